@@ -1,0 +1,1 @@
+"""Train a denoising diffusion model on images, sample from it, and understand every step."""

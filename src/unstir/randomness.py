@@ -1,0 +1,140 @@
+"""Every random number of the package, a function of (seed, stream, step, slot) and of nothing else.
+
+No generator state exists, so none can be lost, restored wrongly or shared by mistake. A *stream* names a use ("noise",
+"dropout", "sample"), a *step* is the optimiser step or the diffusion time, and a *slot* is the place in the global
+batch or the index of the image. Two processes that split a batch between them therefore draw the numbers that one
+process would have drawn, and an image comes out the same in whatever batch it is computed.
+
+The generator is SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"): number i of a
+slot is ``mix64(start + i * gamma)`` where both ``start`` and the odd ``gamma`` are hashed from the four coordinates.
+It is written in integer tensor operations, so its bits are the same on every device.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+_MASK64 = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, the increment of SplitMix64
+_MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # "variant 13" of the 64-bit finaliser
+_SHIFTS = (30, 27, 31)
+_BLOCK = 1 << 17  # numbers mixed at once on a CPU: 1 MiB, so that the ten passes of `mix64` stay in the cache
+
+
+@dataclass(frozen=True)
+class Key:
+    """Names the random numbers of one stream at one step, for each of a batch's slots.
+
+    ``seed`` and ``step`` are any integers, ``slots`` is int64 [B] on the device where the numbers are wanted.
+    """
+
+    seed: int
+    stream: str
+    step: int
+    slots: Tensor
+
+    def __post_init__(self) -> None:
+        if self.slots.dtype != torch.int64 or self.slots.ndim != 1:
+            raise ValueError(f"slots must be int64 [B], not {self.slots.dtype} {list(self.slots.shape)}")
+
+    def __getitem__(self, part: slice) -> "Key":
+        """The same numbers for a part of the batch: ``key[8:16]`` is what a micro-batch draws."""
+        return Key(self.seed, self.stream, self.step, self.slots[part])
+
+
+def bits(key: Key, n: int) -> Tensor:
+    """64 random bits in each of n numbers a slot: int64 [B, n], every value equally likely."""
+    start, gamma = _start_and_gamma(key)
+    index = torch.arange(1, n + 1, device=start.device)
+    out = torch.empty(len(start), n, dtype=torch.int64, device=start.device)
+    rows = max(1, _BLOCK // max(n, 1)) if start.device.type == "cpu" else max(1, len(start))
+    work = torch.empty(min(rows, len(start)), n, dtype=torch.int64, device=start.device)
+    for first in range(0, len(start), rows):
+        block = out[first : first + rows]
+        torch.mul(index, gamma[first : first + rows, None], out=block)
+        block.add_(start[first : first + rows, None])
+        _mix64_(block, work[: len(block)])
+    return out
+
+
+def normal(key: Key, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal numbers, float32 [B, *shape], by the Box-Muller transform of 32-bit uniforms (|z| <= 6.67)."""
+    n = math.prod(shape)
+    pairs = bits(key, (n + 1) // 2)
+    uniform = (pairs & 0xFFFFFFFF).float().add_(1.0).mul_(2.0**-32)  # (0, 1], so that its logarithm is finite
+    radius = uniform.clamp_(max=1.0).log_().mul_(-2.0).sqrt_()
+    angle = (pairs >> 32).float().mul_(2 * math.pi * 2.0**-32)
+    both = torch.cat((radius * angle.cos(), radius * angle.sin()), dim=1)
+    return both[:, :n].reshape(-1, *shape)
+
+
+def integers(key: Key, low: int, high: int) -> Tensor:
+    """One integer a slot, uniform on low..high with both ends included: int64 [B]."""
+    fraction = ((bits(key, 1)[:, 0] >> 11) & ((1 << 53) - 1)).double() * 2.0**-53
+    return low + (fraction * (high - low + 1)).long()
+
+
+def coin(key: Key, probability: float) -> Tensor:
+    """One event a slot that is true with the given probability in [0, 1]: bool [B]."""
+    fraction = ((bits(key, 1)[:, 0] >> 11) & ((1 << 53) - 1)).double() * 2.0**-53
+    return fraction < probability
+
+
+def kept(key: Key, n: int, dropout: float) -> Tensor:
+    """The n elements a slot that dropout keeps: bool [B, n], each true with 1 - dropout to within 2^-17.
+
+    Each element spends 16 bits, so that a step's masks cost a few per cent of the step; see docs/performance.md.
+    """
+    lanes = bits(key, (n + 3) // 4).view(torch.int16)[:, :n]
+    return lanes >= round(dropout * 65536) - 32768
+
+
+def permutation(seed: int, stream: str, step: int, n: int) -> Tensor:
+    """A random order of 0..n-1: int64 [n] on the CPU, a function of its arguments alone."""
+    return torch.argsort(bits(Key(seed, stream, step, torch.zeros(1, dtype=torch.int64)), n)[0], stable=True)
+
+
+def derive_seed(seed: int, stream: str) -> int:
+    """A 63-bit seed for a generator that is not ours (the initial weights are drawn by torch.nn.init)."""
+    return _mix64(_mix64(seed & _MASK64) ^ _stream_id(stream)) >> 1
+
+
+def _start_and_gamma(key: Key) -> tuple[Tensor, Tensor]:
+    """Per slot the first state and the odd increment of its SplitMix64 stream: int64 [B] each."""
+    base = _mix64(_mix64(_mix64(key.seed & _MASK64) ^ _stream_id(key.stream)) ^ (key.step & _MASK64))
+    start = key.slots * _signed(_GOLDEN) + _signed(base)
+    _mix64_(start, torch.empty_like(start))
+    gamma = start ^ _signed(_mix64(base))
+    _mix64_(gamma, torch.empty_like(gamma))
+    return start, gamma | 1
+
+
+def _mix64_(x: Tensor, work: Tensor) -> None:
+    """SplitMix64's output function in place, on int64 whose arithmetic wraps; `work` is scratch of x's shape."""
+    for shift, multiplier in zip(_SHIFTS, (*_MULTIPLIERS, 1), strict=True):
+        torch.bitwise_right_shift(x, shift, out=work)
+        work.bitwise_and_((1 << (64 - shift)) - 1)  # torch shifts arithmetically; this makes the shift logical
+        x.bitwise_xor_(work)
+        if multiplier != 1:
+            x.mul_(_signed(multiplier))
+
+
+def _mix64(x: int) -> int:
+    for shift, multiplier in zip(_SHIFTS, (*_MULTIPLIERS, 1), strict=True):
+        x = ((x ^ (x >> shift)) * multiplier) & _MASK64
+    return x
+
+
+def _signed(x: int) -> int:
+    """The int64 that has the same bits as a 64-bit unsigned integer."""
+    x &= _MASK64
+    return x - (1 << 64) if x >> 63 else x
+
+
+@cache
+def _stream_id(stream: str) -> int:
+    return int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "little")

@@ -1,0 +1,86 @@
+"""The generator against its published reference values, its distributions, and its independence of batching."""
+
+import math
+
+import numpy as np
+import torch
+
+from unstir import randomness
+from unstir.randomness import Key
+
+
+def key(stream="noise", step=3, slots=8, seed=0):
+    return Key(seed, stream, step, torch.arange(slots))
+
+
+def test_splitmix64_matches_the_published_vector():
+    # SplitMix64 seeded with 1234567 (Vigna's splitmix64.c): the first five outputs.
+    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
+    state = torch.tensor([randomness._signed(1234567 + i * randomness._GOLDEN) for i in range(1, 6)])
+    randomness._mix64_(state, torch.empty_like(state))
+    assert [int(x) & randomness._MASK64 for x in state] == expected
+    assert [randomness._mix64(1234567 + i * randomness._GOLDEN & randomness._MASK64) for i in range(1, 6)] == expected
+
+
+def test_numbers_depend_on_each_coordinate_and_on_nothing_else():
+    base = randomness.normal(key(), (3, 4, 4))
+    assert torch.equal(base, randomness.normal(key(), (3, 4, 4)))
+    for other in (key(seed=1), key(stream="sample"), key(step=4), Key(0, "noise", 3, torch.arange(8) + 8)):
+        assert not torch.isclose(base, randomness.normal(other, (3, 4, 4))).any(dim=(1, 2, 3)).all()
+
+
+def test_a_slot_draws_the_same_in_any_batch_and_block(monkeypatch):
+    whole = randomness.bits(key(slots=16), 100)
+    assert torch.equal(whole[5:9], randomness.bits(key(slots=16)[5:9], 100))
+    assert torch.equal(whole[:, :40], randomness.bits(key(slots=16), 40))
+    monkeypatch.setattr(randomness, "_BLOCK", 250)
+    assert torch.equal(whole, randomness.bits(key(slots=16), 100))
+
+
+def test_normal_has_the_moments_and_the_distribution_of_a_standard_normal():
+    z = randomness.normal(key(slots=256), (4096,)).double().flatten()
+    n = len(z)  # 2^20: limits of the fault programme, false alarm 1e-6
+    assert abs(z.mean()) < 5 / math.sqrt(n)
+    assert abs(z.var() - 1) < 5 * math.sqrt(2 / n)
+    assert abs((z**4).mean() - 3) < 5 * math.sqrt(96 / n)
+    cdf = torch.special.ndtr(z.sort().values)
+    ks = max((cdf - torch.arange(n) / n).max(), (torch.arange(1, n + 1) / n - cdf).max())
+    assert ks < 0.00263
+
+
+def test_slots_and_neighbouring_numbers_are_uncorrelated():
+    z = randomness.normal(key(slots=512), (2048,)).double()
+    n = z.numel()
+    for a, b in ((z[:-1], z[1:]), (z[:, :-1], z[:, 1:]), (z[:, :1024], z[:, 1024:])):
+        assert abs((a * b).mean()) < 5 / math.sqrt(a.numel())
+    assert abs(randomness.normal(key(step=4, slots=512), (2048,)).double().mul(z).mean()) < 5 / math.sqrt(n)
+
+
+def test_every_bit_is_fair():
+    x = randomness.bits(key(slots=64), 4096).flatten().numpy().view(np.uint64)
+    for bit in range(64):
+        share = ((x >> np.uint64(bit)) & np.uint64(1)).mean()
+        assert abs(share - 0.5) < 5 * 0.5 / math.sqrt(len(x))
+
+
+def test_integers_cover_both_ends_uniformly():
+    t = randomness.integers(Key(0, "time", 0, torch.arange(100_000)), 1, 10)
+    counts = torch.bincount(t, minlength=11)[1:].double()
+    assert t.min() == 1 and t.max() == 10
+    assert ((counts - 10_000) ** 2 / 10_000).sum() < 52  # chi-squared, 9 degrees of freedom, 1e-7... of chance
+
+
+def test_kept_and_coin_have_their_probability():
+    kept = randomness.kept(key(slots=64), 10_001, 0.1)
+    assert kept.shape == (64, 10_001)
+    assert abs(kept.double().mean() - 0.9) < 5 * 0.3 / math.sqrt(kept.numel())
+    heads = randomness.coin(Key(0, "flip", 0, torch.arange(100_000)), 0.25)
+    assert abs(heads.double().mean() - 0.25) < 5 * 0.433 / math.sqrt(100_000)
+    assert not randomness.coin(key(), 0.0).any() and randomness.coin(key(), 1.0).all()
+    assert randomness.kept(key(), 5, 0.0).all()
+
+
+def test_permutation_is_one_and_changes_with_the_step():
+    a, b = (randomness.permutation(0, "order", epoch, 1000) for epoch in (0, 1))
+    assert torch.equal(a.sort().values, torch.arange(1000))
+    assert (a == b).sum() < 20
