@@ -1,0 +1,1 @@
+"""Theory joined to a network, which is always passed in as an argument."""

@@ -1,0 +1,1 @@
+"""The mathematics of the forward and the reverse process, without a network."""

@@ -1,0 +1,57 @@
+"""Ancestral sampling, the reverse chain of Ho et al. 2020 (algorithm 2), over all T times or any falling subset.
+
+Each step draws x_s ~ N( mean of q(x_s | x_t, x_0_hat), variance ). With x_0_hat = (x_t - sigma_t eps_hat) / alpha_t and
+s = t - 1 the mean is 1/sqrt(1 - beta_t) ( x_t - beta_t / sigma_t eps_hat ); the form used here stays right when x_0_hat
+has been clamped. The variance is one of
+
+    small  beta~ of the stride, the posterior's own: exact if the data were a single point
+    large  1 - abar_t / abar_s, one step's beta: exact if the data were standard normal
+
+Ho et al. use large with all T steps, where it is the better; with strides it leaves noise in the image, so small is
+the default there.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from torch import Tensor
+
+from unstir.diffusion.denoiser import Denoise
+from unstir.diffusion.samplers.step import Noise, Step
+from unstir.errors import UserError
+from unstir.theory.process import Process
+
+VARIANCES = ("auto", "small", "large")
+
+
+def ancestral(
+    denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise, variance: str = "auto"
+) -> Iterator[Step]:
+    """Yield a Step for each of ``times[1:]``, starting from ``x_T`` [B, C, H, W] at ``times[0]``.
+
+    ``times`` fall strictly and end at 0; the last step adds no noise. ``variance`` is "small", "large", or "auto":
+    large when the chain visits every time, small otherwise. Raises UserError for another name, ValueError for times
+    that do not fall to 0.
+    """
+    check_times(times, process)
+    if variance not in VARIANCES:
+        raise UserError(f"variance={variance!r} is unknown; choose one of {', '.join(VARIANCES)}")
+    if variance == "auto":
+        variance = "large" if len(times) == process.T + 1 else "small"
+    x = x_T
+    for t, s in pairwise(times):
+        x0 = denoise(x, t).x0
+        at_x_t, at_x_0, var = process.posterior_coefficients(t, s)
+        x = at_x_t * x + at_x_0 * x0
+        if s > 0:
+            std = math.sqrt(process.schedule.beta(t, s) if variance == "large" else var)
+            x = x + std * noise(t)
+        yield Step(s, x, x0)
+
+
+def check_times(times: Sequence[int], process: Process) -> None:
+    """Raise ValueError unless the times fall strictly from at most T to exactly 0."""
+    falling = all(t > s for t, s in pairwise(times))
+    if len(times) < 2 or not falling or times[-1] != 0 or times[0] > process.T:
+        raise ValueError(f"times must fall strictly from at most T={process.T} to 0; got {list(times)[:4]}...")

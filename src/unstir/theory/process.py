@@ -1,0 +1,69 @@
+"""The forward process and its exact reversal (Ho et al. 2020, sec. 2).
+
+Forward, one step:    q(x_t | x_{t-1}) = N( sqrt(1 - beta_t) x_{t-1}, beta_t I )
+Forward, closed form: q(x_t | x_0)     = N( alpha_t x_0, sigma_t^2 I )
+Reverse, given x_0:   q(x_s | x_t, x_0) for any s < t, a Gaussian again by Bayes' rule
+
+With c = 1 - SNR_t / SNR_s the reverse one has
+
+    mean = (alpha_t sigma_s^2) / (alpha_s sigma_t^2) x_t + c alpha_s x_0        variance = c sigma_s^2
+
+which is eqs. 6-7 for s = t - 1, is x_0 itself for s = 0, and makes sampling with large strides the same code. In this
+form nothing cancels on long strides and nothing divides by alpha_T, which may be zero.
+"""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from unstir.theory.gaussian import Gaussian
+from unstir.theory.schedule import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class Process:
+    """The Markov chain that a schedule defines. Images are [B, C, H, W], any scale; t and s are times in 0..T."""
+
+    schedule: NoiseSchedule
+
+    @property
+    def T(self) -> int:  # noqa: N802 - the papers' letter
+        """The number of forward steps."""
+        return self.schedule.T
+
+    def diffuse(self, x_0: Tensor, t: int | Tensor, eps: Tensor) -> Tensor:
+        """x_t = alpha_t x_0 + sigma_t eps, a sample of q(x_t | x_0) (Ho et al. 2020, eq. 4).
+
+        ``t`` is an int or int64 [B]; ``eps`` is standard normal, shaped like x_0.
+        """
+        alpha, sigma = self.schedule.gather(t, x_0)
+        return alpha * x_0 + sigma * eps
+
+    def marginal(self, x_0: Tensor, t: int) -> Gaussian:
+        """q(x_t | x_0) as a distribution (Ho et al. 2020, eq. 4)."""
+        return Gaussian(self.schedule.alpha(t) * x_0, _log(self.schedule.sigma(t) ** 2))
+
+    def one_step(self, x_s: Tensor, t: int, s: int | None = None) -> Gaussian:
+        """q(x_t | x_s), from s = t - 1 unless an earlier s is given (Ho et al. 2020, eq. 2)."""
+        beta = self.schedule.beta(t, s)
+        return Gaussian(math.sqrt(1 - beta) * x_s, _log(beta))
+
+    def posterior(self, x_t: Tensor, x_0: Tensor, t: int, s: int) -> Gaussian:
+        """q(x_s | x_t, x_0) for 0 <= s < t <= T (Ho et al. 2020, eqs. 6-7, for any stride)."""
+        at_x_t, at_x_0, var = self.posterior_coefficients(t, s)
+        return Gaussian(at_x_t * x_t + at_x_0 * x_0, _log(var))
+
+    def posterior_coefficients(self, t: int, s: int) -> tuple[float, float, float]:
+        """(coefficient of x_t, coefficient of x_0, variance beta~) of the posterior; variance 0 exactly when s = 0."""
+        schedule = self.schedule
+        if not 0 <= s < t <= schedule.T:
+            raise ValueError(f"the posterior needs 0 <= s < t <= {schedule.T}; got t={t}, s={s}")
+        c = -math.expm1(schedule.log_snr(t) - schedule.log_snr(s))
+        var_s, var_t = schedule.sigma(s) ** 2, schedule.sigma(t) ** 2
+        at_x_t = schedule.alpha(t) * var_s / (schedule.alpha(s) * var_t)
+        return at_x_t, c * schedule.alpha(s), c * var_s
+
+
+def _log(var: float) -> float:
+    return math.log(var) if var > 0 else -math.inf

@@ -1,0 +1,188 @@
+"""How fast the signal fades: abar_t for t = 0..T, and which of those times a sampler visits.
+
+The forward process scales an image by alpha_t = sqrt(abar_t) and adds noise of std sigma_t = sqrt(1 - abar_t), with
+abar_t = prod_{s <= t} (1 - beta_s) (Ho et al. 2020, eq. 4). Here t = 0 is clean data, so abar_0 = 1 and every table has
+T + 1 entries; there is no "previous" table and no "t minus one".
+
+The table held is log abar in float64. From it 1 - abar = -expm1(log abar) is exact to the last bits even where abar is
+nearly one; in float32 its relative error is 1.7e-4. Coefficients are Python floats, cast where they meet a tensor.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unstir.errors import UserError
+
+Coefficient = Tensor | float
+BETA_MAX = 0.999  # Nichol & Dhariwal 2021, sec. 3.2: keeps the last steps of a cosine schedule from being singular
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSchedule:
+    """abar_0..abar_T as a table of logarithms.
+
+    ``log_abar`` is float64 [T+1], starts at exactly 0 and falls strictly; its last entry may be -inf (zero terminal
+    SNR). Raises ValueError otherwise. All methods take a time t in 0..T (int) and return a float.
+    """
+
+    log_abar: Tensor
+
+    def __post_init__(self) -> None:
+        table = self.log_abar
+        if table.dtype != torch.float64 or table.ndim != 1 or len(table) < 2:
+            raise ValueError(f"log_abar must be float64 [T+1] with T >= 1, not {table.dtype} {list(table.shape)}")
+        if table[0] != 0 or not bool((table[1:] < table[:-1]).all()):
+            raise ValueError("log_abar must start at 0 (t = 0 is clean data) and fall strictly")
+
+    @property
+    def T(self) -> int:  # noqa: N802 - the papers' letter
+        """The number of steps of the forward process."""
+        return len(self.log_abar) - 1
+
+    def abar(self, t: int) -> float:
+        """abar_t, the share of the variance that is signal."""
+        return math.exp(self._log_abar(t))
+
+    def alpha(self, t: int) -> float:
+        """alpha_t = sqrt(abar_t), the scale of the image in x_t (a whole product, not one step's 1 - beta_t)."""
+        return math.exp(0.5 * self._log_abar(t))
+
+    def sigma(self, t: int) -> float:
+        """sigma_t = sqrt(1 - abar_t), the std of the noise in x_t."""
+        return math.sqrt(-math.expm1(self._log_abar(t)))
+
+    def log_snr(self, t: int) -> float:
+        """log( alpha_t^2 / sigma_t^2 ), natural logarithm: +inf at t = 0, -inf at zero terminal SNR."""
+        return math.inf if t == 0 else self._log_abar(t) - math.log(-math.expm1(self._log_abar(t)))
+
+    def beta(self, t: int, s: int | None = None) -> float:
+        """The variance that the step s -> t adds, 1 - abar_t / abar_s in 0..1; s = t - 1 unless given."""
+        s = t - 1 if s is None else s
+        if not 0 <= s < t:
+            raise ValueError(f"a step goes from s to a later t >= 1; got s={s}, t={t}")
+        return -math.expm1(self._log_abar(t) - self._log_abar(s))
+
+    def gather(self, t: int | Tensor, like: Tensor) -> tuple[Coefficient, Coefficient]:
+        """(alpha_t, sigma_t), ready to multiply ``like`` [B, ...].
+
+        One int t gives Python floats, exact and without touching the device. int64 [B] gives tensors [B, 1, ...] in
+        the dtype and on the device of ``like``, float64 until that cast.
+        """
+        if isinstance(t, int):
+            return self.alpha(t), self.sigma(t)
+        alpha, sigma = self._tables(like.device)
+        shape = (-1, *[1] * (like.ndim - 1))
+        return alpha[t].to(like.dtype).view(shape), sigma[t].to(like.dtype).view(shape)
+
+    def _log_abar(self, t: int) -> float:
+        values = self.__dict__.get("_list")
+        if values is None:
+            values = self.log_abar.tolist()
+            object.__setattr__(self, "_list", values)  # a cache derived from the table, not state
+        if not 0 <= t < len(values):
+            raise ValueError(f"t={t} is outside 0..{len(values) - 1}")
+        return float(values[t])
+
+    def _tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        cached = self.__dict__.setdefault("_by_device", {})
+        if device not in cached:
+            log_abar = self.log_abar.to(device)
+            cached[device] = (torch.exp(0.5 * log_abar), torch.sqrt(-torch.expm1(log_abar)))
+        alpha, sigma = cached[device]
+        return alpha, sigma
+
+
+def from_betas(betas: Tensor) -> NoiseSchedule:
+    """The schedule of given one-step variances beta_1..beta_T, float64 [T], each in (0, 1]."""
+    if not bool(((betas > 0) & (betas <= 1)).all()):
+        raise ValueError("every beta must be in (0, 1]")
+    zero = torch.zeros(1, dtype=torch.float64)
+    return NoiseSchedule(torch.cat((zero, torch.log1p(-betas.double()).cumsum(0))))
+
+
+def linear(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> NoiseSchedule:
+    """beta_t rises linearly from beta_1 to beta_T (Ho et al. 2020, sec. 4). The betas are taken literally for any T."""
+    _check_steps(T)
+    if not 0 < beta_1 <= beta_T < 1:
+        raise UserError(f"beta_1={beta_1} and beta_T={beta_T} must satisfy 0 < beta_1 <= beta_T < 1")
+    return from_betas(torch.linspace(beta_1, beta_T, T, dtype=torch.float64))
+
+
+def cosine(T: int = 1000, offset: float = 0.008) -> NoiseSchedule:
+    """abar_t ~ cos^2( (t/T + offset) / (1 + offset) * pi/2 ), beta clipped to 0.999 and abar recomputed from it.
+
+    Nichol & Dhariwal 2021, eq. 17. At T = 1000 the last abar is 2.4e-9: with eps prediction x_0 must be clamped.
+    """
+    _check_steps(T)
+    time = torch.arange(T + 1, dtype=torch.float64) / T
+    return _from_curve(torch.cos((time + offset) / (1 + offset) * math.pi / 2) ** 2)
+
+
+def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> NoiseSchedule:
+    """abar falls as a logistic curve between ``start`` and ``end`` at temperature ``tau``, beta clipped to 0.999.
+
+    Jabri, Fleet & Chen 2022, "Scalable adaptive computation for iterative generation", appendix B.
+    """
+    _check_steps(T)
+    if not start < end or tau <= 0:
+        raise UserError(f"sigmoid needs start < end and tau > 0; got start={start}, end={end}, tau={tau}")
+    time = torch.arange(T + 1, dtype=torch.float64) / T
+    curve = torch.sigmoid((time * (end - start) + start) / tau)
+    return _from_curve((curve[-1] - curve) / (curve[-1] - curve[0]))
+
+
+def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
+    """The schedule with alpha shifted and scaled so that alpha_T = 0 and alpha_1 stays (Lin et al. 2024, alg. 1).
+
+    x_T is then pure noise, so eps says nothing about x_0 there: only x0 and v prediction may be used.
+    """
+    alpha = torch.exp(0.5 * schedule.log_abar)
+    first, last = alpha[1].item(), alpha[-1].item()
+    scaled = (alpha - last) * (first / (first - last))
+    scaled[0], scaled[-1] = 1.0, 0.0
+    return NoiseSchedule(2 * torch.log(scaled))
+
+
+SCHEDULES = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid}
+
+
+def _trailing(T: int, steps: int) -> list[float]:
+    return [T * (1 - i / steps) for i in range(steps)]
+
+
+def _leading(T: int, steps: int) -> list[float]:
+    stride = T // steps
+    return [stride * (steps - 1 - i) + 1 for i in range(steps)]
+
+
+def _linspace(T: int, steps: int) -> list[float]:
+    return [T - (T - 1) * i / max(steps - 1, 1) for i in range(steps)]
+
+
+SPACINGS = {"trailing": _trailing, "leading": _leading, "linspace": _linspace}
+
+
+def times(T: int, steps: int, spacing: str = "trailing") -> list[int]:
+    """The times a sampler visits, falling from at most T to 0: ``steps`` network calls, so steps + 1 entries.
+
+    "trailing" (the default) starts at T, where x_T is the noise that sampling starts from; "leading" never visits T
+    unless steps = T; "linspace" visits both T and 1. All three are T, T-1, ..., 0 when steps = T.
+    Raises UserError unless 1 <= steps <= T and the spacing is known.
+    """
+    if not 1 <= steps <= T:
+        raise UserError(f"steps={steps} is outside 1..{T}; a chain of T={T} has at most {T} steps, so use steps <= {T}")
+    if spacing not in SPACINGS:
+        raise UserError(f"spacing={spacing!r} is unknown; choose one of {', '.join(SPACINGS)}")
+    return [*(round(t) for t in SPACINGS[spacing](T, steps)), 0]
+
+
+def _from_curve(abar: Tensor) -> NoiseSchedule:
+    return from_betas((1 - abar[1:] / abar[:-1]).clamp(max=BETA_MAX))
+
+
+def _check_steps(T: int) -> None:
+    if T < 2:
+        raise UserError(f"T={T} must be at least 2; the papers use 1000")
