@@ -1,0 +1,136 @@
+"""The parts of the U-Net: residual block, self-attention, and the two changes of resolution.
+
+The structure is that of Ho et al. 2020, appendix B, so that weights published for it fit after a renaming of keys. The
+last layer of every residual branch starts at zero: each block is the identity (or its shortcut) when training begins.
+"""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+_SMALL_MAP = 256  # positions up to which two matrix products beat the fused kernel when training in bfloat16 on a CPU
+
+
+class GroupNorm(nn.GroupNorm):
+    """(x - mean) / sqrt(var + eps) * weight + bias over groups of channels, in the type of x.
+
+    Mean and variance are accumulated in float32 by the kernel itself. Autocast would have CUDA convert its input to
+    float32 and pass that on to the activation: twice the memory traffic, for digits the next convolution drops.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The normalised x: [B, C, H, W] to [B, C, H, W]."""
+        if x.dtype == self.weight.dtype:
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return nn.functional.group_norm(
+                x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps
+            )
+
+
+class ResBlock(nn.Module):
+    """shortcut(x) + conv(dropout(silu(norm(conv(silu(norm(x))) + linear(time))))).
+
+    ``time_channels`` is the width of the time embedding, ``dropout`` the probability of dropping an element.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, time_channels: int, *, groups: int, norm_eps: float, dropout: float
+    ) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.dropout = dropout
+        self.first_norm = GroupNorm(groups, in_channels, norm_eps)
+        self.first_conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.time = nn.Linear(time_channels, out_channels)
+        self.second_norm = GroupNorm(groups, out_channels, norm_eps)
+        self.second_conv = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+
+    def forward(self, x: Tensor, time: Tensor, keep: Tensor | None = None) -> Tensor:
+        """x [B, C, H, W] and time [B, time_channels], its SiLU already taken, to [B, out_channels, H, W].
+
+        ``keep`` is bool [B, out_channels, H, W], the elements dropout keeps; None keeps all, unscaled.
+        """
+        h = self.first_conv(nn.functional.silu(self.first_norm(x))) + self.time(time)[:, :, None, None]
+        h = nn.functional.silu(self.second_norm(h))
+        if keep is not None:
+            h = h * (keep.to(h.dtype) / (1 - self.dropout))
+        out: Tensor = self.shortcut(x) + self.second_conv(h)
+        return out
+
+
+class Attention(nn.Module):
+    """x + linear(softmax(q k^T / sqrt(d)) v) over the positions of a feature map, d = channels / heads.
+
+    q, k and v are one product: rows 0..C-1 of ``qkv`` give q, the next C rows k, the last C rows v, each divided into
+    heads of d consecutive rows.
+    """
+
+    def __init__(self, channels: int, *, heads: int, groups: int, norm_eps: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = GroupNorm(groups, channels, norm_eps)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, H, W] to the same shape."""
+        B, C, H, W = x.shape
+        rows = self.norm(x).flatten(2).transpose(1, 2)  # [B, H W, C]
+        q, k, v = self.qkv(rows).view(B, H * W, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = _attend(q, k, v).transpose(1, 2).reshape(B, H * W, C)
+        change: Tensor = self.out(mixed)
+        return x + change.transpose(1, 2).reshape(B, C, H, W)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v: [B, heads, N, d] three times to [B, heads, N, d]."""
+    if q.requires_grad and q.dtype == torch.bfloat16 and not q.is_cuda and q.shape[2] <= _SMALL_MAP:
+        return torch.softmax(q * q.shape[3] ** -0.5 @ k.transpose(2, 3), dim=3) @ v
+    return nn.functional.scaled_dot_product_attention(q, k, v)
+
+
+class Downsample(nn.Module):
+    """A 3x3 convolution of stride 2: [B, C, H, W] to [B, C, H/2, W/2], H and W even.
+
+    ``padding`` 1 adds a border all round; 0 adds one row below and one column to the right, as TensorFlow does for even
+    sizes and Ho et al. 2020 therefore did.
+    """
+
+    def __init__(self, channels: int, padding: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x at half its height and width."""
+        half: Tensor = self.conv(x if self.conv.padding[0] else nn.functional.pad(x, (0, 1, 0, 1)))
+        return half
+
+
+class Upsample(nn.Module):
+    """Each pixel repeated 2x2, then a 3x3 convolution: [B, C, H, W] to [B, C, 2H, 2W]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x at twice its height and width."""
+        double: Tensor = self.conv(nn.functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return double
+
+
+class Level(nn.Module):
+    """The blocks of one resolution, each with its attention (or the identity), and the way to the next resolution."""
+
+    def __init__(self, blocks: list[ResBlock], attentions: list[nn.Module], resize: nn.Module | None) -> None:
+        super().__init__()
+        self.blocks = cast("list[ResBlock]", nn.ModuleList(blocks))  # ModuleList cannot say what it holds
+        self.attentions = cast("list[nn.Module]", nn.ModuleList(attentions))
+        self.resize = resize
+
+    def pairs(self) -> list[tuple[ResBlock, nn.Module]]:
+        """Each block with its attention, in order of execution."""
+        return list(zip(self.blocks, self.attentions, strict=True))

@@ -1,0 +1,94 @@
+"""What determines a U-Net's shape. Free of torch, so that a command line can read and check it at once."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+_Count = Annotated[int, Field(strict=True, ge=1)]
+_Index = Annotated[int, Field(strict=True, ge=0)]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class UNetConfig:
+    """Everything that determines the shape of a `UNet`; the defaults are Ho et al.'s CIFAR-10 network.
+
+    Raises pydantic's ValidationError (a ValueError) for a wrong type, a value out of range or a contradiction.
+    """
+
+    in_channels: _Count = 3
+    """Channels of the images: 3 for colour, 1 for grey."""
+
+    channels: _Count = 128
+    """Feature channels at full resolution; even, and a multiple of groups."""
+
+    mults: Annotated[tuple[_Count, ...], Field(min_length=1)] = (1, 2, 2, 2)
+    """Feature channels of each level as multiples of channels; each level after the first halves the resolution."""
+
+    num_blocks: _Count = 2
+    """Residual blocks a level on the way down; one more on the way up."""
+
+    attention: tuple[_Index, ...] = (1,)
+    """Levels with self-attention, counted from 0, the full resolution. The middle of the network always has it."""
+
+    heads: _Count = 1
+    """Heads of each self-attention; must divide the channels of its level."""
+
+    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.1
+    """Probability in [0, 1) that an element is dropped inside each residual block in training."""
+
+    groups: _Count = 32
+    """Groups of each group normalisation; must divide the channels of every level."""
+
+    norm_eps: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = 1e-6
+    """Added to the variance in each group normalisation."""
+
+    freq_shift: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 1.0
+    """The time's frequencies fall as 10000^(-i / (channels/2 - freq_shift)): 1 as Ho et al., 0 as many others."""
+
+    flip_sin_to_cos: Annotated[bool, Field(strict=True)] = False
+    """Put the cosines of the time before its sines."""
+
+    downsample_padding: Literal[0, 1] = 0
+    """Padding of the strided convolutions: 0 below and to the right only, as Ho et al.; 1 all round."""
+
+    num_classes: _Index = 0
+    """Number of class labels the network is told, 0 for none."""
+
+    out_channels: _Index = 0
+    """Channels of the output, 0 for as many as the images have."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        last = len(self.mults) - 1
+        if wrong := [i for i in self.attention if i > last]:
+            raise ValueError(
+                f"attention={self.attention} names level {wrong[0]}, but mults={self.mults} makes levels 0 to {last}; "
+                f"use levels up to {last} or a longer mults"
+            )
+        if len(set(self.attention)) < len(self.attention):
+            raise ValueError(f"attention={self.attention} names a level twice; name each level once")
+        if self.channels % 2:
+            raise ValueError(
+                f"channels={self.channels} is odd, but the time needs as many sines as cosines; make it even"
+            )
+        if self.freq_shift >= self.channels / 2:
+            raise ValueError(
+                f"freq_shift={self.freq_shift} must be less than channels/2 = {self.channels / 2:g}; use 0 or 1"
+            )
+        if wrong := [width for width in self.widths if width % self.groups]:
+            raise ValueError(
+                f"groups={self.groups} does not divide the {wrong[0]} channels of a level (channels={self.channels}, "
+                f"mults={self.mults}); use groups that divide {self.channels}, or another channels"
+            )
+        if wrong := [level for level in (*self.attention, last) if self.widths[level] % self.heads]:
+            raise ValueError(
+                f"heads={self.heads} does not divide the {self.widths[wrong[0]]} channels of level {wrong[0]}, which has "
+                f"attention; use heads that divide {self.channels}"
+            )
+        return self
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Feature channels of each level, from full resolution down."""
+        return tuple(self.channels * mult for mult in self.mults)

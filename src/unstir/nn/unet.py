@@ -1,0 +1,216 @@
+"""The U-Net of denoising diffusion (Ho et al. 2020, appendix B), in the structure of diffusers' UNet2DModel.
+
+Down the levels a stack of residual blocks at each resolution, in the middle block - attention - block, and up again
+with one more block a level, each taking the output of its mirror image on the way down beside its own input. The time
+(and the label) enters every residual block. See `unstir.nn.blocks` for the parts.
+"""
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from unstir import randomness
+from unstir.errors import UserError
+from unstir.nn.blocks import Attention, Downsample, GroupNorm, Level, ResBlock, Upsample
+from unstir.nn.config import UNetConfig
+from unstir.nn.embedding import TimeEmbedding
+
+__all__ = ["UNet", "UNetConfig", "flops"]
+
+
+class UNet(nn.Module):
+    """A network F(x_t, t): images [B, C, H, W] and times [B] to [B, out_channels, H, W].
+
+    Its weights are drawn from torch's global generator: fork and seed that around the call for reproducible ones.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        first, last = config.widths[0], config.widths[-1]
+        self.time = TimeEmbedding(first, config.freq_shift, config.flip_sin_to_cos)
+        self.label = nn.Embedding(config.num_classes, 4 * first) if config.num_classes else None
+        self.input_conv = nn.Conv2d(config.in_channels, first, 3, padding=1)
+        down, skips = _way_down(config)
+        self.down = cast("list[Level]", nn.ModuleList(down))
+        blocks = [_block(config, last, last), _block(config, last, last)]
+        self.middle = Level(blocks, [_attention(config, last), nn.Identity()], None)
+        self.up = cast("list[Level]", nn.ModuleList(_way_up(config, skips)))
+        self.output_norm = GroupNorm(config.groups, first, config.norm_eps)
+        self.output_conv = nn.Conv2d(first, config.out_channels or config.in_channels, 3, padding=1)
+        _initialise(self)
+
+    def forward(
+        self, x: Tensor, t: Tensor, label: Tensor | None = None, *, dropout_key: randomness.Key | None = None
+    ) -> Tensor:
+        """F(x, t): float [B, C, H, W] to [B, out_channels, H, W] in the type of x.
+
+        ``t`` is int64 [B], the network's time 0..T-1; ``label`` is int64 [B] in 0..num_classes-1, given exactly if the
+        config has classes. ``dropout_key`` names the dropout masks of this pass and has a slot for each image; it is
+        required in training mode if dropout > 0, and without effect otherwise.
+
+        Raises UserError where images or labels do not fit the network, ValueError where t or the key is wrong.
+        """
+        self._check(x, t, label)
+        keep = iter(self._dropout_masks(x, dropout_key) if self.training and self.config.dropout else self._no_masks)
+        time = self.time(t)
+        if self.label is not None:
+            time = time + self.label(label)
+        time = nn.functional.silu(time)  # once for all blocks
+
+        h = self.input_conv(x.to(self.input_conv.weight.dtype))
+        skips = [h]
+        for level in self.down:
+            for block, attention in level.pairs():
+                h = attention(block(h, time, next(keep)))
+                skips.append(h)
+            if level.resize is not None:
+                h = level.resize(h)
+                skips.append(h)
+        for block, attention in self.middle.pairs():
+            h = attention(block(h, time, next(keep)))
+        for level in self.up:
+            for block, attention in level.pairs():
+                h = attention(block(torch.cat((h, skips.pop()), dim=1), time, next(keep)))
+            if level.resize is not None:
+                h = level.resize(h)
+        out: Tensor = self.output_conv(nn.functional.silu(self.output_norm(h)))
+        return out.to(x.dtype)
+
+    def _check(self, x: Tensor, t: Tensor, label: Tensor | None) -> None:
+        """Refuse what does not fit, by shapes and types alone: looking at values would wait for the device."""
+        config = self.config
+        if x.ndim != 4 or x.shape[1] != config.in_channels:
+            raise UserError(
+                f"images of shape {list(x.shape)} were given to a network for [B, {config.in_channels}, H, W]; "
+                f"convert the images to {config.in_channels} channels, or build the network with their in_channels"
+            )
+        multiple = 1 << (len(config.mults) - 1)
+        height, width = x.shape[2:]
+        if height % multiple or width % multiple or not height * width:
+            raise UserError(
+                f"images of height {height} and width {width} were given, but {len(config.mults)} levels need "
+                f"multiples of {multiple}; resize or crop the images, or use fewer mults"
+            )
+        if t.shape != x.shape[:1] or t.is_floating_point():
+            raise ValueError(f"t must be integers of shape [{len(x)}], not {t.dtype} {list(t.shape)}")
+        if label is None and config.num_classes:
+            raise UserError(f"this network was built for {config.num_classes} classes; give each image a label")
+        if label is not None and not config.num_classes:
+            raise UserError("labels were given to a network without classes; leave them out or set num_classes")
+        if label is not None and (label.shape != x.shape[:1] or label.is_floating_point()):
+            raise ValueError(f"label must be integers of shape [{len(x)}], not {label.dtype} {list(label.shape)}")
+
+    @property
+    def _no_masks(self) -> list[None]:
+        return [None] * sum(len(level.blocks) for level in (*self.down, self.middle, *self.up))
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]
+    def _dropout_masks(self, x: Tensor, key: randomness.Key | None) -> list[Tensor]:
+        """For each residual block in order of execution what dropout keeps, bool [B, C_block, H_block, W_block].
+
+        All of them are columns of one draw, so that an element's fate depends on its key and its place alone. A key
+        changes at every step: traced, it would be compiled anew each time, so `torch.compile` leaves this part out.
+        """
+        if key is None:
+            raise ValueError(
+                f"training mode with dropout={self.config.dropout} draws random masks; pass dropout_key, or call eval()"
+            )
+        if len(key.slots) != len(x):
+            raise ValueError(f"dropout_key has {len(key.slots)} slots for {len(x)} images; give it one for each image")
+        depth = len(self.config.mults) - 1
+        scales = (*range(depth + 1), depth, *range(depth, -1, -1))
+        shapes = [
+            (block.out_channels, x.shape[2] >> scale, x.shape[3] >> scale)
+            for scale, level in zip(scales, (*self.down, self.middle, *self.up), strict=True)
+            for block in level.blocks
+        ]
+        sizes = [math.prod(shape) for shape in shapes]
+        columns = torch.split(randomness.kept(key, sum(sizes), self.config.dropout), sizes, dim=1)
+        return [part.view(-1, *shape) for part, shape in zip(columns, shapes, strict=True)]
+
+
+def flops(config: UNetConfig, height: int, width: int) -> int:
+    """Floating-point operations of one forward pass of one image, two for each multiply-add.
+
+    Convolutions and matrix products are counted, which is all but about 1%. Nothing is computed or allocated: the
+    network lives on torch's meta device.
+    """
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net = UNet(config).eval()
+        label = torch.zeros(1, dtype=torch.int64) if config.num_classes else None
+        net(torch.zeros(1, config.in_channels, height, width), torch.zeros(1, dtype=torch.int64), label)
+    return int(counter.get_total_flops())
+
+
+def _block(config: UNetConfig, in_channels: int, out_channels: int) -> ResBlock:
+    return ResBlock(
+        in_channels,
+        out_channels,
+        4 * config.channels * config.mults[0],
+        groups=config.groups,
+        norm_eps=config.norm_eps,
+        dropout=config.dropout,
+    )
+
+
+def _attention(config: UNetConfig, channels: int) -> Attention:
+    return Attention(channels, heads=config.heads, groups=config.groups, norm_eps=config.norm_eps)
+
+
+def _attention_or_identity(config: UNetConfig, level: int) -> nn.Module:
+    return _attention(config, config.widths[level]) if level in config.attention else nn.Identity()
+
+
+def _way_down(config: UNetConfig) -> tuple[list[Level], list[int]]:
+    """The levels from full resolution down, and the channels of everything they leave for the way up."""
+    levels: list[Level] = []
+    width = config.widths[0]
+    skips = [width]  # of the input convolution
+    for i, out in enumerate(config.widths):
+        blocks = [_block(config, width if n == 0 else out, out) for n in range(config.num_blocks)]
+        attentions = [_attention_or_identity(config, i) for _ in blocks]
+        last = i == len(config.widths) - 1
+        levels.append(Level(blocks, attentions, None if last else Downsample(out, config.downsample_padding)))
+        skips += [out] * (config.num_blocks if last else config.num_blocks + 1)
+        width = out
+    return levels, skips
+
+
+def _way_up(config: UNetConfig, skips: list[int]) -> list[Level]:
+    """The levels from the lowest resolution up; each block takes the last of the skips still waiting."""
+    levels: list[Level] = []
+    width, waiting = config.widths[-1], list(skips)
+    for i, out in reversed(list(enumerate(config.widths))):
+        blocks = []
+        for _ in range(config.num_blocks + 1):
+            blocks.append(_block(config, width + waiting.pop(), out))
+            width = out
+        attentions = [_attention_or_identity(config, i) for _ in blocks]
+        levels.append(Level(blocks, attentions, Upsample(out) if i else None))
+    return levels
+
+
+def _initialise(net: UNet) -> None:
+    """Uniform weights of variance 2 / (fan_in + fan_out) and zero biases; zero where a residual branch ends.
+
+    This is Ho et al.'s initialisation, whose "zero" is 1e-10. It is called once, for the whole network, so that no
+    enclosing module can undo the zeros.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(cast(Tensor, module.bias))
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.2)
+    for module in net.modules():
+        if isinstance(module, Attention):
+            for part in module.qkv.weight.chunk(3):  # q, k and v as matrices of their own
+                nn.init.xavier_uniform_(part)
+            nn.init.zeros_(module.out.weight)
+        elif isinstance(module, ResBlock):
+            nn.init.zeros_(module.second_conv.weight)
+    nn.init.zeros_(net.output_conv.weight)
