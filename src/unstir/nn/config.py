@@ -83,8 +83,8 @@ class UNetConfig:
             )
         if wrong := [level for level in (*self.attention, last) if self.widths[level] % self.heads]:
             raise ValueError(
-                f"heads={self.heads} does not divide the {self.widths[wrong[0]]} channels of level {wrong[0]}, which has "
-                f"attention; use heads that divide {self.channels}"
+                f"heads={self.heads} does not divide the {self.widths[wrong[0]]} channels of level {wrong[0]}, which "
+                f"has attention; use heads that divide {self.channels}"
             )
         return self
 

@@ -1,0 +1,258 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from unstir.errors import UserError
+from unstir.nn import UNet, UNetConfig, flops
+from unstir.nn.blocks import Attention, ResBlock
+from unstir.nn.embedding import sinusoids
+from unstir.randomness import Key
+
+SMALL = {"channels": 16, "mults": (1, 2), "num_blocks": 1, "groups": 8, "attention": (1,)}
+REPORT = UNetConfig(mults=(1, 2, 3, 4), attention=(2,), dropout=0.15)
+
+
+def small(seed: int = 0, **changes) -> UNet:
+    """A small network none of whose layers is zero."""
+    torch.manual_seed(seed)
+    net = UNet(UNetConfig(**{**SMALL, **changes}))
+    for p in net.parameters():
+        if p.ndim > 1:
+            nn.init.normal_(p, std=p[0].numel() ** -0.5)
+    return net
+
+
+def batch(n: int = 4, channels: int = 3, size: int = 8) -> tuple[Tensor, Tensor]:
+    return torch.randn(n, channels, size, size), torch.arange(n) * 100
+
+
+def key(n: int = 4, step: int = 0) -> Key:
+    return Key(7, "dropout", step, torch.arange(n))
+
+
+def count(config: UNetConfig) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for p in UNet(config).parameters())
+
+
+def test_published_sizes():
+    assert count(UNetConfig()) == 35_746_307  # google/ddpm-cifar10-32
+    assert count(REPORT) == 82_958_979
+    assert count(UNetConfig(num_classes=10)) == 35_746_307 + 10 * 512
+
+
+def test_flops_of_known_networks():
+    # Usual counts leave out the two products inside attention, 4 N^2 C each time: 12.1 and 14.85 G without them.
+    assert flops(UNetConfig(), 32, 32) - 5 * 4 * 256**2 * 256 - 4 * 16**2 * 256 == pytest.approx(12.1e9, rel=2e-3)
+    assert flops(REPORT, 32, 32) - 5 * 4 * 64**2 * 384 - 4 * 16**2 * 512 == pytest.approx(14.85e9, rel=2e-3)
+
+
+def test_flops_of_one_convolution_by_hand():
+    bare = UNetConfig(channels=4, mults=(1,), num_blocks=1, groups=1, attention=())
+    wider = UNetConfig(channels=4, mults=(1,), num_blocks=1, groups=1, attention=(), in_channels=5, out_channels=3)
+    assert flops(wider, 6, 10) - flops(bare, 6, 10) == 2 * (5 - 3) * 4 * 9 * 60
+
+
+def test_zero_initialisation_survives_the_whole_construction():
+    net = UNet(UNetConfig(**SMALL, num_classes=3))
+    for module in net.modules():
+        if isinstance(module, ResBlock):
+            assert not module.second_conv.weight.any()
+        if isinstance(module, Attention):
+            assert not module.out.weight.any()
+            assert module.qkv.weight.std() > 0.1
+    x, t = batch()
+    assert not net.eval()(x, t, torch.zeros(4, dtype=torch.int64)).any()
+
+
+def test_initial_weights_have_the_variance_of_fan_average():
+    torch.manual_seed(0)
+    net = UNet(UNetConfig(channels=64, mults=(1,), num_blocks=1, attention=()))
+    for module in (net.middle.blocks[0].first_conv, net.up[0].blocks[0].shortcut, net.time.first):
+        fan_sum = (module.weight.shape[0] + module.weight.shape[1]) * module.weight[0, 0].numel()
+        assert float(module.weight.detach().var()) * fan_sum / 2 == pytest.approx(1, rel=0.1)
+        assert not module.bias.any()
+
+
+@given(
+    levels=st.integers(1, 3),
+    rows=st.integers(1, 5),
+    columns=st.integers(1, 5),
+    n=st.integers(1, 3),
+    out=st.integers(0, 4),
+)
+@settings(max_examples=25, deadline=None)
+def test_output_has_the_height_and_width_of_the_input(levels, rows, columns, n, out):
+    net = UNet(UNetConfig(channels=4, mults=(1,) * levels, num_blocks=1, groups=2, attention=(0,), out_channels=out))
+    height, width = rows << (levels - 1), columns << (levels - 1)
+    y = net.eval()(torch.zeros(n, 3, height, width), torch.zeros(n, dtype=torch.int64))
+    assert y.shape == (n, out or 3, height, width)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 3, 6, 8), r"height 6 and width 8 .* 3 levels need multiples of 4; resize or crop"),
+        ((1, 3, 8, 0), "width 0"),
+        ((1, 1, 8, 8), r"\[1, 1, 8, 8\] were given to a network for \[B, 3, H, W\]; convert the images to 3 channels"),
+        ((3, 8, 8), r"network for \[B, 3, H, W\]"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(shape, message):
+    with pytest.raises(UserError, match=message):
+        small(mults=(1, 2, 2)).eval()(torch.zeros(shape), torch.zeros(1, dtype=torch.int64))
+
+
+def test_labels_must_be_given_exactly_to_a_network_with_classes():
+    x, t = batch()
+    with pytest.raises(UserError, match="give each image a label"):
+        small(num_classes=2).eval()(x, t)
+    with pytest.raises(UserError, match="leave them out or set num_classes"):
+        small().eval()(x, t, t)
+    with pytest.raises(ValueError, match=r"label must be integers of shape \[4\]"):
+        small(num_classes=2).eval()(x, t, t[:2])
+
+
+def test_times_must_be_one_integer_an_image():
+    x, t = batch()
+    for wrong in (t[:1], t.float(), t[:, None]):
+        with pytest.raises(ValueError, match=r"t must be integers of shape \[4\]"):
+            small().eval()(x, wrong)
+
+
+def test_every_label_and_every_time_changes_the_output():
+    net = small(num_classes=3).eval()
+    x, t = batch(1)
+    with torch.no_grad():
+        outputs = [net(x, t + dt, torch.tensor([label])) for label in range(3) for dt in (0, 1)]
+    assert all(not torch.allclose(a, b, atol=1e-6) for i, a in enumerate(outputs) for b in outputs[:i])
+
+
+class TestDropout:
+    def test_training_without_a_key_is_refused(self):
+        x, t = batch()
+        with pytest.raises(ValueError, match=r"dropout=0.1 .* pass dropout_key, or call eval\(\)"):
+            small()(x, t)
+        with pytest.raises(ValueError, match="3 slots for 4 images"):
+            small()(x, t, dropout_key=key(3))
+
+    def test_no_key_is_needed_where_nothing_is_dropped(self):
+        x, t = batch()
+        net = small()
+        net.eval()
+        assert torch.equal(net(x, t), net(x, t, dropout_key=key()))
+        assert torch.equal(net(x, t), small(dropout=0.0).train()(x, t))
+
+    def test_masks_do_not_depend_on_how_the_batch_is_split(self):
+        net, (x, t) = small(dropout=0.4).double(), batch()
+        whole = net(x.double(), t, dropout_key=key())
+        parts = [net(x[s].double(), t[s], dropout_key=key()[s]) for s in (slice(0, 1), slice(1, 4))]
+        assert torch.allclose(whole, torch.cat(parts), rtol=0, atol=1e-12)
+
+    def test_masks_differ_between_steps_images_and_blocks(self):
+        net = small(dropout=0.5)
+        x, _ = batch()
+        masks, later = net._dropout_masks(x, key()), net._dropout_masks(x, key(step=1))
+        blocks = [m for m in net.modules() if isinstance(m, ResBlock)]
+        assert len(masks) == len(blocks) == len(net._no_masks)
+        assert all(m.shape[1] == block.out_channels for m, block in zip(masks, blocks, strict=True))
+        assert all((m != n).float().mean() > 0.4 for m, n in zip(masks, later, strict=True))
+        assert all((m[0] != m[1]).float().mean() > 0.4 for m in masks)
+        assert (masks[0] != masks[-1]).float().mean() > 0.4  # of one shape: first block down, last block up
+
+    def test_the_block_drops_the_given_elements_and_scales_the_rest(self):
+        block = ResBlock(4, 4, 8, groups=2, norm_eps=1e-6, dropout=0.25)
+        keep = torch.rand(2, 4, 5, 5) < 0.75
+        seen = []
+        block.second_conv.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        x, time = torch.randn(2, 4, 5, 5), torch.randn(2, 8)
+        block(x, time), block(x, time, keep)
+        assert torch.allclose(seen[1], torch.where(keep, seen[0] / 0.75, 0.0))
+
+    def test_the_share_of_dropped_elements_is_the_probability(self):
+        masks = small(dropout=0.3)._dropout_masks(torch.empty(8, 3, 16, 16), key(8))
+        total = sum(m.numel() for m in masks)
+        dropped = sum(int((~m).sum()) for m in masks) / total
+        assert abs(dropped - 0.3) < 5 * (0.21 / total) ** 0.5
+
+
+def train(net: UNet, steps: int = 2, autocast: bool = False) -> dict[str, Tensor]:
+    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-2)
+    torch.manual_seed(1)
+    x, t = batch()
+    for step in range(steps):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = (net(x, t, dropout_key=key(step=step)) - x).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return net.state_dict()
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_two_trainings_from_the_same_seeds_give_the_same_bits(autocast):
+    first, second = (train(small(seed=3), autocast=autocast) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_every_weight_gets_a_gradient_after_one_step():
+    net = UNet(UNetConfig(**SMALL, num_classes=2, dropout=0.0))
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+    x, t = batch()
+    for _ in range(4):  # the zeros open one after another: output, then residual branches, then what is inside them
+        (net(x, t, t % 2) - x).square().mean().backward()
+        optimiser.step()
+        gone = [name for name, p in net.named_parameters() if not p.grad.any()]
+        optimiser.zero_grad()
+    assert not gone
+
+
+def test_bfloat16_weights_take_and_return_float32():
+    net, (x, t) = small().eval(), batch()
+    with torch.inference_mode():
+        exact = net(x, t)
+        got = copy.deepcopy(net).to(torch.bfloat16)(x, t)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = net(x, t)
+    assert exact.dtype == got.dtype == mixed.dtype == torch.float32
+    for other in (got, mixed):
+        assert 0 < (other - exact).norm() / exact.norm() < 0.03
+
+
+def test_times_are_told_apart_in_bfloat16():
+    """bfloat16 rounds 999 and 1000 to the same number, so the sinusoids are taken in float32."""
+    waves = sinusoids(torch.tensor([999, 1000]), 32, 1.0, False).bfloat16()
+    assert (waves[0] - waves[1]).abs().max() > 0.5
+
+
+def test_sinusoids_by_the_formula():
+    t = torch.tensor([0, 3, 999])
+    frequency = 10_000.0 ** (-torch.arange(4, dtype=torch.float64) / 3)
+    angle = t[:, None] * frequency
+    expected = torch.cat((angle.sin(), angle.cos()), dim=1)
+    assert torch.allclose(sinusoids(t, 8, 1.0, False).double(), expected, atol=1e-4)
+    assert torch.equal(sinusoids(t, 8, 1.0, True), sinusoids(t, 8, 1.0, False).roll(4, dims=1))
+
+
+def test_channels_last_images_give_the_same_numbers():
+    net, (x, t) = small().eval().double(), batch()
+    with torch.no_grad():
+        plain = net(x.double(), t)
+        last = net.to(memory_format=torch.channels_last)(x.double().to(memory_format=torch.channels_last), t)
+    assert torch.allclose(plain, last, atol=1e-12)
+
+
+def test_it_compiles_as_one_graph_and_the_dropout_key_compiles_nothing_anew():
+    net, (x, t) = small(num_classes=2), batch()
+    whole = torch.compile(net.eval(), backend="eager", fullgraph=True)  # raises where the graph would break
+    assert torch.equal(whole(x, t, t % 2), net(x, t, t % 2))
+    torch.compiler.reset()
+    expected = [net.train()(x, t, t % 2, dropout_key=key(step=step)) for step in range(3)]
+    net.compile(backend="eager")
+    with torch.compiler.set_stance("eager_on_recompile"), torch.no_grad():
+        got = [net(x, t, t % 2, dropout_key=key(step=step)) for step in range(3)]
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))

@@ -1,0 +1,60 @@
+"""A configuration that cannot be built is refused where it is written, with the remedy."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from unstir.nn import UNetConfig
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"channels": "128"}, "valid integer"),
+        ({"channels": 64.0}, "valid integer"),
+        ({"channels": 0}, "greater than or equal to 1"),
+        ({"channels": 33, "groups": 11}, "channels=33 is odd.*make it even"),
+        ({"channels": 48}, r"groups=32 does not divide the 48 channels .* use groups that divide 48"),
+        ({"mults": ()}, "at least 1 item"),
+        ({"mults": (1, 0)}, "greater than or equal to 1"),
+        ({"mults": (1, 1.5)}, "valid integer"),
+        ({"attention": (4,)}, r"names level 4, but mults=\(1, 2, 2, 2\) makes levels 0 to 3; use levels up to 3"),
+        ({"attention": (-1,)}, "greater than or equal to 0"),
+        ({"attention": (1, 1)}, "names a level twice"),
+        ({"heads": 3}, "heads=3 does not divide the 256 channels of level 1"),
+        ({"mults": (1, 3), "attention": (), "heads": 5}, "heads=5 does not divide the 384 channels of level 1"),
+        ({"dropout": 1.0}, "less than 1"),
+        ({"dropout": -0.1}, "greater than or equal to 0"),
+        ({"dropout": float("nan")}, "less than 1"),
+        ({"norm_eps": 0.0}, "greater than 0"),
+        ({"norm_eps": float("inf")}, "finite"),
+        ({"channels": 2, "groups": 1}, r"freq_shift=1.0 must be less than channels/2 = 1; use 0 or 1"),
+        ({"downsample_padding": 2}, "0 or 1"),
+        ({"flip_sin_to_cos": 1}, "valid boolean"),
+        ({"num_classes": -1}, "greater than or equal to 0"),
+        ({"in_channels": True}, "valid integer"),
+        ({"colour": 3}, "colour"),
+    ],
+)
+def test_a_wrong_value_is_refused(wrong, message):
+    with pytest.raises(ValidationError, match=message):
+        UNetConfig(**wrong)
+
+
+def test_lists_as_toml_has_them_become_tuples():
+    config = UNetConfig(mults=[1, 2], attention=[])
+    assert (config.mults, config.attention, config.widths) == ((1, 2), (), (128, 256))
+
+
+def test_a_config_is_a_frozen_value():
+    assert UNetConfig() == UNetConfig(**dataclasses.asdict(UNetConfig()))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        UNetConfig().channels = 64
+
+
+def test_a_config_is_read_without_torch():
+    code = "import sys; from unstir.nn import UNetConfig; UNetConfig(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
