@@ -1,0 +1,226 @@
+"""One image file's bytes to one uint8 array, or a reason why not.
+
+| Met in a folder or zip                         | What is done                                                       |
+|------------------------------------------------|--------------------------------------------------------------------|
+| PNG, JPEG (also MPO), WebP, BMP, GIF, TIFF     | decoded, by content and never by name                              |
+| no extension, or that of another format        | decoded by content; noted                                          |
+| any other format, also HEIC, AVIF, JPEG 2000   | refused                                                            |
+| empty, truncated or damaged file               | refused; a half-decoded picture is never packed                    |
+| more than 67,108,864 pixels, or 64 MiB of file | refused from the header, before any pixel is allocated             |
+| grey, 1-bit, palette, RGB, YCbCr               | grey is copied to RGB, colour becomes grey by ITU-R 601 luma       |
+| alpha channel or transparent palette entry     | composited on white; noted when any pixel is not opaque            |
+| CMYK                                           | converted without a colour profile; noted                          |
+| colour profile other than sRGB                 | ignored; noted. sRGB values are kept as they are                   |
+| 16-bit grey                                    | round(v / 257), not clipped; noted                                 |
+| 16-bit colour PNG                              | high byte of each value (within 1/255)                             |
+| float or 32-bit integer samples, Lab           | refused                                                            |
+| EXIF orientation 2..8                          | applied; noted                                                     |
+| animated GIF, WebP or PNG, several pages       | first frame; noted                                                 |
+| shorter side of at least `size`                | the centre square, resized with Lanczos (antialiased)              |
+| shorter side in [size/2, size)                 | the same, which enlarges; noted                                    |
+| shorter side below size/2, such as 1x1         | refused: there is nothing to see in it                             |
+| `size` not given                               | kept as it is; all images must then have one shape                 |
+| no image extension and not an image            | ignored; noted                                                     |
+| hidden file, __MACOSX, Thumbs.db, desktop.ini  | ignored; noted                                                     |
+| no permission, broken or looping link          | refused                                                            |
+| link to a folder, device, pipe, socket         | not followed or opened; noted                                      |
+| zip: encrypted, link, absolute or `..` name    | refused                                                            |
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+MAX_PIXELS = 1 << 26
+"""Largest image decoded, in pixels; below the 89,478,485 at which Pillow itself begins to warn."""
+
+MAX_FILE_BYTES = 1 << 26
+"""Largest image file read, in bytes."""
+
+EXTENSIONS = {
+    ".png": "PNG", ".apng": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG",
+    ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF", ".tif": "TIFF", ".tiff": "TIFF",
+}  # fmt: skip
+"""The allowed format each extension promises."""
+
+FOREIGN = frozenset((
+    ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg", ".psd", ".tga", ".exr", ".hdr", ".ppm", ".pgm", ".pbm",
+    ".pnm", ".ico", ".dng", ".cr2", ".nef", ".arw", ".fits", ".dds",
+))  # fmt: skip
+"""Extensions of images that cannot be packed: such files are refused aloud instead of ignored."""
+
+OTHER_SHAPE = "of another shape:"
+"""Start of the reason why an image is refused when no size is given and its shape is not that of the first."""
+
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"),
+    (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"),
+)  # fmt: skip
+
+_ORIENT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112
+_BITS_PER_SAMPLE = 258
+
+
+class Refused(Exception):  # noqa: N818  (an outcome, not a failure)
+    """This file is not packed; the message says why."""
+
+
+class Decoded(NamedTuple):
+    """One image, uint8 [C, H, W], 0..255, and what was done to it out of the ordinary."""
+
+    pixels: NDArray[np.uint8]
+    notes: tuple[str, ...]
+
+
+def signature(start: bytes) -> str | None:
+    """Name the allowed format whose signature these first bytes (16 suffice) carry, else None."""
+    for magic, name in _SIGNATURES:
+        if start.startswith(magic):
+            return name
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "WEBP"
+    return "BMP" if start[:2] == b"BM" and start[6:10] == b"\0\0\0\0" else None
+
+
+def decode(data: bytes, name: str, size: int | None, channels: int) -> Decoded:
+    """Decode an image file's bytes to uint8 [channels, H, W], H = W = size when size is given.
+
+    `name` serves to compare its extension with the content; channels is 1 or 3. Raises Refused.
+    """
+    if not data:
+        raise Refused("empty file")
+    kind = signature(data[:16])
+    if kind is None:
+        raise Refused("not an image of an allowed format (PNG, JPEG, WebP, BMP, GIF, TIFF)")
+    if kind == "WEBP":  # Pillow allocates WebP's canvas when it opens the file
+        _check_pixels(*_webp_canvas(data))
+    notes: list[str] = []
+    if EXTENSIONS.get(PurePosixPath(name).suffix.lower()) != kind:
+        notes.append("decoded by content, the extension is not the format's")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # sizes are checked below, damage raises
+            image = fit(_load(data, kind, notes), size, notes)
+    except Refused:
+        raise
+    except Image.DecompressionBombError:
+        raise Refused(f"more than {MAX_PIXELS:,} pixels") from None
+    except Exception as error:  # decoders raise anything at all on damaged bytes
+        raise Refused(f"damaged: {' '.join(str(error).split()) or type(error).__name__}"[:200]) from None
+    return Decoded(to_array(image, channels), tuple(notes))
+
+
+def fit(image: Image.Image, size: int | None, notes: list[str]) -> Image.Image:
+    """Resize the centre square of an 8-bit image to size x size; unchanged when size is None or fits already.
+
+    Equal to resizing the shorter side and cropping, but in one step, so that no long side has to be rounded.
+    Raises Refused when the shorter side is below size / 2.
+    """
+    width, height = image.size
+    if size is None or (width, height) == (size, size):
+        return image
+    short = min(width, height)
+    if 2 * short < size:
+        raise Refused(
+            f"too small: {width}x{height}, packing at {size}x{size} needs at least {-(-size // 2)} pixels a side"
+        )
+    if short < size:
+        notes.append("enlarged, the shorter side is below the packed size")
+    left, top = (width - short) / 2, (height - short) / 2
+    return image.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + short, top + short))
+
+
+def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
+    """Turn an 8-bit image into a contiguous array [channels, H, W]; channels is 1 or 3."""
+    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))
+
+
+def _load(data: bytes, kind: str, notes: list[str]) -> Image.Image:
+    with Image.open(io.BytesIO(data), formats=[kind]) as image:
+        _check_pixels(*image.size)
+        asked = _orientation(image, notes)
+        image.load()
+        left = _orientation(image, [])  # Pillow turns TIFFs while loading
+        plain = _to_8_bit(image, notes)
+        if asked in _ORIENT:
+            notes.append("EXIF orientation applied")
+        if left in _ORIENT:
+            plain = plain.transpose(_ORIENT[left])
+        if getattr(image, "n_frames", 1) > 1:
+            notes.append("first frame of several")
+        return plain
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise Refused(f"{width}x{height} is more than {MAX_PIXELS:,} pixels")
+
+
+def _orientation(image: Image.Image, notes: list[str]) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # as above; broken metadata does not spoil the pixels
+        notes.append("unreadable EXIF ignored")
+        return 1
+
+
+def _to_8_bit(image: Image.Image, notes: list[str]) -> Image.Image:
+    """Convert to mode L or RGB."""
+    mode = image.mode
+    if mode.startswith("I;16") or (mode == "I" and image.format == "PNG"):
+        return _from_16_bit(image, notes)
+    if mode in ("I", "F", "LAB", "HSV"):
+        raise Refused(f"pixels of mode {mode} (float, 32-bit or Lab) have no fixed range to map to 0..255")
+    icc = image.info.get("icc_profile") or b""
+    if icc and b"sRGB" not in icc.replace(b"\0", b"") and mode != "L":
+        notes.append("colour profile other than sRGB ignored")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        if rgba.getchannel("A").getextrema() != (255, 255):
+            notes.append("transparency composited on white")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    if mode == "CMYK":
+        notes.append("CMYK converted to RGB")
+    return image.convert("L" if mode in ("1", "L") else "RGB")
+
+
+def _from_16_bit(image: Image.Image, notes: list[str]) -> Image.Image:
+    tags: Any = getattr(image, "tag_v2", {})
+    bits = tags.get(_BITS_PER_SAMPLE, (16,))
+    if bits not in (16, (16,)):
+        raise Refused(f"{bits} bits a sample; 8 or 16 can be packed")
+    notes.append("16-bit grey scaled to 8 bits")
+    values = np.asarray(image).astype(np.uint32)
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def _webp_canvas(data: bytes) -> tuple[int, int]:
+    """Read (width, height) from a WebP header; (0, 0) where the header is damaged, which Pillow then reports."""
+    chunk, body = data[12:16], data[20:30]
+    if len(body) < 10:
+        return 0, 0
+    if chunk == b"VP8X":
+        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+    if chunk == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack("<HH", body[6:10])
+    return width & 0x3FFF, height & 0x3FFF

@@ -1,0 +1,251 @@
+"""The zoo: every kind of image file met in practice, and what becomes of it."""
+
+import io
+import resource
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from unstir.data.images import MAX_PIXELS, Refused, decode, signature
+
+
+def picture(mode: str = "RGB", size: tuple[int, int] = (12, 8)) -> Image.Image:
+    rng = np.random.default_rng(1)
+    return Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).convert(mode)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def planes(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+
+
+def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    end = (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*c) for c in (header, *chunks, end))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])
+def test_each_allowed_format_decodes_as_pillow_does(kind: str) -> None:
+    data = encoded(picture(), kind, **({"lossless": True} if kind == "WEBP" else {}))
+    pixels, notes = decode(data, f"a.{kind.lower()}", None, 3)
+    assert notes == ()
+    assert pixels.dtype == np.uint8 and pixels.flags.c_contiguous
+    assert np.array_equal(pixels, planes(Image.open(io.BytesIO(data))))
+    assert signature(data[:16]) == kind
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_deflate", "packbits"])
+def test_compressed_tiff(compression: str) -> None:
+    data = encoded(picture(), "TIFF", compression=compression)
+    assert np.array_equal(decode(data, "a.tif", None, 3).pixels, planes(picture()))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P"])
+def test_grey_palette_and_one_bit_in_colour_and_grey(mode: str) -> None:
+    image = picture(mode)
+    colour = decode(encoded(image), "a.png", None, 3).pixels
+    assert np.array_equal(colour, planes(image))
+    grey = decode(encoded(image), "a.png", None, 1).pixels
+    assert np.array_equal(grey[0], np.asarray(image.convert("RGB").convert("L")))
+
+
+def test_cmyk_is_converted_and_noted() -> None:
+    data = encoded(picture("CMYK"), "JPEG", quality=100, subsampling=0)
+    pixels, notes = decode(data, "a.jpg", None, 3)
+    assert notes == ("CMYK converted to RGB",)
+    assert np.array_equal(pixels, planes(Image.open(io.BytesIO(data))))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_is_composited_on_white(mode: str) -> None:
+    image = picture().convert(mode)
+    alpha = np.arange(96, dtype=np.uint8).reshape(8, 12) * 2
+    image.putalpha(Image.fromarray(alpha))
+    pixels, notes = decode(encoded(image), "a.png", None, 3)
+    a = alpha[None] / 255
+    expected = planes(image.convert("RGBA").convert("RGB")) * a + 255 * (1 - a)
+    assert np.abs(pixels - expected).max() <= 1
+    assert notes == ("transparency composited on white",)
+
+
+def test_opaque_alpha_is_not_worth_a_note() -> None:
+    image = picture("RGBA")
+    pixels, notes = decode(encoded(image), "a.png", None, 3)
+    assert notes == () and np.array_equal(pixels, planes(image))
+
+
+def test_palette_with_a_transparent_entry() -> None:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 10, 20, 30])
+    image.putpixel((0, 0), 0)
+    pixels, notes = decode(encoded(image, transparency=0), "a.png", None, 3)
+    assert pixels[:, 0, 0].tolist() == [255, 255, 255] and pixels[:, 1, 1].tolist() == [10, 20, 30]
+    assert notes == ("transparency composited on white",)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bit_grey_is_scaled_and_not_clipped(kind: str) -> None:
+    values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    pixels, notes = decode(encoded(Image.fromarray(values), kind), f"a.{kind}", None, 1)
+    assert np.array_equal(pixels[0], np.round(values / 257))
+    assert notes == ("16-bit grey scaled to 8 bits",)
+
+
+def test_16_bit_colour_png_is_within_one_level() -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (8, 8, 3), dtype=np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    data = bytearray(png(8, 8, (b"IDAT", zlib.compress(rows))))
+    data[24] = 16
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    pixels = decode(bytes(data), "a.png", None, 3).pixels
+    assert np.abs(pixels - (values / 257).transpose(2, 0, 1)).max() < 1.001
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_float_and_32_bit_tiff_are_refused(mode: str) -> None:
+    with pytest.raises(Refused, match="no fixed range"):
+        decode(encoded(picture("L").convert(mode), "TIFF"), "a.tif", None, 1)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
+    upright = Image.new("L", (24, 16), 0)
+    upright.paste(255, (0, 0, 12, 8))  # a white upper left quarter
+    inverse = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that undoes each
+    stored = upright.transpose(Image.Transpose(inverse[orientation])) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels, notes = decode(encoded(stored.convert("RGB"), kind, exif=exif), f"a.{kind}", None, 1)
+    assert np.abs(pixels[0].astype(int) - np.asarray(upright)).mean() < 3
+    assert ("EXIF orientation applied" in notes) == (orientation > 1)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_first_frame_of_several(kind: str) -> None:
+    first, second = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(first, kind, save_all=True, append_images=[second], **options)
+    pixels, notes = decode(data, f"a.{kind}", None, 3)
+    assert pixels[:, 0, 0].tolist() == [255, 0, 0]
+    assert notes == ("first frame of several",)
+
+
+def test_content_decides_and_not_the_extension() -> None:
+    pixels, notes = decode(encoded(picture()), "photo.jpg", None, 3)
+    assert np.array_equal(pixels, planes(picture()))
+    assert notes == ("decoded by content, the extension is not the format's",)
+
+
+def test_colour_profile_other_than_srgb_is_noted() -> None:
+    from PIL import ImageCms
+
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert decode(encoded(picture(), icc_profile=srgb), "a.png", None, 3).notes == ()
+    other = decode(encoded(picture(), icc_profile=b"Display P3" * 20), "a.png", None, 3)
+    assert other.notes == ("colour profile other than sRGB ignored",)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"hello, I am text", b"%PDF-1.7", b"SIMPLE  =  T", b"\x1f\x8b\x08\0", b"P6 1 1 255\n"]
+)
+def test_what_is_no_allowed_image_is_refused(data: bytes) -> None:
+    with pytest.raises(Refused, match=r"empty file|allowed format"):
+        decode(data, "a.png", None, 3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP"])
+def test_truncated_file_is_refused_and_never_half_decoded(kind: str) -> None:
+    image = picture(size=(64, 48))
+    data = encoded(image, kind)
+    whole = decode(data, "a", None, 3).pixels
+    for cut in range(0, len(data), max(1, len(data) // 25)):
+        try:
+            pixels = decode(data[:cut], "a", None, 3).pixels
+        except Refused:
+            continue
+        assert np.array_equal(pixels, whole), f"half a {kind} at {cut} of {len(data)}"
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_damaged_bytes_give_an_image_or_a_refusal_and_nothing_else(data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from(["PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP"]))
+    content = bytearray(encoded(picture(), kind))
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        pixels, _ = decode(bytes(content), "a", 8, 3)
+    except Refused as refusal:
+        assert str(refusal) and "\n" not in str(refusal)
+    else:
+        assert pixels.shape == (3, 8, 8) and pixels.dtype == np.uint8
+
+
+def bombs() -> list[tuple[str, bytes]]:
+    webp = bytearray(encoded(picture(), "WEBP", lossless=True, exif=b"Exif\0\0xx"))
+    assert webp[12:16] == b"VP8X"
+    webp[24:30] = b"\xff\x3f\0\xff\x3f\0"  # 16384 x 16384
+    bmp = bytearray(encoded(picture(), "BMP"))
+    bmp[18:26] = struct.pack("<ii", 50_000, 50_000)
+    gif = bytearray(encoded(picture(), "GIF"))
+    gif[6:10] = struct.pack("<HH", 65_000, 65_000)
+    text = zlib.compress(b"\0" * (200 << 20))
+    return [
+        ("png", png(50_000, 50_000, (b"IDAT", zlib.compress(b"\0" * 1000)))),
+        ("png just above", png(MAX_PIXELS // 4096 + 1, 4096, (b"IDAT", b""))),
+        ("text chunk", png(8, 8, (b"zTXt", b"Comment\0\0" + text), (b"IDAT", b""))),
+        ("profile", png(8, 8, (b"iCCP", b"x\0\0" + text), (b"IDAT", b""))),
+        ("webp", bytes(webp)),
+        ("bmp", bytes(bmp)),
+        ("gif", bytes(gif)),
+        ("fits", b"SIMPLE  =                    T"),
+    ]
+
+
+@pytest.mark.parametrize(("name", "data"), bombs(), ids=[name for name, _ in bombs()])
+def test_bomb_is_refused_at_once_and_takes_no_memory(name: str, data: bytes) -> None:
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    with pytest.raises(Refused):
+        decode(data, "a.png", 32, 3)
+    assert time.monotonic() - start < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
+
+
+def test_larger_image_gives_its_centre_square_antialiased() -> None:
+    wide = Image.new("RGB", (128, 64), "black")
+    wide.paste((255, 255, 255), (32, 0, 96, 64))
+    pixels = decode(encoded(wide), "a.png", 16, 3).pixels
+    assert np.array_equal(pixels, planes(wide.resize((32, 16), Image.Resampling.LANCZOS).crop((8, 0, 24, 16))))
+    stripes = Image.fromarray(np.tile(np.array([0, 255], np.uint8), (64, 32)))
+    grey = decode(encoded(stripes), "a.png", 16, 1).pixels
+    assert grey[:, 2:-2, 2:-2].min() > 100 and grey[:, 2:-2, 2:-2].max() < 155
+
+
+def test_image_of_the_asked_size_is_untouched() -> None:
+    square = picture(size=(16, 16))
+    assert np.array_equal(decode(encoded(square), "a.png", 16, 3).pixels, planes(square))
+
+
+def test_small_images_are_enlarged_with_a_note_or_refused() -> None:
+    assert decode(encoded(picture(size=(16, 30))), "a.png", 32, 3).notes == (
+        "enlarged, the shorter side is below the packed size",
+    )
+    for size in ((15, 40), (1, 1)):
+        with pytest.raises(Refused, match=f"too small: {size[0]}x{size[1]}.*at least 16"):
+            decode(encoded(picture(size=size)), "a.png", 32, 3)
