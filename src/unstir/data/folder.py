@@ -1,0 +1,204 @@
+"""A folder or zip of images as a source: layout to labels and splits, files to chunks.
+
+    root/cat/1.png root/dog/7.png               classes cat and dog; held out by hash, class by class
+    root/train/cat/1.png root/test/cat/9.png    the split as given (test, val, valid, validation or held_out)
+    root/1.png root/2.png                       no labels
+
+One folder that wraps all others is looked through. Deeper folders belong to their class. Order is natural
+(img2 before img10), train first. What becomes of each kind of file is listed in `unstir.data.images`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from unstir.data.images import OTHER_SHAPE, Refused
+from unstir.data.listing import Entry, Items, Listing, item_digest, list_folder, list_zip, natural
+from unstir.data.source import Chunk, Plan, Progress, chunk_rows
+from unstir.data.split import hold_out
+from unstir.data.workers import MAX_WORKERS, cores, decode_all
+from unstir.errors import UserError
+
+HELD_OUT = 0.1
+"""Fraction held out when neither the caller nor the folder says."""
+
+_TRAIN = "train"
+_HELD_OUT_NAMES = frozenset(("test", "val", "valid", "validation", "held_out"))
+
+
+class Arrangement(NamedTuple):
+    """The candidates in packing order: `num_train` of train, then those held out."""
+
+    paths: list[str]
+    labels: list[int] | None
+    num_train: int
+    classes: tuple[str, ...]
+    rule: str
+    refused: list[tuple[str, str]]
+    notes: list[tuple[str, str]]
+
+
+def arrange(entries: list[Entry], held_out: float, seed: int) -> Arrangement:
+    """Give each candidate its split and label by the folders it lies in."""
+    paths = sorted((entry.path for entry in entries), key=natural)
+    parts = {path: tuple(part for part in path.split("/") if part not in ("", ".")) for path in paths}
+    depth = _wrappers(list(parts.values()))
+    given = _given_splits(parts, depth)
+    outside = [path for path, p in parts.items() if given and (len(p) <= depth + 1 or p[depth].casefold() not in given)]
+    for path in outside:
+        del parts[path]
+    base = depth + bool(given)
+    names = {path: p[base] for path, p in parts.items() if len(p) > base + 1}
+    loose = [path for path in parts if names and path not in names]
+    paths = [path for path in parts if not names or path in names]
+    if len(given) > 1:
+        held = {path for path in paths if parts[path][depth].casefold() != _TRAIN}
+        rule = f"the folders named {', '.join(sorted(given - {_TRAIN}))}"
+    else:
+        keys = ["/".join(parts[path][base:]) for path in paths]
+        held = {paths[i] for i in hold_out(keys, [names.get(path) for path in paths], held_out, seed)}
+        rule = f"by class, {held_out:.4g} of each, ranked by the hash of (seed {seed}, path)"
+    ordered = [path for path in paths if path not in held] + [path for path in paths if path in held]
+    classes = tuple(sorted(set(names.values()), key=natural))
+    number = {name: i for i, name in enumerate(classes)}
+    return Arrangement(
+        ordered,
+        [number[names[path]] for path in ordered] if names else None,
+        len(paths) - len(held),
+        classes,
+        rule,
+        [(path, "beside the class folders, so without a label") for path in loose],
+        [("outside the train and test folders, ignored", path) for path in outside],
+    )
+
+
+def _given_splits(parts: dict[str, tuple[str, ...]], depth: int) -> set[str]:
+    """Name the top folders that say the split; empty when there is no train folder."""
+    tops = {p[depth].casefold() for p in parts.values() if len(p) > depth + 1}
+    return {_TRAIN} | _HELD_OUT_NAMES & tops if _TRAIN in tops else set()
+
+
+def _wrappers(paths: list[tuple[str, ...]]) -> int:
+    """Count the folders that wrap everything: one folder at its level, with folders and no images in it."""
+    depth = 0
+    while paths and all(len(p) > depth + 2 and p[depth] == paths[0][depth] for p in paths):
+        depth += 1
+    return depth
+
+
+class FolderSource:
+    """A folder or zip of images; `size` None keeps their one common shape."""
+
+    def __init__(self, root: Path, size: int | None, channels: int | None, held_out: float | None, seed: int) -> None:
+        self.root, self.size, self.channels = root, size, channels or 3
+        self.held_out, self.seed = HELD_OUT if held_out is None else held_out, seed
+        self._listing: Listing | None = None
+        self.kind = "zip" if root.is_file() else "folder"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """See Source."""
+        return {"size": self.size, "channels": self.channels, "held_out": self.held_out, "seed": self.seed}
+
+    def stamp(self) -> str:
+        """Hash the listing: path, length and time (in a zip: checksum) of every candidate."""
+        self._listing = listing = list_zip(self.root) if self.root.is_file() else list_folder(self.root)
+        rows = sorted((*map(repr, listing.entries), *map(repr, listing.refused)))
+        return hashlib.sha256("\n".join(rows).encode("utf-8", "backslashreplace")).hexdigest()
+
+    def source_hash(self, shape: tuple[int, int, int]) -> str:
+        """Hash the content of every candidate, as packing does by the way."""
+        items, digests = Items(self.root), []
+        arranged = self._arrange(self._latest())
+        for start, stop in _ranges(len(arranged.paths), arranged.num_train, chunk_rows(shape), 0):
+            digest = hashlib.sha256()
+            for path in arranged.paths[start:stop]:
+                digest.update(item_digest(path, _read_or_none(items, path)))
+            digests.append(digest.hexdigest())
+        items.close()
+        return joint_digest(digests)
+
+    def plan(self, download_dir: Path, progress: Progress | None) -> Plan:
+        """List and arrange the files, and find the common shape when no size is given."""
+        listing = self._latest()
+        arranged = self._arrange(listing)
+        refused = (*listing.refused, *arranged.refused)
+        if not arranged.paths:
+            raise UserError(
+                f"{self.root}: no images to pack ({len(refused)} refused, {len(listing.notes)} ignored); "
+                "allowed are PNG, JPEG, WebP, BMP, GIF and TIFF files"
+            )
+        side = self.size
+        shape = (self.channels, side, side) if side else self._common_shape(arranged.paths)
+
+        def chunks(start: int) -> Generator[Chunk, None, None]:
+            return self._chunks(arranged, shape, start)
+
+        notes = (*listing.notes, *arranged.notes)
+        return Plan(shape, arranged.classes, len(arranged.paths), arranged.rule, chunks, None, refused, notes)
+
+    def _latest(self) -> Listing:
+        """The listing that the last stamp was made of."""
+        if self._listing is None:
+            self.stamp()
+        assert self._listing is not None
+        return self._listing
+
+    def _arrange(self, listing: Listing) -> Arrangement:
+        return arrange(listing.entries, self.held_out, self.seed)
+
+    def _common_shape(self, paths: list[str]) -> tuple[int, int, int]:
+        """The shape of the first image that decodes."""
+        with closing(decode_all(self.root, ((path,) for path in paths), None, self.channels, None, 1)) as replies:
+            for reply in replies:
+                if len(reply.pixels):
+                    channels, height, width = reply.pixels.shape[1:]
+                    return channels, height, width
+        raise UserError(f"{self.root}: none of {len(paths)} files can be decoded; the first: {paths[0]!r}")
+
+    def _chunks(self, arranged: Arrangement, shape: tuple[int, int, int], start: int) -> Generator[Chunk, None, None]:
+        rows = chunk_rows(shape)
+        ranges = _ranges(len(arranged.paths), arranged.num_train, rows, start)
+        num_workers = min(cores(), MAX_WORKERS, max(1, len(ranges)))
+        requests = (tuple(arranged.paths[a:b]) for a, b in ranges)
+        with closing(decode_all(self.root, requests, self.size, self.channels, shape, num_workers)) as replies:
+            for (first, stop), reply in zip(ranges, replies, strict=True):
+                paths = arranged.paths[first:stop]
+                outcome = tuple((p, why) for p, why in zip(paths, reply.reasons, strict=True) if why is not None)
+                self._check_shapes(outcome)
+                kept = [i for i, why in enumerate(reply.reasons, first) if why is None]
+                labels = None if arranged.labels is None else np.array([arranged.labels[i] for i in kept], np.int64)
+                split = "train" if first < arranged.num_train else "held_out"
+                yield Chunk(split, reply.pixels, labels, stop, outcome, reply.notes, reply.digest)
+
+    def _check_shapes(self, refused: tuple[tuple[str, str], ...]) -> None:
+        for path, reason in refused:
+            if reason.startswith(OTHER_SHAPE):
+                raise UserError(
+                    f"{self.root}: images differ in size, {path!r} is {reason}; give one size, such as --size 32"
+                )
+
+
+def joint_digest(digests: list[str]) -> str:
+    """Combine the chunks' digests into the source's."""
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _ranges(total: int, num_train: int, rows: int, start: int) -> list[tuple[int, int]]:
+    """Cut 0..total into chunks of `rows` that do not straddle num_train; those from `start` on."""
+    cuts = [*range(0, num_train, rows), *range(num_train, total, rows), total]
+    return [(a, b) for a, b in pairwise(cuts) if a >= start and a < b]
+
+
+def _read_or_none(items: Items, path: str) -> bytes | None:
+    try:
+        return items.read(path)
+    except Refused:
+        return None

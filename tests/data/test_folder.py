@@ -1,0 +1,271 @@
+"""Folders and zips of images: what counts as a class, a split, an image, and what is refused or ignored."""
+
+import errno
+import io
+import os
+import stat
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from unstir.data import Store, pack
+from unstir.data.folder import arrange
+from unstir.data.images import Refused
+from unstir.data.listing import Entry, Items, natural
+from unstir.data.split import hold_out
+from unstir.errors import UserError
+
+
+def image(value: int, size: int = 4) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (size, size), (value, 2 * value % 256, 3 * value % 256)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def fill(root: Path, files: dict[str, bytes]) -> Path:
+    for path, data in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+    return root
+
+
+def zipped(file: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, data in files.items():
+            archive.writestr(path, data)
+    return file
+
+
+def reds(store: Store, split: str) -> list[int]:
+    return store.images(split)[:, 0, 0, 0].tolist()
+
+
+def placed(paths: list[str], held_out: float = 0.0) -> dict[str, tuple[str | None, bool]]:
+    """Each path's class and whether it is held out."""
+    a = arrange([Entry(path, 0, 0) for path in paths], held_out, 0)
+    labels = [None] * len(a.paths) if a.labels is None else [a.classes[i] for i in a.labels]
+    return {path: (label, i >= a.num_train) for i, (path, label) in enumerate(zip(a.paths, labels, strict=True))}
+
+
+def test_class_folders_become_labels_in_natural_order() -> None:
+    found = placed(["10/b.png", "9/img10.png", "9/img2.png", "9/deep/er/x.png"])
+    assert list(found) == ["9/deep/er/x.png", "9/img2.png", "9/img10.png", "10/b.png"]
+    assert [label for label, _ in found.values()] == ["9", "9", "9", "10"]
+
+
+@pytest.mark.parametrize("name", ["test", "val", "valid", "validation", "held_out", "Test"])
+def test_train_and_test_folders_become_the_split(name: str) -> None:
+    found = placed(["train/cat/1.png", "train/dog/1.png", f"{name}/cat/2.png", "extra/3.png", "loose.png"], 0.5)
+    assert found == {
+        "train/cat/1.png": ("cat", False),
+        "train/dog/1.png": ("dog", False),
+        f"{name}/cat/2.png": ("cat", True),
+    }
+
+
+def test_train_folder_alone_is_split_by_hash_like_the_folder_inside_it() -> None:
+    names = [f"{label}/{i}.png" for label in "ab" for i in range(20)]
+    inside = [path for path, (_, held) in placed(names, 0.1).items() if held]
+    outside = [path for path, (_, held) in placed([f"train/{n}" for n in names], 0.1).items() if held]
+    assert outside == [f"train/{path}" for path in inside] and len(inside) == 4
+
+
+def test_wrapping_folder_is_looked_through() -> None:
+    assert placed(["photos/all/cat/1.png", "photos/all/dog/2.png"]) == {
+        "photos/all/cat/1.png": ("cat", False),
+        "photos/all/dog/2.png": ("dog", False),
+    }
+    assert placed(["cat/1.png", "cat/2.png"])["cat/1.png"] == ("cat", False)
+
+
+def test_flat_folder_has_no_labels() -> None:
+    assert placed(["1.png", "./2.png"]) == {"1.png": (None, False), "./2.png": (None, False)}
+
+
+def test_image_beside_class_folders_is_refused() -> None:
+    result = arrange([Entry(p, 0, 0) for p in ("cat/1.png", "dog/1.png", "stray.png")], 0, 0)
+    assert result.refused == [("stray.png", "beside the class folders, so without a label")]
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=60), st.floats(0, 0.99), st.integers(0, 2**40))
+def test_held_out_share_of_each_class(labels: list[str], fraction: float, seed: int) -> None:
+    names = [str(i) for i in range(len(labels))]
+    held = hold_out(names, labels, fraction, seed)
+    assert held == hold_out(names, labels, fraction, seed)
+    for label in set(labels):
+        n, k = labels.count(label), sum(labels[i] == label for i in held)
+        assert k == (min(max(1, round(n * fraction)), n - 1) if fraction else 0)
+
+
+def test_held_out_images_depend_on_the_seed_and_not_on_their_order() -> None:
+    names = [str(i) for i in range(100)]
+    held = {names[i] for i in hold_out(names, [0] * 100, 0.2, 1)}
+    turned = names[::-1]
+    assert held == {turned[i] for i in hold_out(turned, [0] * 100, 0.2, 1)}
+    assert held != {names[i] for i in hold_out(names, [0] * 100, 0.2, 2)}
+
+
+@given(st.lists(st.text("a1/0B.é２", max_size=8), max_size=8))
+def test_natural_order_is_total_and_stable(paths: list[str]) -> None:
+    backwards = paths[::-1]
+    assert sorted(paths, key=natural) == sorted(backwards, key=natural)
+
+
+def test_natural_order_of_numbers_and_folders() -> None:
+    paths = ["a/10", "a/9", "a/009b", "a1/0", "A/2", "a/" + "9" * 5000]
+    assert sorted(paths, key=natural) == ["A/2", "a/9", "a/009b", "a/10", "a/" + "9" * 5000, "a1/0"]
+
+
+def test_folder_is_packed_and_every_oddity_accounted_for(tmp_path: Path) -> None:
+    root = fill(tmp_path / "zoo", {
+        "cat/1.png": image(1), "cat/2.jpg": image(2), "cat/noext": image(3), "dog/1.png": image(4),
+        "dog/zero.png": b"", "dog/cut.png": image(9)[:-30], "dog/text.png": b"not an image",
+        "dog/photo.heic": b"\0\0\0\x18ftypheic", "dog/readme.txt": b"hello", "stray.png": image(8),
+        ".DS_Store": b"x", "__MACOSX/cat/._1.png": b"x", "cat/Thumbs.db": b"x", "cat/.hidden.png": image(7),
+    })  # fmt: skip
+    (root / "cat/loop.png").symlink_to("loop.png")
+    (root / "cat/broken.png").symlink_to("nowhere.png")
+    (root / "cat/linked.png").symlink_to("1.png")
+    (root / "again").symlink_to(root)
+    os.mkfifo(root / "cat/pipe.png")
+    store = pack(root, tmp_path / "store", held_out=0)
+    assert store.classes == ("cat", "dog")
+    assert reds(store, "train") == [1, 2, 1, 3, 4]
+    labels = store.labels("train")
+    assert labels is not None and labels.tolist() == [0, 0, 0, 0, 1]
+    assert dict(store.refused).keys() == {
+        "cat/broken.png", "cat/loop.png", "dog/cut.png", "dog/photo.heic", "dog/text.png", "dog/zero.png", "stray.png",
+    }  # fmt: skip
+    assert dict(store.refused)["cat/loop.png"] == "a link that leads to itself"
+    assert dict(store.refused)["dog/zero.png"] == "empty file"
+    notes = {note.text: (note.count, note.examples) for note in store.notes}
+    assert notes == {
+        "hidden file ignored": (4, (".DS_Store", "__MACOSX", "cat/.hidden.png", "cat/Thumbs.db")),
+        "decoded by content, the extension is not the format's": (2, ("cat/2.jpg", "cat/noext")),
+        "link to a folder not followed": (1, ("again",)),
+        "device, pipe or socket ignored": (1, ("cat/pipe.png",)),
+        "not an image, ignored": (1, ("dog/readme.txt",)),
+    }
+    assert str(store.notes[1]) == "decoded by content, the extension is not the format's: 2 (cat/2.jpg, cat/noext)"
+    with pytest.raises(UserError, match=r"7 files refused: cat/broken\.png \(a link to nothing"):
+        pack(root, tmp_path / "store", held_out=0, strict=True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_file_and_folder_are_refused(tmp_path: Path) -> None:
+    root = fill(tmp_path / "in", {"1.png": image(1), "2.png": image(2), "sub/3.png": image(3)})
+    (root / "2.png").chmod(0)
+    (root / "sub").chmod(0)
+    store = pack(root, tmp_path / "store")
+    (root / "sub").chmod(stat.S_IRWXU)
+    assert store.refused == (("2.png", "permission denied"), ("sub", "permission denied"))
+
+
+def test_file_that_may_not_be_opened_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", closed)
+    with pytest.raises(Refused, match="permission denied"):
+        Items(tmp_path).read("1.png")
+
+
+def test_names_of_any_bytes_are_packed(tmp_path: Path) -> None:
+    root = fill(tmp_path / "in", {"é 😀\n.png": image(1)})
+    Path(os.fsdecode(os.fsencode(root) + b"/\xff\xfe.png")).write_bytes(image(2))
+    Path(os.fsdecode(os.fsencode(root) + b"/\xff.txt.png")).write_bytes(b"x")
+    store = pack(root, tmp_path / "store", held_out=0)
+    assert store.count("train") == 2 and len(store.refused) == 1
+
+
+def test_images_of_several_sizes_need_a_size(tmp_path: Path) -> None:
+    root = fill(tmp_path / "in", {"1.png": image(1, 8), "2.png": image(2, 9)})
+    with pytest.raises(
+        UserError, match=r"'2\.png' is of another shape: 9x9 pixels, where others have 8x8; .*--size 32"
+    ):
+        pack(root, tmp_path / "store")
+    assert pack(root, tmp_path / "store", size=8, channels=1).shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize("files", [{}, {"notes.txt": b"hello"}, {"1.png": b""}])
+def test_folder_without_images_is_a_mistake(tmp_path: Path, files: dict[str, bytes]) -> None:
+    root = tmp_path / "in"
+    root.mkdir()
+    fill(root, files)
+    for size in (None, 8):
+        with pytest.raises(UserError, match=r"no images to pack|none of 1 files can be decoded"):
+            pack(root, tmp_path / "store", size=size)
+    assert not (tmp_path / "store").exists()
+
+
+def test_zip_equals_the_folder_it_was_made_of(tmp_path: Path) -> None:
+    files = {
+        f"data/{split}/{c}/{i}.png": image(10 * i + ord(c) % 7)
+        for split in ("train", "test")
+        for c in "xy"
+        for i in (1, 2)
+    }
+    folder = pack(fill(tmp_path / "in", files), tmp_path / "a")
+    archive = pack(zipped(tmp_path / "in.zip", files), tmp_path / "b")
+    assert archive.content_hash == folder.content_hash
+    assert archive.classes == ("x", "y") and archive.count("held_out") == 4
+
+
+def test_zip_members_that_escape_or_hide_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "evil.zip"
+    link = zipfile.ZipInfo("link.png")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("good.png", image(1))
+        for name in ("../up.png", "a/../../up.png", "/root.png", "..\\up.png", "C:/x.png"):
+            archive.writestr(name, image(2))
+        archive.writestr(link, "/etc/passwd")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("good.png", image(3))
+        archive.writestr("__MACOSX/._good.png", b"x")
+        archive.writestr("damaged.png", image(4))
+        archive.writestr("locked.png", image(5))
+    data = bytearray(file.read_bytes())
+    for name, offset in ((b"locked.png", 8),):
+        data[data.rindex(name) - 46 + offset] |= 1
+    data[data.index(b"damaged.png") + 40] ^= 1
+    file.write_bytes(data)
+    before = sorted(tmp_path.rglob("*"))
+    store = pack(file, tmp_path / "store", held_out=0)
+    assert reds(store, "train") == [1]
+    reasons = dict(store.refused)
+    assert len(store.refused) == 9 and reasons["locked.png"] == "encrypted" and reasons["link.png"] == "a link"
+    assert "damaged in the zip" in reasons["damaged.png"]
+    assert {p for p in tmp_path.rglob("*") if p.parent != tmp_path / "store"} == {*before, tmp_path / "store"}
+
+
+def test_zip_bomb_is_not_inflated(tmp_path: Path) -> None:
+    zeros = b"\0" * (80 << 20)
+    file = zipped(tmp_path / "bomb.zip", {"1.png": image(1), "2.png": zeros, "3.png": image(1)[:16] + zeros})
+    store = pack(file, tmp_path / "store")
+    assert dict(store.refused)["3.png"] == "larger than 64 MiB"
+    assert "allowed format" in dict(store.refused)["2.png"]
+
+
+@pytest.mark.parametrize("data", [b"PK\x03\x04 nonsense", b"PK\x05\x06" + bytes(18)])
+def test_broken_or_empty_zip(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(UserError, match=r"not a readable zip|no images to pack"):
+        pack(tmp_path / "a.zip", tmp_path / "store")
+
+
+def test_pixels_are_those_of_the_files(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (7, 5, 6, 3), dtype=np.uint8)
+    root = tmp_path / "in"
+    root.mkdir()
+    for i, x in enumerate(pixels):
+        Image.fromarray(x).save(root / f"{i}.png")
+    store = pack(root, tmp_path / "store", held_out=0)
+    assert np.array_equal(store.images("train").numpy(), pixels.transpose(0, 3, 1, 2))
+    assert store.labels("train") is None and store.classes == ()
