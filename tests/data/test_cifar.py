@@ -1,0 +1,295 @@
+"""CIFAR-10's two archives on small files of their exact formats, and what a hostile one can do: nothing."""
+
+import contextlib
+import hashlib
+import io
+import os
+import pickle
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from unstir.data import Store, cifar, pack, unpickle
+from unstir.errors import UserError
+
+NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+BIN, PY = "cifar-10-batches-bin", "cifar-10-batches-py"
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (6, 5, 3072), dtype=np.uint8)  # five train batches and the test batch
+LABELS = RNG.integers(0, 10, (6, 5))
+
+
+def tar(file: Path, members: dict[str, bytes | tarfile.TarInfo]) -> Path:
+    with tarfile.open(file, "w:gz") as archive:
+        for name, data in members.items():
+            if isinstance(data, tarfile.TarInfo):
+                archive.addfile(data)
+            else:
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    return file
+
+
+def sha(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def records(i: int) -> bytes:
+    return b"".join(bytes([n]) + x.tobytes() for n, x in zip(LABELS[i], PIXELS[i], strict=True))
+
+
+def binary_members() -> dict[str, bytes | tarfile.TarInfo]:
+    """In the official archive the batches are out of order too."""
+    order = {
+        "data_batch_1": 0,
+        "data_batch_3": 2,
+        "test_batch": 5,
+        "data_batch_5": 4,
+        "data_batch_2": 1,
+        "data_batch_4": 3,
+    }
+    batches = {f"{BIN}/{name}.bin": records(i) for name, i in order.items()}
+    meta = {f"{BIN}/batches.meta.txt": "\n".join(NAMES).encode() + b"\n\n", f"{BIN}/readme.html": b"<html>"}
+    return {**meta, **batches}
+
+
+def python_2_array(pixels: np.ndarray) -> bytes:
+    """An array as Python 2's cPickle and its numpy wrote it, protocol 2."""
+    n, data = len(pixels), pixels.tobytes()
+    dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87RK\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    state = b"K\x01K" + bytes([n]) + b"M\x00\x0c\x86" + dtype.replace(b"RK\x03", b"R(K\x03") + b"\x89"
+    raw = b"T" + len(data).to_bytes(4, "little") + data
+    return b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(" + state + raw + b"tb"
+
+
+def python_2_batch(i: int) -> bytes:
+    labels = b"](" + b"".join(b"K" + bytes([n]) for n in LABELS[i]) + b"e"
+    name = b"U\x0bbatch_labelU\x05batch"
+    return b"\x80\x02}(" + name + b"U\x06labels" + labels + b"U\x04data" + python_2_array(PIXELS[i]) + b"u."
+
+
+def python_3_batch(i: int, protocol: int = 4) -> bytes:
+    return pickle.dumps({b"labels": LABELS[i].tolist(), b"data": PIXELS[i]}, protocol)
+
+
+def python_members(batch: Callable[[int], bytes] = python_2_batch) -> dict[str, bytes | tarfile.TarInfo]:
+    names = [f"{PY}/data_batch_{i}" for i in range(1, 6)] + [f"{PY}/test_batch"]
+    meta = pickle.dumps({b"label_names": [name.encode() for name in NAMES], b"num_vis": 3072}, 3)
+    return {f"{PY}/batches.meta": meta, **{name: batch(i) for i, name in enumerate(names)}}
+
+
+def check(store: Store) -> None:
+    train, held_out = store.labels("train"), store.labels("held_out")
+    assert store.classes == NAMES and store.shape == (3, 32, 32)
+    assert np.array_equal(store.images("train").numpy().reshape(-1, 3072), PIXELS[:5].reshape(-1, 3072))
+    assert np.array_equal(store.images("held_out").numpy().reshape(-1, 3072), PIXELS[5])
+    assert train is not None and train.tolist() == LABELS[:5].ravel().tolist()
+    assert held_out is not None and held_out.tolist() == LABELS[5].tolist()
+    store.verify()
+
+
+def test_binary_and_python_archives_give_one_store(tmp_path: Path) -> None:
+    binary, python = tar(tmp_path / "b.tar.gz", binary_members()), tar(tmp_path / "p.tar.gz", python_members())
+    first = pack(binary, tmp_path / "b", sha256=sha(binary))
+    second = pack(python, tmp_path / "p", sha256=sha(python).upper())
+    check(first)
+    check(second)
+    assert first.content_hash == second.content_hash
+    assert first.manifest["source_hash"] == sha(binary)
+    assert pack(binary, tmp_path / "b", sha256=sha(binary)).path == first.path
+
+
+def test_resized_and_grey(tmp_path: Path) -> None:
+    file = tar(tmp_path / "b.tar.gz", binary_members())
+    assert pack(file, tmp_path / "s", sha256=sha(file), size=16, channels=1).shape == (1, 16, 16)
+    with pytest.raises(UserError, match="use size <= 64"):
+        pack(file, tmp_path / "l", sha256=sha(file), size=65)
+
+
+def test_archive_of_another_hash_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tar(tmp_path / "b.tar.gz", binary_members())
+    monkeypatch.setattr(tarfile, "open", None)
+    with pytest.raises(UserError) as caught:
+        pack(file, tmp_path / "s")
+    for part in (sha(file), cifar.BINARY_SHA256, cifar.PYTHON_SHA256, f"--data.sha256 {sha(file)}"):
+        assert part in str(caught.value)
+    with pytest.raises(UserError, match="0" * 64):
+        pack(file, tmp_path / "s", sha256="0" * 64)
+
+
+def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def escapes() -> list[tuple[str, dict[str, bytes | tarfile.TarInfo], str | None]]:
+    good = binary_members()
+    batch = f"{BIN}/data_batch_3.bin"
+    return [
+        ("dot dot", {"../../evil": b"x", f"{BIN}/../../evil": b"x", **good}, None),
+        ("absolute", {"/evil": b"x", **good}, None),
+        ("device", {"dev": link("dev", "", tarfile.CHRTYPE), **good}, None),
+        ("symbolic link", {**good, batch: link(batch, "/etc/passwd")}, "not one plain file"),
+        ("hard link", {**good, batch: link(batch, f"{BIN}/test_batch.bin", tarfile.LNKTYPE)}, "not one plain file"),
+        ("missing", {k: v for k, v in good.items() if k != batch}, "data_batch_3.bin is missing"),
+        ("half a record", {**good, batch: records(2)[:-1]}, "whole records"),
+        ("label", {**good, batch: b"\x0b" + records(2)[1:]}, "label 11 in train, but 10 class names"),
+        ("no archive", {}, "is missing"),
+    ]
+
+
+@pytest.mark.parametrize(("name", "members", "message"), escapes(), ids=[e[0] for e in escapes()])
+def test_binary_archive_writes_nothing_outside_the_store(
+    tmp_path: Path, name: str, members: dict[str, bytes | tarfile.TarInfo], message: str | None
+) -> None:
+    file = tar(tmp_path / "b.tar.gz", members)
+    if message:
+        with pytest.raises(UserError, match=message):
+            pack(file, tmp_path / "s", sha256=sha(file))
+        return
+    check(pack(file, tmp_path / "s", sha256=sha(file)))
+    assert sorted(tmp_path.iterdir()) == [file, tmp_path / "s"]
+
+
+def test_damaged_gzip_is_one_line(tmp_path: Path) -> None:
+    data = tar(tmp_path / "b.tar.gz", binary_members()).read_bytes()
+    for i, bad in enumerate((data[: len(data) // 2], data[:20], data[:1000] + b"\0" * 1000 + data[2000:])):
+        (tmp_path / "c.tar.gz").write_bytes(bad)
+        with pytest.raises(UserError, match=r"c\.tar\.gz"):
+            pack(tmp_path / "c.tar.gz", tmp_path / f"s{i}", sha256=hashlib.sha256(bad).hexdigest())
+
+
+@pytest.mark.parametrize("protocol", [3, 4])
+def test_python_archive_pickled_anew_by_python_3(tmp_path: Path, protocol: int) -> None:
+    file = tar(tmp_path / "p.tar.gz", python_members(lambda i: python_3_batch(i, protocol)))
+    check(pack(file, tmp_path / "s", sha256=sha(file)))
+
+
+class Call:
+    """Pickles as a call of `function`."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return self.call
+
+
+def hostile(canary: Path) -> dict[str, bytes]:
+    """Pickles that would create the file `canary` (or fill memory), were they believed."""
+    touch, python = f"touch {canary}", f"open({str(canary)!r}, 'w')"
+    cases = {f"os.system {p}": pickle.dumps(Call(os.system, touch), p) for p in range(6)}
+    cases |= {f"eval {p}": pickle.dumps(Call(eval, python), p) for p in (0, 2, 5)}
+    cases |= {f"exec {p}": pickle.dumps(Call(exec, python), p) for p in (1, 4)}
+    path = str(canary).encode()
+    return cases | {
+        "nested": pickle.dumps({b"labels": [1], b"data": [Call(os.system, touch)]}, 4),
+        "popen": pickle.dumps(Call(subprocess.Popen, ["touch", str(canary)]), 4),
+        "getattr": pickle.dumps(Call(getattr, Call(__import__, "os"), "system"), 4),
+        "nested pickle": pickle.dumps(Call(pickle.loads, pickle.dumps(Call(os.system, touch))), 4),
+        "inst": b"(S'touch " + path + b"'\nios\nsystem\n.",
+        "obj": b"(cos\nsystem\nS'touch " + path + b"'\no.",
+        "stack global": b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c"
+        + bytes([len(touch)])
+        + touch.encode()
+        + b"\x85R.",
+        "dotted": b"\x80\x04\x8c\x05numpy\x8c\x14ndarray.__subclasses\x93.",
+        "numpy inner": b"cnumpy.core.multiarray\nscalar\n(tR.",
+        "numpy load": b"cnumpy\nload\n(S'" + path + b"'\ntR.",
+        "runstring": b"cnumpy.testing._private.utils\nrunstring\n(S'import os'\n}tR.",
+        "extension": b"\x80\x02\x82\x01.",
+        "persistent": b"Pevil\n.",
+        "build on the stand-in": b"cnumpy\nndarray\n}S'__setstate__'\ncnumpy\ndtype\nsb.",
+        "function attributes": b"cnumpy.core.multiarray\n_reconstruct\n(N}S'__code__'\nNstb.",
+        "object array": b"cnumpy\ndtype\n(S'O8'\nK\x00K\x01tR.",
+        "wrong shape": pickle.dumps({b"labels": [1], b"data": np.zeros((1, 3071), np.uint8)}, 4),
+        "wrong type": pickle.dumps({b"labels": [1], b"data": np.zeros((1, 3072), np.float32)}, 4),
+        "too few labels": pickle.dumps({b"labels": [], b"data": np.zeros((1, 3072), np.uint8)}, 4),
+        "labels of text": pickle.dumps({b"labels": ["x"], b"data": np.zeros((1, 3072), np.uint8)}, 4),
+        "labels too large": pickle.dumps({b"labels": [300], b"data": np.zeros((1, 3072), np.uint8)}, 4),
+        "empty array": b"}(S'labels'\n]S'data'\ncnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nNNtRu.",
+        "huge memo": b"\x80\x02Nr\xff\xff\xff\x7f.",
+        "huge bytes": b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
+        "deep": b"(" * 50_000 + b"t" * 49_999 + b".",
+        "empty": b"",
+        "no pickle": b"hello",
+        "only stop": b".",
+    }
+
+
+def test_hostile_pickles_never_run_anything(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    believed = pickle.loads(hostile(canary)["os.system 4"])
+    assert believed == 0 and canary.exists()  # the canary works
+    canary.unlink()
+    for name, data in hostile(canary).items():
+        with pytest.raises((unpickle.Doubt, MemoryError)):
+            unpickle._batch(data)
+        assert not canary.exists(), name
+
+
+@pytest.mark.parametrize("name", ["os.system 2", "deep", "huge memo", "empty array"])
+@pytest.mark.parametrize("member", ["data_batch_2", "batches.meta"])
+def test_hostile_archive_is_refused_in_one_line(tmp_path: Path, name: str, member: str) -> None:
+    canary = tmp_path / "canary"
+    members = python_members() | {f"{PY}/{member}": hostile(canary)[name]}
+    file = tar(tmp_path / "p.tar.gz", members)
+    with pytest.raises(UserError, match=f"refused, {PY}/{member}: .*; use the binary archive") as caught:
+        pack(file, tmp_path / "s", sha256=sha(file))
+    assert "\n" not in str(caught.value)
+    assert not canary.exists() and not (tmp_path / "s").exists()
+
+
+def test_archive_that_links_or_lacks_a_member_is_refused(tmp_path: Path) -> None:
+    linked = python_members() | {f"{PY}/test_batch": link(f"{PY}/test_batch", "/etc/passwd")}
+    lacking = {k: v for k, v in python_members().items() if not k.endswith("5")}
+    for i, (members, message) in enumerate(((linked, "not one plain file"), (lacking, "data_batch_5 is missing"))):
+        file = tar(tmp_path / f"{i}.tar.gz", members)
+        with pytest.raises(UserError, match=message):
+            pack(file, tmp_path / "s", sha256=sha(file))
+
+
+def test_process_is_limited(tmp_path: Path) -> None:
+    code = f"""
+import runpy, sys
+sys.path.insert(0, {str(Path(unpickle.__file__).parent)!r})
+import unpickle
+unpickle._limit()
+try:
+    bytearray(3 << 30)
+except MemoryError:
+    print("memory")
+try:
+    open({str(tmp_path / "x")!r}, "wb", buffering=0).write(b"x")
+except OSError:
+    print("file")
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["memory", "file"]
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_mutated_pickles_give_records_or_doubt(data: st.DataObject) -> None:
+    content = bytearray(python_2_batch(0))
+    head = content.index(PIXELS[0].tobytes())  # the instructions before the pixels
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(0, head - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(unpickle.Doubt, MemoryError):
+        assert all(len(record) == 3073 for record in unpickle._batch(bytes(content)))
+
+
+def test_unpickler_is_not_imported_by_the_package() -> None:
+    code = "import sys, unstir.data; sys.exit(not {'unstir.data.unpickle', 'torch'}.isdisjoint(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0

@@ -1,0 +1,149 @@
+"""A download cut anywhere, answered wrongly, or impossible: never a wrong file, always a way on."""
+
+import hashlib
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unstir.data import cifar, pack
+from unstir.data.download import fetch
+from unstir.errors import UserError
+
+DATA = np.random.default_rng(0).bytes(400_000)
+SHA256 = hashlib.sha256(DATA).hexdigest()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves DATA, cutting the connection after `cut` bytes of the body."""
+
+    cut: int | None = None
+    ranges = True
+    status: int | None = None
+    data = DATA
+    requests: list[str | None]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/file.tar.gz"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        asked = self.headers.get("Range")
+        self.server.requests.append(asked)
+        start = int(asked[6:-1]) if asked and self.server.ranges else 0
+        body = self.server.data[start:]
+        if self.server.status or (asked and start >= len(self.server.data)):
+            self.send_error(self.server.status or 416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: self.server.cut])
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with Server(("127.0.0.1", 0), Handler) as server:
+        server.requests = []
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_download_is_checked_and_reported(server: Server, tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    fetch(server.url, tmp_path / "new/file", SHA256, lambda done, total: calls.append((done, total)))
+    assert (tmp_path / "new/file").read_bytes() == DATA
+    assert calls[-1] == (len(DATA), len(DATA)) and len(calls) > 1
+    fetch("http://unused.invalid", tmp_path / "new/file", SHA256)  # already there
+
+
+def test_cut_at_twenty_places_each_run_goes_on_from_there(server: Server, tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    for cut in np.linspace(0, len(DATA) - 1, 20).astype(int).tolist():
+        server.cut, server.requests = cut, []
+        with pytest.raises(UserError, match="run the same command again to continue"):
+            fetch(server.url, target, SHA256)
+        assert not target.exists()
+        server.cut = None
+        fetch(server.url, target, SHA256)
+        assert target.read_bytes() == DATA
+        assert server.requests == [None, f"bytes={cut}-" if cut else None]
+        target.unlink()
+
+
+def test_server_without_ranges_starts_again(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.part").write_bytes(b"x" * 1000)
+    server.ranges = False
+    fetch(server.url, tmp_path / "file", SHA256)
+    assert (tmp_path / "file").read_bytes() == DATA
+
+
+def test_whole_part_left_by_a_kill_is_taken(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.part").write_bytes(DATA)
+    fetch(server.url, tmp_path / "file", SHA256)
+    assert (tmp_path / "file").read_bytes() == DATA
+
+
+def test_wrong_content_is_removed_and_the_next_run_recovers(server: Server, tmp_path: Path) -> None:
+    server.data = b"<html>Log in to this network</html>"
+    with pytest.raises(UserError, match=r"SHA-256 is .* expected"):
+        fetch(server.url, tmp_path / "file", SHA256)
+    assert list(tmp_path.iterdir()) == []
+    server.data = DATA
+    fetch(server.url, tmp_path / "file", SHA256)
+
+
+def test_server_error_is_one_line(server: Server, tmp_path: Path) -> None:
+    server.status = 404
+    with pytest.raises(UserError, match=r"stopped at 0 bytes \(Not Found\)") as caught:
+        fetch(server.url, tmp_path / "file", SHA256)
+    assert "\n" not in str(caught.value)
+
+
+def test_offline_says_which_file_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(cifar, "URL", "http://127.0.0.1:1/cifar-10-binary.tar.gz")
+    with pytest.raises(UserError) as caught:
+        pack("cifar10", tmp_path / "store", download_dir=tmp_path / "downloads")
+    place = tmp_path / "downloads/cifar-10-binary.tar.gz"
+    assert str(place) in str(caught.value) and cifar.BINARY_SHA256 in str(caught.value)
+    place.write_bytes(b"wrong")
+    with pytest.raises(UserError, match=r"SHA-256 is .*--data.sha256"):
+        pack("cifar10", tmp_path / "store", download_dir=tmp_path / "downloads")
+
+
+def test_cifar10_is_downloaded_packed_and_not_fetched_twice(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import io
+    import tarfile
+
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        names = ["batches.meta.txt", *(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
+        for name in names:
+            body = b"cat\ndog\n" if "meta" in name else (b"\1" + bytes(3072)) * 2
+            info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            info.size = len(body)
+            archive.addfile(info, io.BytesIO(body))
+    server.data = stream.getvalue()
+    sha256 = hashlib.sha256(server.data).hexdigest()
+    monkeypatch.setattr(cifar, "URL", server.url)
+    store = pack("cifar10", tmp_path / "store", sha256=sha256)
+    assert (store.count("train"), store.count("held_out"), store.classes) == (10, 2, ("cat", "dog"))
+    (tmp_path / "file.tar.gz").unlink()
+    pack("cifar10", tmp_path / "store", sha256=sha256)
+    assert len(server.requests) == 1
