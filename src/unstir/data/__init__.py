@@ -1,0 +1,9 @@
+"""Data: any source of images, validated and packed once into uint8 arrays that training maps into memory.
+
+`pack` makes a store of the embedded digits, CIFAR-10, a folder or a zip; `Store.open` opens it.
+"""
+
+from unstir.data.packing import pack
+from unstir.data.store import SPLITS, Note, Store, is_store
+
+__all__ = ["SPLITS", "Note", "Store", "is_store", "pack"]

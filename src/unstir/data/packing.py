@@ -1,0 +1,209 @@
+"""From any source of images to a packed store, once: validated, restartable, and the same bytes every time."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unstir.data.cifar import CifarSource
+from unstir.data.digits import DigitsSource
+from unstir.data.folder import FolderSource, joint_digest
+from unstir.data.source import Plan, Progress, Source
+from unstir.data.store import FORMAT, HEADER_BYTES, SPLITS, Store, array_file, is_store
+from unstir.data.writer import Writer, disk_errors, publish, require_space, staging_folder
+from unstir.errors import UserError
+
+MAX_SIZE = 4096
+_EXAMPLES = 10
+
+
+def pack(
+    source: str | Path,
+    out: str | Path,
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+    held_out: float | None = None,
+    sha256: str | None = None,
+    download_dir: str | Path | None = None,
+    strict: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Store:
+    """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
+
+    source: "digits" (embedded, 8x8 grey), "cifar10" (downloaded to download_dir, by default beside out), or the path
+        of a CIFAR-10 archive (.tar.gz, binary or python), a folder of images or a zip of images.
+    size: side of the packed square in pixels, 1..4096; None keeps the images' own common shape.
+    channels: 1 (grey) or 3 (RGB); None means 1 for digits and 3 for all else.
+    held_out: fraction in [0, 1) of each class kept from training; None means 1/6 for digits and 1/10 for folders
+        and zips. It does not apply to sources that bring a split: CIFAR-10, and folders named train and test.
+    sha256: the archive's expected hash (CIFAR-10 only), in place of the official ones.
+    strict: any refused file is an error. seed: picks the held-out images.
+    progress: called with (done, total); bytes during a download, images afterwards.
+
+    Interrupted at any instant, the same call continues; the result is byte-identical to an uninterrupted one.
+    Raises UserError for every mistake in the arguments, the source or the disk, with the remedy.
+    """
+    out = Path(out)
+    _check(size, channels, held_out, sha256)
+    origin = _source(source, size, channels, held_out, sha256, seed)
+    with disk_errors(out):
+        if finished := _finished(origin, source, out, strict):
+            return finished
+        with staging_folder(out) as staging:
+            if finished := _finished(origin, source, out, strict):  # by another process meanwhile
+                return finished
+            stamp = origin.stamp()
+            plan = origin.plan(Path(download_dir) if download_dir else out.parent, progress)
+            _pack(origin, str(source), plan, stamp, staging, out, strict, progress)
+    return Store.open(out)
+
+
+def _pack(
+    origin: Source,
+    name: str,
+    plan: Plan,
+    stamp: str,
+    staging: Path,
+    out: Path,
+    strict: bool,
+    progress: Progress | None,
+) -> None:
+    labelled = bool(plan.classes)
+    require_space(staging, plan.total * (int(np.prod(plan.shape)) + 8 * labelled) + (1 << 16))
+    head = {"format": FORMAT, "kind": origin.kind, "settings": origin.settings, "stamp": stamp}
+    with closing(Writer(staging, {**head, "shape": plan.shape}, plan.shape, labelled)) as writer:
+        assert writer.state is not None
+        with closing(plan.chunks(writer.state.position)) as chunks:
+            for chunk in chunks:
+                writer.write(chunk)
+                if progress:
+                    progress(chunk.stop, plan.total)
+        content = writer.finish(plan.classes)
+        state = writer.state
+    if origin.stamp() != stamp:
+        raise UserError(f"{name}: changed while it was packed; run the same command again")
+    refused = sorted((*plan.refused, *state.refused))
+    if not sum(state.rows.values()):
+        raise UserError(f"{name}: no images to pack, all {len(refused)} are refused; the first: {_list(refused[:1])}")
+    if strict and refused:
+        raise UserError(_strict(name, refused))
+    publish(staging, out, {
+        "unstir_store": FORMAT,
+        "source": name,
+        **{key: head[key] for key in ("kind", "settings", "stamp")},
+        "source_hash": plan.source_hash or joint_digest(state.digests),
+        "content_hash": content,
+        "shape": plan.shape,
+        "counts": state.rows,
+        "classes": plan.classes,
+        "counts_per_class": _per_class(staging / "store", plan.classes),
+        "held_out_rule": plan.held_out_rule,
+        "refused": refused,
+        "notes": _notes((*plan.notes, *state.notes)),
+    })  # fmt: skip
+
+
+def _finished(origin: Source, source: str | Path, out: Path, strict: bool) -> Store | None:
+    """Open what `out` holds if it is what would be packed; None if there is nothing. Raises UserError if it is else."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    if not is_store(out):
+        raise UserError(f"{out}: exists and is not a packed store; choose another --out")
+    store = Store.open(out)
+    made = store.manifest
+    remedy = "choose another --out, or delete that folder to pack anew"
+    if (made.get("kind"), made.get("settings")) != (origin.kind, origin.settings):
+        had, asked = _words(str(made.get("kind")), made.get("settings")), _words(origin.kind, origin.settings)
+        raise UserError(f"{out}: holds {had}, asked for is {asked}; {remedy}")
+    if made.get("stamp") != origin.stamp() and made.get("source_hash") != origin.source_hash(store.shape):
+        raise UserError(f"{out}: holds {made.get('source')}, and {source} differs from it; {remedy}")
+    if strict and store.refused:
+        raise UserError(_strict(str(source), list(store.refused)))
+    return store
+
+
+def _source(
+    source: str | Path,
+    size: int | None,
+    channels: int | None,
+    held_out: float | None,
+    sha256: str | None,
+    seed: int,
+) -> Source:
+    if source == "digits":
+        return DigitsSource(size, channels, held_out, seed)
+    if source == "cifar10":
+        return CifarSource(None, size, channels, sha256)
+    path = Path(source)
+    if not path.exists():
+        raise UserError(
+            f"data.source={str(source)!r} is not there; use digits, cifar10, or the path of a folder or archive"
+        )
+    if path.is_dir():
+        if is_store(path):
+            raise UserError(f"{path}: is a packed store already; use it as it is")
+        return FolderSource(path, size, channels, held_out, seed)
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(4)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; check the path and its permissions") from None
+    if start[:2] == b"PK":
+        return FolderSource(path, size, channels, held_out, seed)
+    if start[:2] == b"\x1f\x8b":
+        return CifarSource(path, size, channels, sha256)
+    raise UserError(f"{path}: neither a folder, a zip nor a CIFAR-10 .tar.gz; give the folder that holds the images")
+
+
+def _check(size: int | None, channels: int | None, held_out: float | None, sha256: str | None) -> None:
+    if size is not None and not 1 <= size <= MAX_SIZE:
+        raise UserError(f"data.size={size} is outside 1..{MAX_SIZE}; use a size such as 32")
+    if channels not in (None, 1, 3):
+        raise UserError(f"data.channels={channels} is not possible; use 1 for grey or 3 for colour")
+    if held_out is not None and not 0 <= held_out < 1:
+        raise UserError(f"data.held_out={held_out} is outside [0, 1); use a fraction such as 0.1")
+    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise UserError(f"data.sha256={sha256!r} is not 64 hexadecimal digits; use what sha256sum prints")
+
+
+def _per_class(folder: Path, classes: tuple[str, ...]) -> dict[str, list[int]]:
+    """Count the images of each class, a list a split."""
+    counts: dict[str, list[int]] = {}
+    for split in SPLITS if classes else ():
+        labels = np.fromfile(array_file(folder, split, "labels"), "<i8", offset=HEADER_BYTES)
+        counts[split] = np.bincount(labels, minlength=len(classes)).tolist()
+    return counts
+
+
+def _notes(notes: tuple[tuple[str, str], ...]) -> list[dict[str, Any]]:
+    """Group notes by text, most frequent first, each with its first ten paths."""
+    counts = Counter(text for text, _ in notes)
+    paths: dict[str, list[str]] = {}
+    for text, path in notes:
+        if len(found := paths.setdefault(text, [])) < _EXAMPLES:
+            found.append(path)
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [{"text": text, "count": count, "examples": paths[text]} for text, count in ranked]
+
+
+def _words(kind: str, settings: Any) -> str:
+    pairs = settings.items() if isinstance(settings, dict) else ()
+    return f"{kind} ({', '.join(f'{key}={value}' for key, value in pairs)})"
+
+
+def _strict(name: str, refused: list[tuple[str, str]]) -> str:
+    more = f", and {len(refused) - _EXAMPLES} more" if len(refused) > _EXAMPLES else ""
+    return (
+        f"{name}: {len(refused)} files refused: {_list(refused[:_EXAMPLES])}{more}; mend them or pack without --strict"
+    )
+
+
+def _list(refused: list[tuple[str, str]]) -> str:
+    return ", ".join(f"{path} ({reason})" for path, reason in refused)

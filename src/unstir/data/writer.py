@@ -1,0 +1,250 @@
+"""A store in the making: rows are appended beside a journal, so that a killed pack goes on where it last flushed.
+
+    .NAME.packing/journal.jsonl   line 1: source and settings; then a line a flush: position, rows, what was met
+    .NAME.packing/store/          the arrays as they grow, then the manifest; renamed to NAME at the very end
+
+Arrays reach the disk before the journal line that counts them, and whatever lies beyond the last whole line is cut off
+on the way back in; so the finished bytes do not depend on how often packing was interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from unstir.data.source import Chunk
+from unstir.data.store import HEADER_BYTES, MANIFEST, SPLITS, array_file, array_header, content_hash
+from unstir.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows: two packs of one store at a time are then not told apart
+    fcntl = None  # type: ignore[assignment]
+
+FLUSH_SECONDS = 0.5
+"""The most work, in seconds, that a kill can cost."""
+
+
+@dataclass
+class Progressed:
+    """How far a pack has come, as far as the journal knows."""
+
+    position: int = 0
+    rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Take in one journal line."""
+        self.position, self.rows = line["position"], line["rows"]
+        self.refused += [(path, reason) for path, reason in line["refused"]]
+        self.notes += [(text, path) for text, path in line["notes"]]
+        self.digests += line["digests"]
+
+
+class Writer:
+    """Appends chunks to the arrays in `staging`; continues if the journal there has the same `head`."""
+
+    def __init__(self, staging: Path, head: dict[str, Any], shape: tuple[int, int, int], labelled: bool) -> None:
+        self.store = staging / "store"
+        self._journal_file = staging / "journal.jsonl"
+        self._shape, self._labelled = shape, labelled
+        self.state = self._recover(head)
+        if self.state is None:
+            self.state = Progressed()
+            shutil.rmtree(self.store, ignore_errors=True)
+            self.store.mkdir()
+            self._journal_file.write_bytes(_line(head))
+        self._pending = Progressed(self.state.position, dict(self.state.rows))
+        self._files = {key: self._open(*key) for key in self._arrays()}
+        self._journal = self._journal_file.open("ab")
+        self._flushed = time.monotonic()
+
+    def write(self, chunk: Chunk) -> None:
+        """Append one chunk; flushed to disk at least every FLUSH_SECONDS."""
+        pending = self._pending
+        self._files[chunk.split, "images"].write(np.ascontiguousarray(chunk.pixels).data)
+        if chunk.labels is not None:
+            self._files[chunk.split, "labels"].write(chunk.labels.astype("<i8").data)
+        pending.position = chunk.stop
+        pending.rows[chunk.split] += len(chunk.pixels)
+        pending.refused += chunk.refused
+        pending.notes += chunk.notes
+        pending.digests += [chunk.digest] if chunk.digest else []
+        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Make everything written so far last, then say so in the journal."""
+        for file in self._files.values():
+            _sync(file)
+        line = {key: getattr(self._pending, key) for key in ("position", "rows", "refused", "notes", "digests")}
+        self._journal.write(_line(line))
+        _sync(self._journal)
+        assert self.state is not None
+        self.state.add(json.loads(_line(line)))
+        self._pending = Progressed(self.state.position, dict(self.state.rows))
+        self._flushed = time.monotonic()
+
+    def finish(self, classes: tuple[str, ...]) -> str:
+        """Write the arrays' headers, now that their lengths are known; the content hash."""
+        self.flush()
+        assert self.state is not None
+        for (split, what), file in self._files.items():
+            file.seek(0)
+            file.write(array_header(*self._header(split, what)))
+            _sync(file)
+        return content_hash(self.store, self._shape, classes, self.state.rows)
+
+    def close(self) -> None:
+        """Close all files; what was not flushed is given up."""
+        for file in (*self._files.values(), self._journal):
+            with suppress(OSError):  # a full disk again, already reported
+                file.close()
+
+    def _arrays(self) -> list[tuple[str, str]]:
+        return [(split, what) for split in SPLITS for what in ("images", "labels")[: 1 + self._labelled]]
+
+    def _header(self, split: str, what: str) -> tuple[str, tuple[int, ...]]:
+        assert self.state is not None
+        rows = self.state.rows[split]
+        return ("|u1", (rows, *self._shape)) if what == "images" else ("<i8", (rows,))
+
+    def _length(self, split: str, what: str) -> int:
+        row = self._shape[0] * self._shape[1] * self._shape[2] if what == "images" else 8
+        assert self.state is not None
+        return HEADER_BYTES + self.state.rows[split] * row
+
+    def _open(self, split: str, what: str) -> BinaryIO:
+        """Open an array to append to, cut to what the journal counts."""
+        path = array_file(self.store, split, what)
+        path.touch()
+        file = path.open("r+b")
+        file.truncate(self._length(split, what))
+        file.seek(0, os.SEEK_END)
+        return file
+
+    def _recover(self, head: dict[str, Any]) -> Progressed | None:
+        """Read the journal of an interrupted pack; None if it is absent, of something else, or ahead of its arrays."""
+        try:
+            lines = self._journal_file.read_bytes().splitlines(keepends=True)
+            if lines[0] != _line(head):
+                return None
+            state, whole = Progressed(), len(lines[0])
+            for line in lines[1:]:
+                if not line.endswith(b"\n"):
+                    break  # torn by the kill
+                state.add(json.loads(line))
+                whole += len(line)
+            self.state = state
+            if any(array_file(self.store, *key).stat().st_size < self._length(*key) for key in self._arrays()):
+                return None
+            os.truncate(self._journal_file, whole)
+        except (OSError, ValueError, KeyError, IndexError, TypeError):
+            return None
+        return state
+
+
+@contextmanager
+def staging_folder(out: Path) -> Iterator[Path]:
+    """Make (or find) and lock the folder beside `out` in which its store is built. Raises UserError if it is in use."""
+    staging = out.parent / f".{out.name}.packing"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        staging.mkdir(exist_ok=True)
+        try:
+            descriptor = os.open(staging, os.O_RDONLY)
+        except FileNotFoundError:  # another process finished and removed it in between
+            continue
+        try:
+            _lock(descriptor, out)
+            if staging.exists() and os.path.samestat(os.fstat(descriptor), staging.stat()):
+                try:
+                    yield staging
+                finally:
+                    with suppress(OSError):
+                        staging.rmdir()  # only when nothing is in it
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, out: Path) -> None:
+    if fcntl:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{out}: another process is packing it; wait for it or choose another folder") from None
+
+
+def publish(staging: Path, out: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest and give the finished store its name, in one rename, then clear the rest away."""
+    store = staging / "store"
+    with (store / MANIFEST).open("wb") as file:
+        file.write(json.dumps(manifest, indent=1).encode() + b"\n")
+        _sync(file)
+    _sync_folder(store)
+    if out.is_dir():
+        out.rmdir()  # empty, the caller has looked
+    (staging / "store").rename(out)
+    _sync_folder(out.parent)
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def require_space(staging: Path, needed: int) -> None:
+    """Raise UserError with both figures unless `needed` bytes are free beyond those already written."""
+    written = sum(file.stat().st_size for file in staging.rglob("*") if file.is_file())
+    free = shutil.disk_usage(staging).free + written
+    if free < needed:
+        raise UserError(
+            f"{staging.parent}: packing needs {needed:,} bytes, {free:,} are free; "
+            "free some space, choose another folder or a smaller --size"
+        )
+
+
+@contextmanager
+def disk_errors(out: Path) -> Iterator[None]:
+    """Turn the disk's refusals into one-line UserErrors."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            free = shutil.disk_usage(out.parent if out.parent.exists() else Path.cwd()).free
+            raise UserError(
+                f"{out}: the disk is full ({free:,} bytes free); free some space and run the same command again, "
+                "it continues where it stopped"
+            ) from None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
+            where = error.filename or out
+            raise UserError(f"{out}: cannot be written ({where}: {error.strerror}); choose another folder") from None
+        raise UserError(f"{out}: {error.strerror or error}; check the disk and run the same command again") from None
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True).encode() + b"\n"
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # folders have no descriptor there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

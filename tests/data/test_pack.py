@@ -1,0 +1,303 @@
+"""Packing: killed and continued, twice at once, over something else, on a full or closed disk."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unstir.data import pack, packing, writer
+from unstir.data.workers import decode_all
+from unstir.errors import UserError
+
+PROGRAM = """
+import sys, time
+from unstir.data import pack, writer
+writer.FLUSH_SECONDS = 0.0
+def report(done, total):
+    print(done, flush=True)
+    time.sleep(float(sys.argv[3]))
+pack(sys.argv[1], sys.argv[2], size=8, progress=report)
+"""
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """900 images in two classes, a refusal and an oddity among them."""
+    root = tmp_path_factory.mktemp("in") / "photos"
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for i in range(450):
+            Image.fromarray(rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)).save(root / name / f"{i}.png")
+    (root / "cat/7.png").write_bytes(b"")
+    Image.new("L", (8, 8)).save(root / "cat/8.png", "JPEG")
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store an uninterrupted pack makes."""
+    return pack(photos, tmp_path_factory.mktemp("whole") / "store", size=8).path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def start(source: Path, out: Path, pause: float) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", PROGRAM, str(source), str(out), str(pause)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def killed(source: Path, out: Path, after: int, pause: float = 0.05) -> None:
+    """Pack until `after` chunks are reported, then SIGKILL."""
+    with start(source, out, pause) as process:
+        assert process.stdout
+        for _ in range(after):
+            process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def test_killed_pack_continues_and_its_bytes_are_those_of_an_uninterrupted_one(
+    photos: Path, whole: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "store"
+    for after in (0, 2, 2):
+        killed(photos, out, after)
+        assert not out.exists()
+    calls: list[tuple[int, int]] = []
+    pack(photos, out, size=8, progress=lambda done, total: calls.append((done, total)))
+    assert calls[0][0] > 256  # the first chunks were not decoded again
+    assert calls[-1] == (900, 900)
+    assert contents(out) == contents(whole)
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_every_state_a_kill_can_leave_is_recovered_from(
+    photos: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stop at the n-th write to disk, for every n, in place of a kill."""
+    monkeypatch.setattr(writer, "FLUSH_SECONDS", 0.0)
+    real, count = writer._sync, 0
+    limit = 0
+
+    class Kill(BaseException):
+        pass
+
+    def sync(file: object) -> None:
+        nonlocal count
+        count += 1
+        if count > limit:
+            raise Kill
+        real(file)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(writer, "_sync", sync)
+    out = tmp_path / "store"
+    while not out.exists():
+        count, limit = 0, limit + 3
+        try:
+            pack(photos, out, size=8)
+        except Kill:
+            assert not out.exists()
+    assert contents(out) == contents(whole)
+    assert limit > 10
+
+
+@pytest.fixture(scope="module")
+def remains(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a pack killed half-way leaves behind."""
+    folder = tmp_path_factory.mktemp("remains")
+    killed(photos, folder / "store", 2)
+    return folder / ".store.packing"
+
+
+@pytest.mark.parametrize("damage", ["torn", "garbage", "short array", "no journal", "other head"])
+def test_damaged_remains_of_a_kill_are_repaired_or_dropped(
+    photos: Path, whole: Path, remains: Path, tmp_path: Path, damage: str
+) -> None:
+    out, staging = tmp_path / "store", tmp_path / ".store.packing"
+    shutil.copytree(remains, staging)
+    journal = staging / "journal.jsonl"
+    if damage == "torn":
+        journal.write_bytes(journal.read_bytes() + b'{"position": 8')
+    elif damage == "garbage":
+        journal.write_bytes(os.urandom(100))
+    elif damage == "short array":
+        os.truncate(staging / "store/train.images.npy", 130)
+    elif damage == "no journal":
+        journal.unlink()
+    else:
+        journal.write_bytes(b"{}\n" + journal.read_bytes())
+    pack(photos, out, size=8)
+    assert contents(out) == contents(whole)
+
+
+def test_source_that_changed_after_a_kill_is_packed_anew(photos: Path, whole: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "photos", tmp_path / "store"
+    shutil.copytree(photos, source)
+    Image.new("RGB", (8, 8), "red").save(source / "cat/0.png")
+    killed(source, out, 2)
+    shutil.copy2(photos / "cat/0.png", source / "cat/0.png")
+    assert pack(source, out, size=8).content_hash == pack(photos, whole, size=8).content_hash
+
+
+def test_source_that_changes_while_it_is_packed_is_an_error(photos: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "photos", tmp_path / "store"
+    shutil.copytree(photos, source)
+    with pytest.raises(UserError, match="changed while it was packed"):
+        pack(source, out, size=8, progress=lambda done, total: (source / "cat/1.png").unlink(missing_ok=True))
+    assert pack(source, out, size=8).manifest["counts"] == {"train": 808, "held_out": 90}
+
+
+def test_finished_store_is_opened_at_once(photos: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "_pack", None)  # would be called
+    assert pack(photos, whole, size=8).path == whole
+
+
+def test_touched_or_copied_source_is_still_the_same(photos: Path, whole: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(photos, copy, copy_function=shutil.copy)
+    assert pack(copy, whole, size=8).path == whole
+
+
+def test_store_of_something_else_is_not_overwritten(photos: Path, whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds folder \(size=8.*asked for is folder \(size=16.*choose another --out"):
+        pack(photos, whole, size=16)
+    with pytest.raises(UserError, match="asked for is digits"):
+        pack("digits", whole)
+    other = tmp_path / "other"
+    shutil.copytree(photos, other)
+    (other / "dog/3.png").write_bytes((other / "dog/4.png").read_bytes())
+    with pytest.raises(UserError, match="differs from it; choose another --out"):
+        pack(other, whole, size=8)
+
+
+def test_folder_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    pack("digits", tmp_path / "out")  # empty: fine
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("x")
+    (tmp_path / "file").write_text("x")
+    for name in ("mine", "file"):
+        with pytest.raises(UserError, match=f"{name}: exists and is not a packed store"):
+            pack("digits", tmp_path / name)
+    assert (tmp_path / "mine/thesis.txt").exists()
+
+
+def test_two_packers_of_one_store(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "store"
+    with start(photos, out, 0.3) as process:
+        assert process.stdout
+        process.stdout.readline()
+        with pytest.raises(UserError, match="another process is packing it"):
+            pack(photos, out, size=8)
+        process.kill()
+    assert pack(photos, out, size=8).count("train") == 809
+
+
+def test_killed_worker_is_an_error_and_not_a_hang(photos: Path) -> None:
+    paths = [tuple(f"cat/{i}.png" for i in range(20))] * 40
+    replies = decode_all(photos, paths, 8, 3, None, 2)
+    next(replies)
+    mine = f"{os.getpid()}"
+    children = Path(f"/proc/{mine}/task/{mine}/children")
+    if not children.exists():
+        pytest.skip("needs /proc")
+    begun = time.monotonic()
+    for pid in children.read_text().split():
+        if b"unstir.data.child" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(int(pid), signal.SIGKILL)
+    with pytest.raises(UserError, match=r"a packing worker ended \(status -9\)"):
+        list(replies)
+    assert time.monotonic() - begun < 10
+
+
+def test_full_disk_is_told_before_anything_is_written(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(UserError, match=r"packing needs 24\d,\d\d\d bytes, 1,000 are free"):
+        pack(photos, tmp_path / "store", size=8)
+
+
+def test_disk_that_fills_up_meanwhile_leaves_a_pack_to_continue(photos: Path, whole: Path, tmp_path: Path) -> None:
+    import resource
+
+    out = tmp_path / "store"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(UserError, match="the disk is full"):
+            pack(photos, out, size=8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, previous)
+    pack(photos, out, size=8)
+    assert contents(out) == contents(whole)
+
+
+def test_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=r"cannot be written.*choose another folder"):
+        pack("digits", tmp_path / "file/store")
+    if os.geteuid() != 0:
+        (tmp_path / "closed").mkdir(mode=0o500)
+        with pytest.raises(UserError, match="cannot be written"):
+            pack("digits", tmp_path / "closed/store")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": 0}, "data.size=0 is outside 1..4096"),
+        ({"channels": 2}, "data.channels=2 is not possible; use 1"),
+        ({"held_out": 1.0}, r"data.held_out=1.0 is outside \[0, 1\)"),
+        ({"held_out": float("nan")}, "data.held_out=nan"),
+        ({"sha256": "abc"}, "not 64 hexadecimal digits"),
+    ],
+)
+def test_settings_out_of_range(tmp_path: Path, arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        pack("digits", tmp_path / "store", **arguments)  # type: ignore[arg-type]
+
+
+def test_source_that_is_nothing_of_use(tmp_path: Path, whole: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG")
+    cases = (
+        (tmp_path / "a.png", "give the folder"),
+        ("mnist", "use digits, cifar10"),
+        (whole, "a packed store already"),
+    )
+    for source, message in cases:
+        with pytest.raises(UserError, match=message):
+            pack(source, tmp_path / "store")
+
+
+def test_strict_lists_the_first_ten(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    root.mkdir()
+    Image.new("RGB", (8, 8)).save(root / "ok.png")
+    for i in range(12):
+        (root / f"{i}.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"12 files refused: .*, and 2 more; .*without --strict") as caught:
+        pack(root, tmp_path / "store", strict=True)
+    assert str(caught.value).count("empty file") == 10
+    assert not (tmp_path / "store").exists()
+
+
+def test_script_without_main_guard_may_pack(photos: Path, tmp_path: Path) -> None:
+    with start(photos, tmp_path / "store", 0.0) as process:
+        assert process.stdout
+        assert process.stdout.read().split()[-1] == "900"
+    assert process.returncode == 0

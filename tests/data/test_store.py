@@ -1,0 +1,164 @@
+"""A packed store: what it says, and how it refuses to open when anything is amiss."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from unstir.data import Store, is_store, pack
+from unstir.data.store import array_header
+from unstir.errors import UserError
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("store") / "digits"
+    pack("digits", out)
+    return out
+
+
+@pytest.fixture
+def copy(digits: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(digits, tmp_path / "copy"))
+
+
+def test_digits_are_split_by_class_and_match_their_source(digits: Path) -> None:
+    from sklearn.datasets import load_digits
+
+    store = Store.open(digits)
+    assert store.shape == (1, 8, 8)
+    assert store.classes == tuple("0123456789")
+    assert (store.count("train"), store.count("held_out")) == (1498, 299)
+    labels = store.labels("held_out")
+    assert labels is not None and labels.dtype == torch.int64
+    assert set(labels.bincount().tolist()) <= {29, 30}
+    official = np.round(load_digits().images * 255 / 16).astype(np.uint8)
+    ours = torch.cat([store.images("train"), store.images("held_out")]).numpy()
+    assert sorted(x.tobytes() for x in ours) == sorted(x.tobytes() for x in official)
+    store.verify()
+
+
+def test_images_are_mapped_and_writing_to_them_leaves_the_file_alone(copy: Path) -> None:
+    images = Store.open(copy).images("train")
+    assert images.dtype == torch.uint8 and images.is_contiguous()
+    images.zero_()
+    Store.open(copy).verify()
+
+
+def test_arrays_are_plain_numpy_files(digits: Path) -> None:
+    array = np.load(digits / "train.images.npy", allow_pickle=False)
+    assert array.shape == (1498, 1, 8, 8) and array.dtype == np.uint8
+
+
+@given(st.lists(st.integers(0, 10**12), min_size=1, max_size=4), st.sampled_from(["|u1", "<i8"]))
+def test_header_is_what_numpy_reads(shape: list[int], descr: str) -> None:
+    import io
+
+    stream = io.BytesIO(array_header(descr, tuple(shape)))
+    assert np.lib.format.read_magic(stream) == (1, 0)
+    assert np.lib.format.read_array_header_1_0(stream) == (tuple(shape), False, np.dtype(descr))
+    assert stream.tell() == 128
+
+
+@pytest.mark.parametrize("name", ["train.images.npy", "train.labels.npy", "held_out.images.npy", "manifest.json"])
+def test_missing_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(UserError, match=name):
+        Store.open(copy)
+
+
+@given(cut=st.integers(1, 90_000))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_truncated_array_is_refused(copy: Path, cut: int) -> None:
+    file = copy / "train.images.npy"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-cut])
+    with pytest.raises(UserError, match=r"train\.images\.npy: truncated"):
+        Store.open(copy)
+    file.write_bytes(whole + b"x")
+    with pytest.raises(UserError, match="too long"):
+        Store.open(copy)
+    file.write_bytes(whole)
+
+
+def test_header_of_another_shape_is_refused(copy: Path) -> None:
+    with (copy / "train.images.npy").open("r+b") as file:
+        file.write(array_header("|u1", (1498, 8, 8, 1)))
+    with pytest.raises(UserError, match="header differs"):
+        Store.open(copy)
+
+
+def test_any_flipped_bit_fails_verification(copy: Path) -> None:
+    rng = np.random.default_rng(0)
+    store = Store.open(copy)
+    for name in ("train.images.npy", "held_out.images.npy", "train.labels.npy", "held_out.labels.npy"):
+        data = (copy / name).read_bytes()
+        for _ in range(5):
+            flipped = bytearray(data)
+            flipped[rng.integers(128, len(data))] ^= 1 << int(rng.integers(8))
+            (copy / name).write_bytes(flipped)
+            with pytest.raises(UserError, match="content hash"):
+                store.verify()
+        (copy / name).write_bytes(data)
+    store.verify()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"unstir_store": 2}, "upgrade unstir"),
+        ({"unstir_store": None}, "not the manifest"),
+        ({"shape": [1, 8]}, "not the manifest"),
+        ({"shape": [1, 8, -8]}, "not the manifest"),
+        ({"counts": {"train": 1498}}, "not the manifest"),
+        ({"counts": {"train": 1498.0, "held_out": 299}}, "not the manifest"),
+        ({"classes": [1, 2]}, "not the manifest"),
+        ({"refused": ["a"]}, "not the manifest"),
+        ({"notes": [{}]}, "not the manifest"),
+    ],
+)
+def test_manifest_of_another_form_is_refused(copy: Path, change: dict[str, Any], message: str) -> None:
+    file = copy / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(UserError, match=message):
+        Store.open(copy)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"3", b"null"])
+def test_manifest_that_is_no_json_object_is_refused(copy: Path, content: bytes) -> None:
+    (copy / "manifest.json").write_bytes(content)
+    assert not is_store(copy)
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        Store.open(copy)
+
+
+def test_unknown_split_is_refused(digits: Path) -> None:
+    with pytest.raises(UserError, match="use one of train, held_out"):
+        Store.open(digits).images("test")
+
+
+def test_folder_without_manifest_is_no_store(tmp_path: Path) -> None:
+    assert not is_store(tmp_path)
+    with pytest.raises(UserError, match="unstir data pack"):
+        Store.open(tmp_path)
+
+
+def test_nothing_held_out_gives_an_empty_split(tmp_path: Path) -> None:
+    store = pack("digits", tmp_path / "all", held_out=0)
+    assert store.images("held_out").shape == (0, 1, 8, 8)
+    assert store.count("train") == 1797
+
+
+def test_digits_in_colour_and_enlarged(tmp_path: Path) -> None:
+    store = pack("digits", tmp_path / "rgb", channels=3, size=16)
+    images = store.images("train")
+    assert store.shape == (3, 16, 16)
+    assert torch.equal(images[:, 0], images[:, 2])
+    with pytest.raises(UserError, match="use size <= 16"):
+        pack("digits", tmp_path / "large", size=17)
