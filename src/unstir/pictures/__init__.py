@@ -1,0 +1,1 @@
+"""Pictures for people: arrays in, image files out."""

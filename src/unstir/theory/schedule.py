@@ -9,6 +9,7 @@ nearly one; in float32 its relative error is 1.7e-4. Coefficients are Python flo
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -146,7 +147,7 @@ def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
     return NoiseSchedule(2 * torch.log(scaled))
 
 
-SCHEDULES = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid}
+SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid}
 
 
 def _trailing(T: int, steps: int) -> list[float]:

@@ -1,0 +1,1 @@
+"""Training: batches, learning rate, averages, and the loop that joins them."""

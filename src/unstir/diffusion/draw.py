@@ -1,0 +1,55 @@
+"""From seeds to images: the starting noise of each image, its noise on the way, and the chain between.
+
+Image number i is a function of (seed, i) and the settings, whatever batch it is computed in.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from unstir import randomness
+from unstir.diffusion.denoiser import Denoise, clipped
+from unstir.diffusion.samplers import SAMPLERS, Step
+from unstir.errors import UserError
+from unstir.randomness import Key
+from unstir.theory.process import Process
+from unstir.theory.schedule import times
+
+
+@dataclass(frozen=True)
+class Chain:
+    """How to sample: which sampler, over how many of the T times (network calls an image), spaced and clamped how.
+
+    ``variance`` is "auto", "small" or "large" (see `ancestral`); ``clip`` clamps each estimate of the clean image to
+    [-1, 1]; ``seed`` fixes all noise.
+    """
+
+    sampler: str = "ancestral"
+    steps: int = 1000
+    spacing: str = "trailing"
+    variance: str = "auto"
+    clip: bool = True
+    seed: int = 0
+
+
+def starting_noise(seed: int, indices: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """x_T of the images with these indices, int64 [B]: standard normal, float32 [B, *shape]."""
+    return randomness.normal(Key(seed, "start", 0, indices), shape)
+
+
+def draw(denoise: Denoise, process: Process, x_T: Tensor, indices: Tensor, chain: Chain) -> Iterator[Step]:
+    """Yield the steps from noise ``x_T`` [B, C, H, W] to images; ``indices`` int64 [B] name the images.
+
+    The last step's ``x`` are the images, about [-1, 1]. Raises UserError for an unknown sampler, spacing or step count.
+    """
+    if chain.sampler not in SAMPLERS:
+        raise UserError(f"sampler={chain.sampler!r} is unknown; choose one of {', '.join(SAMPLERS)}")
+    shape = tuple(x_T.shape[1:])
+
+    def noise(t: int) -> Tensor:
+        return randomness.normal(Key(chain.seed, "sample", t, indices), shape).to(x_T.dtype)
+
+    visited = times(process.T, chain.steps, chain.spacing)
+    denoise = clipped(denoise) if chain.clip else denoise
+    return SAMPLERS[chain.sampler](denoise, process, x_T, visited, noise, chain.variance)

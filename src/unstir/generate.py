@@ -1,0 +1,135 @@
+"""Many images from a trained run: exactly as many as asked, image i the same in whatever batch and job it is made."""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from unstir.diffusion.denoiser import Denoiser, labelled
+from unstir.diffusion.draw import Chain, draw, starting_noise
+from unstir.errors import UserError
+from unstir.pictures.grid import grid, to_picture, to_uint8
+from unstir.runs.files import replacing, write_text
+from unstir.runs.run import Run
+
+GRID_IMAGES = 64
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to make: ``num`` images by a ``chain`` from the weights of ``step`` (averaged if ``ema``), and how.
+
+    ``label`` is a class index, or None for each class in turn where the network knows classes. ``batch_size`` images
+    are computed at once on ``device`` in ``dtype`` ("float32", "bfloat16" or "auto").
+    """
+
+    num: int
+    chain: Chain
+    step: int
+    ema: bool = True
+    label: int | None = None
+    batch_size: int = 64
+    device: str = "auto"
+    dtype: str = "float32"
+
+
+def generate(
+    run: Run, job: Job, *, first: int = 0, on_call: Callable[[], None] | None = None
+) -> Iterator[tuple[range, Tensor]]:
+    """Yield (indices, images) a batch, images float32 [b, C, H, W] in about [-1, 1]: numbers ``first``..num-1 in order.
+
+    A last batch that would be smaller is filled up and the surplus dropped, so that the arithmetic of an image does not
+    depend on how many follow it. ``on_call()`` hears of each network call. Raises UserError for a label the
+    network does not know, for weights that were not saved, or for a chain that does not exist.
+    """
+    if job.num < 1 or job.batch_size < 1:
+        raise UserError(f"num={job.num} and batch_size={job.batch_size} must be at least 1")
+    classes = len(run.data.classes) if run.config.model.num_classes else 0
+    if job.label is not None and not 0 <= job.label < classes:
+        allowed = f"0..{classes - 1}" if classes else "none: this network knows no classes"
+        raise UserError(f"label={job.label} is outside {allowed}")
+    denoiser = run.denoiser(ema=job.ema, step=job.step, device=job.device, dtype=job.dtype)
+    for begin in range(first, job.num, job.batch_size):
+        indices = range(begin, min(begin + job.batch_size, job.num))
+        computed = range(begin, begin + min(job.batch_size, job.num))
+        yield indices, _batch(denoiser, run, job, computed, on_call)[: len(indices)]
+
+
+@torch.inference_mode()
+def _batch(denoiser: Denoiser, run: Run, job: Job, indices: range, on_call: Callable[[], None] | None) -> Tensor:
+    device = next(denoiser.net.parameters()).device
+    slots = torch.tensor(indices, device=device)
+    label = None
+    if run.config.model.num_classes:
+        label = torch.full_like(slots, job.label) if job.label is not None else slots % run.config.model.num_classes
+    x = starting_noise(job.chain.seed, slots, run.data.shape)
+    for step in draw(labelled(denoiser, label), denoiser.process, x, slots, job.chain):
+        x = step.x
+        if on_call is not None:
+            on_call()
+    return x
+
+
+def save_images(run: Run, job: Job, out: Path, progress: Callable[[int, int], None] | None = None) -> None:
+    """Write the images of a job as out/000000.png, ..., with noise.png and grid.png of the first 64.
+
+    Images already written by the same job are kept, so a killed job goes on where it was. ``progress(done, total)``
+    counts network calls. Raises UserError where the folder holds something else, and as `generate` does.
+    """
+    _claim(out, job)
+    present = next((i for i in range(job.num) if not image_path(out, i).exists()), job.num)
+    first = present if present == job.num else present - present % job.batch_size
+    batches = -(-job.num // job.batch_size)
+    calls = itertools.count(first // job.batch_size * job.chain.steps + 1)
+
+    def on_call() -> None:
+        if progress is not None:
+            progress(next(calls), batches * job.chain.steps)
+
+    for indices, images in generate(run, job, first=first, on_call=on_call):
+        for index, image in zip(indices, to_uint8(images), strict=True):
+            with replacing(image_path(out, index)) as partial:
+                to_picture(image).save(partial, format="png")
+    shown = torch.arange(min(job.num, GRID_IMAGES))
+    noise = to_uint8(starting_noise(job.chain.seed, shown, run.data.shape))
+    images = torch.stack([_read(image_path(out, int(index))) for index in shown])
+    for name, pictures in (("noise.png", noise), ("grid.png", images)):
+        with replacing(out / name) as partial:
+            grid(pictures, run.config.grids.nrow).save(partial, format="png")
+
+
+def image_path(out: Path, index: int) -> Path:
+    """The file of an image number."""
+    return out / f"{index:06d}.png"
+
+
+def _claim(out: Path, job: Job) -> None:
+    """Make the folder a job's own, or raise UserError where it is another's."""
+    settings = dataclasses.asdict(job)
+    del settings["num"]  # a longer job of the same settings continues a shorter one
+    file = out / SETTINGS
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        present = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot use the folder {out}: {error}; name another with --out") from None
+    if present is None and any(out.iterdir()):
+        raise UserError(f"{out} is not empty and was not made by unstir sample; name another folder with --out")
+    if present is not None and present != settings:
+        differing = ", ".join(key for key in settings if present.get(key) != settings[key])
+        raise UserError(f"{out} holds images made with other settings ({differing}); name another folder with --out")
+    write_text(file, json.dumps(settings, indent=1) + "\n")
+
+
+def _read(path: Path) -> Tensor:
+    with Image.open(path) as picture:
+        array = np.array(picture)
+    return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())

@@ -1,0 +1,41 @@
+"""What a store holds, in words and as one picture."""
+
+from pathlib import Path
+
+import torch
+
+from unstir.data.store import SPLITS, Store
+from unstir.pictures.grid import contact_sheet
+
+COLUMNS = 12
+LISTED = 20
+
+
+def describe(store: Store) -> str:
+    """The counts by class and split, the oddities handled, and the files refused with their reasons, as text."""
+    channels, height, width = store.shape
+    kind = "grey" if channels == 1 else "RGB"
+    lines = [f"{store.path}: {height}x{width} {kind}, content {store.content_hash[:12]}"]
+    labels = {split: store.labels(split) for split in SPLITS}
+    width_of_name = max(map(len, (*store.classes, "all")))
+    lines.append(f"{'':{width_of_name}}  {'train':>9}  {'held out':>9}")
+    for index, name in enumerate(store.classes):
+        counts = [int((labels[split] == index).sum()) for split in SPLITS]  # type: ignore[union-attr]
+        lines.append(f"{name:{width_of_name}}  {counts[0]:9}  {counts[1]:9}")
+    lines.append(f"{'all':{width_of_name}}  {store.count('train'):9}  {store.count('held_out'):9}")
+    lines += [f"note     {note}" for note in store.notes]
+    lines += [f"refused  {path}: {reason}" for path, reason in store.refused[:LISTED]]
+    if len(store.refused) > LISTED:
+        lines.append(f"refused  and {len(store.refused) - LISTED} more, all in {store.path / 'manifest.json'}")
+    return "\n".join(lines)
+
+
+def save_contact_sheet(store: Store, path: Path) -> None:
+    """Write a PNG of training images: the first few of each class a row, or the first of all without classes."""
+    images, labels = store.images("train"), store.labels("train")
+    if labels is None:
+        rows = [("", images[i : i + COLUMNS]) for i in range(0, min(len(images), 8 * COLUMNS), COLUMNS)]
+    else:
+        of_class = (torch.nonzero(labels == index)[:COLUMNS, 0] for index in range(len(store.classes)))
+        rows = [(name, images[index]) for name, index in zip(store.classes, of_class, strict=True)]
+    contact_sheet(rows).save(path, format="png")

@@ -1,0 +1,73 @@
+"""From a config to the objects it describes. The one place that reads names and returns mathematics or networks."""
+
+from typing import Literal
+
+import torch
+
+from unstir.diffusion.denoiser import Denoiser
+from unstir.errors import UserError
+from unstir.nn.unet import UNet
+from unstir.randomness import derive_seed
+from unstir.runs.config import Config, DiffusionConfig
+from unstir.theory.parameterization import PARAMETERIZATIONS
+from unstir.theory.process import Process
+from unstir.theory.schedule import SCHEDULES, NoiseSchedule, zero_terminal_snr
+
+
+def schedule(config: DiffusionConfig) -> NoiseSchedule:
+    """The noise schedule; betas are taken literally, never scaled by 1000/T."""
+    betas = {"beta_1": config.beta_1, "beta_T": config.beta_T} if config.schedule == "linear" else {}
+    made = SCHEDULES[config.schedule](config.T, **betas)
+    return zero_terminal_snr(made) if config.zero_terminal_snr else made
+
+
+def network(config: Config, device: torch.device) -> UNet:
+    """The network with its initial weights, a function of config.seed alone; torch's own generator is untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, "weights"))
+        return UNet(config.model).to(device)
+
+
+def denoiser(config: Config, net: UNet, dtype: torch.dtype) -> Denoiser:
+    """The network as a denoiser of the configured process; raises UserError where eps prediction is undefined."""
+    process = Process(schedule(config.diffusion))
+    parameterization = PARAMETERIZATIONS[config.diffusion.predict]
+    parameterization.check(process.schedule)
+    return Denoiser(net, process, parameterization, dtype)
+
+
+def device(name: str) -> torch.device:
+    """The device of a name; "auto" is CUDA, else Apple's MPS, else the CPU. Raises UserError where it is absent."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(name)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise UserError(f'device={name!r} is not on this machine; use "auto" or "cpu"') from None
+    if chosen.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f'device={name!r} holds no data to train on; use "auto", "cpu", "cuda" or "mps"')
+    return chosen
+
+
+def dtype_name(name: str, on: torch.device) -> Literal["float32", "bfloat16"]:
+    """The arithmetic that a config's name means on a device; "auto" is bfloat16 where it is native, else float32."""
+    bfloat16 = has_native_bfloat16(on) if name == "auto" else name == "bfloat16"
+    return "bfloat16" if bfloat16 else "float32"
+
+
+def dtype(name: str, on: torch.device) -> torch.dtype:
+    """`dtype_name` as torch's own type."""
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype_name(name, on)]
+
+
+def has_native_bfloat16(on: torch.device) -> bool:
+    """Whether products of bfloat16 are instructions of the device; where they are emulated they are slower."""
+    if on.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if on.type == "cpu":
+        probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+    return False

@@ -1,0 +1,145 @@
+"""One self-describing file a checkpoint: tensors, the whole config, what depends on history, and a hash of it all.
+
+The format is safetensors, so that reading a file never runs it. Its metadata holds two entries: "unstir", canonical
+JSON of everything that is not a tensor, and "sha256", a hash over that JSON and every tensor's name, dtype, shape and
+bytes. The content is hashed rather than the file, because safetensors orders its metadata at random.
+
+Two kinds exist. A *full* file (checkpoints/) has all that training needs to continue bit for bit: "model.", "ema." and
+"optimizer." tensors. A *slim* one (weights/) has the weights to sample from, "model." alone.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from unstir.errors import UserError
+from unstir.runs.files import replacing
+
+FORMAT = 1
+NAME = re.compile(r"step-(\d+)\.safetensors")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The content of a file: the optimiser steps taken, the config as nested dicts, tensors by name, and history.
+
+    ``state`` holds what depends on the past and is no tensor, as JSON values; ``ema`` tells whether the "model."
+    tensors of a slim file are averages; ``environment`` names the torch build, device and threads that wrote it.
+    """
+
+    step: int
+    config: dict[str, Any]
+    tensors: Mapping[str, Tensor]
+    state: dict[str, Any] = field(default_factory=dict)
+    kind: str = "full"
+    ema: bool = False
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose name starts with ``prefix`` and a dot, without them."""
+        return {name[len(prefix) + 1 :]: t for name, t in self.tensors.items() if name.startswith(prefix + ".")}
+
+
+def file_name(step: int) -> str:
+    """The name of the file of a step; it sorts by step, which is how the newest is found (never by time)."""
+    return f"step-{step:08d}.safetensors"
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint into ``folder``, whole or not at all, and return its path; UserError where it cannot be."""
+    tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
+    text = _canonical(checkpoint)
+    size = sum(t.numel() * t.element_size() for t in tensors.values()) + len(text)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / file_name(checkpoint.step)
+    with replacing(path, needs=size + 64 * len(tensors)) as partial:
+        save_file(tensors, partial, {"unstir": text, "sha256": _content_hash(text, tensors)})
+    return path
+
+
+def load(path: Path) -> Checkpoint:
+    """Read and verify a checkpoint. Raises UserError with the file and the reason: missing, damaged, of the future."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (OSError, SafetensorError, ValueError, OverflowError) as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    text = metadata.get("unstir")
+    if text is None:
+        raise UserError(f"{path} was not written by unstir: its metadata names no config")
+    if metadata.get("sha256") != _content_hash(text, tensors):
+        raise UserError(f"{path} is damaged: its content does not match its SHA-256")
+    return _parse(path, text, tensors)
+
+
+def listed(folder: Path) -> list[tuple[int, Path]]:
+    """(step, path) of every checkpoint file in a folder, by rising step; an absent folder has none."""
+    found = ((NAME.fullmatch(path.name), path) for path in folder.glob("step-*.safetensors"))
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The checkpoint with the highest step that verifies, and why each newer one was passed over.
+
+    None where the folder holds no file at all; UserError where it holds some and all are damaged.
+    """
+    problems: list[str] = []
+    for _, path in reversed(listed(folder)):
+        try:
+            return load(path), problems
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError(
+            "; ".join(problems) + f"; no file in {folder} is whole: restore one, or delete them to start over"
+        )
+    return None, []
+
+
+def keep_last(folder: Path, keep: int) -> None:
+    """Delete all but the ``keep`` newest checkpoints of a folder."""
+    for _, path in listed(folder)[:-keep]:
+        path.unlink(missing_ok=True)
+
+
+def _canonical(checkpoint: Checkpoint) -> str:
+    meta = {
+        "format": FORMAT,
+        "kind": checkpoint.kind,
+        "step": checkpoint.step,
+        "ema": checkpoint.ema,
+        "config": checkpoint.config,
+        "state": checkpoint.state,
+        "environment": checkpoint.environment,
+    }
+    return json.dumps(meta, sort_keys=True)
+
+
+def _parse(path: Path, text: str, tensors: dict[str, Tensor]) -> Checkpoint:
+    meta = json.loads(text)
+    if meta["format"] > FORMAT:
+        raise UserError(f"{path} has format {meta['format']}, this version reads up to {FORMAT}; upgrade unstir")
+    fields = ("step", "config", "state", "kind", "ema", "environment")
+    return Checkpoint(tensors=tensors, **{name: meta[name] for name in fields})
+
+
+def _content_hash(text: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

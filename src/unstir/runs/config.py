@@ -1,0 +1,315 @@
+"""Every setting of a run as one typed, frozen value. It is saved whole in the run folder and rebuilds the run alone.
+
+A recipe is a TOML file of these keys; what it leaves out takes the defaults below. Lengths of training are written
+with their unit, "200 epochs", "800000 steps" or "10000000 images", and turned into steps in one place, `steps_in`.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from cyclopts import Parameter
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from unstir.errors import UserError
+from unstir.nn.config import UNetConfig
+
+STRICT = ConfigDict(extra="forbid", validate_default=True)
+SPAN = re.compile(r"(\d+)\s*(step|epoch|image)s?")
+
+
+def _normal_span(text: str) -> str:
+    match = SPAN.fullmatch(text.strip())
+    if match is None:
+        raise ValueError('write a whole number and a unit: "5000 steps", "20 epochs" or "1000000 images"')
+    number, unit = int(match[1]), match[2]
+    return f"{number} {unit}" + ("" if number == 1 else "s")
+
+
+def _grey_or_rgb(channels: int) -> int:
+    if channels not in (1, 3):
+        raise ValueError(f"{channels} must be 1 (grey) or 3 (RGB)")
+    return channels
+
+
+Span = Annotated[str, AfterValidator(_normal_span)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Ints = tuple[Annotated[int, Field(ge=0)], ...]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DataConfig:
+    """Which images."""
+
+    source: str = "digits"
+    """"digits" (embedded), "cifar10" (downloaded), a CIFAR-10 archive, a folder or zip of images, or a packed store."""
+    store: str = ""
+    """Folder of the packed store; empty: data/NAME beside the current folder."""
+    size: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Side in pixels that images are resized and centre-cropped to; 0: as they come, all alike."""
+    channels: Annotated[int, AfterValidator(_grey_or_rgb)] = 3
+    """1 grey, 3 RGB."""
+    held_out: Fraction = 0.1
+    """Fraction kept out of training, where the source has no split of its own."""
+    sha256: str = ""
+    """Expected SHA-256 of a CIFAR-10 archive that is not the official one."""
+    flip: bool = False
+    """Mirror half of the training images, drawn anew at each step."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DiffusionConfig:
+    """The forward process and what the network predicts."""
+
+    schedule: Literal["linear", "cosine", "sigmoid"] = "linear"
+    """How the signal fades."""
+    T: Annotated[int, Field(ge=2, le=100_000)] = 1000
+    """Steps of the forward process."""
+    beta_1: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    """First variance of the linear schedule; taken literally for any T."""
+    beta_T: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    """Last variance of the linear schedule; taken literally for any T."""
+    zero_terminal_snr: bool = False
+    """Shift the schedule so that x_T holds no signal at all; needs predict v or x0."""
+    predict: Literal["eps", "x0", "v"] = "eps"
+    """What the network outputs: the noise, the image, or the velocity."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DiffusionConfig":
+        if self.beta_1 > self.beta_T:
+            raise ValueError(
+                f"beta_1={self.beta_1} exceeds beta_T={self.beta_T}; noise grows along the chain: swap them"
+            )
+        if self.zero_terminal_snr and self.predict == "eps":
+            raise ValueError('predict="eps" is undefined with zero_terminal_snr: use predict="v" or "x0"')
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainConfig:
+    """How the network learns."""
+
+    length: Span = "100 epochs"
+    """How long to train. May change when continuing."""
+    batch_size: Count = 128
+    """Images an optimiser step, over all devices. The last partial batch of an epoch is dropped."""
+    micro_batch: Annotated[int, Field(ge=0)] = 0
+    """Images a device takes at once; 0: the whole batch. May change when continuing."""
+    optimizer: Literal["adam", "adamw"] = "adam"
+    """Adam, or AdamW with decoupled weight decay."""
+    lr: Positive = 2e-4
+    """Learning rate after the warm-up, its peak."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Weight decay of AdamW."""
+    beta1: Fraction = 0.9
+    """Adam's decay of the mean gradient."""
+    beta2: Fraction = 0.999
+    """Adam's decay of the mean squared gradient."""
+    adam_eps: Positive = 1e-8
+    """Adam's epsilon."""
+    warmup: Span = "5000 steps"
+    """Length of the linear warm-up."""
+    warmup_start: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Where the warm-up begins, as a fraction of lr."""
+    lr_schedule: Literal["constant", "cosine"] = "constant"
+    """What follows the warm-up."""
+    lr_period: Span = "0 steps"
+    """Half period of the cosine, counted from the end of the warm-up; 0: what is left of the length at the start."""
+    lr_every: Literal["step", "epoch"] = "step"
+    """Whether the learning rate moves at each step or stands still within an epoch."""
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    """Largest norm of the gradient; 0: no clipping."""
+    loss_scale: Positive = 1.0
+    """Factor on the mean squared error, which matters to clipping alone. Logged losses are without it."""
+    ema_decay: Fraction = 0.9999
+    """Decay of the exponential moving average of the weights; 0: none, and raw weights are sampled."""
+    ema_warmup: bool = True
+    """Start the average fast: the decay of update n is at most (1 + n) / (10 + n)."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic inside the network; auto: bfloat16 where the device has it. Weights stay float32."""
+    device: str = "auto"
+    """"auto", "cpu", "cuda", "cuda:1" or "mps". May change when continuing."""
+    init: str = ""
+    """A checkpoint or weights file of unstir to take the initial weights from."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainConfig":
+        if self.micro_batch > self.batch_size:
+            raise ValueError(f"micro_batch={self.micro_batch} exceeds batch_size={self.batch_size}; use at most that")
+        if self.weight_decay and self.optimizer == "adam":
+            raise ValueError(f'weight_decay={self.weight_decay} needs optimizer="adamw"')
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class LogConfig:
+    """How often metrics.jsonl gets a line."""
+
+    every: Span = "50 steps"
+    """One line a so many steps, of means over them. May change when continuing."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CheckpointConfig:
+    """What is kept to continue from."""
+
+    every: Span = "1 epoch"
+    """How often everything needed to continue is saved. May change when continuing."""
+    keep: Count = 2
+    """How many of these files stay, the newest. May change when continuing."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GridConfig:
+    """The pictures drawn on the way, always from the same noise, and the slim weight files kept with them."""
+
+    epochs: Ints = ()
+    """After which epochs, counted from 0; empty: at log-spaced numbers of images seen. The last step always counts."""
+    log_spaced: Annotated[int, Field(ge=0, le=100)] = 6
+    """How many log-spaced pictures where no epochs are named."""
+    num: Count = 64
+    """Images a picture."""
+    nrow: Count = 8
+    """Images a row."""
+    sampler: Literal["ancestral"] = "ancestral"
+    """How images are drawn."""
+    steps: Count = 50
+    """Network calls an image, out of T."""
+    spacing: Literal["trailing", "leading", "linspace"] = "trailing"
+    """Which times are visited."""
+    variance: Literal["auto", "small", "large"] = "auto"
+    """Variance of the chain; auto: large (beta) with all T steps, small (beta~) with fewer."""
+    clip: bool = True
+    """Clamp the estimate of the clean image to [-1, 1] at each step."""
+    seed: int = 0
+    """Seed of the noise."""
+
+
+@Parameter(name="*", name_transform=str)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Config:
+    """A whole run. `flat` lists it as dotted keys; `save` and `load` keep it as TOML."""
+
+    recipe: Annotated[str, Parameter(parse=False)] = ""
+    """The recipe this run began from, for the reader alone."""
+    seed: int = 0
+    """Seed of everything random in training."""
+    data: DataConfig = field(default_factory=DataConfig)
+    model: UNetConfig = field(default_factory=UNetConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    grids: GridConfig = field(default_factory=GridConfig)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        if self.model.in_channels != self.data.channels:
+            raise ValueError(
+                f"model.in_channels={self.model.in_channels} differs from data.channels={self.data.channels}; "
+                "set both to 1 (grey) or both to 3 (RGB)"
+            )
+        if self.model.out_channels not in (0, self.model.in_channels):
+            raise ValueError(f"model.out_channels={self.model.out_channels} must be 0 or model.in_channels")
+        if self.grids.steps > self.diffusion.T:
+            raise ValueError(f"grids.steps={self.grids.steps} exceeds diffusion.T={self.diffusion.T}; use at most that")
+        return self
+
+
+MAY_CHANGE = (
+    "train.length", "train.micro_batch", "train.device", "log.every", "checkpoint.every", "checkpoint.keep",
+    "data.source", "data.store", "grids.*", "recipe",
+)  # fmt: skip
+"""The keys that may differ when a run is continued. The data may move, but its content is checked by its hash."""
+
+
+def from_dict(values: Mapping[str, Any], source: str) -> Config:
+    """The config that nested ``values`` describe; defaults fill what they leave out.
+
+    Raises UserError naming ``source``, the key, what was given and what is allowed, and the near key of a misspelt one.
+    """
+    try:  # by way of JSON, whose strict mode takes a list for a tuple but no text for a number
+        return TypeAdapter(Config).validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        raise UserError(f"{source}: {explain(error)}") from None
+
+
+def explain(error: ValidationError) -> str:
+    """A validation error as one line: each key, what is wrong with it, what was given, and the near key."""
+    parts = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "unexpected_keyword_argument":
+            near = difflib.get_close_matches(key, list(flat(Config())), n=1)
+            parts.append(f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else ""))
+        elif item["type"] == "value_error":
+            parts.append((f"{key}: " if key else "") + item["msg"].removeprefix("Value error, "))
+        else:
+            parts.append(f"{key}={item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
+    return "; ".join(parts)
+
+
+def load(path: Path) -> Config:
+    """The config in a TOML file; raises UserError for a missing, unreadable or wrong one."""
+    return from_dict(read_toml(path), str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file; raises UserError naming the file where it is missing or broken."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"cannot read {path}: {reason}") from None
+
+
+def to_toml(config: Config) -> str:
+    """The whole config as TOML text, every key written out."""
+    return tomli_w.dumps(to_dict(config))
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The whole config as nested dicts of TOML's own types."""
+    values: dict[str, Any] = dataclasses.asdict(config)
+    for section in values.values():
+        if isinstance(section, dict):
+            section.update({key: list(value) for key, value in section.items() if isinstance(value, tuple)})
+    return values
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """The config as dotted keys: {"train.lr": 0.0002, ...}."""
+
+    def walk(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for key, value in values.items():
+            if isinstance(value, Mapping):
+                yield from walk(value, f"{prefix}{key}.")
+            else:
+                yield prefix + key, value
+
+    return dict(walk(to_dict(config), ""))
+
+
+def may_change(key: str) -> bool:
+    """Whether a dotted key may differ when a run is continued."""
+    return key in MAY_CHANGE or f"{key.split('.')[0]}.*" in MAY_CHANGE
+
+
+def steps_in(span: str, steps_per_epoch: int, batch_size: int) -> int:
+    """How many optimiser steps a span such as "20 epochs" is; images are rounded up to whole steps."""
+    match = SPAN.fullmatch(span)
+    if match is None:
+        raise ValueError(f"not a span: {span!r}")
+    number = int(match[1])
+    return {"step": number, "epoch": number * steps_per_epoch, "image": math.ceil(number / batch_size)}[match[2]]

@@ -1,0 +1,63 @@
+"""Files that are whole or absent: written under a temporary name, synced, renamed, and the rename synced too."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from unstir.errors import UserError
+
+PARTIAL = ".partial"
+
+
+@contextmanager
+def replacing(path: Path, needs: int = 0) -> Iterator[Path]:
+    """Yield a temporary path to write; when the block ends well it takes the place of ``path``, durably.
+
+    When the block fails, the temporary file is removed and ``path`` keeps what it had. A full disk or a missing right
+    is a UserError that states ``needs`` (bytes, where known) and what is free.
+    """
+    partial = path.with_name(f".{path.name}{PARTIAL}")
+    try:
+        if needs and shutil.disk_usage(path.parent).free < needs:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(_refusal(path, needs, error)) from None
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace ``path`` by a text file, durably; raises UserError as `replacing` does."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the renames in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refusal(path: Path, needs: int, error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    try:
+        space = f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free there"
+    except OSError:
+        space = "its folder is gone"
+    need = f"it needs {needs / 1e6:.1f} MB; " if needs else ""
+    return f"cannot write {path}: {reason} ({need}{space}); mend that and run the same command again to continue"

@@ -1,0 +1,257 @@
+"""A run is a folder that needs nothing else.
+
+config.toml         every setting, resolved
+data.json           shape, classes, counts and content hash of the data it learns from
+metrics.jsonl       a line a log step; identical however often the run was interrupted, timing fields aside
+events.jsonl        starts, continuations and stops, with what changed and on which machine
+checkpoints/        the last few full checkpoints, to continue from
+weights/            slim files of chosen moments, to sample from
+samples/            grids drawn at the same moments, always from the same noise
+curves.png          loss, gradient norm and learning rate
+"""
+
+import dataclasses
+import fcntl
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from unstir.diffusion.denoiser import Denoiser
+from unstir.diffusion.draw import Chain
+from unstir.errors import UserError
+from unstir.runs import build, checkpoint, config
+from unstir.runs.config import Config
+from unstir.runs.files import PARTIAL, write_text
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """What a run remembers of its data: image shape (C, H, W), class names, counts by split, and the content's hash."""
+
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+    content_hash: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and its config."""
+
+    path: Path
+    config: Config
+    data: DataCard
+
+    @classmethod
+    def create(cls, config: Config, path: Path, data: DataCard) -> "Run":
+        """Make the folder of a new run. Raises UserError where ``path`` holds something else or cannot be written."""
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file; name a folder with --out")
+        if path.is_dir() and any(path.iterdir()):
+            raise UserError(f"{path} is not empty and holds no run; name another folder with --out")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the folder {path}: {error.strerror}; name another with --out") from None
+        run = cls(path, config, data)
+        write_text(path / "data.json", json.dumps(dataclasses.asdict(data), indent=1) + "\n")
+        run.save_config()  # last: a folder with a config is a run
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """Open a run folder. Raises UserError where it holds no run or a broken one."""
+        path = Path(path)
+        if not is_run(path):
+            raise UserError(f"{path} holds no run (config.toml is missing); make one with unstir train --out {path}")
+        file = path / "data.json"
+        try:
+            card = json.loads(file.read_text(encoding="utf-8"))
+            data = DataCard(tuple(card["shape"]), tuple(card["classes"]), card["counts"], card["content_hash"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"cannot read {file}: {error}") from None
+        return cls(path, config.load(path / "config.toml"), data)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of full checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        """The folder of slim weight files."""
+        return self.path / "weights"
+
+    @property
+    def samples(self) -> Path:
+        """The folder of grids."""
+        return self.path / "samples"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The file of metrics, a JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in the training split; the last partial one is dropped."""
+        return self.data.counts["train"] // self.config.train.batch_size
+
+    def steps_in(self, span: str) -> int:
+        """How many optimiser steps of this run a span such as "20 epochs" is."""
+        return config.steps_in(span, self.steps_per_epoch, self.config.train.batch_size)
+
+    @property
+    def length(self) -> int:
+        """The optimiser steps of the whole run."""
+        return self.steps_in(self.config.train.length)
+
+    def save_config(self) -> None:
+        """Write config.toml."""
+        write_text(self.path / "config.toml", config.to_toml(self.config))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, by rising step; a last line that a kill cut short is left out."""
+        lines = []
+        text = self.metrics_file.read_text(encoding="utf-8") if self.metrics_file.exists() else ""
+        for line in text.splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                break
+        return lines
+
+    def record(self, event: str, **details: Any) -> None:
+        """Add a line to events.jsonl."""
+        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"event": event, **details}) + "\n")
+
+    def lock(self) -> TextIO:
+        """Take the run for this process until the file returned is closed; UserError where another process has it.
+
+        The kernel frees the lock when its holder dies, so a stale one cannot exist.
+        """
+        try:
+            file = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise UserError(f"cannot write in {self.path}: {error.strerror}") from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise UserError(
+                f"{self.path} is being trained by another process; wait for it or name another --out"
+            ) from None
+        return file
+
+    def tidy(self) -> None:
+        """Remove what a killed process left half written; only the holder of the lock may."""
+        for partial in self.path.rglob(f".*{PARTIAL}"):
+            partial.unlink(missing_ok=True)
+
+    def chain(self) -> Chain:
+        """How the run's grids are sampled, which is the default for other samples from it."""
+        grids = self.config.grids
+        return Chain(grids.sampler, grids.steps, grids.spacing, grids.variance, grids.clip, grids.seed)
+
+    def newest_grid(self) -> Path | None:
+        """The picture of the latest milestone that was drawn, by its time on disk."""
+        pictures = [path for path in self.samples.glob("*.png") if path.stem != "noise"]
+        return max(pictures, key=lambda path: path.stat().st_mtime, default=None)
+
+    def newest_step(self) -> int:
+        """The highest step at which weights were saved; UserError where none were."""
+        return self._saved()[-1]
+
+    def saved_steps(self) -> list[int]:
+        """The steps at which weights can be loaded, rising."""
+        return sorted({step for folder in (self.checkpoints, self.weights) for step, _ in checkpoint.listed(folder)})
+
+    def denoiser(
+        self, *, ema: bool = True, step: int | None = None, device: str = "cpu", dtype: str = "float32"
+    ) -> Denoiser:
+        """The trained denoiser in evaluation mode: of the newest file that verifies, or of one saved ``step``.
+
+        ``ema`` takes the averaged weights where the run has them. Under "bfloat16" the weights are cast once. Raises
+        UserError where nothing was saved, or not that step, or a slim file has no raw weights.
+        """
+        found = self._find(step)
+        on = build.device(device)
+        arithmetic = build.dtype(dtype, on)
+        net = build.network(self.config, on)
+        net.load_state_dict(_weights(found, ema))
+        net.eval().requires_grad_(False)
+        if arithmetic == torch.bfloat16:
+            net.to(arithmetic)
+        return build.denoiser(self.config, net, torch.float32)
+
+    def _saved(self) -> list[int]:
+        steps = self.saved_steps()
+        if not steps:
+            raise UserError(f"{self.path} has no saved weights yet; continue it with unstir train --out {self.path}")
+        return steps
+
+    def _find(self, step: int | None) -> checkpoint.Checkpoint:
+        steps = self._saved()
+        if step is not None and step not in steps:
+            raise UserError(f"step {step} was not saved; {self.path} has {', '.join(map(str, steps))}")
+        problems = []
+        for candidate in [step] if step is not None else reversed(steps):
+            for folder in (self.checkpoints, self.weights):
+                try:
+                    return checkpoint.load(folder / checkpoint.file_name(candidate))
+                except UserError as error:
+                    problems.append(str(error))
+        raise UserError("; ".join(problems))
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run."""
+    return (path / "config.toml").is_file()
+
+
+def compare(saved: Config, asked: Config) -> dict[str, Any]:
+    """What ``asked`` would change in a run, by dotted keys; UserError for one that must not change."""
+    old, new = config.flat(saved), config.flat(asked)
+    changed = {key: value for key, value in new.items() if old[key] != value}
+    if fixed := [key for key in changed if not config.may_change(key)]:
+        differences = ", ".join(f"{key} is {old[key]!r} in the run, {new[key]!r} was asked" for key in fixed)
+        raise UserError(
+            f"a run keeps its settings: {differences}; leave it out to continue, or start another run with --out. "
+            f"These may change: {', '.join(config.MAY_CHANGE)}"
+        )
+    return changed
+
+
+def initial_weights(path: str) -> dict[str, torch.Tensor]:
+    """The weights in a checkpoint or slim file, averaged where it has both, to start another run from."""
+    return _weights(checkpoint.load(Path(path)), ema=True)
+
+
+def load_into(net: torch.nn.Module, weights: Mapping[str, torch.Tensor], source: str) -> None:
+    """Load weights into a network of the same structure; UserError naming the first tensors that do not fit."""
+    own = net.state_dict()
+    wrong = [f"{name} is missing" for name in own if name not in weights]
+    wrong += [f"{name} is unknown" for name in weights if name not in own]
+    wrong += [
+        f"{name} is {list(weights[name].shape)}, the network's is {list(own[name].shape)}"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    if wrong:
+        raise UserError(f"{source} does not fit the network: {'; '.join(wrong[:3])}; use the same [model] settings")
+    net.load_state_dict(dict(weights))
+
+
+def _weights(found: checkpoint.Checkpoint, ema: bool) -> dict[str, torch.Tensor]:
+    if found.kind == "slim":
+        if found.ema and not ema:
+            raise UserError(
+                f"step {found.step} was kept as averages alone; leave out --no-ema or choose a step of checkpoints/"
+            )
+        return found.part("model")
+    return (found.part("ema") if ema else {}) or found.part("model")

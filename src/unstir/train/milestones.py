@@ -1,0 +1,68 @@
+"""The moments at which a run is looked at: a grid of samples is drawn and a slim weights file kept."""
+
+from pathlib import Path
+
+import torch
+
+from unstir.diffusion.denoiser import Denoiser, labelled
+from unstir.diffusion.draw import draw, starting_noise
+from unstir.pictures.charts import training_curves
+from unstir.pictures.grid import grid, to_uint8
+from unstir.runs.files import replacing
+from unstir.runs.run import Run
+from unstir.train.watch import Stop, Watch
+
+START = "start"
+
+
+def milestones(run: Run) -> dict[int, str]:
+    """The optimiser steps after which the run is looked at, each with the name of its picture.
+
+    Step 0, "start", is the untrained network. With grids.epochs they are the ends of those epochs, counted from 0 as
+    the report does ("epoch-0050"); otherwise log_spaced moments, each a constant factor after the last, from a
+    thousandth of the run to its end, named by images seen ("images-00012800"). The last step is always one.
+    """
+    cfg, length = run.config.grids, run.length
+    if cfg.epochs:
+        named = {(epoch + 1) * run.steps_per_epoch: f"epoch-{epoch:04d}" for epoch in cfg.epochs}
+        named.setdefault(length, f"end-{length:08d}")
+    else:
+        spaced = (length * 1000 ** (k / cfg.log_spaced - 1) for k in range(1, cfg.log_spaced + 1))
+        steps = {length, *(max(1, round(step)) for step in spaced)}
+        named = {step: f"images-{step * run.config.train.batch_size:08d}" for step in steps}
+    named[0] = START
+    return {step: name for step, name in sorted(named.items()) if step <= length}
+
+
+def is_drawn(run: Run, name: str | None) -> bool:
+    """Whether the picture of a milestone exists (that of no milestone counts as drawn)."""
+    return name is None or _picture(run, name).exists()
+
+
+def draw_milestone(run: Run, denoiser: Denoiser, name: str, device: torch.device, watch: Watch, stop: Stop) -> None:
+    """Draw samples/NAME.png and curves.png; the noise is the same at every milestone. Draws nothing when stopping."""
+    cfg = run.config.grids
+    indices = torch.arange(cfg.num, device=device)
+    label = indices % len(run.data.classes) if run.config.model.num_classes else None
+    x = starting_noise(cfg.seed, indices, run.data.shape)
+    run.samples.mkdir(exist_ok=True)
+    noise = run.samples / "noise.png"
+    if not noise.exists():
+        with replacing(noise) as partial:
+            grid(to_uint8(x), cfg.nrow).save(partial, format="png")
+    with torch.inference_mode():
+        steps = draw(labelled(denoiser, label), denoiser.process, x, indices, run.chain())
+        for call, step in enumerate(steps, start=1):
+            if stop.signal is not None:
+                return
+            watch.drawing(call, cfg.steps)
+            x = step.x
+    if lines := run.metrics():
+        with replacing(run.path / "curves.png") as partial:
+            training_curves(lines, partial)
+    with replacing(_picture(run, name)) as partial:
+        grid(to_uint8(x), cfg.nrow).save(partial, format="png")
+
+
+def _picture(run: Run, name: str) -> Path:
+    return run.samples / f"{name}.png"

@@ -1,0 +1,68 @@
+"""The lines of metrics.jsonl and the clock they are timed by."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from unstir.runs.files import write_text
+from unstir.runs.run import Run
+from unstir.train.state import State
+
+TIMING_FIELDS = ("images_per_second", "seconds")
+"""The fields of a line that depend on the clock; all others are the same however often a run was interrupted."""
+
+
+class Record:
+    """Writes a run's metrics. Made when training starts or continues, it drops the lines of steps now repeated."""
+
+    def __init__(self, run: Run, state: State) -> None:
+        self._run, self._state = run, state
+        kept = [line for line in run.metrics() if line["step"] <= state.step]
+        write_text(run.metrics_file, "".join(json.dumps(line) + "\n" for line in kept))
+        self._seconds_before = state.seconds
+        self._began = self._line_began = time.perf_counter()
+        self._aside_for = 0.0
+        self._line_step = state.step
+
+    def write_line(self, lr: float, ema_decay: float) -> dict[str, Any]:
+        """Add the line of the steps since the last, and begin the next one; the one place that waits for the device."""
+        state, batch = self._state, self._run.config.train.batch_size
+        steps, loss, norm, clipped = state.window.tolist()
+        state.window.zero_()
+        now = time.perf_counter()
+        busy = max(now - self._line_began - self._aside_for, 1e-9)
+        state.seconds = self._seconds_before + now - self._began
+        line = {
+            "step": state.step,
+            "epoch": (state.step - 1) // self._run.steps_per_epoch,
+            "images": state.step * batch,
+            "loss": loss / steps if steps else None,
+            "grad_norm": norm / steps if steps else None,
+            "clipped": clipped / steps if steps else None,
+            "lr": lr,
+            "ema_decay": ema_decay,
+            "skipped": int(state.counters[0].item()),
+            "images_per_second": round((state.step - self._line_step) * batch / busy, 1),
+            "seconds": round(state.seconds, 2),
+        }
+        with self._run.metrics_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self._line_began, self._aside_for, self._line_step = now, 0.0, state.step
+        return line
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Time spent in this block (grids, checkpoints) does not count against the images per second."""
+        began = time.perf_counter()
+        yield
+        now = time.perf_counter()
+        self._aside_for += now - began
+        self._state.seconds = self._seconds_before + now - self._began
+
+    def sync(self) -> None:
+        """Make the lines written so far survive a power cut, before a checkpoint says that they exist."""
+        with self._run.metrics_file.open("a", encoding="utf-8") as file:
+            os.fsync(file.fileno())

@@ -1,0 +1,100 @@
+"""Everything training holds between two steps, and its way into a checkpoint and back."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unstir.nn.unet import UNet
+from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.config import Config, TrainConfig, to_dict
+from unstir.runs.run import load_into
+
+WINDOW = ("steps", "loss", "grad_norm", "clipped")
+COUNTERS = ("skipped", "skipped_in_a_row")
+
+
+@dataclass
+class State:
+    """The mutable whole: weights, averages, moments, and the running figures, all on the training device.
+
+    ``step`` counts optimiser steps taken. ``window`` holds float64 sums since the last log line, by `WINDOW`: steps
+    with finite gradients, then the loss, gradient norm and clipped steps among them. ``counters`` (float64, by
+    `COUNTERS`) count steps skipped for a gradient that was not finite. ``seconds`` is the time spent training so far.
+    """
+
+    net: UNet
+    average: nn.Module | None
+    optimizer: torch.optim.Optimizer
+    window: Tensor
+    counters: Tensor
+    step: int = 0
+    seconds: float = 0.0
+
+    @property
+    def sampling_net(self) -> nn.Module:
+        """The network that grids and slim files are made from: the average where there is one."""
+        return self.net if self.average is None else self.average
+
+    def to_checkpoint(self, config: Config) -> Checkpoint:
+        """A full checkpoint of this moment."""
+        tensors = {f"model.{name}": t for name, t in self.net.state_dict().items()}
+        if self.average is not None:
+            tensors |= {f"ema.{name}": t for name, t in self.average.state_dict().items()}
+        for name, parameter in self.net.named_parameters():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"optimizer.{name}.{key}"] = value
+        history = {
+            "window": self.window.tolist(),
+            "counters": self.counters.tolist(),
+            "seconds": self.seconds,
+        }
+        return Checkpoint(self.step, to_dict(config), tensors, history, environment=environment(self.window.device))
+
+    def to_slim(self, config: Config) -> Checkpoint:
+        """The weights to sample from, alone."""
+        tensors = {f"model.{name}": t for name, t in self.sampling_net.state_dict().items()}
+        return Checkpoint(self.step, to_dict(config), tensors, kind="slim", ema=self.average is not None)
+
+    def start_from(self, weights: Mapping[str, Tensor], source: str) -> None:
+        """Take initial weights from elsewhere; UserError where they do not fit."""
+        load_into(self.net, weights, source)
+        if self.average is not None:
+            self.average.load_state_dict(self.net.state_dict())
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Become what was saved, bit for bit."""
+        self.step = saved.step
+        self.seconds = float(saved.state["seconds"])
+        self.window.copy_(torch.tensor(saved.state["window"], dtype=torch.float64))
+        self.counters.copy_(torch.tensor(saved.state["counters"], dtype=torch.float64))
+        self.net.load_state_dict(saved.part("model"))
+        if self.average is not None:
+            self.average.load_state_dict(saved.part("ema"))
+        self.optimizer.state.clear()
+        for name, parameter in self.net.named_parameters():
+            moments = saved.part(f"optimizer.{name}")
+            if moments:
+                self.optimizer.state[parameter] = {key: t.to(parameter.device) for key, t in moments.items()}
+
+
+def make_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Adam or AdamW, fused: one kernel for all parameters, which can skip a step without being waited for."""
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return kind(
+        net.parameters(),
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        eps=config.adam_eps,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What bit-identity depends on besides the config: the torch build, the device, and the number of threads."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {"torch": torch.__version__, "device": f"{device.type} {name}", "threads": torch.get_num_threads()}

@@ -1,0 +1,183 @@
+"""The training loop (Ho et al. 2020, algorithm 1).
+
+Read `Trainer.run` first. Between two steps the only state is `State`; everything random is a function of the step, so
+that a run continued from any checkpoint takes the steps it would have taken. Within a step nothing waits for the
+device: figures are summed there and read once a log line.
+"""
+
+import math
+from dataclasses import replace
+
+import torch
+
+from unstir import randomness
+from unstir.data.store import Store
+from unstir.diffusion.loss import denoising_loss
+from unstir.errors import UserError
+from unstir.randomness import Key
+from unstir.runs import build, checkpoint
+from unstir.runs.run import Run, initial_weights
+from unstir.train import ema
+from unstir.train.batches import Batches
+from unstir.train.learning_rate import learning_rate
+from unstir.train.milestones import draw_milestone, is_drawn, milestones
+from unstir.train.record import Record
+from unstir.train.state import COUNTERS, WINDOW, State, environment, make_optimizer
+from unstir.train.watch import Stop, Watch
+
+MAX_SKIPPED = 10
+"""Steps in a row with a gradient that is not finite after which training gives up."""
+
+
+class Trainer:
+    """A run in training. Made from its folder and its store, it stands where the newest whole checkpoint left off."""
+
+    def __init__(self, run: Run, store: Store, watch: Watch | None = None) -> None:
+        cfg = run.config.train
+        if run.steps_per_epoch < 1:
+            raise UserError(
+                f"train.batch_size={cfg.batch_size} exceeds the {run.data.counts['train']} training images: lower it"
+            )
+        self._run, self._config, self._watch = run, cfg, watch or Watch()
+        self._device = build.device(cfg.device)
+        self.state = _initial_state(run, self._device)
+        self._denoiser = build.denoiser(run.config, self.state.net, build.dtype(cfg.dtype, self._device))
+        self._batches = Batches(
+            store,
+            seed=run.config.seed,
+            batch_size=cfg.batch_size,
+            flip=run.config.data.flip,
+            labels=run.config.model.num_classes > 0,
+            device=self._device,
+        )
+        self._slots = torch.arange(cfg.batch_size, device=self._device)
+        self._milestones = milestones(run)
+        self._resume()
+        self._record = Record(run, self.state)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every step is taken and the last picture drawn."""
+        return self.state.step >= self._run.length and is_drawn(self._run, self._milestones.get(self.state.step))
+
+    def run(self, stop: Stop | None = None) -> bool:
+        """Train to the run's length or until ``stop`` is asked for, save, and tell whether it finished."""
+        stop = stop or Stop(install=False)
+        run, state = self._run, self.state
+        log_every, save_every = run.steps_in(run.config.log.every), run.steps_in(run.config.checkpoint.every)
+        self._watch.begin(state.step, run.length, run.steps_per_epoch, (self._config.batch_size, *run.data.shape))
+        self._look(stop)
+        saved = False
+        while state.step < run.length and stop.signal is None:
+            self.take_step()
+            saved = False
+            self._watch.step(state.step)
+            if state.step % log_every == 0 or state.step == run.length:
+                self._log()
+            self._look(stop)
+            if state.step % save_every == 0 or state.step == run.length:
+                self._save()
+                saved = True
+        if not saved:
+            self._save()
+        return self.finished
+
+    def take_step(self) -> None:
+        """One optimiser step on the global batch, a micro-batch at a time."""
+        cfg, state, seed = self._config, self.state, self._run.config.seed
+        lr = learning_rate(self._run, state.step)
+        for group in state.optimizer.param_groups:
+            group["lr"] = lr
+        state.net.train()
+        state.optimizer.zero_grad(set_to_none=True)
+        loss = torch.zeros((), device=self._device)
+        size = cfg.micro_batch or cfg.batch_size
+        for first in range(0, cfg.batch_size, size):
+            part = slice(first, first + size)
+            slots = self._slots[part]
+            x_0, label = self._batches(state.step, slots, part)
+            t = randomness.integers(Key(seed, "time", state.step, slots), 1, self._denoiser.process.T)
+            eps = randomness.normal(Key(seed, "noise", state.step, slots), tuple(x_0.shape[1:]))
+            dropout_key = Key(seed, "dropout", state.step, slots)
+            share = denoising_loss(self._denoiser, x_0, t, eps, label, dropout_key).sum() / cfg.batch_size
+            torch.autograd.backward(share * cfg.loss_scale)
+            loss += share.detach()
+        self._apply(loss)
+        state.step += 1
+
+    def _apply(self, loss: torch.Tensor) -> None:
+        """Clip the gradient, move the weights and their average, and add to the figures.
+
+        Where the gradient is not finite the whole step is skipped, on the device and without asking it: fused Adam
+        leaves weights and moments alone when ``found_inf`` is 1.
+        """
+        cfg, state = self._config, self.state
+        norm = torch.nn.utils.clip_grad_norm_(state.net.parameters(), cfg.clip or math.inf, foreach=True)
+        applied = torch.isfinite(norm)
+        state.optimizer.found_inf = (~applied).float()  # type: ignore[attr-defined]
+        state.optimizer.step()
+        if state.average is not None:
+            decay = ema.decay(state.step, cfg.ema_decay, cfg.ema_warmup)
+            ema.update(state.average, state.net, decay, applied.float())
+        clipped = norm > cfg.clip if cfg.clip else torch.zeros_like(applied)
+        figures = torch.stack((applied.double(), loss.double(), norm.double(), clipped.double()))
+        state.window += torch.where(applied, figures, 0.0)
+        skipped, in_a_row = state.counters
+        state.counters = torch.stack((skipped + (~applied).double(), (in_a_row + 1) * (~applied).double()))
+
+    def _log(self) -> None:
+        cfg, state = self._config, self.state
+        last = state.step - 1
+        decay = ema.decay(last, cfg.ema_decay, cfg.ema_warmup) if cfg.ema_decay else 0.0
+        line = self._record.write_line(learning_rate(self._run, last), decay)
+        self._watch.metrics(line)
+        in_a_row = int(state.counters[1].item())
+        if in_a_row >= MAX_SKIPPED:
+            self._save()
+            raise UserError(
+                f"the gradient was not finite for {in_a_row} steps in a row, up to step {state.step}; the weights of "
+                f"before are saved in {self._run.checkpoints}. Start a new run with a lower train.lr or with train.clip"
+            )
+
+    def _look(self, stop: Stop) -> None:
+        """Draw the grid and keep the slim file of a milestone, unless they are there; give up quietly when stopping."""
+        name = self._milestones.get(self.state.step)
+        if name is None or is_drawn(self._run, name):
+            return
+        with self._record.aside():
+            net = self.state.sampling_net.eval()
+            denoiser = replace(self._denoiser, net=net)
+            if self.state.step > 0:
+                checkpoint.save(self._run.weights, self.state.to_slim(self._run.config))
+            draw_milestone(self._run, denoiser, name, self._device, self._watch, stop)
+
+    def _save(self) -> None:
+        with self._record.aside():
+            self._record.sync()
+            checkpoint.save(self._run.checkpoints, self.state.to_checkpoint(self._run.config))
+            checkpoint.keep_last(self._run.checkpoints, self._run.config.checkpoint.keep)
+
+    def _resume(self) -> None:
+        found, problems = checkpoint.newest(self._run.checkpoints)
+        for problem in problems:
+            self._watch.say(f"{problem}; going back to an earlier checkpoint")
+        if found is None:
+            if self._config.init:
+                self.state.start_from(initial_weights(self._config.init), self._config.init)
+            return
+        self.state.restore(found)
+        here = environment(self._device)
+        if differing := [key for key, value in found.environment.items() if here.get(key) != value]:
+            was, now = ({key: env.get(key) for key in differing} for env in (found.environment, here))
+            self._watch.say(f"continuing on {now} what ran on {was}: the result may differ in the last bits")
+
+
+def _initial_state(run: Run, device: torch.device) -> State:
+    net = build.network(run.config, device)
+    return State(
+        net=net,
+        average=ema.averaged_copy(net) if run.config.train.ema_decay else None,
+        optimizer=make_optimizer(net, run.config.train),
+        window=torch.zeros(len(WINDOW), dtype=torch.float64, device=device),
+        counters=torch.zeros(len(COUNTERS), dtype=torch.float64, device=device),
+    )

@@ -1,0 +1,60 @@
+"""What training tells whoever looks on, and how it is asked to stop."""
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Self
+
+
+class Watch:
+    """A silent onlooker; the command line's draws a progress bar."""
+
+    def begin(self, step: int, length: int, steps_per_epoch: int, shape: tuple[int, ...]) -> None:
+        """Training goes on from ``step`` of ``length``; ``shape`` is that of a batch, (B, C, H, W)."""
+
+    def step(self, step: int) -> None:
+        """Optimiser step number ``step`` (1 is the first) has been taken."""
+
+    def metrics(self, line: dict[str, Any]) -> None:
+        """A line went into metrics.jsonl."""
+
+    def drawing(self, call: int, calls: int) -> None:
+        """Network call number ``call`` of ``calls`` of a sample grid was made."""
+
+    def say(self, text: str) -> None:
+        """Something a person should know, in a sentence."""
+
+
+class Stop:
+    """Turns Ctrl-C and SIGTERM into a request that the loop honours at its next step; a second one ends at once.
+
+    Used as a context manager; ``signal`` is the number received or None, and ``status`` the exit status it asks for.
+    With ``install=False`` no handler is set, and only `request` stops the loop.
+    """
+
+    def __init__(self, install: bool = True) -> None:
+        self.signal: int | None = None
+        self._install = install
+        self._previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
+
+    @property
+    def status(self) -> int:
+        """128 + the signal's number, as shells report it: 130 for Ctrl-C, 143 for SIGTERM; 0 without one."""
+        return 0 if self.signal is None else 128 + self.signal
+
+    def request(self, number: int, frame: FrameType | None = None) -> None:
+        """Ask to stop; when already asked, end the process now (files are whole or absent at any time)."""
+        if self.signal is not None:
+            os._exit(128 + number)
+        self.signal = number
+
+    def __enter__(self) -> Self:
+        if self._install:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self.request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,52 @@
+"""The three predictions say the same thing."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unstir.errors import UserError
+from unstir.theory.parameterization import PARAMETERIZATIONS
+from unstir.theory.process import Process
+from unstir.theory.schedule import cosine, linear, zero_terminal_snr
+
+
+@given(
+    st.sampled_from(sorted(PARAMETERIZATIONS)),
+    st.integers(1, 1000),
+    st.integers(0, 2**31),
+    st.sampled_from([linear(), cosine()]),
+)
+def test_the_target_gives_back_the_image(name, t, seed, schedule):
+    generator = torch.Generator().manual_seed(seed)
+    x_0, eps = torch.randn(2, 3, 2, 4, 4, dtype=torch.float64, generator=generator)
+    x_t = Process(schedule).diffuse(x_0, t, eps)
+    kind = PARAMETERIZATIONS[name]
+    x_0_hat = kind.x0(schedule, x_t, t, kind.target(schedule, x_0, t, eps))
+    condition = 1 / schedule.alpha(t) if name == "eps" else 1
+    assert (x_0_hat - x_0).abs().max() < 1e-14 * condition * 10
+    batched = torch.full((3,), t)
+    torch.testing.assert_close(kind.target(schedule, x_0, batched, eps), kind.target(schedule, x_0, t, eps))
+    torch.testing.assert_close(kind.x0(schedule, x_t, batched, eps), kind.x0(schedule, x_t, t, eps))
+
+
+@pytest.mark.parametrize("name", sorted(PARAMETERIZATIONS))
+def test_the_target_is_the_residual_over_c_out(name):
+    schedule, t = linear(), 300
+    x_0, eps = torch.randn(2, 1, 1, 4, 4, dtype=torch.float64)
+    kind = PARAMETERIZATIONS[name]
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    x_t = alpha * x_0 + sigma * eps
+    residual = (x_0 - kind.c_skip(alpha, sigma) * x_t) / kind.c_out(alpha, sigma)
+    torch.testing.assert_close(kind.target(schedule, x_0, t, eps), residual, rtol=1e-10, atol=1e-12)
+
+
+def test_eps_is_refused_where_the_signal_is_gone():
+    schedule = zero_terminal_snr(linear())
+    with pytest.raises(UserError, match='predict = "v" or "x0"'):
+        PARAMETERIZATIONS["eps"].check(schedule)
+    for name in ("x0", "v"):
+        PARAMETERIZATIONS[name].check(schedule)
+        x_0, eps = torch.randn(2, 1, 1, 2, 2, dtype=torch.float64)
+        kind = PARAMETERIZATIONS[name]
+        torch.testing.assert_close(kind.x0(schedule, eps, 1000, kind.target(schedule, x_0, 1000, eps)), x_0)
