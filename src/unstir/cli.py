@@ -271,7 +271,7 @@ def pack(
         Fail if any file is refused.
     """
     from unstir import console
-    from unstir.data.pack import pack as pack_images
+    from unstir.data import pack as pack_images
 
     with console.counting(console.stderr(), "packing", "images") as progress:
         store = pack_images(
@@ -300,7 +300,7 @@ def inspect(store: Path, /, *, sheet: Path | None = None) -> int:
     sheet
         File of the contact sheet; by default STORE/contact-sheet.png.
     """
-    from unstir.data.store import Store
+    from unstir.data import Store
     from unstir.pictures.contact import describe, save_contact_sheet
 
     opened = Store.open(store)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from unstir.data.store import SPLITS, Store
+from unstir.data import SPLITS, Store
 from unstir.pictures.grid import contact_sheet
 
 COLUMNS = 12

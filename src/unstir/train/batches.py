@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.data.store import Store
+from unstir.data import Store
 from unstir.randomness import Key
 
 

@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from unstir.data.pack import pack
-from unstir.data.store import Store, is_store
+from unstir.data import Store, is_store, pack
 from unstir.errors import UserError
 from unstir.runs import build, run
 from unstir.runs.config import Config, DataConfig

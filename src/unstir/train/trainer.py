@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 
 from unstir import randomness
-from unstir.data.store import Store
+from unstir.data import Store
 from unstir.diffusion.loss import denoising_loss
 from unstir.errors import UserError
 from unstir.randomness import Key

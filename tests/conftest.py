@@ -1,0 +1,57 @@
+"""One thread a test process, so that two of them share a laptop, and a tiny run that trains in a second."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
+
+import pytest
+import torch
+from hypothesis import settings
+
+from unstir.runs.config import from_dict
+from unstir.train.launch import open_data, open_run
+
+torch.set_num_threads(1)
+settings.register_profile("tests", deadline=None, derandomize=True)
+settings.load_profile("tests")
+
+TINY = {
+    "data": {"source": "digits", "channels": 1, "flip": True},
+    "model": {"in_channels": 1, "channels": 8, "mults": [1, 2], "num_blocks": 1, "groups": 4, "dropout": 0.2},
+    "diffusion": {"T": 20, "beta_1": 0.01, "beta_T": 0.3},
+    "train": {"length": "12 steps", "batch_size": 8, "micro_batch": 4, "warmup": "3 steps", "dtype": "float32"},
+    "log": {"every": "2 steps"},
+    "checkpoint": {"every": "4 steps"},
+    "grids": {"num": 4, "steps": 3, "log_spaced": 2},
+}
+"""Dropout, mirroring, averages, micro-batches and an odd log window: everything that a continued run must get right."""
+
+
+def tiny_config(store, **changes):
+    """The tiny config on a packed store; changes are dotted keys with __ for the dot, such as train__length."""
+    values = {section: dict(keys) for section, keys in TINY.items()}
+    values["data"]["store"] = str(store)
+    for key, value in changes.items():
+        section, name = key.split("__")
+        values.setdefault(section, {})[name] = value
+    return from_dict(values, "test")
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """The folder of the packed digits."""
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    open_data(tiny_config(folder), folder / "no-run")
+    return folder
+
+
+@pytest.fixture
+def make_run(digits, tmp_path):
+    """make_run("name", train__length="5 steps") -> (run, store), as `unstir train` would make or continue it."""
+
+    def make(name="run", **changes):
+        config, out = tiny_config(digits, **changes), tmp_path / name
+        store = open_data(config, out)
+        return open_run(config, out, store), store
+
+    return make

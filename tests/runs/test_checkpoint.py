@@ -1,0 +1,151 @@
+"""A checkpoint is whole or refused, whatever happens to its bytes; saving never harms what is there."""
+
+import errno
+import json
+import os
+import random
+import shutil
+import struct
+
+import pytest
+import torch
+
+from unstir.errors import UserError
+from unstir.runs import checkpoint, files
+from unstir.runs.checkpoint import Checkpoint
+
+FLIPS, CUTS = 100, 40
+
+
+@pytest.fixture
+def content():
+    tensors = {
+        "model.a": torch.randn(7, 3),
+        "model.b": torch.randn(7, 3),
+        "ema.a": torch.randn(5).bfloat16(),
+        "optimizer.a.step": torch.tensor(3.0),
+        "model.empty": torch.zeros(0, 4),
+    }
+    return Checkpoint(12, {"train": {"lr": 1e-4}}, tensors, {"window": [0.1 + 0.2, 1e-300], "seconds": 1.5})
+
+
+def test_what_was_saved_is_loaded(content, tmp_path):
+    path = checkpoint.save(tmp_path / "made", content)
+    assert path.name == "step-00000012.safetensors"
+    loaded = checkpoint.load(path)
+    assert (loaded.step, loaded.config, loaded.state, loaded.kind) == (12, content.config, content.state, "full")
+    assert loaded.tensors.keys() == content.tensors.keys()
+    assert all(torch.equal(loaded.tensors[name], tensor) for name, tensor in content.tensors.items())
+    assert loaded.part("model").keys() == {"a", "b", "empty"}
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_every_damage_is_found(content, tmp_path):
+    path = checkpoint.save(tmp_path, content)
+    whole, chance = path.read_bytes(), random.Random(0)
+    damaged = [whole[: chance.randrange(len(whole))] for _ in range(CUTS)]
+    for _ in range(FLIPS):
+        flipped = bytearray(whole)
+        flipped[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
+        damaged.append(bytes(flipped))
+    damaged += [whole + b"\0", b"", whole[:100] + b"\0" * 40 + whole[140:], _with_tensors_swapped(whole)]
+    for data in damaged:
+        path.write_bytes(data)
+        try:
+            loaded = checkpoint.load(path)
+        except UserError as error:
+            assert str(path) in str(error)
+        else:  # safetensors ignores nothing but padding; whatever loads must be equal
+            assert all(torch.equal(loaded.tensors[name], tensor) for name, tensor in content.tensors.items())
+            assert loaded.state == content.state
+
+
+def _with_tensors_swapped(data):
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    a, b = header["model.a"], header["model.b"]
+    a["data_offsets"], b["data_offsets"] = b["data_offsets"], a["data_offsets"]
+    text = json.dumps(header).encode().ljust(length)
+    return struct.pack("<Q", len(text)) + text + data[8 + length :]
+
+
+def test_a_swap_of_two_tensors_is_found(content, tmp_path):
+    path = checkpoint.save(tmp_path, content)
+    path.write_bytes(_with_tensors_swapped(path.read_bytes()))
+    with pytest.raises(UserError, match="SHA-256"):
+        checkpoint.load(path)
+
+
+def test_foreign_future_and_missing_files_are_named(content, tmp_path, monkeypatch):
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(UserError, match="not written by unstir"):
+        checkpoint.load(tmp_path / "foreign.safetensors")
+    with pytest.raises(UserError, match="does not exist"):
+        checkpoint.load(tmp_path / "absent.safetensors")
+    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    path = checkpoint.save(tmp_path, content)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="format 2.*upgrade"):
+        checkpoint.load(path)
+
+
+def test_a_pickle_is_never_read(tmp_path):
+    canary = tmp_path / "canary"
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(canary),)
+
+    path = tmp_path / checkpoint.file_name(1)
+    torch.save({"model": Evil()}, path)
+    with pytest.raises(UserError, match="damaged"):
+        checkpoint.load(path)
+    assert not canary.exists()
+
+
+def test_newest_goes_by_step_and_passes_over_the_damaged(content, tmp_path):
+    assert checkpoint.newest(tmp_path) == (None, [])
+    for step in (4, 12, 100):
+        checkpoint.save(tmp_path, Checkpoint(step, {}, content.tensors))
+    os.utime(tmp_path / checkpoint.file_name(4), (2e9, 2e9))
+    (tmp_path / "step-x.safetensors").touch()
+    assert checkpoint.newest(tmp_path)[0].step == 100
+    (tmp_path / checkpoint.file_name(100)).write_bytes(b"junk")
+    found, problems = checkpoint.newest(tmp_path)
+    assert found.step == 12 and len(problems) == 1 and "step-00000100" in problems[0]
+    checkpoint.keep_last(tmp_path, 1)
+    with pytest.raises(UserError, match="restore one, or delete"):
+        checkpoint.newest(tmp_path)
+
+
+@pytest.mark.parametrize("call", ["save_file", "fsync", "replace"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_failing_disk_leaves_what_was_there(content, tmp_path, monkeypatch, call, number):
+    path = checkpoint.save(tmp_path, content)
+    before = path.read_bytes()
+
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    owner = {"save_file": checkpoint, "fsync": files.os, "replace": type(path)}[call]
+    monkeypatch.setattr(owner, call, fail)
+    with pytest.raises(UserError, match=r"cannot write .*MB are free.*continue"):
+        checkpoint.save(tmp_path, Checkpoint(12, {"other": 1}, content.tensors))
+    assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
+
+
+def test_a_full_disk_is_seen_before_writing(content, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 900, 100))
+    with pytest.raises(UserError, match=r"No space left.*needs 0.0 MB; 0.0 MB are free"):
+        checkpoint.save(tmp_path, content)
+    assert os.listdir(tmp_path) == []
+
+
+def test_file_and_folder_are_synced_around_the_rename(content, tmp_path, monkeypatch):
+    calls = []
+    real = os.fsync
+    monkeypatch.setattr(files.os, "fsync", lambda fd: calls.append(os.readlink(f"/proc/self/fd/{fd}")) or real(fd))
+    path = checkpoint.save(tmp_path, content)
+    assert calls == [str(tmp_path / f".{path.name}.partial"), str(tmp_path)]

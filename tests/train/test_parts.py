@@ -1,0 +1,203 @@
+"""Learning rate, averages, batches, milestones and a single optimiser step, each against its formula."""
+
+import math
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from unstir.errors import UserError
+from unstir.runs import checkpoint
+from unstir.runs.config import load
+from unstir.runs.run import DataCard, Run
+from unstir.train import ema, trainer
+from unstir.train.batches import Batches
+from unstir.train.learning_rate import learning_rate
+from unstir.train.milestones import milestones
+from unstir.train.trainer import Trainer
+
+
+def recipe_run(name, images=50_000):
+    config = load(Path(str(resources.files("unstir.runs") / "recipes" / f"{name}.toml")))
+    return Run(Path("nowhere"), config, DataCard((3, 32, 32), (), {"train": images, "held_out": 0}, ""))
+
+
+def test_the_reports_learning_rate():
+    run = recipe_run("cifar10-report")
+    per_epoch = 625
+    assert run.steps_per_epoch == per_epoch and run.length == 200 * per_epoch
+    at = lambda epoch, step=0: learning_rate(run, epoch * per_epoch + step)
+    assert at(0) == pytest.approx(1e-4) and at(10) == pytest.approx(1.5e-4) and at(20) == pytest.approx(2e-4)
+    assert at(10, 624) == at(10) != at(11)
+    assert at(120) == pytest.approx(1e-4)
+    assert at(199) / 2e-4 == pytest.approx(0.027, abs=2e-4)
+    assert at(199) == pytest.approx(2e-4 * 0.5 * (1 + math.cos(math.pi * 179 / 200)))
+
+
+def test_the_reports_learning_rate_equals_its_chained_schedulers():
+    # GradualWarmupScheduler(multiplier=2, 20 epochs) over CosineAnnealingLR(T_max=200), written with torch's own parts.
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2e-4)
+    warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.5, end_factor=1.0, total_iters=20)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=200)
+    chained = torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, cosine], milestones=[20])
+    run = recipe_run("cifar10-report")
+    for epoch in range(200):
+        assert learning_rate(run, epoch * 625) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9), epoch
+        optimizer.step()
+        chained.step()
+
+
+def test_ho_et_als_learning_rate_and_the_small_recipes_cosine():
+    run = recipe_run("cifar10")
+    assert learning_rate(run, 0) == pytest.approx(2e-4 / 5000)
+    assert learning_rate(run, 4999) == learning_rate(run, 799_999) == 2e-4
+
+
+def test_the_reports_loss_scale_is_its_sum_over_a_thousand():
+    config = recipe_run("cifar10-report").config
+    error = torch.randn(80, 3, 32, 32)
+    assert error.square().mean() * config.train.loss_scale == pytest.approx(
+        error.square().sum().item() / 1000, rel=1e-5
+    )
+    assert config.train.ema_decay == 0 and config.grids.steps == config.diffusion.T == 1000
+
+
+def test_the_average_has_its_closed_form():
+    net = torch.nn.Linear(1, 1, bias=False)
+    average = ema.averaged_copy(net)
+    expected, values = average.weight.item(), []
+    for step in range(30):
+        with torch.no_grad():
+            net.weight.fill_(math.sin(step))
+        decay = ema.decay(step, 0.9, warmup=True)
+        assert decay == min(0.9, (1 + step) / (10 + step))
+        ema.update(average, net, decay, torch.tensor(1.0))
+        expected = decay * expected + (1 - decay) * math.sin(step)
+        values.append((average.weight.item(), expected))
+    assert all(ours == pytest.approx(exact, rel=1e-5) for ours, exact in values)
+    before = average.weight.clone()
+    ema.update(average, net, 0.5, torch.tensor(0.0))
+    assert torch.equal(average.weight, before)
+    assert ema.decay(3, 0.9999, warmup=False) == 0.9999
+    assert not average.training and not average.weight.requires_grad
+
+
+@pytest.fixture
+def batches(digits):
+    from unstir.data import Store
+
+    return lambda **changes: Batches(
+        Store.open(digits),
+        **{"seed": 0, "batch_size": 100, "flip": False, "labels": True, "device": torch.device("cpu"), **changes},
+    )
+
+
+def test_an_epoch_shows_each_image_at_most_once_and_drops_the_rest(batches):
+    made = batches()
+    made.labels = torch.arange(len(made.images))  # the label tells which image it is
+    slots = torch.arange(100)
+    epochs = [
+        torch.cat([made(step, slots, slice(None))[1] for step in range(first, first + made.steps_per_epoch)])
+        for first in (0, made.steps_per_epoch)
+    ]
+    for seen in epochs:
+        assert len(seen) == made.steps_per_epoch * 100 == len(made.images) // 100 * 100
+        assert len(seen.unique()) == len(seen)
+    assert not torch.equal(*epochs)
+
+
+def test_a_batch_is_its_bytes_scaled_with_the_labels_that_belong_to_them(batches):
+    made, slots = batches(), torch.arange(100)
+    x_0, label = made(3, slots, slice(None))
+    index = made._epoch_order(0)[300:400]
+    assert x_0.dtype == torch.float32 and x_0.min() == -1 and x_0.max() == 1
+    assert torch.equal(((x_0 + 1) * 127.5).round().byte(), made.images[index])
+    assert torch.equal(label, made.labels[index])
+    part, part_label = made(3, slots[40:60], slice(40, 60))
+    assert torch.equal(part, x_0[40:60]) and torch.equal(part_label, label[40:60])
+
+
+def test_mirroring_is_drawn_anew_for_each_image_and_step(batches):
+    plain, mirrored, slots = batches(), batches(flip=True), torch.arange(100)
+    turned = []
+    for step in (0, 1):
+        a, b = plain(step, slots, slice(None))[0], mirrored(step, slots, slice(None))[0]
+        flipped = (b == a.flip(-1)).flatten(1).all(1)
+        assert ((b == a).flatten(1).all(1) | flipped).all()
+        assert 25 < flipped.sum() < 75
+        assert torch.equal(mirrored(step, slots[10:20], slice(10, 20))[0], b[10:20])
+        turned.append(flipped)
+    assert not torch.equal(*turned)
+
+
+def test_milestones_of_the_report_and_of_short_runs(make_run):
+    run = recipe_run("cifar10-report")
+    assert milestones(run) == {
+        0: "start",
+        625: "epoch-0000",
+        51 * 625: "epoch-0050",
+        101 * 625: "epoch-0100",
+        151 * 625: "epoch-0150",
+        200 * 625: "epoch-0199",
+    }
+    steps = list(milestones(recipe_run("cifar10")))
+    assert steps[0] == 0 and steps[-1] == 800_000 and len(steps) == 9
+    ratios = [b / a for a, b in pairwise(steps[1:])]
+    assert max(ratios) / min(ratios) < 1.01
+
+
+def test_a_micro_batch_changes_nothing_but_the_last_bits(make_run):
+    weights = []
+    for name, size in (("whole", 0), ("halves", 4), ("odd", 3)):
+        made = Trainer(*make_run(name, train__micro_batch=size))
+        made.take_step()
+        weights.append({key: value.clone() for key, value in made.state.net.state_dict().items()})
+        assert made.state.window[0] == 1
+    for other in weights[1:]:
+        worst = max((weights[0][key] - other[key]).abs().max() for key in other)
+        assert 0 < worst < 1e-6 or worst == 0
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing_and_is_counted(make_run):
+    made = Trainer(*make_run())
+    for _ in range(2):
+        made.take_step()
+    before = made.state.to_checkpoint(made._run.config)
+    kept = {name: tensor.clone() for name, tensor in before.tensors.items()}
+    real = trainer.denoising_loss
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "denoising_loss", lambda *a, **k: real(*a, **k) * math.nan)
+        made.take_step()
+    after = made.state.to_checkpoint(made._run.config)
+    assert all(torch.equal(after.tensors[name], kept[name]) for name in kept)
+    assert after.state["counters"] == [1, 1] and after.state["window"] == before.state["window"]
+    made.take_step()
+    assert made.state.counters.tolist() == [1, 0]
+    assert not torch.equal(made.state.net.output_conv.weight, kept["model.output_conv.weight"])
+
+
+def test_ten_in_a_row_end_the_run_with_the_weights_of_before(make_run, monkeypatch):
+    run, store = make_run(train__length="40 steps")
+    made = Trainer(run, store)
+    initial = {name: tensor.clone() for name, tensor in made.state.net.state_dict().items()}
+    real = trainer.denoising_loss
+    monkeypatch.setattr(trainer, "denoising_loss", lambda *a, **k: real(*a, **k) * math.inf)
+    with pytest.raises(UserError, match=r"not finite for 10 steps in a row, up to step 10.*lower train\.lr"):
+        made.run()
+    saved = checkpoint.newest(run.checkpoints)[0]
+    assert all(torch.equal(saved.part("model")[name], initial[name]) for name in initial)
+    assert run.metrics()[-1]["loss"] is None and run.metrics()[-1]["skipped"] == 10
+
+
+def test_the_rate_the_loss_and_the_norm_are_logged_as_they_were(make_run):
+    run, store = make_run(train__length="4 steps", log__every="1 step", train__clip=0.5, train__loss_scale=100.0)
+    Trainer(run, store).run()
+    lines = run.metrics()
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert [line["lr"] for line in lines] == pytest.approx([2e-4 / 3, 4e-4 / 3, 2e-4, 2e-4])
+    assert [line["ema_decay"] for line in lines] == pytest.approx([1 / 10, 2 / 11, 3 / 12, 4 / 13])
+    assert lines[0]["loss"] == pytest.approx(1, abs=0.3)  # the untrained network predicts zero noise
+    assert lines[0]["grad_norm"] > 0.5 and lines[0]["clipped"] == 1
+    assert [line["images"] for line in lines] == [8, 16, 24, 32]

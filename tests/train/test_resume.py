@@ -1,0 +1,155 @@
+"""A run that was stopped, or killed at any instant, ends as the one that was not: to the last bit."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+
+from unstir.runs import checkpoint
+from unstir.runs.run import Run
+from unstir.train.record import TIMING_FIELDS
+from unstir.train.trainer import Trainer
+from unstir.train.watch import Stop
+
+KILLS = int(os.environ.get("UNSTIR_KILLS", "20"))
+
+
+def outcome(run):
+    """Every tensor of the newest checkpoint, and everything else that the clock does not touch."""
+    found, _ = checkpoint.newest(run.checkpoints)
+    history = {key: value for key, value in found.state.items() if key != "seconds"}
+    lines = [{key: value for key, value in line.items() if key not in TIMING_FIELDS} for line in run.metrics()]
+    pictures = {path.name: path.read_bytes() for path in run.samples.glob("*.png")}
+    return found.step, found.tensors, history, lines, pictures
+
+
+def assert_same(ours, theirs):
+    assert ours[0] == theirs[0] and ours[2:] == theirs[2:]
+    assert ours[1].keys() == theirs[1].keys()
+    differing = [name for name in ours[1] if not torch.equal(ours[1][name], theirs[1][name])]
+    assert not differing
+
+
+@pytest.fixture
+def uninterrupted(make_run):
+    run, store = make_run("uninterrupted")
+    assert Trainer(run, store).run()
+    return outcome(run)
+
+
+class StopAt(Stop):
+    """Asks to stop once so many steps are taken: a Watch's view of the run, a user's Ctrl-C."""
+
+    def __init__(self, trainer, step):
+        super().__init__(install=False)
+        self.trainer, self.at = trainer, step
+
+    @property
+    def signal(self):
+        return signal.SIGINT if self.trainer.state.step >= self.at else None
+
+    @signal.setter
+    def signal(self, value):
+        pass
+
+
+def test_the_tiny_run_has_everything_a_checkpoint_must_carry(uninterrupted):
+    step, tensors, history, lines, pictures = uninterrupted
+    assert step == 12 and [line["step"] for line in lines] == [2, 4, 6, 8, 10, 12]
+    kinds = {name.split(".")[0] for name in tensors}
+    assert kinds == {"model", "ema", "optimizer"}
+    moved = [
+        name
+        for name in tensors
+        if name.startswith("model.") and not torch.equal(tensors[name], tensors["ema" + name[5:]])
+    ]
+    assert len(moved) > 50
+    assert set(pictures) == {"noise.png", "start.png", "images-00000008.png", "images-00000096.png"}
+    assert history["window"] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("every", [1, 3, 5])
+def test_stopped_at_any_step_it_continues_bit_for_bit(make_run, uninterrupted, every):
+    for at in range(every, 13, every):
+        run, store = make_run("stopped")
+        trainer = Trainer(run, store)
+        assert not trainer.run(StopAt(trainer, at))  # at 12 too: the last picture was given up
+        assert trainer.state.step == at
+    Trainer(*make_run("stopped")).run()
+    assert_same(outcome(run), uninterrupted)
+
+
+def train_in_a_child(run_and_store):
+    child = os.fork()
+    if child == 0:
+        try:
+            run, store = run_and_store()
+            with run.lock():
+                run.tidy()
+                Trainer(run, store).run()
+        finally:
+            os._exit(0)
+    return child
+
+
+def test_killed_at_random_instants_it_continues_bit_for_bit(make_run, uninterrupted):
+    chance = random.Random(int(os.environ.get("UNSTIR_SEED", "0")))
+    began = time.perf_counter()
+    Trainer(*make_run("timed")).run()
+    duration = time.perf_counter() - began
+    kills = 0
+    while kills < KILLS:
+        name = f"killed-{kills}"
+        while True:
+            child = train_in_a_child(lambda name=name: make_run(name))
+            time.sleep(chance.uniform(0, duration))
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            if not os.WIFSIGNALED(status):
+                break
+            kills += 1
+        run, store = make_run(name)
+        assert Trainer(run, store).finished
+        assert_same(outcome(run), uninterrupted)
+        assert not list(run.path.rglob(".*.partial"))
+    print(f"{kills} kills, every run the same: failure rate below {3 / kills:.1%} (95%)")
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_with_a_word(make_run, uninterrupted):
+    run, store = make_run("damaged")
+    trainer = Trainer(run, store)
+    trainer.run(StopAt(trainer, 9))
+    newest = checkpoint.listed(run.checkpoints)[-1][1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    said = []
+    trainer = Trainer(*make_run("damaged"), watch=_Listener(said))
+    assert trainer.state.step == 8
+    assert len(said) == 1 and newest.name in said[0] and "damaged" in said[0]
+    trainer.run()
+    assert_same(outcome(run), uninterrupted)
+
+
+def test_longer_is_a_change_that_continues_the_same_run(make_run):
+    Trainer(*make_run("whole", train__length="16 steps", grids__epochs=[0])).run()
+    Trainer(*make_run("extended", train__length="7 steps", grids__epochs=[0])).run()
+    run, store = make_run("extended", train__length="16 steps", grids__epochs=[0])
+    assert Trainer(run, store).run()
+    whole, extended = (outcome(Run.open(run.path.parent / name)) for name in ("whole", "extended"))
+    assert all(torch.equal(whole[1][name], extended[1][name]) for name in whole[1])
+    events = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
+    assert {"event": "changed", "train.length": "16 steps"} in events
+
+
+class _Listener:
+    def __init__(self, said):
+        self._said = said
+
+    def say(self, text):
+        self._said.append(text)
+
+    def __getattr__(self, name):
+        return lambda *_: None
