@@ -221,7 +221,8 @@ def bombs() -> list[tuple[str, bytes]]:
 @pytest.mark.parametrize(("name", "data"), bombs(), ids=[name for name, _ in bombs()])
 def test_bomb_is_refused_at_once_and_takes_no_memory(name: str, data: bytes) -> None:
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-    with pytest.raises(Refused):
+    sized = name in ("png", "png just above", "webp", "bmp", "gif")
+    with pytest.raises(Refused, match="more than 67,108,864 pixels" if sized else None):
         decode(data, "a.png", 32, 3)
     assert time.monotonic() - start < 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from unstir.data import pack, packing, writer
+from unstir.data.folder import FolderSource
 from unstir.data.workers import decode_all
 from unstir.errors import UserError
 
@@ -141,6 +142,25 @@ def test_damaged_remains_of_a_kill_are_repaired_or_dropped(
     assert contents(out) == contents(whole)
 
 
+def test_second_kill_after_a_torn_line_loses_nothing(
+    photos: Path, remains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "FLUSH_SECONDS", 0.0)
+    out, calls = tmp_path / "store", [0]
+
+    def interrupt(done: int, total: int) -> None:
+        calls.append(done)
+        raise KeyboardInterrupt
+
+    shutil.copytree(remains, tmp_path / ".store.packing")
+    for _ in range(2):
+        with (tmp_path / ".store.packing/journal.jsonl").open("ab") as journal:
+            journal.write(b'{"position": 8')
+        with pytest.raises(KeyboardInterrupt):
+            pack(photos, out, size=8, progress=interrupt)
+        assert calls[-1] > calls[-2]
+
+
 def test_source_that_changed_after_a_kill_is_packed_anew(photos: Path, whole: Path, tmp_path: Path) -> None:
     source, out = tmp_path / "photos", tmp_path / "store"
     shutil.copytree(photos, source)
@@ -160,6 +180,7 @@ def test_source_that_changes_while_it_is_packed_is_an_error(photos: Path, tmp_pa
 
 def test_finished_store_is_opened_at_once(photos: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "_pack", None)  # would be called
+    monkeypatch.setattr(FolderSource, "source_hash", None)
     assert pack(photos, whole, size=8).path == whole
 
 

@@ -117,7 +117,7 @@ class FolderSource:
         """Hash the content of every candidate, as packing does by the way."""
         items, digests = Items(self.root), []
         arranged = self._arrange(self._latest())
-        for start, stop in _ranges(len(arranged.paths), arranged.num_train, chunk_rows(shape), 0):
+        for start, stop in _ranges(len(arranged.paths), arranged.num_train, self._rows(shape), 0):
             digest = hashlib.sha256()
             for path in arranged.paths[start:stop]:
                 digest.update(item_digest(path, _read_or_none(items, path)))
@@ -151,6 +151,10 @@ class FolderSource:
         assert self._listing is not None
         return self._listing
 
+    def _rows(self, shape: tuple[int, int, int]) -> int:
+        sizes = [entry.size for entry in self._latest().entries]
+        return chunk_rows(shape, max(1, sum(sizes) // max(1, len(sizes))))
+
     def _arrange(self, listing: Listing) -> Arrangement:
         return arrange(listing.entries, self.held_out, self.seed)
 
@@ -164,7 +168,7 @@ class FolderSource:
         raise UserError(f"{self.root}: none of {len(paths)} files can be decoded; the first: {paths[0]!r}")
 
     def _chunks(self, arranged: Arrangement, shape: tuple[int, int, int], start: int) -> Generator[Chunk, None, None]:
-        rows = chunk_rows(shape)
+        rows = self._rows(shape)
         ranges = _ranges(len(arranged.paths), arranged.num_train, rows, start)
         num_workers = min(cores(), MAX_WORKERS, max(1, len(ranges)))
         requests = (tuple(arranged.paths[a:b]) for a, b in ranges)

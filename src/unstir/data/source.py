@@ -64,6 +64,10 @@ class Source(Protocol):
         """Find out what there is to pack; may download."""
 
 
-def chunk_rows(shape: tuple[int, int, int]) -> int:
-    """How many images of this shape make one chunk: at most 256, and 4 MiB."""
-    return max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // int(np.prod(shape, dtype=np.int64))))
+def chunk_rows(shape: tuple[int, int, int], file_bytes: int = 1) -> int:
+    """Choose how many images of this shape make a chunk: at most 256, 4 MiB of pixels, and 4 MiB of files.
+
+    file_bytes is the mean length of an image's file: decoding large photographs takes time, and a chunk is what
+    progress counts, what a core works on and what a kill loses.
+    """
+    return max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // int(np.prod(shape, dtype=np.int64)), _CHUNK_BYTES // file_bytes))
