@@ -2,6 +2,7 @@
 
     python benchmarks/unet_speed.py                          # two small networks, about a minute on two cores
     python benchmarks/unet_speed.py --sizes ho --rounds 3    # Ho et al.'s network, about two minutes
+    OMP_NUM_THREADS=1 python benchmarks/unet_speed.py --cpu-time    # steadier where others use the machine
     python benchmarks/unet_speed.py --sizes tiny --device cuda --compile
 
 Both networks have the same shape and do the same work, in one process and in turns, and medians are compared: the times
@@ -83,15 +84,18 @@ def sampler(call: Call, x: Tensor, dtype: torch.dtype) -> Step:
     return forward
 
 
-def medians(calls: dict[str, Step], rounds: int, device: torch.device) -> dict[str, float]:
+def medians(
+    calls: dict[tuple[str, int], Step], rounds: int, device: torch.device, cpu_time: bool
+) -> dict[tuple[str, int], float]:
     """Median seconds of each call, the calls taking turns."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    clock = time.process_time if cpu_time else time.perf_counter
+    times: dict[tuple[str, int], list[float]] = {name: [] for name in calls}
     for name, call in [*calls.items()] * (rounds + 1):  # the first round warms up
-        start = time.perf_counter()
+        start = clock()
         call()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        times[name].append(time.perf_counter() - start)
+        times[name].append(clock() - start)
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
@@ -125,21 +129,21 @@ def compare(size: str, args: argparse.Namespace) -> list[tuple[str, float, float
         low = dtype == torch.bfloat16
         name = "bfloat16 autocast" if low else "float32"
         calls[f"train {name}"] = trainer(net, ours, x, low), trainer(other, theirs, x, low)
-    rows = timed(calls, args.rounds, device)
+    rows = timed(calls, args)
     net.eval()
     other.eval()
     for dtype in (torch.float32, torch.bfloat16):
         net.to(dtype)
         other.to(dtype)
         name = f"forward {str(dtype).removeprefix('torch.')} weights"
-        rows += timed({name: (sampler(ours, x, dtype), sampler(theirs, x, dtype))}, args.rounds, device)
+        rows += timed({name: (sampler(ours, x, dtype), sampler(theirs, x, dtype))}, args)
     return rows
 
 
-def timed(calls: dict[str, tuple[Step, Step]], rounds: int, device: torch.device) -> list[tuple[str, float, float]]:
+def timed(calls: dict[str, tuple[Step, Step]], args: argparse.Namespace) -> list[tuple[str, float, float]]:
     """A row for each pair of calls, all of them taking turns."""
-    flat = {(name, who): pair[who] for name, pair in calls.items() for who in (0, 1)}
-    result = medians(flat, rounds, device)
+    flat = {(name, who): pair[who] for name, pair in calls.items() for who in range(2)}
+    result = medians(flat, args.rounds, torch.device(args.device), args.cpu_time)
     return [(name, result[name, 0], result[name, 1]) for name in calls]
 
 
@@ -151,6 +155,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--cpu-time", action="store_true", help="time of the processor, not of the wall")
     args = parser.parse_args()
     diffusers.utils.logging.set_verbosity_error()
     for size in args.sizes:
