@@ -1,12 +1,12 @@
 """What determines a U-Net's shape. Free of torch, so that a command line can read and check it at once."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-_Count = Annotated[int, Field(strict=True, ge=1)]
-_Index = Annotated[int, Field(strict=True, ge=0)]
+_Count = Annotated[int, Field(ge=1)]
+_Index = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -34,22 +34,22 @@ class UNetConfig:
     heads: _Count = 1
     """Heads of each self-attention; must divide the channels of its level."""
 
-    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.1
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Probability in [0, 1) that an element is dropped inside each residual block in training."""
 
     groups: _Count = 32
     """Groups of each group normalisation; must divide the channels of every level."""
 
-    norm_eps: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = 1e-6
+    norm_eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-6
     """Added to the variance in each group normalisation."""
 
-    freq_shift: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 1.0
+    freq_shift: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """The time's frequencies fall as 10000^(-i / (channels/2 - freq_shift)): 1 as Ho et al., 0 as many others."""
 
-    flip_sin_to_cos: Annotated[bool, Field(strict=True)] = False
+    flip_sin_to_cos: bool = False
     """Put the cosines of the time before its sines."""
 
-    downsample_padding: Literal[0, 1] = 0
+    downsample_padding: Annotated[int, Field(ge=0, le=1)] = 0
     """Padding of the strided convolutions: 0 below and to the right only, as Ho et al.; 1 all round."""
 
     num_classes: _Index = 0

@@ -56,11 +56,8 @@ class UNet(nn.Module):
         """
         self._check(x, t, label)
         keep = iter(self._dropout_masks(x, dropout_key) if self.training and self.config.dropout else self._no_masks)
-        time = self.time(t)
-        if self.label is not None:
-            time = time + self.label(label)
+        time = self.time(t) if self.label is None else self.time(t) + self.label(label)
         time = nn.functional.silu(time)  # once for all blocks
-
         h = self.input_conv(x.to(self.input_conv.weight.dtype))
         skips = [h]
         for level in self.down:
@@ -136,7 +133,8 @@ class UNet(nn.Module):
 def flops(config: UNetConfig, height: int, width: int) -> int:
     """Floating-point operations of one forward pass of one image, two for each multiply-add.
 
-    Convolutions and matrix products are counted, which is all but about 1%. Nothing is computed or allocated: the
+    Convolutions and matrix products are counted, those inside attention too (published figures often leave these out).
+    Nothing is computed or allocated: the
     network lives on torch's meta device.
     """
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -205,7 +203,7 @@ def _initialise(net: UNet) -> None:
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(cast(Tensor, module.bias))
         elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=0.2)
+            nn.init.normal_(module.weight, std=0.2)  # that of the time embedding beside it, as initialised
     for module in net.modules():
         if isinstance(module, Attention):
             for part in module.qkv.weight.chunk(3):  # q, k and v as matrices of their own
