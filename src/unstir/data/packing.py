@@ -50,9 +50,8 @@ def pack(
     Interrupted at any instant, the same call continues; the result is byte-identical to an uninterrupted one.
     Raises UserError for every mistake in the arguments, the source or the disk, with the remedy.
     """
-    out = Path(out)
     _check(size, channels, held_out, sha256)
-    origin = _source(source, size, channels, held_out, sha256, seed)
+    out, origin = Path(out), _source(source, size, channels, held_out, sha256, seed)
     with disk_errors(out):
         if finished := _finished(origin, source, out, strict):
             return finished
@@ -90,10 +89,7 @@ def _pack(
     if origin.stamp() != stamp:
         raise UserError(f"{name}: changed while it was packed; run the same command again")
     refused = sorted((*plan.refused, *state.refused))
-    if not sum(state.rows.values()):
-        raise UserError(f"{name}: no images to pack, all {len(refused)} are refused; the first: {_list(refused[:1])}")
-    if strict and refused:
-        raise UserError(_strict(name, refused))
+    _check_refused(name, refused, sum(state.rows.values()), strict)
     publish(staging, out, {
         "unstir_store": FORMAT,
         "source": name,
@@ -108,6 +104,13 @@ def _pack(
         "refused": refused,
         "notes": _notes((*plan.notes, *state.notes)),
     })  # fmt: skip
+
+
+def _check_refused(name: str, refused: list[tuple[str, str]], num_packed: int, strict: bool) -> None:
+    if not num_packed:
+        raise UserError(f"{name}: no images to pack, all {len(refused)} are refused; the first: {_list(refused[:1])}")
+    if strict and refused:
+        raise UserError(_strict(name, refused))
 
 
 def _finished(origin: Source, source: str | Path, out: Path, strict: bool) -> Store | None:
