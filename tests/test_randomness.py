@@ -15,7 +15,13 @@ def key(stream="noise", step=3, slots=8, seed=0):
 
 def test_splitmix64_matches_the_published_vector():
     # SplitMix64 seeded with 1234567 (Vigna's splitmix64.c): the first five outputs.
-    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
+    expected = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
     state = torch.tensor([randomness._signed(1234567 + i * randomness._GOLDEN) for i in range(1, 6)])
     randomness._mix64_(state, torch.empty_like(state))
     assert [int(x) & randomness._MASK64 for x in state] == expected

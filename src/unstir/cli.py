@@ -67,7 +67,7 @@ def _lay_under(_: App, commands: tuple[str, ...], arguments: ArgumentCollection)
     """Give `unstir train` the settings of its recipe wherever the command line is silent."""
     if commands != ("train",):
         return
-    given = {argument.field_info.name: argument.tokens for argument in arguments}
+    given = {argument.field_info.name: argument.tokens for argument in arguments if not argument.keys}
     recipe, out = (given[name][-1].value if given.get(name) else "" for name in ("recipe", "out"))
     base = settings.to_dict(base_config(recipe, run_folder(recipe, out)))
     del base["recipe"]

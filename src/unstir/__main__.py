@@ -1,0 +1,5 @@
+"""`python -m unstir` is the command `unstir`."""
+
+from unstir.cli import main
+
+main()

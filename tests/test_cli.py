@@ -1,0 +1,292 @@
+"""The command line as a person uses it: what it makes, what it refuses, and how it is interrupted."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unstir import cli
+from unstir.runs import config
+from unstir.runs.run import Run
+
+
+def tiny(length="6 steps", log="2 steps", checkpoint="1 epoch"):
+    """Options that make a run of seconds."""
+    words = (
+        "--model.channels 8 --model.groups 4 --train.batch_size 8 --train.dtype float32 --diffusion.T 20 "
+        "--diffusion.beta_T 0.3 --grids.num 4 --grids.steps 3 --grids.log_spaced 1"
+    )
+    spans = (
+        "--train.length",
+        length,
+        "--train.warmup",
+        "0 steps",
+        "--log.every",
+        log,
+        "--checkpoint.every",
+        checkpoint,
+    )
+    return [*words.split(), *spans]
+
+
+def pixels(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture).astype(int)
+
+
+@pytest.fixture
+def unstir(tmp_path, monkeypatch, capsys):
+    """unstir("train", ...) -> (status, standard output, standard error), run in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as left:
+            cli.main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return left.value.code, said.out, said.err
+
+    return call
+
+
+def refused(result, *words):
+    """The call was a user's mistake: status 2, one line, no traceback, and it says what is named."""
+    status, out, err = result
+    assert status == 2 and out == ""
+    lines = err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("unstir: ") and "Traceback" not in err, err
+    for word in words:
+        assert word in err, err
+    return err
+
+
+def test_train_sample_and_inspect_make_what_they_say(unstir, tmp_path):
+    status, out, err = unstir("train", *tiny(), "--out", "here")
+    assert status == 0
+    assert "here/samples/images-00000048.png" in out and "here/curves.png" in out
+    assert "step 6 of 6" in err and "8x1x8x8" in err and "images/s" in err and "lr 9.33e-04" in err
+    run = Run.open("here")
+    assert run.config.recipe == "digits" and run.config.train.lr_period == "6 steps"
+    assert run.config == config.load(tmp_path / "here/config.toml")
+    for name in ("noise", "start", "images-00000048"):
+        picture = pixels(tmp_path / f"here/samples/{name}.png")
+        assert picture.ndim == 2 and picture.shape[1] > 100 and picture.std() > 10
+    assert pixels(tmp_path / "here/curves.png").shape[1] > 600
+
+    status, out, _ = unstir("train", *tiny(), "--out", "here")
+    assert status == 0 and "here is finished (6 steps)" in out and '--train.length "12 steps"' in out
+
+    status, out, _ = unstir("sample", "here", "--num", 5, "--out", "made", "--steps", 7, "--batch-size", 2)
+    assert status == 0 and "5 in made" in out
+    names = sorted(path.name for path in (tmp_path / "made").iterdir())
+    assert names == [f"{i:06d}.png" for i in range(5)] + ["grid.png", "noise.png", "settings.json"]
+    images = [pixels(tmp_path / f"made/{i:06d}.png") for i in range(5)]
+    assert all(image.shape == (8, 8) for image in images) and len({image.tobytes() for image in images}) == 5
+
+    status, out, _ = unstir("data", "inspect", "data/digits")
+    assert (
+        status == 0
+        and "8x8 grey" in out
+        and "held out" in out
+        and (tmp_path / "data/digits/contact-sheet.png").exists()
+    )
+
+
+def test_image_i_is_the_same_in_any_batch_and_job(unstir, tmp_path):
+    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+    made = {}
+    for name, num, size in (("one", 6, 1), ("four", 6, 4), ("all", 9, 9)):
+        assert unstir("sample", "here", "--num", num, "--batch-size", size, "--out", name)[0] == 0
+        made[name] = np.stack([pixels(tmp_path / name / f"{i:06d}.png") for i in range(6)])
+    assert abs(made["one"] - made["four"]).max() <= 1 and abs(made["one"] - made["all"]).max() <= 1
+    status, _, _ = unstir("sample", "here", "--num", 6, "--batch-size", 4, "--out", "seed1", "--seed", 1)
+    other = np.stack([pixels(tmp_path / "seed1" / f"{i:06d}.png") for i in range(6)])
+    assert status == 0 and abs(other - made["four"]).max() > 20
+
+
+def test_a_sampling_job_goes_on_where_it_was(unstir, tmp_path):
+    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+    assert unstir("sample", "here", "--num", 7, "--batch-size", 2, "--out", "whole")[0] == 0
+    assert unstir("sample", "here", "--num", 3, "--batch-size", 2, "--out", "parts")[0] == 0
+    kept = (tmp_path / "parts/000001.png").stat().st_mtime_ns
+    assert unstir("sample", "here", "--num", 7, "--batch-size", 2, "--out", "parts")[0] == 0
+    assert (tmp_path / "parts/000001.png").stat().st_mtime_ns == kept
+    for path in (tmp_path / "whole").iterdir():
+        assert (tmp_path / "parts" / path.name).read_bytes() == path.read_bytes()
+    refused(
+        unstir("sample", "here", "--num", 7, "--batch-size", 2, "--out", "parts", "--seed", 1),
+        "chain",
+        "another folder",
+    )
+    refused(unstir("sample", "here", "--out", "here"), "not empty", "--out")
+
+
+def test_a_run_is_continued_by_its_folder_alone(unstir):
+    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+    status, *_ = unstir("train", "--out", "here", "--train.length", "8 steps")
+    assert status == 0 and Run.open("here").config.train.length == "8 steps"
+    assert Run.open("here").config.model.channels == 8
+    assert [line["step"] for line in Run.open("here").metrics()] == [2, 4, 6, 8]
+
+
+def test_classes_are_learned_and_asked_for(unstir, tmp_path):
+    assert unstir("train", *tiny(), "--model.num_classes", 10, "--out", "here")[0] == 0
+    assert unstir("sample", "here", "--num", 2, "--label", 3, "--out", "threes")[0] == 0
+    refused(unstir("sample", "here", "--num", 2, "--label", 10), "label=10", "0..9")
+    refused(unstir("train", *tiny(), "--model.num_classes", 9), "num_classes=9", "10 classes")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("train --train.lrr 1", ["--train.lrr", "Did you mean --train.lr"]),
+        ("train --train.lr -1", ["train.lr", "-1", "greater than 0"]),
+        ("train --train.lr fast", ["train.lr", "fast", "number"]),
+        ("train --model.mults 1 x", ["model.mults", "x"]),
+        ("train --model.attention 7", ["attention", "level 7", "levels 0 to 1"]),
+        ("train --model.dropout 1", ["model.dropout", "less than 1"]),
+        ("train --diffusion.schedule cosin", ["diffusion.schedule", "cosin", "cosine"]),
+        ("train --diffusion.beta_T 0.00001", ["beta_1", "beta_T", "swap"]),
+        ("train --diffusion.zero_terminal_snr", ["eps", "predict"]),
+        ("train --train.length 3weeks", ["train.length", "epochs", "images"]),
+        ("train --train.micro_batch 500", ["micro_batch=500", "batch_size"]),
+        ("train --train.weight_decay 0.1", ["weight_decay", "adamw"]),
+        ("train --grids.steps 2000", ["grids.steps=2000", "diffusion.T=1000"]),
+        ("train --train.batch_size 5000", ["batch_size=5000", "lower"]),
+        ("train --model.mults 1 2 2 2 2", ["8x8", "multiples of 16"]),
+        ("train --data.channels 3", ["in_channels=1", "data.channels=3"]),
+        ("train --train.device cuda:7", ["cuda:7", "auto"]),
+        ("train --train.init nowhere.safetensors", ["nowhere.safetensors", "does not exist"]),
+        ("train nonsense", ["nonsense", "digits", "cifar10-small"]),
+        ("train missing.toml", ["missing.toml"]),
+        ("train --data.source missing", ["missing"]),
+        ("train digits extra", ["extra"]),
+        ("trian", ["trian", "train"]),
+        ("sample nowhere", ["nowhere", "holds no run"]),
+        ("sample", ["RUN"]),
+        ("data inspect nowhere", ["nowhere", "data pack"]),
+        ("data pack missing --out x", ["missing"]),
+        ("data pack digits", ["--out"]),
+    ],
+)
+def test_mistakes_are_one_line_with_the_remedy_and_leave_nothing(unstir, tmp_path, arguments, words):
+    refused(unstir(*arguments.split()), *words)
+    assert not list(tmp_path.rglob("*.safetensors")) and not list(tmp_path.rglob("samples/*"))
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("[train]\nlrr = 1", ["mine.toml", "train.lrr", "train.lr"]),
+        ("[trian]\nlr = 1", ["mine.toml", "trian", "train"]),
+        ('[train]\nlr = "fast"', ["mine.toml", "train.lr", "fast"]),
+        ('[train]\nlr = "0.1"', ["mine.toml", "train.lr", "number"]),
+        ("[data]\nflip = 1", ["mine.toml", "data.flip"]),
+        ("[model]\nmults = 3", ["mine.toml", "model.mults"]),
+        ("[train\nlr = 1", ["mine.toml"]),
+        ("\x00", ["mine.toml"]),
+    ],
+)
+def test_a_wrong_recipe_file_is_named_with_its_key(unstir, tmp_path, toml, words):
+    (tmp_path / "mine.toml").write_text(toml)
+    refused(unstir("train", "mine.toml"), *words)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_recipe_file_is_a_recipe_and_options_win(unstir, tmp_path):
+    base = config.to_toml(dataclasses.replace(cli.base_config("digits", tmp_path / "none"), seed=5))
+    (tmp_path / "mine.toml").write_text(base)
+    assert unstir("train", "mine.toml", *tiny())[0] == 0
+    run = Run.open("runs/mine")
+    assert run.config.seed == 5 and run.config.recipe == "mine" and run.config.train.lr == 1e-3
+    assert run.config.model.mults == (1, 2)
+
+
+def test_every_setting_but_the_listed_ones_is_fixed_once_a_run_exists(unstir):
+    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+    run = Run.open("here")
+    for key, value in {"train.lr": "0.5", "model.dropout": "0.3", "seed": "7", "train.ema_decay": "0.5"}.items():
+        message = refused(unstir("train", "--out", "here", f"--{key}", value), key, value, "train.length")
+        assert repr(config.flat(run.config)[key]) in message
+    assert Run.open("here").config == run.config
+
+
+def test_a_folder_that_is_no_run_is_left_alone(unstir, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("precious")
+    refused(unstir("train", *tiny(), "--out", "mine"), "mine", "not empty", "--out")
+    (tmp_path / "file").write_text("x")
+    refused(unstir("train", *tiny(), "--out", "file"), "file")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_other_data_under_the_same_run_is_refused(unstir):
+    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+    assert unstir("data", "pack", "digits", "--channels", 1, "--held-out", 0.3, "--out", "other")[0] == 0
+    refused(unstir("train", "--out", "here", "--data.store", "other"), "content hash", "--data.store")
+
+
+def test_two_trainers_do_not_share_a_run(unstir):
+    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+    with Run.open("here").lock():
+        refused(unstir("train", "--out", "here", "--train.length", "9 steps"), "another process")
+    assert unstir("train", "--out", "here", "--train.length", "9 steps")[0] == 0
+
+
+def test_help_lists_the_recipes_and_starts_fast():
+    began = time.perf_counter()
+    shown = subprocess.run(
+        [sys.executable, "-m", "unstir", "train", "--help"], capture_output=True, text=True, check=True
+    )
+    assert time.perf_counter() - began < 5
+    for name in ("digits", "cifar10", "cifar10-report", "cifar10-small", "--train.lr", "--diffusion.beta_T"):
+        assert name in shown.stdout
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, unstir.cli; print('torch' in sys.modules)"], capture_output=True, text=True
+    )
+    assert loaded.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_same_command_continues(tmp_path, number, status):
+    command = [sys.executable, "-m", "unstir", "train", *tiny("100000 steps", log="1 step")]
+    child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "runs/digits/metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.read_text().count("\n") > 3):
+        assert time.monotonic() < deadline and child.poll() is None
+        time.sleep(0.05)
+    child.send_signal(number)
+    out, err = child.communicate(timeout=20)
+    assert child.returncode == status and "the same command continues" in out and "Traceback" not in err
+    run = Run.open(tmp_path / "runs/digits")
+    step = run.newest_step()
+    assert step == len(run.metrics()) >= 4
+    child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(run.metrics()) <= step:
+        assert time.monotonic() < deadline + 60 and child.poll() is None
+        time.sleep(0.05)
+    child.kill()
+    child.wait()
+    assert [line["step"] for line in run.metrics()] == list(range(1, len(run.metrics()) + 1))
+
+
+def test_a_second_interrupt_ends_at_once_and_loses_nothing(tmp_path):
+    command = [sys.executable, "-m", "unstir", "train", *tiny("100000 steps", checkpoint="1 step")]
+    child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    folder, deadline = tmp_path / "runs/digits/checkpoints", time.monotonic() + 60
+    while not (folder.is_dir() and any(folder.glob("step-*"))):
+        assert time.monotonic() < deadline and child.poll() is None
+        time.sleep(0.05)
+    os.kill(child.pid, signal.SIGINT)
+    os.kill(child.pid, signal.SIGINT)
+    assert child.wait(timeout=5) == 130
+    run = Run.open(tmp_path / "runs/digits")
+    assert run.denoiser() is not None
+    assert json.loads((run.path / "data.json").read_text())["shape"] == [1, 8, 8]
