@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from unstir.runs.config import from_dict
+from unstir.runs.toml import from_dict
 from unstir.train.launch import open_data, open_run
 
 torch.set_num_threads(1)

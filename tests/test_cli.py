@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from unstir import cli
-from unstir.runs import config
+from unstir.runs import recipes, toml
 from unstir.runs.run import Run
 
 
@@ -73,7 +73,7 @@ def test_train_sample_and_inspect_make_what_they_say(unstir, tmp_path):
     assert "step 6 of 6" in err and "8x1x8x8" in err and "images/s" in err and "lr 9.33e-04" in err
     run = Run.open("here")
     assert run.config.recipe == "digits" and run.config.train.lr_period == "6 steps"
-    assert run.config == config.load(tmp_path / "here/config.toml")
+    assert run.config == toml.load(tmp_path / "here/config.toml")
     for name in ("noise", "start", "images-00000048"):
         picture = pixels(tmp_path / f"here/samples/{name}.png")
         assert picture.ndim == 2 and picture.shape[1] > 100 and picture.std() > 10
@@ -200,7 +200,7 @@ def test_a_wrong_recipe_file_is_named_with_its_key(unstir, tmp_path, toml, words
 
 
 def test_a_recipe_file_is_a_recipe_and_options_win(unstir, tmp_path):
-    base = config.to_toml(dataclasses.replace(cli.base_config("digits", tmp_path / "none"), seed=5))
+    base = toml.to_toml(dataclasses.replace(recipes.load("digits"), seed=5))
     (tmp_path / "mine.toml").write_text(base)
     assert unstir("train", "mine.toml", *tiny())[0] == 0
     run = Run.open("runs/mine")
@@ -213,7 +213,7 @@ def test_every_setting_but_the_listed_ones_is_fixed_once_a_run_exists(unstir):
     run = Run.open("here")
     for key, value in {"train.lr": "0.5", "model.dropout": "0.3", "seed": "7", "train.ema_decay": "0.5"}.items():
         message = refused(unstir("train", "--out", "here", f"--{key}", value), key, value, "train.length")
-        assert repr(config.flat(run.config)[key]) in message
+        assert repr(toml.flat(run.config)[key]) in message
     assert Run.open("here").config == run.config
 
 

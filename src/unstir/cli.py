@@ -7,7 +7,7 @@ Exit status: 0 done, 1 the answer is no, 2 the user's mistake, 130 / 143 interru
 import dataclasses
 import sys
 from collections.abc import Sequence
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -16,10 +16,8 @@ from cyclopts.argument import ArgumentCollection, update_argument_collection
 from pydantic import ValidationError
 
 from unstir.errors import UserError
-from unstir.runs import config as settings
-from unstir.runs.config import Config
-
-DEFAULT_RECIPE = "digits"
+from unstir.runs import recipes, toml
+from unstir.runs.config import MAY_CHANGE, Config
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -33,34 +31,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def recipes() -> dict[str, str]:
-    """The names of the recipes in the package, each with the sentence in the first line of its file."""
-    files = [file for file in _recipe_folder().iterdir() if file.name.endswith(".toml")]
-    lines = {file.name.removesuffix(".toml"): file.read_text("utf-8").splitlines()[0].lstrip("# ") for file in files}
-    return {DEFAULT_RECIPE: lines.pop(DEFAULT_RECIPE), **dict(sorted(lines.items()))}
-
-
-def base_config(recipe: str, out: Path) -> Config:
-    """What the command line's own settings are laid over: the named recipe or file, else the run in ``out``, else
-    digits.
-
-    Raises UserError for a name that is neither a recipe nor a file.
-    """
-    if not recipe and (out / "config.toml").is_file():
-        return settings.load(out / "config.toml")
-    recipe = recipe or DEFAULT_RECIPE
-    if recipe in recipes():
-        with resources.as_file(_recipe_folder() / f"{recipe}.toml") as path:
-            return dataclasses.replace(settings.load(path), recipe=recipe)
-    path = Path(recipe)
-    if path.suffix != ".toml" or not path.is_file():
-        raise UserError(f"{recipe!r} is neither a recipe ({', '.join(recipes())}) nor a TOML file that exists")
-    return dataclasses.replace(settings.load(path), recipe=path.stem)
+def base_config(recipe: str, folder: Path) -> Config:
+    """What the command line's own settings are laid over: the recipe if one is named, else the run in ``folder``."""
+    if not recipe and (folder / "config.toml").is_file():
+        return toml.load(folder / "config.toml")
+    return recipes.load(recipe or recipes.DEFAULT)
 
 
 def run_folder(recipe: str, out: str) -> Path:
     """The folder of a run: ``out``, or runs/NAME after the recipe."""
-    return Path(out) if out else Path("runs") / (Path(recipe).stem if recipe else DEFAULT_RECIPE)
+    return Path(out) if out else Path("runs") / Path(recipe or recipes.DEFAULT).stem
 
 
 def _lay_under(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -69,13 +49,13 @@ def _lay_under(_: App, commands: tuple[str, ...], arguments: ArgumentCollection)
         return
     given = {argument.field_info.name: argument.tokens for argument in arguments if not argument.keys}
     recipe, out = (given[name][-1].value if given.get(name) else "" for name in ("recipe", "out"))
-    base = settings.to_dict(base_config(recipe, run_folder(recipe, out)))
+    base = toml.to_dict(base_config(recipe, run_folder(recipe, out)))
     del base["recipe"]
-    update_argument_collection(base, recipe or DEFAULT_RECIPE, arguments, root_keys=(), allow_unknown=False)
+    update_argument_collection(base, recipe or recipes.DEFAULT, arguments, root_keys=(), allow_unknown=False)
 
 
 def _train_help() -> str:
-    listed = "\n".join(f"- **{name}**: {sentence}" for name, sentence in recipes().items())
+    listed = "\n".join(f"- **{name}**: {sentence}" for name, sentence in recipes.sentences().items())
     return f"""Train a model, or continue a run: the same command goes on where it stopped.
 
 Alone it trains the embedded digits in minutes. RECIPE is one of the list or a TOML file of the settings below; options
@@ -85,17 +65,13 @@ Example: `unstir train cifar10-small --data.source my_images/ --data.size 32 --o
 
 {listed}
 
-When continuing, these may change: {", ".join(settings.MAY_CHANGE)}.
+When continuing, these may change: {", ".join(MAY_CHANGE)}.
 """
-
-
-def _recipe_folder() -> resources.abc.Traversable:
-    return resources.files("unstir.runs") / "recipes"
 
 
 def _one_line(error: Exception) -> str:
     cause = error.__cause__ or error
-    return settings.explain(cause) if isinstance(cause, ValidationError) else " ".join(str(error).split())
+    return toml.explain(cause) if isinstance(cause, ValidationError) else " ".join(str(error).split())
 
 
 def _fail(message: str, status: int = 2) -> NoReturn:

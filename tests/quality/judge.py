@@ -1,7 +1,7 @@
 """An independent judge of generated digits: a calibrated SVM, and distances to the nearest training image.
 
-It shares nothing with the package but the pixels: scikit-learn is trained on the real training split and asked about real
-held-out digits and generated ones side by side.
+It shares nothing with the package but the pixels: scikit-learn is trained on the real training split and asked about
+real held-out digits and generated ones side by side.
 """
 
 from dataclasses import dataclass

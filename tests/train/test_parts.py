@@ -1,7 +1,6 @@
 """Learning rate, averages, batches, milestones and a single optimiser step, each against its formula."""
 
 import math
-from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,8 +8,7 @@ import pytest
 import torch
 
 from unstir.errors import UserError
-from unstir.runs import checkpoint
-from unstir.runs.config import load
+from unstir.runs import checkpoint, recipes
 from unstir.runs.run import DataCard, Run
 from unstir.train import ema, trainer
 from unstir.train.batches import Batches
@@ -20,7 +18,7 @@ from unstir.train.trainer import Trainer
 
 
 def recipe_run(name, images=50_000):
-    config = load(Path(str(resources.files("unstir.runs") / "recipes" / f"{name}.toml")))
+    config = recipes.load(name)
     return Run(Path("nowhere"), config, DataCard((3, 32, 32), (), {"train": images, "held_out": 0}, ""))
 
 

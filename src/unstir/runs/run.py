@@ -23,8 +23,8 @@ import torch
 from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
-from unstir.runs import build, checkpoint, config
-from unstir.runs.config import Config
+from unstir.runs import build, checkpoint, toml
+from unstir.runs.config import MAY_CHANGE, Config, may_change, steps_in
 from unstir.runs.files import PARTIAL, write_text
 
 
@@ -74,7 +74,7 @@ class Run:
             data = DataCard(tuple(card["shape"]), tuple(card["classes"]), card["counts"], card["content_hash"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"cannot read {file}: {error}") from None
-        return cls(path, config.load(path / "config.toml"), data)
+        return cls(path, toml.load(path / "config.toml"), data)
 
     @property
     def checkpoints(self) -> Path:
@@ -103,7 +103,7 @@ class Run:
 
     def steps_in(self, span: str) -> int:
         """How many optimiser steps of this run a span such as "20 epochs" is."""
-        return config.steps_in(span, self.steps_per_epoch, self.config.train.batch_size)
+        return steps_in(span, self.steps_per_epoch, self.config.train.batch_size)
 
     @property
     def length(self) -> int:
@@ -112,7 +112,7 @@ class Run:
 
     def save_config(self) -> None:
         """Write config.toml."""
-        write_text(self.path / "config.toml", config.to_toml(self.config))
+        write_text(self.path / "config.toml", toml.to_toml(self.config))
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, by rising step; a last line that a kill cut short is left out."""
@@ -216,13 +216,13 @@ def is_run(path: Path) -> bool:
 
 def compare(saved: Config, asked: Config) -> dict[str, Any]:
     """What ``asked`` would change in a run, by dotted keys; UserError for one that must not change."""
-    old, new = config.flat(saved), config.flat(asked)
+    old, new = toml.flat(saved), toml.flat(asked)
     changed = {key: value for key, value in new.items() if old[key] != value}
-    if fixed := [key for key in changed if not config.may_change(key)]:
+    if fixed := [key for key in changed if not may_change(key)]:
         differences = ", ".join(f"{key} is {old[key]!r} in the run, {new[key]!r} was asked" for key in fixed)
         raise UserError(
             f"a run keeps its settings: {differences}; leave it out to continue, or start another run with --out. "
-            f"These may change: {', '.join(config.MAY_CHANGE)}"
+            f"These may change: {', '.join(MAY_CHANGE)}"
         )
     return changed
 

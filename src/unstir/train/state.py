@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from unstir.nn.unet import UNet
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.config import Config, TrainConfig, to_dict
+from unstir.runs.config import Config, TrainConfig
 from unstir.runs.run import load_into
+from unstir.runs.toml import to_dict
 
 WINDOW = ("steps", "loss", "grad_norm", "clipped")
 COUNTERS = ("skipped", "skipped_in_a_row")

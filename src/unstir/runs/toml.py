@@ -1,0 +1,82 @@
+"""A config as TOML, nested dicts or dotted keys, and back; a wrong one is explained in one line."""
+
+import dataclasses
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import TypeAdapter, ValidationError
+
+from unstir.errors import UserError
+from unstir.runs.config import Config
+
+
+def from_dict(values: Mapping[str, Any], source: str) -> Config:
+    """The config that nested ``values`` describe; defaults fill what they leave out.
+
+    Raises UserError naming ``source``, the key, what was given and what is allowed, and the near key of a misspelt one.
+    """
+    try:  # by way of JSON, whose strict mode takes a list for a tuple but no text for a number
+        return TypeAdapter(Config).validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        raise UserError(f"{source}: {explain(error)}") from None
+
+
+def explain(error: ValidationError) -> str:
+    """A validation error as one line: each key, what is wrong with it, what was given, and the near key."""
+    parts = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "unexpected_keyword_argument":
+            near = difflib.get_close_matches(key, list(flat(Config())), n=1)
+            parts.append(f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else ""))
+        elif item["type"] == "value_error":
+            parts.append((f"{key}: " if key else "") + item["msg"].removeprefix("Value error, "))
+        else:
+            parts.append(f"{key}={item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
+    return "; ".join(parts)
+
+
+def load(path: Path) -> Config:
+    """The config in a TOML file; raises UserError for a missing, unreadable or wrong one."""
+    return from_dict(read_toml(path), str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file; raises UserError naming the file where it is missing or broken."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"cannot read {path}: {reason}") from None
+
+
+def to_toml(config: Config) -> str:
+    """The whole config as TOML text, every key written out."""
+    return tomli_w.dumps(to_dict(config))
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The whole config as nested dicts of TOML's own types."""
+    values: dict[str, Any] = dataclasses.asdict(config)
+    for section in values.values():
+        if isinstance(section, dict):
+            section.update({key: list(value) for key, value in section.items() if isinstance(value, tuple)})
+    return values
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """The config as dotted keys: {"train.lr": 0.0002, ...}."""
+
+    def walk(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for key, value in values.items():
+            if isinstance(value, Mapping):
+                yield from walk(value, f"{prefix}{key}.")
+            else:
+                yield prefix + key, value
+
+    return dict(walk(to_dict(config), ""))

@@ -1,0 +1,104 @@
+"""The shape of the code: imports go one way, nothing unsafe is called, promised names exist, files stay short."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+import unstir
+
+SOURCE = Path(unstir.__file__).parent
+ROOMS = [
+    "errors",
+    "randomness",
+    "theory",
+    "nn",
+    "diffusion",
+    "data",
+    "pictures",
+    "runs",
+    "train",
+    "generate",
+    "console",
+    "cli",
+    "__main__",
+]
+"""From the ground up; a module imports only from its own room and those before it. docs/design.md draws the same."""
+
+FILES = sorted(SOURCE.rglob("*.py"))
+UNPICKLER = "data/unpickle.py"
+
+
+def room_of(path):
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            modules = [node.module] if node.module != "unstir" else [f"unstir.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        else:
+            continue
+        yield from (module.split(".")[1] for module in modules if module.startswith("unstir."))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_go_one_way(path):
+    if path == SOURCE / "__init__.py":
+        return
+    below = ROOMS[: ROOMS.index(room_of(path)) + 1]
+    above = set(imported_rooms(ast.parse(path.read_text()))) - set(below)
+    assert not above, f"{path.relative_to(SOURCE)} imports {above}, which lie above its own room"
+
+
+def test_every_room_is_listed_in_the_design():
+    design = (Path(__file__).parents[1] / "docs/design.md").read_text()
+    for room in ROOMS:
+        assert (SOURCE / room).is_dir() or (SOURCE / f"{room}.py").is_file()
+        assert room == "__main__" or f"{room}/" in design or f"{room}.py" in design
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_nothing_that_can_run_a_file_is_called(path):
+    calls = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            calls += [name for name in names if name.split(".")[0] in {"pickle", "marshal", "shelve", "dill", "yaml"}]
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            methods = ("torch.load", "os.system", "os.popen", ".extractall", ".extract")
+            if called in {"eval", "exec", "compile"} or called.endswith(methods):
+                calls.append(called)
+            calls += ["shell=True" for word in node.keywords if word.arg == "shell"]
+            calls += [
+                "allow_pickle"
+                for word in node.keywords
+                if word.arg == "allow_pickle" and ast.unparse(word.value) != "False"
+            ]
+    allowed = ["pickle"] if path == SOURCE / UNPICKLER else []
+    assert [call for call in calls if call not in allowed] == []
+
+
+def test_files_and_functions_stay_short_enough_to_read():
+    for path in FILES:
+        lines = path.read_text().splitlines()
+        assert len(lines) <= 300, f"{path} has {len(lines)} lines"
+        for node in ast.walk(ast.parse("\n".join(lines))):
+            if isinstance(node, ast.FunctionDef) and path.name != "cli.py":  # a command's docstring is its help
+                length = (node.end_lineno or 0) - node.lineno + 1
+                assert length <= 45, f"{path}: {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_what_all_promises_exists(path):
+    name = ".".join(("unstir", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+    if name in {"unstir.__main__", "unstir.data.child", "unstir.data.unpickle"}:
+        return  # programs
+    module = importlib.import_module(name)
+    for promised in getattr(module, "__all__", ()):
+        assert hasattr(module, promised)
