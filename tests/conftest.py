@@ -15,6 +15,12 @@ torch.set_num_threads(1)
 settings.register_profile("tests", deadline=None, derandomize=True)
 settings.load_profile("tests")
 
+
+def pytest_collection_modifyitems(items):
+    """The end-to-end test takes minutes: begin it first, so that the others run beside it."""
+    items.sort(key=lambda item: "quality" not in item.path.parts)
+
+
 TINY = {
     "data": {"source": "digits", "channels": 1, "flip": True},
     "model": {"in_channels": 1, "channels": 8, "mults": [1, 2], "num_blocks": 1, "groups": 4, "dropout": 0.2},

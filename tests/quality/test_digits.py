@@ -1,0 +1,82 @@
+"""The default recipe, end to end: what `unstir train` makes are digits, they are all ten, and they are not copies."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unstir.data import Store
+from unstir.runs.run import Run
+
+pytest.importorskip("sklearn")
+
+NUM = 500
+CHANCE = 0.001
+"""Level of the one-sided test that samples lie nearer to the training set than held-out digits do."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder in which `unstir train` has run, in the background of no other test's files."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", "unstir", "train"], cwd=folder, check=True, env=environment)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def judge(folder):
+    from judge import Judge
+
+    store = Store.open(folder / "data/digits")
+    splits = [store.images("train"), store.labels("train"), store.images("held_out"), store.labels("held_out")]
+    return Judge(*(tensor.numpy() for tensor in splits))
+
+
+def sampled(folder, steps):
+    out = folder / f"made-{steps}"
+    options = ["--num", str(NUM), "--steps", str(steps), "--batch-size", "250", "--dtype", "auto", "--seed", "1"]
+    command = [sys.executable, "-m", "unstir", "sample", "runs/digits", "--out", str(out), *options]
+    subprocess.run(command, cwd=folder, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert len(list(out.glob("??????.png"))) == NUM
+    images = []
+    for i in range(NUM):
+        with Image.open(out / f"{i:06d}.png") as picture:
+            images.append(np.asarray(picture))
+    return np.stack(images)
+
+
+def test_the_judge_tells_real_digits_from_noise_and_copies(judge, folder):
+    store = Store.open(folder / "data/digits")
+    assert judge.accuracy > 0.97
+    copies = judge(store.images("train")[:NUM].numpy())
+    assert 0.92 < copies.real_confidence < 0.97
+    noisy_copies = np.clip(
+        store.images("train")[:NUM].numpy() + np.random.default_rng(1).normal(0, 8, (NUM, 1, 8, 8)), 0, 255
+    )
+    assert copies.p_nearer < CHANCE and judge(noisy_copies).p_nearer < CHANCE
+    noise = judge(np.random.default_rng(0).integers(0, 256, (NUM, 1, 8, 8)))
+    assert noise.confidence < noise.real_confidence - 0.2
+    blurred = judge(store.images("train").float().mean(0, keepdim=True).expand(NUM, -1, -1, -1).numpy())
+    assert min(blurred.classes) == 0
+
+
+@pytest.mark.parametrize("steps", [50, 1000])
+def test_its_digits_are_digits(judge, folder, steps):
+    verdict = judge(sampled(folder, steps))
+    print(f"{steps} calls: {verdict}")
+    assert abs(verdict.confidence - verdict.real_confidence) < 0.04
+    assert min(verdict.classes) > 0
+    assert verdict.p_nearer > CHANCE
+
+
+def test_the_run_learned_and_kept_what_it_says(folder):
+    run = Run.open(folder / "runs/digits")
+    lines = run.metrics()
+    assert lines[-1]["step"] == run.length == 2600 and lines[-1]["skipped"] == 0
+    assert lines[-1]["loss"] < 0.1 < lines[0]["loss"]
+    pictures = sorted(path.stem for path in run.samples.glob("images-*.png"))
+    assert len(pictures) == 6 and len(run.saved_steps()) >= 6

@@ -1,0 +1,133 @@
+"""Grids on the way are what the trained run draws afterwards; a step waits for nothing."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from unstir.errors import UserError
+from unstir.generate import Job, generate, save_images
+from unstir.runs.run import Run
+from unstir.train.trainer import Trainer
+
+
+def trained(make_run, **changes):
+    run, store = make_run(**changes)
+    Trainer(run, store).run()
+    return Run.open(run.path)
+
+
+def drawn(run, out, **changes):
+    job = Job(**{"num": 4, "chain": run.chain(), "step": run.newest_step(), "batch_size": 4, **changes})
+    save_images(run, job, out)
+    return (out / "grid.png").read_bytes()
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.0])
+def test_the_last_grid_is_what_the_run_draws_from_its_averages_or_raw_weights(make_run, tmp_path, decay):
+    run = trained(make_run, train__ema_decay=decay, train__lr=0.01)
+    picture = (run.samples / "images-00000096.png").read_bytes()
+    assert drawn(run, tmp_path / "default") == picture
+    assert (tmp_path / "default/noise.png").read_bytes() == (run.samples / "noise.png").read_bytes()
+    raw = drawn(run, tmp_path / "raw", ema=False)
+    assert (raw == picture) == (decay == 0)
+
+
+def test_slim_files_draw_the_picture_of_their_milestone(make_run, tmp_path):
+    run = trained(make_run, checkpoint__keep=1, train__lr=0.01)
+    assert run.saved_steps() == [1, 12]
+    assert drawn(run, tmp_path / "early", step=1) == (run.samples / "images-00000008.png").read_bytes()
+    assert drawn(run, tmp_path / "late") != drawn(run, tmp_path / "early", step=1)
+    with pytest.raises(UserError, match="averages alone"):
+        run.denoiser(step=1, ema=False)
+    with pytest.raises(UserError, match="step 5 was not saved.*1, 12"):
+        run.denoiser(step=5)
+
+
+def test_a_run_rebuilds_its_denoiser_from_the_folder_alone(make_run, tmp_path):
+    run = trained(make_run)
+    moved = tmp_path / "elsewhere"
+    run.path.rename(moved)
+    denoiser = Run.open(moved).denoiser()
+    x = torch.randn(2, 1, 8, 8)
+    with torch.no_grad():
+        assert denoiser(x, 7).x0.shape == x.shape
+    assert not denoiser.net.training
+    half = Run.open(moved).denoiser(dtype="bfloat16")
+    assert {p.dtype for p in half.net.parameters()} == {torch.bfloat16}
+    with torch.no_grad():
+        ours, exact = half(x, 7), denoiser(x, 7)
+    assert ours.raw.dtype == torch.float32
+    assert (ours.raw - exact.raw).norm() / exact.raw.norm() < 0.05
+
+
+def test_initial_weights_come_from_another_run(make_run):
+    first = trained(make_run, train__lr=0.01)
+    source = first.checkpoints / "step-00000012.safetensors"
+    averages = first.denoiser().net.state_dict()
+    second, store = make_run("second", train__init=str(source))
+    begun = Trainer(second, store).state
+    assert all(torch.equal(begun.net.state_dict()[name], averages[name]) for name in averages)
+    assert all(torch.equal(begun.average.state_dict()[name], averages[name]) for name in averages)
+    third, store = make_run("third", train__init=str(source), model__num_blocks=2)
+    with pytest.raises(UserError, match=r"does not fit the network: .* is missing.*same \[model\]"):
+        Trainer(third, store)
+
+
+def test_exactly_as_many_images_as_asked_each_from_its_index(make_run):
+    run = trained(make_run)
+    job = Job(num=7, chain=dataclasses.replace(run.chain(), seed=9), step=run.newest_step(), batch_size=3)
+    batches = list(generate(run, job))
+    assert [list(indices) for indices, _ in batches] == [[0, 1, 2], [3, 4, 5], [6]]
+    whole = torch.cat([images for _, images in batches])
+    assert whole.shape == (7, 1, 8, 8)
+    later = torch.cat([images for _, images in generate(run, job, first=3)])
+    assert torch.equal(later, whole[3:])
+
+
+def test_a_grid_is_enlarged_and_in_order(tmp_path, make_run):
+    from unstir.pictures.grid import grid
+
+    images = torch.arange(6, dtype=torch.uint8).mul(40).view(6, 1, 1, 1).expand(6, 1, 8, 8)
+    sheet = np.asarray(grid(images, nrow=3))
+    assert sheet.shape == (2 + 2 * 50, 2 + 3 * 50)
+    assert [sheet[20, 20 + 50 * i] for i in range(3)] == [0, 40, 80]
+    assert [sheet[70, 20 + 50 * i] for i in range(3)] == [120, 160, 200]
+    assert (sheet[:2] == 255).all() and (sheet[50:52] == 255).all()
+    assert Image.fromarray(sheet).mode == "L"
+
+
+class NoWaiting(TorchDispatchMode):
+    """Raises where a tensor's value is asked for, which on a GPU would wait for all work before it."""
+
+    WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique")
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        name = function.name().split("::")[-1].split(".")[0]
+        assert name not in self.WAITS, f"{name} waits for the device"
+        return function(*arguments, **(options or {}))
+
+
+def test_a_training_step_never_asks_for_a_value(make_run):
+    with pytest.raises(AssertionError, match="waits"), NoWaiting():
+        torch.ones(1).item()
+    trainer = Trainer(*make_run(data__flip=True, model__num_classes=10, train__clip=0.1))
+    with NoWaiting():
+        for _ in range(3):
+            trainer.take_step()
+    assert trainer.state.window[0] == 3
+
+
+def test_a_training_step_reads_no_file(make_run, monkeypatch):
+    trainer = Trainer(*make_run())
+    trainer.take_step()
+    opened = []
+    monkeypatch.setattr("builtins.open", lambda *a, **k: opened.append(a))
+    monkeypatch.setattr(Path, "open", lambda *a, **k: opened.append(a))
+    monkeypatch.setattr(Image, "open", lambda *a, **k: opened.append(a))
+    trainer.take_step()
+    assert opened == []
