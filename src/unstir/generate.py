@@ -96,7 +96,7 @@ def save_images(run: Run, job: Job, out: Path, progress: Callable[[int, int], No
 
     for indices, images in generate(run, job, first=first, on_call=on_call):
         for index, image in zip(indices, to_uint8(images), strict=True):
-            with replacing(image_path(out, index)) as partial:
+            with replacing(image_path(out, index), durable=False) as partial:
                 to_picture(image).save(partial, format="png")
     shown = torch.arange(min(job.num, GRID_IMAGES))
     noise = to_uint8(starting_noise(job.chain.seed, shown, run.data.shape))

@@ -73,15 +73,13 @@ def normal(key: Key, shape: tuple[int, ...]) -> Tensor:
 
 
 def integers(key: Key, low: int, high: int) -> Tensor:
-    """One integer a slot, uniform on low..high with both ends included: int64 [B]."""
-    fraction = ((bits(key, 1)[:, 0] >> 11) & ((1 << 53) - 1)).double() * 2.0**-53
-    return low + (fraction * (high - low + 1)).long()
+    """One integer a slot, uniform on low..high with both ends included (to within 2^-32): int64 [B]."""
+    return low + (_upper(key) * (high - low + 1) >> 32)
 
 
 def coin(key: Key, probability: float) -> Tensor:
-    """One event a slot that is true with the given probability in [0, 1]: bool [B]."""
-    fraction = ((bits(key, 1)[:, 0] >> 11) & ((1 << 53) - 1)).double() * 2.0**-53
-    return fraction < probability
+    """One event a slot that is true with the given probability in [0, 1] (to within 2^-33): bool [B]."""
+    return _upper(key) < round(probability * 2**32)
 
 
 def kept(key: Key, n: int, dropout: float) -> Tensor:
@@ -101,6 +99,11 @@ def permutation(seed: int, stream: str, step: int, n: int) -> Tensor:
 def derive_seed(seed: int, stream: str) -> int:
     """A 63-bit seed for a generator that is not ours (the initial weights are drawn by torch.nn.init)."""
     return _mix64(_mix64(seed & _MASK64) ^ _stream_id(stream)) >> 1
+
+
+def _upper(key: Key) -> Tensor:
+    """The upper 32 bits of one number a slot, as int64 [B] in 0..2^32-1; whole numbers are the same on every device."""
+    return (bits(key, 1)[:, 0] >> 32) & 0xFFFFFFFF
 
 
 def _start_and_gamma(key: Key) -> tuple[Tensor, Tensor]:

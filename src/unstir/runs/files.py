@@ -15,21 +15,24 @@ PARTIAL = ".partial"
 
 
 @contextmanager
-def replacing(path: Path, needs: int = 0) -> Iterator[Path]:
+def replacing(path: Path, needs: int = 0, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path to write; when the block ends well it takes the place of ``path``, durably.
 
     When the block fails, the temporary file is removed and ``path`` keeps what it had. A full disk or a missing right
-    is a UserError that states ``needs`` (bytes, where known) and what is free.
+    is a UserError that states ``needs`` (bytes, where known) and what is free. Without ``durable`` a power cut may lose
+    the file (a kill may not): for the thousands of images that can be drawn again.
     """
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
         if needs and shutil.disk_usage(path.parent).free < needs:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
         partial.replace(path)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
         raise UserError(_refusal(path, needs, error)) from None

@@ -74,9 +74,9 @@ class NoiseSchedule:
         """
         if isinstance(t, int):
             return self.alpha(t), self.sigma(t)
-        alpha, sigma = self._tables(like.device)
+        alpha, sigma = self._tables(like.device, like.dtype)
         shape = (-1, *[1] * (like.ndim - 1))
-        return alpha[t].to(like.dtype).view(shape), sigma[t].to(like.dtype).view(shape)
+        return alpha[t].view(shape), sigma[t].view(shape)
 
     def _log_abar(self, t: int) -> float:
         values = self.__dict__.get("_list")
@@ -87,12 +87,14 @@ class NoiseSchedule:
             raise ValueError(f"t={t} is outside 0..{len(values) - 1}")
         return float(values[t])
 
-    def _tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        cached = self.__dict__.setdefault("_by_device", {})
-        if device not in cached:
-            log_abar = self.log_abar.to(device)
-            cached[device] = (torch.exp(0.5 * log_abar), torch.sqrt(-torch.expm1(log_abar)))
-        alpha, sigma = cached[device]
+    def _tables(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        cached = self.__dict__.setdefault("_tables_made", {})
+        if (device, dtype) not in cached:
+            exact = torch.exp(0.5 * self.log_abar), torch.sqrt(-torch.expm1(self.log_abar))
+            cached[device, dtype] = tuple(
+                table.to(dtype).to(device) for table in exact
+            )  # cast here: MPS has no float64
+        alpha, sigma = cached[device, dtype]
         return alpha, sigma
 
 

@@ -73,11 +73,11 @@ def _take_up(old: Run, asked: Config) -> Run:
     )
     data = dataclasses.replace(asked.data, store=asked.data.store or saved.data.store)
     asked = dataclasses.replace(asked, train=train, data=data, recipe=saved.recipe)
-    changed = run.compare(saved, asked)
     new = Run(old.path, asked, old.data)
-    if changed:
-        new.save_config()
-        new.record("changed", **changed)
+    if changed := run.compare(saved, asked):
+        with old.lock():  # another process may be training it with the old ones
+            new.save_config()
+            new.record("changed", **changed)
     return new
 
 

@@ -22,7 +22,7 @@ COUNTERS = ("skipped", "skipped_in_a_row")
 class State:
     """The mutable whole: weights, averages, moments, and the running figures, all on the training device.
 
-    ``step`` counts optimiser steps taken. ``window`` holds float64 sums since the last log line, by `WINDOW`: steps
+    ``step`` counts optimiser steps taken. ``window`` holds sums since the last log line, by `WINDOW`: steps
     with finite gradients, then the loss, gradient norm and clipped steps among them. ``counters`` (float64, by
     `COUNTERS`) count steps skipped for a gradient that was not finite. ``seconds`` is the time spent training so far.
     """
@@ -70,8 +70,8 @@ class State:
         """Become what was saved, bit for bit."""
         self.step = saved.step
         self.seconds = float(saved.state["seconds"])
-        self.window.copy_(torch.tensor(saved.state["window"], dtype=torch.float64))
-        self.counters.copy_(torch.tensor(saved.state["counters"], dtype=torch.float64))
+        self.window.copy_(torch.tensor(saved.state["window"], dtype=self.window.dtype))
+        self.counters.copy_(torch.tensor(saved.state["counters"], dtype=self.counters.dtype))
         self.net.load_state_dict(saved.part("model"))
         if self.average is not None:
             self.average.load_state_dict(saved.part("ema"))
@@ -80,6 +80,11 @@ class State:
             moments = saved.part(f"optimizer.{name}")
             if moments:
                 self.optimizer.state[parameter] = {key: t.to(parameter.device) for key, t in moments.items()}
+
+
+def figures(n: int, device: torch.device) -> Tensor:
+    """n running figures at zero: float64, or float32 on MPS, which has no float64."""
+    return torch.zeros(n, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
 
 
 def make_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

@@ -22,7 +22,7 @@ from unstir.train.batches import Batches
 from unstir.train.learning_rate import learning_rate
 from unstir.train.milestones import draw_milestone, is_drawn, milestones
 from unstir.train.record import Record
-from unstir.train.state import COUNTERS, WINDOW, State, environment, make_optimizer
+from unstir.train.state import COUNTERS, WINDOW, State, environment, figures, make_optimizer
 from unstir.train.watch import Stop, Watch
 
 MAX_SKIPPED = 10
@@ -66,6 +66,7 @@ class Trainer:
         run, state = self._run, self.state
         log_every, save_every = run.steps_in(run.config.log.every), run.steps_in(run.config.checkpoint.every)
         self._watch.begin(state.step, run.length, run.steps_per_epoch, (self._config.batch_size, *run.data.shape))
+        run.record("continued" if state.step else "started", step=state.step, **environment(self._device))
         self._look(stop)
         saved = False
         while state.step < run.length and stop.signal is None:
@@ -80,6 +81,7 @@ class Trainer:
                 saved = True
         if not saved:
             self._save()
+        run.record("finished" if self.finished else "stopped", step=state.step, signal=stop.signal)
         return self.finished
 
     def take_step(self) -> None:
@@ -120,10 +122,10 @@ class Trainer:
             decay = ema.decay(state.step, cfg.ema_decay, cfg.ema_warmup)
             ema.update(state.average, state.net, decay, applied.float())
         clipped = norm > cfg.clip if cfg.clip else torch.zeros_like(applied)
-        figures = torch.stack((applied.double(), loss.double(), norm.double(), clipped.double()))
-        state.window += torch.where(applied, figures, 0.0)
+        step_figures = torch.stack([figure.to(state.window.dtype) for figure in (applied, loss, norm, clipped)])
+        state.window += torch.where(applied, step_figures, 0.0)
         skipped, in_a_row = state.counters
-        state.counters = torch.stack((skipped + (~applied).double(), (in_a_row + 1) * (~applied).double()))
+        state.counters = torch.stack((skipped + ~applied, (in_a_row + 1) * ~applied))
 
     def _log(self) -> None:
         cfg, state = self._config, self.state
@@ -178,6 +180,6 @@ def _initial_state(run: Run, device: torch.device) -> State:
         net=net,
         average=ema.averaged_copy(net) if run.config.train.ema_decay else None,
         optimizer=make_optimizer(net, run.config.train),
-        window=torch.zeros(len(WINDOW), dtype=torch.float64, device=device),
-        counters=torch.zeros(len(COUNTERS), dtype=torch.float64, device=device),
+        window=figures(len(WINDOW), device),
+        counters=figures(len(COUNTERS), device),
     )
