@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.argument import ArgumentCollection, update_argument_collection
@@ -18,6 +18,9 @@ from pydantic import ValidationError
 from unstir.errors import UserError
 from unstir.runs import recipes, toml
 from unstir.runs.config import MAY_CHANGE, Config
+
+if TYPE_CHECKING:
+    from unstir.runs.run import Run
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -28,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail(_one_line(error))
     except KeyboardInterrupt:
         _fail("interrupted", status=130)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+            raise
+        _fail(f"{_one_line(error)} Lower --train.micro_batch (training) or --batch-size (sampling)")
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -52,6 +59,14 @@ def _lay_under(_: App, commands: tuple[str, ...], arguments: ArgumentCollection)
     base = toml.to_dict(base_config(recipe, run_folder(recipe, out)))
     del base["recipe"]
     update_argument_collection(base, recipe or recipes.DEFAULT, arguments, root_keys=(), allow_unknown=False)
+
+
+def finished_already(run: "Run") -> str:
+    """What to say of a run that has nothing left to do, and how to make it longer."""
+    options = f'--train.length "{2 * run.length} steps"'
+    if run.config.train.lr_schedule == "cosine":
+        options += f' --train.lr_period "{2 * run.length - run.steps_in(run.config.train.warmup)} steps"'
+    return f"{run.path} is finished ({run.length} steps). To go on: --out {run.path} {options}; or name another --out"
 
 
 def _train_help() -> str:
@@ -102,6 +117,7 @@ def train(
     """Train a model or continue one; the status is 0 when finished, 130 or 143 when stopped."""
     from unstir import console
     from unstir.train.launch import open_data, open_run
+    from unstir.train.milestones import newest_picture
     from unstir.train.trainer import Trainer
     from unstir.train.watch import Stop
 
@@ -115,17 +131,13 @@ def train(
         run.tidy()
         trainer = Trainer(run, store, display)
         if trainer.finished:
-            print(
-                f"{folder} is finished ({trainer.state.step} steps). To go on, ask for more: --train.length "
-                f'"{2 * trainer.state.step} steps"; to start anew, name another --out'
-            )
+            print(finished_already(run))
             return 0
         finished = trainer.run(stop)
-    print(
-        f"samples  {run.newest_grid()}\ncurves   {run.path / 'curves.png'}"
-        if finished
-        else f"stopped at step {trainer.state.step} of {run.length}; all is saved, the same command continues"
-    )
+    if finished:
+        print(f"samples  {newest_picture(run)}\ncurves   {run.path / 'curves.png'}\ndata     {store.path}")
+    else:
+        print(f"stopped at step {trainer.state.step} of {run.length}; all is saved, the same command continues")
     return 0 if finished else stop.status
 
 
@@ -162,7 +174,7 @@ def sample(
     num
         How many images: exactly so many are written.
     out
-        Folder for the images; by default RUN/generated/SAMPLER-STEPS-seedSEED.
+        Folder for the images; by default one in RUN/generated, named after the settings.
     sampler
         How images are drawn.
     steps
@@ -205,7 +217,8 @@ def sample(
         device=device,
         dtype=dtype,
     )
-    folder = out or run / "generated" / f"{chain.sampler}-{chain.steps}-seed{seed}"
+    kind = ("" if ema else "-raw") + (f"-label{label}" if label is not None else "")
+    folder = out or run / "generated" / f"step{job.step}-{chain.sampler}{chain.steps}{kind}-seed{seed}"
     with console.counting(console.stderr(), "sampling", "network calls") as progress:
         save_images(opened, job, folder, progress)
     print(f"samples  {folder / 'grid.png'}\nnoise    {folder / 'noise.png'}\nimages   {num} in {folder}")
@@ -219,8 +232,8 @@ def pack(
     *,
     out: Path,
     size: int = 0,
-    channels: Literal[1, 3] = 3,
-    held_out: float = 0.1,
+    channels: Literal[1, 3] | None = None,
+    held_out: float | None = None,
     sha256: str = "",
     strict: bool = False,
 ) -> int:
@@ -238,9 +251,9 @@ def pack(
     size
         Side in pixels that images are resized and centre-cropped to; 0: as they come, all alike.
     channels
-        1 grey, 3 RGB.
+        1 grey, 3 RGB; by default 1 for digits, 3 for all else.
     held_out
-        Fraction kept out of training, where the source has no split of its own.
+        Fraction kept out of training, where the source has no split; by default 1/6 of digits, 1/10 of others.
     sha256
         Expected SHA-256 of a CIFAR-10 archive that is not the official one.
     strict

@@ -4,8 +4,9 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from unstir.diffusion.denoiser import Denoiser, labelled
 from unstir.diffusion.draw import Chain, draw, starting_noise
 from unstir.errors import UserError
 from unstir.pictures.grid import grid, to_picture, to_uint8
+from unstir.runs import build
+from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.files import replacing, write_text
 from unstir.runs.run import Run
 
@@ -42,34 +45,40 @@ class Job:
 
 
 def generate(
-    run: Run, job: Job, *, first: int = 0, on_call: Callable[[], None] | None = None
+    run: Run, job: Job, *, first: int = 0, loaded: Checkpoint | None = None, on_call: Callable[[], None] | None = None
 ) -> Iterator[tuple[range, Tensor]]:
     """Yield (indices, images) a batch, images float32 [b, C, H, W] in about [-1, 1]: numbers ``first``..num-1 in order.
 
-    A last batch that would be smaller is filled up and the surplus dropped, so that the arithmetic of an image does not
-    depend on how many follow it. ``on_call()`` hears of each network call. Raises UserError for a label the
-    network does not know, for weights that were not saved, or for a chain that does not exist.
+    All batches have the size of the first: a smaller last one is filled up and the surplus dropped, so that the
+    arithmetic of an image does not depend on how many follow it. ``loaded`` spares reading the checkpoint again;
+    ``on_call()`` hears of each network call. Raises UserError for a label the network does not know, for weights that
+    were not saved, or for a chain that does not exist.
     """
-    if job.num < 1 or job.batch_size < 1:
-        raise UserError(f"num={job.num} and batch_size={job.batch_size} must be at least 1")
-    classes = len(run.data.classes) if run.config.model.num_classes else 0
-    if job.label is not None and not 0 <= job.label < classes:
-        allowed = f"0..{classes - 1}" if classes else "none: this network knows no classes"
-        raise UserError(f"label={job.label} is outside {allowed}")
-    denoiser = run.denoiser(ema=job.ema, step=job.step, device=job.device, dtype=job.dtype)
+    _check(run, job)
+    denoiser = run.denoiser(ema=job.ema, step=job.step, device=job.device, dtype=job.dtype, loaded=loaded)
     for begin in range(first, job.num, job.batch_size):
         indices = range(begin, min(begin + job.batch_size, job.num))
         computed = range(begin, begin + min(job.batch_size, job.num))
         yield indices, _batch(denoiser, run, job, computed, on_call)[: len(indices)]
 
 
+def _check(run: Run, job: Job) -> None:
+    if job.num < 1 or job.batch_size < 1:
+        raise UserError(f"num={job.num} and batch_size={job.batch_size} must be at least 1")
+    classes = run.config.model.num_classes
+    if job.label is not None and not classes:
+        raise UserError(f"label={job.label} was given, but this network knows no classes; leave it out")
+    if job.label is not None and not 0 <= job.label < classes:
+        raise UserError(f"label={job.label} is outside 0..{classes - 1}, the classes of this run")
+    job.chain.check(run.config.diffusion.T)
+    build.device(job.device)
+
+
 @torch.inference_mode()
 def _batch(denoiser: Denoiser, run: Run, job: Job, indices: range, on_call: Callable[[], None] | None) -> Tensor:
     device = next(denoiser.net.parameters()).device
     slots = torch.tensor(indices, device=device)
-    label = None
-    if run.config.model.num_classes:
-        label = torch.full_like(slots, job.label) if job.label is not None else slots % run.config.model.num_classes
+    label = run.labels_of(slots) if job.label is None else torch.full_like(slots, job.label)
     x = starting_noise(job.chain.seed, slots, run.data.shape)
     for step in draw(labelled(denoiser, label), denoiser.process, x, slots, job.chain):
         x = step.x
@@ -81,20 +90,22 @@ def _batch(denoiser: Denoiser, run: Run, job: Job, indices: range, on_call: Call
 def save_images(run: Run, job: Job, out: Path, progress: Callable[[int, int], None] | None = None) -> None:
     """Write the images of a job as out/000000.png, ..., with noise.png and grid.png of the first 64.
 
-    Images already written by the same job are kept, so a killed job goes on where it was. ``progress(done, total)``
-    counts network calls. Raises UserError where the folder holds something else, and as `generate` does.
+    Images already written by the same job are kept, so a killed job goes on where it was, in the batches that it began
+    with. ``progress(done, total)`` counts network calls. Raises UserError where the folder holds something else, and
+    as `generate` does, before anything is written.
     """
-    _claim(out, job)
+    _check(run, job)
+    loaded = run.load(job.step)
+    job = _claim(out, job, loaded)
     present = next((i for i in range(job.num) if not image_path(out, i).exists()), job.num)
     first = present if present == job.num else present - present % job.batch_size
-    batches = -(-job.num // job.batch_size)
     calls = itertools.count(first // job.batch_size * job.chain.steps + 1)
 
     def on_call() -> None:
         if progress is not None:
-            progress(next(calls), batches * job.chain.steps)
+            progress(next(calls), -(-job.num // job.batch_size) * job.chain.steps)
 
-    for indices, images in generate(run, job, first=first, on_call=on_call):
+    for indices, images in generate(run, job, first=first, loaded=loaded, on_call=on_call):
         for index, image in zip(indices, to_uint8(images), strict=True):
             with replacing(image_path(out, index), durable=False) as partial:
                 to_picture(image).save(partial, format="png")
@@ -111,22 +122,38 @@ def image_path(out: Path, index: int) -> Path:
     return out / f"{index:06d}.png"
 
 
-def _claim(out: Path, job: Job) -> None:
-    """Make the folder a job's own, or raise UserError where it is another's."""
-    settings = dataclasses.asdict(job)
-    del settings["num"]  # a longer job of the same settings continues a shorter one
+def _claim(out: Path, job: Job, loaded: Checkpoint) -> Job:
+    """Make the folder this job's, and return the job with the batch size that the folder was begun with.
+
+    Raises UserError where the folder is another job's: other settings, or other weights under the same settings.
+    """
     file = out / SETTINGS
     try:
         out.mkdir(parents=True, exist_ok=True)
         present = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot use the folder {out}: {error}; name another with --out") from None
-    if present is None and any(out.iterdir()):
+    if present is None and any(not path.name.startswith(".") for path in out.iterdir()):
         raise UserError(f"{out} is not empty and was not made by unstir sample; name another folder with --out")
-    if present is not None and present != settings:
-        differing = ", ".join(key for key in settings if present.get(key) != settings[key])
-        raise UserError(f"{out} holds images made with other settings ({differing}); name another folder with --out")
-    write_text(file, json.dumps(settings, indent=1) + "\n")
+    begun_with = present["batch_size"] if present else min(job.batch_size, job.num)
+    job = replace(job, batch_size=begun_with)
+    settings = _settings(job, loaded)
+    if present is None:
+        write_text(file, json.dumps(settings, indent=1) + "\n")
+    elif differing := [key for key in settings if present.get(key) != settings[key]]:
+        raise UserError(
+            f"{out} holds images made with other settings ({', '.join(differing)}); name another folder with --out"
+        )
+    return job
+
+
+def _settings(job: Job, loaded: Checkpoint) -> dict[str, Any]:
+    """What decides the pixels of an image: the job but for its length, the weights by their hash, and the machine."""
+    device = build.device(job.device)
+    settings = dataclasses.asdict(replace(job, device=device.type, dtype=build.dtype_name(job.dtype, device)))
+    del settings["num"]  # a longer job of the same settings continues a shorter one
+    settings["batch_size"] = min(job.batch_size, job.num)
+    return {**settings, "weights": loaded.sha256, "torch": torch.__version__, "threads": torch.get_num_threads()}
 
 
 def _read(path: Path) -> Tensor:

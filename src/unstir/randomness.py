@@ -18,6 +18,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
+VERSION = 1
+"""Grows when the same key gives other numbers; checkpoints record it, for a continued run would differ."""
+
 _MASK64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, the increment of SplitMix64
 _MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # "variant 13" of the 64-bit finaliser

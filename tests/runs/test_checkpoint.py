@@ -91,6 +91,32 @@ def test_foreign_future_and_missing_files_are_named(content, tmp_path, monkeypat
         checkpoint.load(path)
 
 
+def test_a_slim_file_or_a_broken_header_is_nothing_to_continue_from(content, tmp_path):
+    checkpoint.save(tmp_path, Checkpoint(3, {}, content.tensors, kind="slim"))
+    with pytest.raises(UserError, match="weights alone"):
+        checkpoint.newest(tmp_path)
+    from safetensors.torch import save_file
+
+    tensors = {"a": torch.zeros(1)}
+    for text in ("{}", "[]", "junk", '{"format": "x"}'):
+        metadata = {"unstir": text, "sha256": checkpoint._content_hash(text, tensors)}
+        save_file(tensors, tmp_path / "odd.safetensors", metadata)
+        with pytest.raises(checkpoint.DamagedError, match="metadata"):
+            checkpoint.load(tmp_path / "odd.safetensors")
+
+
+def test_a_disk_that_cannot_be_read_is_not_taken_for_damage(content, tmp_path, monkeypatch):
+    path = checkpoint.save(tmp_path, content)
+
+    def fail(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(checkpoint, "safe_open", fail)
+    with pytest.raises(UserError, match="cannot read.*Permission denied") as refusal:
+        checkpoint.newest(tmp_path)
+    assert not isinstance(refusal.value, checkpoint.DamagedError) and path.exists()
+
+
 def test_a_pickle_is_never_read(tmp_path):
     canary = tmp_path / "canary"
 
@@ -106,7 +132,7 @@ def test_a_pickle_is_never_read(tmp_path):
 
 
 def test_newest_goes_by_step_and_passes_over_the_damaged(content, tmp_path):
-    assert checkpoint.newest(tmp_path) == (None, [])
+    assert checkpoint.newest(tmp_path) == (None, {})
     for step in (4, 12, 100):
         checkpoint.save(tmp_path, Checkpoint(step, {}, content.tensors))
     os.utime(tmp_path / checkpoint.file_name(4), (2e9, 2e9))
@@ -114,7 +140,8 @@ def test_newest_goes_by_step_and_passes_over_the_damaged(content, tmp_path):
     assert checkpoint.newest(tmp_path)[0].step == 100
     (tmp_path / checkpoint.file_name(100)).write_bytes(b"junk")
     found, problems = checkpoint.newest(tmp_path)
-    assert found.step == 12 and len(problems) == 1 and "step-00000100" in problems[0]
+    assert found.step == 12 and list(problems) == [tmp_path / checkpoint.file_name(100)]
+    assert "step-00000100" in problems[tmp_path / checkpoint.file_name(100)]
     checkpoint.keep_last(tmp_path, 1)
     with pytest.raises(UserError, match="restore one, or delete"):
         checkpoint.newest(tmp_path)

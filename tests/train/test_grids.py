@@ -73,9 +73,9 @@ def test_initial_weights_come_from_another_run(make_run):
     begun = Trainer(second, store).state
     assert all(torch.equal(begun.net.state_dict()[name], averages[name]) for name in averages)
     assert all(torch.equal(begun.average.state_dict()[name], averages[name]) for name in averages)
-    third, store = make_run("third", train__init=str(source), model__num_blocks=2)
     with pytest.raises(UserError, match=r"does not fit the network: .* is missing.*same \[model\]"):
-        Trainer(third, store)
+        make_run("third", train__init=str(source), model__num_blocks=2)
+    assert not (first.path.parent / "third").exists()
 
 
 def test_exactly_as_many_images_as_asked_each_from_its_index(make_run):

@@ -189,6 +189,39 @@ def test_ten_in_a_row_end_the_run_with_the_weights_of_before(make_run, monkeypat
     assert run.metrics()[-1]["loss"] is None and run.metrics()[-1]["skipped"] == 10
 
 
+def test_a_step_hands_the_network_every_time_from_0_to_T_minus_1_and_unit_noise(make_run, monkeypatch):
+    seen, noises = [], []
+    made = Trainer(*make_run(train__batch_size=128, train__micro_batch=0))
+    forward, real = made.state.net.forward, trainer.denoising_loss
+
+    def spy(x, t, *rest, **options):
+        seen.append(t)
+        return forward(x, t, *rest, **options)
+
+    def spied_loss(denoiser, x_0, t, eps, *rest):
+        noises.append(eps)
+        return real(denoiser, x_0, t, eps, *rest)
+
+    monkeypatch.setattr(made.state.net, "forward", spy)
+    monkeypatch.setattr(trainer, "denoising_loss", spied_loss)
+    for _ in range(3):
+        made.take_step()
+    assert torch.cat(seen).unique().tolist() == list(range(20))
+    assert torch.cat(noises).std().item() == pytest.approx(1, abs=0.02)
+    assert not torch.equal(noises[0], noises[1])
+
+
+def test_no_clipping_is_none(make_run):
+    steps = {}
+    for name, clip in (("none", 0.0), ("loose", 1e9), ("tight", 1e-9)):
+        made = Trainer(*make_run(name, train__clip=clip, train__adam_eps=1e-3))
+        made.take_step()
+        steps[name] = made.state.net.output_conv.weight.detach().clone()
+        assert made.state.window[3] == (name == "tight")
+    assert torch.equal(steps["none"], steps["loose"]) and steps["none"].abs().sum() > 0
+    assert steps["tight"].abs().max() < steps["none"].abs().max() / 100
+
+
 def test_the_rate_the_loss_and_the_norm_are_logged_as_they_were(make_run):
     run, store = make_run(train__length="4 steps", log__every="1 step", train__clip=0.5, train__loss_scale=100.0)
     Trainer(run, store).run()

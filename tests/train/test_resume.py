@@ -9,6 +9,7 @@ import time
 import pytest
 import torch
 
+from unstir.errors import UserError
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
 from unstir.train.record import TIMING_FIELDS
@@ -86,13 +87,15 @@ def test_stopped_at_any_step_it_continues_bit_for_bit(make_run, uninterrupted, e
 def train_in_a_child(run_and_store):
     child = os.fork()
     if child == 0:
+        status = 1
         try:
             run, store = run_and_store()
             with run.lock():
                 run.tidy()
                 Trainer(run, store).run()
+            status = 0
         finally:
-            os._exit(0)
+            os._exit(status)
     return child
 
 
@@ -110,6 +113,7 @@ def test_killed_at_random_instants_it_continues_bit_for_bit(make_run, uninterrup
             os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             if not os.WIFSIGNALED(status):
+                assert os.WEXITSTATUS(status) == 0
                 break
             kills += 1
         run, store = make_run(name)
@@ -129,8 +133,93 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_word(make_run, uninte
     trainer = Trainer(*make_run("damaged"), watch=_Listener(said))
     assert trainer.state.step == 8
     assert len(said) == 1 and newest.name in said[0] and "damaged" in said[0]
+    assert not newest.exists() and newest.with_name(newest.name + ".damaged").exists()
     trainer.run()
     assert_same(outcome(run), uninterrupted)
+
+
+VARIANTS = {
+    "epochs of two steps, cosine by epoch, classes": {
+        "train__batch_size": 700,
+        "train__micro_batch": 0,
+        "train__lr_schedule": "cosine",
+        "train__lr_every": "epoch",
+        "train__length": "7 steps",
+        "model__num_classes": 10,
+        "data__flip": False,
+    },
+    "bfloat16, raw weights, AdamW": {
+        "train__dtype": "bfloat16",
+        "train__ema_decay": 0.0,
+        "train__optimizer": "adamw",
+        "train__weight_decay": 0.1,
+    },
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_other_settings_continue_bit_for_bit_too(make_run, variant):
+    changes = VARIANTS[variant]
+    Trainer(*make_run("whole", **changes)).run()
+    for at in range(1, 7):
+        trainer = Trainer(*make_run("parts", **changes))
+        trainer.run(StopAt(trainer, at))
+    run, store = make_run("parts", **changes)
+    assert Trainer(run, store).run()
+    assert_same(outcome(run), outcome(Run.open(run.path.parent / "whole")))
+
+
+def test_only_whole_checkpoints_count_among_the_kept(make_run):
+    run, store = make_run("damaged", checkpoint__keep=1, checkpoint__every="2 steps", train__length="12 steps")
+    trainer = Trainer(run, store)
+    trainer.run(StopAt(trainer, 5))
+    run.path.joinpath("checkpoints", "step-00000099.safetensors").write_bytes(b"junk")
+    trainer = Trainer(*make_run("damaged", checkpoint__keep=1, checkpoint__every="2 steps", train__length="12 steps"))
+    assert trainer.state.step == 5
+    trainer.run(StopAt(trainer, 7))
+    assert checkpoint.newest(run.checkpoints)[0].step == 7
+
+
+def test_a_checkpoint_of_other_settings_is_refused(make_run, tmp_path):
+    for name, rate in (("ours", 1e-4), ("theirs", 1e-3)):
+        Trainer(*make_run(name, train__lr=rate, train__length="2 steps")).run()
+    theirs = tmp_path / "theirs/checkpoints/step-00000002.safetensors"
+    theirs.replace(tmp_path / "ours/checkpoints/step-00000003.safetensors")
+    with pytest.raises(UserError, match=r"train\.lr is 0\.001 in the run"):
+        Trainer(*make_run("ours", train__lr=1e-4, train__length="2 steps"))
+
+
+def test_a_run_folder_removed_while_it_trains_ends_the_training(make_run, tmp_path, monkeypatch):
+    run, store = make_run("gone", train__length="4 steps", checkpoint__every="1 step")
+    trainer = Trainer(run, store)
+    monkeypatch.setattr(trainer, "_look", lambda stop: run.path.exists() and run.path.rename(tmp_path / "moved"))
+    with pytest.raises(UserError, match="moved or removed"):
+        trainer.run()
+    assert not run.path.exists()
+
+
+def test_a_longer_cosine_needs_a_longer_period(make_run):
+    cosine = {"train__lr_schedule": "cosine"}
+    Trainer(*make_run("cosine", train__length="8 steps", **cosine)).run()
+    with pytest.raises(UserError, match='--train.lr_period "13 steps"'):
+        make_run("cosine", train__length="16 steps", **cosine)
+    run, store = make_run("cosine", train__length="16 steps", train__lr_period="13 steps", **cosine)
+    Trainer(run, store).run()
+    assert all(line["lr"] > 0 for line in run.metrics()) and run.metrics()[-1]["step"] == 16
+
+
+def test_metrics_are_synced_before_the_checkpoint_that_counts_on_them(make_run, monkeypatch):
+    from unstir.train import record
+    from unstir.train import trainer as module
+
+    calls = []
+    fsync, save = os.fsync, checkpoint.save
+    monkeypatch.setattr(record.os, "fsync", lambda fd: calls.append(os.readlink(f"/proc/self/fd/{fd}")) or fsync(fd))
+    monkeypatch.setattr(module.checkpoint, "save", lambda folder, made: calls.append(str(folder)) or save(folder, made))
+    run, store = make_run("synced", train__length="1 step", grids__log_spaced=0)
+    Trainer(run, store).run()
+    full = calls.index(str(run.checkpoints))
+    assert str(run.metrics_file) in calls[:full]
 
 
 def test_longer_is_a_change_that_continues_the_same_run(make_run):

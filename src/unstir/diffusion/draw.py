@@ -32,6 +32,12 @@ class Chain:
     clip: bool = True
     seed: int = 0
 
+    def check(self, T: int) -> None:
+        """Raise UserError for a sampler, spacing, variance or number of steps that a chain of T does not have."""
+        if self.sampler not in SAMPLERS:
+            raise UserError(f"sampler={self.sampler!r} is unknown; choose one of {', '.join(SAMPLERS)}")
+        times(T, self.steps, self.spacing)
+
 
 def starting_noise(seed: int, indices: Tensor, shape: tuple[int, ...]) -> Tensor:
     """x_T of the images with these indices, int64 [B]: standard normal, float32 [B, *shape]."""
@@ -43,8 +49,7 @@ def draw(denoise: Denoise, process: Process, x_T: Tensor, indices: Tensor, chain
 
     The last step's ``x`` are the images, about [-1, 1]. Raises UserError for an unknown sampler, spacing or step count.
     """
-    if chain.sampler not in SAMPLERS:
-        raise UserError(f"sampler={chain.sampler!r} is unknown; choose one of {', '.join(SAMPLERS)}")
+    chain.check(process.T)
     shape = tuple(x_T.shape[1:])
 
     def noise(t: int) -> Tensor:

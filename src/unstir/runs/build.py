@@ -22,9 +22,9 @@ def schedule(config: DiffusionConfig) -> NoiseSchedule:
 
 
 def network(config: Config, device: torch.device) -> UNet:
-    """The network with its initial weights, a function of config.seed alone; torch's own generator is untouched."""
+    """The network with its initial weights, a function of config.seed alone; torch's own generators are left alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(config.seed, "weights"))
+        torch.default_generator.manual_seed(derive_seed(config.seed, "weights"))
         return UNet(config.model).to(device)
 
 
@@ -42,13 +42,13 @@ def device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name.split(":")[0] not in ("cpu", "cuda", "mps"):
+        raise UserError(f'device={name!r} is unknown; use "auto", "cpu", "cuda", "cuda:1" or "mps"')
     try:
         chosen = torch.device(name)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError):
         raise UserError(f'device={name!r} is not on this machine; use "auto" or "cpu"') from None
-    if chosen.type not in ("cpu", "cuda", "mps"):
-        raise UserError(f'device={name!r} holds no data to train on; use "auto", "cpu", "cuda" or "mps"')
     return chosen
 
 

@@ -28,12 +28,17 @@ FORMAT = 1
 NAME = re.compile(r"step-(\d+)\.safetensors")
 
 
+class DamagedError(UserError):
+    """A file whose content is not what was written, or not what its place asks for."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The content of a file: the optimiser steps taken, the config as nested dicts, tensors by name, and history.
 
     ``state`` holds what depends on the past and is no tensor, as JSON values; ``ema`` tells whether the "model."
-    tensors of a slim file are averages; ``environment`` names the torch build, device and threads that wrote it.
+    tensors of a slim file are averages; ``environment`` names the torch build, device and threads that wrote it;
+    ``sha256`` is the hash of a file that was loaded.
     """
 
     step: int
@@ -43,6 +48,7 @@ class Checkpoint:
     kind: str = "full"
     ema: bool = False
     environment: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose name starts with ``prefix`` and a dot, without them."""
@@ -59,15 +65,18 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
     text = _canonical(checkpoint)
     size = sum(t.numel() * t.element_size() for t in tensors.values()) + len(text)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / file_name(checkpoint.step)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder}: {error.strerror}; was the run moved or removed?") from None
     with replacing(path, needs=size + 64 * len(tensors)) as partial:
         save_file(tensors, partial, {"unstir": text, "sha256": _content_hash(text, tensors)})
     return path
 
 
 def load(path: Path) -> Checkpoint:
-    """Read and verify a checkpoint. Raises UserError with the file and the reason: missing, damaged, of the future."""
+    """Read and verify a checkpoint. Raises DamagedError for wrong content, UserError where it cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -75,14 +84,16 @@ def load(path: Path) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in names}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (OSError, SafetensorError, ValueError, OverflowError) as error:
-        raise UserError(f"{path} is damaged: {error}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except (SafetensorError, ValueError, OverflowError) as error:
+        raise DamagedError(f"{path} is damaged: {error}") from None
     text = metadata.get("unstir")
     if text is None:
-        raise UserError(f"{path} was not written by unstir: its metadata names no config")
+        raise DamagedError(f"{path} was not written by unstir: its metadata names no config")
     if metadata.get("sha256") != _content_hash(text, tensors):
-        raise UserError(f"{path} is damaged: its content does not match its SHA-256")
-    return _parse(path, text, tensors)
+        raise DamagedError(f"{path} is damaged: its content does not match its SHA-256")
+    return _parse(path, text, metadata["sha256"], tensors)
 
 
 def listed(folder: Path) -> list[tuple[int, Path]]:
@@ -91,22 +102,29 @@ def listed(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), path) for match, path in found if match)
 
 
-def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The checkpoint with the highest step that verifies, and why each newer one was passed over.
+def newest(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
+    """The full checkpoint with the highest step that verifies, and each newer file with why it was passed over.
 
-    None where the folder holds no file at all; UserError where it holds some and all are damaged.
+    None where the folder holds no file at all; UserError where it holds some and none is whole.
     """
-    problems: list[str] = []
+    problems: dict[Path, str] = {}
     for _, path in reversed(listed(folder)):
         try:
-            return load(path), problems
-        except UserError as error:
-            problems.append(str(error))
+            found = load(path)
+            if found.kind != "full":
+                raise DamagedError(f"{path} holds weights alone, with nothing to continue from")
+            return found, problems
+        except DamagedError as error:
+            problems[path] = str(error)
     if problems:
-        raise UserError(
-            "; ".join(problems) + f"; no file in {folder} is whole: restore one, or delete them to start over"
-        )
-    return None, []
+        reasons = "; ".join(problems.values())
+        raise UserError(f"{reasons}; no file in {folder} is whole: restore one, or delete them to start over")
+    return None, {}
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged file, so that it is neither taken for the newest nor counted among the kept."""
+    path.replace(path.with_name(path.name + ".damaged"))
 
 
 def keep_last(folder: Path, keep: int) -> None:
@@ -128,12 +146,16 @@ def _canonical(checkpoint: Checkpoint) -> str:
     return json.dumps(meta, sort_keys=True)
 
 
-def _parse(path: Path, text: str, tensors: dict[str, Tensor]) -> Checkpoint:
-    meta = json.loads(text)
-    if meta["format"] > FORMAT:
-        raise UserError(f"{path} has format {meta['format']}, this version reads up to {FORMAT}; upgrade unstir")
-    fields = ("step", "config", "state", "kind", "ema", "environment")
-    return Checkpoint(tensors=tensors, **{name: meta[name] for name in fields})
+def _parse(path: Path, text: str, sha256: str, tensors: dict[str, Tensor]) -> Checkpoint:
+    try:
+        meta = json.loads(text)
+        version = int(meta["format"])
+        fields = {name: meta[name] for name in ("step", "config", "state", "kind", "ema", "environment")}
+    except (ValueError, KeyError, TypeError):
+        raise DamagedError(f"{path} is damaged: its metadata is not that of a checkpoint") from None
+    if version > FORMAT:
+        raise UserError(f"{path} has format {version}, this version reads up to {FORMAT}; upgrade unstir")
+    return Checkpoint(tensors=tensors, sha256=sha256, **fields)
 
 
 def _content_hash(text: str, tensors: Mapping[str, Tensor]) -> str:

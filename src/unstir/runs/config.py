@@ -24,8 +24,14 @@ def _normal_span(text: str) -> str:
     match = SPAN.fullmatch(text.strip())
     if match is None:
         raise ValueError('write a whole number and a unit: "5000 steps", "20 epochs" or "1000000 images"')
-    number, unit = int(match[1]), match[2]
+    number, unit = int(match[1]), match[2] if int(match[1]) else "step"
     return f"{number} {unit}" + ("" if number == 1 else "s")
+
+
+def _positive_span(text: str) -> str:
+    if text == "0 steps":
+        raise ValueError("must be more than nothing")
+    return text
 
 
 def _grey_or_rgb(channels: int) -> int:
@@ -35,6 +41,7 @@ def _grey_or_rgb(channels: int) -> int:
 
 
 Span = Annotated[str, AfterValidator(_normal_span)]
+PositiveSpan = Annotated[Span, AfterValidator(_positive_span)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -48,13 +55,13 @@ class DataConfig:
     source: str = "digits"
     """"digits" (embedded), "cifar10" (downloaded), a CIFAR-10 archive, a folder or zip of images, or a packed store."""
     store: str = ""
-    """Folder of the packed store; empty: data/NAME beside the current folder."""
+    """Folder of the packed store; empty: data/NAME below the current folder."""
     size: Annotated[int, Field(ge=0, le=4096)] = 0
     """Side in pixels that images are resized and centre-cropped to; 0: as they come, all alike."""
     channels: Annotated[int, AfterValidator(_grey_or_rgb)] = 3
     """1 grey, 3 RGB."""
-    held_out: Fraction = 0.1
-    """Fraction kept out of training, where the source has no split of its own."""
+    held_out: Fraction | None = None
+    """Fraction kept out of training where the source has no split; left out: 1/6 of digits, 1/10 of others."""
     sha256: str = ""
     """Expected SHA-256 of a CIFAR-10 archive that is not the official one."""
     flip: bool = False
@@ -93,7 +100,7 @@ class DiffusionConfig:
 class TrainConfig:
     """How the network learns."""
 
-    length: Span = "100 epochs"
+    length: PositiveSpan = "100 epochs"
     """How long to train. May change when continuing."""
     batch_size: Count = 128
     """Images an optimiser step, over all devices. The last partial batch of an epoch is dropped."""
@@ -103,7 +110,7 @@ class TrainConfig:
     """Adam, or AdamW with decoupled weight decay."""
     lr: Positive = 2e-4
     """Learning rate after the warm-up, its peak."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Weight decay of AdamW."""
     beta1: Fraction = 0.9
     """Adam's decay of the mean gradient."""
@@ -118,10 +125,10 @@ class TrainConfig:
     lr_schedule: Literal["constant", "cosine"] = "constant"
     """What follows the warm-up."""
     lr_period: Span = "0 steps"
-    """Half period of the cosine, counted from the end of the warm-up; 0: what is left of the length at the start."""
+    """Half period of the cosine, from the end of the warm-up; 0: what the length leaves. May change when continuing."""
     lr_every: Literal["step", "epoch"] = "step"
     """Whether the learning rate moves at each step or stands still within an epoch."""
-    clip: Annotated[float, Field(ge=0)] = 1.0
+    clip: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """Largest norm of the gradient; 0: no clipping."""
     loss_scale: Positive = 1.0
     """Factor on the mean squared error, which matters to clipping alone. Logged losses are without it."""
@@ -149,7 +156,7 @@ class TrainConfig:
 class LogConfig:
     """How often metrics.jsonl gets a line."""
 
-    every: Span = "50 steps"
+    every: PositiveSpan = "50 steps"
     """One line a so many steps, of means over them. May change when continuing."""
 
 
@@ -157,7 +164,7 @@ class LogConfig:
 class CheckpointConfig:
     """What is kept to continue from."""
 
-    every: Span = "1 epoch"
+    every: PositiveSpan = "1 epoch"
     """How often everything needed to continue is saved. May change when continuing."""
     keep: Count = 2
     """How many of these files stay, the newest. May change when continuing."""
@@ -192,7 +199,7 @@ class GridConfig:
 @Parameter(name="*", name_transform=str)
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Config:
-    """A whole run. `flat` lists it as dotted keys; `save` and `load` keep it as TOML."""
+    """A whole run. The module `toml` reads and writes it."""
 
     recipe: Annotated[str, Parameter(parse=False)] = ""
     """The recipe this run began from, for the reader alone."""
@@ -221,15 +228,16 @@ class Config:
 
 
 MAY_CHANGE = (
-    "train.length", "train.micro_batch", "train.device", "log.every", "checkpoint.every", "checkpoint.keep",
-    "data.source", "data.store", "grids.*", "recipe",
+    "train.length", "train.lr_period", "train.micro_batch", "train.device", "log.every", "checkpoint.every",
+    "checkpoint.keep", "data.source", "data.store", "grids.epochs", "grids.log_spaced", "grids.nrow", "grids.sampler",
+    "grids.steps", "grids.spacing", "grids.variance", "grids.clip",
 )  # fmt: skip
 """The keys that may differ when a run is continued. The data may move, but its content is checked by its hash."""
 
 
 def may_change(key: str) -> bool:
     """Whether a dotted key may differ when a run is continued."""
-    return key in MAY_CHANGE or f"{key.split('.')[0]}.*" in MAY_CHANGE
+    return key in MAY_CHANGE
 
 
 def steps_in(span: str, steps_per_epoch: int, batch_size: int) -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+from torch import Tensor
 
 from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import Chain
@@ -49,10 +50,7 @@ class Run:
     @classmethod
     def create(cls, config: Config, path: Path, data: DataCard) -> "Run":
         """Make the folder of a new run. Raises UserError where ``path`` holds something else or cannot be written."""
-        if path.exists() and not path.is_dir():
-            raise UserError(f"{path} is a file; name a folder with --out")
-        if path.is_dir() and any(path.iterdir()):
-            raise UserError(f"{path} is not empty and holds no run; name another folder with --out")
+        check_free(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -67,7 +65,7 @@ class Run:
         """Open a run folder. Raises UserError where it holds no run or a broken one."""
         path = Path(path)
         if not is_run(path):
-            raise UserError(f"{path} holds no run (config.toml is missing); make one with unstir train --out {path}")
+            raise UserError(f"{path} holds no run (config.toml is missing); name the folder of one")
         file = path / "data.json"
         try:
             card = json.loads(file.read_text(encoding="utf-8"))
@@ -120,9 +118,11 @@ class Run:
         text = self.metrics_file.read_text(encoding="utf-8") if self.metrics_file.exists() else ""
         for line in text.splitlines():
             try:
-                lines.append(json.loads(line))
-            except ValueError:
+                read = json.loads(line)
+                read["step"]
+            except (ValueError, KeyError, TypeError):
                 break
+            lines.append(read)
         return lines
 
     def record(self, event: str, **details: Any) -> None:
@@ -150,18 +150,19 @@ class Run:
 
     def tidy(self) -> None:
         """Remove what a killed process left half written; only the holder of the lock may."""
-        for partial in self.path.rglob(f".*{PARTIAL}"):
-            partial.unlink(missing_ok=True)
+        for folder in (self.path, self.checkpoints, self.weights, self.samples):
+            for partial in folder.glob(f".*{PARTIAL}"):
+                partial.unlink(missing_ok=True)
 
     def chain(self) -> Chain:
         """How the run's grids are sampled, which is the default for other samples from it."""
         grids = self.config.grids
         return Chain(grids.sampler, grids.steps, grids.spacing, grids.variance, grids.clip, grids.seed)
 
-    def newest_grid(self) -> Path | None:
-        """The picture of the latest milestone that was drawn, by its time on disk."""
-        pictures = [path for path in self.samples.glob("*.png") if path.stem != "noise"]
-        return max(pictures, key=lambda path: path.stat().st_mtime, default=None)
+    def labels_of(self, indices: Tensor) -> Tensor | None:
+        """Each class in turn for the images with these indices, int64 [B]; None where the network knows no classes."""
+        classes = self.config.model.num_classes
+        return indices % classes if classes else None
 
     def newest_step(self) -> int:
         """The highest step at which weights were saved; UserError where none were."""
@@ -172,14 +173,21 @@ class Run:
         return sorted({step for folder in (self.checkpoints, self.weights) for step, _ in checkpoint.listed(folder)})
 
     def denoiser(
-        self, *, ema: bool = True, step: int | None = None, device: str = "cpu", dtype: str = "float32"
+        self,
+        *,
+        ema: bool = True,
+        step: int | None = None,
+        device: str = "cpu",
+        dtype: str = "float32",
+        loaded: checkpoint.Checkpoint | None = None,
     ) -> Denoiser:
         """The trained denoiser in evaluation mode: of the newest file that verifies, or of one saved ``step``.
 
-        ``ema`` takes the averaged weights where the run has them. Under "bfloat16" the weights are cast once. Raises
-        UserError where nothing was saved, or not that step, or a slim file has no raw weights.
+        ``loaded`` spares reading a checkpoint that is at hand. ``ema`` takes the averaged weights where the run has
+        them. Under "bfloat16" the weights are cast once. Raises UserError where nothing was saved, or not that step,
+        or a slim file has no raw weights.
         """
-        found = self._find(step)
+        found = loaded or self.load(step)
         on = build.device(device)
         arithmetic = build.dtype(dtype, on)
         net = build.network(self.config, on)
@@ -195,7 +203,8 @@ class Run:
             raise UserError(f"{self.path} has no saved weights yet; continue it with unstir train --out {self.path}")
         return steps
 
-    def _find(self, step: int | None) -> checkpoint.Checkpoint:
+    def load(self, step: int | None = None) -> checkpoint.Checkpoint:
+        """The newest file that verifies, full or slim, or that of one saved step. Raises UserError as `denoiser`."""
         steps = self._saved()
         if step is not None and step not in steps:
             raise UserError(f"step {step} was not saved; {self.path} has {', '.join(map(str, steps))}")
@@ -209,6 +218,15 @@ class Run:
         raise UserError("; ".join(problems))
 
 
+def check_free(path: Path) -> None:
+    """Raise UserError where a new run cannot have this folder; what a run killed at its birth left may lie there."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file; name a folder with --out")
+    ours = ("data.json", ".lock")
+    if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
+        raise UserError(f"{path} is not empty and holds no run; name another folder with --out")
+
+
 def is_run(path: Path) -> bool:
     """Whether a folder holds a run."""
     return (path / "config.toml").is_file()
@@ -217,9 +235,9 @@ def is_run(path: Path) -> bool:
 def compare(saved: Config, asked: Config) -> dict[str, Any]:
     """What ``asked`` would change in a run, by dotted keys; UserError for one that must not change."""
     old, new = toml.flat(saved), toml.flat(asked)
-    changed = {key: value for key, value in new.items() if old[key] != value}
+    changed = {key: new.get(key) for key in {**old, **new} if old.get(key) != new.get(key) and key != "recipe"}
     if fixed := [key for key in changed if not may_change(key)]:
-        differences = ", ".join(f"{key} is {old[key]!r} in the run, {new[key]!r} was asked" for key in fixed)
+        differences = ", ".join(f"{key} is {old.get(key)!r} in the run, {new.get(key)!r} was asked" for key in fixed)
         raise UserError(
             f"a run keeps its settings: {differences}; leave it out to continue, or start another run with --out. "
             f"These may change: {', '.join(MAY_CHANGE)}"

@@ -21,7 +21,7 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
     Raises UserError naming ``source``, the key, what was given and what is allowed, and the near key of a misspelt one.
     """
     try:  # by way of JSON, whose strict mode takes a list for a tuple but no text for a number
-        return TypeAdapter(Config).validate_json(json.dumps(values), strict=True)
+        return TypeAdapter(Config).validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         raise UserError(f"{source}: {explain(error)}") from None
 
@@ -62,11 +62,18 @@ def to_toml(config: Config) -> str:
 
 def to_dict(config: Config) -> dict[str, Any]:
     """The whole config as nested dicts of TOML's own types."""
-    values: dict[str, Any] = dataclasses.asdict(config)
-    for section in values.values():
-        if isinstance(section, dict):
-            section.update({key: list(value) for key, value in section.items() if isinstance(value, tuple)})
-    return values
+    return _plain(dataclasses.asdict(config))
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Tuples as lists, and without the keys that are None, for which TOML has no word."""
+    plain: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            plain[key] = _plain(value)
+        elif value is not None:
+            plain[key] = list(value) if isinstance(value, tuple) else value
+    return plain
 
 
 def flat(config: Config) -> dict[str, Any]:

@@ -11,6 +11,7 @@ nearly one; in float32 its relative error is 1.7e-4. Coefficients are Python flo
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -79,23 +80,24 @@ class NoiseSchedule:
         return alpha[t].view(shape), sigma[t].view(shape)
 
     def _log_abar(self, t: int) -> float:
-        values = self.__dict__.get("_list")
-        if values is None:
-            values = self.log_abar.tolist()
-            object.__setattr__(self, "_list", values)  # a cache derived from the table, not state
-        if not 0 <= t < len(values):
-            raise ValueError(f"t={t} is outside 0..{len(values) - 1}")
-        return float(values[t])
+        if not 0 <= t <= self.T:
+            raise ValueError(f"t={t} is outside 0..{self.T}")
+        return self._as_floats[t]
+
+    @cached_property
+    def _as_floats(self) -> list[float]:
+        return [float(value) for value in self.log_abar]
+
+    @cached_property
+    def _tables_made(self) -> dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]]:
+        return {}
 
     def _tables(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        cached = self.__dict__.setdefault("_tables_made", {})
-        if (device, dtype) not in cached:
-            exact = torch.exp(0.5 * self.log_abar), torch.sqrt(-torch.expm1(self.log_abar))
-            cached[device, dtype] = tuple(
-                table.to(dtype).to(device) for table in exact
-            )  # cast here: MPS has no float64
-        alpha, sigma = cached[device, dtype]
-        return alpha, sigma
+        if (device, dtype) not in self._tables_made:
+            alpha, sigma = torch.exp(0.5 * self.log_abar), torch.sqrt(-torch.expm1(self.log_abar))
+            # cast before they are moved: MPS has no float64
+            self._tables_made[device, dtype] = alpha.to(dtype).to(device), sigma.to(dtype).to(device)
+        return self._tables_made[device, dtype]
 
 
 def from_betas(betas: Tensor) -> NoiseSchedule:

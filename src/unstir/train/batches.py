@@ -32,12 +32,18 @@ class Batches:
         """
         epoch, place = divmod(step, self.steps_per_epoch)
         index = self._epoch_order(epoch)[place * self.batch_size :][: self.batch_size][part]
-        x_0 = self.images[index].to(self.device, torch.float32, non_blocking=True).div_(127.5).sub_(1)
+        x_0 = self._moved(self.images[index]).float().div_(127.5).sub_(1)
         if self.flip:
             mirrored = randomness.coin(Key(self.seed, "flip", step, slots), 0.5)
             x_0 = torch.where(mirrored[:, None, None, None], x_0.flip(-1), x_0)
-        label = None if self.labels is None else self.labels[index].to(self.device, non_blocking=True)
+        label = None if self.labels is None else self._moved(self.labels[index])
         return x_0, label
+
+    def _moved(self, rows: Tensor) -> Tensor:
+        """Rows on the training device, as bytes and from pinned memory where they have to travel."""
+        if self.device.type == "cuda" and not rows.is_cuda:
+            rows = rows.pin_memory()
+        return rows.to(self.device, non_blocking=True)
 
     def _epoch_order(self, epoch: int) -> Tensor:
         if self._order[0] != epoch:

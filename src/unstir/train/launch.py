@@ -1,8 +1,15 @@
-"""From a config to a run that can be trained: its data packed, its folder made or taken up again."""
+"""From a config to a run that can be trained: its data packed, its folder made or taken up again.
+
+Everything that can be refused is refused before anything is written.
+"""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
+
+import torch
 
 from unstir.data import Store, is_store, pack
 from unstir.errors import UserError
@@ -15,51 +22,61 @@ def open_data(config: Config, out: Path, progress: Callable[[int, int], None] | 
     """The packed store that a run in folder ``out`` learns from, packed now where it is not there yet.
 
     A run that exists keeps to its store, checked by its content hash; the source is then needed only where the store
-    has gone. Raises UserError for every mistake in the data, and where the data is not what the run began with.
+    has gone. Raises UserError for every mistake in the data, for a folder that cannot be the run's, for a device or
+    initial weights that are not there, and where the data is not what the run began with.
     """
-    wanted = Run.open(out).data.content_hash if is_run(out) else None
-    place = store_path(config.data)
-    if wanted and is_store(place):
-        store = Store.open(place)
-    elif is_store(config.data.source):
-        store = Store.open(config.data.source)
+    build.device(config.train.device)
+    if is_run(out):
+        old = Run.open(out)
+        store = _store_of(config.data, [config.data.store, old.config.data.store], progress)
+        if store.content_hash != old.data.content_hash:
+            raise UserError(
+                f"{store.path} is not the data that {out} began with (content hash {store.content_hash[:12]}..., "
+                f"the run's is {old.data.content_hash[:12]}...); give that with --data.store, or start another run"
+            )
     else:
-        store = _pack(config.data, place, progress)
-    if wanted and store.content_hash != wanted:
-        raise UserError(
-            f"{store.path} is not the data that {out} began with (content hash {store.content_hash[:12]}..., "
-            f"the run's is {wanted[:12]}...); give the store of before with --data.store, or start another run"
-        )
+        run.check_free(out)
+        if config.train.init:
+            run.initial_weights(config.train.init)
+        store = _store_of(config.data, [], progress)
+    store.verify()
     return store
 
 
 def store_path(data: DataConfig) -> Path:
-    """Where the packed data of these settings is kept: data.store, or data/NAME below the current folder."""
+    """Where the packed data of these settings is kept: data.store, or data/NAME below the current folder.
+
+    What comes with the package or is published under a name is data/digits or data/cifar10. A path of the user's, or
+    another selection of those, has the first digits of a hash of its settings behind its name.
+    """
     if data.store:
         return Path(data.store)
     name = Path(data.source).name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
-    size = f"-{data.size}" if data.size else ""
-    return Path("data") / f"{name}{size}{'-grey' if data.channels == 1 and name != 'digits' else ''}"
+    usual = DataConfig(source=data.source, channels=1 if data.source == "digits" else 3, flip=data.flip)
+    if data == usual and data.source in ("digits", "cifar10"):
+        return Path("data") / name
+    source = data.source if data.source in ("digits", "cifar10") else str(Path(data.source).resolve())
+    settings = [source, data.size, data.channels, data.held_out, data.sha256]
+    return Path("data") / f"{name}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
 
 
 def open_run(config: Config, out: Path, store: Store) -> Run:
     """The run in folder ``out``: made from ``config``, or, where there is one, taken up again with what may change.
 
-    Raises UserError where the network does not fit the data, and where the config changes what a run keeps.
+    Raises UserError where the settings do not fit the data or each other, and where they change what a run keeps.
     """
     if is_run(out):
         return _take_up(Run.open(out), config)
     _check_fit(config, store)
-    card = DataCard(
-        store.shape, store.classes, {split: store.count(split) for split in ("train", "held_out")}, store.content_hash
-    )
+    counts = {split: store.count(split) for split in ("train", "held_out")}
+    card = DataCard(store.shape, store.classes, counts, store.content_hash)
     draft = Run(out, config, card)
     train = config.train
     if train.lr_schedule == "cosine" and train.lr_period == "0 steps":
         left = max(draft.length - draft.steps_in(train.warmup), 1)
         train = dataclasses.replace(train, lr_period=f"{left} steps")
     train = dataclasses.replace(train, dtype=build.dtype_name(train.dtype, build.device(train.device)))
-    data = dataclasses.replace(config.data, store=str(store.path))
+    data = dataclasses.replace(config.data, store=str(store.path.resolve()))
     return Run.create(dataclasses.replace(config, train=train, data=data), out, card)
 
 
@@ -74,17 +91,29 @@ def _take_up(old: Run, asked: Config) -> Run:
     data = dataclasses.replace(asked.data, store=asked.data.store or saved.data.store)
     asked = dataclasses.replace(asked, train=train, data=data, recipe=saved.recipe)
     new = Run(old.path, asked, old.data)
-    if changed := run.compare(saved, asked):
+    changed = run.compare(saved, asked)
+    if "train.length" in changed and train.lr_schedule == "cosine":
+        ends = new.steps_in(train.warmup) + new.steps_in(train.lr_period)
+        if new.length > ends and new.length > old.length:
+            raise UserError(
+                f"train.length={train.length} goes beyond step {ends}, where the cosine of train.lr is 0; give the "
+                f'period its new length too: --train.lr_period "{new.length - new.steps_in(train.warmup)} steps"'
+            )
+    if changed:
         with old.lock():  # another process may be training it with the old ones
             new.save_config()
             new.record("changed", **changed)
     return new
 
 
-def _pack(data: DataConfig, place: Path, progress: Callable[[int, int], None] | None) -> Store:
+def _store_of(data: DataConfig, places: list[str], progress: Callable[[int, int], None] | None) -> Store:
+    """The first of ``places`` that is a store, else the source if it is one, else the source packed."""
+    for place in (*places, data.source):
+        if place and is_store(place):
+            return Store.open(place)
     return pack(
         data.source,
-        place,
+        store_path(data),
         size=data.size or None,
         channels=data.channels,
         held_out=data.held_out,
@@ -95,21 +124,27 @@ def _pack(data: DataConfig, place: Path, progress: Callable[[int, int], None] | 
 
 def _check_fit(config: Config, store: Store) -> None:
     channels, height, width = store.shape
+    size, classes, batch = config.data.size, config.model.num_classes, config.train.batch_size
     if channels != config.data.channels:
         raise UserError(
             f"{store.path} has {channels} channels, data.channels is {config.data.channels}; "
             f"set --data.channels {channels} --model.in_channels {channels}"
         )
-    halvings = len(config.model.mults) - 1
-    multiple = 2**halvings
+    if size and (height, width) != (size, size):
+        raise UserError(f"{store.path} holds {height}x{width} images, data.size is {size}; leave it out, or pack anew")
+    multiple = 2 ** (len(config.model.mults) - 1)
     if height % multiple or width % multiple:
         raise UserError(
-            f"images of {height}x{width} do not halve {halvings} times: for {halvings + 1} levels "
-            f"both sides must be multiples of {multiple}; set --data.size, or shorten --model.mults"
+            f"images of {height}x{width} were given, but {len(config.model.mults)} levels need sides that are "
+            f"multiples of {multiple}; set --data.size, or shorten --model.mults"
         )
-    classes = config.model.num_classes
     if classes and classes != len(store.classes):
         raise UserError(
             f"model.num_classes={classes}, but {store.path} has {len(store.classes)} classes; "
             f"set it to {len(store.classes)}" + ("" if store.classes else ", for the data has no labels")
         )
+    if batch > store.count("train"):
+        raise UserError(f"train.batch_size={batch} exceeds the {store.count('train')} training images: lower it")
+    if config.train.init:
+        net = build.network(config, torch.device("cpu"))
+        run.load_into(net, run.initial_weights(config.train.init), config.train.init)

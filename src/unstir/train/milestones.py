@@ -39,11 +39,16 @@ def is_drawn(run: Run, name: str | None) -> bool:
     return name is None or _picture(run, name).exists()
 
 
+def newest_picture(run: Run) -> Path | None:
+    """The picture of the last milestone that was drawn; None before the first."""
+    drawn = [_picture(run, name) for name in milestones(run).values() if is_drawn(run, name)]
+    return drawn[-1] if drawn else None
+
+
 def draw_milestone(run: Run, denoiser: Denoiser, name: str, device: torch.device, watch: Watch, stop: Stop) -> None:
     """Draw samples/NAME.png and curves.png; the noise is the same at every milestone. Draws nothing when stopping."""
     cfg = run.config.grids
     indices = torch.arange(cfg.num, device=device)
-    label = indices % len(run.data.classes) if run.config.model.num_classes else None
     x = starting_noise(cfg.seed, indices, run.data.shape)
     run.samples.mkdir(exist_ok=True)
     noise = run.samples / "noise.png"
@@ -51,7 +56,7 @@ def draw_milestone(run: Run, denoiser: Denoiser, name: str, device: torch.device
         with replacing(noise) as partial:
             grid(to_uint8(x), cfg.nrow).save(partial, format="png")
     with torch.inference_mode():
-        steps = draw(labelled(denoiser, label), denoiser.process, x, indices, run.chain())
+        steps = draw(labelled(denoiser, run.labels_of(indices)), denoiser.process, x, indices, run.chain())
         for call, step in enumerate(steps, start=1):
             if stop.signal is not None:
                 return

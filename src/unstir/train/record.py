@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from unstir.errors import UserError
 from unstir.runs.files import write_text
 from unstir.runs.run import Run
 from unstir.train.state import State
@@ -28,7 +29,7 @@ class Record:
         self._line_step = state.step
 
     def write_line(self, lr: float, ema_decay: float) -> dict[str, Any]:
-        """Add the line of the steps since the last, and begin the next one; the one place that waits for the device."""
+        """Add the line of the steps since the last, and begin the next one; this waits for the device."""
         state, batch = self._state, self._run.config.train.batch_size
         steps, loss, norm, clipped = state.window.tolist()
         state.window.zero_()
@@ -48,8 +49,14 @@ class Record:
             "images_per_second": round((state.step - self._line_step) * batch / busy, 1),
             "seconds": round(state.seconds, 2),
         }
-        with self._run.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self._run.metrics_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"cannot write {self._run.metrics_file}: {error.strerror}; mend that and run the same command again to "
+                "continue from the last checkpoint"
+            ) from None
         self._line_began, self._aside_for, self._line_step = now, 0.0, state.step
         return line
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unstir.nn.unet import UNet
+from unstir.randomness import VERSION
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config, TrainConfig
 from unstir.runs.run import load_into
@@ -23,8 +24,8 @@ class State:
     """The mutable whole: weights, averages, moments, and the running figures, all on the training device.
 
     ``step`` counts optimiser steps taken. ``window`` holds sums since the last log line, by `WINDOW`: steps
-    with finite gradients, then the loss, gradient norm and clipped steps among them. ``counters`` (float64, by
-    `COUNTERS`) count steps skipped for a gradient that was not finite. ``seconds`` is the time spent training so far.
+    with finite gradients, then the loss, gradient norm and clipped steps among them. ``counters``, by
+    `COUNTERS`, count steps skipped for a gradient that was not finite. ``seconds`` is the time spent training so far.
     """
 
     net: UNet
@@ -101,6 +102,11 @@ def make_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What bit-identity depends on besides the config: the torch build, the device, and the number of threads."""
+    """What bit-identity depends on besides the config: the torch build, the device, threads and random numbers."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {"torch": torch.__version__, "device": f"{device.type} {name}", "threads": torch.get_num_threads()}
+    return {
+        "torch": torch.__version__,
+        "device": f"{device.type} {name}",
+        "threads": torch.get_num_threads(),
+        "randomness": VERSION,
+    }

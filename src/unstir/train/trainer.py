@@ -16,7 +16,8 @@ from unstir.diffusion.loss import denoising_loss
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint
-from unstir.runs.run import Run, initial_weights
+from unstir.runs.run import Run, compare, initial_weights, is_run
+from unstir.runs.toml import from_dict
 from unstir.train import ema
 from unstir.train.batches import Batches
 from unstir.train.learning_rate import learning_rate
@@ -26,7 +27,7 @@ from unstir.train.state import COUNTERS, WINDOW, State, environment, figures, ma
 from unstir.train.watch import Stop, Watch
 
 MAX_SKIPPED = 10
-"""Steps in a row with a gradient that is not finite after which training gives up."""
+"""So many or more steps in a row without a finite gradient, seen when a log line is written, end the training."""
 
 
 class Trainer:
@@ -34,10 +35,6 @@ class Trainer:
 
     def __init__(self, run: Run, store: Store, watch: Watch | None = None) -> None:
         cfg = run.config.train
-        if run.steps_per_epoch < 1:
-            raise UserError(
-                f"train.batch_size={cfg.batch_size} exceeds the {run.data.counts['train']} training images: lower it"
-            )
         self._run, self._config, self._watch = run, cfg, watch or Watch()
         self._device = build.device(cfg.device)
         self.state = _initial_state(run, self._device)
@@ -75,10 +72,10 @@ class Trainer:
             self._watch.step(state.step)
             if state.step % log_every == 0 or state.step == run.length:
                 self._log()
-            self._look(stop)
-            if state.step % save_every == 0 or state.step == run.length:
+            if state.step % save_every == 0 or state.step in self._milestones:
                 self._save()
                 saved = True
+            self._look(stop)
         if not saved:
             self._save()
         run.record("finished" if self.finished else "stopped", step=state.step, signal=stop.signal)
@@ -117,7 +114,8 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(state.net.parameters(), cfg.clip or math.inf, foreach=True)
         applied = torch.isfinite(norm)
         state.optimizer.found_inf = (~applied).float()  # type: ignore[attr-defined]
-        state.optimizer.step()
+        if self._device.type != "mps" or bool(applied):  # fused Adam does not look at found_inf on MPS
+            state.optimizer.step()
         if state.average is not None:
             decay = ema.decay(state.step, cfg.ema_decay, cfg.ema_warmup)
             ema.update(state.average, state.net, decay, applied.float())
@@ -154,6 +152,10 @@ class Trainer:
             draw_milestone(self._run, denoiser, name, self._device, self._watch, stop)
 
     def _save(self) -> None:
+        if not is_run(self._run.path):
+            raise UserError(
+                f"{self._run.path} was moved or removed while it was trained; put it back to go on from there"
+            )
         with self._record.aside():
             self._record.sync()
             checkpoint.save(self._run.checkpoints, self.state.to_checkpoint(self._run.config))
@@ -161,12 +163,14 @@ class Trainer:
 
     def _resume(self) -> None:
         found, problems = checkpoint.newest(self._run.checkpoints)
-        for problem in problems:
-            self._watch.say(f"{problem}; going back to an earlier checkpoint")
+        for path, problem in problems.items():
+            self._watch.say(f"{problem}; it is set aside, going back to an earlier checkpoint")
+            checkpoint.set_aside(path)
         if found is None:
             if self._config.init:
                 self.state.start_from(initial_weights(self._config.init), self._config.init)
             return
+        compare(from_dict(found.config, f"the checkpoint of step {found.step}"), self._run.config)
         self.state.restore(found)
         here = environment(self._device)
         if differing := [key for key, value in found.environment.items() if here.get(key) != value]:

@@ -1,0 +1,83 @@
+"""Kill a real `unstir train` with SIGKILL at random moments, continue it, and compare with a run never interrupted.
+
+Usage: python benchmarks/kill_and_continue.py [--kills 10] [--seed 0] [--length "300 steps"] [--folder DIR]
+
+Both runs use the default recipe, shortened. Compared bit for bit: every tensor of the last checkpoint (weights,
+averages, optimiser state), its history, each line of metrics.jsonl without its timing fields, and every picture. Exit
+status 1 if anything differs.
+"""
+
+import argparse
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from unstir.runs import checkpoint
+from unstir.runs.run import Run
+from unstir.train.record import TIMING_FIELDS
+
+
+def command(length: str, out: Path) -> list[str]:
+    options = ["--train.length", length, "--checkpoint.every", "50 steps", "--log.every", "20 steps", "--out", str(out)]
+    return [sys.executable, "-m", "unstir", "train", "digits", *options]
+
+
+def start(length: str, out: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command(length, out), cwd=out.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def differences(ours: Run, theirs: Run) -> list[str]:
+    a, b = (checkpoint.newest(run.checkpoints)[0] for run in (ours, theirs))
+    assert a is not None and b is not None
+    found = [name for name in {*a.tensors, *b.tensors} if not _equal(a.tensors.get(name), b.tensors.get(name))]
+    found += [key for key in a.state if key != "seconds" and a.state[key] != b.state[key]]
+    lines = [
+        [{k: v for k, v in line.items() if k not in TIMING_FIELDS} for line in run.metrics()] for run in (ours, theirs)
+    ]
+    found += ["metrics"] if lines[0] != lines[1] else []
+    names = {path.name for run in (ours, theirs) for path in run.samples.iterdir()}
+    return found + [
+        name for name in names if (ours.samples / name).read_bytes() != (theirs.samples / name).read_bytes()
+    ]
+
+
+def _equal(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
+    return a is not None and b is not None and torch.equal(a, b)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--length", default="300 steps")
+    parser.add_argument("--folder", type=Path, default=None)
+    arguments = parser.parse_args()
+    folder = arguments.folder or Path(tempfile.mkdtemp())
+    began = time.monotonic()
+    assert start(arguments.length, folder / "whole").wait() == 0
+    duration = time.monotonic() - began
+    chance, moments = random.Random(arguments.seed), []
+    while len(moments) < arguments.kills:
+        child = start(arguments.length, folder / "killed")
+        try:
+            child.wait(timeout=chance.uniform(0.1, 0.5) * duration)
+            break
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+        steps = Run.open(folder / "killed").saved_steps() if (folder / "killed/config.toml").exists() else []
+        moments.append(steps[-1] if steps else 0)
+    assert start(arguments.length, folder / "killed").wait() == 0
+    found = differences(Run.open(folder / "whole"), Run.open(folder / "killed"))
+    print(f"{len(moments)} kills, continuing from steps {moments}; differing: {found or 'nothing'}; runs in {folder}")
+    sys.exit(1 if found else 0)
+
+
+if __name__ == "__main__":
+    main()
