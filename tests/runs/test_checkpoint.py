@@ -40,6 +40,14 @@ def test_what_was_saved_is_loaded(content, tmp_path):
     assert os.listdir(path.parent) == [path.name]
 
 
+def test_a_checkpoint_can_be_read_by_whom_the_umask_allows(content, tmp_path):
+    before = os.umask(0o027)
+    try:
+        assert checkpoint.save(tmp_path, content).stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)
+
+
 def test_every_damage_is_found(content, tmp_path):
     path = checkpoint.save(tmp_path, content)
     whole, chance = path.read_bytes(), random.Random(0)

@@ -26,7 +26,10 @@ def replacing(path: Path, needs: int = 0, durable: bool = True) -> Iterator[Path
     try:
         if needs and shutil.disk_usage(path.parent).free < needs:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        partial.touch()
+        mode = partial.stat().st_mode  # what the user's umask grants; some writers would hide the file from others
         yield partial
+        partial.chmod(mode)
         if durable:
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
