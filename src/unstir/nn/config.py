@@ -89,6 +89,11 @@ class UNetConfig:
         return self
 
     @property
+    def multiple(self) -> int:
+        """What the height and the width of an image must be multiples of, to be halved once a level after the first."""
+        return 1 << (len(self.mults) - 1)
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """Feature channels of each level, from full resolution down."""
         return tuple(self.channels * mult for mult in self.mults)

@@ -85,7 +85,7 @@ class UNet(nn.Module):
                 f"images of shape {list(x.shape)} were given to a network for [B, {config.in_channels}, H, W]; "
                 f"convert the images to {config.in_channels} channels, or build the network with their in_channels"
             )
-        multiple = 1 << (len(config.mults) - 1)
+        multiple = config.multiple
         height, width = x.shape[2:]
         if height % multiple or width % multiple or not height * width:
             raise UserError(

@@ -132,7 +132,7 @@ def _check_fit(config: Config, store: Store) -> None:
         )
     if size and (height, width) != (size, size):
         raise UserError(f"{store.path} holds {height}x{width} images, data.size is {size}; leave it out, or pack anew")
-    multiple = 2 ** (len(config.model.mults) - 1)
+    multiple = config.model.multiple
     if height % multiple or width % multiple:
         raise UserError(
             f"images of {height}x{width} were given, but {len(config.model.mults)} levels need sides that are "

@@ -1,0 +1,36 @@
+"""What only a GPU can show: a step does not wait for it, and an interrupted run continues on it bit for bit."""
+
+import pytest
+import torch
+
+from unstir.runs import checkpoint
+from unstir.train.trainer import Trainer
+from unstir.train.watch import Stop
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def test_a_step_does_not_wait_for_the_device(make_run):
+    trainer = Trainer(*make_run(train__device="cuda", train__dtype="auto"))
+    trainer.take_step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            trainer.take_step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_it_continues_bit_for_bit(make_run):
+    runs = {}
+    for name, stops in (("whole", []), ("parts", [3, 7])):
+        for at in [*stops, None]:
+            run, store = make_run(name, train__device="cuda", train__dtype="auto")
+            trainer, stop = Trainer(run, store), Stop(install=False)
+            while at is not None and trainer.state.step < at:
+                trainer.take_step()
+            if at is not None:
+                stop.request(2)
+            trainer.run(stop)
+        runs[name] = checkpoint.newest(run.checkpoints)[0].tensors
+    assert all(torch.equal(runs["whole"][key], runs["parts"][key]) for key in runs["whole"])
