@@ -123,7 +123,7 @@ def image_path(out: Path, index: int) -> Path:
 
 
 def _claim(out: Path, job: Job, loaded: Checkpoint) -> Job:
-    """Make the folder this job's, and return the job with the batch size that the folder was begun with.
+    """Make the folder this job's, and return the job with the batch size and arithmetic that the folder was begun with.
 
     Raises UserError where the folder is another job's: other settings, or other weights under the same settings.
     """
@@ -135,8 +135,13 @@ def _claim(out: Path, job: Job, loaded: Checkpoint) -> Job:
         raise UserError(f"cannot use the folder {out}: {error}; name another with --out") from None
     if present is None and any(not path.name.startswith(".") for path in out.iterdir()):
         raise UserError(f"{out} is not empty and was not made by unstir sample; name another folder with --out")
-    begun_with = present["batch_size"] if present else min(job.batch_size, job.num)
-    job = replace(job, batch_size=begun_with)
+    if present:  # what the job began with decides the last bits of its images
+        job = replace(
+            job, batch_size=present["batch_size"], dtype=present["dtype"] if job.dtype == "auto" else job.dtype
+        )
+        torch.set_num_threads(present["threads"])
+    else:
+        job = replace(job, batch_size=min(job.batch_size, job.num))
     settings = _settings(job, loaded)
     if present is None:
         write_text(file, json.dumps(settings, indent=1) + "\n")
@@ -152,7 +157,6 @@ def _settings(job: Job, loaded: Checkpoint) -> dict[str, Any]:
     device = build.device(job.device)
     settings = dataclasses.asdict(replace(job, device=device.type, dtype=build.dtype_name(job.dtype, device)))
     del settings["num"]  # a longer job of the same settings continues a shorter one
-    settings["batch_size"] = min(job.batch_size, job.num)
     return {**settings, "weights": loaded.sha256, "torch": torch.__version__, "threads": torch.get_num_threads()}
 
 
