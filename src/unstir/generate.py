@@ -133,23 +133,22 @@ def _claim(out: Path, job: Job, loaded: Checkpoint) -> Job:
         present = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot use the folder {out}: {error}; name another with --out") from None
-    if present is None and any(not path.name.startswith(".") for path in out.iterdir()):
-        raise UserError(f"{out} is not empty and was not made by unstir sample; name another folder with --out")
-    if present:  # what the job began with decides the last bits of its images
-        job = replace(
-            job, batch_size=present["batch_size"], dtype=present["dtype"] if job.dtype == "auto" else job.dtype
-        )
-        torch.set_num_threads(present["threads"])
-    else:
-        job = replace(job, batch_size=min(job.batch_size, job.num))
-    settings = _settings(job, loaded)
     if present is None:
-        write_text(file, json.dumps(settings, indent=1) + "\n")
-    elif differing := [key for key in settings if present.get(key) != settings[key]]:
+        if any(not path.name.startswith(".") for path in out.iterdir()):
+            raise UserError(f"{out} is not empty and was not made by unstir sample; name another folder with --out")
+        job = replace(job, batch_size=min(job.batch_size, job.num))
+        write_text(file, json.dumps(_settings(job, loaded), indent=1) + "\n")
+        return job
+    wanted = _settings(job, loaded)
+    if not isinstance(present, dict) or present.keys() != wanted.keys():
+        raise UserError(f"{file} was not written by this version of unstir sample; name another folder with --out")
+    free = {"batch_size", "threads", *(("dtype",) if job.dtype == "auto" else ())}  # taken from the job as it began
+    if differing := [key for key in wanted if present[key] != wanted[key] and key not in free]:
         raise UserError(
-            f"{out} holds images made with other settings ({', '.join(differing)}); name another folder with --out"
+            f"{out} holds images made with other settings ({', '.join(differing)}); name another with --out"
         )
-    return job
+    torch.set_num_threads(present["threads"])
+    return replace(job, batch_size=present["batch_size"], dtype=present["dtype"])
 
 
 def _settings(job: Job, loaded: Checkpoint) -> dict[str, Any]:
