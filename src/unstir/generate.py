@@ -132,7 +132,7 @@ def _claim(out: Path, job: Job, loaded: Checkpoint) -> Job:
         out.mkdir(parents=True, exist_ok=True)
         present = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot use the folder {out}: {error}; name another with --out") from None
+        raise UserError(f"cannot use the folder {out}: {error}; name another folder with --out") from None
     if present is None:
         if any(not path.name.startswith(".") for path in out.iterdir()):
             raise UserError(f"{out} is not empty and was not made by unstir sample; name another folder with --out")
