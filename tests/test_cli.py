@@ -1,6 +1,5 @@
 """The command line as a person uses it: what it makes, what it refuses, and how it is interrupted."""
 
-import dataclasses
 import json
 import os
 import signal
@@ -80,7 +79,7 @@ def test_train_sample_and_inspect_make_what_they_say(unstir, tmp_path):
     assert pixels(tmp_path / "here/curves.png").shape[1] > 600
 
     status, out, _ = unstir("train", *tiny(), "--out", "here")
-    assert status == 0 and "here is finished (6 steps)" in out
+    assert status == 0 and "here is finished, at step 6" in out
     assert '--train.length "12 steps" --train.lr_period "12 steps"' in out
 
     status, out, _ = unstir("sample", "here", "--num", 5, "--out", "made", "--steps", 7, "--batch-size", 2)
@@ -241,7 +240,9 @@ def test_mistakes_are_one_line_with_the_remedy_and_leave_nothing(unstir, tmp_pat
     ("toml", "words"),
     [
         ("[train]\nlrr = 1", ["mine.toml", "train.lrr", "train.lr"]),
-        ("[trian]\nlr = 1", ["mine.toml", "trian", "train"]),
+        ("[trian]\nlr = 1", ["mine.toml", "unknown key trian; did you mean train?"]),
+        ("[train]\nlearning_rate = 1", ["did you mean train.lr?"]),
+        ('recipe = "digit"', ["mine.toml", "digit", "cifar10-small"]),
         ('[train]\nlr = "fast"', ["mine.toml", "train.lr", "fast"]),
         ('[train]\nlr = "0.1"', ["mine.toml", "train.lr", "number"]),
         ("[data]\nflip = 1", ["mine.toml", "data.flip"]),
@@ -258,19 +259,59 @@ def test_a_wrong_recipe_file_is_named_with_its_key(unstir, tmp_path, toml, words
 
 
 def test_a_recipe_file_is_a_recipe_and_options_win(unstir, tmp_path):
-    base = toml.to_toml(dataclasses.replace(recipes.load("digits"), seed=5))
-    (tmp_path / "mine.toml").write_text(base)
+    (tmp_path / "mine.toml").write_text('seed = 5\nrecipe = "digits"\n[model]\nmults = [1]\nattention = []\n')
     assert unstir("train", "mine.toml", *tiny())[0] == 0
     run = Run.open("runs/mine")
-    assert run.config.seed == 5 and run.config.recipe == "mine" and run.config.train.lr == 1e-3
-    assert run.config.model.mults == (1, 2)
+    assert run.config.seed == 5 and run.config.recipe == "digits" and run.config.train.lr == 1e-3
+    assert run.config.model.mults == (1,) and run.config.model.in_channels == 1 and run.config.model.channels == 8
+
+
+def test_a_whole_config_is_a_recipe_too(unstir, tmp_path):
+    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+    assert unstir("train", "here/config.toml", "--out", "again")[0] == 0
+    assert Run.open("again").config == Run.open("here").config
+    pictures = [(tmp_path / name / "samples/images-00000048.png").read_bytes() for name in ("here", "again")]
+    assert pictures[0] == pictures[1]
+
+
+def test_a_config_without_a_recipe_has_the_defaults(tmp_path):
+    (tmp_path / "few.toml").write_text("[train]\nlr = 0.5\n")
+    assert recipes.load(str(tmp_path / "few.toml")) == toml.from_dict({"train": {"lr": 0.5}}, "test")
+
+
+def test_less_than_was_trained_is_nothing_to_do_and_changes_nothing(unstir):
+    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+    before = Run.open("here").config
+    status, out, _ = unstir("train", "--out", "here", "--train.length", "3 steps")
+    assert status == 0 and "finished, at step 6" in out and '--train.length "12 steps"' in out
+    assert Run.open("here").config == before
+
+
+def test_the_hint_how_to_go_on_is_taken(unstir):
+    warm = ["--train.warmup", "50 steps"]
+    short = [word for word in tiny() if word not in ("--train.warmup", "0 steps")]
+    assert unstir("train", *short, *warm, "--out", "here")[0] == 0
+    _, out, _ = unstir("train", "--out", "here")
+    assert "lr_period" not in out  # the warm-up is not over, so the cosine has not begun
+    assert unstir("train", "--out", "here", "--train.length", "12 steps")[0] == 0
+
+
+def test_refused_files_are_spoken_of_when_training_packs(unstir, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for i in range(12):
+        Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(tmp_path / f"photos/{i}.png")
+    (tmp_path / "photos/broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    status, out, err = unstir("train", *tiny(), "--data.source", "photos", "--out", "here")
+    assert status == 0 and "1 files were refused" in err and "unstir data inspect" in err
+    assert "11 training and 1 held-out images of 1x8x8" in err and "parameters" in err
+    assert "photos-" in out
 
 
 def test_every_setting_but_the_listed_ones_is_fixed_once_a_run_exists(unstir):
     assert unstir("train", *tiny(), "--out", "here")[0] == 0
     run = Run.open("here")
     for key, value in {"train.lr": "0.5", "model.dropout": "0.3", "seed": "7", "train.ema_decay": "0.5"}.items():
-        message = refused(unstir("train", "--out", "here", f"--{key}", value), key, value, "train.length")
+        message = refused(unstir("train", "--out", "here", f"--{key}", value), key, value, "unstir train --help")
         assert repr(toml.flat(run.config)[key]) in message
     assert Run.open("here").config == run.config
 

@@ -61,12 +61,14 @@ def _lay_under(_: App, commands: tuple[str, ...], arguments: ArgumentCollection)
     update_argument_collection(base, recipe or recipes.DEFAULT, arguments, root_keys=(), allow_unknown=False)
 
 
-def finished_already(run: "Run") -> str:
-    """What to say of a run that has nothing left to do, and how to make it longer."""
-    options = f'--train.length "{2 * run.length} steps"'
-    if run.config.train.lr_schedule == "cosine":
-        options += f' --train.lr_period "{2 * run.length - run.steps_in(run.config.train.warmup)} steps"'
-    return f"{run.path} is finished ({run.length} steps). To go on: --out {run.path} {options}; or name another --out"
+def finished_already(run: "Run", step: int) -> str:
+    """What to say of a run at ``step`` that has nothing left to do, and how to make it longer."""
+    train, goal = run.config.train, 2 * step
+    options = f'--train.length "{goal} steps"'
+    warmup = run.steps_in(train.warmup)
+    if train.lr_schedule == "cosine" and goal > warmup + run.steps_in(train.lr_period):
+        options += f' --train.lr_period "{goal - warmup} steps"'
+    return f"{run.path} is finished, at step {step}. To go on: --out {run.path} {options}; to begin anew: another --out"
 
 
 def _train_help() -> str:
@@ -86,7 +88,11 @@ When continuing, these may change: {", ".join(MAY_CHANGE)}.
 
 def _one_line(error: Exception) -> str:
     cause = error.__cause__ or error
-    return toml.explain(cause) if isinstance(cause, ValidationError) else " ".join(str(error).split())
+    if isinstance(cause, ValidationError):
+        return toml.explain(cause)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split())
 
 
 def _fail(message: str, status: int = 2) -> NoReturn:
@@ -126,16 +132,19 @@ def train(
     screen = console.stderr()
     with console.counting(screen, "packing", "images") as progress:
         store = open_data(config, folder, progress)
+    if store.refused:
+        print(f"{len(store.refused)} files were refused; unstir data inspect {store.path} lists them", file=sys.stderr)
     run = open_run(config, folder, store)
     with run.lock(), Stop() as stop, console.TrainingDisplay(screen) as display:
         run.tidy()
         trainer = Trainer(run, store, display)
+        display.say(trainer.introduction())
         if trainer.finished:
-            print(finished_already(run))
+            print(finished_already(run, trainer.state.step))
             return 0
         finished = trainer.run(stop)
     if finished:
-        print(f"samples  {newest_picture(run)}\ncurves   {run.path / 'curves.png'}\ndata     {store.path}")
+        print(f"samples  {newest_picture(run)}\ncurves   {run.path / 'curves.png'}\ndata     {run.config.data.store}")
     else:
         print(f"stopped at step {trainer.state.step} of {run.length}; all is saved, the same command continues")
     return 0 if finished else stop.status
@@ -217,8 +226,7 @@ def sample(
         device=device,
         dtype=dtype,
     )
-    kind = ("" if ema else "-raw") + (f"-label{label}" if label is not None else "")
-    folder = out or run / "generated" / f"step{job.step}-{chain.sampler}{chain.steps}{kind}-seed{seed}"
+    folder = out or run / "generated" / job.name()
     with console.counting(console.stderr(), "sampling", "network calls") as progress:
         save_images(opened, job, folder, progress)
     print(f"samples  {folder / 'grid.png'}\nnoise    {folder / 'noise.png'}\nimages   {num} in {folder}")

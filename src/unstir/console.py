@@ -71,6 +71,7 @@ class TrainingDisplay(Watch):
         self._grid: TaskID | None = None
         self._spoke = 0.0
         self._length = 0
+        self._batch = 1
         self._shape = ""
 
     def __enter__(self) -> "TrainingDisplay":
@@ -82,7 +83,7 @@ class TrainingDisplay(Watch):
 
     def begin(self, step: int, length: int, steps_per_epoch: int, shape: tuple[int, ...]) -> None:
         """Set the bar to where training stands."""
-        self._length, self._shape = length, "x".join(map(str, shape))
+        self._length, self._batch, self._shape = length, shape[0], "x".join(map(str, shape))
         self._training = self._progress.add_task("training", total=length, completed=step, note=self._shape)
 
     def step(self, step: int) -> None:
@@ -100,7 +101,7 @@ class TrainingDisplay(Watch):
         quiet = line["step"] < self._length and time.monotonic() - self._spoke < QUIET_SECONDS
         if not self._console.is_terminal and not quiet:
             self._spoke = time.monotonic()
-            left = line["seconds"] / line["step"] * (self._length - line["step"])
+            left = (self._length - line["step"]) * self._batch / max(line["images_per_second"], 1e-9)
             self._console.print(
                 f"step {line['step']} of {self._length} {note}, about {left:.0f} s left",
                 highlight=False,

@@ -1,6 +1,7 @@
 """Many images from a trained run: exactly as many as asked, image i the same in whatever batch and job it is made."""
 
 import dataclasses
+import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from unstir.pictures.grid import grid, to_picture, to_uint8
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.files import replacing, write_text
-from unstir.runs.run import Run
+from unstir.runs.run import Run, weights_of
 
 GRID_IMAGES = 64
 SETTINGS = "settings.json"
@@ -43,6 +44,13 @@ class Job:
     device: str = "auto"
     dtype: str = "float32"
 
+    def name(self) -> str:
+        """A folder name of its own for all images of these settings, whatever their number and batches."""
+        rest = dataclasses.asdict(replace(self, num=0, batch_size=0, device=""))
+        digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:6]
+        label = "" if self.label is None else f"-label{self.label}"
+        return f"step{self.step}-{self.chain.sampler}{self.chain.steps}{label}-seed{self.chain.seed}-{digest}"
+
 
 def generate(
     run: Run, job: Job, *, first: int = 0, loaded: Checkpoint | None = None, on_call: Callable[[], None] | None = None
@@ -63,8 +71,9 @@ def generate(
 
 
 def _check(run: Run, job: Job) -> None:
-    if job.num < 1 or job.batch_size < 1:
-        raise UserError(f"num={job.num} and batch_size={job.batch_size} must be at least 1")
+    for name, value in (("num", job.num), ("batch_size", job.batch_size)):
+        if value < 1:
+            raise UserError(f"{name}={value} must be at least 1")
     classes = run.config.model.num_classes
     if job.label is not None and not classes:
         raise UserError(f"label={job.label} was given, but this network knows no classes; leave it out")
@@ -96,6 +105,7 @@ def save_images(run: Run, job: Job, out: Path, progress: Callable[[int, int], No
     """
     _check(run, job)
     loaded = run.load(job.step)
+    weights_of(loaded, job.ema)
     job = _claim(out, job, loaded)
     present = next((i for i in range(job.num) if not image_path(out, i).exists()), job.num)
     first = present if present == job.num else present - present % job.batch_size
@@ -145,7 +155,7 @@ def _claim(out: Path, job: Job, loaded: Checkpoint) -> Job:
     free = {"batch_size", "threads", *(("dtype",) if job.dtype == "auto" else ())}  # taken from the job as it began
     if differing := [key for key in wanted if present[key] != wanted[key] and key not in free]:
         raise UserError(
-            f"{out} holds images made with other settings ({', '.join(differing)}); name another with --out"
+            f"{out} holds images made with other settings ({', '.join(differing)}); name another folder with --out"
         )
     torch.set_num_threads(present["threads"])
     return replace(job, batch_size=present["batch_size"], dtype=present["dtype"])

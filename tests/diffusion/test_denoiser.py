@@ -30,6 +30,9 @@ def test_the_network_is_told_t_minus_1():
     assert made.net.t.tolist() == [0, 0, 0] and made.net.t.dtype == torch.int64
     made(x, torch.tensor([1, 500, 1000]))
     assert made.net.t.tolist() == [0, 499, 999]
+    for t in (0, 1001):
+        with pytest.raises(ValueError, match=r"outside 1\.\.1000"):
+            made(x, t)
     assert made.net.options == {} and made.net.label is None
     label = torch.tensor([4, 5, 6])
     labelled(made, label)(x, 7)

@@ -4,8 +4,10 @@
     root/train/cat/1.png root/test/cat/9.png    the split as given (test, val, valid, validation or held_out)
     root/1.png root/2.png                       no labels
 
-One folder that wraps all others is looked through. Deeper folders belong to their class. Order is natural
-(img2 before img10), train first. What becomes of each kind of file is listed in `unstir.data.images`.
+One folder that wraps all others is looked through. Deeper folders belong to their class. Images beside class folders
+are refused, for want of a label; where they are the majority, the folders are not taken for classes and all images are
+packed without labels. Order is natural (img2 before img10), train first. What becomes of each kind of file is listed
+in `unstir.data.images`.
 """
 
 from __future__ import annotations
@@ -57,6 +59,9 @@ def arrange(entries: list[Entry], held_out: float, seed: int) -> Arrangement:
     base = depth + bool(given)
     names = {path: p[base] for path, p in parts.items() if len(p) > base + 1}
     loose = [path for path in parts if names and path not in names]
+    unlabelled = sorted(names) if len(loose) > len(names) else []
+    if unlabelled:
+        names, loose = {}, []
     paths = [path for path in parts if not names or path in names]
     if len(given) > 1:
         held = {path for path in paths if parts[path][depth].casefold() != _TRAIN}
@@ -75,7 +80,11 @@ def arrange(entries: list[Entry], held_out: float, seed: int) -> Arrangement:
         classes,
         rule,
         [(path, "beside the class folders, so without a label") for path in loose],
-        [("outside the train and test folders, ignored", path) for path in outside],
+        [("outside the train and test folders, ignored", path) for path in outside]
+        + [
+            ("its folder is not taken for a class, for most images lie beside such folders", path)
+            for path in unlabelled
+        ],
     )
 
 
@@ -86,9 +95,11 @@ def _given_splits(parts: dict[str, tuple[str, ...]], depth: int) -> set[str]:
 
 
 def _wrappers(paths: list[tuple[str, ...]]) -> int:
-    """Count the folders that wrap everything: one folder at its level, with folders and no images in it."""
+    """Count the folders that wrap everything: one folder at its level, with most images in folders of its own."""
     depth = 0
-    while paths and all(len(p) > depth + 2 and p[depth] == paths[0][depth] for p in paths):
+    while paths and all(len(p) > depth + 1 and p[depth] == paths[0][depth] for p in paths):
+        if 2 * sum(len(p) > depth + 2 for p in paths) <= len(paths):
+            break  # a class rather than a wrapper
         depth += 1
     return depth
 

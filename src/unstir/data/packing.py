@@ -113,15 +113,18 @@ def _check_refused(name: str, refused: list[tuple[str, str]], num_packed: int, s
         raise UserError(_strict(name, refused))
 
 
+_ANOTHER = "choose another place (--out of unstir data pack, --data.store of unstir train)"
+
+
 def _finished(origin: Source, source: str | Path, out: Path, strict: bool) -> Store | None:
     """Open what `out` holds if it is what would be packed; None if there is nothing. Raises UserError if it is else."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     if not is_store(out):
-        raise UserError(f"{out}: exists and is not a packed store; choose another --out")
+        raise UserError(f"{out}: exists and is not a packed store; {_ANOTHER}")
     store = Store.open(out)
     made = store.manifest
-    remedy = "choose another --out, or delete that folder to pack anew"
+    remedy = f"delete that folder to pack anew, or {_ANOTHER}"
     if (made.get("kind"), made.get("settings")) != (origin.kind, origin.settings):
         had, asked = _words(str(made.get("kind")), made.get("settings")), _words(origin.kind, origin.settings)
         raise UserError(f"{out}: holds {had}, asked for is {asked}; {remedy}")

@@ -39,7 +39,9 @@ class Denoiser:
     dtype: torch.dtype = torch.float32
 
     def __call__(self, x_t: Tensor, t: int | Tensor, label: Tensor | None = None) -> Prediction:
-        """The prediction for x_t [B, C, H, W] at time t: an int in 1..T, or int64 [B]."""
+        """The prediction for x_t [B, C, H, W] at time t: int64 [B], or an int, checked to be in 1..T (ValueError)."""
+        if isinstance(t, int) and not 1 <= t <= self.process.T:
+            raise ValueError(f"t={t} is outside 1..{self.process.T}; t = 0 is the clean image")
         raw = self.raw(x_t, t, label)
         return Prediction(self.parameterization.x0(self.process.schedule, x_t, t, raw), raw)
 

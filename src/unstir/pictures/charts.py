@@ -18,7 +18,10 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     for axes, (key, title) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         lines = [line for line in metrics if line[key] is not None]
-        axes.plot([line["images"] for line in lines], [line[key] for line in lines], linewidth=1)
+        marker = "o" if len(lines) < 20 else None
+        axes.plot(
+            [line["images"] for line in lines], [line[key] for line in lines], marker=marker, markersize=3, linewidth=1
+        )
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("training images seen")
         axes.grid(alpha=0.3)

@@ -202,7 +202,7 @@ class Config:
     """A whole run. The module `toml` reads and writes it."""
 
     recipe: Annotated[str, Parameter(parse=False)] = ""
-    """The recipe this run began from, for the reader alone."""
+    """The recipe this began from; in a TOML file, the one that fills what the file leaves out."""
     seed: int = 0
     """Seed of everything random in training."""
     data: DataConfig = field(default_factory=DataConfig)

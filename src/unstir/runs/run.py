@@ -25,7 +25,7 @@ from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
 from unstir.runs import build, checkpoint, toml
-from unstir.runs.config import MAY_CHANGE, Config, may_change, steps_in
+from unstir.runs.config import Config, may_change, steps_in
 from unstir.runs.files import PARTIAL, write_text
 
 
@@ -67,6 +67,8 @@ class Run:
         if not is_run(path):
             raise UserError(f"{path} holds no run (config.toml is missing); name the folder of one")
         file = path / "data.json"
+        if not file.exists():
+            raise UserError(f"{path} is not a whole run: {file.name} is missing; restore it, or train anew elsewhere")
         try:
             card = json.loads(file.read_text(encoding="utf-8"))
             data = DataCard(tuple(card["shape"]), tuple(card["classes"]), card["counts"], card["content_hash"])
@@ -191,7 +193,7 @@ class Run:
         on = build.device(device)
         arithmetic = build.dtype(dtype, on)
         net = build.network(self.config, on)
-        net.load_state_dict(_weights(found, ema))
+        net.load_state_dict(weights_of(found, ema))
         net.eval().requires_grad_(False)
         if arithmetic == torch.bfloat16:
             net.to(arithmetic)
@@ -239,15 +241,15 @@ def compare(saved: Config, asked: Config) -> dict[str, Any]:
     if fixed := [key for key in changed if not may_change(key)]:
         differences = ", ".join(f"{key} is {old.get(key)!r} in the run, {new.get(key)!r} was asked" for key in fixed)
         raise UserError(
-            f"a run keeps its settings: {differences}; leave it out to continue, or start another run with --out. "
-            f"These may change: {', '.join(MAY_CHANGE)}"
+            f"a run keeps its settings: {differences}; leave out what differs, or start another run with "
+            "--out (unstir train --help lists what may change)"
         )
     return changed
 
 
 def initial_weights(path: str) -> dict[str, torch.Tensor]:
     """The weights in a checkpoint or slim file, averaged where it has both, to start another run from."""
-    return _weights(checkpoint.load(Path(path)), ema=True)
+    return weights_of(checkpoint.load(Path(path)), ema=True)
 
 
 def load_into(net: torch.nn.Module, weights: Mapping[str, torch.Tensor], source: str) -> None:
@@ -265,7 +267,8 @@ def load_into(net: torch.nn.Module, weights: Mapping[str, torch.Tensor], source:
     net.load_state_dict(dict(weights))
 
 
-def _weights(found: checkpoint.Checkpoint, ema: bool) -> dict[str, torch.Tensor]:
+def weights_of(found: checkpoint.Checkpoint, ema: bool) -> dict[str, torch.Tensor]:
+    """The weights to sample from in a checkpoint: averaged if asked and there; UserError for raw ones that are not."""
     if found.kind == "slim":
         if found.ema and not ema:
             raise UserError(

@@ -32,8 +32,8 @@ def explain(error: ValidationError) -> str:
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "unexpected_keyword_argument":
-            near = difflib.get_close_matches(key, list(flat(Config())), n=1)
-            parts.append(f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else ""))
+            near = _near(key)
+            parts.append(f"unknown key {key}" + (f"; did you mean {near}?" if near else ""))
         elif item["type"] == "value_error":
             parts.append((f"{key}: " if key else "") + item["msg"].removeprefix("Value error, "))
         else:
@@ -41,12 +41,30 @@ def explain(error: ValidationError) -> str:
     return "; ".join(parts)
 
 
+SYNONYMS = {
+    "learning_rate": "lr", "epochs": "length", "steps": "length", "num_epochs": "length", "ema": "ema_decay",
+    "batch": "batch_size", "grad_clip": "clip", "channel_mult": "mults", "ch_mult": "mults", "num_res_blocks":
+    "num_blocks", "attn": "attention", "ch": "channels", "timesteps": "T", "prediction_type": "predict",
+}  # fmt: skip
+"""What other programs call a setting."""
+
+
+def _near(key: str) -> str | None:
+    """The key or section that a wrong one was probably meant to be."""
+    known = list(flat(Config()))
+    section, _, name = key.rpartition(".")
+    if (synonym := f"{section}.{SYNONYMS.get(name)}") in known:
+        return synonym
+    candidates = known if section else sorted({name.split(".")[0] for name in known})
+    return next(iter(difflib.get_close_matches(key, candidates, n=1)), None)
+
+
 def load(path: Path) -> Config:
     """The config in a TOML file; raises UserError for a missing, unreadable or wrong one."""
-    return from_dict(read_toml(path), str(path))
+    return from_dict(read(path), str(path))
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
     """The tables of a TOML file; raises UserError naming the file where it is missing or broken."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ import torch
 
 from unstir.data import Store, is_store, pack
 from unstir.errors import UserError
-from unstir.runs import build, run
+from unstir.runs import build, checkpoint, run
 from unstir.runs.config import Config, DataConfig
 from unstir.runs.run import DataCard, Run, is_run
 
@@ -91,6 +91,8 @@ def _take_up(old: Run, asked: Config) -> Run:
     data = dataclasses.replace(asked.data, store=asked.data.store or saved.data.store)
     asked = dataclasses.replace(asked, train=train, data=data, recipe=saved.recipe)
     new = Run(old.path, asked, old.data)
+    if new.length < max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0):
+        return new  # further than asked: nothing is left to do, and nothing is changed
     changed = run.compare(saved, asked)
     if "train.length" in changed and train.lr_schedule == "cosine":
         ends = new.steps_in(train.warmup) + new.steps_in(train.lr_period)

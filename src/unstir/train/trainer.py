@@ -52,6 +52,15 @@ class Trainer:
         self._resume()
         self._record = Record(run, self.state)
 
+    def introduction(self) -> str:
+        """What is about to be trained on what, in a line."""
+        count, data = sum(p.numel() for p in self.state.net.parameters()), self._run.data
+        return (
+            f"{self._run.path}: {count:,} parameters in {self._config.dtype} on {self._device}; {data.counts['train']} "
+            f"training and {data.counts['held_out']} held-out images of {'x'.join(map(str, data.shape))}; "
+            f"step {self.state.step} of {self._run.length}"
+        )
+
     @property
     def finished(self) -> bool:
         """Whether every step is taken and the last picture drawn."""

@@ -1,8 +1,8 @@
 """The recipes that come with the package: TOML files whose first line says what each is for."""
 
-import dataclasses
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from unstir.errors import UserError
 from unstir.runs import toml
@@ -20,11 +20,27 @@ def sentences() -> dict[str, str]:
 
 
 def load(name: str) -> Config:
-    """The config of a recipe, or of a TOML file given by its path. Raises UserError where it is neither."""
+    """The config of a recipe, or of a TOML file given by its path.
+
+    What a file leaves out comes from the recipe that its key ``recipe`` names, or else from the defaults of `Config`.
+    Raises UserError where ``name`` is neither, or where the file is wrong.
+    """
     if name in sentences():
-        with resources.as_file(resources.files(__name__) / f"{name}.toml") as path:
-            return dataclasses.replace(toml.load(path), recipe=name)
+        return toml.from_dict({**_tables(name), "recipe": name}, f"recipe {name}")
     path = Path(name)
     if path.suffix != ".toml" or not path.is_file():
         raise UserError(f"{name!r} is neither a recipe ({', '.join(sentences())}) nor a TOML file that exists")
-    return dataclasses.replace(toml.load(path), recipe=path.stem)
+    own = toml.read(path)
+    base = own.get("recipe", "")
+    if base and base not in sentences():
+        raise UserError(f"{path}: recipe={base!r} is unknown; name one of {', '.join(sentences())}, or leave it out")
+    merged = _tables(base) if base else {}
+    for key, value in own.items():
+        both_tables = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = {**merged[key], **value} if both_tables else value
+    return toml.from_dict(merged, str(path))
+
+
+def _tables(name: str) -> dict[str, Any]:
+    with resources.as_file(resources.files(__name__) / f"{name}.toml") as path:
+        return toml.read(path)
