@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.argument import ArgumentCollection, update_argument_collection
@@ -18,9 +18,6 @@ from pydantic import ValidationError
 from unstir.errors import UserError
 from unstir.runs import recipes, toml
 from unstir.runs.config import MAY_CHANGE, Config
-
-if TYPE_CHECKING:
-    from unstir.runs.run import Run
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -59,16 +56,6 @@ def _lay_under(_: App, commands: tuple[str, ...], arguments: ArgumentCollection)
     base = toml.to_dict(base_config(recipe, run_folder(recipe, out)))
     del base["recipe"]
     update_argument_collection(base, recipe or recipes.DEFAULT, arguments, root_keys=(), allow_unknown=False)
-
-
-def finished_already(run: "Run", step: int) -> str:
-    """What to say of a run at ``step`` that has nothing left to do, and how to make it longer."""
-    train, goal = run.config.train, 2 * step
-    options = f'--train.length "{goal} steps"'
-    warmup = run.steps_in(train.warmup)
-    if train.lr_schedule == "cosine" and goal > warmup + run.steps_in(train.lr_period):
-        options += f' --train.lr_period "{goal - warmup} steps"'
-    return f"{run.path} is finished, at step {step}. To go on: --out {run.path} {options}; to begin anew: another --out"
 
 
 def _train_help() -> str:
@@ -140,7 +127,7 @@ def train(
         trainer = Trainer(run, store, display)
         display.say(trainer.introduction())
         if trainer.finished:
-            print(finished_already(run, trainer.state.step))
+            print(trainer.conclusion())
             return 0
         finished = trainer.run(stop)
     if finished:

@@ -191,14 +191,16 @@ def test_touched_or_copied_source_is_still_the_same(photos: Path, whole: Path, t
 
 
 def test_store_of_something_else_is_not_overwritten(photos: Path, whole: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds folder \(size=8.*asked for is folder \(size=16.*choose another --out"):
+    with pytest.raises(UserError, match=r"holds folder \(size=8.*asked for is folder \(size=16.*--out .*--data.store"):
         pack(photos, whole, size=16)
     with pytest.raises(UserError, match="asked for is digits"):
         pack("digits", whole)
     other = tmp_path / "other"
     shutil.copytree(photos, other)
     (other / "dog/3.png").write_bytes((other / "dog/4.png").read_bytes())
-    with pytest.raises(UserError, match="differs from it; choose another --out"):
+    with pytest.raises(
+        UserError, match=r"differs from it; delete that folder to pack anew, or choose another place \(--out"
+    ):
         pack(other, whole, size=8)
 
 

@@ -61,6 +61,17 @@ class Trainer:
             f"step {self.state.step} of {self._run.length}"
         )
 
+    def conclusion(self) -> str:
+        """What to say of a run that has nothing left to do, and how to make it longer."""
+        run, goal = self._run, 2 * self.state.step
+        options, warmup = f'--train.length "{goal} steps"', run.steps_in(self._config.warmup)
+        if self._config.lr_schedule == "cosine" and goal > warmup + run.steps_in(self._config.lr_period):
+            options += f' --train.lr_period "{goal - warmup} steps"'
+        return (
+            f"{run.path} is finished, at step {self.state.step}. To go on: --out {run.path} {options}; "
+            "to begin anew: another --out"
+        )
+
     @property
     def finished(self) -> bool:
         """Whether every step is taken and the last picture drawn."""
