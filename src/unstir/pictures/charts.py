@@ -14,6 +14,7 @@ PANELS = (
 def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw loss, gradient norm and learning rate against images seen, from the lines of metrics.jsonl, as a PNG."""
     from matplotlib.figure import Figure  # takes half a second to import
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     for axes, (key, title) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
@@ -24,6 +25,8 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
         )
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("training images seen")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.3)
         if key != "lr" and lines:
             axes.set_yscale("log")
