@@ -62,21 +62,32 @@ def main() -> None:
     began = time.monotonic()
     assert start(arguments.length, folder / "whole").wait() == 0
     duration = time.monotonic() - began
-    chance, moments = random.Random(arguments.seed), []
-    while len(moments) < arguments.kills:
-        child = start(arguments.length, folder / "killed")
+    chance, moments, found = random.Random(arguments.seed), [], []
+    while (
+        len(moments) < arguments.kills
+    ):  # a run that ended before it could be killed often enough is followed by another
+        out = folder / f"killed-{len(moments)}"
+        moments += kill_until_finished(arguments.length, out, chance, duration, arguments.kills - len(moments))
+        found += differences(Run.open(folder / "whole"), Run.open(out))
+    print(f"{len(moments)} kills, continuing from steps {moments}; differing: {found or 'nothing'}; runs in {folder}")
+    sys.exit(1 if found else 0)
+
+
+def kill_until_finished(length: str, out: Path, chance: random.Random, duration: float, most: int) -> list[int]:
+    """Start the run and kill it, up to ``most`` times; let it finish; return the saved step after each kill."""
+    moments: list[int] = []
+    while len(moments) < most:
+        child = start(length, out)
         try:
             child.wait(timeout=chance.uniform(0.1, 0.5) * duration)
             break
         except subprocess.TimeoutExpired:
             child.send_signal(signal.SIGKILL)
             child.wait()
-        steps = Run.open(folder / "killed").saved_steps() if (folder / "killed/config.toml").exists() else []
-        moments.append(steps[-1] if steps else 0)
-    assert start(arguments.length, folder / "killed").wait() == 0
-    found = differences(Run.open(folder / "whole"), Run.open(folder / "killed"))
-    print(f"{len(moments)} kills, continuing from steps {moments}; differing: {found or 'nothing'}; runs in {folder}")
-    sys.exit(1 if found else 0)
+        saved = checkpoint.listed(out / "checkpoints")
+        moments.append(saved[-1][0] if saved else 0)
+    assert start(length, out).wait() == 0
+    return moments
 
 
 if __name__ == "__main__":
