@@ -63,9 +63,8 @@ def main() -> None:
     assert start(arguments.length, folder / "whole").wait() == 0
     duration = time.monotonic() - began
     chance, moments, found = random.Random(arguments.seed), [], []
-    while (
-        len(moments) < arguments.kills
-    ):  # a run that ended before it could be killed often enough is followed by another
+    # a run that ended before it could be killed often enough is followed by another
+    while len(moments) < arguments.kills:
         out = folder / f"killed-{len(moments)}"
         moments += kill_until_finished(arguments.length, out, chance, duration, arguments.kills - len(moments))
         found += differences(Run.open(folder / "whole"), Run.open(out))

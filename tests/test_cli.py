@@ -242,6 +242,9 @@ def test_mistakes_are_one_line_with_the_remedy_and_leave_nothing(unstir, tmp_pat
         ("[train]\nlrr = 1", ["mine.toml", "train.lrr", "train.lr"]),
         ("[trian]\nlr = 1", ["mine.toml", "unknown key trian; did you mean train?"]),
         ("[train]\nlearning_rate = 1", ["did you mean train.lr?"]),
+        ("[data]\nheldout = 0.1", ["did you mean data.held_out?"]),
+        ("lr = 1", ["did you mean train.lr?"]),
+        ('recipe = ["digits"]', ["mine.toml", "cifar10-small"]),
         ('recipe = "digit"', ["mine.toml", "digit", "cifar10-small"]),
         ('[train]\nlr = "fast"', ["mine.toml", "train.lr", "fast"]),
         ('[train]\nlr = "0.1"', ["mine.toml", "train.lr", "number"]),
@@ -285,6 +288,47 @@ def test_less_than_was_trained_is_nothing_to_do_and_changes_nothing(unstir):
     status, out, _ = unstir("train", "--out", "here", "--train.length", "3 steps")
     assert status == 0 and "finished, at step 6" in out and '--train.length "12 steps"' in out
     assert Run.open("here").config == before
+
+
+def test_a_run_that_was_asked_for_less_by_its_recipe_says_that_it_goes_on(unstir, tmp_path):
+    assert unstir("train", "digits", *tiny(), "--out", "here")[0] == 0
+    file = tmp_path / "here/config.toml"  # as if it had been asked for 12 steps and stopped at 6
+    file.write_text(file.read_text().replace('length = "6 steps"', 'length = "12 steps"'))
+    status, out, _ = unstir("train", "digits", *tiny("3 steps"), "--out", "here")
+    assert status == 0 and "at step 6 of 12, beyond the 3 asked for" in out
+    assert 'length = "12 steps"' in file.read_text()
+
+
+def test_a_store_that_is_none_is_refused_and_not_remembered(unstir):
+    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+    before = Run.open("here").config
+    longer = ["--train.length", "8 steps", "--train.lr_period", "8 steps"]
+    refused(unstir("train", "--out", "here", *longer, "--data.store", "typo"), "typo", "no packed store")
+    refused(unstir("train", "--out", "here", *longer, "--data.source", "typo"), "data.source", "typo")
+    assert Run.open("here").config == before
+
+
+def test_a_small_job_does_not_slow_the_large_one_after_it(unstir, tmp_path):
+    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+    for num in (1, 5):
+        assert unstir("sample", "here", "--num", num, "--out", "made")[0] == 0
+    assert json.loads((tmp_path / "made/settings.json").read_text())["batch_size"] == 64
+
+
+def test_a_job_goes_on_from_the_slim_file_of_the_same_weights(unstir):
+    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+    assert unstir("sample", "here", "--num", 2, "--out", "made")[0] == 0
+    for path in Run.open("here").checkpoints.iterdir():
+        path.unlink()
+    assert unstir("sample", "here", "--num", 4, "--out", "made")[0] == 0
+
+
+def test_sampling_falls_back_from_a_damaged_newest_file(unstir):
+    assert unstir("train", *tiny(checkpoint="4 steps"), "--out", "here")[0] == 0
+    run = Run.open("here")
+    for folder in (run.checkpoints, run.weights):
+        (folder / "step-00000006.safetensors").write_bytes(b"junk")
+    assert unstir("sample", "here", "--num", 1, "--out", "made")[0] == 0
 
 
 def test_the_hint_how_to_go_on_is_taken(unstir):

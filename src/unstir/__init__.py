@@ -1,5 +1,8 @@
 """Train a denoising diffusion model on images, sample from it, and understand every step."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
-__version__ = version("unstir")
+try:
+    __version__ = version("unstir")
+except PackageNotFoundError:  # a source tree that was not installed
+    __version__ = "0+unknown"

@@ -7,7 +7,6 @@ Exit status: 0 done, 1 the answer is no, 2 the user's mistake, 130 / 143 interru
 import dataclasses
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -15,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.argument import ArgumentCollection, update_argument_collection
 from pydantic import ValidationError
 
+import unstir
 from unstir.errors import UserError
 from unstir.runs import recipes, toml
 from unstir.runs.config import MAY_CHANGE, Config
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         _fail("interrupted", status=130)
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+        if not any(words in str(error) for words in ("out of memory", "can't allocate memory")):
             raise
         _fail(f"{_one_line(error)} Lower --train.micro_batch (training) or --batch-size (sampling)")
     sys.exit(status if isinstance(status, int) else 0)
@@ -90,7 +90,7 @@ def _fail(message: str, status: int = 2) -> NoReturn:
 app = App(
     name="unstir",
     help="Train a denoising diffusion model on images, sample from it, and understand every step.",
-    version=metadata.version("unstir"),
+    version=unstir.__version__,
     config=_lay_under,
     help_format="markdown",
     default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
@@ -186,7 +186,7 @@ def sample(
     label
         Class index; by default each class in turn, where the network knows classes.
     batch_size
-        Images computed at once.
+        Images computed at once; a job that goes on keeps what it began with.
     dtype
         Arithmetic inside the network.
     device
@@ -203,10 +203,11 @@ def sample(
     opened = Run.open(run)
     given: dict[str, Any] = {"sampler": sampler, "steps": steps, "spacing": spacing, "variance": variance, "clip": clip}
     chain = dataclasses.replace(opened.chain(), seed=seed, **{k: v for k, v in given.items() if v is not None})
+    loaded = opened.load(checkpoint)
     job = Job(
         num=num,
         chain=chain,
-        step=opened.newest_step() if checkpoint is None else checkpoint,
+        step=loaded.step,
         ema=ema,
         label=label,
         batch_size=batch_size,
@@ -215,7 +216,7 @@ def sample(
     )
     folder = out or run / "generated" / job.name()
     with console.counting(console.stderr(), "sampling", "network calls") as progress:
-        save_images(opened, job, folder, progress)
+        save_images(opened, job, folder, progress, loaded)
     print(f"samples  {folder / 'grid.png'}\nnoise    {folder / 'noise.png'}\nimages   {num} in {folder}")
     return 0
 

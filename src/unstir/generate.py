@@ -19,7 +19,7 @@ from unstir.diffusion.draw import Chain, draw, starting_noise
 from unstir.errors import UserError
 from unstir.pictures.grid import grid, to_picture, to_uint8
 from unstir.runs import build
-from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.checkpoint import Checkpoint, content_hash
 from unstir.runs.files import replacing, write_text
 from unstir.runs.run import Run, weights_of
 
@@ -57,10 +57,10 @@ def generate(
 ) -> Iterator[tuple[range, Tensor]]:
     """Yield (indices, images) a batch, images float32 [b, C, H, W] in about [-1, 1]: numbers ``first``..num-1 in order.
 
-    All batches have the size of the first: a smaller last one is filled up and the surplus dropped, so that the
-    arithmetic of an image does not depend on how many follow it. ``loaded`` spares reading the checkpoint again;
-    ``on_call()`` hears of each network call. Raises UserError for a label the network does not know, for weights that
-    were not saved, or for a chain that does not exist.
+    A last batch that would be smaller is filled up and the surplus dropped, so that the arithmetic of an image does not
+    depend on how many follow it; only a job of less than a batch computes just its own. ``loaded`` spares reading the
+    checkpoint again; ``on_call()`` hears of each network call. Raises UserError for a label the network does not know,
+    for weights that were not saved, or for a chain that does not exist.
     """
     _check(run, job)
     denoiser = run.denoiser(ema=job.ema, step=job.step, device=job.device, dtype=job.dtype, loaded=loaded)
@@ -96,7 +96,13 @@ def _batch(denoiser: Denoiser, run: Run, job: Job, indices: range, on_call: Call
     return x
 
 
-def save_images(run: Run, job: Job, out: Path, progress: Callable[[int, int], None] | None = None) -> None:
+def save_images(
+    run: Run,
+    job: Job,
+    out: Path,
+    progress: Callable[[int, int], None] | None = None,
+    loaded: Checkpoint | None = None,
+) -> None:
     """Write the images of a job as out/000000.png, ..., with noise.png and grid.png of the first 64.
 
     Images already written by the same job are kept, so a killed job goes on where it was, in the batches that it began
@@ -104,7 +110,7 @@ def save_images(run: Run, job: Job, out: Path, progress: Callable[[int, int], No
     as `generate` does, before anything is written.
     """
     _check(run, job)
-    loaded = run.load(job.step)
+    loaded = loaded or run.load(job.step)
     weights_of(loaded, job.ema)
     job = _claim(out, job, loaded)
     present = next((i for i in range(job.num) if not image_path(out, i).exists()), job.num)
@@ -146,7 +152,6 @@ def _claim(out: Path, job: Job, loaded: Checkpoint) -> Job:
     if present is None:
         if any(not path.name.startswith(".") for path in out.iterdir()):
             raise UserError(f"{out} is not empty and was not made by unstir sample; name another folder with --out")
-        job = replace(job, batch_size=min(job.batch_size, job.num))
         write_text(file, json.dumps(_settings(job, loaded), indent=1) + "\n")
         return job
     wanted = _settings(job, loaded)
@@ -166,7 +171,8 @@ def _settings(job: Job, loaded: Checkpoint) -> dict[str, Any]:
     device = build.device(job.device)
     settings = dataclasses.asdict(replace(job, device=device.type, dtype=build.dtype_name(job.dtype, device)))
     del settings["num"]  # a longer job of the same settings continues a shorter one
-    return {**settings, "weights": loaded.sha256, "torch": torch.__version__, "threads": torch.get_num_threads()}
+    weights = content_hash(weights_of(loaded, job.ema))
+    return {**settings, "weights": weights, "torch": torch.__version__, "threads": torch.get_num_threads()}
 
 
 def _read(path: Path) -> Tensor:

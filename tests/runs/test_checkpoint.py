@@ -107,7 +107,7 @@ def test_a_slim_file_or_a_broken_header_is_nothing_to_continue_from(content, tmp
 
     tensors = {"a": torch.zeros(1)}
     for text in ("{}", "[]", "junk", '{"format": "x"}'):
-        metadata = {"unstir": text, "sha256": checkpoint._content_hash(text, tensors)}
+        metadata = {"unstir": text, "sha256": checkpoint.content_hash(tensors, text)}
         save_file(tensors, tmp_path / "odd.safetensors", metadata)
         with pytest.raises(checkpoint.DamagedError, match="metadata"):
             checkpoint.load(tmp_path / "odd.safetensors")

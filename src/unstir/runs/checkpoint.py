@@ -37,8 +37,7 @@ class Checkpoint:
     """The content of a file: the optimiser steps taken, the config as nested dicts, tensors by name, and history.
 
     ``state`` holds what depends on the past and is no tensor, as JSON values; ``ema`` tells whether the "model."
-    tensors of a slim file are averages; ``environment`` names the torch build, device and threads that wrote it;
-    ``sha256`` is the hash of a file that was loaded.
+    tensors of a slim file are averages; ``environment`` names the torch build, device and threads that wrote it.
     """
 
     step: int
@@ -48,7 +47,6 @@ class Checkpoint:
     kind: str = "full"
     ema: bool = False
     environment: dict[str, Any] = field(default_factory=dict)
-    sha256: str = ""
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose name starts with ``prefix`` and a dot, without them."""
@@ -71,7 +69,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     except OSError as error:
         raise UserError(f"cannot make the folder {folder}: {error.strerror}; was the run moved or removed?") from None
     with replacing(path, needs=size + 64 * len(tensors)) as partial:
-        save_file(tensors, partial, {"unstir": text, "sha256": _content_hash(text, tensors)})
+        save_file(tensors, partial, {"unstir": text, "sha256": content_hash(tensors, text)})
     return path
 
 
@@ -91,9 +89,9 @@ def load(path: Path) -> Checkpoint:
     text = metadata.get("unstir")
     if text is None:
         raise DamagedError(f"{path} was not written by unstir: its metadata names no config")
-    if metadata.get("sha256") != _content_hash(text, tensors):
+    if metadata.get("sha256") != content_hash(tensors, text):
         raise DamagedError(f"{path} is damaged: its content does not match its SHA-256")
-    return _parse(path, text, metadata["sha256"], tensors)
+    return _parse(path, text, tensors)
 
 
 def listed(folder: Path) -> list[tuple[int, Path]]:
@@ -146,7 +144,7 @@ def _canonical(checkpoint: Checkpoint) -> str:
     return json.dumps(meta, sort_keys=True)
 
 
-def _parse(path: Path, text: str, sha256: str, tensors: dict[str, Tensor]) -> Checkpoint:
+def _parse(path: Path, text: str, tensors: dict[str, Tensor]) -> Checkpoint:
     try:
         meta = json.loads(text)
         version = int(meta["format"])
@@ -155,10 +153,11 @@ def _parse(path: Path, text: str, sha256: str, tensors: dict[str, Tensor]) -> Ch
         raise DamagedError(f"{path} is damaged: its metadata is not that of a checkpoint") from None
     if version > FORMAT:
         raise UserError(f"{path} has format {version}, this version reads up to {FORMAT}; upgrade unstir")
-    return Checkpoint(tensors=tensors, sha256=sha256, **fields)
+    return Checkpoint(tensors=tensors, **fields)
 
 
-def _content_hash(text: str, tensors: Mapping[str, Tensor]) -> str:
+def content_hash(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """SHA-256 (hex) over ``text`` and every tensor's name, dtype, shape and bytes, in the order of the names."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name]

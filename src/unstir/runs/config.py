@@ -1,8 +1,8 @@
 """Every setting of a run as one typed, frozen value. It is saved whole in the run folder and rebuilds the run alone.
 
-A recipe is a TOML file of these keys (see `toml`); what it leaves out takes the defaults below. Lengths of training
-are written with their unit, "200 epochs", "800000 steps" or "10000000 images", and turned into steps in one place,
-`steps_in`.
+A recipe is a TOML file of these keys (see `toml`); what it leaves out comes from the recipe it names, or takes
+the defaults below. Lengths of training are written with their unit, "200 epochs", "800000 steps" or "10000000 images",
+and turned into steps in one place, `steps_in`.
 """
 
 import math
@@ -101,11 +101,11 @@ class TrainConfig:
     """How the network learns."""
 
     length: PositiveSpan = "100 epochs"
-    """How long to train. May change when continuing."""
+    """How long to train."""
     batch_size: Count = 128
     """Images an optimiser step, over all devices. The last partial batch of an epoch is dropped."""
     micro_batch: Annotated[int, Field(ge=0)] = 0
-    """Images a device takes at once; 0: the whole batch. May change when continuing."""
+    """Images a device takes at once; 0: the whole batch."""
     optimizer: Literal["adam", "adamw"] = "adam"
     """Adam, or AdamW with decoupled weight decay."""
     lr: Positive = 2e-4
@@ -125,7 +125,7 @@ class TrainConfig:
     lr_schedule: Literal["constant", "cosine"] = "constant"
     """What follows the warm-up."""
     lr_period: Span = "0 steps"
-    """Half period of the cosine, from the end of the warm-up; 0: what the length leaves. May change when continuing."""
+    """Half period of the cosine, from the end of the warm-up; 0: what the length leaves."""
     lr_every: Literal["step", "epoch"] = "step"
     """Whether the learning rate moves at each step or stands still within an epoch."""
     clip: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
@@ -139,7 +139,7 @@ class TrainConfig:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic inside the network; auto: bfloat16 where the device has it. Weights stay float32."""
     device: str = "auto"
-    """"auto", "cpu", "cuda", "cuda:1" or "mps". May change when continuing."""
+    """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
     init: str = ""
     """A checkpoint or weights file of unstir to take the initial weights from."""
 
@@ -157,7 +157,7 @@ class LogConfig:
     """How often metrics.jsonl gets a line."""
 
     every: PositiveSpan = "50 steps"
-    """One line a so many steps, of means over them. May change when continuing."""
+    """One line a so many steps, of means over them."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -165,9 +165,9 @@ class CheckpointConfig:
     """What is kept to continue from."""
 
     every: PositiveSpan = "1 epoch"
-    """How often everything needed to continue is saved. May change when continuing."""
+    """How often everything needed to continue is saved."""
     keep: Count = 2
-    """How many of these files stay, the newest. May change when continuing."""
+    """How many of these files stay, the newest."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -229,8 +229,8 @@ class Config:
 
 MAY_CHANGE = (
     "train.length", "train.lr_period", "train.micro_batch", "train.device", "log.every", "checkpoint.every",
-    "checkpoint.keep", "data.source", "data.store", "grids.epochs", "grids.log_spaced", "grids.nrow", "grids.sampler",
-    "grids.steps", "grids.spacing", "grids.variance", "grids.clip",
+    "checkpoint.keep", "data.store", "grids.epochs", "grids.log_spaced", "grids.sampler", "grids.steps",
+    "grids.spacing", "grids.variance", "grids.clip",
 )  # fmt: skip
 """The keys that may differ when a run is continued. The data may move, but its content is checked by its hash."""
 

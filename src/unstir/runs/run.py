@@ -153,7 +153,7 @@ class Run:
     def tidy(self) -> None:
         """Remove what a killed process left half written; only the holder of the lock may."""
         for folder in (self.path, self.checkpoints, self.weights, self.samples):
-            for partial in folder.glob(f".*{PARTIAL}"):
+            for partial in (*folder.glob(f".*{PARTIAL}"), *folder.glob(".tmp*")):  # safetensors writes to .tmp first
                 partial.unlink(missing_ok=True)
 
     def chain(self) -> Chain:

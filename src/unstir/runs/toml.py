@@ -49,12 +49,25 @@ SYNONYMS = {
 """What other programs call a setting."""
 
 
+def _keys() -> list[str]:
+    """Every dotted key there is, those that are None by default among them."""
+    default = Config()
+    return [
+        f"{section.name}.{key.name}" if dataclasses.is_dataclass(value) else section.name
+        for section in dataclasses.fields(Config)  # type: ignore[arg-type, unused-ignore]
+        for value in [getattr(default, section.name)]
+        for key in (dataclasses.fields(value) if dataclasses.is_dataclass(value) else [section])
+    ]
+
+
 def _near(key: str) -> str | None:
     """The key or section that a wrong one was probably meant to be."""
-    known = list(flat(Config()))
+    known = _keys()
     section, _, name = key.rpartition(".")
     if (synonym := f"{section}.{SYNONYMS.get(name)}") in known:
         return synonym
+    if not section and (elsewhere := [found for found in known if found.endswith(f".{name}")]):
+        return elsewhere[0]
     candidates = known if section else sorted({name.split(".")[0] for name in known})
     return next(iter(difflib.get_close_matches(key, candidates, n=1)), None)
 

@@ -1,6 +1,6 @@
 """From a config to a run that can be trained: its data packed, its folder made or taken up again.
 
-Everything that can be refused is refused before anything is written.
+Everything that can be refused is refused before the run's folder is made or changed.
 """
 
 import dataclasses
@@ -26,8 +26,12 @@ def open_data(config: Config, out: Path, progress: Callable[[int, int], None] | 
     initial weights that are not there, and where the data is not what the run began with.
     """
     build.device(config.train.device)
+    if size := config.data.size:
+        _check_sides(config, size, size)
     if is_run(out):
         old = Run.open(out)
+        if config.data.store not in ("", old.config.data.store) and not is_store(config.data.store):
+            raise UserError(f"data.store={config.data.store} is no packed store; leave it out, or name one")
         store = _store_of(config.data, [config.data.store, old.config.data.store], progress)
         if store.content_hash != old.data.content_hash:
             raise UserError(
@@ -51,7 +55,7 @@ def store_path(data: DataConfig) -> Path:
     """
     if data.store:
         return Path(data.store)
-    name = Path(data.source).name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
+    name = Path(data.source).resolve().name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
     usual = DataConfig(source=data.source, channels=1 if data.source == "digits" else 3, flip=data.flip)
     if data == usual and data.source in ("digits", "cifar10"):
         return Path("data") / name
@@ -66,7 +70,7 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     Raises UserError where the settings do not fit the data or each other, and where they change what a run keeps.
     """
     if is_run(out):
-        return _take_up(Run.open(out), config)
+        return _take_up(Run.open(out), config, store)
     _check_fit(config, store)
     counts = {split: store.count(split) for split in ("train", "held_out")}
     card = DataCard(store.shape, store.classes, counts, store.content_hash)
@@ -80,7 +84,7 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     return Run.create(dataclasses.replace(config, train=train, data=data), out, card)
 
 
-def _take_up(old: Run, asked: Config) -> Run:
+def _take_up(old: Run, asked: Config, store: Store) -> Run:
     """The old run with the settings that may change taken from ``asked``; what was resolved at its start stays."""
     saved = old.config
     train = dataclasses.replace(
@@ -88,7 +92,7 @@ def _take_up(old: Run, asked: Config) -> Run:
         dtype=saved.train.dtype if asked.train.dtype == "auto" else asked.train.dtype,
         lr_period=saved.train.lr_period if asked.train.lr_period == "0 steps" else asked.train.lr_period,
     )
-    data = dataclasses.replace(asked.data, store=asked.data.store or saved.data.store)
+    data = dataclasses.replace(asked.data, store=str(store.path.resolve()))
     asked = dataclasses.replace(asked, train=train, data=data, recipe=saved.recipe)
     new = Run(old.path, asked, old.data)
     if new.length < max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0):
@@ -134,12 +138,7 @@ def _check_fit(config: Config, store: Store) -> None:
         )
     if size and (height, width) != (size, size):
         raise UserError(f"{store.path} holds {height}x{width} images, data.size is {size}; leave it out, or pack anew")
-    multiple = config.model.multiple
-    if height % multiple or width % multiple:
-        raise UserError(
-            f"images of {height}x{width} were given, but {len(config.model.mults)} levels need sides that are "
-            f"multiples of {multiple}; set --data.size, or shorten --model.mults"
-        )
+    _check_sides(config, height, width)
     if classes and classes != len(store.classes):
         raise UserError(
             f"model.num_classes={classes}, but {store.path} has {len(store.classes)} classes; "
@@ -150,3 +149,12 @@ def _check_fit(config: Config, store: Store) -> None:
     if config.train.init:
         net = build.network(config, torch.device("cpu"))
         run.load_into(net, run.initial_weights(config.train.init), config.train.init)
+
+
+def _check_sides(config: Config, height: int, width: int) -> None:
+    multiple = config.model.multiple
+    if height % multiple or width % multiple:
+        raise UserError(
+            f"images of {height}x{width} were given, but {len(config.model.mults)} levels need sides that are "
+            f"multiples of {multiple}; set --data.size, or shorten --model.mults"
+        )

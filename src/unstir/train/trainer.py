@@ -64,6 +64,12 @@ class Trainer:
     def conclusion(self) -> str:
         """What to say of a run that has nothing left to do, and how to make it longer."""
         run, goal = self._run, 2 * self.state.step
+        whole = Run.open(run.path).length
+        if whole > self.state.step:
+            return (
+                f"{run.path} is at step {self.state.step} of {whole}, beyond the {run.length} asked for: "
+                f"nothing to do. To go on: --out {run.path} alone"
+            )
         options, warmup = f'--train.length "{goal} steps"', run.steps_in(self._config.warmup)
         if self._config.lr_schedule == "cosine" and goal > warmup + run.steps_in(self._config.lr_period):
             options += f' --train.lr_period "{goal - warmup} steps"'
@@ -194,6 +200,8 @@ class Trainer:
         self.state.restore(found)
         here = environment(self._device)
         if differing := [key for key, value in found.environment.items() if here.get(key) != value]:
+            if "randomness" in differing:
+                self._watch.say("this version draws other random numbers: the run will not be what it would have been")
             was, now = ({key: env.get(key) for key in differing} for env in (found.environment, here))
             self._watch.say(f"continuing on {now} what ran on {was}: the result may differ in the last bits")
 

@@ -32,7 +32,7 @@ def load(name: str) -> Config:
         raise UserError(f"{name!r} is neither a recipe ({', '.join(sentences())}) nor a TOML file that exists")
     own = toml.read(path)
     base = own.get("recipe", "")
-    if base and base not in sentences():
+    if not isinstance(base, str) or (base and base not in sentences()):
         raise UserError(f"{path}: recipe={base!r} is unknown; name one of {', '.join(sentences())}, or leave it out")
     merged = _tables(base) if base else {}
     for key, value in own.items():
