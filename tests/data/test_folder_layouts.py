@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from unstir.data import pack
+from unstir.errors import UserError
 
 
 def draw(folder, names):
@@ -37,3 +38,11 @@ def test_a_stray_folder_beside_many_images_makes_no_classes(tmp_path):
     store = pack(tmp_path / "photos", tmp_path / "store", channels=1, held_out=0.0)
     assert store.classes == () and store.refused == () and store.count("train") == 11
     assert any("not taken for a class" in note.text for note in store.notes)
+
+
+@pytest.mark.parametrize("inside", ["", "store", "deep/er/store"])
+def test_a_store_inside_its_own_source_is_refused(tmp_path, inside):
+    draw(tmp_path / "photos", [f"{i}.png" for i in range(4)])
+    with pytest.raises(UserError, match=r"inside the images' folder .*--data\.store"):
+        pack(tmp_path / "photos", tmp_path / "photos" / inside, channels=1)
+    assert len(list((tmp_path / "photos").iterdir())) == 4

@@ -52,6 +52,8 @@ def pack(
     """
     _check(size, channels, held_out, sha256)
     out, origin = Path(out), _source(source, size, channels, held_out, sha256, seed)
+    if origin.kind == "folder" and out.resolve().is_relative_to(Path(source).resolve()):
+        raise UserError(f"{out}: lies inside the images' folder {source}, which packing must not change; {_ANOTHER}")
     with disk_errors(out):
         if finished := _finished(origin, source, out, strict):
             return finished
