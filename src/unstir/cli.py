@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 from cyclopts.argument import ArgumentCollection, update_argument_collection
 from pydantic import ValidationError
 
@@ -77,6 +77,10 @@ def _one_line(error: Exception) -> str:
     cause = error.__cause__ or error
     if isinstance(cause, ValidationError):
         return toml.explain(cause)
+    if isinstance(error, UnknownOptionError):
+        given = (error.token.keyword or error.token.value).lstrip("-").split("=")[0]
+        if "." in given and (near := toml.near_key(given)):
+            return f"unknown option --{given}. Did you mean --{near}?"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split())

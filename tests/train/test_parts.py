@@ -155,7 +155,7 @@ def test_a_micro_batch_changes_nothing_but_the_last_bits(make_run):
         assert made.state.window[0] == 1
     for other in weights[1:]:
         worst = max((weights[0][key] - other[key]).abs().max() for key in other)
-        assert 0 < worst < 1e-6 or worst == 0
+        assert worst < 1e-6
 
 
 def test_a_gradient_that_is_not_finite_moves_nothing_and_is_counted(make_run):

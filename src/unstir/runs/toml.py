@@ -32,7 +32,7 @@ def explain(error: ValidationError) -> str:
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "unexpected_keyword_argument":
-            near = _near(key)
+            near = near_key(key)
             parts.append(f"unknown key {key}" + (f"; did you mean {near}?" if near else ""))
         elif item["type"] == "value_error":
             parts.append((f"{key}: " if key else "") + item["msg"].removeprefix("Value error, "))
@@ -60,7 +60,7 @@ def _keys() -> list[str]:
     ]
 
 
-def _near(key: str) -> str | None:
+def near_key(key: str) -> str | None:
     """The key or section that a wrong one was probably meant to be."""
     known = _keys()
     section, _, name = key.rpartition(".")

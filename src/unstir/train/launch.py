@@ -40,8 +40,10 @@ def open_data(config: Config, out: Path, progress: Callable[[int, int], None] | 
             )
     else:
         run.check_free(out)
-        if config.train.init:
-            run.initial_weights(config.train.init)
+        if config.train.init and not Path(config.train.init).is_file():
+            raise UserError(
+                f"train.init={config.train.init} does not exist; name a checkpoint or weights file of unstir"
+            )
         store = _store_of(config.data, [], progress)
     store.verify()
     return store
