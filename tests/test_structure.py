@@ -89,7 +89,7 @@ def test_files_and_functions_stay_short_enough_to_read():
         lines = path.read_text().splitlines()
         assert len(lines) <= 300, f"{path} has {len(lines)} lines"
         for node in ast.walk(ast.parse("\n".join(lines))):
-            if isinstance(node, ast.FunctionDef) and path.name != "cli.py":  # a command's docstring is its help
+            if isinstance(node, ast.FunctionDef) and path.parent.name != "cli":  # a command's docstring is its help
                 length = (node.end_lineno or 0) - node.lineno + 1
                 assert length <= 45, f"{path}: {node.name} has {length} lines"
 

@@ -1,0 +1,85 @@
+"""`unstir data pack` and `unstir data inspect`."""
+
+from pathlib import Path
+from typing import Literal
+
+from cyclopts import App
+
+from unstir.cli.app import app
+
+data = App(name="data", help="Pack images into one store, and look into it.")
+app.command(data)
+
+
+@data.command
+def pack(
+    source: str,
+    /,
+    *,
+    out: Path,
+    size: int = 0,
+    channels: Literal[1, 3] | None = None,
+    held_out: float | None = None,
+    sha256: str = "",
+    strict: bool = False,
+) -> int:
+    """Check every image of a source and pack them into one store; killed half way, the same command goes on.
+
+    Example: `unstir data pack my_images/ --out data/mine --size 32`
+
+    Parameters
+    ----------
+    source
+        "digits", "cifar10", a CIFAR-10 archive, or a folder or zip of images. Subfolders name classes; train/ and test/
+        are the split.
+    out
+        Folder of the store.
+    size
+        Side in pixels that images are resized and centre-cropped to; 0: as they come, all alike.
+    channels
+        1 grey, 3 RGB; by default 1 for digits, 3 for all else.
+    held_out
+        Fraction kept out of training, where the source has no split; by default 1/6 of digits, 1/10 of others.
+    sha256
+        Expected SHA-256 of a CIFAR-10 archive that is not the official one.
+    strict
+        Fail if any file is refused.
+    """
+    from unstir import console
+    from unstir.data import pack as pack_images
+
+    with console.counting(console.stderr(), "packing", "images") as progress:
+        store = pack_images(
+            source,
+            out,
+            size=size or None,
+            channels=channels,
+            held_out=held_out,
+            sha256=sha256 or None,
+            strict=strict,
+            progress=progress,
+        )
+    return inspect(store.path)
+
+
+@data.command
+def inspect(store: Path, /, *, sheet: Path | None = None) -> int:
+    """Show what a store holds: counts, classes, what was refused and why, and a contact sheet.
+
+    Example: `unstir data inspect data/digits`
+
+    Parameters
+    ----------
+    store
+        Folder of the store.
+    sheet
+        File of the contact sheet; by default STORE/contact-sheet.png.
+    """
+    from unstir.data import Store
+    from unstir.pictures.contact import describe, save_contact_sheet
+
+    opened = Store.open(store)
+    sheet = sheet or store / "contact-sheet.png"
+    save_contact_sheet(opened, sheet)
+    print(f"{describe(opened)}\ncontact sheet  {sheet}")
+    return 0
