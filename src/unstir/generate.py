@@ -79,6 +79,8 @@ def _check(run: Run, job: Job) -> None:
         raise UserError(f"label={job.label} was given, but this network knows no classes; leave it out")
     if job.label is not None and not 0 <= job.label < classes:
         raise UserError(f"label={job.label} is outside 0..{classes - 1}, the classes of this run")
+    if job.chain.variance == "learned" and not run.config.diffusion.learned_variance:
+        raise UserError('variance="learned" was asked of a network that has not learned it; use auto, small or large')
     job.chain.check(run.config.diffusion.T)
     build.device(job.device)
 

@@ -80,6 +80,11 @@ def integers(key: Key, low: int, high: int) -> Tensor:
     return low + (_upper(key) * (high - low + 1) >> 32)
 
 
+def uniform(key: Key) -> Tensor:
+    """One number a slot, uniform on [0, 1) in steps of 2^-24: float32 [B]."""
+    return (_upper(key) >> 8).float() * 2.0**-24
+
+
 def coin(key: Key, probability: float) -> Tensor:
     """One event a slot that is true with the given probability in [0, 1] (to within 2^-33): bool [B]."""
     return _upper(key) < round(probability * 2**32)

@@ -45,7 +45,7 @@ def test_the_loss_is_the_mean_squared_error_of_the_target_for_each_image(name, d
     x_0, eps = torch.randn(2, 3, 2, 4, 4, dtype=dtype)
     t = torch.tensor([1, 300, 1000])
     made = denoiser(name)
-    losses = denoising_loss(made, x_0, t, eps)
+    losses = denoising_loss(made, x_0, t, eps).total
     assert losses.shape == (3,) and losses.dtype == dtype
     for i, time in enumerate(t.tolist()):
         alpha, sigma = SCHEDULE.abar(time) ** 0.5, (1 - SCHEDULE.abar(time)) ** 0.5
@@ -75,7 +75,7 @@ def test_noising_and_loss_stay_in_float32_under_bfloat16():
 
     made = Denoiser(Keeps(), Process(SCHEDULE), PARAMETERIZATIONS["eps"], torch.bfloat16)
     x_0, eps = torch.rand(2, 1, 4, 4), torch.randn(2, 1, 4, 4)
-    losses = denoising_loss(made, x_0, torch.tensor([1, 1]), eps)
+    losses = denoising_loss(made, x_0, torch.tensor([1, 1]), eps).total
     assert losses.dtype == seen["x"].dtype == torch.float32
     torch.testing.assert_close(seen["x"], SCHEDULE.alpha(1) * x_0 + SCHEDULE.sigma(1) * eps)
     assert made.raw(x_0, 1).dtype == torch.float32

@@ -92,10 +92,10 @@ def test_foreign_future_and_missing_files_are_named(content, tmp_path, monkeypat
         checkpoint.load(tmp_path / "foreign.safetensors")
     with pytest.raises(UserError, match="does not exist"):
         checkpoint.load(tmp_path / "absent.safetensors")
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    monkeypatch.setattr(checkpoint, "FORMAT", 99)
     path = checkpoint.save(tmp_path, content)
     monkeypatch.undo()
-    with pytest.raises(UserError, match="format 2.*upgrade"):
+    with pytest.raises(UserError, match="format 99.*upgrade"):
         checkpoint.load(path)
 
 

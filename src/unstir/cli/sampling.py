@@ -17,7 +17,7 @@ def sample(
     sampler: Literal["ancestral"] | None = None,
     steps: int | None = None,
     spacing: Literal["trailing", "leading", "linspace"] | None = None,
-    variance: Literal["auto", "small", "large"] | None = None,
+    variance: Literal["auto", "small", "large", "learned"] | None = None,
     clip: bool | None = None,
     seed: int = 0,
     label: int | None = None,
@@ -48,7 +48,7 @@ def sample(
     spacing
         Which of the T times are visited.
     variance
-        Variance of the chain; auto: large (beta) over all T steps, small (beta~) over fewer.
+        Variance of the chain; auto: learned if it was, else large (beta) over all T steps, small (beta~) over fewer.
     clip
         Clamp the estimate of the clean image to [-1, 1] at each step.
     seed

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,15 @@ from unstir.theory.process import Process
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a denoiser says of x_t: the estimate ``x0`` of the clean image and the network's own output ``raw``."""
+    """What a denoiser says of x_t: the estimate ``x0`` of the clean image and the network's own output ``raw``.
+
+    ``var_fraction``, from a network that learned its variance alone, is where the logarithm of the reverse step's
+    variance lies, 0 at beta~ and 1 at beta (it may lie outside). All are [B, C, H, W].
+    """
 
     x0: Tensor
     raw: Tensor
+    var_fraction: Tensor | None = None
 
 
 Denoise = Callable[[Tensor, int], Prediction]
@@ -31,22 +36,33 @@ class Denoiser:
     ``net(x, network_time, label)`` is called under autocast where ``dtype`` is bfloat16; all arithmetic around it keeps
     the dtype of x_t. The network is told t - 1 (0..T-1), the convention of every published checkpoint; nothing else
     in the package counts from there.
+
+    With ``learned_variance`` the network has 2C output channels: F, then 2 v - 1 for the fraction v of the variance
+    (Nichol & Dhariwal 2021, sec. 3.1), so that an output of 0 is half way.
     """
 
     net: nn.Module
     process: Process
     parameterization: Parameterization
     dtype: torch.dtype = torch.float32
+    learned_variance: bool = False
 
     def __call__(self, x_t: Tensor, t: int | Tensor, label: Tensor | None = None) -> Prediction:
         """The prediction for x_t [B, C, H, W] at time t: int64 [B], or an int, checked to be in 1..T (ValueError)."""
         if isinstance(t, int) and not 1 <= t <= self.process.T:
             raise ValueError(f"t={t} is outside 1..{self.process.T}; t = 0 is the clean image")
-        raw = self.raw(x_t, t, label)
-        return Prediction(self.parameterization.x0(self.process.schedule, x_t, t, raw), raw)
+        return self.predict(self.raw(x_t, t, label), x_t, t)
+
+    def predict(self, raw: Tensor, x_t: Tensor, t: int | Tensor) -> Prediction:
+        """What the network's output ``raw`` [B, C, H, W] (2C with learned variance) says of x_t."""
+        fraction = None
+        if self.learned_variance:
+            raw, interpolation = raw.chunk(2, dim=1)
+            fraction = (interpolation + 1) / 2
+        return Prediction(self.parameterization.x0(self.process.schedule, x_t, t, raw), raw, fraction)
 
     def raw(self, x_t: Tensor, t: int | Tensor, label: Tensor | None = None, dropout_key: Key | None = None) -> Tensor:
-        """The network's output F in x_t's dtype; ``dropout_key`` is needed in training mode with dropout."""
+        """The network's whole output in x_t's dtype; ``dropout_key`` is needed in training mode with dropout."""
         time = torch.full((len(x_t),), t, device=x_t.device) if isinstance(t, int) else t
         options = {} if dropout_key is None else {"dropout_key": dropout_key}
         with autocast(x_t.device, self.dtype):
@@ -71,6 +87,6 @@ def clipped(denoise: Denoise) -> Denoise:
 
     def clipped_denoise(x_t: Tensor, t: int) -> Prediction:
         prediction = denoise(x_t, t)
-        return Prediction(prediction.x0.clamp(-1, 1), prediction.raw)
+        return replace(prediction, x0=prediction.x0.clamp(-1, 1))
 
     return clipped_denoise

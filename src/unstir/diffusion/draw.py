@@ -21,8 +21,8 @@ from unstir.theory.schedule import times
 class Chain:
     """How to sample: which sampler, over how many of the T times (network calls an image), spaced and clamped how.
 
-    ``variance`` is "auto", "small" or "large" (see `ancestral`); ``clip`` clamps each estimate of the clean image to
-    [-1, 1]; ``seed`` fixes all noise.
+    ``variance`` is "auto", "small", "large" or "learned" (see `ancestral`); ``clip`` clamps each estimate of the clean
+    image to [-1, 1]; ``seed`` fixes all noise.
     """
 
     sampler: str = "ancestral"

@@ -1,9 +1,52 @@
-"""The simple loss (Ho et al. 2020, eq. 14): the squared error of what the network predicts."""
+"""What training minimises: the simple loss, the variational bound, or both.
+
+    simple   w(t) || F(x_t, t) - target ||^2                   (Ho et al. 2020, eq. 14, where w = 1)
+    vlb      T L_{t-1}, the bound's term at a random t         (an unbiased estimate of the bound without its prior)
+    hybrid   simple + 0.001 vlb                                (Nichol & Dhariwal 2021, eq. 16)
+
+The vlb is in bits a value, as in their code. In the hybrid the mean of the reverse step is a constant for it, so that
+it teaches the network its variance and nothing else.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from torch import Tensor
 
 from unstir.diffusion.denoiser import Denoiser
+from unstir.diffusion.likelihood import bound_term
+from unstir.errors import UserError
 from unstir.randomness import Key
+
+OBJECTIVES = ("simple", "hybrid", "vlb")
+
+
+class Losses(NamedTuple):
+    """Of each image, float [B]: what is minimised, the squared error a value, and T L_{t-1} in bits a value."""
+
+    total: Tensor
+    mse: Tensor
+    bits: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised. ``weights`` are those of the squared error by time, float64 [T+1]; None weighs all alike.
+
+    ``vlb_weight`` is the bound's factor in the hybrid. Raises UserError for an unknown kind.
+    """
+
+    kind: str = "simple"
+    weights: Tensor | None = None
+    vlb_weight: float = 0.001
+
+    def __post_init__(self) -> None:
+        if self.kind not in OBJECTIVES:
+            raise UserError(f"objective={self.kind!r} is unknown; choose one of {', '.join(OBJECTIVES)}")
+
+
+SIMPLE = Objective()
 
 
 def denoising_loss(
@@ -13,14 +56,25 @@ def denoising_loss(
     eps: Tensor,
     label: Tensor | None = None,
     dropout_key: Key | None = None,
-) -> Tensor:
-    """|| F(x_t, t) - target ||^2 averaged over the elements of each image: float [B], in the dtype of x_0.
+    objective: Objective = SIMPLE,
+) -> Losses:
+    """The losses of each image, in the dtype of x_0.
 
     ``x_0`` [B, C, H, W] in [-1, 1], ``t`` int64 [B] in 1..T, ``eps`` standard normal. Noising and the error keep x_0's
     float32 whatever the network computes in: in bfloat16 abar_t rounds to 1 for t <= 10, so that x_t would be clean
-    while its target is pure noise. An error of 1 is what predicting zero noise everywhere costs.
+    while its target is pure noise. A squared error of 1 is what predicting zero noise everywhere costs.
     """
     schedule = denoiser.process.schedule
     x_t = denoiser.process.diffuse(x_0, t, eps)
     target = denoiser.parameterization.target(schedule, x_0, t, eps)
-    return (denoiser.raw(x_t, t, label, dropout_key) - target).square().flatten(1).mean(1)
+    prediction = denoiser.predict(denoiser.raw(x_t, t, label, dropout_key), x_t, t)
+    mse = (prediction.raw - target).square().flatten(1).mean(1)
+    simple = mse if objective.weights is None else objective.weights.to(mse)[t] * mse
+    if objective.kind == "simple":
+        return Losses(simple, mse)
+    if objective.kind == "hybrid":
+        prediction = replace(prediction, x0=prediction.x0.detach())
+    variance = "learned" if denoiser.learned_variance else "large"
+    nats = bound_term(prediction, denoiser.process, x_0, t, variance)
+    bits = nats * (schedule.T / (x_0[0].numel() * math.log(2)))
+    return Losses(bits if objective.kind == "vlb" else simple + objective.vlb_weight * bits, mse, bits)

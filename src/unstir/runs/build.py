@@ -1,17 +1,21 @@
 """From a config to the objects it describes. The one place that reads names and returns mathematics or networks."""
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
 
 from unstir.diffusion.denoiser import Denoiser
+from unstir.diffusion.loss import Objective
 from unstir.errors import UserError
+from unstir.nn.config import UNetConfig
 from unstir.nn.unet import UNet
 from unstir.randomness import derive_seed
 from unstir.runs.config import Config, DiffusionConfig
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import SCHEDULES, NoiseSchedule, zero_terminal_snr
+from unstir.theory.weighting import loss_weights
 
 
 def schedule(config: DiffusionConfig) -> NoiseSchedule:
@@ -25,7 +29,13 @@ def network(config: Config, device: torch.device) -> UNet:
     """The network with its initial weights, a function of config.seed alone; torch's own generators are left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config.seed, "weights"))
-        return UNet(config.model).to(device)
+        return UNet(network_config(config)).to(device)
+
+
+def network_config(config: Config) -> UNetConfig:
+    """The network's own config: a learned variance needs as many output channels again as the image has."""
+    outputs = config.model.in_channels * (2 if config.diffusion.learned_variance else 1)
+    return replace(config.model, out_channels=outputs)
 
 
 def denoiser(config: Config, net: UNet, dtype: torch.dtype) -> Denoiser:
@@ -33,7 +43,23 @@ def denoiser(config: Config, net: UNet, dtype: torch.dtype) -> Denoiser:
     process = Process(schedule(config.diffusion))
     parameterization = PARAMETERIZATIONS[config.diffusion.predict]
     parameterization.check(process.schedule)
-    return Denoiser(net, process, parameterization, dtype)
+    return Denoiser(net, process, parameterization, dtype, config.diffusion.learned_variance)
+
+
+def objective(config: Config, denoiser: Denoiser) -> Objective:
+    """What the config's [loss] asks training to minimise; its weights are on the network's device."""
+    cfg = config.loss
+    weights = None
+    if cfg.weighting != "simple":
+        weights = loss_weights(
+            cfg.weighting,
+            denoiser.process.schedule,
+            denoiser.parameterization,
+            min_snr_gamma=cfg.min_snr_gamma,
+            p2_gamma=cfg.p2_gamma,
+            p2_k=cfg.p2_k,
+        ).to(next(denoiser.net.parameters()))
+    return Objective(cfg.objective, weights, cfg.vlb_weight)
 
 
 def device(name: str) -> torch.device:

@@ -24,7 +24,8 @@ from torch import Tensor
 from unstir.errors import UserError
 from unstir.runs.files import replacing
 
-FORMAT = 1
+FORMAT = 2
+OLD_WINDOW = ("steps", "loss", "grad_norm", "clipped")  # what format 1 wrote as a list without names
 NAME = re.compile(r"step-(\d+)\.safetensors")
 
 
@@ -153,6 +154,9 @@ def _parse(path: Path, text: str, tensors: dict[str, Tensor]) -> Checkpoint:
         raise DamagedError(f"{path} is damaged: its metadata is not that of a checkpoint") from None
     if version > FORMAT:
         raise UserError(f"{path} has format {version}, this version reads up to {FORMAT}; upgrade unstir")
+    if version < 2 and "window" in fields["state"]:
+        named = dict(zip(OLD_WINDOW, fields["state"]["window"], strict=True))
+        fields["state"]["window"] = {**named, "mse": named["loss"], "bits": 0.0}
     return Checkpoint(tensors=tensors, **fields)
 
 

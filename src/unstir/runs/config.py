@@ -84,6 +84,8 @@ class DiffusionConfig:
     """Shift the schedule so that x_T holds no signal at all; needs predict v or x0."""
     predict: Literal["eps", "x0", "v"] = "eps"
     """What the network outputs: the noise, the image, or the velocity."""
+    learned_variance: bool = False
+    """Let the network also predict the variance of each reverse step; needs loss.objective hybrid or vlb."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "DiffusionConfig":
@@ -153,6 +155,37 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class LossConfig:
+    """What is minimised."""
+
+    objective: Literal["simple", "hybrid", "vlb"] = "simple"
+    """The squared error, the variational bound, or both: hybrid teaches a learned variance by the bound."""
+    weighting: Literal["simple", "min_snr", "truncated_snr", "p2"] = "simple"
+    """How much the squared error counts at each time: alike, or by a function of the signal-to-noise ratio."""
+    min_snr_gamma: Positive = 5.0
+    """gamma of min_snr."""
+    p2_gamma: Positive = 1.0
+    """gamma of p2."""
+    p2_k: Positive = 1.0
+    """k of p2."""
+    vlb_weight: Positive = 0.001
+    """Factor of the bound, in bits a value, in the hybrid."""
+    times: Literal["uniform", "importance"] = "uniform"
+    """How times are drawn: alike, or by the size of their last losses, which steadies vlb."""
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether the squared error itself is minimised."""
+        return self.objective == "simple" and self.weighting == "simple"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "LossConfig":
+        if self.objective == "vlb" and self.weighting != "simple":
+            raise ValueError(f'weighting="{self.weighting}" weighs the squared error, which objective="vlb" has not')
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class LogConfig:
     """How often metrics.jsonl gets a line."""
 
@@ -188,8 +221,8 @@ class GridConfig:
     """Network calls an image, out of T."""
     spacing: Literal["trailing", "leading", "linspace"] = "trailing"
     """Which times are visited."""
-    variance: Literal["auto", "small", "large"] = "auto"
-    """Variance of the chain; auto: large (beta) with all T steps, small (beta~) with fewer."""
+    variance: Literal["auto", "small", "large", "learned"] = "auto"
+    """Variance of the chain; auto: learned if it was, else large (beta) with all T steps, small (beta~) with fewer."""
     clip: bool = True
     """Clamp the estimate of the clean image to [-1, 1] at each step."""
     seed: int = 0
@@ -208,6 +241,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     model: UNetConfig = field(default_factory=UNetConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     log: LogConfig = field(default_factory=LogConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -220,8 +254,18 @@ class Config:
                 f"model.in_channels={self.model.in_channels} differs from data.channels={self.data.channels}; "
                 "set both to 1 (grey) or both to 3 (RGB)"
             )
-        if self.model.out_channels not in (0, self.model.in_channels):
-            raise ValueError(f"model.out_channels={self.model.out_channels} must be 0 or model.in_channels")
+        outputs = self.model.in_channels * (2 if self.diffusion.learned_variance else 1)
+        if self.model.out_channels not in (0, outputs):
+            raise ValueError(
+                f"model.out_channels={self.model.out_channels} must be 0 (as many as it takes) or {outputs}"
+            )
+        learns = self.loss.objective != "simple"
+        if self.diffusion.learned_variance and not learns:
+            raise ValueError('learned_variance is not taught by loss.objective="simple": use "hybrid" or "vlb"')
+        if self.loss.objective == "hybrid" and not self.diffusion.learned_variance:
+            raise ValueError('loss.objective="hybrid" is for diffusion.learned_variance: set that, or use "simple"')
+        if self.grids.variance == "learned" and not self.diffusion.learned_variance:
+            raise ValueError('grids.variance="learned" needs diffusion.learned_variance')
         if self.grids.steps > self.diffusion.T:
             raise ValueError(f"grids.steps={self.grids.steps} exceeds diffusion.T={self.diffusion.T}; use at most that")
         return self

@@ -40,8 +40,9 @@ class Gaussian:
 
     def kl(self, other: "Gaussian") -> Tensor:
         """KL(self || other) in nats, an element each; never negative."""
-        difference = _tensor(self.log_var, self.mean) - _tensor(other.log_var, other.mean)
-        return 0.5 * (torch.expm1(difference) - difference + (self.mean - other.mean) ** 2 / other.var)
+        difference = self.log_var - other.log_var  # two floats keep their double precision
+        excess = torch.expm1(difference) if isinstance(difference, Tensor) else math.expm1(difference)
+        return 0.5 * (excess - difference + (self.mean - other.mean) ** 2 / other.var)
 
     def discretised_log_prob(self, x: Tensor, half_width: float = 1 / 255) -> Tensor:
         """log of the mass of x's bin [x - half_width, x + half_width] in nats, an element each.
@@ -56,7 +57,3 @@ class Gaussian:
         low, high = torch.where(flip, -upper, lower), torch.where(flip, -lower, upper)
         log_high: Tensor = torch.special.log_ndtr(high)
         return log_high + torch.log(-torch.expm1(torch.special.log_ndtr(low) - log_high))
-
-
-def _tensor(value: Tensor | float, like: Tensor) -> Tensor:
-    return value if isinstance(value, Tensor) else like.new_tensor(value)

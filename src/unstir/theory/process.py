@@ -13,12 +13,15 @@ form nothing cancels on long strides and nothing divides by alpha_T, which may b
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from unstir.theory.gaussian import Gaussian
-from unstir.theory.schedule import NoiseSchedule
+from unstir.theory.schedule import Coefficient, NoiseSchedule
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,50 @@ class Process:
         var_s, var_t = schedule.sigma(s) ** 2, schedule.sigma(t) ** 2
         at_x_t = schedule.alpha(t) * var_s / (schedule.alpha(s) * var_t)
         return at_x_t, c * schedule.alpha(s), c * var_s
+
+    def log_variances(self, t: int, s: int) -> tuple[float, float]:
+        """(log beta~, log beta) of the step t -> s, between which the reverse variance is chosen; natural logarithms.
+
+        beta~ is exact if the data were one point, beta = 1 - abar_t / abar_s if they were standard normal (Ho et al.
+        2020, sec. 3.2). Where s = 0, beta~ is 0 and its logarithm is -inf; see `step` for what stands in for it.
+        """
+        return _log(self.posterior_coefficients(t, s)[2]), _log(self.schedule.beta(t, s))
+
+    def step(self, t: int | Tensor, like: Tensor) -> tuple[Coefficient, Coefficient, Coefficient]:
+        """(coefficient of x_0 in the posterior's mean, log beta~, log beta) of the step t -> t - 1, for t in 1..T.
+
+        One int t gives Python floats; int64 [B] gives tensors [B, 1, ...] in the dtype and on the device of ``like``
+        [B, ...]. beta~_1 = 0, so its logarithm is replaced by that of t = 2 (Nichol & Dhariwal 2021, sec. 3.1); a chain
+        of a single step has no other and takes log beta_1.
+        """
+        if isinstance(t, int):
+            at_x_0, log_small, log_large = self._steps[t].tolist()
+            return at_x_0, log_small, log_large
+        key = (like.device, like.dtype)
+        if key not in self._steps_moved:  # cast before they are moved: MPS has no float64
+            self._steps_moved[key] = self._steps.to(like.dtype).to(like.device)
+        at_x_0, log_small, log_large = self._steps_moved[key][t].view(-1, *[1] * (like.ndim - 1), 3).unbind(-1)
+        return at_x_0, log_small, log_large
+
+    def respaced(self, times: Sequence[int]) -> "Process":
+        """The chain that visits only these times, falling to 0 as a sampler's do: its step k is that of times[-1 - k].
+
+        Its abar are those of the times visited, so that its one-step beta is 1 - abar_t / abar_s (Nichol & Dhariwal
+        2021, sec. 4). A network still has to be told the original time.
+        """
+        return Process(NoiseSchedule(self.schedule.log_abar[list(reversed(times))]))
+
+    @cached_property
+    def _steps(self) -> Tensor:
+        """Float64 [T+1, 3]; the row of t = 0, from which no step leads, is NaN."""
+        rows = [(self.posterior_coefficients(t, t - 1)[1], *self.log_variances(t, t - 1)) for t in range(1, self.T + 1)]
+        table = torch.tensor([(math.nan,) * 3, *rows], dtype=torch.float64)
+        table[1, 1] = table[2, 1] if self.T > 1 else table[1, 2]
+        return table
+
+    @cached_property
+    def _steps_moved(self) -> dict[tuple[torch.device, torch.dtype], Tensor]:
+        return {}
 
 
 def _log(var: float) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 from unstir.errors import UserError
 from unstir.runs.files import write_text
 from unstir.runs.run import Run
-from unstir.train.state import State
+from unstir.train.state import WINDOW, State
 
 TIMING_FIELDS = ("images_per_second", "seconds")
 """The fields of a line that depend on the clock; all others are the same however often a run was interrupted."""
@@ -31,7 +31,13 @@ class Record:
     def write_line(self, lr: float, ema_decay: float) -> dict[str, Any]:
         """Add the line of the steps since the last, and begin the next one; this waits for the device."""
         state, batch = self._state, self._run.config.train.batch_size
-        steps, loss, norm, clipped = state.window.tolist()
+        sums = dict(zip(WINDOW, state.window.tolist(), strict=True))
+        steps = sums.pop("steps")
+        means = {name: value / steps if steps else None for name, value in sums.items()}
+        if self._run.config.loss.is_simple:
+            del means["mse"]  # it is the loss itself
+        if self._run.config.loss.objective == "simple":
+            del means["bits"]
         state.window.zero_()
         now = time.perf_counter()
         busy = max(now - self._line_began - self._aside_for, 1e-9)
@@ -40,9 +46,7 @@ class Record:
             "step": state.step,
             "epoch": (state.step - 1) // self._run.steps_per_epoch,
             "images": state.step * batch,
-            "loss": loss / steps if steps else None,
-            "grad_norm": norm / steps if steps else None,
-            "clipped": clipped / steps if steps else None,
+            **means,
             "lr": lr,
             "ema_decay": ema_decay,
             "skipped": int(state.counters[0].item()),

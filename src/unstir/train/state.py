@@ -14,8 +14,9 @@ from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config, TrainConfig
 from unstir.runs.run import load_into
 from unstir.runs.toml import to_dict
+from unstir.train.importance import LossHistory
 
-WINDOW = ("steps", "loss", "grad_norm", "clipped")
+WINDOW = ("steps", "loss", "mse", "bits", "grad_norm", "clipped")
 COUNTERS = ("skipped", "skipped_in_a_row")
 
 
@@ -23,9 +24,10 @@ COUNTERS = ("skipped", "skipped_in_a_row")
 class State:
     """The mutable whole: weights, averages, moments, and the running figures, all on the training device.
 
-    ``step`` counts optimiser steps taken. ``window`` holds sums since the last log line, by `WINDOW`: steps
-    with finite gradients, then the loss, gradient norm and clipped steps among them. ``counters``, by
-    `COUNTERS`, count steps skipped for a gradient that was not finite. ``seconds`` is the time spent training so far.
+    ``step`` counts optimiser steps taken. ``window`` holds sums since the last log line, by `WINDOW`: steps with finite
+    gradients, then the loss, squared error, bound in bits, gradient norm and clipped steps among them. ``counters``,
+    by `COUNTERS`, count steps skipped for a gradient that was not finite. ``history`` is what an importance sampler of
+    times has seen. ``seconds`` is the time spent training so far.
     """
 
     net: UNet
@@ -33,6 +35,7 @@ class State:
     optimizer: torch.optim.Optimizer
     window: Tensor
     counters: Tensor
+    history: LossHistory | None = None
     step: int = 0
     seconds: float = 0.0
 
@@ -49,8 +52,10 @@ class State:
         for name, parameter in self.net.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"optimizer.{name}.{key}"] = value
+        if self.history is not None:
+            tensors |= {"times.losses": self.history.losses, "times.counts": self.history.counts}
         history = {
-            "window": self.window.tolist(),
+            "window": dict(zip(WINDOW, self.window.tolist(), strict=True)),
             "counters": self.counters.tolist(),
             "seconds": self.seconds,
         }
@@ -71,11 +76,15 @@ class State:
         """Become what was saved, bit for bit."""
         self.step = saved.step
         self.seconds = float(saved.state["seconds"])
-        self.window.copy_(torch.tensor(saved.state["window"], dtype=self.window.dtype))
+        self.window.copy_(torch.tensor([saved.state["window"][name] for name in WINDOW], dtype=self.window.dtype))
         self.counters.copy_(torch.tensor(saved.state["counters"], dtype=self.counters.dtype))
         self.net.load_state_dict(saved.part("model"))
         if self.average is not None:
             self.average.load_state_dict(saved.part("ema"))
+        if self.history is not None:
+            times = saved.part("times")
+            self.history.losses.copy_(times["losses"])
+            self.history.counts.copy_(times["counts"])
         self.optimizer.state.clear()
         for name, parameter in self.net.named_parameters():
             moments = saved.part(f"optimizer.{name}")

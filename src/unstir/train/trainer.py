@@ -20,6 +20,7 @@ from unstir.runs.run import Run, compare, initial_weights, is_run
 from unstir.runs.toml import from_dict
 from unstir.train import ema
 from unstir.train.batches import Batches
+from unstir.train.importance import LossHistory
 from unstir.train.learning_rate import learning_rate
 from unstir.train.milestones import draw_milestone, is_drawn, milestones
 from unstir.train.record import Record
@@ -39,6 +40,7 @@ class Trainer:
         self._device = build.device(cfg.device)
         self.state = _initial_state(run, self._device)
         self._denoiser = build.denoiser(run.config, self.state.net, build.dtype(cfg.dtype, self._device))
+        self._objective = build.objective(run.config, self._denoiser)
         self._batches = Batches(
             store,
             seed=run.config.seed,
@@ -109,28 +111,35 @@ class Trainer:
 
     def take_step(self) -> None:
         """One optimiser step on the global batch, a micro-batch at a time."""
-        cfg, state, seed = self._config, self.state, self._run.config.seed
+        cfg, state = self._config, self.state
         lr = learning_rate(self._run, state.step)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
         state.net.train()
         state.optimizer.zero_grad(set_to_none=True)
-        loss = torch.zeros((), device=self._device)
         size = cfg.micro_batch or cfg.batch_size
-        for first in range(0, cfg.batch_size, size):
-            part = slice(first, first + size)
-            slots = self._slots[part]
-            x_0, label = self._batches(state.step, slots, part)
-            t = randomness.integers(Key(seed, "time", state.step, slots), 1, self._denoiser.process.T)
-            eps = randomness.normal(Key(seed, "noise", state.step, slots), tuple(x_0.shape[1:]))
-            dropout_key = Key(seed, "dropout", state.step, slots)
-            share = denoising_loss(self._denoiser, x_0, t, eps, label, dropout_key).sum() / cfg.batch_size
-            torch.autograd.backward(share * cfg.loss_scale)
-            loss += share.detach()
-        self._apply(loss)
+        parts = [self._learn_from(slice(first, first + size)) for first in range(0, cfg.batch_size, size)]
+        self._apply(*(torch.cat(column) for column in zip(*parts, strict=True)))
         state.step += 1
 
-    def _apply(self, loss: torch.Tensor) -> None:
+    def _learn_from(self, part: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Add the gradient of a part of the batch. Returns its times [b], what was minimised [b] and figures [b, 3]."""
+        cfg, state, seed = self._config, self.state, self._run.config.seed
+        slots = self._slots[part]
+        x_0, label = self._batches(state.step, slots, part)
+        time_key = Key(seed, "time", state.step, slots)
+        if state.history is None:
+            t, weight = randomness.integers(time_key, 1, self._denoiser.process.T), torch.ones_like(x_0[:, 0, 0, 0])
+        else:
+            t, weight = state.history.draw(time_key)
+        eps = randomness.normal(Key(seed, "noise", state.step, slots), tuple(x_0.shape[1:]))
+        dropout_key = Key(seed, "dropout", state.step, slots)
+        losses = denoising_loss(self._denoiser, x_0, t, eps, label, dropout_key, self._objective)
+        torch.autograd.backward((losses.total * weight).sum() * (cfg.loss_scale / cfg.batch_size))
+        total, mse, bits = (torch.zeros_like(weight) if each is None else each.detach() for each in losses)
+        return t, total, torch.stack((total, mse, bits), 1) * weight[:, None]
+
+    def _apply(self, t: torch.Tensor, losses: torch.Tensor, figures_of_all: torch.Tensor) -> None:
         """Clip the gradient, move the weights and their average, and add to the figures.
 
         Where the gradient is not finite the whole step is skipped, on the device and without asking it: fused Adam
@@ -145,8 +154,11 @@ class Trainer:
         if state.average is not None:
             decay = ema.decay(state.step, cfg.ema_decay, cfg.ema_warmup)
             ema.update(state.average, state.net, decay, applied.float())
+        if state.history is not None:
+            state.history.record(t, losses, applied)
         clipped = norm > cfg.clip if cfg.clip else torch.zeros_like(applied)
-        step_figures = torch.stack([figure.to(state.window.dtype) for figure in (applied, loss, norm, clipped)])
+        of_step = (applied, *figures_of_all.mean(0), norm, clipped)
+        step_figures = torch.stack([figure.to(state.window.dtype) for figure in of_step])
         state.window += torch.where(applied, step_figures, 0.0)
         skipped, in_a_row = state.counters
         state.counters = torch.stack((skipped + ~applied, (in_a_row + 1) * ~applied))
@@ -214,4 +226,5 @@ def _initial_state(run: Run, device: torch.device) -> State:
         optimizer=make_optimizer(net, run.config.train),
         window=figures(len(WINDOW), device),
         counters=figures(len(COUNTERS), device),
+        history=LossHistory.empty(run.config.diffusion.T, device) if run.config.loss.times == "importance" else None,
     )

@@ -1,0 +1,151 @@
+"""The variational bound on the negative log-likelihood, every term of it (Ho et al. 2020, eq. 5).
+
+    -log p(x_0)  <=  L_T + sum_{t=2..T} L_{t-1} + L_0
+
+    L_T      KL( q(x_T | x_0) || N(0, I) )                       the prior's, without parameters
+    L_{t-1}  KL( q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t) )      two Gaussians: closed form
+    L_0      -log p(x_0 | x_1)                                    the decoder's: the mass of each pixel's bin
+
+in expectation over x_t ~ q(x_t | x_0), of which one sample is drawn at each t. The two Gaussians of L_{t-1} share the
+coefficient of x_t in their means, so their difference is (coefficient of x_0) (x_0 - x_0_hat).
+
+Units: every term is in nats an image; `Bound.bits_per_dim` alone divides by the number of values and by log 2.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from unstir import randomness
+from unstir.diffusion.denoiser import Denoise, Prediction
+from unstir.randomness import Key
+from unstir.theory.gaussian import Gaussian
+from unstir.theory.process import Process
+from unstir.theory.schedule import Coefficient
+from unstir.theory.variance import log_variance
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The terms of the bound for each of B images, float64, in nats an image.
+
+    ``prior`` [B] is L_T and ``decoder`` [B] is L_0. ``terms`` [B, K] are the L_{t-1} at ``times`` (K rising values of
+    2..T), each of which stands for ``weights`` [K] of them: 1 in the full sum. ``dims`` is the number of values of an
+    image.
+    """
+
+    prior: Tensor
+    terms: Tensor
+    decoder: Tensor
+    times: tuple[int, ...]
+    weights: Tensor
+    dims: int
+
+    @cached_property
+    def nats(self) -> Tensor:
+        """The bound, in nats an image: [B]."""
+        return self.prior + self.terms @ self.weights + self.decoder
+
+    @cached_property
+    def bits_per_dim(self) -> Tensor:
+        """The bound, in bits a value (a pixel's channel): [B]. This is what papers print."""
+        return self.to_bits(self.nats)
+
+    def to_bits(self, nats: Tensor) -> Tensor:
+        """Nats an image as bits a value: divided by ``dims`` and by log 2."""
+        return nats / (self.dims * math.log(2))
+
+
+def variational_bound(
+    denoise: Denoise,
+    process: Process,
+    x_0: Tensor,
+    noise: Callable[[int], Tensor],
+    *,
+    variance: str = "large",
+    times: Sequence[int] | None = None,
+    sampled: Mapping[int, float] | None = None,
+    discretised: bool = True,
+    on_call: Callable[[], None] | None = None,
+) -> Bound:
+    """The bound of every image of ``x_0`` [B, C, H, W], whose values are k/127.5 - 1 for whole k in 0..255.
+
+    ``noise(t)`` is standard normal, shaped like x_0. ``variance`` is "small", "large" or "learned". ``times``, falling
+    to 0, is the chain to be bounded; without it, all T steps. The sum runs over all of its steps, or, where ``sampled``
+    gives {step: weight} as `strata` does, over those, the decoder's step 1 always being one. ``discretised=False``
+    takes the decoder's density rather than the mass of a bin, for data that is not made of pixels. ``on_call()`` hears
+    of each network call. Raises ValueError for times that do not fall to 0 or an unknown variance.
+    """
+    visited = list(range(process.T, -1, -1)) if times is None else list(times)
+    chain = process.respaced(visited)
+    steps = dict.fromkeys(range(2, chain.T + 1), 1.0) if sampled is None else dict(sorted(sampled.items()))
+    prior = chain.marginal(x_0, chain.T).kl(Gaussian(torch.zeros_like(x_0), 0.0))
+    columns = []
+    for k in (1, *steps):
+        t = visited[-1 - k]
+        prediction = denoise(chain.diffuse(x_0, k, noise(t)), t)
+        columns.append(bound_term(prediction, chain, x_0, k, variance, discretised))
+        if on_call is not None:
+            on_call()
+    decoder, *terms = columns
+    return Bound(
+        prior=_sum(prior).double(),
+        terms=torch.stack(terms, 1).double() if terms else decoder.new_zeros(len(x_0), 0, dtype=torch.float64),
+        decoder=decoder.double(),
+        times=tuple(visited[-1 - k] for k in steps),
+        weights=torch.tensor(list(steps.values()), dtype=torch.float64, device=x_0.device),
+        dims=x_0[0].numel(),
+    )
+
+
+def bound_term(
+    prediction: Prediction, process: Process, x_0: Tensor, t: int | Tensor, variance: str, discretised: bool = True
+) -> Tensor:
+    """L_{t-1} in nats an image, [B], for t >= 2, and the decoder's L_0 for t = 1; t is an int or int64 [B].
+
+    ``prediction`` is made from one x_t ~ q(x_t | x_0). Differentiable with respect to the prediction.
+    """
+    at_x_0, log_small, log_large = process.step(t, x_0)
+    log_var = log_variance(variance, log_small, log_large, prediction.var_fraction)
+    if isinstance(t, int):
+        if t == 1:
+            return _decoder(x_0, Gaussian(prediction.x0, log_var), discretised)
+        return _divergence(x_0, prediction.x0, at_x_0, log_small, log_var)
+    first = (t == 1).view(-1, *[1] * (x_0.ndim - 1))
+    # the decoder of the other rows is computed where it is harmless, for a gradient times 0 must not be NaN
+    mean = torch.where(first, prediction.x0, x_0)
+    decoder = _decoder(x_0, Gaussian(mean, torch.where(first, log_var, 0.0)), discretised)
+    return torch.where(t == 1, decoder, _divergence(x_0, prediction.x0, at_x_0, log_small, log_var))
+
+
+def strata(steps: int, n: int, key: Key) -> dict[int, float]:
+    """n of the steps 2..``steps``, one at random from each of n parts as equal as may be, with the sizes of the parts.
+
+    The weighted sum over them is an unbiased estimate of the full sum. ``key`` has one slot a part.
+    Raises ValueError unless 1 <= n <= steps - 1 and the key has n slots.
+    """
+    if not 1 <= n <= steps - 1 or len(key.slots) != n:
+        raise ValueError(f"n={n} is outside 1..{steps - 1}, or differs from the {len(key.slots)} slots of the key")
+    edges = [2 + round(i * (steps - 1) / n) for i in range(n + 1)]
+    uniform = randomness.uniform(key).tolist()
+    sizes = [end - begin for begin, end in pairwise(edges)]
+    return {edges[i] + int(uniform[i] * size): float(size) for i, size in enumerate(sizes)}
+
+
+def _divergence(
+    x_0: Tensor, x_0_hat: Tensor, at_x_0: Coefficient, log_small: Coefficient, log_var: Coefficient
+) -> Tensor:
+    return _sum(Gaussian(at_x_0 * x_0, log_small).kl(Gaussian(at_x_0 * x_0_hat, log_var)))
+
+
+def _decoder(x_0: Tensor, reverse: Gaussian, discretised: bool) -> Tensor:
+    return -_sum(reverse.discretised_log_prob(x_0) if discretised else reverse.log_prob(x_0))
+
+
+def _sum(values: Tensor) -> Tensor:
+    return values.flatten(1).sum(1)

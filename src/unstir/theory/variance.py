@@ -1,0 +1,33 @@
+"""The variance of a reverse step, between two that are exact for extreme data.
+
+    small    beta~, the posterior's own: exact if the data were a single point
+    large    beta = 1 - abar_t / abar_s: exact if the data were standard normal
+    learned  exp( v log beta + (1 - v) log beta~ ), with v predicted for each element by the network
+
+The first two are Ho et al. 2020, sec. 3.2, between which the best variance lies for data of at most unit variance; the
+third is Nichol & Dhariwal 2021, eq. 15.
+"""
+
+from torch import Tensor
+
+from unstir.theory.schedule import Coefficient
+
+VARIANCES = ("small", "large", "learned")
+
+
+def log_variance(
+    kind: str, log_small: Coefficient, log_large: Coefficient, fraction: Tensor | None = None
+) -> Coefficient:
+    """The natural logarithm of the chosen variance; ``fraction`` is v, float [B, C, H, W], needed by "learned" alone.
+
+    Raises ValueError for another kind, or for "learned" without a fraction.
+    """
+    if kind == "small":
+        return log_small
+    if kind == "large":
+        return log_large
+    if kind != "learned" or fraction is None:
+        raise ValueError(
+            f"variance {kind!r} is none of {', '.join(VARIANCES)}, or the fraction of a learned one is missing"
+        )
+    return fraction * log_large + (1 - fraction) * log_small

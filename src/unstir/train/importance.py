@@ -1,0 +1,68 @@
+"""Which times to train on, where their losses differ by orders of magnitude (Nichol & Dhariwal 2021, sec. 3.3).
+
+Importance sampling draws t with probability p_t ~ sqrt( E[L_t^2] ), estimated from the last ten losses seen at each t,
+and weighs the loss by 1 / (T p_t), which keeps its expectation and lowers its variance. Until every t has been seen ten
+times all are drawn alike. A thousandth of the probability is spread evenly, so that no t is ever forgotten.
+
+This table is the one thing in training that truly is history: it is saved with every checkpoint.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unstir import randomness
+from unstir.randomness import Key
+
+REMEMBERED = 10
+UNIFORM_SHARE = 0.001
+
+
+@dataclass
+class LossHistory:
+    """The last losses seen at each time.
+
+    ``losses`` is float32 [T, 10], a ring by time; ``counts`` is int64 [T], how many were seen of each. Row i is time
+    i + 1. Both are changed in place, on their device and without waiting for it.
+    """
+
+    losses: Tensor
+    counts: Tensor
+
+    @classmethod
+    def empty(cls, T: int, device: torch.device) -> "LossHistory":
+        """A history in which nothing has been seen."""
+        return cls(torch.zeros(T, REMEMBERED, device=device), torch.zeros(T, dtype=torch.int64, device=device))
+
+    def probabilities(self) -> Tensor:
+        """p_t of the times 1..T: float32 [T], all alike until each was seen ten times."""
+        T = len(self.counts)
+        root = self.losses.square().mean(1).sqrt()
+        share = root / root.sum().clamp(min=torch.finfo(root.dtype).tiny)
+        learned = share * (1 - UNIFORM_SHARE) + UNIFORM_SHARE / T
+        ready = (self.counts >= REMEMBERED).all() & (root.sum() > 0)
+        return torch.where(ready, learned, torch.full_like(learned, 1 / T))
+
+    def draw(self, key: Key) -> tuple[Tensor, Tensor]:
+        """(t, weight) a slot: times in 1..T, int64 [B], and the factors 1 / (T p_t) of their losses, float32 [B]."""
+        p = self.probabilities()
+        edges = p.cumsum(0)
+        row = torch.searchsorted(edges, randomness.uniform(key) * edges[-1], right=True).clamp(max=len(p) - 1)
+        return row + 1, 1 / (len(p) * p[row])
+
+    def record(self, t: Tensor, losses: Tensor, applied: Tensor) -> None:
+        """Take in the losses [B] of a step at times ``t`` [B], in the order of the batch, unless not ``applied``.
+
+        A time that occurs more often than the ring is long keeps its last ones.
+        """
+        same = t[:, None] == t[None, :]
+        before, after = same.tril(-1).sum(1), same.triu(1).sum(1)
+        row = t - 1
+        place = (self.counts[row] + before) % REMEMBERED
+        kept = applied & (after < REMEMBERED)
+        # What is not to be kept goes to a row of its own, so that every other entry is written once, in any order.
+        spare = torch.cat((self.losses, self.losses.new_zeros(1, REMEMBERED)))
+        spare[torch.where(kept, row, len(self.losses)), place] = losses.to(spare.dtype)
+        self.losses.copy_(spare[:-1])
+        self.counts.index_add_(0, row, applied.long().expand_as(row))
