@@ -14,11 +14,12 @@ def sample(
     *,
     num: int = 64,
     out: Path | None = None,
-    sampler: Literal["ancestral"] | None = None,
+    sampler: Literal["ancestral", "ddim"] | None = None,
     steps: int | None = None,
     spacing: Literal["trailing", "leading", "linspace"] | None = None,
     variance: Literal["auto", "small", "large", "learned"] | None = None,
     clip: bool | None = None,
+    eta: float | None = None,
     seed: int = 0,
     label: int | None = None,
     batch_size: int = 64,
@@ -51,6 +52,8 @@ def sample(
         Variance of the chain; auto: learned if it was, else large (beta) over all T steps, small (beta~) over fewer.
     clip
         Clamp the estimate of the clean image to [-1, 1] at each step.
+    eta
+        Share of randomness in ddim: 0 is deterministic, 1 is ancestral sampling with the small variance.
     seed
         Image i is a function of the seed and i.
     label
@@ -71,7 +74,16 @@ def sample(
     from unstir.runs.run import Run
 
     opened = Run.open(run)
-    given: dict[str, Any] = {"sampler": sampler, "steps": steps, "spacing": spacing, "variance": variance, "clip": clip}
+    given: dict[str, Any] = {
+        "sampler": sampler,
+        "steps": steps,
+        "spacing": spacing,
+        "variance": variance,
+        "clip": clip,
+        "eta": eta,
+    }
+    if sampler not in (None, "ddim"):
+        given["eta"] = eta or 0.0  # the run's own belongs to its own sampler
     chain = dataclasses.replace(opened.chain(), seed=seed, **{k: v for k, v in given.items() if v is not None})
     loaded = opened.load(checkpoint)
     job = Job(

@@ -5,6 +5,7 @@ Image number i is a function of (seed, i) and the settings, whatever batch it is
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -22,7 +23,7 @@ class Chain:
     """How to sample: which sampler, over how many of the T times (network calls an image), spaced and clamped how.
 
     ``variance`` is "auto", "small", "large" or "learned" (see `ancestral`); ``clip`` clamps each estimate of the clean
-    image to [-1, 1]; ``seed`` fixes all noise.
+    image to [-1, 1]; ``seed`` fixes all noise. ``eta`` is `ddim`'s share of randomness, 0 to 1.
     """
 
     sampler: str = "ancestral"
@@ -31,12 +32,22 @@ class Chain:
     variance: str = "auto"
     clip: bool = True
     seed: int = 0
+    eta: float = 0.0
 
     def check(self, T: int) -> None:
-        """Raise UserError for a sampler, spacing, variance or number of steps that a chain of T does not have."""
+        """Raise UserError for a sampler, spacing or number of steps that a chain of T does not have, or a wrong eta."""
         if self.sampler not in SAMPLERS:
             raise UserError(f"sampler={self.sampler!r} is unknown; choose one of {', '.join(SAMPLERS)}")
+        if self.eta and self.sampler != "ddim":
+            raise UserError(f'eta={self.eta} is an option of sampler="ddim", not of {self.sampler!r}; leave it out')
+        if not 0 <= self.eta <= 1:
+            raise UserError(f"eta={self.eta} is outside 0..1: 0 is deterministic, 1 is ancestral sampling")
         times(T, self.steps, self.spacing)
+
+    def options(self) -> dict[str, Any]:
+        """What the sampler takes beside what all samplers take."""
+        options: dict[str, dict[str, Any]] = {"ancestral": {"variance": self.variance}, "ddim": {"eta": self.eta}}
+        return options[self.sampler]
 
 
 def starting_noise(seed: int, indices: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -57,4 +68,4 @@ def draw(denoise: Denoise, process: Process, x_T: Tensor, indices: Tensor, chain
 
     visited = times(process.T, chain.steps, chain.spacing)
     denoise = clipped(denoise) if chain.clip else denoise
-    return SAMPLERS[chain.sampler](denoise, process, x_T, visited, noise, chain.variance)
+    return SAMPLERS[chain.sampler](denoise, process, x_T, visited, noise, **chain.options())

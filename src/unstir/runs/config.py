@@ -215,7 +215,7 @@ class GridConfig:
     """Images a picture."""
     nrow: Count = 8
     """Images a row."""
-    sampler: Literal["ancestral"] = "ancestral"
+    sampler: Literal["ancestral", "ddim"] = "ancestral"
     """How images are drawn."""
     steps: Count = 50
     """Network calls an image, out of T."""
@@ -225,6 +225,8 @@ class GridConfig:
     """Variance of the chain; auto: learned if it was, else large (beta) with all T steps, small (beta~) with fewer."""
     clip: bool = True
     """Clamp the estimate of the clean image to [-1, 1] at each step."""
+    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of randomness in ddim: 0 is deterministic, 1 is ancestral sampling with the small variance."""
     seed: int = 0
     """Seed of the noise."""
 
@@ -266,6 +268,8 @@ class Config:
             raise ValueError('loss.objective="hybrid" is for diffusion.learned_variance: set that, or use "simple"')
         if self.grids.variance == "learned" and not self.diffusion.learned_variance:
             raise ValueError('grids.variance="learned" needs diffusion.learned_variance')
+        if self.grids.eta and self.grids.sampler != "ddim":
+            raise ValueError(f'grids.eta={self.grids.eta} is an option of grids.sampler="ddim"; leave it out')
         if self.grids.steps > self.diffusion.T:
             raise ValueError(f"grids.steps={self.grids.steps} exceeds diffusion.T={self.diffusion.T}; use at most that")
         return self
@@ -274,7 +278,7 @@ class Config:
 MAY_CHANGE = (
     "train.length", "train.lr_period", "train.micro_batch", "train.device", "log.every", "checkpoint.every",
     "checkpoint.keep", "data.store", "grids.epochs", "grids.log_spaced", "grids.sampler", "grids.steps",
-    "grids.spacing", "grids.variance", "grids.clip",
+    "grids.spacing", "grids.variance", "grids.clip", "grids.eta",
 )  # fmt: skip
 """The keys that may differ when a run is continued. The data may move, but its content is checked by its hash."""
 

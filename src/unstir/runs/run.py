@@ -159,7 +159,7 @@ class Run:
     def chain(self) -> Chain:
         """How the run's grids are sampled, which is the default for other samples from it."""
         grids = self.config.grids
-        return Chain(grids.sampler, grids.steps, grids.spacing, grids.variance, grids.clip, grids.seed)
+        return Chain(grids.sampler, grids.steps, grids.spacing, grids.variance, grids.clip, grids.seed, eta=grids.eta)
 
     def labels_of(self, indices: Tensor) -> Tensor | None:
         """Each class in turn for the images with these indices, int64 [B]; None where the network knows no classes."""

@@ -67,6 +67,19 @@ class Process:
         at_x_t = schedule.alpha(t) * var_s / (schedule.alpha(s) * var_t)
         return at_x_t, c * schedule.alpha(s), c * var_s
 
+    def eps(self, x_t: Tensor, x_0: Tensor, t: int | Tensor) -> Tensor:
+        """The noise in x_t if the image is x_0: (x_t - alpha_t x_0) / sigma_t, for t in 1..T."""
+        alpha, sigma = self.schedule.gather(t, x_t)
+        return (x_t - alpha * x_0) / sigma
+
+    def score(self, x_t: Tensor, x_0_hat: Tensor, t: int | Tensor) -> Tensor:
+        """grad log q(x_t), where x_0_hat = E[x_0 | x_t]: (alpha_t x_0_hat - x_t) / sigma_t^2 = -eps_hat / sigma_t.
+
+        Tweedie's formula (Efron 2011); for t in 1..T.
+        """
+        alpha, sigma = self.schedule.gather(t, x_t)
+        return (alpha * x_0_hat - x_t) / sigma**2
+
     def log_variances(self, t: int, s: int) -> tuple[float, float]:
         """(log beta~, log beta) of the step t -> s, between which the reverse variance is chosen; natural logarithms.
 
