@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from unstir.diffusion.denoiser import Denoiser, clipped, labelled
-from unstir.diffusion.loss import denoising_loss
+from unstir.diffusion.likelihood import variational_bound
+from unstir.diffusion.loss import Objective, denoising_loss
+from unstir.errors import UserError
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear
@@ -80,3 +82,71 @@ def test_noising_and_loss_stay_in_float32_under_bfloat16():
     torch.testing.assert_close(seen["x"], SCHEDULE.alpha(1) * x_0 + SCHEDULE.sigma(1) * eps)
     assert made.raw(x_0, 1).dtype == torch.float32
     assert torch.equal(made.raw(x_0, 1), x_0.bfloat16().float())
+
+
+class Constant(torch.nn.Module):
+    """A network of 2C output channels: c * x, then v, both learnable."""
+
+    def __init__(self, c, v):
+        super().__init__()
+        self.c, self.v = torch.nn.Parameter(torch.tensor(c)), torch.nn.Parameter(torch.tensor(v))
+
+    def forward(self, x, t, label=None):
+        return torch.cat((self.c * x, self.v.expand_as(x)), 1)
+
+
+def hybrid(net, **options):
+    made = Denoiser(net, Process(linear()), PARAMETERIZATIONS["eps"], learned_variance=True)
+    x_0 = torch.randint(0, 256, (4, 1, 4, 4), generator=torch.Generator().manual_seed(0)) / 127.5 - 1
+    eps = torch.randn(4, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    return denoising_loss(made, x_0, torch.tensor([1, 2, 500, 1000]), eps, objective=Objective(**options))
+
+
+def test_a_learned_variance_is_the_second_half_of_the_channels():
+    made = Denoiser(Constant(0.5, -0.2), Process(linear()), PARAMETERIZATIONS["eps"], learned_variance=True)
+    x_t = torch.randn(2, 3, 4, 4)
+    prediction = made(x_t, 500)
+    assert torch.equal(prediction.raw, 0.5 * x_t)
+    assert torch.equal(prediction.var_fraction, torch.full_like(x_t, 0.4))
+    assert torch.equal(clipped(labelled(made, None))(x_t, 500).var_fraction, prediction.var_fraction)
+
+
+def test_the_hybrid_teaches_the_mean_by_the_squared_error_alone_and_the_variance_by_the_bound():
+    net = Constant(0.5, 0.1)
+    losses = hybrid(net, kind="hybrid", vlb_weight=0.01)
+    torch.testing.assert_close(losses.total, losses.mse + 0.01 * losses.bits)
+    losses.total.sum().backward()
+    mean, variance = net.c.grad.clone(), net.v.grad.clone()
+    net.zero_grad()
+    hybrid(net, kind="simple").total.sum().backward()
+    torch.testing.assert_close(mean, net.c.grad)
+    assert net.v.grad is None or net.v.grad == 0
+    net.zero_grad()
+    losses = hybrid(net, kind="vlb")
+    assert torch.equal(losses.total, losses.bits)
+    losses.total.sum().backward()
+    torch.testing.assert_close(variance, 0.01 * net.v.grad)
+    assert (net.c.grad - mean).abs() > 0.1 * mean.abs()  # the bound alone does move the mean
+
+
+def test_weights_multiply_the_squared_error_by_time():
+    weights = torch.arange(1001, dtype=torch.float64)
+    losses = hybrid(Constant(0.5, 0.0), weights=weights)
+    torch.testing.assert_close(losses.total, losses.mse * torch.tensor([1.0, 2, 500, 1000]))
+    with pytest.raises(UserError, match="objective='l1' is unknown; choose one of simple, hybrid, vlb"):
+        Objective("l1")
+
+
+def test_the_vlb_sums_to_the_bound_without_its_prior():
+    process, net = Process(linear(20, 1e-3, 0.3)), Constant(0.3, 0.2)
+    made = Denoiser(net, process, PARAMETERIZATIONS["eps"], learned_variance=True)
+    x_0 = torch.randint(0, 256, (3, 1, 4, 4), generator=torch.Generator().manual_seed(0)) / 127.5 - 1
+    noise = lambda t: torch.randn(x_0.shape, generator=torch.Generator().manual_seed(t))
+    with torch.no_grad():
+        bound = variational_bound(labelled(made, None), process, x_0, noise, variance="learned")
+        of_time = [
+            denoising_loss(made, x_0, torch.full((3,), t), noise(t), objective=Objective("vlb")).bits
+            for t in range(1, 21)
+        ]
+    expected = bound.bits_per_dim - bound.to_bits(bound.prior)
+    torch.testing.assert_close(torch.stack(of_time).mean(0).double(), expected, rtol=1e-5, atol=0)

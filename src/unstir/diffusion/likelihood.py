@@ -114,24 +114,27 @@ def bound_term(
     log_var = log_variance(variance, log_small, log_large, prediction.var_fraction)
     if isinstance(t, int):
         if t == 1:
-            return _decoder(x_0, Gaussian(prediction.x0, log_var), discretised)
+            return _decoder(x_0, prediction.x0, log_var, discretised)
         return _divergence(x_0, prediction.x0, at_x_0, log_small, log_var)
     first = (t == 1).view(-1, *[1] * (x_0.ndim - 1))
     # the decoder of the other rows is computed where it is harmless, for a gradient times 0 must not be NaN
     mean = torch.where(first, prediction.x0, x_0)
-    decoder = _decoder(x_0, Gaussian(mean, torch.where(first, log_var, 0.0)), discretised)
+    decoder = _decoder(x_0, mean, torch.where(first, log_var, 0.0), discretised)
     return torch.where(t == 1, decoder, _divergence(x_0, prediction.x0, at_x_0, log_small, log_var))
 
 
 def strata(steps: int, n: int, key: Key) -> dict[int, float]:
-    """n of the steps 2..``steps``, one at random from each of n parts as equal as may be, with the sizes of the parts.
+    """n of the steps 2..``steps``, one at random from each of n parts, with the sizes of the parts as weights.
 
-    The weighted sum over them is an unbiased estimate of the full sum. ``key`` has one slot a part.
+    The weighted sum over them is an unbiased estimate of the full sum. The parts grow geometrically, for the terms fall
+    about as 1/t: with equal ones nearly all of the error would come from the first. ``key`` has one slot a part.
     Raises ValueError unless 1 <= n <= steps - 1 and the key has n slots.
     """
     if not 1 <= n <= steps - 1 or len(key.slots) != n:
         raise ValueError(f"n={n} is outside 1..{steps - 1}, or differs from the {len(key.slots)} slots of the key")
-    edges = [2 + round(i * (steps - 1) / n) for i in range(n + 1)]
+    edges = [2]
+    for i in range(1, n + 1):  # at least one step a part, and as many left as there are parts to come
+        edges.append(min(max(round(2 * ((steps + 1) / 2) ** (i / n)), edges[-1] + 1), steps + 1 - (n - i)))
     uniform = randomness.uniform(key).tolist()
     sizes = [end - begin for begin, end in pairwise(edges)]
     return {edges[i] + int(uniform[i] * size): float(size) for i, size in enumerate(sizes)}
@@ -143,8 +146,12 @@ def _divergence(
     return _sum(Gaussian(at_x_0 * x_0, log_small).kl(Gaussian(at_x_0 * x_0_hat, log_var)))
 
 
-def _decoder(x_0: Tensor, reverse: Gaussian, discretised: bool) -> Tensor:
-    return -_sum(reverse.discretised_log_prob(x_0) if discretised else reverse.log_prob(x_0))
+def _decoder(x_0: Tensor, mean: Tensor, log_var: Coefficient, discretised: bool) -> Tensor:
+    """-log p(x_0 | x_1), in double precision where there is any: far tails lose their gradient in float32."""
+    wide = x_0.dtype if x_0.device.type == "mps" else torch.float64
+    reverse = Gaussian(mean.to(wide), log_var.to(wide) if isinstance(log_var, Tensor) else log_var)
+    x = x_0.to(wide)
+    return -_sum(reverse.discretised_log_prob(x) if discretised else reverse.log_prob(x)).to(x_0.dtype)
 
 
 def _sum(values: Tensor) -> Tensor:

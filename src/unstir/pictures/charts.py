@@ -1,5 +1,6 @@
 """Charts of a run's figures."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,4 +31,28 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.grid(alpha=0.3)
         if key != "lr" and lines:
             axes.set_yscale("log")
+    figure.savefig(path, dpi=110, format="png")
+
+
+def likelihood_curves(curves: Mapping[str, tuple[Sequence[int], Sequence[float], float]], path: Path) -> None:
+    """Draw where the bits go, as a PNG: each L_{t-1} by t, and their sum from the decoder upwards.
+
+    ``curves`` gives, by name, times, terms in bits a value at these times, and the decoder's L_0, which stands at
+    t = 1.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    single, total = figure.subplots(1, 2)
+    for name, (times, terms, decoder) in curves.items():
+        t = [1, *times]
+        values = [decoder, *terms]
+        single.plot(t, values, linewidth=1, label=name)
+        total.plot(t, list(itertools.accumulate(values)), linewidth=1, label=name)
+    single.set(xscale="log", yscale="log", title="one term of the bound (t = 1: the decoder)", ylabel="bits a value")
+    total.set(xscale="log", title="terms up to t, summed", ylabel="bits a value")
+    for axes in (single, total):
+        axes.set_xlabel("t")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
     figure.savefig(path, dpi=110, format="png")

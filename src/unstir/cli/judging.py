@@ -1,0 +1,107 @@
+"""`unstir likelihood`."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Literal
+
+from unstir.cli.app import app
+
+
+@app.command
+def likelihood(
+    run: Path,
+    /,
+    *,
+    split: Literal["held_out", "train", "both"] = "held_out",
+    num: int = 0,
+    calls: int = 0,
+    variance: Literal["auto", "small", "large", "learned"] = "auto",
+    clip: bool = True,
+    seed: int = 0,
+    store: Path | None = None,
+    batch_size: int = 64,
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32",
+    device: str = "auto",
+    checkpoint: int | None = None,
+    ema: bool = True,
+    out: Path | None = None,
+    json_: bool = False,
+) -> int:
+    """Bound the likelihood of images under a trained run, in bits a value, and draw where the bits go.
+
+    Every term of the bound of Ho et al. 2020, eq. 5 is summed: T network calls an image. Writes SPLIT.json with the
+    figures and the protocol, and curve.png, to RUN/likelihood.
+
+    Example: `unstir likelihood runs/digits --split both`
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    split
+        Which images: held out, those trained on, or both.
+    num
+        How many of the split's images, drawn by the seed; 0: all.
+    calls
+        Network calls an image: 0 for every term, or at least 2 to estimate their sum from as many times.
+    variance
+        Variance of the reverse steps; auto: learned where it was, else large (beta).
+    clip
+        Clamp each estimate of the clean image to [-1, 1].
+    seed
+        Seed of noise, times and choice of images.
+    store
+        Folder of the packed data, where it has moved.
+    batch_size
+        Images computed at once.
+    dtype
+        Arithmetic inside the network.
+    device
+        "auto", "cpu", "cuda", "cuda:1" or "mps".
+    checkpoint
+        The saved step whose weights are used; by default the newest.
+    ema
+        Use the averaged weights where the run has them.
+    out
+        Folder of the figures; by default RUN/likelihood.
+    json_
+        Print the figures as JSON.
+    """
+    from unstir import console
+    from unstir.data import SPLITS, Store
+    from unstir.metrics.likelihood import Protocol, describe
+    from unstir.metrics.likelihood import likelihood as bound
+    from unstir.pictures.charts import likelihood_curves
+    from unstir.runs.files import replacing, write_text
+    from unstir.runs.run import Run
+
+    opened = Run.open(run)
+    data = Store.open(store or opened.config.data.store)
+    loaded = opened.load(checkpoint)
+    folder = out or run / "likelihood"
+    folder.mkdir(parents=True, exist_ok=True)
+    results = {}
+    for part in SPLITS if split == "both" else (split,):
+        protocol = Protocol(
+            split=part,
+            num=num,
+            calls=calls,
+            variance=variance,
+            clip=clip,
+            seed=seed,
+            ema=ema,
+            batch_size=batch_size,
+            device=device,
+            dtype=dtype,
+        )
+        with console.counting(console.stderr(), f"bounding {part}", "network calls") as progress:
+            results[part] = bound(opened, data, protocol, loaded=loaded, progress=progress)
+        write_text(folder / f"{part}.json", json.dumps(dataclasses.asdict(results[part])) + "\n")
+    with replacing(folder / "curve.png") as partial:
+        likelihood_curves({name: (r.times, r.curve, r.decoder) for name, r in results.items()}, partial)
+    if json_:
+        print(json.dumps({name: dataclasses.asdict(result) for name, result in results.items()}))
+    else:
+        print("\n".join(describe(result) for result in results.values()) + f"\ncurve     {folder / 'curve.png'}")
+    return 0

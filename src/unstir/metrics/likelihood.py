@@ -1,0 +1,184 @@
+"""The likelihood of a run's data under its model: the variational bound in bits a value, whole and by time."""
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unstir import randomness
+from unstir.data import SPLITS, Store
+from unstir.diffusion.denoiser import Denoiser, clipped, labelled
+from unstir.diffusion.likelihood import Bound, strata, variational_bound
+from unstir.errors import UserError
+from unstir.randomness import Key
+from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.run import Run
+from unstir.theory.variance import VARIANCES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How the bound is computed, all of which is part of the result.
+
+    ``num`` images of a split ("train" or "held_out"), chosen by ``seed``; 0 takes all. ``calls`` network calls an
+    image: 0 sums every term, fewer estimate the sum without bias from times drawn anew for each batch. ``variance`` is
+    "auto" (learned where it was, else large), "small", "large" or "learned"; ``clip`` clamps each x_0_hat to [-1, 1].
+    """
+
+    split: str = "held_out"
+    num: int = 0
+    calls: int = 0
+    variance: str = "auto"
+    clip: bool = True
+    seed: int = 0
+    ema: bool = True
+    batch_size: int = 64
+    device: str = "auto"
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """The bound of a set of images, in bits a value; ``standard_error`` is None where there is one sample alone.
+
+    ``prior``, ``decoder`` and ``curve`` (L_{t-1} of each of ``times``, rising) are means over the images. Under an
+    estimate the curve holds the terms that were drawn.
+    """
+
+    bits_per_dim: float
+    standard_error: float | None
+    prior: float
+    decoder: float
+    times: tuple[int, ...]
+    curve: tuple[float, ...]
+    num: int
+    protocol: dict[str, Any]
+
+
+def likelihood(
+    run: Run,
+    store: Store,
+    protocol: Protocol = Protocol(),
+    *,
+    loaded: Checkpoint | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Likelihood:
+    """The bound on images of ``store`` under the run's model.
+
+    ``loaded`` is the checkpoint to take the weights from, by default the newest; ``progress(done, total)`` counts
+    network calls. Raises UserError for a protocol that does not fit the run or its data.
+    """
+    _check(run, store, protocol)
+    loaded = loaded or run.load()
+    denoiser = run.denoiser(ema=protocol.ema, device=protocol.device, dtype=protocol.dtype, loaded=loaded)
+    variance = protocol.variance if protocol.variance != "auto" else _learned_or_large(run)
+    chosen = randomness.permutation(protocol.seed, "likelihood", 0, store.count(protocol.split))
+    chosen = chosen[: protocol.num or None].sort().values
+    batches = torch.split(chosen, protocol.batch_size)
+    calls = protocol.calls or denoiser.process.T
+    made = itertools.count(1)
+
+    def on_call() -> None:
+        if progress is not None:
+            progress(next(made), len(batches) * calls)
+
+    labels = store.labels(protocol.split) if run.config.model.num_classes else None
+    bounds = [
+        _bound(denoiser, store, labels, protocol, variance, number, index, on_call)
+        for number, index in enumerate(batches)
+    ]
+    settings = {"variance": variance, "split": protocol.split, "clip": protocol.clip, "seed": protocol.seed}
+    averaged = protocol.ema and run.config.train.ema_decay > 0
+    how = {"calls": calls, "ema": averaged, "step": loaded.step, "T": denoiser.process.T}
+    return _summary(bounds, len(chosen), {**settings, **how, "data": store.content_hash})
+
+
+@torch.inference_mode()
+def _bound(
+    denoiser: Denoiser,
+    store: Store,
+    labels: Tensor | None,
+    protocol: Protocol,
+    variance: str,
+    number: int,
+    index: Tensor,
+    on_call: Callable[[], None],
+) -> Bound:
+    """The bound of the images with these indices, batch ``number``; its noise is a function of time and image."""
+    device = next(denoiser.net.parameters()).device
+    x_0 = store.images(protocol.split)[index].to(device).float().div_(127.5).sub_(1)
+    denoise = labelled(denoiser, None if labels is None else labels[index].to(device))
+    slots, drawn = index.to(device), None
+    if protocol.calls:
+        parts = torch.arange(protocol.calls - 1)
+        drawn = strata(denoiser.process.T, len(parts), Key(protocol.seed, "likelihood times", number, parts))
+    return variational_bound(
+        clipped(denoise) if protocol.clip else denoise,
+        denoiser.process,
+        x_0,
+        lambda t: randomness.normal(Key(protocol.seed, "likelihood", t, slots), tuple(x_0.shape[1:])),
+        variance=variance,
+        sampled=drawn,
+        on_call=on_call,
+    )
+
+
+def _summary(bounds: list[Bound], num: int, protocol: dict[str, Any]) -> Likelihood:
+    """Means over images. With an estimate, batches are the independent samples, for their images share times."""
+    of_image = torch.cat([bound.bits_per_dim for bound in bounds]).cpu()
+    exact = protocol["calls"] == protocol["T"]
+    samples = of_image if exact else torch.stack([bound.bits_per_dim.mean() for bound in bounds]).cpu()
+    error = samples.std().item() / math.sqrt(len(samples)) if len(samples) > 1 else None
+    by_time: dict[int, list[Tensor]] = {}
+    for bound in bounds:
+        for t, column in zip(bound.times, bound.to_bits(bound.terms).cpu().unbind(1), strict=True):
+            by_time.setdefault(t, []).append(column)
+    curve = {t: torch.cat(columns).mean().item() for t, columns in sorted(by_time.items())}
+    prior, decoder = (
+        torch.cat([bound.to_bits(getattr(bound, part)) for bound in bounds]).mean().item()
+        for part in ("prior", "decoder")
+    )
+    return Likelihood(of_image.mean().item(), error, prior, decoder, tuple(curve), tuple(curve.values()), num, protocol)
+
+
+def describe(result: Likelihood) -> str:
+    """A result in a line, with how it came about."""
+    how = result.protocol
+    error = "" if result.standard_error is None else f" +- {result.standard_error:.4f}"
+    terms = (
+        f"all {how['T']} terms" if how["calls"] == how["T"] else f"estimated from {how['calls']} of {how['T']} terms"
+    )
+    return (
+        f"{how['split']:9} {result.bits_per_dim:.4f}{error} bits/dim (prior {result.prior:.4f}, decoder "
+        f"{result.decoder:.4f}); {result.num} images, {terms}, {how['variance']} variance, step {how['step']}, "
+        f"{'averaged' if how['ema'] else 'raw'} weights"
+    )
+
+
+def _learned_or_large(run: Run) -> str:
+    return "learned" if run.config.diffusion.learned_variance else "large"
+
+
+def _check(run: Run, store: Store, protocol: Protocol) -> None:
+    T, learned = run.config.diffusion.T, run.config.diffusion.learned_variance
+    if protocol.split not in SPLITS:
+        raise UserError(f"split={protocol.split!r} is unknown; choose one of {', '.join(SPLITS)}")
+    count = store.count(protocol.split)
+    if store.content_hash != run.data.content_hash:
+        raise UserError(f"{store.path} is not the data of {run.path}; name the store that it was trained on")
+    if count == 0:
+        raise UserError(f"{store.path} has no {protocol.split} images; choose another split")
+    if not 0 <= protocol.num <= count:
+        raise UserError(f"num={protocol.num} is outside 1..{count}, the {protocol.split} images; 0 takes all")
+    if protocol.calls != 0 and not 2 <= protocol.calls <= T:
+        raise UserError(f"calls={protocol.calls} is outside 2..{T}, the terms of the bound; 0 takes all of them")
+    if protocol.batch_size < 1:
+        raise UserError(f"batch_size={protocol.batch_size} must be at least 1")
+    if protocol.variance not in ("auto", *VARIANCES):
+        raise UserError(f"variance={protocol.variance!r} is unknown; choose one of auto, {', '.join(VARIANCES)}")
+    if protocol.variance == "learned" and not learned:
+        raise UserError('variance="learned" was asked of a network that has not learned it; use small or large')
