@@ -34,13 +34,18 @@ def load(name: str) -> Config:
     base = own.get("recipe", "")
     if not isinstance(base, str) or (base and base not in sentences()):
         raise UserError(f"{path}: recipe={base!r} is unknown; name one of {', '.join(sentences())}, or leave it out")
-    merged = _tables(base) if base else {}
-    for key, value in own.items():
-        both_tables = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = {**merged[key], **value} if both_tables else value
-    return toml.from_dict(merged, str(path))
+    return toml.from_dict(_over_base(own), str(path))
 
 
 def _tables(name: str) -> dict[str, Any]:
+    """The tables of a recipe of the package, its base filled in."""
     with resources.as_file(resources.files(__name__) / f"{name}.toml") as path:
-        return toml.read(path)
+        return _over_base(toml.read(path))
+
+
+def _over_base(own: dict[str, Any]) -> dict[str, Any]:
+    merged = _tables(own["recipe"]) if own.get("recipe") else {}
+    for key, value in own.items():
+        both_tables = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = {**merged[key], **value} if both_tables else value
+    return merged

@@ -1,0 +1,92 @@
+"""The forward and the reverse process as one picture: schedules, coefficients, and a real image dissolving."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unstir import randomness
+from unstir.data.digits import load_digits
+from unstir.data.images import Refused, decode
+from unstir.errors import UserError
+from unstir.pictures.grid import to_uint8
+from unstir.randomness import Key
+from unstir.theory.process import Process
+from unstir.theory.schedule import NoiseSchedule, cosine, linear, sigmoid, zero_terminal_snr
+
+SIDE = 64
+SHOWN = (0, 10, 50, 100, 200, 300, 400, 500, 600, 800, 1000)
+
+
+def save_theory(path: Path, image: Path | None = None) -> None:
+    """Write the picture as a PNG: abar, SNR, the posterior's coefficients and variances by t, and strips of x_t.
+
+    ``image`` is a picture file whose centre square is shown; without one it is a handwritten digit of the package.
+    Raises UserError for a file that is no picture.
+    """
+    from matplotlib.figure import Figure  # takes half a second to import
+
+    schedules = {"linear": linear(), "cosine": cosine(), "sigmoid": sigmoid()}
+    schedules["linear, zero terminal SNR"] = zero_terminal_snr(schedules["linear"])
+    x_0 = _digit() if image is None else _read(image)
+    figure = Figure(figsize=(13, 7.2), layout="constrained")
+    parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1])
+    curves, strips = parts
+    _draw_curves(curves.subplots(1, 4), schedules)
+    rows = strips.subplots(4, len(SHOWN))
+    for row, (name, schedule) in zip(rows, schedules.items(), strict=True):
+        _draw_strip(row, name, schedule, x_0)
+    for axes, t in zip(rows[0], SHOWN, strict=True):
+        axes.set_title(f"t = {t}", fontsize=8)
+    figure.savefig(path, dpi=110, format="png")
+
+
+def _draw_curves(panels: Iterable[Any], schedules: dict[str, NoiseSchedule]) -> None:
+    signal, ratio, coefficients, variances = panels
+    for name, schedule in schedules.items():
+        T = schedule.T
+        signal.plot(range(T + 1), [schedule.abar(t) for t in range(T + 1)], linewidth=1, label=name)
+        visible = [t for t in range(1, T + 1) if schedule.abar(t) > 0]
+        ratio.plot(visible, [schedule.log_snr(t) for t in visible], linewidth=1, label=name)
+    process, times = Process(schedules["linear"]), range(2, schedules["linear"].T + 1)
+    steps = [process.posterior_coefficients(t, t - 1) for t in times]
+    coefficients.plot(times, [at_x_t for at_x_t, _, _ in steps], linewidth=1, label="of x_t")
+    coefficients.plot(times, [at_x_0 for _, at_x_0, _ in steps], linewidth=1, label="of x_0")
+    variances.plot(times, [process.schedule.beta(t) for t in times], linewidth=1, label="beta (large)")
+    variances.plot(times, [var for _, _, var in steps], linewidth=1, label="beta~ (small, the posterior's)")
+    signal.set_title("abar_t: share of the variance that is signal", fontsize=9)
+    ratio.set_title("log SNR_t", fontsize=9)
+    coefficients.set_title("mean of q(x_t-1 | x_t, x_0), linear", fontsize=9)
+    variances.set_title("variance of a step, linear", fontsize=9)
+    coefficients.set(xscale="log", yscale="log")
+    variances.set(xscale="log", yscale="log")
+    for axes in panels:
+        axes.set_xlabel("t")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+
+
+def _draw_strip(row: Sequence[Any], name: str, schedule: NoiseSchedule, x_0: Tensor) -> None:
+    eps = randomness.normal(Key(0, "strip", 0, torch.zeros(1, dtype=torch.int64)), tuple(x_0.shape[1:]))
+    for axes, t in zip(row, SHOWN, strict=True):
+        x_t = to_uint8(Process(schedule).diffuse(x_0, t, eps))[0]
+        axes.imshow(x_t.permute(1, 2, 0).expand(-1, -1, 3).numpy(), interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+    row[0].set_ylabel(name.replace(", ", ",\n"), fontsize=8, rotation=0, ha="right", va="center")
+
+
+def _digit() -> Tensor:
+    images, _ = load_digits()
+    return torch.from_numpy(images[:1].copy()).float().view(1, 1, *images.shape[-2:]) / 127.5 - 1
+
+
+def _read(path: Path) -> Tensor:
+    try:
+        array = decode(path.read_bytes(), path.name, SIDE, 3).pixels
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; name a picture file with --image") from None
+    except Refused as error:
+        raise UserError(f"{path} is no picture that can be shown: {error}; name another with --image") from None
+    return torch.from_numpy(array.copy()).float()[None] / 127.5 - 1

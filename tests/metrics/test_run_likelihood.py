@@ -1,0 +1,149 @@
+"""The likelihood of a run: which images, which terms, what is written, and what is refused."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from unstir import cli
+from unstir.diffusion.denoiser import clipped, labelled
+from unstir.diffusion.likelihood import variational_bound
+from unstir.errors import UserError
+from unstir.metrics.likelihood import Protocol, describe, likelihood
+from unstir.randomness import Key, normal
+from unstir.train.trainer import Trainer
+
+LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
+
+
+@pytest.fixture
+def trained(make_run):
+    """trained(**changes) -> (run, store) after its twelve tiny steps."""
+
+    def train(name="run", **changes):
+        run, store = make_run(name, **changes)
+        Trainer(run, store).run()
+        return run, store
+
+    return train
+
+
+def test_the_whole_sum_is_the_bound_of_the_held_out_images(trained):
+    run, store = trained()
+    calls = []
+    found = likelihood(run, store, progress=lambda done, total: calls.append((done, total)))
+    count = store.count("held_out")
+    assert found.num == count and found.times == tuple(range(2, 21))
+    assert calls[-1] == (len(calls), len(calls)) and len(calls) == 20 * -(-count // 64)
+    x_0 = store.images("held_out").float() / 127.5 - 1
+    noise = lambda t: normal(Key(0, "likelihood", t, torch.arange(count)), (1, 8, 8))
+    with torch.no_grad():
+        denoiser = run.denoiser()
+        bound = variational_bound(clipped(labelled(denoiser, None)), denoiser.process, x_0, noise)
+    assert found.bits_per_dim == pytest.approx(bound.bits_per_dim.mean().item(), rel=1e-5)
+    assert found.standard_error == pytest.approx((bound.bits_per_dim.std() / math.sqrt(count)).item(), rel=1e-4)
+    assert found.bits_per_dim == pytest.approx(found.prior + found.decoder + sum(found.curve), rel=1e-9)
+    assert f"{found.bits_per_dim:.4f} +-" in describe(found) and "all 20 terms, large variance" in describe(found)
+
+
+def test_an_image_has_the_same_noise_in_any_batch_and_choice(trained):
+    run, store = trained()
+    some = likelihood(run, store, Protocol(num=40, batch_size=7))
+    assert some.bits_per_dim == pytest.approx(likelihood(run, store, Protocol(num=40)).bits_per_dim, rel=1e-4)
+    assert some.num == 40
+    assert likelihood(run, store, Protocol(num=40, seed=1)).bits_per_dim != some.bits_per_dim
+    assert likelihood(run, store, Protocol(num=40, split="train")).bits_per_dim != some.bits_per_dim
+
+
+def test_an_estimate_is_near_the_sum_and_says_what_it_is(trained):
+    run, store = trained()
+    whole = likelihood(run, store)
+    estimate = likelihood(run, store, Protocol(calls=8, batch_size=16))
+    assert estimate.standard_error > 0
+    assert abs(estimate.bits_per_dim - whole.bits_per_dim) < 5 * estimate.standard_error
+    assert "estimated from 8 of 20 terms" in describe(estimate)
+    assert likelihood(run, store, Protocol(calls=20)).bits_per_dim == pytest.approx(whole.bits_per_dim, rel=1e-6)
+    assert likelihood(run, store, Protocol(calls=8, num=16)).standard_error is None  # one batch: one sample of times
+
+
+def test_variances_classes_and_averages_are_honoured(trained):
+    run, store = trained(model__num_classes=10, **LEARNED)
+    protocol = Protocol(num=16)
+    learned = likelihood(run, store, protocol)
+    assert learned.protocol["variance"] == "learned"
+    others = [replace(protocol, variance="small"), replace(protocol, variance="large"), replace(protocol, ema=False)]
+    figures = [likelihood(run, store, other).bits_per_dim for other in others]
+    assert len({*figures, learned.bits_per_dim}) == 4 and all(map(math.isfinite, figures))
+
+
+def test_what_does_not_fit_is_refused(trained, tmp_path):
+    run, store = trained()
+    for protocol, words in (
+        (Protocol(split="test"), "choose one of train, held_out"),
+        (Protocol(num=10**6), "outside 1..299"),
+        (Protocol(num=-1), "outside 1..299"),
+        (Protocol(calls=1), "outside 2..20"),
+        (Protocol(calls=21), "outside 2..20"),
+        (Protocol(batch_size=0), "at least 1"),
+        (Protocol(variance="huge"), "auto, small, large, learned"),
+        (Protocol(variance="learned"), "has not learned it"),
+    ):
+        with pytest.raises(UserError, match=words):
+            likelihood(run, store, protocol)
+    foreign = replace(run, data=replace(run.data, content_hash="0" * 64))
+    with pytest.raises(UserError, match="is not the data of"):
+        likelihood(foreign, store)
+
+
+def call(capsys, *arguments):
+    with pytest.raises(SystemExit) as left:
+        cli.main([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    return left.value.code, said.out, said.err
+
+
+def test_the_command_writes_figures_and_a_curve(trained, capsys):
+    run, _ = trained()
+    status, out, _ = call(capsys, "likelihood", run.path, "--num", 32, "--split", "both")
+    assert status == 0 and out.count("bits/dim") == 2 and "train " in out and "held_out " in out
+    with Image.open(run.path / "likelihood/curve.png") as picture:
+        assert picture.size[0] > 500
+    saved = json.loads((run.path / "likelihood/held_out.json").read_text())
+    assert saved["num"] == 32 and len(saved["curve"]) == 19 and saved["protocol"]["seed"] == 0
+    status, out, _ = call(capsys, "likelihood", run.path, "--num", 32, "--json")
+    assert status == 0 and json.loads(out)["held_out"] == saved
+    status, out, err = call(capsys, "likelihood", run.path, "--calls", 1)
+    assert status == 2 and out == "" and "calls=1 is outside 2..20" in err
+    status, _, err = call(capsys, "likelihood", run.path, "--store", run.path)
+    assert status == 2 and "Traceback" not in err
+
+
+def test_sampling_from_a_learned_variance(trained, capsys, tmp_path):
+    run, _ = trained("learned", **LEARNED)
+    made = {}
+    for variance in ("auto", "learned", "small"):
+        folder = tmp_path / f"made-{variance}"
+        assert call(capsys, "sample", run.path, "--num", 4, "--variance", variance, "--out", folder)[0] == 0
+        made[variance] = (folder / "grid.png").read_bytes()
+    assert made["auto"] == made["learned"] != made["small"]
+    fixed, _ = trained("fixed")
+    status, _, err = call(capsys, "sample", fixed.path, "--variance", "learned")
+    assert status == 2 and "has not learned it" in err
+    assert not (fixed.path / "generated").exists()
+
+
+def test_sampling_with_ddim_needs_no_noise_on_the_way(trained, capsys, tmp_path):
+    run, _ = trained()
+    made = {}
+    for name, options in {"ddim": (), "again": (), "half": ("--eta", 0.5), "chain": ()}.items():
+        sampler = "ancestral" if name == "chain" else "ddim"
+        folder = tmp_path / name
+        status = call(capsys, "sample", run.path, "--num", 4, "--sampler", sampler, "--out", folder, *options)[0]
+        assert status == 0
+        made[name] = (folder / "grid.png").read_bytes()
+    assert made["ddim"] == made["again"] and len(set(made.values())) == 3
+    status, _, err = call(capsys, "sample", run.path, "--eta", 0.5)
+    assert status == 2 and 'eta=0.5 is an option of sampler="ddim"' in err

@@ -1,0 +1,45 @@
+"""The [loss] settings: what contradicts itself is refused, and each reaches the objective."""
+
+import pytest
+import torch
+
+from unstir.errors import UserError
+from unstir.runs import build, recipes
+from unstir.runs.toml import from_dict
+from unstir.theory.weighting import loss_weights
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"loss": {"objective": "hybrid"}}, "is for diffusion.learned_variance"),
+        ({"diffusion": {"learned_variance": True}}, 'is not taught by loss.objective="simple"'),
+        ({"loss": {"objective": "vlb", "weighting": "p2"}}, 'which objective="vlb" has not'),
+        ({"loss": {"weighting": "snr"}}, "min_snr"),
+        ({"loss": {"p2_k": 0.0}}, "greater than 0"),
+        ({"grids": {"variance": "learned"}}, "needs diffusion.learned_variance"),
+        ({"grids": {"eta": 0.5}}, 'option of grids.sampler="ddim"'),
+        ({"model": {"out_channels": 6}}, "must be 0"),
+        ({"loss": {"weigthing": "p2"}}, "did you mean loss.weighting"),
+    ],
+)
+def test_contradictions_are_refused(sections, words):
+    with pytest.raises(UserError, match=words):
+        from_dict(sections, "test")
+
+
+def test_settings_reach_the_objective():
+    config = from_dict({"loss": {"weighting": "min_snr", "min_snr_gamma": 3.0}}, "test")
+    denoiser = build.denoiser(config, torch.nn.Linear(1, 1), torch.float32)
+    made = build.objective(config, denoiser)
+    expected = loss_weights("min_snr", denoiser.process.schedule, denoiser.parameterization, min_snr_gamma=3.0)
+    torch.testing.assert_close(made.weights, expected.float())
+    assert made.kind == "simple"
+
+
+def test_the_hybrid_recipe_is_the_digits_with_a_learned_variance():
+    hybrid, digits = recipes.load("digits-hybrid"), recipes.load("digits")
+    assert hybrid.train == digits.train and hybrid.model == digits.model
+    assert build.network_config(hybrid).out_channels == 2 and build.network_config(digits).out_channels == 1
+    denoiser = build.denoiser(hybrid, torch.nn.Linear(1, 1), torch.float32)
+    assert denoiser.learned_variance and build.objective(hybrid, denoiser).kind == "hybrid"
