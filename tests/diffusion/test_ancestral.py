@@ -67,13 +67,13 @@ def moments(process, mean, std, visited, variance):
 def test_unit_data_comes_out_with_variance_one_minus_beta_1():
     process = Process(linear(200, 1e-4, 0.1))
     _, var = moments(process, 0.3, 1.0, times(200, 200), "large")
-    assert var == pytest.approx(1 - 1e-4, rel=1e-10)
+    assert var == pytest.approx(1 - 1e-4, rel=1e-10, abs=0)
 
 
 def test_one_point_comes_out_as_itself():
     process = Process(linear(200, 1e-4, 0.1))
     mean, var = moments(process, 0.3, 0.0, times(200, 200), "small")
-    assert mean == pytest.approx(0.3, rel=1e-10) and var == pytest.approx(0, abs=1e-20)
+    assert mean == pytest.approx(0.3, rel=1e-10, abs=0) and var == pytest.approx(0, abs=1e-20)
 
 
 def chain_variance(process, std, visited, variance):

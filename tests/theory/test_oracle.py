@@ -133,7 +133,7 @@ def test_gaussian_samples_have_the_mean_and_the_covariance():
 def test_without_noise_a_gaussian_gives_back_what_may_be_data():
     data, singular, x = gaussian(), gaussian(rank=4), rand(6, *SHAPE)
     close(data.estimate(0.5 * x, 0.5, 0.0), x, 1e-13)
-    assert data.loss_floor(0.5, 0.0) == 1 and singular.loss_floor(0.5, 0.0) == pytest.approx(4 / 12, rel=1e-15)
+    assert data.loss_floor(0.5, 0.0) == 1 and singular.loss_floor(0.5, 0.0) == pytest.approx(4 / 12, rel=1e-15, abs=0)
     for each in (data, singular):
         assert (each.conditional_covariance(0.5, 0.0) == 0).all() and (each.spread(x, 0.5, 0.0) == 0).all()
         assert each.loss_floor(0.0, 1.0) == 0

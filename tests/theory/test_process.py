@@ -24,8 +24,8 @@ def test_one_steps_compose_to_the_closed_form():
         mean, var = step.mean.item(), (1 - PROCESS.schedule.beta(t)) * var + step.var
         if t in (1, 2, 500, 1000):
             closed = PROCESS.marginal(scalar(0.7), t)
-            assert mean == pytest.approx(closed.mean.item(), rel=1e-12)
-            assert var == pytest.approx(closed.var, rel=1e-12)
+            assert mean == pytest.approx(closed.mean.item(), rel=1e-12, abs=0)
+            assert var == pytest.approx(closed.var, rel=1e-12, abs=0)
 
 
 def test_diffuse_is_a_sample_of_the_marginal_for_mixed_times():
@@ -44,9 +44,9 @@ def test_posterior_is_ho_et_al_equations_6_and_7(process, t):
     s = process.schedule
     alpha_t, abar, before = 1 - s.beta(t), s.abar(t), s.abar(t - 1)
     at_x_t, at_x_0, var = process.posterior_coefficients(t, t - 1)
-    assert at_x_t == pytest.approx(math.sqrt(alpha_t) * (1 - before) / (1 - abar), rel=1e-11)
-    assert at_x_0 == pytest.approx(math.sqrt(before) * s.beta(t) / (1 - abar), rel=1e-11)
-    assert var == pytest.approx((1 - before) / (1 - abar) * s.beta(t), rel=1e-11)
+    assert at_x_t == pytest.approx(math.sqrt(alpha_t) * (1 - before) / (1 - abar), rel=1e-11, abs=0)
+    assert at_x_0 == pytest.approx(math.sqrt(before) * s.beta(t) / (1 - abar), rel=1e-11, abs=0)
+    assert var == pytest.approx((1 - before) / (1 - abar) * s.beta(t), rel=1e-11, abs=0)
 
 
 @pytest.mark.parametrize(("t", "s"), [(2, 1), (500, 499), (500, 100), (1000, 1), (1000, 800)])
@@ -58,8 +58,8 @@ def test_posterior_is_bayes_rule_on_a_grid(t, s):
     log_weight = log_joint.log_prob(scalar(x_t)) + PROCESS.marginal(scalar(x_0), s).log_prob(grid)
     weight = torch.softmax(log_weight, 0)
     mean = (weight * grid).sum()
-    assert mean.item() == pytest.approx(posterior.mean.item(), rel=1e-9)
-    assert (weight * (grid - mean) ** 2).sum().item() == pytest.approx(posterior.var, rel=1e-9)
+    assert mean.item() == pytest.approx(posterior.mean.item(), rel=1e-9, abs=0)
+    assert (weight * (grid - mean) ** 2).sum().item() == pytest.approx(posterior.var, rel=1e-9, abs=0)
 
 
 def test_posteriors_compose_over_a_middle_time():
@@ -68,9 +68,9 @@ def test_posteriors_compose_over_a_middle_time():
     a, b, var_u = PROCESS.posterior_coefficients(t, u)
     c, d, var_s = PROCESS.posterior_coefficients(u, s)
     at_x_t, at_x_0, var = PROCESS.posterior_coefficients(t, s)
-    assert at_x_t == pytest.approx(c * a, rel=1e-12)
-    assert at_x_0 == pytest.approx(c * b + d, rel=1e-12)
-    assert var == pytest.approx(c * c * var_u + var_s, rel=1e-12)
+    assert at_x_t == pytest.approx(c * a, rel=1e-12, abs=0)
+    assert at_x_0 == pytest.approx(c * b + d, rel=1e-12, abs=0)
+    assert var == pytest.approx(c * c * var_u + var_s, rel=1e-12, abs=0)
 
 
 def test_the_last_posterior_is_the_image_itself():

@@ -23,12 +23,12 @@ def test_tables_begin_clean_and_fall(made):
     assert table.dtype == torch.float64 and len(table) == made.T + 1
     assert (table[1:] < table[:-1]).all()
     for t in (1, made.T // 2, made.T):
-        assert made.alpha(t) ** 2 + made.sigma(t) ** 2 == pytest.approx(1, rel=1e-15)
-        assert math.exp(made.log_snr(t)) == pytest.approx(made.abar(t) / (1 - made.abar(t)), rel=1e-9)
+        assert made.alpha(t) ** 2 + made.sigma(t) ** 2 == pytest.approx(1, rel=1e-15, abs=0)
+        assert math.exp(made.log_snr(t)) == pytest.approx(made.abar(t) / (1 - made.abar(t)), rel=1e-9, abs=0)
 
 
 def test_linear_has_the_published_last_value():
-    assert linear().abar(1000) == pytest.approx(4.0358297653757e-5, rel=1e-13)
+    assert linear().abar(1000) == pytest.approx(4.0358297653757e-5, rel=1e-13, abs=0)
 
 
 def test_linear_is_exact_where_float32_is_not():
@@ -37,30 +37,34 @@ def test_linear_is_exact_where_float32_is_not():
     for t in range(1, 1001):
         beta = Decimal("0.0001") + (Decimal("0.02") - Decimal("0.0001")) * (t - 1) / 999
         product *= 1 - beta
-        assert made.sigma(t) ** 2 == pytest.approx(float(1 - product), rel=1e-12)
-        assert made.beta(t) == pytest.approx(float(beta), rel=1e-11)
+        assert made.sigma(t) ** 2 == pytest.approx(float(1 - product), rel=1e-12, abs=0)
+        assert made.beta(t) == pytest.approx(float(beta), rel=1e-11, abs=0)
 
 
 def test_betas_are_taken_literally_for_other_lengths():
     made = linear(500, 1e-4, 0.028)
-    assert made.beta(1) == pytest.approx(1e-4, rel=1e-12) and made.beta(500) == pytest.approx(0.028, rel=1e-12)
+    assert made.beta(1) == pytest.approx(1e-4, rel=1e-12, abs=0) and made.beta(500) == pytest.approx(
+        0.028, rel=1e-12, abs=0
+    )
 
 
 def test_cosine_is_clipped_and_its_abar_recomputed():
     made = cosine()
     assert made.abar(1000) == pytest.approx(2.4e-9, rel=0.02)
-    assert made.beta(1000) == pytest.approx(0.999, rel=1e-9)
+    assert made.beta(1000) == pytest.approx(0.999, rel=1e-9, abs=0)
     at = lambda t: math.cos((t / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2
     for t in (1, 250, 500, 900):
-        assert made.abar(t) == pytest.approx(at(t) / at(0), rel=1e-10)
+        assert made.abar(t) == pytest.approx(at(t) / at(0), rel=1e-10, abs=0)
 
 
 def test_sigmoid_follows_its_curve():
     made = sigmoid()
     logistic = lambda t: 1 / (1 + math.exp(-(t / 1000 * 6 - 3)))
     for t in (1, 300, 500, 990):
-        assert made.abar(t) == pytest.approx((logistic(1000) - logistic(t)) / (logistic(1000) - logistic(0)), rel=1e-9)
-    assert made.abar(500) == pytest.approx(0.5, rel=1e-9)
+        assert made.abar(t) == pytest.approx(
+            (logistic(1000) - logistic(t)) / (logistic(1000) - logistic(0)), rel=1e-9, abs=0
+        )
+    assert made.abar(500) == pytest.approx(0.5, rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize(("name", "made"), [("linear", linear()), ("squaredcos_cap_v2", cosine())])
@@ -77,7 +81,7 @@ def test_tables_equal_diffusers(name, made):
 def test_zero_terminal_snr_moves_only_the_end():
     made = zero_terminal_snr(linear())
     assert made.alpha(1000) == 0 and made.sigma(1000) == 1 and made.log_snr(1000) == -math.inf
-    assert made.alpha(1) == pytest.approx(linear().alpha(1), rel=1e-12)
+    assert made.alpha(1) == pytest.approx(linear().alpha(1), rel=1e-12, abs=0)
     assert made.beta(1000) == 1
 
 

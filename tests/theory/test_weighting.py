@@ -21,13 +21,13 @@ def snr(t):
 def test_weights_on_the_noise_are_those_of_the_papers(t):
     weight = lambda name, **options: loss_weights(name, SCHEDULE, PARAMETERIZATIONS["eps"], **options)[t].item()
     assert weight("simple") == 1
-    assert weight("min_snr") == pytest.approx(min(snr(t), 5) / snr(t), rel=1e-9)
-    assert weight("min_snr", min_snr_gamma=2) == pytest.approx(min(snr(t), 2) / snr(t), rel=1e-9)
-    assert weight("truncated_snr") == pytest.approx(max(snr(t), 1) / snr(t), rel=1e-9)
-    assert weight("p2") == pytest.approx(1 / (1 + snr(t)), rel=1e-9)
-    assert weight("p2", p2_gamma=0.5, p2_k=2) == pytest.approx((2 + snr(t)) ** -0.5, rel=1e-9)
+    assert weight("min_snr") == pytest.approx(min(snr(t), 5) / snr(t), rel=1e-9, abs=0)
+    assert weight("min_snr", min_snr_gamma=2) == pytest.approx(min(snr(t), 2) / snr(t), rel=1e-9, abs=0)
+    assert weight("truncated_snr") == pytest.approx(max(snr(t), 1) / snr(t), rel=1e-9, abs=0)
+    assert weight("p2") == pytest.approx(1 / (1 + snr(t)), rel=1e-9, abs=0)
+    assert weight("p2", p2_gamma=0.5, p2_k=2) == pytest.approx((2 + snr(t)) ** -0.5, rel=1e-9, abs=0)
     velocity = loss_weights("min_snr", SCHEDULE, PARAMETERIZATIONS["v"])[t].item()
-    assert velocity == pytest.approx(min(snr(t), 5) / (snr(t) + 1), rel=1e-9)
+    assert velocity == pytest.approx(min(snr(t), 5) / (snr(t) + 1), rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize("name", WEIGHTINGS[1:])

@@ -1,0 +1,113 @@
+"""`unstir verify`."""
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from unstir.cli.app import app
+from unstir.errors import UserError
+
+if TYPE_CHECKING:
+    from unstir.verify import Row
+
+NARROWEST = 72  # columns; narrower, a terminal had better wrap the lines than a table shorten its figures
+
+
+@app.command
+def verify(
+    *names: str,
+    json_: bool = False,
+    plot: Path | None = None,
+    image: Path | None = None,
+) -> int:
+    """Check the theory: each equation, what it was compared with, and by how much it is missed; in seconds.
+
+    The status is 0 where all hold and 1 where any does not.
+
+    Example: `unstir verify posterior-bayes sampling --plot theory.png`
+
+    Parameters
+    ----------
+    names
+        Rows, or the themes forward, reverse, bound, sampling and oracles; by default all of them.
+    json_
+        Print the rows as JSON.
+    plot
+        File of a picture: the schedules, the posterior's coefficients, and an image dissolving into noise.
+    image
+        The image that dissolves; by default a handwritten digit.
+    """
+    from unstir import console
+    from unstir.verify import choose
+    from unstir.verify import verify as rows_of
+
+    if image and not plot:
+        raise UserError(f"--image {image} is drawn in the picture of --plot FILE; give both, or leave it out")
+    total, rows = len(choose(names)), []
+    if plot:
+        _save_plot(plot, image)
+    with console.counting(console.stderr(), "verifying", "equations") as progress:
+        for row in rows_of(names):
+            rows.append(row)
+            progress(len(rows), total, row.name)
+    holding = sum(row.passed for row in rows)
+    if json_:
+        print(json.dumps({"passed": holding == total, "rows": [_plain(row) for row in rows]}, allow_nan=False))
+    else:
+        screen = Console(file=sys.stdout)
+        screen.width = max(screen.width, NARROWEST)
+        screen.print(_table(rows))
+        print(f"picture  {plot}\n" if plot else "", f"{holding} of {total} hold", sep="")
+    return 0 if holding == total else 1
+
+
+def _save_plot(path: Path, image: Path | None) -> None:
+    from unstir.pictures.theory import save_theory
+    from unstir.runs.files import replacing
+
+    with replacing(path) as partial:
+        save_theory(partial, image)
+
+
+def _plain(row: "Row") -> dict[str, object]:
+    """The row for JSON, which knows no NaN and no infinity."""
+    return {**dataclasses.asdict(row), "error": row.error if math.isfinite(row.error) else None, "passed": row.passed}
+
+
+def _table(rows: Sequence["Row"]) -> Table:
+    """A row an equation, by theme; texts are not markup, for papers write x_0 in brackets of every kind."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("equation", no_wrap=True)
+    table.add_column("what holds (source), and what was compared", ratio=1)
+    table.add_column("error", justify="right", no_wrap=True)
+    table.add_column("at most", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for theme, members in groupby(rows, key=lambda row: row.theme):
+        table.add_row(Text(theme.upper(), style="bold"))
+        for row in members:
+            table.add_row(
+                Text(row.name),
+                _text(row),
+                "-" if row.failure else f"{row.error:.1e}",
+                f"{row.tolerance:.0e}",
+                Text("holds", style="green") if row.passed else Text("FAILS", style="bold red"),
+            )
+        table.add_section()
+    return table
+
+
+def _text(row: "Row") -> Text:
+    text = Text.assemble(row.statement, (f" ({row.source})", "italic"), "\n", (row.compared, "dim"))
+    if row.failure:
+        text.append(f"\nfailed: {row.failure}", style="red")
+    return text
