@@ -129,7 +129,7 @@ def cosine(T: int = 1000, offset: float = 0.008) -> NoiseSchedule:
 def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> NoiseSchedule:
     """abar falls as a logistic curve between ``start`` and ``end`` at temperature ``tau``, beta clipped to 0.999.
 
-    Jabri, Fleet & Chen 2022, "Scalable adaptive computation for iterative generation", appendix B.
+    Jabri, Fleet & Chen 2022, "Scalable adaptive computation for iterative generation".
     """
     _check_steps(T)
     if not start < end or tau <= 0:

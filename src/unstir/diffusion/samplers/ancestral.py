@@ -3,8 +3,8 @@
 Each step draws x_s ~ N( mean of q(x_s | x_t, x_0_hat), variance ). With x_0_hat = (x_t - sigma_t eps_hat) / alpha_t and
 s = t - 1 the mean is 1/sqrt(1 - beta_t) ( x_t - beta_t / sigma_t eps_hat ); the form used here stays right when x_0_hat
 has been clamped. The variance is one of `theory.variance`, of the stride. Ho et al. use the large one with all T
-steps, where it is the better of the fixed two; with strides it leaves noise in the image, so the small one is the
-default there. A learned one is right for both.
+steps, where it is the better of the fixed two; with strides it hands the network states noisier than any it was
+trained on, so the small one is the default there. A learned one is right for both.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from unstir.diffusion.denoiser import Denoise
-from unstir.diffusion.samplers.step import Noise, Step
+from unstir.diffusion.samplers.step import Noise, Step, check_times
 from unstir.errors import UserError
 from unstir.theory.gaussian import Gaussian
 from unstir.theory.process import Process
@@ -47,10 +47,3 @@ def ancestral(
             log_var = log_variance(kind, *process.log_variances(t, s), prediction.var_fraction)
             x = Gaussian(x, log_var).sample(noise(t))
         yield Step(s, x, prediction.x0)
-
-
-def check_times(times: Sequence[int], process: Process) -> None:
-    """Raise ValueError unless the times fall strictly from at most T to exactly 0."""
-    falling = all(t > s for t, s in pairwise(times))
-    if len(times) < 2 or not falling or times[-1] != 0 or times[0] > process.T:
-        raise ValueError(f"times must fall strictly from at most T={process.T} to 0; got {list(times)[:4]}...")

@@ -1,9 +1,12 @@
 """What a sampler yields and what it draws."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import Tensor
+
+from unstir.theory.process import Process
 
 Noise = Callable[[int], Tensor]
 """Fresh standard normal noise [B, C, H, W] for the step that leaves time t; the same t always gives the same noise."""
@@ -16,3 +19,10 @@ class Step:
     t: int
     x: Tensor
     x0: Tensor
+
+
+def check_times(times: Sequence[int], process: Process) -> None:
+    """Raise ValueError unless the times fall strictly from at most T to exactly 0."""
+    falling = all(t > s for t, s in pairwise(times))
+    if len(times) < 2 or not falling or times[-1] != 0 or times[0] > process.T:
+        raise ValueError(f"times must fall strictly from at most T={process.T} to 0; got {list(times)[:4]}...")

@@ -1,0 +1,37 @@
+"""Heun's method on the probability-flow ODE, in the variables of Karras et al. 2022 (EDM, algorithm 1).
+
+With y = x / alpha and u = sigma / alpha the ODE is dy/du = (y - x_0_hat) / u. Each step takes the slope at both of its
+ends, so two network calls; the last one, to u = 0, is Euler's, with one.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from torch import Tensor
+
+from unstir.diffusion.denoiser import Denoise
+from unstir.diffusion.samplers.step import Noise, Step, check_times
+from unstir.errors import UserError
+from unstir.theory.process import Process
+
+
+def heun(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
+    """Yield a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused. Second order, deterministic.
+
+    Raises UserError where the signal at ``times[0]`` is zero, for y has no value there.
+    """
+    check_times(times, process)
+    schedule = process.schedule
+    if schedule.abar(times[0]) == 0:
+        raise UserError("heun divides by alpha_T, which is 0 here (zero terminal SNR); use ddim or dpmpp_2m")
+    ratio = {t: schedule.sigma(t) / schedule.alpha(t) for t in times}
+    y = x_T / schedule.alpha(times[0])
+    for t, s in pairwise(times):
+        x0 = denoise(y * schedule.alpha(t), t).x0
+        slope = (y - x0) / ratio[t]
+        ahead = y + (ratio[s] - ratio[t]) * slope
+        if s > 0:
+            x0_ahead = denoise(ahead * schedule.alpha(s), s).x0
+            ahead = y + (ratio[s] - ratio[t]) / 2 * (slope + (ahead - x0_ahead) / ratio[s])
+        y = ahead
+        yield Step(s, y * schedule.alpha(s), x0)

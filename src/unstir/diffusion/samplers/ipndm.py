@@ -1,0 +1,42 @@
+"""iPNDM: DDIM steps with an Adams-Bashforth average of the last noise estimates (Liu et al. 2022, PNDM; the start with
+rising order in place of Runge-Kutta steps is Zhang & Chen's, 2023, DEIS, sec. 4).
+
+One network call a step. The averages assume equal steps, so that its order is two in general (Liu et al., sec. 3.4).
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from torch import Tensor
+
+from unstir.diffusion.denoiser import Denoise
+from unstir.diffusion.samplers.step import Noise, Step, check_times
+from unstir.errors import UserError
+from unstir.theory.process import Process
+
+ADAMS_BASHFORTH = (
+    (1.0,),
+    (3 / 2, -1 / 2),
+    (23 / 12, -16 / 12, 5 / 12),
+    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+)
+"""Weights of the newest estimate, the one before, ..., by how many there are."""
+
+
+def ipndm(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
+    """Yield a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused.
+
+    Raises UserError where the signal at ``times[0]`` is zero, for the noise says nothing of the image there.
+    """
+    check_times(times, process)
+    schedule, x, history = process.schedule, x_T, list[Tensor]()
+    if schedule.abar(times[0]) == 0:
+        raise UserError("ipndm divides by alpha_T, which is 0 here (zero terminal SNR); use ddim or dpmpp_2m")
+    for t, s in pairwise(times):
+        x0 = denoise(x, t).x0
+        history = [process.eps(x, x0, t), *history][:4]
+        eps = sum(w * past for w, past in zip(ADAMS_BASHFORTH[len(history) - 1], history, strict=True))
+        x = schedule.alpha(s) * (x - schedule.sigma(t) * eps) / schedule.alpha(t) + schedule.sigma(s) * eps
+        if s == 0:
+            x = x0  # the average would leave noise that x0 does not have
+        yield Step(s, x, x0)
