@@ -108,12 +108,12 @@ class TrainingDisplay(Watch):
                 soft_wrap=True,
             )
 
-    def drawing(self, call: int, calls: int) -> None:
+    def drawing(self, step: int, steps: int) -> None:
         """Show a second bar while a grid of samples is drawn."""
         if self._grid is None:
-            self._grid = self._progress.add_task("drawing samples", total=calls, note="network calls")
-        self._progress.update(self._grid, completed=call)
-        if call == calls:
+            self._grid = self._progress.add_task("drawing samples", total=steps, note="")
+        self._progress.update(self._grid, completed=step)
+        if step == steps:
             self._progress.remove_task(self._grid)
             self._grid = None
 

@@ -31,8 +31,9 @@ SETTINGS = "settings.json"
 class Job:
     """What to make: ``num`` images by a ``chain`` from the weights of ``step`` (averaged if ``ema``), and how.
 
-    ``label`` is a class index, or None for each class in turn where the network knows classes. ``batch_size`` images
-    are computed at once on ``device`` in ``dtype`` ("float32", "bfloat16" or "auto").
+    ``label`` is a class index, or None for each class in turn where the network knows classes. Where the chain is
+    guided, it is away from the weights of step ``guide`` (autoguidance), or from the network without its label (None).
+    ``batch_size`` images are computed at once on ``device`` in ``dtype`` ("float32", "bfloat16" or "auto").
     """
 
     num: int
@@ -40,6 +41,7 @@ class Job:
     step: int
     ema: bool = True
     label: int | None = None
+    guide: int | None = None
     batch_size: int = 64
     device: str = "auto"
     dtype: str = "float32"
@@ -53,21 +55,24 @@ class Job:
 
 
 def generate(
-    run: Run, job: Job, *, first: int = 0, loaded: Checkpoint | None = None, on_call: Callable[[], None] | None = None
+    run: Run, job: Job, *, first: int = 0, loaded: Checkpoint | None = None, on_step: Callable[[], None] | None = None
 ) -> Iterator[tuple[range, Tensor]]:
     """Yield (indices, images) a batch, images float32 [b, C, H, W] in about [-1, 1]: numbers ``first``..num-1 in order.
 
     A last batch that would be smaller is filled up and the surplus dropped, so that the arithmetic of an image does not
     depend on how many follow it; only a job of less than a batch computes just its own. ``loaded`` spares reading the
-    checkpoint again; ``on_call()`` hears of each network call. Raises UserError for a label the network does not know,
-    for weights that were not saved, or for a chain that does not exist.
+    checkpoint again; ``on_step()`` hears of each step of a batch. Raises UserError for a label the network does not
+    know, for weights that were not saved, or for a chain that does not exist.
     """
     _check(run, job)
     denoiser = run.denoiser(ema=job.ema, step=job.step, device=job.device, dtype=job.dtype, loaded=loaded)
+    guide = None
+    if job.guide is not None:
+        guide = run.denoiser(ema=job.ema, step=job.guide, device=job.device, dtype=job.dtype)
     for begin in range(first, job.num, job.batch_size):
         indices = range(begin, min(begin + job.batch_size, job.num))
         computed = range(begin, begin + min(job.batch_size, job.num))
-        yield indices, _batch(denoiser, run, job, computed, on_call)[: len(indices)]
+        yield indices, _batch(denoiser, guide, run, job, computed, on_step)[: len(indices)]
 
 
 def _check(run: Run, job: Job) -> None:
@@ -81,20 +86,36 @@ def _check(run: Run, job: Job) -> None:
         raise UserError(f"label={job.label} is outside 0..{classes - 1}, the classes of this run")
     if job.chain.variance == "learned" and not run.config.diffusion.learned_variance:
         raise UserError('variance="learned" was asked of a network that has not learned it; use auto, small or large')
-    job.chain.check(run.config.diffusion.T)
+    if job.guide is not None and job.chain.guidance == 1:
+        raise UserError(f"guide={job.guide} has no effect at guidance=1; give a guidance scale, such as 2")
+    if job.chain.guidance != 1 and job.guide is None and not run.config.train.label_dropout:
+        raise UserError(
+            f"guidance={job.chain.guidance} needs a network trained with train.label_dropout; this one was not. Name a "
+            "less trained step of it with --guide to be led away from"
+        )
+    job.chain.times(build.schedule(run.config.diffusion))
     build.device(job.device)
 
 
 @torch.inference_mode()
-def _batch(denoiser: Denoiser, run: Run, job: Job, indices: range, on_call: Callable[[], None] | None) -> Tensor:
+def _batch(
+    denoiser: Denoiser,
+    guide: Denoiser | None,
+    run: Run,
+    job: Job,
+    indices: range,
+    on_step: Callable[[], None] | None,
+) -> Tensor:
     device = next(denoiser.net.parameters()).device
     slots = torch.tensor(indices, device=device)
     label = run.labels_of(slots) if job.label is None else torch.full_like(slots, job.label)
     x = starting_noise(job.chain.seed, slots, run.data.shape)
-    for step in draw(labelled(denoiser, label), denoiser.process, x, slots, job.chain):
+    hidden = run.hidden_labels(slots)
+    weak = labelled(guide, label) if guide is not None else None if hidden is None else labelled(denoiser, hidden)
+    for step in draw(labelled(denoiser, label), denoiser.process, x, slots, job.chain, weak):
         x = step.x
-        if on_call is not None:
-            on_call()
+        if on_step is not None:
+            on_step()
     return x
 
 
@@ -108,7 +129,7 @@ def save_images(
     """Write the images of a job as out/000000.png, ..., with noise.png and grid.png of the first 64.
 
     Images already written by the same job are kept, so a killed job goes on where it was, in the batches that it began
-    with. ``progress(done, total)`` counts network calls. Raises UserError where the folder holds something else, and
+    with. ``progress(done, total)`` counts steps. Raises UserError where the folder holds something else, and
     as `generate` does, before anything is written.
     """
     _check(run, job)
@@ -117,13 +138,14 @@ def save_images(
     job = _claim(out, job, loaded)
     present = next((i for i in range(job.num) if not image_path(out, i).exists()), job.num)
     first = present if present == job.num else present - present % job.batch_size
-    calls = itertools.count(first // job.batch_size * job.chain.steps + 1)
+    steps = len(job.chain.times(build.schedule(run.config.diffusion))) - 1
+    done = itertools.count(first // job.batch_size * steps + 1)
 
-    def on_call() -> None:
+    def on_step() -> None:
         if progress is not None:
-            progress(next(calls), -(-job.num // job.batch_size) * job.chain.steps)
+            progress(next(done), -(-job.num // job.batch_size) * steps)
 
-    for indices, images in generate(run, job, first=first, loaded=loaded, on_call=on_call):
+    for indices, images in generate(run, job, first=first, loaded=loaded, on_step=on_step):
         for index, image in zip(indices, to_uint8(images), strict=True):
             with replacing(image_path(out, index), durable=False) as partial:
                 to_picture(image).save(partial, format="png")

@@ -30,7 +30,7 @@ def test_every_step_equals_diffusers_with_our_tables(name, variance, steps):
     theirs.alphas_cumprod, theirs.alphas = table, 1 - theirs.betas
     theirs.one = torch.tensor(1.0, dtype=torch.float64)
     theirs.set_timesteps(steps)
-    visited = times(1000, steps)
+    visited = times(process.schedule, steps)
     assert theirs.timesteps.tolist() == [t - 1 for t in visited[:-1]]
 
     generator = torch.Generator().manual_seed(0)
@@ -66,13 +66,13 @@ def moments(process, mean, std, visited, variance):
 
 def test_unit_data_comes_out_with_variance_one_minus_beta_1():
     process = Process(linear(200, 1e-4, 0.1))
-    _, var = moments(process, 0.3, 1.0, times(200, 200), "large")
+    _, var = moments(process, 0.3, 1.0, times(process.schedule, 200), "large")
     assert var == pytest.approx(1 - 1e-4, rel=1e-10, abs=0)
 
 
 def test_one_point_comes_out_as_itself():
     process = Process(linear(200, 1e-4, 0.1))
-    mean, var = moments(process, 0.3, 0.0, times(200, 200), "small")
+    mean, var = moments(process, 0.3, 0.0, times(process.schedule, 200), "small")
     assert mean == pytest.approx(0.3, rel=1e-10, abs=0) and var == pytest.approx(0, abs=1e-20)
 
 
@@ -96,7 +96,7 @@ def chain_variance(process, std, visited, variance):
 
 @pytest.mark.parametrize(("variance", "excess"), [("large", 0.00300830), ("small", -0.01549915)])
 def test_output_variance_of_half_unit_data_has_the_exact_value(variance, excess):
-    var = chain_variance(PROCESS, 0.5, times(1000, 1000), variance)
+    var = chain_variance(PROCESS, 0.5, times(PROCESS.schedule, 1000), variance)
     assert var / 0.25 - 1 == pytest.approx(excess, abs=5e-9)
 
 
@@ -106,7 +106,9 @@ def test_auto_is_large_over_all_times_and_small_over_some():
     for steps, same in ((20, "large"), (7, "small")):
         ends = {}
         for variance in ("auto", "large", "small"):
-            *_, ends[variance] = ancestral(denoise_of(process), process, x, times(20, steps), noise, variance)
+            *_, ends[variance] = ancestral(
+                denoise_of(process), process, x, times(process.schedule, steps), noise, variance
+            )
         assert torch.equal(ends["auto"].x, ends[same].x)
         assert not torch.equal(ends["large"].x, ends["small"].x)
 

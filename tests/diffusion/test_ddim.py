@@ -27,7 +27,7 @@ def last(steps):
 @pytest.mark.parametrize("process", [PROCESS, Process(cosine())], ids=["linear", "cosine"])
 @pytest.mark.parametrize("steps", [7, 1000])
 def test_eta_one_is_the_ancestral_chain_with_small_variance(process, steps):
-    denoise, visited = clipped(denoise_of(process)), times(1000, steps)
+    denoise, visited = clipped(denoise_of(process)), times(process.schedule, steps)
     ours = last(ddim(denoise, process, X_T, visited, NOISES.__getitem__, eta=1.0))
     theirs = last(ancestral(denoise, process, X_T, visited, NOISES.__getitem__, "small"))
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
@@ -45,16 +45,16 @@ def gain(process, std, visited):
     ("steps", "excess"), [(10, -0.452534), (50, -0.111118), (100, -0.057364), (500, -0.011907), (1000, -0.006010)]
 )
 def test_output_variance_of_half_unit_data_has_the_exact_value(steps, excess):
-    assert gain(PROCESS, 0.5, times(1000, steps)) == pytest.approx(excess, abs=5e-7)
+    assert gain(PROCESS, 0.5, times(PROCESS.schedule, steps)) == pytest.approx(excess, abs=5e-7)
     angle = lambda t: math.atan2(PROCESS.schedule.sigma(t), 0.5 * PROCESS.schedule.alpha(t))
-    visited = times(1000, steps)
+    visited = times(PROCESS.schedule, steps)
     cosines = math.prod(math.cos(angle(t) - angle(s)) ** 2 for t, s in pairwise(visited))
     v = PROCESS.schedule.abar(1000) * 0.25 + PROCESS.schedule.sigma(1000) ** 2
     assert gain(PROCESS, 0.5, visited) + 1 == pytest.approx(cosines / v, rel=1e-10, abs=0)
 
 
 def test_the_error_falls_with_order_one():
-    half, full = (gain(PROCESS, 0.5, times(1000, steps)) for steps in (500, 1000))
+    half, full = (gain(PROCESS, 0.5, times(PROCESS.schedule, steps)) for steps in (500, 1000))
     assert math.log2(half / full) == pytest.approx(0.986, abs=5e-4)
 
 
@@ -65,7 +65,7 @@ def test_every_step_equals_diffusers_with_our_tables(eta):
     theirs.alphas_cumprod = PROCESS.schedule.log_abar[1:].exp()
     theirs.final_alpha_cumprod = torch.tensor(1.0, dtype=torch.float64)
     theirs.set_timesteps(50)
-    visited, denoise = times(1000, 50), clipped(denoise_of(PROCESS))
+    visited, denoise = times(PROCESS.schedule, 50), clipped(denoise_of(PROCESS))
     x, worst = X_T, 0.0
     for t, step in zip(visited[:-1], ddim(denoise, PROCESS, X_T, visited, NOISES.__getitem__, eta), strict=True):
         raw = denoise(x, t).raw
@@ -89,6 +89,6 @@ def test_wrong_options_are_refused():
     with pytest.raises(ValueError, match="fall strictly"):
         list(ddim(denoise_of(PROCESS), PROCESS, X_T, [5, 1], NOISES.__getitem__))
     with pytest.raises(UserError, match="option of sampler"):
-        Chain(eta=0.5).check(1000)
+        Chain(eta=0.5).times(PROCESS.schedule)
     with pytest.raises(UserError, match="outside"):
-        Chain(sampler="ddim", eta=-0.5).check(1000)
+        Chain(sampler="ddim", eta=-0.5).times(PROCESS.schedule)

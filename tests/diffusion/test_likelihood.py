@@ -143,7 +143,7 @@ def test_the_terms_add_up_and_the_units_are_right():
 
 
 def test_a_strided_chain_is_bounded_by_its_own_steps():
-    std, visited = 0.5, times(1000, 40)
+    std, visited = 0.5, times(PROCESS.schedule, 40)
     told = []
 
     def spying(x, t):

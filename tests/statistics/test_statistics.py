@@ -106,7 +106,7 @@ def gaussian_chain(sampler, mean, std, **options):
         return Prediction(x0, x0)
 
     fresh = lambda t: noise("chain", t)
-    visited = times(100, 20)
+    visited = times(process.schedule, 20)
     *_, end = sampler(denoise, process, noise("start"), visited, fresh, **options)
     unit, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     ends = lambda x, at: list(sampler(denoise, process, x, visited, lambda t: unit if t == at else zero, **options))[-1]
@@ -140,7 +140,7 @@ def test_a_mixtures_modes_come_out_with_their_weights():
         return Prediction(x0, x0)
 
     fresh = lambda t: randomness.normal(Key(SEED, "mixture", t, slots(n)), (1,)).double()
-    *_, end = ancestral(denoise, process, fresh(0), times(200, 200), fresh, "large")
+    *_, end = ancestral(denoise, process, fresh(0), times(process.schedule, 200), fresh, "large")
     share = (end.x < -0.1).double().mean().item()
     # the chain is discrete, so its own share differs a little from 0.2: half a standard error is allowed for that
     interval = (Z + 0.5) * math.sqrt(0.2 * 0.8 / n)

@@ -9,8 +9,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Console
+from rich.console import Console, Group
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -86,28 +86,28 @@ def _plain(row: "Row") -> dict[str, object]:
 
 def _table(rows: Sequence["Row"]) -> Table:
     """A row an equation, by theme; texts are not markup, for papers write x_0 in brackets of every kind."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("equation", no_wrap=True)
-    table.add_column("what holds (source), and what was compared", ratio=1)
+    table.add_column(Text("what holds [source], and what was compared"), ratio=1, overflow="fold")
     table.add_column("error", justify="right", no_wrap=True)
     table.add_column("at most", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for theme, members in groupby(rows, key=lambda row: row.theme):
+        table.add_row()
         table.add_row(Text(theme.upper(), style="bold"))
         for row in members:
             table.add_row(
                 Text(row.name),
-                _text(row),
+                _told(row),
                 "-" if row.failure else f"{row.error:.1e}",
                 f"{row.tolerance:.0e}",
                 Text("holds", style="green") if row.passed else Text("FAILS", style="bold red"),
             )
-        table.add_section()
     return table
 
 
-def _text(row: "Row") -> Text:
-    text = Text.assemble(row.statement, (f" ({row.source})", "italic"), "\n", (row.compared, "dim"))
-    if row.failure:
-        text.append(f"\nfailed: {row.failure}", style="red")
-    return text
+def _told(row: "Row") -> Group:
+    """What holds and its source; below, set in, what was compared, and why it failed where it did."""
+    holds = Text.assemble(row.statement, (f" [{row.source}]", "italic"), overflow="fold")
+    compared = Padding(Text(row.compared, "dim", overflow="fold"), (0, 0, 0, 3))
+    return Group(holds, compared, *([Text(f"failed: {row.failure}", "red")] if row.failure else []))

@@ -77,9 +77,21 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return nullcontext()
 
 
-def labelled(denoiser: Denoiser, label: Tensor | None) -> Denoise:
+@dataclass(frozen=True)
+class Labelled:
+    """A denoiser with the labels of its batch, int64 [B], filled in (None where it has no classes): a `Denoise`."""
+
+    denoiser: Denoiser
+    label: Tensor | None
+
+    def __call__(self, x_t: Tensor, t: int) -> Prediction:
+        """The prediction for x_t [B, C, H, W] at time t in 1..T."""
+        return self.denoiser(x_t, t, self.label)
+
+
+def labelled(denoiser: Denoiser, label: Tensor | None) -> Labelled:
     """The denoiser with its labels, int64 [B], filled in (None where it has no classes)."""
-    return lambda x_t, t: denoiser(x_t, t, label)
+    return Labelled(denoiser, label)
 
 
 def clipped(denoise: Denoise) -> Denoise:
@@ -90,3 +102,20 @@ def clipped(denoise: Denoise) -> Denoise:
         return replace(prediction, x0=prediction.x0.clamp(-1, 1))
 
     return clipped_denoise
+
+
+def thresholded(denoise: Denoise, quantile: float) -> Denoise:
+    """Dynamic thresholding (Saharia et al. 2022, sec. 2.3): the estimate of each image clamped to [-q, q] and divided
+    by q.
+
+    q is the ``quantile`` in (0, 1] of the absolute values in that image, or 1 where it is less. Where guidance drives
+    many values out of range this keeps their differences, which the plain clamp of `clipped` would flatten.
+    """
+
+    def thresholded_denoise(x_t: Tensor, t: int) -> Prediction:
+        prediction = denoise(x_t, t)
+        limit = torch.quantile(prediction.x0.abs().flatten(1).float(), quantile, dim=1).clamp(min=1).to(x_t.dtype)
+        limit = limit.view(-1, *[1] * (x_t.ndim - 1))
+        return replace(prediction, x0=prediction.x0.clamp(-limit, limit) / limit)
+
+    return thresholded_denoise

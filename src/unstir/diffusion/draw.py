@@ -5,25 +5,28 @@ Image number i is a function of (seed, i) and the settings, whatever batch it is
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from unstir import randomness
-from unstir.diffusion.denoiser import Denoise, clipped
+from unstir.diffusion.denoiser import Denoise, clipped, thresholded
+from unstir.diffusion.guidance import Interval, guided
 from unstir.diffusion.samplers import SAMPLERS, Step
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.theory.process import Process
-from unstir.theory.schedule import times
+from unstir.theory.schedule import NoiseSchedule, times
 
 
 @dataclass(frozen=True)
 class Chain:
     """How to sample: which sampler, over how many of the T times (network calls an image), spaced and clamped how.
 
-    ``variance`` is "auto", "small", "large" or "learned" (see `ancestral`); ``clip`` clamps each estimate of the clean
-    image to [-1, 1]; ``seed`` fixes all noise. ``eta`` is `ddim`'s share of randomness, 0 to 1.
+    ``steps`` counts network calls an image, at most; Heun's method takes two a step, and a spacing may have fewer times
+    to offer. ``variance`` is "auto", "small", "large" or "learned" (`ancestral`), ``eta`` is `ddim`'s share of
+    randomness. ``clip`` clamps each estimate of the clean image to [-1, 1]; with ``threshold``, a quantile in (0, 1),
+    by dynamic thresholding. ``guidance`` is the scale of `guided` between times ``guidance_low`` and ``guidance_high``
+    (0: T). ``seed`` fixes all noise.
     """
 
     sampler: str = "ancestral"
@@ -33,21 +36,34 @@ class Chain:
     clip: bool = True
     seed: int = 0
     eta: float = 0.0
+    threshold: float = 0.0
+    guidance: float = 1.0
+    guidance_low: int = 1
+    guidance_high: int = 0
 
-    def check(self, T: int) -> None:
-        """Raise UserError for a sampler, spacing or number of steps that a chain of T does not have, or a wrong eta."""
+    def times(self, schedule: NoiseSchedule) -> list[int]:
+        """The times visited, falling to 0. Raises UserError for settings that a chain of this schedule cannot have."""
         if self.sampler not in SAMPLERS:
             raise UserError(f"sampler={self.sampler!r} is unknown; choose one of {', '.join(SAMPLERS)}")
         if self.eta and self.sampler != "ddim":
             raise UserError(f'eta={self.eta} is an option of sampler="ddim", not of {self.sampler!r}; leave it out')
         if not 0 <= self.eta <= 1:
             raise UserError(f"eta={self.eta} is outside 0..1: 0 is deterministic, 1 is ancestral sampling")
-        times(T, self.steps, self.spacing)
+        if not 0 <= self.threshold < 1:
+            raise UserError(f"threshold={self.threshold} is no quantile in 0..1; 0.995 is usual, 0 is none")
+        if self.threshold and not self.clip:
+            raise UserError(f"threshold={self.threshold} is a way of clamping, which clip=False turns off; choose one")
+        if not 1 <= self.guidance_low <= (self.guidance_high or schedule.T) <= schedule.T:
+            raise UserError(
+                f"guidance from {self.guidance_low} to {self.guidance_high} is no interval of times; both are in "
+                f"1..{schedule.T} (0 as the upper end: {schedule.T})"
+            )
+        times(schedule, self.steps, self.spacing)
+        return times(schedule, SAMPLERS[self.sampler].steps(self.steps), self.spacing)
 
-    def options(self) -> dict[str, Any]:
-        """What the sampler takes beside what all samplers take."""
-        options: dict[str, dict[str, Any]] = {"ancestral": {"variance": self.variance}, "ddim": {"eta": self.eta}}
-        return options[self.sampler]
+    def calls(self, schedule: NoiseSchedule) -> int:
+        """The network calls an image that are really made, the two of guidance counted as one."""
+        return SAMPLERS[self.sampler].calls * (len(self.times(schedule)) - 2) + 1
 
 
 def starting_noise(seed: int, indices: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -55,17 +71,28 @@ def starting_noise(seed: int, indices: Tensor, shape: tuple[int, ...]) -> Tensor
     return randomness.normal(Key(seed, "start", 0, indices), shape)
 
 
-def draw(denoise: Denoise, process: Process, x_T: Tensor, indices: Tensor, chain: Chain) -> Iterator[Step]:
+def draw(
+    denoise: Denoise, process: Process, x_T: Tensor, indices: Tensor, chain: Chain, weak: Denoise | None = None
+) -> Iterator[Step]:
     """Yield the steps from noise ``x_T`` [B, C, H, W] to images; ``indices`` int64 [B] name the images.
 
-    The last step's ``x`` are the images, about [-1, 1]. Raises UserError for an unknown sampler, spacing or step count.
+    The last step's ``x`` are the images, about [-1, 1]. ``weak`` is what guidance leads away from. Raises UserError for
+    settings that `Chain.times` refuses, or for guidance without a weak denoiser.
     """
-    chain.check(process.T)
+    visited = chain.times(process.schedule)
     shape = tuple(x_T.shape[1:])
 
     def noise(t: int) -> Tensor:
         return randomness.normal(Key(chain.seed, "sample", t, indices), shape).to(x_T.dtype)
 
-    visited = times(process.T, chain.steps, chain.spacing)
-    denoise = clipped(denoise) if chain.clip else denoise
-    return SAMPLERS[chain.sampler](denoise, process, x_T, visited, noise, **chain.options())
+    if chain.guidance != 1:
+        if weak is None:
+            raise UserError(
+                f"guidance={chain.guidance} needs a network trained with train.label_dropout, or a weaker one as guide"
+            )
+        denoise = guided(denoise, weak, chain.guidance, Interval(chain.guidance_low, chain.guidance_high or process.T))
+    if chain.clip:
+        denoise = thresholded(denoise, chain.threshold) if chain.threshold else clipped(denoise)
+    sampler = SAMPLERS[chain.sampler]
+    options = {name: getattr(chain, name) for name in sampler.options}
+    return sampler.run(denoise, process, x_T, visited, noise, **options)

@@ -11,7 +11,8 @@ from unstir.errors import UserError
 from unstir.nn.config import UNetConfig
 from unstir.nn.unet import UNet
 from unstir.randomness import derive_seed
-from unstir.runs.config import Config, DiffusionConfig
+from unstir.runs.config import Config
+from unstir.runs.sections import DiffusionConfig
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import SCHEDULES, NoiseSchedule, zero_terminal_snr
@@ -33,9 +34,10 @@ def network(config: Config, device: torch.device) -> UNet:
 
 
 def network_config(config: Config) -> UNetConfig:
-    """The network's own config: a learned variance needs as many output channels again as the image has."""
+    """The network's own config: a learned variance takes as many output channels again, a hidden label one class."""
     outputs = config.model.in_channels * (2 if config.diffusion.learned_variance else 1)
-    return replace(config.model, out_channels=outputs)
+    classes = config.model.num_classes + (1 if config.train.label_dropout else 0)
+    return replace(config.model, out_channels=outputs, num_classes=classes)
 
 
 def denoiser(config: Config, net: UNet, dtype: torch.dtype) -> Denoiser:

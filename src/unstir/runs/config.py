@@ -1,234 +1,30 @@
 """Every setting of a run as one typed, frozen value. It is saved whole in the run folder and rebuilds the run alone.
 
-A recipe is a TOML file of these keys (see `toml`); what it leaves out comes from the recipe it names, or takes
-the defaults below. Lengths of training are written with their unit, "200 epochs", "800000 steps" or "10000000 images",
-and turned into steps in one place, `steps_in`.
+A recipe is a TOML file of these keys (see `toml`); what it leaves out comes from the recipe it names, or takes the
+defaults of `sections`. Lengths of training are written with their unit, "200 epochs", "800000 steps" or
+"10000000 images", and turned into steps in one place, `steps_in`.
 """
 
 import math
-import re
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from unstir.nn.config import UNetConfig
-
-STRICT = ConfigDict(extra="forbid", validate_default=True)
-SPAN = re.compile(r"(\d+)\s*(step|epoch|image)s?")
-
-
-def _normal_span(text: str) -> str:
-    match = SPAN.fullmatch(text.strip())
-    if match is None:
-        raise ValueError('write a whole number and a unit: "5000 steps", "20 epochs" or "1000000 images"')
-    number, unit = int(match[1]), match[2] if int(match[1]) else "step"
-    return f"{number} {unit}" + ("" if number == 1 else "s")
-
-
-def _positive_span(text: str) -> str:
-    if text == "0 steps":
-        raise ValueError("must be more than nothing")
-    return text
-
-
-def _grey_or_rgb(channels: int) -> int:
-    if channels not in (1, 3):
-        raise ValueError(f"{channels} must be 1 (grey) or 3 (RGB)")
-    return channels
-
-
-Span = Annotated[str, AfterValidator(_normal_span)]
-PositiveSpan = Annotated[Span, AfterValidator(_positive_span)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Ints = tuple[Annotated[int, Field(ge=0)], ...]
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class DataConfig:
-    """Which images."""
-
-    source: str = "digits"
-    """"digits" (embedded), "cifar10" (downloaded), a CIFAR-10 archive, a folder or zip of images, or a packed store."""
-    store: str = ""
-    """Folder of the packed store; empty: data/NAME below the current folder."""
-    size: Annotated[int, Field(ge=0, le=4096)] = 0
-    """Side in pixels that images are resized and centre-cropped to; 0: as they come, all alike."""
-    channels: Annotated[int, AfterValidator(_grey_or_rgb)] = 3
-    """1 grey, 3 RGB."""
-    held_out: Fraction | None = None
-    """Fraction kept out of training where the source has no split; left out: 1/6 of digits, 1/10 of others."""
-    sha256: str = ""
-    """Expected SHA-256 of a CIFAR-10 archive that is not the official one."""
-    flip: bool = False
-    """Mirror half of the training images, drawn anew at each step."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class DiffusionConfig:
-    """The forward process and what the network predicts."""
-
-    schedule: Literal["linear", "cosine", "sigmoid"] = "linear"
-    """How the signal fades."""
-    T: Annotated[int, Field(ge=2, le=100_000)] = 1000
-    """Steps of the forward process."""
-    beta_1: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    """First variance of the linear schedule; taken literally for any T."""
-    beta_T: Annotated[float, Field(gt=0, lt=1)] = 0.02
-    """Last variance of the linear schedule; taken literally for any T."""
-    zero_terminal_snr: bool = False
-    """Shift the schedule so that x_T holds no signal at all; needs predict v or x0."""
-    predict: Literal["eps", "x0", "v"] = "eps"
-    """What the network outputs: the noise, the image, or the velocity."""
-    learned_variance: bool = False
-    """Let the network also predict the variance of each reverse step; needs loss.objective hybrid or vlb."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "DiffusionConfig":
-        if self.beta_1 > self.beta_T:
-            raise ValueError(
-                f"beta_1={self.beta_1} exceeds beta_T={self.beta_T}; noise grows along the chain: swap them"
-            )
-        if self.zero_terminal_snr and self.predict == "eps":
-            raise ValueError('predict="eps" is undefined with zero_terminal_snr: use predict="v" or "x0"')
-        return self
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class TrainConfig:
-    """How the network learns."""
-
-    length: PositiveSpan = "100 epochs"
-    """How long to train."""
-    batch_size: Count = 128
-    """Images an optimiser step, over all devices. The last partial batch of an epoch is dropped."""
-    micro_batch: Annotated[int, Field(ge=0)] = 0
-    """Images a device takes at once; 0: the whole batch."""
-    optimizer: Literal["adam", "adamw"] = "adam"
-    """Adam, or AdamW with decoupled weight decay."""
-    lr: Positive = 2e-4
-    """Learning rate after the warm-up, its peak."""
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """Weight decay of AdamW."""
-    beta1: Fraction = 0.9
-    """Adam's decay of the mean gradient."""
-    beta2: Fraction = 0.999
-    """Adam's decay of the mean squared gradient."""
-    adam_eps: Positive = 1e-8
-    """Adam's epsilon."""
-    warmup: Span = "5000 steps"
-    """Length of the linear warm-up."""
-    warmup_start: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Where the warm-up begins, as a fraction of lr."""
-    lr_schedule: Literal["constant", "cosine"] = "constant"
-    """What follows the warm-up."""
-    lr_period: Span = "0 steps"
-    """Half period of the cosine, from the end of the warm-up; 0: what the length leaves."""
-    lr_every: Literal["step", "epoch"] = "step"
-    """Whether the learning rate moves at each step or stands still within an epoch."""
-    clip: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    """Largest norm of the gradient; 0: no clipping."""
-    loss_scale: Positive = 1.0
-    """Factor on the mean squared error, which matters to clipping alone. Logged losses are without it."""
-    ema_decay: Fraction = 0.9999
-    """Decay of the exponential moving average of the weights; 0: none, and raw weights are sampled."""
-    ema_warmup: bool = True
-    """Start the average fast: the decay of update n is at most (1 + n) / (10 + n)."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic inside the network; auto: bfloat16 where the device has it. Weights stay float32."""
-    device: str = "auto"
-    """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
-    init: str = ""
-    """A checkpoint or weights file of unstir to take the initial weights from."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "TrainConfig":
-        if self.micro_batch > self.batch_size:
-            raise ValueError(f"micro_batch={self.micro_batch} exceeds batch_size={self.batch_size}; use at most that")
-        if self.weight_decay and self.optimizer == "adam":
-            raise ValueError(f'weight_decay={self.weight_decay} needs optimizer="adamw"')
-        return self
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class LossConfig:
-    """What is minimised."""
-
-    objective: Literal["simple", "hybrid", "vlb"] = "simple"
-    """The squared error, the variational bound, or both: hybrid teaches a learned variance by the bound."""
-    weighting: Literal["simple", "min_snr", "truncated_snr", "p2"] = "simple"
-    """How much the squared error counts at each time: alike, or by a function of the signal-to-noise ratio."""
-    min_snr_gamma: Positive = 5.0
-    """gamma of min_snr."""
-    p2_gamma: Positive = 1.0
-    """gamma of p2."""
-    p2_k: Positive = 1.0
-    """k of p2."""
-    vlb_weight: Positive = 0.001
-    """Factor of the bound, in bits a value, in the hybrid."""
-    times: Literal["uniform", "importance"] = "uniform"
-    """How times are drawn: alike, or by the size of their last losses, which steadies vlb."""
-
-    @property
-    def is_simple(self) -> bool:
-        """Whether the squared error itself is minimised."""
-        return self.objective == "simple" and self.weighting == "simple"
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "LossConfig":
-        if self.objective == "vlb" and self.weighting != "simple":
-            raise ValueError(f'weighting="{self.weighting}" weighs the squared error, which objective="vlb" has not')
-        return self
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class LogConfig:
-    """How often metrics.jsonl gets a line."""
-
-    every: PositiveSpan = "50 steps"
-    """One line a so many steps, of means over them."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class CheckpointConfig:
-    """What is kept to continue from."""
-
-    every: PositiveSpan = "1 epoch"
-    """How often everything needed to continue is saved."""
-    keep: Count = 2
-    """How many of these files stay, the newest."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class GridConfig:
-    """The pictures drawn on the way, always from the same noise, and the slim weight files kept with them."""
-
-    epochs: Ints = ()
-    """After which epochs, counted from 0; empty: at log-spaced numbers of images seen. The last step always counts."""
-    log_spaced: Annotated[int, Field(ge=0, le=100)] = 6
-    """How many log-spaced pictures where no epochs are named."""
-    num: Count = 64
-    """Images a picture."""
-    nrow: Count = 8
-    """Images a row."""
-    sampler: Literal["ancestral", "ddim"] = "ancestral"
-    """How images are drawn."""
-    steps: Count = 50
-    """Network calls an image, out of T."""
-    spacing: Literal["trailing", "leading", "linspace"] = "trailing"
-    """Which times are visited."""
-    variance: Literal["auto", "small", "large", "learned"] = "auto"
-    """Variance of the chain; auto: learned if it was, else large (beta) with all T steps, small (beta~) with fewer."""
-    clip: bool = True
-    """Clamp the estimate of the clean image to [-1, 1] at each step."""
-    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of randomness in ddim: 0 is deterministic, 1 is ancestral sampling with the small variance."""
-    seed: int = 0
-    """Seed of the noise."""
+from unstir.runs.sections import (
+    SPAN,
+    STRICT,
+    CheckpointConfig,
+    DataConfig,
+    DiffusionConfig,
+    GridConfig,
+    LogConfig,
+    LossConfig,
+    TrainConfig,
+)
 
 
 @Parameter(name="*", name_transform=str)
@@ -268,6 +64,12 @@ class Config:
             raise ValueError('loss.objective="hybrid" is for diffusion.learned_variance: set that, or use "simple"')
         if self.grids.variance == "learned" and not self.diffusion.learned_variance:
             raise ValueError('grids.variance="learned" needs diffusion.learned_variance')
+        if self.train.label_dropout and not self.model.num_classes:
+            raise ValueError(f"train.label_dropout={self.train.label_dropout} hides labels: set model.num_classes")
+        if self.grids.guidance != 1 and not self.train.label_dropout:
+            raise ValueError(f"grids.guidance={self.grids.guidance} needs train.label_dropout, such as 0.1")
+        if self.grids.threshold and not self.grids.clip:
+            raise ValueError(f"grids.threshold={self.grids.threshold} is a way of clamping: leave grids.clip on")
         if self.grids.eta and self.grids.sampler != "ddim":
             raise ValueError(f'grids.eta={self.grids.eta} is an option of grids.sampler="ddim"; leave it out')
         if self.grids.steps > self.diffusion.T:
@@ -279,6 +81,7 @@ MAY_CHANGE = (
     "train.length", "train.lr_period", "train.micro_batch", "train.device", "log.every", "checkpoint.every",
     "checkpoint.keep", "data.store", "grids.epochs", "grids.log_spaced", "grids.sampler", "grids.steps",
     "grids.spacing", "grids.variance", "grids.clip", "grids.eta",
+    "grids.threshold", "grids.guidance",
 )  # fmt: skip
 """The keys that may differ when a run is continued. The data may move, but its content is checked by its hash."""
 

@@ -159,12 +159,17 @@ class Run:
     def chain(self) -> Chain:
         """How the run's grids are sampled, which is the default for other samples from it."""
         grids = self.config.grids
-        return Chain(grids.sampler, grids.steps, grids.spacing, grids.variance, grids.clip, grids.seed, eta=grids.eta)
+        names = [field.name for field in dataclasses.fields(Chain) if hasattr(grids, field.name)]
+        return Chain(**{name: getattr(grids, name) for name in names})
 
     def labels_of(self, indices: Tensor) -> Tensor | None:
         """Each class in turn for the images with these indices, int64 [B]; None where the network knows no classes."""
         classes = self.config.model.num_classes
         return indices % classes if classes else None
+
+    def hidden_labels(self, indices: Tensor) -> Tensor | None:
+        """The label that says nothing, for each index, int64 [B]; None where the network was not trained with it."""
+        return torch.full_like(indices, self.config.model.num_classes) if self.config.train.label_dropout else None
 
     def newest_step(self) -> int:
         """The highest step at which weights were saved; UserError where none were."""

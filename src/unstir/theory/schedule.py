@@ -154,34 +154,56 @@ def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
 SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid}
 
 
-def _trailing(T: int, steps: int) -> list[float]:
-    return [T * (1 - i / steps) for i in range(steps)]
+def _trailing(schedule: NoiseSchedule, steps: int) -> list[float]:
+    return [schedule.T * (1 - i / steps) for i in range(steps)]
 
 
-def _leading(T: int, steps: int) -> list[float]:
-    stride = T // steps
+def _leading(schedule: NoiseSchedule, steps: int) -> list[float]:
+    stride = schedule.T // steps
     return [stride * (steps - 1 - i) + 1 for i in range(steps)]
 
 
-def _linspace(T: int, steps: int) -> list[float]:
-    return [T - (T - 1) * i / max(steps - 1, 1) for i in range(steps)]
+def _linspace(schedule: NoiseSchedule, steps: int) -> list[float]:
+    return [schedule.T - (schedule.T - 1) * i / max(steps - 1, 1) for i in range(steps)]
 
 
-SPACINGS = {"trailing": _trailing, "leading": _leading, "linspace": _linspace}
+def _quadratic(schedule: NoiseSchedule, steps: int) -> list[float]:
+    return [schedule.T * (1 - i / steps) ** 2 for i in range(steps)]
 
 
-def times(T: int, steps: int, spacing: str = "trailing") -> list[int]:
+def _log_snr(schedule: NoiseSchedule, steps: int) -> list[float]:
+    last = schedule.T if schedule.abar(schedule.T) > 0 else schedule.T - 1  # zero SNR is visited, but has no logarithm
+    start, steps = [float(schedule.T)] * (schedule.T - last), steps - (schedule.T - last)
+    values = [schedule.log_snr(t) for t in range(1, last + 1)]  # falling
+    wanted = [values[-1] + (values[0] - values[-1]) * i / max(steps - 1, 1) for i in range(steps)]
+    return start + [1.0 + min(range(last), key=lambda k: abs(values[k] - value)) for value in wanted]
+
+
+SPACINGS = {
+    "trailing": _trailing,
+    "leading": _leading,
+    "linspace": _linspace,
+    "quadratic": _quadratic,
+    "log_snr": _log_snr,
+}
+
+
+def times(schedule: NoiseSchedule, steps: int, spacing: str = "trailing") -> list[int]:
     """The times a sampler visits, falling from at most T to 0: ``steps`` network calls, so steps + 1 entries.
 
     "trailing" (the default) starts at T, where x_T is the noise that sampling starts from; "leading" never visits T
-    unless steps = T; "linspace" visits both T and 1. All three are T, T-1, ..., 0 when steps = T.
+    unless steps = T; "linspace" visits both T and 1. All three are T, T-1, ..., 0 when steps = T. "quadratic" goes as
+    T (1 - i / steps)^2 and "log_snr" in equal steps of the log-SNR between T and 1 (Lu et al. 2022): both crowd
+    together near 1, where whole times repeat; repeated ones are visited once, so that fewer calls are made than asked.
     Raises UserError unless 1 <= steps <= T and the spacing is known.
     """
+    T = schedule.T
     if not 1 <= steps <= T:
         raise UserError(f"steps={steps} is outside 1..{T}; a chain of T={T} has at most {T} steps, so use steps <= {T}")
     if spacing not in SPACINGS:
         raise UserError(f"spacing={spacing!r} is unknown; choose one of {', '.join(SPACINGS)}")
-    return [*(round(t) for t in SPACINGS[spacing](T, steps)), 0]
+    rounded = (max(round(t), 1) for t in SPACINGS[spacing](schedule, steps))
+    return [*dict.fromkeys(rounded), 0]
 
 
 def _from_curve(abar: Tensor) -> NoiseSchedule:

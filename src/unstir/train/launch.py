@@ -14,8 +14,9 @@ import torch
 from unstir.data import Store, is_store, pack
 from unstir.errors import UserError
 from unstir.runs import build, checkpoint, run
-from unstir.runs.config import Config, DataConfig
+from unstir.runs.config import Config
 from unstir.runs.run import DataCard, Run, is_run
+from unstir.runs.sections import DataConfig
 
 
 def open_data(config: Config, out: Path, progress: Callable[[int, int], None] | None = None) -> Store:

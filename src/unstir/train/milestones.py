@@ -56,11 +56,14 @@ def draw_milestone(run: Run, denoiser: Denoiser, name: str, device: torch.device
         with replacing(noise) as partial:
             grid(to_uint8(x), cfg.nrow).save(partial, format="png")
     with torch.inference_mode():
-        steps = draw(labelled(denoiser, run.labels_of(indices)), denoiser.process, x, indices, run.chain())
-        for call, step in enumerate(steps, start=1):
+        chain, hidden = run.chain(), run.hidden_labels(indices)
+        weak = None if hidden is None else labelled(denoiser, hidden)
+        total = len(chain.times(denoiser.process.schedule)) - 1
+        steps = draw(labelled(denoiser, run.labels_of(indices)), denoiser.process, x, indices, chain, weak)
+        for done, step in enumerate(steps, start=1):
             if stop.signal is not None:
                 return
-            watch.drawing(call, cfg.steps)
+            watch.drawing(done, total)
             x = step.x
     if lines := run.metrics():
         with replacing(run.path / "curves.png") as partial:

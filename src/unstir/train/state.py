@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from unstir.nn.unet import UNet
 from unstir.randomness import VERSION
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.config import Config, TrainConfig
+from unstir.runs.config import Config
 from unstir.runs.run import load_into
+from unstir.runs.sections import TrainConfig
 from unstir.runs.toml import to_dict
 from unstir.train.importance import LossHistory
 

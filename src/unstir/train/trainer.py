@@ -127,6 +127,9 @@ class Trainer:
         cfg, state, seed = self._config, self.state, self._run.config.seed
         slots = self._slots[part]
         x_0, label = self._batches(state.step, slots, part)
+        if label is not None and cfg.label_dropout:
+            hidden = randomness.coin(Key(seed, "label dropout", state.step, slots), cfg.label_dropout)
+            label = torch.where(hidden, self._run.config.model.num_classes, label)
         time_key = Key(seed, "time", state.step, slots)
         if state.history is None:
             t, weight = randomness.integers(time_key, 1, self._denoiser.process.T), torch.ones_like(x_0[:, 0, 0, 0])

@@ -19,8 +19,8 @@ class Watch:
     def metrics(self, line: dict[str, Any]) -> None:
         """A line went into metrics.jsonl."""
 
-    def drawing(self, call: int, calls: int) -> None:
-        """Network call number ``call`` of ``calls`` of a sample grid was made."""
+    def drawing(self, step: int, steps: int) -> None:
+        """Step number ``step`` of the ``steps`` of a sample grid was taken."""
 
     def say(self, text: str) -> None:
         """Something a person should know, in a sentence."""

@@ -1,6 +1,7 @@
 """Samplers: generators that turn noise into images a step at a time, all over the one `Denoise` interface."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from unstir.diffusion.samplers.ancestral import ancestral
 from unstir.diffusion.samplers.ddim import ddim
@@ -10,11 +11,35 @@ from unstir.diffusion.samplers.ipndm import ipndm
 from unstir.diffusion.samplers.step import Noise, Step
 from unstir.diffusion.samplers.unipc import unipc
 
-SAMPLERS: dict[str, Callable[..., Iterator[Step]]] = {"ancestral": ancestral, "ddim": ddim}
+
+@dataclass(frozen=True)
+class Sampler:
+    """A sampler by name: its generator function, the settings it takes beside what all take, and its calls a step."""
+
+    run: Callable[..., Iterator[Step]]
+    options: tuple[str, ...] = ()
+    calls: int = 1
+
+    def steps(self, calls: int) -> int:
+        """The number of steps that at most ``calls`` network calls allow; the last step always takes one alone."""
+        return (calls - 1) // self.calls + 1
+
+
+SAMPLERS = {
+    "ancestral": Sampler(ancestral, ("variance",)),
+    "ddim": Sampler(ddim, ("eta",)),
+    "dpmpp_2m": Sampler(dpmpp_2m),
+    "dpmpp_3m": Sampler(dpmpp_3m),
+    "dpmpp_2m_sde": Sampler(dpmpp_2m_sde),
+    "unipc": Sampler(unipc),
+    "heun": Sampler(heun, calls=2),
+    "ipndm": Sampler(ipndm),
+}
 
 __all__ = [
     "SAMPLERS",
     "Noise",
+    "Sampler",
     "Step",
     "ancestral",
     "ddim",

@@ -5,8 +5,9 @@ one it is DDIM. The second-order form keeps the paper's simplification (its algo
 slope that counts half. `dpmpp_2m_sde` solves the reverse SDE instead, whose first order is ancestral sampling with the
 small variance.
 
-The first step has no history and the last one, to sigma = 0, no use for it: both are of first order. For the third-order
-form that first step sets the limit: its error falls by 4 when steps double, though it is 7 times smaller. With fewer than 15 steps the last but one is of second order at most, which is steadier.
+The first step has no history and the last one, to sigma = 0, no use for it: both are of first order. That first step
+sets the limit of the third-order form: its error falls by 4 when steps double, though it is 7 times smaller than that
+of the second-order one. With fewer than 15 steps the last but one is of second order at most, which is steadier.
 """
 
 import math
