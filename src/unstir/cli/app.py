@@ -1,5 +1,6 @@
 """The application that the commands join: settings from recipes, errors as one line, and the exit status."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status; a user's mistake is one line on standard error."""
     try:
         status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except BrokenPipeError:  # whoever reads the output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (UserError, CycloptsError, ValidationError, OSError) as error:
         _fail(_one_line(error))
     except KeyboardInterrupt:

@@ -1,0 +1,49 @@
+"""The theory checked in front of the reader: every equation the package rests on, with the error that was measured.
+
+Each row runs the package's own functions and compares them with something that shares no line with them: decimals, an
+integral, linear algebra, a closed form, a published value.
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator
+
+from unstir.errors import UserError
+from unstir.verify import bound, forward, loss, oracles, reverse, sampling
+from unstir.verify.check import Check, Row, measure
+
+THEMES: dict[str, tuple[Check, ...]] = {
+    "forward": forward.CHECKS,
+    "reverse": reverse.CHECKS,
+    "bound": (*bound.CHECKS, *loss.CHECKS),
+    "sampling": sampling.CHECKS,
+    "oracles": oracles.CHECKS,
+}
+"""The checks by theme, in the order in which the theory is told."""
+
+CHECKS: tuple[Check, ...] = tuple(check for checks in THEMES.values() for check in checks)
+"""All of them."""
+
+
+def choose(names: Iterable[str] | None = None) -> tuple[Check, ...]:
+    """The checks of these names or themes, in the order of `CHECKS`; all of them where none is named.
+
+    Raises UserError for an unknown name.
+    """
+    wanted, known = set(names or THEMES), {*THEMES, *(check.name for check in CHECKS)}
+    for name in sorted(wanted - known):
+        near = difflib.get_close_matches(name, sorted(known), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"name themes ({', '.join(THEMES)}) or rows of `unstir verify`"
+        raise UserError(f"unknown check {name!r}; {hint}")
+    return tuple(check for theme, checks in THEMES.items() for check in checks if {theme, check.name} & wanted)
+
+
+def verify(names: Iterable[str] | None = None) -> Iterator[Row]:
+    """Run the chosen checks, all of them by default, and yield each one's row as it is measured.
+
+    Raises UserError, at once, for an unknown name.
+    """
+    themes = {check.name: theme for theme, checks in THEMES.items() for check in checks}
+    return (measure(check, themes[check.name]) for check in choose(names))
+
+
+__all__ = ["CHECKS", "THEMES", "Check", "Row", "choose", "verify"]

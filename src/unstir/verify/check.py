@@ -1,0 +1,108 @@
+"""A statement of the theory, how far the package is from it, and how far it may be."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Numbers = Tensor | Sequence[float] | float
+
+
+@dataclass(frozen=True)
+class Check:
+    """One statement and the function that measures by how much it is missed.
+
+    ``statement`` is what should hold and ``source`` where it is from; ``compared`` says what is compared with what, and
+    whether the error is relative or absolute. ``run()`` returns the worst error, at most ``tolerance`` where the
+    statement holds; it raises AssertionError where a number cannot say what is wrong. It makes every object of the
+    package anew, so that no table survives from one run to the next.
+    """
+
+    name: str
+    statement: str
+    source: str
+    compared: str
+    tolerance: float
+    run: Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a check found: its texts, the error beside its tolerance, and the seconds that it took.
+
+    ``failure`` is why there is no error (NaN) to show, else empty.
+    """
+
+    theme: str
+    name: str
+    statement: str
+    source: str
+    compared: str
+    error: float
+    tolerance: float
+    seconds: float
+    failure: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the statement holds; an error that is NaN does not."""
+        return not self.failure and self.error <= self.tolerance
+
+
+def measure(check: Check, theme: str) -> Row:
+    """Run a check. Whatever it raises is a row that failed, with the exception's text in it."""
+    began, error, failure = time.perf_counter(), math.nan, ""
+    try:
+        error = float(check.run())
+    except AssertionError as raised:
+        failure = str(raised) or "an assertion failed"
+    except Exception as raised:
+        failure = f"{type(raised).__name__}: {raised}"
+    return Row(
+        theme=theme,
+        name=check.name,
+        statement=check.statement,
+        source=check.source,
+        compared=check.compared,
+        error=error,
+        tolerance=check.tolerance,
+        seconds=time.perf_counter() - began,
+        failure=" ".join(failure.split()),
+    )
+
+
+def require(condition: bool, otherwise: str) -> None:
+    """Fail the check with these words unless ``condition`` holds; for what is right or wrong, not near or far."""
+    if not condition:
+        raise AssertionError(otherwise)
+
+
+def worst(*errors: float) -> float:
+    """The largest of the errors, NaN if any is; the builtin ``max`` passes over a NaN that comes second."""
+    return torch.tensor(errors, dtype=torch.float64).max().item()
+
+
+def absolute(actual: Numbers, expected: Numbers) -> float:
+    """The largest | actual - expected |; both of one shape, lest broadcasting hide a wrong one."""
+    a, b = _pair(actual, expected)
+    return (a - b).abs().max().item()
+
+
+def relative(actual: Numbers, expected: Numbers) -> float:
+    """The largest | actual - expected | / | expected |, element by element; 0 where both are 0."""
+    a, b = _pair(actual, expected)
+    return torch.where(a == b, 0.0, (a - b).abs() / b.abs()).max().item()
+
+
+def relative_to_size(actual: Tensor, expected: Tensor) -> float:
+    """The largest | actual - expected | over the largest | expected |: for the elements of one vector or matrix."""
+    return absolute(actual, expected) / expected.abs().max().item()
+
+
+def _pair(actual: Numbers, expected: Numbers) -> tuple[Tensor, Tensor]:
+    a, b = (torch.as_tensor(x, dtype=torch.float64).detach() for x in (actual, expected))
+    require(a.shape == b.shape, f"the shape is {list(a.shape)} where {list(b.shape)} is right")
+    return a, b

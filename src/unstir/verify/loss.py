@@ -1,0 +1,241 @@
+"""The bound and the simple loss as they are used: sampled, with a learned variance, trained on, weighted."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from unstir.diffusion.denoiser import Denoise, Denoiser, Prediction
+from unstir.diffusion.likelihood import Bound, bound_term, strata, variational_bound
+from unstir.diffusion.loss import Losses, Objective, denoising_loss
+from unstir.randomness import Key
+from unstir.theory.parameterization import PARAMETERIZATIONS
+from unstir.theory.process import Process
+from unstir.theory.schedule import linear
+from unstir.theory.weighting import loss_weights
+from unstir.verify import exact
+from unstir.verify.bound import bound_of
+from unstir.verify.check import Check, absolute, relative, relative_to_size, require, worst
+from unstir.verify.exact import Table
+from unstir.verify.known import M, entropy, gaussian_denoise, normal, scalar_nodes, smooth_denoise
+
+FLOORS = {1.0: 0.275513233, 0.5: 0.173053406, 0.25: 0.098639296}
+"""The simple loss of the ideal denoiser of N(0.3, s^2), T = 1000 linear."""
+
+
+class Says(nn.Module):
+    """A network whose output is its one parameter, whatever it is shown."""
+
+    def __init__(self, output: Tensor) -> None:
+        super().__init__()
+        self.output = nn.Parameter(output)
+
+    def forward(self, x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
+        """The parameter, shaped like what the network is asked for."""
+        return self.output
+
+
+class Ideal(nn.Module):
+    """The network that predicts the noise in data N(0.3, s^2) best; it is told t - 1 as every network is."""
+
+    def __init__(self, table: Table, s: float) -> None:
+        super().__init__()
+        self.alpha, self.sigma = (table.tensor(of, range(table.T + 1)) for of in (table.alpha, table.sigma))
+        self.s = s
+
+    def forward(self, x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
+        """sigma_t (x_t - alpha_t m) / v_t."""
+        alpha, sigma = (of[time + 1].view(-1, 1, 1, 1) for of in (self.alpha, self.sigma))
+        return sigma * (x - alpha * M) / (alpha**2 * self.s**2 + sigma**2)
+
+
+def _bound_strata() -> float:
+    T, n, seeds = 12, 3, 3000
+    process, table = Process(linear(T, 0.01, 0.4)), exact.linear(T, "0.01", "0.4")
+    x_0, noise = normal("x_0", 2, 1, 2, 2), normal("noise", 2, 1, 2, 2)
+
+    def bound(sampled: dict[int, float] | None) -> Bound:
+        return variational_bound(
+            smooth_denoise(table), process, x_0, lambda t: noise, sampled=sampled, discretised=False
+        )
+
+    drawn = [strata(T, n, Key(0, "verify strata", seed, torch.arange(n))) for seed in range(seeds)]
+    require(all(sum(each.values()) == T - 1 for each in drawn), "the weights do not sum to T - 1")
+    _require_even(drawn, T)
+    choices = {tuple(each.items()) for each in drawn}
+    possible = math.prod(drawn[0].values())
+    require(len(choices) == possible, f"{len(choices)} of the {possible:.0f} choices were seen")
+    mean = torch.stack([bound(dict(each)).nats for each in sorted(choices)]).mean(0)
+    return relative(mean, bound(None).nats)
+
+
+def _require_even(drawn: Sequence[Mapping[int, float]], T: int) -> None:
+    """Each of the steps 2..T is drawn as often as another of its part, to 6 standard errors."""
+    for t in range(2, T + 1):
+        share = 1 / next((each[t] for each in drawn if t in each), math.nan)
+        deviation = abs(sum(t in each for each in drawn) - len(drawn) * share)
+        limit = 6 * math.sqrt(len(drawn) * share * (1 - share))
+        require(deviation < limit, f"step {t} is drawn too often or too rarely, by {deviation:.0f} of {len(drawn)}")
+
+
+def _learned_variance() -> float:
+    s, table, process = 0.5, exact.linear(), Process(linear())
+    x_0, eps, _ = scalar_nodes(s)
+    ideal = gaussian_denoise(table, s)
+
+    def with_fraction(of: float | None) -> Denoise:
+        def denoise(x_t: Tensor, t: int) -> Prediction:
+            fraction = _exact_fraction(table, s, t) if of is None else of
+            prediction = ideal(x_t, t)
+            return Prediction(prediction.x0, prediction.raw, torch.full_like(x_t, fraction))
+
+        return denoise
+
+    errors = []
+    for end, variance in ((0.0, "small"), (1.0, "large")):
+        errors.append(absolute(bound_of(s, with_fraction(end), "learned"), bound_of(s, ideal, variance)))
+    middle = bound_term(with_fraction(0.5)(eps, 7), process, x_0, 7, "learned")
+    _, at_x_0, small = table.posterior(7)
+    between = math.sqrt(small * table.beta(7))
+    distance = (at_x_0 * (x_0 - ideal(eps, 7).x0)).square().flatten() / between
+    errors.append(absolute(middle, 0.5 * (small / between - 1 - math.log(small / between) + distance)))
+    var = table.abar(1000) * s**2 + table.var(1000)
+    prior = 0.5 * (var - 1 - math.log(var) + table.abar(1000) * M**2)
+    return worst(*errors, absolute(bound_of(s, with_fraction(None), "learned") - entropy(s), prior))
+
+
+def _exact_fraction(table: Table, s: float, t: int) -> float:
+    """Where the log-variance of p(x_{t-1} | x_t) lies between those of beta~ and beta, for data N(m, s^2)."""
+    _, at_x_0, small = table.posterior(t)
+    remaining = s**2 * table.var(t) / (table.abar(t) * s**2 + table.var(t))
+    low, high = math.log(table.small(t, t - 1, t + 1)), math.log(table.beta(t))
+    return (math.log(small + at_x_0**2 * remaining) - low) / (high - low)
+
+
+def _hybrid_gradient() -> float:
+    table, T, D = exact.linear(), 1000, 6
+    t = torch.tensor([1, 2, 3, 40, 500, 1000])
+    x_0 = torch.arange(36, dtype=torch.float64).view(6, 3, 1, 2) * 7 / 127.5 - 1
+    eps, output = normal("eps", 6, 3, 1, 2), normal("output", 6, 6, 1, 2)
+
+    def losses(kind: str) -> tuple[Losses, Tensor]:
+        net = Says(output)
+        denoiser = Denoiser(net, Process(linear()), PARAMETERIZATIONS["eps"], learned_variance=True)
+        with torch.enable_grad():
+            made = denoising_loss(denoiser, x_0, t, eps, objective=Objective(kind))
+            (gradient,) = torch.autograd.grad(made.total.sum(), net.output)
+        return made, gradient
+
+    alpha, sigma, at_x_0, large = (
+        table.tensor(of, t.tolist()).view(6, 1, 1, 1)
+        for of in (table.alpha, table.sigma, lambda i: table.posterior(i)[1], table.beta)
+    )
+    width = (large / table.tensor(lambda i: table.small(i, i - 1, i + 1), t.tolist()).view(6, 1, 1, 1)).log()
+    mean, log_var = output[:, :3], large.log() - width * (1 - output[:, 3:]) / 2
+    distance = (at_x_0 * (sigma * (mean - eps) / alpha)).square()
+    ratio = (large.log() - width - log_var).exp()
+    terms = 0.5 * (ratio - 1 - ratio.log() + distance / log_var.exp())
+    bits = T / (D * math.log(2)) * terms.sum((1, 2, 3))
+    slope = 0.001 * T / (D * math.log(2)) * 0.5 * (1 - ratio - distance / log_var.exp()) * width / 2
+
+    hybrid, gradient = losses("hybrid")
+    simple = (mean - eps).square().mean((1, 2, 3))
+    require(bool((losses("vlb")[1][:, :3] != 0).all()), "the bound alone teaches the mean nothing")
+    require(bool((gradient[:1, 3:] != 0).all()), "the decoder's term does not reach the variance")
+    assert hybrid.bits is not None
+    return worst(
+        relative(gradient[:, :3], (mean - eps) * 2 / D),
+        relative_to_size(gradient[1:, 3:], slope[1:]),
+        relative(hybrid.bits[1:], bits[1:]),
+        relative(hybrid.total[1:], simple[1:] + 0.001 * bits[1:]),
+    )
+
+
+def _loss_floor() -> float:
+    errors, table = [], exact.linear()
+    for s, floor in FLOORS.items():
+        x_0, eps, weights = scalar_nodes(s)
+        t = torch.arange(1, 1001)
+        denoiser = Denoiser(Ideal(table, s), Process(linear()), PARAMETERIZATIONS["eps"])
+        made = denoising_loss(denoiser, x_0.repeat(1000, 1, 1, 1), t.repeat_interleave(9), eps.repeat(1000, 1, 1, 1))
+        by_time = made.total.view(1000, 9) @ weights
+        of_theory = [table.abar(i) * s**2 / (table.abar(i) * s**2 + table.var(i)) for i in t.tolist()]
+        errors += [absolute(by_time.mean().item(), floor), absolute(by_time, of_theory)]
+    return worst(*errors)
+
+
+def _weightings() -> float:
+    table, t, errors = exact.linear(), torch.arange(1, 1001), []
+    x_0, eps, x_0_hat = (normal(name, 1000, 1, 1, 2) for name in ("x_0", "eps", "x_0_hat"))
+    alpha, sigma = (table.tensor(of, t.tolist()).view(-1, 1, 1, 1) for of in (table.alpha, table.sigma))
+    x_t = alpha * x_0 + sigma * eps
+    outputs = {"eps": (x_t - alpha * x_0_hat) / sigma, "x0": x_0_hat, "v": (alpha * x_t - x_0_hat) / sigma}
+    snr, error = table.tensor(table.snr, t.tolist()), (x_0 - x_0_hat).square().mean((1, 2, 3))
+    of_image: tuple[tuple[str, dict[str, float], Tensor], ...] = (
+        ("min_snr", {}, snr.clamp(max=5)),
+        ("min_snr", {"min_snr_gamma": 2.0}, snr.clamp(max=2)),
+        ("truncated_snr", {}, snr.clamp(min=1)),
+        ("p2", {}, snr / (1 + snr)),
+        ("p2", {"p2_gamma": 0.5, "p2_k": 3.0}, snr / (3 + snr).sqrt()),
+    )
+    for name, options, expected in of_image:
+        for predict, output in outputs.items():
+            schedule, kind = linear(), PARAMETERIZATIONS[predict]
+            objective = Objective(weights=loss_weights(name, schedule, kind, **options))
+            denoiser = Denoiser(Says(output), Process(schedule), kind)
+            made = denoising_loss(denoiser, x_0, t, eps, objective=objective)
+            errors.append(relative(made.total, expected * error))
+    return worst(*errors)
+
+
+CHECKS = (
+    Check(
+        "bound-strata",
+        "One step drawn from each of n parts of 2..T, weighted by the part's size, estimates the whole sum without "
+        "bias.",
+        "stratified sampling",
+        "mean of variational_bound over all choices that `strata` makes at T = 12, n = 3, with the whole sum; "
+        "relative. Each step is drawn as often as another of its part, to 6 standard errors (false alarm 3e-8)",
+        1e-12,
+        _bound_strata,
+    ),
+    Check(
+        "learned-variance",
+        "Fraction v means exp( v log beta + (1 - v) log beta~ ); with the variance of the ideal reverse step, bound"
+        " - entropy is KL( q(x_T) || N(0, 1) ) alone.",
+        "Nichol & Dhariwal 2021, eq. 15",
+        "variational_bound at v = 0, 1 and the ideal v, T = 1000, and one term at v = 0.5, with beta~, beta and "
+        "formulas; absolute, nats",
+        1e-9,
+        _learned_variance,
+    ),
+    Check(
+        "hybrid-gradient",
+        "L_simple + 0.001 L_vlb: the bound moves the variance and gives the mean no gradient.",
+        "Nichol & Dhariwal 2021, eq. 16",
+        "gradients of denoising_loss and its value in bits with the formulas differentiated by hand, t in 1, 2, 3, "
+        "40, 500 and 1000; relative",
+        1e-9,
+        _hybrid_gradient,
+    ),
+    Check(
+        "loss-floor",
+        "No network does better than mean_t abar_t s^2 / (abar_t s^2 + 1 - abar_t): 0.275513233, 0.173053406 and "
+        "0.098639296 for s = 1, 0.5 and 0.25.",
+        "the posterior variance of Gaussian data",
+        "denoising_loss of the ideal network over all t, its mean and each time, with known values and formula; "
+        "absolute",
+        1e-9,
+        _loss_floor,
+    ),
+    Check(
+        "weightings",
+        "min(SNR, gamma), max(SNR, 1) and SNR / (k + SNR)^gamma on the image's error, whatever the network predicts.",
+        "Hang et al. 2023; Salimans & Ho 2022; Choi et al. 2022",
+        "denoising_loss under each weighting, gamma = 5, 2, 1 and 0.5, for networks of eps, x0 and v with one "
+        "estimate, at every t, with the formulas in decimals; relative",
+        1e-9,
+        _weightings,
+    ),
+)
