@@ -21,6 +21,7 @@ ROOMS = [
     "runs",
     "train",
     "generate",
+    "compare",
     "metrics",
     "console",
     "cli",

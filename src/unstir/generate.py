@@ -16,6 +16,7 @@ from torch import Tensor
 
 from unstir.diffusion.denoiser import Denoiser, labelled
 from unstir.diffusion.draw import Chain, draw, starting_noise
+from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.pictures.grid import grid, to_picture, to_uint8
 from unstir.runs import build
@@ -64,15 +65,30 @@ def generate(
     checkpoint again; ``on_step()`` hears of each step of a batch. Raises UserError for a label the network does not
     know, for weights that were not saved, or for a chain that does not exist.
     """
-    _check(run, job)
-    denoiser = run.denoiser(ema=job.ema, step=job.step, device=job.device, dtype=job.dtype, loaded=loaded)
-    guide = None
-    if job.guide is not None:
-        guide = run.denoiser(ema=job.ema, step=job.guide, device=job.device, dtype=job.dtype)
+    pair = _denoisers(run, job, loaded)
     for begin in range(first, job.num, job.batch_size):
         indices = range(begin, min(begin + job.batch_size, job.num))
         computed = range(begin, begin + min(job.batch_size, job.num))
-        yield indices, _batch(denoiser, guide, run, job, computed, on_step)[: len(indices)]
+        x = None
+        for step in _steps(*pair, run, job, computed):
+            x = step.x
+            if on_step is not None:
+                on_step()
+        assert x is not None
+        yield indices, x[: len(indices)]
+
+
+def steps(run: Run, job: Job, loaded: Checkpoint | None = None) -> Iterator[Step]:
+    """The steps of images 0..num-1 in one batch, to be looked at on the way; arguments and errors as `generate`."""
+    return _steps(*_denoisers(run, job, loaded), run, job, range(job.num))
+
+
+def _denoisers(run: Run, job: Job, loaded: Checkpoint | None) -> tuple[Denoiser, Denoiser | None]:
+    """The denoiser of a job, and its guide where another step of the run is one."""
+    _check(run, job)
+    settings: dict[str, Any] = {"ema": job.ema, "device": job.device, "dtype": job.dtype}
+    denoiser = run.denoiser(step=job.step, loaded=loaded, **settings)
+    return denoiser, None if job.guide is None else run.denoiser(step=job.guide, **settings)
 
 
 def _check(run: Run, job: Job) -> None:
@@ -98,25 +114,13 @@ def _check(run: Run, job: Job) -> None:
 
 
 @torch.inference_mode()
-def _batch(
-    denoiser: Denoiser,
-    guide: Denoiser | None,
-    run: Run,
-    job: Job,
-    indices: range,
-    on_step: Callable[[], None] | None,
-) -> Tensor:
-    device = next(denoiser.net.parameters()).device
-    slots = torch.tensor(indices, device=device)
+def _steps(denoiser: Denoiser, guide: Denoiser | None, run: Run, job: Job, indices: range) -> Iterator[Step]:
+    slots = torch.tensor(indices, device=next(denoiser.net.parameters()).device)
     label = run.labels_of(slots) if job.label is None else torch.full_like(slots, job.label)
-    x = starting_noise(job.chain.seed, slots, run.data.shape)
     hidden = run.hidden_labels(slots)
     weak = labelled(guide, label) if guide is not None else None if hidden is None else labelled(denoiser, hidden)
-    for step in draw(labelled(denoiser, label), denoiser.process, x, slots, job.chain, weak):
-        x = step.x
-        if on_step is not None:
-            on_step()
-    return x
+    x = starting_noise(job.chain.seed, slots, run.data.shape)
+    yield from draw(labelled(denoiser, label), denoiser.process, x, slots, job.chain, weak)
 
 
 def save_images(
@@ -138,12 +142,12 @@ def save_images(
     job = _claim(out, job, loaded)
     present = next((i for i in range(job.num) if not image_path(out, i).exists()), job.num)
     first = present if present == job.num else present - present % job.batch_size
-    steps = len(job.chain.times(build.schedule(run.config.diffusion))) - 1
-    done = itertools.count(first // job.batch_size * steps + 1)
+    each = len(job.chain.times(build.schedule(run.config.diffusion))) - 1
+    done = itertools.count(first // job.batch_size * each + 1)
 
     def on_step() -> None:
         if progress is not None:
-            progress(next(done), -(-job.num // job.batch_size) * steps)
+            progress(next(done), -(-job.num // job.batch_size) * each)
 
     for indices, images in generate(run, job, first=first, loaded=loaded, on_step=on_step):
         for index, image in zip(indices, to_uint8(images), strict=True):

@@ -7,9 +7,12 @@ import pytest
 import torch
 from known import PROCESS, denoise_of, gaussian_denoise
 
-from unstir.diffusion.samplers import ddim, dpmpp_2m, dpmpp_2m_sde, dpmpp_3m, heun, ipndm, unipc
+from unstir.diffusion.denoiser import Prediction, clipped
+from unstir.diffusion.samplers import ancestral, ddim, dpmpp_2m, dpmpp_2m_sde, dpmpp_3m, heun, ipndm, unipc
+from unstir.errors import UserError
+from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
-from unstir.theory.schedule import cosine, times
+from unstir.theory.schedule import cosine, linear, times, zero_terminal_snr
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers with numpy 2
 GENERATOR = torch.Generator().manual_seed(0)
@@ -131,3 +134,56 @@ def test_the_order_is_what_is_claimed(name):
     orders = [math.log2(coarse / fine) for coarse, fine in pairwise(found)]
     low, high = ORDERS[name]
     assert all(low < order < high for order in orders[-2:])
+
+
+@pytest.mark.parametrize("name", DETERMINISTIC)
+@pytest.mark.parametrize("schedule", [linear(), cosine()], ids=["linear", "cosine"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 10])
+def test_the_ends_are_safe(name, schedule, steps):
+    """No blow-up at t = T, and at t = 0 the last estimate itself, without any noise."""
+    process = Process(schedule)
+    visited = times(schedule, steps)
+    *_, end = DETERMINISTIC[name](clipped(denoise_of(process)), process, X_T, visited, QUIET)
+    assert end.t == 0 and end.x.abs().max() <= 1 + 1e-12
+    torch.testing.assert_close(end.x, end.x0, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_zero_terminal_snr_is_solved_or_refused(name):
+    process = Process(zero_terminal_snr(linear()))
+    kind = PARAMETERIZATIONS["v"]
+    denoise = lambda x, t: Prediction(kind.x0(process.schedule, x, t, torch.sin(x)).clamp(-1, 1), x)
+    run = lambda: list(DETERMINISTIC[name](denoise, process, X_T, times(process.schedule, 10), QUIET))
+    if name in ("heun", "ipndm"):
+        with pytest.raises(UserError, match="zero terminal SNR"):
+            run()
+    else:
+        assert all(step.x.isfinite().all() for step in run())
+
+
+def test_the_sde_solver_of_first_order_is_the_ancestral_chain():
+    denoise, visited = denoise_of(PROCESS), times(PROCESS.schedule, 2)  # no history, then no noise
+    ours = list(dpmpp_2m_sde(denoise, PROCESS, X_T, visited, NOISES.__getitem__))
+    theirs = list(ancestral(denoise, PROCESS, X_T, visited, NOISES.__getitem__, "small"))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.x, other.x, rtol=1e-12, atol=1e-12)
+
+
+def sde_moments(steps, std):
+    """Output mean and variance of the SDE solver on data N(0.3, std^2), read off its affine coefficients."""
+    visited, one, zero = times(PROCESS.schedule, steps), torch.ones(1, dtype=torch.float64), QUIET(0)
+    denoise = gaussian_denoise(PROCESS, 0.3, std)
+
+    def run(x, at):
+        *_, end = dpmpp_2m_sde(denoise, PROCESS, x, visited, lambda t: one if t == at else zero)
+        return end.x.item()
+
+    offset = run(zero, None)
+    return offset, (run(one, None) - offset) ** 2 + sum((run(zero, t) - offset) ** 2 for t in visited[:-1])
+
+
+def test_the_sde_solvers_moments_come_near_the_datas_and_nearer_with_more_steps():
+    moments = {steps: sde_moments(steps, 0.5) for steps in (100, 200, 400)}
+    off = [abs(var / 0.25 - 1) for _, var in moments.values()]
+    assert off[0] > 1.8 * off[1] > 1.8**2 * off[2] and off[2] < 0.006
+    assert all(mean == pytest.approx(0.3, abs=4e-6) for mean, _ in moments.values())

@@ -1,10 +1,48 @@
 """`unstir sample`."""
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from unstir.cli.app import app
+from unstir.runs.sections import SamplerName, SpacingName
+
+
+@Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
+@dataclass(frozen=True, kw_only=True)
+class ChainOptions:
+    """How to sample; what is left out is taken from the run's [grids] settings."""
+
+    sampler: SamplerName | None = None
+    """How images are drawn."""
+    steps: int | None = None
+    """Network calls an image, 1 to T."""
+    spacing: SpacingName | None = None
+    """Which of the T times are visited."""
+    variance: Literal["auto", "small", "large", "learned"] | None = None
+    """Of ancestral; auto: learned if it was, else large (beta) over all T steps, small (beta~) over fewer."""
+    eta: float | None = None
+    """Of ddim: 0 is deterministic, 1 is ancestral sampling with the small variance."""
+    clip: bool | None = None
+    """Clamp the estimate of the clean image to [-1, 1] at each step."""
+    threshold: float | None = None
+    """Quantile of dynamic thresholding, such as 0.995, in place of the plain clamp."""
+    guidance: float | None = None
+    """Scale of guidance: 1 is the conditional model, 0 the unconditional one; a paper's w is this - 1."""
+    guidance_low: int | None = None
+    """The least time at which guidance acts."""
+    guidance_high: int | None = None
+    """The greatest time at which guidance acts; 0: T."""
+
+    def over(self, base: Any) -> Any:
+        """The chain ``base`` with what is given here in its place."""
+        given = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
+        if self.sampler not in (None, "ddim"):
+            given.setdefault("eta", 0.0)  # the run's own belongs to its own sampler
+        return dataclasses.replace(base, **given)
 
 
 @app.command
@@ -14,14 +52,11 @@ def sample(
     *,
     num: int = 64,
     out: Path | None = None,
-    sampler: Literal["ancestral", "ddim"] | None = None,
-    steps: int | None = None,
-    spacing: Literal["trailing", "leading", "linspace"] | None = None,
-    variance: Literal["auto", "small", "large", "learned"] | None = None,
-    clip: bool | None = None,
-    eta: float | None = None,
+    chain: Annotated[ChainOptions, Parameter(group="Chain")] = ChainOptions(),
     seed: int = 0,
     label: int | None = None,
+    guide: int | None = None,
+    compare: str = "",
     batch_size: int = 64,
     dtype: Literal["float32", "bfloat16", "auto"] = "float32",
     device: str = "auto",
@@ -30,9 +65,11 @@ def sample(
 ) -> int:
     """Draw images from a trained run: OUT/000000.png, ..., with the noise they began as and both as grids.
 
-    What is left out is taken from the run's [grids] settings. A job killed half way goes on when it is run again.
+    A job killed half way goes on when it is run again. With --compare one picture of several samplers is made instead.
 
-    Example: `unstir sample runs/digits --num 500 --steps 1000 --out digits500`
+    Example: `unstir sample runs/digits --num 500 --sampler dpmpp_2m --steps 15 --out digits500`
+
+    Example: `unstir sample runs/digits --num 8 --compare "ancestral:1000,ddim:50,dpmpp_2m:15" --out compared`
 
     Parameters
     ----------
@@ -42,22 +79,14 @@ def sample(
         How many images: exactly so many are written.
     out
         Folder for the images; by default one in RUN/generated, named after the settings.
-    sampler
-        How images are drawn.
-    steps
-        Network calls an image, 1 to T.
-    spacing
-        Which of the T times are visited.
-    variance
-        Variance of the chain; auto: learned if it was, else large (beta) over all T steps, small (beta~) over fewer.
-    clip
-        Clamp the estimate of the clean image to [-1, 1] at each step.
-    eta
-        Share of randomness in ddim: 0 is deterministic, 1 is ancestral sampling with the small variance.
     seed
         Image i is a function of the seed and i.
     label
         Class index; by default each class in turn, where the network knows classes.
+    guide
+        A saved step, less trained, that guidance leads away from; by default the network without its label.
+    compare
+        Samplers with their calls, "ancestral:1000,ddim:50,dpmpp_2m:15": a row of OUT/compare.png each, from one noise.
     batch_size
         Images computed at once; a job that goes on keeps what it began with.
     dtype
@@ -74,30 +103,39 @@ def sample(
     from unstir.runs.run import Run
 
     opened = Run.open(run)
-    given: dict[str, Any] = {
-        "sampler": sampler,
-        "steps": steps,
-        "spacing": spacing,
-        "variance": variance,
-        "clip": clip,
-        "eta": eta,
-    }
-    if sampler not in (None, "ddim"):
-        given["eta"] = eta or 0.0  # the run's own belongs to its own sampler
-    chain = dataclasses.replace(opened.chain(), seed=seed, **{k: v for k, v in given.items() if v is not None})
     loaded = opened.load(checkpoint)
     job = Job(
         num=num,
-        chain=chain,
+        chain=dataclasses.replace(chain.over(opened.chain()), seed=seed),
         step=loaded.step,
         ema=ema,
         label=label,
+        guide=guide,
         batch_size=batch_size,
         device=device,
         dtype=dtype,
     )
+    if compare:
+        return _compare(opened, job, compare, out, loaded)
     folder = out or run / "generated" / job.name()
-    with console.counting(console.stderr(), "sampling", "network calls") as progress:
+    with console.counting(console.stderr(), "sampling", "steps") as progress:
         save_images(opened, job, folder, progress, loaded)
     print(f"samples  {folder / 'grid.png'}\nnoise    {folder / 'noise.png'}\nimages   {num} in {folder}")
+    return 0
+
+
+def _compare(run: Any, job: Any, text: str, out: Path | None, loaded: Any) -> int:
+    """Draw the rows of the comparison and write OUT/compare.png."""
+    from unstir import compare, console
+    from unstir.pictures.grid import contact_sheet
+    from unstir.runs.files import replacing
+
+    chains = compare.parse(text, job.chain)
+    folder = out or run.path / "generated" / "compare"
+    folder.mkdir(parents=True, exist_ok=True)
+    with console.counting(console.stderr(), "comparing", "steps") as progress:
+        rows = compare.compare(run, job, chains, loaded, progress)
+    with replacing(folder / "compare.png") as partial:
+        contact_sheet([(row.caption, row.images) for row in rows]).save(partial, format="png")
+    print("\n".join(row.caption for row in rows) + f"\ncompared {folder / 'compare.png'}")
     return 0

@@ -28,9 +28,10 @@ def heun(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], 
     y = x_T / schedule.alpha(times[0])
     for t, s in pairwise(times):
         x0 = denoise(y * schedule.alpha(t), t).x0
-        slope = (y - x0) / ratio[t]
-        ahead = y + (ratio[s] - ratio[t]) * slope
+        ahead = x0  # where Euler's step to u = 0 ends
         if s > 0:
+            slope = (y - x0) / ratio[t]
+            ahead = y + (ratio[s] - ratio[t]) * slope
             x0_ahead = denoise(ahead * schedule.alpha(s), s).x0
             ahead = y + (ratio[s] - ratio[t]) / 2 * (slope + (ahead - x0_ahead) / ratio[s])
         y = ahead

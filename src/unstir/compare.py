@@ -1,0 +1,79 @@
+"""Several ways of sampling side by side: one picture from one noise, with what each of them costs."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from unstir.diffusion.draw import Chain
+from unstir.errors import UserError
+from unstir.generate import Job, generate
+from unstir.pictures.grid import to_uint8
+from unstir.runs import build
+from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The images of one chain, uint8 [N, C, H, W], the network calls an image and the seconds an image it took."""
+
+    chain: Chain
+    images: Tensor
+    calls: int
+    seconds: float
+
+    @property
+    def caption(self) -> str:
+        """The chain in a few words, with its cost."""
+        spacing = "" if self.chain.spacing == "trailing" else f" {self.chain.spacing}"
+        return f"{self.chain.sampler}{spacing}, {self.calls} calls, {self.seconds:.3g} s an image"
+
+
+def parse(text: str, base: Chain) -> list[Chain]:
+    """The chains of "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr": sampler, calls and, if not the base's, spacing.
+
+    What they leave out is the ``base``'s; an option of another sampler, such as eta, is not. Raises UserError for text
+    that is not of this form.
+    """
+    chains = []
+    for part in text.split(","):
+        name, *rest = part.strip().split(":")
+        if not 1 <= len(rest) <= 2 or not rest[0].isdigit():
+            raise UserError(f"{part.strip()!r} is no sampler with its calls; write for example ddim:50,dpmpp_2m:15")
+        spacing = rest[1] if len(rest) == 2 else base.spacing
+        eta = base.eta if name == "ddim" else 0.0
+        chains.append(replace(base, sampler=name, steps=int(rest[0]), spacing=spacing, eta=eta))
+    return chains
+
+
+def compare(
+    run: Run,
+    job: Job,
+    chains: Sequence[Chain],
+    loaded: Checkpoint | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Sampled]:
+    """The job's images by each of the chains, all from the noise of the job's own seed.
+
+    ``progress(done, total)`` counts steps. Raises UserError as `generate`, before anything is drawn.
+    """
+    schedule = build.schedule(run.config.diffusion)
+    total = sum((len(chain.times(schedule)) - 1) * -(-job.num // job.batch_size) for chain in chains)
+    done, results = 0, []
+
+    def on_step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    for chain in chains:
+        own = replace(job, chain=replace(chain, seed=job.chain.seed))
+        began = time.perf_counter()
+        parts = [to_uint8(images) for _, images in generate(run, own, loaded=loaded, on_step=on_step)]
+        seconds = (time.perf_counter() - began) / job.num
+        results.append(Sampled(own.chain, torch.cat(parts), own.chain.calls(schedule), seconds))
+    return results

@@ -1,0 +1,136 @@
+"""Guidance against its formula, on a network whose answer to each label is known, and dynamic thresholding."""
+
+import pytest
+import torch
+from known import PROCESS
+
+from unstir.diffusion.denoiser import Denoiser, Prediction, clipped, labelled, thresholded
+from unstir.diffusion.draw import Chain, draw, starting_noise
+from unstir.diffusion.guidance import Interval, guided
+from unstir.errors import UserError
+from unstir.theory.parameterization import PARAMETERIZATIONS
+
+X = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+class ByLabel(torch.nn.Module):
+    """F(x, label) = (label + 1) x / 10, counting its calls and their batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def forward(self, x, t, label=None):
+        self.batches.append(len(x))
+        return (label + 1).view(-1, 1, 1, 1) * x / 10
+
+
+def denoiser(kind="eps"):
+    return Denoiser(ByLabel(), PROCESS, PARAMETERIZATIONS[kind])
+
+
+def labels(value, n=3):
+    return torch.full((n,), value)
+
+
+@pytest.mark.parametrize("kind", ["eps", "x0", "v"])
+@pytest.mark.parametrize("scale", [0.5, 1.8, 3.0])
+def test_the_formula_holds_for_every_prediction(kind, scale):
+    made = denoiser(kind)
+    strong, weak = made(X, 500, labels(4)), made(X, 500, labels(9))
+    mixed = guided(labelled(made, labels(4)), labelled(made, labels(9)), scale)(X, 500)
+    torch.testing.assert_close(mixed.raw, weak.raw + scale * (strong.raw - weak.raw), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(mixed.x0, weak.x0 + scale * (strong.x0 - weak.x0), rtol=1e-4, atol=1e-5)
+    again = made.predict(mixed.raw, X, 500)  # mixing outputs is mixing estimates
+    torch.testing.assert_close(mixed.x0, again.x0, rtol=1e-4, atol=1e-4)
+
+
+def test_the_reports_weight_is_the_scale_minus_1():
+    made, w = denoiser(), 1.8
+    conditional, unconditional = made(X, 300, labels(4)).raw, made(X, 300, labels(9)).raw
+    mixed = guided(labelled(made, labels(4)), labelled(made, labels(9)), 1 + w)(X, 300)
+    torch.testing.assert_close(mixed.raw, (1 + w) * conditional - w * unconditional, rtol=1e-5, atol=1e-6)
+
+
+def test_scale_1_is_strong_alone_0_is_weak_alone_and_others_one_call_of_both():
+    made = denoiser()
+    strong, weak = labelled(made, labels(4)), labelled(made, labels(9))
+    made.net.batches.clear()
+    assert torch.equal(guided(strong, weak, 1.0)(X, 500).x0, strong(X, 500).x0)
+    assert torch.equal(guided(strong, weak, 0.0)(X, 500).x0, weak(X, 500).x0)
+    assert made.net.batches == [3, 3, 3, 3]
+    guided(strong, weak, 2.0)(X, 500)
+    assert made.net.batches[4:] == [6]
+    other = denoiser()
+    guided(strong, labelled(other, labels(4)), 2.0)(X, 500)
+    assert made.net.batches[5:] == [3] and other.net.batches == [3]
+
+
+def test_outside_the_interval_strong_is_alone():
+    made = denoiser()
+    strong, weak = labelled(made, labels(4)), labelled(made, labels(9))
+    within = guided(strong, weak, 3.0, Interval(200, 600))
+    for t in (199, 601):
+        assert torch.equal(within(X, t).x0, strong(X, t).x0)
+    for t in (200, 600):
+        assert torch.equal(within(X, t).x0, guided(strong, weak, 3.0)(X, t).x0)
+
+
+def test_a_learned_variance_is_the_strong_ones():
+    class Twice(ByLabel):
+        def forward(self, x, t, label=None):
+            return super().forward(x, t, label).repeat(1, 2, 1, 1)
+
+    made = Denoiser(Twice(), PROCESS, PARAMETERIZATIONS["eps"], learned_variance=True)
+    strong = labelled(made, labels(4))
+    mixed = guided(strong, labelled(made, labels(9)), 2.0)(X, 500)
+    assert torch.equal(mixed.var_fraction, strong(X, 500).var_fraction) and mixed.raw.shape == X.shape
+
+
+def test_a_chain_is_guided_before_it_is_clamped():
+    made, indices = denoiser(), torch.arange(3)
+    strong, weak = labelled(made, labels(4)), labelled(made, labels(9))
+    x_T = starting_noise(0, indices, (1, 4, 4))
+    chain = Chain(sampler="ddim", steps=4, guidance=2.0)
+    first = next(draw(strong, PROCESS, x_T, indices, chain, weak))
+    torch.testing.assert_close(first.x0, clipped(guided(strong, weak, 2.0))(x_T, 1000).x0)
+    with pytest.raises(UserError, match="guidance=2.0 needs a network trained with train.label_dropout"):
+        draw(strong, PROCESS, x_T, indices, chain)
+    limited = Chain(sampler="ddim", steps=4, guidance=2.0, guidance_high=900, clip=False)
+    torch.testing.assert_close(next(draw(strong, PROCESS, x_T, indices, limited, weak)).x0, strong(x_T, 1000).x0)
+
+
+def test_dynamic_thresholding_scales_each_image_by_its_own_quantile():
+    x0 = torch.stack([torch.linspace(-4, 4, 101), torch.linspace(-0.5, 0.5, 101)]).view(2, 1, 1, 101)
+    found = thresholded(lambda x, t: Prediction(x0, x0), 0.5)(x0, 1).x0
+    torch.testing.assert_close(found[0], (x0[0] / 2).clamp(-1, 1))  # the median of |x_0| is 2
+    assert torch.equal(found[1], x0[1])  # within [-1, 1] nothing is done
+    assert found.abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("chain", "words"),
+    [
+        (Chain(threshold=1.0), "no quantile"),
+        (Chain(threshold=0.9, clip=False), "choose one"),
+        (Chain(guidance_low=0), "no interval of times"),
+        (Chain(guidance_high=1001), "1..1000"),
+        (Chain(guidance_low=600, guidance_high=500), "no interval"),
+        (Chain(sampler="plms"), "ancestral, ddim, dpmpp_2m"),
+        (Chain(sampler="heun", steps=1001), "steps <= 1000"),
+    ],
+)
+def test_chains_that_cannot_be_are_refused(chain, words):
+    with pytest.raises(UserError, match=words):
+        chain.times(PROCESS.schedule)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "asked", "made"), [("ddim", 20, 20), ("heun", 20, 19), ("heun", 1, 1), ("heun", 2, 1)]
+)
+def test_a_chain_tells_the_calls_it_makes(sampler, asked, made):
+    net = ByLabel()
+    strong = labelled(Denoiser(net, PROCESS, PARAMETERIZATIONS["eps"]), labels(4))
+    chain, indices = Chain(sampler=sampler, steps=asked), torch.arange(3)
+    list(draw(strong, PROCESS, starting_noise(0, indices, (1, 4, 4)), indices, chain))
+    assert len(net.batches) == chain.calls(PROCESS.schedule) == made
