@@ -61,3 +61,30 @@ def make_run(digits, tmp_path):
         return open_run(config, out, store), store
 
     return make
+
+
+@pytest.fixture
+def trained(make_run):
+    """trained("name", **changes) -> (run, store) after all its tiny steps."""
+    from unstir.train.trainer import Trainer
+
+    def train(name="run", **changes):
+        run, store = make_run(name, **changes)
+        Trainer(run, store).run()
+        return run, store
+
+    return train
+
+
+@pytest.fixture
+def command(capsys):
+    """command("sample", run.path, ...) -> (status, standard output, standard error)."""
+    from unstir import cli
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as left:
+            cli.main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return left.value.code, said.out, said.err
+
+    return call

@@ -8,27 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from unstir import cli
 from unstir.diffusion.denoiser import clipped, labelled
 from unstir.diffusion.likelihood import variational_bound
 from unstir.errors import UserError
 from unstir.metrics.likelihood import Protocol, describe, likelihood
 from unstir.randomness import Key, normal
-from unstir.train.trainer import Trainer
 
 LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
-
-
-@pytest.fixture
-def trained(make_run):
-    """trained(**changes) -> (run, store) after its twelve tiny steps."""
-
-    def train(name="run", **changes):
-        run, store = make_run(name, **changes)
-        Trainer(run, store).run()
-        return run, store
-
-    return train
 
 
 def test_the_whole_sum_is_the_bound_of_the_held_out_images(trained):
@@ -98,52 +84,17 @@ def test_what_does_not_fit_is_refused(trained, tmp_path):
         likelihood(foreign, store)
 
 
-def call(capsys, *arguments):
-    with pytest.raises(SystemExit) as left:
-        cli.main([str(argument) for argument in arguments])
-    said = capsys.readouterr()
-    return left.value.code, said.out, said.err
-
-
-def test_the_command_writes_figures_and_a_curve(trained, capsys):
+def test_the_command_writes_figures_and_a_curve(trained, command):
     run, _ = trained()
-    status, out, _ = call(capsys, "likelihood", run.path, "--num", 32, "--split", "both")
+    status, out, _ = command("likelihood", run.path, "--num", 32, "--split", "both")
     assert status == 0 and out.count("bits/dim") == 2 and "train " in out and "held_out " in out
     with Image.open(run.path / "likelihood/curve.png") as picture:
         assert picture.size[0] > 500
     saved = json.loads((run.path / "likelihood/held_out.json").read_text())
     assert saved["num"] == 32 and len(saved["curve"]) == 19 and saved["protocol"]["seed"] == 0
-    status, out, _ = call(capsys, "likelihood", run.path, "--num", 32, "--json")
+    status, out, _ = command("likelihood", run.path, "--num", 32, "--json")
     assert status == 0 and json.loads(out)["held_out"] == saved
-    status, out, err = call(capsys, "likelihood", run.path, "--calls", 1)
+    status, out, err = command("likelihood", run.path, "--calls", 1)
     assert status == 2 and out == "" and "calls=1 is outside 2..20" in err
-    status, _, err = call(capsys, "likelihood", run.path, "--store", run.path)
+    status, _, err = command("likelihood", run.path, "--store", run.path)
     assert status == 2 and "Traceback" not in err
-
-
-def test_sampling_from_a_learned_variance(trained, capsys, tmp_path):
-    run, _ = trained("learned", **LEARNED)
-    made = {}
-    for variance in ("auto", "learned", "small"):
-        folder = tmp_path / f"made-{variance}"
-        assert call(capsys, "sample", run.path, "--num", 4, "--variance", variance, "--out", folder)[0] == 0
-        made[variance] = (folder / "grid.png").read_bytes()
-    assert made["auto"] == made["learned"] != made["small"]
-    fixed, _ = trained("fixed")
-    status, _, err = call(capsys, "sample", fixed.path, "--variance", "learned")
-    assert status == 2 and "has not learned it" in err
-    assert not (fixed.path / "generated").exists()
-
-
-def test_sampling_with_ddim_needs_no_noise_on_the_way(trained, capsys, tmp_path):
-    run, _ = trained()
-    made = {}
-    for name, options in {"ddim": (), "again": (), "half": ("--eta", 0.5), "chain": ()}.items():
-        sampler = "ancestral" if name == "chain" else "ddim"
-        folder = tmp_path / name
-        status = call(capsys, "sample", run.path, "--num", 4, "--sampler", sampler, "--out", folder, *options)[0]
-        assert status == 0
-        made[name] = (folder / "grid.png").read_bytes()
-    assert made["ddim"] == made["again"] and len(set(made.values())) == 3
-    status, _, err = call(capsys, "sample", run.path, "--eta", 0.5)
-    assert status == 2 and 'eta=0.5 is an option of sampler="ddim"' in err

@@ -143,8 +143,8 @@ CHECKS = (
     ),
     Check(
         "posterior-ho",
-        "Its mean is sqrt(alpha_t) (1 - abar_{t-1}) / (1 - abar_t) x_t + sqrt(abar_{t-1}) beta_t / (1 - abar_t) "
-        "x_0, with alpha_t = 1 - beta_t, and its variance beta~_t = (1 - abar_{t-1}) / (1 - abar_t) beta_t.",
+        "Its mean is sqrt(1 - beta_t) (1 - abar_{t-1}) / (1 - abar_t) x_t + sqrt(abar_{t-1}) beta_t / (1 - abar_t) "
+        "x_0, and its variance beta~_t = (1 - abar_{t-1}) / (1 - abar_t) beta_t.",
         "Ho et al. 2020, eqs. 6-7",
         "the three coefficients at every t, linear and cosine, and on strides, with decimals; relative",
         1e-11,
@@ -168,7 +168,7 @@ CHECKS = (
     ),
     Check(
         "noise-form",
-        "The posterior's mean at x_0_hat is 1/sqrt(alpha_t) ( x_t - (1 - alpha_t) / sqrt(1 - abar_t) eps ).",
+        "The posterior's mean at x_0_hat is 1/sqrt(1 - beta_t) ( x_t - beta_t / sqrt(1 - abar_t) eps ).",
         "Ho et al. 2020, eq. 11",
         "Process.posterior at the x_0_hat of a noise prediction, at every t, with the formula in decimals; relative"
         " to the largest element",

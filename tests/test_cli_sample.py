@@ -1,0 +1,124 @@
+"""`unstir sample`: samplers, variances, guidance and comparisons, as a person asks for them."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from unstir.compare import parse
+from unstir.diffusion.draw import Chain
+from unstir.errors import UserError
+
+LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
+GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.5}
+
+
+def test_sampling_from_a_learned_variance(trained, command, tmp_path):
+    run, _ = trained("learned", **LEARNED)
+    made = {}
+    for variance in ("auto", "learned", "small"):
+        folder = tmp_path / f"made-{variance}"
+        assert command("sample", run.path, "--num", 4, "--variance", variance, "--out", folder)[0] == 0
+        made[variance] = (folder / "grid.png").read_bytes()
+    assert made["auto"] == made["learned"] != made["small"]
+    fixed, _ = trained("fixed")
+    status, _, err = command("sample", fixed.path, "--variance", "learned")
+    assert status == 2 and "has not learned it" in err
+    assert not (fixed.path / "generated").exists()
+
+
+def test_sampling_with_ddim_needs_no_noise_on_the_way(trained, command, tmp_path):
+    run, _ = trained()
+    made = {}
+    for name, options in {"ddim": (), "again": (), "half": ("--eta", 0.5), "chain": ()}.items():
+        sampler = "ancestral" if name == "chain" else "ddim"
+        folder = tmp_path / name
+        status = command("sample", run.path, "--num", 4, "--sampler", sampler, "--out", folder, *options)[0]
+        assert status == 0
+        made[name] = (folder / "grid.png").read_bytes()
+    assert made["ddim"] == made["again"] and len(set(made.values())) == 3
+    status, _, err = command("sample", run.path, "--eta", 0.5)
+    assert status == 2 and 'eta=0.5 is an option of sampler="ddim"' in err
+
+
+def test_guidance_changes_the_images_and_is_refused_where_it_cannot_be(trained, command, tmp_path):
+    run, _ = trained("guided", **GUIDED)
+    made = {}
+    for name, options in {"1": (), "3": ("--guidance", 300), "late": ("--guidance", 300, "--guidance-high", 10)}.items():
+        folder = tmp_path / f"made-{name}"
+        status, _, err = command("sample", run.path, "--num", 10, "--no-clip", "--out", folder, *options)
+        assert status == 0, err
+        made[name] = (folder / "grid.png").read_bytes()
+    assert len(set(made.values())) == 3
+    settings = json.loads((tmp_path / "made-3/settings.json").read_text())
+    assert settings["chain"]["guidance"] == 300 and settings["guide"] is None
+    plain, _ = trained("plain")
+    status, out, err = command("sample", plain.path, "--guidance", 2)
+    assert status == 2 and out == "" and "needs a network trained with train.label_dropout" in err
+    status, _, err = command("sample", plain.path, "--guide", 4)
+    assert status == 2 and "no effect at guidance=1" in err
+    status, _, err = command("sample", plain.path, "--guide", 3, "--guidance", 2)
+    assert status == 2 and "step 3 was not saved" in err
+    assert not any((plain.path / "generated").glob("*/0*.png"))
+
+
+def test_a_less_trained_step_can_be_the_guide(trained, command, tmp_path):
+    run, _ = trained()
+    steps = run.saved_steps()
+    assert steps[0] < steps[-1]
+    status, _, err = command(
+        "sample", run.path, "--num", 4, "--guide", steps[0], "--guidance", 2, "--out", tmp_path / "led"
+    )
+    assert status == 0, err
+    assert command("sample", run.path, "--num", 4, "--out", tmp_path / "alone")[0] == 0
+    assert (tmp_path / "led/grid.png").read_bytes() != (tmp_path / "alone/grid.png").read_bytes()
+
+
+def test_a_comparison_is_one_picture_with_what_each_costs(trained, command, tmp_path):
+    run, _ = trained()
+    text = "ancestral:20,ddim:5,dpmpp_2m:4:log_snr,heun:5"
+    status, out, err = command("sample", run.path, "--num", 3, "--compare", text, "--out", tmp_path / "compared")
+    assert status == 0, err
+    lines = out.splitlines()
+    assert lines[0].startswith("ancestral, 20 calls, ") and lines[0].endswith(" s an image")
+    assert lines[2].startswith("dpmpp_2m log_snr, ") and lines[3].startswith("heun, 5 calls")
+    with Image.open(tmp_path / "compared/compare.png") as picture:
+        assert picture.size[1] >= 4 * 48
+    assert not (tmp_path / "compared/000000.png").exists()
+    for wrong, words in (
+        ("ddim", "write for example ddim:50"),
+        ("ddim:x", "write for example"),
+        ("plms:5", "choose one of ancestral"),
+        ("ddim:21", "outside 1..20"),
+        ("ddim:5:even", "choose one of trailing"),
+    ):
+        status, out, err = command("sample", run.path, "--compare", wrong, "--out", tmp_path / "none")
+        assert status == 2 and words in err and "Traceback" not in err, err
+
+
+def test_a_comparison_is_read_as_it_is_written():
+    base = Chain(sampler="ddim", steps=7, spacing="linspace", eta=0.5, seed=3, clip=False)
+    first, second = parse("ddim:5, unipc:10:log_snr", base)
+    assert first == Chain(sampler="ddim", steps=5, spacing="linspace", eta=0.5, seed=3, clip=False)
+    assert second == Chain(sampler="unipc", steps=10, spacing="log_snr", seed=3, clip=False)
+    with pytest.raises(UserError, match="no sampler with its calls"):
+        parse("", base)
+
+
+def test_hidden_labels_are_chosen_per_image_and_only_in_training(trained, monkeypatch):
+    run, store = trained("guided", train__length="1 step", train__batch_size=64, train__micro_batch=0, **GUIDED)
+    from unstir.train import trainer
+
+    seen, real = [], trainer.denoising_loss
+
+    def spy(denoiser, x_0, t, eps, label, *rest):
+        seen.append(label)
+        return real(denoiser, x_0, t, eps, label, *rest)
+
+    monkeypatch.setattr(trainer, "denoising_loss", spy)
+    made = trainer.Trainer(run, store)
+    for _ in range(4):
+        made.take_step()
+    hidden = [(label == 10).float().mean().item() for label in seen]
+    assert all(0.2 < share < 0.8 for share in hidden) and len(set(hidden)) > 1
+    assert made.state.net.label.weight.shape[0] == 11
