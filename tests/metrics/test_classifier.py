@@ -1,0 +1,306 @@
+"""The classifier that measures images, its cache, and the distance in its features: does it see what was spoilt?"""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from unstir.data import Store, pack
+from unstir.errors import UserError
+from unstir.metrics import classifier as module
+from unstir.metrics.classifier import FEATURES, FILE, Classifier, Network, classifier_for, train_classifier
+from unstir.metrics.frechet import frechet, moments
+from unstir.metrics.quality import describe, fd_classifier
+from unstir.randomness import Key, bits, normal
+from unstir.runs.checkpoint import content_hash
+
+
+@pytest.fixture(scope="module")
+def store(digits, tmp_path_factory):
+    """The digits in a folder of this file's own, for the classifier is kept in it."""
+    folder = tmp_path_factory.mktemp("classified") / "digits"
+    shutil.copytree(digits, folder)
+    return Store.open(folder)
+
+
+@pytest.fixture(scope="module")
+def judge(store):
+    """The digits' classifier, trained in full once for all tests here."""
+    heard = []
+    found = classifier_for(store, progress=lambda done, total: heard.append((done, total)))
+    assert [done for done, _ in heard] == list(range(64, module.IMAGES_SEEN + 1, 64))
+    assert {total for _, total in heard} == {module.IMAGES_SEEN}
+    return found
+
+
+@pytest.fixture
+def brief(monkeypatch):
+    """Training of two steps."""
+    monkeypatch.setattr(module, "IMAGES_SEEN", 128)
+
+
+@pytest.fixture
+def copy(store, judge, tmp_path):
+    """A copy of the store with its cached classifier, to be spoilt."""
+    shutil.copytree(store.path, tmp_path / "copy")
+    return Store.open(tmp_path / "copy")
+
+
+def never(*arguments, **options):
+    raise AssertionError("trained anew")
+
+
+def test_held_out_digits_are_told_apart(store, judge):
+    assert judge.accuracy >= 0.97
+    probabilities = judge.probabilities(store.images("held_out"))
+    assert probabilities.dtype == torch.float64 and probabilities.shape == (store.count("held_out"), 10)
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(len(probabilities), dtype=torch.float64))
+    right = (probabilities.argmax(1) == store.labels("held_out")).double().mean().item()
+    assert right == judge.accuracy
+
+
+def test_features_are_the_same_in_any_batches(store, judge):
+    images = store.images("held_out")
+    features = judge.features(images)
+    assert features.dtype == torch.float64 and features.shape == (len(images), FEATURES)
+    torch.testing.assert_close(judge.features(images, batch_size=7), features, rtol=1e-4, atol=1e-5)
+    logits = features.float() @ judge.net.head.weight.T + judge.net.head.bias
+    torch.testing.assert_close(logits.double().softmax(1), judge.probabilities(images), rtol=1e-4, atol=1e-5)
+    assert judge.features(images[:0]).shape == (0, FEATURES)
+
+
+def test_the_second_call_reads_what_the_first_wrote(store, judge, monkeypatch):
+    written = (store.path / FILE).read_bytes()
+    monkeypatch.setattr(module, "train_classifier", never)
+    again = classifier_for(store)
+    assert (again.hash, again.accuracy, again.shape, again.data) == (judge.hash, judge.accuracy, (1, 8, 8), judge.data)
+    images = store.images("held_out")
+    assert torch.equal(again.features(images), judge.features(images))
+    assert (store.path / FILE).read_bytes() == written
+    assert not any(parameter.requires_grad for parameter in again.net.parameters())
+    assert [path.name for path in store.path.glob(".*")] == []
+
+
+def rewritten(path, change=None, tensors=None):
+    """Write the cached file again with other metadata or tensors, and a hash that fits them."""
+    with safe_open(path, framework="pt") as file:
+        meta = json.loads(file.metadata()["unstir_classifier"])
+        if tensors is None:
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+    text = change if isinstance(change, str) else json.dumps({**meta, **(change or {})}, sort_keys=True)
+    save_file(tensors, path, {"unstir_classifier": text, "sha256": content_hash(tensors, text)})
+
+
+def flipped(path):
+    """Turn one bit of the last weight over."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+SPOILT = {
+    "absent": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "one bit": flipped,
+    "no safetensors": lambda path: path.write_bytes(b"not a tensor" * 1000),
+    "not ours": lambda path: save_file({"a": torch.zeros(3)}, path),
+    "another version": lambda path: rewritten(path, {"version": module.VERSION + 1}),
+    "another store": lambda path: rewritten(path, {"data": "0" * 64}),
+    "no object": lambda path: rewritten(path, "[1, 2]"),
+    "no JSON": lambda path: rewritten(path, "{"),
+    "other tensors": lambda path: rewritten(path, tensors={"a": torch.zeros(3)}),
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_cache_that_is_not_what_was_written_is_trained_anew(copy, judge, how, brief, monkeypatch):
+    SPOILT[how](copy.path / FILE)
+    made = classifier_for(copy)
+    assert made.hash == train_classifier(copy).hash != judge.hash  # two steps give other weights
+    monkeypatch.setattr(module, "train_classifier", never)
+    assert classifier_for(copy).hash == made.hash
+
+
+def test_other_data_in_the_folder_is_learned_anew(copy, brief, judge):
+    other = Store(copy.path, {**copy.manifest, "content_hash": "1" * 64})
+    made = classifier_for(other)
+    assert made.hash != judge.hash and made.data == "1" * 64
+
+
+def test_a_store_that_cannot_be_written_to_is_judged_all_the_same(copy, brief):
+    (copy.path / FILE).unlink()
+    (copy.path / FILE).mkdir()  # a place that no file can take, even as root
+    made = classifier_for(copy)
+    assert isinstance(made, Classifier) and (copy.path / FILE).is_dir()
+    assert list(copy.path.glob(".*")) == []
+
+
+def test_the_weights_are_a_function_of_the_seed_alone(store, brief):
+    torch.rand(3)  # or the state might be the very one that an earlier training left behind
+    state = torch.random.get_rng_state()
+    first = train_classifier(store)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.rand(3)  # what torch's own generator has done before is of no account
+    assert train_classifier(store).hash == first.hash
+    assert train_classifier(store, seed=1).hash != first.hash
+    assert train_classifier(store, mirror=True).hash != first.hash
+
+
+@pytest.mark.parametrize("side", [8, 9, 16, 28])
+def test_images_are_shifted_by_an_eighth_at_most_and_mirrored_only_where_asked(side):
+    image = bits(Key(0, "test", 0, torch.zeros(1, dtype=torch.int64)), side * side).view(torch.uint8)
+    image = image[:, : side * side].reshape(1, 1, side, side)
+    reach = side // 8
+    padded = torch.nn.functional.pad(image.double(), (reach,) * 4, mode="reflect").byte()
+    shifts = [padded[0, 0, y:, x:][:side, :side] for y in range(2 * reach + 1) for x in range(2 * reach + 1)]
+    plain = [shift.flatten().tolist() for shift in shifts]
+    turned = [shift.flip(1).flatten().tolist() for shift in shifts]
+    moved = [row.tolist() for row in module._moved(image.expand(400, -1, -1, -1), 0, 0, mirror=False).flatten(1)]
+    assert {plain.index(row) for row in moved} == set(range(len(plain)))  # every shift occurs, and nothing else
+    mirrored = [row.tolist() for row in module._moved(image.expand(400, -1, -1, -1), 0, 0, mirror=True).flatten(1)]
+    assert all(row in plain or row in turned for row in mirrored)
+    assert 140 < sum(row in turned for row in mirrored) < 260
+
+
+@pytest.mark.parametrize(
+    ("shape", "last"),
+    [((1, 8, 8), 4), ((3, 12, 12), 6), ((3, 15, 15), 4), ((1, 28, 28), 7), ((3, 32, 32), 4), ((3, 64, 64), 4)],
+)
+def test_the_network_fits_any_size(shape, last):
+    net = Network(shape, 5)
+    x = torch.zeros(2, *shape)
+    assert net.body(x).shape == (2, FEATURES, last, last) and net(x).shape == (2, 5)
+    assert Network((3, 4, 20), 3)(torch.zeros(2, 3, 4, 20)).shape == (2, 3)
+
+
+def held_out(store):
+    return store.images("held_out"), store.labels("held_out")
+
+
+def noisy(images, deviation):
+    """Images with normal noise of the given deviation in grey levels."""
+    noise = normal(Key(0, "test", 0, torch.arange(len(images))), tuple(images.shape[1:]))
+    return (images.float() + deviation * noise).round().clamp(0, 255).byte()
+
+
+def blurred(images):
+    """Each pixel the mean of the 3x3 about it."""
+    padded = torch.nn.functional.pad(images.float(), (1, 1, 1, 1), mode="replicate")
+    return torch.nn.functional.avg_pool2d(padded, 3, 1).round().byte()
+
+
+def test_the_distance_grows_with_everything_that_is_spoilt(store, judge):
+    images, labels = held_out(store)
+    distance = lambda made: fd_classifier(store, made, classifier=judge).distance
+    real = distance(images)
+    noise = [distance(noisy(images, deviation)) for deviation in (16, 32, 64)]
+    dropped = [distance(images[labels < kept]) for kept in (9, 7, 5)]
+    others = {
+        "blurred": distance(blurred(images)),
+        "mirrored": distance(images.flip(3)),
+        "faint": distance((images.float() * 0.7).round().byte()),
+        "one image": distance(images[:1].expand(len(images), -1, -1, -1)),
+    }
+    assert real < noise[0] and 2 * noise[0] < noise[1] and 2 * noise[1] < noise[2]
+    assert 2 * real < dropped[0] < dropped[1] < dropped[2]
+    assert all(2 * real < figure for figure in others.values()), others
+    ceiling = fd_classifier(store, images, classifier=judge).ceiling
+    assert max(real, *noise, *dropped, others["blurred"]) < ceiling
+
+
+def test_a_repeated_half_is_as_far_as_the_half(store, judge):
+    half = held_out(store)[0][::2]
+    reference = moments(judge.features(store.images("train")))
+    once, twice = (moments(judge.features(images)) for images in (half, torch.cat((half, half))))
+    torch.testing.assert_close(once.mean, twice.mean, rtol=1e-9, atol=1e-9)
+    assert frechet(once, reference) == pytest.approx(frechet(twice, reference), rel=0.02)
+
+
+def test_what_a_figure_comes_with(store, judge):
+    images, labels = held_out(store)
+    found = fd_classifier(store, images, labels=labels)  # the cached classifier
+    assert (found.num, found.num_floor, found.num_reference) == (len(images), len(images), store.count("train"))
+    assert found.distance == pytest.approx(found.floor, rel=1e-6)  # these are the very images of the floor
+    assert found.accuracy == found.real_accuracy == judge.accuracy and found.classifier == judge.hash
+    assert sum(found.counts) == len(images) and min(found.counts) > 20
+    assert 0 < found.standard_error < found.distance < found.ceiling
+    line = describe(found)
+    assert f"FD-classifier {found.distance:.4g}" in line and "10 of 10 classes" in line and judge.hash[:12] in line
+    few = fd_classifier(store, store.images("train")[:500], split="train")
+    assert (few.num, few.num_floor, few.accuracy) == (500, len(images), None)
+    assert f"real images of {len(images)} images" in describe(few)
+    zeros = fd_classifier(store, images[labels == 0])
+    assert zeros.counts[0] >= 0.9 * sum(zeros.counts)
+    assert fd_classifier(store, images, labels=labels.roll(1)).accuracy < 0.9
+
+
+def test_the_other_split_gives_the_floor(store, judge):
+    images = store.images("held_out")
+    found = fd_classifier(store, images, split="held_out")
+    assert found.distance < 1e-9 and found.num_reference == found.num_floor == len(images)
+    assert 0.1 < found.floor < 5
+    alone = replace(store, manifest={**store.manifest, "counts": {**store.manifest["counts"], "held_out": 0}})
+    without = fd_classifier(alone, images, classifier=judge)
+    assert without.floor is None and without.num_floor == 0 and "no other real images" in describe(without)
+    with pytest.raises(UserError, match="has 0 held_out images"):
+        fd_classifier(alone, images, classifier=judge, split="held_out")
+
+
+def test_moments_of_the_reference_are_computed_once(store, judge, monkeypatch):
+    images = store.images("held_out")
+    fd_classifier(store, images, classifier=judge)
+    judged = []
+    features = Classifier.features
+    monkeypatch.setattr(Classifier, "features", lambda self, rows: judged.append(len(rows)) or features(self, rows))
+    fd_classifier(store, images, classifier=judge)
+    assert judged == [len(images)] * 2  # those asked about and the floor
+
+
+def test_what_does_not_fit_is_refused(store, judge):
+    images = store.images("held_out")
+    for given, words in (
+        (images.float(), "images are float32 [299, 1, 8, 8]; this classifier judges uint8 [N, 1, 8, 8]"),
+        (images.expand(-1, 3, -1, -1), "images are uint8 [299, 3, 8, 8]"),
+        (images[0], "images are uint8 [1, 8, 8]"),
+        (images[:1], "for 1 images; give at least 2"),
+        (images[:0], "for 0 images; give at least 2"),
+    ):
+        with pytest.raises(UserError) as refusal:
+            fd_classifier(store, given, classifier=judge)
+        assert words in str(refusal.value)
+    with pytest.raises(UserError, match="choose one of train, held_out"):
+        fd_classifier(store, images, split="test", classifier=judge)
+    with pytest.raises(UserError, match=r"labels are \[4\] for 299 images"):
+        fd_classifier(store, images, labels=torch.zeros(4, dtype=torch.int64), classifier=judge)
+    with pytest.raises(UserError, match="batch_size=0"):
+        judge.features(images, batch_size=0)
+
+
+def test_data_without_classes_is_refused(tmp_path):
+    for name in ("flat", "single/only"):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        for shade in range(4):
+            Image.new("L", (8, 8), 60 * shade).save(folder / f"{shade}.png")
+    flat = pack(tmp_path / "flat", tmp_path / "flat-store", channels=1)
+    for refused in (classifier_for, train_classifier, lambda store: fd_classifier(store, store.images("train"))):
+        with pytest.raises(UserError, match="has no class labels, which this distance needs"):
+            refused(flat)
+    single = pack(tmp_path / "single", tmp_path / "single-store", channels=1)
+    with pytest.raises(UserError, match="has one class alone"):
+        classifier_for(single)
+
+
+def test_nothing_held_out_leaves_the_accuracy_unknown(store, brief):
+    counts = {**store.manifest["counts"], "held_out": 0}
+    assert train_classifier(replace(store, manifest={**store.manifest, "counts": counts})).accuracy is None
+    none = replace(store, manifest={**store.manifest, "counts": {**counts, "train": 0}})
+    with pytest.raises(UserError, match="no training images to learn from"):
+        train_classifier(none)
