@@ -44,7 +44,11 @@ def test_sampling_with_ddim_needs_no_noise_on_the_way(trained, command, tmp_path
 def test_guidance_changes_the_images_and_is_refused_where_it_cannot_be(trained, command, tmp_path):
     run, _ = trained("guided", **GUIDED)
     made = {}
-    for name, options in {"1": (), "3": ("--guidance", 300), "late": ("--guidance", 300, "--guidance-high", 10)}.items():
+    for name, options in {
+        "1": (),
+        "3": ("--guidance", 300),
+        "late": ("--guidance", 300, "--guidance-high", 10),
+    }.items():
         folder = tmp_path / f"made-{name}"
         status, _, err = command("sample", run.path, "--num", 10, "--no-clip", "--out", folder, *options)
         assert status == 0, err
@@ -122,3 +126,20 @@ def test_hidden_labels_are_chosen_per_image_and_only_in_training(trained, monkey
     hidden = [(label == 10).float().mean().item() for label in seen]
     assert all(0.2 < share < 0.8 for share in hidden) and len(set(hidden)) > 1
     assert made.state.net.label.weight.shape[0] == 11
+
+
+def test_the_way_is_shown_as_an_animation_and_a_strip(trained, command, tmp_path):
+    run, _ = trained()
+    status, out, err = command(
+        "sample", run.path, "--num", 3, "--steps", 20, "--animate", tmp_path / "way.webp",
+        "--strip", tmp_path / "way.png", "--stages", 5, "--out", tmp_path / "images",
+    )  # fmt: skip
+    assert status == 0, err
+    assert "way.webp" in out and "way.png" in out
+    with Image.open(tmp_path / "way.webp") as moving, Image.open(tmp_path / "way.png") as still:
+        assert moving.n_frames == 20 and moving.size[0] > 2 * 48
+        assert still.size[0] >= 5 * 48 and still.size[1] >= 6 * 48
+    status, out, err = command("sample", run.path, "--num", 3, "--animate", tmp_path / "way.mp4")
+    assert status == 2 and out == "" and ".webp or .gif" in err
+    status, _, err = command("sample", run.path, "--num", 3, "--strip", tmp_path / "s.png", "--stages", 1)
+    assert status == 2 and "at least 2" in err

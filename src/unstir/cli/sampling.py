@@ -1,6 +1,7 @@
 """`unstir sample`."""
 
 import dataclasses
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -57,6 +58,9 @@ def sample(
     label: int | None = None,
     guide: int | None = None,
     compare: str = "",
+    animate: Path | None = None,
+    strip: Path | None = None,
+    stages: int = 10,
     batch_size: int = 64,
     dtype: Literal["float32", "bfloat16", "auto"] = "float32",
     device: str = "auto",
@@ -87,6 +91,12 @@ def sample(
         A saved step, less trained, that guidance leads away from; by default the network without its label.
     compare
         Samplers with their calls, "ancestral:1000,ddim:50,dpmpp_2m:15": a row of OUT/compare.png each, from one noise.
+    animate
+        File of an animation of the first images on their way, x_t beside the estimate of x_0: .webp or .gif.
+    strip
+        File of a picture of the first 8 images at stages of their way, with the estimates of x_0 below.
+    stages
+        How many stages the strip has.
     batch_size
         Images computed at once; a job that goes on keeps what it began with.
     dtype
@@ -99,9 +109,15 @@ def sample(
         Use the averaged weights where the run has them.
     """
     from unstir import console
+    from unstir.errors import UserError
     from unstir.generate import Job, save_images
+    from unstir.pictures.animation import animation_kind
     from unstir.runs.run import Run
 
+    if animate:
+        animation_kind(animate)  # refused before anything is drawn
+    if stages < 2:
+        raise UserError(f"stages={stages} must be at least 2, the noise and the image")
     opened = Run.open(run)
     loaded = opened.load(checkpoint)
     job = Job(
@@ -121,6 +137,8 @@ def sample(
     with console.counting(console.stderr(), "sampling", "steps") as progress:
         save_images(opened, job, folder, progress, loaded)
     print(f"samples  {folder / 'grid.png'}\nnoise    {folder / 'noise.png'}\nimages   {num} in {folder}")
+    if animate or strip:
+        _show_the_way(opened, job, animate, strip, stages, loaded)
     return 0
 
 
@@ -139,3 +157,36 @@ def _compare(run: Any, job: Any, text: str, out: Path | None, loaded: Any) -> in
         contact_sheet([(row.caption, row.images) for row in rows]).save(partial, format="png")
     print("\n".join(row.caption for row in rows) + f"\ncompared {folder / 'compare.png'}")
     return 0
+
+
+def _show_the_way(run: Any, job: Any, animate: Path | None, strip: Path | None, stages: int, loaded: Any) -> None:
+    """Draw the first images once more and keep what they looked like on the way."""
+    from unstir import console
+    from unstir.generate import steps
+    from unstir.pictures import animation
+    from unstir.runs import build
+    from unstir.runs.files import replacing
+
+    shown = dataclasses.replace(job, num=min(job.num, 64))
+    count = len(job.chain.times(build.schedule(run.config.diffusion))) - 1
+    with console.counting(console.stderr(), "drawing the way", "steps") as progress:
+        taken = _counted(steps(run, shown, loaded), count, progress)
+        frames = animation.collect(taken, count, limit=max(animation.MAX_FRAMES, stages))
+    if animate:
+        with replacing(animate) as partial:
+            animation.save_animation(
+                frames, partial, nrow=run.config.grids.nrow, kind=animation.animation_kind(animate)
+            )
+        print(f"animation {animate}")
+    if strip:
+        first = [dataclasses.replace(frame, x=frame.x[:8], x0=frame.x0[:8]) for frame in frames]
+        with replacing(strip) as partial:
+            animation.strip(first, stages).save(partial, format="png")
+        print(f"strip    {strip}")
+
+
+def _counted(items: Iterable[Any], total: int, progress: Callable[[int, int], None]) -> Iterator[Any]:
+    """The items, each counted when it comes."""
+    for done, item in enumerate(items, start=1):
+        progress(done, total)
+        yield item

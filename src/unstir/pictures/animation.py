@@ -1,0 +1,133 @@
+"""A chain to watch: as a moving picture, or its stages side by side. Frames in, picture files out."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from unstir.diffusion.samplers import Step
+from unstir.errors import UserError
+from unstir.pictures.grid import GAP, GROUND, grid, to_uint8
+
+MAX_FRAMES = 60
+KINDS = {".webp": "WEBP", ".gif": "GIF"}
+HEAD = 20  # pixels above a grid, for its caption
+MARGIN = 3 * GAP
+X, X0 = "x_t, at t =", "x_0 as expected on the way to t ="
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One state of a chain: x at time ``t`` and the estimate of x_0 it was made from: uint8 [N, C, H, W] on the CPU."""
+
+    t: int
+    x: Tensor
+    x0: Tensor
+
+
+def collect(steps: Iterable[Step], count: int, limit: int = MAX_FRAMES) -> list[Frame]:
+    """The frames of a chain of ``count`` steps: at most ``limit``, evenly chosen, with the first and the last.
+
+    The others are never converted or kept. Raises ValueError where there are more or fewer steps than that.
+    """
+    wanted, seen, frames = set(evenly(count, limit)), 0, []
+    for step in steps:
+        if seen in wanted:
+            frames.append(Frame(step.t, to_uint8(step.x), to_uint8(step.x0)))
+        seen += 1
+    if seen != count:
+        raise ValueError(f"the chain had {seen} steps, not {count}")
+    return frames
+
+
+def evenly(count: int, limit: int) -> list[int]:
+    """At most ``limit`` >= 2 of the numbers 0..count-1, evenly spread, with both ends; rising, none twice."""
+    if count <= limit:
+        return list(range(count))
+    return [round(i * (count - 1) / (limit - 1)) for i in range(limit)]
+
+
+def animation_kind(path: Path) -> str:
+    """Pillow's name of the format that a file's suffix asks for; UserError unless it is .webp or .gif."""
+    if path.suffix.lower() not in KINDS:
+        raise UserError(f"{path} would be an animation, which is written as {' or '.join(KINDS)}; name such a file")
+    return KINDS[path.suffix.lower()]
+
+
+def save_animation(
+    frames: Sequence[Frame],
+    path: Path,
+    kind: str | None = None,
+    *,
+    nrow: int = 8,
+    milliseconds: int = 80,
+    hold: int = 1500,
+) -> None:
+    """Write x_t on the left and the estimate of x_0 on the right as a moving picture that repeats for ever.
+
+    ``kind`` is "WEBP" (without loss) or "GIF" (256 colours), by default what the path's suffix says; it is there for
+    temporary names. Each frame is shown for so many ``milliseconds``, the first and the last for ``hold``. A long chain
+    is thinned to 60 frames. Raises UserError for another suffix, ValueError for no frames.
+    """
+    if not frames:
+        raise ValueError("an animation needs at least one frame")
+    kind = kind or animation_kind(path)
+    first, *others = [_side_by_side(frames[i], nrow) for i in evenly(len(frames), MAX_FRAMES)]
+    durations = [hold, *[milliseconds] * (len(others) - 1), hold][: 1 + len(others)]
+    how = {"lossless": True} if kind == "WEBP" else {"optimize": False}
+    first.save(path, format=kind, save_all=True, append_images=others, duration=durations, loop=0, **how)
+
+
+def strip(frames: Sequence[Frame], stages: int = 10) -> Image.Image:
+    """Stages of a chain as one picture: a row an image, a column a stage with its t above; below, the same of x_0_hat.
+
+    At most ``stages`` >= 2 of the frames are shown, evenly chosen, the first and the last among them.
+    """
+    shown = [frames[i] for i in evenly(len(frames), stages)]
+    parts = [_stages([getattr(frame, name) for frame in shown]) for name in ("x", "x0")]
+    width, height = parts[0].size
+    picture = Image.new(parts[0].mode, (max(width, _width(X0)), 2 * (2 * HEAD + height)), _ground(parts[0]))
+    for k, (part, head) in enumerate(zip(parts, (X, X0), strict=True)):
+        top = k * (2 * HEAD + height)
+        _write(picture, GAP, top, head)
+        for i, frame in enumerate(shown):
+            _write(picture, GAP + i * (width - GAP) // len(shown), top + HEAD, f"{frame.t}")
+        picture.paste(part, (0, top + 2 * HEAD))
+    return picture
+
+
+def _stages(columns: Sequence[Tensor]) -> Image.Image:
+    """uint8 [N, C, H, W] a stage, as N rows."""
+    tiles = torch.stack(list(columns), dim=1)
+    return grid(tiles.flatten(0, 1), nrow=len(columns))
+
+
+def _side_by_side(frame: Frame, nrow: int) -> Image.Image:
+    left, right = (grid(images, nrow) for images in (frame.x, frame.x0))
+    captions = f"t = {frame.t}", "x_0 as expected"
+    room = max(left.width, *map(_width, ("t = 0000", captions[1])))  # the same in every frame
+    picture = Image.new(left.mode, (2 * room + MARGIN, HEAD + left.height), _ground(left))
+    for begin, part, caption in ((0, left, captions[0]), (room + MARGIN, right, captions[1])):
+        picture.paste(part, (begin, HEAD))
+        _write(picture, begin + GAP, 0, caption)
+    return picture
+
+
+def _ground(like: Image.Image) -> int | tuple[int, int, int]:
+    return GROUND if like.mode == "L" else (GROUND,) * 3
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=12)
+
+
+def _width(text: str) -> int:
+    return int(_font().getlength(text)) + 2 * GAP
+
+
+def _write(picture: Image.Image, left: int, top: int, text: str) -> None:
+    black = 0 if picture.mode == "L" else (0, 0, 0)
+    ImageDraw.Draw(picture).text((left, top + HEAD // 2), text, fill=black, font=_font(), anchor="lm")
