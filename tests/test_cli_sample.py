@@ -3,11 +3,14 @@
 import json
 
 import pytest
+import torch
 from PIL import Image
 
-from unstir.compare import parse
+from unstir.compare import compare, parse
 from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
+from unstir.generate import Job, generate
+from unstir.pictures.grid import to_uint8
 
 LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
 GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.5}
@@ -62,8 +65,8 @@ def test_guidance_changes_the_images_and_is_refused_where_it_cannot_be(trained, 
     status, _, err = command("sample", plain.path, "--guide", 4)
     assert status == 2 and "no effect at guidance=1" in err
     status, _, err = command("sample", plain.path, "--guide", 3, "--guidance", 2)
-    assert status == 2 and "step 3 was not saved" in err
-    assert not any((plain.path / "generated").glob("*/0*.png"))
+    assert status == 2 and "guide=3 was not saved" in err
+    assert not (plain.path / "generated").exists()
 
 
 def test_a_less_trained_step_can_be_the_guide(trained, command, tmp_path):
@@ -98,6 +101,15 @@ def test_a_comparison_is_one_picture_with_what_each_costs(trained, command, tmp_
     ):
         status, out, err = command("sample", run.path, "--compare", wrong, "--out", tmp_path / "none")
         assert status == 2 and words in err and "Traceback" not in err, err
+
+
+def test_a_comparison_begins_every_row_from_the_jobs_own_noise(trained):
+    run, _ = trained()
+    job = Job(num=3, chain=Chain(steps=20, seed=5), step=run.newest_step())
+    one, other, again = compare(run, job, [Chain(steps=20, seed=1), Chain(steps=20, seed=2), Chain("ddim", steps=5)])
+    assert torch.equal(one.images, other.images) and not torch.equal(one.images, again.images)
+    (_, alone), *_ = generate(run, job)
+    assert torch.equal(one.images, to_uint8(alone)) and 0 < again.seconds
 
 
 def test_a_comparison_is_read_as_it_is_written():

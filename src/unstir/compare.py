@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
-from unstir.generate import Job, generate
+from unstir.generate import Job, generate, load_denoisers
 from unstir.pictures.grid import to_uint8
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
@@ -70,10 +70,12 @@ def compare(
         if progress is not None:
             progress(done, total)
 
+    denoisers = load_denoisers(run, job, loaded)
+    list(generate(run, replace(job, num=1, chain=replace(job.chain, steps=1)), denoisers=denoisers))  # warm up
     for chain in chains:
         own = replace(job, chain=replace(chain, seed=job.chain.seed))
         began = time.perf_counter()
-        parts = [to_uint8(images) for _, images in generate(run, own, loaded=loaded, on_step=on_step)]
+        parts = [to_uint8(images) for _, images in generate(run, own, denoisers=denoisers, on_step=on_step)]
         seconds = (time.perf_counter() - began) / job.num
         results.append(Sampled(own.chain, torch.cat(parts), own.chain.calls(schedule), seconds))
     return results

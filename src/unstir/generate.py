@@ -55,17 +55,27 @@ class Job:
         return f"step{self.step}-{self.chain.sampler}{self.chain.steps}{label}-seed{self.chain.seed}-{digest}"
 
 
+Denoisers = tuple[Denoiser, Denoiser | None]
+
+
 def generate(
-    run: Run, job: Job, *, first: int = 0, loaded: Checkpoint | None = None, on_step: Callable[[], None] | None = None
+    run: Run,
+    job: Job,
+    *,
+    first: int = 0,
+    loaded: Checkpoint | None = None,
+    denoisers: Denoisers | None = None,
+    on_step: Callable[[], None] | None = None,
 ) -> Iterator[tuple[range, Tensor]]:
     """Yield (indices, images) a batch, images float32 [b, C, H, W] in about [-1, 1]: numbers ``first``..num-1 in order.
 
     A last batch that would be smaller is filled up and the surplus dropped, so that the arithmetic of an image does not
     depend on how many follow it; only a job of less than a batch computes just its own. ``loaded`` spares reading the
-    checkpoint again; ``on_step()`` hears of each step of a batch. Raises UserError for a label the network does not
-    know, for weights that were not saved, or for a chain that does not exist.
+    checkpoint again, ``denoisers`` building the network too; ``on_step()`` hears of each step of a batch. Raises
+    UserError for a label the network does not know, for weights that were not saved, or for a chain that does not
+    exist.
     """
-    pair = _denoisers(run, job, loaded)
+    pair = denoisers or load_denoisers(run, job, loaded)
     for begin in range(first, job.num, job.batch_size):
         indices = range(begin, min(begin + job.batch_size, job.num))
         computed = range(begin, begin + min(job.batch_size, job.num))
@@ -80,11 +90,11 @@ def generate(
 
 def steps(run: Run, job: Job, loaded: Checkpoint | None = None) -> Iterator[Step]:
     """The steps of images 0..num-1 in one batch, to be looked at on the way; arguments and errors as `generate`."""
-    return _steps(*_denoisers(run, job, loaded), run, job, range(job.num))
+    return _steps(*load_denoisers(run, job, loaded), run, job, range(job.num))
 
 
-def _denoisers(run: Run, job: Job, loaded: Checkpoint | None) -> tuple[Denoiser, Denoiser | None]:
-    """The denoiser of a job, and its guide where another step of the run is one."""
+def load_denoisers(run: Run, job: Job, loaded: Checkpoint | None = None) -> Denoisers:
+    """The denoiser of a job, and its guide where another step of the run is one. Raises UserError as `generate`."""
     _check(run, job)
     settings: dict[str, Any] = {"ema": job.ema, "device": job.device, "dtype": job.dtype}
     denoiser = run.denoiser(step=job.step, loaded=loaded, **settings)
@@ -104,6 +114,8 @@ def _check(run: Run, job: Job) -> None:
         raise UserError('variance="learned" was asked of a network that has not learned it; use auto, small or large')
     if job.guide is not None and job.chain.guidance == 1:
         raise UserError(f"guide={job.guide} has no effect at guidance=1; give a guidance scale, such as 2")
+    if job.guide is not None and job.guide not in run.saved_steps():
+        raise UserError(f"guide={job.guide} was not saved; {run.path} has {', '.join(map(str, run.saved_steps()))}")
     if job.chain.guidance != 1 and job.guide is None and not run.config.train.label_dropout:
         raise UserError(
             f"guidance={job.chain.guidance} needs a network trained with train.label_dropout; this one was not. Name a "
@@ -139,7 +151,7 @@ def save_images(
     _check(run, job)
     loaded = loaded or run.load(job.step)
     weights_of(loaded, job.ema)
-    job = _claim(out, job, loaded)
+    job = _claim(run, out, job, loaded)
     present = next((i for i in range(job.num) if not image_path(out, i).exists()), job.num)
     first = present if present == job.num else present - present % job.batch_size
     each = len(job.chain.times(build.schedule(run.config.diffusion))) - 1
@@ -166,7 +178,7 @@ def image_path(out: Path, index: int) -> Path:
     return out / f"{index:06d}.png"
 
 
-def _claim(out: Path, job: Job, loaded: Checkpoint) -> Job:
+def _claim(run: Run, out: Path, job: Job, loaded: Checkpoint) -> Job:
     """Make the folder this job's, and return the job with the batch size and arithmetic that the folder was begun with.
 
     Raises UserError where the folder is another job's: other settings, or other weights under the same settings.
@@ -180,9 +192,9 @@ def _claim(out: Path, job: Job, loaded: Checkpoint) -> Job:
     if present is None:
         if any(not path.name.startswith(".") for path in out.iterdir()):
             raise UserError(f"{out} is not empty and was not made by unstir sample; name another folder with --out")
-        write_text(file, json.dumps(_settings(job, loaded), indent=1) + "\n")
+        write_text(file, json.dumps(_settings(run, job, loaded), indent=1) + "\n")
         return job
-    wanted = _settings(job, loaded)
+    wanted = _settings(run, job, loaded)
     if not isinstance(present, dict) or present.keys() != wanted.keys():
         raise UserError(f"{file} was not written by this version of unstir sample; name another folder with --out")
     free = {"batch_size", "threads", *(("dtype",) if job.dtype == "auto" else ())}  # taken from the job as it began
@@ -194,12 +206,13 @@ def _claim(out: Path, job: Job, loaded: Checkpoint) -> Job:
     return replace(job, batch_size=present["batch_size"], dtype=present["dtype"])
 
 
-def _settings(job: Job, loaded: Checkpoint) -> dict[str, Any]:
+def _settings(run: Run, job: Job, loaded: Checkpoint) -> dict[str, Any]:
     """What decides the pixels of an image: the job but for its length, the weights by their hash, and the machine."""
     device = build.device(job.device)
     settings = dataclasses.asdict(replace(job, device=device.type, dtype=build.dtype_name(job.dtype, device)))
     del settings["num"]  # a longer job of the same settings continues a shorter one
-    weights = content_hash(weights_of(loaded, job.ema))
+    used = [loaded] if job.guide is None else [loaded, run.load(job.guide)]
+    weights = " ".join(content_hash(weights_of(found, job.ema)) for found in used)
     return {**settings, "weights": weights, "torch": torch.__version__, "threads": torch.get_num_threads()}
 
 

@@ -80,8 +80,10 @@ def integers(key: Key, low: int, high: int) -> Tensor:
     return low + (_upper(key) * (high - low + 1) >> 32)
 
 
-def uniform(key: Key) -> Tensor:
-    """One number a slot, uniform on [0, 1) in steps of 2^-24: float32 [B]."""
+def uniform(key: Key, dtype: torch.dtype = torch.float32) -> Tensor:
+    """One number a slot, uniform on [0, 1): [B], in steps of 2^-24 for float32 and of 2^-53 for float64."""
+    if dtype == torch.float64:
+        return (bits(key, 1)[:, 0] >> 11 & (1 << 53) - 1).double() * 2.0**-53
     return (_upper(key) >> 8).float() * 2.0**-24
 
 

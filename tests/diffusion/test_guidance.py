@@ -108,6 +108,16 @@ def test_dynamic_thresholding_scales_each_image_by_its_own_quantile():
     assert found.abs().max() <= 1
 
 
+def test_a_chain_thresholds_where_it_is_asked_to():
+    x_T, indices = starting_noise(0, torch.arange(3), (1, 4, 4)), torch.arange(3)
+    far = lambda x, t: Prediction(4 * x, x)
+    dynamic = next(draw(far, PROCESS, x_T, indices, Chain(sampler="ddim", steps=4, threshold=0.9)))
+    torch.testing.assert_close(dynamic.x0, thresholded(far, 0.9)(x_T, 1000).x0)
+    plain = next(draw(far, PROCESS, x_T, indices, Chain(sampler="ddim", steps=4)))
+    torch.testing.assert_close(plain.x0, (4 * x_T).clamp(-1, 1))
+    assert not torch.equal(plain.x0, dynamic.x0)
+
+
 @pytest.mark.parametrize(
     ("chain", "words"),
     [
@@ -116,6 +126,8 @@ def test_dynamic_thresholding_scales_each_image_by_its_own_quantile():
         (Chain(guidance_low=0), "no interval of times"),
         (Chain(guidance_high=1001), "1..1000"),
         (Chain(guidance_low=600, guidance_high=500), "no interval"),
+        (Chain(guidance=float("nan")), "at least 0"),
+        (Chain(guidance=-1.0), "at least 0"),
         (Chain(sampler="plms"), "ancestral, ddim, dpmpp_2m"),
         (Chain(sampler="heun", steps=1001), "steps <= 1000"),
     ],

@@ -195,6 +195,14 @@ def test_an_estimate_is_the_sum_on_average():
     assert ((estimates.mean(0) - whole).abs() < 5 * error).all() and (error > 0).all()
 
 
+def test_parts_grow_geometrically_for_the_terms_fall_as_1_over_t():
+    drawn = strata(1000, 50, Key(0, "times", 0, torch.arange(50)))
+    sizes = list(drawn.values())
+    assert sizes[:8] == [1.0] * 8 and sizes[-1] > 100
+    ratios = [size / step for step, size in drawn.items() if size > 20]
+    assert min(ratios) > 0.08 and max(ratios) < 0.2
+
+
 @pytest.mark.parametrize(("n", "slots"), [(0, 0), (1000, 1000), (5, 4)])
 def test_wrong_strata_are_refused(n, slots):
     with pytest.raises(ValueError, match=rf"n={n} is outside 1..999"):

@@ -88,9 +88,9 @@ def test_the_command_writes_figures_and_a_curve(trained, command):
     run, _ = trained()
     status, out, _ = command("likelihood", run.path, "--num", 32, "--split", "both")
     assert status == 0 and out.count("bits/dim") == 2 and "train " in out and "held_out " in out
-    with Image.open(run.path / "likelihood/curve.png") as picture:
+    with Image.open(run.path / "likelihood/curve-32-images.png") as picture:
         assert picture.size[0] > 500
-    saved = json.loads((run.path / "likelihood/held_out.json").read_text())
+    saved = json.loads((run.path / "likelihood/held_out-32-images.json").read_text())
     assert saved["num"] == 32 and len(saved["curve"]) == 19 and saved["protocol"]["seed"] == 0
     status, out, _ = command("likelihood", run.path, "--num", 32, "--json")
     assert status == 0 and json.loads(out)["held_out"] == saved

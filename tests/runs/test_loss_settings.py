@@ -8,6 +8,8 @@ from unstir.runs import build, recipes
 from unstir.runs.toml import from_dict
 from unstir.theory.weighting import loss_weights
 
+ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
+
 
 @pytest.mark.parametrize(
     ("sections", "words"),
@@ -20,6 +22,14 @@ from unstir.theory.weighting import loss_weights
         ({"grids": {"variance": "learned"}}, "needs diffusion.learned_variance"),
         ({"grids": {"eta": 0.5}}, 'option of grids.sampler="ddim"'),
         ({"model": {"out_channels": 6}}, "must be 0"),
+        ({"diffusion": {"zero_terminal_snr": True, "predict": "v"}, "loss": {"weighting": "p2"}}, "is 0 at t = T"),
+        (
+            {"diffusion": {"zero_terminal_snr": True, "predict": "v"}, "grids": {"sampler": "heun"}},
+            "divides by alpha_T",
+        ),
+        ({"train": {"label_dropout": 0.1}}, "set model.num_classes"),
+        ({"grids": {"guidance": 2.0}}, "needs train.label_dropout"),
+        ({"grids": {"threshold": 0.99, "clip": False}}, "leave grids.clip on"),
         ({"loss": {"weigthing": "p2"}}, "did you mean loss.weighting"),
     ],
 )

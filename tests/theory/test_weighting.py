@@ -54,6 +54,7 @@ def test_weights_are_finite_everywhere(schedule, name):
         weights = loss_weights(name, schedule, PARAMETERIZATIONS[kind])
         assert weights.shape == (1001,) and weights.dtype == torch.float64
         assert weights.isfinite().all() and weights[0] == 0 and (weights[1:1000] > 0).all()
+        assert (weights[1000] > 0) == (schedule.abar(1000) > 0 or name in ("simple", "truncated_snr"))
 
 
 def test_wrong_names_and_parameters_are_refused():

@@ -31,7 +31,8 @@ def likelihood(
     """Bound the likelihood of images under a trained run, in bits a value, and draw where the bits go.
 
     Every term of the bound of Ho et al. 2020, eq. 5 is summed: T network calls an image. Writes SPLIT.json with the
-    figures and the protocol, and curve.png, to RUN/likelihood.
+    figures and the protocol, and curve.png, to RUN/likelihood; other numbers of calls or images are in the names. Of a
+    network with classes it is the likelihood given the true class.
 
     Example: `unstir likelihood runs/digits --split both`
 
@@ -70,38 +71,42 @@ def likelihood(
     """
     from unstir import console
     from unstir.data import SPLITS, Store
-    from unstir.metrics.likelihood import Protocol, describe
+    from unstir.metrics.likelihood import Protocol, check, describe
     from unstir.metrics.likelihood import likelihood as bound
     from unstir.pictures.charts import likelihood_curves
-    from unstir.runs.files import replacing, write_text
+    from unstir.runs.files import make_folder, replacing, write_text
     from unstir.runs.run import Run
 
     opened = Run.open(run)
     data = Store.open(store or opened.config.data.store)
     loaded = opened.load(checkpoint)
-    folder = out or run / "likelihood"
-    folder.mkdir(parents=True, exist_ok=True)
+    everywhere = Protocol(
+        num=num,
+        calls=calls,
+        variance=variance,
+        clip=clip,
+        seed=seed,
+        ema=ema,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+    )
+    parts = SPLITS if split == "both" else (split,)
+    protocols = {part: dataclasses.replace(everywhere, split=part) for part in parts}
+    for protocol in protocols.values():
+        check(opened, data, protocol)
+    folder = make_folder(out or run / "likelihood")
+    suffix = (f"-{calls}-calls" if calls else "") + (f"-{num}-images" if num else "")
     results = {}
-    for part in SPLITS if split == "both" else (split,):
-        protocol = Protocol(
-            split=part,
-            num=num,
-            calls=calls,
-            variance=variance,
-            clip=clip,
-            seed=seed,
-            ema=ema,
-            batch_size=batch_size,
-            device=device,
-            dtype=dtype,
-        )
+    for part, protocol in protocols.items():
         with console.counting(console.stderr(), f"bounding {part}", "network calls") as progress:
             results[part] = bound(opened, data, protocol, loaded=loaded, progress=progress)
-        write_text(folder / f"{part}.json", json.dumps(dataclasses.asdict(results[part])) + "\n")
-    with replacing(folder / "curve.png") as partial:
+        write_text(folder / f"{part}{suffix}.json", json.dumps(dataclasses.asdict(results[part])) + "\n")
+    curve = folder / f"curve{suffix}.png"
+    with replacing(curve) as partial:
         likelihood_curves({name: (r.times, r.curve, r.decoder) for name, r in results.items()}, partial)
     if json_:
         print(json.dumps({name: dataclasses.asdict(result) for name, result in results.items()}))
     else:
-        print("\n".join(describe(result) for result in results.values()) + f"\ncurve     {folder / 'curve.png'}")
+        print("\n".join(describe(result) for result in results.values()) + f"\ncurve     {curve}")
     return 0

@@ -146,11 +146,13 @@ def _compare(run: Any, job: Any, text: str, out: Path | None, loaded: Any) -> in
     """Draw the rows of the comparison and write OUT/compare.png."""
     from unstir import compare, console
     from unstir.pictures.grid import contact_sheet
-    from unstir.runs.files import replacing
+    from unstir.runs import build
+    from unstir.runs.files import make_folder, replacing
 
     chains = compare.parse(text, job.chain)
-    folder = out or run.path / "generated" / "compare"
-    folder.mkdir(parents=True, exist_ok=True)
+    for each in chains:
+        each.times(build.schedule(run.config.diffusion))
+    folder = make_folder(out or run.path / "generated" / "compare")
     with console.counting(console.stderr(), "comparing", "steps") as progress:
         rows = compare.compare(run, job, chains, loaded, progress)
     with replacing(folder / "compare.png") as partial:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unstir.randomness import Key
+from unstir.theory.oracle import KnownData
 from unstir.theory.parameterization import Parameterization
 from unstir.theory.process import Process
 
@@ -89,6 +90,16 @@ class Labelled:
         return self.denoiser(x_t, t, self.label)
 
 
+def known(data: KnownData, process: Process) -> Denoise:
+    """The exact denoiser of data that is known whole (`theory.oracle`), such as the images of a training set."""
+
+    def known_denoise(x_t: Tensor, t: int) -> Prediction:
+        x0 = data.estimate(x_t, process.schedule.alpha(t), process.schedule.sigma(t))
+        return Prediction(x0, process.eps(x_t, x0, t))
+
+    return known_denoise
+
+
 def labelled(denoiser: Denoiser, label: Tensor | None) -> Labelled:
     """The denoiser with its labels, int64 [B], filled in (None where it has no classes)."""
     return Labelled(denoiser, label)
@@ -108,7 +119,7 @@ def thresholded(denoise: Denoise, quantile: float) -> Denoise:
     """Dynamic thresholding (Saharia et al. 2022, sec. 2.3): the estimate of each image clamped to [-q, q] and divided
     by q.
 
-    q is the ``quantile`` in (0, 1] of the absolute values in that image, or 1 where it is less. Where guidance drives
+    q is the ``quantile`` in (0, 1) of the absolute values in that image, or 1 where it is less. Where guidance drives
     many values out of range this keeps their differences, which the plain clamp of `clipped` would flatten.
     """
 

@@ -3,6 +3,7 @@
 Image number i is a function of (seed, i) and the settings, whatever batch it is computed in.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -53,12 +54,20 @@ class Chain:
             raise UserError(f"threshold={self.threshold} is no quantile in 0..1; 0.995 is usual, 0 is none")
         if self.threshold and not self.clip:
             raise UserError(f"threshold={self.threshold} is a way of clamping, which clip=False turns off; choose one")
+        if not 0 <= self.guidance < math.inf:
+            raise UserError(f"guidance={self.guidance} must be a number of at least 0; 1 is none, 2 is usual")
+        if schedule.abar(schedule.T) == 0 and SAMPLERS[self.sampler].divides_by_alpha:
+            raise UserError(
+                f"sampler={self.sampler!r} divides by alpha_T, which is 0 here (zero terminal SNR); "
+                "use ddim or dpmpp_2m"
+            )
         if not 1 <= self.guidance_low <= (self.guidance_high or schedule.T) <= schedule.T:
             raise UserError(
                 f"guidance from {self.guidance_low} to {self.guidance_high} is no interval of times; both are in "
                 f"1..{schedule.T} (0 as the upper end: {schedule.T})"
             )
-        times(schedule, self.steps, self.spacing)
+        if self.steps > schedule.T:
+            times(schedule, self.steps, self.spacing)  # says what is allowed
         return times(schedule, SAMPLERS[self.sampler].steps(self.steps), self.spacing)
 
     def calls(self, schedule: NoiseSchedule) -> int:

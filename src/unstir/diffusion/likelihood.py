@@ -32,7 +32,7 @@ from unstir.theory.variance import log_variance
 
 @dataclass(frozen=True)
 class Bound:
-    """The terms of the bound for each of B images, float64, in nats an image.
+    """The terms of the bound for each of B images, float64 on the CPU, in nats an image.
 
     ``prior`` [B] is L_T and ``decoder`` [B] is L_0. ``terms`` [B, K] are the L_{t-1} at ``times`` (K rising values of
     2..T), each of which stands for ``weights`` [K] of them: 1 in the full sum. ``dims`` is the number of values of an
@@ -92,13 +92,13 @@ def variational_bound(
         columns.append(bound_term(prediction, chain, x_0, k, variance, discretised))
         if on_call is not None:
             on_call()
-    decoder, *terms = columns
+    decoder, *terms = (column.cpu().double() for column in columns)  # there is no float64 on MPS
     return Bound(
-        prior=_sum(prior).double(),
-        terms=torch.stack(terms, 1).double() if terms else decoder.new_zeros(len(x_0), 0, dtype=torch.float64),
-        decoder=decoder.double(),
+        prior=_sum(prior).cpu().double(),
+        terms=torch.stack(terms, 1) if terms else decoder.new_zeros(len(x_0), 0),
+        decoder=decoder,
         times=tuple(visited[-1 - k] for k in steps),
-        weights=torch.tensor(list(steps.values()), dtype=torch.float64, device=x_0.device),
+        weights=torch.tensor(list(steps.values()), dtype=torch.float64),
         dims=x_0[0].numel(),
     )
 

@@ -46,7 +46,8 @@ class Likelihood:
     """The bound of a set of images, in bits a value; ``standard_error`` is None where there is one sample alone.
 
     ``prior``, ``decoder`` and ``curve`` (L_{t-1} of each of ``times``, rising) are means over the images. Under an
-    estimate the curve holds the terms that were drawn.
+    estimate the curve holds the terms that were drawn, which do not add up to the sum. Of a network with classes it is
+    the likelihood of an image given its true label (``protocol["given_labels"]``).
     """
 
     bits_per_dim: float
@@ -72,7 +73,7 @@ def likelihood(
     ``loaded`` is the checkpoint to take the weights from, by default the newest; ``progress(done, total)`` counts
     network calls. Raises UserError for a protocol that does not fit the run or its data.
     """
-    _check(run, store, protocol)
+    check(run, store, protocol)
     loaded = loaded or run.load()
     denoiser = run.denoiser(ema=protocol.ema, device=protocol.device, dtype=protocol.dtype, loaded=loaded)
     variance = protocol.variance if protocol.variance != "auto" else _learned_or_large(run)
@@ -94,7 +95,8 @@ def likelihood(
     settings = {"variance": variance, "split": protocol.split, "clip": protocol.clip, "seed": protocol.seed}
     averaged = protocol.ema and run.config.train.ema_decay > 0
     how = {"calls": calls, "ema": averaged, "step": loaded.step, "T": denoiser.process.T}
-    return _summary(bounds, len(chosen), {**settings, **how, "data": store.content_hash})
+    also = {"dtype": protocol.dtype, "batch_size": protocol.batch_size, "given_labels": labels is not None}
+    return _summary(bounds, len(chosen), {**settings, **how, **also, "data": store.content_hash})
 
 
 @torch.inference_mode()
@@ -155,7 +157,7 @@ def describe(result: Likelihood) -> str:
     return (
         f"{how['split']:9} {result.bits_per_dim:.4f}{error} bits/dim (prior {result.prior:.4f}, decoder "
         f"{result.decoder:.4f}); {result.num} images, {terms}, {how['variance']} variance, step {how['step']}, "
-        f"{'averaged' if how['ema'] else 'raw'} weights"
+        f"{'averaged' if how['ema'] else 'raw'} weights" + (", given the label" if how["given_labels"] else "")
     )
 
 
@@ -163,7 +165,8 @@ def _learned_or_large(run: Run) -> str:
     return "learned" if run.config.diffusion.learned_variance else "large"
 
 
-def _check(run: Run, store: Store, protocol: Protocol) -> None:
+def check(run: Run, store: Store, protocol: Protocol) -> None:
+    """Raise UserError for a protocol that does not fit the run or its data."""
     T, learned = run.config.diffusion.T, run.config.diffusion.learned_variance
     if protocol.split not in SPLITS:
         raise UserError(f"split={protocol.split!r} is unknown; choose one of {', '.join(SPLITS)}")

@@ -37,8 +37,8 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
 def likelihood_curves(curves: Mapping[str, tuple[Sequence[int], Sequence[float], float]], path: Path) -> None:
     """Draw where the bits go, as a PNG: each L_{t-1} by t, and their sum from the decoder upwards.
 
-    ``curves`` gives, by name, times, terms in bits a value at these times, and the decoder's L_0, which stands at
-    t = 1.
+    ``curves`` gives, by name, rising times, terms in bits a value at these times, and the decoder's L_0, which stands
+    at t = 1. Where the times are but some of 2..T, as in an estimate, there is no sum to draw.
     """
     from matplotlib.figure import Figure
 
@@ -47,8 +47,12 @@ def likelihood_curves(curves: Mapping[str, tuple[Sequence[int], Sequence[float],
     for name, (times, terms, decoder) in curves.items():
         t = [1, *times]
         values = [decoder, *terms]
-        single.plot(t, values, linewidth=1, label=name)
-        total.plot(t, list(itertools.accumulate(values)), linewidth=1, label=name)
+        whole = list(times) == list(range(2, len(times) + 2))
+        single.plot(t, values, "-" if whole else ".", linewidth=1, markersize=3, label=name)
+        if whole:
+            total.plot(t, list(itertools.accumulate(values)), linewidth=1, label=name)
+        else:
+            total.plot([], [], ".", label=f"{name}: some of the terms alone")
     single.set(xscale="log", yscale="log", title="one term of the bound (t = 1: the decoder)", ylabel="bits a value")
     total.set(xscale="log", title="terms up to t, summed", ylabel="bits a value")
     for axes in (single, total):

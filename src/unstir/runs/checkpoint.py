@@ -4,8 +4,9 @@ The format is safetensors, so that reading a file never runs it. Its metadata ho
 JSON of everything that is not a tensor, and "sha256", a hash over that JSON and every tensor's name, dtype, shape and
 bytes. The content is hashed rather than the file, because safetensors orders its metadata at random.
 
-Two kinds exist. A *full* file (checkpoints/) has all that training needs to continue bit for bit: "model.", "ema." and
-"optimizer." tensors. A *slim* one (weights/) has the weights to sample from, "model." alone.
+Two kinds exist. A *full* file (checkpoints/) has all that training needs to continue bit for bit: "model.", "ema.",
+"optimizer." and, where times are drawn by their losses, "times." tensors. A *slim* one (weights/) has the weights to
+sample from, "model." alone.
 """
 
 import hashlib

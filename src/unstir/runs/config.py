@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from unstir.nn.config import UNetConfig
 from unstir.runs.sections import (
+    DIVIDE_BY_ALPHA,
     SPAN,
     STRICT,
     CheckpointConfig,
@@ -62,6 +63,16 @@ class Config:
             raise ValueError('learned_variance is not taught by loss.objective="simple": use "hybrid" or "vlb"')
         if self.loss.objective == "hybrid" and not self.diffusion.learned_variance:
             raise ValueError('loss.objective="hybrid" is for diffusion.learned_variance: set that, or use "simple"')
+        if self.diffusion.zero_terminal_snr and self.loss.weighting in ("min_snr", "p2"):
+            raise ValueError(
+                f'loss.weighting="{self.loss.weighting}" is 0 at t = T with zero_terminal_snr, where every sampler '
+                'starts: use "simple" or "truncated_snr"'
+            )
+        if self.diffusion.zero_terminal_snr and self.grids.sampler in DIVIDE_BY_ALPHA:
+            raise ValueError(
+                f'grids.sampler="{self.grids.sampler}" divides by alpha_T, which is 0 with zero_terminal_snr: '
+                'use "ddim" or "dpmpp_2m"'
+            )
         if self.grids.variance == "learned" and not self.diffusion.learned_variance:
             raise ValueError('grids.variance="learned" needs diffusion.learned_variance')
         if self.train.label_dropout and not self.model.num_classes:

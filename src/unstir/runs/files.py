@@ -50,6 +50,15 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def make_folder(path: Path) -> Path:
+    """The folder, made where it was not; UserError where it cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {path}: {error.strerror}; name another with --out") from None
+    return path
+
+
 def sync_folder(folder: Path) -> None:
     """Make the renames in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -39,6 +39,8 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 SamplerName = Literal["ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde", "unipc", "heun", "ipndm"]
+DIVIDE_BY_ALPHA: tuple[SamplerName, ...] = ("heun", "ipndm")
+"""The samplers that have no first step where alpha_T = 0."""
 SpacingName = Literal["trailing", "leading", "linspace", "quadratic", "log_snr"]
 Ints = tuple[Annotated[int, Field(ge=0)], ...]
 
@@ -128,7 +130,7 @@ class TrainConfig:
     clip: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """Largest norm of the gradient; 0: no clipping."""
     loss_scale: Positive = 1.0
-    """Factor on the mean squared error, which matters to clipping alone. Logged losses are without it."""
+    """Factor on what is minimised, which matters to clipping alone. Logged losses are without it."""
     ema_decay: Fraction = 0.9999
     """Decay of the exponential moving average of the weights; 0: none, and raw weights are sampled."""
     ema_warmup: bool = True

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unstir.diffusion.importance import LossHistory
 from unstir.nn.unet import UNet
 from unstir.randomness import VERSION
 from unstir.runs.checkpoint import Checkpoint
@@ -15,7 +16,6 @@ from unstir.runs.config import Config
 from unstir.runs.run import load_into
 from unstir.runs.sections import TrainConfig
 from unstir.runs.toml import to_dict
-from unstir.train.importance import LossHistory
 
 WINDOW = ("steps", "loss", "mse", "bits", "grad_norm", "clipped")
 COUNTERS = ("skipped", "skipped_in_a_row")

@@ -12,6 +12,7 @@ import torch
 
 from unstir import randomness
 from unstir.data import Store
+from unstir.diffusion.importance import LossHistory
 from unstir.diffusion.loss import denoising_loss
 from unstir.errors import UserError
 from unstir.randomness import Key
@@ -20,7 +21,6 @@ from unstir.runs.run import Run, compare, initial_weights, is_run
 from unstir.runs.toml import from_dict
 from unstir.train import ema
 from unstir.train.batches import Batches
-from unstir.train.importance import LossHistory
 from unstir.train.learning_rate import learning_rate
 from unstir.train.milestones import draw_milestone, is_drawn, milestones
 from unstir.train.record import Record

@@ -114,7 +114,7 @@ def cosine(T: int = 1000) -> Table:
 @cache
 @_fifty_digits
 def sigmoid(T: int = 1000) -> Table:
-    """Jabri, Fleet & Chen 2022, app. B, from -3 to 3 at temperature 1; clipped and multiplied up as the cosine."""
+    """Jabri, Fleet & Chen 2022, from -3 to 3 at temperature 1; clipped and multiplied up as the cosine."""
     logistic = [1 / (1 + (3 - Decimal(6) * t / T).exp()) for t in range(T + 1)]
     curve = [logistic[T] - value for value in logistic]
     return _product(min(1 - curve[t] / curve[t - 1], Decimal("0.999")) for t in range(1, T + 1))

@@ -156,7 +156,7 @@ CHECKS = (
         "cosine-clipped",
         "Cosine and sigmoid: every beta_t <= 0.999, and abar is the product of the clipped betas; cosine's "
         "abar_1000 is 2.43e-9, not 0.",
-        "Nichol & Dhariwal 2021, eq. 17; Jabri et al. 2022, app. B",
+        "Nichol & Dhariwal 2021, eq. 17; Jabri et al. 2022",
         "abar and 1 - abar at every t with the curves in 50-digit decimals, clipped and multiplied up; relative "
         "(beta_1 = 4e-5 is a difference of numbers near 1)",
         2e-11,

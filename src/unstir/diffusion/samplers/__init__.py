@@ -14,11 +14,15 @@ from unstir.diffusion.samplers.unipc import unipc
 
 @dataclass(frozen=True)
 class Sampler:
-    """A sampler by name: its generator function, the settings it takes beside what all take, and its calls a step."""
+    """A sampler by name: its generator function, the settings it takes beside what all take, and its calls a step.
+
+    ``divides_by_alpha`` is true of those that have no first step where alpha_T = 0.
+    """
 
     run: Callable[..., Iterator[Step]]
     options: tuple[str, ...] = ()
     calls: int = 1
+    divides_by_alpha: bool = False
 
     def steps(self, calls: int) -> int:
         """The number of steps that at most ``calls`` network calls allow; the last step always takes one alone."""
@@ -32,8 +36,8 @@ SAMPLERS = {
     "dpmpp_3m": Sampler(dpmpp_3m),
     "dpmpp_2m_sde": Sampler(dpmpp_2m_sde),
     "unipc": Sampler(unipc),
-    "heun": Sampler(heun, calls=2),
-    "ipndm": Sampler(ipndm),
+    "heun": Sampler(heun, calls=2, divides_by_alpha=True),
+    "ipndm": Sampler(ipndm, divides_by_alpha=True),
 }
 
 __all__ = [

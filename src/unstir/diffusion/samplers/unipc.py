@@ -24,7 +24,8 @@ def unipc(
 ) -> Iterator[Step]:
     """Yield a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused.
 
-    ``order`` of the predictor is 1, 2 or 3; the corrector's is one more. The last steps fall to order 1. Raises
+    ``order`` of the predictor is 1, 2 or 3; the corrector's is one more, but for the first step's, which is 2, so that
+    the whole is of third order at most. The last steps fall to order 1. Raises
     UserError for another order.
     """
     check_times(times, process)

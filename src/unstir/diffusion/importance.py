@@ -47,8 +47,10 @@ class LossHistory:
     def draw(self, key: Key) -> tuple[Tensor, Tensor]:
         """(t, weight) a slot: times in 1..T, int64 [B], and the factors 1 / (T p_t) of their losses, float32 [B]."""
         p = self.probabilities()
-        edges = p.cumsum(0)
-        row = torch.searchsorted(edges, randomness.uniform(key) * edges[-1], right=True).clamp(max=len(p) - 1)
+        wide = torch.float32 if p.device.type == "mps" else torch.float64  # so that rare times are not rounded away
+        edges = p.to(wide).cumsum(0)
+        uniform = randomness.uniform(key, wide) * edges[-1]
+        row = torch.searchsorted(edges, uniform, right=True).clamp(max=len(p) - 1)
         return row + 1, 1 / (len(p) * p[row])
 
     def record(self, t: Tensor, losses: Tensor, applied: Tensor) -> None:

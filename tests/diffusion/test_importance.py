@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from unstir.diffusion.importance import LossHistory
 from unstir.randomness import Key
-from unstir.train.importance import LossHistory
 from unstir.train.trainer import Trainer
 
 CPU = torch.device("cpu")

@@ -1,0 +1,141 @@
+"""That what is configured is what is trained: the gradient of one step, and each setting of the loss."""
+
+import pytest
+import torch
+
+from unstir import randomness
+from unstir.data import Store
+from unstir.diffusion.likelihood import bound_term
+from unstir.diffusion.loss import Objective, denoising_loss
+from unstir.randomness import Key
+from unstir.runs import build, checkpoint
+from unstir.runs.toml import from_dict
+from unstir.theory.weighting import loss_weights
+from unstir.train.trainer import Trainer
+
+HYBRID = {"diffusion__learned_variance": True, "loss__objective": "hybrid", "loss__times": "importance"}
+
+
+def filled(trainer):
+    """Give each time ten losses, so that times are no longer drawn alike."""
+    history = trainer.state.history
+    history.losses.copy_(torch.arange(1.0, len(history.losses) + 1)[:, None].expand(-1, 10) ** 2)
+    history.counts.fill_(10)
+    return history
+
+
+def test_one_steps_gradient_is_the_weighted_one(make_run):
+    run, store = make_run(model__dropout=0.0, data__flip=False, train__clip=0.0, train__loss_scale=3.0, **HYBRID)
+    made = Trainer(run, store)
+    history = filled(made)
+    slots = torch.arange(8)
+    t, weight = history.draw(Key(0, "time", 0, slots))
+    assert weight.max() > 3 * weight.min()
+    x_0, _ = made._batches(0, slots, slice(0, 8))
+    eps = randomness.normal(Key(0, "noise", 0, slots), (1, 8, 8))
+    losses = denoising_loss(made._denoiser, x_0, t, eps, objective=Objective("hybrid"))
+    expected = torch.autograd.grad(3 * (losses.total * weight).mean(), list(made.state.net.parameters()))
+    made.take_step()
+    for parameter, gradient in zip(made.state.net.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+    sums = dict(zip(("steps", "loss", "mse", "bits"), made.state.window.tolist(), strict=False))
+    for name, values in (("loss", losses.total), ("mse", losses.mse), ("bits", losses.bits)):
+        assert sums[name] == pytest.approx((values * weight).mean().item(), rel=1e-5)
+    last = {time: losses.total[t == time][-1].item() for time in set(t.tolist())}
+    for time, loss in last.items():
+        assert any(held == pytest.approx(loss, rel=1e-5) for held in history.losses[time - 1].tolist())
+
+
+def test_a_step_that_is_not_finite_is_not_remembered(make_run, monkeypatch):
+    from unstir.train import trainer
+
+    made = Trainer(*make_run(**HYBRID))
+    history = filled(made)
+    before, real = (history.losses.clone(), history.counts.clone()), trainer.denoising_loss
+
+    def spoilt(*arguments):
+        losses = real(*arguments)
+        return losses._replace(total=losses.total * float("nan"))
+
+    monkeypatch.setattr(trainer, "denoising_loss", spoilt)
+    made.take_step()
+    assert torch.equal(history.losses, before[0]) and torch.equal(history.counts, before[1])
+    assert made.state.counters.tolist() == [1, 1]
+
+
+def test_the_hybrid_weighs_its_squared_error_and_the_vlb_without_learned_variance_takes_the_large_one():
+    config = from_dict({"diffusion": {"T": 50, "beta_T": 0.2}}, "test")
+    net = torch.nn.Conv2d(3, 3, 1)
+    net.forward = lambda x, t, label=None: torch.nn.functional.conv2d(x, net.weight, net.bias)  # type: ignore[method-assign]
+    denoiser = build.denoiser(config, net, torch.float32)
+    x_0 = torch.randint(0, 256, (4, 3, 4, 4), generator=torch.Generator().manual_seed(0)) / 127.5 - 1
+    eps, t = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(1)), torch.tensor([1, 2, 20, 50])
+    weights = loss_weights("min_snr", denoiser.process.schedule, denoiser.parameterization)
+    with torch.no_grad():
+        hybrid = denoising_loss(denoiser, x_0, t, eps, objective=Objective("hybrid", weights, 0.01))
+        torch.testing.assert_close(hybrid.total, weights.float()[t] * hybrid.mse + 0.01 * hybrid.bits)
+        prediction = denoiser(denoiser.process.diffuse(x_0, t, eps), t)
+        nats = bound_term(prediction, denoiser.process, x_0, t, "large")
+    torch.testing.assert_close(hybrid.bits, nats * 50 / (48 * torch.tensor(2.0).log()))
+
+
+@pytest.mark.parametrize(
+    ("weighting", "options"),
+    [("min_snr", {"min_snr_gamma": 2.0}), ("p2", {"p2_gamma": 0.5}), ("p2", {"p2_k": 3.0}), ("truncated_snr", {})],
+)
+def test_each_setting_of_the_loss_reaches_the_objective(weighting, options):
+    loss = {"objective": "hybrid", "vlb_weight": 0.02, "weighting": weighting, **options}
+    config = from_dict({"loss": loss, "diffusion": {"learned_variance": True}}, "test")
+    denoiser = build.denoiser(config, torch.nn.Linear(1, 1), torch.float32)
+    made = build.objective(config, denoiser)
+    assert made.kind == "hybrid" and made.vlb_weight == 0.02
+    schedule, kind = denoiser.process.schedule, denoiser.parameterization
+    torch.testing.assert_close(made.weights, loss_weights(weighting, schedule, kind, **options).float())
+    if options:
+        assert not torch.allclose(made.weights, loss_weights(weighting, schedule, kind).float())
+
+
+def test_a_checkpoint_of_format_1_continues_as_it_would_have(make_run, monkeypatch):
+    """Format 1 wrote the window as a list and knew no loss but the simple one."""
+    whole, store = make_run("whole")
+    Trainer(whole, store).run()
+    run, store = make_run("old")
+    made = Trainer(run, store)
+    for _ in range(5):  # in the middle of a log window of two steps
+        made.take_step()
+        if made.state.step % 2 == 0:
+            made._record.write_line(0.0, 0.0)
+    saved = made.state.to_checkpoint(run.config)
+    old = {name: saved.state["window"][name] for name in ("steps", "loss", "grad_norm", "clipped")}
+    saved.state["window"] = list(old.values())
+    del saved.config["loss"]
+    monkeypatch.setattr(checkpoint, "FORMAT", 1)
+    checkpoint.save(run.checkpoints, saved)
+    monkeypatch.undo()
+    again = Trainer(*make_run("old"))
+    assert again.state.step == 5
+    again.run()
+    ours, theirs = (checkpoint.newest(each.checkpoints)[0] for each in (run, whole))
+    assert all(torch.equal(ours.tensors[name], theirs.tensors[name]) for name in theirs.tensors)
+    assert run.metrics()[-3]["loss"] == whole.metrics()[-3]["loss"]  # the line that format 1 had begun
+
+
+def test_likelihood_gives_each_image_its_own_label(trained, monkeypatch):
+    from unstir.metrics import likelihood as judged
+
+    run, store = trained("classes", model__num_classes=10)
+    pairs, real = [], judged.variational_bound
+
+    def spy(denoise, process, x_0, noise, **options):
+        pairs.append((x_0, denoise))
+        return real(denoise, process, x_0, noise, **options)
+
+    seen, labelled = [], judged.labelled
+    monkeypatch.setattr(judged, "variational_bound", spy)
+    monkeypatch.setattr(judged, "labelled", lambda denoiser, label: seen.append(label) or labelled(denoiser, label))
+    judged.likelihood(run, store, judged.Protocol(num=20, batch_size=8, clip=False))
+    images, labels = store.images("held_out"), store.labels("held_out")
+    index = randomness.permutation(0, "likelihood", 0, len(images))[:20].sort().values
+    assert torch.equal(torch.cat(seen), labels[index])
+    torch.testing.assert_close(torch.cat([x_0 for x_0, _ in pairs]), images[index].float() / 127.5 - 1)
+    assert isinstance(store, Store)
