@@ -13,7 +13,8 @@ from unstir.train.launch import open_data, open_run
 
 torch.set_num_threads(1)
 settings.register_profile("tests", deadline=None, derandomize=True)
-settings.load_profile("tests")
+settings.register_profile("random", deadline=None, max_examples=1000, print_blob=True)  # failures stay in .hypothesis/
+settings.load_profile(os.environ.get("UNSTIR_HYPOTHESIS", "tests"))
 
 
 def pytest_collection_modifyitems(items):

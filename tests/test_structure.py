@@ -22,6 +22,7 @@ ROOMS = [
     "train",
     "generate",
     "compare",
+    "edit",
     "metrics",
     "console",
     "cli",

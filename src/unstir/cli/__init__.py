@@ -4,7 +4,8 @@ quick.
 Exit status: 0 done, 1 the answer is no, 2 the user's mistake, 130 / 143 interrupted or terminated after saving.
 """
 
-from unstir.cli import judging, packing, sampling, theory, training  # each adds its commands to the application
+# each module adds its commands to the application
+from unstir.cli import editing, judging, packing, sampling, theory, training
 from unstir.cli.app import app, main
 
-__all__ = ["app", "judging", "main", "packing", "sampling", "theory", "training"]
+__all__ = ["app", "editing", "judging", "main", "packing", "sampling", "theory", "training"]

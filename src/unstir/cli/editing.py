@@ -15,7 +15,6 @@ from unstir.runs.sections import SpacingName
 
 if TYPE_CHECKING:
     from unstir.edit import Edited
-    from unstir.runs.run import Run
 
 edit = App(name="edit", help="Fill in, vary, invert, blend and morph images with a trained run.")
 app.command(edit)
@@ -23,9 +22,11 @@ app.command(edit)
 
 @Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
 @dataclass(frozen=True, kw_only=True)
-class Common:
+class EditOptions:
     """What every edit takes."""
 
+    out: Path | None = None
+    """The PNG file to write; by default one in RUN/edits, named after the command and the image."""
     seed: int = 0
     """Result i is a function of the seed and i."""
     dtype: Literal["float32", "bfloat16", "auto"] = "float32"
@@ -36,13 +37,11 @@ class Common:
     """The saved step whose weights are used; by default the newest."""
     ema: bool = True
     """Use the averaged weights where the run has them."""
-    out: Path | None = None
-    """The PNG file to write; by default one in RUN/edits, named after the command and the image."""
 
 
 @Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
 @dataclass(frozen=True, kw_only=True)
-class Calls:
+class TimeOptions:
     """Which times are visited; what is left out is taken from the run's [grids] settings."""
 
     steps: int | None = None
@@ -52,14 +51,248 @@ class Calls:
     clip: bool | None = None
     """Clamp the estimate of the clean image to [-1, 1] at each step."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Done:
-    edited: "Edited"
-    file: Path
+    def over(self, base: Any) -> Any:
+        """The chain ``base`` with what is given here in its place."""
+        return dataclasses.replace(base, **{k: v for k, v in dataclasses.asdict(self).items() if v is not None})
 
 
-def _do(
-    run: Path, common: Common, chain: Any, name: str, work: Callable[..., "Edited"], *inputs: Any, **settings: Any
-) -> _Done:
-    """Open the run, do the work under a progress bar, write the picture and say where it is."""
+AS_THE_RUN = ChainOptions()
+Edit = Annotated[EditOptions, Parameter(group="Edit")]
+Chain = Annotated[ChainOptions, Parameter(group="Chain")]
+Times = Annotated[TimeOptions, Parameter(group="Chain")]
+
+
+@edit.command
+def inpaint(
+    run: Path,
+    image: Path,
+    /,
+    *,
+    mask: Path | None = None,
+    box: tuple[int, int, int, int] | None = None,
+    num: int = 8,
+    label: int | None = None,
+    resamples: int = 10,
+    jump: int = 1,
+    chain: Times = TimeOptions(),
+    options: Edit = EditOptions(),
+) -> int:
+    """Fill in a part of an image: the white of MASK, or a box. The picture: image, what is left of it, and NUM results.
+
+    RePaint (Lugmayr et al. 2022): what is kept is put back at every step, and each step is taken several times over, so
+    that what is filled in comes to agree with it.
+
+    Example: `unstir edit inpaint runs/digits seven.png --box 0 4 8 4`
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    image
+        A picture file; its centre square is resized to the run's images.
+    mask
+        A picture of the image's size or of the run's: white is filled in, black is kept.
+    box
+        Left, top, width and height of what is filled in, in pixels of the run's images.
+    num
+        How many ways to fill it in.
+    label
+        Class of the image, where the network knows classes.
+    resamples
+        How often each step is taken; more agree better, at that many times the calls.
+    jump
+        Steps taken in a row before they are taken again.
+    """
+    from unstir import edit
+
+    def work(opened: Any, settings: Any, progress: Any) -> "Edited":
+        how: dict[str, Any] = {"mask": mask, "box": box, "resamples": resamples, "jump": jump}
+        return edit.inpaint(opened, image, settings, **how, progress=progress)
+
+    return _run(run, f"inpaint-{image.stem}", "filling in", chain, options, work, num=num, label=label)
+
+
+@edit.command
+def vary(
+    run: Path,
+    image: Path,
+    /,
+    *,
+    strength: float = 0.6,
+    num: int = 8,
+    label: int | None = None,
+    chain: Chain = AS_THE_RUN,
+    options: Edit = EditOptions(),
+) -> int:
+    """Draw images like one: noise is put on it, and taken off again. The picture: the image, and NUM results.
+
+    SDEdit (Meng et al. 2022), with any sampler.
+
+    Example: `unstir edit vary runs/digits seven.png --strength 0.5`
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    image
+        A picture file; its centre square is resized to the run's images.
+    strength
+        How far to go, above 0 and at most 1: to time round(strength T). At 1 the image is forgotten.
+    num
+        How many images to draw.
+    label
+        Class of the images, where the network knows classes.
+    """
+    from unstir import edit
+
+    def work(opened: Any, settings: Any, progress: Any) -> "Edited":
+        return edit.vary(opened, image, settings, strength=strength, progress=progress)
+
+    return _run(run, f"vary-{image.stem}", "varying", chain, options, work, num=num, label=label)
+
+
+@edit.command
+def invert(
+    run: Path,
+    image: Path,
+    /,
+    *,
+    label: int | None = None,
+    refinements: int = 2,
+    chain: Times = TimeOptions(),
+    options: Edit = EditOptions(),
+) -> int:
+    """Find the noise that DDIM turns into an image, and turn it back. The picture: image, noise, and the image again.
+
+    The PSNR of the image that came back is printed: more steps or refinements raise it.
+
+    Example: `unstir edit invert runs/digits seven.png --steps 100`
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    image
+        A picture file; its centre square is resized to the run's images.
+    label
+        Class of the image, where the network knows classes.
+    refinements
+        Fixed-point iterations a step; each raises the order of the inversion by one, and takes a network call a step.
+    """
+    from unstir import edit
+
+    def work(opened: Any, settings: Any, progress: Any) -> "Edited":
+        return edit.invert(opened, image, settings, refinements=refinements, progress=progress)
+
+    return _run(run, f"invert-{image.stem}", "inverting", chain, options, work, label=label)
+
+
+@edit.command
+def blend(
+    run: Path,
+    image1: Path,
+    image2: Path,
+    /,
+    *,
+    count: int = 8,
+    labels: tuple[int, int] | None = None,
+    refinements: int = 2,
+    chain: Times = TimeOptions(),
+    options: Edit = EditOptions(),
+) -> int:
+    """Go from one image to another by way of their noises. The picture: both images, and COUNT from one to the other.
+
+    Example: `unstir edit blend runs/digits three.png eight.png --count 10`
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    image1
+        A picture file; its centre square is resized to the run's images.
+    image2
+        Another.
+    count
+        How many images, both ends among them.
+    labels
+        Classes of the two images, where the network knows classes.
+    refinements
+        Fixed-point iterations a step of the inversions.
+    """
+    from unstir import edit
+
+    def work(opened: Any, settings: Any, progress: Any) -> "Edited":
+        how: dict[str, Any] = {"count": count, "labels": labels, "refinements": refinements}
+        return edit.blend(opened, (image1, image2), settings, **how, progress=progress)
+
+    return _run(run, f"blend-{image1.stem}-{image2.stem}", "blending", chain, options, work)
+
+
+@edit.command
+def morph(
+    run: Path,
+    /,
+    *,
+    labels: tuple[int, int],
+    count: int = 8,
+    num: int = 4,
+    chain: Chain = AS_THE_RUN,
+    options: Edit = EditOptions(),
+) -> int:
+    """Go from one class to another out of one noise. The picture: NUM rows of COUNT images.
+
+    Example: `unstir edit morph runs/digits-guided --labels 3 8`
+
+    Parameters
+    ----------
+    run
+        Folder of a run that knows classes.
+    labels
+        The classes at both ends.
+    count
+        How many images a row, both ends among them.
+    num
+        How many rows, each out of its own noise.
+    """
+    from unstir import edit
+
+    def work(opened: Any, settings: Any, progress: Any) -> "Edited":
+        return edit.morph(opened, settings, labels=labels, count=count, progress=progress)
+
+    return _run(run, f"morph-{labels[0]}-{labels[1]}", "morphing", chain, options, work, num=num)
+
+
+def _run(
+    run: Path,
+    name: str,
+    doing: str,
+    chain: ChainOptions | TimeOptions,
+    options: EditOptions,
+    work: Callable[[Any, Any, Any], "Edited"],
+    **of_image: Any,
+) -> int:
+    """Do the work under a bar, write its picture, and say where it is (and, of an inversion, how well it came back)."""
+    from unstir import console
+    from unstir.edit import Settings
+    from unstir.runs.files import replacing
+    from unstir.runs.run import Run
+
+    opened = Run.open(run)
+    file = options.out or run / "edits" / f"{name}.png"
+    if file.suffix.lower() != ".png":
+        raise UserError(f"--out {file} would be a PNG picture; name a file that ends in .png")
+    settings = Settings(
+        chain=dataclasses.replace(chain.over(opened.chain()), seed=options.seed),
+        step=options.checkpoint,
+        ema=options.ema,
+        device=options.device,
+        dtype=options.dtype,
+        **of_image,
+    )
+    with console.counting(console.stderr(), doing, "network calls") as progress:
+        edited = work(opened, settings, progress)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as partial:
+        edited.picture().save(partial, format="png")
+    print(f"picture  {file}" + ("" if edited.psnr is None else f"\nPSNR     {edited.psnr:.1f} dB"))
+    return 0

@@ -1,0 +1,250 @@
+"""What people do with a trained model and pictures of their own, all through its samplers and without training.
+
+`inpaint`   the chain, with what is known put back at every step (RePaint: Lugmayr et al. 2022)
+`vary`      noise on the image, and the chain back from there (SDEdit: Meng et al. 2022)
+`invert`    DDIM backwards, from an image to the noise that DDIM turns into it (Song, Meng & Ermon 2021, sec. 5.4)
+`blend`     two images inverted, their noises joined by `slerp`, and DDIM back
+`mixed`     two denoisers as one between them, such as one network with two labels
+
+Images are [B, C, H, W], about [-1, 1]. The first four yield Steps, as a sampler does; what noise they take is named by
+seeds and indices, or passed in.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from unstir.diffusion.denoiser import Denoise, Prediction
+from unstir.diffusion.draw import Chain, draw, starting_noise
+from unstir.diffusion.samplers import Step, ancestral, ddim
+from unstir.diffusion.samplers.step import check_times
+from unstir.errors import UserError
+from unstir.theory.process import Process
+
+InpaintNoise = Callable[[str, int, int], Tensor]
+"""(use, t, repeat) -> fresh standard normal noise [B, C, H, W]; the same arguments always give the same noise.
+
+``use`` is "step" (the reverse step that leaves time t), "known" (the known pixels diffused to time t) or "back" (all
+pixels diffused back to time t); ``repeat`` counts the visits to this part of the chain from 0. No two may share noise.
+"""
+
+
+def inpaint(
+    denoise: Denoise,
+    process: Process,
+    image: Tensor,
+    mask: Tensor,
+    x_T: Tensor,
+    times: Sequence[int],
+    noise: InpaintNoise,
+    *,
+    resamples: int = 10,
+    jump: int = 1,
+    variance: str = "auto",
+) -> Iterator[Step]:
+    """Fill in what ``mask`` does not keep (Lugmayr et al. 2022, alg. 1); yields a Step a network call.
+
+    ``mask`` is bool [B or 1, 1, H, W], True where ``image`` [B, C, H, W] is kept; in the last x it is kept exactly. At
+    each step the unknown pixels take a step of `ancestral`, with its ``variance``, and the known ones are diffused from
+    the image to the same time, blind to each other. To make them agree, each ``jump`` steps are taken ``resamples``
+    times (their U or r, and j), with all pixels diffused back in between; the step onto the image is taken once. The
+    calls made are those of `inpainting_calls`. Raises ValueError for a mask or counts that do not fit, and as
+    `ancestral` does.
+    """
+    check_times(times, process)
+    _check_mask(image, mask)
+    kinds = variance, "large" if len(times) == process.T + 1 else "small"
+    x = x_T
+    for block, visits in _blocks(times, resamples, jump):
+        first, last = block[0][0], block[-1][1]
+        for repeat in range(visits):
+            if repeat > 0:
+                x = process.one_step(x, first, last).sample(noise("back", first, repeat))
+            for t, s in block:
+                step = _one_step_of_ancestral(denoise, process, x, t, s, noise("step", t, repeat) if s else x, kinds)
+                known = process.diffuse(image, s, noise("known", s, repeat)) if s > 0 else image
+                x = torch.where(mask, known, step.x)
+                yield Step(s, x, step.x0)
+
+
+def inpainting_calls(steps: int, resamples: int = 10, jump: int = 1) -> int:
+    """The network calls an image that `inpaint` makes over ``steps`` steps: all but the last are taken again."""
+    return sum(len(block) * visits for block, visits in _blocks(range(steps, -1, -1), resamples, jump))
+
+
+def start_time(T: int, strength: float) -> int:
+    """The time to which `vary` diffuses an image, round(strength T) and at least 1; UserError outside (0, 1]."""
+    if not 0 < strength <= 1:
+        raise UserError(
+            f"strength={strength} is outside (0, 1]: near 0 the image stays, at 1 it is forgotten; try strength=0.6"
+        )
+    return max(1, round(strength * T))
+
+
+def below(process: Process, strength: float, chain: Chain) -> tuple[Process, Chain]:
+    """The process ended at the time that `vary` diffuses to, its times unchanged, and the chain cut to fit below it.
+
+    Raises UserError for a strength outside (0, 1], and for a chain that no strength would allow.
+    """
+    start = start_time(process.T, strength)
+    chain.times(process.schedule)
+    chain = replace(chain, steps=min(chain.steps, start), guidance_high=min(chain.guidance_high, start))
+    if chain.guidance_low > start:  # guidance would have been over before the chain begins
+        chain = replace(chain, guidance=1.0, guidance_low=1, guidance_high=0)
+    return process.respaced(range(start, -1, -1)), chain
+
+
+def vary(
+    denoise: Denoise,
+    process: Process,
+    image: Tensor,
+    strength: float,
+    indices: Tensor,
+    chain: Chain,
+    weak: Denoise | None = None,
+) -> Iterator[Step]:
+    """Diffuse ``image`` to time round(strength T) and `draw` from there (Meng et al. 2022, alg. 1): others like it.
+
+    ``strength`` is in (0, 1]; ``image`` is [B or 1, C, H, W]; ``indices`` int64 [B] name the images drawn, whose noise
+    is that of `draw`: at strength 1 they are nearly its own. The ``chain``, of any sampler, makes its number of calls
+    below that time, or as many as there are times. Raises UserError as `below` and `draw` do.
+    """
+    part, chain = below(process, strength, chain)
+    eps = starting_noise(chain.seed, indices, tuple(image.shape[1:])).to(image)
+    x = process.diffuse(image, chain.times(part.schedule)[0], eps)
+    return draw(denoise, part, x, indices, chain, weak)
+
+
+def invert(
+    denoise: Denoise, process: Process, image: Tensor, times: Sequence[int], refinements: int = 0
+) -> Iterator[Step]:
+    """DDIM backwards: a Step for each of ``times[1:]``, up to the noise x_T that `ddim` turns into ``image``.
+
+    ``times`` rise strictly from 0 to at most T. The step s -> t wants the estimate at x_t, which is not known yet, and
+    takes the one at x_s instead, an error of first order in the step's length. (The network knows no time 0: there it
+    is told the next time.) Each of ``refinements`` puts the x_t found into the estimate and solves again: one order
+    more, and in the limit the exact inverse of DDIM's step. It keeps the estimate of the noise where the signal is
+    stronger than the noise, and that of the image elsewhere; the other choice may not converge.
+
+    What is inverted is `ddim` with this very ``denoise``: clamp in both or in neither. Raises ValueError for other
+    times or fewer than 0 refinements.
+    """
+    if len(times) < 2 or times[0] != 0 or any(s >= t for s, t in pairwise(times)) or times[-1] > process.T:
+        raise ValueError(f"times must rise strictly from 0 to at most T={process.T}; got {list(times)[:4]}...")
+    if refinements < 0:
+        raise ValueError(f"refinements={refinements} must be at least 0")
+    x = image
+    for s, t in pairwise(times):
+        asked = s if s > 0 else t
+        x0 = denoise(x, asked).x0
+        x_t = _ahead(process, x, process.eps(x, x0, asked), s, t)
+        for _ in range(refinements):
+            x0 = denoise(x_t, t).x0
+            x_t = _ahead(process, x, _noise_of_step(process, x, x_t, x0, s, t), s, t)
+        x = x_t
+        yield Step(t, x, x0)
+
+
+def slerp(a: Tensor, b: Tensor, weight: float | Tensor) -> Tensor:
+    """From noise ``a`` at weight 0 to noise ``b`` at weight 1 along the arc between them, image by image: [B, C, H, W].
+
+    A straight line would pass through vectors that are too short to be noise. ``a`` and ``b`` are [B or 1, C, H, W],
+    ``weight`` a number or [B]. Ends are exact; noises of one norm keep it all the way. Where the two are parallel or
+    opposite, to within sqrt(rounding), no arc is preferred, and the line is taken.
+    """
+    shape = (-1, *[1] * (a.ndim - 1))
+    w = torch.as_tensor(weight, dtype=a.dtype, device=a.device).reshape(shape)
+    one, other = (x.flatten(1) / x.flatten(1).norm(dim=1, keepdim=True) for x in (a, b))
+    # the arc tangent is right to the last bits for every angle, unlike the arc cosine (Kahan 2006, sec. 12)
+    angle = 2 * torch.atan2((one - other).norm(dim=1), (one + other).norm(dim=1)).view(shape)
+    flat = ~(angle.sin() > torch.finfo(a.dtype).eps ** 0.5)  # also where a noise is zero and the angle is not a number
+    angle = angle.where(~flat, 1.0)
+    at_a, at_b = (torch.sin(share * angle) / torch.sin(angle) for share in (1 - w, w))
+    return torch.where(flat, 1 - w, at_a) * a + torch.where(flat, w, at_b) * b
+
+
+def blend(
+    denoises: tuple[Denoise, Denoise],
+    process: Process,
+    images: tuple[Tensor, Tensor],
+    weight: float | Tensor,
+    times: Sequence[int],
+    refinements: int = 0,
+) -> Iterator[Step]:
+    """The Steps of `ddim` to images between two: both are inverted, and what lies between their noises is drawn.
+
+    The ``images`` are [B or 1, C, H, W], ``weight`` is a number or [B], 0 the first and 1 the second; ``times`` fall to
+    0 as a sampler's. Each image has its own of the ``denoises``, which may be one; on the way back they are `mixed`.
+    """
+    rising = list(reversed(times))
+    noises = []
+    for denoise, image in zip(denoises, images, strict=True):
+        *_, end = invert(denoise, process, image, rising, refinements)
+        noises.append(end.x)
+    x_T = slerp(noises[0], noises[1], weight)
+    yield from ddim(mixed(*denoises, weight), process, x_T, times, lambda _: torch.zeros_like(x_T))
+
+
+def mixed(first: Denoise, second: Denoise, weight: float | Tensor) -> Denoise:
+    """The denoiser that estimates (1 - weight) of the first's estimate and weight of the second's; a number or [B].
+
+    Both say the same of x_t up to what they were told (a label, say), so this is the score of the two densities'
+    weighted geometric mean, time by time. Where both are one, it is asked once.
+    """
+    if first is second:
+        return first
+
+    def mixed_denoise(x_t: Tensor, t: int) -> Prediction:
+        w = torch.as_tensor(weight, dtype=x_t.dtype, device=x_t.device).reshape(-1, *[1] * (x_t.ndim - 1))
+        one, other = first(x_t, t), second(x_t, t)
+        between = {name: (1 - w) * getattr(one, name) + w * getattr(other, name) for name in ("x0", "raw")}
+        if one.var_fraction is not None and other.var_fraction is not None:
+            between["var_fraction"] = (1 - w) * one.var_fraction + w * other.var_fraction
+        return Prediction(**between)
+
+    return mixed_denoise
+
+
+def _check_mask(image: Tensor, mask: Tensor) -> None:
+    B, _, H, W = image.shape
+    if mask.dtype != torch.bool or tuple(mask.shape) not in ((1, 1, H, W), (B, 1, H, W)):
+        raise ValueError(f"mask must be bool [{B} or 1, 1, {H}, {W}], not {mask.dtype} {list(mask.shape)}")
+
+
+def _blocks(times: Sequence[int], resamples: int, jump: int) -> list[tuple[list[tuple[int, int]], int]]:
+    """The chain's steps (t, s) in parts, each with how often it is taken: ``jump`` steps, and the last one alone."""
+    if resamples < 1 or jump < 1:
+        raise ValueError(f"resamples={resamples} and jump={jump} must be at least 1")
+    steps = list(pairwise(times))
+    inner = [(steps[i : min(i + jump, len(steps) - 1)], resamples) for i in range(0, len(steps) - 1, jump)]
+    return [*inner, (steps[-1:], 1)]
+
+
+def _one_step_of_ancestral(
+    denoise: Denoise, process: Process, x: Tensor, t: int, s: int, noise: Tensor, kinds: tuple[str, str]
+) -> Step:
+    """The step t -> s by `ancestral` itself, which would take "auto" from the length of a whole chain: ``kinds[1]``."""
+    prediction = denoise(x, t)
+    variance, fixed = kinds
+    if variance == "auto":
+        variance = fixed if prediction.var_fraction is None else "learned"
+    tail = [t, s, 0] if s > 0 else [t, 0]
+    return next(ancestral(lambda *_: prediction, process, x, tail, lambda _: noise, variance))
+
+
+def _ahead(process: Process, x_s: Tensor, eps: Tensor, s: int, t: int) -> Tensor:
+    """x_t of the image and the noise eps that x_s consists of."""
+    alpha, sigma = process.schedule.alpha, process.schedule.sigma
+    ratio = alpha(t) / alpha(s)
+    return ratio * x_s + (sigma(t) - ratio * sigma(s)) * eps
+
+
+def _noise_of_step(process: Process, x_s: Tensor, x_t: Tensor, x0: Tensor, s: int, t: int) -> Tensor:
+    """The noise in x_t, or in x_s, if the image is ``x0``: in that of the two from which a fixed point attracts."""
+    table = process.schedule
+    if s == 0 or table.log_snr(s) + table.log_snr(t) > 0:
+        return process.eps(x_t, x0, t)
+    return process.eps(x_s, x0, s)

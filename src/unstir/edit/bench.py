@@ -1,0 +1,118 @@
+"""A run's denoiser made ready to edit with."""
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unstir.diffusion.denoiser import Denoise, Labelled, Prediction, clipped, labelled, thresholded
+from unstir.diffusion.draw import Chain
+from unstir.diffusion.guidance import Interval, guided
+from unstir.diffusion.samplers import Step
+from unstir.errors import UserError
+from unstir.pictures.grid import to_uint8
+from unstir.runs import build
+from unstir.runs.run import Run
+
+BATCH = 64
+"""Images computed at once."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to compute: the ``chain``, the weights (of a saved ``step``, or the newest; averaged if ``ema``), and where.
+
+    ``label`` is the class of the image, needed where the network knows classes unless it was trained with some labels
+    hidden. ``num`` results are made; result i is a function of ``chain.seed`` and i. What has no use for a part of the
+    chain leaves it aside: filling in is always ancestral, inverting is DDIM without randomness or guidance.
+    """
+
+    chain: Chain
+    num: int = 1
+    label: int | None = None
+    step: int | None = None
+    ema: bool = True
+    device: str = "auto"
+    dtype: str = "float32"
+
+
+class Bench:
+    """A run's denoiser made ready for a chain: what it is told, what it is led away from, and its calls counted."""
+
+    def __init__(self, run: Run, settings: Settings, chain: Chain) -> None:
+        if settings.num < 1:
+            raise UserError(f"num={settings.num} must be at least 1")
+        if chain.variance == "learned" and not run.config.diffusion.learned_variance:
+            raise UserError('variance="learned" was asked of a network that has not learned it; use small or large')
+        chain.times(build.schedule(run.config.diffusion))
+        self.label = checked_label(run, settings.label)
+        self.run, self.num, self.chain = run, settings.num, chain
+        self.denoiser = run.denoiser(ema=settings.ema, step=settings.step, device=settings.device, dtype=settings.dtype)
+        self.process = self.denoiser.process
+        self.device = next(self.denoiser.net.parameters()).device
+
+    def told(self, indices: Tensor, label: int | None) -> Labelled:
+        """The denoiser told one class, for the batch of these indices."""
+        return labelled(self.denoiser, None if label is None else torch.full_like(indices, label))
+
+    def knowing(self, label: int | None) -> Denoise:
+        """The denoiser told one class, for batches of any size."""
+
+        def denoise(x_t: Tensor, t: int) -> Prediction:
+            return self.denoiser(x_t, t, None if label is None else torch.full((len(x_t),), label, device=x_t.device))
+
+        return denoise
+
+    def weak(self, indices: Tensor) -> Labelled | None:
+        """What guidance leads away from: the network not told the class, where it can do without."""
+        hidden = self.run.hidden_labels(indices)
+        return None if hidden is None else labelled(self.denoiser, hidden)
+
+    def steered(self, strong: Denoise, weak: Denoise | None = None) -> Denoise:
+        """The denoiser as `draw` would use it: guided and clamped as the chain says."""
+        chain = self.chain
+        if chain.guidance != 1:
+            if weak is None:
+                raise UserError(f"guidance={chain.guidance} needs a network trained with train.label_dropout")
+            interval = Interval(chain.guidance_low, chain.guidance_high or self.process.T)
+            strong = guided(strong, weak, chain.guidance, interval)
+        if chain.clip:
+            return thresholded(strong, chain.threshold) if chain.threshold else clipped(strong)
+        return strong
+
+    def count(self, progress: Progress | None, total: int) -> None:
+        """Tell ``progress`` of each network call from now on, out of ``total``."""
+        made = itertools.count(1)
+        if progress is not None:
+            self.denoiser.net.register_forward_hook(lambda *_: progress(next(made), total))
+
+    @torch.inference_mode()
+    def results(
+        self, chain: Callable[[Tensor], Iterable[Step]], calls: int, progress: Progress | None, cells: int = 1
+    ) -> Tensor:
+        """What the chain makes of the results' indices, ``cells`` for each of num, in batches: uint8 [n, C, H, W]."""
+        batches = torch.split(torch.arange(self.num * cells, device=self.device), BATCH)
+        self.count(progress, calls * len(batches))
+        return torch.cat([to_uint8(last(chain(indices))) for indices in batches])
+
+
+def last(steps: Iterable[Step]) -> Tensor:
+    """Where the steps end."""
+    *_, end = steps
+    return end.x
+
+
+def checked_label(run: Run, label: int | None, option: str = "--label") -> int | None:
+    """The label for the network; where none is given, the one that says nothing, if it was trained with that."""
+    classes, hidden = run.config.model.num_classes, run.hidden_labels(torch.zeros(1, dtype=torch.int64))
+    if label is None and classes and hidden is None:
+        raise UserError(f"this network knows {classes} classes; name the image's, 0..{classes - 1}, with {option}")
+    if label is not None and not classes:
+        raise UserError(f"label={label} was given, but this network knows no classes; leave it out")
+    if label is not None and not 0 <= label < classes:
+        raise UserError(f"label={label} is outside 0..{classes - 1}, the classes of this run")
+    return label if label is not None or hidden is None else int(hidden)

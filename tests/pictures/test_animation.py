@@ -1,0 +1,107 @@
+"""Moving pictures and strips of a chain, opened again and looked at pixel by pixel."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageSequence
+
+from unstir.diffusion.samplers import Step
+from unstir.errors import UserError
+from unstir.pictures.animation import HEAD, Frame, animation_kind, collect, evenly, save_animation, strip
+from unstir.pictures.grid import GAP, TILE, grid
+
+
+def chain(count, num=4, channels=1, side=8):
+    """Steps whose x has another grey in each frame, -1 to 1, and whose estimate is its negative."""
+    for i in range(count):
+        grey = -1 + 2 * i / max(count - 1, 1)
+        x = torch.full((num, channels, side, side), grey)
+        yield Step(count - 1 - i, x, -x)
+
+
+def pixels(picture):
+    return np.asarray(picture.convert("L")).astype(int)
+
+
+def test_frames_are_evenly_chosen_with_both_ends():
+    assert evenly(5, 60) == [0, 1, 2, 3, 4] and evenly(1, 2) == [0]
+    for count, limit in ((61, 60), (1000, 60), (100, 2), (7, 3)):
+        chosen = evenly(count, limit)
+        gaps = np.diff(chosen)
+        assert len(chosen) == limit and chosen[0] == 0 and chosen[-1] == count - 1
+        assert gaps.min() >= 1 and gaps.max() - gaps.min() <= 1
+
+
+def test_a_long_chain_is_thinned_while_it_is_collected():
+    frames = collect(chain(1000), 1000)
+    assert len(frames) == 60 and frames[0].t == 999 and frames[-1].t == 0
+    assert frames[0].x.dtype == torch.uint8 and frames[0].x.shape == (4, 1, 8, 8)
+    assert frames[-1].x.unique().tolist() == [255] and frames[-1].x0.unique().tolist() == [0]
+    assert len(collect(chain(10), 10, limit=4)) == 4 and len(collect(chain(10), 10)) == 10
+    for wrong in (9, 11):
+        with pytest.raises(ValueError, match=f"10 steps, not {wrong}"):
+            collect(chain(10), wrong)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ["moving.webp", "moving.GIF"])
+def test_an_animation_opens_again_frame_by_frame(tmp_path, name, channels):
+    frames = collect(chain(12, channels=channels), 12)
+    save_animation(frames, tmp_path / name, nrow=2, milliseconds=50, hold=700)
+    sheet = grid(frames[0].x, nrow=2)
+    with Image.open(tmp_path / name) as moving:
+        assert moving.n_frames == 12 and moving.info["loop"] == 0
+        assert moving.size[1] == HEAD + sheet.height and moving.size[0] >= 2 * sheet.width
+        durations, shown = [], []
+        for picture in ImageSequence.Iterator(moving):
+            shown.append(pixels(picture))
+            durations.append(picture.info["duration"])
+    assert durations == [700, *[50] * 10, 700]
+    middle = HEAD + GAP + TILE // 2
+    right = (moving.size[0] + 3 * GAP) // 2 + GAP + TILE // 2
+    for frame, picture in zip(frames, shown, strict=True):
+        assert abs(picture[middle, GAP + TILE // 2] - int(frame.x[0, 0, 0, 0])) <= 2  # a GIF has 256 colours in all
+        assert abs(picture[middle, right] - int(frame.x0[0, 0, 0, 0])) <= 2
+        assert (picture[:HEAD] < 128).any()  # the caption
+
+
+def test_more_than_sixty_frames_are_thinned_and_one_is_enough(tmp_path):
+    frames = collect(chain(200), 200, limit=200)
+    save_animation(frames, tmp_path / "long.webp")
+    save_animation(frames[-1:], tmp_path / "short.webp")
+    for name, count in (("long", 60), ("short", 1)):
+        with Image.open(tmp_path / f"{name}.webp") as moving:
+            assert moving.n_frames == count
+    with pytest.raises(ValueError, match="at least one frame"):
+        save_animation([], tmp_path / "none.webp")
+
+
+def test_other_formats_are_refused_and_temporary_names_are_not(tmp_path):
+    assert animation_kind(tmp_path / "a.WebP") == "WEBP" and animation_kind(tmp_path / "a.gif") == "GIF"
+    for name in ("a.mp4", "a.png", "a"):
+        with pytest.raises(UserError, match=r"\.webp or \.gif"):
+            save_animation(collect(chain(2), 2), tmp_path / name)
+    save_animation(collect(chain(2), 2), tmp_path / "a.partial", "GIF")
+    with Image.open(tmp_path / "a.partial") as moving:
+        assert moving.format == "GIF"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.partial"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_strip_has_a_row_an_image_and_a_column_a_stage(channels):
+    frames = collect(chain(50, num=3, channels=channels), 50)
+    picture = strip(frames, stages=5)
+    tile = TILE + GAP
+    assert picture.mode == {1: "L", 3: "RGB"}[channels]
+    assert picture.size == (GAP + 5 * tile, 2 * (2 * HEAD + GAP + 3 * tile))
+    grey, stages = pixels(picture), [frames[i] for i in evenly(50, 5)]
+    for block, name in enumerate(("x", "x0")):
+        top = block * picture.height // 2
+        for column, stage in enumerate(stages):
+            for row in range(3):
+                y, x = top + 2 * HEAD + GAP + row * tile + TILE // 2, GAP + column * tile + TILE // 2
+                assert grey[y, x] == int(getattr(stage, name)[row, 0, 0, 0])
+            head = grey[top + HEAD : top + 2 * HEAD, GAP + column * tile : GAP + (column + 1) * tile]
+            assert (head < 128).any()  # its t
+    few = strip([Frame(0, *[torch.zeros(1, 1, 8, 8, dtype=torch.uint8)] * 2)])
+    assert few.height == 2 * (2 * HEAD + 2 * GAP + TILE) and few.width > 2 * TILE  # as wide as its words

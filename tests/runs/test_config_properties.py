@@ -1,0 +1,79 @@
+"""Any config at all survives TOML and JSON, and any average is the closed form of its decays."""
+
+import json
+import tomllib
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unstir.runs.toml import flat, from_dict, to_dict, to_toml
+from unstir.train import ema
+
+POSITIVE = st.floats(1e-6, 100, allow_subnormal=False)
+SPANS = st.builds("{} {}s".format, st.integers(2, 10**7), st.sampled_from(["step", "epoch", "image"]))
+
+
+@st.composite
+def settings(draw):
+    """Nested settings that contradict nothing."""
+    learned = draw(st.booleans())
+    zero = draw(st.booleans())
+    classes = draw(st.integers(0, 20))
+    channels = draw(st.sampled_from([1, 3]))
+    first = draw(st.floats(1e-6, 0.1))
+    return {
+        "seed": draw(st.integers(-(2**40), 2**40)),
+        "data": {"channels": channels, "source": draw(st.text(min_size=1, max_size=20)), "flip": draw(st.booleans())},
+        "model": {"in_channels": channels, "num_classes": classes, "dropout": draw(st.floats(0, 0.99))},
+        "diffusion": {
+            "T": draw(st.integers(1000, 5000)),
+            "beta_1": first,
+            "beta_T": draw(st.floats(first, 0.9)),
+            "predict": draw(st.sampled_from(["x0", "v"] if zero else ["eps", "x0", "v"])),
+            "zero_terminal_snr": zero,
+            "learned_variance": learned,
+        },
+        "loss": {
+            "objective": draw(st.sampled_from(["hybrid", "vlb"] if learned else ["simple", "vlb"])),
+            "vlb_weight": draw(POSITIVE),
+            "times": draw(st.sampled_from(["uniform", "importance"])),
+        },
+        "train": {
+            "length": draw(SPANS),
+            "lr": draw(POSITIVE),
+            "label_dropout": draw(st.floats(0, 0.9)) if classes else 0.0,
+        },
+        "grids": {"epochs": draw(st.lists(st.integers(0, 500), max_size=5)), "seed": draw(st.integers(0, 10**9))},
+    }
+
+
+@given(settings())
+def test_any_config_survives_toml_and_json(values):
+    config = from_dict(values, "test")
+    assert from_dict(tomllib.loads(to_toml(config)), "toml") == config
+    assert from_dict(json.loads(json.dumps(to_dict(config))), "json") == config
+    for section, keys in values.items():
+        for key, value in keys.items() if isinstance(keys, dict) else []:
+            found = flat(config)[f"{section}.{key}"]
+            assert found == value
+
+
+@given(st.integers(1, 60), st.floats(0, 0.9999), st.booleans())
+def test_an_average_is_the_closed_form_of_its_decays(n, limit, warmup):
+    """After n updates: w_0 prod_i d_i + sum_k w_k (1 - d_k) prod_{i > k} d_i."""
+    weights = torch.randn(n + 1, generator=torch.Generator().manual_seed(n)).double()
+    net, average = (torch.nn.Linear(1, 1, bias=False).double() for _ in range(2))
+    average.weight.data.fill_(weights[0])
+    decays = [ema.decay(step, limit, warmup) for step in range(n)]
+    for step in range(n):
+        net.weight.data.fill_(weights[step + 1])
+        ema.update(average, net, decays[step], torch.tensor(1.0))
+    expected, left = 0.0, 1.0
+    for k in range(n - 1, -1, -1):
+        expected += weights[k + 1].item() * (1 - decays[k]) * left
+        left *= decays[k]
+    expected += weights[0].item() * left
+    assert average.weight.item() == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    assert all(0 <= d <= limit for d in decays)

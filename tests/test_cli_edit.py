@@ -1,0 +1,296 @@
+"""`unstir edit` as a person uses it, on tiny runs: what each command writes, and what is refused."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import tiny_config
+from unstir import edit
+from unstir.data.digits import load_digits
+from unstir.diffusion.samplers import Step
+from unstir.pictures.grid import GAP, TILE
+from unstir.runs.run import Run
+from unstir.train.launch import open_data, open_run
+from unstir.train.trainer import Trainer
+
+
+@pytest.fixture
+def unstir(command, tmp_path, monkeypatch):
+    """`command`, in a folder with pictures a.png and b.png."""
+    monkeypatch.chdir(tmp_path)
+    for name, digit in zip("ab", load_digits()[0][:2].reshape(2, 8, 8), strict=True):
+        Image.fromarray(digit).save(f"{name}.png")
+    return command
+
+
+@pytest.fixture(scope="module")
+def once(digits, tmp_path_factory):
+    """once(name, **changes) -> the folder of a tiny run, made once for all tests here."""
+    made = {}
+
+    def train(name, **changes):
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("runs") / name
+            config = tiny_config(digits, train__length="40 steps", train__lr=0.01, train__ema_decay=0.5, **changes)
+            store = open_data(config, made[name])
+            Trainer(open_run(config, made[name], store), store).run()
+        return made[name]
+
+    return train
+
+
+@pytest.fixture
+def run(once, tmp_path):
+    """A run without classes."""
+    return Path(shutil.copytree(once("run"), tmp_path / "run"))
+
+
+@pytest.fixture
+def classes(once, tmp_path):
+    """A run that knows ten classes."""
+    return Path(shutil.copytree(once("classes", model__num_classes=10), tmp_path / "classes"))
+
+
+def tiles(path, rows=1):
+    """The pixels of a picture's tiles, in rows, at the size of the images: [n, 8, 8]."""
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        sheet = np.asarray(picture).astype(int)
+    assert sheet.shape[0] == GAP + rows * (TILE + GAP)
+    columns = (sheet.shape[1] - GAP) // (TILE + GAP)
+    step = TILE // 8
+    at = lambda row, column: sheet[GAP + row * (TILE + GAP) :: step, GAP + column * (TILE + GAP) :: step][:8, :8]
+    return np.stack([at(row, column) for row in range(rows) for column in range(columns)])
+
+
+def pixels(name):
+    with Image.open(name) as picture:
+        return np.asarray(picture).astype(int)
+
+
+def refused(result, *words):
+    """The call was a user's mistake: status 2, one line, no traceback, and it says what is named."""
+    status, out, err = result
+    assert status == 2 and out == "", (status, out, err)
+    lines = err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("unstir: ") and "Traceback" not in err, err
+    for word in words:
+        assert word in err, err
+
+
+def test_inpaint_keeps_what_it_should(unstir, run):
+    status, out, _ = unstir("edit", "inpaint", run, "a.png", "--box", 1, 2, 3, 4, "--num", 3, "--out", "in.png")
+    assert status == 0 and out == "picture  in.png\n"
+    image, masked, *made = tiles("in.png")
+    assert (image == pixels("a.png")).all()
+    hole = np.zeros((8, 8), bool)
+    hole[2:6, 1:4] = True
+    assert (masked == np.where(hole, 128, image)).all()
+    assert len(made) == 3 and len({result.tobytes() for result in made}) == 3
+    for result in made:
+        assert (result[~hole] == image[~hole]).all() and (result[hole] != image[hole]).any()
+
+
+def test_a_mask_is_the_box_that_it_paints(unstir, run):
+    Image.fromarray(np.pad(np.full((4, 3), 255, np.uint8), ((2, 2), (1, 4)))).save("mask.png")
+    same = ("--num", 2, "--steps", 5, "--resamples", 2, "--jump", 2)
+    assert unstir("edit", "inpaint", run, "a.png", "--box", 1, 2, 3, 4, *same, "--out", "box.png")[0] == 0
+    assert unstir("edit", "inpaint", run, "a.png", "--mask", "mask.png", *same, "--out", "mask-in.png")[0] == 0
+    assert (tiles("box.png") == tiles("mask-in.png")).all()
+    with Image.open("mask.png") as mask, Image.open("a.png") as image:  # both as large as a photograph
+        mask.resize((80, 80), 0).save("large-mask.png")
+        image.resize((80, 80), 0).save("large.png")
+    assert unstir("edit", "inpaint", run, "large.png", "--mask", "large-mask.png", *same, "--out", "l.png")[0] == 0
+    assert (tiles("l.png")[1] == 128).sum() == 12
+    assert unstir("edit", "inpaint", run, "a.png", "--box", 1, 2, 3, 4, *same, "--seed", 1, "--out", "o.png")[0] == 0
+    assert (tiles("o.png")[2:] != tiles("box.png")[2:]).any()
+
+
+def test_vary_goes_further_with_strength(unstir, run):
+    gaps = []
+    for strength in (0.05, 0.5, 1):
+        status, out, _ = unstir("edit", "vary", run, "a.png", "--strength", strength, "--num", 4)
+        assert status == 0 and out == f"picture  {run / 'edits' / 'vary-a.png'}\n"
+        image, *made = tiles(run / "edits/vary-a.png")
+        assert (image == pixels("a.png")).all() and len(made) == 4
+        gaps.append(abs(np.stack(made) - image).mean())
+    assert gaps == sorted(gaps)
+    for options in (("--sampler", "dpmpp_2m"), ("--sampler", "ddim", "--eta", 0.5, "--steps", 4), ("--no-clip",)):
+        assert unstir("edit", "vary", run, "a.png", *options, "--out", "out.png")[0] == 0
+    assert len(tiles("out.png", rows=1)) == 9
+
+
+def test_at_full_strength_vary_samples(unstir, run):
+    assert unstir("edit", "vary", run, "a.png", "--strength", 1, "--num", 3, "--out", "vary.png")[0] == 0
+    assert unstir("sample", run, "--num", 3, "--out", "made")[0] == 0
+    abar = Run.open(run).denoiser().process.schedule.abar(20)
+    made = np.stack([pixels(f"made/{i:06d}.png") for i in range(3)])
+    assert abar < 0.05 and np.median(abs(tiles("vary.png")[1:] - made)) < 25
+
+
+def test_many_results_come_in_batches(unstir, run, monkeypatch):
+    assert unstir("edit", "vary", run, "a.png", "--num", 5, "--out", "one.png")[0] == 0
+    monkeypatch.setattr("unstir.edit.bench.BATCH", 2)
+    assert unstir("edit", "vary", run, "a.png", "--num", 5, "--out", "three.png")[0] == 0
+    assert abs(tiles("one.png") - tiles("three.png")).max() <= 1
+
+
+def test_invert_says_how_well_it_came_back(unstir, run):
+    quality = []
+    for refinements in (0, 4):
+        status, out, _ = unstir(
+            "edit", "invert", run, "a.png", "--steps", 20, "--no-clip", "--refinements", refinements, "--out", "in.png"
+        )
+        assert status == 0 and out.startswith("picture  in.png\nPSNR     ") and out.endswith(" dB\n")
+        quality.append(float(out.split()[-2]))
+        image, _, back = tiles("in.png")
+        assert (image == pixels("a.png")).all()
+        rounded = ((image - back) ** 2).mean()
+        assert quality[-1] == pytest.approx(10 * np.log10(255**2 / rounded), abs=1.5) if rounded else quality[-1] > 48
+    assert quality[1] > quality[0] > 15 and quality[1] > 35
+
+
+def test_blend_goes_from_one_image_to_the_other(unstir, run):
+    options = ("--steps", 20, "--no-clip", "--refinements", 4, "--count", 5)
+    assert unstir("edit", "blend", run, "a.png", "b.png", *options, "--out", "blend.png")[0] == 0
+    first, second, *made = tiles("blend.png")
+    assert (first == pixels("a.png")).all() and (second == pixels("b.png")).all() and len(made) == 5
+    assert abs(made[0] - first).max() < 20 and abs(made[-1] - second).max() < 20
+    assert abs(made[2] - first).max() > 20 and abs(made[2] - second).max() > 20
+
+
+def test_morph_and_labels_need_classes(unstir, run, classes):
+    assert unstir("edit", "morph", classes, "--labels", 3, 8, "--count", 4, "--num", 2)[0] == 0
+    rows = tiles(classes / "edits/morph-3-8.png", rows=2).reshape(2, 4, 8, 8)
+    assert (rows[0] != rows[1]).any()
+    for row in rows:
+        assert abs(row[0] - row[3]).max() > abs(row[0] - row[1]).max() > 0
+    for label, column in ((3, 0), (8, 3)):  # the ends are what sampling gives for these labels
+        assert unstir("sample", classes, "--label", label, "--num", 2, "--out", f"made{label}")[0] == 0
+        for i in range(2):
+            assert abs(pixels(f"made{label}/{i:06d}.png") - rows[i, column]).max() <= 1
+    assert unstir("edit", "blend", classes, "a.png", "b.png", "--labels", 0, 1, "--out", "blend.png")[0] == 0
+    for command in (("inpaint", "--box", 0, 0, 4, 4), ("vary",), ("invert",)):
+        name, *options = command
+        assert unstir("edit", name, classes, "a.png", *options, "--label", 0, "--out", "out.png")[0] == 0
+        refused(unstir("edit", name, classes, "a.png", *options), "10 classes", "0..9", "--label")
+        refused(unstir("edit", name, classes, "a.png", *options, "--label", 10), "label=10", "0..9")
+        refused(unstir("edit", name, run, "a.png", *options, "--label", 1), "label=1", "no classes")
+    refused(unstir("edit", "blend", classes, "a.png", "b.png"), "10 classes", "--labels")
+    refused(unstir("edit", "blend", classes, "a.png", "b.png", "--labels", 0, -1), "label=-1", "0..9")
+    refused(unstir("edit", "morph", classes, "--labels", 0, 11), "label=11", "0..9")
+    refused(unstir("edit", "morph", run, "--labels", 0, 1), "no classes", "blend")
+
+
+def test_a_network_trained_with_hidden_labels_is_guided_and_does_without(unstir, once):
+    guided = once("guided", model__num_classes=10, train__label_dropout=0.5)
+    assert unstir("edit", "vary", guided, "a.png", "--out", "none.png")[0] == 0
+    pictures = []
+    for scale in (1, 3):
+        options = ("--label", 0, "--guidance", scale, "--strength", 0.7, "--out", "out.png")
+        assert unstir("edit", "vary", guided, "a.png", *options)[0] == 0
+        pictures.append(tiles("out.png"))
+        assert unstir("edit", "morph", guided, "--labels", 1, 2, "--guidance", scale, "--out", "m.png")[0] == 0
+    assert (pictures[0] != pictures[1]).any()
+
+
+def test_the_noise_of_filling_in_is_named_by_use_time_visit_and_image(unstir, run, monkeypatch):
+    kept = []
+
+    def spy(denoise, process, image, mask, x_T, times, noise, **_):
+        kept.append(noise)
+        yield Step(0, image, image)
+
+    monkeypatch.setattr("unstir.diffusion.editing.inpaint", spy)
+    opened = Run.open(run)
+    edit.inpaint(opened, Path("a.png"), edit.Settings(chain=opened.chain(), num=3), box=(0, 0, 4, 4))
+    (noise,) = kept
+    drawn = [noise(use, t, visit) for use in ("step", "known", "back") for t in (1, 2, 20) for visit in (0, 1, 9)]
+    assert drawn[0].shape == (3, 1, 8, 8) and torch.equal(drawn[0], noise("step", 1, 0))
+    assert len({image.numpy().tobytes() for images in drawn for image in images}) == 3 * 27
+
+
+def test_weights_clamp_and_guidance_are_what_was_asked(unstir, once, run):
+    path = Path("a.png")
+    for folder, guidances in (
+        (run, (1.0,)),
+        (once("guided", model__num_classes=10, train__label_dropout=0.5), (1.0, 3.0)),
+    ):
+        opened, made = Run.open(folder), set()
+        for guidance, clip, ema in [(guidance, *rest) for guidance in guidances for rest in ((0, 1), (1, 1), (0, 0))]:
+            chain = replace(opened.chain(), guidance=guidance, clip=bool(clip), steps=5)
+            settings = edit.Settings(chain=chain, num=2, ema=bool(ema), label=0 if len(guidances) > 1 else None)
+            done = edit.inpaint(opened, path, settings, box=(0, 0, 6, 6), resamples=2)
+            made.add(done.made.numpy().tobytes())
+        assert len(made) == 3 * len(guidances)
+
+
+def test_library_calls_count_every_network_call(unstir, run, monkeypatch):
+    monkeypatch.setattr("unstir.edit.bench.BATCH", 2)
+    opened = Run.open(run)
+    settings = edit.Settings(chain=opened.chain(), num=3)
+    pair, path = (Path("a.png"), Path("b.png")), Path("a.png")
+    for work in (
+        lambda told: edit.inpaint(opened, path, settings, box=(0, 0, 4, 4), resamples=3, progress=told),
+        lambda told: edit.vary(opened, path, settings, strength=0.3, progress=told),
+        lambda told: edit.invert(opened, path, settings, progress=told),
+        lambda told: edit.blend(opened, pair, settings, progress=told),
+    ):
+        counted = []
+        result = work(lambda done, total, counted=counted: counted.append((done, total)))
+        assert [done for done, _ in counted] == list(range(1, len(counted) + 1))
+        assert {total for _, total in counted} == {len(counted)}
+        assert result.given.dtype == result.made.dtype == torch.uint8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("inpaint RUN a.png", ["--mask", "--box"]),
+        ("inpaint RUN a.png --box 0 0 4 4 --mask a.png", ["--mask", "--box", "not by both"]),
+        ("inpaint RUN a.png --box 5 0 4 4", ["--box 5 0 4 4", "8x8"]),
+        ("inpaint RUN a.png --box -1 0 4 4", ["--box -1 0 4 4", "8x8"]),
+        ("inpaint RUN a.png --box 0 0 0 4", ["--box 0 0 0 4", "width"]),
+        ("inpaint RUN a.png --box 0 0 8 8", ["nothing of the image is kept", "unstir sample"]),
+        ("inpaint RUN a.png --mask black.png", ["black.png has no white part", "paint white"]),
+        ("inpaint RUN a.png --mask white.png", ["nothing of the image is kept", "black"]),
+        ("inpaint RUN a.png --mask wide.png", ["wide.png is 9x7", "8x8"]),
+        ("inpaint RUN a.png --mask notes.txt", ["notes.txt", "no picture"]),
+        ("inpaint RUN a.png --mask nowhere.png --num 2", ["nowhere.png", "name a picture"]),
+        ("inpaint RUN a.png --box 0 0 4 4 --resamples 0", ["resamples=0", "at least 1"]),
+        ("inpaint RUN a.png --box 0 0 4 4 --steps 21", ["steps=21", "1..20"]),
+        ("inpaint RUN a.png --box 0 0 4 4 --num 0", ["num=0", "at least 1"]),
+        ("inpaint RUN nowhere.png --box 0 0 4 4", ["nowhere.png", "name a picture"]),
+        ("inpaint RUN notes.txt --box 0 0 4 4", ["notes.txt", "no picture"]),
+        ("vary RUN small.png", ["small.png", "too small"]),
+        ("vary RUN a.png --strength 0", ["strength=0.0", "(0, 1]", "0.6"]),
+        ("vary RUN a.png --strength 1.5", ["strength=1.5", "(0, 1]"]),
+        ("vary RUN a.png --strength nan", ["strength=nan", "(0, 1]"]),
+        ("vary RUN a.png --steps 21", ["steps=21", "1..20"]),
+        ("vary RUN a.png --sampler magic", ["magic", "ancestral"]),
+        ("vary RUN a.png --variance learned", ["has not learned it"]),
+        ("vary RUN a.png --guidance 2", ["guidance=2.0", "label_dropout"]),
+        ("vary RUN a.png --checkpoint 77", ["step 77", "was not saved"]),
+        ("vary RUN a.png --device cuda:9", ["cuda:9"]),
+        ("vary RUN a.png --out picture.jpg", ["picture.jpg", ".png"]),
+        ("vary nowhere a.png", ["nowhere", "no run"]),
+        ("invert RUN a.png --steps 0", ["steps=0", "1..20"]),
+        ("invert RUN a.png --refinements -1", ["refinements=-1", "at least 0"]),
+        ("blend RUN a.png", ["IMAGE2"]),
+        ("blend RUN a.png b.png --count 1", ["count=1", "at least 2"]),
+        ("blend RUN a.png folder", ["folder", "name a picture"]),
+        ("morph RUN", ["labels"]),
+    ],
+)
+def test_mistakes_are_refused_in_one_line_and_leave_nothing(unstir, run, tmp_path, arguments, words):
+    for name, size, grey in (("black", (8, 8), 0), ("white", (8, 8), 255), ("wide", (9, 7), 255), ("small", (3, 9), 0)):
+        Image.new("L", size, grey).save(f"{name}.png")
+    (tmp_path / "notes.txt").write_text("no picture at all")
+    (tmp_path / "folder").mkdir()
+    refused(unstir("edit", *(str(run) if word == "RUN" else word for word in arguments.split())), *words)
+    assert not (run / "edits").exists() and not (tmp_path / "picture.jpg").exists()
