@@ -294,3 +294,13 @@ def test_mistakes_are_refused_in_one_line_and_leave_nothing(unstir, run, tmp_pat
     (tmp_path / "folder").mkdir()
     refused(unstir("edit", *(str(run) if word == "RUN" else word for word in arguments.split())), *words)
     assert not (run / "edits").exists() and not (tmp_path / "picture.jpg").exists()
+
+
+def test_guidance_without_a_class_to_lead_to_is_refused_or_left_aside(trained, command, tmp_path):
+    run, _ = trained("guided", model__num_classes=10, train__label_dropout=0.5, grids__guidance=2.0)
+    picture = tmp_path / "a.png"
+    Image.new("L", (8, 8), 90).save(picture)
+    status, _, err = command("edit", "vary", run.path, picture, "--guidance", 5)
+    assert status == 2 and "name it with --label" in err
+    for label in ((), ("--label", 3)):  # what the run's grids set is no mistake of the user's
+        assert command("edit", "inpaint", run.path, picture, "--box", 0, 0, 4, 4, "--num", 2, *label)[0] == 0

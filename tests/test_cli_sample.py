@@ -69,6 +69,14 @@ def test_guidance_changes_the_images_and_is_refused_where_it_cannot_be(trained, 
     assert not (plain.path / "generated").exists()
 
 
+def test_options_of_another_sampler_are_refused(trained, command, tmp_path):
+    run, _ = trained()
+    status, out, err = command("sample", run.path, "--sampler", "unipc", "--variance", "large")
+    assert status == 2 and out == "" and 'is an option of sampler="ancestral"' in err
+    large, _ = trained("large", grids__variance="large")  # the run's own option is not carried to another sampler
+    assert command("sample", large.path, "--num", 2, "--sampler", "ddim", "--out", tmp_path / "other")[0] == 0
+
+
 def test_a_less_trained_step_can_be_the_guide(trained, command, tmp_path):
     run, _ = trained()
     steps = run.saved_steps()
@@ -153,5 +161,10 @@ def test_the_way_is_shown_as_an_animation_and_a_strip(trained, command, tmp_path
         assert still.size[0] >= 5 * 48 and still.size[1] >= 6 * 48
     status, out, err = command("sample", run.path, "--num", 3, "--animate", tmp_path / "way.mp4")
     assert status == 2 and out == "" and ".webp or .gif" in err
+    for more in (("--strip", tmp_path / "no/s.png"), ("--strip", tmp_path / "s.png", "--compare", "ddim:5")):
+        status, out, err = command("sample", run.path, "--num", 3, *more)
+        assert status == 2 and out == "" and ("does not exist" in err or "leave out" in err)
+    status, _, err = command("sample", run.path, "--num", 3, "--compare", "ddim:\u00b2")
+    assert status == 2 and "no sampler with its calls" in err
     status, _, err = command("sample", run.path, "--num", 3, "--strip", tmp_path / "s.png", "--stages", 1)
     assert status == 2 and "at least 2" in err

@@ -41,11 +41,10 @@ def parse(text: str, base: Chain) -> list[Chain]:
     chains = []
     for part in text.split(","):
         name, *rest = part.strip().split(":")
-        if not 1 <= len(rest) <= 2 or not rest[0].isdigit():
+        if not 1 <= len(rest) <= 2 or not (rest[0].isascii() and rest[0].isdecimal()):
             raise UserError(f"{part.strip()!r} is no sampler with its calls; write for example ddim:50,dpmpp_2m:15")
         spacing = rest[1] if len(rest) == 2 else base.spacing
-        eta = base.eta if name == "ddim" else 0.0
-        chains.append(replace(base, sampler=name, steps=int(rest[0]), spacing=spacing, eta=eta))
+        chains.append(replace(base.by(name), steps=int(rest[0]), spacing=spacing))
     return chains
 
 

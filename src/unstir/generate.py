@@ -144,14 +144,17 @@ def save_images(
 ) -> None:
     """Write the images of a job as out/000000.png, ..., with noise.png and grid.png of the first 64.
 
-    Images already written by the same job are kept, so a killed job goes on where it was, in the batches that it began
-    with. ``progress(done, total)`` counts steps. Raises UserError where the folder holds something else, and
+    A killed job goes on at the first batch of which an image is missing, in the batches that it began with.
+    ``progress(done, total)`` counts steps. Raises UserError where the folder holds something else or more images, and
     as `generate` does, before anything is written.
     """
     _check(run, job)
     loaded = loaded or run.load(job.step)
     weights_of(loaded, job.ema)
     job = _claim(run, out, job, loaded)
+    if image_path(out, job.num).exists():
+        more = sum(1 for path in out.glob("*.png") if path.stem.isdecimal())
+        raise UserError(f"{out} holds {more} of these images, more than num={job.num}; name another folder with --out")
     present = next((i for i in range(job.num) if not image_path(out, i).exists()), job.num)
     first = present if present == job.num else present - present % job.batch_size
     each = len(job.chain.times(build.schedule(run.config.diffusion))) - 1

@@ -7,12 +7,13 @@ import pytest
 import torch
 from known import PROCESS, denoise_of, gaussian_denoise
 
-from unstir.diffusion.denoiser import Prediction, clipped
+from unstir.diffusion.denoiser import Prediction, known
 from unstir.diffusion.samplers import ancestral, ddim, dpmpp_2m, dpmpp_2m_sde, dpmpp_3m, heun, ipndm, unipc
 from unstir.errors import UserError
+from unstir.theory.oracle import MixtureData
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
-from unstir.theory.schedule import cosine, linear, times, zero_terminal_snr
+from unstir.theory.schedule import cosine, linear, sigmoid, times, zero_terminal_snr
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers with numpy 2
 GENERATOR = torch.Generator().manual_seed(0)
@@ -136,16 +137,46 @@ def test_the_order_is_what_is_claimed(name):
     assert all(low < order < high for order in orders[-2:])
 
 
+MIXTURE = MixtureData(
+    torch.tensor([0.3, 0.7], dtype=torch.float64),
+    torch.tensor([[-0.9], [0.6]], dtype=torch.float64),
+    torch.full((2, 1, 1), 0.04, dtype=torch.float64),
+)
+MIXTURE_STD = math.sqrt(0.04 + 0.3 * 0.9**2 + 0.7 * 0.6**2 - (0.3 * -0.9 + 0.7 * 0.6) ** 2)
+MANY = torch.special.ndtri((torch.arange(2000, dtype=torch.float64) + 0.5) / 2000)[:, None]  # evenly spread noise
+
+
 @pytest.mark.parametrize("name", DETERMINISTIC)
-@pytest.mark.parametrize("schedule", [linear(), cosine()], ids=["linear", "cosine"])
-@pytest.mark.parametrize("steps", [1, 2, 3, 10])
+@pytest.mark.parametrize("schedule", [linear(), cosine(), sigmoid()], ids=["linear", "cosine", "sigmoid"])
+@pytest.mark.parametrize("steps", [1, 2, 5, 10, 20])
 def test_the_ends_are_safe(name, schedule, steps):
-    """No blow-up at t = T, and at t = 0 the last estimate itself, without any noise."""
+    """No blow-up at t = T, no residual noise at 0: without any clamp, on data whose exact denoiser is known."""
     process = Process(schedule)
-    visited = times(schedule, steps)
-    *_, end = DETERMINISTIC[name](clipped(denoise_of(process)), process, X_T, visited, QUIET)
-    assert end.t == 0 and end.x.abs().max() <= 1 + 1e-12
-    torch.testing.assert_close(end.x, end.x0, rtol=0, atol=1e-12)
+    taken = list(DETERMINISTIC[name](known(MIXTURE, process), process, MANY, times(schedule, steps), QUIET))
+    assert all(step.x.abs().max() < 5 for step in taken)
+    torch.testing.assert_close(taken[-1].x, taken[-1].x0, rtol=0, atol=1e-9)
+    if steps == 20:
+        assert taken[-1].x.std().item() == pytest.approx(MIXTURE_STD, rel=0.08 if name == "ddim" else 0.04)
+
+
+def mixture_errors(sampler, process, start, steps):
+    """The error at t = 200 from ``start`` on the mixture, against UniPC with 1600 steps."""
+    denoise, x_T = known(MIXTURE, process), torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+
+    def at_200(solve, n):
+        visited = [*dict.fromkeys(round(start - (start - 200) * i / n) for i in range(n + 1)), 0]
+        return next(step.x for step in solve(denoise, process, x_T, visited, QUIET) if step.t == 200)
+
+    exact = at_200(unipc, 1600)
+    return [(at_200(sampler, n) - exact).abs().mean().item() for n in steps]
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("ddim", 0.9, 1.1), ("heun", 1.8, 2.2), ("dpmpp_2m", 1.8, 2.2)])
+def test_the_order_holds_on_a_mixture_too(name, low, high):
+    process = Process(linear(8000, 1e-4 / 8, 0.02 / 8))  # so that whole times allow many steps
+    found = mixture_errors(DETERMINISTIC[name], process, 8000, (100, 200, 400))
+    orders = [math.log2(coarse / fine) for coarse, fine in pairwise(found)]
+    assert all(low < order < high for order in orders), orders
 
 
 @pytest.mark.parametrize("name", DETERMINISTIC)

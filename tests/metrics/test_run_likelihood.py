@@ -52,7 +52,9 @@ def test_an_estimate_is_near_the_sum_and_says_what_it_is(trained):
     assert abs(estimate.bits_per_dim - whole.bits_per_dim) < 5 * estimate.standard_error
     assert "estimated from 8 of 20 terms" in describe(estimate)
     assert likelihood(run, store, Protocol(calls=20)).bits_per_dim == pytest.approx(whole.bits_per_dim, rel=1e-6)
-    assert likelihood(run, store, Protocol(calls=8, num=16)).standard_error is None  # one batch: one sample of times
+    assert likelihood(run, store, Protocol(calls=8, num=16)).standard_error > 0  # in eight batches of two
+    alone = likelihood(run, store, Protocol(calls=8, num=1))
+    assert alone.standard_error is None and "+- unknown" in describe(alone)
 
 
 def test_variances_classes_and_averages_are_honoured(trained):
@@ -96,5 +98,31 @@ def test_the_command_writes_figures_and_a_curve(trained, command):
     assert status == 0 and json.loads(out)["held_out"] == saved
     status, out, err = command("likelihood", run.path, "--calls", 1)
     assert status == 2 and out == "" and "calls=1 is outside 2..20" in err
+    names = ("held_out-32-images.json", "curve-32-images.png", "train-32-images.json")
+    assert sorted(path.name for path in (run.path / "likelihood").iterdir()) == sorted(names)  # nothing of what failed
+    status, out, _ = command("likelihood", run.path, "--num", 32, "--calls", 5)
+    assert status == 0 and "curve-5-calls-32-images.png" in out and "+-" in out
     status, _, err = command("likelihood", run.path, "--store", run.path)
     assert status == 2 and "Traceback" not in err
+
+
+def test_a_damaged_newest_file_is_named_and_an_earlier_one_used(trained, command):
+    run, _ = trained()
+    newest = max(run.checkpoints.glob("*.safetensors"))
+    assert run.newest_step() == 12
+    for folder in (run.checkpoints, run.weights):
+        path = folder / newest.name
+        path.write_bytes(path.read_bytes()[:500])
+    status, out, err = command("likelihood", run.path, "--num", 8, "--calls", 4)
+    assert status == 0 and "damaged" in err and "an earlier step is used" in err and "step 8" in out
+    status, out, err = command("likelihood", run.path, "--num", 8, "--checkpoint", 12)
+    assert status == 2 and "damaged" in err
+
+
+def test_a_store_that_has_gone_is_asked_for(trained, command, tmp_path):
+    run, store = trained()
+    text = (run.path / "config.toml").read_text()
+    (run.path / "config.toml").write_text(text.replace(str(store.path), str(tmp_path / "gone")))
+    status, _, err = command("likelihood", run.path, "--num", 8, "--calls", 4)
+    assert status == 2 and "name it with --store" in err
+    assert command("likelihood", run.path, "--num", 8, "--calls", 4, "--store", store.path)[0] == 0

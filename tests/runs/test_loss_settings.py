@@ -22,6 +22,10 @@ ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
         ({"grids": {"variance": "learned"}}, "needs diffusion.learned_variance"),
         ({"grids": {"eta": 0.5}}, 'option of grids.sampler="ddim"'),
         ({"model": {"out_channels": 6}}, "must be 0"),
+        ({"loss": {"min_snr_gamma": 3.0}}, 'no effect without weighting="min_snr"'),
+        ({"loss": {"p2_k": 3.0, "weighting": "min_snr"}}, 'no effect without weighting="p2"'),
+        ({"loss": {"vlb_weight": 3.0}}, 'no effect without objective="hybrid"'),
+        ({"grids": {"sampler": "unipc", "variance": "small"}}, "is an option of grids.sampler"),
         ({"diffusion": {"zero_terminal_snr": True, "predict": "v"}, "loss": {"weighting": "p2"}}, "is 0 at t = T"),
         (
             {"diffusion": {"zero_terminal_snr": True, "predict": "v"}, "grids": {"sampler": "heun"}},

@@ -70,6 +70,11 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def say(text: str) -> None:
+    """Something a person should know, on standard error."""
+    print(f"unstir: {text}", file=sys.stderr)
+
+
 def _fail(message: str, status: int = 2) -> NoReturn:
     print(f"unstir: {message}", file=sys.stderr)
     sys.exit(status)

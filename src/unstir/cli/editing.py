@@ -56,6 +56,19 @@ class TimeOptions:
         return dataclasses.replace(base, **{k: v for k, v in dataclasses.asdict(self).items() if v is not None})
 
 
+@Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
+@dataclass(frozen=True, kw_only=True)
+class FillOptions(TimeOptions):
+    """What filling in takes beside."""
+
+    variance: Literal["auto", "small", "large", "learned"] | None = None
+    """Variance of the chain; auto: learned if it was, else large (beta) over all T steps, small (beta~) over fewer."""
+    guidance: float | None = None
+    """Scale of guidance towards the label: 1 is none."""
+    threshold: float | None = None
+    """Quantile of dynamic thresholding, such as 0.995, in place of the plain clamp."""
+
+
 AS_THE_RUN = ChainOptions()
 Edit = Annotated[EditOptions, Parameter(group="Edit")]
 Chain = Annotated[ChainOptions, Parameter(group="Chain")]
@@ -74,7 +87,7 @@ def inpaint(
     label: int | None = None,
     resamples: int = 10,
     jump: int = 1,
-    chain: Times = TimeOptions(),
+    chain: Annotated[FillOptions, Parameter(group="Chain")] = FillOptions(),
     options: Edit = EditOptions(),
 ) -> int:
     """Fill in a part of an image: the white of MASK, or a box. The picture: image, what is left of it, and NUM results.
@@ -274,13 +287,18 @@ def _run(
     """Do the work under a bar, write its picture, and say where it is (and, of an inversion, how well it came back)."""
     from unstir import console
     from unstir.edit import Settings
-    from unstir.runs.files import replacing
+    from unstir.runs.files import make_folder, replacing
     from unstir.runs.run import Run
 
     opened = Run.open(run)
     file = options.out or run / "edits" / f"{name}.png"
     if file.suffix.lower() != ".png":
         raise UserError(f"--out {file} would be a PNG picture; name a file that ends in .png")
+    if file.parent.exists() and not file.parent.is_dir():
+        raise UserError(f"--out {file} is not in a folder; name another file")
+    guidance = getattr(chain, "guidance", None)
+    if opened.config.train.label_dropout and guidance not in (None, 1) and of_image.get("label", 0) is None:
+        raise UserError(f"guidance={guidance} leads towards a class; name it with --label")
     settings = Settings(
         chain=dataclasses.replace(chain.over(opened.chain()), seed=options.seed),
         step=options.checkpoint,
@@ -291,7 +309,7 @@ def _run(
     )
     with console.counting(console.stderr(), doing, "network calls") as progress:
         edited = work(opened, settings, progress)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     with replacing(file) as partial:
         edited.picture().save(partial, format="png")
     print(f"picture  {file}" + ("" if edited.psnr is None else f"\nPSNR     {edited.psnr:.1f} dB"))

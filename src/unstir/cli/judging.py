@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from unstir.cli.app import app
+from unstir.cli.app import app, say
+from unstir.errors import UserError
 
 
 @app.command
@@ -45,7 +46,8 @@ def likelihood(
     num
         How many of the split's images, drawn by the seed; 0: all.
     calls
-        Network calls an image: 0 for every term, or at least 2 to estimate their sum from as many times.
+        Network calls an image: 0 for every term, or fewer to estimate their sum from so many times, drawn anew for each
+        batch; below about 20 the estimate is rough. Its error is over batches.
     variance
         Variance of the reverse steps; auto: learned where it was, else large (beta).
     clip
@@ -70,7 +72,7 @@ def likelihood(
         Print the figures as JSON.
     """
     from unstir import console
-    from unstir.data import SPLITS, Store
+    from unstir.data import SPLITS, Store, is_store
     from unstir.metrics.likelihood import Protocol, check, describe
     from unstir.metrics.likelihood import likelihood as bound
     from unstir.pictures.charts import likelihood_curves
@@ -78,8 +80,10 @@ def likelihood(
     from unstir.runs.run import Run
 
     opened = Run.open(run)
+    if store is None and not is_store(opened.config.data.store):
+        raise UserError(f"{opened.config.data.store}, the data of {run}, is no longer there; name it with --store")
     data = Store.open(store or opened.config.data.store)
-    loaded = opened.load(checkpoint)
+    loaded = opened.load(checkpoint, say=say)
     everywhere = Protocol(
         num=num,
         calls=calls,

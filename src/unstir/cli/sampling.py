@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from unstir.cli.app import app
+from unstir.cli.app import app, say
 from unstir.runs.sections import SamplerName, SpacingName
 
 
@@ -41,9 +41,7 @@ class ChainOptions:
     def over(self, base: Any) -> Any:
         """The chain ``base`` with what is given here in its place."""
         given = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
-        if self.sampler not in (None, "ddim"):
-            given.setdefault("eta", 0.0)  # the run's own belongs to its own sampler
-        return dataclasses.replace(base, **given)
+        return dataclasses.replace(base.by(self.sampler or base.sampler), **given)
 
 
 @app.command
@@ -112,14 +110,22 @@ def sample(
     from unstir.errors import UserError
     from unstir.generate import Job, save_images
     from unstir.pictures.animation import animation_kind
+    from unstir.runs import build
     from unstir.runs.run import Run
 
     if animate:
         animation_kind(animate)  # refused before anything is drawn
+    for file in (animate, strip):
+        if file and not file.absolute().parent.is_dir():
+            raise UserError(f"{file} is in a folder that does not exist; make it, or name another")
+    if strip and strip.suffix.lower() != ".png":
+        raise UserError(f"--strip {strip} would be a PNG picture; name a file that ends in .png")
+    if compare and (animate or strip or chain.sampler or chain.steps):
+        raise UserError("--compare names samplers and steps; leave out --sampler, --steps, --animate and --strip")
     if stages < 2:
         raise UserError(f"stages={stages} must be at least 2, the noise and the image")
     opened = Run.open(run)
-    loaded = opened.load(checkpoint)
+    loaded = opened.load(checkpoint, say=say)
     job = Job(
         num=num,
         chain=dataclasses.replace(chain.over(opened.chain()), seed=seed),
@@ -136,7 +142,9 @@ def sample(
     folder = out or run / "generated" / job.name()
     with console.counting(console.stderr(), "sampling", "steps") as progress:
         save_images(opened, job, folder, progress, loaded)
-    print(f"samples  {folder / 'grid.png'}\nnoise    {folder / 'noise.png'}\nimages   {num} in {folder}")
+    calls = job.chain.calls(build.schedule(opened.config.diffusion))
+    print(f"samples  {folder / 'grid.png'}\nnoise    {folder / 'noise.png'}")
+    print(f"images   {num} in {folder}, {calls} network call{'s' * (calls > 1)} each")
     if animate or strip:
         _show_the_way(opened, job, animate, strip, stages, loaded)
     return 0

@@ -43,14 +43,16 @@ def verify(
     json_
         Print the rows as JSON.
     plot
-        File of a picture: the schedules, the posterior's coefficients, and an image dissolving into noise.
+        File of a picture (.png): the schedules, the posterior's coefficients, and an image dissolving into noise.
     image
-        The image that dissolves; by default a handwritten digit.
+        The image that dissolves, its centre square at 64 x 64; by default a handwritten digit.
     """
     from unstir import console
     from unstir.verify import choose
     from unstir.verify import verify as rows_of
 
+    if plot and (plot.suffix.lower() != ".png" or not plot.parent.is_dir()):
+        raise UserError(f"--plot {plot} would be a PNG in a folder that exists; name a file that ends in .png")
     if image and not plot:
         raise UserError(f"--image {image} is drawn in the picture of --plot FILE; give both, or leave it out")
     total, rows = len(choose(names)), []

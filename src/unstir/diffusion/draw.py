@@ -5,7 +5,7 @@ Image number i is a function of (seed, i) and the settings, whatever batch it is
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -42,12 +42,20 @@ class Chain:
     guidance_low: int = 1
     guidance_high: int = 0
 
+    def by(self, sampler: str) -> "Chain":
+        """This chain by another sampler, without the options that were the old one's own."""
+        return self if sampler == self.sampler else replace(self, sampler=sampler, variance="auto", eta=0.0)
+
     def times(self, schedule: NoiseSchedule) -> list[int]:
         """The times visited, falling to 0. Raises UserError for settings that a chain of this schedule cannot have."""
         if self.sampler not in SAMPLERS:
             raise UserError(f"sampler={self.sampler!r} is unknown; choose one of {', '.join(SAMPLERS)}")
         if self.eta and self.sampler != "ddim":
             raise UserError(f'eta={self.eta} is an option of sampler="ddim", not of {self.sampler!r}; leave it out')
+        if self.variance != "auto" and self.sampler != "ancestral":
+            raise UserError(
+                f'variance={self.variance!r} is an option of sampler="ancestral", not of {self.sampler!r}; leave it out'
+            )
         if not 0 <= self.eta <= 1:
             raise UserError(f"eta={self.eta} is outside 0..1: 0 is deterministic, 1 is ancestral sampling")
         if not 0 <= self.threshold < 1:
@@ -80,6 +88,19 @@ def starting_noise(seed: int, indices: Tensor, shape: tuple[int, ...]) -> Tensor
     return randomness.normal(Key(seed, "start", 0, indices), shape)
 
 
+def steered(denoise: Denoise, chain: Chain, process: Process, weak: Denoise | None = None) -> Denoise:
+    """The denoiser as the chain asks for it: guided away from ``weak``, then clamped. UserError without a weak one."""
+    if chain.guidance != 1:
+        if weak is None:
+            raise UserError(
+                f"guidance={chain.guidance} needs a network trained with train.label_dropout, or a weaker one as guide"
+            )
+        denoise = guided(denoise, weak, chain.guidance, Interval(chain.guidance_low, chain.guidance_high or process.T))
+    if not chain.clip:
+        return denoise
+    return thresholded(denoise, chain.threshold) if chain.threshold else clipped(denoise)
+
+
 def draw(
     denoise: Denoise, process: Process, x_T: Tensor, indices: Tensor, chain: Chain, weak: Denoise | None = None
 ) -> Iterator[Step]:
@@ -94,14 +115,7 @@ def draw(
     def noise(t: int) -> Tensor:
         return randomness.normal(Key(chain.seed, "sample", t, indices), shape).to(x_T.dtype)
 
-    if chain.guidance != 1:
-        if weak is None:
-            raise UserError(
-                f"guidance={chain.guidance} needs a network trained with train.label_dropout, or a weaker one as guide"
-            )
-        denoise = guided(denoise, weak, chain.guidance, Interval(chain.guidance_low, chain.guidance_high or process.T))
-    if chain.clip:
-        denoise = thresholded(denoise, chain.threshold) if chain.threshold else clipped(denoise)
+    denoise = steered(denoise, chain, process, weak)
     sampler = SAMPLERS[chain.sampler]
     options = {name: getattr(chain, name) for name in sampler.options}
     return sampler.run(denoise, process, x_T, visited, noise, **options)

@@ -2,14 +2,13 @@
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from unstir.diffusion.denoiser import Denoise, Labelled, Prediction, clipped, labelled, thresholded
-from unstir.diffusion.draw import Chain
-from unstir.diffusion.guidance import Interval, guided
+from unstir.diffusion.denoiser import Denoise, Labelled, Prediction, labelled
+from unstir.diffusion.draw import Chain, steered
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.pictures.grid import to_uint8
@@ -50,6 +49,8 @@ class Bench:
             raise UserError('variance="learned" was asked of a network that has not learned it; use small or large')
         chain.times(build.schedule(run.config.diffusion))
         self.label = checked_label(run, settings.label)
+        if settings.label is None and run.config.train.label_dropout:
+            chain = replace(chain, guidance=1.0)  # the network is not told a class that it could be led to
         self.run, self.num, self.chain = run, settings.num, chain
         self.denoiser = run.denoiser(ema=settings.ema, step=settings.step, device=settings.device, dtype=settings.dtype)
         self.process = self.denoiser.process
@@ -74,15 +75,7 @@ class Bench:
 
     def steered(self, strong: Denoise, weak: Denoise | None = None) -> Denoise:
         """The denoiser as `draw` would use it: guided and clamped as the chain says."""
-        chain = self.chain
-        if chain.guidance != 1:
-            if weak is None:
-                raise UserError(f"guidance={chain.guidance} needs a network trained with train.label_dropout")
-            interval = Interval(chain.guidance_low, chain.guidance_high or self.process.T)
-            strong = guided(strong, weak, chain.guidance, interval)
-        if chain.clip:
-            return thresholded(strong, chain.threshold) if chain.threshold else clipped(strong)
-        return strong
+        return steered(strong, self.chain, self.process, weak)
 
     def count(self, progress: Progress | None, total: int) -> None:
         """Tell ``progress`` of each network call from now on, out of ``total``."""

@@ -19,6 +19,9 @@ from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.run import Run
 from unstir.theory.variance import VARIANCES
 
+SAMPLES = 8
+"""An estimate is made in at least so many batches, where there are as many images: each has its own times."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
@@ -79,7 +82,8 @@ def likelihood(
     variance = protocol.variance if protocol.variance != "auto" else _learned_or_large(run)
     chosen = randomness.permutation(protocol.seed, "likelihood", 0, store.count(protocol.split))
     chosen = chosen[: protocol.num or None].sort().values
-    batches = torch.split(chosen, protocol.batch_size)
+    most = -(-len(chosen) // SAMPLES) if protocol.calls else len(chosen)
+    batches = torch.split(chosen, min(protocol.batch_size, most))
     calls = protocol.calls or denoiser.process.T
     made = itertools.count(1)
 
@@ -150,7 +154,7 @@ def _summary(bounds: list[Bound], num: int, protocol: dict[str, Any]) -> Likelih
 def describe(result: Likelihood) -> str:
     """A result in a line, with how it came about."""
     how = result.protocol
-    error = "" if result.standard_error is None else f" +- {result.standard_error:.4f}"
+    error = " +- unknown" if result.standard_error is None else f" +- {result.standard_error:.4f}"
     terms = (
         f"all {how['T']} terms" if how["calls"] == how["T"] else f"estimated from {how['calls']} of {how['T']} terms"
     )
@@ -184,4 +188,4 @@ def check(run: Run, store: Store, protocol: Protocol) -> None:
     if protocol.variance not in ("auto", *VARIANCES):
         raise UserError(f"variance={protocol.variance!r} is unknown; choose one of auto, {', '.join(VARIANCES)}")
     if protocol.variance == "learned" and not learned:
-        raise UserError('variance="learned" was asked of a network that has not learned it; use small or large')
+        raise UserError('variance="learned" was asked of a network that has not learned it; use auto, small or large')

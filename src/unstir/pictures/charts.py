@@ -6,19 +6,27 @@ from pathlib import Path
 from typing import Any
 
 PANELS = (
-    ("loss", "loss (mean squared error)"),
+    ("loss", "loss"),
+    ("mse", "mean squared error"),
+    ("bits", "bound, bits a value"),
     ("grad_norm", "gradient norm before clipping"),
     ("lr", "learning rate"),
 )
 
 
 def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw loss, gradient norm and learning rate against images seen, from the lines of metrics.jsonl, as a PNG."""
+    """Draw loss, gradient norm and learning rate against images seen, from the lines of metrics.jsonl, as a PNG.
+
+    Where what is minimised is not the squared error itself, that error and the bound are drawn too, if they are there.
+    """
     from matplotlib.figure import Figure  # takes half a second to import
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    for axes, (key, title) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+    panels = [(key, title) for key, title in PANELS if metrics and key in metrics[-1]]
+    figure = Figure(figsize=(3.7 * len(panels), 3.2), layout="constrained")
+    for axes, (key, title) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        if key == "loss" and "mse" not in metrics[-1]:
+            title = "loss (mean squared error)"
         lines = [line for line in metrics if line[key] is not None]
         marker = "o" if len(lines) < 20 else None
         axes.plot(

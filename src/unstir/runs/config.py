@@ -83,6 +83,8 @@ class Config:
             raise ValueError(f"grids.threshold={self.grids.threshold} is a way of clamping: leave grids.clip on")
         if self.grids.eta and self.grids.sampler != "ddim":
             raise ValueError(f'grids.eta={self.grids.eta} is an option of grids.sampler="ddim"; leave it out')
+        if self.grids.variance != "auto" and self.grids.sampler != "ancestral":
+            raise ValueError(f'grids.variance="{self.grids.variance}" is an option of grids.sampler="ancestral"')
         if self.grids.steps > self.diffusion.T:
             raise ValueError(f"grids.steps={self.grids.steps} exceeds diffusion.T={self.diffusion.T}; use at most that")
         return self

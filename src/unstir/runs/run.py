@@ -13,7 +13,7 @@ curves.png          loss, gradient norm and learning rate
 import dataclasses
 import fcntl
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -210,13 +210,19 @@ class Run:
             raise UserError(f"{self.path} has no saved weights yet; continue it with unstir train --out {self.path}")
         return steps
 
-    def load(self, step: int | None = None) -> checkpoint.Checkpoint:
-        """The newest file that verifies, full or slim, or that of one saved step. Raises UserError as `denoiser`."""
+    def load(self, step: int | None = None, say: Callable[[str], None] | None = None) -> checkpoint.Checkpoint:
+        """The newest file that verifies, full or slim, or that of one saved step. Raises UserError as `denoiser`.
+
+        ``say`` hears of a newer step none of whose files could be read.
+        """
         steps = self._saved()
         if step is not None and step not in steps:
             raise UserError(f"step {step} was not saved; {self.path} has {', '.join(map(str, steps))}")
-        problems = []
+        problems: list[str] = []
         for candidate in [step] if step is not None else reversed(steps):
+            if problems and say is not None:
+                say(f"{'; '.join(problems)}; an earlier step is used")
+                say = None
             for folder in (self.checkpoints, self.weights):
                 try:
                     return checkpoint.load(folder / checkpoint.file_name(candidate))

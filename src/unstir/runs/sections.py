@@ -181,6 +181,15 @@ class LossConfig:
     def _consistent(self) -> "LossConfig":
         if self.objective == "vlb" and self.weighting != "simple":
             raise ValueError(f'weighting="{self.weighting}" weighs the squared error, which objective="vlb" has not')
+        for key, usual, needs in (
+            ("min_snr_gamma", 5.0, self.weighting == "min_snr"),
+            ("p2_gamma", 1.0, self.weighting == "p2"),
+            ("p2_k", 1.0, self.weighting == "p2"),
+            ("vlb_weight", 0.001, self.objective == "hybrid"),
+        ):
+            if not needs and getattr(self, key) != usual:
+                where = 'objective="hybrid"' if key == "vlb_weight" else f'weighting="{key.rsplit("_", 1)[0]}"'
+                raise ValueError(f"{key}={getattr(self, key)} has no effect without {where}: set that, or leave it out")
         return self
 
 

@@ -82,6 +82,12 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     if train.lr_schedule == "cosine" and train.lr_period == "0 steps":
         left = max(draft.length - draft.steps_in(train.warmup), 1)
         train = dataclasses.replace(train, lr_period=f"{left} steps")
+    ends = draft.steps_in(train.warmup) + draft.steps_in(train.lr_period)
+    if train.lr_schedule == "cosine" and draft.length > ends:
+        raise UserError(
+            f"train.lr_period={train.lr_period} ends at step {ends} of {draft.length}, and the rest would train at a "
+            "rate of 0; leave it out for the whole length, or give a longer one"
+        )
     train = dataclasses.replace(train, dtype=build.dtype_name(train.dtype, build.device(train.device)))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))
     return Run.create(dataclasses.replace(config, train=train, data=data), out, card)

@@ -2,6 +2,10 @@
 
 With y = x / alpha and u = sigma / alpha the ODE is dy/du = (y - x_0_hat) / u. Each step takes the slope at both of its
 ends, so two network calls; the last one, to u = 0, is Euler's, with one.
+
+Where u falls by orders of magnitude in one step, as at the start of a cosine schedule, the slope at the far end is
+multiplied by alpha_s (u_t / u_s - 1) / 2, which may be thousands. Where that exceeds 1, the step averages the two
+estimates in the form of `exponential` instead: second order too, and bounded.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,9 +34,13 @@ def heun(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], 
         x0 = denoise(y * schedule.alpha(t), t).x0
         ahead = x0  # where Euler's step to u = 0 ends
         if s > 0:
-            slope = (y - x0) / ratio[t]
-            ahead = y + (ratio[s] - ratio[t]) * slope
-            x0_ahead = denoise(ahead * schedule.alpha(s), s).x0
-            ahead = y + (ratio[s] - ratio[t]) / 2 * (slope + (ahead - x0_ahead) / ratio[s])
+            alpha, fall = schedule.alpha(s), ratio[s] / ratio[t]
+            ahead = fall * y + (1 - fall) * x0  # Euler's step
+            x0_ahead = denoise(ahead * alpha, s).x0
+            if alpha * (1 / fall - 1) / 2 > 1:
+                ahead = fall * y + (1 - fall) * (x0 + x0_ahead) / 2
+            else:
+                slope, slope_ahead = (y - x0) / ratio[t], (ahead - x0_ahead) / ratio[s]
+                ahead = y + (ratio[s] - ratio[t]) / 2 * (slope + slope_ahead)
         y = ahead
         yield Step(s, y * schedule.alpha(s), x0)

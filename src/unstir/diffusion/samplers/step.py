@@ -14,7 +14,7 @@ Noise = Callable[[int], Tensor]
 
 @dataclass(frozen=True)
 class Step:
-    """The state after one network call: ``x`` [B, C, H, W] at time ``t``, and the estimate ``x0`` it was made from."""
+    """The state after a step: ``x`` [B, C, H, W] at time ``t``, and the estimate ``x0`` it was made from."""
 
     t: int
     x: Tensor
