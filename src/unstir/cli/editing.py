@@ -1,17 +1,13 @@
 """`unstir edit`: inpaint, vary, invert, blend and morph."""
 
-import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
 from unstir.cli.app import app
+from unstir.cli.edit_options import EditOptions, FillOptions, TimeOptions, carry_out
 from unstir.cli.sampling import ChainOptions
-from unstir.errors import UserError
-from unstir.runs.sections import SpacingName
 
 if TYPE_CHECKING:
     from unstir.edit import Edited
@@ -20,56 +16,8 @@ edit = App(name="edit", help="Fill in, vary, invert, blend and morph images with
 app.command(edit)
 
 
-@Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
-@dataclass(frozen=True, kw_only=True)
-class EditOptions:
-    """What every edit takes."""
-
-    out: Path | None = None
-    """The PNG file to write; by default one in RUN/edits, named after the command and the image."""
-    seed: int = 0
-    """Result i is a function of the seed and i."""
-    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
-    """Arithmetic inside the network."""
-    device: str = "auto"
-    """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
-    checkpoint: int | None = None
-    """The saved step whose weights are used; by default the newest."""
-    ema: bool = True
-    """Use the averaged weights where the run has them."""
-
-
-@Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
-@dataclass(frozen=True, kw_only=True)
-class TimeOptions:
-    """Which times are visited; what is left out is taken from the run's [grids] settings."""
-
-    steps: int | None = None
-    """How many of the T times are visited, 1 to T."""
-    spacing: SpacingName | None = None
-    """Which of them."""
-    clip: bool | None = None
-    """Clamp the estimate of the clean image to [-1, 1] at each step."""
-
-    def over(self, base: Any) -> Any:
-        """The chain ``base`` with what is given here in its place."""
-        return dataclasses.replace(base, **{k: v for k, v in dataclasses.asdict(self).items() if v is not None})
-
-
-@Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
-@dataclass(frozen=True, kw_only=True)
-class FillOptions(TimeOptions):
-    """What filling in takes beside."""
-
-    variance: Literal["auto", "small", "large", "learned"] | None = None
-    """Variance of the chain; auto: learned if it was, else large (beta) over all T steps, small (beta~) over fewer."""
-    guidance: float | None = None
-    """Scale of guidance towards the label: 1 is none."""
-    threshold: float | None = None
-    """Quantile of dynamic thresholding, such as 0.995, in place of the plain clamp."""
-
-
-AS_THE_RUN = ChainOptions()
+AS_THE_RUN, THE_RUNS_TIMES, AS_USUAL = ChainOptions(), TimeOptions(), EditOptions()
+FILL_AS_THE_RUN = FillOptions()
 Edit = Annotated[EditOptions, Parameter(group="Edit")]
 Chain = Annotated[ChainOptions, Parameter(group="Chain")]
 Times = Annotated[TimeOptions, Parameter(group="Chain")]
@@ -87,8 +35,8 @@ def inpaint(
     label: int | None = None,
     resamples: int = 10,
     jump: int = 1,
-    chain: Annotated[FillOptions, Parameter(group="Chain")] = FillOptions(),
-    options: Edit = EditOptions(),
+    chain: Annotated[FillOptions, Parameter(group="Chain")] = FILL_AS_THE_RUN,
+    options: Edit = AS_USUAL,
 ) -> int:
     """Fill in a part of an image: the white of MASK, or a box. The picture: image, what is left of it, and NUM results.
 
@@ -122,7 +70,7 @@ def inpaint(
         how: dict[str, Any] = {"mask": mask, "box": box, "resamples": resamples, "jump": jump}
         return edit.inpaint(opened, image, settings, **how, progress=progress)
 
-    return _run(run, f"inpaint-{image.stem}", "filling in", chain, options, work, num=num, label=label)
+    return carry_out(run, f"inpaint-{image.stem}", "filling in", chain, options, work, num=num, label=label)
 
 
 @edit.command
@@ -135,7 +83,7 @@ def vary(
     num: int = 8,
     label: int | None = None,
     chain: Chain = AS_THE_RUN,
-    options: Edit = EditOptions(),
+    options: Edit = AS_USUAL,
 ) -> int:
     """Draw images like one: noise is put on it, and taken off again. The picture: the image, and NUM results.
 
@@ -161,7 +109,7 @@ def vary(
     def work(opened: Any, settings: Any, progress: Any) -> "Edited":
         return edit.vary(opened, image, settings, strength=strength, progress=progress)
 
-    return _run(run, f"vary-{image.stem}", "varying", chain, options, work, num=num, label=label)
+    return carry_out(run, f"vary-{image.stem}", "varying", chain, options, work, num=num, label=label)
 
 
 @edit.command
@@ -172,8 +120,8 @@ def invert(
     *,
     label: int | None = None,
     refinements: int = 2,
-    chain: Times = TimeOptions(),
-    options: Edit = EditOptions(),
+    chain: Times = THE_RUNS_TIMES,
+    options: Edit = AS_USUAL,
 ) -> int:
     """Find the noise that DDIM turns into an image, and turn it back. The picture: image, noise, and the image again.
 
@@ -197,7 +145,7 @@ def invert(
     def work(opened: Any, settings: Any, progress: Any) -> "Edited":
         return edit.invert(opened, image, settings, refinements=refinements, progress=progress)
 
-    return _run(run, f"invert-{image.stem}", "inverting", chain, options, work, label=label)
+    return carry_out(run, f"invert-{image.stem}", "inverting", chain, options, work, label=label)
 
 
 @edit.command
@@ -210,8 +158,8 @@ def blend(
     count: int = 8,
     labels: tuple[int, int] | None = None,
     refinements: int = 2,
-    chain: Times = TimeOptions(),
-    options: Edit = EditOptions(),
+    chain: Times = THE_RUNS_TIMES,
+    options: Edit = AS_USUAL,
 ) -> int:
     """Go from one image to another by way of their noises. The picture: both images, and COUNT from one to the other.
 
@@ -238,7 +186,7 @@ def blend(
         how: dict[str, Any] = {"count": count, "labels": labels, "refinements": refinements}
         return edit.blend(opened, (image1, image2), settings, **how, progress=progress)
 
-    return _run(run, f"blend-{image1.stem}-{image2.stem}", "blending", chain, options, work)
+    return carry_out(run, f"blend-{image1.stem}-{image2.stem}", "blending", chain, options, work)
 
 
 @edit.command
@@ -250,7 +198,7 @@ def morph(
     count: int = 8,
     num: int = 4,
     chain: Chain = AS_THE_RUN,
-    options: Edit = EditOptions(),
+    options: Edit = AS_USUAL,
 ) -> int:
     """Go from one class to another out of one noise. The picture: NUM rows of COUNT images.
 
@@ -272,45 +220,4 @@ def morph(
     def work(opened: Any, settings: Any, progress: Any) -> "Edited":
         return edit.morph(opened, settings, labels=labels, count=count, progress=progress)
 
-    return _run(run, f"morph-{labels[0]}-{labels[1]}", "morphing", chain, options, work, num=num)
-
-
-def _run(
-    run: Path,
-    name: str,
-    doing: str,
-    chain: ChainOptions | TimeOptions,
-    options: EditOptions,
-    work: Callable[[Any, Any, Any], "Edited"],
-    **of_image: Any,
-) -> int:
-    """Do the work under a bar, write its picture, and say where it is (and, of an inversion, how well it came back)."""
-    from unstir import console
-    from unstir.edit import Settings
-    from unstir.runs.files import make_folder, replacing
-    from unstir.runs.run import Run
-
-    opened = Run.open(run)
-    file = options.out or run / "edits" / f"{name}.png"
-    if file.suffix.lower() != ".png":
-        raise UserError(f"--out {file} would be a PNG picture; name a file that ends in .png")
-    if file.parent.exists() and not file.parent.is_dir():
-        raise UserError(f"--out {file} is not in a folder; name another file")
-    guidance = getattr(chain, "guidance", None)
-    if opened.config.train.label_dropout and guidance not in (None, 1) and of_image.get("label", 0) is None:
-        raise UserError(f"guidance={guidance} leads towards a class; name it with --label")
-    settings = Settings(
-        chain=dataclasses.replace(chain.over(opened.chain()), seed=options.seed),
-        step=options.checkpoint,
-        ema=options.ema,
-        device=options.device,
-        dtype=options.dtype,
-        **of_image,
-    )
-    with console.counting(console.stderr(), doing, "network calls") as progress:
-        edited = work(opened, settings, progress)
-    make_folder(file.parent)
-    with replacing(file) as partial:
-        edited.picture().save(partial, format="png")
-    print(f"picture  {file}" + ("" if edited.psnr is None else f"\nPSNR     {edited.psnr:.1f} dB"))
-    return 0
+    return carry_out(run, f"morph-{labels[0]}-{labels[1]}", "morphing", chain, options, work, num=num)
