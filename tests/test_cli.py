@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unstir import cli
 from unstir.runs import recipes, toml
 from unstir.runs.run import Run
 
@@ -41,17 +40,10 @@ def pixels(path):
 
 
 @pytest.fixture
-def unstir(tmp_path, monkeypatch, capsys):
+def unstir(tmp_path, monkeypatch, command):
     """unstir("train", ...) -> (status, standard output, standard error), run in an empty folder."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as left:
-            cli.main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return left.value.code, said.out, said.err
-
-    return call
+    return command
 
 
 def refused(result, *words):

@@ -62,6 +62,8 @@ def test_guidance_changes_the_images_and_is_refused_where_it_cannot_be(trained, 
     plain, _ = trained("plain")
     status, out, err = command("sample", plain.path, "--guidance", 2)
     assert status == 2 and out == "" and "needs a network trained with train.label_dropout" in err
+    status, _, err = command("sample", plain.path, "--guidance", "nan")
+    assert status == 2 and "must be a number of at least 0" in err
     status, _, err = command("sample", plain.path, "--guide", 4)
     assert status == 2 and "no effect at guidance=1" in err
     status, _, err = command("sample", plain.path, "--guide", 3, "--guidance", 2)

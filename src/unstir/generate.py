@@ -112,6 +112,7 @@ def _check(run: Run, job: Job) -> None:
         raise UserError(f"label={job.label} is outside 0..{classes - 1}, the classes of this run")
     if job.chain.variance == "learned" and not run.config.diffusion.learned_variance:
         raise UserError('variance="learned" was asked of a network that has not learned it; use auto, small or large')
+    job.chain.times(build.schedule(run.config.diffusion))
     if job.guide is not None and job.chain.guidance == 1:
         raise UserError(f"guide={job.guide} has no effect at guidance=1; give a guidance scale, such as 2")
     if job.guide is not None and job.guide not in run.saved_steps():
@@ -121,7 +122,6 @@ def _check(run: Run, job: Job) -> None:
             f"guidance={job.chain.guidance} needs a network trained with train.label_dropout; this one was not. Name a "
             "less trained step of it with --guide to be led away from"
         )
-    job.chain.times(build.schedule(run.config.diffusion))
     build.device(job.device)
 
 
