@@ -1,4 +1,4 @@
-"""The classifier that measures images, its cache, and the distance in its features: does it see what was spoilt?"""
+"""The classifier that measures images, and its cache."""
 
 import json
 import shutil
@@ -14,9 +14,7 @@ from unstir.data import Store, pack
 from unstir.errors import UserError
 from unstir.metrics import classifier as module
 from unstir.metrics.classifier import FEATURES, FILE, Classifier, Network, classifier_for, train_classifier
-from unstir.metrics.frechet import frechet, moments
-from unstir.metrics.quality import describe, fd_classifier
-from unstir.randomness import Key, bits, normal
+from unstir.randomness import Key, bits
 from unstir.runs.checkpoint import content_hash
 
 
@@ -180,105 +178,16 @@ def test_the_network_fits_any_size(shape, last):
     assert Network((3, 4, 20), 3)(torch.zeros(2, 3, 4, 20)).shape == (2, 3)
 
 
-def held_out(store):
-    return store.images("held_out"), store.labels("held_out")
-
-
-def noisy(images, deviation):
-    """Images with normal noise of the given deviation in grey levels."""
-    noise = normal(Key(0, "test", 0, torch.arange(len(images))), tuple(images.shape[1:]))
-    return (images.float() + deviation * noise).round().clamp(0, 255).byte()
-
-
-def blurred(images):
-    """Each pixel the mean of the 3x3 about it."""
-    padded = torch.nn.functional.pad(images.float(), (1, 1, 1, 1), mode="replicate")
-    return torch.nn.functional.avg_pool2d(padded, 3, 1).round().byte()
-
-
-def test_the_distance_grows_with_everything_that_is_spoilt(store, judge):
-    images, labels = held_out(store)
-    distance = lambda made: fd_classifier(store, made, classifier=judge).distance
-    real = distance(images)
-    noise = [distance(noisy(images, deviation)) for deviation in (16, 32, 64)]
-    dropped = [distance(images[labels < kept]) for kept in (9, 7, 5)]
-    others = {
-        "blurred": distance(blurred(images)),
-        "mirrored": distance(images.flip(3)),
-        "faint": distance((images.float() * 0.7).round().byte()),
-        "one image": distance(images[:1].expand(len(images), -1, -1, -1)),
-    }
-    assert real < noise[0] and 2 * noise[0] < noise[1] and 2 * noise[1] < noise[2]
-    assert 2 * real < dropped[0] < dropped[1] < dropped[2]
-    assert all(2 * real < figure for figure in others.values()), others
-    ceiling = fd_classifier(store, images, classifier=judge).ceiling
-    assert max(real, *noise, *dropped, others["blurred"]) < ceiling
-
-
-def test_a_repeated_half_is_as_far_as_the_half(store, judge):
-    half = held_out(store)[0][::2]
-    reference = moments(judge.features(store.images("train")))
-    once, twice = (moments(judge.features(images)) for images in (half, torch.cat((half, half))))
-    torch.testing.assert_close(once.mean, twice.mean, rtol=1e-9, atol=1e-9)
-    assert frechet(once, reference) == pytest.approx(frechet(twice, reference), rel=0.02)
-
-
-def test_what_a_figure_comes_with(store, judge):
-    images, labels = held_out(store)
-    found = fd_classifier(store, images, labels=labels)  # the cached classifier
-    assert (found.num, found.num_floor, found.num_reference) == (len(images), len(images), store.count("train"))
-    assert found.distance == pytest.approx(found.floor, rel=1e-6)  # these are the very images of the floor
-    assert found.accuracy == found.real_accuracy == judge.accuracy and found.classifier == judge.hash
-    assert sum(found.counts) == len(images) and min(found.counts) > 20
-    assert 0 < found.standard_error < found.distance < found.ceiling
-    line = describe(found)
-    assert f"FD-classifier {found.distance:.4g}" in line and "10 of 10 classes" in line and judge.hash[:12] in line
-    few = fd_classifier(store, store.images("train")[:500], split="train")
-    assert (few.num, few.num_floor, few.accuracy) == (500, len(images), None)
-    assert f"real images of {len(images)} images" in describe(few)
-    zeros = fd_classifier(store, images[labels == 0])
-    assert zeros.counts[0] >= 0.9 * sum(zeros.counts)
-    assert fd_classifier(store, images, labels=labels.roll(1)).accuracy < 0.9
-
-
-def test_the_other_split_gives_the_floor(store, judge):
-    images = store.images("held_out")
-    found = fd_classifier(store, images, split="held_out")
-    assert found.distance < 1e-9 and found.num_reference == found.num_floor == len(images)
-    assert 0.1 < found.floor < 5
-    alone = replace(store, manifest={**store.manifest, "counts": {**store.manifest["counts"], "held_out": 0}})
-    without = fd_classifier(alone, images, classifier=judge)
-    assert without.floor is None and without.num_floor == 0 and "no other real images" in describe(without)
-    with pytest.raises(UserError, match="has 0 held_out images"):
-        fd_classifier(alone, images, classifier=judge, split="held_out")
-
-
-def test_moments_of_the_reference_are_computed_once(store, judge, monkeypatch):
-    images = store.images("held_out")
-    fd_classifier(store, images, classifier=judge)
-    judged = []
-    features = Classifier.features
-    monkeypatch.setattr(Classifier, "features", lambda self, rows: judged.append(len(rows)) or features(self, rows))
-    fd_classifier(store, images, classifier=judge)
-    assert judged == [len(images)] * 2  # those asked about and the floor
-
-
-def test_what_does_not_fit_is_refused(store, judge):
+def test_images_that_do_not_fit_are_refused(store, judge):
     images = store.images("held_out")
     for given, words in (
         (images.float(), "images are float32 [299, 1, 8, 8]; this classifier judges uint8 [N, 1, 8, 8]"),
         (images.expand(-1, 3, -1, -1), "images are uint8 [299, 3, 8, 8]"),
         (images[0], "images are uint8 [1, 8, 8]"),
-        (images[:1], "for 1 images; give at least 2"),
-        (images[:0], "for 0 images; give at least 2"),
     ):
         with pytest.raises(UserError) as refusal:
-            fd_classifier(store, given, classifier=judge)
+            judge.features(given)
         assert words in str(refusal.value)
-    with pytest.raises(UserError, match="choose one of train, held_out"):
-        fd_classifier(store, images, split="test", classifier=judge)
-    with pytest.raises(UserError, match=r"labels are \[4\] for 299 images"):
-        fd_classifier(store, images, labels=torch.zeros(4, dtype=torch.int64), classifier=judge)
     with pytest.raises(UserError, match="batch_size=0"):
         judge.features(images, batch_size=0)
 
@@ -290,7 +199,7 @@ def test_data_without_classes_is_refused(tmp_path):
         for shade in range(4):
             Image.new("L", (8, 8), 60 * shade).save(folder / f"{shade}.png")
     flat = pack(tmp_path / "flat", tmp_path / "flat-store", channels=1)
-    for refused in (classifier_for, train_classifier, lambda store: fd_classifier(store, store.images("train"))):
+    for refused in (classifier_for, train_classifier):
         with pytest.raises(UserError, match="has no class labels, which this distance needs"):
             refused(flat)
     single = pack(tmp_path / "single", tmp_path / "single-store", channels=1)

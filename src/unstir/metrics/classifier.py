@@ -94,6 +94,11 @@ class Classifier:
     accuracy: float | None
     data: str
 
+    @property
+    def name(self) -> str:
+        """What its features are called."""
+        return "classifier"
+
     @cached_property
     def hash(self) -> str:
         """SHA-256 (hex) over the weights: distances compare where it is the same."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from unstir.data import SPLITS, Store
 from unstir.pictures.grid import contact_sheet
@@ -31,11 +32,16 @@ def describe(store: Store) -> str:
 
 
 def save_contact_sheet(store: Store, path: Path) -> None:
-    """Write a PNG of training images: the first few of each class a row, or the first of all without classes."""
+    """Write `contact` as a PNG."""
+    contact(store).save(path, format="png")
+
+
+def contact(store: Store) -> Image.Image:
+    """Training images: the first few of each class a row, or the first of all without classes."""
     images, labels = store.images("train"), store.labels("train")
     if labels is None:
         rows = [("", images[i : i + COLUMNS]) for i in range(0, min(len(images), 8 * COLUMNS), COLUMNS)]
     else:
         of_class = (torch.nonzero(labels == index)[:COLUMNS, 0] for index in range(len(store.classes)))
         rows = [(name, images[index]) for name, index in zip(store.classes, of_class, strict=True)]
-    contact_sheet(rows).save(path, format="png")
+    return contact_sheet(rows)

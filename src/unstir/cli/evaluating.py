@@ -1,0 +1,181 @@
+"""`unstir evaluate`."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from unstir.cli.app import app, say
+from unstir.cli.sampling import ChainOptions
+
+FAST = ChainOptions()
+CHAIN = Group("Chain", help="What is left out: dpmpp_2m_sde with 20 calls, the rest as in the run's [grids] settings.")
+
+
+@app.command
+def evaluate(
+    run: Path,
+    /,
+    *,
+    num: int = 0,
+    seeds: int = 3,
+    minutes: float = 3.0,
+    chain: Annotated[ChainOptions, Parameter(group=CHAIN)] = FAST,
+    checkpoint: str = "newest",
+    fid: bool = False,
+    features: Path | None = None,
+    split: Literal["train", "held_out"] = "train",
+    reference: int = 0,
+    memorisation: bool = True,
+    against: Path | None = None,
+    seed: int = 0,
+    label: int | None = None,
+    guide: int | None = None,
+    store: Path | None = None,
+    batch_size: int = 64,
+    dtype: Literal["float32", "bfloat16", "auto"] = "auto",
+    device: str = "auto",
+    ema: bool = True,
+    json_: bool = False,
+) -> int:
+    """Judge a trained run: distances of its samples to the data, beside those of real images and of noise.
+
+    Without any download the features are those of a small classifier of the run's own labels, trained in seconds and
+    kept with the data (FD-classifier, which is no FID); data without labels has the sliced Wasserstein distance. With
+    --fid Inception's are added: FID, KID, Inception Score, precision and recall, density and coverage. Images are drawn
+    into RUN/generated, figures with their whole protocol go to RUN/evaluation; the same command again goes on where it
+    was killed, and a finished one only prints.
+
+    Example: `unstir evaluate runs/digits`
+
+    Example: `unstir evaluate runs/mine --num 10000 --fid --against runs/theirs`
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    num
+        Images a seed; 0: as many as --minutes allow, and no more than are held out.
+    seeds
+        Sets of images, each of a seed of its own, for error bars.
+    minutes
+        What --num 0 fits into.
+    checkpoint
+        The saved step whose weights are judged, "newest", or "all": each saved step, for a curve.
+    fid
+        Also judge by the Inception network that FIDs are measured with; a file of 91 MB, downloaded once.
+    features
+        The file of that network, where it is already there; implies --fid.
+    split
+        The images to be compared with; published figures take those trained on.
+    reference
+        How many of them; 0: all, but on a CPU for --fid as many as are drawn, or 2000.
+    memorisation
+        Look for copies of training images.
+    against
+        Another run, judged before by the same protocol, to be compared with.
+    seed
+        Seed of the first set.
+    label
+        Class index; by default each class in turn, where the network knows classes.
+    guide
+        A saved step, less trained, that guidance leads away from; by default the network without its label.
+    store
+        Folder of the packed data, where it has moved.
+    batch_size
+        Images computed at once.
+    dtype
+        Arithmetic inside the denoising network.
+    device
+        "auto", "cpu", "cuda", "cuda:1" or "mps".
+    ema
+        Use the averaged weights where the run has them.
+    json_
+        Print the evaluations as JSON.
+    """
+    import torch
+
+    from unstir import console
+    from unstir.generate import Job
+    from unstir.metrics import evaluate as judging
+    from unstir.metrics.evaluation import describe
+    from unstir.metrics.inception import inception
+    from unstir.runs import build
+
+    opened, data = _opened(run, store)
+    steps = opened.saved_steps() if checkpoint == "all" else [_step(opened, checkpoint)]
+    showing = console.showing
+    networks: list[Any] = list(judging.networks_for(data, showing))
+    if fid or features:
+        networks.append(inception(features, say))
+    job = Job(
+        num=num or 100,
+        chain=dataclasses.replace(chain.over(judging.usual_chain(opened)), seed=seed),
+        step=steps[-1],
+        ema=ema,
+        label=label,
+        guide=guide,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+    )
+    plan = judging.Plan(
+        job=job, seeds=seeds, split=split, num_reference=reference, networks=tuple(networks), memorisation=memorisation
+    )
+    judging.check(opened, data, plan)
+    plan, forecast = judging.fitted(opened, data, plan, num, minutes * 60 / len(steps))
+    on_cpu = not torch.cuda.is_available() or build.device(device).type == "cpu"
+    if len(networks) > 1 and not reference and on_cpu:
+        plan = dataclasses.replace(plan, num_reference=min(data.count(split), max(2000, plan.job.num)))
+    say(f"{len(steps)} x {seeds} x {plan.job.num} images to draw, about {_span(forecast * len(steps))}")
+    results = []
+    for step in steps:
+        this = dataclasses.replace(plan, job=dataclasses.replace(plan.job, step=step))
+        results.append(judging.evaluate(opened, data, this, showing=showing))
+        if not json_:
+            print(describe(results[-1]))
+    comparison = _compare(results[-1], against) if against else None
+    if json_:
+        print(json.dumps({"evaluations": [dataclasses.asdict(each) for each in results], "comparison": comparison}))
+    elif comparison:
+        print("\n".join(comparison))
+    return 0
+
+
+def _opened(path: Path, store: Path | None) -> tuple[Any, Any]:
+    """The run and its data."""
+    from unstir.data import Store, is_store
+    from unstir.errors import UserError
+    from unstir.runs.run import Run
+
+    run = Run.open(path)
+    if store is None and not is_store(run.config.data.store):
+        raise UserError(f"{run.config.data.store}, the data of {path}, is no longer there; name it with --store")
+    return run, Store.open(store or run.config.data.store)
+
+
+def _step(run: Any, text: str) -> int:
+    """The saved step that ``--checkpoint`` names."""
+    from unstir.errors import UserError
+
+    if text == "newest":
+        return int(run.load(say=say).step)
+    if not (text.isascii() and text.isdecimal()):
+        raise UserError(f'--checkpoint {text} is no step; give "newest", "all" or one of {run.saved_steps()}')
+    return int(run.load(int(text)).step)
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _compare(own: Any, against: Path) -> list[str]:
+    """Each figure beside that of another run judged by the same protocol, with the difference and its error."""
+    from unstir.metrics import evaluation
+    from unstir.runs.run import Run
+
+    others = evaluation.saved(Run.open(against))
+    other = evaluation.best_match(own, others, str(against))
+    return evaluation.differences(own, other)

@@ -1,0 +1,158 @@
+"""Distances between sets of features other than Fréchet's, and Fréchet's without the bias of few images.
+
+All take features float64 [N, F], one row an image, of any network: `Classifier.features`, `Inception.features`. KID,
+Inception Score, precision and recall are torch-fidelity's, so that a figure agrees with others that it computed.
+A fidelity figure (precision, density) falls when images are spoilt, a diversity figure (recall, coverage) when kinds of
+images are missing.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from unstir.errors import UserError
+from unstir.metrics.frechet import Moments, frechet_of, halves
+
+_CHUNK = 1 << 25  # distances held at once: 256 MB
+_SEED = 2020  # torch-fidelity's own default, which published figures used
+
+
+def kid(a: Tensor, b: Tensor, subsets: int = 100, subset_size: int = 1000, seed: int = _SEED) -> tuple[float, float]:
+    """Kernel distance of ``a`` [N, F] and ``b`` [M, F], as KID is (Bińkowski et al. 2018): mean and deviation.
+
+    The squared maximum mean discrepancy for the kernel (x.y / F + 1)^3, unbiased: its expectation is 0 for equal
+    distributions, whatever the number of images, and it may come out below 0. It is the mean over ``subsets`` random
+    pairs of subsets of ``subset_size``, and the deviation is that between them: that of a figure of ``subset_size``
+    images, not of the mean, and no standard error, for the subsets overlap. They are drawn by NumPy's generator from
+    ``seed`` mod 2^32, which gives torch-fidelity's numbers for its ``rng_seed``. Raises UserError where a set is
+    smaller than a subset, a subset smaller than 2, or there is none.
+    """
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric  # type: ignore[import-untyped, unused-ignore]
+
+    _same_width(a, b)
+    if not 2 <= subset_size <= min(len(a), len(b)) or subsets < 1:
+        raise UserError(
+            f"{subsets} subsets of {subset_size} images were asked of {len(a)} and {len(b)}; give at least one subset, "
+            "of 2 images or more, and no larger than either set"
+        )
+    found = kid_features_to_metric(
+        a, b, kid_subsets=subsets, kid_subset_size=subset_size, rng_seed=seed % 2**32, verbose=False
+    )
+    return float(found[KEY_METRIC_KID_MEAN]), float(found[KEY_METRIC_KID_STD])
+
+
+def inception_score(logits: Tensor, splits: int = 10, seed: int = _SEED) -> float:
+    """The Inception Score exp(E KL(p(y | x) || p(y))) of ``logits`` [N, K] (Salimans et al. 2016, section 4): 1 to K.
+
+    The mean over ``splits`` parts (as many as images, where these are fewer) of the images in an order drawn by NumPy's
+    generator from ``seed`` mod 2^32, as torch-fidelity does. High for images of which each is plainly of one class, and
+    all together of many; it looks at no real images. Raises UserError for no images or no parts.
+    """
+    from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric  # type: ignore[import-untyped, unused-ignore]
+
+    if len(logits) < 1 or splits < 1:
+        raise UserError(f"an Inception Score of {len(logits)} images in {splits} parts is none; give at least one each")
+    found = isc_features_to_metric(logits, splits=min(splits, len(logits)), shuffle=True, rng_seed=seed % 2**32)
+    return float(found[KEY_METRIC_ISC_MEAN])
+
+
+def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
+    """Precision and recall of ``fake`` [N, F] for ``real`` [M, F] (Kynkäänniemi et al. 2019, eqs. 1 and 2), in 0..1.
+
+    A manifold is the union of balls about a set's images, each out to its ``k``-th nearest neighbour in the set.
+    Precision is the share of fake images in that of the real ones, recall that of real images in that of the fake
+    ones. Both depend on the numbers of images: compare for equal ones. Takes N M F operations, in pieces of 256 MB.
+    Raises UserError for sets of k images or fewer.
+    """
+    from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric  # type: ignore[import-untyped, unused-ignore]
+
+    _enough(real, fake, k)
+    real, fake = _centred(real, fake)
+    found = prc_features_to_metric(  # generated before real
+        fake,
+        real,
+        prc_neighborhood=k,
+        prc_batch_size=_rows(max(len(real), len(fake))),
+        save_cpu_ram=True,
+        verbose=False,
+    )
+    return float(found[KEY_METRIC_PRECISION]), float(found[KEY_METRIC_RECALL])
+
+
+def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, float]:
+    """Density (>= 0) and coverage (0..1) of ``fake`` [N, F] for ``real`` [M, F] (Naeem et al. 2020, section 3).
+
+    About each real image lies a ball out to its ``k``-th nearest neighbour among the real ones. Density is the number
+    of real balls that a fake image lies in, over k, in the mean over fake images: near 1 for equal distributions, and
+    unlike precision not misled by one outlier's large ball. Coverage is the share of real images with a fake image in
+    their ball; for equal distributions of N = M images it is near 1 - 2^-k (0.97). A ball holds its surface. Takes
+    M (M + N) F operations, in pieces of 256 MB. Raises UserError for k or fewer real images, or no fake ones.
+    """
+    _enough(real, fake, k, least_fake=1)
+    real, fake = _centred(real, fake)
+    inside, covered = 0, 0
+    for some in torch.split(real, _rows(max(len(real), len(fake)))):
+        radius = torch.cdist(some, real).kthvalue(k + 1, dim=1).values  # the nearest is the image itself
+        within = torch.cdist(some, fake) <= radius[:, None]
+        inside += int(within.sum())
+        covered += int(within.any(1).sum())
+    return inside / (k * len(fake)), covered / len(real)
+
+
+def infinite_needs(size: int) -> int:
+    """The least number of images that `infinite_fd` takes for features [N, ``size``]."""
+    return 2 * (size + 1)
+
+
+def infinite_fd(features: Tensor, reference: Moments, seed: int = 0, repeats: int = 10) -> tuple[float, float]:
+    """The Fréchet distance for infinitely many images like those of ``features`` [N, F], and its standard error.
+
+    The distance of n images exceeds that by b / n (Chong & Forsyth 2020). Here the line in 1/n goes through the
+    distance of all N and the mean over ``repeats`` random splits into halves, where they put it through subsets of 15
+    sizes: the two halves of a split hold each image once, so that splitting adds no chance of its own to first order,
+    and on Gaussians the value deviates by a quarter to a third less at the same cost. Of the variances s and q that
+    `frechet.standard_error` tells apart, the value has s + q + q / repeats; measured on Gaussians the standard error
+    is right within 25 %. The value may be below 0.
+
+    What is removed is the bias from N alone. A reference of finitely many images adds about as much as as many samples
+    would, and it stays. So does what bends the line: measured on Gaussians of equal variances, the value is too small
+    by 19 % of the bias removed at N = 2.3 F, by 4 % at 8 F, and by less where variances differ. Raises UserError for
+    N < 2 (F + 1), where the halves' covariance is singular and nothing follows a line.
+    """
+    n, size = features.shape
+    if n < infinite_needs(size):
+        raise UserError(
+            f"{n} images are too few to extrapolate a distance between {size} features; "
+            f"give at least {infinite_needs(size)}, better {8 * size}"
+        )
+    means, differences = halves(features, reference, repeats, seed)
+    x = (1 / (n // 2) + 1 / (n - n // 2)) / 2
+    value = (x * frechet_of(features, reference) - float(means.mean()) / n) / (x - 1 / n)
+    whole, share = differences.square().mean(), 1 / repeats
+    variance = torch.maximum(whole - (1 - share) * means.var(), whole * (1 + share) / 2)
+    return value, math.sqrt(float(variance))
+
+
+def _same_width(a: Tensor, b: Tensor) -> None:
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise UserError(f"features are {list(a.shape)} and {list(b.shape)}; compare [N, F] with [M, F] of one network")
+
+
+def _enough(real: Tensor, fake: Tensor, k: int, least_fake: int | None = None) -> None:
+    _same_width(real, fake)
+    if k < 1 or len(real) <= k or len(fake) < (k + 1 if least_fake is None else least_fake):
+        raise UserError(
+            f"{len(real)} real and {len(fake)} other images have no neighbourhoods of k={k}; give more than k images"
+        )
+
+
+def _centred(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Both less the mean of the real ones: distances stay, and lose fewer digits where x.x - 2 x.y + y.y gives them."""
+    mean = real.double().mean(0)
+    return real.double() - mean, fake.double() - mean
+
+
+def _rows(columns: int) -> int:
+    """How many rows of so many distances to hold at once."""
+    return max(_CHUNK // columns, 1)

@@ -1,0 +1,223 @@
+"""From a run to an evaluation: images drawn (or taken from where they were drawn before), judged, and written down."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unstir import randomness
+from unstir.data import SPLITS, Store
+from unstir.diffusion.draw import Chain
+from unstir.errors import UserError
+from unstir.generate import Job, generate, load_denoisers, read_images, save_images
+from unstir.metrics import memorisation
+from unstir.metrics.classifier import classifier_for
+from unstir.metrics.evaluation import FOLDER, Evaluation, find, name_of, save
+from unstir.metrics.judge import FEWEST, judge
+from unstir.metrics.reference import Network, other_split
+from unstir.runs import build
+from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.files import make_folder, replacing
+from unstir.runs.run import Run
+
+SAMPLER, CALLS = "dpmpp_2m_sde", 20
+"""What images are drawn with where nothing else is asked: random like the ancestral chain, and as good in 20 calls."""
+
+SIZES = (100, 200, 300, 500, 1000, 2000, 5000, 10_000)
+"""The numbers of images that `fitting` chooses from."""
+
+NEW_IMAGES = 2000
+"""Of held-out images, at most so many are compared with the training images."""
+
+SPARE_HELD_OUT = 100
+"""With so many held-out images or more, no more are drawn by default than are held out: the floor has equal n."""
+
+Showing = Callable[[str, str], AbstractContextManager[Callable[[int, int], None] | None]]
+"""showing(what, unit) opens a progress display that is called with (done, total)."""
+
+
+def silently(what: str, unit: str) -> AbstractContextManager[None]:
+    """No display."""
+    return nullcontext()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How to judge: the sampling ``job`` (its number of images and seed are the first set's), and against what.
+
+    ``seeds`` sets are drawn, with seeds job.chain.seed, +1, ... The reference is ``num_reference`` images of ``split``
+    (0: all). ``networks`` are those whose features are used; empty for the sliced Wasserstein distance.
+    """
+
+    job: Job
+    seeds: int = 3
+    split: str = "train"
+    num_reference: int = 0
+    networks: Sequence[Network] = field(default=())
+    memorisation: bool = True
+
+    def protocol(self, run: Run) -> dict[str, Any]:
+        """All that decides a figure but the weights: what two evaluations must share to be compared."""
+        job, chain = self.job, self.job.chain
+        device = build.device(job.device)
+        schedule = build.schedule(run.config.diffusion)
+        sampling = {**dataclasses.asdict(chain), "calls": chain.calls(schedule)}
+        del sampling["steps"]
+        return {
+            "num": job.num,
+            "seeds": self.seeds,
+            "split": self.split,
+            "num_reference": min(self.num_reference or run.data.counts[self.split], run.data.counts[self.split]),
+            "data": run.data.content_hash,
+            "flip": False,  # reference images are as they are stored
+            "rounding": "uint8, to nearest",
+            "networks": {network.name: network.hash for network in self.networks},
+            **sampling,
+            "label": job.label,
+            "guide": job.guide,
+            "ema": job.ema and run.config.train.ema_decay > 0,
+            "dtype": build.dtype_name(job.dtype, device),
+        }
+
+
+def check(run: Run, store: Store, plan: Plan) -> None:
+    """Raise UserError for a plan that does not fit the run or its data, before anything is drawn."""
+    if store.content_hash != run.data.content_hash:
+        raise UserError(f"{store.path} is not the data of {run.path}; name the store that it was trained on")
+    if plan.split not in SPLITS:
+        raise UserError(f"split={plan.split!r} is unknown; choose one of {', '.join(SPLITS)}")
+    if store.count(plan.split) < 2:
+        raise UserError(f"{store.path} has {store.count(plan.split)} {plan.split} images, too few to compare with")
+    if plan.job.num < FEWEST:
+        raise UserError(f"num={plan.job.num} must be at least {FEWEST}: a distance is between sets; better hundreds")
+    if plan.seeds < 1:
+        raise UserError(f"seeds={plan.seeds} must be at least 1; error bars over seeds need 2")
+    if plan.num_reference and not 2 <= plan.num_reference <= store.count(plan.split):
+        count = store.count(plan.split)
+        raise UserError(f"num_reference={plan.num_reference} is outside 2..{count}, the {plan.split} images; 0 is all")
+
+
+def usual_chain(run: Run) -> Chain:
+    """The chain that a run is judged by where nothing else is asked: its grids' clamp and guidance, a fast sampler."""
+    chain = run.chain().by(SAMPLER)
+    return replace(chain, steps=min(CALLS, run.config.diffusion.T), spacing="trailing")
+
+
+def networks_for(store: Store, showing: Showing = silently) -> list[Network]:
+    """The networks that need no download: the classifier of the store's labels, or none where it has no two classes."""
+    if len(store.classes) < 2 or store.count("train") == 0:
+        return []
+    with showing("training the classifier", "images") as progress:
+        return [classifier_for(store, progress)]
+
+
+def evaluate(
+    run: Run, store: Store, plan: Plan, *, loaded: Checkpoint | None = None, showing: Showing = silently
+) -> Evaluation:
+    """Judge a saved step by ``plan``, or take the figures that the same plan gave before; they are kept in the run.
+
+    Images are drawn into RUN/generated and are whole after a kill, so the same call goes on. Raises UserError as
+    `check` and `save_images` do.
+    """
+    check(run, store, plan)
+    protocol = plan.protocol(run)
+    if (known := find(run, plan.job.step, protocol)) is not None:
+        return known
+    began = time.perf_counter()
+    sets = [samples(run, job, loaded, showing) for job in jobs(plan)]
+    drawn = time.perf_counter()
+    labels = None
+    if run.config.model.num_classes:
+        label = plan.job.label
+        index = torch.arange(plan.job.num)
+        of_each = run.labels_of(index) if label is None else torch.full_like(index, label)
+        assert of_each is not None
+        labels = [of_each] * plan.seeds
+    with showing("judging", "images") as progress:
+        figures = judge(
+            store,
+            sets,
+            plan.networks,
+            split=plan.split,
+            num_reference=plan.num_reference,
+            labels=labels,
+            progress=progress,
+        )
+    copies = None
+    if plan.memorisation:
+        copies = _memorisation(run, store, plan, sets, name_of(plan.job.step, protocol))
+    made = Evaluation(
+        step=plan.job.step,
+        images=plan.job.step * run.config.train.batch_size,
+        protocol=protocol,
+        figures=figures,
+        memorisation=copies,
+        seconds={"drawing": round(drawn - began, 1), "judging": round(time.perf_counter() - drawn, 1)},
+    )
+    save(run, made)
+    return made
+
+
+def fitted(
+    run: Run, store: Store, plan: Plan, num: int, seconds: float, loaded: Checkpoint | None = None
+) -> tuple[Plan, float]:
+    """The plan with ``num`` images a set, or with as many as fit into ``seconds`` (0), and the seconds of drawing them.
+
+    The forecast is of images still to be drawn at the speed of a short chain measured here.
+    """
+    calls = plan.job.chain.calls(build.schedule(run.config.diffusion))
+    each = seconds_per_call(run, plan.job, loaded) * calls * plan.seeds
+    num = num or fitting(seconds, each, store, plan.split)
+    return replace(plan, job=replace(plan.job, num=num)), num * each
+
+
+def jobs(plan: Plan) -> list[Job]:
+    """The sampling job of each seed."""
+    chain = plan.job.chain
+    return [replace(plan.job, chain=replace(chain, seed=chain.seed + k)) for k in range(plan.seeds)]
+
+
+def samples(run: Run, job: Job, loaded: Checkpoint | None = None, showing: Showing = silently) -> Tensor:
+    """The images of a job, uint8 [num, C, H, W], from its folder in RUN/generated, drawn now as far as they are not."""
+    folder = run.path / "generated" / job.name()
+    there = max((int(path.stem) + 1 for path in folder.glob("*.png") if path.stem.isdecimal()), default=0)
+    with showing("sampling", "steps") as progress:
+        save_images(run, replace(job, num=max(job.num, there)), folder, progress, loaded)
+    return read_images(folder, job.num)
+
+
+def seconds_per_call(run: Run, job: Job, loaded: Checkpoint | None = None) -> float:
+    """The seconds of one network call an image, measured on a short chain of a batch."""
+    short = replace(job, num=job.batch_size, chain=replace(job.chain, steps=min(4, job.chain.steps)))
+    denoisers = load_denoisers(run, job, loaded)
+    list(generate(run, replace(short, chain=replace(short.chain, steps=2)), denoisers=denoisers))  # warm up
+    began = time.perf_counter()
+    list(generate(run, short, denoisers=denoisers))
+    return (time.perf_counter() - began) / job.batch_size / short.chain.calls(build.schedule(run.config.diffusion))
+
+
+def fitting(seconds: float, each: float, store: Store, split: str = "train") -> int:
+    """How many images fit into ``seconds`` at ``each`` seconds an image: one of `SIZES`, at least the least of them."""
+    spare = store.count(other_split(split))
+    most = spare if spare >= SPARE_HELD_OUT else SIZES[-1]
+    sizes = sorted({*(size for size in SIZES if size <= most), min(most, SIZES[-1])})
+    return max((size for size in sizes if size * each <= seconds), default=sizes[0])
+
+
+def _memorisation(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], name: str) -> dict[str, Any]:
+    """Look for copies of training images among all sets together, and draw the closest pairs beside the figures."""
+    samples_of_all, train = torch.cat(list(sets)), store.images("train")
+    some = randomness.permutation(0, "memorisation", 0, store.count("held_out"))[:NEW_IMAGES].sort().values
+    held_out = store.images("held_out")[some]
+    features = next((network.features for network in plan.networks if network.name == "classifier"), None)
+    found = memorisation.memorisation(samples_of_all, train, held_out, flip=run.config.data.flip, features=features)
+    with replacing(make_folder(run.path / FOLDER) / f"{name}-pairs.png") as partial:
+        memorisation.picture(found, samples_of_all, train, held_out).save(partial, format="png")
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(found)))  # lists, as they are read again
+    return {**plain, "says": memorisation.describe(found)}

@@ -1,0 +1,229 @@
+"""What a judgement is: figures with error bars and bounds, and the protocol without which none of them means anything.
+
+Two figures of unlike protocols say nothing about which model is better: FIDs of other n differ by their bias, of other
+references by the reference. `unlike` names what differs, and whoever compares refuses on its word.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unstir.errors import UserError
+from unstir.runs.files import make_folder, write_text
+from unstir.runs.run import Run
+
+FORMAT = 1
+"""Grows when a figure of the same name and protocol would come out otherwise; files of another format are not read."""
+
+FOLDER = "evaluation"
+FID = "inception-v3-compat/fd"
+"""The key of the one figure that may be called so."""
+
+DECIDED = 3.0
+"""A difference of fewer standard errors than this is called undecided."""
+LOWER, HIGHER = "lower", "higher"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One figure: a mean over seeds, with what it is to be held against.
+
+    ``name`` is what it is called ("FD-classifier", "FID", "KID", "coverage", ...), ``better`` "lower" or "higher".
+    ``by_seed`` has the value of each seed. ``deviation`` is their standard deviation, None for one seed;
+    ``bootstrap`` the standard error of one seed's value from the choice of images, None where it was not resampled.
+    ``floor`` is the same figure of real images that are not in the reference, as good as new images can be, and
+    ``ceiling`` that of uniform noise; None where there is none. ``infinite`` (value, standard error) is extrapolated
+    to infinitely many samples. ``network`` and ``network_hash`` name the features; empty for figures without any.
+    """
+
+    name: str
+    better: str
+    by_seed: tuple[float, ...]
+    bootstrap: float | None = None
+    floor: float | None = None
+    floor_error: float | None = None
+    num_floor: int = 0
+    ceiling: float | None = None
+    infinite: tuple[float, float] | None = None
+    network: str = ""
+    network_hash: str = ""
+    num_reference: int = 0
+
+    @property
+    def value(self) -> float:
+        """The mean over seeds."""
+        return sum(self.by_seed) / len(self.by_seed)
+
+    @property
+    def deviation(self) -> float | None:
+        """The standard deviation over seeds; None for one seed."""
+        if len(self.by_seed) < 2:
+            return None
+        return math.sqrt(sum((v - self.value) ** 2 for v in self.by_seed) / (len(self.by_seed) - 1))
+
+    @property
+    def error(self) -> float | None:
+        """The standard error of ``value``: the larger of what the seeds and what the bootstrap say; None if neither."""
+        known = [each for each in (self.deviation, self.bootstrap) if each is not None]
+        return max(known) / math.sqrt(len(self.by_seed)) if known else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The figures of one saved step of a run, by key such as "classifier/fd", and the protocol they came by.
+
+    ``images`` is how many training images the weights had seen, ``memorisation`` what
+    `memorisation.Memorisation` holds, as plain values, ``seconds`` (of sampling, of judging).
+    """
+
+    step: int
+    images: int
+    protocol: dict[str, Any]
+    figures: dict[str, Figure]
+    memorisation: dict[str, Any] | None = None
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def name(self) -> str:
+        """A file name of its own for the figures of this protocol and step."""
+        return name_of(self.step, self.protocol)
+
+    @property
+    def main_key(self) -> str:
+        """The key of the figure that says most: FID where it was measured, else the first distance."""
+        return FID if FID in self.figures else next(iter(self.figures))
+
+    def main(self) -> Figure:
+        """The figure that says most."""
+        return self.figures[self.main_key]
+
+
+def name_of(step: int, protocol: Mapping[str, Any]) -> str:
+    """The file name (without suffix) of an evaluation of a step by a protocol."""
+    digest = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:8]
+    return f"step{step}-{protocol['sampler']}{protocol['calls']}-{protocol['seeds']}x{protocol['num']}-{digest}"
+
+
+def unlike(a: Mapping[str, Any], b: Mapping[str, Any], apart_from: Collection[str] = ()) -> list[str]:
+    """How two protocols differ, a phrase a key ("num is 500 and 2000"), but for the keys that are compared on purpose.
+
+    The weights that are judged are no part of a protocol, so that two runs on the same data can have the same.
+    """
+    keys = dict.fromkeys((*a, *b))
+    return [
+        f"{key} is {a.get(key)} and {b.get(key)}" for key in keys if key not in apart_from and a.get(key) != b.get(key)
+    ]
+
+
+def check_alike(a: Evaluation, b: Evaluation, apart_from: Collection[str] = ()) -> None:
+    """Raise UserError, naming the differences, where the figures of two evaluations must not be compared."""
+    if different := unlike(a.protocol, b.protocol, apart_from):
+        raise UserError(
+            f"these figures do not compare: {'; '.join(different)}; judge both by one protocol with unstir evaluate"
+        )
+
+
+def best_match(own: Evaluation, others: Collection[Evaluation], name: str) -> Evaluation:
+    """The newest of ``others`` with the protocol of ``own``; UserError naming how the nearest differs if none has."""
+    if not others:
+        raise UserError(f"{name} has not been judged; run unstir evaluate {name} first, with the same options")
+    nearest = min(reversed(list(others)), key=lambda other: len(unlike(own.protocol, other.protocol)))
+    check_alike(own, nearest)
+    return nearest
+
+
+def difference(a: Figure, b: Figure) -> tuple[float, float | None, str]:
+    """How far ``a`` is from ``b``: a - b, its standard error, and "better", "worse" or "undecided" for ``a``.
+
+    Undecided is what is not more than `DECIDED` standard errors, or has none.
+    """
+    gap = a.value - b.value
+    if a.error is None or b.error is None:
+        return gap, None, "undecided"
+    error = math.hypot(a.error, b.error)
+    if abs(gap) <= DECIDED * error:
+        return gap, error, "undecided"
+    return gap, error, "better" if (gap < 0) == (a.better == LOWER) else "worse"
+
+
+def differences(a: Evaluation, b: Evaluation) -> list[str]:
+    """A line a figure: how ``a`` differs from ``b``. Raises UserError as `check_alike`."""
+    check_alike(a, b)
+    lines = []
+    for key, mine in a.figures.items():
+        gap, error, verdict = difference(mine, b.figures[key])
+        bar = "" if error is None else f" +- {error:.2g}"
+        lines.append(f"{mine.name}: {mine.value:.4g} against {b.figures[key].value:.4g}, {gap:+.3g}{bar}: {verdict}")
+    return lines
+
+
+def save(run: Run, evaluation: Evaluation) -> Path:
+    """Write RUN/evaluation/NAME.json and return its path. Raises UserError where it cannot be written."""
+    path = make_folder(run.path / FOLDER) / f"{evaluation.name()}.json"
+    text = json.dumps({"unstir_evaluation": FORMAT, **dataclasses.asdict(evaluation)}, indent=1)
+    write_text(path, text + "\n")
+    return path
+
+
+def saved(run: Run) -> list[Evaluation]:
+    """The evaluations of a run, by rising step; files that are damaged or of another format are left out."""
+    found = [_read(path) for path in sorted((run.path / FOLDER).glob("*.json"))]
+    return sorted((each for each in found if each is not None), key=lambda each: (each.step, each.name()))
+
+
+def find(run: Run, step: int, protocol: Mapping[str, Any]) -> Evaluation | None:
+    """The evaluation of this step by exactly this protocol, if it was made before."""
+    found = _read(run.path / FOLDER / f"{name_of(step, protocol)}.json")
+    return found if found is not None and not unlike(found.protocol, protocol) else None
+
+
+def describe(evaluation: Evaluation) -> str:
+    """What was judged and how, and a table of the figures: value, standard error, real images, noise."""
+    how = evaluation.protocol
+    networks = ", ".join(f"{name} {digest[:12]}" for name, digest in how["networks"].items()) or "no network"
+    head = (
+        f"step {evaluation.step} ({evaluation.images} images seen), {'averaged' if how['ema'] else 'raw'} weights: "
+        f"{how['seeds']} x {how['num']} images by {how['sampler']}, {how['calls']} calls, {how['dtype']}, seed "
+        f"{how['seed']} on; against {how['num_reference']} of {how['split']}; features: {networks}"
+    )
+    copies = evaluation.memorisation
+    return f"{head}\n{table(evaluation.figures)}" + ("" if copies is None else f"\nmemorisation: {copies['says']}")
+
+
+def table(figures: Mapping[str, Figure]) -> str:
+    """A figure a line: value, standard error, the same of real images and of noise."""
+    rows = [("", "value", "+-", "real", "noise", "")]
+    for figure in figures.values():
+        note = f"{figure.better} is better"
+        if figure.infinite is not None:
+            note += f"; {figure.infinite[0]:.4g} +- {figure.infinite[1]:.2g} extrapolated to infinitely many images"
+        floor, ceiling = ("-" if bound is None else f"{bound:.4g}" for bound in (figure.floor, figure.ceiling))
+        error = "-" if figure.error is None else f"{figure.error:.2g}"
+        rows.append((figure.name, f"{figure.value:.4g}", error, floor, ceiling, note))
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    lines = []
+    for name, *cells, note in rows:
+        columns = [name.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:], strict=True)), note]
+        lines.append("  ".join(columns).rstrip())
+    return "\n".join(lines)
+
+
+def _read(path: Path) -> Evaluation | None:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values.pop("unstir_evaluation") != FORMAT:
+            return None
+        figures = {key: _figure(figure) for key, figure in values.pop("figures").items()}
+        return Evaluation(figures=figures, **values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _figure(values: dict[str, Any]) -> Figure:
+    infinite = values.pop("infinite")
+    by_seed = tuple(values.pop("by_seed"))
+    return Figure(by_seed=by_seed, infinite=None if infinite is None else (infinite[0], infinite[1]), **values)

@@ -1,0 +1,239 @@
+"""Whether a model copies its training images, judged against new images of the same kind.
+
+A sample near to a training image proves nothing, for new images have near neighbours too, and a data set may hold the
+same picture twice. So held-out images are the yardstick: if the model is as good as the data's own source, a sample and
+a held-out image are alike before the training images, and every rank between them is equally likely. Both tests below
+rest on that alone. They are made by pixels and, where a function for them is given, by features.
+
+*Distance* d_1 is that to the nearest training image. *Relative distance* is d_1 over the mean of d_1..d_K, K = 50
+(after Carlini et al. 2023, "Extracting training data from diffusion models", section 5): a flat or blurred image is
+near to everything and a copy to one image alone. The mean of many withstands pictures that the data holds a few times,
+which are copied first and which the ratio d_1 / d_2 (Yoon et al. 2023) would miss.
+
+*Nearer* (`ranks.mann_whitney`), on either distance: do samples as a whole lie nearer than new images? (The C_T of
+Meehan et al. 2020, "A non-parametric test to detect data-copying", is this statistic, cell by cell.) Samples also lie
+nearer where they are smoother, fainter or more alike than the data: real CIFAR-10 images at 0.8 of their contrast do in
+71 % of comparisons by pixels. So this alone accuses of nothing.
+
+*Copies* (`ranks.precedence`): of the relative distance, the number of samples below 999 in 1000 held-out images and
+below 1/2 (the factor of Carlini et al.; without it a sample a little nearer than any held-out image would count among
+images that are all far apart). A few copies among many originals raise it, and it alone is evidence of copies.
+
+The verdict divides ``LEVEL`` among all tests (Bonferroni): new images would be accused in one run of 100 at most.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from unstir.errors import UserError
+from unstir.metrics.nearest import Nearest, nearest, nearest_features
+from unstir.metrics.ranks import Copies, Nearer, mann_whitney, precedence
+from unstir.pictures.pairs import Block, Row, pairs
+
+LEVEL = 0.01
+NEIGHBOURS = 50
+NEAR = 0.5  # the relative distance that no copy reaches
+FEWEST = 20
+"""Samples and held-out images that a test needs of each; below, the normal approximation is rough."""
+
+SHOWN = 3  # training images kept for each of the closest images
+
+_Tests = tuple[Nearer | None, Nearer | None, Copies | None]
+
+
+@dataclass(frozen=True)
+class Match:
+    """The nearest training images of an image in a space, by rising ``distance``; ``mirrored`` as in `Nearest`."""
+
+    index: tuple[int, ...]
+    distance: tuple[float, ...]
+    mirrored: tuple[bool, ...]
+    relative: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The ``image`` of that number, and what it is near to in every space."""
+
+    image: int
+    matches: tuple[Match, ...]
+
+
+@dataclass(frozen=True)
+class Space:
+    """What was found in a space: "pixels" (distances in grey levels 0..255) or "features" (in their own unit).
+
+    Distances are root mean square differences; ``median`` and ``median_held_out`` are those to the nearest training
+    image. The tests are None where there are too few images. ``closest`` and ``closest_held_out`` are the images
+    of the smallest relative distance, rising.
+    """
+
+    name: str
+    median: float
+    median_held_out: float | None
+    distance: Nearer | None
+    relative: Nearer | None
+    copies: Copies | None
+    closest: tuple[Pair, ...]
+    closest_held_out: tuple[Pair, ...]
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """Both spaces and the ``verdict``: "copies", "nearer", "none" (found, which proves none), or None: undecided.
+
+    Undecided are fewer than FEWEST samples or held-out images. ``flip`` says that mirror images counted.
+    """
+
+    spaces: tuple[Space, ...]
+    verdict: str | None
+    num: int
+    num_train: int
+    num_held_out: int
+    flip: bool
+
+
+def memorisation(
+    samples: Tensor,
+    train: Tensor,
+    held_out: Tensor,
+    *,
+    flip: bool = False,
+    features: Callable[[Tensor], Tensor] | None = None,
+    closest: int = 6,
+) -> Memorisation:
+    """Compare ``samples`` with the images a model learned from, all uint8 [N, C, H, W] in 0..255.
+
+    ``flip``: the model also learned from mirror images. ``features`` maps such images to [N, F], as
+    `Classifier.features` does. ``closest`` images of each kind are named. The more held-out images beside the samples,
+    the fewer copies show. Raises UserError for images of other types or shapes, no samples, or fewer than 2 training
+    images.
+    """
+    if len(samples) == 0 or len(train) < 2:
+        given = f"{len(samples)} samples and {len(train)} training images"
+        raise UserError(f"copies were looked for among {given}; give at least 1 and 2")
+    k = min(NEIGHBOURS, len(train))
+    names, sets = ["pixels"], [[nearest(x, train, k=k, flip=flip) for x in (samples, held_out)]]
+    if features is not None:
+        names.append("features")
+        known = features(train)
+        mirrored = features(train.flip(-1)) if flip else None
+        sets.append([_by_features(features, x, known, mirrored, k) for x in (samples, held_out)])
+    level = LEVEL / (3 * len(names))
+    spaces = []
+    for name, (found, new) in zip(names, sets, strict=True):
+        tests: _Tests = (None, None, None)
+        if min(len(samples), len(held_out)) >= FEWEST:
+            tests = _tests(found, new, level)
+        near, near_new = (
+            _closest(chosen, [both[i] for both in sets], closest) for i, chosen in enumerate((found, new))
+        )
+        spaces.append(Space(name, _median(found), _median(new) if len(held_out) else None, *tests, near, near_new))
+    return Memorisation(tuple(spaces), _verdict(spaces, level), len(samples), len(train), len(held_out), flip)
+
+
+def describe(result: Memorisation) -> str:
+    """A result in two lines."""
+    said = {
+        "copies": "training images are copied",
+        "nearer": "samples lie nearer to training images than new images do (smoother, fainter, alike?), none a copy",
+        "none": "no sign of copied training images",
+        None: f"undecided whether training images are copied: that takes {FEWEST} samples and {FEWEST} held-out images",
+    }[result.verdict]
+    turned = ", mirrored too" if result.flip else ""
+    sets = f"{result.num} samples, {result.num_train} training{turned}, {result.num_held_out} held out"
+    return f"{said} ({sets})\n" + "; ".join(_said(space, result.num) for space in result.spaces)
+
+
+def picture(result: Memorisation, samples: Tensor, train: Tensor, held_out: Tensor) -> Image.Image:
+    """The closest images beside their nearest training images, samples left and held-out images right, a line a space.
+
+    The tensors are those that ``result`` came from. Below an image stands its relative distance in that space, below a
+    training image the distance to it; one that is near as its mirror image is shown so.
+    """
+    heads = ("relative", *(f"nearest by {space.name}" for space in result.spaces))
+    lines = []
+    for number, space in enumerate(result.spaces):
+        sides = (("samples", samples, space.closest), ("new images", held_out, space.closest_held_out))
+        lines.append(
+            [
+                Block(f"{kind} closest by {space.name}", heads, tuple(_row(p, images, train, number) for p in found))
+                for kind, images, found in sides
+                if found
+            ]
+        )
+    return pairs(lines)
+
+
+def _row(pair: Pair, images: Tensor, train: Tensor, number: int) -> Row:
+    shown, notes = [], []
+    for match in pair.matches:
+        turned = zip(match.index, match.mirrored, strict=True)
+        shown.append(torch.stack([train[i].flip(-1) if mirrored else train[i] for i, mirrored in turned]))
+        notes.append(tuple(f"{d:.3g}{' flip' * f}" for d, f in zip(match.distance, match.mirrored, strict=True)))
+    return Row(images[pair.image], f"{pair.matches[number].relative:.2f}", tuple(shown), tuple(notes))
+
+
+def _said(space: Space, num: int) -> str:
+    if space.copies is None or space.distance is None or space.relative is None:
+        return f"{space.name}: median distance {space.median:.3g}"
+    least = "no number" if space.copies.least is None else f"{space.copies.least}"
+    return (
+        f"{space.name}: {space.copies.count} as near as copies (new images {space.copies.expected:.2g}, {least} would "
+        f"show), nearer than new images in {space.distance.probability:.0%} +- {space.distance.standard_error:.0%} of "
+        f"comparisons ({space.relative.probability:.0%} by relative distance)"
+    )
+
+
+def _by_features(
+    features: Callable[[Tensor], Tensor], images: Tensor, train: Tensor, mirrored: Tensor | None, k: int
+) -> Nearest:
+    found = features(images) if len(images) else train[:0]
+    return nearest_features(found, train, k=k, mirrored=mirrored)
+
+
+def _relative(found: Nearest) -> Tensor:
+    """d_1 over the mean of d_1..d_K, in 0..1: float64 [N]; 0 where all K are copies."""
+    return torch.nan_to_num(found.distance[:, 0] / found.distance.mean(1), nan=0.0)
+
+
+def _tests(found: Nearest, new: Nearest, level: float) -> _Tests:
+    relative, relative_new = _relative(found), _relative(new)
+    d_found, d_new = found.distance[:, 0].contiguous(), new.distance[:, 0].contiguous()
+    distance = mann_whitney(d_found, d_new)
+    return distance, mann_whitney(relative, relative_new), precedence(relative, relative_new, level, NEAR)
+
+
+def _closest(found: Nearest, spaces: list[Nearest], most: int) -> tuple[Pair, ...]:
+    """The images of the smallest relative distance in ``found``, with their matches in every space."""
+    relative = [_relative(space) for space in spaces]
+    chosen = _relative(found).argsort(stable=True)[:most].tolist()
+    return tuple(
+        Pair(image, tuple(_match(space, image, r[image].item()) for space, r in zip(spaces, relative, strict=True)))
+        for image in chosen
+    )
+
+
+def _match(near: Nearest, image: int, relative: float) -> Match:
+    index, distance, mirrored = (
+        tuple(part[image, :SHOWN].tolist()) for part in (near.index, near.distance, near.mirrored)
+    )
+    return Match(index, distance, mirrored, relative)
+
+
+def _median(found: Nearest) -> float:
+    return found.distance[:, 0].median().item()
+
+
+def _verdict(spaces: list[Space], level: float) -> str | None:
+    tests = [(space.distance, space.relative, space.copies) for space in spaces]
+    if any(copies is None for _, _, copies in tests):
+        return None
+    if any(copies is not None and copies.p <= level for _, _, copies in tests):
+        return "copies"
+    nearer = [test for distance, relative, _ in tests for test in (distance, relative)]
+    return "nearer" if any(test is not None and test.p <= level for test in nearer) else "none"

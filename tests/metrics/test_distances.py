@@ -1,0 +1,203 @@
+"""Distances between features against computations written out, known answers, and torch-fidelity's own numbers."""
+
+import itertools
+import math
+import statistics
+
+import pytest
+import torch
+
+from unstir.errors import UserError
+from unstir.metrics import distances
+from unstir.metrics.distances import (
+    density_coverage,
+    inception_score,
+    infinite_fd,
+    infinite_needs,
+    kid,
+    precision_recall,
+)
+from unstir.metrics.frechet import Moments, frechet_of, moments
+
+
+def draw(seed, n, size=8, scale=1.0, shift=0.0):
+    numbers = torch.randn(n, size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return numbers * scale + shift
+
+
+def kernel(x, y):
+    return (sum(a * b for a, b in zip(x, y, strict=True)) / len(x) + 1) ** 3
+
+
+def mmd(a, b):
+    """The unbiased squared maximum mean discrepancy, pair by pair."""
+    a, b = a.tolist(), b.tolist()
+    own = [statistics.fmean(kernel(x, y) for x, y in itertools.permutations(s, 2)) for s in (a, b)]
+    return sum(own) - 2 * statistics.fmean(kernel(x, y) for x in a for y in b)
+
+
+def test_kid_is_the_mean_discrepancy_of_pairs():
+    a, b = draw(0, 12), draw(1, 12, scale=1.5, shift=0.4)
+    mean, deviation = kid(a, b, subsets=3, subset_size=12)  # each subset is the whole, in another order
+    assert mean == pytest.approx(mmd(a, b), rel=1e-10)
+    assert deviation < 1e-10
+    assert kid(b, a, subsets=3, subset_size=12)[0] == pytest.approx(mean, rel=1e-10)
+    lone = [x for x, _ in (kid(a, b, subsets=1, subset_size=5, seed=seed) for seed in range(4))]
+    assert len(set(lone)) == 4
+    several, spread = kid(a, b, subsets=300, subset_size=5, seed=0)
+    assert several == pytest.approx(mean, abs=4 * spread / 300**0.5) and spread > 0
+
+
+def test_kid_of_equal_distributions_is_zero_in_the_mean_whatever_the_number():
+    values = [kid(draw(2 * i, 10), draw(2 * i + 1, 10), subsets=1, subset_size=10)[0] for i in range(400)]
+    assert min(values) < 0 < max(values)
+    assert abs(statistics.fmean(values)) < 4 * statistics.stdev(values) / 20
+
+
+def test_kid_and_the_inception_score_have_torch_fidelitys_subsets():
+    from torch_fidelity.metric_isc import isc_features_to_metric
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
+    a, b = draw(0, 40), draw(1, 60, shift=0.2)
+    theirs = kid_features_to_metric(a, b, kid_subsets=7, kid_subset_size=20, verbose=False)
+    assert kid(a, b, subsets=7, subset_size=20) == tuple(theirs.values())
+    theirs = kid_features_to_metric(a, b, kid_subsets=7, kid_subset_size=20, rng_seed=2**32 - 1, verbose=False)
+    assert kid(a, b, subsets=7, subset_size=20, seed=-1) == tuple(theirs.values())
+    assert inception_score(a) == isc_features_to_metric(a)["inception_score_mean"]
+
+
+@pytest.mark.parametrize(("subsets", "size"), [(0, 5), (3, 1), (3, 0), (3, 11)])
+def test_subsets_that_cannot_be_drawn_are_refused(subsets, size):
+    with pytest.raises(UserError, match=f"{subsets} subsets of {size} images were asked of 10 and 20; .* no larger"):
+        kid(draw(0, 10), draw(1, 20), subsets=subsets, subset_size=size)
+    with pytest.raises(UserError, match="compare .* of one network"):
+        kid(draw(0, 10), draw(1, 10, size=9), subsets=1, subset_size=5)
+
+
+def test_the_inception_score_of_known_logits():
+    sure = torch.eye(6, dtype=torch.float64).repeat(5, 1) * 100  # each class five times, without a doubt
+    assert inception_score(sure, splits=1) == pytest.approx(6, rel=1e-10)
+    assert inception_score(sure[:1].repeat(30, 1), splits=3) == pytest.approx(1, rel=1e-10)
+    assert inception_score(sure * 0) == pytest.approx(1, rel=1e-10)
+    assert 1 < inception_score(sure / 100, splits=1) < 2
+    logits = draw(0, 20, size=5, scale=2.0)
+    share = logits.softmax(1)
+    marginal = share.mean(0)
+    gain = [sum(p * math.log(p / q) for p, q in zip(row, marginal.tolist(), strict=True)) for row in share.tolist()]
+    assert inception_score(logits, splits=1) == pytest.approx(math.exp(statistics.fmean(gain)), rel=1e-10)
+    assert inception_score(logits[:3]) == pytest.approx(1, rel=1e-10)  # three parts of one image
+    for few, splits in ((0, 1), (3, 0)):
+        with pytest.raises(UserError, match=f"of {few} images in {splits} parts"):
+            inception_score(logits[:few], splits=splits)
+
+
+def radii(points, k):
+    return [sorted(math.dist(x, y) for y in points)[k] for x in points]
+
+
+def covered_by(points, balls, radius):
+    """Of each point, how many balls hold it."""
+    return [sum(math.dist(x, c) <= r for c, r in zip(balls, radius, strict=True)) for x in points]
+
+
+@pytest.mark.parametrize("chunk", [1 << 25, 300])
+@pytest.mark.parametrize("k", [1, 3, 5])
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (0.5, 0.3), (2.0, 0.0)])
+def test_neighbourhoods_are_those_of_every_pair(k, scale, shift, chunk, monkeypatch):
+    monkeypatch.setattr(distances, "_CHUNK", chunk)
+    real, fake = draw(0, 40, size=3), draw(1, 55, size=3, scale=scale, shift=shift)
+    a, b = real.tolist(), fake.tolist()
+    precision = statistics.fmean(n > 0 for n in covered_by(b, a, radii(a, k)))
+    recall = statistics.fmean(n > 0 for n in covered_by(a, b, radii(b, k)))
+    assert precision_recall(real, fake, k) == pytest.approx((precision, recall), abs=1e-6)
+    density = statistics.fmean(covered_by(b, a, radii(a, k))) / k
+    coverage = statistics.fmean(any(math.dist(x, y) <= r for y in b) for x, r in zip(a, radii(a, k), strict=True))
+    assert density_coverage(real, fake, k) == pytest.approx((density, coverage), abs=1e-12)
+    far = real.float() + 1000.0, fake.float() + 1000.0  # where x.x - 2 x.y + y.y would lose every digit
+    assert density_coverage(*far, k) == pytest.approx((density, coverage), abs=0.02)
+
+
+def test_what_is_true_to_life_but_narrow_is_precise_and_what_is_broad_recalls():
+    real = draw(0, 300, size=4)
+    precision, recall = precision_recall(real, draw(1, 300, size=4, scale=0.3))
+    assert precision > 0.95 and recall < 0.5
+    precision, recall = precision_recall(real, draw(1, 300, size=4, scale=3.0))
+    assert precision < 0.5 and recall > 0.95
+    assert density_coverage(real, draw(1, 300, size=4, scale=0.3))[1] < 0.7
+    assert density_coverage(real, draw(1, 300, size=4, scale=3.0))[0] < 0.4
+
+
+def test_of_equal_distributions_density_is_one_and_coverage_all_but_2_to_the_minus_k():
+    found = [density_coverage(draw(2 * i, 400, size=4), draw(2 * i + 1, 400, size=4), k=3) for i in range(10)]
+    density, coverage = (statistics.fmean(each) for each in zip(*found, strict=True))
+    assert density == pytest.approx(1, abs=0.03) and coverage == pytest.approx(1 - 2**-3, abs=0.02)
+    real = draw(0, 50, size=4)
+    assert precision_recall(real, real) == (1, 1) and density_coverage(real, real)[1] == 1
+
+
+def test_too_few_neighbours_are_refused():
+    real, fake = draw(0, 4), draw(1, 3)
+    with pytest.raises(UserError, match="4 real and 3 other images have no neighbourhoods of k=3; give more than k"):
+        precision_recall(real, fake)
+    with pytest.raises(UserError, match="no neighbourhoods of k=4"):
+        density_coverage(real, fake, k=4)
+    with pytest.raises(UserError, match="no neighbourhoods of k=0"):
+        density_coverage(real, fake, k=0)
+    with pytest.raises(UserError, match="4 real and 0 other"):
+        density_coverage(real, fake[:0], k=3)
+    assert density_coverage(real, fake[:1], k=3)[1] >= 0
+
+
+SIZE = 16
+SPREAD = torch.logspace(0, -1, SIZE, dtype=torch.float64)
+EXACT = Moments(torch.zeros(SIZE, dtype=torch.float64), torch.diag(SPREAD**2), 10**9)
+
+
+def sets(n, scale, shift, num):
+    return [(draw(seed, n, SIZE, scale) + shift) * SPREAD for seed in range(num)]
+
+
+@pytest.mark.parametrize(("n", "scale", "shift"), [(129, 1.0, 0.0), (129, 1.1, 0.1), (300, 1.0, 0.0), (129, 1.3, 0.5)])
+def test_the_infinite_distance_is_the_true_one_with_the_error_stated(n, scale, shift):
+    true = float(((1 - scale) ** 2 + shift**2) * (SPREAD**2).sum())
+    given = sets(n, scale, shift, 300)
+    found = [infinite_fd(each, EXACT, seed) for seed, each in enumerate(given)]
+    values = [value for value, _ in found]
+    deviation = statistics.stdev(values)
+    bias = statistics.fmean(frechet_of(each, EXACT) for each in given) - true
+    assert bias > 3 * deviation / 300**0.5
+    assert statistics.fmean(values) == pytest.approx(true, abs=0.1 * bias + 4 * deviation / 300**0.5)
+    stated = statistics.fmean(error**2 for _, error in found) ** 0.5
+    assert stated == pytest.approx(deviation, rel=0.25)
+    within = statistics.fmean(abs(value - statistics.fmean(values)) < 2 * error for value, error in found)
+    assert within > 0.88  # 95 % of normal errors that are known
+
+
+def test_the_bias_of_a_finite_reference_stays():
+    values = []
+    for seed in range(60):
+        reference = moments(draw(10_000 + seed, 150, SIZE) * SPREAD)
+        values.append(infinite_fd(draw(seed, 150, SIZE) * SPREAD, reference, seed)[0])
+    alone = statistics.fmean(frechet_of(draw(seed, 150, SIZE) * SPREAD, EXACT) for seed in range(60))
+    assert statistics.fmean(values) == pytest.approx(alone, rel=0.15)
+
+
+def test_the_line_is_straight_in_one_over_the_number(monkeypatch):
+    """Distances that are 2 + 30 / n exactly have the intercept 2, for an odd number of images too."""
+    straight = lambda features, reference: 2 + 30 / len(features)
+    monkeypatch.setattr(distances, "frechet_of", straight)
+    monkeypatch.setattr("unstir.metrics.frechet._quickly", straight)
+    for n in (34, 35, 101):
+        value, _ = infinite_fd(draw(0, n, SIZE), EXACT)
+        assert value == pytest.approx(2, rel=1e-12)
+
+
+def test_too_few_to_extrapolate_are_refused():
+    assert infinite_needs(SIZE) == 34
+    value, error = infinite_fd(draw(0, 34, SIZE) * SPREAD, EXACT)
+    assert math.isfinite(value) and error > 0
+    with pytest.raises(UserError, match="33 images are too few .* between 16 features; give at least 34, better 128"):
+        infinite_fd(draw(0, 33, SIZE) * SPREAD, EXACT)
+    first = infinite_fd(draw(0, 50, SIZE) * SPREAD, EXACT, seed=1)
+    assert infinite_fd(draw(0, 50, SIZE) * SPREAD, EXACT, seed=1) == first
+    assert infinite_fd(draw(0, 50, SIZE) * SPREAD, EXACT, seed=2) != first

@@ -1,0 +1,116 @@
+"""What a judgement is: errors, protocols that must agree, files, and verdicts."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from unstir.errors import UserError
+from unstir.metrics import evaluation
+from unstir.metrics.evaluation import (
+    FID,
+    Evaluation,
+    Figure,
+    best_match,
+    check_alike,
+    describe,
+    difference,
+    differences,
+    find,
+    save,
+    saved,
+    unlike,
+)
+
+PROTOCOL = {
+    "num": 100, "seeds": 3, "seed": 0, "split": "train", "num_reference": 1498, "data": "d", "sampler": "ddim",
+    "calls": 20, "ema": True, "dtype": "float32", "networks": {"classifier": "c" * 64},
+}  # fmt: skip
+
+
+def made(value=1.0, step=10, **protocol):
+    figure = Figure(name="FD-classifier", better="lower", by_seed=(value - 0.1, value, value + 0.1), floor=0.2)
+    return Evaluation(step=step, images=step * 8, protocol={**PROTOCOL, **protocol}, figures={"classifier/fd": figure})
+
+
+def test_the_error_is_the_larger_of_seeds_and_resampling_over_the_root_of_the_seeds():
+    figure = Figure(name="x", better="lower", by_seed=(1.0, 2.0, 3.0))
+    assert figure.value == 2 and figure.deviation == 1 and figure.error == pytest.approx(3**-0.5)
+    assert replace(figure, bootstrap=3.0).error == pytest.approx(3**0.5)
+    assert replace(figure, bootstrap=0.1).error == pytest.approx(3**-0.5)
+    alone = Figure(name="x", better="lower", by_seed=(1.0,))
+    assert alone.deviation is None and alone.error is None and replace(alone, bootstrap=0.5).error == 0.5
+
+
+def test_protocols_that_differ_are_refused_naming_what_differs():
+    a, b = made(), made(num=50, sampler="unipc")
+    assert unlike(a.protocol, b.protocol) == ["num is 100 and 50", "sampler is ddim and unipc"]
+    assert unlike(a.protocol, b.protocol, ("sampler", "num")) == []
+    assert unlike(a.protocol, {k: v for k, v in PROTOCOL.items() if k != "ema"}) == ["ema is True and None"]
+    with pytest.raises(UserError, match="do not compare: num is 100 and 50; sampler is ddim and unipc; judge both by"):
+        check_alike(a, b)
+    check_alike(a, made(step=20))  # other weights are what is compared
+    with pytest.raises(UserError, match="networks is"):
+        differences(a, made(networks={"classifier": "e" * 64}))
+
+
+def test_a_difference_is_decided_beyond_three_of_its_errors():
+    a, b = made(1.0).figures["classifier/fd"], made(1.5).figures["classifier/fd"]
+    error = (2 * (0.1 / 3**0.5) ** 2) ** 0.5
+    assert difference(a, b) == (pytest.approx(-0.5), pytest.approx(error), "better")
+    assert difference(b, a)[2] == "worse"
+    assert difference(replace(b, better="higher"), replace(a, better="higher"))[2] == "better"
+    near = made(1.0 + 2.9 * error).figures["classifier/fd"]
+    assert difference(a, near)[2] == "undecided"
+    assert difference(a, made(1.0 + 3.1 * error).figures["classifier/fd"])[2] == "better"
+    alone = Figure(name="x", better="lower", by_seed=(9.0,))
+    assert difference(a, alone)[1:] == (None, "undecided")
+    assert differences(made(1.0), made(1.5)) == ["FD-classifier: 1 against 1.5, -0.5 +- 0.082: better"]
+
+
+def test_the_match_of_a_run_is_the_newest_of_the_same_protocol():
+    others = [made(3.0, step=5), made(2.0, step=10), made(1.0, step=20, calls=50)]
+    assert best_match(made(), others, "runs/b").figures == others[1].figures
+    with pytest.raises(UserError, match="num is 7 and 100"):
+        best_match(made(num=7), others, "runs/b")
+    with pytest.raises(UserError, match="runs/b has not been judged; run unstir evaluate runs/b first"):
+        best_match(made(), [], "runs/b")
+
+
+def test_what_is_saved_is_read_again_and_found_by_its_protocol(make_run):
+    run, _ = make_run()
+    first = replace(
+        made(), figures={"classifier/fd": replace(made().figures["classifier/fd"], infinite=(0.5, 0.1))},
+        memorisation={"verdict": "none"}, seconds={"drawing": 1.5},
+    )  # fmt: skip
+    later, other = made(step=30), made(num=50)
+    for each in (later, first, other):
+        save(run, each)
+    assert saved(run) == [*sorted([first, other], key=Evaluation.name), later]
+    assert find(run, 10, PROTOCOL) == first and find(run, 30, PROTOCOL) == later
+    assert find(run, 20, PROTOCOL) is None and find(run, 10, {**PROTOCOL, "dtype": "bfloat16"}) is None
+
+
+@pytest.mark.parametrize("spoil", ["", "{", "[1]", '{"unstir_evaluation": 1}', '{"unstir_evaluation": 999}'])
+def test_damaged_files_and_those_of_another_format_are_left_out(make_run, spoil):
+    run, _ = make_run()
+    path = save(run, made())
+    whole = save(run, made(step=20))
+    path.write_text(spoil)
+    assert [each.step for each in saved(run)] == [20] and find(run, 10, PROTOCOL) is None
+    values = json.loads(whole.read_text())
+    assert values["unstir_evaluation"] == evaluation.FORMAT and values["protocol"] == PROTOCOL
+
+
+def test_what_is_printed_has_the_protocol_and_the_bounds():
+    text = describe(made(1.25))
+    assert "step 10 (80 images seen), averaged weights: 3 x 100 images by ddim, 20 calls, float32" in text
+    assert "against 1498 of train; features: classifier cccccccccccc" in text
+    assert text.splitlines()[2].split()[:4] == ["FD-classifier", "1.25", "0.058", "0.2"]
+
+
+def test_fid_is_the_main_figure_where_it_was_measured():
+    both = made()
+    fid = Figure(name="FID", better="lower", by_seed=(5.0,))
+    assert both.main().name == "FD-classifier"
+    assert replace(both, figures={**both.figures, FID: fid}).main() == fid

@@ -1,0 +1,82 @@
+"""Any network of torch-fidelity's interface as a judge, against torch-fidelity's own figures."""
+
+import shutil
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+from torch_fidelity import calculate_metrics, register_feature_extractor
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+
+from unstir.data import Store
+from unstir.errors import UserError
+from unstir.metrics.extractor import Extractor
+from unstir.metrics.judge import judge
+
+
+class Small(FeatureExtractorBase):
+    """Eight features of a fixed convolution."""
+
+    def __init__(self, name="small-test", features_list=("eight",), **kwargs):
+        super().__init__(name, features_list)
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(8, 3, 3, 3, generator=generator) / 5)
+
+    @staticmethod
+    def get_provided_features_list():
+        return ("eight",)
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric):
+        return "eight"
+
+    @staticmethod
+    def can_be_compiled():
+        return False
+
+    def forward(self, images):
+        maps = nn.functional.conv2d(images.float() / 255, self.weight)
+        return (maps.relu().mean((2, 3)),)
+
+
+class Images(Dataset):
+    def __init__(self, images):
+        self.images = images.expand(-1, 3, -1, -1)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index]
+
+
+@pytest.fixture
+def store(digits, tmp_path):
+    shutil.copytree(digits, tmp_path / "digits")
+    return Store.open(tmp_path / "digits")
+
+
+def test_figures_are_those_of_torch_fidelity(store):
+    register_feature_extractor("small-test", Small)
+    made = store.images("held_out").flip(3)
+    found = judge(store, [made], [Extractor("small-test", Small())])
+    theirs = calculate_metrics(
+        input1=Images(made), input2=Images(store.images("train")), fid=True, feature_extractor="small-test",
+        feature_layer_fid="eight", cuda=False, verbose=False, save_cpu_ram=True, cache=False,
+    )  # fmt: skip
+    figure = found["small-test/fd"]
+    assert figure.name == "FD-small-test"
+    assert figure.value == pytest.approx(theirs["frechet_inception_distance"], rel=1e-5)
+    assert figure.network_hash == Extractor("small-test", Small()).hash
+    assert figure.floor < figure.value < figure.ceiling
+
+
+def test_what_is_no_extractor_is_refused(store):
+    images = store.images("held_out")[:9]
+    with pytest.raises(UserError, match="goes into file names"):
+        Extractor("../up", Small())
+    with pytest.raises(UserError, match=r"images are float32 \[9, 1, 8, 8\]"):
+        Extractor("small", Small()).features(images.float())
+    with pytest.raises(UserError, match=r"answers \[9, 3, 8, 8\] for 9 images"):
+        Extractor("flat", nn.Identity()).features(images)

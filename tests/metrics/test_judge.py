@@ -1,0 +1,176 @@
+"""Figures of sets of images beside their floor and ceiling: do they see what was spoilt, and what goes with them?"""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from unstir.data import Store
+from unstir.errors import UserError
+from unstir.metrics import reference as referring
+from unstir.metrics.classifier import Classifier, classifier_for
+from unstir.metrics.evaluation import table
+from unstir.metrics.frechet import frechet, moments
+from unstir.metrics.judge import judge
+from unstir.metrics.reference import NOISE, reference
+from unstir.randomness import Key, normal
+
+
+@pytest.fixture(scope="module")
+def store(digits, tmp_path_factory):
+    """The digits in a folder of this file's own, for the classifier and the statistics are kept in it."""
+    folder = tmp_path_factory.mktemp("judged") / "digits"
+    shutil.copytree(digits, folder)
+    return Store.open(folder)
+
+
+@pytest.fixture(scope="module")
+def network(store):
+    return classifier_for(store)
+
+
+def noisy(images, deviation):
+    """Images with normal noise of the given deviation in grey levels."""
+    noise = normal(Key(0, "test", 0, torch.arange(len(images))), tuple(images.shape[1:]))
+    return (images.float() + deviation * noise).round().clamp(0, 255).byte()
+
+
+def figure(store, network, images, key="classifier/fd", **options):
+    return judge(store, [images], [network], **options)[key]
+
+
+def test_the_distance_grows_with_everything_that_is_spoilt(store, network):
+    images, labels = store.images("held_out"), store.labels("held_out")
+    distance = lambda made: figure(store, network, made).value
+    real = distance(images)
+    noise = [distance(noisy(images, deviation)) for deviation in (16, 32, 64)]
+    dropped = [distance(images[labels < kept]) for kept in (9, 7, 5)]
+    others = {
+        "mirrored": distance(images.flip(3)),
+        "faint": distance((images.float() * 0.7).round().byte()),
+        "one image": distance(images[:1].expand(len(images), -1, -1, -1)),
+    }
+    assert real < noise[0] and 2 * noise[0] < noise[1] and 2 * noise[1] < noise[2]
+    assert 2 * real < dropped[0] < dropped[1] < dropped[2]
+    assert all(2 * real < value for value in others.values()), others
+    assert max(real, *noise, *dropped) < figure(store, network, images).ceiling
+
+
+def test_what_a_figure_comes_with(store, network):
+    images, labels = store.images("held_out"), store.labels("held_out")
+    found = judge(store, [images], [network], labels=[labels])
+    distance = found["classifier/fd"]
+    assert (distance.num_floor, distance.num_reference) == (len(images), store.count("train"))
+    assert distance.value == pytest.approx(distance.floor, rel=1e-5)  # these are the very images of the floor
+    assert distance.network_hash == network.hash and distance.name == "FD-classifier"
+    assert 0 < distance.error < distance.value < distance.ceiling and distance.deviation is None
+    assert distance.infinite[0] < distance.value  # the bias is upwards
+    accuracy = found["classifier/accuracy"]
+    assert accuracy.value == accuracy.floor == network.accuracy and accuracy.ceiling == 0.1
+    assert found["classifier/classes"].value == found["classifier/classes"].floor < 0.05
+    for key in ("precision", "recall", "coverage"):
+        assert found[f"classifier/{key}"].ceiling < 0.3 < 0.8 < found[f"classifier/{key}"].value <= 1
+    text = table(found)
+    assert f"FD-classifier            {distance.value:.4g}" in text and "higher is better" in text
+
+
+def test_two_seeds_have_a_deviation_and_their_mean(store, network):
+    half = store.images("held_out")[:298].split(149)
+    both = judge(store, half, [network])["classifier/fd"]
+    alone = [figure(store, network, images).value for images in half]
+    assert both.by_seed == pytest.approx(alone, rel=1e-9) and both.value == pytest.approx(sum(alone) / 2)
+    assert both.deviation == pytest.approx(abs(alone[0] - alone[1]) / 2**0.5)
+    assert both.error == pytest.approx(max(both.deviation, both.bootstrap) / 2**0.5)
+
+
+def test_one_class_alone_is_seen_in_the_shares_and_the_accuracy(store, network):
+    images, labels = store.images("train")[:600], store.labels("train")[:600]
+    zeros = judge(store, [images[labels == 0]], [network], labels=[torch.zeros_like(labels[labels == 0])])
+    assert zeros["classifier/classes"].value > 0.85 and zeros["classifier/accuracy"].value > 0.9
+    assert zeros["classifier/recall"].value < 0.3 and zeros["classifier/coverage"].value < 0.3
+    shifted = judge(store, [images], [network], labels=[labels.roll(1)])
+    assert shifted["classifier/accuracy"].value < 0.3
+
+
+def test_the_other_split_gives_the_floor_or_halves_do(store, network):
+    images = store.images("held_out")
+    found = figure(store, network, images, split="held_out")
+    assert found.value < 1e-4 and found.num_reference == len(images) and 0.1 < found.floor < 5
+    alone = replace(store, manifest={**store.manifest, "counts": {**store.manifest["counts"], "held_out": 0}})
+    without = figure(alone, network, images)
+    assert without.num_floor == store.count("train") // 2 and 0 < without.floor < without.ceiling / 20
+    with pytest.raises(UserError, match="has 0 held_out images"):
+        judge(alone, [images], [network], split="held_out")
+
+
+def test_the_reference_is_computed_once_and_kept_with_the_store(store, network, monkeypatch):
+    images = store.images("held_out")
+    first = judge(store, [images], [network])
+    judged = []
+    features = Classifier.features
+    monkeypatch.setattr(Classifier, "features", lambda self, rows: judged.append(len(rows)) or features(self, rows))
+    assert judge(store, [images], [network]) == first
+    assert sum(judged) == len(images)
+
+
+def test_statistics_are_those_of_the_images_and_of_no_other_network_or_number(store, network):
+    found = reference(store, "train", network)
+    own = network.features(store.images("train"))
+    whole = moments(own)
+    assert found.n == store.count("train") and frechet(found.moments, whole) < 1e-8
+    assert sorted(found.features.sum(1).tolist()) == pytest.approx(sorted(own.sum(1).tolist()), rel=1e-5)
+    some = reference(store, "train", network, 100)
+    assert some.n == len(some.features) == 100 and frechet(some.moments, whole) > 0.1
+    other = replace(network, net=type(network.net)(store.shape, 10))
+    assert other.hash != network.hash and frechet(reference(store, "train", other).moments, whole) > 1e-3
+    files = {path.name for path in (store.path / "statistics").iterdir()}
+    assert f"classifier-{network.hash[:12]}-train-100.safetensors" in files
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda data: data[:-50], lambda data: data[:2000] + b"x" + data[2001:], lambda data: b""]
+)
+def test_damaged_statistics_are_computed_anew(store, network, spoil):
+    whole = reference(store, NOISE, network, 64)
+    path = store.path / "statistics" / f"classifier-{network.hash[:12]}-noise-64.safetensors"
+    path.write_bytes(spoil(path.read_bytes()))
+    again = reference(store, NOISE, network, 64)
+    assert torch.equal(again.features, whole.features) and torch.equal(again.moments.mean, whole.moments.mean)
+
+
+def test_other_data_in_the_folder_has_other_statistics(store, network):
+    other = Store(store.path, {**store.manifest, "content_hash": "1" * 64})
+    heard = []
+    reference(store, "train", network, 50)
+    reference(other, "train", network, 50, lambda done, total: heard.append((done, total)))
+    assert heard == [(50, 50)]
+
+
+def test_a_store_that_cannot_be_written_to_is_judged_all_the_same(store, network, monkeypatch):
+    def full(*arguments, **options):
+        raise UserError("cannot write")
+
+    monkeypatch.setattr(referring, "make_folder", full)
+    assert reference(store, "train", network, 33).n == 33
+
+
+def test_what_does_not_fit_is_refused(store, network):
+    images = store.images("held_out")
+    for given, words in (
+        (images.float(), "images are float32 [299, 1, 8, 8]"),
+        (images.expand(-1, 3, -1, -1), "images are uint8 [299, 3, 8, 8]"),
+        (images[:7], "with N >= 8"),
+    ):
+        with pytest.raises(UserError) as refusal:
+            judge(store, [given], [network])
+        assert words in str(refusal.value)
+
+
+def test_without_labels_the_distance_is_of_patches(store):
+    images = store.images("held_out")
+    found = judge(store, [images], [])
+    assert list(found) == ["patches/swd"]
+    figure = found["patches/swd"]
+    assert figure.floor == pytest.approx(figure.value, rel=0.5) and 5 * figure.value < figure.ceiling
+    assert judge(store, [noisy(images, 48)], [])["patches/swd"].value > 2 * figure.value

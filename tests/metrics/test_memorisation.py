@@ -1,0 +1,273 @@
+"""Nearest training images against brute force, the tests of ranks against SciPy and counting; planted copies."""
+
+import dataclasses
+import itertools
+import json
+import math
+import statistics
+
+import pytest
+import torch
+from scipy.stats import kstest, mannwhitneyu
+
+from unstir.data import Store
+from unstir.errors import UserError
+from unstir.metrics import nearest as search
+from unstir.metrics.memorisation import describe, memorisation, picture
+from unstir.metrics.nearest import nearest, nearest_features
+from unstir.metrics.ranks import mann_whitney, precedence, precedence_p
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(seed, *shape, high=256):
+    return torch.randint(0, high, shape, dtype=torch.uint8, generator=generator(seed))
+
+
+def by_brute_force(queries, train, k, flip):
+    views = [train, train.flip(-1)] if flip else [train]
+    each = [((queries[:, None].double() - view[None].double()) ** 2).flatten(2).mean(2).sqrt() for view in views]
+    return torch.stack(each).amin(0).topk(k, dim=1, largest=False)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(search, "_QUERIES", 7)
+    monkeypatch.setattr(search, "_TRAIN", 16)
+    monkeypatch.setattr(search, "_EXACT_BYTES", 5000)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("k", [1, 4, 37])
+def test_the_nearest_are_those_of_brute_force_in_blocks_of_any_size(small_blocks, flip, k):
+    queries, train = noise(0, 30, 2, 3, 4), noise(1, 37, 2, 3, 4)
+    found, expected = nearest(queries, train, k=k, flip=flip), by_brute_force(queries, train, k, flip)
+    torch.testing.assert_close(found.distance, expected.values, rtol=1e-14, atol=0)
+    seen = torch.where(found.mirrored[..., None, None, None], train.flip(-1)[found.index], train[found.index])
+    measured = (seen.double() - queries[:, None].double()).square().flatten(2).mean(2).sqrt()
+    assert torch.equal(measured, found.distance) and found.mirrored.any() == flip
+    assert all(len(set(row)) == k for row in found.index.tolist())  # an image once, as it is or mirrored
+
+
+def test_copies_are_at_zero_and_near_copies_in_their_order_where_float32_cancels():
+    train = noise(0, 300, 3, 32, 32)
+    train[:9] = train[40]  # differ by less than the rounding of |a|^2 + |b|^2 - 2 a.b
+    for i in range(9):
+        train[i, 0, 0, : 1 + i // 3] ^= 1
+    queries = torch.stack((train[40], train[7], train[200].flip(-1), 255 - train[250]))
+    found = nearest(queries, train, k=3, flip=True)
+    assert found.distance[:3, 0].tolist() == [0.0, 0.0, 0.0] and found.mirrored[:, 0].tolist()[:3] == [
+        False,
+        False,
+        True,
+    ]
+    assert found.index[:3, 0].tolist() == [40, 6, 200]  # of equals (6, 7 and 8) the first
+    assert found.distance[0].tolist() == pytest.approx([0, math.sqrt(1 / 3072), math.sqrt(1 / 3072)], rel=1e-14)
+    assert found.index[0].tolist() == [40, 0, 1]
+
+
+def test_features_far_from_zero_are_told_apart_and_mirror_images_count():
+    train = 1000 + 1e-3 * torch.randn(50, 64, dtype=torch.float64, generator=generator(0))
+    mirrored = 1000 + 1e-3 * torch.randn(50, 64, dtype=torch.float64, generator=generator(1))
+    queries = torch.cat((train[[9, 3]] + 1e-6, mirrored[[4]]))
+    found = nearest_features(queries, train, mirrored=mirrored)
+    assert found.index.flatten().tolist() == [9, 3, 4] and found.mirrored.flatten().tolist() == [False, False, True]
+    assert found.distance.flatten().tolist() == pytest.approx([1e-6, 1e-6, 0], abs=1e-12)
+    assert nearest_features(queries, train).distance[2, 0] > 5e-4
+    assert nearest_features(queries[:0], train, k=2).index.shape == (0, 2)
+
+
+@pytest.mark.parametrize(("n", "m"), [(20, 20), (35, 200), (300, 41)])
+@pytest.mark.parametrize("values", [3, 50, 10**9])
+def test_mann_whitney_is_scipys_with_ties_and_without(n, m, values):
+    a, b = (torch.randint(0, values, (k,), generator=generator(k + 1)).double() for k in (n, m))
+    b = b + values // 10
+    for x, y in ((a, b), (b, a)):
+        found = mann_whitney(x, y)
+        expected = mannwhitneyu(x.numpy(), y.numpy(), alternative="less", method="asymptotic")
+        assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
+        assert found.probability == pytest.approx(1 - expected.statistic / (n * m), rel=1e-12)
+    assert mann_whitney(torch.ones(20), torch.ones(30)).p == 1.0
+
+
+def test_the_standard_error_is_the_deviation_between_independent_sets():
+    draw = lambda seed: (
+        torch.randn(60, generator=generator(seed)),
+        0.7 + 3 * torch.randn(25, generator=generator(seed + 9999)),
+    )
+    found = [mann_whitney(*draw(seed)) for seed in range(400)]
+    deviation = statistics.stdev(result.probability for result in found)
+    assert statistics.fmean(result.standard_error for result in found) == pytest.approx(deviation, rel=0.1)
+
+
+@pytest.mark.parametrize(("n", "m", "j"), [(4, 5, 1), (5, 4, 2), (3, 6, 6), (6, 2, 1)])
+def test_the_chance_of_copies_is_that_of_counting_all_orders(n, m, j):
+    orders = [set(places) for places in itertools.combinations(range(n + m), n)]  # the ranks of a
+    for count in range(n + 1):
+        held_out = [[rank for rank in range(n + m) if rank not in places][j - 1] for places in orders]
+        many = sum(sum(r < last for r in places) >= count for places, last in zip(orders, held_out, strict=True))
+        assert precedence_p(count, n, m, j) == pytest.approx(many / len(orders), rel=1e-14)
+
+
+def test_copies_are_counted_below_the_smallest_thousandth():
+    b = torch.arange(1, 2001, dtype=torch.float64).flip(0)
+    a = torch.cat((torch.full((7,), 2.5), torch.full((5,), 3.0), torch.full((88,), 500.0)))
+    found = precedence(a.double(), b, 0.01)
+    assert (found.count, found.threshold) == (7, 3.0)  # j = 3; equals are not below
+    assert found.expected == pytest.approx(3 * 100 / 2001)
+    assert found.p == precedence_p(7, 100, 2000, 3) < 1e-6
+    assert precedence_p(found.least, 100, 2000, 3) <= 0.01 < precedence_p(found.least - 1, 100, 2000, 3)
+    assert precedence(a.double(), b, 0.01, 2.5).count == 0 and precedence(a.double(), b, 0.01, 2.6).count == 7
+    assert precedence(torch.zeros(3).double(), torch.ones(20).double(), 1e-9).least is None
+    mean = statistics.fmean(
+        precedence(torch.rand(30, generator=generator(s)), torch.rand(50, generator=generator(-s - 1)), 0.01).count
+        for s in range(2000)
+    )
+    assert mean == pytest.approx(30 / 51, rel=0.15)
+
+
+def test_new_images_are_accused_as_seldom_as_the_level_says(digits):
+    """Halves of the held-out digits are alike by construction: p is uniform, and for counts never smaller than that."""
+    store = Store.open(digits)
+    found = nearest(store.images("held_out"), store.images("train"), k=50).distance
+    nearer, copies = [], []
+    for seed in range(600):
+        order = torch.randperm(len(found), generator=generator(seed))
+        for d in (found[:, 0], found[:, 0] / found.mean(1)):
+            a, b = d[order[:120]].contiguous(), d[order[120:]].contiguous()
+            nearer.append(mann_whitney(a, b).p)
+            copies.append(precedence(a, b, 0.01).p)
+    assert kstest(nearer[::2], "uniform").pvalue > 0.01 and kstest(nearer[1::2], "uniform").pvalue > 0.01
+    for level in (0.4, 0.1, 0.02):
+        assert statistics.fmean(p <= level for p in copies) < level + 3 * math.sqrt(level / 600)
+    assert min(copies) < 0.05  # it is not silent either
+
+
+def coarse(images):
+    """Features: the mean brightness of each 2x2 block."""
+    return torch.nn.functional.avg_pool2d(images.double(), 2).flatten(1)
+
+
+@pytest.fixture(scope="module")
+def split(digits):
+    """600 digits to train on, 600 held out, 500 fresh ones."""
+    store = Store.open(digits)
+    images = torch.cat((store.images("train"), store.images("held_out")))
+    images = images[torch.randperm(len(images), generator=generator(0))]
+    return images[:600], images[600:1200], images[1200:1700]
+
+
+@pytest.mark.parametrize("features", [None, coarse])
+def test_two_in_a_hundred_copies_are_found_where_the_whole_looks_as_new(split, features):
+    train, held_out, samples = split
+    samples = samples.clone()
+    samples[50:60] = train[100:110]  # copies, but for one grey level here and there
+    samples[50:60] = torch.minimum(samples[50:60], noise(0, *samples[50:60].shape) | 254)
+    result = memorisation(samples, train, held_out, features=features, closest=10)
+    assert result.verdict == "copies" and (result.num, result.num_train, result.num_held_out) == (500, 600, 600)
+    for space in result.spaces:
+        assert 10 <= space.copies.count <= 13 and space.copies.least <= 10 and space.copies.p < 1e-3
+        assert space.distance.p > 0.01 and space.relative.p > 0.01  # the whole hides them
+        assert {pair.image for pair in space.closest} == set(range(50, 60))
+        for pair in space.closest:
+            assert all(match.index[0] == pair.image + 50 for match in pair.matches)
+            assert len(pair.matches) == len(result.spaces) and pair.matches[0].distance[0] < 1
+        own = [pair.matches[result.spaces.index(space)].relative for pair in space.closest]
+        assert own == sorted(own)
+    assert describe(result).startswith(
+        "training images are copied (500 samples, 600 training, 600 held out)\npixels: 1"
+    )
+    json.dumps(dataclasses.asdict(result), allow_nan=False)
+
+
+def test_training_images_with_a_little_noise_are_copies_by_every_test(split):
+    train, held_out, _ = split
+    eps = torch.randn(train[:200].shape, generator=generator(0))
+    noised = (train[:200] + 10 * eps).round().clamp(0, 255).byte()
+    result = memorisation(noised, train, held_out)
+    (space,) = result.spaces
+    assert result.verdict == "copies" and space.median < space.median_held_out
+    assert space.distance.probability > 0.95 and max(space.distance.p, space.relative.p, space.copies.p) < 1e-9
+
+
+def test_new_images_are_not_accused(split):
+    train, held_out, fresh = split
+    result = memorisation(fresh, train, held_out, features=coarse)
+    assert result.verdict == "none" and "no sign of copied" in describe(result)
+    assert abs(result.spaces[0].distance.probability - 0.5) < 4 * result.spaces[0].distance.standard_error
+
+
+def test_faint_images_are_near_but_no_copies():
+    def images(seed, num, contrast):
+        spread = contrast * (10 + 30 * torch.rand(num, 1, 1, 1, generator=generator(seed)))
+        eps = torch.randn(num, 1, 8, 8, generator=generator(seed + 1))
+        return (128 + spread * eps).round().clamp(0, 255).byte()
+
+    train, held_out = images(0, 400, 1.0), images(10, 300, 1.0)
+    result = memorisation(images(20, 300, 0.7), train, held_out)
+    (space,) = result.spaces
+    assert result.verdict == "nearer" and "none a copy" in describe(result)
+    assert space.distance.p < 1e-6 and space.copies.count == 0 and space.copies.threshold == 0.5
+
+
+def test_mirrored_copies_count_only_where_mirror_images_were_learned(split):
+    train, held_out, samples = split
+    samples = torch.cat((train[:20].flip(-1), samples[:480]))
+    assert memorisation(samples, train, held_out).verdict == "none"
+    for features in (None, coarse):
+        result = memorisation(samples, train, held_out, flip=True, features=features, closest=20)
+        assert result.verdict == "copies" and result.flip and "mirrored too" in describe(result)
+        assert all(p.matches[0].mirrored[0] and p.matches[0].index[0] == p.image for p in result.spaces[-1].closest)
+
+
+@pytest.mark.parametrize(("num", "num_held_out"), [(500, 0), (500, 19), (19, 500)])
+def test_too_few_images_are_undecided(split, num, num_held_out):
+    train, held_out, samples = split
+    result = memorisation(train[:num], train, held_out[:num_held_out], features=coarse)
+    assert result.verdict is None and describe(result).startswith("undecided")
+    for space in result.spaces:
+        assert space.distance is space.relative is space.copies is None
+        assert space.median == 0 and (space.median_held_out is None) == (num_held_out == 0)
+        assert len(space.closest) == 6 and len(space.closest_held_out) == min(6, num_held_out)
+    assert picture(result, samples, train, held_out).width > 100
+
+
+def test_a_picture_taken_many_times_is_a_copy_all_the_same(split):
+    train, held_out, samples = split
+    doubled = torch.cat((train[:10].repeat(5, 1, 1, 1), train[50:]))  # each five times over
+    copies = (train[:10].float() + 4 * torch.randn(10, 1, 8, 8, generator=generator(0))).clamp(0, 255).byte()
+    result = memorisation(torch.cat((copies, samples[:400])), doubled, held_out)
+    assert result.verdict == "copies" and result.spaces[0].copies.count >= 10
+
+
+def test_the_picture_shows_samples_left_and_new_images_right():
+    train, held_out = noise(0, 30, 1, 8, 8, high=200), noise(1, 30, 1, 8, 8, high=200)
+    samples = torch.cat((noise(2, 29, 1, 8, 8, high=200), train[4:5].flip(-1)))
+    result = memorisation(samples, train, held_out, flip=True, closest=2)
+    shown = picture(result, samples, train, held_out)
+    assert shown.mode == "L" and shown.height == 2 * 18 + 2 * (48 + 2 + 13)
+    tiles = torch.tensor(list(shown.tobytes())).view(shown.height, shown.width)[36:84].unfold(1, 48, 1)[::6, :, ::6]
+    for column in (2, 2 + 50 + 12):  # the sample and the mirrored training image beside it
+        assert torch.equal(tiles[:, column], samples[29, 0].long())
+
+
+def test_mistakes_are_refused():
+    good = noise(0, 4, 1, 8, 8)
+    for arguments, message in (
+        ((good.float(), good), "images are torch.float32"),
+        ((good, good.float()), "give uint8"),
+        ((good, noise(0, 4, 3, 8, 8)), r"images are \[1, 8, 8\] and training images \[3, 8, 8\]"),
+    ):
+        with pytest.raises(UserError, match=message):
+            nearest(*arguments)
+    for k in (0, 5):
+        with pytest.raises(UserError, match=f"k={k} is outside 1..4"):
+            nearest(good, good, k=k)
+    with pytest.raises(UserError, match=r"features are \[2, 3\] and \[2, 4\]"):
+        nearest_features(torch.zeros(2, 3), torch.zeros(2, 4))
+    with pytest.raises(UserError, match="among 0 samples and 4 training images"):
+        memorisation(good[:0], good, good)
+    with pytest.raises(UserError, match="among 4 samples and 1 training images"):
+        memorisation(good, good[:1], good)
