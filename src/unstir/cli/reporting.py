@@ -1,0 +1,107 @@
+"""`unstir report`."""
+
+from pathlib import Path
+from typing import Any
+
+from unstir.cli.app import app, say
+
+
+@app.command
+def report(
+    runs: list[Path],
+    /,
+    *,
+    out: Path | None = None,
+    measure: bool = True,
+    minutes: float = 5.0,
+    num: int = 0,
+    seeds: int = 3,
+    pdf: bool = False,
+    store: Path | None = None,
+) -> int:
+    """Write what a run shows as one page: RUN/report.html, a single file that works offline and prints well.
+
+    It has the samples of every moment from the same noise, losses and curves, quality by step with error bars, calls
+    against quality, nearest training images, the doctor's findings, and an analysis in sentences, each of a tested
+    effect. What was not measured yet is measured first: each saved step and some samplers, as `unstir evaluate` does,
+    and kept. Of several runs the page shows them side by side, on figures of one protocol alone.
+
+    Example: `unstir report runs/digits`
+
+    Example: `unstir report runs/first runs/second --out compared.html`
+
+    Parameters
+    ----------
+    runs
+        Folder of the run, or of several to be compared.
+    out
+        The HTML file; by default report.html in the (first) run's folder, comparison.html for several.
+    measure
+        Measure what is missing; without, the page has what was measured before.
+    minutes
+        About how long drawing images for the figures of a run may take, where --num is 0.
+    num
+        Images a seed for the figures; 0: as many as --minutes allow, no more than are held out.
+    seeds
+        Sets of images for a figure, for its error bar.
+    pdf
+        Print the page to a PDF of the same name too; needs Chromium or Chrome.
+    store
+        Folder of the packed data, where it has moved.
+    """
+    from unstir.errors import UserError
+    from unstir.report import compared, page
+    from unstir.report import pdf as printing
+    from unstir.runs.files import make_folder
+    from unstir.runs.run import Run
+
+    if not runs:
+        raise UserError("no run was named; give the folder of one, such as runs/digits")
+    if pdf and printing.browser() is None:
+        printing.print_pdf(runs[0], runs[0])  # says what is missing before anything is measured
+    opened = [Run.open(path) for path in runs]
+    path = out or opened[0].path / ("report.html" if len(opened) == 1 else "comparison.html")
+    make_folder(path.absolute().parent)
+    stores = [_store(run, store) for run in opened]
+    if measure:
+        _measure(opened, stores, minutes, num, seeds)
+    if len(opened) == 1:
+        page.write(opened[0], stores[0], path)
+    else:
+        compared.write(opened, stores, path)
+    print(f"report   {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    if pdf:
+        printing.print_pdf(path, path.with_suffix(".pdf"))
+        print(f"pdf      {path.with_suffix('.pdf')}")
+    return 0
+
+
+def _store(run: Any, store: Path | None) -> Any:
+    """The run's data; None, and a word about it, where it has gone."""
+    from unstir.data import Store, is_store
+
+    if store is None and not is_store(run.config.data.store):
+        say(
+            f"{run.config.data.store}, the data of {run.path}, is no longer there; name it with --store. Without it "
+            "nothing is measured and no data is shown"
+        )
+        return None
+    return Store.open(store or run.config.data.store)
+
+
+def _measure(runs: list[Any], stores: list[Any], minutes: float, num: int, seeds: int) -> None:
+    """Measure what the pages of these runs need, all by one number of images."""
+    from unstir import console
+    from unstir.report.gather import measure, planned
+
+    for run, store in zip(runs, stores, strict=True):
+        if store is None or not run.saved_steps():
+            continue
+        plan = planned(run, store, seconds=60 * minutes, num=num, seeds=seeds, showing=console.showing)
+        num = num or plan.num  # the next runs have the same, for unlike numbers do not compare
+        say(
+            f"{run.path}: {len(plan.by_step)} steps and {len(plan.by_chain)} samplers, {seeds} x {plan.num} images "
+            f"each, about {plan.seconds / 60:.1f} min where none was measured before"
+        )
+        with console.counting(console.stderr(), "judging", "judgements") as progress:
+            measure(run, store, (*plan.by_step, *plan.by_chain), progress=progress)

@@ -1,0 +1,91 @@
+"""What training cost, and what a lower loss would."""
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from unstir.report.facts import Facts
+from unstir.report.looks import Look, read
+from unstir.report.statement import Statement, not_measured
+from unstir.report.statistics import Effect, contrast, effect, polynomial_weights
+from unstir.report.wording import count, duration, operations, percent, with_error
+
+TREND_OVER = 20
+"""A trend is read from looks at the last images seen, down to so many times fewer."""
+
+STRAIGHT = 2.0
+"""Beyond so many errors a trend counts as bent: fewer than `LEVEL`, for a trend to be followed must be beyond doubt."""
+
+FARTHEST = 100
+"""A trend is followed to at most so many times the images."""
+
+
+def cost(facts: Facts) -> list[Statement]:
+    """Sentences on what training took, and on what a lower loss would, if the trend of the last looks went on."""
+    spent = facts.cost
+    speeds = [line["images_per_second"] for line in facts.metrics if line.get("images_per_second")]
+    median = statistics.median(speeds) if speeds else 0.0
+    speed = f", {median:,.{0 if median >= 10 else 1}f} images a second" if speeds else ""
+    epochs = spent.images / max(facts.data.counts.get("train", 0), 1)
+    text = f"Training took {duration(spent.seconds)} for {count(spent.images, 'image')} ({epochs:,.3g} epochs){speed}: "
+    text += f"{operations(spent.training_flops)} by a network of {count(spent.parameters, 'parameter')}, "
+    text += f"{operations(spent.forward_flops)} for an image's forward pass."
+    found = [Statement(name="cost", topic="cost", text=text, figure="cost", verdict="neutral")]
+    looks, _ = read(facts.looks)
+    trained = [look for look in looks if look.step > 0]
+    return found + (_trend(facts, trained) if trained else [])
+
+
+def _trend(facts: Facts, looks: Sequence[Look]) -> list[Statement]:
+    """The cost of a lower loss from a power law of the images seen, fitted to the last looks; no law, no cost."""
+    near = [look for look in looks if TREND_OVER * look.images >= looks[-1].images]
+    if len(near) < 3 or min(look.loss for look in near) <= 0:
+        text = "What a lower loss would cost is undecided: too few looks at the held-out loss for a trend."
+        return [not_measured("trend", "cost", "losses", text)]
+    slope_weights, bend_weights = polynomial_weights([math.log2(look.images) for look in near])
+    rows = [look.held_out for look in near]
+    df = len(rows[0]) - 1.0
+    slope = effect(*contrast(slope_weights, rows), df, "slope of a power law")
+    bend = effect(*contrast(bend_weights, rows), df, "curvature")
+    if not slope.decided or slope.value >= 0:
+        text = "What a lower loss would cost is undecided: over the last "
+        text += f"{len(near)} looks the held-out loss does not surely fall."
+        return [not_measured("trend", "cost", "losses", text)]
+    if abs(bend.z or 0.0) > STRAIGHT:
+        how = "slows down" if bend.value > 0 else "gathers speed"
+        text = f"The cost of a lower loss is undecided: over the last {len(near)} looks its fall is no power law but "
+        text += f"{how}, by {abs(bend.value / bend.error):.2g} errors."
+        return [not_measured("trend", "cost", "losses", text)]
+    return [_followed(facts, len(near), slope)]
+
+
+def _followed(facts: Facts, num: int, slope: Effect) -> Statement:
+    """A trend followed to a loss that is lower by a half, or by a tenth where that is too far."""
+    lower, name = next(
+        ((share, name) for share, name in ((0.5, "half"), (0.9, "a tenth")) if _times(share, slope.value) <= FARTHEST),
+        (0.99, "a hundredth"),
+    )
+    least, middle, most = (_times(lower, slope.value + k * slope.error) for k in (-1, 0, 1))
+    rate, error = 1 - math.exp(slope.value), slope.error * math.exp(slope.value)
+    text = f"Over the last {num} looks each doubling of the images lowered the held-out loss by "
+    text += f"{with_error(100 * rate, 100 * error)}%. "
+    if middle > FARTHEST:
+        text += (
+            f"At that rate a loss lower by {name} ({percent(1 - lower)}) takes more than {FARTHEST} times the images."
+        )
+    else:
+        more = (middle - 1) * facts.cost.seconds
+        text += f"At that rate a loss lower by {name} takes {middle:.2g} times the images ({least:.2g} to {most:.2g}), "
+        text += f"another {duration(more)}, or more, for a power law knows no floor"
+        text += " and this one has the falling learning rate in it." if _falls(facts) else "."
+    return Statement(name="trend", topic="cost", text=text, figure="losses", verdict="neutral", effect=slope)
+
+
+def _times(lower: float, slope: float) -> float:
+    """How many times the images a loss of ``lower`` times the last one takes at ``slope``, d log(loss) a doubling."""
+    doublings = math.log(lower) / slope if slope < 0 else math.inf
+    return 2.0**doublings if doublings < 60 else math.inf
+
+
+def _falls(facts: Facts) -> bool:
+    return facts.config.train.lr_schedule == "cosine"

@@ -1,0 +1,72 @@
+"""Figures of an evaluation as numbers with errors that a test can take."""
+
+import dataclasses
+import math
+
+from unstir.metrics.evaluation import Evaluation, Figure
+from unstir.report.statistics import Effect, difference
+from unstir.report.wording import with_error
+
+BOOTSTRAP_REPEATS = 20
+"""What the bootstrap's own error is known by, a seed."""
+
+Known = tuple[float, float, float]
+"""A value, its standard error, and the degrees of freedom of that."""
+
+
+def main_key(evaluation: Evaluation) -> str:
+    """The key of the figure that says most."""
+    return next(key for key, figure in evaluation.figures.items() if figure is evaluation.main())
+
+
+def beside(evaluation: Evaluation, figure: str) -> Figure | None:
+    """The figure of this name ("coverage") in the features of the main one; None where it is not there."""
+    return evaluation.figures.get(f"{main_key(evaluation).split('/')[0]}/{figure}")
+
+
+def known(figure: Figure) -> Known:
+    """The mean over seeds as a test takes it; without any error (one seed, nothing resampled) the error is nan."""
+    repeats = 1 if figure.bootstrap is None else BOOTSTRAP_REPEATS
+    df = repeats * len(figure.by_seed) - 1.0
+    return figure.value, math.nan if figure.error is None else figure.error, max(df, 1.0)
+
+
+def floor(figure: Figure, num: int) -> Known | None:
+    """The floor as a test takes it; None where there is none. ``num`` is the images of a set.
+
+    Where its error was not measured it is that of one set of as many images, for a set of real images varies about as
+    much as one of generated ones.
+    """
+    if figure.floor is None:
+        return None
+    _, error, df = known(figure)
+    if figure.floor_error is None:
+        scale = math.sqrt(len(figure.by_seed) * num / figure.num_floor) if figure.num_floor else math.sqrt(2)
+        return figure.floor, error * scale, df
+    return figure.floor, figure.floor_error, BOOTSTRAP_REPEATS - 1.0
+
+
+def as_share(figure: Figure, num: int) -> Figure:
+    """A figure that is a share of ``num`` images, or a distance between shares: a set's error is at most 1/sqrt(4 n).
+
+    For such a figure moves by 1/n at most when an image is exchanged (Efron & Stein 1981).
+    """
+    if figure.bootstrap is not None:
+        return figure
+    return dataclasses.replace(figure, bootstrap=0.5 / math.sqrt(num))
+
+
+def figure_effect(a: Figure, b: Figure) -> Effect:
+    """How much figure ``b`` is above ``a``, of other images: Welch's t."""
+    return difference(known(a), known(b))
+
+
+def above_floor(figure: Figure, num: int) -> Effect | None:
+    """How much a figure is above that of real images; None where there is no floor."""
+    least = floor(figure, num)
+    return None if least is None else difference(least, known(figure))
+
+
+def shown(figure: Figure) -> str:
+    """Its value with the error."""
+    return with_error(figure.value, figure.error)

@@ -1,0 +1,136 @@
+"""What to try next: advice, each piece derived from a decided statement of the same analysis and citing it."""
+
+import math
+from collections.abc import Sequence
+
+from unstir.metrics.evaluation import Evaluation
+from unstir.report.analysis_sampling import enough
+from unstir.report.facts import Facts
+from unstir.report.looks import read
+from unstir.report.statement import Statement, not_measured
+from unstir.report.wording import count, listed
+from unstir.runs.config import steps_in
+from unstir.runs.sections import SPAN
+
+NOTHING = (
+    "No decided effect says what to try next; more seeds make the errors smaller (`unstir evaluate RUN --seeds 10`)."
+)
+UNKNOWN = "What to try next is undecided, for the samples were not measured; `unstir report RUN` measures them."
+
+
+def advice(facts: Facts, found: Sequence[Statement]) -> list[Statement]:
+    """Sentences on what to try, the most pressing first; where nothing is decided, one that says so."""
+    decided = {each.name: each for each in found if each.effect is not None and each.effect.decided}
+    bad = {name: each for name, each in decided.items() if each.verdict == "bad"}
+    if unhealthy := [bad[name] for name in ("diverged", "training rose", "worse", "skipped") if name in bad]:
+        return [_steadier(facts, unhealthy[0])]
+    if "average lags" in bad:
+        return [_quicker_average(facts, bad["average lags"])]
+    made = []
+    if "over-fitted" in bad:
+        made.append(_stop_earlier(facts, bad["over-fitted"]))
+    elif "under-fitted" in bad:
+        made.append(_longer(facts, bad["under-fitted"]))
+    by_heart = bad.get("over-fitted") or bad.get("copies") or bad.get("gap")
+    if by_heart is not None:
+        made.append(_regularise(facts, by_heart))
+    elif "excess" in bad and "under-fitted" not in bad and facts.looks:
+        made.append(_larger(facts, bad["excess"]))
+    if "enough calls" in decided and (chain := enough(facts)) is not None:
+        made.append(_fewer_calls(decided["enough calls"], chain.chain))
+    made += _guidance(facts, bad)
+    return made or [not_measured("next", "next", "quality", UNKNOWN if facts.last is None else NOTHING)]
+
+
+def _because(cause: Statement, name: str, text: str) -> Statement:
+    """Advice that rests on ``cause``: its effect, its figure."""
+    return Statement(name=name, topic="next", text=text, figure=cause.figure, verdict="neutral", effect=cause.effect)
+
+
+def _steadier(facts: Facts, cause: Statement) -> Statement:
+    train = facts.config.train
+    what = "steps were skipped" if cause.name == "skipped" else "training did not stay steady"
+    clip = "" if 0 < train.clip <= 1 else " and `--train.clip 1`"
+    text = f"Because {what}: start another run with a lower learning rate, `--train.lr {train.lr / 3:.2g}` in place of "
+    text += f"{train.lr:g}{clip}; what else is said of this run matters less than that."
+    return _because(cause, "steadier", text)
+
+
+def _quicker_average(facts: Facts, cause: Statement) -> Statement:
+    length = max(facts.length, 1)
+    decay = 1 - 10 ** math.ceil(math.log10(10 / length)) if length > 100 else 0.9
+    text = "Because the averaged weights lag behind the raw ones: train longer, or start another run with an average "
+    text += f"that forgets sooner, `--train.ema_decay {decay:.6g}` in place of {facts.config.train.ema_decay:g}."
+    return _because(cause, "quicker average", text)
+
+
+def _stop_earlier(facts: Facts, cause: Statement) -> Statement:
+    lowest = min(read(facts.looks)[0], key=lambda look: look.loss)
+    text = f"Because the held-out loss rose since step {lowest.step:,}: sample from the weights of that step, "
+    text += f"`unstir sample RUN --checkpoint {lowest.step}`, where they were kept, or train the next run no longer."
+    return _because(cause, "stop earlier", text)
+
+
+def _regularise(facts: Facts, cause: Statement) -> Statement:
+    """More images, mirrored ones, more dropout: what keeps a network from learning its images by heart."""
+    why = {"over-fitted": "it over-fits", "copies": "samples lie too near training images"}
+    ways = ["more training images"]
+    if not facts.config.data.flip:
+        ways.append("mirrored ones (`--data.flip`, where a mirrored image is as good)")
+    dropout = facts.config.model.dropout
+    if dropout < 0.3:
+        ways.append(f"more dropout (`--model.dropout {min(dropout + 0.1, 0.3):.2g}` in place of {dropout:g})")
+    text = f"Because {why.get(cause.name, 'the loss of held-out images is above that of training images')}: "
+    text += f"start another run with {listed(ways, 'or')}."
+    return _because(cause, "regularise", text)
+
+
+def _longer(facts: Facts, cause: Statement) -> Statement:
+    """The command that continues the run to twice its length, the cosine's period with it."""
+    train = facts.config.train
+    if facts.step < facts.length:
+        text = f"Because the loss is still falling: let the run go on from step {facts.step:,} to its end at "
+        return _because(cause, "longer", f"{text}{facts.length:,}, `unstir train --out RUN`.")
+    match = SPAN.fullmatch(train.length)
+    number, unit = (int(match[1]), match[2]) if match else (facts.length, "step")
+    length, period = f"{2 * number} {unit}s", ""
+    if train.lr_schedule == "cosine":
+        per_epoch = facts.data.counts.get("train", 0) // train.batch_size
+        steps = steps_in(length, per_epoch, train.batch_size) - steps_in(train.warmup, per_epoch, train.batch_size)
+        period = f' --train.lr_period "{steps} steps"'
+    text = "Because the loss was still falling when the run ended: train for longer, "
+    text += f'`unstir train --out RUN --train.length "{length}"{period}`.'
+    return _because(cause, "longer", text)
+
+
+def _larger(facts: Facts, cause: Statement) -> Statement:
+    channels = facts.config.model.channels
+    text = "Because the samples can be told from real images, though a longer run is not known to help and no gap to "
+    text += f"held-out images is: try a larger network, `--model.channels {2 * channels}` in place of {channels}."
+    return _because(cause, "larger", text)
+
+
+def _fewer_calls(cause: Statement, chain: Evaluation) -> Statement:
+    calls = chain.protocol["calls"]
+    text = f"Because they cannot be told from samples that cost more: sample with {count(calls, 'call')}, "
+    text += f"`unstir sample RUN --sampler {chain.protocol['sampler']} --steps {calls}`."
+    return _because(cause, "fewer calls", text)
+
+
+def _guidance(facts: Facts, bad: dict[str, Statement]) -> list[Statement]:
+    """Guidance where classes are missed, less of it where variety is."""
+    scale = facts.last.protocol.get("guidance", 1.0) if facts.last is not None else 1.0
+    varied = bad.get("recall") or bad.get("coverage")
+    if (cause := bad.get("class accuracy")) is not None:
+        if facts.config.train.label_dropout:
+            text = "Because samples miss their class more often than real images: try guidance, "
+            text += f"`unstir evaluate RUN --guidance {scale + 1:g}` in place of {scale:g}."
+        else:
+            text = "Because samples miss their class more often than real images: another run with "
+            text += "`--train.label_dropout 0.1` can be guided, `unstir sample RUN --guidance 2`."
+        return [_because(cause, "guidance", text)]
+    if varied is not None and scale > 1:
+        text = f"Because samples are less varied than real images under a guidance of {scale:g}: try less of it, "
+        text += f"`unstir evaluate RUN --guidance {(1 + scale) / 2:.3g}`."
+        return [_because(varied, "less guidance", text)]
+    return []

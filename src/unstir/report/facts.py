@@ -1,0 +1,58 @@
+"""What is known of a run, gathered from its folder into one value that pages and sentences are made of."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from unstir.doctor import Finding
+from unstir.metrics.evaluation import Evaluation
+from unstir.runs.config import Config
+from unstir.runs.run import DataCard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What training took: parameters, training images seen, seconds, and floating-point operations.
+
+    ``forward_flops`` are those of one image's forward pass, a multiplication and an addition counted as two; training
+    takes three times as many, for the backward pass costs two forwards.
+    """
+
+    parameters: int
+    images: int
+    seconds: float
+    forward_flops: float
+
+    @property
+    def training_flops(self) -> float:
+        """Floating-point operations of the whole training."""
+        return 3 * self.forward_flops * self.images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """A run in figures.
+
+    ``step`` of ``length`` optimiser steps are taken. ``metrics`` are the lines of metrics.jsonl, ``looks`` those of
+    held_out.jsonl. ``by_step`` are evaluations of several saved steps by one protocol, by rising step; ``by_chain``
+    evaluations of the last of these steps by several samplers and calls, alike in everything else. ``likelihoods``
+    are what `unstir likelihood` wrote, by split. ``findings`` are the doctor's, ``checked`` what it looked at.
+    """
+
+    name: str
+    config: Config
+    data: DataCard
+    step: int
+    length: int
+    cost: Cost
+    metrics: tuple[dict[str, Any], ...]
+    looks: tuple[dict[str, Any], ...] = ()
+    by_step: tuple[Evaluation, ...] = ()
+    by_chain: tuple[Evaluation, ...] = ()
+    likelihoods: dict[str, dict[str, Any]] | None = None
+    findings: tuple[Finding, ...] = ()
+    checked: tuple[str, ...] = ()
+
+    @property
+    def last(self) -> Evaluation | None:
+        """The evaluation of the newest step judged."""
+        return self.by_step[-1] if self.by_step else None

@@ -1,0 +1,153 @@
+"""From a run's folder to `Facts`, and what is measured first where it has not been."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from unstir.compare import parse
+from unstir.data import Store
+from unstir.doctor import diagnose
+from unstir.generate import Job
+from unstir.metrics.evaluate import (
+    Plan,
+    Showing,
+    evaluate,
+    fitting,
+    networks_for,
+    seconds_per_call,
+    silently,
+    usual_chain,
+)
+from unstir.metrics.evaluation import Evaluation, saved, unlike
+from unstir.report.facts import Cost, Facts
+from unstir.runs import build
+from unstir.runs.run import Run
+from unstir.train.milestones import milestones
+
+CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,unipc:20,dpmpp_2m_sde:10,dpmpp_2m_sde:50,ancestral:50"
+"""What the last step is sampled by beside the usual chain, for the plot of calls against quality."""
+
+APART = ("sampler", "calls", "spacing", "variance", "eta")
+"""What differs between the chains of that plot."""
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """The plans to be carried out, by step and by chain, and the seconds that drawing their images will take."""
+
+    by_step: tuple[Plan, ...]
+    by_chain: tuple[Plan, ...]
+    num: int
+    seconds: float
+
+
+def planned(
+    run: Run, store: Store, *, seconds: float, num: int = 0, seeds: int = 3, showing: Showing = silently
+) -> Measuring:
+    """What a report measures: each kept moment by the usual chain, the last one by `CHAINS` too.
+
+    ``num`` images a set, or as many as fit into ``seconds`` altogether (0). Raises UserError as `evaluate`.
+    """
+    networks = tuple(networks_for(store, showing))
+    usual = usual_chain(run)
+    kept = run.saved_steps()
+    steps = [step for step in kept if step in milestones(run)] or kept[-1:]
+    job = Job(num=100, chain=usual, step=steps[-1], dtype="auto")
+    plan = Plan(job=job, seeds=seeds, networks=networks)
+    schedule = build.schedule(run.config.diffusion)
+    chains = [chain for chain in parse(CHAINS, usual) if chain.steps <= schedule.T]
+    calls = sum(chain.calls(schedule) for chain in (*chains, *[usual] * len(steps)))
+    each = seconds_per_call(run, job) * calls * seeds
+    num = num or fitting(seconds, each, store)
+    plan = replace(plan, job=replace(job, num=num))
+    by_step = [replace(plan, job=replace(plan.job, step=step), memorisation=step == steps[-1]) for step in steps]
+    by_chain = [replace(plan, job=replace(plan.job, chain=chain), memorisation=False) for chain in chains]
+    return Measuring(tuple(by_step), tuple(by_chain), num, num * each)
+
+
+def measure(
+    run: Run, store: Store, plans: Sequence[Plan], progress: Callable[[int, int], None] | None = None
+) -> list[Evaluation]:
+    """Carry out plans; what was measured before is taken from the run's folder. ``progress(done, total)``: of plans."""
+    found = []
+    for done, plan in enumerate(plans, start=1):
+        found.append(evaluate(run, store, plan))
+        if progress is not None:
+            progress(done, len(plans))
+    return found
+
+
+def gather(run: Run, store: Store | None) -> Facts:
+    """What the run's folder says, with the largest set of its evaluations that compare. Measures nothing itself."""
+    lines = run.metrics()
+    step = lines[-1]["step"] if lines else 0
+    by_step, by_chain = comparable(saved(run))
+    examined = diagnose(run.path, store=None if store is None else store.path)
+    return Facts(
+        name=run.path.resolve().name,
+        config=run.config,
+        data=run.data,
+        step=step,
+        length=run.length,
+        cost=cost(run),
+        metrics=tuple(lines),
+        looks=tuple(run.held_out()),
+        by_step=by_step,
+        by_chain=by_chain,
+        likelihoods=_likelihoods(run),
+        findings=examined.findings,
+        checked=examined.checked,
+    )
+
+
+def comparable(evaluations: Sequence[Evaluation]) -> tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]:
+    """The evaluations of most steps by one protocol, and those of the last of them by several chains.
+
+    Of protocols with equally many steps, the one with most images is taken.
+    """
+    if not evaluations:
+        return (), ()
+    newest = max(each.step for each in evaluations)
+    last = [each for each in evaluations if each.step == newest]
+
+    def alike(to: Evaluation) -> list[Evaluation]:
+        return [each for each in evaluations if not unlike(to.protocol, each.protocol)]
+
+    chosen = max(last, key=lambda each: (len(alike(each)), each.protocol["num"] * each.protocol["seeds"]))
+    by_chain = [each for each in last if not unlike(chosen.protocol, each.protocol, APART)]
+    return tuple(alike(chosen)), tuple(by_chain)
+
+
+def cost(run: Run) -> Cost:
+    """What training took so far."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    net = build.network(run.config, torch.device("cpu")).eval()
+    denoiser = build.denoiser(run.config, net, torch.float32)
+    x = torch.zeros(1, *run.data.shape)
+    label = torch.zeros(1, dtype=torch.int64) if run.config.model.num_classes else None
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        denoiser(x, 1, label)
+    lines = run.metrics()
+    return Cost(
+        parameters=sum(p.numel() for p in net.parameters()),
+        images=lines[-1]["images"] if lines else 0,
+        seconds=lines[-1]["seconds"] if lines else 0.0,
+        forward_flops=float(counter.get_total_flops()),
+    )
+
+
+def _likelihoods(run: Run) -> dict[str, dict[str, Any]]:
+    """The bounds that `unstir likelihood` wrote, by split: every term and all images where it was so measured."""
+    found = {}
+    for split in ("held_out", "train"):
+        paths = sorted((run.path / "likelihood").glob(f"{split}*.json"), key=lambda path: len(path.name))
+        for path in paths[:1]:
+            try:
+                found[split] = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+    return found

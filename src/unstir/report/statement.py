@@ -1,0 +1,50 @@
+"""A sentence of the analysis, and what it may rest on."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from unstir.report.statistics import Effect
+
+Topic = Literal["progress", "quality", "fit", "diversity", "memorisation", "sampling", "cost", "next"]
+TOPICS: tuple[Topic, ...] = get_args(Topic)
+"""In the order of the page."""
+
+Shown = Literal["curves", "losses", "loss-by-time", "quality", "calls", "neighbours", "grids", "cost", "doctor"]
+FIGURES: tuple[Shown, ...] = get_args(Shown)
+"""The figures of the page that a sentence may point to."""
+
+Verdict = Literal["good", "bad", "neutral", "undecided"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """One or two sentences about a run.
+
+    ``name`` is what the statement is about in short, "last stretch" or "gap": at most one of a name is in an analysis,
+    and advice refers to it. ``text`` is plain, commands in backticks. ``figure`` is the id of the figure that shows it.
+    "good" and "bad" need a decided effect, "neutral" a decided one or none (plain counts), and "undecided" has none
+    that is decided. Raises ValueError for a statement that breaks this.
+    """
+
+    name: str
+    topic: Topic
+    text: str
+    figure: Shown
+    verdict: Verdict
+    effect: Effect | None = None
+
+    def __post_init__(self) -> None:
+        if self.topic not in TOPICS or self.figure not in FIGURES:
+            raise ValueError(f"{self.name}: no such topic or figure: {self.topic}, {self.figure}")
+        decided = self.effect is not None and self.effect.decided
+        if self.verdict == "undecided" and decided:
+            raise ValueError(f"{self.name}: a decided effect is called undecided")
+        if self.verdict in ("good", "bad") and not decided:
+            raise ValueError(f"{self.name}: {self.verdict} without a decided effect")
+        if self.verdict == "neutral" and self.effect is not None and not decided:
+            raise ValueError(f"{self.name}: an effect that is not decided is stated")
+
+
+def not_measured(name: str, topic: Topic, figure: Shown, text: str) -> Statement:
+    """A sentence that says what was not measured, and what measures it."""
+    return Statement(name=name, topic=topic, text=text, figure=figure, verdict="undecided")

@@ -1,0 +1,360 @@
+"""Runs that differ get analyses that differ, and a run in which nothing happens gets hardly any claim.
+
+The runs are simulated (`runs`), so what is true of each is known.
+"""
+
+import dataclasses
+import math
+import re
+
+import pytest
+
+import runs
+from runs import STEPS, chains, copied, evaluation, facts, looks, metrics
+from unstir.report.analysis import FIGURES, LEVEL, MULTIPLICITY, TOPICS, Statement, analyse
+from unstir.report.statistics import Effect
+
+RUNS = ("good", "over_fitted", "diverged", "too_short", "noise_only", "facts")
+
+
+def by_name(known):
+    found = {}
+    for statement in analyse(known):
+        assert statement.name not in found, f"{statement.name} twice"
+        found[statement.name] = statement
+    return found
+
+
+def verdicts(known):
+    return {name: statement.verdict for name, statement in by_name(known).items()}
+
+
+def advice(known):
+    return [statement.name for statement in analyse(known) if statement.topic == "next"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", RUNS)
+def test_each_sentence_rests_on_its_effect(name, seed):
+    known = runs.facts() if name == "facts" else getattr(runs, name)(seed)
+    found = analyse(known)
+    assert [TOPICS.index(each.topic) for each in found] == sorted(TOPICS.index(each.topic) for each in found)
+    assert {each.topic for each in found} == set(TOPICS)
+    decided = [
+        each.effect for each in found if each.topic != "next" and each.effect is not None and each.effect.decided
+    ]
+    for each in found:
+        assert each.figure in FIGURES
+        assert re.fullmatch(r"[^<>\n]+[.]", each.text) and each.text[0].isupper() and each.text.count("`") % 2 == 0
+        assert "nan" not in each.text and "inf " not in each.text and "  " not in each.text
+        if each.verdict in ("good", "bad"):
+            assert each.effect is not None and each.effect.decided
+        if each.verdict == "undecided":
+            assert each.effect is None or not each.effect.decided
+            assert re.search("undecided|not measured|not followed|not known|No decided|none of the", each.text), (
+                each.text
+            )
+        if each.effect is not None and each.effect.decided:
+            assert abs(each.effect.value) > LEVEL * each.effect.error
+            if each.effect.error and each.topic != "next":
+                assert "+-" in each.text
+        if each.topic == "next" and each.verdict != "undecided":
+            assert each.effect in decided and each.text.startswith("Because ")
+
+
+def test_a_good_run():
+    found = by_name(runs.good())
+    assert found["fall"].verdict == "good" and "(1 is predicting no noise at all)" in found["fall"].text
+    assert found["fall"].effect.value == pytest.approx(-0.92, abs=0.03)
+    assert "90% of the fall had come by 3,008 images" in found["fall"].text
+    assert found["quality by step"].verdict == "good" and found["way"].verdict == "good"
+    for name in ("last stretch", "gap", "excess", "coverage", "recall", "bits"):
+        assert found[name].verdict == "undecided", found[name]
+    assert not {"over-fitted", "under-fitted", "diverged", "worse"} & {
+        k for k, s in found.items() if s.verdict == "bad"
+    }
+    assert advice(runs.good()) == ["fewer calls"]
+    assert "`unstir sample RUN --sampler dpmpp_2m --steps 20`" in found["fewer calls"].text
+    assert "dpmpp_2m with 5 calls" in found["hurt"].text and "ddim with 10 calls" in found["hurt"].text
+
+
+def test_a_run_that_over_fits():
+    found = by_name(runs.over_fitted())
+    assert found["over-fitted"].verdict == "bad" and found["over-fitted"].figure == "losses"
+    assert "lowest at step 188 " in found["over-fitted"].text and "it over-fits" in found["over-fitted"].text
+    assert found["gap"].verdict == found["gap grows"].verdict == found["gap by time"].verdict == "bad"
+    assert found["gap"].effect.value == pytest.approx(0.08 * (0.3 * 172 / 192 + 0.4), rel=0.1)
+    assert found["gap by time"].figure == "loss-by-time" and "at small t, where detail" in found["gap by time"].text
+    assert found["coverage"].verdict == found["recall"].verdict == "bad" and found["precision"].verdict == "undecided"
+    assert found["copies"].verdict == "bad" and found["copies"].figure == "neighbours"
+    assert advice(runs.over_fitted()) == ["stop earlier", "regularise"]
+    assert "`unstir sample RUN --checkpoint 188`" in found["stop earlier"].text
+    assert (
+        "`--data.flip`" in found["regularise"].text
+        and "`--model.dropout 0.2` in place of 0.1" in found["regularise"].text
+    )
+    mirrored = runs.facts(looks=runs.over_fitted().looks, config={"data__flip": True, "model__dropout": 0.3})
+    text = by_name(mirrored)["regularise"].text
+    assert "flip" not in text and "dropout" not in text and "more training images" in text
+
+
+def test_a_run_that_diverges():
+    found = by_name(runs.diverged())
+    assert found["diverged"].verdict == "bad" and found["diverged"].figure == "curves"
+    assert found["worse"].verdict == "bad" and "does not over-fit" in found["worse"].text
+    assert found["quality by step"].verdict == "bad"
+    assert advice(runs.diverged()) == ["steadier"]
+    assert "`--train.lr 0.00033` in place of 0.001" in found["steadier"].text
+
+
+def test_losses_that_are_no_numbers_and_steps_that_were_skipped():
+    lines = [*runs.metrics()[:20], *({**line, "loss": None, "skipped": 150} for line in runs.metrics()[20:])]
+    at = runs.looks()
+    broken = {**at[-1], "held_out": [math.nan] * len(runs.TIMES), "of_held_out": [math.nan] * 128}
+    found = by_name(facts(metrics=tuple(lines), looks=(*at[:-1], broken)))
+    assert found["diverged"].effect.z is None and "from step 2,100 on" in found["diverged"].text
+    assert found["skipped"].effect.value == 150 and "150 optimiser steps of 3,000" in found["skipped"].text
+    assert advice(facts(metrics=tuple(lines))) == ["steadier"]
+    one = by_name(facts(metrics=tuple({**line, "skipped": 1} for line in runs.metrics())))
+    assert "1 optimiser step of 3,000" in one["skipped"].text and one["skipped"].verdict == "neutral"
+
+
+def test_a_run_that_was_too_short():
+    known = runs.too_short()
+    found = by_name(known)
+    assert found["last stretch"].verdict == "good" and "from 96,000 to 192,000" in found["last stretch"].text
+    assert found["under-fitted"].verdict == "bad" and found["under-fitted"].effect.value < 0
+    assert found["gap"].verdict == "undecided" and found["excess"].verdict == "bad"
+    assert advice(known) == ["longer"]
+    assert '`unstir train --out RUN --train.length "6000 steps" --train.lr_period "5800 steps"`' in found["longer"].text
+    constant = {"train__lr_schedule": "constant", "train__lr_period": "0 steps", "train__length": "128 epochs"}
+    text = by_name(facts(looks=known.looks, metrics=known.metrics, config=constant))["longer"].text
+    assert text.endswith('`unstir train --out RUN --train.length "256 epochs"`.')
+
+
+@pytest.mark.parametrize(("errors", "verdict"), [(3.8, "undecided"), (4.5, "bad")])
+def test_the_surest_of_several_times_has_to_be_surer(errors, verdict):
+    line = looks()[-1]
+    line["held_out"][2] = line["train"][2] + errors * math.hypot(line["train_error"][2], line["held_out_error"][2])
+    assert by_name(facts(looks=(line,)))["gap by time"].verdict == verdict
+
+
+def test_the_lowest_stretch_is_one_of_several():
+    """A rise of 3.75 errors from a stretch that was picked for being the lowest is none."""
+    jitter = [0.01 * (-1) ** k for k in range(400)]
+    error = 0.01 * 2 / math.sqrt(2) / 10  # neighbours differ by 0.02; a stretch has 100 lines
+    for errors, name in ((3.75, "training loss"), (5.0, "training rose")):
+        height = errors * error * math.sqrt(2)
+        levels = [0.5] * 100 + [0.1] * 200 + [0.1 + height] * 100
+        lines = tuple({"step": k + 1, "loss": v + j} for k, (v, j) in enumerate(zip(levels, jitter, strict=True)))
+        assert name in by_name(facts(metrics=lines))
+
+
+def test_a_fall_too_small_to_matter_is_not_worth_another_run():
+    slow = lambda images: 0.1 * (1 + images) ** -0.01
+    found = by_name(facts(looks=looks(curve=slow, noise=0.002), metrics=metrics(curve=slow)))
+    assert found["last stretch"].verdict == "good" and "under-fitted" not in found and "longer" not in found
+
+
+def test_a_run_that_never_learned():
+    worse = lambda images: 1.5
+    found = by_name(facts(looks=looks(curve=worse), metrics=metrics(curve=worse)))
+    assert found["fall"].verdict == "bad" and not {"over-fitted", "worse"} & set(found)
+
+
+def test_a_run_not_at_its_end_is_to_go_on():
+    known = dataclasses.replace(runs.too_short(), length=2 * STEPS)
+    assert "from step 3,000 to its end at 6,000, `unstir train --out RUN`." in by_name(known)["longer"].text
+
+
+def test_a_trend_is_followed_only_where_it_is_straight():
+    found = by_name(runs.too_short())["trend"]
+    assert found.verdict == "neutral" and found.figure == "losses"
+    rate = 1 - math.exp(found.effect.value)
+    assert rate == pytest.approx(1 - 2**-0.25, abs=0.005)
+    assert "16 times the images" in found.text or "17 times the images" in found.text  # 2^(1 / 0.25) = 16
+    bent = lambda images: 0.1 + 2 * math.exp(-images / 40_000)
+    text = by_name(facts(looks=looks(curve=bent)))["trend"]
+    assert text.verdict == "undecided" and "no power law" in text.text
+    few = by_name(facts(looks=looks(curve=runs.falling, moments=(0, 1500, STEPS))))["trend"]
+    assert few.verdict == "undecided" and "too few looks" in few.text
+    slow = lambda images: 0.1 * (1 + images) ** -0.001
+    far = by_name(facts(looks=looks(curve=slow, noise=0.001)))["trend"]
+    assert far.verdict == "neutral" and "a hundredth (1%)" in far.text
+
+
+def test_of_runs_without_any_effect_hardly_a_sentence_claims_one():
+    """Two hundred of them, some fifteen tests each: at two errors one in twenty would claim something."""
+    claims, tested = [], 0
+    for seed in range(200):
+        for each in analyse(runs.noise_only(seed)):
+            if each.name in ("way", "loss by time", "cost"):  # what is true of these runs
+                continue
+            tested += each.effect is not None
+            if each.verdict != "undecided":
+                claims.append((seed, each.name, each.effect))
+    assert tested > 200 * 12
+    assert len({seed for seed, *_ in claims}) <= 4, claims
+
+
+def test_nothing_measured_says_so_and_what_measures_it():
+    found = by_name(facts(metrics=()))
+    assert {name for name, each in found.items() if each.verdict != "undecided"} == {"cost"}
+    commands = {
+        "held-out loss": "`unstir train`",
+        "way": "`unstir evaluate RUN`",
+        "gap": "`unstir likelihood RUN --split both`",
+        "coverage": "`unstir evaluate RUN`",
+        "copies": "`unstir evaluate RUN`",
+        "enough calls": "`unstir report RUN`",
+    }
+    for name, command in commands.items():
+        assert command in found[name].text, found[name].text
+    assert found["cost"].effect is None and "2.7 minutes for 192,000 images (128 epochs)" in found["cost"].text
+    assert "13.8 TFLOP" in found["cost"].text and "images a second" not in found["cost"].text
+
+
+def test_far_from_real_and_trained_out_wants_a_larger_network():
+    by_step = (evaluation(step=750, fd=6.0), evaluation(fd=4.0))
+    known = facts(looks=looks(curve=runs.flat), by_step=by_step)
+    assert advice(known) == ["larger"]
+    assert "`--model.channels 64` in place of 32" in by_name(known)["larger"].text
+    assert advice(facts(by_step=by_step)) == ["next"]  # without looks nobody knows that a longer run would not do
+
+
+def test_missed_classes_want_guidance_and_lost_variety_less_of_it():
+    at = lambda **true: (evaluation(**true),)
+    guided = {"model__num_classes": 10, "train__label_dropout": 0.1}
+    missed = by_name(facts(by_step=at(accuracy=0.7), config=guided))
+    assert missed["class accuracy"].verdict == "bad" and missed["class accuracy"].effect.value == pytest.approx(
+        -0.27, abs=0.05
+    )
+    assert "`unstir evaluate RUN --guidance 2` in place of 1" in missed["guidance"].text
+    assert "`--train.label_dropout 0.1`" in by_name(facts(by_step=at(accuracy=0.7)))["guidance"].text
+    narrow = by_name(facts(by_step=at(recall=0.4, guidance=3.0), config=guided))
+    assert "`unstir evaluate RUN --guidance 2`" in narrow["less guidance"].text
+    assert "less guidance" not in by_name(facts(by_step=at(recall=0.4)))
+
+
+def test_averaged_weights_that_lag():
+    lagging = lambda images: 0.5 if images else 1.0
+    known = facts(looks=looks(curve=lagging), metrics=metrics(curve=runs.flat))
+    assert by_name(known)["average lags"].verdict == "bad" and advice(known) == ["quicker average"]
+    assert "`--train.ema_decay 0.99` in place of 0.999" in by_name(known)["quicker average"].text
+    none = facts(looks=looks(curve=lagging), metrics=metrics(curve=runs.flat), config={"train__ema_decay": 0.0})
+    assert "average lags" not in by_name(none)
+
+
+def test_samples_nearer_than_new_images_can_be_are_no_success():
+    floor = dataclasses.replace(evaluation().figures["classifier/fd"], floor=2.0)
+    near = dataclasses.replace(evaluation(), figures={"classifier/fd": floor})
+    found = by_name(facts(by_step=(near,)))
+    assert found["too near"].verdict == "bad" and "as copies are" in found["too near"].text and "excess" not in found
+
+
+def test_a_figure_of_which_higher_is_better_is_judged_the_other_way_round():
+    main = {"classifier/coverage": evaluation(coverage=0.6).figures["classifier/coverage"]}
+    later = {"classifier/coverage": evaluation(coverage=0.9).figures["classifier/coverage"]}
+    steps = [
+        dataclasses.replace(evaluation(step=step), figures=figures) for step, figures in ((750, main), (STEPS, later))
+    ]
+    found = by_name(facts(by_step=tuple(steps)))
+    assert found["quality by step"].verdict == "good" and found["quality by step"].effect.value > 0
+    assert by_name(facts(by_step=tuple(steps[:1])))["excess"].verdict == "bad"
+    assert found["way"].effect.value == pytest.approx(0.9 / 0.93, abs=0.05)
+
+
+def test_classes_that_come_up_too_often_are_bad():
+    usual = dataclasses.replace(
+        evaluation().figures["classifier/accuracy"], bootstrap=None, num_floor=runs.NUM_HELD_OUT
+    )
+    for seen, verdict in ((0.3, "bad"), (0.05, "undecided")):
+        shares = dataclasses.replace(usual, name="class imbalance", better="lower", by_seed=(seen,) * 3, floor=0.05)
+        judged = dataclasses.replace(evaluation(), figures={**evaluation().figures, "classifier/classes": shares})
+        assert by_name(facts(by_step=(judged,)))["classes"].verdict == verdict
+
+
+def test_calls_that_cannot_be_told_apart_are_not_called_enough():
+    known = facts(by_chain=chains(known=[(name, calls, 0.43) for name, calls, _ in runs.CHAINS]))
+    found = by_name(known)
+    assert found["enough calls"].verdict == "undecided" and "hurt" not in found
+    assert "`unstir evaluate RUN --seeds 10`" in found["enough calls"].text
+    between = chains(known=[("ddim", 5, 0.92), ("ddim", 10, 0.72), ("ancestral", 1000, 0.6)])
+    found = by_name(facts(by_chain=between))  # ten calls cannot be told from the most, nor from five
+    assert "ddim with 5 calls" in found["hurt"].text and "ddim with 10 calls" not in found["hurt"].text
+    assert found["enough calls"].verdict == "undecided"
+    worst = facts(by_chain=chains(known=[("ddim", 10, 0.4), ("ancestral", 1000, 5.0)]))
+    assert by_name(worst)["better chain"].verdict == "good"
+    every = facts(by_chain=chains(known=[("ddim", 10, 5.0), ("ancestral", 1000, 0.4)]))
+    assert by_name(every)["enough calls"].verdict == "undecided" and by_name(every)["hurt"].verdict == "neutral"
+
+
+def test_copies_are_named_and_their_absence_is_no_proof():
+    of = lambda memory: by_name(facts(by_step=(evaluation(memory=memory),)))
+    some = of(copied(0.05))
+    assert some["copies"].verdict == "bad" and some["copies"].effect.value == pytest.approx(45, abs=6)
+    assert "of 900 samples lie closer to one single" in some["copies"].text
+    assert "samples lie too near" in some["regularise"].text
+    none = of(copied())
+    assert none["copies"].verdict == none["nearer"].verdict == "undecided" and "would not show" in none["copies"].text
+    assert of(copied(0.4))["nearer"].verdict == "neutral" and "no copying" in of(copied(0.4))["nearer"].text
+    assert "too few" in of(copied(0.4, num=10))["copies"].text
+    further = copied()
+    further["spaces"][0]["relative"] = {"probability": 0.3, "standard_error": 0.02, "p": 1.0}
+    assert "which copies would not" in of(further)["nearer"].text
+
+
+def test_likelihoods_of_one_step_are_compared():
+    bound = lambda bits, **other: {
+        "bits_per_dim": bits,
+        "standard_error": 0.02,
+        "num": 299,
+        "protocol": {"step": STEPS, "variance": "large", "calls": 1000, "T": 1000} | other,
+    }
+    both = {"held_out": bound(4.7), "train": bound(4.5)}
+    found = by_name(facts(likelihoods=both))["bits"]
+    assert found.verdict == "bad" and found.effect.value == pytest.approx(0.2) and "0.20 +- 0.03 more" in found.text
+    assert by_name(facts(likelihoods={**both, "train": bound(4.69)}))["bits"].verdict == "undecided"
+    for other in (
+        {"held_out": bound(4.7)},
+        {**both, "train": bound(4.5, step=5)},
+        {**both, "train": bound(4.5, variance="small")},
+    ):
+        assert "not measured" in by_name(facts(likelihoods=other))["bits"].text
+
+
+def test_one_image_set_without_an_error_decides_nothing():
+    single = evaluation(seeds=1)
+    figures = {key: dataclasses.replace(each, bootstrap=None, floor_error=None) for key, each in single.figures.items()}
+    known = facts(by_step=(dataclasses.replace(single, figures={"classifier/fd": figures["classifier/fd"]}),))
+    found = by_name(known)
+    assert found["way"].verdict == found["excess"].verdict == "undecided"
+
+
+def test_runs_looked_at_less_than_usual():
+    without_train = tuple(
+        {**line, "train": None, "train_error": None, "of_train": None, "num_train": 0} for line in looks()
+    )
+    found = by_name(facts(looks=without_train))
+    assert found["fall"].verdict == "good" and "not known" in found["gap"].text
+    without_held_out = tuple(
+        {**line, "held_out": None, "held_out_error": None, "of_held_out": None, "num_held_out": 0} for line in looks()
+    )
+    assert "not followed" in by_name(facts(looks=without_held_out))["held-out loss"].text
+    one = by_name(facts(looks=looks()[-1:]))
+    assert one["loss by time"].verdict == "neutral" and "fall" not in one
+    other_number = (*looks(num=64)[:3], *looks(num=128)[3:])
+    assert "12,032 images to" in by_name(facts(looks=other_number))["fall"].text
+    last_only = (*looks(num=64)[:-1], looks(num=128)[-1])
+    assert "fall" not in by_name(facts(looks=last_only))  # no two looks at the same images
+
+
+def test_a_sentence_cannot_claim_more_than_its_effect():
+    weak, strong = (Effect(value=1.0, error=1.0, z=z, test="t") for z in (LEVEL - 0.1, LEVEL + 0.1))
+    usual = {"name": "x", "topic": "fit", "text": "It is so.", "figure": "losses"}
+    for verdict, effect in (("good", weak), ("bad", None), ("neutral", weak), ("undecided", strong)):
+        with pytest.raises(ValueError, match="x: "):
+            Statement(**usual, verdict=verdict, effect=effect)
+    with pytest.raises(ValueError, match="no such topic or figure"):
+        Statement(**{**usual, "figure": "nowhere"}, verdict="neutral")
+    assert f"{LEVEL} of its standard errors" in MULTIPLICITY

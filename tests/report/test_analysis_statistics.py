@@ -1,0 +1,146 @@
+"""The tests behind the analysis against scipy, closed forms and simulations of what they promise."""
+
+import math
+import random
+
+import pytest
+from scipy import stats
+
+from unstir.report.statistics import (
+    LEVEL,
+    adjusted,
+    contrast,
+    counted,
+    deviate,
+    difference,
+    effect,
+    largest_of,
+    level,
+    paired,
+    polynomial_weights,
+    two_sample,
+    widening,
+)
+
+
+def normal(seed, num, mean=0.0, spread=1.0):
+    draw = random.Random(seed)
+    return [draw.gauss(mean, spread) for _ in range(num)]
+
+
+@pytest.mark.parametrize("df", [2, 3, 5, 10, 30, 300])
+@pytest.mark.parametrize("t", [0.5, 1.0, 2.0, 3.0, 5.0, 10.0, -4.0])
+def test_a_students_t_becomes_the_normal_with_its_tail(df, t):
+    exact = math.copysign(stats.norm.isf(stats.t.sf(abs(t), df)), t)
+    assert deviate(t, df) == pytest.approx(exact, abs=0.03, rel={2: 0.04, 3: 0.02}.get(df, 0.012))
+    if abs(exact) > 3:
+        assert abs(deviate(t, df)) <= abs(exact) + 1e-3  # on the safe side where sentences are decided
+    assert deviate(t, math.inf) == t
+
+
+@pytest.mark.parametrize("df", [1, 2, 5, 19, 127, math.inf])
+def test_an_effect_is_decided_beyond_the_level_in_its_widened_errors(df):
+    exact = stats.t.isf(stats.norm.sf(LEVEL), df) / LEVEL if df < math.inf else 1.0
+    assert 0.999 * exact <= widening(df) <= {1: 8, 2: 1.5}.get(df, 1.03) * exact
+    needed = LEVEL * effect(1.0, 0.1, df, "test").error
+    assert effect(needed * 1.001, 0.1, df, "test").decided
+    assert not effect(needed * 0.999, 0.1, df, "test").decided
+
+
+def test_two_samples_are_scipys_welch():
+    a, b = normal(0, 12, 1.0, 2.0), normal(1, 40, 2.0, 0.5)
+    ours, theirs = two_sample(a, b), stats.ttest_ind(b, a, equal_var=False)
+    assert ours.z == pytest.approx(deviate(theirs.statistic, theirs.df), rel=1e-9)
+    exact = stats.norm.isf(theirs.pvalue / 2) * math.copysign(1, theirs.statistic)
+    assert ours.z == pytest.approx(exact, abs=0.02)
+
+
+def test_pairs_are_scipys_and_see_what_two_samples_cannot():
+    hard = normal(0, 100, 1.0, 0.3)
+    after = [h - 0.01 + e for h, e in zip(hard, normal(1, 100, 0.0, 0.01), strict=True)]
+    ours, theirs = paired(hard, after), stats.ttest_rel(after, hard)
+    assert ours.z == pytest.approx(deviate(theirs.statistic, 99), rel=1e-9)
+    assert ours.decided and ours.value < 0
+    assert not two_sample(hard, after).decided
+
+
+def test_without_a_known_error_nothing_is_decided():
+    for value, error in ((1.0, 0.0), (1.0, math.nan), (math.nan, 1.0), (math.inf, 1.0), (1.0, math.inf)):
+        assert not effect(value, error, 10, "test").decided
+    assert not difference((1.0, math.nan, 1.0), (2.0, 0.1, math.inf)).decided
+    assert counted(3).decided and counted(3).z is None
+
+
+@pytest.mark.parametrize("choices", [1, 2, 8, 40])
+@pytest.mark.parametrize("z", [1.0, 3.0, 4.0, 6.0, -5.0])
+def test_the_largest_of_several_is_held_to_bonferronis_bound(choices, z):
+    ours = largest_of(choices, z)
+    tail = min(choices * stats.norm.sf(abs(z)), 0.5)
+    assert abs(ours) <= stats.norm.isf(tail) + 1e-9
+    assert abs(ours) >= stats.norm.isf(tail) - 0.5 or abs(z) < 3
+    assert ours == 0 or math.copysign(1, ours) == math.copysign(1, z)
+
+
+def test_the_level_keeps_forty_sentences_honest():
+    assert 40 * 2 * stats.norm.sf(LEVEL) < 1 / 50
+
+
+def gap(draw, num, difference_of_hardness, by_heart):
+    """(train before, train after, held-out before, held-out after), with unequal sets and a share learned by heart."""
+    train = [math.exp(draw.gauss(0, 0.4)) for _ in range(num)]
+    held_out = [math.exp(draw.gauss(difference_of_hardness, 0.4)) for _ in range(num)]
+    seen = lambda hard, level: [level * h * (1 + draw.gauss(0, 0.02)) for h in hard]
+    return seen(train, 0.3), seen(train, 0.1 * (1 - by_heart)), seen(held_out, 0.3), seen(held_out, 0.1)
+
+
+def test_covariance_finds_a_small_gap_among_unlike_images_and_none_where_there_is_none():
+    draw = random.Random(0)
+    sets = gap(draw, 128, 0.15, 0.02)
+    found, plain = adjusted(*sets), two_sample(sets[1], sets[3])
+    assert found.decided and found.value == pytest.approx(0.002, rel=0.5)
+    assert plain.error > 5 * found.error
+    false = sum(adjusted(*gap(draw, 64, 0.15, 0.0)).decided for _ in range(300))
+    assert false <= 3
+    large = [adjusted(*gap(draw, 64, 0.0, 0.0)).z for _ in range(300)]
+    assert stats.kstest(large, "norm").pvalue > 1e-3  # deviates of no effect are standard normal
+
+
+def test_where_before_foretells_nothing_covariance_is_the_plain_comparison():
+    before = [1.0] * 30
+    a, b = normal(0, 30), normal(1, 30, 3.0)
+    found, plain = adjusted(before, a, before, b), two_sample(a, b)
+    assert (found.value, found.error, found.z) == (plain.value, plain.error, plain.z)
+
+
+def test_the_noise_of_a_stretch_is_not_its_trend():
+    steep = [10.0 - 0.5 * k + e for k, e in enumerate(normal(0, 20, 0.0, 0.05))]
+    value, error, _ = level(steep)
+    assert value == pytest.approx(sum(steep) / 20)
+    assert error < 0.1 < stats.sem(steep) / 2
+    errors = [level(normal(seed, 20))[1] ** 2 for seed in range(300)]
+    assert sum(errors) / 300 == pytest.approx(1 / 20, rel=0.1)
+
+
+def test_a_slope_and_a_curvature_are_least_squares():
+    x = [0.0, 1.0, 1.5, 4.0]
+    slope, bend = polynomial_weights(x)
+    cubic = [2 - 3 * v + 0.7 * v * v for v in x]
+    dot = lambda weights, values: sum(w * v for w, v in zip(weights, values, strict=True))
+    assert dot(slope, [5 - 2 * v for v in x]) == pytest.approx(-2, abs=1e-12)
+    assert dot(bend, [5 - 2 * v for v in x]) == pytest.approx(0, abs=1e-12)
+    assert dot(bend, cubic) == pytest.approx(0.7, abs=1e-12)
+    assert dot(slope, cubic) == pytest.approx(stats.linregress(x, cubic).slope, rel=1e-12)
+
+
+def test_the_error_of_a_power_law_is_that_between_repetitions():
+    draw = random.Random(0)
+
+    def once():
+        hard = [math.exp(draw.gauss(0, 0.3)) for _ in range(60)]
+        rows = [[2.0**-k * h * (1 + draw.gauss(0, 0.1)) for h in hard] for k in range(4)]
+        return contrast(polynomial_weights([0.0, 1.0, 2.0, 3.0])[0], rows)
+
+    found = [once() for _ in range(300)]
+    values = [value for value, _ in found]
+    assert sum(values) / 300 == pytest.approx(-math.log(2), abs=4 * stats.sem(values))
+    assert math.sqrt(sum(e * e for _, e in found) / 300) == pytest.approx(stats.tstd(values), rel=0.12)

@@ -1,0 +1,85 @@
+"""Numbers as a reader meets them."""
+
+import math
+
+import pytest
+
+from unstir.report.wording import count, duration, listed, operations, percent, with_error
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "shown"),
+    [
+        (0.021234, 0.0003, "0.0212 +- 0.0003"),
+        (0.021234, 0.00014, "0.02123 +- 0.00014"),
+        (0.0212, 0.00096, "0.0212 +- 0.0010"),
+        (44.8123, 1.96, "45 +- 2"),
+        (344.8, 12.3, "345 +- 12"),
+        (1234.5, 3.2, "1,234 +- 3"),
+        (344.8, 45.0, "340 +- 40"),
+        (-0.001, 0.02, "0.00 +- 0.02"),
+        (1.23456, None, "1.235"),
+        (1.23456, 0.0, "1.235"),
+        (1.23456, math.nan, "1.235"),
+        (1.2e-9, 3e-10, "1.2e-09 +- 3e-10"),
+    ],
+)
+def test_a_value_has_the_digits_its_error_allows(value, error, shown):
+    assert with_error(value, error) == shown
+    if value > 0:
+        assert with_error(value, error, sign=True) == f"+{shown}"
+        assert with_error(-value, error) == f"-{shown}"
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (0, "0 images"),
+        (1, "1 image"),
+        (1280, "1,280 images"),
+        (999_999, "999,999 images"),
+        (1_200_000, "1.2 million images"),
+        (10**9, "1 billion images"),
+    ],
+)
+def test_counts_have_their_plural(number, shown):
+    assert count(number, "image") == shown
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (0.0004, "0.04%"),
+        (0.026, "2.6%"),
+        (0.93, "93%"),
+        (0.994, "99.4%"),
+        (0.99968, "99.97%"),
+        (0.99999, "99.99%"),
+        (1.0, "100%"),
+        (7.74, "774%"),
+    ],
+)
+def test_percentages_are_never_rounded_to_all_or_nothing(share, shown):
+    assert percent(share) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (3.25, "3.2 seconds"),
+        (100, "100 seconds"),
+        (163, "2.7 minutes"),
+        (4138, "69 minutes"),
+        (90_000, "25 hours"),
+        (2e7, "231 days"),
+    ],
+)
+def test_times_have_the_unit_that_suits_them(seconds, shown):
+    assert duration(seconds) == shown
+
+
+def test_operations_and_lists():
+    assert operations(1.38e13) == "13.8 TFLOP"
+    assert operations(2.4e7) == "24 MFLOP"
+    assert operations(4.4e17) == "440 PFLOP"
+    assert [listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"], "or")] == ["a", "a and b", "a, b or c"]

@@ -1,0 +1,249 @@
+"""The page of a run: whole, valid, quiet in a real browser, readable to everyone; and pages of several runs."""
+
+import re
+import shutil
+from dataclasses import replace
+
+import html5lib
+import pytest
+
+from unstir.data import Store
+from unstir.errors import UserError
+from unstir.metrics.evaluate import Plan, evaluate, networks_for
+from unstir.metrics.evaluation import saved
+from unstir.report import compared, page, pdf
+from unstir.report.gather import gather, measure, planned
+from unstir.runs.run import Run
+from unstir.train.launch import open_data, open_run
+from unstir.train.trainer import Trainer
+
+NO_BROWSER = pytest.mark.skipif(pdf.browser() is None, reason="no Chromium or Chrome on this machine")
+
+
+@pytest.fixture(scope="module")
+def store(digits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reported") / "digits"
+    shutil.copytree(digits, folder)
+    return Store.open(folder)
+
+
+def train(store, out, **changes):
+    from conftest import tiny_config
+
+    config = tiny_config(
+        store.path, **{"log__held_out_images": 16, "grids__log_spaced": 3, "data__source": str(store.path), **changes}
+    )
+    run = open_run(config, out, open_data(config, out))
+    Trainer(run, store).run()
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(store, tmp_path_factory):
+    """A tiny run, judged at each saved step and by some chains."""
+    made = train(store, tmp_path_factory.mktemp("runs") / "first")
+    plans = planned(made, store, seconds=1, num=24, seeds=2)
+    measure(made, store, (*plans.by_step, *plans.by_chain))
+    return made
+
+
+@pytest.fixture(scope="module")
+def other(store, tmp_path_factory):
+    """Another of a higher learning rate, judged by the same protocol."""
+    made = train(store, tmp_path_factory.mktemp("runs") / "second", train__lr=1e-3)
+    plans = planned(made, store, seconds=1, num=24, seeds=2)
+    measure(made, store, plans.by_step)
+    return made
+
+
+@pytest.fixture(scope="module")
+def report(run, store):
+    path = run.path / "report.html"
+    page.write(run, store, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def comparison(run, other, store):
+    path = run.path / "comparison.html"
+    compared.write([run, other], [store, store], path)
+    return path
+
+
+def parsed(path):
+    """The page as a tree; html5lib's strict parser raises for any error in it."""
+    return html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("which", ["report", "comparison"])
+def test_the_page_is_valid_and_needs_nothing_else(which, request):
+    path = request.getfixturevalue(which)
+    tree = parsed(path)
+    ids = [element.get("id") for element in tree.iter() if element.get("id")]
+    assert len(ids) == len(set(ids)), "an id is there twice"
+    for element in tree.iter():
+        for name in ("src", "href", "data", "poster", "srcset"):
+            target = element.get(name, "")
+            assert not target or target.startswith(("data:", "#")), f"{element.tag} {name}={target[:60]}"
+            assert not target.startswith("#") or target[1:] in ids, f"{target} leads nowhere"
+        for name in ("aria-labelledby", "for"):
+            assert all(part in ids for part in element.get(name, "").split())
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"url\((?!#)", text) and "@import" not in text and "http-equiv" in text
+    assert all(image.get("alt") for image in tree.iter("img"))
+
+
+def test_the_page_has_what_was_asked_of_it(report, run):
+    tree = parsed(report)
+    ids = {element.get("id") for element in tree.iter()}
+    wanted = {"analysis", "grids", "way", "quality", "calls", "neighbours", "training", "forward", "data", "cost"}
+    assert wanted | {"curves", "losses", "loss-by-time", "doctor", "settings"} <= ids
+    text = " ".join(tree.itertext())
+    facts = gather(run, None)
+    assert f"{facts.cost.parameters:,}" in text and run.data.content_hash in text
+    assert facts.last is not None and f"{facts.last.main().value:.4g}" in text
+    moments = [element for element in tree.iter("figure") if element.get("data-when")]
+    assert len(moments) == 2 + len(list(run.weights.iterdir()))  # the noise, the start, and each milestone
+    assert [moment.get("hidden") is None for moment in moments] == [False] * (len(moments) - 1) + [True]
+
+
+def test_what_is_measured_once_is_not_measured_again(run, store, monkeypatch):
+    plans = planned(run, store, seconds=1, num=24, seeds=2)
+    files = {path: path.stat().st_mtime_ns for path in (run.path / "evaluation").iterdir()}
+    found = measure(run, store, (*plans.by_step, *plans.by_chain))
+    assert {path: path.stat().st_mtime_ns for path in (run.path / "evaluation").iterdir()} == files
+    facts = gather(run, store)
+    assert [each.step for each in facts.by_step] == [1, 12]
+    assert len(facts.by_chain) == len(plans.by_chain) + 1 and facts.last in found
+
+
+def test_a_run_without_anything_measured_has_a_page_that_says_so(run, store, tmp_path):
+    shutil.copytree(run.path, tmp_path / "bare", ignore=shutil.ignore_patterns("evaluation", "held_out*", "samples"))
+    bare = Run.open(tmp_path / "bare")
+    path = tmp_path / "bare.html"
+    page.write(bare, None, path)
+    text = " ".join(parsed(path).itertext())
+    assert "Not judged yet" in text and "Nearest images" not in text
+    (bare.path / "metrics.jsonl").unlink()
+    for folder in ("checkpoints", "weights"):
+        shutil.rmtree(bare.path / folder)
+    page.write(bare, None, path)
+    assert "No line was logged yet" in " ".join(parsed(path).itertext())
+
+
+def test_names_from_outside_are_escaped(run, store, tmp_path):
+    nasty = tmp_path / "<script>alert(1)</script>"
+    shutil.copytree(run.path, nasty)
+    page.write(Run.open(nasty), store, tmp_path / "page.html")
+    scripts = list(parsed(tmp_path / "page.html").iter("script"))
+    assert len(scripts) == 1 and "alert" not in (scripts[0].text or "")
+
+
+def test_several_runs_are_compared_on_equal_figures(comparison, run, other):
+    tree = parsed(comparison)
+    text = " ".join(tree.itertext())
+    assert "first" in text and "second" in text and "train.lr" in text
+    own, theirs = (saved(each)[-1].main() for each in (run, other))
+    cells = ["".join(cell.itertext()) for cell in tree.iter("td")]
+    assert page.plus_minus(own.value, own.error) in cells or page.plus_minus(theirs.value, theirs.error) in cells
+    assert re.search(r"FD-classifier: second is (better than|worse than|not decidedly different from) first", text)
+
+
+def test_runs_that_were_judged_differently_are_not_compared(run, other, store, tmp_path):
+    shutil.copytree(other.path, tmp_path / "other", ignore=shutil.ignore_patterns("evaluation"))
+    unlike = Run.open(tmp_path / "other")
+    with pytest.raises(UserError, match="was not judged and others were"):
+        compared.same_protocol([run, unlike])
+    plan = planned(unlike, store, seconds=1, num=20, seeds=2).by_step[-1]
+    evaluate(unlike, store, plan)
+    with pytest.raises(UserError, match="do not compare: num is 24 and 20; judge all by one protocol"):
+        compared.same_protocol([run, unlike])
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=pdf.browser(), args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@NO_BROWSER
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("which", ["report", "comparison"])
+def test_a_real_browser_finds_nothing_to_complain_of(browser, which, width, scheme, request):
+    from axe_playwright_python.sync_playwright import Axe
+
+    path = request.getfixturevalue(which)
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True)
+    tab, complaints, requests = context.new_page(), [], []
+    tab.on("console", lambda message: complaints.append(message.text))
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("request", lambda request: requests.append(request.url))
+    tab.goto(path.as_uri())
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the screen"
+    shown = tab.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert shown, "an image did not load"
+    found = Axe().run(tab).response["violations"]
+    assert [(rule["id"], [node["html"][:80] for node in rule["nodes"]]) for rule in found] == []
+    context.close()
+    assert complaints == []
+    assert [url for url in requests if not url.startswith(("data:", "file:"))] == []
+
+
+@NO_BROWSER
+@pytest.mark.parametrize("which", ["report", "comparison"])
+def test_the_slider_walks_through_the_moments(browser, which, request):
+    path = request.getfixturevalue(which)
+    tab = browser.new_page()
+    tab.goto(path.as_uri())
+    slider = tab.get_by_label("Moment of training")
+    whens = tab.eval_on_selector_all("[data-when]", "all => all.map(each => each.dataset.when)")
+    for place in (0, len(whens) - 1):
+        slider.fill(str(place))
+        visible = tab.eval_on_selector_all("[data-when]", "all => all.filter(e => !e.hidden).map(e => e.dataset.when)")
+        assert visible == [whens[place]] and tab.locator("output").inner_text() == whens[place]
+    slider.press("ArrowLeft")
+    assert tab.locator("output").inner_text() == whens[-2]
+    tab.close()
+
+
+@NO_BROWSER
+def test_it_prints_to_a_pdf(report, tmp_path):
+    path = tmp_path / "report.pdf"
+    pdf.print_pdf(report, path)
+    data = path.read_bytes()
+    assert data.startswith(b"%PDF") and len(data) > 20_000
+
+
+def test_without_a_browser_the_pdf_is_refused_with_the_remedy(report, tmp_path, monkeypatch):
+    monkeypatch.setenv("UNSTIR_BROWSER", "no-such-browser")
+    with pytest.raises(UserError, match="needs Chromium or Chrome, which was not found"):
+        pdf.print_pdf(report, tmp_path / "report.pdf")
+    false = shutil.which("false")
+    monkeypatch.setenv("UNSTIR_BROWSER", str(false))
+    with pytest.raises(UserError, match="did not print"):
+        pdf.print_pdf(report, tmp_path / "report.pdf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unlabelled_data_is_judged_by_patches(store, tmp_path):
+    from PIL import Image
+
+    from unstir.data import pack
+
+    folder = tmp_path / "flat"
+    folder.mkdir()
+    for index, image in enumerate(store.images("train")[:120]):
+        Image.fromarray(image[0].numpy()).save(folder / f"{index}.png")
+    flat = pack(folder, tmp_path / "flat-store", channels=1, held_out=0.25)
+    run = train(flat, tmp_path / "run")
+    plan = planned(run, flat, seconds=1, num=20, seeds=2).by_step[-1]
+    assert networks_for(flat) == [] and isinstance(plan, Plan)
+    found = evaluate(run, flat, replace(plan, memorisation=True))
+    assert list(found.figures) == ["patches/swd"] and found.main().floor < found.main().value < found.main().ceiling
+    page.write(run, flat, tmp_path / "page.html")
+    assert "sliced Wasserstein" in " ".join(parsed(tmp_path / "page.html").itertext())
