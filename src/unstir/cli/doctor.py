@@ -1,0 +1,106 @@
+"""`unstir doctor`."""
+
+import dataclasses
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from unstir.cli.app import app
+
+if TYPE_CHECKING:
+    from unstir.doctor import Report
+
+STYLES = {"problem": "bold red", "warning": "yellow", "note": "dim"}
+
+
+@app.command
+def doctor(
+    run: Path,
+    /,
+    *,
+    store: Path | None = None,
+    samples: bool = True,
+    json_: bool = False,
+) -> int:
+    """Examine a run, finished or in training: what is amiss, what was measured, and the setting that mends it.
+
+    Images are drawn and losses measured, in seconds. The status is 1 where there is a problem, and 0 where there is
+    none; warnings and notes do not count.
+
+    Example: `unstir doctor runs/digits`
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    store
+        Folder of the packed data, where it has moved.
+    samples
+        Draw images and measure losses; --no-samples is quicker and looks at files, settings and metrics alone.
+    json_
+        Print the findings as JSON.
+    """
+    from unstir import console
+    from unstir.doctor import diagnose
+
+    with console.counting(console.stderr(), "examining", "") as progress:
+        report = diagnose(run, store=store, samples=samples, progress=progress)
+    if json_:
+        print(json.dumps(_plain(report), allow_nan=False))
+    else:
+        _print(report)
+    return 0 if report.healthy else 1
+
+
+def _plain(report: "Report") -> dict[str, object]:
+    """The report for JSON, which knows no NaN and no infinity."""
+    findings = [
+        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in each.items()}
+        for each in map(dataclasses.asdict, report.findings)
+    ]
+    return {"healthy": report.healthy, **dataclasses.asdict(report), "findings": findings}
+
+
+def _print(report: "Report") -> None:
+    screen = Console(file=sys.stdout, highlight=False)
+    for finding in report.findings:
+        screen.print(Text.assemble((finding.severity, STYLES[finding.severity]), f"  {finding.check}: {finding.says}"))
+        screen.print(Padding(Text.assemble(("measured  ", "dim"), finding.evidence), (0, 0, 0, 3)))
+        screen.print(Padding(Text.assemble(("remedy    ", "dim"), finding.remedy), (0, 0, 1, 3)))
+    if not report.findings:
+        screen.print("nothing found")
+    screen.print(Text.assemble(("checked   ", "dim"), ", ".join(report.checked)))
+    if report.skipped:
+        reasons = dict.fromkeys(report.skipped.values())
+        told = ("{} ({})".format(", ".join(n for n, r in report.skipped.items() if r == why), why) for why in reasons)
+        screen.print(Text.assemble(("skipped   ", "dim"), "; ".join(told)))
+    screen.print(Text.assemble(("forecast  ", "dim"), _forecast(report)))
+
+
+def _forecast(report: "Report") -> str:
+    expected = report.forecast
+    seconds = expected["seconds_left"]
+    if not expected["steps_left"]:
+        time = "finished"
+    elif seconds is None:
+        time = f"{expected['steps_left']} steps left, at a speed that no line tells yet"
+    else:
+        time = f"{expected['steps_left']} steps left, about {_duration(seconds)}"
+    memory, there, files, free = (
+        expected[key] / 1e9 for key in ("memory_bytes", "memory_there", "disk_bytes", "disk_free")
+    )
+    return (
+        f"{time}; training takes about {memory:.2f} GB of {there:.1f} GB of memory, files to come {files:.2f} GB of "
+        f"{free:.1f} GB free"
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -1,0 +1,247 @@
+"""Checks of the images: their range, copies, leaks, refusals, and whether there are enough of them."""
+
+import math
+from typing import Any
+
+import torch
+
+from unstir.doctor.finding import SURE, Check, Finding, paired
+from unstir.doctor.patient import Patient, Survey
+from unstir.nn.unet import UNet
+from unstir.runs import build
+
+NARROW = 32
+"""Levels of 255 from the darkest value to the lightest. Photographs and drawings: 255."""
+
+FAINT = 0.1
+"""Standard deviation of the values in [-1, 1]. Digits have 0.75, photographs 0.5; at 0.1 the SNR is 50 times less."""
+
+COPIES_WARNING, COPIES_PROBLEM = 0.01, 0.1
+LEAK_PROBLEM = 0.01
+FLAT_WARNING, FLAT_PROBLEM = 0.01, 0.2
+REFUSED_WARNING, REFUSED_PROBLEM = 0.01, 0.5
+SMALLEST_CLASS, UNEQUAL = 10, 20.0
+FEW, FAR_TOO_FEW = 500, 100
+"""Training images. The digits, 1,498 and trained on for 128 epochs, show no sign of being remembered."""
+
+OVERFIT = 0.1
+"""Rise of the held-out loss over its best, as a share, that makes the warning a problem."""
+
+
+def _survey(patient: Patient) -> Survey:
+    assert patient.survey is not None
+    return patient.survey
+
+
+def _again(patient: Patient) -> str:
+    return f"pack it anew from {patient.run.config.data.source}, and begin a new run"
+
+
+def store_whole(patient: Patient) -> Finding | None:
+    """A store that has gone, is damaged, or is not the one that the run began with."""
+    if not patient.store_problem:
+        return None
+    return Finding(
+        "store",
+        "warning" if patient.finished and patient.store is None else "problem",
+        "the data cannot be used" if patient.store is None else "the data has changed",
+        patient.store_problem,
+        f"give its folder with --store, or put it back; else unstir data pack {patient.run.config.data.source} --out "
+        f"{patient.run.config.data.store}",
+        1.0,
+        0.0,
+    )
+
+
+def value_range(patient: Patient) -> Finding | None:
+    """Values that fill a small part of 0..255, as masks of 0 and 1 do, so that all images are black for a network."""
+    data = _survey(patient)
+    width = data.most - data.least
+    if width >= NARROW and data.std >= FAINT:
+        return None
+    narrow = width < NARROW
+    figure, threshold = (float(width), float(NARROW)) if narrow else (data.std, FAINT)
+    return Finding(
+        "value-range",
+        "problem" if narrow else "warning",
+        "the images use a small part of the range" if narrow else "the images have hardly any contrast",
+        f"their values lie in {data.least}..{data.most} of 0..255, mean {data.mean:+.2f} and standard deviation "
+        f"{data.std:.3f} in [-1, 1]; a width of at least {NARROW} and a deviation of at least {FAINT} are usual",
+        "spread the values over 0..255 before packing (a mask of 0 and 1: times 255); " + _again(patient),
+        figure,
+        threshold,
+    )
+
+
+def flat_images(patient: Patient) -> Finding | None:
+    """Images of a single colour."""
+    data = _survey(patient)
+    return _share(
+        patient,
+        ("flat-images", "images of a single colour"),
+        (data.flat, data.num),
+        (FLAT_WARNING, FLAT_PROBLEM),
+        "training images are of one colour",
+        "look at the contact sheet of unstir data inspect and take them out of the source; " + _again(patient),
+    )
+
+
+def copies(patient: Patient) -> Finding | None:
+    """Training images that are byte for byte an earlier one."""
+    data = _survey(patient)
+    return _share(
+        patient,
+        ("copies", "images are in the data more than once"),
+        (data.copies, data.num),
+        (COPIES_WARNING, COPIES_PROBLEM),
+        "training images equal an earlier one, byte for byte; what is seen often is what a network remembers",
+        "take the copies out of the source; " + _again(patient),
+    )
+
+
+def leak(patient: Patient) -> Finding | None:
+    """Held-out images that are in the training split, so that no figure of theirs says what is new."""
+    data = _survey(patient)
+    return _share(
+        patient,
+        ("leak", "held-out images are trained on"),
+        (data.leaked, data.held_out),
+        (0.0, LEAK_PROBLEM),
+        "held-out images are in the training split, byte for byte; likelihoods and distances of theirs look too good",
+        "take the copies out of the source, or give folders named train and test; " + _again(patient),
+    )
+
+
+def refused(patient: Patient) -> Finding | None:
+    """Files of the source that could not be packed."""
+    store = patient.store
+    assert store is not None
+    bad, packed = len(store.refused), sum(store.count(split) for split in ("train", "held_out"))
+    first = f", the first {store.refused[0][0]}: {store.refused[0][1]}" if bad else ""
+    return _share(
+        patient,
+        ("refused", "files of the source were refused"),
+        (bad, bad + packed),
+        (REFUSED_WARNING, REFUSED_PROBLEM),
+        f"files could not be packed{first}",
+        f"unstir data inspect {store.path} lists them with reasons; mend them and {_again(patient)}",
+        note=True,
+    )
+
+
+def _share(
+    patient: Patient,
+    names: tuple[str, str],
+    counts: tuple[int, int],
+    limits: tuple[float, float],
+    what: str,
+    remedy: str,
+    note: bool = False,
+) -> Finding | None:
+    """A finding where a share exceeds the first of ``limits``, a problem above the second; less is a note if asked."""
+    count, total = counts
+    share = count / max(total, 1)
+    if not count or (share <= limits[0] and not note):
+        return None
+    severity = "problem" if share > limits[1] else "warning" if share > limits[0] else "note"
+    evidence = f"{count} of {total} ({share:.2%}) {what}; at most {limits[0]:.0%} is harmless"
+    return Finding(names[0], severity, names[1], evidence, remedy, share, limits[0])  # type: ignore[arg-type]
+
+
+def classes(patient: Patient) -> Finding | None:
+    """Classes of very unequal size, which matter to a network that is told them and to what is drawn without."""
+    store = patient.store
+    assert store is not None
+    labels = store.labels("train")
+    if labels is None:
+        return None
+    counts = torch.bincount(labels, minlength=len(store.classes)).tolist()
+    least, most = min(counts), max(counts)
+    told = patient.run.config.model.num_classes > 0
+    if most <= UNEQUAL * least and (least >= SMALLEST_CLASS or not told):
+        return None
+    name = store.classes[counts.index(least)]
+    return Finding(
+        "classes",
+        "warning" if told else "note",
+        "classes are of very unequal size",
+        f"{name} has {least} training images, {store.classes[counts.index(most)]} {most}; up to {UNEQUAL:g} times as "
+        f"many, and {SMALLEST_CLASS} or more of each, are usual",
+        f"add images of {name} or leave the class out; {_again(patient)}",
+        most / max(least, 1),
+        UNEQUAL,
+    )
+
+
+def few_images(patient: Patient) -> Finding | None:
+    """So few images that a network can remember them all; advice, for held-out images alone can prove it."""
+    num = patient.run.data.counts["train"]
+    if num >= FEW:
+        return None
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in UNet(build.network_config(patient.run.config)).parameters())
+    flip = "" if patient.run.config.data.flip else "; --data.flip doubles photographs (not writing)"
+    return Finding(
+        "few-images",
+        "warning" if num < FAR_TOO_FEW else "note",
+        "there are few images for a network to learn from",
+        f"{num} training images ({num * math.prod(patient.run.data.shape):,} values) for {parameters:,} parameters; "
+        f"{FEW} images or more are usual",
+        f"add images, or a smaller network (--model.channels) for fewer steps{flip}",
+        num,
+        FEW,
+    )
+
+
+def overfit(patient: Patient) -> Finding | None:
+    """A held-out loss that has risen since its best while that of training images fell, beyond their errors."""
+    lines = [line for line in patient.held_out or () if line.get("held_out") is not None]
+    if len(lines) < 2:
+        return None
+    last, best = lines[-1], min(lines, key=lambda line: _level(line["held_out"]))
+    rise, sure = _change(best, last, "held_out")
+    change, _ = _change(best, last, "train")
+    before = _level(best["held_out"])
+    if sure <= SURE or change >= 0 or rise <= 0:
+        return None
+    return Finding(
+        "overfit",
+        "problem" if rise > OVERFIT * before else "warning",
+        "the network begins to remember its training images",
+        f"since step {best['step']} the held-out loss rose from {before:.4f} by {rise:.4f} ({sure:.0f} standard "
+        f"errors; {SURE:g} are needed) while that of training images fell by {-change:.4f}",
+        f"sample from step {best['step']} (--checkpoint {best['step']}, or the nearest saved); in a new run more "
+        "images, --data.flip where mirror images are right, --model.dropout 0.1, or fewer steps",
+        sure,
+        SURE,
+    )
+
+
+def _level(value: Any) -> float:
+    """A loss that is one number, or the mean of one that is listed by time."""
+    return math.fsum(value) / len(value) if isinstance(value, list) else float(value)
+
+
+def _change(a: dict[str, Any], b: dict[str, Any], split: str) -> tuple[float, float]:
+    """How much a split's loss grew from line a to b, in losses and in standard errors: paired where images are kept."""
+    one, two = a.get(f"of_{split}"), b.get(f"of_{split}")
+    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two) > 1:
+        return paired(torch.tensor(two), torch.tensor(one))
+    if a.get(split) is None or b.get(split) is None:
+        return 0.0, 0.0
+    gap = _level(b[split]) - _level(a[split])
+    errors = [_level(line[key]) for line in (a, b) if line.get(key := f"{split}_error") is not None]
+    return gap, gap / math.hypot(*errors) if len(errors) == 2 and any(errors) else 0.0
+
+
+CHECKS = (
+    Check("store", "whether the packed data is there and unchanged", store_whole),
+    Check("value-range", "the range and contrast of the images", value_range, ("survey",)),
+    Check("flat-images", "images of one colour", flat_images, ("survey",)),
+    Check("copies", "equal images in the training split", copies, ("survey",)),
+    Check("leak", "held-out images in the training split", leak, ("survey",)),
+    Check("refused", "files that could not be packed", refused, ("store",)),
+    Check("classes", "sizes of the classes", classes, ("store",)),
+    Check("few-images", "number of training images", few_images),
+    Check("overfit", "held-out loss against that of training images", overfit, ("held_out",)),
+)

@@ -1,0 +1,75 @@
+"""What a check of a run finds, and what a check is."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unstir.doctor.patient import Patient
+
+Severity = Literal["problem", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note")
+"""From the gravest: the run is wrong or will fail; something is probably lost; worth knowing."""
+
+SURE = 4.5
+"""Standard errors that a difference must exceed: by chance, with 64 normal samples, in some 3 of 100,000 runs."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is amiss: ``says`` what, in a sentence; ``evidence`` what was measured; ``remedy`` what to do.
+
+    ``figure`` is what was measured and ``threshold`` what it was held against, in the unit that the evidence names.
+    """
+
+    check: str
+    severity: Severity
+    says: str
+    evidence: str
+    remedy: str
+    figure: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Check:
+    """A question put to a run. ``needs`` names the parts of the `Patient` without which it cannot be asked."""
+
+    name: str
+    looks_at: str
+    find: Callable[[Patient], Finding | None]
+    needs: tuple[str, ...] = ()
+
+
+def mean_and_error(values: Tensor) -> tuple[float, float]:
+    """The mean of ``values`` [N] and its standard error, inf where there is one value alone."""
+    values = values.double()
+    error = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.inf
+    return values.mean().item(), error
+
+
+def difference(a: Tensor, b: Tensor) -> tuple[float, float]:
+    """mean(a) - mean(b) of two independent sets [N], [M], and how many standard errors that is (Welch 1947)."""
+    (mean_a, error_a), (mean_b, error_b) = mean_and_error(a), mean_and_error(b)
+    gap = mean_a - mean_b
+    error = math.hypot(error_a, error_b)
+    return gap, gap / error if error else math.copysign(math.inf, gap) if gap else 0.0
+
+
+def paired(a: Tensor, b: Tensor) -> tuple[float, float]:
+    """mean(a - b) over pairs, both [N], and how many standard errors that is."""
+    gap, error = mean_and_error(a.double() - b.double())
+    return gap, gap / error if error else math.copysign(math.inf, gap) if gap else 0.0
+
+
+def median(values: list[float]) -> float:
+    """The median; NaN of nothing."""
+    return torch.tensor(values, dtype=torch.float64).median().item() if values else math.nan
+
+
+def short(value: float) -> str:
+    """A figure worth one digit, as a setting is written: 0.0003, 20."""
+    return f"{float(f'{value:.1g}'):g}"

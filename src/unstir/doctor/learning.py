@@ -1,0 +1,283 @@
+"""Checks of how the loss went: rates too high or too low, clipping, and lengths that do not fit each other.
+
+The figures are the lines of metrics.jsonl, each a mean over some steps. Their own unrest, taken from the differences of
+neighbours, is what a spike or a rise is held against, so that logs of single small batches do not alarm.
+"""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+from unstir.doctor.finding import SURE, Check, Finding, median, short
+from unstir.doctor.measure import learns_nothing, outputs_nothing
+from unstir.doctor.patient import Patient
+from unstir.runs.run import Run
+from unstir.train.learning_rate import learning_rate
+
+SPIKE, SPIKE_UNRESTS = 1.6, 8.0
+"""Times the median of the lines before, and the multiple of the log's unrest. Trained runs: at most 1.1 times."""
+
+RISE, FALL = 1.15, 1.15
+"""The last quarter of the lines over the best, and the third over the last. Trained runs: at most 1.05; 1.03."""
+
+FEWEST = 8
+"""Lines below which nothing is said of a trend."""
+
+BITES, LEAP = 0.5, 3.0
+"""Share of the steps clipped after the warm-up (trained runs: 0.00); times the median that makes a norm a leap."""
+
+ENOUGH_IMAGES = 20_000
+"""After so many images trained runs have half the error of a denoiser that knows but a mean and a variance."""
+
+START = 1.5
+"""Times the error of an output of 0, which is where a network begins. Trained runs: their first lines are below 1."""
+
+
+def settled(patient: Patient) -> list[dict[str, Any]]:
+    """The lines after the warm-up with a finite loss; the first of them, which still falls fast, is left out."""
+    warm = patient.run.steps_in(patient.run.config.train.warmup)
+    return [line for line in patient.lines if line["step"] > warm and _finite(line)][1:]
+
+
+def _finite(line: dict[str, Any]) -> bool:
+    return line.get("loss") is not None and math.isfinite(line["loss"])
+
+
+def _unrest(logs: list[float]) -> float:
+    """The std of one line about the trend, from the median absolute difference of neighbours (normal noise)."""
+    return 1.4826 / math.sqrt(2) * median([abs(b - a) for a, b in pairwise(logs)])
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def not_finite(patient: Patient) -> Finding | None:
+    """Steps skipped because their gradient was not finite, and losses that are not."""
+    last = patient.lines[-1]
+    skipped, without = int(last.get("skipped", 0)), sum(not _finite(line) for line in patient.lines)
+    if not skipped and not without:
+        return None
+    share = max(skipped / max(last["step"], 1), without / len(patient.lines))
+    return Finding(
+        "not-finite",
+        "problem" if share > 0.01 or not _finite(last) else "warning",
+        "gradients were not finite",
+        f"{skipped} of {last['step']} steps were skipped and {without} of {len(patient.lines)} lines have no finite "
+        "loss; none should",
+        f"a new run with a lower rate (--train.lr {short(patient.run.config.train.lr / 3)}) and with --train.clip 1",
+        share,
+        0.0,
+    )
+
+
+def spikes(patient: Patient) -> Finding | None:
+    """Lines whose loss leaps above those before."""
+    lines = settled(patient)
+    logs = [math.log(max(line["loss"], 1e-12)) for line in lines]
+    if len(logs) < FEWEST or any(line["loss"] <= 0 for line in lines):
+        return None
+    limit = max(math.log(SPIKE), SPIKE_UNRESTS * _unrest(logs))
+    leaps = [(logs[i] - median(logs[max(0, i - 8) : i]), lines[i]) for i in range(3, len(logs))]
+    found = [(leap, line) for leap, line in leaps if leap > limit]
+    if not found:
+        return None
+    leap, line = max(found, key=lambda pair: pair[0])
+    cfg = patient.run.config.train
+    remedy = f"--train.lr {short(cfg.lr / 3)} in a new run" + ("" if cfg.clip else ", and --train.clip 1")
+    return Finding(
+        "loss-spikes",
+        "problem" if len(found) > 0.05 * len(logs) and len(found) > 1 else "warning",
+        "the loss leaps: the learning rate is too high",
+        f"{len(found)} of {len(logs)} lines; at step {line['step']} it is {math.exp(leap):.1f} times the median of the "
+        f"lines before; at most {math.exp(limit):.1f} is usual in this log",
+        remedy,
+        math.exp(leap),
+        math.exp(limit),
+    )
+
+
+def rising(patient: Patient) -> Finding | None:
+    """A loss that ends above where it has been."""
+    quarters, error = _quarters(patient)
+    if not quarters:
+        return None
+    gap = quarters[-1] - min(quarters[:-1])
+    if gap <= math.log(RISE) or gap <= SURE * error:
+        return None
+    return Finding(
+        "loss-rises",
+        "problem",
+        "the loss rises",
+        f"in the last quarter of the log it is {math.exp(gap):.2f} times that of the best quarter; at most {RISE} "
+        "is usual",
+        f"a new run with a lower rate, --train.lr {short(patient.run.config.train.lr / 3)}, or with "
+        "--train.lr_schedule cosine; sample an earlier step of this one with --checkpoint",
+        math.exp(gap),
+        RISE,
+    )
+
+
+def still_falling(patient: Patient) -> Finding | None:
+    """A finished run whose loss still falls steeply: it was ended too soon, or its rate is too low."""
+    quarters, error = _quarters(patient)
+    if not quarters or not patient.finished:
+        return None
+    gap = quarters[-2] - quarters[-1]
+    if gap <= math.log(FALL) or gap <= SURE * error:
+        return None
+    return Finding(
+        "still-falling",
+        "warning",
+        "the loss still falls steeply where the run ends",
+        f"in the last quarter of the log it is {math.exp(-gap):.2f} of that in the quarter before; at least "
+        f"{1 / FALL:.2f} is usual",
+        f'go on for longer, --train.length "{2 * patient.run.length} steps" (with a cosine --train.lr_period too), or '
+        f"begin anew with a higher rate, --train.lr {short(patient.run.config.train.lr * 3)}",
+        math.exp(-gap),
+        1 / FALL,
+    )
+
+
+def _quarters(patient: Patient) -> tuple[list[float], float]:
+    """The median log-loss of each quarter of the settled lines, and the error of a difference; none for a short log."""
+    lines = settled(patient)
+    if len(lines) < FEWEST or any(line["loss"] <= 0 for line in lines):
+        return [], 0.0
+    logs, n = [math.log(line["loss"]) for line in lines], len(lines) // 4
+    logs = logs[-4 * n :]
+    error = 1.25 * _unrest(logs) * math.sqrt(2 / n)  # a median's is 1.25 that of a mean, where noise is normal
+    return [median(logs[i : i + n]) for i in range(0, 4 * n, n)], error
+
+
+def first_loss(patient: Patient) -> Finding | None:
+    """A first line far above the error of an output of 0, with which every network here begins."""
+    assert patient.survey is not None
+    first = _squared_error(patient.lines[0])
+    expected = outputs_nothing(patient.run, patient.survey.mean, patient.survey.std)
+    if patient.run.config.train.init or first is None or first <= START * expected:
+        return None
+    return Finding(
+        "first-loss",
+        "problem",
+        "the loss begins above that of an untrained network",
+        f"over the first {patient.lines[0]['step']} steps the squared error is {first:.3f}; an output of 0 has "
+        f"{expected:.3f}, and at most {START} times that is usual",
+        "a new run with a warm-up (--train.warmup) and a lower rate, --train.lr "
+        f"{short(patient.run.config.train.lr / 3)}",
+        first / expected,
+        START,
+    )
+
+
+def not_learned(patient: Patient) -> Finding | None:
+    """An error no better than that of a denoiser which knows the values' mean and variance and sees no image."""
+    assert patient.survey is not None
+    run = patient.run
+    errors = [error for line in patient.lines[-3:] if (error := _squared_error(line)) is not None]
+    images = patient.lines[-1]["step"] * run.config.train.batch_size
+    if not errors or (not patient.finished and images < ENOUGH_IMAGES):
+        return None
+    limit, lr = learns_nothing(run, patient.survey.mean, patient.survey.std), run.config.train.lr
+    if _mean(errors) <= limit:
+        return None
+    return Finding(
+        "not-learned",
+        "problem",
+        "the network has not learned to see images",
+        f"after {images} images the squared error is {_mean(errors):.3f}; knowing no more than the data's mean and "
+        f"variance gives {limit:.3f}",
+        "train for longer (--train.length), or begin anew with another rate: --train.lr "
+        f"{short(lr * 10)} if the loss falls slowly and smoothly, {short(lr / 10)} if it leaps",
+        _mean(errors),
+        limit,
+    )
+
+
+def _squared_error(line: dict[str, Any]) -> float | None:
+    value = line.get("mse", line.get("loss"))
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def clipping(patient: Patient) -> Finding | None:
+    """Clipping that bites at nearly every step, so that it is no guard against the rare one."""
+    cfg, lines = patient.run.config.train, settled(patient)
+    if not cfg.clip or not lines:
+        return None
+    share = _mean([line.get("clipped") or 0.0 for line in lines])
+    if share <= BITES:
+        return None
+    norm = median([line["grad_norm"] for line in lines])
+    usual = cfg.loss_scale == 1 and patient.run.config.loss.is_simple
+    return Finding(
+        "clipping",
+        "warning" if usual else "note",  # a scaled loss and the bound have large gradients by nature
+        "the gradient is clipped at nearly every step",
+        f"after the warm-up {share:.0%} of the steps; its norm is {norm:.2g} where train.clip={cfg.clip:g}; at most "
+        f"{BITES:.0%} is usual",
+        f"a new run with --train.clip {short(2 * norm)}, which cuts only what stands out. Adam divides by the "
+        "gradient's size, so a lower --train.lr would do something else: it shortens every step and stops no spike",
+        share,
+        BITES,
+    )
+
+
+def unclipped(patient: Patient) -> Finding | None:
+    """Gradients that leap where nothing clips them."""
+    norms = [line["grad_norm"] for line in settled(patient) if line.get("grad_norm") is not None]
+    if patient.run.config.train.clip or len(norms) < FEWEST:
+        return None
+    usual, highest = median(norms), max(norms)
+    if highest <= LEAP * usual:
+        return None
+    return Finding(
+        "unclipped",
+        "warning",
+        "gradients leap and are not clipped",
+        f"a line's mean norm is {highest:.2g}, {highest / usual:.1f} times the median; at most {LEAP:g} is usual",
+        f"a new run with --train.clip {short(2 * usual)}",
+        highest / usual,
+        LEAP,
+    )
+
+
+def rate_plan(patient: Patient) -> Finding | None:
+    """A warm-up that takes most of the run, or a cosine that is far from its end when the run is at its own."""
+    run: Run = patient.run
+    cfg, length = run.config.train, run.length
+    share = run.steps_in(cfg.warmup) / length
+    if share > 0.5:
+        return Finding(
+            "rate-plan",
+            "problem" if share >= 1 else "warning",
+            "the warm-up takes most of the run",
+            f"train.warmup={cfg.warmup} is {share:.2g} of the run's {length} steps; at most 0.5 is usual",
+            f'a new run with --train.warmup "{max(length // 20, 1)} steps"',
+            share,
+            0.5,
+        )
+    left = learning_rate(run, length - 1) / cfg.lr
+    if cfg.lr_schedule == "constant" or left <= 0.1:
+        return None
+    return Finding(
+        "rate-plan",
+        "warning",
+        "the cosine is not at its end when the run is",
+        f"the rate of the last step is {left:.0%} of train.lr={cfg.lr:g}; at most 10% is usual",
+        f'--train.length "{run.steps_in(cfg.warmup) + run.steps_in(cfg.lr_period)} steps", which goes on to its end',
+        left,
+        0.1,
+    )
+
+
+CHECKS = (
+    Check("not-finite", "steps skipped, losses that are no number", not_finite, ("lines",)),
+    Check("loss-spikes", "leaps of the loss", spikes, ("lines",)),
+    Check("loss-rises", "the last quarter of the log against the best", rising, ("lines",)),
+    Check("still-falling", "the last quarter of the log against the one before", still_falling, ("lines",)),
+    Check("first-loss", "where the loss begins", first_loss, ("lines", "survey")),
+    Check("not-learned", "the loss against that of knowing a mean and a variance", not_learned, ("lines", "survey")),
+    Check("clipping", "how often the gradient is clipped", clipping, ("lines",)),
+    Check("unclipped", "leaps of a gradient that nothing clips", unclipped, ("lines",)),
+    Check("rate-plan", "warm-up and cosine against the run's length", rate_plan),
+)

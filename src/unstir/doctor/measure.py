@@ -1,0 +1,197 @@
+"""What has to be computed of a run: images drawn, errors of its weights, bytes that training takes."""
+
+import math
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unstir import randomness
+from unstir.data import Store
+from unstir.diffusion.denoiser import autocast
+from unstir.diffusion.draw import Chain
+from unstir.diffusion.loss import denoising_loss
+from unstir.doctor.patient import Errors, Needs, Samples, SavedFile
+from unstir.errors import UserError
+from unstir.generate import Job, generate
+from unstir.nn.unet import UNet, flops
+from unstir.pictures.grid import to_uint8
+from unstir.randomness import Key
+from unstir.runs import build
+from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.run import Run
+from unstir.train.milestones import milestones
+
+CALLS = 20
+"""Network calls an image: DPM-Solver++ on the reverse SDE is near its limit there (docs/sampling.md)."""
+
+MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
+REAL_IMAGES = 2048
+ERROR_IMAGES = 256
+COPIES_OF_WEIGHTS = 5  # the weights, their gradients, two moments and the average, all float32
+
+
+def affordable(run: Run, calls: int, most: int) -> int:
+    """So many images, FEWEST_IMAGES to ``most``, take about WORK operations at ``calls`` network calls an image."""
+    each = flops(build.network_config(run.config), *run.data.shape[1:]) * calls
+    return max(FEWEST_IMAGES, min(most, int(WORK / each)))
+
+
+def draw_samples(run: Run, loaded: Checkpoint, store: Store, progress: Callable[[int, int], None]) -> Samples:
+    """Images from the averaged weights by a fast sampler, and real ones beside them; ``progress`` counts steps."""
+    calls = min(CALLS, run.config.diffusion.T)
+    num = affordable(run, calls, MOST_IMAGES)
+    chain = Chain(sampler="dpmpp_2m_sde", steps=calls)
+    job = Job(num=num, chain=chain, step=loaded.step, batch_size=num, dtype="auto")
+    done = 0
+
+    def on_step() -> None:
+        nonlocal done
+        done += 1
+        progress(done, calls)
+
+    images = torch.cat([x for _, x in generate(run, job, loaded=loaded, on_step=on_step)])
+    words = f"{num} images by dpmpp_2m_sde in {calls} calls from step {loaded.step}"
+    return Samples(to_uint8(images), _real(run, store, num), words)
+
+
+def _real(run: Run, store: Store, num: int) -> Tensor:
+    """Training images, of each class as often as among ``num`` samples where the network is told classes."""
+    order = randomness.permutation(0, "doctor", 0, store.count("train"))
+    labels = store.labels("train") if run.config.model.num_classes else None
+    drawn = run.labels_of(torch.arange(num))
+    if labels is None or drawn is None:
+        return store.images("train")[order[:REAL_IMAGES]]
+    each = max(1, REAL_IMAGES // num)
+    chosen = []
+    for label, count in enumerate(torch.bincount(drawn, minlength=run.config.model.num_classes).tolist()):
+        of_class = order[labels[order] == label]
+        wanted = torch.arange(count * each) % max(len(of_class), 1)  # a small class is repeated
+        chosen.append(of_class[wanted] if len(of_class) else of_class)
+    return store.images("train")[torch.cat(chosen)]
+
+
+@torch.inference_mode()
+def squared_errors(run: Run, loaded: Checkpoint, store: Store) -> Errors:
+    """The errors of raw and averaged weights on the same training images, times (stratified over 1..T) and noise."""
+    num = min(affordable(run, 2, ERROR_IMAGES), store.count("train"))
+    index = randomness.permutation(0, "doctor errors", 0, store.count("train"))[:num]
+    labels = store.labels("train") if run.config.model.num_classes else None
+    slots = torch.arange(num)
+    T = run.config.diffusion.T
+    t = 1 + (slots * T) // num
+    found: dict[bool, Tensor] = {}
+    full = loaded.kind == "full"
+    averaged = run.config.train.ema_decay > 0 if full else loaded.ema
+    for ema in [False, True] if full and averaged else [averaged]:
+        denoiser = run.denoiser(ema=ema, device="auto", dtype="float32", loaded=loaded)
+        device = next(denoiser.net.parameters()).device
+        errors = []
+        for part in torch.split(slots, 64):
+            x_0 = store.images("train")[index[part]].to(device).float().div_(127.5).sub_(1)
+            eps = randomness.normal(Key(0, "doctor noise", 0, part.to(device)), run.data.shape)
+            label = None if labels is None else labels[index[part]].to(device)
+            errors.append(denoising_loss(denoiser, x_0, t[part].to(device), eps, label).mse.double().cpu())
+        found[ema] = torch.cat(errors)
+    return Errors(found.get(False), found.get(True))
+
+
+def needs(run: Run, files: tuple[SavedFile, ...], step: int) -> Needs:
+    """The bytes of training, and of files to come from ``step`` on, beside what the machine has."""
+    with torch.device("meta"):
+        num = sum(p.numel() for p in UNet(build.network_config(run.config)).parameters())
+    cfg = run.config
+    copies = COPIES_OF_WEIGHTS - (not cfg.train.ema_decay)
+    device = _training_device(cfg.train.device)
+    full, slim = 4 * num * (copies - 1), 4 * num  # gradients are not saved
+    there = sum(file.kind == "full" for file in files)
+    pictures = sum(at > step for at in milestones(run))
+    more = max(cfg.checkpoint.keep - there, 0) + 1  # a new file is whole before the oldest goes
+    micro = cfg.train.micro_batch or cfg.train.batch_size
+    return Needs(
+        weights=4 * num * copies,
+        activations=activations(run) * micro,
+        memory=_memory(device),
+        disk=shutil.disk_usage(run.path).free,
+        files=0 if step >= run.length else full * more + slim * pictures,
+        device=str(device),
+    )
+
+
+def activations(run: Run) -> int:
+    """Bytes that the backward pass keeps of one image: what two images keep over what one does, on the CPU.
+
+    The difference leaves out what is kept once however large the batch, such as weights cast to bfloat16.
+    """
+    net = build.network(run.config, torch.device("cpu")).train()
+    return _kept(run, net, 2) - _kept(run, net, 1)
+
+
+def _kept(run: Run, net: UNet, num: int) -> int:
+    """Bytes of the tensors that a training pass of ``num`` images keeps for the way back, each counted once."""
+    kept: dict[int, Tensor] = {}  # alive until they are counted, so that none takes the place of another
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    slots = torch.arange(num)
+    options = {"dropout_key": Key(0, "doctor dropout", 0, slots)} if run.config.model.dropout else {}
+    arithmetic = {"bfloat16": torch.bfloat16}.get(run.config.train.dtype, torch.float32)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        autocast(torch.device("cpu"), arithmetic),
+    ):
+        net(torch.zeros(num, *run.data.shape), slots, slots * 0 if net.config.num_classes else None, **options)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def _training_device(name: str) -> torch.device:
+    """The device that training would use here; the CPU where the one named is of another machine."""
+    try:
+        return build.device(name)
+    except UserError:
+        return torch.device("cpu")
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes of the device, or of what this process may use of the machine's."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return whole
+    return min(whole, int(limit)) if limit.isdigit() else whole
+
+
+def learns_nothing(run: Run, mean: float, std: float) -> float:
+    """The squared error of the best denoiser that knows no more than the values' mean and variance, over all times.
+
+    With x_0 ~ N(mean, std^2), V = Var(x_0 | x_t) = std^2 sigma^2 / (alpha^2 std^2 + sigma^2); the error is V of the
+    image, alpha^2 / sigma^2 V of the noise and V / sigma^2 of the velocity, each a linear function of x_0 given x_t.
+    """
+    schedule = build.schedule(run.config.diffusion)
+    total = 0.0
+    for t in range(1, schedule.T + 1):
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        var = std**2 * sigma**2 / (alpha**2 * std**2 + sigma**2)
+        total += {"x0": 1.0, "eps": alpha**2 / sigma**2, "v": 1 / sigma**2}[run.config.diffusion.predict] * var
+    return total / schedule.T
+
+
+def outputs_nothing(run: Run, mean: float, std: float) -> float:
+    """The squared error of a network whose output is 0, which is what its initial weights give: E[target^2].
+
+    1 for the noise, mean^2 + std^2 for the image, and their mixture for the velocity.
+    """
+    power = mean**2 + std**2
+    if run.config.diffusion.predict != "v":
+        return 1.0 if run.config.diffusion.predict == "eps" else power
+    schedule = build.schedule(run.config.diffusion)
+    squares = [(schedule.alpha(t) ** 2, schedule.sigma(t) ** 2) for t in range(1, schedule.T + 1)]
+    return math.fsum(a + s * power for a, s in squares) / schedule.T

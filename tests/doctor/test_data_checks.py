@@ -1,0 +1,189 @@
+"""Faults planted in the data: each is found by its own check, and by no other."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unstir.data import Store, pack
+from unstir.doctor import CHECKS, admit, diagnose, examine
+from unstir.runs.toml import from_dict
+from unstir.train.launch import open_run
+
+NUM = 600
+
+
+def pictures(num=NUM, seed=0):
+    """Drawings without copies: a light rectangle on a dark ground, uint8 [num, 8, 8]."""
+    generator = np.random.default_rng(seed)
+    images = np.zeros((num, 8, 8), np.uint8)
+    for image in images:
+        top, left = generator.integers(0, 5, 2)
+        image[top : top + 4, left : left + 4] = generator.integers(120, 256, (4, 4))
+        image[7, 7] = 255
+    return images
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """begun(folder of images, ...) -> the folder of a run that has not taken a step on them."""
+
+    def begin(images, held_out=0.1, classes=0):
+        store = pack(images, tmp_path / "store", channels=1, held_out=held_out)
+        config = from_dict(
+            {
+                "data": {"source": str(images), "channels": 1, "store": str(store.path)},
+                "model": {
+                    "in_channels": 1,
+                    "channels": 8,
+                    "mults": [1],
+                    "attention": [],
+                    "groups": 4,
+                    "num_classes": classes,
+                },
+                "train": {"batch_size": 8, "length": "100 steps", "warmup": "5 steps", "dtype": "float32"},
+            },
+            "test",
+        )
+        return open_run(config, tmp_path / "run", store).path
+
+    return begin
+
+
+def write(folder, images, first=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images, start=first):
+        Image.fromarray(image).save(folder / f"{i:04d}.png")
+    return folder
+
+
+def findings(path):
+    return {finding.check: finding.severity for finding in diagnose(path, samples=False).findings}
+
+
+def test_of_sound_images_nothing_is_said(begun, tmp_path):
+    report = diagnose(begun(write(tmp_path / "images", pictures())), samples=False)
+    assert report.findings == () and report.healthy
+    assert {"copies", "leak", "value-range", "flat-images", "store"} <= set(report.checked)
+    assert (
+        report.skipped["noise"] == "left out by --no-samples"
+        and report.skipped["clipping"] == "no line in metrics.jsonl yet"
+    )
+    assert {*report.checked, *report.skipped} == set(CHECKS)
+
+
+def test_masks_of_0_and_1_are_black_for_a_network(begun, tmp_path):
+    path = begun(write(tmp_path / "images", (pictures() > 100).astype(np.uint8)))
+    assert findings(path)["value-range"] == "problem"
+    (finding,) = [each for each in diagnose(path, samples=False).findings if each.check == "value-range"]
+    assert "0..1 of 0..255" in finding.evidence and finding.figure == 1 and "times 255" in finding.remedy
+
+
+def test_faint_images_are_named(begun, tmp_path):
+    assert findings(begun(write(tmp_path / "images", 120 + pictures() // 7))) == {"value-range": "warning"}
+
+
+@pytest.mark.parametrize(("share", "severity"), [(0.004, None), (0.05, "warning"), (0.3, "problem")])
+def test_images_of_one_colour_are_counted(begun, tmp_path, share, severity):
+    images = pictures()
+    count = round(share * NUM)
+    for i in range(count):
+        images[i] = i
+    found = findings(begun(write(tmp_path / "images", images)))
+    assert found == ({"flat-images": severity} if severity else {})
+
+
+@pytest.mark.parametrize(("share", "severity"), [(0.004, None), (0.05, "warning"), (0.3, "problem")])
+def test_copies_are_counted(begun, tmp_path, share, severity):
+    images, count = pictures(), round(share * NUM)
+    images[1 : count + 1] = images[0]
+    found = findings(begun(write(tmp_path / "images", images), held_out=0))
+    assert found == ({"copies": severity} if severity else {})
+
+
+@pytest.mark.parametrize(("num", "severity"), [(0, None), (1, "warning"), (40, "problem")])
+def test_held_out_images_that_are_trained_on_are_named(begun, tmp_path, num, severity):
+    images = pictures()
+    write(tmp_path / "images/train", images)
+    new = pictures(200, seed=1)
+    new[:num] = images[:num]
+    write(tmp_path / "images/test", new)
+    path = begun(tmp_path / "images")
+    assert Store.open(tmp_path / "store").count("held_out") == 200
+    assert findings(path) == ({"leak": severity} if severity else {})
+
+
+@pytest.mark.parametrize(("num", "severity"), [(1, "note"), (60, "warning"), (700, "problem")])
+def test_refused_files_are_named(begun, tmp_path, num, severity):
+    folder = write(tmp_path / "images", pictures())
+    for i in range(num):
+        (folder / f"broken{i:03d}.png").write_bytes(b"\x89PNG\r\n\x1a\nnot at all")
+    path = begun(folder)
+    assert findings(path) == {"refused": severity}
+    assert "broken000.png" in diagnose(path, samples=False).findings[0].evidence
+
+
+@pytest.mark.parametrize(("told", "severity"), [(2, "warning"), (0, "note")])
+def test_unequal_classes_matter_where_the_network_is_told_them(begun, tmp_path, told, severity):
+    images = pictures()
+    write(tmp_path / "images/many", images[:580])
+    write(tmp_path / "images/few", images[580:600])
+    path = begun(tmp_path / "images", classes=told)
+    assert findings(path) == {"classes": severity}
+    assert "few has 18" in diagnose(path, samples=False).findings[0].evidence
+
+
+@pytest.mark.parametrize(("num", "severity"), [(300, "note"), (60, "warning")])
+def test_few_images_are_advice(begun, tmp_path, num, severity):
+    path = begun(write(tmp_path / "images", pictures(num)))
+    assert findings(path) == {"few-images": severity} and diagnose(path, samples=False).healthy
+
+
+def test_a_store_that_has_gone_changed_or_is_another(begun, tmp_path):
+    path = begun(write(tmp_path / "images", pictures()))
+    store = tmp_path / "store"
+    elsewhere = pack(write(tmp_path / "others", pictures(seed=3)), tmp_path / "other", channels=1)
+    named = diagnose(path, store=elsewhere.path, samples=False).findings
+    assert [each.check for each in named] == ["store"] and "is not the data that the run began with" in named[
+        0
+    ].evidence
+    file = store / "train.images.npy"
+    content = bytearray(file.read_bytes())
+    content[5000] ^= 255
+    file.write_bytes(content)
+    assert findings(path) == {"store": "problem"}
+    store.rename(tmp_path / "moved")
+    report = diagnose(path, samples=False)
+    assert [each.check for each in report.findings] == ["store"] and report.skipped["copies"] == "the data is not there"
+
+
+def lines(step, held_out, train):
+    """A line of held_out.jsonl for these losses of images."""
+    mean = lambda values: [float(np.mean(values))] * 3
+    return {
+        "step": step, "train": mean(train), "held_out": mean(held_out),
+        "of_train": list(map(float, train)), "of_held_out": list(map(float, held_out)),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rise", "fall", "severity"),
+    [(0.02, 0.02, "problem"), (0.005, 0.02, "warning"), (0.0002, 0.02, None), (-0.01, 0.02, None), (0.02, -0.02, None)],
+)
+def test_overfitting_is_a_rise_held_out_against_a_fall_in_training(begun, tmp_path, rise, fall, severity):
+    patient = admit(begun(write(tmp_path / "images", pictures())), samples=False, progress=lambda *_: None)
+    generator = np.random.default_rng(0)
+    images, others = generator.normal(0.1, 0.04, (2, 128))  # from image to image far more than what is looked for
+    noise = lambda: generator.normal(0, 0.005, 128)
+    seen = [
+        lines(0, others + 0.9, images + 0.9),
+        lines(1000, others, images),
+        lines(3000, others + rise + noise(), images - fall + noise()),
+    ]
+    report = examine(dataclasses.replace(patient, held_out=tuple(seen)))
+    assert {each.check: each.severity for each in report.findings} == ({"overfit": severity} if severity else {})
+    if severity:
+        assert "--checkpoint 1000" in report.findings[0].remedy
+    without = [{key: value for key, value in line.items() if not key.startswith("of_")} for line in seen]
+    assert examine(dataclasses.replace(patient, held_out=tuple(without))).findings == ()  # no errors, no verdict

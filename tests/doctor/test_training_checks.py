@@ -1,0 +1,233 @@
+"""Faults planted in the log, the weights and the settings of a run that is well: each found by its own check alone."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from unstir.doctor import CHECKS, admit, diagnose, examine
+from unstir.doctor.average import initial_share
+from unstir.doctor.measure import activations, learns_nothing, outputs_nothing
+from unstir.errors import UserError
+from unstir.runs import build, checkpoint
+from unstir.runs.run import Run
+
+pytest_plugins = ["ward"]
+QUICK = {"samples": False}
+
+
+def test_of_a_run_that_is_well_nothing_is_said(well):
+    heard = []
+    report = diagnose(well, progress=lambda done, total, what: heard.append(what))
+    assert report.findings == () and report.healthy
+    assert set(report.checked) == set(CHECKS) and report.skipped == {}
+    assert {"files", "images", "steps of samples"} == set(heard)
+    assert report.forecast["steps_left"] == report.forecast["seconds_left"] == report.forecast["disk_bytes"] == 0
+
+
+def scaled(factor, since=0.0, until=1.0):
+    """A change of the log that multiplies the loss in a part of it."""
+
+    def change(line, place):
+        line["loss"] *= factor if since <= place <= until else 1.0
+        return line
+
+    return change
+
+
+def put(**values):
+    return lambda line, place: {**line, **values}
+
+
+PLANTED = {
+    "loss-spikes": (scaled(4, 0.61, 0.63), {"loss-spikes": "warning"}),
+    "loss-rises": (lambda line, place: scaled(1 + 1.5 * max(place - 0.5, 0))(line, place), {"loss-rises": "problem"}),
+    "still-falling": (
+        lambda line, place: {**line, "loss": 0.2 * math.exp(-1.5 * place) * (1 + 0.01 * math.sin(line["step"]))},
+        {"still-falling": "warning"},
+    ),
+    "not-finite, once": (put(skipped=1), {"not-finite": "warning"}),
+    "not-finite, often": (put(skipped=30), {"not-finite": "problem"}),
+    "clipping": (put(clipped=0.97, grad_norm=6.0), {"clipping": "warning"}),
+    "first-loss": (scaled(4, 0, 0.01), {"first-loss": "problem"}),
+    "not-learned": (put(loss=0.27), {"not-learned": "problem"}),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_fault_in_the_log_is_found_by_its_check(ward, name):
+    change, expected = PLANTED[name]
+    ward.metrics(change)
+    assert ward.findings(**QUICK) == expected
+
+
+def test_a_rising_loss_is_no_spike_and_small_batches_are_no_fault(ward):
+    generator = torch.Generator().manual_seed(0)
+    ward.metrics(lambda line, place: {**line, "loss": 0.1 * (0.4 * torch.randn((), generator=generator)).exp().item()})
+    assert ward.findings(**QUICK) == {}
+    ward.metrics(lambda line, place: {**line, "loss": 0.1 + 0.002 * math.sin(line["step"]) + 1e-4 * line["step"]})
+    assert set(ward.findings(**QUICK)) == {"loss-rises"}
+
+
+def test_losses_that_are_no_number_are_named(ward):
+    ward.metrics(lambda line, place: {**line, "loss": None if place > 0.9 else line["loss"]})
+    assert ward.findings(**QUICK)["not-finite"] == "problem"
+    assert ward.found("not-finite", **QUICK).remedy.startswith("a new run with a lower rate (--train.lr 0.001)")
+
+
+def test_leaping_gradients_need_clipping(ward):
+    ward.metrics(lambda line, place: {**line, "grad_norm": 9.0 if line["step"] == 200 else 0.2, "clipped": 0.0})
+    assert ward.findings(**QUICK) == {}
+    ward.config(train__clip=0.0)
+    assert ward.findings(**QUICK) == {"unclipped": "warning"}
+    assert "--train.clip 0.4" in ward.found("unclipped", **QUICK).remedy
+
+
+def test_clipping_of_a_scaled_loss_is_only_noted(ward):
+    ward.metrics(put(clipped=1.0, grad_norm=50.0))
+    ward.config(train__loss_scale=245.76)
+    assert ward.findings(**QUICK) == {"clipping": "note"}
+
+
+SETTINGS = [
+    ({"train__warmup": "300 steps"}, {"rate-plan": "problem"}),
+    ({"train__warmup": "200 steps"}, {"rate-plan": "warning"}),
+    ({"train__lr_period": "2000 steps"}, {"rate-plan": "warning"}),
+    ({"train__ema_decay": 0.9999, "train__ema_warmup": False}, {"slow-average": "problem"}),
+    ({"train__ema_decay": 0.99, "train__ema_warmup": False}, {"slow-average": "warning"}),
+    ({"train__ema_decay": 0.98, "train__ema_warmup": False}, {}),
+    ({"train__ema_decay": 0.9999}, {}),
+    ({"diffusion__T": 100}, {"signal-left": "problem"}),
+    ({"diffusion__beta_T": 0.01}, {}),
+    ({"diffusion__beta_T": 0.005}, {"signal-left": "warning"}),
+    ({"diffusion__schedule": "cosine", "diffusion__T": 100}, {}),
+    ({"grids__sampler": "ancestral"}, {"grid-sampler": "warning"}),
+    ({"grids__sampler": "ancestral", "grids__steps": 50}, {}),
+    ({"grids__sampler": "ancestral", "grids__steps": 250, "grids__variance": "large"}, {"grid-sampler": "warning"}),
+    ({"grids__sampler": "ancestral", "grids__steps": 1000, "grids__variance": "large"}, {}),
+    ({"grids__clip": False}, {}),
+    ({"grids__clip": False, "diffusion__schedule": "cosine"}, {"unclamped": "warning"}),
+]
+
+
+@pytest.mark.parametrize(("changes", "expected"), SETTINGS, ids=lambda case: ",".join(map(str, case.values())))
+def test_a_wrong_setting_is_found_by_its_check(ward, changes, expected):
+    ward.config(**changes)
+    assert ward.findings(**QUICK) == expected
+
+
+def test_the_share_of_initial_weights_is_the_product_of_the_decays(ward):
+    ward.config(train__ema_decay=0.9, train__ema_warmup=False)
+    assert initial_share(Run.open(ward.path), 20) == pytest.approx(0.9**20, rel=1e-12)
+    ward.config(train__ema_decay=0.7, train__ema_warmup=True)
+    product = math.prod(min(0.7, (1 + n) / (10 + n)) for n in range(40))
+    assert initial_share(Run.open(ward.path), 40) == pytest.approx(product, rel=1e-12)
+    ward.config(train__ema_decay=0.0)
+    assert initial_share(Run.open(ward.path), 5) == 0 and ward.findings(**QUICK) == {}
+
+
+def test_an_average_worse_than_its_weights_is_measured(ward):
+    generator = torch.Generator().manual_seed(0)
+    noisy = lambda name, t: t + 0.3 * t.std() * torch.randn(t.shape, generator=generator) if t.ndim > 1 else t
+    ward.weights(noisy, parts=("ema",))
+    found = ward.findings()
+    assert found["average-behind"] == "problem"
+    assert set(found) <= {"average-behind", "noise", "collapse", "emptiness", "brightness", "tint", "saturation"}
+
+
+def test_weights_that_are_no_numbers_are_named(ward):
+    ward.weights(lambda name, t: t * math.nan if name == "output_conv.bias" else t)
+    finding = ward.found("weights-finite", **QUICK)
+    assert finding.severity == "problem" and "output_conv.bias" in finding.evidence and finding.figure == 2
+
+
+def test_damaged_and_missing_checkpoints(ward):
+    (_, older), (_, newest) = checkpoint.listed(ward.run.checkpoints)
+    whole = older.read_bytes()
+    older.write_bytes(whole[:5000])
+    assert ward.findings(**QUICK) == {"checkpoints": "warning"}
+    older.write_bytes(whole)
+    content = bytearray(newest.read_bytes())
+    content[-100] ^= 255
+    newest.write_bytes(content)
+    assert ward.findings(**QUICK) == {"checkpoints": "problem"}
+    assert f"{newest} is damaged" in ward.found("checkpoints", **QUICK).evidence
+
+
+def test_a_run_in_training_needs_what_it_can_go_on_from(ward):
+    ward.config(train__length="600 steps", train__lr_period="570 steps")
+    report = diagnose(ward.path, **QUICK)
+    assert report.findings == () and report.forecast["steps_left"] == 300 and report.forecast["seconds_left"] > 0
+    size = checkpoint.listed(ward.run.checkpoints)[-1][1].stat().st_size
+    slim = checkpoint.listed(ward.run.weights)[-1][1].stat().st_size
+    assert report.forecast["disk_bytes"] == pytest.approx(
+        size + slim, rel=0.05
+    )  # two are kept: one more, and a picture
+    for _, path in checkpoint.listed(ward.run.checkpoints):
+        path.unlink()
+    assert ward.findings(**QUICK) == {"checkpoints": "problem"}
+    assert "--train.init" in ward.found("checkpoints", **QUICK).remedy
+    for _, path in checkpoint.listed(ward.run.weights):
+        path.unlink()
+    assert ward.findings(**QUICK) == {"checkpoints": "problem"}
+    ward.run.metrics_file.write_text("".join(ward.run.metrics_file.read_text().splitlines(keepends=True)[:14]))
+    assert ward.findings(**QUICK) == {}  # at step 140 none is due: the first is saved at 150
+
+
+def test_memory_and_disk_are_held_against_the_machine(ward):
+    ward.config(train__length="600 steps", train__lr_period="570 steps")
+    patient = admit(ward.path, samples=False, progress=lambda *_: None)
+
+    def found(**changes):
+        spoilt = dataclasses.replace(patient, needs=dataclasses.replace(patient.needs, **changes))
+        return {each.check: each.severity for each in examine(spoilt).findings}
+
+    need = patient.needs.weights + patient.needs.activations
+    assert found(memory=int(need / 0.95)) == {"memory": "warning"}
+    assert found(memory=need - 1) == {"memory": "problem"}
+    assert found(memory=int(need / 0.85)) == {}
+    assert found(disk=patient.needs.files) == {}
+    assert found(disk=patient.needs.files - 1) == {"disk": "problem"}
+
+
+def test_the_bytes_of_training_are_those_that_autograd_keeps(well):
+    run = Run.open(well)
+    net = build.network(run.config, torch.device("cpu")).train()
+    num = sum(p.numel() for p in net.parameters())
+    patient = admit(well, samples=False, progress=lambda *_: None)
+    assert patient.needs.weights == 20 * num and patient.needs.activations == 32 * activations(run)
+    kept = {}
+    keep = lambda t: kept.setdefault(t.untyped_storage().data_ptr(), t)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        net(torch.zeros(16, 3, 8, 8), torch.zeros(16, dtype=torch.int64))
+    own = {p.untyped_storage().data_ptr() for p in net.parameters()}
+    whole = sum(t.untyped_storage().nbytes() for place, t in kept.items() if place not in own)
+    assert 16 * activations(run) == pytest.approx(whole, rel=0.01)
+
+
+@pytest.mark.parametrize("predict", ["eps", "x0", "v"])
+def test_knowing_nothing_is_what_a_measurement_says(ward, predict):
+    ward.config(diffusion__predict=predict)
+    run = Run.open(ward.path)
+    denoiser = build.denoiser(run.config, torch.nn.Identity(), torch.float32)
+    process, mean, std = denoiser.process, -0.4, 0.6
+    generator = torch.Generator().manual_seed(1)
+    x_0 = mean + std * torch.randn(1000, 400, generator=generator, dtype=torch.float64)
+    eps = torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
+    t = torch.arange(1, 1001)
+    target = denoiser.parameterization.target(process.schedule, x_0, t, eps)
+    x_t = process.diffuse(x_0, t, eps)
+    residual = 0.0
+    for row, y in zip(x_t, target, strict=True):  # the best line through the points of each time
+        row, y = row - row.mean(), y - y.mean()
+        residual += float((y - row * (row @ y) / (row @ row)).square().mean()) / 1000
+    assert learns_nothing(run, mean, std) == pytest.approx(residual, rel=0.02)
+    assert outputs_nothing(run, mean, std) == pytest.approx(target.square().mean().item(), rel=0.01)
+
+
+def test_a_folder_without_a_run_and_a_wrong_store_are_refused(ward, tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        diagnose(tmp_path)
+    with pytest.raises(UserError, match="no packed data here"):
+        diagnose(ward.path, store=tmp_path, samples=False)
