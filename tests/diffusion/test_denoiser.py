@@ -1,5 +1,7 @@
 """The denoiser and its loss against hand-written formulas, with a network that can be seen through."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from unstir.diffusion.denoiser import Denoiser, clipped, labelled
 from unstir.diffusion.likelihood import variational_bound
 from unstir.diffusion.loss import Objective, denoising_loss
 from unstir.errors import UserError
+from unstir.nn.unet import UNet, UNetConfig
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear
@@ -33,12 +36,31 @@ def test_the_network_is_told_t_minus_1():
     made(x, torch.tensor([1, 500, 1000]))
     assert made.net.t.tolist() == [0, 499, 999]
     for t in (0, 1001):
-        with pytest.raises(ValueError, match=r"outside 1\.\.1000"):
+        with pytest.raises(UserError, match=r"outside 1\.\.1000"):
+            made(x, t)
+    for t in (1.5, "10", torch.tensor([1.5, 2, 3])):
+        with pytest.raises(UserError, match=r"no whole number; give one in 1\.\.1000, or int64"):
             made(x, t)
     assert made.net.options == {} and made.net.label is None
     label = torch.tensor([4, 5, 6])
     labelled(made, label)(x, 7)
     assert made.net.label is label
+
+
+def test_labels_are_a_number_or_one_for_each_image():
+    made, x = denoiser("eps"), torch.randn(2, 1, 4, 4)
+    made.net.config = UNetConfig(in_channels=1, channels=8, mults=(1, 1), num_blocks=1, groups=4, num_classes=3)
+    made(x, 5, 2)
+    assert made.net.label.tolist() == [2, 2] and made.net.label.dtype == torch.int64
+    for label in (-1, 3):
+        with pytest.raises(UserError, match=rf"3 classes: label={label} is outside 0\.\.2"):
+            made(x, 5, label)
+    real = replace(made, net=UNet(made.net.config).eval())
+    with pytest.raises(UserError, match=r"labels \[0, 3\] are not all among the network's classes"):
+        real(x, 5, torch.tensor([0, 3]))
+    made.net.config = replace(made.net.config, num_classes=0)
+    with pytest.raises(UserError, match="label=0 was given, but it knows none; leave it out"):
+        made(x, 5, 0)
 
 
 @pytest.mark.parametrize("name", ["eps", "x0", "v"])

@@ -8,7 +8,19 @@ import torch
 from known import PROCESS, denoise_of, gaussian_denoise
 
 from unstir.diffusion.denoiser import Prediction, known
-from unstir.diffusion.samplers import ancestral, ddim, dpmpp_2m, dpmpp_2m_sde, dpmpp_3m, heun, ipndm, unipc
+from unstir.diffusion.draw import Chain, draw
+from unstir.diffusion.samplers import (
+    SAMPLERS,
+    ancestral,
+    ddim,
+    dpmpp_2m,
+    dpmpp_2m_sde,
+    dpmpp_3m,
+    heun,
+    ipndm,
+    pndm,
+    unipc,
+)
 from unstir.errors import UserError
 from unstir.theory.oracle import MixtureData
 from unstir.theory.parameterization import PARAMETERIZATIONS
@@ -20,7 +32,15 @@ GENERATOR = torch.Generator().manual_seed(0)
 X_T = torch.randn(2, 3, 4, 4, dtype=torch.float64, generator=GENERATOR)
 NOISES = {t: torch.randn(X_T.shape, dtype=torch.float64, generator=GENERATOR) for t in range(1, 1001)}
 QUIET = lambda t: torch.zeros(1, dtype=torch.float64)
-DETERMINISTIC = {"ddim": ddim, "dpmpp_2m": dpmpp_2m, "dpmpp_3m": dpmpp_3m, "heun": heun, "unipc": unipc, "ipndm": ipndm}
+DETERMINISTIC = {
+    "ddim": ddim,
+    "dpmpp_2m": dpmpp_2m,
+    "dpmpp_3m": dpmpp_3m,
+    "heun": heun,
+    "unipc": unipc,
+    "ipndm": ipndm,
+    "pndm": pndm,
+}
 
 
 def with_our_sigmas(scheduler, process, visited):
@@ -104,6 +124,45 @@ def test_heun_equals_diffusers(steps):
     assert worst < 1e-6 and next(ours, None) is None
 
 
+@pytest.mark.parametrize("process", [PROCESS, Process(linear(1000, 1e-3, 0.01))], ids=["linear", "less noise"])
+@pytest.mark.parametrize("steps", [5, 10, 20, 50, 100])
+def test_pndm_equals_diffusers(process, steps):
+    """All but the last step, to 0, where theirs leaves noise; with strides that are even, as theirs are halved."""
+    diffusers = pytest.importorskip("diffusers")
+    visited, denoise = times(process.schedule, steps), denoise_of(process)
+    theirs = diffusers.PNDMScheduler(1000, timestep_spacing="trailing", set_alpha_to_one=True)
+    theirs.set_timesteps(steps)
+    theirs.alphas_cumprod = torch.tensor([process.schedule.abar(t) for t in range(1, 1001)], dtype=torch.float64)
+    calls, x = iter(theirs.timesteps.tolist()), X_T
+    for number, (t, step) in enumerate(zip(visited[:-2], pndm(denoise, process, X_T, visited, QUIET), strict=False)):
+        for call in range(4 if number < 3 else 1):
+            told = next(calls)
+            assert call or told == t - 1
+            x = theirs.step(denoise(x, told + 1).raw, told, x).prev_sample
+        torch.testing.assert_close(step.x, x, rtol=1e-10, atol=1e-10)
+        x = step.x
+    assert list(calls) == [visited[-2] - 1]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_calls_are_those_announced_and_never_more_than_asked(name):
+    told = []
+
+    def denoise(x, t):
+        told.append(t)
+        return denoise_of(PROCESS)(x, t)
+
+    for spacing in ("trailing", "log_snr"):
+        for steps in (*range(1, 21), 100):
+            told.clear()
+            chain = Chain(name, steps=steps, spacing=spacing)
+            list(draw(denoise, PROCESS, X_T[:1].float(), torch.zeros(1, dtype=torch.int64), chain))
+            assert len(told) == chain.calls(PROCESS.schedule) <= steps
+            assert all(1 <= t <= 1000 for t in told)
+            if spacing == "trailing":  # one more step would have been too many
+                assert SAMPLERS[name].calls_of(len(chain.times(PROCESS.schedule))) > steps
+
+
 def errors(sampler, steps, **options):
     """The error at t = 200 from t = 1000 on Gaussian data, against the exact solution, for each number of steps."""
     mean, std, schedule = 0.3, 0.5, PROCESS.schedule
@@ -126,6 +185,7 @@ ORDERS = {  # sampler: the order it has, in the interval that counts as that
     "dpmpp_3m": (1.9, 2.1),  # its first step, of first order, sets the limit; the error is 7 times smaller than 2M's
     "unipc": (2.85, 3.2),
     "ipndm": (1.9, 2.1),
+    "pndm": (1.9, 2.1),
 }
 
 
@@ -178,6 +238,7 @@ MIXTURE_ORDERS = {
     "dpmpp_3m": (1.9, 3.2),  # from 3 down to its limit of 2, which the first step sets
     "unipc": (2.7, 3.3),
     "ipndm": (1.9, 3.6),  # so too
+    "pndm": (1.9, 3.6),  # and it
 }
 
 
@@ -196,7 +257,7 @@ def test_zero_terminal_snr_is_solved_or_refused(name):
     kind = PARAMETERIZATIONS["v"]
     denoise = lambda x, t: Prediction(kind.x0(process.schedule, x, t, torch.sin(x)).clamp(-1, 1), x)
     run = lambda: list(DETERMINISTIC[name](denoise, process, X_T, times(process.schedule, 10), QUIET))
-    if name in ("heun", "ipndm"):
+    if SAMPLERS[name].divides_by_alpha:
         with pytest.raises(UserError, match="zero terminal SNR"):
             run()
     else:

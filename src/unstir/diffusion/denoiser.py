@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.theory.oracle import KnownData
 from unstir.theory.parameterization import Parameterization
@@ -48,11 +49,29 @@ class Denoiser:
     dtype: torch.dtype = torch.float32
     learned_variance: bool = False
 
-    def __call__(self, x_t: Tensor, t: int | Tensor, label: Tensor | None = None) -> Prediction:
-        """The prediction for x_t [B, C, H, W] at time t: int64 [B], or an int, checked to be in 1..T (ValueError)."""
+    def __call__(self, x_t: Tensor, t: int | Tensor, label: int | Tensor | None = None) -> Prediction:
+        """The prediction for x_t [B, C, H, W] at time t: int64 [B], or an int in 1..T for all; labels likewise.
+
+        Raises UserError for another t or label. Those in a tensor are not looked at, which would wait for a device:
+        a label too high is an error of the network, on the CPU a UserError too.
+        """
+        if not isinstance(t, int | Tensor) or (isinstance(t, Tensor) and t.is_floating_point()):
+            raise UserError(f"t={t} is no whole number; give one in 1..{self.process.T}, or int64 [B]")
         if isinstance(t, int) and not 1 <= t <= self.process.T:
-            raise ValueError(f"t={t} is outside 1..{self.process.T}; t = 0 is the clean image")
+            raise UserError(f"t={t} is outside 1..{self.process.T}; t = 0 is the clean image")
+        if isinstance(label, int):
+            label = self._one_label(label, x_t)
         return self.predict(self.raw(x_t, t, label), x_t, t)
+
+    def _one_label(self, label: int, x_t: Tensor) -> Tensor:
+        """A label for a batch; UserError where the network's own config has no such class."""
+        known = getattr(getattr(self.net, "config", None), "num_classes", label + 1)
+        if not 0 <= label < known:
+            allowed = (
+                f"is outside 0..{known - 1}, its classes" if known else "was given, but it knows none; leave it out"
+            )
+            raise UserError(f"the network was built for {known} classes: label={label} {allowed}")
+        return torch.full((len(x_t),), label, device=x_t.device)
 
     def predict(self, raw: Tensor, x_t: Tensor, t: int | Tensor) -> Prediction:
         """What the network's output ``raw`` [B, C, H, W] (2C with learned variance) says of x_t."""
@@ -66,8 +85,13 @@ class Denoiser:
         """The network's whole output in x_t's dtype; ``dropout_key`` is needed in training mode with dropout."""
         time = torch.full((len(x_t),), t, device=x_t.device) if isinstance(t, int) else t
         options = {} if dropout_key is None else {"dropout_key": dropout_key}
-        with autocast(x_t.device, self.dtype):
-            output: Tensor = self.net(x_t, time - 1, label, **options)
+        try:
+            with autocast(x_t.device, self.dtype):
+                output: Tensor = self.net(x_t, time - 1, label, **options)
+        except IndexError as error:  # of the embedding, on the CPU
+            if label is None:
+                raise
+            raise UserError(f"labels {label.tolist()} are not all among the network's classes: {error}") from error
         return output.to(x_t.dtype)
 
 

@@ -23,11 +23,11 @@ from unstir.theory.schedule import NoiseSchedule, times
 class Chain:
     """How to sample: which sampler, over how many of the T times (network calls an image), spaced and clamped how.
 
-    ``steps`` counts network calls an image, at most; Heun's method takes two a step, and a spacing may have fewer times
-    to offer. ``variance`` is "auto", "small", "large" or "learned" (`ancestral`), ``eta`` is `ddim`'s share of
-    randomness. ``clip`` clamps each estimate of the clean image to [-1, 1]; with ``threshold``, a quantile in (0, 1),
-    by dynamic thresholding. ``guidance`` is the scale of `guided` between times ``guidance_low`` and ``guidance_high``
-    (0: T). ``seed`` fixes all noise.
+    ``steps`` counts network calls an image, at most; Heun's method takes two a step, PNDM four in each of its first
+    three, and a spacing may have fewer times to offer. ``variance`` is "auto", "small", "large" or "learned"
+    (`ancestral`), ``eta`` is `ddim`'s share of randomness. ``clip`` clamps each estimate of the clean image to [-1, 1];
+    with ``threshold``, a quantile in (0, 1), by dynamic thresholding. ``guidance`` is the scale of `guided` between
+    times ``guidance_low`` and ``guidance_high`` (0: T). ``seed`` fixes all noise.
     """
 
     sampler: str = "ancestral"
@@ -74,13 +74,13 @@ class Chain:
                 f"guidance from {self.guidance_low} to {self.guidance_high} is no interval of times; both are in "
                 f"1..{schedule.T} (0 as the upper end: {schedule.T})"
             )
-        if self.steps > schedule.T:
+        if not 1 <= self.steps <= schedule.T:
             times(schedule, self.steps, self.spacing)  # says what is allowed
         return times(schedule, SAMPLERS[self.sampler].steps(self.steps), self.spacing)
 
     def calls(self, schedule: NoiseSchedule) -> int:
         """The network calls an image that are really made, the two of guidance counted as one."""
-        return SAMPLERS[self.sampler].calls * (len(self.times(schedule)) - 2) + 1
+        return SAMPLERS[self.sampler].calls_of(len(self.times(schedule)) - 1)
 
 
 def starting_noise(seed: int, indices: Tensor, shape: tuple[int, ...]) -> Tensor:

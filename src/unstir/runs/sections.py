@@ -38,8 +38,8 @@ PositiveSpan = Annotated[Span, AfterValidator(_positive_span)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-SamplerName = Literal["ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde", "unipc", "heun", "ipndm"]
-DIVIDE_BY_ALPHA: tuple[SamplerName, ...] = ("heun", "ipndm")
+SamplerName = Literal["ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde", "unipc", "heun", "ipndm", "pndm"]
+DIVIDE_BY_ALPHA: tuple[SamplerName, ...] = ("heun", "ipndm", "pndm")
 """The samplers that have no first step where alpha_T = 0."""
 SpacingName = Literal["trailing", "leading", "linspace", "quadratic", "log_snr"]
 Ints = tuple[Annotated[int, Field(ge=0)], ...]
@@ -195,10 +195,20 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class LogConfig:
-    """How often metrics.jsonl gets a line."""
+    """What is written down on the way: metrics.jsonl, and held_out.jsonl at each grid."""
 
     every: PositiveSpan = "50 steps"
-    """One line a so many steps, of means over them."""
+    """One line of metrics a so many steps, of means over them."""
+    held_out_images: Annotated[int, Field(ge=0)] = 128
+    """Training images, and held-out ones, whose loss is measured at each grid; at most what there are. 0: none."""
+    held_out_times: Count = 10
+    """Times at which it is measured, the middles of so many equal parts of 1..T; at most T."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "LogConfig":
+        if self.held_out_images == 1:
+            raise ValueError("held_out_images=1 gives a mean without its error: use at least 2, or 0 for none")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -5,7 +5,9 @@ One network call a step. The averages assume equal steps, so that its order is t
 """
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from itertools import pairwise
+from operator import add
 
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from unstir.diffusion.denoiser import Denoise
 from unstir.diffusion.samplers.step import Noise, Step, check_times
 from unstir.errors import UserError
 from unstir.theory.process import Process
+from unstir.theory.schedule import NoiseSchedule
 
 ADAMS_BASHFORTH = (
     (1.0,),
@@ -35,8 +38,17 @@ def ipndm(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int],
     for t, s in pairwise(times):
         x0 = denoise(x, t).x0
         history = [process.eps(x, x0, t), *history][:4]
-        eps = sum(w * past for w, past in zip(ADAMS_BASHFORTH[len(history) - 1], history, strict=True))
-        x = schedule.alpha(s) * (x - schedule.sigma(t) * eps) / schedule.alpha(t) + schedule.sigma(s) * eps
-        if s == 0:
-            x = x0  # the average would leave noise that x0 does not have
+        eps = adams_bashforth(history)
+        x = x0 if s == 0 else transfer(schedule, x, eps, t, s)  # at 0 the average would leave noise that x0 has not
         yield Step(s, x, x0)
+
+
+def adams_bashforth(history: list[Tensor]) -> Tensor:
+    """The average of the newest estimate and up to three before it, newest first, that steps of one length call for."""
+    weights = ADAMS_BASHFORTH[len(history) - 1]
+    return reduce(add, (weight * past for weight, past in zip(weights, history, strict=True)))
+
+
+def transfer(schedule: NoiseSchedule, x: Tensor, eps: Tensor, t: int, s: int) -> Tensor:
+    """DDIM's step from x_t [B, C, H, W] to time s with any estimate of the noise (Liu et al. 2022, eqs. 9 and 11)."""
+    return schedule.alpha(s) * (x - schedule.sigma(t) * eps) / schedule.alpha(t) + schedule.sigma(s) * eps

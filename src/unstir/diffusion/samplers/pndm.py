@@ -1,0 +1,74 @@
+"""PNDM (Liu et al. 2022, "Pseudo numerical methods for diffusion models on manifolds", algorithm 2): three pseudo
+Runge-Kutta steps of four network calls each, then the linear multistep method of `ipndm` with one.
+
+The methods are the classical ones of fourth order with their straight lines replaced by DDIM's transfer
+
+    phi(x_t, eps, t, s) = alpha_s / alpha_t (x_t - sigma_t eps) + sigma_s eps                           (eqs. 9 and 11)
+
+which is right for noise that does not change, so that the whole is of second order, as they prove.
+The Runge-Kutta step from t to s asks the network at t, twice half way at m, and at s (eq. 13):
+
+    e_1 = eps(x_t, t)     e_2 = eps(phi(x_t, e_1, t, m), m)     e_3 = eps(phi(x_t, e_2, t, m), m)
+    e_4 = eps(phi(x_t, e_3, t, s), s)                           x_s = phi(x_t, (e_1 + 2 e_2 + 2 e_3 + e_4) / 6, t, s)
+
+Where alpha grows much in one step, as at the start of a cosine schedule, phi would multiply the difference of e_2 and
+e_1 by thousands. Where an estimate of the image made half way would count for more than 1, the step averages the
+estimates of the image in the form of `exponential` instead, which is bounded.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from torch import Tensor
+
+from unstir.diffusion.denoiser import Denoise
+from unstir.diffusion.samplers.exponential import Leg
+from unstir.diffusion.samplers.ipndm import adams_bashforth, transfer
+from unstir.diffusion.samplers.step import Noise, Step, check_times
+from unstir.errors import UserError
+from unstir.theory.process import Process
+
+RUNGE_KUTTA_STEPS = 3
+
+
+def pndm(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
+    """Yield a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused.
+
+    The last step, to 0, takes one network call; of the others the first three take four. Raises UserError where the
+    signal at ``times[0]`` is zero, for the noise says nothing of the image there.
+    """
+    check_times(times, process)
+    schedule, x, history = process.schedule, x_T, list[Tensor]()
+    if schedule.abar(times[0]) == 0:
+        raise UserError("pndm divides by alpha_T, which is 0 here (zero terminal SNR); use ddim or dpmpp_2m")
+    for number, (t, s) in enumerate(pairwise(times)):
+        x0 = denoise(x, t).x0
+        history = [process.eps(x, x0, t), *history][:4]
+        if s == 0:
+            x = x0  # the average would leave noise that x0 does not have
+        elif number < RUNGE_KUTTA_STEPS:
+            x = _runge_kutta(denoise, process, x, x0, t, s)
+        else:
+            x = transfer(schedule, x, adams_bashforth(history), t, s)
+        yield Step(s, x, x0)
+
+
+def _runge_kutta(denoise: Denoise, process: Process, x: Tensor, x0: Tensor, t: int, s: int) -> Tensor:
+    """x_s of x_t, whose estimate of the image is ``x0``; the time half way is rounded down."""
+    schedule, half = process.schedule, (t + s) // 2
+    gain = schedule.alpha(s) * schedule.sigma(t) / schedule.alpha(t) - schedule.sigma(s)
+    of_noise = gain * schedule.alpha(half) / schedule.sigma(half) <= 1
+
+    def told(x_u: Tensor, x0_u: Tensor, u: int) -> Tensor:
+        return process.eps(x_u, x0_u, u) if of_noise else x0_u
+
+    def ahead(estimate: Tensor, u: int) -> Tensor:
+        leg = Leg.of(schedule, t, u)
+        return transfer(schedule, x, estimate, t, u) if of_noise else leg.ratio * x + leg.weight * estimate
+
+    estimates = [told(x, x0, t)]
+    for u in (half, half, s):
+        x_u = ahead(estimates[-1], u)
+        estimates.append(told(x_u, denoise(x_u, u).x0, u))
+    first, second, third, fourth = estimates
+    return ahead((first + 2 * second + 2 * third + fourth) / 6, s)
