@@ -6,6 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+
+from unstir.diffusion.denoiser import Denoiser
+from unstir.diffusion.draw import Chain
+from unstir.generate import Job, image_path, save_images
 
 KILLS = int(os.environ.get("UNSTIR_KILLS", "3"))
 
@@ -42,3 +47,30 @@ def test_fewer_than_are_there_is_refused(trained, command, tmp_path):
     status, _, err = command("sample", run.path, "--num", 3, "--out", tmp_path / "six")
     assert status == 2 and "holds 6 of these images, more than num=3" in err
     assert hashes(tmp_path / "six") == before
+
+
+def test_only_batches_of_which_an_image_is_missing_are_computed_again(trained, tmp_path, monkeypatch):
+    run, _ = trained()
+    out, job = tmp_path / "made", Job(num=100, chain=Chain("ddim", steps=5), step=run.newest_step(), batch_size=8)
+    save_images(run, job, out)
+    before = hashes(out)
+    for lost in (3, 70):
+        image_path(out, lost).unlink()
+    image_path(out, 99).write_bytes(b"")  # as a power cut can leave it
+    (out / ".000050.png.partial").write_bytes(b"half")
+    (out / "7.png").write_bytes(b"not ours")
+    asked, told, call = [], [], Denoiser.__call__
+
+    def counted(self, x_t, t, label=None):
+        asked.append(len(x_t))
+        return call(self, x_t, t, label)
+
+    monkeypatch.setattr(Denoiser, "__call__", counted)
+    again = replace(job, batch_size=64)  # it keeps the batches that it began with
+    save_images(run, again, out, progress=lambda done, total: told.append((done, total)))
+    assert asked == [8] * 15 and told == [(done, 15) for done in range(1, 16)]
+    (out / "7.png").unlink()
+    assert hashes(out) == before and not list(out.glob(".*"))
+    asked.clear()
+    save_images(run, job, out)
+    assert asked == [] and hashes(out) == before

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +22,11 @@ from unstir.errors import UserError
 from unstir.pictures.grid import grid, to_picture, to_uint8
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint, content_hash
-from unstir.runs.files import replacing, write_text
+from unstir.runs.files import PARTIAL, make_folder, replacing, write_text
 from unstir.runs.run import Run, weights_of
 
 GRID_IMAGES = 64
+MOST_IMAGES = 100_000_000
 SETTINGS = "settings.json"
 
 
@@ -77,15 +79,22 @@ def generate(
     """
     pair = denoisers or load_denoisers(run, job, loaded)
     for begin in range(first, job.num, job.batch_size):
-        indices = range(begin, min(begin + job.batch_size, job.num))
-        computed = range(begin, begin + min(job.batch_size, job.num))
-        x = None
-        for step in _steps(*pair, run, job, computed):
-            x = step.x
-            if on_step is not None:
-                on_step()
-        assert x is not None
-        yield indices, x[: len(indices)]
+        yield _batch(run, job, pair, begin, on_step)
+
+
+def _batch(
+    run: Run, job: Job, denoisers: Denoisers, begin: int, on_step: Callable[[], None] | None
+) -> tuple[range, Tensor]:
+    """(indices, images) of the batch that begins at an image's number; see `generate`."""
+    indices = range(begin, min(begin + job.batch_size, job.num))
+    computed = range(begin, begin + min(job.batch_size, job.num))
+    x = None
+    for step in _steps(*denoisers, run, job, computed):
+        x = step.x
+        if on_step is not None:
+            on_step()
+    assert x is not None
+    return indices, x[: len(indices)]
 
 
 def steps(run: Run, job: Job, loaded: Checkpoint | None = None) -> Iterator[Step]:
@@ -105,6 +114,8 @@ def _check(run: Run, job: Job) -> None:
     for name, value in (("num", job.num), ("batch_size", job.batch_size)):
         if value < 1:
             raise UserError(f"{name}={value} must be at least 1")
+    if job.num > MOST_IMAGES:
+        raise UserError(f"num={job.num} is more than {MOST_IMAGES}, the most a folder is made for; use several seeds")
     classes = run.config.model.num_classes
     if job.label is not None and not classes:
         raise UserError(f"label={job.label} was given, but this network knows no classes; leave it out")
@@ -144,27 +155,25 @@ def save_images(
 ) -> None:
     """Write the images of a job as out/000000.png, ..., with noise.png and grid.png of the first 64.
 
-    A killed job goes on at the first batch of which an image is missing, in the batches that it began with.
-    ``progress(done, total)`` counts steps. Raises UserError where the folder holds something else or more images, and
-    as `generate` does, before anything is written.
+    A job that is run again computes only the batches of which an image is missing, in the batch size that it began
+    with. ``progress(done, total)`` counts the steps of these. Raises UserError where the folder holds something else or
+    more images, and as `generate` does, before anything is written.
     """
     _check(run, job)
     loaded = loaded or run.load(job.step)
     weights_of(loaded, job.ema)
     job = _claim(run, out, job, loaded)
-    if image_path(out, job.num).exists():
-        more = sum(1 for path in out.glob("*.png") if path.stem.isdecimal())
-        raise UserError(f"{out} holds {more} of these images, more than num={job.num}; name another folder with --out")
-    present = next((i for i in range(job.num) if not image_path(out, i).exists()), job.num)
-    first = present if present == job.num else present - present % job.batch_size
-    each = len(job.chain.times(build.schedule(run.config.diffusion))) - 1
-    done = itertools.count(first // job.batch_size * each + 1)
+    begins = _missing(out, job)
+    total = len(begins) * (len(job.chain.times(build.schedule(run.config.diffusion))) - 1)
+    done = itertools.count(1)
 
     def on_step() -> None:
         if progress is not None:
-            progress(next(done), -(-job.num // job.batch_size) * each)
+            progress(next(done), total)
 
-    for indices, images in generate(run, job, first=first, loaded=loaded, on_step=on_step):
+    denoisers = load_denoisers(run, job, loaded)
+    for begin in begins:
+        indices, images = _batch(run, job, denoisers, begin, on_step)
         for index, image in zip(indices, to_uint8(images), strict=True):
             with replacing(image_path(out, index), durable=False) as partial:
                 to_picture(image).save(partial, format="png")
@@ -181,23 +190,53 @@ def image_path(out: Path, index: int) -> Path:
     return out / f"{index:06d}.png"
 
 
+def _missing(out: Path, job: Job) -> list[int]:
+    """Where the batches begin of which an image is missing; what a killed job left half written is removed.
+
+    A file without content, which a power cut can leave, is no image. Raises UserError where there are more images.
+    """
+    present = set()
+    with os.scandir(out) as entries:
+        for entry in entries:
+            stem, _, suffix = entry.name.rpartition(".")
+            if entry.name.startswith(".") and entry.name.endswith(PARTIAL):
+                Path(entry.path).unlink(missing_ok=True)
+            elif suffix == "png" and stem.isdecimal() and entry.name == image_path(out, int(stem)).name:
+                present.update([int(stem)] if entry.stat().st_size else [])
+    if max(present, default=-1) >= job.num:
+        raise UserError(
+            f"{out} holds {len(present)} of these images, more than num={job.num}; name another folder with --out"
+        )
+    begins = range(0, job.num, job.batch_size)
+    return [b for b in begins if not present.issuperset(range(b, min(b + job.batch_size, job.num)))]
+
+
+def read_images(out: Path, num: int) -> Tensor:
+    """The first ``num`` images of a job's folder, uint8 [num, C, H, W]. Raises OSError where one is not there."""
+    return torch.stack([_read(image_path(out, index)) for index in range(num)])
+
+
 def _claim(run: Run, out: Path, job: Job, loaded: Checkpoint) -> Job:
     """Make the folder this job's, and return the job with the batch size and arithmetic that the folder was begun with.
 
     Raises UserError where the folder is another job's: other settings, or other weights under the same settings.
     """
     file = out / SETTINGS
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; name a folder with --out")
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         present = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        foreign = present is None and any(not path.name.startswith(".") for path in out.iterdir())
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot use the folder {out}: {error}; name another folder with --out") from None
+        reason = error.strerror if isinstance(error, OSError) else f"{SETTINGS} is broken"
+        raise UserError(f"cannot use the folder {out}: {reason}; name another folder with --out") from None
     if present is None:
-        if any(not path.name.startswith(".") for path in out.iterdir()):
+        if foreign:
             raise UserError(f"{out} is not empty and was not made by unstir sample; name another folder with --out")
-        write_text(file, json.dumps(_settings(run, job, loaded), indent=1) + "\n")
+        write_text(file, json.dumps(settings_of(run, job, loaded), indent=1) + "\n")
         return job
-    wanted = _settings(run, job, loaded)
+    wanted = settings_of(run, job, loaded)
     if not isinstance(present, dict) or present.keys() != wanted.keys():
         raise UserError(f"{file} was not written by this version of unstir sample; name another folder with --out")
     free = {"batch_size", "threads", *(("dtype",) if job.dtype == "auto" else ())}  # taken from the job as it began
@@ -209,7 +248,7 @@ def _claim(run: Run, out: Path, job: Job, loaded: Checkpoint) -> Job:
     return replace(job, batch_size=present["batch_size"], dtype=present["dtype"])
 
 
-def _settings(run: Run, job: Job, loaded: Checkpoint) -> dict[str, Any]:
+def settings_of(run: Run, job: Job, loaded: Checkpoint) -> dict[str, Any]:
     """What decides the pixels of an image: the job but for its length, the weights by their hash, and the machine."""
     device = build.device(job.device)
     settings = dataclasses.asdict(replace(job, device=device.type, dtype=build.dtype_name(job.dtype, device)))
