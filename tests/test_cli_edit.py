@@ -1,5 +1,7 @@
 """`unstir edit` as a person uses it, on tiny runs: what each command writes, and what is refused."""
 
+import hashlib
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -111,15 +113,70 @@ def test_a_mask_is_the_box_that_it_paints(unstir, run):
     assert (tiles("o.png")[2:] != tiles("box.png")[2:]).any()
 
 
+def test_filling_in_takes_the_variance_asked_for(unstir, run):
+    made = []
+    for variance in ("small", "large"):
+        options = ("--box", 0, 0, 6, 6, "--num", 2, "--steps", 10, "--resamples", 2, "--variance", variance)
+        assert unstir("edit", "inpaint", run, "a.png", *options, "--out", f"{variance}.png")[0] == 0
+        made.append(tiles(f"{variance}.png"))
+    assert (made[0] != made[1]).any()
+
+
+def test_each_picture_has_its_settings_beside_it_and_other_settings_another_file(unstir, run):
+    shutil.copy("b.png", "mask.png")
+    commands = [
+        ("inpaint", "a.png", "--box", 0, 0, 4, 4, "--num", 1, "--resamples", 1, "--steps", 5),
+        ("inpaint", "a.png", "--mask", "mask.png", "--num", 1, "--resamples", 1, "--steps", 5),
+        ("vary", "a.png", "--num", 1),
+        ("vary", "a.png", "--num", 1, "--strength", 0.5),
+        ("vary", "a.png", "--num", 1, "--sampler", "ddim"),
+        ("vary", "a.png", "--num", 1, "--seed", 1),
+        ("vary", "a.png", "--num", 1, "--no-ema"),
+        ("vary", "a.png", "--num", 1, "--checkpoint", Run.open(run).saved_steps()[-2]),
+        ("invert", "a.png"),
+        ("invert", "a.png", "--refinements", 1),
+        ("blend", "a.png", "b.png", "--count", 3),
+    ]
+    files = [unstir("edit", name, run, *rest)[1].splitlines()[0].split()[1] for name, *rest in commands]
+    assert len(set(files)) == len(commands) == len(list((run / "edits").glob("*.png")))
+    before = {file: Path(file).read_bytes() for file in files}
+    again = [unstir("edit", name, run, *rest)[1].splitlines()[0].split()[1] for name, *rest in commands]
+    assert again == files and {file: Path(file).read_bytes() for file in files} == before
+    settings = [json.loads(Path(file).with_suffix(".json").read_text()) for file in files]
+    assert [each["command"].split()[2] for each in settings] == [name for name, *_ in commands]
+    hashes = {name: hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in ("a.png", "b.png")}
+    assert settings[1]["mask"] == {"name": "mask.png", "sha256": hashes["b.png"]} and settings[0]["box"] == [0, 0, 4, 4]
+    assert all(each["image"]["sha256"] == hashes["a.png"] for each in settings[:-1])
+    assert settings[-1]["image2"]["sha256"] == hashes["b.png"] and settings[-1]["count"] == 3
+    assert len({each["weights"] for each in settings}) == 3  # averaged, raw, and of an earlier step
+    assert settings[3]["strength"] == 0.5 and settings[4]["chain"]["sampler"] == "ddim"
+    assert settings[8]["psnr"] != settings[9]["psnr"] > 10 and "psnr" not in settings[3]
+    shutil.copy("b.png", "a.png")  # another image of the same name
+    unstir("edit", *commands[2][:1], run, *commands[2][1:])
+    assert (
+        len(list((run / "edits").glob("*.png"))) == len(commands) + 1
+        and Path(files[2]).read_bytes() == before[files[2]]
+    )
+
+
+def test_a_json_file_of_the_users_is_not_overwritten(unstir, run, tmp_path):
+    (tmp_path / "mine.json").write_text('{"precious": 1}')
+    refused(unstir("edit", "vary", run, "a.png", "--out", "mine.png"), "mine.json", "another file")
+    assert (tmp_path / "mine.json").read_text() == '{"precious": 1}' and not (tmp_path / "mine.png").exists()
+    for strength in (0.3, 0.6):  # what --out names is replaced, with its settings
+        assert unstir("edit", "vary", run, "a.png", "--strength", strength, "--out", "own.png")[0] == 0
+        assert json.loads((tmp_path / "own.json").read_text())["strength"] == strength
+
+
 def test_vary_goes_further_with_strength(unstir, run):
     gaps = []
     for strength in (0.05, 0.5, 1):
         status, out, _ = unstir("edit", "vary", run, "a.png", "--strength", strength, "--num", 4)
-        assert status == 0 and out == f"picture  {run / 'edits' / 'vary-a.png'}\n"
-        image, *made = tiles(run / "edits/vary-a.png")
+        assert status == 0 and out.startswith(f"picture  {run}/edits/vary-a-seed0-") and out.endswith(".png\n")
+        image, *made = tiles(out.removeprefix("picture  ").strip())
         assert (image == pixels("a.png")).all() and len(made) == 4
         gaps.append(abs(np.stack(made) - image).mean())
-    assert gaps == sorted(gaps)
+    assert gaps == sorted(gaps) and len(list((run / "edits").glob("*.png"))) == 3
     for options in (("--sampler", "dpmpp_2m"), ("--sampler", "ddim", "--eta", 0.5, "--steps", 4), ("--no-clip",)):
         assert unstir("edit", "vary", run, "a.png", *options, "--out", "out.png")[0] == 0
     assert len(tiles("out.png", rows=1)) == 9
@@ -166,7 +223,8 @@ def test_blend_goes_from_one_image_to_the_other(unstir, run):
 
 def test_morph_and_labels_need_classes(unstir, run, classes):
     assert unstir("edit", "morph", classes, "--labels", 3, 8, "--count", 4, "--num", 2)[0] == 0
-    rows = tiles(classes / "edits/morph-3-8.png", rows=2).reshape(2, 4, 8, 8)
+    (made,) = (classes / "edits").glob("morph-3-8-seed0-*.png")
+    rows = tiles(made, rows=2).reshape(2, 4, 8, 8)
     assert (rows[0] != rows[1]).any()
     for row in rows:
         assert abs(row[0] - row[3]).max() > abs(row[0] - row[1]).max() > 0
@@ -279,6 +337,9 @@ def test_library_calls_count_every_network_call(unstir, run, monkeypatch):
         ("vary RUN a.png --device cuda:9", ["cuda:9"]),
         ("vary RUN a.png --out picture.jpg", ["picture.jpg", ".png"]),
         ("vary nowhere a.png", ["nowhere", "no run"]),
+        ("vary RUN a.png --out folder.png", ["folder.png is a folder"]),
+        ("vary RUN a.png --out notes.txt/x.png", ["notes.txt/x.png cannot be made", "notes.txt is a file"]),
+        ("vary RUN a.png --out notes.txt/deeper/x.png", ["notes.txt/deeper/x.png cannot", "notes.txt is a file"]),
         ("invert RUN a.png --steps 0", ["steps=0", "1..20"]),
         ("invert RUN a.png --refinements -1", ["refinements=-1", "at least 0"]),
         ("blend RUN a.png", ["IMAGE2"]),
@@ -292,6 +353,7 @@ def test_mistakes_are_refused_in_one_line_and_leave_nothing(unstir, run, tmp_pat
         Image.new("L", size, grey).save(f"{name}.png")
     (tmp_path / "notes.txt").write_text("no picture at all")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.png").mkdir()
     refused(unstir("edit", *(str(run) if word == "RUN" else word for word in arguments.split())), *words)
     assert not (run / "edits").exists() and not (tmp_path / "picture.jpg").exists()
 

@@ -1,11 +1,13 @@
 """`unstir sample`: samplers, variances, guidance and comparisons, as a person asks for them."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from unstir.cli.app import REMEDIES
 from unstir.compare import compare, parse
 from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
@@ -113,6 +115,27 @@ def test_a_comparison_is_one_picture_with_what_each_costs(trained, command, tmp_
         assert status == 2 and words in err and "Traceback" not in err, err
 
 
+def test_a_comparison_has_its_settings_beside_it_and_other_settings_another_file(trained, command):
+    run, _ = trained()
+    asked = [
+        ("--compare", "ddim:5,heun:5"),
+        ("--compare", "ddim:5"),
+        ("--compare", "ddim:5", "--seed", 1),
+        ("--compare", "ddim:5", "--no-clip"),
+        ("--compare", "ddim:5", "--no-ema"),
+    ]
+    files = []
+    for options in (*asked, *asked):
+        status, out, err = command("sample", run.path, "--num", 3, *options)
+        assert status == 0, err
+        files.append(Path(out.splitlines()[-1].split()[1]))
+    assert files[:5] == files[5:] and len(set(files)) == 5 and all(file.is_file() for file in files)
+    settings = json.loads(files[0].with_suffix(".json").read_text())
+    assert settings["command"] == "unstir sample --compare" and settings["calls"] == [5, 5]
+    assert [chain["sampler"] for chain in settings["compared"]] == ["ddim", "heun"] and len(settings["seconds"]) == 2
+    assert settings["num"] == 3 and len(settings["weights"]) == 64
+
+
 def test_a_comparison_begins_every_row_from_the_jobs_own_noise(trained):
     run, _ = trained()
     job = Job(num=3, chain=Chain(steps=20, seed=5), step=run.newest_step())
@@ -150,6 +173,17 @@ def test_hidden_labels_are_chosen_per_image_and_only_in_training(trained, monkey
     assert made.state.net.label.weight.shape[0] == 11
 
 
+def test_the_help_says_what_the_chain_is_by_default(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
+    for words in (("sample",), ("edit", "vary"), ("edit", "morph"), ("edit", "inpaint"), ("edit", "invert")):
+        status, out, _ = command(*words, "--help")
+        text = " ".join(out.replace("│", " ").split())
+        assert status == 0 and "as in the run's [grids] settings" in text, out
+        assert "steps 50, spacing trailing" in text and "clip yes" in text
+        assert ("guidance 1" in text) == (words != ("edit", "invert"))
+        assert ("sampler ancestral" in text) == (words[-1] in ("sample", "vary", "morph"))
+
+
 def test_the_way_is_shown_as_an_animation_and_a_strip(trained, command, tmp_path):
     run, _ = trained()
     status, out, err = command(
@@ -159,7 +193,7 @@ def test_the_way_is_shown_as_an_animation_and_a_strip(trained, command, tmp_path
     assert status == 0, err
     assert "way.webp" in out and "way.png" in out
     with Image.open(tmp_path / "way.webp") as moving, Image.open(tmp_path / "way.png") as still:
-        assert moving.n_frames == 20 and moving.size[0] > 2 * 48
+        assert moving.n_frames == 21 and moving.size[0] > 2 * 48
         assert still.size[0] >= 5 * 48 and still.size[1] >= 6 * 48
     status, out, err = command("sample", run.path, "--num", 3, "--animate", tmp_path / "way.mp4")
     assert status == 2 and out == "" and ".webp or .gif" in err
@@ -170,3 +204,27 @@ def test_the_way_is_shown_as_an_animation_and_a_strip(trained, command, tmp_path
     assert status == 2 and "no sampler with its calls" in err
     status, _, err = command("sample", run.path, "--num", 3, "--strip", tmp_path / "s.png", "--stages", 1)
     assert status == 2 and "at least 2" in err
+
+
+def test_what_cannot_be_used_is_refused_with_a_remedy_before_anything_is_drawn(trained, command, tmp_path, monkeypatch):
+    run, _ = trained()
+    file, broken = tmp_path / "file", tmp_path / "broken"
+    file.write_text("")
+    broken.mkdir()
+    (broken / "settings.json").write_text("{")
+    (tmp_path / "folder.webp").mkdir()
+    monkeypatch.setattr("unstir.generate.load_denoisers", lambda *_: pytest.fail("something was drawn"))
+    for options, words in (
+        (("--out", file), "file is a file; name a folder with --out"),
+        (("--out", file / "deeper"), "Not a directory; name another with --out"),
+        (("--out", broken), "settings.json is broken; name another folder with --out"),
+        (("--out", file, "--compare", "ddim:5"), "file is a file; name another with --out"),
+        (("--animate", tmp_path / "folder.webp"), "folder.webp is a folder; name a file"),
+        (("--num", 10**9), "num=1000000000 is more than 100000000"),
+    ):
+        status, out, err = command("sample", run.path, *options)
+        assert status == 2 and out == "" and words in err and err.count("\n") == 1 and "Errno" not in err, err
+    denied = PermissionError(13, "Permission denied", "there")
+    monkeypatch.setattr("unstir.runs.run.Run.open", lambda _: (_ for _ in ()).throw(denied))
+    status, _, err = command("sample", run.path)
+    assert status == 2 and err == "unstir: there: Permission denied; " + REMEDIES[13] + "\n"

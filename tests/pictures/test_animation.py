@@ -12,11 +12,11 @@ from unstir.pictures.grid import GAP, TILE, grid
 
 
 def chain(count, num=4, channels=1, side=8):
-    """Steps whose x has another grey in each frame, -1 to 1, and whose estimate is its negative."""
-    for i in range(count):
-        grey = -1 + 2 * i / max(count - 1, 1)
-        x = torch.full((num, channels, side, side), grey)
-        yield Step(count - 1 - i, x, -x)
+    """(steps, x_T, times) of ``count`` states, each x of another grey, -1 to 1, whose estimate is its negative."""
+    greys = [torch.full((num, channels, side, side), -1 + 2 * i / max(count - 1, 1)) for i in range(count)]
+    times = list(range(count - 1, -1, -1))
+    steps = (Step(t, x, -before) for t, x, before in zip(times[1:], greys[1:], greys, strict=False))
+    return steps, greys[0], times
 
 
 def pixels(picture):
@@ -33,20 +33,27 @@ def test_frames_are_evenly_chosen_with_both_ends():
 
 
 def test_a_long_chain_is_thinned_while_it_is_collected():
-    frames = collect(chain(1000), 1000)
+    frames = collect(*chain(1000))
     assert len(frames) == 60 and frames[0].t == 999 and frames[-1].t == 0
     assert frames[0].x.dtype == torch.uint8 and frames[0].x.shape == (4, 1, 8, 8)
-    assert frames[-1].x.unique().tolist() == [255] and frames[-1].x0.unique().tolist() == [0]
-    assert len(collect(chain(10), 10, limit=4)) == 4 and len(collect(chain(10), 10)) == 10
-    for wrong in (9, 11):
-        with pytest.raises(ValueError, match=f"10 steps, not {wrong}"):
-            collect(chain(10), wrong)
+    assert len(collect(*chain(10), limit=4)) == 4 and len(collect(*chain(10))) == 10
+    for wrong in ([*range(9, -2, -1)], [9, 8, 7, 6, 5, 4, 3, 2, 1], [9, 8, 7, 6, 6, 4, 3, 2, 1, 0]):
+        with pytest.raises(ValueError, match="the chain had 9 steps to t = 0, not"):
+            collect(*chain(10)[:2], wrong)
+
+
+def test_the_first_frame_is_the_noise_and_each_has_the_estimate_made_from_it():
+    frames = collect(*chain(52))
+    assert [frame.t for frame in frames] == list(range(51, -1, -1))
+    assert [frame.x[0, 0, 0, 0].item() for frame in frames] == list(range(0, 256, 5))
+    assert [frame.x0[0, 0, 0, 0].item() for frame in frames[:-1]] == list(range(255, 0, -5))
+    assert torch.equal(frames[-1].x0, frames[-1].x)  # there is nothing more to expect of an image
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", ["moving.webp", "moving.GIF"])
 def test_an_animation_opens_again_frame_by_frame(tmp_path, name, channels):
-    frames = collect(chain(12, channels=channels), 12)
+    frames = collect(*chain(12, channels=channels))
     save_animation(frames, tmp_path / name, nrow=2, milliseconds=50, hold=700)
     sheet = grid(frames[0].x, nrow=2)
     with Image.open(tmp_path / name) as moving:
@@ -66,7 +73,7 @@ def test_an_animation_opens_again_frame_by_frame(tmp_path, name, channels):
 
 
 def test_more_than_sixty_frames_are_thinned_and_one_is_enough(tmp_path):
-    frames = collect(chain(200), 200, limit=200)
+    frames = collect(*chain(200), limit=200)
     save_animation(frames, tmp_path / "long.webp")
     save_animation(frames[-1:], tmp_path / "short.webp")
     for name, count in (("long", 60), ("short", 1)):
@@ -80,8 +87,8 @@ def test_other_formats_are_refused_and_temporary_names_are_not(tmp_path):
     assert animation_kind(tmp_path / "a.WebP") == "WEBP" and animation_kind(tmp_path / "a.gif") == "GIF"
     for name in ("a.mp4", "a.png", "a"):
         with pytest.raises(UserError, match=r"\.webp or \.gif"):
-            save_animation(collect(chain(2), 2), tmp_path / name)
-    save_animation(collect(chain(2), 2), tmp_path / "a.partial", "GIF")
+            save_animation(collect(*chain(2)), tmp_path / name)
+    save_animation(collect(*chain(2)), tmp_path / "a.partial", "GIF")
     with Image.open(tmp_path / "a.partial") as moving:
         assert moving.format == "GIF"
     assert [path.name for path in tmp_path.iterdir()] == ["a.partial"]
@@ -89,7 +96,7 @@ def test_other_formats_are_refused_and_temporary_names_are_not(tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_strip_has_a_row_an_image_and_a_column_a_stage(channels):
-    frames = collect(chain(50, num=3, channels=channels), 50)
+    frames = collect(*chain(50, num=3, channels=channels))
     picture = strip(frames, stages=5)
     tile = TILE + GAP
     assert picture.mode == {1: "L", 3: "RGB"}[channels]

@@ -1,5 +1,6 @@
 """The application that the commands join: settings from recipes, errors as one line, and the exit status."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,16 @@ import unstir
 from unstir.errors import UserError
 from unstir.runs import recipes, toml
 from unstir.runs.config import Config
+
+REMEDIES = {
+    errno.EACCES: "name one that you have the right to, or ask for that right (chmod)",
+    errno.ENOENT: "name one that exists",
+    errno.EEXIST: "name another",
+    errno.ENOTDIR: "name one in a folder",
+    errno.EISDIR: "name a file",
+    errno.ENOSPC: "free some space, and run the same command again",
+}
+"""What to do about a file that could not be used, by the system's number of the error."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -66,7 +77,8 @@ def _one_line(error: Exception) -> str:
         if "." in given and (near := toml.near_key(given)):
             return f"unknown option --{given}. Did you mean --{near}?"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        remedy = REMEDIES.get(error.errno or 0, "mend that, or name another")
+        return f"{error.filename}: {error.strerror}; {remedy}" if error.filename else error.strerror
     return " ".join(str(error).split())
 
 

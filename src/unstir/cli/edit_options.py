@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
 
+from unstir.cli import beside
 from unstir.cli.sampling import ChainOptions
 from unstir.errors import UserError
 from unstir.runs.sections import SpacingName
@@ -22,7 +23,7 @@ class EditOptions:
     """What every edit takes."""
 
     out: Path | None = None
-    """The PNG file to write; by default one in RUN/edits, named after the command and the image."""
+    """The PNG file to write, with its settings in a JSON file beside; by default one in RUN/edits for each setting."""
     seed: int = 0
     """Result i is a function of the seed and i."""
     dtype: Literal["float32", "bfloat16", "auto"] = "float32"
@@ -74,18 +75,14 @@ def carry_out(
     work: Callable[[Any, Any, Any], "Edited"],
     **of_image: Any,
 ) -> int:
-    """Do the work under a bar, write its picture, and say where it is (and, of an inversion, how well it came back)."""
+    """Do the work under a bar, write its picture and settings, and say where (and how well an inversion came back)."""
     from unstir import console
     from unstir.edit import Settings
-    from unstir.runs.files import make_folder, replacing
     from unstir.runs.run import Run
 
     opened = Run.open(run)
-    file = options.out or run / "edits" / f"{name}.png"
-    if file.suffix.lower() != ".png":
-        raise UserError(f"--out {file} would be a PNG picture; name a file that ends in .png")
-    if file.parent.exists() and not file.parent.is_dir():
-        raise UserError(f"--out {file} is not in a folder; name another file")
+    folder = run / "edits"
+    beside.check(options.out or folder / "any.png")
     guidance = getattr(chain, "guidance", None)
     if opened.config.train.label_dropout and guidance not in (None, 1) and of_image.get("label", 0) is None:
         raise UserError(f"guidance={guidance} leads towards a class; name it with --label")
@@ -99,8 +96,8 @@ def carry_out(
     )
     with console.counting(console.stderr(), doing, "network calls") as progress:
         edited = work(opened, settings, progress)
-    make_folder(file.parent)
-    with replacing(file) as partial:
-        edited.picture().save(partial, format="png")
+    file = options.out or folder / f"{name}-seed{options.seed}-{beside.digest(edited.settings)}.png"
+    measured = {} if edited.psnr is None else {"psnr": edited.psnr}
+    beside.save(file, edited.picture(), f"unstir edit {edited.settings['edit']}", edited.settings, **measured)
     print(f"picture  {file}" + ("" if edited.psnr is None else f"\nPSNR     {edited.psnr:.1f} dB"))
     return 0

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from unstir.cli.app import app
+from unstir.cli.beside import short
 from unstir.cli.edit_options import EditOptions, FillOptions, TimeOptions, carry_out
-from unstir.cli.sampling import ChainOptions
+from unstir.cli.sampling import ChainOptions, chain_group
 
 if TYPE_CHECKING:
     from unstir.edit import Edited
@@ -19,8 +20,9 @@ app.command(edit)
 AS_THE_RUN, THE_RUNS_TIMES, AS_USUAL = ChainOptions(), TimeOptions(), EditOptions()
 FILL_AS_THE_RUN = FillOptions()
 Edit = Annotated[EditOptions, Parameter(group="Edit")]
-Chain = Annotated[ChainOptions, Parameter(group="Chain")]
-Times = Annotated[TimeOptions, Parameter(group="Chain")]
+Chain = Annotated[ChainOptions, Parameter(group=chain_group(ChainOptions))]
+Times = Annotated[TimeOptions, Parameter(group=chain_group(TimeOptions))]
+Fill = Annotated[FillOptions, Parameter(group=chain_group(FillOptions))]
 
 
 @edit.command
@@ -35,7 +37,7 @@ def inpaint(
     label: int | None = None,
     resamples: int = 10,
     jump: int = 1,
-    chain: Annotated[FillOptions, Parameter(group="Chain")] = FILL_AS_THE_RUN,
+    chain: Fill = FILL_AS_THE_RUN,
     options: Edit = AS_USUAL,
 ) -> int:
     """Fill in a part of an image: the white of MASK, or a box. The picture: image, what is left of it, and NUM results.
@@ -70,7 +72,7 @@ def inpaint(
         how: dict[str, Any] = {"mask": mask, "box": box, "resamples": resamples, "jump": jump}
         return edit.inpaint(opened, image, settings, **how, progress=progress)
 
-    return carry_out(run, f"inpaint-{image.stem}", "filling in", chain, options, work, num=num, label=label)
+    return carry_out(run, f"inpaint-{short(image.stem)}", "filling in", chain, options, work, num=num, label=label)
 
 
 @edit.command
@@ -109,7 +111,7 @@ def vary(
     def work(opened: Any, settings: Any, progress: Any) -> "Edited":
         return edit.vary(opened, image, settings, strength=strength, progress=progress)
 
-    return carry_out(run, f"vary-{image.stem}", "varying", chain, options, work, num=num, label=label)
+    return carry_out(run, f"vary-{short(image.stem)}", "varying", chain, options, work, num=num, label=label)
 
 
 @edit.command
@@ -145,7 +147,7 @@ def invert(
     def work(opened: Any, settings: Any, progress: Any) -> "Edited":
         return edit.invert(opened, image, settings, refinements=refinements, progress=progress)
 
-    return carry_out(run, f"invert-{image.stem}", "inverting", chain, options, work, label=label)
+    return carry_out(run, f"invert-{short(image.stem)}", "inverting", chain, options, work, label=label)
 
 
 @edit.command
@@ -186,7 +188,7 @@ def blend(
         how: dict[str, Any] = {"count": count, "labels": labels, "refinements": refinements}
         return edit.blend(opened, (image1, image2), settings, **how, progress=progress)
 
-    return carry_out(run, f"blend-{image1.stem}-{image2.stem}", "blending", chain, options, work)
+    return carry_out(run, f"blend-{short(image1.stem)}-{short(image2.stem)}", "blending", chain, options, work)
 
 
 @edit.command

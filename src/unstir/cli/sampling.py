@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from unstir.cli.app import app, say
-from unstir.runs.sections import SamplerName, SpacingName
+from unstir.runs.sections import GridConfig, SamplerName, SpacingName
 
 
 @Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
@@ -34,14 +34,31 @@ class ChainOptions:
     guidance: float | None = None
     """Scale of guidance: 1 is the conditional model, 0 the unconditional one; a paper's w is this - 1."""
     guidance_low: int | None = None
-    """The least time at which guidance acts."""
+    """The least time at which guidance acts; left out: 1."""
     guidance_high: int | None = None
-    """The greatest time at which guidance acts; 0: T."""
+    """The greatest time at which guidance acts; 0, or left out: T."""
 
     def over(self, base: Any) -> Any:
         """The chain ``base`` with what is given here in its place."""
         given = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
         return dataclasses.replace(base.by(self.sampler or base.sampler), **given)
+
+
+def chain_group(options: type) -> Group:
+    """The group of a command's chain options, which says what they are by default."""
+    usual = dataclasses.asdict(GridConfig())
+    names = [each.name for each in dataclasses.fields(options) if each.name in usual]
+    said = ", ".join(f"{name} {_in_words(usual[name])}" for name in names)
+    return Group(
+        "Chain",
+        help=f"What is left out is as in the run's [grids] settings: {said}, unless its recipe or config differs.",
+    )
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @app.command
@@ -51,7 +68,7 @@ def sample(
     *,
     num: int = 64,
     out: Path | None = None,
-    chain: Annotated[ChainOptions, Parameter(group="Chain")] = ChainOptions(),
+    chain: Annotated[ChainOptions, Parameter(group=chain_group(ChainOptions))] = ChainOptions(),
     seed: int = 0,
     label: int | None = None,
     guide: int | None = None,
@@ -118,6 +135,8 @@ def sample(
     for file in (animate, strip):
         if file and not file.absolute().parent.is_dir():
             raise UserError(f"{file} is in a folder that does not exist; make it, or name another")
+        if file and file.is_dir():
+            raise UserError(f"{file} is a folder; name a file")
     if strip and strip.suffix.lower() != ".png":
         raise UserError(f"--strip {strip} would be a PNG picture; name a file that ends in .png")
     if compare and (animate or strip or chain.sampler or chain.steps):
@@ -151,37 +170,46 @@ def sample(
 
 
 def _compare(run: Any, job: Any, text: str, out: Path | None, loaded: Any) -> int:
-    """Draw the rows of the comparison and write OUT/compare.png."""
+    """Draw the rows of the comparison and write OUT/compare.png, with what made it in OUT/compare.json."""
     from unstir import compare, console
+    from unstir.cli import beside
+    from unstir.generate import settings_of
     from unstir.pictures.grid import contact_sheet
     from unstir.runs import build
-    from unstir.runs.files import make_folder, replacing
 
     chains = compare.parse(text, job.chain)
     for each in chains:
         each.times(build.schedule(run.config.diffusion))
-    folder = make_folder(out or run.path / "generated" / "compare")
+    settings = {**settings_of(run, job, loaded), "num": job.num, "compared": [dataclasses.asdict(c) for c in chains]}
+    name = f"compare-step{job.step}-seed{job.chain.seed}-{beside.digest(settings)}"
+    file = (out or run.path / "generated" / name) / "compare.png"
+    beside.check(file)
     with console.counting(console.stderr(), "comparing", "steps") as progress:
         rows = compare.compare(run, job, chains, loaded, progress)
-    with replacing(folder / "compare.png") as partial:
-        contact_sheet([(row.caption, row.images) for row in rows]).save(partial, format="png")
-    print("\n".join(row.caption for row in rows) + f"\ncompared {folder / 'compare.png'}")
+    measured = {key: [getattr(row, key) for row in rows] for key in ("calls", "seconds")}
+    sheet = contact_sheet([(row.caption, row.images) for row in rows])
+    beside.save(file, sheet, "unstir sample --compare", settings, **measured)
+    print("\n".join(row.caption for row in rows) + f"\ncompared {file}")
     return 0
 
 
 def _show_the_way(run: Any, job: Any, animate: Path | None, strip: Path | None, stages: int, loaded: Any) -> None:
     """Draw the first images once more and keep what they looked like on the way."""
+    import torch
+
     from unstir import console
+    from unstir.diffusion.draw import starting_noise
     from unstir.generate import steps
     from unstir.pictures import animation
     from unstir.runs import build
     from unstir.runs.files import replacing
 
     shown = dataclasses.replace(job, num=min(job.num, 64))
-    count = len(job.chain.times(build.schedule(run.config.diffusion))) - 1
+    times = job.chain.times(build.schedule(run.config.diffusion))
+    x_T = starting_noise(job.chain.seed, torch.arange(shown.num), run.data.shape)
     with console.counting(console.stderr(), "drawing the way", "steps") as progress:
-        taken = _counted(steps(run, shown, loaded), count, progress)
-        frames = animation.collect(taken, count, limit=max(animation.MAX_FRAMES, stages))
+        taken = _counted(steps(run, shown, loaded), len(times) - 1, progress)
+        frames = animation.collect(taken, x_T, times, limit=max(animation.MAX_FRAMES, stages))
     if animate:
         with replacing(animate) as partial:
             animation.save_animation(

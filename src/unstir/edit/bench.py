@@ -1,8 +1,12 @@
 """A run's denoiser made ready to edit with."""
 
+import dataclasses
+import hashlib
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,10 +17,14 @@ from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.pictures.grid import to_uint8
 from unstir.runs import build
-from unstir.runs.run import Run
+from unstir.runs.checkpoint import content_hash
+from unstir.runs.run import Run, weights_of
 
 BATCH = 64
 """Images computed at once."""
+
+MOST = 10_000
+"""Results in one picture."""
 
 Progress = Callable[[int, int], None]
 
@@ -45,16 +53,41 @@ class Bench:
     def __init__(self, run: Run, settings: Settings, chain: Chain) -> None:
         if settings.num < 1:
             raise UserError(f"num={settings.num} must be at least 1")
+        if settings.num > MOST:
+            raise UserError(f"num={settings.num} is more than {MOST}, the most for one picture; use several seeds")
         if chain.variance == "learned" and not run.config.diffusion.learned_variance:
             raise UserError('variance="learned" was asked of a network that has not learned it; use small or large')
         chain.times(build.schedule(run.config.diffusion))
         self.label = checked_label(run, settings.label)
         if settings.label is None and run.config.train.label_dropout:
             chain = replace(chain, guidance=1.0)  # the network is not told a class that it could be led to
-        self.run, self.num, self.chain = run, settings.num, chain
-        self.denoiser = run.denoiser(ema=settings.ema, step=settings.step, device=settings.device, dtype=settings.dtype)
+        self.run, self.num, self.chain, self.settings = run, settings.num, chain, settings
+        self.loaded = run.load(settings.step)
+        self.denoiser = run.denoiser(ema=settings.ema, device=settings.device, dtype=settings.dtype, loaded=self.loaded)
         self.process = self.denoiser.process
         self.device = next(self.denoiser.net.parameters()).device
+
+    def used(self, edit: str, files: dict[str, Path], **how: Any) -> dict[str, Any]:
+        """Everything that decides the pixels of an ``edit``, as JSON can hold it: what was asked, what was in force.
+
+        ``files`` are the picture files that were read, by what they are: each is recorded by its name and SHA-256.
+        """
+        asked = self.settings
+        return {
+            "edit": edit,
+            **{what: {"name": path.name, "sha256": _sha256(path)} for what, path in files.items()},
+            **how,
+            "num": self.num,
+            "label": self.label,
+            "chain": dataclasses.asdict(self.chain),
+            "step": self.loaded.step,
+            "ema": asked.ema,
+            "weights": content_hash(weights_of(self.loaded, asked.ema)),
+            "device": self.device.type,
+            "dtype": build.dtype_name(asked.dtype, self.device),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }
 
     def told(self, indices: Tensor, label: int | None) -> Labelled:
         """The denoiser told one class, for the batch of these indices."""
@@ -91,6 +124,10 @@ class Bench:
         batches = torch.split(torch.arange(self.num * cells, device=self.device), BATCH)
         self.count(progress, calls * len(batches))
         return torch.cat([to_uint8(last(chain(indices))) for indices in batches])
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def last(steps: Iterable[Step]) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,14 @@ class Edited:
     """Pixels ``given`` (the images, and what a mask left of one) and ``made``: uint8 [n, C, H, W] and [m, C, H, W].
 
     ``nrow`` is the number of tiles in a row of the picture; ``psnr`` in decibels says how well an inversion came back.
+    ``settings`` are all that decides the pixels, as JSON can hold it: the same settings give the same pixels.
     """
 
     given: Tensor
     made: Tensor
     nrow: int = 10
     psnr: float | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def picture(self) -> Image:
         """All tiles, the given ones first."""
@@ -72,12 +74,14 @@ def inpaint(
 
         denoise = bench.steered(bench.told(indices, bench.label), bench.weak(indices))
         known, x_T = x_0.to(bench.device).expand(len(indices), *shape), starting_noise(chain.seed, indices, shape)
-        counts: Any = {"resamples": resamples, "jump": jump}
-        return editing.inpaint(denoise, process, known, keep.to(bench.device), x_T, times, noise, **counts)
+        how: Any = {"resamples": resamples, "jump": jump, "variance": chain.variance}
+        return editing.inpaint(denoise, process, known, keep.to(bench.device), x_T, times, noise, **how)
 
     made = bench.results(fill, editing.inpainting_calls(len(times) - 1, resamples, jump), progress)
     pixels = to_uint8(x_0)
-    return Edited(torch.cat((pixels, pixels.where(keep, GREY))), made)
+    files = {"image": image} if mask is None else {"image": image, "mask": mask}
+    used = bench.used("inpaint", files, box=box, resamples=resamples, jump=jump)
+    return Edited(torch.cat((pixels, pixels.where(keep, GREY))), made, settings=used)
 
 
 def vary(run: Run, image: Path, settings: Settings, *, strength: float, progress: Progress | None = None) -> Edited:
@@ -94,7 +98,8 @@ def vary(run: Run, image: Path, settings: Settings, *, strength: float, progress
         strong, weak = bench.told(indices, bench.label), bench.weak(indices)
         return editing.vary(strong, bench.process, x_0.to(bench.device), strength, indices, chain, weak)
 
-    return Edited(to_uint8(x_0), bench.results(like_it, chain.calls(part.schedule), progress))
+    used = bench.used("vary", {"image": image}, strength=strength)
+    return Edited(to_uint8(x_0), bench.results(like_it, chain.calls(part.schedule), progress), settings=used)
 
 
 @torch.inference_mode()
@@ -114,7 +119,9 @@ def invert(
     denoise = bench.steered(bench.knowing(bench.label))
     x_T = last(editing.invert(denoise, bench.process, x_0.to(bench.device), times[::-1], refinements))
     back = last(ddim(denoise, bench.process, x_T, times, lambda _: x_T))  # no noise is asked for
-    return Edited(to_uint8(x_0), torch.cat((to_uint8(x_T), to_uint8(back))), psnr=psnr(back.clamp(-1, 1).cpu(), x_0))
+    made, came_back = torch.cat((to_uint8(x_T), to_uint8(back))), psnr(back.clamp(-1, 1).cpu(), x_0)
+    used = bench.used("invert", {"image": image}, refinements=refinements)
+    return Edited(to_uint8(x_0), made, psnr=came_back, settings=used)
 
 
 @torch.inference_mode()
@@ -147,7 +154,9 @@ def blend(
     bench.count(progress, (len(times) - 1) * calls)
     pair, w = (first.to(bench.device), second.to(bench.device)), weights.to(bench.device)
     made = last(editing.blend((one, other), process, pair, w, times, refinements))
-    return Edited(to_uint8(torch.cat((first, second))), to_uint8(made), nrow=count + 2)
+    files = dict(zip(("image1", "image2"), images, strict=True))
+    used = bench.used("blend", files, count=count, labels=ends, refinements=refinements)
+    return Edited(to_uint8(torch.cat((first, second))), to_uint8(made), nrow=count + 2, settings=used)
 
 
 def morph(
@@ -172,7 +181,7 @@ def morph(
 
     calls = (2 + (bench.chain.guidance != 1)) * bench.chain.calls(bench.process.schedule)
     made = bench.results(between, calls, progress, cells=count)
-    return Edited(made[:0], made, nrow=count)
+    return Edited(made[:0], made, nrow=count, settings=bench.used("morph", {}, labels=ends, count=count))
 
 
 def psnr(a: Tensor, b: Tensor) -> float:

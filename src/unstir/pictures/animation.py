@@ -16,31 +16,34 @@ MAX_FRAMES = 60
 KINDS = {".webp": "WEBP", ".gif": "GIF"}
 HEAD = 20  # pixels above a grid, for its caption
 MARGIN = 3 * GAP
-X, X0 = "x_t, at t =", "x_0 as expected on the way to t ="
+X, X0 = "x_t, at t =", "x_0 as expected from it, at t ="
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One state of a chain: x at time ``t`` and the estimate of x_0 it was made from: uint8 [N, C, H, W] on the CPU."""
+    """One state of a chain: x at time ``t`` and the estimate of x_0 made from it: uint8 [N, C, H, W] on the CPU."""
 
     t: int
     x: Tensor
     x0: Tensor
 
 
-def collect(steps: Iterable[Step], count: int, limit: int = MAX_FRAMES) -> list[Frame]:
-    """The frames of a chain of ``count`` steps: at most ``limit``, evenly chosen, with the first and the last.
+def collect(steps: Iterable[Step], x_T: Tensor, times: Sequence[int], limit: int = MAX_FRAMES) -> list[Frame]:
+    """The frames of the chain from ``x_T`` [N, C, H, W] over ``times``, falling to 0: the noise first, the image last.
 
-    The others are never converted or kept. Raises ValueError where there are more or fewer steps than that.
+    At most ``limit`` of the states, evenly chosen with both ends; the others are never converted or kept. The last
+    one, at time 0, is its own estimate. Raises ValueError where the steps are not those to ``times[1:]``.
     """
-    wanted, seen, frames = set(evenly(count, limit)), 0, []
-    for step in steps:
-        if seen in wanted:
-            frames.append(Frame(step.t, to_uint8(step.x), to_uint8(step.x0)))
-        seen += 1
-    if seen != count:
-        raise ValueError(f"the chain had {seen} steps, not {count}")
-    return frames
+    wanted, frames = set(evenly(len(times), limit)), list[Frame]()
+    t, x, seen = times[0], x_T, [times[0]]
+    for number, step in enumerate(steps):
+        if number in wanted:
+            frames.append(Frame(t, to_uint8(x), to_uint8(step.x0)))
+        t, x = step.t, step.x
+        seen.append(t)
+    if seen != list(times):
+        raise ValueError(f"the chain had {len(seen) - 1} steps to t = {t}, not {len(times) - 1} to {times[-1]}")
+    return [*frames, Frame(t, to_uint8(x), to_uint8(x))]
 
 
 def evenly(count: int, limit: int) -> list[int]:
