@@ -31,7 +31,7 @@ def folder(digits, tmp_path_factory):
 def test_a_run_is_judged_and_its_figures_kept(folder, command):
     status, out, err = command("evaluate", folder, *SMALL)
     assert status == 0 and "FD-classifier" in out and "coverage-classifier" in out and "memorisation: " in out
-    assert "1 x 2 x 24 images to draw, about" in err
+    assert "1 x 2 x 24 images, about" in err
     (found,) = [each for each in saved(Run.open(folder)) if each.protocol["num"] == 24]
     assert found.step == Run.open(folder).newest_step()
     assert f"{found.main().value:.4g}" in out and found.name() in {p.stem for p in (folder / "evaluation").iterdir()}
@@ -44,10 +44,13 @@ def test_a_run_is_judged_and_its_figures_kept(folder, command):
 
 
 def test_the_same_again_only_prints(folder, command, monkeypatch):
+    command("evaluate", folder, *SMALL)
     first = command("evaluate", folder, *SMALL)[1]
     monkeypatch.setattr(evaluating, "judge", lambda *arguments, **options: pytest.fail("judged again"))
     monkeypatch.setattr(evaluating, "save_images", lambda *arguments, **options: pytest.fail("drawn again"))
+    monkeypatch.setattr(evaluating, "seconds_per_call", lambda *arguments: pytest.fail("timed again"))
     assert command("evaluate", folder, *SMALL)[1] == first
+    assert command("evaluate", folder, "--seeds", 2, "--batch-size", 16)[1] == first  # as many as the last time
 
 
 def test_fewer_images_than_were_drawn_are_the_first_of_them(folder, command):

@@ -5,7 +5,19 @@ Exit status: 0 done, 1 the answer is no, 2 the user's mistake, 130 / 143 interru
 """
 
 # each module adds its commands to the application
-from unstir.cli import editing, judging, packing, sampling, theory, training
+from unstir.cli import doctor, editing, evaluating, judging, packing, reporting, sampling, theory, training
 from unstir.cli.app import app, main
 
-__all__ = ["app", "editing", "judging", "main", "packing", "sampling", "theory", "training"]
+__all__ = [
+    "app",
+    "doctor",
+    "editing",
+    "evaluating",
+    "judging",
+    "main",
+    "packing",
+    "reporting",
+    "sampling",
+    "theory",
+    "training",
+]

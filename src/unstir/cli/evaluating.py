@@ -11,6 +11,7 @@ from unstir.cli.app import app, say
 from unstir.cli.sampling import ChainOptions
 
 FAST = ChainOptions()
+ON_CPU = 2000  # Inception sees some 5 to 10 images a second there
 CHAIN = Group("Chain", help="What is left out: dpmpp_2m_sde with 20 calls, the rest as in the run's [grids] settings.")
 
 
@@ -71,7 +72,7 @@ def evaluate(
     split
         The images to be compared with; published figures take those trained on.
     reference
-        How many of them; 0: all, but on a CPU for --fid as many as are drawn, or 2000.
+        How many of them; 0: all, but with --fid on a CPU 2000, or --num.
     memorisation
         Look for copies of training images.
     against
@@ -95,8 +96,6 @@ def evaluate(
     json_
         Print the evaluations as JSON.
     """
-    import torch
-
     from unstir import console
     from unstir.generate import Job
     from unstir.metrics import evaluate as judging
@@ -109,7 +108,9 @@ def evaluate(
     showing = console.showing
     networks: list[Any] = list(judging.networks_for(data, showing))
     if fid or features:
-        networks.append(inception(features, say))
+        networks.append(inception(features, say, device=device))
+        if not reference and build.device(device).type == "cpu":
+            reference = min(data.count(split), max(ON_CPU, num))
     job = Job(
         num=num or 100,
         chain=dataclasses.replace(chain.over(judging.usual_chain(opened)), seed=seed),
@@ -125,15 +126,13 @@ def evaluate(
         job=job, seeds=seeds, split=split, num_reference=reference, networks=tuple(networks), memorisation=memorisation
     )
     judging.check(opened, data, plan)
-    plan, forecast = judging.fitted(opened, data, plan, num, minutes * 60 / len(steps))
-    on_cpu = not torch.cuda.is_available() or build.device(device).type == "cpu"
-    if len(networks) > 1 and not reference and on_cpu:
-        plan = dataclasses.replace(plan, num_reference=min(data.count(split), max(2000, plan.job.num)))
-    say(f"{len(steps)} x {seeds} x {plan.job.num} images to draw, about {_span(forecast * len(steps))}")
+    plans = [dataclasses.replace(plan, job=dataclasses.replace(job, step=step)) for step in steps]
+    plans, forecast = judging.sized(opened, data, plans, num, 60 * minutes)
+    if forecast:
+        say(f"{len(steps)} x {seeds} x {plans[0].job.num} images, about {_span(forecast)} to draw those still missing")
     results = []
-    for step in steps:
-        this = dataclasses.replace(plan, job=dataclasses.replace(plan.job, step=step))
-        results.append(judging.evaluate(opened, data, this, showing=showing))
+    for each in plans:
+        results.append(judging.evaluate(opened, data, each, showing=showing))
         if not json_:
             print(describe(results[-1]))
     comparison = _compare(results[-1], against) if against else None

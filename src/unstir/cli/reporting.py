@@ -93,6 +93,7 @@ def _measure(runs: list[Any], stores: list[Any], minutes: float, num: int, seeds
     """Measure what the pages of these runs need, all by one number of images."""
     from unstir import console
     from unstir.report.gather import measure, planned
+    from unstir.train.catch_up import catch_up
 
     for run, store in zip(runs, stores, strict=True):
         if store is None or not run.saved_steps():
@@ -103,5 +104,7 @@ def _measure(runs: list[Any], stores: list[Any], minutes: float, num: int, seeds
             f"{run.path}: {len(plan.by_step)} steps and {len(plan.by_chain)} samplers, {seeds} x {plan.num} images "
             f"each, about {plan.seconds / 60:.1f} min where none was measured before"
         )
+        with console.counting(console.stderr(), "looking at held-out images", "moments") as progress:
+            catch_up(run, store, progress)
         with console.counting(console.stderr(), "judging", "judgements") as progress:
             measure(run, store, (*plan.by_step, *plan.by_chain), progress=progress)

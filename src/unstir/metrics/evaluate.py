@@ -18,7 +18,7 @@ from unstir.errors import UserError
 from unstir.generate import Job, generate, load_denoisers, read_images, save_images
 from unstir.metrics import memorisation
 from unstir.metrics.classifier import classifier_for
-from unstir.metrics.evaluation import FOLDER, Evaluation, find, name_of, save
+from unstir.metrics.evaluation import FOLDER, Evaluation, find, name_of, save, saved, unlike
 from unstir.metrics.judge import FEWEST, judge
 from unstir.metrics.reference import Network, other_split
 from unstir.runs import build
@@ -47,7 +47,7 @@ def silently(what: str, unit: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
     """How to judge: the sampling ``job`` (its number of images and seed are the first set's), and against what.
 
@@ -164,17 +164,44 @@ def evaluate(
     return made
 
 
-def fitted(
-    run: Run, store: Store, plan: Plan, num: int, seconds: float, loaded: Checkpoint | None = None
-) -> tuple[Plan, float]:
-    """The plan with ``num`` images a set, or with as many as fit into ``seconds`` (0), and the seconds of drawing them.
+def sized(run: Run, store: Store, plans: Sequence[Plan], num: int, seconds: float) -> tuple[list[Plan], float]:
+    """The plans with ``num`` images a set, and the seconds that drawing those which are not there yet will take.
 
-    The forecast is of images still to be drawn at the speed of a short chain measured here.
+    For 0 it is the number that the run was judged with before by such plans, or else as many as fit into ``seconds``
+    altogether, at the speed of a short chain measured here.
     """
-    calls = plan.job.chain.calls(build.schedule(run.config.diffusion))
-    each = seconds_per_call(run, plan.job, loaded) * calls * plan.seeds
-    num = num or fitting(seconds, each, store, plan.split)
-    return replace(plan, job=replace(plan.job, num=num)), num * each
+    num = num or max(known_number(run, plan) for plan in plans)
+    missing = [plan for plan in plans if not num or not _is_done(run, _of(plan, num))]
+    if not missing:
+        return [_of(plan, num) for plan in plans], 0.0
+    each = seconds_per_call(run, plans[0].job)
+    calls = {plan: plan.job.chain.calls(build.schedule(run.config.diffusion)) for plan in plans}
+    if not num:
+        num = fitting(seconds, each * sum(calls[plan] * plan.seeds for plan in plans), store, plans[0].split)
+    left = sum(calls[plan] * (num - min(num, _count(run, job))) for plan in missing for job in jobs(_of(plan, num)))
+    return [_of(plan, num) for plan in plans], each * left
+
+
+def known_number(run: Run, plan: Plan) -> int:
+    """The most images a set that the run was judged with by this plan but for their number; 0 where it was not."""
+    protocol = plan.protocol(run)
+    return max(
+        (each.protocol["num"] for each in saved(run) if not unlike(protocol, each.protocol, ("num",))), default=0
+    )
+
+
+def _of(plan: Plan, num: int) -> Plan:
+    return replace(plan, job=replace(plan.job, num=num))
+
+
+def _is_done(run: Run, plan: Plan) -> bool:
+    return find(run, plan.job.step, plan.protocol(run)) is not None
+
+
+def _count(run: Run, job: Job) -> int:
+    """How many images of a job were drawn before."""
+    folder = run.path / "generated" / job.name()
+    return sum(1 for path in folder.glob("*.png") if path.stem.isdecimal())
 
 
 def jobs(plan: Plan) -> list[Job]:

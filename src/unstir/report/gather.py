@@ -15,10 +15,9 @@ from unstir.metrics.evaluate import (
     Plan,
     Showing,
     evaluate,
-    fitting,
     networks_for,
-    seconds_per_call,
     silently,
+    sized,
     usual_chain,
 )
 from unstir.metrics.evaluation import Evaluation, saved, unlike
@@ -49,7 +48,7 @@ def planned(
 ) -> Measuring:
     """What a report measures: each kept moment by the usual chain, the last one by `CHAINS` too.
 
-    ``num`` images a set, or as many as fit into ``seconds`` altogether (0). Raises UserError as `evaluate`.
+    ``num`` images a set, 0 as `sized` says of it and ``seconds``. Raises UserError as `evaluate`.
     """
     networks = tuple(networks_for(store, showing))
     usual = usual_chain(run)
@@ -59,13 +58,10 @@ def planned(
     plan = Plan(job=job, seeds=seeds, networks=networks)
     schedule = build.schedule(run.config.diffusion)
     chains = [chain for chain in parse(CHAINS, usual) if chain.steps <= schedule.T]
-    calls = sum(chain.calls(schedule) for chain in (*chains, *[usual] * len(steps)))
-    each = seconds_per_call(run, job) * calls * seeds
-    num = num or fitting(seconds, each, store)
-    plan = replace(plan, job=replace(job, num=num))
-    by_step = [replace(plan, job=replace(plan.job, step=step), memorisation=step == steps[-1]) for step in steps]
-    by_chain = [replace(plan, job=replace(plan.job, chain=chain), memorisation=False) for chain in chains]
-    return Measuring(tuple(by_step), tuple(by_chain), num, num * each)
+    by_step = [replace(plan, job=replace(job, step=step), memorisation=step == steps[-1]) for step in steps]
+    by_chain = [replace(plan, job=replace(job, chain=chain), memorisation=False) for chain in chains]
+    plans, seconds = sized(run, store, [*by_step, *by_chain], num, seconds)
+    return Measuring(tuple(plans[: len(steps)]), tuple(plans[len(steps) :]), plans[0].job.num, seconds)
 
 
 def measure(
