@@ -27,11 +27,13 @@ TINY = {
     "model": {"in_channels": 1, "channels": 8, "mults": [1, 2], "num_blocks": 1, "groups": 4, "dropout": 0.2},
     "diffusion": {"T": 20, "beta_1": 0.01, "beta_T": 0.3},
     "train": {"length": "12 steps", "batch_size": 8, "micro_batch": 4, "warmup": "3 steps", "dtype": "float32"},
-    "log": {"every": "2 steps"},
+    "log": {"every": "2 steps", "held_out_images": 0},
     "checkpoint": {"every": "4 steps"},
     "grids": {"num": 4, "steps": 3, "log_spaced": 2},
 }
-"""Dropout, mirroring, averages, micro-batches and an odd log window: everything that a continued run must get right."""
+"""Dropout, mirroring, averages, micro-batches and an odd log window: everything that a continued run must get right.
+
+The looks at held-out images, half the time of so short a run, are for their own tests (train/test_held_out.py)."""
 
 
 def tiny_config(store, **changes):

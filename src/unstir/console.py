@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -68,7 +68,7 @@ class TrainingDisplay(Watch):
         self._console = console
         self._progress = bar(console, unit="steps")
         self._training: TaskID | None = None
-        self._grid: TaskID | None = None
+        self._aside: TaskID | None = None
         self._spoke = 0.0
         self._length = 0
         self._batch = 1
@@ -110,12 +110,19 @@ class TrainingDisplay(Watch):
 
     def drawing(self, step: int, steps: int) -> None:
         """Show a second bar while a grid of samples is drawn."""
-        if self._grid is None:
-            self._grid = self._progress.add_task("drawing samples", total=steps, note="")
-        self._progress.update(self._grid, completed=step)
-        if step == steps:
-            self._progress.remove_task(self._grid)
-            self._grid = None
+        self._show_aside("drawing samples", step, steps)
+
+    def measuring(self, call: int, calls: int) -> None:
+        """Show a second bar while losses are measured."""
+        self._show_aside("measuring losses", call, calls)
+
+    def _show_aside(self, what: str, done: int, total: int) -> None:
+        if self._aside is None:
+            self._aside = self._progress.add_task(what, total=total, note="")
+        self._progress.update(self._aside, completed=done)
+        if done == total:
+            self._progress.remove_task(self._aside)
+            self._aside = None
 
     def say(self, text: str) -> None:
         """Print a sentence above the bar."""
@@ -125,3 +132,8 @@ class TrainingDisplay(Watch):
 def stderr() -> Console:
     """Where progress goes; standard output is kept for results."""
     return Console(file=sys.stderr)
+
+
+def showing(what: str, unit: str) -> AbstractContextManager[Counter]:
+    """Show on standard error how far a job has come, as `counting` does."""
+    return counting(stderr(), what, unit)

@@ -42,6 +42,50 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=110, format="png")
 
 
+def held_out_curves(looks: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw what the looks at training and held-out images found, from the lines of held_out.jsonl, as a PNG.
+
+    On the left the mean loss over times of both splits against images seen, with the standard error over images; on the
+    right the held-out loss by time t at each look, and that of the training images at the last, dashed. A split that
+    was not measured is left out.
+    """
+    import numpy as np
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    course, by_time = figure.subplots(1, 2)
+    for split, name, marker in (("train", "training images", "o"), ("held_out", "held-out images", "s")):
+        found = [line for line in looks if line[split] is not None]
+        values = [np.asarray(line[f"of_{split}"]) for line in found]
+        errors = [each.std(ddof=1) / len(each) ** 0.5 for each in values]
+        means, seen = [each.mean() for each in values], [line["images"] for line in found]
+        if found:
+            course.errorbar(seen, means, errors, marker=marker, markersize=3, linewidth=1, capsize=2, label=name)
+    first = next((line["images"] for line in looks if line["images"]), 1)
+    course.set_xscale("symlog", linthresh=first)  # looks are spaced by a factor, and the first is at 0
+    course.set_title("mean squared error, mean over t", fontsize=10)
+    course.set_xlabel("training images seen")
+    shown = "train" if all(line["held_out"] is None for line in looks) else "held_out"
+    colours = colormaps["viridis_r"](np.linspace(0.05, 1, len(looks)))
+    named = {round(i * (len(looks) - 1) / 5) for i in range(6)}
+    for i, (line, colour) in enumerate(zip(looks, colours, strict=True)):
+        label = EngFormatter(sep="")(line["images"]) if i in named else None
+        if line[shown] is not None:
+            by_time.plot(line["times"], line[shown], color=colour, linewidth=1, marker="o", markersize=2, label=label)
+    last = looks[-1]
+    if last["train"] is not None and shown == "held_out":
+        by_time.plot(last["times"], last["train"], "--", color=colours[-1], linewidth=1, label="training, last")
+    by_time.set_title(f"{'held-out' if shown == 'held_out' else 'training'} images at t, by images seen", fontsize=10)
+    by_time.set_xlabel("t")
+    for axes in (course, by_time):
+        axes.set_yscale("log")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    figure.savefig(path, dpi=110, format="png")
+
+
 def likelihood_curves(curves: Mapping[str, tuple[Sequence[int], Sequence[float], float]], path: Path) -> None:
     """Draw where the bits go, as a PNG: each L_{t-1} by t, and their sum from the decoder upwards.
 

@@ -91,10 +91,10 @@ class Config:
 
 
 MAY_CHANGE = (
-    "train.length", "train.lr_period", "train.micro_batch", "train.device", "log.every", "checkpoint.every",
-    "checkpoint.keep", "data.store", "grids.epochs", "grids.log_spaced", "grids.sampler", "grids.steps",
-    "grids.spacing", "grids.variance", "grids.clip", "grids.eta",
-    "grids.threshold", "grids.guidance",
+    "train.length", "train.lr_period", "train.micro_batch", "train.device", "log.every", "log.held_out_images",
+    "log.held_out_times", "checkpoint.every", "checkpoint.keep", "data.store", "grids.epochs", "grids.log_spaced",
+    "grids.sampler", "grids.steps", "grids.spacing", "grids.variance", "grids.clip", "grids.eta", "grids.threshold",
+    "grids.guidance",
 )  # fmt: skip
 """The keys that may differ when a run is continued. The data may move, but its content is checked by its hash."""
 

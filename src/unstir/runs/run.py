@@ -7,13 +7,15 @@ events.jsonl        starts, continuations and stops, with what changed and on wh
 checkpoints/        the last few full checkpoints, to continue from
 weights/            slim files of chosen moments, to sample from
 samples/            grids drawn at the same moments, always from the same noise
-curves.png          loss, gradient norm and learning rate
+held_out.jsonl      a line at the same moments: losses of the same training and held-out images, identical like metrics
+curves.png          loss, gradient norm and learning rate; losses.png: those of held_out.jsonl
 """
 
 import dataclasses
 import fcntl
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -97,6 +99,11 @@ class Run:
         return self.path / "metrics.jsonl"
 
     @property
+    def held_out_file(self) -> Path:
+        """The file of losses of images kept aside, a JSON object a look."""
+        return self.path / "held_out.jsonl"
+
+    @property
     def steps_per_epoch(self) -> int:
         """Whole batches in the training split; the last partial one is dropped."""
         return self.data.counts["train"] // self.config.train.batch_size
@@ -116,16 +123,11 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, by rising step; a last line that a kill cut short is left out."""
-        lines = []
-        text = self.metrics_file.read_text(encoding="utf-8") if self.metrics_file.exists() else ""
-        for line in text.splitlines():
-            try:
-                read = json.loads(line)
-                read["step"]
-            except (ValueError, KeyError, TypeError):
-                break
-            lines.append(read)
-        return lines
+        return _lines(self.metrics_file)
+
+    def held_out(self) -> list[dict[str, Any]]:
+        """The lines of held_out.jsonl (`train.held_out`), read as `metrics` are."""
+        return _lines(self.held_out_file)
 
     def record(self, event: str, **details: Any) -> None:
         """Add a line to events.jsonl."""
@@ -229,6 +231,15 @@ class Run:
                 except UserError as error:
                     problems.append(str(error))
         raise UserError("; ".join(problems))
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    with suppress(ValueError, KeyError, TypeError):
+        for text in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
+            line = json.loads(text)
+            lines.append({**line, "step": line["step"]})
+    return lines
 
 
 def check_free(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The moments at which a run is looked at: a grid of samples is drawn and a slim weights file kept."""
+"""The moments at which a run is looked at: losses are measured, a grid of samples is drawn, a slim file is kept."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import torch
 
 from unstir.diffusion.denoiser import Denoiser, labelled
 from unstir.diffusion.draw import draw, starting_noise
-from unstir.pictures.charts import training_curves
+from unstir.pictures.charts import held_out_curves, training_curves
 from unstir.pictures.grid import grid, to_uint8
 from unstir.runs.files import replacing
 from unstir.runs.run import Run
@@ -46,7 +46,7 @@ def newest_picture(run: Run) -> Path | None:
 
 
 def draw_milestone(run: Run, denoiser: Denoiser, name: str, device: torch.device, watch: Watch, stop: Stop) -> None:
-    """Draw samples/NAME.png and curves.png; the noise is the same at every milestone. Draws nothing when stopping."""
+    """Draw samples/NAME.png; the noise is the same at every milestone. Draws nothing when stopping."""
     cfg = run.config.grids
     indices = torch.arange(cfg.num, device=device)
     x = starting_noise(cfg.seed, indices, run.data.shape)
@@ -65,11 +65,18 @@ def draw_milestone(run: Run, denoiser: Denoiser, name: str, device: torch.device
                 return
             watch.drawing(done, total)
             x = step.x
+    with replacing(_picture(run, name)) as partial:
+        grid(to_uint8(x), cfg.nrow).save(partial, format="png")
+
+
+def draw_charts(run: Run) -> None:
+    """Draw curves.png and losses.png from the lines of metrics.jsonl and held_out.jsonl, where there are any."""
     if lines := run.metrics():
         with replacing(run.path / "curves.png") as partial:
             training_curves(lines, partial)
-    with replacing(_picture(run, name)) as partial:
-        grid(to_uint8(x), cfg.nrow).save(partial, format="png")
+    if lines := run.held_out():
+        with replacing(run.path / "losses.png") as partial:
+            held_out_curves(lines, partial)
 
 
 def _picture(run: Run, name: str) -> Path:

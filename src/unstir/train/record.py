@@ -1,10 +1,11 @@
-"""The lines of metrics.jsonl and the clock they are timed by."""
+"""The lines of metrics.jsonl and the clock they are timed by; how any file of lines is kept and added to."""
 
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from unstir.errors import UserError
@@ -21,8 +22,7 @@ class Record:
 
     def __init__(self, run: Run, state: State) -> None:
         self._run, self._state = run, state
-        kept = [line for line in run.metrics() if line["step"] <= state.step]
-        write_text(run.metrics_file, "".join(json.dumps(line) + "\n" for line in kept))
+        keep_lines(run.metrics_file, run.metrics(), state.step)
         self._seconds_before = state.seconds
         self._began = self._line_began = time.perf_counter()
         self._aside_for = 0.0
@@ -53,14 +53,7 @@ class Record:
             "images_per_second": round((state.step - self._line_step) * batch / busy, 1),
             "seconds": round(state.seconds, 2),
         }
-        try:
-            with self._run.metrics_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise UserError(
-                f"cannot write {self._run.metrics_file}: {error.strerror}; mend that and run the same command again to "
-                "continue from the last checkpoint"
-            ) from None
+        append_line(self._run.metrics_file, line)
         self._line_began, self._aside_for, self._line_step = now, 0.0, state.step
         return line
 
@@ -77,3 +70,25 @@ class Record:
         """Make the lines written so far survive a power cut, before a checkpoint says that they exist."""
         with self._run.metrics_file.open("a", encoding="utf-8") as file:
             os.fsync(file.fileno())
+
+
+def keep_lines(file: Path, lines: Sequence[Mapping[str, Any]], step: int) -> list[Mapping[str, Any]]:
+    """Rewrite a file of lines without those of later steps, which are taken again; returns the lines that stay."""
+    kept = [line for line in lines if line["step"] <= step]
+    write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
+    return kept
+
+
+def append_line(file: Path, line: Mapping[str, Any], durable: bool = False) -> None:
+    """Add a line of JSON, ``durable`` against a power cut too; UserError where it cannot be written."""
+    try:
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+    except OSError as error:
+        raise UserError(
+            f"cannot write {file}: {error.strerror}; mend that and run the same command again to continue from the "
+            "last checkpoint"
+        ) from None

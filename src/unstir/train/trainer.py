@@ -21,8 +21,9 @@ from unstir.runs.run import Run, compare, initial_weights, is_run
 from unstir.runs.toml import from_dict
 from unstir.train import ema
 from unstir.train.batches import Batches
+from unstir.train.held_out import HeldOut
 from unstir.train.learning_rate import learning_rate
-from unstir.train.milestones import draw_milestone, is_drawn, milestones
+from unstir.train.milestones import draw_charts, draw_milestone, is_drawn, milestones
 from unstir.train.record import Record
 from unstir.train.state import COUNTERS, WINDOW, State, environment, figures, make_optimizer
 from unstir.train.watch import Stop, Watch
@@ -53,6 +54,7 @@ class Trainer:
         self._milestones = milestones(run)
         self._resume()
         self._record = Record(run, self.state)
+        self._held_out = HeldOut(run, store, self.state.step, self._device)
 
     def introduction(self) -> str:
         """What is about to be trained on what, in a line."""
@@ -181,16 +183,22 @@ class Trainer:
             )
 
     def _look(self, stop: Stop) -> None:
-        """Draw the grid and keep the slim file of a milestone, unless they are there; give up quietly when stopping."""
-        name = self._milestones.get(self.state.step)
-        if name is None or is_drawn(self._run, name):
+        """Keep the slim file of a milestone, measure its losses and draw its grid, unless they are there.
+
+        The grid comes last, for it says that the look was finished. What is not done is given up quietly when stopping.
+        """
+        state, name = self.state, self._milestones.get(self.state.step)
+        if name is None or (is_drawn(self._run, name) and not self._held_out.due(state.step)):
             return
         with self._record.aside():
-            net = self.state.sampling_net.eval()
-            denoiser = replace(self._denoiser, net=net)
-            if self.state.step > 0:
-                checkpoint.save(self._run.weights, self.state.to_slim(self._run.config))
-            draw_milestone(self._run, denoiser, name, self._device, self._watch, stop)
+            denoiser = replace(self._denoiser, net=state.sampling_net.eval())
+            if state.step > 0:
+                checkpoint.save(self._run.weights, state.to_slim(self._run.config))
+            if self._held_out.due(state.step) and not self._held_out.look(denoiser, state.step, self._watch, stop):
+                return
+            draw_charts(self._run)
+            if not is_drawn(self._run, name):
+                draw_milestone(self._run, denoiser, name, self._device, self._watch, stop)
 
     def _save(self) -> None:
         if not is_run(self._run.path):

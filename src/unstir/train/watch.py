@@ -22,6 +22,9 @@ class Watch:
     def drawing(self, step: int, steps: int) -> None:
         """Step number ``step`` of the ``steps`` of a sample grid was taken."""
 
+    def measuring(self, call: int, calls: int) -> None:
+        """Network call number ``call`` of the ``calls`` that measure the loss on images kept aside was made."""
+
     def say(self, text: str) -> None:
         """Something a person should know, in a sentence."""
 

@@ -1,0 +1,216 @@
+"""The loss on training images and on images that were never trained on, whenever the run is looked at.
+
+Every look shows the sampling weights the same images of each split, at the same times, under the same noise, without
+dropout or mirroring: what differs between two lines of held_out.jsonl is the network alone, and where the two splits
+part, it has begun to learn its images by heart.
+
+The K times are the middles of K equal parts of 1..T, so that their mean estimates the loss of training, whose times are
+uniform. (The middles miss some of how steeply it rises towards t = 1: with K = 10 the mean of trained networks lay 5%
+to 9% below that over all times.)
+
+The bound is estimated without bias on a quarter of the images: of each image its own step from each part of `strata`,
+the same at every look and in both splits. With one step a batch, as `variational_bound` takes it, the error from the
+choice of steps would be several times as large.
+"""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unstir import randomness
+from unstir.data import SPLITS, Store
+from unstir.diffusion.denoiser import Denoiser, clipped, labelled
+from unstir.diffusion.likelihood import bound_term, strata, variational_bound
+from unstir.diffusion.loss import denoising_loss
+from unstir.randomness import Key
+from unstir.runs.run import Run
+from unstir.train.record import append_line, keep_lines
+from unstir.train.watch import Stop, Watch
+
+BITS_CALLS = 8
+"""Network calls an image for the estimate of its bound: the decoder's, and one for each of seven parts of 2..T."""
+
+BITS_SHARE = 4
+"""One in so many of the images has its bound estimated; at least two of a split have."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Images that are shown to the network at every look, all on its device.
+
+    ``x_0`` float32 [n, C, H, W] in [-1, 1], ``label`` int64 [n] or None, and ``slots`` int64 [n], the places of the
+    images in their ``split``. All noise is a function of the run's ``seed``, split, time and slot.
+    """
+
+    split: str
+    seed: int
+    x_0: Tensor
+    label: Tensor | None
+    slots: Tensor
+
+    @classmethod
+    def choose(cls, run: Run, store: Store, split: str, device: torch.device) -> "Watched":
+        """The first log.held_out_images of a random order of the split; more of them begin with the same ones."""
+        index = randomness.permutation(run.config.seed, f"watched {split}", 0, store.count(split))
+        index = index[: run.config.log.held_out_images]
+        x_0 = store.images(split)[index].to(device).float().div_(127.5).sub_(1)
+        labels = store.labels(split) if run.config.model.num_classes else None
+        label = None if labels is None else labels[index].to(device)
+        return cls(split, run.config.seed, x_0, label, index.to(device))
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def batches(self, num: int, size: int) -> Iterator["Watched"]:
+        """The first ``num`` images in batches of ``size``."""
+        for first in range(0, num, size):
+            part = slice(first, min(first + size, num))
+            label = None if self.label is None else self.label[part]
+            yield replace(self, x_0=self.x_0[part], label=label, slots=self.slots[part])
+
+    def noise(self, use: str, number: int) -> Tensor:
+        """Standard normal noise of a use and a time (or number of a step), shaped like x_0."""
+        return randomness.normal(Key(self.seed, f"{use} {self.split}", number, self.slots), tuple(self.x_0.shape[1:]))
+
+
+def middles(T: int, num: int) -> tuple[int, ...]:
+    """The middle of each of ``num`` equal parts of 1..T, the lower of two, rising; every time where num >= T."""
+    num = min(num, T)
+    return tuple(-(-(2 * k + 1) * T // (2 * num)) for k in range(num))
+
+
+def squared_errors(
+    denoiser: Denoiser, images: Watched, times: tuple[int, ...], size: int, on_call: Callable[[], None] = lambda: None
+) -> Tensor:
+    """The simple loss (Ho et al. 2020, eq. 14) of each image at each of K times: float64 [n, K] on the CPU.
+
+    The images go through the network in batches of ``size``; ``on_call()`` hears of each.
+    """
+    rows = []
+    for batch in images.batches(len(images), size):
+        columns = []
+        for t in times:
+            at, eps = torch.full_like(batch.slots, t), batch.noise("watched loss", t)
+            columns.append(denoising_loss(denoiser, batch.x_0, at, eps, batch.label).mse)
+            on_call()
+        rows.append(torch.stack(columns, 1).cpu().double())  # there is no float64 on MPS
+    return torch.cat(rows)
+
+
+def estimated_bits(
+    denoiser: Denoiser, images: Watched, num: int, calls: int, size: int, on_call: Callable[[], None] = lambda: None
+) -> Tensor:
+    """An unbiased estimate of the bound of each of the first ``num`` images, in bits a value: float64 [num], CPU.
+
+    ``calls`` network calls an image, 2 to T, the last of which is the whole sum. The variance of the reverse steps is
+    the learned one where there is one, else the large; estimates of the clean image are clamped to [-1, 1].
+    """
+    process, parts = denoiser.process, torch.arange(calls - 1)
+    drawn = [strata(process.T, len(parts), Key(images.seed, "watched steps", i, parts)) for i in range(num)]
+    steps = torch.tensor([list(of_image) for of_image in drawn]).to(images.slots.device)  # [num, calls - 1]
+    weights, variance = drawn[0].values(), "learned" if denoiser.learned_variance else "large"
+    bits = []
+    for batch, at in zip(images.batches(num, size), torch.split(steps, size), strict=True):
+        x_0, noise, denoise = batch.x_0, partial(batch.noise, "watched bound"), clipped(labelled(denoiser, batch.label))
+        ends = variational_bound(denoise, process, x_0, noise, variance=variance, sampled={}, on_call=on_call)
+        nats = ends.nats  # the prior's and the decoder's
+        for number, (t, weight) in enumerate(zip(at.unbind(1), weights, strict=True), start=2):
+            prediction = denoiser(process.diffuse(x_0, t, noise(number)), t, batch.label)
+            prediction = replace(prediction, x0=prediction.x0.clamp(-1, 1))
+            nats = nats + weight * bound_term(prediction, process, x_0, t, variance).cpu().double()
+            on_call()
+        bits.append(ends.to_bits(nats))
+    return torch.cat(bits)
+
+
+class HeldOut:
+    """Writes held_out.jsonl. Made when training starts or continues, it drops the lines of steps now repeated.
+
+    A split of fewer than two images has no error of its mean and is not measured; where that is so of both, or
+    log.held_out_images is 0, no line is ever due.
+    """
+
+    def __init__(self, run: Run, store: Store, step: int, device: torch.device) -> None:
+        self._run = run
+        kept = keep_lines(run.held_out_file, run.held_out(), step) if run.held_out_file.exists() else []
+        self._written = {line["step"] for line in kept}
+        self._size = run.config.train.micro_batch or run.config.train.batch_size
+        self._times = middles(run.config.diffusion.T, run.config.log.held_out_times)
+        self._bits_calls = min(BITS_CALLS, run.config.diffusion.T)
+        chosen = (Watched.choose(run, store, split, device) for split in SPLITS)
+        self._splits = {images.split: images for images in chosen if len(images) > 1}
+
+    def due(self, step: int) -> bool:
+        """Whether a look at this step would write a line that is not there."""
+        return bool(self._splits) and step not in self._written
+
+    def look(self, denoiser: Denoiser, step: int, watch: Watch, stop: Stop) -> bool:
+        """Measure and add the line of a step, durably; False, and nothing is written, where ``stop`` was asked for."""
+        began, done, total = time.perf_counter(), itertools.count(1), sum(map(self._calls, self._splits.values()))
+
+        def on_call() -> None:
+            watch.measuring(next(done), total)
+            if stop.signal is not None:
+                raise _StoppedError
+
+        try:
+            with torch.inference_mode():
+                measured = {split: self._measure(denoiser, each, on_call) for split, each in self._splits.items()}
+        except _StoppedError:
+            return False
+        line = self._line(step, measured)
+        line["seconds"] = round(time.perf_counter() - began, 3)
+        append_line(self._run.held_out_file, line, durable=True)
+        self._written.add(step)
+        return True
+
+    def _calls(self, images: Watched) -> int:
+        batches = [-(-num // self._size) for num in (len(images), _bits_num(len(images)))]
+        return batches[0] * len(self._times) + batches[1] * self._bits_calls
+
+    def _measure(self, denoiser: Denoiser, images: Watched, on_call: Callable[[], None]) -> tuple[Tensor, Tensor]:
+        errors = squared_errors(denoiser, images, self._times, self._size, on_call)
+        num = _bits_num(len(images))
+        return errors, estimated_bits(denoiser, images, num, self._bits_calls, self._size, on_call)
+
+    def _line(self, step: int, measured: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Any]:
+        run, counts = self._run, {split: len(images) for split, images in self._splits.items()}
+        line: dict[str, Any] = {
+            "step": step,
+            "epoch": max(step - 1, 0) // run.steps_per_epoch,
+            "images": step * run.config.train.batch_size,
+            "num": max(counts.values()),
+            "num_train": counts.get("train", 0),
+            "num_held_out": counts.get("held_out", 0),
+            "times": list(self._times),
+        }
+        for split, suffix in (("train", "_train"), ("held_out", "")):
+            errors, bits = measured.get(split, (None, None))
+            line |= {
+                split: None if errors is None else errors.mean(0).tolist(),
+                f"{split}_error": None if errors is None else _error(errors),
+                f"of_{split}": None if errors is None else errors.mean(1).tolist(),
+                f"bits{suffix}": None if bits is None else bits.mean().item(),
+                f"bits{suffix}_error": None if bits is None else _error(bits),
+            }
+        return line
+
+
+class _StoppedError(Exception):
+    """Ends a look in the middle."""
+
+
+def _bits_num(num: int) -> int:
+    return max(num // BITS_SHARE, 2)
+
+
+def _error(values: Tensor) -> Any:
+    """The standard error of the mean over rows, as plain numbers."""
+    return (values.std(0) / math.sqrt(len(values))).tolist()

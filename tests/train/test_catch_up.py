@@ -1,0 +1,43 @@
+"""Looks made after training are those that training would have made."""
+
+import json
+
+from unstir.train.catch_up import catch_up
+
+SEEN = {"log__held_out_images": 16, "log__held_out_times": 4, "grids__log_spaced": 3}
+
+
+def lines(run):
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in run.held_out()]
+
+
+def test_what_training_did_not_write_is_added_as_it_would_have_been(trained):
+    run, store = trained(**SEEN)
+    whole = lines(run)
+    assert [line["step"] for line in whole] == [0, 1, 12]
+    assert catch_up(run, store) == 0 and lines(run) == whole
+    heard = []
+    for kept in ([0, 12], [12], []):
+        left = [line for line in run.held_out() if line["step"] in kept]
+        run.held_out_file.write_text("".join(json.dumps(line) + "\n" for line in left))
+        missing = len({1, 12} - set(kept))
+        heard.clear()
+        assert catch_up(run, store, lambda done, total: heard.append((done, total))) == missing
+        assert heard == [(done, missing) for done in range(1, missing + 1)]
+        assert lines(run) == [line for line in whole if line["step"] or 0 in kept]
+
+
+def test_lines_that_a_killed_call_left_out_of_order_are_put_in_order(trained):
+    run, store = trained(**SEEN)
+    whole = lines(run)
+    run.held_out_file.write_text("".join(reversed(run.held_out_file.read_text().splitlines(keepends=True))))
+    assert catch_up(run, store) == 0 and lines(run) == whole
+
+
+def test_a_run_in_training_and_one_without_looks_are_left_alone(trained):
+    run, store = trained(**SEEN)
+    run.held_out_file.unlink()
+    with run.lock():
+        assert catch_up(run, store) == 0 and not run.held_out_file.exists()
+    without, store = trained("without")
+    assert catch_up(without, store) == 0 and not without.held_out_file.exists()

@@ -1,0 +1,363 @@
+"""Losses of training and held-out images on the way: what they are, that looks are paired, and each exactly once."""
+
+import dataclasses
+import json
+import math
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unstir import randomness
+from unstir.data import pack
+from unstir.diffusion.denoiser import clipped, labelled
+from unstir.diffusion.likelihood import variational_bound
+from unstir.diffusion.loss import denoising_loss
+from unstir.errors import UserError
+from unstir.pictures.charts import held_out_curves
+from unstir.runs import build, checkpoint
+from unstir.runs.run import Run, weights_of
+from unstir.train import held_out, trainer
+from unstir.train.held_out import Watched, estimated_bits, middles, squared_errors
+from unstir.train.record import TIMING_FIELDS
+from unstir.train.trainer import Trainer
+from unstir.train.watch import Stop, Watch
+
+CPU = torch.device("cpu")
+LOOKED = {"log__held_out_images": 6, "log__held_out_times": 2}
+SHORT = {"train__length": "3 steps", "grids__log_spaced": 1, "grids__steps": 1, "log__held_out_images": 4}
+
+
+@pytest.fixture
+def make_run(make_run):
+    """The tiny run with looks at six images of each split."""
+    return lambda name="run", **changes: make_run(name, **{**LOOKED, **changes})
+
+
+def looks(run):
+    """The lines without what depends on the clock."""
+    return [{key: value for key, value in line.items() if key not in TIMING_FIELDS} for line in run.held_out()]
+
+
+def denoiser_of(run, step):
+    """The sampling weights of a step as training looks at them."""
+    net = build.network(run.config, CPU)
+    net.load_state_dict(weights_of(run.load(step), ema=True))
+    return build.denoiser(run.config, net.eval(), build.dtype(run.config.train.dtype, CPU))
+
+
+@pytest.mark.parametrize(
+    ("T", "num", "times"),
+    [(1000, 10, range(50, 1000, 100)), (20, 2, (5, 15)), (20, 20, range(1, 21)), (4, 10, range(1, 5)), (7, 1, (4,))],
+)
+def test_times_are_the_middles_of_equal_parts(T, num, times):
+    assert middles(T, num) == tuple(times)
+
+
+@pytest.mark.parametrize("classes", [0, 10])
+@pytest.mark.parametrize("decay", [0.9, 0.0])
+def test_a_line_is_the_loss_of_the_sampling_weights_on_the_same_images(make_run, decay, classes):
+    run, store = make_run(train__ema_decay=decay, train__lr=0.01, model__num_classes=classes, data__flip=True)
+    Trainer(run, store).run()
+    assert [line["step"] for line in run.held_out()] == [0, 1, 12]
+    last = run.held_out()[-1]
+    denoiser = denoiser_of(run, 12)
+    for split in ("train", "held_out"):
+        index = randomness.permutation(0, f"watched {split}", 0, store.count(split))[:6]
+        x_0 = store.images(split)[index].float() / 127.5 - 1
+        label = store.labels(split)[index] if classes else None
+        columns = []
+        for t in last["times"]:
+            eps = randomness.normal(randomness.Key(0, f"watched loss {split}", t, index), (1, 8, 8))
+            with torch.no_grad():
+                columns.append(denoising_loss(denoiser, x_0, torch.full((6,), t), eps, label).mse.numpy())
+        errors = np.stack(columns, 1).astype(float)  # [images, times]
+        assert last[split] == pytest.approx(errors.mean(0), rel=1e-4)
+        assert last[f"of_{split}"] == pytest.approx(errors.mean(1), rel=1e-4)
+        assert last[f"{split}_error"] == pytest.approx(errors.std(0, ddof=1) / math.sqrt(6), rel=1e-3)
+    assert last["times"] == [5, 15] and (last["num"], last["num_train"], last["num_held_out"]) == (6, 6, 6)
+    assert (last["images"], last["epoch"]) == (96, 0)
+    assert last["train"] != last["held_out"] and last["bits"] != last["bits_train"]
+
+
+def test_every_look_sees_the_same_images_times_and_noise(make_run, monkeypatch):
+    seen, real = {}, held_out.denoising_loss
+    run, store = make_run()
+    made = Trainer(run, store)
+
+    def spy(denoiser, x_0, t, eps, label=None):
+        assert not denoiser.net.training
+        assert denoiser.net is made.state.average
+        seen.setdefault(made.state.step, []).append(torch.cat([x_0, eps, t[:, None, None, None].expand_as(eps)]))
+        return real(denoiser, x_0, t, eps, label)
+
+    monkeypatch.setattr(held_out, "denoising_loss", spy)
+    made.run()
+    first, *others = (torch.cat(shown) for shown in seen.values())
+    assert sorted(seen) == [0, 1, 12] and all(torch.equal(first, other) for other in others)
+    assert looks(run)[0]["train"] == pytest.approx([1, 1], abs=0.3)
+
+
+def test_more_images_begin_with_the_same_ones_and_fewer_than_asked_are_all(make_run, digits):
+    run, store = make_run(log__held_out_images=5000)
+    most = Watched.choose(run, store, "held_out", CPU)
+    assert sorted(most.slots.tolist()) == list(range(store.count("held_out")))
+    few = dataclasses.replace(run.config, log=dataclasses.replace(run.config.log, held_out_images=6))
+    chosen = Watched.choose(Run(run.path, few, run.data), store, "held_out", CPU)
+    assert torch.equal(chosen.slots, most.slots[:6]) and torch.equal(chosen.x_0, most.x_0[:6])
+    assert not torch.equal(chosen.noise("watched loss", 5), Watched.choose(run, store, "train", CPU).noise("a", 5)[:6])
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_the_estimate_of_the_bound_is_the_whole_sum_when_every_step_is_called(make_run, learned):
+    changes = {"diffusion__learned_variance": True, "loss__objective": "hybrid"} if learned else {}
+    run, store = make_run(model__num_classes=10, **changes)
+    images = Watched.choose(run, store, "held_out", CPU)
+    net = build.network(run.config, CPU).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.02)  # away from an output of 0
+    denoiser = build.denoiser(run.config, net, torch.float32)
+    with torch.inference_mode():
+        whole = variational_bound(
+            clipped(labelled(denoiser, images.label)),
+            denoiser.process,
+            images.x_0,
+            lambda t: images.noise("watched bound", t),
+            variance="learned" if learned else "large",
+        ).bits_per_dim
+        torch.testing.assert_close(estimated_bits(denoiser, images, 6, 20, 4), whole, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(estimated_bits(denoiser, images, 3, 20, 2), whole[:3], rtol=1e-4, atol=1e-4)
+
+
+def test_the_estimate_of_the_bound_is_right_on_average_with_an_honest_error(make_run):
+    run, store = make_run(log__held_out_images=128)
+    images = Watched.choose(run, store, "held_out", CPU)
+    denoiser = build.denoiser(run.config, build.network(run.config, CPU).eval(), torch.float32)
+    with torch.inference_mode():
+        whole = estimated_bits(denoiser, images, 128, 20, 128)
+        part = [estimated_bits(denoiser, dataclasses.replace(images, seed=seed), 128, 6, 128) for seed in range(8)]
+    off = torch.stack([each.mean() for each in part]) - whole.mean()
+    error = torch.stack([each - whole for each in part]).std() / math.sqrt(128)
+    assert off.mean().abs() < 3 * error / math.sqrt(8)
+    assert 0.4 < off.std() / error < 1.8
+
+
+def test_a_batchs_size_changes_nothing_but_the_last_bits(make_run):
+    run, store = make_run()
+    images = Watched.choose(run, store, "train", CPU)
+    denoiser = build.denoiser(run.config, build.network(run.config, CPU).eval(), torch.float32)
+    calls = []
+    with torch.inference_mode():
+        whole = squared_errors(denoiser, images, (1, 20), 6)
+        parts = squared_errors(denoiser, images, (1, 20), 4, lambda: calls.append(1))
+    assert whole.shape == (6, 2) and whole.dtype == torch.float64 and len(calls) == 4
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_looking_leaves_training_as_it_was(make_run):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    ends = {}
+    for name, num in (("looked", 6), ("not", 0)):
+        run, store = make_run(name, log__held_out_images=num, train__ema_decay=0.0)
+        Trainer(run, store).run()
+        ends[name] = checkpoint.newest(run.checkpoints)[0].tensors
+        assert run.held_out_file.exists() == (run.path / "losses.png").exists() == (num > 0)
+    assert all(torch.equal(ends["looked"][key], ends["not"][key]) for key in ends["not"])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_stopped_anywhere_each_line_is_written_once(make_run):
+    whole, store = make_run("whole", **SHORT)
+    Trainer(whole, store).run()
+    for at in (0, 1, 3):
+        made, stop = Trainer(*make_run("parts", **SHORT)), Stop(install=False)
+        while made.state.step < at:
+            made.take_step()
+        stop.request(2)
+        made.run(stop)
+    run, store = make_run("parts", **SHORT)
+    assert [line["step"] for line in run.held_out()] == []  # nothing was begun while stopping
+    assert Trainer(run, store).run()
+    assert looks(run) == looks(whole)[1:]
+
+
+class Interrupting(Watch):
+    """Asks to stop at the n-th call of a look."""
+
+    def __init__(self, stop, at):
+        self.stop, self.at, self.heard = stop, at, []
+
+    def measuring(self, call, calls):
+        self.heard.append((call, calls))
+        if call == self.at:
+            self.stop.request(2)
+
+
+def test_a_look_that_is_interrupted_is_given_up_and_taken_again(make_run):
+    whole, store = make_run("whole", **SHORT)
+    Trainer(whole, store).run()
+    stop = Stop(install=False)
+    watch = Interrupting(stop, at=9)
+    run, store = make_run("parts", **SHORT)
+    assert not Trainer(run, store, watch).run(stop)
+    assert watch.heard[-1][0] == 9 and not run.held_out_file.exists()
+    assert not (run.samples / "start.png").exists()
+    watch = Interrupting(stop, at=0)
+    assert Trainer(*make_run("parts", **SHORT), watch).run()
+    assert looks(run) == looks(whole)
+    heard = len(watch.heard) // 2
+    assert watch.heard == 2 * [(call, heard) for call in range(1, heard + 1)]
+
+
+def killed_before(monkeypatch, module, name, at_call):
+    """Make the n-th call of a function raise as a kill would end it: nothing after it is run."""
+    real, calls = getattr(module, name), []
+
+    def fatal(*arguments, **options):
+        calls.append(1)
+        if len(calls) == at_call:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(module, name, fatal)
+
+
+def test_killed_between_the_line_and_the_grid_it_has_each_line_once(make_run, monkeypatch):
+    whole, store = make_run("whole", **SHORT)
+    Trainer(whole, store).run()
+    pictures = {path.name: path.read_bytes() for path in whole.samples.iterdir()}
+    for module, name in ((held_out, "append_line"), (trainer, "draw_charts"), (trainer, "draw_milestone")):
+        for look in (1, 2):
+            run, store = make_run(f"{name}-{look}", **SHORT)
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                killed_before(patch, module, name, look)
+                Trainer(run, store).run()
+            assert len(run.held_out()) == look - (name == "append_line")
+            assert Trainer(*make_run(run.path.name, **SHORT)).run()
+            assert looks(run) == looks(whole)
+            assert {path.name: path.read_bytes() for path in run.samples.iterdir()} == pictures
+            assert (run.path / "losses.png").exists()
+
+
+def test_killed_at_random_instants_the_lines_are_the_same(make_run):
+    whole, store = make_run("whole", **SHORT)
+    began = time.perf_counter()
+    Trainer(whole, store).run()
+    duration, chance = time.perf_counter() - began, random.Random(int(os.environ.get("UNSTIR_SEED", "0")))
+    kills = 0
+    while kills < int(os.environ.get("UNSTIR_KILLS", "6")):
+        name = f"killed-{kills}"
+        while True:
+            child = os.fork()
+            if child == 0:
+                try:
+                    os._exit(0 if Trainer(*make_run(name, **SHORT)).run() else 1)
+                finally:
+                    os._exit(1)
+            time.sleep(chance.uniform(0, duration))
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            if not os.WIFSIGNALED(status):
+                assert os.WEXITSTATUS(status) == 0
+                break
+            kills += 1
+        assert looks(make_run(name, **SHORT)[0]) == looks(whole)
+
+
+def test_lines_past_the_step_that_training_goes_back_to_are_dropped_and_taken_again(make_run):
+    run, store = make_run()
+    Trainer(run, store).run()
+    whole, last = looks(run), checkpoint.listed(run.checkpoints)[-1][1]
+    last.write_bytes(last.read_bytes()[:-100])
+    with run.held_out_file.open("a") as file:
+        file.write('{"step": 13, "tra')  # what a kill in the middle of a line leaves
+    again = Trainer(*make_run())
+    assert again.state.step == 8 and [line["step"] for line in run.held_out()] == [0, 1]
+    assert again.run()  # though the last grid is there
+    assert looks(run) == whole and len(run.held_out_file.read_text().splitlines()) == 3
+
+
+def test_an_older_run_has_lines_from_then_on_and_the_settings_may_change(make_run):
+    run, store = make_run(log__held_out_images=0)
+    Trainer(run, store).run()
+    assert run.held_out() == [] and not run.held_out_file.exists()
+    run, store = make_run(log__held_out_images=0, train__length="16 steps", grids__epochs=[0])
+    text = run.path.joinpath("config.toml").read_text()
+    kept = [line for line in text.splitlines() if not line.startswith("held_out_")]
+    run.path.joinpath("config.toml").write_text("\n".join(kept))  # as it was before there were these settings
+    assert Run.open(run.path).config.log.held_out_images == 128
+    changed = {"train__length": "16 steps", "grids__epochs": [0], "log__held_out_times": 3}
+    run, store = make_run(**changed)
+    assert Trainer(run, store).run()
+    assert [(line["step"], line["num"], line["times"]) for line in run.held_out()] == [(16, 6, [4, 10, 17])]
+    with pytest.raises(UserError, match="held_out_images=1 .*at least 2, or 0"):
+        make_run("other", log__held_out_images=1)
+
+
+@pytest.fixture
+def few(tmp_path):
+    """A store of 8 training images and as many held-out ones as asked."""
+
+    def make(held):
+        generator = np.random.default_rng(0)
+        for split, num in (("train", 8), ("test", held)):
+            for i in range(num):
+                path = tmp_path / f"images-{held}" / split / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(generator.integers(0, 256, (8, 8), dtype=np.uint8)).save(path)
+        return pack(tmp_path / f"images-{held}", tmp_path / f"store-{held}", size=8, channels=1, held_out=0.0)
+
+    return make
+
+
+@pytest.mark.parametrize("held", [0, 1])
+def test_without_held_out_images_the_training_ones_are_measured_alone(few, make_run, held):
+    store = few(held)
+    run, store = make_run(data__source=str(store.path), data__store=str(store.path), train__length="2 steps")
+    Trainer(run, store).run()
+    last = run.held_out()[-1]
+    assert last["num_train"] == 6 and last["num_held_out"] == 0 and len(last["of_train"]) == 6
+    assert last["bits_train"] > 0 and last["bits_train_error"] > 0
+    assert all(last[key] is None for key in ("held_out", "held_out_error", "of_held_out", "bits", "bits_error"))
+    assert (run.path / "losses.png").exists()
+
+
+def test_learning_by_heart_parts_the_splits(few, make_run):
+    store = few(8)
+    by_heart = {"train__length": "200 steps", "train__lr": 0.003, "train__micro_batch": 0, "model__dropout": 0.0}
+    once = {"checkpoint__every": "200 steps", "grids__log_spaced": 1, "grids__steps": 1, "log__held_out_images": 8}
+    run, store = make_run(
+        data__source=str(store.path), data__store=str(store.path), data__flip=False, **by_heart, **once
+    )
+    Trainer(run, store).run()
+    start, end = run.held_out()
+    mean = lambda line, split: np.mean(line[split])
+    assert mean(start, "train") == pytest.approx(mean(start, "held_out"), rel=0.2)
+    assert mean(end, "train") < 0.8 * mean(end, "held_out")
+    assert end["bits_train"] < end["bits"]
+
+
+def test_the_chart_draws_one_look_as_well_as_many_and_a_split_alone(make_run, tmp_path):
+    run, store = make_run()
+    Trainer(run, store).run()
+    lines = run.held_out()
+    pictures = set()
+    for name, shown in (
+        ("one", lines[:1]),
+        ("all", lines),
+        ("alone", [dict(line, held_out=None, of_held_out=None) for line in lines]),
+        ("many", [dict(lines[-1], images=100 * i) for i in range(30)]),
+    ):
+        path = tmp_path / f"{name}.png"
+        held_out_curves(shown, path)
+        with Image.open(path) as image:
+            assert image.size == (990, 396)
+        pictures.add(path.read_bytes())
+    assert len(pictures) == 4 and json.loads(run.held_out_file.read_text().splitlines()[0]) == lines[0]
