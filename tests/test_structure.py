@@ -24,6 +24,8 @@ ROOMS = [
     "compare",
     "edit",
     "metrics",
+    "doctor",
+    "report",
     "console",
     "cli",
     "__main__",
