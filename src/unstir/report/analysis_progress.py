@@ -51,7 +51,10 @@ def _health(facts: Facts, broken: Sequence[int]) -> list[Statement]:
         where: Shown = "curves" if missing else "losses"
         text = f"Training diverged: from step {first:,} on there are losses that are no finite number."
         return [*found, _said("diverged", where, "bad", counted(len(missing) + len(broken)), text)]
-    return found + _training_loss([(line, loss) for line, loss in zip(facts.metrics, losses, strict=True) if loss])
+    said = _training_loss([(line, loss) for line, loss in zip(facts.metrics, losses, strict=True) if loss])
+    if len(facts.looks) >= 2:  # the same images at each look tell of a fall what noisy batches leave undecided
+        said = [each for each in said if each.verdict != "undecided"]
+    return found + said
 
 
 def _training_loss(lines: Sequence[tuple[dict[str, Any], Any]]) -> list[Statement]:

@@ -22,6 +22,7 @@ from unstir.report.facts import Facts
 from unstir.report.gather import gather
 from unstir.report.statement import TOPICS, Topic
 from unstir.report.statistics import MULTIPLICITY
+from unstir.report.wording import operations
 from unstir.runs import build, toml
 from unstir.runs.files import write_text
 from unstir.runs.run import Run
@@ -190,12 +191,13 @@ def _cards(facts: Facts) -> list[tuple[str, str, str]]:
     elif look and look.get("bits") is not None:
         cards.append(("bits/dim, held out", plus_minus(look["bits"], look["bits_error"]), "an estimate of the bound"))
     cards.append(("training images seen", f"{facts.cost.images:,}", _epochs(facts)))
-    cards.append(("training time", span(facts.cost.seconds), f"{facts.cost.training_flops:.2g} FLOPs"))
+    cards.append(("training time", span(facts.cost.seconds), operations(facts.cost.training_flops)))
     return cards
 
 
 def _epochs(facts: Facts) -> str:
-    return f"{facts.cost.images / max(facts.data.counts['train'], 1):.1f} times each image"
+    epochs = facts.cost.images / max(facts.data.counts["train"], 1)
+    return f"{epochs:,.{1 if epochs < 100 else 0}f} times each image"
 
 
 def plus_minus(value: float, error: float | None) -> str:
@@ -269,7 +271,7 @@ def _cost(facts: Facts) -> list[tuple[str, str]]:
         ("parameters", f"{it.parameters:,}"),
         ("training images seen", f"{it.images:,}, {_epochs(facts)}"),
         ("time", f"{span(it.seconds)}, {speed:.3g} images/s"),
-        ("one forward pass", f"{it.forward_flops:.3g} FLOPs an image"),
-        ("training", f"{it.training_flops:.3g} FLOPs: forward and backward of every image seen"),
+        ("one forward pass", f"{operations(it.forward_flops)} an image"),
+        ("training", f"{operations(it.training_flops)}: forward and backward of every image seen"),
         ("precision", facts.config.train.dtype),
     ]
