@@ -139,6 +139,13 @@ def test_names_from_outside_are_escaped(run, store, tmp_path):
     assert len(scripts) == 1 and "alert" not in (scripts[0].text or "")
 
 
+def test_commands_name_the_run_and_nothing_of_a_sentence_is_markup():
+    said = page.with_code("a < b +- 1; `unstir evaluate RUN --x <y>` in RUN", "runs/my run & co")
+    assert said == "a &lt; b ± 1; <code>unstir evaluate 'runs/my run &amp; co' --x &lt;y&gt;</code> in RUN".replace(
+        "'", "&#x27;"
+    )
+
+
 def test_several_runs_are_compared_on_equal_figures(comparison, run, other):
     tree = parsed(comparison)
     text = " ".join(tree.itertext())

@@ -28,8 +28,8 @@ def cost(facts: Facts) -> list[Statement]:
     speed = f", {median:,.{0 if median >= 10 else 1}f} images a second" if speeds else ""
     epochs = spent.images / max(facts.data.counts.get("train", 0), 1)
     digits = 1 if epochs < 100 else 0
-    text = f"Training took {duration(spent.seconds)} for {count(spent.images, 'image')} ({epochs:,.{digits}f} epochs){speed}: "
-    text += f"{operations(spent.training_flops)} by a network of {count(spent.parameters, 'parameter')}, "
+    text = f"Training took {duration(spent.seconds)} for {count(spent.images, 'image')} ({epochs:,.{digits}f} epochs)"
+    text += f"{speed}: {operations(spent.training_flops)} by a network of {count(spent.parameters, 'parameter')}, "
     text += f"{operations(spent.forward_flops)} for an image's forward pass."
     found = [Statement(name="cost", topic="cost", text=text, figure="cost", verdict="neutral")]
     looks, _ = read(facts.looks)
