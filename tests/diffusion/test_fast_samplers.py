@@ -219,6 +219,21 @@ def test_the_ends_are_safe(name, schedule, steps):
         assert taken[-1].x.std().item() == pytest.approx(MIXTURE_STD, rel=0.08 if name == "ddim" else 0.04)
 
 
+@pytest.mark.parametrize("name", ["heun", "ipndm", "pndm"])
+@pytest.mark.parametrize("schedule", [cosine(), sigmoid()], ids=["cosine", "sigmoid"])
+@pytest.mark.parametrize("spacing", ["trailing", "log_snr", "quadratic"])
+def test_the_noise_form_is_safe_where_alpha_grows_much_in_a_step(name, schedule, spacing):
+    """Whatever the calls, data N(0.3, 0.5^2) keep their spread: the noise form's first steps multiply by up to 600."""
+    process = Process(schedule)
+    denoise = gaussian_denoise(process, 0.3, 0.5)
+    for calls in (50, 170, 350, 500, 1000):
+        visited = Chain(name, steps=calls, spacing=spacing).times(schedule)
+        taken = list(DETERMINISTIC[name](denoise, process, MANY, visited, QUIET))
+        assert max(step.x.abs().max() for step in taken) < 4  # what MANY begins with
+        assert taken[-1].x.std().item() == pytest.approx(0.5, rel=0.05 if calls == 50 else 0.02), calls
+        assert taken[-1].x.mean().item() == pytest.approx(0.3, abs=1e-3), calls
+
+
 def mixture_errors(sampler, process, start, steps):
     """The error at t = 200 from ``start`` on the mixture, against UniPC with 1600 steps."""
     denoise, x_T = known(MIXTURE, process), torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]

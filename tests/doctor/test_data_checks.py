@@ -187,3 +187,42 @@ def test_overfitting_is_a_rise_held_out_against_a_fall_in_training(begun, tmp_pa
         assert "--checkpoint 1000" in report.findings[0].remedy
     without = [{key: value for key, value in line.items() if not key.startswith("of_")} for line in seen]
     assert examine(dataclasses.replace(patient, held_out=tuple(without))).findings == ()  # no errors, no verdict
+
+
+@pytest.mark.parametrize(
+    ("rise", "change", "unrest", "severity"),
+    [
+        (0.003, -0.0001, 0.1, None),  # what training images do is not known well enough to tell the splits apart
+        (0.02, +0.0001, 0.005, "problem"),  # remembered already: there is nothing left to fall
+        (0.02, +0.01, 0.005, None),  # the network fails at both
+    ],
+)
+def test_overfitting_is_a_rise_that_surely_exceeds_the_change_in_training(
+    begun, tmp_path, rise, change, unrest, severity
+):
+    patient = admit(begun(write(tmp_path / "images", pictures())), samples=False, progress=lambda *_: None)
+    generator = np.random.default_rng(0)
+    images, others = generator.normal(0.1, 0.04, (2, 128))
+    exactly = lambda mean, std: mean + std * (noise := generator.normal(0, 1, 128)) - std * noise.mean()
+    seen = (lines(1000, others, images), lines(3000, others + exactly(rise, 0.005), images + exactly(change, unrest)))
+    report = examine(dataclasses.replace(patient, held_out=seen))
+    assert {each.check: each.severity for each in report.findings} == ({"overfit": severity} if severity else {})
+    if severity:
+        assert f"changed by {change:+.4f}" in report.findings[0].evidence and 0 < report.findings[0].figure < 100
+
+
+def test_looks_without_a_number_for_each_image_or_at_other_times_are_left_out(begun, tmp_path):
+    patient = admit(begun(write(tmp_path / "images", pictures())), samples=False, progress=lambda *_: None)
+    images, others = np.random.default_rng(0).normal(0.1, 0.04, (2, 128))
+    best, last = lines(1000, others, images), lines(3000, others + 0.02, images - 0.02)
+    remembers = [best, last]
+
+    def said(*seen):
+        return [each.says for each in examine(dataclasses.replace(patient, held_out=seen)).findings]
+
+    told = ["the network begins to remember its training images"]
+    nan = lines(4000, others * np.nan, images - 0.03)
+    broken = [nan, {**nan, "of_held_out": [3, None]}, {**nan, "of_held_out": "3"}, {**nan, "of_train": None}]
+    for line in [*broken, lines(4000, others + 0.03, images * np.inf)]:
+        assert said(best, line) == said(line, last) == [] and said(*remembers, line) == told
+    assert said({**best, "times": [1]}, {**last, "times": [2]}) == said(lines(1000, others[:64], images), last) == []

@@ -1,11 +1,14 @@
 """Faults planted in the log, the weights and the settings of a run that is well: each found by its own check alone."""
 
 import dataclasses
+import json
 import math
+import shutil
 
 import pytest
 import torch
 
+from unstir.diffusion.denoiser import Denoiser
 from unstir.doctor import CHECKS, admit, diagnose, examine
 from unstir.doctor.average import initial_share
 from unstir.doctor.measure import activations, learns_nothing, outputs_nothing
@@ -173,6 +176,84 @@ def test_a_run_in_training_needs_what_it_can_go_on_from(ward):
     assert ward.findings(**QUICK) == {"checkpoints": "problem"}
     ward.run.metrics_file.write_text("".join(ward.run.metrics_file.read_text().splitlines(keepends=True)[:14]))
     assert ward.findings(**QUICK) == {}  # at step 140 none is due: the first is saved at 150
+
+
+def test_a_finished_run_without_weights_has_a_problem(ward):
+    for _, path in checkpoint.listed(ward.run.checkpoints):
+        path.unlink()
+    assert ward.findings(**QUICK) == {}  # the slim ones can be sampled from
+    for _, path in checkpoint.listed(ward.run.weights):
+        path.write_bytes(b"short")
+    assert ward.findings(**QUICK) == {"checkpoints": "problem"}
+    assert " is damaged" in ward.found("checkpoints", **QUICK).evidence
+    for folder in (ward.run.checkpoints, ward.run.weights):
+        shutil.rmtree(folder)
+    finding = ward.found("checkpoints", **QUICK)
+    assert finding.severity == "problem" and finding.says == "nothing can be sampled from the run"
+    assert f"{ward.path} has no whole file of weights" in finding.evidence and str(ward.run.weights) in finding.remedy
+    report = diagnose(ward.path)
+    assert not report.healthy and report.skipped["noise"] == "no saved weights that are whole"
+
+
+@pytest.mark.parametrize("moment", ["before it is read", "while it is read"])
+def test_files_that_training_replaces_meanwhile_are_no_fault(ward, monkeypatch, moment):
+    """keep=1, as it were: the full file that was listed is gone when its turn comes, and a newer one is there."""
+    ward.config(train__length="600 steps", train__lr_period="570 steps")
+    (_, older), (_, newest) = checkpoint.listed(ward.run.checkpoints)
+    older.unlink()
+    away = ward.path / "away"
+    whole = newest.rename(away)
+    newest.write_bytes(whole.read_bytes())
+    changed = dataclasses.replace(checkpoint.load(newest), step=450)
+    listed, load = checkpoint.listed, checkpoint.load
+
+    def replace():
+        if newest.exists():
+            newest.unlink()
+            checkpoint.save(ward.run.checkpoints, changed)
+
+    def then_replaced(folder):
+        found = listed(folder)
+        if folder == ward.run.weights:
+            replace()
+        return found
+
+    def replaced_then(path):
+        if path == newest:
+            replace()
+        return load(path)
+
+    if moment == "before it is read":
+        monkeypatch.setattr(checkpoint, "listed", then_replaced)
+    else:
+        monkeypatch.setattr(checkpoint, "load", replaced_then)
+    patient = admit(ward.path, samples=False, progress=lambda *_: None)
+    full = [file for file in patient.files if file.kind == "full"]
+    assert (
+        [file.step for file in full] == [450] and full[0].size > 10_000 and patient.loaded.step == patient.step == 450
+    )
+    assert all(file.problem == "" for file in patient.files) and examine(patient).findings == ()
+
+
+def test_a_file_of_lines_is_read_up_to_what_is_none(ward):
+    sound = ward.run.metrics()
+    looks = [{"step": step, "of_train": [0.1, 0.2], "of_held_out": [0.1, 0.2]} for step in (0, 10)]
+    for broken in (b"\xff\xfe\x80", b"[3, null]", b"3", b'"step"', b'{"step": null}', b'{"step": NaN}', b'{"loss": 1}'):
+        for file, lines in ((ward.run.metrics_file, sound), (ward.run.held_out_file, looks)):
+            text = "".join(json.dumps(line) + "\n" for line in lines[:2])
+            file.write_bytes(text.encode() + broken + b"\n" + json.dumps(lines[-1]).encode())
+        assert ward.run.metrics() == sound[:2] and ward.run.held_out() == looks
+        assert "not-finite" in diagnose(ward.path, **QUICK).checked
+
+
+def test_without_samples_no_network_is_asked_for_an_image_or_a_loss(well, monkeypatch):
+    asked = []
+    forward = Denoiser.forward
+    monkeypatch.setattr(Denoiser, "forward", lambda *args, **options: asked.append(1) or forward(*args, **options))
+    report = diagnose(well, samples=False)
+    assert asked == [] and {"noise", "average-behind"} <= set(report.skipped) and "checkpoints" in report.checked
+    diagnose(well)
+    assert len(asked) > 20  # as is seen where they are drawn
 
 
 def test_memory_and_disk_are_held_against_the_machine(ward):

@@ -46,11 +46,11 @@ def test_protocols_that_differ_are_refused_naming_what_differs():
     a, b = made(), made(num=50, sampler="unipc")
     assert unlike(a.protocol, b.protocol) == ["num is 100 and 50", "sampler is ddim and unipc"]
     assert unlike(a.protocol, b.protocol, ("sampler", "num")) == []
-    assert unlike(a.protocol, {k: v for k, v in PROTOCOL.items() if k != "ema"}) == ["ema is True and None"]
+    assert unlike(a.protocol, {k: v for k, v in PROTOCOL.items() if k != "ema"}) == ["ema is yes and none"]
     with pytest.raises(UserError, match="do not compare: num is 100 and 50; sampler is ddim and unipc; judge both by"):
-        check_alike(a, b)
-    check_alike(a, made(step=20))  # other weights are what is compared
-    with pytest.raises(UserError, match="networks is"):
+        check_alike(a.protocol, b.protocol)
+    check_alike(a.protocol, made(step=20).protocol)  # other weights are what is compared
+    with pytest.raises(UserError, match="networks is classifier cccccccccccc and classifier eeeeeeeeeeee"):
         differences(a, made(networks={"classifier": "e" * 64}))
 
 
@@ -70,11 +70,11 @@ def test_a_difference_is_decided_beyond_three_of_its_errors():
 
 def test_the_match_of_a_run_is_the_newest_of_the_same_protocol():
     others = [made(3.0, step=5), made(2.0, step=10), made(1.0, step=20, calls=50)]
-    assert best_match(made(), others, "runs/b").figures == others[1].figures
+    assert best_match(PROTOCOL, others, "runs/b").figures == others[1].figures
     with pytest.raises(UserError, match="num is 7 and 100"):
-        best_match(made(num=7), others, "runs/b")
+        best_match({**PROTOCOL, "num": 7}, others, "runs/b")
     with pytest.raises(UserError, match="runs/b has not been judged; run unstir evaluate runs/b first"):
-        best_match(made(), [], "runs/b")
+        best_match(PROTOCOL, [], "runs/b")
 
 
 def test_what_is_saved_is_read_again_and_found_by_its_protocol(make_run):

@@ -2,6 +2,10 @@
 
 import json
 
+import pytest
+
+from unstir.data import Store
+from unstir.errors import UserError
 from unstir.train.catch_up import catch_up
 
 SEEN = {"log__held_out_images": 16, "log__held_out_times": 4, "grids__log_spaced": 3}
@@ -41,3 +45,24 @@ def test_a_run_in_training_and_one_without_looks_are_left_alone(trained):
         assert catch_up(run, store) == 0 and not run.held_out_file.exists()
     without, store = trained("without")
     assert catch_up(without, store) == 0 and not without.held_out_file.exists()
+
+
+def test_the_data_of_another_run_adds_nothing(trained, tmp_path):
+    run, store = trained(**SEEN)
+    run.held_out_file.unlink()
+    other = Store(store.path, {**store.manifest, "content_hash": "0" * 64})
+    with pytest.raises(UserError, match="is not the data of"):
+        catch_up(run, other)
+    assert not run.held_out_file.exists()
+
+
+def test_lines_whose_weights_are_gone_stay_and_damaged_weights_are_passed_over(trained):
+    run, store = trained(**SEEN)
+    whole = lines(run)
+    for path in (*run.checkpoints.iterdir(), run.weights / "step-00000012.safetensors"):
+        path.unlink()
+    assert run.saved_steps() == [1]
+    assert catch_up(run, store) == 0 and lines(run) == whole
+    run.held_out_file.write_text("".join(json.dumps(line) + "\n" for line in run.held_out() if line["step"] == 12))
+    (run.weights / "step-00000001.safetensors").write_bytes(b"damaged")
+    assert catch_up(run, store) == 0 and [line["step"] for line in lines(run)] == [12]

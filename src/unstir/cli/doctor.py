@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from unstir.cli.app import app
+from unstir.report.wording import duration
 
 if TYPE_CHECKING:
     from unstir.doctor import Report
@@ -91,7 +92,7 @@ def _forecast(report: "Report") -> str:
     elif seconds is None:
         time = f"{expected['steps_left']} steps left, at a speed that no line tells yet"
     else:
-        time = f"{expected['steps_left']} steps left, about {_duration(seconds)}"
+        time = f"{expected['steps_left']} steps left, about {duration(seconds)}"
     memory, there, files, free = (
         expected[key] / 1e9 for key in ("memory_bytes", "memory_there", "disk_bytes", "disk_free")
     )
@@ -99,8 +100,3 @@ def _forecast(report: "Report") -> str:
         f"{time}; training takes about {memory:.2f} GB of {there:.1f} GB of memory, files to come {files:.2f} GB of "
         f"{free:.1f} GB free"
     )
-
-
-def _duration(seconds: float) -> str:
-    minutes = seconds / 60
-    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"

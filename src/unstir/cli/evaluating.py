@@ -58,7 +58,8 @@ def evaluate(
     run
         Folder of the run.
     num
-        Images a seed; 0: as many as --minutes allow, and no more than are held out.
+        Images a seed; 0: as many as before, else as --minutes allow, but not more than are held out where 100 or more
+        are.
     seeds
         Sets of images, each of a seed of its own, for error bars.
     minutes
@@ -66,7 +67,7 @@ def evaluate(
     checkpoint
         The saved step whose weights are judged, "newest", or "all": each saved step, for a curve.
     fid
-        Also judge by the Inception network that FIDs are measured with; a file of 91 MB, downloaded once.
+        Also judge by the Inception network that FIDs are measured with; a file of 96 MB, downloaded once.
     features
         The file of that network, where it is already there; implies --fid.
     split
@@ -97,12 +98,15 @@ def evaluate(
         Print the evaluations as JSON.
     """
     from unstir import console
+    from unstir.errors import UserError
     from unstir.generate import Job
     from unstir.metrics import evaluate as judging
-    from unstir.metrics.evaluation import describe
+    from unstir.metrics.evaluation import describe, differences
     from unstir.metrics.inception import inception
     from unstir.runs import build
 
+    if minutes <= 0:
+        raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
     opened, data = _opened(run, store)
     steps = opened.saved_steps() if checkpoint == "all" else [_step(opened, checkpoint)]
     showing = console.showing
@@ -128,14 +132,18 @@ def evaluate(
     judging.check(opened, data, plan)
     plans = [dataclasses.replace(plan, job=dataclasses.replace(job, step=step)) for step in steps]
     plans, forecast = judging.sized(opened, data, plans, num, 60 * minutes)
+    if not num and judging.known_number(opened, plan):
+        say(f"{plans[0].job.num} images a seed, as when it was judged before; --num takes another number")
     if forecast:
         say(f"{len(steps)} x {seeds} x {plans[0].job.num} images, about {_span(forecast)} to draw those still missing")
+    if against:
+        _others(opened, against, plans[-1])
     results = []
     for each in plans:
         results.append(judging.evaluate(opened, data, each, showing=showing))
         if not json_:
             print(describe(results[-1]))
-    comparison = _compare(results[-1], against) if against else None
+    comparison = differences(results[-1], _others(opened, against, plans[-1])) if against else None
     if json_:
         print(json.dumps({"evaluations": [dataclasses.asdict(each) for each in results], "comparison": comparison}))
     elif comparison:
@@ -170,11 +178,13 @@ def _span(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _compare(own: Any, against: Path) -> list[str]:
-    """Each figure beside that of another run judged by the same protocol, with the difference and its error."""
+def _others(run: Any, against: Path, plan: Any) -> Any:
+    """The evaluation of another run by the protocol of ``plan``; UserError, naming what differs, if none has it."""
+    from unstir.errors import UserError
     from unstir.metrics import evaluation
     from unstir.runs.run import Run
 
-    others = evaluation.saved(Run.open(against))
-    other = evaluation.best_match(own, others, str(against))
-    return evaluation.differences(own, other)
+    other = Run.open(against)
+    if other.path.resolve() == run.path.resolve():
+        raise UserError(f"--against {against} is the run itself; name another")
+    return evaluation.best_match(plan.protocol(run), evaluation.saved(other), str(against))

@@ -63,10 +63,11 @@ def report(
     path = out or opened[0].path / ("report.html" if len(opened) == 1 else "comparison.html")
     make_folder(path.absolute().parent)
     stores = [_store(run, store) for run in opened]
-    if measure:
-        _measure(opened, stores, minutes, num, seeds)
+    if minutes <= 0:
+        raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
+    protocols = _measure(opened, stores, minutes, num, seeds) if measure else [None] * len(opened)
     if len(opened) == 1:
-        page.write(opened[0], stores[0], path)
+        page.write(opened[0], stores[0], path, protocols[0])
     else:
         compared.write(opened, stores, path)
     print(f"report   {path} ({path.stat().st_size / 1e6:.1f} MB)")
@@ -89,14 +90,16 @@ def _store(run: Any, store: Path | None) -> Any:
     return Store.open(store or run.config.data.store)
 
 
-def _measure(runs: list[Any], stores: list[Any], minutes: float, num: int, seeds: int) -> None:
-    """Measure what the pages of these runs need, all by one number of images."""
+def _measure(runs: list[Any], stores: list[Any], minutes: float, num: int, seeds: int) -> list[Any]:
+    """Measure what the pages of these runs need, all by one number of images; the protocol of each, None without."""
     from unstir import console
     from unstir.report.gather import measure, planned
     from unstir.train.catch_up import catch_up
 
+    protocols: list[Any] = []
     for run, store in zip(runs, stores, strict=True):
         if store is None or not run.saved_steps():
+            protocols.append(None)
             continue
         plan = planned(run, store, seconds=60 * minutes, num=num, seeds=seeds, showing=console.showing)
         num = num or plan.num  # the next runs have the same, for unlike numbers do not compare
@@ -108,3 +111,5 @@ def _measure(runs: list[Any], stores: list[Any], minutes: float, num: int, seeds
             catch_up(run, store, progress)
         with console.counting(console.stderr(), "judging", "judgements") as progress:
             measure(run, store, (*plan.by_step, *plan.by_chain), progress=progress)
+        protocols.append(plan.by_step[-1].protocol(run))
+    return protocols

@@ -58,7 +58,10 @@ def train(
             return 0
         finished = trainer.run(stop)
     if finished:
-        print(f"samples  {newest_picture(run)}\ncurves   {run.path / 'curves.png'}\ndata     {run.config.data.store}")
+        curves = [path for path in (run.path / "curves.png", run.path / "losses.png") if path.exists()]
+        print(
+            f"samples  {newest_picture(run)}\ncurves   {', '.join(map(str, curves))}\ndata     {run.config.data.store}"
+        )
     else:
         print(f"stopped at step {trainer.state.step} of {run.length}; all is saved, the same command continues")
     return 0 if finished else stop.status

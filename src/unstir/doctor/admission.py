@@ -1,10 +1,8 @@
 """Everything that the checks look at, read and measured once; what cannot be had is left out with the reason."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from unstir.data import Store
 from unstir.doctor.measure import draw_samples, needs, squared_errors
@@ -37,7 +35,7 @@ def admit(path: str | Path, *, store: str | Path | None = None, samples: bool = 
         store=opened,
         store_problem=problem,
         needs=needs(run, files, max(steps, default=0)),
-        held_out=_held_out(run),
+        held_out=tuple(run.held_out()),
         loaded=loaded,
     )
     if opened is not None:
@@ -48,7 +46,7 @@ def admit(path: str | Path, *, store: str | Path | None = None, samples: bool = 
 def _measured(patient: Patient, samples: bool, progress: Progress) -> Patient:
     """The patient with samples drawn and losses measured, where there are weights and data and it is asked for."""
     run, store, loaded = patient.run, patient.store, patient.loaded
-    missing = {"lines": "no line in metrics.jsonl yet", "held_out": "the run has no held_out.jsonl"}
+    missing = {"lines": "no line in metrics.jsonl yet", "held_out": "no line in held_out.jsonl"}
     if loaded is None:
         missing |= dict.fromkeys(("loaded", "samples", "errors"), "no saved weights that are whole")
     if store is None:
@@ -89,37 +87,34 @@ def _store(run: Run, named: str | Path | None) -> tuple[Store | None, str]:
 
 
 def _files(run: Run, progress: Progress) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
-    """Every saved file, read and verified, and the newest whole one: a full one rather than a slim one of its step."""
-    found: list[SavedFile] = []
+    """Every saved file, read and verified, and the newest whole one: a full one rather than a slim one of its step.
+
+    Training removes files as it saves new ones: one that has gone is left out, and the folders are listed once more.
+    """
+    found: dict[Path, SavedFile] = {}
     newest: Checkpoint | None = None
     places = [(run.checkpoints, "full"), (run.weights, "slim")]
-    listed = [(step, path, kind) for folder, kind in places for step, path in checkpoint.listed(folder)]
-    for done, (step, path, kind) in enumerate(listed, start=1):
-        problem = ""
-        try:
-            loaded = checkpoint.load(path)
-            if loaded.kind != kind:
-                problem = f"{path} is a {loaded.kind} file where {kind} ones are kept"
-            elif newest is None or loaded.step > newest.step:
-                newest = loaded
-        except UserError as error:
-            problem = str(error)
-        found.append(SavedFile(step, path, kind, path.stat().st_size, problem))
-        progress(done, len(listed), "files")
-    return tuple(found), newest
-
-
-def _held_out(run: Run) -> tuple[dict[str, Any], ...] | None:
-    """The lines of held_out.jsonl up to one that a kill cut short; None where there is no file."""
-    file = run.path / "held_out.jsonl"
-    if not file.is_file():
-        return None
-    lines = []
-    for text in file.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-            float(line["step"])
-        except (ValueError, KeyError, TypeError):
+    for _ in range(2):
+        listed = [(step, path, kind) for folder, kind in places for step, path in checkpoint.listed(folder)]
+        for done, (step, path, kind) in enumerate(listed, start=1):
+            if path not in found and (read := _read(step, path, kind)):
+                found[path], loaded = read
+                newest = max(filter(None, (newest, loaded)), key=lambda c: (c.step, c.kind == "full"), default=None)
+            progress(done, len(listed), "files")
+        if all(path in found for _, path, _ in listed):
             break
-        lines.append(line)
-    return tuple(lines)
+    return tuple(sorted(found.values(), key=lambda file: (file.kind, file.step))), newest
+
+
+def _read(step: int, path: Path, kind: str) -> tuple[SavedFile, Checkpoint | None] | None:
+    """A saved file with its content, which is None where it is not whole; None for a file that has gone."""
+    try:
+        size = path.stat().st_size
+        loaded = checkpoint.load(path)
+    except FileNotFoundError:
+        return None
+    except UserError as error:
+        return (SavedFile(step, path, kind, size, str(error)), None) if path.exists() else None
+    if loaded.kind != kind:
+        return SavedFile(step, path, kind, size, f"{path} is a {loaded.kind} file where {kind} ones are kept"), None
+    return SavedFile(step, path, kind, size), loaded

@@ -1,11 +1,14 @@
 """Checks of the images: their range, copies, leaks, refusals, and whether there are enough of them."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from unstir.doctor.finding import SURE, Check, Finding, paired
+from unstir.data import SPLITS
+from unstir.doctor.finding import SURE, Check, Finding, difference, paired
 from unstir.doctor.patient import Patient, Survey
 from unstir.nn.unet import UNet
 from unstir.runs import build
@@ -194,44 +197,59 @@ def few_images(patient: Patient) -> Finding | None:
 
 
 def overfit(patient: Patient) -> Finding | None:
-    """A held-out loss that has risen since its best while that of training images fell, beyond their errors."""
-    lines = [line for line in patient.held_out or () if line.get("held_out") is not None]
-    if len(lines) < 2:
+    """A held-out loss that has risen since its best, and more than that of training images, both beyond their errors.
+
+    Each change is of the same images, so that it is paired; those of the two splits are compared by Welch's test.
+    Where the loss of training images has risen for sure too, the network fails at both and remembers nothing.
+    """
+    looks = [look for line in patient.held_out if (look := _look(line))]
+    if not looks:
         return None
-    last, best = lines[-1], min(lines, key=lambda line: _level(line["held_out"]))
-    rise, sure = _change(best, last, "held_out")
-    change, _ = _change(best, last, "train")
-    before = _level(best["held_out"])
-    if sure <= SURE or change >= 0 or rise <= 0:
+    last = looks[-1]
+    best = min((look for look in looks if look.like(last)), key=lambda look: look.held_out.mean().item())
+    before = best.held_out.mean().item()
+    rise, sure = paired(last.held_out, best.held_out)
+    change, worse = paired(last.train, best.train)
+    more, apart = difference(last.held_out - best.held_out, last.train - best.train)
+    if sure <= SURE or apart <= SURE or worse > SURE:
         return None
     return Finding(
         "overfit",
         "problem" if rise > OVERFIT * before else "warning",
         "the network begins to remember its training images",
-        f"since step {best['step']} the held-out loss rose from {before:.4f} by {rise:.4f} ({sure:.0f} standard "
-        f"errors; {SURE:g} are needed) while that of training images fell by {-change:.4f}",
-        f"sample from step {best['step']} (--checkpoint {best['step']}, or the nearest saved); in a new run more "
-        "images, --data.flip where mirror images are right, --model.dropout 0.1, or fewer steps",
-        sure,
+        f"since step {best.step} the held-out loss rose from {before:.4f} by {rise:.4f} ({sure:.0f} standard errors); "
+        f"that of training images changed by {change:+.4f}, which is {more:.4f} less ({apart:.0f} standard errors; "
+        f"{SURE:g} of either are needed)",
+        f"sample from step {best.step} (--checkpoint {best.step}, or the nearest saved); in a new run more images, "
+        "--data.flip where mirror images are right, --model.dropout 0.1, or fewer steps",
+        min(sure, apart),
         SURE,
     )
 
 
-def _level(value: Any) -> float:
-    """A loss that is one number, or the mean of one that is listed by time."""
-    return math.fsum(value) / len(value) if isinstance(value, list) else float(value)
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """A line of held_out.jsonl: losses of training and of held-out images, float64 [n] and [m], over these times."""
+
+    step: int
+    times: object
+    train: Tensor
+    held_out: Tensor
+
+    def like(self, other: "_Look") -> bool:
+        """Whether both are of the same images and times, which may change when a run goes on."""
+        sizes = [(len(look.train), len(look.held_out)) for look in (self, other)]
+        return sizes[0] == sizes[1] and self.times == other.times
 
 
-def _change(a: dict[str, Any], b: dict[str, Any], split: str) -> tuple[float, float]:
-    """How much a split's loss grew from line a to b, in losses and in standard errors: paired where images are kept."""
-    one, two = a.get(f"of_{split}"), b.get(f"of_{split}")
-    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two) > 1:
-        return paired(torch.tensor(two), torch.tensor(one))
-    if a.get(split) is None or b.get(split) is None:
-        return 0.0, 0.0
-    gap = _level(b[split]) - _level(a[split])
-    errors = [_level(line[key]) for line in (a, b) if line.get(key := f"{split}_error") is not None]
-    return gap, gap / math.hypot(*errors) if len(errors) == 2 and any(errors) else 0.0
+def _look(line: dict[str, Any]) -> _Look | None:
+    """A line with a loss of each image; None where one is no finite number, or there are no two of a split."""
+    try:
+        train, held_out = (torch.tensor(line[f"of_{split}"], dtype=torch.float64) for split in SPLITS)
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        return None
+    sound = all(losses.ndim == 1 and len(losses) > 1 and losses.isfinite().all() for losses in (train, held_out))
+    return _Look(line["step"], line.get("times"), train, held_out) if sound else None
 
 
 CHECKS = (

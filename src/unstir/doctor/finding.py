@@ -54,14 +54,15 @@ def mean_and_error(values: Tensor) -> tuple[float, float]:
 def difference(a: Tensor, b: Tensor) -> tuple[float, float]:
     """mean(a) - mean(b) of two independent sets [N], [M], and how many standard errors that is (Welch 1947)."""
     (mean_a, error_a), (mean_b, error_b) = mean_and_error(a), mean_and_error(b)
-    gap = mean_a - mean_b
-    error = math.hypot(error_a, error_b)
-    return gap, gap / error if error else math.copysign(math.inf, gap) if gap else 0.0
+    return _in_errors(mean_a - mean_b, math.hypot(error_a, error_b))
 
 
 def paired(a: Tensor, b: Tensor) -> tuple[float, float]:
     """mean(a - b) over pairs, both [N], and how many standard errors that is."""
-    gap, error = mean_and_error(a.double() - b.double())
+    return _in_errors(*mean_and_error(a.double() - b.double()))
+
+
+def _in_errors(gap: float, error: float) -> tuple[float, float]:
     return gap, gap / error if error else math.copysign(math.inf, gap) if gap else 0.0
 
 

@@ -84,10 +84,10 @@ class Needs:
 
 @dataclass(frozen=True, eq=False)
 class Patient:
-    """A run and what is known of it. Parts that could not be had are None, with the reason in ``missing``.
+    """A run and what is known of it. Parts that could not be had are None or empty, with the reason in ``missing``.
 
-    ``lines`` are those of metrics.jsonl, ``held_out`` those of held_out.jsonl (None where there is none), ``files``
-    every checkpoint with what is wrong with it, ``loaded`` the newest that is whole.
+    ``lines`` are those of metrics.jsonl, ``held_out`` those of held_out.jsonl, ``files`` every checkpoint with what is
+    wrong with it, ``loaded`` the newest that is whole.
     """
 
     run: Run
@@ -96,7 +96,7 @@ class Patient:
     store: Store | None
     store_problem: str
     needs: Needs
-    held_out: tuple[dict[str, Any], ...] | None = None
+    held_out: tuple[dict[str, Any], ...] = ()
     loaded: Checkpoint | None = None
     survey: Survey | None = None
     samples: Samples | None = None
@@ -115,6 +115,6 @@ class Patient:
         return self.step >= self.run.length
 
     def why_not(self, part: str) -> str:
-        """Why a part is None; empty where it is there."""
+        """Why a part is None or empty; an empty answer where it is there."""
         there = getattr(self, part) not in (None, ())
         return "" if there else dict(self.missing).get(part, f"there is no {part}")

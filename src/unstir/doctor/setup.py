@@ -91,7 +91,7 @@ def unclamped(patient: Patient) -> Finding | None:
 
 
 def checkpoints(patient: Patient) -> Finding | None:
-    """Files that are damaged, or none that training could go on from."""
+    """Files that are damaged, or none that training could go on from, or a finished run be sampled from."""
     broken = [file for file in patient.files if file.problem]
     whole = [file for file in patient.files if not file.problem]
     full = [file for file in whole if file.kind == "full"]
@@ -99,14 +99,14 @@ def checkpoints(patient: Patient) -> Finding | None:
     first = min([run.steps_in(run.config.checkpoint.every), *(step for step in milestones(run) if step)])
     if not patient.files and patient.step < first:
         return None  # none is due yet
-    if not full and not patient.finished:
-        what = "weights alone, with nothing to continue from" if whole else "no whole checkpoint"
+    if not (whole if patient.finished else full):
+        what = "weights alone, with nothing to continue from" if whole else "no whole file of weights"
         return Finding(
             "checkpoints",
             "problem",
-            "training cannot be continued",
-            f"{patient.run.path} has {what}" + (f"; {broken[0].problem}" if broken else ""),
-            f"restore a file of {patient.run.checkpoints}"
+            "nothing can be sampled from the run" if patient.finished else "training cannot be continued",
+            f"{run.path} has {what}" + (f"; {broken[0].problem}" if broken else ""),
+            f"restore a file of {run.weights if patient.finished else run.checkpoints}"
             + (f", or begin a new run with --train.init {whole[-1].path}" if whole else ", or begin a new run"),
             0,
             1,
@@ -117,11 +117,11 @@ def checkpoints(patient: Patient) -> Finding | None:
     lost = any(file.step == newest and file.kind == "full" for file in broken)
     return Finding(
         "checkpoints",
-        "problem" if lost or not whole else "warning",
+        "problem" if lost else "warning",
         "saved files are damaged",
         f"{len(broken)} of {len(patient.files)}: {broken[0].problem}; none should be",
-        "restore them, or delete them: training goes on, and samples are drawn, from the newest that is whole"
-        + (f" (step {max(file.step for file in whole)})" if whole else ""),
+        "restore them, or delete them: training goes on, and samples are drawn, from the newest that is whole (step "
+        f"{max(file.step for file in whole)})",
         len(broken),
         0,
     )

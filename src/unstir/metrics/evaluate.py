@@ -130,7 +130,10 @@ def evaluate(
     if (known := find(run, plan.job.step, protocol)) is not None:
         return known
     began = time.perf_counter()
-    sets = [samples(run, job, loaded, showing) for job in jobs(plan)]
+    sets = [
+        samples(run, job, f"sampling, set {number} of {plan.seeds}", loaded, showing)
+        for number, job in enumerate(jobs(plan), start=1)
+    ]
     drawn = time.perf_counter()
     labels = None
     if run.config.model.num_classes:
@@ -210,11 +213,16 @@ def jobs(plan: Plan) -> list[Job]:
     return [replace(plan.job, chain=replace(chain, seed=chain.seed + k)) for k in range(plan.seeds)]
 
 
-def samples(run: Run, job: Job, loaded: Checkpoint | None = None, showing: Showing = silently) -> Tensor:
-    """The images of a job, uint8 [num, C, H, W], from its folder in RUN/generated, drawn now as far as they are not."""
+def samples(
+    run: Run, job: Job, what: str = "sampling", loaded: Checkpoint | None = None, showing: Showing = silently
+) -> Tensor:
+    """The images of a job, uint8 [num, C, H, W], from its folder in RUN/generated, drawn now as far as they are not.
+
+    ``what`` is what is shown to be going on.
+    """
     folder = run.path / "generated" / job.name()
     there = max((int(path.stem) + 1 for path in folder.glob("*.png") if path.stem.isdecimal()), default=0)
-    with showing("sampling", "steps") as progress:
+    with showing(what, "steps") as progress:
         save_images(run, replace(job, num=max(job.num, there)), folder, progress, loaded)
     return read_images(folder, job.num)
 

@@ -34,11 +34,11 @@ class Figure:
     """One figure: a mean over seeds, with what it is to be held against.
 
     ``name`` is what it is called ("FD-classifier", "FID", "KID", "coverage", ...), ``better`` "lower" or "higher".
-    ``by_seed`` has the value of each seed. ``deviation`` is their standard deviation, None for one seed;
-    ``bootstrap`` the standard error of one seed's value from the choice of images, None where it was not resampled.
-    ``floor`` is the same figure of real images that are not in the reference, as good as new images can be, and
-    ``ceiling`` that of uniform noise; None where there is none. ``infinite`` (value, standard error) is extrapolated
-    to infinitely many samples. ``network`` and ``network_hash`` name the features; empty for figures without any.
+    ``by_seed`` has the value of each seed. ``bootstrap`` is the standard error of one seed's value from the choice of
+    images, None where it was not resampled. ``floor`` is the same figure of ``num_floor`` real images that are not in
+    the reference of ``num_reference``, as good as new images can be, and ``ceiling`` that of uniform noise; None where
+    there is none. ``infinite`` (value, standard error) is extrapolated to infinitely many samples, ``floor_infinite``
+    to infinitely many real images. ``network`` and ``network_hash`` name the features; empty for figures without any.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Figure:
     num_floor: int = 0
     ceiling: float | None = None
     infinite: tuple[float, float] | None = None
+    floor_infinite: tuple[float, float] | None = None
     network: str = ""
     network_hash: str = ""
     num_reference: int = 0
@@ -114,25 +115,35 @@ def unlike(a: Mapping[str, Any], b: Mapping[str, Any], apart_from: Collection[st
     The weights that are judged are no part of a protocol, so that two runs on the same data can have the same.
     """
     keys = dict.fromkeys((*a, *b))
-    return [
-        f"{key} is {a.get(key)} and {b.get(key)}" for key in keys if key not in apart_from and a.get(key) != b.get(key)
-    ]
+    differing = [key for key in keys if key not in apart_from and a.get(key) != b.get(key)]
+    return [f"{key} is {shown(a.get(key))} and {shown(b.get(key))}" for key in differing]
 
 
-def check_alike(a: Evaluation, b: Evaluation, apart_from: Collection[str] = ()) -> None:
-    """Raise UserError, naming the differences, where the figures of two evaluations must not be compared."""
-    if different := unlike(a.protocol, b.protocol, apart_from):
+def shown(value: Any) -> str:
+    """A value of a protocol for people: hashes by their first digits, nothing as "none"."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {shown(each)}" for key, each in value.items()) or "none"
+    if isinstance(value, str) and len(value) == 64:
+        return value[:12]
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return str(value)
+
+
+def check_alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+    """Raise UserError, naming the differences, where figures by these two protocols must not be compared."""
+    if different := unlike(a, b):
         raise UserError(
             f"these figures do not compare: {'; '.join(different)}; judge both by one protocol with unstir evaluate"
         )
 
 
-def best_match(own: Evaluation, others: Collection[Evaluation], name: str) -> Evaluation:
-    """The newest of ``others`` with the protocol of ``own``; UserError naming how the nearest differs if none has."""
+def best_match(protocol: Mapping[str, Any], others: Collection[Evaluation], name: str) -> Evaluation:
+    """The newest of ``others`` by ``protocol``; UserError naming how the nearest differs if there is none."""
     if not others:
         raise UserError(f"{name} has not been judged; run unstir evaluate {name} first, with the same options")
-    nearest = min(reversed(list(others)), key=lambda other: len(unlike(own.protocol, other.protocol)))
-    check_alike(own, nearest)
+    nearest = min(reversed(list(others)), key=lambda other: len(unlike(protocol, other.protocol)))
+    check_alike(protocol, nearest.protocol)
     return nearest
 
 
@@ -152,7 +163,7 @@ def difference(a: Figure, b: Figure) -> tuple[float, float | None, str]:
 
 def differences(a: Evaluation, b: Evaluation) -> list[str]:
     """A line a figure: how ``a`` differs from ``b``. Raises UserError as `check_alike`."""
-    check_alike(a, b)
+    check_alike(a.protocol, b.protocol)
     lines = []
     for key, mine in a.figures.items():
         gap, error, verdict = difference(mine, b.figures[key])
@@ -200,7 +211,9 @@ def table(figures: Mapping[str, Figure]) -> str:
     for figure in figures.values():
         note = f"{figure.better} is better"
         if figure.infinite is not None:
-            note += f"; {figure.infinite[0]:.4g} +- {figure.infinite[1]:.2g} extrapolated to infinitely many images"
+            note += f"; of infinitely many images {figure.infinite[0]:.4g} +- {figure.infinite[1]:.2g}"
+            if figure.floor_infinite is not None:
+                note += f" (real {figure.floor_infinite[0]:.4g} +- {figure.floor_infinite[1]:.2g})"
         floor, ceiling = ("-" if bound is None else f"{bound:.4g}" for bound in (figure.floor, figure.ceiling))
         error = "-" if figure.error is None else f"{figure.error:.2g}"
         rows.append((figure.name, f"{figure.value:.4g}", error, floor, ceiling, note))
@@ -224,6 +237,6 @@ def _read(path: Path) -> Evaluation | None:
 
 
 def _figure(values: dict[str, Any]) -> Figure:
-    infinite = values.pop("infinite")
-    by_seed = tuple(values.pop("by_seed"))
-    return Figure(by_seed=by_seed, infinite=None if infinite is None else (infinite[0], infinite[1]), **values)
+    for key in ("by_seed", "infinite", "floor_infinite"):  # JSON has no tuples
+        values[key] = None if values[key] is None else tuple(values[key])
+    return Figure(**values)

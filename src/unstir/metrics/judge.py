@@ -199,11 +199,19 @@ def _of_network(of: Sides, sets: Sequence[Tensor]) -> dict[str, Figure]:
             num_floor=num_floor,
             ceiling=ceiling[key],
             infinite=infinite if key == "fd" else None,
+            floor_infinite=_floor_infinite(of) if key == "fd" and infinite is not None else None,
             network=of.network.name,
             network_hash=of.network.hash,
             num_reference=of.real.n,
         )
     return found
+
+
+def _floor_infinite(of: Sides) -> tuple[float, float] | None:
+    """The distance of infinitely many real images; None where there are too few to tell."""
+    if of.floor is None or len(of.floor.features) < distances.infinite_needs(of.floor.features.shape[1]):
+        return None
+    return distances.infinite_fd(of.floor.features, of.real.moments)
 
 
 def _floor(of: Sides) -> tuple[dict[str, float], float, int]:

@@ -185,7 +185,7 @@ def _said(space: Space, num: int) -> str:
     return (
         f"{space.name}: {space.copies.count} as near as copies (new images {space.copies.expected:.2g}, {least} would "
         f"show), nearer than new images in {space.distance.probability:.0%} +- {space.distance.standard_error:.0%} of "
-        f"comparisons ({space.relative.probability:.0%} by relative distance)"
+        f"comparisons ({space.relative.probability:.0%} by relative distance; 50% is chance)"
     )
 
 

@@ -1,14 +1,14 @@
-"""Over- and under-fitting: held-out images against training images, over the run, by time t, and in bits."""
+"""Over- and under-fitting: held-out images against training images, over the run and by time t."""
 
 from collections.abc import Sequence
 from typing import Any
 
+from unstir.report.analysis_bits import bits
 from unstir.report.facts import Facts
 from unstir.report.looks import Look, before_repeats, half_way, read
 from unstir.report.statement import Statement, Verdict, not_measured
-from unstir.report.statistics import Effect, adjusted, difference, paired, two_sample
+from unstir.report.statistics import Effect, adjusted, contrast, difference, paired, two_sample
 from unstir.report.wording import count, percent, with_error
-from unstir.train.held_out import BITS_SHARE
 
 WORTH = 0.01
 """A fall over the last stretch, or a gap between splits, of less than this share of the loss is not worth acting on."""
@@ -23,37 +23,58 @@ def fit(facts: Facts) -> list[Statement]:
         found += _gap(looks, facts.data.counts.get("train", 0))
         found += _under_fitted(looks)
     if looks:
-        found += [*_gap_by_time(looks[-1]), *_loss_by_time(looks[-1], facts.config.diffusion.predict)]
+        by_heart = any(each.name == "gap" and each.verdict == "bad" for each in found)
+        found += [*_gap_by_time(looks[-1], by_heart), *_loss_by_time(looks[-1], facts.config.diffusion.predict)]
     else:
         text = "Whether the network over-fits was not measured: the loss of held-out images was not followed; "
         text += "`unstir likelihood RUN --split both` compares both splits at the end."
         found.append(not_measured("gap", "fit", "losses", text))
-    return found + _bits(facts, looks)
+    return [*found, bits(facts, looks)]
 
 
 def _rise(looks: Sequence[Look]) -> list[Statement]:
-    """Whether the held-out loss rose again since its lowest look, while that of training images did not."""
+    """Whether the held-out loss rose again since its lowest look, and more than that of training images."""
     last, lowest = looks[-1], min(looks, key=lambda look: look.loss)
     if lowest is last or lowest.step == 0:
         return []
-    rise = paired(lowest.held_out, last.held_out, choices=len(looks) - 1)
+    choices = len(looks) - 1
+    rise = paired(lowest.held_out, last.held_out, choices)
     size = f"{with_error(rise.value, rise.error)} ({percent(rise.value / lowest.loss)})"
     if not rise.decided:
         text = f"The held-out loss was lowest at step {lowest.step:,}; whether it rose since is undecided, by {size}."
         return [_made("over-fitted", text, "losses", "undecided", rise)]
     text = f"The held-out loss was lowest at step {lowest.step:,} ({count(lowest.images, 'image')}) and rose since "
     text += f"by {size}"
-    on_train = paired(lowest.train, last.train) if last.train else None
-    if on_train is None:
-        return [_made("worse", f"{text}.", "losses", "bad", rise)]
-    both = f"that of training images changed by {with_error(on_train.value, on_train.error, sign=True)}"
+    if len(last.train) < 2:
+        text += "; whether it over-fits is not known, for the loss of training images was not measured."
+        return [_made("rose", text, "losses", "bad", rise)]
+    on_train, more = paired(lowest.train, last.train), _more(lowest, last, choices)
+    text += f", while that of training images changed by {with_error(on_train.value, on_train.error, sign=True)}"
     if on_train.decided and on_train.value > 0:
-        return [
-            _made(
-                "worse", f"{text}, but {both}: the network became worse, it does not over-fit.", "losses", "bad", rise
-            )
-        ]
-    return [_made("over-fitted", f"{text}, while {both}: it over-fits.", "losses", "bad", rise)]
+        text += ": the network became worse on both, and does not over-fit only."
+        return [_made("worse", text, "losses", "bad", rise)]
+    if more.decided and more.value > 0:
+        return [_made("over-fitted", f"{text}: it over-fits.", "losses", "bad", rise)]
+    text += ", too near to tell whether it over-fits or became worse on both."
+    return [_made("rose", text, "losses", "bad", rise)]
+
+
+def _more(before: Look, after: Look, choices: int = 1) -> Effect:
+    """By how much more log(loss) rose on held-out than on training images: a difference of changes (Welch's t)."""
+    on_train, on_held_out = (
+        (*contrast([-1, 1], rows), len(rows[0]) - 1.0)
+        for rows in ((before.train, after.train), (before.held_out, after.held_out))
+    )
+    return difference(on_train, on_held_out, choices, "difference in differences")
+
+
+def _grown(before: Look, after: Look) -> Effect:
+    """By how much the gap between the splits grew: their mean changes compared by Welch's t."""
+    on_train, on_held_out = (
+        [b - a for a, b in zip(*rows, strict=True)]
+        for rows in ((before.train, after.train), (before.held_out, after.held_out))
+    )
+    return two_sample(on_train, on_held_out, test="difference in differences")
 
 
 def _gap(looks: Sequence[Look], num_train: int) -> list[Statement]:
@@ -73,24 +94,37 @@ def _gap(looks: Sequence[Look], num_train: int) -> list[Statement]:
     if now.value < 0:
         text = f"Held-out images have a lower loss than training images ({size}): they are the easier ones."
         return [_made("gap", text, "losses", "neutral", now)]
-    text = f"The loss of held-out images is {percent(share)} higher than that of training images ({size}): "
-    text += "some of the training images are learned by heart"
-    verdict: Verdict = "bad" if share >= WORTH else "neutral"
-    found = [
-        _made("gap", f"{text}{'.' if verdict == 'bad' else ', though not enough to matter.'}", "losses", verdict, now)
-    ]
-    if half is not None and half is not before:
-        growth = _against(half, last)
-        size = with_error(growth.value, growth.error, sign=True)
-        if growth.decided and growth.value > 0:
-            text = (
-                f"Since {count(half.images, 'image')} that gap has grown by {with_error(growth.value, growth.error)}."
-            )
-            found.append(_made("gap grows", text, "losses", "bad", growth))
-        elif not growth.decided:
-            text = f"Whether that gap grows is undecided: since {count(half.images, 'image')} it changed by {size}."
-            found.append(_made("gap grows", text, "losses", "undecided", growth))
-    return found
+    text = f"The loss of held-out images is {percent(share)} higher than that of training images ({size})"
+    if before is None or not _by_heart(before, last):
+        text += ", which they may be by nature: that they are not takes an earlier look to tell, and a gap that grew."
+        return [_made("gap", text, "losses", "neutral", now)]
+    text += ": some of the training images are learned by heart"
+    if share < WORTH:
+        return [_made("gap", f"{text}, though not enough to matter.", "losses", "neutral", now)]
+    found = [_made("gap", f"{text}.", "losses", "bad", now)]
+    return found if half is None or half is before else found + _growth(half, last)
+
+
+def _by_heart(before: Look, last: Look) -> bool:
+    """Whether a gap is more than the hardness of images, be it a term of their loss or a factor of it.
+
+    A term leaves the gap as it was ``before``, a factor leaves its share of the loss. Covariance allows for what each
+    image had before, but for too little of it where a look is noisy, so the gap has to have grown in both senses.
+    """
+    return all(each.decided and each.value > 0 for each in (_grown(before, last), _more(before, last)))
+
+
+def _growth(half: Look, last: Look) -> list[Statement]:
+    """Whether the gap still grew over the last stretch."""
+    growth = _grown(half, last)
+    size = with_error(growth.value, growth.error, sign=True)
+    if not growth.decided:
+        text = f"Whether that gap grows is undecided: since {count(half.images, 'image')} it changed by {size}."
+        return [_made("gap grows", text, "losses", "undecided", growth)]
+    if growth.value < 0:
+        return []
+    text = f"Since {count(half.images, 'image')} that gap has grown by {with_error(growth.value, growth.error)}."
+    return [_made("gap grows", text, "losses", "bad", growth)]
 
 
 def _against(before: Look | None, last: Look) -> Effect:
@@ -119,8 +153,8 @@ def _under_fitted(looks: Sequence[Look]) -> list[Statement]:
     return [_made("under-fitted", f"{text}.", "losses", "bad", change)]
 
 
-def _gap_by_time(look: Look) -> list[Statement]:
-    """At which time the gap between the splits is surest."""
+def _gap_by_time(look: Look, by_heart: bool) -> list[Statement]:
+    """At which time the gap between the splits is surest; a bad one only where images were learned by heart."""
     rows = [(t, h, he, r, re) for t, h, he, r, re in look.by_time if r is not None and re is not None]
     if len(rows) < 2:
         return []
@@ -144,7 +178,7 @@ def _gap_by_time(look: Look) -> list[Statement]:
         ]
     text = f"By time the gap is surest at t = {t} ({size}, {percent(gap.value / loss)} of the loss there): "
     text += f"{_meaning(t, rows[-1][0])}."
-    return [_made("gap by time", text, "loss-by-time", "bad", gap)]
+    return [_made("gap by time", text, "loss-by-time", "bad" if by_heart else "neutral", gap)]
 
 
 def _loss_by_time(look: Look, predicted: str) -> list[Statement]:
@@ -174,49 +208,6 @@ def _meaning(t: int, most: int) -> str:
         if t >= 0.6 * most
         else "at middle t, where shapes are settled"
     )
-
-
-def _bits(facts: Facts, looks: Sequence[Look]) -> list[Statement]:
-    """Bits a value of held-out images against training images, by what `unstir likelihood` wrote or the last look."""
-    pair = _likelihoods(facts.likelihoods or {}) or (_of_look(looks[-1]) if looks else None)
-    if pair is None:
-        text = "How many bits a value the model needs for held-out and for training images was not measured; "
-        return [not_measured("bits", "fit", "losses", f"{text}`unstir likelihood RUN --split both` does it.")]
-    held_out, train = pair
-    gap = difference(train, held_out)
-    text = (
-        f"Held-out images cost {with_error(*held_out[:2])} bits a value and training images {with_error(*train[:2])}; "
-    )
-    size = with_error(gap.value, gap.error, sign=True)
-    if not gap.decided:
-        return [_made("bits", f"{text}whether they differ is undecided ({size}).", "losses", "undecided", gap)]
-    verdict: Verdict = "bad" if gap.value > 0 else "neutral"
-    what = "more: by likelihood it over-fits" if gap.value > 0 else "less: held-out images are the easier ones"
-    return [
-        _made(
-            "bits", f"{text}held-out ones cost {with_error(abs(gap.value), gap.error)} {what}.", "losses", verdict, gap
-        )
-    ]
-
-
-def _likelihoods(by_split: dict[str, dict[str, Any]]) -> tuple[tuple[float, float, float], ...] | None:
-    """Held-out and training bits with errors, where both are of one step and variance."""
-    both = [by_split.get("held_out"), by_split.get("train")]
-    found = []
-    for each in both:
-        if each is None or each.get("standard_error") is None:
-            return None
-        found.append((each["bits_per_dim"], each["standard_error"], max(each.get("num", 2) - 1.0, 1.0)))
-    protocols = [each.get("protocol", {}) for each in both if each is not None]
-    alike = all(protocols[0].get(key) == protocols[1].get(key) for key in ("step", "variance", "clip", "ema"))
-    return tuple(found) if alike else None
-
-
-def _of_look(look: Look) -> tuple[tuple[float, float, float], ...] | None:
-    if look.bits is None or look.bits_train is None:
-        return None
-    df = [max(len(images) // BITS_SHARE, 2) - 1.0 for images in (look.held_out, look.train)]
-    return (*look.bits, df[0]), (*look.bits_train, df[1])
 
 
 def _made(name: str, text: str, figure: Any, verdict: Verdict, effect: Effect) -> Statement:

@@ -22,14 +22,14 @@ def advice(facts: Facts, found: Sequence[Statement]) -> list[Statement]:
     """Sentences on what to try, the most pressing first; where nothing is decided, one that says so."""
     decided = {each.name: each for each in found if each.effect is not None and each.effect.decided}
     bad = {name: each for name, each in decided.items() if each.verdict == "bad"}
-    if unhealthy := [bad[name] for name in ("diverged", "training rose", "worse", "skipped") if name in bad]:
-        return [_steadier(facts, unhealthy[0])]
+    if unhealthy := [bad[name] for name in ("diverged", "skipped") if name in bad]:
+        return [_steadier(facts, unhealthy[0], "; what else is said of this run matters less than that")]
     if "average lags" in bad:
         return [_quicker_average(facts, bad["average lags"])]
-    made = []
-    if "over-fitted" in bad:
-        made.append(_stop_earlier(facts, bad["over-fitted"]))
-    elif "under-fitted" in bad:
+    made = [_steadier(facts, bad[name]) for name in ("worse", "training rose") if name in bad][:1]
+    if (rose := bad.get("over-fitted") or bad.get("rose")) is not None:
+        made.append(_stop_earlier(facts, rose))
+    elif "under-fitted" in bad and not made:
         made.append(_longer(facts, bad["under-fitted"]))
     by_heart = bad.get("over-fitted") or bad.get("copies") or bad.get("gap")
     if by_heart is not None:
@@ -47,21 +47,24 @@ def _because(cause: Statement, name: str, text: str) -> Statement:
     return Statement(name=name, topic="next", text=text, figure=cause.figure, verdict="neutral", effect=cause.effect)
 
 
-def _steadier(facts: Facts, cause: Statement) -> Statement:
+def _steadier(facts: Facts, cause: Statement, end: str = "") -> Statement:
     train = facts.config.train
     what = "steps were skipped" if cause.name == "skipped" else "training did not stay steady"
     clip = "" if 0 < train.clip <= 1 else " and `--train.clip 1`"
     text = f"Because {what}: start another run with a lower learning rate, `--train.lr {train.lr / 3:.2g}` in place of "
-    text += f"{train.lr:g}{clip}; what else is said of this run matters less than that."
+    text += f"{train.lr:g}{clip}{end}."
     return _because(cause, "steadier", text)
 
 
 def _quicker_average(facts: Facts, cause: Statement) -> Statement:
-    length = max(facts.length, 1)
-    decay = 1 - 10 ** math.ceil(math.log10(10 / length)) if length > 100 else 0.9
-    text = "Because the averaged weights lag behind the raw ones: train longer, or start another run with an average "
-    text += f"that forgets sooner, `--train.ema_decay {decay:.6g}` in place of {facts.config.train.ema_decay:g}."
-    return _because(cause, "quicker average", text)
+    """A longer run, or an average over a tenth of this one or less where that is shorter than its own."""
+    length, now = max(facts.length, 1), facts.config.train.ema_decay
+    decay = round(1 - 10.0 ** math.ceil(math.log10(10 / length)), 9) if length > 100 else 0.9
+    text = "Because the averaged weights lag behind the raw ones: train longer"
+    if decay < now - 1e-9:
+        text += f", or start another run with an average that forgets sooner, `--train.ema_decay {decay:.6g}` in place "
+        text += f"of {now:g}"
+    return _because(cause, "quicker average", f"{text}.")
 
 
 def _stop_earlier(facts: Facts, cause: Statement) -> Statement:

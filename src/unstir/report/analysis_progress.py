@@ -16,8 +16,14 @@ from unstir.report.wording import count, percent, with_error
 STRETCHES, FEWEST = 4, 5
 """Training losses are compared in so many stretches of the run, of at least so many log lines each."""
 
+LEAST = 1e-30
+"""Below this a loss has no logarithm of its own."""
+
 SKIPPED = 0.01
 """More steps than this share of all are not skipped by a healthy run."""
+
+DIVERGED = 0.5
+"""A training loss that rises again by less than this share of its lowest, or of its fall, has not diverged."""
 
 LAG = 0.3
 """Averaged weights lag where their loss is more than this share above that of the raw ones."""
@@ -70,20 +76,32 @@ def _training_loss(lines: Sequence[tuple[dict[str, Any], Any]]) -> list[Statemen
     low = levels[lowest][0]
     rise = difference(levels[lowest], levels[-1], choices=len(levels))
     if rise.decided and rise.value > 0:
-        diverged = last - low > (first - low) / 2
+        diverged = last - low > DIVERGED * max(first - low, low)
         name, what = ("diverged", "Training diverged: its") if diverged else ("training rose", "The training")
-        text = f"{what} loss rose again by {with_error(rise.value, rise.error)}, from {low:.3g} around step "
-        text += f"{blocks[lowest][-1][0]['step']:,} to {last:.3g} at the end."
+        size = f"{with_error(rise.value, rise.error)} ({percent(rise.value / low)})"
+        text = f"{what} loss rose again by {size}, from {low:.3g} around step {blocks[lowest][-1][0]['step']:,} to "
+        text += f"{last:.3g} at the end."
         return [_said(name, "curves", "bad", rise, text)]
-    fall = difference(levels[0], levels[-1])
+    return [_training_fall(blocks)]
+
+
+def _training_fall(blocks: Sequence[Sequence[tuple[dict[str, Any], float]]]) -> Statement:
+    """Whether the training loss fell, tested on its logarithm: a steep beginning hides no fall then."""
+    before, after = (level([math.log(max(loss, LEAST)) for _, loss in block]) for block in (blocks[0], blocks[-1]))
+    fall = difference(before, after)
+    first, last = math.exp(before[0]), math.exp(after[0])
     stretch = f"from {first:.3g} up to step {blocks[0][-1][0]['step']:,} to {last:.3g} from step "
     stretch += f"{blocks[-2][-1][0]['step']:,} on"
+    share = math.exp(fall.value)
+    size = f"{with_error(100 * (share - 1), 100 * share * fall.error, sign=True)}% in the geometric mean"
     if not fall.decided:
-        text = f"Whether the training loss fell is undecided: it went {stretch} "
-        text += f"({with_error(fall.value, fall.error, sign=True)})."
-        return [_said("training loss", "curves", "undecided", fall, text)]
-    text = f"The training loss fell {stretch}, by {with_error(-fall.value, fall.error)}."
-    return [_said("training loss", "curves", "good", fall, text)]
+        text = f"Whether the training loss fell is undecided: it went {stretch} ({size})."
+        return _said("training loss", "curves", "undecided", fall, text)
+    if fall.value > 0:  # though the mean, which a few large losses make, has not surely risen
+        text = f"The training loss did not fall: it went {stretch} ({size})."
+        return _said("training loss", "curves", "neutral", fall, text)
+    text = f"The training loss fell {stretch}, {size}."
+    return _said("training loss", "curves", "good", fall, text)
 
 
 def _fall(facts: Facts, looks: Sequence[Look]) -> Statement:

@@ -38,6 +38,8 @@ def render(runs: Sequence[Run], stores: Sequence[Store | None]) -> str:
     alike = same_protocol(runs)
     facts = [gather(run, store) for run, store in zip(runs, stores, strict=True)]
     names = names_of(runs)
+    if len({each.step for each in alike}) > 1:  # a comparison of unequal training says so wherever it names a run
+        names = [f"{name} (step {each.step:,})" for name, each in zip(names, alike, strict=True)]
     shown: dict[str, Any] = {
         "names": names,
         "alike": alike,
@@ -107,9 +109,12 @@ def _verdicts(names: Sequence[str], alike: Sequence[Evaluation]) -> list[tuple[s
         for key, figure in alike[0].figures.items():
             gap, error, verdict = difference(other.figures[key], figure)
             bar = "" if error is None else f" ± {error:.2g}"
-            said = {"better": "better than", "worse": "worse than"}.get(verdict, "not decidedly different from")
+            if verdict == "undecided":
+                said = f"whether {name} differs from {names[0]} is undecided ({gap:+.3g}{bar})"
+            else:
+                said = f"{name} is {verdict} than {names[0]}, by {abs(gap):.3g}{bar}"
             mark = {"better": "good", "worse": "bad"}.get(verdict, "undecided")
-            sentences.append((f"{figure.name}: {name} is {said} {names[0]}, by {gap:+.3g}{bar}.", mark))
+            sentences.append((f"{figure.name}: {said}.", mark))
     return sentences
 
 

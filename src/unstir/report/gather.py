@@ -1,7 +1,7 @@
 """From a run's folder to `Facts`, and what is measured first where it has not been."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,22 +65,32 @@ def planned(
 
 
 def measure(
-    run: Run, store: Store, plans: Sequence[Plan], progress: Callable[[int, int], None] | None = None
+    run: Run, store: Store, plans: Sequence[Plan], progress: Callable[[int, int, str], None] | None = None
 ) -> list[Evaluation]:
-    """Carry out plans; what was measured before is taken from the run's folder. ``progress(done, total)``: of plans."""
+    """Carry out plans; what was measured before is taken from the run's folder.
+
+    ``progress(done, total, note)`` counts plans and names the next.
+    """
     found = []
-    for done, plan in enumerate(plans, start=1):
-        found.append(evaluate(run, store, plan))
+    for done, plan in enumerate(plans):
         if progress is not None:
-            progress(done, len(plans))
+            progress(
+                done, len(plans), f"step {plan.job.step} by {plan.job.chain.sampler}, {plan.job.chain.steps} calls"
+            )
+        found.append(evaluate(run, store, plan))
+    if progress is not None:
+        progress(len(plans), len(plans), "")
     return found
 
 
-def gather(run: Run, store: Store | None) -> Facts:
-    """What the run's folder says, with the largest set of its evaluations that compare. Measures nothing itself."""
+def gather(run: Run, store: Store | None, protocol: Mapping[str, Any] | None = None) -> Facts:
+    """What the run's folder says, with those of its evaluations that compare: by ``protocol``, else the most of them.
+
+    Measures nothing itself, but for the doctor's own drawing.
+    """
     lines = run.metrics()
     step = lines[-1]["step"] if lines else 0
-    by_step, by_chain = comparable(saved(run))
+    by_step, by_chain = comparable(saved(run), protocol)
     examined = diagnose(run.path, store=None if store is None else store.path)
     return Facts(
         name=run.path.resolve().name,
@@ -93,28 +103,31 @@ def gather(run: Run, store: Store | None) -> Facts:
         looks=tuple(run.held_out()),
         by_step=by_step,
         by_chain=by_chain,
-        likelihoods=_likelihoods(run),
+        likelihoods=_likelihoods(run, judged=by_step[-1].step if by_step else (run.saved_steps() or [step])[-1]),
         findings=examined.findings,
         checked=examined.checked,
     )
 
 
-def comparable(evaluations: Sequence[Evaluation]) -> tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]:
-    """The evaluations of most steps by one protocol, and those of the last of them by several chains.
+def comparable(
+    evaluations: Sequence[Evaluation], protocol: Mapping[str, Any] | None = None
+) -> tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]:
+    """The evaluations of several steps by one protocol, and those of the last of them by several chains.
 
-    Of protocols with equally many steps, the one with most images is taken.
+    Without ``protocol`` it is that of which there are most of both kinds together; of equally many, with most images.
     """
-    if not evaluations:
-        return (), ()
-    newest = max(each.step for each in evaluations)
+    newest = max((each.step for each in evaluations), default=0)
     last = [each for each in evaluations if each.step == newest]
 
-    def alike(to: Evaluation) -> list[Evaluation]:
-        return [each for each in evaluations if not unlike(to.protocol, each.protocol)]
+    def group(of: Evaluation) -> tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]:
+        by_step = tuple(each for each in evaluations if not unlike(of.protocol, each.protocol))
+        return by_step, tuple(each for each in last if not unlike(of.protocol, each.protocol, APART))
 
-    chosen = max(last, key=lambda each: (len(alike(each)), each.protocol["num"] * each.protocol["seeds"]))
-    by_chain = [each for each in last if not unlike(chosen.protocol, each.protocol, APART)]
-    return tuple(alike(chosen)), tuple(by_chain)
+    def weight(of: Evaluation) -> tuple[int, int]:
+        return sum(map(len, group(of))), of.protocol["num"] * of.protocol["seeds"]
+
+    asked = [each for each in last if protocol is not None and not unlike(protocol, each.protocol)]
+    return group(max(asked or last, key=weight)) if last else ((), ())
 
 
 def cost(run: Run) -> Cost:
@@ -136,14 +149,19 @@ def cost(run: Run) -> Cost:
     )
 
 
-def _likelihoods(run: Run) -> dict[str, dict[str, Any]]:
-    """The bounds that `unstir likelihood` wrote, by split: every term and all images where it was so measured."""
-    found = {}
+def _likelihoods(run: Run, judged: int) -> dict[str, dict[str, Any]]:
+    """The bounds that `unstir likelihood` wrote, by split: every term and all images where it was so measured.
+
+    Only those of the newest step that has any are taken, and none of a step before ``judged``: they are of weights
+    that the run has left behind.
+    """
+    found: dict[int, dict[str, dict[str, Any]]] = {}
     for split in ("held_out", "train"):
-        paths = sorted((run.path / "likelihood").glob(f"{split}*.json"), key=lambda path: len(path.name))
-        for path in paths[:1]:
+        for path in sorted((run.path / "likelihood").glob(f"{split}*.json"), key=lambda path: (len(path.name), path)):
             try:
-                found[split] = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
+                values = json.loads(path.read_text(encoding="utf-8"))
+                found.setdefault(int(values["protocol"]["step"]), {}).setdefault(split, values)
+            except (OSError, ValueError, KeyError, TypeError):
                 continue
-    return found
+    newest = max(found, default=-1)
+    return found[newest] if newest >= judged else {}

@@ -3,7 +3,8 @@
 import html
 import re
 import shlex
-from collections.abc import Iterable
+import statistics
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from unstir.data import Store
 from unstir.generate import Job
 from unstir.metrics.evaluate import usual_chain
 from unstir.metrics.evaluation import FOLDER, Evaluation, Figure
+from unstir.metrics.evaluation import shown as shown_value
 from unstir.report import charts, pictures
 from unstir.report.analysis import analyse
 from unstir.report.facts import Facts
@@ -87,9 +89,12 @@ def with_code(text: str, path: str = "RUN") -> Markup:
     return Markup(re.sub(r"`([^`]+)`", code, html.escape(text.replace("+-", "±"), quote=False)))
 
 
-def write(run: Run, store: Store | None, path: Path) -> None:
-    """Write the report of a run. ``store`` shows the data; without it those pictures are left out."""
-    write_text(path, render(run, gather(run, store), store))
+def write(run: Run, store: Store | None, path: Path, protocol: Mapping[str, Any] | None = None) -> None:
+    """Write the report of a run, with its figures by ``protocol`` (None: the most that compare).
+
+    ``store`` shows the data; without it those pictures are left out.
+    """
+    write_text(path, render(run, gather(run, store, protocol), store))
 
 
 def render(run: Run, facts: Facts, store: Store | None) -> str:
@@ -111,6 +116,9 @@ def render(run: Run, facts: Facts, store: Store | None) -> str:
         "forward": charts.forward(facts),
         "table": _table(facts.last.figures.values()) if facts.last else None,
         "protocol": _protocol(facts.last) if facts.last else "",
+        "protocol_rows": [(key, shown_value(value)) for key, value in facts.last.protocol.items()]
+        if facts.last
+        else [],
         "neighbours": _neighbours(run, facts.last),
         "data": _data(facts, store),
         "cost": _cost(facts),
@@ -244,7 +252,7 @@ def _neighbours(run: Run, last: Evaluation | None) -> pictures.Picture | None:
     if last is None:
         return None
     path = run.path / FOLDER / f"{last.name()}-pairs.png"
-    shows = "the samples nearest to training images, each beside its nearest ones; below, the same of held-out images"
+    shows = "samples that lie closest to training images, beside their nearest ones (left); the same of held-out ones"
     return pictures.from_file(path, shows) if path.exists() else None
 
 
@@ -266,11 +274,12 @@ def _data(facts: Facts, store: Store | None) -> list[tuple[str, str]]:
 
 def _cost(facts: Facts) -> list[tuple[str, str]]:
     it = facts.cost
-    speed = it.images / it.seconds if it.seconds else 0.0
+    speeds = [line["images_per_second"] for line in facts.metrics if line.get("images_per_second")]
+    speed = f", {statistics.median(speeds):.3g} images/s while training" if speeds else ""
     return [
         ("parameters", f"{it.parameters:,}"),
         ("training images seen", f"{it.images:,}, {_epochs(facts)}"),
-        ("time", f"{span(it.seconds)}, {speed:.3g} images/s"),
+        ("time", f"{span(it.seconds)} with grids, looks and files{speed}"),
         ("one forward pass", f"{operations(it.forward_flops)} an image"),
         ("training", f"{operations(it.training_flops)}: forward and backward of every image seen"),
         ("precision", facts.config.train.dtype),

@@ -17,6 +17,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -122,7 +123,7 @@ class Run:
         write_text(self.path / "config.toml", toml.to_toml(self.config))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, by rising step; a last line that a kill cut short is left out."""
+        """The lines of metrics.jsonl, by rising step, up to one that is none: cut short by a kill, or damaged."""
         return _lines(self.metrics_file)
 
     def held_out(self) -> list[dict[str, Any]]:
@@ -236,9 +237,8 @@ class Run:
 def _lines(file: Path) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     with suppress(ValueError, KeyError, TypeError):
-        for text in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
-            line = json.loads(text)
-            lines.append({**line, "step": line["step"]})
+        for text in file.read_bytes().splitlines() if file.exists() else ():
+            lines.append({**(line := json.loads(text)), "step": index(line["step"])})
     return lines
 
 

@@ -1,0 +1,96 @@
+"""Bits a value of held-out images against training images, and whether they are further apart than early in the run."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from unstir.report.analysis_figures import Known
+from unstir.report.facts import Facts
+from unstir.report.looks import Look, before_repeats
+from unstir.report.statement import Statement, Verdict, not_measured
+from unstir.report.statistics import Effect, difference
+from unstir.report.wording import with_error
+from unstir.train.held_out import BITS_SHARE
+
+Pair = tuple[Known, Known]
+"""Bits a value of held-out images and of training images."""
+
+
+def bits(facts: Facts, looks: Sequence[Look]) -> Statement:
+    """A sentence by what `unstir likelihood` wrote of the newest weights, or by the last look that has bits."""
+    with_bits = [(look, pair) for look in looks if (pair := _of_look(look)) is not None]
+    newest = with_bits[-1][0].step if with_bits else 0
+    step, pair = _likelihoods(facts.likelihoods or {}, newest) or (newest, with_bits[-1][1] if with_bits else None)
+    if pair is None:
+        text = "How many bits a value the model needs for held-out and for training images was not measured; "
+        return not_measured("bits", "fit", "losses", f"{text}`unstir likelihood RUN --split both` does it.")
+    held_out, train = pair
+    gap = difference(train, held_out)
+    text = f"At step {step:,} held-out images cost {with_error(*held_out[:2])} bits a value and training images "
+    text += f"{with_error(*train[:2])}; "
+    if not gap.decided:
+        text += f"whether they differ is undecided ({with_error(gap.value, gap.error, sign=True)})."
+        return _made(text, "undecided", gap)
+    text += f"held-out ones cost {with_error(abs(gap.value), gap.error)} "
+    if gap.value < 0:
+        return _made(f"{text}less: held-out images are the easier ones.", "neutral", gap)
+    before = before_repeats([*(look for look, _ in with_bits if look.step < step), *looks[-1:]], _num_train(facts))
+    earlier = None if before is None else _of_look(before)
+    if before is None or earlier is None:
+        return _made(f"{text}more, which they may by nature: no earlier look tells.", "neutral", gap)
+    growth = _growth(earlier, pair)
+    grown = f"since step {before.step:,} that has grown by"
+    if growth.decided and growth.value > 0:
+        text += f"more, and {grown} {with_error(growth.value, growth.error)}: by likelihood it over-fits."
+        return _made(text, "bad", gap)
+    text += f"more, which they may by nature: whether {grown} anything is undecided "
+    return _made(f"{text}({with_error(growth.value, growth.error, sign=True)}).", "neutral", gap)
+
+
+def _growth(earlier: Pair, pair: Pair) -> Effect:
+    """By how much the gap in bits grew.
+
+    Bits of the same images have errors in common, which are taken for independent here: the error is too large.
+    """
+    return difference(_gap(earlier), _gap(pair))
+
+
+def _gap(pair: Pair) -> Known:
+    """The held-out bits less the training bits, with the degrees of freedom of the lesser known of them."""
+    (a, a_error, a_df), (b, b_error, b_df) = pair
+    return a - b, math.hypot(a_error, b_error), min(a_df, b_df)
+
+
+def _num_train(facts: Facts) -> int:
+    return facts.data.counts.get("train", 0)
+
+
+def _likelihoods(by_split: dict[str, dict[str, Any]], newest: int) -> tuple[int, Pair] | None:
+    """The step and the bits, where both splits are of one step, not before ``newest``, and of one variance."""
+    held_out, train = by_split.get("held_out"), by_split.get("train")
+    if held_out is None or train is None:
+        return None
+    protocols = [each.get("protocol", {}) for each in (held_out, train)]
+    alike = all(protocols[0].get(key) == protocols[1].get(key) for key in ("step", "variance", "clip", "ema"))
+    known = [_bound(each) for each in (held_out, train)]
+    step = protocols[0].get("step")
+    if not alike or step is None or step < newest or known[0] is None or known[1] is None:
+        return None
+    return step, (known[0], known[1])
+
+
+def _bound(of: dict[str, Any]) -> Known | None:
+    if of.get("standard_error") is None:
+        return None
+    return of["bits_per_dim"], of["standard_error"], max(of.get("num", 2) - 1.0, 1.0)
+
+
+def _of_look(look: Look) -> Pair | None:
+    if look.bits is None or look.bits_train is None:
+        return None
+    df = [max(len(images) // BITS_SHARE, 2) - 1.0 for images in (look.held_out, look.train)]
+    return (*look.bits, df[0]), (*look.bits_train, df[1])
+
+
+def _made(text: str, verdict: Verdict, effect: Effect) -> Statement:
+    return Statement(name="bits", topic="fit", text=text, figure="losses", verdict=verdict, effect=effect)
