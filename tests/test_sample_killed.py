@@ -7,10 +7,18 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from io import BytesIO
 
+import pytest
+import torch
+from PIL import Image
+
+from unstir import generate
 from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import Chain
+from unstir.errors import UserError
 from unstir.generate import Job, image_path, save_images
+from unstir.pictures.grid import to_picture
 
 KILLS = int(os.environ.get("UNSTIR_KILLS", "3"))
 
@@ -74,3 +82,49 @@ def test_only_batches_of_which_an_image_is_missing_are_computed_again(trained, t
     asked.clear()
     save_images(run, job, out)
     assert asked == [] and hashes(out) == before
+
+
+def encoded(picture):
+    file = BytesIO()
+    picture.save(file, format="png")
+    return file.getvalue()
+
+
+def broken_of(whole, mode, other):
+    """What a power cut or a stranger can leave in place of a picture of 8x8 pixels, whose file is ``whole``."""
+    cut = [whole[:n] for n in (0, 5, 40, len(whole) - 1)]
+    foreign = [b"not ours", bytes(len(whole)), whole[:-12] + bytes(12), bytes(12) + whole[12:], whole + b"more"]
+    pictures = [Image.new(mode, size) for size in ((8, 9), (9, 8))] + [Image.new(other, (8, 8))]
+    return cut + foreign + [encoded(picture) for picture in pictures]
+
+
+def test_what_is_no_whole_image_of_the_run_is_made_again(trained, tmp_path, monkeypatch):
+    run, _ = trained()
+    out, job = tmp_path / "made", Job(num=48, chain=Chain("ddim", steps=2), step=run.newest_step(), batch_size=4)
+    save_images(run, job, out)
+    before = hashes(out)
+    broken = broken_of(image_path(out, 0).read_bytes(), "L", "RGB")
+    for number, content in enumerate(broken):
+        image_path(out, 4 * number + 1).write_bytes(content)
+    begun, batch = [], generate._batch
+    monkeypatch.setattr(generate, "_batch", lambda *given: begun.append(given[3]) or batch(*given))
+    image_path(out, 46).write_bytes(broken[2])  # beside another of its batch
+    save_images(run, job, out)
+    assert begun == list(range(0, 48, 4)) and hashes(out) == before
+    begun.clear()
+    image_path(out, 20).write_bytes(broken[2])
+    save_images(run, job, out)
+    assert begun == [20] and hashes(out) == before
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_one_and_three_channels_are_told_whole(tmp_path, channels):
+    job, shape = Job(num=13, chain=Chain(), step=0, batch_size=1), (channels, 8, 8)
+    pixels = torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    whole, mode = encoded(to_picture(pixels)), ["L", "RGB"]
+    broken = broken_of(whole, mode[channels // 2], mode[1 - channels // 2])
+    for number, content in enumerate([*broken, whole]):
+        image_path(tmp_path, number).write_bytes(content)
+    assert generate._missing(tmp_path, job, shape) == list(range(len(broken)))
+    with pytest.raises(UserError, match="more than num=12"):  # the broken ones count too: a longer job left them
+        generate._missing(tmp_path, replace(job, num=12), shape)

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import os
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from unstir.runs.run import Run, weights_of
 GRID_IMAGES = 64
 MOST_IMAGES = 100_000_000
 SETTINGS = "settings.json"
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +165,7 @@ def save_images(
     loaded = loaded or run.load(job.step)
     weights_of(loaded, job.ema)
     job = _claim(run, out, job, loaded)
-    begins = _missing(out, job)
+    begins = _missing(out, job, run.data.shape)
     total = len(begins) * (len(job.chain.times(build.schedule(run.config.diffusion))) - 1)
     done = itertools.count(1)
 
@@ -190,25 +192,41 @@ def image_path(out: Path, index: int) -> Path:
     return out / f"{index:06d}.png"
 
 
-def _missing(out: Path, job: Job) -> list[int]:
+def _missing(out: Path, job: Job, shape: tuple[int, int, int]) -> list[int]:
     """Where the batches begin of which an image is missing; what a killed job left half written is removed.
 
-    A file without content, which a power cut can leave, is no image. Raises UserError where there are more images.
+    A file that is no whole PNG of ``shape`` (C, H, W), as a power cut can leave it, is no image. Raises UserError where
+    there are more images.
     """
-    present = set()
+    present = set[int]()
     with os.scandir(out) as entries:
         for entry in entries:
             stem, _, suffix = entry.name.rpartition(".")
             if entry.name.startswith(".") and entry.name.endswith(PARTIAL):
                 Path(entry.path).unlink(missing_ok=True)
             elif suffix == "png" and stem.isdecimal() and entry.name == image_path(out, int(stem)).name:
-                present.update([int(stem)] if entry.stat().st_size else [])
+                present.add(int(stem))
     if max(present, default=-1) >= job.num:
         raise UserError(
             f"{out} holds {len(present)} of these images, more than num={job.num}; name another folder with --out"
         )
+    whole = {index for index in present if _is_whole(image_path(out, index), shape)}
     begins = range(0, job.num, job.batch_size)
-    return [b for b in begins if not present.issuperset(range(b, min(b + job.batch_size, job.num)))]
+    return [b for b in begins if not whole.issuperset(range(b, min(b + job.batch_size, job.num)))]
+
+
+def _is_whole(path: Path, shape: tuple[int, int, int]) -> bool:
+    """Whether a file begins as a PNG of 8-bit images of ``shape`` (C, H, W) does and ends as one; no more is read."""
+    channels, height, width = shape
+    head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBB", width, height, 8, 0 if channels == 1 else 2)
+    try:
+        with path.open("rb", buffering=0) as file:
+            if file.read(len(head)) != head:
+                return False
+            file.seek(-len(PNG_END), os.SEEK_END)
+            return file.read() == PNG_END
+    except OSError:
+        return False
 
 
 def read_images(out: Path, num: int) -> Tensor:

@@ -222,15 +222,15 @@ def test_the_ends_are_safe(name, schedule, steps):
 @pytest.mark.parametrize("name", ["heun", "ipndm", "pndm"])
 @pytest.mark.parametrize("schedule", [cosine(), sigmoid()], ids=["cosine", "sigmoid"])
 @pytest.mark.parametrize("spacing", ["trailing", "log_snr", "quadratic"])
-def test_the_noise_form_is_safe_where_alpha_grows_much_in_a_step(name, schedule, spacing):
-    """Whatever the calls, data N(0.3, 0.5^2) keep their spread: the noise form's first steps multiply by up to 600."""
+def test_the_start_is_safe_where_alpha_grows_much_in_a_step(name, schedule, spacing):
+    """Whatever the calls, no state leaves the bounds of its noise, and data N(0.3, 0.5^2) keep their spread."""
     process = Process(schedule)
     denoise = gaussian_denoise(process, 0.3, 0.5)
-    for calls in (50, 170, 350, 500, 1000):
+    for calls in (100, 170, 350, 500, 1000):
         visited = Chain(name, steps=calls, spacing=spacing).times(schedule)
         taken = list(DETERMINISTIC[name](denoise, process, MANY, visited, QUIET))
         assert max(step.x.abs().max() for step in taken) < 4  # what MANY begins with
-        assert taken[-1].x.std().item() == pytest.approx(0.5, rel=0.05 if calls == 50 else 0.02), calls
+        assert taken[-1].x.std().item() == pytest.approx(0.5, rel=0.02), calls
         assert taken[-1].x.mean().item() == pytest.approx(0.3, abs=1e-3), calls
 
 

@@ -30,7 +30,10 @@ PROTOCOL = {
 
 def made(value=1.0, step=10, **protocol):
     figure = Figure(name="FD-classifier", better="lower", by_seed=(value - 0.1, value, value + 0.1), floor=0.2)
-    return Evaluation(step=step, images=step * 8, protocol={**PROTOCOL, **protocol}, figures={"classifier/fd": figure})
+    protocol = {**PROTOCOL, **protocol}
+    return Evaluation(
+        step=step, images=step * 8, weights="w" * 64, protocol=protocol, figures={"classifier/fd": figure}
+    )
 
 
 def test_the_error_is_the_larger_of_seeds_and_resampling_over_the_root_of_the_seeds():

@@ -99,7 +99,7 @@ def test_the_other_split_gives_the_floor_or_halves_do(store, network):
     assert found.value < 1e-4 and found.num_reference == len(images) and 0.1 < found.floor < 5
     alone = replace(store, manifest={**store.manifest, "counts": {**store.manifest["counts"], "held_out": 0}})
     without = figure(alone, network, images)
-    assert without.num_floor == store.count("train") // 2 and 0 < without.floor < without.ceiling / 20
+    assert without.num_floor == len(images) and 0 < without.floor < without.ceiling / 20
     with pytest.raises(UserError, match="has 0 held_out images"):
         judge(alone, [images], [network], split="held_out")
 
@@ -174,3 +174,52 @@ def test_without_labels_the_distance_is_of_patches(store):
     figure = found["patches/swd"]
     assert figure.floor == pytest.approx(figure.value, rel=0.5) and 5 * figure.value < figure.ceiling
     assert judge(store, [noisy(images, 48)], [])["patches/swd"].value > 2 * figure.value
+
+
+def test_errors_from_halves_are_those_of_independent_sets(store, network):
+    from statistics import mean, stdev
+
+    from unstir.metrics import measures
+    from unstir.metrics.reference import Reference
+
+    features = torch.cat([network.features(store.images(split)) for split in ("train", "held_out")])
+    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
+    real, pool = features[order[:700]], features[order[700:]]
+    of = measures.Sides(network, Reference(moments(real), real), None, None)
+    generator = torch.Generator().manual_seed(1)
+    sets = [pool[torch.randperm(len(pool), generator=generator)[:150]] for _ in range(30)]
+    values = [measures._measure(of, each) for each in sets]
+    errors = [measures._errors(of, each) for each in sets[:6]]
+    kept = (1 - 150 / len(pool)) ** 0.5  # sets from a pool without replacement vary less
+    for key in measures.NAMES:
+        deviation = stdev(v[key] for v in values) / kept
+        stated = mean(e[key] for e in errors)
+        assert 0.5 * deviation < stated < (2.0 if key == "kid" else 1.5) * deviation, key
+
+
+def test_every_figure_has_an_error_and_the_floor_has_one_of_its_own(store, network):
+    found = judge(store, [store.images("held_out")[:150]], [network], labels=[store.labels("held_out")[:150]])
+    for key, each in found.items():
+        assert (each.error is not None and each.error >= 0) or key == "classifier/classes", key
+        if key.split("/")[1] in ("fd", "kid", "precision", "recall", "density", "coverage"):
+            assert each.num_floor == 150 and 0 < each.floor_error < each.ceiling + 1
+
+
+def test_the_shares_of_a_sorted_store_are_those_of_images_chosen_at_random(store, network, tmp_path):
+    """A folder's images come class by class; the first hundred of them would be of one class or two."""
+    images, labels = store.images("held_out"), store.labels("held_out")
+    order = labels.argsort()
+    ordered = replace(store, manifest=store.manifest)
+    object.__setattr__(ordered, "images", lambda split: images[order] if split == "held_out" else store.images(split))
+    floor = judge(ordered, [images[:100]], [network])["classifier/classes"].floor
+    assert floor < 0.2
+
+
+def test_patches_are_compared_with_as_many_images_as_asked(store):
+    images = store.images("held_out")
+    few, many = (judge(store, [images], [], num_reference=n)["patches/swd"] for n in (60, 900))
+    assert (few.num_reference, many.num_reference) == (60, 900)
+    assert few.value > many.value and few.error > 0 and many.ceiling == pytest.approx(few.ceiling, rel=0.2)
+    counts = {**store.manifest["counts"], "held_out": 0}
+    alone = judge(replace(store, manifest={**store.manifest, "counts": counts}), [images], [], num_reference=900)
+    assert alone["patches/swd"].num_floor == len(images) and alone["patches/swd"].value == many.value

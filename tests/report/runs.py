@@ -10,6 +10,7 @@ import torch
 
 from unstir.metrics.evaluation import HIGHER, LOWER, Evaluation, Figure
 from unstir.metrics.memorisation import FEWEST, mann_whitney, precedence
+from unstir.report.analysis import analyse
 from unstir.report.facts import Cost, Facts
 from unstir.runs import recipes
 from unstir.runs.run import DataCard
@@ -211,3 +212,15 @@ def noise_only(seed=0):
     every = {"looks": looks(curve=flat, moments=MOMENTS[1:], seed=seed), "metrics": metrics(curve=flat, seed=seed)}
     known = tuple((name, calls, 0.43) for name, calls, _ in CHAINS)
     return facts(**every, by_step=by_step, by_chain=chains(seed=seed, known=known))
+
+
+def by_name(known):
+    found = {}
+    for statement in analyse(known):
+        assert statement.name not in found, f"{statement.name} twice"
+        found[statement.name] = statement
+    return found
+
+
+def advice(known):
+    return [statement.name for statement in analyse(known) if statement.topic == "next"]

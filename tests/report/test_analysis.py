@@ -10,27 +10,11 @@ import re
 import pytest
 
 import runs
-from runs import STEPS, chains, copied, evaluation, facts, looks, metrics
+from runs import STEPS, advice, by_name, chains, copied, evaluation, facts, looks, metrics
 from unstir.report.analysis import FIGURES, LEVEL, MULTIPLICITY, TOPICS, Statement, analyse
 from unstir.report.statistics import Effect
 
 RUNS = ("good", "over_fitted", "diverged", "too_short", "noise_only", "facts")
-
-
-def by_name(known):
-    found = {}
-    for statement in analyse(known):
-        assert statement.name not in found, f"{statement.name} twice"
-        found[statement.name] = statement
-    return found
-
-
-def verdicts(known):
-    return {name: statement.verdict for name, statement in by_name(known).items()}
-
-
-def advice(known):
-    return [statement.name for statement in analyse(known) if statement.topic == "next"]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -101,7 +85,7 @@ def test_a_run_that_over_fits():
 def test_a_run_that_diverges():
     found = by_name(runs.diverged())
     assert found["diverged"].verdict == "bad" and found["diverged"].figure == "curves"
-    assert found["worse"].verdict == "bad" and "does not over-fit" in found["worse"].text
+    assert found["worse"].verdict == "bad" and "became worse on both" in found["worse"].text
     assert found["quality by step"].verdict == "bad"
     assert advice(runs.diverged()) == ["steadier"]
     assert "`--train.lr 0.00033` in place of 0.001" in found["steadier"].text
@@ -132,7 +116,7 @@ def test_a_run_that_was_too_short():
     assert text.endswith('`unstir train --out RUN --train.length "256 epochs"`.')
 
 
-@pytest.mark.parametrize(("errors", "verdict"), [(3.8, "undecided"), (4.5, "bad")])
+@pytest.mark.parametrize(("errors", "verdict"), [(3.8, "undecided"), (4.5, "neutral")])
 def test_the_surest_of_several_times_has_to_be_surer(errors, verdict):
     line = looks()[-1]
     line["held_out"][2] = line["train"][2] + errors * math.hypot(line["train_error"][2], line["held_out_error"][2])
@@ -302,25 +286,6 @@ def test_copies_are_named_and_their_absence_is_no_proof():
     further = copied()
     further["spaces"][0]["relative"] = {"probability": 0.3, "standard_error": 0.02, "p": 1.0}
     assert "which copies would not" in of(further)["nearer"].text
-
-
-def test_likelihoods_of_one_step_are_compared():
-    bound = lambda bits, **other: {
-        "bits_per_dim": bits,
-        "standard_error": 0.02,
-        "num": 299,
-        "protocol": {"step": STEPS, "variance": "large", "calls": 1000, "T": 1000} | other,
-    }
-    both = {"held_out": bound(4.7), "train": bound(4.5)}
-    found = by_name(facts(likelihoods=both))["bits"]
-    assert found.verdict == "bad" and found.effect.value == pytest.approx(0.2) and "0.20 +- 0.03 more" in found.text
-    assert by_name(facts(likelihoods={**both, "train": bound(4.69)}))["bits"].verdict == "undecided"
-    for other in (
-        {"held_out": bound(4.7)},
-        {**both, "train": bound(4.5, step=5)},
-        {**both, "train": bound(4.5, variance="small")},
-    ):
-        assert "not measured" in by_name(facts(likelihoods=other))["bits"].text
 
 
 def test_one_image_set_without_an_error_decides_nothing():

@@ -209,13 +209,27 @@ def test_the_slider_walks_through_the_moments(browser, which, request):
     tab.goto(path.as_uri())
     slider = tab.get_by_label("Moment of training")
     whens = tab.eval_on_selector_all("[data-when]", "all => all.map(each => each.dataset.when)")
+    moments = tab.locator("[data-when]")
     for place in (0, len(whens) - 1):
         slider.fill(str(place))
-        visible = tab.eval_on_selector_all("[data-when]", "all => all.filter(e => !e.hidden).map(e => e.dataset.when)")
-        assert visible == [whens[place]] and tab.locator("output").inner_text() == whens[place]
+        assert [moments.nth(i).is_visible() for i in range(len(whens))] == [i == place for i in range(len(whens))]
+        assert tab.locator("output").inner_text() == whens[place]
     slider.press("ArrowLeft")
     assert tab.locator("output").inner_text() == whens[-2]
+    tab.emulate_media(media="print")
+    assert all(moments.nth(i).is_visible() for i in range(len(whens))) and not slider.is_visible()
     tab.close()
+
+
+@NO_BROWSER
+def test_without_scripts_the_last_grid_is_shown_and_no_dead_slider(browser, report):
+    context = browser.new_context(java_script_enabled=False)
+    tab = context.new_page()
+    tab.goto(report.as_uri())
+    moments = tab.locator("[data-when]")
+    assert [moments.nth(i).is_visible() for i in range(moments.count())] == [False] * (moments.count() - 1) + [True]
+    assert not tab.get_by_label("Moment of training").is_visible()
+    context.close()
 
 
 @NO_BROWSER

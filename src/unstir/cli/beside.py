@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unstir.errors import UserError
-from unstir.runs.files import make_folder, replacing, write_text
+from unstir.runs.files import make_folder, replacing, sync_folder, write_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,13 +44,16 @@ def check(picture: Path, option: str = "--out") -> None:
 def save(picture: Path, image: "Image", command: str, settings: dict[str, Any], **measured: Any) -> None:
     """Write the picture and, beside it, the ``command`` and settings that made it with what was ``measured``.
 
+    At no time does a picture have settings that are not its own: those of an older one go just before it is replaced.
     Raises UserError where either cannot be written.
     """
-    make_folder(picture.parent)
+    folder, beside = make_folder(picture.parent), picture.with_suffix(".json")
     finite = {key: None if value == math.inf else value for key, value in measured.items()}
-    write_text(picture.with_suffix(".json"), json.dumps({"command": command, **settings, **finite}, indent=1) + "\n")
     with replacing(picture) as partial:
         image.save(partial, format="png")
+        beside.unlink(missing_ok=True)
+        sync_folder(folder)
+    write_text(beside, json.dumps({"command": command, **settings, **finite}, indent=1) + "\n")
 
 
 def _is_ours(file: Path) -> bool:

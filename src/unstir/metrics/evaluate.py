@@ -1,11 +1,13 @@
 """From a run to an evaluation: images drawn (or taken from where they were drawn before), judged, and written down."""
 
 import dataclasses
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,12 +21,13 @@ from unstir.generate import Job, generate, load_denoisers, read_images, save_ima
 from unstir.metrics import memorisation
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.evaluation import FOLDER, Evaluation, find, name_of, save, saved, unlike
-from unstir.metrics.judge import FEWEST, judge
+from unstir.metrics.judge import judge, reference_size
+from unstir.metrics.measures import FEWEST
 from unstir.metrics.reference import Network, other_split
 from unstir.runs import build
-from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.checkpoint import Checkpoint, content_hash
 from unstir.runs.files import make_folder, replacing
-from unstir.runs.run import Run
+from unstir.runs.run import Run, weights_of
 
 SAMPLER, CALLS = "dpmpp_2m_sde", 20
 """What images are drawn with where nothing else is asked: random like the ancestral chain, and as good in 20 calls."""
@@ -73,7 +76,7 @@ class Plan:
             "num": job.num,
             "seeds": self.seeds,
             "split": self.split,
-            "num_reference": min(self.num_reference or run.data.counts[self.split], run.data.counts[self.split]),
+            "num_reference": reference_size(run.data.counts[self.split], self.num_reference, self.networks),
             "data": run.data.content_hash,
             "flip": False,  # reference images are as they are stored
             "rounding": "uint8, to nearest",
@@ -126,15 +129,31 @@ def evaluate(
     `check` and `save_images` do.
     """
     check(run, store, plan)
-    protocol = plan.protocol(run)
-    if (known := find(run, plan.job.step, protocol)) is not None:
+    protocol, loaded = plan.protocol(run), loaded or run.load(plan.job.step)
+    weights = content_hash(weights_of(loaded, plan.job.ema))
+    known = find(run, plan.job.step, protocol)
+    if known is not None and known.weights != weights:  # the step was trained anew
+        known = None
+    if known is not None and (known.memorisation is not None or not plan.memorisation):
         return known
     began = time.perf_counter()
     sets = [
-        samples(run, job, f"sampling, set {number} of {plan.seeds}", loaded, showing)
+        samples(run, job, weights, f"sampling, set {number} of {plan.seeds}", loaded, showing)
         for number, job in enumerate(jobs(plan), start=1)
     ]
     drawn = time.perf_counter()
+    made = known or _judged(run, store, plan, sets, weights, showing)
+    if plan.memorisation:
+        found = _memorisation(run, store, plan, sets, name_of(plan.job.step, protocol))
+        made = replace(made, memorisation=found)
+    seconds = {"drawing": round(drawn - began, 1), "judging": round(time.perf_counter() - drawn, 1)}
+    made = replace(made, seconds=seconds)
+    save(run, made)
+    return made
+
+
+def _judged(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], weights: str, showing: Showing) -> Evaluation:
+    """The evaluation of sets of images, without a search for copies."""
     labels = None
     if run.config.model.num_classes:
         label = plan.job.label
@@ -152,19 +171,13 @@ def evaluate(
             labels=labels,
             progress=progress,
         )
-    copies = None
-    if plan.memorisation:
-        copies = _memorisation(run, store, plan, sets, name_of(plan.job.step, protocol))
-    made = Evaluation(
+    return Evaluation(
         step=plan.job.step,
         images=plan.job.step * run.config.train.batch_size,
-        protocol=protocol,
+        weights=weights,
+        protocol=plan.protocol(run),
         figures=figures,
-        memorisation=copies,
-        seconds={"drawing": round(drawn - began, 1), "judging": round(time.perf_counter() - drawn, 1)},
     )
-    save(run, made)
-    return made
 
 
 def sized(run: Run, store: Store, plans: Sequence[Plan], num: int, seconds: float) -> tuple[list[Plan], float]:
@@ -202,9 +215,15 @@ def _is_done(run: Run, plan: Plan) -> bool:
 
 
 def _count(run: Run, job: Job) -> int:
-    """How many images of a job were drawn before."""
-    folder = run.path / "generated" / job.name()
-    return sum(1 for path in folder.glob("*.png") if path.stem.isdecimal())
+    """How many images of a job were drawn before, by these weights or others of the same step."""
+    folders = (run.path / "generated").glob(f"{job.name()}-*")
+    return max((sum(1 for path in folder.glob("*.png") if path.stem.isdecimal()) for folder in folders), default=0)
+
+
+def _folder(run: Run, job: Job, weights: str) -> Path:
+    """Where the images of a job are kept: a folder for each that other weights or another torch would draw."""
+    digest = hashlib.sha256(f"{weights} {torch.__version__}".encode()).hexdigest()[:6]
+    return run.path / "generated" / f"{job.name()}-{digest}"
 
 
 def jobs(plan: Plan) -> list[Job]:
@@ -214,13 +233,18 @@ def jobs(plan: Plan) -> list[Job]:
 
 
 def samples(
-    run: Run, job: Job, what: str = "sampling", loaded: Checkpoint | None = None, showing: Showing = silently
+    run: Run,
+    job: Job,
+    weights: str,
+    what: str = "sampling",
+    loaded: Checkpoint | None = None,
+    showing: Showing = silently,
 ) -> Tensor:
     """The images of a job, uint8 [num, C, H, W], from its folder in RUN/generated, drawn now as far as they are not.
 
-    ``what`` is what is shown to be going on.
+    ``weights`` is the hash of those used, ``what`` is what is shown to be going on.
     """
-    folder = run.path / "generated" / job.name()
+    folder = _folder(run, job, weights)
     there = max((int(path.stem) + 1 for path in folder.glob("*.png") if path.stem.isdecimal()), default=0)
     with showing(what, "steps") as progress:
         save_images(run, replace(job, num=max(job.num, there)), folder, progress, loaded)

@@ -78,12 +78,13 @@ class Figure:
 class Evaluation:
     """The figures of one saved step of a run, by key such as "classifier/fd", and the protocol they came by.
 
-    ``images`` is how many training images the weights had seen, ``memorisation`` what
+    ``images`` is how many training images the weights had seen, ``weights`` their SHA-256 (hex), ``memorisation`` what
     `memorisation.Memorisation` holds, as plain values, ``seconds`` (of sampling, of judging).
     """
 
     step: int
     images: int
+    weights: str = ""
     protocol: dict[str, Any]
     figures: dict[str, Figure]
     memorisation: dict[str, Any] | None = None

@@ -15,7 +15,8 @@ class Extractor:
     """A module that maps images, uint8 [N, 3, H, W] in 0..255, to a tuple of features, the first of which are used.
 
     That is torch-fidelity's interface (`FeatureExtractorBase`): ``Extractor("dinov2", FeatureExtractorDinoV2(...))``.
-    Its features are the figures' own ("FD-dinov2"), and none of them is called FID. ``name`` goes into file names.
+    Its features are the figures' own ("FD-dinov2"), and none of them is called FID. ``name`` goes into file names and
+    into the identity of its features: another layer or another arithmetic of the same weights needs another name.
     """
 
     name: str
@@ -28,8 +29,8 @@ class Extractor:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 (hex) over the weights and buffers."""
-        return content_hash(self.net.state_dict())
+        """SHA-256 (hex) over name, class, weights and buffers."""
+        return content_hash(self.net.state_dict(), f"{self.name} {type(self.net).__qualname__}")
 
     @torch.inference_mode()
     def features(self, images: Tensor, batch_size: int = 64) -> Tensor:

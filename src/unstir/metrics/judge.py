@@ -12,7 +12,6 @@ Inception Score) or of any other `Network`; images without labels have the slice
 import dataclasses
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,36 +22,12 @@ from unstir.errors import UserError
 from unstir.metrics import distances, wasserstein
 from unstir.metrics.classifier import Classifier
 from unstir.metrics.evaluation import HIGHER, LOWER, Figure
-from unstir.metrics.frechet import frechet_of, moments, standard_error
 from unstir.metrics.inception import NAME, Inception
-from unstir.metrics.reference import BATCH, NOISE, Network, Progress, Reference, noise_images, other_split, reference
+from unstir.metrics.measures import FEWEST, figures_of, sides
+from unstir.metrics.reference import BATCH, Network, Progress, noise_images, other_split
 
-KID_SUBSETS = 100
-FEWEST = 8
-"""Sets of fewer images have no neighbourhoods to speak of."""
-
-
-@dataclass(frozen=True, eq=False)
-class Sides:
-    """What images are measured against in one network: the reference, other real images, and noise."""
-
-    network: Network
-    real: Reference
-    floor: Reference | None
-    ceiling: Reference
-
-
-def sides(
-    store: Store, network: Network, num: int, split: str, num_reference: int = 0, progress: Progress | None = None
-) -> Sides:
-    """The reference of ``num_reference`` images of ``split`` (0: all), and the bounds for sets of ``num`` images.
-
-    The floor is of ``num`` images of the other split, or of all that it holds; None where these are too few.
-    """
-    real = reference(store, split, network, num_reference, progress)
-    other = other_split(split)
-    floor = reference(store, other, network, num, progress) if store.count(other) >= FEWEST else None
-    return Sides(network, real, floor, reference(store, NOISE, network, num, progress))
+PATCHES = 2000
+"""Of so many images the patches are compared with where nothing else is asked; 9 s of one core at 32x32."""
 
 
 def judge(
@@ -81,13 +56,16 @@ def judge(
     for network in networks:
         of = sides(store, network, len(sets[0]), split, num_reference, progress)
         looks = [_look(network, images, progress) for images in sets]
-        found |= _of_network(of, [features for features, _ in looks])
+        found |= figures_of(of, [features for features, _ in looks])
         if isinstance(network, Classifier):
             found |= _of_classes(store, network, sets, split, labels)
         if isinstance(network, Inception):
             scores = tuple(distances.inception_score(logits) for _, logits in looks if logits is not None)
             found[f"{NAME}/is"] = _plain(network, "Inception Score", HIGHER, scores)
-    return found or {"patches/swd": _of_patches(store, sets, split)}
+    if not networks:
+        num_reference = reference_size(store.count(split), num_reference, networks)
+        found["patches/swd"] = _of_patches(store, sets, split, num_reference)
+    return found
 
 
 def _look(network: Network, images: Tensor, progress: Progress | None) -> tuple[Tensor, Tensor | None]:
@@ -130,9 +108,9 @@ def _of_classes(
         )
     distances_of = tuple((_shares(t, store) - share).abs().sum().item() / 2 for t in taken_for)
     figure = _plain(network, "class imbalance", LOWER, distances_of)
-    other = store.images(other_split(split))[: len(sets[0])]
+    other = _some(store, other_split(split), len(sets[0]))
     floor = None
-    if len(other) >= 2:
+    if len(other) >= FEWEST:
         floor = (_shares(network.probabilities(other).argmax(1), store) - share).abs().sum().item() / 2
     found["classifier/classes"] = dataclasses.replace(figure, floor=floor, num_floor=len(other))
     return found
@@ -143,15 +121,21 @@ def _shares(labels: Tensor, store: Store) -> Tensor:
     return torch.bincount(labels, minlength=len(store.classes)).double() / max(len(labels), 1)
 
 
-def _of_patches(store: Store, sets: Sequence[Tensor], split: str) -> Figure:
-    """The sliced Wasserstein distance to as many images of ``split``."""
+def reference_size(count: int, asked: int, networks: Sequence[Network]) -> int:
+    """How many of ``count`` images are the reference if ``asked`` are wished for; 0: all, or `PATCHES` for patches."""
+    return min(asked or (count if networks else PATCHES), count)
+
+
+def _of_patches(store: Store, sets: Sequence[Tensor], split: str, num_reference: int) -> Figure:
+    """The sliced Wasserstein distance to ``num_reference`` images of ``split``."""
     num = len(sets[0])
-    real, other = (_some(store, part, num) for part in (split, other_split(split)))
+    real, other = _some(store, split, num_reference), _some(store, other_split(split), num)
     each = [wasserstein.swd(images, real, seed=seed) for seed, images in enumerate(sets)]
-    if len(other) < FEWEST:  # nothing else is real: one half of the split against the other
-        other, real = real[1::2], real[::2]
-    floor = wasserstein.swd(other, real, seed=0)
-    noise = noise_images(store.shape, min(num, len(real)))
+    rest = real
+    if len(other) < FEWEST:  # nothing else is real: some of the reference against the rest of it
+        cut = min(num, len(real) // 2)
+        other, rest = real[:cut], real[cut:]
+    floor = wasserstein.swd(other, rest, seed=0)
     return Figure(
         name="sliced Wasserstein",
         better=LOWER,
@@ -160,96 +144,16 @@ def _of_patches(store: Store, sets: Sequence[Tensor], split: str) -> Figure:
         floor=floor.mean,
         floor_error=floor.standard_error,
         num_floor=len(other),
-        ceiling=wasserstein.swd(noise, real, seed=0).mean,
+        ceiling=wasserstein.swd(noise_images(store.shape, num), real, seed=0).mean,
         network="patches",
         num_reference=len(real),
     )
 
 
 def _some(store: Store, part: str, num: int) -> Tensor:
-    """At most ``num`` images of a split, the same at each call."""
-    return store.images(part)[randomness.permutation(0, f"patches {part}", 0, store.count(part))[:num]]
+    """At most ``num`` images of a split, the same at each call and of all its parts."""
+    return store.images(part)[_chosen(store, part, num)]
 
 
-def _of_network(of: Sides, sets: Sequence[Tensor]) -> dict[str, Figure]:
-    """Distances and neighbourhoods in the features of one network."""
-    values = [_measure(of, features) for features in sets]
-    floor, floor_error, num_floor = _floor(of)
-    ceiling = _measure(of, of.ceiling.features)
-    n, plain = len(sets[0]), of.network.name == NAME
-    spread_of = [standard_error(features, of.real.moments, seed=seed) for seed, features in enumerate(sets)]
-    infinite = None
-    if n >= distances.infinite_needs(sets[0].shape[1]):
-        lines = [distances.infinite_fd(features, of.real.moments, seed) for seed, features in enumerate(sets)]
-        spread = sum(error**2 for _, error in lines) ** 0.5 / len(lines)
-        infinite = (statistics.mean(value for value, _ in lines), spread)
-    found = {}
-    for key, (name, better) in _NAMES.items():
-        shown = {"fd": "FID", "kid": "KID"}.get(key, name) if plain else f"{name}-{of.network.name}"
-        each = tuple(value[key] for value in values)
-        share = statistics.mean(each)
-        binomial = (share * (1 - share) / n) ** 0.5 if key in ("precision", "recall", "coverage") else None
-        found[f"{of.network.name}/{key}"] = Figure(
-            name=shown,
-            better=better,
-            by_seed=each,
-            bootstrap=statistics.mean(spread_of) if key == "fd" else binomial,
-            floor=floor[key],
-            floor_error=floor_error if key == "fd" else None,
-            num_floor=num_floor,
-            ceiling=ceiling[key],
-            infinite=infinite if key == "fd" else None,
-            floor_infinite=_floor_infinite(of) if key == "fd" and infinite is not None else None,
-            network=of.network.name,
-            network_hash=of.network.hash,
-            num_reference=of.real.n,
-        )
-    return found
-
-
-def _floor_infinite(of: Sides) -> tuple[float, float] | None:
-    """The distance of infinitely many real images; None where there are too few to tell."""
-    if of.floor is None or len(of.floor.features) < distances.infinite_needs(of.floor.features.shape[1]):
-        return None
-    return distances.infinite_fd(of.floor.features, of.real.moments)
-
-
-def _floor(of: Sides) -> tuple[dict[str, float], float, int]:
-    """Every figure of real images, the standard error of their distance, and how many they are.
-
-    Where the other split has none, one half of the reference is held against the other.
-    """
-    if of.floor is None:
-        half, features = of.real.features[::2], of.real.features[1::2]
-        of = dataclasses.replace(of, real=Reference(moments(half), half))
-    else:
-        features = of.floor.features
-    return _measure(of, features), standard_error(features, of.real.moments), len(features)
-
-
-_NAMES = {
-    "fd": ("FD", LOWER),
-    "kid": ("KID", LOWER),
-    "precision": ("precision", HIGHER),
-    "recall": ("recall", HIGHER),
-    "density": ("density", HIGHER),
-    "coverage": ("coverage", HIGHER),
-}
-
-
-def _measure(of: Sides, features: Tensor) -> dict[str, float]:
-    """Every figure of one set of features [N, F]; neighbourhoods are those of as many real images."""
-    real = of.real.features
-    equal = real[: len(features)]
-    size = min(1000, len(features), len(real))
-    kid, _ = distances.kid(features, real, subsets=KID_SUBSETS, subset_size=size, seed=0)
-    precision, recall = distances.precision_recall(equal, features)
-    density, coverage = distances.density_coverage(equal, features)
-    return {
-        "fd": frechet_of(features, of.real.moments),
-        "kid": kid,
-        "precision": precision,
-        "recall": recall,
-        "density": density,
-        "coverage": coverage,
-    }
+def _chosen(store: Store, part: str, num: int) -> Tensor:
+    return randomness.permutation(0, f"some {part}", 0, store.count(part))[:num]

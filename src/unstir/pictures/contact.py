@@ -36,12 +36,12 @@ def save_contact_sheet(store: Store, path: Path) -> None:
     contact(store).save(path, format="png")
 
 
-def contact(store: Store) -> Image.Image:
-    """Training images: the first few of each class a row, or the first of all without classes."""
+def contact(store: Store, classes: int | None = None) -> Image.Image:
+    """Training images: the first few of each class (of so many ``classes``) a row, or the first of all without any."""
     images, labels = store.images("train"), store.labels("train")
     if labels is None:
         rows = [("", images[i : i + COLUMNS]) for i in range(0, min(len(images), 8 * COLUMNS), COLUMNS)]
     else:
-        of_class = (torch.nonzero(labels == index)[:COLUMNS, 0] for index in range(len(store.classes)))
-        rows = [(name, images[index]) for name, index in zip(store.classes, of_class, strict=True)]
+        of_class = (torch.nonzero(labels == index)[:COLUMNS, 0] for index in range(len(store.classes[:classes])))
+        rows = [(name, images[index]) for name, index in zip(store.classes[:classes], of_class, strict=True)]
     return contact_sheet(rows)

@@ -78,8 +78,8 @@ def _training_loss(lines: Sequence[tuple[dict[str, Any], Any]]) -> list[Statemen
     if rise.decided and rise.value > 0:
         diverged = last - low > DIVERGED * max(first - low, low)
         name, what = ("diverged", "Training diverged: its") if diverged else ("training rose", "The training")
-        size = f"{with_error(rise.value, rise.error)} ({percent(rise.value / low)})"
-        text = f"{what} loss rose again by {size}, from {low:.3g} around step {blocks[lowest][-1][0]['step']:,} to "
+        by = f"{with_error(rise.value, rise.error)} ({percent(rise.value / low)})"
+        text = f"{what} loss rose again by {by}, from {low:.3g} around step {blocks[lowest][-1][0]['step']:,} to "
         text += f"{last:.3g} at the end."
         return [_said(name, "curves", "bad", rise, text)]
     return [_training_fall(blocks)]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from unstir.metrics.evaluation import Figure
+from unstir.metrics.evaluation import Evaluation, Figure
 from unstir.report import svg
 from unstir.report.facts import Facts
 from unstir.runs import build
@@ -107,8 +107,8 @@ def calls(facts: Facts) -> str | None:
     with svg.style():
         drawn = svg.figure(9, 3.2)
         axes = drawn.subplots()
-        for name in dict.fromkeys(each.protocol["sampler"] for each in facts.by_chain):
-            own = [each for each in facts.by_chain if each.protocol["sampler"] == name]
+        for name in dict.fromkeys(map(chain_name, facts.by_chain)):
+            own = [each for each in facts.by_chain if chain_name(each) == name]
             bars(axes, sorted(by_value((each.protocol["calls"], each.figures[key]) for each in own)), name)
         bounds(axes, main, ceiling=False)
         axes.set(xscale="log", yscale="log", xlabel="network calls an image", ylabel=main.name)
@@ -133,6 +133,15 @@ def forward(facts: Facts) -> str:
         signal.set(title="share of the variance that is signal, abar_t", xlabel="t")
         ratio.set(title="log SNR_t (0: as much noise as signal)", xlabel="t")
         return svg.inline(drawn, "fig-forward", "Share of signal and log signal-to-noise ratio by timestep")
+
+
+def chain_name(evaluation: Evaluation) -> str:
+    """The sampler of an evaluation with what is unusual about it: "ddim, eta 1, log_snr"."""
+    how = evaluation.protocol
+    unusual = [f"eta {how['eta']:g}"] if how["eta"] else []
+    unusual += [str(how["variance"])] if how["variance"] != "auto" else []
+    unusual += [str(how["spacing"])] if how["spacing"] != "trailing" else []
+    return ", ".join([str(how["sampler"]), *unusual])
 
 
 def bars(axes: Any, points: Sequence[tuple[float, float, float]], name: str, **how: Any) -> None:

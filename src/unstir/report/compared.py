@@ -63,7 +63,7 @@ def same_protocol(runs: Sequence[Run]) -> list[Evaluation]:
 
     Raises UserError, naming what differs, where runs were judged but by no common protocol, or some were not judged.
     """
-    of_each = [[e for e in saved(run) if e.step == max(e.step for e in saved(run))] for run in runs]
+    of_each = [_newest(saved(run)) for run in runs]
     if not any(of_each):
         return []
     for run, found in zip(runs, of_each, strict=True):
@@ -84,10 +84,21 @@ def same_protocol(runs: Sequence[Run]) -> list[Evaluation]:
     )
 
 
+def _newest(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    newest = max((each.step for each in evaluations), default=0)
+    return [each for each in evaluations if each.step == newest]
+
+
+def common(alike: Sequence[Evaluation]) -> list[str]:
+    """The keys of the figures that all of them have."""
+    return [key for key in alike[0].figures if all(key in each.figures for each in alike)]
+
+
 def names_of(runs: Sequence[Run]) -> list[str]:
     """A name for each run: its folder's, or its whole path where two folders are called alike."""
     short = [run.path.resolve().name for run in runs]
-    return short if len(set(short)) == len(short) else [str(run.path) for run in runs]
+    names = short if len(set(short)) == len(short) else [str(run.path) for run in runs]
+    return [f"run {name}" if name.startswith("_") else name for name in names]  # legends leave out what begins with _
 
 
 def _table(alike: Sequence[Evaluation]) -> list[tuple[str, list[str], str, str]]:
@@ -95,7 +106,8 @@ def _table(alike: Sequence[Evaluation]) -> list[tuple[str, list[str], str, str]]
     if not alike:
         return []
     rows = []
-    for key, figure in alike[0].figures.items():
+    for key in common(alike):
+        figure = alike[0].figures[key]
         cells = [plus_minus(e.figures[key].value, e.figures[key].error) for e in alike]
         floor = "–" if figure.floor is None else f"{figure.floor:.4g}"
         rows.append((figure.name, cells, floor, figure.better))
@@ -106,7 +118,8 @@ def _verdicts(names: Sequence[str], alike: Sequence[Evaluation]) -> list[tuple[s
     """A sentence a figure and run: whether it is better than the first, and a mark."""
     sentences = []
     for name, other in zip(names[1:], alike[1:], strict=True) if alike else ():
-        for key, figure in alike[0].figures.items():
+        for key in common(alike):
+            figure = alike[0].figures[key]
             gap, error, verdict = difference(other.figures[key], figure)
             bar = "" if error is None else f" ± {error:.2g}"
             if verdict == "undecided":

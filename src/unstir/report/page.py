@@ -1,6 +1,7 @@
 """A report as one HTML file that needs nothing else: no network, no fonts, no other file."""
 
 import html
+import math
 import re
 import shlex
 import statistics
@@ -137,7 +138,6 @@ def render(run: Run, facts: Facts, store: Store | None) -> str:
 
 def render_template(template: str, shown: dict[str, Any], path: str = "RUN") -> str:
     """A page from its template, with the style and the script that all pages share."""
-    """A page from its template, with the style and the script that all pages share."""
     loaded = environment(path)
     assets = {name: _asset(f"report.{name}") for name in ("css", "js")}
     return loaded.get_template(template).render(**assets, **shown).lstrip()
@@ -196,7 +196,7 @@ def _cards(facts: Facts) -> list[tuple[str, str, str]]:
     look = facts.looks[-1] if facts.looks else None
     if found := (facts.likelihoods or {}).get("held_out"):
         cards.append(("bits/dim, held out", plus_minus(found["bits_per_dim"], found["standard_error"]), "the bound"))
-    elif look and look.get("bits") is not None:
+    elif look and look.get("bits") is not None and math.isfinite(look["bits"]):
         cards.append(("bits/dim, held out", plus_minus(look["bits"], look["bits_error"]), "an estimate of the bound"))
     cards.append(("training images seen", f"{facts.cost.images:,}", _epochs(facts)))
     cards.append(("training time", span(facts.cost.seconds), operations(facts.cost.training_flops)))

@@ -3,9 +3,9 @@
 import base64
 import io
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -24,6 +24,8 @@ from unstir.runs.run import Run
 from unstir.theory.process import Process
 from unstir.train.milestones import START, milestones
 
+WEBP_SIDE = 16_383
+CLASSES = 20  # as many have a row of the contact sheet
 STAGES = 10
 STRIP_IMAGES = 6
 ANIMATED = 16
@@ -51,10 +53,11 @@ class Moment:
 
 
 def encode(image: Image.Image, shows: str) -> Picture:
-    """A picture as lossless WebP, a third smaller than PNG."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="WEBP", lossless=True, method=4)
-    return Picture(_uri("webp", buffer.getvalue()), image.width, image.height, shows)
+    """A picture as lossless WebP, a third smaller than PNG; as PNG where it is too large for WebP."""
+    buffer, kind = io.BytesIO(), "webp" if max(image.size) <= WEBP_SIDE else "png"
+    how: dict[str, Any] = {"lossless": True, "method": 4} if kind == "webp" else {"optimize": True}
+    image.save(buffer, format=kind, **how)
+    return Picture(_uri(kind, buffer.getvalue()), image.width, image.height, shows)
 
 
 def from_file(path: Path, shows: str) -> Picture:
@@ -95,8 +98,8 @@ def forward(run: Run, store: Store) -> tuple[Picture, list[int]]:
 
 
 def contact_sheet(store: Store) -> Picture:
-    """Some training images of each class."""
-    return encode(contact(store), "training images, a row a class")
+    """Some training images of each of the first classes."""
+    return encode(contact(store, CLASSES), "training images, a row a class")
 
 
 def way(run: Run, job: Job, loaded: Checkpoint | None = None) -> tuple[Picture, Picture]:
@@ -111,11 +114,6 @@ def way(run: Run, job: Job, loaded: Checkpoint | None = None) -> tuple[Picture, 
         file = Path(folder) / "way.webp"
         animation.save_animation(frames, file, nrow=4)
         return strip, from_file(file, "sampling as an animation, from noise to images")
-
-
-def total_bytes(pictures: Sequence[Picture]) -> int:
-    """What pictures weigh within the page."""
-    return sum(len(picture.source) for picture in pictures)
 
 
 def _uri(kind: str, data: bytes) -> str:

@@ -35,6 +35,7 @@ STYLE: dict[str, Any] = {
     "axes.facecolor": "none",
     "savefig.transparent": True,
     "svg.hashsalt": "unstir",
+    "text.parse_math": False,
 }
 
 _ID = re.compile(r'(\bid="|url\(#|href="#)')

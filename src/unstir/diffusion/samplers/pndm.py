@@ -16,9 +16,9 @@ changes e_2 by 1 / u_m; e_3 by up to u_t / u_m times as much, for x_m has moved 
 
     by up to  alpha_s (u_t - u_s) / (6 u_m) (2 + u_t / u_m (1 + u_t / u_s)),
 
-where noise has size 1. In the first step of a cosine or sigmoid schedule, where u falls a hundredfold in a few times,
-that is hundreds or thousands, and the differences of exact estimates are enough to spoil x_s. Where it exceeds 1, the
-step averages the estimates of the image in the form of `exponential` instead, which multiplies nothing by more than 1.
+where noise has size 1. In the first step of a cosine schedule that is 8 from 1000 to 999 and 2700 from 1000 to 994, so
+that the small differences of exact estimates spoil x_s. Where it exceeds 1, the step averages the estimates of the
+image in the form of `exponential` instead, which multiplies nothing by more than 1.
 """
 
 from collections.abc import Iterator, Sequence
@@ -80,6 +80,6 @@ def _runge_kutta(denoise: Denoise, process: Process, x: Tensor, x0: Tensor, t: i
 
 
 def _count(schedule: NoiseSchedule, t: int, m: int, s: int) -> float:
-    """For how much an estimate of the image made at m counts in x_s, at most, where the noise is averaged; see above."""
+    """For how much an estimate of the image made at m counts in x_s, at most, in the form of the noise; see above."""
     u_t, u_m, u_s = (schedule.sigma(time) / schedule.alpha(time) for time in (t, m, s))
     return schedule.alpha(s) * (u_t - u_s) / (6 * u_m) * (2 + u_t / u_m * (1 + u_t / u_s))

@@ -1,0 +1,170 @@
+"""What the analysis must not claim: over-fitting where both splits got worse, learning by heart where images are hard.
+
+The runs are simulated (`runs`), so what is true of each is known.
+"""
+
+import dataclasses
+import json
+import random
+from types import SimpleNamespace
+
+import pytest
+
+import runs
+from runs import STEPS, advice, by_name, evaluation, facts, looks, metrics
+from unstir.report.analysis_figures import figure_effect, known
+from unstir.report.gather import _likelihoods
+
+
+def bound(bits, **other):
+    protocol = {"step": STEPS, "variance": "large", "calls": 1000, "T": 1000} | other
+    return {"bits_per_dim": bits, "standard_error": 0.02, "num": 299, "protocol": protocol}
+
+
+def without_train(lines):
+    return tuple({**line, "train": None, "train_error": None, "of_train": None, "num_train": 0} for line in lines)
+
+
+def test_splits_that_rise_alike_are_not_called_over_fitted():
+    """A rise of 2% of both splits, near what a look can tell."""
+    rising = lambda images: 0.08 if images < STEPS * runs.BATCH else 0.0816
+    bad = lambda lines: {name for name, each in by_name(facts(looks=lines)).items() if each.verdict == "bad"}
+    names = [bad(looks(curve=rising, noise=0.05, seed=seed)) for seed in range(40)]
+    assert not any("over-fitted" in each for each in names)
+    assert sum(bool({"rose", "worse"} & each) for each in names) > 5
+    more = lambda images: 0.0 if images < STEPS * runs.BATCH else 0.06
+    assert (
+        sum("over-fitted" in bad(looks(curve=runs.flat, worse=more, noise=0.05, seed=seed)) for seed in range(10)) > 7
+    )
+
+
+def test_a_rise_of_unknown_cause_is_advised_against_and_no_more():
+    of = without_train(looks(worse=lambda images: 0.3 * (images > 20_000)))
+    found = by_name(facts(looks=of))
+    assert found["rose"].verdict == "bad" and "whether it over-fits is not known" in found["rose"].text
+    assert advice(facts(looks=of)) == ["stop earlier"]
+
+
+def test_images_that_are_hard_by_nature_are_not_learned_by_heart():
+    lines = looks(worse=lambda images: 0.3)
+    once = facts(looks=(lines[0], lines[-1]))  # nothing to compare with
+    assert by_name(once)["gap"].verdict == "neutral" and "by nature" in by_name(once)["gap"].text
+    assert "regularise" not in advice(once)
+    verdicts = []
+    for seed in range(15):
+        for curve in (runs.settled, runs.falling):
+            known = facts(looks=looks(curve=curve, worse=lambda images: 0.3, noise=0.2, seed=seed))
+            verdicts.append(by_name(known)["gap"].verdict)
+            assert "regularise" not in advice(known)
+    assert "neutral" in verdicts and "bad" not in verdicts
+
+
+def test_a_term_of_hardness_is_not_learned_by_heart():
+    """What no network can foretell of an image stays, whatever the loss of the rest falls to."""
+    curve = runs.falling
+    for seed in range(10):
+        term = lambda images: 0.03 / curve(images)
+        assert by_name(facts(looks=looks(curve=curve, worse=term, noise=0.05, seed=seed)))["gap"].verdict != "bad"
+
+
+def test_likelihoods_of_one_step_are_compared():
+    both = {"held_out": bound(4.9), "train": bound(4.5)}
+    found = by_name(facts(looks=looks(), likelihoods=both))["bits"]
+    assert found.verdict == "bad" and found.effect.value == pytest.approx(0.4) and "0.40 +- 0.03 more" in found.text
+    assert "At step 3,000 " in found.text and "since step 12 that has grown by" in found.text
+    assert by_name(facts(likelihoods={**both, "train": bound(4.89)}))["bits"].verdict == "undecided"
+    for other in (
+        {"held_out": bound(4.7)},
+        {**both, "train": bound(4.5, step=5)},
+        {**both, "train": bound(4.5, variance="small")},
+    ):
+        assert "not measured" in by_name(facts(likelihoods=other))["bits"].text
+
+
+def test_bits_that_differ_from_the_start_are_no_over_fitting():
+    alone = by_name(facts(likelihoods={"held_out": bound(4.7), "train": bound(4.5)}))["bits"]
+    assert alone.verdict == "neutral" and "by nature" in alone.text and "over-fits" not in alone.text
+    harder = tuple({**line, "bits": line["bits"] + 0.2} for line in looks())
+    found = by_name(facts(looks=harder))["bits"]
+    assert found.verdict == "neutral" and "undecided" in found.text and "over-fits" not in found.text
+    grown = (*looks()[:-1], {**looks()[-1], "bits": looks()[-1]["bits"] + 0.4})
+    assert by_name(facts(looks=grown))["bits"].verdict == "bad"
+
+
+def test_a_likelihood_older_than_the_looks_is_not_the_one_told():
+    old = {"held_out": bound(6.0, step=500), "train": bound(4.5, step=500)}
+    text = by_name(facts(looks=looks(), likelihoods=old))["bits"].text
+    assert "At step 3,000 held-out images cost 4.08" in text
+
+
+def test_likelihoods_of_weights_left_behind_are_not_gathered(tmp_path):
+    folder = tmp_path / "likelihood"
+    folder.mkdir()
+    run = SimpleNamespace(path=tmp_path)
+    write = lambda name, value: (folder / f"{name}.json").write_text(json.dumps(value))
+    for split in ("held_out", "train"):
+        write(split, bound(5.0, step=500))
+    assert _likelihoods(run, judged=STEPS) == {}
+    assert set(_likelihoods(run, judged=500)) == {"held_out", "train"}
+    write("held_out-10-calls", bound(4.5))
+    write("held_out-10-calls-8-images", bound(4.4))
+    found = _likelihoods(run, judged=STEPS)
+    assert set(found) == {"held_out"} and found["held_out"]["bits_per_dim"] == 4.5
+    (folder / "train-damaged.json").write_text("[1]")
+    assert _likelihoods(run, judged=STEPS) == found
+
+
+def test_a_small_rise_of_the_training_loss_is_no_divergence():
+    """A fine-tune whose first stretch is its lowest."""
+    rising = lambda images: 0.0604 if images < STEPS * runs.BATCH / 4 else 0.0612
+    known = facts(metrics=metrics(curve=rising, every=10, noise=0.01), by_chain=runs.chains())
+    found = by_name(known)
+    assert (
+        "diverged" not in found and found["training rose"].verdict == "bad" and "(1.5%)" in found["training rose"].text
+    )
+    assert advice(known) == ["steadier", "fewer calls"]
+    assert "matters less" not in found["steadier"].text
+    doubled = lambda images: 0.06 if images < STEPS * runs.BATCH / 2 else 0.12
+    assert "diverged" in by_name(facts(metrics=metrics(curve=doubled)))
+
+
+def test_a_steep_beginning_hides_no_fall_of_the_training_loss():
+    steep = lambda images: 0.08 + 0.9 * 2.0 ** (-images / (20 * runs.BATCH))
+    found = by_name(facts(metrics=metrics(curve=steep, every=25, noise=0.01)))["training loss"]
+    assert found.verdict == "good" and found.effect.value < 0 and "geometric mean" in found.text
+
+
+@pytest.mark.parametrize(
+    ("length", "now", "better"),
+    [
+        (200_000, 0.9999, None),
+        (3000, 0.99, None),
+        (1000, 0.95, None),
+        (3000, 0.999, "0.99"),
+        (200_000, 0.99999, "0.9999"),
+    ],
+)
+def test_only_an_average_that_forgets_sooner_is_advised(length, now, better):
+    lagging = lambda images: 0.5 if images else 1.0
+    of = {"looks": looks(curve=lagging), "metrics": metrics(curve=runs.flat), "length": length}
+    text = by_name(facts(**of, config={"train__ema_decay": now}))["quicker average"].text
+    assert "train longer" in text
+    assert ("--train.ema_decay" in text) == (better is not None)
+    assert better is None or f"`--train.ema_decay {better}` in place of {now:g}" in text
+
+
+def test_few_seeds_decide_as_seldom_as_promised_where_the_bootstrap_says_too_little():
+    """Three seeds each of nothing, the bootstrap at 0.7 of the true spread: 0.05% at the level of 3.5 errors."""
+    draw = random.Random(0)
+    usual = evaluation().figures["classifier/fd"]
+    made = lambda shift=0.0: dataclasses.replace(
+        usual, by_seed=tuple(draw.gauss(shift, 1.0) for _ in range(3)), bootstrap=0.7
+    )
+    assert sum(figure_effect(made(), made()).decided for _ in range(4000)) <= 4
+    assert sum(figure_effect(made(), made(8.0)).decided for _ in range(200)) > 180
+
+
+def test_the_degrees_of_freedom_are_those_of_what_is_known():
+    usual = evaluation().figures["classifier/fd"]
+    of = lambda seeds, bootstrap: known(dataclasses.replace(usual, by_seed=tuple(range(seeds)), bootstrap=bootstrap))[2]
+    assert of(3, None) == 2 and of(3, 5.0) == of(3, 0.1) == 7 and of(1, 5.0) < of(2, 5.0)
