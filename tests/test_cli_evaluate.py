@@ -2,12 +2,17 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
+import torch
 
 from unstir.data import Store
+from unstir.errors import UserError
+from unstir.generate import Job, generate, labels
 from unstir.metrics import evaluate as evaluating
 from unstir.metrics.evaluation import saved
+from unstir.runs import checkpoint
 from unstir.runs.run import Run
 
 SMALL = ("--num", 24, "--seeds", 2, "--batch-size", 16)
@@ -148,3 +153,94 @@ def test_mistakes_of_a_report_are_one_line(folder, command, tmp_path, monkeypatc
     monkeypatch.setenv("UNSTIR_BROWSER", "no-such-browser")
     status, _, err = command("report", folder, "--pdf")
     assert status == 2 and "--pdf needs Chromium or Chrome" in err
+
+
+@pytest.fixture(scope="module")
+def conditional(folder):
+    """A tiny run that knows the classes."""
+    from conftest import tiny_config
+    from unstir.train.launch import open_data, open_run
+    from unstir.train.trainer import Trainer
+
+    out = folder.parent / "conditional"
+    store = folder.parent / "digits"
+    config = tiny_config(store, data__source=str(store), model__num_classes=10, train__label_dropout=0.1)
+    run = open_run(config, out, open_data(config, out))
+    Trainer(run, Store.open(store)).run()
+    return run.path
+
+
+def test_classes_are_drawn_as_often_as_the_data_has_them(conditional, command, folder):
+    status, out, _ = command("evaluate", conditional, *SMALL, "--json")
+    assert status == 0
+    (found,) = json.loads(out)["evaluations"]
+    assert found["protocol"]["label"] == "by the data's shares" and "classifier/accuracy" in found["figures"]
+    run, store = Run.open(conditional), Store.open(folder.parent / "digits")
+    job = Job(num=1, chain=run.chain(), step=12, shares=(5, 1, 1, 1, 0, 0, 0, 0, 0, 2))
+    drawn = torch.bincount(labels(run, job, torch.arange(1000)), minlength=10).tolist()
+    assert drawn == pytest.approx([500, 100, 100, 100, 0, 0, 0, 0, 0, 200], abs=3)
+    shares = torch.bincount(store.labels("train")).tolist()
+    usual = evaluating.usual_labels(run, store)
+    assert usual == {"shares": tuple(shares)} and evaluating.usual_labels(run, store, 3) == {"label": 3}
+    with pytest.raises(UserError, match="must be 10 numbers of images"):
+        list(generate(run, replace(job, shares=(1, 1))))
+
+
+def test_a_class_asked_for_is_the_class_held_against_what_is_seen(conditional, command, monkeypatch):
+    heard = []
+    kept = evaluating.judge
+
+    def listening(*arguments, labels, **options):
+        heard.append(labels)
+        return kept(*arguments, labels=labels, **options)
+
+    monkeypatch.setattr(evaluating, "judge", listening)
+    assert command("evaluate", conditional, *SMALL, "--label", 7)[0] == 0
+    assert [set(each.tolist()) for each in heard[0]] == [{7}, {7}]
+    protocol = saved(Run.open(conditional))[-1].protocol
+    assert protocol["label"] in (7, "by the data's shares")
+
+
+def test_a_run_with_classes_and_one_without_are_not_compared(conditional, folder, command):
+    command("evaluate", conditional, *SMALL)
+    command("evaluate", folder, *SMALL)
+    for first, second in ((conditional, folder), (folder, conditional)):
+        status, _, err = command("evaluate", first, *SMALL, "--against", second)
+        assert status == 2 and "do not compare: label is" in err and "Traceback" not in err
+
+
+def test_a_guide_is_part_of_the_protocol(conditional):
+    run = Run.open(conditional)
+    job = Job(num=24, chain=replace(run.chain(), guidance=2.0), step=12)
+    plan = evaluating.Plan(job=job)
+    guided = replace(plan, job=replace(job, guide=run.saved_steps()[0]))
+    assert plan.protocol(run) != guided.protocol(run)
+
+
+def test_other_weights_under_the_same_step_are_judged_anew(folder, command, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(folder, run)
+    command("evaluate", run, *SMALL)
+    (before,) = [e for e in saved(Run.open(run)) if e.protocol["num"] == 24 and e.protocol["sampler"] == "dpmpp_2m_sde"]
+    found = checkpoint.load(run / "weights" / checkpoint.file_name(12))
+    for tensor in found.tensors.values():
+        tensor.mul_(1.5)
+    for file in (*(run / "weights").iterdir(), *(run / "checkpoints").iterdir()):
+        if file.name == checkpoint.file_name(12):
+            file.unlink()
+    checkpoint.save(run / "weights", found)
+    assert command("evaluate", run, *SMALL)[0] == 0
+    (after,) = [e for e in saved(Run.open(run)) if e.protocol["num"] == 24 and e.protocol["sampler"] == "dpmpp_2m_sde"]
+    assert after.weights != before.weights and after.main().value != before.main().value
+
+
+def test_a_search_for_copies_is_made_up_for(folder, command, monkeypatch):
+    small = ("--num", 20, "--seeds", 2, "--batch-size", 16)
+    command("evaluate", folder, *small, "--no-memorisation")
+    (without,) = [each for each in saved(Run.open(folder)) if each.protocol["num"] == 20]
+    assert without.memorisation is None
+    monkeypatch.setattr(evaluating, "judge", lambda *arguments, **options: pytest.fail("judged again"))
+    status, out, _ = command("evaluate", folder, *small)
+    assert status == 0 and "memorisation: " in out
+    (found,) = [each for each in saved(Run.open(folder)) if each.protocol["num"] == 20]
+    assert found.memorisation is not None and found.figures == without.figures

@@ -90,11 +90,14 @@ def encoded(picture):
     return file.getvalue()
 
 
-def broken_of(whole, mode, other):
-    """What a power cut or a stranger can leave in place of a picture of 8x8 pixels, whose file is ``whole``."""
+def broken_of(whole, mode, other, size):
+    """What a power cut or a stranger can leave in place of a picture of (width, height), whose file is ``whole``."""
+    width, height = size
     cut = [whole[:n] for n in (0, 5, 40, len(whole) - 1)]
     foreign = [b"not ours", bytes(len(whole)), whole[:-12] + bytes(12), bytes(12) + whole[12:], whole + b"more"]
-    pictures = [Image.new(mode, size) for size in ((8, 9), (9, 8))] + [Image.new(other, (8, 8))]
+    pictures = [Image.new(mode, wrong) for wrong in ((height, width + 1), (width + 1, height))] + [
+        Image.new(other, size)
+    ]
     return cut + foreign + [encoded(picture) for picture in pictures]
 
 
@@ -103,7 +106,7 @@ def test_what_is_no_whole_image_of_the_run_is_made_again(trained, tmp_path, monk
     out, job = tmp_path / "made", Job(num=48, chain=Chain("ddim", steps=2), step=run.newest_step(), batch_size=4)
     save_images(run, job, out)
     before = hashes(out)
-    broken = broken_of(image_path(out, 0).read_bytes(), "L", "RGB")
+    broken = broken_of(image_path(out, 0).read_bytes(), "L", "RGB", (8, 8))
     for number, content in enumerate(broken):
         image_path(out, 4 * number + 1).write_bytes(content)
     begun, batch = [], generate._batch
@@ -119,10 +122,10 @@ def test_what_is_no_whole_image_of_the_run_is_made_again(trained, tmp_path, monk
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_of_one_and_three_channels_are_told_whole(tmp_path, channels):
-    job, shape = Job(num=13, chain=Chain(), step=0, batch_size=1), (channels, 8, 8)
+    job, shape = Job(num=13, chain=Chain(), step=0, batch_size=1), (channels, 9, 8)
     pixels = torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     whole, mode = encoded(to_picture(pixels)), ["L", "RGB"]
-    broken = broken_of(whole, mode[channels // 2], mode[1 - channels // 2])
+    broken = broken_of(whole, mode[channels // 2], mode[1 - channels // 2], (8, 9))
     for number, content in enumerate([*broken, whole]):
         image_path(tmp_path, number).write_bytes(content)
     assert generate._missing(tmp_path, job, shape) == list(range(len(broken)))

@@ -5,15 +5,12 @@ import hashlib
 import itertools
 import json
 import os
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from unstir.diffusion.denoiser import Denoiser, labelled
@@ -21,6 +18,7 @@ from unstir.diffusion.draw import Chain, draw, starting_noise
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.pictures.grid import grid, to_picture, to_uint8
+from unstir.pictures.png import is_whole, read
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint, content_hash
 from unstir.runs.files import PARTIAL, make_folder, replacing, write_text
@@ -29,14 +27,14 @@ from unstir.runs.run import Run, weights_of
 GRID_IMAGES = 64
 MOST_IMAGES = 100_000_000
 SETTINGS = "settings.json"
-PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """What to make: ``num`` images by a ``chain`` from the weights of ``step`` (averaged if ``ema``), and how.
 
-    ``label`` is a class index, or None for each class in turn where the network knows classes. Where the chain is
+    ``label`` is a class index, or None where the network knows none, or where each class is drawn in turn, or as often
+    as ``shares`` (numbers of images by class, in any unit) say. Where the chain is
     guided, it is away from the weights of step ``guide`` (autoguidance), or from the network without its label (None).
     ``batch_size`` images are computed at once on ``device`` in ``dtype`` ("float32", "bfloat16" or "auto").
     """
@@ -46,6 +44,7 @@ class Job:
     step: int
     ema: bool = True
     label: int | None = None
+    shares: tuple[int, ...] = ()
     guide: int | None = None
     batch_size: int = 64
     device: str = "auto"
@@ -53,10 +52,17 @@ class Job:
 
     def name(self) -> str:
         """A folder name of its own for all images of these settings, whatever their number and batches."""
-        rest = dataclasses.asdict(replace(self, num=0, batch_size=0, device=""))
+        rest = _plain(replace(self, num=0, batch_size=0, device=""))
         digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:6]
         label = "" if self.label is None else f"-label{self.label}"
         return f"step{self.step}-{self.chain.sampler}{self.chain.steps}{label}-seed{self.chain.seed}-{digest}"
+
+
+def _plain(job: Job) -> dict[str, Any]:
+    """The settings of a job as JSON has them, without shares where there are none."""
+    settings = dataclasses.asdict(job)
+    shares = list(settings.pop("shares"))
+    return {**settings, "shares": shares} if shares else settings
 
 
 Denoisers = tuple[Denoiser, Denoiser | None]
@@ -125,6 +131,8 @@ def _check(run: Run, job: Job) -> None:
         raise UserError(f"label={job.label} is outside 0..{classes - 1}, the classes of this run")
     if job.chain.variance == "learned" and not run.config.diffusion.learned_variance:
         raise UserError('variance="learned" was asked of a network that has not learned it; use auto, small or large')
+    if job.shares and (len(job.shares) != classes or min(job.shares) < 0 or sum(job.shares) < 1):
+        raise UserError(f"shares={job.shares} must be {classes} numbers of images, one a class, and not all 0")
     job.chain.times(build.schedule(run.config.diffusion))
     if job.guide is not None and job.chain.guidance == 1:
         raise UserError(f"guide={job.guide} has no effect at guidance=1; give a guidance scale, such as 2")
@@ -138,10 +146,25 @@ def _check(run: Run, job: Job) -> None:
     build.device(job.device)
 
 
+def labels(run: Run, job: Job, indices: Tensor) -> Tensor | None:
+    """The class that each image of a job is asked to show, int64 [B]; None where the network knows no classes.
+
+    By shares, image i has the class in whose part of [0, 1] the fraction of (i + 1/2) / golden ratio lies, which keeps
+    to the shares within an image or two, however many are drawn.
+    """
+    if job.label is not None:
+        return torch.full_like(indices, job.label)
+    if not job.shares:
+        return run.labels_of(indices)
+    edges = torch.tensor(job.shares, device=indices.device).cumsum(0).float()
+    places = ((indices.float() + 0.5) * ((5**0.5 - 1) / 2)).frac() * edges[-1]
+    return torch.searchsorted(edges, places, right=True).clamp(max=len(edges) - 1)
+
+
 @torch.inference_mode()
 def _steps(denoiser: Denoiser, guide: Denoiser | None, run: Run, job: Job, indices: range) -> Iterator[Step]:
     slots = torch.tensor(indices, device=next(denoiser.net.parameters()).device)
-    label = run.labels_of(slots) if job.label is None else torch.full_like(slots, job.label)
+    label = labels(run, job, slots)
     hidden = run.hidden_labels(slots)
     weak = labelled(guide, label) if guide is not None else None if hidden is None else labelled(denoiser, hidden)
     x = starting_noise(job.chain.seed, slots, run.data.shape)
@@ -181,7 +204,7 @@ def save_images(
                 to_picture(image).save(partial, format="png")
     shown = torch.arange(min(job.num, GRID_IMAGES))
     noise = to_uint8(starting_noise(job.chain.seed, shown, run.data.shape))
-    images = torch.stack([_read(image_path(out, int(index))) for index in shown])
+    images = torch.stack([read(image_path(out, int(index))) for index in shown])
     for name, pictures in (("noise.png", noise), ("grid.png", images)):
         with replacing(out / name) as partial:
             grid(pictures, run.config.grids.nrow).save(partial, format="png")
@@ -210,28 +233,14 @@ def _missing(out: Path, job: Job, shape: tuple[int, int, int]) -> list[int]:
         raise UserError(
             f"{out} holds {len(present)} of these images, more than num={job.num}; name another folder with --out"
         )
-    whole = {index for index in present if _is_whole(image_path(out, index), shape)}
+    whole = {index for index in present if is_whole(image_path(out, index), shape)}
     begins = range(0, job.num, job.batch_size)
     return [b for b in begins if not whole.issuperset(range(b, min(b + job.batch_size, job.num)))]
 
 
-def _is_whole(path: Path, shape: tuple[int, int, int]) -> bool:
-    """Whether a file begins as a PNG of 8-bit images of ``shape`` (C, H, W) does and ends as one; no more is read."""
-    channels, height, width = shape
-    head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBB", width, height, 8, 0 if channels == 1 else 2)
-    try:
-        with path.open("rb", buffering=0) as file:
-            if file.read(len(head)) != head:
-                return False
-            file.seek(-len(PNG_END), os.SEEK_END)
-            return file.read() == PNG_END
-    except OSError:
-        return False
-
-
 def read_images(out: Path, num: int) -> Tensor:
     """The first ``num`` images of a job's folder, uint8 [num, C, H, W]. Raises OSError where one is not there."""
-    return torch.stack([_read(image_path(out, index)) for index in range(num)])
+    return torch.stack([read(image_path(out, index)) for index in range(num)])
 
 
 def _claim(run: Run, out: Path, job: Job, loaded: Checkpoint) -> Job:
@@ -269,14 +278,8 @@ def _claim(run: Run, out: Path, job: Job, loaded: Checkpoint) -> Job:
 def settings_of(run: Run, job: Job, loaded: Checkpoint) -> dict[str, Any]:
     """What decides the pixels of an image: the job but for its length, the weights by their hash, and the machine."""
     device = build.device(job.device)
-    settings = dataclasses.asdict(replace(job, device=device.type, dtype=build.dtype_name(job.dtype, device)))
+    settings = _plain(replace(job, device=device.type, dtype=build.dtype_name(job.dtype, device)))
     del settings["num"]  # a longer job of the same settings continues a shorter one
     used = [loaded] if job.guide is None else [loaded, run.load(job.guide)]
     weights = " ".join(content_hash(weights_of(found, job.ema)) for found in used)
     return {**settings, "weights": weights, "torch": torch.__version__, "threads": torch.get_num_threads()}
-
-
-def _read(path: Path) -> Tensor:
-    with Image.open(path) as picture:
-        array = np.array(picture)
-    return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())

@@ -71,7 +71,7 @@ def test_what_a_figure_comes_with(store, network):
     assert found["classifier/classes"].value == found["classifier/classes"].floor < 0.05
     for key in ("precision", "recall", "coverage"):
         assert found[f"classifier/{key}"].ceiling < 0.3 < 0.8 < found[f"classifier/{key}"].value <= 1
-    text = table(found)
+    text = table(found, len(images))
     assert f"FD-classifier            {distance.value:.4g}" in text and "higher is better" in text
 
 

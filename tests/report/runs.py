@@ -121,7 +121,7 @@ def evaluation(*, step=STEPS, sampler="dpmpp_2m_sde", calls=20, num=300, seeds=3
             bootstrap=None if key == "density" else spread,
             floor=real + (draw.gauss(0, 0.03 if key == "fd" else 0.02) if key != "accuracy" else 0.0),
             floor_error=0.03 if key == "fd" else None,
-            num_floor=0 if key == "accuracy" else NUM_HELD_OUT,
+            num_floor=0 if key == "accuracy" else num,
             ceiling=NOISE[key],
             infinite=(value - 0.1, 0.02) if key == "fd" and true.get("extrapolated") else None,
             network="classifier",

@@ -81,7 +81,7 @@ def evaluate(
     seed
         Seed of the first set.
     label
-        Class index; by default each class in turn, where the network knows classes.
+        Class index; by default each class as often as the data has it, where the network knows classes.
     guide
         A saved step, less trained, that guidance leads away from; by default the network without its label.
     store
@@ -120,11 +120,11 @@ def evaluate(
         chain=dataclasses.replace(chain.over(judging.usual_chain(opened)), seed=seed),
         step=steps[-1],
         ema=ema,
-        label=label,
         guide=guide,
         batch_size=batch_size,
         device=device,
         dtype=dtype,
+        **judging.usual_labels(opened, data, label),
     )
     plan = judging.Plan(
         job=job, seeds=seeds, split=split, num_reference=reference, networks=tuple(networks), memorisation=memorisation

@@ -67,7 +67,7 @@ def report(
         raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
     protocols = _measure(opened, stores, minutes, num, seeds) if measure else [None] * len(opened)
     if len(opened) == 1:
-        page.write(opened[0], stores[0], path, protocols[0])
+        page.write(opened[0], stores[0], path, protocols[0], samples=measure)
     else:
         compared.write(opened, stores, path)
     print(f"report   {path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -17,7 +17,7 @@ from unstir import randomness
 from unstir.data import SPLITS, Store
 from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
-from unstir.generate import Job, generate, load_denoisers, read_images, save_images
+from unstir.generate import Job, generate, labels, load_denoisers, read_images, save_images
 from unstir.metrics import memorisation
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.evaluation import FOLDER, Evaluation, find, name_of, save, saved, unlike
@@ -82,7 +82,7 @@ class Plan:
             "rounding": "uint8, to nearest",
             "networks": {network.name: network.hash for network in self.networks},
             **sampling,
-            "label": job.label,
+            "label": "by the data's shares" if job.shares else job.label,
             "guide": job.guide,
             "ema": job.ema and run.config.train.ema_decay > 0,
             "dtype": build.dtype_name(job.dtype, device),
@@ -104,6 +104,15 @@ def check(run: Run, store: Store, plan: Plan) -> None:
     if plan.num_reference and not 2 <= plan.num_reference <= store.count(plan.split):
         count = store.count(plan.split)
         raise UserError(f"num_reference={plan.num_reference} is outside 2..{count}, the {plan.split} images; 0 is all")
+
+
+def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, Any]:
+    """The settings of a `Job` that say which classes are judged: one, or each as often as the data has it."""
+    if label is not None or not run.config.model.num_classes:
+        return {"label": label}
+    of_data = store.labels("train")
+    assert of_data is not None
+    return {"shares": tuple(torch.bincount(of_data, minlength=run.config.model.num_classes).tolist())}
 
 
 def usual_chain(run: Run) -> Chain:
@@ -154,13 +163,7 @@ def evaluate(
 
 def _judged(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], weights: str, showing: Showing) -> Evaluation:
     """The evaluation of sets of images, without a search for copies."""
-    labels = None
-    if run.config.model.num_classes:
-        label = plan.job.label
-        index = torch.arange(plan.job.num)
-        of_each = run.labels_of(index) if label is None else torch.full_like(index, label)
-        assert of_each is not None
-        labels = [of_each] * plan.seeds
+    asked = labels(run, plan.job, torch.arange(plan.job.num))
     with showing("judging", "images") as progress:
         figures = judge(
             store,
@@ -168,7 +171,7 @@ def _judged(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], weights:
             plan.networks,
             split=plan.split,
             num_reference=plan.num_reference,
-            labels=labels,
+            labels=None if asked is None else [asked] * plan.seeds,
             progress=progress,
         )
     return Evaluation(

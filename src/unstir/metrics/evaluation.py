@@ -203,11 +203,13 @@ def describe(evaluation: Evaluation) -> str:
         f"{how['seed']} on; against {how['num_reference']} of {how['split']}; features: {networks}"
     )
     copies = evaluation.memorisation
-    return f"{head}\n{table(evaluation.figures)}" + ("" if copies is None else f"\nmemorisation: {copies['says']}")
+    return f"{head}\n{table(evaluation.figures, how['num'])}" + (
+        "" if copies is None else f"\nmemorisation: {copies['says']}"
+    )
 
 
-def table(figures: Mapping[str, Figure]) -> str:
-    """A figure a line: value, standard error, the same of real images and of noise."""
+def table(figures: Mapping[str, Figure], num: int) -> str:
+    """A figure of ``num`` images a line: value, standard error, the same of real images and of noise."""
     rows = [("", "value", "+-", "real", "noise", "")]
     for figure in figures.values():
         note = f"{figure.better} is better"
@@ -216,6 +218,8 @@ def table(figures: Mapping[str, Figure]) -> str:
             if figure.floor_infinite is not None:
                 note += f" (real {figure.floor_infinite[0]:.4g} +- {figure.floor_infinite[1]:.2g})"
         floor, ceiling = ("-" if bound is None else f"{bound:.4g}" for bound in (figure.floor, figure.ceiling))
+        if figure.num_floor not in (0, num):
+            floor += f" (n={figure.num_floor})"  # of another n, a bound has another bias
         error = "-" if figure.error is None else f"{figure.error:.2g}"
         rows.append((figure.name, f"{figure.value:.4g}", error, floor, ceiling, note))
     widths = [max(len(row[i]) for row in rows) for i in range(5)]

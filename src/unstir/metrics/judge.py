@@ -23,7 +23,7 @@ from unstir.metrics import distances, wasserstein
 from unstir.metrics.classifier import Classifier
 from unstir.metrics.evaluation import HIGHER, LOWER, Figure
 from unstir.metrics.inception import NAME, Inception
-from unstir.metrics.measures import FEWEST, figures_of, sides
+from unstir.metrics.measures import FEWEST, figures_of, halved, sides
 from unstir.metrics.reference import BATCH, Network, Progress, noise_images, other_split
 
 PATCHES = 2000
@@ -60,8 +60,7 @@ def judge(
         if isinstance(network, Classifier):
             found |= _of_classes(store, network, sets, split, labels)
         if isinstance(network, Inception):
-            scores = tuple(distances.inception_score(logits) for _, logits in looks if logits is not None)
-            found[f"{NAME}/is"] = _plain(network, "Inception Score", HIGHER, scores)
+            found[f"{NAME}/is"] = _inception_score(network, [logits for _, logits in looks if logits is not None])
     if not networks:
         num_reference = reference_size(store.count(split), num_reference, networks)
         found["patches/swd"] = _of_patches(store, sets, split, num_reference)
@@ -79,6 +78,17 @@ def _look(network: Network, images: Tensor, progress: Progress | None) -> tuple[
         if progress is not None:
             progress(sum(map(len, parts)), len(images))
     return torch.cat(parts), None
+
+
+def _inception_score(network: Inception, sets: Sequence[Tensor]) -> Figure:
+    def score(logits: Tensor) -> float:
+        return distances.inception_score(logits, splits=min(10, len(logits)))
+
+    def error(logits: Tensor) -> float:
+        return halved(lambda part: {"is": score(logits[part])}, len(logits))["is"]
+
+    figure = _plain(network, "Inception Score", HIGHER, tuple(map(score, sets)))
+    return dataclasses.replace(figure, bootstrap=statistics.mean(map(error, sets)))
 
 
 def _plain(network: Network, name: str, better: str, by_seed: tuple[float, ...]) -> Figure:
@@ -106,13 +116,20 @@ def _of_classes(
         found["classifier/accuracy"] = dataclasses.replace(
             figure, bootstrap=(p * (1 - p) / len(sets[0])) ** 0.5, floor=network.accuracy, ceiling=1 / len(share)
         )
-    distances_of = tuple((_shares(t, store) - share).abs().sum().item() / 2 for t in taken_for)
-    figure = _plain(network, "class imbalance", LOWER, distances_of)
+
+    def imbalance(taken_for: Tensor) -> float:
+        return (_shares(taken_for, store) - share).abs().sum().item() / 2
+
+    def error(taken_for: Tensor) -> float:
+        return halved(lambda part: {"classes": imbalance(taken_for[part])}, len(taken_for))["classes"]
+
+    figure = _plain(network, "class imbalance", LOWER, tuple(map(imbalance, taken_for)))
+    figure = dataclasses.replace(figure, bootstrap=statistics.mean(map(error, taken_for)))
     other = _some(store, other_split(split), len(sets[0]))
-    floor = None
     if len(other) >= FEWEST:
-        floor = (_shares(network.probabilities(other).argmax(1), store) - share).abs().sum().item() / 2
-    found["classifier/classes"] = dataclasses.replace(figure, floor=floor, num_floor=len(other))
+        of_real = network.probabilities(other).argmax(1)
+        figure = dataclasses.replace(figure, floor=imbalance(of_real), floor_error=error(of_real), num_floor=len(other))
+    found["classifier/classes"] = figure
     return found
 
 

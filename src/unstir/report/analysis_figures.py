@@ -71,9 +71,12 @@ def figure_effect(a: Figure, b: Figure) -> Effect:
 
 
 def above_floor(figure: Figure, num: int) -> Effect | None:
-    """How much a figure is above that of real images; None where there is no floor."""
+    """How much a figure is above that of as many real images; None where there is no such floor.
+
+    Of fewer or more images, a distance has another bias, and what is counted by neighbours another scale.
+    """
     least = floor(figure, num)
-    return None if least is None else difference(least, known(figure))
+    return None if least is None or figure.num_floor != num else difference(least, known(figure))
 
 
 def shown(figure: Figure) -> str:

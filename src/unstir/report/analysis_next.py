@@ -100,7 +100,7 @@ def _longer(facts: Facts, cause: Statement) -> Statement:
     if train.lr_schedule == "cosine":
         per_epoch = facts.data.counts.get("train", 0) // train.batch_size
         steps = steps_in(length, per_epoch, train.batch_size) - steps_in(train.warmup, per_epoch, train.batch_size)
-        period = f' --train.lr_period "{steps} steps"'
+        period = f' --train.lr_period "{max(steps, 1)} steps"'
     text = "Because the loss was still falling when the run ended: train for longer, "
     text += f'`unstir train --out RUN --train.length "{length}"{period}`.'
     return _because(cause, "longer", text)

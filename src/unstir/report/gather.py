@@ -19,6 +19,7 @@ from unstir.metrics.evaluate import (
     silently,
     sized,
     usual_chain,
+    usual_labels,
 )
 from unstir.metrics.evaluation import Evaluation, saved, unlike
 from unstir.report.facts import Cost, Facts
@@ -54,7 +55,7 @@ def planned(
     usual = usual_chain(run)
     kept = run.saved_steps()
     steps = [step for step in kept if step in milestones(run)] or kept[-1:]
-    job = Job(num=100, chain=usual, step=steps[-1], dtype="auto")
+    job = Job(num=100, chain=usual, step=steps[-1], dtype="auto", **usual_labels(run, store))
     plan = Plan(job=job, seeds=seeds, networks=networks)
     schedule = build.schedule(run.config.diffusion)
     chains = [chain for chain in parse(CHAINS, usual) if chain.steps <= schedule.T]
@@ -83,15 +84,15 @@ def measure(
     return found
 
 
-def gather(run: Run, store: Store | None, protocol: Mapping[str, Any] | None = None) -> Facts:
+def gather(run: Run, store: Store | None, protocol: Mapping[str, Any] | None = None, samples: bool = False) -> Facts:
     """What the run's folder says, with those of its evaluations that compare: by ``protocol``, else the most of them.
 
-    Measures nothing itself, but for the doctor's own drawing.
+    Measures nothing itself, but for the doctor, who draws some images of its own if ``samples``.
     """
     lines = run.metrics()
     step = lines[-1]["step"] if lines else 0
     by_step, by_chain = comparable(saved(run), protocol)
-    examined = diagnose(run.path, store=None if store is None else store.path)
+    examined = diagnose(run.path, store=None if store is None else store.path, samples=samples)
     return Facts(
         name=run.path.resolve().name,
         config=run.config,

@@ -90,12 +90,14 @@ def with_code(text: str, path: str = "RUN") -> Markup:
     return Markup(re.sub(r"`([^`]+)`", code, html.escape(text.replace("+-", "±"), quote=False)))
 
 
-def write(run: Run, store: Store | None, path: Path, protocol: Mapping[str, Any] | None = None) -> None:
+def write(
+    run: Run, store: Store | None, path: Path, protocol: Mapping[str, Any] | None = None, samples: bool = False
+) -> None:
     """Write the report of a run, with its figures by ``protocol`` (None: the most that compare).
 
-    ``store`` shows the data; without it those pictures are left out.
+    With ``samples`` the doctor draws some of its own. ``store`` shows the data; without it those pictures are left out.
     """
-    write_text(path, render(run, gather(run, store, protocol), store))
+    write_text(path, render(run, gather(run, store, protocol, samples), store))
 
 
 def render(run: Run, facts: Facts, store: Store | None) -> str:
@@ -115,7 +117,7 @@ def render(run: Run, facts: Facts, store: Store | None) -> str:
         "quality_caption": "Error bars are standard errors over seeds.",
         "calls": charts.calls(facts),
         "forward": charts.forward(facts),
-        "table": _table(facts.last.figures.values()) if facts.last else None,
+        "table": _table(facts.last.figures.values(), facts.last.protocol["num"]) if facts.last else None,
         "protocol": _protocol(facts.last) if facts.last else "",
         "protocol_rows": [(key, shown_value(value)) for key, value in facts.last.protocol.items()]
         if facts.last
@@ -221,8 +223,8 @@ def span(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _table(found: Iterable[Figure]) -> list[tuple[str, str, str, str, str, str]]:
-    """A row a figure."""
+def _table(found: Iterable[Figure], num: int) -> list[tuple[str, str, str, str, str, str]]:
+    """A row a figure of ``num`` images; where the real ones are of another number, it says so."""
 
     def cell(value: float | None) -> str:
         return "–" if value is None else f"{value:.4g}"
@@ -230,12 +232,12 @@ def _table(found: Iterable[Figure]) -> list[tuple[str, str, str, str, str, str]]
     rows = []
     for figure in found:
         error = "–" if figure.error is None else f"{figure.error:.2g}"
-        rows.append(
-            (figure.name, f"{figure.value:.4g}", error, cell(figure.floor), cell(figure.ceiling), figure.better)
-        )
+        real = cell(figure.floor) + (f" (n = {figure.num_floor})" if figure.num_floor not in (0, num) else "")
+        rows.append((figure.name, f"{figure.value:.4g}", error, real, cell(figure.ceiling), figure.better))
         if figure.infinite is not None:
             value, spread = figure.infinite
-            rows.append((f"{figure.name}, infinite n", f"{value:.4g}", f"{spread:.2g}", "–", "–", figure.better))
+            real = "–" if figure.floor_infinite is None else f"{figure.floor_infinite[0]:.4g}"
+            rows.append((f"{figure.name}, infinite n", f"{value:.4g}", f"{spread:.2g}", real, "–", figure.better))
     return rows
 
 
