@@ -249,13 +249,22 @@ def test_a_figure_of_which_higher_is_better_is_judged_the_other_way_round():
 
 
 def test_classes_that_come_up_too_often_are_bad():
-    usual = dataclasses.replace(
-        evaluation().figures["classifier/accuracy"], bootstrap=None, num_floor=runs.NUM_HELD_OUT
-    )
+    num = evaluation().protocol["num"]
+    usual = dataclasses.replace(evaluation().figures["classifier/accuracy"], bootstrap=None, num_floor=num)
     for seen, verdict in ((0.3, "bad"), (0.05, "undecided")):
         shares = dataclasses.replace(usual, name="class imbalance", better="lower", by_seed=(seen,) * 3, floor=0.05)
         judged = dataclasses.replace(evaluation(), figures={**evaluation().figures, "classifier/classes": shares})
         assert by_name(facts(by_step=(judged,)))["classes"].verdict == verdict
+
+
+def test_a_floor_of_another_number_of_images_decides_nothing():
+    """A distance of fewer images is larger for that alone."""
+    usual = evaluation().figures
+    fewer = {key: dataclasses.replace(figure, num_floor=figure.num_floor // 2) for key, figure in usual.items()}
+    judged = dataclasses.replace(evaluation(), figures=fewer)
+    with_them, without = (by_name(facts(by_step=(each,))) for each in (evaluation(), judged))
+    assert "excess" in with_them and "recall" in with_them
+    assert not {"excess", "too near", "recall", "coverage", "precision", "density"} & set(without)
 
 
 def test_calls_that_cannot_be_told_apart_are_not_called_enough():
