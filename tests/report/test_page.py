@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import html5lib
 import pytest
+from PIL import Image
 
 from unstir.data import Store
 from unstir.errors import UserError
@@ -167,6 +168,32 @@ def test_runs_that_were_judged_differently_are_not_compared(run, other, store, t
         compared.same_protocol([run, unlike])
 
 
+def test_names_that_charts_would_read_as_formulas_are_names(run, other, store, tmp_path):
+    odd = []
+    for source, name in ((run, "lr$1^$"), (other, "_hidden")):
+        shutil.copytree(source.path, tmp_path / name)
+        odd.append(Run.open(tmp_path / name))
+    path = tmp_path / "page.html"
+    compared.write(odd, [store, store], path)
+    text = " ".join(" ".join(element.itertext()) for element in parsed(path).iter() if str(element.tag).endswith("svg"))
+    assert "lr$1^$" in text and "_hidden" in text
+
+
+def test_ticks_of_charts_are_numbers(report):
+    charts = ["".join(e.itertext()) for e in parsed(report).iter() if str(e.tag).endswith("svg")]
+    assert len(charts) >= 5 and not any("mathdefault" in text or "$" in text for text in charts)
+
+
+def test_a_store_of_many_classes_has_a_sheet_that_fits(store, tmp_path):
+    from unstir.report import pictures
+
+    many = replace(store, manifest={**store.manifest, "classes": [f"class {i}" for i in range(500)]})
+    object.__setattr__(many, "labels", lambda split: store.labels(split))
+    assert pictures.contact_sheet(many).height < 2000
+    large = pictures.encode(Image.new("L", (10, 17_000)), "tall")
+    assert large.source.startswith("data:image/png") and large.height == 17_000
+
+
 @pytest.fixture(scope="module")
 def browser():
     from playwright.sync_api import sync_playwright
@@ -252,8 +279,6 @@ def test_without_a_browser_the_pdf_is_refused_with_the_remedy(report, tmp_path, 
 
 
 def test_unlabelled_data_is_judged_by_patches(store, tmp_path):
-    from PIL import Image
-
     from unstir.data import pack
 
     folder = tmp_path / "flat"

@@ -54,8 +54,10 @@ def _trend(facts: Facts, looks: Sequence[Look]) -> list[Statement]:
         return [not_measured("trend", "cost", "losses", text)]
     if abs(bend.z or 0.0) > STRAIGHT:
         how = "slows down" if bend.value > 0 else "gathers speed"
-        text = f"The cost of a lower loss is undecided: over the last {len(near)} looks its fall is no power law but "
-        text += f"{how}, by {abs(bend.value / bend.error):.2g} errors."
+        text = (
+            f"What a lower loss would cost is undecided: over the last {len(near)} looks its fall {how} (the bend is "
+        )
+        text += f"{abs(bend.value / bend.error):.2g} of its standard errors), so no power law foretells it."
         return [not_measured("trend", "cost", "losses", text)]
     return [_followed(facts, len(near), slope)]
 

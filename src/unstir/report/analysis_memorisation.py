@@ -41,9 +41,7 @@ def _copies(found: dict[str, Any], spaces: list[dict[str, Any]]) -> Statement:
     surplus = Effect(value=more, error=surplus.error, z=0.0, test=surplus.test) if surplus.decided else surplus
     said = f"{size} lie closer to one single training image than new images do, of which {test['expected']:.2g} would"
     if found["verdict"] == "copies":
-        text = (
-            f"Some samples may be copies: {said} ({by}). Chance does that once in a hundred runs or less; at the "
-        )
+        text = f"Some samples may be copies: {said} ({by}). Chance does that once in a hundred runs or less; at the "
         text += "level of this page it is undecided"
         return _made("copies", f"{text}.", "undecided", surplus)
     text = f"No copies show, though that there are none is undecided: {said} ({by})"

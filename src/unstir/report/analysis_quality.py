@@ -51,6 +51,13 @@ def diversity(facts: Facts) -> list[Statement]:
             f"{key.capitalize()}, {MEANINGS[key]}, is {shown(figure)}; held-out images reach {with_error(*least[:2])}"
         )
         found.append(_beside_real(key, "diversity", text, apart, higher_is_better=True))
+    measured = next((figure for figure in figures.values() if figure is not None and figure.num_floor), None)
+    if not found and last is not None and measured is not None:
+        text = (
+            f"Whether samples are as varied as real images is undecided: {last.protocol['num']:,} were compared with "
+        )
+        text += f"{count(measured.num_floor, 'held-out image')}, and these figures depend on the number."
+        return [not_measured("varied", "diversity", "quality", text)]
     if not found:
         text = "How varied the samples are was not measured; `unstir evaluate RUN` compares them with real images."
         return [not_measured("coverage", "diversity", "grids", text)]

@@ -97,8 +97,7 @@ def common(alike: Sequence[Evaluation]) -> list[str]:
 def names_of(runs: Sequence[Run]) -> list[str]:
     """A name for each run: its folder's, or its whole path where two folders are called alike."""
     short = [run.path.resolve().name for run in runs]
-    names = short if len(set(short)) == len(short) else [str(run.path) for run in runs]
-    return [f"run {name}" if name.startswith("_") else name for name in names]  # legends leave out what begins with _
+    return short if len(set(short)) == len(short) else [str(run.path) for run in runs]
 
 
 def _table(alike: Sequence[Evaluation]) -> list[tuple[str, list[str], str, str]]:
@@ -155,7 +154,7 @@ def _overlay(names: Sequence[str], facts: Sequence[Facts], key: str, title: str)
         drawn = svg.figure(9, 3)
         axes = drawn.subplots()
         for name, it in zip(names, facts, strict=True):
-            axes.plot(*svg.finite(it.metrics, key), label=name)
+            axes.plot(*svg.finite(it.metrics, key), label=svg.plain(name))
         if not any(line.get_xdata().size for line in axes.lines):
             return None
         axes.set(title=title, yscale="log")
@@ -170,7 +169,7 @@ def _held_out(names: Sequence[str], facts: Sequence[Facts]) -> str | None:
         axes = drawn.subplots()
         for name, it in zip(names, facts, strict=True):
             looks = [look for look in it.looks if look["step"] and look.get("of_held_out")]
-            charts.bars(axes, [(k["images"], *charts.mean_of(k["of_held_out"])) for k in looks], name)
+            charts.bars(axes, [(k["images"], *charts.mean_of(k["of_held_out"])) for k in looks], svg.plain(name))
         if not axes.get_legend_handles_labels()[0]:
             return None
         axes.set(title="held-out loss with the sampling weights", yscale="log")
@@ -188,7 +187,7 @@ def _quality(names: Sequence[str], facts: Sequence[Facts], alike: Sequence[Evalu
         axes = drawn.subplots()
         for name, it in zip(names, facts, strict=True):
             own = [e for e in it.by_step if not unlike(alike[0].protocol, e.protocol)]
-            charts.bars(axes, charts.by_value((e.images, e.figures[key]) for e in own), name)
+            charts.bars(axes, charts.by_value((e.images, e.figures[key]) for e in own), svg.plain(name))
         axes.set(yscale="log", ylabel=alike[0].figures[key].name)
         svg.images_axis(axes, log=True)
         svg.legend(axes)

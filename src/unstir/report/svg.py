@@ -35,7 +35,6 @@ STYLE: dict[str, Any] = {
     "axes.facecolor": "none",
     "savefig.transparent": True,
     "svg.hashsalt": "unstir",
-    "text.parse_math": False,
 }
 
 _ID = re.compile(r'(\bid="|url\(#|href="#)')
@@ -91,6 +90,11 @@ def images_axis(axes: Any, log: bool = False) -> None:
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def plain(text: str) -> str:
+    """A text from outside as a label: its dollars are no formula, and no underscore at its head hides it."""
+    return (f"run {text}" if text.startswith("_") else text).replace("$", r"\$")
 
 
 def legend(axes: Any, columns: int = 1) -> None:
