@@ -66,7 +66,7 @@ def inline(drawn: Any, name: str, label: str) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
-    text = re.sub(r"<style.*?</style>", "", text, flags=re.S)
+    text = re.sub(r"<style.*?</style>|<!--.*?-->", "", text, flags=re.S)
     text = _ID.sub(lambda match: f"{match[1]}{name}-", text)
     text = text.replace(INK, "currentColor").replace("xlink:href", "href")
     head, rest = text.split(">", 1)
