@@ -103,6 +103,7 @@ def evaluate(
     from unstir.metrics import evaluate as judging
     from unstir.metrics.evaluation import describe, differences
     from unstir.metrics.inception import inception
+    from unstir.report.wording import duration
     from unstir.runs import build
 
     if minutes <= 0:
@@ -135,7 +136,9 @@ def evaluate(
     if not num and judging.known_number(opened, plan):
         say(f"{plans[0].job.num} images a seed, as when it was judged before; --num takes another number")
     if forecast:
-        say(f"{len(steps)} x {seeds} x {plans[0].job.num} images, about {_span(forecast)} to draw those still missing")
+        say(
+            f"{len(steps)} x {seeds} x {plans[0].job.num} images, about {duration(forecast)} to draw those still missing"
+        )
     if against:
         _others(opened, against, plans[-1])
     results = []
@@ -172,10 +175,6 @@ def _step(run: Any, text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
         raise UserError(f'--checkpoint {text} is no step; give "newest", "all" or one of {run.saved_steps()}')
     return int(run.load(int(text)).step)
-
-
-def _span(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def _others(run: Any, against: Path, plan: Any) -> Any:

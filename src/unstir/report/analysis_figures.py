@@ -20,14 +20,9 @@ Known = tuple[float, float, float]
 """A value, its standard error, and the degrees of freedom of that."""
 
 
-def main_key(evaluation: Evaluation) -> str:
-    """The key of the figure that says most."""
-    return next(key for key, figure in evaluation.figures.items() if figure is evaluation.main())
-
-
 def beside(evaluation: Evaluation, figure: str) -> Figure | None:
     """The figure of this name ("coverage") in the features of the main one; None where it is not there."""
-    return evaluation.figures.get(f"{main_key(evaluation).split('/')[0]}/{figure}")
+    return evaluation.figures.get(f"{evaluation.main_key.split('/')[0]}/{figure}")
 
 
 def known(figure: Figure) -> Known:

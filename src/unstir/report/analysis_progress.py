@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from unstir.metrics.evaluation import LOWER
-from unstir.report.analysis_figures import figure_effect, main_key, shown
+from unstir.report.analysis_figures import figure_effect, shown
 from unstir.report.facts import Facts
 from unstir.report.looks import Look, half_way, read
 from unstir.report.statement import Shown, Statement, Verdict, not_measured
@@ -170,7 +170,7 @@ def _quality(facts: Facts) -> list[Statement]:
     """The main figure from the first to the last step judged, and from about half way."""
     if facts.last is None:
         return []
-    key = main_key(facts.last)
+    key = facts.last.main_key
     steps = [each for each in facts.by_step if key in each.figures and each.images > 0]
     if len(steps) < 2:
         text = "Only one saved step was judged, so when the pictures became better is not known; "

@@ -1,7 +1,7 @@
 """How near the samples are to real images, and how much of the real variety they have."""
 
 from unstir.metrics.evaluation import LOWER, Evaluation, Figure
-from unstir.report.analysis_figures import above_floor, as_share, beside, floor, known, main_key, shown
+from unstir.report.analysis_figures import above_floor, as_share, beside, floor, known, shown
 from unstir.report.facts import Facts
 from unstir.report.statement import Statement, Topic, Verdict, not_measured
 from unstir.report.statistics import Effect, difference, effect
@@ -24,7 +24,7 @@ def quality(facts: Facts) -> list[Statement]:
     if last is None:
         text = "How good the samples are was not measured; `unstir evaluate RUN` does it."
         return [not_measured("way", "quality", "quality", text)]
-    figure, num = last.figures[main_key(last)], last.protocol["num"]
+    figure, num = last.figures[last.main_key], last.protocol["num"]
     found = [*_way(last, figure), *_excess(figure, num), *_bias(figure)]
     if (right := last.figures.get("classifier/accuracy")) is not None:
         found += _accuracy(facts, right, num)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unstir.metrics.evaluation import LOWER, Evaluation
-from unstir.report.analysis_figures import known, main_key, shown
+from unstir.report.analysis_figures import known, shown
 from unstir.report.facts import Facts
 from unstir.report.statement import Statement, not_measured
 from unstir.report.statistics import Effect, difference
@@ -97,7 +97,7 @@ def _harms(facts: Facts) -> list[tuple[Evaluation, Effect]]:
 
 def _harm(a: Evaluation, b: Evaluation, choices: int = 1) -> Effect:
     """How much worse ``b`` is than ``a`` by the main figure of ``a``, positive where it is."""
-    key = main_key(a)
+    key = a.main_key
     sign = 1 if a.main().better == LOWER else -1
     (x, x_error, x_df), (y, y_error, y_df) = known(a.figures[key]), known(b.figures[key])
     return difference((sign * x, x_error, x_df), (sign * y, y_error, y_df), choices)

@@ -13,8 +13,8 @@ from unstir.metrics.evaluation import Evaluation, difference, saved, unlike
 from unstir.report import charts, pictures, svg
 from unstir.report.facts import Facts
 from unstir.report.gather import gather
-from unstir.report.page import plus_minus, render_template, span
-from unstir.report.wording import operations
+from unstir.report.page import plus_minus, render_template
+from unstir.report.wording import duration, operations
 from unstir.runs import toml
 from unstir.runs.files import write_text
 from unstir.runs.run import Run
@@ -135,7 +135,7 @@ def _rows(facts: Sequence[Facts]) -> list[tuple[str, list[str]]]:
         ("parameters", [f"{it.cost.parameters:,}" for it in facts]),
         ("step", [f"{it.step:,} of {it.length:,}" for it in facts]),
         ("training images seen", [f"{it.cost.images:,}" for it in facts]),
-        ("time", [span(it.cost.seconds) for it in facts]),
+        ("time", [duration(it.cost.seconds) for it in facts]),
         ("training FLOP", [operations(it.cost.training_flops) for it in facts]),
         ("data", [it.data.content_hash[:12] for it in facts]),
     ]

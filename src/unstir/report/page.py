@@ -25,7 +25,7 @@ from unstir.report.facts import Facts
 from unstir.report.gather import gather
 from unstir.report.statement import TOPICS, Topic
 from unstir.report.statistics import MULTIPLICITY
-from unstir.report.wording import operations
+from unstir.report.wording import duration, operations, with_error
 from unstir.runs import build, toml
 from unstir.runs.files import write_text
 from unstir.runs.run import Run
@@ -201,7 +201,7 @@ def _cards(facts: Facts) -> list[tuple[str, str, str]]:
     elif look and look.get("bits") is not None and math.isfinite(look["bits"]):
         cards.append(("bits/dim, held out", plus_minus(look["bits"], look["bits_error"]), "an estimate of the bound"))
     cards.append(("training images seen", f"{facts.cost.images:,}", _epochs(facts)))
-    cards.append(("training time", span(facts.cost.seconds), operations(facts.cost.training_flops)))
+    cards.append(("training time", duration(facts.cost.seconds), operations(facts.cost.training_flops)))
     return cards
 
 
@@ -211,16 +211,8 @@ def _epochs(facts: Facts) -> str:
 
 
 def plus_minus(value: float, error: float | None) -> str:
-    """A figure with its standard error, to two digits of the error."""
-    return f"{value:.4g}" if error is None else f"{value:.4g} ± {error:.2g}"
-
-
-def span(seconds: float) -> str:
-    """A time in words."""
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
+    """A figure with its standard error, with as many digits as that allows."""
+    return with_error(value, error).replace("+-", "±")
 
 
 def _table(found: Iterable[Figure], num: int) -> list[tuple[str, str, str, str, str, str]]:
@@ -281,7 +273,7 @@ def _cost(facts: Facts) -> list[tuple[str, str]]:
     return [
         ("parameters", f"{it.parameters:,}"),
         ("training images seen", f"{it.images:,}, {_epochs(facts)}"),
-        ("time", f"{span(it.seconds)} with grids, looks and files{speed}"),
+        ("time", f"{duration(it.seconds)} with grids, looks and files{speed}"),
         ("one forward pass", f"{operations(it.forward_flops)} an image"),
         ("training", f"{operations(it.training_flops)}: forward and backward of every image seen"),
         ("precision", facts.config.train.dtype),
