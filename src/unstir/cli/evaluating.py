@@ -136,9 +136,8 @@ def evaluate(
     if not num and judging.known_number(opened, plan):
         say(f"{plans[0].job.num} images a seed, as when it was judged before; --num takes another number")
     if forecast:
-        say(
-            f"{len(steps)} x {seeds} x {plans[0].job.num} images, about {duration(forecast)} to draw those still missing"
-        )
+        images = f"{len(steps)} x {seeds} x {plans[0].job.num} images"
+        say(f"{images}, about {duration(forecast)} to draw those still missing")
     if against:
         _others(opened, against, plans[-1])
     results = []
