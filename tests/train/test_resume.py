@@ -105,14 +105,13 @@ def test_killed_at_random_instants_it_continues_bit_for_bit(make_run, uninterrup
     began = time.perf_counter()
     Trainer(*make_run("timed")).run()
     duration = time.perf_counter() - began
-    kills = 0
+    kills, runs = 0, itertools.count()
     while kills < KILLS:
-        name = f"killed-{kills}"
+        name = f"killed-{next(runs)}"  # a finished run would have no time to be killed
         for life in itertools.count():
             child = train_in_a_child(lambda name=name: make_run(name))
-            time.sleep(
-                chance.uniform(0, duration * (1 + life / 10))
-            )  # lives grow, or a slow machine would never finish
+            lives = duration * (1 + life / 10)  # they grow, or a child that is slower than this process never finishes
+            time.sleep(chance.uniform(0, lives))
             os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             if not os.WIFSIGNALED(status):
