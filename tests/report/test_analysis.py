@@ -234,6 +234,7 @@ def test_samples_nearer_than_new_images_can_be_are_no_success():
     near = dataclasses.replace(evaluation(), figures={"classifier/fd": floor})
     found = by_name(facts(by_step=(near,)))
     assert found["too near"].verdict == "bad" and "as copies are" in found["too near"].text and "excess" not in found
+    assert found["way"].verdict == "neutral" and found["way"].effect.value > 1
 
 
 def test_a_figure_of_which_higher_is_better_is_judged_the_other_way_round():

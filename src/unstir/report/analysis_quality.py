@@ -4,7 +4,7 @@ from unstir.metrics.evaluation import LOWER, Evaluation, Figure
 from unstir.report.analysis_figures import above_floor, as_share, beside, floor, known, shown
 from unstir.report.facts import Facts
 from unstir.report.statement import Statement, Topic, Verdict, not_measured
-from unstir.report.statistics import Effect, difference, effect
+from unstir.report.statistics import LEVEL, Effect, difference, effect
 from unstir.report.wording import count, percent, with_error
 
 NEAR = 0.9
@@ -81,7 +81,8 @@ def _way(last: Evaluation, figure: Figure) -> list[Statement]:
     if gone.value < 0:
         return [_made("way", "quality", f"{text}the samples are further from real images than noise.", "bad", gone)]
     text += f"{percent(gone.value)} of the way from noise to real images."
-    return [_made("way", "quality", text, "good" if gone.value >= NEAR else "neutral", gone)]
+    beyond = gone.value - 1 > LEVEL * gone.error  # nearer than real images are is no success
+    return [_made("way", "quality", text, "good" if gone.value >= NEAR and not beyond else "neutral", gone)]
 
 
 def _excess(figure: Figure, num: int) -> list[Statement]:
