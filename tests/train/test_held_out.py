@@ -1,6 +1,7 @@
 """Losses of training and held-out images on the way: what they are, that looks are paired, and each exactly once."""
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -251,17 +252,18 @@ def test_killed_at_random_instants_the_lines_are_the_same(make_run):
     began = time.perf_counter()
     Trainer(whole, store).run()
     duration, chance = time.perf_counter() - began, random.Random(int(os.environ.get("UNSTIR_SEED", "0")))
-    kills = 0
+    kills, runs = 0, itertools.count()
     while kills < int(os.environ.get("UNSTIR_KILLS", "6")):
-        name = f"killed-{kills}"
-        while True:
+        name = f"killed-{next(runs)}"  # a finished run would have no time to be killed
+        for life in itertools.count():
             child = os.fork()
             if child == 0:
                 try:
                     os._exit(0 if Trainer(*make_run(name, **SHORT)).run() else 1)
                 finally:
                     os._exit(1)
-            time.sleep(chance.uniform(0, duration))
+            lives = duration * (1 + life / 10)  # they grow, or a child that is slower than this process never finishes
+            time.sleep(chance.uniform(0, lives))
             os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             if not os.WIFSIGNALED(status):
