@@ -3,8 +3,9 @@
     python benchmarks/calls_and_quality.py runs/digits --num 500 --out docs/images/digits-calls
 
 Prints a Markdown table and writes OUT.json and OUT.png. Calls are those really made, where they are not those asked.
-The distance is in the features of a small classifier trained
-on the store's labels; it has no meaning beyond this store and this classifier, and is not an FID.
+The distance is in the features of a small classifier trained on the store's labels; it has no meaning beyond this store
+and this classifier, and is not an FID. OUT.json is written after every chain, and the chains it holds are not sampled
+again if it was made from the same weights with the same settings: the command can be killed, and given more chains.
 """
 
 import argparse
@@ -23,7 +24,8 @@ from unstir.metrics.classifier import classifier_for
 from unstir.metrics.judge import judge
 from unstir.pictures.grid import to_uint8
 from unstir.runs import build
-from unstir.runs.run import Run
+from unstir.runs.checkpoint import content_hash
+from unstir.runs.run import Run, weights_of
 
 SAMPLERS = "ancestral,ddim,dpmpp_2m,dpmpp_3m,dpmpp_2m_sde,unipc,heun,ipndm,pndm"
 
@@ -55,7 +57,42 @@ def cell(row, asked):
     return f"{mean(row['fd']):.3f} ± {spread(row):.3f}{fewer}"
 
 
-def main():
+def earlier(path, about):
+    """What the file holds of these very settings, or no rows; other settings are an error, not overwritten."""
+    if not path.exists():
+        return {**about, "rows": []}
+    known = json.loads(path.read_text())
+    unlike = [name for name in about if known.get(name) != about[name]]
+    if unlike:
+        raise SystemExit(f"{path} was made with other {', '.join(unlike)}: give another --out, or delete it")
+    return known
+
+
+def write(path, known):
+    """Replaces the file in one move, so that a kill leaves the old one or the new one."""
+    part = path.with_suffix(".json.part")
+    part.write_text(json.dumps(known, indent=1) + "\n")
+    part.replace(path)
+
+
+def judged(run, store, classifier, job, seeds):
+    """The Frechet distance of a chain's images to the training images, one value a seed."""
+    sets = []
+    for seed in range(seeds):
+        made = generate(run, replace(job, chain=replace(job.chain, seed=seed)))
+        sets.append(torch.cat([to_uint8(images) for _, images in made]))
+    return judge(store, sets, [classifier])["classifier/fd"]
+
+
+def table(rows):
+    columns = list(dict.fromkeys(row["chain"]["steps"] for row in rows))
+    yield "| sampler | " + " | ".join(map(str, columns)) + " |\n|---|" + "---|" * len(columns)
+    for name in dict.fromkeys(row["chain"]["sampler"] for row in rows):
+        own = {row["chain"]["steps"]: row for row in rows if row["chain"]["sampler"] == name}
+        yield f"| {name} | " + " | ".join(cell(own[asked], asked) if asked in own else "" for asked in columns) + " |"
+
+
+def parsed():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run")
     parser.add_argument("--store", default="")
@@ -67,49 +104,43 @@ def main():
     parser.add_argument("--batch-size", type=int, default=250)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    options = parsed()
     run = Run.open(options.run)
     store = Store.open(options.store or run.config.data.store)
     classifier = classifier_for(store)
-    text = [f"{name}:{calls}" for name in options.samplers.split(",") for calls in options.calls.split(",")]
-    text += [f"ancestral:{calls}" for calls in options.ancestral.split(",") if calls]
-    schedule, rows = build.schedule(run.config.diffusion), []
-    for chain in parse(",".join(text), run.chain()):
-        sets, began = [], time.perf_counter()
-        for seed in range(options.seeds):
-            job = Job(
-                num=options.num,
-                chain=replace(chain, seed=seed),
-                step=run.newest_step(),
-                batch_size=options.batch_size,
-                dtype=options.dtype,
-            )
-            sets.append(torch.cat([to_uint8(made) for _, made in generate(run, job)]))
-        found = judge(store, sets, [classifier])["classifier/fd"]
-        rows.append({"chain": asdict(chain), "calls": chain.calls(schedule), "fd": found.by_seed})
-        took = time.perf_counter() - began
-        print(f"{chain.sampler} {chain.steps}: {cell(rows[-1], chain.steps)} ({took:.0f} s)", flush=True)
+    how = {"num": options.num, "step": run.newest_step(), "batch_size": options.batch_size, "dtype": options.dtype}
     about = {
-        "n": options.num,
+        **how,
         "seeds": list(range(options.seeds)),
-        "batch_size": options.batch_size,
-        "dtype": options.dtype,
-        "step": run.newest_step(),
+        "weights": content_hash(weights_of(run.load(how["step"]), ema=True)),
         "data": store.content_hash,
         "classifier": classifier.hash,
-        "reference_n": found.num_reference,
-        "floor": found.floor,
-        "floor_n": found.num_floor,
-        "ceiling": found.ceiling,
     }
-    print(", ".join(f"{name} {value}" for name, value in about.items()))
-    options.out.with_suffix(".json").write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
-    plot(rows, found.floor, options.out.with_suffix(".png"))
-    columns = list(dict.fromkeys(row["chain"]["steps"] for row in rows))
-    print("| sampler | " + " | ".join(map(str, columns)) + " |\n|---|" + "---|" * len(columns))
-    for name in dict.fromkeys(row["chain"]["sampler"] for row in rows):
-        own = {row["chain"]["steps"]: row for row in rows if row["chain"]["sampler"] == name}
-        print(f"| {name} | " + " | ".join(cell(own[asked], asked) if asked in own else "" for asked in columns) + " |")
+    text = [f"{name}:{calls}" for name in options.samplers.split(",") for calls in options.calls.split(",")]
+    text += [f"ancestral:{calls}" for calls in options.ancestral.split(",") if calls]
+    path = options.out.with_suffix(".json")
+    known = earlier(path, about)
+    schedule, rows = build.schedule(run.config.diffusion), []
+    for chain in parse(",".join(text), run.chain()):
+        began = time.perf_counter()
+        row = next((row for row in known["rows"] if row["chain"] == asdict(chain)), None)
+        if row is None:
+            found = judged(run, store, classifier, Job(chain=chain, **how), options.seeds)
+            row = {"chain": asdict(chain), "calls": chain.calls(schedule), "fd": found.by_seed}
+            known["rows"].append(row)
+            known.update(reference_n=found.num_reference, floor=found.floor, floor_n=found.num_floor)
+            known.update(ceiling=found.ceiling)
+            write(path, known)
+        rows.append(row)
+        took = time.perf_counter() - began
+        print(f"{chain.sampler} {chain.steps}: {cell(row, chain.steps)} ({took:.0f} s)", flush=True)
+    print(", ".join(f"{name} {value}" for name, value in known.items() if name != "rows"))
+    plot(rows, known["floor"], options.out.with_suffix(".png"))
+    print("\n".join(table(rows)))
 
 
 if __name__ == "__main__":
