@@ -13,6 +13,7 @@ from unstir.generate import Job, generate, labels
 from unstir.metrics import evaluate as evaluating
 from unstir.metrics.evaluation import saved
 from unstir.runs import checkpoint
+from unstir.runs.guide import Guide
 from unstir.runs.run import Run
 
 SMALL = ("--num", 24, "--seeds", 2, "--batch-size", 16)
@@ -213,7 +214,7 @@ def test_a_guide_is_part_of_the_protocol(conditional):
     run = Run.open(conditional)
     job = Job(num=24, chain=replace(run.chain(), guidance=2.0), step=12)
     plan = evaluating.Plan(job=job)
-    guided = replace(plan, job=replace(job, guide=run.saved_steps()[0]))
+    guided = replace(plan, job=replace(job, guide=Guide(run.saved_steps()[0])))
     assert plan.protocol(run) != guided.protocol(run)
 
 

@@ -81,18 +81,6 @@ def test_options_of_another_sampler_are_refused(trained, command, tmp_path):
     assert command("sample", large.path, "--num", 2, "--sampler", "ddim", "--out", tmp_path / "other")[0] == 0
 
 
-def test_a_less_trained_step_can_be_the_guide(trained, command, tmp_path):
-    run, _ = trained()
-    steps = run.saved_steps()
-    assert steps[0] < steps[-1]
-    status, _, err = command(
-        "sample", run.path, "--num", 4, "--guide", steps[0], "--guidance", 2, "--out", tmp_path / "led"
-    )
-    assert status == 0, err
-    assert command("sample", run.path, "--num", 4, "--out", tmp_path / "alone")[0] == 0
-    assert (tmp_path / "led/grid.png").read_bytes() != (tmp_path / "alone/grid.png").read_bytes()
-
-
 def test_a_comparison_is_one_picture_with_what_each_costs(trained, command, tmp_path):
     run, _ = trained()
     text = "ancestral:20,ddim:5,dpmpp_2m:4:log_snr,heun:5"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unstir.diffusion.denoiser import Denoiser, labelled
+from unstir.diffusion.denoiser import Denoiser, Labelled, labelled
 from unstir.diffusion.draw import Chain, draw, starting_noise
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
@@ -22,6 +22,7 @@ from unstir.pictures.png import is_whole, read
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint, content_hash
 from unstir.runs.files import PARTIAL, make_folder, replacing, write_text
+from unstir.runs.guide import Guide, check_guide, weaker
 from unstir.runs.run import Run, weights_of
 
 GRID_IMAGES = 64
@@ -34,9 +35,9 @@ class Job:
     """What to make: ``num`` images by a ``chain`` from the weights of ``step`` (averaged if ``ema``), and how.
 
     ``label`` is a class index, or None where the network knows none, or where each class is drawn in turn, or as often
-    as ``shares`` (numbers of images by class, in any unit) say. Where the chain is
-    guided, it is away from the weights of step ``guide`` (autoguidance), or from the network without its label (None).
-    ``batch_size`` images are computed at once on ``device`` in ``dtype`` ("float32", "bfloat16" or "auto").
+    as ``shares`` (numbers of images by class, in any unit) say. Guidance leads away from the ``guide`` (autoguidance)
+    or, with None, from the network without its label. ``batch_size`` images are computed at once on ``device`` in
+    ``dtype`` ("float32", "bfloat16" or "auto").
     """
 
     num: int
@@ -45,7 +46,7 @@ class Job:
     ema: bool = True
     label: int | None = None
     shares: tuple[int, ...] = ()
-    guide: int | None = None
+    guide: Guide | None = None
     batch_size: int = 64
     device: str = "auto"
     dtype: str = "float32"
@@ -65,7 +66,8 @@ def _plain(job: Job) -> dict[str, Any]:
     return {**settings, "shares": shares} if shares else settings
 
 
-Denoisers = tuple[Denoiser, Denoiser | None]
+Denoisers = tuple[Denoiser, Callable[[Tensor | None], Labelled] | None]
+"""The denoiser of a job, and its guide, to be given the labels of a batch."""
 
 
 def generate(
@@ -111,11 +113,11 @@ def steps(run: Run, job: Job, loaded: Checkpoint | None = None) -> Iterator[Step
 
 
 def load_denoisers(run: Run, job: Job, loaded: Checkpoint | None = None) -> Denoisers:
-    """The denoiser of a job, and its guide where another step of the run is one. Raises UserError as `generate`."""
+    """The denoiser of a job, and its guide where it has one. Raises UserError as `generate`."""
     _check(run, job)
     settings: dict[str, Any] = {"ema": job.ema, "device": job.device, "dtype": job.dtype}
     denoiser = run.denoiser(step=job.step, loaded=loaded, **settings)
-    return denoiser, None if job.guide is None else run.denoiser(step=job.guide, **settings)
+    return denoiser, None if job.guide is None else weaker(job.guide, run, **settings)
 
 
 def _check(run: Run, job: Job) -> None:
@@ -134,10 +136,8 @@ def _check(run: Run, job: Job) -> None:
     if job.shares and (len(job.shares) != classes or min(job.shares) < 0 or sum(job.shares) < 1):
         raise UserError(f"shares={job.shares} must be {classes} numbers of images, one a class, and not all 0")
     job.chain.times(build.schedule(run.config.diffusion))
-    if job.guide is not None and job.chain.guidance == 1:
-        raise UserError(f"guide={job.guide} has no effect at guidance=1; give a guidance scale, such as 2")
-    if job.guide is not None and job.guide not in run.saved_steps():
-        raise UserError(f"guide={job.guide} was not saved; {run.path} has {', '.join(map(str, run.saved_steps()))}")
+    if job.guide is not None:
+        check_guide(job.guide, run, job.step, job.chain.guidance)
     if job.chain.guidance != 1 and job.guide is None and not run.config.train.label_dropout:
         raise UserError(
             f"guidance={job.chain.guidance} needs a network trained with train.label_dropout; this one was not. Name a "
@@ -162,11 +162,13 @@ def labels(run: Run, job: Job, indices: Tensor) -> Tensor | None:
 
 
 @torch.inference_mode()
-def _steps(denoiser: Denoiser, guide: Denoiser | None, run: Run, job: Job, indices: range) -> Iterator[Step]:
+def _steps(
+    denoiser: Denoiser, guide: Callable[[Tensor | None], Labelled] | None, run: Run, job: Job, indices: range
+) -> Iterator[Step]:
     slots = torch.tensor(indices, device=next(denoiser.net.parameters()).device)
     label = labels(run, job, slots)
     hidden = run.hidden_labels(slots)
-    weak = labelled(guide, label) if guide is not None else None if hidden is None else labelled(denoiser, hidden)
+    weak = guide(label) if guide is not None else None if hidden is None else labelled(denoiser, hidden)
     x = starting_noise(job.chain.seed, slots, run.data.shape)
     yield from draw(labelled(denoiser, label), denoiser.process, x, slots, job.chain, weak)
 
@@ -280,6 +282,11 @@ def settings_of(run: Run, job: Job, loaded: Checkpoint) -> dict[str, Any]:
     device = build.device(job.device)
     settings = _plain(replace(job, device=device.type, dtype=build.dtype_name(job.dtype, device)))
     del settings["num"]  # a longer job of the same settings continues a shorter one
-    used = [loaded] if job.guide is None else [loaded, run.load(job.guide)]
-    weights = " ".join(content_hash(weights_of(found, job.ema)) for found in used)
+    weights = weights_hash(run, job, loaded)
     return {**settings, "weights": weights, "torch": torch.__version__, "threads": torch.get_num_threads()}
+
+
+def weights_hash(run: Run, job: Job, loaded: Checkpoint) -> str:
+    """The SHA-256 (hex) of the weights that a job samples from, and after a space that of its guide's."""
+    used = [loaded] if job.guide is None else [loaded, job.guide.load(run)]
+    return " ".join(content_hash(weights_of(found, job.ema)) for found in used)

@@ -50,7 +50,8 @@ class TimeOptions:
 
     def over(self, base: Any) -> Any:
         """The chain ``base`` with what is given here in its place."""
-        return dataclasses.replace(base, **{k: v for k, v in dataclasses.asdict(self).items() if v is not None})
+        given = {key: value for key, value in dataclasses.asdict(self).items() if value is not None and key != "guide"}
+        return dataclasses.replace(base, **given)
 
 
 @Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
@@ -61,7 +62,10 @@ class FillOptions(TimeOptions):
     variance: Literal["auto", "small", "large", "learned"] | None = None
     """Variance of the chain; auto: learned if it was, else large (beta) over all T steps, small (beta~) over fewer."""
     guidance: float | None = None
-    """Scale of guidance towards the label: 1 is none."""
+    """Scale of guidance towards the label, or away from a guide: 1 is none."""
+    guide: str | None = None
+    """What guidance leads away from: a less trained step (1000), another run (its folder), or its step (RUN@1000); by
+    default the network without its label."""
     threshold: float | None = None
     """Quantile of dynamic thresholding, such as 0.995, in place of the plain clamp."""
 
@@ -78,17 +82,20 @@ def carry_out(
     """Do the work under a bar, write its picture and settings, and say where (and how well an inversion came back)."""
     from unstir import console
     from unstir.edit import Settings
+    from unstir.runs.guide import guide_of
     from unstir.runs.run import Run
 
     opened = Run.open(run)
     folder = run / "edits"
     beside.check(options.out or folder / "any.png")
-    guidance = getattr(chain, "guidance", None)
-    if opened.config.train.label_dropout and guidance not in (None, 1) and of_image.get("label", 0) is None:
+    guidance, guide = getattr(chain, "guidance", None), guide_of(getattr(chain, "guide", None), opened)
+    needs_label = opened.config.train.label_dropout and guide is None and guidance not in (None, 1)
+    if needs_label and of_image.get("label", 0) is None:
         raise UserError(f"guidance={guidance} leads towards a class; name it with --label")
     settings = Settings(
         chain=dataclasses.replace(chain.over(opened.chain()), seed=options.seed),
         step=options.checkpoint,
+        guide=guide,
         ema=options.ema,
         device=options.device,
         dtype=options.dtype,

@@ -33,7 +33,6 @@ def evaluate(
     against: Path | None = None,
     seed: int = 0,
     label: int | None = None,
-    guide: int | None = None,
     store: Path | None = None,
     batch_size: int = 64,
     dtype: Literal["float32", "bfloat16", "auto"] = "auto",
@@ -82,8 +81,6 @@ def evaluate(
         Seed of the first set.
     label
         Class index; by default each class as often as the data has it, where the network knows classes.
-    guide
-        A saved step, less trained, that guidance leads away from; by default the network without its label.
     store
         Folder of the packed data, where it has moved.
     batch_size
@@ -105,6 +102,7 @@ def evaluate(
     from unstir.metrics.inception import inception
     from unstir.report.wording import duration
     from unstir.runs import build
+    from unstir.runs.guide import guide_of
 
     if minutes <= 0:
         raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
@@ -121,7 +119,7 @@ def evaluate(
         chain=dataclasses.replace(chain.over(judging.usual_chain(opened)), seed=seed),
         step=steps[-1],
         ema=ema,
-        guide=guide,
+        guide=guide_of(chain.guide, opened),
         batch_size=batch_size,
         device=device,
         dtype=dtype,
@@ -130,8 +128,9 @@ def evaluate(
     plan = judging.Plan(
         job=job, seeds=seeds, split=split, num_reference=reference, networks=tuple(networks), memorisation=memorisation
     )
-    judging.check(opened, data, plan)
     plans = [dataclasses.replace(plan, job=dataclasses.replace(job, step=step)) for step in steps]
+    for each in plans:
+        judging.check(opened, data, each)
     plans, forecast = judging.sized(opened, data, plans, num, 60 * minutes)
     if not num and judging.known_number(opened, plan):
         say(f"{plans[0].job.num} images a seed, as when it was judged before; --num takes another number")

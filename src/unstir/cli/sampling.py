@@ -37,10 +37,13 @@ class ChainOptions:
     """The least time at which guidance acts; left out: 1."""
     guidance_high: int | None = None
     """The greatest time at which guidance acts; 0, or left out: T."""
+    guide: str | None = None
+    """What guidance leads away from: a less trained step (1000), another run (its folder), or its step (RUN@1000); by
+    default the network without its label."""
 
     def over(self, base: Any) -> Any:
         """The chain ``base`` with what is given here in its place."""
-        given = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
+        given = {key: value for key, value in dataclasses.asdict(self).items() if value is not None and key != "guide"}
         return dataclasses.replace(base.by(self.sampler or base.sampler), **given)
 
 
@@ -71,7 +74,6 @@ def sample(
     chain: Annotated[ChainOptions, Parameter(group=chain_group(ChainOptions))] = ChainOptions(),
     seed: int = 0,
     label: int | None = None,
-    guide: int | None = None,
     compare: str = "",
     animate: Path | None = None,
     strip: Path | None = None,
@@ -102,8 +104,6 @@ def sample(
         Image i is a function of the seed and i.
     label
         Class index; by default each class in turn, where the network knows classes.
-    guide
-        A saved step, less trained, that guidance leads away from; by default the network without its label.
     compare
         Samplers with their calls, "ancestral:1000,ddim:50,dpmpp_2m:15": a row of OUT/compare.png each, from one noise.
     animate
@@ -128,6 +128,7 @@ def sample(
     from unstir.generate import Job, save_images
     from unstir.pictures.animation import animation_kind
     from unstir.runs import build
+    from unstir.runs.guide import guide_of
     from unstir.runs.run import Run
 
     if animate:
@@ -151,7 +152,7 @@ def sample(
         step=loaded.step,
         ema=ema,
         label=label,
-        guide=guide,
+        guide=guide_of(chain.guide, opened),
         batch_size=batch_size,
         device=device,
         dtype=dtype,

@@ -18,6 +18,7 @@ from unstir.errors import UserError
 from unstir.pictures.grid import to_uint8
 from unstir.runs import build
 from unstir.runs.checkpoint import content_hash
+from unstir.runs.guide import Guide, check_guide, weaker
 from unstir.runs.run import Run, weights_of
 
 BATCH = 64
@@ -34,14 +35,16 @@ class Settings:
     """How to compute: the ``chain``, the weights (of a saved ``step``, or the newest; averaged if ``ema``), and where.
 
     ``label`` is the class of the image, needed where the network knows classes unless it was trained with some labels
-    hidden. ``num`` results are made; result i is a function of ``chain.seed`` and i. What has no use for a part of the
-    chain leaves it aside: filling in is always ancestral, inverting is DDIM without randomness or guidance.
+    hidden. ``num`` results are made; result i is a function of ``chain.seed`` and i. Guidance leads away from ``guide``
+    or, with None, from the network without its label. What has no use for a part of the chain leaves it aside: filling
+    in is always ancestral, inverting is DDIM without randomness or guidance.
     """
 
     chain: Chain
     num: int = 1
     label: int | None = None
     step: int | None = None
+    guide: Guide | None = None
     ema: bool = True
     device: str = "auto"
     dtype: str = "float32"
@@ -59,11 +62,16 @@ class Bench:
             raise UserError('variance="learned" was asked of a network that has not learned it; use small or large')
         chain.times(build.schedule(run.config.diffusion))
         self.label = checked_label(run, settings.label)
-        if settings.label is None and run.config.train.label_dropout:
+        if settings.guide is None and settings.label is None and run.config.train.label_dropout:
             chain = replace(chain, guidance=1.0)  # the network is not told a class that it could be led to
         self.run, self.num, self.chain, self.settings = run, settings.num, chain, settings
         self.loaded = run.load(settings.step)
-        self.denoiser = run.denoiser(ema=settings.ema, device=settings.device, dtype=settings.dtype, loaded=self.loaded)
+        how: dict[str, Any] = {"ema": settings.ema, "device": settings.device, "dtype": settings.dtype}
+        self.denoiser = run.denoiser(loaded=self.loaded, **how)
+        self.guide = None
+        if settings.guide is not None:
+            check_guide(settings.guide, run, self.loaded.step, chain.guidance)
+            self.guide = weaker(settings.guide, run, **how)
         self.process = self.denoiser.process
         self.device = next(self.denoiser.net.parameters()).device
 
@@ -73,6 +81,7 @@ class Bench:
         ``files`` are the picture files that were read, by what they are: each is recorded by its name and SHA-256.
         """
         asked = self.settings
+        used = [self.loaded] if asked.guide is None else [self.loaded, asked.guide.load(self.run)]
         return {
             "edit": edit,
             **{what: {"name": path.name, "sha256": _sha256(path)} for what, path in files.items()},
@@ -82,7 +91,8 @@ class Bench:
             "chain": dataclasses.asdict(self.chain),
             "step": self.loaded.step,
             "ema": asked.ema,
-            "weights": content_hash(weights_of(self.loaded, asked.ema)),
+            "guide": asked.guide and dataclasses.asdict(asked.guide),
+            "weights": " ".join(content_hash(weights_of(found, asked.ema)) for found in used),
             "device": self.device.type,
             "dtype": build.dtype_name(asked.dtype, self.device),
             "torch": torch.__version__,
@@ -101,8 +111,10 @@ class Bench:
 
         return denoise
 
-    def weak(self, indices: Tensor) -> Labelled | None:
-        """What guidance leads away from: the network not told the class, where it can do without."""
+    def weak(self, indices: Tensor, label: int | None) -> Labelled | None:
+        """What guidance leads away from: the guide told a class, or the network told none where it can do without."""
+        if self.guide is not None:
+            return self.guide(None if label is None else torch.full_like(indices, label))
         hidden = self.run.hidden_labels(indices)
         return None if hidden is None else labelled(self.denoiser, hidden)
 

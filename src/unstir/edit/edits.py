@@ -72,7 +72,7 @@ def inpaint(
         def noise(use: str, t: int, repeat: int) -> Tensor:
             return randomness.normal(Key(chain.seed, f"inpaint {use}", repeat * (process.T + 1) + t, indices), shape)
 
-        denoise = bench.steered(bench.told(indices, bench.label), bench.weak(indices))
+        denoise = bench.steered(bench.told(indices, bench.label), bench.weak(indices, bench.label))
         known, x_T = x_0.to(bench.device).expand(len(indices), *shape), starting_noise(chain.seed, indices, shape)
         how: Any = {"resamples": resamples, "jump": jump, "variance": chain.variance}
         return editing.inpaint(denoise, process, known, keep.to(bench.device), x_T, times, noise, **how)
@@ -95,7 +95,7 @@ def vary(run: Run, image: Path, settings: Settings, *, strength: float, progress
     part, chain = editing.below(bench.process, strength, bench.chain)
 
     def like_it(indices: Tensor) -> Iterable[Step]:
-        strong, weak = bench.told(indices, bench.label), bench.weak(indices)
+        strong, weak = bench.told(indices, bench.label), bench.weak(indices, bench.label)
         return editing.vary(strong, bench.process, x_0.to(bench.device), strength, indices, chain, weak)
 
     used = bench.used("vary", {"image": image}, strength=strength)
@@ -175,11 +175,14 @@ def morph(
 
     def between(cells: Tensor) -> Iterable[Step]:
         rows, w = cells // count, weights.to(bench.device)[cells % count]
-        one, other = (bench.told(rows, end) for end in ends)
+        told = [bench.told(rows, end) for end in ends]
+        first, second = (bench.weak(rows, end) for end in ends)
+        weak = editing.mixed(first, second, w) if bench.guide is not None and first and second else first
         x_T = starting_noise(bench.chain.seed, rows, run.data.shape)
-        return draw(editing.mixed(one, other, w), bench.process, x_T, rows, bench.chain, bench.weak(rows))
+        return draw(editing.mixed(told[0], told[1], w), bench.process, x_T, rows, bench.chain, weak)
 
-    calls = (2 + (bench.chain.guidance != 1)) * bench.chain.calls(bench.process.schedule)
+    hidden = bench.chain.guidance != 1 and bench.guide is None  # the network asked once more; a guide is another one
+    calls = (2 + hidden) * bench.chain.calls(bench.process.schedule)
     made = bench.results(between, calls, progress, cells=count)
     return Edited(made[:0], made, nrow=count, settings=bench.used("morph", {}, labels=ends, count=count))
 

@@ -17,7 +17,7 @@ from unstir import randomness
 from unstir.data import SPLITS, Store
 from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
-from unstir.generate import Job, generate, labels, load_denoisers, read_images, save_images
+from unstir.generate import Job, generate, labels, load_denoisers, read_images, save_images, weights_hash
 from unstir.metrics import memorisation
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.evaluation import FOLDER, Evaluation, find, name_of, save, saved, unlike
@@ -25,9 +25,9 @@ from unstir.metrics.judge import judge, reference_size
 from unstir.metrics.measures import FEWEST
 from unstir.metrics.reference import Network, other_split
 from unstir.runs import build
-from unstir.runs.checkpoint import Checkpoint, content_hash
+from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.files import make_folder, replacing
-from unstir.runs.run import Run, weights_of
+from unstir.runs.run import Run
 
 SAMPLER, CALLS = "dpmpp_2m_sde", 20
 """What images are drawn with where nothing else is asked: random like the ancestral chain, and as good in 20 calls."""
@@ -83,7 +83,7 @@ class Plan:
             "networks": {network.name: network.hash for network in self.networks},
             **sampling,
             "label": "by the data's shares" if job.shares else job.label,
-            "guide": job.guide,
+            "guide": job.guide and dataclasses.asdict(job.guide),
             "ema": job.ema and run.config.train.ema_decay > 0,
             "dtype": build.dtype_name(job.dtype, device),
         }
@@ -139,7 +139,7 @@ def evaluate(
     """
     check(run, store, plan)
     protocol, loaded = plan.protocol(run), loaded or run.load(plan.job.step)
-    weights = content_hash(weights_of(loaded, plan.job.ema))
+    weights = weights_hash(run, plan.job, loaded)
     known = find(run, plan.job.step, protocol)
     if known is not None and known.weights != weights:  # the step was trained anew
         known = None

@@ -1,0 +1,189 @@
+"""Guidance away from a weaker network: a step of the same run, or another run, in sampling, judging and editing."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from unstir import edit
+from unstir.data.digits import load_digits
+from unstir.diffusion.draw import Chain, starting_noise
+from unstir.errors import UserError
+from unstir.generate import Job, generate, weights_hash
+from unstir.pictures.grid import to_uint8
+from unstir.runs.guide import Guide, check_guide, guide_of
+
+CLASSES = {"model__num_classes": 10}
+ONE_STEP = Chain(sampler="ddim", steps=1, guidance=3.0, clip=False)
+"""From t = T to 0 in one call: the image is the estimate itself."""
+
+
+@pytest.fixture
+def pair(trained):
+    """pair(strong, weak) -> two runs trained with these changes, the second with half the channels."""
+
+    def make(strong=None, weak=None):
+        run, _ = trained("strong", **(strong or {}))
+        other, _ = trained("weak", model__channels=4, **(weak or {}))
+        return run, other
+
+    return make
+
+
+def estimate(run, step, label=None):
+    """The estimate of the clean images 0..3 that weights make of pure noise."""
+    denoiser = run.denoiser(step=step)
+    x_T = starting_noise(0, torch.arange(4), run.data.shape)
+    with torch.no_grad():
+        return denoiser(x_T, run.config.diffusion.T, label).x0
+
+
+def drawn(run, guide, **options):
+    """Images 0..3 of one guided step."""
+    job = Job(num=4, chain=ONE_STEP, step=run.newest_step(), guide=guide, **options)
+    ((_, images),) = generate(run, job)
+    return images
+
+
+@pytest.mark.parametrize("step", [1, 8])
+def test_a_less_trained_step_of_the_run_is_led_away_from(trained, step):
+    run, _ = trained()
+    strong, weak = estimate(run, run.newest_step()), estimate(run, step)
+    torch.testing.assert_close(drawn(run, Guide(step)), weak + 3 * (strong - weak), rtol=1e-4, atol=1e-4)
+
+
+def test_another_and_smaller_run_is_led_away_from(pair):
+    run, other = pair()
+    strong, weak = estimate(run, run.newest_step()), estimate(other, 8)
+    assert (strong - weak).abs().max() > 1e-3
+    images = drawn(run, Guide(8, str(other.path)))
+    torch.testing.assert_close(images, weak + 3 * (strong - weak), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_guide_is_told_the_class_where_it_knows_classes(pair, knows):
+    run, other = pair(CLASSES, CLASSES if knows else {})
+    strong = estimate(run, run.newest_step(), 7)
+    weak = estimate(other, other.newest_step(), 7 if knows else None)
+    images = drawn(run, guide_of(str(other.path), run), label=7)
+    torch.testing.assert_close(images, weak + 3 * (strong - weak), rtol=1e-4, atol=1e-4)
+
+
+def test_a_guide_is_named_by_a_step_a_run_or_both(pair, tmp_path):
+    run, other = pair()
+    assert guide_of(None, run) is None
+    assert guide_of("4", run) == Guide(4)
+    assert guide_of(str(other.path), run) == Guide(other.newest_step(), str(other.path))
+    assert guide_of(f"{other.path}@8", run) == Guide(8, str(other.path))
+    odd = shutil.copytree(other.path, tmp_path / "odd@8")
+    assert guide_of(str(odd), run) == Guide(other.newest_step(), str(odd))
+    for wrong, words in (
+        ("early", "write 1000, RUN or RUN@1000"),
+        (f"{tmp_path / 'none'}@8", "holds no run"),
+        (str(tmp_path), "holds no run"),
+    ):
+        with pytest.raises(UserError, match=words):
+            check_guide(guide_of(wrong, run), run, run.newest_step(), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"diffusion__T": 10}, "it has T 10, the run 20"),
+        ({"diffusion__beta_T": 0.2}, "its noise schedule is another"),
+        ({"diffusion__predict": "v"}, "it has predict v, the run eps"),
+        (CLASSES, "it has classes 10, the run 0"),
+    ],
+)
+def test_a_guide_that_does_not_fit_is_refused(pair, command, changes, words):
+    run, other = pair(weak=changes)
+    status, _, err = command("sample", run.path, "--guide", other.path, "--guidance", 2)
+    assert status == 2 and f"does not fit {run.path}: {words}" in err and "Traceback" not in err
+    assert not (run.path / "generated").exists()
+
+
+def test_a_guide_without_effect_is_refused(trained, command):
+    run, _ = trained()
+    newest = run.newest_step()
+    for options, words in (
+        (("--guide", 4), "no effect at guidance=1"),
+        (("--guide", 3, "--guidance", 2), f"guide=3 was not saved; the steps of {run.path} are 1, 8, {newest}"),
+        (("--guide", newest, "--guidance", 2), "the very step"),
+        (("--guide", run.path, "--guidance", 2), "the very step"),
+    ):
+        status, _, err = command("sample", run.path, *options)
+        assert status == 2 and words in err and "Traceback" not in err, err
+    assert not (run.path / "generated").exists()
+
+
+def test_a_job_knows_its_guide_by_its_weights(pair, command, tmp_path):
+    run, other = pair()
+    ask = ("sample", run.path, "--num", 4, "--guidance", 2, "--guide", other.path, "--out", tmp_path / "led")
+    assert command(*ask)[0] == 0
+    alone = ("sample", run.path, "--num", 4, "--out", tmp_path / "alone")
+    assert command(*alone)[0] == 0
+    assert (tmp_path / "led/grid.png").read_bytes() != (tmp_path / "alone/grid.png").read_bytes()
+    settings = json.loads((tmp_path / "led/settings.json").read_text())
+    assert settings["guide"] == {"step": 12, "run": str(other.path)}
+    assert command(*ask)[0] == 0
+    shutil.rmtree(other.path)
+    shutil.copytree(run.path, other.path)  # another run of the same name
+    status, _, err = command(*ask)
+    assert status == 2 and "other settings (weights)" in err
+
+
+def test_figures_under_a_guide_are_of_its_weights_too(pair):
+    run, other = pair()
+    job = Job(num=4, chain=replace(run.chain(), guidance=2.0), step=12)
+    ours = weights_hash(run, job, run.load(12))
+    led = weights_hash(run, replace(job, guide=Guide(8, str(other.path))), run.load(12))
+    assert len(ours) == 64 and led.split()[0] == ours and len(led.split()[1]) == 64 and led.split()[1] != ours
+
+
+@pytest.fixture
+def image(tmp_path):
+    """A picture file of a digit."""
+    Image.fromarray(load_digits()[0][0].reshape(8, 8)).save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+def test_edits_are_guided_without_classes(pair, image):
+    run, other = pair()
+    guide = guide_of(str(other.path), run)
+    chain = Chain(sampler="ddim", steps=5, guidance=3.0)
+    for work in (
+        lambda settings: edit.vary(run, image, settings, strength=1.0),
+        lambda settings: edit.inpaint(run, image, settings, box=(0, 4, 8, 4), resamples=2),
+    ):
+        led = work(edit.Settings(chain=chain, num=2, guide=guide))
+        alone = work(edit.Settings(chain=replace(chain, guidance=1.0), num=2))
+        assert (led.made != alone.made).any()
+        assert led.settings["guide"] == {"step": 12, "run": str(other.path)}
+        assert led.settings["weights"].split()[0] == alone.settings["weights"] != led.settings["weights"]
+    with pytest.raises(UserError, match="no effect at guidance=1"):
+        edit.vary(run, image, edit.Settings(chain=replace(chain, guidance=1.0), guide=guide), strength=0.5)
+
+
+def test_a_guide_of_a_morph_is_told_both_classes(pair):
+    run, other = pair(CLASSES, CLASSES)
+    guide, chain = guide_of(str(other.path), run), Chain(sampler="ddim", steps=4, guidance=3.0)
+    made = edit.morph(run, edit.Settings(chain=chain, num=2, guide=guide), labels=(3, 8), count=3).made.reshape(
+        2, 3, 64
+    )
+    for label, column in ((3, 0), (8, 2)):  # the ends are what sampling gives for these labels under this guide
+        ((_, images),) = generate(run, Job(num=2, chain=chain, step=12, guide=guide, label=label))
+        assert (to_uint8(images).reshape(2, 64).int() - made[:, column].int()).abs().max() <= 1
+
+
+def test_the_commands_of_edits_take_a_guide(pair, image, command, tmp_path):
+    run, other = pair()
+    for name, options in (("vary", ("--strength", 0.9)), ("inpaint", ("--box", 0, 4, 8, 4, "--resamples", 2))):
+        ask = ("edit", name, run.path, image, *options, "--num", 2, "--guidance", 2, "--guide", f"{other.path}@8")
+        status, _, err = command(*ask, "--out", tmp_path / f"{name}.png")
+        assert status == 0, err
+        assert json.loads((tmp_path / f"{name}.json").read_text())["guide"] == {"step": 8, "run": str(other.path)}
+    status, _, err = command("edit", "invert", run.path, image, "--guide", 4)
+    assert status == 2 and "--guide" in err and "Traceback" not in err
