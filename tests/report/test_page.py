@@ -293,3 +293,10 @@ def test_unlabelled_data_is_judged_by_patches(store, tmp_path):
     assert list(found.figures) == ["patches/swd"] and found.main().floor < found.main().value < found.main().ceiling
     page.write(run, flat, tmp_path / "page.html")
     assert "sliced Wasserstein" in " ".join(parsed(tmp_path / "page.html").itertext())
+
+
+def test_a_report_says_by_what_guidance_its_images_were_drawn(run):
+    plain = saved(run)[-1]
+    assert "guidance" not in page._protocol(plain)
+    led = replace(plain, protocol={**plain.protocol, "guidance": 2.0, "guide": "runs/small@8"})
+    assert f"{plain.protocol['calls']} calls, guidance 2 away from runs/small@8, " in page._protocol(led)

@@ -83,7 +83,7 @@ class Plan:
             "networks": {network.name: network.hash for network in self.networks},
             **sampling,
             "label": "by the data's shares" if job.shares else job.label,
-            "guide": job.guide and dataclasses.asdict(job.guide),
+            "guide": None if job.guide is None else str(job.guide),
             "ema": job.ema and run.config.train.ema_decay > 0,
             "dtype": build.dtype_name(job.dtype, device),
         }

@@ -235,8 +235,11 @@ def _table(found: Iterable[Figure], num: int) -> list[tuple[str, str, str, str, 
 
 def _protocol(evaluation: Evaluation) -> str:
     how = evaluation.protocol
+    guide = how.get("guide")
+    away = f" away from {guide}" if guide else ""
+    guided = f"guidance {how['guidance']:g}{away}, " if how.get("guidance", 1) != 1 else ""
     return (
-        f"{how['seeds']} × {how['num']} images by {how['sampler']}, {how['calls']} calls, "
+        f"{how['seeds']} × {how['num']} images by {how['sampler']}, {how['calls']} calls, {guided}"
         f"{'averaged' if how['ema'] else 'raw'} weights, against {how['num_reference']:,} images of the {how['split']} "
         "split"
     )

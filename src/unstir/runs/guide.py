@@ -26,6 +26,10 @@ class Guide:
     step: int
     run: str = ""
 
+    def __str__(self) -> str:
+        """As `guide_of` reads it."""
+        return f"{self.run}@{self.step}" if self.run else str(self.step)
+
     def opened(self, guided: Run) -> Run:
         """The run whose weights these are, ``guided`` itself or another. Raises UserError as `Run.open`."""
         return Run.open(self.run) if self.run else guided
@@ -59,21 +63,21 @@ def check_guide(guide: Guide, guided: Run, step: int, scale: float) -> None:
     ``step`` is that of the weights which are guided.
     """
     if scale == 1:
-        raise UserError(f"guide={_named(guide)} has no effect at guidance=1; give a guidance scale, such as 2")
+        raise UserError(f"guide={guide} has no effect at guidance=1; give a guidance scale, such as 2")
     other = guide.opened(guided)
     if guide.step not in other.saved_steps():
         saved = ", ".join(map(str, other.saved_steps())) or "none"
-        raise UserError(f"guide={_named(guide)} was not saved; the steps of {other.path} are {saved}")
+        raise UserError(f"guide={guide} was not saved; the steps of {other.path} are {saved}")
     if other.path.resolve() == guided.path.resolve() and guide.step == step:
-        raise UserError(f"guide={_named(guide)} is the very step that is sampled; name an earlier one")
+        raise UserError(f"guide={guide} is the very step that is sampled; name an earlier one")
     ours, theirs = (_must_agree(run) for run in (guided, other))
     if theirs["classes"] == 0:  # it is told none
         theirs["classes"] = ours["classes"]
     if unlike := [f"{key} {theirs[key]}, the run {ours[key]}" for key in ours if theirs[key] != ours[key]]:
-        raise UserError(f"guide={_named(guide)} does not fit {guided.path}: it has {'; '.join(unlike)}")
+        raise UserError(f"guide={guide} does not fit {guided.path}: it has {'; '.join(unlike)}")
     tables = [build.schedule(run.config.diffusion).log_abar for run in (guided, other)]
     if not torch.equal(*tables):
-        raise UserError(f"guide={_named(guide)} does not fit {guided.path}: its noise schedule is another")
+        raise UserError(f"guide={guide} does not fit {guided.path}: its noise schedule is another")
 
 
 def weaker(guide: Guide, guided: Run, **how: Any) -> Callable[[Tensor | None], Labelled]:
@@ -91,7 +95,3 @@ def _must_agree(run: Run) -> dict[str, Any]:
         "T": run.config.diffusion.T,
         "predict": run.config.diffusion.predict,
     }
-
-
-def _named(guide: Guide) -> str:
-    return f"{guide.run}@{guide.step}" if guide.run else str(guide.step)
