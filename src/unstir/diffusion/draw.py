@@ -13,6 +13,7 @@ from unstir import randomness
 from unstir.diffusion.denoiser import Denoise, clipped, thresholded
 from unstir.diffusion.guidance import Interval, guided
 from unstir.diffusion.samplers import SAMPLERS, Step
+from unstir.diffusion.samplers.step import check_signal
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.theory.process import Process
@@ -46,8 +47,8 @@ class Chain:
         """This chain by another sampler, without the options that were the old one's own."""
         return self if sampler == self.sampler else replace(self, sampler=sampler, variance="auto", eta=0.0)
 
-    def times(self, schedule: NoiseSchedule) -> list[int]:
-        """The times visited, falling to 0. Raises UserError for settings that a chain of this schedule cannot have."""
+    def check(self, schedule: NoiseSchedule) -> None:
+        """Raise UserError for settings that a chain of this schedule cannot have, wherever it begins."""
         if self.sampler not in SAMPLERS:
             raise UserError(f"sampler={self.sampler!r} is unknown; choose one of {', '.join(SAMPLERS)}")
         if self.eta and self.sampler != "ddim":
@@ -64,11 +65,6 @@ class Chain:
             raise UserError(f"threshold={self.threshold} is a way of clamping, which clip=False turns off; choose one")
         if not 0 <= self.guidance < math.inf:
             raise UserError(f"guidance={self.guidance} must be a number of at least 0; 1 is none, 2 is usual")
-        if schedule.abar(schedule.T) == 0 and SAMPLERS[self.sampler].divides_by_alpha:
-            raise UserError(
-                f"sampler={self.sampler!r} divides by alpha_T, which is 0 here (zero terminal SNR); "
-                "use ddim or dpmpp_2m"
-            )
         if not 1 <= self.guidance_low <= (self.guidance_high or schedule.T) <= schedule.T:
             raise UserError(
                 f"guidance from {self.guidance_low} to {self.guidance_high} is no interval of times; both are in "
@@ -76,7 +72,14 @@ class Chain:
             )
         if not 1 <= self.steps <= schedule.T:
             times(schedule, self.steps, self.spacing)  # says what is allowed
-        return times(schedule, SAMPLERS[self.sampler].steps(self.steps), self.spacing)
+
+    def times(self, schedule: NoiseSchedule) -> list[int]:
+        """The times visited, falling to 0. Raises UserError as `check`, or for a sampler that cannot begin there."""
+        self.check(schedule)
+        visited = times(schedule, SAMPLERS[self.sampler].steps(self.steps), self.spacing)
+        if SAMPLERS[self.sampler].divides_by_alpha:
+            check_signal(self.sampler, schedule, visited[0])
+        return visited
 
     def calls(self, schedule: NoiseSchedule) -> int:
         """The network calls an image that are really made, the two of guidance counted as one."""

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from unstir.diffusion.denoiser import Denoise, Prediction
 from unstir.diffusion.draw import Chain, draw, starting_noise
-from unstir.diffusion.samplers import Step, ancestral, ddim
+from unstir.diffusion.samplers import Noise, Step, ddim
+from unstir.diffusion.samplers.ancestral import reverse_step
 from unstir.diffusion.samplers.step import check_times
 from unstir.errors import UserError
 from unstir.theory.process import Process
@@ -56,18 +57,19 @@ def inpaint(
     """
     check_times(times, process)
     _check_mask(image, mask)
-    kinds = variance, "large" if len(times) == process.T + 1 else "small"
-    x = x_T
+    x, every_time = x_T, len(times) == process.T + 1
     for block, visits in _blocks(times, resamples, jump):
         first, last = block[0][0], block[-1][1]
         for repeat in range(visits):
             if repeat > 0:
                 x = process.one_step(x, first, last).sample(noise("back", first, repeat))
+            fresh = _of_visit(noise, repeat)
             for t, s in block:
-                step = _one_step_of_ancestral(denoise, process, x, t, s, noise("step", t, repeat) if s else x, kinds)
+                prediction = denoise(x, t)
+                made = reverse_step(process, x, t, s, prediction, fresh, variance, every_time)
                 known = process.diffuse(image, s, noise("known", s, repeat)) if s > 0 else image
-                x = torch.where(mask, known, step.x)
-                yield Step(s, x, step.x0)
+                x = torch.where(mask, known, made)
+                yield Step(s, x, prediction.x0)
 
 
 def inpainting_calls(steps: int, resamples: int = 10, jump: int = 1) -> int:
@@ -90,7 +92,7 @@ def below(process: Process, strength: float, chain: Chain) -> tuple[Process, Cha
     Raises UserError for a strength outside (0, 1], and for a chain that no strength would allow.
     """
     start = start_time(process.T, strength)
-    chain.times(process.schedule)
+    chain.check(process.schedule)
     chain = replace(chain, steps=min(chain.steps, start), guidance_high=min(chain.guidance_high, start))
     if chain.guidance_low > start:  # guidance would have been over before the chain begins
         chain = replace(chain, guidance=1.0, guidance_low=1, guidance_high=0)
@@ -223,16 +225,8 @@ def _blocks(times: Sequence[int], resamples: int, jump: int) -> list[tuple[list[
     return [*inner, (steps[-1:], 1)]
 
 
-def _one_step_of_ancestral(
-    denoise: Denoise, process: Process, x: Tensor, t: int, s: int, noise: Tensor, kinds: tuple[str, str]
-) -> Step:
-    """The step t -> s by `ancestral` itself, which would take "auto" from the length of a whole chain: ``kinds[1]``."""
-    prediction = denoise(x, t)
-    variance, fixed = kinds
-    if variance == "auto":
-        variance = fixed if prediction.var_fraction is None else "learned"
-    tail = [t, s, 0] if s > 0 else [t, 0]
-    return next(ancestral(lambda *_: prediction, process, x, tail, lambda _: noise, variance))
+def _of_visit(noise: InpaintNoise, repeat: int) -> Noise:
+    return lambda t: noise("step", t, repeat)
 
 
 def _ahead(process: Process, x_s: Tensor, eps: Tensor, s: int, t: int) -> Tensor:

@@ -17,7 +17,7 @@ from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.run import Run
-from unstir.theory.variance import VARIANCES
+from unstir.theory.variance import check_variance
 
 SAMPLES = 8
 """An estimate is made in at least so many batches, where there are as many images: each has its own times."""
@@ -185,7 +185,4 @@ def check(run: Run, store: Store, protocol: Protocol) -> None:
         raise UserError(f"calls={protocol.calls} is outside 2..{T}, the terms of the bound; 0 takes all of them")
     if protocol.batch_size < 1:
         raise UserError(f"batch_size={protocol.batch_size} must be at least 1")
-    if protocol.variance not in ("auto", *VARIANCES):
-        raise UserError(f"variance={protocol.variance!r} is unknown; choose one of auto, {', '.join(VARIANCES)}")
-    if protocol.variance == "learned" and not learned:
-        raise UserError('variance="learned" was asked of a network that has not learned it; use auto, small or large')
+    check_variance(protocol.variance, learned)

@@ -10,9 +10,25 @@ third is Nichol & Dhariwal 2021, eq. 15.
 
 from torch import Tensor
 
+from unstir.errors import UserError
 from unstir.theory.schedule import Coefficient
 
 VARIANCES = ("small", "large", "learned")
+
+
+def check_variance(kind: str, learned: bool) -> None:
+    """Raise UserError for a ``kind`` that is unknown, or "learned" where the network has not ``learned`` it."""
+    if kind not in ("auto", *VARIANCES):
+        raise UserError(f"variance={kind!r} is unknown; choose one of auto, {', '.join(VARIANCES)}")
+    if kind == "learned" and not learned:
+        raise UserError('variance="learned" was asked of a network that has not learned it; use auto, small or large')
+
+
+def chosen_variance(kind: str, learned: bool, every_time: bool) -> str:
+    """What "auto" means: learned where it was, else large for a chain that visits every time, else small."""
+    if kind != "auto":
+        return kind
+    return "learned" if learned else "large" if every_time else "small"
 
 
 def log_variance(

@@ -12,12 +12,11 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from unstir.diffusion.denoiser import Denoise
+from unstir.diffusion.denoiser import Denoise, Prediction
 from unstir.diffusion.samplers.step import Noise, Step, check_times
-from unstir.errors import UserError
 from unstir.theory.gaussian import Gaussian
 from unstir.theory.process import Process
-from unstir.theory.variance import VARIANCES, log_variance
+from unstir.theory.variance import check_variance, chosen_variance, log_variance
 
 
 def ancestral(
@@ -30,20 +29,26 @@ def ancestral(
     UserError for another name or for "learned" of a denoiser that has not, ValueError for times that do not fall to 0.
     """
     check_times(times, process)
-    if variance not in ("auto", *VARIANCES):
-        raise UserError(f"variance={variance!r} is unknown; choose one of auto, {', '.join(VARIANCES)}")
-    fixed = "large" if len(times) == process.T + 1 else "small"
-    x = x_T
+    x, every_time = x_T, len(times) == process.T + 1
     for t, s in pairwise(times):
         prediction = denoise(x, t)
-        if variance == "learned" and prediction.var_fraction is None:
-            raise UserError(
-                'variance="learned" was asked of a network that has not learned it; use auto, small or large'
-            )
-        kind = variance if variance != "auto" else fixed if prediction.var_fraction is None else "learned"
-        at_x_t, at_x_0, _ = process.posterior_coefficients(t, s)
-        x = at_x_t * x + at_x_0 * prediction.x0
-        if s > 0:
-            log_var = log_variance(kind, *process.log_variances(t, s), prediction.var_fraction)
-            x = Gaussian(x, log_var).sample(noise(t))
+        x = reverse_step(process, x, t, s, prediction, noise, variance, every_time)
         yield Step(s, x, prediction.x0)
+
+
+def reverse_step(
+    process: Process, x: Tensor, t: int, s: int, prediction: Prediction, noise: Noise, variance: str, every_time: bool
+) -> Tensor:
+    """x_s drawn from x_t [B, C, H, W] and what was predicted of it, 0 <= s < t; to s = 0 no noise is added.
+
+    ``every_time`` is whether the chain visits all T times, which decides what "auto" is. Raises UserError as
+    `check_variance` does.
+    """
+    learned = prediction.var_fraction is not None
+    check_variance(variance, learned)
+    at_x_t, at_x_0, _ = process.posterior_coefficients(t, s)
+    mean = at_x_t * x + at_x_0 * prediction.x0
+    if s == 0:
+        return mean
+    kind = chosen_variance(variance, learned, every_time)
+    return Gaussian(mean, log_variance(kind, *process.log_variances(t, s), prediction.var_fraction)).sample(noise(t))

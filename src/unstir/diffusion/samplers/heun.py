@@ -14,8 +14,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from unstir.diffusion.denoiser import Denoise
-from unstir.diffusion.samplers.step import Noise, Step, check_times
-from unstir.errors import UserError
+from unstir.diffusion.samplers.step import Noise, Step, check_signal, check_times
 from unstir.theory.process import Process
 
 
@@ -26,8 +25,7 @@ def heun(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], 
     """
     check_times(times, process)
     schedule = process.schedule
-    if schedule.abar(times[0]) == 0:
-        raise UserError("heun divides by alpha_T, which is 0 here (zero terminal SNR); use ddim or dpmpp_2m")
+    check_signal("heun", schedule, times[0])
     ratio = {t: schedule.sigma(t) / schedule.alpha(t) for t in times}
     y = x_T / schedule.alpha(times[0])
     for t, s in pairwise(times):

@@ -12,8 +12,7 @@ from operator import add
 from torch import Tensor
 
 from unstir.diffusion.denoiser import Denoise
-from unstir.diffusion.samplers.step import Noise, Step, check_times
-from unstir.errors import UserError
+from unstir.diffusion.samplers.step import Noise, Step, check_signal, check_times
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule
 
@@ -33,8 +32,7 @@ def ipndm(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int],
     """
     check_times(times, process)
     schedule, x, history = process.schedule, x_T, list[Tensor]()
-    if schedule.abar(times[0]) == 0:
-        raise UserError("ipndm divides by alpha_T, which is 0 here (zero terminal SNR); use ddim or dpmpp_2m")
+    check_signal("ipndm", schedule, times[0])
     for t, s in pairwise(times):
         x0 = denoise(x, t).x0
         history = [process.eps(x, x0, t), *history][:4]

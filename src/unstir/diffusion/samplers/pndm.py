@@ -29,8 +29,7 @@ from torch import Tensor
 from unstir.diffusion.denoiser import Denoise
 from unstir.diffusion.samplers.exponential import Leg
 from unstir.diffusion.samplers.ipndm import adams_bashforth, transfer
-from unstir.diffusion.samplers.step import Noise, Step, check_times
-from unstir.errors import UserError
+from unstir.diffusion.samplers.step import Noise, Step, check_signal, check_times
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule
 
@@ -45,8 +44,7 @@ def pndm(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], 
     """
     check_times(times, process)
     schedule, x, history = process.schedule, x_T, list[Tensor]()
-    if schedule.abar(times[0]) == 0:
-        raise UserError("pndm divides by alpha_T, which is 0 here (zero terminal SNR); use ddim or dpmpp_2m")
+    check_signal("pndm", schedule, times[0])
     for number, (t, s) in enumerate(pairwise(times)):
         x0 = denoise(x, t).x0
         history = [process.eps(x, x0, t), *history][:4]
