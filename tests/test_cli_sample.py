@@ -201,7 +201,7 @@ def test_what_cannot_be_used_is_refused_with_a_remedy_before_anything_is_drawn(t
     broken.mkdir()
     (broken / "settings.json").write_text("{")
     (tmp_path / "folder.webp").mkdir()
-    monkeypatch.setattr("unstir.generate.load_denoisers", lambda *_: pytest.fail("something was drawn"))
+    monkeypatch.setattr("unstir.generate.folder.load_denoisers", lambda *_: pytest.fail("something was drawn"))
     for options, words in (
         (("--out", file), "file is a file; name a folder with --out"),
         (("--out", file / "deeper"), "Not a directory; name another with --out"),

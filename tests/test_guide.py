@@ -12,9 +12,10 @@ from unstir import edit
 from unstir.data.digits import load_digits
 from unstir.diffusion.draw import Chain, starting_noise
 from unstir.errors import UserError
-from unstir.generate import Job, generate, weights_hash
+from unstir.generate import Job, generate
 from unstir.pictures.grid import to_uint8
-from unstir.runs.guide import Guide, check_guide, guide_of
+from unstir.runs.guide import Guide, check_guide, guide_of, used
+from unstir.runs.provenance import weights_hash
 
 CLASSES = {"model__num_classes": 10}
 ONE_STEP = Chain(sampler="ddim", steps=1, guidance=3.0, clip=False)
@@ -137,9 +138,8 @@ def test_a_job_knows_its_guide_by_its_weights(pair, command, tmp_path):
 
 def test_figures_under_a_guide_are_of_its_weights_too(pair):
     run, other = pair()
-    job = Job(num=4, chain=replace(run.chain(), guidance=2.0), step=12)
-    ours = weights_hash(run, job, run.load(12))
-    led = weights_hash(run, replace(job, guide=Guide(8, str(other.path))), run.load(12))
+    loaded = run.load(12)
+    ours, led = (weights_hash(used(run, loaded, guide), True) for guide in (None, Guide(8, str(other.path))))
     assert len(ours) == 64 and led.split()[0] == ours and len(led.split()[1]) == 64 and led.split()[1] != ours
 
 

@@ -13,11 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from unstir import generate
 from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
-from unstir.generate import Job, image_path, save_images
+from unstir.generate import Job, folder, image_path, save_images
 from unstir.pictures.grid import to_picture
 
 KILLS = int(os.environ.get("UNSTIR_KILLS", "3"))
@@ -109,8 +108,8 @@ def test_what_is_no_whole_image_of_the_run_is_made_again(trained, tmp_path, monk
     broken = broken_of(image_path(out, 0).read_bytes(), "L", "RGB", (8, 8))
     for number, content in enumerate(broken):
         image_path(out, 4 * number + 1).write_bytes(content)
-    begun, batch = [], generate._batch
-    monkeypatch.setattr(generate, "_batch", lambda *given: begun.append(given[3]) or batch(*given))
+    begun, batch = [], folder.batch
+    monkeypatch.setattr(folder, "batch", lambda *given: begun.append(given[3]) or batch(*given))
     image_path(out, 46).write_bytes(broken[2])  # beside another of its batch
     save_images(run, job, out)
     assert begun == list(range(0, 48, 4)) and hashes(out) == before
@@ -128,6 +127,6 @@ def test_images_of_one_and_three_channels_are_told_whole(tmp_path, channels):
     broken = broken_of(whole, mode[channels // 2], mode[1 - channels // 2], (8, 9))
     for number, content in enumerate([*broken, whole]):
         image_path(tmp_path, number).write_bytes(content)
-    assert generate._missing(tmp_path, job, shape) == list(range(len(broken)))
+    assert folder._missing(tmp_path, job, shape) == list(range(len(broken)))
     with pytest.raises(UserError, match="more than num=12"):  # the broken ones count too: a longer job left them
-        generate._missing(tmp_path, replace(job, num=12), shape)
+        folder._missing(tmp_path, replace(job, num=12), shape)

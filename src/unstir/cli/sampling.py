@@ -1,7 +1,6 @@
 """`unstir sample`."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -196,21 +195,14 @@ def _compare(run: Any, job: Any, text: str, out: Path | None, loaded: Any) -> in
 
 def _show_the_way(run: Any, job: Any, animate: Path | None, strip: Path | None, stages: int, loaded: Any) -> None:
     """Draw the first images once more and keep what they looked like on the way."""
-    import torch
-
     from unstir import console
-    from unstir.diffusion.draw import starting_noise
-    from unstir.generate import steps
+    from unstir.generate import way
     from unstir.pictures import animation
-    from unstir.runs import build
     from unstir.runs.files import replacing
 
-    shown = dataclasses.replace(job, num=min(job.num, 64))
-    times = job.chain.times(build.schedule(run.config.diffusion))
-    x_T = starting_noise(job.chain.seed, torch.arange(shown.num), run.data.shape)
+    limit = max(animation.MAX_FRAMES, stages)
     with console.counting(console.stderr(), "drawing the way", "steps") as progress:
-        taken = _counted(steps(run, shown, loaded), len(times) - 1, progress)
-        frames = animation.collect(taken, x_T, times, limit=max(animation.MAX_FRAMES, stages))
+        frames = way(run, job, 64 if animate else 8, limit=limit, loaded=loaded, progress=progress)
     if animate:
         with replacing(animate) as partial:
             animation.save_animation(
@@ -222,10 +214,3 @@ def _show_the_way(run: Any, job: Any, animate: Path | None, strip: Path | None, 
         with replacing(strip) as partial:
             animation.strip(first, stages).save(partial, format="png")
         print(f"strip    {strip}")
-
-
-def _counted(items: Iterable[Any], total: int, progress: Callable[[int, int], None]) -> Iterator[Any]:
-    """The items, each counted when it comes."""
-    for done, item in enumerate(items, start=1):
-        progress(done, total)
-        yield item

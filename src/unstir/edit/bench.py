@@ -11,15 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unstir.diffusion.denoiser import Denoise, Labelled, Prediction, labelled
+from unstir.diffusion.denoiser import Denoise, Labelled, labelled
 from unstir.diffusion.draw import Chain, steered
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.pictures.grid import to_uint8
 from unstir.runs import build
-from unstir.runs.checkpoint import content_hash
-from unstir.runs.guide import Guide, check_guide, weaker
-from unstir.runs.run import Run, weights_of
+from unstir.runs.guide import Guide, check_guide, used, weaker
+from unstir.runs.provenance import provenance
+from unstir.runs.run import Run
+from unstir.theory.variance import check_variance
 
 BATCH = 64
 """Images computed at once."""
@@ -58,9 +59,8 @@ class Bench:
             raise UserError(f"num={settings.num} must be at least 1")
         if settings.num > MOST:
             raise UserError(f"num={settings.num} is more than {MOST}, the most for one picture; use several seeds")
-        if chain.variance == "learned" and not run.config.diffusion.learned_variance:
-            raise UserError('variance="learned" was asked of a network that has not learned it; use small or large')
-        chain.times(build.schedule(run.config.diffusion))
+        check_variance(chain.variance, run.config.diffusion.learned_variance)
+        chain.check(build.schedule(run.config.diffusion))
         self.label = checked_label(run, settings.label)
         if settings.guide is None and settings.label is None and run.config.train.label_dropout:
             chain = replace(chain, guidance=1.0)  # the network is not told a class that it could be led to
@@ -75,13 +75,12 @@ class Bench:
         self.process = self.denoiser.process
         self.device = next(self.denoiser.net.parameters()).device
 
-    def used(self, edit: str, files: dict[str, Path], **how: Any) -> dict[str, Any]:
+    def recorded(self, edit: str, files: dict[str, Path], **how: Any) -> dict[str, Any]:
         """Everything that decides the pixels of an ``edit``, as JSON can hold it: what was asked, what was in force.
 
         ``files`` are the picture files that were read, by what they are: each is recorded by its name and SHA-256.
         """
         asked = self.settings
-        used = [self.loaded] if asked.guide is None else [self.loaded, asked.guide.load(self.run)]
         return {
             "edit": edit,
             **{what: {"name": path.name, "sha256": _sha256(path)} for what, path in files.items()},
@@ -92,11 +91,7 @@ class Bench:
             "step": self.loaded.step,
             "ema": asked.ema,
             "guide": asked.guide and dataclasses.asdict(asked.guide),
-            "weights": " ".join(content_hash(weights_of(found, asked.ema)) for found in used),
-            "device": self.device.type,
-            "dtype": build.dtype_name(asked.dtype, self.device),
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
+            **provenance(self.run, used(self.run, self.loaded, asked.guide), asked.ema, asked.device, asked.dtype),
         }
 
     def told(self, indices: Tensor, label: int | None) -> Labelled:
@@ -105,11 +100,7 @@ class Bench:
 
     def knowing(self, label: int | None) -> Denoise:
         """The denoiser told one class, for batches of any size."""
-
-        def denoise(x_t: Tensor, t: int) -> Prediction:
-            return self.denoiser(x_t, t, None if label is None else torch.full((len(x_t),), label, device=x_t.device))
-
-        return denoise
+        return lambda x_t, t: self.denoiser(x_t, t, label)
 
     def weak(self, indices: Tensor, label: int | None) -> Labelled | None:
         """What guidance leads away from: the guide told a class, or the network told none where it can do without."""

@@ -80,7 +80,7 @@ def inpaint(
     made = bench.results(fill, editing.inpainting_calls(len(times) - 1, resamples, jump), progress)
     pixels = to_uint8(x_0)
     files = {"image": image} if mask is None else {"image": image, "mask": mask}
-    used = bench.used("inpaint", files, box=box, resamples=resamples, jump=jump)
+    used = bench.recorded("inpaint", files, box=box, resamples=resamples, jump=jump)
     return Edited(torch.cat((pixels, pixels.where(keep, GREY))), made, settings=used)
 
 
@@ -98,7 +98,7 @@ def vary(run: Run, image: Path, settings: Settings, *, strength: float, progress
         strong, weak = bench.told(indices, bench.label), bench.weak(indices, bench.label)
         return editing.vary(strong, bench.process, x_0.to(bench.device), strength, indices, chain, weak)
 
-    used = bench.used("vary", {"image": image}, strength=strength)
+    used = bench.recorded("vary", {"image": image}, strength=strength)
     return Edited(to_uint8(x_0), bench.results(like_it, chain.calls(part.schedule), progress), settings=used)
 
 
@@ -120,7 +120,7 @@ def invert(
     x_T = last(editing.invert(denoise, bench.process, x_0.to(bench.device), times[::-1], refinements))
     back = last(ddim(denoise, bench.process, x_T, times, lambda _: x_T))  # no noise is asked for
     made, came_back = torch.cat((to_uint8(x_T), to_uint8(back))), psnr(back.clamp(-1, 1).cpu(), x_0)
-    used = bench.used("invert", {"image": image}, refinements=refinements)
+    used = bench.recorded("invert", {"image": image}, refinements=refinements)
     return Edited(to_uint8(x_0), made, psnr=came_back, settings=used)
 
 
@@ -155,7 +155,7 @@ def blend(
     pair, w = (first.to(bench.device), second.to(bench.device)), weights.to(bench.device)
     made = last(editing.blend((one, other), process, pair, w, times, refinements))
     files = dict(zip(("image1", "image2"), images, strict=True))
-    used = bench.used("blend", files, count=count, labels=ends, refinements=refinements)
+    used = bench.recorded("blend", files, count=count, labels=ends, refinements=refinements)
     return Edited(to_uint8(torch.cat((first, second))), to_uint8(made), nrow=count + 2, settings=used)
 
 
@@ -184,7 +184,7 @@ def morph(
     hidden = bench.chain.guidance != 1 and bench.guide is None  # the network asked once more; a guide is another one
     calls = (2 + hidden) * bench.chain.calls(bench.process.schedule)
     made = bench.results(between, calls, progress, cells=count)
-    return Edited(made[:0], made, nrow=count, settings=bench.used("morph", {}, labels=ends, count=count))
+    return Edited(made[:0], made, nrow=count, settings=bench.recorded("morph", {}, labels=ends, count=count))
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
@@ -194,7 +194,7 @@ def psnr(a: Tensor, b: Tensor) -> float:
 
 
 def _plain(chain: Chain) -> Chain:
-    return replace(chain, sampler="ddim", eta=0.0, guidance=1.0)
+    return replace(chain.by("ddim"), eta=0.0, guidance=1.0)
 
 
 def _weights(count: int) -> Tensor:

@@ -17,16 +17,18 @@ from unstir import randomness
 from unstir.data import SPLITS, Store
 from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
-from unstir.generate import Job, generate, labels, load_denoisers, read_images, save_images, weights_hash
+from unstir.generate import Job, generate, labels, load_denoisers, read_images, save_images
 from unstir.metrics import memorisation
 from unstir.metrics.classifier import classifier_for
-from unstir.metrics.evaluation import FOLDER, Evaluation, find, name_of, save, saved, unlike
+from unstir.metrics.evaluation import FOLDER, FORMAT, Evaluation, find, name_of, save, saved, unlike
 from unstir.metrics.judge import judge, reference_size
 from unstir.metrics.measures import FEWEST
 from unstir.metrics.reference import Network, other_split
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.files import make_folder, replacing
+from unstir.runs.guide import used
+from unstir.runs.provenance import weights_hash
 from unstir.runs.run import Run
 
 SAMPLER, CALLS = "dpmpp_2m_sde", 20
@@ -139,7 +141,7 @@ def evaluate(
     """
     check(run, store, plan)
     protocol, loaded = plan.protocol(run), loaded or run.load(plan.job.step)
-    weights = weights_hash(run, plan.job, loaded)
+    weights = weights_hash(used(run, loaded, plan.job.guide), plan.job.ema)
     known = find(run, plan.job.step, protocol)
     if known is not None and known.weights != weights:  # the step was trained anew
         known = None
@@ -224,8 +226,8 @@ def _count(run: Run, job: Job) -> int:
 
 
 def _folder(run: Run, job: Job, weights: str) -> Path:
-    """Where the images of a job are kept: a folder for each that other weights or another torch would draw."""
-    digest = hashlib.sha256(f"{weights} {torch.__version__}".encode()).hexdigest()[:6]
+    """Where the images of a job are kept: a folder for each that other weights, torch or format would draw."""
+    digest = hashlib.sha256(f"{weights} {torch.__version__} {FORMAT}".encode()).hexdigest()[:6]
     return run.path / "generated" / f"{job.name()}-{digest}"
 
 

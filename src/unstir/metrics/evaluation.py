@@ -17,7 +17,7 @@ from unstir.errors import UserError
 from unstir.runs.files import make_folder, write_text
 from unstir.runs.run import Run
 
-FORMAT = 1
+FORMAT = 2
 """Grows when a figure of the same name and protocol would come out otherwise; files of another format are not read."""
 
 FOLDER = "evaluation"

@@ -170,7 +170,7 @@ def _drawn(run: Run, store: Store | None) -> dict[str, Any]:
     drawn |= {"chain": "", "forward_times": []}
     if run.saved_steps():
         job = Job(num=pictures.ANIMATED, chain=usual_chain(run), step=run.newest_step())
-        drawn["strip"], drawn["moving"] = pictures.way(run, job)
+        drawn["strip"], drawn["moving"] = pictures.strip_and_animation(run, job)
         drawn["chain"] = f"{job.chain.sampler}, {job.chain.calls(build.schedule(run.config.diffusion))} calls"
     if store is not None and store.count("train"):
         drawn["forward_strip"], drawn["forward_times"] = pictures.forward(run, store)

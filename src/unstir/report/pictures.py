@@ -12,8 +12,7 @@ from PIL import Image
 
 from unstir import randomness
 from unstir.data import Store
-from unstir.diffusion.draw import starting_noise
-from unstir.generate import Job, steps
+from unstir.generate import Job, way
 from unstir.pictures import animation
 from unstir.pictures.contact import contact
 from unstir.pictures.grid import grid, to_uint8
@@ -102,12 +101,9 @@ def contact_sheet(store: Store) -> Picture:
     return encode(contact(store, CLASSES), "training images, a row a class")
 
 
-def way(run: Run, job: Job, loaded: Checkpoint | None = None) -> tuple[Picture, Picture]:
+def strip_and_animation(run: Run, job: Job, loaded: Checkpoint | None = None) -> tuple[Picture, Picture]:
     """The strip of stages and the animation of a job's first images, from noise to image."""
-    shown = replace(job, num=min(job.num, ANIMATED))
-    times = shown.chain.times(build.schedule(run.config.diffusion))
-    x_T = starting_noise(shown.chain.seed, torch.arange(shown.num), run.data.shape)
-    frames = animation.collect(steps(run, shown, loaded), x_T, times)
+    frames = way(run, job, ANIMATED, loaded=loaded)
     first = [replace(frame, x=frame.x[:STRIP_IMAGES], x0=frame.x0[:STRIP_IMAGES]) for frame in frames]
     strip = encode(animation.strip(first, STAGES), "stages of sampling, the noisy images above, their estimates below")
     with tempfile.TemporaryDirectory() as folder:

@@ -34,10 +34,6 @@ class Guide:
         """The run whose weights these are, ``guided`` itself or another. Raises UserError as `Run.open`."""
         return Run.open(self.run) if self.run else guided
 
-    def load(self, guided: Run) -> Checkpoint:
-        """The checkpoint or slim file of these weights. Raises UserError as `Run.load`."""
-        return self.opened(guided).load(self.step)
-
 
 def guide_of(text: str | None, guided: Run) -> Guide | None:
     """The guide that a text names; None is none. Raises UserError for what is no run, or has no saved weights.
@@ -50,17 +46,22 @@ def guide_of(text: str | None, guided: Run) -> Guide | None:
         return Guide(int(text))
     folder, at, step = text.rpartition("@")
     if at and step.isdecimal() and not Path(text).exists():
-        return Guide(int(step), folder)
+        return Guide(int(step), str(Path(folder)))
     if not Path(text).is_dir():
         raise UserError(f"guide={text!r} is neither a step nor a folder; write 1000, RUN or RUN@1000")
-    return Guide(Run.open(text).newest_step(), text)
+    return Guide(Run.open(text).newest_step(), str(Path(text)))
+
+
+def used(run: Run, loaded: Checkpoint, guide: Guide | None) -> list[Checkpoint]:
+    """The checkpoints that images are made from: the run's own, and its guide's. Raises UserError as `Run.load`."""
+    return [loaded] if guide is None else [loaded, guide.opened(run).load(guide.step)]
 
 
 def check_guide(guide: Guide, guided: Run, step: int, scale: float) -> None:
     """Raise UserError for a guide that has no effect at this ``scale``, was not saved, or does not fit the run.
 
-    It must be of the same images, classes (or know none), noise and prediction; its size and training are free.
-    ``step`` is that of the weights which are guided.
+    It must have images of the same shape, as many classes or none, the same noise and prediction; its size and
+    training are free. ``step`` is that of the weights which are guided.
     """
     if scale == 1:
         raise UserError(f"guide={guide} has no effect at guidance=1; give a guidance scale, such as 2")

@@ -1,0 +1,149 @@
+"""The images of a job as files: exactly as many as asked, whole after a kill at any time, their settings beside."""
+
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unstir.diffusion.draw import starting_noise
+from unstir.errors import UserError
+from unstir.generate.drawing import batch, load_denoisers
+from unstir.generate.job import Job, check, plain
+from unstir.pictures.grid import grid, to_picture, to_uint8
+from unstir.pictures.png import is_whole, read
+from unstir.runs import build
+from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.files import PARTIAL, make_folder, replacing, write_text
+from unstir.runs.guide import used
+from unstir.runs.provenance import provenance
+from unstir.runs.run import Run
+
+GRID_IMAGES = 64
+SETTINGS = "settings.json"
+
+
+def save_images(
+    run: Run,
+    job: Job,
+    out: Path,
+    progress: Callable[[int, int], None] | None = None,
+    loaded: Checkpoint | None = None,
+) -> None:
+    """Write the images of a job as out/000000.png, ..., with noise.png and grid.png of the first 64.
+
+    A job that is run again computes only the batches of which an image is missing, in the batch size that it began
+    with. ``progress(done, total)`` counts the steps of these. Raises UserError where the folder holds something else or
+    more images, and as `generate` does, before anything is written.
+    """
+    check(run, job)
+    loaded = loaded or run.load(job.step)
+    job, threads = _claim(out, job, settings_of(run, job, loaded))
+    begins = _missing(out, job, run.data.shape)
+    total = len(begins) * (len(job.chain.times(build.schedule(run.config.diffusion))) - 1)
+    done = itertools.count(1)
+
+    def on_step() -> None:
+        if progress is not None:
+            progress(next(done), total)
+
+    denoisers = load_denoisers(run, job, loaded)
+    with _computing_with(threads):
+        for begin in begins:
+            indices, images = batch(run, job, denoisers, begin, on_step)
+            for index, image in zip(indices, to_uint8(images), strict=True):
+                with replacing(image_path(out, index), durable=False) as partial:
+                    to_picture(image).save(partial, format="png")
+    shown = torch.arange(min(job.num, GRID_IMAGES))
+    noise = to_uint8(starting_noise(job.chain.seed, shown, run.data.shape))
+    images = torch.stack([read(image_path(out, int(index))) for index in shown])
+    for name, pictures in (("noise.png", noise), ("grid.png", images)):
+        with replacing(out / name) as partial:
+            grid(pictures, run.config.grids.nrow).save(partial, format="png")
+
+
+@contextmanager
+def _computing_with(threads: int) -> Iterator[None]:
+    """Torch with so many threads, on which the last bits of an image depend; its own number again afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def image_path(out: Path, index: int) -> Path:
+    """The file of an image number."""
+    return out / f"{index:06d}.png"
+
+
+def _missing(out: Path, job: Job, shape: tuple[int, int, int]) -> list[int]:
+    """Where the batches begin of which an image is missing; what a killed job left half written is removed.
+
+    A file that is no whole PNG of ``shape`` (C, H, W), as a power cut can leave it, is no image. Raises UserError where
+    there are more images.
+    """
+    present = set[int]()
+    with os.scandir(out) as entries:
+        for entry in entries:
+            stem, _, suffix = entry.name.rpartition(".")
+            if entry.name.startswith(".") and entry.name.endswith(PARTIAL):
+                Path(entry.path).unlink(missing_ok=True)
+            elif suffix == "png" and stem.isdecimal() and entry.name == image_path(out, int(stem)).name:
+                present.add(int(stem))
+    if max(present, default=-1) >= job.num:
+        raise UserError(
+            f"{out} holds {len(present)} of these images, more than num={job.num}; name another folder with --out"
+        )
+    whole = {index for index in present if is_whole(image_path(out, index), shape)}
+    begins = range(0, job.num, job.batch_size)
+    return [b for b in begins if not whole.issuperset(range(b, min(b + job.batch_size, job.num)))]
+
+
+def read_images(out: Path, num: int) -> Tensor:
+    """The first ``num`` images of a job's folder, uint8 [num, C, H, W]. Raises OSError where one is not there."""
+    return torch.stack([read(image_path(out, index)) for index in range(num)])
+
+
+def _claim(out: Path, job: Job, wanted: dict[str, Any]) -> tuple[Job, int]:
+    """Make the folder this job's: (the job with batch size and arithmetic, the threads) that the folder was begun with.
+
+    Raises UserError where the folder is another job's: other settings, or other weights under the same settings.
+    """
+    file = out / SETTINGS
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; name a folder with --out")
+    try:
+        make_folder(out)
+        present = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        foreign = present is None and any(not path.name.startswith(".") for path in out.iterdir())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"{SETTINGS} is broken"
+        raise UserError(f"cannot use the folder {out}: {reason}; name another folder with --out") from None
+    if present is None:
+        if foreign:
+            raise UserError(f"{out} is not empty and was not made by unstir sample; name another folder with --out")
+        write_text(file, json.dumps(wanted, indent=1) + "\n")
+        return job, wanted["threads"]
+    if not isinstance(present, dict) or present.keys() != wanted.keys():
+        raise UserError(f"{file} was not written by this version of unstir sample; name another folder with --out")
+    free = {"batch_size", "threads", *(("dtype",) if job.dtype == "auto" else ())}  # taken from the job as it began
+    if differing := [key for key in wanted if present[key] != wanted[key] and key not in free]:
+        raise UserError(
+            f"{out} holds images made with other settings ({', '.join(differing)}); name another folder with --out"
+        )
+    return replace(job, batch_size=present["batch_size"], dtype=present["dtype"]), present["threads"]
+
+
+def settings_of(run: Run, job: Job, loaded: Checkpoint) -> dict[str, Any]:
+    """What decides the pixels of an image: the job but for its length, network and process, weights, and machine."""
+    settings = plain(job)
+    del settings["num"]  # a longer job of the same settings continues a shorter one
+    return {**settings, **provenance(run, used(run, loaded, job.guide), job.ema, job.device, job.dtype)}
