@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import unstir
 from unstir.errors import UserError
 from unstir.runs.files import make_folder, replacing, sync_folder, write_text
 
@@ -27,10 +28,15 @@ def short(stem: str) -> str:
     return stem[:60]
 
 
-def check(picture: Path, option: str = "--out") -> None:
-    """Raise UserError where a picture cannot be written: another suffix, a folder that is none, a JSON not of ours."""
-    if picture.suffix.lower() != ".png":
-        raise UserError(f"{option} {picture} would be a PNG picture; name a file that ends in .png")
+def check(
+    picture: Path, singles: Sequence[Path] = (), option: str = "--out", suffixes: Sequence[str] = (".png",)
+) -> None:
+    """Raise UserError where a picture cannot be written, or would replace what is not ours.
+
+    Ours is a picture that has settings beside it which unstir wrote; so are the ``singles`` that go with it.
+    """
+    if picture.suffix.lower() not in suffixes:
+        raise UserError(f"{option} {picture} would be a picture; name a file that ends in {' or '.join(suffixes)}")
     if picture.is_dir():
         raise UserError(f"{option} {picture} is a folder; name a file in it")
     there = next(parent for parent in picture.parents if parent.exists())
@@ -39,21 +45,28 @@ def check(picture: Path, option: str = "--out") -> None:
     beside = picture.with_suffix(".json")
     if beside.exists() and not _is_ours(beside):
         raise UserError(f"{beside}, where the settings go, is not of unstir; name another file with {option}")
+    if not beside.exists() and (taken := [path for path in (picture, *singles) if path.exists()]):
+        raise UserError(f"{taken[0]} is there and has no settings of unstir beside it; name another with {option}")
 
 
-def save(picture: Path, image: "Image", command: str, settings: dict[str, Any], **measured: Any) -> None:
+def png(image: "Image") -> Callable[[Path], None]:
+    """What writes an image as a PNG."""
+    return lambda path: image.save(path, format="png")
+
+
+def save(picture: Path, write: Callable[[Path], None], command: str, settings: dict[str, Any], **measured: Any) -> None:
     """Write the picture and, beside it, the ``command`` and settings that made it with what was ``measured``.
 
     At no time does a picture have settings that are not its own: those of an older one go just before it is replaced.
     Raises UserError where either cannot be written.
     """
     folder, beside = make_folder(picture.parent), picture.with_suffix(".json")
-    finite = {key: None if value == math.inf else value for key, value in measured.items()}
     with replacing(picture) as partial:
-        image.save(partial, format="png")
+        write(partial)
         beside.unlink(missing_ok=True)
         sync_folder(folder)
-    write_text(beside, json.dumps({"command": command, **settings, **finite}, indent=1) + "\n")
+    made_by = {"command": command, "unstir": unstir.__version__}
+    write_text(beside, json.dumps({**made_by, **settings, **measured}, indent=1) + "\n")
 
 
 def _is_ours(file: Path) -> bool:

@@ -1,7 +1,8 @@
 """What the commands of `unstir edit` take alike, and how each of them is done."""
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,12 +10,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from cyclopts import Parameter
 
 from unstir.cli import beside
-from unstir.cli.sampling import ChainOptions
+from unstir.cli.app import say
+from unstir.cli.sampling import ChainOptions, over
 from unstir.errors import UserError
+from unstir.runs.files import replacing
 from unstir.runs.sections import SpacingName
 
 if TYPE_CHECKING:
     from unstir.edit import Edited
+
+POOR = 30.0
+"""Decibels below which an inversion is called poor: a difference that anyone sees."""
 
 
 @Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
@@ -24,6 +30,8 @@ class EditOptions:
 
     out: Path | None = None
     """The PNG file to write, with its settings in a JSON file beside; by default one in RUN/edits for each setting."""
+    singles: bool = False
+    """Also write each result as a file of its own, at the run's resolution: OUT-0.png, OUT-1.png, ..."""
     seed: int = 0
     """Result i is a function of the seed and i."""
     dtype: Literal["float32", "bfloat16", "auto"] = "float32"
@@ -48,10 +56,14 @@ class TimeOptions:
     clip: bool | None = None
     """Clamp the estimate of the clean image to [-1, 1] at each step."""
 
-    def over(self, base: Any) -> Any:
-        """The chain ``base`` with what is given here in its place."""
-        given = {key: value for key, value in dataclasses.asdict(self).items() if value is not None and key != "guide"}
-        return dataclasses.replace(base, **given)
+
+@Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
+@dataclass(frozen=True, kw_only=True)
+class InvertOptions(TimeOptions):
+    """As those, but for the spacing that inverts best, which is not the run's."""
+
+    spacing: SpacingName | None = "log_snr"
+    """Which of them. Even in log-SNR no step is so long that it cannot be inverted."""
 
 
 @Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
@@ -63,6 +75,10 @@ class FillOptions(TimeOptions):
     """Variance of the chain; auto: learned if it was, else large (beta) over all T steps, small (beta~) over fewer."""
     guidance: float | None = None
     """Scale of guidance towards the label, or away from a guide: 1 is none."""
+    guidance_low: int | None = None
+    """The least time at which guidance acts; left out: 1."""
+    guidance_high: int | None = None
+    """The greatest time at which guidance acts; 0, or left out: T."""
     guide: str | None = None
     """What guidance leads away from: a less trained step (1000), another run (its folder), or its step (RUN@1000); by
     default the network without its label."""
@@ -77,23 +93,31 @@ def carry_out(
     chain: ChainOptions | TimeOptions,
     options: EditOptions,
     work: Callable[[Any, Any, Any], "Edited"],
+    *images: Path,
     **of_image: Any,
 ) -> int:
-    """Do the work under a bar, write its picture and settings, and say where (and how well an inversion came back)."""
+    """Do the work under a bar, write its picture and settings, and say where, at what cost and how well it went."""
     from unstir import console
     from unstir.edit import Settings
+    from unstir.edit.reading import notes_on
     from unstir.runs.guide import guide_of
     from unstir.runs.run import Run
 
     opened = Run.open(run)
     folder = run / "edits"
-    beside.check(options.out or folder / "any.png")
+    if options.out:
+        _check(options.out, images, options.singles)
+    else:
+        beside.check(folder / "any.png")
     guidance, guide = getattr(chain, "guidance", None), guide_of(getattr(chain, "guide", None), opened)
     needs_label = opened.config.train.label_dropout and guide is None and guidance not in (None, 1)
     if needs_label and of_image.get("label", 0) is None:
         raise UserError(f"guidance={guidance} leads towards a class; name it with --label")
+    for image in images:
+        for note in notes_on(image, opened):
+            say(f"{image}: {note}")
     settings = Settings(
-        chain=dataclasses.replace(chain.over(opened.chain()), seed=options.seed),
+        chain=dataclasses.replace(over(chain, opened.chain()), seed=options.seed),
         step=options.checkpoint,
         guide=guide,
         ema=options.ema,
@@ -104,7 +128,34 @@ def carry_out(
     with console.counting(console.stderr(), doing, "network calls") as progress:
         edited = work(opened, settings, progress)
     file = options.out or folder / f"{name}-seed{options.seed}-{beside.digest(edited.settings)}.png"
-    measured = {} if edited.psnr is None else {"psnr": edited.psnr}
-    beside.save(file, edited.picture(), f"unstir edit {edited.settings['edit']}", edited.settings, **measured)
-    print(f"picture  {file}" + ("" if edited.psnr is None else f"\nPSNR     {edited.psnr:.1f} dB"))
+    write(file, edited, options.singles)
     return 0
+
+
+def _check(out: Path, images: Sequence[Path], singles: bool) -> None:
+    if any(image.resolve() == out.resolve() for image in images):
+        raise UserError(f"--out {out} is the image that is edited; name another file")
+    beside.check(out, sorted(out.parent.glob(f"{out.stem}-[0-9]*.png")) if singles else [])
+
+
+def write(file: Path, edited: "Edited", singles: bool) -> None:
+    """Write the picture with its settings, the results one by one if asked, and say what they cost."""
+    from unstir.pictures.grid import to_picture
+
+    measured: dict[str, Any] = {"calls": edited.calls}
+    if edited.psnr:
+        measured["psnr"] = [None if value == math.inf else value for value in edited.psnr]
+    own = [file.with_name(f"{file.stem}-{number}.png") for number in range(len(edited.made) if singles else 0)]
+    command = f"unstir edit {edited.settings['edit']}"
+    beside.save(file, beside.png(edited.picture()), command, edited.settings, **measured)
+    for path, pixels in zip(own, edited.made, strict=False):
+        with replacing(path) as partial:
+            to_picture(pixels).save(partial, format="png")
+    print(f"picture  {file}")
+    if own:
+        print(f"singles  {own[0]} to {own[-1].name}")
+    print(f"calls    {edited.calls} of the network")
+    if edited.psnr:
+        print(f"PSNR     {' and '.join(f'{value:.1f}' for value in edited.psnr)} dB")
+        if min(edited.psnr) < POOR:
+            say("little of the image is in the noise found; more --steps, --refinements or --spacing log_snr help")

@@ -7,7 +7,7 @@ from cyclopts import App, Parameter
 
 from unstir.cli.app import app
 from unstir.cli.beside import short
-from unstir.cli.edit_options import EditOptions, FillOptions, TimeOptions, carry_out
+from unstir.cli.edit_options import EditOptions, FillOptions, InvertOptions, carry_out
 from unstir.cli.sampling import ChainOptions, chain_group
 
 if TYPE_CHECKING:
@@ -17,11 +17,10 @@ edit = App(name="edit", help="Fill in, vary, invert, blend and morph images with
 app.command(edit)
 
 
-AS_THE_RUN, THE_RUNS_TIMES, AS_USUAL = ChainOptions(), TimeOptions(), EditOptions()
-FILL_AS_THE_RUN = FillOptions()
+AS_THE_RUN, FILL_AS_THE_RUN, INVERT_AS_USUAL, AS_USUAL = ChainOptions(), FillOptions(), InvertOptions(), EditOptions()
 Edit = Annotated[EditOptions, Parameter(group="Edit")]
 Chain = Annotated[ChainOptions, Parameter(group=chain_group(ChainOptions))]
-Times = Annotated[TimeOptions, Parameter(group=chain_group(TimeOptions))]
+Inversion = Annotated[InvertOptions, Parameter(group=chain_group(InvertOptions))]
 Fill = Annotated[FillOptions, Parameter(group=chain_group(FillOptions))]
 
 
@@ -72,7 +71,9 @@ def inpaint(
         how: dict[str, Any] = {"mask": mask, "box": box, "resamples": resamples, "jump": jump}
         return edit.inpaint(opened, image, settings, **how, progress=progress)
 
-    return carry_out(run, f"inpaint-{short(image.stem)}", "filling in", chain, options, work, num=num, label=label)
+    return carry_out(
+        run, f"inpaint-{short(image.stem)}", "filling in", chain, options, work, image, num=num, label=label
+    )
 
 
 @edit.command
@@ -111,7 +112,7 @@ def vary(
     def work(opened: Any, settings: Any, progress: Any) -> "Edited":
         return edit.vary(opened, image, settings, strength=strength, progress=progress)
 
-    return carry_out(run, f"vary-{short(image.stem)}", "varying", chain, options, work, num=num, label=label)
+    return carry_out(run, f"vary-{short(image.stem)}", "varying", chain, options, work, image, num=num, label=label)
 
 
 @edit.command
@@ -122,7 +123,7 @@ def invert(
     *,
     label: int | None = None,
     refinements: int = 2,
-    chain: Times = THE_RUNS_TIMES,
+    chain: Inversion = INVERT_AS_USUAL,
     options: Edit = AS_USUAL,
 ) -> int:
     """Find the noise that DDIM turns into an image, and turn it back. The picture: image, noise, and the image again.
@@ -147,25 +148,30 @@ def invert(
     def work(opened: Any, settings: Any, progress: Any) -> "Edited":
         return edit.invert(opened, image, settings, refinements=refinements, progress=progress)
 
-    return carry_out(run, f"invert-{short(image.stem)}", "inverting", chain, options, work, label=label)
+    return carry_out(run, f"invert-{short(image.stem)}", "inverting", chain, options, work, image, label=label)
 
 
 @edit.command
 def blend(
     run: Path,
-    image1: Path,
-    image2: Path,
+    image1: Path | None = None,
+    image2: Path | None = None,
     /,
     *,
+    numbers: tuple[int, int] | None = None,
     count: int = 8,
     labels: tuple[int, int] | None = None,
     refinements: int = 2,
-    chain: Times = THE_RUNS_TIMES,
+    chain: Inversion = INVERT_AS_USUAL,
     options: Edit = AS_USUAL,
 ) -> int:
     """Go from one image to another by way of their noises. The picture: both images, and COUNT from one to the other.
 
+    With --numbers the ends are two images of the run's own, as `unstir sample` numbers them; nothing is inverted.
+
     Example: `unstir edit blend runs/digits three.png eight.png --count 10`
+
+    Example: `unstir edit blend runs/digits --numbers 0 5`
 
     Parameters
     ----------
@@ -175,6 +181,8 @@ def blend(
         A picture file; its centre square is resized to the run's images.
     image2
         Another.
+    numbers
+        In place of the two: numbers of images that the seed gives by `--sampler ddim`, over the same times.
     count
         How many images, both ends among them.
     labels
@@ -183,12 +191,21 @@ def blend(
         Fixed-point iterations a step of the inversions.
     """
     from unstir import edit
+    from unstir.errors import UserError
+
+    images = [image for image in (image1, image2) if image is not None]
+    if len(images) != (0 if numbers else 2):
+        raise UserError("name two images to blend, or two --numbers of the run's own")
+    if numbers and min(numbers) < 0:
+        raise UserError(f"--numbers {numbers[0]} {numbers[1]}: images are numbered from 0")
+    ends = numbers or (images[0], images[1])
 
     def work(opened: Any, settings: Any, progress: Any) -> "Edited":
         how: dict[str, Any] = {"count": count, "labels": labels, "refinements": refinements}
-        return edit.blend(opened, (image1, image2), settings, **how, progress=progress)
+        return edit.blend(opened, ends, settings, **how, progress=progress)
 
-    return carry_out(run, f"blend-{short(image1.stem)}-{short(image2.stem)}", "blending", chain, options, work)
+    name = "-".join(["blend", *(short(end.stem) if isinstance(end, Path) else str(end) for end in ends)])
+    return carry_out(run, name, "blending", chain, options, work, *images)
 
 
 @edit.command

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from unstir.cli.app import app, say
-from unstir.cli.sampling import ChainOptions
+from unstir.cli.sampling import ChainOptions, over
 
 FAST = ChainOptions()
 ON_CPU = 2000  # Inception sees some 5 to 10 images a second there
@@ -116,7 +116,7 @@ def evaluate(
             reference = min(data.count(split), max(ON_CPU, num))
     job = Job(
         num=num or 100,
-        chain=dataclasses.replace(chain.over(judging.usual_chain(opened)), seed=seed),
+        chain=dataclasses.replace(over(chain, judging.usual_chain(opened)), seed=seed),
         step=steps[-1],
         ema=ema,
         guide=guide_of(chain.guide, opened),

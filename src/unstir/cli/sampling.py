@@ -40,16 +40,17 @@ class ChainOptions:
     """What guidance leads away from: a less trained step (1000), another run (its folder), or its step (RUN@1000); by
     default the network without its label."""
 
-    def over(self, base: Any) -> Any:
-        """The chain ``base`` with what is given here in its place."""
-        given = {key: value for key, value in dataclasses.asdict(self).items() if value is not None and key != "guide"}
-        return dataclasses.replace(base.by(self.sampler or base.sampler), **given)
+
+def over(options: Any, base: Any) -> Any:
+    """The chain ``base`` with what is given of the ``options`` of a command, of any number of them, in its place."""
+    given = {key: value for key, value in dataclasses.asdict(options).items() if value is not None and key != "guide"}
+    return dataclasses.replace(base.by(given.get("sampler", base.sampler)), **given)
 
 
 def chain_group(options: type) -> Group:
     """The group of a command's chain options, which says what they are by default."""
     usual = dataclasses.asdict(GridConfig())
-    names = [each.name for each in dataclasses.fields(options) if each.name in usual]
+    names = [each.name for each in dataclasses.fields(options) if each.name in usual and each.default is None]
     said = ", ".join(f"{name} {_in_words(usual[name])}" for name in names)
     return Group(
         "Chain",
@@ -147,7 +148,7 @@ def sample(
     loaded = opened.load(checkpoint, say=say)
     job = Job(
         num=num,
-        chain=dataclasses.replace(chain.over(opened.chain()), seed=seed),
+        chain=dataclasses.replace(over(chain, opened.chain()), seed=seed),
         step=loaded.step,
         ema=ema,
         label=label,
@@ -188,7 +189,7 @@ def _compare(run: Any, job: Any, text: str, out: Path | None, loaded: Any) -> in
         rows = compare.compare(run, job, chains, loaded, progress)
     measured = {key: [getattr(row, key) for row in rows] for key in ("calls", "seconds")}
     sheet = contact_sheet([(row.caption, row.images) for row in rows])
-    beside.save(file, sheet, "unstir sample --compare", settings, **measured)
+    beside.save(file, beside.png(sheet), "unstir sample --compare", settings, **measured)
     print("\n".join(row.caption for row in rows) + f"\ncompared {file}")
     return 0
 

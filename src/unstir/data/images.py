@@ -99,10 +99,11 @@ def signature(start: bytes) -> str | None:
     return "BMP" if start[:2] == b"BM" and start[6:10] == b"\0\0\0\0" else None
 
 
-def decode(data: bytes, name: str, size: int | None, channels: int) -> Decoded:
+def decode(data: bytes, name: str, size: int | None, channels: int, ground: str = "white") -> Decoded:
     """Decode an image file's bytes to uint8 [channels, H, W], H = W = size when size is given.
 
-    `name` serves to compare its extension with the content; channels is 1 or 3. Raises Refused.
+    `name` serves to compare its extension with the content; channels is 1 or 3; what is transparent lies on a `ground`
+    of one colour, "white" or "black". Raises Refused.
     """
     if not data:
         raise Refused("empty file")
@@ -117,7 +118,7 @@ def decode(data: bytes, name: str, size: int | None, channels: int) -> Decoded:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # sizes are checked below, damage raises
-            image = fit(_load(data, kind, notes), size, notes)
+            image = fit(_load(data, kind, notes, ground), size, notes)
     except Refused:
         raise
     except Image.DecompressionBombError:
@@ -153,13 +154,13 @@ def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))
 
 
-def _load(data: bytes, kind: str, notes: list[str]) -> Image.Image:
+def _load(data: bytes, kind: str, notes: list[str], ground: str) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=[kind]) as image:
         _check_pixels(*image.size)
         asked = _orientation(image, notes)
         image.load()
         left = _orientation(image, [])  # Pillow turns TIFFs while loading
-        plain = _to_8_bit(image, notes)
+        plain = _to_8_bit(image, notes, ground)
         if asked in _ORIENT:
             notes.append("EXIF orientation applied")
         if left in _ORIENT:
@@ -182,7 +183,7 @@ def _orientation(image: Image.Image, notes: list[str]) -> int:
         return 1
 
 
-def _to_8_bit(image: Image.Image, notes: list[str]) -> Image.Image:
+def _to_8_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Image:
     """Convert to mode L or RGB."""
     mode = image.mode
     if mode.startswith("I;16") or (mode == "I" and image.format == "PNG"):
@@ -195,8 +196,8 @@ def _to_8_bit(image: Image.Image, notes: list[str]) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         if rgba.getchannel("A").getextrema() != (255, 255):
-            notes.append("transparency composited on white")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+            notes.append(f"transparency composited on {ground}")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, ground), rgba).convert("RGB")
     if mode == "CMYK":
         notes.append("CMYK converted to RGB")
     return image.convert("L" if mode in ("1", "L") else "RGB")

@@ -10,6 +10,7 @@ Images are [B, C, H, W], about [-1, 1]. The first four yield Steps, as a sampler
 seeds and indices, or passed in.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -129,7 +130,9 @@ def invert(
     takes the one at x_s instead, an error of first order in the step's length. (The network knows no time 0: there it
     is told the next time.) Each of ``refinements`` puts the x_t found into the estimate and solves again: one order
     more, and in the limit the exact inverse of DDIM's step. It keeps the estimate of the noise where the signal is
-    stronger than the noise, and that of the image elsewhere; the other choice may not converge.
+    stronger than the noise, and that of the image elsewhere; the other choice may not converge. Where an image's x_t
+    moves farther than the time before, the step is too long for either, and what was found is kept. Times that are
+    even in log-SNR make no step longer than another, and invert best.
 
     What is inverted is `ddim` with this very ``denoise``: clamp in both or in neither. Raises ValueError for other
     times or fewer than 0 refinements.
@@ -143,9 +146,14 @@ def invert(
         asked = s if s > 0 else t
         x0 = denoise(x, asked).x0
         x_t = _ahead(process, x, process.eps(x, x0, asked), s, t)
+        before = torch.full((len(x),), math.inf, device=x.device)
         for _ in range(refinements):
             x0 = denoise(x_t, t).x0
-            x_t = _ahead(process, x, _noise_of_step(process, x, x_t, x0, s, t), s, t)
+            refined = _ahead(process, x, _noise_of_step(process, x, x_t, x0, s, t), s, t)
+            moved = (refined - x_t).flatten(1).norm(dim=1)
+            nearer = moved < before
+            x_t = torch.where(nearer.view(-1, *[1] * (x.ndim - 1)), refined, x_t)
+            before = moved.where(nearer, 0)
         x = x_t
         yield Step(t, x, x0)
 
@@ -186,7 +194,18 @@ def blend(
     for denoise, image in zip(denoises, images, strict=True):
         *_, end = invert(denoise, process, image, rising, refinements)
         noises.append(end.x)
-    x_T = slerp(noises[0], noises[1], weight)
+    yield from between(denoises, process, (noises[0], noises[1]), weight, times)
+
+
+def between(
+    denoises: tuple[Denoise, Denoise],
+    process: Process,
+    noises: tuple[Tensor, Tensor],
+    weight: float | Tensor,
+    times: Sequence[int],
+) -> Iterator[Step]:
+    """The Steps of `ddim` from what lies between two ``noises`` [B or 1, C, H, W]; other arguments as `blend`."""
+    x_T = slerp(*noises, weight)
     yield from ddim(mixed(*denoises, weight), process, x_T, times, lambda _: torch.zeros_like(x_T))
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,6 +64,7 @@ class Bench:
         if settings.guide is None and settings.label is None and run.config.train.label_dropout:
             chain = replace(chain, guidance=1.0)  # the network is not told a class that it could be led to
         self.run, self.num, self.chain, self.settings = run, settings.num, chain, settings
+        self.calls = 0
         self.loaded = run.load(settings.step)
         how: dict[str, Any] = {"ema": settings.ema, "device": settings.device, "dtype": settings.dtype}
         self.denoiser = run.denoiser(loaded=self.loaded, **how)
@@ -86,7 +86,7 @@ class Bench:
             **{what: {"name": path.name, "sha256": _sha256(path)} for what, path in files.items()},
             **how,
             "num": self.num,
-            "label": self.label,
+            "label": asked.label,
             "chain": dataclasses.asdict(self.chain),
             "step": self.loaded.step,
             "ema": asked.ema,
@@ -114,10 +114,14 @@ class Bench:
         return steered(strong, self.chain, self.process, weak)
 
     def count(self, progress: Progress | None, total: int) -> None:
-        """Tell ``progress`` of each network call from now on, out of ``total``."""
-        made = itertools.count(1)
-        if progress is not None:
-            self.denoiser.net.register_forward_hook(lambda *_: progress(next(made), total))
+        """Count each network call from now on, and tell ``progress`` of it, out of ``total``."""
+
+        def called(*_: Any) -> None:
+            self.calls += 1
+            if progress is not None:
+                progress(self.calls, total)
+
+        self.denoiser.net.register_forward_hook(called)
 
     @torch.inference_mode()
     def results(

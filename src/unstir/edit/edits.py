@@ -29,15 +29,18 @@ GREY = 128
 class Edited:
     """Pixels ``given`` (the images, and what a mask left of one) and ``made``: uint8 [n, C, H, W] and [m, C, H, W].
 
-    ``nrow`` is the number of tiles in a row of the picture; ``psnr`` in decibels says how well an inversion came back.
-    ``settings`` are all that decides the pixels, as JSON can hold it: the same settings give the same pixels.
+    ``nrow`` is the number of tiles in a row of the picture; ``psnr`` in decibels says how well each inverted image came
+    back.
+    ``settings`` are all that decides the pixels, as JSON can hold it: the same settings give the same pixels. ``calls``
+    are the network calls that were made, each of up to `bench.BATCH` images.
     """
 
     given: Tensor
     made: Tensor
     nrow: int = 10
-    psnr: float | None = None
+    psnr: tuple[float, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    calls: int = 0
 
     def picture(self) -> Image:
         """All tiles, the given ones first."""
@@ -81,7 +84,7 @@ def inpaint(
     pixels = to_uint8(x_0)
     files = {"image": image} if mask is None else {"image": image, "mask": mask}
     used = bench.recorded("inpaint", files, box=box, resamples=resamples, jump=jump)
-    return Edited(torch.cat((pixels, pixels.where(keep, GREY))), made, settings=used)
+    return Edited(torch.cat((pixels, pixels.where(keep, GREY))), made, settings=used, calls=bench.calls)
 
 
 def vary(run: Run, image: Path, settings: Settings, *, strength: float, progress: Progress | None = None) -> Edited:
@@ -99,7 +102,8 @@ def vary(run: Run, image: Path, settings: Settings, *, strength: float, progress
         return editing.vary(strong, bench.process, x_0.to(bench.device), strength, indices, chain, weak)
 
     used = bench.recorded("vary", {"image": image}, strength=strength)
-    return Edited(to_uint8(x_0), bench.results(like_it, chain.calls(part.schedule), progress), settings=used)
+    made = bench.results(like_it, chain.calls(part.schedule), progress)
+    return Edited(to_uint8(x_0), made, settings=used, calls=bench.calls)
 
 
 @torch.inference_mode()
@@ -121,13 +125,13 @@ def invert(
     back = last(ddim(denoise, bench.process, x_T, times, lambda _: x_T))  # no noise is asked for
     made, came_back = torch.cat((to_uint8(x_T), to_uint8(back))), psnr(back.clamp(-1, 1).cpu(), x_0)
     used = bench.recorded("invert", {"image": image}, refinements=refinements)
-    return Edited(to_uint8(x_0), made, psnr=came_back, settings=used)
+    return Edited(to_uint8(x_0), made, psnr=(came_back,), settings=used, calls=bench.calls)
 
 
 @torch.inference_mode()
 def blend(
     run: Run,
-    images: tuple[Path, Path],
+    ends: tuple[Path, Path] | tuple[int, int],
     settings: Settings,
     *,
     count: int = 8,
@@ -135,28 +139,38 @@ def blend(
     refinements: int = 2,
     progress: Progress | None = None,
 ) -> Edited:
-    """``count`` images from one image to another by way of their noises, both ends among them; see `editing.blend`.
+    """``count`` images from one to another by way of their noises, both ends among them; see `editing.blend`.
 
-    ``labels`` are the classes of the two, where the network knows classes (by default both are ``settings.label``).
-    ``progress(done, total)`` counts network calls. Raises UserError for what cannot be read or does not fit the run.
+    The ``ends`` are picture files, which are inverted, or numbers of images that the run would draw, whose noises are
+    known. ``labels`` are the classes of the two, where the network knows classes (by default both are
+    ``settings.label``). ``progress(done, total)`` counts network calls. Raises UserError for what cannot be read or
+    does not fit the run.
     """
     weights = _weights(count)
     _check_refinements(refinements)
-    if labels is None:
-        checked_label(run, settings.label, "--labels")
-    first, second = (read_image(image, run) for image in images)
-    bench = Bench(run, settings if labels is None else replace(settings, label=labels[0]), _plain(settings.chain))
-    ends = (bench.label, bench.label) if labels is None else (bench.label, checked_label(run, labels[1]))
-    times, process = bench.chain.times(bench.process.schedule), bench.process
-    one = bench.steered(bench.knowing(ends[0]))
-    other = one if ends[0] == ends[1] else bench.steered(bench.knowing(ends[1]))
-    calls = 2 * (refinements + 1) + (1 if one is other else 2)
+    told = labels or (settings.label, settings.label)
+    first, second = (checked_label(run, label, "--labels") for label in told)
+    files = [end for end in ends if isinstance(end, Path)]
+    images = [read_image(file, run) for file in files]
+    bench = Bench(run, replace(settings, label=told[0]), _plain(settings.chain))
+    times, process, w = bench.chain.times(bench.process.schedule), bench.process, weights.to(bench.device)
+    one = bench.steered(bench.knowing(first))
+    other = one if first == second else bench.steered(bench.knowing(second))
+    calls = (2 * (refinements + 1) if images else 0) + (1 if one is other else 2)
     bench.count(progress, (len(times) - 1) * calls)
-    pair, w = (first.to(bench.device), second.to(bench.device)), weights.to(bench.device)
-    made = last(editing.blend((one, other), process, pair, w, times, refinements))
-    files = dict(zip(("image1", "image2"), images, strict=True))
-    used = bench.recorded("blend", files, count=count, labels=ends, refinements=refinements)
-    return Edited(to_uint8(torch.cat((first, second))), to_uint8(made), nrow=count + 2, settings=used)
+    if images:
+        pair = images[0].to(bench.device), images[1].to(bench.device)
+        made = last(editing.blend((one, other), process, pair, w, times, refinements))
+        how: dict[str, Any] = {"refinements": refinements}
+    else:
+        noises = starting_noise(bench.chain.seed, torch.tensor(ends, device=bench.device), run.data.shape)
+        made = last(editing.between((one, other), process, (noises[:1], noises[1:]), w, times))
+        how = {"numbers": list(ends)}
+    named = {f"image{number}": file for number, file in enumerate(files, start=1)}
+    used = bench.recorded("blend", named, count=count, labels=told, **how)
+    came_back = tuple(psnr(made[at].clamp(-1, 1).cpu(), image[0]) for at, image in zip((0, -1), images, strict=False))
+    given = to_uint8(torch.cat(images)) if images else to_uint8(made[:0])
+    return Edited(given, to_uint8(made), count + len(given), came_back, used, bench.calls)
 
 
 def morph(
@@ -172,6 +186,8 @@ def morph(
         raise UserError("this network knows no classes to morph between; name a run that does, or blend two images")
     ends = [checked_label(run, label) for label in labels]
     bench = Bench(run, replace(settings, label=labels[0]), settings.chain)
+    if bench.chain.guidance == 0:
+        raise UserError("at guidance=0 the network is told no class to morph between; 1 is without guidance")
 
     def between(cells: Tensor) -> Iterable[Step]:
         rows, w = cells // count, weights.to(bench.device)[cells % count]
@@ -184,7 +200,8 @@ def morph(
     hidden = bench.chain.guidance != 1 and bench.guide is None  # the network asked once more; a guide is another one
     calls = (2 + hidden) * bench.chain.calls(bench.process.schedule)
     made = bench.results(between, calls, progress, cells=count)
-    return Edited(made[:0], made, nrow=count, settings=bench.recorded("morph", {}, labels=ends, count=count))
+    used = bench.recorded("morph", {}, labels=ends, count=count)
+    return Edited(made[:0], made, nrow=count, settings=used, calls=bench.calls)
 
 
 def psnr(a: Tensor, b: Tensor) -> float:

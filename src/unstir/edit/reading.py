@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unstir.data.images import Refused, decode
+from unstir.data.images import Decoded, Refused, decode
 from unstir.errors import UserError
 from unstir.runs.run import Run
 
@@ -21,20 +21,31 @@ def read_image(path: Path, run: Run) -> Tensor:
     return _pixels(path, run).float()[None] / 127.5 - 1
 
 
+def notes_on(path: Path, run: Run) -> list[str]:
+    """What `read_image` does to a picture file out of the ordinary, in words. Raises UserError as it does."""
+    C, H, W = run.data.shape
+    height, width = _decoded(path, None, C).pixels.shape[1:]
+    notes = list(_decoded(path, H if H == W else None, C).notes)
+    if height != width and H == W:
+        notes.append(f"its centre square is used, {min(height, width)} of {width}x{height} pixels")
+    return notes
+
+
 def read_mask(mask: Path | None, box: Box | None, image: Path, run: Run) -> Tensor:
     """What to keep, bool [1, 1, H, W]: all but the white part of the picture ``mask`` or all but the ``box``.
 
-    Raises UserError unless exactly one of them is given, it fits, and it leaves and takes at least a pixel.
+    What is transparent in a mask is not white. Raises UserError unless exactly one of them is given, it fits, and it
+    leaves and takes at least a pixel.
     """
     H, W = run.data.shape[1:]
     if (mask is None) == (box is None):
         raise UserError("name what to fill in, by --mask FILE or by --box X Y WIDTH HEIGHT, and not by both")
     if mask is not None:
-        own, whole = (tuple(_decoded(path, None, 1).shape[1:]) for path in (mask, image))
+        own, whole = (tuple(_decoded(path, None, 1).pixels.shape[1:]) for path in (mask, image))
         if own not in (whole, (H, W)):
             given = f"{mask} is {own[1]}x{own[0]}"
             raise UserError(f"{given}, {image} {whole[1]}x{whole[0]}; draw it at that size, or at the run's {W}x{H}")
-        keep = _pixels(mask, run, channels=1)[None] < 128
+        keep = _pixels(mask, run, channels=1, ground="black")[None] < 128
     else:
         assert box is not None
         x, y, width, height = box
@@ -45,7 +56,7 @@ def read_mask(mask: Path | None, box: Box | None, image: Path, run: Run) -> Tens
         keep[..., y : y + height, x : x + width] = False
     if keep.all():
         raise UserError(
-            f"{mask} has no white part, so nothing is to fill in; paint white what is, and black what stays"
+            f"{mask} has no white part, so nothing is to fill in; paint white what is, and leave the rest black"
         )
     if not keep.any():
         raise UserError(
@@ -54,19 +65,20 @@ def read_mask(mask: Path | None, box: Box | None, image: Path, run: Run) -> Tens
     return keep
 
 
-def _pixels(path: Path, run: Run, channels: int = 0) -> Tensor:
+def _pixels(path: Path, run: Run, channels: int = 0, ground: str = "white") -> Tensor:
     """A picture file at the run's size: uint8 [C, H, W]. Square images are cropped and resized, others have to fit."""
     C, H, W = run.data.shape
-    pixels = _decoded(path, H if H == W else None, channels or C)
+    found = _decoded(path, H if H == W else None, channels or C, ground)
+    pixels = torch.from_numpy(found.pixels.copy())
     if pixels.shape[1:] != (H, W):
         size = f"{pixels.shape[2]}x{pixels.shape[1]}"
         raise UserError(f"{path} is {size}, the run's images are {W}x{H} and not square; crop it to that size")
     return pixels
 
 
-def _decoded(path: Path, size: int | None, channels: int) -> Tensor:
+def _decoded(path: Path, size: int | None, channels: int, ground: str = "white") -> Decoded:
     try:
-        return torch.from_numpy(decode(path.read_bytes(), path.name, size, channels).pixels.copy())
+        return decode(path.read_bytes(), path.name, size, channels, ground)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; name a picture file") from None
     except Refused as error:

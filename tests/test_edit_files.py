@@ -1,0 +1,102 @@
+"""What `unstir edit` reads and writes beside its picture: inputs that stay, masks, single results, numbered noises."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unstir import edit
+from unstir.data.digits import load_digits
+from unstir.diffusion.draw import Chain
+from unstir.generate import Job, generate
+from unstir.pictures.grid import to_uint8
+
+
+@pytest.fixture
+def unstir(command, tmp_path, monkeypatch):
+    """`command`, in a folder with pictures a.png and b.png."""
+    monkeypatch.chdir(tmp_path)
+    for name, digit in zip("ab", load_digits()[0][:2].reshape(2, 8, 8), strict=True):
+        Image.fromarray(digit).save(f"{name}.png")
+    return command
+
+
+def test_a_picture_of_the_users_is_not_replaced(unstir, trained):
+    run, _ = trained()
+    before = Path("a.png").read_bytes()
+    for out, words in (
+        ("a.png", "the image that is edited"),
+        ("./a.png", "edited"),
+        ("b.png", "no settings of unstir"),
+    ):
+        status, _, err = unstir("edit", "vary", run.path, "a.png", "--num", 1, "--out", out)
+        assert status == 2 and words in err and "Traceback" not in err, err
+    Path("new-1.png").write_bytes(before)
+    status, _, err = unstir("edit", "vary", run.path, "a.png", "--num", 2, "--singles", "--out", "new.png")
+    assert status == 2 and "new-1.png is there" in err and not Path("new.png").exists()
+    assert Path("a.png").read_bytes() == Path("new-1.png").read_bytes() == before
+
+
+def test_what_unstir_wrote_is_replaced(unstir, trained):
+    run, _ = trained()
+    for strength in (0.3, 0.6):
+        ask = ("edit", "vary", run.path, "a.png", "--strength", strength, "--num", 2, "--singles", "--out", "made.png")
+        assert unstir(*ask)[0] == 0
+        assert json.loads(Path("made.json").read_text())["strength"] == strength
+
+
+def test_single_results_are_the_tiles_at_the_size_of_the_images(unstir, trained):
+    run, _ = trained()
+    status, out, _ = unstir("edit", "vary", run.path, "a.png", "--num", 3, "--singles", "--out", "made.png")
+    assert status == 0 and "singles  made-0.png to made-2.png" in out
+    edited = edit.vary(run, Path("a.png"), edit.Settings(chain=run.chain(), num=3), strength=0.6)
+    for number, pixels in enumerate(edited.made):
+        with Image.open(f"made-{number}.png") as single:
+            assert np.array_equal(np.asarray(single), pixels[0].numpy())
+
+
+@pytest.mark.parametrize("ink", ["white", "black"])
+def test_what_is_transparent_in_a_mask_is_kept(unstir, trained, ink):
+    run, _ = trained()
+    mask = Image.new("RGBA", (8, 8), (0, 0, 0, 0) if ink == "white" else (255, 255, 255, 255))
+    box = (0, 0, 8, 3) if ink == "white" else (0, 3, 8, 8)
+    mask.paste((255, 255, 255, 255) if ink == "white" else (0, 0, 0, 0), box)
+    mask.save("mask.png")
+    settings = edit.Settings(chain=run.chain(), num=2)
+    masked = edit.inpaint(run, Path("a.png"), settings, mask=Path("mask.png"), resamples=1).made
+    boxed = edit.inpaint(run, Path("a.png"), settings, box=(0, 0, 8, 3), resamples=1).made
+    assert torch.equal(masked, boxed)
+
+
+def test_what_is_done_to_an_image_is_said(unstir, trained):
+    run, _ = trained()
+    Image.new("RGBA", (20, 10), (90, 90, 90, 128)).save("clear.png")
+    status, _, err = unstir("edit", "vary", run.path, "clear.png", "--num", 1)
+    assert status == 0 and "clear.png: transparency composited on white" in err
+    assert "clear.png: its centre square is used, 10 of 20x10 pixels" in err
+
+
+def test_numbers_name_the_images_that_sampling_numbers(unstir, trained):
+    run, _ = trained()
+    options = ("--steps", 5, "--spacing", "trailing", "--seed", 3)
+    status, out, _ = unstir("edit", "blend", run.path, "--numbers", 4, 1, *options, "--count", 3, "--singles")
+    assert status == 0 and "PSNR" not in out
+    ((_, images),) = generate(run, Job(num=5, chain=Chain("ddim", steps=5, seed=3), step=run.newest_step()))
+    drawn = to_uint8(images)[:, 0].numpy().astype(int)
+    single = lambda n: np.asarray(Image.open(next((run.path / "edits").glob(f"blend-4-1-*-{n}.png")))).astype(int)
+    assert abs(single(0) - drawn[4]).max() <= 1 and abs(single(2) - drawn[1]).max() <= 1
+    assert abs(single(1) - drawn[4]).max() > 1
+    settings = json.loads(next((run.path / "edits").glob("blend-4-1-*.json")).read_text())
+    assert settings["numbers"] == [4, 1] and "refinements" not in settings and settings["calls"] == 5
+
+
+def test_both_ends_of_a_blend_come_back_with_their_psnr(unstir, trained):
+    run, _ = trained()
+    status, out, err = unstir("edit", "blend", run.path, "a.png", "b.png", "--refinements", 0, "--out", "poor.png")
+    assert status == 0
+    first, second = (float(word) for word in out.split("PSNR")[1].split()[:3:2])
+    assert json.loads(Path("poor.json").read_text())["psnr"] == pytest.approx([first, second], abs=0.05)
+    assert ("little of the image" in err) == (min(first, second) < 30)
