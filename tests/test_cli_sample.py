@@ -1,18 +1,11 @@
-"""`unstir sample`: samplers, variances, guidance and comparisons, as a person asks for them."""
+"""`unstir sample`: samplers, variances and guidance, as a person asks for them."""
 
 import json
-from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from unstir.cli.app import REMEDIES
-from unstir.compare import compare, parse
-from unstir.diffusion.draw import Chain
-from unstir.errors import UserError
-from unstir.generate import Job, generate
-from unstir.pictures.grid import to_uint8
 
 LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
 GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.5}
@@ -81,67 +74,6 @@ def test_options_of_another_sampler_are_refused(trained, command, tmp_path):
     assert command("sample", large.path, "--num", 2, "--sampler", "ddim", "--out", tmp_path / "other")[0] == 0
 
 
-def test_a_comparison_is_one_picture_with_what_each_costs(trained, command, tmp_path):
-    run, _ = trained()
-    text = "ancestral:20,ddim:5,dpmpp_2m:4:log_snr,heun:5"
-    status, out, err = command("sample", run.path, "--num", 3, "--compare", text, "--out", tmp_path / "compared")
-    assert status == 0, err
-    lines = out.splitlines()
-    assert lines[0].startswith("ancestral, 20 calls, ") and lines[0].endswith(" s an image")
-    assert lines[2].startswith("dpmpp_2m log_snr, ") and lines[3].startswith("heun, 5 calls")
-    with Image.open(tmp_path / "compared/compare.png") as picture:
-        assert picture.size[1] >= 4 * 48
-    assert not (tmp_path / "compared/000000.png").exists()
-    for wrong, words in (
-        ("ddim", "write for example ddim:50"),
-        ("ddim:x", "write for example"),
-        ("plms:5", "choose one of ancestral"),
-        ("ddim:21", "outside 1..20"),
-        ("ddim:5:even", "choose one of trailing"),
-    ):
-        status, out, err = command("sample", run.path, "--compare", wrong, "--out", tmp_path / "none")
-        assert status == 2 and words in err and "Traceback" not in err, err
-
-
-def test_a_comparison_has_its_settings_beside_it_and_other_settings_another_file(trained, command):
-    run, _ = trained()
-    asked = [
-        ("--compare", "ddim:5,heun:5"),
-        ("--compare", "ddim:5"),
-        ("--compare", "ddim:5", "--seed", 1),
-        ("--compare", "ddim:5", "--no-clip"),
-        ("--compare", "ddim:5", "--no-ema"),
-    ]
-    files = []
-    for options in (*asked, *asked):
-        status, out, err = command("sample", run.path, "--num", 3, *options)
-        assert status == 0, err
-        files.append(Path(out.splitlines()[-1].split()[1]))
-    assert files[:5] == files[5:] and len(set(files)) == 5 and all(file.is_file() for file in files)
-    settings = json.loads(files[0].with_suffix(".json").read_text())
-    assert settings["command"] == "unstir sample --compare" and settings["calls"] == [5, 5]
-    assert [chain["sampler"] for chain in settings["compared"]] == ["ddim", "heun"] and len(settings["seconds"]) == 2
-    assert settings["num"] == 3 and len(settings["weights"]) == 64
-
-
-def test_a_comparison_begins_every_row_from_the_jobs_own_noise(trained):
-    run, _ = trained()
-    job = Job(num=3, chain=Chain(steps=20, seed=5), step=run.newest_step())
-    one, other, again = compare(run, job, [Chain(steps=20, seed=1), Chain(steps=20, seed=2), Chain("ddim", steps=5)])
-    assert torch.equal(one.images, other.images) and not torch.equal(one.images, again.images)
-    (_, alone), *_ = generate(run, job)
-    assert torch.equal(one.images, to_uint8(alone)) and again.seconds > 0
-
-
-def test_a_comparison_is_read_as_it_is_written():
-    base = Chain(sampler="ddim", steps=7, spacing="linspace", eta=0.5, seed=3, clip=False)
-    first, second = parse("ddim:5, unipc:10:log_snr", base)
-    assert first == Chain(sampler="ddim", steps=5, spacing="linspace", eta=0.5, seed=3, clip=False)
-    assert second == Chain(sampler="unipc", steps=10, spacing="log_snr", seed=3, clip=False)
-    with pytest.raises(UserError, match="no sampler with its calls"):
-        parse("", base)
-
-
 def test_hidden_labels_are_chosen_per_image_and_only_in_training(trained, monkeypatch):
     run, store = trained("guided", train__length="1 step", train__batch_size=64, train__micro_batch=0, **GUIDED)
     from unstir.train import trainer
@@ -167,7 +99,8 @@ def test_the_help_says_what_the_chain_is_by_default(command, monkeypatch):
         status, out, _ = command(*words, "--help")
         text = " ".join(out.replace("│", " ").split())
         assert status == 0 and "as in the run's [grids] settings" in text, out
-        assert "steps 50, spacing trailing" in text and "clip yes" in text
+        assert "steps 50" in text and "clip yes" in text
+        assert ("spacing trailing" in text) == (words != ("edit", "invert"))
         assert ("guidance 1" in text) == (words != ("edit", "invert"))
         assert ("sampler ancestral" in text) == (words[-1] in ("sample", "vary", "morph"))
 
@@ -216,3 +149,70 @@ def test_what_cannot_be_used_is_refused_with_a_remedy_before_anything_is_drawn(t
     monkeypatch.setattr("unstir.runs.run.Run.open", lambda _: (_ for _ in ()).throw(denied))
     status, _, err = command("sample", run.path)
     assert status == 2 and err == "unstir: there: Permission denied; " + REMEDIES[13] + "\n"
+
+
+def test_options_without_effect_are_refused(trained, command):
+    run, _ = trained("guided", **GUIDED)
+    for options, words in (
+        (("--guidance-low", 5), "no effect at guidance=1"),
+        (("--guidance-high", 5), "no effect at guidance=1"),
+        (("--stages", 4), "of a --strip"),
+    ):
+        status, out, err = command("sample", run.path, *options)
+        assert status == 2 and out == "" and words in err and "Traceback" not in err, err
+    led, _ = trained("led", grids__guidance=3.0, grids__guidance_low=4, grids__guidance_high=9, **GUIDED)
+    assert (led.chain().guidance_low, led.chain().guidance_high) == (4, 9)
+    assert command("sample", led.path, "--num", 2)[0] == 0
+    assert command("sample", led.path, "--num", 2, "--guidance", 1)[0] == 0  # the run's interval goes with its scale
+
+
+def test_the_pictures_of_the_way_do_not_replace_images_or_foreign_files(trained, command, tmp_path):
+    run, _ = trained()
+    mine = tmp_path / "mine.png"
+    mine.write_bytes(b"precious")
+    for option, file in (("--strip", mine), ("--strip", "OUT/grid.png"), ("--strip", "OUT/000000.png")):
+        out = tmp_path / "new"
+        ask = ("sample", run.path, "--num", 2, option, str(file).replace("OUT", str(out)), "--out", out)
+        out.mkdir(exist_ok=True)
+        status, _, err = command(*ask)
+        assert status == 2 and "name another" in err and not list(out.iterdir()), err
+    assert mine.read_bytes() == b"precious"
+    for seed in (0, 1):  # its own are replaced
+        ask = ("sample", run.path, "--num", 2, "--seed", seed, "--strip", tmp_path / "own.png")
+        assert command(*ask)[0] == 0
+        assert json.loads((tmp_path / "own.json").read_text())["chain"]["seed"] == seed
+
+
+def test_other_settings_are_named_with_their_values(trained, command, tmp_path):
+    run, _ = trained()
+    assert command("sample", run.path, "--num", 2, "--out", tmp_path / "made")[0] == 0
+    status, _, err = command("sample", run.path, "--num", 2, "--steps", 5, "--seed", 7, "--out", tmp_path / "made")
+    assert status == 2 and "chain.steps is 3 there, 5 was asked, chain.seed is 0 there, 7 was asked" in err
+
+
+def test_the_cost_of_guidance_is_said(trained, command, tmp_path):
+    run, _ = trained("guided", **GUIDED)
+    said = {}
+    for name, options in {"plain": (), "label": ("--guidance", 2), "guide": ("--guidance", 2, "--guide", 8)}.items():
+        said[name] = command("sample", run.path, "--num", 2, "--out", tmp_path / name, *options)[1].splitlines()[-1]
+    assert said["plain"].endswith("3 network calls each")
+    assert said["label"].endswith("3 network calls each, computed for two labels (guidance)")
+    assert said["guide"].endswith("3 network calls each, and as many of the guide")
+
+
+def test_a_job_that_goes_on_says_in_what_batches(trained, command, tmp_path):
+    run, _ = trained()
+    assert command("sample", run.path, "--num", 2, "--batch-size", 2, "--out", tmp_path / "made")[0] == 0
+    status, _, err = command("sample", run.path, "--num", 4, "--batch-size", 3, "--out", tmp_path / "made")
+    assert status == 0 and "was begun in batches of 2, and so it went on" in err
+
+
+def test_an_interrupted_job_says_what_becomes_of_it(trained, command, tmp_path, monkeypatch):
+    run, _ = trained()
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unstir.generate.folder.batch", stopped)
+    status, _, err = command("sample", run.path, "--num", 2, "--out", tmp_path / "made")
+    assert status == 130 and "interrupted; what was written stays" in err and "Traceback" not in err

@@ -70,7 +70,8 @@ def compare(
             progress(done, total)
 
     denoisers = load_denoisers(run, job, loaded)
-    list(generate(run, replace(job, num=1, chain=replace(job.chain, steps=1)), denoisers=denoisers))  # warm up
+    warm = replace(job, num=min(job.num, job.batch_size), chain=replace(job.chain, steps=1))
+    list(generate(run, warm, denoisers=denoisers))  # what is slow but once is not the first chain's
     for chain in chains:
         own = replace(job, chain=replace(chain, seed=job.chain.seed))
         began = time.perf_counter()

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (UserError, CycloptsError, ValidationError, OSError) as error:
         _fail(_one_line(error))
     except KeyboardInterrupt:
-        _fail("interrupted", status=130)
+        _fail("interrupted; what was written stays, and the same command goes on or begins again", status=130)
     except RuntimeError as error:
         if not any(words in str(error) for words in ("out of memory", "can't allocate memory")):
             raise
@@ -98,5 +98,6 @@ app = App(
     version=unstir.__version__,
     config=_lay_under,
     help_format="markdown",
+    suppress_keyboard_interrupt=False,  # `main` says what becomes of the work
     default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
 )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,11 @@ def check(
     there = next(parent for parent in picture.parents if parent.exists())
     if not there.is_dir():
         raise UserError(f"{picture} cannot be made, for {there} is a file; name another with {option}")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write in {there}: {error.strerror}; name another place with {option}") from None
     beside = picture.with_suffix(".json")
     if beside.exists() and not _is_ours(beside):
         raise UserError(f"{beside}, where the settings go, is not of unstir; name another file with {option}")

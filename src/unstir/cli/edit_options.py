@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from unstir.cli import beside
 from unstir.cli.app import say
-from unstir.cli.sampling import ChainOptions, over
+from unstir.cli.chain_options import ChainOptions, over
 from unstir.errors import UserError
 from unstir.runs.files import replacing
 from unstir.runs.sections import SpacingName

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from unstir.cli.app import app, say
-from unstir.cli.sampling import ChainOptions, over
+from unstir.cli.chain_options import ChainOptions, over
 
 FAST = ChainOptions()
 ON_CPU = 2000  # Inception sees some 5 to 10 images a second there

@@ -3,6 +3,7 @@
 Image number i is a function of (seed, i) and the settings, whatever batch it is computed in.
 """
 
+import difflib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -47,10 +48,16 @@ class Chain:
         """This chain by another sampler, without the options that were the old one's own."""
         return self if sampler == self.sampler else replace(self, sampler=sampler, variance="auto", eta=0.0)
 
+    def unguided(self) -> "Chain":
+        """This chain without guidance."""
+        return replace(self, guidance=1.0, guidance_low=1, guidance_high=0)
+
     def check(self, schedule: NoiseSchedule) -> None:
         """Raise UserError for settings that a chain of this schedule cannot have, wherever it begins."""
         if self.sampler not in SAMPLERS:
-            raise UserError(f"sampler={self.sampler!r} is unknown; choose one of {', '.join(SAMPLERS)}")
+            near = difflib.get_close_matches(self.sampler, SAMPLERS, n=1)
+            meant = f"did you mean {near[0]!r}? There are" if near else "choose one of"
+            raise UserError(f"sampler={self.sampler!r} is unknown; {meant} {', '.join(SAMPLERS)}")
         if self.eta and self.sampler != "ddim":
             raise UserError(f'eta={self.eta} is an option of sampler="ddim", not of {self.sampler!r}; leave it out')
         if self.variance != "auto" and self.sampler != "ancestral":
@@ -69,6 +76,10 @@ class Chain:
             raise UserError(
                 f"guidance from {self.guidance_low} to {self.guidance_high} is no interval of times; both are in "
                 f"1..{schedule.T} (0 as the upper end: {schedule.T})"
+            )
+        if self.guidance == 1 and (self.guidance_low, self.guidance_high) != (1, 0):
+            raise UserError(
+                "an interval of guidance has no effect at guidance=1; give a scale, such as 2, or leave it out"
             )
         if not 1 <= self.steps <= schedule.T:
             times(schedule, self.steps, self.spacing)  # says what is allowed

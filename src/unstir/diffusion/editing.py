@@ -96,7 +96,7 @@ def below(process: Process, strength: float, chain: Chain) -> tuple[Process, Cha
     chain.check(process.schedule)
     chain = replace(chain, steps=min(chain.steps, start), guidance_high=min(chain.guidance_high, start))
     if chain.guidance_low > start:  # guidance would have been over before the chain begins
-        chain = replace(chain, guidance=1.0, guidance_low=1, guidance_high=0)
+        chain = chain.unguided()
     return process.respaced(range(start, -1, -1)), chain
 
 

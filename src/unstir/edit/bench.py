@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class Bench:
         chain.check(build.schedule(run.config.diffusion))
         self.label = checked_label(run, settings.label)
         if settings.guide is None and settings.label is None and run.config.train.label_dropout:
-            chain = replace(chain, guidance=1.0)  # the network is not told a class that it could be led to
+            chain = chain.unguided()  # the network is not told a class that it could be led to
         self.run, self.num, self.chain, self.settings = run, settings.num, chain, settings
         self.calls = 0
         self.loaded = run.load(settings.step)

@@ -211,7 +211,7 @@ def psnr(a: Tensor, b: Tensor) -> float:
 
 
 def _plain(chain: Chain) -> Chain:
-    return replace(chain.by("ddim"), eta=0.0, guidance=1.0)
+    return replace(chain.by("ddim").unguided(), eta=0.0)
 
 
 def _weights(count: int) -> Tensor:

@@ -35,12 +35,12 @@ def save_images(
     out: Path,
     progress: Callable[[int, int], None] | None = None,
     loaded: Checkpoint | None = None,
-) -> None:
+) -> Job:
     """Write the images of a job as out/000000.png, ..., with noise.png and grid.png of the first 64.
 
     A job that is run again computes only the batches of which an image is missing, in the batch size that it began
-    with. ``progress(done, total)`` counts the steps of these. Raises UserError where the folder holds something else or
-    more images, and as `generate` does, before anything is written.
+    with; the job as it was done is returned. ``progress(done, total)`` counts the steps of these. Raises UserError
+    where the folder holds something else or more images, and as `generate` does, before anything is written.
     """
     check(run, job)
     loaded = loaded or run.load(job.step)
@@ -66,6 +66,7 @@ def save_images(
     for name, pictures in (("noise.png", noise), ("grid.png", images)):
         with replacing(out / name) as partial:
             grid(pictures, run.config.grids.nrow).save(partial, format="png")
+    return job
 
 
 @contextmanager
@@ -100,7 +101,8 @@ def _missing(out: Path, job: Job, shape: tuple[int, int, int]) -> list[int]:
                 present.add(int(stem))
     if max(present, default=-1) >= job.num:
         raise UserError(
-            f"{out} holds {len(present)} of these images, more than num={job.num}; name another folder with --out"
+            f"{out} holds {len(present)} of these images, more than num={job.num}; its first are those, or name "
+            "another folder with --out"
         )
     whole = {index for index in present if is_whole(image_path(out, index), shape)}
     begins = range(0, job.num, job.batch_size)
@@ -135,11 +137,23 @@ def _claim(out: Path, job: Job, wanted: dict[str, Any]) -> tuple[Job, int]:
     if not isinstance(present, dict) or present.keys() != wanted.keys():
         raise UserError(f"{file} was not written by this version of unstir sample; name another folder with --out")
     free = {"batch_size", "threads", *(("dtype",) if job.dtype == "auto" else ())}  # taken from the job as it began
-    if differing := [key for key in wanted if present[key] != wanted[key] and key not in free]:
+    if differing := [
+        each for key in wanted if key not in free for each in _differences(key, present[key], wanted[key])
+    ]:
         raise UserError(
             f"{out} holds images made with other settings ({', '.join(differing)}); name another folder with --out"
         )
     return replace(job, batch_size=present["batch_size"], dtype=present["dtype"]), present["threads"]
+
+
+def _differences(key: str, there: Any, asked: Any) -> list[str]:
+    """How two settings differ, in words: none, one, or one for each key of a section."""
+    if isinstance(there, dict) and isinstance(asked, dict):
+        keys = dict.fromkeys((*there, *asked))
+        return [each for k in keys for each in _differences(f"{key}.{k}", there.get(k), asked.get(k))]
+    if key == "weights":
+        there, asked = (" ".join(digest[:12] for digest in str(hashes).split()) for hashes in (there, asked))
+    return [] if there == asked else [f"{key} is {there} there, {asked} was asked"]
 
 
 def settings_of(run: Run, job: Job, loaded: Checkpoint) -> dict[str, Any]:

@@ -68,6 +68,12 @@ class Config:
                 f'loss.weighting="{self.loss.weighting}" is 0 at t = T with zero_terminal_snr, where every sampler '
                 'starts: use "simple" or "truncated_snr"'
             )
+        if self.train.label_dropout and not self.model.num_classes:
+            raise ValueError(f"train.label_dropout={self.train.label_dropout} hides labels: set model.num_classes")
+        return self
+
+    @model_validator(mode="after")
+    def _grids_are_possible(self) -> "Config":
         if self.diffusion.zero_terminal_snr and self.grids.sampler in DIVIDE_BY_ALPHA:
             raise ValueError(
                 f'grids.sampler="{self.grids.sampler}" divides by alpha_T, which is 0 with zero_terminal_snr: '
@@ -75,10 +81,13 @@ class Config:
             )
         if self.grids.variance == "learned" and not self.diffusion.learned_variance:
             raise ValueError('grids.variance="learned" needs diffusion.learned_variance')
-        if self.train.label_dropout and not self.model.num_classes:
-            raise ValueError(f"train.label_dropout={self.train.label_dropout} hides labels: set model.num_classes")
         if self.grids.guidance != 1 and not self.train.label_dropout:
             raise ValueError(f"grids.guidance={self.grids.guidance} needs train.label_dropout, such as 0.1")
+        low, high = self.grids.guidance_low, self.grids.guidance_high or self.diffusion.T
+        if not low <= high <= self.diffusion.T:
+            raise ValueError(f"grids.guidance from {low} to {high} is no interval of times 1..{self.diffusion.T}")
+        if self.grids.guidance == 1 and (low, self.grids.guidance_high) != (1, 0):
+            raise ValueError("grids.guidance_low and guidance_high have no effect at grids.guidance=1; leave them out")
         if self.grids.threshold and not self.grids.clip:
             raise ValueError(f"grids.threshold={self.grids.threshold} is a way of clamping: leave grids.clip on")
         if self.grids.eta and self.grids.sampler != "ddim":
@@ -94,7 +103,7 @@ MAY_CHANGE = (
     "train.length", "train.lr_period", "train.micro_batch", "train.device", "log.every", "log.held_out_images",
     "log.held_out_times", "checkpoint.every", "checkpoint.keep", "data.store", "grids.epochs", "grids.log_spaced",
     "grids.sampler", "grids.steps", "grids.spacing", "grids.variance", "grids.clip", "grids.eta", "grids.threshold",
-    "grids.guidance",
+    "grids.guidance", "grids.guidance_low", "grids.guidance_high",
 )  # fmt: skip
 """The keys that may differ when a run is continued. The data may move, but its content is checked by its hash."""
 

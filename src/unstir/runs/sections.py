@@ -249,5 +249,9 @@ class GridConfig:
     """Quantile of dynamic thresholding, such as 0.995, in place of the plain clamp; 0: none."""
     guidance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """Scale of classifier-free guidance: 1 is conditional, 0 unconditional; what papers call w is this - 1."""
+    guidance_low: Count = 1
+    """The least time at which guidance acts."""
+    guidance_high: Annotated[int, Field(ge=0)] = 0
+    """The greatest time at which guidance acts; 0: T."""
     seed: int = 0
     """Seed of the noise."""
