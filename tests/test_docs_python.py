@@ -1,0 +1,26 @@
+"""The Python in the README and the docs runs as it stands."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = [
+    (file.relative_to(ROOT), text)
+    for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for text in re.findall(r"^```python\n(.*?)^```", file.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+]
+
+
+def test_there_is_python_to_run():
+    assert {str(file) for file, _ in BLOCKS} >= {"README.md", "docs/sampling.md"}
+
+
+@pytest.mark.parametrize(("file", "text"), BLOCKS, ids=[f"{file}-{n}" for n, (file, _) in enumerate(BLOCKS)])
+def test_python_in_the_docs_runs(trained, file, text, tmp_path, monkeypatch):
+    if "runs/digits" in text:
+        noise = {"diffusion__T": 1000, "diffusion__beta_1": 1e-4, "diffusion__beta_T": 0.02}
+        trained("runs/digits", train__length="2 steps", **noise)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(text, str(file), "exec"), {"__name__": "docs"})
