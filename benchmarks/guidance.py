@@ -1,7 +1,9 @@
 """Guidance against class accuracy: how often a classifier sees the class that was asked for, by scale, over seeds.
 
-    python benchmarks/guidance.py runs/guided --num 500 --seeds 3
+    python benchmarks/guidance.py runs/digits-guided --num 299 --seeds 3
+    python benchmarks/guidance.py runs/digits --guide runs/small --scales 1,1.5,2,3
 
+With --guide (a step, a run, or RUN@STEP) it is autoguidance; a run without classes has no accuracy.
 The classifier is the small one of `unstir.metrics`, trained on the store's labels; its accuracy on held-out images is
 printed beside. FD-classifier shows what a scale costs in variety. Both as mean and standard deviation over the seeds.
 """
@@ -17,6 +19,7 @@ from unstir.generate import Job, generate
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.judge import judge
 from unstir.pictures.grid import to_uint8
+from unstir.runs.guide import guide_of
 from unstir.runs.run import Run
 
 
@@ -26,6 +29,7 @@ def main():
     parser.add_argument("--store", default="")
     parser.add_argument("--num", type=int, default=500)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--guide")
     parser.add_argument("--scales", default="0,1,1.5,2,3,5")
     parser.add_argument("--sampler", default="dpmpp_2m")
     parser.add_argument("--steps", type=int, default=20)
@@ -33,7 +37,7 @@ def main():
     run = Run.open(options.run)
     store = Store.open(options.store or run.config.data.store)
     classifier = classifier_for(store)
-    chain = Chain(sampler=options.sampler, steps=options.steps)
+    chain, guide = Chain(sampler=options.sampler, steps=options.steps), guide_of(options.guide, run)
     labels = run.labels_of(torch.arange(options.num))
     print(f"held-out images: {classifier.accuracy:.1%}")
     print("| scale | of the class asked for | FD-classifier |\n|---|---|---|")
@@ -41,11 +45,13 @@ def main():
         sets = []
         for seed in range(options.seeds):
             asked = replace(chain, guidance=scale, seed=seed)
-            job = Job(num=options.num, chain=asked, step=run.newest_step(), batch_size=250)
+            led = None if scale == 1 else guide
+            job = Job(num=options.num, chain=asked, step=run.newest_step(), guide=led, batch_size=250)
             sets.append(torch.cat([to_uint8(made) for _, made in generate(run, job)]))
-        found = judge(store, sets, [classifier], labels=[labels] * len(sets))
-        right, distance = found["classifier/accuracy"], found["classifier/fd"]
-        print(f"| {scale:g} | {spread(right, '.1%')} | {spread(distance, '.3f')} |", flush=True)
+        found = judge(store, sets, [classifier], labels=None if labels is None else [labels] * len(sets))
+        distance = found["classifier/fd"]
+        right = "" if labels is None else spread(found["classifier/accuracy"], ".1%")
+        print(f"| {scale:g} | {right} | {spread(distance, '.3f')} |", flush=True)
     print(f"floor {distance.floor:.3f} of {distance.num_floor} images; classifier {classifier.hash[:12]}")
 
 

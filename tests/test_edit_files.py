@@ -28,7 +28,7 @@ def test_a_picture_of_the_users_is_not_replaced(unstir, trained):
     run, _ = trained()
     before = Path("a.png").read_bytes()
     for out, words in (
-        ("a.png", "the image that is edited"),
+        ("a.png", "would replace a.png, the image that is edited"),
         ("./a.png", "edited"),
         ("b.png", "no settings of unstir"),
     ):

@@ -5,7 +5,7 @@ import torch
 from known import PROCESS
 
 from unstir.diffusion.denoiser import Denoiser, Prediction, clipped, labelled, thresholded
-from unstir.diffusion.draw import Chain, draw, starting_noise
+from unstir.diffusion.draw import Chain, draw, starting_noise, steered
 from unstir.diffusion.guidance import Interval, guided
 from unstir.errors import UserError
 from unstir.theory.parameterization import PARAMETERIZATIONS
@@ -76,6 +76,42 @@ def test_outside_the_interval_strong_is_alone():
         assert torch.equal(within(X, t).x0, guided(strong, weak, 3.0)(X, t).x0)
 
 
+@pytest.mark.parametrize("scale", [0.0, 0.5, 3.0])
+@pytest.mark.parametrize(
+    ("low", "high", "first", "last"),
+    [(1, 0, 1, 1000), (300, 0, 300, 1000), (1, 700, 1, 700), (300, 700, 300, 700), (700, 700, 700, 700)],
+)
+def test_a_chain_is_guided_at_the_times_of_its_interval_and_at_no_others(scale, low, high, first, last):
+    made, asked = denoiser(), []
+    strong, weak = labelled(made, labels(4)), labelled(made, labels(9))
+
+    def watched(x, t):
+        asked.append(t)
+        return weak(x, t)
+
+    chain = Chain(sampler="ddim", steps=20, guidance=scale, guidance_low=low, guidance_high=high, clip=False)
+    led = steered(strong, chain, PROCESS, watched)
+    for t in range(1, 1001):
+        good, bad = strong(X, t).x0, weak(X, t).x0
+        expected = bad + scale * (good - bad) if first <= t <= last else good
+        torch.testing.assert_close(led(X, t).x0, expected, rtol=1e-4, atol=1e-4)
+    assert asked == list(range(first, last + 1))
+    asked.clear()
+    list(draw(strong, PROCESS, starting_noise(0, torch.arange(3), (1, 4, 4)), torch.arange(3), chain, watched))
+    assert asked == [t for t in range(1000, 0, -50) if first <= t <= last]
+
+
+def test_at_scale_0_weak_is_alone_within_the_interval_and_strong_outside():
+    made = denoiser()
+    strong, weak = labelled(made, labels(4)), labelled(made, labels(9))
+    within = guided(strong, weak, 0.0, Interval(200, 600))
+    for t, alone in ((199, strong), (200, weak), (600, weak), (601, strong)):
+        made.net.batches.clear()
+        found = within(X, t).x0
+        assert made.net.batches == [3] and torch.equal(found, alone(X, t).x0)
+        assert not torch.equal(strong(X, t).x0, weak(X, t).x0)
+
+
 def test_a_learned_variance_is_the_strong_ones():
     class Twice(ByLabel):
         def forward(self, x, t, label=None):
@@ -98,6 +134,17 @@ def test_a_chain_is_guided_before_it_is_clamped():
         draw(strong, PROCESS, x_T, indices, chain)
     limited = Chain(sampler="ddim", steps=4, guidance=2.0, guidance_high=900, clip=False)
     torch.testing.assert_close(next(draw(strong, PROCESS, x_T, indices, limited, weak)).x0, strong(x_T, 1000).x0)
+
+
+def test_a_chain_is_guided_before_it_is_thresholded():
+    made, indices = denoiser(), torch.arange(3)
+    strong, weak = labelled(made, labels(4)), labelled(made, labels(9))
+    x_T = starting_noise(0, indices, (1, 4, 4))
+    chain = Chain(sampler="ddim", steps=4, guidance=3.0, threshold=0.9)
+    first = next(draw(strong, PROCESS, x_T, indices, chain, weak)).x0
+    torch.testing.assert_close(first, thresholded(guided(strong, weak, 3.0), 0.9)(x_T, 1000).x0)
+    before = guided(thresholded(strong, 0.9), thresholded(weak, 0.9), 3.0)(x_T, 1000).x0
+    assert (first - before).abs().max() > 0.1 and first.abs().max() <= 1
 
 
 def test_dynamic_thresholding_scales_each_image_by_its_own_quantile():
@@ -123,9 +170,9 @@ def test_a_chain_thresholds_where_it_is_asked_to():
     [
         (Chain(threshold=1.0), "no quantile"),
         (Chain(threshold=0.9, clip=False), "choose one"),
-        (Chain(guidance_low=0), "no interval of times"),
-        (Chain(guidance_high=1001), "1..1000"),
-        (Chain(guidance_low=600, guidance_high=500), "no interval"),
+        (Chain(guidance=2.0, guidance_low=0), "no interval of times"),
+        (Chain(guidance=2.0, guidance_high=1001), "1..1000"),
+        (Chain(guidance=2.0, guidance_low=600, guidance_high=500), "no interval"),
         (Chain(guidance=float("nan")), "at least 0"),
         (Chain(guidance=-1.0), "at least 0"),
         (Chain(sampler="plms"), "ancestral, ddim, dpmpp_2m"),

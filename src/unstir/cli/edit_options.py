@@ -133,9 +133,11 @@ def carry_out(
 
 
 def _check(out: Path, images: Sequence[Path], singles: bool) -> None:
-    if any(image.resolve() == out.resolve() for image in images):
-        raise UserError(f"--out {out} is the image that is edited; name another file")
-    beside.check(out, sorted(out.parent.glob(f"{out.stem}-[0-9]*.png")) if singles else [])
+    """Raise UserError where the picture, or the single results, would replace what they must not."""
+    own = sorted(out.parent.glob(f"{out.stem}-[0-9]*.png")) if singles else []
+    if edited := {image.resolve() for image in images} & {path.resolve() for path in (out, *own)}:
+        raise UserError(f"--out {out} would replace {edited.pop().name}, the image that is edited; name another file")
+    beside.check(out, own)
 
 
 def write(file: Path, edited: "Edited", singles: bool) -> None:

@@ -59,7 +59,7 @@ def inpaint(
     num
         How many ways to fill it in.
     label
-        Class of the image, where the network knows classes.
+        Class of the image, where the network knows classes; may be left out where labels were hidden in training.
     resamples
         How often each step is taken; more agree better, at that many times the calls.
     jump
@@ -90,7 +90,7 @@ def vary(
 ) -> int:
     """Draw images like one: noise is put on it, and taken off again. The picture: the image, and NUM results.
 
-    SDEdit (Meng et al. 2022), with any sampler.
+    SDEdit (Meng et al. 2022), with any sampler. All --steps are taken below the time that STRENGTH goes to.
 
     Example: `unstir edit vary runs/digits seven.png --strength 0.5`
 
@@ -105,7 +105,7 @@ def vary(
     num
         How many images to draw.
     label
-        Class of the images, where the network knows classes.
+        Class of the images, where the network knows classes; may be left out where labels were hidden in training.
     """
     from unstir import edit
 
@@ -139,7 +139,7 @@ def invert(
     image
         A picture file; its centre square is resized to the run's images.
     label
-        Class of the image, where the network knows classes.
+        Class of the image, where the network knows classes; may be left out where labels were hidden in training.
     refinements
         Fixed-point iterations a step; each raises the order of the inversion by one, and takes a network call a step.
     """

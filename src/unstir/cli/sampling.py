@@ -113,9 +113,9 @@ def sample(
     if done.batch_size != batch_size:
         say(f"{folder} was begun in batches of {done.batch_size}, and so it went on")
     print(f"samples  {folder / 'grid.png'}\nnoise    {folder / 'noise.png'}")
-    print(f"images   {num} in {folder}, {_cost(job, build.schedule(opened.config.diffusion))}")
+    print(f"images   {num} in {folder}, {_cost(done, build.schedule(opened.config.diffusion))}")
     if animate or strip:
-        _show_the_way(opened, job, animate, strip, stages or 10, loaded)
+        _show_the_way(opened, done, animate, strip, stages or 10, loaded)
     return 0
 
 
