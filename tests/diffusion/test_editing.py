@@ -88,6 +88,18 @@ def test_a_schedule_without_any_signal_at_its_end_is_inverted_too():
     assert error(Process(zero_terminal_snr(linear())), "gaussian", 50, 20) < 1e-6
 
 
+def test_refinements_that_go_apart_are_dropped_image_by_image():
+    """The estimate of the first image grows with x_t, so that its fixed point repels; the second's attracts."""
+    steep = torch.tensor([40.0, 0.3]).double().view(2, 1, 1, 1)
+    denoise = lambda x, t: Prediction(steep * x, LINEAR.eps(x, steep * x, t))
+    image = torch.full((2, 1, 2, 2), 0.5).double()
+    found = {n: last(invert(denoise, LINEAR, image, [0, 100, 400], n)) for n in (1, 30)}
+    assert torch.equal(found[30][0], found[1][0])  # each more would have multiplied it
+    alone = [last(invert(lambda x, t: Prediction(0.3 * x, x), LINEAR, image[1:], [0, 100, 400], n)) for n in (29, 30)]
+    torch.testing.assert_close(found[30][1:], alone[1])  # what the neighbour does is of no matter
+    torch.testing.assert_close(alone[0], alone[1], rtol=1e-5, atol=0)  # which has converged
+
+
 def test_inversion_rises_and_never_asks_for_time_0():
     asked = []
     denoise = lambda x, t: (asked.append(t), exact(GAUSSIAN, LINEAR)(x, t))[1]
