@@ -41,6 +41,11 @@ def plot(rows, floor, path):
     if floor is not None:
         axes.axhline(floor, color="black", linestyle=":", linewidth=1, label="real images (floor)")
     axes.set(xscale="log", yscale="log", xlabel="network calls an image", ylabel="FD-classifier")
+    axes.set_xticks([5, 10, 20, 50, 100, 1000])
+    axes.set_yticks([0.2, 0.5, 1, 2, 5, 10, 20])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)

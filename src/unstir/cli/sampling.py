@@ -83,6 +83,7 @@ def sample(
     """
     from unstir import console
     from unstir.generate import Job, save_images
+    from unstir.generate.folder import computing_with, threads_of
     from unstir.runs import build
     from unstir.runs.guide import guide_of
     from unstir.runs.run import Run
@@ -115,7 +116,8 @@ def sample(
     print(f"samples  {folder / 'grid.png'}\nnoise    {folder / 'noise.png'}")
     print(f"images   {num} in {folder}, {_cost(done, build.schedule(opened.config.diffusion))}")
     if animate or strip:
-        _show_the_way(opened, done, animate, strip, stages or 10, loaded)
+        with computing_with(threads_of(folder)):
+            _show_the_way(opened, done, animate, strip, stages or 10, loaded)
     return 0
 
 
@@ -177,6 +179,8 @@ def _show_the_way(run: Any, job: Any, animate: Path | None, strip: Path | None, 
     with console.counting(console.stderr(), "drawing the way", "steps") as progress:
         frames = way(run, job, 64 if animate else 8, limit=limit, loaded=loaded, progress=progress)
     settings = {**settings_of(run, job, loaded), "num": job.num, "frames": len(frames)}
+    if strip:  # which may share its settings' file with the animation
+        settings["stages"] = stages
     if animate:
         kind = animation.animation_kind(animate)
         moving = partial(animation.save_animation, frames, nrow=run.config.grids.nrow, kind=kind)
@@ -185,5 +189,5 @@ def _show_the_way(run: Any, job: Any, animate: Path | None, strip: Path | None, 
     if strip:
         first = [dataclasses.replace(frame, x=frame.x[:8], x0=frame.x0[:8]) for frame in frames]
         sheet = animation.strip(first, stages)
-        beside.save(strip, beside.png(sheet), "unstir sample", {**settings, "stages": stages})
+        beside.save(strip, beside.png(sheet), "unstir sample", settings)
         print(f"strip    {strip}")

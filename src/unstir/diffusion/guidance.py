@@ -34,7 +34,7 @@ def guided(strong: Denoise, weak: Denoise, scale: float, interval: Interval = AL
     """The guided denoiser. Where both are one network with different labels, both are asked in one batch.
 
     At scale 1, and outside the interval, strong alone is called; at scale 0 inside it, weak alone. A learned variance
-    is the strong one's.
+    is the strong one's, but at scale 0 the weak one's.
     """
 
     def guided_denoise(x_t: Tensor, t: int) -> Prediction:

@@ -54,7 +54,7 @@ def save_images(
             progress(next(done), total)
 
     denoisers = load_denoisers(run, job, loaded)
-    with _computing_with(threads):
+    with computing_with(threads):
         for begin in begins:
             indices, images = batch(run, job, denoisers, begin, on_step)
             for index, image in zip(indices, to_uint8(images), strict=True):
@@ -70,7 +70,7 @@ def save_images(
 
 
 @contextmanager
-def _computing_with(threads: int) -> Iterator[None]:
+def computing_with(threads: int) -> Iterator[None]:
     """Torch with so many threads, on which the last bits of an image depend; its own number again afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -78,6 +78,11 @@ def _computing_with(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def threads_of(out: Path) -> int:
+    """The number of threads that the images of a job's folder are computed with."""
+    return int(json.loads((out / SETTINGS).read_text(encoding="utf-8"))["threads"])
 
 
 def image_path(out: Path, index: int) -> Path:

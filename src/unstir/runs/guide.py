@@ -63,8 +63,9 @@ def check_guide(guide: Guide, guided: Run, step: int, scale: float) -> None:
     It must have images of the same shape, as many classes or none, the same noise and prediction; its size and
     training are free. ``step`` is that of the weights which are guided.
     """
-    if scale == 1:
-        raise UserError(f"guide={guide} has no effect at guidance=1; give a guidance scale, such as 2")
+    if scale in (0, 1):
+        alone = "has no effect" if scale == 1 else "is alone, which is to sample from it,"
+        raise UserError(f"guide={guide} {alone} at guidance={scale:g}; give a guidance scale, such as 2")
     other = guide.opened(guided)
     if guide.step not in other.saved_steps():
         saved = ", ".join(map(str, other.saved_steps())) or "none"

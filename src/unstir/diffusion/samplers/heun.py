@@ -4,10 +4,12 @@ With y = x / alpha and u = sigma / alpha the ODE is dy/du = (y - x_0_hat) / u. E
 ends, so two network calls; the last one, to u = 0, is Euler's, with one.
 
 Where u falls by orders of magnitude in one step, as at the start of a cosine schedule, the slope at the far end is
-multiplied by alpha_s (u_t / u_s - 1) / 2, which may be thousands. Where that exceeds 1, the step averages the two
-estimates in the form of `exponential` instead: second order too, and bounded.
+multiplied by alpha_s (u_t / u_s - 1) / 2, which may be thousands. Where that exceeds 2, the step takes the estimate to
+be linear in the log-SNR between its ends instead, and solves that exactly in the form of `exponential`: second order
+too, with weights that sum to 1 - u_s / u_t and so bounded.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -16,6 +18,9 @@ from torch import Tensor
 from unstir.diffusion.denoiser import Denoise
 from unstir.diffusion.samplers.step import Noise, Step, check_signal, check_times
 from unstir.theory.process import Process
+
+MOST = 2.0
+"""How many times the change of the estimate along a step the slope at its far end may weigh."""
 
 
 def heun(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
@@ -35,8 +40,8 @@ def heun(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], 
             alpha, fall = schedule.alpha(s), ratio[s] / ratio[t]
             ahead = fall * y + (1 - fall) * x0  # Euler's step
             x0_ahead = denoise(ahead * alpha, s).x0
-            if alpha * (1 / fall - 1) / 2 > 1:
-                ahead = fall * y + (1 - fall) * (x0 + x0_ahead) / 2
+            if alpha * (1 / fall - 1) / 2 > MOST:
+                ahead = fall * y + (1 - fall) * x0 + (1 + (1 - fall) / math.log(fall)) * (x0_ahead - x0)
             else:
                 slope, slope_ahead = (y - x0) / ratio[t], (ahead - x0_ahead) / ratio[s]
                 ahead = y + (ratio[s] - ratio[t]) / 2 * (slope + slope_ahead)

@@ -1,0 +1,109 @@
+"""Several samplers side by side: one noise, what each costs, and the picture with its settings."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from unstir.compare import compare, parse
+from unstir.diffusion.denoiser import Denoiser
+from unstir.diffusion.draw import Chain
+from unstir.errors import UserError
+from unstir.generate import Job, generate
+from unstir.pictures.grid import to_uint8
+
+
+def test_a_comparison_is_one_picture_with_what_each_costs(trained, command, tmp_path):
+    run, _ = trained()
+    text = "ancestral:20,ddim:5,dpmpp_2m:4:log_snr,heun:5"
+    status, out, err = command("sample", run.path, "--num", 3, "--compare", text, "--out", tmp_path / "compared")
+    assert status == 0, err
+    lines = out.splitlines()
+    assert lines[0].startswith("ancestral, 20 calls, ") and lines[0].endswith(" s an image")
+    assert lines[2].startswith("dpmpp_2m log_snr, ") and lines[3].startswith("heun, 5 calls")
+    with Image.open(tmp_path / "compared/compare.png") as picture:
+        assert picture.size[1] >= 4 * 48
+    assert not (tmp_path / "compared/000000.png").exists()
+    for wrong, words in (
+        ("ddim", "write for example ddim:50"),
+        ("ddim:x", "write for example"),
+        ("plms:5", "choose one of ancestral"),
+        ("ddim:21", "outside 1..20"),
+        ("ddim:5:even", "choose one of trailing"),
+    ):
+        status, out, err = command("sample", run.path, "--compare", wrong, "--out", tmp_path / "none")
+        assert status == 2 and words in err and "Traceback" not in err, err
+
+
+def test_a_comparison_has_its_settings_beside_it_and_other_settings_another_file(trained, command):
+    run, _ = trained()
+    asked = [
+        ("--compare", "ddim:5,heun:5"),
+        ("--compare", "ddim:5"),
+        ("--compare", "ddim:5", "--seed", 1),
+        ("--compare", "ddim:5", "--no-clip"),
+        ("--compare", "ddim:5", "--no-ema"),
+    ]
+    files = []
+    for options in (*asked, *asked):
+        status, out, err = command("sample", run.path, "--num", 3, *options)
+        assert status == 0, err
+        files.append(Path(out.splitlines()[-1].split()[1]))
+    assert files[:5] == files[5:] and len(set(files)) == 5 and all(file.is_file() for file in files)
+    settings = json.loads(files[0].with_suffix(".json").read_text())
+    assert settings["command"] == "unstir sample --compare" and settings["calls"] == [5, 5]
+    assert [chain["sampler"] for chain in settings["compared"]] == ["ddim", "heun"] and len(settings["seconds"]) == 2
+    assert settings["num"] == 3 and len(settings["weights"]) == 64
+
+
+def test_a_comparison_begins_every_row_from_the_jobs_own_noise(trained):
+    run, _ = trained()
+    job = Job(num=3, chain=Chain(steps=20, seed=5), step=run.newest_step())
+    one, other, again = compare(run, job, [Chain(steps=20, seed=1), Chain(steps=20, seed=2), Chain("ddim", steps=5)])
+    assert torch.equal(one.images, other.images) and not torch.equal(one.images, again.images)
+    (_, alone), *_ = generate(run, job)
+    assert torch.equal(one.images, to_uint8(alone)) and again.seconds > 0
+
+
+def test_a_comparison_is_read_as_it_is_written():
+    base = Chain(sampler="ddim", steps=7, spacing="linspace", eta=0.5, seed=3, clip=False)
+    first, second = parse("ddim:5, unipc:10:log_snr", base)
+    assert first == Chain(sampler="ddim", steps=5, spacing="linspace", eta=0.5, seed=3, clip=False)
+    assert second == Chain(sampler="unipc", steps=10, spacing="log_snr", seed=3, clip=False)
+    with pytest.raises(UserError, match="no sampler with its calls"):
+        parse("", base)
+
+
+def test_the_seconds_are_those_of_an_image_and_of_its_own_chain_alone(trained, monkeypatch):
+    run, _ = trained()
+    clock, call = [100.0], Denoiser.__call__
+
+    def slow(self, x_t, t, label=None):
+        clock[0] += 3.0  # a batch takes three seconds a call
+        return call(self, x_t, t, label)
+
+    monkeypatch.setattr(Denoiser, "__call__", slow)
+    monkeypatch.setattr("unstir.compare.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    job = Job(num=10, chain=Chain(steps=20), step=run.newest_step(), batch_size=4)  # three batches
+    rows = compare(run, job, [Chain("ddim", steps=5), Chain(steps=20), Chain("heun", steps=5)])
+    assert [row.calls for row in rows] == [5, 20, 5]
+    assert [row.seconds for row in rows] == [pytest.approx(3 * 3 * calls / 10) for calls in (5, 20, 5)]
+    assert rows[0].caption == "ddim, 5 calls, 4.5 s an image"
+
+
+def test_many_images_of_a_comparison_come_in_lines_of_sixteen(trained, command, tmp_path):
+    run, _ = trained()
+    ask = ("sample", run.path, "--num", 40, "--compare", "ddim:2,unipc:2", "--out", tmp_path / "two")
+    assert command(*ask)[0] == 0
+    with Image.open(tmp_path / "two/compare.png") as picture:
+        assert picture.size[0] < 17 * 50 + 300 and picture.size[1] == 2 + 6 * 50
+
+
+def test_a_misspelt_sampler_is_recognised(trained, command):
+    run, _ = trained()
+    for ask in (("--compare", "ancestral:3,dimm:3"),):
+        status, _, err = command("sample", run.path, *ask)
+        assert status == 2 and "did you mean 'ddim'?" in err

@@ -1,0 +1,291 @@
+"""The settings kept beside images and pictures hold all that decides the pixels, and are kept to when a job goes on."""
+
+import dataclasses
+import inspect
+import json
+import shutil
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from conftest import tiny_config
+from unstir import edit
+from unstir.data.digits import load_digits
+from unstir.diffusion.draw import Chain
+from unstir.errors import UserError
+from unstir.generate import Job, folder, image_path, labels, save_images
+from unstir.generate.job import check
+from unstir.runs.guide import Guide
+from unstir.runs.run import Run
+from unstir.train.launch import open_data, open_run
+from unstir.train.trainer import Trainer
+
+GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.5, "grids__guidance": 2.0, "grids__variance": "large"}
+
+
+@pytest.fixture(scope="module")
+def guided(digits, tmp_path_factory):
+    """A run that knows ten classes, and whose own pictures are guided and of large variance; not to be changed."""
+    config, out = tiny_config(digits, **GUIDED), tmp_path_factory.mktemp("runs") / "guided"
+    store = open_data(config, out)
+    run = open_run(config, out, store)
+    Trainer(run, store).run()
+    return run
+
+
+@pytest.fixture
+def another(guided, tmp_path):
+    """another(section, key=value, ...) -> a copy of the run with these changes in its config.toml."""
+
+    def copy(section, **values):
+        path = shutil.copytree(guided.path, tmp_path / "another", dirs_exist_ok=True)
+        config = replace(guided.config, **{section: replace(getattr(guided.config, section), **values)})
+        replace(guided, path=path, config=config).save_config()
+        return Run.open(path)
+
+    return copy
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Four picture files, a.png and b.png in each of two folders."""
+    files = [tmp_path / where / name for where in ("one", "other") for name in ("a.png", "b.png")]
+    for file, digit in zip(files, load_digits()[0][:4].reshape(4, 8, 8), strict=True):
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(digit).save(file)
+    return files
+
+
+FUNCTIONS = dict(inspect.getmembers(edit, inspect.isfunction))
+EDITS = {name: made for name, made in FUNCTIONS.items() if inspect.signature(made).return_annotation is edit.Edited}
+BASE = {"chain": Chain("ddim", steps=5, guidance=2.0), "label": 3}
+
+
+def options_of(name, a, b, other_a, other_b):
+    """(what an edit is usually given, for each of its options pairs of what else is given, unlike in that option)."""
+    box, hole = {"box": (0, 4, 8, 4)}, {"box": None, "resamples": 2}
+    return {
+        "inpaint": (
+            {"image": a, **box},
+            {
+                "image": [({}, {"image": other_a})],
+                "mask": [({"mask": b, **hole}, {"mask": other_b, **hole})],
+                "box": [({}, {"box": (0, 4, 8, 3)})],
+                "resamples": [({}, {"resamples": 2})],
+                "jump": [({}, {"jump": 2})],
+            },
+        ),
+        "vary": (
+            {"image": a, "strength": 0.8},
+            {"image": [({}, {"image": other_a})], "strength": [({}, {"strength": 0.5})]},
+        ),
+        "invert": (
+            {"image": a},
+            {"image": [({}, {"image": other_a})], "refinements": [({}, {"refinements": 1})]},
+        ),
+        "blend": (
+            {"ends": (a, b), "count": 3},
+            {
+                "ends": [
+                    ({}, {"ends": (other_a, b)}),
+                    ({}, {"ends": (a, other_b)}),
+                    ({"ends": (0, 1)}, {"ends": (0, 2)}),
+                    ({"ends": (0, 1)}, {"ends": (2, 1)}),
+                ],
+                "count": [({}, {"count": 4})],
+                "labels": [({"labels": (3, 5)}, {"labels": (3, 6)}), ({"labels": (3, 5)}, {"labels": (4, 5)})],
+                "refinements": [({}, {"refinements": 1})],
+            },
+        ),
+        "morph": (
+            {"labels": (3, 8), "count": 3},
+            {"labels": [({}, {"labels": (3, 7)}), ({}, {"labels": (2, 8)})], "count": [({}, {"count": 4})]},
+        ),
+    }[name]
+
+
+SETTINGS = {  # by a field of edit.Settings: two of its values
+    "num": (1, 2),
+    "label": (3, 4),
+    "step": (None, 8),
+    "guide": (Guide(1), Guide(8)),
+    "ema": (True, False),
+    "dtype": ("float32", "bfloat16"),
+}
+CHAIN = {  # by a field of its chain: two chains
+    "sampler": ({}, {"sampler": "heun"}),
+    "steps": ({}, {"steps": 4}),
+    "spacing": ({}, {"spacing": "quadratic"}),
+    "variance": ({"sampler": "ancestral", "variance": "small"}, {"sampler": "ancestral", "variance": "large"}),
+    "clip": ({}, {"clip": False}),
+    "seed": ({}, {"seed": 1}),
+    "eta": ({}, {"eta": 0.5}),
+    "threshold": ({}, {"threshold": 0.5}),
+    "guidance": ({}, {"guidance": 3.0}),
+    "guidance_low": ({}, {"guidance_low": 10}),
+    "guidance_high": ({}, {"guidance_high": 10}),
+}
+INVERTED = {"sampler", "variance", "eta", "guidance", "guidance_low", "guidance_high"}
+ASIDE = {"inpaint": {"sampler", "eta"}, "vary": set(), "invert": INVERTED, "blend": INVERTED, "morph": {"label"}}
+"""What an edit makes no use of, and need not record."""
+
+
+def pairs(name, pictures):
+    """(option, what one edit and another are given, settings among it) for all that an edit can be told."""
+    usual, options = options_of(name, *pictures)
+    told = inspect.signature(EDITS[name]).parameters.keys() - {"run", "settings", "progress"}
+    assert told == options.keys(), "an option that is not tried here"
+    assert {each.name for each in dataclasses.fields(edit.Settings)} == {"chain", "device", *SETTINGS}
+    assert {each.name for each in dataclasses.fields(Chain)} == CHAIN.keys()
+    for option, tried in options.items():
+        for one, other in tried:
+            yield option, *({**usual, **change, "settings": BASE} for change in (one, other))
+    for option, values in SETTINGS.items():
+        yield option, *({**usual, "settings": {**BASE, option: value}} for value in values)
+    for option, chains in CHAIN.items():
+        chain = BASE["chain"]
+        yield option, *({**usual, "settings": {**BASE, "chain": replace(chain, **change)}} for change in chains)
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_each_option_of_an_edit_is_among_its_settings(guided, pictures, name):
+    made = {}
+
+    def edited(given):
+        if repr(given) not in made:
+            settings = edit.Settings(**given["settings"])
+            made[repr(given)] = EDITS[name](guided, **{**given, "settings": settings})
+        return made[repr(given)]
+
+    for option, *asked in pairs(name, pictures):
+        if option == "guide" and name in ("invert", "blend"):
+            with pytest.raises(UserError, match="no effect at guidance=1"):
+                edited(asked[0])
+            continue
+        one, other = map(edited, asked)
+        kept = [json.loads(json.dumps(each.settings)) for each in (one, other)]
+        unlike = {key for key in kept[0] | kept[1] if kept[0].get(key) != kept[1].get(key)}
+        if option in ASIDE[name]:
+            assert torch.equal(one.made, other.made), option
+        else:
+            assert unlike - {"weights"}, f"{option} is not recorded"
+
+
+def test_there_are_five_edits():
+    assert EDITS.keys() == {"inpaint", "vary", "invert", "blend", "morph"} == ASIDE.keys()
+
+
+@pytest.mark.parametrize("label", [None, 3])
+def test_inverting_leaves_the_runs_guidance_and_variance_aside(guided, another, pictures, command, tmp_path, label):
+    plain = another("grids", guidance=1.0, variance="auto", sampler="ddim", eta=0.5)
+    one, other = ((), ()) if label is None else (("--label", label), ("--labels", label, 5))
+    for name, ask in (("invert", (pictures[0], *one)), ("blend", (*pictures[:2], "--count", 3, *other))):
+        made = []
+        for run in (guided, plain):
+            file = tmp_path / f"{run.path.name}-{name}.png"
+            status, _, err = command("edit", name, run.path, *ask, "--steps", 10, "--out", file)
+            assert status == 0, err
+            settings = json.loads(file.with_suffix(".json").read_text())
+            assert settings["chain"]["guidance"] == 1 and settings["chain"]["variance"] == "auto"
+            made.append((file.read_bytes(), settings))
+        assert made[0] == made[1]
+
+
+@pytest.fixture
+def threads():
+    """The number of threads that a test may change."""
+    before = torch.get_num_threads()
+    yield before
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_job_goes_on_with_the_threads_that_it_began_with(guided, tmp_path, monkeypatch, threads, fails):
+    job = Job(num=6, chain=Chain("ddim", steps=2), step=12, batch_size=2)
+    seen, batch = [], folder.batch
+
+    def watched(*given):
+        seen.append(torch.get_num_threads())
+        if fails and len(seen) > 3:
+            raise KeyboardInterrupt
+        return batch(*given)
+
+    monkeypatch.setattr(folder, "batch", watched)
+    torch.set_num_threads(1)
+    save_images(guided, job, tmp_path / "made")
+    assert json.loads((tmp_path / "made/settings.json").read_text())["threads"] == 1 and seen == [1, 1, 1]
+    torch.set_num_threads(2)
+    image_path(tmp_path / "made", 3).unlink()
+    with pytest.raises(KeyboardInterrupt) if fails else nullcontext():
+        save_images(guided, job, tmp_path / "made")
+    assert seen == [1, 1, 1, 1] and torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(
+    ("section", "changes"),
+    [
+        ("diffusion", {"beta_T": 0.31}),
+        ("diffusion", {"beta_1": 0.02}),
+        ("diffusion", {"predict": "v"}),
+        ("model", {"norm_eps": 1e-5}),
+        ("model", {"freq_shift": 0.0}),
+        ("model", {"flip_sin_to_cos": True}),
+    ],
+)
+def test_images_of_another_network_or_process_with_these_weights_are_others(
+    guided, another, command, tmp_path, section, changes
+):
+    out, options = tmp_path / "made", ("--num", 2, "--steps", 2)
+    run = another(section)
+    assert run.config == guided.config
+    assert command("sample", run.path, *options, "--out", out)[0] == 0
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    another(section, **changes)
+    status, made, err = command("sample", run.path, *options, "--out", out)
+    assert status == 2 and made == "" and f"made with other settings ({section}" in err, err
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+
+
+SHARES = {
+    "equal": (1,) * 10,
+    "many equal": (5000,) * 10,
+    "none of some": (0, 3, 0, 0, 1, 5, 0, 0, 1, 0),
+    "unequal": (1, 0, 100_000, 3, 20, 1000, 7, 12_345, 1, 500),
+    "one alone": (0, 0, 0, 0, 0, 0, 0, 0, 0, 9),
+    "as many as can be": ((1 << 30) - 40, 3, 2, 10, 4, 0, 5, 5, 5, 5),
+    "half as many": (1 << 29, (1 << 29) - 1, 0, 0, 0, 0, 0, 0, 0, 0),
+}
+
+
+@pytest.mark.parametrize("shares", SHARES.values(), ids=SHARES)
+@pytest.mark.parametrize(("first", "num"), [(0, 50_000), (0, 10), (99_990_000, 10_000), (99_999_900, 100)])
+def test_classes_keep_to_their_shares_however_many_are_drawn(guided, shares, first, num):
+    job = Job(num=100_000_000, chain=Chain(steps=20), step=12, shares=shares)
+    check(guided, job)
+    drawn = labels(guided, job, torch.arange(first, first + num)).bincount(minlength=10)
+    for count, share in zip(drawn.tolist(), shares, strict=True):
+        assert abs(count - num * share / sum(shares)) <= 3
+        assert share or not count
+    assert len(drawn) == 10 and drawn.sum() == num
+
+
+def test_shares_that_cannot_be_are_refused(guided):
+    job = Job(num=4, chain=Chain(steps=20), step=12)
+    too_many = (1 << 29, 1 << 29, *(0,) * 8), (*(0,) * 9, 1 << 30), (1 << 31,) * 10
+    for shares in (*too_many, (0,) * 10, (1,) * 9, (1,) * 11, (-1, *(1,) * 9)):
+        with pytest.raises(UserError, match="must be 10 numbers, one a class"):
+            check(guided, replace(job, shares=shares))
+
+
+def test_a_guide_without_the_weights_asked_for_is_refused_and_leaves_no_folder(another, command, tmp_path):
+    run = another("grids")
+    assert run.load(1).kind == "slim" and run.load(1).ema
+    ask = ("sample", run.path, "--num", 2, "--guidance", 2, "--guide", 1, "--no-ema")
+    for options in ((), ("--out", tmp_path / "made"), ("--compare", "ddim:2", "--out", tmp_path / "made")):
+        status, out, err = command(*ask, *options)
+        assert status == 2 and out == "" and "step 1 was kept as averages alone; leave out --no-ema" in err, err
+        assert not (tmp_path / "made").exists() and not (run.path / "generated").exists()
+    assert command(*ask[:-1], "--out", tmp_path / "made")[0] == 0
