@@ -183,7 +183,7 @@ def test_classes_are_drawn_as_often_as_the_data_has_them(conditional, command, f
     shares = torch.bincount(store.labels("train")).tolist()
     usual = evaluating.usual_labels(run, store)
     assert usual == {"shares": tuple(shares)} and evaluating.usual_labels(run, store, 3) == {"label": 3}
-    with pytest.raises(UserError, match="must be 10 numbers of images"):
+    with pytest.raises(UserError, match="must be 10 numbers, one a class"):
         list(generate(run, replace(job, shares=(1, 1))))
 
 

@@ -100,3 +100,32 @@ def test_both_ends_of_a_blend_come_back_with_their_psnr(unstir, trained):
     first, second = (float(word) for word in out.split("PSNR")[1].split()[:3:2])
     assert json.loads(Path("poor.json").read_text())["psnr"] == pytest.approx([first, second], abs=0.05)
     assert ("little of the image" in err) == (min(first, second) < 30)
+
+
+def test_settings_vouch_for_their_own_pictures_alone(unstir, trained):
+    run, _ = trained()
+    ask = ("edit", "vary", run.path, "a.png", "--num", 2, "--out", "made.png")
+    assert unstir(*ask)[0] == 0
+    Path("made-1.png").write_bytes(Path("b.png").read_bytes())  # not one that the settings name
+    status, _, err = unstir(*ask, "--singles")
+    assert status == 2 and "made-1.png is there" in err
+    Path("made-2024-05.png").write_bytes(b"precious")
+    Path("made-1.png").unlink()
+    assert unstir(*ask, "--singles")[0] == unstir(*ask, "--singles")[0] == 0
+    assert Path("made-2024-05.png").read_bytes() == b"precious"
+    Path("cat.png").write_bytes(b"precious")
+    assert unstir("sample", run.path, "--num", 2, "--animate", "cat.webp", "--out", "images")[0] == 0
+    status, _, err = unstir("sample", run.path, "--num", 2, "--strip", "cat.png", "--out", "images")
+    assert status == 2 and "cat.png is there" in err and Path("cat.png").read_bytes() == b"precious"
+    assert json.loads(Path("cat.webp.json").read_text())["num"] == 2 and not Path("cat.json").exists()
+
+
+def test_a_mask_is_not_replaced(unstir, trained):
+    run, _ = trained()
+    Image.new("L", (8, 8)).save("mask.png")
+    with Image.open("mask.png") as mask:
+        mask.paste(255, (0, 0, 4, 8))
+        mask.save("mask.png")
+    Path("mask.json").write_text('{"command": "unstir edit vary"}')
+    status, _, err = unstir("edit", "inpaint", run.path, "a.png", "--mask", "mask.png", "--out", "mask.png")
+    assert status == 2 and "would replace mask.png" in err

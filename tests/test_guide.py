@@ -187,3 +187,31 @@ def test_the_commands_of_edits_take_a_guide(pair, image, command, tmp_path):
         assert json.loads((tmp_path / f"{name}.json").read_text())["guide"] == {"step": 8, "run": str(other.path)}
     status, _, err = command("edit", "invert", run.path, image, "--guide", 4)
     assert status == 2 and "--guide" in err and "Traceback" not in err
+
+
+def test_a_guide_that_needs_a_class_is_told_one(pair, image, command):
+    hidden = {**CLASSES, "train__label_dropout": 0.5}
+    run, other = pair(hidden, CLASSES)
+    ask = ("edit", "vary", run.path, image, "--num", 1, "--guidance", 2, "--guide", other.path)
+    status, _, err = command(*ask)
+    assert status == 2 and "knows 10 classes" in err and "--label" in err and "Traceback" not in err
+    assert command(*ask, "--label", 3)[0] == 0
+
+
+def test_all_steps_but_the_guide_are_judged_and_others_are_refused_first(trained, command, monkeypatch):
+    run, _ = trained()
+    ask = ("evaluate", run.path, "--num", 24, "--seeds", 2, "--steps", 2, "--no-memorisation", "--guidance", 2)
+    status, out, err = command(*ask, "--guide", 8, "--checkpoint", "all")
+    assert status == 0, err
+    assert "step 12" in out and "step 1 " in out and "step 8 " not in out
+    monkeypatch.setattr("unstir.metrics.evaluate.samples", lambda *_: pytest.fail("something was drawn"))
+    status, _, err = command(*ask, "--guide", 12)
+    assert status == 2 and "the very step" in err
+
+
+def test_a_moved_guide_is_known_by_its_weights(pair, command, tmp_path):
+    run, other = pair()
+    ask = ("sample", run.path, "--num", 2, "--guidance", 2, "--out", tmp_path / "led")
+    assert command(*ask, "--guide", other.path)[0] == 0
+    moved = shutil.move(other.path, tmp_path / "moved")
+    assert command(*ask, "--guide", moved)[0] == 0

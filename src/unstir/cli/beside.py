@@ -34,7 +34,7 @@ def check(
 ) -> None:
     """Raise UserError where a picture cannot be written, or would replace what is not ours.
 
-    Ours is a picture that has settings beside it which unstir wrote; so are the ``singles`` that go with it.
+    Ours is a picture that has settings beside it which unstir wrote; so are as many ``singles`` as these say.
     """
     if picture.suffix.lower() not in suffixes:
         raise UserError(f"{option} {picture} would be a picture; name a file that ends in {' or '.join(suffixes)}")
@@ -48,11 +48,23 @@ def check(
             pass
     except OSError as error:
         raise UserError(f"cannot write in {there}: {error.strerror}; name another place with {option}") from None
-    beside = picture.with_suffix(".json")
-    if beside.exists() and not _is_ours(beside):
+    beside = settings_file(picture)
+    ours = _read(beside)
+    if beside.exists() and ours is None:
         raise UserError(f"{beside}, where the settings go, is not of unstir; name another file with {option}")
-    if not beside.exists() and (taken := [path for path in (picture, *singles) if path.exists()]):
+    known = set() if ours is None else {picture, *numbered(picture, int(ours.get("singles", 0)))}
+    if taken := [path for path in (picture, *singles) if path.exists() and path not in known]:
         raise UserError(f"{taken[0]} is there and has no settings of unstir beside it; name another with {option}")
+
+
+def settings_file(picture: Path) -> Path:
+    """Where the settings of a picture lie: NAME.json beside NAME.png, NAME.webp.json beside NAME.webp."""
+    return picture.with_suffix(".json") if picture.suffix.lower() == ".png" else Path(f"{picture}.json")
+
+
+def numbered(picture: Path, count: int) -> list[Path]:
+    """The files of the single results of a picture."""
+    return [picture.with_name(f"{picture.stem}-{number}.png") for number in range(count)]
 
 
 def png(image: "Image") -> Callable[[Path], None]:
@@ -66,7 +78,7 @@ def save(picture: Path, write: Callable[[Path], None], command: str, settings: d
     At no time does a picture have settings that are not its own: those of an older one go just before it is replaced.
     Raises UserError where either cannot be written.
     """
-    folder, beside = make_folder(picture.parent), picture.with_suffix(".json")
+    folder, beside = make_folder(picture.parent), settings_file(picture)
     with replacing(picture) as partial:
         write(partial)
         beside.unlink(missing_ok=True)
@@ -75,9 +87,10 @@ def save(picture: Path, write: Callable[[Path], None], command: str, settings: d
     write_text(beside, json.dumps({**made_by, **settings, **measured}, indent=1) + "\n")
 
 
-def _is_ours(file: Path) -> bool:
+def _read(file: Path) -> dict[str, Any] | None:
+    """The settings in a file of ours; None where there is none."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and str(found.get("command", "")).startswith("unstir ")
+        return None
+    return found if isinstance(found, dict) and str(found.get("command", "")).startswith("unstir ") else None

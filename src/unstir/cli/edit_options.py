@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,9 +95,13 @@ def carry_out(
     options: EditOptions,
     work: Callable[[Any, Any, Any], "Edited"],
     *images: Path,
+    read: Sequence[Path] = (),
     **of_image: Any,
 ) -> int:
-    """Do the work under a bar, write its picture and settings, and say where, at what cost and how well it went."""
+    """Do the work under a bar, write its picture and settings, and say where, at what cost and how well it went.
+
+    Neither the ``images`` nor what else is ``read`` is replaced.
+    """
     from unstir import console
     from unstir.edit import Settings
     from unstir.edit.reading import notes_on
@@ -106,7 +111,7 @@ def carry_out(
     opened = Run.open(run)
     folder = run / "edits"
     if options.out:
-        _check(options.out, images, options.singles)
+        _check(options.out, (*images, *read), options.singles)
     else:
         beside.check(folder / "any.png")
     guidance, guide = getattr(chain, "guidance", None), guide_of(getattr(chain, "guide", None), opened)
@@ -134,7 +139,8 @@ def carry_out(
 
 def _check(out: Path, images: Sequence[Path], singles: bool) -> None:
     """Raise UserError where the picture, or the single results, would replace what they must not."""
-    own = sorted(out.parent.glob(f"{out.stem}-[0-9]*.png")) if singles else []
+    single = re.compile(re.escape(out.stem) + r"-\d+\.png")
+    own = [path for path in out.parent.glob("*.png") if single.fullmatch(path.name)] if singles else []
     if edited := {image.resolve() for image in images} & {path.resolve() for path in (out, *own)}:
         raise UserError(f"--out {out} would replace {edited.pop().name}, the image that is edited; name another file")
     beside.check(out, own)
@@ -147,7 +153,9 @@ def write(file: Path, edited: "Edited", singles: bool) -> None:
     measured: dict[str, Any] = {"calls": edited.calls}
     if edited.psnr:
         measured["psnr"] = [None if value == math.inf else value for value in edited.psnr]
-    own = [file.with_name(f"{file.stem}-{number}.png") for number in range(len(edited.made) if singles else 0)]
+    own = beside.numbered(file, len(edited.made) if singles else 0)
+    if own:
+        measured["singles"] = len(own)
     command = f"unstir edit {edited.settings['edit']}"
     beside.save(file, beside.png(edited.picture()), command, edited.settings, **measured)
     for path, pixels in zip(own, edited.made, strict=False):

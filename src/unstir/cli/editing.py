@@ -71,9 +71,8 @@ def inpaint(
         how: dict[str, Any] = {"mask": mask, "box": box, "resamples": resamples, "jump": jump}
         return edit.inpaint(opened, image, settings, **how, progress=progress)
 
-    return carry_out(
-        run, f"inpaint-{short(image.stem)}", "filling in", chain, options, work, image, num=num, label=label
-    )
+    name, read = f"inpaint-{short(image.stem)}", [mask] if mask else []
+    return carry_out(run, name, "filling in", chain, options, work, image, read=read, num=num, label=label)
 
 
 @edit.command

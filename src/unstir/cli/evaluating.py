@@ -128,6 +128,8 @@ def evaluate(
     plan = judging.Plan(
         job=job, seeds=seeds, split=split, num_reference=reference, networks=tuple(networks), memorisation=memorisation
     )
+    if checkpoint == "all" and job.guide is not None and not job.guide.run:
+        steps = [step for step in steps if step != job.guide.step]  # which cannot lead away from itself
     plans = [dataclasses.replace(plan, job=dataclasses.replace(job, step=step)) for step in steps]
     for each in plans:
         judging.check(opened, data, each)

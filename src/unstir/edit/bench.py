@@ -71,6 +71,8 @@ class Bench:
         self.guide = None
         if settings.guide is not None:
             check_guide(settings.guide, run, self.loaded.step, chain.guidance)
+            if settings.label is None:  # the guide has to do without a class too
+                checked_label(settings.guide.opened(run), None)
             self.guide = weaker(settings.guide, run, **how)
         self.process = self.denoiser.process
         self.device = next(self.denoiser.net.parameters()).device

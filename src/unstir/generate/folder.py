@@ -141,7 +141,9 @@ def _claim(out: Path, job: Job, wanted: dict[str, Any]) -> tuple[Job, int]:
         return job, wanted["threads"]
     if not isinstance(present, dict) or present.keys() != wanted.keys():
         raise UserError(f"{file} was not written by this version of unstir sample; name another folder with --out")
-    free = {"batch_size", "threads", *(("dtype",) if job.dtype == "auto" else ())}  # taken from the job as it began
+    free = {"batch_size", "threads", "guide"}  # as the job began; the guide's weights have their hash, wherever it lies
+    if job.dtype == "auto":
+        free.add("dtype")
     if differing := [
         each for key in wanted if key not in free for each in _differences(key, present[key], wanted[key])
     ]:

@@ -18,6 +18,7 @@ from unstir.data import SPLITS, Store
 from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
 from unstir.generate import Job, generate, labels, load_denoisers, read_images, save_images
+from unstir.generate.job import check as check_job
 from unstir.metrics import memorisation
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.evaluation import FOLDER, FORMAT, Evaluation, find, name_of, save, saved, unlike
@@ -95,6 +96,7 @@ def check(run: Run, store: Store, plan: Plan) -> None:
     """Raise UserError for a plan that does not fit the run or its data, before anything is drawn."""
     if store.content_hash != run.data.content_hash:
         raise UserError(f"{store.path} is not the data of {run.path}; name the store that it was trained on")
+    check_job(run, plan.job)
     if plan.split not in SPLITS:
         raise UserError(f"split={plan.split!r} is unknown; choose one of {', '.join(SPLITS)}")
     if store.count(plan.split) < 2:

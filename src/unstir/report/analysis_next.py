@@ -122,18 +122,20 @@ def _fewer_calls(cause: Statement, chain: Evaluation) -> Statement:
 
 def _guidance(facts: Facts, bad: dict[str, Statement]) -> list[Statement]:
     """Guidance where classes are missed, less of it where variety is."""
-    scale = facts.last.protocol.get("guidance", 1.0) if facts.last is not None else 1.0
+    protocol = facts.last.protocol if facts.last is not None else {}
+    scale = protocol.get("guidance", 1.0)
+    guide = f" --guide {protocol['guide']}" if protocol.get("guide") else ""
     varied = bad.get("recall") or bad.get("coverage")
     if (cause := bad.get("class accuracy")) is not None:
-        if facts.config.train.label_dropout:
+        if facts.config.train.label_dropout or guide:
             text = "Because samples miss their class more often than real images: try guidance, "
-            text += f"`unstir evaluate RUN --guidance {scale + 1:g}` in place of {scale:g}."
+            text += f"`unstir evaluate RUN --guidance {scale + 1:g}{guide}` in place of {scale:g}."
         else:
             text = "Because samples miss their class more often than real images: another run with "
             text += "`--train.label_dropout 0.1` can be guided, `unstir sample RUN --guidance 2`."
         return [_because(cause, "guidance", text)]
     if varied is not None and scale > 1:
         text = f"Because samples are less varied than real images under a guidance of {scale:g}: try less of it, "
-        text += f"`unstir evaluate RUN --guidance {(1 + scale) / 2:.3g}`."
+        text += f"`unstir evaluate RUN --guidance {(1 + scale) / 2:.3g}{guide}`."
         return [_because(varied, "less guidance", text)]
     return []
