@@ -7,7 +7,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests st
 import pytest
 import torch
 from hypothesis import settings
+from PIL import Image
 
+from unstir.data.digits import load_digits
 from unstir.runs.toml import from_dict
 from unstir.train.launch import open_data, open_run
 
@@ -91,3 +93,12 @@ def command(capsys):
         return left.value.code, said.out, said.err
 
     return call
+
+
+@pytest.fixture
+def unstir(command, tmp_path, monkeypatch):
+    """`command`, in a folder with pictures a.png and b.png."""
+    monkeypatch.chdir(tmp_path)
+    for name, digit in zip("ab", load_digits()[0][:2].reshape(2, 8, 8), strict=True):
+        Image.fromarray(digit).save(f"{name}.png")
+    return command

@@ -15,21 +15,11 @@ from PIL import Image
 from conftest import tiny_config
 from unstir import edit
 from unstir.cli import beside
-from unstir.data.digits import load_digits
 from unstir.diffusion.samplers import Step
 from unstir.pictures.grid import GAP, TILE
 from unstir.runs.run import Run
 from unstir.train.launch import open_data, open_run
 from unstir.train.trainer import Trainer
-
-
-@pytest.fixture
-def unstir(command, tmp_path, monkeypatch):
-    """`command`, in a folder with pictures a.png and b.png."""
-    monkeypatch.chdir(tmp_path)
-    for name, digit in zip("ab", load_digits()[0][:2].reshape(2, 8, 8), strict=True):
-        Image.fromarray(digit).save(f"{name}.png")
-    return command
 
 
 @pytest.fixture(scope="module")

@@ -156,7 +156,7 @@ def test_options_without_effect_are_refused(trained, command):
     for options, words in (
         (("--guidance-low", 5), "no effect at guidance=1"),
         (("--guidance-high", 5), "no effect at guidance=1"),
-        (("--stages", 4), "of a --strip"),
+        (("--stages", 4), "is of a --strip"),
     ):
         status, out, err = command("sample", run.path, *options)
         assert status == 2 and out == "" and words in err and "Traceback" not in err, err

@@ -9,19 +9,9 @@ import torch
 from PIL import Image
 
 from unstir import edit
-from unstir.data.digits import load_digits
 from unstir.diffusion.draw import Chain
 from unstir.generate import Job, generate
 from unstir.pictures.grid import to_uint8
-
-
-@pytest.fixture
-def unstir(command, tmp_path, monkeypatch):
-    """`command`, in a folder with pictures a.png and b.png."""
-    monkeypatch.chdir(tmp_path)
-    for name, digit in zip("ab", load_digits()[0][:2].reshape(2, 8, 8), strict=True):
-        Image.fromarray(digit).save(f"{name}.png")
-    return command
 
 
 def test_a_picture_of_the_users_is_not_replaced(unstir, trained):

@@ -52,7 +52,8 @@ def check(
     ours = _read(beside)
     if beside.exists() and ours is None:
         raise UserError(f"{beside}, where the settings go, is not of unstir; name another file with {option}")
-    known = set() if ours is None else {picture, *numbered(picture, int(ours.get("singles", 0)))}
+    count = ours.get("singles", 0) if ours else 0
+    known = {picture, *numbered(picture, count if isinstance(count, int) else 0)} if ours else set()
     if taken := [path for path in (picture, *singles) if path.exists() and path not in known]:
         raise UserError(f"{taken[0]} is there and has no settings of unstir beside it; name another with {option}")
 

@@ -11,21 +11,24 @@ from unstir.runs.sections import GridConfig, SamplerName, SpacingName
 
 @Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
 @dataclass(frozen=True, kw_only=True)
-class ChainOptions:
-    """How to sample; what is left out is taken from the run's [grids] settings."""
+class TimeOptions:
+    """Which times are visited; what is left out is taken from the run's [grids] settings."""
 
-    sampler: SamplerName | None = None
-    """How images are drawn."""
     steps: int | None = None
-    """Network calls an image, 1 to T."""
+    """How many of the T times are visited, 1 to T."""
     spacing: SpacingName | None = None
     """Which of the T times are visited."""
-    variance: Literal["auto", "small", "large", "learned"] | None = None
-    """Of ancestral; auto: learned if it was, else large (beta) over all T steps, small (beta~) over fewer."""
-    eta: float | None = None
-    """Of ddim: 0 is deterministic, 1 is ancestral sampling with the small variance."""
     clip: bool | None = None
     """Clamp the estimate of the clean image to [-1, 1] at each step; without, a poor network can run away."""
+
+
+@Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
+@dataclass(frozen=True, kw_only=True)
+class FillOptions(TimeOptions):
+    """The ancestral chain, which filling in takes."""
+
+    variance: Literal["auto", "small", "large", "learned"] | None = None
+    """Of ancestral; auto: learned if it was, else large (beta) over all T steps, small (beta~) over fewer."""
     threshold: float | None = None
     """Quantile of dynamic thresholding, such as 0.995, in place of the plain clamp."""
     guidance: float | None = None
@@ -37,6 +40,28 @@ class ChainOptions:
     guide: str | None = None
     """What guidance leads away from: a less trained step (1000), another run (its folder), or its step (RUN@1000); by
     default the network without its label."""
+
+
+@Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
+@dataclass(frozen=True, kw_only=True)
+class ChainOptions(FillOptions):
+    """How to sample."""
+
+    sampler: SamplerName | None = None
+    """How images are drawn."""
+    steps: int | None = None
+    """Network calls an image, 1 to T."""
+    eta: float | None = None
+    """Of ddim: 0 is deterministic, 1 is ancestral sampling with the small variance."""
+
+
+@Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
+@dataclass(frozen=True, kw_only=True)
+class InvertOptions(TimeOptions):
+    """Times that invert best, whatever the run's."""
+
+    spacing: SpacingName | None = "log_snr"
+    """Which of the T times are visited. Even in log-SNR no step is so long that it cannot be inverted."""
 
 
 def over(options: Any, base: Any) -> Any:

@@ -12,10 +12,9 @@ from cyclopts import Parameter
 
 from unstir.cli import beside
 from unstir.cli.app import say
-from unstir.cli.chain_options import ChainOptions, over
+from unstir.cli.chain_options import TimeOptions, over
 from unstir.errors import UserError
 from unstir.runs.files import replacing
-from unstir.runs.sections import SpacingName
 
 if TYPE_CHECKING:
     from unstir.edit import Edited
@@ -45,53 +44,11 @@ class EditOptions:
     """Use the averaged weights where the run has them."""
 
 
-@Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
-@dataclass(frozen=True, kw_only=True)
-class TimeOptions:
-    """Which times are visited; what is left out is taken from the run's [grids] settings."""
-
-    steps: int | None = None
-    """How many of the T times are visited, 1 to T."""
-    spacing: SpacingName | None = None
-    """Which of them."""
-    clip: bool | None = None
-    """Clamp the estimate of the clean image to [-1, 1] at each step."""
-
-
-@Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
-@dataclass(frozen=True, kw_only=True)
-class InvertOptions(TimeOptions):
-    """As those, but for the spacing that inverts best, which is not the run's."""
-
-    spacing: SpacingName | None = "log_snr"
-    """Which of them. Even in log-SNR no step is so long that it cannot be inverted."""
-
-
-@Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
-@dataclass(frozen=True, kw_only=True)
-class FillOptions(TimeOptions):
-    """What filling in takes beside."""
-
-    variance: Literal["auto", "small", "large", "learned"] | None = None
-    """Variance of the chain; auto: learned if it was, else large (beta) over all T steps, small (beta~) over fewer."""
-    guidance: float | None = None
-    """Scale of guidance towards the label, or away from a guide: 1 is none."""
-    guidance_low: int | None = None
-    """The least time at which guidance acts; left out: 1."""
-    guidance_high: int | None = None
-    """The greatest time at which guidance acts; 0, or left out: T."""
-    guide: str | None = None
-    """What guidance leads away from: a less trained step (1000), another run (its folder), or its step (RUN@1000); by
-    default the network without its label."""
-    threshold: float | None = None
-    """Quantile of dynamic thresholding, such as 0.995, in place of the plain clamp."""
-
-
 def carry_out(
     run: Path,
     name: str,
     doing: str,
-    chain: ChainOptions | TimeOptions,
+    chain: TimeOptions,
     options: EditOptions,
     work: Callable[[Any, Any, Any], "Edited"],
     *images: Path,
@@ -118,9 +75,6 @@ def carry_out(
     needs_label = opened.config.train.label_dropout and guide is None and guidance not in (None, 1)
     if needs_label and of_image.get("label", 0) is None:
         raise UserError(f"guidance={guidance} leads towards a class; name it with --label")
-    for image in images:
-        for note in notes_on(image, opened):
-            say(f"{image}: {note}")
     settings = Settings(
         chain=dataclasses.replace(over(chain, opened.chain()), seed=options.seed),
         step=options.checkpoint,
@@ -132,6 +86,9 @@ def carry_out(
     )
     with console.counting(console.stderr(), doing, "network calls") as progress:
         edited = work(opened, settings, progress)
+    for image in images:
+        for note in notes_on(image, opened):
+            say(f"{image}: {note}")
     file = options.out or folder / f"{name}-seed{options.seed}-{beside.digest(edited.settings)}.png"
     write(file, edited, options.singles)
     return 0

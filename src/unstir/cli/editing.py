@@ -7,8 +7,8 @@ from cyclopts import App, Parameter
 
 from unstir.cli.app import app
 from unstir.cli.beside import short
-from unstir.cli.chain_options import ChainOptions, chain_group
-from unstir.cli.edit_options import EditOptions, FillOptions, InvertOptions, carry_out
+from unstir.cli.chain_options import ChainOptions, FillOptions, InvertOptions, chain_group
+from unstir.cli.edit_options import EditOptions, carry_out
 
 if TYPE_CHECKING:
     from unstir.edit import Edited

@@ -83,15 +83,16 @@ def sample(
     """
     from unstir import console
     from unstir.generate import Job, save_images
-    from unstir.generate.folder import computing_with, threads_of
     from unstir.runs import build
     from unstir.runs.guide import guide_of
     from unstir.runs.run import Run
 
     if compare and (animate or strip or chain.sampler or chain.steps):
         raise UserError("--compare names samplers and steps; leave out --sampler, --steps, --animate and --strip")
-    if stages is not None and (stages < 2 or not strip):
-        raise UserError(f"--stages {stages} must be at least 2, the noise and the image, of a --strip FILE")
+    if stages is not None and not strip:
+        raise UserError(f"--stages {stages} is of a --strip FILE.png; name that too, or leave it out")
+    if stages is not None and stages < 2:
+        raise UserError(f"--stages {stages} must be at least 2, the noise and the image")
     opened = Run.open(run)
     loaded = opened.load(checkpoint, say=say)
     job = Job(
@@ -116,8 +117,7 @@ def sample(
     print(f"samples  {folder / 'grid.png'}\nnoise    {folder / 'noise.png'}")
     print(f"images   {num} in {folder}, {_cost(done, build.schedule(opened.config.diffusion))}")
     if animate or strip:
-        with computing_with(threads_of(folder)):
-            _show_the_way(opened, done, animate, strip, stages or 10, loaded)
+        _show_the_way(opened, done, folder, animate, strip, stages or 10, loaded)
     return 0
 
 
@@ -169,18 +169,20 @@ def _compare(run: Any, job: Any, text: str, out: Path | None, loaded: Any) -> in
     return 0
 
 
-def _show_the_way(run: Any, job: Any, animate: Path | None, strip: Path | None, stages: int, loaded: Any) -> None:
+def _show_the_way(
+    run: Any, job: Any, folder: Path, animate: Path | None, strip: Path | None, stages: int, loaded: Any
+) -> None:
     """Draw the first images once more and keep what they looked like on the way."""
     from unstir import console
-    from unstir.generate import settings_of, way
+    from unstir.generate import way
+    from unstir.generate.folder import computing_with, settings_in
     from unstir.pictures import animation
 
-    limit = max(animation.MAX_FRAMES, stages)
-    with console.counting(console.stderr(), "drawing the way", "steps") as progress:
+    limit, settings = max(animation.MAX_FRAMES, stages), settings_in(folder)
+    counting = console.counting(console.stderr(), "drawing the way", "steps")
+    with computing_with(settings["threads"]), counting as progress:
         frames = way(run, job, 64 if animate else 8, limit=limit, loaded=loaded, progress=progress)
-    settings = {**settings_of(run, job, loaded), "num": job.num, "frames": len(frames)}
-    if strip:  # which may share its settings' file with the animation
-        settings["stages"] = stages
+    settings |= {"num": job.num, "frames": len(frames)}
     if animate:
         kind = animation.animation_kind(animate)
         moving = partial(animation.save_animation, frames, nrow=run.config.grids.nrow, kind=kind)
@@ -189,5 +191,5 @@ def _show_the_way(run: Any, job: Any, animate: Path | None, strip: Path | None, 
     if strip:
         first = [dataclasses.replace(frame, x=frame.x[:8], x0=frame.x0[:8]) for frame in frames]
         sheet = animation.strip(first, stages)
-        beside.save(strip, beside.png(sheet), "unstir sample", settings)
+        beside.save(strip, beside.png(sheet), "unstir sample", {**settings, "stages": stages})
         print(f"strip    {strip}")

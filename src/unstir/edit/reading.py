@@ -22,10 +22,12 @@ def read_image(path: Path, run: Run) -> Tensor:
 
 
 def notes_on(path: Path, run: Run) -> list[str]:
-    """What `read_image` does to a picture file out of the ordinary, in words. Raises UserError as it does."""
+    """What `read_image` did to a picture file out of the ordinary, in words."""
     C, H, W = run.data.shape
-    height, width = _decoded(path, None, C).pixels.shape[1:]
-    notes = list(_decoded(path, H if H == W else None, C).notes)
+    found = _decoded(path, None, C)
+    (height, width), notes = found.pixels.shape[1:], list(found.notes)
+    if min(height, width) < H == W:
+        notes.append(f"enlarged from {width}x{height} pixels")
     if height != width and H == W:
         notes.append(f"its centre square is used, {min(height, width)} of {width}x{height} pixels")
     return notes

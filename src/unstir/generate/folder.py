@@ -80,9 +80,9 @@ def computing_with(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def threads_of(out: Path) -> int:
-    """The number of threads that the images of a job's folder are computed with."""
-    return int(json.loads((out / SETTINGS).read_text(encoding="utf-8"))["threads"])
+def settings_in(out: Path) -> dict[str, Any]:
+    """The settings beside the images of a job's folder, as `settings_of` has them."""
+    return dict(json.loads((out / SETTINGS).read_text(encoding="utf-8")))
 
 
 def image_path(out: Path, index: int) -> Path:
