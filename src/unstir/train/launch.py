@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 
 from unstir.data import Store, is_store, pack
+from unstir.data.disk import usable_path
+from unstir.data.spelling import after_train
 from unstir.errors import UserError
 from unstir.runs import build, checkpoint, run
 from unstir.runs.config import Config
@@ -58,7 +60,7 @@ def store_path(data: DataConfig) -> Path:
     """
     if data.store:
         return Path(data.store)
-    name = Path(data.source).resolve().name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
+    name = usable_path(data.source).resolve().name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
     usual = DataConfig(source=data.source, channels=1 if data.source == "digits" else 3, flip=data.flip)
     if data == usual and data.source in ("digits", "cifar10"):
         return Path("data") / name
@@ -126,6 +128,11 @@ def _store_of(data: DataConfig, places: list[str], progress: Callable[[int, int]
     for place in (*places, data.source):
         if place and is_store(place):
             return Store.open(place)
+    if places and data.source not in ("digits", "cifar10") and not usable_path(data.source).exists():
+        raise UserError(
+            f"{places[-1]}: the packed data of the run is not there any more, nor is its source {data.source}; "
+            f"name the folder where the packed data is now: {after_train('out', 'FOLDER')}"
+        )
     return pack(
         data.source,
         store_path(data),
@@ -134,6 +141,7 @@ def _store_of(data: DataConfig, places: list[str], progress: Callable[[int, int]
         held_out=data.held_out,
         sha256=data.sha256 or None,
         progress=progress,
+        spelling=after_train,
     )
 
 
