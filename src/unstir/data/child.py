@@ -1,7 +1,8 @@
 """The program of one decoding process; see unstir.data.workers, which starts it.
 
 Reads requests from stdin, each one line of JSON: a list of paths. Answers each with one line of JSON (shape of the
-decoded block, a reason or null for each path, notes, digest of the files) and the block's bytes.
+decoded block, a reason or null for each path, notes, digest of the files) and the block's bytes; or with
+{"failed": why}, which ends the packing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from typing import Any, BinaryIO
 
 from unstir.data.images import OTHER_SHAPE, Refused, decode
 from unstir.data.listing import Items, item_digest
+from unstir.errors import UserError
+
+_MEMORY = "close other programs, and run the same command again to continue"
 
 
 def _decode_group(items: Items, paths: list[str], setup: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
@@ -47,7 +51,12 @@ def _decode_group(items: Items, paths: list[str], setup: dict[str, Any]) -> tupl
 def _serve(setup: dict[str, Any], requests: BinaryIO, replies: BinaryIO) -> None:
     items = Items(Path(setup["root"]))
     for line in requests:
-        head, decoded = _decode_group(items, json.loads(line), setup)
+        try:
+            head, decoded = _decode_group(items, json.loads(line), setup)
+        except UserError as error:  # of the machine, not of a file
+            head, decoded = {"failed": str(error)}, []
+        except MemoryError:
+            head, decoded = {"failed": f"{setup['root']}: not enough memory to decode its images; {_MEMORY}"}, []
         replies.write(json.dumps(head).encode() + b"\n")
         replies.writelines(decoded)
         replies.flush()

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from unstir.data.disk import explained
 from unstir.data.download import fetch, file_sha256
 from unstir.data.images import Refused, fit, to_array
 from unstir.data.source import Chunk, Plan, Progress, chunk_rows
@@ -157,8 +158,13 @@ def _opened(archive: Path) -> Iterator[_Contents]:
             if not any(m.name.startswith(_PYTHON_FOLDER + "/") for m in members):
                 yield _binary(archive, tar, members)
                 return
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise UserError(f"{archive}: not a readable tar.gz archive ({error}); fetch it again") from None
+    except UserError:
+        raise
+    except OSError as error:
+        why = explained(error) if error.errno else "not a readable tar.gz archive; fetch it again"
+        raise UserError(f"{archive}: {why}") from None
+    except (tarfile.TarError, zlib.error, EOFError, ValueError, OverflowError, RecursionError, MemoryError):
+        raise UserError(f"{archive}: not a readable tar.gz archive; fetch it again") from None
     with _python(archive) as contents:
         yield contents
 

@@ -8,8 +8,8 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from unstir.errors import UserError
 
@@ -62,7 +62,7 @@ def usable_path(path: str | Path) -> Path:
     return Path(path)
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """Open a regular file to read, and nothing that may never answer. Raises OSError, for a pipe or device too."""
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):

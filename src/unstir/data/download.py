@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from unstir.data.disk import explained, open_file
 from unstir.data.source import Progress
 from unstir.errors import UserError
 
@@ -22,10 +23,10 @@ _BLOCK = 1 << 18
 def file_sha256(file: Path) -> str:
     """Hash a file: SHA-256 in hex. Raises UserError when it cannot be read."""
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"{file}: {error.strerror}; check the path and its permissions") from None
+        raise UserError(f"{file}: {explained(error)}") from None
 
 
 def fetch(url: str, target: Path, sha256: str, progress: Progress | None = None) -> None:
@@ -40,7 +41,7 @@ def fetch(url: str, target: Path, sha256: str, progress: Progress | None = None)
     try:
         _continue(url, part, progress)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
-        reason = " ".join(str(getattr(error, "reason", error)).split())
+        reason = _cause(error)
         done = part.stat().st_size if part.exists() else 0
         raise UserError(
             f"download of {url} stopped at {done:,} bytes ({reason}); run the same command again to continue, "
@@ -51,6 +52,13 @@ def fetch(url: str, target: Path, sha256: str, progress: Progress | None = None)
         part.unlink()
         raise UserError(f"{url}: SHA-256 is {found}, expected {sha256}; the download is removed, try again later")
     part.replace(target)
+
+
+def _cause(error: Exception) -> str:
+    """What stopped a download, in the system's words without their number."""
+    cause = getattr(error, "reason", error)
+    words = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+    return " ".join(words.split()) or "no answer"
 
 
 def _continue(url: str, part: Path, progress: Progress | None) -> None:

@@ -8,12 +8,12 @@ import os
 import re
 import stat
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from unstir.data.disk import explained, is_of_the_machine, reason
 from unstir.data.images import EXTENSIONS, FOREIGN, MAX_FILE_BYTES, Refused, signature
 from unstir.errors import UserError
 
@@ -67,7 +67,10 @@ def natural(path: str) -> tuple[tuple[tuple[int, str, str], ...], str]:
 
 
 class Items:
-    """Reads the files of a folder or zip by path; a zip is opened once and nothing is ever extracted."""
+    """Reads the files of a folder or zip by path; a zip is opened once and nothing is ever extracted.
+
+    Raises UserError where the machine and not a file is at fault: leaving a file out would be no answer then.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -81,9 +84,11 @@ class Items:
         try:
             data = self._read_member(path) if self._zip else self._read_file(path)
         except OSError as error:
-            raise Refused(_why(error)) from None
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-            raise Refused(f"damaged in the zip: {error}") from None
+            raise Refused(_why(error, f"{self._root}: {path}")) from None
+        except MemoryError:  # says nothing about the file
+            raise
+        except Exception as error:  # zipfile raises anything at all on damaged bytes
+            raise Refused(_damage(error)) from None
         if len(data) > MAX_FILE_BYTES:
             raise Refused(f"larger than {MAX_FILE_BYTES >> 20} MiB")
         return data
@@ -120,12 +125,12 @@ def list_folder(root: Path) -> Listing:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
             if not folder:
-                raise UserError(f"{root}: {_why(error)}; check the path and its permissions") from None
-            listing.refused.append((folder, _why(error)))
+                raise UserError(f"{root}: {explained(error)}") from None
+            listing.refused.append((folder, _why(error, f"{root}: {folder}")))
             continue
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
-            if _list_one(entry, path, listing):
+            if _list_one(root, entry, path, listing):
                 pending.append(path)
     return listing
 
@@ -134,7 +139,7 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LITTER
 
 
-def _list_one(entry: os.DirEntry[str], path: str, listing: Listing) -> bool:
+def _list_one(root: Path, entry: os.DirEntry[str], path: str, listing: Listing) -> bool:
     """Sort one directory entry into the listing; true if it is a folder to enter."""
     if _hidden(entry.name):
         listing.notes.append((_IGNORED_HIDDEN, path))
@@ -148,7 +153,7 @@ def _list_one(entry: os.DirEntry[str], path: str, listing: Listing) -> bool:
             return True
         listing.notes.append((_IGNORED_LINK if stat.S_ISDIR(status.st_mode) else _IGNORED_SPECIAL, path))
     except OSError as error:
-        listing.refused.append((path, _why(error)))
+        listing.refused.append((path, _why(error, f"{root}: {path}")))
     return False
 
 
@@ -166,8 +171,16 @@ def list_zip(archive: Path) -> Listing:
                     listing.refused.append((member.filename, reason))
                 else:
                     _list_member(opened, member, listing)
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise UserError(f"{archive}: not a readable zip ({error}); fetch or make it again") from None
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{archive}: {explained(error)}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{archive}: a name in it is not the UTF-8 that it says it is; make the zip again") from None
+    except MemoryError:
+        raise
+    except Exception:  # as above
+        raise UserError(f"{archive}: not a readable zip; fetch or make it again") from None
     return listing
 
 
@@ -182,8 +195,10 @@ def _list_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, listing: List
         return
     try:
         listing.add(entry, start)
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        listing.refused.append((member.filename, f"damaged in the zip: {error}"))
+    except OSError as error:
+        listing.refused.append((member.filename, _why(error, f"{opened.filename}: {member.filename}")))
+    except Exception as error:  # as above
+        listing.refused.append((member.filename, _damage(error)))
 
 
 def _unsafe(member: zipfile.ZipInfo, seen: set[str]) -> str | None:
@@ -202,9 +217,19 @@ def _first_bytes(file: str) -> bytes:
         return stream.read(16)
 
 
-def _why(error: OSError) -> str:
+def _why(error: OSError, file: str) -> str:
+    """The reason to refuse `file`. Raises UserError where the machine is at fault."""
+    if is_of_the_machine(error):
+        raise UserError(f"{file}: {explained(error)}") from None
     if error.errno == errno.ELOOP:
         return "a link that leads to itself"
     if error.errno == errno.ENOENT:
         return "a link to nothing, or removed meanwhile"
-    return (error.strerror or str(error)).lower()
+    return reason(error)
+
+
+def _damage(error: Exception) -> str:
+    """Say in words of our own why a member cannot be read; those of zipfile change with its version."""
+    if isinstance(error, NotImplementedError):
+        return "compressed in the zip by a method that cannot be read; make the zip again"
+    return "damaged in the zip"

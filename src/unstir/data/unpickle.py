@@ -89,8 +89,10 @@ def load(data: bytes) -> Any:
         return _Unpickler(io.BytesIO(data), encoding="bytes").load()
     except Doubt:
         raise
-    except Exception as error:
-        raise Doubt(f"damaged: {type(error).__name__}") from None
+    except MemoryError:
+        raise Doubt("it asks for too much memory") from None
+    except Exception:
+        raise Doubt("its pickle is damaged") from None
 
 
 def _batch(data: bytes) -> list[bytes]:
@@ -147,8 +149,11 @@ def main(archive: str) -> int:
     _limit()
     try:
         classes, train, held_out = convert(Path(archive))
-    except (Doubt, OSError, EOFError, tarfile.TarError, MemoryError, RecursionError, ValueError) as error:
-        sys.stderr.write(f"{error or type(error).__name__}\n")
+    except Doubt as doubt:
+        sys.stderr.write(f"{doubt}\n")
+        return 1
+    except Exception:  # tarfile raises anything at all on damaged bytes
+        sys.stderr.write("the archive is damaged, or asks for too much memory\n")
         return 1
     head = {"classes": classes, "train": len(train), "held_out": len(held_out)}
     sys.stdout.buffer.write(json.dumps(head).encode() + b"\n")

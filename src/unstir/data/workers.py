@@ -85,9 +85,10 @@ class _Worker:
         setup = json.dumps({"root": str(root.absolute()), "size": size, "channels": channels, "shape": shape})
         modules = [str(Path(__file__).parents[2]), *filter(None, sys.path)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(modules), "OPENBLAS_NUM_THREADS": "1"}
+        # what decoders written in C print about damaged files goes nowhere: the reasons are in the replies
         self._process = subprocess.Popen(
             [sys.executable, "-m", "unstir.data.child", setup],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
         )  # fmt: skip
 
     def decode(self, paths: tuple[str, ...]) -> Reply:
@@ -96,6 +97,8 @@ class _Worker:
             self._process.stdin.write(json.dumps(paths).encode() + b"\n")
             self._process.stdin.flush()
             head = json.loads(self._process.stdout.readline())
+            if "failed" in head:
+                raise UserError(head["failed"])
             shape = tuple(head["shape"])
             data = self._process.stdout.read(int(np.prod(shape, dtype=np.int64)))
             pixels = np.frombuffer(data, np.uint8).reshape(shape)
