@@ -48,18 +48,16 @@ def pack(
     sha256: the archive's expected hash (CIFAR-10 only), in place of the official ones.
     strict: any refused file is an error. seed: picks the held-out images.
     progress: called with (done, total); bytes during a download, images afterwards.
-    spelling: how messages write these arguments, so that what they advise can be typed where the caller is.
+    spelling: how messages write these arguments, for the caller to type.
 
     Interrupted at any instant, the same call continues; the result is byte-identical to an uninterrupted one.
     Raises UserError for every mistake in the arguments, the source or the disk, with the remedy.
     """
-    out = usable_path(out)
-    with disk_errors(out):
+    with disk_errors(out := usable_path(out)):
         origin = source_of(source, size, channels, held_out, sha256, seed, spelling)
         if origin.kind == "folder" and out.resolve().is_relative_to(Path(source).resolve()):
-            raise UserError(
-                f"{out}: lies inside the images' folder {source}, which packing must not change; {_another(spelling)}"
-            )
+            inside = f"{out}: lies inside the images' folder {source}, which packing must not change"
+            raise UserError(f"{inside}; {_another(spelling)}")
         if finished := _finished(origin, source, out, strict, spelling):
             return finished
         with staging_folder(out) as staging:
@@ -67,7 +65,7 @@ def pack(
                 return finished
             stamp = origin.stamp()
             plan = origin.plan(usable_path(download_dir) if download_dir else out.parent, progress)
-            require_space(staging, _bytes(plan), spelling("size", plan.shape[1] // 2))
+            require_space(staging, _bytes(plan), spelling("size", max(1, plan.shape[1] // 2)))
             _pack(origin, str(source), plan, stamp, staging, out, strict, progress)
     return Store.open(out)
 

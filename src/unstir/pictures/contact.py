@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from rich.cells import cell_len
 
 from unstir.data import SPLITS, Store
 from unstir.errors import printable
@@ -14,17 +15,18 @@ LISTED = 20
 
 
 def describe(store: Store) -> str:
-    """The counts by class and split, the oddities handled, and the files refused with their reasons, as text."""
+    """The counts by class (its number and name) and split, the oddities handled, and the files refused, as text."""
     channels, height, width = store.shape
     kind = "grey" if channels == 1 else "RGB"
-    lines = [f"{printable(store.path)}: {height}x{width} {kind}, content {store.content_hash[:12]}"]
+    named = f", {len(store.classes)} classes" if store.classes else ", no classes"
+    lines = [f"{printable(store.path)}: {height}x{width} {kind}{named}, content {store.content_hash[:12]}"]
     labels = {split: store.labels(split) for split in SPLITS}
-    width_of_name = max(map(len, (*store.classes, "all")))
-    lines.append(f"{'':{width_of_name}}  {'train':>9}  {'held out':>9}")
+    width_of_name = max(map(cell_len, (*store.classes, "all")))
+    lines.append(f"{'':5}  {'':{width_of_name}}  {'train':>9}  {'held out':>9}")
     for index, name in enumerate(store.classes):
         counts = [int((labels[split] == index).sum()) for split in SPLITS]  # type: ignore[union-attr]
-        lines.append(f"{name:{width_of_name}}  {counts[0]:9}  {counts[1]:9}")
-    lines.append(f"{'all':{width_of_name}}  {store.count('train'):9}  {store.count('held_out'):9}")
+        lines.append(f"{index:5}  {name}{' ' * (width_of_name - cell_len(name))}  {counts[0]:9}  {counts[1]:9}")
+    lines.append(f"{'':5}  {'all':{width_of_name}}  {store.count('train'):9}  {store.count('held_out'):9}")
     lines += [f"note     {note}" for note in store.notes]
     lines += [f"refused  {path}: {reason}" for path, reason in store.refused[:LISTED]]
     if len(store.refused) > LISTED:
@@ -43,7 +45,8 @@ def contact(store: Store, classes: int | None = None) -> Image.Image:
     """Training images: the first few of each class (of so many ``classes``) a row, or the first of all without any."""
     images, labels = store.images("train"), store.labels("train")
     if labels is None:
-        rows = [("", images[i : i + COLUMNS]) for i in range(0, min(len(images), 8 * COLUMNS), COLUMNS)]
+        shown = max(1, min(len(images), 8 * COLUMNS))  # a row without images where there are none
+        rows = [("", images[i : i + COLUMNS]) for i in range(0, shown, COLUMNS)]
     else:
         of_class = (torch.nonzero(labels == index)[:COLUMNS, 0] for index in range(len(store.classes[:classes])))
         rows = [(name, images[index]) for name, index in zip(store.classes[:classes], of_class, strict=True)]

@@ -4,11 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
+
+from unstir.pictures.caption import caption
+from unstir.pictures.font import font
 
 GAP = 2
 GROUND = 255
+WIDEST = 180  # of a caption, in pixels
+_TEXT = 14
 TILE = 48  # smaller images are enlarged until they are at least this high, in pixels
 
 
@@ -31,7 +36,7 @@ def grid(images: Tensor, nrow: int = 8) -> Image.Image:
 
 
 def contact_sheet(rows: Sequence[tuple[str, Tensor]]) -> Image.Image:
-    """A row a class: its name and some of its images, uint8 [N, C, H, W]."""
+    """A row a class: its name, shortened where it is long, and some of its images, uint8 [N, C, H, W]."""
     shape = tuple(rows[0][1].shape[1:])
     return _sheet([list(images) for _, images in rows], shape, [name for name, _ in rows])
 
@@ -42,8 +47,8 @@ def _sheet(rows: Sequence[Sequence[Tensor]], shape: tuple[int, ...], captions: S
     tile_height, tile_width = height * scale + GAP, width * scale + GAP
     left = GAP
     if captions is not None:
-        font = ImageFont.load_default(size=14)
-        left += max(int(font.getlength(caption)) for caption in captions) + 8
+        captions = [caption(name, _TEXT, WIDEST) for name in captions]
+        left += max(int(font(_TEXT).getlength(text)) for text in captions) + 8
     columns = max(len(row) for row in rows)
     size = (left + columns * tile_width, GAP + len(rows) * tile_height)
     sheet = Image.new("RGB" if channels == 3 else "L", size, (GROUND,) * 3 if channels == 3 else GROUND)
@@ -54,5 +59,5 @@ def _sheet(rows: Sequence[Sequence[Tensor]], shape: tuple[int, ...], captions: S
             sheet.paste(picture, (left + i * tile_width, top))
         if captions is not None:
             middle = top + (tile_height - GAP) // 2
-            ImageDraw.Draw(sheet).text((GAP + 2, middle), captions[j], fill=0, font=font, anchor="lm")
+            ImageDraw.Draw(sheet).text((GAP + 2, middle), captions[j], fill=0, font=font(_TEXT), anchor="lm")
     return sheet

@@ -1,0 +1,33 @@
+"""Foreign names as captions on pictures: every character of theirs can be seen, and long ones are cut in the middle."""
+
+import unicodedata
+from functools import cache
+
+from unstir.errors import printable
+from unstir.pictures.font import font
+
+_CUT = "…"
+
+
+def caption(name: str, size: int, width: int) -> str:
+    """The name as it is drawn at a font of ``size`` pixels in at most ``width`` pixels.
+
+    What the font cannot draw is shown as its code, such as \\u65e5. Both ends of a long name stay, for names often
+    differ in one of them alone.
+    """
+    text = printable(unicodedata.normalize("NFC", name))
+    text = "".join(c if ord(c) in _drawn() else c.encode("unicode_escape").decode("ascii") for c in text)
+    kept = len(text)
+    shown = text
+    while font(size).getlength(shown) > width and kept > 2:
+        kept -= 1
+        shown = text[: (kept + 1) // 2] + _CUT + text[len(text) - kept // 2 :]
+    return shown
+
+
+@cache
+def _drawn() -> frozenset[int]:
+    """The code points that the font has a glyph for."""
+    from matplotlib.ft2font import FT2Font
+
+    return frozenset(FT2Font(str(font(14).path)).get_charmap())

@@ -1,0 +1,82 @@
+"""Class names of every language on a contact sheet, and in the words of `unstir data inspect`."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unstir.data import pack
+from unstir.pictures.caption import caption
+from unstir.pictures.contact import contact, describe
+from unstir.pictures.font import font
+from unstir.pictures.grid import WIDEST, contact_sheet
+
+TILES = torch.full((2, 1, 8, 8), 128, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "drawn"),
+    [
+        ("Gänse Ж é", "Gänse Ж é"),
+        ("Ga\u0308nse", "Gänse"),
+        ("日本", r"\u65e5\u672c"),
+        ("\x1b[2Jwipe", r"\x1b[2Jwipe"),
+        (os.fsdecode(b"caf\xe9"), r"caf\xe9"),
+    ],
+)
+def test_every_character_of_a_caption_can_be_seen(name, drawn):
+    assert caption(name, 14, 1000) == drawn
+
+
+def test_long_names_are_cut_in_the_middle_and_told_apart_by_either_end():
+    names = [f"{a} a name that goes on and on and on {b}" for a in "xy" for b in "12"]
+    cut = [caption(name, 14, WIDEST) for name in names]
+    assert len(set(cut)) == 4 and all("…" in text and font(14).getlength(text) <= WIDEST for text in cut)
+    assert cut[0].startswith("x a name") and cut[1].endswith(" 2")
+    assert caption("short", 14, WIDEST) == "short"
+
+
+def ink(name):
+    """The captions' part of a sheet."""
+    sheet = np.asarray(contact_sheet([(name, TILES)]))
+    return sheet[:, : sheet.shape[1] - 2 * 50]
+
+
+def test_names_beyond_ascii_are_drawn_as_different_letters_and_no_boxes():
+    drawn = [ink(name) for name in ("Ж", "ü", "é", "日", "本")]
+    for i, one in enumerate(drawn):
+        assert (one < 100).sum() > 10
+        assert not any(one.shape == other.shape and np.array_equal(one, other) for other in drawn[:i])
+
+
+def test_caption_leaves_the_images_their_place_however_long_the_name():
+    sheet = contact_sheet([("x" * 500, TILES), ("y", TILES)])
+    assert sheet.width <= WIDEST + 2 * 50 + 20
+    assert (np.asarray(sheet)[:48, -50:-2] == 128).sum() > 2000  # the last tile is whole
+
+
+def test_classes_are_listed_by_number_and_name_in_one_line_each(tmp_path):
+    for name in ("forest", "日本", "\x1b[2J"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (8, 8), (i, i, i)).save(tmp_path / "in" / name / f"{i}.png")
+    store = pack(tmp_path / "in", tmp_path / "st\x1bore")
+    lines = describe(store).splitlines()
+    assert "\x1b" not in "".join(lines) and "8x8 RGB, 3 classes" in lines[0]
+    assert [line.split()[:4] for line in lines[2:5]] == [
+        ["0", r"\x1b[2J", "2", "1"],
+        ["1", "forest", "2", "1"],
+        ["2", "日本", "2", "1"],
+    ]
+    assert contact(store).height > 3 * 48
+
+
+def test_store_without_training_images_has_a_sheet(tmp_path):
+    (tmp_path / "in/train").mkdir(parents=True)
+    (tmp_path / "in/test").mkdir()
+    (tmp_path / "in/train/1.png").write_bytes(b"")
+    Image.new("RGB", (8, 8)).save(tmp_path / "in/test/1.png")
+    store = pack(tmp_path / "in", tmp_path / "store")
+    assert store.count("train") == 0 and contact(store).width > 0
