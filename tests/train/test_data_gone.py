@@ -1,0 +1,67 @@
+"""What is said when the data of a run has moved, is damaged, or cannot be packed: in words that fit `unstir train`."""
+
+import shutil
+
+import pytest
+from PIL import Image
+
+from conftest import tiny_config
+from unstir.data import pack
+from unstir.errors import UserError
+from unstir.train.launch import open_data, open_run
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run on a folder of images that are packed; (config, run folder, store folder, folder of images)."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(20):
+        Image.new("L", (8, 8), i).save(photos / f"{i}.png")
+    config = tiny_config(tmp_path / "store", data__source=str(photos))
+    store = open_data(config, tmp_path / "run")
+    open_run(config, tmp_path / "run", store)
+    return config, tmp_path / "run", tmp_path / "store", photos
+
+
+def test_store_and_source_that_have_gone_are_asked_for_by_data_store(run, tmp_path):
+    config, out, store, photos = run
+    store.rename(tmp_path / "moved")
+    photos.rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"store: the packed data of the run is not there .*: --data\.store FOLDER$"):
+        open_data(config, out)
+    moved = tiny_config(tmp_path / "moved", data__source=str(photos))
+    assert open_data(moved, out).path == tmp_path / "moved"
+
+
+def test_damaged_store_of_a_run_is_said_and_no_other_is_packed(run, tmp_path):
+    config, out, store, _ = run
+    manifest = store / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:100])
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=r"manifest\.json: damaged.*pack the data again"):
+        open_data(config, out)
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_advice_of_packing_is_an_option_of_train(run, tmp_path):
+    Image.new("L", (9, 9)).save(run[3] / "other.png")
+    with pytest.raises(UserError, match=r"give one size, such as --data\.size 32$"):
+        open_data(tiny_config(tmp_path / "new", data__source=str(run[3])), tmp_path / "second")
+
+
+def test_path_with_a_nul_is_one_line(tmp_path):
+    for section in ({"data__source": "a\0b"}, {"data__source": "a\0b", "data__store": ""}, {"data__store": "a\0b"}):
+        with pytest.raises(UserError, match="cannot be a path"):
+            open_data(tiny_config(tmp_path / "store", **section), tmp_path / "run")
+
+
+def test_store_of_an_older_format_is_refused_with_the_remedy(tmp_path, digits):
+    old = shutil.copytree(digits, tmp_path / "old")
+    text = (old / "manifest.json").read_text().replace('"unstir_store": 2', '"unstir_store": 1')
+    (old / "manifest.json").write_text(text)
+    for act in (lambda: open_data(tiny_config(old), tmp_path / "run"), lambda: pack("digits", old)):
+        with pytest.raises(
+            UserError, match="store format 1 is of an older unstir, .*; delete the folder and pack the d"
+        ):
+            act()
