@@ -21,7 +21,8 @@ def printable(name: object) -> str:
     direction of writing, and bytes that are not UTF-8 (Python's surrogates), which are shown as \xe9. Letters and
     spaces of every language, and what joins them, stay as they are.
     """
-    return "".join(c if c.isprintable() or _joins(c) else _escaped(c) for c in str(name))
+    text = str(name)
+    return text if text.isprintable() else "".join(c if c.isprintable() or _joins(c) else _escaped(c) for c in text)
 
 
 def _joins(character: str) -> bool:

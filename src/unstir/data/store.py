@@ -129,7 +129,7 @@ class Store:
     def verify(self) -> None:
         """Read every byte and compare with `content_hash`. Raises UserError when they differ.
 
-        It takes about a second a gigabyte; whoever makes a figure of the data calls it before any other work.
+        A gigabyte takes about a second of processor time. Whoever makes a figure of the data calls this first.
         """
         found = content_hash(self.path, self.shape, self.manifest["classes"], {s: self.count(s) for s in SPLITS})
         if found != self.content_hash:
