@@ -12,6 +12,21 @@ from safetensors import SafetensorError
 from unstir.errors import UserError
 
 PARTIAL = ".partial"
+REMEDIES = {
+    errno.EACCES: "ask for the right to use it (chmod)",
+    errno.EPERM: "ask its owner, or remove its protection (chattr)",
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space of your quota",
+    errno.EROFS: "the file system is read-only: use a folder of another, or mount it for writing",
+    errno.EIO: "the disk fails: look after it (dmesg) and copy the folder to another",
+    errno.EMFILE: "too many files are open at once: raise the limit (ulimit -n 4096)",
+    errno.ENFILE: "too many files are open on this machine: end other programs",
+    errno.ENOENT: "put back what was moved or removed",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.EISDIR: "it is a folder: move it away",
+    errno.ENOTDIR: "a file is where a folder must be: move it away",
+}
+"""What to do about a file of a run that could not be read or written, by the system's number of the error."""
 
 
 @contextmanager
@@ -57,6 +72,12 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         raise UserError(f"cannot make the folder {path}: {error.strerror}; name another with --out") from None
     return path
+
+
+def remedy(error: OSError) -> str:
+    """The system's reason for an error in words, and what to do about it."""
+    reason = error.strerror or "it failed"
+    return f"{reason}; {REMEDIES.get(error.errno or 0, 'mend that')}"
 
 
 def sync_folder(folder: Path) -> None:
