@@ -51,6 +51,7 @@ def planned(
 
     ``num`` images a set, 0 as `sized` says of it and ``seconds``. Raises UserError as `evaluate`.
     """
+    run.load()  # what cannot be sampled is refused before any work
     networks = tuple(networks_for(store, showing))
     usual = usual_chain(run)
     kept = run.saved_steps()

@@ -1,5 +1,6 @@
 """Whether two sets of settings are those of one run: of config.toml, of a checkpoint, of what is asked."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
@@ -39,12 +40,11 @@ def check_same(run: "Run", found: Checkpoint) -> None:
     fixed = [key for key in _differences(trained, here) if not may_change(key)]
     if fixed:
         theirs, ours = toml.flat(trained), toml.flat(here)
-        said = [f"{key} is {_text(ours.get(key))}, in {name} {_text(theirs.get(key))}" for key in fixed[:SHOWN]]
+        said = [f"{key} is {_text(ours.get(key))}, not {_text(theirs.get(key))}" for key in fixed[:SHOWN]]
         more = f", and {len(fixed) - SHOWN} more" if len(fixed) > SHOWN else ""
-        write = "; ".join(_line(key, theirs.get(key)) for key in fixed[:SHOWN])
         raise UserError(
-            f"{file} is not what {run.path} was trained with: {', '.join(said)}{more}; restore it from a copy, or "
-            f"write in it: {write}"
+            f"{file} is not what {name} was trained with: {', '.join(said)}{more}; restore it from a copy, or "
+            f"write {_lines(fixed[:SHOWN], theirs)}"
         )
     if found.data and found.data != run.data.content_hash:
         raise UserError(
@@ -60,11 +60,16 @@ def _differences(old: Config, new: Config) -> dict[str, Any]:
     return {key: after.get(key) for key in keys if before.get(key) != after.get(key) and key != "recipe"}
 
 
-def _line(key: str, value: Any) -> str:
-    """What to write in config.toml, such as "beta_T = 0.02 under [diffusion]"."""
-    section, _, name = key.rpartition(".")
-    text = f"no {name}" if value is None else f"{name} = {_text(value)}"
-    return f"{text} under [{section}]" if section else text
+def _lines(keys: Sequence[str], values: Mapping[str, Any]) -> str:
+    """What to write in config.toml, such as "T = 1000, beta_T = 0.02 under [diffusion] and lr = 0.1 under [train]"."""
+    sections: dict[str, list[str]] = {}
+    for key in keys:
+        section, _, name = key.rpartition(".")
+        text = f"no {name}" if values.get(key) is None else f"{name} = {_text(values[key])}"
+        sections.setdefault(section, []).append(text)
+    return " and ".join(
+        ", ".join(lines) + (f" under [{section}]" if section else " at its top") for section, lines in sections.items()
+    )
 
 
 def _text(value: Any) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unstir.runs import lines
+from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.kinds import Kind, check, is_count, is_figure, is_figures, is_number, is_text
 from unstir.runs.lines import Log
 
@@ -58,3 +59,11 @@ NAMES: Mapping[str, Callable[[dict[str, Any]], None]] = {
 def read(folder: Path, name: str) -> Log:
     """A log of the run in ``folder``. Raises UserError where the file cannot be read."""
     return lines.read(folder / f"{name}.jsonl", NAMES[name])
+
+
+def cut_short(metrics: Log, found: Checkpoint) -> str:
+    """How metrics.jsonl lacks lines that were there when a checkpoint was saved, in words; empty where it does not."""
+    last, logged = metrics.lines[-1]["step"] if metrics.lines else 0, found.state.get("logged", 0)
+    if metrics.damaged or not is_count(logged) or last >= logged:
+        return ""
+    return f"{metrics.file} ends at step {last}, though its checkpoint counts on lines up to {logged}: it was cut"

@@ -28,7 +28,7 @@ from unstir.runs import build, card, checkpoint, lines, logs, toml
 from unstir.runs.agreement import check_same
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config, steps_in
-from unstir.runs.files import PARTIAL, write_text
+from unstir.runs.files import PARTIAL, remedy, remove_partials, write_text
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Run:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot make the folder {path}: {error.strerror}; name another with --out") from None
+            raise UserError(f"cannot make the folder {path}: {remedy(error)}, or name another with --out") from None
         run = cls(path, config, data)
         card.save(path, data)
         run.save_config()  # last: a folder with a config is a run
@@ -125,11 +125,13 @@ class Run:
         The settings and data are compared with those of ``loaded``, by default of the newest file that verifies.
         """
         found = [f"{log.problem}; {logs.REMEDY} {self.path}" for log in map(self.log, logs.NAMES) if log.damaged]
-        if self.saved_steps():
-            try:
-                check_same(self, loaded or self.load())
-            except UserError as error:
-                found.append(str(error))
+        try:
+            loaded = loaded or (self.load() if self.saved_steps() else None)
+            if loaded is not None:
+                found += filter(None, [logs.cut_short(self.log("metrics"), loaded)])
+                check_same(self, loaded)
+        except UserError as error:
+            found.append(str(error))
         return found
 
     def lock(self) -> TextIO:
@@ -140,7 +142,7 @@ class Run:
         try:
             file = (self.path / ".lock").open("w")
         except OSError as error:
-            raise UserError(f"cannot write in {self.path}: {error.strerror}") from None
+            raise UserError(f"cannot write in {self.path}: {remedy(error)}") from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -153,7 +155,8 @@ class Run:
     def tidy(self) -> None:
         """Remove what a killed process left half written; only the holder of the lock may."""
         for folder in (self.path, self.checkpoints, self.weights, self.samples):
-            for partial in (*folder.glob(f".*{PARTIAL}"), *folder.glob(".tmp*")):  # safetensors writes to .tmp first
+            remove_partials(folder)
+            for partial in folder.glob(".tmp*"):  # safetensors writes to .tmp first
                 partial.unlink(missing_ok=True)
 
     def chain(self) -> Chain:
@@ -266,6 +269,7 @@ def load_into(net: torch.nn.Module, weights: Mapping[str, torch.Tensor], source:
         for name in own
         if name in weights and weights[name].shape != own[name].shape
     ]
+    wrong += [f"{name} is {t.dtype}, not floating point" for name, t in weights.items() if not t.is_floating_point()]
     if wrong:
         raise UserError(f"{source} does not fit the network: {'; '.join(wrong[:3])}; use the same [model] settings")
     net.load_state_dict(dict(weights))

@@ -8,7 +8,7 @@ from unstir.data import Store
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
 from unstir.runs import build, lines
-from unstir.runs.run import Run, weights_of
+from unstir.runs.run import Run, load_into, weights_of
 from unstir.train.held_out import HeldOut
 from unstir.train.milestones import milestones
 from unstir.train.watch import Stop, Watch
@@ -54,6 +54,6 @@ def _denoiser(run: Run, step: int, device: torch.device) -> Denoiser | None:
     except UserError:
         return None
     net = build.network(run.config, device)
-    net.load_state_dict(weights)
+    load_into(net, weights, f"{run.path}: step {step}")
     net.eval().requires_grad_(False)
     return build.denoiser(run.config, net, build.dtype(run.config.train.dtype, device))

@@ -18,7 +18,10 @@ class Record:
 
     def __init__(self, run: Run, state: State, say: Callable[[str], None] = lambda _: None) -> None:
         self._run, self._state = run, state
-        keep_lines(run, "metrics", state.step, say)
+        kept = keep_lines(run, "metrics", state.step, say)
+        last = kept[-1]["step"] if kept else 0
+        if last < state.logged:
+            say(f"{run.metrics_file} ends at step {last}, though its checkpoint counts on lines up to {state.logged}")
         keep_lines(run, "events", None, say)
         self._seconds_before = state.seconds
         self._began = self._line_began = time.perf_counter()
@@ -51,6 +54,7 @@ class Record:
             "seconds": round(state.seconds, 2),
         }
         lines.append(self._run.metrics_file, line)
+        state.logged = state.step
         self._line_began, self._aside_for, self._line_step = now, 0.0, state.step
         return line
 

@@ -12,7 +12,7 @@ from unstir.diffusion.importance import LossHistory
 from unstir.nn.unet import UNet
 from unstir.randomness import VERSION
 from unstir.runs.checkpoint import Checkpoint, DamagedError
-from unstir.runs.kinds import check, is_number
+from unstir.runs.kinds import check, is_count, is_number
 from unstir.runs.run import Run, load_into
 from unstir.runs.sections import TrainConfig
 from unstir.runs.toml import to_dict
@@ -30,7 +30,7 @@ class State:
     ``step`` counts optimiser steps taken. ``window`` holds sums since the last log line, by `WINDOW`: steps with finite
     gradients, then the loss, squared error, bound in bits, gradient norm and clipped steps among them. ``counters``,
     by `COUNTERS`, count steps skipped for a gradient that was not finite. ``history`` is what an importance sampler of
-    times has seen. ``seconds`` is the time spent training so far.
+    times has seen. ``logged`` is the step of the last line in metrics.jsonl, ``seconds`` the time of training so far.
     """
 
     net: UNet
@@ -40,6 +40,7 @@ class State:
     counters: Tensor
     history: LossHistory | None = None
     step: int = 0
+    logged: int = 0
     seconds: float = 0.0
 
     @property
@@ -60,6 +61,7 @@ class State:
         history = {
             "window": dict(zip(WINDOW, self.window.tolist(), strict=True)),
             "counters": self.counters.tolist(),
+            "logged": self.logged,
             "seconds": self.seconds,
         }
         return Checkpoint(
@@ -86,7 +88,7 @@ class State:
     def check(self, saved: Checkpoint) -> None:
         """Raise DamagedError where a checkpoint lacks a part of this state, or has one of another shape or dtype."""
         try:
-            check(saved.state, {"window": _is_window, "counters": _are_counters, "seconds": is_number})
+            check(saved.state, STATE)
         except ValueError as error:
             raise DamagedError(f"the checkpoint of step {saved.step} is damaged: of its state, {error}") from None
         wanted = {f"model.{name}": t for name, t in self.net.state_dict().items()}
@@ -108,7 +110,7 @@ class State:
 
     def restore(self, saved: Checkpoint) -> None:
         """Become what was saved, bit for bit; `check` says whether it can be."""
-        self.step = saved.step
+        self.step, self.logged = saved.step, saved.state["logged"]
         self.seconds = float(saved.state["seconds"])
         self.window.copy_(torch.tensor([saved.state["window"][name] for name in WINDOW], dtype=self.window.dtype))
         self.counters.copy_(torch.tensor(saved.state["counters"], dtype=self.counters.dtype))
@@ -132,6 +134,10 @@ def _is_window(value: Any) -> bool:
 
 def _are_counters(value: Any) -> bool:
     return isinstance(value, list) and len(value) == len(COUNTERS) and all(map(is_number, value))
+
+
+STATE = {"window": _is_window, "counters": _are_counters, "logged": is_count, "seconds": is_number}
+"""What a full checkpoint has to hold besides tensors, and of what kind each is."""
 
 
 def figures(n: int, device: torch.device) -> Tensor:
