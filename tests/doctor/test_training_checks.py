@@ -260,7 +260,7 @@ def test_other_settings_beside_the_weights_are_a_problem_and_the_weights_are_jud
     assert "train.batch_size is 128, not 32" in found.evidence and "batch_size = 32" in found.remedy
     (ward.path / "config.toml").write_text(text)
     card.save(ward.path, dataclasses.replace(ward.run.data, content_hash="0" * 64))
-    assert "data.json is of other data" in ward.found("settings").evidence
+    assert "data.json is not of the data that" in ward.found("settings").evidence
 
 
 def test_without_samples_no_network_is_asked_for_an_image_or_a_loss(well, monkeypatch):

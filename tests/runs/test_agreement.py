@@ -92,12 +92,21 @@ def test_what_may_change_when_continuing_is_no_difference(trained):
     assert "train.length" in MAY_CHANGE
 
 
-def test_the_data_of_another_set_is_refused(trained):
+OTHER_DATA = {
+    "content_hash": "ab" * 32,
+    "shape": (1, 9, 9),
+    "classes": ("a",),
+    "counts": {"train": 9, "held_out": 0},
+}
+
+
+@pytest.mark.parametrize("key", OTHER_DATA)
+def test_the_data_of_another_set_is_refused(trained, key):
     run, store = trained()
-    card.save(run.path, dataclasses.replace(run.data, content_hash="ab" * 32))
+    card.save(run.path, dataclasses.replace(run.data, **{key: OTHER_DATA[key]}))
     other = Run.open(run.path)
     for way in (other.load, other.denoiser, lambda: Trainer(other, store)):
-        with pytest.raises(UserError, match=r"data.json is of other data \(content hash abababababab"):
+        with pytest.raises(UserError, match=rf"data.json is not of the data .*: {key} is .*restore it"):
             way()
 
 

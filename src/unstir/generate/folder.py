@@ -1,7 +1,6 @@
 """The images of a job as files: exactly as many as asked, whole after a kill at any time, their settings beside."""
 
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.files import locked, make_folder, remedy, remove_partials, replacing, write_text
 from unstir.runs.guide import used
 from unstir.runs.kinds import is_count
+from unstir.runs.lines import decode, encode
 from unstir.runs.provenance import provenance
 from unstir.runs.run import Run
 
@@ -84,14 +84,11 @@ def computing_with(threads: int) -> Iterator[None]:
 def settings_in(out: Path) -> dict[str, Any]:
     """The settings beside the images of a job's folder, as `settings_of` has them; UserError where they are broken."""
     try:
-        found = json.loads((out / SETTINGS).read_bytes())
+        return decode((out / SETTINGS).read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {out / SETTINGS}: {remedy(error)}") from None
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise UserError(f"{out / SETTINGS} is broken: it is no table of settings; name another folder with --out")
-    return found
+    except ValueError as error:
+        raise UserError(f"{out / SETTINGS} is damaged: {error}; name another folder with --out") from None
 
 
 def image_path(out: Path, index: int) -> Path:
@@ -143,12 +140,12 @@ def _claim(out: Path, job: Job, wanted: dict[str, Any]) -> tuple[Job, int]:
                     raise UserError(
                         f"{out} is not empty and was not made by unstir sample; name another folder with --out"
                     )
-                write_text(file, json.dumps(wanted, indent=1) + "\n")
+                write_text(file, encode(wanted, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"cannot use the folder {out}: {remedy(error)}, or name another folder with --out") from None
     present = settings_in(out)
-    counts = [present.get(key) for key in ("batch_size", "threads")]
-    ours = all(is_count(count) and count > 0 for count in counts) and present.get("dtype") in ("float32", "bfloat16")
+    numbers = all(is_count(present.get(key)) and present[key] > 0 for key in ("batch_size", "threads"))
+    ours = numbers and present.get("dtype") in ("float32", "bfloat16")
     if not ours or present.keys() != wanted.keys():
         raise UserError(f"{file} was not written by this version of unstir sample; name another folder with --out")
     free = {"batch_size", "threads", "guide"}  # as the job began; the guide's weights have their hash, wherever it lies

@@ -1,6 +1,6 @@
 """From a run's folder to `Facts`, and what is measured first where it has not been."""
 
-import json
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +11,7 @@ from unstir.compare import parse
 from unstir.data import Store
 from unstir.doctor import diagnose
 from unstir.generate import Job
+from unstir.metrics import likelihood
 from unstir.metrics.evaluate import (
     Plan,
     Showing,
@@ -160,10 +161,7 @@ def _likelihoods(run: Run, judged: int) -> dict[str, dict[str, Any]]:
     found: dict[int, dict[str, dict[str, Any]]] = {}
     for split in ("held_out", "train"):
         for path in sorted((run.path / "likelihood").glob(f"{split}*.json"), key=lambda path: (len(path.name), path)):
-            try:
-                values = json.loads(path.read_text(encoding="utf-8"))
-                found.setdefault(int(values["protocol"]["step"]), {}).setdefault(split, values)
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
+            if (result := likelihood.read(path)) is not None:
+                found.setdefault(result.protocol["step"], {}).setdefault(split, dataclasses.asdict(result))
     newest = max(found, default=-1)
     return found[newest] if newest >= judged else {}

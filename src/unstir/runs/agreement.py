@@ -9,6 +9,7 @@ from unstir.errors import UserError
 from unstir.runs import toml
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config, may_change
+from unstir.runs.kinds import short
 
 if TYPE_CHECKING:
     from unstir.runs.run import Run
@@ -46,10 +47,11 @@ def check_same(run: "Run", found: Checkpoint) -> None:
             f"{file} is not what {name} was trained with: {', '.join(said)}{more}; restore it from a copy, or "
             f"write {_lines(fixed[:SHOWN], theirs)}"
         )
-    if found.data and found.data != run.data.content_hash:
+    card = run.data.plain()
+    if other := [key for key in card if found.data and found.data.get(key) != card[key]]:
+        what = ", ".join(f"{key} is {short(card[key])}, not {short(found.data.get(key))}" for key in other)
         raise UserError(
-            f"{run.path / 'data.json'} is of other data (content hash {run.data.content_hash[:12]}...) than {name} "
-            f"({found.data[:12]}...); restore the run's own from a copy"
+            f"{run.path / 'data.json'} is not of the data that {name} was trained on: {what}; restore it from a copy"
         )
 
 

@@ -23,10 +23,14 @@ class DataCard:
     counts: dict[str, int]
     content_hash: str
 
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it, where there are no tuples."""
+        return {**dataclasses.asdict(self), "shape": list(self.shape), "classes": list(self.classes)}
+
 
 def save(folder: Path, card: DataCard) -> None:
     """Write data.json into a run's folder; UserError where it cannot be written."""
-    write_text(folder / NAME, encode({"unstir_data": FORMAT, **dataclasses.asdict(card)}, indent=1) + "\n")
+    write_text(folder / NAME, encode({"unstir_data": FORMAT, **card.plain()}, indent=1) + "\n")
 
 
 def load(folder: Path) -> DataCard:

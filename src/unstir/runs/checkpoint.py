@@ -24,7 +24,7 @@ from torch import Tensor
 
 from unstir.errors import UserError
 from unstir.runs.files import remedy, replacing
-from unstir.runs.kinds import check, is_count, is_text
+from unstir.runs.kinds import check, is_count
 
 FORMAT = 3
 NAME = re.compile(r"step-(\d+)\.safetensors")
@@ -41,7 +41,7 @@ FIELDS = {
     "kind": ("full", "slim").__contains__,
     "ema": lambda value: isinstance(value, bool),
     "environment": _is_table,
-    "data": is_text,
+    "data": _is_table,
 }
 """What the metadata holds besides the format, and of what kind each is."""
 
@@ -56,7 +56,7 @@ class Checkpoint:
 
     ``state`` holds what depends on the past and is no tensor, as JSON values; ``ema`` tells whether the "model."
     tensors of a slim file are averages; ``environment`` names the torch build, device and threads that wrote it, and
-    ``data`` is the content hash of what it was trained on ("" where there is none).
+    ``data`` says what it was trained on, as data.json does.
     """
 
     step: int
@@ -66,7 +66,7 @@ class Checkpoint:
     kind: str = "full"
     ema: bool = False
     environment: dict[str, Any] = field(default_factory=dict)
-    data: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose name starts with ``prefix`` and a dot, without them."""

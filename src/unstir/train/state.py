@@ -70,13 +70,13 @@ class State:
             tensors,
             history,
             environment=environment(self.window.device),
-            data=run.data.content_hash,
+            data=run.data.plain(),
         )
 
     def to_slim(self, run: Run) -> Checkpoint:
         """The weights to sample from, alone."""
         tensors = {f"model.{name}": t for name, t in self.sampling_net.state_dict().items()}
-        config, data = to_dict(run.config), run.data.content_hash
+        config, data = to_dict(run.config), run.data.plain()
         return Checkpoint(self.step, config, tensors, kind="slim", ema=self.average is not None, data=data)
 
     def start_from(self, weights: Mapping[str, Tensor], source: str) -> None:
