@@ -182,7 +182,7 @@ def read(path: Path) -> Likelihood | None:
     """What `save` wrote; None for a file that is damaged or no result."""
     try:
         values = decode(path.read_bytes())
-        check_kinds(values.get("protocol") or {}, {"step": is_count, "calls": is_count, "T": is_count})
+        check_kinds(values.get("protocol"), {"step": is_count, "calls": is_count, "T": is_count})
         return TypeAdapter(Likelihood).validate_json(json.dumps(values), strict=True)
     except (OSError, ValueError):
         return None

@@ -179,7 +179,7 @@ def _parse(path: Path, text: str, tensors: dict[str, Tensor]) -> Checkpoint:
     try:
         meta = json.loads(text)
         check(meta, {"format": is_count})
-    except (ValueError, RecursionError, TypeError):
+    except (ValueError, RecursionError):
         raise DamagedError(f"{path} is damaged: its metadata is not that of a checkpoint") from None
     if (version := meta["format"]) != FORMAT:
         mend = "upgrade unstir" if version > FORMAT else "train anew, or use the version that wrote it"

@@ -113,8 +113,15 @@ def _remove(partial: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace ``path`` by a text file, durably; raises UserError as `replacing` does."""
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        name = ascii(text[max(error.start - 20, 0) : error.end])
+        raise UserError(
+            f"cannot write {path}: {name} in it is a name that is not UTF-8; rename that file or folder"
+        ) from None
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
 
 
 def make_folder(path: Path) -> Path:

@@ -11,8 +11,10 @@ Kind = Callable[[Any], bool]
 """Whether a value is of a kind."""
 
 
-def check(values: Mapping[str, Any], kinds: Mapping[str, Kind], optional: Mapping[str, Kind] | None = None) -> None:
+def check(values: Any, kinds: Mapping[str, Kind], optional: Mapping[str, Kind] | None = None) -> None:
     """Raise ValueError, naming the key, where one of ``kinds`` is missing or one of either is of another kind."""
+    if not isinstance(values, Mapping):
+        raise ValueError("it is no table")
     for key, is_kind in {**kinds, **(optional or {})}.items():
         if key not in values:
             if key in kinds:
