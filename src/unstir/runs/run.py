@@ -1,9 +1,9 @@
 """A run is a folder that needs nothing else.
 
 config.toml         every setting, resolved
-data.json           shape, classes, counts and content hash of the data it learns from
+data.json           shape, classes, counts and content hash of the data it learns from, with a checksum
 metrics.jsonl       a line a log step; identical however often the run was interrupted, timing fields aside
-events.jsonl        starts, continuations and stops, with what changed and on which machine
+events.jsonl        starts, continuations and stops, with what changed and on which machine; logs have a checksum a line
 checkpoints/        the last few full checkpoints, to continue from
 weights/            slim files of chosen moments, to sample from
 samples/            grids drawn at the same moments, always from the same noise
