@@ -87,8 +87,8 @@ def settings_in(out: Path) -> dict[str, Any]:
         return decode((out / SETTINGS).read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {out / SETTINGS}: {remedy(error)}") from None
-    except ValueError as error:
-        raise UserError(f"{out / SETTINGS} is damaged: {error}; name another folder with --out") from None
+    except ValueError:
+        raise UserError(f"{out / SETTINGS} is broken; name another folder with --out") from None
 
 
 def image_path(out: Path, index: int) -> Path:
@@ -142,7 +142,7 @@ def _claim(out: Path, job: Job, wanted: dict[str, Any]) -> tuple[Job, int]:
                     )
                 write_text(file, encode(wanted, indent=1) + "\n")
     except OSError as error:
-        raise UserError(f"cannot use the folder {out}: {remedy(error)}, or name another folder with --out") from None
+        raise UserError(f"cannot use the folder {out}: {remedy(error, 'name another folder with --out')}") from None
     present = settings_in(out)
     numbers = all(is_count(present.get(key)) and present[key] > 0 for key in ("batch_size", "threads"))
     ours = numbers and present.get("dtype") in ("float32", "bfloat16")

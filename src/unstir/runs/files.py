@@ -31,6 +31,9 @@ REMEDIES = {
 }
 """What to do about a file of a run that could not be read or written, by the system's number of the error."""
 
+PLACES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG)
+"""Errors of the place that was named."""
+
 
 @contextmanager
 def replacing(path: Path, needs: int = 0, durable: bool = True) -> Iterator[Path]:
@@ -129,14 +132,14 @@ def make_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the folder {path}: {remedy(error)}, or name another with --out") from None
+        raise UserError(f"cannot make the folder {path}: {remedy(error, 'name another with --out')}") from None
     return path
 
 
-def remedy(error: OSError) -> str:
-    """The system's reason for an error in words, and what to do about it."""
-    reason = error.strerror or "it failed"
-    return f"{reason}; {REMEDIES.get(error.errno or 0, 'mend that')}"
+def remedy(error: OSError, elsewhere: str = "") -> str:
+    """The system's reason for an error, and what to do about it: ``elsewhere`` where another place would do."""
+    reason, number = error.strerror or "it failed", error.errno or 0
+    return f"{reason}; {elsewhere if elsewhere and number in PLACES else REMEDIES.get(number, 'mend that')}"
 
 
 def sync_folder(folder: Path) -> None:

@@ -46,7 +46,7 @@ class Run:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot make the folder {path}: {remedy(error)}, or name another with --out") from None
+            raise UserError(f"cannot make the folder {path}: {remedy(error, 'name another with --out')}") from None
         run = cls(path, config, data)
         card.save(path, data)
         run.save_config()  # last: a folder with a config is a run
