@@ -13,6 +13,7 @@ from unstir.diffusion.likelihood import variational_bound
 from unstir.errors import UserError
 from unstir.metrics.likelihood import Protocol, describe, likelihood
 from unstir.randomness import Key, normal
+from unstir.runs.lines import decode
 
 LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
 
@@ -92,7 +93,7 @@ def test_the_command_writes_figures_and_a_curve(trained, command):
     assert status == 0 and out.count("bits/dim") == 2 and "train " in out and "held_out " in out
     with Image.open(run.path / "likelihood/curve-32-images.png") as picture:
         assert picture.size[0] > 500
-    saved = json.loads((run.path / "likelihood/held_out-32-images.json").read_text())
+    saved = decode((run.path / "likelihood/held_out-32-images.json").read_bytes())
     assert saved["num"] == 32 and len(saved["curve"]) == 19 and saved["protocol"]["seed"] == 0
     status, out, _ = command("likelihood", run.path, "--num", 32, "--json")
     assert status == 0 and json.loads(out)["held_out"] == saved

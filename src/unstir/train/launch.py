@@ -16,8 +16,10 @@ from unstir.data.disk import usable_path
 from unstir.data.spelling import after_train
 from unstir.errors import UserError
 from unstir.runs import build, checkpoint, run
+from unstir.runs.agreement import compare
+from unstir.runs.card import DataCard
 from unstir.runs.config import Config
-from unstir.runs.run import DataCard, Run, is_run
+from unstir.runs.run import Run, is_run
 from unstir.runs.sections import DataConfig
 
 
@@ -108,7 +110,7 @@ def _take_up(old: Run, asked: Config, store: Store) -> Run:
     new = Run(old.path, asked, old.data)
     if new.length < max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0):
         return new  # further than asked: nothing is left to do, and nothing is changed
-    changed = run.compare(saved, asked)
+    changed = compare(saved, asked)
     if "train.length" in changed and train.lr_schedule == "cosine":
         ends = new.steps_in(train.warmup) + new.steps_in(train.lr_period)
         if new.length > ends and new.length > old.length:
