@@ -64,7 +64,7 @@ class LossHistory:
     def record(self, t: Tensor, losses: Tensor, applied: Tensor) -> None:
         """Take in the losses [B] of a step at times ``t`` [B], in the order of the batch, unless not ``applied``.
 
-        A time that occurs more often than the ring is long keeps its last ones. Losses that are not finite are left out.
+        A time that occurs more often than the ring is long keeps its last ones. One that is not finite is left out.
         """
         taken = applied & losses.isfinite()
         same = (t[:, None] == t[None, :]) & taken

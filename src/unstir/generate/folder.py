@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unstir.diffusion.draw import starting_noise
+from unstir.diffusion.finite import NotFiniteError
 from unstir.errors import UserError
 from unstir.generate.drawing import batch, load_denoisers
 from unstir.generate.job import Job, check, plain
@@ -54,7 +55,7 @@ def save_images(
             progress(next(done), total)
 
     denoisers = load_denoisers(run, job, loaded)
-    with computing_with(threads):
+    with computing_with(threads), _without_images_no_folder(out):
         for begin in begins:
             indices, images = batch(run, job, denoisers, begin, on_step)
             for index, image in zip(indices, to_uint8(images), strict=True):
@@ -67,6 +68,18 @@ def save_images(
         with replacing(out / name) as partial:
             grid(pictures, run.config.grids.nrow).save(partial, format="png")
     return job
+
+
+@contextmanager
+def _without_images_no_folder(out: Path) -> Iterator[None]:
+    """Where the weights answer with NaN before any image was made, leave no folder behind."""
+    try:
+        yield
+    except NotFiniteError:
+        if [path.name for path in out.iterdir()] == [SETTINGS]:
+            (out / SETTINGS).unlink()
+            out.rmdir()
+        raise
 
 
 @contextmanager

@@ -46,7 +46,10 @@ def newest_picture(run: Run) -> Path | None:
 
 
 def draw_milestone(run: Run, denoiser: Denoiser, name: str, device: torch.device, watch: Watch, stop: Stop) -> None:
-    """Draw samples/NAME.png; the noise is the same at every milestone. Draws nothing when stopping."""
+    """Draw samples/NAME.png; the noise is the same at every milestone. Draws nothing when stopping.
+
+    Raises NotFiniteError where the network answers with NaN or an infinity.
+    """
     cfg = run.config.grids
     indices = torch.arange(cfg.num, device=device)
     x = starting_noise(cfg.seed, indices, run.data.shape)

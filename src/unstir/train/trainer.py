@@ -12,6 +12,8 @@ import torch
 
 from unstir import randomness
 from unstir.data import Store
+from unstir.diffusion.denoiser import Denoiser
+from unstir.diffusion.finite import NotFiniteError
 from unstir.diffusion.importance import LossHistory
 from unstir.diffusion.loss import denoising_loss
 from unstir.errors import UserError
@@ -52,6 +54,7 @@ class Trainer:
         )
         self._slots = torch.arange(cfg.batch_size, device=self._device)
         self._milestones = milestones(run)
+        self._spoilt = False
         self._resume()
         self._record = Record(run, self.state)
         self._held_out = HeldOut(run, store, self.state.step, self._device)
@@ -84,8 +87,9 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether every step is taken and the last picture drawn."""
-        return self.state.step >= self._run.length and is_drawn(self._run, self._milestones.get(self.state.step))
+        """Whether every step is taken and the last picture drawn, if it can be."""
+        last = self._milestones.get(self.state.step)
+        return self.state.step >= self._run.length and (self._spoilt or is_drawn(self._run, last))
 
     def run(self, stop: Stop | None = None) -> bool:
         """Train to the run's length or until ``stop`` is asked for, save, and tell whether it finished."""
@@ -198,7 +202,17 @@ class Trainer:
                 return
             draw_charts(self._run)
             if not is_drawn(self._run, name):
-                draw_milestone(self._run, denoiser, name, self._device, self._watch, stop)
+                self._draw(denoiser, name, stop)
+
+    def _draw(self, denoiser: Denoiser, name: str, stop: Stop) -> None:
+        """Draw the grid of a milestone; of weights that answer with NaN there is none, which is said once."""
+        try:
+            draw_milestone(self._run, denoiser, name, self._device, self._watch, stop)
+            self._spoilt = False
+        except NotFiniteError as error:
+            if not self._spoilt:
+                self._watch.say(f"no grid of step {self.state.step} is drawn: {error}")
+            self._spoilt = True
 
     def _save(self) -> None:
         if not is_run(self._run.path):
