@@ -14,9 +14,9 @@ from unstir.runs.run import Run
 OPTIONS = (
     "--model.channels 8 --model.groups 4 --train.batch_size 8 --train.dtype float32 --diffusion.T 20 "
     "--diffusion.beta_T 0.3 --grids.num 4 --grids.steps 3 --grids.log_spaced 1 --log.held_out_images 0"
-).split()
+)
 COMMAND = [
-    *(sys.executable, "-m", "unstir", "train", *OPTIONS),
+    *(sys.executable, "-m", "unstir", "train", *OPTIONS.split()),
     *("--train.length", "100000 steps", "--train.warmup", "0 steps"),
     *("--log.every", "1 step", "--checkpoint.every", "100000 steps"),
 ]

@@ -31,7 +31,7 @@ class Watch:
 
 
 class Stop:
-    """Turns Ctrl-C, SIGTERM and SIGHUP into a request that the loop honours at its next step; a second one ends at once.
+    """Turns Ctrl-C, SIGTERM and SIGHUP into a request that the loop honours at its next step; a second ends at once.
 
     SIGHUP comes when the terminal closes, as with an ssh connection; where it was ignored from the start, as under
     nohup, it stays so. What is written to a terminal that has closed is dropped, for it would be an error.
@@ -46,7 +46,7 @@ class Stop:
 
     @property
     def status(self) -> int:
-        """128 + the signal's number, as shells report it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP; 0 without."""
+        """128 + the signal's number, as shells report it: Ctrl-C 130, SIGTERM 143, SIGHUP 129; 0 without one."""
         return 0 if self.signal is None else 128 + self.signal
 
     def request(self, number: int, frame: FrameType | None = None) -> None:
