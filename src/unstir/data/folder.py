@@ -197,7 +197,8 @@ class FolderSource:
         for path, reason in refused:
             if reason.startswith(OTHER_SHAPE):
                 raise UserError(
-                    f"{self.root}: images differ in size, {path!r} is {reason}; give one size, such as --size 32"
+                    f"{self.root}: images differ in size, {path!r} is {reason}; give one size: --size 32 of "
+                    "unstir data pack, --data.size 32 of unstir train"
                 )
 
 

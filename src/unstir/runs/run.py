@@ -14,7 +14,7 @@ curves.png          loss, gradient norm and learning rate; losses.png: those of 
 import dataclasses
 import fcntl
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import index
@@ -267,26 +267,6 @@ def compare(saved: Config, asked: Config) -> dict[str, Any]:
             "--out (unstir train --help lists what may change)"
         )
     return changed
-
-
-def initial_weights(path: str) -> dict[str, torch.Tensor]:
-    """The weights in a checkpoint or slim file, averaged where it has both, to start another run from."""
-    return weights_of(checkpoint.load(Path(path)), ema=True)
-
-
-def load_into(net: torch.nn.Module, weights: Mapping[str, torch.Tensor], source: str) -> None:
-    """Load weights into a network of the same structure; UserError naming the first tensors that do not fit."""
-    own = net.state_dict()
-    wrong = [f"{name} is missing" for name in own if name not in weights]
-    wrong += [f"{name} is unknown" for name in weights if name not in own]
-    wrong += [
-        f"{name} is {list(weights[name].shape)}, the network's is {list(own[name].shape)}"
-        for name in own
-        if name in weights and weights[name].shape != own[name].shape
-    ]
-    if wrong:
-        raise UserError(f"{source} does not fit the network: {'; '.join(wrong[:3])}; use the same [model] settings")
-    net.load_state_dict(dict(weights))
 
 
 def weights_of(found: checkpoint.Checkpoint, ema: bool) -> dict[str, torch.Tensor]:

@@ -150,7 +150,7 @@ class TrainConfig:
     label_dropout: Fraction = 0.0
     """Share of images whose label is hidden from the network, for classifier-free guidance; 0.1 is usual."""
     init: str = ""
-    """A checkpoint or weights file of unstir to take the initial weights from."""
+    """Where the initial weights come from: a run (its newest), RUN@STEP, or a checkpoint or weights file of unstir."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":

@@ -9,12 +9,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from unstir.data import Store, is_store, pack
 from unstir.errors import UserError
 from unstir.runs import build, checkpoint, run
 from unstir.runs.config import Config
+from unstir.runs.initial import check_initial
 from unstir.runs.run import DataCard, Run, is_run
 from unstir.runs.sections import DataConfig
 from unstir.train.memory import check_images, check_weights
@@ -43,10 +42,7 @@ def open_data(config: Config, out: Path, progress: Callable[[int, int], None] | 
             )
     else:
         run.check_free(out)
-        if config.train.init and not Path(config.train.init).is_file():
-            raise UserError(
-                f"train.init={config.train.init} does not exist; name a checkpoint or weights file of unstir"
-            )
+        check_initial(config)
         store = _store_of(config.data, [], progress)
     store.verify()
     return store
@@ -159,9 +155,6 @@ def _check_fit(config: Config, store: Store) -> None:
         )
     if batch > store.count("train"):
         raise UserError(f"train.batch_size={batch} exceeds the {store.count('train')} training images: lower it")
-    if config.train.init:
-        net = build.network(config, torch.device("cpu"))
-        run.load_into(net, run.initial_weights(config.train.init), config.train.init)
 
 
 def _check_length(draft: Run) -> None:

@@ -13,7 +13,6 @@ from unstir.nn.unet import UNet
 from unstir.randomness import VERSION
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
-from unstir.runs.run import load_into
 from unstir.runs.sections import TrainConfig
 from unstir.runs.toml import to_dict
 
@@ -67,9 +66,9 @@ class State:
         tensors = {f"model.{name}": t for name, t in self.sampling_net.state_dict().items()}
         return Checkpoint(self.step, to_dict(config), tensors, kind="slim", ema=self.average is not None)
 
-    def start_from(self, weights: Mapping[str, Tensor], source: str) -> None:
-        """Take initial weights from elsewhere; UserError where they do not fit."""
-        load_into(self.net, weights, source)
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Take initial weights from elsewhere."""
+        self.net.load_state_dict(dict(weights))
         if self.average is not None:
             self.average.load_state_dict(self.net.state_dict())
 

@@ -19,7 +19,8 @@ from unstir.diffusion.loss import denoising_loss
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint
-from unstir.runs.run import Run, compare, initial_weights, is_run
+from unstir.runs.initial import initial_checkpoint, initial_weights, new_tensors
+from unstir.runs.run import Run, compare, is_run, weights_of
 from unstir.runs.toml import from_dict
 from unstir.train import ema
 from unstir.train.batches import Batches
@@ -231,7 +232,7 @@ class Trainer:
             checkpoint.set_aside(path)
         if found is None:
             if self._config.init:
-                self.state.start_from(initial_weights(self._config.init), self._config.init)
+                self._start_from_another()
             return
         compare(from_dict(found.config, f"the checkpoint of step {found.step}"), self._run.config)
         self.state.restore(found)
@@ -241,6 +242,16 @@ class Trainer:
                 self._watch.say("this version draws other random numbers: the run will not be what it would have been")
             was, now = ({key: env.get(key) for key in differing} for env in (found.environment, here))
             self._watch.say(f"continuing on {now} what ran on {was}: the result may differ in the last bits")
+
+    def _start_from_another(self) -> None:
+        config, net = self._run.config, self.state.net
+        found = initial_checkpoint(config.train.init)
+        self.state.start_from(initial_weights(net, config, found))
+        if new := new_tensors(net.state_dict(), weights_of(found, ema=True)):
+            self._watch.say(
+                f"begins with the weights of {config.train.init}, step {found.step}; it has no {', '.join(new)}, which "
+                "is new and keeps its own initial values"
+            )
 
 
 def _initial_state(run: Run, device: torch.device) -> State:
