@@ -53,7 +53,7 @@ def guide_of(text: str | None, guided: Run) -> Guide | None:
 
 
 def run_and_step(text: str) -> tuple[str, int | None]:
-    """The folder and the saved step of "RUN@STEP"; the whole text and None where it has no step, or such a path exists."""
+    """The folder and the saved step of "RUN@STEP"; the whole text and None where it has no step or is a path itself."""
     folder, at, step = text.rpartition("@")
     if at and step.isdecimal() and not Path(text).exists():
         return folder, int(step)

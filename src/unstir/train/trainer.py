@@ -97,7 +97,8 @@ class Trainer:
         stop = stop or Stop(install=False)
         run, state = self._run, self.state
         log_every, save_every = run.steps_in(run.config.log.every), run.steps_in(run.config.checkpoint.every)
-        self._watch.begin(state.step, run.length, run.steps_per_epoch, (self._config.batch_size, *run.data.shape))
+        batch = (self._config.batch_size, *run.data.shape)
+        self._watch.begin(state.step, run.length, run.steps_per_epoch, batch, tuple(self._milestones))
         run.record("continued" if state.step else "started", step=state.step, **environment(self._device))
         self._look(stop)
         saved = False

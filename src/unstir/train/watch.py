@@ -3,7 +3,7 @@
 import os
 import signal
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, Self
 
@@ -11,8 +11,13 @@ from typing import Any, Self
 class Watch:
     """A silent onlooker; the command line's draws a progress bar."""
 
-    def begin(self, step: int, length: int, steps_per_epoch: int, shape: tuple[int, ...]) -> None:
-        """Training goes on from ``step`` of ``length``; ``shape`` is that of a batch, (B, C, H, W)."""
+    def begin(
+        self, step: int, length: int, steps_per_epoch: int, shape: tuple[int, ...], pictures: Sequence[int] = ()
+    ) -> None:
+        """Training goes on from ``step`` of ``length``; ``shape`` is that of a batch, (B, C, H, W).
+
+        ``pictures`` are the steps, rising, after which the run is looked at and a picture drawn.
+        """
 
     def step(self, step: int) -> None:
         """Optimiser step number ``step`` (1 is the first) has been taken."""
