@@ -197,8 +197,7 @@ class FolderSource:
         for path, reason in refused:
             if reason.startswith(OTHER_SHAPE):
                 raise UserError(
-                    f"{self.root}: images differ in size, {path!r} is {reason}; give one size: --size 32 of "
-                    "unstir data pack, --data.size 32 of unstir train"
+                    f"{self.root}: images differ in size, {path!r} is {reason}; give one size, such as --size 32"
                 )
 
 

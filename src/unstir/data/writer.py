@@ -209,7 +209,7 @@ def require_space(staging: Path, needed: int) -> None:
     if free < needed:
         raise UserError(
             f"{staging.parent}: packing needs {needed:,} bytes, {free:,} are free; "
-            "free some space, choose another folder or a smaller size (--size, in unstir train --data.size)"
+            "free some space, choose another folder or a smaller --size"
         )
 
 
