@@ -170,6 +170,10 @@ class Run:
         classes = self.config.model.num_classes
         return indices % classes if classes else None
 
+    def class_names(self, labels: Tensor | None) -> list[str] | None:
+        """The names of classes, int64 [B] as `labels_of` gives them; None where the network knows none."""
+        return None if labels is None else [self.data.classes[label] for label in labels.tolist()]
+
     def hidden_labels(self, indices: Tensor) -> Tensor | None:
         """The label that says nothing, for each index, int64 [B]; None where the network was not trained with it."""
         return torch.full_like(indices, self.config.model.num_classes) if self.config.train.label_dropout else None
