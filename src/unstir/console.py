@@ -180,7 +180,7 @@ class TrainingDisplay(Watch):
         self._training: TaskID | None = None
         self._aside: TaskID | None = None
         self._speaker = Speaker(console, self._line)
-        self._shape, self._doing, self._note = "", "", "the first steps"
+        self._shape = self._doing = self._note = ""
         self._batch, self._step, self._length = 1, 0, 0
         self._pictures: tuple[int, ...] = ()
         self._pace = Pace()
@@ -237,7 +237,7 @@ class TrainingDisplay(Watch):
     def _line(self) -> str:
         left = f", about {duration(self._left(self._length))} left" if self._pace.step_seconds else ""
         doing = f", {self._doing}" if self._doing else ""
-        return f"step {self._step} of {self._length} {self._note}{doing}{left}"
+        return f"step {self._step} of {self._length} {self._note or self._shape}{doing}{left}"
 
     def drawing(self, step: int, steps: int) -> None:
         """Show a second bar while a grid of samples is drawn."""
