@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -274,9 +275,26 @@ def test_a_whole_config_is_a_recipe_too(unstir, tmp_path):
     assert pictures[0] == pictures[1]
 
 
-def test_a_config_without_a_recipe_has_the_defaults(tmp_path):
-    (tmp_path / "few.toml").write_text("[train]\nlr = 0.5\n")
-    assert recipes.load(str(tmp_path / "few.toml")) == toml.from_dict({"train": {"lr": 0.5}}, "test")
+def test_a_config_without_a_recipe_has_the_defaults_beside_its_own_data_and_network(tmp_path):
+    own = {"train": {"lr": 0.5}, "data": {"source": "photos"}, "model": {"channels": 64}}
+    (tmp_path / "few.toml").write_text('train.lr = 0.5\ndata.source = "photos"\nmodel.channels = 64\n')
+    assert recipes.load(str(tmp_path / "few.toml")) == toml.from_dict(own, "test")
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("", "no data.source and no model.channels;"),
+        ("[train]\nlr = 0.5", "no data.source and no model.channels;"),
+        ('[data]\nsource = "digits"', "no model.channels;"),
+        ('[data]\nsource = "digits"\n[model]\nmults = [1, 2]', "no model.channels;"),
+        ("[model]\nchannels = 32", "no data.source;"),
+    ],
+)
+def test_a_file_that_says_too_little_does_not_start_the_large_network(unstir, tmp_path, text, missing):
+    (tmp_path / "few.toml").write_text(text)
+    refused(unstir("train", "few.toml"), "few.toml names no recipe", missing, 'recipe = "digits"')
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "data").exists()
 
 
 def test_less_than_was_trained_is_nothing_to_do_and_changes_nothing(unstir):
@@ -329,12 +347,13 @@ def test_sampling_falls_back_from_a_damaged_newest_file(unstir):
 
 
 def test_the_hint_how_to_go_on_is_taken(unstir):
-    warm = ["--train.warmup", "50 steps"]
+    warm = ["--train.warmup", "6 steps"]  # the warm-up takes the whole run, and the cosine has not begun
     short = [word for word in tiny() if word not in ("--train.warmup", "0 steps")]
     assert unstir("train", *short, *warm, "--out", "here")[0] == 0
     _, out, _ = unstir("train", "--out", "here")
-    assert "lr_period" not in out  # the warm-up is not over, so the cosine has not begun
-    assert unstir("train", "--out", "here", "--train.length", "12 steps")[0] == 0
+    hint = shlex.split(out.split("To go on: ")[1].split(";")[0])
+    assert "--train.lr_period" in hint
+    assert unstir("train", *hint)[0] == 0 and Run.open("here").metrics()[-1]["step"] == 12
 
 
 def test_refused_files_are_spoken_of_when_training_packs(unstir, tmp_path):

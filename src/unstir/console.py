@@ -1,10 +1,11 @@
 """What the command line shows while it works: a bar with the time left on a terminal, a line now and then elsewhere."""
 
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.console import Console
 from rich.progress import (
@@ -19,8 +20,105 @@ from rich.progress import (
 
 from unstir.train.watch import Watch
 
-QUIET_SECONDS = 10.0
-"""Without a terminal, the least time between two lines of progress."""
+SILENT_SECONDS = 20.0
+"""Without a terminal, the longest time without a line of progress."""
+BETWEEN_SECONDS = 10.0
+"""Without a terminal, the least time between two lines of metrics."""
+
+
+def duration(seconds: float) -> str:
+    """A time to be waited for, to the minute: "less than 1 min", "3 min", "1 h 20 min", "2 days 3 h"."""
+    minutes = round(seconds / 60)
+    hours, days = minutes // 60, minutes // (24 * 60)
+    if days >= 2:
+        return f"{days:,} days {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min" if minutes else "less than 1 min"
+
+
+class Speaker:
+    """A context in which, where there is no terminal, a line is printed whenever none was for `SILENT_SECONDS`.
+
+    Of speakers within each other the innermost alone speaks. ``line()`` is asked for in a thread of its own, so that a
+    job in the middle of a long step is heard of too.
+    """
+
+    _all: ClassVar[list["Speaker"]] = []
+
+    def __init__(self, console: Console, line: Callable[[], str]) -> None:
+        self._console, self._line = console, line
+        self._spoke, self._over = time.monotonic(), threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Speaker":
+        self._all.append(self)
+        self._spoke = time.monotonic()
+        if not self._console.is_terminal:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._all.remove(self)
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._all:
+            self._all[-1]._spoke = time.monotonic()
+
+    def silent(self) -> float:
+        """The seconds since it last spoke."""
+        return time.monotonic() - self._spoke
+
+    def speak(self) -> None:
+        """Print the line now, where there is no terminal."""
+        self._spoke = time.monotonic()
+        if not self._console.is_terminal:
+            self._console.print(self._line(), highlight=False, markup=False, soft_wrap=True)
+
+    def _run(self) -> None:
+        while not self._over.wait(max(SILENT_SECONDS - self.silent(), 0.05)):
+            if self._all and self._all[-1] is self and self.silent() >= SILENT_SECONDS:
+                self.speak()
+
+
+class Pace:
+    """The seconds of a step and of a look at the run (its losses and its picture), from the first of each."""
+
+    STEPS, SECONDS = 5, 2.0
+    """The pace is known after so many steps and seconds, of which the first step, slow but once, is none."""
+
+    def __init__(self) -> None:
+        self.step_seconds = self.look_seconds = self._spent = 0.0
+        self._taken = -1
+        self._last = self._look_began = time.monotonic()
+        self._looking = self._known = False
+
+    def step(self) -> bool:
+        """A step was taken. Whether the pace is known now for the first time."""
+        now = time.monotonic()
+        if self._taken >= 0 and not self._looking:
+            self._spent += now - self._last
+        if not self._looking:
+            self._taken += 1
+        self._last, self._looking = now, False
+        if self._known or self._taken < self.STEPS or self._spent < self.SECONDS:
+            return False
+        self.step_seconds, self._known = self._spent / self._taken, True
+        return True
+
+    def aside(self) -> None:
+        """A look is going on."""
+        now = time.monotonic()
+        if not self._looking:
+            self._looking, self._look_began = True, self._last
+        self.look_seconds = now - self._look_began
+
+
+def heartbeat(what: str) -> AbstractContextManager[Speaker]:
+    """Without a terminal, say now and then for how long a job without steps has been going on."""
+    began = time.monotonic()
+    return Speaker(stderr(), lambda: f"{what}: for {duration(time.monotonic() - began)}")
 
 
 def bar(console: Console, *, unit: str) -> Progress:
@@ -43,70 +141,103 @@ def bar(console: Console, *, unit: str) -> Progress:
 def counting(console: Console, what: str, unit: str) -> Iterator["Counter"]:
     """Show how far a job of known size has come: ``with counting(...) as count: job(progress=count)``."""
     with bar(console, unit=unit) as progress:
-        yield Counter(progress, progress.add_task(what, total=None, note=""), console, what, unit)
+        counter = Counter(progress, progress.add_task(what, total=None, note=""), what, unit)
+        with Speaker(console, counter.line):
+            yield counter
 
 
 class Counter:
     """Call it with (done, total)."""
 
-    def __init__(self, progress: Progress, task: TaskID, console: Console, what: str, unit: str) -> None:
-        self._progress, self._task, self._console, self._what, self._unit = progress, task, console, what, unit
-        self._spoke = time.monotonic()
+    def __init__(self, progress: Progress, task: TaskID, what: str, unit: str) -> None:
+        self._progress, self._task, self._what, self._unit = progress, task, what, unit
+        self._state: tuple[int, int | None, str] = (0, None, "")
+        self._began = time.monotonic()
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         """So much of it is done; ``note`` stands behind the bar."""
+        self._state = done, total, note
         self._progress.update(self._task, completed=done, total=total, note=note)
-        if not self._console.is_terminal and time.monotonic() - self._spoke > QUIET_SECONDS:
-            self._spoke = time.monotonic()
-            self._console.print(f"{self._what}: {done} of {total} {self._unit} {note}".rstrip(), highlight=False)
+
+    def line(self) -> str:
+        """How far it has come, as a line."""
+        (done, total, note), spent = self._state, time.monotonic() - self._began
+        if total is None:
+            return f"{self._what}: for {duration(spent)}"
+        left = f", about {duration(spent * (total - done) / done)} left" if done else ""
+        return f"{self._what}: {' '.join(f'{done} of {total} {self._unit} {note}'.split())}{left}"
 
 
 class TrainingDisplay(Watch):
-    """The progress of training: epoch, step, loss, image shape, learning rate, images a second and time left."""
+    """The progress of training: epoch, step, loss, image shape, learning rate, images a second and time left.
+
+    Once a few steps were taken it says how fast they are, when the end is to be expected, and when the next picture.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress = bar(console, unit="steps")
         self._training: TaskID | None = None
         self._aside: TaskID | None = None
-        self._spoke = 0.0
-        self._length = 0
-        self._batch = 1
-        self._shape = ""
+        self._speaker = Speaker(console, self._line)
+        self._shape = self._doing = self._note = ""
+        self._batch, self._step, self._length = 1, 0, 0
+        self._pictures: tuple[int, ...] = ()
+        self._pace = Pace()
 
     def __enter__(self) -> "TrainingDisplay":
         self._progress.start()
+        self._speaker.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._speaker.__exit__()
         self._progress.stop()
 
-    def begin(self, step: int, length: int, steps_per_epoch: int, shape: tuple[int, ...]) -> None:
+    def begin(
+        self, step: int, length: int, steps_per_epoch: int, shape: tuple[int, ...], pictures: Sequence[int] = ()
+    ) -> None:
         """Set the bar to where training stands."""
-        self._length, self._batch, self._shape = length, shape[0], "x".join(map(str, shape))
+        self._step, self._length, self._pictures = step, length, tuple(pictures)
+        self._batch, self._shape = shape[0], "x".join(map(str, shape))
         self._training = self._progress.add_task("training", total=length, completed=step, note=self._shape)
 
     def step(self, step: int) -> None:
         """Move the bar on."""
+        self._step, self._doing = step, ""
         if self._training is not None:
             self._progress.update(self._training, completed=step)
+        if self._pace.step() and step < self._length:
+            self.say(self._forecast())
+
+    def _left(self, until: int) -> float:
+        """The seconds to a step, with the pictures before it."""
+        looks = sum(self._step < at <= until for at in self._pictures)
+        return (until - self._step) * self._pace.step_seconds + looks * self._pace.look_seconds
+
+    def _forecast(self) -> str:
+        speed = self._batch / max(self._pace.step_seconds, 1e-9)
+        text = f"{speed:,.0f} images/s measured: about {duration(self._left(self._length))} to the end"
+        coming = [at for at in self._pictures if at > self._step]
+        return text + (
+            f"; the next picture in {duration(self._left(coming[0]))}, after step {coming[0]}" if coming else ""
+        )
 
     def metrics(self, line: dict[str, Any]) -> None:
         """Renew the figures behind the bar."""
         loss = "not finite" if line["loss"] is None else f"{line['loss']:.4f}"
         speed = f"{line['images_per_second']:.0f} images/s"
-        note = f"epoch {line['epoch']} loss {loss} {self._shape} lr {line['lr']:.2e} {speed}"
+        self._note = f"epoch {line['epoch']} loss {loss} {self._shape} lr {line['lr']:.2e} {speed}"
         if self._training is not None:
-            self._progress.update(self._training, note=note)
-        quiet = line["step"] < self._length and time.monotonic() - self._spoke < QUIET_SECONDS
-        if not self._console.is_terminal and not quiet:
-            self._spoke = time.monotonic()
-            left = (self._length - line["step"]) * self._batch / max(line["images_per_second"], 1e-9)
-            self._console.print(
-                f"step {line['step']} of {self._length} {note}, about {left:.0f} s left",
-                highlight=False,
-                soft_wrap=True,
-            )
+            self._progress.update(self._training, note=self._note)
+        self._pace.step_seconds = self._batch / max(line["images_per_second"], 1e-9)
+        if line["step"] == self._length or self._speaker.silent() > BETWEEN_SECONDS:
+            self._speaker.speak()
+
+    def _line(self) -> str:
+        left = f", about {duration(self._left(self._length))} left" if self._pace.step_seconds else ""
+        doing = f", {self._doing}" if self._doing else ""
+        return f"step {self._step} of {self._length} {self._note or self._shape}{doing}{left}"
 
     def drawing(self, step: int, steps: int) -> None:
         """Show a second bar while a grid of samples is drawn."""
@@ -117,6 +248,8 @@ class TrainingDisplay(Watch):
         self._show_aside("measuring losses", call, calls)
 
     def _show_aside(self, what: str, done: int, total: int) -> None:
+        self._doing = f"{what} {done} of {total}"
+        self._pace.aside()
         if self._aside is None:
             self._aside = self._progress.add_task(what, total=total, note="")
         self._progress.update(self._aside, completed=done)

@@ -86,3 +86,31 @@ def test_training_records_its_losses_and_comes_to_favour_large_ones(make_run):
     p = history.probabilities()
     assert p.argmax() == history.losses.square().mean(1).argmax() and p.max() > 2 * p.min()
     assert run.metrics()[-1]["bits"] == pytest.approx(run.metrics()[-1]["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("absurd", [1e19, 1e30, 3.4e38])
+@pytest.mark.parametrize("rows", [(2,), (1, 2)])
+def test_an_absurd_loss_does_not_own_the_draws_and_is_forgotten(absurd, rows):
+    losses = [[1.0] * 10 for _ in range(5)]
+    for row in rows:
+        losses[row][3] = absurd
+    history = filled(losses)
+    p = history.probabilities()
+    assert p.isfinite().all() and p.sum().item() == pytest.approx(1, abs=1e-6)
+    assert (p > 0.999e-3 / 5).all() and p.max() < 0.9 + 1e-4
+    if len(rows) == 1:
+        assert p[2].item() == pytest.approx(0.999 * 0.9 + 0.001 / 5, rel=1e-5)
+        assert p[0].item() == pytest.approx(0.999 * 0.1 / 4 + 0.001 / 5, rel=1e-5)  # the others keep their ratios
+    t, weight = history.draw(Key(0, "time", 0, torch.arange(1 << 16)))
+    assert set(t.tolist()) == {1, 2, 3, 4, 5} and weight.isfinite().all()
+    for _ in range(10):
+        history.record(torch.arange(1, 6), torch.ones(5), YES)
+    assert history.probabilities().tolist() == pytest.approx([0.2] * 5)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_not_remembered(bad):
+    history = filled([range(1, 11), range(11, 21)])
+    history.record(torch.tensor([1, 2, 1, 2]), torch.tensor([bad, 30.0, 40.0, bad]), YES)
+    assert sorted(history.losses[0].tolist()) == [*range(2, 11), 40] and history.counts.tolist() == [11, 11]
+    assert sorted(history.losses[1].tolist()) == [*range(12, 21), 30]

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from unstir.diffusion.loss import Objective
 from unstir.errors import UserError
+from unstir.runs.toml import from_dict
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import cosine, linear, zero_terminal_snr
@@ -62,3 +64,14 @@ def test_wrong_names_and_parameters_are_refused():
         loss_weights("snr", SCHEDULE, PARAMETERIZATIONS["eps"])
     with pytest.raises(UserError, match=r"p2_k=0 must be positive"):
         loss_weights("p2", SCHEDULE, PARAMETERIZATIONS["eps"], p2_k=0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0.0])
+@pytest.mark.parametrize(("name", "parameter"), [("min_snr", "min_snr_gamma"), ("p2", "p2_gamma"), ("p2", "p2_k")])
+def test_a_parameter_that_is_no_positive_number_is_refused(name, parameter, value):
+    with pytest.raises(UserError, match=f"{parameter}={value} must be positive and finite"):
+        loss_weights(name, SCHEDULE, PARAMETERIZATIONS["eps"], **{parameter: value})
+    with pytest.raises(UserError, match=f"vlb_weight={value} must be positive and finite"):
+        Objective("hybrid", vlb_weight=value)
+    with pytest.raises(UserError, match=f"loss.{parameter}="):
+        from_dict({"loss": {"weighting": name, parameter: value}}, "test")

@@ -19,7 +19,7 @@ from unstir.diffusion.denoiser import clipped, labelled
 from unstir.diffusion.likelihood import variational_bound
 from unstir.diffusion.loss import denoising_loss
 from unstir.errors import UserError
-from unstir.pictures.charts import held_out_curves
+from unstir.pictures.charts import held_out_curves, held_out_figure
 from unstir.runs import build, checkpoint
 from unstir.runs.run import Run, weights_of
 from unstir.train import held_out, trainer
@@ -359,6 +359,25 @@ def test_the_chart_draws_one_look_as_well_as_many_and_a_split_alone(make_run, tm
         path = tmp_path / f"{name}.png"
         held_out_curves(shown, path)
         with Image.open(path) as image:
-            assert image.size == (990, 396)
+            assert image.size == (1496, 418)
         pictures.add(path.read_bytes())
     assert len(pictures) == 4 and run.held_out()[0] == lines[0]
+
+
+@pytest.mark.parametrize("num", [1, 8, 16, 30])
+def test_every_curve_is_seen_and_named_and_no_legend_lies_over_a_panel(num):
+    one = {"images": 0, "train": [1.0, 0.5, 0.1], "held_out": [1.0, 0.6, 0.2], "times": [10, 50, 90]}
+    one |= {"of_train": [0.5, 0.6], "of_held_out": [0.6, 0.7]}
+    one |= {"bits": 3.0, "bits_error": 0.1, "bits_train": 2.9, "bits_train_error": 0.1}
+    figure = held_out_figure([{**one, "images": 1000 * i} for i in range(num)])
+    course, bound, by_time = figure.axes
+    figure.draw_without_rendering()
+    for axes in (course, by_time):
+        box = axes.get_legend().get_window_extent()
+        assert not any(box.overlaps(panel.get_window_extent()) for panel in figure.axes)
+        assert figure.bbox.containsx(box.x1) and figure.bbox.containsy(box.y0) and box.x0 > 0
+    assert len(by_time.lines) == num + 1 and len(course.containers) == len(bound.containers) == 2
+    named = [text.get_text() for text in by_time.get_legend().get_texts()]
+    assert len(named) == min(num, 16) + 1 and named[-1] == "training, last"
+    without = held_out_figure([{**one, "bits": None, "bits_train": None}])
+    assert len(without.axes) == 2

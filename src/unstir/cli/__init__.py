@@ -1,7 +1,8 @@
 """The command `unstir`. Each command is one call of the library; torch is imported inside them, so that --help is
 quick.
 
-Exit status: 0 done, 1 the answer is no, 2 the user's mistake, 130 / 143 interrupted or terminated after saving.
+Exit status: 0 done, 1 the answer is no, 2 the user's mistake, 130 / 143 / 129 interrupted, terminated or
+hung up (the terminal closed) after saving.
 """
 
 # each module adds its commands to the application

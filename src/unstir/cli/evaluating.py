@@ -143,7 +143,8 @@ def evaluate(
         _others(opened, against, plans[-1])
     results = []
     for each in plans:
-        results.append(judging.evaluate(opened, data, each, showing=showing))
+        with console.heartbeat("judging"):
+            results.append(judging.evaluate(opened, data, each, showing=showing))
         if not json_:
             print(describe(results[-1]))
     comparison = differences(results[-1], _others(opened, against, plans[-1])) if against else None

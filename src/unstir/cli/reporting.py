@@ -49,6 +49,7 @@ def report(
     store
         Folder of the packed data, where it has moved.
     """
+    from unstir import console
     from unstir.errors import UserError
     from unstir.report import compared, page
     from unstir.report import pdf as printing
@@ -66,10 +67,11 @@ def report(
     if minutes <= 0:
         raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
     protocols = _measure(opened, stores, minutes, num, seeds) if measure else [None] * len(opened)
-    if len(opened) == 1:
-        page.write(opened[0], stores[0], path, protocols[0], samples=measure)
-    else:
-        compared.write(opened, stores, path)
+    with console.heartbeat("writing the page"):
+        if len(opened) == 1:
+            page.write(opened[0], stores[0], path, protocols[0], samples=measure)
+        else:
+            compared.write(opened, stores, path)
     print(f"report   {path} ({path.stat().st_size / 1e6:.1f} MB)")
     if pdf:
         printing.print_pdf(path, path.with_suffix(".pdf"))

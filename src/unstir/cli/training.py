@@ -34,7 +34,7 @@ def train(
     out: Annotated[str, Parameter(help="Folder of the run; empty: runs/RECIPE.")] = "",
     config: Config = Config(),  # noqa: B008 - frozen
 ) -> int:
-    """Train a model or continue one; the status is 0 when finished, 130 or 143 when stopped."""
+    """Train a model or continue one; the status is 0 when finished, 129, 130 or 143 when stopped."""
     from unstir import console
     from unstir.train.launch import open_data, open_run
     from unstir.train.milestones import newest_picture

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.diffusion.denoiser import Denoise, clipped, thresholded
+from unstir.diffusion.finite import finite
 from unstir.diffusion.guidance import Interval, guided
 from unstir.diffusion.samplers import SAMPLERS, Step
 from unstir.diffusion.samplers.step import check_signal
@@ -102,14 +103,20 @@ def starting_noise(seed: int, indices: Tensor, shape: tuple[int, ...]) -> Tensor
     return randomness.normal(Key(seed, "start", 0, indices), shape)
 
 
-def steered(denoise: Denoise, chain: Chain, process: Process, weak: Denoise | None = None) -> Denoise:
-    """The denoiser as the chain asks for it: guided away from ``weak``, then clamped. UserError without a weak one."""
+def steered(
+    denoise: Denoise, chain: Chain, process: Process, weak: Denoise | None = None, indices: Tensor | None = None
+) -> Denoise:
+    """The denoiser as the chain asks for it: guided away from ``weak``, then clamped. UserError without a weak one.
+
+    An answer that is not finite raises NotFiniteError, which names the image by ``indices``, int64 [B].
+    """
     if chain.guidance != 1:
         if weak is None:
             raise UserError(
                 f"guidance={chain.guidance} needs a network trained with train.label_dropout, or a weaker one as guide"
             )
         denoise = guided(denoise, weak, chain.guidance, Interval(chain.guidance_low, chain.guidance_high or process.T))
+    denoise = finite(denoise, indices)
     if not chain.clip:
         return denoise
     return thresholded(denoise, chain.threshold) if chain.threshold else clipped(denoise)
@@ -121,7 +128,7 @@ def draw(
     """Yield the steps from noise ``x_T`` [B, C, H, W] to images; ``indices`` int64 [B] name the images.
 
     The last step's ``x`` are the images, about [-1, 1]. ``weak`` is what guidance leads away from. Raises UserError for
-    settings that `Chain.times` refuses, or for guidance without a weak denoiser.
+    settings that `Chain.times` refuses, for guidance without a weak denoiser, or for an answer that is not finite.
     """
     visited = chain.times(process.schedule)
     shape = tuple(x_T.shape[1:])
@@ -129,7 +136,7 @@ def draw(
     def noise(t: int) -> Tensor:
         return randomness.normal(Key(chain.seed, "sample", t, indices), shape).to(x_T.dtype)
 
-    denoise = steered(denoise, chain, process, weak)
+    denoise = steered(denoise, chain, process, weak, indices)
     sampler = SAMPLERS[chain.sampler]
     options = {name: getattr(chain, name) for name in sampler.options}
     return sampler.run(denoise, process, x_T, visited, noise, **options)

@@ -2,7 +2,9 @@
 
 Importance sampling draws t with probability p_t ~ sqrt( E[L_t^2] ), estimated from the last ten losses seen at each t,
 and weighs the loss by 1 / (T p_t), which keeps its expectation and lowers its variance. Until every t has been seen ten
-times all are drawn alike. A thousandth of the probability is spread evenly, so that no t is ever forgotten.
+times all are drawn alike. A thousandth of the probability is spread evenly, so that no t is ever forgotten. No t
+has more than about nine tenths, so that one absurd loss cannot keep the others from being drawn; that raises the
+variance by a ninth at most. A loss that is not finite is not remembered.
 
 This table is the one thing in training that truly is history: it is saved with every checkpoint.
 """
@@ -17,6 +19,8 @@ from unstir.randomness import Key
 
 REMEMBERED = 10
 UNIFORM_SHARE = 0.001
+MOST_OF_OTHERS = 9.0
+"""The greatest root of a time, in sums of all others: nine tenths of the probability."""
 
 
 @dataclass
@@ -37,9 +41,13 @@ class LossHistory:
 
     def probabilities(self) -> Tensor:
         """p_t of the times 1..T: float32 [T], all alike until each was seen ten times."""
-        T = len(self.counts)
-        root = self.losses.square().mean(1).sqrt()
-        share = root / root.sum().clamp(min=torch.finfo(root.dtype).tiny)
+        T, tiny = len(self.counts), torch.finfo(torch.float32).tiny
+        # Any loss that float32 holds may be squared: each row is divided by its greatest, all roots by the greatest.
+        most = self.losses.abs().amax(1, keepdim=True).clamp(min=tiny)
+        root = (self.losses / most).square().mean(1).sqrt() * (most[:, 0] / most.max())
+        others = root.scatter(0, root.argmax(0, keepdim=True), 0.0).sum()
+        root = root.clamp(max=MOST_OF_OTHERS * others)
+        share = root / root.sum().clamp(min=tiny)
         learned = share * (1 - UNIFORM_SHARE) + UNIFORM_SHARE / T
         ready = (self.counts >= REMEMBERED).all() & (root.sum() > 0)
         return torch.where(ready, learned, torch.full_like(learned, 1 / T))
@@ -56,15 +64,16 @@ class LossHistory:
     def record(self, t: Tensor, losses: Tensor, applied: Tensor) -> None:
         """Take in the losses [B] of a step at times ``t`` [B], in the order of the batch, unless not ``applied``.
 
-        A time that occurs more often than the ring is long keeps its last ones.
+        A time that occurs more often than the ring is long keeps its last ones. One that is not finite is left out.
         """
-        same = t[:, None] == t[None, :]
+        taken = applied & losses.isfinite()
+        same = (t[:, None] == t[None, :]) & taken
         before, after = same.tril(-1).sum(1), same.triu(1).sum(1)
         row = t - 1
         place = (self.counts[row] + before) % REMEMBERED
-        kept = applied & (after < REMEMBERED)
+        kept = taken & (after < REMEMBERED)
         # What is not to be kept goes to a row of its own, so that every other entry is written once, in any order.
         spare = torch.cat((self.losses, self.losses.new_zeros(1, REMEMBERED)))
         spare[torch.where(kept, row, len(self.losses)), place] = losses.to(spare.dtype)
         self.losses.copy_(spare[:-1])
-        self.counts.index_add_(0, row, applied.long().expand_as(row))
+        self.counts.index_add_(0, row, taken.long())

@@ -34,7 +34,8 @@ class Losses(NamedTuple):
 class Objective:
     """What is minimised. ``weights`` are those of the squared error by time, float64 [T+1]; None weighs all alike.
 
-    ``vlb_weight`` is the bound's factor in the hybrid. Raises UserError for an unknown kind.
+    ``vlb_weight`` is the bound's factor in the hybrid. Raises UserError for an unknown kind, or a factor that is no
+    finite number above 0.
     """
 
     kind: str = "simple"
@@ -44,6 +45,8 @@ class Objective:
     def __post_init__(self) -> None:
         if self.kind not in OBJECTIVES:
             raise UserError(f"objective={self.kind!r} is unknown; choose one of {', '.join(OBJECTIVES)}")
+        if not 0 < self.vlb_weight < math.inf:
+            raise UserError(f"vlb_weight={self.vlb_weight} must be positive and finite; 0.001 is usual")
 
 
 SIMPLE = Objective()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unstir.data import Store
+from unstir.diffusion.finite import NotFiniteError
 from unstir.doctor.measure import draw_samples, needs, squared_errors
 from unstir.doctor.patient import Patient, SavedFile
 from unstir.doctor.survey import survey
@@ -66,7 +67,11 @@ def _measured(patient: Patient, samples: bool, progress: Progress) -> Patient:
     if run.config.model.num_classes and not store.labelled:
         missing |= dict.fromkeys(("samples", "errors"), "the data has no labels")
         return replace(patient, missing=tuple(missing.items()))
-    drawn = draw_samples(run, loaded, store, lambda done, total: progress(done, total, "steps of samples"))
+    try:
+        drawn = draw_samples(run, loaded, store, lambda done, total: progress(done, total, "steps of samples"))
+    except NotFiniteError:
+        missing |= dict.fromkeys(("samples", "errors"), "the network answers with NaN or an infinity")
+        return replace(patient, missing=tuple(missing.items()))
     errors = squared_errors(run, loaded, store)
     return replace(patient, samples=drawn, errors=errors, missing=tuple(missing.items()))
 

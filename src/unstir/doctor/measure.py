@@ -1,10 +1,8 @@
 """What has to be computed of a run: images drawn, errors of its weights, bytes that training takes."""
 
 import math
-import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,6 +21,7 @@ from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.run import Run
+from unstir.train import memory
 from unstir.train.milestones import milestones
 
 CALLS = 20
@@ -31,7 +30,6 @@ CALLS = 20
 MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
 REAL_IMAGES = 2048
 ERROR_IMAGES = 256
-COPIES_OF_WEIGHTS = 5  # the weights, their gradients, two moments and the average, all float32
 
 
 def affordable(run: Run, calls: int, most: int) -> int:
@@ -101,10 +99,8 @@ def squared_errors(run: Run, loaded: Checkpoint, store: Store) -> Errors:
 
 def needs(run: Run, files: tuple[SavedFile, ...], step: int) -> Needs:
     """The bytes of training, and of files to come from ``step`` on, beside what the machine has."""
-    with torch.device("meta"):
-        num = sum(p.numel() for p in UNet(build.network_config(run.config)).parameters())
     cfg = run.config
-    copies = COPIES_OF_WEIGHTS - (not cfg.train.ema_decay)
+    num, copies = memory.parameters(cfg), memory.copies(cfg)
     device = _training_device(cfg.train.device)
     full, slim = 4 * num * (copies - 1), 4 * num  # gradients are not saved
     there = sum(file.kind == "full" for file in files)
@@ -114,7 +110,7 @@ def needs(run: Run, files: tuple[SavedFile, ...], step: int) -> Needs:
     return Needs(
         weights=4 * num * copies,
         activations=activations(run) * micro,
-        memory=_memory(device),
+        memory=memory.memory(device),
         disk=shutil.disk_usage(run.path).free,
         files=0 if step >= run.length else full * more + slim * pictures,
         device=str(device),
@@ -155,18 +151,6 @@ def _training_device(name: str) -> torch.device:
         return build.device(name)
     except UserError:
         return torch.device("cpu")
-
-
-def _memory(device: torch.device) -> int:
-    """Bytes of the device, or of what this process may use of the machine's."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-    except OSError:
-        return whole
-    return min(whole, int(limit)) if limit.isdigit() else whole
 
 
 def learns_nothing(run: Run, mean: float, std: float) -> float:

@@ -111,9 +111,9 @@ class Bench:
         hidden = self.run.hidden_labels(indices)
         return None if hidden is None else labelled(self.denoiser, hidden)
 
-    def steered(self, strong: Denoise, weak: Denoise | None = None) -> Denoise:
+    def steered(self, strong: Denoise, weak: Denoise | None = None, indices: Tensor | None = None) -> Denoise:
         """The denoiser as `draw` would use it: guided and clamped as the chain says."""
-        return steered(strong, self.chain, self.process, weak)
+        return steered(strong, self.chain, self.process, weak, indices)
 
     def count(self, progress: Progress | None, total: int) -> None:
         """Count each network call from now on, and tell ``progress`` of it, out of ``total``."""

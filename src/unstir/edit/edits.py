@@ -75,7 +75,7 @@ def inpaint(
         def noise(use: str, t: int, repeat: int) -> Tensor:
             return randomness.normal(Key(chain.seed, f"inpaint {use}", repeat * (process.T + 1) + t, indices), shape)
 
-        denoise = bench.steered(bench.told(indices, bench.label), bench.weak(indices, bench.label))
+        denoise = bench.steered(bench.told(indices, bench.label), bench.weak(indices, bench.label), indices)
         known, x_T = x_0.to(bench.device).expand(len(indices), *shape), starting_noise(chain.seed, indices, shape)
         how: Any = {"resamples": resamples, "jump": jump, "variance": chain.variance}
         return editing.inpaint(denoise, process, known, keep.to(bench.device), x_T, times, noise, **how)

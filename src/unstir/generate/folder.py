@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from unstir.diffusion.draw import starting_noise
+from unstir.diffusion.finite import NotFiniteError
 from unstir.errors import UserError
 from unstir.generate.drawing import batch, load_denoisers
-from unstir.generate.job import Job, check, plain
-from unstir.pictures.grid import grid, to_picture, to_uint8
+from unstir.generate.job import Job, check, labels, plain
+from unstir.pictures.grid import to_picture, to_uint8
+from unstir.pictures.named import named_grid
 from unstir.pictures.png import is_whole, read
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
@@ -55,7 +57,7 @@ def save_images(
             progress(next(done), total)
 
     denoisers = load_denoisers(run, job, loaded)
-    with computing_with(threads):
+    with computing_with(threads), _without_images_no_folder(out):
         for begin in begins:
             indices, images = batch(run, job, denoisers, begin, on_step)
             for index, image in zip(indices, to_uint8(images), strict=True):
@@ -64,10 +66,23 @@ def save_images(
     shown = torch.arange(min(job.num, GRID_IMAGES))
     noise = to_uint8(starting_noise(job.chain.seed, shown, run.data.shape))
     images = torch.stack([read(image_path(out, int(index))) for index in shown])
-    for name, pictures in (("noise.png", noise), ("grid.png", images)):
+    names = run.class_names(labels(run, job, shown))
+    for name, pictures, named in (("noise.png", noise, None), ("grid.png", images, names)):
         with replacing(out / name) as partial:
-            grid(pictures, run.config.grids.nrow).save(partial, format="png")
+            named_grid(pictures, run.config.grids.nrow, named).save(partial, format="png")
     return job
+
+
+@contextmanager
+def _without_images_no_folder(out: Path) -> Iterator[None]:
+    """Where the weights answer with NaN before any image was made, leave no folder behind."""
+    try:
+        yield
+    except NotFiniteError:
+        if [path.name for path in out.iterdir()] == [SETTINGS]:
+            (out / SETTINGS).unlink()
+            out.rmdir()
+        raise
 
 
 @contextmanager

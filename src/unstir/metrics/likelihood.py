@@ -16,6 +16,7 @@ from torch import Tensor
 from unstir import randomness
 from unstir.data import SPLITS, Store
 from unstir.diffusion.denoiser import Denoiser, clipped, labelled
+from unstir.diffusion.finite import finite
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
 from unstir.errors import UserError
 from unstir.randomness import Key
@@ -82,7 +83,8 @@ def likelihood(
     """The bound on images of ``store`` under the run's model.
 
     ``loaded`` is the checkpoint to take the weights from, by default the newest; ``progress(done, total)`` counts
-    network calls. Raises UserError for a protocol that does not fit the run or its data.
+    network calls. Raises UserError for a protocol that does not fit the run or its data, NotFiniteError for weights
+    that answer with NaN.
     """
     check(run, store, protocol)
     loaded = loaded or run.load()
@@ -125,7 +127,7 @@ def _bound(
     """The bound of the images with these indices, batch ``number``; its noise is a function of time and image."""
     device = next(denoiser.net.parameters()).device
     x_0 = store.images(protocol.split)[index].to(device).float().div_(127.5).sub_(1)
-    denoise = labelled(denoiser, None if labels is None else labels[index].to(device))
+    denoise = finite(labelled(denoiser, None if labels is None else labels[index].to(device)), index)
     slots, drawn = index.to(device), None
     if protocol.calls:
         parts = torch.arange(protocol.calls - 1)

@@ -5,8 +5,8 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-_Count = Annotated[int, Field(ge=1)]
-_Index = Annotated[int, Field(ge=0)]
+_Count = Annotated[int, Field(ge=1, le=16_384)]
+_Index = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -22,10 +22,10 @@ class UNetConfig:
     channels: _Count = 128
     """Feature channels at full resolution; even, and a multiple of groups."""
 
-    mults: Annotated[tuple[_Count, ...], Field(min_length=1)] = (1, 2, 2, 2)
+    mults: Annotated[tuple[_Count, ...], Field(min_length=1, max_length=13)] = (1, 2, 2, 2)
     """Feature channels of each level as multiples of channels; each level after the first halves the resolution."""
 
-    num_blocks: _Count = 2
+    num_blocks: Annotated[int, Field(ge=1, le=64)] = 2
     """Residual blocks a level on the way down; one more on the way up."""
 
     attention: tuple[_Index, ...] = (1,)
@@ -40,7 +40,7 @@ class UNetConfig:
     groups: _Count = 32
     """Groups of each group normalisation; must divide the channels of every level."""
 
-    norm_eps: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-6
+    norm_eps: Annotated[float, Field(gt=0, le=1)] = 1e-6
     """Added to the variance in each group normalisation."""
 
     freq_shift: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0

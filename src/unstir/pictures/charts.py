@@ -1,10 +1,17 @@
 """Charts of a run's figures."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_NAMED = 16
+"""Looks that are named in the legend of held_out_figure; of more, as many, evenly chosen."""
 PANELS = (
     ("loss", "loss"),
     ("mse", "mean squared error"),
@@ -43,47 +50,78 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def held_out_curves(looks: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw what the looks at training and held-out images found, from the lines of held_out.jsonl, as a PNG.
+    """Draw `held_out_figure` as a PNG."""
+    held_out_figure(looks).savefig(path, dpi=110, format="png")
 
-    On the left the mean loss over times of both splits against images seen, with the standard error over images; on the
-    right the held-out loss by time t at each look, and that of the training images at the last, dashed. A split that
-    was not measured is left out.
+
+def held_out_figure(looks: Sequence[Mapping[str, Any]]) -> "Figure":
+    """What the looks at training and held-out images found, from the lines of held_out.jsonl.
+
+    First the mean loss over times of both splits against images seen, with the standard error over images; then, where
+    it was estimated, the bound of both in bits a value; then the held-out loss by time t at each look, and that of the
+    training images at the last, dashed. A split that was not measured is left out. Legends stand beside their panels.
     """
-    import numpy as np
-    from matplotlib import colormaps
     from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    course, by_time = figure.subplots(1, 2)
+    bits = any(_is_number(line.get(f"bits{suffix}")) for line in looks for suffix in ("", "_train"))
+    figure = Figure(figsize=(13.6 if bits else 10.4, 3.8), layout="constrained")
+    course, *bound, by_time = figure.subplots(1, 3 if bits else 2)
+    first = next((line["images"] for line in looks if line["images"]), 1)
+    _draw_course(course, bound, looks)
+    for axes in (course, *bound):
+        axes.set_xscale("symlog", linthresh=first)  # looks are spaced by a factor, and the first is at 0
+        axes.set_xlabel("training images seen")
+    _draw_by_time(by_time, looks)
+    for axes in (course, *bound, by_time):
+        axes.set_yscale("log")
+        axes.grid(alpha=0.3)
+    by_time.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
+    course.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), borderaxespad=0, ncols=2)
+    return figure
+
+
+def _draw_course(course: "Axes", bound: Sequence["Axes"], looks: Sequence[Mapping[str, Any]]) -> None:
+    """The loss of both splits and, on the one or no panel ``bound``, their bound, against images seen."""
+    import numpy as np
+
+    course.set_title("mean squared error, mean over t", fontsize=10)
     for split, name, marker in (("train", "training images", "o"), ("held_out", "held-out images", "s")):
+        how: dict[str, Any] = {"marker": marker, "markersize": 3, "linewidth": 1, "capsize": 2, "label": name}
         found = [line for line in looks if line[split] is not None]
         values = [np.asarray(line[f"of_{split}"]) for line in found]
         errors = [each.std(ddof=1) / len(each) ** 0.5 for each in values]
-        means, seen = [each.mean() for each in values], [line["images"] for line in found]
         if found:
-            course.errorbar(seen, means, errors, marker=marker, markersize=3, linewidth=1, capsize=2, label=name)
-    first = next((line["images"] for line in looks if line["images"]), 1)
-    course.set_xscale("symlog", linthresh=first)  # looks are spaced by a factor, and the first is at 0
-    course.set_title("mean squared error, mean over t", fontsize=10)
-    course.set_xlabel("training images seen")
+            course.errorbar([line["images"] for line in found], [each.mean() for each in values], errors, **how)
+        key = "bits_train" if split == "train" else "bits"
+        found = [line for line in looks if _is_number(line.get(key))]
+        for axes in bound if found else ():
+            seen, means, bars = ([line[k] for line in found] for k in ("images", key, f"{key}_error"))
+            axes.errorbar(seen, means, bars, **how)
+            axes.set_title("bound, bits a value (estimate)", fontsize=10)
+
+
+def _draw_by_time(axes: "Axes", looks: Sequence[Mapping[str, Any]]) -> None:
+    """The loss at each time t, a curve a look, from light to dark."""
+    import numpy as np
+    from matplotlib import colormaps
+    from matplotlib.ticker import EngFormatter
+
     shown = "train" if all(line["held_out"] is None for line in looks) else "held_out"
     colours = colormaps["viridis_r"](np.linspace(0.05, 1, len(looks)))
-    named = {round(i * (len(looks) - 1) / 5) for i in range(6)}
+    named = {round(i * (len(looks) - 1) / (MOST_NAMED - 1)) for i in range(MOST_NAMED)}
     for i, (line, colour) in enumerate(zip(looks, colours, strict=True)):
-        label = EngFormatter(sep="")(line["images"]) if i in named else None
+        label = EngFormatter(sep="")(line["images"]) if len(looks) <= MOST_NAMED or i in named else None
         if line[shown] is not None:
-            by_time.plot(line["times"], line[shown], color=colour, linewidth=1, marker="o", markersize=2, label=label)
+            axes.plot(line["times"], line[shown], color=colour, linewidth=1, marker="o", markersize=2, label=label)
     last = looks[-1]
     if last["train"] is not None and shown == "held_out":
-        by_time.plot(last["times"], last["train"], "--", color=colours[-1], linewidth=1, label="training, last")
-    by_time.set_title(f"{'held-out' if shown == 'held_out' else 'training'} images at t, by images seen", fontsize=10)
-    by_time.set_xlabel("t")
-    for axes in (course, by_time):
-        axes.set_yscale("log")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
-    figure.savefig(path, dpi=110, format="png")
+        axes.plot(last["times"], last["train"], "--", color=colours[-1], linewidth=1, label="training, last")
+    axes.set_title(f"{'held-out' if shown == 'held_out' else 'training'} images at t, by images seen", fontsize=10)
+    axes.set_xlabel("t")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def likelihood_curves(curves: Mapping[str, tuple[Sequence[int], Sequence[float], float]], path: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from unstir.errors import UserError
 from unstir.pictures.caption import caption
 from unstir.pictures.font import font
 
@@ -18,7 +19,12 @@ TILE = 48  # smaller images are enlarged until they are at least this high, in p
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1], float [...], as rounded and clamped pixels 0..255, uint8 [...] on the CPU."""
+    """Images in [-1, 1], float [...], as rounded and clamped pixels 0..255, uint8 [...] on the CPU.
+
+    Raises UserError for what is not finite: there is no pixel for it, and a cast would make it black.
+    """
+    if not bool(images.isfinite().all()):
+        raise UserError("an image holds values that are not finite numbers; no picture is made of it")
     return images.detach().float().add(1).mul(127.5).round_().clamp_(0, 255).to("cpu", torch.uint8)
 
 

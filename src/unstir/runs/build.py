@@ -36,8 +36,12 @@ def network(config: Config, device: torch.device) -> UNet:
 def network_config(config: Config) -> UNetConfig:
     """The network's own config: a learned variance takes as many output channels again, a hidden label one class."""
     outputs = config.model.in_channels * (2 if config.diffusion.learned_variance else 1)
-    classes = config.model.num_classes + (1 if config.train.label_dropout else 0)
-    return replace(config.model, out_channels=outputs, num_classes=classes)
+    return replace(config.model, out_channels=outputs, num_classes=classes_told(config))
+
+
+def classes_told(config: Config) -> int:
+    """The labels that the network knows: its classes, and one more that says nothing where labels are hidden."""
+    return config.model.num_classes + (1 if config.train.label_dropout else 0)
 
 
 def denoiser(config: Config, net: UNet, dtype: torch.dtype) -> Denoiser:

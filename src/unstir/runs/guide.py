@@ -44,12 +44,20 @@ def guide_of(text: str | None, guided: Run) -> Guide | None:
         return None
     if text.isdecimal():
         return Guide(int(text))
-    folder, at, step = text.rpartition("@")
-    if at and step.isdecimal() and not Path(text).exists():
-        return Guide(int(step), str(Path(folder)))
+    folder, step = run_and_step(text)
+    if step is not None:
+        return Guide(step, str(Path(folder)))
     if not Path(text).is_dir():
         raise UserError(f"guide={text!r} is neither a step nor a folder; write 1000, RUN or RUN@1000")
     return Guide(Run.open(text).newest_step(), str(Path(text)))
+
+
+def run_and_step(text: str) -> tuple[str, int | None]:
+    """The folder and the saved step of "RUN@STEP"; the whole text and None where it has no step or is a path itself."""
+    folder, at, step = text.rpartition("@")
+    if at and step.isdecimal() and not Path(text).exists():
+        return folder, int(step)
+    return text, None
 
 
 def used(run: Run, loaded: Checkpoint, guide: Guide | None) -> list[Checkpoint]:

@@ -170,6 +170,10 @@ class Run:
         classes = self.config.model.num_classes
         return indices % classes if classes else None
 
+    def class_names(self, labels: Tensor | None) -> list[str] | None:
+        """The names of classes, int64 [B] as `labels_of` gives them; None where the network knows none."""
+        return None if labels is None else [self.data.classes[label] for label in labels.tolist()]
+
     def hidden_labels(self, indices: Tensor) -> Tensor | None:
         """The label that says nothing, for each index, int64 [B]; None where the network was not trained with it."""
         return torch.full_like(indices, self.config.model.num_classes) if self.config.train.label_dropout else None
@@ -254,14 +258,8 @@ def is_run(path: Path) -> bool:
     return (path / "config.toml").is_file()
 
 
-def initial_weights(path: str) -> dict[str, torch.Tensor]:
-    """The weights in a checkpoint or slim file, averaged where it has both, to start another run from."""
-    return weights_of(checkpoint.load(Path(path)), ema=True)
-
-
-def load_into(net: torch.nn.Module, weights: Mapping[str, torch.Tensor], source: str) -> None:
-    """Load weights into a network of the same structure; UserError naming the first tensors that do not fit."""
-    own = net.state_dict()
+def misfits(own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> list[str]:
+    """What keeps weights from being those of a network that has ``own``, a phrase a tensor; empty where they fit."""
     wrong = [f"{name} is missing" for name in own if name not in weights]
     wrong += [f"{name} is unknown" for name in weights if name not in own]
     wrong += [
@@ -269,8 +267,14 @@ def load_into(net: torch.nn.Module, weights: Mapping[str, torch.Tensor], source:
         for name in own
         if name in weights and weights[name].shape != own[name].shape
     ]
-    wrong += [f"{name} is {t.dtype}, not floating point" for name, t in weights.items() if not t.is_floating_point()]
-    if wrong:
+    return wrong + [
+        f"{name} is {t.dtype}, not floating point" for name, t in weights.items() if not t.is_floating_point()
+    ]
+
+
+def load_into(net: torch.nn.Module, weights: Mapping[str, torch.Tensor], source: str) -> None:
+    """Load weights into a network of the same structure; UserError naming the first tensors that do not fit."""
+    if wrong := misfits(net.state_dict(), weights):
         raise UserError(f"{source} does not fit the network: {'; '.join(wrong[:3])}; use the same [model] settings")
     net.load_state_dict(dict(weights))
 

@@ -11,12 +11,19 @@ from pydantic.dataclasses import dataclass
 
 STRICT = ConfigDict(extra="forbid", validate_default=True)
 SPAN = re.compile(r"(\d+)\s*(step|epoch|image)s?")
+MOST_DIGITS = 12
+MOST = 1_000_000
+"""The greatest of most counts: beyond what any machine holds, and far below what overflows."""
+MOST_FLOAT = 1e12
+"""The greatest of most numbers: products of a few such still are finite in single precision."""
 
 
 def _normal_span(text: str) -> str:
     match = SPAN.fullmatch(text.strip())
     if match is None:
         raise ValueError('write a whole number and a unit: "5000 steps", "20 epochs" or "1000000 images"')
+    if len(match[1].lstrip("0")) > MOST_DIGITS:
+        raise ValueError(f"{text[:20]}... is beyond 10^{MOST_DIGITS}: the longest trainings saw some 10^10 images")
     number, unit = int(match[1]), match[2] if int(match[1]) else "step"
     return f"{number} {unit}" + ("" if number == 1 else "s")
 
@@ -36,13 +43,14 @@ def _grey_or_rgb(channels: int) -> int:
 Span = Annotated[str, AfterValidator(_normal_span)]
 PositiveSpan = Annotated[Span, AfterValidator(_positive_span)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, le=MOST_FLOAT, allow_inf_nan=False)]
+Epsilon = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
 SamplerName = Literal["ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde", "unipc", "heun", "ipndm", "pndm"]
 DIVIDE_BY_ALPHA: tuple[SamplerName, ...] = ("heun", "ipndm", "pndm")
 """The samplers that have no first step where alpha_T = 0."""
 SpacingName = Literal["trailing", "leading", "linspace", "quadratic", "log_snr"]
-Ints = tuple[Annotated[int, Field(ge=0)], ...]
+Ints = tuple[Annotated[int, Field(ge=0, le=MOST)], ...]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -103,19 +111,19 @@ class TrainConfig:
     """How long to train."""
     batch_size: Count = 128
     """Images an optimiser step, over all devices. The last partial batch of an epoch is dropped."""
-    micro_batch: Annotated[int, Field(ge=0)] = 0
+    micro_batch: Annotated[int, Field(ge=0, le=MOST)] = 0
     """Images a device takes at once; 0: the whole batch."""
     optimizer: Literal["adam", "adamw"] = "adam"
     """Adam, or AdamW with decoupled weight decay."""
     lr: Positive = 2e-4
     """Learning rate after the warm-up, its peak."""
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, le=MOST_FLOAT)] = 0.0
     """Weight decay of AdamW."""
     beta1: Fraction = 0.9
     """Adam's decay of the mean gradient."""
     beta2: Fraction = 0.999
     """Adam's decay of the mean squared gradient."""
-    adam_eps: Positive = 1e-8
+    adam_eps: Epsilon = 1e-8
     """Adam's epsilon."""
     warmup: Span = "5000 steps"
     """Length of the linear warm-up."""
@@ -127,7 +135,7 @@ class TrainConfig:
     """Half period of the cosine, from the end of the warm-up; 0: what the length leaves."""
     lr_every: Literal["step", "epoch"] = "step"
     """Whether the learning rate moves at each step or stands still within an epoch."""
-    clip: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    clip: Annotated[float, Field(ge=0, le=MOST_FLOAT)] = 1.0
     """Largest norm of the gradient; 0: no clipping."""
     loss_scale: Positive = 1.0
     """Factor on what is minimised, which matters to clipping alone. Logged losses are without it."""
@@ -142,7 +150,7 @@ class TrainConfig:
     label_dropout: Fraction = 0.0
     """Share of images whose label is hidden from the network, for classifier-free guidance; 0.1 is usual."""
     init: str = ""
-    """A checkpoint or weights file of unstir to take the initial weights from."""
+    """Where the initial weights come from: a run (its newest), RUN@STEP, or a checkpoint or weights file of unstir."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
@@ -163,7 +171,7 @@ class LossConfig:
     """How much the squared error counts at each time: alike, or by a function of the signal-to-noise ratio."""
     min_snr_gamma: Positive = 5.0
     """gamma of min_snr."""
-    p2_gamma: Positive = 1.0
+    p2_gamma: Annotated[float, Field(gt=0, le=100)] = 1.0
     """gamma of p2."""
     p2_k: Positive = 1.0
     """k of p2."""
@@ -199,9 +207,9 @@ class LogConfig:
 
     every: PositiveSpan = "50 steps"
     """One line of metrics a so many steps, of means over them."""
-    held_out_images: Annotated[int, Field(ge=0)] = 128
+    held_out_images: Annotated[int, Field(ge=0, le=MOST)] = 128
     """Training images, and held-out ones, whose loss is measured at each grid; at most what there are. 0: none."""
-    held_out_times: Count = 10
+    held_out_times: Annotated[int, Field(ge=1, le=100_000)] = 10
     """Times at which it is measured, the middles of so many equal parts of 1..T; at most T."""
 
     @model_validator(mode="after")
@@ -229,7 +237,7 @@ class GridConfig:
     """After which epochs, counted from 0; empty: at log-spaced numbers of images seen. The last step always counts."""
     log_spaced: Annotated[int, Field(ge=0, le=100)] = 6
     """How many log-spaced pictures where no epochs are named."""
-    num: Count = 64
+    num: Annotated[int, Field(ge=1, le=10_000)] = 64
     """Images a picture."""
     nrow: Count = 8
     """Images a row."""
@@ -247,11 +255,11 @@ class GridConfig:
     """Share of randomness in ddim: 0 is deterministic, 1 is ancestral sampling with the small variance."""
     threshold: Fraction = 0.0
     """Quantile of dynamic thresholding, such as 0.995, in place of the plain clamp; 0: none."""
-    guidance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    guidance: Annotated[float, Field(ge=0, le=1000)] = 1.0
     """Scale of classifier-free guidance: 1 is conditional, 0 unconditional; what papers call w is this - 1."""
     guidance_low: Count = 1
     """The least time at which guidance acts."""
-    guidance_high: Annotated[int, Field(ge=0)] = 0
+    guidance_high: Annotated[int, Field(ge=0, le=MOST)] = 0
     """The greatest time at which guidance acts; 0: T."""
     seed: int = 0
     """Seed of the noise."""

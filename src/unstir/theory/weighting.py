@@ -10,6 +10,8 @@ c_out^2 = 1 / SNR, for x0 it is 1, for v it is 1 / (1 + SNR).
     p2             SNR / (k + SNR)^gamma          (Choi et al. 2022: 1 / (k + SNR)^gamma on eps)
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -31,12 +33,13 @@ def loss_weights(
 ) -> Tensor:
     """The weight of the squared error of the network's output at each time: float64 [T+1], that of t = 0 being 0.
 
-    Raises UserError for an unknown name or a parameter that is not positive.
+    Raises UserError for an unknown name or a parameter that is no finite number above 0.
     """
     if name not in WEIGHTINGS:
         raise UserError(f"weighting={name!r} is unknown; choose one of {', '.join(WEIGHTINGS)}")
-    if min(min_snr_gamma, p2_gamma, p2_k) <= 0:
-        raise UserError(f"min_snr_gamma={min_snr_gamma}, p2_gamma={p2_gamma} and p2_k={p2_k} must be positive")
+    for parameter, value in (("min_snr_gamma", min_snr_gamma), ("p2_gamma", p2_gamma), ("p2_k", p2_k)):
+        if not 0 < value < math.inf:
+            raise UserError(f"{parameter}={value} must be positive and finite; 5 is usual for min_snr_gamma, 1 for p2")
     if name == "simple":
         weights = torch.ones(schedule.T + 1, dtype=torch.float64)
         weights[0] = 0

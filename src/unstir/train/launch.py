@@ -9,8 +9,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from unstir.data import Store, is_store, pack
 from unstir.data.disk import usable_path
 from unstir.data.spelling import after_train
@@ -19,8 +17,10 @@ from unstir.runs import build, checkpoint, run
 from unstir.runs.agreement import compare
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
+from unstir.runs.initial import check_initial
 from unstir.runs.run import Run, is_run
 from unstir.runs.sections import DataConfig
+from unstir.train.memory import check_images, check_weights
 
 
 def open_data(config: Config, out: Path, progress: Callable[[int, int], None] | None = None) -> Store:
@@ -28,9 +28,10 @@ def open_data(config: Config, out: Path, progress: Callable[[int, int], None] | 
 
     A run that exists keeps to its store, checked by its content hash; the source is then needed only where the store
     has gone. Raises UserError for every mistake in the data, for a folder that cannot be the run's, for a device or
-    initial weights that are not there, and where the data is not what the run began with.
+    initial weights that are not there, for a network beyond the memory, and where the data is not what the run began
+    with.
     """
-    build.device(config.train.device)
+    check_weights(config, build.device(config.train.device))
     if size := config.data.size:
         _check_sides(config, size, size)
     if is_run(out):
@@ -45,10 +46,7 @@ def open_data(config: Config, out: Path, progress: Callable[[int, int], None] | 
             )
     else:
         run.check_free(out)
-        if config.train.init and not Path(config.train.init).is_file():
-            raise UserError(
-                f"train.init={config.train.init} does not exist; name a checkpoint or weights file of unstir"
-            )
+        check_initial(config)
         store = _store_of(config.data, [], progress)
     store.verify()
     return store
@@ -82,6 +80,7 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     counts = {split: store.count(split) for split in ("train", "held_out")}
     card = DataCard(store.shape, store.classes, counts, store.content_hash)
     draft = Run(out, config, card)
+    _check_length(draft)
     train = config.train
     if train.lr_schedule == "cosine" and train.lr_period == "0 steps":
         left = max(draft.length - draft.steps_in(train.warmup), 1)
@@ -158,6 +157,7 @@ def _check_fit(config: Config, store: Store) -> None:
     if size and (height, width) != (size, size):
         raise UserError(f"{store.path} holds {height}x{width} images, data.size is {size}; leave it out, or pack anew")
     _check_sides(config, height, width)
+    check_images(config, height, width, build.device(config.train.device))
     if classes and classes != len(store.classes):
         raise UserError(
             f"model.num_classes={classes}, but {store.path} has {len(store.classes)} classes; "
@@ -165,9 +165,15 @@ def _check_fit(config: Config, store: Store) -> None:
         )
     if batch > store.count("train"):
         raise UserError(f"train.batch_size={batch} exceeds the {store.count('train')} training images: lower it")
-    if config.train.init:
-        net = build.network(config, torch.device("cpu"))
-        run.load_into(net, run.initial_weights(config.train.init), config.train.init)
+
+
+def _check_length(draft: Run) -> None:
+    train = draft.config.train
+    if draft.steps_in(train.warmup) > draft.length:
+        raise UserError(
+            f"train.warmup={train.warmup} is longer than the whole run, train.length={train.length} ({draft.length} "
+            f'steps), which would end before its rate is reached; set --train.warmup "{draft.length // 10} steps"'
+        )
 
 
 def _check_sides(config: Config, height: int, width: int) -> None:

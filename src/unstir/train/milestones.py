@@ -8,6 +8,7 @@ from unstir.diffusion.denoiser import Denoiser, labelled
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.pictures.charts import held_out_curves, training_curves
 from unstir.pictures.grid import grid, to_uint8
+from unstir.pictures.named import named_grid
 from unstir.runs.files import replacing
 from unstir.runs.run import Run
 from unstir.train.watch import Stop, Watch
@@ -46,7 +47,12 @@ def newest_picture(run: Run) -> Path | None:
 
 
 def draw_milestone(run: Run, denoiser: Denoiser, name: str, device: torch.device, watch: Watch, stop: Stop) -> None:
-    """Draw samples/NAME.png; the noise is the same at every milestone. Draws nothing when stopping."""
+    """Draw samples/NAME.png, with the names of the classes; the noise is the same at every milestone.
+
+    Draws nothing when stopping.
+
+    Raises NotFiniteError where the network answers with NaN or an infinity.
+    """
     cfg = run.config.grids
     indices = torch.arange(cfg.num, device=device)
     x = starting_noise(cfg.seed, indices, run.data.shape)
@@ -59,14 +65,15 @@ def draw_milestone(run: Run, denoiser: Denoiser, name: str, device: torch.device
         chain, hidden = run.chain(), run.hidden_labels(indices)
         weak = None if hidden is None else labelled(denoiser, hidden)
         total = len(chain.times(denoiser.process.schedule)) - 1
-        steps = draw(labelled(denoiser, run.labels_of(indices)), denoiser.process, x, indices, chain, weak)
+        labels = run.labels_of(indices)
+        steps = draw(labelled(denoiser, labels), denoiser.process, x, indices, chain, weak)
         for done, step in enumerate(steps, start=1):
             if stop.signal is not None:
                 return
             watch.drawing(done, total)
             x = step.x
     with replacing(_picture(run, name)) as partial:
-        grid(to_uint8(x), cfg.nrow).save(partial, format="png")
+        named_grid(to_uint8(x), cfg.nrow, run.class_names(labels)).save(partial, format="png")
 
 
 def draw_charts(run: Run) -> None:

@@ -13,7 +13,7 @@ from unstir.nn.unet import UNet
 from unstir.randomness import VERSION
 from unstir.runs.checkpoint import Checkpoint, DamagedError
 from unstir.runs.kinds import check, is_count, is_number
-from unstir.runs.run import Run, load_into
+from unstir.runs.run import Run
 from unstir.runs.sections import TrainConfig
 from unstir.runs.toml import to_dict
 
@@ -79,9 +79,9 @@ class State:
         config, data = to_dict(run.config), run.data.plain()
         return Checkpoint(self.step, config, tensors, kind="slim", ema=self.average is not None, data=data)
 
-    def start_from(self, weights: Mapping[str, Tensor], source: str) -> None:
-        """Take initial weights from elsewhere; UserError where they do not fit."""
-        load_into(self.net, weights, source)
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Take initial weights from elsewhere."""
+        self.net.load_state_dict(dict(weights))
         if self.average is not None:
             self.average.load_state_dict(self.net.state_dict())
 

@@ -12,13 +12,16 @@ import torch
 
 from unstir import randomness
 from unstir.data import Store
+from unstir.diffusion.denoiser import Denoiser
+from unstir.diffusion.finite import NotFiniteError
 from unstir.diffusion.importance import LossHistory
 from unstir.diffusion.loss import denoising_loss
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint
 from unstir.runs.agreement import check_same
-from unstir.runs.run import Run, initial_weights, is_run
+from unstir.runs.initial import initial_checkpoint, initial_weights, new_tensors
+from unstir.runs.run import Run, is_run, weights_of
 from unstir.train import ema
 from unstir.train.batches import Batches
 from unstir.train.held_out import HeldOut
@@ -52,6 +55,7 @@ class Trainer:
         )
         self._slots = torch.arange(cfg.batch_size, device=self._device)
         self._milestones = milestones(run)
+        self._spoilt = False
         self._resume()
         self._record = Record(run, self.state, self._watch.say)
         self._held_out = HeldOut(run, store, self.state.step, self._device, self._watch.say)
@@ -84,15 +88,17 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether every step is taken and the last picture drawn."""
-        return self.state.step >= self._run.length and is_drawn(self._run, self._milestones.get(self.state.step))
+        """Whether every step is taken and the last picture drawn, if it can be."""
+        last = self._milestones.get(self.state.step)
+        return self.state.step >= self._run.length and (self._spoilt or is_drawn(self._run, last))
 
     def run(self, stop: Stop | None = None) -> bool:
         """Train to the run's length or until ``stop`` is asked for, save, and tell whether it finished."""
         stop = stop or Stop(install=False)
         run, state = self._run, self.state
         log_every, save_every = run.steps_in(run.config.log.every), run.steps_in(run.config.checkpoint.every)
-        self._watch.begin(state.step, run.length, run.steps_per_epoch, (self._config.batch_size, *run.data.shape))
+        batch = (self._config.batch_size, *run.data.shape)
+        self._watch.begin(state.step, run.length, run.steps_per_epoch, batch, tuple(self._milestones))
         run.record("continued" if state.step else "started", step=state.step, **environment(self._device))
         self._look(stop)
         saved = False
@@ -198,7 +204,17 @@ class Trainer:
                 return
             draw_charts(self._run)
             if not is_drawn(self._run, name):
-                draw_milestone(self._run, denoiser, name, self._device, self._watch, stop)
+                self._draw(denoiser, name, stop)
+
+    def _draw(self, denoiser: Denoiser, name: str, stop: Stop) -> None:
+        """Draw the grid of a milestone; of weights that answer with NaN there is none, which is said once."""
+        try:
+            draw_milestone(self._run, denoiser, name, self._device, self._watch, stop)
+            self._spoilt = False
+        except NotFiniteError as error:
+            if not self._spoilt:
+                self._watch.say(f"no grid of step {self.state.step} is drawn: {error}")
+            self._spoilt = True
 
     def _save(self) -> None:
         if not is_run(self._run.path):
@@ -217,7 +233,7 @@ class Trainer:
             checkpoint.set_aside(path)
         if found is None:
             if self._config.init:
-                self.state.start_from(initial_weights(self._config.init), self._config.init)
+                self._start_from_another()
             return
         self.state.restore(found)
         here = environment(self._device)
@@ -230,6 +246,16 @@ class Trainer:
     def _check(self, found: checkpoint.Checkpoint) -> None:
         check_same(self._run, found)
         self.state.check(found)
+
+    def _start_from_another(self) -> None:
+        config, net = self._run.config, self.state.net
+        found = initial_checkpoint(config.train.init)
+        self.state.start_from(initial_weights(net, config, found))
+        if new := new_tensors(net.state_dict(), weights_of(found, ema=True)):
+            self._watch.say(
+                f"begins with the weights of {config.train.init}, step {found.step}; it has no {', '.join(new)}, which "
+                "is new and keeps its own initial values"
+            )
 
 
 def _initial_state(run: Run, device: torch.device) -> State:

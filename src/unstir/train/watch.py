@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, Self
 
@@ -10,8 +11,13 @@ from typing import Any, Self
 class Watch:
     """A silent onlooker; the command line's draws a progress bar."""
 
-    def begin(self, step: int, length: int, steps_per_epoch: int, shape: tuple[int, ...]) -> None:
-        """Training goes on from ``step`` of ``length``; ``shape`` is that of a batch, (B, C, H, W)."""
+    def begin(
+        self, step: int, length: int, steps_per_epoch: int, shape: tuple[int, ...], pictures: Sequence[int] = ()
+    ) -> None:
+        """Training goes on from ``step`` of ``length``; ``shape`` is that of a batch, (B, C, H, W).
+
+        ``pictures`` are the steps, rising, after which the run is looked at and a picture drawn.
+        """
 
     def step(self, step: int) -> None:
         """Optimiser step number ``step`` (1 is the first) has been taken."""
@@ -30,8 +36,10 @@ class Watch:
 
 
 class Stop:
-    """Turns Ctrl-C and SIGTERM into a request that the loop honours at its next step; a second one ends at once.
+    """Turns Ctrl-C, SIGTERM and SIGHUP into a request that the loop honours at its next step; a second ends at once.
 
+    SIGHUP comes when the terminal closes, as with an ssh connection; where it was ignored from the start, as under
+    nohup, it stays so. What is written to a terminal that has closed is dropped, for it would be an error.
     Used as a context manager; ``signal`` is the number received or None, and ``status`` the exit status it asks for.
     With ``install=False`` no handler is set, and only `request` stops the loop.
     """
@@ -43,21 +51,33 @@ class Stop:
 
     @property
     def status(self) -> int:
-        """128 + the signal's number, as shells report it: 130 for Ctrl-C, 143 for SIGTERM; 0 without one."""
+        """128 + the signal's number, as shells report it: Ctrl-C 130, SIGTERM 143, SIGHUP 129; 0 without one."""
         return 0 if self.signal is None else 128 + self.signal
 
     def request(self, number: int, frame: FrameType | None = None) -> None:
         """Ask to stop; when already asked, end the process now (files are whole or absent at any time)."""
         if self.signal is not None:
             os._exit(128 + number)
+        if number == signal.SIGHUP:
+            _leave_the_terminal()
         self.signal = number
 
     def __enter__(self) -> Self:
         if self._install:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self.request)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self.request)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+
+def _leave_the_terminal() -> None:
+    """Send standard output and error nowhere, unless they are files or pipes."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+            os.dup2(nowhere, descriptor)
+    os.close(nowhere)

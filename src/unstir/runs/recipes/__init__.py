@@ -9,6 +9,8 @@ from unstir.runs import toml
 from unstir.runs.config import Config
 
 DEFAULT = "digits"
+NEEDED = "data.source", "model.channels"
+"""What a file that names no recipe must say itself: the defaults would be a network of 35.7 M parameters."""
 
 
 def sentences() -> dict[str, str]:
@@ -22,7 +24,8 @@ def sentences() -> dict[str, str]:
 def load(name: str) -> Config:
     """The config of a recipe, or of a TOML file given by its path.
 
-    What a file leaves out comes from the recipe that its key ``recipe`` names, or else from the defaults of `Config`.
+    What a file leaves out comes from the recipe that its key ``recipe`` names. A file without that key must say
+    which images and how large a network, ``data.source`` and ``model.channels``; the rest are the defaults of `Config`.
     Raises UserError where ``name`` is neither, or where the file is wrong.
     """
     if name in sentences():
@@ -34,7 +37,18 @@ def load(name: str) -> Config:
     base = own.get("recipe", "")
     if not isinstance(base, str) or (base and base not in sentences()):
         raise UserError(f"{path}: recipe={base!r} is unknown; name one of {', '.join(sentences())}, or leave it out")
-    return toml.from_dict(_over_base(own), str(path))
+    config = toml.from_dict(_over_base(own), str(path))
+    if not base and (left_out := [key for key in NEEDED if not _has(own, key)]):
+        raise UserError(
+            f"{path} names no recipe to fill what it leaves out, and has no {' and no '.join(left_out)}; begin it with "
+            f'recipe = "{DEFAULT}" (or another of {", ".join(sentences())}), or give these too'
+        )
+    return config
+
+
+def _has(tables: dict[str, Any], key: str) -> bool:
+    section, name = key.split(".")
+    return name in tables.get(section, {})
 
 
 def _tables(name: str) -> dict[str, Any]:

@@ -1,0 +1,78 @@
+"""Whether a training can fit into memory, from its settings, before anything is packed or built."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from unstir.errors import UserError
+from unstir.nn.config import UNetConfig
+from unstir.nn.unet import UNet
+from unstir.runs import build
+from unstir.runs.config import Config
+
+FLOAT = 4  # bytes; weights and all that belongs to them are float32
+
+
+def parameters(config: Config) -> int:
+    """The number of weights of a config's network, counted without making them."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in UNet(build.network_config(config)).parameters())
+
+
+def copies(config: Config) -> int:
+    """Numbers that training holds for a weight: itself, its gradient, two moments, and its average if there is one."""
+    return 5 if config.train.ema_decay else 4
+
+
+def kept_numbers(config: UNetConfig, height: int, width: int) -> int:
+    """A lower bound of what the network holds for an image of this size at once: all that skips from down to up."""
+    size, last = height * width, len(config.widths) - 1
+    held = config.widths[0] * size
+    for level, channels in enumerate(config.widths):
+        here = size >> (2 * level)
+        held += config.num_blocks * channels * here + (channels * here // 4 if level < last else 0)
+    return held
+
+
+def memory(device: torch.device) -> int:
+    """Bytes of the device, or of what this process may use of the machine's."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return whole
+    return min(whole, int(limit)) if limit.isdigit() else whole
+
+
+def check_weights(config: Config, device: torch.device) -> None:
+    """Raise UserError where the weights, with all that training holds for each, exceed the memory of the device."""
+    count, each, there = parameters(config), copies(config) * FLOAT, memory(device)
+    if count * each > there:
+        raise UserError(
+            f"[model] has {count:,} parameters, which take {_gb(count * each)} in training ({each} bytes each), more "
+            f"than the {_gb(there)} of {device}; lower --model.channels, --model.mults or --model.num_blocks"
+        )
+
+
+def check_images(config: Config, height: int, width: int, device: torch.device) -> None:
+    """Raise UserError where the images that are computed at once exceed the memory of the device."""
+    there = memory(device)
+    bytes_each = 2 if build.dtype_name(config.train.dtype, device) == "bfloat16" else FLOAT
+    each = kept_numbers(config.model, height, width) * bytes_each
+    at_once = config.train.micro_batch or config.train.batch_size
+    for key, number, remedy in (
+        ("train.batch_size", at_once, "set --train.micro_batch to fewer"),
+        ("grids.num", config.grids.num, "lower it"),
+    ):
+        if number * each > there:
+            raise UserError(
+                f"{key}={number} images of {height}x{width} at once take at least {_gb(number * each)}, more than the "
+                f"{_gb(there)} of {device}; {remedy}"
+            )
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB"

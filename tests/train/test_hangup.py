@@ -1,0 +1,95 @@
+"""A terminal that closes, as with an ssh connection: training saves and leaves, unless it runs under nohup."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from unstir.runs.run import Run
+
+OPTIONS = (
+    "--model.channels 8 --model.groups 4 --train.batch_size 8 --train.dtype float32 --diffusion.T 20 "
+    "--diffusion.beta_T 0.3 --grids.num 4 --grids.steps 3 --grids.log_spaced 1 --log.held_out_images 0"
+)
+COMMAND = [
+    *(sys.executable, "-m", "unstir", "train", *OPTIONS.split()),
+    *("--train.length", "100000 steps", "--train.warmup", "0 steps"),
+    *("--log.every", "1 step", "--checkpoint.every", "100000 steps"),
+]
+
+
+def until(holds, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def lines(folder):
+    file = folder / "runs/digits/metrics.jsonl"
+    return file.read_text().count("\n") if file.exists() else 0
+
+
+@pytest.fixture
+def started(tmp_path):
+    """started(**how) -> the process of a training that has taken steps; it is killed at the end."""
+    children = []
+
+    def start(**how):
+        children.append(subprocess.Popen(COMMAND, cwd=tmp_path, **how))
+        until(lambda: lines(tmp_path) > 3 or children[-1].poll() is not None)
+        assert children[-1].poll() is None
+        return children[-1]
+
+    yield start
+    for child in children:
+        child.kill()
+        child.wait()
+
+
+def saved_everything(folder):
+    run = Run.open(folder / "runs/digits")
+    assert run.newest_step() == len(run.metrics()) == run.metrics()[-1]["step"] >= 4
+    assert (run.path / "events.jsonl").read_text().splitlines()[-1].startswith('{"event": "stopped"')
+
+
+def test_a_hangup_saves_and_says_so_where_it_can(tmp_path, started):
+    child = started(stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    child.send_signal(signal.SIGHUP)
+    out, _ = child.communicate(timeout=20)
+    assert child.returncode == 129 and "the same command continues" in out
+    saved_everything(tmp_path)
+
+
+def test_a_terminal_that_closes_ends_training_with_all_saved(tmp_path, started):
+    master, terminal = pty.openpty()
+
+    def take_the_terminal():
+        os.setsid()
+        os.close(os.open(os.ttyname(terminal), os.O_RDWR))  # the first one opened controls the session
+
+    child = started(stdin=terminal, stdout=terminal, stderr=terminal, preexec_fn=take_the_terminal)
+    os.close(terminal)
+    os.read(master, 1024)  # something was drawn there
+    os.close(master)  # whereupon the kernel sends SIGHUP, and writing to the terminal is an error
+    assert child.wait(timeout=20) == 129
+    saved_everything(tmp_path)
+
+
+def test_under_nohup_training_goes_on(tmp_path, started):
+    child = started(
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    child.send_signal(signal.SIGHUP)
+    now = lines(tmp_path)
+    until(lambda: lines(tmp_path) > now + 20 or child.poll() is not None)
+    assert child.poll() is None
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(timeout=20) == 143
+    saved_everything(tmp_path)

@@ -1,0 +1,83 @@
+"""Where the initial weights of a run may come from (train.init), and what is said of those that do not fit."""
+
+import pytest
+import torch
+
+from unstir.errors import UserError
+from unstir.train.trainer import Trainer
+
+
+class Said:
+    def __init__(self):
+        self.said = []
+
+    def say(self, text):
+        self.said.append(text)
+
+    def __getattr__(self, name):
+        return lambda *_: None
+
+
+def same(state, weights):
+    return all(torch.equal(state[name], tensor) for name, tensor in weights.items())
+
+
+def test_a_run_gives_its_newest_weights_or_those_of_a_step(trained, make_run):
+    first, _ = trained(train__lr=0.01)
+    for name, text, step in (("newest", str(first.path), 12), ("early", f"{first.path}@1", 1)):
+        watch = Said()
+        begun = Trainer(*make_run(name, train__init=text), watch=watch).state
+        weights = first.denoiser(step=step).net.state_dict()
+        assert same(begun.net.state_dict(), weights) and same(begun.average.state_dict(), weights)
+        assert watch.said == []
+    assert not same(begun.net.state_dict(), first.denoiser().net.state_dict())
+
+
+@pytest.mark.parametrize("hidden", [0.0, 0.5])
+def test_a_conditional_run_begins_from_an_unconditional_one_and_names_what_is_new(trained, make_run, hidden):
+    first, _ = trained(train__lr=0.01)
+    watch, classes = Said(), {"model__num_classes": 10, "train__label_dropout": hidden}
+    fresh = Trainer(*make_run("fresh", **classes)).state.net.state_dict()
+    run, store = make_run("guided", train__init=str(first.path), **classes)
+    begun = Trainer(run, store, watch=watch).state
+    assert same(begun.net.state_dict(), first.denoiser().net.state_dict())
+    assert torch.equal(begun.net.state_dict()["label.weight"], fresh["label.weight"])
+    assert torch.equal(begun.average.state_dict()["label.weight"], fresh["label.weight"])
+    assert len(watch.said) == 1 and "step 12; it has no label.weight, which is new" in watch.said[0]
+    assert Trainer(run, store).run()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model__channels": 16}, "does not fit the network: model.channels is 8 there, 16 here ("),
+        ({"model__num_blocks": 2}, "model.num_blocks is 1 there, 2 here"),
+        ({"diffusion__learned_variance": True, "loss__objective": "hybrid"}, "learned_variance is False there, True"),
+    ],
+)
+def test_weights_of_another_structure_are_refused_by_their_settings(trained, make_run, changes, words):
+    first, _ = trained()
+    with pytest.raises(UserError) as raised:
+        make_run("second", train__init=str(first.path), **changes)
+    assert words in str(raised.value) and "\n" not in str(raised.value)
+    assert not (first.path.parent / "second").exists()
+
+
+def test_classes_that_differ_are_named(trained, make_run):
+    first, _ = trained(model__num_classes=10)
+    with pytest.raises(UserError, match=r"the number of labels .* is 10 there, 11 here"):
+        make_run("second", train__init=str(first.path), model__num_classes=10, train__label_dropout=0.5)
+    with pytest.raises(UserError, match=r"the number of labels .* is 10 there, 0 here"):
+        make_run("second", train__init=str(first.path))
+
+
+def test_what_is_no_run_and_no_step_is_refused(trained, make_run):
+    first, _ = trained()
+    for text, words in (
+        ("nowhere", "train.init=nowhere does not exist; name a run, RUN@STEP"),
+        (f"{first.path}@7", r"step 7 was not saved; .* has 1, 4, 8, 12|step 7 was not saved"),
+        (str(first.path.parent), "holds no run"),
+    ):
+        with pytest.raises(UserError, match=words):
+            make_run("second", train__init=text)
+        assert not (first.path.parent / "second").exists()
