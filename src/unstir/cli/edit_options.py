@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cyclopts import Parameter
 
 from unstir.cli import beside
-from unstir.cli.app import say
+from unstir.cli.app import say, show
 from unstir.cli.chain_options import TimeOptions, over
 from unstir.errors import UserError
 from unstir.runs.files import replacing
@@ -118,11 +118,11 @@ def write(file: Path, edited: "Edited", singles: bool) -> None:
     for path, pixels in zip(own, edited.made, strict=False):
         with replacing(path) as partial:
             to_picture(pixels).save(partial, format="png")
-    print(f"picture  {file}")
+    show(f"picture  {file}")
     if own:
-        print(f"singles  {own[0]} to {own[-1].name}")
-    print(f"calls    {edited.calls} of the network")
+        show(f"singles  {own[0]} to {own[-1].name}")
+    show(f"calls    {edited.calls} of the network")
     if edited.psnr:
-        print(f"PSNR     {' and '.join(f'{value:.1f}' for value in edited.psnr)} dB")
+        show(f"PSNR     {' and '.join(f'{value:.1f}' for value in edited.psnr)} dB")
         if min(edited.psnr) < POOR:
             say("little of the image is in the noise found; more --steps, --refinements or --spacing log_snr help")

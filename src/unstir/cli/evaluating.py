@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from unstir.cli.app import app, say
+from unstir.cli.app import app, say, show
 from unstir.cli.chain_options import ChainOptions, over
 
 FAST = ChainOptions()
@@ -145,12 +145,12 @@ def evaluate(
     for each in plans:
         results.append(judging.evaluate(opened, data, each, showing=showing))
         if not json_:
-            print(describe(results[-1]))
+            show(*describe(results[-1]).splitlines())
     comparison = differences(results[-1], _others(opened, against, plans[-1])) if against else None
     if json_:
         print(json.dumps({"evaluations": [dataclasses.asdict(each) for each in results], "comparison": comparison}))
     elif comparison:
-        print("\n".join(comparison))
+        show(*comparison)
     return 0
 
 

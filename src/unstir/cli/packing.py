@@ -5,7 +5,7 @@ from typing import Literal
 
 from cyclopts import App
 
-from unstir.cli.app import app
+from unstir.cli.app import app, show
 
 data = App(name="data", help="Pack images into one store, and look into it.")
 app.command(data)
@@ -81,5 +81,5 @@ def inspect(store: Path, /, *, sheet: Path | None = None) -> int:
     opened = Store.open(store)
     sheet = sheet or store / "contact-sheet.png"
     save_contact_sheet(opened, sheet)
-    print(f"{describe(opened)}\ncontact sheet  {sheet}")
+    show(*describe(opened).splitlines(), f"contact sheet  {sheet}")
     return 0

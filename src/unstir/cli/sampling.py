@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from unstir.cli import beside
-from unstir.cli.app import app, say
+from unstir.cli.app import app, say, show
 from unstir.cli.chain_options import ChainOptions, chain_group, over
 from unstir.errors import UserError
 
@@ -114,8 +114,8 @@ def sample(
         done = save_images(opened, job, folder, progress, loaded)
     if done.batch_size != batch_size:
         say(f"{folder} was begun in batches of {done.batch_size}, and so it went on")
-    print(f"samples  {folder / 'grid.png'}\nnoise    {folder / 'noise.png'}")
-    print(f"images   {num} in {folder}, {_cost(done, build.schedule(opened.config.diffusion))}")
+    show(f"samples  {folder / 'grid.png'}", f"noise    {folder / 'noise.png'}")
+    show(f"images   {num} in {folder}, {_cost(done, build.schedule(opened.config.diffusion))}")
     if animate or strip:
         _show_the_way(opened, done, folder, animate, strip, stages or 10, loaded)
     return 0
@@ -165,7 +165,7 @@ def _compare(run: Any, job: Any, text: str, out: Path | None, loaded: Any) -> in
     ]
     sheet = contact_sheet(lines)
     beside.save(file, beside.png(sheet), "unstir sample --compare", settings, **measured)
-    print("\n".join(row.caption for row in rows) + f"\ncompared {file}")
+    show(*(row.caption for row in rows), f"compared {file}")
     return 0
 
 
@@ -187,9 +187,9 @@ def _show_the_way(
         kind = animation.animation_kind(animate)
         moving = partial(animation.save_animation, frames, nrow=run.config.grids.nrow, kind=kind)
         beside.save(animate, moving, "unstir sample", settings)
-        print(f"animation {animate}")
+        show(f"animation {animate}")
     if strip:
         first = [dataclasses.replace(frame, x=frame.x[:8], x0=frame.x0[:8]) for frame in frames]
         sheet = animation.strip(first, stages)
         beside.save(strip, beside.png(sheet), "unstir sample", {**settings, "stages": stages})
-        print(f"strip    {strip}")
+        show(f"strip    {strip}")

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from unstir.cli.app import app
+from unstir.cli.app import app, show
 from unstir.errors import UserError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def verify(
         screen = Console(file=sys.stdout)
         screen.width = max(screen.width, NARROWEST)
         screen.print(_table(rows))
-        print(f"picture  {plot}\n" if plot else "", f"{holding} of {total} hold", sep="")
+        show(*([f"picture  {plot}"] if plot else []), f"{holding} of {total} hold")
     return 0 if holding == total else 1
 
 

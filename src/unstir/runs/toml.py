@@ -6,13 +6,17 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
 from unstir.errors import UserError
 from unstir.runs.config import Config
+from unstir.runs.synonyms import SETTINGS, by_word
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 def from_dict(values: Mapping[str, Any], source: str) -> Config:
@@ -20,6 +24,11 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
 
     Raises UserError naming ``source``, the key, what was given and what is allowed, and the near key of a misspelt one.
     """
+    for key, value in _flat(values):
+        if isinstance(value, str) and "\0" in value:
+            raise UserError(f"{source}: {key} holds a NUL character, which no name has; leave it out")
+        if isinstance(value, int) and abs(value) >= 10**18:
+            raise UserError(f"{source}: {key}={_shown(value)} is too large; a whole number here has at most 18 digits")
     try:  # by way of JSON, whose strict mode takes a list for a tuple but no text for a number
         return TypeAdapter(Config).validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
@@ -28,25 +37,52 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
 
 def explain(error: ValidationError) -> str:
     """A validation error as one line: each key, what is wrong with it, what was given, and the near key."""
-    parts = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "unexpected_keyword_argument":
-            near = near_key(key)
-            parts.append(f"unknown key {key}" + (f"; did you mean {near}?" if near else ""))
-        elif item["type"] == "value_error":
-            parts.append((f"{key}: " if key else "") + item["msg"].removeprefix("Value error, "))
-        else:
-            parts.append(f"{key}={item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
-    return "; ".join(parts)
+    return "; ".join(map(_explain, error.errors()))
 
 
-SYNONYMS = {
-    "learning_rate": "lr", "epochs": "length", "steps": "length", "num_epochs": "length", "ema": "ema_decay",
-    "batch": "batch_size", "grad_clip": "clip", "channel_mult": "mults", "ch_mult": "mults", "num_res_blocks":
-    "num_blocks", "attn": "attention", "ch": "channels", "timesteps": "T", "prediction_type": "predict",
-}  # fmt: skip
-"""What other programs call a setting."""
+KINDS = {
+    "int": "must be a whole number written in digits, such as 3",
+    "float": "must be a number, such as 0.5",
+    "finite": "must be a finite number",
+    "bool": "must be true or false",
+    "string": "must be text in quotes",
+    "tuple": "must be a list, such as [1, 2]",
+    "dataclass": "must be a table of settings, written [{key}] in a TOML file",
+}
+"""What a key takes, by the first word of pydantic's name of the error."""
+BOUNDS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
+BOUND_WORDS = {"gt": "greater than", "ge": "at least", "lt": "less than", "le": "at most"}
+"""How a bound is said, by the name under which pydantic keeps it."""
+
+
+def _explain(item: "ErrorDetails") -> str:
+    key, kind, context = ".".join(map(str, item["loc"])), item["type"], item.get("ctx", {})
+    if kind == "unexpected_keyword_argument":
+        near = near_key(key)
+        return f"unknown key {key}" + (f"; did you mean {near}?" if near else "")
+    if kind == "value_error":
+        return (f"{key}: " if key else "") + item["msg"].removeprefix("Value error, ")
+    given = f"{key}={_shown(item['input'])}"
+    if kind == "int_parsing_size":
+        return f"{given} is too large; a whole number here has at most 18 digits"
+    if kind in BOUNDS:
+        return f"{given} must be {BOUND_WORDS[BOUNDS[kind]]} {context[BOUNDS[kind]]:g}"
+    if kind == "literal_error":
+        return f"{given} must be one of {context['expected'].replace(' or ', ', ')}".replace("'", '"')
+    if kind == "too_short":
+        return f"{given} must have at least {context['min_length']} entries"
+    if words := KINDS.get(kind.split("_")[0]):
+        return f"{given} {words.format(key=key)}"
+    return f"{given}: {item['msg'][0].lower()}{item['msg'][1:]}"
+
+
+def _shown(value: object) -> str:
+    """A value as TOML has it, cut where it is long."""
+    try:
+        text = json.dumps(value, default=str, ensure_ascii=False)
+    except ValueError:  # a number of thousands of digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _keys() -> list[str]:
@@ -64,7 +100,7 @@ def near_key(key: str) -> str | None:
     """The key or section that a wrong one was probably meant to be."""
     known = _keys()
     section, _, name = key.rpartition(".")
-    if (synonym := f"{section}.{SYNONYMS.get(name)}") in known:
+    if synonym := by_word(SETTINGS, name, known, section):
         return synonym
     if not section and (elsewhere := [found for found in known if found.endswith(f".{name}")]):
         return elsewhere[0]
@@ -81,8 +117,13 @@ def read(path: Path) -> dict[str, Any]:
     """The tables of a TOML file; raises UserError naming the file where it is missing or broken."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, RecursionError):
+            reason = "it is nested too deeply"
+        elif "Exceeds the limit" in str(error):
+            reason = "it holds a number of thousands of digits"
+        else:
+            reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise UserError(f"cannot read {path}: {reason}") from None
 
 
@@ -109,12 +150,13 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def flat(config: Config) -> dict[str, Any]:
     """The config as dotted keys: {"train.lr": 0.0002, ...}."""
+    return dict(_flat(to_dict(config)))
 
-    def walk(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-        for key, value in values.items():
-            if isinstance(value, Mapping):
-                yield from walk(value, f"{prefix}{key}.")
-            else:
-                yield prefix + key, value
 
-    return dict(walk(to_dict(config), ""))
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of nested dicts."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
