@@ -123,7 +123,7 @@ def test_no_word_of_a_table_is_an_option_of_a_command_already():
     ],
 )  # fmt: skip
 def test_words_of_the_field_lead_to_ours(unstir, refused, arguments, meant):
-    refused(unstir(*arguments.split()), f"did you mean {meant}?")
+    refused(unstir(*arguments.split()), f"Did you mean {meant}?")
 
 
 @pytest.mark.parametrize(
@@ -137,13 +137,13 @@ def test_words_of_the_field_lead_to_ours(unstir, refused, arguments, meant):
     ],
 )
 def test_a_misspelt_command_is_named(unstir, refused, arguments, meant):
-    refused(unstir(*arguments.split()), f"did you mean {meant}?")
+    refused(unstir(*arguments.split()), f"Did you mean {meant}?")
 
 
 def test_where_nothing_is_near_the_help_is_named(unstir, refused):
     refused(unstir("sample", "r", "--qqq", "1"), "has no option --qqq", "unstir sample --help")
     refused(unstir("qqq"), "has no command 'qqq'", "train", "sample")
-    refused(unstir("data", "qqq"), "name one of pack, inspect")
+    refused(unstir("data", "qqq"), "Name one of pack, inspect")
 
 
 @pytest.mark.parametrize(

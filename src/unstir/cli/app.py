@@ -12,7 +12,7 @@ from cyclopts.argument import ArgumentCollection, update_argument_collection
 from pydantic import ValidationError
 
 import unstir
-from unstir.cli import values
+from unstir.cli import train_help, values
 from unstir.cli.messages import REMEDIES, of_limits, one_line
 from unstir.errors import UserError, printable
 from unstir.runs import recipes, toml
@@ -26,8 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal's encoding lacks is no reason to fail
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        if (asked := train_help.asked(words)) is not None:
+            _show_values_of(asked)
+        status = app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except BrokenPipeError:  # whoever reads the output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
@@ -64,6 +67,15 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
     base = toml.to_dict(base_config(recipe, run_folder(recipe, out)))
     del base["recipe"]
     update_argument_collection(base, recipe or recipes.DEFAULT, arguments, root_keys=(), allow_unknown=False)
+
+
+def _show_values_of(words: Sequence[str]) -> None:
+    """Have the help of `unstir train` show the values that the command of these words would use."""
+    given = app.parse_known_args(words)[1].arguments
+    recipe, folder = given.get("recipe", ""), run_folder(given.get("recipe", ""), given.get("out", ""))
+    continued = not recipe and (folder / "config.toml").is_file()
+    train_help.FORMATTER.config = given["config"]
+    train_help.FORMATTER.source = f"{folder}" if continued else f"recipe {recipe or recipes.DEFAULT}"
 
 
 def say(text: str) -> None:

@@ -89,12 +89,12 @@ def _of_parser(error: CycloptsError) -> str:
     if isinstance(error, UnknownOptionError):
         given = (error.token.keyword or error.token.value).split("=")[0]
         near = words.meant(given, tuple(error.command_chain or ()), error.argument_collection)
-        hint = f"did you mean {near}?" if near else f"{command} --help lists them"
-        return f"{command} has no option {shortened(given)}; {hint}"
+        hint = f"Did you mean {near}?" if near else f"{command} --help lists them"
+        return f"{command} has no option {shortened(given)}. {hint}"
     if isinstance(error, MissingArgumentError) and error.argument:
         for given in error.unused_tokens or ():
             if given[0] == "-" and words.option_for(given, error.command_chain or (), error.argument.names):
-                return f"{command} has no option {shortened(given)}; did you mean {error.argument.name}?"
+                return f"{command} has no option {shortened(given)}. Did you mean {error.argument.name}?"
         name = error.keyword or option_of(error.argument, next(iter(error.argument.tokens[::-1]), None))
         count = max(1, error.argument.token_count()[0])
         many = f"{count} values, {len(error.tokens_so_far) % count} were given" if count > 1 else "a value"
@@ -116,5 +116,5 @@ def _of_parser(error: CycloptsError) -> str:
 def _unknown_command(given: str, command: str, known: Iterable[str]) -> str:
     known = list(known)
     near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-    hint = f"did you mean {command} {near[0]}?" if near else f"name one of {', '.join(known)}"
-    return f"{command} has no command {shortened(given)!r}; {hint}"
+    hint = f"Did you mean {command} {near[0]}?" if near else f"Name one of {', '.join(known)}"
+    return f"{command} has no command {shortened(given)!r}. {hint}"

@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from unstir.cli.app import app, base_config, run_folder, say, show
+from unstir.cli.train_help import FORMATTER
 from unstir.runs import recipes
 from unstir.runs.config import MAY_CHANGE, Config
 
@@ -25,7 +26,7 @@ When continuing, these may change: {", ".join(MAY_CHANGE)}.
 """
 
 
-@app.command(help=_train_help())
+@app.command(help=_train_help(), help_formatter=FORMATTER)
 def train(
     recipe: Annotated[str, Parameter(help="A recipe, or a TOML file of settings.")] = "",
     /,

@@ -50,7 +50,7 @@ def _section(argument: Argument, arguments: ArgumentCollection) -> str:
     given = f"{option_of(argument, argument.tokens[0])} {shortened(argument.tokens[0].value)}".strip()
     near = words.meant(argument.name, ("train",), arguments)
     own = ", ".join(child.name for child in argument.children)
-    return f"{given} names a section of settings; " + (f"did you mean {near}?" if near else f"its settings are {own}")
+    return f"{given} names a section of settings. " + (f"Did you mean {near}?" if near else f"Its settings are {own}")
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:
