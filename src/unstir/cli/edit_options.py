@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
 
-from unstir.cli import beside
+from unstir.cli import beside, labels
 from unstir.cli.app import say, show
 from unstir.cli.chain_options import TimeOptions, over
 from unstir.errors import UserError
@@ -75,6 +75,7 @@ def carry_out(
     needs_label = opened.config.train.label_dropout and guide is None and guidance not in (None, 1)
     if needs_label and of_image.get("label", 0) is None:
         raise UserError(f"guidance={guidance} leads towards a class; name it with --label")
+    named = {"label": labels.number(opened, of_image["label"])} if "label" in of_image else {}
     settings = Settings(
         chain=dataclasses.replace(over(chain, opened.chain()), seed=options.seed),
         step=options.checkpoint,
@@ -82,7 +83,7 @@ def carry_out(
         ema=options.ema,
         device=options.device,
         dtype=options.dtype,
-        **of_image,
+        **(of_image | named),
     )
     with console.counting(console.stderr(), doing, "network calls") as progress:
         edited = work(opened, settings, progress)

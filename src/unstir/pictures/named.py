@@ -1,0 +1,54 @@
+"""Pictures with the names of classes: below each tile of a grid, or as a line above the whole."""
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from unstir.errors import printable
+from unstir.pictures.font import font
+from unstir.pictures.grid import GAP, GROUND, grid
+
+SIZE = 11
+LINE = SIZE + 5
+"""Height of a font and of a line of it, in pixels."""
+
+
+def named_grid(images: Tensor, names: Sequence[str], nrow: int = 8) -> Image.Image:
+    """Images, uint8 [N, C, H, W], in rows of ``nrow``, each above its name; a name too wide is cut."""
+    tiles = [grid(image[None], 1) for image in images]
+    width, height = tiles[0].width, tiles[0].height + LINE
+    sheet = _blank(tiles[0].mode, min(nrow, len(tiles)) * width, -(-len(tiles) // nrow) * height)
+    for number, (tile, name) in enumerate(zip(tiles, names, strict=True)):
+        left, top = number % nrow * width, number // nrow * height
+        sheet.paste(tile, (left, top))
+        _write(sheet, left + GAP, top + tile.height, cut(name, width - 2 * GAP))
+    return sheet
+
+
+def titled(picture: Image.Image, title: str) -> Image.Image:
+    """The picture below a line of text, which is cut where the picture is narrower; without a text, the picture."""
+    if not title:
+        return picture
+    sheet = _blank(picture.mode, picture.width, LINE + picture.height)
+    sheet.paste(picture, (0, LINE))
+    _write(sheet, GAP, 0, cut(title, picture.width - 2 * GAP))
+    return sheet
+
+
+def cut(text: str, width: float) -> str:
+    """As much of the text as is no wider than so many pixels, with an ellipsis where some of it is left out."""
+    text, letters = printable(text), font(SIZE)
+    if letters.getlength(text) <= width:
+        return text
+    kept = next((n for n in range(len(text) - 1, 0, -1) if letters.getlength(f"{text[:n]}\u2026") <= width), 0)
+    return f"{text[:kept]}\u2026"
+
+
+def _blank(mode: str, width: int, height: int) -> Image.Image:
+    return Image.new(mode, (width, height), GROUND if mode == "L" else (GROUND,) * 3)
+
+
+def _write(sheet: Image.Image, left: int, top: int, text: str) -> None:
+    black = 0 if sheet.mode == "L" else (0, 0, 0)
+    ImageDraw.Draw(sheet).text((left, top + LINE // 2), text, fill=black, font=font(SIZE), anchor="lm")
