@@ -187,7 +187,7 @@ def test_a_damaged_store_is_found_before_training(unstir, tmp_path):
 def test_classes_are_learned_and_asked_for(unstir, tmp_path):
     assert unstir("train", *tiny(), "--model.num_classes", 10, "--out", "here")[0] == 0
     assert unstir("sample", "here", "--num", 2, "--label", 3, "--out", "threes")[0] == 0
-    refused(unstir("sample", "here", "--num", 2, "--label", 10), "label '10'", "0..9")
+    refused(unstir("sample", "here", "--num", 2, "--label", 10), "label=10", "0..9")
     refused(unstir("train", *tiny(), "--model.num_classes", 9), "num_classes=9", "10 classes")
 
 

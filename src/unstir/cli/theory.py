@@ -51,7 +51,7 @@ def verify(
     from unstir.verify import choose
     from unstir.verify import verify as rows_of
 
-    if plot and (plot.suffix.lower() != ".png" or not plot.parent.is_dir()):
+    if plot and (plot.suffix.lower() != ".png" or plot.is_dir() or not plot.parent.is_dir()):
         raise UserError(f"--plot {plot} would be a PNG in a folder that exists; name a file that ends in .png")
     if image and not plot:
         raise UserError(f"--image {image} is drawn in the picture of --plot FILE; give both, or leave it out")

@@ -17,7 +17,9 @@ from unstir.errors import UserError
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 """A whole number that fits into 64 bits."""
-LONG = 60
+LONGEST = 4000
+"""Characters of a name; a path has at most 4095 bytes."""
+LONG = 200
 """Characters of a value that a message shows."""
 YES_NO = "yes", "no", "true", "false", "y", "n", "t", "f", "1", "0"
 """What may follow a switch: --ema=no."""
@@ -72,6 +74,8 @@ def _check(argument: Argument, token: Token, kinds: tuple[Any, ...]) -> None:
     if len(kinds) > 1:
         return
     kind = kinds[0]
+    if kind in (str, Path) and len(text) > LONGEST:
+        raise UserError(f"{given} is longer than any name; the most is {LONGEST} characters")
     if kind is int:
         _check_whole(given, text)
     elif kind is float and not _is_number(text):

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from unstir.errors import UserError
 from unstir.runs.config import Config
+from unstir.runs.kinds import short
 from unstir.runs.synonyms import SETTINGS, by_word
 
 if TYPE_CHECKING:
@@ -24,11 +25,6 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
 
     Raises UserError naming ``source``, the key, what was given and what is allowed, and the near key of a misspelt one.
     """
-    for key, value in _flat(values):
-        if isinstance(value, str) and "\0" in value:
-            raise UserError(f"{source}: {key} holds a NUL character, which no name has; leave it out")
-        if isinstance(value, int) and abs(value) >= 10**18:
-            raise UserError(f"{source}: {key}={_shown(value)} is too large; a whole number here has at most 18 digits")
     try:  # by way of JSON, whose strict mode takes a list for a tuple but no text for a number
         return TypeAdapter(Config).validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
@@ -36,53 +32,47 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
 
 
 def explain(error: ValidationError) -> str:
-    """A validation error as one line: each key, what is wrong with it, what was given, and the near key."""
-    return "; ".join(map(_explain, error.errors()))
+    """A validation error as one line: each key, what was given, what is allowed, and the near key of a misspelt one."""
+    parts = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "unexpected_keyword_argument":
+            near = near_key(key)
+            parts.append(f"unknown key {key}" + (f"; did you mean {near}?" if near else ""))
+        elif item["type"] == "value_error":
+            parts.append((f"{key}: " if key else "") + item["msg"].removeprefix("Value error, "))
+        else:
+            given = short(item["input"])
+            parts.append(f"{key}={given}: it must be {_allowed(item)}" if key else f"{given} must be {_allowed(item)}")
+    return "; ".join(parts)
 
+
+def _allowed(item: "ErrorDetails") -> str:
+    """What pydantic would have taken, in the words of a config file."""
+    kind, limits = item["type"], item.get("ctx", {})
+    for name, words in BOUNDS.items():
+        if kind == name:
+            return f"{words} {next(iter(limits.values()))}"
+    if kind == "literal_error":
+        return f"one of {limits['expected'].replace(' or ', ', ')}"
+    return next((words for prefix, words in KINDS.items() if kind.startswith(prefix)), "another value")
+
+
+BOUNDS = {
+    "greater_than": "more than",
+    "greater_than_equal": "at least",
+    "less_than": "less than",
+    "less_than_equal": "at most",
+}
+"""The words of a bound, by pydantic's name of the error."""
 
 KINDS = {
-    "int": "must be a whole number written in digits, such as 3",
-    "float": "must be a number, such as 0.5",
-    "finite": "must be a finite number",
-    "bool": "must be true or false",
-    "string": "must be text in quotes",
-    "tuple": "must be a list, such as [1, 2]",
-    "dataclass": "must be a table of settings, written [{key}] in a TOML file",
-}
-"""What a key takes, by the first word of pydantic's name of the error."""
-BOUNDS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
-BOUND_WORDS = {"gt": "greater than", "ge": "at least", "lt": "less than", "le": "at most"}
-"""How a bound is said, by the name under which pydantic keeps it."""
-
-
-def _explain(item: "ErrorDetails") -> str:
-    key, kind, context = ".".join(map(str, item["loc"])), item["type"], item.get("ctx", {})
-    if kind == "unexpected_keyword_argument":
-        near = near_key(key)
-        return f"unknown key {key}" + (f"; did you mean {near}?" if near else "")
-    if kind == "value_error":
-        return (f"{key}: " if key else "") + item["msg"].removeprefix("Value error, ")
-    given = f"{key}={_shown(item['input'])}"
-    if kind == "int_parsing_size":
-        return f"{given} is too large; a whole number here has at most 18 digits"
-    if kind in BOUNDS:
-        return f"{given} must be {BOUND_WORDS[BOUNDS[kind]]} {context[BOUNDS[kind]]:g}"
-    if kind == "literal_error":
-        return f"{given} must be one of {context['expected'].replace(' or ', ', ')}".replace("'", '"')
-    if kind == "too_short":
-        return f"{given} must have at least {context['min_length']} entries"
-    if words := KINDS.get(kind.split("_")[0]):
-        return f"{given} {words.format(key=key)}"
-    return f"{given}: {item['msg'][0].lower()}{item['msg'][1:]}"
-
-
-def _shown(value: object) -> str:
-    """A value as TOML has it, cut where it is long."""
-    try:
-        text = json.dumps(value, default=str, ensure_ascii=False)
-    except ValueError:  # a number of thousands of digits
-        text = "a number of thousands of digits"
-    return text if len(text) <= 60 else f"{text[:60]}..."
+    "int_parsing_size": "a smaller number", "int": "a whole number", "float": "a number", "finite": "a finite number",
+    "bool": "true or false", "string_unicode": "text in UTF-8",
+    "string": "text in quotes", "tuple": "a list, such as [1, 2]", "list": "a list",
+    "too_short": "a longer list", "dataclass": "a table of settings", "json": "text in UTF-8",
+}  # fmt: skip
+"""What is allowed, by the beginning of pydantic's name of the error."""
 
 
 def _keys() -> list[str]:
@@ -117,13 +107,8 @@ def read(path: Path) -> dict[str, Any]:
     """The tables of a TOML file; raises UserError naming the file where it is missing or broken."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, RecursionError):
-            reason = "it is nested too deeply"
-        elif "Exceeds the limit" in str(error):
-            reason = "it holds a number of thousands of digits"
-        else:
-            reason = (isinstance(error, OSError) and error.strerror) or str(error)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"cannot read {path}: {reason}") from None
 
 
@@ -150,13 +135,12 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def flat(config: Config) -> dict[str, Any]:
     """The config as dotted keys: {"train.lr": 0.0002, ...}."""
-    return dict(_flat(to_dict(config)))
 
+    def walk(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for key, value in values.items():
+            if isinstance(value, Mapping):
+                yield from walk(value, f"{prefix}{key}.")
+            else:
+                yield prefix + key, value
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of nested dicts."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
+    return dict(walk(to_dict(config), ""))
