@@ -18,8 +18,10 @@ COMMANDS = (
     ("edit", "invert", "r", "i"), ("edit", "blend", "r", "i", "j"), ("edit", "morph", "r"), ("data",), ("edit",), (),
 )  # fmt: skip
 VALUES = (
-    "0", "1", "-1", "2.7", "1e3", "nan", "inf", "-inf", "9" * 5000, "1" * 19, "", " ", "a\0b", "\udcff", "caf\udce9.png",
-    "\x1b[31mred\x1b[0m", "[bold]x", "\u202egnp.exe", "\u00e9", "true", "no", "None", "[1, 2]", '{"a": 1}', "{", "--", "-",
+    "0", "1", "-1", "2.7", "1e3", "nan", "inf", "-inf", "9" * 5000, "1" * 19, "", " ", "a\0b", "\udcff",
+    "caf\udce9.png",
+    "\x1b[31mred\x1b[0m", "[bold]x", "\u202egnp.exe", "\u00e9", "true", "no", "None",
+    "[1, 2]", '{"a": 1}', "{", "--", "-",
     "--x", "-n", "=", "a=b", "ddim", "ancestral", "5 epochs", "../..", "x" * 5000, "/dev/null", "*", "%s", "{0}", "@x",
     "'", '"', "\n", "--help", "train",
 )  # fmt: skip
@@ -50,7 +52,7 @@ def options_of(command):
     return [name for argument in found.assemble_argument_collection() if argument.parse for name in argument.names]
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(12))
 def test_random_command_lines_end_in_a_status_and_no_traceback(nothing_is_done, command, tmp_path, seed):
     chance = random.Random(seed)
     for _ in range(25):
@@ -132,9 +134,7 @@ def test_names_that_the_terminal_cannot_show_do_not_fail(tmp_path, how):
     for words in ([b"sample", folder], [b"train", b"--data.source", folder], [b"data", b"inspect", folder]):
         done = subprocess.run([sys.executable, "-m", "unstir", *words], capture_output=True, env={**os.environ, **how})
         assert done.returncode == 2 and b"Traceback" not in done.stderr and done.stderr.count(b"\n") == 1, done.stderr
-        assert (
-            rb"caf\xe9" in done.stderr or b"characters) is not UTF-8" in done.stderr
-        ) and b"\x1b" not in done.stderr, done.stderr
+        assert rb"caf\xe9" in done.stderr and b"\x1b" not in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("words", [("--sheet", "x.txt"), ("--sheet", "no/x.png"), ("--sheet", ".")])
