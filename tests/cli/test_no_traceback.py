@@ -5,10 +5,12 @@ import os
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from unstir import cli
+from unstir.cli.app import say, show
 from unstir.cli.messages import REMEDIES
 from unstir.errors import UserError
 
@@ -148,3 +150,17 @@ def test_the_name_of_a_plot_is_checked(unstir, refused, tmp_path, name):
     (tmp_path / "folder.png").mkdir()
     refused(unstir("verify", "--plot", name), name, ".png")
     assert not (tmp_path / "x.txt").exists() and not (tmp_path / "no").exists()
+
+
+def test_every_result_is_printed_where_names_are_escaped():
+    for file in sorted(Path(cli.__file__).parent.glob("*.py")):
+        for line in file.read_text().splitlines():
+            bare = "print(" in line and "screen.print(" not in line and "def " not in line and "_print(" not in line
+            assert not bare or "json.dumps" in line or file.name == "app.py", f"{file.name}: {line}"
+
+
+def test_what_a_terminal_would_act_on_is_escaped_in_results(capsys):
+    show("samples  a\x1b[2Jb", "caf\udce9\nline")
+    say("a\x1b]0;title\x07b")
+    out, err = capsys.readouterr()
+    assert out == "samples  a\\x1b[2Jb\ncaf\\xe9\\nline\n" and "\x1b" not in err and "\x07" not in err
