@@ -104,3 +104,18 @@ def unstir(command, tmp_path, monkeypatch):
     for name, digit in zip("ab", load_digits()[0][:2].reshape(2, 8, 8), strict=True):
         Image.fromarray(digit).save(f"{name}.png")
     return command
+
+
+@pytest.fixture
+def refused():
+    """refused(result, *words) -> the line: a user's mistake is status 2 and one line that holds the words."""
+
+    def check(result, *words):
+        status, out, err = result
+        assert status == 2 and out == "", err
+        assert err.count("\n") == 1 and err.startswith("unstir: ") and "Traceback" not in err, err
+        for word in words:
+            assert word in err, err
+        return err
+
+    return check

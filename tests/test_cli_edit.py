@@ -17,6 +17,7 @@ from unstir import edit
 from unstir.cli import beside
 from unstir.diffusion.samplers import Step
 from unstir.pictures.grid import GAP, TILE
+from unstir.pictures.named import LINE
 from unstir.runs.run import Run
 from unstir.train.launch import open_data, open_run
 from unstir.train.trainer import Trainer
@@ -55,6 +56,9 @@ def tiles(path, rows=1):
     with Image.open(path) as picture:
         assert picture.format == "PNG"
         sheet = np.asarray(picture).astype(int)
+    beside = Path(path).with_suffix(".json")
+    if beside.exists() and json.loads(beside.read_text()).get("classes"):
+        sheet = sheet[LINE:]  # below the names of the classes
     assert sheet.shape[0] == GAP + rows * (TILE + GAP)
     columns = (sheet.shape[1] - GAP) // (TILE + GAP)
     step = TILE // 8
@@ -270,7 +274,7 @@ def test_morph_and_labels_need_classes(unstir, run, classes):
         assert unstir("edit", name, classes, "a.png", *options, "--label", 0, "--out", "out.png")[0] == 0
         refused(unstir("edit", name, classes, "a.png", *options), "10 classes", "0..9", "--label")
         refused(unstir("edit", name, classes, "a.png", *options, "--label", 10), "label=10", "0..9")
-        refused(unstir("edit", name, run, "a.png", *options, "--label", 1), "label=1", "no classes")
+        refused(unstir("edit", name, run, "a.png", *options, "--label", 1), "--label 1", "no classes")
     refused(unstir("edit", "blend", classes, "a.png", "b.png"), "10 classes", "--labels")
     refused(unstir("edit", "blend", classes, "a.png", "b.png", "--labels", 0, -1), "label=-1", "0..9")
     refused(unstir("edit", "morph", classes, "--labels", 0, 11), "label=11", "0..9")

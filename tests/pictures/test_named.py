@@ -7,7 +7,7 @@ import torch
 from unstir.generate import Job, save_images
 from unstir.pictures.font import font
 from unstir.pictures.grid import GAP, grid
-from unstir.pictures.named import STRIP, _fitting, named_grid
+from unstir.pictures.named import LINE, cut, named_grid
 
 
 def images(num, channels=1):
@@ -17,10 +17,10 @@ def images(num, channels=1):
 def without_names(sheet, num, nrow, strips):
     """The sheet with the strips above the rows numbered ``strips`` cut out."""
     pixels, row = np.asarray(sheet), 48 + GAP
-    tops = [STRIP * (1 + i) + strip * row for i, strip in enumerate(sorted(strips))]
+    tops = [LINE * (1 + i) + strip * row for i, strip in enumerate(sorted(strips))]
     keep = np.ones(len(pixels), dtype=bool)
     for top in tops:
-        keep[top - STRIP : top] = False
+        keep[top - LINE : top] = False
     return pixels[keep]
 
 
@@ -33,15 +33,15 @@ def test_names_stand_where_they_change_and_move_no_pixel_of_an_image(channels, n
     made = images(num, channels)
     sheet = named_grid(made, nrow, [f"c{i % classes}" for i in range(num)])
     plain = np.asarray(grid(made, nrow))
-    assert sheet.height == len(plain) + STRIP * len(strips) and sheet.width == plain.shape[1]
+    assert sheet.height == len(plain) + LINE * len(strips) and sheet.width == plain.shape[1]
     assert np.array_equal(without_names(sheet, num, nrow, strips), plain)
-    assert (np.asarray(sheet)[:STRIP] < 128).any()  # something is written
+    assert (np.asarray(sheet)[:LINE] < 128).any()  # something is written
     assert np.array_equal(np.asarray(named_grid(made, nrow, None)), plain)
 
 
 def test_names_beyond_ascii_are_drawn_each_as_its_own():
     strips = {
-        n: np.asarray(named_grid(images(1), 1, [n]))[:STRIP].tobytes() for n in ("Wald", "Wäld", "Лес", "Δάσ", "é")
+        n: np.asarray(named_grid(images(1), 1, [n]))[:LINE].tobytes() for n in ("Wald", "Wäld", "Лес", "Δάσ", "é")
     }
     assert len(set(strips.values())) == 5
     boxes = {name: font(11).getmask(name).getbbox() for name in ("Л", "ä", "Δ", "\ue123")}
@@ -49,9 +49,9 @@ def test_names_beyond_ascii_are_drawn_each_as_its_own():
 
 
 def test_a_long_name_is_cut_to_its_image():
-    assert _fitting("7", 46) == "7" and _fitting("two\nlines", 400) == "two lines"
-    cut = _fitting("a very long name of a class", 46)
-    assert cut.endswith("…") and cut.startswith("a v") and font(11).getlength(cut) <= 46
+    assert cut("7", 46) == "7" and cut("two\nlines", 400) == "two\\nlines"
+    some = cut("a very long name of a class", 46)
+    assert some.endswith("…") and some.startswith("a v") and font(11).getlength(some) <= 46
 
 
 def test_grids_of_a_run_with_classes_have_their_names(trained, tmp_path):
@@ -68,7 +68,7 @@ def test_grids_of_a_run_with_classes_have_their_names(trained, tmp_path):
             with Image.open(each.samples / name) as picture:
                 sizes[each.path.name, name] = picture.size
     assert all(sizes["plain", name] == sizes["plain", "noise.png"] == (502, 102) for name in names)
-    assert all(sizes["classes", name] == (502, 102 if name == "noise.png" else 102 + STRIP) for name in names)
+    assert all(sizes["classes", name] == (502, 102 if name == "noise.png" else 102 + LINE) for name in names)
     job = Job(num=20, chain=run.chain(), step=run.newest_step(), batch_size=20)
     save_images(run, job, tmp_path / "made")
     assert (tmp_path / "made/grid.png").read_bytes() == (run.samples / names[1]).read_bytes()

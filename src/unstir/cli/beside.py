@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,11 @@ def digest(settings: dict[str, Any]) -> str:
     """Six hexadecimal digits for a file's name: the same for the same settings, on any machine."""
     of_name = {key: value for key, value in settings.items() if key not in MACHINE}
     return hashlib.sha256(json.dumps(of_name, sort_keys=True).encode()).hexdigest()[:6]
+
+
+def as_stem(text: str) -> str:
+    """A text as part of a file's name: what is no letter, digit, - or _ becomes -."""
+    return re.sub(r"[^\w-]+", "-", text)
 
 
 def short(stem: str) -> str:

@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from unstir.cli.app import app
+from unstir.errors import printable
 from unstir.report.wording import duration
 
 if TYPE_CHECKING:
@@ -71,9 +72,11 @@ def _plain(report: "Report") -> dict[str, object]:
 def _print(report: "Report") -> None:
     screen = Console(file=sys.stdout, highlight=False)
     for finding in report.findings:
-        screen.print(Text.assemble((finding.severity, STYLES[finding.severity]), f"  {finding.check}: {finding.says}"))
-        screen.print(Padding(Text.assemble(("measured  ", "dim"), finding.evidence), (0, 0, 0, 3)))
-        screen.print(Padding(Text.assemble(("remedy    ", "dim"), finding.remedy), (0, 0, 1, 3)))
+        screen.print(
+            Text.assemble((finding.severity, STYLES[finding.severity]), f"  {finding.check}: {printable(finding.says)}")
+        )
+        screen.print(Padding(Text.assemble(("measured  ", "dim"), printable(finding.evidence)), (0, 0, 0, 3)))
+        screen.print(Padding(Text.assemble(("remedy    ", "dim"), printable(finding.remedy)), (0, 0, 1, 3)))
     if not report.findings:
         screen.print("nothing found")
     screen.print(Text.assemble(("checked   ", "dim"), ", ".join(report.checked)))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
 
-from unstir.cli import beside
-from unstir.cli.app import say
+from unstir.cli import beside, labels
+from unstir.cli.app import say, show
 from unstir.cli.chain_options import TimeOptions, over
 from unstir.errors import UserError
 from unstir.runs.files import replacing
@@ -75,6 +75,7 @@ def carry_out(
     needs_label = opened.config.train.label_dropout and guide is None and guidance not in (None, 1)
     if needs_label and of_image.get("label", 0) is None:
         raise UserError(f"guidance={guidance} leads towards a class; name it with --label")
+    named = {"label": labels.number(opened, of_image["label"])} if "label" in of_image else {}
     settings = Settings(
         chain=dataclasses.replace(over(chain, opened.chain()), seed=options.seed),
         step=options.checkpoint,
@@ -82,7 +83,7 @@ def carry_out(
         ema=options.ema,
         device=options.device,
         dtype=options.dtype,
-        **of_image,
+        **(of_image | named),
     )
     with console.counting(console.stderr(), doing, "network calls") as progress:
         edited = work(opened, settings, progress)
@@ -118,11 +119,11 @@ def write(file: Path, edited: "Edited", singles: bool) -> None:
     for path, pixels in zip(own, edited.made, strict=False):
         with replacing(path) as partial:
             to_picture(pixels).save(partial, format="png")
-    print(f"picture  {file}")
+    show(f"picture  {file}")
     if own:
-        print(f"singles  {own[0]} to {own[-1].name}")
-    print(f"calls    {edited.calls} of the network")
+        show(f"singles  {own[0]} to {own[-1].name}")
+    show(f"calls    {edited.calls} of the network")
     if edited.psnr:
-        print(f"PSNR     {' and '.join(f'{value:.1f}' for value in edited.psnr)} dB")
+        show(f"PSNR     {' and '.join(f'{value:.1f}' for value in edited.psnr)} dB")
         if min(edited.psnr) < POOR:
             say("little of the image is in the noise found; more --steps, --refinements or --spacing log_snr help")

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
+from unstir.cli import labels as classes
 from unstir.cli.app import app
-from unstir.cli.beside import short
+from unstir.cli.beside import as_stem, short
 from unstir.cli.chain_options import ChainOptions, FillOptions, InvertOptions, chain_group
 from unstir.cli.edit_options import EditOptions, carry_out
 
@@ -33,7 +34,7 @@ def inpaint(
     mask: Path | None = None,
     box: tuple[int, int, int, int] | None = None,
     num: int = 8,
-    label: int | None = None,
+    label: str | None = None,
     resamples: int = 10,
     jump: int = 1,
     chain: Fill = FILL_AS_THE_RUN,
@@ -59,7 +60,8 @@ def inpaint(
     num
         How many ways to fill it in.
     label
-        Class of the image, where the network knows classes; may be left out where labels were hidden in training.
+        Class of the image, by name or number, where the network knows classes; may be left out where labels were hidden
+        in training.
     resamples
         How often each step is taken; more agree better, at that many times the calls.
     jump
@@ -83,7 +85,7 @@ def vary(
     *,
     strength: float = 0.6,
     num: int = 8,
-    label: int | None = None,
+    label: str | None = None,
     chain: Chain = AS_THE_RUN,
     options: Edit = AS_USUAL,
 ) -> int:
@@ -104,7 +106,8 @@ def vary(
     num
         How many images to draw.
     label
-        Class of the images, where the network knows classes; may be left out where labels were hidden in training.
+        Class of the images, by name or number, where the network knows classes; may be left out where labels were
+        hidden in training.
     """
     from unstir import edit
 
@@ -120,7 +123,7 @@ def invert(
     image: Path,
     /,
     *,
-    label: int | None = None,
+    label: str | None = None,
     refinements: int = 2,
     chain: Inversion = INVERT_AS_USUAL,
     options: Edit = AS_USUAL,
@@ -138,7 +141,8 @@ def invert(
     image
         A picture file; its centre square is resized to the run's images.
     label
-        Class of the image, where the network knows classes; may be left out where labels were hidden in training.
+        Class of the image, by name or number, where the network knows classes; may be left out where labels were hidden
+        in training.
     refinements
         Fixed-point iterations a step; each raises the order of the inversion by one, and takes a network call a step.
     """
@@ -159,7 +163,7 @@ def blend(
     *,
     numbers: tuple[int, int] | None = None,
     count: int = 8,
-    labels: tuple[int, int] | None = None,
+    labels: tuple[str, str] | None = None,
     refinements: int = 2,
     chain: Inversion = INVERT_AS_USUAL,
     options: Edit = AS_USUAL,
@@ -185,7 +189,7 @@ def blend(
     count
         How many images, both ends among them.
     labels
-        Classes of the two images, where the network knows classes.
+        Classes of the two images, by their names or numbers, where the network knows classes.
     refinements
         Fixed-point iterations a step of the inversions.
     """
@@ -200,7 +204,8 @@ def blend(
     ends = numbers or (images[0], images[1])
 
     def work(opened: Any, settings: Any, progress: Any) -> "Edited":
-        how: dict[str, Any] = {"count": count, "labels": labels, "refinements": refinements}
+        told = classes.numbers(opened, labels, "--labels") if labels else None
+        how: dict[str, Any] = {"count": count, "labels": told, "refinements": refinements}
         return edit.blend(opened, ends, settings, **how, progress=progress)
 
     name = "-".join(["blend", *(short(end.stem) if isinstance(end, Path) else str(end) for end in ends)])
@@ -212,7 +217,7 @@ def morph(
     run: Path,
     /,
     *,
-    labels: tuple[int, int],
+    labels: tuple[str, str],
     count: int = 8,
     num: int = 4,
     chain: Chain = AS_THE_RUN,
@@ -227,7 +232,7 @@ def morph(
     run
         Folder of a run that knows classes.
     labels
-        The classes at both ends.
+        The classes at both ends, by their names or numbers.
     count
         How many images a row, both ends among them.
     num
@@ -236,6 +241,9 @@ def morph(
     from unstir import edit
 
     def work(opened: Any, settings: Any, progress: Any) -> "Edited":
-        return edit.morph(opened, settings, labels=labels, count=count, progress=progress)
+        remedy = "name a run that does, or blend two images"
+        first, last = classes.numbers(opened, labels, "--labels", remedy)
+        return edit.morph(opened, settings, labels=(first, last), count=count, progress=progress)
 
-    return carry_out(run, f"morph-{labels[0]}-{labels[1]}", "morphing", chain, options, work, num=num)
+    name = "-".join(["morph", *(short(as_stem(label)) for label in labels)])
+    return carry_out(run, name, "morphing", chain, options, work, num=num)

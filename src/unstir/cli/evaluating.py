@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from unstir.cli.app import app, say
+from unstir.cli import labels
+from unstir.cli.app import app, say, show
 from unstir.cli.chain_options import ChainOptions, over
 
 FAST = ChainOptions()
@@ -32,7 +33,7 @@ def evaluate(
     memorisation: bool = True,
     against: Path | None = None,
     seed: int = 0,
-    label: int | None = None,
+    label: str | None = None,
     store: Path | None = None,
     batch_size: int = 64,
     dtype: Literal["float32", "bfloat16", "auto"] = "auto",
@@ -80,7 +81,7 @@ def evaluate(
     seed
         Seed of the first set.
     label
-        Class index; by default each class as often as the data has it, where the network knows classes.
+        Class, by its name or number; by default each as often as the data has it, where the network knows classes.
     store
         Folder of the packed data, where it has moved.
     batch_size
@@ -107,6 +108,7 @@ def evaluate(
     if minutes <= 0:
         raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
     opened, data = _opened(run, store)
+    named = labels.number(opened, label)
     steps = opened.saved_steps() if checkpoint == "all" else [_step(opened, checkpoint)]
     showing = console.showing
     networks: list[Any] = list(judging.networks_for(data, showing))
@@ -123,7 +125,7 @@ def evaluate(
         batch_size=batch_size,
         device=device,
         dtype=dtype,
-        **judging.usual_labels(opened, data, label),
+        **judging.usual_labels(opened, data, named),
     )
     plan = judging.Plan(
         job=job, seeds=seeds, split=split, num_reference=reference, networks=tuple(networks), memorisation=memorisation
@@ -146,12 +148,12 @@ def evaluate(
         with console.heartbeat("judging"):
             results.append(judging.evaluate(opened, data, each, showing=showing))
         if not json_:
-            print(describe(results[-1]))
+            show(*describe(results[-1]).splitlines())
     comparison = differences(results[-1], _others(opened, against, plans[-1])) if against else None
     if json_:
         print(json.dumps({"evaluations": [dataclasses.asdict(each) for each in results], "comparison": comparison}))
     elif comparison:
-        print("\n".join(comparison))
+        show(*comparison)
     return 0
 
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from unstir.cli.app import app, say
+from unstir.cli.app import app, say, show
 from unstir.errors import UserError
 
 
@@ -112,5 +112,5 @@ def likelihood(
     if json_:
         print(json.dumps({name: dataclasses.asdict(result) for name, result in results.items()}))
     else:
-        print("\n".join(describe(result) for result in results.values()) + f"\ncurve     {curve}")
+        show(*(line for each in results.values() for line in describe(each).splitlines()), f"curve     {curve}")
     return 0

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from unstir.cli.app import app, say
+from unstir.cli.app import app, say, show
 
 
 @app.command
@@ -72,10 +72,10 @@ def report(
             page.write(opened[0], stores[0], path, protocols[0], samples=measure)
         else:
             compared.write(opened, stores, path)
-    print(f"report   {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    show(f"report   {path} ({path.stat().st_size / 1e6:.1f} MB)")
     if pdf:
         printing.print_pdf(path, path.with_suffix(".pdf"))
-        print(f"pdf      {path.with_suffix('.pdf')}")
+        show(f"pdf      {path.with_suffix('.pdf')}")
     return 0
 
 

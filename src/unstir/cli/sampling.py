@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from unstir.cli import beside
-from unstir.cli.app import app, say
+from unstir.cli import beside, labels
+from unstir.cli.app import app, say, show
 from unstir.cli.chain_options import ChainOptions, chain_group, over
 from unstir.errors import UserError
 
@@ -30,7 +30,7 @@ def sample(
     out: Path | None = None,
     chain: Annotated[ChainOptions, Parameter(group=chain_group(ChainOptions))] = AS_THE_RUN,
     seed: int = 0,
-    label: int | None = None,
+    label: str | None = None,
     compare: str = "",
     animate: Path | None = None,
     strip: Path | None = None,
@@ -60,7 +60,7 @@ def sample(
     seed
         Image i is a function of the seed and i.
     label
-        Class index; by default each class in turn, where the network knows classes.
+        Class, by its name or number; by default each class in turn, where the network knows classes.
     compare
         Samplers with their calls and, if another, spacing: "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr". Each has its
         row in OUT/compare.png, all from one noise.
@@ -100,7 +100,7 @@ def sample(
         chain=dataclasses.replace(over(chain, opened.chain()), seed=seed),
         step=loaded.step,
         ema=ema,
-        label=label,
+        label=labels.number(opened, label),
         guide=guide_of(chain.guide, opened),
         batch_size=batch_size,
         device=device,
@@ -114,8 +114,8 @@ def sample(
         done = save_images(opened, job, folder, progress, loaded)
     if done.batch_size != batch_size:
         say(f"{folder} was begun in batches of {done.batch_size}, and so it went on")
-    print(f"samples  {folder / 'grid.png'}\nnoise    {folder / 'noise.png'}")
-    print(f"images   {num} in {folder}, {_cost(done, build.schedule(opened.config.diffusion))}")
+    show(f"samples  {folder / 'grid.png'}", f"noise    {folder / 'noise.png'}")
+    show(f"images   {num} in {folder}, {_cost(done, build.schedule(opened.config.diffusion))}")
     if animate or strip:
         _show_the_way(opened, done, folder, animate, strip, stages or 10, loaded)
     return 0
@@ -146,8 +146,9 @@ def _cost(job: Any, schedule: Any) -> str:
 def _compare(run: Any, job: Any, text: str, out: Path | None, loaded: Any) -> int:
     """Draw the rows of the comparison and write OUT/compare.png, with what made it in OUT/compare.json."""
     from unstir import compare, console
-    from unstir.generate import settings_of
+    from unstir.generate import drawn_classes, settings_of
     from unstir.pictures.grid import contact_sheet
+    from unstir.pictures.named import titled
     from unstir.runs import build
 
     chains = compare.parse(text, job.chain)
@@ -163,9 +164,9 @@ def _compare(run: Any, job: Any, text: str, out: Path | None, loaded: Any) -> in
     lines = [
         (row.caption if at == 0 else "", row.images[at : at + LINE]) for row in rows for at in range(0, job.num, LINE)
     ]
-    sheet = contact_sheet(lines)
+    sheet = titled(contact_sheet(lines), ", ".join(drawn_classes(run, job, LINE)))
     beside.save(file, beside.png(sheet), "unstir sample --compare", settings, **measured)
-    print("\n".join(row.caption for row in rows) + f"\ncompared {file}")
+    show(*(row.caption for row in rows), f"compared {file}")
     return 0
 
 
@@ -174,9 +175,10 @@ def _show_the_way(
 ) -> None:
     """Draw the first images once more and keep what they looked like on the way."""
     from unstir import console
-    from unstir.generate import way
+    from unstir.generate import drawn_classes, way
     from unstir.generate.folder import computing_with, settings_in
     from unstir.pictures import animation
+    from unstir.pictures.named import titled
 
     limit, settings = max(animation.MAX_FRAMES, stages), settings_in(folder)
     counting = console.counting(console.stderr(), "drawing the way", "steps")
@@ -187,9 +189,9 @@ def _show_the_way(
         kind = animation.animation_kind(animate)
         moving = partial(animation.save_animation, frames, nrow=run.config.grids.nrow, kind=kind)
         beside.save(animate, moving, "unstir sample", settings)
-        print(f"animation {animate}")
+        show(f"animation {animate}")
     if strip:
         first = [dataclasses.replace(frame, x=frame.x[:8], x0=frame.x0[:8]) for frame in frames]
-        sheet = animation.strip(first, stages)
+        sheet = titled(animation.strip(first, stages), ", ".join(drawn_classes(run, job, 8)))
         beside.save(strip, beside.png(sheet), "unstir sample", {**settings, "stages": stages})
-        print(f"strip    {strip}")
+        show(f"strip    {strip}")

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from unstir.cli.app import app
+from unstir.cli.app import app, show
 from unstir.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def verify(
     from unstir.verify import choose
     from unstir.verify import verify as rows_of
 
-    if plot and (plot.suffix.lower() != ".png" or not plot.parent.is_dir()):
+    if plot and (plot.suffix.lower() != ".png" or plot.is_dir() or not plot.parent.is_dir()):
         raise UserError(f"--plot {plot} would be a PNG in a folder that exists; name a file that ends in .png")
     if image and not plot:
         raise UserError(f"--image {image} is drawn in the picture of --plot FILE; give both, or leave it out")
@@ -69,7 +69,7 @@ def verify(
         screen = Console(file=sys.stdout)
         screen.width = max(screen.width, NARROWEST)
         screen.print(_table(rows))
-        print(f"picture  {plot}\n" if plot else "", f"{holding} of {total} hold", sep="")
+        show(*([f"picture  {plot}"] if plot else []), f"{holding} of {total} hold")
     return 0 if holding == total else 1
 
 

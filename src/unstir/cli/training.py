@@ -1,12 +1,12 @@
 """`unstir train`."""
 
 import dataclasses
-import sys
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from unstir.cli.app import app, base_config, run_folder
+from unstir.cli.app import app, base_config, run_folder, say, show
+from unstir.cli.train_help import FORMATTER
 from unstir.runs import recipes
 from unstir.runs.config import MAY_CHANGE, Config
 
@@ -26,7 +26,7 @@ When continuing, these may change: {", ".join(MAY_CHANGE)}.
 """
 
 
-@app.command(help=_train_help())
+@app.command(help=_train_help(), help_formatter=FORMATTER)
 def train(
     recipe: Annotated[str, Parameter(help="A recipe, or a TOML file of settings.")] = "",
     /,
@@ -47,21 +47,23 @@ def train(
     with console.counting(screen, "packing", "images") as progress:
         store = open_data(config, folder, progress)
     if store.refused:
-        print(f"{len(store.refused)} files were refused; unstir data inspect {store.path} lists them", file=sys.stderr)
+        say(f"{len(store.refused)} files were refused; unstir data inspect {store.path} lists them")
     run = open_run(config, folder, store)
     with run.lock(), Stop() as stop, console.TrainingDisplay(screen) as display:
         run.tidy()
         trainer = Trainer(run, store, display)
         display.say(trainer.introduction())
         if trainer.finished:
-            print(trainer.conclusion())
+            show(*trainer.conclusion().splitlines())
             return 0
         finished = trainer.run(stop)
     if finished:
         curves = [path for path in (run.path / "curves.png", run.path / "losses.png") if path.exists()]
-        print(
-            f"samples  {newest_picture(run)}\ncurves   {', '.join(map(str, curves))}\ndata     {run.config.data.store}"
+        show(
+            f"samples  {newest_picture(run)}",
+            f"curves   {', '.join(map(str, curves))}",
+            f"data     {run.config.data.store}",
         )
     else:
-        print(f"stopped at step {trainer.state.step} of {run.length}; all is saved, the same command continues")
+        show(f"stopped at step {trainer.state.step} of {run.length}; all is saved, the same command continues")
     return 0 if finished else stop.status

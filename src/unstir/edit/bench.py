@@ -89,6 +89,9 @@ class Bench:
             **how,
             "num": self.num,
             "label": asked.label,
+            "classes": [
+                self.run.data.classes[label] for label in how.get("labels") or [asked.label] if label is not None
+            ],
             "chain": dataclasses.asdict(self.chain),
             "step": self.loaded.step,
             "ema": asked.ema,

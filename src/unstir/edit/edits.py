@@ -18,6 +18,7 @@ from unstir.edit.bench import Bench, Progress, Settings, checked_label, last
 from unstir.edit.reading import Box, read_image, read_mask
 from unstir.errors import UserError
 from unstir.pictures.grid import grid, to_uint8
+from unstir.pictures.named import titled
 from unstir.randomness import Key
 from unstir.runs.run import Run
 
@@ -43,8 +44,10 @@ class Edited:
     calls: int = 0
 
     def picture(self) -> Image:
-        """All tiles, the given ones first."""
-        return grid(torch.cat((self.given, self.made)), self.nrow)
+        """All tiles, the given ones first, below the names of the classes that were asked for."""
+        tiles = grid(torch.cat((self.given, self.made)), self.nrow)
+        names = self.settings.get("classes")
+        return titled(tiles, " to ".join(names)) if names else tiles
 
 
 def inpaint(

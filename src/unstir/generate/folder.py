@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from unstir.diffusion.draw import starting_noise
@@ -16,8 +17,8 @@ from unstir.diffusion.finite import NotFiniteError
 from unstir.errors import UserError
 from unstir.generate.drawing import batch, load_denoisers
 from unstir.generate.job import Job, check, labels, plain
-from unstir.pictures.grid import to_picture, to_uint8
-from unstir.pictures.named import named_grid
+from unstir.pictures.grid import grid, to_picture, to_uint8
+from unstir.pictures.named import named_grid, titled
 from unstir.pictures.png import is_whole, read
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
@@ -66,11 +67,26 @@ def save_images(
     shown = torch.arange(min(job.num, GRID_IMAGES))
     noise = to_uint8(starting_noise(job.chain.seed, shown, run.data.shape))
     images = torch.stack([read(image_path(out, int(index))) for index in shown])
-    names = run.class_names(labels(run, job, shown))
-    for name, pictures, named in (("noise.png", noise, None), ("grid.png", images, names)):
+    for name, picture in (("noise.png", grid(noise, run.config.grids.nrow)), ("grid.png", _grid(run, job, images))):
         with replacing(out / name) as partial:
-            named_grid(pictures, run.config.grids.nrow, named).save(partial, format="png")
+            picture.save(partial, format="png")
     return job
+
+
+def drawn_classes(run: Run, job: Job, num: int) -> list[str]:
+    """The names of the classes that the first ``num`` images show: one name where it is one class for all, else one
+    an image; none where the network knows no classes."""
+    shown = labels(run, job, torch.arange(min(num, job.num)))
+    numbers = [] if shown is None else shown.tolist()
+    return [run.data.classes[number] for number in (numbers[:1] if job.label is not None else numbers)]
+
+
+def _grid(run: Run, job: Job, images: Tensor) -> Image:
+    """The images with the names of their classes."""
+    names, nrow = drawn_classes(run, job, len(images)), run.config.grids.nrow
+    if job.label is None and names:
+        return named_grid(images, nrow, names)
+    return titled(grid(images, nrow), names[0]) if names else grid(images, nrow)
 
 
 @contextmanager
@@ -189,4 +205,5 @@ def settings_of(run: Run, job: Job, loaded: Checkpoint) -> dict[str, Any]:
     """What decides the pixels of an image: the job but for its length, network and process, weights, and machine."""
     settings = plain(job)
     del settings["num"]  # a longer job of the same settings continues a shorter one
+    settings["class"] = None if job.label is None else run.data.classes[job.label]
     return {**settings, **provenance(run, used(run, loaded, job.guide), job.ema, job.device, job.dtype)}

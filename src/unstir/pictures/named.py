@@ -1,62 +1,75 @@
-"""A grid of images with the names of their classes above them; the images are those of `grid`, pixel for pixel."""
+"""Pictures with the names of classes: above the images of a grid, or as a line above the whole."""
 
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from unstir.errors import printable
 from unstir.pictures.font import font
 from unstir.pictures.grid import GAP, GROUND, grid
 
-SIZE = 11  # of the letters, in pixels
-STRIP = 16  # pixels above a row, for its names
+SIZE = 11
+LINE = SIZE + 5
+"""Height of a font and of a line of it, in pixels."""
 
 
 def named_grid(images: Tensor, nrow: int, names: Sequence[str] | None) -> Image.Image:
     """Images, uint8 [N, C, H, W], in rows of ``nrow``, and above each its own of the N ``names``, if there are any.
 
-    A row with the names of the row above does without: where each column is a class, the names stand on top alone. A
-    name too long for its image is cut.
+    The images are those of `grid`, pixel for pixel. A row with the names of the row above does without: where each
+    column is a class, the names stand on top alone. A name too long for its image is cut.
     """
     if names is None:
         return grid(images, nrow)
-    parts: list[Image.Image] = []
+    parts: list[tuple[Image.Image, int]] = []  # and how far below it the next begins
     above: Sequence[str] = ()
     for begin in range(0, len(images), nrow):
         row, of_row = grid(images[begin : begin + nrow], nrow), names[begin : begin + nrow]
         if tuple(of_row) != tuple(above[: len(of_row)]):
-            parts.append(_strip(of_row, row))
-        parts.append(row)
+            parts.append((_names(of_row, row), LINE))
+        parts.append((row, row.height - GAP))  # the gap below a row is that above the next
         above = of_row
-    height = sum(part.height for part in parts) - GAP * (sum(part.height != STRIP for part in parts) - 1)
-    sheet = Image.new(parts[0].mode, (max(part.width for part in parts), height), _ground(parts[0].mode))
+    sheet = _blank(parts[0][0].mode, max(part.width for part, _ in parts), sum(step for _, step in parts) + GAP)
     top = 0
-    for part in parts:
+    for part, step in parts:
         sheet.paste(part, (0, top))
-        top += part.height - (0 if part.height == STRIP else GAP)  # the gap below a row is that above the next
+        top += step
     return sheet
 
 
-def _strip(names: Sequence[str], row: Image.Image) -> Image.Image:
+def titled(picture: Image.Image, title: str) -> Image.Image:
+    """The picture below a line of text, which is cut where the picture is narrower; without a text, the picture."""
+    if not title:
+        return picture
+    sheet = _blank(picture.mode, picture.width, LINE + picture.height)
+    sheet.paste(picture, (0, LINE))
+    _write(sheet, (GAP, LINE // 2), cut(title, picture.width - 2 * GAP), "lm")
+    return sheet
+
+
+def cut(text: str, width: float) -> str:
+    """As much of the text as is no wider than so many pixels, with an ellipsis where some of it is left out."""
+    text, letters = printable(text), font(SIZE)
+    if letters.getlength(text) <= width:
+        return text
+    kept = next((n for n in range(len(text) - 1, 0, -1) if letters.getlength(f"{text[:n]}\u2026") <= width), 0)
+    return f"{text[:kept]}\u2026"
+
+
+def _names(names: Sequence[str], row: Image.Image) -> Image.Image:
     """The names above the images of a row."""
-    strip = Image.new(row.mode, (row.width, STRIP), _ground(row.mode))
+    line = _blank(row.mode, row.width, LINE)
     width = (row.width - GAP) // len(names)
     for column, name in enumerate(names):
         middle = GAP + column * width + (width - GAP) // 2
-        ImageDraw.Draw(strip).text(
-            (middle, STRIP // 2), _fitting(name, width - GAP), fill=0, font=font(SIZE), anchor="mm"
-        )
-    return strip
+        _write(line, (middle, LINE // 2), cut(name, width - GAP), "mm")
+    return line
 
 
-def _fitting(name: str, width: int) -> str:
-    """A name, or as much of it as is not wider than so many pixels."""
-    name = " ".join(name.split())
-    if font(SIZE).getlength(name) <= width:
-        return name
-    kept = next((n for n in range(len(name), 0, -1) if font(SIZE).getlength(name[:n] + "…") <= width), 0)
-    return name[:kept] + "…"
+def _blank(mode: str, width: int, height: int) -> Image.Image:
+    return Image.new(mode, (width, height), GROUND if mode == "L" else (GROUND,) * 3)
 
 
-def _ground(mode: str) -> int | tuple[int, int, int]:
-    return GROUND if mode == "L" else (GROUND,) * 3
+def _write(sheet: Image.Image, place: tuple[int, int], text: str, anchor: str) -> None:
+    ImageDraw.Draw(sheet).text(place, text, fill=0 if sheet.mode == "L" else (0, 0, 0), font=font(SIZE), anchor=anchor)

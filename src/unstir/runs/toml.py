@@ -16,6 +16,7 @@ from unstir.errors import UserError
 from unstir.runs.config import Config
 from unstir.runs.files import remedy
 from unstir.runs.kinds import short
+from unstir.runs.synonyms import SETTINGS, by_word
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -81,14 +82,6 @@ KINDS = {
 """What is allowed, by the beginning of pydantic's name of the error."""
 
 
-SYNONYMS = {
-    "learning_rate": "lr", "epochs": "length", "steps": "length", "num_epochs": "length", "ema": "ema_decay",
-    "batch": "batch_size", "grad_clip": "clip", "channel_mult": "mults", "ch_mult": "mults", "num_res_blocks":
-    "num_blocks", "attn": "attention", "ch": "channels", "timesteps": "T", "prediction_type": "predict",
-}  # fmt: skip
-"""What other programs call a setting."""
-
-
 def _keys() -> list[str]:
     """Every dotted key there is, those that are None by default among them."""
     default = Config()
@@ -104,7 +97,7 @@ def near_key(key: str) -> str | None:
     """The key or section that a wrong one was probably meant to be."""
     known = _keys()
     section, _, name = key.rpartition(".")
-    if (synonym := f"{section}.{SYNONYMS.get(name)}") in known:
+    if synonym := by_word(SETTINGS, name, known, section):
         return synonym
     if not section and (elsewhere := [found for found in known if found.endswith(f".{name}")]):
         return elsewhere[0]

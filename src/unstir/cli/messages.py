@@ -1,0 +1,120 @@
+"""An exception as the one line that a person reads: what was given, what is allowed, what to type."""
+
+import difflib
+import errno
+import re
+from collections.abc import Iterable
+from typing import get_args
+
+from cyclopts import CycloptsError, MissingArgumentError, RepeatArgumentError, UnknownCommandError, UnknownOptionError
+from cyclopts import UnusedCliTokensError as Unused
+from cyclopts.exceptions import CoercionError
+from pydantic import ValidationError
+
+from unstir.cli import words
+from unstir.cli.values import option_of, shortened
+from unstir.errors import printable
+from unstir.runs import toml
+
+REMEDIES = {
+    errno.EACCES: "name one that you have the right to, or ask for that right (chmod)",
+    errno.EPERM: "the system forbids that there; name a place of your own, or look for a protection (lsattr, mount)",
+    errno.EROFS: "that disk is mounted for reading alone; name a place on another",
+    errno.ENOENT: "name one that exists",
+    errno.EEXIST: "name another",
+    errno.ENOTDIR: "name one in a folder",
+    errno.EISDIR: "name a file",
+    errno.ELOOP: "its links lead in a circle; mend them, or name another",
+    errno.ENAMETOOLONG: "name a shorter one",
+    errno.ENOSPC: "free some space, and run the same command again",
+    errno.EDQUOT: "your share of that disk is used up; free some, or ask for more, and run the same command again",
+    errno.EFBIG: "the file may not become so large; lift the limit (ulimit -f), or name a place on another disk",
+    errno.EIO: "the disk or medium fails; save what is on it, and use another",
+    errno.EMFILE: "too many files are open; allow more (ulimit -n 4096), and run the same command again",
+    errno.ENFILE: "too many files are open on this machine; end other programs, and run the same command again",
+    errno.ENOMEM: "end other programs, or ask for less at once (--batch-size, --train.micro_batch)",
+    errno.EBUSY: "another program uses it; end that, or name another",
+    errno.ENODEV: "name one on a disk",
+    errno.ENXIO: "name an ordinary file or folder",
+    errno.ESTALE: "the network disk has lost it; mount that again, and run the same command again",
+}
+"""What to do about a file that could not be used, by the system's number of the error."""
+
+
+def one_line(error: BaseException) -> str:
+    """What to say about an exception that a user's mistake, or the machine, has caused."""
+    cause = error.__cause__ or error
+    if isinstance(cause, ValidationError):
+        return toml.explain(cause)
+    if isinstance(error, CycloptsError):
+        return _of_parser(error)
+    if isinstance(error, OSError) and error.strerror:
+        return _of_system(error)
+    if isinstance(error, UnicodeEncodeError):
+        return (
+            f"{shortened(printable(error.object))} is not UTF-8, as text in a file of unstir is; rename what it names"
+        )
+    return " ".join(str(error).split())
+
+
+def of_limits(error: Exception) -> str | None:
+    """What to say where a limit of the machine or of Python was met; None for any other error, which is a bug."""
+    text = str(error)
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        asked = re.search(r"[Tt]ried to allocate ([0-9.]+ \w+)", text)
+        return (
+            f"out of memory{f', at {asked[1]} more' if asked else ''}; lower --train.micro_batch (training) or "
+            "--batch-size (sampling), or end other programs"
+        )
+    if isinstance(error, RecursionError):
+        return "something that was read is nested too deeply; name another file"
+    if isinstance(error, OverflowError) or "Exceeds the limit" in text:
+        return "a number that was given is too large to compute with; give a smaller one"
+    if isinstance(error, ValueError) and "embedded null" in text:
+        return "a name holds a NUL character, which no file has; leave it out"
+    return None
+
+
+def _of_system(error: OSError) -> str:
+    remedy = REMEDIES.get(error.errno or 0, "mend that, or name another")
+    files = [str(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes) or name]
+    return f"{' -> '.join(files)}: {error.strerror}; {remedy}" if files else f"{error.strerror}; {remedy}"
+
+
+def _of_parser(error: CycloptsError) -> str:
+    """A mistake in the command line itself."""
+    command = " ".join(["unstir", *(error.command_chain or ())])
+    if isinstance(error, UnknownCommandError) and error.unused_tokens and error.app:
+        return _unknown_command(error.unused_tokens[0], command, (name for name in error.app if name[0] != "-"))
+    if isinstance(error, UnknownOptionError):
+        given = (error.token.keyword or error.token.value).split("=")[0]
+        near = words.meant(given, tuple(error.command_chain or ()), error.argument_collection)
+        hint = f"Did you mean {near}?" if near else f"{command} --help lists them"
+        return f"{command} has no option {shortened(given)}. {hint}"
+    if isinstance(error, MissingArgumentError) and error.argument:
+        for given in error.unused_tokens or ():
+            if given.startswith("-") and words.option_for(given, error.command_chain or (), error.argument.names):
+                return f"{command} has no option {shortened(given)}. Did you mean {error.argument.name}?"
+        name = error.keyword or option_of(error.argument, next(iter(error.argument.tokens[::-1]), None))
+        count = max(1, error.argument.token_count()[0])
+        many = f"{count} values, {len(error.tokens_so_far) % count} were given" if count > 1 else "a value"
+        what = "is required" if not error.argument.tokens and not error.tokens_so_far else f"takes {many}"
+        return f"{command}: {name} {what}; {command} --help says what it takes"
+    if isinstance(error, Unused) and error.unused_tokens:
+        return f"{command} takes no further {shortened(error.unused_tokens[0])!r}; leave it out, or name its option"
+    if isinstance(error, RepeatArgumentError):
+        return f"{error.token.keyword} was given twice; give it once"
+    if isinstance(error, CoercionError) and error.argument:
+        token = error.token or next(iter(error.argument.tokens), None)
+        given = f"{option_of(error.argument, token)} {shortened(token.value) if token else ''}".strip()
+        if bool in (error.argument.hint, *get_args(error.argument.hint)):
+            return f"{given} must be yes or no"
+        return f"{given} is not of the kind that it takes; {command} --help says what it takes"
+    return " ".join(str(error).split())
+
+
+def _unknown_command(given: str, command: str, known: Iterable[str]) -> str:
+    known = list(known)
+    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    hint = f"Did you mean {command} {near[0]}?" if near else f"Name one of {', '.join(known)}"
+    return f"{command} has no command {shortened(given)!r}. {hint}"

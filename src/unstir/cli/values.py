@@ -1,0 +1,118 @@
+"""What was typed for an option, checked before anything is made of it: one place for all commands and settings.
+
+Whole numbers are written in digits: 2.7 is not rounded, and 1e3 is answered with the digits that it means.
+"""
+
+import re
+from decimal import Decimal
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from cyclopts import Token
+from cyclopts.argument import Argument, ArgumentCollection
+
+from unstir.cli import words
+from unstir.errors import UserError
+
+WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+"""A whole number that fits into 64 bits."""
+LONGEST = 4000
+"""Characters of a name; a path has at most 4095 bytes."""
+LONG = 200
+"""Characters of a value that a message shows."""
+YES_NO = "yes", "no", "true", "false", "y", "n", "t", "f", "1", "0"
+"""What may follow a switch: --ema=no."""
+
+
+def check(arguments: ArgumentCollection) -> None:
+    """Raise UserError for a value of the command line that is not of its option's kind: given, allowed, remedy."""
+    for argument in arguments:
+        if argument.tokens and argument.children:
+            raise UserError(_section(argument, arguments))
+        kinds = _kinds(argument.hint)
+        for token in argument.tokens:
+            if token.value and kinds:
+                _check(argument, token, kinds)
+
+
+def shortened(text: str) -> str:
+    """A value for a message: of a very long one the beginning and its length."""
+    return text if len(text) <= LONG else f"{text[:LONG]}... ({len(text)} characters)"
+
+
+def option_of(argument: Argument, token: Token | None = None) -> str:
+    """What an argument is called in messages: the option as typed, or RUN for one without a name."""
+    keyword = token.keyword if token else None
+    return keyword or (argument.name.lstrip("-").upper() if argument.index is not None else argument.name)
+
+
+def _section(argument: Argument, arguments: ArgumentCollection) -> str:
+    """What to say where a value was given to a whole section of settings."""
+    given = f"{option_of(argument, argument.tokens[0])} {shortened(argument.tokens[0].value)}".strip()
+    near = words.meant(argument.name, ("train",), arguments)
+    own = ", ".join(child.name for child in argument.children)
+    return f"{given} names a section of settings. " + (f"Did you mean {near}?" if near else f"Its settings are {own}")
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """The kinds of value that a hint takes: int for int | None, tuple[int, int] and list[Annotated[int, ...]]."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _kinds(inner[0])
+    if origin is Literal:
+        return (hint,)
+    if inner:
+        return tuple(dict.fromkeys(kind for each in inner for kind in _kinds(each)))
+    return () if hint in (NoneType, ...) else (hint,)
+
+
+def _check(argument: Argument, token: Token, kinds: tuple[Any, ...]) -> None:
+    text, given = token.value, f"{option_of(argument, token)} {shortened(token.value)}"
+    if "\0" in text:
+        raise UserError(f"{given} holds a NUL character, which no name and no number has; leave it out")
+    if len(kinds) > 1:
+        return
+    kind = kinds[0]
+    if kind in (str, Path) and len(text) > LONGEST:
+        raise UserError(f"{given} is longer than any name; the most is {LONGEST} characters")
+    if kind is int:
+        _check_whole(given, text)
+    elif kind is float and not _is_number(text):
+        raise UserError(f"{given} must be a number, such as 0.5 or 2e-4")
+    elif kind is bool and text.lower() not in YES_NO:
+        raise UserError(f"{given} must be yes or no")
+    elif get_origin(kind) is Literal and text not in map(str, get_args(kind)):
+        raise UserError(f"{given} must be one of {', '.join(map(str, get_args(kind)))}")
+    elif kind is str and argument.keys and not text.isascii() and not _is_utf8(text):
+        raise UserError(f"{given} is not UTF-8, as a run's settings are; rename that file or folder")
+    elif kind is Path and not text.strip():
+        raise UserError(f"{given!r} is no name of a file or folder")
+
+
+def _check_whole(given: str, text: str) -> None:
+    if WHOLE.fullmatch(text):
+        return
+    if text.lstrip("+-").isdecimal():
+        raise UserError(f"{given} is too large; a whole number here has at most 18 digits")
+    if re.fullmatch(r"[+-]?[0-9.]{1,30}(e[+]?[0-9]{1,2})?", text, re.IGNORECASE) and _is_number(text):
+        meant = Decimal(text)
+        if meant == meant.to_integral_value() and WHOLE.fullmatch(f"{meant:.0f}"):
+            raise UserError(f"{given} must be a whole number written in digits: {meant:.0f}")
+    raise UserError(f"{given} must be a whole number, such as 3")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

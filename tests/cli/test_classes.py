@@ -1,0 +1,123 @@
+"""Classes by their names on the command line, in the settings beside pictures, and on the pictures."""
+
+import dataclasses
+import json
+
+import pytest
+from PIL import Image
+
+from unstir.pictures.named import LINE, cut, named_grid, titled
+from unstir.runs.run import Run
+
+NAMES = ("sea", "forest", "town", "desert", "night sky", "f\u00f6hn", "snow", "7th", "cat", "dog")
+
+
+@pytest.fixture(scope="module")
+def named_run(tmp_path_factory, digits):
+    """The folder of a run that knows ten classes with names."""
+    from conftest import tiny_config
+    from unstir.train.launch import open_data, open_run
+    from unstir.train.trainer import Trainer
+
+    folder = tmp_path_factory.mktemp("named") / "run"
+    config = tiny_config(digits, model__num_classes=10, train__label_dropout=0.5, train__length="2 steps")
+    store = open_data(config, folder)
+    run = open_run(config, folder, store)
+    with run.lock():
+        Trainer(run, store).run()
+    card = json.loads((folder / "data.json").read_text())
+    (folder / "data.json").write_text(json.dumps({**card, "classes": NAMES}))
+    return folder
+
+
+@pytest.mark.parametrize("text", ["forest", "1"])
+def test_a_class_by_its_name_is_the_class_by_its_number(unstir, named_run, tmp_path, text):
+    options = ("--num", 3, "--steps", 2, "--strip", "way.png")
+    status, _, err = unstir("sample", named_run, "--label", text, "--out", "made", *options)
+    assert status == 0, err
+    settings = json.loads((tmp_path / "made/settings.json").read_text())
+    assert settings["label"] == 1 and settings["class"] == "forest"
+    assert json.loads((tmp_path / "way.json").read_text())["class"] == "forest"
+    other = "1" if text == "forest" else "forest"
+    assert unstir("sample", named_run, "--label", other, "--out", "made", *options)[0] == 0  # the same job
+    status, _, err = unstir(
+        "edit", "vary", named_run, "a.png", "--label", text, "--num", 1, "--steps", 2, "--out", "v.png"
+    )
+    assert status == 0, err
+    settings = json.loads((tmp_path / "v.json").read_text())
+    assert settings["label"] == 1 and settings["classes"] == ["forest"]
+
+
+def test_both_ends_by_name(unstir, named_run, tmp_path):
+    few = ("--count", 2, "--steps", 2)
+    status, _, err = unstir(
+        "edit", "morph", named_run, "--labels", "cat", "night sky", "--num", 1, *few, "--out", "m.png"
+    )
+    assert status == 0, err
+    settings = json.loads((tmp_path / "m.json").read_text())
+    assert settings["labels"] == [8, 4] and settings["classes"] == ["cat", "night sky"]
+    status, _, err = unstir(
+        "edit", "blend", named_run, "--numbers", 0, 1, "--labels", "dog", 0, *few, "--out", "bl.png"
+    )
+    assert status == 0, err
+    settings = json.loads((tmp_path / "bl.json").read_text())
+    assert settings["labels"] == [9, 0] and settings["classes"] == ["dog", "sea"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "option"),
+    [
+        (("sample", "RUN"), "--label"),
+        (("evaluate", "RUN"), "--label"),
+        (("edit", "vary", "RUN", "a.png"), "--label"),
+        (("edit", "invert", "RUN", "a.png"), "--label"),
+        (("edit", "inpaint", "RUN", "a.png", "--box", "0", "0", "2", "2"), "--label"),
+    ],
+)
+def test_a_misspelt_class_is_refused_with_the_near_one(unstir, refused, named_run, asked, option):
+    words = [named_run if word == "RUN" else word for word in asked]
+    refused(unstir(*words, option, "forrest"), "'forrest'", "did you mean 'forest'?")
+    refused(unstir(*words, option, "10"), "label=10", "0..9")
+    refused(unstir("edit", "morph", named_run, "--labels", "cat", "dgo"), "'dgo'", "'dog'")
+
+
+def test_a_network_without_classes_says_so(unstir, refused, trained):
+    run, _ = trained(train__length="1 step")
+    refused(unstir("sample", run.path, "--label", "forest"), "--label forest", "knows no classes")
+
+
+def test_grids_carry_the_names(unstir, named_run, tmp_path):
+    sizes = {}
+    for name, options in {"turn": (), "one": ("--label", "dog")}.items():
+        assert unstir("sample", named_run, "--num", 9, "--steps", 2, "--out", name, *options)[0] == 0
+        with Image.open(tmp_path / name / "grid.png") as grid, Image.open(tmp_path / name / "noise.png") as noise:
+            sizes[name] = grid.size, noise.size
+    (grid, noise), (one, _) = sizes["turn"], sizes["one"]
+    assert grid[1] >= noise[1] + 2 * LINE and one[1] == noise[1] + LINE
+    status, _, err = unstir(
+        "sample", named_run, "--num", 2, "--label", "cat", "--compare", "ddim:2", "--out", "compared"
+    )
+    assert status == 0, err
+    assert json.loads((tmp_path / "compared/compare.json").read_text())["class"] == "cat"
+
+
+def test_a_name_is_drawn_above_its_tile_and_cut_to_its_width():
+    import torch
+
+    images = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
+    sheet = named_grid(images, 3, ["a", "", "a name that is much too long"])
+    width = sheet.width // 3
+    strips = [sheet.crop((i * width, 0, (i + 1) * width, LINE)) for i in range(3)]
+    dark = [min(strip.tobytes()) < 128 for strip in strips]
+    assert dark == [True, False, True]
+    assert cut("short", 100) == "short" and cut("a name that is much too long", 50).endswith("\u2026")
+    assert "\x1b" not in cut("a\x1bb", 500)
+    assert titled(sheet, "").size == sheet.size and titled(sheet, "x").height == sheet.height + LINE
+
+
+def test_names_do_not_change_the_pixels_of_an_image(named_run, unstir, tmp_path):
+    run = Run.open(named_run)
+    assert run.data.classes == NAMES and dataclasses.is_dataclass(run.data)
+    for name, label in (("a", "snow"), ("b", "6")):
+        assert unstir("sample", named_run, "--num", 1, "--steps", 2, "--label", label, "--out", name)[0] == 0
+    assert (tmp_path / "a/000000.png").read_bytes() == (tmp_path / "b/000000.png").read_bytes()

@@ -1,0 +1,166 @@
+"""Whatever is typed, and whatever the machine refuses: a status and one line, never a traceback."""
+
+import errno
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from unstir import cli
+from unstir.cli.app import say, show
+from unstir.cli.messages import REMEDIES
+from unstir.errors import UserError
+
+COMMANDS = (
+    ("train",), ("sample", "r"), ("likelihood", "r"), ("evaluate", "r"), ("report", "r"), ("doctor", "r"), ("verify",),
+    ("data", "pack", "s"), ("data", "inspect", "s"), ("edit", "inpaint", "r", "i"), ("edit", "vary", "r", "i"),
+    ("edit", "invert", "r", "i"), ("edit", "blend", "r", "i", "j"), ("edit", "morph", "r"), ("data",), ("edit",), (),
+)  # fmt: skip
+VALUES = (
+    "0", "1", "-1", "2.7", "1e3", "nan", "inf", "-inf", "9" * 5000, "1" * 19, "", " ", "a\0b", "\udcff",
+    "caf\udce9.png",
+    "\x1b[31mred\x1b[0m", "[bold]x", "\u202egnp.exe", "\u00e9", "true", "no", "None",
+    "[1, 2]", '{"a": 1}', "{", "--", "-",
+    "--x", "-n", "=", "a=b", "ddim", "ancestral", "5 epochs", "../..", "x" * 5000, "/dev/null", "*", "%s", "{0}", "@x",
+    "'", '"', "\n", "--help", "train",
+)  # fmt: skip
+
+
+@pytest.fixture
+def nothing_is_done(monkeypatch, tmp_path):
+    """The command line is parsed and checked; what it would begin is refused in place of done."""
+
+    def stop(*_, **__):
+        raise UserError("here it would begin")
+
+    monkeypatch.chdir(tmp_path)
+    for place in (
+        "unstir.train.launch.open_data", "unstir.runs.run.Run.open", "unstir.data.pack", "unstir.data.Store.open",
+        "unstir.verify.choose",
+    ):  # fmt: skip
+        monkeypatch.setattr(place, stop)
+
+
+def options_of(command):
+    found = cli.app
+    for name in command:
+        if name in list(found):
+            found = found[name]
+    if not found.default_command or not command:
+        return ["--help", "--version", "-h"]
+    return [name for argument in found.assemble_argument_collection() if argument.parse for name in argument.names]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_command_lines_end_in_a_status_and_no_traceback(nothing_is_done, command, tmp_path, seed):
+    chance = random.Random(seed)
+    for _ in range(25):
+        words = [*chance.choice(COMMANDS)]
+        options = options_of(words)
+        for _ in range(chance.randrange(4)):
+            option, value = chance.choice(options), chance.choice(VALUES)
+            words += chance.choice(([option, value], [f"{option}={value}"], [value], [option], [option, value, value]))
+        if chance.random() < 0.2:
+            words[chance.randrange(len(words) + 1) :] = [chance.choice(VALUES)]
+        status, out, err = command(*words)
+        assert status in (0, 1, 2), words
+        assert "Traceback" not in out + err, words
+        assert status == 0 or (err.count("\n") == 1 and len(err) < 2000), (words, err)
+        assert "\x1b" not in err and "\udcff" not in err, words
+        for foreign in (
+            "Errno",
+            "nput should",
+            "unable to",
+            "nvalid literal",
+            "nable to convert",
+            "Exceeds",
+            "pydantic",
+        ):
+            assert foreign not in err, (words, err)
+        assert not list(tmp_path.iterdir()), words
+
+
+@pytest.mark.parametrize("number", sorted(REMEDIES))
+@pytest.mark.parametrize("file", [None, "there/settings.json", b"bytes", "\x1b[2Jname"])
+def test_each_error_of_the_system_names_file_and_remedy(command, monkeypatch, number, file):
+    error = OSError(number, os.strerror(number), file) if file else OSError(number, os.strerror(number))
+    monkeypatch.setattr("unstir.runs.run.Run.open", lambda _: (_ for _ in ()).throw(error))
+    status, _, err = command("doctor", "r")
+    assert status == 2 and err.count("\n") == 1 and os.strerror(number) in err and REMEDIES[number] in err
+    assert "Errno" not in err and "\x1b" not in err
+    assert not isinstance(file, str) or file.split("[")[-1].removeprefix("2J") in err
+
+
+def test_the_remedies_are_those_of_the_cause():
+    for number, word in {
+        errno.EMFILE: "ulimit -n", errno.EIO: "medium fails", errno.EROFS: "reading alone", errno.EPERM: "forbids",
+        errno.ENAMETOOLONG: "shorter", errno.EDQUOT: "share of that disk", errno.ELOOP: "circle",
+        errno.ENOSPC: "free some space", errno.EACCES: "chmod",
+    }.items():  # fmt: skip
+        assert word in REMEDIES[number]
+
+
+@pytest.mark.parametrize(
+    ("error", "word"),
+    [
+        (MemoryError(), "out of memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0"), "2.50 GiB"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."), "99 bytes"),
+        (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
+        (OverflowError("int too large to convert to float"), "too large"),
+        (ValueError("Exceeds the limit (4300 digits) for integer string conversion"), "too large"),
+        (ValueError("embedded null byte"), "NUL"),
+        (UnicodeEncodeError("utf-8", "caf\udce9", 3, 4, "surrogates not allowed"), "not UTF-8"),
+    ],
+)
+def test_limits_of_the_machine_are_one_line(command, monkeypatch, error, word):
+    monkeypatch.setattr("unstir.runs.run.Run.open", lambda _: (_ for _ in ()).throw(error))
+    status, _, err = command("doctor", "r")
+    assert status == 2 and err.count("\n") == 1 and word in err and "recursion" not in err and "Exceeds" not in err
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), RuntimeError("odd"), KeyError("odd"), AssertionError("odd")])
+def test_a_bug_is_not_hidden(monkeypatch, error):
+    monkeypatch.setattr("unstir.runs.run.Run.open", lambda _: (_ for _ in ()).throw(error))
+    with pytest.raises(type(error)):
+        cli.main(["doctor", "r"])
+
+
+@pytest.mark.parametrize("how", [{"LANG": "C"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "POSIX", "PYTHONUTF8": "0"}])
+def test_names_that_the_terminal_cannot_show_do_not_fail(tmp_path, how):
+    folder = os.fsencode(tmp_path) + b"/caf\xe9 \xc3\xa9\x1b[31m"
+    os.mkdir(folder)
+    for words in ([b"sample", folder], [b"train", b"--data.source", folder], [b"data", b"inspect", folder]):
+        done = subprocess.run([sys.executable, "-m", "unstir", *words], capture_output=True, env={**os.environ, **how})
+        assert done.returncode == 2 and b"Traceback" not in done.stderr and done.stderr.count(b"\n") == 1, done.stderr
+        assert rb"caf\xe9" in done.stderr and b"\x1b" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("words", [("--sheet", "x.txt"), ("--sheet", "no/x.png"), ("--sheet", ".")])
+def test_the_name_of_a_contact_sheet_is_checked(unstir, refused, tmp_path, digits, words):
+    refused(unstir("data", "inspect", digits, *words), words[1], ".png")
+    assert not (tmp_path / "x.txt").exists() and not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("name", ["x.txt", "no/x.png", "folder.png"])
+def test_the_name_of_a_plot_is_checked(unstir, refused, tmp_path, name):
+    (tmp_path / "folder.png").mkdir()
+    refused(unstir("verify", "--plot", name), name, ".png")
+    assert not (tmp_path / "x.txt").exists() and not (tmp_path / "no").exists()
+
+
+def test_every_result_is_printed_where_names_are_escaped():
+    for file in sorted(Path(cli.__file__).parent.glob("*.py")):
+        for line in file.read_text().splitlines():
+            bare = "print(" in line and "screen.print(" not in line and "def " not in line and "_print(" not in line
+            assert not bare or "json.dumps" in line or file.name == "app.py", f"{file.name}: {line}"
+
+
+def test_what_a_terminal_would_act_on_is_escaped_in_results(capsys):
+    show("samples  a\x1b[2Jb", "caf\udce9\nline")
+    say("a\x1b]0;title\x07b")
+    out, err = capsys.readouterr()
+    assert out == "samples  a\\x1b[2Jb\ncaf\\xe9\\nline\n" and "\x1b" not in err and "\x07" not in err

@@ -1,0 +1,83 @@
+"""`unstir train --help`: the values that the command would use, by section, the most used first."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from unstir.cli.train_help import MOST_USED
+from unstir.runs import recipes, toml
+
+
+@pytest.fixture(params=[80, 120])
+def page(request, unstir, monkeypatch):
+    """page("train", ..., "--help") -> the help as one line of words, at either width."""
+    monkeypatch.setenv("COLUMNS", str(request.param))
+
+    def ask(*arguments):
+        status, out, err = unstir(*arguments)
+        assert status == 0 and not err
+        assert max(map(len, out.splitlines())) <= request.param
+        return " ".join(out.replace("\u2502", " ").split())
+
+    return ask
+
+
+def entries(text):
+    """{option: its default or None} in the order of the page."""
+    found = {}
+    for part in re.split(r" (?=--[a-z])", text[text.index("Most used") :])[1:]:
+        name = part.split()[0]
+        default = re.search(r"\[default: ([^\]]+)\]", part)
+        found.setdefault(name, default and default[1])
+    return found
+
+
+@pytest.mark.parametrize("recipe", ["", "digits", "cifar10-small", "digits-guided"])
+def test_the_defaults_are_those_of_the_recipe(page, recipe):
+    text = page("train", *([recipe] if recipe else []), "--help")
+    assert f"with the values of recipe {recipe or 'digits'}" in text
+    shown, config = entries(text), recipes.load(recipe or "digits")
+    assert shown["--model.channels"] == str(config.model.channels)
+    assert shown["--train.length"] == config.train.length
+    assert shown["--train.lr"] == str(config.train.lr)
+    assert shown["--model.mults"] == " ".join(map(str, config.model.mults))
+    assert shown["--diffusion.schedule"] == config.diffusion.schedule
+    assert shown["--train.label_dropout"] == str(config.train.label_dropout)
+
+
+def test_each_setting_is_there_once_and_the_most_used_are_first(page):
+    text = page("train", "--help")
+    listed = [name for name in entries(text) if "no-" not in name and name not in ("--diffusion",)]
+    assert tuple(listed[:10]) == MOST_USED
+    keys = {f"--{key}" for key in toml.flat(recipes.load("digits"))} - {"--recipe"}
+    for key in keys | {"--data.held_out"}:
+        assert key.rpartition(".")[2].removeprefix("--") in text, key  # a narrow column breaks a name before its dot
+    order = [text.index(f" {section}: ") for section in ("data", "model", "diffusion", "loss", "train", "log", "grids")]
+    assert order == sorted(order) and order[0] > text.index("--seed")
+
+
+def test_a_file_options_and_a_run_have_their_own_values(page, unstir, tmp_path):
+    (tmp_path / "mine.toml").write_text('recipe = "digits"\n[model]\nchannels = 48\n')
+    shown = entries(page("train", "mine.toml", "--help"))
+    assert shown["--model.channels"] == "48" and shown["--train.lr"] == "0.001"
+    assert entries(page("train", "--help", "mine.toml", "--train.lr", "0.5"))["--train.lr"] == "0.5"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.toml").write_text("[model]\nchannels = 64\n")
+    text = page("train", "--out", "run", "-h")
+    assert "with the values of run" in text and entries(text)["--model.channels"] == "64"
+
+
+def test_help_on_a_recipe_that_is_none_says_so(unstir, refused):
+    refused(unstir("train", "nonsense", "--help"), "nonsense", "cifar10-small")
+
+
+def test_help_is_quick_for_torch_is_not_loaded():
+    code = (
+        "import sys\nfrom unstir.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nfinally:\n    assert 'torch' not in sys.modules and 'numpy' not in sys.modules\n"
+    )
+    for words in (("train", "cifar10-small", "--help"), ("sample", "--help"), ("train", "--lr", "1")):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+        assert "AssertionError" not in done.stderr and done.returncode == (2 if "--lr" in words else 0), done.stderr

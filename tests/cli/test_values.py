@@ -1,0 +1,85 @@
+"""What is typed for an option: whole numbers stay whole, and each wrong value is answered in one line."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_training(monkeypatch):
+    monkeypatch.setattr("unstir.train.launch.open_data", lambda *_: pytest.fail("training began"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("sample here --num 2.7", ["--num 2.7", "whole number"]),
+        ("sample here --steps 3.9", ["--steps 3.9", "whole number"]),
+        ("sample here --seed 1.9", ["--seed 1.9", "whole number"]),
+        ("sample here --num=2.0", ["--num 2.0", "in digits: 2"]),
+        ("sample here --num 1e3", ["--num 1e3", "in digits: 1000"]),
+        ("sample here --num 0x10", ["--num 0x10", "whole number"]),
+        ("sample here --num 1_000", ["--num 1_000", "whole number"]),
+        ("sample here --num \u00b2", ["--num \u00b2", "whole number"]),
+        ("sample here --num true", ["--num true", "whole number"]),
+        ("sample here --num 1e999999999", ["--num 1e999999999", "whole number"]),
+        ("sample here --checkpoint 1.5", ["--checkpoint 1.5", "whole number"]),
+        ("data pack digits --out x --size 16.5", ["--size 16.5", "whole number"]),
+        ("data pack digits --out x --held-out half", ["--held-out half", "number, such as 0.5"]),
+        ("data pack digits --out x --channels 2", ["--channels 2", "1, 3"]),
+        ("edit inpaint here a.png --box 1 2 3.3 4", ["--box 3.3", "whole number"]),
+        ("edit vary here a.png --num 2.5", ["--num 2.5", "whole number"]),
+        ("evaluate here --seeds 1.5", ["--seeds 1.5", "whole number"]),
+        ("likelihood here --batch-size 1.5", ["--batch-size 1.5", "whole number"]),
+        ("report here --num 1.5", ["--num 1.5", "whole number"]),
+        ("train --model.mults 1 2.5", ["--model.mults 2.5", "whole number"]),
+        ("train --model.attention 1.0", ["--model.attention 1.0", "in digits: 1"]),
+        ("train --train.batch_size 1e3", ["--train.batch_size 1e3", "in digits: 1000"]),
+        ("train --train.batch_size 2.0", ["--train.batch_size 2.0", "in digits: 2"]),
+        ("train --seed yes", ["--seed yes", "whole number"]),
+        ("train --data.flip=2", ["--data.flip 2", "yes or no"]),
+        ("train --train.lr fast", ["--train.lr fast", "number"]),
+        ("train --train.dtype half", ["--train.dtype half", "auto, float32, bfloat16"]),
+        ("sample here --ema=perhaps", ["--ema perhaps", "yes or no"]),
+        ("sample here --sampler dim", ["--sampler dim", "ancestral, ddim"]),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_as_it_was_given(unstir, refused, arguments, words):
+    refused(unstir(*arguments.split()), *words)
+
+
+@pytest.mark.parametrize("option", ["--num", "--seed", "--steps"])
+def test_a_number_of_thousands_of_digits_is_refused_in_a_short_line(unstir, refused, option):
+    err = refused(unstir("sample", "here", option, "9" * 5000), option, "too large", "18 digits")
+    assert len(err) < 400
+
+
+@pytest.mark.parametrize("text", ["9" * 19, "-" + "9" * 19, "+1" + "0" * 18])
+def test_numbers_beyond_64_bits_are_refused(unstir, refused, text):
+    refused(unstir("sample", "here", f"--seed={text}"), "--seed", "too large")
+
+
+@pytest.mark.parametrize("arguments", [("--seed=-5",), ("--seed", "-5"), ("--seed", "+007"), ("--seed", "9" * 18)])
+def test_whole_numbers_pass(unstir, refused, arguments):
+    refused(unstir("sample", "here", *arguments), "here holds no run")
+
+
+@pytest.mark.parametrize("switch", ["--ema=no", "--ema=TRUE", "--no-ema", "--ema", "--ema=0"])
+def test_switches_pass(unstir, refused, switch):
+    refused(unstir("sample", "here", switch), "here holds no run")
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("[train]\nbatch_size = 1e3", ["train.batch_size=1000.0", "a whole number"]),
+        ("[train]\nbatch_size = 2.5", ["train.batch_size=2.5", "a whole number"]),
+        ("[train]\nbatch_size = true", ["train.batch_size=True", "a whole number"]),
+        ('[train]\nbatch_size = "8"', ["train.batch_size='8'", "a whole number"]),
+        ("[model]\nmults = [1, 2.5]", ["model.mults.1=2.5", "a whole number"]),
+        ("[model]\nmults = [1, true]", ["model.mults.1=True", "a whole number"]),
+        ("[train]\nlr = true", ["train.lr=True", "a number"]),
+        ("[data]\nflip = 1", ["data.flip=1", "true or false"]),
+    ],
+)
+def test_a_recipe_file_keeps_the_kinds_apart(unstir, refused, tmp_path, toml, words):
+    (tmp_path / "mine.toml").write_text(toml)
+    refused(unstir("train", "mine.toml"), "mine.toml", *words)

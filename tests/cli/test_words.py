@@ -1,0 +1,167 @@
+"""Words of the field lead to the option of the command at hand, and each option that a table names is there."""
+
+import pytest
+
+from unstir import cli
+from unstir.cli.words import OPTIONS, option_for
+from unstir.runs import toml
+from unstir.runs.synonyms import SETTINGS
+
+COMMANDS = (
+    ("train",), ("sample",), ("likelihood",), ("evaluate",), ("report",), ("doctor",), ("verify",), ("data", "pack"),
+    ("data", "inspect"), ("edit", "inpaint"), ("edit", "vary"), ("edit", "invert"), ("edit", "blend"),
+    ("edit", "morph"),
+)  # fmt: skip
+
+
+def options_of(command):
+    found = cli.app
+    for name in command:
+        found = found[name]
+    return {
+        name
+        for argument in found.assemble_argument_collection()
+        if argument.parse and not argument.children
+        for name in argument.names
+    }
+
+
+def test_every_command_is_looked_at():
+    subs = {name for name in cli.app if name[0] != "-"}
+    assert {command[0] for command in COMMANDS} == subs
+
+
+def test_each_target_of_the_tables_exists():
+    train = {name.removeprefix("--") for name in options_of(("train",))}
+    assert set(SETTINGS) <= train
+    everywhere = set().union(*map(options_of, COMMANDS[1:]))
+    assert set(OPTIONS) <= everywhere
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_word_leads_to_an_option_of_the_command_itself(command):
+    options, table = options_of(command), SETTINGS if command == ("train",) else OPTIONS
+    for word in {word for words in table.values() for word in words.split()}:
+        for given in (f"--{word}", f"--{word.replace('_', '-')}", f"--{word.upper()}"):
+            assert option_for(given, command, options) in {*options, None}
+            if command == ("train",):
+                assert option_for(given, command, options) is not None
+
+
+def test_no_word_of_a_table_is_an_option_of_a_command_already():
+    for command in COMMANDS[1:]:
+        options = options_of(command)
+        for option in options & set(OPTIONS):
+            assert option_for(option, command, options) is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        ("train --lr 1", "--train.lr"),
+        ("train --learning-rate 1", "--train.lr"),
+        ("train --epochs 3", "--train.length"),
+        ("train --steps 3", "--train.length"),
+        ("train --iterations 3", "--train.length"),
+        ("train --batch 3", "--train.batch_size"),
+        ("train --batch-size 3", "--train.batch_size"),
+        ("train --bs 3", "--train.batch_size"),
+        ("train --resolution 32", "--data.size"),
+        ("train --image-size 32", "--data.size"),
+        ("train --ema 0.9", "--train.ema_decay"),
+        ("train --timesteps 100", "--diffusion.T"),
+        ("train --T 100", "--diffusion.T"),
+        ("train -T 100", "--diffusion.T"),
+        ("train --dropout 0", "--model.dropout"),
+        ("train --output x", "--out"),
+        ("train -o x", "--out"),
+        ("train --name x", "--out"),
+        ("train --resume x", "--out"),
+        ("train --data x", "--data.source"),
+        ("train --dataset x", "--data.source"),
+        ("train --model unet", "--train.init"),
+        ("train --num-samples 3", "--grids.num"),
+        ("train --cfg-scale 3", "--grids.guidance"),
+        ("train --w 3", "--grids.guidance"),
+        ("train --gpu 0", "--train.device"),
+        ("train --fp16", "--train.dtype"),
+        ("train --precision half", "--train.dtype"),
+        ("train --train.epochs 3", "--train.length"),
+        ("train --diffusion.steps 3", "--diffusion.T"),
+        ("train --grids.w 3", "--grids.guidance"),
+        ("train --model.channel 8", "--model.channels"),
+        ("train --batchsizes 8", "--train.batch_size"),
+        ("sample r --num-samples 3", "--num"),
+        ("sample r -n 3", "--num"),
+        ("sample r --bs 3", "--batch-size"),
+        ("sample r --timesteps 3", "--steps"),
+        ("sample r -T 3", "--steps"),
+        ("sample r --cfg 3", "--guidance"),
+        ("sample r --w 3", "--guidance"),
+        ("sample r --guidance-scale 3", "--guidance"),
+        ("sample r --class 3", "--label"),
+        ("sample r --output x", "--out"),
+        ("sample r --gpu 0", "--device"),
+        ("sample r --fp16", "--dtype"),
+        ("sample r --scheduler ddim", "--sampler"),
+        ("sample r --ckpt 3", "--checkpoint"),
+        ("sample r --sampelr ddim", "--sampler"),
+        ("edit vary r a --n 3", "--num"),
+        ("edit vary r a --cfg 3", "--guidance"),
+        ("edit blend r a b --n 3", "--count"),
+        ("edit morph r --classes 1 2", "--labels"),
+        ("edit inpaint r a --bbox 1 2 3 4", "--box"),
+        ("evaluate r --num-images 3", "--num"),
+        ("evaluate r --data x", "--store"),
+        ("evaluate r --resume 3", "--checkpoint"),
+        ("likelihood r --steps 3", "--calls"),
+        ("data pack x --output y", "--out"),
+        ("data pack x --out y --resolution 32", "--size"),
+        ("data inspect x --output y", "--sheet"),
+        ("verify --output x.png", "--plot"),
+        ("report r --output x.html", "--out"),
+    ],
+)  # fmt: skip
+def test_words_of_the_field_lead_to_ours(unstir, refused, arguments, meant):
+    refused(unstir(*arguments.split()), f"Did you mean {meant}?")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        ("tarin", "unstir train"),
+        ("smaple r", "unstir sample"),
+        ("eval r", "unstir evaluate"),
+        ("data pak x", "unstir data pack"),
+        ("edit inpant x y", "unstir edit inpaint"),
+    ],
+)
+def test_a_misspelt_command_is_named(unstir, refused, arguments, meant):
+    refused(unstir(*arguments.split()), f"Did you mean {meant}?")
+
+
+def test_where_nothing_is_near_the_help_is_named(unstir, refused):
+    refused(unstir("sample", "r", "--qqq", "1"), "has no option --qqq", "unstir sample --help")
+    refused(unstir("qqq"), "has no command 'qqq'", "train", "sample")
+    refused(unstir("data", "qqq"), "Name one of pack, inspect")
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("train.learning_rate", "train.lr"),
+        ("learning_rate", "train.lr"),
+        ("train.epochs", "train.length"),
+        ("diffusion.steps", "diffusion.T"),
+        ("diffusion.timesteps", "diffusion.T"),
+        ("train.resolution", "data.size"),
+        ("train.ema", "train.ema_decay"),
+        ("train.dropout", "model.dropout"),
+        ("trian", "train"),
+        ("train.lrr", "train.lr"),
+        ("model.ch_mult", "model.mults"),
+        ("zzzz", None),
+    ],
+)
+def test_words_of_the_field_lead_to_keys_of_a_recipe(key, meant):
+    assert toml.near_key(key) == meant

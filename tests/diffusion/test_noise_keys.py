@@ -1,0 +1,68 @@
+"""Which random numbers a chain uses: new ones for each step and each image, the same in whatever batch."""
+
+import itertools
+
+import pytest
+import torch
+
+from unstir.diffusion.denoiser import Prediction
+from unstir.diffusion.draw import Chain, draw, starting_noise
+from unstir.generate import Job, generate
+from unstir.pictures.grid import to_uint8
+from unstir.theory.process import Process
+from unstir.theory.schedule import linear
+
+RANDOM = {"ancestral": {}, "ddim": {"eta": 1.0}, "dpmpp_2m_sde": {}}
+SHAPE = 3, 8, 8
+
+
+@pytest.mark.parametrize("sampler", RANDOM)
+def test_the_images_of_any_batch_size_are_one_set(trained, sampler):
+    run, _ = trained(train__length="1 step")
+    made = {}
+    for batch_size in (3, 7, 10):
+        job = Job(num=10, chain=Chain(sampler, steps=4, **RANDOM[sampler]), step=1, batch_size=batch_size, ema=False)
+        parts = [to_uint8(images) for _, images in generate(run, job)]
+        assert [len(part) for part in parts] == {3: [3, 3, 3, 1], 7: [7, 3], 10: [10]}[batch_size]
+        made[batch_size] = torch.cat(parts).int()
+    for images in made.values():
+        assert (images - made[10]).abs().max() <= 1
+        assert all((a - b).abs().max() > 20 for a, b in itertools.combinations(images, 2))
+
+
+def innovations(sampler, seed=0, indices=None):
+    """What each step of a chain adds that is no multiple of where it was: [steps, B, 3 * 8 * 8], scaled to one.
+
+    The estimate is 0, so each step is x <- a x + b z. Two chains of one noise from two beginnings differ by a alone.
+    """
+    process, indices = Process(linear(100, 1e-3, 0.2)), torch.arange(32) if indices is None else indices
+    chain = Chain(sampler, steps=8, seed=seed, clip=False, **RANDOM[sampler])
+    x_T = starting_noise(99, indices, SHAPE).double()
+    zero = lambda x, t: Prediction(torch.zeros_like(x), x)
+    ways = [[x_T * k, *(step.x for step in draw(zero, process, x_T * k, indices, chain))] for k in (1, 2)]
+    added = []
+    for (x, x_next), (y, y_next) in zip(*map(itertools.pairwise, ways), strict=True):
+        gain = ((y_next - x_next) / (y - x)).median()
+        added.append((x_next - gain * x).flatten(1))
+    return torch.stack([each / each.std() for each in added if each.std() > 1e-6])
+
+
+@pytest.mark.parametrize("sampler", RANDOM)
+def test_each_step_and_each_image_has_noise_of_its_own(sampler):
+    z = innovations(sampler)
+    steps, images, values = z.shape
+    assert steps >= 6
+    bound = 6 / (images * values) ** 0.5
+    for a, b in itertools.combinations(z, 2):
+        assert abs((a * b).mean()) < bound
+    for a, b in itertools.combinations(z.transpose(0, 1), 2):
+        assert abs((a * b).mean()) < 6 / (steps * values) ** 0.5
+
+
+@pytest.mark.parametrize("sampler", RANDOM)
+def test_noise_is_a_function_of_the_seed_and_the_number_of_the_image(sampler):
+    whole, part = innovations(sampler), innovations(sampler, indices=torch.arange(20, 25))
+    unit = lambda z: z / z.std((1, 2), keepdim=True)
+    assert torch.allclose(unit(whole[:, 20:25]), unit(part), atol=1e-6)
+    other = innovations(sampler, seed=1)
+    assert abs((whole * other).mean()) < 6 / whole.numel() ** 0.5
