@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unstir import randomness
-from unstir.data import Store
+from unstir.data import Store, verify_once
 from unstir.errors import UserError
 from unstir.metrics.learning import BATCH, Lesson, Progress, learn, scaled, seconds
 from unstir.metrics.trust import Trust
@@ -40,7 +40,7 @@ STATE = "statistics/classifier-training.safetensors"
 """Where the classifier is kept in the store's folder, and where a training that is under way keeps its state."""
 
 FEATURES = 64
-EPOCHS, LEAST_SEEN, MOST_SEEN = 40, 8_000, 64_000  # docs/judging.md has the accuracy by set and budget
+EPOCHS, LEAST_SEEN, MOST_SEEN = 40, 16_000, 64_000  # docs/judging.md has the accuracy by set and budget
 FULL_SIDE = 64  # images larger than this are seen less often, so that their pixels together stay the same
 
 _GROUPS, _NARROWEST, _NORM_EPS = 4, 8, 1e-5
@@ -139,8 +139,10 @@ def classifier_for(store: Store, progress: Progress | None = None) -> Classifier
     """The classifier of a store, trained with seed 0 at the first call and kept in its folder as ``FILE``.
 
     A cached file that is damaged, or of other data, another version or another budget, is trained anew; a training that
-    was interrupted goes on where its state was kept last. Raises UserError as `train_classifier` does.
+    was interrupted goes on where its state was kept last. Raises UserError as `train_classifier` does, and where the
+    store's bytes are not those of its manifest: what is kept under their hash was made of them.
     """
+    verify_once(store)
     if (cached := cached_classifier(store)) is not None:
         return cached
     made = train_classifier(store, kept=store.path / STATE, progress=progress)

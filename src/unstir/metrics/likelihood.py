@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.data import SPLITS, Store
+from unstir.data import SPLITS, Store, verify_once
 from unstir.diffusion.denoiser import Denoiser, clipped, labelled
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
 from unstir.errors import UserError
 from unstir.randomness import Key
+from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.run import Run
 from unstir.theory.variance import check_variance
@@ -170,7 +171,7 @@ def _learned_or_large(run: Run) -> str:
 
 
 def check(run: Run, store: Store, protocol: Protocol) -> None:
-    """Raise UserError for a protocol that does not fit the run or its data."""
+    """Raise UserError for a protocol that does not fit the run or its data, whose bytes are read once a process."""
     T, learned = run.config.diffusion.T, run.config.diffusion.learned_variance
     if protocol.split not in SPLITS:
         raise UserError(f"split={protocol.split!r} is unknown; choose one of {', '.join(SPLITS)}")
@@ -186,3 +187,5 @@ def check(run: Run, store: Store, protocol: Protocol) -> None:
     if protocol.batch_size < 1:
         raise UserError(f"batch_size={protocol.batch_size} must be at least 1")
     check_variance(protocol.variance, learned)
+    build.device(protocol.device)
+    verify_once(store)

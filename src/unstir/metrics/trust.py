@@ -18,7 +18,7 @@ from typing import Any
 LEVEL = 1e-3
 """A classifier that knows nothing is taken for one above chance once in a thousand stores at most."""
 
-SKILL = 0.2
+SKILL = 0.3
 """The least skill of a classifier whose features are used; docs/judging.md has what they see at which skill."""
 
 WASSERSTEIN = "the sliced Wasserstein distance"
