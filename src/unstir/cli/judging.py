@@ -112,7 +112,7 @@ def likelihood(
         write_text(folder / f"{part}{suffix}.json", json.dumps(dataclasses.asdict(results[part])) + "\n")
     curve = folder / f"curve{suffix}.png"
     with replacing(curve) as partial:
-        likelihood_curves({name: (r.times, r.curve, r.decoder) for name, r in results.items()}, partial)
+        likelihood_curves({name: (r.times, r.curve, r.decoder, r.total) for name, r in results.items()}, partial)
     if json_:
         print(json.dumps({name: dataclasses.asdict(result) for name, result in results.items()}))
     else:
