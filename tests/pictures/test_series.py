@@ -73,7 +73,7 @@ def test_samplers_have_a_look_of_their_own_in_the_plot_of_calls(drawn, tmp_path)
 def test_both_panels_of_a_likelihood_have_every_curve(drawn, tmp_path, times):
     terms = [1 / t for t in times]
     summed = list(itertools.accumulate(terms, initial=0.5))[1:]
-    curves = {name: (times, terms, 0.5, summed) for name in ("train", "held_out")}
+    curves = dict.fromkeys(("train", "held_out"), (times, terms, 0.5, summed))
     likelihood_curves(curves, tmp_path / "curve.png")
     for axes in drawn[0].axes:
         assert len(axes.lines) == 2
