@@ -149,8 +149,7 @@ def evaluate(
     if drawing:
         images = f"{len(steps)} x {seeds} x {plans[0].job.num} images"
         say(f"{images}, about {duration(drawing)} to draw those still missing")
-    networks[: len(networks) - bool(fid or features)] = judging.networks_for(data, console.showing)
-    plans = [dataclasses.replace(each, networks=tuple(networks)) for each in plans]
+    plans = judging.prepared(data, plans, console.showing)
     if other:
         forecast.match(opened, plans[-1], other)
     results = []

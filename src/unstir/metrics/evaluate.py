@@ -172,6 +172,18 @@ def networks_for(store: Store, showing: Showing = silently) -> list[Network]:
         return [classifier_for(store, progress)]
 
 
+def prepared(store: Store, plans: Sequence[Plan], showing: Showing = silently) -> list[Plan]:
+    """The plans with their classifier trained, once for all, where it is awaited."""
+    names = {network.name for plan in plans for network in plan.networks if isinstance(network, Awaited)}
+    if "classifier" not in names:
+        return list(plans)
+    (found,) = networks_for(store, showing)
+    return [
+        replace(plan, networks=tuple(found if each.name == found.name else each for each in plan.networks))
+        for plan in plans
+    ]
+
+
 def preparing_seconds(store: Store) -> float:
     """How long `networks_for` will take, measured by a few steps of training; 0 where nothing is to be trained."""
     awaited = any(isinstance(network, Awaited) for network in networks_there(store))
@@ -183,12 +195,14 @@ def evaluate(
 ) -> Evaluation:
     """Judge a saved step by ``plan``, or take the figures that the same plan gave before; they are kept in the run.
 
-    Images are drawn into RUN/generated and are whole after a kill, so the same call goes on. Raises UserError as
-    `check` and `save_images` do.
+    Images are drawn into RUN/generated and are whole after a kill, so the same call goes on; a classifier that is
+    awaited is trained first. Raises UserError as `check` and `save_images` do.
     """
     check(run, store, plan)
-    protocol, loaded = plan.protocol(run), loaded or run.load(plan.job.step)
+    loaded = loaded or run.load(plan.job.step)
     weights = weights_hash(used(run, loaded, plan.job.guide), plan.job.ema)
+    (plan,) = prepared(store, [plan], showing)
+    protocol = plan.protocol(run)
     known = find(run, plan.job.step, protocol)
     if known is not None and known.weights != weights:  # the step was trained anew
         known = None

@@ -16,8 +16,8 @@ from unstir.metrics.evaluate import (
     Showing,
     check_all,
     evaluate,
-    networks_for,
     networks_there,
+    prepared,
     preparing_seconds,
     silently,
     usual_chain,
@@ -48,11 +48,9 @@ class Measuring:
 
     def ready(self, store: Store, showing: Showing = silently) -> "Measuring":
         """The same with the classifier trained, if it was not."""
-        networks = tuple(networks_for(store, showing))
-        by_step, by_chain = (
-            tuple(replace(plan, networks=networks) for plan in plans) for plans in (self.by_step, self.by_chain)
-        )
-        return replace(self, by_step=by_step, by_chain=by_chain)
+        plans = prepared(store, [*self.by_step, *self.by_chain], showing)
+        first = len(self.by_step)
+        return replace(self, by_step=tuple(plans[:first]), by_chain=tuple(plans[first:]))
 
 
 def planned(run: Run, store: Store, *, seconds: float, num: int = 0, seeds: int = 3) -> Measuring:
