@@ -23,6 +23,7 @@ from unstir.generate import Job, generate
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.judge import judge
 from unstir.pictures.grid import to_uint8
+from unstir.pictures.series import series
 from unstir.runs import build
 from unstir.runs.checkpoint import content_hash
 from unstir.runs.run import Run, weights_of
@@ -35,9 +36,9 @@ def plot(rows, floor, path):
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    for name in dict.fromkeys(row["chain"]["sampler"] for row in rows):
+    for place, name in enumerate(dict.fromkeys(row["chain"]["sampler"] for row in rows)):
         points = sorted((row["calls"], mean(row["fd"]), spread(row)) for row in rows if row["chain"]["sampler"] == name)
-        axes.errorbar(*zip(*points, strict=True), label=name, marker="o", markersize=3, linewidth=1, capsize=2)
+        axes.errorbar(*zip(*points, strict=True), label=name, markersize=5, linewidth=1, capsize=2, **series(place))
     if floor is not None:
         axes.axhline(floor, color="black", linestyle=":", linewidth=1, label="real images (floor)")
     axes.set(xscale="log", yscale="log", xlabel="network calls an image", ylabel="FD-classifier")

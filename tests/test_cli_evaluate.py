@@ -11,6 +11,7 @@ from unstir.data import Store, pack
 from unstir.errors import UserError
 from unstir.generate import Job, generate, labels
 from unstir.metrics import evaluate as evaluating
+from unstir.metrics import forecast
 from unstir.metrics.evaluation import saved
 from unstir.runs import checkpoint
 from unstir.runs.guide import Guide
@@ -54,7 +55,7 @@ def test_the_same_again_only_prints(folder, command, monkeypatch):
     first = command("evaluate", folder, *SMALL)[1]
     monkeypatch.setattr(evaluating, "judge", lambda *arguments, **options: pytest.fail("judged again"))
     monkeypatch.setattr(evaluating, "save_images", lambda *arguments, **options: pytest.fail("drawn again"))
-    monkeypatch.setattr(evaluating, "seconds_per_call", lambda *arguments: pytest.fail("timed again"))
+    monkeypatch.setattr(forecast, "seconds_per_call", lambda *arguments: pytest.fail("timed again"))
     assert command("evaluate", folder, *SMALL)[1] == first
     assert command("evaluate", folder, "--seeds", 2, "--batch-size", 16)[1] == first  # as many as the last time
 
@@ -93,17 +94,17 @@ def test_another_run_is_compared_by_the_same_protocol_alone(folder, command, tmp
 
 def test_the_number_of_images_fits_the_minutes_and_the_held_out(make_run):
     _, store = make_run()
-    assert evaluating.fitting(1000, 1.0, store) == 299  # as many as are held out, that the floor has equal n
-    assert evaluating.fitting(250, 1.0, store) == 200 and evaluating.fitting(0, 1.0, store) == 100
-    assert evaluating.fitting(1e9, 1.0, store, split="held_out") == 1498
+    assert forecast.fitting(1000, 1.0, store) == 299  # as many as are held out, that the floor has equal n
+    assert forecast.fitting(250, 1.0, store) == 200 and forecast.fitting(0, 1.0, store) == 100
+    assert forecast.fitting(1e9, 1.0, store, split="held_out") == 1498
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--num", 3), "num=3 must be at least 8"),
+        (("--num", 8), "num=8 must be at least 12"),
         (("--seeds", 0), "seeds=0 must be at least 1"),
-        (("--reference", 1), "num_reference=1 is outside 2..1498"),
+        (("--reference", 1), "num_reference=1 is outside 12..1498"),
         (("--features", "no-such-file"), "cannot read no-such-file"),
         (("--label", 3), "knows no classes"),
         (("--store", "no-store"), "no-store"),

@@ -11,8 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from unstir.data import Store, pack
+from unstir.data.store import content_hash as hash_of_bytes
 from unstir.errors import UserError
 from unstir.metrics import classifier as module
+from unstir.metrics import learning
 from unstir.metrics.classifier import FEATURES, FILE, Classifier, Network, classifier_for, train_classifier
 from unstir.randomness import Key, bits
 from unstir.runs.checkpoint import content_hash
@@ -31,15 +33,16 @@ def judge(store):
     """The digits' classifier, trained in full once for all tests here."""
     heard = []
     found = classifier_for(store, progress=lambda done, total: heard.append((done, total)))
-    assert [done for done, _ in heard] == list(range(64, module.IMAGES_SEEN + 1, 64))
-    assert {total for _, total in heard} == {module.IMAGES_SEEN}
+    seen = module.budget(store)
+    assert [done for done, _ in heard] == list(range(64, seen + 1, 64))
+    assert {total for _, total in heard} == {seen}
     return found
 
 
 @pytest.fixture
 def brief(monkeypatch):
     """Training of two steps."""
-    monkeypatch.setattr(module, "IMAGES_SEEN", 128)
+    monkeypatch.setattr(module, "budget", lambda store: 128)
 
 
 @pytest.fixture
@@ -126,10 +129,17 @@ def test_a_cache_that_is_not_what_was_written_is_trained_anew(copy, judge, how, 
     assert classifier_for(copy).hash == made.hash
 
 
-def test_other_data_in_the_folder_is_learned_anew(copy, brief, judge):
-    other = Store(copy.path, {**copy.manifest, "content_hash": "1" * 64})
-    made = classifier_for(other)
-    assert made.hash != judge.hash and made.data == "1" * 64
+def test_other_data_in_the_folder_is_learned_anew_and_unknown_bytes_are_refused(copy, brief, judge):
+    file = copy.path / "train.images.npy"
+    content = bytearray(file.read_bytes())
+    content[128:] = bytes(255 - byte for byte in content[128:])
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="the files were changed or damaged"):
+        classifier_for(copy)
+    counts = {split: copy.count(split) for split in ("train", "held_out")}
+    digest = hash_of_bytes(copy.path, copy.shape, copy.classes, counts)
+    made = classifier_for(Store(copy.path, {**copy.manifest, "content_hash": digest}))
+    assert made.hash != judge.hash and made.data == digest
 
 
 def test_a_store_that_cannot_be_written_to_is_judged_all_the_same(copy, brief):
@@ -160,9 +170,9 @@ def test_images_are_shifted_by_an_eighth_at_most_and_mirrored_only_where_asked(s
     shifts = [padded[0, 0, y:, x:][:side, :side] for y in range(2 * reach + 1) for x in range(2 * reach + 1)]
     plain = [shift.flatten().tolist() for shift in shifts]
     turned = [shift.flip(1).flatten().tolist() for shift in shifts]
-    moved = [row.tolist() for row in module._moved(image.expand(400, -1, -1, -1), 0, 0, mirror=False).flatten(1)]
+    moved = [row.tolist() for row in learning.moved(image.expand(400, -1, -1, -1), 0, 0, mirror=False).flatten(1)]
     assert {plain.index(row) for row in moved} == set(range(len(plain)))  # every shift occurs, and nothing else
-    mirrored = [row.tolist() for row in module._moved(image.expand(400, -1, -1, -1), 0, 0, mirror=True).flatten(1)]
+    mirrored = [row.tolist() for row in learning.moved(image.expand(400, -1, -1, -1), 0, 0, mirror=True).flatten(1)]
     assert all(row in plain or row in turned for row in mirrored)
     assert 140 < sum(row in turned for row in mirrored) < 260
 

@@ -160,7 +160,7 @@ def test_what_does_not_fit_is_refused(store, network):
     for given, words in (
         (images.float(), "images are float32 [299, 1, 8, 8]"),
         (images.expand(-1, 3, -1, -1), "images are uint8 [299, 3, 8, 8]"),
-        (images[:7], "with N >= 8"),
+        (images[:11], "with N >= 12"),
     ):
         with pytest.raises(UserError) as refusal:
             judge(store, [given], [network])

@@ -51,8 +51,8 @@ def test_a_good_run():
     assert found["fall"].verdict == "good" and "(1 is predicting no noise at all)" in found["fall"].text
     assert found["fall"].effect.value == pytest.approx(-0.92, abs=0.03)
     assert "90% of the fall had come by 3,008 images" in found["fall"].text
-    assert found["quality by step"].verdict == "good" and found["way"].verdict == "good"
-    for name in ("last stretch", "gap", "excess", "coverage", "recall", "bits"):
+    assert found["quality by step"].verdict == "good" and found["near"].verdict == "good"
+    for name in ("last stretch", "gap", "coverage", "recall", "bits"):
         assert found[name].verdict == "undecided", found[name]
     assert not {"over-fitted", "under-fitted", "diverged", "worse"} & {
         k for k, s in found.items() if s.verdict == "bad"
@@ -172,7 +172,7 @@ def test_of_runs_without_any_effect_hardly_a_sentence_claims_one():
     claims, tested = [], 0
     for seed in range(200):
         for each in analyse(runs.noise_only(seed)):
-            if each.name in ("way", "loss by time", "cost"):  # what is true of these runs
+            if each.name in ("near", "loss by time", "cost"):  # what is true of these runs
                 continue
             tested += each.effect is not None
             if each.verdict != "undecided":
@@ -186,7 +186,7 @@ def test_nothing_measured_says_so_and_what_measures_it():
     assert {name for name, each in found.items() if each.verdict != "undecided"} == {"cost"}
     commands = {
         "held-out loss": "`unstir train`",
-        "way": "`unstir evaluate RUN`",
+        "excess": "`unstir evaluate RUN`",
         "gap": "`unstir likelihood RUN --split both`",
         "coverage": "`unstir evaluate RUN`",
         "copies": "`unstir evaluate RUN`",
@@ -234,7 +234,8 @@ def test_samples_nearer_than_new_images_can_be_are_no_success():
     near = dataclasses.replace(evaluation(), figures={"classifier/fd": floor})
     found = by_name(facts(by_step=(near,)))
     assert found["too near"].verdict == "bad" and "as copies are" in found["too near"].text and "excess" not in found
-    assert found["way"].verdict == "neutral" and found["way"].effect.value > 1
+    assert re.search(r"0\.1\d+ \+- 0\.0\d+ times that of real images", found["too near"].text), found["too near"].text
+    assert "near" not in found
 
 
 def test_a_figure_of_which_higher_is_better_is_judged_the_other_way_round():
@@ -246,7 +247,7 @@ def test_a_figure_of_which_higher_is_better_is_judged_the_other_way_round():
     found = by_name(facts(by_step=tuple(steps)))
     assert found["quality by step"].verdict == "good" and found["quality by step"].effect.value > 0
     assert by_name(facts(by_step=tuple(steps[:1])))["excess"].verdict == "bad"
-    assert found["way"].effect.value == pytest.approx(0.9 / 0.93, abs=0.05)
+    assert found["excess"].verdict == "undecided" and "near" not in found
 
 
 def test_classes_that_come_up_too_often_are_bad():
@@ -264,8 +265,9 @@ def test_a_floor_of_another_number_of_images_decides_nothing():
     fewer = {key: dataclasses.replace(figure, num_floor=figure.num_floor // 2) for key, figure in usual.items()}
     judged = dataclasses.replace(evaluation(), figures=fewer)
     with_them, without = (by_name(facts(by_step=(each,))) for each in (evaluation(), judged))
-    assert "excess" in with_them and "recall" in with_them
-    assert not {"excess", "too near", "recall", "coverage", "precision", "density"} & set(without)
+    assert "near" in with_them and "recall" in with_them
+    assert not {"near", "too near", "recall", "coverage", "precision", "density"} & set(without)
+    assert without["excess"].verdict == "undecided" and without["excess"].effect is None
 
 
 def test_calls_that_cannot_be_told_apart_are_not_called_enough():
@@ -303,7 +305,7 @@ def test_one_image_set_without_an_error_decides_nothing():
     figures = {key: dataclasses.replace(each, bootstrap=None, floor_error=None) for key, each in single.figures.items()}
     known = facts(by_step=(dataclasses.replace(single, figures={"classifier/fd": figures["classifier/fd"]}),))
     found = by_name(known)
-    assert found["way"].verdict == found["excess"].verdict == "undecided"
+    assert found["excess"].verdict == "undecided" and "beyond noise" not in found
 
 
 def test_runs_looked_at_less_than_usual():

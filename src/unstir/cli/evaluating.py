@@ -99,8 +99,9 @@ def evaluate(
     from unstir.errors import UserError
     from unstir.generate import Job
     from unstir.metrics import evaluate as judging
+    from unstir.metrics import forecast
     from unstir.metrics.evaluation import describe, differences
-    from unstir.metrics.inception import inception
+    from unstir.metrics.inception import NAME, SHA256, inception
     from unstir.report.wording import duration
     from unstir.runs import build
     from unstir.runs.guide import guide_of
@@ -109,11 +110,10 @@ def evaluate(
         raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
     opened, data = _opened(run, store)
     named = labels.number(opened, label)
-    steps = opened.saved_steps() if checkpoint == "all" else [_step(opened, checkpoint)]
-    showing = console.showing
-    networks: list[Any] = list(judging.networks_for(data, showing))
+    steps = _steps(opened, checkpoint)
+    networks: list[Any] = list(judging.networks_there(data))
     if fid or features:
-        networks.append(inception(features, say, device=device))
+        networks.append(judging.Awaited(NAME, "" if features else SHA256))
         if not reference and build.device(device).type == "cpu":
             reference = min(data.count(split), max(ON_CPU, num))
     job = Job(
@@ -133,23 +133,34 @@ def evaluate(
     if checkpoint == "all" and job.guide is not None and not job.guide.run:
         steps = [step for step in steps if step != job.guide.step]  # which cannot lead away from itself
     plans = [dataclasses.replace(plan, job=dataclasses.replace(job, step=step)) for step in steps]
-    for each in plans:
-        judging.check(opened, data, each)
-    plans, forecast = judging.sized(opened, data, plans, num, 60 * minutes)
-    if not num and judging.known_number(opened, plan):
+    judging.check_all(opened, data, plans)
+    other = _other(opened, against) if against else None
+    if other:
+        num = num or forecast.known_number(opened, plans[-1], other)  # of another number nothing would compare
+        forecast.match(opened, plans[-1], other, any_number=not num)
+    if fid or features:
+        networks[-1] = inception(features, say, device=device)
+        plans = [dataclasses.replace(each, networks=tuple(networks)) for each in plans]
+    plans, drawing = forecast.sized(opened, data, plans, num, 60 * minutes)
+    if not num and forecast.known_number(opened, plan):
         say(f"{plans[0].job.num} images a seed, as when it was judged before; --num takes another number")
-    if forecast:
+    preparing = judging.preparing_seconds(data)
+    if preparing:
+        again = "once for this data" if _keeps(data) else f"at every call, for {data.path} cannot be written to"
+        say(f"about {duration(preparing)} to train the classifier, {again}")
+    if drawing:
         images = f"{len(steps)} x {seeds} x {plans[0].job.num} images"
-        say(f"{images}, about {duration(forecast)} to draw those still missing")
-    if against:
-        _others(opened, against, plans[-1])
+        say(f"{images}, about {duration(drawing)} to draw those still missing")
+    plans = judging.prepared(data, plans, console.showing)
+    if other:
+        forecast.match(opened, plans[-1], other)
     results = []
     for each in plans:
         with console.heartbeat("judging"):
-            results.append(judging.evaluate(opened, data, each, showing=showing))
+            results.append(judging.evaluate(opened, data, each, showing=console.showing))
         if not json_:
             show(*describe(results[-1]).splitlines())
-    comparison = differences(results[-1], _others(opened, against, plans[-1])) if against else None
+    comparison = differences(results[-1], forecast.match(opened, plans[-1], other)) if other else None
     if json_:
         print(json.dumps({"evaluations": [dataclasses.asdict(each) for each in results], "comparison": comparison}))
     elif comparison:
@@ -169,24 +180,38 @@ def _opened(path: Path, store: Path | None) -> tuple[Any, Any]:
     return run, Store.open(store or run.config.data.store)
 
 
-def _step(run: Any, text: str) -> int:
-    """The saved step that ``--checkpoint`` names."""
+def _keeps(store: Any) -> bool:
+    """Whether the store's folder takes what is computed once."""
+    from unstir.errors import UserError
+    from unstir.runs.writable import check_writable
+
+    try:
+        check_writable(store.path / "statistics")
+    except UserError:
+        return False
+    return True
+
+
+def _steps(run: Any, text: str) -> list[int]:
+    """The saved steps that ``--checkpoint`` names, rising."""
     from unstir.errors import UserError
 
     if text == "newest":
-        return int(run.load(say=say).step)
+        return [int(run.load(say=say).step)]
+    run.newest_step()  # says so where none was saved
+    if text == "all":
+        return list(run.saved_steps())
     if not (text.isascii() and text.isdecimal()):
         raise UserError(f'--checkpoint {text} is no step; give "newest", "all" or one of {run.saved_steps()}')
-    return int(run.load(int(text)).step)
+    return [int(run.load(int(text)).step)]
 
 
-def _others(run: Any, against: Path, plan: Any) -> Any:
-    """The evaluation of another run by the protocol of ``plan``; UserError, naming what differs, if none has it."""
+def _other(run: Any, against: Path) -> Any:
+    """The run to be compared with; UserError where it is none, or the run itself."""
     from unstir.errors import UserError
-    from unstir.metrics import evaluation
     from unstir.runs.run import Run
 
     other = Run.open(against)
     if other.path.resolve() == run.path.resolve():
         raise UserError(f"--against {against} is the run itself; name another")
-    return evaluation.best_match(plan.protocol(run), evaluation.saved(other), str(against))
+    return other

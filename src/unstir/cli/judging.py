@@ -77,7 +77,8 @@ def likelihood(
     from unstir.metrics.likelihood import likelihood as bound
     from unstir.pictures.charts import likelihood_curves
     from unstir.runs.files import make_folder, replacing
-    from unstir.runs.run import Run
+    from unstir.runs.run import Run, weights_of
+    from unstir.runs.writable import check_writable
 
     opened = Run.open(run)
     if store is None and not is_store(opened.config.data.store):
@@ -99,7 +100,10 @@ def likelihood(
     protocols = {part: dataclasses.replace(everywhere, split=part) for part in parts}
     for protocol in protocols.values():
         check(opened, data, protocol)
-    folder = make_folder(out or run / "likelihood")
+    weights_of(loaded, ema)
+    folder = out or run / "likelihood"
+    check_writable(folder)
+    make_folder(folder)
     suffix = (f"-{calls}-calls" if calls else "") + (f"-{num}-images" if num else "")
     results = {}
     for part, protocol in protocols.items():
@@ -108,7 +112,7 @@ def likelihood(
         save(folder / f"{part}{suffix}.json", results[part])
     curve = folder / f"curve{suffix}.png"
     with replacing(curve) as partial:
-        likelihood_curves({name: (r.times, r.curve, r.decoder) for name, r in results.items()}, partial)
+        likelihood_curves({name: (r.times, r.curve, r.decoder, r.total) for name, r in results.items()}, partial)
     if json_:
         print(json.dumps({name: dataclasses.asdict(result) for name, result in results.items()}))
     else:

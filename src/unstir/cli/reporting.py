@@ -55,6 +55,7 @@ def report(
     from unstir.report import pdf as printing
     from unstir.runs.files import make_folder
     from unstir.runs.run import Run
+    from unstir.runs.writable import check_writable
 
     if not runs:
         raise UserError("no run was named; give the folder of one, such as runs/digits")
@@ -62,11 +63,14 @@ def report(
         printing.print_pdf(runs[0], runs[0])  # says what is missing before anything is measured
     opened = [Run.open(path) for path in runs]
     path = out or opened[0].path / ("report.html" if len(opened) == 1 else "comparison.html")
-    make_folder(path.absolute().parent)
     stores = [_store(run, store) for run in opened]
     if minutes <= 0:
         raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
+    if path.is_dir():
+        raise UserError(f"--out {path} is a folder; name the HTML file in it, such as {path / 'report.html'}")
+    check_writable(path.parent)
     protocols = _measure(opened, stores, minutes, num, seeds) if measure else [None] * len(opened)
+    make_folder(path.absolute().parent)
     with console.heartbeat("writing the page"):
         if len(opened) == 1:
             page.write(opened[0], stores[0], path, protocols[0], samples=measure)
@@ -98,17 +102,23 @@ def _measure(runs: list[Any], stores: list[Any], minutes: float, num: int, seeds
     from unstir.report.gather import measure, planned
     from unstir.train.catch_up import catch_up
 
-    protocols: list[Any] = []
-    for run, store in zip(runs, stores, strict=True):
+    plans: list[Any] = []
+    for run, store in zip(runs, stores, strict=True):  # whatever is refused, of any run, is refused before all work
         if store is None or not run.saved_steps():
-            protocols.append(None)
+            plans.append(None)
             continue
-        plan = planned(run, store, seconds=60 * minutes, num=num, seeds=seeds, showing=console.showing)
+        plans.append(plan := planned(run, store, seconds=60 * minutes, num=num, seeds=seeds))
         num = num or plan.num  # the next runs have the same, for unlike numbers do not compare
         say(
             f"{run.path}: {len(plan.by_step)} steps and {len(plan.by_chain)} samplers, {seeds} x {plan.num} images "
             f"each, about {plan.seconds / 60:.1f} min where none was measured before"
         )
+    protocols: list[Any] = []
+    for run, store, planned_one in zip(runs, stores, plans, strict=True):
+        if planned_one is None:
+            protocols.append(None)
+            continue
+        plan = planned_one.ready(store, console.showing)
         with console.counting(console.stderr(), "looking at held-out images", "moments") as progress:
             catch_up(run, store, progress)
         with console.counting(console.stderr(), "judging", "judgements") as progress:

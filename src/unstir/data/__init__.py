@@ -6,5 +6,6 @@
 from unstir.data.manifest import SPLITS
 from unstir.data.packing import pack
 from unstir.data.store import Note, Store, is_store
+from unstir.data.verified import verify_once
 
-__all__ = ["SPLITS", "Note", "Store", "is_store", "pack"]
+__all__ = ["SPLITS", "Note", "Store", "is_store", "pack", "verify_once"]

@@ -10,11 +10,11 @@ but the first is followed by GroupNorm, all by SiLU. The first goes without a no
 remain visible. Features are the means over the last map.
 """
 
+import dataclasses
 import json
-import math
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,27 +24,26 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unstir import randomness
-from unstir.data import Store
+from unstir.data import Store, verify_once
 from unstir.errors import UserError
+from unstir.metrics.learning import BATCH, Lesson, Progress, learn, scaled, seconds
+from unstir.metrics.trust import Trust
 from unstir.nn.blocks import GroupNorm
-from unstir.randomness import Key
 from unstir.runs.checkpoint import content_hash
 from unstir.runs.files import replacing
-from unstir.runs.kinds import is_number
 
-VERSION = 1
+VERSION = 2
 """Grows whenever the same store would give other weights; a cached classifier of another version is trained anew."""
 
 FILE = "classifier.safetensors"
+STATE = "statistics/classifier-training.safetensors"
+"""Where the classifier is kept in the store's folder, and where a training that is under way keeps its state."""
+
 FEATURES = 64
-IMAGES_SEEN = 64_000  # some 6 s of one core at 8x8, some 25 s at 32x32
+EPOCHS, LEAST_SEEN, MOST_SEEN = 45, 16_000, 64_000  # docs/judging.md has the accuracy by set and budget
 FULL_SIDE = 64  # images larger than this are seen less often, so that their pixels together stay the same
 
 _GROUPS, _NARROWEST, _NORM_EPS = 4, 8, 1e-5
-_BATCH, _RATE, _WARMUP = 64, 6e-3, 0.1
-
-Progress = Callable[[int, int], None]
-"""progress(done, total), in images."""
 
 
 class Network(nn.Module):
@@ -86,14 +85,15 @@ class Network(nn.Module):
 class Classifier:
     """A trained network, on the CPU in float32, so that its figures do not depend on the accelerator at hand.
 
-    ``shape`` is the (C, H, W) it judges; ``accuracy`` the fraction of held-out images it classifies rightly, None
-    where nothing was held out; ``data`` the content hash of the store that it learned from.
+    ``shape`` is the (C, H, W) it judges; ``data`` the content hash of the store that it learned from, ``seen`` the
+    number of images it did so with (`budget`); ``trust`` how it did on held-out images.
     """
 
     net: Network
     shape: tuple[int, int, int]
-    accuracy: float | None
     data: str
+    seen: int
+    trust: Trust
 
     @property
     def name(self) -> str:
@@ -102,17 +102,22 @@ class Classifier:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 (hex) over the weights: distances compare where it is the same."""
-        return content_hash(self.net.state_dict())
+        """SHA-256 (hex) over weights, version and training budget: distances compare where it is the same."""
+        return content_hash(self.net.state_dict(), f"classifier {VERSION}, {self.seen} images")
 
-    def features(self, images: Tensor, batch_size: int = _BATCH) -> Tensor:
+    @property
+    def accuracy(self) -> float | None:
+        """The share of held-out images that it classifies rightly; None where nothing was held out."""
+        return self.trust.accuracy
+
+    def features(self, images: Tensor, batch_size: int = BATCH) -> Tensor:
         """The features of ``images``, uint8 [N, C, H, W] in 0..255 as a PNG holds them: float64 [N, FEATURES].
 
         Raises UserError for images of another shape or type than the classifier judges.
         """
         return self._judged(self.net.features, images, batch_size)
 
-    def probabilities(self, images: Tensor, batch_size: int = _BATCH) -> Tensor:
+    def probabilities(self, images: Tensor, batch_size: int = BATCH) -> Tensor:
         """The probability of each class for ``images``, uint8 [N, C, H, W]: float64 [N, K], rows that sum to 1.
 
         Raises UserError as `features` does.
@@ -126,93 +131,73 @@ class Classifier:
             raise UserError(f"images are {given}; this classifier judges uint8 [N, {', '.join(map(str, self.shape))}]")
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size} must be at least 1")
-        rows = [function(_scaled(batch)).double() for batch in torch.split(images, batch_size)]
+        rows = [function(scaled(batch)).double() for batch in torch.split(images, batch_size)]
         return torch.cat(rows)
 
 
 def classifier_for(store: Store, progress: Progress | None = None) -> Classifier:
     """The classifier of a store, trained with seed 0 at the first call and kept in its folder as ``FILE``.
 
-    A cached file that is damaged, or of other data or another version, is trained anew. Raises UserError as
-    `train_classifier` does.
+    A cached file that is damaged, or of other data, another version or another budget, is trained anew; a training that
+    was interrupted goes on where its state was kept last. Raises UserError as `train_classifier` does, and where the
+    store's bytes are not those of its manifest: what is kept under their hash was made of them.
     """
-    _check(store)
-    path = store.path / FILE
-    if (cached := _load(path, store)) is not None:
+    verify_once(store)
+    if (cached := cached_classifier(store)) is not None:
         return cached
-    made = train_classifier(store, progress=progress)
-    with suppress(UserError):  # a store that cannot be written to is judged all the same, at a training's cost a call
-        _save(path, made)
+    made = train_classifier(store, kept=store.path / STATE, progress=progress)
+    with suppress(UserError, OSError):  # a store that cannot be written to is judged all the same, at a training's cost
+        _save(store.path / FILE, made)
+        (store.path / STATE).unlink(missing_ok=True)
     return made
 
 
+def cached_classifier(store: Store) -> Classifier | None:
+    """The classifier as `classifier_for` kept it; None where it is to be trained. Raises UserError as that does."""
+    _check(store)
+    return _load(store.path / FILE, store)
+
+
 def train_classifier(
-    store: Store, *, seed: int = 0, mirror: bool = False, progress: Progress | None = None
+    store: Store, *, seed: int = 0, mirror: bool = False, kept: Path | None = None, progress: Progress | None = None
 ) -> Classifier:
-    """Train on the store's training images and labels with Adam and cross-entropy; IMAGES_SEEN images at most.
+    """Train on `budget` of the store's training images with their labels, by Adam and cross-entropy.
 
     Each image is shifted by up to an eighth of the side, its rim reflected into the gap, and with ``mirror`` turned
     left to right half of the time (never for writing). The result is a function of store, seed and mirror for the
-    same torch build, machine and number of threads. Raises UserError where there are not two classes to tell apart
-    or no training images.
+    same torch build, machine and number of threads, also where it goes on from the state in the file ``kept``. Raises
+    UserError where there are not two classes to tell apart or no training images.
     """
     _check(store)
+    net = _network(store, seed)
+    learn(net, _lesson(store, seed, mirror), kept, progress)
+    net.eval().requires_grad_(False)
+    untested = Classifier(net, store.shape, store.content_hash, budget(store), Trust(0, 0, 0))
+    return replace(untested, trust=_tested(untested, store))
+
+
+def training_seconds(store: Store) -> float:
+    """How long `classifier_for` will take to train, measured by a few steps; 0 where the classifier is there."""
+    if cached_classifier(store) is not None:
+        return 0.0
+    return seconds(_network(store, 0), _lesson(store, 0, mirror=False), store.path / STATE)
+
+
+def budget(store: Store) -> int:
+    """How many images the classifier learns from, each of them counted as often as it is seen.
+
+    `EPOCHS` times the training images, within `LEAST_SEEN` and `MOST_SEEN`, and of images larger than `FULL_SIDE`
+    fewer; whole batches.
+    """
+    _, height, width = store.shape
+    seen = min(max(EPOCHS * store.count("train"), LEAST_SEEN), MOST_SEEN)
+    return max(min(seen, seen * FULL_SIDE**2 // (height * width)) // BATCH, 1) * BATCH
+
+
+def _lesson(store: Store, seed: int, mirror: bool) -> Lesson:
     images, labels = store.images("train"), store.labels("train")
     assert labels is not None
-    net = _network(store, seed)
-    _, height, width = store.shape
-    seen = min(IMAGES_SEEN, IMAGES_SEEN * FULL_SIDE**2 // (height * width))
-    steps = max(seen // _BATCH, 1)
-    optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99), fused=True)
-    for step, index in enumerate(_order(seed, len(images), steps)):
-        optimizer.param_groups[0]["lr"] = _RATE * _rate(step, steps)
-        x = _scaled(_moved(images[index], seed, step, mirror))
-        loss = nn.functional.cross_entropy(net(x), labels[index])
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        if progress is not None:
-            progress((step + 1) * _BATCH, steps * _BATCH)
-    net.eval().requires_grad_(False)
-    trained = Classifier(net, store.shape, None, store.content_hash)
-    return Classifier(net, store.shape, _accuracy(trained, store), store.content_hash)
-
-
-def _scaled(images: Tensor) -> Tensor:
-    """Bytes 0..255 to float32 in [-1, 1]: the one place that says how the network sees an image."""
-    return images.float().div_(127.5).sub_(1)
-
-
-def _moved(images: Tensor, seed: int, step: int, mirror: bool) -> Tensor:
-    """A batch uint8 [B, C, H, W], each image shifted, and mirrored where asked, as (seed, step, place) decides."""
-    B, C, H, W = images.shape
-    slots = torch.arange(B)
-    rows, columns = (
-        _reflected(torch.arange(n) + randomness.integers(Key(seed, name, step, slots), -(n // 8), n // 8)[:, None], n)
-        for name, n in (("classifier rows", H), ("classifier columns", W))
-    )
-    if mirror:
-        turned = randomness.coin(Key(seed, "classifier mirror", step, slots), 0.5)
-        columns = torch.where(turned[:, None], columns.flip(1), columns)
-    batch, channels = slots[:, None, None, None], torch.arange(C)[None, :, None, None]
-    return images[batch, channels, rows[:, None, :, None], columns[:, None, None, :]]
-
-
-def _reflected(index: Tensor, n: int) -> Tensor:
-    """Indices from -n + 1 to 2 n - 2 folded into 0..n-1 about the first and the last: -1 is 1, n is n - 2."""
-    return (n - 1) - ((n - 1) - index.abs()).abs()
-
-
-def _order(seed: int, num: int, steps: int) -> tuple[Tensor, ...]:
-    """The images of each step, int64 [_BATCH] a step: epochs in random order, one after another."""
-    epochs = range(math.ceil(steps * _BATCH / num))
-    order = torch.cat([randomness.permutation(seed, "classifier order", epoch, num) for epoch in epochs])
-    return torch.split(order[: steps * _BATCH], _BATCH)
-
-
-def _rate(step: int, steps: int) -> float:
-    """The learning rate over its highest: a linear rise over the first tenth, under a cosine that ends at 0."""
-    return min((step + 1) / (_WARMUP * steps), 1.0) * 0.5 * (1 + math.cos(math.pi * step / steps))
+    return Lesson(images, labels, budget(store) // BATCH, seed, mirror, store.content_hash, VERSION)
 
 
 def _network(store: Store, seed: int) -> Network:
@@ -222,12 +207,12 @@ def _network(store: Store, seed: int) -> Network:
         return Network(store.shape, len(store.classes))
 
 
-def _accuracy(classifier: Classifier, store: Store) -> float | None:
+def _tested(classifier: Classifier, store: Store) -> Trust:
     labels = store.labels("held_out")
     if labels is None or len(labels) == 0:
-        return None
+        return Trust(0, 0, 0)
     right = classifier.probabilities(store.images("held_out")).argmax(1) == labels
-    return right.double().mean().item()
+    return Trust(int(right.sum()), len(labels), int(labels.bincount().max()))
 
 
 def _check(store: Store) -> None:
@@ -244,7 +229,8 @@ def _check(store: Store) -> None:
 
 def _save(path: Path, classifier: Classifier) -> None:
     tensors = classifier.net.state_dict()
-    meta = {"version": VERSION, "data": classifier.data, "accuracy": classifier.accuracy}
+    trust = dataclasses.asdict(classifier.trust)
+    meta = {"version": VERSION, "data": classifier.data, "seen": classifier.seen, "trust": trust}
     text = json.dumps(meta, sort_keys=True)
     with replacing(path) as partial:
         save_file(tensors, partial, {"unstir_classifier": text, "sha256": content_hash(tensors, text)})
@@ -261,13 +247,11 @@ def _load(path: Path, store: Store) -> Classifier | None:
         if metadata.get("sha256") != content_hash(tensors, text):
             return None
         meta = json.loads(text)
-        if (meta["version"], meta["data"]) != (VERSION, store.content_hash):
-            return None
-        if meta["accuracy"] is not None and not is_number(meta["accuracy"]):
+        if (meta["version"], meta["data"], meta["seen"]) != (VERSION, store.content_hash, budget(store)):
             return None
         net = _network(store, seed=0)
         net.load_state_dict(tensors)
         net.eval().requires_grad_(False)
-        return Classifier(net, store.shape, meta["accuracy"], store.content_hash)
+        return Classifier(net, store.shape, store.content_hash, meta["seen"], Trust.read(meta["trust"]))
     except (OSError, SafetensorError, ValueError, OverflowError, KeyError, TypeError, RuntimeError, AttributeError):
         return None  # whatever the file is, it is not what `_save` wrote

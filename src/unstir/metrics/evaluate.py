@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.data import SPLITS, Store
+from unstir.data import SPLITS, Store, verify_once
 from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
-from unstir.generate import Job, generate, labels, load_denoisers, read_images, save_images
+from unstir.generate import Job, labels, read_images, save_images
 from unstir.generate.job import check as check_job
 from unstir.metrics import memorisation
-from unstir.metrics.classifier import classifier_for
-from unstir.metrics.evaluation import FOLDER, FORMAT, Evaluation, find, name_of, save, saved, unlike
+from unstir.metrics.classifier import Classifier, cached_classifier, classifier_for, training_seconds
+from unstir.metrics.evaluation import FOLDER, FORMAT, Evaluation, find, name_of, save
 from unstir.metrics.judge import judge, reference_size
 from unstir.metrics.measures import FEWEST
 from unstir.metrics.reference import Network, other_split
@@ -31,18 +31,13 @@ from unstir.runs.files import make_folder, replacing
 from unstir.runs.guide import used
 from unstir.runs.provenance import weights_hash
 from unstir.runs.run import Run
+from unstir.runs.writable import check_writable
 
 SAMPLER, CALLS = "dpmpp_2m_sde", 20
 """What images are drawn with where nothing else is asked: random like the ancestral chain, and as good in 20 calls."""
 
-SIZES = (100, 200, 300, 500, 1000, 2000, 5000, 10_000)
-"""The numbers of images that `fitting` chooses from."""
-
 NEW_IMAGES = 2000
 """Of held-out images, at most so many are compared with the training images."""
-
-SPARE_HELD_OUT = 100
-"""With so many held-out images or more, no more are drawn by default than are held out: the floor has equal n."""
 
 Showing = Callable[[str, str], AbstractContextManager[Callable[[int, int], None] | None]]
 """showing(what, unit) opens a progress display that is called with (done, total)."""
@@ -58,7 +53,8 @@ class Plan:
     """How to judge: the sampling ``job`` (its number of images and seed are the first set's), and against what.
 
     ``seeds`` sets are drawn, with seeds job.chain.seed, +1, ... The reference is ``num_reference`` images of ``split``
-    (0: all). ``networks`` are those whose features are used; empty for the sliced Wasserstein distance.
+    (0: all). ``networks`` are those whose features are used; empty for the sliced Wasserstein distance. A classifier
+    that is not trusted (`trust`) may be among them: the protocol says how it did, and it is not used.
     """
 
     job: Job
@@ -67,6 +63,11 @@ class Plan:
     num_reference: int = 0
     networks: Sequence[Network] = field(default=())
     memorisation: bool = True
+
+    @property
+    def used(self) -> list[Network]:
+        """The networks that measure: all but a classifier that knows nothing."""
+        return [network for network in self.networks if not isinstance(network, Classifier) or network.trust.given]
 
     def protocol(self, run: Run) -> dict[str, Any]:
         """All that decides a figure but the weights: what two evaluations must share to be compared."""
@@ -79,11 +80,12 @@ class Plan:
             "num": job.num,
             "seeds": self.seeds,
             "split": self.split,
-            "num_reference": reference_size(run.data.counts[self.split], self.num_reference, self.networks),
+            "num_reference": reference_size(run.data.counts[self.split], self.num_reference, self.used),
             "data": run.data.content_hash,
             "flip": False,  # reference images are as they are stored
             "rounding": "uint8, to nearest",
-            "networks": {network.name: network.hash for network in self.networks},
+            "networks": {network.name: network.hash for network in self.used},
+            "classifier": next((each.trust.entry() for each in self.networks if isinstance(each, Classifier)), None),
             **sampling,
             "label": "by the data's shares" if job.shares else job.label,
             "guide": None if job.guide is None else str(job.guide),
@@ -93,21 +95,38 @@ class Plan:
 
 
 def check(run: Run, store: Store, plan: Plan) -> None:
-    """Raise UserError for a plan that does not fit the run or its data, before anything is drawn."""
+    """Raise UserError for a plan that does not fit the run or its data, before anything is drawn or written.
+
+    The bytes of the store are read, once a process; that the weights can be read is `check_all`'s to see.
+    """
     if store.content_hash != run.data.content_hash:
         raise UserError(f"{store.path} is not the data of {run.path}; name the store that it was trained on")
     check_job(run, plan.job)
     if plan.split not in SPLITS:
         raise UserError(f"split={plan.split!r} is unknown; choose one of {', '.join(SPLITS)}")
-    if store.count(plan.split) < 2:
-        raise UserError(f"{store.path} has {store.count(plan.split)} {plan.split} images, too few to compare with")
+    count, floor = store.count(plan.split), store.count(other_split(plan.split))
+    least = FEWEST if floor >= FEWEST else 2 * FEWEST  # without other images the reference is halved for a floor
+    if count < least:
+        raise UserError(f"{store.path} has {count} {plan.split} images, too few to compare with: it takes {least}")
     if plan.job.num < FEWEST:
         raise UserError(f"num={plan.job.num} must be at least {FEWEST}: a distance is between sets; better hundreds")
     if plan.seeds < 1:
         raise UserError(f"seeds={plan.seeds} must be at least 1; error bars over seeds need 2")
-    if plan.num_reference and not 2 <= plan.num_reference <= store.count(plan.split):
-        count = store.count(plan.split)
-        raise UserError(f"num_reference={plan.num_reference} is outside 2..{count}, the {plan.split} images; 0 is all")
+    if plan.num_reference and not least <= plan.num_reference <= count:
+        raise UserError(
+            f"num_reference={plan.num_reference} is outside {least}..{count}, the {plan.split} images; 0 is all"
+        )
+    for folder in ("generated", FOLDER):
+        check_writable(run.path / folder)
+    verify_once(store)
+
+
+def check_all(run: Run, store: Store, plans: Sequence[Plan]) -> None:
+    """Raise UserError for the first of ``plans`` that `evaluate` would refuse, weights that cannot be read included."""
+    for plan in plans:
+        check(run, store, plan)
+    for step, guide, ema in dict.fromkeys((plan.job.step, plan.job.guide, plan.job.ema) for plan in plans):
+        weights_hash(used(run, run.load(step), guide), ema)
 
 
 def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, Any]:
@@ -125,12 +144,50 @@ def usual_chain(run: Run) -> Chain:
     return replace(chain, steps=min(CALLS, run.config.diffusion.T), spacing="trailing")
 
 
-def networks_for(store: Store, showing: Showing = silently) -> list[Network]:
-    """The networks that need no download: the classifier of the store's labels, or none where it has no two classes."""
+@dataclass(frozen=True)
+class Awaited:
+    """Stands for a network that is not there yet, so that a plan can be checked and forecast before it is trained."""
+
+    name: str
+    hash: str = ""
+
+    def features(self, images: Tensor, batch_size: int = 0) -> Tensor:
+        """Raises UserError: there are none."""
+        raise UserError(f"the network {self.name} is not there yet; train or load it first")
+
+
+def networks_there(store: Store) -> list[Network]:
+    """What `networks_for` gives, with nothing trained: a classifier that is not kept with the store is `Awaited`."""
     if len(store.classes) < 2 or store.count("train") == 0:
         return []
+    return [cached_classifier(store) or Awaited("classifier")]
+
+
+def networks_for(store: Store, showing: Showing = silently) -> list[Network]:
+    """The networks that need no download: the classifier of the store's labels, or none where it has no two classes."""
+    there = networks_there(store)
+    if not any(isinstance(network, Awaited) for network in there):
+        return there
     with showing("training the classifier", "images") as progress:
         return [classifier_for(store, progress)]
+
+
+def prepared(store: Store, plans: Sequence[Plan], showing: Showing = silently) -> list[Plan]:
+    """The plans with their classifier trained, once for all, where it is awaited."""
+    names = {network.name for plan in plans for network in plan.networks if isinstance(network, Awaited)}
+    if "classifier" not in names:
+        return list(plans)
+    (found,) = networks_for(store, showing)
+    return [
+        replace(plan, networks=tuple(found if each.name == found.name else each for each in plan.networks))
+        for plan in plans
+    ]
+
+
+def preparing_seconds(store: Store) -> float:
+    """How long `networks_for` will take, measured by a few steps of training; 0 where nothing is to be trained."""
+    awaited = any(isinstance(network, Awaited) for network in networks_there(store))
+    return training_seconds(store) if awaited else 0.0
 
 
 def evaluate(
@@ -138,12 +195,14 @@ def evaluate(
 ) -> Evaluation:
     """Judge a saved step by ``plan``, or take the figures that the same plan gave before; they are kept in the run.
 
-    Images are drawn into RUN/generated and are whole after a kill, so the same call goes on. Raises UserError as
-    `check` and `save_images` do.
+    Images are drawn into RUN/generated and are whole after a kill, so the same call goes on; a classifier that is
+    awaited is trained first. Raises UserError as `check` and `save_images` do.
     """
     check(run, store, plan)
-    protocol, loaded = plan.protocol(run), loaded or run.load(plan.job.step)
+    loaded = loaded or run.load(plan.job.step)
     weights = weights_hash(used(run, loaded, plan.job.guide), plan.job.ema)
+    (plan,) = prepared(store, [plan], showing)
+    protocol = plan.protocol(run)
     known = find(run, plan.job.step, protocol)
     if known is not None and known.weights != weights:  # the step was trained anew
         known = None
@@ -172,7 +231,7 @@ def _judged(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], weights:
         figures = judge(
             store,
             sets,
-            plan.networks,
+            plan.used,
             split=plan.split,
             num_reference=plan.num_reference,
             labels=None if asked is None else [asked] * plan.seeds,
@@ -185,46 +244,6 @@ def _judged(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], weights:
         protocol=plan.protocol(run),
         figures=figures,
     )
-
-
-def sized(run: Run, store: Store, plans: Sequence[Plan], num: int, seconds: float) -> tuple[list[Plan], float]:
-    """The plans with ``num`` images a set, and the seconds that drawing those which are not there yet will take.
-
-    For 0 it is the number that the run was judged with before by such plans, or else as many as fit into ``seconds``
-    altogether, at the speed of a short chain measured here.
-    """
-    num = num or max(known_number(run, plan) for plan in plans)
-    missing = [plan for plan in plans if not num or not _is_done(run, _of(plan, num))]
-    if not missing:
-        return [_of(plan, num) for plan in plans], 0.0
-    each = seconds_per_call(run, plans[0].job)
-    calls = {plan: plan.job.chain.calls(build.schedule(run.config.diffusion)) for plan in plans}
-    if not num:
-        num = fitting(seconds, each * sum(calls[plan] * plan.seeds for plan in plans), store, plans[0].split)
-    left = sum(calls[plan] * (num - min(num, _count(run, job))) for plan in missing for job in jobs(_of(plan, num)))
-    return [_of(plan, num) for plan in plans], each * left
-
-
-def known_number(run: Run, plan: Plan) -> int:
-    """The most images a set that the run was judged with by this plan but for their number; 0 where it was not."""
-    protocol = plan.protocol(run)
-    return max(
-        (each.protocol["num"] for each in saved(run) if not unlike(protocol, each.protocol, ("num",))), default=0
-    )
-
-
-def _of(plan: Plan, num: int) -> Plan:
-    return replace(plan, job=replace(plan.job, num=num))
-
-
-def _is_done(run: Run, plan: Plan) -> bool:
-    return find(run, plan.job.step, plan.protocol(run)) is not None
-
-
-def _count(run: Run, job: Job) -> int:
-    """How many images of a job were drawn before, by these weights or others of the same step."""
-    folders = (run.path / "generated").glob(f"{job.name()}-*")
-    return max((sum(1 for path in folder.glob("*.png") if path.stem.isdecimal()) for folder in folders), default=0)
 
 
 def _folder(run: Run, job: Job, weights: str) -> Path:
@@ -258,30 +277,12 @@ def samples(
     return read_images(folder, job.num)
 
 
-def seconds_per_call(run: Run, job: Job, loaded: Checkpoint | None = None) -> float:
-    """The seconds of one network call an image, measured on a short chain of a batch."""
-    short = replace(job, num=job.batch_size, chain=replace(job.chain, steps=min(4, job.chain.steps)))
-    denoisers = load_denoisers(run, job, loaded)
-    list(generate(run, replace(short, chain=replace(short.chain, steps=2)), denoisers=denoisers))  # warm up
-    began = time.perf_counter()
-    list(generate(run, short, denoisers=denoisers))
-    return (time.perf_counter() - began) / job.batch_size / short.chain.calls(build.schedule(run.config.diffusion))
-
-
-def fitting(seconds: float, each: float, store: Store, split: str = "train") -> int:
-    """How many images fit into ``seconds`` at ``each`` seconds an image: one of `SIZES`, at least the least of them."""
-    spare = store.count(other_split(split))
-    most = spare if spare >= SPARE_HELD_OUT else SIZES[-1]
-    sizes = sorted({*(size for size in SIZES if size <= most), min(most, SIZES[-1])})
-    return max((size for size in sizes if size * each <= seconds), default=sizes[0])
-
-
 def _memorisation(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], name: str) -> dict[str, Any]:
     """Look for copies of training images among all sets together, and draw the closest pairs beside the figures."""
     samples_of_all, train = torch.cat(list(sets)), store.images("train")
     some = randomness.permutation(0, "memorisation", 0, store.count("held_out"))[:NEW_IMAGES].sort().values
     held_out = store.images("held_out")[some]
-    features = next((network.features for network in plan.networks if network.name == "classifier"), None)
+    features = next((network.features for network in plan.used if network.name == "classifier"), None)
     found = memorisation.memorisation(samples_of_all, train, held_out, flip=run.config.data.flip, features=features)
     with replacing(make_folder(run.path / FOLDER) / f"{name}-pairs.png") as partial:
         memorisation.picture(found, samples_of_all, train, held_out).save(partial, format="png")

@@ -16,13 +16,14 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from unstir.errors import UserError
+from unstir.metrics import trust
 from unstir.metrics.memorisation import Memorisation
 from unstir.runs.files import make_folder, write_text
 from unstir.runs.kinds import check, is_count, is_text
 from unstir.runs.lines import decode, encode
 from unstir.runs.run import Run
 
-FORMAT = 2
+FORMAT = 3
 """Grows when a figure of the same name and protocol would come out otherwise; files of another format are not read."""
 
 FOLDER = "evaluation"
@@ -206,9 +207,11 @@ def describe(evaluation: Evaluation) -> str:
         f"{how['seeds']} x {how['num']} images by {how['sampler']}, {how['calls']} calls, {how['dtype']}, seed "
         f"{how['seed']} on; against {how['num_reference']} of {how['split']}; features: {networks}"
     )
-    copies = evaluation.memorisation
-    return f"{head}\n{table(evaluation.figures, how['num'])}" + (
-        "" if copies is None else f"\nmemorisation: {copies['says']}"
+    copies, classifier = evaluation.memorisation, trust.describe(how)
+    return (
+        f"{head}\n{table(evaluation.figures, how['num'])}"
+        + ("" if classifier is None else f"\n{classifier}")
+        + ("" if copies is None else f"\nmemorisation: {copies['says']}")
     )
 
 

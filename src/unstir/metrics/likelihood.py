@@ -14,12 +14,13 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from unstir import randomness
-from unstir.data import SPLITS, Store
+from unstir.data import SPLITS, Store, verify_once
 from unstir.diffusion.denoiser import Denoiser, clipped, labelled
 from unstir.diffusion.finite import finite
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
 from unstir.errors import UserError
 from unstir.randomness import Key
+from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.files import write_text
 from unstir.runs.kinds import check as check_kinds
@@ -58,8 +59,9 @@ class Likelihood:
     """The bound of a set of images, in bits a value; ``standard_error`` is None where there is one sample alone.
 
     ``prior``, ``decoder`` and ``curve`` (L_{t-1} of each of ``times``, rising) are means over the images. Under an
-    estimate the curve holds the terms that were drawn, which do not add up to the sum. Of a network with classes it is
-    the likelihood of an image given its true label (``protocol["given_labels"]``).
+    estimate the curve holds the terms that were drawn, which do not add up to the sum; ``total``, the decoder's and all
+    terms up to each of ``times``, is estimated as the sum is. Of a network with classes it is the likelihood of an
+    image given its true label (``protocol["given_labels"]``).
     """
 
     bits_per_dim: float
@@ -68,6 +70,7 @@ class Likelihood:
     decoder: float
     times: tuple[int, ...]
     curve: tuple[float, ...]
+    total: tuple[float, ...]
     num: int
     protocol: dict[str, Any]
 
@@ -158,7 +161,27 @@ def _summary(bounds: list[Bound], num: int, protocol: dict[str, Any]) -> Likelih
         torch.cat([bound.to_bits(getattr(bound, part)) for bound in bounds]).mean().item()
         for part in ("prior", "decoder")
     )
-    return Likelihood(of_image.mean().item(), error, prior, decoder, tuple(curve), tuple(curve.values()), num, protocol)
+    return Likelihood(
+        bits_per_dim=of_image.mean().item(),
+        standard_error=error,
+        prior=prior,
+        decoder=decoder,
+        times=tuple(curve),
+        curve=tuple(curve.values()),
+        total=_total(bounds, torch.tensor(list(curve))),
+        num=num,
+        protocol=protocol,
+    )
+
+
+def _total(bounds: list[Bound], times: Tensor) -> tuple[float, ...]:
+    """The decoder's term and those up to each of ``times``, mean over images: each drawn term stands for its part."""
+    total = torch.zeros(len(times), dtype=torch.float64)
+    for bound in bounds:
+        terms = bound.to_bits(bound.terms * bound.weights).sum(0).cpu().cumsum(0)
+        sums = torch.cat((terms.new_zeros(1), terms)) + bound.to_bits(bound.decoder).sum().cpu()
+        total += sums[torch.searchsorted(torch.tensor(bound.times), times, right=True)]
+    return tuple((total / sum(len(bound.decoder) for bound in bounds)).tolist())
 
 
 def describe(result: Likelihood) -> str:
@@ -195,7 +218,7 @@ def _learned_or_large(run: Run) -> str:
 
 
 def check(run: Run, store: Store, protocol: Protocol) -> None:
-    """Raise UserError for a protocol that does not fit the run or its data."""
+    """Raise UserError for a protocol that does not fit the run or its data, whose bytes are read once a process."""
     T, learned = run.config.diffusion.T, run.config.diffusion.learned_variance
     if protocol.split not in SPLITS:
         raise UserError(f"split={protocol.split!r} is unknown; choose one of {', '.join(SPLITS)}")
@@ -211,3 +234,5 @@ def check(run: Run, store: Store, protocol: Protocol) -> None:
     if protocol.batch_size < 1:
         raise UserError(f"batch_size={protocol.batch_size} must be at least 1")
     check_variance(protocol.variance, learned)
+    build.device(protocol.device)
+    verify_once(store)

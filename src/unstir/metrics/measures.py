@@ -19,8 +19,8 @@ KID_SUBSETS = 50
 SPLITS = 5
 """Sets are split into halves so often to tell how figures vary with the choice of images."""
 
-FEWEST = 8
-"""Sets of fewer images have no neighbourhoods to speak of."""
+FEWEST = 12
+"""Sets of fewer images have no figures: each half of one needs 6, for the neighbourhoods of density are of 5 others."""
 
 NAMES = {
     "fd": ("FD", LOWER),

@@ -1,10 +1,11 @@
 """Charts of a run's figures."""
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from unstir.pictures.series import series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 MOST_NAMED = 16
 """Looks that are named in the legend of held_out_figure; of more, as many, evenly chosen."""
+
 PANELS = (
     ("loss", "loss"),
     ("mse", "mean squared error"),
@@ -124,25 +126,31 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def likelihood_curves(curves: Mapping[str, tuple[Sequence[int], Sequence[float], float]], path: Path) -> None:
+def likelihood_curves(
+    curves: Mapping[str, tuple[Sequence[int], Sequence[float], float, Sequence[float]]], path: Path
+) -> None:
     """Draw where the bits go, as a PNG: each L_{t-1} by t, and their sum from the decoder upwards.
 
-    ``curves`` gives, by name, rising times, terms in bits a value at these times, and the decoder's L_0, which stands
-    at t = 1. Where the times are but some of 2..T, as in an estimate, there is no sum to draw.
+    ``curves`` gives, by name, rising times, terms in bits a value at these times, the decoder's L_0, which stands at
+    t = 1, and the sum of all terms up to each time. Where the times are but some of 2..T, as in an estimate, the terms
+    are points and the sum, which is estimated too, goes up in steps.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     single, total = figure.subplots(1, 2)
-    for name, (times, terms, decoder) in curves.items():
-        t = [1, *times]
-        values = [decoder, *terms]
-        whole = list(times) == list(range(2, len(times) + 2))
-        single.plot(t, values, "-" if whole else ".", linewidth=1, markersize=3, label=name)
-        if whole:
-            total.plot(t, list(itertools.accumulate(values)), linewidth=1, label=name)
+    for place, (name, (times, terms, decoder, summed)) in enumerate(curves.items()):
+        t, how = [1, *times], series(place)
+        if list(times) == list(range(2, len(times) + 2)):
+            how = {**how, "marker": "", "linewidth": 1, "label": name}
+            single.plot(t, [decoder, *terms], **how)
+            total.plot(t, [decoder, *summed], **how)
         else:
-            total.plot([], [], ".", label=f"{name}: some of the terms alone")
+            single.plot(
+                t, [decoder, *terms], **{**how, "linestyle": "", "markersize": 3, "label": f"{name}, those drawn"}
+            )
+            how = {**how, "marker": "", "drawstyle": "steps-post", "linewidth": 1, "label": f"{name}, estimated"}
+            total.plot(t, [decoder, *summed], **how)
     single.set(xscale="log", yscale="log", title="one term of the bound (t = 1: the decoder)", ylabel="bits a value")
     total.set(xscale="log", title="terms up to t, summed", ylabel="bits a value")
     for axes in (single, total):

@@ -1,14 +1,17 @@
 """How near the samples are to real images, and how much of the real variety they have."""
 
+import math
+
+from unstir.metrics import trust
 from unstir.metrics.evaluation import LOWER, Evaluation, Figure
-from unstir.report.analysis_figures import above_floor, as_share, beside, floor, known, shown
+from unstir.report.analysis_figures import Known, above_floor, as_share, beside, floor, known, shown
 from unstir.report.facts import Facts
 from unstir.report.statement import Statement, Topic, Verdict, not_measured
 from unstir.report.statistics import LEVEL, Effect, difference, effect
 from unstir.report.wording import count, percent, with_error
 
-NEAR = 0.9
-"""So much of the way from noise to real images is called good."""
+NEAR = 2.0
+"""A distance that is decidedly below so many times that of real images is called good."""
 
 MEANINGS = {
     "precision": "the share of samples that lie among real images",
@@ -19,13 +22,13 @@ MEANINGS = {
 
 
 def quality(facts: Facts) -> list[Statement]:
-    """Sentences on the main figure between noise and real images, on classes, and on what the finite n adds."""
+    """Sentences on the main figure beside that of real images, on classes, and on what the finite n adds."""
     last = facts.last
     if last is None:
         text = "How good the samples are was not measured; `unstir evaluate RUN` does it."
-        return [not_measured("way", "quality", "quality", text)]
+        return [not_measured("excess", "quality", "quality", text)]
     figure, num = last.figures[last.main_key], last.protocol["num"]
-    found = [*_way(last, figure), *_excess(figure, num), *_bias(figure)]
+    found = [*_excess(last, figure, num), *_beyond_noise(figure), *_unused(last), *_bias(figure)]
     if (right := last.figures.get("classifier/accuracy")) is not None:
         found += _accuracy(facts, right, num)
     if (classes := last.figures.get("classifier/classes")) is not None:
@@ -64,44 +67,82 @@ def diversity(facts: Facts) -> list[Statement]:
     return found
 
 
-def _way(last: Evaluation, figure: Figure) -> list[Statement]:
-    """What share of the way from noise to real images the samples have gone."""
-    if figure.ceiling is None or figure.floor is None:
-        return []
-    whole = figure.ceiling - figure.floor
-    value, error, df = known(figure)
-    gone = effect((figure.ceiling - value) / whole, error / abs(whole), df, "Student's t")
-    sets = f"{count(len(figure.by_seed), 'set')} of {count(last.protocol['num'], 'image')}"
-    calls = count(last.protocol["calls"], "call")
-    text = f"{figure.name} is {shown(figure)} ({sets}, {last.protocol['sampler']} with {calls}; real images have "
-    text += f"{figure.floor:.3g}, noise {figure.ceiling:.3g}): "
-    if not gone.decided:
-        text += "whether the samples are nearer to real images than noise is undecided."
-        return [_made("way", "quality", text, "undecided", gone)]
-    if gone.value < 0:
-        return [_made("way", "quality", f"{text}the samples are further from real images than noise.", "bad", gone)]
-    text += f"{percent(gone.value)} of the way from noise to real images."
-    beyond = gone.value - 1 > LEVEL * gone.error  # nearer than real images are is no success
-    return [_made("way", "quality", text, "good" if gone.value >= NEAR and not beyond else "neutral", gone)]
-
-
-def _excess(figure: Figure, num: int) -> list[Statement]:
-    """Whether the samples can be told from real images by the main figure."""
-    apart = above_floor(figure, num)
-    if apart is None:
-        return []
-    by = with_error(abs(apart.value), apart.error)
+def _excess(last: Evaluation, figure: Figure, num: int) -> list[Statement]:
+    """The main figure, how many times that of real images it is, and whether it tells the samples from them."""
+    head = f"{figure.name} is {shown(figure)} ({_how(last)})"
+    least, apart = floor(figure, num), above_floor(figure, num)
+    if least is None or apart is None:
+        text = f"{head}; there are not as many held-out images to hold it against."
+        return [not_measured("excess", "quality", "quality", text)]
+    real, size = with_error(*least[:2]), with_error(apart.value, apart.error, sign=True)
     worse = (apart.value > 0) == (figure.better == LOWER)
+    times = _times(figure, least, apart)
     if not apart.decided:
-        size = with_error(apart.value, apart.error, sign=True)
-        text = f"Whether {figure.name} differs from that of real images it has not seen is undecided ({size})."
-        return [_made("excess", "quality", text, "undecided", apart)]
+        text = f"{head}; real images that it has not seen have {real}. Whether they differ is undecided ({size})"
+        below = _below(figure, least)
+        if below is None:
+            return [_made("excess", "quality", f"{text}.", "undecided", apart)]
+        text += f", but it is decidedly less than {NEAR:g} times theirs (by {with_error(below.value, below.error)})."
+        return [_made("near", "quality", text, "good", below)]
     if worse:
-        text = f"The samples can still be told from real images: {figure.name} is {by} beyond that of real images."
-    else:
-        text = f"{figure.name} is {by} nearer than that of real images that are not in the reference: "
-        text += "nearer than new images can be, as copies are."
-    return [_made("excess" if worse else "too near", "quality", text, "bad", apart)]
+        text = f"{head}, {times}that of real images ({real}): the samples can still be told from real images ({size})."
+        return [_made("excess", "quality", text, "bad", apart)]
+    text = f"{head}, {times}that of real images that are not in the reference ({real}): nearer than new images can be, "
+    return [_made("too near", "quality", f"{text}as copies are ({size}).", "bad", apart)]
+
+
+def _how(last: Evaluation) -> str:
+    """What the main figure was made of, and how good the classifier is whose features it is in."""
+    how = last.protocol
+    sets = f"{count(how['seeds'], 'set')} of {count(how['num'], 'image')}, {how['sampler']} with "
+    sets += count(how["calls"], "call")
+    entry = how.get("classifier")
+    if entry and entry["used"] and last.main_key.startswith("classifier/"):
+        sets += f"; its classifier is right in {percent(entry['accuracy'])} of {entry['num']:,} held-out images"
+    return sets
+
+
+def _times(figure: Figure, least: Known, apart: Effect) -> str:
+    """The ratio of a distance to that of real images with its error, "2.1 +- 0.3 times "; else that it is beyond.
+
+    The error is that of a quotient to first order, widened as that of the difference. Where the figure of real images
+    is itself within its errors of 0, a ratio to it says nothing.
+    """
+    value, error, _ = known(figure)
+    if figure.better != LOWER or least[0] <= LEVEL * least[1] or not math.isfinite(error):
+        return "beyond "
+    ratio, widened = value / least[0], apart.error / max(math.hypot(error, least[1]), 1e-300)
+    return f"{with_error(ratio, ratio * math.hypot(error / value, least[1] / least[0]) * widened)} times "
+
+
+def _below(figure: Figure, least: Known) -> Effect | None:
+    """How much a distance is below `NEAR` times that of real images, where that is decided."""
+    if figure.better != LOWER:
+        return None
+    below = difference(known(figure), (NEAR * least[0], NEAR * least[1], least[2]))
+    return below if below.decided and below.value > 0 else None
+
+
+def _beyond_noise(figure: Figure) -> list[Statement]:
+    """That the samples are further from real images than noise is, where they are."""
+    if figure.ceiling is None:
+        return []
+    value, error, df = known(figure)
+    beyond = effect(value - figure.ceiling, error, df, "Student's t")
+    if not beyond.decided or (beyond.value > 0) != (figure.better == LOWER):
+        return []
+    text = f"The samples are further from real images than uniform noise: {figure.name} is "
+    text += f"{with_error(abs(beyond.value), beyond.error)} beyond that of noise, {figure.ceiling:.3g}."
+    return [_made("beyond noise", "quality", text, "bad", beyond)]
+
+
+def _unused(last: Evaluation) -> list[Statement]:
+    """That the data's classifier is not trusted, and what is used in its place."""
+    entry = last.protocol.get("classifier")
+    if not entry or entry["used"] or (text := trust.describe(last.protocol)) is None:
+        return []
+    text = f"{text[0].upper()}{text[1:]}."
+    return [Statement(name="classifier", topic="quality", text=text, figure="quality", verdict="neutral")]
 
 
 def _bias(figure: Figure) -> list[Statement]:

@@ -15,14 +15,17 @@ from unstir.metrics import likelihood
 from unstir.metrics.evaluate import (
     Plan,
     Showing,
+    check_all,
     evaluate,
-    networks_for,
+    networks_there,
+    prepared,
+    preparing_seconds,
     silently,
-    sized,
     usual_chain,
     usual_labels,
 )
 from unstir.metrics.evaluation import Evaluation, saved, unlike
+from unstir.metrics.forecast import sized
 from unstir.report.facts import Cost, Facts
 from unstir.runs import build
 from unstir.runs.run import Run
@@ -37,23 +40,28 @@ APART = ("sampler", "calls", "spacing", "variance", "eta")
 
 @dataclass(frozen=True)
 class Measuring:
-    """The plans to be carried out, by step and by chain, and the seconds that drawing their images will take."""
+    """The plans to be carried out, by step and by chain, and the seconds that training and drawing will take."""
 
     by_step: tuple[Plan, ...]
     by_chain: tuple[Plan, ...]
     num: int
     seconds: float
 
+    def ready(self, store: Store, showing: Showing = silently) -> "Measuring":
+        """The same with the classifier trained, if it was not."""
+        plans = prepared(store, [*self.by_step, *self.by_chain], showing)
+        first = len(self.by_step)
+        return replace(self, by_step=tuple(plans[:first]), by_chain=tuple(plans[first:]))
 
-def planned(
-    run: Run, store: Store, *, seconds: float, num: int = 0, seeds: int = 3, showing: Showing = silently
-) -> Measuring:
-    """What a report measures: each kept moment by the usual chain, the last one by `CHAINS` too.
 
-    ``num`` images a set, 0 as `sized` says of it and ``seconds``. Raises UserError as `evaluate`.
+def planned(run: Run, store: Store, *, seconds: float, num: int = 0, seeds: int = 3) -> Measuring:
+    """What a report measures: each kept moment by the usual chain, the last one by `CHAINS` too; nothing is done yet.
+
+    ``num`` images a set, 0 as `sized` says of it and ``seconds``. Raises UserError as `check_all`, for everything that
+    would be refused later.
     """
     run.load()  # what cannot be sampled is refused before any work
-    networks = tuple(networks_for(store, showing))
+    networks = tuple(networks_there(store))
     usual = usual_chain(run)
     kept = run.saved_steps()
     steps = [step for step in kept if step in milestones(run)] or kept[-1:]
@@ -63,7 +71,10 @@ def planned(
     chains = [chain for chain in parse(CHAINS, usual) if chain.steps <= schedule.T]
     by_step = [replace(plan, job=replace(job, step=step), memorisation=step == steps[-1]) for step in steps]
     by_chain = [replace(plan, job=replace(job, chain=chain), memorisation=False) for chain in chains]
+    asked = [replace(plan, job=replace(plan.job, num=num or plan.job.num)) for plan in (*by_step, *by_chain)]
+    check_all(run, store, asked)
     plans, seconds = sized(run, store, [*by_step, *by_chain], num, seconds)
+    seconds += preparing_seconds(store)
     return Measuring(tuple(plans[: len(steps)]), tuple(plans[len(steps) :]), plans[0].job.num, seconds)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from unstir.data import Store
+from unstir.data import Store, verify_once
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
 from unstir.runs import build, lines
@@ -19,11 +19,12 @@ def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None
 
     So a run that was trained before it was looked at has them too. A run that is being trained is left alone, and one
     whose log.held_out_images is 0, or whose held_out.jsonl is damaged; moments whose file is damaged are passed over.
-    ``progress(done, total)`` counts moments. Raises UserError where ``store`` is not the run's data, or the file cannot
-    be written.
+    ``progress(done, total)`` counts moments. Raises UserError where ``store`` is not the run's data or has other bytes,
+    or the file cannot be written.
     """
     if store.content_hash != run.data.content_hash:
         raise UserError(f"{store.path} is not the data of {run.path}; name the store that it was trained on")
+    verify_once(store)
     try:
         lock = run.lock()
     except UserError:  # whoever trains it looks at it

@@ -1,0 +1,117 @@
+"""How many images a judgement takes, and how long: known or measured before any of the work."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from unstir.data import Store
+from unstir.generate import Job, generate, load_denoisers
+from unstir.metrics.evaluate import Plan, jobs
+from unstir.metrics.evaluation import Evaluation, best_match, find, saved, unlike
+from unstir.metrics.reference import other_split
+from unstir.runs import build
+from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.run import Run
+
+SIZES = (100, 200, 300, 500, 1000, 2000, 5000, 10_000)
+"""The numbers of images that `fitting` chooses from."""
+
+SPARE_HELD_OUT = 100
+"""With so many held-out images or more, no more are drawn by default than are held out: the floor has equal n."""
+
+
+def sized(run: Run, store: Store, plans: Sequence[Plan], num: int, seconds: float) -> tuple[list[Plan], float]:
+    """The plans with ``num`` images a set, and the seconds that drawing those which are not there yet will take.
+
+    For 0 it is the number that the run was judged with before by such plans, or else as many as fit into ``seconds``
+    altogether, at the speed of a short chain measured here.
+    """
+    num = num or max(known_number(run, plan) for plan in plans)
+    missing = [plan for plan in plans if not num or not _is_done(run, _of(plan, num))]
+    if not missing:
+        return [_of(plan, num) for plan in plans], 0.0
+    each = seconds_per_call(run, plans[0].job)
+    calls = {plan: plan.job.chain.calls(build.schedule(run.config.diffusion)) for plan in plans}
+    if not num:
+        num = fitting(seconds, each * sum(calls[plan] * plan.seeds for plan in plans), store, plans[0].split)
+    left = sum(calls[plan] * (num - min(num, _count(run, job))) for plan in missing for job in jobs(_of(plan, num)))
+    return [_of(plan, num) for plan in plans], each * left
+
+
+def known_number(run: Run, plan: Plan, other: Run | None = None) -> int:
+    """The most images a set that the run, or an ``other``, was judged with by this plan but for their number.
+
+    0 where it was not. A network that is awaited is taken for that of the evaluation.
+    """
+    protocol = plan.protocol(run)
+    return max(
+        (
+            each.protocol["num"]
+            for each in saved(other or run)
+            if not unlike(as_far_as_known(protocol, each.protocol), each.protocol, ("num",))
+        ),
+        default=0,
+    )
+
+
+def match(run: Run, plan: Plan, other: Run, any_number: bool = False) -> Evaluation:
+    """The evaluation of another run by the protocol of ``plan``; UserError, naming what differs, if none has it.
+
+    What a network that is awaited will tell is taken to be alike, and so is the number of images with ``any_number``.
+    """
+    protocol, found = plan.protocol(run), []
+    for each in saved(other):
+        alike = as_far_as_known(protocol, each.protocol) | ({"num": each.protocol["num"]} if any_number else {})
+        free = {key for key in protocol if alike.get(key) != protocol[key]}
+        theirs = {
+            key: protocol[key] if key in free and alike.get(key) == value else value
+            for key, value in each.protocol.items()
+        }
+        found.append(replace(each, protocol=theirs))
+    return best_match(protocol, found, str(other.path))
+
+
+def as_far_as_known(protocol: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """A protocol with what only an awaited network will tell, its hash and its accuracy, taken from an ``other``."""
+    networks = {name: digest or other["networks"].get(name, "") for name, digest in protocol["networks"].items()}
+    if protocol["networks"].get("classifier") != "":
+        return {**protocol, "networks": networks}
+    entry = other.get("classifier")
+    found = {**protocol, "networks": networks, "classifier": entry}
+    if entry and not entry["used"]:  # it may turn out to be one that is not trusted
+        del networks["classifier"]
+        found["num_reference"] = other["num_reference"]
+    return found
+
+
+def _of(plan: Plan, num: int) -> Plan:
+    return replace(plan, job=replace(plan.job, num=num))
+
+
+def _is_done(run: Run, plan: Plan) -> bool:
+    return find(run, plan.job.step, plan.protocol(run)) is not None
+
+
+def _count(run: Run, job: Job) -> int:
+    """How many images of a job were drawn before, by these weights or others of the same step."""
+    folders = (run.path / "generated").glob(f"{job.name()}-*")
+    return max((sum(1 for path in folder.glob("*.png") if path.stem.isdecimal()) for folder in folders), default=0)
+
+
+def seconds_per_call(run: Run, job: Job, loaded: Checkpoint | None = None) -> float:
+    """The seconds of one network call an image, measured on a short chain of a batch."""
+    short = replace(job, num=job.batch_size, chain=replace(job.chain, steps=min(4, job.chain.steps)))
+    denoisers = load_denoisers(run, job, loaded)
+    list(generate(run, replace(short, chain=replace(short.chain, steps=2)), denoisers=denoisers))  # warm up
+    began = time.perf_counter()
+    list(generate(run, short, denoisers=denoisers))
+    return (time.perf_counter() - began) / job.batch_size / short.chain.calls(build.schedule(run.config.diffusion))
+
+
+def fitting(seconds: float, each: float, store: Store, split: str = "train") -> int:
+    """How many images fit into ``seconds`` at ``each`` seconds an image: one of `SIZES`, at least the least of them."""
+    spare = store.count(other_split(split))
+    most = spare if spare >= SPARE_HELD_OUT else SIZES[-1]
+    sizes = sorted({*(size for size in SIZES if size <= most), min(most, SIZES[-1])})
+    return max((size for size in sizes if size * each <= seconds), default=sizes[0])

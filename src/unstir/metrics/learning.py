@@ -1,0 +1,182 @@
+"""How the classifier of a store learns: Adam on cross-entropy, its state kept on the way so that a kill costs seconds.
+
+The state (weights, moments, steps done) is one safetensors file with a hash of its content, replaced whole every
+`KEPT_EVERY` steps. It names everything that decides the result; a file of anything else is left unread, and training
+begins at the start. Continued or not, the weights are the same to the bit.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from unstir import randomness
+from unstir.errors import UserError
+from unstir.randomness import Key
+from unstir.runs.checkpoint import content_hash
+from unstir.runs.files import make_folder, replacing
+
+Progress = Callable[[int, int], None]
+"""progress(done, total), in images."""
+
+BATCH = 64
+KEPT_EVERY = 100
+"""Steps between two states: 6,400 images, some seconds of one core at 32x32."""
+
+TIMED_STEPS = 4
+_RATE, _WARMUP = 6e-3, 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What is learned: ``images`` uint8 [N, C, H, W] with ``labels`` int64 [N], in ``steps`` steps of `BATCH` images.
+
+    The order and the shifts of the images are a function of ``seed``; with ``mirror`` each is turned left to right half
+    of the time. ``data`` is the content hash of the store, ``version`` that of the network.
+    """
+
+    images: Tensor
+    labels: Tensor
+    steps: int
+    seed: int
+    mirror: bool
+    data: str
+    version: int
+
+    def identity(self, step: int) -> str:
+        """All that decides the state after ``step`` steps, as JSON."""
+        values = {"version": self.version, "data": self.data, "seed": self.seed, "mirror": self.mirror}
+        where = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+        return json.dumps({**values, **where, "steps": self.steps, "step": step}, sort_keys=True)
+
+
+def scaled(images: Tensor) -> Tensor:
+    """Bytes 0..255 to float32 in [-1, 1]: the one place that says how the network sees an image."""
+    return images.float().div_(127.5).sub_(1)
+
+
+def learn(net: nn.Module, lesson: Lesson, kept: Path | None = None, progress: Progress | None = None) -> None:
+    """Train ``net`` in place, from the state in the file ``kept`` if it is this lesson's; ``progress`` counts images.
+
+    A state that cannot be written (a full disk, a missing right) is done without.
+    """
+    optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99), fused=True)
+    begin = 0 if kept is None else _load(kept, net, optimizer, lesson)
+    order = _order(lesson.seed, len(lesson.images), lesson.steps)
+    for step in range(begin, lesson.steps):
+        _step(net, optimizer, lesson, step, order[step])
+        if progress is not None:
+            progress((step + 1) * BATCH, lesson.steps * BATCH)
+        if kept is not None and (step + 1) % KEPT_EVERY == 0 and step + 1 < lesson.steps:
+            with suppress(UserError):
+                _save(kept, net, optimizer, lesson.identity(step + 1))
+
+
+def seconds(net: nn.Module, lesson: Lesson, kept: Path | None = None) -> float:
+    """How long `learn` will take from where it stands, by a few steps on a ``net`` that is spoilt by it."""
+    optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99), fused=True)
+    left = lesson.steps - (0 if kept is None else _load(kept, net, optimizer, lesson))
+    order = _order(lesson.seed, len(lesson.images), lesson.steps)
+    _step(net, optimizer, lesson, 0, order[0])  # warm up
+    began = time.perf_counter()
+    for step in range(TIMED_STEPS):
+        _step(net, optimizer, lesson, step, order[step % len(order)])
+    return (time.perf_counter() - began) / TIMED_STEPS * left
+
+
+def _step(net: nn.Module, optimizer: torch.optim.Optimizer, lesson: Lesson, step: int, index: Tensor) -> None:
+    optimizer.param_groups[0]["lr"] = _RATE * _rate(step, lesson.steps)
+    x = scaled(moved(lesson.images[index], lesson.seed, step, lesson.mirror))
+    loss = nn.functional.cross_entropy(net(x), lesson.labels[index])
+    optimizer.zero_grad()
+    torch.autograd.backward(loss)
+    optimizer.step()
+
+
+def moved(images: Tensor, seed: int, step: int, mirror: bool) -> Tensor:
+    """A batch uint8 [B, C, H, W], each image shifted by up to an eighth of its side, its rim reflected into the gap.
+
+    With ``mirror`` half of them are turned left to right. Both as (seed, step, place in the batch) decides.
+    """
+    B, C, H, W = images.shape
+    slots = torch.arange(B)
+    rows, columns = (
+        _reflected(torch.arange(n) + randomness.integers(Key(seed, name, step, slots), -(n // 8), n // 8)[:, None], n)
+        for name, n in (("classifier rows", H), ("classifier columns", W))
+    )
+    if mirror:
+        turned = randomness.coin(Key(seed, "classifier mirror", step, slots), 0.5)
+        columns = torch.where(turned[:, None], columns.flip(1), columns)
+    batch, channels = slots[:, None, None, None], torch.arange(C)[None, :, None, None]
+    return images[batch, channels, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def _reflected(index: Tensor, n: int) -> Tensor:
+    """Indices from -n + 1 to 2 n - 2 folded into 0..n-1 about the first and the last: -1 is 1, n is n - 2."""
+    return (n - 1) - ((n - 1) - index.abs()).abs()
+
+
+def _order(seed: int, num: int, steps: int) -> tuple[Tensor, ...]:
+    """The images of each step, int64 [BATCH] a step: epochs in random order, one after another."""
+    epochs = range(math.ceil(steps * BATCH / num))
+    order = torch.cat([randomness.permutation(seed, "classifier order", epoch, num) for epoch in epochs])
+    return torch.split(order[: steps * BATCH], BATCH)
+
+
+def _rate(step: int, steps: int) -> float:
+    """The learning rate over its highest: a linear rise over the first tenth, under a cosine that ends at 0."""
+    return min((step + 1) / (_WARMUP * steps), 1.0) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def _save(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, text: str) -> None:
+    """Replace the state; the bytes are made first, for safetensors' own writing leaves files behind when killed."""
+    tensors = net.state_dict(prefix="net.")
+    for number, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
+    data = save(tensors, {"unstir_lesson": text, "sha256": content_hash(tensors, text)})
+    make_folder(path.parent)
+    with replacing(path, durable=False) as partial:
+        partial.write_bytes(data)
+
+
+def _load(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, lesson: Lesson) -> int:
+    """Put net and optimizer where the file left them and return the steps done; 0 where it is not this lesson's."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            names = file.keys()
+            tensors = {name: file.get_tensor(name).clone() for name in names}  # no view of the file
+        text = metadata.get("unstir_lesson", "")
+        step = int(json.loads(text)["step"])
+        if text != lesson.identity(step) or metadata.get("sha256") != content_hash(tensors, text):
+            return 0
+        if {name: tuple(value.shape) for name, value in tensors.items()} != _shapes(net):
+            return 0
+        state: dict[int, dict[str, Any]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, number, key = name.split(".")
+                state.setdefault(int(number), {})[key] = value
+        net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        return step
+    except (OSError, SafetensorError, ValueError, OverflowError, KeyError, TypeError, RuntimeError):
+        return 0  # whatever the file is, it is not what `_save` wrote
+
+
+def _shapes(net: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The name and shape of every tensor of a state: the network's, and Adam's of each of its parameters."""
+    shapes = {f"net.{name}": tuple(value.shape) for name, value in net.state_dict().items()}
+    for number, parameter in enumerate(net.parameters()):
+        own = {"step": (), "exp_avg": tuple(parameter.shape), "exp_avg_sq": tuple(parameter.shape)}
+        shapes |= {f"optimizer.{number}.{name}": shape for name, shape in own.items()}
+    return shapes

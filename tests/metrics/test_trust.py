@@ -1,0 +1,76 @@
+"""Is a classifier trusted that knows nothing, and one that knows its classes?"""
+
+from fractions import Fraction
+from math import comb
+
+import pytest
+import torch
+
+from unstir.metrics.trust import LEVEL, SKILL, Trust, binomial_tail, describe
+
+
+def exact(right, num, chance):
+    p = Fraction(chance)
+    return float(sum(comb(num, k) * p**k * (1 - p) ** (num - k) for k in range(right, num + 1)))
+
+
+@pytest.mark.parametrize(
+    ("right", "num", "chance"), [(0, 5, 0.1), (26, 299, 0.1), (50, 299, 0.1), (9, 10, 0.5), (7, 7, 0.25)]
+)
+def test_the_tail_is_that_of_the_binomial(right, num, chance):
+    assert binomial_tail(right, num, chance) == pytest.approx(exact(right, num, chance), rel=1e-9)
+    assert binomial_tail(right, num, 1.0) == 1.0 and binomial_tail(max(right, 1), num, 0.0) == 0.0
+
+
+def test_guessing_is_trusted_no_more_often_than_promised():
+    draw = torch.Generator().manual_seed(0)
+    for num, chance in ((299, 0.1), (60, 0.3), (20, 0.5)):
+        right = torch.binomial(torch.full((20_000,), float(num)), torch.full((20_000,), chance), generator=draw)
+        above = [Trust(int(k), num, round(num * chance)).above_chance for k in right]
+        assert sum(above) / len(above) < 1.5 * LEVEL
+
+
+@pytest.mark.parametrize(
+    ("right", "num", "most", "above", "given"),
+    [
+        (26, 299, 31, False, False),  # shuffled labels
+        (290, 299, 31, True, True),
+        (1150, 10_000, 1000, True, False),  # decidedly above chance, and of no use
+        (3700, 10_000, 1000, True, True),  # of the 9,000 that chance gets wrong, 30%
+        (3699, 10_000, 1000, True, False),
+        (4, 4, 2, False, False),  # too few to tell
+        (960, 1000, 960, False, False),  # always the most frequent class
+        (985, 1000, 960, True, True),
+        (0, 0, 0, False, False),  # nothing held out
+    ],
+)
+def test_trust_takes_a_decided_and_a_large_skill(right, num, most, above, given):
+    found = Trust(right, num, most)
+    assert (found.above_chance, found.given) == (above, given)
+    assert found.entry()["used"] is given and found.entry()["num"] == num
+    assert SKILL == 0.3
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"right": 3}, {"right": 3, "num": 2, "most": 1}, {"right": 1, "num": 2, "most": "1"}]
+)
+def test_what_is_no_count_is_not_read(wrong):
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Trust.read(wrong)
+
+
+def test_what_is_said_has_the_accuracy_chance_and_what_is_used_instead():
+    def said(trust, **networks):
+        return describe({"classifier": trust.entry(), "networks": networks})
+
+    assert said(Trust(290, 299, 31), classifier="c") == (
+        "the classifier is right in 97.0% of 299 held-out images "
+        "(by chance: 10.4%, the share of the most frequent class)"
+    )
+    lost = said(Trust(26, 299, 31))
+    assert "right in 8.7% of 299 held-out images, not decidedly above chance (10.4%" in lost
+    assert lost.endswith("it is not used, but the sliced Wasserstein distance")
+    assert "hardly above chance (10.0%" in said(Trust(1150, 10_000, 1000))
+    assert said(Trust(26, 299, 31), inception="i").endswith("it is not used, but inception")
+    assert "no image is held out" in said(Trust(0, 0, 0))
+    assert describe({"classifier": None, "networks": {}}) is None and describe({"networks": {}}) is None

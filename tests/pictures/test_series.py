@@ -1,0 +1,83 @@
+"""Charts whose lines all eyes can tell apart, and no panel without anything in it."""
+
+import importlib.util
+import itertools
+from pathlib import Path
+
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from unstir.diffusion.samplers import SAMPLERS
+from unstir.pictures.charts import likelihood_curves
+from unstir.pictures.series import series
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are written."""
+    heard, save = [], Figure.savefig
+
+    def listening(self, *given, **options):
+        heard.append(self)
+        save(self, *given, **options)
+
+    monkeypatch.setattr(Figure, "savefig", listening)
+    return heard
+
+
+def test_of_nine_lines_no_two_share_colour_or_marker():
+    made = [series(place) for place in range(len(SAMPLERS))]
+    assert len(made) == 9
+    for key in ("color", "marker"):
+        assert len({str(each[key]) for each in made}) == 9
+    assert all(a["linestyle"] != b["linestyle"] for a, b in itertools.pairwise(made))
+
+
+def seen_by(colour, matrix):
+    return [sum(w * c for w, c in zip(row, to_rgb(colour), strict=True)) for row in matrix]
+
+
+BLIND = {  # Machado et al. 2009, severity 1, in the order of their table
+    "protanopia": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "deuteranopia": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+}
+
+
+@pytest.mark.parametrize("kind", BLIND)
+def test_lines_whose_colours_look_alike_to_the_colour_blind_differ_in_marker_and_dashes_or_are_apart(kind):
+    made = [series(place) for place in range(9)]
+    for a, b in itertools.combinations(made, 2):
+        apart = sum((x - y) ** 2 for x, y in zip(*(seen_by(s["color"], BLIND[kind]) for s in (a, b)), strict=True))
+        assert apart**0.5 > 0.08 or (a["marker"] != b["marker"] and a["linestyle"] != b["linestyle"]), (a, b)
+
+
+def test_samplers_have_a_look_of_their_own_in_the_plot_of_calls(drawn, tmp_path):
+    spec = importlib.util.spec_from_file_location("calls_and_quality", BENCHMARKS / "calls_and_quality.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    rows = [
+        {"chain": {"sampler": name, "steps": calls}, "calls": calls, "fd": [10 / calls, 11 / calls]}
+        for name in benchmark.SAMPLERS.split(",")
+        for calls in (5, 10, 20)
+    ]
+    benchmark.plot(rows, 0.2, tmp_path / "calls.png")
+    lines = [container.lines[0] for container in drawn[0].axes[0].containers]
+    assert len(lines) == 9 and len({line.get_color() for line in lines}) == 9
+    assert len({line.get_marker() for line in lines}) == 9
+
+
+@pytest.mark.parametrize("times", [tuple(range(2, 21)), (2, 5, 11, 17)])
+def test_both_panels_of_a_likelihood_have_every_curve(drawn, tmp_path, times):
+    terms = [1 / t for t in times]
+    summed = list(itertools.accumulate(terms, initial=0.5))[1:]
+    curves = dict.fromkeys(("train", "held_out"), (times, terms, 0.5, summed))
+    likelihood_curves(curves, tmp_path / "curve.png")
+    for axes in drawn[0].axes:
+        assert len(axes.lines) == 2
+        for line in axes.lines:
+            assert list(line.get_xdata()) == [1, *times] and len(line.get_ydata()) == len(times) + 1
+    assert [line.get_ydata()[-1] for line in drawn[0].axes[1].lines] == [summed[-1]] * 2
+    assert drawn[0].axes[0].lines[0].get_color() != drawn[0].axes[0].lines[1].get_color()

@@ -1,0 +1,78 @@
+"""`unstir evaluate` with a classifier that knows nothing: it says so, and what is used instead."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from unstir.data import Store
+from unstir.data.store import content_hash
+from unstir.metrics import classifier
+from unstir.metrics.evaluate import Plan, networks_for
+from unstir.metrics.evaluation import saved
+from unstir.runs.run import Run
+
+SMALL = ("--num", 24, "--seeds", 2, "--batch-size", 16)
+
+
+@pytest.fixture(scope="module")
+def lost(digits, tmp_path_factory):
+    """A tiny run on digits whose labels are shuffled."""
+    from conftest import tiny_config
+    from unstir.train.launch import open_data, open_run
+    from unstir.train.trainer import Trainer
+
+    base = tmp_path_factory.mktemp("lost")
+    folder = base / "digits"
+    shutil.copytree(digits, folder, ignore=shutil.ignore_patterns("statistics", classifier.FILE))
+    store = Store.open(folder)
+    for split in ("train", "held_out"):
+        labels = store.labels(split).clone()
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+        file = folder / f"{split}.labels.npy"
+        file.write_bytes(file.read_bytes()[:128] + labels[order].numpy().tobytes())
+    counts = {split: store.count(split) for split in ("train", "held_out")}
+    manifest = {**store.manifest, "content_hash": content_hash(folder, store.shape, store.classes, counts)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    config = tiny_config(folder, data__source=str(folder), model__num_classes=10)
+    run = open_run(config, base / "run", open_data(config, base / "run"))
+    Trainer(run, Store.open(folder)).run()
+    return run.path
+
+
+def test_shuffled_labels_are_told_and_the_classifier_is_not_used(lost, command):
+    status, out, err = command("evaluate", lost, *SMALL)
+    assert status == 0 and "to train the classifier, once for this data" in err
+    assert "sliced Wasserstein" in out and "FD-classifier" not in out and "class accuracy" not in out
+    assert "held-out images, not decidedly above chance (" in out
+    assert "it is not used, but the sliced Wasserstein distance" in out
+    (found,) = saved(Run.open(lost))
+    assert list(found.figures) == ["patches/swd"] and found.protocol["networks"] == {}
+    entry = found.protocol["classifier"]
+    assert entry["used"] is False and entry["accuracy"] < 0.2 and entry["num"] == 299
+    assert [space["name"] for space in found.memorisation["spaces"]] == ["pixels"]  # no features of such a network
+    status, out, err = command("evaluate", lost, *SMALL, "--json")
+    assert json.loads(out)["evaluations"][0]["protocol"]["classifier"] == entry and "train the classifier" not in err
+
+
+def test_the_accuracy_is_on_the_page_and_in_its_sentences(lost, command):
+    command("evaluate", lost, *SMALL)
+    assert command("report", lost, "--no-measure")[0] == 0
+    page = (lost / "report.html").read_text()
+    accuracy = saved(Run.open(lost))[0].protocol["classifier"]["accuracy"]
+    assert f"The classifier is right in {accuracy:.1%} of 299 held-out images" in page
+    assert "it is not used, but the sliced Wasserstein distance" in page
+
+
+def test_a_plan_says_how_its_classifier_did_and_uses_it_where_it_is_trusted(digits, tmp_path, make_run):
+    run, store = make_run()
+    shutil.copytree(digits, tmp_path / "digits")
+    store = Store.open(tmp_path / "digits")
+    from unstir.generate import Job
+
+    (network,) = networks_for(store)
+    plan = Plan(job=Job(num=24, chain=run.chain(), step=0), networks=(network,))
+    told = plan.protocol(run)
+    assert told["classifier"]["used"] is True and told["classifier"]["accuracy"] > 0.95
+    assert told["networks"] == {"classifier": network.hash} and plan.used == [network]

@@ -1,0 +1,303 @@
+"""What `unstir evaluate`, `likelihood` and `report` refuse, they refuse before any work: nothing is trained, drawn or
+written, in the run or in the store."""
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from unstir.data import Store
+from unstir.metrics import classifier, forecast, learning
+from unstir.metrics import evaluate as evaluating
+from unstir.metrics import likelihood as bounding
+from unstir.runs.checkpoint import file_name
+from unstir.train import catch_up
+
+NOBODY = 65534
+
+
+@pytest.fixture(scope="module")
+def base(digits):
+    """Folders that another user may read: a tiny run, a second one that was judged, and their store."""
+    from conftest import tiny_config
+    from unstir.train.launch import open_data, open_run
+    from unstir.train.trainer import Trainer
+
+    base = Path(tempfile.mkdtemp())
+    base.chmod(0o755)
+    shutil.copytree(digits, base / "digits", ignore=shutil.ignore_patterns("statistics", classifier.FILE))
+    for name in ("run", "other"):
+        config = tiny_config(base / "digits", data__source=str(base / "digits"))
+        run = open_run(config, base / name, open_data(config, base / name))
+        Trainer(run, Store.open(base / "digits")).run()
+    yield base
+    shutil.rmtree(base)
+
+
+@pytest.fixture
+def place(base, monkeypatch):
+    """A copy of it, in which any work is an error."""
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o755)
+    shutil.copytree(base, place, dirs_exist_ok=True)
+    for name in ("run", "other"):
+        file = place / name / "config.toml"
+        file.write_text(file.read_text().replace(str(base), str(place)))
+    for module, name in (
+        (learning, "_step"),
+        (classifier, "train_classifier"),
+        (evaluating, "save_images"),
+        (forecast, "generate"),
+        (catch_up, "HeldOut"),
+        (bounding, "_bound"),
+    ):
+        monkeypatch.setattr(module, name, lambda *given, name=name, **options: pytest.fail(f"{name} was called"))
+    yield place
+    for folder in (place, *place.rglob("*")):
+        if folder.is_dir():
+            folder.chmod(0o755)
+    shutil.rmtree(place)
+
+
+def tree(place):
+    """Every file and folder with the hash of what it holds."""
+    return {
+        str(path.relative_to(place)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+        for path in place.rglob("*")
+    }
+
+
+@contextmanager
+def read_only(*folders):
+    """The folders and all in them without the right to write, for a process that is not root's."""
+    for folder in folders:
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def inverted(place):
+    file = place / "digits" / "train.images.npy"
+    content = bytearray(file.read_bytes())
+    content[128:] = bytes(255 - byte for byte in content[128:])
+    file.write_bytes(content)
+
+
+def another_store(place):
+    shutil.copytree(place / "digits", place / "another")
+    manifest = place / "another" / "manifest.json"
+    values = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**values, "content_hash": "0" * 64}))
+
+
+def damaged(*steps):
+    def damage(place):
+        for folder in ("checkpoints", "weights"):
+            for step in steps:
+                file = place / "run" / folder / file_name(step)
+                if file.exists():
+                    file.write_bytes(file.read_bytes()[:-9])
+
+    return damage
+
+
+def without_weights(place):
+    for folder in ("checkpoints", "weights"):
+        shutil.rmtree(place / "run" / folder)
+
+
+def a_file_in_the_way(name):
+    return lambda place: (place / "run" / name).write_text("a file")
+
+
+def judged(**changes):
+    """The other run has been judged by nearly the usual protocol."""
+
+    def judge(place):
+        from unstir.generate import Job
+        from unstir.metrics.evaluate import Plan, networks_there, usual_chain
+        from unstir.metrics.evaluation import Evaluation, Figure, save
+        from unstir.runs.run import Run
+
+        run, store = Run.open(place / "other"), Store.open(place / "digits")
+        job = Job(num=24, chain=usual_chain(run), step=12, dtype="auto", batch_size=16)
+        protocol = {**Plan(job=job, seeds=2, networks=tuple(networks_there(store))).protocol(run), **changes}
+        figures = {"patches/swd": Figure(name="x", better="lower", by_seed=(1.0, 2.0))}
+        save(run, Evaluation(step=12, images=96, protocol=protocol, figures=figures))
+
+    return judge
+
+
+def nothing(place):
+    pass
+
+
+SMALL = ("--num", 24, "--seeds", 2, "--batch-size", 16)
+FID = {"inception-v3-compat": "f" * 64}
+EVALUATE = {
+    "no run": (nothing, ("--against", "{}/digits"), "holds no run"),
+    "one image": (nothing, ("--num", 1), "num=1 must be at least 12"),
+    "eight images": (nothing, ("--num", 8), "num=8 must be at least 12"),
+    "eleven images": (nothing, ("--num", 11), "num=11 must be at least 12"),
+    "no seeds": (nothing, ("--seeds", 0), "seeds=0 must be at least 1"),
+    "no batch": (nothing, ("--batch-size", 0), "batch_size=0 must be at least 1"),
+    "no time": (nothing, ("--minutes", 0), "minutes=0"),
+    "a reference too small": (nothing, ("--reference", 11), "num_reference=11 is outside 12..1498"),
+    "a reference too large": (nothing, ("--reference", 1499), "num_reference=1499 is outside 12..1498"),
+    "a label": (nothing, ("--label", 3), "knows no classes"),
+    "a sampler": (nothing, ("--sampler", "best"), "sampler"),
+    "too many steps": (nothing, ("--steps", 21), "21"),
+    "a device": (nothing, ("--device", "cuda:99"), "cuda"),
+    "a step that was not saved": (nothing, ("--checkpoint", 5), "step 5 was not saved"),
+    "a step in words": (nothing, ("--checkpoint", "best"), "is no step"),
+    "no weights": (without_weights, (), "no saved weights yet"),
+    "no weights of any step": (without_weights, ("--checkpoint", "all"), "no saved weights yet"),
+    "a damaged step": (damaged(12), ("--checkpoint", 12), "damaged"),
+    "a damaged step among all": (damaged(8), ("--checkpoint", "all"), "damaged"),
+    "raw weights that were not kept": (lambda p: shutil.rmtree(p / "run/checkpoints"), ("--no-ema",), "averages alone"),
+    "a guide that is damaged": (damaged(8), ("--guide", 8, "--guidance", 2), "damaged"),
+    "no Inception": (nothing, ("--features", "{}/no-file"), "no-file"),
+    "a file that is not Inception": (nothing, ("--features", "{}/run/config.toml"), "is not the file of Inception"),
+    "no store": (nothing, ("--store", "{}/nowhere"), "nowhere"),
+    "a store that has gone": (lambda place: shutil.rmtree(place / "digits"), (), "name it with --store"),
+    "another store": (another_store, ("--store", "{}/another"), "is not the data of"),
+    "an inverted store": (inverted, (), "the files were changed or damaged"),
+    "a file for a folder of images": (a_file_in_the_way("generated"), (), "is a file"),
+    "a file for a folder of figures": (a_file_in_the_way("evaluation"), (), "is a file"),
+    "itself": (nothing, ("--against", "{}/run"), "is the run itself"),
+    "a run not judged": (nothing, ("--against", "{}/other"), "has not been judged"),
+    "a run judged by other seeds": (judged(seeds=7), ("--against", "{}/other"), "seeds is 2 and 7"),
+    "a run judged by FID": (judged(networks=FID), ("--against", "{}/other"), "networks is"),
+    "any number, other seeds": (judged(seeds=7), ("--num", 0, "--against", "{}/other"), "seeds is 2 and 7"),
+}  # fmt: skip
+
+
+def asked(place, command, name, options, small=SMALL):
+    """The command with ``options`` in place of what it has in common with the small ones, and what it said."""
+    given = dict(zip(small[::2], small[1::2], strict=True))
+    flags = [option for option in options if option in ("--no-ema",)]
+    rest = [option for option in options if option not in flags]
+    given |= dict(zip(rest[::2], rest[1::2], strict=True))
+    words = [str(part).replace("{}", str(place)) for pair in given.items() for part in pair]
+    return command(name, place / "run", *words, *flags)
+
+
+def refused(answer, words):
+    status, out, err = answer
+    assert status == 2 and words in err and "Traceback" not in err and out == "", answer
+    assert len([line for line in err.splitlines() if line.startswith("unstir: ")]) == 1, err
+
+
+@pytest.mark.parametrize("case", EVALUATE)
+def test_evaluate_refuses_before_any_work(place, command, case):
+    spoil, options, words = EVALUATE[case]
+    spoil(place)
+    before = tree(place)
+    refused(asked(place, command, "evaluate", options), words)
+    assert tree(place) == before
+
+
+LIKELIHOOD = {
+    "an inverted store": (inverted, (), "the files were changed or damaged"),
+    "another store": (another_store, ("--store", "{}/another"), "is not the data of"),
+    "one call": (nothing, ("--calls", 1), "calls=1 is outside 2..20"),
+    "too many images": (nothing, ("--num", 300), "num=300 is outside 1..299"),
+    "a damaged step": (damaged(12), ("--checkpoint", 12), "damaged"),
+    "raw weights that were not kept": (lambda p: shutil.rmtree(p / "run/checkpoints"), ("--no-ema",), "averages alone"),
+    "a device": (nothing, ("--device", "cuda:99"), "cuda"),
+    "a file for a folder": (a_file_in_the_way("likelihood"), (), "is a file"),
+    "a folder in a file": (nothing, ("--out", "{}/run/config.toml/there"), "cannot make the folder"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LIKELIHOOD)
+def test_likelihood_refuses_before_any_work(place, command, case):
+    spoil, options, words = LIKELIHOOD[case]
+    spoil(place)
+    before = tree(place)
+    refused(asked(place, command, "likelihood", options, ("--num", 16)), words)
+    assert tree(place) == before
+
+
+REPORT = {
+    "eight images": (nothing, ("--num", 8), "num=8 must be at least 12"),
+    "no time": (nothing, ("--minutes", 0), "minutes=0"),
+    "an inverted store": (inverted, (), "the files were changed or damaged"),
+    "another store": (another_store, ("--store", "{}/another"), "is not the data of"),
+    "a damaged step": (damaged(12), (), "damaged"),
+    "a page in a file": (nothing, ("--out", "{}/run/config.toml/page.html"), "cannot make the folder"),
+    "a page that is a folder": (nothing, ("--out", "{}/run"), "is a folder"),
+    "a file for a folder of figures": (a_file_in_the_way("evaluation"), (), "is a file"),
+}
+
+
+@pytest.mark.parametrize("case", REPORT)
+def test_report_refuses_before_any_work(place, command, case):
+    spoil, options, words = REPORT[case]
+    spoil(place)
+    before = tree(place)
+    refused(asked(place, command, "report", options, ("--num", 24)), words)
+    assert tree(place) == before
+
+
+def test_a_second_run_is_refused_before_the_first_is_measured(place, command):
+    shutil.copytree(place / "run", place / "second")
+    for folder in ("checkpoints", "weights"):
+        for file in (place / "second" / folder).iterdir():
+            file.write_bytes(file.read_bytes()[:-9])
+    before = tree(place)
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as free:
+        from unstir.report import gather
+
+        free.setattr(gather, "sized", lambda run, store, plans, num, seconds: (list(plans), 0.0))
+        free.setattr(gather, "preparing_seconds", lambda store: 0.0)
+        status, out, err = command("report", place / "run", place / "second", "--num", 24)
+    assert status == 2 and "damaged" in err and out == "" and tree(place) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "folder"),
+    [
+        ("evaluate", SMALL, "run"),
+        ("likelihood", ("--num", 16), "run"),
+        ("likelihood", ("--num", 16, "--out", "{}/out/there"), "out"),
+        ("report", ("--num", 24), "run"),
+        ("report", ("--num", 24, "--out", "{}/out/page.html"), "out"),
+    ],
+)
+def test_a_folder_without_the_right_to_write_is_refused_before_any_work(place, command, name, options, folder):
+    (place / "out").mkdir()
+    before = tree(place)
+    with read_only(place / folder):
+        answer = command(name, place / "run", *(str(option).replace("{}", str(place)) for option in options))
+    refused(answer, f"cannot write in {place / folder}")
+    assert tree(place) == before
+
+
+def test_a_store_without_the_right_to_write_is_judged_and_said_to_forget(place, command, monkeypatch):
+    importlib.import_module("torch_fidelity")  # another user may not be able to read the modules that come later
+    monkeypatch.undo()
+    monkeypatch.setattr(classifier, "budget", lambda store: 64 * 40)
+    (place / "run").chmod(0o777)
+    for path in (place / "run").rglob("*"):
+        path.chmod(0o777)
+    before = tree(place / "digits")
+    with read_only(place / "digits"):
+        status, out, err = command("evaluate", place / "run", *SMALL)
+    assert status == 0 and "to train the classifier, at every call, for" in err
+    assert "FD-classifier" in out or "it is not used" in out
+    assert tree(place / "digits") == before
