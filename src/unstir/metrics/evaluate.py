@@ -22,8 +22,8 @@ from unstir.generate.job import check as check_job
 from unstir.metrics import memorisation
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.evaluation import FOLDER, FORMAT, Evaluation, find, name_of, save, saved, unlike
+from unstir.metrics.floor import FEWEST
 from unstir.metrics.judge import judge, reference_size
-from unstir.metrics.measures import FEWEST
 from unstir.metrics.reference import Network, other_split
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
