@@ -1,23 +1,24 @@
 """How often is a perfect generator told from real images, and how often a flawed one? Prints Markdown tables.
 
     python benchmarks/perfect_generator.py
-    python benchmarks/perfect_generator.py --pages 200 --splits 10 --flawed 20 --num 299 --seed 0
+    python benchmarks/perfect_generator.py --pages 200 --splits 8 --flawed 20 --num 299 --seed 0
+    python benchmarks/perfect_generator.py --asked           # classes asked for, in place of classes at random
+    python benchmarks/perfect_generator.py --patches         # the distance between patches, of images without labels
 
 A perfect generator draws new images from the distribution that the data came from. So that any number of them can be
 drawn, the distribution is made of the digits: an image of a class, moved up to half the way to one of the five of its
 class that are nearest to it, under noise of 4 grey levels. From it come a training split (1,498 images), a held-out
 split (299), both with the digits' own numbers of each class, and sets of --num samples, whose classes are drawn at
-random by these shares, or (--asked) are those asked for. A page judges 10 sets in the features of a classifier that was
-trained on the training split (`unstir.metrics.judge`), as pages of 3, 6 and 10 seeds, and each figure is tested against
-its floor as the page of a run does. --splits are the training splits, each with a classifier; a page has held-out images and
-samples of its own. A claim is a decided difference, in whichever direction. Of --flawed pages the samples are spoilt.
+random by these shares. A page judges 10 sets in the features of a classifier that was trained on the training split
+(`unstir.metrics.judge`), as pages of 3, 6 and 10 seeds, and each figure is tested against its floor as the page of a
+run does. --splits are the training splits, each with a classifier of its own; held-out images and samples are drawn
+anew for each page. A claim is a decided difference, in whichever direction. The samples of --flawed pages are spoilt.
 """
 
 import argparse
 import collections
 import dataclasses
 import importlib.util
-import math
 import tempfile
 from pathlib import Path
 
@@ -62,18 +63,20 @@ class Source:
         mixed += 4 * torch.randn(mixed.shape, generator=generator)
         return mixed.round().clamp(0, 255).byte().view(-1, 1, 8, 8)
 
-    def split(self, part, generator):
-        """As many images of each class as a split of the digits has, and their labels."""
+    def split(self, part, generator, labelled=True):
+        """As many images of each class as a split of the digits has, and their labels; or as many of any class."""
         labels = torch.arange(10).repeat_interleave(self.numbers[part])
+        if not labelled:
+            labels = self.classes(len(labels), False, generator)
+            return self.draw(labels, generator), None
         return self.draw(labels, generator), labels
 
     def classes(self, num, asked, generator):
-        """The classes of a set of samples: at random by the shares of the training split, or as nearly these as can be."""
-        shares = self.numbers["train"].double() / self.numbers["train"].sum()
+        """The classes of a set of samples: at random by the shares of the training split, or in fixed shares."""
         if asked:
-            return torch.arange(10).repeat_interleave(self.numbers["held_out"])[
-                torch.randperm(299, generator=torch.Generator().manual_seed(0))[:num]
-            ]
+            order = torch.randperm(299, generator=torch.Generator().manual_seed(0))
+            return torch.arange(10).repeat_interleave(self.numbers["held_out"])[order[:num]]
+        shares = self.numbers["train"].double()
         return torch.multinomial(shares, num, replacement=True, generator=generator)
 
 
@@ -97,10 +100,10 @@ def store_of(parts, folder, name):
     (folder / name).mkdir()
     manifest = {
         "counts": {part: len(images) for part, (images, _) in parts.items()},
-        "classes": [str(k) for k in range(10)],
+        "classes": [str(k) for k in range(10)] if parts["train"][1] is not None else [],
         "shape": [1, 8, 8],
         "content_hash": name,
-        "labelled": True,
+        "labelled": parts["train"][1] is not None,
     }
     return Drawn(folder / name, manifest, parts)
 
@@ -138,38 +141,35 @@ def claims(figures, num, seeds, num_held_out):
     return found
 
 
-def page(source, network, train, folder, name, generator, *, num, flaw=None, asked=False, seeds=max(SEEDS), patches=False):
-    """The figures of a page, by key, and the sets and the store that they are of."""
-    store = store_of({"train": train, "held_out": source.split("held_out", generator)}, folder, name)
+def page(source, network, train, folder, name, generator, *, num, flaw, asked, seeds):
+    """The figures of a page, by key, and the sets and the store that they are of; patches where there is no network."""
+    held_out = source.split("held_out", generator, labelled=network is not None)
+    store = store_of({"train": train, "held_out": held_out}, folder, name)
     classes = [source.classes(num, asked, generator) for _ in range(seeds)]
     sets = [spoilt(flaw, source, store, each, generator) for each in classes]
-    figures = judge(store, sets, [network], labels=classes if asked else None)
-    if patches:
-        figures |= judge(store, sets, [], labels=classes if asked else None)
-    return figures, sets, store
+    networks = [] if network is None else [network]
+    return judge(store, sets, networks, labels=classes if asked else None), sets, store
 
 
-def simulated(pages, splits, flaw, *, num, seed, asked, seeds=SEEDS):
-    """Pages drawn anew: yields a dict of effects by key for each number of seeds, and whether copies were found."""
+def simulated(pages, splits, flaw, *, num, seed, asked=False, patches=False, seeds=SEEDS):
+    """Pages drawn anew: yields the effects of each number of seeds by key, and for which copies were found."""
     source = Source()
     with tempfile.TemporaryDirectory() as folder:
         for number in range(pages):
             generator = torch.Generator().manual_seed(seed * 100_000 + number)
             if number % -(-pages // splits) == 0:
-                train = source.split("train", generator)
+                train = source.split("train", generator, labelled=not patches)
                 store = store_of({"train": train, "held_out": train}, Path(folder), f"train{number}")
-                network = train_classifier(store, seed=number)
-            drawn = page(
+                network = None if patches else train_classifier(store, seed=number)
+            figures, sets, store = page(
                 source, network, train, Path(folder), str(number), generator,
                 num=num, flaw=flaw, asked=asked, seeds=max(seeds),
             )  # fmt: skip
-            figures, sets, store = drawn
             copies = {}
-            for k in seeds:
-                if flaw == "5% copies":
-                    held_out = store.images("held_out")
-                    found = memorisation(torch.cat(sets[:k]), train[0], held_out, features=network.features)
-                    copies[k] = found.verdict == "copies"
+            for k in seeds if flaw == "5% copies" and network is not None else ():
+                held_out = store.images("held_out")
+                found = memorisation(torch.cat(sets[:k]), train[0], held_out, features=network.features)
+                copies[k] = found.verdict == "copies"
             yield {k: claims(figures, num, k, store.count("held_out")) for k in seeds}, copies
 
 
@@ -187,7 +187,9 @@ def table(pages, splits, flaw, **options):
             for key, effect in effects.items():
                 deviates[k, key].append(effect.z)
     keys = list(dict.fromkeys(key for k, key in deviates))
-    print(f"\n| {flaw or 'perfect generator'}: claims of {done} pages | " + " | ".join(f"{k} seeds" for k in seeds) + " |")
+    print(
+        f"\n| {flaw or 'perfect generator'}: claims of {done} pages | " + " | ".join(f"{k} seeds" for k in seeds) + " |"
+    )
     print("|---|" + "---|" * len(seeds))
     extra = ["copies by memorisation"] * (flaw == "5% copies")
     for key in ["any figure", *extra, *keys]:
@@ -202,13 +204,14 @@ def table(pages, splits, flaw, **options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pages", type=int, default=200)
-    parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("--splits", type=int, default=8)
     parser.add_argument("--flawed", type=int, default=20)
     parser.add_argument("--num", type=int, default=299)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--asked", action="store_true")
+    parser.add_argument("--patches", action="store_true")
     options = parser.parse_args()
-    shared = {"num": options.num, "seed": options.seed, "asked": options.asked}
+    shared = {"num": options.num, "seed": options.seed, "asked": options.asked, "patches": options.patches}
     table(options.pages, options.splits, None, **shared)
     for flaw in FLAWS if options.flawed else ():
         table(options.flawed, 1, flaw, **shared)

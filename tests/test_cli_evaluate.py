@@ -101,7 +101,7 @@ def test_the_number_of_images_fits_the_minutes_and_the_held_out(make_run):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--num", 3), "num=3 must be at least 8"),
+        (("--num", 3), "num=3 must be at least 12"),
         (("--seeds", 0), "seeds=0 must be at least 1"),
         (("--reference", 1), "num_reference=1 is outside 2..1498"),
         (("--features", "no-such-file"), "cannot read no-such-file"),

@@ -1,8 +1,8 @@
 """Distances between sets of features other than Fréchet's, and Fréchet's without the bias of few images.
 
 All take features float64 [N, F], one row an image, of any network: `Classifier.features`, `Inception.features`. KID and
-the Inception Score are torch-fidelity's, and precision and recall agree with its own (computing them here takes a seventh
-of the time for a hundred images), so that a figure compares with others that it computed.
+the Inception Score are torch-fidelity's, and precision and recall agree with its own (computed here in a seventh of the
+time for a hundred images), so that a figure compares with others that it computed.
 A fidelity figure (precision, density) falls when images are spoilt, a diversity figure (recall, coverage) when kinds of
 images are missing.
 """

@@ -38,8 +38,8 @@ from unstir.randomness import Key
 DRAWS = 12
 """Sets that are drawn of each kind."""
 
-FEWEST = 8
-"""Sets of fewer images have no neighbourhoods to speak of."""
+FEWEST = 12
+"""Halves of fewer images have no five nearest neighbours, which density and coverage take."""
 
 AS_ASKED = 0.1
 """Class numbers count as those asked for within so much of the square distance that chance would make."""

@@ -86,7 +86,7 @@ def _inception_score(network: Inception, sets: Sequence[Tensor]) -> Figure:
         return distances.inception_score(logits, splits=min(10, len(logits)))
 
     def error(logits: Tensor) -> float:
-        return halved(lambda part, _: {"is": score(logits[part])}, len(logits))["is"]
+        return halved(lambda part: {"is": score(logits[part])}, len(logits))["is"]
 
     figure = _plain(network, "Inception Score", HIGHER, tuple(map(score, sets)))
     return dataclasses.replace(figure, bootstrap=statistics.mean(map(error, sets)))
@@ -122,7 +122,7 @@ def _of_classes(
         return (_shares(taken_for, store) - share).abs().sum().item() / 2
 
     def error(taken_for: Tensor, strata: Tensor | None = None) -> float:
-        return halved(lambda part, _: {"classes": imbalance(taken_for[part])}, len(taken_for), strata)["classes"]
+        return halved(lambda part: {"classes": imbalance(taken_for[part])}, len(taken_for), strata)["classes"]
 
     figure = _plain(network, "class imbalance", LOWER, tuple(map(imbalance, taken_for)))
     figure = dataclasses.replace(figure, bootstrap=statistics.mean(map(error, taken_for)))

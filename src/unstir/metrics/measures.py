@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unstir import randomness
 from unstir.data import Store
 from unstir.metrics import distances
 from unstir.metrics.evaluation import HIGHER, LOWER, Figure
@@ -97,7 +96,7 @@ def draws_of(store: Store, part: str, num: int, asked: Tensor | None) -> Draws |
 def figures_of(of: Sides, sets: Sequence[Tensor]) -> dict[str, Figure]:
     """The figures of ``sets`` of features, float64 [N, F] of equal N, one a seed, by key such as "classifier/fd"."""
     values = [_measure(of, features) for features in sets]
-    errors, choices = zip(*(_errors(of, features) for features in sets[:FEW_SETS]), strict=True)
+    errors, choices = ([error(of, features) for features in sets[:FEW_SETS]] for error in (_errors, _choices))
     floor, floor_errors, num_floor = _floor(of, len(sets[0]))
     ceiling = _measure(of, of.ceiling.features)
     found = {}
@@ -137,14 +136,14 @@ def _floor(of: Sides, num: int) -> tuple[Figures, Figures, int]:
         rest = of.real.features[cut:]
         apart = dataclasses.replace(of, real=Reference(moments(rest), rest))
         features = of.real.features[:cut]
-        return _measure(apart, features), _errors(apart, features)[0], 0
-    features, classes = of.floor.features, of.draws.classes
-    values, errors = bound(
-        of.draws,
-        lambda index: _measure(of, features[index], FEWER_SUBSETS),
-        lambda index: _errors(of, features[index], classes[index])[0],
-    )
-    return values, errors, of.draws.num
+        return _measure(apart, features), _errors(apart, features), 0
+    features, classes, size = of.floor.features, of.draws.classes, of.draws.num
+
+    def figures(index: Tensor) -> Figures:
+        return _measure(of, features[index], KID_SUBSETS if len(index) == size else FEWER_SUBSETS)
+
+    values, errors = bound(of.draws, figures, lambda index: _errors(of, features[index], classes[index]))
+    return values, errors, size
 
 
 def _measure(of: Sides, features: Tensor, subsets: int = KID_SUBSETS) -> Figures:
@@ -158,10 +157,10 @@ def _kid(of: Sides, features: Tensor, subsets: int) -> float:
     return distances.kid(features, real, subsets=subsets, subset_size=min(1000, len(features), len(real)), seed=0)[0]
 
 
-def _neighbours(real: Tensor, features: Tensor) -> Tensor:
+def _neighbours(real: Tensor, features: Tensor, most: int = SUBSETS) -> Tensor:
     """The figures `NEAR` of as many features as ``real`` has at most, beside each of its disjoint subsets: [R, 4]."""
     features = features[: len(real)]
-    num = min(len(real) // len(features), SUBSETS)
+    num = min(len(real) // len(features), most)
     subsets = real[: num * len(features)].view(num, *features.shape)
     rows = [
         (*distances.precision_recall(some, features), *distances.density_coverage(some, features)) for some in subsets
@@ -169,45 +168,67 @@ def _neighbours(real: Tensor, features: Tensor) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def _errors(of: Sides, features: Tensor, strata: Tensor | None = None) -> tuple[Figures, Figures]:
-    """The standard error of every figure from the choice of ``features`` [N, F], and from that of the reference.
+def _errors(of: Sides, features: Tensor, strata: Tensor | None = None) -> Figures:
+    """The standard error of every figure from the choice of ``features`` [N, F], beside the same reference.
 
-    The second is of neighbourhoods alone: the variance between disjoint subsets of half the size falls as one over the
-    number of real images. Nearest neighbours fall apart where resampling puts images upon themselves, so nothing is
-    bootstrapped. ``strata`` as in `frechet.standard_error`.
+    Neighbourhoods of half the samples are those of as many subsets, of half the size, so that all is as it was but
+    smaller. (Resampling with replacement would put images upon themselves, and what is counted by nearest neighbours
+    falls apart.) ``strata`` as in `frechet.standard_error`.
     """
     real = of.real.features
     num = min(len(features), len(real))
-    between = []
 
-    def near(part: Tensor, number: int) -> Figures:
-        order = randomness.permutation(0, "halves of the reference", number, len(real))
-        rows = _neighbours(real[order], features[part])
-        between.append(rows)
+    def near(part: Tensor) -> Figures:
+        rows = _neighbours(real, features[part], min(len(real) // num, SUBSETS))
         return dict(zip(NEAR, rows.mean(0).tolist(), strict=True))
 
-    own = halved(near, num, None if strata is None else strata[:num])
-    own |= halved(lambda part, _: {"kid": _kid(of, features[part], FEWER_SUBSETS)}, len(features), strata)
-    own["fd"] = standard_error(features, of.real.moments, strata=strata)
-    both = torch.stack(between).view(SPLITS, 2, -1, len(NEAR)).mean(1)  # [SPLITS, R, 4]
-    share = (num // 2) / num / min(len(real) // num, SUBSETS)
-    choice = (both.var(1).mean(0) * share).sqrt()
-    return own, dict(zip(NEAR, choice.tolist(), strict=True))
+    kid = halves_of(lambda part: {"kid": _kid(of, features[part], FEWER_SUBSETS)}, len(features), strata)["kid"]
+    return {
+        "fd": standard_error(features, of.real.moments, strata=strata),
+        "kid": float(error_of_halves(*kid)),
+        **halved(near, num, None if strata is None else strata[:num]),
+    }
 
 
-def halved(figures: Callable[[Tensor, int], Figures], num: int, strata: Tensor | None = None) -> Figures:
-    """The standard error of each figure of ``num`` images, from the halves of `SPLITS` random splits.
+def _choices(of: Sides, features: Tensor) -> Figures:
+    """The standard error of the figures `NEAR` of ``features`` [N, F] from the choice of the reference's images.
 
-    ``figures(part, number)`` maps the indices of some images, int64 [n], to figures of these, in split ``number``.
-    ``strata`` and what follows from halves as in `frechet.standard_error`.
+    Told by how they vary between its disjoint subsets; where it has one alone, between its halves beside half of the
+    features, whose variance is twice as large.
     """
-    pairs, half = [], num // 2
+    real = of.real.features
+    rows = _neighbours(real, features)
+    if len(rows) < 2:
+        half = min(len(features), len(real)) // 2
+        rows = (_neighbours(real, features[:half], 2) + _neighbours(real, features[half : 2 * half], 2)) / 2
+    return dict(zip(NEAR, (rows.var(0) / len(rows)).sqrt().tolist(), strict=True))
+
+
+def halved(figures: Callable[[Tensor], Figures], num: int, strata: Tensor | None = None) -> Figures:
+    """The standard error of each figure of ``num`` images: half the difference of two halves, root mean square.
+
+    Halves vary twice as much in variance as the whole. ``figures`` and ``strata`` as in `halves_of`.
+    """
+    found = halves_of(figures, num, strata)
+    return {key: float(differences.square().mean().sqrt()) for key, (_, differences) in found.items()}
+
+
+def halves_of(
+    figures: Callable[[Tensor], Figures], num: int, strata: Tensor | None = None
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Of each figure the mean of two halves of ``num`` images and half their difference, float64 [SPLITS] each.
+
+    ``figures`` maps the indices of some images, int64 [n], to figures of these; ``strata`` as in `frechet.two_halves`.
+    """
+    pairs = []
     for number in range(SPLITS):
         parts = two_halves(num, 0, "halves of figures", number, strata)
-        pairs.append([figures(part[:half], number) for part in parts])
-    keys = list(pairs[0][0])
-    first, second = torch.tensor([[[each[key] for key in keys] for each in pair] for pair in pairs]).double().unbind(1)
-    return dict(zip(keys, error_of_halves((first + second) / 2, (first - second) / 2).tolist(), strict=True))
+        pairs.append([figures(part[: num // 2]) for part in parts])
+    found = {}
+    for key in pairs[0][0]:
+        values = torch.tensor([[half[key] for half in pair] for pair in pairs], dtype=torch.float64)
+        found[key] = values.mean(1), (values[:, 0] - values[:, 1]) / 2
+    return found
 
 
 def _infinite(of: Sides, sets: Sequence[Tensor], strata: Tensor | None = None) -> tuple[float, float] | None:
