@@ -19,6 +19,7 @@ import argparse
 import collections
 import dataclasses
 import importlib.util
+import sys
 import tempfile
 from pathlib import Path
 
@@ -179,6 +180,9 @@ def table(pages, splits, flaw, **options):
     deviates = collections.defaultdict(list)
     for by_seeds, copies in simulated(pages, splits, flaw, **options):
         done += 1
+        if done % 5 == 0:
+            counts = {k: found[k, "any figure"] for k in seeds}
+            print(f"{flaw or 'perfect'}: claims of the first {done - 1} pages: {counts}", file=sys.stderr, flush=True)
         for k, effects in by_seeds.items():
             decided = [key for key, effect in effects.items() if effect.decided]
             found.update((k, key) for key in decided)

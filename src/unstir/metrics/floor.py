@@ -6,7 +6,7 @@ training split: a classifier knows the images it was trained on, new images of e
 no split of held-out and training images mixed would show it.
 
 *The classes.* A split holds out equal shares of each class, while a generator without labels draws classes at random,
-and the chance in their numbers adds to a distance: at 299 digits the Fréchet distance is 0.13 in equal shares and 0.27
+and the chance in their numbers adds to a distance: of 299 digits the Fréchet distance is 0.24 in equal shares and 0.43
 at random. So held-out images are drawn without replacement (an image drawn twice is its own nearest neighbour), with
 class numbers at random by the shares of the training split where the generator draws so, and in the numbers asked for
 where classes were asked for. At random, some class runs short when nearly all held-out images are to be drawn. Then

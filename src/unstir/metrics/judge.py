@@ -1,9 +1,10 @@
 """How near sets of images are to a store's own: every figure beside its floor and its ceiling.
 
 A distance means nothing alone, so each comes with two others of the same features: the *floor*, that of real images
-which are not in the reference, and the *ceiling*, that of images of uniform noise. A perfect model reaches the floor,
-not 0; a distance below the floor is nearer than new images can be, as copies are. Beside the training split the floor
-of a classifier's features is higher than chance alone makes it, for the classifier knows the images of that split.
+which are not in the reference, drawn as the generator draws (`floor`), and the *ceiling*, that of images of uniform
+noise. A perfect model reaches the floor, not 0; a distance below the floor is nearer than new images can be, as copies
+are. Beside the training split the floor of a classifier's features is higher than chance alone makes it, for the
+classifier knows the images of that split; it knows neither samples nor held-out images, so that these compare.
 
 Features are those of a classifier of the store's own labels (FD-classifier, KID-classifier), of Inception (FID, KID,
 Inception Score) or of any other `Network`; images without labels have the sliced Wasserstein distance.
