@@ -13,8 +13,10 @@ import torch
 
 from unstir.metrics import floor, measures
 from unstir.metrics.classifier import Classifier
+from unstir.metrics.evaluate import held_out_like
 from unstir.metrics.floor import bound, draws
 from unstir.metrics.frechet import moments
+from unstir.metrics.memorisation import memorisation
 from unstir.metrics.reference import Reference
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks/perfect_generator.py"
@@ -89,6 +91,19 @@ def test_the_floor_of_known_figures_is_what_new_sets_have_in_the_mean():
     assert values["square"] == pytest.approx(3 + 40 / 299, abs=3 * errors["square"])
     assert values["shares"] == pytest.approx(shares, abs=3 * errors["shares"])
     assert 0 < errors["square"] < 40 / 299 / 4 and 0 < errors["shares"] < shares / 5
+
+
+def test_new_images_of_one_class_are_held_against_held_out_images_of_that_class(tmp_path):
+    """Zeros lie nearer to each other than other digits do."""
+    source, generator = script.Source(), torch.Generator().manual_seed(2)
+    parts = {part: source.split(part, generator) for part in ("train", "held_out")}
+    store = script.store_of(parts, tmp_path, "one")
+    samples = source.draw(torch.zeros(200, dtype=torch.int64), generator)
+    of_all, of_zeros = (
+        memorisation(samples, store.images("train"), held_out_like(store, label)) for label in (None, 0)
+    )
+    assert (of_all.num_held_out, of_zeros.num_held_out) == (299, 30)
+    assert of_all.verdict != "none" and of_zeros.verdict == "none"
 
 
 def test_stated_errors_are_the_spread_over_new_samples_and_a_new_reference():
