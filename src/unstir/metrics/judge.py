@@ -25,7 +25,7 @@ from unstir.metrics.classifier import Classifier
 from unstir.metrics.evaluation import HIGHER, LOWER, Figure
 from unstir.metrics.floor import FEWEST, bound
 from unstir.metrics.inception import NAME, Inception
-from unstir.metrics.measures import draws_of, figures_of, halved, sides
+from unstir.metrics.measures import FLOOR_SPLITS, SPLITS, draws_of, figures_of, halved, sides
 from unstir.metrics.reference import BATCH, Network, Progress, chosen, noise_images, other_split
 
 PATCHES = 2000
@@ -122,8 +122,8 @@ def _of_classes(
     def imbalance(taken_for: Tensor) -> float:
         return (_shares(taken_for, store) - share).abs().sum().item() / 2
 
-    def error(taken_for: Tensor, strata: Tensor | None = None) -> float:
-        return halved(lambda part: {"classes": imbalance(taken_for[part])}, len(taken_for), strata)["classes"]
+    def error(taken_for: Tensor, strata: Tensor | None = None, splits: int = SPLITS) -> float:
+        return halved(lambda part: {"classes": imbalance(taken_for[part])}, len(taken_for), strata, splits)["classes"]
 
     figure = _plain(network, "class imbalance", LOWER, tuple(map(imbalance, taken_for)))
     figure = dataclasses.replace(figure, bootstrap=statistics.mean(map(error, taken_for)))
@@ -135,7 +135,7 @@ def _of_classes(
         floor, floor_error = bound(
             draws,
             lambda index: {"classes": imbalance(of_real[index])},
-            lambda index: {"classes": error(of_real[index], draws.classes[index])},
+            lambda index: {"classes": error(of_real[index], draws.classes[index], FLOOR_SPLITS)},
             squares=("classes",),
         )
         figure = dataclasses.replace(

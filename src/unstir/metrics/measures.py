@@ -28,6 +28,9 @@ FEWER_SUBSETS = 10
 SPLITS = 5
 """Sets are split into halves so often to tell how figures vary with the choice of images."""
 
+FLOOR_SPLITS = 20
+"""The same for the floor: it has a set or a few, and its error decides as much as that of all the samples."""
+
 FEW_SETS = 4
 """Errors are the mean of those of so many sets; the others vary as much."""
 
@@ -142,8 +145,10 @@ def _floor(of: Sides, num: int) -> tuple[Figures, Figures, int]:
     def figures(index: Tensor) -> Figures:
         return _measure(of, features[index], KID_SUBSETS if len(index) == size else FEWER_SUBSETS)
 
-    values, errors = bound(of.draws, figures, lambda index: _errors(of, features[index], classes[index]))
-    return values, errors, size
+    def errors(index: Tensor) -> Figures:
+        return _errors(of, features[index], classes[index], FLOOR_SPLITS)
+
+    return *bound(of.draws, figures, errors), size
 
 
 def _measure(of: Sides, features: Tensor, subsets: int = KID_SUBSETS) -> Figures:
@@ -168,7 +173,7 @@ def _neighbours(real: Tensor, features: Tensor, most: int = SUBSETS) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def _errors(of: Sides, features: Tensor, strata: Tensor | None = None) -> Figures:
+def _errors(of: Sides, features: Tensor, strata: Tensor | None = None, splits: int = SPLITS) -> Figures:
     """The standard error of every figure from the choice of ``features`` [N, F], beside the same reference.
 
     Neighbourhoods of half the samples are those of as many subsets, of half the size, so that all is as it was but
@@ -182,11 +187,11 @@ def _errors(of: Sides, features: Tensor, strata: Tensor | None = None) -> Figure
         rows = _neighbours(real, features[part], min(len(real) // num, SUBSETS))
         return dict(zip(NEAR, rows.mean(0).tolist(), strict=True))
 
-    kid = halves_of(lambda part: {"kid": _kid(of, features[part], FEWER_SUBSETS)}, len(features), strata)["kid"]
+    kid = halves_of(lambda part: {"kid": _kid(of, features[part], FEWER_SUBSETS)}, len(features), strata, splits)
     return {
-        "fd": standard_error(features, of.real.moments, strata=strata),
-        "kid": float(error_of_halves(*kid)),
-        **halved(near, num, None if strata is None else strata[:num]),
+        "fd": standard_error(features, of.real.moments, 2 * splits, strata=strata),
+        "kid": float(error_of_halves(*kid["kid"])),
+        **halved(near, num, None if strata is None else strata[:num], splits),
     }
 
 
@@ -204,24 +209,26 @@ def _choices(of: Sides, features: Tensor) -> Figures:
     return dict(zip(NEAR, (rows.var(0) / len(rows)).sqrt().tolist(), strict=True))
 
 
-def halved(figures: Callable[[Tensor], Figures], num: int, strata: Tensor | None = None) -> Figures:
+def halved(
+    figures: Callable[[Tensor], Figures], num: int, strata: Tensor | None = None, splits: int = SPLITS
+) -> Figures:
     """The standard error of each figure of ``num`` images: half the difference of two halves, root mean square.
 
     Halves vary twice as much in variance as the whole. ``figures`` and ``strata`` as in `halves_of`.
     """
-    found = halves_of(figures, num, strata)
+    found = halves_of(figures, num, strata, splits)
     return {key: float(differences.square().mean().sqrt()) for key, (_, differences) in found.items()}
 
 
 def halves_of(
-    figures: Callable[[Tensor], Figures], num: int, strata: Tensor | None = None
+    figures: Callable[[Tensor], Figures], num: int, strata: Tensor | None = None, splits: int = SPLITS
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Of each figure the mean of two halves of ``num`` images and half their difference, float64 [SPLITS] each.
+    """Of each figure the mean of two halves of ``num`` images and half their difference, float64 [splits] each.
 
     ``figures`` maps the indices of some images, int64 [n], to figures of these; ``strata`` as in `frechet.two_halves`.
     """
     pairs = []
-    for number in range(SPLITS):
+    for number in range(splits):
         parts = two_halves(num, 0, "halves of figures", number, strata)
         pairs.append([figures(part[: num // 2]) for part in parts])
     found = {}

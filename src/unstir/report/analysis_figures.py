@@ -8,7 +8,7 @@ from unstir.report.statistics import Effect, difference
 from unstir.report.wording import with_error
 
 BOOTSTRAP_REPEATS = 20
-"""What the bootstrap's own error is known by, a seed."""
+"""What the error of a floor is known by: splits into halves, or sets drawn with replacement."""
 
 TRUST = 5.0
 """Degrees of freedom of a bootstrap beside real seeds, for it knows the choice of images and nothing else.
