@@ -68,16 +68,29 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
     """
     _enough(real, fake, k)
     real, fake = _centred(real, fake)
-    return _share_inside(fake, real, k), _share_inside(real, fake, k)
+    precise, recalled = _balls_around(fake, real, k) > 0, _balls_around(real, fake, k) > 0
+    return float(precise.double().mean()), float(recalled.double().mean())
 
 
-def _share_inside(points: Tensor, balls: Tensor, k: int) -> float:
-    """The share of ``points`` in any of the balls about ``balls``, each out to its k-th nearest of these."""
-    inside = torch.zeros(len(points), dtype=torch.bool)
+def fidelity(real: Tensor, fake: Tensor, k: int = 3, k_density: int = 5) -> Tensor:
+    """The part of each image of ``fake`` [N, F] in precision (0 or 1) and density (>= 0): float64 [2, N].
+
+    Their means are the figures of `precision_recall` and `density_coverage`. Raises UserError as these do.
+    """
+    _enough(real, fake, max(k, k_density), least_fake=1)
+    real, fake = _centred(real, fake)
+    return torch.stack(
+        [(_balls_around(fake, real, k) > 0).double(), _balls_around(fake, real, k_density).double() / k_density]
+    )
+
+
+def _balls_around(points: Tensor, balls: Tensor, k: int) -> Tensor:
+    """How many of the balls about ``balls``, each out to its k-th nearest of these, each point lies in: int64 [N]."""
+    found = torch.zeros(len(points), dtype=torch.int64)
     for some in torch.split(balls, _rows(max(len(balls), len(points)))):
         radius = torch.cdist(some, balls).kthvalue(k + 1, dim=1).values  # the nearest is the image itself
-        inside |= (torch.cdist(some, points) <= radius[:, None]).any(0)
-    return float(inside.double().mean())
+        found += (torch.cdist(some, points) <= radius[:, None]).sum(0)
+    return found
 
 
 def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, float]:

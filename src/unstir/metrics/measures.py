@@ -176,23 +176,39 @@ def _neighbours(real: Tensor, features: Tensor, most: int = SUBSETS) -> Tensor:
 def _errors(of: Sides, features: Tensor, strata: Tensor | None = None, splits: int = SPLITS) -> Figures:
     """The standard error of every figure from the choice of ``features`` [N, F], beside the same reference.
 
-    Neighbourhoods of half the samples are those of as many subsets, of half the size, so that all is as it was but
-    smaller. (Resampling with replacement would put images upon themselves, and what is counted by nearest neighbours
-    falls apart.) ``strata`` as in `frechet.standard_error`.
+    Precision and density are means over images, whose deviation says it. Recall and coverage of half the samples are
+    those beside as many subsets, of half the size, so that all is as it was but smaller. (Resampling with replacement
+    would put images upon themselves, and what is counted by nearest neighbours falls apart.) ``strata`` as in
+    `frechet.standard_error`.
     """
     real = of.real.features
     num = min(len(features), len(real))
+    count = min(len(real) // num, SUBSETS)
+    classes = None if strata is None else strata[:num]
 
     def near(part: Tensor) -> Figures:
-        rows = _neighbours(real, features[part], min(len(real) // num, SUBSETS))
-        return dict(zip(NEAR, rows.mean(0).tolist(), strict=True))
+        return dict(zip(NEAR, _neighbours(real, features[part], count).mean(0).tolist(), strict=True))
 
     kid = halves_of(lambda part: {"kid": _kid(of, features[part], FEWER_SUBSETS)}, len(features), strata, splits)
+    subsets = real[: count * num].view(count, num, -1)
+    each = torch.stack([distances.fidelity(some, features[:num]) for some in subsets]).mean(0)
     return {
         "fd": standard_error(features, of.real.moments, 2 * splits, strata=strata),
         "kid": float(error_of_halves(*kid["kid"])),
-        **halved(near, num, None if strata is None else strata[:num], splits),
+        **halved(near, num, classes, splits),
+        **dict(zip(("precision", "density"), _errors_of_means(each, classes), strict=True)),
     }
+
+
+def _errors_of_means(values: Tensor, strata: Tensor | None) -> list[float]:
+    """The standard error of the mean of each row, [K, N], over images; within ``strata``, int64 [N], where given."""
+    num = values.shape[1]
+    strata = torch.zeros(num, dtype=torch.int64) if strata is None else strata
+    numbers = strata.bincount()
+    means = torch.zeros(len(values), len(numbers)).double().index_add(1, strata, values) / numbers.clamp(min=1)
+    squares = (values - means[:, strata]).square().sum(1) / max(num - int((numbers > 0).sum()), 1)
+    found: list[float] = (squares / num).sqrt().tolist()
+    return found
 
 
 def _choices(of: Sides, features: Tensor) -> Figures:
