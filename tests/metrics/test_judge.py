@@ -70,7 +70,7 @@ def test_what_a_figure_comes_with(store, network):
     assert accuracy.value == accuracy.floor == network.accuracy and accuracy.ceiling == 0.1
     assert found["classifier/classes"].value == found["classifier/classes"].floor < 0.05
     for key in ("precision", "recall", "coverage"):
-        assert found[f"classifier/{key}"].ceiling < 0.3 < 0.8 < found[f"classifier/{key}"].value <= 1
+        assert found[f"classifier/{key}"].ceiling < 0.4 < 0.8 < found[f"classifier/{key}"].value <= 1
     text = table(found, len(images))
     assert f"FD-classifier            {distance.value:.4g}" in text and "higher is better" in text
 
@@ -93,13 +93,13 @@ def test_one_class_alone_is_seen_in_the_shares_and_the_accuracy(store, network):
     assert shifted["classifier/accuracy"].value < 0.3
 
 
-def test_the_other_split_gives_the_floor_or_halves_do(store, network):
+def test_the_other_split_gives_the_floor_or_none_to_compare_with(store, network):
     images = store.images("held_out")
     found = figure(store, network, images, split="held_out")
     assert found.value < 1e-4 and found.num_reference == len(images) and 0.1 < found.floor < 5
     alone = replace(store, manifest={**store.manifest, "counts": {**store.manifest["counts"], "held_out": 0}})
     without = figure(alone, network, images)
-    assert without.num_floor == len(images) and 0 < without.floor < without.ceiling / 20
+    assert without.num_floor == 0 and 0 < without.floor < without.ceiling / 20  # of the reference, against the rest
     with pytest.raises(UserError, match="has 0 held_out images"):
         judge(alone, [images], [network], split="held_out")
 
@@ -194,7 +194,7 @@ def test_errors_from_halves_are_those_of_independent_sets(store, network):
     for key in measures.NAMES:
         deviation = stdev(v[key] for v in values) / kept
         stated = mean(e[key] for e in errors)
-        assert 0.5 * deviation < stated < (2.0 if key == "kid" else 1.5) * deviation, key
+        assert 0.6 * deviation < stated < 1.5 * deviation, key
 
 
 def test_every_figure_has_an_error_and_the_floor_has_one_of_its_own(store, network):
@@ -222,4 +222,4 @@ def test_patches_are_compared_with_as_many_images_as_asked(store):
     assert few.value > many.value and few.error > 0 and many.ceiling == pytest.approx(few.ceiling, rel=0.2)
     counts = {**store.manifest["counts"], "held_out": 0}
     alone = judge(replace(store, manifest={**store.manifest, "counts": counts}), [images], [], num_reference=900)
-    assert alone["patches/swd"].num_floor == len(images) and alone["patches/swd"].value == many.value
+    assert alone["patches/swd"].num_floor == 0 and alone["patches/swd"].value == many.value

@@ -22,8 +22,8 @@ from unstir.generate.job import check as check_job
 from unstir.metrics import memorisation
 from unstir.metrics.classifier import Classifier, cached_classifier, classifier_for, training_seconds
 from unstir.metrics.evaluation import FOLDER, FORMAT, Evaluation, find, name_of, save
+from unstir.metrics.floor import FEWEST
 from unstir.metrics.judge import judge, reference_size
-from unstir.metrics.measures import FEWEST
 from unstir.metrics.reference import Network, other_split
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
@@ -277,11 +277,22 @@ def samples(
     return read_images(folder, job.num)
 
 
+def held_out_like(store: Store, label: int | None) -> Tensor:
+    """At most `NEW_IMAGES` held-out images, uint8 [N, C, H, W]; of class ``label`` alone where one was asked for.
+
+    Images of some classes lie nearer to each other than those of others do, which is no sign of copies.
+    """
+    labels, kept = store.labels("held_out"), torch.arange(store.count("held_out"))
+    if label is not None and labels is not None:
+        kept = kept[labels == label]
+    some = randomness.permutation(0, "memorisation", 0, len(kept))[:NEW_IMAGES]
+    return store.images("held_out")[kept[some].sort().values]
+
+
 def _memorisation(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], name: str) -> dict[str, Any]:
     """Look for copies of training images among all sets together, and draw the closest pairs beside the figures."""
     samples_of_all, train = torch.cat(list(sets)), store.images("train")
-    some = randomness.permutation(0, "memorisation", 0, store.count("held_out"))[:NEW_IMAGES].sort().values
-    held_out = store.images("held_out")[some]
+    held_out = held_out_like(store, plan.job.label)
     features = next((network.features for network in plan.used if network.name == "classifier"), None)
     found = memorisation.memorisation(samples_of_all, train, held_out, flip=run.config.data.flip, features=features)
     with replacing(make_folder(run.path / FOLDER) / f"{name}-pairs.png") as partial:

@@ -41,16 +41,20 @@ class Figure:
 
     ``name`` is what it is called ("FD-classifier", "FID", "KID", "coverage", ...), ``better`` "lower" or "higher".
     ``by_seed`` has the value of each seed. ``bootstrap`` is the standard error of one seed's value from the choice of
-    images, None where it was not resampled. ``floor`` is the same figure of ``num_floor`` real images that are not in
-    the reference of ``num_reference``, as good as new images can be, and ``ceiling`` that of uniform noise; None where
-    there is none. ``infinite`` (value, standard error) is extrapolated to infinitely many samples, ``floor_infinite``
-    to infinitely many real images. ``network`` and ``network_hash`` name the features; empty for figures without any.
+    images, None where it was not resampled, and ``reference_error`` that of ``value`` from the choice of the reference,
+    which figures of one protocol share, floors too. ``floor`` is the same figure of sets of ``num_floor`` real images
+    that are not in the reference of ``num_reference``, drawn as the generator draws, as good as new images can be;
+    ``num_floor`` is 0 where such images were lacking, and nothing may be compared with that floor. ``ceiling`` is that
+    of uniform noise. Both are None where there is none. ``infinite`` (value, standard error) is extrapolated to
+    infinitely many samples, ``floor_infinite`` to infinitely many real images. ``network`` and ``network_hash`` name
+    the features; empty for figures without any.
     """
 
     name: str
     better: str
     by_seed: tuple[float, ...]
     bootstrap: float | None = None
+    reference_error: float | None = None
     floor: float | None = None
     floor_error: float | None = None
     num_floor: int = 0
@@ -74,10 +78,19 @@ class Figure:
         return math.sqrt(sum((v - self.value) ** 2 for v in self.by_seed) / (len(self.by_seed) - 1))
 
     @property
-    def error(self) -> float | None:
-        """The standard error of ``value``: the larger of what the seeds and what the bootstrap say; None if neither."""
+    def own_error(self) -> float | None:
+        """The standard error of ``value`` beside the same reference, for comparisons; None where nothing tells it.
+
+        It is the larger of what the seeds and the bootstrap say.
+        """
         known = [each for each in (self.deviation, self.bootstrap) if each is not None]
         return max(known) / math.sqrt(len(self.by_seed)) if known else None
+
+    @property
+    def error(self) -> float | None:
+        """The standard error of ``value``, the choice of the reference included; None where nothing tells it."""
+        own = self.own_error
+        return own if own is None else math.hypot(own, self.reference_error or 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,12 +170,13 @@ def best_match(protocol: Mapping[str, Any], others: Collection[Evaluation], name
 def difference(a: Figure, b: Figure) -> tuple[float, float | None, str]:
     """How far ``a`` is from ``b``: a - b, its standard error, and "better", "worse" or "undecided" for ``a``.
 
-    Undecided is what is not more than `DECIDED` standard errors, or has none.
+    Undecided is what is not more than `DECIDED` standard errors, or has none. Both have the same reference, whose
+    choice is left out.
     """
     gap = a.value - b.value
-    if a.error is None or b.error is None:
+    if a.own_error is None or b.own_error is None:
         return gap, None, "undecided"
-    error = math.hypot(a.error, b.error)
+    error = math.hypot(a.own_error, b.own_error)
     if abs(gap) <= DECIDED * error:
         return gap, error, "undecided"
     return gap, error, "better" if (gap < 0) == (a.better == LOWER) else "worse"

@@ -1,9 +1,10 @@
 """How near sets of images are to a store's own: every figure beside its floor and its ceiling.
 
 A distance means nothing alone, so each comes with two others of the same features: the *floor*, that of real images
-which are not in the reference, and the *ceiling*, that of images of uniform noise. A perfect model reaches the floor,
-not 0; a distance below the floor is nearer than new images can be, as copies are. Beside the training split the floor
-of a classifier's features is higher than chance alone makes it, for the classifier knows the images of that split.
+which are not in the reference, drawn as the generator draws (`floor`), and the *ceiling*, that of images of uniform
+noise. A perfect model reaches the floor, not 0; a distance below the floor is nearer than new images can be, as copies
+are. Beside the training split the floor of a classifier's features is higher than chance alone makes it, for the
+classifier knows the images of that split; it knows neither samples nor held-out images, so that these compare.
 
 Features are those of a classifier of the store's own labels (FD-classifier, KID-classifier), of Inception (FID, KID,
 Inception Score) or of any other `Network`; images without labels have the sliced Wasserstein distance.
@@ -22,9 +23,10 @@ from unstir.errors import UserError
 from unstir.metrics import distances, wasserstein
 from unstir.metrics.classifier import Classifier
 from unstir.metrics.evaluation import HIGHER, LOWER, Figure
+from unstir.metrics.floor import FEWEST, bound
 from unstir.metrics.inception import NAME, Inception
-from unstir.metrics.measures import FEWEST, figures_of, halved, sides
-from unstir.metrics.reference import BATCH, Network, Progress, noise_images, other_split
+from unstir.metrics.measures import FLOOR_SPLITS, SPLITS, draws_of, figures_of, halved, sides
+from unstir.metrics.reference import BATCH, Network, Progress, chosen, noise_images, other_split
 
 PATCHES = 2000
 """Of so many images the patches are compared with where nothing else is asked; 9 s of one core at 32x32."""
@@ -54,7 +56,7 @@ def judge(
             )
     found: dict[str, Figure] = {}
     for network in networks:
-        of = sides(store, network, len(sets[0]), split, num_reference, progress)
+        of = sides(store, network, len(sets[0]), split, num_reference, progress, None if labels is None else labels[0])
         looks = [_look(network, images, progress) for images in sets]
         found |= figures_of(of, [features for features, _ in looks])
         if isinstance(network, Classifier):
@@ -63,7 +65,7 @@ def judge(
             found[f"{NAME}/is"] = _inception_score(network, [logits for _, logits in looks if logits is not None])
     if not networks:
         num_reference = reference_size(store.count(split), num_reference, networks)
-        found["patches/swd"] = _of_patches(store, sets, split, num_reference)
+        found["patches/swd"] = _of_patches(store, sets, split, num_reference, labels)
     return found
 
 
@@ -120,15 +122,25 @@ def _of_classes(
     def imbalance(taken_for: Tensor) -> float:
         return (_shares(taken_for, store) - share).abs().sum().item() / 2
 
-    def error(taken_for: Tensor) -> float:
-        return halved(lambda part: {"classes": imbalance(taken_for[part])}, len(taken_for))["classes"]
+    def error(taken_for: Tensor, strata: Tensor | None = None, splits: int = SPLITS) -> float:
+        return halved(lambda part: {"classes": imbalance(taken_for[part])}, len(taken_for), strata, splits)["classes"]
 
     figure = _plain(network, "class imbalance", LOWER, tuple(map(imbalance, taken_for)))
     figure = dataclasses.replace(figure, bootstrap=statistics.mean(map(error, taken_for)))
-    other = _some(store, other_split(split), len(sets[0]))
-    if len(other) >= FEWEST:
-        of_real = network.probabilities(other).argmax(1)
-        figure = dataclasses.replace(figure, floor=imbalance(of_real), floor_error=error(of_real), num_floor=len(other))
+    other = other_split(split)
+    draws = draws_of(store, other, len(sets[0]), None if labels is None else labels[0])
+    if draws is not None:
+        real_images = store.images(other)[chosen(other, store.count(other), len(draws.classes))]
+        of_real = network.probabilities(real_images).argmax(1)
+        floor, floor_error = bound(
+            draws,
+            lambda index: {"classes": imbalance(of_real[index])},
+            lambda index: {"classes": error(of_real[index], draws.classes[index], FLOOR_SPLITS)},
+            squares=("classes",),
+        )
+        figure = dataclasses.replace(
+            figure, floor=floor["classes"], floor_error=floor_error["classes"], num_floor=draws.num
+        )
     found["classifier/classes"] = figure
     return found
 
@@ -143,15 +155,20 @@ def reference_size(count: int, asked: int, networks: Sequence[Network]) -> int:
     return min(asked or (count if networks else PATCHES), count)
 
 
-def _of_patches(store: Store, sets: Sequence[Tensor], split: str, num_reference: int) -> Figure:
-    """The sliced Wasserstein distance to ``num_reference`` images of ``split``."""
-    num = len(sets[0])
-    real, other = _some(store, split, num_reference), _some(store, other_split(split), num)
+def _of_patches(
+    store: Store, sets: Sequence[Tensor], split: str, num_reference: int, labels: Sequence[Tensor] | None
+) -> Figure:
+    """The sliced Wasserstein distance to ``num_reference`` images of ``split``; its floor is one set of real images."""
+    num, part = len(sets[0]), other_split(split)
+    real = _some(store, split, num_reference)
     each = [wasserstein.swd(images, real, seed=seed) for seed, images in enumerate(sets)]
-    rest = real
-    if len(other) < FEWEST:  # nothing else is real: some of the reference against the rest of it
+    draws = draws_of(store, part, num, None if labels is None else labels[0])
+    if draws is not None:
+        index = chosen(part, store.count(part), len(draws.classes))[(draws.chance or draws.sets)[0]]
+        other, rest, num_floor = store.images(part)[index], real, len(index)
+    else:  # nothing else is real: some of the reference against the rest of it
         cut = min(num, len(real) // 2)
-        other, rest = real[:cut], real[cut:]
+        other, rest, num_floor = real[:cut], real[cut:], 0
     floor = wasserstein.swd(other, rest, seed=0)
     return Figure(
         name="sliced Wasserstein",
@@ -160,7 +177,7 @@ def _of_patches(store: Store, sets: Sequence[Tensor], split: str, num_reference:
         bootstrap=statistics.mean(found.standard_error for found in each),
         floor=floor.mean,
         floor_error=floor.standard_error,
-        num_floor=len(other),
+        num_floor=num_floor,
         ceiling=wasserstein.swd(noise_images(store.shape, num), real, seed=0).mean,
         network="patches",
         num_reference=len(real),
@@ -169,8 +186,4 @@ def _of_patches(store: Store, sets: Sequence[Tensor], split: str, num_reference:
 
 def _some(store: Store, part: str, num: int) -> Tensor:
     """At most ``num`` images of a split, the same at each call and of all its parts."""
-    return store.images(part)[_chosen(store, part, num)]
-
-
-def _chosen(store: Store, part: str, num: int) -> Tensor:
-    return randomness.permutation(0, f"some {part}", 0, store.count(part))[:num]
+    return store.images(part)[randomness.permutation(0, f"some {part}", 0, store.count(part))[:num]]

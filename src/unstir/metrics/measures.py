@@ -1,67 +1,107 @@
-"""Every figure of features in one network: of sets of images, of real ones (the floor) and of noise (the ceiling)."""
+"""Every figure of features in one network: of sets of images, of real ones (the floor) and of noise (the ceiling).
+
+Precision, recall, density and coverage hold equal numbers of samples and real images against each other. One subset of
+the reference would put the chance of its choice into the figure (the deviation of precision is then twice that of the
+samples alone), so they are the mean over disjoint subsets, and what the choice leaves open is an error of its own.
+"""
 
 import dataclasses
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from unstir import randomness
 from unstir.data import Store
 from unstir.metrics import distances
 from unstir.metrics.evaluation import HIGHER, LOWER, Figure
-from unstir.metrics.frechet import frechet_of, moments, standard_error
+from unstir.metrics.floor import Draws, Figures, bound, draws
+from unstir.metrics.frechet import error_of_halves, frechet_of, moments, standard_error, two_halves
 from unstir.metrics.inception import NAME
-from unstir.metrics.reference import NOISE, Network, Progress, Reference, other_split, reference
+from unstir.metrics.reference import NOISE, Network, Progress, Reference, chosen, other_split, reference
 
 KID_SUBSETS = 50
+FEWER_SUBSETS = 10
+"""Subsets of a kernel distance of which only the differences are asked."""
+
 SPLITS = 5
 """Sets are split into halves so often to tell how figures vary with the choice of images."""
 
-FEWEST = 12
-"""Sets of fewer images have no figures: each half of one needs 6, for the neighbourhoods of density are of 5 others."""
+FLOOR_SPLITS = 20
+"""The same for the floor: it has a set or a few, and its error decides as much as that of all the samples."""
 
+FEW_SETS = 4
+"""Errors are the mean of those of so many sets; the others vary as much."""
+
+SUBSETS = 10
+"""Neighbourhoods are those of at most so many disjoint subsets of the reference."""
+
+HELD_OUT = 4
+"""The floor is of so many times as many held-out images as a set has, or of all that there are."""
+
+NEAR = ("precision", "recall", "density", "coverage")
 NAMES = {
     "fd": ("FD", LOWER),
     "kid": ("KID", LOWER),
-    "precision": ("precision", HIGHER),
-    "recall": ("recall", HIGHER),
-    "density": ("density", HIGHER),
-    "coverage": ("coverage", HIGHER),
+    **{key: (key, HIGHER) for key in NEAR},
 }
 """What figures are called, without the network's name, and which way is better."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """What images are measured against in one network: the reference, other real images, and noise."""
+    """What images are measured against in one network: the reference, other real images, and noise.
+
+    ``draws`` are indices into the features of the other real images, drawn as the generator draws.
+    """
 
     network: Network
     real: Reference
     floor: Reference | None
     ceiling: Reference
+    draws: Draws | None = None
 
 
 def sides(
-    store: Store, network: Network, num: int, split: str, num_reference: int = 0, progress: Progress | None = None
+    store: Store,
+    network: Network,
+    num: int,
+    split: str,
+    num_reference: int = 0,
+    progress: Progress | None = None,
+    asked: Tensor | None = None,
 ) -> Sides:
     """The reference of ``num_reference`` images of ``split`` (0: all), and the bounds for sets of ``num`` images.
 
-    The floor is of ``num`` images of the other split, or of all that it holds; None where these are too few.
+    The floor is drawn from the other split, with classes as ``asked``, int64 [num], or, for None, at random by the
+    shares of the training split; None where too few images can be drawn.
     """
     real = reference(store, split, network, num_reference, progress)
     other = other_split(split)
-    floor = reference(store, other, network, num, progress) if store.count(other) >= FEWEST else None
-    return Sides(network, real, floor, reference(store, NOISE, network, num, progress))
+    floor, of_floor = None, draws_of(store, other, num, asked)
+    if of_floor is not None:
+        floor = reference(store, other, network, HELD_OUT * num, progress)
+    return Sides(network, real, floor, reference(store, NOISE, network, num, progress), of_floor)
+
+
+def draws_of(store: Store, part: str, num: int, asked: Tensor | None) -> Draws | None:
+    """Draws of ``num`` images from the first `HELD_OUT` ``num`` of the reference of ``part``, classes as in `sides`."""
+    total = store.count(part)
+    labels, train = store.labels(part), store.labels("train")
+    index = chosen(part, total, min(HELD_OUT * num, total))
+    if labels is None or train is None:
+        return draws(torch.zeros(len(index), dtype=torch.int64), torch.ones(1, dtype=torch.float64), num, False)
+    shares = torch.bincount(train if asked is None else asked.cpu(), minlength=len(store.classes)).double()
+    return draws(labels[index], shares / shares.sum(), num, asked is None)
 
 
 def figures_of(of: Sides, sets: Sequence[Tensor]) -> dict[str, Figure]:
     """The figures of ``sets`` of features, float64 [N, F] of equal N, one a seed, by key such as "classifier/fd"."""
     values = [_measure(of, features) for features in sets]
-    errors = [_errors(of, features) for features in sets]
-    real, features = _real(of, len(sets[0]))
-    floor, floor_errors, ceiling = _measure(real, features), _errors(real, features), _measure(of, of.ceiling.features)
+    errors, choices = ([error(of, features) for features in sets[:FEW_SETS]] for error in (_errors, _choices))
+    floor, floor_errors, num_floor = _floor(of, len(sets[0]))
+    ceiling = _measure(of, of.ceiling.features)
     found = {}
     for key, (name, better) in NAMES.items():
         plain = {"fd": "FID", "kid": "KID"}.get(key, name)
@@ -70,78 +110,156 @@ def figures_of(of: Sides, sets: Sequence[Tensor]) -> dict[str, Figure]:
             better=better,
             by_seed=tuple(value[key] for value in values),
             bootstrap=statistics.mean(error[key] for error in errors),
+            reference_error=statistics.mean(choice[key] for choice in choices) if key in NEAR else None,
             floor=floor[key],
             floor_error=floor_errors[key],
-            num_floor=len(features),
+            num_floor=num_floor,
             ceiling=ceiling[key],
             network=of.network.name,
             network_hash=of.network.hash,
             num_reference=of.real.n,
         )
     distance = f"{of.network.name}/fd"
-    found[distance] = dataclasses.replace(
-        found[distance], infinite=_infinite(of, sets), floor_infinite=_infinite(real, [features])
-    )
+    of_real = None
+    if of.floor is not None and of.draws is not None:
+        of_real = _infinite(of, [of.floor.features], of.draws.classes)
+    found[distance] = dataclasses.replace(found[distance], infinite=_infinite(of, sets), floor_infinite=of_real)
     return found
 
 
-def _real(of: Sides, num: int) -> tuple[Sides, Tensor]:
-    """The features of real images that are not in a reference, and the sides with that reference.
+def _floor(of: Sides, num: int) -> tuple[Figures, Figures, int]:
+    """The floor of each figure, its standard error, and the images of a set.
 
-    Where the other split has none, ``num`` images of the reference (at most half of it) are held against the rest.
+    Where the other split has too few, ``num`` images of the reference (at most half of it) are held against the rest.
+    That shows the size, and its number is 0, for nothing may be compared with it: the rest is another reference, and
+    these are no new images.
     """
-    if of.floor is not None:
-        return of, of.floor.features
-    cut = min(num, len(of.real.features) // 2)
-    rest = of.real.features[cut:]
-    return dataclasses.replace(of, real=Reference(moments(rest), rest)), of.real.features[:cut]
+    if of.floor is None or of.draws is None:
+        cut = min(num, len(of.real.features) // 2)
+        rest = of.real.features[cut:]
+        apart = dataclasses.replace(of, real=Reference(moments(rest), rest))
+        features = of.real.features[:cut]
+        return _measure(apart, features), _errors(apart, features), 0
+    features, classes, size = of.floor.features, of.draws.classes, of.draws.num
+
+    def figures(index: Tensor) -> Figures:
+        return _measure(of, features[index], KID_SUBSETS if len(index) == size else FEWER_SUBSETS)
+
+    def errors(index: Tensor) -> Figures:
+        return _errors(of, features[index], classes[index], FLOOR_SPLITS)
+
+    return *bound(of.draws, figures, errors), size
 
 
-def _measure(of: Sides, features: Tensor) -> dict[str, float]:
+def _measure(of: Sides, features: Tensor, subsets: int = KID_SUBSETS) -> Figures:
     """Every figure of one set of features [N, F]; neighbourhoods are those of as many real images."""
-    return {"fd": frechet_of(features, of.real.moments), **_beside_distance(of, features, KID_SUBSETS)}
+    near = dict(zip(NEAR, _neighbours(of.real.features, features).mean(0).tolist(), strict=True))
+    return {"fd": frechet_of(features, of.real.moments), "kid": _kid(of, features, subsets), **near}
 
 
-def _beside_distance(of: Sides, features: Tensor, subsets: int) -> dict[str, float]:
+def _kid(of: Sides, features: Tensor, subsets: int) -> float:
     real = of.real.features
-    equal = real[: len(features)]
-    size = min(1000, len(features), len(real))
-    kid, _ = distances.kid(features, real, subsets=subsets, subset_size=size, seed=0)
-    precision, recall = distances.precision_recall(equal, features)
-    density, coverage = distances.density_coverage(equal, features)
-    return {"kid": kid, "precision": precision, "recall": recall, "density": density, "coverage": coverage}
+    return distances.kid(features, real, subsets=subsets, subset_size=min(1000, len(features), len(real)), seed=0)[0]
 
 
-def _errors(of: Sides, features: Tensor) -> dict[str, float]:
-    """The standard error of every figure from the choice of ``features`` [N, F].
+def _neighbours(real: Tensor, features: Tensor, most: int = SUBSETS) -> Tensor:
+    """The figures `NEAR` of as many features as ``real`` has at most, beside each of its disjoint subsets: [R, 4]."""
+    features = features[: len(real)]
+    num = min(len(real) // len(features), most)
+    subsets = real[: num * len(features)].view(num, *features.shape)
+    rows = [
+        (*distances.precision_recall(some, features), *distances.density_coverage(some, features)) for some in subsets
+    ]
+    return torch.tensor(rows, dtype=torch.float64)
 
-    Halves of a set vary twice as much in variance as the set, so half the difference of two halves has the variance
-    of the set's own figure; root mean square over `SPLITS` random splits. For KID of sets that are alike, whose
-    variance falls with the square of their size, that is up to 1.4 times too large. (Resampling with replacement would
-    put images upon themselves, and what is counted by nearest neighbours falls apart.)
+
+def _errors(of: Sides, features: Tensor, strata: Tensor | None = None, splits: int = SPLITS) -> Figures:
+    """The standard error of every figure from the choice of ``features`` [N, F], beside the same reference.
+
+    Precision and density are means over images, whose deviation says it. Recall and coverage of half the samples are
+    those beside as many subsets, of half the size, so that all is as it was but smaller. (Resampling with replacement
+    would put images upon themselves, and what is counted by nearest neighbours falls apart.) ``strata`` as in
+    `frechet.standard_error`.
     """
-    errors = halved(lambda part: _beside_distance(of, features[part], KID_SUBSETS), len(features))
-    return {**errors, "fd": standard_error(features, of.real.moments)}
+    real = of.real.features
+    num = min(len(features), len(real))
+    count = min(len(real) // num, SUBSETS)
+    classes = None if strata is None else strata[:num]
+
+    def near(part: Tensor) -> Figures:
+        return dict(zip(NEAR, _neighbours(real, features[part], count).mean(0).tolist(), strict=True))
+
+    kid = halves_of(lambda part: {"kid": _kid(of, features[part], FEWER_SUBSETS)}, len(features), strata, splits)
+    subsets = real[: count * num].view(count, num, -1)
+    each = torch.stack([distances.fidelity(some, features[:num]) for some in subsets]).mean(0)
+    return {
+        "fd": standard_error(features, of.real.moments, 2 * splits, strata=strata),
+        "kid": float(error_of_halves(*kid["kid"])),
+        **halved(near, num, classes, splits),
+        **dict(zip(("precision", "density"), _errors_of_means(each, classes), strict=True)),
+    }
 
 
-def halved(figures: Callable[[Tensor], dict[str, float]], num: int) -> dict[str, float]:
-    """Half the difference of each figure between the halves of ``num`` images: root mean square over `SPLITS` splits.
+def _errors_of_means(values: Tensor, strata: Tensor | None) -> list[float]:
+    """The standard error of the mean of each row, [K, N], over images; within ``strata``, int64 [N], where given."""
+    num = values.shape[1]
+    strata = torch.zeros(num, dtype=torch.int64) if strata is None else strata
+    numbers = strata.bincount()
+    means = torch.zeros(len(values), len(numbers)).double().index_add(1, strata, values) / numbers.clamp(min=1)
+    squares = (values - means[:, strata]).square().sum(1) / max(num - int((numbers > 0).sum()), 1)
+    found: list[float] = (squares / num).sqrt().tolist()
+    return found
 
-    ``figures`` maps the indices of some images, int64 [n], to figures of these.
+
+def _choices(of: Sides, features: Tensor) -> Figures:
+    """The standard error of the figures `NEAR` of ``features`` [N, F] from the choice of the reference's images.
+
+    Told by how they vary between its disjoint subsets; where it has one alone, between its halves beside half of the
+    features, whose variance is twice as large.
     """
-    half, squares = num // 2, dict[str, float]()
-    for number in range(SPLITS):
-        order = randomness.permutation(0, "halves of figures", number, num)
-        first, second = figures(order[:half]), figures(order[half : 2 * half])
-        for key in first:
-            squares[key] = squares.get(key, 0.0) + ((first[key] - second[key]) / 2) ** 2 / SPLITS
-    return {key: value**0.5 for key, value in squares.items()}
+    real = of.real.features
+    rows = _neighbours(real, features)
+    if len(rows) < 2:
+        half = min(len(features), len(real)) // 2
+        rows = (_neighbours(real, features[:half], 2) + _neighbours(real, features[half : 2 * half], 2)) / 2
+    return dict(zip(NEAR, (rows.var(0) / len(rows)).sqrt().tolist(), strict=True))
 
 
-def _infinite(of: Sides, sets: Sequence[Tensor]) -> tuple[float, float] | None:
+def halved(
+    figures: Callable[[Tensor], Figures], num: int, strata: Tensor | None = None, splits: int = SPLITS
+) -> Figures:
+    """The standard error of each figure of ``num`` images: half the difference of two halves, root mean square.
+
+    Halves vary twice as much in variance as the whole. ``figures`` and ``strata`` as in `halves_of`.
+    """
+    found = halves_of(figures, num, strata, splits)
+    return {key: float(differences.square().mean().sqrt()) for key, (_, differences) in found.items()}
+
+
+def halves_of(
+    figures: Callable[[Tensor], Figures], num: int, strata: Tensor | None = None, splits: int = SPLITS
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Of each figure the mean of two halves of ``num`` images and half their difference, float64 [splits] each.
+
+    ``figures`` maps the indices of some images, int64 [n], to figures of these; ``strata`` as in `frechet.two_halves`.
+    """
+    pairs = []
+    for number in range(splits):
+        parts = two_halves(num, 0, "halves of figures", number, strata)
+        pairs.append([figures(part[: num // 2]) for part in parts])
+    found = {}
+    for key in pairs[0][0]:
+        values = torch.tensor([[half[key] for half in pair] for pair in pairs], dtype=torch.float64)
+        found[key] = values.mean(1), (values[:, 0] - values[:, 1]) / 2
+    return found
+
+
+def _infinite(of: Sides, sets: Sequence[Tensor], strata: Tensor | None = None) -> tuple[float, float] | None:
     """The mean distance of infinitely many images and its standard error; None where there are too few to tell."""
     if len(sets[0]) < distances.infinite_needs(sets[0].shape[1]):
         return None
-    lines = [distances.infinite_fd(features, of.real.moments, seed) for seed, features in enumerate(sets)]
+    lines = [
+        distances.infinite_fd(features, of.real.moments, seed, strata=strata) for seed, features in enumerate(sets)
+    ]
     spread = sum(error**2 for _, error in lines) ** 0.5 / len(lines)
     return statistics.mean(value for value, _ in lines), spread

@@ -79,9 +79,8 @@ def reference(store: Store, part: str, network: Network, num: int = 0, progress:
     if (kept := _load(path, identity)) is not None:
         return kept
     images = noise_images(store.shape, num) if part == NOISE else store.images(part)
-    order = randomness.permutation(0, f"reference {part}", 0, len(images))[:num]
     parts = []
-    for index in torch.split(order, BATCH):
+    for index in torch.split(chosen(part, len(images), num), BATCH):
         parts.append(network.features(images[index]))
         if progress is not None:
             progress(sum(map(len, parts)), num)
@@ -90,6 +89,11 @@ def reference(store: Store, part: str, network: Network, num: int = 0, progress:
     with suppress(UserError):  # a store that cannot be written to is measured anew each time
         _save(path, made, identity)
     return made
+
+
+def chosen(part: str, total: int, num: int) -> Tensor:
+    """Which ``num`` of the ``total`` images of a part a reference is of, in the order of its features: int64 [num]."""
+    return randomness.permutation(0, f"reference {part}", 0, total)[:num]
 
 
 def other_split(split: str) -> str:

@@ -8,7 +8,7 @@ from unstir.report.statistics import Effect, difference
 from unstir.report.wording import with_error
 
 BOOTSTRAP_REPEATS = 20
-"""What the bootstrap's own error is known by, a seed."""
+"""What the error of a floor is known by: splits into halves, or sets drawn with replacement."""
 
 TRUST = 5.0
 """Degrees of freedom of a bootstrap beside real seeds, for it knows the choice of images and nothing else.
@@ -28,11 +28,12 @@ def beside(evaluation: Evaluation, figure: str) -> Figure | None:
 def known(figure: Figure) -> Known:
     """The mean over seeds as a test takes it; without any error (one seed, nothing resampled) the error is nan.
 
-    The error is the larger of what the seeds and the bootstrap say, so where the bootstrap says too little it is often
-    that of few seeds: the degrees of freedom are those of the seeds and of `TRUST` in the bootstrap.
+    The reference is taken as it is, for all that is compared shares it. The error is the larger of what the seeds and
+    the bootstrap say, so where the bootstrap says too little it is often that of few seeds: the degrees of freedom are
+    those of the seeds and of `TRUST` in the bootstrap.
     """
     df = len(figure.by_seed) - 1.0 + (0 if figure.bootstrap is None else TRUST)
-    return figure.value, math.nan if figure.error is None else figure.error, max(df, 1.0)
+    return figure.value, math.nan if figure.own_error is None else figure.own_error, max(df, 1.0)
 
 
 def floor(figure: Figure, num: int) -> Known | None:

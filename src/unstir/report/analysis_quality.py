@@ -54,7 +54,7 @@ def diversity(facts: Facts) -> list[Statement]:
             f"{key.capitalize()}, {MEANINGS[key]}, is {shown(figure)}; held-out images reach {with_error(*least[:2])}"
         )
         found.append(_beside_real(key, "diversity", text, apart, higher_is_better=True))
-    measured = next((figure for figure in figures.values() if figure is not None and figure.num_floor), None)
+    measured = next((figure for figure in figures.values() if figure is not None and figure.floor is not None), None)
     if not found and last is not None and measured is not None:
         text = (
             f"Whether samples are as varied as real images is undecided: {last.protocol['num']:,} were compared with "
