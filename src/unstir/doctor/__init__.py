@@ -10,6 +10,7 @@ from typing import Any
 
 from unstir.doctor import average, data, learning, samples, setup
 from unstir.doctor.admission import Progress, admit
+from unstir.doctor.causes import Cause, causes, explained
 from unstir.doctor.finding import SEVERITIES, Check, Finding, Severity
 from unstir.doctor.patient import Patient
 
@@ -49,8 +50,7 @@ def examine(patient: Patient) -> Report:
         checked.append(name)
         if finding := check.find(patient):
             findings.append(finding)
-    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return Report(tuple(findings), tuple(checked), skipped, setup.forecast(patient))
+    return Report(tuple(explained(findings)), tuple(checked), skipped, setup.forecast(patient))
 
 
 def diagnose(
@@ -60,4 +60,17 @@ def diagnose(
     return examine(admit(path, store=store, samples=samples, progress=progress))
 
 
-__all__ = ["CHECKS", "SEVERITIES", "Check", "Finding", "Patient", "Report", "Severity", "admit", "diagnose", "examine"]
+__all__ = [
+    "CHECKS",
+    "SEVERITIES",
+    "Cause",
+    "Check",
+    "Finding",
+    "Patient",
+    "Report",
+    "Severity",
+    "admit",
+    "causes",
+    "diagnose",
+    "examine",
+]

@@ -23,6 +23,7 @@ class Finding:
     """One thing that is amiss: ``says`` what, in a sentence; ``evidence`` what was measured; ``remedy`` what to do.
 
     ``figure`` is what was measured and ``threshold`` what it was held against, in the unit that the evidence names.
+    ``because`` names the finding that explains this one, whose remedy mends both; "" where none does.
     """
 
     check: str
@@ -32,6 +33,7 @@ class Finding:
     remedy: str
     figure: float
     threshold: float
+    because: str = ""
 
 
 @dataclass(frozen=True)
