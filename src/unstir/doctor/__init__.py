@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unstir.doctor import average, data, learning, samples, setup
+from unstir.doctor import average, data, learning, rate, samples, setup
 from unstir.doctor.admission import Progress, admit
 from unstir.doctor.causes import Cause, causes, explained
 from unstir.doctor.finding import SEVERITIES, Check, Finding, Severity
@@ -16,7 +16,7 @@ from unstir.doctor.patient import Patient
 
 CHECKS: dict[str, Check] = {
     check.name: check
-    for theme in (data.CHECKS, learning.CHECKS, average.CHECKS, samples.CHECKS, setup.CHECKS)
+    for theme in (data.CHECKS, learning.CHECKS, rate.CHECKS, average.CHECKS, samples.CHECKS, setup.CHECKS)
     for check in theme
 }
 """Every check by its name."""
