@@ -43,7 +43,7 @@ def too_high(patient: Patient) -> Finding | None:
     return Finding(
         "learning-rate",
         "problem",
-        "the learning rate is too high: training diverged",
+        "training diverged, for the learning rate is too high",
         f"with train.lr={lr:g} the squared error reached {peak:.3g}, where an untrained network has {untrained:.3g}, "
         f"and is {ended:.3g} at the end, where knowing no more than the data's mean and variance gives {limit:.3g}; a "
         f"peak of at most {PEAK:g} times the untrained network's, and rates up to {HIGHEST:g}, are usual",

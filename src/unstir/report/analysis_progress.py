@@ -25,6 +25,9 @@ SKIPPED = 0.01
 DIVERGED = 0.5
 """A training loss that rises again by less than this share of its lowest, or of its fall, has not diverged."""
 
+WORTH = 0.01
+"""A fall over the last stretch of less than this share of the loss is not worth a longer run."""
+
 LAG = 0.3
 """Averaged weights lag where their loss is more than this share above that of the raw ones."""
 
@@ -127,7 +130,10 @@ def _fall(facts: Facts, looks: Sequence[Look]) -> Statement:
 
 
 def _last_stretch(looks: Sequence[Look]) -> list[Statement]:
-    """Whether the last doubling (or so) of the images seen still helped, tested on the same images before and after."""
+    """Whether the last doubling (or so) of the images seen still helped, tested on the same images before and after.
+
+    A fall that matters, of training images too, says that the network is not trained out: "under-fitted".
+    """
     last, half = looks[-1], half_way(looks)
     if half is None:
         return []
@@ -138,15 +144,18 @@ def _last_stretch(looks: Sequence[Look]) -> list[Statement]:
     if not change.decided:
         size = with_error(change.value, change.error, sign=True)
         text = f"Whether the last stretch, {span}, still changed the held-out loss is undecided ({size})."
-        verdict: Verdict = "undecided"
-    elif change.value < 0:
-        text, verdict = (
-            f"The held-out loss was still falling: over the last stretch, {span}, by {size}.",
-            "good",
-        )
-    else:
-        text, verdict = f"The held-out loss rose over the last stretch, {span}, by {size}.", "bad"
-    return [_said("last stretch", "losses", verdict, change, text)]
+        return [_said("last stretch", "losses", "undecided", change, text)]
+    if change.value > 0:
+        text = f"The held-out loss rose over the last stretch, {span}, by {size}."
+        return [_said("last stretch", "losses", "bad", change, text)]
+    text = f"The held-out loss was still falling: over the last stretch, {span}, by {size}"
+    on_train = paired(half.train, last.train) if last.train else None
+    falls = on_train is None or (on_train.decided and on_train.value < 0)
+    if -change.value < WORTH * half.loss or not falls:
+        return [_said("last stretch", "losses", "good", change, f"{text}.")]
+    if on_train is not None:
+        text += f", and that of training images by {with_error(-on_train.value, on_train.error)}"
+    return [_said("under-fitted", "losses", "bad", change, f"{text}: the network is not trained out.")]
 
 
 def _average(facts: Facts, last: Look) -> list[Statement]:

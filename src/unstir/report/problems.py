@@ -1,9 +1,12 @@
 """What is wrong with a run, for the head of its page: the doctor's problems, one entry a cause."""
 
+import re
 from dataclasses import dataclass
 
 from unstir.doctor import Cause, Severity, causes
 from unstir.report.facts import Facts
+
+_OPTION = re.compile(r'--[a-z][\w-]*(?:\.\w+)*(?: (?:"[^"]+"|\d[\w.+-]*\w|\d|cosine|auto|v|dpmpp_2m))*')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,7 +15,7 @@ class Problem:
 
     ``check`` is the name of the doctor's check. ``symptoms`` are sentences on what else this cause explains, with what
     was measured of each; they have no remedy of their own. ``severity`` is the gravest of the cause and its symptoms.
-    All texts are plain and end with a full stop; the figure that shows them is "doctor".
+    All texts are plain, options in backticks, and end with a full stop; the figure that shows them is "doctor".
     """
 
     check: str
@@ -47,5 +50,11 @@ def _problem(cause: Cause) -> Problem:
 
 
 def _sentence(text: str) -> str:
-    """A clause with a capital and a full stop; an option at its head keeps its case."""
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+    """A clause with a capital and a full stop; an option or a symbol such as x_T at its head keeps its case."""
+    shown = coded(text).rstrip(".")
+    return f"{shown}." if shown[1:2] == "_" else f"{shown[:1].upper()}{shown[1:]}."
+
+
+def coded(text: str) -> str:
+    """A finding's text with its options, and values that belong to them, in backticks."""
+    return _OPTION.sub(lambda option: f"`{option[0]}`", text)
