@@ -197,7 +197,9 @@ def test_nothing_measured_says_so_and_what_measures_it():
     }
     for name, command in commands.items():
         assert command in found[name].text, found[name].text
-    assert found["cost"].effect is None and "2.7 minutes for 192,000 images (128 epochs)" in found["cost"].text
+    assert (
+        found["cost"].effect is None and "2.7 minutes for 192,000 images (128 times each image)" in found["cost"].text
+    )
     assert "13.8 TFLOP" in found["cost"].text and "images a second" not in found["cost"].text
 
 

@@ -248,7 +248,7 @@ def overfit(patient: Patient) -> Finding | None:
         "overfit",
         "problem" if rise > OVERFIT * before else "warning",
         "the network begins to remember its training images",
-        f"since step {best.step} the held-out loss rose from {before:.4f} by {rise:.4f} ({sure:.0f} standard errors); "
+        f"since step {best.step} the held-out loss rose from {before:.4g} by {rise:.4g} ({sure:.0f} standard errors); "
         f"that of training images changed by {change:+.4f}, which is {more:.4f} less ({apart:.0f} standard errors; "
         f"{SURE:g} of either are needed)",
         f"sample from step {best.step} (--checkpoint {best.step}, or the nearest saved); in a new run more images, "

@@ -8,7 +8,7 @@ import math
 from itertools import pairwise
 from typing import Any
 
-from unstir.doctor.finding import SURE, Check, Finding, median, short
+from unstir.doctor.finding import SURE, Check, Finding, is_number, median, short, times
 from unstir.doctor.measure import outputs_nothing
 from unstir.doctor.patient import Patient
 from unstir.doctor.remedies import higher_rate, lower_rate
@@ -36,7 +36,11 @@ def settled(patient: Patient) -> list[dict[str, Any]]:
 
 
 def _finite(line: dict[str, Any]) -> bool:
-    return line.get("loss") is not None and math.isfinite(line["loss"])
+    return is_number(line.get("loss"))
+
+
+def _norms(lines: list[dict[str, Any]]) -> list[float]:
+    return [norm for line in lines if is_number(norm := line.get("grad_norm"))]
 
 
 def _unrest(logs: list[float]) -> float:
@@ -51,7 +55,8 @@ def _mean(values: list[float]) -> float:
 def not_finite(patient: Patient) -> Finding | None:
     """Steps skipped because their gradient was not finite, and losses that are not."""
     last = patient.lines[-1]
-    skipped, without = int(last.get("skipped", 0)), sum(not _finite(line) for line in patient.lines)
+    skipped = int(last["skipped"]) if is_number(last.get("skipped")) else 0
+    without = sum(not _finite(line) for line in patient.lines)
     if not skipped and not without:
         return None
     share = max(skipped / max(last["step"], 1), without / len(patient.lines))
@@ -85,7 +90,7 @@ def spikes(patient: Patient) -> Finding | None:
         "loss-spikes",
         "problem" if len(found) > 0.05 * len(logs) and len(found) > 1 else "warning",
         "the loss leaps: the learning rate is too high",
-        f"{len(found)} of {len(logs)} lines; at step {line['step']} it is {math.exp(leap):.1f} times the median of the "
+        f"{len(found)} of {len(logs)} lines; at step {line['step']} it is {times(math.exp(leap))} the median of the "
         f"lines before; at most {math.exp(limit):.1f} is usual in this log",
         f"--train.lr {lower_rate(config):.2g} in a new run{clip}",
         math.exp(leap),
@@ -105,7 +110,7 @@ def rising(patient: Patient) -> Finding | None:
         "loss-rises",
         "problem",
         "the loss rises",
-        f"in the last quarter of the log it is {math.exp(gap):.2f} times that of the best quarter; at most {RISE} "
+        f"in the last quarter of the log it is {times(math.exp(gap))} that of the best quarter; at most {RISE} "
         "is usual",
         f"a new run with a lower rate, --train.lr {lower_rate(patient.run.config):.2g}, or with "
         "--train.lr_schedule cosine; sample an earlier step of this one with --checkpoint",
@@ -159,8 +164,8 @@ def first_loss(patient: Patient) -> Finding | None:
         "first-loss",
         "problem",
         "the loss begins above that of an untrained network",
-        f"over the first {patient.lines[0]['step']} steps the squared error is {first:.3f}; an output of 0 has "
-        f"{expected:.3f}, and at most {START} times that is usual",
+        f"over the first {patient.lines[0]['step']} steps the squared error is {first:.4g}; an output of 0 has "
+        f"{expected:.4g}, and at most {START} times that is usual",
         f"a new run with a warm-up (--train.warmup) and a lower rate, --train.lr {lower_rate(patient.run.config):.2g}",
         first / expected,
         START,
@@ -170,18 +175,18 @@ def first_loss(patient: Patient) -> Finding | None:
 def squared_error(line: dict[str, Any]) -> float | None:
     """The mean squared error of a line of the log; None where it has no finite one."""
     value = line.get("mse", line.get("loss"))
-    return None if value is None or not math.isfinite(value) else float(value)
+    return float(value) if is_number(value) else None
 
 
 def clipping(patient: Patient) -> Finding | None:
     """Clipping that bites at nearly every step, so that it is no guard against the rare one."""
     cfg, lines = patient.run.config.train, settled(patient)
-    if not cfg.clip or not lines:
+    if not cfg.clip or not _norms(lines):
         return None
-    share = _mean([line.get("clipped") or 0.0 for line in lines])
+    share = _mean([line["clipped"] if is_number(line.get("clipped")) else 0.0 for line in lines])
     if share <= BITES:
         return None
-    norm = median([line["grad_norm"] for line in lines])
+    norm = median(_norms(lines))
     usual = cfg.loss_scale == 1 and patient.run.config.loss.is_simple
     return Finding(
         "clipping",
@@ -198,19 +203,20 @@ def clipping(patient: Patient) -> Finding | None:
 
 def unclipped(patient: Patient) -> Finding | None:
     """Gradients that leap where nothing clips them."""
-    norms = [line["grad_norm"] for line in settled(patient) if line.get("grad_norm") is not None]
+    norms = _norms(settled(patient))
     if patient.run.config.train.clip or len(norms) < FEWEST:
         return None
     usual, highest = median(norms), max(norms)
     if highest <= LEAP * usual:
         return None
+    leap = highest / usual if usual else math.inf
     return Finding(
         "unclipped",
         "warning",
         "gradients leap and are not clipped",
-        f"a line's mean norm is {highest:.2g}, {highest / usual:.1f} times the median; at most {LEAP:g} is usual",
+        f"a line's mean norm is {highest:.2g}, {times(leap)} the median; at most {LEAP:g} is usual",
         f"a new run with --train.clip {short(2 * usual)}",
-        highest / usual,
+        leap,
         LEAP,
     )
 

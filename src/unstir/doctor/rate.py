@@ -65,8 +65,8 @@ def not_learned(patient: Patient) -> Finding | None:
         "not-learned",
         "problem",
         "the network has not learned to see images",
-        f"after {images} images the squared error is {ended:.3f}; knowing no more than the data's mean and "
-        f"variance gives {limit:.3f}",
+        f"after {images} images the squared error is {ended:.3g}; knowing no more than the data's mean and "
+        f"variance gives {limit:.3g}",
         "train for longer (--train.length)"
         + ("" if rate is None else f", or begin anew with a higher rate, --train.lr {rate:.2g}"),
         ended,

@@ -43,16 +43,19 @@ NOT_MENDED = frozenset(
 )
 """Findings that a longer run or a larger network does not mend."""
 
+ASIDE = frozenset({"logs", "checkpoints", "memory", "disk"})
+"""Findings about files and the machine, which say nothing of what was learned."""
+
 
 def advice(facts: Facts, found: Sequence[Statement]) -> list[Statement]:
     """Sentences on what to try, the most pressing first; where nothing is decided, one that says so.
 
-    Where the doctor names a problem, its remedies are all that is said.
+    Where the doctor names a problem of what was learned, or from what, its remedies are all that is said.
     """
     pressing = [cause for cause in causes(facts.findings) if cause.severity != "note"]
     own = _from_statements(facts, found)
     same = {name for cause in pressing for name in SAME.get(cause.finding.check, ())}
-    if any(cause.severity == "problem" for cause in pressing):
+    if any(cause.severity == "problem" and cause.finding.check not in ASIDE for cause in pressing):
         own = [each for each in own if each.name in same]
     elif any(cause.finding.check in NOT_MENDED for cause in pressing):
         own = [each for each in own if each.name not in ("longer", "larger", "quicker average")]
