@@ -24,7 +24,7 @@ CHECKS: dict[str, Check] = {
 
 @dataclass(frozen=True)
 class Report:
-    """The findings, gravest first; the names of what was ``checked``; and why the rest was ``skipped``, by name.
+    """The findings, most severe first; the names of what was ``checked``; and why the rest was ``skipped``, by name.
 
     ``forecast`` has steps and seconds left, and the bytes of memory and disk needed and there.
     """

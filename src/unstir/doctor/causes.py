@@ -44,12 +44,12 @@ class Cause:
 
     @property
     def severity(self) -> Severity:
-        """The gravest of the cause and its symptoms."""
+        """The most severe of the cause and its symptoms."""
         return min((each.severity for each in (self.finding, *self.symptoms)), key=SEVERITIES.index)
 
 
 def explained(findings: Iterable[Finding]) -> list[Finding]:
-    """The findings, gravest first, each symptom with its root cause as ``because`` and no remedy of its own.
+    """The findings, most severe first, each symptom with its root cause as ``because`` and no remedy of its own.
 
     A note explains nothing: what is harmless by itself is not the cause of a fault.
     """
@@ -68,7 +68,7 @@ def explained(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def causes(findings: Sequence[Finding]) -> tuple[Cause, ...]:
-    """Findings, as `explained` leaves them, by cause: the gravest first."""
+    """Findings, as `explained` leaves them, by cause: the most severe first."""
     made = [
         Cause(finding, tuple(each for each in findings if each.because == finding.check))
         for finding in findings

@@ -12,7 +12,7 @@ from unstir.doctor.patient import Patient
 
 Severity = Literal["problem", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note")
-"""From the gravest: the run is wrong or will fail; something is probably lost; worth knowing."""
+"""From the most severe: the run is wrong or will fail; something is probably lost; worth knowing."""
 
 SURE = 4.5
 """Standard errors that a difference must exceed: by chance, with 64 normal samples, in some 3 of 100,000 runs."""

@@ -24,11 +24,11 @@ def bits(facts: Facts, looks: Sequence[Look]) -> Statement:
     bound = _likelihoods(likelihoods, newest)
     step, pair = bound or (newest, with_bits[-1][1] if with_bits else None)
     if pair is None:
-        text = "How many bits a value the model needs for held-out and for training images was not measured; "
+        text = "How many bits per dimension the model needs for held-out and for training images was not measured; "
         return not_measured("bits", "fit", "losses", f"{text}`unstir likelihood RUN --split both` does it.")
     held_out, train = pair
     gap = difference(train, held_out)
-    text = f"At step {step:,} held-out images cost {with_error(*held_out[:2])} bits a value and training images "
+    text = f"At step {step:,} held-out images cost {with_error(*held_out[:2])} bits per dimension and training images "
     text += f"{with_error(*train[:2])}, {_measured_by(likelihoods, with_bits, bound is not None)}; "
     if not gap.decided:
         text += f"whether they differ is undecided ({with_error(gap.value, gap.error, sign=True)})."

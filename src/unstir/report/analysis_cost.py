@@ -57,7 +57,7 @@ def _trend(facts: Facts, looks: Sequence[Look]) -> list[Statement]:
         text = (
             f"What a lower loss would cost is undecided: over the last {len(near)} looks its fall {how} (the bend is "
         )
-        text += f"{abs(bend.value / bend.error):.2g} of its standard errors), so no power law foretells it."
+        text += f"{abs(bend.value / bend.error):.2g} of its standard errors), so no power law predicts it."
         return [not_measured("trend", "cost", "losses", text)]
     return [_followed(facts, len(near), slope)]
 

@@ -97,7 +97,7 @@ def _gap(looks: Sequence[Look], num_train: int) -> list[Statement]:
     if before is None or not _by_heart(before, last):
         text += ", which they may be by nature: that they are not takes an earlier look to tell, and a gap that grew."
         return [_made("gap", text, "losses", "neutral", now)]
-    text += ": some of the training images are learned by heart"
+    text += ": some of the training images are memorised"
     if share < WORTH:
         return [_made("gap", f"{text}, though not enough to matter.", "losses", "neutral", now)]
     found = [_made("gap", f"{text}.", "losses", "bad", now)]
@@ -174,7 +174,7 @@ def _loss_by_time(look: Look, predicted: str) -> list[Statement]:
     text = f"The loss is highest at t = {high[0]} ({with_error(high[1], high[2])}) and lowest at t = {low[0]} "
     text += f"({with_error(low[1], low[2])})"
     if high[0] < low[0] and predicted == "eps":
-        text += "; what is left at small t is mostly detail that the noise has wiped out and no network can foretell"
+        text += "; what is left at small t is mostly detail that the noise has wiped out and no network can predict"
     return [_made("loss by time", f"{text}.", "loss-by-time", "neutral", apart)]
 
 

@@ -14,7 +14,7 @@ class Problem:
     """A cause of trouble: ``says`` what is wrong in a sentence, ``evidence`` what was measured, ``remedy`` what to do.
 
     ``check`` is the name of the doctor's check. ``symptoms`` are sentences on what else this cause explains, with what
-    was measured of each; they have no remedy of their own. ``severity`` is the gravest of the cause and its symptoms.
+    was measured of each; they have no remedy of their own. ``severity`` is the worst of the cause and its symptoms.
     All texts are plain, options in backticks, and end with a full stop; the figure that shows them is "doctor".
     """
 
@@ -27,7 +27,7 @@ class Problem:
 
 
 def problems(facts: Facts) -> tuple[Problem, ...]:
-    """The causes of which a problem comes, gravest first; empty for a run that is well."""
+    """The causes of which a problem comes, most severe first; empty for a run that is well."""
     return tuple(problem for problem in found(facts) if problem.severity == "problem")
 
 
