@@ -1,5 +1,6 @@
 """One cause is told once and has one remedy: findings are grouped by a table of what explains what."""
 
+import json
 import re
 
 import pytest
@@ -67,6 +68,9 @@ def test_a_rate_too_high_has_one_remedy_that_names_it(ward, command):
     assert cause.finding.check == "learning-rate" and cause.severity == "problem"
     assert cause.finding.remedy == "a new run with --train.lr 0.001"
     assert "reached 12, where an untrained network has 1" in cause.finding.evidence
+    status, out, _ = command("doctor", ward.path, "--no-samples", "--json")
+    listed = {each["check"]: each["because"] for each in json.loads(out)["findings"]}
+    assert status == 1 and listed.pop("learning-rate") == "" and set(listed.values()) == {"learning-rate"}
     status, out, _ = command("doctor", ward.path, "--no-samples")
     assert status == 1 and out.count("remedy") == 1 and " ".join(out.split()).count("explains ") == len(cause.symptoms)
 

@@ -114,7 +114,7 @@ def near_copies(patient: Patient) -> Finding | None:
         (NEAR_WARNING, NEAR_PROBLEM),
         f"training images looked at differ from another one by at most {NEAR} of 255 levels anywhere, and from all "
         "others by far more; what is seen often is what a network remembers",
-        "keep one of each in the source (frames of one film, one photo saved again); " + _again(patient),
+        "keep one of each in the source (frames of one film, shots of one scene); " + _again(patient),
     )
 
 
