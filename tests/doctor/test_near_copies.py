@@ -12,7 +12,7 @@ pytest_plugins = ["ward"]
 
 def share(images):
     """The share of images with a near copy, of those looked at."""
-    found = near_copies(images, grid_means(images), images.double().std().item())
+    found = near_copies(images, images.double().std().item())
     return found.count / found.num
 
 
@@ -92,3 +92,10 @@ def test_means_over_a_grid_differ_by_no_more_than_the_images():
         apart = torch.cdist(grid_means(images), grid_means(images), p=torch.inf)
         most = (images[:, None].int() - images.int()).abs().flatten(2).amax(2)
         assert bool((apart <= most + 1e-3).all())
+
+
+def test_of_a_large_set_copies_are_found_among_some():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (1000, 1, 4, 4), generator=generator).to(torch.uint8)
+    assert share(repeated(images, 30, 3, generator)) == 1
+    assert share(torch.randint(0, 256, (30_000, 1, 4, 4), generator=generator).to(torch.uint8)) == 0

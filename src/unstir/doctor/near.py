@@ -26,10 +26,10 @@ most 7% (d = 1), 1% (2) or 0.2% (3), whatever the distance.
 OF_CONTRAST = 1 / 8
 """`NEAR` is at most this share of the standard deviation of all values, for faint images are all near each other."""
 
-LOOKED_AT, AMONG = 256, 65_536
-"""So many images are compared with so many; with all of a smaller set."""
+LOOKED_AT, AMONG = 256, 16_384
+"""So many images are compared with so many, drawn at random; of a far larger set pairs may be missed."""
 
-_SIDE, _MOST = 4, 256
+_SIDE, _MOST, _BLOCK = 4, 256, 1 << 24
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,16 @@ class Near:
     num: int
 
 
-def near_copies(images: Tensor, means: Tensor, std: float) -> Near:
-    """Near copies among ``images``, uint8 [N, C, H, W] with their `grid_means`, ``std`` the deviation of all values.
+def near_copies(images: Tensor, std: float) -> Near:
+    """Near copies among ``images``, uint8 [N, C, H, W], whose values have the standard deviation ``std`` in levels.
 
     Equal images, and those whose own values span little more than the limit (one colour), are not counted. Each image
     looked at is compared with those whose means agree: at most 256, the nearest.
     """
     limit = min(NEAR, OF_CONTRAST * std)
     among = randomness.permutation(0, "doctor near", 0, len(images))[:AMONG]
-    means = means[among]
+    rows = max(1, _BLOCK // images[0].numel())
+    means = torch.cat([grid_means(images[part]) for part in torch.split(among, rows)])
     apart = torch.cdist(means[:LOOKED_AT], means, p=torch.inf)
     least, nearest = apart.topk(min(_MOST, len(among)), largest=False)
     count = 0

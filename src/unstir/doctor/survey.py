@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from unstir.data import SPLITS, Store
-from unstir.doctor.near import grid_means, near_copies
+from unstir.doctor.near import near_copies
 from unstir.doctor.patient import Survey
 
 _BLOCK = 1 << 24  # bytes looked at at once
@@ -23,7 +23,6 @@ def survey(store: Store, progress: Callable[[int, int], None] | None = None) -> 
     total, done = sum(store.count(split) for split in SPLITS), 0
     sums, squares, least, most, flat, copies, leaked = 0, 0, 255, 0, 0, 0, 0
     seen: set[bytes] = set()
-    means = []
     for split in SPLITS:
         for images in torch.split(store.images(split), rows):
             hashes = [_hash(image.numpy().tobytes()) for image in images]
@@ -32,7 +31,6 @@ def survey(store: Store, progress: Callable[[int, int], None] | None = None) -> 
                 values = images.long()
                 sums, squares = sums + int(values.sum()), squares + int(values.square().sum())
                 least, most = min(least, int(images.min())), max(most, int(images.max()))
-                means.append(grid_means(images))
                 pixels = images.flatten(2)
                 flat += int((pixels.amax(2) == pixels.amin(2)).all(1).sum())
                 before = len(seen)
@@ -55,7 +53,7 @@ def survey(store: Store, progress: Callable[[int, int], None] | None = None) -> 
         flat=flat,
         copies=copies,
         leaked=leaked,
-        near=near_copies(store.images("train"), torch.cat(means), math.sqrt(var)),
+        near=near_copies(store.images("train"), math.sqrt(var)),
     )
 
 
