@@ -102,6 +102,16 @@ def test_copies_are_counted(begun, tmp_path, share, severity):
     assert found == ({"copies": severity} if severity else {})
 
 
+@pytest.mark.parametrize(("bases", "severity"), [(50, "problem"), (550, "warning"), (580, None)])
+def test_near_copies_are_counted(begun, tmp_path, bases, severity):
+    """Fifty images thirty times each with other noise, as from a film; down to a few copies of a few."""
+    images, noise = pictures(bases), np.random.default_rng(1)
+    images = images.repeat(30, 0) if bases == 50 else np.concatenate([images, images[: NUM - bases]])
+    images = np.clip(images.astype(int) + noise.integers(-3, 4, images.shape), 0, 255).astype(np.uint8)
+    found = findings(begun(write(tmp_path / "images", images), held_out=0))
+    assert found == ({"near-copies": severity} if severity else {})
+
+
 @pytest.mark.parametrize(("num", "severity"), [(0, None), (1, "warning"), (40, "problem")])
 def test_held_out_images_that_are_trained_on_are_named(begun, tmp_path, num, severity):
     images = pictures()
@@ -124,14 +134,27 @@ def test_refused_files_are_named(begun, tmp_path, num, severity):
     assert "broken000.png" in diagnose(path, samples=False).findings[0].evidence
 
 
-@pytest.mark.parametrize(("told", "severity"), [(2, "warning"), (0, "note")])
+@pytest.mark.parametrize(("told", "severity"), [(3, "warning"), (0, "note")])
 def test_unequal_classes_matter_where_the_network_is_told_them(begun, tmp_path, told, severity):
     images = pictures()
-    write(tmp_path / "images/many", images[:580])
-    write(tmp_path / "images/few", images[580:600])
+    write(tmp_path / "images/many", images[:300])
+    write(tmp_path / "images/others", images[300:580])
+    write(tmp_path / "images/few", images[580:592])
     path = begun(tmp_path / "images", classes=told)
     assert findings(path) == {"classes": severity}
-    assert "few has 18" in diagnose(path, samples=False).findings[0].evidence
+    assert "few has 11" in diagnose(path, samples=False).findings[0].evidence
+
+
+@pytest.mark.parametrize(("others", "severity"), [(24, "problem"), (60, None)])
+@pytest.mark.parametrize("told", [2, 0])
+def test_one_class_that_is_nearly_all_is_a_problem(begun, tmp_path, told, others, severity):
+    images = pictures()
+    write(tmp_path / "images/nearly_all", images[others:])
+    write(tmp_path / "images/others", images[:others])
+    path = begun(tmp_path / "images", classes=told)
+    assert findings(path) == ({"classes": severity} if severity else {})
+    if severity:
+        assert "nearly_all has 518 of 540 training images (95.9%)" in diagnose(path, samples=False).findings[0].evidence
 
 
 @pytest.mark.parametrize(("num", "severity"), [(300, "note"), (60, "warning")])

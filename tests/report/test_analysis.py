@@ -106,8 +106,11 @@ def test_losses_that_are_no_numbers_and_steps_that_were_skipped():
 def test_a_run_that_was_too_short():
     known = runs.too_short()
     found = by_name(known)
-    assert found["last stretch"].verdict == "good" and "from 96,000 to 192,000" in found["last stretch"].text
     assert found["under-fitted"].verdict == "bad" and found["under-fitted"].effect.value < 0
+    assert "still falling" in found["under-fitted"].text and "from 96,000 to 192,000" in found["under-fitted"].text
+    assert (
+        sum("still falling" in each.text or "trained out" in each.text for each in analyse(known)) == 2
+    )  # it and its advice
     assert found["gap"].verdict == "undecided" and found["excess"].verdict == "bad"
     assert advice(known) == ["longer"]
     assert '`unstir train --out RUN --train.length "6000 steps" --train.lr_period "5800 steps"`' in found["longer"].text
@@ -194,7 +197,9 @@ def test_nothing_measured_says_so_and_what_measures_it():
     }
     for name, command in commands.items():
         assert command in found[name].text, found[name].text
-    assert found["cost"].effect is None and "2.7 minutes for 192,000 images (128 epochs)" in found["cost"].text
+    assert (
+        found["cost"].effect is None and "2.7 minutes for 192,000 images (128 times each image)" in found["cost"].text
+    )
     assert "13.8 TFLOP" in found["cost"].text and "images a second" not in found["cost"].text
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from unstir.report.wording import count, duration, listed, operations, percent, with_error
+from unstir.report.wording import count, duration, listed, operations, passes, percent, with_error
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,10 @@ def test_counts_have_their_plural(number, shown):
         (0.99999, "99.99%"),
         (1.0, "100%"),
         (7.74, "774%"),
+        (15.2, "15 times"),
+        (48_000.0, "more than 1,000 times"),
+        (38_237_685.94, "more than 1,000 times"),
+        (math.inf, "more than 1,000 times"),
     ],
 )
 def test_percentages_are_never_rounded_to_all_or_nothing(share, shown):
@@ -83,3 +87,8 @@ def test_operations_and_lists():
     assert operations(2.4e7) == "24 MFLOP"
     assert operations(4.4e17) == "440 PFLOP"
     assert [listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"], "or")] == ["a", "a and b", "a, b or c"]
+
+
+def test_how_often_an_image_was_seen():
+    assert passes(192_000, 1498) == "128 times each image"
+    assert passes(3008, 1498) == "2.0 times each image" and passes(0, 0) == "0.0 times each image"

@@ -70,12 +70,16 @@ def _plain(report: "Report") -> dict[str, object]:
 
 
 def _print(report: "Report") -> None:
+    from unstir.doctor import causes
+
     screen = Console(file=sys.stdout, highlight=False)
-    for finding in report.findings:
-        screen.print(
-            Text.assemble((finding.severity, STYLES[finding.severity]), f"  {finding.check}: {printable(finding.says)}")
-        )
+    for cause in causes(report.findings):
+        finding, style = cause.finding, STYLES[cause.severity]
+        screen.print(Text.assemble((cause.severity, style), f"  {finding.check}: {printable(finding.says)}"))
         screen.print(Padding(Text.assemble(("measured  ", "dim"), printable(finding.evidence)), (0, 0, 0, 3)))
+        for each in cause.symptoms:
+            symptom = printable(f"{each.check}: {each.says}; {each.evidence}")
+            screen.print(Padding(Text.assemble(("explains  ", "dim"), symptom), (0, 0, 0, 3)))
         screen.print(Padding(Text.assemble(("remedy    ", "dim"), printable(finding.remedy)), (0, 0, 1, 3)))
     if not report.findings:
         screen.print("nothing found")

@@ -8,22 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unstir.doctor import average, data, files, learning, samples, setup
+from unstir.doctor import average, data, files, learning, rate, samples, setup
 from unstir.doctor.admission import Progress, admit
+from unstir.doctor.causes import Cause, causes, explained
 from unstir.doctor.finding import SEVERITIES, Check, Finding, Severity
 from unstir.doctor.patient import Patient
 
 CHECKS: dict[str, Check] = {
-    check.name: check
-    for theme in (data.CHECKS, learning.CHECKS, average.CHECKS, samples.CHECKS, setup.CHECKS, files.CHECKS)
-    for check in theme
+    check.name: check for theme in (data, learning, rate, average, samples, setup, files) for check in theme.CHECKS
 }
 """Every check by its name."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """The findings, gravest first; the names of what was ``checked``; and why the rest was ``skipped``, by name.
+    """The findings, most severe first; the names of what was ``checked``; and why the rest was ``skipped``, by name.
 
     ``forecast`` has steps and seconds left, and the bytes of memory and disk needed and there.
     """
@@ -49,8 +48,7 @@ def examine(patient: Patient) -> Report:
         checked.append(name)
         if finding := check.find(patient):
             findings.append(finding)
-    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return Report(tuple(findings), tuple(checked), skipped, setup.forecast(patient))
+    return Report(tuple(explained(findings)), tuple(checked), skipped, setup.forecast(patient))
 
 
 def diagnose(
@@ -60,4 +58,17 @@ def diagnose(
     return examine(admit(path, store=store, samples=samples, progress=progress))
 
 
-__all__ = ["CHECKS", "SEVERITIES", "Check", "Finding", "Patient", "Report", "Severity", "admit", "diagnose", "examine"]
+__all__ = [
+    "CHECKS",
+    "SEVERITIES",
+    "Cause",
+    "Check",
+    "Finding",
+    "Patient",
+    "Report",
+    "Severity",
+    "admit",
+    "causes",
+    "diagnose",
+    "examine",
+]

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from unstir.doctor.finding import SURE, Check, Finding, mean_and_error, paired
+from unstir.doctor.finding import SURE, Check, Finding, is_number, mean_and_error, paired, times
 from unstir.doctor.patient import Patient
 from unstir.runs.run import Run
 from unstir.train import ema
@@ -70,7 +70,7 @@ def average_behind(patient: Patient) -> Finding | None:
         "average-behind",
         "problem" if ratio > BEHIND_PROBLEM and patient.finished else "warning",
         "the averaged weights are worse than the raw ones",
-        f"the squared error of the average is {average:.4f}, that of the raw weights {raw:.4f}: {ratio:.2f} times "
+        f"the squared error of the average is {average:.4g}, that of the raw weights {raw:.4g}: {times(ratio)} "
         f"({sure:.0f} standard errors over {len(errors.raw)} training images); at most {BEHIND_WARNING} is usual",
         "sample with --no-ema; in a new run --train.ema_warmup, a lower --train.ema_decay such as 0.999, or a learning "
         "rate that falls (--train.lr_schedule cosine)",
@@ -104,7 +104,7 @@ def weights_loss(patient: Patient) -> Finding | None:
     measured = errors.average if errors.raw is None else errors.raw
     lines = [line for line in patient.lines if line["step"] <= loaded.step][-3:]
     values = [line.get("mse", line.get("loss")) for line in lines]
-    logged = [value for value in values if value is not None and math.isfinite(value)]
+    logged = [float(value) for value in values if is_number(value)]
     if measured is None or not logged:
         return None
     usual = math.fsum(logged) / len(logged)
@@ -115,8 +115,8 @@ def weights_loss(patient: Patient) -> Finding | None:
         "weights-loss",
         "problem",
         "the saved weights do not have the loss that was logged",
-        f"their squared error is {mean:.4f} over {len(measured)} training images, the log's up to step {loaded.step} "
-        f"is {usual:.4f}; at most {LOSS} times that is usual",
+        f"their squared error is {mean:.4g} over {len(measured)} training images, the log's up to step {loaded.step} "
+        f"is {usual:.4g}; at most {LOSS} times that is usual",
         "the data or the file are not those that were trained with: look at the store and the checkpoints, and go back "
         "to an earlier step (--checkpoint)",
         mean / usual,

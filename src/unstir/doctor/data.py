@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unstir.data import SPLITS
 from unstir.doctor.finding import SURE, Check, Finding, difference, paired
+from unstir.doctor.near import NEAR
 from unstir.doctor.patient import Patient, Survey
 from unstir.nn.unet import UNet
 from unstir.runs import build
@@ -20,10 +21,11 @@ FAINT = 0.1
 """Standard deviation of the values in [-1, 1]. Digits have 0.75, photographs 0.5; at 0.1 the SNR is 50 times less."""
 
 COPIES_WARNING, COPIES_PROBLEM = 0.01, 0.1
+NEAR_WARNING, NEAR_PROBLEM = 0.1, 0.3
 LEAK_PROBLEM = 0.01
 FLAT_WARNING, FLAT_PROBLEM = 0.01, 0.2
 REFUSED_WARNING, REFUSED_PROBLEM = 0.01, 0.5
-SMALLEST_CLASS, UNEQUAL = 10, 20.0
+SMALLEST_CLASS, UNEQUAL, ONE_CLASS = 10, 20.0, 0.95
 FEW, FAR_TOO_FEW = 500, 100
 """Training images. The digits, 1,498 and trained on for 128 epochs, show no sign of being remembered."""
 
@@ -102,6 +104,20 @@ def copies(patient: Patient) -> Finding | None:
     )
 
 
+def near_copies(patient: Patient) -> Finding | None:
+    """Training images that other ones nearly equal, among those looked at."""
+    near = _survey(patient).near
+    return _share(
+        patient,
+        ("near-copies", "images are in the data more than once, nearly equal"),
+        (near.count, near.num),
+        (NEAR_WARNING, NEAR_PROBLEM),
+        f"training images looked at differ from another one by at most {NEAR} of 255 levels anywhere, and from all "
+        "others by far more; what is seen often is what a network remembers",
+        "keep one of each in the source (frames of one film, shots of one scene); " + _again(patient),
+    )
+
+
 def leak(patient: Patient) -> Finding | None:
     """Held-out images that are in the training split, so that no figure of theirs says what is new."""
     data = _survey(patient)
@@ -161,6 +177,8 @@ def classes(patient: Patient) -> Finding | None:
     counts = torch.bincount(labels, minlength=len(store.classes)).tolist()
     least, most = min(counts), max(counts)
     told = patient.run.config.model.num_classes > 0
+    if len(counts) > 1 and most > ONE_CLASS * sum(counts):
+        return _one_class(patient, store.classes[counts.index(most)], most, sum(counts))
     if most <= UNEQUAL * least and (least >= SMALLEST_CLASS or not told):
         return None
     name = store.classes[counts.index(least)]
@@ -173,6 +191,19 @@ def classes(patient: Patient) -> Finding | None:
         f"add images of {name} or leave the class out; {_again(patient)}",
         most / max(least, 1),
         UNEQUAL,
+    )
+
+
+def _one_class(patient: Patient, name: str, most: int, total: int) -> Finding:
+    """Nearly all images are of one class: what is drawn will be, and the others are seen too seldom to be learned."""
+    return Finding(
+        "classes",
+        "problem",
+        "nearly all images are of one class",
+        f"{name} has {most} of {total} training images ({most / total:.1%}); at most {ONE_CLASS:.0%} is usual",
+        f"add images of the other classes, or take {name} alone as the data; {_again(patient)}",
+        most / total,
+        ONE_CLASS,
     )
 
 
@@ -217,7 +248,7 @@ def overfit(patient: Patient) -> Finding | None:
         "overfit",
         "problem" if rise > OVERFIT * before else "warning",
         "the network begins to remember its training images",
-        f"since step {best.step} the held-out loss rose from {before:.4f} by {rise:.4f} ({sure:.0f} standard errors); "
+        f"since step {best.step} the held-out loss rose from {before:.4g} by {rise:.4g} ({sure:.0f} standard errors); "
         f"that of training images changed by {change:+.4f}, which is {more:.4f} less ({apart:.0f} standard errors; "
         f"{SURE:g} of either are needed)",
         f"sample from step {best.step} (--checkpoint {best.step}, or the nearest saved); in a new run more images, "
@@ -257,6 +288,7 @@ CHECKS = (
     Check("value-range", "the range and contrast of the images", value_range, ("survey",)),
     Check("flat-images", "images of one colour", flat_images, ("survey",)),
     Check("copies", "equal images in the training split", copies, ("survey",)),
+    Check("near-copies", "nearly equal images in the training split", near_copies, ("survey",)),
     Check("leak", "held-out images in the training split", leak, ("survey",)),
     Check("refused", "files that could not be packed", refused, ("store",)),
     Check("classes", "sizes of the classes", classes, ("store",)),

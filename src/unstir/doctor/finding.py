@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from unstir.doctor.patient import Patient
 
 Severity = Literal["problem", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note")
-"""From the gravest: the run is wrong or will fail; something is probably lost; worth knowing."""
+"""From the most severe: the run is wrong or will fail; something is probably lost; worth knowing."""
 
 SURE = 4.5
 """Standard errors that a difference must exceed: by chance, with 64 normal samples, in some 3 of 100,000 runs."""
@@ -23,6 +23,7 @@ class Finding:
     """One thing that is amiss: ``says`` what, in a sentence; ``evidence`` what was measured; ``remedy`` what to do.
 
     ``figure`` is what was measured and ``threshold`` what it was held against, in the unit that the evidence names.
+    ``because`` names the finding that explains this one, whose remedy mends both; "" where none does.
     """
 
     check: str
@@ -32,6 +33,7 @@ class Finding:
     remedy: str
     figure: float
     threshold: float
+    because: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,3 +76,23 @@ def median(values: list[float]) -> float:
 def short(value: float) -> str:
     """A figure worth one digit, as a setting is written: 0.0003, 20."""
     return f"{float(f'{value:.1g}'):g}"
+
+
+LARGEST = 1e60
+"""A larger value of a log is none: of Welch's test, which takes fourth powers, a float holds too little."""
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value of a log is a number that can be computed with: finite, and not beyond `LARGEST`."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+MOST_TIMES = 1000
+"""A larger ratio says no more: "more than 1,000 times"."""
+
+
+def times(ratio: float) -> str:
+    """A ratio as it is read: "1.25 times", "48 times", "more than 1,000 times"."""
+    if not ratio <= MOST_TIMES:
+        return f"more than {MOST_TIMES:,} times"
+    return f"{ratio:.2f} times" if ratio < 10 else f"{ratio:,.0f} times"

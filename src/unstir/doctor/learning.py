@@ -8,11 +8,10 @@ import math
 from itertools import pairwise
 from typing import Any
 
-from unstir.doctor.finding import SURE, Check, Finding, median, short
-from unstir.doctor.measure import learns_nothing, outputs_nothing
+from unstir.doctor.finding import SURE, Check, Finding, is_number, median, short, times
+from unstir.doctor.measure import outputs_nothing
 from unstir.doctor.patient import Patient
-from unstir.runs.run import Run
-from unstir.train.learning_rate import learning_rate
+from unstir.doctor.remedies import higher_rate, lower_rate
 
 SPIKE, SPIKE_UNRESTS = 1.6, 8.0
 """Times the median of the lines before, and the multiple of the log's unrest. Trained runs: at most 1.1 times."""
@@ -26,9 +25,6 @@ FEWEST = 8
 BITES, LEAP = 0.5, 3.0
 """Share of the steps clipped after the warm-up (trained runs: 0.00); times the median that makes a norm a leap."""
 
-ENOUGH_IMAGES = 20_000
-"""After so many images trained runs have half the error of a denoiser that knows but a mean and a variance."""
-
 START = 1.5
 """Times the error of an output of 0, which is where a network begins. Trained runs: their first lines are below 1."""
 
@@ -40,7 +36,11 @@ def settled(patient: Patient) -> list[dict[str, Any]]:
 
 
 def _finite(line: dict[str, Any]) -> bool:
-    return line.get("loss") is not None and math.isfinite(line["loss"])
+    return is_number(line.get("loss"))
+
+
+def _norms(lines: list[dict[str, Any]]) -> list[float]:
+    return [norm for line in lines if is_number(norm := line.get("grad_norm"))]
 
 
 def _unrest(logs: list[float]) -> float:
@@ -55,7 +55,8 @@ def _mean(values: list[float]) -> float:
 def not_finite(patient: Patient) -> Finding | None:
     """Steps skipped because their gradient was not finite, and losses that are not."""
     last = patient.lines[-1]
-    skipped, without = int(last.get("skipped", 0)), sum(not _finite(line) for line in patient.lines)
+    skipped = int(last["skipped"]) if is_number(last.get("skipped")) else 0
+    without = sum(not _finite(line) for line in patient.lines)
     if not skipped and not without:
         return None
     share = max(skipped / max(last["step"], 1), without / len(patient.lines))
@@ -65,7 +66,7 @@ def not_finite(patient: Patient) -> Finding | None:
         "gradients were not finite",
         f"{skipped} of {last['step']} steps were skipped and {without} of {len(patient.lines)} lines have no finite "
         "loss; none should",
-        f"a new run with a lower rate (--train.lr {short(patient.run.config.train.lr / 3)}) and with --train.clip 1",
+        f"a new run with a lower rate (--train.lr {lower_rate(patient.run.config):.2g}) and with --train.clip 1",
         share,
         0.0,
     )
@@ -83,15 +84,15 @@ def spikes(patient: Patient) -> Finding | None:
     if not found:
         return None
     leap, line = max(found, key=lambda pair: pair[0])
-    cfg = patient.run.config.train
-    remedy = f"--train.lr {short(cfg.lr / 3)} in a new run" + ("" if cfg.clip else ", and --train.clip 1")
+    config = patient.run.config
+    clip = "" if config.train.clip else ", and --train.clip 1"
     return Finding(
         "loss-spikes",
         "problem" if len(found) > 0.05 * len(logs) and len(found) > 1 else "warning",
         "the loss leaps: the learning rate is too high",
-        f"{len(found)} of {len(logs)} lines; at step {line['step']} it is {math.exp(leap):.1f} times the median of the "
+        f"{len(found)} of {len(logs)} lines; at step {line['step']} it is {times(math.exp(leap))} the median of the "
         f"lines before; at most {math.exp(limit):.1f} is usual in this log",
-        remedy,
+        f"--train.lr {lower_rate(config):.2g} in a new run{clip}",
         math.exp(leap),
         math.exp(limit),
     )
@@ -109,9 +110,9 @@ def rising(patient: Patient) -> Finding | None:
         "loss-rises",
         "problem",
         "the loss rises",
-        f"in the last quarter of the log it is {math.exp(gap):.2f} times that of the best quarter; at most {RISE} "
+        f"in the last quarter of the log it is {times(math.exp(gap))} that of the best quarter; at most {RISE} "
         "is usual",
-        f"a new run with a lower rate, --train.lr {short(patient.run.config.train.lr / 3)}, or with "
+        f"a new run with a lower rate, --train.lr {lower_rate(patient.run.config):.2g}, or with "
         "--train.lr_schedule cosine; sample an earlier step of this one with --checkpoint",
         math.exp(gap),
         RISE,
@@ -126,14 +127,16 @@ def still_falling(patient: Patient) -> Finding | None:
     gap = quarters[-2] - quarters[-1]
     if gap <= math.log(FALL) or gap <= SURE * error:
         return None
+    rate = higher_rate(patient.run.config)
+    faster = "" if rate is None else f", or begin anew with a higher rate, --train.lr {rate:.2g}"
     return Finding(
         "still-falling",
         "warning",
         "the loss still falls steeply where the run ends",
         f"in the last quarter of the log it is {math.exp(-gap):.2f} of that in the quarter before; at least "
         f"{1 / FALL:.2f} is usual",
-        f'go on for longer, --train.length "{2 * patient.run.length} steps" (with a cosine --train.lr_period too), or '
-        f"begin anew with a higher rate, --train.lr {short(patient.run.config.train.lr * 3)}",
+        f'go on for longer, --train.length "{2 * patient.run.length} steps" (with a cosine --train.lr_period too)'
+        + faster,
         math.exp(-gap),
         1 / FALL,
     )
@@ -153,7 +156,7 @@ def _quarters(patient: Patient) -> tuple[list[float], float]:
 def first_loss(patient: Patient) -> Finding | None:
     """A first line far above the error of an output of 0, with which every network here begins."""
     assert patient.survey is not None
-    first = _squared_error(patient.lines[0])
+    first = squared_error(patient.lines[0])
     expected = outputs_nothing(patient.run, patient.survey.mean, patient.survey.std)
     if patient.run.config.train.init or first is None or first <= START * expected:
         return None
@@ -161,53 +164,29 @@ def first_loss(patient: Patient) -> Finding | None:
         "first-loss",
         "problem",
         "the loss begins above that of an untrained network",
-        f"over the first {patient.lines[0]['step']} steps the squared error is {first:.3f}; an output of 0 has "
-        f"{expected:.3f}, and at most {START} times that is usual",
-        "a new run with a warm-up (--train.warmup) and a lower rate, --train.lr "
-        f"{short(patient.run.config.train.lr / 3)}",
+        f"over the first {patient.lines[0]['step']} steps the squared error is {first:.4g}; an output of 0 has "
+        f"{expected:.4g}, and at most {START} times that is usual",
+        f"a new run with a warm-up (--train.warmup) and a lower rate, --train.lr {lower_rate(patient.run.config):.2g}",
         first / expected,
         START,
     )
 
 
-def not_learned(patient: Patient) -> Finding | None:
-    """An error no better than that of a denoiser which knows the values' mean and variance and sees no image."""
-    assert patient.survey is not None
-    run = patient.run
-    errors = [error for line in patient.lines[-3:] if (error := _squared_error(line)) is not None]
-    images = patient.lines[-1]["step"] * run.config.train.batch_size
-    if not errors or (not patient.finished and images < ENOUGH_IMAGES):
-        return None
-    limit, lr = learns_nothing(run, patient.survey.mean, patient.survey.std), run.config.train.lr
-    if _mean(errors) <= limit:
-        return None
-    return Finding(
-        "not-learned",
-        "problem",
-        "the network has not learned to see images",
-        f"after {images} images the squared error is {_mean(errors):.3f}; knowing no more than the data's mean and "
-        f"variance gives {limit:.3f}",
-        "train for longer (--train.length), or begin anew with another rate: --train.lr "
-        f"{short(lr * 10)} if the loss falls slowly and smoothly, {short(lr / 10)} if it leaps",
-        _mean(errors),
-        limit,
-    )
-
-
-def _squared_error(line: dict[str, Any]) -> float | None:
+def squared_error(line: dict[str, Any]) -> float | None:
+    """The mean squared error of a line of the log; None where it has no finite one."""
     value = line.get("mse", line.get("loss"))
-    return None if value is None or not math.isfinite(value) else float(value)
+    return float(value) if is_number(value) else None
 
 
 def clipping(patient: Patient) -> Finding | None:
     """Clipping that bites at nearly every step, so that it is no guard against the rare one."""
     cfg, lines = patient.run.config.train, settled(patient)
-    if not cfg.clip or not lines:
+    if not cfg.clip or not _norms(lines):
         return None
-    share = _mean([line.get("clipped") or 0.0 for line in lines])
+    share = _mean([line["clipped"] if is_number(line.get("clipped")) else 0.0 for line in lines])
     if share <= BITES:
         return None
-    norm = median([line["grad_norm"] for line in lines])
+    norm = median(_norms(lines))
     usual = cfg.loss_scale == 1 and patient.run.config.loss.is_simple
     return Finding(
         "clipping",
@@ -224,49 +203,21 @@ def clipping(patient: Patient) -> Finding | None:
 
 def unclipped(patient: Patient) -> Finding | None:
     """Gradients that leap where nothing clips them."""
-    norms = [line["grad_norm"] for line in settled(patient) if line.get("grad_norm") is not None]
+    norms = _norms(settled(patient))
     if patient.run.config.train.clip or len(norms) < FEWEST:
         return None
     usual, highest = median(norms), max(norms)
     if highest <= LEAP * usual:
         return None
+    leap = highest / usual if usual else math.inf
     return Finding(
         "unclipped",
         "warning",
         "gradients leap and are not clipped",
-        f"a line's mean norm is {highest:.2g}, {highest / usual:.1f} times the median; at most {LEAP:g} is usual",
+        f"a line's mean norm is {highest:.2g}, {times(leap)} the median; at most {LEAP:g} is usual",
         f"a new run with --train.clip {short(2 * usual)}",
-        highest / usual,
+        leap,
         LEAP,
-    )
-
-
-def rate_plan(patient: Patient) -> Finding | None:
-    """A warm-up that takes most of the run, or a cosine that is far from its end when the run is at its own."""
-    run: Run = patient.run
-    cfg, length = run.config.train, run.length
-    share = run.steps_in(cfg.warmup) / length
-    if share > 0.5:
-        return Finding(
-            "rate-plan",
-            "problem" if share >= 1 else "warning",
-            "the warm-up takes most of the run",
-            f"train.warmup={cfg.warmup} is {share:.2g} of the run's {length} steps; at most 0.5 is usual",
-            f'a new run with --train.warmup "{max(length // 20, 1)} steps"',
-            share,
-            0.5,
-        )
-    left = learning_rate(run, length - 1) / cfg.lr
-    if cfg.lr_schedule == "constant" or left <= 0.1:
-        return None
-    return Finding(
-        "rate-plan",
-        "warning",
-        "the cosine is not at its end when the run is",
-        f"the rate of the last step is {left:.0%} of train.lr={cfg.lr:g}; at most 10% is usual",
-        f'--train.length "{run.steps_in(cfg.warmup) + run.steps_in(cfg.lr_period)} steps", which goes on to its end',
-        left,
-        0.1,
     )
 
 
@@ -276,8 +227,6 @@ CHECKS = (
     Check("loss-rises", "the last quarter of the log against the best", rising, ("lines",)),
     Check("still-falling", "the last quarter of the log against the one before", still_falling, ("lines",)),
     Check("first-loss", "where the loss begins", first_loss, ("lines", "survey")),
-    Check("not-learned", "the loss against that of knowing a mean and a variance", not_learned, ("lines", "survey")),
     Check("clipping", "how often the gradient is clipped", clipping, ("lines",)),
     Check("unclipped", "leaps of a gradient that nothing clips", unclipped, ("lines",)),
-    Check("rate-plan", "warm-up and cosine against the run's length", rate_plan),
 )

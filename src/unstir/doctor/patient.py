@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from unstir.data import Store
+from unstir.doctor.near import Near
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.run import Run
 
@@ -28,7 +29,7 @@ class Survey:
 
     ``mean`` and ``std`` are over all values, in the units of training, [-1, 1]; ``least`` and ``most`` in 0..255.
     ``flat`` counts images of one colour, ``copies`` those equal to an earlier one byte by byte, ``leaked`` held-out
-    images that are in the training split too.
+    images that are in the training split too, ``near`` images with near copies among those looked at.
     """
 
     num: int
@@ -40,6 +41,7 @@ class Survey:
     flat: int
     copies: int
     leaked: int
+    near: Near
 
 
 @dataclass(frozen=True, eq=False)

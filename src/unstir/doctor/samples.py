@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from unstir.doctor.finding import SURE, Check, Finding, Severity, difference
+from unstir.doctor.finding import SURE, Check, Finding, Severity, difference, times
 from unstir.doctor.patient import Patient, Samples
 
 BRIGHTER = 0.15
@@ -172,7 +172,7 @@ def noise(patient: Patient) -> Finding | None:
         "noise",
         _severity(patient, "problem"),
         "samples are still noise in part",
-        f"their noise level is {made.mean():.1f} levels of 255, the data's {real.mean():.1f}: {ratio:.1f} times as "
+        f"their noise level is {made.mean():.1f} levels of 255, the data's {real.mean():.1f}: {times(ratio)} as "
         f"much ({parts.chain}); at most {NOISY} times is usual",
         _going_on(patient)
         + "train for longer (--train.length), and see slow-average and not-learned if they are named",

@@ -2,7 +2,7 @@
 
 import math
 
-from unstir.doctor.finding import Check, Finding, Severity, median
+from unstir.doctor.finding import Check, Finding, Severity, is_number, median
 from unstir.doctor.patient import Patient
 from unstir.runs import build
 from unstir.train.milestones import milestones
@@ -168,7 +168,8 @@ def disk(patient: Patient) -> Finding | None:
 def forecast(patient: Patient) -> dict[str, float | None]:
     """What is to be expected: seconds left (None where no line tells the speed), and bytes of memory and disk."""
     run, needs = patient.run, patient.needs
-    speeds = [line["images_per_second"] for line in patient.lines[-5:] if line.get("images_per_second")]
+    lines = patient.lines[-5:]
+    speeds = [speed for line in lines if is_number(speed := line.get("images_per_second")) and speed > 0]
     left = max(run.length - patient.step, 0)
     known = not left or bool(speeds)
     return {

@@ -1,4 +1,4 @@
-"""One pass over a store: the range of its values, flat images, copies, and held-out images that training sees too."""
+"""One pass over a store: the range of its values, flat images, copies, leaks, and near copies among some."""
 
 import hashlib
 import math
@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from unstir.data import SPLITS, Store
+from unstir.doctor.near import near_copies
 from unstir.doctor.patient import Survey
 
 _BLOCK = 1 << 24  # bytes looked at at once
@@ -52,6 +53,7 @@ def survey(store: Store, progress: Callable[[int, int], None] | None = None) -> 
         flat=flat,
         copies=copies,
         leaked=leaked,
+        near=near_copies(store.images("train"), math.sqrt(var)),
     )
 
 

@@ -20,14 +20,16 @@ def bits(facts: Facts, looks: Sequence[Look]) -> Statement:
     """A sentence by what `unstir likelihood` wrote of the newest weights, or by the last look that has bits."""
     with_bits = [(look, pair) for look in looks if (pair := _of_look(look)) is not None]
     newest = with_bits[-1][0].step if with_bits else 0
-    step, pair = _likelihoods(facts.likelihoods or {}, newest) or (newest, with_bits[-1][1] if with_bits else None)
+    likelihoods = facts.likelihoods or {}
+    bound = _likelihoods(likelihoods, newest)
+    step, pair = bound or (newest, with_bits[-1][1] if with_bits else None)
     if pair is None:
-        text = "How many bits a value the model needs for held-out and for training images was not measured; "
+        text = "How many bits per dimension the model needs for held-out and for training images was not measured; "
         return not_measured("bits", "fit", "losses", f"{text}`unstir likelihood RUN --split both` does it.")
     held_out, train = pair
     gap = difference(train, held_out)
-    text = f"At step {step:,} held-out images cost {with_error(*held_out[:2])} bits a value and training images "
-    text += f"{with_error(*train[:2])}; "
+    text = f"At step {step:,} held-out images cost {with_error(*held_out[:2])} bits per dimension and training images "
+    text += f"{with_error(*train[:2])}, {_measured_by(likelihoods, with_bits, bound is not None)}; "
     if not gap.decided:
         text += f"whether they differ is undecided ({with_error(gap.value, gap.error, sign=True)})."
         return _made(text, "undecided", gap)
@@ -45,6 +47,24 @@ def bits(facts: Facts, looks: Sequence[Look]) -> Statement:
         return _made(text, "bad", gap)
     text += f"more, which they may by nature: whether {grown} anything is undecided "
     return _made(f"{text}({with_error(growth.value, growth.error, sign=True)}).", "neutral", gap)
+
+
+def _measured_by(likelihoods: dict[str, dict[str, Any]], looks: Sequence[tuple[Look, Pair]], bound: bool) -> str:
+    """Which of the two figures in bits this is: the bound itself, or its estimate, beside the bound where there is."""
+    if bound:
+        num = min(int(likelihoods[split].get("num", 0)) for split in ("held_out", "train"))
+        return f"by the bound over {num:,} images or more of each split (`unstir likelihood`)"
+    look = looks[-1][0]
+    num = min(_num_bits(images) for images in (look.held_out, look.train))
+    text = f"by an estimate of the bound from {num:,} images or more of each split"
+    of = likelihoods.get("held_out")
+    if of is None or (known := _bound(of)) is None:
+        return text
+    return f"{text} (the bound itself, over {of.get('num', 0):,} held-out images, is {with_error(*known[:2])})"
+
+
+def _num_bits(images: Sequence[float]) -> int:
+    return max(len(images) // BITS_SHARE, 2)
 
 
 def _growth(earlier: Pair, pair: Pair) -> Effect:
@@ -88,7 +108,7 @@ def _bound(of: dict[str, Any]) -> Known | None:
 def _of_look(look: Look) -> Pair | None:
     if look.bits is None or look.bits_train is None:
         return None
-    df = [max(len(images) // BITS_SHARE, 2) - 1.0 for images in (look.held_out, look.train)]
+    df = [_num_bits(images) - 1.0 for images in (look.held_out, look.train)]
     return (*look.bits, df[0]), (*look.bits_train, df[1])
 
 

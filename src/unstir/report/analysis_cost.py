@@ -4,11 +4,12 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from unstir.doctor.finding import is_number
 from unstir.report.facts import Facts
 from unstir.report.looks import Look, read
 from unstir.report.statement import Statement, not_measured
 from unstir.report.statistics import Effect, contrast, effect, polynomial_weights
-from unstir.report.wording import count, duration, operations, percent, with_error
+from unstir.report.wording import count, duration, operations, passes, percent, with_error
 
 TREND_OVER = 20
 """A trend is read from looks at the last images seen, down to so many times fewer."""
@@ -23,12 +24,11 @@ FARTHEST = 100
 def cost(facts: Facts) -> list[Statement]:
     """Sentences on what training took, and on what a lower loss would, if the trend of the last looks went on."""
     spent = facts.cost
-    speeds = [line["images_per_second"] for line in facts.metrics if line.get("images_per_second")]
+    speeds = [line["images_per_second"] for line in facts.metrics if is_number(line.get("images_per_second"))]
     median = statistics.median(speeds) if speeds else 0.0
     speed = f", {median:,.{0 if median >= 10 else 1}f} images a second" if speeds else ""
-    epochs = spent.images / max(facts.data.counts.get("train", 0), 1)
-    digits = 1 if epochs < 100 else 0
-    text = f"Training took {duration(spent.seconds)} for {count(spent.images, 'image')} ({epochs:,.{digits}f} epochs)"
+    seen = passes(spent.images, facts.data.counts.get("train", 0))
+    text = f"Training took {duration(spent.seconds)} for {count(spent.images, 'image')} ({seen})"
     text += f"{speed}: {operations(spent.training_flops)} by a network of {count(spent.parameters, 'parameter')}, "
     text += f"{operations(spent.forward_flops)} for an image's forward pass."
     found = [Statement(name="cost", topic="cost", text=text, figure="cost", verdict="neutral")]
@@ -57,7 +57,7 @@ def _trend(facts: Facts, looks: Sequence[Look]) -> list[Statement]:
         text = (
             f"What a lower loss would cost is undecided: over the last {len(near)} looks its fall {how} (the bend is "
         )
-        text += f"{abs(bend.value / bend.error):.2g} of its standard errors), so no power law foretells it."
+        text += f"{abs(bend.value / bend.error):.2g} of its standard errors), so no power law predicts it."
         return [not_measured("trend", "cost", "losses", text)]
     return [_followed(facts, len(near), slope)]
 

@@ -11,7 +11,7 @@ from unstir.report.statistics import Effect, adjusted, contrast, difference, pai
 from unstir.report.wording import count, percent, with_error
 
 WORTH = 0.01
-"""A fall over the last stretch, or a gap between splits, of less than this share of the loss is not worth acting on."""
+"""A gap between splits of less than this share of the loss is not worth acting on."""
 
 
 def fit(facts: Facts) -> list[Statement]:
@@ -21,7 +21,6 @@ def fit(facts: Facts) -> list[Statement]:
     if len(looks) >= 2:
         found += _rise(looks)
         found += _gap(looks, facts.data.counts.get("train", 0))
-        found += _under_fitted(looks)
     if looks:
         by_heart = any(each.name == "gap" and each.verdict == "bad" for each in found)
         found += [*_gap_by_time(looks[-1], by_heart), *_loss_by_time(looks[-1], facts.config.diffusion.predict)]
@@ -98,7 +97,7 @@ def _gap(looks: Sequence[Look], num_train: int) -> list[Statement]:
     if before is None or not _by_heart(before, last):
         text += ", which they may be by nature: that they are not takes an earlier look to tell, and a gap that grew."
         return [_made("gap", text, "losses", "neutral", now)]
-    text += ": some of the training images are learned by heart"
+    text += ": some of the training images are memorised"
     if share < WORTH:
         return [_made("gap", f"{text}, though not enough to matter.", "losses", "neutral", now)]
     found = [_made("gap", f"{text}.", "losses", "bad", now)]
@@ -131,26 +130,6 @@ def _against(before: Look | None, last: Look) -> Effect:
     if before is None:
         return two_sample(last.train, last.held_out)
     return adjusted(before.train, last.train, before.held_out, last.held_out)
-
-
-def _under_fitted(looks: Sequence[Look]) -> list[Statement]:
-    """Whether the loss was still falling when the run ended, on both splits and by an amount that matters."""
-    last, half = looks[-1], half_way(looks)
-    if half is None:
-        return []
-    change = paired(half.held_out, last.held_out)
-    if not change.decided or change.value > 0 or -change.value < WORTH * half.loss:
-        return []
-    text = (
-        f"The network is not trained out: from {half.images:,} to {last.images:,} images the loss of held-out images "
-    )
-    text += f"fell by {percent(-change.value / half.loss)} ({with_error(change.value, change.error, sign=True)})"
-    if last.train:
-        on_train = paired(half.train, last.train)
-        if not on_train.decided or on_train.value > 0:
-            return []
-        text += f", that of training images by {with_error(-on_train.value, on_train.error)}"
-    return [_made("under-fitted", f"{text}.", "losses", "bad", change)]
 
 
 def _gap_by_time(look: Look, by_heart: bool) -> list[Statement]:
@@ -195,7 +174,7 @@ def _loss_by_time(look: Look, predicted: str) -> list[Statement]:
     text = f"The loss is highest at t = {high[0]} ({with_error(high[1], high[2])}) and lowest at t = {low[0]} "
     text += f"({with_error(low[1], low[2])})"
     if high[0] < low[0] and predicted == "eps":
-        text += "; what is left at small t is mostly detail that the noise has wiped out and no network can foretell"
+        text += "; what is left at small t is mostly detail that the noise has wiped out and no network can predict"
     return [_made("loss by time", f"{text}.", "loss-by-time", "neutral", apart)]
 
 

@@ -1,12 +1,18 @@
-"""What to try next: advice, each piece derived from a decided statement of the same analysis and citing it."""
+"""What to try next: the doctor's remedies first, then advice from decided statements of the same analysis.
+
+A fault that the doctor found says why a run is as it is; advice that would spend more on such a run is not given.
+"""
 
 import math
 from collections.abc import Sequence
 
+from unstir.doctor import Cause, causes
+from unstir.doctor.remedies import lower_rate
 from unstir.metrics.evaluation import Evaluation
 from unstir.report.analysis_sampling import enough
 from unstir.report.facts import Facts
 from unstir.report.looks import read
+from unstir.report.problems import coded
 from unstir.report.statement import Statement, not_measured
 from unstir.report.wording import count, listed
 from unstir.runs.config import steps_in
@@ -18,8 +24,56 @@ NOTHING = (
 UNKNOWN = "What to try next is undecided, for the samples were not measured; `unstir report RUN` measures them."
 
 
+SAME: dict[str, tuple[str, ...]] = {
+    "learning-rate": ("steadier",),
+    "not-finite": ("steadier",),
+    "first-loss": ("steadier",),
+    "loss-rises": ("steadier",),
+    "loss-spikes": ("steadier",),
+    "not-learned": ("longer",),
+    "still-falling": ("longer",),
+    "average-behind": ("quicker average",),
+    "overfit": ("stop earlier", "regularise"),
+}
+"""The advice that says what the remedy of a finding says, by the finding: one of them is given."""
+
+NOT_MENDED = frozenset(
+    {"store", "value-range", "flat-images", "copies", "near-copies", "leak", "refused", "classes", "slow-average"}
+    | {"learning-rate", "not-finite", "first-loss", "loss-rises", "loss-spikes", "signal-left"}
+)
+"""Findings that a longer run or a larger network does not mend."""
+
+ASIDE = frozenset({"logs", "checkpoints", "memory", "disk"})
+"""Findings about files and the machine, which say nothing of what was learned."""
+
+
 def advice(facts: Facts, found: Sequence[Statement]) -> list[Statement]:
-    """Sentences on what to try, the most pressing first; where nothing is decided, one that says so."""
+    """Sentences on what to try, the most pressing first; where nothing is decided, one that says so.
+
+    Where the doctor names a problem of what was learned, or from what, its remedies are all that is said.
+    """
+    pressing = [cause for cause in causes(facts.findings) if cause.severity != "note"]
+    own = _from_statements(facts, found)
+    same = {name for cause in pressing for name in SAME.get(cause.finding.check, ())}
+    if any(cause.severity == "problem" and cause.finding.check not in ASIDE for cause in pressing):
+        own = [each for each in own if each.name in same]
+    elif any(cause.finding.check in NOT_MENDED for cause in pressing):
+        own = [each for each in own if each.name not in ("longer", "larger", "quicker average")]
+    names = {each.name for each in own}
+    mended = [_remedy(cause) for cause in pressing if not names.intersection(SAME.get(cause.finding.check, ()))]
+    return [*mended, *own] or [not_measured("next", "next", "quality", UNKNOWN if facts.last is None else NOTHING)]
+
+
+def _remedy(cause: Cause) -> Statement:
+    """The remedy of what the doctor found, with how much it explains."""
+    finding, num = cause.finding, len(cause.symptoms)
+    explains = f" (it explains {count(num, 'other finding')} too)" if num else ""
+    text = f"Because {finding.says}{explains}: {coded(finding.remedy)}."
+    return Statement(name=f"mend {finding.check}", topic="next", text=text, figure="doctor", verdict="neutral")
+
+
+def _from_statements(facts: Facts, found: Sequence[Statement]) -> list[Statement]:
+    """What the decided statements of the analysis advise; nothing where there are none."""
     decided = {each.name: each for each in found if each.effect is not None and each.effect.decided}
     bad = {name: each for name, each in decided.items() if each.verdict == "bad"}
     if unhealthy := [bad[name] for name in ("diverged", "skipped") if name in bad]:
@@ -38,8 +92,7 @@ def advice(facts: Facts, found: Sequence[Statement]) -> list[Statement]:
         made.append(_larger(facts, bad["excess"]))
     if "enough calls" in decided and (chain := enough(facts)) is not None:
         made.append(_fewer_calls(decided["enough calls"], chain.chain))
-    made += _guidance(facts, bad)
-    return made or [not_measured("next", "next", "quality", UNKNOWN if facts.last is None else NOTHING)]
+    return made + _guidance(facts, bad)
 
 
 def _because(cause: Statement, name: str, text: str) -> Statement:
@@ -51,8 +104,8 @@ def _steadier(facts: Facts, cause: Statement, end: str = "") -> Statement:
     train = facts.config.train
     what = "steps were skipped" if cause.name == "skipped" else "training did not stay steady"
     clip = "" if 0 < train.clip <= 1 else " and `--train.clip 1`"
-    text = f"Because {what}: start another run with a lower learning rate, `--train.lr {train.lr / 3:.2g}` in place of "
-    text += f"{train.lr:g}{clip}{end}."
+    text = f"Because {what}: start another run with a lower learning rate, "
+    text += f"`--train.lr {lower_rate(facts.config):.2g}` in place of {train.lr:g}{clip}{end}."
     return _because(cause, "steadier", text)
 
 

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from unstir.doctor.finding import is_number, times
 from unstir.metrics.evaluation import LOWER
 from unstir.report.analysis_figures import figure_effect, shown
 from unstir.report.facts import Facts
 from unstir.report.looks import Look, half_way, read
 from unstir.report.statement import Shown, Statement, Verdict, not_measured
 from unstir.report.statistics import Effect, counted, difference, level, mean_error, paired, two_sample
-from unstir.report.wording import count, percent, with_error
+from unstir.report.wording import TIMES, count, percent, with_error
 
 STRETCHES, FEWEST = 4, 5
 """Training losses are compared in so many stretches of the run, of at least so many log lines each."""
@@ -24,6 +25,9 @@ SKIPPED = 0.01
 
 DIVERGED = 0.5
 """A training loss that rises again by less than this share of its lowest, or of its fall, has not diverged."""
+
+WORTH = 0.01
+"""A fall over the last stretch of less than this share of the loss is not worth a longer run."""
 
 LAG = 0.3
 """Averaged weights lag where their loss is more than this share above that of the raw ones."""
@@ -45,13 +49,13 @@ def progress(facts: Facts) -> list[Statement]:
 def _health(facts: Facts, broken: Sequence[int]) -> list[Statement]:
     """Steps skipped, losses that are no numbers, and whether the training loss fell and stayed down."""
     found = []
-    skipped = max((line.get("skipped") or 0 for line in facts.metrics), default=0)
+    skipped = max((line["skipped"] for line in facts.metrics if is_number(line.get("skipped"))), default=0)
     if skipped:
         text = f"{count(skipped, 'optimiser step')} of {facts.step:,} had no finite gradient and changed nothing."
         verdict: Verdict = "bad" if skipped >= SKIPPED * facts.step else "neutral"
         found.append(_said("skipped", "curves", verdict, counted(skipped), text))
     losses = [line.get("loss") for line in facts.metrics]
-    missing = [line["step"] for line, loss in zip(facts.metrics, losses, strict=True) if not _is_number(loss)]
+    missing = [line["step"] for line, loss in zip(facts.metrics, losses, strict=True) if not is_number(loss)]
     if missing or broken:
         first = min((*missing, *broken))
         where: Shown = "curves" if missing else "losses"
@@ -65,7 +69,7 @@ def _health(facts: Facts, broken: Sequence[int]) -> list[Statement]:
 
 def _training_loss(lines: Sequence[tuple[dict[str, Any], Any]]) -> list[Statement]:
     """Whether the training loss fell from the first stretch to the last, and rose again from its lowest one."""
-    lines = [(line, loss) for line, loss in lines if _is_number(loss)]
+    lines = [(line, loss) for line, loss in lines if is_number(loss)]
     size = max(len(lines) // STRETCHES, FEWEST)
     blocks = [lines[start : start + size] for start in range(len(lines) % size, len(lines), size)]
     if len(blocks) < 2:
@@ -93,7 +97,8 @@ def _training_fall(blocks: Sequence[Sequence[tuple[dict[str, Any], float]]]) -> 
     stretch = f"from {first:.3g} up to step {blocks[0][-1][0]['step']:,} to {last:.3g} from step "
     stretch += f"{blocks[-2][-1][0]['step']:,} on"
     share = math.exp(fall.value)
-    size = f"{with_error(100 * (share - 1), 100 * share * fall.error, sign=True)}% in the geometric mean"
+    change = f"{with_error(100 * (share - 1), 100 * share * fall.error, sign=True)}%" if share < TIMES else times(share)
+    size = f"{change} in the geometric mean"
     if not fall.decided:
         text = f"Whether the training loss fell is undecided: it went {stretch} ({size})."
         return _said("training loss", "curves", "undecided", fall, text)
@@ -127,7 +132,10 @@ def _fall(facts: Facts, looks: Sequence[Look]) -> Statement:
 
 
 def _last_stretch(looks: Sequence[Look]) -> list[Statement]:
-    """Whether the last doubling (or so) of the images seen still helped, tested on the same images before and after."""
+    """Whether the last doubling (or so) of the images seen still helped, tested on the same images before and after.
+
+    A fall that matters, of training images too, says that the network is not trained out: "under-fitted".
+    """
     last, half = looks[-1], half_way(looks)
     if half is None:
         return []
@@ -138,23 +146,26 @@ def _last_stretch(looks: Sequence[Look]) -> list[Statement]:
     if not change.decided:
         size = with_error(change.value, change.error, sign=True)
         text = f"Whether the last stretch, {span}, still changed the held-out loss is undecided ({size})."
-        verdict: Verdict = "undecided"
-    elif change.value < 0:
-        text, verdict = (
-            f"The held-out loss was still falling: over the last stretch, {span}, by {size}.",
-            "good",
-        )
-    else:
-        text, verdict = f"The held-out loss rose over the last stretch, {span}, by {size}.", "bad"
-    return [_said("last stretch", "losses", verdict, change, text)]
+        return [_said("last stretch", "losses", "undecided", change, text)]
+    if change.value > 0:
+        text = f"The held-out loss rose over the last stretch, {span}, by {size}."
+        return [_said("last stretch", "losses", "bad", change, text)]
+    text = f"The held-out loss was still falling: over the last stretch, {span}, by {size}"
+    on_train = paired(half.train, last.train) if last.train else None
+    falls = on_train is None or (on_train.decided and on_train.value < 0)
+    if -change.value < WORTH * half.loss or not falls:
+        return [_said("last stretch", "losses", "good", change, f"{text}.")]
+    if on_train is not None:
+        text += f", and that of training images by {with_error(-on_train.value, on_train.error)}"
+    return [_said("under-fitted", "losses", "bad", change, f"{text}: the network is not trained out.")]
 
 
 def _average(facts: Facts, last: Look) -> list[Statement]:
     """Whether the averaged weights lag: worse on training images without dropout than the raw ones were with it."""
     config = facts.config
-    lines = [line["loss"] for line in facts.metrics if last.step * 0.7 < line["step"] <= last.step]
+    lines: list[Any] = [line.get("loss") for line in facts.metrics if last.step * 0.7 < line["step"] <= last.step]
     alike = config.train.ema_decay > 0 and config.loss.is_simple and config.loss.times == "uniform"
-    if not alike or len(last.train) < 2 or len(lines) < FEWEST or not all(_is_number(loss) for loss in lines):
+    if not alike or len(last.train) < 2 or len(lines) < FEWEST or not all(is_number(loss) for loss in lines):
         return []
     behind = two_sample(lines, last.train)
     if not behind.decided or behind.value < LAG * fmean(lines):
@@ -203,7 +214,3 @@ def _quality(facts: Facts) -> list[Statement]:
 
 def _said(name: str, figure: Shown, verdict: Verdict, effect: Effect, text: str) -> Statement:
     return Statement(name=name, topic="progress", text=text, figure=figure, verdict=verdict, effect=effect)
-
-
-def _is_number(loss: Any) -> bool:
-    return isinstance(loss, int | float) and math.isfinite(loss)

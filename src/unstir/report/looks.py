@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from unstir.doctor.finding import is_number
+
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
@@ -93,5 +95,5 @@ def _pair(value: float | None, error: float | None) -> tuple[float, float] | Non
     return (value, error) if known and value is not None and error is not None else None
 
 
-def _finite(values: Sequence[float | None]) -> bool:
-    return all(value is not None and math.isfinite(value) for value in values)
+def _finite(values: Sequence[Any]) -> bool:
+    return all(map(is_number, values))

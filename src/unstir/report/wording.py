@@ -2,6 +2,9 @@
 
 import math
 
+TIMES = 10.0
+"""A share of so much is no percentage any more."""
+
 
 def with_error(value: float, error: float | None, sign: bool = False) -> str:
     """A value and its standard error, as "0.0212 +- 0.0003": one digit of the error, two where it begins with 1.
@@ -30,11 +33,21 @@ def count(number: int, noun: str) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as a percentage: "0.04%", "2.6%", "93%", "99.4%"; never rounded to 0 or 100."""
+    """A share as a percentage: "0.04%", "2.6%", "93%", "99.4%", never rounded to 0 or 100; from 10 on "48 times"."""
+    if not share < TIMES:
+        from unstir.doctor.finding import times  # the command line, which reads this module, starts without torch
+
+        return times(share)
     size = abs(100 * share)
     if 99 < size < 100:
         return f"{size:.1f}%" if size < 99.95 else f"{min(size, 99.99):.2f}%"
     return f"{100 * share:.2g}%" if size < 99 else f"{100 * share:,.0f}%"
+
+
+def passes(images: int, num_train: int) -> str:
+    """How often a training image was seen, when so many were: "128 times each image"; the one way to say it."""
+    mean = images / max(num_train, 1)
+    return f"{mean:,.{1 if mean < 100 else 0}f} times each image"
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,78 @@
+"""Which finding explains which others, so that one cause is told once and has one remedy."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from unstir.doctor.finding import SEVERITIES, Finding, Severity
+
+LOOKS = ("brightness", "tint", "saturation", "collapse", "emptiness", "noise")
+"""What is seen in samples: the end of most chains of causes."""
+
+UNSTEADY = ("not-finite", "first-loss", "loss-rises", "loss-spikes", "unclipped", "clipping")
+"""What a learning rate that is too high does to the log."""
+
+EXPLAINS: dict[str, tuple[str, ...]] = {
+    "settings": ("store", "weights-loss"),
+    "store": ("weights-loss", *LOOKS),
+    "weights-finite": ("weights-loss", "average-behind", *LOOKS),
+    "value-range": ("not-learned", "first-loss", *LOOKS),
+    "flat-images": ("emptiness", "collapse"),
+    "copies": ("leak", "near-copies", "collapse", "overfit"),
+    "near-copies": ("leak", "collapse", "overfit"),
+    "classes": ("collapse",),
+    "few-images": ("overfit",),
+    "learning-rate": (*UNSTEADY, "not-learned", "still-falling", "average-behind", "weights-loss", *LOOKS),
+    "not-finite": ("first-loss", "loss-rises", "loss-spikes", "unclipped", "not-learned", *LOOKS),
+    "first-loss": ("loss-rises", "loss-spikes", "not-learned", *LOOKS),
+    "loss-rises": ("loss-spikes", "unclipped", "not-learned", "average-behind", *LOOKS),
+    "loss-spikes": ("unclipped",),
+    "rate-plan": ("not-learned", "still-falling", *LOOKS),
+    "slow-average": ("average-behind", *LOOKS),
+    "signal-left": LOOKS,
+    "not-learned": ("still-falling", "average-behind", *LOOKS),
+    "average-behind": LOOKS,
+    "still-falling": LOOKS,
+}
+"""The findings that each finding explains where both are there; of several causes the first of this table is taken."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A finding that no other explains, and the ``symptoms`` that it does explain."""
+
+    finding: Finding
+    symptoms: tuple[Finding, ...] = ()
+
+    @property
+    def severity(self) -> Severity:
+        """The most severe of the cause and its symptoms."""
+        return min((each.severity for each in (self.finding, *self.symptoms)), key=SEVERITIES.index)
+
+
+def explained(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings, most severe first, each symptom with its root cause as ``because`` and no remedy of its own.
+
+    A note explains nothing: what is harmless by itself is not the cause of a fault.
+    """
+    found = sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+    able = {finding.check for finding in found if finding.severity != "note"}
+
+    def root(check: str) -> str:
+        cause = next((name for name, of in EXPLAINS.items() if name in able and check in of), None)
+        return check if cause is None else root(cause)
+
+    roots = [root(finding.check) for finding in found]
+    return [
+        each if cause == each.check else replace(each, because=cause, remedy=f"that of {cause}")
+        for each, cause in zip(found, roots, strict=True)
+    ]
+
+
+def causes(findings: Sequence[Finding]) -> tuple[Cause, ...]:
+    """Findings, as `explained` leaves them, by cause: the most severe first."""
+    made = [
+        Cause(finding, tuple(each for each in findings if each.because == finding.check))
+        for finding in findings
+        if not finding.because
+    ]
+    return tuple(sorted(made, key=lambda cause: SEVERITIES.index(cause.severity)))

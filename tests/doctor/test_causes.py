@@ -1,0 +1,118 @@
+"""One cause is told once and has one remedy: findings are grouped by a table of what explains what."""
+
+import json
+import re
+
+import pytest
+
+from unstir.doctor import CHECKS, Finding, causes, diagnose
+from unstir.doctor.causes import EXPLAINS, LOOKS, explained
+from unstir.doctor.remedies import HIGHEST, higher_rate, lower_rate
+from unstir.runs import recipes
+from unstir.runs.config import Config
+from unstir.runs.toml import from_dict, to_dict
+
+pytest_plugins = ["ward"]
+QUICK = {"samples": False}
+
+
+def finding(check, severity="problem"):
+    return Finding(check, severity, f"{check} is amiss", "measured", f"mend {check}", 2.0, 1.0)
+
+
+def config(recipe="", **train):
+    values = to_dict(recipes.load(recipe) if recipe else Config())
+    values["train"] |= train
+    return from_dict({**values, "recipe": recipe}, "test")
+
+
+def test_the_table_names_checks_and_has_no_circle():
+    names = list(EXPLAINS)
+    assert {*EXPLAINS, *(name for of in EXPLAINS.values() for name in of)} <= set(CHECKS)
+    assert set(LOOKS) <= set(CHECKS)
+    for cause, symptoms in EXPLAINS.items():
+        assert cause not in symptoms
+        assert all(names.index(cause) < names.index(each) for each in symptoms if each in names), cause
+
+
+def test_symptoms_go_with_the_first_cause_of_the_table():
+    found = explained(map(finding, ("noise", "not-learned", "rate-plan", "leak")))
+    by_name = {each.check: each for each in found}
+    assert by_name["noise"].because == by_name["not-learned"].because == "rate-plan"
+    assert by_name["noise"].remedy == "that of rate-plan" and by_name["rate-plan"].remedy == "mend rate-plan"
+    assert by_name["leak"].because == by_name["rate-plan"].because == ""
+    assert [(cause.finding.check, len(cause.symptoms)) for cause in causes(found)] == [("rate-plan", 2), ("leak", 0)]
+
+
+def test_a_cause_is_as_grave_as_what_it_explains_and_a_note_explains_nothing():
+    (cause,) = causes(explained([finding("signal-left", "warning"), finding("brightness")]))
+    assert cause.finding.check == "signal-left" and cause.severity == "problem"
+    noted = causes(explained([finding("signal-left", "note"), finding("brightness")]))
+    assert [(cause.finding.check, cause.severity) for cause in noted] == [
+        ("brightness", "problem"),
+        ("signal-left", "note"),
+    ]
+
+
+def diverging(line, place):
+    """A log such as a rate of 1 leaves: a leap far above the error of no prediction at all, then that error."""
+    return {**line, "loss": 5.7 if place < 0.02 else 12.0 if place < 0.1 else 1.0}
+
+
+def test_a_rate_too_high_has_one_remedy_that_names_it(ward, command):
+    ward.metrics(diverging)
+    ward.config(train__lr=1.0)
+    report = diagnose(ward.path, **QUICK)
+    assert {each.check for each in report.findings} >= {"learning-rate", "not-learned", "first-loss"}
+    (cause,) = causes(report.findings)
+    assert cause.finding.check == "learning-rate" and cause.severity == "problem"
+    assert cause.finding.remedy == "a new run with --train.lr 0.001"
+    assert "reached 12, where an untrained network has 1" in cause.finding.evidence
+    status, out, _ = command("doctor", ward.path, "--no-samples", "--json")
+    listed = {each["check"]: each["because"] for each in json.loads(out)["findings"]}
+    assert status == 1 and listed.pop("learning-rate") == "" and set(listed.values()) == {"learning-rate"}
+    status, out, _ = command("doctor", ward.path, "--no-samples")
+    assert status == 1 and out.count("remedy") == 1 and " ".join(out.split()).count("explains ") == len(cause.symptoms)
+
+
+@pytest.mark.parametrize(("peak", "loss"), [(1.6, 0.1), (0.27, 0.27), (1.1, 1.0)])
+def test_a_rate_is_accused_only_where_nothing_was_learned_after_a_leap(ward, peak, loss):
+    """It recovered from a leap; or it never leaped, whether it learned little or nothing."""
+    ward.metrics(lambda line, place: {**line, "loss": peak if 0.1 < place < 0.15 else loss})
+    assert "learning-rate" not in ward.findings(**QUICK)
+
+
+def test_a_rate_far_above_any_usual_one_is_named_where_nothing_was_learned(ward):
+    ward.metrics(lambda line, place: {**line, "loss": 0.93})
+    ward.config(train__lr=0.07)
+    assert ward.found("learning-rate", **QUICK).remedy == "a new run with --train.lr 0.001"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "rate", "lower", "higher"),
+    [
+        ("digits", 1e-3, 1e-3 / 3, None),
+        ("digits", 1.0, 1e-3, None),
+        ("digits", 2e-3, 1e-3, None),
+        ("digits", 1e-4, 1e-4 / 3, 3e-4),
+        ("digits", 5e-4, 5e-4 / 3, 1e-3),
+        ("cifar10", 1e-3, 2e-4, None),
+        ("", 0.5, HIGHEST, None),
+        ("", 3e-3, 1e-3, None),
+        ("", 1e-6, 1e-6 / 3, 3e-6),
+        ("", 2e-4, 2e-4 / 3, None),
+    ],
+)
+def test_a_remedy_names_a_rate_near_the_runs_own_or_the_recipes(recipe, rate, lower, higher):
+    of = config(recipe, lr=rate)
+    assert lower_rate(of) == pytest.approx(lower)
+    assert higher_rate(of) == (None if higher is None else pytest.approx(higher))
+
+
+def test_no_remedy_multiplies_the_rate_by_ten(ward):
+    """The loss fell smoothly and too little, at a rate of a tenth of the usual one and at the usual one."""
+    ward.metrics(lambda line, place: {**line, "loss": 1 - 0.05 * place})
+    for rate, named in ((2e-5, ["6e-05"]), (2e-4, [])):
+        ward.config(train__lr=rate)
+        remedy = ward.found("not-learned", **QUICK).remedy
+        assert re.findall(r"--train\.lr (\S+)", remedy) == named and "--train.length" in remedy

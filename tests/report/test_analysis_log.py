@@ -1,0 +1,102 @@
+"""What sentences take from the log: spans of images, which figure in bits, ratios, and values that are no numbers."""
+
+import dataclasses
+import math
+import re
+
+import pytest
+from test_analysis_fit import bound
+
+import runs
+from runs import MOMENTS, STEPS, by_name, evaluation, facts, looks, metrics
+from unstir.report.analysis import analyse
+
+SPAN = re.compile(
+    r"(?<!step )(?<![\d,])([\d,]+)(?:\.\d+)? (?:training |held-out )?images?\b(?! a second)|from ([\d,]+) to "
+)
+NO_NUMBERS = [None, "0.1", True, math.nan, math.inf, -math.inf, 1e300, [1], {}, 10**400]
+
+
+def repr_of(value):
+    return repr(value)[:10]
+
+
+def of_batch(batch, known):
+    """The run with ``batch`` images a step in its logs, whatever its settings say now."""
+    relog = lambda lines: tuple({**line, "images": line["step"] * batch} for line in lines)
+    by_step = tuple(dataclasses.replace(each, images=each.step * batch) for each in known.by_step)
+    cost = dataclasses.replace(known.cost, images=known.step * batch)
+    return dataclasses.replace(
+        known, looks=relog(known.looks), metrics=relog(known.metrics), by_step=by_step, cost=cost
+    )
+
+
+@pytest.mark.parametrize("batch", [64, 60, 37])
+@pytest.mark.parametrize("name", ["good", "over_fitted", "diverged", "too_short"])
+def test_spans_of_images_are_those_of_the_log(name, batch):
+    known = of_batch(batch, getattr(runs, name)())
+    logged = {line["images"] for line in (*known.looks, *known.metrics)} | {each.images for each in known.by_step}
+    sets = {evaluation().protocol["num"], 299, 900, 32}  # images of a set, held out, and those of an estimate in bits
+    found = []
+    for each in analyse(known):
+        numbers = [int((one or other).replace(",", "")) for one, other in SPAN.findall(each.text)]
+        found += [number for number in numbers if number not in sets]
+        assert set(numbers) <= logged | sets, each.text
+    assert len(found) >= 4
+
+
+def test_what_was_seen_is_said_in_one_way():
+    """The same number of images beside the cost and the last look; no epochs, which leave out partial batches."""
+    for known in (runs.good(), runs.too_short()):
+        texts = [each.text for each in analyse(known)]
+        assert not any(re.search(r"\d epochs?\b", text) for text in texts if "--train.length" not in text)
+        assert sum("(128 times each image)" in text for text in texts) == 1
+
+
+def test_which_figure_in_bits_it_is_stands_in_the_sentence():
+    estimate = by_name(facts(looks=looks()))["bits"].text
+    assert "by an estimate of the bound from 32 images or more of each split" in estimate
+    assert "likelihood" not in estimate
+    both = {"held_out": bound(4.9), "train": {**bound(4.5), "num": 1000}}
+    text = by_name(facts(looks=looks(), likelihoods=both))["bits"].text
+    assert "by the bound over 299 images or more of each split (`unstir likelihood`)" in text
+    alone = by_name(facts(looks=looks(), likelihoods={"held_out": bound(4.9)}))["bits"].text
+    assert "estimate of the bound" in alone
+    assert "(the bound itself, over 299 held-out images, is 4.90 +- 0.02)" in alone
+
+
+@pytest.mark.parametrize("top", [1e9, 1e30, 1e55])
+def test_ratios_beyond_a_thousand_say_no_more(top):
+    rising = lambda images: runs.settled(images) if images < 1000 * runs.BATCH else top
+    known = facts(looks=looks(curve=rising), metrics=metrics(curve=rising))
+    texts = [each.text for each in analyse(known)]
+    assert any("more than 1,000 times" in text for text in texts)
+    for text in texts:
+        assert not re.search(r"\d{9}|\d(,\d{3}){3}", text), text
+    climbing = lambda images: top if images > 0.8 * STEPS * runs.BATCH else 0.1
+    noisy = metrics(curve=climbing, noise=0.9)
+    for each in analyse(facts(metrics=noisy)):
+        assert not re.search(r"\d{9}|\d(,\d{3}){3}", each.text), each.text
+
+
+@pytest.mark.parametrize(
+    "value", [None, "0.1", True, math.nan, math.inf, -math.inf, 1e300, [1], {}, 10**400], ids=repr_of
+)
+@pytest.mark.parametrize("key", ["loss", "grad_norm", "clipped", "skipped", "images_per_second", "lr"])
+def test_values_that_are_no_numbers_are_passed_over(key, value):
+    lines = tuple({**line, key: value} if 10 < k < 20 else line for k, line in enumerate(metrics()))
+    found = by_name(facts(metrics=lines, looks=looks()))
+    if key == "loss" and value is not True:
+        assert found["diverged"].verdict == "bad"
+    elif key != "loss":
+        assert "diverged" not in found
+    assert analyse(facts(metrics=tuple({**line, key: value} for line in lines), looks=looks()))
+
+
+@pytest.mark.parametrize("key", ["of_held_out", "of_train"])
+def test_a_look_with_a_value_that_is_no_number_is_named(key):
+    lines = looks()
+    for value in ("0.1", None, True, [0.1], 10**400):
+        broken = {**lines[-1], key: [*lines[-1][key][1:], value]}
+        found = by_name(facts(looks=(*lines[:-1], broken)))
+        assert f"from step {MOMENTS[-1]:,} on" in found["diverged"].text
