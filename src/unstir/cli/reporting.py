@@ -17,16 +17,20 @@ def report(
     num: int = 0,
     seeds: int = 3,
     pdf: bool = False,
+    export: Path | None = None,
     store: Path | None = None,
 ) -> int:
     """Write what a run shows as one page: RUN/report.html, a single file that works offline and prints well.
 
-    It has the samples of every moment from the same noise, losses and curves, quality by step with error bars, calls
-    against quality, nearest training images, the doctor's findings, and an analysis in sentences, each of a tested
-    effect. What was not measured yet is measured first: each saved step and some samplers, as `unstir evaluate` does,
-    and kept. Of several runs the page shows them side by side, on figures of one protocol alone.
+    Three sentences and the pictures come first: samples beside real images, and all moments of training. Then figures:
+    quality by step with error bars, samplers with their seconds an image, classes, the worst samples, the nearest
+    training images; then every statement of the analysis, its limitations, curves and the doctor's findings. What was
+    not measured yet is measured first: each saved step and some samplers, as `unstir evaluate` does, and kept. Several
+    runs are shown side by side; their figures where they are of one protocol, else what differs and how to mend it.
 
     Example: `unstir report runs/digits`
+
+    Example: `unstir report runs/digits --export figures.tex`
 
     Example: `unstir report runs/first runs/second --out compared.html`
 
@@ -35,7 +39,8 @@ def report(
     runs
         Folder of the run, or of several to be compared.
     out
-        The HTML file; by default report.html in the (first) run's folder, comparison.html for several.
+        The HTML file, in a folder that is made where it is missing; by default report.html in the (first) run's folder,
+        comparison.html for several.
     measure
         Measure what is missing; without, the page has what was measured before.
     minutes
@@ -46,35 +51,62 @@ def report(
         Sets of images for a figure, for its error bar.
     pdf
         Print the page to a PDF of the same name too; needs Chromium or Chrome.
+    export
+        Write the figures with their errors and protocols to this file too, by its ending .csv, .md (Markdown) or .tex
+        (LaTeX), or to all three in this folder.
     store
         Folder of the packed data, where it has moved.
     """
     from unstir.errors import UserError
     from unstir.report import compared, page
+    from unstir.report import export as exporting
     from unstir.report import pdf as printing
     from unstir.runs.files import make_folder
     from unstir.runs.run import Run
 
     if not runs:
         raise UserError("no run was named; give the folder of one, such as runs/digits")
+    if minutes <= 0:
+        raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
     if pdf and printing.browser() is None:
         printing.print_pdf(runs[0], runs[0])  # says what is missing before anything is measured
     opened = [Run.open(path) for path in runs]
     path = out or opened[0].path / ("report.html" if len(opened) == 1 else "comparison.html")
-    make_folder(path.absolute().parent)
+    _check(path, "--out", ".html")
+    for target in exporting.targets(export) if export else ():
+        _check(target, "--export", target.suffix)
     stores = [_store(run, store) for run in opened]
-    if minutes <= 0:
-        raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
     protocols = _measure(opened, stores, minutes, num, seeds) if measure else [None] * len(opened)
+    make_folder(path.absolute().parent)
     if len(opened) == 1:
-        page.write(opened[0], stores[0], path, protocols[0], samples=measure)
+        facts = [page.write(opened[0], stores[0], path, protocols[0], samples=measure)]
     else:
-        compared.write(opened, stores, path)
+        facts = compared.write(opened, stores, path)
     print(f"report   {path} ({path.stat().st_size / 1e6:.1f} MB)")
     if pdf:
         printing.print_pdf(path, path.with_suffix(".pdf"))
         print(f"pdf      {path.with_suffix('.pdf')}")
+    for file in exporting.export(export, facts) if export else ():
+        print(f"figures  {file}")
     return 0
+
+
+def _check(path: Path, option: str, suffix: str) -> None:
+    """Raise UserError, before anything is measured, for a file that cannot be written or is of another kind."""
+    import os
+
+    from unstir.errors import UserError
+
+    if path.suffix.lower() != suffix.lower():
+        more = "; leave --out so and add --pdf, which prints a PDF beside it" if path.suffix.lower() == ".pdf" else ""
+        raise UserError(f"{option} {path} must end in {suffix}{more}")
+    if path.is_dir():
+        raise UserError(f"{option} {path} is a folder; name a file in it")
+    there = next(parent for parent in path.absolute().parents if parent.exists())
+    if not there.is_dir():
+        raise UserError(f"{option} {path} cannot be made, for {there} is a file; name another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{option} {path} cannot be made: no right to write in {there}; name another place")
 
 
 def _store(run: Any, store: Path | None) -> Any:
@@ -93,7 +125,7 @@ def _store(run: Any, store: Path | None) -> Any:
 def _measure(runs: list[Any], stores: list[Any], minutes: float, num: int, seeds: int) -> list[Any]:
     """Measure what the pages of these runs need, all by one number of images; the protocol of each, None without."""
     from unstir import console
-    from unstir.report.gather import measure, planned
+    from unstir.report.gather import measure, planned, time_samplers
     from unstir.train.catch_up import catch_up
 
     protocols: list[Any] = []
@@ -111,5 +143,6 @@ def _measure(runs: list[Any], stores: list[Any], minutes: float, num: int, seeds
             catch_up(run, store, progress)
         with console.counting(console.stderr(), "judging", "judgements") as progress:
             measure(run, store, (*plan.by_step, *plan.by_chain), progress=progress)
+        time_samplers(run, plan)
         protocols.append(plan.by_step[-1].protocol(run))
     return protocols
