@@ -66,8 +66,7 @@ def report(
 
     if not runs:
         raise UserError("no run was named; give the folder of one, such as runs/digits")
-    if minutes <= 0:
-        raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
+    _check_numbers(minutes, num, seeds)
     if pdf and printing.browser() is None:
         printing.print_pdf(runs[0], runs[0])  # says what is missing before anything is measured
     opened = [Run.open(path) for path in runs]
@@ -75,7 +74,9 @@ def report(
     _check(path, "--out", ".html")
     for target in exporting.targets(export) if export else ():
         _check(target, "--export", target.suffix)
-    stores = [_store(run, store) for run in opened]
+    if pdf:
+        _check(path.with_suffix(".pdf"), "--pdf", ".pdf")
+    stores = _stores(opened, store)
     protocols = _measure(opened, stores, minutes, num, seeds) if measure else [None] * len(opened)
     make_folder(path.absolute().parent)
     if len(opened) == 1:
@@ -92,34 +93,54 @@ def report(
 
 
 def _check(path: Path, option: str, suffix: str) -> None:
-    """Raise UserError, before anything is measured, for a file that cannot be written or is of another kind."""
-    import os
-
+    """Raise UserError for a file of another kind or one that cannot be written."""
+    from unstir.cli.beside import check_place
     from unstir.errors import UserError
 
     if path.suffix.lower() != suffix.lower():
-        more = "; leave --out so and add --pdf, which prints a PDF beside it" if path.suffix.lower() == ".pdf" else ""
+        more = "; for a PDF beside it add --pdf" if path.suffix.lower() == ".pdf" else ""
         raise UserError(f"{option} {path} must end in {suffix}{more}")
-    if path.is_dir():
-        raise UserError(f"{option} {path} is a folder; name a file in it")
-    there = next(parent for parent in path.absolute().parents if parent.exists())
-    if not there.is_dir():
-        raise UserError(f"{option} {path} cannot be made, for {there} is a file; name another")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"{option} {path} cannot be made: no right to write in {there}; name another place")
+    check_place(path, option)
 
 
-def _store(run: Any, store: Path | None) -> Any:
-    """The run's data; None, and a word about it, where it has gone."""
-    from unstir.data import Store, is_store
+def _check_numbers(minutes: float, num: int, seeds: int) -> None:
+    """Raise UserError for numbers that no figure can be made of."""
+    from unstir.errors import UserError
+    from unstir.metrics.measures import FEWEST
 
-    if store is None and not is_store(run.config.data.store):
-        say(
-            f"{run.config.data.store}, the data of {run.path}, is no longer there; name it with --store. Without it "
-            "nothing is measured and no data is shown"
+    if not minutes > 0:
+        raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
+    if num and num < FEWEST:
+        raise UserError(
+            f"num={num} must be at least {FEWEST}: a distance is between sets; better hundreds; 0: --minutes"
         )
-        return None
-    return Store.open(store or run.config.data.store)
+    if seeds < 1:
+        raise UserError(f"seeds={seeds} must be at least 1; error bars over seeds need 2")
+
+
+def _stores(runs: list[Any], named: Path | None) -> list[Any]:
+    """The data of each run: the store named, where it is that run's, else its own; None, said, where it has gone."""
+    from unstir.data import Store, is_store
+    from unstir.errors import UserError
+
+    given = None if named is None else Store.open(named)
+    if given is not None and given.content_hash not in {run.data.content_hash for run in runs}:
+        raise UserError(f"{given.path} is not the data of {runs[0].path}; name the store that it was trained on")
+    found: list[Any] = []
+    for run in runs:
+        if given is not None and given.content_hash == run.data.content_hash:
+            found.append(given)
+        elif is_store(run.config.data.store):
+            found.append(Store.open(run.config.data.store))
+            if found[-1].content_hash != run.data.content_hash:
+                raise UserError(f"{found[-1].path} no longer holds the data of {run.path}; name its store with --store")
+        else:
+            say(
+                f"{run.config.data.store}, the data of {run.path}, is no longer there; name it with --store. Without "
+                "it nothing is measured and no data is shown"
+            )
+            found.append(None)
+    return found
 
 
 def _measure(runs: list[Any], stores: list[Any], minutes: float, num: int, seeds: int) -> list[Any]:

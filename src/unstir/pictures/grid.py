@@ -30,11 +30,6 @@ def grid(images: Tensor, nrow: int = 8) -> Image.Image:
     return _sheet(rows, tuple(images.shape[1:]), captions=None)
 
 
-def enlarged(shape: tuple[int, ...]) -> int:
-    """The factor by which the pixels of an image of ``shape`` (C, H, W) are enlarged in a grid."""
-    return max(1, -(-TILE // shape[1]))
-
-
 def contact_sheet(rows: Sequence[tuple[str, Tensor]]) -> Image.Image:
     """A row a class: its name and some of its images, uint8 [N, C, H, W]."""
     shape = tuple(rows[0][1].shape[1:])
@@ -43,7 +38,7 @@ def contact_sheet(rows: Sequence[tuple[str, Tensor]]) -> Image.Image:
 
 def _sheet(rows: Sequence[Sequence[Tensor]], shape: tuple[int, ...], captions: Sequence[str] | None) -> Image.Image:
     channels, height, width = shape
-    scale = enlarged(shape)
+    scale = max(1, -(-TILE // height))
     tile_height, tile_width = height * scale + GAP, width * scale + GAP
     left = GAP
     if captions is not None:

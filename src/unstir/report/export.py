@@ -70,7 +70,7 @@ def export(path: Path, runs: Sequence[Facts]) -> list[Path]:
 
 
 def rows_of(runs: Sequence[Facts]) -> list[Row]:
-    """A row a figure of every evaluation that the pages of these runs show; an equal rest of protocols has one number."""
+    """A row a figure of every evaluation that the pages of these runs show; protocols alike in the rest are one."""
     protocols: list[dict[str, Any]] = []
     rows = []
     for facts in runs:

@@ -14,7 +14,7 @@ from unstir import randomness
 from unstir.data import Store
 from unstir.generate import Job, way
 from unstir.pictures import animation
-from unstir.pictures.grid import GAP, enlarged, grid, to_uint8
+from unstir.pictures.grid import GAP, grid, to_uint8
 from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
@@ -75,7 +75,7 @@ def moments(run: Run) -> list[Moment]:
         path = run.samples / f"{name}.png"
         if path.exists():
             when = named.get(name, f"{step * run.config.train.batch_size:,} images")
-            found.append(Moment(_corner(path, run.data.shape, f"samples: {when}"), when))
+            found.append(Moment(_corner(run, path, f"samples: {when}"), when))
     return found
 
 
@@ -103,13 +103,14 @@ def real_grid(run: Run, store: Store) -> Picture:
     return encode(grid(images, run.config.grids.nrow), "training images, drawn at random")
 
 
-def _corner(path: Path, shape: tuple[int, int, int], shows: str) -> Picture:
-    """The first rows and columns of a grid in a file."""
-    _, height, width = shape
-    tile_height, tile_width = (side * enlarged(shape) + GAP for side in (height, width))
+def _corner(run: Run, path: Path, shows: str) -> Picture:
+    """The first rows and columns of a grid of the run in a file."""
+    cfg = run.config.grids
+    columns, rows = min(cfg.nrow, cfg.num), -(-cfg.num // cfg.nrow)
     with Image.open(path) as image:
-        box = (0, 0, min(CORNER * tile_width + GAP, image.width), min(CORNER * tile_height + GAP, image.height))
-        return encode(image.crop(box), shows)
+        width = (image.width - GAP) * min(CORNER, columns) // columns + GAP
+        height = (image.height - GAP) * min(CORNER, rows) // rows + GAP
+        return encode(image.crop((0, 0, width, height)), shows)
 
 
 def forward(run: Run, store: Store) -> tuple[Picture, list[int]]:
