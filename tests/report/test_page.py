@@ -217,7 +217,7 @@ def test_runs_that_were_judged_differently_are_shown_and_what_differs_is_said(ru
     compared.write([run, unlike], [store, store], tmp_path / "page.html")
     text = text_of(tmp_path / "page.html")
     assert "num is 20 and 24" in text and "train.lr" in text and sides.remedies[0] in text
-    assert "first (step" not in text and text.count("while training") == 2
+    assert "first (step" not in text and text.count(", while training") == 2
     assert not any("FD-classifier" in "".join(cell.itertext()) for cell in parsed(tmp_path / "page.html").iter("th"))
     status, _, _ = command(*shlex.split(sides.remedies[0])[1:])
     assert status == 0 and len(alike.same_protocol([run, unlike]).alike) == 2

@@ -73,8 +73,6 @@ def _side(run: Run, found: Sequence[Evaluation], like: Evaluation) -> tuple[str,
         return f"{why} Figures of a network that knows classes and of one that knows none never compare.", ""
     differing = [key for key, value in own.items() if key in asked and asked[key] != value]
     options = {"num": asked["num"], "seeds": asked["seeds"], **{key: asked[key] for key in differing}}
-    if nearest is not None and nearest.protocol.get("dtype") != asked["dtype"]:
-        options["dtype"] = asked["dtype"]
     if asked["num_reference"] != run.data.counts[asked["split"]]:
         options["reference"] = asked["num_reference"]
     command = ["unstir", "evaluate", name, *itertools.chain(*(_option(run, *pair, like) for pair in options.items()))]
@@ -92,7 +90,8 @@ def _by_default(run: Run) -> dict[str, Any]:
     del sampling["steps"]
     label = SHARES if run.config.model.num_classes else None
     known = {"data": run.data.content_hash, "label": label, "guide": None, "split": "train"}
-    return {**known, **sampling, "ema": run.config.train.ema_decay > 0}
+    dtype = build.dtype_name("auto", build.device("auto"))
+    return {**known, **sampling, "ema": run.config.train.ema_decay > 0, "dtype": dtype}
 
 
 def _option(run: Run, key: str, value: Any, like: Evaluation) -> list[str]:
