@@ -140,7 +140,9 @@ def test_figures_are_exported_beside_the_page(folder, command, tmp_path):
         "report", folder, "--no-measure", "--out", tmp_path / "a.html", "--export", tmp_path / "b.csv"
     )
     assert status == 0 and f"figures  {tmp_path / 'b.csv'}" in out
-    (row,) = [row for row in csv.DictReader((tmp_path / "b.csv").open()) if row["figure"] == "FD-classifier"]
+    (row,) = [
+        row for row in csv.DictReader((tmp_path / "b.csv").read_text().splitlines()) if row["figure"] == "FD-classifier"
+    ]
     assert float(row["value"]) in [each.main().value for each in saved(Run.open(folder))]
 
 

@@ -1,5 +1,6 @@
 """The page of a run: whole, valid, quiet in a real browser, readable to everyone; and pages of several runs."""
 
+import json
 import re
 import shlex
 import shutil
@@ -12,8 +13,11 @@ from PIL import Image
 
 from unstir.data import Store
 from unstir.errors import UserError
+from unstir.generate import labels
+from unstir.metrics import judge as evaluating
 from unstir.metrics.evaluate import Plan, evaluate, networks_for
 from unstir.metrics.evaluation import saved
+from unstir.pictures.grid import grid
 from unstir.report import alike, compared, judged, page, pdf, pictures, speed, tables
 from unstir.report.analysis import analyse
 from unstir.report.gather import gather, measure, planned, time_samplers
@@ -264,6 +268,49 @@ def test_names_that_charts_would_read_as_formulas_are_names(run, other, store, t
 def test_ticks_of_charts_are_numbers(report):
     charts = ["".join(e.itertext()) for e in parsed(report).iter() if str(e.tag).endswith("svg")]
     assert len(charts) >= 5 and not any("mathdefault" in text or "$" in text for text in charts)
+
+
+def test_the_samples_of_a_page_are_those_that_were_judged(run, store, tmp_path):
+    last = gather(run, None).last
+    known = judged.drawn(run, last)
+    assert len(known.images) == 2 * 24 and known.asked is None
+    again = evaluating.judge(store, list(known.images.split(24)), networks_for(store), labels=None)
+    assert again["classifier/fd"].by_seed == last.figures["classifier/fd"].by_seed
+    shutil.copytree(run.path, tmp_path / "run")
+    for settings in (tmp_path / "run" / "generated").glob("*/settings.json"):
+        if json.loads(settings.read_text())["chain"]["seed"] == 1:
+            (settings.parent / "000000.png").unlink()
+    assert judged.drawn(Run.open(tmp_path / "run"), last) is None
+    assert judged.drawn(run, replace(last, weights="0" * 64)) is None
+
+
+def test_classes_that_were_asked_for_are_read_from_the_settings_of_the_samples(store, tmp_path):
+    made = train(store, tmp_path / "run", model__num_classes=10)
+    plan = planned(made, store, seconds=1, num=40, seeds=2).by_step[-1]
+    known = judged.drawn(made, evaluate(made, store, plan))
+    asked = labels(made, plan.job, torch.arange(40))
+    assert torch.equal(known.asked, asked.repeat(2)) and len(set(asked.tolist())) > 5
+    rows = judged.by_class(store, known, None)
+    assert [row.name for row in rows] == list(store.classes) and all(row.samples for row in rows)
+
+
+@pytest.mark.parametrize("by", ["classifier", "pixels"])
+def test_the_worst_samples_are_those_farthest_from_all_training_images(run, store, by):
+    classifier = networks_for(store)[0] if by == "classifier" else None
+    odd = torch.full((1, *store.shape), 255, dtype=torch.uint8)
+    samples = torch.cat((store.images("train")[:20], odd, store.images("held_out")[:20]))
+    found = judged.worst(run, store, judged.Drawn(samples, None), classifier)
+    assert found.samples == pictures.encode(grid(_worst_first(samples, odd, store, classifier), 8), "the worst samples")
+    assert "16 of 41 samples" in found.how and f"{store.count('held_out')} held-out images" in found.how
+
+
+def _worst_first(samples, odd, store, classifier):
+    """The 16 samples of the largest distance to the training images, by brute force; the odd one is first."""
+    spaces = [x if classifier is None else classifier.features(x) for x in (samples, store.images("train"))]
+    far = torch.cdist(*(x.flatten(1).double() for x in spaces)).min(1).values
+    order = far.argsort(descending=True, stable=True)[:16]
+    assert torch.equal(samples[order[:1]], odd)
+    return samples[order]
 
 
 def test_of_many_classes_the_first_are_shown(store, tmp_path):
