@@ -12,7 +12,7 @@ from unstir.generate import Job, labels, read_images
 from unstir.generate.folder import SETTINGS
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
 from unstir.metrics.evaluation import Evaluation
-from unstir.metrics.nearest import Nearest, nearest, nearest_features
+from unstir.metrics.nearest import nearest, nearest_features
 from unstir.metrics.reference import reference
 from unstir.pictures.grid import grid
 from unstir.report.pictures import Picture, encode
@@ -118,10 +118,14 @@ def worst(run: Run, store: Store, known: Drawn, classifier: Classifier | None) -
     else:
         train, by = store.images("train"), "by pixels, which favours strong contrast"
 
-    def far(images: Tensor) -> Nearest:
-        if classifier is not None:
-            return nearest_features(classifier.features(images), train)
-        return nearest(images, train, flip=run.config.data.flip)
+    flip = run.config.data.flip
+
+    def far(images: Tensor) -> Tensor:
+        if classifier is None:
+            return nearest(images, train, flip=flip).distance[:, 0]
+        views = [images, images.flip(-1)] if flip else [images]  # a run that mirrors may draw either
+        each = [nearest_features(classifier.features(view), train).distance[:, 0] for view in views]
+        return torch.stack(each).min(0).values
 
     of_samples = far(known.images)
     shown = _farthest(known.images, of_samples, "the worst samples")
@@ -135,17 +139,17 @@ def worst(run: Run, store: Store, known: Drawn, classifier: Classifier | None) -
     return Worst(shown, real, how)
 
 
-def _order(far: Nearest) -> Tensor:
-    return far.distance[:, 0].argsort(descending=True, stable=True)[:WORST]
+def _order(far: Tensor) -> Tensor:
+    return far.argsort(descending=True, stable=True)[:WORST]
 
 
-def _span(far: Nearest) -> str:
+def _span(far: Tensor) -> str:
     """The distances of the farthest, falling."""
-    distances = far.distance[_order(far), 0]
+    distances = far[_order(far)]
     return f"distances {distances[0].item():.3g} to {distances[-1].item():.3g}"
 
 
-def _farthest(images: Tensor, far: Nearest, shows: str) -> Picture:
+def _farthest(images: Tensor, far: Tensor, shows: str) -> Picture:
     return encode(grid(images[_order(far)], COLUMNS), shows)
 
 
