@@ -1,6 +1,7 @@
 """The page of a run: whole, valid, quiet in a real browser, readable to everyone; and pages of several runs."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -191,6 +192,15 @@ def test_names_from_outside_are_escaped(run, store, tmp_path):
     page.write(Run.open(nasty), store, tmp_path / "page.html")
     scripts = list(parsed(tmp_path / "page.html").iter("script"))
     assert len(scripts) == 1 and "alert" not in (scripts[0].text or "")
+
+
+def test_a_name_that_no_page_can_hold_is_marked(run, other, store, tmp_path):
+    odd = tmp_path / os.fsdecode(b"caf\xe9\x1b[31m")
+    shutil.copytree(run.path, odd)
+    page.write(Run.open(odd), store, tmp_path / "page.html")
+    compared.write([Run.open(odd), other], [store, store], tmp_path / "both.html")
+    for path in (tmp_path / "page.html", tmp_path / "both.html"):
+        assert "caf\ufffd\ufffd[31m" in text_of(path)
 
 
 def test_commands_name_the_run_and_nothing_of_a_sentence_is_markup():

@@ -164,6 +164,7 @@ def _measure(runs: list[Any], stores: list[Any], minutes: float, num: int, seeds
             catch_up(run, store, progress)
         with console.counting(console.stderr(), "judging", "judgements") as progress:
             measure(run, store, (*plan.by_step, *plan.by_chain), progress=progress)
-        time_samplers(run, plan)
+        if len(runs) == 1:  # a page of several shows no samplers
+            time_samplers(run, plan)
         protocols.append(plan.by_step[-1].protocol(run))
     return protocols

@@ -127,6 +127,7 @@ def _rows(facts: Sequence[Facts]) -> list[tuple[str, list[str]]]:
         ("training images seen", [f"{it.cost.images:,}" for it in facts]),
         ("time", [duration(it.cost.seconds) for it in facts]),
         ("training FLOP", [operations(it.cost.training_flops) for it in facts]),
+        ("machine", ["; then ".join(it.trained_on) or "not recorded" for it in facts]),
         ("data", [it.data.content_hash[:12] for it in facts]),
     ]
 
