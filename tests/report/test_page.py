@@ -1,7 +1,6 @@
 """The page of a run: whole, valid, quiet in a real browser, readable to everyone; and pages of several runs."""
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -195,7 +194,7 @@ def test_names_from_outside_are_escaped(run, store, tmp_path):
 
 
 def test_a_name_that_no_page_can_hold_is_marked(run, other, store, tmp_path):
-    odd = tmp_path / os.fsdecode(b"caf\xe9\x1b[31m")
+    odd = tmp_path / "caf\u202e\x1b[31m"
     shutil.copytree(run.path, odd)
     page.write(Run.open(odd), store, tmp_path / "page.html")
     compared.write([Run.open(odd), other], [store, store], tmp_path / "both.html")
