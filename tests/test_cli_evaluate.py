@@ -1,5 +1,6 @@
 """`unstir evaluate` and `unstir report` from the command line: what they print, keep, refuse and do not do twice."""
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -131,6 +132,18 @@ def test_a_page_is_written_from_what_was_measured(folder, command, tmp_path):
     assert "FD-classifier" in (tmp_path / "new" / "page.html").read_text()
 
 
+def test_figures_are_exported_beside_the_page(folder, command, tmp_path):
+    command("evaluate", folder, *SMALL)
+    status, out, _ = command(
+        "report", folder, "--no-measure", "--out", tmp_path / "a.html", "--export", tmp_path / "b.csv"
+    )
+    assert status == 0 and f"figures  {tmp_path / 'b.csv'}" in out
+    (row,) = [
+        row for row in csv.DictReader((tmp_path / "b.csv").read_text().splitlines()) if row["figure"] == "FD-classifier"
+    ]
+    assert float(row["value"]) in [each.main().value for each in saved(Run.open(folder))]
+
+
 def test_what_is_missing_is_measured_first_and_once(folder, command, tmp_path):
     status, _, err = command("report", folder, "--num", 16, "--seeds", 2)
     assert status == 0 and (folder / "report.html").exists() and "2 x 16 images each, about" in err
@@ -141,14 +154,33 @@ def test_what_is_missing_is_measured_first_and_once(folder, command, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (folder / "evaluation").iterdir()} == before
 
 
-def test_mistakes_of_a_report_are_one_line(folder, command, tmp_path, monkeypatch):
+def test_mistakes_of_a_report_are_one_line_and_come_before_any_work(folder, command, tmp_path, monkeypatch):
+    fresh = tmp_path / "run"
+    shutil.copytree(folder, fresh, ignore=shutil.ignore_patterns("evaluation", "generated", "*.html"))
+    other = tmp_path / "other"
+    shutil.copytree(folder.parent / "digits", other, ignore=shutil.ignore_patterns("classifier*", "statistics"))
+    manifest = other / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "content_hash": "0" * 64}))
+    (tmp_path / "folder.html").mkdir()
+    before = sorted(tmp_path.rglob("*"))
     for arguments, words in (
         ((tmp_path / "none",), "holds no run"),
-        ((folder, "--out", folder / "config.toml" / "page.html"), "cannot make the folder"),
-        ((folder, "--num", 2), "must be at least"),
+        ((fresh, "--out", fresh / "config.toml" / "page.html"), "cannot make the folder"),
+        ((fresh, "--out", tmp_path / "new" / "x.txt"), "x.txt must end in .html"),
+        ((fresh, "--out", tmp_path / "new" / "x.pdf"), "must end in .html; for a PDF beside it add --pdf"),
+        ((fresh, "--out", tmp_path / "new"), "new must end in .html"),
+        ((fresh, "--out", tmp_path / "folder.html"), "is a folder; name a file in it"),
+        ((fresh, "--out", tmp_path / "new" / "x.html", "--minutes", 0), "must be more than 0"),
+        ((fresh, "--minutes", "nan"), "must be more than 0"),
+        ((fresh, "--num", 2), "must be at least"),
+        ((fresh, "--seeds", 0), "must be at least 1"),
+        ((fresh, "--store", other), "is not the data of"),
+        ((fresh, "--export", tmp_path / "new" / "x.xlsx"), "is no .csv, .md, .tex file"),
+        ((fresh, "--export", fresh / "config.toml" / "x.csv"), "cannot make the folder"),
     ):
         status, _, err = command("report", *arguments)
-        assert status == 2 and words in err and "Traceback" not in err
+        assert status == 2 and words in err and "Traceback" not in err and err.count("\n") == 1, arguments
+    assert sorted(tmp_path.rglob("*")) == before
     monkeypatch.setenv("UNSTIR_BROWSER", "no-such-browser")
     status, _, err = command("report", folder, "--pdf")
     assert status == 2 and "--pdf needs Chromium or Chrome" in err

@@ -1,19 +1,27 @@
 """The page of a run: whole, valid, quiet in a real browser, readable to everyone; and pages of several runs."""
 
+import json
 import re
+import shlex
 import shutil
 from dataclasses import replace
 
 import html5lib
 import pytest
+import torch
 from PIL import Image
 
 from unstir.data import Store
 from unstir.errors import UserError
+from unstir.generate import labels
+from unstir.metrics import judge as evaluating
 from unstir.metrics.evaluate import Plan, evaluate, networks_for
 from unstir.metrics.evaluation import saved
-from unstir.report import compared, page, pdf
-from unstir.report.gather import gather, measure, planned
+from unstir.pictures.grid import grid
+from unstir.report import alike, compared, judged, page, pdf, pictures, speed, tables
+from unstir.report.analysis import analyse
+from unstir.report.gather import gather, measure, planned, time_samplers
+from unstir.runs import checkpoint
 from unstir.runs.run import Run
 from unstir.train.launch import open_data, open_run
 from unstir.train.trainer import Trainer
@@ -45,6 +53,7 @@ def run(store, tmp_path_factory):
     made = train(store, tmp_path_factory.mktemp("runs") / "first")
     plans = planned(made, store, seconds=1, num=24, seeds=2)
     measure(made, store, (*plans.by_step, *plans.by_chain))
+    time_samplers(made, plans)
     return made
 
 
@@ -94,18 +103,62 @@ def test_the_page_is_valid_and_needs_nothing_else(which, request):
     assert all(image.get("alt") for image in tree.iter("img"))
 
 
+def text_of(path):
+    return " ".join(" ".join(parsed(path).itertext()).split())
+
+
 def test_the_page_has_what_was_asked_of_it(report, run):
     tree = parsed(report)
     ids = {element.get("id") for element in tree.iter()}
     wanted = {"analysis", "grids", "way", "quality", "calls", "neighbours", "training", "forward", "data", "cost"}
-    assert wanted | {"curves", "losses", "loss-by-time", "doctor", "settings"} <= ids
+    wanted |= {"curves", "losses", "loss-by-time", "doctor", "settings", "classes", "worst", "limitations"}
+    assert wanted <= ids
     text = " ".join(tree.itertext())
     facts = gather(run, None)
     assert f"{facts.cost.parameters:,}" in text and run.data.content_hash in text
-    assert facts.last is not None and f"{facts.last.main().value:.4g}" in text
-    moments = [element for element in tree.iter("figure") if element.get("data-when")]
-    assert len(moments) == 2 + len(list(run.weights.iterdir()))  # the noise, the start, and each milestone
-    assert [moment.get("hidden") is None for moment in moments] == [False] * (len(moments) - 1) + [True]
+    assert facts.last is not None and tables.plus_minus(facts.last.main().value, facts.last.main().error) in text
+
+
+def test_a_person_in_a_hurry_sees_sentences_then_pictures_then_figures_then_all_that_can_be_said(report):
+    tree = parsed(report)
+    order = [element.get("id") for element in tree.iter("section")]
+    assert order == [key for key in page.TITLES if key in order] and order[0] == "grids"
+    assert order.index("grids") < order.index("quality") < order.index("analysis") < order.index("limitations")
+    header = next(tree.iter("header"))
+    said = header.findall("ul/li")  # beside those of the problems and of the list of sections
+    assert len(said) == 3 < len(analyse(gather(Run.open(report.parent), None)))
+    problems = [finding for finding in gather(Run.open(report.parent), None).findings if finding.severity == "problem"]
+    assert len(header.findall("div/ul/li")) == len(problems) > 0
+
+
+def test_all_moments_stand_side_by_side_and_real_images_beside_samples(report, run):
+    grids = next(element for element in parsed(report).iter("section") if element.get("id") == "grids")
+    captions = ["".join(element.itertext()) for element in grids.iter("figcaption")]
+    assert captions[0].startswith("Samples of the newest") and captions[1].startswith("Real images")
+    moments = captions[2:]
+    assert moments[:2] == ["the noise", "untrained"]
+    assert len(moments) == 2 + len(list(run.weights.iterdir())) and moments[-1] == f"{12 * 8:,} images"
+
+
+def test_classes_have_their_names_real_images_and_samples(report, run):
+    section = next(element for element in parsed(report).iter("section") if element.get("id") == "classes")
+    rows = [list(row) for row in next(section.iter("tbody"))]
+    assert ["".join(row[0].itertext()) for row in rows] == list(run.data.classes)
+    assert all(len(list(row[1].iter("img"))) == 1 for row in rows)
+    assert sum(len(list(row[2].iter("img"))) for row in rows) >= 2
+    assert "by the class that the classifier takes them for" in "".join(section.itertext())
+
+
+def test_the_samplers_have_their_seconds_an_image(report, run):
+    section = next(element for element in parsed(report).iter("section") if element.get("id") == "calls")
+    rows = [["".join(cell.itertext()) for cell in row] for row in next(section.iter("tbody"))]
+    timed = speed.read(run)
+    assert len(rows) == len(gather(run, None).by_chain) == len(timed.seconds)
+    assert all(float(row[3]) > 0 for row in rows) and timed.machine["device"] in "".join(section.itertext())
+    (run.path / speed.FILE).rename(run.path / "kept")
+    (run.path / speed.FILE).write_text('{"seconds": {"a": "b"}, "num": 1, "machine": {}, "date": ""}')
+    assert speed.read(run) is None
+    (run.path / "kept").rename(run.path / speed.FILE)
 
 
 def test_what_is_measured_once_is_not_measured_again(run, store, monkeypatch):
@@ -140,6 +193,15 @@ def test_names_from_outside_are_escaped(run, store, tmp_path):
     assert len(scripts) == 1 and "alert" not in (scripts[0].text or "")
 
 
+def test_a_name_that_no_page_can_hold_is_marked(run, other, store, tmp_path):
+    odd = tmp_path / "caf\u202e\x1b[31m"
+    shutil.copytree(run.path, odd)
+    page.write(Run.open(odd), store, tmp_path / "page.html")
+    compared.write([Run.open(odd), other], [store, store], tmp_path / "both.html")
+    for path in (tmp_path / "page.html", tmp_path / "both.html"):
+        assert "caf\ufffd\ufffd[31m" in text_of(path)
+
+
 def test_commands_name_the_run_and_nothing_of_a_sentence_is_markup():
     said = page.with_code("a < b +- 1; `unstir evaluate RUN --x <y>` in RUN", "runs/my run & co")
     assert said == "a &lt; b ± 1; <code>unstir evaluate 'runs/my run &amp; co' --x &lt;y&gt;</code> in RUN".replace(
@@ -153,19 +215,52 @@ def test_several_runs_are_compared_on_equal_figures(comparison, run, other):
     assert "first" in text and "second" in text and "train.lr" in text
     own, theirs = (saved(each)[-1].main() for each in (run, other))
     cells = ["".join(cell.itertext()) for cell in tree.iter("td")]
-    assert page.plus_minus(own.value, own.error) in cells or page.plus_minus(theirs.value, theirs.error) in cells
+    assert tables.plus_minus(own.value, own.error) in cells or tables.plus_minus(theirs.value, theirs.error) in cells
     assert re.search(r"FD-classifier: (second is (better|worse) than first|whether second differs from first)", text)
 
 
-def test_runs_that_were_judged_differently_are_not_compared(run, other, store, tmp_path):
-    shutil.copytree(other.path, tmp_path / "other", ignore=shutil.ignore_patterns("evaluation"))
-    unlike = Run.open(tmp_path / "other")
-    with pytest.raises(UserError, match="was not judged and others were"):
-        compared.same_protocol([run, unlike])
+def test_runs_that_were_judged_differently_are_shown_and_what_differs_is_said(run, other, store, tmp_path, command):
+    shutil.copytree(other.path, tmp_path / "my other", ignore=shutil.ignore_patterns("evaluation"))
+    unlike = Run.open(tmp_path / "my other")
+    assert alike.same_protocol([run, unlike]).reasons == (f"{unlike.path} was not judged.",)
     plan = planned(unlike, store, seconds=1, num=20, seeds=2).by_step[-1]
     evaluate(unlike, store, plan)
-    with pytest.raises(UserError, match="do not compare: num is 24 and 20; judge all by one protocol"):
-        compared.same_protocol([run, unlike])
+    sides = alike.same_protocol([run, unlike])
+    assert sides.alike == () and sides.reasons == (f"{unlike.path}: num is 20 and 24.",)
+    compared.write([run, unlike], [store, store], tmp_path / "page.html")
+    text = text_of(tmp_path / "page.html")
+    assert "num is 20 and 24" in text and "train.lr" in text and sides.remedies[0] in text
+    assert "first (step" not in text and text.count(", while training") == 2
+    assert not any("FD-classifier" in "".join(cell.itertext()) for cell in parsed(tmp_path / "page.html").iter("th"))
+    status, _, _ = command(*shlex.split(sides.remedies[0])[1:])
+    assert status == 0 and len(alike.same_protocol([run, unlike]).alike) == 2
+
+
+@pytest.mark.parametrize(
+    "given", [("--sampler", "heun", "--steps", "5"), ("--no-ema", "--steps", "7", "--eta", "0.5", "--sampler", "ddim")]
+)
+def test_the_command_that_makes_figures_comparable_does(given, run, other, store, tmp_path, command):
+    pair = []
+    for source, name in ((run, "a"), (other, "b")):
+        shutil.copytree(source.path, tmp_path / name, ignore=shutil.ignore_patterns("evaluation"))
+        pair.append(Run.open(tmp_path / name))
+    newest = pair[0].saved_steps()[-1]
+    full = [step for step, _ in checkpoint.listed(pair[0].checkpoints)][-1]
+    assert newest == full
+    assert command("evaluate", pair[0].path, "--num", 20, "--seeds", 2, "--dtype", "float32", *given)[0] == 0
+    (remedy,) = alike.same_protocol(pair).remedies
+    assert command(*shlex.split(remedy)[1:])[0] == 0
+    assert len(alike.same_protocol(pair).alike) == 2
+
+
+def test_figures_of_other_data_or_of_a_network_that_knows_classes_have_no_command(run, other, tmp_path):
+    for change, said in (({"content_hash": "0" * 64}, "two data sets"), ({}, "knows classes")):
+        own = replace(other, data=replace(other.data, **change))
+        if not change:
+            own = replace(other, config=replace(other.config, model=replace(other.config.model, num_classes=10)))
+        shutil.copytree(other.path, tmp_path / said, ignore=shutil.ignore_patterns("evaluation"))
+        sides = alike.same_protocol([run, replace(own, path=tmp_path / said)])
+        assert sides.remedies == () and said in sides.reasons[0]
 
 
 def test_names_that_charts_would_read_as_formulas_are_names(run, other, store, tmp_path):
@@ -184,12 +279,55 @@ def test_ticks_of_charts_are_numbers(report):
     assert len(charts) >= 5 and not any("mathdefault" in text or "$" in text for text in charts)
 
 
-def test_a_store_of_many_classes_has_a_sheet_that_fits(store, tmp_path):
-    from unstir.report import pictures
+def test_the_samples_of_a_page_are_those_that_were_judged(run, store, tmp_path):
+    last = gather(run, None).last
+    known = judged.drawn(run, last)
+    assert len(known.images) == 2 * 24 and known.asked is None
+    again = evaluating.judge(store, list(known.images.split(24)), networks_for(store), labels=None)
+    assert again["classifier/fd"].by_seed == last.figures["classifier/fd"].by_seed
+    shutil.copytree(run.path, tmp_path / "run")
+    for settings in (tmp_path / "run" / "generated").glob("*/settings.json"):
+        if json.loads(settings.read_text())["chain"]["seed"] == 1:
+            (settings.parent / "000000.png").unlink()
+    assert judged.drawn(Run.open(tmp_path / "run"), last) is None
+    assert judged.drawn(run, replace(last, weights="0" * 64)) is None
 
+
+def test_classes_that_were_asked_for_are_read_from_the_settings_of_the_samples(store, tmp_path):
+    made = train(store, tmp_path / "run", model__num_classes=10)
+    plan = planned(made, store, seconds=1, num=40, seeds=2).by_step[-1]
+    known = judged.drawn(made, evaluate(made, store, plan))
+    asked = labels(made, plan.job, torch.arange(40))
+    assert torch.equal(known.asked, asked.repeat(2)) and len(set(asked.tolist())) > 5
+    rows = judged.by_class(store, known, None)
+    assert [row.name for row in rows] == list(store.classes) and all(row.samples for row in rows)
+
+
+@pytest.mark.parametrize("by", ["classifier", "pixels"])
+def test_the_worst_samples_are_those_farthest_from_all_training_images(run, store, by):
+    classifier = networks_for(store)[0] if by == "classifier" else None
+    odd = torch.full((1, *store.shape), 255, dtype=torch.uint8)
+    samples = torch.cat((store.images("train")[:20], odd, store.images("held_out")[:20]))
+    found = judged.worst(run, store, judged.Drawn(samples, None), classifier)
+    assert found.samples == pictures.encode(grid(_worst_first(samples, odd, store, classifier), 8), "the worst samples")
+    assert "16 of 41 samples" in found.how and f"{store.count('held_out')} held-out images" in found.how
+
+
+def _worst_first(samples, odd, store, classifier):
+    """The 16 samples of the largest distance to the training images, by brute force; the odd one is first."""
+    spaces = [x if classifier is None else classifier.features(x) for x in (samples, samples.flip(-1))]
+    train = store.images("train") if classifier is None else classifier.features(store.images("train"))
+    each = [torch.cdist(x.flatten(1).double(), train.flatten(1).double()).min(1).values for x in spaces]
+    far = torch.minimum(*each)  # the run mirrors half of its images
+    order = far.argsort(descending=True, stable=True)[:16]
+    assert torch.equal(samples[order[:1]], odd)
+    return samples[order]
+
+
+def test_of_many_classes_the_first_are_shown(store, tmp_path):
     many = replace(store, manifest={**store.manifest, "classes": [f"class {i}" for i in range(500)]})
-    object.__setattr__(many, "labels", lambda split: store.labels(split))
-    assert pictures.contact_sheet(many).height < 2000
+    object.__setattr__(many, "labels", lambda split: torch.arange(store.count(split)) % 500)
+    assert [each.name for each in judged.by_class(many, None, None)] == [f"class {i}" for i in range(judged.CLASSES)]
     large = pictures.encode(Image.new("L", (10, 17_000)), "tall")
     assert large.source.startswith("data:image/png") and large.height == 17_000
 
@@ -229,33 +367,60 @@ def test_a_real_browser_finds_nothing_to_complain_of(browser, which, width, sche
 
 
 @NO_BROWSER
+@pytest.mark.parametrize("width", [360, 390, 1200])
 @pytest.mark.parametrize("which", ["report", "comparison"])
-def test_the_slider_walks_through_the_moments(browser, which, request):
-    path = request.getfixturevalue(which)
-    tab = browser.new_page()
-    tab.goto(path.as_uri())
-    slider = tab.get_by_label("Moment of training")
-    whens = tab.eval_on_selector_all("[data-when]", "all => all.map(each => each.dataset.when)")
-    moments = tab.locator("[data-when]")
-    for place in (0, len(whens) - 1):
-        slider.fill(str(place))
-        assert [moments.nth(i).is_visible() for i in range(len(whens))] == [i == place for i in range(len(whens))]
-        assert tab.locator("output").inner_text() == whens[place]
-    slider.press("ArrowLeft")
-    assert tab.locator("output").inner_text() == whens[-2]
-    tab.emulate_media(media="print")
-    assert all(moments.nth(i).is_visible() for i in range(len(whens))) and not slider.is_visible()
+def test_charts_and_tables_fit_the_screen_and_their_labels_are_whole(browser, which, width, request):
+    tab = browser.new_page(viewport={"width": width, "height": 800})
+    tab.goto(request.getfixturevalue(which).as_uri())
+    tab.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    boxes = tab.evaluate(
+        """[...document.querySelectorAll('svg.chart')].flatMap(svg => {
+            const outer = svg.getBoundingClientRect();
+            return [...svg.querySelectorAll('text')].map(text => {
+                const box = text.getBoundingClientRect();
+                return [text.textContent, box.left - outer.left, outer.right - box.right,
+                        box.top - outer.top, outer.bottom - box.bottom, box.height,
+                        outer.left, innerWidth - outer.right];
+            });
+        })"""
+    )
+    assert len(boxes) > 20
+    for text, *room in boxes:
+        assert min(room[:4]) > -1.5, f"{text!r} is cut: {room}"
+        assert room[4] > 7.5, f"{text!r} is {room[4]} pixels high"
+        assert min(room[5:]) >= 0, "the chart is wider than the screen"
+    wide = tab.evaluate(
+        "[...document.querySelectorAll('.scroll, figure')]"
+        ".filter(e => e.clientWidth && e.scrollWidth > e.clientWidth + 1)"
+        ".map(e => e.getAttribute('aria-label') || e.textContent)"
+    )
+    assert wide == []
     tab.close()
 
 
 @NO_BROWSER
-def test_without_scripts_the_last_grid_is_shown_and_no_dead_slider(browser, report):
+def test_legends_hide_no_curve(browser, report):
+    tab = browser.new_page(viewport={"width": 375, "height": 800})
+    tab.goto(report.as_uri())
+    hidden = tab.evaluate(
+        """[...document.querySelectorAll('svg.chart')].filter(svg => {
+            const legend = svg.querySelector('[id*="legend"]'), axes = svg.querySelector('[id*="-patch_2"]');
+            return legend && legend.getBoundingClientRect().top < axes.getBoundingClientRect().bottom - 1;
+        }).length"""
+    )
+    legends = tab.evaluate("document.querySelectorAll('svg.chart [id*=\"legend\"]').length")
+    assert legends >= 4 and hidden == 0
+    tab.close()
+
+
+@NO_BROWSER
+def test_without_scripts_all_is_there_and_print_hides_the_list_of_sections(browser, report):
     context = browser.new_context(java_script_enabled=False)
     tab = context.new_page()
     tab.goto(report.as_uri())
-    moments = tab.locator("[data-when]")
-    assert [moments.nth(i).is_visible() for i in range(moments.count())] == [False] * (moments.count() - 1) + [True]
-    assert not tab.get_by_label("Moment of training").is_visible()
+    assert tab.locator(".moments img").last.is_visible() and tab.locator("nav").is_visible()
+    tab.emulate_media(media="print")
+    assert tab.locator(".moments img").last.is_visible() and not tab.locator("nav").is_visible()
     context.close()
 
 
@@ -297,6 +462,6 @@ def test_unlabelled_data_is_judged_by_patches(store, tmp_path):
 
 def test_a_report_says_by_what_guidance_its_images_were_drawn(run):
     plain = saved(run)[-1]
-    assert "guidance" not in page._protocol(plain)
+    assert "guidance" not in tables.protocol(plain)
     led = replace(plain, protocol={**plain.protocol, "guidance": 2.0, "guide": "runs/small@8"})
-    assert f"{plain.protocol['calls']} calls, guidance 2 away from runs/small@8, " in page._protocol(led)
+    assert f"{plain.protocol['calls']} calls, guidance 2 away from runs/small@8, " in tables.protocol(led)

@@ -48,16 +48,7 @@ def check(
     """
     if picture.suffix.lower() not in suffixes:
         raise UserError(f"{option} {picture} would be a picture; name a file that ends in {' or '.join(suffixes)}")
-    if picture.is_dir():
-        raise UserError(f"{option} {picture} is a folder; name a file in it")
-    there = next(parent for parent in picture.parents if parent.exists())
-    if not there.is_dir():
-        raise UserError(f"{picture} cannot be made, for {there} is a file; name another with {option}")
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write in {there}: {error.strerror}; name another place with {option}") from None
+    check_place(picture, option)
     beside = settings_file(picture)
     ours = _read(beside)
     if beside.exists() and ours is None:
@@ -66,6 +57,20 @@ def check(
     known = {picture, *numbered(picture, count if is_count(count) and count <= MOST_SINGLES else 0)} if ours else set()
     if taken := [path for path in (picture, *singles) if path.exists() and path not in known]:
         raise UserError(f"{taken[0]} is there and has no settings of unstir beside it; name another with {option}")
+
+
+def check_place(path: Path, option: str) -> None:
+    """Raise UserError where a file cannot be written: it is a folder, or its folder cannot be made or written in."""
+    if path.is_dir():
+        raise UserError(f"{option} {path} is a folder; name a file in it")
+    there = next(parent for parent in path.absolute().parents if parent.exists())
+    if not there.is_dir():
+        raise UserError(f"cannot make the folder {path.parent}, for {there} is a file; name another with {option}")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write in {there}: {error.strerror}; name another place with {option}") from None
 
 
 def settings_file(picture: Path) -> Path:

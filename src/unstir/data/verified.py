@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from unstir.data.store import SPLITS, Store, array_file
+from unstir.data.manifest import SPLITS
+from unstir.data.store import Store, array_file
 
 _verified: set[tuple[Any, ...]] = set()
 

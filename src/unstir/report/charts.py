@@ -1,11 +1,12 @@
-"""The charts of a report, each an inline SVG made from `Facts`; None where there is nothing to draw."""
+"""The charts of a report, each an inline SVG made from `Facts`; an empty list where there is nothing to draw."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unstir.metrics.evaluation import Evaluation, Figure
 from unstir.report import svg
+from unstir.report.analysis_figures import beside
 from unstir.report.facts import Facts
 from unstir.runs import build
 
@@ -16,123 +17,150 @@ CURVES = (
     ("ema_decay", "decay of the averaged weights", False),
 )
 LOOKS_SHOWN = 5
+MARKED = 0.15
+"""A curve of many points has a marker at every such share of its length."""
 
 
-def curves(facts: Facts) -> str | None:
+def curves(facts: Facts) -> list[str]:
     """Loss, gradient norm, learning rate and decay of the average by training images seen."""
     panels = [panel for panel in CURVES if len(svg.finite(facts.metrics, panel[0])[0]) > 1]
-    if not panels:
-        return None
-    rows = math.ceil(len(panels) / 2)
+    return [curve([(facts.name, facts.metrics)], *panel) for panel in panels]
+
+
+def curve(lines: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], key: str, title: str, log: bool) -> str:
+    """A column of metrics.jsonl by training images seen, a line a (name of a run, its lines)."""
     with svg.style():
-        drawn = svg.figure(9, 2.4 * rows)
-        places = list(drawn.subplots(rows, 2).flat)
-        for axes, (key, title, log) in zip(places, panels, strict=False):
-            axes.plot(*svg.finite(facts.metrics, key))
-            axes.set_title(title)
-            if log:
-                axes.set_yscale("log")
-            svg.images_axis(axes)
-        for axes in places[len(panels) :]:
-            axes.remove()
-        return svg.inline(drawn, "fig-curves", "Loss, gradient norm, learning rate and EMA decay by images seen")
+        axes = svg.axes(title)
+        for place, (name, of) in enumerate(lines):
+            axes.plot(*svg.finite(of, key), label=svg.plain(name), markevery=(MARKED * place / len(lines), MARKED))
+        if log:
+            svg.log(axes, "y")
+        svg.images_axis(axes, logarithmic=False)
+        return svg.inline(axes, f"fig-{key}", f"{title} by training images seen")
 
 
-def losses(facts: Facts) -> str | None:
-    """Loss on fixed training and held-out images at each look, with error bars."""
+def losses(facts: Facts) -> list[str]:
+    """Loss and bits per dimension of fixed training and held-out images at each look, with error bars."""
     looks = [look for look in facts.looks if look["step"] > 0]
     if len(looks) < 2:
-        return None
-    with svg.style():
-        drawn = svg.figure(9, 3)
-        loss, bits = drawn.subplots(1, 2)
-        for key, name in (("train", "training images"), ("held_out", "held-out images")):
-            of = [(look["images"], *mean_of(look[f"of_{key}"])) for look in looks if look.get(f"of_{key}")]
-            bars(loss, of, name)
-        for key, name in (("bits_train", "training images"), ("bits", "held-out images")):
-            bars(bits, [(k["images"], k[key], k[f"{key}_error"]) for k in looks if k.get(key) is not None], name)
-        loss.set_title("loss with the sampling weights")
-        bits.set_title("bound on the likelihood, bits a value")
-        for axes in (loss, bits):
-            axes.set_yscale("log")
-            svg.images_axis(axes, log=True)
-            svg.legend(axes)
-        return svg.inline(drawn, "fig-losses", "Loss and bits per dimension of training and held-out images, by look")
+        return []
+    splits = (("train", "bits_train", "training images"), ("held_out", "bits", "held-out images"))
+    loss = {
+        name: [(look["images"], *mean_of(look[f"of_{key}"])) for look in looks if look.get(f"of_{key}")]
+        for key, _, name in splits
+    }
+    bits = {
+        name: [(look["images"], look[key], look[f"{key}_error"]) for look in looks if look.get(key) is not None]
+        for _, key, name in splits
+    }
+    drawn = (
+        by_images(loss, "loss with the sampling weights", "fig-losses"),
+        by_images(bits, "bits per dimension (bound)", "fig-bits"),
+    )
+    return [each for each in drawn if each]
 
 
-def loss_by_time(facts: Facts) -> str | None:
+def loss_by_time(facts: Facts) -> list[str]:
     """Loss by timestep at a few looks, of held-out images where there are any; the newest in another colour."""
     key = "held_out" if facts.looks and facts.looks[-1].get("held_out") else "train"
     looks = [look for look in facts.looks if look["step"] > 0 and look.get(key)]
     if not looks:
-        return None
+        return []
     last = len(looks) - 1
     chosen = sorted({round(i * last / (LOOKS_SHOWN - 1)) for i in range(LOOKS_SHOWN)})
+    split = "held-out" if key == "held_out" else "training"
     with svg.style():
-        drawn = svg.figure(9, 3)
-        axes = drawn.subplots()
+        axes = svg.axes(f"loss of {split} images by timestep", "timestep t (small: details, large: layout)")
         for place, look in enumerate(looks[i] for i in chosen):
-            newest = place == len(chosen) - 1
             points = list(zip(look["times"], look[key], look[f"{key}_error"], strict=True))
+            newest = place == len(chosen) - 1
             how = {"color": svg.COLOURS[1 if newest else 0], "alpha": 0.3 + 0.7 * (place + 1) / len(chosen)}
             bars(axes, points, f"after {images(look['images'])}", **how)
-        axes.set(yscale="log", xlabel="timestep t (small: details, large: layout)", ylabel="loss")
-        svg.legend(axes)
-        split = "held-out" if key == "held_out" else "training"
-        return svg.inline(drawn, "fig-loss-by-time", f"Loss of {split} images by timestep at several moments")
+        svg.log(axes, "y")
+        return [svg.inline(axes, "fig-loss-by-time", f"Loss of {split} images by timestep at several moments")]
 
 
-def quality(facts: Facts) -> str | None:
-    """The main distance by training images seen, with error bars, floor and ceiling."""
-    if len(facts.by_step) < 2:
-        return None
-    key = facts.by_step[-1].main_key
+def quality(facts: Facts) -> list[str]:
+    """The main distance, and precision and recall, by training images seen, with error bars and real images'."""
+    if facts.last is None or len(facts.by_step) < 2:
+        return []
+    key, main = facts.last.main_key, facts.last.main()
     with svg.style():
-        drawn = svg.figure(9, 3)
-        axes = drawn.subplots()
-        name = facts.by_step[-1].main().name
-        bars(axes, by_value((each.images, each.figures[key]) for each in facts.by_step), name)
-        bounds(axes, facts.by_step[-1].main())
-        axes.set(yscale="log", ylabel=name)
-        svg.images_axis(axes, log=True)
-        svg.legend(axes)
-        return svg.inline(drawn, "fig-quality", f"{name} of samples by training images seen, with error bars")
+        axes = svg.axes(f"{main.name} ({main.better} is better)")
+        bars(axes, by_value((each.images, each.figures[key]) for each in facts.by_step), main.name)
+        bounds(axes, main)
+        svg.log(axes, "y")
+        svg.images_axis(axes)
+        drawn = [svg.inline(axes, "fig-quality", f"{main.name} of samples by training images seen, with error bars")]
+    return drawn + precision_and_recall(facts.by_step)
 
 
-def calls(facts: Facts) -> str | None:
+def precision_and_recall(by_step: Sequence[Evaluation]) -> list[str]:
+    """Precision and recall of each step judged, with error bars; dotted lines are those of real images."""
+    found = {
+        name: [(each.images, figure) for each in by_step if (figure := beside(each, name)) is not None]
+        for name in ("precision", "recall")
+    }
+    if not all(found.values()):
+        return []
+    with svg.style():
+        axes = svg.axes("precision and recall (higher is better)")
+        for (name, points), colour in zip(found.items(), svg.COLOURS, strict=False):
+            bars(axes, by_value(points), name)
+            if (floor := points[-1][1].floor) is not None:
+                axes.axhline(floor, linestyle=":", linewidth=1, color=colour, label=f"{name} of real images")
+        axes.set_ylim(-0.03, 1.03)
+        svg.images_axis(axes)
+        return [svg.inline(axes, "fig-precision", "Precision and recall by training images seen, with error bars")]
+
+
+def calls(facts: Facts) -> list[str]:
     """The main distance by network calls, a line a sampler."""
     if len(facts.by_chain) < 2:
-        return None
+        return []
     key, main = facts.by_chain[-1].main_key, facts.by_chain[-1].main()
     with svg.style():
-        drawn = svg.figure(9, 3.2)
-        axes = drawn.subplots()
+        axes = svg.axes(f"{main.name} ({main.better} is better)", "network calls an image")
         for name in dict.fromkeys(map(chain_name, facts.by_chain)):
             own = [each for each in facts.by_chain if chain_name(each) == name]
             bars(axes, sorted(by_value((each.protocol["calls"], each.figures[key]) for each in own)), name)
         bounds(axes, main, ceiling=False)
-        axes.set(xscale="log", yscale="log", xlabel="network calls an image", ylabel=main.name)
+        svg.log(axes, "y")
+        svg.log(axes, "x")
         ticks = sorted({each.protocol["calls"] for each in facts.by_chain})
         axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
         axes.xaxis.minorticks_off()
-        svg.legend(axes, columns=2)
-        return svg.inline(drawn, "fig-calls", f"{main.name} by network calls, a line a sampler")
+        return [svg.inline(axes, "fig-calls", f"{main.name} by network calls, a line a sampler")]
 
 
-def forward(facts: Facts) -> str:
+def forward(facts: Facts) -> list[str]:
     """The share of signal and the log signal-to-noise ratio of the run's own schedule."""
     schedule = build.schedule(facts.config.diffusion)
     times = range(1, schedule.T + 1)
     seen = [t for t in times if schedule.abar(t) > 0]
     with svg.style():
-        drawn = svg.figure(9, 2.4)
-        signal, ratio = drawn.subplots(1, 2)
-        signal.plot([0, *times], [schedule.abar(t) for t in (0, *times)])
-        ratio.plot(seen, [schedule.log_snr(t) for t in seen])
+        signal = svg.axes("share of the variance that is signal", "t")
+        signal.plot([0, *times], [schedule.abar(t) for t in (0, *times)], marker="")
+        ratio = svg.axes("log SNR (0: as much noise as signal)", "t")
+        ratio.plot(seen, [schedule.log_snr(t) for t in seen], marker="")
         ratio.axhline(0, linewidth=0.8, linestyle=":", color=svg.INK)
-        signal.set(title="share of the variance that is signal, abar_t", xlabel="t")
-        ratio.set(title="log SNR_t (0: as much noise as signal)", xlabel="t")
-        return svg.inline(drawn, "fig-forward", "Share of signal and log signal-to-noise ratio by timestep")
+        return [
+            svg.inline(signal, "fig-signal", "Share of signal by timestep"),
+            svg.inline(ratio, "fig-snr", "Log signal-to-noise ratio by timestep"),
+        ]
+
+
+def by_images(series: Mapping[str, Sequence[tuple[float, float, float]]], title: str, id_: str) -> str | None:
+    """A chart of named series of (training images seen, value, standard error), both axes logarithmic; None: empty."""
+    if not any(series.values()):
+        return None
+    with svg.style():
+        axes = svg.axes(title)
+        for name, points in series.items():
+            bars(axes, points, svg.plain(name))
+        svg.log(axes, "y")
+        svg.images_axis(axes)
+        return svg.inline(axes, id_, f"{title} by training images seen, with error bars")
 
 
 def chain_name(evaluation: Evaluation) -> str:
@@ -148,7 +176,7 @@ def bars(axes: Any, points: Sequence[tuple[float, float, float]], name: str, **h
     """A line of (x, value, standard error), if there are any."""
     if points:
         x, y, errors = zip(*points, strict=True)
-        axes.errorbar(x, y, errors, marker="o", markersize=3, capsize=2, label=name, **how)
+        axes.errorbar(x, y, errors, capsize=2, label=name, **how)
 
 
 def by_value(points: Iterable[tuple[float, Figure]]) -> list[tuple[float, float, float]]:

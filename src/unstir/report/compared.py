@@ -1,92 +1,59 @@
-"""Several runs side by side on one page, compared on figures of one protocol alone."""
+"""Several runs side by side on one page: what can be shown of all, and figures where they are of one protocol."""
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import unstir
 from unstir.data import Store
-from unstir.errors import UserError
-from unstir.metrics.evaluation import Evaluation, difference, saved, unlike
-from unstir.report import charts, pictures, svg
+from unstir.metrics.evaluation import Evaluation, difference, unlike
+from unstir.report import charts, pictures, tables
+from unstir.report.alike import Sides, same_protocol
 from unstir.report.facts import Facts
 from unstir.report.gather import gather
-from unstir.report.page import plus_minus, render_template
-from unstir.report.wording import duration, operations
+from unstir.report.page import render_template
+from unstir.report.tables import plus_minus
+from unstir.report.wording import duration, operations, printable
 from unstir.runs import toml
 from unstir.runs.files import write_text
 from unstir.runs.run import Run
 
-
-@dataclass(frozen=True)
-class Pair:
-    """One moment of all runs: the grid of each that is nearest in images seen."""
-
-    when: str
-    pictures: tuple[tuple[str, pictures.Picture], ...]
+TITLES = {"grids": "Samples", "figures": "Figures", "curves": "Losses", "cost": "What they are and took"}
 
 
-def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> None:
-    """Write the page of several runs. Raises UserError where their figures were not made by one protocol."""
-    write_text(path, render(runs, stores))
-
-
-def render(runs: Sequence[Run], stores: Sequence[Store | None]) -> str:
-    """The page as HTML. Raises UserError as `write`."""
-    alike = same_protocol(runs)
+def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> list[Facts]:
+    """Write the page of several runs and return their facts. Figures that do not compare are left out, and why said."""
     facts = [gather(run, store) for run, store in zip(runs, stores, strict=True)]
-    names = names_of(runs)
-    if len({each.step for each in alike}) > 1:  # a comparison of unequal training says so wherever it names a run
-        names = [f"{name} (step {each.step:,})" for name, each in zip(names, alike, strict=True)]
+    write_text(path, render(runs, stores, facts))
+    return facts
+
+
+def render(runs: Sequence[Run], stores: Sequence[Store | None], facts: Sequence[Facts]) -> str:
+    """The page as HTML."""
+    sides, names = same_protocol(runs), names_of(runs)
+    alike = sides.alike
+    steps = [it.step for it in alike] or [it.step for it in facts]
+    if len(set(steps)) > 1:  # a comparison of unequal training says so wherever it names a run
+        names = [f"{name} (step {step:,})" for name, step in zip(names, steps, strict=True)]
+    settings, metrics = _settings(facts), [(name, it.metrics) for name, it in zip(names, facts, strict=True)]
     shown: dict[str, Any] = {
         "names": names,
-        "alike": alike,
-        "protocol": alike[0].protocol if alike else {},
-        "table": _table(alike),
+        "summary": _summary(names, sides, settings),
+        "sides": sides,
+        "caption": tables.protocol(alike[0], facts[0].data.classes) if alike else "",
+        "table_": _table(alike),
         "verdicts": _verdicts(names, alike),
-        "rows": _rows(facts),
-        "settings": _settings(facts),
-        "curves": _overlay(names, facts, "loss", "training loss, log"),
+        "rows_": _rows(facts),
+        "settings": settings,
+        "curves": [charts.curve(metrics, "loss", "training loss", True)] if any(it.metrics for it in facts) else [],
         "held_out": _held_out(names, facts),
         "quality": _quality(names, facts, alike),
-        "grids": _pairs(names, runs),
-        "version": unstir.__version__,
+        "real": _real(runs, stores),
+        "newest": [(name, pictures.newest_grid(run)) for name, run in zip(names, runs, strict=True)],
+        "moments": [(name, pictures.moments(run)) for name, run in zip(names, runs, strict=True)],
+        "sections": [*TITLES.items(), ("settings", "Settings that differ")],
         "anchors": {},
     }
     return render_template("comparison.html", shown)
-
-
-def same_protocol(runs: Sequence[Run]) -> list[Evaluation]:
-    """The newest evaluation of each run, all by one protocol; none where no run was judged.
-
-    Raises UserError, naming what differs, where runs were judged but by no common protocol, or some were not judged.
-    """
-    of_each = [_newest(saved(run)) for run in runs]
-    if not any(of_each):
-        return []
-    for run, found in zip(runs, of_each, strict=True):
-        if not found:
-            raise UserError(f"{run.path} was not judged and others were; run unstir evaluate {run.path} first")
-    for first in reversed(of_each[0]):
-        matches = [next((e for e in found if not unlike(first.protocol, e.protocol)), None) for found in of_each]
-        if all(match is not None for match in matches):
-            return [match for match in matches if match is not None]
-    nearest: tuple[Evaluation, ...] = min(
-        itertools.product(*of_each), key=lambda them: sum(len(unlike(them[0].protocol, e.protocol)) for e in them)
-    )
-    worst = max(nearest, key=lambda e: len(unlike(nearest[0].protocol, e.protocol)))
-    different = "; ".join(unlike(nearest[0].protocol, worst.protocol))
-    raise UserError(
-        f"the figures of these runs do not compare: {different}; judge all by one protocol with unstir evaluate, on "
-        "the same data"
-    )
-
-
-def _newest(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    newest = max((each.step for each in evaluations), default=0)
-    return [each for each in evaluations if each.step == newest]
 
 
 def common(alike: Sequence[Evaluation]) -> list[str]:
@@ -96,8 +63,31 @@ def common(alike: Sequence[Evaluation]) -> list[str]:
 
 def names_of(runs: Sequence[Run]) -> list[str]:
     """A name for each run: its folder's, or its whole path where two folders are called alike."""
-    short = [run.path.resolve().name for run in runs]
-    return short if len(set(short)) == len(short) else [str(run.path) for run in runs]
+    short = [printable(run.path.resolve().name) for run in runs]
+    return short if len(set(short)) == len(short) else [printable(str(run.path)) for run in runs]
+
+
+def _summary(names: Sequence[str], sides: Sides, settings: Sequence[Any]) -> list[str]:
+    """What to know first: whether the figures compare, the main one's verdicts, and how many settings differ."""
+    keys = [key for key, _ in settings]
+    some = f"{', '.join(keys[:3])}{' and others' if len(keys) > 3 else ''}" if keys else "nothing but their training"
+    found = [f"They differ in {some}."]
+    if not sides.alike:
+        return ["Their figures do not compare; what differs, and what to do, is below.", *found]
+    main = sides.alike[0].main_key
+    verdicts = [text for text, _ in _verdicts(names, sides.alike, (main,))]
+    return [*verdicts, *found]
+
+
+def _real(runs: Sequence[Run], stores: Sequence[Store | None]) -> pictures.Picture | None:
+    """Real images, where all runs learned from the same and they are there."""
+    one = len({run.data.content_hash for run in runs}) == 1
+    at = next((i for i, store in enumerate(stores) if store is not None and store.count("train")), None)
+    if not one or at is None:
+        return None
+    store = stores[at]
+    assert store is not None
+    return pictures.real_grid(runs[at], store)
 
 
 def _table(alike: Sequence[Evaluation]) -> list[tuple[str, list[str], str, str]]:
@@ -113,11 +103,11 @@ def _table(alike: Sequence[Evaluation]) -> list[tuple[str, list[str], str, str]]
     return rows
 
 
-def _verdicts(names: Sequence[str], alike: Sequence[Evaluation]) -> list[tuple[str, str]]:
-    """A sentence a figure and run: whether it is better than the first, and a mark."""
+def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """A sentence a figure (all, without ``keys``) and run: whether it is better than the first, and a mark."""
     sentences = []
     for name, other in zip(names[1:], alike[1:], strict=True) if alike else ():
-        for key in common(alike):
+        for key in keys or common(alike):
             figure = alike[0].figures[key]
             gap, error, verdict = difference(other.figures[key], figure)
             bar = "" if error is None else f" ± {error:.2g}"
@@ -137,6 +127,7 @@ def _rows(facts: Sequence[Facts]) -> list[tuple[str, list[str]]]:
         ("training images seen", [f"{it.cost.images:,}" for it in facts]),
         ("time", [duration(it.cost.seconds) for it in facts]),
         ("training FLOP", [operations(it.cost.training_flops) for it in facts]),
+        ("machine", ["; then ".join(it.trained_on) or "not recorded" for it in facts]),
         ("data", [it.data.content_hash[:12] for it in facts]),
     ]
 
@@ -149,59 +140,22 @@ def _settings(facts: Sequence[Facts]) -> list[tuple[str, list[str]]]:
     return [(key, values) for key, values in found if len(set(values)) > 1]
 
 
-def _overlay(names: Sequence[str], facts: Sequence[Facts], key: str, title: str) -> str | None:
-    with svg.style():
-        drawn = svg.figure(9, 3)
-        axes = drawn.subplots()
-        for name, it in zip(names, facts, strict=True):
-            axes.plot(*svg.finite(it.metrics, key), label=svg.plain(name))
-        if not any(line.get_xdata().size for line in axes.lines):
-            return None
-        axes.set(title=title, yscale="log")
-        svg.images_axis(axes)
-        svg.legend(axes)
-        return svg.inline(drawn, f"fig-all-{key}", f"{title} of all runs by training images seen")
+def _held_out(names: Sequence[str], facts: Sequence[Facts]) -> list[str]:
+    series = {
+        name: [(k["images"], *charts.mean_of(k["of_held_out"])) for k in it.looks if k["step"] and k.get("of_held_out")]
+        for name, it in zip(names, facts, strict=True)
+    }
+    return _drawn(charts.by_images(series, "held-out loss, sampling weights", "fig-all-held-out"))
 
 
-def _held_out(names: Sequence[str], facts: Sequence[Facts]) -> str | None:
-    with svg.style():
-        drawn = svg.figure(9, 3)
-        axes = drawn.subplots()
-        for name, it in zip(names, facts, strict=True):
-            looks = [look for look in it.looks if look["step"] and look.get("of_held_out")]
-            charts.bars(axes, [(k["images"], *charts.mean_of(k["of_held_out"])) for k in looks], svg.plain(name))
-        if not axes.get_legend_handles_labels()[0]:
-            return None
-        axes.set(title="held-out loss with the sampling weights", yscale="log")
-        svg.images_axis(axes, log=True)
-        svg.legend(axes)
-        return svg.inline(drawn, "fig-all-held-out", "Held-out loss of all runs by training images seen")
-
-
-def _quality(names: Sequence[str], facts: Sequence[Facts], alike: Sequence[Evaluation]) -> str | None:
+def _quality(names: Sequence[str], facts: Sequence[Facts], alike: Sequence[Evaluation]) -> list[str]:
     if not alike:
-        return None
-    key = alike[0].main_key
-    with svg.style():
-        drawn = svg.figure(9, 3)
-        axes = drawn.subplots()
-        for name, it in zip(names, facts, strict=True):
-            own = [e for e in it.by_step if not unlike(alike[0].protocol, e.protocol)]
-            charts.bars(axes, charts.by_value((e.images, e.figures[key]) for e in own), svg.plain(name))
-        axes.set(yscale="log", ylabel=alike[0].figures[key].name)
-        svg.images_axis(axes, log=True)
-        svg.legend(axes)
-        return svg.inline(drawn, "fig-all-quality", f"{alike[0].figures[key].name} of all runs by training images seen")
-
-
-def _pairs(names: Sequence[str], runs: Sequence[Run]) -> list[Pair]:
-    """For each grid of the first run, the grids of the others nearest to it in images seen."""
-    of_each = [[moment for moment in pictures.grids(run) if moment.images] for run in runs]
-    if not all(of_each):
         return []
-    found = []
-    for moment in of_each[0]:
-        nearest = [min(own, key=lambda m: abs(m.images - moment.images)) for own in of_each]
-        when = f"about {moment.images:,} images seen"
-        found.append(Pair(when, tuple((f"{n}: {m.when}", m.picture) for n, m in zip(names, nearest, strict=True))))
-    return found
+    key, name = alike[0].main_key, alike[0].main().name
+    own = [[e for e in it.by_step if not unlike(alike[0].protocol, e.protocol)] for it in facts]
+    series = {run: charts.by_value((e.images, e.figures[key]) for e in of) for run, of in zip(names, own, strict=True)}
+    return _drawn(charts.by_images(series, name, "fig-all-quality"))
+
+
+def _drawn(chart: str | None) -> list[str]:
+    return [chart] if chart else []

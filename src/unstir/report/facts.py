@@ -5,6 +5,7 @@ from typing import Any
 
 from unstir.doctor import Finding
 from unstir.metrics.evaluation import Evaluation
+from unstir.report.speed import Speed
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
 
@@ -36,6 +37,7 @@ class Facts:
     held_out.jsonl. ``by_step`` are evaluations of several saved steps by one protocol, by rising step; ``by_chain``
     evaluations of the last of these steps by several samplers and calls, alike in everything else. ``likelihoods``
     are what `unstir likelihood` wrote, by split. ``findings`` are the doctor's, ``checked`` what it looked at.
+    ``speed`` is how long samplers take, ``trained_on`` the machines and versions of torch that it was trained with.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Facts:
     likelihoods: dict[str, dict[str, Any]] | None = None
     findings: tuple[Finding, ...] = ()
     checked: tuple[str, ...] = ()
+    speed: Speed | None = None
+    trained_on: tuple[str, ...] = ()
 
     @property
     def last(self) -> Evaluation | None:

@@ -26,7 +26,9 @@ from unstir.metrics.evaluate import (
 )
 from unstir.metrics.evaluation import Evaluation, saved, unlike
 from unstir.metrics.forecast import sized
+from unstir.report import speed
 from unstir.report.facts import Cost, Facts
+from unstir.report.wording import printable
 from unstir.runs import build
 from unstir.runs.run import Run
 from unstir.train.milestones import milestones
@@ -97,6 +99,12 @@ def measure(
     return found
 
 
+def time_samplers(run: Run, plans: Measuring) -> None:
+    """Measure the seconds an image of every sampler that the plans draw with."""
+    jobs = [plans.by_step[-1].job, *(plan.job for plan in plans.by_chain)]
+    speed.measure(run, jobs[0], [job.chain for job in jobs])
+
+
 def gather(run: Run, store: Store | None, protocol: Mapping[str, Any] | None = None, samples: bool = False) -> Facts:
     """What the run's folder says, with those of its evaluations that compare: by ``protocol``, else the most of them.
 
@@ -107,7 +115,7 @@ def gather(run: Run, store: Store | None, protocol: Mapping[str, Any] | None = N
     by_step, by_chain = comparable(saved(run), protocol)
     examined = diagnose(run.path, store=None if store is None else store.path, samples=samples)
     return Facts(
-        name=run.path.resolve().name,
+        name=printable(run.path.resolve().name),
         config=run.config,
         data=run.data,
         step=step,
@@ -120,6 +128,8 @@ def gather(run: Run, store: Store | None, protocol: Mapping[str, Any] | None = N
         likelihoods=_likelihoods(run, judged=by_step[-1].step if by_step else (run.saved_steps() or [step])[-1]),
         findings=examined.findings,
         checked=examined.checked,
+        speed=speed.read(run),
+        trained_on=trained_on(run),
     )
 
 
@@ -142,6 +152,13 @@ def comparable(
 
     asked = [each for each in last if protocol is not None and not unlike(protocol, each.protocol)]
     return group(max(asked or last, key=weight)) if last else ((), ())
+
+
+def trained_on(run: Run) -> tuple[str, ...]:
+    """The machines that a run was started and continued on, with their torch, each once, from events.jsonl."""
+    events = run.log("events").lines
+    found = [f"{event['device']}, torch {event['torch']}" for event in events if {"device", "torch"} <= event.keys()]
+    return tuple(dict.fromkeys(found))
 
 
 def cost(run: Run) -> Cost:

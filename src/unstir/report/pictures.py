@@ -14,17 +14,17 @@ from unstir import randomness
 from unstir.data import Store
 from unstir.generate import Job, way
 from unstir.pictures import animation
-from unstir.pictures.contact import contact
-from unstir.pictures.grid import grid, to_uint8
+from unstir.pictures.grid import GAP, grid, to_uint8
 from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.run import Run
 from unstir.theory.process import Process
-from unstir.train.milestones import START, milestones
+from unstir.train.milestones import START, milestones, newest_picture
 
 WEBP_SIDE = 16_383
-CLASSES = 20  # as many have a row of the contact sheet
+CORNER = 3  # so many rows and columns of each moment's grid stand beside those of the others
+REAL_IMAGES = 64  # at most so many beside the samples
 STAGES = 10
 STRIP_IMAGES = 6
 ANIMATED = 16
@@ -44,11 +44,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Moment:
-    """A grid drawn on the way: its picture, and when in training it was drawn."""
+    """A corner of a grid drawn on the way, and when in training it was drawn."""
 
     picture: Picture
     when: str
-    images: int
 
 
 def encode(image: Image.Image, shows: str) -> Picture:
@@ -68,20 +67,50 @@ def from_file(path: Path, shows: str) -> Picture:
         return encode(image.copy(), shows)
 
 
-def grids(run: Run) -> list[Moment]:
-    """The grids drawn on the way that exist, first to last, all from one noise; the noise itself before them."""
+def moments(run: Run) -> list[Moment]:
+    """The same corner of every grid drawn on the way that exists, first to last; of their common noise before them."""
     found = []
-    noise = run.samples / "noise.png"
-    if noise.exists():
-        found.append(Moment(from_file(noise, "the noise that all grids begin from"), "the noise", 0))
-    for step, name in milestones(run).items():
+    named = {"noise": "the noise", START: "untrained"}
+    for step, name in {-1: "noise", **milestones(run)}.items():
         path = run.samples / f"{name}.png"
         if path.exists():
-            seen = step * run.config.train.batch_size
-            epoch = (step - 1) // run.steps_per_epoch
-            when = "start, untrained" if name == START else f"{seen:,} images seen, epoch {epoch}"
-            found.append(Moment(from_file(path, f"samples: {when}"), when, seen))
+            when = named.get(name, f"{step * run.config.train.batch_size:,} images")
+            found.append(Moment(_corner(run, path, f"samples: {when}"), when))
     return found
+
+
+def newest_grid(run: Run) -> Picture | None:
+    """The whole grid of the last moment drawn; None before the first."""
+    path = newest_picture(run)
+    return None if path is None else from_file(path, "samples, the first ones of a fixed seed")
+
+
+def real_grid(run: Run, store: Store) -> Picture:
+    """Training images drawn at random, laid out as the run's grids; of the same classes where those know any."""
+    count, labels = min(run.config.grids.num, REAL_IMAGES, store.count("train")), store.labels("train")
+    order = randomness.permutation(0, "report real", 0, store.count("train"))
+    if labels is not None and (asked := run.labels_of(torch.arange(count))) is not None:
+        place = torch.arange(count) // run.config.model.num_classes
+        of_class = [order[labels[order] == index] for index in range(run.config.model.num_classes)]
+        order = torch.tensor(
+            [
+                int(of_class[c][p % len(of_class[c])])
+                for c, p in zip(asked.tolist(), place.tolist(), strict=True)
+                if len(of_class[c])
+            ]
+        )
+    images = store.images("train")[order[:count]]
+    return encode(grid(images, run.config.grids.nrow), "training images, drawn at random")
+
+
+def _corner(run: Run, path: Path, shows: str) -> Picture:
+    """The first rows and columns of a grid of the run in a file."""
+    cfg = run.config.grids
+    columns, rows = min(cfg.nrow, cfg.num), -(-cfg.num // cfg.nrow)
+    with Image.open(path) as image:
+        width = (image.width - GAP) * min(CORNER, columns) // columns + GAP
+        height = (image.height - GAP) * min(CORNER, rows) // rows + GAP
+        return encode(image.crop((0, 0, width, height)), shows)
 
 
 def forward(run: Run, store: Store) -> tuple[Picture, list[int]]:
@@ -94,11 +123,6 @@ def forward(run: Run, store: Store) -> tuple[Picture, list[int]]:
     columns = [to_uint8(process.diffuse(x_0, t, eps) if t else x_0) for t in times]
     tiles = torch.stack(columns, 1).flatten(0, 1)
     return encode(grid(tiles, nrow=len(times)), "real images of the data at rising noise"), times
-
-
-def contact_sheet(store: Store) -> Picture:
-    """Some training images of each of the first classes."""
-    return encode(contact(store, CLASSES), "training images, a row a class")
 
 
 def strip_and_animation(run: Run, job: Job, loaded: Checkpoint | None = None) -> tuple[Picture, Picture]:

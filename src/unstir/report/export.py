@@ -1,0 +1,172 @@
+"""Figures with their errors and protocols as files for spreadsheets and papers: CSV, Markdown, LaTeX."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unstir.errors import UserError
+from unstir.metrics.evaluation import Evaluation, Figure
+from unstir.metrics.evaluation import shown as shown_value
+from unstir.report.facts import Facts
+from unstir.report.wording import printable, with_error
+from unstir.runs.files import make_folder, write_text
+
+STEM = "figures"
+"""In a folder the files are figures.csv, figures.md and figures.tex."""
+
+HEADS = ("run", "step", "sampler", "calls", "figure", "value", "real images", "noise", "better", "protocol")
+"""The columns of a table to be read; "value" has its standard error."""
+
+IN_COLUMNS = ("sampler", "calls")
+"""The keys of a protocol that a table has in its columns; the rest of it stands below, by a number."""
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",  # after the end of a line they would be its options
+    "*": "{*}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure of an evaluation of a run, and the number of what of its protocol is not in columns, from 1."""
+
+    run: str
+    evaluation: Evaluation
+    figure: Figure
+    protocol: int
+
+
+def targets(path: Path) -> list[Path]:
+    """The files of an export to ``path``: itself, or one a format in a folder. Raises UserError for other names."""
+    if path.suffix.lower() in WRITERS and not path.is_dir():
+        return [path]
+    if path.suffix and not path.is_dir():
+        raise UserError(
+            f"--export {path} is no {', '.join(WRITERS)} file; name one of these, or a folder for all three"
+        )
+    if path.exists() and not path.is_dir():
+        raise UserError(f"--export {path} is a file; name a folder, or a file that ends in {', '.join(WRITERS)}")
+    return [path / f"{STEM}{suffix}" for suffix in WRITERS]
+
+
+def export(path: Path, runs: Sequence[Facts]) -> list[Path]:
+    """Write the figures of some runs to a file or folder and return the files. Raises UserError as `targets`."""
+    files, rows = targets(path), rows_of(runs)
+    for file in files:
+        make_folder(file.absolute().parent)
+        write_text(file, WRITERS[file.suffix.lower()](rows))
+    return files
+
+
+def rows_of(runs: Sequence[Facts]) -> list[Row]:
+    """A row a figure of every evaluation that the pages of these runs show; protocols alike in the rest are one."""
+    protocols: list[dict[str, Any]] = []
+    rows = []
+    for facts in runs:
+        by_name = {each.name(): each for each in (*facts.by_step, *facts.by_chain)}
+        for each in by_name.values():
+            rest = {key: value for key, value in each.protocol.items() if key not in IN_COLUMNS}
+            if rest not in protocols:
+                protocols.append(rest)
+            number = protocols.index(rest) + 1
+            rows += [Row(printable(facts.name), each, figure, number) for figure in each.figures.values()]
+    return rows
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """A line a figure, every number in full, the whole protocol in columns of its own."""
+    table = [_record(row) for row in rows]
+    heads = list(dict.fromkeys(key for record in table for key in record)) or ["run"]
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, heads, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return stream.getvalue()
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """A table, and the protocols below it."""
+    lines = [HEADS, ["---"] * len(HEADS), *(map(_markdown, cells) for cells in _cells(rows, "±"))]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return table + "".join(f"\n{number}. {_markdown(text)}\n" for number, text in _protocols(rows))
+
+
+def to_latex(rows: Sequence[Row]) -> str:
+    """A tabular without packages, and the protocols below it, to be read with \\input."""
+    lines = [map(_latex, HEADS), *(map(_latex, cells) for cells in _cells(rows, "±"))]
+    head, *body = (f"{' & '.join(line)} \\\\\n" for line in lines)
+    table = f"\\begin{{tabular}}{{lrlrlrrrlr}}\n\\hline\n{head}\\hline\n{''.join(body)}\\hline\n\\end{{tabular}}\n"
+    return table + "".join(f"\n\\par Protocol {number}: {_latex(text)}\n" for number, text in _protocols(rows))
+
+
+WRITERS: dict[str, Callable[[Sequence[Row]], str]] = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex}
+
+
+def _record(row: Row) -> dict[str, Any]:
+    """A line of the CSV."""
+    it, of = row.figure, row.evaluation
+    infinite, infinite_error = it.infinite or (None, None)
+    return {
+        "run": row.run,
+        "step": of.step,
+        "images_seen": of.images,
+        "figure": it.name,
+        "value": it.value,
+        "standard_error": it.error,
+        "real_images": it.floor,
+        "real_images_error": it.floor_error,
+        "num_real_images": it.num_floor or None,
+        "noise": it.ceiling,
+        "infinite_n": infinite,
+        "infinite_n_error": infinite_error,
+        "better": it.better,
+        "weights": of.weights,
+        **{f"protocol.{key}": _plain(value) for key, value in of.protocol.items()},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A value of a protocol in one cell; hashes in full."""
+    return "; ".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else value
+
+
+def _cells(rows: Sequence[Row], sign: str) -> Iterable[list[str]]:
+    for row in rows:
+        it, how = row.figure, row.evaluation.protocol
+        floor = "" if it.floor is None else f"{it.floor:.4g}"
+        if it.num_floor not in (0, how["num"]):
+            floor += f" (n = {it.num_floor})"
+        value = with_error(it.value, it.error).replace("+-", sign)
+        ceiling = "" if it.ceiling is None else f"{it.ceiling:.4g}"
+        chain = (how["sampler"], str(how["calls"]))
+        yield [row.run, str(row.evaluation.step), *chain, it.name, value, floor, ceiling, it.better, str(row.protocol)]
+
+
+def _protocols(rows: Sequence[Row]) -> list[tuple[int, str]]:
+    """Each protocol once, by its number, in words."""
+    found = {row.protocol: row.evaluation.protocol.items() for row in rows}
+    return [
+        (number, ", ".join(f"{key} {shown_value(value)}" for key, value in how if key not in IN_COLUMNS))
+        for number, how in found.items()
+    ]
+
+
+def _markdown(text: str) -> str:
+    """Text in which nothing is markup, on one line."""
+    return re.sub(r"([\\`*_{}\[\]<>|#~$&!])", r"\\\1", " ".join(text.split()))
+
+
+def _latex(text: str) -> str:
+    """Text in which nothing is a command, on one line."""
+    return "".join(_LATEX.get(character, character) for character in " ".join(text.split())).replace("±", r"$\pm$")

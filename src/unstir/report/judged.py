@@ -1,0 +1,157 @@
+"""The samples that were judged, shown: beside real images of each class, and the worst of them."""
+
+import json
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unstir.data import Store
+from unstir.diffusion.draw import Chain
+from unstir.generate import Job, labels, read_images
+from unstir.generate.folder import SETTINGS
+from unstir.metrics.classifier import FILE, Classifier, classifier_for
+from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.nearest import nearest, nearest_features
+from unstir.metrics.reference import reference
+from unstir.pictures.grid import grid
+from unstir.report.pictures import Picture, encode
+from unstir.runs import build
+from unstir.runs.run import Run
+
+CLASSES, OF_CLASS = 20, 6
+"""So many classes are shown at most, with so many real images and samples each."""
+
+WORST, COLUMNS = 16, 8
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Samples, uint8 [N, C, H, W], and the classes that they were asked to show, int64 [N], None without any."""
+
+    images: Tensor
+    asked: Tensor | None
+
+
+@dataclass(frozen=True)
+class OfClass:
+    """A class by its name: real images and samples of it; ``samples`` is None where there are none."""
+
+    name: str
+    real: Picture
+    samples: Picture | None
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The samples that lie farthest from all training images, the same of held-out images, and how they were chosen."""
+
+    samples: Picture
+    held_out: Picture | None
+    how: str
+
+
+def drawn(run: Run, evaluation: Evaluation) -> Drawn | None:
+    """The samples of an evaluation, all its seeds together, from RUN/generated; None where they are not all there."""
+    num, schedule = evaluation.protocol["num"], build.schedule(run.config.diffusion)
+    images, asked = {}, None
+    for file in (run.path / "generated").glob(f"*/{SETTINGS}"):
+        try:
+            settings = json.loads(file.read_text(encoding="utf-8"))
+            chain, shares = Chain(**settings["chain"]), tuple(settings.get("shares", ()))
+            if not _is_of(settings, chain.calls(schedule), evaluation):
+                continue
+            job = Job(num=num, chain=chain, step=settings["step"], label=settings["label"], shares=shares)
+            images[chain.seed] = read_images(file.parent, num)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # half drawn, or of another version
+            continue
+        asked = labels(run, job, torch.arange(num))
+    if len(images) != evaluation.protocol["seeds"]:
+        return None
+    together = torch.cat([images[seed] for seed in sorted(images)])
+    return Drawn(together, None if asked is None else asked.repeat(len(images)))
+
+
+def _is_of(settings: dict[str, object], calls: int, evaluation: Evaluation) -> bool:
+    """Whether a folder with these settings has images that ``evaluation`` judged."""
+    how, chain = evaluation.protocol, settings["chain"]
+    assert isinstance(chain, dict)
+    alike = all(how[key] == value for key, value in chain.items() if key not in ("steps", "seed"))
+    label = "by the data's shares" if settings.get("shares") else settings["label"]
+    asked = (how["calls"], how["dtype"], how["label"], evaluation.step, evaluation.weights)
+    known = (calls, settings["dtype"], label, settings["step"], settings["weights"])
+    return alike and asked == known and chain["seed"] in range(how["seed"], how["seed"] + how["seeds"])
+
+
+def judge_of(store: Store, evaluation: Evaluation) -> Classifier | None:
+    """The classifier that an evaluation was made with, if the store still has it."""
+    digest = evaluation.protocol["networks"].get("classifier")
+    if digest is None or not (store.path / FILE).exists():
+        return None
+    found = classifier_for(store)
+    return found if found.hash == digest else None
+
+
+def by_class(store: Store, known: Drawn | None, classifier: Classifier | None) -> list[OfClass]:
+    """Real images and samples of each of the first classes: asked for, or else what the classifier takes them for."""
+    real = store.labels("train")
+    if real is None or len(store.classes) < 2:
+        return []
+    taken = known.asked if known is not None else None
+    if known is not None and taken is None and classifier is not None:
+        taken = classifier.probabilities(known.images).argmax(1)
+    found = []
+    for index, name in enumerate(store.classes[:CLASSES]):
+        samples = None if known is None or taken is None else known.images[taken == index][:OF_CLASS]
+        images = store.images("train")[torch.nonzero(real == index)[:OF_CLASS, 0]]
+        if len(images):
+            shown = None if samples is None or not len(samples) else _row(samples, f"samples of class {name}")
+            found.append(OfClass(name, _row(images, f"real images of class {name}"), shown))
+    return found
+
+
+def worst(run: Run, store: Store, known: Drawn, classifier: Classifier | None) -> Worst:
+    """The samples farthest from their nearest training image, in the classifier's features or else by pixels."""
+    held_out = store.images("held_out")
+    if classifier is not None:
+        train, by = reference(store, "train", classifier).features, "in the classifier's features"
+    else:
+        train, by = store.images("train"), "by pixels, which favours strong contrast"
+
+    flip = run.config.data.flip
+
+    def far(images: Tensor) -> Tensor:
+        if classifier is None:
+            return nearest(images, train, flip=flip).distance[:, 0]
+        views = [images, images.flip(-1)] if flip else [images]  # a run that mirrors may draw either
+        each = [nearest_features(classifier.features(view), train).distance[:, 0] for view in views]
+        return torch.stack(each).min(0).values
+
+    of_samples = far(known.images)
+    shown = _farthest(known.images, of_samples, "the worst samples")
+    how = f"The {min(WORST, len(known.images))} of {len(known.images):,} samples that lie farthest from their nearest "
+    how += f"of {len(train):,} training images {by}: {_span(of_samples)}."
+    if not len(held_out):
+        return Worst(shown, None, how)
+    of_real = far(held_out)
+    how += f" Beside them the farthest of {len(held_out):,} held-out images by the same measure: {_span(of_real)}."
+    real = _farthest(held_out, of_real, "the held-out images that lie farthest from the training images")
+    return Worst(shown, real, how)
+
+
+def _order(far: Tensor) -> Tensor:
+    return far.argsort(descending=True, stable=True)[:WORST]
+
+
+def _span(far: Tensor) -> str:
+    """The distances of the farthest, falling."""
+    distances = far[_order(far)]
+    return f"distances {distances[0].item():.3g} to {distances[-1].item():.3g}"
+
+
+def _farthest(images: Tensor, far: Tensor, shows: str) -> Picture:
+    return encode(grid(images[_order(far)], COLUMNS), shows)
+
+
+def _row(images: Tensor, shows: str) -> Picture:
+    return encode(grid(images, OF_CLASS), shows)

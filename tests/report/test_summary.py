@@ -1,0 +1,50 @@
+"""What is read in a hurry: three sentences of the analysis, the gravest first, and what the figures cannot say."""
+
+import dataclasses
+
+import pytest
+
+from runs import diverged, evaluation, facts, good, noise_only, over_fitted, too_short
+from unstir.report.analysis import analyse
+from unstir.report.summary import URGENCY, limitations, summary
+
+
+@pytest.mark.parametrize("make", [good, over_fitted, diverged, too_short, noise_only])
+def test_three_sentences_of_the_analysis_say_how_good_what_is_wrong_and_what_to_do(make):
+    statements = analyse(make())
+    found = summary(statements)
+    assert found[0].topic == "quality" and all(each in statements for each in found)
+    advised = [each for each in statements if each.topic == "next"]
+    assert found[2:] == advised[:1] and len(found) == (3 if advised else 2)
+    verdicts = [each.verdict for each in statements if each.topic not in ("quality", "next", "cost")]
+    assert found[1].verdict == min(verdicts, key=URGENCY.index)
+
+
+def test_copies_go_before_what_is_merely_worse():
+    assert summary(analyse(over_fitted()))[1].topic == "memorisation"
+
+
+def test_without_figures_the_summary_is_what_there_is():
+    assert 1 <= len(summary(analyse(facts()))) <= 3 and summary(()) == []
+
+
+def test_limitations_name_the_numbers_that_the_figures_rest_on():
+    said = " ".join(limitations(good()))
+    assert "3 sets of 300 images" in said and "no FID" in said and "One training run" in said
+    least = 3 * 2**0.5 * good().last.main().error
+    assert f"below about {least:.2g}" in said
+    single = " ".join(limitations(facts(by_step=(without_error(evaluation(seeds=1)),))))
+    assert "1 set of 300 images, without an error bar" in single
+
+
+def without_error(of):
+    figures = {key: dataclasses.replace(figure, bootstrap=None) for key, figure in of.figures.items()}
+    return dataclasses.replace(of, figures=figures)
+
+
+def test_limitations_say_what_is_missing():
+    assert "not judged" in " ".join(limitations(facts()))
+    for held_out, words in ((0, "No images were held out"), (40, "40 images held out are few")):
+        data = dataclasses.replace(facts().data, counts={"train": 1000, "held_out": held_out})
+        assert words in " ".join(limitations(facts(data=data)))
+    assert "held out" not in " ".join(limitations(good()))
