@@ -3,6 +3,7 @@
 import math
 from itertools import islice, pairwise
 
+import numpy as np
 import pytest
 import torch
 from known import PROCESS, denoise_of, gaussian_denoise
@@ -195,6 +196,23 @@ def test_the_order_is_what_is_claimed(name):
     orders = [math.log2(coarse / fine) for coarse, fine in pairwise(found)]
     low, high = ORDERS[name]
     assert all(low < order < high for order in orders[-2:])
+
+
+def test_a_long_step_of_heun_is_exact_for_an_estimate_linear_in_the_log_snr():
+    """One step in which the slope at the far end would weigh much (1000 to 990 of a cosine), by quadrature."""
+    process = Process(cosine())
+    schedule, lambda_ = process.schedule, lambda t: 0.5 * process.schedule.log_snr(t)
+    t, s = 1000, 990
+    assert schedule.alpha(s) * (schedule.sigma(t) / schedule.alpha(t) * schedule.alpha(s) / schedule.sigma(s) - 1) > 4
+    line = lambda at: 0.4 - 0.07 * (at - lambda_(t))  # x_0_hat by lambda
+    denoise = lambda x, time: Prediction(torch.full_like(x, line(lambda_(time))), x)
+    places, weights = np.polynomial.legendre.leggauss(60)
+    width = (lambda_(s) - lambda_(t)) / 2
+    at = lambda_(t) + width * (places + 1)
+    integral = width * (weights * np.exp(at - lambda_(s)) * line(at)).sum()  # e^lambda_s = alpha_s / sigma_s
+    expected = schedule.sigma(s) / schedule.sigma(t) * X_T + schedule.alpha(s) * integral
+    step = next(heun(denoise, process, X_T, [t, s, 0], QUIET))
+    torch.testing.assert_close(step.x, expected, rtol=1e-10, atol=1e-10)
 
 
 MIXTURE = MixtureData(

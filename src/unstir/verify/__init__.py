@@ -8,14 +8,14 @@ import difflib
 from collections.abc import Iterable, Iterator
 
 from unstir.errors import UserError
-from unstir.verify import bound, forward, loss, oracles, reverse, sampling
+from unstir.verify import bound, forward, loss, oracles, reverse, sampling, solvers
 from unstir.verify.check import Check, Row, measure
 
 THEMES: dict[str, tuple[Check, ...]] = {
     "forward": forward.CHECKS,
     "reverse": reverse.CHECKS,
     "bound": (*bound.CHECKS, *loss.CHECKS),
-    "sampling": sampling.CHECKS,
+    "sampling": (*sampling.CHECKS, *solvers.CHECKS),
     "oracles": oracles.CHECKS,
 }
 """The checks by theme, in the order in which the theory is told."""
