@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from unstir.data import Store
+from unstir.data import Store, pack
 from unstir.errors import UserError
 from unstir.generate import Job, generate, labels
 from unstir.metrics import evaluate as evaluating
@@ -118,10 +118,7 @@ def test_mistakes_are_one_line_with_what_is_allowed(folder, command, options, wo
 
 
 def test_the_data_of_another_run_is_refused(folder, command, tmp_path):
-    shutil.copytree(folder.parent / "digits", tmp_path / "other")
-    manifest = tmp_path / "other" / "manifest.json"
-    values = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**values, "content_hash": "0" * 64}))
+    pack("digits", tmp_path / "other", seed=1)
     status, _, err = command("evaluate", folder, *SMALL, "--store", tmp_path / "other")
     assert status == 2 and "is not the data of" in err
 

@@ -1,5 +1,33 @@
-"""The one exception a user's mistake raises. Its message says what was given, what is allowed, and the remedy."""
+"""The one exception a user's mistake raises, and how a name that others chose is shown on a terminal."""
+
+from unicodedata import category
 
 
 class UserError(Exception):
-    """A mistake the user can mend; the command line prints its message alone and exits with status 2."""
+    """A mistake the user can mend: what was given, what is allowed, the remedy, in one line.
+
+    The command line prints the message alone and exits with status 2. The message is made `printable` here, so that
+    whoever raises one may put any name into it.
+    """
+
+    def __init__(self, message: object) -> None:
+        super().__init__(printable(message))
+
+
+def printable(name: object) -> str:
+    r"""The text of a foreign name in one line that a terminal can show: control characters as \x1b, \n, \u202e.
+
+    Names of files and classes come from others: they may hold terminal commands, line ends, marks that turn the
+    direction of writing, and bytes that are not UTF-8 (Python's surrogates), which are shown as \xe9. Letters and
+    spaces of every language, and what joins them, stay as they are.
+    """
+    return "".join(c if c.isprintable() or _joins(c) else _escaped(c) for c in str(name))
+
+
+def _joins(character: str) -> bool:
+    return category(character) == "Zs" or character in "\u200c\u200d"
+
+
+def _escaped(character: str) -> str:
+    byte = ord(character) - 0xDC00
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else character.encode("unicode_escape").decode("ascii")

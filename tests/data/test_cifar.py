@@ -120,7 +120,7 @@ def test_archive_of_another_hash_is_not_read(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(tarfile, "open", None)
     with pytest.raises(UserError) as caught:
         pack(file, tmp_path / "s")
-    for part in (sha(file), cifar.BINARY_SHA256, cifar.PYTHON_SHA256, f"--data.sha256 {sha(file)}"):
+    for part in (sha(file), cifar.BINARY_SHA256, cifar.PYTHON_SHA256, f"sha256={sha(file)!r}"):
         assert part in str(caught.value)
     with pytest.raises(UserError, match="0" * 64):
         pack(file, tmp_path / "s", sha256="0" * 64)

@@ -1,7 +1,6 @@
 """Faults planted in the log, the weights and the settings of a run that is well: each found by its own check alone."""
 
 import dataclasses
-import json
 import math
 import shutil
 
@@ -12,7 +11,7 @@ from unstir.doctor import CHECKS, admit, diagnose, examine
 from unstir.doctor.average import initial_share
 from unstir.doctor.measure import activations, learns_nothing, outputs_nothing
 from unstir.errors import UserError
-from unstir.runs import build, checkpoint
+from unstir.runs import build, card, checkpoint, lines
 from unstir.runs.run import Run
 
 pytest_plugins = ["ward"]
@@ -234,15 +233,34 @@ def test_files_that_training_replaces_meanwhile_are_no_fault(ward, monkeypatch, 
     assert all(file.problem == "" for file in patient.files) and examine(patient).findings == ()
 
 
-def test_a_file_of_lines_is_read_up_to_what_is_none(ward):
+def test_damaged_lines_are_a_problem_and_left_out(ward):
     sound = ward.run.metrics()
-    looks = [{"step": step, "of_train": [0.1, 0.2], "of_held_out": [0.1, 0.2]} for step in (0, 10)]
     for broken in (b"\xff\xfe\x80", b"[3, null]", b"3", b'"step"', b'{"step": null}', b'{"step": NaN}', b'{"loss": 1}'):
-        for file, lines in ((ward.run.metrics_file, sound), (ward.run.held_out_file, looks)):
-            text = "".join(json.dumps(line) + "\n" for line in lines[:2])
-            file.write_bytes(text.encode() + broken + b"\n" + json.dumps(lines[-1]).encode())
-        assert ward.run.metrics() == sound[:2] and ward.run.held_out() == looks
-        assert "not-finite" in diagnose(ward.path, **QUICK).checked
+        lines.write(ward.run.metrics_file, sound[:2])
+        with ward.run.metrics_file.open("ab") as file:
+            file.write(broken + b"\n" + lines.encode(sound[-1]).encode())
+        assert ward.run.metrics() == [*sound[:2], sound[-1]]
+        found = ward.found("logs", **QUICK)
+        assert found.severity == "problem" and "line 3 is damaged" in found.evidence and found.figure == 1
+
+
+def test_other_settings_beside_the_weights_are_a_problem_and_the_weights_are_judged_with_their_own(ward):
+    text = (ward.path / "config.toml").read_text()
+    for was, now in (
+        ("T = 1000", "T = 900"),
+        ("mults = [", "mults = [1, 1, 1, 1, 1,"),
+        ('predict = "eps"', 'predict = "v"'),
+    ):
+        assert was in text
+        (ward.path / "config.toml").write_text(text.replace(was, now))
+        assert ward.findings() == {"settings": "problem"}
+    (ward.path / "config.toml").write_text(text[: text.index("[diffusion]")])
+    assert ward.findings() == {"settings": "problem"}
+    found = ward.found("settings", **QUICK)
+    assert "train.batch_size is 128, not 32" in found.evidence and "batch_size = 32" in found.remedy
+    (ward.path / "config.toml").write_text(text)
+    card.save(ward.path, dataclasses.replace(ward.run.data, content_hash="0" * 64))
+    assert "data.json is not of the data that" in ward.found("settings").evidence
 
 
 def test_without_samples_no_network_is_asked_for_an_image_or_a_loss(well, monkeypatch):

@@ -4,15 +4,14 @@
 """
 
 import dataclasses
-import json
 import shutil
 
 import pytest
 
 from unstir.doctor import diagnose
-from unstir.runs import checkpoint
+from unstir.runs import checkpoint, lines
 from unstir.runs.run import Run
-from unstir.runs.toml import from_dict
+from unstir.runs.toml import from_dict, to_dict
 from unstir.train.launch import open_data, open_run
 from unstir.train.trainer import Trainer
 
@@ -54,21 +53,24 @@ class Ward:
 
     def metrics(self, change):
         """Rewrite metrics.jsonl: change(line, its place from 0 to 1) -> line."""
-        lines = self.run.metrics()
-        changed = [change(dict(line), i / (len(lines) - 1)) for i, line in enumerate(lines)]
-        self.run.metrics_file.write_text("".join(json.dumps(line) + "\n" for line in changed))
+        there = self.run.metrics()
+        changed = [change(dict(line), i / (len(there) - 1)) for i, line in enumerate(there)]
+        lines.write(self.run.metrics_file, changed)
 
-    def held_out(self, lines):
-        (self.path / "held_out.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    def held_out(self, looks):
+        lines.write(self.run.held_out_file, looks)
 
     def config(self, **changes):
-        """Rewrite config.toml; keys with __ for the dot."""
+        """Rewrite config.toml and the settings in every checkpoint; keys with __ for the dot."""
         config = self.run.config
         for key, value in changes.items():
             section, name = key.split("__")
             part = dataclasses.replace(getattr(config, section), **{name: value})
             config = dataclasses.replace(config, **{section: part})
         dataclasses.replace(self.run, config=config).save_config()
+        for folder in (self.run.checkpoints, self.run.weights):
+            for _, path in checkpoint.listed(folder):
+                checkpoint.save(folder, dataclasses.replace(checkpoint.load(path), config=to_dict(config)))
 
     def weights(self, change, parts=("model", "ema")):
         """Rewrite the newest full checkpoint: change(name, tensor) -> tensor, for the tensors of these parts."""

@@ -80,11 +80,14 @@ def test_the_match_of_a_run_is_the_newest_of_the_same_protocol():
         best_match(PROTOCOL, [], "runs/b")
 
 
+NO_COPIES = {"spaces": [], "verdict": "none", "num": 100, "num_train": 8, "num_held_out": 2, "flip": False, "says": ""}
+
+
 def test_what_is_saved_is_read_again_and_found_by_its_protocol(make_run):
     run, _ = make_run()
     first = replace(
         made(), figures={"classifier/fd": replace(made().figures["classifier/fd"], infinite=(0.5, 0.1))},
-        memorisation={"verdict": "none"}, seconds={"drawing": 1.5},
+        memorisation=NO_COPIES, seconds={"drawing": 1.5},
     )  # fmt: skip
     later, other = made(step=30), made(num=50)
     for each in (later, first, other):

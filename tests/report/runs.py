@@ -13,7 +13,7 @@ from unstir.metrics.memorisation import FEWEST, mann_whitney, precedence
 from unstir.report.analysis import analyse
 from unstir.report.facts import Cost, Facts
 from unstir.runs import recipes
-from unstir.runs.run import DataCard
+from unstir.runs.card import DataCard
 from unstir.runs.toml import from_dict, to_dict
 
 NUM_TRAIN, NUM_HELD_OUT, BATCH, STEPS = 1498, 299, 64, 3000

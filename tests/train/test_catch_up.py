@@ -1,11 +1,10 @@
 """Looks made after training are those that training would have made."""
 
-import json
-
 import pytest
 
 from unstir.data import Store
 from unstir.errors import UserError
+from unstir.runs import lines as log
 from unstir.train.catch_up import catch_up
 
 SEEN = {"log__held_out_images": 16, "log__held_out_times": 4, "grids__log_spaced": 3}
@@ -23,7 +22,7 @@ def test_what_training_did_not_write_is_added_as_it_would_have_been(trained):
     heard = []
     for kept in ([0, 12], [12], []):
         left = [line for line in run.held_out() if line["step"] in kept]
-        run.held_out_file.write_text("".join(json.dumps(line) + "\n" for line in left))
+        log.write(run.held_out_file, left)
         missing = len({1, 12} - set(kept))
         heard.clear()
         assert catch_up(run, store, lambda done, total: heard.append((done, total))) == missing
@@ -63,6 +62,6 @@ def test_lines_whose_weights_are_gone_stay_and_damaged_weights_are_passed_over(t
         path.unlink()
     assert run.saved_steps() == [1]
     assert catch_up(run, store) == 0 and lines(run) == whole
-    run.held_out_file.write_text("".join(json.dumps(line) + "\n" for line in run.held_out() if line["step"] == 12))
+    log.write(run.held_out_file, [line for line in run.held_out() if line["step"] == 12])
     (run.weights / "step-00000001.safetensors").write_bytes(b"damaged")
     assert catch_up(run, store) == 0 and [line["step"] for line in lines(run)] == [12]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import math
 import os
 import random
@@ -234,13 +233,13 @@ def test_killed_between_the_line_and_the_grid_it_has_each_line_once(make_run, mo
     whole, store = make_run("whole", **SHORT)
     Trainer(whole, store).run()
     pictures = {path.name: path.read_bytes() for path in whole.samples.iterdir()}
-    for module, name in ((held_out, "append_line"), (trainer, "draw_charts"), (trainer, "draw_milestone")):
+    for module, name in ((held_out, "append"), (trainer, "draw_charts"), (trainer, "draw_milestone")):
         for look in (1, 2):
             run, store = make_run(f"{name}-{look}", **SHORT)
             with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
                 killed_before(patch, module, name, look)
                 Trainer(run, store).run()
-            assert len(run.held_out()) == look - (name == "append_line")
+            assert len(run.held_out()) == look - (name == "append")
             assert Trainer(*make_run(run.path.name, **SHORT)).run()
             assert looks(run) == looks(whole)
             assert {path.name: path.read_bytes() for path in run.samples.iterdir()} == pictures
@@ -362,4 +361,4 @@ def test_the_chart_draws_one_look_as_well_as_many_and_a_split_alone(make_run, tm
         with Image.open(path) as image:
             assert image.size == (990, 396)
         pictures.add(path.read_bytes())
-    assert len(pictures) == 4 and json.loads(run.held_out_file.read_text().splitlines()[0]) == lines[0]
+    assert len(pictures) == 4 and run.held_out()[0] == lines[0]

@@ -1,7 +1,6 @@
 """A run that was stopped, or killed at any instant, ends as the one that was not: to the last bit."""
 
 import itertools
-import json
 import os
 import random
 import signal
@@ -217,12 +216,12 @@ def test_a_longer_cosine_needs_a_longer_period(make_run):
 
 
 def test_metrics_are_synced_before_the_checkpoint_that_counts_on_them(make_run, monkeypatch):
-    from unstir.train import record
+    from unstir.runs import lines
     from unstir.train import trainer as module
 
     calls = []
     fsync, save = os.fsync, checkpoint.save
-    monkeypatch.setattr(record.os, "fsync", lambda fd: calls.append(os.readlink(f"/proc/self/fd/{fd}")) or fsync(fd))
+    monkeypatch.setattr(lines.os, "fsync", lambda fd: calls.append(os.readlink(f"/proc/self/fd/{fd}")) or fsync(fd))
     monkeypatch.setattr(module.checkpoint, "save", lambda folder, made: calls.append(str(folder)) or save(folder, made))
     run, store = make_run("synced", train__length="1 step", grids__log_spaced=0)
     Trainer(run, store).run()
@@ -237,8 +236,7 @@ def test_longer_is_a_change_that_continues_the_same_run(make_run):
     assert Trainer(run, store).run()
     whole, extended = (outcome(Run.open(run.path.parent / name)) for name in ("whole", "extended"))
     assert all(torch.equal(whole[1][name], extended[1][name]) for name in whole[1])
-    events = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
-    assert {"event": "changed", "train.length": "16 steps"} in events
+    assert {"event": "changed", "train.length": "16 steps"} in run.log("events").lines
 
 
 class _Listener:

@@ -8,7 +8,7 @@ from unstir.data import Store
 from unstir.diffusion.likelihood import bound_term
 from unstir.diffusion.loss import Objective, denoising_loss
 from unstir.randomness import Key
-from unstir.runs import build, checkpoint
+from unstir.runs import build
 from unstir.runs.toml import from_dict
 from unstir.theory.weighting import loss_weights
 from unstir.train.trainer import Trainer
@@ -93,31 +93,6 @@ def test_each_setting_of_the_loss_reaches_the_objective(weighting, options):
     torch.testing.assert_close(made.weights, loss_weights(weighting, schedule, kind, **options).float())
     if options:
         assert not torch.allclose(made.weights, loss_weights(weighting, schedule, kind).float())
-
-
-def test_a_checkpoint_of_format_1_continues_as_it_would_have(make_run, monkeypatch):
-    """Format 1 wrote the window as a list and knew no loss but the simple one."""
-    whole, store = make_run("whole")
-    Trainer(whole, store).run()
-    run, store = make_run("old")
-    made = Trainer(run, store)
-    for _ in range(5):  # in the middle of a log window of two steps
-        made.take_step()
-        if made.state.step % 2 == 0:
-            made._record.write_line(0.0, 0.0)
-    saved = made.state.to_checkpoint(run.config)
-    old = {name: saved.state["window"][name] for name in ("steps", "loss", "grad_norm", "clipped")}
-    saved.state["window"] = list(old.values())
-    del saved.config["loss"]
-    monkeypatch.setattr(checkpoint, "FORMAT", 1)
-    checkpoint.save(run.checkpoints, saved)
-    monkeypatch.undo()
-    again = Trainer(*make_run("old"))
-    assert again.state.step == 5
-    again.run()
-    ours, theirs = (checkpoint.newest(each.checkpoints)[0] for each in (run, whole))
-    assert all(torch.equal(ours.tensors[name], theirs.tensors[name]) for name in theirs.tensors)
-    assert run.metrics()[-3]["loss"] == whole.metrics()[-3]["loss"]  # the line that format 1 had begun
 
 
 def test_likelihood_gives_each_image_its_own_label(trained, monkeypatch):

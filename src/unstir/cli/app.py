@@ -13,16 +13,18 @@ from pydantic import ValidationError
 
 import unstir
 from unstir.errors import UserError
-from unstir.runs import recipes, toml
+from unstir.runs import files, recipes, toml
 from unstir.runs.config import Config
 
 REMEDIES = {
+    **files.REMEDIES,
     errno.EACCES: "name one that you have the right to, or ask for that right (chmod)",
     errno.ENOENT: "name one that exists",
     errno.EEXIST: "name another",
     errno.ENOTDIR: "name one in a folder",
     errno.EISDIR: "name a file",
     errno.ENOSPC: "free some space, and run the same command again",
+    errno.ENAMETOOLONG: "name a shorter one",
 }
 """What to do about a file that could not be used, by the system's number of the error."""
 
@@ -78,7 +80,7 @@ def _one_line(error: Exception) -> str:
             return f"unknown option --{given}. Did you mean --{near}?"
     if isinstance(error, OSError) and error.strerror:
         remedy = REMEDIES.get(error.errno or 0, "mend that, or name another")
-        return f"{error.filename}: {error.strerror}; {remedy}" if error.filename else error.strerror
+        return f"{error.filename}: {error.strerror}; {remedy}" if error.filename else f"{error.strerror}; {remedy}"
     return " ".join(str(error).split())
 
 

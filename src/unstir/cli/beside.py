@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 import unstir
 from unstir.errors import UserError
 from unstir.runs.files import make_folder, replacing, sync_folder, write_text
+from unstir.runs.kinds import is_count
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 MACHINE = "torch", "threads"
 """Settings that a picture's name does not carry: they change its pixels by rounding alone."""
+
+MOST_SINGLES = 10_000
+"""Single results of one picture."""
 
 
 def digest(settings: dict[str, Any]) -> str:
@@ -53,7 +57,7 @@ def check(
     if beside.exists() and ours is None:
         raise UserError(f"{beside}, where the settings go, is not of unstir; name another file with {option}")
     count = ours.get("singles", 0) if ours else 0
-    known = {picture, *numbered(picture, count if isinstance(count, int) else 0)} if ours else set()
+    known = {picture, *numbered(picture, count if is_count(count) and count <= MOST_SINGLES else 0)} if ours else set()
     if taken := [path for path in (picture, *singles) if path.exists() and path not in known]:
         raise UserError(f"{taken[0]} is there and has no settings of unstir beside it; name another with {option}")
 
@@ -91,7 +95,7 @@ def save(picture: Path, write: Callable[[Path], None], command: str, settings: d
 def _read(file: Path) -> dict[str, Any] | None:
     """The settings in a file of ours; None where there is none."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and str(found.get("command", "")).startswith("unstir ") else None

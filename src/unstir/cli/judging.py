@@ -73,10 +73,10 @@ def likelihood(
     """
     from unstir import console
     from unstir.data import SPLITS, Store, is_store
-    from unstir.metrics.likelihood import Protocol, check, describe
+    from unstir.metrics.likelihood import Protocol, check, describe, save
     from unstir.metrics.likelihood import likelihood as bound
     from unstir.pictures.charts import likelihood_curves
-    from unstir.runs.files import make_folder, replacing, write_text
+    from unstir.runs.files import make_folder, replacing
     from unstir.runs.run import Run
 
     opened = Run.open(run)
@@ -105,7 +105,7 @@ def likelihood(
     for part, protocol in protocols.items():
         with console.counting(console.stderr(), f"bounding {part}", "network calls") as progress:
             results[part] = bound(opened, data, protocol, loaded=loaded, progress=progress)
-        write_text(folder / f"{part}{suffix}.json", json.dumps(dataclasses.asdict(results[part])) + "\n")
+        save(folder / f"{part}{suffix}.json", results[part])
     curve = folder / f"curve{suffix}.png"
     with replacing(curve) as partial:
         likelihood_curves({name: (r.times, r.curve, r.decoder) for name, r in results.items()}, partial)

@@ -47,6 +47,7 @@ def pack(
     """
     from unstir import console
     from unstir.data import pack as pack_images
+    from unstir.data.spelling import after_pack
 
     with console.counting(console.stderr(), "packing", "images") as progress:
         store = pack_images(
@@ -58,6 +59,7 @@ def pack(
             sha256=sha256 or None,
             strict=strict,
             progress=progress,
+            spelling=after_pack,
         )
     return inspect(store.path)
 
@@ -76,10 +78,11 @@ def inspect(store: Path, /, *, sheet: Path | None = None) -> int:
         File of the contact sheet; by default STORE/contact-sheet.png.
     """
     from unstir.data import Store
+    from unstir.errors import printable
     from unstir.pictures.contact import describe, save_contact_sheet
 
     opened = Store.open(store)
     sheet = sheet or store / "contact-sheet.png"
     save_contact_sheet(opened, sheet)
-    print(f"{describe(opened)}\ncontact sheet  {sheet}")
+    print(f"{describe(opened)}\ncontact sheet  {printable(sheet)}")
     return 0

@@ -3,7 +3,8 @@
 `pack` makes a store of the embedded digits, CIFAR-10, a folder or a zip; `Store.open` opens it.
 """
 
+from unstir.data.manifest import SPLITS
 from unstir.data.packing import pack
-from unstir.data.store import SPLITS, Note, Store, is_store
+from unstir.data.store import Note, Store, is_store
 
 __all__ = ["SPLITS", "Note", "Store", "is_store", "pack"]

@@ -25,6 +25,7 @@ from PIL import Image
 from unstir.data.download import fetch, file_sha256
 from unstir.data.images import Refused, fit, to_array
 from unstir.data.source import Chunk, Plan, Progress, chunk_rows
+from unstir.data.spelling import Spelling, in_python
 from unstir.errors import UserError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -52,7 +53,15 @@ class CifarSource:
 
     kind = "cifar10"
 
-    def __init__(self, archive: Path | None, size: int | None, channels: int | None, sha256: str | None) -> None:
+    def __init__(
+        self,
+        archive: Path | None,
+        size: int | None,
+        channels: int | None,
+        sha256: str | None,
+        spelling: Spelling = in_python,
+    ) -> None:
+        self.spelling = spelling
         self.archive, self.size, self.channels = archive, size or SIDE, channels or 3
         self.expected = (sha256.lower(),) if sha256 else (BINARY_SHA256, PYTHON_SHA256)
 
@@ -82,7 +91,7 @@ class CifarSource:
         if found not in self.expected:
             raise UserError(
                 f"{archive}: SHA-256 is {found}, expected {' or '.join(self.expected)}; fetch {URL} again, "
-                f"or vouch for this file with --data.sha256 {found}"
+                f"or vouch for this file with {self.spelling('sha256', found)}"
             )
         shape = (self.channels, self.size, self.size)
         with _opened(archive) as contents:
@@ -122,7 +131,8 @@ class CifarSource:
         try:
             return to_array(fit(Image.fromarray(image.transpose(1, 2, 0).copy()), self.size, []), self.channels)
         except Refused:
-            raise UserError(f"data.size={self.size} is too large for CIFAR-10's 32x32; use size <= 64") from None
+            given = self.spelling("size", self.size)
+            raise UserError(f"{given} is too large for CIFAR-10's 32x32; use size <= 64") from None
 
 
 def _concatenated(streams: Iterator[IO[bytes]]) -> Generator[bytes, int, None]:

@@ -6,6 +6,8 @@ See digits.txt beside the file for where they come from and their licence (CC BY
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -16,18 +18,22 @@ from PIL import Image
 
 from unstir.data.images import Refused, fit, to_array
 from unstir.data.source import Chunk, Plan, Progress
+from unstir.data.spelling import Spelling, in_python
 from unstir.data.split import hold_out
 from unstir.errors import UserError
 
 FILE = Path(__file__).with_name("digits.npz")
 HELD_OUT = 1 / 6
-"""Fraction held out unless another is asked for: 300 of 1,797 images."""
+"""Fraction held out unless another is asked for: 299 of 1,797 images, 29 or 30 of each digit."""
 
 
 def load_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Read the digits: uint8 [1797, 8, 8] with ink 0..16 mapped to round(v * 255 / 16), and int64 labels 0..9."""
-    with np.load(FILE, allow_pickle=False) as arrays:
-        ink, labels = arrays["images"], arrays["labels"]
+    try:
+        with np.load(FILE, allow_pickle=False) as arrays:
+            ink, labels = arrays["images"], arrays["labels"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise UserError(f"{FILE}: the embedded digits are missing or damaged; install unstir again") from None
     return np.round(ink * (255 / 16)).astype(np.uint8), labels.astype(np.int64)
 
 
@@ -36,7 +42,15 @@ class DigitsSource:
 
     kind = "digits"
 
-    def __init__(self, size: int | None, channels: int | None, held_out: float | None, seed: int) -> None:
+    def __init__(
+        self,
+        size: int | None,
+        channels: int | None,
+        held_out: float | None,
+        seed: int,
+        spelling: Spelling = in_python,
+    ) -> None:
+        self.spelling = spelling
         self.size, self.channels = size or 8, channels or 1
         self.held_out, self.seed = HELD_OUT if held_out is None else held_out, seed
 
@@ -79,4 +93,5 @@ class DigitsSource:
         try:
             return to_array(fit(Image.fromarray(ink), self.size, []), self.channels)
         except Refused:
-            raise UserError(f"data.size={self.size} is too large for the 8x8 digits; use size <= 16") from None
+            given = self.spelling("size", self.size)
+            raise UserError(f"{given} is too large for the 8x8 digits; use size <= 16") from None

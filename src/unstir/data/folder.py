@@ -24,6 +24,7 @@ import numpy as np
 from unstir.data.images import OTHER_SHAPE, Refused
 from unstir.data.listing import Entry, Items, Listing, item_digest, list_folder, list_zip, natural
 from unstir.data.source import Chunk, Plan, Progress, chunk_rows
+from unstir.data.spelling import Spelling, in_python
 from unstir.data.split import hold_out
 from unstir.data.workers import MAX_WORKERS, cores, decode_all
 from unstir.errors import UserError
@@ -107,7 +108,16 @@ def _wrappers(paths: list[tuple[str, ...]]) -> int:
 class FolderSource:
     """A folder or zip of images; `size` None keeps their one common shape."""
 
-    def __init__(self, root: Path, size: int | None, channels: int | None, held_out: float | None, seed: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        size: int | None,
+        channels: int | None,
+        held_out: float | None,
+        seed: int,
+        spelling: Spelling = in_python,
+    ) -> None:
+        self.spelling = spelling
         self.root, self.size, self.channels = root, size, channels or 3
         self.held_out, self.seed = HELD_OUT if held_out is None else held_out, seed
         self._listing: Listing | None = None
@@ -197,7 +207,8 @@ class FolderSource:
         for path, reason in refused:
             if reason.startswith(OTHER_SHAPE):
                 raise UserError(
-                    f"{self.root}: images differ in size, {path!r} is {reason}; give one size, such as --size 32"
+                    f"{self.root}: images differ in size, {path!r} is {reason}; "
+                    f"give one size, such as {self.spelling('size', 32)}"
                 )
 
 

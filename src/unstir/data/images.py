@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 MAX_PIXELS = 1 << 26
 """Largest image decoded, in pixels; below the 89,478,485 at which Pillow itself begins to warn."""
@@ -75,6 +75,7 @@ _ORIENT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
+_UNREADABLE_EXIF = "unreadable EXIF ignored"
 _BITS_PER_SAMPLE = 258
 
 
@@ -123,8 +124,10 @@ def decode(data: bytes, name: str, size: int | None, channels: int, ground: str 
         raise
     except Image.DecompressionBombError:
         raise Refused(f"more than {MAX_PIXELS:,} pixels") from None
+    except MemoryError:  # says nothing about the file
+        raise
     except Exception as error:  # decoders raise anything at all on damaged bytes
-        raise Refused(f"damaged: {' '.join(str(error).split()) or type(error).__name__}"[:200]) from None
+        raise Refused(f"damaged: {_damage(kind, error)}") from None
     return Decoded(to_array(image, channels), tuple(notes))
 
 
@@ -155,19 +158,35 @@ def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
 
 
 def _load(data: bytes, kind: str, notes: list[str], ground: str) -> Image.Image:
+    if kind == "PNG":  # decoding skips the checksums of the pixels
+        with Image.open(io.BytesIO(data), formats=[kind]) as image:
+            _check_pixels(*image.size)
+            image.verify()
     with Image.open(io.BytesIO(data), formats=[kind]) as image:
         _check_pixels(*image.size)
-        asked = _orientation(image, notes)
+        # Pillow turns TIFFs while loading; of the others nothing is asked before: a PNG would decode itself for it,
+        # hide its damage and not tell of it again
+        asked = _orientation(image, notes) if kind == "TIFF" else 1
         image.load()
-        left = _orientation(image, [])  # Pillow turns TIFFs while loading
+        left = _orientation(image, notes)
         plain = _to_8_bit(image, notes, ground)
-        if asked in _ORIENT:
+        if asked in _ORIENT or left in _ORIENT:
             notes.append("EXIF orientation applied")
         if left in _ORIENT:
             plain = plain.transpose(_ORIENT[left])
         if getattr(image, "n_frames", 1) > 1:
             notes.append("first frame of several")
         return plain
+
+
+def _damage(kind: str, error: Exception) -> str:
+    """Say in words of our own what a decoder found: its messages hold addresses of objects and change with versions."""
+    text = str(error).lower()
+    if isinstance(error, UnidentifiedImageError):
+        return f"it begins like a {kind} file, but its header cannot be read"
+    if isinstance(error, EOFError) or "truncated" in text:
+        return "it ends too early"
+    return "a checksum does not fit" if "checksum" in text else f"its {kind} data cannot be decoded"
 
 
 def _check_pixels(width: int, height: int) -> None:
@@ -179,7 +198,8 @@ def _orientation(image: Image.Image, notes: list[str]) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # as above; broken metadata does not spoil the pixels
-        notes.append("unreadable EXIF ignored")
+        if _UNREADABLE_EXIF not in notes:
+            notes.append(_UNREADABLE_EXIF)
         return 1
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from unstir.data.cifar import CifarSource
-from unstir.data.digits import DigitsSource
-from unstir.data.folder import FolderSource, joint_digest
+from unstir.data.disk import disk_errors, require_space, usable_path
+from unstir.data.folder import joint_digest
+from unstir.data.manifest import FORMAT, SPLITS, read_origin
 from unstir.data.source import Plan, Progress, Source
-from unstir.data.store import FORMAT, HEADER_BYTES, SPLITS, Store, array_file, is_store
-from unstir.data.writer import Writer, disk_errors, publish, require_space, staging_folder
-from unstir.errors import UserError
+from unstir.data.sources import source_of
+from unstir.data.spelling import Spelling, in_python
+from unstir.data.store import HEADER_BYTES, Store, array_file, is_store
+from unstir.data.writer import Writer, publish, staging_folder
+from unstir.errors import UserError, printable
 
-MAX_SIZE = 4096
 _EXAMPLES = 10
 
 
@@ -34,6 +35,7 @@ def pack(
     strict: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
+    spelling: Spelling = in_python,
 ) -> Store:
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
 
@@ -46,22 +48,26 @@ def pack(
     sha256: the archive's expected hash (CIFAR-10 only), in place of the official ones.
     strict: any refused file is an error. seed: picks the held-out images.
     progress: called with (done, total); bytes during a download, images afterwards.
+    spelling: how messages write these arguments, so that what they advise can be typed where the caller is.
 
     Interrupted at any instant, the same call continues; the result is byte-identical to an uninterrupted one.
     Raises UserError for every mistake in the arguments, the source or the disk, with the remedy.
     """
-    _check(size, channels, held_out, sha256)
-    out, origin = Path(out), _source(source, size, channels, held_out, sha256, seed)
-    if origin.kind == "folder" and out.resolve().is_relative_to(Path(source).resolve()):
-        raise UserError(f"{out}: lies inside the images' folder {source}, which packing must not change; {_ANOTHER}")
+    out = usable_path(out)
     with disk_errors(out):
-        if finished := _finished(origin, source, out, strict):
+        origin = source_of(source, size, channels, held_out, sha256, seed, spelling)
+        if origin.kind == "folder" and out.resolve().is_relative_to(Path(source).resolve()):
+            raise UserError(
+                f"{out}: lies inside the images' folder {source}, which packing must not change; {_another(spelling)}"
+            )
+        if finished := _finished(origin, source, out, strict, spelling):
             return finished
         with staging_folder(out) as staging:
-            if finished := _finished(origin, source, out, strict):  # by another process meanwhile
+            if finished := _finished(origin, source, out, strict, spelling):  # by another process meanwhile
                 return finished
             stamp = origin.stamp()
-            plan = origin.plan(Path(download_dir) if download_dir else out.parent, progress)
+            plan = origin.plan(usable_path(download_dir) if download_dir else out.parent, progress)
+            require_space(staging, _bytes(plan), spelling("size", plan.shape[1] // 2))
             _pack(origin, str(source), plan, stamp, staging, out, strict, progress)
     return Store.open(out)
 
@@ -76,8 +82,7 @@ def _pack(
     strict: bool,
     progress: Progress | None,
 ) -> None:
-    labelled = bool(plan.classes)
-    require_space(staging, plan.total * (int(np.prod(plan.shape)) + 8 * labelled) + (1 << 16))
+    labelled, classes = bool(plan.classes), list(map(printable, plan.classes))
     head = {"format": FORMAT, "kind": origin.kind, "settings": origin.settings, "stamp": stamp}
     with closing(Writer(staging, {**head, "shape": plan.shape}, plan.shape, labelled)) as writer:
         assert writer.state is not None
@@ -86,26 +91,29 @@ def _pack(
                 writer.write(chunk)
                 if progress:
                     progress(chunk.stop, plan.total)
-        content = writer.finish(plan.classes)
+        content = writer.finish(classes)
         state = writer.state
     if origin.stamp() != stamp:
         raise UserError(f"{name}: changed while it was packed; run the same command again")
-    refused = sorted((*plan.refused, *state.refused))
+    refused = sorted((printable(path), printable(why)) for path, why in (*plan.refused, *state.refused))
     _check_refused(name, refused, sum(state.rows.values()), strict)
     publish(staging, out, {
         "unstir_store": FORMAT,
-        "source": name,
-        **{key: head[key] for key in ("kind", "settings", "stamp")},
+        **{key: head[key] for key in ("kind", "settings")},
         "source_hash": plan.source_hash or joint_digest(state.digests),
         "content_hash": content,
         "shape": plan.shape,
-        "counts": state.rows,
-        "classes": plan.classes,
-        "counts_per_class": _per_class(staging / "store", plan.classes),
+        "counts": {split: state.rows[split] for split in SPLITS},
+        "classes": classes,
+        "counts_per_class": _per_class(staging / "store", classes),
         "held_out_rule": plan.held_out_rule,
         "refused": refused,
         "notes": _notes((*plan.notes, *state.notes)),
-    })  # fmt: skip
+    }, (name, stamp))  # fmt: skip
+
+
+def _bytes(plan: Plan) -> int:
+    return plan.total * (math.prod(plan.shape) + 8 * bool(plan.classes)) + (1 << 16)
 
 
 def _check_refused(name: str, refused: list[tuple[str, str]], num_packed: int, strict: bool) -> None:
@@ -115,73 +123,30 @@ def _check_refused(name: str, refused: list[tuple[str, str]], num_packed: int, s
         raise UserError(_strict(name, refused))
 
 
-_ANOTHER = "choose another place (--out of unstir data pack, --data.store of unstir train)"
+def _another(spelling: Spelling) -> str:
+    return f"choose another place ({spelling('out', 'FOLDER')})"
 
 
-def _finished(origin: Source, source: str | Path, out: Path, strict: bool) -> Store | None:
+def _finished(origin: Source, source: str | Path, out: Path, strict: bool, spelling: Spelling) -> Store | None:
     """Open what `out` holds if it is what would be packed; None if there is nothing. Raises UserError if it is else."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     if not is_store(out):
-        raise UserError(f"{out}: exists and is not a packed store; {_ANOTHER}")
+        raise UserError(f"{out}: exists and is not a packed store; {_another(spelling)}")
     store = Store.open(out)
-    made = store.manifest
-    remedy = f"delete that folder to pack anew, or {_ANOTHER}"
-    if (made.get("kind"), made.get("settings")) != (origin.kind, origin.settings):
-        had, asked = _words(str(made.get("kind")), made.get("settings")), _words(origin.kind, origin.settings)
+    made, (place, stamp) = store.manifest, read_origin(out)
+    remedy = f"delete that folder to pack anew, or {_another(spelling)}"
+    if (made["kind"], made["settings"]) != (origin.kind, origin.settings):
+        had, asked = _words(made["kind"], made["settings"]), _words(origin.kind, origin.settings)
         raise UserError(f"{out}: holds {had}, asked for is {asked}; {remedy}")
-    if made.get("stamp") != origin.stamp() and made.get("source_hash") != origin.source_hash(store.shape):
-        raise UserError(f"{out}: holds {made.get('source')}, and {source} differs from it; {remedy}")
+    if stamp != origin.stamp() and made["source_hash"] != origin.source_hash(store.shape):
+        raise UserError(f"{out}: holds {place or 'another source'}, and {source} differs from it; {remedy}")
     if strict and store.refused:
         raise UserError(_strict(str(source), list(store.refused)))
     return store
 
 
-def _source(
-    source: str | Path,
-    size: int | None,
-    channels: int | None,
-    held_out: float | None,
-    sha256: str | None,
-    seed: int,
-) -> Source:
-    if source == "digits":
-        return DigitsSource(size, channels, held_out, seed)
-    if source == "cifar10":
-        return CifarSource(None, size, channels, sha256)
-    path = Path(source)
-    if not path.exists():
-        raise UserError(
-            f"data.source={str(source)!r} is not there; use digits, cifar10, or the path of a folder or archive"
-        )
-    if path.is_dir():
-        if is_store(path):
-            raise UserError(f"{path}: is a packed store already; use it as it is")
-        return FolderSource(path, size, channels, held_out, seed)
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(4)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; check the path and its permissions") from None
-    if start[:2] == b"PK":
-        return FolderSource(path, size, channels, held_out, seed)
-    if start[:2] == b"\x1f\x8b":
-        return CifarSource(path, size, channels, sha256)
-    raise UserError(f"{path}: neither a folder, a zip nor a CIFAR-10 .tar.gz; give the folder that holds the images")
-
-
-def _check(size: int | None, channels: int | None, held_out: float | None, sha256: str | None) -> None:
-    if size is not None and not 1 <= size <= MAX_SIZE:
-        raise UserError(f"data.size={size} is outside 1..{MAX_SIZE}; use a size such as 32")
-    if channels not in (None, 1, 3):
-        raise UserError(f"data.channels={channels} is not possible; use 1 for grey or 3 for colour")
-    if held_out is not None and not 0 <= held_out < 1:
-        raise UserError(f"data.held_out={held_out} is outside [0, 1); use a fraction such as 0.1")
-    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-        raise UserError(f"data.sha256={sha256!r} is not 64 hexadecimal digits; use what sha256sum prints")
-
-
-def _per_class(folder: Path, classes: tuple[str, ...]) -> dict[str, list[int]]:
+def _per_class(folder: Path, classes: list[str]) -> dict[str, list[int]]:
     """Count the images of each class, a list a split."""
     counts: dict[str, list[int]] = {}
     for split in SPLITS if classes else ():
@@ -196,7 +161,7 @@ def _notes(notes: tuple[tuple[str, str], ...]) -> list[dict[str, Any]]:
     paths: dict[str, list[str]] = {}
     for text, path in notes:
         if len(found := paths.setdefault(text, [])) < _EXAMPLES:
-            found.append(path)
+            found.append(printable(path))
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [{"text": text, "count": count, "examples": paths[text]} for text, count in ranked]
 

@@ -1,6 +1,7 @@
 """A packed data set: one folder of plain arrays that training maps into memory, and a manifest that says what they are.
 
-    manifest.json            everything below in words and figures, no time stamps: equal input gives equal bytes
+    manifest.json            everything below in words and figures, and a hash over them: equal input gives equal bytes
+    origin.json              where it was packed from, to know that source again; nothing rests on it
     train.images.npy         uint8 [N, C, H, W], 0..255, C order
     train.labels.npy         int64 [N], absent when the data has no labels
     held_out.images.npy      the images training never sees, kept for likelihood, distances and memorisation
@@ -14,23 +15,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import math
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unstir.errors import UserError
+from unstir.data import manifest as manifests
+from unstir.data.disk import explained, open_file, usable_path
+from unstir.data.labels import class_number
+from unstir.data.manifest import MANIFEST, SPLITS
+from unstir.errors import UserError, printable
 
 if TYPE_CHECKING:  # torch takes seconds to import and decoding workers do without it
     import torch
 
-FORMAT = 1
-"""Version of the folder's layout; a store of a later one is refused."""
-
-SPLITS = ("train", "held_out")
-MANIFEST = "manifest.json"
 HEADER_BYTES = 128
 _BLOCK = 1 << 22
 
@@ -59,10 +61,11 @@ class Store:
     def open(cls, path: str | Path) -> Store:
         """Open the store in folder `path`, checking that each file is there, whole and as the manifest says.
 
-        Bytes are not hashed here (see `verify`). Raises UserError naming the file and the reason.
+        The manifest is compared with its own hash; the bytes of the arrays are not hashed here (see `verify`).
+        Raises UserError naming the file and the reason.
         """
-        path = Path(path)
-        store = cls(path, _read_manifest(path))
+        path = usable_path(path)
+        store = cls(path, manifests.read(path))
         for split in SPLITS:
             _check_array(store._file(split, "images"), "|u1", (store.count(split), *store.shape))
             if store.labelled:
@@ -77,8 +80,8 @@ class Store:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The name of each label in order; empty when the data has no labels."""
-        return tuple(self.manifest["classes"])
+        """The name of each label in order, `printable`; empty when the data has no labels."""
+        return tuple(map(printable, self.manifest["classes"]))
 
     @property
     def labelled(self) -> bool:
@@ -92,14 +95,14 @@ class Store:
 
     @property
     def refused(self) -> tuple[tuple[str, str], ...]:
-        """The (path, reason) of each file of the source that was not packed."""
-        return tuple((path, reason) for path, reason in self.manifest["refused"])
+        """The (path, reason) of each file of the source that was not packed, both `printable`."""
+        return tuple((printable(path), printable(reason)) for path, reason in self.manifest["refused"])
 
     @property
     def notes(self) -> tuple[Note, ...]:
         """What was done to files out of the ordinary, one Note a kind, most frequent first."""
-        notes = (Note(n["text"], n["count"], tuple(n["examples"])) for n in self.manifest["notes"])
-        return tuple(notes)
+        notes = self.manifest["notes"]
+        return tuple(Note(printable(n["text"]), n["count"], tuple(map(printable, n["examples"]))) for n in notes)
 
     def count(self, split: str) -> int:
         """Count the images of `split`, "train" or "held_out". Raises UserError for another name."""
@@ -119,14 +122,27 @@ class Store:
         shape = (self.count(split),)
         return self._tensor(self._file(split, "labels"), "i8", shape) if self.labelled else None
 
+    def label_of(self, text: str) -> int:
+        """The label of the class with this name or number; see `class_number`. Raises UserError."""
+        return class_number(self.classes, text)
+
     def verify(self) -> None:
-        """Read every byte and compare with `content_hash`. Raises UserError when they differ."""
-        found = content_hash(self.path, self.shape, self.classes, {s: self.count(s) for s in SPLITS})
+        """Read every byte and compare with `content_hash`. Raises UserError when they differ.
+
+        It takes about a second a gigabyte; whoever makes a figure of the data calls it before any other work.
+        """
+        found = content_hash(self.path, self.shape, self.manifest["classes"], {s: self.count(s) for s in SPLITS})
         if found != self.content_hash:
             raise UserError(
                 f"{self.path}: content hash is {found[:12]}..., the manifest says {self.content_hash[:12]}...; "
                 "the files were changed or damaged: delete the folder and pack it again"
             )
+        for split in SPLITS:
+            labels = self.labels(split)
+            if labels is not None and len(labels) and not 0 <= labels.min() <= labels.max() < len(self.classes):
+                raise UserError(
+                    f"{self.path}: labels in {split} that are no class's; delete the folder and pack it again"
+                )
 
     def _file(self, split: str, what: str) -> Path:
         return array_file(self.path, split, what)
@@ -138,18 +154,23 @@ class Store:
             return torch.from_numpy(np.zeros(shape, np.dtype(dtype)))
         try:
             array: np.ndarray[Any, Any] = np.load(file, mmap_mode="c", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{file}: cannot be read ({error}); pack the data again") from None
+        except OSError as error:
+            raise UserError(f"{file}: {explained(error)}") from None
+        except ValueError:
+            raise UserError(f"{file}: damaged since it was opened; delete the folder and pack the data again") from None
         return torch.from_numpy(array)
 
 
 def is_store(path: str | Path) -> bool:
-    """Tell whether folder `path` has the manifest of a packed store (which may still fail to open)."""
+    """Tell whether folder `path` is a packed store, or what damage left of one, which then fails to open."""
     try:
-        manifest = json.loads((Path(path) / MANIFEST).read_bytes())
-    except (OSError, ValueError):
+        folder = usable_path(path)
+        if array_file(folder, "train", "images").is_file():
+            return True
+        with open_file(folder / MANIFEST) as stream:
+            return b'"unstir_store"' in stream.read()
+    except (OSError, UserError):
         return False
-    return isinstance(manifest, dict) and "unstir_store" in manifest
 
 
 def array_file(folder: Path, split: str, what: str) -> Path:
@@ -164,9 +185,9 @@ def array_header(descr: str, shape: tuple[int, ...]) -> bytes:
     return magic + text.ljust(HEADER_BYTES - 11).encode("ascii") + b"\n"
 
 
-def content_hash(folder: Path, shape: tuple[int, int, int], classes: tuple[str, ...], counts: dict[str, int]) -> str:
+def content_hash(folder: Path, shape: tuple[int, int, int], classes: Sequence[str], counts: dict[str, int]) -> str:
     """Hash a store's arrays: SHA-256 over shape, classes and counts as JSON, then the bytes of each array."""
-    digest = hashlib.sha256(json.dumps([shape, classes, [counts[s] for s in SPLITS]]).encode())
+    digest = hashlib.sha256(json.dumps([shape, list(classes), [counts[s] for s in SPLITS]]).encode())
     for split in SPLITS:
         for what in ("images", "labels") if classes else ("images",):
             for block in _blocks(array_file(folder, split, what)):
@@ -176,12 +197,12 @@ def content_hash(folder: Path, shape: tuple[int, int, int], classes: tuple[str, 
 
 def _blocks(file: Path) -> Iterator[bytes]:
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             stream.seek(HEADER_BYTES)
             while block := stream.read(_BLOCK):
                 yield block
     except OSError as error:
-        raise UserError(f"{file}: {error.strerror}; pack the data again") from None
+        raise UserError(f"{file}: {explained(error)}") from None
 
 
 def _known(split: str) -> str:
@@ -191,13 +212,15 @@ def _known(split: str) -> str:
 
 
 def _check_array(file: Path, descr: str, shape: tuple[int, ...]) -> None:
-    expected = HEADER_BYTES + int(np.prod(shape, dtype=np.int64)) * np.dtype(descr).itemsize
+    expected = HEADER_BYTES + math.prod(shape) * np.dtype(descr).itemsize
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             header = stream.read(HEADER_BYTES)
-        length = file.stat().st_size
+            length = os.fstat(stream.fileno()).st_size
+    except FileNotFoundError:
+        raise UserError(f"{file}: missing; delete the folder and pack the data again") from None
     except OSError as error:
-        raise UserError(f"{file}: {error.strerror}; delete the folder and pack the data again") from None
+        raise UserError(f"{file}: {explained(error)}") from None
     if length != expected:
         what = "truncated" if length < expected else "too long"
         raise UserError(f"{file}: {what}, {length} bytes where {expected} are due; delete the folder and pack again")
@@ -205,50 +228,3 @@ def _check_array(file: Path, descr: str, shape: tuple[int, ...]) -> None:
         raise UserError(
             f"{file}: its header differs from the manifest's {list(shape)}; delete the folder and pack again"
         )
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    file = folder / MANIFEST
-    try:
-        manifest = json.loads(file.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
-            f"{folder}: no packed data here ({MANIFEST} is missing); make it with unstir data pack"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}; check the path and its permissions") from None
-    except ValueError:
-        raise UserError(f"{file}: not readable as JSON; delete the folder and pack the data again") from None
-    version = manifest.get("unstir_store") if isinstance(manifest, dict) else None
-    if isinstance(version, int) and version > FORMAT:
-        raise UserError(f"{file}: store format {version}, this version reads up to {FORMAT}; upgrade unstir")
-    if version != FORMAT or not _well_formed(manifest):
-        raise UserError(f"{file}: not the manifest of a packed store; delete the folder and pack the data again")
-    return dict(manifest)
-
-
-def _well_formed(manifest: dict[str, Any]) -> bool:
-    def natural(value: object) -> bool:
-        return type(value) is int and value >= 0
-
-    def pairs(value: object) -> bool:
-        return isinstance(value, list) and all(
-            isinstance(p, list) and [type(x) for x in p] == [str, str] for p in value
-        )
-
-    try:
-        return (
-            len(manifest["shape"]) == 3
-            and all(natural(n) and n > 0 for n in manifest["shape"])
-            and all(natural(manifest["counts"][split]) for split in SPLITS)
-            and isinstance(manifest["classes"], list)
-            and all(isinstance(name, str) for name in manifest["classes"])
-            and isinstance(manifest["content_hash"], str)
-            and pairs(manifest["refused"])
-            and all(
-                isinstance(n["text"], str) and natural(n["count"]) and isinstance(n["examples"], list)
-                for n in manifest["notes"]
-            )
-        )
-    except (KeyError, TypeError):
-        return False

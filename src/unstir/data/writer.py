@@ -1,6 +1,7 @@
 """A store in the making: rows are appended beside a journal, so that a killed pack goes on where it last flushed.
 
-    .NAME.packing/journal.jsonl   line 1: source and settings; then a line a flush: position, rows, what was met
+    .NAME.packing/journal.jsonl   line 1: source and settings; then a line a flush: position, rows, what was met;
+                                  each behind a hash of it and of the lines before it
     .NAME.packing/store/          the arrays as they grow, then the manifest; renamed to NAME at the very end
 
 Arrays reach the disk before the journal line that counts them, and whatever lies beyond the last whole line is cut off
@@ -9,7 +10,7 @@ on the way back in; so the finished bytes do not depend on how often packing was
 
 from __future__ import annotations
 
-import errno
+import hashlib
 import json
 import os
 import shutil
@@ -22,8 +23,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from unstir.data.manifest import MANIFEST, SPLITS, parsed, sealed, write_origin
 from unstir.data.source import Chunk
-from unstir.data.store import HEADER_BYTES, MANIFEST, SPLITS, array_file, array_header, content_hash
+from unstir.data.store import HEADER_BYTES, array_file, array_header, content_hash
 from unstir.errors import UserError
 
 try:
@@ -52,6 +54,17 @@ class Progressed:
         self.notes += [(text, path) for text, path in line["notes"]]
         self.digests += line["digests"]
 
+    def require_form(self) -> None:
+        """Raise ValueError unless everything taken in has the type and range that `Writer.flush` gives it."""
+        numbers = [self.position, *(self.rows[split] for split in SPLITS)]
+        words = [word for pair in (*self.refused, *self.notes) for word in pair] + self.digests
+        if len(self.rows) != len(SPLITS) or not all(type(number) is int and number >= 0 for number in numbers):
+            raise ValueError("a count that is none")
+        if not all(type(word) is str for word in words):
+            raise ValueError("a path or reason that is no text")
+        if sum(numbers[1:]) + len(self.refused) != self.position:
+            raise ValueError("images that are neither packed nor refused")
+
 
 class Writer:
     """Appends chunks to the arrays in `staging`; continues if the journal there has the same `head`."""
@@ -65,7 +78,8 @@ class Writer:
             self.state = Progressed()
             shutil.rmtree(self.store, ignore_errors=True)
             self.store.mkdir()
-            self._journal_file.write_bytes(_line(head))
+            self._lines = _Chained()
+            self._journal_file.write_bytes(self._lines.line(head))
         self._pending = Progressed(self.state.position, dict(self.state.rows))
         self._files = {key: self._open(*key) for key in self._arrays()}
         self._journal = self._journal_file.open("ab")
@@ -90,14 +104,14 @@ class Writer:
         for file in self._files.values():
             _sync(file)
         line = {key: getattr(self._pending, key) for key in ("position", "rows", "refused", "notes", "digests")}
-        self._journal.write(_line(line))
+        self._journal.write(self._lines.line(line))
         _sync(self._journal)
         assert self.state is not None
-        self.state.add(json.loads(_line(line)))
+        self.state.add(line)
         self._pending = Progressed(self.state.position, dict(self.state.rows))
         self._flushed = time.monotonic()
 
-    def finish(self, classes: tuple[str, ...]) -> str:
+    def finish(self, classes: list[str]) -> str:
         """Write the arrays' headers, now that their lengths are known; the content hash."""
         self.flush()
         assert self.state is not None
@@ -139,19 +153,24 @@ class Writer:
         """Read the journal of an interrupted pack; None if it is absent, of something else, or ahead of its arrays."""
         try:
             lines = self._journal_file.read_bytes().splitlines(keepends=True)
-            if lines[0] != _line(head):
+            self._lines = _Chained()
+            if lines[0] != self._lines.line(head):
                 return None
             state, whole = Progressed(), len(lines[0])
             for line in lines[1:]:
                 if not line.endswith(b"\n"):
                     break  # torn by the kill
-                state.add(json.loads(line))
+                value = parsed(line.partition(b" ")[2])
+                if self._lines.line(value) != line:
+                    return None
+                state.add(value)
                 whole += len(line)
+            state.require_form()
             self.state = state
             if any(array_file(self.store, *key).stat().st_size < self._length(*key) for key in self._arrays()):
                 return None
             os.truncate(self._journal_file, whole)
-        except (OSError, ValueError, KeyError, IndexError, TypeError):
+        except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError):
             return None
         return state
 
@@ -188,11 +207,15 @@ def _lock(descriptor: int, out: Path) -> None:
             raise UserError(f"{out}: another process is packing it; wait for it or choose another folder") from None
 
 
-def publish(staging: Path, out: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest and give the finished store its name, in one rename, then clear the rest away."""
+def publish(staging: Path, out: Path, manifest: dict[str, Any], origin: tuple[str, str]) -> None:
+    """Write the manifest and give the finished store its name, in one rename, then clear the rest away.
+
+    origin: the path of the source, and its stamp.
+    """
     store = staging / "store"
+    write_origin(store, *origin)
     with (store / MANIFEST).open("wb") as file:
-        file.write(json.dumps(manifest, indent=1).encode() + b"\n")
+        file.write(sealed(manifest))
         _sync(file)
     _sync_folder(store)
     if out.is_dir():
@@ -202,37 +225,16 @@ def publish(staging: Path, out: Path, manifest: dict[str, Any]) -> None:
     shutil.rmtree(staging, ignore_errors=True)
 
 
-def require_space(staging: Path, needed: int) -> None:
-    """Raise UserError with both figures unless `needed` bytes are free beyond those already written."""
-    written = sum(file.stat().st_size for file in staging.rglob("*") if file.is_file())
-    free = shutil.disk_usage(staging).free + written
-    if free < needed:
-        raise UserError(
-            f"{staging.parent}: packing needs {needed:,} bytes, {free:,} are free; "
-            "free some space, choose another folder or a smaller --size"
-        )
+class _Chained:
+    """Lines of JSON, each behind the first 16 digits of a hash over it and all before it."""
 
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
 
-@contextmanager
-def disk_errors(out: Path) -> Iterator[None]:
-    """Turn the disk's refusals into one-line UserErrors."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            free = shutil.disk_usage(out.parent if out.parent.exists() else Path.cwd()).free
-            raise UserError(
-                f"{out}: the disk is full ({free:,} bytes free); free some space and run the same command again, "
-                "it continues where it stopped"
-            ) from None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
-            where = error.filename or out
-            raise UserError(f"{out}: cannot be written ({where}: {error.strerror}); choose another folder") from None
-        raise UserError(f"{out}: {error.strerror or error}; check the disk and run the same command again") from None
-
-
-def _line(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, sort_keys=True).encode() + b"\n"
+    def line(self, value: dict[str, Any]) -> bytes:
+        text = json.dumps(value, sort_keys=True).encode()
+        self._hash.update(text + b"\n")
+        return self._hash.hexdigest()[:16].encode() + b" " + text + b"\n"
 
 
 def _sync(file: BinaryIO) -> None:

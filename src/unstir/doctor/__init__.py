@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unstir.doctor import average, data, learning, samples, setup
+from unstir.doctor import average, data, files, learning, samples, setup
 from unstir.doctor.admission import Progress, admit
 from unstir.doctor.finding import SEVERITIES, Check, Finding, Severity
 from unstir.doctor.patient import Patient
 
 CHECKS: dict[str, Check] = {
     check.name: check
-    for theme in (data.CHECKS, learning.CHECKS, average.CHECKS, samples.CHECKS, setup.CHECKS)
+    for theme in (data.CHECKS, learning.CHECKS, average.CHECKS, samples.CHECKS, setup.CHECKS, files.CHECKS)
     for check in theme
 }
 """Every check by its name."""

@@ -1,6 +1,7 @@
 """Everything that the checks look at, read and measured once; what cannot be had is left out with the reason."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from unstir.doctor.measure import draw_samples, needs, squared_errors
 from unstir.doctor.patient import Patient, SavedFile
 from unstir.doctor.survey import survey
 from unstir.errors import UserError
-from unstir.runs import checkpoint
+from unstir.runs import checkpoint, toml
+from unstir.runs.agreement import check_same
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.run import Run
 
@@ -25,6 +27,7 @@ def admit(path: str | Path, *, store: str | Path | None = None, samples: bool = 
     """
     run = Run.open(path)
     files, loaded = _files(run, progress)
+    run, settings_problem = _with_its_own_settings(run, loaded)
     lines = tuple(run.metrics())
     steps = [line["step"] for line in lines[-1:]] + [file.step for file in files if not file.problem]
     opened, problem = _store(run, store)
@@ -37,6 +40,7 @@ def admit(path: str | Path, *, store: str | Path | None = None, samples: bool = 
         needs=needs(run, files, max(steps, default=0)),
         held_out=tuple(run.held_out()),
         loaded=loaded,
+        settings_problem=settings_problem,
     )
     if opened is not None:
         patient = replace(patient, survey=survey(opened, lambda done, total: progress(done, total, "images")))
@@ -53,6 +57,8 @@ def _measured(patient: Patient, samples: bool, progress: Progress) -> Patient:
         missing |= dict.fromkeys(("store", "survey", "samples", "errors"), "the data is not there")
     elif store.count("train") < 2 or store.shape != run.data.shape:
         missing |= dict.fromkeys(("samples", "errors"), "the data does not fit the run")
+    if _refusal(run, loaded):
+        missing |= dict.fromkeys(("samples", "errors"), "the settings or the data beside the weights are not theirs")
     if not samples:
         missing |= dict.fromkeys(("samples", "errors"), "left out by --no-samples")
     if loaded is None or store is None or "samples" in missing:
@@ -63,6 +69,24 @@ def _measured(patient: Patient, samples: bool, progress: Progress) -> Patient:
     drawn = draw_samples(run, loaded, store, lambda done, total: progress(done, total, "steps of samples"))
     errors = squared_errors(run, loaded, store)
     return replace(patient, samples=drawn, errors=errors, missing=tuple(missing.items()))
+
+
+def _with_its_own_settings(run: Run, loaded: Checkpoint | None) -> tuple[Run, str]:
+    """The run with the settings that its weights were trained with, and what is wrong with those beside them."""
+    problem = _refusal(run, loaded)
+    if problem and loaded is not None:
+        with suppress(UserError):
+            run = replace(run, config=toml.from_dict(loaded.config, str(run.path)))
+    return run, problem
+
+
+def _refusal(run: Run, loaded: Checkpoint | None) -> str:
+    try:
+        if loaded is not None:
+            check_same(run, loaded)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _store(run: Run, named: str | Path | None) -> tuple[Store | None, str]:

@@ -86,6 +86,7 @@ class Needs:
 class Patient:
     """A run and what is known of it. Parts that could not be had are None or empty, with the reason in ``missing``.
 
+    ``run`` has the settings of its weights where ``settings_problem`` says that those in config.toml are others.
     ``lines`` are those of metrics.jsonl, ``held_out`` those of held_out.jsonl, ``files`` every checkpoint with what is
     wrong with it, ``loaded`` the newest that is whole.
     """
@@ -98,6 +99,7 @@ class Patient:
     needs: Needs
     held_out: tuple[dict[str, Any], ...] = ()
     loaded: Checkpoint | None = None
+    settings_problem: str = ""
     survey: Survey | None = None
     samples: Samples | None = None
     errors: Errors | None = None

@@ -1,7 +1,6 @@
 """The images of a job as files: exactly as many as asked, whole after a kill at any time, their settings beside."""
 
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,8 +19,10 @@ from unstir.pictures.grid import grid, to_picture, to_uint8
 from unstir.pictures.png import is_whole, read
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.files import PARTIAL, make_folder, replacing, write_text
+from unstir.runs.files import locked, make_folder, remedy, remove_partials, replacing, write_text
 from unstir.runs.guide import used
+from unstir.runs.kinds import is_count
+from unstir.runs.lines import decode, encode
 from unstir.runs.provenance import provenance
 from unstir.runs.run import Run
 
@@ -81,8 +82,13 @@ def computing_with(threads: int) -> Iterator[None]:
 
 
 def settings_in(out: Path) -> dict[str, Any]:
-    """The settings beside the images of a job's folder, as `settings_of` has them."""
-    return dict(json.loads((out / SETTINGS).read_text(encoding="utf-8")))
+    """The settings beside the images of a job's folder, as `settings_of` has them; UserError where they are broken."""
+    try:
+        return decode((out / SETTINGS).read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {out / SETTINGS}: {remedy(error)}") from None
+    except ValueError as error:
+        raise UserError(f"{out / SETTINGS} is damaged: {error}; name another folder with --out") from None
 
 
 def image_path(out: Path, index: int) -> Path:
@@ -97,12 +103,11 @@ def _missing(out: Path, job: Job, shape: tuple[int, int, int]) -> list[int]:
     there are more images.
     """
     present = set[int]()
+    remove_partials(out)
     with os.scandir(out) as entries:
         for entry in entries:
             stem, _, suffix = entry.name.rpartition(".")
-            if entry.name.startswith(".") and entry.name.endswith(PARTIAL):
-                Path(entry.path).unlink(missing_ok=True)
-            elif suffix == "png" and stem.isdecimal() and entry.name == image_path(out, int(stem)).name:
+            if suffix == "png" and stem.isdecimal() and entry.name == image_path(out, int(stem)).name:
                 present.add(int(stem))
     if max(present, default=-1) >= job.num:
         raise UserError(
@@ -127,19 +132,21 @@ def _claim(out: Path, job: Job, wanted: dict[str, Any]) -> tuple[Job, int]:
     file = out / SETTINGS
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name a folder with --out")
+    make_folder(out)
     try:
-        make_folder(out)
-        present = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-        foreign = present is None and any(not path.name.startswith(".") for path in out.iterdir())
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"{SETTINGS} is broken"
-        raise UserError(f"cannot use the folder {out}: {reason}; name another folder with --out") from None
-    if present is None:
-        if foreign:
-            raise UserError(f"{out} is not empty and was not made by unstir sample; name another folder with --out")
-        write_text(file, json.dumps(wanted, indent=1) + "\n")
-        return job, wanted["threads"]
-    if not isinstance(present, dict) or present.keys() != wanted.keys():
+        with locked(out):  # of several processes that begin at once, the others do as the first
+            if not file.exists():
+                if any(not path.name.startswith(".") for path in out.iterdir()):
+                    raise UserError(
+                        f"{out} is not empty and was not made by unstir sample; name another folder with --out"
+                    )
+                write_text(file, encode(wanted, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot use the folder {out}: {remedy(error)}, or name another folder with --out") from None
+    present = settings_in(out)
+    numbers = all(is_count(present.get(key)) and present[key] > 0 for key in ("batch_size", "threads"))
+    ours = numbers and present.get("dtype") in ("float32", "bfloat16")
+    if not ours or present.keys() != wanted.keys():
         raise UserError(f"{file} was not written by this version of unstir sample; name another folder with --out")
     free = {"batch_size", "threads", "guide"}  # as the job began; the guide's weights have their hash, wherever it lies
     if job.dtype == "auto":

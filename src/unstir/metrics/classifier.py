@@ -30,6 +30,7 @@ from unstir.nn.blocks import GroupNorm
 from unstir.randomness import Key
 from unstir.runs.checkpoint import content_hash
 from unstir.runs.files import replacing
+from unstir.runs.kinds import is_number
 
 VERSION = 1
 """Grows whenever the same store would give other weights; a cached classifier of another version is trained anew."""
@@ -262,9 +263,11 @@ def _load(path: Path, store: Store) -> Classifier | None:
         meta = json.loads(text)
         if (meta["version"], meta["data"]) != (VERSION, store.content_hash):
             return None
+        if meta["accuracy"] is not None and not is_number(meta["accuracy"]):
+            return None
         net = _network(store, seed=0)
         net.load_state_dict(tensors)
         net.eval().requires_grad_(False)
         return Classifier(net, store.shape, meta["accuracy"], store.content_hash)
-    except (OSError, SafetensorError, ValueError, OverflowError, KeyError, TypeError, RuntimeError):
+    except (OSError, SafetensorError, ValueError, OverflowError, KeyError, TypeError, RuntimeError, AttributeError):
         return None  # whatever the file is, it is not what `_save` wrote

@@ -13,8 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from unstir.errors import UserError
+from unstir.metrics.memorisation import Memorisation
 from unstir.runs.files import make_folder, write_text
+from unstir.runs.kinds import check, is_count, is_text
+from unstir.runs.lines import decode, encode
 from unstir.runs.run import Run
 
 FORMAT = 2
@@ -176,8 +181,7 @@ def differences(a: Evaluation, b: Evaluation) -> list[str]:
 def save(run: Run, evaluation: Evaluation) -> Path:
     """Write RUN/evaluation/NAME.json and return its path. Raises UserError where it cannot be written."""
     path = make_folder(run.path / FOLDER) / f"{evaluation.name()}.json"
-    text = json.dumps({"unstir_evaluation": FORMAT, **dataclasses.asdict(evaluation)}, indent=1)
-    write_text(path, text + "\n")
+    write_text(path, encode({"unstir_evaluation": FORMAT, **dataclasses.asdict(evaluation)}, indent=1) + "\n")
     return path
 
 
@@ -231,17 +235,26 @@ def table(figures: Mapping[str, Figure], num: int) -> str:
 
 
 def _read(path: Path) -> Evaluation | None:
+    """What `save` wrote; None for a file that is damaged, of another format, or no evaluation."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values.pop("unstir_evaluation") != FORMAT:
+        values = decode(path.read_bytes())
+        if values.pop("unstir_evaluation", None) != FORMAT:
             return None
-        figures = {key: _figure(figure) for key, figure in values.pop("figures").items()}
-        return Evaluation(figures=figures, **values)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        read = TypeAdapter(Evaluation).validate_json(json.dumps(values), strict=True)
+        if (copies := values.get("memorisation")) is not None:
+            TypeAdapter(Memorisation).validate_json(json.dumps(copies), strict=True)
+            check(copies, {"says": is_text})
+        check(read.protocol, PROTOCOL)
+        return read if read.figures and all(figure.by_seed for figure in read.figures.values()) else None
+    except (OSError, ValueError):
         return None
 
 
-def _figure(values: dict[str, Any]) -> Figure:
-    for key in ("by_seed", "infinite", "floor_infinite"):  # JSON has no tuples
-        values[key] = None if values[key] is None else tuple(values[key])
-    return Figure(**values)
+PROTOCOL = {
+    **dict.fromkeys(("num", "seeds", "calls", "num_reference"), is_count),
+    **dict.fromkeys(("sampler", "split", "dtype"), is_text),
+    "seed": lambda value: type(value) is int,
+    "networks": lambda value: isinstance(value, dict) and all(map(is_text, value.values())),
+    "ema": lambda value: isinstance(value, bool),
+}
+"""What is read of a protocol, and of what kind each is."""

@@ -1,12 +1,16 @@
 """The likelihood of a run's data under its model: the variational bound in bits a value, whole and by time."""
 
+import dataclasses
 import itertools
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from unstir import randomness
@@ -16,6 +20,10 @@ from unstir.diffusion.likelihood import Bound, strata, variational_bound
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.files import write_text
+from unstir.runs.kinds import check as check_kinds
+from unstir.runs.kinds import is_count
+from unstir.runs.lines import decode, encode
 from unstir.runs.run import Run
 from unstir.theory.variance import check_variance
 
@@ -163,6 +171,21 @@ def describe(result: Likelihood) -> str:
         f"{result.decoder:.4f}); {result.num} images, {terms}, {how['variance']} variance, step {how['step']}, "
         f"{'averaged' if how['ema'] else 'raw'} weights" + (", given the label" if how["given_labels"] else "")
     )
+
+
+def save(path: Path, result: Likelihood) -> None:
+    """Write a result as JSON with a checksum; UserError where it cannot be written."""
+    write_text(path, encode(dataclasses.asdict(result)) + "\n")
+
+
+def read(path: Path) -> Likelihood | None:
+    """What `save` wrote; None for a file that is damaged or no result."""
+    try:
+        values = decode(path.read_bytes())
+        check_kinds(values.get("protocol"), {"step": is_count, "calls": is_count, "T": is_count})
+        return TypeAdapter(Likelihood).validate_json(json.dumps(values), strict=True)
+    except (OSError, ValueError):
+        return None
 
 
 def _learned_or_large(run: Run) -> str:

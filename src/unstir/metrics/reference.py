@@ -129,5 +129,5 @@ def _load(path: Path, identity: dict[str, object]) -> Reference | None:
         n = identity["num"]
         assert isinstance(n, int)
         return Reference(Moments(tensors["mean"], tensors["covariance"], n), tensors["features"].double())
-    except (OSError, SafetensorError, KeyError):
+    except (OSError, SafetensorError, KeyError, ValueError, OverflowError, TypeError, RuntimeError):
         return None

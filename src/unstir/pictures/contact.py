@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from unstir.data import SPLITS, Store
+from unstir.errors import printable
 from unstir.pictures.grid import contact_sheet
 
 COLUMNS = 12
@@ -16,7 +17,7 @@ def describe(store: Store) -> str:
     """The counts by class and split, the oddities handled, and the files refused with their reasons, as text."""
     channels, height, width = store.shape
     kind = "grey" if channels == 1 else "RGB"
-    lines = [f"{store.path}: {height}x{width} {kind}, content {store.content_hash[:12]}"]
+    lines = [f"{printable(store.path)}: {height}x{width} {kind}, content {store.content_hash[:12]}"]
     labels = {split: store.labels(split) for split in SPLITS}
     width_of_name = max(map(len, (*store.classes, "all")))
     lines.append(f"{'':{width_of_name}}  {'train':>9}  {'held out':>9}")
@@ -27,7 +28,9 @@ def describe(store: Store) -> str:
     lines += [f"note     {note}" for note in store.notes]
     lines += [f"refused  {path}: {reason}" for path, reason in store.refused[:LISTED]]
     if len(store.refused) > LISTED:
-        lines.append(f"refused  and {len(store.refused) - LISTED} more, all in {store.path / 'manifest.json'}")
+        lines.append(
+            f"refused  and {len(store.refused) - LISTED} more, all in {printable(store.path / 'manifest.json')}"
+        )
     return "\n".join(lines)
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from unstir.doctor import Finding
 from unstir.metrics.evaluation import Evaluation
+from unstir.runs.card import DataCard
 from unstir.runs.config import Config
-from unstir.runs.run import DataCard
 
 
 @dataclass(frozen=True, kw_only=True)

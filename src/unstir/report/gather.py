@@ -1,6 +1,6 @@
 """From a run's folder to `Facts`, and what is measured first where it has not been."""
 
-import json
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +11,7 @@ from unstir.compare import parse
 from unstir.data import Store
 from unstir.doctor import diagnose
 from unstir.generate import Job
+from unstir.metrics import likelihood
 from unstir.metrics.evaluate import (
     Plan,
     Showing,
@@ -51,6 +52,7 @@ def planned(
 
     ``num`` images a set, 0 as `sized` says of it and ``seconds``. Raises UserError as `evaluate`.
     """
+    run.load()  # what cannot be sampled is refused before any work
     networks = tuple(networks_for(store, showing))
     usual = usual_chain(run)
     kept = run.saved_steps()
@@ -159,10 +161,7 @@ def _likelihoods(run: Run, judged: int) -> dict[str, dict[str, Any]]:
     found: dict[int, dict[str, dict[str, Any]]] = {}
     for split in ("held_out", "train"):
         for path in sorted((run.path / "likelihood").glob(f"{split}*.json"), key=lambda path: (len(path.name), path)):
-            try:
-                values = json.loads(path.read_text(encoding="utf-8"))
-                found.setdefault(int(values["protocol"]["step"]), {}).setdefault(split, values)
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
+            if (result := likelihood.read(path)) is not None:
+                found.setdefault(result.protocol["step"], {}).setdefault(split, dataclasses.asdict(result))
     newest = max(found, default=-1)
     return found[newest] if newest >= judged else {}

@@ -12,7 +12,7 @@ sample from, "model." alone.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,27 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unstir.errors import UserError
-from unstir.runs.files import replacing
+from unstir.runs.files import remedy, replacing
+from unstir.runs.kinds import check, is_count
 
-FORMAT = 2
-OLD_WINDOW = ("steps", "loss", "grad_norm", "clipped")  # what format 1 wrote as a list without names
+FORMAT = 3
 NAME = re.compile(r"step-(\d+)\.safetensors")
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+FIELDS = {
+    "step": is_count,
+    "config": _is_table,
+    "state": _is_table,
+    "kind": ("full", "slim").__contains__,
+    "ema": lambda value: isinstance(value, bool),
+    "environment": _is_table,
+    "data": _is_table,
+}
+"""What the metadata holds besides the format, and of what kind each is."""
 
 
 class DamagedError(UserError):
@@ -39,7 +55,8 @@ class Checkpoint:
     """The content of a file: the optimiser steps taken, the config as nested dicts, tensors by name, and history.
 
     ``state`` holds what depends on the past and is no tensor, as JSON values; ``ema`` tells whether the "model."
-    tensors of a slim file are averages; ``environment`` names the torch build, device and threads that wrote it.
+    tensors of a slim file are averages; ``environment`` names the torch build, device and threads that wrote it, and
+    ``data`` says what it was trained on, as data.json does.
     """
 
     step: int
@@ -49,6 +66,7 @@ class Checkpoint:
     kind: str = "full"
     ema: bool = False
     environment: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose name starts with ``prefix`` and a dot, without them."""
@@ -85,13 +103,19 @@ def load(path: Path) -> Checkpoint:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    except (SafetensorError, ValueError, OverflowError) as error:
+        raise UserError(f"cannot read {path}: {remedy(error)}") from None
+    except (SafetensorError, ValueError, OverflowError, TypeError, AttributeError) as error:
         raise DamagedError(f"{path} is damaged: {error}") from None
+    except MemoryError:
+        raise UserError(f"{path} does not fit into memory; end other programs, or use a larger machine") from None
     text = metadata.get("unstir")
     if text is None:
         raise DamagedError(f"{path} was not written by unstir: its metadata names no config")
-    if metadata.get("sha256") != content_hash(tensors, text):
+    try:
+        found = content_hash(tensors, text)
+    except (RuntimeError, TypeError):
+        raise DamagedError(f"{path} is damaged: it holds numbers of a kind that no checkpoint has") from None
+    if metadata.get("sha256") != found:
         raise DamagedError(f"{path} is damaged: its content does not match its SHA-256")
     return _parse(path, text, tensors)
 
@@ -102,10 +126,13 @@ def listed(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), path) for match, path in found if match)
 
 
-def newest(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
+def newest(
+    folder: Path, check: Callable[[Checkpoint], None] = lambda _: None
+) -> tuple[Checkpoint | None, dict[Path, str]]:
     """The full checkpoint with the highest step that verifies, and each newer file with why it was passed over.
 
-    None where the folder holds no file at all; UserError where it holds some and none is whole.
+    ``check`` raises DamagedError for one that cannot be continued from; its other errors are raised here. None where
+    the folder holds no file at all; UserError where it holds some and none is whole.
     """
     problems: dict[Path, str] = {}
     for _, path in reversed(listed(folder)):
@@ -113,9 +140,10 @@ def newest(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
             found = load(path)
             if found.kind != "full":
                 raise DamagedError(f"{path} holds weights alone, with nothing to continue from")
+            check(found)
             return found, problems
         except DamagedError as error:
-            problems[path] = str(error)
+            problems[path] = str(error) if str(path) in str(error) else f"{path}: {error}"
     if problems:
         reasons = "; ".join(problems.values())
         raise UserError(f"{reasons}; no file in {folder} is whole: restore one, or delete them to start over")
@@ -142,6 +170,7 @@ def _canonical(checkpoint: Checkpoint) -> str:
         "config": checkpoint.config,
         "state": checkpoint.state,
         "environment": checkpoint.environment,
+        "data": checkpoint.data,
     }
     return json.dumps(meta, sort_keys=True)
 
@@ -149,16 +178,19 @@ def _canonical(checkpoint: Checkpoint) -> str:
 def _parse(path: Path, text: str, tensors: dict[str, Tensor]) -> Checkpoint:
     try:
         meta = json.loads(text)
-        version = int(meta["format"])
-        fields = {name: meta[name] for name in ("step", "config", "state", "kind", "ema", "environment")}
-    except (ValueError, KeyError, TypeError):
+        check(meta, {"format": is_count})
+    except (ValueError, RecursionError):
         raise DamagedError(f"{path} is damaged: its metadata is not that of a checkpoint") from None
-    if version > FORMAT:
-        raise UserError(f"{path} has format {version}, this version reads up to {FORMAT}; upgrade unstir")
-    if version < 2 and "window" in fields["state"]:
-        named = dict(zip(OLD_WINDOW, fields["state"]["window"], strict=True))
-        fields["state"]["window"] = {**named, "mse": named["loss"], "bits": 0.0}
-    return Checkpoint(tensors=tensors, **fields)
+    if (version := meta["format"]) != FORMAT:
+        mend = "upgrade unstir" if version > FORMAT else "train anew, or use the version that wrote it"
+        raise UserError(f"{path} has format {version}, this version reads {FORMAT}; {mend}")
+    try:
+        check(meta, FIELDS)
+    except ValueError as error:
+        raise DamagedError(f"{path} is damaged: of its metadata, {error}") from None
+    if (match := NAME.fullmatch(path.name)) and int(match[1]) != meta["step"]:
+        raise DamagedError(f"{path} is damaged: it holds step {meta['step']}")
+    return Checkpoint(tensors=tensors, **{name: meta[name] for name in FIELDS})
 
 
 def content_hash(tensors: Mapping[str, Tensor], text: str = "") -> str:

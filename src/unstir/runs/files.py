@@ -1,17 +1,35 @@
 """Files that are whole or absent: written under a temporary name, synced, renamed, and the rename synced too."""
 
 import errno
+import fcntl
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from safetensors import SafetensorError
 
 from unstir.errors import UserError
 
 PARTIAL = ".partial"
+REMEDIES = {
+    errno.EACCES: "ask for the right to use it (chmod)",
+    errno.EPERM: "ask its owner, or remove its protection (chattr)",
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space of your quota",
+    errno.EROFS: "the file system is read-only: use a folder of another, or mount it for writing",
+    errno.EIO: "the disk fails: look after it (dmesg) and copy the folder to another",
+    errno.EMFILE: "too many files are open at once: raise the limit (ulimit -n 4096)",
+    errno.ENFILE: "too many files are open on this machine: end other programs",
+    errno.ENOENT: "put back what was moved or removed",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.EISDIR: "it is a folder: move it away",
+    errno.ENOTDIR: "a file is where a folder must be: move it away",
+}
+"""What to do about a file of a run that could not be read or written, by the system's number of the error."""
 
 
 @contextmanager
@@ -20,34 +38,90 @@ def replacing(path: Path, needs: int = 0, durable: bool = True) -> Iterator[Path
 
     When the block fails, the temporary file is removed and ``path`` keeps what it had. A full disk or a missing right
     is a UserError that states ``needs`` (bytes, where known) and what is free. Without ``durable`` a power cut may lose
-    the file (a kill may not): for the thousands of images that can be drawn again.
+    the file (a kill may not): for the thousands of images that can be drawn again. Several processes may write the same
+    ``path``: each has a temporary file of its own, which `remove_partials` leaves alone while it is in use.
     """
-    partial = path.with_name(f".{path.name}{PARTIAL}")
+    partial = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         if needs and shutil.disk_usage(path.parent).free < needs:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        partial.touch()
-        mode = partial.stat().st_mode  # what the user's umask grants; some writers would hide the file from others
-        yield partial
-        partial.chmod(mode)
-        if durable:
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
-        partial.replace(path)
+        with _in_use(partial):
+            mode = partial.stat().st_mode  # what the user's umask grants; some writers would hide the file from others
+            yield partial
+            partial.chmod(mode)
+            if durable:
+                with partial.open("rb+") as file:
+                    os.fsync(file.fileno())
+            partial.replace(path)
         if durable:
             sync_folder(path.parent)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
         raise UserError(_refusal(path, needs, error)) from None
+    except ValueError as error:
+        _remove(partial)
+        if "null" not in str(error):
+            raise
+        raise UserError(f"{path!r} has a zero byte in it, which no file name can have; name another") from None
     except BaseException:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
         raise
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what killed processes left half written in ``folder``; what a living one is writing stays."""
+    for partial in folder.glob(f".*{PARTIAL}"):
+        with suppress(OSError), partial.open("rb+") as file:  # gone meanwhile, or locked: its writer lives
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of this block for the same ``folder``; they wait."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _in_use(partial: Path) -> Iterator[None]:
+    """The file made, and locked in this block: the kernel frees the lock when its holder dies."""
+    file = _made(partial)
+    try:
+        yield
+    finally:
+        file.close()
+
+
+def _made(partial: Path) -> IO[bytes]:
+    while True:
+        file = partial.open("wb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # it was removed between being made and being locked
+
+
+def _remove(partial: Path) -> None:
+    with suppress(OSError, ValueError):
+        partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Replace ``path`` by a text file, durably; raises UserError as `replacing` does."""
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        name = ascii(text[max(error.start - 20, 0) : error.end])
+        raise UserError(
+            f"cannot write {path}: {name} in it is a name that is not UTF-8; rename that file or folder"
+        ) from None
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
 
 
 def make_folder(path: Path) -> Path:
@@ -55,8 +129,14 @@ def make_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the folder {path}: {error.strerror}; name another with --out") from None
+        raise UserError(f"cannot make the folder {path}: {remedy(error)}, or name another with --out") from None
     return path
+
+
+def remedy(error: OSError) -> str:
+    """The system's reason for an error in words, and what to do about it."""
+    reason = error.strerror or "it failed"
+    return f"{reason}; {REMEDIES.get(error.errno or 0, 'mend that')}"
 
 
 def sync_folder(folder: Path) -> None:
@@ -69,10 +149,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def _refusal(path: Path, needs: int, error: Exception) -> str:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    number = error.errno if isinstance(error, OSError) else None
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
     try:
         space = f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free there"
     except OSError:
         space = "its folder is gone"
     need = f"it needs {needs / 1e6:.1f} MB; " if needs else ""
-    return f"cannot write {path}: {reason} ({need}{space}); mend that and run the same command again to continue"
+    mend = REMEDIES.get(number or 0, "mend that")
+    return f"cannot write {path}: {reason} ({need}{space}); {mend}, and run the same command again to continue"

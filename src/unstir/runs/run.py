@@ -13,11 +13,8 @@ curves.png          loss, gradient norm and learning rate; losses.png: those of 
 
 import dataclasses
 import fcntl
-import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from operator import index
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -27,19 +24,11 @@ from torch import Tensor
 from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
-from unstir.runs import build, checkpoint, toml
-from unstir.runs.config import Config, may_change, steps_in
-from unstir.runs.files import PARTIAL, write_text
-
-
-@dataclass(frozen=True)
-class DataCard:
-    """What a run remembers of its data: image shape (C, H, W), class names, counts by split, and the content's hash."""
-
-    shape: tuple[int, int, int]
-    classes: tuple[str, ...]
-    counts: dict[str, int]
-    content_hash: str
+from unstir.runs import build, card, checkpoint, lines, logs, toml
+from unstir.runs.agreement import check_same
+from unstir.runs.card import DataCard
+from unstir.runs.config import Config, steps_in
+from unstir.runs.files import PARTIAL, remedy, remove_partials, write_text
 
 
 @dataclass(frozen=True)
@@ -57,9 +46,9 @@ class Run:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot make the folder {path}: {error.strerror}; name another with --out") from None
+            raise UserError(f"cannot make the folder {path}: {remedy(error)}, or name another with --out") from None
         run = cls(path, config, data)
-        write_text(path / "data.json", json.dumps(dataclasses.asdict(data), indent=1) + "\n")
+        card.save(path, data)
         run.save_config()  # last: a folder with a config is a run
         return run
 
@@ -69,15 +58,7 @@ class Run:
         path = Path(path)
         if not is_run(path):
             raise UserError(f"{path} holds no run (config.toml is missing); name the folder of one")
-        file = path / "data.json"
-        if not file.exists():
-            raise UserError(f"{path} is not a whole run: {file.name} is missing; restore it, or train anew elsewhere")
-        try:
-            card = json.loads(file.read_text(encoding="utf-8"))
-            data = DataCard(tuple(card["shape"]), tuple(card["classes"]), card["counts"], card["content_hash"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"cannot read {file}: {error}") from None
-        return cls(path, toml.load(path / "config.toml"), data)
+        return cls(path, toml.load(path / "config.toml"), card.load(path))
 
     @property
     def checkpoints(self) -> Path:
@@ -122,18 +103,36 @@ class Run:
         """Write config.toml."""
         write_text(self.path / "config.toml", toml.to_toml(self.config))
 
+    def log(self, name: str) -> lines.Log:
+        """The "metrics", "held_out" or "events" of the run, with what of the file is damaged."""
+        return logs.read(self.path, name)
+
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, by rising step, up to one that is none: cut short by a kill, or damaged."""
-        return _lines(self.metrics_file)
+        """The good lines of metrics.jsonl."""
+        return list(self.log("metrics").lines)
 
     def held_out(self) -> list[dict[str, Any]]:
-        """The lines of held_out.jsonl (`train.held_out`), read as `metrics` are."""
-        return _lines(self.held_out_file)
+        """The good lines of held_out.jsonl (`train.held_out`)."""
+        return list(self.log("held_out").lines)
 
     def record(self, event: str, **details: Any) -> None:
-        """Add a line to events.jsonl."""
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"event": event, **details}) + "\n")
+        """Add a line to events.jsonl; UserError where it cannot be written."""
+        lines.append(self.path / "events.jsonl", {"event": event, **details})
+
+    def problems(self, loaded: checkpoint.Checkpoint | None = None) -> list[str]:
+        """What is wrong with the run's own files, a sentence each: damaged log lines, settings that are not its own.
+
+        The settings and data are compared with those of ``loaded``, by default of the newest file that verifies.
+        """
+        found = [f"{log.problem}; {logs.REMEDY} {self.path}" for log in map(self.log, logs.NAMES) if log.damaged]
+        try:
+            loaded = loaded or (self.load() if self.saved_steps() else None)
+            if loaded is not None:
+                found += filter(None, [logs.cut_short(self.log("metrics"), loaded)])
+                check_same(self, loaded)
+        except UserError as error:
+            found.append(str(error))
+        return found
 
     def lock(self) -> TextIO:
         """Take the run for this process until the file returned is closed; UserError where another process has it.
@@ -143,7 +142,7 @@ class Run:
         try:
             file = (self.path / ".lock").open("w")
         except OSError as error:
-            raise UserError(f"cannot write in {self.path}: {error.strerror}") from None
+            raise UserError(f"cannot write in {self.path}: {remedy(error)}") from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -156,7 +155,8 @@ class Run:
     def tidy(self) -> None:
         """Remove what a killed process left half written; only the holder of the lock may."""
         for folder in (self.path, self.checkpoints, self.weights, self.samples):
-            for partial in (*folder.glob(f".*{PARTIAL}"), *folder.glob(".tmp*")):  # safetensors writes to .tmp first
+            remove_partials(folder)
+            for partial in folder.glob(".tmp*"):  # safetensors writes to .tmp first
                 partial.unlink(missing_ok=True)
 
     def chain(self) -> Chain:
@@ -198,10 +198,11 @@ class Run:
         or a slim file has no raw weights.
         """
         found = loaded or self.load(step)
+        check_same(self, found)
         on = build.device(device)
         arithmetic = build.dtype(dtype, on)
         net = build.network(self.config, on)
-        net.load_state_dict(weights_of(found, ema))
+        load_into(net, weights_of(found, ema), f"{self.path}: step {found.step}")
         net.eval().requires_grad_(False)
         if arithmetic == torch.bfloat16:
             net.to(arithmetic)
@@ -216,6 +217,8 @@ class Run:
     def load(self, step: int | None = None, say: Callable[[str], None] | None = None) -> checkpoint.Checkpoint:
         """The newest file that verifies, full or slim, or that of one saved step. Raises UserError as `denoiser`.
 
+        So it does where the settings or the data beside the file are not those that it was trained with.
+
         ``say`` hears of a newer step none of whose files could be read.
         """
         steps = self._saved()
@@ -228,18 +231,13 @@ class Run:
                 say = None
             for folder in (self.checkpoints, self.weights):
                 try:
-                    return checkpoint.load(folder / checkpoint.file_name(candidate))
+                    found = checkpoint.load(folder / checkpoint.file_name(candidate))
                 except UserError as error:
                     problems.append(str(error))
+                    continue
+                check_same(self, found)
+                return found
         raise UserError("; ".join(problems))
-
-
-def _lines(file: Path) -> list[dict[str, Any]]:
-    lines: list[dict[str, Any]] = []
-    with suppress(ValueError, KeyError, TypeError):
-        for text in file.read_bytes().splitlines() if file.exists() else ():
-            lines.append({**(line := json.loads(text)), "step": index(line["step"])})
-    return lines
 
 
 def check_free(path: Path) -> None:
@@ -254,19 +252,6 @@ def check_free(path: Path) -> None:
 def is_run(path: Path) -> bool:
     """Whether a folder holds a run."""
     return (path / "config.toml").is_file()
-
-
-def compare(saved: Config, asked: Config) -> dict[str, Any]:
-    """What ``asked`` would change in a run, by dotted keys; UserError for one that must not change."""
-    old, new = toml.flat(saved), toml.flat(asked)
-    changed = {key: new.get(key) for key in {**old, **new} if old.get(key) != new.get(key) and key != "recipe"}
-    if fixed := [key for key in changed if not may_change(key)]:
-        differences = ", ".join(f"{key} is {old.get(key)!r} in the run, {new.get(key)!r} was asked" for key in fixed)
-        raise UserError(
-            f"a run keeps its settings: {differences}; leave out what differs, or start another run with "
-            "--out (unstir train --help lists what may change)"
-        )
-    return changed
 
 
 def initial_weights(path: str) -> dict[str, torch.Tensor]:
@@ -284,6 +269,7 @@ def load_into(net: torch.nn.Module, weights: Mapping[str, torch.Tensor], source:
         for name in own
         if name in weights and weights[name].shape != own[name].shape
     ]
+    wrong += [f"{name} is {t.dtype}, not floating point" for name, t in weights.items() if not t.is_floating_point()]
     if wrong:
         raise UserError(f"{source} does not fit the network: {'; '.join(wrong[:3])}; use the same [model] settings")
     net.load_state_dict(dict(weights))

@@ -3,16 +3,22 @@
 import dataclasses
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
 from unstir.errors import UserError
 from unstir.runs.config import Config
+from unstir.runs.files import remedy
+from unstir.runs.kinds import short
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 def from_dict(values: Mapping[str, Any], source: str) -> Config:
@@ -21,13 +27,18 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
     Raises UserError naming ``source``, the key, what was given and what is allowed, and the near key of a misspelt one.
     """
     try:  # by way of JSON, whose strict mode takes a list for a tuple but no text for a number
-        return TypeAdapter(Config).validate_json(json.dumps(values, default=str), strict=True)
+        text = json.dumps(values, default=str)
+        if re.search(r"(?<!\\)(\\\\)*\\u0000", text):
+            raise UserError(f"{source}: a text has a zero byte in it, which no name can have; leave it out")
+        return TypeAdapter(Config).validate_json(text, strict=True)
     except ValidationError as error:
         raise UserError(f"{source}: {explain(error)}") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{source}: its tables are nested too deeply, or a number is too long; mend it") from None
 
 
 def explain(error: ValidationError) -> str:
-    """A validation error as one line: each key, what is wrong with it, what was given, and the near key."""
+    """A validation error as one line: each key, what was given, what is allowed, and the near key of a misspelt one."""
     parts = []
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
@@ -37,8 +48,37 @@ def explain(error: ValidationError) -> str:
         elif item["type"] == "value_error":
             parts.append((f"{key}: " if key else "") + item["msg"].removeprefix("Value error, "))
         else:
-            parts.append(f"{key}={item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
+            given = short(item["input"])
+            parts.append(f"{key}={given}: it must be {_allowed(item)}" if key else f"{given} must be {_allowed(item)}")
     return "; ".join(parts)
+
+
+def _allowed(item: "ErrorDetails") -> str:
+    """What pydantic would have taken, in the words of a config file."""
+    kind, limits = item["type"], item.get("ctx", {})
+    for name, words in BOUNDS.items():
+        if kind == name:
+            return f"{words} {next(iter(limits.values()))}"
+    if kind == "literal_error":
+        return f"one of {limits['expected'].replace(' or ', ', ')}"
+    return next((words for prefix, words in KINDS.items() if kind.startswith(prefix)), "another value")
+
+
+BOUNDS = {
+    "greater_than": "more than",
+    "greater_than_equal": "at least",
+    "less_than": "less than",
+    "less_than_equal": "at most",
+}
+"""The words of a bound, by pydantic's name of the error."""
+
+KINDS = {
+    "int_parsing_size": "a smaller number", "int": "a whole number", "float": "a number", "finite": "a finite number",
+    "bool": "true or false", "string_unicode": "text in UTF-8",
+    "string": "text in quotes", "tuple": "a list, such as [1, 2]", "list": "a list",
+    "too_short": "a longer list", "dataclass": "a table of settings", "json": "text in UTF-8",
+}  # fmt: skip
+"""What is allowed, by the beginning of pydantic's name of the error."""
 
 
 SYNONYMS = {
@@ -80,10 +120,17 @@ def load(path: Path) -> Config:
 def read(path: Path) -> dict[str, Any]:
     """The tables of a TOML file; raises UserError naming the file where it is missing or broken."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"cannot read {path}: {reason}") from None
+        return tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {remedy(error)}") from None
+    except tomllib.TOMLDecodeError as error:
+        where = re.search(r"line \d+, column \d+|end of document", str(error))
+        at = f" at {where[0].replace('document', 'file')}" if where else ""
+        raise UserError(f"cannot read {path}: it is not TOML{at}; mend it there, or restore it from a copy") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"cannot read {path}: byte {error.start} is no UTF-8 text; save it as UTF-8") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"cannot read {path}: it is nested too deeply, or a number is too long; mend it") from None
 
 
 def to_toml(config: Config) -> str:

@@ -7,11 +7,10 @@ import torch
 from unstir.data import Store
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
-from unstir.runs import build
-from unstir.runs.run import Run, weights_of
+from unstir.runs import build, lines
+from unstir.runs.run import Run, load_into, weights_of
 from unstir.train.held_out import HeldOut
 from unstir.train.milestones import milestones
-from unstir.train.record import keep_lines
 from unstir.train.watch import Stop, Watch
 
 
@@ -19,8 +18,9 @@ def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None
     """Add the lines of held_out.jsonl that kept moments lack, as training would have; return how many were added.
 
     So a run that was trained before it was looked at has them too. A run that is being trained is left alone, and one
-    whose log.held_out_images is 0; moments whose file is damaged are passed over. ``progress(done, total)`` counts
-    moments. Raises UserError where ``store`` is not the run's data, or the file cannot be written.
+    whose log.held_out_images is 0, or whose held_out.jsonl is damaged; moments whose file is damaged are passed over.
+    ``progress(done, total)`` counts moments. Raises UserError where ``store`` is not the run's data, or the file cannot
+    be written.
     """
     if store.content_hash != run.data.content_hash:
         raise UserError(f"{store.path} is not the data of {run.path}; name the store that it was trained on")
@@ -29,6 +29,8 @@ def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None
     except UserError:  # whoever trains it looks at it
         return 0
     with lock:
+        if run.log("held_out").damaged:  # continuing keeps a copy first, and says so
+            return 0
         device = build.device(run.config.train.device)
         looks = HeldOut(run, store, run.length + max((line["step"] for line in run.held_out()), default=0), device)
         missing = [step for step in run.saved_steps() if step in milestones(run) and looks.due(step)]
@@ -39,9 +41,9 @@ def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None
                 added += 1
             if progress is not None:
                 progress(done, len(missing))
-        lines = sorted(run.held_out(), key=lambda line: line["step"])
-        if lines != run.held_out():  # those added, now or by a call that was killed, stand in their places
-            keep_lines(run.held_out_file, lines, lines[-1]["step"])
+        found = sorted(run.held_out(), key=lambda line: line["step"])
+        if found != run.held_out():  # those added, now or by a call that was killed, stand in their places
+            lines.write(run.held_out_file, found)
     return added
 
 
@@ -52,6 +54,6 @@ def _denoiser(run: Run, step: int, device: torch.device) -> Denoiser | None:
     except UserError:
         return None
     net = build.network(run.config, device)
-    net.load_state_dict(weights)
+    load_into(net, weights, f"{run.path}: step {step}")
     net.eval().requires_grad_(False)
     return build.denoiser(run.config, net, build.dtype(run.config.train.dtype, device))

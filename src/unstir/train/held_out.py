@@ -30,8 +30,9 @@ from unstir.diffusion.denoiser import Denoiser, clipped, labelled
 from unstir.diffusion.likelihood import bound_term, strata, variational_bound
 from unstir.diffusion.loss import denoising_loss
 from unstir.randomness import Key
+from unstir.runs.lines import append
 from unstir.runs.run import Run
-from unstir.train.record import append_line, keep_lines
+from unstir.train.record import keep_lines
 from unstir.train.watch import Stop, Watch
 
 BITS_CALLS = 8
@@ -137,9 +138,11 @@ class HeldOut:
     log.held_out_images is 0, no line is ever due.
     """
 
-    def __init__(self, run: Run, store: Store, step: int, device: torch.device) -> None:
+    def __init__(
+        self, run: Run, store: Store, step: int, device: torch.device, say: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._run = run
-        kept = keep_lines(run.held_out_file, run.held_out(), step) if run.held_out_file.exists() else []
+        kept = keep_lines(run, "held_out", step, say)
         self._written = {line["step"] for line in kept}
         self._size = run.config.train.micro_batch or run.config.train.batch_size
         self._times = middles(run.config.diffusion.T, run.config.log.held_out_times)
@@ -167,7 +170,7 @@ class HeldOut:
             return False
         line = self._line(step, measured)
         line["seconds"] = round(time.perf_counter() - began, 3)
-        append_line(self._run.held_out_file, line, durable=True)
+        append(self._run.held_out_file, line, durable=True)
         self._written.add(step)
         return True
 

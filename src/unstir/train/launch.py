@@ -12,10 +12,14 @@ from pathlib import Path
 import torch
 
 from unstir.data import Store, is_store, pack
+from unstir.data.disk import usable_path
+from unstir.data.spelling import after_train
 from unstir.errors import UserError
 from unstir.runs import build, checkpoint, run
+from unstir.runs.agreement import compare
+from unstir.runs.card import DataCard
 from unstir.runs.config import Config
-from unstir.runs.run import DataCard, Run, is_run
+from unstir.runs.run import Run, is_run
 from unstir.runs.sections import DataConfig
 
 
@@ -58,7 +62,7 @@ def store_path(data: DataConfig) -> Path:
     """
     if data.store:
         return Path(data.store)
-    name = Path(data.source).resolve().name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
+    name = usable_path(data.source).resolve().name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
     usual = DataConfig(source=data.source, channels=1 if data.source == "digits" else 3, flip=data.flip)
     if data == usual and data.source in ("digits", "cifar10"):
         return Path("data") / name
@@ -106,7 +110,7 @@ def _take_up(old: Run, asked: Config, store: Store) -> Run:
     new = Run(old.path, asked, old.data)
     if new.length < max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0):
         return new  # further than asked: nothing is left to do, and nothing is changed
-    changed = run.compare(saved, asked)
+    changed = compare(saved, asked)
     if "train.length" in changed and train.lr_schedule == "cosine":
         ends = new.steps_in(train.warmup) + new.steps_in(train.lr_period)
         if new.length > ends and new.length > old.length:
@@ -126,6 +130,11 @@ def _store_of(data: DataConfig, places: list[str], progress: Callable[[int, int]
     for place in (*places, data.source):
         if place and is_store(place):
             return Store.open(place)
+    if places and data.source not in ("digits", "cifar10") and not usable_path(data.source).exists():
+        raise UserError(
+            f"{places[-1]}: the packed data of the run is not there any more, nor is its source {data.source}; "
+            f"name the folder where the packed data is now: {after_train('out', 'FOLDER')}"
+        )
     return pack(
         data.source,
         store_path(data),
@@ -134,6 +143,7 @@ def _store_of(data: DataConfig, places: list[str], progress: Callable[[int, int]
         held_out=data.held_out,
         sha256=data.sha256 or None,
         progress=progress,
+        spelling=after_train,
     )
 
 

@@ -1,15 +1,11 @@
-"""The lines of metrics.jsonl and the clock they are timed by; how any file of lines is kept and added to."""
+"""The lines of metrics.jsonl and the clock they are timed by; which lines of a log stay when training goes on."""
 
-import json
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from unstir.errors import UserError
-from unstir.runs.files import write_text
+from unstir.runs import lines
 from unstir.runs.run import Run
 from unstir.train.state import WINDOW, State
 
@@ -20,9 +16,13 @@ TIMING_FIELDS = ("images_per_second", "seconds")
 class Record:
     """Writes a run's metrics. Made when training starts or continues, it drops the lines of steps now repeated."""
 
-    def __init__(self, run: Run, state: State) -> None:
+    def __init__(self, run: Run, state: State, say: Callable[[str], None] = lambda _: None) -> None:
         self._run, self._state = run, state
-        keep_lines(run.metrics_file, run.metrics(), state.step)
+        kept = keep_lines(run, "metrics", state.step, say)
+        last = kept[-1]["step"] if kept else 0
+        if last < state.logged:
+            say(f"{run.metrics_file} ends at step {last}, though its checkpoint counts on lines up to {state.logged}")
+        keep_lines(run, "events", None, say)
         self._seconds_before = state.seconds
         self._began = self._line_began = time.perf_counter()
         self._aside_for = 0.0
@@ -53,7 +53,8 @@ class Record:
             "images_per_second": round((state.step - self._line_step) * batch / busy, 1),
             "seconds": round(state.seconds, 2),
         }
-        append_line(self._run.metrics_file, line)
+        lines.append(self._run.metrics_file, line)
+        state.logged = state.step
         self._line_began, self._aside_for, self._line_step = now, 0.0, state.step
         return line
 
@@ -68,27 +69,19 @@ class Record:
 
     def sync(self) -> None:
         """Make the lines written so far survive a power cut, before a checkpoint says that they exist."""
-        with self._run.metrics_file.open("a", encoding="utf-8") as file:
-            os.fsync(file.fileno())
+        lines.sync(self._run.metrics_file)
 
 
-def keep_lines(file: Path, lines: Sequence[Mapping[str, Any]], step: int) -> list[Mapping[str, Any]]:
-    """Rewrite a file of lines without those of later steps, which are taken again; returns the lines that stay."""
-    kept = [line for line in lines if line["step"] <= step]
-    write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
+def keep_lines(run: Run, name: str, step: int | None, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Rewrite a log without the lines of steps after ``step``, which are taken again; returns those that stay.
+
+    Where lines are damaged, a copy of the file is kept and ``say`` hears of it. None keeps every good line.
+    """
+    log = run.log(name)
+    kept = [line for line in log.lines if step is None or line["step"] <= step]
+    if log.damaged:
+        copy = lines.copy_aside(log.file)
+        say(f"{log.problem}; a copy is kept as {copy.name}, and the {len(log.lines)} good lines stay in use")
+    if log.damaged or (step is not None and log.file.exists()):
+        lines.write(log.file, kept)
     return kept
-
-
-def append_line(file: Path, line: Mapping[str, Any], durable: bool = False) -> None:
-    """Add a line of JSON, ``durable`` against a power cut too; UserError where it cannot be written."""
-    try:
-        with file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
-    except OSError as error:
-        raise UserError(
-            f"cannot write {file}: {error.strerror}; mend that and run the same command again to continue from the "
-            "last checkpoint"
-        ) from None

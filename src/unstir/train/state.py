@@ -11,14 +11,16 @@ from torch import Tensor, nn
 from unstir.diffusion.importance import LossHistory
 from unstir.nn.unet import UNet
 from unstir.randomness import VERSION
-from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.config import Config
-from unstir.runs.run import load_into
+from unstir.runs.checkpoint import Checkpoint, DamagedError
+from unstir.runs.kinds import check, is_count, is_number
+from unstir.runs.run import Run, load_into
 from unstir.runs.sections import TrainConfig
 from unstir.runs.toml import to_dict
 
 WINDOW = ("steps", "loss", "mse", "bits", "grad_norm", "clipped")
 COUNTERS = ("skipped", "skipped_in_a_row")
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What Adam keeps of each parameter, besides its number of steps."""
 
 
 @dataclass
@@ -28,7 +30,7 @@ class State:
     ``step`` counts optimiser steps taken. ``window`` holds sums since the last log line, by `WINDOW`: steps with finite
     gradients, then the loss, squared error, bound in bits, gradient norm and clipped steps among them. ``counters``,
     by `COUNTERS`, count steps skipped for a gradient that was not finite. ``history`` is what an importance sampler of
-    times has seen. ``seconds`` is the time spent training so far.
+    times has seen. ``logged`` is the step of the last line in metrics.jsonl, ``seconds`` the time of training so far.
     """
 
     net: UNet
@@ -38,6 +40,7 @@ class State:
     counters: Tensor
     history: LossHistory | None = None
     step: int = 0
+    logged: int = 0
     seconds: float = 0.0
 
     @property
@@ -45,7 +48,7 @@ class State:
         """The network that grids and slim files are made from: the average where there is one."""
         return self.net if self.average is None else self.average
 
-    def to_checkpoint(self, config: Config) -> Checkpoint:
+    def to_checkpoint(self, run: Run) -> Checkpoint:
         """A full checkpoint of this moment."""
         tensors = {f"model.{name}": t for name, t in self.net.state_dict().items()}
         if self.average is not None:
@@ -58,14 +61,23 @@ class State:
         history = {
             "window": dict(zip(WINDOW, self.window.tolist(), strict=True)),
             "counters": self.counters.tolist(),
+            "logged": self.logged,
             "seconds": self.seconds,
         }
-        return Checkpoint(self.step, to_dict(config), tensors, history, environment=environment(self.window.device))
+        return Checkpoint(
+            self.step,
+            to_dict(run.config),
+            tensors,
+            history,
+            environment=environment(self.window.device),
+            data=run.data.plain(),
+        )
 
-    def to_slim(self, config: Config) -> Checkpoint:
+    def to_slim(self, run: Run) -> Checkpoint:
         """The weights to sample from, alone."""
         tensors = {f"model.{name}": t for name, t in self.sampling_net.state_dict().items()}
-        return Checkpoint(self.step, to_dict(config), tensors, kind="slim", ema=self.average is not None)
+        config, data = to_dict(run.config), run.data.plain()
+        return Checkpoint(self.step, config, tensors, kind="slim", ema=self.average is not None, data=data)
 
     def start_from(self, weights: Mapping[str, Tensor], source: str) -> None:
         """Take initial weights from elsewhere; UserError where they do not fit."""
@@ -73,9 +85,32 @@ class State:
         if self.average is not None:
             self.average.load_state_dict(self.net.state_dict())
 
+    def check(self, saved: Checkpoint) -> None:
+        """Raise DamagedError where a checkpoint lacks a part of this state, or has one of another shape or dtype."""
+        try:
+            check(saved.state, STATE)
+        except ValueError as error:
+            raise DamagedError(f"the checkpoint of step {saved.step} is damaged: of its state, {error}") from None
+        wanted = {f"model.{name}": t for name, t in self.net.state_dict().items()}
+        if self.average is not None:
+            wanted |= {f"ema.{name}": t for name, t in self.average.state_dict().items()}
+        if self.history is not None:
+            wanted |= {"times.losses": self.history.losses, "times.counts": self.history.counts}
+        if saved.step > saved.state["counters"][0] or saved.part("optimizer"):  # a step was taken, not skipped
+            for name, parameter in self.net.named_parameters():
+                wanted |= {f"optimizer.{name}.{key}": parameter.detach() for key in MOMENTS}
+                wanted[f"optimizer.{name}.step"] = torch.zeros(())
+        for name, like in wanted.items():
+            found = saved.tensors.get(name)
+            if found is None:
+                raise DamagedError(f"the checkpoint of step {saved.step} is damaged: {name} is missing")
+            if (found.shape, found.dtype) != (like.shape, like.dtype):
+                given, due = (f"{t.dtype} {list(t.shape)}".removeprefix("torch.") for t in (found, like))
+                raise DamagedError(f"the checkpoint of step {saved.step} is damaged: {name} is {given}, {due} is due")
+
     def restore(self, saved: Checkpoint) -> None:
-        """Become what was saved, bit for bit."""
-        self.step = saved.step
+        """Become what was saved, bit for bit; `check` says whether it can be."""
+        self.step, self.logged = saved.step, saved.state["logged"]
         self.seconds = float(saved.state["seconds"])
         self.window.copy_(torch.tensor([saved.state["window"][name] for name in WINDOW], dtype=self.window.dtype))
         self.counters.copy_(torch.tensor(saved.state["counters"], dtype=self.counters.dtype))
@@ -91,6 +126,18 @@ class State:
             moments = saved.part(f"optimizer.{name}")
             if moments:
                 self.optimizer.state[parameter] = {key: t.to(parameter.device) for key, t in moments.items()}
+
+
+def _is_window(value: Any) -> bool:
+    return isinstance(value, dict) and all(is_number(value.get(name)) for name in WINDOW)
+
+
+def _are_counters(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == len(COUNTERS) and all(map(is_number, value))
+
+
+STATE = {"window": _is_window, "counters": _are_counters, "logged": is_count, "seconds": is_number}
+"""What a full checkpoint has to hold besides tensors, and of what kind each is."""
 
 
 def figures(n: int, device: torch.device) -> Tensor:

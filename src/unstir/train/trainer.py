@@ -17,8 +17,8 @@ from unstir.diffusion.loss import denoising_loss
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint
-from unstir.runs.run import Run, compare, initial_weights, is_run
-from unstir.runs.toml import from_dict
+from unstir.runs.agreement import check_same
+from unstir.runs.run import Run, initial_weights, is_run
 from unstir.train import ema
 from unstir.train.batches import Batches
 from unstir.train.held_out import HeldOut
@@ -53,8 +53,8 @@ class Trainer:
         self._slots = torch.arange(cfg.batch_size, device=self._device)
         self._milestones = milestones(run)
         self._resume()
-        self._record = Record(run, self.state)
-        self._held_out = HeldOut(run, store, self.state.step, self._device)
+        self._record = Record(run, self.state, self._watch.say)
+        self._held_out = HeldOut(run, store, self.state.step, self._device, self._watch.say)
 
     def introduction(self) -> str:
         """What is about to be trained on what, in a line."""
@@ -193,7 +193,7 @@ class Trainer:
         with self._record.aside():
             denoiser = replace(self._denoiser, net=state.sampling_net.eval())
             if state.step > 0:
-                checkpoint.save(self._run.weights, state.to_slim(self._run.config))
+                checkpoint.save(self._run.weights, state.to_slim(self._run))
             if self._held_out.due(state.step) and not self._held_out.look(denoiser, state.step, self._watch, stop):
                 return
             draw_charts(self._run)
@@ -207,11 +207,11 @@ class Trainer:
             )
         with self._record.aside():
             self._record.sync()
-            checkpoint.save(self._run.checkpoints, self.state.to_checkpoint(self._run.config))
+            checkpoint.save(self._run.checkpoints, self.state.to_checkpoint(self._run))
             checkpoint.keep_last(self._run.checkpoints, self._run.config.checkpoint.keep)
 
     def _resume(self) -> None:
-        found, problems = checkpoint.newest(self._run.checkpoints)
+        found, problems = checkpoint.newest(self._run.checkpoints, self._check)
         for path, problem in problems.items():
             self._watch.say(f"{problem}; it is set aside, going back to an earlier checkpoint")
             checkpoint.set_aside(path)
@@ -219,7 +219,6 @@ class Trainer:
             if self._config.init:
                 self.state.start_from(initial_weights(self._config.init), self._config.init)
             return
-        compare(from_dict(found.config, f"the checkpoint of step {found.step}"), self._run.config)
         self.state.restore(found)
         here = environment(self._device)
         if differing := [key for key, value in found.environment.items() if here.get(key) != value]:
@@ -227,6 +226,10 @@ class Trainer:
                 self._watch.say("this version draws other random numbers: the run will not be what it would have been")
             was, now = ({key: env.get(key) for key in differing} for env in (found.environment, here))
             self._watch.say(f"continuing on {now} what ran on {was}: the result may differ in the last bits")
+
+    def _check(self, found: checkpoint.Checkpoint) -> None:
+        check_same(self._run, found)
+        self.state.check(found)
 
 
 def _initial_state(run: Run, device: torch.device) -> State:

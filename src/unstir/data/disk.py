@@ -1,0 +1,110 @@
+"""Files as the data room opens them: regular ones only, and the disk's refusals as one line with the true remedy."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from unstir.errors import UserError
+
+_AGAIN = "run the same command again, it continues where it stopped"
+_REMEDIES = {
+    errno.EACCES: "ask for the right to it (chmod), or choose another folder",
+    errno.EPERM: "the system allows nobody to change it (see lsattr, or its mount); choose another folder",
+    errno.EROFS: "its disk is mounted read-only; choose another folder",
+    errno.ENOSPC: f"free some space and {_AGAIN}",
+    errno.EDQUOT: f"your quota is used up; free some space and {_AGAIN}",
+    errno.EFBIG: f"the limit of a file's size is reached (ulimit -f, or the file system's); raise it and {_AGAIN}",
+    errno.EMFILE: f"raise the limit of open files (ulimit -n 4096) and {_AGAIN}",
+    errno.ENFILE: f"close other programs and {_AGAIN}",
+    errno.ENOMEM: f"close other programs and {_AGAIN}",
+    errno.EIO: "the disk or its connection is failing; check it (dmesg), copy the data to another one",
+    errno.ESTALE: f"the network folder has gone; mount it again and {_AGAIN}",
+    errno.ETIMEDOUT: f"the network folder does not answer; mount it again and {_AGAIN}",
+    errno.ENAMETOOLONG: "choose a shorter one",
+    errno.ELOOP: "it is a link that leads to itself; name the folder or file itself",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a part of its path is a file; choose another folder",
+    errno.EEXIST: "choose another folder",
+    errno.EISDIR: "it is a folder; name a file",
+}
+_LOOK = "check the path and the disk"
+_OF_THE_MACHINE = frozenset((
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOSPC,
+))  # fmt: skip
+
+
+def explained(error: OSError) -> str:
+    """What the system refused, in its words, and what to do about it."""
+    return f"{reason(error)}; {_REMEDIES.get(error.errno or 0, _LOOK)}"
+
+
+def reason(error: OSError) -> str:
+    """What the system refused, in its words, without a number."""
+    return (error.strerror or "cannot be read").lower()
+
+
+def is_of_the_machine(error: OSError) -> bool:
+    """Whether an error says nothing about the one file it was met at, so that leaving this file out is no answer."""
+    return error.errno in _OF_THE_MACHINE
+
+
+def usable_path(path: str | Path) -> Path:
+    """The path, where it can be one at all. Raises UserError for the empty text and for a NUL."""
+    if not str(path) or "\0" in str(path):
+        raise UserError(f"{str(path)!r} cannot be a path; give that of a file or folder")
+    return Path(path)
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file to read, and nothing that may never answer. Raises OSError, for a pipe or device too."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, f"is {what_it_is(mode)} and no file", str(path))
+    return path.open("rb")
+
+
+def what_it_is(mode: int) -> str:
+    """A word for a thing in the file system that is neither file nor folder."""
+    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
+    return next((word for test, word in kinds.items() if test(mode)), "a device")
+
+
+def require_space(staging: Path, needed: int, smaller: str) -> None:
+    """Raise UserError with both figures unless `needed` bytes are free beyond those already written.
+
+    smaller: what to type for smaller images.
+    """
+    written = sum(file.stat().st_size for file in staging.rglob("*") if file.is_file())
+    free = shutil.disk_usage(staging).free + written
+    if free < needed:
+        raise UserError(
+            f"{staging.parent}: packing needs {needed:,} bytes, {free:,} are free; "
+            f"free some space, choose another folder or smaller images ({smaller})"
+        )
+
+
+@contextmanager
+def disk_errors(out: Path) -> Iterator[None]:
+    """Turn the refusals of the disk, and want of memory, into one-line UserErrors."""
+    try:
+        yield
+    except MemoryError:
+        raise UserError(f"{out}: not enough memory to pack; close other programs or pack smaller images") from None
+    except OSError as error:
+        where = Path(os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else out)
+        if not where.is_relative_to(out.parent):
+            raise UserError(f"{where}: {explained(error)}") from None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(out.parent if out.parent.exists() else Path.cwd()).free
+            raise UserError(f"{out}: the disk is full ({free:,} bytes free); {_REMEDIES[error.errno]}") from None
+        named = "" if where == out else f"{where}: "
+        raise UserError(
+            f"{out}: cannot be written ({named}{reason(error)}); {_REMEDIES.get(error.errno or 0, _LOOK)}"
+        ) from None

@@ -1,0 +1,160 @@
+"""The manifest of a store: written with a hash over its own content, read only where that hash and its form are right.
+
+The hash is SHA-256 over the manifest's JSON without it (keys sorted, no spaces), so that no flipped bit in a count, a
+class or a reason goes unseen. What is of the place and the moment (the source's path, its files' times) is kept beside
+it in origin.json: equal images and settings give equal bytes in every other file, whatever their path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unstir.data.disk import explained, open_file
+from unstir.data.images import MAX_PIXELS
+from unstir.errors import UserError
+
+if TYPE_CHECKING:  # decoding workers do without it
+    from pydantic import TypeAdapter
+
+FORMAT = 2
+"""Version of a store's layout; a store of any other is refused."""
+
+SPLITS = ("train", "held_out")
+MANIFEST = "manifest.json"
+ORIGIN = "origin.json"
+_HASH = "manifest_hash"
+_MOST_IMAGES = 1 << 40
+_PACK_AGAIN = "delete the folder and pack the data again"
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One kind of note: what was done, to how many files, and the first of them."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    text: str
+    count: int
+    examples: list[str]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a manifest holds, and no more."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    unstir_store: int
+    kind: str
+    settings: dict[str, int | float | str | None]
+    source_hash: str
+    content_hash: str
+    shape: tuple[int, int, int]
+    counts: dict[str, int]
+    classes: list[str]
+    counts_per_class: dict[str, list[int]]
+    held_out_rule: str
+    refused: list[tuple[str, str]]
+    notes: list[Counted]
+    manifest_hash: str
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for values that no store can have."""
+        channels, height, width = self.shape
+        whole = [*self.counts.values(), *(n for counts in self.counts_per_class.values() for n in counts)]
+        _require(channels in (1, 3) and min(height, width) > 0 and height * width <= MAX_PIXELS)
+        _require(tuple(sorted(self.counts)) == tuple(sorted(SPLITS)))
+        _require(all(0 <= n <= _MOST_IMAGES for n in whole) and all(note.count > 0 for note in self.notes))
+        per_class = {split: [len(self.classes), n] for split, n in self.counts.items() if self.classes}
+        _require({split: [len(counts), sum(counts)] for split, counts in self.counts_per_class.items()} == per_class)
+        _require(all(type(value) is not float or math.isfinite(value) for value in self.settings.values()))
+
+
+def sealed(content: dict[str, Any]) -> bytes:
+    """The bytes of a manifest with this content and its hash."""
+    content = {key: value for key, value in content.items() if key != _HASH}
+    return json.dumps({**content, _HASH: _hashed(content)}, indent=1, allow_nan=False).encode() + b"\n"
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The manifest of the store in ``folder``. Raises UserError where it is missing, damaged, or of another format."""
+    file = folder / MANIFEST
+    try:
+        with open_file(file) as stream:
+            data = stream.read()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"{folder}: no packed data here ({MANIFEST} is missing); name the folder where it is now (--data.store of "
+            "unstir train, --store of other commands), or make it with unstir data pack"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{file}: {explained(error)}") from None
+    try:
+        content = parsed(data)
+    except ValueError:
+        raise UserError(f"{file}: damaged, not readable as JSON; {_PACK_AGAIN}") from None
+    version = content.get("unstir_store") if isinstance(content, dict) else None
+    if type(version) is int and version > 0 and version != FORMAT:
+        older = f"is of an older unstir, and this one reads {FORMAT}; {_PACK_AGAIN}"
+        newer = f"is of a newer unstir, and this one reads {FORMAT}; upgrade unstir"
+        raise UserError(f"{file}: store format {str(version)[:20]} {older if version < FORMAT else newer}")
+    try:
+        _require(version == FORMAT)
+        _form().validate_json(data, strict=True)
+    except ValueError:
+        raise UserError(f"{file}: damaged, or not the manifest of a packed store; {_PACK_AGAIN}") from None
+    assert isinstance(content, dict)
+    if content.pop(_HASH) != _hashed(content):
+        raise UserError(f"{file}: changed or damaged since it was packed, its hash does not fit; {_PACK_AGAIN}")
+    return content
+
+
+def parsed(data: bytes) -> Any:
+    """The value that JSON stands for. Raises ValueError for all else: NaN and what is nested too deeply, too."""
+    try:
+        return json.loads(data, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def write_origin(folder: Path, source: str, stamp: str) -> None:
+    """Keep beside a manifest where its images came from, and the stamp that source had then."""
+    (folder / ORIGIN).write_bytes(json.dumps({"source": source, "stamp": stamp}, indent=1).encode() + b"\n")
+
+
+def read_origin(folder: Path) -> tuple[str, str]:
+    """The (source, stamp) that a store was packed from; empty where that is not known any more."""
+    try:
+        with open_file(folder / ORIGIN) as stream:
+            origin = parsed(stream.read())
+    except (OSError, ValueError):
+        return "", ""
+    values = [origin.get(key) if isinstance(origin, dict) else None for key in ("source", "stamp")]
+    source, stamp = (value if isinstance(value, str) else "" for value in values)
+    return source, stamp
+
+
+@cache
+def _form() -> TypeAdapter[Form]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Form)
+
+
+def _hashed(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(text)
+
+
+def _require(condition: bool) -> None:
+    if not condition:
+        raise ValueError

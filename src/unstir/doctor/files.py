@@ -1,0 +1,48 @@
+"""Checks of the run's own files: its logs line by line, and whether its settings are those of its weights."""
+
+from unstir.doctor.finding import Check, Finding
+from unstir.doctor.patient import Patient
+from unstir.runs import logs
+
+
+def damaged_lines(patient: Patient) -> Finding | None:
+    """Lines of metrics.jsonl, held_out.jsonl or events.jsonl that are missing or not what was written."""
+    broken = [log for log in map(patient.run.log, logs.NAMES) if log.damaged]
+    cut = logs.cut_short(patient.run.log("metrics"), patient.loaded) if patient.loaded else ""
+    if not broken and cut:
+        return Finding("logs", "problem", "lines of metrics.jsonl are missing", cut, "restore it from a copy", 1, 0)
+    if not broken:
+        return None
+    num = sum(len(log.damaged) for log in broken)
+    return Finding(
+        "logs",
+        "problem",
+        "lines of the run's logs are damaged",
+        f"{num} of {num + sum(len(log.lines) for log in broken)}: {'; '.join(log.problem for log in broken)}; none "
+        "should be, and they are left out of every figure",
+        f"restore the file from a copy, or go on without them: unstir train --out {patient.run.path} keeps a copy",
+        num,
+        0,
+    )
+
+
+def settings(patient: Patient) -> Finding | None:
+    """Settings in config.toml, or data in data.json, that are not those of the newest whole checkpoint."""
+    if not patient.settings_problem:
+        return None
+    what, _, remedy = patient.settings_problem.rpartition("; ")
+    return Finding(
+        "settings",
+        "problem",
+        "the settings or the data beside the weights are not theirs",
+        what,
+        remedy,
+        1,
+        0,
+    )
+
+
+CHECKS = (
+    Check("logs", "every line of the logs, by its checksum", damaged_lines),
+    Check("settings", "config.toml and data.json against the newest checkpoint", settings, ("loaded",)),
+)

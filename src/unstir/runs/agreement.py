@@ -1,0 +1,81 @@
+"""Whether two sets of settings are those of one run: of config.toml, of a checkpoint, of what is asked."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+
+from unstir.errors import UserError
+from unstir.runs import toml
+from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.config import Config, may_change
+from unstir.runs.kinds import short
+
+if TYPE_CHECKING:
+    from unstir.runs.run import Run
+
+SHOWN = 8
+"""So many differences are named."""
+
+
+def compare(saved: Config, asked: Config) -> dict[str, Any]:
+    """What ``asked`` would change in a run, by dotted keys; UserError for one that must not change."""
+    changed = _differences(saved, asked)
+    if fixed := [key for key in changed if not may_change(key)]:
+        old = toml.flat(saved)
+        differences = ", ".join(f"{key} is {old.get(key)!r} in the run, {changed[key]!r} was asked" for key in fixed)
+        raise UserError(
+            f"a run keeps its settings: {differences}; leave out what differs, or start another run with "
+            "--out (unstir train --help lists what may change)"
+        )
+    return changed
+
+
+def check_same(run: "Run", found: Checkpoint) -> None:
+    """Raise UserError where the weights of ``found`` were not trained with the settings and data beside them.
+
+    What may change when a run is continued may differ. The message names each key, both values and what to write.
+    """
+    name, file = f"the checkpoint of step {found.step}", run.path / "config.toml"
+    trained, here = toml.from_dict(found.config, f"{run.path}: {name}"), run.config
+    fixed = [key for key in _differences(trained, here) if not may_change(key)]
+    if fixed:
+        theirs, ours = toml.flat(trained), toml.flat(here)
+        said = [f"{key} is {_text(ours.get(key))}, not {_text(theirs.get(key))}" for key in fixed[:SHOWN]]
+        more = f", and {len(fixed) - SHOWN} more" if len(fixed) > SHOWN else ""
+        raise UserError(
+            f"{file} is not what {name} was trained with: {', '.join(said)}{more}; restore it from a copy, or "
+            f"write {_lines(fixed[:SHOWN], theirs)}"
+        )
+    card = run.data.plain()
+    if other := [key for key in card if found.data and found.data.get(key) != card[key]]:
+        what = ", ".join(f"{key} is {short(card[key])}, not {short(found.data.get(key))}" for key in other)
+        raise UserError(
+            f"{run.path / 'data.json'} is not of the data that {name} was trained on: {what}; restore it from a copy"
+        )
+
+
+def _differences(old: Config, new: Config) -> dict[str, Any]:
+    """The values of ``new`` that ``old`` has not, by dotted keys."""
+    before, after = toml.flat(old), toml.flat(new)
+    keys = {**before, **after}
+    return {key: after.get(key) for key in keys if before.get(key) != after.get(key) and key != "recipe"}
+
+
+def _lines(keys: Sequence[str], values: Mapping[str, Any]) -> str:
+    """What to write in config.toml, such as "T = 1000, beta_T = 0.02 under [diffusion] and lr = 0.1 under [train]"."""
+    sections: dict[str, list[str]] = {}
+    for key in keys:
+        section, _, name = key.rpartition(".")
+        text = f"no {name}" if values.get(key) is None else f"{name} = {_text(values[key])}"
+        sections.setdefault(section, []).append(text)
+    return " and ".join(
+        ", ".join(lines) + (f" under [{section}]" if section else " at its top") for section, lines in sections.items()
+    )
+
+
+def _text(value: Any) -> str:
+    """A value as TOML has it, on one line."""
+    if value is None:
+        return "not there"
+    return " ".join(tomli_w.dumps({"x": value}).removeprefix("x = ").split())

@@ -1,0 +1,68 @@
+"""What a run remembers of its data: data.json, with a checksum of its own."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unstir.errors import UserError
+from unstir.runs.files import remedy, write_text
+from unstir.runs.kinds import is_count, short
+from unstir.runs.lines import decode, encode
+
+FORMAT = 2
+NAME = "data.json"
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """What a run remembers of its data: image shape (C, H, W), class names, counts by split, and the content's hash."""
+
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+    content_hash: str
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it, where there are no tuples."""
+        return {**dataclasses.asdict(self), "shape": list(self.shape), "classes": list(self.classes)}
+
+
+def save(folder: Path, card: DataCard) -> None:
+    """Write data.json into a run's folder; UserError where it cannot be written."""
+    write_text(folder / NAME, encode({"unstir_data": FORMAT, **card.plain()}, indent=1) + "\n")
+
+
+def load(folder: Path) -> DataCard:
+    """Read data.json of a run. Raises UserError where it is missing, damaged or of another format."""
+    file = folder / NAME
+    restore = "restore it from a copy, or train anew elsewhere"
+    try:
+        values = decode(file.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{folder} is not a whole run: {NAME} is missing; {restore}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {remedy(error)}") from None
+    except ValueError as error:
+        raise UserError(f"{file} is damaged: {error}; {restore}") from None
+    if (found := values.get("unstir_data")) != FORMAT:
+        raise UserError(f"{file} has format {short(found)}, this version reads {FORMAT}; {restore}")
+    if not _is_card(values):
+        raise UserError(f"{file} is damaged: it does not describe a data set; {restore}")
+    shape, classes = tuple(values["shape"]), tuple(values["classes"])
+    return DataCard(shape, classes, dict(values["counts"]), values["content_hash"])
+
+
+def _is_card(values: dict[str, Any]) -> bool:
+    shape, classes, counts = values.get("shape"), values.get("classes"), values.get("counts")
+    return (
+        isinstance(shape, list)
+        and len(shape) == 3
+        and all(is_count(side) and side > 0 for side in shape)
+        and isinstance(classes, list)
+        and all(isinstance(name, str) for name in classes)
+        and isinstance(counts, dict)
+        and counts.keys() == {"train", "held_out"}
+        and all(map(is_count, counts.values()))
+        and isinstance(values.get("content_hash"), str)
+    )

@@ -1,0 +1,126 @@
+"""A damaged picture is refused with a reason in words of our own; none is packed with other pixels than it had."""
+
+import io
+import re
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unstir.data import pack
+from unstir.data.images import Refused, decode
+from unstir.errors import UserError
+
+
+def picture(size=(12, 10)):
+    rng = np.random.default_rng(1)
+    return Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+
+
+def encoded(kind, **options):
+    stream = io.BytesIO()
+    picture().save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def chunks(png):
+    """The (name, start, stop) of each chunk, length and checksum included."""
+    at = 8
+    while at < len(png):
+        stop = at + 12 + struct.unpack(">I", png[at : at + 4])[0]
+        yield png[at + 4 : at + 8], at, stop
+        at = stop
+
+
+def exif_behind_the_pixels(png):
+    """The PNG with a turned EXIF chunk between its last IDAT and IEND, where some cameras write it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    body = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return png[:-12] + chunk + png[-12:]
+
+
+@pytest.mark.parametrize("make", [lambda png: png, exif_behind_the_pixels], ids=["plain", "exif"])
+def test_every_flipped_bit_in_the_pixels_of_a_png_is_refused(make):
+    png = make(encoded("PNG"))
+    spans = [(start, stop) for name, start, stop in chunks(png) if name == b"IDAT"]
+    flips = [8 * at + bit for start, stop in spans for at in range(start, stop) for bit in range(8)]
+    assert len(flips) > 2000
+    for flip in flips:
+        damaged = bytearray(png)
+        damaged[flip // 8] ^= 1 << flip % 8
+        with pytest.raises(Refused, match="^damaged: "):
+            decode(bytes(damaged), "a.png", None, 3)
+
+
+def test_exif_behind_the_pixels_is_applied():
+    pixels, notes = decode(exif_behind_the_pixels(encoded("PNG")), "a.png", None, 3)
+    assert np.array_equal(pixels, np.asarray(picture().transpose(Image.Transpose.ROTATE_270)).transpose(2, 0, 1))
+    assert notes == ("EXIF orientation applied",)
+
+
+FORMATS = [
+    ("PNG", {}),
+    ("JPEG", {}),
+    ("JPEG", {"progressive": True}),
+    ("WEBP", {}),
+    ("WEBP", {"lossless": True}),
+    ("TIFF", {}),
+    *(("TIFF", {"compression": name}) for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")),
+    ("GIF", {}),
+    ("BMP", {}),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), FORMATS, ids=lambda value: "-".join(value) if value else "")
+def test_cut_anywhere_a_picture_is_refused_or_whole(kind, options):
+    data = encoded(kind, **options)
+    whole = decode(data, "a", None, 3).pixels
+    for length in range(1, len(data)):
+        try:
+            pixels = decode(data[:length], "a", None, 3).pixels
+        except Refused as refusal:
+            assert re.fullmatch(r"damaged: [^<>]+|not an image.*|0x0 .*|.* pixels", str(refusal))
+        else:
+            assert np.array_equal(pixels, whole) and length > len(data) - 16
+
+
+def test_reasons_hold_no_words_of_a_decoder_which_would_differ_from_run_to_run():
+    reasons = set()
+    for kind in ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP"):
+        data = encoded(kind)
+        for flip in range(0, 8 * len(data), 13):
+            damaged = bytearray(data)
+            damaged[flip // 8] ^= 1 << flip % 8
+            try:
+                decode(bytes(damaged), "a", None, 3)
+            except Refused as refusal:
+                reasons.add(str(refusal))
+    assert len(reasons) > 8
+    assert not [reason for reason in reasons if re.search(r"0x|object|b'|Error|Errno|\[", reason)]
+
+
+def test_want_of_memory_is_not_taken_for_damage(monkeypatch):
+    def starved(self):
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "load", starved)
+    with pytest.raises(MemoryError):
+        decode(encoded("BMP"), "a.bmp", None, 3)
+
+
+def test_damaged_png_is_listed_and_left_out_of_the_store(tmp_path):
+    root = tmp_path / "in"
+    root.mkdir()
+    png = bytearray(encoded("PNG"))
+    (root / "good.png").write_bytes(png)
+    png[60] ^= 1
+    (root / "bad.png").write_bytes(png)
+    store = pack(root, tmp_path / "store")
+    assert store.refused == (("bad.png", "damaged: a checksum does not fit"),)
+    assert store.count("train") + store.count("held_out") == 1
+    with pytest.raises(UserError, match="1 files? refused"):
+        pack(root, tmp_path / "strict", strict=True)

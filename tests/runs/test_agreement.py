@@ -1,0 +1,127 @@
+"""The settings and the data beside weights are those that the weights were trained with, whoever loads them."""
+
+import dataclasses
+import re
+
+import pytest
+
+from unstir.errors import UserError
+from unstir.runs import card
+from unstir.runs.config import MAY_CHANGE
+from unstir.runs.guide import Guide, weaker
+from unstir.runs.run import Run
+from unstir.train.trainer import Trainer
+
+EDITS = {
+    "beta_T": ("diffusion", "0.3", "0.2"),
+    "T": ("diffusion", "20", "30"),
+    "predict": ("diffusion", '"eps"', '"v"'),
+    "schedule": ("diffusion", '"linear"', '"cosine"'),
+    "norm_eps": ("model", "1e-06", "0.1"),
+    "freq_shift": ("model", "1.0", "0.0"),
+    "heads": ("model", "1", "2"),
+    "lr": ("train", "0.0002", "0.1"),
+    "seed": ("", "0", "7"),
+}
+"""Each a key of config.toml, its section, its value in the tiny run, and another that draws or learns otherwise."""
+
+
+def edit(run, key, value):
+    file = run.path / "config.toml"
+    text, count = re.subn(rf"^{key} = .*$", f"{key} = {value}", file.read_text(), count=1, flags=re.M)
+    assert count == 1
+    file.write_text(text)
+    return Run.open(run.path)
+
+
+@pytest.mark.parametrize("key", EDITS)
+def test_an_edited_setting_is_refused_by_whoever_loads_the_weights(trained, key):
+    run, store = trained()
+    loaded = run.load()
+    section, was, now = EDITS[key]
+    edited = edit(run, key, now)
+    ways = {
+        "load": edited.load,
+        "denoiser": edited.denoiser,
+        "given": lambda: edited.denoiser(loaded=loaded),
+        "guide": lambda: weaker(Guide(12, str(run.path)), run)(None),
+        "train": lambda: Trainer(edited, store),
+    }
+    for way in ways.values():
+        with pytest.raises(UserError) as refusal:
+            way()
+        said, name = str(refusal.value), f"{section}.{key}" if section else key
+        assert f"{name} is {now}, not {was}" in said and f"write {key} = {was}" in said and "\n" not in said
+    assert edited.problems() == [said]
+    assert edit(run, key, was).problems() == []
+
+
+def test_the_commands_refuse_it_in_one_line(trained, unstir):
+    run, _ = trained()
+    edit(run, "beta_T", "0.2")
+    commands = (
+        ("sample", run.path, "--num", 2),
+        ("likelihood", run.path, "--num", 2),
+        ("evaluate", run.path, "--num", 32),
+        ("edit", "vary", run.path, "a.png", "--strength", 0.5),
+        ("report", run.path),
+        ("train", "--out", run.path),
+    )
+    for words in commands:
+        status, out, err = unstir(*words)
+        assert status == 2 and out == "", words
+        assert "diffusion.beta_T is 0.2, not 0.3" in err and err.count("\n") == 1, words
+    assert not (run.path / "generated").exists() and not (run.path / "likelihood").exists()
+
+
+def test_a_config_that_was_cut_short_is_refused(trained):
+    run, _ = trained(diffusion__T=60)
+    file = run.path / "config.toml"
+    text = file.read_text()
+    for section in ("[diffusion]", "[loss]", "[train]"):
+        file.write_text(text[: text.index(section)])
+        with pytest.raises(UserError, match=r"config.toml is not what .*restore it from a copy"):
+            Run.open(run.path).load()
+
+
+def test_what_may_change_when_continuing_is_no_difference(trained):
+    run, _ = trained()
+    for key, value in (("length", '"24 steps"'), ("every", '"3 steps"'), ("sampler", '"ddim"'), ("log_spaced", "4")):
+        edited = edit(run, key, value)
+        assert edited.config != run.config and edited.problems() == [] and edited.denoiser() is not None
+    assert "train.length" in MAY_CHANGE
+
+
+OTHER_DATA = {
+    "content_hash": "ab" * 32,
+    "shape": (1, 9, 9),
+    "classes": ("a",),
+    "counts": {"train": 9, "held_out": 0},
+}
+
+
+@pytest.mark.parametrize("key", OTHER_DATA)
+def test_the_data_of_another_set_is_refused(trained, key):
+    run, store = trained()
+    card.save(run.path, dataclasses.replace(run.data, **{key: OTHER_DATA[key]}))
+    other = Run.open(run.path)
+    for way in (other.load, other.denoiser, lambda: Trainer(other, store)):
+        with pytest.raises(UserError, match=rf"data.json is not of the data .*: {key} is .*restore it"):
+            way()
+
+
+def test_every_flip_in_the_data_card_is_noticed(trained):
+    run, _ = trained()
+    file = run.path / "data.json"
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        data = bytearray(whole)
+        data[place] ^= 1 << place % 8
+        file.write_bytes(data)
+        try:
+            assert Run.open(run.path).data == run.data  # a space for another
+        except UserError as error:
+            assert "data.json" in str(error)
+    file.write_text('{"shape": [1, 8, 8], "classes": [], "counts": {"train": 8, "held_out": 0}, "content_hash": ""}')
+    with pytest.raises(UserError, match="it has no checksum; restore it"):
+        Run.open(run.path)

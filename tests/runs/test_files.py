@@ -1,0 +1,109 @@
+"""Several processes write the same files at once: all succeed and each file is whole; what a kill leaves is removed."""
+
+import hashlib
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+from unstir.diffusion.draw import Chain
+from unstir.errors import UserError
+from unstir.generate import Job, save_images
+from unstir.runs import files
+from unstir.runs.files import remove_partials, replacing, write_text
+
+
+def in_children(*works):
+    """Do each of ``works`` in a process of its own, at once; their exit statuses, 0 for each that returned."""
+    children = []
+    for work in works:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                torch.set_num_threads(1)
+                work()
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(child)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def hashes(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def test_processes_that_write_one_file_at_once_all_succeed(tmp_path):
+    file = tmp_path / "file"
+
+    def write(text):
+        for _ in range(100):
+            write_text(file, text * 1000)
+            remove_partials(tmp_path)
+            assert set(file.read_text()) < set("abcd") and len(file.read_text()) == 1000
+
+    assert in_children(*(lambda text=text: write(text) for text in "abcd")) == [0] * 4
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("sizes", [(4, 4, 4, 4), (4, 3, 2, 5)])
+def test_four_jobs_in_one_folder_make_the_images_of_one(trained, tmp_path, sizes):
+    run, _ = trained()
+    job = Job(num=24, chain=Chain(steps=3), step=12, batch_size=4, device="cpu")
+    save_images(run, job, tmp_path / "alone")
+
+    def sample(size):
+        save_images(run, Job(**{**vars(job), "batch_size": size}), tmp_path / "together")
+
+    assert in_children(*(lambda size=size: sample(size) for size in sizes)) == [0] * 4
+    alone, together = hashes(tmp_path / "alone"), hashes(tmp_path / "together")
+    assert alone.keys() == together.keys()
+    if len(set(sizes)) == 1:  # else the last bits are those of whichever began
+        assert alone == together
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    file = tmp_path / "file"
+    child = os.fork()
+    if child == 0:
+        with replacing(file) as partial:
+            partial.write_text("half")
+            time.sleep(60)
+        os._exit(0)
+    deadline = time.monotonic() + 30
+    while not any(path.read_text() == "half" for path in tmp_path.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    remove_partials(tmp_path)
+    (partial,) = tmp_path.iterdir()
+    assert partial.read_text() == "half"
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    remove_partials(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_removed_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
+    flock, calls = files.fcntl.flock, []
+
+    def slow(file, how):
+        if not calls:
+            os.unlink(file.name)
+        calls.append(how)
+        flock(file, how)
+
+    monkeypatch.setattr(files.fcntl, "flock", slow)
+    write_text(tmp_path / "file", "whole")
+    assert (tmp_path / "file").read_text() == "whole" and len(calls) == 2
+
+
+def test_names_that_no_file_can_have_are_refused_in_a_line(tmp_path):
+    with pytest.raises(UserError, match="zero byte"):
+        write_text(tmp_path / "a\0b", "")
+    with pytest.raises(UserError, match="shorter name"):
+        write_text(tmp_path / ("a" * 300), "")
+    write_text(tmp_path / ("é" * 127), "long")
+    assert os.listdir(tmp_path) == ["é" * 127]

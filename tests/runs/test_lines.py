@@ -1,0 +1,175 @@
+"""The logs of a run: each line is what was written, or said to be damaged; a kill costs a last line alone."""
+
+import errno
+import json
+import math
+import os
+import random
+
+import pytest
+
+from unstir.errors import UserError
+from unstir.runs import lines, logs
+from unstir.runs.run import Run
+from unstir.train.record import TIMING_FIELDS
+from unstir.train.trainer import Trainer
+
+SEEN = {"log__held_out_images": 16, "log__held_out_times": 4, "grids__log_spaced": 3}
+LOGS = ("metrics", "held_out", "events")
+
+
+class Listener:
+    """A Watch that remembers what was said."""
+
+    def __init__(self):
+        self.said = []
+
+    def __getattr__(self, name):
+        return self.said.append if name == "say" else lambda *_: None
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("logs")
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_a_damaged_line_costs_itself_alone_and_a_copy_of_the_file_is_kept(trained, make_run, name):
+    run, _ = trained(**SEEN)
+    file, before = run.path / f"{name}.jsonl", run.log(name).lines
+    for number, spoil in ((1, b"\x00junk"), (2, b"{}")):
+        whole = file.read_bytes()
+        texts = whole.split(b"\n")
+        texts[1] = spoil
+        file.write_bytes(b"\n".join(texts))
+        (problem,) = run.problems()
+        assert f"{name}.jsonl: line 2 is damaged" in problem and "unstir train --out" in problem
+        heard = Listener()
+        Trainer(*make_run(**SEEN), watch=heard)
+        (said,) = heard.said
+        assert "line 2 is damaged" in said and "a copy is kept as" in said
+        copies = sorted(path for path in run.path.iterdir() if ".damaged" in path.name)
+        assert len(copies) == number and copies[-1].read_bytes() == b"\n".join(texts) and copies[-1].name in said
+        assert run.problems() == [] and run.log(name).lines == tuple(line for line in before if line != before[1])
+        file.write_bytes(whole)
+    assert run.log(name).lines == before
+
+
+def test_every_flipped_bit_is_noticed(trained):
+    run, _ = trained(**SEEN)
+    chance = random.Random(0)
+    for name in LOGS:
+        file = run.path / f"{name}.jsonl"
+        whole, wanted = file.read_bytes(), run.log(name)
+        assert len(wanted.lines) > 1 and wanted.damaged == ()
+        for _ in range(400):
+            data = bytearray(whole)
+            data[chance.randrange(len(data) - 1)] ^= 1 << chance.randrange(8)  # the last end of line can be left out
+            file.write_bytes(data)
+            found = run.log(name)
+            same = found.lines == wanted.lines  # a changed space, or the first case of an exponent's letter
+            assert found.damaged or same, bytes(data)
+            assert all(line in wanted.lines for line in found.lines)
+        file.write_bytes(whole)
+
+
+def test_a_last_line_cut_anywhere_is_dropped_without_a_word(trained, make_run):
+    run, _ = trained(**SEEN)
+    for name in LOGS:
+        file = run.path / f"{name}.jsonl"
+        whole, wanted = file.read_bytes(), run.log(name).lines
+        *_, last = whole.splitlines(keepends=True)
+        for cut in {1, 2, 7, len(last) // 2, len(last) - 1}:
+            file.write_bytes(whole[:-cut])
+            found = run.log(name)
+            assert found.damaged == () and found.lines == (wanted if cut == 1 else wanted[:-1])
+            lines.append(file, {"event": "new"} if name == "events" else wanted[-1])  # after a kill
+            assert run.log(name).damaged == () and len(run.log(name).lines) == len(wanted) + (cut == 1)
+        file.write_bytes(whole)
+    heard = Listener()
+    Trainer(*make_run(**SEEN), watch=heard)
+    assert heard.said == []
+
+
+def test_lines_that_a_checkpoint_counts_on_and_are_gone_are_missed(trained, make_run):
+    run, _ = trained()
+    whole = run.metrics_file.read_bytes().splitlines(keepends=True)
+    for left in (whole[:-1], whole[:2], []):
+        run.metrics_file.write_bytes(b"".join(left))
+        (problem,) = run.problems()
+        heard = Listener()
+        Trainer(*make_run(), watch=heard)
+        step = 2 * len(left)
+        assert f"metrics.jsonl ends at step {step}" in problem and heard.said[0] in problem
+    run.metrics_file.unlink()
+    assert "metrics.jsonl ends at step 0" in run.problems()[0]
+
+
+def test_a_continued_run_has_the_lines_of_one_that_was_not_stopped_after_damage_too(trained, make_run):
+    whole, _ = trained("whole")
+    run, _ = make_run("stopped", train__length="8 steps")
+    Trainer(*make_run("stopped", train__length="8 steps")).run()
+    texts = run.metrics_file.read_bytes().split(b"\n")
+    run.metrics_file.write_bytes(b"\n".join([texts[0], b"damaged", *texts[2:]]))
+    Trainer(*make_run("stopped", train__length="12 steps")).run()
+    ours, theirs = (
+        [{key: value for key, value in line.items() if key not in TIMING_FIELDS} for line in each.metrics()]
+        for each in (run, whole)
+    )
+    assert ours == [line for line in theirs if line["step"] != 4]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": None}, {"loss": "0.1"}, {"loss": True}, {"lr": math.nan}, {"lr": None}, {"step": -1}, {"step": 1.0},
+        {"step": True}, {"images": 10**400}, {"seconds": 10**400}, {"seconds": [1]}, {"mse": {}}, {"skipped": 2**60},
+    ],
+)  # fmt: skip
+def test_a_line_of_other_kinds_is_damaged_though_its_checksum_is_right(trained, change):
+    run, _ = trained()
+    sound = run.metrics()
+    lines.write(run.metrics_file, [sound[0], {**sound[1], **change}, *sound[2:]])
+    ((number, reason),) = run.log("metrics").damaged
+    assert number == 2 and next(iter(change)) in reason and len(reason) < 100
+    for key in logs.METRICS:
+        lines.write(run.metrics_file, [{name: value for name, value in sound[0].items() if name != key}])
+        assert run.log("metrics").damaged == ((1, f"it has no {key}"),)
+
+
+def test_losses_that_are_no_numbers_are_what_was_measured(trained):
+    run, _ = trained()
+    sound = run.metrics()
+    for value in (None, math.inf):
+        lines.write(run.metrics_file, [{**sound[0], "loss": value}])
+        assert run.metrics() == [{**sound[0], "loss": value}]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EMFILE, errno.EPERM, errno.EROFS])
+def test_a_log_that_cannot_be_written_or_read_is_named_with_a_remedy(trained, monkeypatch, number):
+    run, _ = trained()
+
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    calls = {
+        "fsync": lambda: lines.sync(run.metrics_file),
+        "open": lambda: run.record("started"),
+        "read_bytes": run.metrics,
+        "copy2": lambda: lines.copy_aside(run.metrics_file),
+    }
+    owners = {"fsync": lines.os, "copy2": lines.shutil, "open": type(run.path), "read_bytes": type(run.path)}
+    for name, call in calls.items():
+        with monkeypatch.context() as patch, pytest.raises(UserError) as refusal:
+            patch.setattr(owners[name], name, fail)
+            call()
+        said = str(refusal.value)
+        assert "Errno" not in said and os.strerror(number) in said and "; mend that" not in said
+        assert ("events.jsonl" if name == "open" else "metrics.jsonl") in said
+    assert Run.open(run.path).metrics()
+
+
+def test_a_line_is_an_object_that_anyone_can_read(tmp_path):
+    lines.append(tmp_path / "log", {"b": 0.1, "a": "é"})
+    text = (tmp_path / "log").read_text()
+    assert json.loads(text) == {"b": 0.1, "a": "é", "crc32": "597e29c1"} and text.endswith("}\n")
