@@ -1,0 +1,219 @@
+"""A small run and store with every kind of file that there is, what reads each of them, and what should come out."""
+
+import contextlib
+import hashlib
+import io
+import json
+import random
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from unstir import cli
+from unstir.runs import checkpoint, lines
+from unstir.train.record import TIMING_FIELDS
+
+CONFIG = """
+[data]
+source = "digits"
+channels = 1
+store = "data/digits"
+
+[model]
+in_channels = 1
+channels = 8
+mults = [1, 2]
+num_blocks = 1
+groups = 4
+dropout = 0.2
+num_classes = 10
+
+[diffusion]
+T = 20
+beta_1 = 0.01
+beta_T = 0.3
+
+[train]
+length = "12 steps"
+batch_size = 8
+micro_batch = 4
+warmup = "3 steps"
+dtype = "float32"
+label_dropout = 0.1
+
+[log]
+every = "2 steps"
+held_out_images = 8
+
+[checkpoint]
+every = "4 steps"
+
+[grids]
+num = 4
+steps = 3
+log_spaced = 2
+"""
+"""Classes, dropout, averages, micro-batches, held-out images: all that a run's files can hold, in seconds."""
+
+RUN, STORE = Path("run"), Path("data/digits")
+BY = ["--num", "4", "--steps", "3"]
+
+
+def build(folder: Path) -> None:
+    """Make the victim in an empty folder: the store, the run, and what each command leaves in them."""
+    with contextlib.chdir(folder):
+        Path("mine.toml").write_text(CONFIG)
+        digit = next(iter(_must("sample", RUN, *BY, "--out", "run/generated/some", first=["train", "mine.toml"])))
+        shutil.copy(digit, "digit.png")
+        _must("likelihood", RUN, "--calls", "5", "--num", "16")
+        _must("evaluate", RUN, "--num", "24", "--seeds", "2", "--steps", "3")
+        _must("edit", "vary", RUN, "digit.png", "--strength", "0.5", "--num", "2", "--steps", "3")
+
+
+def _must(*command: object, first: list[str] | None = None) -> list[Path]:
+    if first:
+        run_command([*first, "--out", str(RUN)])
+    run_command([str(part) for part in command])
+    return sorted(Path("run/generated/some").glob("0*.png"))
+
+
+def run_command(arguments: list[str]) -> str:
+    """What a command prints, in this process; RuntimeError where it does not end well."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main(arguments)
+        except SystemExit as left:
+            status = left.code
+    if status:
+        raise RuntimeError(f"{' '.join(arguments)}: status {status}: {err.getvalue()}")
+    return out.getvalue()
+
+
+class Consumer:
+    """A command that reads the victim, and what of its work must not change unnoticed."""
+
+    def __init__(
+        self, name: str, arguments: list[str], result: Callable[[str], object], first: Callable[[], None] | None = None
+    ) -> None:
+        self.name, self.arguments, self._result, self._first = name, arguments, result, first
+
+    def prepare(self) -> None:
+        """What is done to the folder before, so that the command has work to do."""
+        if self._first:
+            self._first()
+
+    def result(self, printed: str) -> str:
+        """A digest of what the command made and printed, timings aside."""
+        made = self._result(printed)
+        return hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _files(*patterns: str) -> list[object]:
+    found = sorted(path for pattern in patterns for path in Path().glob(pattern) if path.is_file())
+    return [[str(path), hashlib.sha256(path.read_bytes()).hexdigest()] for path in found]
+
+
+def _trained(printed: str) -> object:
+    """The newest checkpoint's tensors and history and the lines of both logs, without their timings."""
+    found, _ = checkpoint.newest(RUN / "checkpoints")
+    assert found is not None
+    state = {key: value for key, value in found.state.items() if key != "seconds"}
+    logs = [
+        {key: value for key, value in json.loads(line).items() if key not in (*TIMING_FIELDS, lines.CHECKSUM)}
+        for name in ("metrics", "held_out")
+        for line in (RUN / f"{name}.jsonl").read_text().splitlines()
+    ]
+    return [found.step, checkpoint.content_hash(found.tensors), state, logs]
+
+
+def _figures(printed: str) -> object:
+    """What an evaluation says, without the seconds it took."""
+    evaluations = json.loads(printed)["evaluations"]
+    return [{key: value for key, value in each.items() if key != "seconds"} for each in evaluations]
+
+
+def _forget_figures() -> None:
+    shutil.rmtree(RUN / "evaluation")
+
+
+JUDGE = ["evaluate", "run", "--num", "24", "--seeds", "2", "--steps", "3", "--json"]
+CONSUMERS = {
+    each.name: each
+    for each in (
+        Consumer("sample", ["sample", "run", *BY, "--out", "made"], lambda _: _files("made/*.png")),
+        Consumer(
+            "sample an earlier step",
+            ["sample", "run", *BY, "--checkpoint", "4", "--out", "made"],
+            lambda _: _files("made/*.png"),
+        ),
+        Consumer(
+            "take up",
+            ["sample", "run", *BY, "--out", "run/generated/some"],
+            lambda _: _files("run/generated/some/0*.png"),
+        ),
+        Consumer("continue", ["train", "--out", "run", "--train.length", "14 steps"], _trained),
+        Consumer("likelihood", ["likelihood", "run", "--calls", "5", "--num", "16", "--json"], json.loads),
+        Consumer("figures", JUDGE, _figures),
+        Consumer("evaluate", JUDGE, _figures, _forget_figures),
+        Consumer(
+            "vary",
+            [
+                "edit",
+                "vary",
+                "run",
+                "digit.png",
+                "--strength",
+                "0.5",
+                "--num",
+                "2",
+                "--steps",
+                "3",
+                "--out",
+                "made.png",
+            ],
+            lambda _: _files("made.png"),
+        ),
+        Consumer("inspect", ["data", "inspect", "data/digits"], lambda printed: printed),
+        Consumer("doctor", ["doctor", "run"], lambda _: ""),
+        Consumer("report", ["report", "run", "--out", "page.html"], lambda _: ""),
+    )
+}
+"""The doctor's words and the page hold times of day and seconds: of these two only that they end in order is asked."""
+
+READERS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("run/config.toml", ("sample", "continue", "likelihood", "evaluate", "vary", "doctor")),
+    ("run/data.json", ("sample", "continue", "evaluate", "doctor")),
+    ("run/checkpoints/*-00000012.safetensors", ("sample", "continue", "likelihood", "doctor")),
+    ("run/checkpoints/*.safetensors", ("continue", "sample an earlier step")),
+    ("run/weights/*.safetensors", ("sample an earlier step", "doctor")),
+    ("run/*.jsonl", ("continue", "continue", "doctor", "report")),
+    ("run/evaluation/*.json", ("figures", "figures", "report")),
+    ("run/evaluation/*.png", ("report",)),
+    ("run/generated/some/*", ("take up",)),
+    ("run/generated/step*/*", ("evaluate",)),
+    ("run/likelihood/*", ("report",)),
+    ("run/edits/*", ("vary", "report")),
+    ("run/samples/*", ("continue", "report")),
+    ("run/*.png", ("continue", "report")),
+    ("data/digits/*.json", ("inspect", "continue", "evaluate", "doctor")),
+    ("data/digits/*.npy", ("continue", "evaluate", "likelihood", "doctor")),
+    ("data/digits/statistics/*", ("evaluate",)),
+)
+"""Which commands read the files of a pattern; a file that fits several is of the first. Often read ones come twice."""
+
+
+def targets(folder: Path) -> dict[str, list[Path]]:
+    """The files of each pattern of `READERS`, by path below ``folder``; RuntimeError for a pattern without any."""
+    taken: set[Path] = set()
+    found: dict[str, list[Path]] = {}
+    for pattern, _ in READERS:
+        files = [path.relative_to(folder) for path in sorted(folder.glob(pattern)) if path.is_file()]
+        found[pattern] = [path for path in files if path not in taken]
+        taken.update(files)
+    return {pattern: files for pattern, files in found.items() if files}
+
+
+def choose(chance: random.Random, names: Iterable[str]) -> Consumer:
+    """One of the consumers with these names."""
+    return CONSUMERS[chance.choice(list(names))]
