@@ -95,8 +95,7 @@ def _child(consumer: Consumer, folder: Path, fault: tuple[int, int] | None, out:
         descriptor = os.open(out, os.O_CREAT | os.O_TRUNC | os.O_RDWR)
         for stream in (1, 2):
             os.dup2(descriptor, stream)
-        sys.stdout = open(os.dup(1), "w", buffering=1)  # noqa: SIM115 - the process ends soon
-        sys.stderr = open(os.dup(2), "w", buffering=1)  # noqa: SIM115
+        sys.stdout, sys.stderr = (os.fdopen(os.dup(stream), "w", buffering=1) for stream in (1, 2))
         consumer.prepare()
         with failing_calls(folder, *fault) if fault else contextlib.nullcontext():
             try:

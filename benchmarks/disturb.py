@@ -152,7 +152,8 @@ def _forge_tensors(chance: random.Random, path: Path) -> str:
             return what
         return "nothing"
     with safe_open(path, framework="pt") as file:
-        metadata, tensors = file.metadata(), {name: file.get_tensor(name).clone() for name in file.keys()}
+        metadata, names = file.metadata(), file.keys()
+        tensors = {name: file.get_tensor(name).clone() for name in names}
     name = next(key for key in metadata if key != "sha256")
     if chance.random() < 0.6:
         metadata[name], what = _forged(chance, metadata[name], json.dumps)

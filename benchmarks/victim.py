@@ -142,10 +142,13 @@ CONSUMERS = {
     each.name: each
     for each in (
         Consumer("sample", ["sample", "run", *BY, "--out", "made"], lambda _: _files("made/*.png")),
-        Consumer(
-            "sample an earlier step",
-            ["sample", "run", *BY, "--checkpoint", "4", "--out", "made"],
-            lambda _: _files("made/*.png"),
+        *(
+            Consumer(
+                f"sample step {step}",
+                ["sample", "run", *BY, "--checkpoint", step, "--out", "made"],
+                lambda _: _files("made/*.png"),
+            )
+            for step in ("1", "8")
         ),
         Consumer(
             "take up",
@@ -185,8 +188,8 @@ READERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("run/config.toml", ("sample", "continue", "likelihood", "evaluate", "vary", "doctor")),
     ("run/data.json", ("sample", "continue", "evaluate", "doctor")),
     ("run/checkpoints/*-00000012.safetensors", ("sample", "continue", "likelihood", "doctor")),
-    ("run/checkpoints/*.safetensors", ("continue", "sample an earlier step")),
-    ("run/weights/*.safetensors", ("sample an earlier step", "doctor")),
+    ("run/checkpoints/*.safetensors", ("continue", "sample step 8")),
+    ("run/weights/*.safetensors", ("sample step 1", "sample step 8", "doctor")),
     ("run/*.jsonl", ("continue", "continue", "doctor", "report")),
     ("run/evaluation/*.json", ("figures", "figures", "report")),
     ("run/evaluation/*.png", ("report",)),
