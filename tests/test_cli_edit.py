@@ -17,7 +17,7 @@ from unstir import edit
 from unstir.cli import beside
 from unstir.diffusion.samplers import Step
 from unstir.pictures.grid import GAP, TILE
-from unstir.pictures.named import LINE
+from unstir.pictures.titled import LINE
 from unstir.runs.run import Run
 from unstir.train.launch import open_data, open_run
 from unstir.train.trainer import Trainer

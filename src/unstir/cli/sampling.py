@@ -148,7 +148,7 @@ def _compare(run: Any, job: Any, text: str, out: Path | None, loaded: Any) -> in
     from unstir import compare, console
     from unstir.generate import drawn_classes, settings_of
     from unstir.pictures.grid import contact_sheet
-    from unstir.pictures.named import titled
+    from unstir.pictures.titled import titled
     from unstir.runs import build
 
     chains = compare.parse(text, job.chain)
@@ -178,7 +178,7 @@ def _show_the_way(
     from unstir.generate import drawn_classes, way
     from unstir.generate.folder import computing_with, settings_in
     from unstir.pictures import animation
-    from unstir.pictures.named import titled
+    from unstir.pictures.titled import titled
 
     limit, settings = max(animation.MAX_FRAMES, stages), settings_in(folder)
     counting = console.counting(console.stderr(), "drawing the way", "steps")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from unstir.diffusion.draw import starting_noise
@@ -18,7 +17,6 @@ from unstir.errors import UserError
 from unstir.generate.drawing import batch, load_denoisers
 from unstir.generate.job import Job, check, labels, plain
 from unstir.pictures.grid import grid, to_picture, to_uint8
-from unstir.pictures.named import named_grid, titled
 from unstir.pictures.png import is_whole, read
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
@@ -65,9 +63,9 @@ def save_images(
     shown = torch.arange(min(job.num, GRID_IMAGES))
     noise = to_uint8(starting_noise(job.chain.seed, shown, run.data.shape))
     images = torch.stack([read(image_path(out, int(index))) for index in shown])
-    for name, picture in (("noise.png", grid(noise, run.config.grids.nrow)), ("grid.png", _grid(run, job, images))):
+    for name, pictures in (("noise.png", noise), ("grid.png", images)):
         with replacing(out / name) as partial:
-            picture.save(partial, format="png")
+            grid(pictures, run.config.grids.nrow).save(partial, format="png")
     return job
 
 
@@ -77,14 +75,6 @@ def drawn_classes(run: Run, job: Job, num: int) -> list[str]:
     shown = labels(run, job, torch.arange(min(num, job.num)))
     numbers = [] if shown is None else shown.tolist()
     return [run.data.classes[number] for number in (numbers[:1] if job.label is not None else numbers)]
-
-
-def _grid(run: Run, job: Job, images: Tensor) -> Image:
-    """The images with the names of their classes."""
-    names, nrow = drawn_classes(run, job, len(images)), run.config.grids.nrow
-    if job.label is None and names:
-        return named_grid(images, names, nrow)
-    return titled(grid(images, nrow), names[0]) if names else grid(images, nrow)
 
 
 @contextmanager

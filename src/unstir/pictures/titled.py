@@ -1,29 +1,14 @@
-"""Pictures with the names of classes: below each tile of a grid, or as a line above the whole."""
-
-from collections.abc import Sequence
+"""A line of text, such as the names of classes, above a picture."""
 
 from PIL import Image, ImageDraw
-from torch import Tensor
 
 from unstir.errors import printable
 from unstir.pictures.font import font
-from unstir.pictures.grid import GAP, GROUND, grid
+from unstir.pictures.grid import GAP, GROUND
 
 SIZE = 11
 LINE = SIZE + 5
 """Height of a font and of a line of it, in pixels."""
-
-
-def named_grid(images: Tensor, names: Sequence[str], nrow: int = 8) -> Image.Image:
-    """Images, uint8 [N, C, H, W], in rows of ``nrow``, each above its name; a name too wide is cut."""
-    tiles = [grid(image[None], 1) for image in images]
-    width, height = tiles[0].width, tiles[0].height + LINE
-    sheet = _blank(tiles[0].mode, min(nrow, len(tiles)) * width, -(-len(tiles) // nrow) * height)
-    for number, (tile, name) in enumerate(zip(tiles, names, strict=True)):
-        left, top = number % nrow * width, number // nrow * height
-        sheet.paste(tile, (left, top))
-        _write(sheet, left + GAP, top + tile.height, cut(name, width - 2 * GAP))
-    return sheet
 
 
 def titled(picture: Image.Image, title: str) -> Image.Image:
