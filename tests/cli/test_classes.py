@@ -6,7 +6,7 @@ import json
 import pytest
 from PIL import Image
 
-from unstir.pictures.named import LINE, cut, named_grid, titled
+from unstir.pictures.named import LINE, cut, titled
 from unstir.runs.run import Run
 
 NAMES = ("sea", "forest", "town", "desert", "night sky", "f\u00f6hn", "snow", "7th", "cat", "dog")
@@ -86,14 +86,7 @@ def test_a_network_without_classes_says_so(unstir, refused, trained):
     refused(unstir("sample", run.path, "--label", "forest"), "--label forest", "knows no classes")
 
 
-def test_grids_carry_the_names(unstir, named_run, tmp_path):
-    sizes = {}
-    for name, options in {"turn": (), "one": ("--label", "dog")}.items():
-        assert unstir("sample", named_run, "--num", 9, "--steps", 2, "--out", name, *options)[0] == 0
-        with Image.open(tmp_path / name / "grid.png") as grid, Image.open(tmp_path / name / "noise.png") as noise:
-            sizes[name] = grid.size, noise.size
-    (grid, noise), (one, _) = sizes["turn"], sizes["one"]
-    assert grid[1] >= noise[1] + 2 * LINE and one[1] == noise[1] + LINE
+def test_a_comparison_knows_its_class(unstir, named_run, tmp_path):
     status, _, err = unstir(
         "sample", named_run, "--num", 2, "--label", "cat", "--compare", "ddim:2", "--out", "compared"
     )
@@ -101,18 +94,13 @@ def test_grids_carry_the_names(unstir, named_run, tmp_path):
     assert json.loads((tmp_path / "compared/compare.json").read_text())["class"] == "cat"
 
 
-def test_a_name_is_drawn_above_its_tile_and_cut_to_its_width():
-    import torch
-
-    images = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
-    sheet = named_grid(images, 3, ["a", "", "a name that is much too long"])
-    width = sheet.width // 3
-    strips = [sheet.crop((i * width, 0, (i + 1) * width, LINE)) for i in range(3)]
-    dark = [min(strip.tobytes()) < 128 for strip in strips]
-    assert dark == [True, False, True]
+def test_a_title_is_drawn_above_and_cut_to_the_width():
+    blank = Image.new("L", (60, 50), 255)
+    above = titled(blank, "a name that is much too long").crop((0, 0, 60, LINE))
+    assert min(above.tobytes()) < 128 and titled(blank, "x").height == 50 + LINE
+    assert titled(blank, "").size == blank.size
     assert cut("short", 100) == "short" and cut("a name that is much too long", 50).endswith("\u2026")
     assert "\x1b" not in cut("a\x1bb", 500)
-    assert titled(sheet, "").size == sheet.size and titled(sheet, "x").height == sheet.height + LINE
 
 
 def test_names_do_not_change_the_pixels_of_an_image(named_run, unstir, tmp_path):
