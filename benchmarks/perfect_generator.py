@@ -148,7 +148,10 @@ def page(source, network, train, folder, name, generator, *, num, flaw, asked, s
     store = store_of({"train": train, "held_out": held_out}, folder, name)
     classes = [source.classes(num, asked, generator) for _ in range(seeds)]
     sets = [spoilt(flaw, source, store, each, generator) for each in classes]
-    networks = [] if network is None else [network]
+    networks = []
+    if network is not None:
+        right = network.probabilities(held_out[0]).argmax(1) == held_out[1]
+        networks = [dataclasses.replace(network, accuracy=right.double().mean().item())]
     return judge(store, sets, networks, labels=classes if asked else None), sets, store
 
 
