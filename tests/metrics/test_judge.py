@@ -8,6 +8,7 @@ import torch
 
 from unstir.data import Store
 from unstir.errors import UserError
+from unstir.metrics import measures
 from unstir.metrics import reference as referring
 from unstir.metrics.classifier import Classifier, classifier_for
 from unstir.metrics.evaluation import table
@@ -104,6 +105,14 @@ def test_the_other_split_gives_the_floor_or_none_to_compare_with(store, network)
         judge(alone, [images], [network], split="held_out")
 
 
+def test_the_floor_is_drawn_from_the_features_that_are_kept(store, network, monkeypatch):
+    """Of a large split features are kept of some images alone; a floor of others would have none to look at."""
+    for module in (referring, measures):
+        monkeypatch.setattr(module, "KEPT", 100)
+    found = judge(store, [store.images("held_out")[:40]], [network], num_reference=300)
+    assert found["classifier/fd"].num_floor == 40 and found["classifier/classes"].num_floor == 40
+
+
 def test_the_reference_is_computed_once_and_kept_with_the_store(store, network, monkeypatch):
     images = store.images("held_out")
     first = judge(store, [images], [network])
@@ -179,7 +188,6 @@ def test_without_labels_the_distance_is_of_patches(store):
 def test_errors_from_halves_are_those_of_independent_sets(store, network):
     from statistics import mean, stdev
 
-    from unstir.metrics import measures
     from unstir.metrics.reference import Reference
 
     features = torch.cat([network.features(store.images(split)) for split in ("train", "held_out")])

@@ -19,7 +19,7 @@ from unstir.metrics.evaluation import HIGHER, LOWER, Figure
 from unstir.metrics.floor import Draws, Figures, bound, draws
 from unstir.metrics.frechet import error_of_halves, frechet_of, moments, standard_error, two_halves
 from unstir.metrics.inception import NAME
-from unstir.metrics.reference import NOISE, Network, Progress, Reference, chosen, other_split, reference
+from unstir.metrics.reference import KEPT, NOISE, Network, Progress, Reference, chosen, other_split, reference
 
 KID_SUBSETS = 50
 FEWER_SUBSETS = 10
@@ -86,10 +86,13 @@ def sides(
 
 
 def draws_of(store: Store, part: str, num: int, asked: Tensor | None) -> Draws | None:
-    """Draws of ``num`` images from the first `HELD_OUT` ``num`` of the reference of ``part``, classes as in `sides`."""
+    """Draws of ``num`` images from the first `HELD_OUT` ``num`` of the reference of ``part``, classes as in `sides`.
+
+    Features are kept of `KEPT` of these at most.
+    """
     total = store.count(part)
     labels, train = store.labels(part), store.labels("train")
-    index = chosen(part, total, min(HELD_OUT * num, total))
+    index = chosen(part, total, min(HELD_OUT * num, total, KEPT))
     if labels is None or train is None:
         return draws(torch.zeros(len(index), dtype=torch.int64), torch.ones(1, dtype=torch.float64), num, False)
     shares = torch.bincount(train if asked is None else asked.cpu(), minlength=len(store.classes)).double()
