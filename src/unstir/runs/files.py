@@ -65,7 +65,7 @@ def replacing(path: Path, needs: int = 0, durable: bool = True) -> Iterator[Path
         _remove(partial)
         if "null" not in str(error):
             raise
-        raise UserError(f"{path!r} has a zero byte in it, which no file name can have; name another") from None
+        raise UserError(f"{str(path)!r} has a zero byte in it, which no file name can have; name another") from None
     except BaseException:
         _remove(partial)
         raise
