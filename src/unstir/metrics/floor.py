@@ -183,7 +183,7 @@ def _by_chance(classes: Tensor, shares: Tensor, n: int) -> tuple[Tensor, ...]:
 
 
 def _pick(classes: Tensor, numbers: Tensor, number: int, kind: str) -> Tensor:
-    """So many images of each class at random, as indices."""
+    """Indices of ``numbers`` images of each class at random."""
     order = randomness.permutation(0, f"floor {kind}", number, len(classes))
     order = order[classes[order].argsort(stable=True)]
     held = torch.bincount(classes, minlength=len(numbers))

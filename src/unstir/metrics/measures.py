@@ -32,13 +32,13 @@ FLOOR_SPLITS = 20
 """The same for the floor: it has a set or a few, and its error decides as much as that of all the samples."""
 
 FEW_SETS = 4
-"""Errors are the mean of those of so many sets; the others vary as much."""
+"""Sets whose errors are measured, at most; the figure's is their mean, and the other sets vary as much."""
 
 SUBSETS = 10
-"""Neighbourhoods are those of at most so many disjoint subsets of the reference."""
+"""Disjoint subsets of the reference that neighbourhoods are measured beside, at most."""
 
 HELD_OUT = 4
-"""The floor is of so many times as many held-out images as a set has, or of all that there are."""
+"""Held-out images that the floor is drawn from, in multiples of a set's; all where there are fewer."""
 
 NEAR = ("precision", "recall", "density", "coverage")
 NAMES = {
