@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from unstir.data import Store
+from unstir.data.manifest import sealed
 from unstir.data.store import content_hash
 from unstir.metrics import classifier
 from unstir.metrics.evaluate import Plan, networks_for
@@ -34,7 +35,7 @@ def lost(digits, tmp_path_factory):
         file.write_bytes(file.read_bytes()[:128] + labels[order].numpy().tobytes())
     counts = {split: store.count(split) for split in ("train", "held_out")}
     manifest = {**store.manifest, "content_hash": content_hash(folder, store.shape, store.classes, counts)}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_bytes(sealed(manifest))
     config = tiny_config(folder, data__source=str(folder), model__num_classes=10)
     run = open_run(config, base / "run", open_data(config, base / "run"))
     Trainer(run, Store.open(folder)).run()
