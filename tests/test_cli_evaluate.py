@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from unstir.data import Store, pack
+from unstir.data.manifest import sealed
 from unstir.errors import UserError
 from unstir.generate import Job, generate, labels
 from unstir.metrics import evaluate as evaluating
@@ -160,7 +161,7 @@ def test_mistakes_of_a_report_are_one_line_and_come_before_any_work(folder, comm
     other = tmp_path / "other"
     shutil.copytree(folder.parent / "digits", other, ignore=shutil.ignore_patterns("classifier*", "statistics"))
     manifest = other / "manifest.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "content_hash": "0" * 64}))
+    manifest.write_bytes(sealed({**json.loads(manifest.read_text()), "content_hash": "0" * 64}))
     (tmp_path / "folder.html").mkdir()
     before = sorted(tmp_path.rglob("*"))
     for arguments, words in (
