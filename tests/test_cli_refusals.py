@@ -155,6 +155,8 @@ EVALUATE = {
     "no seeds": (nothing, ("--seeds", 0), "seeds=0 must be at least 1"),
     "no batch": (nothing, ("--batch-size", 0), "batch_size=0 must be at least 1"),
     "no time": (nothing, ("--minutes", 0), "minutes=0"),
+    "time that is no number": (nothing, ("--minutes", "nan"), "minutes=nan"),
+    "a batch beyond all": (nothing, ("--batch-size", 10**17), "batch_size=1000"),
     "a reference too small": (nothing, ("--reference", 11), "num_reference=11 is outside 12..1498"),
     "a reference too large": (nothing, ("--reference", 1499), "num_reference=1499 is outside 12..1498"),
     "a label": (nothing, ("--label", 3), "knows no classes"),
