@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from unstir.data import Store
+from unstir.data.manifest import sealed
 from unstir.metrics import classifier, forecast, learning
 from unstir.metrics import evaluate as evaluating
 from unstir.metrics import likelihood as bounding
@@ -48,7 +49,7 @@ def place(base, monkeypatch):
     shutil.copytree(base, place, dirs_exist_ok=True)
     for name in ("run", "other"):
         file = place / name / "config.toml"
-        file.write_text(file.read_text().replace(str(base), str(place)))
+        file.write_text(file.read_text().replace(f'store = "{base}', f'store = "{place}'))  # the source may not change
     for module, name in (
         (learning, "_step"),
         (classifier, "train_classifier"),
@@ -100,7 +101,7 @@ def another_store(place):
     shutil.copytree(place / "digits", place / "another")
     manifest = place / "another" / "manifest.json"
     values = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**values, "content_hash": "0" * 64}))
+    manifest.write_bytes(sealed({**values, "content_hash": "0" * 64}))
 
 
 def damaged(*steps):
@@ -241,7 +242,7 @@ REPORT = {
     "another store": (another_store, ("--store", "{}/another"), "is not the data of"),
     "a damaged step": (damaged(12), (), "damaged"),
     "a page in a file": (nothing, ("--out", "{}/run/config.toml/page.html"), "cannot make the folder"),
-    "a page that is a folder": (nothing, ("--out", "{}/run"), "is a folder"),
+    "a page that is a folder": (nothing, ("--out", "{}/run"), "must end in .html"),
     "a file for a folder of figures": (a_file_in_the_way("evaluation"), (), "is a file"),
 }
 
@@ -286,7 +287,9 @@ def test_a_folder_without_the_right_to_write_is_refused_before_any_work(place, c
     before = tree(place)
     with read_only(place / folder):
         answer = command(name, place / "run", *(str(option).replace("{}", str(place)) for option in options))
-    refused(answer, f"cannot write in {place / folder}")
+    remedy = "name another with --out" if name != "evaluate" else "(chmod)"
+    refused(answer, f"cannot write in {place / folder}: Permission denied; ")
+    assert remedy in answer[2]
     assert tree(place) == before
 
 
