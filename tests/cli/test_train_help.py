@@ -82,3 +82,10 @@ def test_help_is_quick_for_torch_is_not_loaded():
     for words in (("train", "cifar10-small", "--help"), ("sample", "--help"), ("train", "--lr", "1")):
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
         assert "AssertionError" not in done.stderr and done.returncode == (2 if "--lr" in words else 0), done.stderr
+
+
+def test_a_folder_whose_name_looks_like_markup_is_named(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (folder := tmp_path / "a[bold]b[" / "b]").mkdir(parents=True)
+    (folder / "config.toml").write_text(toml.to_toml(recipes.load("digits")))
+    assert "with the values of a[bold]b[/b]" in page("train", "--out", "a[bold]b[/b]", "--help")
