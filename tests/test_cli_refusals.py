@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from unstir.data import Store
+from unstir.data.manifest import sealed
 from unstir.metrics import classifier, forecast, learning
 from unstir.metrics import evaluate as evaluating
 from unstir.metrics import likelihood as bounding
@@ -48,7 +49,7 @@ def place(base, monkeypatch):
     shutil.copytree(base, place, dirs_exist_ok=True)
     for name in ("run", "other"):
         file = place / name / "config.toml"
-        file.write_text(file.read_text().replace(str(base), str(place)))
+        file.write_text(file.read_text().replace(f'store = "{base}', f'store = "{place}'))
     for module, name in (
         (learning, "_step"),
         (classifier, "train_classifier"),
@@ -99,8 +100,7 @@ def inverted(place):
 def another_store(place):
     shutil.copytree(place / "digits", place / "another")
     manifest = place / "another" / "manifest.json"
-    values = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**values, "content_hash": "0" * 64}))
+    manifest.write_bytes(sealed({**json.loads(manifest.read_text()), "content_hash": "0" * 64}))
 
 
 def damaged(*steps):
@@ -155,8 +155,8 @@ EVALUATE = {
     "no seeds": (nothing, ("--seeds", 0), "seeds=0 must be at least 1"),
     "no batch": (nothing, ("--batch-size", 0), "batch_size=0 must be at least 1"),
     "no time": (nothing, ("--minutes", 0), "minutes=0"),
-    "a reference too small": (nothing, ("--reference", 11), "num_reference=11 is outside 12..1498"),
-    "a reference too large": (nothing, ("--reference", 1499), "num_reference=1499 is outside 12..1498"),
+    "a reference too small": (nothing, ("--reference", 23), "num_reference=23 is outside 24..1498"),
+    "a reference too large": (nothing, ("--reference", 1499), "num_reference=1499 is outside 24..1498"),
     "a label": (nothing, ("--label", 3), "knows no classes"),
     "a sampler": (nothing, ("--sampler", "best"), "sampler"),
     "too many steps": (nothing, ("--steps", 21), "21"),
@@ -239,7 +239,7 @@ REPORT = {
     "another store": (another_store, ("--store", "{}/another"), "is not the data of"),
     "a damaged step": (damaged(12), (), "damaged"),
     "a page in a file": (nothing, ("--out", "{}/run/config.toml/page.html"), "cannot make the folder"),
-    "a page that is a folder": (nothing, ("--out", "{}/run"), "is a folder"),
+    "a page that is a folder": (lambda place: (place / "a.html").mkdir(), ("--out", "{}/a.html"), "is a folder"),
     "a file for a folder of figures": (a_file_in_the_way("evaluation"), (), "is a file"),
 }
 
