@@ -85,7 +85,9 @@ def test_a_rate_is_accused_only_where_nothing_was_learned_after_a_leap(ward, pea
 def test_a_rate_far_above_any_usual_one_is_named_where_nothing_was_learned(ward):
     ward.metrics(lambda line, place: {**line, "loss": 0.93})
     ward.config(train__lr=0.07)
-    assert ward.found("learning-rate", **QUICK).remedy == "a new run with --train.lr 0.001"
+    found = ward.found("learning-rate", **QUICK)
+    assert found.remedy == "a new run with --train.lr 0.001" and "diverged" not in found.says
+    assert found.figure > found.threshold
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ import torch
 
 from unstir.data import Store
 from unstir.errors import UserError
+from unstir.metrics import measures
 from unstir.metrics import reference as referring
 from unstir.metrics.classifier import Classifier, classifier_for
 from unstir.metrics.evaluation import table
+from unstir.metrics.floor import FEWEST
 from unstir.metrics.frechet import frechet, moments
 from unstir.metrics.judge import judge
 from unstir.metrics.reference import NOISE, reference
@@ -104,6 +106,21 @@ def test_the_other_split_gives_the_floor_or_none_to_compare_with(store, network)
         judge(alone, [images], [network], split="held_out")
 
 
+def test_the_floor_is_drawn_from_the_features_that_are_kept(store, network, monkeypatch):
+    """Of a large split features are kept of some images alone; a floor of others would have none to look at."""
+    for module in (referring, measures):
+        monkeypatch.setattr(module, "KEPT", 100)
+    found = judge(store, [store.images("held_out")[:40]], [network], num_reference=300)
+    assert found["classifier/fd"].num_floor == 40 and found["classifier/classes"].num_floor == 40
+
+
+def test_the_fewest_images_are_judged_where_no_floor_can_be_drawn(store, network):
+    few = replace(store, manifest={**store.manifest, "counts": {**store.manifest["counts"], "held_out": 0}})
+    sets = [store.images("held_out")[:FEWEST], store.images("held_out")[-FEWEST:]]
+    found = judge(few, sets, [network], num_reference=2 * FEWEST)  # which `evaluate.check` asks for at the least
+    assert found["classifier/coverage"].num_floor == 0 and found["classifier/coverage"].error >= 0
+
+
 def test_the_reference_is_computed_once_and_kept_with_the_store(store, network, monkeypatch):
     images = store.images("held_out")
     first = judge(store, [images], [network])
@@ -179,7 +196,6 @@ def test_without_labels_the_distance_is_of_patches(store):
 def test_errors_from_halves_are_those_of_independent_sets(store, network):
     from statistics import mean, stdev
 
-    from unstir.metrics import measures
     from unstir.metrics.reference import Reference
 
     features = torch.cat([network.features(store.images(split)) for split in ("train", "held_out")])

@@ -70,6 +70,8 @@ def test_what_the_held_out_images_cannot_give_is_drawn_smaller_or_not_at_all():
     assert of.num == 30 and bool((CLASSES[of.sets[0]] == 3).all())
     assert draws(CLASSES, SHARES, 1000, at_random=True).num == 299
     assert draws(torch.arange(10).repeat(3), SHARES, 30, at_random=True) is None  # three images a class
+    many = torch.full((5000,), 1 / 5000, dtype=torch.float64)  # a held-out image a class: some class always runs short
+    assert draws(torch.arange(5000), many, 1000, at_random=True).num == 100
     lone = torch.ones(1, dtype=torch.float64)
     assert len(draws(torch.zeros(50, dtype=torch.int64), lone, 50, at_random=False).sets[0]) == 50
 

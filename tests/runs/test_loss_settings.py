@@ -18,7 +18,7 @@ ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
         ({"diffusion": {"learned_variance": True}}, 'is not taught by loss.objective="simple"'),
         ({"loss": {"objective": "vlb", "weighting": "p2"}}, 'which objective="vlb" has not'),
         ({"loss": {"weighting": "snr"}}, "min_snr"),
-        ({"loss": {"p2_k": 0.0}}, "greater than 0"),
+        ({"loss": {"p2_k": 0.0}}, "more than 0"),
         ({"grids": {"variance": "learned"}}, "needs diffusion.learned_variance"),
         ({"grids": {"eta": 0.5}}, 'option of grids.sampler="ddim"'),
         ({"model": {"out_channels": 6}}, "must be 0"),

@@ -117,6 +117,12 @@ def test_files_that_are_nested_too_deeply_or_cut_are_refused_in_a_line(run, text
     diagnose(run.path, samples=False)
 
 
+def test_what_can_be_read_but_not_written_again_is_refused_for_its_nesting():
+    for depth in range(900, 1000):  # the limit of reading lies a few brackets above that of writing
+        with pytest.raises(ValueError, match=r"it is nested too deeply|not JSON|checksum"):
+            lines.decode('{"crc32": "", "a": ' + "[" * depth + "]" * depth + "}")
+
+
 @EXAMPLES
 @given(data=st.data())
 def test_any_config_is_read_or_refused(tmp_path_factory, data):
@@ -289,7 +295,8 @@ def test_any_figures_are_read_or_left_out(whole, data, tmp_path_factory):
         evaluation.describe(found)
         assert math.isfinite(found.main().value) or math.isinf(found.main().value) or math.isnan(found.main().value)
     path.unlink()
-    bound = likelihood.Likelihood(3.0, 0.1, 0.0, 1.0, (1, 2), (0.1, 0.2), 8, {"step": 12, "calls": 2, "T": 20})
+    protocol = {"step": 12, "calls": 2, "T": 20}
+    bound = likelihood.Likelihood(3.0, 0.1, 0.0, 1.0, (1, 2), (0.1, 0.2), (1.1, 1.3), 8, protocol)
     file = tmp_path_factory.mktemp("likelihood") / "held_out.json"
     likelihood.save(file, bound)
     assert likelihood.read(file) == bound

@@ -1,6 +1,7 @@
 """What is said when the data of a run has moved, is damaged, or cannot be packed: in words that fit `unstir train`."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -51,9 +52,12 @@ def test_advice_of_packing_is_an_option_of_train(run, tmp_path):
 
 
 def test_path_with_a_nul_is_one_line(tmp_path):
-    for section in ({"data__source": "a\0b"}, {"data__source": "a\0b", "data__store": ""}, {"data__store": "a\0b"}):
+    config = tiny_config(tmp_path / "store")
+    for section in ({"source": "a\0b"}, {"source": "a\0b", "store": ""}, {"store": "a\0b"}):
+        with pytest.raises(UserError, match="a text has a zero byte in it"):
+            tiny_config(tmp_path / "store", **{f"data__{key}": text for key, text in section.items()})
         with pytest.raises(UserError, match="cannot be a path"):
-            open_data(tiny_config(tmp_path / "store", **section), tmp_path / "run")
+            open_data(replace(config, data=replace(config.data, **section)), tmp_path / "run")
 
 
 def test_store_of_an_older_format_is_refused_with_the_remedy(tmp_path, digits):

@@ -1,6 +1,7 @@
 """A run that was stopped, or killed at any instant, ends as the one that was not: to the last bit."""
 
 import itertools
+import math
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ from unstir.errors import UserError
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
 from unstir.train.record import TIMING_FIELDS
+from unstir.train.state import WINDOW
 from unstir.train.trainer import Trainer
 from unstir.train.watch import Stop
 
@@ -248,3 +250,14 @@ class _Listener:
 
     def __getattr__(self, name):
         return lambda *_: None
+
+
+def test_an_infinite_loss_since_the_last_log_line_is_no_damage(make_run):
+    """Of an error beyond 1e19 the square overflows while the gradient is finite, so that the step counts."""
+    run, store = make_run("infinite")
+    trainer = Trainer(run, store)
+    trainer.take_step()
+    trainer.state.window[WINDOW.index("mse")] = math.inf
+    trainer._save()
+    again = Trainer(run, store).state
+    assert again.step == 1 and torch.equal(again.window, trainer.state.window)

@@ -52,11 +52,9 @@ def source_of(
         ) from None
     except OSError as error:
         raise UserError(f"{path}: {explained(error)}") from None
-    if stat.S_ISDIR(mode):
-        if is_store(path):
-            raise UserError(f"{path}: is a packed store already; use it as it is")
-        return FolderSource(path, size, channels, held_out, seed, spelling)
-    if start[:2] == b"PK":
+    if stat.S_ISDIR(mode) and is_store(path):
+        raise UserError(f"{path}: is a packed store already; use it as it is")
+    if stat.S_ISDIR(mode) or start[:2] == b"PK":
         return FolderSource(path, size, channels, held_out, seed, spelling)
     if start[:2] == b"\x1f\x8b":
         return CifarSource(path, size, channels, sha256, spelling)

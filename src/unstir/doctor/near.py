@@ -27,7 +27,8 @@ OF_CONTRAST = 1 / 8
 """`NEAR` is at most this share of the standard deviation of all values, for faint images are all near each other."""
 
 LOOKED_AT, AMONG = 256, 16_384
-"""So many images are compared with so many, drawn at random; of a far larger set pairs may be missed."""
+"""The number of images looked at, and of those that they are compared with, drawn at random: of a far larger set
+pairs may be missed."""
 
 _SIDE, _MOST, _BLOCK = 4, 256, 1 << 24
 

@@ -36,21 +36,23 @@ def too_high(patient: Patient) -> Finding | None:
     run = patient.run
     untrained = outputs_nothing(run, patient.survey.mean, patient.survey.std)
     peak = max((error for line in patient.lines if (error := squared_error(line)) is not None), default=0.0)
-    unlearned, lr = _unlearned(patient), run.config.train.lr
-    if unlearned is None or (peak <= PEAK * untrained and lr <= STEP * HIGHEST):
+    unlearned, lr, rose = _unlearned(patient), run.config.train.lr, peak > PEAK * untrained
+    if unlearned is None or not (rose or lr > STEP * HIGHEST):
         return None
     ended, limit = unlearned
     return Finding(
         "learning-rate",
         "problem",
-        "training diverged, for the learning rate is too high",
+        "training diverged, for the learning rate is too high"
+        if rose
+        else "nothing was learned, at a learning rate far above any usual one",
         f"with train.lr={lr:g} the squared error reached {peak:.3g}, where an untrained network has {untrained:.3g}, "
         f"and is {ended:.3g} at the end, where knowing no more than the data's mean and variance gives {limit:.3g}; a "
         f"peak of at most {PEAK:g} times the untrained network's, and rates up to {HIGHEST:g}, are usual",
         f"a new run with --train.lr {lower_rate(run.config):.2g}"
         + ("" if 0 < run.config.train.clip <= 1 else " and --train.clip 1"),
-        peak / untrained,
-        PEAK,
+        peak / untrained if rose else lr,
+        PEAK if rose else STEP * HIGHEST,
     )
 
 

@@ -24,7 +24,7 @@ from unstir.metrics.classifier import Classifier, cached_classifier, classifier_
 from unstir.metrics.evaluation import FOLDER, FORMAT, Evaluation, find, name_of, save
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.judge import judge, reference_size
-from unstir.metrics.reference import Network, other_split
+from unstir.metrics.reference import Network
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.files import make_folder, replacing
@@ -104,8 +104,7 @@ def check(run: Run, store: Store, plan: Plan) -> None:
     check_job(run, plan.job)
     if plan.split not in SPLITS:
         raise UserError(f"split={plan.split!r} is unknown; choose one of {', '.join(SPLITS)}")
-    count, floor = store.count(plan.split), store.count(other_split(plan.split))
-    least = FEWEST if floor >= FEWEST else 2 * FEWEST  # without other images the reference is halved for a floor
+    count, least = store.count(plan.split), 2 * FEWEST  # it is halved where no floor can be drawn from other images
     if count < least:
         raise UserError(f"{store.path} has {count} {plan.split} images, too few to compare with: it takes {least}")
     if plan.job.num < FEWEST:

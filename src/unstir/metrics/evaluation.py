@@ -88,7 +88,7 @@ class Figure:
 
     @property
     def error(self) -> float | None:
-        """The standard error of ``value``, the choice of the reference included; None where nothing tells it."""
+        """The standard error of ``value``, with the reference's where that is known; None where neither is."""
         own = self.own_error
         return own if own is None else math.hypot(own, self.reference_error or 0.0)
 

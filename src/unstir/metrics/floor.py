@@ -133,9 +133,14 @@ def _most(fits: Callable[[int], bool], most: int) -> int:
 
 
 def _enough_for_chance(held: Tensor, shares: Tensor, n: int) -> bool:
-    """Whether numbers of classes at random are held, up to three of their deviations."""
+    """Whether numbers of classes at random are held, up to three of their deviations, in one draw of three at least.
+
+    Of thousands of classes some nearly always lie beyond three deviations, and a draw that is held would never come.
+    """
     likely = n * shares
-    return bool((likely + 3 * (likely * (1 - shares)).sqrt() <= held + 1e-9).all())
+    if not bool((likely + 3 * (likely * (1 - shares)).sqrt() <= held + 1e-9).all()):
+        return False
+    return float(torch.special.gammainc(held.double() + 1, likely).sum()) <= 1  # Poisson: classes that run short
 
 
 def _as_asked(held: Tensor, shares: Tensor, n: int) -> bool:
@@ -178,7 +183,7 @@ def _by_chance(classes: Tensor, shares: Tensor, n: int) -> tuple[Tensor, ...]:
 
 
 def _pick(classes: Tensor, numbers: Tensor, number: int, kind: str) -> Tensor:
-    """So many images of each class at random, as indices."""
+    """Indices of ``numbers`` images of each class at random."""
     order = randomness.permutation(0, f"floor {kind}", number, len(classes))
     order = order[classes[order].argsort(stable=True)]
     held = torch.bincount(classes, minlength=len(numbers))

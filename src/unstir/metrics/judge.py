@@ -112,12 +112,7 @@ def _of_classes(
     share = _shares(real, store)
     found = {}
     if labels is not None:
-        right = tuple((t == asked.cpu()).double().mean().item() for t, asked in zip(taken_for, labels, strict=True))
-        figure = _plain(network, "class accuracy", HIGHER, right)
-        p = figure.value
-        found["classifier/accuracy"] = dataclasses.replace(
-            figure, bootstrap=(p * (1 - p) / len(sets[0])) ** 0.5, floor=network.accuracy, ceiling=1 / len(share)
-        )
+        found["classifier/accuracy"] = _class_accuracy(network, taken_for, labels, len(share))
 
     def imbalance(taken_for: Tensor) -> float:
         return (_shares(taken_for, store) - share).abs().sum().item() / 2
@@ -143,6 +138,16 @@ def _of_classes(
         )
     found["classifier/classes"] = figure
     return found
+
+
+def _class_accuracy(
+    network: Classifier, taken_for: Sequence[Tensor], labels: Sequence[Tensor], num_classes: int
+) -> Figure:
+    """How often images are taken for the class asked for, beside the accuracy on held-out images and that of chance."""
+    right = tuple((t == asked.cpu()).double().mean().item() for t, asked in zip(taken_for, labels, strict=True))
+    figure = _plain(network, "class accuracy", HIGHER, right)
+    error = (figure.value * (1 - figure.value) / len(taken_for[0])) ** 0.5
+    return dataclasses.replace(figure, bootstrap=error, floor=network.accuracy, ceiling=1 / num_classes)
 
 
 def _shares(labels: Tensor, store: Store) -> Tensor:

@@ -19,7 +19,7 @@ from unstir.metrics.evaluation import HIGHER, LOWER, Figure
 from unstir.metrics.floor import Draws, Figures, bound, draws
 from unstir.metrics.frechet import error_of_halves, frechet_of, moments, standard_error, two_halves
 from unstir.metrics.inception import NAME
-from unstir.metrics.reference import NOISE, Network, Progress, Reference, chosen, other_split, reference
+from unstir.metrics.reference import KEPT, NOISE, Network, Progress, Reference, chosen, other_split, reference
 
 KID_SUBSETS = 50
 FEWER_SUBSETS = 10
@@ -32,13 +32,13 @@ FLOOR_SPLITS = 20
 """The same for the floor: it has a set or a few, and its error decides as much as that of all the samples."""
 
 FEW_SETS = 4
-"""Errors are the mean of those of so many sets; the others vary as much."""
+"""Sets whose errors are measured, at most; the figure's is their mean, and the other sets vary as much."""
 
 SUBSETS = 10
-"""Neighbourhoods are those of at most so many disjoint subsets of the reference."""
+"""Disjoint subsets of the reference that neighbourhoods are measured beside, at most."""
 
 HELD_OUT = 4
-"""The floor is of so many times as many held-out images as a set has, or of all that there are."""
+"""Held-out images that the floor is drawn from, in multiples of a set's; all where there are fewer."""
 
 NEAR = ("precision", "recall", "density", "coverage")
 NAMES = {
@@ -86,10 +86,13 @@ def sides(
 
 
 def draws_of(store: Store, part: str, num: int, asked: Tensor | None) -> Draws | None:
-    """Draws of ``num`` images from the first `HELD_OUT` ``num`` of the reference of ``part``, classes as in `sides`."""
+    """Draws of ``num`` images from the first `HELD_OUT` ``num`` of the reference of ``part``, classes as in `sides`.
+
+    Features are kept of `KEPT` of these at most.
+    """
     total = store.count(part)
     labels, train = store.labels(part), store.labels("train")
-    index = chosen(part, total, min(HELD_OUT * num, total))
+    index = chosen(part, total, min(HELD_OUT * num, total, KEPT))
     if labels is None or train is None:
         return draws(torch.zeros(len(index), dtype=torch.int64), torch.ones(1, dtype=torch.float64), num, False)
     shares = torch.bincount(train if asked is None else asked.cpu(), minlength=len(store.classes)).double()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from unstir.runs.run import Run
 
 SHOWN = 8
-"""So many differences are named."""
+"""Differences that a message names at most."""
 
 
 def compare(saved: Config, asked: Config) -> dict[str, Any]:

@@ -36,10 +36,10 @@ def network(config: Config, device: torch.device) -> UNet:
 def network_config(config: Config) -> UNetConfig:
     """The network's own config: a learned variance takes as many output channels again, a hidden label one class."""
     outputs = config.model.in_channels * (2 if config.diffusion.learned_variance else 1)
-    return replace(config.model, out_channels=outputs, num_classes=classes_told(config))
+    return replace(config.model, out_channels=outputs, num_classes=num_labels(config))
 
 
-def classes_told(config: Config) -> int:
+def num_labels(config: Config) -> int:
     """The labels that the network knows: its classes, and one more that says nothing where labels are hidden."""
     return config.model.num_classes + (1 if config.train.label_dropout else 0)
 

@@ -30,6 +30,9 @@ REMEDIES = {
 PLACES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG)
 """Errors of the place that was named."""
 
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+"""Errors of file systems that know no locks, as some network folders: files are written there all the same."""
+
 
 @contextmanager
 def replacing(path: Path, needs: int = 0, durable: bool = True) -> Iterator[Path]:
@@ -61,7 +64,7 @@ def replacing(path: Path, needs: int = 0, durable: bool = True) -> Iterator[Path
         _remove(partial)
         if "null" not in str(error):
             raise
-        raise UserError(f"{path!r} has a zero byte in it, which no file name can have; name another") from None
+        raise UserError(f"{str(path)!r} has a zero byte in it, which no file name can have; name another") from None
     except BaseException:
         _remove(partial)
         raise
@@ -77,10 +80,10 @@ def remove_partials(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of this block for the same ``folder``; they wait."""
+    """Keep other processes out of this block for the same ``folder``, where its file system has locks; they wait."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _lock(descriptor)
         yield
     finally:
         os.close(descriptor)
@@ -99,10 +102,18 @@ def _in_use(partial: Path) -> Iterator[None]:
 def _made(partial: Path) -> IO[bytes]:
     while True:
         file = partial.open("wb")
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _lock(file)
         if os.fstat(file.fileno()).st_nlink:
             return file
         file.close()  # it was removed between being made and being locked
+
+
+def _lock(file: int | IO[bytes]) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
 
 
 def _remove(partial: Path) -> None:

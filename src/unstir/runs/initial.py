@@ -1,4 +1,4 @@
-"""The weights that a new run begins with where it is told to take those of another (train.init)."""
+"""The weights that a new run begins with where train.init names those of another."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,5 +62,5 @@ def _unlike(saved: dict[str, Any], config: Config) -> list[str]:
     pairs: list[tuple[str, Any, Any]] = [(f"{s}.{key}", theirs.get(s, {}).get(key), ours[s][key]) for s, key in keys]
     pairs = [pair for pair in pairs if pair[0] not in ("model.dropout", "model.num_classes")]
     labels = "the number of labels (model.num_classes, and one hidden with train.label_dropout)"
-    pairs.append((labels, build.classes_told(toml.from_dict(saved, "train.init")), build.classes_told(config)))
+    pairs.append((labels, build.num_labels(toml.from_dict(saved, "train.init")), build.num_labels(config)))
     return [f"{key} is {there} there, {here} here" for key, there, here in pairs if there != here]

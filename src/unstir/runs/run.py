@@ -223,7 +223,7 @@ class Run:
 
         So it does where the settings or the data beside the file are not those that it was trained with.
 
-        ``say`` hears of a newer step none of whose files could be read.
+        ``say`` is called with a sentence where no file of a newer step could be read.
         """
         steps = self._saved()
         if step is not None and step not in steps:

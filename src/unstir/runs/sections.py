@@ -176,7 +176,7 @@ class LossConfig:
     p2_k: Positive = 1.0
     """k of p2."""
     vlb_weight: Positive = 0.001
-    """Factor of the bound, in bits a value, in the hybrid."""
+    """Factor of the bound, in bits per dimension, in the hybrid."""
     times: Literal["uniform", "importance"] = "uniform"
     """How times are drawn: alike, or by the size of their last losses, which steadies vlb."""
 
@@ -206,7 +206,7 @@ class LogConfig:
     """What is written down on the way: metrics.jsonl, and held_out.jsonl at each grid."""
 
     every: PositiveSpan = "50 steps"
-    """One line of metrics a so many steps, of means over them."""
+    """How often a line of metrics is written: means over the steps since the last one."""
     held_out_images: Annotated[int, Field(ge=0, le=MOST)] = 128
     """Training images, and held-out ones, whose loss is measured at each grid; at most what there are. 0: none."""
     held_out_times: Annotated[int, Field(ge=1, le=100_000)] = 10
@@ -238,7 +238,7 @@ class GridConfig:
     log_spaced: Annotated[int, Field(ge=0, le=100)] = 6
     """How many log-spaced pictures where no epochs are named."""
     num: Annotated[int, Field(ge=1, le=10_000)] = 64
-    """Images a picture."""
+    """Images in a picture."""
     nrow: Count = 8
     """Images a row."""
     sampler: SamplerName = "ancestral"

@@ -75,7 +75,8 @@ class Record:
 def keep_lines(run: Run, name: str, step: int | None, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """Rewrite a log without the lines of steps after ``step``, which are taken again; returns those that stay.
 
-    Where lines are damaged, a copy of the file is kept and ``say`` hears of it. None keeps every good line.
+    Where lines are damaged, a copy of the file is kept and ``say`` is called with a sentence. None keeps every good
+    line.
     """
     log = run.log(name)
     kept = [line for line in log.lines if step is None or line["step"] <= step]

@@ -12,7 +12,7 @@ from unstir.diffusion.importance import LossHistory
 from unstir.nn.unet import UNet
 from unstir.randomness import VERSION
 from unstir.runs.checkpoint import Checkpoint, DamagedError
-from unstir.runs.kinds import check, is_count, is_number
+from unstir.runs.kinds import check, is_count, is_figure, is_number
 from unstir.runs.run import Run
 from unstir.runs.sections import TrainConfig
 from unstir.runs.toml import to_dict
@@ -129,7 +129,10 @@ class State:
 
 
 def _is_window(value: Any) -> bool:
-    return isinstance(value, dict) and all(is_number(value.get(name)) for name in WINDOW)
+    """Whether a value has every sum of a window; one is infinite where a step's loss was, its gradient still finite."""
+    return isinstance(value, dict) and all(
+        is_figure(value.get(name)) and value.get(name) is not None for name in WINDOW
+    )
 
 
 def _are_counters(value: Any) -> bool:
