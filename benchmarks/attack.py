@@ -11,10 +11,11 @@ commands that read it, in a process of its own:
     fault   the n-th open, write, sync or rename of the command fails: EIO, ENOSPC, EMFILE, EPERM
     kill    SIGKILL at a random moment
 
-A trial is *noticed* where the command refuses or says which file, *harmless* where its result is the same as without,
-and a failure where the result is another in silence, where a traceback is shown, or where it hangs. After a fault or a
-kill the same command is run again and must give the result of a command never disturbed. Trial i is a function of
-(seed, i); --only repeats one and shows what was said. Status 1 if anything failed.
+A trial is *noticed* where the command refuses or says which file (or the file was forged: with a checksum that fits
+it is another run, with results of its own), *harmless* where its result is the same as without, and a failure where the
+result is another in silence, where a traceback is shown, or where it hangs. After a fault or a kill the same command is
+run again and must give the result of a command never disturbed. Trial i is a function of (seed, i); --only repeats one
+and shows what was said. Status 1 if anything failed.
 """
 
 import argparse

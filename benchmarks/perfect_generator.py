@@ -31,6 +31,7 @@ from unstir.data.split import hold_out
 from unstir.metrics.classifier import train_classifier
 from unstir.metrics.judge import judge
 from unstir.metrics.memorisation import memorisation
+from unstir.metrics.trust import Trust
 from unstir.report.analysis_figures import above_floor, as_share, known
 from unstir.report.statistics import difference
 
@@ -151,7 +152,8 @@ def page(source, network, train, folder, name, generator, *, num, flaw, asked, s
     networks = []
     if network is not None:
         right = network.probabilities(held_out[0]).argmax(1) == held_out[1]
-        networks = [dataclasses.replace(network, accuracy=right.double().mean().item())]
+        trust = Trust(int(right.sum()), len(right), int(held_out[1].bincount().max()))
+        networks = [dataclasses.replace(network, trust=trust)]
     return judge(store, sets, networks, labels=classes if asked else None), sets, store
 
 

@@ -49,7 +49,7 @@ def place(base, monkeypatch):
     shutil.copytree(base, place, dirs_exist_ok=True)
     for name in ("run", "other"):
         file = place / name / "config.toml"
-        file.write_text(file.read_text().replace(f'store = "{base}', f'store = "{place}'))
+        file.write_text(file.read_text().replace(f'store = "{base}', f'store = "{place}'))  # the source may not change
     for module, name in (
         (learning, "_step"),
         (classifier, "train_classifier"),
@@ -100,7 +100,8 @@ def inverted(place):
 def another_store(place):
     shutil.copytree(place / "digits", place / "another")
     manifest = place / "another" / "manifest.json"
-    manifest.write_bytes(sealed({**json.loads(manifest.read_text()), "content_hash": "0" * 64}))
+    values = json.loads(manifest.read_text())
+    manifest.write_bytes(sealed({**values, "content_hash": "0" * 64}))
 
 
 def damaged(*steps):
@@ -155,6 +156,8 @@ EVALUATE = {
     "no seeds": (nothing, ("--seeds", 0), "seeds=0 must be at least 1"),
     "no batch": (nothing, ("--batch-size", 0), "batch_size=0 must be at least 1"),
     "no time": (nothing, ("--minutes", 0), "minutes=0"),
+    "time that is no number": (nothing, ("--minutes", "nan"), "minutes=nan"),
+    "a batch beyond all": (nothing, ("--batch-size", 10**17), "batch_size=1000"),
     "a reference too small": (nothing, ("--reference", 23), "num_reference=23 is outside 24..1498"),
     "a reference too large": (nothing, ("--reference", 1499), "num_reference=1499 is outside 24..1498"),
     "a label": (nothing, ("--label", 3), "knows no classes"),
@@ -239,7 +242,7 @@ REPORT = {
     "another store": (another_store, ("--store", "{}/another"), "is not the data of"),
     "a damaged step": (damaged(12), (), "damaged"),
     "a page in a file": (nothing, ("--out", "{}/run/config.toml/page.html"), "cannot make the folder"),
-    "a page that is a folder": (lambda place: (place / "a.html").mkdir(), ("--out", "{}/a.html"), "is a folder"),
+    "a page that is a folder": (nothing, ("--out", "{}/run"), "must end in .html"),
     "a file for a folder of figures": (a_file_in_the_way("evaluation"), (), "is a file"),
 }
 
@@ -284,7 +287,9 @@ def test_a_folder_without_the_right_to_write_is_refused_before_any_work(place, c
     before = tree(place)
     with read_only(place / folder):
         answer = command(name, place / "run", *(str(option).replace("{}", str(place)) for option in options))
-    refused(answer, f"cannot write in {place / folder}")
+    remedy = "name another with --out" if name != "evaluate" else "(chmod)"
+    refused(answer, f"cannot write in {place / folder}: Permission denied; ")
+    assert remedy in answer[2]
     assert tree(place) == before
 
 

@@ -18,12 +18,19 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from unstir.errors import printable
 from unstir.train.watch import Watch
 
 SILENT_SECONDS = 20.0
 """Without a terminal, the longest time without a line of progress."""
 BETWEEN_SECONDS = 10.0
 """Without a terminal, the least time between two lines of metrics."""
+
+
+def waiting(seconds: float) -> str:
+    """A forecast in words: "about 3 min", "less than 1 min"."""
+    text = duration(seconds)
+    return text if text.startswith("less") else f"about {text}"
 
 
 def duration(seconds: float) -> str:
@@ -131,7 +138,7 @@ def bar(console: Console, *, unit: str) -> Progress:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
         disable=not console.is_terminal,
     )
@@ -164,7 +171,7 @@ class Counter:
         (done, total, note), spent = self._state, time.monotonic() - self._began
         if total is None:
             return f"{self._what}: for {duration(spent)}"
-        left = f", about {duration(spent * (total - done) / done)} left" if done else ""
+        left = f", {waiting(spent * (total - done) / done)} left" if done else ""
         return f"{self._what}: {' '.join(f'{done} of {total} {self._unit} {note}'.split())}{left}"
 
 
@@ -217,7 +224,7 @@ class TrainingDisplay(Watch):
 
     def _forecast(self) -> str:
         speed = self._batch / max(self._pace.step_seconds, 1e-9)
-        text = f"{speed:,.0f} images/s measured: about {duration(self._left(self._length))} to the end"
+        text = f"{speed:,.0f} images/s measured: {waiting(self._left(self._length))} to the end"
         coming = [at for at in self._pictures if at > self._step]
         return text + (
             f"; the next picture in {duration(self._left(coming[0]))}, after step {coming[0]}" if coming else ""
@@ -235,7 +242,7 @@ class TrainingDisplay(Watch):
             self._speaker.speak()
 
     def _line(self) -> str:
-        left = f", about {duration(self._left(self._length))} left" if self._pace.step_seconds else ""
+        left = f", {waiting(self._left(self._length))} left" if self._pace.step_seconds else ""
         doing = f", {self._doing}" if self._doing else ""
         return f"step {self._step} of {self._length} {self._note or self._shape}{doing}{left}"
 
@@ -258,8 +265,8 @@ class TrainingDisplay(Watch):
             self._aside = None
 
     def say(self, text: str) -> None:
-        """Print a sentence above the bar."""
-        self._console.print(text, highlight=False, soft_wrap=True)
+        """Print a sentence above the bar; it may hold names of any characters."""
+        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
 
 def stderr() -> Console:

@@ -1,6 +1,20 @@
-"""The one exception a user's mistake raises, and how a name that others chose is shown on a terminal."""
+"""The one exception a user's mistake raises, how a name that others chose is shown, and what mends a full disk."""
 
+import errno
 from unicodedata import category
+
+OF_THE_MACHINE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space of your quota",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f, or the file system's)",
+    errno.EMFILE: "raise the limit of open files (ulimit -n 4096)",
+    errno.ENFILE: "close other programs",
+    errno.ENOMEM: "close other programs",
+    errno.EIO: "the disk or its connection is failing: check it (dmesg), copy what it holds to another one",
+    errno.ESTALE: "the network folder has gone: mount it again",
+    errno.ETIMEDOUT: "the network folder does not answer: mount it again",
+}
+"""What to do about an error of the system, by its number, where the name that was given is not at fault."""
 
 
 class UserError(Exception):

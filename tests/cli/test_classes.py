@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from unstir.pictures.named import LINE, cut, titled
+from unstir.runs import card
 from unstir.runs.run import Run
 
 NAMES = ("sea", "forest", "town", "desert", "night sky", "f\u00f6hn", "snow", "7th", "cat", "dog")
@@ -22,11 +23,10 @@ def named_run(tmp_path_factory, digits):
     folder = tmp_path_factory.mktemp("named") / "run"
     config = tiny_config(digits, model__num_classes=10, train__label_dropout=0.5, train__length="2 steps")
     store = open_data(config, folder)
-    run = open_run(config, folder, store)
+    card.save(folder, dataclasses.replace(open_run(config, folder, store).data, classes=NAMES))
+    run = Run.open(folder)
     with run.lock():
         Trainer(run, store).run()
-    card = json.loads((folder / "data.json").read_text())
-    (folder / "data.json").write_text(json.dumps({**card, "classes": NAMES}))
     return folder
 
 

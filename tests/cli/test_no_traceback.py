@@ -96,8 +96,8 @@ def test_each_error_of_the_system_names_file_and_remedy(command, monkeypatch, nu
 
 def test_the_remedies_are_those_of_the_cause():
     for number, word in {
-        errno.EMFILE: "ulimit -n", errno.EIO: "medium fails", errno.EROFS: "reading alone", errno.EPERM: "forbids",
-        errno.ENAMETOOLONG: "shorter", errno.EDQUOT: "share of that disk", errno.ELOOP: "circle",
+        errno.EMFILE: "ulimit -n", errno.EIO: "dmesg", errno.EROFS: "reading alone", errno.EPERM: "forbids",
+        errno.ENAMETOOLONG: "shorter", errno.EDQUOT: "quota", errno.ELOOP: "circle",
         errno.ENOSPC: "free some space", errno.EACCES: "chmod",
     }.items():  # fmt: skip
         assert word in REMEDIES[number]

@@ -256,7 +256,7 @@ def test_advice_is_written_as_the_caller_types_it(tmp_path):
     [
         (errno.EMFILE, "ulimit -n"),
         (errno.ENFILE, "close other programs"),
-        (errno.EIO, "check it .dmesg., copy the data to another one"),
+        (errno.EIO, "check it .dmesg., copy what it holds to another one"),
         (errno.EPERM, "lsattr"),
         (errno.EACCES, "chmod"),
         (errno.EROFS, "mounted read-only; choose another folder"),

@@ -30,7 +30,7 @@ from unstir.nn import UNetConfig
         ({"dropout": -0.1}, "greater than or equal to 0"),
         ({"dropout": float("nan")}, "less than 1"),
         ({"norm_eps": 0.0}, "greater than 0"),
-        ({"norm_eps": float("inf")}, "finite"),
+        ({"norm_eps": float("inf")}, "less than or equal to 1"),
         ({"channels": 2, "groups": 1}, r"freq_shift=1.0 must be less than channels/2 = 1; use 0 or 1"),
         ({"downsample_padding": 2}, "less than or equal to 1"),
         ({"flip_sin_to_cos": 2}, "valid boolean"),

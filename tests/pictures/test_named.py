@@ -48,6 +48,10 @@ def test_names_beyond_ascii_are_drawn_each_as_its_own():
     assert font(11).getmask("Л").getbbox() is not None and len(set(boxes.values())) > 2
 
 
+def test_a_name_that_the_font_cannot_draw_is_shown_by_its_codes():
+    assert cut("\u65e5", 400) == r"\u65e5" and cut("W\u00e4ld", 400) == "W\u00e4ld"
+
+
 def test_a_long_name_is_cut_to_its_image():
     assert cut("7", 46) == "7" and cut("two\nlines", 400) == "two\\nlines"
     some = cut("a very long name of a class", 46)

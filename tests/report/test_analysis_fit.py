@@ -4,7 +4,6 @@ The runs are simulated (`runs`), so what is true of each is known.
 """
 
 import dataclasses
-import json
 import random
 from types import SimpleNamespace
 
@@ -14,6 +13,7 @@ import runs
 from runs import STEPS, advice, by_name, evaluation, facts, looks, metrics
 from unstir.report.analysis_figures import figure_effect, known
 from unstir.report.gather import _likelihoods
+from unstir.runs import lines
 
 
 def bound(bits, **other):
@@ -101,7 +101,8 @@ def test_likelihoods_of_weights_left_behind_are_not_gathered(tmp_path):
     folder = tmp_path / "likelihood"
     folder.mkdir()
     run = SimpleNamespace(path=tmp_path)
-    write = lambda name, value: (folder / f"{name}.json").write_text(json.dumps(value))
+    rest = {"prior": 0.001, "decoder": 0.5, "times": [2], "curve": [0.1], "total": [0.6]}
+    write = lambda name, value: (folder / f"{name}.json").write_text(lines.encode({**value, **rest}))
     for split in ("held_out", "train"):
         write(split, bound(5.0, step=500))
     assert _likelihoods(run, judged=STEPS) == {}

@@ -76,7 +76,7 @@ def test_markdown_is_one_table_and_the_protocols_and_nothing_in_it_is_markup():
     assert cells_of_markdown(head) == list(export.HEADS) and set(rule) == set("| -")
     body = [cells_of_markdown(line) for line in rest if line.startswith("|")]
     assert len(body) == number_of_figures(of) and {len(row) for row in body} == {len(export.HEADS)}
-    assert body[0][0].startswith("50% of_A & B$#{x}~^\\ | <i>*`[2]`*</i> next")
+    assert body[0][0].startswith("50% of_A & B$#{x}~^\\ | <i>*`[2]`*</i>\\nnext")
     assert re.fullmatch(r"[\d.,]+ ± [\d.,]+", body[0][5])
     assert not re.search(r"(?<!\\)[<*`_\[]", "".join(rest))
     assert sum(1 for line in rest if re.match(r"\d+\. num", line)) == 1
@@ -93,7 +93,7 @@ def test_latex_is_one_tabular_in_which_every_special_character_is_escaped():
     assert all(line.endswith(" \\\\") for line in lines if line != "\\hline")
     assert rows[0] == list(export.HEADS) and {len(row) for row in rows} == {columns}
     assert len(rows) - 1 == number_of_figures(of)
-    assert rows[1][0].startswith("50% of_A & B$#{x}~^\\ | <i>*`[2]`*</i> next")
+    assert rows[1][0].startswith("50% of_A & B$#{x}~^\\ | <i>*`[2]`*</i>\\nnext")
     assert text_of_latex(below.strip().removeprefix("\\par ")).startswith("Protocol 1: num 300, seeds 3")
 
 

@@ -22,6 +22,7 @@ from unstir.report import alike, compared, judged, page, pdf, pictures, speed, t
 from unstir.report.analysis import analyse
 from unstir.report.gather import gather, measure, planned, time_samplers
 from unstir.runs import checkpoint
+from unstir.runs.lines import encode
 from unstir.runs.run import Run
 from unstir.train.launch import open_data, open_run
 from unstir.train.trainer import Trainer
@@ -193,13 +194,13 @@ def test_names_from_outside_are_escaped(run, store, tmp_path):
     assert len(scripts) == 1 and "alert" not in (scripts[0].text or "")
 
 
-def test_a_name_that_no_page_can_hold_is_marked(run, other, store, tmp_path):
+def test_a_name_that_no_page_can_hold_is_escaped(run, other, store, tmp_path):
     odd = tmp_path / "caf\u202e\x1b[31m"
     shutil.copytree(run.path, odd)
     page.write(Run.open(odd), store, tmp_path / "page.html")
     compared.write([Run.open(odd), other], [store, store], tmp_path / "both.html")
     for path in (tmp_path / "page.html", tmp_path / "both.html"):
-        assert "caf\ufffd\ufffd[31m" in text_of(path)
+        assert r"caf\u202e\x1b[31m" in text_of(path)
 
 
 def test_commands_name_the_run_and_nothing_of_a_sentence_is_markup():
@@ -301,6 +302,17 @@ def test_classes_that_were_asked_for_are_read_from_the_settings_of_the_samples(s
     assert torch.equal(known.asked, asked.repeat(2)) and len(set(asked.tolist())) > 5
     rows = judged.by_class(store, known, None)
     assert [row.name for row in rows] == list(store.classes) and all(row.samples for row in rows)
+
+
+def test_a_folder_of_samples_that_is_not_ours_is_passed_over(run, tmp_path):
+    last = saved(run)[-1]
+    shutil.copytree(run.path, tmp_path / "run")
+    (odd := tmp_path / "run" / "generated" / "odd").mkdir()
+    wrong = {"chain": {"sampler": "ddim", "steps": 10**6}, "step": 1, "label": None}
+    for text in ("[" * 100_000, encode(wrong), json.dumps(wrong)):
+        (odd / "settings.json").write_text(text)
+        known = judged.drawn(Run.open(tmp_path / "run"), last)
+        assert known is not None and torch.equal(known.images, judged.drawn(run, last).images)
 
 
 @pytest.mark.parametrize("by", ["classifier", "pixels"])

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import unstir
 from unstir.errors import UserError
 from unstir.runs.files import make_folder, replacing, sync_folder, write_text
 from unstir.runs.kinds import is_count
+from unstir.runs.writable import check_writable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -63,14 +63,7 @@ def check_place(path: Path, option: str) -> None:
     """Raise UserError where a file cannot be written: it is a folder, or its folder cannot be made or written in."""
     if path.is_dir():
         raise UserError(f"{option} {path} is a folder; name a file in it")
-    there = next(parent for parent in path.absolute().parents if parent.exists())
-    if not there.is_dir():
-        raise UserError(f"cannot make the folder {path.parent}, for {there} is a file; name another with {option}")
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write in {there}: {error.strerror}; name another place with {option}") from None
+    check_writable(path.parent, f"name another with {option}")
 
 
 def settings_file(picture: Path) -> Path:

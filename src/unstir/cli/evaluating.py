@@ -106,7 +106,7 @@ def evaluate(
     from unstir.runs import build
     from unstir.runs.guide import guide_of
 
-    if minutes <= 0:
+    if not minutes > 0:  # NaN too
         raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
     opened, data = _opened(run, store)
     named = labels.number(opened, label)

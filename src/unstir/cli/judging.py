@@ -102,7 +102,7 @@ def likelihood(
         check(opened, data, protocol)
     weights_of(loaded, ema)
     folder = out or run / "likelihood"
-    check_writable(folder)
+    check_writable(folder, "name another with --out")
     make_folder(folder)
     suffix = (f"-{calls}-calls" if calls else "") + (f"-{num}-images" if num else "")
     results = {}

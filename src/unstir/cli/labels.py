@@ -4,12 +4,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from unstir.data.labels import class_number
 from unstir.errors import UserError
 
 
 def numbers(run: Any, texts: Sequence[str], option: str = "--label", remedy: str = "leave it out") -> tuple[int, ...]:
     """The numbers of the classes that the ``texts`` name; UserError for one that the run does not know."""
+    from unstir.data.labels import class_number
+
     if texts and not run.config.model.num_classes:
         raise UserError(f"{option} {' '.join(texts)} was given, but this network knows no classes; {remedy}")
     classes = run.data.classes

@@ -13,10 +13,11 @@ from pydantic import ValidationError
 
 from unstir.cli import words
 from unstir.cli.values import option_of, shortened
-from unstir.errors import printable
+from unstir.errors import OF_THE_MACHINE, printable
 from unstir.runs import toml
 
 REMEDIES = {
+    **{number: f"{remedy}, and run the same command again" for number, remedy in OF_THE_MACHINE.items()},
     errno.EACCES: "name one that you have the right to, or ask for that right (chmod)",
     errno.EPERM: "the system forbids that there; name a place of your own, or look for a protection (lsattr, mount)",
     errno.EROFS: "that disk is mounted for reading alone; name a place on another",
@@ -26,17 +27,10 @@ REMEDIES = {
     errno.EISDIR: "name a file",
     errno.ELOOP: "its links lead in a circle; mend them, or name another",
     errno.ENAMETOOLONG: "name a shorter one",
-    errno.ENOSPC: "free some space, and run the same command again",
-    errno.EDQUOT: "your share of that disk is used up; free some, or ask for more, and run the same command again",
-    errno.EFBIG: "the file may not become so large; lift the limit (ulimit -f), or name a place on another disk",
-    errno.EIO: "the disk or medium fails; save what is on it, and use another",
-    errno.EMFILE: "too many files are open; allow more (ulimit -n 4096), and run the same command again",
-    errno.ENFILE: "too many files are open on this machine; end other programs, and run the same command again",
     errno.ENOMEM: "end other programs, or ask for less at once (--batch-size, --train.micro_batch)",
     errno.EBUSY: "another program uses it; end that, or name another",
     errno.ENODEV: "name one on a disk",
     errno.ENXIO: "name an ordinary file or folder",
-    errno.ESTALE: "the network disk has lost it; mount that again, and run the same command again",
 }
 """What to do about a file that could not be used, by the system's number of the error."""
 

@@ -64,7 +64,6 @@ def report(
     from unstir.report import pdf as printing
     from unstir.runs.files import make_folder
     from unstir.runs.run import Run
-    from unstir.runs.writable import check_writable
 
     if not runs:
         raise UserError("no run was named; give the folder of one, such as runs/digits")
@@ -78,7 +77,6 @@ def report(
         _check(target, "--export", target.suffix)
     if pdf:
         _check(path.with_suffix(".pdf"), "--pdf", ".pdf")
-    check_writable(path.parent)
     stores = _stores(opened, store)
     protocols = _measure(opened, stores, minutes, num, seeds) if measure else [None] * len(opened)
     make_folder(path.absolute().parent)

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cyclopts.help import DefaultFormatter
+from rich.markup import escape
 
+from unstir.errors import printable
 from unstir.runs import toml
 from unstir.runs.config import Config
 
@@ -39,7 +41,7 @@ class SettingsFormatter(DefaultFormatter):
         values = toml.flat(self.config)
         entries = {_name(entry): _with_default(entry, values) for entry in panel.entries}
         most_used = [entries.pop(name) for name in MOST_USED]
-        title = f"Most used, with the values of {self.source}"
+        title = f"Most used, with the values of {escape(printable(self.source))}"
         super().__call__(console, options, panel.copy(title=title, entries=most_used))
         for section, title in _sections().items():
             own = [entry for name, entry in entries.items() if name.startswith(f"--{section}.")]

@@ -11,22 +11,14 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
-from unstir.errors import UserError
+from unstir.errors import OF_THE_MACHINE, UserError
 
 _AGAIN = "run the same command again, it continues where it stopped"
 _REMEDIES = {
+    **{number: f"{remedy} and {_AGAIN}" for number, remedy in OF_THE_MACHINE.items()},
     errno.EACCES: "ask for the right to it (chmod), or choose another folder",
     errno.EPERM: "the system allows nobody to change it (see lsattr, or its mount); choose another folder",
     errno.EROFS: "its disk is mounted read-only; choose another folder",
-    errno.ENOSPC: f"free some space and {_AGAIN}",
-    errno.EDQUOT: f"your quota is used up; free some space and {_AGAIN}",
-    errno.EFBIG: f"the limit of a file's size is reached (ulimit -f, or the file system's); raise it and {_AGAIN}",
-    errno.EMFILE: f"raise the limit of open files (ulimit -n 4096) and {_AGAIN}",
-    errno.ENFILE: f"close other programs and {_AGAIN}",
-    errno.ENOMEM: f"close other programs and {_AGAIN}",
-    errno.EIO: "the disk or its connection is failing; check it (dmesg), copy the data to another one",
-    errno.ESTALE: f"the network folder has gone; mount it again and {_AGAIN}",
-    errno.ETIMEDOUT: f"the network folder does not answer; mount it again and {_AGAIN}",
     errno.ENAMETOOLONG: "choose a shorter one",
     errno.ELOOP: "it is a link that leads to itself; name the folder or file itself",
     errno.ENOENT: "check the path",
@@ -35,9 +27,6 @@ _REMEDIES = {
     errno.EISDIR: "it is a folder; name a file",
 }
 _LOOK = "check the path and the disk"
-_OF_THE_MACHINE = frozenset((
-    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOSPC,
-))  # fmt: skip
 
 
 def explained(error: OSError) -> str:
@@ -52,7 +41,7 @@ def reason(error: OSError) -> str:
 
 def is_of_the_machine(error: OSError) -> bool:
     """Whether an error says nothing about the one file it was met at, so that leaving this file out is no answer."""
-    return error.errno in _OF_THE_MACHINE
+    return error.errno in OF_THE_MACHINE
 
 
 def usable_path(path: str | Path) -> Path:

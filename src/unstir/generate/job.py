@@ -66,6 +66,8 @@ def check(run: Run, job: Job) -> None:
             raise UserError(f"{name}={value} must be at least 1")
     if job.num > MOST_IMAGES:
         raise UserError(f"num={job.num} is more than {MOST_IMAGES}, the most a folder is made for; use several seeds")
+    if job.batch_size > MOST_IMAGES:
+        raise UserError(f"batch_size={job.batch_size} is more than {MOST_IMAGES}, the most of a job; 64 is usual")
     classes = run.config.model.num_classes
     if job.label is not None and not classes:
         raise UserError(f"label={job.label} was given, but this network knows no classes; leave it out")

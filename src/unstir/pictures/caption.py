@@ -15,14 +15,19 @@ def caption(name: str, size: int, width: int) -> str:
     What the font cannot draw is shown as its code, such as \\u65e5. Both ends of a long name stay, for names often
     differ in one of them alone.
     """
-    text = printable(unicodedata.normalize("NFC", name))
-    text = "".join(c if ord(c) in _drawn() else c.encode("unicode_escape").decode("ascii") for c in text)
+    text = drawable(name)
     kept = len(text)
     shown = text
     while font(size).getlength(shown) > width and kept > 2:
         kept -= 1
         shown = text[: (kept + 1) // 2] + _CUT + text[len(text) - kept // 2 :]
     return shown
+
+
+def drawable(name: str) -> str:
+    """The name with a code, such as \\u65e5, for each character that the font cannot draw."""
+    text = printable(unicodedata.normalize("NFC", name))
+    return "".join(c if ord(c) in _drawn() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 @cache

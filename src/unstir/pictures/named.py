@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from unstir.errors import printable
+from unstir.pictures.caption import drawable
 from unstir.pictures.font import font
 from unstir.pictures.grid import GAP, GROUND, grid
 
@@ -50,7 +50,7 @@ def titled(picture: Image.Image, title: str) -> Image.Image:
 
 def cut(text: str, width: float) -> str:
     """As much of the text as is no wider than so many pixels, with an ellipsis where some of it is left out."""
-    text, letters = printable(text), font(SIZE)
+    text, letters = drawable(text), font(SIZE)
     if letters.getlength(text) <= width:
         return text
     kept = next((n for n in range(len(text) - 1, 0, -1) if letters.getlength(f"{text[:n]}\u2026") <= width), 0)

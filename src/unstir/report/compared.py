@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unstir.data import Store
+from unstir.errors import printable
 from unstir.metrics.evaluation import Evaluation, difference, unlike
 from unstir.report import charts, pictures, tables
 from unstir.report.alike import Sides, same_protocol
@@ -12,7 +13,7 @@ from unstir.report.facts import Facts
 from unstir.report.gather import gather
 from unstir.report.page import render_template
 from unstir.report.tables import plus_minus
-from unstir.report.wording import duration, operations, printable
+from unstir.report.wording import duration, operations
 from unstir.runs import toml
 from unstir.runs.files import write_text
 from unstir.runs.run import Run

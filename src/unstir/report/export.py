@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unstir.errors import UserError
+from unstir.errors import UserError, printable
 from unstir.metrics.evaluation import Evaluation, Figure
 from unstir.metrics.evaluation import shown as shown_value
 from unstir.report.facts import Facts
-from unstir.report.wording import printable, with_error
+from unstir.report.wording import with_error
 from unstir.runs.files import make_folder, write_text
 
 STEM = "figures"

@@ -10,6 +10,7 @@ import torch
 from unstir.compare import parse
 from unstir.data import Store
 from unstir.doctor import diagnose
+from unstir.errors import printable
 from unstir.generate import Job
 from unstir.metrics import likelihood
 from unstir.metrics.evaluate import (
@@ -28,7 +29,6 @@ from unstir.metrics.evaluation import Evaluation, saved, unlike
 from unstir.metrics.forecast import sized
 from unstir.report import speed
 from unstir.report.facts import Cost, Facts
-from unstir.report.wording import printable
 from unstir.runs import build
 from unstir.runs.run import Run
 from unstir.train.milestones import milestones

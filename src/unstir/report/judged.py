@@ -1,6 +1,5 @@
 """The samples that were judged, shown: beside real images of each class, and the worst of them."""
 
-import json
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor
 
 from unstir.data import Store
 from unstir.diffusion.draw import Chain
+from unstir.errors import UserError
 from unstir.generate import Job, labels, read_images
 from unstir.generate.folder import SETTINGS
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
@@ -17,6 +17,7 @@ from unstir.metrics.reference import reference
 from unstir.pictures.grid import grid
 from unstir.report.pictures import Picture, encode
 from unstir.runs import build
+from unstir.runs.lines import decode
 from unstir.runs.run import Run
 
 CLASSES, OF_CLASS = 20, 6
@@ -57,13 +58,13 @@ def drawn(run: Run, evaluation: Evaluation) -> Drawn | None:
     images, asked = {}, None
     for file in (run.path / "generated").glob(f"*/{SETTINGS}"):
         try:
-            settings = json.loads(file.read_text(encoding="utf-8"))
+            settings = decode(file.read_bytes())
             chain, shares = Chain(**settings["chain"]), tuple(settings.get("shares", ()))
             if not _is_of(settings, chain.calls(schedule), evaluation):
                 continue
             job = Job(num=num, chain=chain, step=settings["step"], label=settings["label"], shares=shares)
             images[chain.seed] = read_images(file.parent, num)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # half drawn, or of another version
+        except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError):  # half drawn, or not ours
             continue
         asked = labels(run, job, torch.arange(num))
     if len(images) != evaluation.protocol["seeds"]:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 import unstir
 from unstir.data import Store
+from unstir.errors import printable
 from unstir.generate import Job
 from unstir.metrics.evaluate import usual_chain
 from unstir.metrics.evaluation import FOLDER, Evaluation
@@ -26,7 +27,6 @@ from unstir.report.problems import found, problems
 from unstir.report.statement import TOPICS, Topic
 from unstir.report.statistics import MULTIPLICITY
 from unstir.report.summary import limitations, summary
-from unstir.report.wording import printable
 from unstir.runs import build, toml
 from unstir.runs.files import write_text
 from unstir.runs.run import Run
@@ -151,7 +151,7 @@ def render_template(template: str, shown: dict[str, Any], path: str = "RUN") -> 
     style = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
     made_by = f"unstir {unstir.__version__}, torch {torch.__version__}, {datetime.date.today().isoformat()}"
     made = environment(path).get_template(template).render(css=style, made_by=made_by, **shown)
-    return printable(made.lstrip())
+    return "\n".join(map(printable, made.lstrip().split("\n")))
 
 
 def _present(shown: dict[str, Any]) -> set[str]:

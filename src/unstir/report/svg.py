@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unstir.report.wording import printable
+from unstir.errors import printable
 
 INK = "#010203"
 """Stands for the colour of text while a figure is drawn; becomes ``currentColor``."""

@@ -1,7 +1,6 @@
 """Numbers as a careful person writes them: as many digits as their error allows, with their unit."""
 
 import math
-import re
 
 TIMES = 10.0
 """A share of so much is no percentage any more."""
@@ -70,11 +69,3 @@ def operations(number: float) -> str:
 def listed(words: list[str], last: str = "and") -> str:
     """Words joined as in a sentence: "a", "a and b", "a, b and c"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
-
-
-_UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-
-
-def printable(text: str) -> str:
-    """A text with names from outside in it, with a mark for each character that a page cannot show."""
-    return _UNSHOWN.sub("\ufffd", text)

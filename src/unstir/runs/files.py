@@ -12,18 +12,14 @@ from typing import IO
 
 from safetensors import SafetensorError
 
-from unstir.errors import UserError
+from unstir.errors import OF_THE_MACHINE, UserError
 
 PARTIAL = ".partial"
 REMEDIES = {
+    **OF_THE_MACHINE,
     errno.EACCES: "ask for the right to use it (chmod)",
     errno.EPERM: "ask its owner, or remove its protection (chattr)",
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space of your quota",
     errno.EROFS: "the file system is read-only: use a folder of another, or mount it for writing",
-    errno.EIO: "the disk fails: look after it (dmesg) and copy the folder to another",
-    errno.EMFILE: "too many files are open at once: raise the limit (ulimit -n 4096)",
-    errno.ENFILE: "too many files are open on this machine: end other programs",
     errno.ENOENT: "put back what was moved or removed",
     errno.ENAMETOOLONG: "use a shorter name",
     errno.EISDIR: "it is a folder: move it away",

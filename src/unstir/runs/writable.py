@@ -4,23 +4,22 @@ import tempfile
 from pathlib import Path
 
 from unstir.errors import UserError
+from unstir.runs.files import remedy
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, elsewhere: str = "") -> None:
     """Raise UserError where no file can be made in ``folder`` or, before it is there, in the one it will lie in.
 
     A file without a name is made, which leaves no trace (O_TMPFILE), so that a read-only disk, a missing right and a
-    quota are all noticed, as they would be later.
+    quota are all noticed, as they would be later. ``elsewhere`` is the remedy where another folder can be named.
     """
     place = folder.absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        raise UserError(f"cannot make the folder {folder}: {place} is a file; name another folder")
+        raise UserError(f"cannot make the folder {folder}: {place} is a file; {elsewhere or 'move that away'}")
     try:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        raise UserError(
-            f"cannot write in {place}: {error.strerror}; name another folder, or ask for the right to write (chmod)"
-        ) from None
+        raise UserError(f"cannot write in {place}: {remedy(error, elsewhere)}") from None
