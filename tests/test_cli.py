@@ -197,7 +197,7 @@ def test_classes_are_learned_and_asked_for(unstir, tmp_path):
     [
         ("train --train.lrr 1", ["--train.lrr", "Did you mean --train.lr"]),
         ("train --train.epochs 3", ["--train.epochs", "Did you mean --train.length"]),
-        ("train --train.lr -1", ["train.lr", "-1", "greater than 0"]),
+        ("train --train.lr -1", ["train.lr", "-1", "more than 0"]),
         ("train --train.lr fast", ["train.lr", "fast", "number"]),
         ("train --model.mults 1 x", ["model.mults", "x"]),
         ("train --model.attention 7", ["attention", "level 7", "levels 0 to 1"]),

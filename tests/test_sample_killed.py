@@ -18,6 +18,7 @@ from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
 from unstir.generate import Job, folder, image_path, save_images
 from unstir.pictures.grid import to_picture
+from unstir.pictures.png import is_whole
 
 KILLS = int(os.environ.get("UNSTIR_KILLS", "3"))
 
@@ -130,3 +131,16 @@ def test_images_of_one_and_three_channels_are_told_whole(tmp_path, channels):
     assert folder._missing(tmp_path, job, shape) == list(range(len(broken)))
     with pytest.raises(UserError, match="more than num=12"):  # the broken ones count too: a longer job left them
         folder._missing(tmp_path, replace(job, num=12), shape)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8)])
+def test_an_image_with_any_bit_flipped_is_not_whole(tmp_path, shape):
+    path = tmp_path / "image.png"
+    to_picture(torch.randint(0, 255, shape, generator=torch.Generator().manual_seed(0)).byte()).save(path)
+    content = path.read_bytes()
+    assert is_whole(path, shape)
+    for bit in range(len(content) * 8):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        assert not is_whole(path, shape), bit

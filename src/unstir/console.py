@@ -234,11 +234,12 @@ class TrainingDisplay(Watch):
         """Renew the figures behind the bar."""
         loss = "not finite" if line["loss"] is None else f"{line['loss']:.4f}"
         speed = f"{line['images_per_second']:.0f} images/s"
+        first = not self._note
         self._note = f"epoch {line['epoch']} loss {loss} {self._shape} lr {line['lr']:.2e} {speed}"
         if self._training is not None:
             self._progress.update(self._training, note=self._note)
         self._pace.step_seconds = self._batch / max(line["images_per_second"], 1e-9)
-        if line["step"] == self._length or self._speaker.silent() > BETWEEN_SECONDS:
+        if first or line["step"] == self._length or self._speaker.silent() > BETWEEN_SECONDS:
             self._speaker.speak()
 
     def _line(self) -> str:
