@@ -185,25 +185,23 @@ CONSUMERS = {
 """The doctor's words and the page hold times of day and seconds: of these two only that they end in order is asked."""
 
 READERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("run/config.toml", ("sample", "continue", "likelihood", "evaluate", "vary", "doctor")),
-    ("run/data.json", ("sample", "continue", "evaluate", "doctor")),
-    ("run/checkpoints/*-00000012.safetensors", ("sample", "continue", "likelihood", "doctor")),
-    ("run/checkpoints/*.safetensors", ("continue", "sample step 8")),
-    ("run/weights/*.safetensors", ("sample step 1", "sample step 8", "doctor")),
-    ("run/*.jsonl", ("continue", "continue", "doctor", "report")),
-    ("run/evaluation/*.json", ("figures", "figures", "report")),
-    ("run/evaluation/*.png", ("report",)),
+    ("run/config.toml", ("sample", "sample", "likelihood", "vary", "continue", "evaluate", "doctor")),
+    ("run/data.json", ("sample", "sample", "figures", "continue", "doctor")),
+    ("run/checkpoints/*-00000012.safetensors", ("sample", "sample", "vary", "likelihood", "continue", "doctor")),
+    ("run/checkpoints/*.safetensors", ("sample step 8", "sample step 8", "sample step 8", "continue")),
+    ("run/weights/*.safetensors", ("sample step 1", "sample step 8", "sample step 1", "doctor")),
+    ("run/*.jsonl", ("continue", "continue", "continue", "doctor", "report")),
+    ("run/evaluation/*.json", ("figures", "figures", "figures", "report")),
     ("run/generated/some/*", ("take up",)),
     ("run/generated/step*/*", ("evaluate",)),
-    ("run/likelihood/*", ("report",)),
-    ("run/edits/*", ("vary", "report")),
-    ("run/samples/*", ("continue", "report")),
-    ("run/*.png", ("continue", "report")),
-    ("data/digits/*.json", ("inspect", "continue", "evaluate", "doctor")),
-    ("data/digits/*.npy", ("continue", "evaluate", "likelihood", "doctor")),
+    ("run/likelihood/*.json", ("report",)),
+    ("run/edits/*", ("vary", "vary", "vary", "report")),
+    ("run/samples/*", ("sample", "report")),
+    ("data/digits/*.json", ("inspect", "inspect", "inspect", "figures", "continue", "evaluate", "doctor")),
+    ("data/digits/*.npy", ("figures", "figures", "likelihood", "continue", "doctor")),
     ("data/digits/statistics/*", ("evaluate",)),
 )
-"""Which commands read the files of a pattern; a file that fits several is of the first. Often read ones come twice."""
+"""Which commands read the files of a pattern; a file that fits several is of the first. Quick commands come more often."""
 
 
 def targets(folder: Path) -> dict[str, list[Path]]:

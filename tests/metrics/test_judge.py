@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from unstir.data import Store
 from unstir.errors import UserError
@@ -17,6 +19,7 @@ from unstir.metrics.frechet import frechet, moments
 from unstir.metrics.judge import judge
 from unstir.metrics.reference import NOISE, reference
 from unstir.randomness import Key, normal
+from unstir.runs.checkpoint import content_hash
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +157,22 @@ def test_damaged_statistics_are_computed_anew(store, network, spoil):
     path.write_bytes(spoil(path.read_bytes()))
     again = reference(store, NOISE, network, 64)
     assert torch.equal(again.features, whole.features) and torch.equal(again.moments.mean, whole.moments.mean)
+
+
+@pytest.mark.parametrize("name", ["features", "mean", "covariance"])
+def test_forged_statistics_of_another_shape_are_computed_anew(store, network, name):
+    made = reference(store, "train", network)
+    (path,) = (store.path / "statistics").glob(
+        f"classifier-{network.hash[:12]}-train-{store.count('train')}.safetensors"
+    )
+    with safe_open(path, framework="pt") as file:
+        metadata, names = file.metadata(), file.keys()
+        tensors = {key: file.get_tensor(key).clone() for key in names}
+    tensors[name] = torch.zeros(*tensors[name].shape, 2, dtype=tensors[name].dtype)
+    text = metadata["unstir_statistics"]
+    save_file(tensors, path, {**metadata, "sha256": content_hash(tensors, text)})
+    again = reference(store, "train", network)
+    assert torch.equal(again.moments.mean, made.moments.mean) and again.features.shape == made.features.shape
 
 
 def test_other_data_in_the_folder_has_other_statistics(store, network):

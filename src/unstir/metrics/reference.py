@@ -29,6 +29,7 @@ NOISE = "noise"
 KEPT = 10_000
 """Features of at most so many images are kept beside the moments of all: what compares image with image needs them."""
 
+_KINDS = {"features": torch.float32, "mean": torch.float64, "covariance": torch.float64}
 BATCH = 64
 _NOISE_IMAGES = 1024  # so far from anything real that their number hardly matters
 
@@ -132,6 +133,11 @@ def _load(path: Path, identity: dict[str, object]) -> Reference | None:
             return None
         n = identity["num"]
         assert isinstance(n, int)
+        kept, width = tensors["features"].shape
+        if kept != min(n, KEPT) or tensors["mean"].shape != (width,) or tensors["covariance"].shape != (width, width):
+            return None
+        if any(t.dtype != dtype for t, dtype in zip(map(tensors.__getitem__, _KINDS), _KINDS.values(), strict=True)):
+            return None
         return Reference(Moments(tensors["mean"], tensors["covariance"], n), tensors["features"].double())
     except (OSError, SafetensorError, KeyError, ValueError, OverflowError, TypeError, RuntimeError):
         return None

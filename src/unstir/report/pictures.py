@@ -12,6 +12,7 @@ from PIL import Image
 
 from unstir import randomness
 from unstir.data import Store
+from unstir.errors import UserError
 from unstir.generate import Job, way
 from unstir.pictures import animation
 from unstir.pictures.grid import GAP, grid, to_uint8
@@ -60,11 +61,23 @@ def encode(image: Image.Image, shows: str) -> Picture:
 
 def from_file(path: Path, shows: str) -> Picture:
     """A picture file as it is, re-encoded where that is smaller."""
-    with Image.open(path) as image:
+    with _opened(path) as image:
         if getattr(image, "n_frames", 1) > 1:
             kind = (image.format or "webp").lower()
             return Picture(_uri(kind, path.read_bytes()), image.width, image.height, shows)
         return encode(image.copy(), shows)
+
+
+def _opened(path: Path) -> Image.Image:
+    """A picture file of the run. Raises UserError where it is damaged: a page shows no wrong picture."""
+    try:
+        with Image.open(path) as image:
+            image.verify()  # decoding skips a PNG's checksums
+        image = Image.open(path)
+        image.load()
+        return image
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise UserError(f"{path} is damaged; remove it, and the page is made without it") from None
 
 
 def moments(run: Run) -> list[Moment]:
@@ -107,7 +120,7 @@ def _corner(run: Run, path: Path, shows: str) -> Picture:
     """The first rows and columns of a grid of the run in a file."""
     cfg = run.config.grids
     columns, rows = min(cfg.nrow, cfg.num), -(-cfg.num // cfg.nrow)
-    with Image.open(path) as image:
+    with _opened(path) as image:
         width = (image.width - GAP) * min(CORNER, columns) // columns + GAP
         height = (image.height - GAP) * min(CORNER, rows) // rows + GAP
         return encode(image.crop((0, 0, width, height)), shows)
