@@ -201,7 +201,7 @@ READERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("data/digits/*.npy", ("figures", "figures", "likelihood", "continue", "doctor")),
     ("data/digits/statistics/*", ("evaluate",)),
 )
-"""Which commands read the files of a pattern; a file that fits several is of the first. Quick commands come more often."""
+"""Which commands read the files of a pattern; a file that fits several is of the first. Quick ones come more often."""
 
 
 def targets(folder: Path) -> dict[str, list[Path]]:
