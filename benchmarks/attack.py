@@ -6,7 +6,8 @@ Usage: python benchmarks/attack.py [--flips 3000] [--cuts 600] [--forged 1000] [
 Each trial takes a fresh copy of a small run with its store (`victim`), does one thing to it, and runs one of the real
 commands that read it, in a process of its own:
 
-    flip    one bit of one file        cut     a file ends early, a page of it is zeros, or two files change places (not images)
+    flip    one bit of one file
+    cut     a file ends early, a page of it is zeros, or two files (not images) change places
     forged  values, keys or types of a text are changed and its checksum is made to fit
     fault   the n-th open, write, sync or rename of the command fails: EIO, ENOSPC, EMFILE, EPERM
     kill    SIGKILL at a random moment

@@ -6,8 +6,9 @@ Each mutation is made in a copy of the checkout and is a function of (seed, numb
 places of the rooms. What can be changed: a comparison or its strictness, an arithmetic or logical operator, a number,
 True and False, a condition (negated), and a call whose result is not used (left out); never a message, a docstring, an
 annotation or a default of the command line. The tests of the mutated module's name run first, then the room's others,
-up to the first failure; a run that takes much longer than it should is a failure too. Survivors are printed as a diff,
-to be judged: either no test sees them, or they change nothing that can be seen. Status 1 where any survived.
+up to the first failure, which must not fail without the mutation; a run that takes much longer than it should is a
+failure too. Survivors are printed as a diff, to be judged: either no test sees them, or they change nothing that can be
+seen. Status 1 where any survived.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import ast
 import difflib
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -185,31 +187,49 @@ def tests_of(file: Path) -> Iterator[list[str]]:
     yield [test for test in room if (ROOT / test).exists()]
 
 
-def notices(mutation: Mutation) -> tuple[bool, float]:
-    """Whether a test fails with the mutation, and the seconds it took to say."""
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a test fails with a mutation and passes without it, which one, and the seconds it took to say."""
+
+    caught: bool
+    by: str
+    seconds: float
+
+
+def judged(mutation: Mutation) -> Verdict:
+    """Run the tests of a mutation in a copy of the checkout, and the one that fails again without it."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         place = Path(folder) / "unstir"
         _copy(place)
         file = place / PACKAGE / mutation.file
-        file.write_text(mutation.applied(file.read_text()))
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(place / "src"),
-            "OMP_NUM_THREADS": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
+        whole = file.read_text()
+        file.write_text(mutation.applied(whole))
         for tests in tests_of(mutation.file):
-            command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", *tests]
-            try:
-                done = subprocess.run(
-                    command, cwd=place, env=environment, capture_output=True, timeout=LONGEST, check=False
-                )
-            except subprocess.TimeoutExpired:
-                return True, time.monotonic() - began
-            if done.returncode not in (0, 5):  # 5: the module's name chose no test
-                return True, time.monotonic() - began
-    return False, time.monotonic() - began
+            failing = _failing(place, tests)
+            if failing is None:
+                continue
+            file.write_text(whole)
+            if failing and _failing(place, [failing]) is not None:
+                raise SystemExit(f"{failing} fails without any mutation: mend that first")
+            return Verdict(True, failing or "it takes too long, or nothing can be imported", time.monotonic() - began)
+    return Verdict(False, "", time.monotonic() - began)
+
+
+def _failing(place: Path, tests: list[str]) -> str | None:
+    """The first of the tests that fails, "" where pytest itself does or takes too long; None where all pass."""
+    environment = {**os.environ, "PYTHONPATH": str(place / "src"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", *tests]
+    try:
+        done = subprocess.run(
+            command, cwd=place, env=environment, capture_output=True, text=True, timeout=LONGEST, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return ""
+    if done.returncode in (0, 5):  # 5: the module's name chose no test
+        return None
+    found = re.search(r"^(?:FAILED|ERROR) (.*?)(?: - |$)", done.stdout, re.MULTILINE)
+    return found[1] if found and "::" in found[1] else ""
 
 
 def _copy(place: Path) -> None:
@@ -244,9 +264,10 @@ def main() -> None:
     print(f"{len(chosen)} of {len(every)} places, seed {arguments.seed}", flush=True)
     survived = []
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for number, (mutation, (caught, seconds)) in enumerate(zip(chosen, pool.map(notices, chosen), strict=True)):
-            print(f"{number}: {mutation.file} {'caught' if caught else 'SURVIVED'} ({seconds:.0f} s)", flush=True)
-            if not caught:
+        for number, (mutation, verdict) in enumerate(zip(chosen, pool.map(judged, chosen), strict=True)):
+            said = f"caught by {verdict.by}" if verdict.caught else "SURVIVED"
+            print(f"{number}: {mutation.file} {said} ({verdict.seconds:.0f} s)", flush=True)
+            if not verdict.caught:
                 survived.append(mutation)
                 print(shown(mutation), flush=True)
     print(f"{len(chosen) - len(survived)} of {len(chosen)} caught")
