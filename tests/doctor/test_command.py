@@ -1,8 +1,12 @@
 """`unstir doctor` as a person uses it."""
 
 import json
+import shutil
 
+from conftest import tiny_config
 from unstir.doctor import CHECKS
+from unstir.train.launch import open_data, open_run
+from unstir.train.trainer import Trainer
 
 pytest_plugins = ["ward"]
 
@@ -44,3 +48,16 @@ def test_mistakes_are_one_line(tmp_path, ward, command):
     ):
         status, out, err = command("doctor", *arguments)
         assert status == 2 and out == "" and word in err and "Traceback" not in err
+
+
+def test_labels_that_are_no_classes_are_a_problem_and_stop_no_other_check(digits, tmp_path, command):
+    store = shutil.copytree(digits, tmp_path / "digits")
+    config = tiny_config(store, train__length="2 steps")
+    data = open_data(config, tmp_path / "run")
+    Trainer(open_run(config, tmp_path / "run", data), data).run()
+    labels = store / "train.labels.npy"
+    whole = labels.read_bytes()
+    for spoilt in (b"\x63", b"\xff" * 8):  # 99, and -1
+        labels.write_bytes(whole[:-8] + spoilt.ljust(8, b"\0"))
+        status, out, _ = command("doctor", tmp_path / "run")
+        assert status == 1 and "problem  store: " in " ".join(out.split("\n")), out

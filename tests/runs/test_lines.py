@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import shutil
 
 import pytest
 
@@ -103,6 +104,32 @@ def test_lines_that_a_checkpoint_counts_on_and_are_gone_are_missed(trained, make
         assert f"metrics.jsonl ends at step {step}" in problem and heard.said[0] in problem
     run.metrics_file.unlink()
     assert "metrics.jsonl ends at step 0" in run.problems()[0]
+
+
+def test_looks_that_a_checkpoint_counts_on_and_are_gone_are_missed(trained, make_run):
+    run, _ = trained(**SEEN)
+    first = run.held_out_file.read_bytes().splitlines(keepends=True)[0]
+    assert run.problems() == []
+    for spoilt in (first, first + b"{", first[:-1] + b"\x0b", b""):
+        run.held_out_file.write_bytes(spoilt)
+        (problem,) = run.problems()
+        heard = Listener()
+        Trainer(*make_run(**SEEN), watch=heard)
+        assert "held_out.jsonl ends at step" in problem and heard.said == [problem]
+
+
+def test_a_last_look_whose_end_is_damaged_is_taken_again_by_a_longer_run(trained, make_run, tmp_path):
+    """A last line without its end is what a kill leaves; the checkpoint of its step has the weights to look again."""
+    run, _ = trained(**SEEN)
+    shutil.copytree(run.path, tmp_path / "whole")
+    whole = run.held_out_file.read_bytes()
+    run.held_out_file.write_bytes(whole[:-1] + b"\x0b")
+    ended = []
+    for name in ("whole", run.path.name):
+        longer, store = make_run(name, **SEEN | {"train__length": "14 steps"})
+        Trainer(longer, store).run()
+        ended.append([{**line, "seconds": 0} for line in longer.held_out()])
+    assert ended[0] == ended[1] and 12 in {line["step"] for line in ended[0]}
 
 
 def test_a_continued_run_has_the_lines_of_one_that_was_not_stopped_after_damage_too(trained, make_run):

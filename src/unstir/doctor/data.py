@@ -172,7 +172,7 @@ def classes(patient: Patient) -> Finding | None:
     store = patient.store
     assert store is not None
     labels = store.labels("train")
-    if labels is None:
+    if labels is None or not 0 <= int(labels.min()) <= int(labels.max()) < len(store.classes):  # which "store" finds
         return None
     counts = torch.bincount(labels, minlength=len(store.classes)).tolist()
     least, most = min(counts), max(counts)

@@ -8,9 +8,10 @@ from unstir.runs import logs
 def damaged_lines(patient: Patient) -> Finding | None:
     """Lines of metrics.jsonl, held_out.jsonl or events.jsonl that are missing or not what was written."""
     broken = [log for log in map(patient.run.log, logs.NAMES) if log.damaged]
-    cut = logs.cut_short(patient.run.log("metrics"), patient.loaded) if patient.loaded else ""
+    cut = logs.cut(patient.run.path, patient.loaded) if patient.loaded else []
     if not broken and cut:
-        return Finding("logs", "problem", "lines of metrics.jsonl are missing", cut, "restore it from a copy", 1, 0)
+        said, num = "; ".join(cut), len(cut)
+        return Finding("logs", "problem", "lines of the run's logs are missing", said, "restore it from a copy", num, 0)
     if not broken:
         return None
     num = sum(len(log.damaged) for log in broken)

@@ -61,9 +61,18 @@ def read(folder: Path, name: str) -> Log:
     return lines.read(folder / f"{name}.jsonl", NAMES[name])
 
 
-def cut_short(metrics: Log, found: Checkpoint) -> str:
-    """How metrics.jsonl lacks lines that were there when a checkpoint was saved, in words; empty where it does not."""
-    last, logged = metrics.lines[-1]["step"] if metrics.lines else 0, found.state.get("logged", 0)
-    if metrics.damaged or not is_count(logged) or last >= logged:
+def cut_short(log: Log, due: Any) -> str:
+    """How a log lacks the line of step ``due``, the last before a checkpoint, in words; empty where it does not.
+
+    A log with damaged lines, of which this may be one, is spoken of elsewhere.
+    """
+    last = max((line["step"] for line in log.lines), default=0)
+    if log.damaged or not is_count(due) or last >= due:
         return ""
-    return f"{metrics.file} ends at step {last}, though its checkpoint counts on lines up to {logged}: it was cut"
+    return f"{log.file} ends at step {last}, though its checkpoint counts on lines up to {due}: it was cut"
+
+
+def cut(folder: Path, found: Checkpoint) -> list[str]:
+    """How the logs of the run in ``folder`` lack lines that were there when ``found`` was saved, a sentence each."""
+    due = {"metrics": found.state.get("logged", 0), "held_out": found.state.get("looked", 0)}
+    return [said for name, step in due.items() if (said := cut_short(read(folder, name), step))]

@@ -128,7 +128,7 @@ class Run:
         try:
             loaded = loaded or (self.load() if self.saved_steps() else None)
             if loaded is not None:
-                found += filter(None, [logs.cut_short(self.log("metrics"), loaded)])
+                found += logs.cut(self.path, loaded)
                 check_same(self, loaded)
         except UserError as error:
             found.append(str(error))

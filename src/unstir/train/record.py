@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from unstir.runs import lines
+from unstir.runs import lines, logs
 from unstir.runs.run import Run
 from unstir.train.state import WINDOW, State
 
@@ -18,10 +18,10 @@ class Record:
 
     def __init__(self, run: Run, state: State, say: Callable[[str], None] = lambda _: None) -> None:
         self._run, self._state = run, state
-        kept = keep_lines(run, "metrics", state.step, say)
-        last = kept[-1]["step"] if kept else 0
-        if last < state.logged:
-            say(f"{run.metrics_file} ends at step {last}, though its checkpoint counts on lines up to {state.logged}")
+        for name, due in (("metrics", state.logged), ("held_out", state.looked)):
+            keep_lines(run, name, state.step, say)
+            if cut := logs.cut_short(run.log(name), due):
+                say(cut)
         keep_lines(run, "events", None, say)
         self._seconds_before = state.seconds
         self._began = self._line_began = time.perf_counter()

@@ -194,16 +194,19 @@ class Trainer:
         The grid comes last, for it says that the look was finished. What is not done is given up quietly when stopping.
         """
         state, name = self.state, self._milestones.get(self.state.step)
-        if name is None or (is_drawn(self._run, name) and not self._held_out.due(state.step)):
+        kept = (self._run.weights / checkpoint.file_name(state.step)).exists()  # as the end of a shorter run is
+        if (name is None and not kept) or (is_drawn(self._run, name) and not self._held_out.due(state.step)):
             return
         with self._record.aside():
             denoiser = replace(self._denoiser, net=state.sampling_net.eval())
             if state.step > 0:
                 checkpoint.save(self._run.weights, state.to_slim(self._run))
-            if self._held_out.due(state.step) and not self._held_out.look(denoiser, state.step, self._watch, stop):
-                return
+            if self._held_out.due(state.step):
+                if not self._held_out.look(denoiser, state.step, self._watch, stop):
+                    return
+                state.looked = state.step
             draw_charts(self._run)
-            if not is_drawn(self._run, name):
+            if name is not None and not is_drawn(self._run, name):
                 self._draw(denoiser, name, stop)
 
     def _draw(self, denoiser: Denoiser, name: str, stop: Stop) -> None:
