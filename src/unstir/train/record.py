@@ -22,6 +22,8 @@ class Record:
             keep_lines(run, name, state.step, say)
             if cut := logs.cut_short(run.log(name), due):
                 say(cut)
+        looks = [line["step"] for line in run.held_out()]
+        state.looked = max([state.looked, *looks])  # of one that came after its checkpoint too
         keep_lines(run, "events", None, say)
         self._seconds_before = state.seconds
         self._began = self._line_began = time.perf_counter()
