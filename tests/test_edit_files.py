@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 
 from unstir import edit
+from unstir.cli import beside
 from unstir.diffusion.draw import Chain
+from unstir.errors import UserError
 from unstir.generate import Job, generate
 from unstir.pictures.grid import to_uint8
 
@@ -119,3 +121,25 @@ def test_a_mask_is_not_replaced(unstir, trained):
     Path("mask.json").write_text('{"command": "unstir edit vary"}')
     status, _, err = unstir("edit", "inpaint", run.path, "a.png", "--mask", "mask.png", "--out", "mask.png")
     assert status == 2 and "would replace mask.png" in err
+
+
+def test_a_picture_left_without_settings_is_made_again(unstir, trained, monkeypatch):
+    run, _ = trained()
+    ask = ("edit", "vary", run.path, "a.png", "--num", 2, "--steps", 3, "--out", "made.png")
+    write_text = beside.write_text
+
+    def full(path, text):
+        if path.suffix == ".json":
+            raise UserError("cannot write made.json: No space left on device")
+        write_text(path, text)
+
+    monkeypatch.setattr(beside, "write_text", full)
+    status, _, err = unstir(*ask)
+    assert status == 2 and "No space left" in err and Path("made.png").exists() and not Path("made.json").exists()
+    monkeypatch.setattr(beside, "write_text", write_text)
+    made = Path("made.png").read_bytes()
+    assert unstir(*ask)[0] == 0
+    assert Path("made.png").read_bytes() == made and Path("made.json").exists()
+    assert not list(Path().glob(".made*"))
+    Path("made.json").unlink()  # and now it could be anybody's
+    assert unstir(*ask)[0] == 2

@@ -55,6 +55,8 @@ def check(
         raise UserError(f"{beside}, where the settings go, is not of unstir; name another file with {option}")
     count = ours.get("singles", 0) if ours else 0
     known = {picture, *numbered(picture, count if is_count(count) and count <= MOST_SINGLES else 0)} if ours else set()
+    if _claim(picture).exists():  # a command that failed or was killed has left them without settings
+        known |= {picture, *singles}
     if taken := [path for path in (picture, *singles) if path.exists() and path not in known]:
         raise UserError(f"{taken[0]} is there and has no settings of unstir beside it; name another with {option}")
 
@@ -85,15 +87,26 @@ def save(picture: Path, write: Callable[[Path], None], command: str, settings: d
     """Write the picture and, beside it, the ``command`` and settings that made it with what was ``measured``.
 
     At no time does a picture have settings that are not its own: those of an older one go just before it is replaced.
-    Raises UserError where either cannot be written.
+    A picture that was left without any, by a kill or a full disk, is known for ours by an empty file. Raises UserError
+    where either cannot be written.
     """
-    folder, beside = make_folder(picture.parent), settings_file(picture)
-    with replacing(picture) as partial:
-        write(partial)
-        beside.unlink(missing_ok=True)
-        sync_folder(folder)
+    folder, beside, claim = make_folder(picture.parent), settings_file(picture), _claim(picture)
     made_by = {"command": command, "unstir": unstir.__version__}
-    write_text(beside, json.dumps({**made_by, **settings, **measured}, indent=1) + "\n")
+    write_text(claim, "")
+    try:
+        with replacing(picture) as partial:
+            write(partial)
+            beside.unlink(missing_ok=True)
+            sync_folder(folder)
+        write_text(beside, json.dumps({**made_by, **settings, **measured}, indent=1) + "\n")
+    finally:
+        if beside.exists() or not picture.exists():
+            claim.unlink(missing_ok=True)
+
+
+def _claim(picture: Path) -> Path:
+    """The file that says a picture is being written by unstir."""
+    return picture.with_name(f".{picture.name}.unfinished")
 
 
 def _read(file: Path) -> dict[str, Any] | None:
