@@ -203,6 +203,9 @@ READERS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """Which commands read the files of a pattern; a file that fits several is of the first. Quick ones come more often."""
 
+SLOW = ("run/generated/step*/*", "run/likelihood/*.json", "run/samples/*", "data/digits/statistics/*")
+"""Patterns whose readers take seconds: their files are attacked a third as often."""
+
 
 def targets(folder: Path) -> dict[str, list[Path]]:
     """The files of each pattern of `READERS`, by path below ``folder``; RuntimeError for a pattern without any."""

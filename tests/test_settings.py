@@ -18,8 +18,10 @@ from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
 from unstir.generate import Job, folder, image_path, labels, save_images
 from unstir.generate.job import check
+from unstir.runs import checkpoint
 from unstir.runs.guide import Guide
 from unstir.runs.run import Run
+from unstir.runs.toml import to_dict
 from unstir.train.launch import open_data, open_run
 from unstir.train.trainer import Trainer
 
@@ -38,12 +40,16 @@ def guided(digits, tmp_path_factory):
 
 @pytest.fixture
 def another(guided, tmp_path):
-    """another(section, key=value, ...) -> a copy of the run with these changes in its config.toml."""
+    """another(section, key=value, ...) -> a copy of the run with these changes, as if it had been trained with them."""
 
     def copy(section, **values):
         path = shutil.copytree(guided.path, tmp_path / "another", dirs_exist_ok=True)
         config = replace(guided.config, **{section: replace(getattr(guided.config, section), **values)})
-        replace(guided, path=path, config=config).save_config()
+        changed = replace(guided, path=path, config=config)
+        changed.save_config()
+        for place in (changed.checkpoints, changed.weights):
+            for _, file in checkpoint.listed(place):
+                checkpoint.save(place, replace(checkpoint.load(file), config=to_dict(config)))
         return Run.open(path)
 
     return copy
