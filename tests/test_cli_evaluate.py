@@ -201,6 +201,18 @@ def conditional(folder):
     return run.path
 
 
+def test_a_label_with_a_bit_flipped_is_damage_of_the_store(conditional, command, folder):
+    labels = folder.parent / "digits" / "train.labels.npy"
+    whole = labels.read_bytes()
+    try:
+        labels.write_bytes(whole[:135] + b"\x20" + whole[136:])  # a class of 2^61
+        for name in ("evaluate", "report"):
+            status, out, err = command(name, conditional)
+            assert status == 2 and out == "" and "digits: " in err and "pack it again" in err, err
+    finally:
+        labels.write_bytes(whole)
+
+
 def test_classes_are_drawn_as_often_as_the_data_has_them(conditional, command, folder):
     status, out, _ = command("evaluate", conditional, *SMALL, "--json")
     assert status == 0

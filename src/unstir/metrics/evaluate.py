@@ -132,9 +132,9 @@ def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, 
     """The settings of a `Job` that say which classes are judged: one, or each as often as the data has it."""
     if label is not None or not run.config.model.num_classes:
         return {"label": label}
-    of_data = store.labels("train")
-    assert of_data is not None
-    return {"shares": tuple(torch.bincount(of_data, minlength=run.config.model.num_classes).tolist())}
+    verify_once(store)  # a damaged label may be of any size
+    of_data, classes = store.labels("train"), run.config.model.num_classes
+    return {} if of_data is None else {"shares": tuple(of_data.bincount(minlength=classes).tolist())}
 
 
 def usual_chain(run: Run) -> Chain:
