@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -192,9 +193,9 @@ def test_only_whole_checkpoints_count_among_the_kept(make_run):
 def test_a_checkpoint_of_other_settings_is_refused(make_run, tmp_path):
     for name, rate in (("ours", 1e-4), ("theirs", 1e-3)):
         Trainer(*make_run(name, train__lr=rate, train__length="2 steps")).run()
-    theirs = tmp_path / "theirs/checkpoints/step-00000002.safetensors"
-    theirs.replace(tmp_path / "ours/checkpoints/step-00000003.safetensors")
-    with pytest.raises(UserError, match=r"train\.lr is 0\.001 in the run"):
+    theirs = checkpoint.load(tmp_path / "theirs/checkpoints/step-00000002.safetensors")
+    checkpoint.save(tmp_path / "ours/checkpoints", replace(theirs, step=3))
+    with pytest.raises(UserError, match=r"train\.lr is 0\.0001, not 0\.001"):
         Trainer(*make_run("ours", train__lr=1e-4, train__length="2 steps"))
 
 

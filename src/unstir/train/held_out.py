@@ -150,6 +150,11 @@ class HeldOut:
         chosen = (Watched.choose(run, store, split, device) for split in SPLITS)
         self._splits = {images.split: images for images in chosen if len(images) > 1}
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a line."""
+        return bool(self._written)
+
     def due(self, step: int) -> bool:
         """Whether a look at this step would write a line that is not there."""
         return bool(self._splits) and step not in self._written

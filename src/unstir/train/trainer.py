@@ -194,7 +194,8 @@ class Trainer:
         The grid comes last, for it says that the look was finished. What is not done is given up quietly when stopping.
         """
         state, name = self.state, self._milestones.get(self.state.step)
-        kept = (self._run.weights / checkpoint.file_name(state.step)).exists()  # as the end of a shorter run is
+        ended_here = self._run.weights / checkpoint.file_name(state.step)  # a run that goes on for longer
+        kept = self._held_out.begun and ended_here.exists()
         if (name is None and not kept) or (is_drawn(self._run, name) and not self._held_out.due(state.step)):
             return
         with self._record.aside():
