@@ -1,6 +1,7 @@
 """What `unstir edit` reads and writes beside its picture: inputs that stay, masks, single results, numbered noises."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +144,13 @@ def test_a_picture_left_without_settings_is_made_again(unstir, trained, monkeypa
     assert not list(Path().glob(".made*"))
     Path("made.json").unlink()  # and now it could be anybody's
     assert unstir(*ask)[0] == 2
+
+
+def test_a_pipe_is_no_picture_and_is_not_waited_for(unstir, trained):
+    run, _ = trained()
+    os.mkfifo("pipe.png")
+    for words in (("vary", run.path, "pipe.png"), ("inpaint", run.path, "a.png", "--mask", "pipe.png")):
+        status, _, err = unstir("edit", *words)
+        assert status == 2 and "pipe.png: is a pipe and no file; name a picture file" in err, err
+    status, _, err = unstir("verify", "abar-exact", "--plot", "made.png", "--image", "pipe.png")
+    assert status == 2 and "pipe.png: is a pipe" in err, err

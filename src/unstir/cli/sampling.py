@@ -164,7 +164,7 @@ def _compare(run: Any, job: Any, text: str, out: Path | None, loaded: Any) -> in
     lines = [
         (row.caption if at == 0 else "", row.images[at : at + LINE]) for row in rows for at in range(0, job.num, LINE)
     ]
-    sheet = titled(contact_sheet(lines), ", ".join(drawn_classes(run, job, LINE)))
+    sheet = titled(contact_sheet(lines, widest=400), ", ".join(drawn_classes(run, job, LINE)))
     beside.save(file, beside.png(sheet), "unstir sample --compare", settings, **measured)
     show(*(row.caption for row in rows), f"compared {file}")
     return 0

@@ -51,8 +51,8 @@ def store_whole(patient: Patient) -> Finding | None:
         "warning" if patient.finished and patient.store is None else "problem",
         "the data cannot be used" if patient.store is None else "the data has changed",
         patient.store_problem,
-        f"give its folder with --store, or put it back; else unstir data pack {patient.run.config.data.source} --out "
-        f"{patient.run.config.data.store}",
+        f"give its folder with --store, or put it back; else delete what is left of {patient.run.config.data.store}, "
+        f"and unstir train --out {patient.run.path} packs {patient.run.config.data.source} again",
         1.0,
         0.0,
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unstir.data.disk import open_file
 from unstir.data.images import Decoded, Refused, decode
 from unstir.errors import UserError
 from unstir.runs.run import Run
@@ -80,7 +81,8 @@ def _pixels(path: Path, run: Run, channels: int = 0, ground: str = "white") -> T
 
 def _decoded(path: Path, size: int | None, channels: int, ground: str = "white") -> Decoded:
     try:
-        return decode(path.read_bytes(), path.name, size, channels, ground)
+        with open_file(path) as file:
+            return decode(file.read(), path.name, size, channels, ground)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; name a picture file") from None
     except Refused as error:

@@ -41,10 +41,10 @@ def grid(images: Tensor, nrow: int = 8) -> Image.Image:
     return _sheet(rows, tuple(images.shape[1:]), captions=None)
 
 
-def contact_sheet(rows: Sequence[tuple[str, Tensor]]) -> Image.Image:
-    """A row a class: its name, shortened where it is long, and some of its images, uint8 [N, C, H, W]."""
+def contact_sheet(rows: Sequence[tuple[str, Tensor]], widest: int = WIDEST) -> Image.Image:
+    """A row a class: its name, shortened to ``widest`` pixels, and some of its images, uint8 [N, C, H, W]."""
     shape = tuple(rows[0][1].shape[1:])
-    return _sheet([list(images) for _, images in rows], shape, [name for name, _ in rows])
+    return _sheet([list(images) for _, images in rows], shape, [caption(name, _TEXT, widest) for name, _ in rows])
 
 
 def _sheet(rows: Sequence[Sequence[Tensor]], shape: tuple[int, ...], captions: Sequence[str] | None) -> Image.Image:
@@ -53,7 +53,6 @@ def _sheet(rows: Sequence[Sequence[Tensor]], shape: tuple[int, ...], captions: S
     tile_height, tile_width = height * scale + GAP, width * scale + GAP
     left = GAP
     if captions is not None:
-        captions = [caption(name, _TEXT, WIDEST) for name in captions]
         left += max(int(font(_TEXT).getlength(text)) for text in captions) + 8
     columns = max(len(row) for row in rows)
     size = (left + columns * tile_width, GAP + len(rows) * tile_height)

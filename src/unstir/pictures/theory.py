@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.data.digits import load_digits
+from unstir.data.disk import open_file
 from unstir.data.images import Refused, decode
 from unstir.errors import UserError
 from unstir.pictures.grid import to_uint8
@@ -84,7 +85,8 @@ def _digit() -> Tensor:
 
 def _read(path: Path) -> Tensor:
     try:
-        array = decode(path.read_bytes(), path.name, SIDE, 3).pixels
+        with open_file(path) as file:
+            array = decode(file.read(), path.name, SIDE, 3).pixels
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; name a picture file with --image") from None
     except Refused as error:

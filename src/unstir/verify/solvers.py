@@ -137,7 +137,7 @@ CHECKS = (
         "Karras et al. 2022; Lu et al. 2022; Liu et al. 2022; Zhang & Chen 2023; Zhao et al. 2023",
         "log2 of the ratio of the errors at t = 200 after 100 and 200 steps from t = 1000, N(0.3, 0.5^2), of 7 "
         "samplers, with p; absolute",
-        0.15,
+        0.2,
         _solver_orders,
     ),
     Check(
