@@ -160,10 +160,10 @@ class Attack:
         what = {"flips": flip, "cuts": cut, "forged": forge}[kind](chance, place / path)
         ended = run(consumer, place)
         return Outcome(
-            number, kind, f"{path}: {what}", consumer.name, self._verdict(consumer, ended, path, kind), ended.said
+            number, kind, f"{path}: {what}", consumer.name, self._verdict(consumer, ended, path, kind, what), ended.said
         )
 
-    def _verdict(self, consumer: Consumer, ended: Ended, path: Path, kind: str) -> str:
+    def _verdict(self, consumer: Consumer, ended: Ended, path: Path, kind: str, what: str) -> str:
         if ended.status is None:
             return "hangs"
         if "Traceback" in ended.said or ended.status < 0 or ended.status == 70:
@@ -173,8 +173,9 @@ class Attack:
         expected = self.expected[consumer.name]
         if ended.result == expected.result:
             return "noticed" if path.name in ended.said and path.name not in expected.said else "harmless"
-        if path.name in ended.said or kind == "forged":  # whoever makes the checksum fit has written another run
-            return "noticed"
+        named = [word for word in what.split() if "." in word]  # the other of two that changed places
+        if kind == "forged" or any(name in ended.said for name in (path.name, *named)):
+            return "noticed"  # whoever makes a checksum fit has written another run
         return "silent"
 
     def _disturbed(self, number: int, kind: str, chance: random.Random, place: Path) -> Outcome:

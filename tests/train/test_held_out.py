@@ -381,3 +381,13 @@ def test_every_curve_is_seen_and_named_and_no_legend_lies_over_a_panel(num):
     assert len(named) == min(num, 16) + 1 and named[-1] == "training, last"
     without = held_out_figure([{**one, "bits": None, "bits_train": None}])
     assert len(without.axes) == 2
+
+
+def test_a_look_that_a_kill_left_out_changes_no_checkpoint_when_it_is_taken(trained, make_run):
+    """As a kill between the last save and the last look leaves it."""
+    run, _ = trained(log__held_out_images=8)
+    whole, texts = checkpoint.newest(run.checkpoints)[0], run.held_out_file.read_bytes().splitlines(keepends=True)
+    run.held_out_file.write_bytes(b"".join(texts[:-1]))
+    Trainer(*make_run(log__held_out_images=8)).run()
+    again = checkpoint.newest(run.checkpoints)[0]
+    assert again.state == whole.state and [line["step"] for line in run.held_out()][-1] == 12

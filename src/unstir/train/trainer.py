@@ -101,7 +101,7 @@ class Trainer:
         self._watch.begin(state.step, run.length, run.steps_per_epoch, batch, tuple(self._milestones))
         run.record("continued" if state.step else "started", step=state.step, **environment(self._device))
         self._look(stop)
-        saved = False
+        saved = (run.checkpoints / checkpoint.file_name(state.step)).exists()  # what is continued is saved already
         while state.step < run.length and stop.signal is None:
             self.take_step()
             saved = False
