@@ -29,7 +29,7 @@ def likelihood(
     out: Path | None = None,
     json_: bool = False,
 ) -> int:
-    """Bound the likelihood of images under a trained run, in bits a value, and draw where the bits go.
+    """Bound the likelihood of images under a trained run, in bits per dimension, and draw where the bits go.
 
     Every term of the bound of Ho et al. 2020, eq. 5 is summed: T network calls an image. Writes SPLIT.json with the
     figures and the protocol, and curve.png, to RUN/likelihood; other numbers of calls or images are in the names. Of a

@@ -53,11 +53,11 @@ class Bound:
 
     @cached_property
     def bits_per_dim(self) -> Tensor:
-        """The bound, in bits a value (a pixel's channel): [B]. This is what papers print."""
+        """The bound, in bits per dimension (a pixel's channel): [B]. This is what papers print."""
         return self.to_bits(self.nats)
 
     def to_bits(self, nats: Tensor) -> Tensor:
-        """Nats an image as bits a value: divided by ``dims`` and by log 2."""
+        """Nats an image as bits per dimension: divided by ``dims`` and by log 2."""
         return nats / (self.dims * math.log(2))
 
 

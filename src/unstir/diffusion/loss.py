@@ -4,8 +4,8 @@
     vlb      T L_{t-1}, the bound's term at a random t         (an unbiased estimate of the bound without its prior)
     hybrid   simple + 0.001 vlb                                (Nichol & Dhariwal 2021, eq. 16)
 
-The vlb is in bits a value, as in their code. In the hybrid the mean of the reverse step is a constant for it, so that
-it teaches the network its variance and nothing else.
+The vlb is in bits per dimension, as in their code. In the hybrid the mean of the reverse step is a constant for it, so
+that it teaches the network its variance and nothing else.
 """
 
 import math
@@ -23,7 +23,7 @@ OBJECTIVES = ("simple", "hybrid", "vlb")
 
 
 class Losses(NamedTuple):
-    """Of each image, float [B]: what is minimised, the squared error a value, and T L_{t-1} in bits a value."""
+    """Of each image, float [B]: what is minimised, the squared error a value, and T L_{t-1} in bits per dimension."""
 
     total: Tensor
     mse: Tensor

@@ -1,4 +1,4 @@
-"""The likelihood of a run's data under its model: the variational bound in bits a value, whole and by time."""
+"""The likelihood of a run's data under its model: the variational bound in bits per dimension, whole and by time."""
 
 import dataclasses
 import itertools
@@ -56,7 +56,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """The bound of a set of images, in bits a value; ``standard_error`` is None where there is one sample alone.
+    """The bound of a set of images, in bits per dimension; ``standard_error`` is None where there is one sample alone.
 
     ``prior``, ``decoder`` and ``curve`` (L_{t-1} of each of ``times``, rising) are means over the images. Under an
     estimate the curve holds the terms that were drawn, which do not add up to the sum; ``total``, the decoder's and all

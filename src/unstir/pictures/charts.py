@@ -17,7 +17,7 @@ MOST_NAMED = 16
 PANELS = (
     ("loss", "loss"),
     ("mse", "mean squared error"),
-    ("bits", "bound, bits a value"),
+    ("bits", "bound, bits per dimension"),
     ("grad_norm", "gradient norm before clipping"),
     ("lr", "learning rate"),
 )
@@ -60,8 +60,9 @@ def held_out_figure(looks: Sequence[Mapping[str, Any]]) -> "Figure":
     """What the looks at training and held-out images found, from the lines of held_out.jsonl.
 
     First the mean loss over times of both splits against images seen, with the standard error over images; then, where
-    it was estimated, the bound of both in bits a value; then the held-out loss by time t at each look, and that of the
-    training images at the last, dashed. A split that was not measured is left out. Legends stand beside their panels.
+    it was estimated, the bound of both in bits per dimension; then the held-out loss by time t at each look, and that
+    of the training images at the last, dashed. A split that was not measured is left out. Legends stand beside their
+    panels.
     """
     from matplotlib.figure import Figure
 
@@ -99,7 +100,7 @@ def _draw_course(course: "Axes", bound: Sequence["Axes"], looks: Sequence[Mappin
         for axes in bound if found else ():
             seen, means, bars = ([line[k] for line in found] for k in ("images", key, f"{key}_error"))
             axes.errorbar(seen, means, bars, **how)
-            axes.set_title("bound, bits a value (estimate)", fontsize=10)
+            axes.set_title("bound, bits per dimension (estimate)", fontsize=10)
 
 
 def _draw_by_time(axes: "Axes", looks: Sequence[Mapping[str, Any]]) -> None:
@@ -131,9 +132,9 @@ def likelihood_curves(
 ) -> None:
     """Draw where the bits go, as a PNG: each L_{t-1} by t, and their sum from the decoder upwards.
 
-    ``curves`` gives, by name, rising times, terms in bits a value at these times, the decoder's L_0, which stands at
-    t = 1, and the sum of all terms up to each time. Where the times are but some of 2..T, as in an estimate, the terms
-    are points and the sum, which is estimated too, goes up in steps.
+    ``curves`` gives, by name, rising times, terms in bits per dimension at these times, the decoder's L_0, which stands
+    at t = 1, and the sum of all terms up to each time. Where the times are but some of 2..T, as in an estimate, the
+    terms are points and the sum, which is estimated too, goes up in steps.
     """
     from matplotlib.figure import Figure
 
@@ -151,8 +152,9 @@ def likelihood_curves(
             )
             how = {**how, "marker": "", "drawstyle": "steps-post", "linewidth": 1, "label": f"{name}, estimated"}
             total.plot(t, [decoder, *summed], **how)
-    single.set(xscale="log", yscale="log", title="one term of the bound (t = 1: the decoder)", ylabel="bits a value")
-    total.set(xscale="log", title="terms up to t, summed", ylabel="bits a value")
+    single.set(xscale="log", yscale="log", title="one term of the bound (t = 1: the decoder)")
+    single.set_ylabel("bits per dimension")
+    total.set(xscale="log", title="terms up to t, summed", ylabel="bits per dimension")
     for axes in (single, total):
         axes.set_xlabel("t")
         axes.grid(alpha=0.3)

@@ -15,8 +15,8 @@ class Look:
 
     ``held_out`` and ``train`` are those of each image, averaged over times, of images never and often trained on
     (``train`` is empty where it was not measured). ``by_time`` has rows (t, held-out loss, its standard error, training
-    loss, its standard error), the last two None where ``train`` is empty. ``bits`` and ``bits_train`` are (bits a
-    value, standard error), None where they were not computed.
+    loss, its standard error), the last two None where ``train`` is empty. ``bits`` and ``bits_train`` are (bits per
+    dimension, standard error), None where they were not computed.
     """
 
     step: int

@@ -108,7 +108,7 @@ def squared_errors(
 def estimated_bits(
     denoiser: Denoiser, images: Watched, num: int, calls: int, size: int, on_call: Callable[[], None] = lambda: None
 ) -> Tensor:
-    """An unbiased estimate of the bound of each of the first ``num`` images, in bits a value: float64 [num], CPU.
+    """An unbiased estimate of the bound of each of the first ``num`` images, in bits per dimension: float64 [num], CPU.
 
     ``calls`` network calls an image, 2 to T, the last of which is the whole sum. The variance of the reverse steps is
     the learned one where there is one, else the large; estimates of the clean image are clamped to [-1, 1].

@@ -152,8 +152,8 @@ CHECKS = (
         "bound-is-joint-kl",
         "L_T + L_{T-1} + .. + L_0 = KL( q(x_0..x_T) || p(x_0..x_T) ) + H(x_0): the split loses nothing.",
         "Ho et al. 2020, eqs. 3 and 5",
-        "variational_bound in nats an image and in bits a value with the divergence of the two joint Gaussians: two"
-        " correlated values, T = 8, all times and fewer, beta and beta~; absolute",
+        "variational_bound in nats an image and in bits per dimension with the divergence of the two joint Gaussians: "
+        "two correlated values, T = 8, all times and fewer, beta and beta~; absolute",
         1e-9,
         _bound_is_joint_kl,
     ),

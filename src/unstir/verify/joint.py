@@ -37,7 +37,7 @@ def entropy() -> float:
 
 
 def bound(visited: Sequence[int], variance: str) -> tuple[float, float]:
-    """The package's bound as an exact expectation over x_0 and noise: in nats an image, and in bits a value."""
+    """The package's bound as an exact expectation over x_0 and noise: in nats an image, and in bits per dimension."""
     n, eps, weights = nodes(2)
     x_0 = (MEAN + n @ torch.linalg.cholesky(COVARIANCE).mT).view(-1, 1, 1, 2)
 
