@@ -139,10 +139,16 @@ class HeldOut:
     """
 
     def __init__(
-        self, run: Run, store: Store, step: int, device: torch.device, say: Callable[[str], None] = lambda _: None
+        self,
+        run: Run,
+        store: Store,
+        step: int,
+        device: torch.device,
+        say: Callable[[str], None] = lambda _: None,
+        looked: int = 0,
     ) -> None:
         self._run = run
-        kept = keep_lines(run, "held_out", step, say)
+        kept = keep_lines(run, "held_out", step, say, looked)
         self._written = {line["step"] for line in kept}
         self._size = run.config.train.micro_batch or run.config.train.batch_size
         self._times = middles(run.config.diffusion.T, run.config.log.held_out_times)
@@ -151,9 +157,9 @@ class HeldOut:
         self._splits = {images.split: images for images in chosen if len(images) > 1}
 
     @property
-    def begun(self) -> bool:
-        """Whether there is a line."""
-        return bool(self._written)
+    def last(self) -> int:
+        """The step of the last line; -1 where there is none."""
+        return max(self._written, default=-1)
 
     def due(self, step: int) -> bool:
         """Whether a look at this step would write a line that is not there."""

@@ -18,12 +18,7 @@ class Record:
 
     def __init__(self, run: Run, state: State, say: Callable[[str], None] = lambda _: None) -> None:
         self._run, self._state = run, state
-        for name, due in (("metrics", state.logged), ("held_out", state.looked)):
-            keep_lines(run, name, state.step, say)
-            if cut := logs.cut_short(run.log(name), due):
-                say(cut)
-        looks = [line["step"] for line in run.held_out()]
-        state.looked = max([state.looked, *looks])  # of one that came after its checkpoint too
+        keep_lines(run, "metrics", state.step, say, state.logged)
         keep_lines(run, "events", None, say)
         self._seconds_before = state.seconds
         self._began = self._line_began = time.perf_counter()
@@ -74,17 +69,19 @@ class Record:
         lines.sync(self._run.metrics_file)
 
 
-def keep_lines(run: Run, name: str, step: int | None, say: Callable[[str], None]) -> list[dict[str, Any]]:
+def keep_lines(run: Run, name: str, step: int | None, say: Callable[[str], None], due: int = 0) -> list[dict[str, Any]]:
     """Rewrite a log without the lines of steps after ``step``, which are taken again; returns those that stay.
 
-    Where lines are damaged, a copy of the file is kept and ``say`` is called with a sentence. None keeps every good
-    line.
+    Where lines are damaged, a copy of the file is kept and ``say`` is called with a sentence; so it is where the line
+    of step ``due`` is missing, that a checkpoint counts on. A ``step`` of None keeps every good line.
     """
     log = run.log(name)
     kept = [line for line in log.lines if step is None or line["step"] <= step]
     if log.damaged:
         copy = lines.copy_aside(log.file)
         say(f"{log.problem}; a copy is kept as {copy.name}, and the {len(log.lines)} good lines stay in use")
+    if due and (cut := logs.cut_short(log, due)):
+        say(cut)
     if log.damaged or (step is not None and log.file.exists()):
         lines.write(log.file, kept)
     return kept

@@ -30,8 +30,8 @@ class State:
     ``step`` counts optimiser steps taken. ``window`` holds sums since the last log line, by `WINDOW`: steps with finite
     gradients, then the loss, squared error, bound in bits, gradient norm and clipped steps among them. ``counters``,
     by `COUNTERS`, count steps skipped for a gradient that was not finite. ``history`` is what an importance sampler of
-    times has seen. ``logged`` and ``looked`` are the steps of the last
-    lines in metrics.jsonl and held_out.jsonl, ``seconds`` is the time of training so far.
+    times has seen. ``logged`` and ``looked`` are the steps of the last lines in metrics.jsonl and held_out.jsonl,
+    ``seconds`` is the time of training so far.
     """
 
     net: UNet

@@ -58,7 +58,9 @@ class Trainer:
         self._spoilt = False
         self._resume()
         self._record = Record(run, self.state, self._watch.say)
-        self._held_out = HeldOut(run, store, self.state.step, self._device, self._watch.say)
+        state = self.state
+        self._held_out = HeldOut(run, store, state.step, self._device, self._watch.say, state.looked)
+        state.looked = max(state.looked, self._held_out.last)  # a look may have come after its checkpoint
 
     def introduction(self) -> str:
         """What is about to be trained on what, in a line."""
@@ -195,7 +197,7 @@ class Trainer:
         """
         state, name = self.state, self._milestones.get(self.state.step)
         ended_here = self._run.weights / checkpoint.file_name(state.step)  # a run that goes on for longer
-        kept = self._held_out.begun and ended_here.exists()
+        kept = self._held_out.last >= 0 and ended_here.exists()
         if (name is None and not kept) or (is_drawn(self._run, name) and not self._held_out.due(state.step)):
             return
         with self._record.aside():
