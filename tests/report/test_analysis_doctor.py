@@ -10,7 +10,7 @@ from runs import advice, by_name
 from unstir.doctor import Finding
 from unstir.doctor.causes import explained
 from unstir.report.analysis import analyse
-from unstir.report.problems import coded, found, problems
+from unstir.report.problems import _sentence, coded, found, problems
 
 SIGNAL = Finding(
     "signal-left",
@@ -117,3 +117,15 @@ def test_sentences_of_the_doctor_are_sentences_of_the_page():
 )
 def test_options_are_code(text, shown):
     assert coded(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("clause", "sentence"),
+    [
+        ("the loss rises", "The loss rises."),
+        ("train.warmup=200 steps is most of the run", "train.warmup=200 steps is most of the run."),
+        ("x_T holds signal.", "x_T holds signal."),
+    ],
+)
+def test_a_sentence_begins_with_a_capital_but_for_the_name_of_a_setting(clause, sentence):
+    assert _sentence(clause) == sentence

@@ -50,9 +50,10 @@ def _problem(cause: Cause) -> Problem:
 
 
 def _sentence(text: str) -> str:
-    """A clause with a capital and a full stop; an option or a symbol such as x_T at its head keeps its case."""
+    """A clause with a capital and a full stop; a setting or a symbol such as x_T at its head keeps its case."""
     shown = coded(text).rstrip(".")
-    return f"{shown}." if shown[1:2] == "_" else f"{shown[:1].upper()}{shown[1:]}."
+    first = shown.partition(" ")[0]
+    return f"{shown}." if set(first) & set("_.=") else f"{shown[:1].upper()}{shown[1:]}."
 
 
 def coded(text: str) -> str:
