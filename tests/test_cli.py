@@ -367,6 +367,23 @@ def test_refused_files_are_spoken_of_when_training_packs(unstir, tmp_path):
     assert "photos-" in out
 
 
+def test_colours_that_are_lost_are_spoken_of(unstir, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for i in range(12):
+        Image.fromarray(np.full((8, 8, 3), (20 * i, 10, 200), np.uint8)).save(tmp_path / f"photos/{i}.png")
+    status, _, err = unstir("train", *tiny(), "--data.source", "photos", "--out", "here")
+    assert status == 0 and "12 images had colours, which data/photos-" in err and "--data.channels 3" in err
+
+
+def test_a_store_with_a_byte_changed_is_not_shown_as_whole(unstir, tmp_path):
+    assert unstir("data", "pack", "digits", "--out", "digits")[0] == 0
+    images = tmp_path / "digits/train.images.npy"
+    content = bytearray(images.read_bytes())
+    content[5000] ^= 1
+    images.write_bytes(content)
+    refused(unstir("data", "inspect", "digits"), "digits", "changed or damaged", "pack it again")
+
+
 def test_every_setting_but_the_listed_ones_is_fixed_once_a_run_exists(unstir):
     assert unstir("train", *tiny(), "--out", "here")[0] == 0
     run = Run.open("here")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from unstir.data.images import MAX_PIXELS, Refused, decode, signature
+from unstir.data.images import COLOUR_LOST, MAX_PIXELS, Refused, decode, signature
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (12, 8)) -> Image.Image:
@@ -250,3 +250,20 @@ def test_small_images_are_enlarged_with_a_note_or_refused() -> None:
     for size in ((15, 40), (1, 1)):
         with pytest.raises(Refused, match=f"too small: {size[0]}x{size[1]}.*at least 16"):
             decode(encoded(picture(size=size)), "a.png", 32, 3)
+
+
+def test_colour_that_becomes_grey_is_noted_and_what_was_grey_is_not():
+    def notes(pixels, channels, **options):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, **options)
+        return decode(buffer.getvalue(), f"a.{options['format'].lower()}", None, channels).notes
+
+    draw = np.random.default_rng(0)
+    grey = np.repeat(draw.integers(0, 256, (32, 32, 1), np.uint8), 3, axis=2)
+    coloured = grey.copy()
+    coloured[5, 5] = (200, 100, 100)
+    for kind in ({"format": "PNG"}, {"format": "JPEG", "quality": 40}):
+        assert notes(grey, 1, **kind) == () and notes(grey[:, :, 0], 1, **kind) == ()
+    assert notes(coloured, 1, format="PNG") == (COLOUR_LOST,) and notes(coloured, 3, format="PNG") == ()
+    photo = draw.integers(0, 256, (32, 32, 3), np.uint8)
+    assert notes(photo, 1, format="JPEG", quality=90) == (COLOUR_LOST,)

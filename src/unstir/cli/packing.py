@@ -82,6 +82,7 @@ def inspect(store: Path, /, *, sheet: Path | None = None) -> int:
     from unstir.pictures.contact import describe, save_contact_sheet
 
     opened = Store.open(store)
+    opened.verify()
     sheet = sheet or store / "contact-sheet.png"
     if sheet.suffix.lower() != ".png" or sheet.is_dir() or not sheet.absolute().parent.is_dir():
         raise UserError(f"--sheet {sheet} would be a PNG in a folder that exists; name a file that ends in .png")

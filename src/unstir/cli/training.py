@@ -36,6 +36,7 @@ def train(
 ) -> int:
     """Train a model or continue one; the status is 0 when finished, 129, 130 or 143 when stopped."""
     from unstir import console
+    from unstir.data.images import COLOUR_LOST
     from unstir.train.launch import open_data, open_run
     from unstir.train.milestones import newest_picture
     from unstir.train.trainer import Trainer
@@ -48,6 +49,9 @@ def train(
         store = open_data(config, folder, progress)
     if store.refused:
         say(f"{len(store.refused)} files were refused; unstir data inspect {store.path} lists them")
+    if lost := sum(note.count for note in store.notes if note.text == COLOUR_LOST):
+        keep = "--data.channels 3 --model.in_channels 3"
+        say(f"{lost} images had colours, which {store.path} has not; a new run with {keep} keeps them")
     run = open_run(config, folder, store)
     with run.lock(), Stop() as stop, console.TrainingDisplay(screen) as display:
         run.tidy()

@@ -7,7 +7,7 @@
 | any other format, also HEIC, AVIF, JPEG 2000   | refused                                                            |
 | empty, truncated or damaged file               | refused; a half-decoded picture is never packed                    |
 | more than 67,108,864 pixels, or 64 MiB of file | refused from the header, before any pixel is allocated             |
-| grey, 1-bit, palette, RGB, YCbCr               | grey is copied to RGB, colour becomes grey by ITU-R 601 luma       |
+| grey, 1-bit, palette, RGB, YCbCr               | grey is copied to RGB, colour becomes grey by ITU-R 601 luma; noted|
 | alpha channel or transparent palette entry     | composited on white; noted when any pixel is not opaque            |
 | CMYK                                           | converted without a colour profile; noted                          |
 | colour profile other than sRGB                 | ignored; noted. sRGB values are kept as they are                   |
@@ -76,6 +76,8 @@ _ORIENT = {
 }
 _ORIENTATION = 0x0112
 _UNREADABLE_EXIF = "unreadable EXIF ignored"
+COLOUR_LOST = "colour made grey"
+GREY_ENOUGH = 16  # greatest difference between the channels of a grey image, as JPEGs and their resizing leave it
 _BITS_PER_SAMPLE = 258
 
 
@@ -128,6 +130,8 @@ def decode(data: bytes, name: str, size: int | None, channels: int, ground: str 
         raise
     except Exception as error:  # decoders raise anything at all on damaged bytes
         raise Refused(f"damaged: {_damage(kind, error)}") from None
+    if channels == 1 and _is_coloured(image):
+        notes.append(COLOUR_LOST)
     return Decoded(to_array(image, channels), tuple(notes))
 
 
@@ -187,6 +191,12 @@ def _damage(kind: str, error: Exception) -> str:
     if isinstance(error, EOFError) or "truncated" in text:
         return "it ends too early"
     return "a checksum does not fit" if "checksum" in text else f"its {kind} data cannot be decoded"
+
+
+def _is_coloured(image: Image.Image) -> bool:
+    """Whether an 8-bit image has colours, beyond what a JPEG makes of greys."""
+    pixels = np.asarray(image)
+    return pixels.ndim == 3 and int((pixels.max(2) - pixels.min(2)).max(initial=0)) > GREY_ENOUGH
 
 
 def _check_pixels(width: int, height: int) -> None:
