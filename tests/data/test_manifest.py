@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unstir.data import Store, is_store, pack
+from unstir.data.labels import class_number
 from unstir.data.manifest import MANIFEST, ORIGIN, parsed, sealed
 from unstir.errors import UserError
 
@@ -176,7 +177,7 @@ def test_random_structures_in_a_manifest_raise_user_errors_alone(copy, packed, d
     except UserError as error:
         assert "\n" not in str(error)
     else:  # only words were changed
-        store.notes, store.refused, store.classes, store.label_of("0")
+        store.notes, store.refused, class_number(store.classes, "0")
 
 
 @given(st.binary(max_size=200))

@@ -26,7 +26,6 @@ import numpy as np
 
 from unstir.data import manifest as manifests
 from unstir.data.disk import explained, open_file, usable_path
-from unstir.data.labels import class_number
 from unstir.data.manifest import MANIFEST, SPLITS
 from unstir.errors import UserError, printable
 
@@ -121,10 +120,6 @@ class Store:
         """Map the labels of `split` into memory: int64 [N], 0..len(classes)-1; None when the data has none."""
         shape = (self.count(split),)
         return self._tensor(self._file(split, "labels"), "i8", shape) if self.labelled else None
-
-    def label_of(self, text: str) -> int:
-        """The label of the class with this name or number; see `class_number`. Raises UserError."""
-        return class_number(self.classes, text)
 
     def verify(self) -> None:
         """Read every byte and compare with `content_hash`. Raises UserError when they differ.
