@@ -120,8 +120,9 @@ def checkpoints(patient: Patient) -> Finding | None:
         "problem" if lost else "warning",
         "saved files are damaged",
         f"{len(broken)} of {len(patient.files)}: {broken[0].problem}; none should be",
-        "restore them, or delete them: training goes on, and samples are drawn, from the newest that is whole (step "
-        f"{max(file.step for file in whole)})",
+        "restore them, or delete them: samples are drawn from the newest that is whole (step "
+        f"{max(file.step for file in whole)})"
+        + (f", and training goes on from step {max(file.step for file in full)}" if full else ""),
         len(broken),
         0,
     )

@@ -153,9 +153,10 @@ def shown(value: Any) -> str:
 def check_alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
     """Raise UserError, naming the differences, where figures by these two protocols must not be compared."""
     if different := unlike(a, b):
-        raise UserError(
-            f"these figures do not compare: {'; '.join(different)}; judge both by one protocol with unstir evaluate"
-        )
+        mend = "judge both by one protocol with unstir evaluate"
+        if a.get("data") != b.get("data"):
+            mend = "those of other data never do"
+        raise UserError(f"these figures do not compare: {'; '.join(different)}; {mend}")
 
 
 def best_match(protocol: Mapping[str, Any], others: Collection[Evaluation], name: str) -> Evaluation:
