@@ -146,10 +146,12 @@ def _enough_for_chance(held: Tensor, shares: Tensor, n: int) -> bool:
 def _as_asked(held: Tensor, shares: Tensor, n: int) -> bool:
     """Whether n held images can have the shares, but for rounding that is small beside what chance would make."""
     likely, asked = n * shares, shares > 0
-    if int(held[asked].sum()) < n:
+    limit = AS_ASKED * (int(asked.sum()) - 1) + 1e-9
+    lacking = ((likely - held).clamp(min=0) ** 2 / likely)[asked].sum()  # what no choice of numbers undercuts
+    if int(held[asked].sum()) < n or lacking > limit:
         return False
     off = ((_numbers(held, shares, n) - likely) ** 2 / likely)[asked].sum()
-    return bool(off <= AS_ASKED * (int(asked.sum()) - 1) + 1e-9)
+    return bool(off <= limit)
 
 
 def _numbers(held: Tensor, shares: Tensor, n: int) -> Tensor:
