@@ -23,7 +23,7 @@ from unstir.errors import UserError
 from unstir.metrics import distances, wasserstein
 from unstir.metrics.classifier import Classifier
 from unstir.metrics.evaluation import HIGHER, LOWER, Figure
-from unstir.metrics.floor import FEWEST, bound
+from unstir.metrics.floor import FEWEST, Draws, bound
 from unstir.metrics.inception import NAME, Inception
 from unstir.metrics.measures import FLOOR_SPLITS, SPLITS, draws_of, figures_of, halved, sides
 from unstir.metrics.reference import BATCH, Network, Progress, chosen, noise_images, other_split
@@ -60,7 +60,7 @@ def judge(
         looks = [_look(network, images, progress) for images in sets]
         found |= figures_of(of, [features for features, _ in looks])
         if isinstance(network, Classifier):
-            found |= _of_classes(store, network, sets, split, labels)
+            found |= _of_classes(store, network, sets, split, labels, of.draws)
         if isinstance(network, Inception):
             found[f"{NAME}/is"] = _inception_score(network, [logits for _, logits in looks if logits is not None])
     if not networks:
@@ -99,12 +99,17 @@ def _plain(network: Network, name: str, better: str, by_seed: tuple[float, ...])
 
 
 def _of_classes(
-    store: Store, network: Classifier, sets: Sequence[Tensor], split: str, labels: Sequence[Tensor] | None
+    store: Store,
+    network: Classifier,
+    sets: Sequence[Tensor],
+    split: str,
+    labels: Sequence[Tensor] | None,
+    draws: Draws | None,
 ) -> dict[str, Figure]:
     """How often an image shows the class asked for, and how far the shares of classes are from the store's.
 
     The second is the total variation distance, 0 for equal shares and 1 for images of none of the right classes; its
-    floor is that of real images, as the classifier sees them.
+    floor is that of real images, as the classifier sees them, by `Sides.draws`.
     """
     taken_for = [network.probabilities(images).argmax(1) for images in sets]
     real = store.labels(split)
@@ -122,9 +127,8 @@ def _of_classes(
 
     figure = _plain(network, "class imbalance", LOWER, tuple(map(imbalance, taken_for)))
     figure = dataclasses.replace(figure, bootstrap=statistics.mean(map(error, taken_for)))
-    other = other_split(split)
-    draws = draws_of(store, other, len(sets[0]), None if labels is None else labels[0])
     if draws is not None:
+        other = other_split(split)
         real_images = store.images(other)[chosen(other, store.count(other), len(draws.classes))]
         of_real = network.probabilities(real_images).argmax(1)
         floor, floor_error = bound(
