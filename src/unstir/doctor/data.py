@@ -11,8 +11,7 @@ from unstir.data import SPLITS
 from unstir.doctor.finding import SURE, Check, Finding, difference, paired
 from unstir.doctor.near import NEAR
 from unstir.doctor.patient import Patient, Survey
-from unstir.nn.unet import UNet
-from unstir.runs import build
+from unstir.train import memory
 
 NARROW = 32
 """Levels of 255 from the darkest value to the lightest. Photographs and drawings: 255."""
@@ -212,8 +211,7 @@ def few_images(patient: Patient) -> Finding | None:
     num = patient.run.data.counts["train"]
     if num >= FEW:
         return None
-    with torch.device("meta"):
-        parameters = sum(p.numel() for p in UNet(build.network_config(patient.run.config)).parameters())
+    parameters = memory.parameters(patient.run.config)
     flip = "" if patient.run.config.data.flip else "; --data.flip doubles photographs (not writing)"
     return Finding(
         "few-images",
