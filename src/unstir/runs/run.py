@@ -28,7 +28,7 @@ from unstir.runs import build, card, checkpoint, lines, logs, toml
 from unstir.runs.agreement import check_same
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config, steps_in
-from unstir.runs.files import PARTIAL, remedy, remove_partials, write_text
+from unstir.runs.files import PARTIAL, make_folder, remedy, remove_partials, write_text
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,7 @@ class Run:
     def create(cls, config: Config, path: Path, data: DataCard) -> "Run":
         """Make the folder of a new run. Raises UserError where ``path`` holds something else or cannot be written."""
         check_free(path)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot make the folder {path}: {remedy(error, 'name another with --out')}") from None
+        make_folder(path)
         run = cls(path, config, data)
         card.save(path, data)
         run.save_config()  # last: a folder with a config is a run
