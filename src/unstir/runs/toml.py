@@ -57,9 +57,8 @@ def explain(error: ValidationError) -> str:
 def _allowed(item: "ErrorDetails") -> str:
     """What pydantic would have taken, in the words of a config file."""
     kind, limits = item["type"], item.get("ctx", {})
-    for name, words in BOUNDS.items():
-        if kind == name:
-            return f"{words} {next(iter(limits.values()))}"
+    if kind in BOUNDS:
+        return f"{BOUNDS[kind]} {next(iter(limits.values()))}"
     if kind == "literal_error":
         return f"one of {limits['expected'].replace(' or ', ', ')}"
     return next((words for prefix, words in KINDS.items() if kind.startswith(prefix)), "another value")
