@@ -50,16 +50,21 @@ class State:
         """The network that grids and slim files are made from: the average where there is one."""
         return self.net if self.average is None else self.average
 
-    def to_checkpoint(self, run: Run) -> Checkpoint:
-        """A full checkpoint of this moment."""
+    def _tensors(self) -> dict[str, Tensor]:
+        """What a full checkpoint holds besides the optimizer's moments, by the names that it has there."""
         tensors = {f"model.{name}": t for name, t in self.net.state_dict().items()}
         if self.average is not None:
             tensors |= {f"ema.{name}": t for name, t in self.average.state_dict().items()}
+        if self.history is not None:
+            tensors |= {"times.losses": self.history.losses, "times.counts": self.history.counts}
+        return tensors
+
+    def to_checkpoint(self, run: Run) -> Checkpoint:
+        """A full checkpoint of this moment."""
+        tensors = self._tensors()
         for name, parameter in self.net.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"optimizer.{name}.{key}"] = value
-        if self.history is not None:
-            tensors |= {"times.losses": self.history.losses, "times.counts": self.history.counts}
         history = {
             "window": dict(zip(WINDOW, self.window.tolist(), strict=True)),
             "counters": self.counters.tolist(),
@@ -94,11 +99,7 @@ class State:
             check(saved.state, STATE)
         except ValueError as error:
             raise DamagedError(f"the checkpoint of step {saved.step} is damaged: of its state, {error}") from None
-        wanted = {f"model.{name}": t for name, t in self.net.state_dict().items()}
-        if self.average is not None:
-            wanted |= {f"ema.{name}": t for name, t in self.average.state_dict().items()}
-        if self.history is not None:
-            wanted |= {"times.losses": self.history.losses, "times.counts": self.history.counts}
+        wanted = self._tensors()
         if saved.step > saved.state["counters"][0] or saved.part("optimizer"):  # a step was taken, not skipped
             for name, parameter in self.net.named_parameters():
                 wanted |= {f"optimizer.{name}.{key}": parameter.detach() for key in MOMENTS}
