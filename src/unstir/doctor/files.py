@@ -7,8 +7,9 @@ from unstir.runs import logs
 
 def damaged_lines(patient: Patient) -> Finding | None:
     """Lines of metrics.jsonl, held_out.jsonl or events.jsonl that are missing or not what was written."""
-    broken = [log for log in map(patient.run.log, logs.NAMES) if log.damaged]
-    cut = logs.cut(patient.run.path, patient.loaded) if patient.loaded else []
+    of_run = {name: patient.run.log(name) for name in logs.NAMES}
+    broken = [log for log in of_run.values() if log.damaged]
+    cut = logs.cut(of_run, patient.loaded) if patient.loaded else []
     if not broken and cut:
         said, num = "; ".join(cut), len(cut)
         return Finding("logs", "problem", "lines of the run's logs are missing", said, "restore it from a copy", num, 0)

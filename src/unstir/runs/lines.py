@@ -69,13 +69,13 @@ def read(file: Path, check: Callable[[dict[str, Any]], None]) -> Log:
     A file that is not there has none. Raises UserError where it cannot be read.
     """
     lines, damaged = [], []
-    *whole, last = _bytes(file).split(b"\n")
-    for number, text in enumerate((*whole, last), start=1):
+    texts = _bytes(file).split(b"\n")
+    for number, text in enumerate(texts, start=1):
         try:
             values = decode(text)
             check(values)
         except ValueError as error:
-            if number <= len(whole):  # else it is a last line that a kill has cut short, or nothing
+            if number < len(texts):  # else it is a last line that a kill has cut short, or nothing
                 damaged.append((number, str(error)))
         else:
             lines.append(values)

@@ -72,7 +72,7 @@ def cut_short(log: Log, due: Any) -> str:
     return f"{log.file} ends at step {last}, though its checkpoint counts on lines up to {due}: it was cut"
 
 
-def cut(folder: Path, found: Checkpoint) -> list[str]:
-    """How the logs of the run in ``folder`` lack lines that were there when ``found`` was saved, a sentence each."""
+def cut(of_run: Mapping[str, Log], found: Checkpoint) -> list[str]:
+    """How the logs of a run, by name, lack lines that were there when ``found`` was saved, a sentence each."""
     due = {"metrics": found.state.get("logged", 0), "held_out": found.state.get("looked", 0)}
-    return [said for name, step in due.items() if (said := cut_short(read(folder, name), step))]
+    return [said for name, step in due.items() if (said := cut_short(of_run[name], step))]

@@ -121,11 +121,12 @@ class Run:
 
         The settings and data are compared with those of ``loaded``, by default of the newest file that verifies.
         """
-        found = [f"{log.problem}; {logs.REMEDY} {self.path}" for log in map(self.log, logs.NAMES) if log.damaged]
+        of_run = {name: self.log(name) for name in logs.NAMES}
+        found = [f"{log.problem}; {logs.REMEDY} {self.path}" for log in of_run.values() if log.damaged]
         try:
             loaded = loaded or (self.load() if self.saved_steps() else None)
             if loaded is not None:
-                found += logs.cut(self.path, loaded)
+                found += logs.cut(of_run, loaded)
                 check_same(self, loaded)
         except UserError as error:
             found.append(str(error))
