@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unstir.doctor.patient import Patient
+from unstir.runs import kinds
 
 Severity = Literal["problem", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note")
@@ -84,7 +85,7 @@ LARGEST = 1e60
 
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value of a log is a number that can be computed with: finite, and not beyond `LARGEST`."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+    return kinds.is_number(value) and abs(value) <= LARGEST
 
 
 MOST_TIMES = 1000
