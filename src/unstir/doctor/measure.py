@@ -16,7 +16,7 @@ from unstir.doctor.patient import Errors, Needs, Samples, SavedFile
 from unstir.errors import UserError
 from unstir.generate import Job, generate
 from unstir.nn.unet import UNet, flops
-from unstir.pictures.grid import to_uint8
+from unstir.pictures.grid import from_uint8, to_uint8
 from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
@@ -89,7 +89,7 @@ def squared_errors(run: Run, loaded: Checkpoint, store: Store) -> Errors:
         device = next(denoiser.net.parameters()).device
         errors = []
         for part in torch.split(slots, 64):
-            x_0 = store.images("train")[index[part]].to(device).float().div_(127.5).sub_(1)
+            x_0 = from_uint8(store.images("train")[index[part]].to(device))
             eps = randomness.normal(Key(0, "doctor noise", 0, part.to(device)), run.data.shape)
             label = None if labels is None else labels[index[part]].to(device)
             errors.append(denoising_loss(denoiser, x_0, t[part].to(device), eps, label).mse.double().cpu())

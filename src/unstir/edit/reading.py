@@ -8,6 +8,7 @@ from torch import Tensor
 from unstir.data.disk import open_file
 from unstir.data.images import Decoded, Refused, decode
 from unstir.errors import UserError
+from unstir.pictures.grid import from_uint8
 from unstir.runs.run import Run
 
 Box = tuple[int, int, int, int]
@@ -19,7 +20,7 @@ def read_image(path: Path, run: Run) -> Tensor:
 
     Raises UserError where it is no picture, or too small.
     """
-    return _pixels(path, run).float()[None] / 127.5 - 1
+    return from_uint8(_pixels(path, run))[None]
 
 
 def notes_on(path: Path, run: Run) -> list[str]:

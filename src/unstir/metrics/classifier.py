@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from unstir import randomness
 from unstir.data import Store, verify_once
 from unstir.errors import UserError
-from unstir.metrics.learning import BATCH, Lesson, Progress, learn, scaled, seconds
+from unstir.metrics.learning import BATCH, Lesson, Progress, learn, seconds
 from unstir.metrics.trust import Trust
 from unstir.nn.blocks import GroupNorm
+from unstir.pictures.grid import from_uint8
 from unstir.runs.checkpoint import content_hash
 from unstir.runs.files import replacing
 
@@ -131,7 +132,7 @@ class Classifier:
             raise UserError(f"images are {given}; this classifier judges uint8 [N, {', '.join(map(str, self.shape))}]")
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size} must be at least 1")
-        rows = [function(scaled(batch)).double() for batch in torch.split(images, batch_size)]
+        rows = [function(from_uint8(batch)).double() for batch in torch.split(images, batch_size)]
         return torch.cat(rows)
 
 

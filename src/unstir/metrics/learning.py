@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from unstir import randomness
 from unstir.errors import UserError
+from unstir.pictures.grid import from_uint8
 from unstir.randomness import Key
 from unstir.runs.checkpoint import content_hash
 from unstir.runs.files import make_folder, replacing
@@ -59,11 +60,6 @@ class Lesson:
         return json.dumps({**values, **where, "steps": self.steps, "step": step}, sort_keys=True)
 
 
-def scaled(images: Tensor) -> Tensor:
-    """Bytes 0..255 to float32 in [-1, 1]: the one place that says how the network sees an image."""
-    return images.float().div_(127.5).sub_(1)
-
-
 def learn(net: nn.Module, lesson: Lesson, kept: Path | None = None, progress: Progress | None = None) -> None:
     """Train ``net`` in place, from the state in the file ``kept`` if it is this lesson's; ``progress`` counts images.
 
@@ -95,7 +91,7 @@ def seconds(net: nn.Module, lesson: Lesson, kept: Path | None = None) -> float:
 
 def _step(net: nn.Module, optimizer: torch.optim.Optimizer, lesson: Lesson, step: int, index: Tensor) -> None:
     optimizer.param_groups[0]["lr"] = _RATE * _rate(step, lesson.steps)
-    x = scaled(moved(lesson.images[index], lesson.seed, step, lesson.mirror))
+    x = from_uint8(moved(lesson.images[index], lesson.seed, step, lesson.mirror))
     loss = nn.functional.cross_entropy(net(x), lesson.labels[index])
     optimizer.zero_grad()
     torch.autograd.backward(loss)

@@ -19,6 +19,7 @@ from unstir.diffusion.denoiser import Denoiser, clipped, labelled
 from unstir.diffusion.finite import finite
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
 from unstir.errors import UserError
+from unstir.pictures.grid import from_uint8
 from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
@@ -129,7 +130,7 @@ def _bound(
 ) -> Bound:
     """The bound of the images with these indices, batch ``number``; its noise is a function of time and image."""
     device = next(denoiser.net.parameters()).device
-    x_0 = store.images(protocol.split)[index].to(device).float().div_(127.5).sub_(1)
+    x_0 = from_uint8(store.images(protocol.split)[index].to(device))
     denoise = finite(labelled(denoiser, None if labels is None else labels[index].to(device)), index)
     slots, drawn = index.to(device), None
     if protocol.calls:

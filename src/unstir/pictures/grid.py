@@ -28,6 +28,11 @@ def to_uint8(images: Tensor) -> Tensor:
     return images.detach().float().add(1).mul(127.5).round_().clamp_(0, 255).to("cpu", torch.uint8)
 
 
+def from_uint8(images: Tensor) -> Tensor:
+    """Pixels 0..255, uint8 [...], as the network sees them: float32 [...] in [-1, 1], k / 127.5 - 1."""
+    return images.float().div_(127.5).sub_(1)
+
+
 def to_picture(image: Tensor) -> Image.Image:
     """One image, uint8 [C, H, W] with C = 1 or 3, as a Pillow picture of mode L or RGB."""
     array = image.permute(1, 2, 0).numpy()

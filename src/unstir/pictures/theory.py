@@ -12,7 +12,7 @@ from unstir.data.digits import load_digits
 from unstir.data.disk import open_file
 from unstir.data.images import Refused, decode
 from unstir.errors import UserError
-from unstir.pictures.grid import to_uint8
+from unstir.pictures.grid import from_uint8, to_uint8
 from unstir.randomness import Key
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule, cosine, linear, sigmoid, zero_terminal_snr
@@ -80,7 +80,7 @@ def _draw_strip(row: Sequence[Any], name: str, schedule: NoiseSchedule, x_0: Ten
 
 def _digit() -> Tensor:
     images, _ = load_digits()
-    return torch.from_numpy(images[:1].copy()).float().view(1, 1, *images.shape[-2:]) / 127.5 - 1
+    return from_uint8(torch.from_numpy(images[:1].copy())).view(1, 1, *images.shape[-2:])
 
 
 def _read(path: Path) -> Tensor:
@@ -91,4 +91,4 @@ def _read(path: Path) -> Tensor:
         raise UserError(f"cannot read {path}: {error.strerror}; name a picture file with --image") from None
     except Refused as error:
         raise UserError(f"{path} is no picture that can be shown: {error}; name another with --image") from None
-    return torch.from_numpy(array.copy()).float()[None] / 127.5 - 1
+    return from_uint8(torch.from_numpy(array.copy()))[None]

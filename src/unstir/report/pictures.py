@@ -15,7 +15,7 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.generate import Job, way
 from unstir.pictures import animation
-from unstir.pictures.grid import GAP, grid, to_uint8
+from unstir.pictures.grid import GAP, from_uint8, grid, to_uint8
 from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
@@ -130,7 +130,7 @@ def forward(run: Run, store: Store) -> tuple[Picture, list[int]]:
     """Real images of the training split dissolving: a row an image, a column a time; and the times."""
     schedule = build.schedule(run.config.diffusion)
     times = [round(i * schedule.T / (FORWARD_STAGES - 1)) for i in range(FORWARD_STAGES)]
-    x_0 = store.images("train")[: min(FORWARD_IMAGES, store.count("train"))].float().div(127.5).sub(1)
+    x_0 = from_uint8(store.images("train")[: min(FORWARD_IMAGES, store.count("train"))])
     eps = randomness.normal(Key(0, "report forward", 0, torch.arange(len(x_0))), tuple(x_0.shape[1:]))
     process = Process(schedule)
     columns = [to_uint8(process.diffuse(x_0, t, eps) if t else x_0) for t in times]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.data import Store
+from unstir.pictures.grid import from_uint8
 from unstir.randomness import Key
 
 
@@ -32,7 +33,7 @@ class Batches:
         """
         epoch, place = divmod(step, self.steps_per_epoch)
         index = self._epoch_order(epoch)[place * self.batch_size :][: self.batch_size][part]
-        x_0 = self._moved(self.images[index]).float().div_(127.5).sub_(1)
+        x_0 = from_uint8(self._moved(self.images[index]))
         if self.flip:
             mirrored = randomness.coin(Key(self.seed, "flip", step, slots), 0.5)
             x_0 = torch.where(mirrored[:, None, None, None], x_0.flip(-1), x_0)

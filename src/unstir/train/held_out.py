@@ -29,6 +29,7 @@ from unstir.data import SPLITS, Store
 from unstir.diffusion.denoiser import Denoiser, clipped, labelled
 from unstir.diffusion.likelihood import bound_term, strata, variational_bound
 from unstir.diffusion.loss import denoising_loss
+from unstir.pictures.grid import from_uint8
 from unstir.randomness import Key
 from unstir.runs.lines import append
 from unstir.runs.run import Run
@@ -61,7 +62,7 @@ class Watched:
         """The first log.held_out_images of a random order of the split; more of them begin with the same ones."""
         index = randomness.permutation(run.config.seed, f"watched {split}", 0, store.count(split))
         index = index[: run.config.log.held_out_images]
-        x_0 = store.images(split)[index].to(device).float().div_(127.5).sub_(1)
+        x_0 = from_uint8(store.images(split)[index].to(device))
         labels = store.labels(split) if run.config.model.num_classes else None
         label = None if labels is None else labels[index].to(device)
         return cls(split, run.config.seed, x_0, label, index.to(device))
