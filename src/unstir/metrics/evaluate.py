@@ -26,6 +26,7 @@ from unstir.metrics.floor import FEWEST
 from unstir.metrics.judge import judge, reference_size
 from unstir.metrics.reference import Network
 from unstir.runs import build
+from unstir.runs.agreement import check_data
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.files import make_folder, replacing
 from unstir.runs.guide import used
@@ -99,8 +100,7 @@ def check(run: Run, store: Store, plan: Plan) -> None:
 
     The bytes of the store are read, once a process; that the weights can be read is `check_all`'s to see.
     """
-    if store.content_hash != run.data.content_hash:
-        raise UserError(f"{store.path} is not the data of {run.path}; name the store that it was trained on")
+    check_data(run, store)
     check_job(run, plan.job)
     if plan.split not in SPLITS:
         raise UserError(f"split={plan.split!r} is unknown; choose one of {', '.join(SPLITS)}")

@@ -22,6 +22,7 @@ from unstir.errors import UserError
 from unstir.pictures.grid import from_uint8
 from unstir.randomness import Key
 from unstir.runs import build
+from unstir.runs.agreement import check_data
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.files import write_text
 from unstir.runs.kinds import check as check_kinds
@@ -224,8 +225,7 @@ def check(run: Run, store: Store, protocol: Protocol) -> None:
     if protocol.split not in SPLITS:
         raise UserError(f"split={protocol.split!r} is unknown; choose one of {', '.join(SPLITS)}")
     count = store.count(protocol.split)
-    if store.content_hash != run.data.content_hash:
-        raise UserError(f"{store.path} is not the data of {run.path}; name the store that it was trained on")
+    check_data(run, store)
     if count == 0:
         raise UserError(f"{store.path} has no {protocol.split} images; choose another split")
     if not 0 <= protocol.num <= count:

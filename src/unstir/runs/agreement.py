@@ -1,4 +1,4 @@
-"""Whether two sets of settings are those of one run: of config.toml, of a checkpoint, of what is asked."""
+"""Whether settings (of config.toml, of a checkpoint, asked for) are those of one run, and a store is its data."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from unstir.runs.config import Config, may_change
 from unstir.runs.kinds import short
 
 if TYPE_CHECKING:
+    from unstir.data import Store
     from unstir.runs.run import Run
 
 SHOWN = 8
@@ -53,6 +54,12 @@ def check_same(run: "Run", found: Checkpoint) -> None:
         raise UserError(
             f"{run.path / 'data.json'} is not of the data that {name} was trained on: {what}; restore it from a copy"
         )
+
+
+def check_data(run: "Run", store: "Store") -> None:
+    """Raise UserError where ``store`` is not what the run was trained on."""
+    if store.content_hash != run.data.content_hash:
+        raise UserError(f"{store.path} is not the data of {run.path}; name the store that it was trained on")
 
 
 def _differences(old: Config, new: Config) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from unstir.data import Store, verify_once
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
 from unstir.runs import build, lines
+from unstir.runs.agreement import check_data
 from unstir.runs.run import Run, load_into, weights_of
 from unstir.train.held_out import HeldOut
 from unstir.train.milestones import milestones
@@ -22,8 +23,7 @@ def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None
     ``progress(done, total)`` counts moments. Raises UserError where ``store`` is not the run's data or has other bytes,
     or the file cannot be written.
     """
-    if store.content_hash != run.data.content_hash:
-        raise UserError(f"{store.path} is not the data of {run.path}; name the store that it was trained on")
+    check_data(run, store)
     verify_once(store)
     try:
         lock = run.lock()
