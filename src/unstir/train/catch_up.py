@@ -30,10 +30,11 @@ def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None
     except UserError:  # whoever trains it looks at it
         return 0
     with lock:
-        if run.log("held_out").damaged:  # continuing keeps a copy first, and says so
+        before = run.log("held_out")
+        if before.damaged:  # continuing keeps a copy first, and says so
             return 0
         device = build.device(run.config.train.device)
-        looks = HeldOut(run, store, run.length + max((line["step"] for line in run.held_out()), default=0), device)
+        looks = HeldOut(run, store, run.length + max((line["step"] for line in before.lines), default=0), device)
         missing = [step for step in run.saved_steps() if step in milestones(run) and looks.due(step)]
         added = 0
         for done, step in enumerate(missing, start=1):
@@ -42,8 +43,9 @@ def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None
                 added += 1
             if progress is not None:
                 progress(done, len(missing))
-        found = sorted(run.held_out(), key=lambda line: line["step"])
-        if found != run.held_out():  # those added, now or by a call that was killed, stand in their places
+        written = run.held_out()
+        found = sorted(written, key=lambda line: line["step"])
+        if found != written:  # those added, now or by a call that was killed, stand in their places
             lines.write(run.held_out_file, found)
     return added
 
