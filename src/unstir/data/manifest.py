@@ -34,14 +34,18 @@ _PACK_AGAIN = "delete the folder and pack the data again"
 
 
 @dataclass(frozen=True)
-class Counted:
-    """One kind of note: what was done, to how many files, and the first of them."""
+class Note:
+    """One kind of oddity met while packing: what was done, how often, and the first few files it was done to."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     text: str
     count: int
-    examples: list[str]
+    examples: tuple[str, ...]
+
+    def __str__(self) -> str:
+        more = ", ..." if self.count > len(self.examples) else ""
+        return f"{self.text}: {self.count} ({', '.join(self.examples)}{more})"
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Form:
     counts_per_class: dict[str, list[int]]
     held_out_rule: str
     refused: list[tuple[str, str]]
-    notes: list[Counted]
+    notes: list[Note]
     manifest_hash: str
 
     def __post_init__(self) -> None:

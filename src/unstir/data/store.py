@@ -26,7 +26,7 @@ import numpy as np
 
 from unstir.data import manifest as manifests
 from unstir.data.disk import explained, open_file, usable_path
-from unstir.data.manifest import MANIFEST, SPLITS
+from unstir.data.manifest import MANIFEST, SPLITS, Note
 from unstir.errors import UserError, printable
 
 if TYPE_CHECKING:  # torch takes seconds to import and decoding workers do without it
@@ -34,19 +34,6 @@ if TYPE_CHECKING:  # torch takes seconds to import and decoding workers do witho
 
 HEADER_BYTES = 128
 _BLOCK = 1 << 22
-
-
-@dataclass(frozen=True)
-class Note:
-    """One kind of oddity met while packing: what was done, how often, and the first few files it was done to."""
-
-    text: str
-    count: int
-    examples: tuple[str, ...]
-
-    def __str__(self) -> str:
-        more = ", ..." if self.count > len(self.examples) else ""
-        return f"{self.text}: {self.count} ({', '.join(self.examples)}{more})"
 
 
 @dataclass(frozen=True)
