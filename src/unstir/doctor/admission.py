@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from unstir.data import Store
+from unstir.data import Store, verify_once
 from unstir.diffusion.finite import NotFiniteError
 from unstir.doctor.measure import draw_samples, needs, squared_errors
 from unstir.doctor.patient import Patient, SavedFile
@@ -109,7 +109,7 @@ def _store(run: Run, named: str | Path | None) -> tuple[Store | None, str]:
             f"{opened.content_hash[:12]}..., the run's {run.data.content_hash[:12]}..."
         )
     try:
-        opened.verify()
+        verify_once(opened)
     except UserError as error:
         return opened, str(error)
     return opened, ""
