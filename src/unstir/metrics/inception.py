@@ -89,9 +89,9 @@ class Inception:
 def inception(file: Path | None, say: Callable[[str], None], *, device: str = "cpu") -> Inception:
     """The network with the weights of ``file``, else of torch's hub cache, downloaded into it where they are not there.
 
-    The cache is where torch-fidelity looks, too. ``say`` hears of a download, and of weights that are not the published
-    ones. Raises UserError where the file cannot be read or is neither the published one nor a safetensors file of the
-    same tensors, and offline, naming the file, its address and where to put it.
+    The cache is where torch-fidelity looks, too. ``say`` is called with a sentence on a download, and on weights that
+    are not the published ones. Raises UserError where the file cannot be read or is neither the published one nor a
+    safetensors file of the same tensors, and offline, naming the file, its address and where to put it.
     """
     on = build.device(device)
     path = _downloaded(say) if file is None else file
