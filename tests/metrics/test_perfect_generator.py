@@ -71,6 +71,8 @@ def test_what_the_held_out_images_cannot_give_is_drawn_smaller_or_not_at_all():
     assert of.num == 30 and bool((CLASSES[of.sets[0]] == 3).all())
     assert draws(CLASSES, SHARES, 1000, at_random=True).num == 299
     assert draws(torch.arange(10).repeat(3), SHARES, 30, at_random=True) is None  # three images a class
+    twice = torch.tensor([2.0] + [1.0] * 9, dtype=torch.float64) / 11  # of 35 images of class 0, 30 are held
+    assert {draws(CLASSES, twice, 299, at_random=kind).num for kind in (True, False)} == {192}
     many = torch.full((5000,), 1 / 5000, dtype=torch.float64)  # a held-out image a class: some class always runs short
     assert draws(torch.arange(5000), many, 1000, at_random=True).num == 100
     lone = torch.ones(1, dtype=torch.float64)
