@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -30,7 +30,7 @@ from unstir.metrics.learning import BATCH, Lesson, Progress, learn, seconds
 from unstir.metrics.trust import Trust
 from unstir.nn.blocks import GroupNorm
 from unstir.pictures.grid import from_uint8
-from unstir.runs.checkpoint import content_hash
+from unstir.runs.checkpoint import content_hash, read_tensors
 from unstir.runs.files import replacing
 
 VERSION = 2
@@ -240,10 +240,7 @@ def _save(path: Path, classifier: Classifier) -> None:
 def _load(path: Path, store: Store) -> Classifier | None:
     """The cached classifier; None where there is none for this store, whole and of this version."""
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
+        metadata, tensors = read_tensors(path)
         text = metadata.get("unstir_classifier", "")
         if metadata.get("sha256") != content_hash(tensors, text):
             return None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -23,7 +23,7 @@ from unstir import randomness
 from unstir.errors import UserError
 from unstir.pictures.grid import from_uint8
 from unstir.randomness import Key
-from unstir.runs.checkpoint import content_hash
+from unstir.runs.checkpoint import content_hash, read_tensors
 from unstir.runs.files import make_folder, replacing
 
 Progress = Callable[[int, int], None]
@@ -147,10 +147,8 @@ def _save(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, text: st
 def _load(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, lesson: Lesson) -> int:
     """Put net and optimizer where the file left them and return the steps done; 0 where it is not this lesson's."""
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            names = file.keys()
-            tensors = {name: file.get_tensor(name).clone() for name in names}  # no view of the file
+        metadata, views = read_tensors(path)
+        tensors = {name: view.clone() for name, view in views.items()}
         text = metadata.get("unstir_lesson", "")
         step = int(json.loads(text)["step"])
         if text != lesson.identity(step) or metadata.get("sha256") != content_hash(tensors, text):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -21,7 +21,7 @@ from unstir.data import SPLITS, Store
 from unstir.errors import UserError
 from unstir.metrics.frechet import Moments, moments
 from unstir.randomness import Key
-from unstir.runs.checkpoint import content_hash
+from unstir.runs.checkpoint import content_hash, read_tensors
 from unstir.runs.files import make_folder, replacing
 
 VERSION = 1
@@ -125,10 +125,8 @@ def _load(path: Path, identity: dict[str, object]) -> Reference | None:
     """What `_save` wrote for this identity, whole; else None."""
     text = json.dumps(identity, sort_keys=True)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            names = file.keys()
-            tensors = {name: file.get_tensor(name).clone() for name in names}  # no view of the file
+        metadata, views = read_tensors(path)
+        tensors = {name: view.clone() for name, view in views.items()}
         if metadata.get("unstir_statistics") != text or metadata.get("sha256") != content_hash(tensors, text):
             return None
         n = identity["num"]

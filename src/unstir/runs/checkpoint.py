@@ -96,10 +96,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
 def load(path: Path) -> Checkpoint:
     """Read and verify a checkpoint. Raises DamagedError for wrong content, UserError where it cannot be read."""
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
+        metadata, tensors = read_tensors(path)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except OSError as error:
@@ -118,6 +115,13 @@ def load(path: Path) -> Checkpoint:
     if metadata.get("sha256") != found:
         raise DamagedError(f"{path} is damaged: its content does not match its SHA-256")
     return _parse(path, text, tensors)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The metadata and the tensors, which may be views of the file, of any safetensors file. Raises as `safe_open`."""
+    with safe_open(path, framework="pt") as file:
+        names = file.keys()
+        return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
 
 
 def listed(folder: Path) -> list[tuple[int, Path]]:
