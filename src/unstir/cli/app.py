@@ -18,8 +18,6 @@ from unstir.errors import UserError, printable
 from unstir.runs import recipes, toml
 from unstir.runs.config import Config
 
-__all__ = ["app", "base_config", "main", "run_folder", "say", "show"]
-
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status; a user's mistake is one line on standard error."""
