@@ -8,6 +8,7 @@ from rich.cells import cell_len
 
 from unstir.data import SPLITS, Store
 from unstir.errors import printable
+from unstir.pictures.caption import of_class
 from unstir.pictures.grid import contact_sheet
 
 COLUMNS = 12
@@ -48,6 +49,8 @@ def contact(store: Store, classes: int | None = None) -> Image.Image:
         shown = max(1, min(len(images), 8 * COLUMNS))  # a row without images where there are none
         rows = [("", images[i : i + COLUMNS]) for i in range(0, shown, COLUMNS)]
     else:
-        of_class = (torch.nonzero(labels == index)[:COLUMNS, 0] for index in range(len(store.classes[:classes])))
-        rows = [(name, images[index]) for name, index in zip(store.classes[:classes], of_class, strict=True)]
+        rows = [
+            (of_class(number, name), images[torch.nonzero(labels == number)[:COLUMNS, 0]])
+            for number, name in enumerate(store.classes[:classes])
+        ]
     return contact_sheet(rows)
