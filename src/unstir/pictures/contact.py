@@ -42,8 +42,8 @@ def save_contact_sheet(store: Store, path: Path) -> None:
     contact(store).save(path, format="png")
 
 
-def contact(store: Store, classes: int | None = None) -> Image.Image:
-    """Training images: the first few of each class (of so many ``classes``) a row, or the first of all without any."""
+def contact(store: Store) -> Image.Image:
+    """Training images: the first few of each class a row, or the first of all without any."""
     images, labels = store.images("train"), store.labels("train")
     if labels is None:
         shown = max(1, min(len(images), 8 * COLUMNS))  # a row without images where there are none
@@ -51,6 +51,6 @@ def contact(store: Store, classes: int | None = None) -> Image.Image:
     else:
         rows = [
             (of_class(number, name), images[torch.nonzero(labels == number)[:COLUMNS, 0]])
-            for number, name in enumerate(store.classes[:classes])
+            for number, name in enumerate(store.classes)
         ]
     return contact_sheet(rows)
