@@ -89,7 +89,7 @@ class Inception:
 def inception(file: Path | None, say: Callable[[str], None], *, device: str = "cpu") -> Inception:
     """The network with the weights of ``file``, else of torch's hub cache, downloaded into it where they are not there.
 
-    The cache is where torch-fidelity looks, too. ``say`` hears of a download, and of weights that are not the published
+    The cache is where torch-fidelity looks, too. ``say`` is told of a download, and of weights other than the published
     ones. Raises UserError where the file cannot be read or is neither the published one nor a safetensors file of the
     same tensors, and offline, naming the file, its address and where to put it.
     """

@@ -2,7 +2,7 @@
 
 Every look shows the sampling weights the same images of each split, at the same times, under the same noise, without
 dropout or mirroring: what differs between two lines of held_out.jsonl is the network alone, and where the two splits
-part, it has begun to learn its images by heart.
+part, it has begun to memorise its images.
 
 The K times are the middles of K equal parts of 1..T, so that their mean estimates the loss of training, whose times are
 uniform. (The middles miss some of how steeply it rises towards t = 1: with K = 10 the mean of trained networks lay 5%
@@ -92,7 +92,7 @@ def squared_errors(
 ) -> Tensor:
     """The simple loss (Ho et al. 2020, eq. 14) of each image at each of K times: float64 [n, K] on the CPU.
 
-    The images go through the network in batches of ``size``; ``on_call()`` hears of each.
+    The images go through the network in batches of ``size``; ``on_call()`` is called after each call of it.
     """
     rows = []
     for batch in images.batches(len(images), size):
