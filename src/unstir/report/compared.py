@@ -52,7 +52,6 @@ def render(runs: Sequence[Run], stores: Sequence[Store | None], facts: Sequence[
         "newest": [(name, pictures.newest_grid(run)) for name, run in zip(names, runs, strict=True)],
         "moments": [(name, pictures.moments(run)) for name, run in zip(names, runs, strict=True)],
         "sections": [*TITLES.items(), ("settings", "Settings that differ")],
-        "anchors": {},
     }
     return render_template("comparison.html", shown)
 
