@@ -117,6 +117,13 @@ def _child(consumer: Consumer, folder: Path, fault: tuple[int, int] | None, out:
         os._exit(status)
 
 
+def broken(ended: Ended) -> str:
+    """Whether a command "hangs" or shows a "traceback"; "" where it ended as it should."""
+    if ended.status is None:
+        return "hangs"
+    return "traceback" if "Traceback" in ended.said or ended.status < 0 or ended.status == 70 else ""
+
+
 class Attack:
     """The trials on one victim, built in ``folder`` with the results of commands that nobody disturbs."""
 
@@ -126,7 +133,6 @@ class Attack:
         self.victim.mkdir(parents=True)
         build(self.victim)
         self.targets = targets(self.victim)
-        self.readers = dict(READERS)
         self.expected: dict[str, Ended] = {}
         self.seconds: dict[str, float] = {}
         for name, consumer in CONSUMERS.items():
@@ -156,7 +162,7 @@ class Attack:
             return self._disturbed(number, kind, chance, place)
         pattern = chance.choice([pattern for pattern in self.targets for _ in range(1 if pattern in SLOW else 3)])
         path = chance.choice(self.targets[pattern])
-        consumer = choose(chance, self.readers[pattern])
+        consumer = choose(chance, READERS[pattern])
         what = {"flips": flip, "cuts": cut, "forged": forge}[kind](chance, place / path)
         ended = run(consumer, place)
         return Outcome(
@@ -164,10 +170,8 @@ class Attack:
         )
 
     def _verdict(self, consumer: Consumer, ended: Ended, path: Path, kind: str, what: str) -> str:
-        if ended.status is None:
-            return "hangs"
-        if "Traceback" in ended.said or ended.status < 0 or ended.status == 70:
-            return "traceback"
+        if failed := broken(ended):
+            return failed
         if ended.status != 0:
             return "noticed"
         expected = self.expected[consumer.name]
@@ -184,15 +188,14 @@ class Attack:
         if kind == "faults":
             fault = (chance.randint(1, 60), chance.choice((5, 28, 24, 1)))
             ended, what = run(consumer, place, fault=fault), f"call {fault[0]} fails with {os.strerror(fault[1])}"
-            if ended.status is None or "Traceback" in ended.said or ended.status < 0 or ended.status == 70:
-                verdict = "hangs" if ended.status is None else "traceback"
-                return Outcome(number, kind, what, consumer.name, verdict, ended.said)
+            if failed := broken(ended):
+                return Outcome(number, kind, what, consumer.name, failed, ended.said)
         else:
             moment = chance.uniform(0.05, 1) * self.seconds[consumer.name]
             ended, what = run(consumer, place, kill_after=moment), f"killed after {moment:.2f} s"
         again = run(consumer, place)
-        if again.status is None or "Traceback" in again.said or again.status == 70:
-            verdict = "hangs" if again.status is None else "traceback"
+        if failed := broken(again):
+            verdict = failed
         elif again.status != 0 or again.result != self.expected[consumer.name].result:
             verdict = "lost"
         else:

@@ -176,27 +176,24 @@ def failing_calls(folder: Path, number: int, error: int) -> Iterator[None]:
     """Let the ``number``-th call on a file below ``folder`` fail, and for a full disk each write after it too."""
     count = 0
 
-    def fails(function: Callable[..., Any], describes: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
+    def fails(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(place: Any, *arguments: Any, **options: Any) -> Any:
             nonlocal count
-            place = describes(*arguments)
             if isinstance(place, int) or str(folder) in str(Path(os.fsdecode(place)).absolute()):
                 count += 1
                 if count == number or (error == errno.ENOSPC and count > number):
                     raise OSError(error, os.strerror(error), None if isinstance(place, int) else os.fsdecode(place))
-            return function(*arguments, **options)
+            return function(place, *arguments, **options)
 
         return call
 
-    first = lambda *arguments: arguments[0]  # noqa: E731
-    patched = {
-        (builtins, "open"): first, (io, "open"): first, (os, "open"): first, (os, "fsync"): first,
-        (os, "replace"): first, (os, "rename"): first, (os, "mkdir"): first, (os, "unlink"): first,
-    }  # fmt: skip
-    originals = {place: getattr(*place) for place in patched}
+    names = ("open", "fsync", "replace", "rename", "mkdir", "unlink")
+    originals = {
+        place: getattr(*place) for place in ((builtins, "open"), (io, "open"), *((os, name) for name in names))
+    }
     try:
-        for place, describes in patched.items():
-            setattr(*place, fails(originals[place], describes))
+        for place, original in originals.items():
+            setattr(*place, fails(original))
         yield
     finally:
         for place, original in originals.items():

@@ -6,7 +6,7 @@ import io
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from unstir import cli
@@ -55,8 +55,9 @@ log_spaced = 2
 """
 """Classes, dropout, averages, micro-batches, held-out images: all that a run's files can hold, in seconds."""
 
-RUN, STORE = Path("run"), Path("data/digits")
+RUN = Path("run")
 BY = ["--num", "4", "--steps", "3"]
+VARY = ["edit", "vary", "run", "digit.png", "--strength", "0.5", "--num", "2", "--steps", "3"]
 JUDGE = ["evaluate", "run", "--num", "24", "--seeds", "2", "--steps", "3", "--no-memorisation", "--json"]
 
 
@@ -64,18 +65,12 @@ def build(folder: Path) -> None:
     """Make the victim in an empty folder: the store, the run, and what each command leaves in them."""
     with contextlib.chdir(folder):
         Path("mine.toml").write_text(CONFIG)
-        digit = next(iter(_must("sample", RUN, *BY, "--out", "run/generated/some", first=["train", "mine.toml"])))
-        shutil.copy(digit, "digit.png")
-        _must("likelihood", RUN, "--calls", "5", "--num", "16")
-        _must(*JUDGE)
-        _must("edit", "vary", RUN, "digit.png", "--strength", "0.5", "--num", "2", "--steps", "3")
-
-
-def _must(*command: object, first: list[str] | None = None) -> list[Path]:
-    if first:
-        run_command([*first, "--out", str(RUN)])
-    run_command([str(part) for part in command])
-    return sorted(Path("run/generated/some").glob("0*.png"))
+        run_command(["train", "mine.toml", "--out", "run"])
+        run_command(["sample", "run", *BY, "--out", "run/generated/some"])
+        shutil.copy("run/generated/some/000000.png", "digit.png")
+        run_command(["likelihood", "run", "--calls", "5", "--num", "16"])
+        run_command(JUDGE)
+        run_command(VARY)
 
 
 def run_command(arguments: list[str]) -> str:
@@ -159,24 +154,7 @@ CONSUMERS = {
         Consumer("likelihood", ["likelihood", "run", "--calls", "5", "--num", "16", "--json"], json.loads),
         Consumer("figures", JUDGE, _figures),
         Consumer("evaluate", JUDGE, _figures, _forget_figures),
-        Consumer(
-            "vary",
-            [
-                "edit",
-                "vary",
-                "run",
-                "digit.png",
-                "--strength",
-                "0.5",
-                "--num",
-                "2",
-                "--steps",
-                "3",
-                "--out",
-                "made.png",
-            ],
-            lambda _: _files("made.png"),
-        ),
+        Consumer("vary", [*VARY, "--out", "made.png"], lambda _: _files("made.png")),
         Consumer("inspect", ["data", "inspect", "data/digits"], lambda printed: printed),
         Consumer("doctor", ["doctor", "run"], lambda _: ""),
         Consumer("report", ["report", "run", "--no-measure", "--out", "page.html"], lambda _: ""),
@@ -184,23 +162,23 @@ CONSUMERS = {
 }
 """The doctor's words and the page hold times of day and seconds: of these two only that they end in order is asked."""
 
-READERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("run/config.toml", ("sample", "sample", "likelihood", "vary", "continue", "evaluate", "doctor")),
-    ("run/data.json", ("sample", "sample", "figures", "continue", "doctor")),
-    ("run/checkpoints/*-00000012.safetensors", ("sample", "sample", "vary", "likelihood", "continue", "doctor")),
-    ("run/checkpoints/*.safetensors", ("sample step 8", "sample step 8", "sample step 8", "continue")),
-    ("run/weights/*.safetensors", ("sample step 1", "sample step 8", "sample step 1", "doctor")),
-    ("run/*.jsonl", ("continue", "continue", "continue", "doctor", "report")),
-    ("run/evaluation/*.json", ("figures", "figures", "figures", "report")),
-    ("run/generated/some/*", ("take up",)),
-    ("run/generated/step*/*", ("evaluate",)),
-    ("run/likelihood/*.json", ("report",)),
-    ("run/edits/*", ("vary", "vary", "vary", "report")),
-    ("run/samples/*", ("sample", "report")),
-    ("data/digits/*.json", ("inspect", "inspect", "inspect", "figures", "continue", "evaluate", "doctor")),
-    ("data/digits/*.npy", ("figures", "figures", "likelihood", "continue", "doctor")),
-    ("data/digits/statistics/*", ("evaluate",)),
-)
+READERS: dict[str, tuple[str, ...]] = {
+    "run/config.toml": ("sample", "sample", "likelihood", "vary", "continue", "evaluate", "doctor"),
+    "run/data.json": ("sample", "sample", "figures", "continue", "doctor"),
+    "run/checkpoints/*-00000012.safetensors": ("sample", "sample", "vary", "likelihood", "continue", "doctor"),
+    "run/checkpoints/*.safetensors": ("sample step 8", "sample step 8", "sample step 8", "continue"),
+    "run/weights/*.safetensors": ("sample step 1", "sample step 8", "sample step 1", "doctor"),
+    "run/*.jsonl": ("continue", "continue", "continue", "doctor", "report"),
+    "run/evaluation/*.json": ("figures", "figures", "figures", "report"),
+    "run/generated/some/*": ("take up",),
+    "run/generated/step*/*": ("evaluate",),
+    "run/likelihood/*.json": ("report",),
+    "run/edits/*": ("vary", "vary", "vary", "report"),
+    "run/samples/*": ("sample", "report"),
+    "data/digits/*.json": ("inspect", "inspect", "inspect", "figures", "continue", "evaluate", "doctor"),
+    "data/digits/*.npy": ("figures", "figures", "likelihood", "continue", "doctor"),
+    "data/digits/statistics/*": ("evaluate",),
+}
 """Which commands read the files of a pattern; a file that fits several is of the first. Quick ones come more often."""
 
 SLOW = ("run/generated/step*/*", "run/likelihood/*.json", "run/samples/*", "data/digits/statistics/*")
@@ -208,16 +186,16 @@ SLOW = ("run/generated/step*/*", "run/likelihood/*.json", "run/samples/*", "data
 
 
 def targets(folder: Path) -> dict[str, list[Path]]:
-    """The files of each pattern of `READERS`, by path below ``folder``; RuntimeError for a pattern without any."""
+    """The files of each pattern of `READERS` that has any, by path below ``folder``."""
     taken: set[Path] = set()
     found: dict[str, list[Path]] = {}
-    for pattern, _ in READERS:
+    for pattern in READERS:
         files = [path.relative_to(folder) for path in sorted(folder.glob(pattern)) if path.is_file()]
         found[pattern] = [path for path in files if path not in taken]
         taken.update(files)
     return {pattern: files for pattern, files in found.items() if files}
 
 
-def choose(chance: random.Random, names: Iterable[str]) -> Consumer:
+def choose(chance: random.Random, names: Sequence[str]) -> Consumer:
     """One of the consumers with these names."""
-    return CONSUMERS[chance.choice(list(names))]
+    return CONSUMERS[chance.choice(names)]

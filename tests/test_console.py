@@ -3,11 +3,13 @@
 import io
 import re
 import time
+import time
 
 import pytest
 from rich.console import Console
 
-from unstir import console
+from unstir import console, data
+from unstir.data import pack
 from unstir.train.trainer import Trainer
 
 
@@ -136,6 +138,7 @@ def test_the_pace_leaves_out_the_first_step_and_the_looks(monkeypatch):
 def test_piped_commands_tell_how_far_they_are(trained, command, tmp_path, monkeypatch, ask):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(console, "SILENT_SECONDS", 0.01)
+    monkeypatch.setattr(data, "pack", lambda *of, **how: time.sleep(0.3) or pack(*of, **how))  # else it is over at once
     run, _ = trained() if ask != "pack" else (None, None)
     arguments, words = {
         "sample": (["sample", run and run.path, "--num", 64, "--steps", 20, "--batch-size", 4], "sampling: "),

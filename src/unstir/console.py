@@ -48,7 +48,7 @@ class Speaker:
     """A context in which, where there is no terminal, a line is printed whenever none was for `SILENT_SECONDS`.
 
     Of speakers within each other the innermost alone speaks. ``line()`` is asked for in a thread of its own, so that a
-    job in the middle of a long step is heard of too.
+    job in the middle of a long step is reported too.
     """
 
     _all: ClassVar[list["Speaker"]] = []

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
@@ -52,8 +53,10 @@ def test_each_setting_is_there_once_and_the_most_used_are_first(page):
     listed = [name for name in entries(text) if "no-" not in name and name not in ("--diffusion",)]
     assert tuple(listed[:10]) == MOST_USED
     keys = {f"--{key}" for key in toml.flat(recipes.load("digits"))} - {"--recipe"}
-    for key in keys | {"--data.held_out"}:
-        assert key.rpartition(".")[2].removeprefix("--") in text, key  # a narrow column breaks a name before its dot
+    names = Counter(re.split(r"\.|--", key)[-1] for key in keys | {"--data.held_out"})
+    listed = text[text.index("Most used") :]
+    found = Counter(re.findall(r"(?:--|--\w+\.| \.)(\w+)\s", listed))  # a narrow column breaks a name before its dot
+    assert {name: found[name] for name in names} == names
     groups, sections = text[text.index("--seed") :], ("data", "model", "diffusion", "loss", "train", "log", "grids")
     order = [groups.index(f" {section}: ") for section in sections]
     assert order == sorted(order)

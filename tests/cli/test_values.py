@@ -39,6 +39,7 @@ def no_training(monkeypatch):
         ("train --train.lr fast", ["--train.lr fast", "number"]),
         ("train --train.dtype half", ["--train.dtype half", "auto, float32, bfloat16"]),
         ("sample here --ema=perhaps", ["--ema perhaps", "yes or no"]),
+        ("sample here --out a\0b", [r"--out a\x00b", "holds a NUL character"]),
         ("sample here --sampler dim", ["--sampler dim", "ancestral, ddim"]),
     ],
 )

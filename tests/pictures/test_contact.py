@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 
 from unstir.data import pack
-from unstir.pictures.caption import caption
+from unstir.pictures.caption import caption, of_class
 from unstir.pictures.contact import contact, describe
 from unstir.pictures.font import font
 from unstir.pictures.grid import WIDEST, contact_sheet
+from unstir.pictures.named import cut
 
 TILES = torch.full((2, 1, 8, 8), 128, dtype=torch.uint8)
 
@@ -36,6 +37,14 @@ def test_long_names_are_cut_in_the_middle_and_told_apart_by_either_end():
     assert len(set(cut)) == 4 and all("…" in text and font(14).getlength(text) <= WIDEST for text in cut)
     assert cut[0].startswith("x a name") and cut[1].endswith(" 2")
     assert caption("short", 14, WIDEST) == "short"
+
+
+def test_classes_whose_names_the_font_lacks_are_told_apart_by_their_numbers_however_much_is_cut():
+    names = ["日本語一", "日本語二", "Wald", "Ga\u0308nse", "\x1b"]
+    shown = [of_class(number, name) for number, name in enumerate(names)]
+    assert shown == ["0: 日本語一", "1: 日本語二", *names[2:]]
+    assert [cut(name, 46) for name in shown[:2]] == [r"0: \u6…", r"1: \u6…"]
+    assert cut(names[0], 46) == cut(names[1], 46)
 
 
 def ink(name):

@@ -181,7 +181,7 @@ def good(seed=0):
 
 
 def over_fitted(seed=0):
-    """A run that learned its training images by heart after the first few hundred steps."""
+    """A run that memorised its training images after the first few hundred steps."""
     by_heart = lambda images: 0.4 * images / (STEPS * BATCH)
     lines = looks(by_heart=by_heart, worse=lambda images: 0.3 * max(images - 20_000, 0) / (STEPS * BATCH), seed=seed)
     by_step = (

@@ -7,9 +7,10 @@ import pytest
 
 import runs
 from runs import advice, by_name
-from unstir.doctor import Finding
+from unstir.doctor import CHECKS, Finding
 from unstir.doctor.causes import explained
 from unstir.report.analysis import analyse
+from unstir.report.analysis_next import ASIDE, NOT_MENDED, SAME
 from unstir.report.problems import _sentence, coded, found, problems
 
 SIGNAL = Finding(
@@ -29,6 +30,10 @@ def finding(check, severity="problem"):
 
 def with_findings(known, *findings):
     return dataclasses.replace(known, findings=tuple(explained(findings)))
+
+
+def test_the_tables_of_findings_name_checks():
+    assert {*SAME, *NOT_MENDED, *ASIDE} <= set(CHECKS)
 
 
 def test_a_run_whose_noise_schedule_is_wrong_is_not_advised_to_train_for_longer():

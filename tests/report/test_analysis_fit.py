@@ -1,4 +1,4 @@
-"""What the analysis must not claim: over-fitting where both splits got worse, learning by heart where images are hard.
+"""What the analysis must not claim: over-fitting where both splits got worse, memorisation where images are hard.
 
 The runs are simulated (`runs`), so what is true of each is known.
 """
@@ -60,7 +60,7 @@ def test_images_that_are_hard_by_nature_are_not_learned_by_heart():
 
 
 def test_a_term_of_hardness_is_not_learned_by_heart():
-    """What no network can foretell of an image stays, whatever the loss of the rest falls to."""
+    """What no network can predict of an image stays, whatever the loss of the rest falls to."""
     curve = runs.falling
     for seed in range(10):
         term = lambda images: 0.03 / curve(images)

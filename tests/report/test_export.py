@@ -3,12 +3,13 @@
 import csv
 import io
 import re
+from dataclasses import replace
 
 import pytest
 
 from runs import chains, evaluation, facts, good
 from unstir.errors import UserError
-from unstir.report import export
+from unstir.report import export, tables
 
 NASTY = "50% of_A & B$#{x}~^\\ | <i>*`[2]`*</i>\nnext\x1b[31m \udce9"
 """A run's name with what is special to each format, a line end, a terminal's escape and no UTF-8."""
@@ -95,6 +96,14 @@ def test_latex_is_one_tabular_in_which_every_special_character_is_escaped():
     assert len(rows) - 1 == number_of_figures(of)
     assert rows[1][0].startswith("50% of_A & B$#{x}~^\\ | <i>*`[2]`*</i>\\nnext")
     assert text_of_latex(below.strip().removeprefix("\\par ")).startswith("Protocol 1: num 300, seeds 3")
+
+
+def test_a_floor_of_another_number_of_images_says_of_how_many():
+    made = evaluation()
+    fewer = {key: replace(figure, num_floor=150) for key, figure in made.figures.items()}
+    (cell, *_) = [row[6] for row in export._cells(export.rows_of([facts(by_step=(replace(made, figures=fewer),))]))]
+    assert cell.endswith(" (n = 150)") and tables.figures(fewer.values(), 300)[0][2].endswith(" (n = 150)")
+    assert "(n =" not in export.to_markdown(export.rows_of([facts(by_step=(made,))]))
 
 
 def test_protocols_that_differ_have_numbers_of_their_own():

@@ -16,7 +16,7 @@ from unstir.errors import UserError
 from unstir.generate import labels
 from unstir.metrics import judge as evaluating
 from unstir.metrics.evaluate import Plan, evaluate, networks_for
-from unstir.metrics.evaluation import saved
+from unstir.metrics.evaluation import FID, saved
 from unstir.pictures.grid import grid
 from unstir.report import alike, compared, judged, page, pdf, pictures, speed, tables
 from unstir.report.analysis import analyse
@@ -252,6 +252,14 @@ def test_the_command_that_makes_figures_comparable_does(given, run, other, store
     (remedy,) = alike.same_protocol(pair).remedies
     assert command(*shlex.split(remedy)[1:])[0] == 0
     assert len(alike.same_protocol(pair).alike) == 2
+
+
+def test_figures_of_inception_are_asked_for_by_its_option(run, other, monkeypatch):
+    judged_before = saved(run)[-1]
+    with_fid = replace(judged_before, figures={**judged_before.figures, FID: judged_before.main()})
+    monkeypatch.setattr(alike, "saved", lambda of: [with_fid] if of is run else [])
+    (remedy,) = alike.same_protocol([run, other]).remedies
+    assert shlex.split(remedy)[:3] == ["unstir", "evaluate", str(other.path)] and remedy.endswith(" --fid")
 
 
 def test_figures_of_other_data_or_of_a_network_that_knows_classes_have_no_command(run, other, tmp_path):

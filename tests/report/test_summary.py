@@ -1,4 +1,4 @@
-"""What is read in a hurry: three sentences of the analysis, the gravest first, and what the figures cannot say."""
+"""What is read in a hurry: three sentences of the analysis, the worst first, and what the figures cannot say."""
 
 import dataclasses
 

@@ -13,12 +13,10 @@ from pydantic import ValidationError
 
 import unstir
 from unstir.cli import train_help, values
-from unstir.cli.messages import REMEDIES, of_limits, one_line
+from unstir.cli.messages import of_limits, one_line
 from unstir.errors import UserError, printable
 from unstir.runs import recipes, toml
 from unstir.runs.config import Config
-
-__all__ = ["REMEDIES", "app", "base_config", "main", "run_folder", "say", "show"]
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

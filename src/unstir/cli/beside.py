@@ -68,6 +68,12 @@ def check_place(path: Path, option: str) -> None:
     check_writable(path.parent, f"name another with {option}")
 
 
+def check_png(path: Path, option: str) -> None:
+    """Raise UserError where a file is no PNG in a folder that exists."""
+    if path.suffix.lower() != ".png" or path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"{option} {path} would be a PNG in a folder that exists; name a file that ends in .png")
+
+
 def settings_file(picture: Path) -> Path:
     """Where the settings of a picture lie: NAME.json beside NAME.png, NAME.webp.json beside NAME.webp."""
     return picture.with_suffix(".json") if picture.suffix.lower() == ".png" else Path(f"{picture}.json")

@@ -12,7 +12,7 @@ from unstir.runs.sections import GridConfig, SamplerName, SpacingName
 @Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
 @dataclass(frozen=True, kw_only=True)
 class TimeOptions:
-    """Which times are visited; what is left out is taken from the run's [grids] settings."""
+    """Which times are visited; by default as in the run's [grids] settings."""
 
     steps: int | None = None
     """How many of the T times are visited, 1 to T."""
@@ -80,7 +80,7 @@ def chain_group(options: type) -> Group:
     said = ", ".join(f"{name} {_in_words(usual[name])}" for name in names)
     return Group(
         "Chain",
-        help=f"What is left out is as in the run's [grids] settings: {said}, unless its recipe or config differs.",
+        help=f"Defaults are as in the run's [grids] settings: {said}, unless its recipe or config differs.",
     )
 
 

@@ -13,7 +13,7 @@ from unstir.cli.chain_options import ChainOptions, over
 
 FAST = ChainOptions()
 ON_CPU = 2000  # Inception sees some 5 to 10 images a second there
-CHAIN = Group("Chain", help="What is left out: dpmpp_2m_sde with 20 calls, the rest as in the run's [grids] settings.")
+CHAIN = Group("Chain", help="Defaults are dpmpp_2m_sde with 20 calls, and else as in the run's [grids] settings.")
 
 
 @app.command

@@ -71,7 +71,7 @@ def of_limits(error: Exception) -> str | None:
 
 def _of_system(error: OSError) -> str:
     remedy = REMEDIES.get(error.errno or 0, "mend that, or name another")
-    files = [str(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes) or name]
+    files = [str(name) for name in (error.filename, error.filename2) if name is not None]
     return f"{' -> '.join(files)}: {error.strerror}; {remedy}" if files else f"{error.strerror}; {remedy}"
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 from cyclopts import App
 
 from unstir.cli.app import app, show
+from unstir.cli.beside import check_png
 
 data = App(name="data", help="Pack images into one store, and look into it.")
 app.command(data)
@@ -78,14 +79,12 @@ def inspect(store: Path, /, *, sheet: Path | None = None) -> int:
         File of the contact sheet; by default STORE/contact-sheet.png.
     """
     from unstir.data import Store
-    from unstir.errors import UserError
     from unstir.pictures.contact import describe, save_contact_sheet
 
     opened = Store.open(store)
     opened.verify()
     sheet = sheet or store / "contact-sheet.png"
-    if sheet.suffix.lower() != ".png" or sheet.is_dir() or not sheet.absolute().parent.is_dir():
-        raise UserError(f"--sheet {sheet} would be a PNG in a folder that exists; name a file that ends in .png")
+    check_png(sheet, "--sheet")
     save_contact_sheet(opened, sheet)
     show(*describe(opened).splitlines(), f"contact sheet  {sheet}")
     return 0

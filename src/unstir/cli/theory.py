@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unstir.cli.app import app, show
+from unstir.cli.beside import check_png
 from unstir.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def verify(
     from unstir.verify import choose
     from unstir.verify import verify as rows_of
 
-    if plot and (plot.suffix.lower() != ".png" or plot.is_dir() or not plot.parent.is_dir()):
-        raise UserError(f"--plot {plot} would be a PNG in a folder that exists; name a file that ends in .png")
+    if plot:
+        check_png(plot, "--plot")
     if image and not plot:
         raise UserError(f"--image {image} is drawn in the picture of --plot FILE; give both, or leave it out")
     total, rows = len(choose(names)), []

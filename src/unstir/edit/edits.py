@@ -17,6 +17,7 @@ from unstir.diffusion.samplers import Step, ddim
 from unstir.edit.bench import Bench, Progress, Settings, checked_label, last
 from unstir.edit.reading import Box, read_image, read_mask
 from unstir.errors import UserError
+from unstir.pictures.caption import of_class
 from unstir.pictures.grid import grid, to_uint8
 from unstir.pictures.named import titled
 from unstir.randomness import Key
@@ -46,8 +47,8 @@ class Edited:
     def picture(self) -> Image:
         """All tiles, the given ones first, below the names of the classes that were asked for."""
         tiles = grid(torch.cat((self.given, self.made)), self.nrow)
-        names = self.settings.get("classes")
-        return titled(tiles, " to ".join(names)) if names else tiles
+        numbers = self.settings.get("labels") or [self.settings.get("label")]
+        return titled(tiles, " to ".join(map(of_class, numbers, self.settings.get("classes", []))))
 
 
 def inpaint(

@@ -31,7 +31,7 @@ def generate(
 
     A last batch that would be smaller is filled up and the surplus dropped, so that the arithmetic of an image does not
     depend on how many follow it; only a job of less than a batch computes just its own. ``loaded`` spares reading the
-    checkpoint again, ``denoisers`` building the network too; ``on_step()`` is called at each step of a batch. Raises
+    checkpoint again, ``denoisers`` building the network too; ``on_step()`` is called after each step of a batch. Raises
     UserError for a label the network does not know, for weights that were not saved, or for a chain that does not
     exist.
     """

@@ -74,11 +74,10 @@ def save_images(
 
 
 def drawn_classes(run: Run, job: Job, num: int) -> list[str]:
-    """The names of the classes that the first ``num`` images show: one name where it is one class for all, else one
-    an image; none where the network knows no classes."""
-    shown = labels(run, job, torch.arange(min(num, job.num)))
-    numbers = [] if shown is None else shown.tolist()
-    return [run.data.classes[number] for number in (numbers[:1] if job.label is not None else numbers)]
+    """The names for pictures of the classes that the first ``num`` images show: one where it is one class for all, else
+    one an image; none where the network knows no classes."""
+    shown = labels(run, job, torch.arange(min(num, job.num) if job.label is None else 1))
+    return run.class_names(shown) or []
 
 
 def _grid(run: Run, job: Job, images: Tensor) -> Image:

@@ -21,7 +21,7 @@ from unstir.generate import Job, labels, read_images, save_images
 from unstir.generate.job import check as check_job
 from unstir.metrics import memorisation
 from unstir.metrics.classifier import Classifier, cached_classifier, classifier_for, training_seconds
-from unstir.metrics.evaluation import FOLDER, FORMAT, Evaluation, find, name_of, save
+from unstir.metrics.evaluation import FOLDER, FORMAT, SHARES, Evaluation, find, name_of, save
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.judge import judge, reference_size
 from unstir.metrics.reference import Network
@@ -88,7 +88,7 @@ class Plan:
             "networks": {network.name: network.hash for network in self.used},
             "classifier": next((each.trust.entry() for each in self.networks if isinstance(each, Classifier)), None),
             **sampling,
-            "label": "by the data's shares" if job.shares else job.label,
+            "label": SHARES if job.shares else job.label,
             "guide": None if job.guide is None else str(job.guide),
             "ema": job.ema and run.config.train.ema_decay > 0,
             "dtype": build.dtype_name(job.dtype, device),

@@ -30,6 +30,9 @@ FOLDER = "evaluation"
 FID = "inception-v3-compat/fd"
 """The key of the one figure that may be called so."""
 
+SHARES = "by the data's shares"
+"""The label of a protocol in which each class is drawn as often as the data has it."""
+
 DECIDED = 3.0
 """A difference of fewer standard errors than this is called undecided."""
 LOWER, HIGHER = "lower", "higher"

@@ -24,10 +24,21 @@ def caption(name: str, size: int, width: int) -> str:
     return shown
 
 
+def of_class(number: int, name: str) -> str:
+    """The name of a class for a picture, behind its number where the font lacks a character of it.
+
+    Codes of one script begin alike: where they are cut to the width of an image, the number tells classes apart.
+    """
+    return name if _drawn().issuperset(map(ord, _plain(name))) else f"{number}: {name}"
+
+
 def drawable(name: str) -> str:
     """The name with a code, such as \\u65e5, for each character that the font cannot draw."""
-    text = printable(unicodedata.normalize("NFC", name))
-    return "".join(c if ord(c) in _drawn() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(c if ord(c) in _drawn() else c.encode("unicode_escape").decode("ascii") for c in _plain(name))
+
+
+def _plain(name: str) -> str:
+    return printable(unicodedata.normalize("NFC", name))
 
 
 @cache

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unstir.pictures.animation import evenly
 from unstir.pictures.series import series
 
 if TYPE_CHECKING:
@@ -111,9 +112,9 @@ def _draw_by_time(axes: "Axes", looks: Sequence[Mapping[str, Any]]) -> None:
 
     shown = "train" if all(line["held_out"] is None for line in looks) else "held_out"
     colours = colormaps["viridis_r"](np.linspace(0.05, 1, len(looks)))
-    named = {round(i * (len(looks) - 1) / (MOST_NAMED - 1)) for i in range(MOST_NAMED)}
+    named = evenly(len(looks), MOST_NAMED)
     for i, (line, colour) in enumerate(zip(looks, colours, strict=True)):
-        label = EngFormatter(sep="")(line["images"]) if len(looks) <= MOST_NAMED or i in named else None
+        label = EngFormatter(sep="")(line["images"]) if i in named else None
         if line[shown] is not None:
             axes.plot(line["times"], line[shown], color=colour, linewidth=1, marker="o", markersize=2, label=label)
     last = looks[-1]

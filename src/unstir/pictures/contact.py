@@ -8,6 +8,7 @@ from rich.cells import cell_len
 
 from unstir.data import SPLITS, Store
 from unstir.errors import printable
+from unstir.pictures.caption import of_class
 from unstir.pictures.grid import contact_sheet
 
 COLUMNS = 12
@@ -41,13 +42,15 @@ def save_contact_sheet(store: Store, path: Path) -> None:
     contact(store).save(path, format="png")
 
 
-def contact(store: Store, classes: int | None = None) -> Image.Image:
-    """Training images: the first few of each class (of so many ``classes``) a row, or the first of all without any."""
+def contact(store: Store) -> Image.Image:
+    """Training images: the first few of each class a row, or the first of all without any."""
     images, labels = store.images("train"), store.labels("train")
     if labels is None:
         shown = max(1, min(len(images), 8 * COLUMNS))  # a row without images where there are none
         rows = [("", images[i : i + COLUMNS]) for i in range(0, shown, COLUMNS)]
     else:
-        of_class = (torch.nonzero(labels == index)[:COLUMNS, 0] for index in range(len(store.classes[:classes])))
-        rows = [(name, images[index]) for name, index in zip(store.classes[:classes], of_class, strict=True)]
+        rows = [
+            (of_class(number, name), images[torch.nonzero(labels == number)[:COLUMNS, 0]])
+            for number, name in enumerate(store.classes)
+        ]
     return contact_sheet(rows)

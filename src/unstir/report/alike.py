@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from unstir.metrics.evaluate import usual_chain
-from unstir.metrics.evaluation import FID, Evaluation, saved, unlike
+from unstir.metrics.evaluation import FID, SHARES, Evaluation, saved, unlike
 from unstir.runs import build
 from unstir.runs.run import Run
-
-SHARES = "by the data's shares"
-"""The label of a protocol in which each class is drawn as often as the data has it."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Bits a value of held-out images against training images, and whether they are further apart than early in the run."""
+"""Bits per dimension of held-out and of training images, and whether they are further apart than early in the run."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from unstir.report.wording import with_error
 from unstir.train.held_out import BITS_SHARE
 
 Pair = tuple[Known, Known]
-"""Bits a value of held-out images and of training images."""
+"""Bits per dimension of held-out images and of training images."""
 
 
 def bits(facts: Facts, looks: Sequence[Look]) -> Statement:

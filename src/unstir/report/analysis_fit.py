@@ -22,8 +22,8 @@ def fit(facts: Facts) -> list[Statement]:
         found += _rise(looks)
         found += _gap(looks, facts.data.counts.get("train", 0))
     if looks:
-        by_heart = any(each.name == "gap" and each.verdict == "bad" for each in found)
-        found += [*_gap_by_time(looks[-1], by_heart), *_loss_by_time(looks[-1], facts.config.diffusion.predict)]
+        memorised = any(each.name == "gap" and each.verdict == "bad" for each in found)
+        found += [*_gap_by_time(looks[-1], memorised), *_loss_by_time(looks[-1], facts.config.diffusion.predict)]
     else:
         text = "Whether the network over-fits was not measured: the loss of held-out images was not followed; "
         text += "`unstir likelihood RUN --split both` compares both splits at the end."
@@ -94,7 +94,7 @@ def _gap(looks: Sequence[Look], num_train: int) -> list[Statement]:
         text = f"Held-out images have a lower loss than training images ({size}): they are the easier ones."
         return [_made("gap", text, "losses", "neutral", now)]
     text = f"The loss of held-out images is {percent(share)} higher than that of training images ({size})"
-    if before is None or not _by_heart(before, last):
+    if before is None or not _memorised(before, last):
         text += ", which they may be by nature: that they are not takes an earlier look to tell, and a gap that grew."
         return [_made("gap", text, "losses", "neutral", now)]
     text += ": some of the training images are memorised"
@@ -104,7 +104,7 @@ def _gap(looks: Sequence[Look], num_train: int) -> list[Statement]:
     return found if half is None or half is before else found + _growth(half, last)
 
 
-def _by_heart(before: Look, last: Look) -> bool:
+def _memorised(before: Look, last: Look) -> bool:
     """Whether a gap is more than the hardness of images, be it a term of their loss or a factor of it.
 
     A term leaves the gap as it was ``before``, a factor leaves its share of the loss. Covariance allows for what each
@@ -132,8 +132,8 @@ def _against(before: Look | None, last: Look) -> Effect:
     return adjusted(before.train, last.train, before.held_out, last.held_out)
 
 
-def _gap_by_time(look: Look, by_heart: bool) -> list[Statement]:
-    """At which time the gap between the splits is surest; a bad one only where images were learned by heart."""
+def _gap_by_time(look: Look, memorised: bool) -> list[Statement]:
+    """At which time the gap between the splits is surest; a bad one only where images were memorised."""
     rows = [(t, h, he, r, re) for t, h, he, r, re in look.by_time if r is not None and re is not None]
     if len(rows) < 2:
         return []
@@ -157,7 +157,7 @@ def _gap_by_time(look: Look, by_heart: bool) -> list[Statement]:
         ]
     text = f"By time the gap is surest at t = {t} ({size}, {percent(gap.value / loss)} of the loss there): "
     text += f"{_meaning(t, rows[-1][0])}."
-    return [_made("gap by time", text, "loss-by-time", "bad" if by_heart else "neutral", gap)]
+    return [_made("gap by time", text, "loss-by-time", "bad" if memorised else "neutral", gap)]
 
 
 def _loss_by_time(look: Look, predicted: str) -> list[Statement]:

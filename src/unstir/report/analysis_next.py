@@ -85,9 +85,9 @@ def _from_statements(facts: Facts, found: Sequence[Statement]) -> list[Statement
         made.append(_stop_earlier(facts, rose))
     elif "under-fitted" in bad and not made:
         made.append(_longer(facts, bad["under-fitted"]))
-    by_heart = bad.get("over-fitted") or bad.get("copies") or bad.get("gap")
-    if by_heart is not None:
-        made.append(_regularise(facts, by_heart))
+    memorised = bad.get("over-fitted") or bad.get("copies") or bad.get("gap")
+    if memorised is not None:
+        made.append(_regularise(facts, memorised))
     elif "excess" in bad and "under-fitted" not in bad and facts.looks:
         made.append(_larger(facts, bad["excess"]))
     if "enough calls" in decided and (chain := enough(facts)) is not None:
@@ -128,7 +128,7 @@ def _stop_earlier(facts: Facts, cause: Statement) -> Statement:
 
 
 def _regularise(facts: Facts, cause: Statement) -> Statement:
-    """More images, mirrored ones, more dropout: what keeps a network from learning its images by heart."""
+    """More images, mirrored ones, more dropout: what keeps a network from memorising its images."""
     why = {"over-fitted": "it over-fits", "copies": "samples lie too near training images"}
     ways = ["more training images"]
     if not facts.config.data.flip:

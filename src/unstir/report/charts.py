@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unstir.metrics.evaluation import Evaluation, Figure
+from unstir.pictures.animation import evenly
 from unstir.report import svg
 from unstir.report.analysis_figures import beside
 from unstir.report.facts import Facts
@@ -66,8 +67,7 @@ def loss_by_time(facts: Facts) -> list[str]:
     looks = [look for look in facts.looks if look["step"] > 0 and look.get(key)]
     if not looks:
         return []
-    last = len(looks) - 1
-    chosen = sorted({round(i * last / (LOOKS_SHOWN - 1)) for i in range(LOOKS_SHOWN)})
+    chosen = evenly(len(looks), LOOKS_SHOWN)
     split = "held-out" if key == "held_out" else "training"
     with svg.style():
         axes = svg.axes(f"loss of {split} images by timestep", "timestep t (small: details, large: layout)")

@@ -18,7 +18,14 @@ from unstir.runs import toml
 from unstir.runs.files import write_text
 from unstir.runs.run import Run
 
-TITLES = {"grids": "Samples", "figures": "Figures", "curves": "Losses", "cost": "What they are and took"}
+TITLES = {
+    "grids": "Samples",
+    "figures": "Figures",
+    "curves": "Losses",
+    "cost": "What they are and took",
+    "settings": "Settings that differ",
+}
+"""The sections in the order of the page."""
 
 
 def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> list[Facts]:
@@ -51,8 +58,7 @@ def render(runs: Sequence[Run], stores: Sequence[Store | None], facts: Sequence[
         "real": _real(runs, stores),
         "newest": [(name, pictures.newest_grid(run)) for name, run in zip(names, runs, strict=True)],
         "moments": [(name, pictures.moments(run)) for name, run in zip(names, runs, strict=True)],
-        "sections": [*TITLES.items(), ("settings", "Settings that differ")],
-        "anchors": {},
+        "sections": list(TITLES.items()),
     }
     return render_template("comparison.html", shown)
 

@@ -12,7 +12,7 @@ from unstir.errors import UserError, printable
 from unstir.metrics.evaluation import Evaluation, Figure
 from unstir.metrics.evaluation import shown as shown_value
 from unstir.report.facts import Facts
-from unstir.report.wording import with_error
+from unstir.report.tables import plus_minus
 from unstir.runs.files import make_folder, write_text
 
 STEM = "figures"
@@ -97,14 +97,14 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 def to_markdown(rows: Sequence[Row]) -> str:
     """A table, and the protocols below it."""
-    lines = [HEADS, ["---"] * len(HEADS), *(map(_markdown, cells) for cells in _cells(rows, "±"))]
+    lines = [HEADS, ["---"] * len(HEADS), *(map(_markdown, cells) for cells in _cells(rows))]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     return table + "".join(f"\n{number}. {_markdown(text)}\n" for number, text in _protocols(rows))
 
 
 def to_latex(rows: Sequence[Row]) -> str:
     """A tabular without packages, and the protocols below it, to be read with \\input."""
-    lines = [map(_latex, HEADS), *(map(_latex, cells) for cells in _cells(rows, "±"))]
+    lines = [map(_latex, HEADS), *(map(_latex, cells) for cells in _cells(rows))]
     head, *body = (f"{' & '.join(line)} \\\\\n" for line in lines)
     table = f"\\begin{{tabular}}{{lrlrlrrrlr}}\n\\hline\n{head}\\hline\n{''.join(body)}\\hline\n\\end{{tabular}}\n"
     return table + "".join(f"\n\\par Protocol {number}: {_latex(text)}\n" for number, text in _protocols(rows))
@@ -141,13 +141,13 @@ def _plain(value: Any) -> Any:
     return "; ".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else value
 
 
-def _cells(rows: Sequence[Row], sign: str) -> Iterable[list[str]]:
+def _cells(rows: Sequence[Row]) -> Iterable[list[str]]:
     for row in rows:
         it, how = row.figure, row.evaluation.protocol
         floor = "" if it.floor is None else f"{it.floor:.4g}"
         if it.num_floor not in (0, how["num"]):
             floor += f" (n = {it.num_floor})"
-        value = with_error(it.value, it.error).replace("+-", sign)
+        value = plus_minus(it.value, it.error)
         ceiling = "" if it.ceiling is None else f"{it.ceiling:.4g}"
         chain = (how["sampler"], str(how["calls"]))
         yield [row.run, str(row.evaluation.step), *chain, it.name, value, floor, ceiling, it.better, str(row.protocol)]

@@ -11,7 +11,7 @@ from unstir.errors import UserError
 from unstir.generate import Job, labels, read_images
 from unstir.generate.folder import SETTINGS
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
-from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.evaluation import SHARES, Evaluation
 from unstir.metrics.nearest import nearest, nearest_features
 from unstir.metrics.reference import reference
 from unstir.pictures.grid import grid
@@ -78,7 +78,7 @@ def _is_of(settings: dict[str, object], calls: int, evaluation: Evaluation) -> b
     how, chain = evaluation.protocol, settings["chain"]
     assert isinstance(chain, dict)
     alike = all(how[key] == value for key, value in chain.items() if key not in ("steps", "seed"))
-    label = "by the data's shares" if settings.get("shares") else settings["label"]
+    label = SHARES if settings.get("shares") else settings["label"]
     asked = (how["calls"], how["dtype"], how["label"], evaluation.step, evaluation.weights)
     known = (calls, settings["dtype"], label, settings["step"], settings["weights"])
     return alike and asked == known and chain["seed"] in range(how["seed"], how["seed"] + how["seeds"])

@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from unstir.compare import compare
@@ -54,7 +54,7 @@ def measure(run: Run, job: Job, chains: Sequence[Chain]) -> Speed:
         return known
     whole = seconds_per_call(run, job) * sum(chain.calls(schedule) for chain in calls.values())
     num = max(1, min(job.batch_size, int(SECONDS / whole)))
-    timed = compare(run, Job(**{**vars(job), "num": num}), list(calls.values()))
+    timed = compare(run, replace(job, num=num), list(calls.values()))
     seconds = {name: float(f"{each.seconds:.3g}") for name, each in zip(calls, timed, strict=True)}
     made = Speed(seconds=seconds, num=num, machine=machine, date=datetime.date.today().isoformat())
     write_text(run.path / FILE, encode(asdict(made), indent=1) + "\n")

@@ -120,9 +120,9 @@ def adjusted(
     """How much more of ``after`` the images b have than the images a, allowing for what each had ``before``.
 
     The analysis of covariance (Fisher 1932): of each image's ``after`` the part is taken away that its ``before``
-    foretells, by the slope common to both sets, and what is left is compared by Welch's t. An image that is hard for
-    any network is hard before and after; where ``before`` foretells all of it the slope makes this a difference of
-    differences, and where it foretells nothing the plain comparison.
+    predicts, by the slope common to both sets, and what is left is compared by Welch's t. An image that is hard for
+    any network is hard before and after; where ``before`` predicts all of it the slope makes this a difference of
+    differences, and where it predicts nothing the plain comparison.
     """
     products = squares = 0.0
     for before, after in ((a_before, a_after), (b_before, b_after)):

@@ -1,5 +1,6 @@
 """Charts as inline SVG that takes the page's text colour, so that one drawing serves light, dark and paper."""
 
+import html
 import io
 import math
 import re
@@ -91,12 +92,8 @@ def inline(drawn: Any, name: str, label: str) -> str:
     head, rest = text.split(">", 1)
     view = re.search(r'viewBox="[^"]*"', head)
     assert view is not None
-    title = _escape(label)
+    title = html.escape(label)
     return f'<svg {view[0]} xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{title}" class="chart">{rest}'
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
 
 
 def images_axis(axes: Any, logarithmic: bool = True) -> None:

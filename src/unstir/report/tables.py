@@ -9,7 +9,7 @@ from unstir.metrics.evaluation import Evaluation, Figure
 from unstir.metrics.evaluation import shown as shown_value
 from unstir.report import charts, speed
 from unstir.report.facts import Facts
-from unstir.report.wording import duration, operations, with_error
+from unstir.report.wording import duration, operations, passes, with_error
 
 
 def cards(facts: Facts) -> list[tuple[str, str, str]]:
@@ -27,7 +27,7 @@ def cards(facts: Facts) -> list[tuple[str, str, str]]:
         found.append(("bits/dim, held out", plus_minus(bound["bits_per_dim"], bound["standard_error"]), "the bound"))
     elif look and look.get("bits") is not None and math.isfinite(look["bits"]):
         found.append(("bits/dim, held out", plus_minus(look["bits"], look["bits_error"]), "an estimate of the bound"))
-    found.append(("training images seen", f"{facts.cost.images:,}", _epochs(facts)))
+    found.append(("training images seen", f"{facts.cost.images:,}", _passes(facts)))
     found.append(("training time", duration(facts.cost.seconds), operations(facts.cost.training_flops)))
     return found
 
@@ -126,7 +126,7 @@ def cost(facts: Facts) -> list[tuple[str, str]]:
     pace = f", {statistics.median(speeds):.3g} images/s while training" if speeds else ""
     return [
         ("parameters", f"{it.parameters:,}"),
-        ("training images seen", f"{it.images:,}, {_epochs(facts)}"),
+        ("training images seen", f"{it.images:,}, {_passes(facts)}"),
         ("time", f"{duration(it.seconds)} with grids, looks and files{pace}"),
         ("one forward pass", f"{operations(it.forward_flops)} an image"),
         ("training", f"{operations(it.training_flops)}: forward and backward of every image seen"),
@@ -135,6 +135,5 @@ def cost(facts: Facts) -> list[tuple[str, str]]:
     ]
 
 
-def _epochs(facts: Facts) -> str:
-    epochs = facts.cost.images / max(facts.data.counts["train"], 1)
-    return f"{epochs:,.{1 if epochs < 100 else 0}f} times each image"
+def _passes(facts: Facts) -> str:
+    return passes(facts.cost.images, facts.data.counts["train"])

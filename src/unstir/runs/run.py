@@ -24,6 +24,7 @@ from torch import Tensor
 from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
+from unstir.pictures.caption import of_class
 from unstir.runs import build, card, checkpoint, lines, logs, toml
 from unstir.runs.agreement import check_same
 from unstir.runs.card import DataCard
@@ -169,8 +170,8 @@ class Run:
         return indices % classes if classes else None
 
     def class_names(self, labels: Tensor | None) -> list[str] | None:
-        """The names of classes, int64 [B] as `labels_of` gives them; None where the network knows none."""
-        return None if labels is None else [self.data.classes[label] for label in labels.tolist()]
+        """The names for pictures of classes, int64 [B] as `labels_of` gives them; None where the network knows none."""
+        return None if labels is None else [of_class(label, self.data.classes[label]) for label in labels.tolist()]
 
     def hidden_labels(self, indices: Tensor) -> Tensor | None:
         """The label that says nothing, for each index, int64 [B]; None where the network was not trained with it."""
