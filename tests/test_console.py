@@ -3,7 +3,6 @@
 import io
 import re
 import time
-import time
 
 import pytest
 from rich.console import Console
