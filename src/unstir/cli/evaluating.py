@@ -205,7 +205,7 @@ def _steps(run: Any, text: str) -> list[int]:
         return list(run.saved_steps())
     if not (text.isascii() and text.isdecimal()):
         raise UserError(f'--checkpoint {text} is no step; give "newest", "all" or one of {run.saved_steps()}')
-    return [int(run.load(int(text)).step)]
+    return [int(run.load(int(text), say=say).step)]
 
 
 def _other(run: Any, against: Path) -> Any:

@@ -9,6 +9,7 @@ import torch
 from unstir.data import SPLITS, Store
 from unstir.doctor.facts import ImageStats
 from unstir.doctor.near import near_copies
+from unstir.pixels import HALF
 
 _BLOCK = 1 << 24  # bytes looked at at once
 
@@ -46,8 +47,8 @@ def image_stats(store: Store, progress: Callable[[int, int], None] | None = None
     return ImageStats(
         num=num,
         held_out=store.count("held_out"),
-        mean=mean / 127.5 - 1,
-        std=math.sqrt(var) / 127.5,
+        mean=mean / HALF - 1,
+        std=math.sqrt(var) / HALF,
         least=least,
         most=most,
         flat=flat,

@@ -16,7 +16,7 @@ from unstir.doctor.facts import Errors, Needs, Samples, SavedFile
 from unstir.errors import UserError
 from unstir.generate import Job, generate
 from unstir.nn.unet import UNet, flops
-from unstir.pictures.grid import from_uint8, to_uint8
+from unstir.pixels import from_uint8, to_uint8
 from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint

@@ -7,8 +7,9 @@ import torch
 from unstir.diffusion.denoiser import Denoiser, labelled
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.pictures.charts import held_out_curves, training_curves
-from unstir.pictures.grid import grid, to_uint8
+from unstir.pictures.grid import grid
 from unstir.pictures.named import named_grid
+from unstir.pixels import to_uint8
 from unstir.runs.files import replacing
 from unstir.runs.run import Run
 from unstir.train.watch import Stop, Watch
