@@ -6,8 +6,8 @@ import torch
 
 from unstir.doctor.facts import RunFacts
 from unstir.doctor.finding import SURE, Check, Finding, is_number, mean_and_error, paired, times
+from unstir.runs.moments import ema_decay
 from unstir.runs.run import Run
-from unstir.train import ema
 
 INITIAL_WARNING, INITIAL_PROBLEM = 0.01, 0.1
 """Share of the average that is still initial weights. With the warm-up it is under 1e-9 after 100 steps."""
@@ -24,7 +24,7 @@ def initial_share(run: Run, steps: int) -> float:
     cfg = run.config.train
     total = 0.0
     for step in range(steps):
-        decay = ema.decay(step, cfg.ema_decay, cfg.ema_warmup)
+        decay = ema_decay(cfg, step)
         if decay == 0 or total < -50:
             return 0.0
         if decay == cfg.ema_decay:

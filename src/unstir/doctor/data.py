@@ -11,7 +11,7 @@ from unstir.data import SPLITS
 from unstir.doctor.facts import ImageStats, RunFacts
 from unstir.doctor.finding import SURE, Check, Finding, difference, paired
 from unstir.doctor.near import NEAR
-from unstir.train import memory
+from unstir.runs import memory
 
 NARROW = 32
 """Levels of 255 from the darkest value to the lightest. Photographs and drawings: 255."""
