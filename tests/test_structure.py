@@ -13,6 +13,7 @@ ROOMS = [
     "errors",
     "significance",
     "randomness",
+    "pixels",
     "theory",
     "nn",
     "diffusion",
