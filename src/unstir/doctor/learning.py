@@ -8,6 +8,7 @@ import math
 from itertools import pairwise
 from typing import Any
 
+from unstir.doctor.facts import RunFacts
 from unstir.doctor.finding import Check, Finding, is_number, median, short, times
 from unstir.doctor.measure import outputs_nothing
 from unstir.doctor.remedies import higher_rate, lower_rate
