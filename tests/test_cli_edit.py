@@ -15,7 +15,7 @@ from PIL import Image
 from conftest import tiny_config
 from unstir import edit
 from unstir.cli import beside
-from unstir.diffusion.samplers import Step
+from unstir.diffusion.samplers.step import Step
 from unstir.pictures.grid import GAP, TILE
 from unstir.pictures.named import LINE
 from unstir.runs.run import Run

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from unstir.chain import Chain
 from unstir.compare import compare, parse
 from unstir.diffusion.denoiser import Denoiser
-from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
 from unstir.generate import Job, generate
 from unstir.pictures.grid import to_uint8

@@ -13,6 +13,7 @@ ROOMS = [
     "errors",
     "randomness",
     "theory",
+    "chain",
     "nn",
     "diffusion",
     "verify",

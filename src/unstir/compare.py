@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from unstir.diffusion.draw import Chain
+from unstir.chain import Chain
 from unstir.errors import UserError
 from unstir.generate import Job, generate, load_denoisers
 from unstir.pictures.grid import to_uint8
@@ -44,7 +44,7 @@ def parse(text: str, base: Chain) -> list[Chain]:
         if not 1 <= len(rest) <= 2 or not (rest[0].isascii() and rest[0].isdecimal()):
             raise UserError(f"{part.strip()!r} is no sampler with its calls; write for example ddim:50,dpmpp_2m:15")
         spacing = rest[1] if len(rest) == 2 else base.spacing
-        chains.append(replace(base.by(name), steps=int(rest[0]), spacing=spacing))
+        chains.append(base.changed(sampler=name, steps=int(rest[0]), spacing=spacing))
     return chains
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from known import PROCESS, denoise_of, gaussian_denoise
 
+from unstir.chain import Chain
 from unstir.diffusion.denoiser import Prediction, clipped
-from unstir.diffusion.draw import Chain
-from unstir.diffusion.samplers import ancestral, ddim
+from unstir.diffusion.samplers.ancestral import ancestral
+from unstir.diffusion.samplers.ddim import ddim
 from unstir.errors import UserError
 from unstir.theory.process import Process
 from unstir.theory.schedule import cosine, times

@@ -8,20 +8,16 @@ import pytest
 import torch
 from known import PROCESS, denoise_of, gaussian_denoise
 
+from unstir.chain import SAMPLERS, Chain
 from unstir.diffusion.denoiser import Prediction, known
-from unstir.diffusion.draw import Chain, draw
-from unstir.diffusion.samplers import (
-    SAMPLERS,
-    ancestral,
-    ddim,
-    dpmpp_2m,
-    dpmpp_2m_sde,
-    dpmpp_3m,
-    heun,
-    ipndm,
-    pndm,
-    unipc,
-)
+from unstir.diffusion.draw import draw
+from unstir.diffusion.samplers.ancestral import ancestral
+from unstir.diffusion.samplers.ddim import ddim
+from unstir.diffusion.samplers.dpmpp import dpmpp_2m, dpmpp_2m_sde, dpmpp_3m
+from unstir.diffusion.samplers.heun import heun
+from unstir.diffusion.samplers.ipndm import ipndm
+from unstir.diffusion.samplers.pndm import pndm
+from unstir.diffusion.samplers.unipc import unipc
 from unstir.errors import UserError
 from unstir.theory.oracle import MixtureData
 from unstir.theory.parameterization import PARAMETERIZATIONS

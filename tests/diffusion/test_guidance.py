@@ -4,8 +4,9 @@ import pytest
 import torch
 from known import PROCESS
 
+from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser, Prediction, clipped, labelled, thresholded
-from unstir.diffusion.draw import Chain, draw, starting_noise, steered
+from unstir.diffusion.draw import draw, starting_noise, steered
 from unstir.diffusion.guidance import Interval, guided
 from unstir.errors import UserError
 from unstir.theory.parameterization import PARAMETERIZATIONS

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from unstir.cli import beside, labels
 from unstir.cli.app import app, say, show
-from unstir.cli.chain_options import ChainOptions, chain_group, over
+from unstir.cli.chain_options import ChainOptions, chain_group
 from unstir.errors import UserError
 
 IMAGES_OWN = "grid", "noise", "settings"
@@ -87,7 +87,7 @@ def sample(
     from unstir.runs.guide import guide_of
     from unstir.runs.run import Run
 
-    if compare and (animate or strip or chain.sampler or chain.steps):
+    if compare and (animate or strip or chain.given().keys() & {"sampler", "steps"}):
         raise UserError("--compare names samplers and steps; leave out --sampler, --steps, --animate and --strip")
     if stages is not None and not strip:
         raise UserError(f"--stages {stages} is of a --strip FILE.png; name that too, or leave it out")
@@ -97,7 +97,7 @@ def sample(
     loaded = opened.load(checkpoint, say=say)
     job = Job(
         num=num,
-        chain=dataclasses.replace(over(chain, opened.chain()), seed=seed),
+        chain=opened.chain().changed(**chain.given(), seed=seed),
         step=loaded.step,
         ema=ema,
         label=labels.number(opened, label),
