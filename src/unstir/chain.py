@@ -147,7 +147,24 @@ class Chain:
 
     def calls(self, schedule: "NoiseSchedule") -> int:
         """The network calls for an image, the two of guidance counted as one."""
-        return SAMPLERS[self.sampler].calls_in(len(self.times(schedule)) - 1)
+        return self.cost(schedule).calls
+
+    def cost(self, schedule: "NoiseSchedule") -> "Cost":
+        """What an image costs; a time that the spacing repeats is visited once. Raises UserError as `times`."""
+        steps = len(self.times(schedule)) - 1
+        return Cost(steps, SAMPLERS[self.sampler].calls_in(steps))
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What an image costs: ``steps`` are the times visited, ``calls`` those of the network."""
+
+    steps: int
+    calls: int
+
+    def __str__(self) -> str:
+        steps, calls = (f"{n:,} {word}{'s' * (n > 1)}" for n, word in ((self.steps, "step"), (self.calls, "call")))
+        return f"{steps}, {calls}"
 
 
 DEFAULTS: dict[str, Any] = {each.name: each.default for each in dataclasses.fields(Chain)}  # type: ignore[arg-type, unused-ignore]

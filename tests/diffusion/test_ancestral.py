@@ -143,5 +143,5 @@ def test_wrong_calls_are_refused():
             run(visited)
     with pytest.raises(UserError, match="auto, small, large"):
         run([5, 0], "huge")
-    with pytest.raises(UserError, match="ancestral"):
-        draw(denoise_of(PROCESS), PROCESS, x, torch.arange(1), Chain(sampler="magic"))
+    with pytest.raises(ValueError, match="'ancestral', 'ddim'"):
+        Chain(sampler="magic")

@@ -62,7 +62,7 @@ def sample(
     label
         Class, by its name or number; by default each class in turn, where the network knows classes.
     compare
-        Samplers with their calls and, if another, spacing: "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr". Each has its
+        Samplers with their steps and, if another, spacing: "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr". Each has its
         row in OUT/compare.png, all from one noise.
     animate
         File of an animation of the first 64 images on their way, x_t beside the estimate of x_0: .webp or .gif.
@@ -135,9 +135,8 @@ def _check_ways(animate: Path | None, strip: Path | None, folder: Path) -> None:
 
 
 def _cost(job: Any, schedule: Any) -> str:
-    """The network calls an image, in words."""
-    calls = job.chain.calls(schedule)
-    words = f"{calls} network call{'s' * (calls > 1)} each"
+    """The steps and network calls per image, in words."""
+    words = f"{job.chain.cost(schedule)} each"
     if job.chain.guidance in (0, 1):
         return words
     return words + (", computed for two labels (guidance)" if job.guide is None else ", and as many of the guide")
@@ -160,7 +159,8 @@ def _compare(run: Any, job: Any, text: str, out: Path | None, loaded: Any) -> in
     beside.check(file)
     with console.counting(console.stderr(), "comparing", "steps") as progress:
         rows = compare.compare(run, job, chains, loaded, progress)
-    measured = {key: [getattr(row, key) for row in rows] for key in ("calls", "seconds")}
+    measured = {key: [getattr(row.cost, key) for row in rows] for key in ("steps", "calls")}
+    measured["seconds"] = [row.seconds for row in rows]
     lines = [
         (row.caption if at == 0 else "", row.images[at : at + LINE]) for row in rows for at in range(0, job.num, LINE)
     ]
