@@ -9,7 +9,7 @@ from unstir.chain import Chain
 from unstir.diffusion.denoiser import Prediction
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.generate import Job, generate
-from unstir.pictures.grid import to_uint8
+from unstir.pixels import to_uint8
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear
 
