@@ -11,7 +11,7 @@ BOOTSTRAP_REPEATS = 20
 """What the error of a floor is known by: splits into halves, or sets drawn with replacement."""
 
 TRUST = 5.0
-"""Degrees of freedom of a bootstrap beside real seeds, for it knows the choice of images and nothing else.
+"""Degrees of freedom that a bootstrap adds to those of the seeds: it sees the choice of images and nothing else.
 
 With three seeds chance then decides as seldom as `LEVEL` says even where the bootstrap is 0.7 of the true spread.
 """
@@ -20,7 +20,7 @@ Known = tuple[float, float, float]
 """A value, its standard error, and the degrees of freedom of that."""
 
 
-def beside(evaluation: Evaluation, figure: str) -> Figure | None:
+def same_features(evaluation: Evaluation, figure: str) -> Figure | None:
     """The figure of this name ("coverage") in the features of the main one; None where it is not there."""
     return evaluation.figures.get(f"{evaluation.main_key.split('/')[0]}/{figure}")
 
@@ -28,7 +28,7 @@ def beside(evaluation: Evaluation, figure: str) -> Figure | None:
 def known(figure: Figure) -> Known:
     """The mean over seeds as a test takes it; without any error (one seed, nothing resampled) the error is nan.
 
-    The reference is taken as it is, for all that is compared shares it. The error is the larger of what the seeds and
+    The reference is taken as exact, for all that is compared shares it. The error is the larger of what the seeds and
     the bootstrap say, so where the bootstrap says too little it is often that of few seeds: the degrees of freedom are
     those of the seeds and of `TRUST` in the bootstrap.
     """

@@ -33,7 +33,7 @@ class Cost:
 class Facts:
     """A run in figures.
 
-    ``step`` of ``length`` optimiser steps are taken. ``metrics`` are the lines of metrics.jsonl, ``looks`` those of
+    ``step`` of ``length`` optimiser steps are taken. ``metrics`` are the lines of metrics.jsonl, ``held_out`` those of
     held_out.jsonl. ``by_step`` are evaluations of several saved steps by one protocol, by rising step; ``by_chain``
     evaluations of the last of these steps by several samplers and calls, alike in everything else. ``likelihoods``
     are what `unstir likelihood` wrote, by split. ``findings`` are the doctor's, ``checked`` what it looked at.
@@ -47,7 +47,7 @@ class Facts:
     length: int
     cost: Cost
     metrics: tuple[dict[str, Any], ...]
-    looks: tuple[dict[str, Any], ...] = ()
+    held_out: tuple[dict[str, Any], ...] = ()
     by_step: tuple[Evaluation, ...] = ()
     by_chain: tuple[Evaluation, ...] = ()
     likelihoods: dict[str, dict[str, Any]] | None = None
