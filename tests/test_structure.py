@@ -11,7 +11,9 @@ import unstir
 SOURCE = Path(unstir.__file__).parent
 ROOMS = [
     "errors",
+    "significance",
     "randomness",
+    "pixels",
     "theory",
     "nn",
     "diffusion",

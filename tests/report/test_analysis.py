@@ -12,8 +12,8 @@ import pytest
 import runs
 from runs import STEPS, advice, by_name, chains, copied, evaluation, facts, held_out, metrics
 from unstir.report.analysis import analyse
-from unstir.report.statement import FIGURES, TOPICS, Statement
-from unstir.report.statistics import LEVEL, MULTIPLICITY, Effect
+from unstir.report.statement import FIGURES, MULTIPLICITY, TOPICS, Statement
+from unstir.significance import LEVEL, Effect
 
 RUNS = ("good", "over_fitted", "diverged", "too_short", "noise_only", "facts")
 

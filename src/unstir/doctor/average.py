@@ -4,10 +4,11 @@ import math
 
 import torch
 
-from unstir.doctor.finding import SURE, Check, Finding, is_number, mean_and_error, paired, times
-from unstir.doctor.patient import Patient
+from unstir.doctor.facts import RunFacts
+from unstir.doctor.finding import Check, Finding, is_number, times
+from unstir.runs.moments import ema_decay
 from unstir.runs.run import Run
-from unstir.train import ema
+from unstir.significance import effect, mean_of, paired
 
 INITIAL_WARNING, INITIAL_PROBLEM = 0.01, 0.1
 """Share of the average that is still initial weights. With the warm-up it is under 1e-9 after 100 steps."""
@@ -24,7 +25,7 @@ def initial_share(run: Run, steps: int) -> float:
     cfg = run.config.train
     total = 0.0
     for step in range(steps):
-        decay = ema.decay(step, cfg.ema_decay, cfg.ema_warmup)
+        decay = ema_decay(cfg, step)
         if decay == 0 or total < -50:
             return 0.0
         if decay == cfg.ema_decay:
@@ -33,9 +34,9 @@ def initial_share(run: Run, steps: int) -> float:
     return math.exp(total)
 
 
-def slow_average(patient: Patient) -> Finding | None:
+def slow_average(facts: RunFacts) -> Finding | None:
     """Initial weights that are left in the average at the run's end."""
-    run = patient.run
+    run = facts.run
     cfg = run.config.train
     if not cfg.ema_decay or cfg.init:
         return None
@@ -55,23 +56,24 @@ def slow_average(patient: Patient) -> Finding | None:
     )
 
 
-def average_behind(patient: Patient) -> Finding | None:
+def average_behind(facts: RunFacts) -> Finding | None:
     """An average whose loss is clearly above that of the weights it averages, on the same images, times and noise."""
-    errors = patient.errors
+    errors = facts.errors
     assert errors is not None
     if errors.raw is None or errors.average is None:
         return None
-    _, sure = paired(errors.average, errors.raw)
+    behind = paired(errors.raw.tolist(), errors.average.tolist())
     average, raw = errors.average.mean().item(), errors.raw.mean().item()
     ratio = average / raw if raw else math.inf
-    if not ratio > BEHIND_WARNING or sure <= SURE:
+    if not ratio > BEHIND_WARNING or (math.isfinite(ratio) and not behind.positive):
         return None
     return Finding(
         "average-behind",
-        "problem" if ratio > BEHIND_PROBLEM and patient.finished else "warning",
+        "problem" if ratio > BEHIND_PROBLEM and facts.finished else "warning",
         "the averaged weights are worse than the raw ones",
         f"the squared error of the average is {average:.4g}, that of the raw weights {raw:.4g}: {times(ratio)} "
-        f"({sure:.0f} standard errors over {len(errors.raw)} training images); at most {BEHIND_WARNING} is usual",
+        f"({behind.errors:.0f} standard errors over {len(errors.raw)} training images); "
+        f"at most {BEHIND_WARNING} is usual",
         "sample with --no-ema; in a new run --train.ema_warmup, a lower --train.ema_decay such as 0.999, or a learning "
         "rate that falls (--train.lr_schedule cosine)",
         ratio,
@@ -79,17 +81,17 @@ def average_behind(patient: Patient) -> Finding | None:
     )
 
 
-def weights_finite(patient: Patient) -> Finding | None:
+def weights_finite(facts: RunFacts) -> Finding | None:
     """Weights that are NaN or infinite in the newest file."""
-    assert patient.loaded is not None
-    broken = [name for name, t in patient.loaded.tensors.items() if not bool(torch.isfinite(t).all())]
+    assert facts.loaded is not None
+    broken = [name for name, t in facts.loaded.tensors.items() if not bool(torch.isfinite(t).all())]
     if not broken:
         return None
     return Finding(
         "weights-finite",
         "problem",
         "weights are not finite",
-        f"{len(broken)} of {len(patient.loaded.tensors)} tensors of step {patient.loaded.step} hold NaN or infinity, "
+        f"{len(broken)} of {len(facts.loaded.tensors)} tensors of step {facts.loaded.step} hold NaN or infinity, "
         f"the first is {broken[0]}; none may",
         "delete that checkpoint and continue from the one before; if there is none, begin anew with a lower --train.lr",
         len(broken),
@@ -97,19 +99,20 @@ def weights_finite(patient: Patient) -> Finding | None:
     )
 
 
-def weights_loss(patient: Patient) -> Finding | None:
+def weights_loss(facts: RunFacts) -> Finding | None:
     """Saved weights whose loss is far above the one logged when they were saved."""
-    errors, loaded = patient.errors, patient.loaded
+    errors, loaded = facts.errors, facts.loaded
     assert errors is not None and loaded is not None
     measured = errors.average if errors.raw is None else errors.raw
-    lines = [line for line in patient.lines if line["step"] <= loaded.step][-3:]
+    lines = [line for line in facts.lines if line["step"] <= loaded.step][-3:]
     values = [line.get("mse", line.get("loss")) for line in lines]
     logged = [float(value) for value in values if is_number(value)]
     if measured is None or not logged:
         return None
     usual = math.fsum(logged) / len(logged)
-    mean, error = mean_and_error(measured)
-    if mean <= LOSS * usual or mean - usual <= SURE * error:
+    mean, error, df = mean_of(measured.tolist())
+    above = effect(mean - usual, error, df, "Student's t")
+    if mean <= LOSS * usual or (math.isfinite(mean) and not above.decided):
         return None
     return Finding(
         "weights-loss",

@@ -17,9 +17,10 @@ from unstir.diffusion.finite import NotFiniteError
 from unstir.errors import UserError
 from unstir.generate.drawing import batch, load_denoisers
 from unstir.generate.job import Job, check, labels, plain
-from unstir.pictures.grid import grid, to_picture, to_uint8
+from unstir.pictures.grid import grid, to_picture
 from unstir.pictures.named import named_grid, titled
 from unstir.pictures.png import is_whole, read
+from unstir.pixels import to_uint8
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.files import locked, make_folder, remedy, remove_partials, replacing, write_text

@@ -4,15 +4,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from unstir.report.analysis_figures import Known
 from unstir.report.facts import Facts
 from unstir.report.held_out import Measurement, before_repeats
 from unstir.report.statement import Statement
-from unstir.report.statistics import difference
 from unstir.report.wording import change, size, with_error
+from unstir.significance import Estimate, difference
 from unstir.train.held_out import BITS_SHARE
 
-Pair = tuple[Known, Known]
+Pair = tuple[Estimate, Estimate]
 """Bits per dimension of held-out images and of training images."""
 
 
@@ -73,10 +72,10 @@ def _num_bits(images: Sequence[float]) -> int:
     return max(len(images) // BITS_SHARE, 2)
 
 
-def _gap(pair: Pair) -> Known:
+def _gap(pair: Pair) -> Estimate:
     """The held-out bits less the training bits, with the degrees of freedom of the lesser known of them."""
     (a, a_error, a_df), (b, b_error, b_df) = pair
-    return a - b, math.hypot(a_error, b_error), min(a_df, b_df)
+    return Estimate(a - b, math.hypot(a_error, b_error), min(a_df, b_df))
 
 
 def _likelihoods(by_split: dict[str, dict[str, Any]], newest: int) -> tuple[int, Pair] | None:
@@ -92,14 +91,14 @@ def _likelihoods(by_split: dict[str, dict[str, Any]], newest: int) -> tuple[int,
     return step, (of_held_out, of_train)
 
 
-def _bound(of: dict[str, Any]) -> Known | None:
+def _bound(of: dict[str, Any]) -> Estimate | None:
     if of.get("standard_error") is None:
         return None
-    return of["bits_per_dim"], of["standard_error"], max(of.get("num", 2) - 1.0, 1.0)
+    return Estimate(of["bits_per_dim"], of["standard_error"], max(of.get("num", 2) - 1.0, 1.0))
 
 
 def _estimate(at: Measurement) -> Pair | None:
     if at.bits is None or at.bits_train is None:
         return None
     df = [_num_bits(images) - 1.0 for images in (at.held_out, at.train)]
-    return (*at.bits, df[0]), (*at.bits_train, df[1])
+    return Estimate(*at.bits, df[0]), Estimate(*at.bits_train, df[1])

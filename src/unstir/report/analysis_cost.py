@@ -8,8 +8,8 @@ from unstir.doctor.finding import is_number
 from unstir.report.facts import Facts
 from unstir.report.held_out import Measurement, read
 from unstir.report.statement import Statement
-from unstir.report.statistics import Effect, contrast, effect, polynomial_weights
 from unstir.report.wording import count, duration, operations, passes, percent, with_error
+from unstir.significance import Effect, contrast, effect
 
 TREND_OVER = 20
 """A trend is read from measurements at the last images seen, down to so many times fewer."""
@@ -42,9 +42,8 @@ def _trend(facts: Facts, measured: Sequence[Measurement]) -> Statement:
         return _no_trend("the held-out loss was measured too few times for a trend")
     slope_weights, bend_weights = polynomial_weights([math.log2(each.images) for each in near])
     rows = [each.held_out for each in near]
-    df = len(rows[0]) - 1.0
-    slope = effect(*contrast(slope_weights, rows), df, "slope of a power law")
-    bend = effect(*contrast(bend_weights, rows), df, "curvature")
+    slope = effect(*contrast(slope_weights, rows), "slope of a power law")
+    bend = effect(*contrast(bend_weights, rows), "curvature")
     last = f"over the last {len(near)} measurements"
     if not slope.decided or slope.value >= 0:
         return _no_trend(f"{last} no decided fall of the held-out loss shows")
@@ -86,3 +85,18 @@ def _times(lower: float, slope: float) -> float:
 
 def _falls(facts: Facts) -> bool:
     return facts.config.train.lr_schedule == "cosine"
+
+
+def polynomial_weights(x: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Weights on values at ``x`` (three or more) that give the slope of their line, and their curvature.
+
+    The curvature is the coefficient of x^2 of the least-squares parabola; 0 of a straight line.
+    """
+    centre = statistics.fmean(x)
+    u = [value - centre for value in x]
+    square = sum(value**2 for value in u)
+    slope = [value / square for value in u]
+    n = len(u)
+    bent = [v * v - square / n - v * sum(w**3 for w in u) / square for v in u]  # x^2 less what 1 and x explain of it
+    size = sum(value**2 for value in bent)
+    return slope, [value / size for value in bent]

@@ -6,8 +6,8 @@ from unstir.report.analysis_bits import bits
 from unstir.report.facts import Facts
 from unstir.report.held_out import Measurement, before_repeats, half_way, read
 from unstir.report.statement import Statement
-from unstir.report.statistics import Effect, adjusted, contrast, difference, paired, two_sample
 from unstir.report.wording import change, count, percent, size, with_error
+from unstir.significance import Effect, Estimate, adjusted, contrast, difference, paired, two_sample
 
 WORTH = 0.01
 """A gap between splits of less than this share of the loss is not worth acting on."""
@@ -47,9 +47,9 @@ def _rise(measured: Sequence[Measurement]) -> list[Statement]:
         return [Statement("rose", "fit", "losses", "bad", text, rise)]
     on_train, more = paired(lowest.train, last.train), _more(lowest, last, choices)
     text += f", while that of training images changed by {change(on_train)}"
-    if on_train.decided and on_train.value > 0:
+    if on_train.positive:
         name, end = "worse", ": the network became worse on both, and does not only over-fit."
-    elif more.decided and more.value > 0:
+    elif more.positive:
         name, end = "over-fitted", ": it over-fits."
     else:
         name, end = "rose", ", too near to tell whether it over-fits or became worse on both."
@@ -59,8 +59,7 @@ def _rise(measured: Sequence[Measurement]) -> list[Statement]:
 def _more(before: Measurement, after: Measurement, choices: int = 1) -> Effect:
     """By how much more log(loss) rose on held-out than on training images: a difference of changes (Welch's t)."""
     on_train, on_held_out = (
-        (*contrast([-1, 1], rows), len(rows[0]) - 1.0)
-        for rows in ((before.train, after.train), (before.held_out, after.held_out))
+        contrast([-1, 1], rows) for rows in ((before.train, after.train), (before.held_out, after.held_out))
     )
     return difference(on_train, on_held_out, choices, "difference in differences")
 
@@ -110,7 +109,7 @@ def _memorised(before: Measurement, last: Measurement) -> bool:
     A term leaves the gap as it was ``before``, a factor leaves its share of the loss. Covariance allows for what each
     image had before, but for too little of it where a loss is noisy, so the gap has to have grown in both senses.
     """
-    return all(each.decided and each.value > 0 for each in (_grown(before, last), _more(before, last)))
+    return all(each.positive for each in (_grown(before, last), _more(before, last)))
 
 
 def _growth(half: Measurement, last: Measurement) -> list[Statement]:
@@ -130,7 +129,10 @@ def _gap_by_time(at: Measurement, memorised: bool) -> list[Statement]:
     if len(rows) < 2:
         return []
     df = len(at.held_out) - 1.0, len(at.train) - 1.0
-    gaps = [(t, h, difference((r, re, df[1]), (h, he, df[0]), choices=len(rows))) for t, h, he, r, re in rows]
+    gaps = [
+        (t, h, difference(Estimate(r, re, df[1]), Estimate(h, he, df[0]), choices=len(rows)))
+        for t, h, he, r, re in rows
+    ]
     t, loss, gap = max(gaps, key=lambda each: each[2].z or 0.0)
     if gap.decided and gap.value >= 0:
         text = f"By time the gap is surest at t = {t} ({change(gap)}, {percent(gap.value / loss)} of the loss there): "
@@ -150,7 +152,7 @@ def _loss_by_time(at: Measurement, predicted: str) -> list[Statement]:
         return []
     df, pairs = len(at.held_out) - 1.0, len(at.by_time) * (len(at.by_time) - 1) // 2
     high, low = (of(at.by_time, key=lambda row: row[1]) for of in (max, min))
-    apart = difference((low[1], low[2], df), (high[1], high[2], df), choices=pairs)
+    apart = difference(Estimate(low[1], low[2], df), Estimate(high[1], high[2], df), choices=pairs)
     if not apart.decided:
         return []
     text = f"The loss is highest at t = {high[0]} ({with_error(high[1], high[2])}) and lowest at t = {low[0]} "

@@ -6,13 +6,12 @@ from statistics import fmean
 from typing import Any
 
 from unstir.doctor.finding import is_number, times
-from unstir.metrics.evaluation import LOWER
-from unstir.report.analysis_figures import figure_effect, shown
+from unstir.metrics.figures import LOWER, figure_effect
 from unstir.report.facts import Facts
 from unstir.report.held_out import Measurement, half_way, read
 from unstir.report.statement import Shown, Statement, Verdict
-from unstir.report.statistics import counted, difference, level, mean_error, paired, two_sample
-from unstir.report.wording import TIMES, change, count, percent, size, with_error
+from unstir.report.wording import TIMES, change, count, percent, shown, size, with_error
+from unstir.significance import counted, difference, level, mean_error, paired, two_sample
 
 STRETCHES, FEWEST = 4, 5
 """Training losses are compared in so many stretches of the run, of at least so many log lines each."""
@@ -78,7 +77,7 @@ def _training_loss(lines: Sequence[tuple[int, Any]]) -> list[Statement]:
     lowest = min(range(len(levels)), key=lambda k: levels[k][0])
     low = levels[lowest][0]
     rise = difference(levels[lowest], levels[-1], choices=len(levels))
-    if not (rise.decided and rise.value > 0):
+    if not rise.positive:
         return [_training_fall(blocks)]
     diverged = last - low > DIVERGED * max(first - low, low)
     name, what = ("diverged", "Training diverged: its") if diverged else ("training rose", "The training")
@@ -145,7 +144,7 @@ def _last_stretch(measured: Sequence[Measurement]) -> list[Statement]:
         text = f"The held-out loss rose over the last stretch, {span}, by {by}."
         return [Statement("last stretch", "progress", "losses", "bad", text, fall)]
     text = f"The held-out loss was still falling: over the last stretch, {span}, by {by}"
-    falls = on_train is None or (on_train.decided and on_train.value < 0)
+    falls = on_train is None or on_train.negative
     if -fall.value < WORTH * half.loss or not falls:
         return [Statement("last stretch", "progress", "losses", "good", f"{text}.", fall)]
     text += "" if on_train is None else f", and that of training images by {size(on_train)}"

@@ -3,12 +3,12 @@
 import math
 
 from unstir.metrics import trust
-from unstir.metrics.evaluation import LOWER, Evaluation, Figure
-from unstir.report.analysis_figures import Known, above_floor, as_share, floor, known, same_features, shown
-from unstir.report.facts import Facts
+from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.figures import LOWER, Figure, above_floor, as_share
+from unstir.report.facts import Facts, same_features
 from unstir.report.statement import Statement, Topic
-from unstir.report.statistics import LEVEL, Effect, difference, effect
-from unstir.report.wording import change, count, percent, size, with_error
+from unstir.report.wording import change, count, percent, shown, size, with_error
+from unstir.significance import LEVEL, Effect, Estimate, difference, effect
 
 NEAR = 2.0
 """A distance that is decidedly below so many times that of real images is called good."""
@@ -46,7 +46,7 @@ def diversity(facts: Facts) -> list[Statement]:
             continue
         num_floor = num_floor or figure.num_floor
         figure = figure if key == "density" else as_share(figure, num)
-        least, apart = floor(figure, num), above_floor(figure, num)
+        least, apart = figure.floor_estimate(num), above_floor(figure, num)
         if least is not None and apart is not None:
             text = f"{key.capitalize()}, {meaning}, is {shown(figure)}; held-out images reach {with_error(*least[:2])}"
             found.append(_against_real(key, "diversity", text, apart, higher_is_better=True))
@@ -63,7 +63,7 @@ def diversity(facts: Facts) -> list[Statement]:
 def _excess(last: Evaluation, figure: Figure, num: int) -> Statement:
     """The main figure, how many times that of real images it is, and whether it tells the samples from them."""
     head = f"{figure.name} is {shown(figure)} ({_how(last)})"
-    least, apart = floor(figure, num), above_floor(figure, num)
+    least, apart = figure.floor_estimate(num), above_floor(figure, num)
     if least is None or apart is None:
         text = f"{head}; there are not as many held-out images to hold it against."
         return Statement("excess", "quality", "quality", "undecided", text)
@@ -94,30 +94,30 @@ def _how(last: Evaluation) -> str:
     return sets
 
 
-def _times(figure: Figure, least: Known, apart: Effect) -> str:
+def _times(figure: Figure, least: Estimate, apart: Effect) -> str:
     """The ratio of a distance to that of real images with its error, "2.1 +- 0.3 times "; else that it is beyond.
 
     The error is that of a quotient to first order, widened as that of the difference. Where the figure of real images
     is itself within its errors of 0, a ratio to it says nothing.
     """
-    value, error, _ = known(figure)
+    value, error, _ = figure.estimate
     if figure.better != LOWER or least[0] <= LEVEL * least[1] or not math.isfinite(error):
         return "beyond "
     ratio, widened = value / least[0], apart.error / max(math.hypot(error, least[1]), 1e-300)
     return f"{with_error(ratio, ratio * math.hypot(error / value, least[1] / least[0]) * widened)} times "
 
 
-def _below(figure: Figure, least: Known) -> Effect | None:
+def _below(figure: Figure, least: Estimate) -> Effect | None:
     """How much a distance is below `NEAR` times that of real images, where that is decided."""
-    below = difference(known(figure), (NEAR * least[0], NEAR * least[1], least[2]))
-    return below if figure.better == LOWER and below.decided and below.value > 0 else None
+    below = difference(figure.estimate, Estimate(NEAR * least.value, NEAR * least.error, least.df))
+    return below if figure.better == LOWER and below.positive else None
 
 
 def _beyond_noise(figure: Figure) -> list[Statement]:
     """That the samples are further from real images than noise is, where they are."""
     if figure.ceiling is None:
         return []
-    value, error, df = known(figure)
+    value, error, df = figure.estimate
     beyond = effect(value - figure.ceiling, error, df, "Student's t")
     if not beyond.decided or (beyond.value > 0) != (figure.better == LOWER):
         return []
@@ -138,7 +138,7 @@ def _bias(figure: Figure) -> list[Statement]:
     """How much of the main figure is due to the number of images."""
     if figure.infinite is None:
         return []
-    due = difference((*figure.infinite, known(figure)[2]), known(figure))
+    due = difference(Estimate(*figure.infinite, figure.estimate.df), figure.estimate)
     if not due.decided:
         return []
     text = f"Of {figure.name}, {with_error(due.value, due.error)} is due to the finite number of samples: "
@@ -152,7 +152,7 @@ def _accuracy(facts: Facts, figure: Figure, num: int) -> list[Statement]:
     if figure.floor is None or not held_out:
         return []
     of_real = (figure.floor * (1 - figure.floor) / held_out) ** 0.5
-    apart = difference((figure.floor, of_real, held_out - 1.0), known(as_share(figure, num)))
+    apart = difference(Estimate(figure.floor, of_real, held_out - 1.0), as_share(figure, num).estimate)
     text = f"The classifier names the class asked for in {percent(figure.value)} of the samples "
     text += f"({shown(figure)}) and in {percent(figure.floor)} of held-out images"
     return [_against_real("class accuracy", "quality", text, apart, higher_is_better=True)]

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from unstir.metrics.evaluation import LOWER, Evaluation
-from unstir.report.analysis_figures import known, shown
+from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.figures import LOWER
 from unstir.report.facts import Facts
 from unstir.report.statement import Statement
-from unstir.report.statistics import Effect, difference
-from unstir.report.wording import change, count, listed, size
+from unstir.report.wording import change, count, listed, shown, size
+from unstir.significance import Effect, Estimate, difference
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Enough:
 def enough(facts: Facts) -> Enough | None:
     """The fewest calls that do as well as the most, as far as can be told; None where nothing can be told."""
     reference, harms = _harms(facts)
-    worse = [each for each, harm in harms if harm.decided and harm.value > 0]
+    worse = [each for each, harm in harms if harm.positive]
     for chain, harm in harms:
         if chain in worse or _calls(chain) >= _calls(reference):
             continue
         gains = [(_harm(chain, other, len(harms)), other) for other in worse]
         gain, other = max(gains, key=lambda pair: pair[0].z or 0.0, default=(None, reference))
-        if gain is not None and gain.decided and gain.value > 0:
+        if gain is not None and gain.positive:
             return Enough(chain, harm, other, gain)
     return None
 
@@ -45,12 +45,12 @@ def sampling(facts: Facts) -> list[Statement]:
         return [Statement("enough calls", "sampling", "calls", "undecided", text)]
     reference, harms = _harms(facts)
     found = []
-    if worse := [(each, harm) for each, harm in harms if harm.decided and harm.value > 0]:
+    if worse := [(each, harm) for each, harm in harms if harm.positive]:
         each = [f"{_chain(chain)} ({change(harm)})" for chain, harm in worse[:4]]
         text = f"Fewer calls hurt: against {_described(reference)} the samples are worse by {listed(each)}."
         surest = max((harm for _, harm in worse), key=lambda harm: harm.z or 0.0)
         found.append(Statement("hurt", "sampling", "calls", "neutral", text, surest))
-    if better := [(each, harm) for each, harm in harms if harm.decided and harm.value < 0]:
+    if better := [(each, harm) for each, harm in harms if harm.negative]:
         best, harm = min(better, key=lambda pair: pair[1].value)
         text = f"The most calls are not the best: {_described(best)} is better than {_described(reference)} "
         text += f"by {size(harm)}."
@@ -81,8 +81,8 @@ def _harm(a: Evaluation, b: Evaluation, choices: int = 1) -> Effect:
     """How much worse ``b`` is than ``a`` by the main figure of ``a``, positive where it is."""
     key = a.main_key
     sign = 1 if a.main().better == LOWER else -1
-    (x, x_error, x_df), (y, y_error, y_df) = known(a.figures[key]), known(b.figures[key])
-    return difference((sign * x, x_error, x_df), (sign * y, y_error, y_df), choices)
+    x, y = (Estimate(sign * of.value, of.error, of.df) for of in (a.figures[key].estimate, b.figures[key].estimate))
+    return difference(x, y, choices)
 
 
 def _calls(chain: Evaluation) -> int:

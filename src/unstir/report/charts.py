@@ -1,17 +1,16 @@
 """The charts of a report, each an inline SVG made from `Facts`; an empty list where there is nothing to draw."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
-from unstir.metrics.evaluation import Evaluation, Figure
+from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.figures import Figure
 from unstir.pictures.animation import evenly
 from unstir.report import svg
-from unstir.report.analysis_figures import same_features
-from unstir.report.facts import Facts
-from unstir.report.statistics import mean_error
+from unstir.report.facts import Facts, same_features
 from unstir.report.wording import count
 from unstir.runs import build
+from unstir.significance import mean_of
 
 Point = tuple[float, float, float]
 """x, a value, and its standard error."""
@@ -188,7 +187,7 @@ def by_value(points: Iterable[tuple[float, Figure]]) -> list[Point]:
 def mean_losses(lines: Iterable[Mapping[str, Any]], split: str) -> list[Point]:
     """The mean loss over the images of a split by training images seen, from the lines of held_out.jsonl."""
     found = [(line["images"], line[f"of_{split}"]) for line in lines if line["step"] and line.get(f"of_{split}")]
-    return [(seen, fmean(each), mean_error(each) if len(each) > 1 else 0.0) for seen, each in found]
+    return [(seen, *mean_of(each)[:2]) for seen, each in found]
 
 
 def bounds(axes: Any, figure: Figure, ceiling: bool = True) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from unstir.doctor import Finding
 from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.figures import Figure
 from unstir.report.speed import Speed
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
@@ -60,3 +61,8 @@ class Facts:
     def last(self) -> Evaluation | None:
         """The evaluation of the newest step judged."""
         return self.by_step[-1] if self.by_step else None
+
+
+def same_features(evaluation: Evaluation, figure: str) -> Figure | None:
+    """The figure of this name ("coverage") in the features of the main one; None where it is not there."""
+    return evaluation.figures.get(f"{evaluation.main_key.split('/')[0]}/{figure}")

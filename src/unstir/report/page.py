@@ -24,8 +24,7 @@ from unstir.report import charts, judged, pictures, tables
 from unstir.report.analysis import analyse
 from unstir.report.facts import Facts
 from unstir.report.gather import gather
-from unstir.report.statement import TOPICS, Topic
-from unstir.report.statistics import MULTIPLICITY
+from unstir.report.statement import MULTIPLICITY, TOPICS, Topic
 from unstir.report.summary import limitations, summary
 from unstir.report.wording import sentence
 from unstir.runs import build, toml

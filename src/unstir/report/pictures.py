@@ -15,12 +15,13 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.generate import Job, way
 from unstir.pictures import animation
-from unstir.pictures.grid import GAP, from_uint8, grid, to_uint8
+from unstir.pictures.grid import GAP, grid
+from unstir.pixels import from_uint8, to_uint8
 from unstir.randomness import Key
 from unstir.runs import build
+from unstir.runs import moments as of_run
 from unstir.runs.run import Run
 from unstir.theory.process import Process
-from unstir.train.milestones import START, milestones, newest_picture
 
 WEBP_SIDE = 16_383
 CORNER = 3  # so many rows and columns of the grid of each moment are shown
@@ -82,8 +83,8 @@ def _opened(path: Path) -> Image.Image:
 def moments(run: Run) -> list[Moment]:
     """The same corner of every grid drawn while training, first to last, after that of their common noise."""
     found = []
-    named = {"noise": "the noise", START: "untrained"}
-    for step, name in {-1: "noise", **milestones(run)}.items():
+    named = {"noise": "the noise", of_run.START: "untrained"}
+    for step, name in {-1: "noise", **of_run.snapshots(run)}.items():
         path = run.samples / f"{name}.png"
         if path.exists():
             when = named.get(name, f"{step * run.config.train.batch_size:,} images")
@@ -93,7 +94,7 @@ def moments(run: Run) -> list[Moment]:
 
 def newest_grid(run: Run) -> Picture | None:
     """The whole grid of the last moment drawn; None before the first."""
-    path = newest_picture(run)
+    path = of_run.newest_grid(run)
     return None if path is None else from_file(path, "samples, the first ones of a fixed seed")
 
 

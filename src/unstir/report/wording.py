@@ -2,8 +2,11 @@
 
 import math
 import re
+from typing import TYPE_CHECKING
 
-from unstir.report.statistics import Effect
+if TYPE_CHECKING:  # the command line, which uses this module, starts without torch
+    from unstir.metrics.figures import Figure
+    from unstir.significance import Effect
 
 TIMES = 10.0
 """A share of so much is no percentage any more."""
@@ -26,12 +29,17 @@ def with_error(value: float, error: float | None, sign: bool = False) -> str:
     return f"{shown:{plus},.{max(decimals, 0)}f} +- {bar:,.{max(decimals, 0)}f}"
 
 
-def change(effect: Effect) -> str:
+def shown(figure: "Figure") -> str:
+    """A figure with its error."""
+    return with_error(figure.value, figure.error)
+
+
+def change(effect: "Effect") -> str:
     """An effect with its sign and error: "+0.012 +- 0.003"."""
     return with_error(effect.value, effect.error, sign=True)
 
 
-def size(effect: Effect) -> str:
+def size(effect: "Effect") -> str:
     """An effect without its sign, with its error: "0.012 +- 0.003"."""
     return with_error(abs(effect.value), effect.error)
 

@@ -1,10 +1,12 @@
 """What decides the pixels that a run's weights make, besides what was asked of them: kept beside every image."""
 
+import platform
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from unstir.randomness import VERSION
 from unstir.runs import build, toml
 from unstir.runs.checkpoint import Checkpoint, content_hash
 from unstir.runs.run import Run, weights_of
@@ -31,3 +33,14 @@ def provenance(run: Run, used: Sequence[Checkpoint], ema: bool, device: str, dty
 def weights_hash(used: Sequence[Checkpoint], ema: bool) -> str:
     """The SHA-256 (hex) of the weights sampled from, and after a space that of a guide's."""
     return " ".join(content_hash(weights_of(found, ema)) for found in used)
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What bit-identity depends on besides the config: the torch build, the device, threads and random numbers."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "torch": torch.__version__,
+        "device": f"{device.type} {name}",
+        "threads": torch.get_num_threads(),
+        "randomness": VERSION,
+    }
