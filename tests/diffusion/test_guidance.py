@@ -5,10 +5,13 @@ import torch
 from known import PROCESS
 
 from unstir.chain import Chain
-from unstir.diffusion.denoiser import Denoiser, Prediction, clipped, labelled, thresholded
+from unstir.diffusion.denoiser import Denoiser, Prediction, clipped, known, labelled, thresholded
 from unstir.diffusion.draw import draw, starting_noise, steered
+from unstir.diffusion.editing import mixed
+from unstir.diffusion.finite import finite
 from unstir.diffusion.guidance import Interval, guided
 from unstir.errors import UserError
+from unstir.theory.oracle import GaussianData
 from unstir.theory.parameterization import PARAMETERIZATIONS
 
 X = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -122,6 +125,43 @@ def test_a_learned_variance_is_the_strong_ones():
     strong = labelled(made, labels(4))
     mixed = guided(strong, labelled(made, labels(9)), 2.0)(X, 500)
     assert torch.equal(mixed.var_fraction, strong(X, 500).var_fraction) and mixed.raw.shape == X.shape
+
+
+WRAPPERS = {
+    "labelled": lambda strong, weak: strong,
+    "clipped": lambda strong, weak: clipped(strong),
+    "thresholded": lambda strong, weak: thresholded(strong, 0.9),
+    "finite": lambda strong, weak: finite(strong),
+    "mixed": lambda strong, weak: mixed(strong, weak, 0.3),
+    "known": lambda strong, weak: known(GaussianData(torch.zeros(1, 4, 4).double(), torch.eye(16).double()), PROCESS),
+    **{f"scale {scale}": lambda strong, weak, scale=scale: guided(strong, weak, scale) for scale in (0, 1, 2.5)},
+    **{
+        f"scale {scale} within 400..600": lambda strong, weak, scale=scale: guided(
+            strong, weak, scale, Interval(400, 600)
+        )
+        for scale in (0, 2.5)
+    },
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_every_denoiser_takes_a_time_an_image_too(name):
+    class Twice(ByLabel):
+        def forward(self, x, t, label=None):
+            return (super().forward(x, t, label) + (t / 1000).view(-1, 1, 1, 1)).repeat(1, 2, 1, 1)
+
+    made = Denoiser(Twice(), PROCESS, PARAMETERIZATIONS["eps"], learned_variance=True)
+    denoise = WRAPPERS[name](labelled(made, labels(4, 1)), labelled(made, labels(9, 1)))
+    in_batch = WRAPPERS[name](labelled(made, labels(4)), labelled(made, labels(9)))
+    t = torch.tensor([3, 500, 900])
+    together = in_batch(X, t)
+    for row, time in enumerate(t.tolist()):
+        alone = denoise(X[row : row + 1], time)
+        for each in ("x0", "raw", "var_fraction"):
+            found, wanted = getattr(together, each), getattr(alone, each)
+            assert (found is None) == (wanted is None)
+            if found is not None:
+                torch.testing.assert_close(found[row : row + 1], wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_a_chain_is_guided_before_it_is_clamped():

@@ -219,7 +219,7 @@ def mixed(first: Denoise, second: Denoise, weight: float | Tensor) -> Denoise:
     if first is second:
         return first
 
-    def mixed_denoise(x_t: Tensor, t: int) -> Prediction:
+    def mixed_denoise(x_t: Tensor, t: int | Tensor) -> Prediction:
         w = torch.as_tensor(weight, dtype=x_t.dtype, device=x_t.device).reshape(-1, *[1] * (x_t.ndim - 1))
         one, other = first(x_t, t), second(x_t, t)
         between = {name: (1 - w) * getattr(one, name) + w * getattr(other, name) for name in ("x0", "raw")}

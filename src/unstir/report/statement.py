@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from unstir.report.statistics import Effect
+from unstir.significance import Effect
 
 Topic = Literal["progress", "quality", "fit", "diversity", "memorisation", "sampling", "cost", "next"]
 TOPICS: tuple[Topic, ...] = get_args(Topic)
@@ -15,22 +15,30 @@ FIGURES: tuple[Shown, ...] = get_args(Shown)
 
 Verdict = Literal["good", "bad", "neutral", "undecided"]
 
+MULTIPLICITY = (
+    "What is stated here is larger than 3.5 of its standard errors, so that among the forty or so effects tested fewer "
+    "than one page in fifty states one that chance alone made; whatever is smaller is called undecided. "
+    "Errors (+-) are one standard error, those of differences widened where only a few seeds tell them."
+)
+"""What `LEVEL` means, for a reader of the page."""
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True)
 class Statement:
     """One or two sentences about a run.
 
     ``name`` is what the statement is about in short, "last stretch" or "gap": at most one of a name is in an analysis,
-    and advice refers to it. ``text`` is plain, commands in backticks. ``figure`` is the id of the figure that shows it.
+    and advice refers to it. ``figure`` is the id of the figure that shows it. ``text`` is plain, commands in backticks.
     "good" and "bad" need a decided effect, "neutral" a decided one or none (plain counts), and "undecided" has none
-    that is decided. Raises ValueError for a statement that breaks this.
+    that is decided: it says what is not known, or was not measured and what measures it. Raises ValueError for a
+    statement that breaks this.
     """
 
     name: str
     topic: Topic
-    text: str
     figure: Shown
     verdict: Verdict
+    text: str
     effect: Effect | None = None
 
     def __post_init__(self) -> None:
@@ -43,8 +51,3 @@ class Statement:
             raise ValueError(f"{self.name}: {self.verdict} without a decided effect")
         if self.verdict == "neutral" and self.effect is not None and not decided:
             raise ValueError(f"{self.name}: an effect that is not decided is stated")
-
-
-def not_measured(name: str, topic: Topic, figure: Shown, text: str) -> Statement:
-    """A sentence that says what was not measured, and what measures it."""
-    return Statement(name=name, topic=topic, text=text, figure=figure, verdict="undecided")
