@@ -15,6 +15,7 @@ ROOMS = [
     "randomness",
     "pixels",
     "theory",
+    "chain",
     "nn",
     "diffusion",
     "verify",
