@@ -9,13 +9,14 @@ from unstir.data import Store
 from unstir.errors import printable
 from unstir.metrics.evaluation import Evaluation, unlike
 from unstir.metrics.figures import figure_effect, verdict
+from unstir.progress import duration
 from unstir.report import charts, pictures, tables
 from unstir.report.alike import Sides, same_protocol
 from unstir.report.facts import Facts
 from unstir.report.gather import gather
 from unstir.report.page import render_template
 from unstir.report.tables import plus_minus
-from unstir.report.wording import duration, operations
+from unstir.report.wording import operations
 from unstir.runs import toml
 from unstir.runs.files import write_text
 from unstir.runs.run import Run
