@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import torch
 
+from unstir.chain import Chain
 from unstir.data import Store
-from unstir.diffusion.draw import Chain
 from unstir.generate import Job, generate
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.judge import judge

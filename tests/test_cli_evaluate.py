@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from conftest import copied, tiny_config
 from unstir.data import Store, pack
 from unstir.data.manifest import sealed
 from unstir.errors import UserError
@@ -24,14 +25,13 @@ SMALL = ("--num", 24, "--seeds", 2, "--batch-size", 16)
 
 
 @pytest.fixture(scope="module")
-def folder(digits, tmp_path_factory):
+def folder(classified, tmp_path_factory):
     """A tiny run on a copy of the digits, to be judged by every test here."""
-    from conftest import tiny_config
     from unstir.train.launch import open_data, open_run
     from unstir.train.trainer import Trainer
 
     base = tmp_path_factory.mktemp("judged")
-    shutil.copytree(digits, base / "digits")
+    copied(classified, base / "digits", classifier=True)
     config = tiny_config(base / "digits", data__source=str(base / "digits"))
     run = open_run(config, base / "run", open_data(config, base / "run"))
     Trainer(run, Store.open(base / "digits")).run()
@@ -203,7 +203,6 @@ def test_mistakes_of_a_report_are_one_line_and_come_before_any_work(folder, comm
 @pytest.fixture(scope="module")
 def conditional(folder):
     """A tiny run that knows the classes."""
-    from conftest import tiny_config
     from unstir.train.launch import open_data, open_run
     from unstir.train.trainer import Trainer
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from unstir import edit
-from unstir.diffusion.draw import Chain
+from unstir.chain import Chain
 from unstir.errors import UserError
 from unstir.generate import Job, generate
 from unstir.pixels import to_uint8

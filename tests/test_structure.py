@@ -16,6 +16,7 @@ ROOMS = [
     "randomness",
     "pixels",
     "theory",
+    "chain",
     "nn",
     "diffusion",
     "verify",

@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from conftest import copied
 from unstir.data import Store, pack
 from unstir.data.store import content_hash as hash_of_bytes
 from unstir.errors import UserError
@@ -24,8 +25,7 @@ from unstir.runs.checkpoint import content_hash
 def store(digits, tmp_path_factory):
     """The digits in a folder of this file's own, for the classifier is kept in it."""
     folder = tmp_path_factory.mktemp("classified") / "digits"
-    shutil.copytree(digits, folder)
-    return Store.open(folder)
+    return Store.open(copied(digits, folder))
 
 
 @pytest.fixture(scope="module")

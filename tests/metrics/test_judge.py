@@ -1,6 +1,5 @@
 """Figures of sets of images beside their floor and ceiling: do they see what was spoilt, and what goes with them?"""
 
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from conftest import copied
 from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics import measures
@@ -23,11 +23,10 @@ from unstir.runs.checkpoint import content_hash
 
 
 @pytest.fixture(scope="module")
-def store(digits, tmp_path_factory):
+def store(classified, tmp_path_factory):
     """The digits in a folder of this file's own, for the classifier and the statistics are kept in it."""
     folder = tmp_path_factory.mktemp("judged") / "digits"
-    shutil.copytree(digits, folder)
-    return Store.open(folder)
+    return Store.open(copied(classified, folder, classifier=True))
 
 
 @pytest.fixture(scope="module")

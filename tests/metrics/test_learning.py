@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from conftest import copied
 from unstir.data import Store
 from unstir.metrics import classifier as module
 from unstir.metrics import learning
@@ -30,7 +30,7 @@ def brief(monkeypatch):
 @pytest.fixture
 def store(digits, tmp_path):
     """Digits of a test's own, nothing learned yet."""
-    shutil.copytree(digits, tmp_path / "digits", ignore=shutil.ignore_patterns("statistics", FILE))
+    copied(digits, tmp_path / "digits")
     return Store.open(tmp_path / "digits")
 
 

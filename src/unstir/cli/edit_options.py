@@ -1,6 +1,5 @@
 """What the commands of `unstir edit` take alike, and how each of them is done."""
 
-import dataclasses
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from cyclopts import Parameter
 
 from unstir.cli import labels
 from unstir.cli.app import say, show
-from unstir.cli.chain_options import TimeOptions, over
+from unstir.cli.chain_options import Given
 from unstir.errors import UserError
 from unstir.runs import sidecar
 from unstir.runs.files import replacing
@@ -49,7 +48,7 @@ def carry_out(
     run: Path,
     name: str,
     doing: str,
-    chain: TimeOptions,
+    chain: Given,
     options: EditOptions,
     work: Callable[[Any, Any, Any], "Edited"],
     *images: Path,
@@ -72,13 +71,13 @@ def carry_out(
         _check(options.out, (*images, *read), options.singles)
     else:
         sidecar.check(folder / "any.png")
-    guidance, guide = getattr(chain, "guidance", None), guide_of(getattr(chain, "guide", None), opened)
+    guidance, guide = chain.given().get("guidance"), guide_of(chain.guide, opened)
     needs_label = opened.config.train.label_dropout and guide is None and guidance not in (None, 1)
     if needs_label and of_image.get("label", 0) is None:
         raise UserError(f"guidance={guidance} leads towards a class; name it with --label")
     named = {"label": labels.number(opened, of_image["label"])} if "label" in of_image else {}
     settings = Settings(
-        chain=dataclasses.replace(over(chain, opened.chain()), seed=options.seed),
+        chain=opened.chain().changed(**chain.given(), seed=options.seed),
         step=options.checkpoint,
         guide=guide,
         ema=options.ema,

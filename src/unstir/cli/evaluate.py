@@ -9,7 +9,7 @@ from cyclopts import Group, Parameter
 
 from unstir.cli import labels
 from unstir.cli.app import app, say, show
-from unstir.cli.chain_options import ChainOptions, over
+from unstir.cli.chain_options import ChainOptions
 
 FAST = ChainOptions()
 ON_CPU = 2000  # Inception sees some 5 to 10 images a second there
@@ -120,7 +120,7 @@ def evaluate(
             reference = min(data.count(split), max(ON_CPU, num))
     job = Job(
         num=num or 100,
-        chain=dataclasses.replace(over(chain, judging.usual_chain(opened)), seed=seed),
+        chain=judging.usual_chain(opened).changed(**chain.given(), seed=seed),
         step=steps[-1],
         ema=ema,
         guide=guide_of(chain.guide, opened),

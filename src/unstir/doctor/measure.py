@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
+from unstir.chain import Chain
 from unstir.data import Store
 from unstir.diffusion.denoiser import autocast
-from unstir.diffusion.draw import Chain
 from unstir.diffusion.loss import denoising_loss
 from unstir.doctor.facts import Errors, Needs, Samples, SavedFile
 from unstir.errors import UserError

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
+from unstir.chain import Chain
 from unstir.data import SPLITS, Store, verify_once
-from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
 from unstir.generate import Job, labels, read_images, save_images
 from unstir.generate.job import check as check_job
@@ -34,8 +34,8 @@ from unstir.runs.provenance import weights_hash
 from unstir.runs.run import Run
 from unstir.runs.writable import check_writable
 
-SAMPLER, CALLS = "dpmpp_2m_sde", 20
-"""What images are drawn with where nothing else is asked: random like the ancestral chain, and as good in 20 calls."""
+SAMPLER, STEPS = "dpmpp_2m_sde", 20
+"""What images are drawn with where nothing else is asked: random like the ancestral chain, and as good in 20 steps."""
 
 NEW_IMAGES = 2000
 """Of held-out images, at most so many are compared with the training images."""
@@ -131,8 +131,8 @@ def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, 
 
 def usual_chain(run: Run) -> Chain:
     """The chain that a run is judged by where nothing else is asked: its grids' clamp and guidance, a fast sampler."""
-    chain = run.chain().by(SAMPLER)
-    return replace(chain, steps=min(CALLS, run.config.diffusion.T), spacing="trailing")
+    steps = min(STEPS, run.config.diffusion.T)
+    return run.chain().changed(sampler=SAMPLER, steps=steps, spacing="trailing")
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def gather(run: Run, store: Store | None, protocol: Mapping[str, Any] | None = N
         length=run.length,
         cost=cost(run),
         metrics=tuple(lines),
-        looks=tuple(run.held_out()),
+        held_out=tuple(run.held_out()),
         by_step=by_step,
         by_chain=by_chain,
         likelihoods=_likelihoods(run, judged=by_step[-1].step if by_step else (run.saved_steps() or [step])[-1]),

@@ -1,6 +1,12 @@
 """Numbers as a careful person writes them: as many digits as their error allows, with their unit."""
 
 import math
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the command line, which uses this module, starts without torch
+    from unstir.metrics.figures import Figure
+    from unstir.significance import Effect
 
 TIMES = 10.0
 """A share of so much is no percentage any more."""
@@ -21,6 +27,21 @@ def with_error(value: float, error: float | None, sign: bool = False) -> str:
         return f"{value:{plus}.3g} +- {error:.1g}"
     shown, bar = round(value, decimals) or 0.0, round(error, decimals)  # or: no "-0.00"
     return f"{shown:{plus},.{max(decimals, 0)}f} +- {bar:,.{max(decimals, 0)}f}"
+
+
+def shown(figure: "Figure") -> str:
+    """A figure with its error."""
+    return with_error(figure.value, figure.error)
+
+
+def change(effect: "Effect") -> str:
+    """An effect with its sign and error: "+0.012 +- 0.003"."""
+    return with_error(effect.value, effect.error, sign=True)
+
+
+def size(effect: "Effect") -> str:
+    """An effect without its sign, with its error: "0.012 +- 0.003"."""
+    return with_error(abs(effect.value), effect.error)
 
 
 def count(number: int, noun: str) -> str:
@@ -61,3 +82,19 @@ def operations(number: float) -> str:
 def listed(words: list[str], last: str = "and") -> str:
     """Words joined as in a sentence: "a", "a and b", "a, b and c"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+OPTION = re.compile(r'--[a-z][\w-]*(?:\.\w+)*(?: (?:"[^"]+"|\d[\w.+-]*\w|\d|cosine|auto|v|dpmpp_2m))*')
+"""An option of a command with the values that belong to it."""
+
+
+def coded(text: str) -> str:
+    """A finding's text with its options in backticks."""
+    return OPTION.sub(lambda option: f"`{option[0]}`", text)
+
+
+def sentence(text: str) -> str:
+    """A clause of a finding with a capital and a full stop; a setting or a symbol such as x_T keeps its case."""
+    shown = coded(text).rstrip(".")
+    first = shown.partition(" ")[0]
+    return f"{shown}." if set(first) & set("_.=") else f"{shown[:1].upper()}{shown[1:]}."
