@@ -1,6 +1,8 @@
 """The application that the commands join: settings from recipes, errors as one line, and the exit status."""
 
 import io
+import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -84,6 +86,19 @@ def say(text: str) -> None:
 def show(*lines: str) -> None:
     """Results, a line each, on standard output; what a terminal would act on in a name is escaped."""
     print("\n".join(map(printable, lines)))
+
+
+def show_json(value: object) -> None:
+    """A result as one line of JSON, which has no NaN and no infinity: null in their place."""
+    print(json.dumps(_finite(value), allow_nan=False))
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _fail(message: str, status: int = 2) -> NoReturn:

@@ -25,9 +25,10 @@ from unstir import randomness
 from unstir.data import Store, verify_once
 from unstir.errors import UserError
 from unstir.metrics.classifier_training import BATCH, Lesson, learn, seconds
-from unstir.metrics.features import Awaited, Network, Outputs, Progress, Showing, Trust, given, silently
+from unstir.metrics.features import Awaited, Network, Outputs, Trust, given
 from unstir.nn.blocks import GroupNorm
 from unstir.pixels import from_uint8
+from unstir.progress import Progress, Showing, silently
 from unstir.runs.checkpoint import content_hash, read_tensors
 from unstir.runs.files import replacing
 

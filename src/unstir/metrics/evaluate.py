@@ -21,9 +21,10 @@ from unstir.generate.job import check as check_job
 from unstir.metrics import memorisation
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluation import FOLDER, FORMAT, SHARES, Evaluation, find, name_of, save
-from unstir.metrics.features import Network, Showing, silently
+from unstir.metrics.features import Network
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.judge import judge, reference_size
+from unstir.progress import Showing, silently
 from unstir.runs import build
 from unstir.runs.agreement import check_data
 from unstir.runs.checkpoint import Checkpoint

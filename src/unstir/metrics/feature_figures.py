@@ -15,12 +15,13 @@ from torch import Tensor
 
 from unstir.data import Store
 from unstir.metrics import distances
-from unstir.metrics.features import Network, Progress
+from unstir.metrics.features import Network
 from unstir.metrics.figures import HIGHER, LOWER, Figure
 from unstir.metrics.floor import Draws, bound, draws
 from unstir.metrics.frechet import frechet_of, moments, standard_error
 from unstir.metrics.halves import FLOOR_SPLITS, SPLITS, Figures, error_of_halves, errors_of_means, halved, halves_of
 from unstir.metrics.reference import KEPT, NOISE, Reference, chosen, other_split, reference
+from unstir.progress import Progress
 
 KID_SUBSETS = 50
 FEWER_SUBSETS = 10

@@ -5,8 +5,7 @@ it offers its attributes say: the names under which its figures are published (`
 those of the store, how well it tells them apart (`Trust`).
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import index as whole
 from typing import Any, ClassVar
@@ -15,23 +14,13 @@ import torch
 from torch import Tensor
 
 from unstir.errors import UserError
+from unstir.progress import Progress
 from unstir.significance import TAIL, binomial_tail
 
 BATCH = 64
 
 SKILL = 0.3
 """The least skill of a classifier whose features are used; docs/judging.md has what they see at which skill."""
-
-Progress = Callable[[int, int], None]
-"""progress(done, total), in images."""
-
-Showing = Callable[[str, str], AbstractContextManager[Callable[[int, int], None] | None]]
-"""showing(what, unit) opens a progress display that is called with (done, total)."""
-
-
-def silently(what: str, unit: str) -> AbstractContextManager[None]:
-    """No display."""
-    return nullcontext()
 
 
 @dataclass(frozen=True)

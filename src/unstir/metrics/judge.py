@@ -22,11 +22,12 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics import distances, wasserstein
 from unstir.metrics.feature_figures import draws_of, figures_of, sides
-from unstir.metrics.features import Network, Progress, given
+from unstir.metrics.features import Network, given
 from unstir.metrics.figures import HIGHER, LOWER, Figure
 from unstir.metrics.floor import FEWEST, Draws, bound
 from unstir.metrics.halves import FLOOR_SPLITS, SPLITS, halved
 from unstir.metrics.reference import chosen, noise_images, other_split
+from unstir.progress import Progress
 
 PATCHES = 2000
 """Of so many images the patches are compared with where nothing else is asked; 9 s of one core at 32x32."""

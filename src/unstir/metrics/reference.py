@@ -17,8 +17,9 @@ from torch import Tensor
 from unstir import randomness
 from unstir.data import SPLITS, Store
 from unstir.errors import UserError
-from unstir.metrics.features import Network, Progress
+from unstir.metrics.features import Network
 from unstir.metrics.frechet import Moments, moments
+from unstir.progress import Progress
 from unstir.randomness import Key
 from unstir.runs.checkpoint import content_hash, read_tensors
 from unstir.runs.files import make_folder, replacing

@@ -23,8 +23,8 @@ from unstir.metrics.evaluate import (
     usual_labels,
 )
 from unstir.metrics.evaluation import Evaluation, saved, unlike
-from unstir.metrics.features import Showing, silently
 from unstir.metrics.forecast import sized
+from unstir.progress import Showing, silently
 from unstir.report import speed
 from unstir.report.facts import Cost, Facts
 from unstir.runs import build
