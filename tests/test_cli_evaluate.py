@@ -181,7 +181,7 @@ def test_mistakes_of_a_report_are_one_line_and_come_before_any_work(folder, comm
         ((tmp_path / "none",), "holds no run"),
         ((fresh, "--out", fresh / "config.toml" / "page.html"), "cannot make the folder"),
         ((fresh, "--out", tmp_path / "new" / "x.txt"), "x.txt must end in .html"),
-        ((fresh, "--out", tmp_path / "new" / "x.pdf"), "must end in .html; for a PDF beside it add --pdf"),
+        ((fresh, "--out", tmp_path / "new" / "x.pdf"), "must end in .html; --pdf adds a PDF of the page"),
         ((fresh, "--out", tmp_path / "new"), "new must end in .html"),
         ((fresh, "--out", tmp_path / "folder.html"), "is a folder; name a file in it"),
         ((fresh, "--out", tmp_path / "new" / "x.html", "--minutes", 0), "must be more than 0"),

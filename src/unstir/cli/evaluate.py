@@ -102,7 +102,7 @@ def evaluate(
     from unstir.metrics import forecast
     from unstir.metrics.evaluation import describe, differences
     from unstir.metrics.inception import NAME, SHA256, check_installed, inception
-    from unstir.report.wording import duration
+    from unstir.progress import duration
     from unstir.runs import build
     from unstir.runs.guide import guide_of
 

@@ -26,10 +26,11 @@ from torch import Tensor, nn
 from unstir import randomness
 from unstir.data import Store, verify_once
 from unstir.errors import UserError
-from unstir.metrics.learning import BATCH, Lesson, Progress, learn, seconds
+from unstir.metrics.learning import BATCH, Lesson, learn, seconds
 from unstir.metrics.trust import Trust
 from unstir.nn.blocks import GroupNorm
 from unstir.pixels import from_uint8
+from unstir.progress import Progress
 from unstir.runs.checkpoint import content_hash, read_tensors
 from unstir.runs.files import replacing
 

@@ -4,8 +4,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from unstir.metrics.evaluation import FOLDER, FORMAT, SHARES, Evaluation, find, 
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.judge import judge, reference_size
 from unstir.metrics.reference import Network
+from unstir.progress import Showing, silently
 from unstir.runs import build
 from unstir.runs.agreement import check_data
 from unstir.runs.checkpoint import Checkpoint
@@ -39,14 +39,6 @@ SAMPLER, STEPS = "dpmpp_2m_sde", 20
 
 NEW_IMAGES = 2000
 """Of held-out images, at most so many are compared with the training images."""
-
-Showing = Callable[[str, str], AbstractContextManager[Callable[[int, int], None] | None]]
-"""showing(what, unit) opens a progress display that is called with (done, total)."""
-
-
-def silently(what: str, unit: str) -> AbstractContextManager[None]:
-    """No display."""
-    return nullcontext()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

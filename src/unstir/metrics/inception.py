@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from unstir.data.download import fetch
 from unstir.errors import UserError
-from unstir.metrics.learning import Progress
+from unstir.progress import Progress
 from unstir.runs import build
 
 NAME = "inception-v3-compat"

@@ -26,7 +26,8 @@ from unstir.metrics.figures import HIGHER, LOWER, Figure
 from unstir.metrics.floor import FEWEST, Draws, bound
 from unstir.metrics.inception import NAME, Inception
 from unstir.metrics.measures import FLOOR_SPLITS, SPLITS, draws_of, figures_of, halved, sides
-from unstir.metrics.reference import BATCH, Network, Progress, chosen, noise_images, other_split
+from unstir.metrics.reference import BATCH, Network, chosen, noise_images, other_split
+from unstir.progress import Progress
 
 PATCHES = 2000
 """Of so many images the patches are compared with where nothing else is asked; 9 s of one core at 32x32."""

@@ -19,7 +19,8 @@ from unstir.metrics.figures import HIGHER, LOWER, Figure
 from unstir.metrics.floor import Draws, Figures, bound, draws
 from unstir.metrics.frechet import error_of_halves, frechet_of, moments, standard_error, two_halves
 from unstir.metrics.inception import NAME
-from unstir.metrics.reference import KEPT, NOISE, Network, Progress, Reference, chosen, other_split, reference
+from unstir.metrics.reference import KEPT, NOISE, Network, Reference, chosen, other_split, reference
+from unstir.progress import Progress
 
 KID_SUBSETS = 50
 FEWER_SUBSETS = 10

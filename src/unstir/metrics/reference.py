@@ -5,7 +5,6 @@ file is good for one split, number of images and network; the hash of the networ
 """
 
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from unstir import randomness
 from unstir.data import SPLITS, Store
 from unstir.errors import UserError
 from unstir.metrics.frechet import Moments, moments
+from unstir.progress import Progress
 from unstir.randomness import Key
 from unstir.runs.checkpoint import content_hash, read_tensors
 from unstir.runs.files import make_folder, replacing
@@ -32,9 +32,6 @@ KEPT = 10_000
 _KINDS = {"features": torch.float32, "mean": torch.float64, "covariance": torch.float64}
 BATCH = 64
 _NOISE_IMAGES = 1024  # so far from anything real that their number hardly matters
-
-Progress = Callable[[int, int], None]
-"""progress(done, total), in images."""
 
 
 class Network(Protocol):

@@ -15,18 +15,17 @@ from unstir.generate import Job
 from unstir.metrics import likelihood
 from unstir.metrics.evaluate import (
     Plan,
-    Showing,
     check_all,
     evaluate,
     networks_there,
     prepared,
     preparing_seconds,
-    silently,
     usual_chain,
     usual_labels,
 )
 from unstir.metrics.evaluation import Evaluation, saved, unlike
 from unstir.metrics.forecast import sized
+from unstir.progress import Showing, silently
 from unstir.report import speed
 from unstir.report.facts import Cost, Facts
 from unstir.runs import build

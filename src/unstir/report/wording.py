@@ -71,14 +71,6 @@ def passes(images: int, num_train: int) -> str:
     return f"{mean:,.{1 if mean < 100 else 0}f} times each image"
 
 
-def duration(seconds: float) -> str:
-    """A time in the unit that suits it."""
-    for size, name in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.2g} {name}" if seconds < 100 * size else f"{seconds / size:,.0f} {name}"
-    return f"{seconds:.2g} seconds" if seconds < 10 else f"{seconds:.0f} seconds"
-
-
 def operations(number: float) -> str:
     """Floating-point operations, as "3.1 PFLOP"."""
     for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G")):
