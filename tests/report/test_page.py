@@ -11,11 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from conftest import copied, tiny_config
 from unstir.data import Store
 from unstir.errors import UserError
 from unstir.generate import labels
 from unstir.metrics import judge as evaluating
-from unstir.metrics.evaluate import Plan, evaluate, networks_for
+from unstir.metrics.classifier import networks_for
+from unstir.metrics.evaluate import Plan, evaluate
 from unstir.metrics.evaluation import FID, saved
 from unstir.pictures.grid import grid
 from unstir.report import alike, compared, judged, page, pdf, pictures, speed, tables
@@ -31,14 +33,12 @@ NO_BROWSER = pytest.mark.skipif(pdf.browser() is None, reason="no Chromium or Ch
 
 
 @pytest.fixture(scope="module")
-def store(digits, tmp_path_factory):
+def store(classified, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reported") / "digits"
-    shutil.copytree(digits, folder)
-    return Store.open(folder)
+    return Store.open(copied(classified, folder, classifier=True))
 
 
 def train(store, out, **changes):
-    from conftest import tiny_config
 
     config = tiny_config(
         store.path, **{"log__held_out_images": 16, "grids__log_spaced": 3, "data__source": str(store.path), **changes}

@@ -13,20 +13,18 @@ from unstir.doctor import diagnose
 from unstir.errors import printable
 from unstir.generate import Job
 from unstir.metrics import likelihood
+from unstir.metrics.classifier import networks_there, preparing_seconds
 from unstir.metrics.evaluate import (
     Plan,
-    Showing,
     check_all,
     evaluate,
-    networks_there,
     prepared,
-    preparing_seconds,
-    silently,
     usual_chain,
     usual_labels,
 )
 from unstir.metrics.evaluation import Evaluation, saved, unlike
 from unstir.metrics.forecast import sized
+from unstir.progress import Showing, silently
 from unstir.report import speed
 from unstir.report.facts import Cost, Facts
 from unstir.runs import build

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unstir.chain import Chain
 from unstir.data import Store
-from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
 from unstir.generate import Job, labels, read_images
 from unstir.generate.folder import SETTINGS

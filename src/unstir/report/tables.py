@@ -8,9 +8,10 @@ from unstir.data import Store
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.evaluation import shown as shown_value
 from unstir.metrics.figures import Figure
+from unstir.progress import duration
 from unstir.report import charts, speed
 from unstir.report.facts import Facts
-from unstir.report.wording import duration, operations, passes, with_error
+from unstir.report.wording import operations, passes, with_error
 
 
 def cards(facts: Facts) -> list[tuple[str, str, str]]:
