@@ -16,7 +16,8 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.generate import labels
 from unstir.metrics import judge as evaluating
-from unstir.metrics.evaluate import Plan, evaluate, networks_for
+from unstir.metrics.classifier import networks_for
+from unstir.metrics.evaluate import Plan, evaluate
 from unstir.metrics.evaluation import FID, saved
 from unstir.pictures.grid import grid
 from unstir.report import alike, compared, judged, page, pdf, pictures, speed, tables

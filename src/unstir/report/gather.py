@@ -13,13 +13,12 @@ from unstir.doctor import diagnose
 from unstir.errors import printable
 from unstir.generate import Job
 from unstir.metrics import likelihood
+from unstir.metrics.classifier import networks_there, preparing_seconds
 from unstir.metrics.evaluate import (
     Plan,
     check_all,
     evaluate,
-    networks_there,
     prepared,
-    preparing_seconds,
     usual_chain,
     usual_labels,
 )
