@@ -110,7 +110,7 @@ def test_images_made_before_stay_when_a_later_batch_is_not_finite(trained, unsti
 
     def later(run, job, denoisers, begin, on_step):
         if begin >= 2:
-            raise NotFiniteError("the network's answer is not a finite number")
+            raise NotFiniteError("the network's output is not a finite number")
         return real(run, job, denoisers, begin, on_step)
 
     monkeypatch.setattr(folder, "batch", later)
@@ -127,7 +127,7 @@ def test_training_goes_on_without_the_grid_and_says_so_once(make_run):
     assert made.run() and made.finished
     assert made.state.step == 6 and run.metrics()[-1]["step"] == 6
     assert [path.name for path in run.samples.iterdir()] == ["noise.png"]
-    assert len(said) == 1 and "no grid of step 0 is drawn: the network's answer is not a finite number" in said[0]
+    assert len(said) == 1 and "no grid of step 0 is drawn: the network's output is not a finite number" in said[0]
     again = Trainer(Run.open(run.path), store, watch=_Listener(said))
     assert not again.finished and again.run() and len(said) == 2
 
