@@ -51,7 +51,7 @@ def doctor(
     from unstir import console
     from unstir.doctor import diagnose
 
-    with console.counting(console.stderr(), "examining", "") as progress:
+    with console.counting("examining", "") as progress:
         report = diagnose(run, store=store, samples=samples, progress=progress)
     if json_:
         print(json.dumps(_plain(report), allow_nan=False))

@@ -167,10 +167,10 @@ def _measure(runs: list[Any], stores: list[Any], minutes: float, num: int, seeds
         if planned_one is None:
             protocols.append(None)
             continue
-        plan = planned_one.ready(store, console.showing)
-        with console.counting(console.stderr(), "looking at held-out images", "moments") as progress:
+        plan = planned_one.ready(store, console.counting)
+        with console.counting("measuring the held-out loss", "snapshots") as progress:
             catch_up(run, store, progress)
-        with console.counting(console.stderr(), "judging", "judgements") as progress:
+        with console.counting("judging", "judgements") as progress:
             measure(run, store, (*plan.by_step, *plan.by_chain), progress=progress)
         if len(runs) == 1:  # a page of several shows no samplers
             time_samplers(run, plan)

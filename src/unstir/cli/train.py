@@ -39,13 +39,12 @@ def train(
     from unstir.data.images import COLOUR_LOST
     from unstir.runs.moments import newest_grid
     from unstir.train.launch import open_data, open_run
+    from unstir.train.observer import Stop
     from unstir.train.trainer import Trainer
-    from unstir.train.watch import Stop
 
     folder = run_folder(recipe, out)
     config = dataclasses.replace(config, recipe=base_config(recipe, folder).recipe)
-    screen = console.stderr()
-    with console.counting(screen, "packing", "images") as progress:
+    with console.counting("packing", "images") as progress:
         store = open_data(config, folder, progress)
     if store.refused:
         say(f"{len(store.refused)} files were refused; unstir data inspect {store.path} lists them")
@@ -53,9 +52,10 @@ def train(
         keep = "--data.channels 3 --model.in_channels 3"
         say(f"{lost} images had colours, which {store.path} has not; a new run with {keep} keeps them")
     run = open_run(config, folder, store)
-    with run.lock(), Stop() as stop, console.TrainingDisplay(screen) as display:
+    with run.lock(), Stop() as stop, console.TrainingDisplay() as display:
         run.tidy()
         trainer = Trainer(run, store, display)
+        trainer.start()
         display.say(trainer.introduction())
         if trainer.finished:
             show(*trainer.conclusion().splitlines())

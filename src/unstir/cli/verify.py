@@ -59,7 +59,7 @@ def verify(
     total, rows = len(choose(names)), []
     if plot:
         _save_plot(plot, image)
-    with console.counting(console.stderr(), "verifying", "equations") as progress:
+    with console.counting("verifying", "equations") as progress:
         for row in rows_of(names):
             rows.append(row)
             progress(len(rows), total, row.name)

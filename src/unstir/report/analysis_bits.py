@@ -9,7 +9,6 @@ from unstir.report.looks import Look, before_repeats
 from unstir.report.statement import Statement, Verdict, not_measured
 from unstir.report.wording import with_error
 from unstir.significance import Effect, Estimate, difference
-from unstir.train.held_out import BITS_SHARE
 
 Pair = tuple[Estimate, Estimate]
 """Bits per dimension of held-out images and of training images."""
@@ -53,17 +52,12 @@ def _measured_by(likelihoods: dict[str, dict[str, Any]], looks: Sequence[tuple[L
     if bound:
         num = min(int(likelihoods[split].get("num", 0)) for split in ("held_out", "train"))
         return f"by the bound over {num:,} images or more of each split (`unstir likelihood`)"
-    look = looks[-1][0]
-    num = min(_num_bits(images) for images in (look.held_out, look.train))
+    num = 1 + min(int(of_split.df) for of_split in looks[-1][1])
     text = f"by an estimate of the bound from {num:,} images or more of each split"
     of = likelihoods.get("held_out")
     if of is None or (known := _bound(of)) is None:
         return text
     return f"{text} (the bound itself, over {of.get('num', 0):,} held-out images, is {with_error(*known[:2])})"
-
-
-def _num_bits(images: Sequence[float]) -> int:
-    return max(len(images) // BITS_SHARE, 2)
 
 
 def _growth(earlier: Pair, pair: Pair) -> Effect:
@@ -105,10 +99,7 @@ def _bound(of: dict[str, Any]) -> Estimate | None:
 
 
 def _of_look(look: Look) -> Pair | None:
-    if look.bits is None or look.bits_train is None:
-        return None
-    df = [_num_bits(images) - 1.0 for images in (look.held_out, look.train)]
-    return Estimate(*look.bits, df[0]), Estimate(*look.bits_train, df[1])
+    return None if look.bits is None or look.bits_train is None else (look.bits, look.bits_train)
 
 
 def _made(text: str, verdict: Verdict, effect: Effect) -> Statement:

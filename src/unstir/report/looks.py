@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from unstir.doctor.finding import is_number
+from unstir.significance import Estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +16,8 @@ class Look:
 
     ``held_out`` and ``train`` are those of each image, averaged over times, of images never and often trained on
     (``train`` is empty where it was not measured). ``by_time`` has rows (t, held-out loss, its standard error, training
-    loss, its standard error), the last two None where ``train`` is empty. ``bits`` and ``bits_train`` are (bits per
-    dimension, standard error), None where they were not computed.
+    loss, its standard error), the last two None where ``train`` is empty. ``bits`` and ``bits_train`` are bits per
+    dimension, None where they were not computed.
     """
 
     step: int
@@ -24,8 +25,8 @@ class Look:
     held_out: tuple[float, ...]
     train: tuple[float, ...]
     by_time: tuple[tuple[int, float, float, float | None, float | None], ...]
-    bits: tuple[float, float] | None = None
-    bits_train: tuple[float, float] | None = None
+    bits: Estimate | None = None
+    bits_train: Estimate | None = None
 
     @property
     def loss(self) -> float:
@@ -85,14 +86,14 @@ def _look(line: dict[str, Any]) -> Look:
         held_out=tuple(line["of_held_out"]),
         train=tuple(line.get("of_train") or ()),
         by_time=tuple(rows),
-        bits=_pair(line.get("bits"), line.get("bits_error")),
-        bits_train=_pair(line.get("bits_train"), line.get("bits_train_error")),
+        bits=_estimate(line, "bits"),
+        bits_train=_estimate(line, "bits_train"),
     )
 
 
-def _pair(value: float | None, error: float | None) -> tuple[float, float] | None:
-    known = value is not None and error is not None and _finite([value, error])
-    return (value, error) if known and value is not None and error is not None else None
+def _estimate(line: dict[str, Any], key: str) -> Estimate | None:
+    value, error = line.get(key), line.get(f"{key}_error")
+    return Estimate(value, error, line[f"{key}_num"] - 1.0) if is_number(value) and is_number(error) else None
 
 
 def _finite(values: Sequence[Any]) -> bool:
