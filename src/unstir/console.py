@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from unstir.errors import printable
-from unstir.report.wording import duration
+from unstir.progress import duration
 from unstir.train.observer import Observer
 
 SILENT_SECONDS = 20.0
@@ -188,7 +188,7 @@ class TrainingDisplay(Observer):
         self._snapshots: tuple[int, ...] = ()
         self._pace = Pace()
 
-    def __enter__(self) -> "TrainingDisplay":
+    def __enter__(self) -> Self:
         self._progress.start()
         self._speaker.__enter__()
         return self

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from unstir.report.wording import count, duration, listed, operations, passes, percent, with_error
+from unstir.progress import duration
+from unstir.report.wording import count, listed, operations, passes, percent, with_error
 
 
 @pytest.mark.parametrize(

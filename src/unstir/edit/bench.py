@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoise, Labelled, labelled
-from unstir.diffusion.draw import Chain, steered
-from unstir.diffusion.samplers import Step
+from unstir.diffusion.draw import steered
+from unstir.diffusion.samplers.step import Step
 from unstir.errors import UserError
 from unstir.pixels import to_uint8
-from unstir.runs import build
 from unstir.runs.guide import Guide, check_guide, used, weaker
 from unstir.runs.provenance import provenance
 from unstir.runs.run import Run
@@ -59,10 +59,10 @@ class Bench:
         if settings.num > MOST:
             raise UserError(f"num={settings.num} is more than {MOST}, the most for one picture; use several seeds")
         check_variance(chain.variance, run.config.diffusion.learned_variance)
-        chain.check(build.schedule(run.config.diffusion))
+        chain.check(run.config.diffusion.T)
         self.label = checked_label(run, settings.label)
         if settings.guide is None and settings.label is None and run.config.train.label_dropout:
-            chain = chain.unguided()  # the network is not told a class that it could be led to
+            chain = chain.changed(guidance=1.0)  # the network is not told a class that it could be led to
         self.run, self.num, self.chain, self.settings = run, settings.num, chain, settings
         self.calls = 0
         self.loaded = run.load(settings.step)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unstir.diffusion.denoiser import Denoiser, Labelled, labelled
 from unstir.diffusion.draw import draw, starting_noise
-from unstir.diffusion.samplers import Step
+from unstir.diffusion.samplers.step import Step
 from unstir.generate.job import Job, check, labels
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.guide import weaker

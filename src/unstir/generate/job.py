@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unstir.diffusion.draw import Chain
+from unstir.chain import Chain
 from unstir.errors import UserError
 from unstir.runs import build
 from unstir.runs.guide import Guide, check_guide

@@ -11,7 +11,6 @@ held_out.jsonl      a line at the same moments: losses of the same training and 
 curves.png          loss, gradient norm and learning rate; losses.png: those of held_out.jsonl
 """
 
-import dataclasses
 import fcntl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor
 
+from unstir.chain import DEFAULTS, Chain
 from unstir.diffusion.denoiser import Denoiser
-from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
 from unstir.pictures.caption import of_class
 from unstir.runs import build, card, checkpoint, lines, logs, toml
@@ -160,9 +159,7 @@ class Run:
 
     def chain(self) -> Chain:
         """How the run's grids are sampled, which is the default for other samples from it."""
-        grids = self.config.grids
-        names = [field.name for field in dataclasses.fields(Chain) if hasattr(grids, field.name)]
-        return Chain(**{name: getattr(grids, name) for name in names})
+        return Chain(**{name: getattr(self.config.grids, name) for name in DEFAULTS})
 
     def labels_of(self, indices: Tensor) -> Tensor | None:
         """Each class in turn for the images with these indices, int64 [B]; None where the network knows no classes."""

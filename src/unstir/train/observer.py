@@ -11,6 +11,13 @@ from typing import Any, Self
 class Observer:
     """Told what training does; this one is silent, the command line's draws a progress bar."""
 
+    def __enter__(self) -> Self:
+        """Training is about to be set up."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Training has ended."""
+
     def begin(self, step: int, length: int, shape: tuple[int, ...], snapshots: Sequence[int] = ()) -> None:
         """Training goes on from ``step`` of ``length`` with batches of ``shape``, (B, C, H, W).
 

@@ -10,9 +10,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser, Prediction, at_each_time, clipped, labelled
-from unstir.diffusion.draw import Chain, draw
-from unstir.diffusion.samplers import Step, ancestral, ddim
+from unstir.diffusion.draw import draw
+from unstir.diffusion.samplers.ancestral import ancestral
+from unstir.diffusion.samplers.ddim import ddim
+from unstir.diffusion.samplers.step import Step
 from unstir.theory.oracle import GaussianData
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process

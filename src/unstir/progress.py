@@ -1,0 +1,31 @@
+"""How a job that takes a while tells whoever waits: sentences, how far it has come, and times in words."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+Say = Callable[[str], None]
+"""say(sentence) receives what a person should know."""
+
+Progress = Callable[[int, int], None]
+"""progress(done, total) is called as a job goes on."""
+
+Showing = Callable[[str, str], AbstractContextManager[Callable[..., None] | None]]
+"""showing(what, unit) opens a display, which is called as `Progress`, or with a note as a third argument."""
+
+
+def silently(what: str, unit: str) -> AbstractContextManager[None]:
+    """No display."""
+    return nullcontext()
+
+
+def unsaid(sentence: str) -> None:
+    """Drop a sentence."""
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it: "less than a second", "20 seconds", "3.3 minutes", "80 minutes", "231 days"."""
+    for size, name in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds")):
+        if seconds >= 2 * size:
+            number = seconds / size
+            return f"{number:.2g} {name}" if number < 99.5 and (size > 1 or number < 9.95) else f"{number:,.0f} {name}"
+    return f"{seconds:.2g} seconds" if seconds >= 1 else "less than a second"
