@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from unstir.doctor.finding import is_number
+from unstir.doctor.numbers import is_number
 from unstir.progress import duration
 from unstir.report.facts import Facts
 from unstir.report.held_out import Measurement, read

@@ -56,7 +56,7 @@ def count(number: int, noun: str) -> str:
 def percent(share: float) -> str:
     """A share as a percentage: "0.04%", "2.6%", "93%", "99.4%", never rounded to 0 or 100; from 10 on "48 times"."""
     if not share < TIMES:
-        from unstir.doctor.finding import times  # the command line, which reads this module, starts without torch
+        from unstir.doctor.numbers import times  # the command line, which reads this module, starts without torch
 
         return times(share)
     size = abs(100 * share)
