@@ -15,7 +15,7 @@ from unstir.metrics import reference as referring
 from unstir.metrics.classifier import Classifier, classifier_for
 from unstir.metrics.evaluation import table
 from unstir.metrics.floor import FEWEST
-from unstir.metrics.frechet import frechet, moments
+from unstir.metrics.frechet import frechet, frechet_of, moments
 from unstir.metrics.judge import judge
 from unstir.metrics.reference import NOISE, reference
 from unstir.randomness import Key, normal
@@ -46,8 +46,10 @@ def figure(store, network, images, key="classifier/fd", **options):
 
 def test_the_distance_grows_with_everything_that_is_spoilt(store, network):
     images, labels = store.images("held_out"), store.labels("held_out")
-    distance = lambda made: figure(store, network, made).value
-    real = distance(images)
+    whole = moments(network.features(store.images("train")))
+    distance = lambda made: frechet_of(network.features(made), whole)
+    real = figure(store, network, images).value
+    assert distance(images) == pytest.approx(real, rel=1e-6)
     noise = [distance(noisy(images, deviation)) for deviation in (16, 32, 64)]
     dropped = [distance(images[labels < kept]) for kept in (9, 7, 5)]
     others = {
