@@ -47,7 +47,7 @@ TESTS = {
     "metrics": ["tests/metrics", "tests/test_cli_evaluate.py"],
     "doctor": ["tests/doctor"],
 }
-"""The rooms whose every line decides a result, and the tests of each; what is drawn or worded is not among them."""
+"""The rooms in which every line decides a result, and the tests of each; pictures and texts are not among them."""
 
 OPERATORS: dict[type[ast.AST], str] = {
     ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==", ast.In: "not in",
@@ -149,7 +149,7 @@ class Places(ast.NodeVisitor):
             self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> None:
-        """What an error says is no place."""
+        """The text of an error is not mutated."""
 
     visit_JoinedStr = visit_Import = visit_ImportFrom = visit_Raise  # noqa: N815
 
