@@ -36,7 +36,7 @@ from unstir.runs.run import Run
 CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,unipc:20,dpmpp_2m_sde:10,dpmpp_2m_sde:50,ancestral:50"
 """What the last step is sampled by beside the usual chain, for the plot of calls against quality."""
 
-APART = ("sampler", "calls", "spacing", "variance", "eta")
+APART = ("sampler", "steps", "calls", "spacing", "variance", "eta")
 """What differs between the chains of that plot."""
 
 
@@ -91,7 +91,7 @@ def measure(
     for done, plan in enumerate(plans):
         if progress is not None:
             progress(
-                done, len(plans), f"step {plan.job.step} by {plan.job.chain.sampler}, {plan.job.chain.steps} calls"
+                done, len(plans), f"step {plan.job.step} by {plan.job.chain.sampler}, {plan.job.chain.steps} steps"
             )
         found.append(evaluate(run, store, plan))
     if progress is not None:

@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Iterable
 
+from unstir.chain import Cost
 from unstir.data import Store
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.evaluation import shown as shown_value
@@ -60,15 +61,16 @@ def figures(found: Iterable[Figure], num: int) -> list[tuple[str, str, str, str,
     return rows
 
 
-def samplers(facts: Facts) -> list[tuple[str, str, str, str]]:
-    """A row per sampler that was judged, by rising calls: its name, calls, main figure, and seconds per image."""
-    rows = []
+def samplers(facts: Facts) -> list[tuple[str, ...]]:
+    """A row per sampler that was judged, by rising calls: name, steps, calls, main figure, and seconds per image."""
+    rows: list[tuple[str, ...]] = []
     for each in sorted(facts.by_chain, key=lambda each: (each.protocol["calls"], charts.chain_name(each))):
         how, main = each.protocol, each.main()
         timed = {} if facts.speed is None else facts.speed.seconds
         seconds = timed.get(speed.name_of(how["sampler"], how["spacing"], how["calls"]))
         cost = "" if seconds is None else f"{seconds:.3g}"
-        rows.append((charts.chain_name(each), f"{how['calls']:,}", plus_minus(main.value, main.error), cost))
+        counts = f"{how['steps']:,}", f"{how['calls']:,}"
+        rows.append((charts.chain_name(each), *counts, plus_minus(main.value, main.error), cost))
     return rows
 
 
@@ -90,8 +92,9 @@ def protocol(evaluation: Evaluation, classes: tuple[str, ...] = ()) -> str:
     guided = f"guidance {how['guidance']:g}{away}, " if how.get("guidance", 1) != 1 else ""
     label = how.get("label")
     of_class = f" of class {classes[label]}" if isinstance(label, int) and label < len(classes) else ""
+    cost = Cost(how["steps"], how["calls"])
     return (
-        f"{how['seeds']} × {how['num']} images{of_class} by {how['sampler']}, {how['calls']} calls, {guided}"
+        f"{how['seeds']} × {how['num']} images{of_class} by {how['sampler']}, {cost}, {guided}"
         f"{'averaged' if how['ema'] else 'raw'} weights, against {how['num_reference']:,} images of the {how['split']} "
         "split"
     )
