@@ -39,7 +39,7 @@ def main():
     classifier = classifier_for(store)
     chain, guide = Chain(sampler=options.sampler, steps=options.steps), guide_of(options.guide, run)
     labels = run.labels_of(torch.arange(options.num))
-    print(f"held-out images: {classifier.accuracy:.1%}")
+    print(f"held-out images: {classifier.trust.accuracy:.1%}")
     print("| scale | of the class asked for | FD-classifier |\n|---|---|---|")
     for scale in map(float, options.scales.split(",")):
         sets = []

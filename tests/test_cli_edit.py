@@ -14,10 +14,10 @@ from PIL import Image
 
 from conftest import tiny_config
 from unstir import edit
-from unstir.cli import beside
 from unstir.diffusion.samplers.step import Step
 from unstir.pictures.grid import GAP, TILE
 from unstir.pictures.named import LINE
+from unstir.runs import sidecar
 from unstir.runs.run import Run
 from unstir.train.launch import open_data, open_run
 from unstir.train.trainer import Trainer
@@ -186,19 +186,19 @@ def test_a_save_that_fails_leaves_no_picture_with_settings_not_its_own(tmp_path,
 
     for owner, name in ((Image.Image, "save"), (Path, "unlink"), (Path, "replace"), (os, "fsync")):
         stopping(owner, name)
-    beside.save(file, beside.png(picture(0)), "unstir test", {"grey": 0})
+    sidecar.save(file, sidecar.png(picture(0)), "unstir test", {"grey": 0})
     calls = len(done)
     for number in range(1, calls + 1):
-        beside.save(file, beside.png(picture(0)), "unstir test", {"grey": 0})
+        sidecar.save(file, sidecar.png(picture(0)), "unstir test", {"grey": 0})
         done.clear()
         stop[0] = number
         with pytest.raises(Stopped):
-            beside.save(file, beside.png(picture(200)), "unstir test", {"grey": 200})
+            sidecar.save(file, sidecar.png(picture(200)), "unstir test", {"grey": 200})
         stop[0] = None
         assert not settings.exists() or json.loads(settings.read_text())["grey"] == pixels(file)[0, 0], number
         assert settings.exists() or number > 2  # a picture that cannot be written takes nothing from the old one
         assert {path.name for path in tmp_path.glob(".*")} <= {f".{file.name}.unfinished"}
-    beside.save(file, beside.png(picture(200)), "unstir test", {"grey": 200})
+    sidecar.save(file, sidecar.png(picture(200)), "unstir test", {"grey": 200})
     assert not list(tmp_path.glob(".*"))
     assert json.loads(settings.read_text())["grey"] == pixels(file)[0, 0] == 200 and calls > 6
 

@@ -9,7 +9,8 @@ from conftest import copied, tiny_config
 from unstir.data import Store
 from unstir.data.manifest import sealed
 from unstir.data.store import content_hash
-from unstir.metrics.evaluate import Plan, networks_for
+from unstir.metrics.classifier import networks_for
+from unstir.metrics.evaluate import Plan
 from unstir.metrics.evaluation import saved
 from unstir.runs.run import Run
 
@@ -73,4 +74,4 @@ def test_a_plan_says_how_its_classifier_did_and_uses_it_where_it_is_trusted(clas
     plan = Plan(job=Job(num=24, chain=run.chain(), step=0), networks=(network,))
     told = plan.protocol(run)
     assert told["classifier"]["used"] is True and told["classifier"]["accuracy"] > 0.95
-    assert told["networks"] == {"classifier": network.hash} and plan.used == [network]
+    assert told["networks"] == {"classifier": network.hash} and plan.measuring == [network]

@@ -14,7 +14,8 @@ import pytest
 from conftest import copied, tiny_config
 from unstir.data import Store
 from unstir.data.manifest import sealed
-from unstir.metrics import classifier, forecast, learning
+from unstir.metrics import classifier, forecast
+from unstir.metrics import classifier_training as learning
 from unstir.metrics import evaluate as evaluating
 from unstir.metrics import likelihood as bounding
 from unstir.runs.checkpoint import file_name
@@ -128,7 +129,8 @@ def judged(**changes):
 
     def judge(place):
         from unstir.generate import Job
-        from unstir.metrics.evaluate import Plan, networks_there, usual_chain
+        from unstir.metrics.classifier import networks_there
+        from unstir.metrics.evaluate import Plan, usual_chain
         from unstir.metrics.evaluation import Evaluation, save
         from unstir.metrics.figures import Figure
         from unstir.runs.run import Run

@@ -16,7 +16,8 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.generate import labels
 from unstir.metrics import judge as evaluating
-from unstir.metrics.evaluate import Plan, evaluate, networks_for
+from unstir.metrics.classifier import networks_for
+from unstir.metrics.evaluate import Plan, evaluate
 from unstir.metrics.evaluation import FID, saved
 from unstir.pictures.grid import grid
 from unstir.report import alike, compared, judged, page, pdf, pictures, speed, tables
@@ -494,4 +495,4 @@ def test_a_report_says_by_what_guidance_its_images_were_drawn(run):
     plain = saved(run)[-1]
     assert "guidance" not in tables.protocol(plain)
     led = replace(plain, protocol={**plain.protocol, "guidance": 2.0, "guide": "runs/small@8"})
-    assert "20 steps, 20 calls, guidance 2 away from runs/small@8, " in tables.protocol(led)
+    assert "5 steps, 5 calls, guidance 2 away from runs/small@8, " in tables.protocol(led)

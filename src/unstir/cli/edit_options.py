@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
 
-from unstir.cli import beside, labels
+from unstir.cli import labels
 from unstir.cli.app import say, show
 from unstir.cli.chain_options import Given
 from unstir.errors import UserError
+from unstir.runs import sidecar
 from unstir.runs.files import replacing
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def carry_out(
     if options.out:
         _check(options.out, (*images, *read), options.singles)
     else:
-        beside.check(folder / "any.png")
+        sidecar.check(folder / "any.png")
     guidance, guide = chain.given().get("guidance"), guide_of(chain.guide, opened)
     needs_label = opened.config.train.label_dropout and guide is None and guidance not in (None, 1)
     if needs_label and of_image.get("label", 0) is None:
@@ -90,7 +91,7 @@ def carry_out(
     for image in images:
         for note in notes_on(image, opened):
             say(f"{image}: {note}")
-    file = options.out or folder / f"{name}-seed{options.seed}-{beside.digest(edited.settings)}.png"
+    file = options.out or folder / f"{name}-seed{options.seed}-{sidecar.digest(edited.settings)}.png"
     write(file, edited, options.singles)
     return 0
 
@@ -101,7 +102,7 @@ def _check(out: Path, images: Sequence[Path], singles: bool) -> None:
     own = [path for path in out.parent.glob("*.png") if single.fullmatch(path.name)] if singles else []
     if edited := {image.resolve() for image in images} & {path.resolve() for path in (out, *own)}:
         raise UserError(f"--out {out} would replace {edited.pop().name}, the image that is edited; name another file")
-    beside.check(out, own)
+    sidecar.check(out, own)
 
 
 def write(file: Path, edited: "Edited", singles: bool) -> None:
@@ -111,11 +112,11 @@ def write(file: Path, edited: "Edited", singles: bool) -> None:
     measured: dict[str, Any] = {"calls": edited.calls}
     if edited.psnr:
         measured["psnr"] = [None if value == math.inf else value for value in edited.psnr]
-    own = beside.numbered(file, len(edited.made) if singles else 0)
+    own = sidecar.numbered(file, len(edited.made) if singles else 0)
     if own:
         measured["singles"] = len(own)
     command = f"unstir edit {edited.settings['edit']}"
-    beside.save(file, beside.png(edited.picture()), command, edited.settings, **measured)
+    sidecar.save(file, sidecar.png(edited.picture()), command, edited.settings, **measured)
     for path, pixels in zip(own, edited.made, strict=False):
         with replacing(path) as partial:
             to_picture(pixels).save(partial, format="png")

@@ -98,11 +98,12 @@ def evaluate(
     from unstir import console
     from unstir.errors import UserError
     from unstir.generate import Job
+    from unstir.metrics import classifier, forecast
     from unstir.metrics import evaluate as judging
-    from unstir.metrics import forecast
     from unstir.metrics.evaluation import describe, differences
+    from unstir.metrics.features import Awaited
     from unstir.metrics.inception import NAME, SHA256, check_installed, inception
-    from unstir.report.wording import duration
+    from unstir.progress import duration
     from unstir.runs import build
     from unstir.runs.guide import guide_of
 
@@ -113,9 +114,9 @@ def evaluate(
     opened, data = _opened(run, store)
     named = labels.number(opened, label)
     steps = _steps(opened, checkpoint)
-    networks: list[Any] = list(judging.networks_there(data))
+    networks: list[Any] = list(classifier.networks_there(data))
     if fid or features:
-        networks.append(judging.Awaited(NAME, "" if features else SHA256))
+        networks.append(Awaited(NAME, "" if features else SHA256))
         if not reference and build.device(device).type == "cpu":
             reference = min(data.count(split), max(ON_CPU, num))
     job = Job(
@@ -146,7 +147,7 @@ def evaluate(
     plans, drawing = forecast.sized(opened, data, plans, num, 60 * minutes)
     if not num and forecast.known_number(opened, plan):
         say(f"{plans[0].job.num} images a seed, as when it was judged before; --num takes another number")
-    preparing = judging.preparing_seconds(data)
+    preparing = classifier.preparing_seconds(data)
     if preparing:
         again = "once for this data" if _keeps(data) else f"at every call, for {data.path} cannot be written to"
         say(f"about {duration(preparing)} to train the classifier, {again}")

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from unstir.cli import beside, labels
+from unstir.cli import labels
 from unstir.cli.app import app, say, show
 from unstir.cli.chain_options import ChainOptions, chain_group
 from unstir.errors import UserError
+from unstir.runs import sidecar
 
 IMAGES_OWN = "grid", "noise", "settings"
 """Names in the folder of the images, beside their numbers."""
@@ -131,7 +132,7 @@ def _check_ways(animate: Path | None, strip: Path | None, folder: Path) -> None:
             raise UserError(f"{option} {file} is in a folder that does not exist; make it, or name another")
         if file.resolve().parent == folder.resolve() and (file.stem in IMAGES_OWN or file.stem.isdecimal()):
             raise UserError(f"{option} {file} is the name of a file of the images themselves; name another")
-        beside.check(file, option=option, suffixes=suffixes)
+        sidecar.check(file, option=option, suffixes=suffixes)
 
 
 def _cost(job: Any, schedule: Any) -> str:
@@ -154,9 +155,9 @@ def _compare(run: Any, job: Any, text: str, out: Path | None, loaded: Any) -> in
     for each in chains:
         each.times(build.schedule(run.config.diffusion))
     settings = {**settings_of(run, job, loaded), "num": job.num, "compared": [dataclasses.asdict(c) for c in chains]}
-    name = f"compare-step{job.step}-seed{job.chain.seed}-{beside.digest(settings)}"
+    name = f"compare-step{job.step}-seed{job.chain.seed}-{sidecar.digest(settings)}"
     file = (out or run.path / "generated" / name) / "compare.png"
-    beside.check(file)
+    sidecar.check(file)
     with console.counting(console.stderr(), "comparing", "steps") as progress:
         rows = compare.compare(run, job, chains, loaded, progress)
     measured = {key: [getattr(row.cost, key) for row in rows] for key in ("steps", "calls")}
@@ -165,7 +166,7 @@ def _compare(run: Any, job: Any, text: str, out: Path | None, loaded: Any) -> in
         (row.caption if at == 0 else "", row.images[at : at + LINE]) for row in rows for at in range(0, job.num, LINE)
     ]
     sheet = titled(contact_sheet(lines, widest=400), ", ".join(drawn_classes(run, job, LINE)))
-    beside.save(file, beside.png(sheet), "unstir sample --compare", settings, **measured)
+    sidecar.save(file, sidecar.png(sheet), "unstir sample --compare", settings, **measured)
     show(*(row.caption for row in rows), f"compared {file}")
     return 0
 
@@ -188,10 +189,10 @@ def _show_the_way(
     if animate:
         kind = animation.animation_kind(animate)
         moving = partial(animation.save_animation, frames, nrow=run.config.grids.nrow, kind=kind)
-        beside.save(animate, moving, "unstir sample", settings)
+        sidecar.save(animate, moving, "unstir sample", settings)
         show(f"animation {animate}")
     if strip:
         first = [dataclasses.replace(frame, x=frame.x[:8], x0=frame.x0[:8]) for frame in frames]
         sheet = titled(animation.strip(first, stages), ", ".join(drawn_classes(run, job, 8)))
-        beside.save(strip, beside.png(sheet), "unstir sample", {**settings, "stages": stages})
+        sidecar.save(strip, sidecar.png(sheet), "unstir sample", {**settings, "stages": stages})
         show(f"strip    {strip}")

@@ -4,11 +4,12 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from unstir.doctor.finding import is_number
+from unstir.doctor.numbers import is_number
+from unstir.progress import duration
 from unstir.report.facts import Facts
 from unstir.report.held_out import Measurement, read
 from unstir.report.statement import Statement
-from unstir.report.wording import count, duration, operations, passes, percent, with_error
+from unstir.report.wording import count, operations, passes, percent, with_error
 from unstir.significance import Effect, contrast, effect
 
 TREND_OVER = 20

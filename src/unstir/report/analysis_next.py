@@ -91,8 +91,6 @@ def _from_statements(facts: Facts, found: Sequence[Statement]) -> list[Statement
         how = chain.chain.protocol
         text = f"they cannot be told from samples that cost more: sample with {count(how['calls'], 'call')}, "
         text += f"`unstir sample RUN --sampler {how['sampler']} --steps {how['steps']}`"
-            f"`unstir sample RUN --sampler {chain.chain.protocol['sampler']} --steps {chain.chain.protocol['steps']}`"
-        )
         made.append(_because(decided["enough calls"], "fewer calls", text))
     return made + _guidance(facts, bad)
 

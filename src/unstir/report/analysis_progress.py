@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from unstir.doctor.finding import is_number, times
+from unstir.doctor.numbers import is_number, times
 from unstir.metrics.figures import LOWER, figure_effect
 from unstir.report.facts import Facts
 from unstir.report.held_out import Measurement, half_way, read

@@ -2,8 +2,7 @@
 
 import math
 
-from unstir.metrics import trust
-from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.evaluation import Evaluation, describe_classifier
 from unstir.metrics.figures import LOWER, Figure, above_floor, as_share
 from unstir.report.facts import Facts, same_features
 from unstir.report.statement import Statement, Topic
@@ -129,7 +128,7 @@ def _beyond_noise(figure: Figure) -> list[Statement]:
 def _untrusted(last: Evaluation) -> list[Statement]:
     """That the data's classifier is not trusted, and what is used in its place."""
     entry = last.protocol.get("classifier")
-    if not entry or entry["used"] or (text := trust.describe(last.protocol)) is None:
+    if not entry or entry["used"] or (text := describe_classifier(last.protocol)) is None:
         return []
     return [Statement("classifier", "quality", "quality", "neutral", f"{text[0].upper()}{text[1:]}.")]
 

@@ -7,26 +7,25 @@ from typing import Any
 
 import torch
 
+from unstir.chain import OPTIONS
 from unstir.compare import parse
 from unstir.data import Store
 from unstir.doctor import diagnose
 from unstir.errors import printable
 from unstir.generate import Job
 from unstir.metrics import likelihood
+from unstir.metrics.classifier import networks_there, preparing_seconds
 from unstir.metrics.evaluate import (
     Plan,
-    Showing,
     check_all,
     evaluate,
-    networks_there,
     prepared,
-    preparing_seconds,
-    silently,
     usual_chain,
     usual_labels,
 )
 from unstir.metrics.evaluation import Evaluation, saved, unlike
 from unstir.metrics.forecast import sized
+from unstir.progress import Showing, silently
 from unstir.report import speed
 from unstir.report.facts import Cost, Facts
 from unstir.runs import build
@@ -36,7 +35,7 @@ from unstir.runs.run import Run
 CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,unipc:20,dpmpp_2m_sde:10,dpmpp_2m_sde:50,ancestral:50"
 """What the last step is sampled by beside the usual chain, for the plot of calls against quality."""
 
-APART = ("sampler", "steps", "calls", "spacing", "variance", "eta")
+APART = ("sampler", "steps", "calls", "spacing", *OPTIONS)
 """What differs between the chains of that plot."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from unstir.doctor.finding import is_number
+from unstir.doctor.numbers import is_number
 
 
 @dataclass(frozen=True, kw_only=True)

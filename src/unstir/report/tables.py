@@ -9,9 +9,10 @@ from unstir.data import Store
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.evaluation import shown as shown_value
 from unstir.metrics.figures import Figure
+from unstir.progress import duration
 from unstir.report import charts, speed
 from unstir.report.facts import Facts
-from unstir.report.wording import duration, operations, passes, with_error
+from unstir.report.wording import count, operations, passes, with_error
 
 
 def cards(facts: Facts) -> list[tuple[str, str, str]]:
@@ -61,16 +62,16 @@ def figures(found: Iterable[Figure], num: int) -> list[tuple[str, str, str, str,
     return rows
 
 
-def samplers(facts: Facts) -> list[tuple[str, ...]]:
-    """A row per sampler that was judged, by rising calls: name, steps, calls, main figure, and seconds per image."""
-    rows: list[tuple[str, ...]] = []
+def samplers(facts: Facts) -> list[tuple[str, str, str, str]]:
+    """A row per sampler that was judged, by rising calls: name and steps, calls, main figure, and seconds per image."""
+    rows = []
     for each in sorted(facts.by_chain, key=lambda each: (each.protocol["calls"], charts.chain_name(each))):
         how, main = each.protocol, each.main()
         timed = {} if facts.speed is None else facts.speed.seconds
         seconds = timed.get(speed.name_of(how["sampler"], how["spacing"], how["calls"]))
         cost = "" if seconds is None else f"{seconds:.3g}"
-        counts = f"{how['steps']:,}", f"{how['calls']:,}"
-        rows.append((charts.chain_name(each), *counts, plus_minus(main.value, main.error), cost))
+        name = f"{charts.chain_name(each)}, {count(how['steps'], 'step')}"
+        rows.append((name, f"{how['calls']:,}", plus_minus(main.value, main.error), cost))
     return rows
 
 

@@ -56,7 +56,7 @@ def count(number: int, noun: str) -> str:
 def percent(share: float) -> str:
     """A share as a percentage: "0.04%", "2.6%", "93%", "99.4%", never rounded to 0 or 100; from 10 on "48 times"."""
     if not share < TIMES:
-        from unstir.doctor.finding import times  # the command line, which reads this module, starts without torch
+        from unstir.doctor.numbers import times  # the command line, which reads this module, starts without torch
 
         return times(share)
     size = abs(100 * share)
@@ -69,14 +69,6 @@ def passes(images: int, num_train: int) -> str:
     """How often a training image was seen, when so many were: "128 times each image"; the one way to say it."""
     mean = images / max(num_train, 1)
     return f"{mean:,.{1 if mean < 100 else 0}f} times each image"
-
-
-def duration(seconds: float) -> str:
-    """A time in the unit that suits it."""
-    for size, name in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.2g} {name}" if seconds < 100 * size else f"{seconds / size:,.0f} {name}"
-    return f"{seconds:.2g} seconds" if seconds < 10 else f"{seconds:.0f} seconds"
 
 
 def operations(number: float) -> str:
