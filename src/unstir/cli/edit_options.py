@@ -86,7 +86,7 @@ def carry_out(
         **(of_image | named),
     )
     opened.load(options.checkpoint, say=say)
-    with console.counting(console.stderr(), doing, "network calls") as progress:
+    with console.counting(doing, "network calls") as progress:
         edited = work(opened, settings, progress)
     for image in images:
         for note in notes_on(image, opened):

@@ -111,7 +111,7 @@ def sample(
         return _compare(opened, job, compare, out, loaded)
     folder = out or run / "generated" / job.name()
     _check_ways(animate, strip, folder)
-    with console.counting(console.stderr(), "sampling", "steps") as progress:
+    with console.counting("sampling", "steps") as progress:
         done = save_images(opened, job, folder, progress, loaded)
     if done.batch_size != batch_size:
         say(f"{folder} was begun in batches of {done.batch_size}, and so it went on")
@@ -158,7 +158,7 @@ def _compare(run: Any, job: Any, text: str, out: Path | None, loaded: Any) -> in
     name = f"compare-step{job.step}-seed{job.chain.seed}-{sidecar.digest(settings)}"
     file = (out or run.path / "generated" / name) / "compare.png"
     sidecar.check(file)
-    with console.counting(console.stderr(), "comparing", "steps") as progress:
+    with console.counting("comparing", "steps") as progress:
         rows = compare.compare(run, job, chains, loaded, progress)
     measured = {key: [getattr(row.cost, key) for row in rows] for key in ("steps", "calls")}
     measured["seconds"] = [row.seconds for row in rows]
@@ -182,7 +182,7 @@ def _show_the_way(
     from unstir.pictures.named import titled
 
     limit, settings = max(animation.MAX_FRAMES, stages), settings_in(folder)
-    counting = console.counting(console.stderr(), "drawing the way", "steps")
+    counting = console.counting("drawing the way", "steps")
     with computing_with(settings["threads"]), counting as progress:
         frames = way(run, job, 64 if animate else 8, limit=limit, loaded=loaded, progress=progress)
     settings |= {"num": job.num, "frames": len(frames)}

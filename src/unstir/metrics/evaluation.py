@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,12 +101,17 @@ def check_alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
         raise UserError(f"these figures do not compare: {'; '.join(different)}; {mend}")
 
 
-def best_match(protocol: Mapping[str, Any], others: Collection[Evaluation], name: str) -> Evaluation:
-    """The newest of ``others`` by ``protocol``; UserError naming how the nearest differs if there is none."""
+def best_match(
+    protocol: Callable[[Mapping[str, Any]], Mapping[str, Any]], others: Sequence[Evaluation], name: str
+) -> Evaluation:
+    """The newest of ``others`` of the same protocol; UserError naming how the nearest differs if there is none.
+
+    ``protocol(theirs)`` is what is asked for, with what it leaves open taken from theirs.
+    """
     if not others:
         raise UserError(f"{name} has not been judged; run unstir evaluate {name} first, with the same options")
-    nearest = min(reversed(list(others)), key=lambda other: len(unlike(protocol, other.protocol)))
-    check_alike(protocol, nearest.protocol)
+    nearest = min(reversed(others), key=lambda other: len(unlike(protocol(other.protocol), other.protocol)))
+    check_alike(protocol(nearest.protocol), nearest.protocol)
     return nearest
 
 

@@ -11,10 +11,10 @@ from unstir.pixels import to_uint8
 from unstir.runs.files import replacing
 from unstir.runs.moments import grid_file
 from unstir.runs.run import Run
-from unstir.train.watch import Stop, Watch
+from unstir.train.observer import Observer, Stop
 
 
-def draw_grid(run: Run, denoiser: Denoiser, name: str, device: torch.device, watch: Watch, stop: Stop) -> None:
+def draw_grid(run: Run, denoiser: Denoiser, name: str, device: torch.device, observer: Observer, stop: Stop) -> None:
     """Draw samples/NAME.png, with the names of the classes; the noise is the same in every grid.
 
     Draws nothing when stopping. Raises NotFiniteError where the network answers with NaN or an infinity.
@@ -36,7 +36,7 @@ def draw_grid(run: Run, denoiser: Denoiser, name: str, device: torch.device, wat
         for done, step in enumerate(steps, start=1):
             if stop.signal is not None:
                 return
-            watch.drawing(done, total)
+            observer.drawing(done, total)
             x = step.x
     with replacing(grid_file(run, name)) as partial:
         named_grid(to_uint8(x), cfg.nrow, run.class_names(labels)).save(partial, format="png")
