@@ -6,7 +6,7 @@
     python benchmarks/perfect_generator.py --patches         # the distance between patches, of images without labels
 
 A perfect generator draws new images from the distribution that the data came from. So that any number of them can be
-drawn, the distribution is made of the digits: an image of a class, moved at most half the distance to one of the five of
+drawn, the distribution is made of the digits: an image of a class, moved at most half way to one of the five of
 its class that are nearest to it, under noise of 4 grey levels. From it come a training split (1,498 images), a held-out
 split (299), both with the digits' own numbers of each class, and sets of --num samples, whose classes are drawn at
 random by these shares. A page judges 10 sets in the features of a classifier that was trained on the training split
