@@ -7,7 +7,7 @@ import torch
 
 from unstir.doctor.facts import Errors, RunFacts
 from unstir.doctor.finding import Finding, check
-from unstir.doctor.numbers import Line, logged_errors, times
+from unstir.doctor.numbers import Lines, logged_errors, times
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.moments import ema_decay
 from unstir.runs.run import Run
@@ -21,16 +21,7 @@ LOSS = 1.5  # times the loss of the log's last lines
 
 def initial_share(run: Run, steps: int) -> float:
     """The share of the average after ``steps`` updates that is the initial weights: the product of the decays."""
-    cfg = run.config.train
-    total = 0.0
-    for step in range(steps):
-        decay = ema_decay(cfg, step)
-        if decay == 0 or total < -50:
-            return 0.0
-        if decay == cfg.ema_decay:
-            return math.exp(total + (steps - step) * math.log(decay))
-        total += math.log(decay)
-    return math.exp(total)
+    return math.prod(ema_decay(run.config.train, step) for step in range(steps))
 
 
 @check("slow-average", "the average of the weights is too slow for the run")
@@ -73,7 +64,7 @@ def average_behind(facts: RunFacts, errors: Errors) -> Iterator[Finding]:
 
 
 @check("weights-loss", "the saved weights do not have the loss that was logged")
-def weights_loss(facts: RunFacts, errors: Errors, loaded: Checkpoint, lines: tuple[Line, ...]) -> Iterator[Finding]:
+def weights_loss(facts: RunFacts, errors: Errors, loaded: Checkpoint, lines: Lines) -> Iterator[Finding]:
     """Saved weights whose loss is far above the one logged when they were saved."""
     measured = errors.average if errors.raw is None else errors.raw
     logged = logged_errors([line for line in lines if line["step"] <= loaded.step][-3:])

@@ -12,7 +12,7 @@ from unstir.doctor.facts import RunFacts
 from unstir.doctor.finding import Check, Finding, Severity, check
 from unstir.doctor.image_stats import ImageStats
 from unstir.doctor.near import NEAR
-from unstir.doctor.numbers import Line, is_number
+from unstir.doctor.numbers import Line, Lines, is_number
 from unstir.runs import memory
 from unstir.significance import LEVEL, paired, two_sample
 
@@ -188,7 +188,7 @@ def few_images(facts: RunFacts) -> Iterator[Finding]:
 
 
 @check("overfit", "the network begins to remember its training images")
-def overfit(facts: RunFacts, held_out: tuple[Line, ...]) -> Iterator[Finding]:
+def overfit(facts: RunFacts, held_out: Lines) -> Iterator[Finding]:
     """A held-out loss that has risen since its best, and more than that of training images, both beyond their errors.
 
     Each change is of the same images, so that it is paired; those of the two splits are compared by Welch's test.

@@ -12,11 +12,9 @@ from unstir.doctor.facts import RunFacts
 from unstir.doctor.finding import Finding, check
 from unstir.doctor.image_stats import ImageStats
 from unstir.doctor.measure import outputs_nothing
-from unstir.doctor.numbers import Line, is_number, logged_errors, median, numbers, short, times
+from unstir.doctor.numbers import Line, Lines, is_number, logged_errors, median, numbers, short, times
 from unstir.doctor.remedies import higher_rate, lower_rate
 from unstir.significance import Estimate, difference
-
-Lines = tuple[Line, ...]
 
 # Thresholds; docs/doctor.md has what trained runs measure.
 SPIKE, SPIKE_SCATTERS = 1.6, 8.0  # times the median of the lines before, and the multiple of the log's scatter
@@ -67,8 +65,7 @@ def not_finite(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
 def spikes(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
     """Lines whose loss leaps above those before."""
     after = settled(facts)
-    if not (logs := _logs(after)):
-        return
+    logs = _logs(after)
     limit = max(math.log(SPIKE), SPIKE_SCATTERS * _scatter(logs))
     leaps = [logs[i] - median(logs[max(0, i - 8) : i]) for i in range(3, len(logs))]
     num = sum(leap > limit for leap in leaps)

@@ -6,7 +6,7 @@ from unstir.doctor.facts import RunFacts
 from unstir.doctor.finding import Finding, check
 from unstir.doctor.image_stats import ImageStats
 from unstir.doctor.measure import learns_nothing, outputs_nothing
-from unstir.doctor.numbers import Line, logged_errors
+from unstir.doctor.numbers import Lines, logged_errors
 from unstir.doctor.remedies import HIGHEST, STEP, higher_rate, lower_rate
 from unstir.runs.moments import learning_rate
 
@@ -16,7 +16,7 @@ ENOUGH_IMAGES = 20_000
 PEAK = 1.3  # times the error of an output of 0, which a network whose rate is not too high never exceeds
 
 
-def _unlearned(facts: RunFacts, lines: tuple[Line, ...], images: ImageStats) -> tuple[float, float] | None:
+def _unlearned(facts: RunFacts, lines: Lines, images: ImageStats) -> tuple[float, float] | None:
     """The error of the last lines and the limit that it has not come below; None where it has, or it is too early."""
     errors = logged_errors(lines[-3:])
     if not errors or (not facts.finished and _images_seen(facts) < ENOUGH_IMAGES):
@@ -31,7 +31,7 @@ def _images_seen(facts: RunFacts) -> int:
 
 
 @check("learning-rate", "training diverged, for the learning rate is too high")
-def too_high(facts: RunFacts, lines: tuple[Line, ...], images: ImageStats) -> Iterator[Finding]:
+def too_high(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
     """A rate at which training diverged: nothing was learned, and the error rose above that of an untrained network.
 
     A rate far above every usual one, at which nothing was learned, is named without such a rise too.
@@ -57,7 +57,7 @@ def too_high(facts: RunFacts, lines: tuple[Line, ...], images: ImageStats) -> It
 
 
 @check("not-learned", "the network has not learned to see images")
-def not_learned(facts: RunFacts, lines: tuple[Line, ...], images: ImageStats) -> Iterator[Finding]:
+def not_learned(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
     """An error no better than that of a denoiser which knows the values' mean and variance and sees no image."""
     unlearned, rate = _unlearned(facts, lines, images), higher_rate(facts.run.config)
     if unlearned:

@@ -61,12 +61,10 @@ def grid_sampler(facts: RunFacts) -> Iterator[Finding]:
 @check("unclamped", "grids are drawn without clamping")
 def unclamped(facts: RunFacts) -> Iterator[Finding]:
     """Grids drawn without clamping where an error of the noise is magnified beyond all bounds at the first step."""
-    run = facts.run
-    if run.config.grids.clip or run.config.diffusion.predict != "eps":
-        return
-    schedule = build.schedule(run.config.diffusion)
-    factor = 1 / schedule.alpha(schedule.T)
-    if factor > 1000:
+    config = facts.run.config
+    schedule = build.schedule(config.diffusion)
+    factor = 1 / (schedule.alpha(schedule.T) or math.nan)
+    if factor > 1000 and config.diffusion.predict == "eps" and not config.grids.clip:
         yield Finding(
             "warning",
             f"grids.clip is off and 1 / alpha_T = {factor:.2g} magnifies every error of the predicted noise at t = T; "
