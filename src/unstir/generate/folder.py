@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unstir.diffusion.draw import starting_noise
 from unstir.diffusion.finite import NotFiniteError
-from unstir.errors import UserError
+from unstir.errors import UserError, remedy
 from unstir.generate.drawing import batch, load_denoisers
 from unstir.generate.job import Job, check, labels, plain
 from unstir.pictures.grid import grid, to_picture
@@ -23,7 +23,7 @@ from unstir.pictures.png import is_whole, read
 from unstir.pixels import to_uint8
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.files import locked, make_folder, remedy, remove_partials, replacing, write_text
+from unstir.runs.files import locked, make_folder, remove_partials, replacing, write_text
 from unstir.runs.guide import used
 from unstir.runs.kinds import is_count
 from unstir.runs.lines import decode, encode

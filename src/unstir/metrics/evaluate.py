@@ -28,11 +28,10 @@ from unstir.progress import Showing, silently
 from unstir.runs import build
 from unstir.runs.agreement import check_data
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.files import make_folder, replacing
+from unstir.runs.files import check_writable, make_folder, replacing
 from unstir.runs.guide import used
 from unstir.runs.provenance import weights_hash
 from unstir.runs.run import Run
-from unstir.runs.writable import check_writable
 
 SAMPLER, STEPS = "dpmpp_2m_sde", 20
 """What images are drawn with where nothing else is asked: random like the ancestral chain, and as good in 20 steps."""

@@ -22,13 +22,13 @@ from torch import Tensor
 
 from unstir.chain import DEFAULTS, Chain
 from unstir.diffusion.denoiser import Denoiser
-from unstir.errors import UserError
+from unstir.errors import UserError, remedy
 from unstir.pictures.caption import of_class
 from unstir.runs import build, card, checkpoint, lines, logs, toml
 from unstir.runs.agreement import changed_grids, check_same
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config, steps_in
-from unstir.runs.files import PARTIAL, make_folder, remedy, remove_partials, write_text
+from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 
 
 @dataclass(frozen=True)
