@@ -7,13 +7,17 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from unstir.chain import FAST
 from unstir.cli import labels
 from unstir.cli.app import app, say, show
 from unstir.cli.chain_options import ChainOptions
 
-FAST = ChainOptions()
+AS_USUAL = ChainOptions()
 ON_CPU = 2000  # Inception sees some 5 to 10 images a second there
-CHAIN = Group("Chain", help="Defaults are dpmpp_2m_sde with 20 calls, and else as in the run's [grids] settings.")
+CHAIN = Group(
+    "Chain",
+    help=f"Defaults are {FAST.sampler} with {FAST.steps} steps, and else as in the run's [grids] settings.",
+)
 
 
 @app.command
@@ -24,7 +28,7 @@ def evaluate(
     num: int = 0,
     seeds: int = 3,
     minutes: float = 3.0,
-    chain: Annotated[ChainOptions, Parameter(group=CHAIN)] = FAST,
+    chain: Annotated[ChainOptions, Parameter(group=CHAIN)] = AS_USUAL,
     checkpoint: str = "newest",
     fid: bool = False,
     features: Path | None = None,
