@@ -22,8 +22,8 @@ from unstir.data import Store
 from unstir.generate import Job, generate
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.judge import judge
-from unstir.pictures.grid import to_uint8
 from unstir.pictures.series import series
+from unstir.pixels import to_uint8
 from unstir.runs import build
 from unstir.runs.checkpoint import content_hash
 from unstir.runs.run import Run, weights_of

@@ -18,7 +18,7 @@ from unstir.diffusion.draw import Chain
 from unstir.generate import Job, generate
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.judge import judge
-from unstir.pictures.grid import to_uint8
+from unstir.pixels import to_uint8
 from unstir.runs.guide import guide_of
 from unstir.runs.run import Run
 

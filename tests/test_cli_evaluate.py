@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import pytest
@@ -50,6 +51,19 @@ def test_a_run_is_judged_and_its_figures_kept(folder, command):
     assert told == ["dpmpp_2m_sde", 20, 2, "train", 1498, False]
     assert {"networks", "data", "rounding", "ema", "seed", "dtype", "guidance", "clip"} <= set(protocol)
     assert len(list((folder / "generated").iterdir())) >= 2  # a folder of images for each seed
+
+
+@pytest.mark.parametrize("option", [("--fid",), ("--features", "weights.pth")])
+def test_without_torch_fidelity_inception_alone_is_refused_and_before_any_work(
+    folder, command, refused, monkeypatch, option
+):
+    for name in ("torch_fidelity", "torch_fidelity.feature_extractor_inceptionv3"):
+        monkeypatch.setitem(sys.modules, name, None)
+    before = sorted(folder.rglob("*"))
+    refused(command("evaluate", folder, *SMALL, "--seed", 5, *option), "--fid", "pip install 'unstir[fid]'")
+    assert sorted(folder.rglob("*")) == before
+    status, out, err = command("evaluate", folder, *SMALL, "--seed", 5)
+    assert status == 0 and "KID-classifier" in out, err
 
 
 def test_the_same_again_only_prints(folder, command, monkeypatch):

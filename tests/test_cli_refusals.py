@@ -2,7 +2,6 @@
 written, in the run or in the store."""
 
 import hashlib
-import importlib
 import json
 import os
 import shutil
@@ -294,7 +293,6 @@ def test_a_folder_without_the_right_to_write_is_refused_before_any_work(place, c
 
 
 def test_a_store_without_the_right_to_write_is_judged_and_said_to_forget(place, command, monkeypatch):
-    importlib.import_module("torch_fidelity")  # another user may not be able to read the modules that come later
     monkeypatch.undo()
     monkeypatch.setattr(classifier, "budget", lambda store: 64 * 40)
     (place / "run").chmod(0o777)

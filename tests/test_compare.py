@@ -13,7 +13,7 @@ from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
 from unstir.generate import Job, generate
-from unstir.pictures.grid import to_uint8
+from unstir.pixels import to_uint8
 
 
 def test_a_comparison_is_one_picture_with_what_each_costs(trained, command, tmp_path):

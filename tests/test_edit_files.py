@@ -14,7 +14,7 @@ from unstir.cli import beside
 from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
 from unstir.generate import Job, generate
-from unstir.pictures.grid import to_uint8
+from unstir.pixels import to_uint8
 
 
 def test_a_picture_of_the_users_is_not_replaced(unstir, trained):

@@ -13,7 +13,7 @@ from unstir.data.digits import load_digits
 from unstir.diffusion.draw import Chain, starting_noise
 from unstir.errors import UserError
 from unstir.generate import Job, generate
-from unstir.pictures.grid import to_uint8
+from unstir.pixels import to_uint8
 from unstir.runs.guide import Guide, check_guide, guide_of, used
 from unstir.runs.provenance import weights_hash
 

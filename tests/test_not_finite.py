@@ -11,7 +11,7 @@ from unstir.diffusion.draw import Chain, draw, starting_noise
 from unstir.diffusion.finite import NotFiniteError, finite
 from unstir.diffusion.samplers import SAMPLERS
 from unstir.errors import UserError
-from unstir.pictures.grid import to_uint8
+from unstir.pixels import to_uint8
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
 from unstir.theory.process import Process

@@ -12,6 +12,7 @@ SOURCE = Path(unstir.__file__).parent
 ROOMS = [
     "errors",
     "randomness",
+    "pixels",
     "theory",
     "nn",
     "diffusion",

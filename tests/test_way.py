@@ -10,7 +10,8 @@ from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import Chain, starting_noise
 from unstir.generate import Job, read_images, save_images, way
 from unstir.pictures.animation import evenly, save_animation, strip
-from unstir.pictures.grid import grid, to_uint8
+from unstir.pictures.grid import grid
+from unstir.pixels import to_uint8
 from unstir.runs.guide import Guide
 
 CLASSES = {"model__num_classes": 10, "train__label_dropout": 0.5}

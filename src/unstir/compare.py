@@ -10,7 +10,7 @@ from torch import Tensor
 from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
 from unstir.generate import Job, generate, load_denoisers
-from unstir.pictures.grid import to_uint8
+from unstir.pixels import to_uint8
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.run import Run

@@ -8,7 +8,7 @@ import torch
 from unstir.diffusion.denoiser import Prediction
 from unstir.diffusion.draw import Chain, draw, starting_noise
 from unstir.generate import Job, generate
-from unstir.pictures.grid import to_uint8
+from unstir.pixels import to_uint8
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear
 

@@ -12,7 +12,7 @@ from unstir.runs import recipes
 from unstir.runs.config import Config
 from unstir.runs.toml import from_dict, to_dict
 
-pytest_plugins = ["ward"]
+pytest_plugins = ["spoiled"]
 QUICK = {"samples": False}
 
 
@@ -59,33 +59,33 @@ def diverging(line, place):
     return {**line, "loss": 5.7 if place < 0.02 else 12.0 if place < 0.1 else 1.0}
 
 
-def test_a_rate_too_high_has_one_remedy_that_names_it(ward, command):
-    ward.metrics(diverging)
-    ward.config(train__lr=1.0)
-    report = diagnose(ward.path, **QUICK)
+def test_a_rate_too_high_has_one_remedy_that_names_it(spoiled, command):
+    spoiled.metrics(diverging)
+    spoiled.config(train__lr=1.0)
+    report = diagnose(spoiled.path, **QUICK)
     assert {each.check for each in report.findings} >= {"learning-rate", "not-learned", "first-loss"}
     (cause,) = causes(report.findings)
     assert cause.finding.check == "learning-rate" and cause.severity == "problem"
     assert cause.finding.remedy == "a new run with --train.lr 0.001"
     assert "reached 12, where an untrained network has 1" in cause.finding.evidence
-    status, out, _ = command("doctor", ward.path, "--no-samples", "--json")
+    status, out, _ = command("doctor", spoiled.path, "--no-samples", "--json")
     listed = {each["check"]: each["because"] for each in json.loads(out)["findings"]}
     assert status == 1 and listed.pop("learning-rate") == "" and set(listed.values()) == {"learning-rate"}
-    status, out, _ = command("doctor", ward.path, "--no-samples")
+    status, out, _ = command("doctor", spoiled.path, "--no-samples")
     assert status == 1 and out.count("remedy") == 1 and " ".join(out.split()).count("explains ") == len(cause.symptoms)
 
 
 @pytest.mark.parametrize(("peak", "loss"), [(1.6, 0.1), (0.27, 0.27), (1.1, 1.0)])
-def test_a_rate_is_accused_only_where_nothing_was_learned_after_a_leap(ward, peak, loss):
+def test_a_rate_is_accused_only_where_nothing_was_learned_after_a_leap(spoiled, peak, loss):
     """It recovered from a leap; or it never leaped, whether it learned little or nothing."""
-    ward.metrics(lambda line, place: {**line, "loss": peak if 0.1 < place < 0.15 else loss})
-    assert "learning-rate" not in ward.findings(**QUICK)
+    spoiled.metrics(lambda line, place: {**line, "loss": peak if 0.1 < place < 0.15 else loss})
+    assert "learning-rate" not in spoiled.findings(**QUICK)
 
 
-def test_a_rate_far_above_any_usual_one_is_named_where_nothing_was_learned(ward):
-    ward.metrics(lambda line, place: {**line, "loss": 0.93})
-    ward.config(train__lr=0.07)
-    found = ward.found("learning-rate", **QUICK)
+def test_a_rate_far_above_any_usual_one_is_named_where_nothing_was_learned(spoiled):
+    spoiled.metrics(lambda line, place: {**line, "loss": 0.93})
+    spoiled.config(train__lr=0.07)
+    found = spoiled.found("learning-rate", **QUICK)
     assert found.remedy == "a new run with --train.lr 0.001" and "diverged" not in found.says
     assert found.figure > found.threshold
 
@@ -111,10 +111,10 @@ def test_a_remedy_names_a_rate_near_the_runs_own_or_the_recipes(recipe, rate, lo
     assert higher_rate(of) == (None if higher is None else pytest.approx(higher))
 
 
-def test_no_remedy_multiplies_the_rate_by_ten(ward):
+def test_no_remedy_multiplies_the_rate_by_ten(spoiled):
     """The loss fell smoothly and too little, at a rate of a tenth of the usual one and at the usual one."""
-    ward.metrics(lambda line, place: {**line, "loss": 1 - 0.05 * place})
+    spoiled.metrics(lambda line, place: {**line, "loss": 1 - 0.05 * place})
     for rate, named in ((2e-5, ["6e-05"]), (2e-4, [])):
-        ward.config(train__lr=rate)
-        remedy = ward.found("not-learned", **QUICK).remedy
+        spoiled.config(train__lr=rate)
+        remedy = spoiled.found("not-learned", **QUICK).remedy
         assert re.findall(r"--train\.lr (\S+)", remedy) == named and "--train.length" in remedy

@@ -8,31 +8,31 @@ from unstir.doctor import CHECKS
 from unstir.train.launch import open_data, open_run
 from unstir.train.trainer import Trainer
 
-pytest_plugins = ["ward"]
+pytest_plugins = ["spoiled"]
 
 
-def test_a_run_that_is_well(well, command):
-    status, out, err = command("doctor", well)
+def test_a_run_that_is_well(healthy, command):
+    status, out, err = command("doctor", healthy)
     words = " ".join(out.split())
     assert status == 0 and words.startswith("nothing found") and "Traceback" not in err
     assert all(name in words for name in CHECKS) and "forecast finished" in words
 
 
-def test_a_problem_has_status_1_and_a_warning_0(ward, command):
-    ward.metrics(lambda line, place: {**line, "skipped": 1})
-    status, out, _ = command("doctor", ward.path, "--no-samples")
+def test_a_problem_has_status_1_and_a_warning_0(spoiled, command):
+    spoiled.metrics(lambda line, place: {**line, "skipped": 1})
+    status, out, _ = command("doctor", spoiled.path, "--no-samples")
     assert status == 0 and out.startswith("warning  not-finite: ")
-    ward.config(train__ema_decay=0.9999, train__ema_warmup=False)
-    status, out, _ = command("doctor", ward.path, "--no-samples")
+    spoiled.config(train__ema_decay=0.9999, train__ema_warmup=False)
+    status, out, _ = command("doctor", spoiled.path, "--no-samples")
     words = " ".join(out.split())
     assert status == 1 and out.startswith("problem  slow-average: ") and out.index("problem") < out.index("warning")
     assert "measured" in words and "97.0% of the average after 300 steps" in words and "--train.ema_warmup" in words
     assert "skipped" in words and "noise (left out by --no-samples)" in words
 
 
-def test_json_has_figures_and_thresholds(ward, command):
-    ward.config(train__ema_decay=0.9999, train__ema_warmup=False)
-    status, out, _ = command("doctor", ward.path, "--no-samples", "--json")
+def test_json_has_figures_and_thresholds(spoiled, command):
+    spoiled.config(train__ema_decay=0.9999, train__ema_warmup=False)
+    status, out, _ = command("doctor", spoiled.path, "--no-samples", "--json")
     report = json.loads(out)
     assert status == 1 and report["healthy"] is False
     (finding,) = report["findings"]
@@ -41,10 +41,10 @@ def test_json_has_figures_and_thresholds(ward, command):
     assert report["skipped"]["noise"] == "left out by --no-samples" and report["forecast"]["memory_there"] > 1e8
 
 
-def test_mistakes_are_one_line(tmp_path, ward, command):
+def test_mistakes_are_one_line(tmp_path, spoiled, command):
     for arguments, word in (
         ((tmp_path / "none",), "holds no run"),
-        ((ward.path, "--store", tmp_path), "no packed data"),
+        ((spoiled.path, "--store", tmp_path), "no packed data"),
     ):
         status, out, err = command("doctor", *arguments)
         assert status == 2 and out == "" and word in err and "Traceback" not in err

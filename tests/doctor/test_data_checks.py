@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from unstir.data import Store, pack
-from unstir.doctor import CHECKS, admit, diagnose, examine
+from unstir.doctor import CHECKS, diagnose, examine, gather
 from unstir.runs.toml import from_dict
 from unstir.train.launch import open_run
 
@@ -195,7 +195,7 @@ def lines(step, held_out, train):
     [(0.02, 0.02, "problem"), (0.005, 0.02, "warning"), (0.0002, 0.02, None), (-0.01, 0.02, None), (0.02, -0.02, None)],
 )
 def test_overfitting_is_a_rise_held_out_against_a_fall_in_training(begun, tmp_path, rise, fall, severity):
-    patient = admit(begun(write(tmp_path / "images", pictures())), samples=False, progress=lambda *_: None)
+    facts = gather(begun(write(tmp_path / "images", pictures())), samples=False, progress=lambda *_: None)
     generator = np.random.default_rng(0)
     images, others = generator.normal(0.1, 0.04, (2, 128))  # from image to image far more than what is looked for
     noise = lambda: generator.normal(0, 0.005, 128)
@@ -204,12 +204,12 @@ def test_overfitting_is_a_rise_held_out_against_a_fall_in_training(begun, tmp_pa
         lines(1000, others, images),
         lines(3000, others + rise + noise(), images - fall + noise()),
     ]
-    report = examine(dataclasses.replace(patient, held_out=tuple(seen)))
+    report = examine(dataclasses.replace(facts, held_out=tuple(seen)))
     assert {each.check: each.severity for each in report.findings} == ({"overfit": severity} if severity else {})
     if severity:
         assert "--checkpoint 1000" in report.findings[0].remedy
     without = [{key: value for key, value in line.items() if not key.startswith("of_")} for line in seen]
-    assert examine(dataclasses.replace(patient, held_out=tuple(without))).findings == ()  # no errors, no verdict
+    assert examine(dataclasses.replace(facts, held_out=tuple(without))).findings == ()  # no errors, no verdict
 
 
 @pytest.mark.parametrize(
@@ -224,25 +224,25 @@ def test_overfitting_is_a_rise_held_out_against_a_fall_in_training(begun, tmp_pa
 def test_overfitting_is_a_rise_that_surely_exceeds_the_change_in_training(
     begun, tmp_path, rise, change, unrest, severity
 ):
-    patient = admit(begun(write(tmp_path / "images", pictures())), samples=False, progress=lambda *_: None)
+    facts = gather(begun(write(tmp_path / "images", pictures())), samples=False, progress=lambda *_: None)
     generator = np.random.default_rng(0)
     images, others = generator.normal(0.1, 0.04, (2, 128))
     exactly = lambda mean, std: mean + std * (noise := generator.normal(0, 1, 128)) - std * noise.mean()
     seen = (lines(1000, others, images), lines(3000, others + exactly(rise, 0.005), images + exactly(change, unrest)))
-    report = examine(dataclasses.replace(patient, held_out=seen))
+    report = examine(dataclasses.replace(facts, held_out=seen))
     assert {each.check: each.severity for each in report.findings} == ({"overfit": severity} if severity else {})
     if severity:
         assert f"changed by {change:+.4f}" in report.findings[0].evidence and 0 < report.findings[0].figure < 100
 
 
 def test_looks_without_a_number_for_each_image_or_at_other_times_are_left_out(begun, tmp_path):
-    patient = admit(begun(write(tmp_path / "images", pictures())), samples=False, progress=lambda *_: None)
+    facts = gather(begun(write(tmp_path / "images", pictures())), samples=False, progress=lambda *_: None)
     images, others = np.random.default_rng(0).normal(0.1, 0.04, (2, 128))
     best, last = lines(1000, others, images), lines(3000, others + 0.02, images - 0.02)
     remembers = [best, last]
 
     def said(*seen):
-        return [each.says for each in examine(dataclasses.replace(patient, held_out=seen)).findings]
+        return [each.says for each in examine(dataclasses.replace(facts, held_out=seen)).findings]
 
     told = ["the network begins to remember its training images"]
     nan = lines(4000, others * np.nan, images - 0.03)

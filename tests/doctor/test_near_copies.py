@@ -7,7 +7,7 @@ from unstir.data import Store
 from unstir.doctor.near import grid_means, near_copies
 from unstir.runs.run import Run
 
-pytest_plugins = ["ward"]
+pytest_plugins = ["spoiled"]
 
 
 def share(images):
@@ -71,17 +71,17 @@ def test_images_near_by_nature_are_not_accused(kind, seed):
 
 
 @pytest.mark.parametrize(("times", "noise"), [(30, 3), (2, 3), (4, 1)])
-def test_every_near_copy_is_found(well, times, noise):
+def test_every_near_copy_is_found(healthy, times, noise):
     generator = torch.Generator().manual_seed(times)
-    images = Store.open(Run.open(well).config.data.store).images("train")
+    images = Store.open(Run.open(healthy).config.data.store).images("train")
     assert share(images) == 0
     assert share(repeated(images[:50], times, noise, generator)) == 1
     some = torch.cat([images[50:1050], repeated(images[:25], 20, noise, generator)])
     assert share(some) == pytest.approx(1 / 3, abs=0.09)
 
 
-def test_equal_images_are_left_to_the_count_of_copies(well):
-    images = Store.open(Run.open(well).config.data.store).images("train")
+def test_equal_images_are_left_to_the_count_of_copies(healthy):
+    images = Store.open(Run.open(healthy).config.data.store).images("train")
     assert share(images[:50].repeat(10, 1, 1, 1)) == 0
 
 

@@ -6,39 +6,39 @@ import re
 
 import pytest
 
-from unstir.doctor import admit, examine
+from unstir.doctor import examine, gather
 from unstir.doctor.finding import times
 
-pytest_plugins = ["ward"]
+pytest_plugins = ["spoiled"]
 NO_NUMBERS = [None, "0.1", True, math.nan, math.inf, -math.inf, 1e300, [1], {}, 10**400]
 
 
 @pytest.fixture(scope="module")
-def patient(well):
-    return admit(well, samples=False, progress=lambda *_: None)
+def facts(healthy):
+    return gather(healthy, samples=False, progress=lambda *_: None)
 
 
-def with_values(patient, values, chosen=slice(10, 20)):
-    lines = [dict(line) for line in patient.lines]
+def with_values(facts, values, chosen=slice(10, 20)):
+    lines = [dict(line) for line in facts.lines]
     for line in lines[chosen]:
         line.update(values)
-    return examine(dataclasses.replace(patient, lines=tuple(lines))).findings
+    return examine(dataclasses.replace(facts, lines=tuple(lines))).findings
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: repr(value)[:8])
 @pytest.mark.parametrize("key", ["loss", "mse", "grad_norm", "clipped", "skipped", "images_per_second", "lr"])
-def test_values_that_are_no_numbers_are_passed_over(patient, key, value):
-    found = {finding.check for finding in with_values(patient, {key: value})}
+def test_values_that_are_no_numbers_are_passed_over(facts, key, value):
+    found = {finding.check for finding in with_values(facts, {key: value})}
     assert found == ({"not-finite"} if key == "loss" else set())
-    everywhere = {finding.check for finding in with_values(patient, {key: value}, slice(None))}
+    everywhere = {finding.check for finding in with_values(facts, {key: value}, slice(None))}
     assert everywhere == ({"not-finite"} if key == "loss" else set())
-    assert with_values(patient, {}) == ()
+    assert with_values(facts, {}) == ()
 
 
 @pytest.mark.parametrize("loss", [1e9, 1e30, 1e59])
 @pytest.mark.parametrize("where", [slice(0, 3), slice(14, 16), slice(-8, None), slice(-1, None)])
-def test_losses_beyond_all_measure_are_not_written_out(patient, loss, where):
-    found = with_values(patient, {"loss": loss, "grad_norm": loss}, where)
+def test_losses_beyond_all_measure_are_not_written_out(facts, loss, where):
+    found = with_values(facts, {"loss": loss, "grad_norm": loss}, where)
     assert {finding.check for finding in found} & {"loss-spikes", "loss-rises", "first-loss", "learning-rate"}
     for finding in found:
         assert not re.search(r"\d{8}", finding.evidence), finding.evidence

@@ -6,23 +6,23 @@ import pytest
 import torch
 
 from unstir.data import Store
-from unstir.doctor import admit, examine
+from unstir.doctor import examine, gather
 from unstir.doctor.samples import noise_level
 from unstir.runs.run import Run
 
-pytest_plugins = ["ward"]
+pytest_plugins = ["spoiled"]
 LOOKS = {"brightness", "tint", "saturation", "collapse", "emptiness", "noise"}
 
 
 @pytest.fixture(scope="module")
-def patient(well):
-    """The well run with 64 samples drawn."""
-    return admit(well, progress=lambda *_: None)
+def facts(healthy):
+    """The healthy run with 64 samples drawn."""
+    return gather(healthy, progress=lambda *_: None)
 
 
-def found(patient, made):
+def found(facts, made):
     """What is said of these images in place of the samples."""
-    report = examine(dataclasses.replace(patient, samples=dataclasses.replace(patient.samples, made=made)))
+    report = examine(dataclasses.replace(facts, samples=dataclasses.replace(facts.samples, made=made)))
     return {finding.check: finding.severity for finding in report.findings}
 
 
@@ -39,60 +39,60 @@ def biased(channels, by):
     return change
 
 
-def test_a_bias_of_one_channel_is_a_tint(ward):
-    ward.weights(biased([0], -0.3))
-    found = ward.findings()
+def test_a_bias_of_one_channel_is_a_tint(spoiled):
+    spoiled.weights(biased([0], -0.3))
+    found = spoiled.findings()
     assert found["tint"] == "problem" and set(found) <= {"tint", "brightness", "saturation", "weights-loss"}
-    assert "too much red" in ward.found("tint").says
+    assert "too much red" in spoiled.found("tint").says
 
 
-def test_a_bias_of_all_channels_is_a_brightness(ward):
-    ward.weights(biased([0, 1, 2], -0.3))
-    found = ward.findings()
+def test_a_bias_of_all_channels_is_a_brightness(spoiled):
+    spoiled.weights(biased([0, 1, 2], -0.3))
+    found = spoiled.findings()
     assert found["brightness"] == "problem" and set(found) <= {"brightness", "saturation", "weights-loss"}
-    assert "lighter" in ward.found("brightness").says
+    assert "lighter" in spoiled.found("brightness").says
 
 
-def test_weights_that_were_never_trained_draw_noise(ward):
-    ward.weights(lambda name, t: t * 0 if name.startswith("output_conv") else t)
-    found = ward.findings()
+def test_weights_that_were_never_trained_draw_noise(spoiled):
+    spoiled.weights(lambda name, t: t * 0 if name.startswith("output_conv") else t)
+    found = spoiled.findings()
     assert found["noise"] == found["weights-loss"] == "problem" and set(found) <= LOOKS | {"weights-loss"}
 
 
-def test_weights_that_do_not_have_the_loss_of_the_log_are_named(ward):
-    ward.weights(lambda name, t: t * 1.25 if name.startswith("output_conv") else t)
-    assert ward.findings() == {"weights-loss": "problem"}
+def test_weights_that_do_not_have_the_loss_of_the_log_are_named(spoiled):
+    spoiled.weights(lambda name, t: t * 1.25 if name.startswith("output_conv") else t)
+    assert spoiled.findings() == {"weights-loss": "problem"}
 
 
-def test_values_driven_to_the_ends_are_saturated(patient):
-    stretched = ((patient.samples.made.float() - 100) * 8 + 100).clamp(0, 255).to(torch.uint8)
-    result = found(patient, stretched)
+def test_values_driven_to_the_ends_are_saturated(facts):
+    stretched = ((facts.samples.made.float() - 100) * 8 + 100).clamp(0, 255).to(torch.uint8)
+    result = found(facts, stretched)
     assert result["saturation"] == "problem" and set(result) <= LOOKS
 
 
-def test_in_training_what_samples_show_is_a_warning(ward):
-    ward.weights(biased([1], -0.3))
-    ward.config(train__length="3000 steps", train__lr_period="2970 steps")
-    found = ward.findings()
+def test_in_training_what_samples_show_is_a_warning(spoiled):
+    spoiled.weights(biased([1], -0.3))
+    spoiled.config(train__length="3000 steps", train__lr_period="2970 steps")
+    found = spoiled.findings()
     assert found["tint"] == "warning"
-    assert "at step 300 of 3000: look again at its end" in ward.found("tint").remedy
+    assert "at step 300 of 3000: look again at its end" in spoiled.found("tint").remedy
 
 
-def test_one_image_again_and_again_is_a_collapse(patient):
-    made = patient.samples.made
-    assert found(patient, made) == {}
-    result = found(patient, made[:1].expand_as(made))
+def test_one_image_again_and_again_is_a_collapse(facts):
+    made = facts.samples.made
+    assert found(facts, made) == {}
+    result = found(facts, made[:1].expand_as(made))
     assert result["collapse"] == "problem" and set(result) <= {"collapse", "brightness"}
 
 
-def test_images_of_one_colour_are_empty(patient):
-    made = patient.samples.made
+def test_images_of_one_colour_are_empty(facts):
+    made = facts.samples.made
     flat = made.float().mean((2, 3), keepdim=True).expand(made.shape).round().to(torch.uint8)
-    result = found(patient, flat)
+    result = found(facts, flat)
     assert result["emptiness"] == "problem" and set(result) <= {"emptiness", "collapse"}
 
 
-def test_noise_on_the_images_is_measured_in_levels(patient):
+def test_noise_on_the_images_is_measured_in_levels(facts):
     generator = torch.Generator().manual_seed(0)
     grey = torch.full((500, 3, 16, 16), 128.0)
     for std in (5.0, 20.0):
@@ -105,19 +105,19 @@ def test_noise_on_the_images_is_measured_in_levels(patient):
 
 @pytest.mark.parametrize("num", [16, 64])
 @pytest.mark.parametrize("kind", ["digits", "photographs"])
-def test_the_chance_of_few_samples_does_not_alarm(patient, kind, num, well):
+def test_the_chance_of_few_samples_does_not_alarm(facts, kind, num, healthy):
     """A hundred sets of real images in place of samples: nothing is said of any.
 
     Photographs differ in brightness and colour so much (here as CIFAR-10's do) that means of few are often far off.
     """
     generator = torch.Generator().manual_seed(num)
-    store = Store.open(Run.open(well).config.data.store)
+    store = Store.open(Run.open(healthy).config.data.store)
     images = torch.cat([store.images("held_out"), store.images("train")])
     if kind == "photographs":
         light, colour = (std * torch.randn(4000, c, 1, 1, generator=generator) for std, c in ((31, 1), (18, 3)))
         inside = 54 * torch.randn(4000, 1, 8, 8, generator=generator)
         images = (118 + light + colour + inside).clamp(0, 255).to(torch.uint8)
-    within = dataclasses.replace(patient, samples=dataclasses.replace(patient.samples, real=images[:2000]))
+    within = dataclasses.replace(facts, samples=dataclasses.replace(facts.samples, real=images[:2000]))
     for _ in range(100):
         made = images[torch.randperm(len(images), generator=generator)[:num]]
         assert found(within, made) == {}

@@ -125,3 +125,28 @@ def test_every_flip_in_the_data_card_is_noticed(trained):
     file.write_text('{"shape": [1, 8, 8], "classes": [], "counts": {"train": 8, "held_out": 0}, "content_hash": ""}')
     with pytest.raises(UserError, match="it has no checksum; restore it"):
         Run.open(run.path)
+
+
+@pytest.mark.parametrize("ask", ["sample", "vary", "evaluate"])
+def test_changed_settings_of_the_chain_are_said_by_whoever_samples_by_them(trained, command, ask, tmp_path):
+    run, _ = trained()
+    assert command("sample", run.path, "--num", 1, "--steps", 2, "--out", tmp_path / "as it was")[2] == ""
+    edit(run, "sampler", '"ddim"')
+    edit(run, "eta", "0.5")
+    arguments = {
+        "sample": ["sample", run.path, "--num", 1, "--steps", 2, "--out", tmp_path / "changed"],
+        "vary": [
+            "edit",
+            "vary",
+            run.path,
+            tmp_path / "as it was/000000.png",
+            "--steps",
+            2,
+            "--out",
+            tmp_path / "v.png",
+        ],
+        "evaluate": ["evaluate", run.path, "--num", 20, "--seeds", 1, "--steps", 2],
+    }[ask]
+    status, _, err = command(*arguments)
+    assert status == 0 and sorted(re.findall(r"grids\.\w+ is", err)) == ["grids.eta is", "grids.sampler is"], err
+    assert "config.toml has changed since step 12 was saved: " in err and 'not "ancestral"' in err

@@ -85,6 +85,7 @@ def carry_out(
         dtype=options.dtype,
         **(of_image | named),
     )
+    opened.load(options.checkpoint, say=say)
     with console.counting(console.stderr(), doing, "network calls") as progress:
         edited = work(opened, settings, progress)
     for image in images:

@@ -101,13 +101,15 @@ def evaluate(
     from unstir.metrics import evaluate as judging
     from unstir.metrics import forecast
     from unstir.metrics.evaluation import describe, differences
-    from unstir.metrics.inception import NAME, SHA256, inception
+    from unstir.metrics.inception import NAME, SHA256, check_installed, inception
     from unstir.report.wording import duration
     from unstir.runs import build
     from unstir.runs.guide import guide_of
 
     if not minutes > 0:  # NaN too
         raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
+    if fid or features:
+        check_installed()
     opened, data = _opened(run, store)
     named = labels.number(opened, label)
     steps = _steps(opened, checkpoint)
@@ -203,7 +205,7 @@ def _steps(run: Any, text: str) -> list[int]:
         return list(run.saved_steps())
     if not (text.isascii() and text.isdecimal()):
         raise UserError(f'--checkpoint {text} is no step; give "newest", "all" or one of {run.saved_steps()}')
-    return [int(run.load(int(text)).step)]
+    return [int(run.load(int(text), say=say).step)]
 
 
 def _other(run: Any, against: Path) -> Any:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from unstir.doctor import average, data, files, learning, rate, samples, setup
-from unstir.doctor.admission import Progress, admit
 from unstir.doctor.causes import Cause, causes, explained
+from unstir.doctor.facts import RunFacts
 from unstir.doctor.finding import SEVERITIES, Check, Finding, Severity
-from unstir.doctor.patient import Patient
+from unstir.doctor.gather import Progress, gather
 
 CHECKS: dict[str, Check] = {
     check.name: check for theme in (data, learning, rate, average, samples, setup, files) for check in theme.CHECKS
@@ -38,24 +38,24 @@ class Report:
         return all(finding.severity != "problem" for finding in self.findings)
 
 
-def examine(patient: Patient) -> Report:
-    """Put every question whose needs are met to ``patient``."""
+def examine(facts: RunFacts) -> Report:
+    """Put every question whose needs are met to ``facts``."""
     findings, checked, skipped = [], [], {}
     for name, check in CHECKS.items():
-        if reasons := [reason for part in check.needs if (reason := patient.why_not(part))]:
+        if reasons := [reason for part in check.needs if (reason := facts.why_not(part))]:
             skipped[name] = reasons[0]
             continue
         checked.append(name)
-        if finding := check.find(patient):
+        if finding := check.find(facts):
             findings.append(finding)
-    return Report(tuple(explained(findings)), tuple(checked), skipped, setup.forecast(patient))
+    return Report(tuple(explained(findings)), tuple(checked), skipped, setup.forecast(facts))
 
 
 def diagnose(
     path: str | Path, *, store: str | Path | None = None, samples: bool = True, progress: Progress = lambda *_: None
 ) -> Report:
-    """Read the run in folder ``path``, draw from it and examine it. Arguments and errors as `admit`."""
-    return examine(admit(path, store=store, samples=samples, progress=progress))
+    """Read the run in folder ``path``, draw from it and examine it. Arguments and errors as `gather`."""
+    return examine(gather(path, store=store, samples=samples, progress=progress))
 
 
 __all__ = [
@@ -64,11 +64,11 @@ __all__ = [
     "Cause",
     "Check",
     "Finding",
-    "Patient",
     "Report",
+    "RunFacts",
     "Severity",
-    "admit",
     "causes",
     "diagnose",
     "examine",
+    "gather",
 ]

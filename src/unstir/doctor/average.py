@@ -4,8 +4,8 @@ import math
 
 import torch
 
+from unstir.doctor.facts import RunFacts
 from unstir.doctor.finding import SURE, Check, Finding, is_number, mean_and_error, paired, times
-from unstir.doctor.patient import Patient
 from unstir.runs.run import Run
 from unstir.train import ema
 
@@ -33,9 +33,9 @@ def initial_share(run: Run, steps: int) -> float:
     return math.exp(total)
 
 
-def slow_average(patient: Patient) -> Finding | None:
+def slow_average(facts: RunFacts) -> Finding | None:
     """Initial weights that are left in the average at the run's end."""
-    run = patient.run
+    run = facts.run
     cfg = run.config.train
     if not cfg.ema_decay or cfg.init:
         return None
@@ -55,9 +55,9 @@ def slow_average(patient: Patient) -> Finding | None:
     )
 
 
-def average_behind(patient: Patient) -> Finding | None:
+def average_behind(facts: RunFacts) -> Finding | None:
     """An average whose loss is clearly above that of the weights it averages, on the same images, times and noise."""
-    errors = patient.errors
+    errors = facts.errors
     assert errors is not None
     if errors.raw is None or errors.average is None:
         return None
@@ -68,7 +68,7 @@ def average_behind(patient: Patient) -> Finding | None:
         return None
     return Finding(
         "average-behind",
-        "problem" if ratio > BEHIND_PROBLEM and patient.finished else "warning",
+        "problem" if ratio > BEHIND_PROBLEM and facts.finished else "warning",
         "the averaged weights are worse than the raw ones",
         f"the squared error of the average is {average:.4g}, that of the raw weights {raw:.4g}: {times(ratio)} "
         f"({sure:.0f} standard errors over {len(errors.raw)} training images); at most {BEHIND_WARNING} is usual",
@@ -79,17 +79,17 @@ def average_behind(patient: Patient) -> Finding | None:
     )
 
 
-def weights_finite(patient: Patient) -> Finding | None:
+def weights_finite(facts: RunFacts) -> Finding | None:
     """Weights that are NaN or infinite in the newest file."""
-    assert patient.loaded is not None
-    broken = [name for name, t in patient.loaded.tensors.items() if not bool(torch.isfinite(t).all())]
+    assert facts.loaded is not None
+    broken = [name for name, t in facts.loaded.tensors.items() if not bool(torch.isfinite(t).all())]
     if not broken:
         return None
     return Finding(
         "weights-finite",
         "problem",
         "weights are not finite",
-        f"{len(broken)} of {len(patient.loaded.tensors)} tensors of step {patient.loaded.step} hold NaN or infinity, "
+        f"{len(broken)} of {len(facts.loaded.tensors)} tensors of step {facts.loaded.step} hold NaN or infinity, "
         f"the first is {broken[0]}; none may",
         "delete that checkpoint and continue from the one before; if there is none, begin anew with a lower --train.lr",
         len(broken),
@@ -97,12 +97,12 @@ def weights_finite(patient: Patient) -> Finding | None:
     )
 
 
-def weights_loss(patient: Patient) -> Finding | None:
+def weights_loss(facts: RunFacts) -> Finding | None:
     """Saved weights whose loss is far above the one logged when they were saved."""
-    errors, loaded = patient.errors, patient.loaded
+    errors, loaded = facts.errors, facts.loaded
     assert errors is not None and loaded is not None
     measured = errors.average if errors.raw is None else errors.raw
-    lines = [line for line in patient.lines if line["step"] <= loaded.step][-3:]
+    lines = [line for line in facts.lines if line["step"] <= loaded.step][-3:]
     values = [line.get("mse", line.get("loss")) for line in lines]
     logged = [float(value) for value in values if is_number(value)]
     if measured is None or not logged:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from unstir.data import SPLITS
+from unstir.doctor.facts import ImageStats, RunFacts
 from unstir.doctor.finding import SURE, Check, Finding, difference, paired
 from unstir.doctor.near import NEAR
-from unstir.doctor.patient import Patient, Survey
 from unstir.train import memory
 
 NARROW = 32
@@ -32,34 +32,34 @@ OVERFIT = 0.1
 """Rise of the held-out loss over its best, as a share, that makes the warning a problem."""
 
 
-def _survey(patient: Patient) -> Survey:
-    assert patient.survey is not None
-    return patient.survey
+def _images(facts: RunFacts) -> ImageStats:
+    assert facts.images is not None
+    return facts.images
 
 
-def _again(patient: Patient) -> str:
-    return f"pack it anew from {patient.run.config.data.source}, and begin a new run"
+def _again(facts: RunFacts) -> str:
+    return f"pack it anew from {facts.run.config.data.source}, and begin a new run"
 
 
-def store_whole(patient: Patient) -> Finding | None:
+def store_whole(facts: RunFacts) -> Finding | None:
     """A store that has gone, is damaged, or is not the one that the run began with."""
-    if not patient.store_problem:
+    if not facts.store_problem:
         return None
     return Finding(
         "store",
-        "warning" if patient.finished and patient.store is None else "problem",
-        "the data cannot be used" if patient.store is None else "the data has changed",
-        patient.store_problem,
-        f"give its folder with --store, or put it back; else delete what is left of {patient.run.config.data.store}, "
-        f"and unstir train --out {patient.run.path} packs {patient.run.config.data.source} again",
+        "warning" if facts.finished and facts.store is None else "problem",
+        "the data cannot be used" if facts.store is None else "the data has changed",
+        facts.store_problem,
+        f"give its folder with --store, or put it back; else delete what is left of {facts.run.config.data.store}, "
+        f"and unstir train --out {facts.run.path} packs {facts.run.config.data.source} again",
         1.0,
         0.0,
     )
 
 
-def value_range(patient: Patient) -> Finding | None:
+def value_range(facts: RunFacts) -> Finding | None:
     """Values that fill a small part of 0..255, as masks of 0 and 1 do, so that all images are black for a network."""
-    data = _survey(patient)
+    data = _images(facts)
     width = data.most - data.least
     if width >= NARROW and data.std >= FAINT:
         return None
@@ -71,84 +71,84 @@ def value_range(patient: Patient) -> Finding | None:
         "the images use a small part of the range" if narrow else "the images have hardly any contrast",
         f"their values lie in {data.least}..{data.most} of 0..255, mean {data.mean:+.2f} and standard deviation "
         f"{data.std:.3f} in [-1, 1]; a width of at least {NARROW} and a deviation of at least {FAINT} are usual",
-        "spread the values over 0..255 before packing (a mask of 0 and 1: times 255); " + _again(patient),
+        "spread the values over 0..255 before packing (a mask of 0 and 1: times 255); " + _again(facts),
         figure,
         threshold,
     )
 
 
-def flat_images(patient: Patient) -> Finding | None:
+def flat_images(facts: RunFacts) -> Finding | None:
     """Images of a single colour."""
-    data = _survey(patient)
+    data = _images(facts)
     return _share(
-        patient,
+        facts,
         ("flat-images", "images of a single colour"),
         (data.flat, data.num),
         (FLAT_WARNING, FLAT_PROBLEM),
         "training images are of one colour",
-        "look at the contact sheet of unstir data inspect and take them out of the source; " + _again(patient),
+        "look at the contact sheet of unstir data inspect and take them out of the source; " + _again(facts),
     )
 
 
-def copies(patient: Patient) -> Finding | None:
+def copies(facts: RunFacts) -> Finding | None:
     """Training images that are byte for byte an earlier one."""
-    data = _survey(patient)
+    data = _images(facts)
     return _share(
-        patient,
+        facts,
         ("copies", "images are in the data more than once"),
         (data.copies, data.num),
         (COPIES_WARNING, COPIES_PROBLEM),
         "training images equal an earlier one, byte for byte; what is seen often is what a network remembers",
-        "take the copies out of the source; " + _again(patient),
+        "take the copies out of the source; " + _again(facts),
     )
 
 
-def near_copies(patient: Patient) -> Finding | None:
+def near_copies(facts: RunFacts) -> Finding | None:
     """Training images that other ones nearly equal, among those looked at."""
-    near = _survey(patient).near
+    near = _images(facts).near
     return _share(
-        patient,
+        facts,
         ("near-copies", "images are in the data more than once, nearly equal"),
         (near.count, near.num),
         (NEAR_WARNING, NEAR_PROBLEM),
         f"training images looked at differ from another one by at most {NEAR} of 255 levels anywhere, and from all "
         "others by far more; what is seen often is what a network remembers",
-        "keep one of each in the source (frames of one film, shots of one scene); " + _again(patient),
+        "keep one of each in the source (frames of one film, shots of one scene); " + _again(facts),
     )
 
 
-def leak(patient: Patient) -> Finding | None:
+def leak(facts: RunFacts) -> Finding | None:
     """Held-out images that are in the training split, so that no figure of theirs says what is new."""
-    data = _survey(patient)
+    data = _images(facts)
     return _share(
-        patient,
+        facts,
         ("leak", "held-out images are trained on"),
         (data.leaked, data.held_out),
         (0.0, LEAK_PROBLEM),
         "held-out images are in the training split, byte for byte; likelihoods and distances of theirs look too good",
-        "take the copies out of the source, or give folders named train and test; " + _again(patient),
+        "take the copies out of the source, or give folders named train and test; " + _again(facts),
     )
 
 
-def refused(patient: Patient) -> Finding | None:
+def refused(facts: RunFacts) -> Finding | None:
     """Files of the source that could not be packed."""
-    store = patient.store
+    store = facts.store
     assert store is not None
     bad, packed = len(store.refused), sum(store.count(split) for split in ("train", "held_out"))
     first = f", the first {store.refused[0][0]}: {store.refused[0][1]}" if bad else ""
     return _share(
-        patient,
+        facts,
         ("refused", "files of the source were refused"),
         (bad, bad + packed),
         (REFUSED_WARNING, REFUSED_PROBLEM),
         f"files could not be packed{first}",
-        f"unstir data inspect {store.path} lists them with reasons; mend them and {_again(patient)}",
+        f"unstir data inspect {store.path} lists them with reasons; mend them and {_again(facts)}",
         note=True,
     )
 
 
 def _share(
-    patient: Patient,
+    facts: RunFacts,
     names: tuple[str, str],
     counts: tuple[int, int],
     limits: tuple[float, float],
@@ -166,18 +166,18 @@ def _share(
     return Finding(names[0], severity, names[1], evidence, remedy, share, limits[0])  # type: ignore[arg-type]
 
 
-def classes(patient: Patient) -> Finding | None:
+def classes(facts: RunFacts) -> Finding | None:
     """Classes of very unequal size, which matter to a network that is told them and to what is drawn without."""
-    store = patient.store
+    store = facts.store
     assert store is not None
     labels = store.labels("train")
     if labels is None or not 0 <= int(labels.min()) <= int(labels.max()) < len(store.classes):  # which "store" finds
         return None
     counts = torch.bincount(labels, minlength=len(store.classes)).tolist()
     least, most = min(counts), max(counts)
-    told = patient.run.config.model.num_classes > 0
+    told = facts.run.config.model.num_classes > 0
     if len(counts) > 1 and most > ONE_CLASS * sum(counts):
-        return _one_class(patient, store.classes[counts.index(most)], most, sum(counts))
+        return _one_class(facts, store.classes[counts.index(most)], most, sum(counts))
     if most <= UNEQUAL * least and (least >= SMALLEST_CLASS or not told):
         return None
     name = store.classes[counts.index(least)]
@@ -187,37 +187,37 @@ def classes(patient: Patient) -> Finding | None:
         "classes are of very unequal size",
         f"{name} has {least} training images, {store.classes[counts.index(most)]} {most}; up to {UNEQUAL:g} times as "
         f"many, and {SMALLEST_CLASS} or more of each, are usual",
-        f"add images of {name} or leave the class out; {_again(patient)}",
+        f"add images of {name} or leave the class out; {_again(facts)}",
         most / max(least, 1),
         UNEQUAL,
     )
 
 
-def _one_class(patient: Patient, name: str, most: int, total: int) -> Finding:
+def _one_class(facts: RunFacts, name: str, most: int, total: int) -> Finding:
     """Nearly all images are of one class: what is drawn will be, and the others are seen too seldom to be learned."""
     return Finding(
         "classes",
         "problem",
         "nearly all images are of one class",
         f"{name} has {most} of {total} training images ({most / total:.1%}); at most {ONE_CLASS:.0%} is usual",
-        f"add images of the other classes, or take {name} alone as the data; {_again(patient)}",
+        f"add images of the other classes, or take {name} alone as the data; {_again(facts)}",
         most / total,
         ONE_CLASS,
     )
 
 
-def few_images(patient: Patient) -> Finding | None:
+def few_images(facts: RunFacts) -> Finding | None:
     """So few images that a network can remember them all; advice, for held-out images alone can prove it."""
-    num = patient.run.data.counts["train"]
+    num = facts.run.data.counts["train"]
     if num >= FEW:
         return None
-    parameters = memory.parameters(patient.run.config)
-    flip = "" if patient.run.config.data.flip else "; --data.flip doubles photographs (not writing)"
+    parameters = memory.parameters(facts.run.config)
+    flip = "" if facts.run.config.data.flip else "; --data.flip doubles photographs (not writing)"
     return Finding(
         "few-images",
         "warning" if num < FAR_TOO_FEW else "note",
         "there are few images for a network to learn from",
-        f"{num} training images ({num * math.prod(patient.run.data.shape):,} values) for {parameters:,} parameters; "
+        f"{num} training images ({num * math.prod(facts.run.data.shape):,} values) for {parameters:,} parameters; "
         f"{FEW} images or more are usual",
         f"add images, or a smaller network (--model.channels) for fewer steps{flip}",
         num,
@@ -225,13 +225,13 @@ def few_images(patient: Patient) -> Finding | None:
     )
 
 
-def overfit(patient: Patient) -> Finding | None:
+def overfit(facts: RunFacts) -> Finding | None:
     """A held-out loss that has risen since its best, and more than that of training images, both beyond their errors.
 
     Each change is of the same images, so that it is paired; those of the two splits are compared by Welch's test.
     Where the loss of training images has risen for sure too, the network fails at both and remembers nothing.
     """
-    looks = [look for line in patient.held_out if (look := _look(line))]
+    looks = [look for line in facts.held_out if (look := _look(line))]
     if not looks:
         return None
     last = looks[-1]
@@ -283,11 +283,11 @@ def _look(line: dict[str, Any]) -> _Look | None:
 
 CHECKS = (
     Check("store", "whether the packed data is there and unchanged", store_whole),
-    Check("value-range", "the range and contrast of the images", value_range, ("survey",)),
-    Check("flat-images", "images of one colour", flat_images, ("survey",)),
-    Check("copies", "equal images in the training split", copies, ("survey",)),
-    Check("near-copies", "nearly equal images in the training split", near_copies, ("survey",)),
-    Check("leak", "held-out images in the training split", leak, ("survey",)),
+    Check("value-range", "the range and contrast of the images", value_range, ("images",)),
+    Check("flat-images", "images of one colour", flat_images, ("images",)),
+    Check("copies", "equal images in the training split", copies, ("images",)),
+    Check("near-copies", "nearly equal images in the training split", near_copies, ("images",)),
+    Check("leak", "held-out images in the training split", leak, ("images",)),
     Check("refused", "files that could not be packed", refused, ("store",)),
     Check("classes", "sizes of the classes", classes, ("store",)),
     Check("few-images", "number of training images", few_images),

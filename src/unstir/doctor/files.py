@@ -1,15 +1,15 @@
 """Checks of the run's own files: its logs line by line, and whether its settings are those of its weights."""
 
+from unstir.doctor.facts import RunFacts
 from unstir.doctor.finding import Check, Finding
-from unstir.doctor.patient import Patient
 from unstir.runs import logs
 
 
-def damaged_lines(patient: Patient) -> Finding | None:
+def damaged_lines(facts: RunFacts) -> Finding | None:
     """Lines of metrics.jsonl, held_out.jsonl or events.jsonl that are missing or not what was written."""
-    of_run = {name: patient.run.log(name) for name in logs.NAMES}
+    of_run = {name: facts.run.log(name) for name in logs.NAMES}
     broken = [log for log in of_run.values() if log.damaged]
-    cut = logs.cut(of_run, patient.loaded) if patient.loaded else []
+    cut = logs.cut(of_run, facts.loaded) if facts.loaded else []
     if not broken and cut:
         said, num = "; ".join(cut), len(cut)
         return Finding("logs", "problem", "lines of the run's logs are missing", said, "restore it from a copy", num, 0)
@@ -22,17 +22,17 @@ def damaged_lines(patient: Patient) -> Finding | None:
         "lines of the run's logs are damaged",
         f"{num} of {num + sum(len(log.lines) for log in broken)}: {'; '.join(log.problem for log in broken)}; none "
         "should be, and they are left out of every figure",
-        f"restore the file from a copy, or go on without them: unstir train --out {patient.run.path} keeps a copy",
+        f"restore the file from a copy, or go on without them: unstir train --out {facts.run.path} keeps a copy",
         num,
         0,
     )
 
 
-def settings(patient: Patient) -> Finding | None:
+def settings(facts: RunFacts) -> Finding | None:
     """Settings in config.toml, or data in data.json, that are not those of the newest whole checkpoint."""
-    if not patient.settings_problem:
+    if not facts.settings_problem:
         return None
-    what, _, remedy = patient.settings_problem.rpartition("; ")
+    what, _, remedy = facts.settings_problem.rpartition("; ")
     return Finding(
         "settings",
         "problem",

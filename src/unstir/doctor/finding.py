@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeGuard
 import torch
 from torch import Tensor
 
-from unstir.doctor.patient import Patient
+from unstir.doctor.facts import RunFacts
 from unstir.runs import kinds
 
 Severity = Literal["problem", "warning", "note"]
@@ -39,11 +39,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A question put to a run. ``needs`` names the parts of the `Patient` without which it cannot be asked."""
+    """A question put to a run. ``needs`` names the parts of the `RunFacts` without which it cannot be asked."""
 
     name: str
-    looks_at: str
-    find: Callable[[Patient], Finding | None]
+    subject: str
+    find: Callable[[RunFacts], Finding | None]
     needs: tuple[str, ...] = ()
 
 

@@ -8,9 +8,9 @@ import math
 from itertools import pairwise
 from typing import Any
 
+from unstir.doctor.facts import RunFacts
 from unstir.doctor.finding import SURE, Check, Finding, is_number, median, short, times
 from unstir.doctor.measure import outputs_nothing
-from unstir.doctor.patient import Patient
 from unstir.doctor.remedies import higher_rate, lower_rate
 
 SPIKE, SPIKE_UNRESTS = 1.6, 8.0
@@ -29,10 +29,10 @@ START = 1.5
 """Times the error of an output of 0, which is where a network begins. Trained runs: their first lines are below 1."""
 
 
-def settled(patient: Patient) -> list[dict[str, Any]]:
+def settled(facts: RunFacts) -> list[dict[str, Any]]:
     """The lines after the warm-up with a finite loss; the first of them, which still falls fast, is left out."""
-    warm = patient.run.steps_in(patient.run.config.train.warmup)
-    return [line for line in patient.lines if line["step"] > warm and _finite(line)][1:]
+    warm = facts.run.steps_in(facts.run.config.train.warmup)
+    return [line for line in facts.lines if line["step"] > warm and _finite(line)][1:]
 
 
 def _finite(line: dict[str, Any]) -> bool:
@@ -52,29 +52,29 @@ def _mean(values: list[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def not_finite(patient: Patient) -> Finding | None:
+def not_finite(facts: RunFacts) -> Finding | None:
     """Steps skipped because their gradient was not finite, and losses that are not."""
-    last = patient.lines[-1]
+    last = facts.lines[-1]
     skipped = int(last["skipped"]) if is_number(last.get("skipped")) else 0
-    without = sum(not _finite(line) for line in patient.lines)
+    without = sum(not _finite(line) for line in facts.lines)
     if not skipped and not without:
         return None
-    share = max(skipped / max(last["step"], 1), without / len(patient.lines))
+    share = max(skipped / max(last["step"], 1), without / len(facts.lines))
     return Finding(
         "not-finite",
         "problem" if share > 0.01 or not _finite(last) else "warning",
         "gradients were not finite",
-        f"{skipped} of {last['step']} steps were skipped and {without} of {len(patient.lines)} lines have no finite "
+        f"{skipped} of {last['step']} steps were skipped and {without} of {len(facts.lines)} lines have no finite "
         "loss; none should",
-        f"a new run with a lower rate (--train.lr {lower_rate(patient.run.config):.2g}) and with --train.clip 1",
+        f"a new run with a lower rate (--train.lr {lower_rate(facts.run.config):.2g}) and with --train.clip 1",
         share,
         0.0,
     )
 
 
-def spikes(patient: Patient) -> Finding | None:
+def spikes(facts: RunFacts) -> Finding | None:
     """Lines whose loss leaps above those before."""
-    lines = settled(patient)
+    lines = settled(facts)
     logs = [math.log(max(line["loss"], 1e-12)) for line in lines]
     if len(logs) < FEWEST or any(line["loss"] <= 0 for line in lines):
         return None
@@ -84,7 +84,7 @@ def spikes(patient: Patient) -> Finding | None:
     if not found:
         return None
     leap, line = max(found, key=lambda pair: pair[0])
-    config = patient.run.config
+    config = facts.run.config
     clip = "" if config.train.clip else ", and --train.clip 1"
     return Finding(
         "loss-spikes",
@@ -98,9 +98,9 @@ def spikes(patient: Patient) -> Finding | None:
     )
 
 
-def rising(patient: Patient) -> Finding | None:
+def rising(facts: RunFacts) -> Finding | None:
     """A loss that ends above where it has been."""
-    quarters, error = _quarters(patient)
+    quarters, error = _quarters(facts)
     if not quarters:
         return None
     gap = quarters[-1] - min(quarters[:-1])
@@ -112,22 +112,22 @@ def rising(patient: Patient) -> Finding | None:
         "the loss rises",
         f"in the last quarter of the log it is {times(math.exp(gap))} that of the best quarter; at most {RISE} "
         "is usual",
-        f"a new run with a lower rate, --train.lr {lower_rate(patient.run.config):.2g}, or with "
+        f"a new run with a lower rate, --train.lr {lower_rate(facts.run.config):.2g}, or with "
         "--train.lr_schedule cosine; sample an earlier step of this one with --checkpoint",
         math.exp(gap),
         RISE,
     )
 
 
-def still_falling(patient: Patient) -> Finding | None:
+def still_falling(facts: RunFacts) -> Finding | None:
     """A finished run whose loss still falls steeply: it was ended too soon, or its rate is too low."""
-    quarters, error = _quarters(patient)
-    if not quarters or not patient.finished:
+    quarters, error = _quarters(facts)
+    if not quarters or not facts.finished:
         return None
     gap = quarters[-2] - quarters[-1]
     if gap <= math.log(FALL) or gap <= SURE * error:
         return None
-    rate = higher_rate(patient.run.config)
+    rate = higher_rate(facts.run.config)
     faster = "" if rate is None else f", or begin anew with a higher rate, --train.lr {rate:.2g}"
     return Finding(
         "still-falling",
@@ -135,16 +135,16 @@ def still_falling(patient: Patient) -> Finding | None:
         "the loss still falls steeply where the run ends",
         f"in the last quarter of the log it is {math.exp(-gap):.2f} of that in the quarter before; at least "
         f"{1 / FALL:.2f} is usual",
-        f'go on for longer, --train.length "{2 * patient.run.length} steps" (with a cosine --train.lr_period too)'
+        f'go on for longer, --train.length "{2 * facts.run.length} steps" (with a cosine --train.lr_period too)'
         + faster,
         math.exp(-gap),
         1 / FALL,
     )
 
 
-def _quarters(patient: Patient) -> tuple[list[float], float]:
+def _quarters(facts: RunFacts) -> tuple[list[float], float]:
     """The median log-loss of each quarter of the settled lines, and the error of a difference; none for a short log."""
-    lines = settled(patient)
+    lines = settled(facts)
     if len(lines) < FEWEST or any(line["loss"] <= 0 for line in lines):
         return [], 0.0
     logs, n = [math.log(line["loss"]) for line in lines], len(lines) // 4
@@ -153,20 +153,20 @@ def _quarters(patient: Patient) -> tuple[list[float], float]:
     return [median(logs[i : i + n]) for i in range(0, 4 * n, n)], error
 
 
-def first_loss(patient: Patient) -> Finding | None:
+def first_loss(facts: RunFacts) -> Finding | None:
     """A first line far above the error of an output of 0, with which every network here begins."""
-    assert patient.survey is not None
-    first = squared_error(patient.lines[0])
-    expected = outputs_nothing(patient.run, patient.survey.mean, patient.survey.std)
-    if patient.run.config.train.init or first is None or first <= START * expected:
+    assert facts.images is not None
+    first = squared_error(facts.lines[0])
+    expected = outputs_nothing(facts.run, facts.images.mean, facts.images.std)
+    if facts.run.config.train.init or first is None or first <= START * expected:
         return None
     return Finding(
         "first-loss",
         "problem",
         "the loss begins above that of an untrained network",
-        f"over the first {patient.lines[0]['step']} steps the squared error is {first:.4g}; an output of 0 has "
+        f"over the first {facts.lines[0]['step']} steps the squared error is {first:.4g}; an output of 0 has "
         f"{expected:.4g}, and at most {START} times that is usual",
-        f"a new run with a warm-up (--train.warmup) and a lower rate, --train.lr {lower_rate(patient.run.config):.2g}",
+        f"a new run with a warm-up (--train.warmup) and a lower rate, --train.lr {lower_rate(facts.run.config):.2g}",
         first / expected,
         START,
     )
@@ -178,16 +178,16 @@ def squared_error(line: dict[str, Any]) -> float | None:
     return float(value) if is_number(value) else None
 
 
-def clipping(patient: Patient) -> Finding | None:
+def clipping(facts: RunFacts) -> Finding | None:
     """Clipping that bites at nearly every step, so that it is no guard against the rare one."""
-    cfg, lines = patient.run.config.train, settled(patient)
+    cfg, lines = facts.run.config.train, settled(facts)
     if not cfg.clip or not _norms(lines):
         return None
     share = _mean([line["clipped"] if is_number(line.get("clipped")) else 0.0 for line in lines])
     if share <= BITES:
         return None
     norm = median(_norms(lines))
-    usual = cfg.loss_scale == 1 and patient.run.config.loss.is_simple
+    usual = cfg.loss_scale == 1 and facts.run.config.loss.is_simple
     return Finding(
         "clipping",
         "warning" if usual else "note",  # a scaled loss and the bound have large gradients by nature
@@ -201,10 +201,10 @@ def clipping(patient: Patient) -> Finding | None:
     )
 
 
-def unclipped(patient: Patient) -> Finding | None:
+def unclipped(facts: RunFacts) -> Finding | None:
     """Gradients that leap where nothing clips them."""
-    norms = _norms(settled(patient))
-    if patient.run.config.train.clip or len(norms) < FEWEST:
+    norms = _norms(settled(facts))
+    if facts.run.config.train.clip or len(norms) < FEWEST:
         return None
     usual, highest = median(norms), max(norms)
     if highest <= LEAP * usual:
@@ -226,7 +226,7 @@ CHECKS = (
     Check("loss-spikes", "leaps of the loss", spikes, ("lines",)),
     Check("loss-rises", "the last quarter of the log against the best", rising, ("lines",)),
     Check("still-falling", "the last quarter of the log against the one before", still_falling, ("lines",)),
-    Check("first-loss", "where the loss begins", first_loss, ("lines", "survey")),
+    Check("first-loss", "where the loss begins", first_loss, ("lines", "images")),
     Check("clipping", "how often the gradient is clipped", clipping, ("lines",)),
     Check("unclipped", "leaps of a gradient that nothing clips", unclipped, ("lines",)),
 )

@@ -12,11 +12,11 @@ from unstir.data import Store
 from unstir.diffusion.denoiser import autocast
 from unstir.diffusion.draw import Chain
 from unstir.diffusion.loss import denoising_loss
-from unstir.doctor.patient import Errors, Needs, Samples, SavedFile
+from unstir.doctor.facts import Errors, Needs, Samples, SavedFile
 from unstir.errors import UserError
 from unstir.generate import Job, generate
 from unstir.nn.unet import UNet, flops
-from unstir.pictures.grid import from_uint8, to_uint8
+from unstir.pixels import from_uint8, to_uint8
 from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint

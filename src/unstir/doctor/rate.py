@@ -1,9 +1,9 @@
 """Checks of the learning rate: too high to learn at, too low or too short to have learned, and its plan."""
 
+from unstir.doctor.facts import RunFacts
 from unstir.doctor.finding import Check, Finding
 from unstir.doctor.learning import squared_error
 from unstir.doctor.measure import learns_nothing, outputs_nothing
-from unstir.doctor.patient import Patient
 from unstir.doctor.remedies import HIGHEST, STEP, higher_rate, lower_rate
 from unstir.runs.run import Run
 from unstir.train.learning_rate import learning_rate
@@ -16,27 +16,27 @@ PEAK = 1.3
 """Times the error of an output of 0, which a network whose rate is not too high never exceeds. Trained runs: 1.02."""
 
 
-def _unlearned(patient: Patient) -> tuple[float, float] | None:
+def _unlearned(facts: RunFacts) -> tuple[float, float] | None:
     """The error of the last lines and the limit that it has not come below; None where it has, or it is too early."""
-    assert patient.survey is not None
-    errors = [error for line in patient.lines[-3:] if (error := squared_error(line)) is not None]
-    images = patient.lines[-1]["step"] * patient.run.config.train.batch_size
-    if not errors or (not patient.finished and images < ENOUGH_IMAGES):
+    assert facts.images is not None
+    errors = [error for line in facts.lines[-3:] if (error := squared_error(line)) is not None]
+    images = facts.lines[-1]["step"] * facts.run.config.train.batch_size
+    if not errors or (not facts.finished and images < ENOUGH_IMAGES):
         return None
-    limit, mean = learns_nothing(patient.run, patient.survey.mean, patient.survey.std), sum(errors) / len(errors)
+    limit, mean = learns_nothing(facts.run, facts.images.mean, facts.images.std), sum(errors) / len(errors)
     return (mean, limit) if mean > limit else None
 
 
-def too_high(patient: Patient) -> Finding | None:
+def too_high(facts: RunFacts) -> Finding | None:
     """A rate at which training diverged: nothing was learned, and the error rose above that of an untrained network.
 
     A rate far above every usual one, at which nothing was learned, is named without such a rise too.
     """
-    assert patient.survey is not None
-    run = patient.run
-    untrained = outputs_nothing(run, patient.survey.mean, patient.survey.std)
-    peak = max((error for line in patient.lines if (error := squared_error(line)) is not None), default=0.0)
-    unlearned, lr, rose = _unlearned(patient), run.config.train.lr, peak > PEAK * untrained
+    assert facts.images is not None
+    run = facts.run
+    untrained = outputs_nothing(run, facts.images.mean, facts.images.std)
+    peak = max((error for line in facts.lines if (error := squared_error(line)) is not None), default=0.0)
+    unlearned, lr, rose = _unlearned(facts), run.config.train.lr, peak > PEAK * untrained
     if unlearned is None or not (rose or lr > STEP * HIGHEST):
         return None
     ended, limit = unlearned
@@ -56,13 +56,13 @@ def too_high(patient: Patient) -> Finding | None:
     )
 
 
-def not_learned(patient: Patient) -> Finding | None:
+def not_learned(facts: RunFacts) -> Finding | None:
     """An error no better than that of a denoiser which knows the values' mean and variance and sees no image."""
-    unlearned, rate = _unlearned(patient), higher_rate(patient.run.config)
+    unlearned, rate = _unlearned(facts), higher_rate(facts.run.config)
     if unlearned is None:
         return None
     ended, limit = unlearned
-    images = patient.lines[-1]["step"] * patient.run.config.train.batch_size
+    images = facts.lines[-1]["step"] * facts.run.config.train.batch_size
     return Finding(
         "not-learned",
         "problem",
@@ -76,9 +76,9 @@ def not_learned(patient: Patient) -> Finding | None:
     )
 
 
-def rate_plan(patient: Patient) -> Finding | None:
+def rate_plan(facts: RunFacts) -> Finding | None:
     """A warm-up that takes most of the run, or a cosine that is far from its end when the run is at its own."""
-    run: Run = patient.run
+    run: Run = facts.run
     cfg, length = run.config.train, run.length
     share = run.steps_in(cfg.warmup) / length
     if share > 0.5:
@@ -106,7 +106,7 @@ def rate_plan(patient: Patient) -> Finding | None:
 
 
 CHECKS = (
-    Check("learning-rate", "a rate too high to learn at", too_high, ("lines", "survey")),
-    Check("not-learned", "the loss against that of knowing a mean and a variance", not_learned, ("lines", "survey")),
+    Check("learning-rate", "a rate too high to learn at", too_high, ("lines", "images")),
+    Check("not-learned", "the loss against that of knowing a mean and a variance", not_learned, ("lines", "images")),
     Check("rate-plan", "warm-up and cosine against the run's length", rate_plan),
 )

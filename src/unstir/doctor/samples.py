@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from unstir.doctor.facts import RunFacts, Samples
 from unstir.doctor.finding import SURE, Check, Finding, Severity, difference, times
-from unstir.doctor.patient import Patient, Samples
 
 BRIGHTER = 0.15
 """Of the standard deviation of the data's values: a shift of the mean that is seen. Trained runs: at most 0.02."""
@@ -35,47 +35,47 @@ GRAIN = 2.0
 """Levels of 255 by which the noise must exceed the data's too, for data as smooth as drawings has hardly any."""
 
 
-def _samples(patient: Patient) -> Samples:
-    assert patient.samples is not None
-    return patient.samples
+def _samples(facts: RunFacts) -> Samples:
+    assert facts.samples is not None
+    return facts.samples
 
 
-def _severity(patient: Patient, worst: Severity) -> Severity:
+def _severity(facts: RunFacts, worst: Severity) -> Severity:
     """What samples show of a run in training may pass: one degree milder."""
-    if patient.finished:
+    if facts.finished:
         return worst
     return "warning" if worst == "problem" else "note"
 
 
-def _going_on(patient: Patient) -> str:
-    if patient.finished:
+def _going_on(facts: RunFacts) -> str:
+    if facts.finished:
         return ""
-    return f"the run is at step {patient.step} of {patient.run.length}: look again at its end; if it stays, "
+    return f"the run is at step {facts.step} of {facts.run.length}: look again at its end; if it stays, "
 
 
-def brightness(patient: Patient) -> Finding | None:
+def brightness(facts: RunFacts) -> Finding | None:
     """Samples lighter or darker than the data, by the means of images over all values."""
-    made, real = (images.double().flatten(1).mean(1) for images in (_samples(patient).made, _samples(patient).real))
+    made, real = (images.double().flatten(1).mean(1) for images in (_samples(facts).made, _samples(facts).real))
     gap, errors = difference(made, real)
-    most = BRIGHTER * _std(_samples(patient).real)
+    most = BRIGHTER * _std(_samples(facts).real)
     if abs(gap) <= most or abs(errors) <= SURE:
         return None
     return Finding(
         "brightness",
-        _severity(patient, "problem"),
+        _severity(facts, "problem"),
         f"samples are {'lighter' if gap > 0 else 'darker'} than the data",
         f"the mean of their values is {made.mean():.1f}, the data's {real.mean():.1f}: {abs(gap):.1f} levels of 255 "
-        f"({abs(errors):.0f} standard errors; {_samples(patient).chain}); at most {most:.1f} is usual",
-        _going_on(patient) + "train for longer (--train.length); if x_T keeps signal (see signal-left), use "
+        f"({abs(errors):.0f} standard errors; {_samples(facts).chain}); at most {most:.1f} is usual",
+        _going_on(facts) + "train for longer (--train.length); if x_T keeps signal (see signal-left), use "
         "--diffusion.schedule cosine or a T of 1000 in a new run",
         abs(gap),
         most,
     )
 
 
-def tint(patient: Patient) -> Finding | None:
+def tint(facts: RunFacts) -> Finding | None:
     """A channel of the samples that stands out of their own grey by more than the data's does."""
-    parts = _samples(patient)
+    parts = _samples(facts)
     if parts.made.shape[1] == 1:
         return None
     made, real = (_colours(images) for images in (parts.made, parts.real))
@@ -88,60 +88,60 @@ def tint(patient: Patient) -> Finding | None:
     name = ("red", "green", "blue")[channel]
     return Finding(
         "tint",
-        _severity(patient, "problem"),
+        _severity(facts, "problem"),
         f"samples have {'too much' if gap > 0 else 'too little'} {name}",
         f"against the mean of the channels {name} is {made[:, channel].mean():+.1f} levels of 255, in the data "
         f"{real[:, channel].mean():+.1f} ({abs(errors):.0f} standard errors; {parts.chain}); a difference of at most "
         f"{most:.1f} is usual",
-        _going_on(patient) + "the averaged weights often lag where the colour is far off: look at unstir sample "
+        _going_on(facts) + "the averaged weights often lag where the colour is far off: look at unstir sample "
         "--no-ema, and train for longer (--train.length) or with a faster average (--train.ema_decay 0.999)",
         abs(gap),
         most,
     )
 
 
-def saturation(patient: Patient) -> Finding | None:
+def saturation(facts: RunFacts) -> Finding | None:
     """More values at the ends of the range, 0 and 255, than the data has."""
-    parts = _samples(patient)
+    parts = _samples(facts)
     made, real = (((x == 0) | (x == 255)).double().flatten(1).mean(1) for x in (parts.made, parts.real))
     gap, errors = difference(made, real)
     if gap <= SATURATED or errors <= SURE:
         return None
     return Finding(
         "saturation",
-        _severity(patient, "problem"),
+        _severity(facts, "problem"),
         "samples are saturated",
         f"{made.mean():.1%} of their values are 0 or 255, of the data's {real.mean():.1%} ({errors:.0f} standard "
         f"errors; {parts.chain}); at most {SATURATED:.0%} more is usual",
-        _going_on(patient) + "sample with --threshold 0.995 or a lower --guidance; train for longer, or predict "
+        _going_on(facts) + "sample with --threshold 0.995 or a lower --guidance; train for longer, or predict "
         "--diffusion.predict v in a new run",
         gap,
         SATURATED,
     )
 
 
-def collapse(patient: Patient) -> Finding | None:
+def collapse(facts: RunFacts) -> Finding | None:
     """Samples that differ from each other by less than the data's images do: one image, again and again."""
-    parts = _samples(patient)
+    parts = _samples(facts)
     made, real = (images.double().flatten(1).var(0).mean().item() for images in (parts.made, parts.real))
     ratio = made / real if real else math.inf
     if ratio >= ALIKE:
         return None
     return Finding(
         "collapse",
-        _severity(patient, "problem"),
+        _severity(facts, "problem"),
         "samples are nearly all alike",
         f"the variance from image to image is {ratio:.2f} of the data's ({parts.chain}); at least {ALIKE} is usual",
-        _going_on(patient) + "if the loss is low, look for copies in the data (see copies); else train for longer or "
+        _going_on(facts) + "if the loss is low, look for copies in the data (see copies); else train for longer or "
         "with a lower --train.lr in a new run",
         ratio,
         ALIKE,
     )
 
 
-def emptiness(patient: Patient) -> Finding | None:
+def emptiness(facts: RunFacts) -> Finding | None:
     """Samples of hardly any contrast: grey or of one colour, whatever they differ by."""
-    parts = _samples(patient)
+    parts = _samples(facts)
     made, real = (images.double().flatten(2).std(2).mean(1) for images in (parts.made, parts.real))
     typical, usual = made.median().item(), real.median().item()
     ratio = typical / usual if usual else math.inf
@@ -149,20 +149,20 @@ def emptiness(patient: Patient) -> Finding | None:
         return None
     return Finding(
         "emptiness",
-        _severity(patient, "problem"),
+        _severity(facts, "problem"),
         "samples are nearly of one colour",
         f"the contrast within an image (median of standard deviations) is {typical:.1f} levels of 255, the data's "
         f"{usual:.1f}: {ratio:.2f} of it ({parts.chain}); at least {EMPTY} is usual",
-        _going_on(patient) + "look at unstir sample --no-ema: if that is well, the average lags (see slow-average); "
+        _going_on(facts) + "look at unstir sample --no-ema: if that is well, the average lags (see slow-average); "
         "else begin anew with a lower --train.lr",
         ratio,
         EMPTY,
     )
 
 
-def noise(patient: Patient) -> Finding | None:
+def noise(facts: RunFacts) -> Finding | None:
     """Samples with more noise than the data has, as after too short a training or too few steps."""
-    parts = _samples(patient)
+    parts = _samples(facts)
     made, real = noise_level(parts.made), noise_level(parts.real)
     gap, errors = difference(made, real)
     ratio = made.mean().item() / max(real.mean().item(), 1e-9)
@@ -170,12 +170,11 @@ def noise(patient: Patient) -> Finding | None:
         return None
     return Finding(
         "noise",
-        _severity(patient, "problem"),
+        _severity(facts, "problem"),
         "samples are still noise in part",
         f"their noise level is {made.mean():.1f} levels of 255, the data's {real.mean():.1f}: {times(ratio)} as "
         f"much ({parts.chain}); at most {NOISY} times is usual",
-        _going_on(patient)
-        + "train for longer (--train.length), and see slow-average and not-learned if they are named",
+        _going_on(facts) + "train for longer (--train.length), and see slow-average and not-learned if they are named",
         ratio,
         NOISY,
     )

@@ -2,8 +2,8 @@
 
 import math
 
+from unstir.doctor.facts import RunFacts
 from unstir.doctor.finding import Check, Finding, Severity, is_number, median
-from unstir.doctor.patient import Patient
 from unstir.runs import build
 from unstir.train.milestones import milestones
 
@@ -23,16 +23,16 @@ FULL = 0.9
 """Share of the memory that training may need; the rest is for the program and what else runs."""
 
 
-def signal_left(patient: Patient) -> Finding | None:
+def signal_left(facts: RunFacts) -> Finding | None:
     """An x_T that still shows the image, though sampling begins from pure noise there."""
-    schedule = build.schedule(patient.run.config.diffusion)
+    schedule = build.schedule(facts.run.config.diffusion)
     log_snr = schedule.log_snr(schedule.T)
-    power = patient.survey.mean**2 + patient.survey.std**2 if patient.survey else 0.25
-    seen = math.exp(0.5 * log_snr) * math.sqrt(power * math.prod(patient.run.data.shape))
+    power = facts.images.mean**2 + facts.images.std**2 if facts.images else 0.25
+    seen = math.exp(0.5 * log_snr) * math.sqrt(power * math.prod(facts.run.data.shape))
     if seen <= SIGNAL_NOTE:
         return None
     severity: Severity = "problem" if seen > SIGNAL_PROBLEM else "warning" if seen > SIGNAL_WARNING else "note"
-    cfg = patient.run.config.diffusion
+    cfg = facts.run.config.diffusion
     scaled = f" --diffusion.beta_T {min(cfg.beta_T * 1000 / cfg.T, 0.9):.2g}" if cfg.T < 1000 else ""
     return Finding(
         "signal-left",
@@ -47,10 +47,10 @@ def signal_left(patient: Patient) -> Finding | None:
     )
 
 
-def grid_sampler(patient: Patient) -> Finding | None:
+def grid_sampler(facts: RunFacts) -> Finding | None:
     """A sampler of the run's grids that its number of calls does not suffice for."""
-    cfg, T = patient.run.config.grids, patient.run.config.diffusion.T
-    calls = patient.run.chain().calls(build.schedule(patient.run.config.diffusion))
+    cfg, T = facts.run.config.grids, facts.run.config.diffusion.T
+    calls = facts.run.chain().calls(build.schedule(facts.run.config.diffusion))
     strided = cfg.sampler == "ancestral" and cfg.variance == "large" and calls < STRIDED * T
     few = cfg.sampler in ("ancestral", "ddim") and calls < min(FEWEST_CALLS, T)
     if not strided and not few:
@@ -69,9 +69,9 @@ def grid_sampler(patient: Patient) -> Finding | None:
     )
 
 
-def unclamped(patient: Patient) -> Finding | None:
+def unclamped(facts: RunFacts) -> Finding | None:
     """Grids drawn without clamping where an error of the noise is magnified beyond all bounds at the first step."""
-    run = patient.run
+    run = facts.run
     if run.config.grids.clip or run.config.diffusion.predict != "eps":
         return None
     schedule = build.schedule(run.config.diffusion)
@@ -90,36 +90,36 @@ def unclamped(patient: Patient) -> Finding | None:
     )
 
 
-def checkpoints(patient: Patient) -> Finding | None:
+def checkpoints(facts: RunFacts) -> Finding | None:
     """Files that are damaged, or none that training could go on from, or a finished run be sampled from."""
-    broken = [file for file in patient.files if file.problem]
-    whole = [file for file in patient.files if not file.problem]
+    broken = [file for file in facts.files if file.problem]
+    whole = [file for file in facts.files if not file.problem]
     full = [file for file in whole if file.kind == "full"]
-    run = patient.run
+    run = facts.run
     first = min([run.steps_in(run.config.checkpoint.every), *(step for step in milestones(run) if step)])
-    if not patient.files and patient.step < first:
+    if not facts.files and facts.step < first:
         return None  # none is due yet
-    if not (whole if patient.finished else full):
+    if not (whole if facts.finished else full):
         what = "weights alone, with nothing to continue from" if whole else "no whole file of weights"
         return Finding(
             "checkpoints",
             "problem",
-            "nothing can be sampled from the run" if patient.finished else "training cannot be continued",
+            "nothing can be sampled from the run" if facts.finished else "training cannot be continued",
             f"{run.path} has {what}" + (f"; {broken[0].problem}" if broken else ""),
-            f"restore a file of {run.weights if patient.finished else run.checkpoints}"
+            f"restore a file of {run.weights if facts.finished else run.checkpoints}"
             + (f", or begin a new run with --train.init {whole[-1].path}" if whole else ", or begin a new run"),
             0,
             1,
         )
     if not broken:
         return None
-    newest = max(file.step for file in patient.files)
+    newest = max(file.step for file in facts.files)
     lost = any(file.step == newest and file.kind == "full" for file in broken)
     return Finding(
         "checkpoints",
         "problem" if lost else "warning",
         "saved files are damaged",
-        f"{len(broken)} of {len(patient.files)}: {broken[0].problem}; none should be",
+        f"{len(broken)} of {len(facts.files)}: {broken[0].problem}; none should be",
         "restore them, or delete them: samples are drawn from the newest that is whole (step "
         f"{max(file.step for file in whole)})"
         + (f", and training goes on from step {max(file.step for file in full)}" if full else ""),
@@ -128,13 +128,13 @@ def checkpoints(patient: Patient) -> Finding | None:
     )
 
 
-def memory(patient: Patient) -> Finding | None:
+def memory(facts: RunFacts) -> Finding | None:
     """Training that does not fit the device's memory."""
-    needs = patient.needs
+    needs = facts.needs
     need = needs.weights + needs.activations
-    if patient.finished or need <= FULL * needs.memory:
+    if facts.finished or need <= FULL * needs.memory:
         return None
-    cfg = patient.run.config.train
+    cfg = facts.run.config.train
     part = max(1, (cfg.micro_batch or cfg.batch_size) // (2 * math.ceil(need / needs.memory)))
     return Finding(
         "memory",
@@ -150,9 +150,9 @@ def memory(patient: Patient) -> Finding | None:
     )
 
 
-def disk(patient: Patient) -> Finding | None:
+def disk(facts: RunFacts) -> Finding | None:
     """Checkpoints to come that do not fit the disk."""
-    needs = patient.needs
+    needs = facts.needs
     if needs.files <= needs.disk:
         return None
     return Finding(
@@ -166,12 +166,12 @@ def disk(patient: Patient) -> Finding | None:
     )
 
 
-def forecast(patient: Patient) -> dict[str, float | None]:
+def forecast(facts: RunFacts) -> dict[str, float | None]:
     """What is to be expected: seconds left (None where no line tells the speed), and bytes of memory and disk."""
-    run, needs = patient.run, patient.needs
-    lines = patient.lines[-5:]
+    run, needs = facts.run, facts.needs
+    lines = facts.lines[-5:]
     speeds = [speed for line in lines if is_number(speed := line.get("images_per_second")) and speed > 0]
-    left = max(run.length - patient.step, 0)
+    left = max(run.length - facts.step, 0)
     known = not left or bool(speeds)
     return {
         "steps_left": left,

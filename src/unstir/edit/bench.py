@@ -14,7 +14,7 @@ from unstir.diffusion.denoiser import Denoise, Labelled, labelled
 from unstir.diffusion.draw import Chain, steered
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
-from unstir.pictures.grid import to_uint8
+from unstir.pixels import to_uint8
 from unstir.runs import build
 from unstir.runs.guide import Guide, check_guide, used, weaker
 from unstir.runs.provenance import provenance

@@ -18,8 +18,9 @@ from unstir.edit.bench import Bench, Progress, Settings, checked_label, last
 from unstir.edit.reading import Box, read_image, read_mask
 from unstir.errors import UserError
 from unstir.pictures.caption import of_class
-from unstir.pictures.grid import grid, to_uint8
+from unstir.pictures.grid import grid
 from unstir.pictures.named import titled
+from unstir.pixels import to_uint8
 from unstir.randomness import Key
 from unstir.runs.run import Run
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from unstir.data.disk import open_file
 from unstir.data.images import Decoded, Refused, decode
 from unstir.errors import UserError
-from unstir.pictures.grid import from_uint8
+from unstir.pixels import from_uint8
 from unstir.runs.run import Run
 
 Box = tuple[int, int, int, int]

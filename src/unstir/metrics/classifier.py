@@ -29,7 +29,7 @@ from unstir.errors import UserError
 from unstir.metrics.learning import BATCH, Lesson, Progress, learn, seconds
 from unstir.metrics.trust import Trust
 from unstir.nn.blocks import GroupNorm
-from unstir.pictures.grid import from_uint8
+from unstir.pixels import from_uint8
 from unstir.runs.checkpoint import content_hash, read_tensors
 from unstir.runs.files import replacing
 

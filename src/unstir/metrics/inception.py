@@ -14,6 +14,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import torch
@@ -86,13 +87,20 @@ class Inception:
         return Looked(features, logits)
 
 
+def check_installed() -> None:
+    """Raise UserError where torch-fidelity, an extra of this package, is missing."""
+    _extractor()
+
+
 def inception(file: Path | None, say: Callable[[str], None], *, device: str = "cpu") -> Inception:
     """The network with the weights of ``file``, else of torch's hub cache, downloaded into it where they are not there.
 
     The cache is where torch-fidelity looks, too. ``say`` is called with a sentence on a download, and on weights that
     are not the published ones. Raises UserError where the file cannot be read or is neither the published one nor a
-    safetensors file of the same tensors, and offline, naming the file, its address and where to put it.
+    safetensors file of the same tensors, offline, naming the file, its address and where to put it, and as
+    `check_installed` does.
     """
+    check_installed()
     on = build.device(device)
     path = _downloaded(say) if file is None else file
     try:
@@ -136,14 +144,21 @@ def _converted(path: Path, data: bytes, sha256: str) -> bytes:
     return buffer.getvalue()
 
 
-def _network(path: Path, data: bytes) -> nn.Module:
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # type: ignore[import-untyped, unused-ignore]
+def _extractor() -> Any:
+    """The class of torch-fidelity's network."""
+    try:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # type: ignore[import-untyped, unused-ignore]
+    except ImportError:
+        raise UserError(
+            "Inception (--fid) needs torch-fidelity, which is not there: pip install 'unstir[fid]'"
+        ) from None
+    return FeatureExtractorInceptionV3
 
+
+def _network(path: Path, data: bytes) -> nn.Module:
     with torch.random.fork_rng(devices=[]):  # the constructor draws weights before it loads these
         try:
-            net: nn.Module = FeatureExtractorInceptionV3(
-                NAME, list(_LAYERS), feature_extractor_weights_path=io.BytesIO(data)
-            )
+            net: nn.Module = _extractor()(NAME, list(_LAYERS), feature_extractor_weights_path=io.BytesIO(data))
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"{path} holds other tensors than Inception's weights ({reason}); use {URL}") from None

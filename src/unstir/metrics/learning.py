@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from unstir import randomness
 from unstir.errors import UserError
-from unstir.pictures.grid import from_uint8
+from unstir.pixels import from_uint8
 from unstir.randomness import Key
 from unstir.runs.checkpoint import content_hash, read_tensors
 from unstir.runs.files import make_folder, replacing

@@ -19,7 +19,7 @@ from unstir.diffusion.denoiser import Denoiser, clipped, labelled
 from unstir.diffusion.finite import finite
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
 from unstir.errors import UserError
-from unstir.pictures.grid import from_uint8
+from unstir.pixels import from_uint8
 from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs.agreement import check_data

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
-from unstir.pictures.grid import GAP, GROUND, grid, to_uint8
+from unstir.pictures.grid import GAP, GROUND, grid
+from unstir.pixels import to_uint8
 
 MAX_FRAMES = 60
 KINDS = {".webp": "WEBP", ".gif": "GIF"}

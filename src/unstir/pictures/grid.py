@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from unstir.errors import UserError
 from unstir.pictures.caption import caption
 from unstir.pictures.font import font
 
@@ -16,21 +14,6 @@ GROUND = 255
 WIDEST = 180  # of a caption, in pixels
 _TEXT = 14
 TILE = 48  # smaller images are enlarged until they are at least this high, in pixels
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1], float [...], as rounded and clamped pixels 0..255, uint8 [...] on the CPU.
-
-    Raises UserError for what is not finite: there is no pixel for it, and a cast would make it black.
-    """
-    if not bool(images.isfinite().all()):
-        raise UserError("an image holds values that are not finite numbers; no picture is made of it")
-    return images.detach().float().add(1).mul(127.5).round_().clamp_(0, 255).to("cpu", torch.uint8)
-
-
-def from_uint8(images: Tensor) -> Tensor:
-    """Pixels 0..255, uint8 [...], as the network sees them: float32 [...] in [-1, 1], k / 127.5 - 1."""
-    return images.float().div_(127.5).sub_(1)
 
 
 def to_picture(image: Tensor) -> Image.Image:

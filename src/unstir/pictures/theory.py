@@ -12,7 +12,7 @@ from unstir.data.digits import load_digits
 from unstir.data.disk import open_file
 from unstir.data.images import Refused, decode
 from unstir.errors import UserError
-from unstir.pictures.grid import from_uint8, to_uint8
+from unstir.pixels import from_uint8, to_uint8
 from unstir.randomness import Key
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule, cosine, linear, sigmoid, zero_terminal_snr

@@ -15,7 +15,8 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.generate import Job, way
 from unstir.pictures import animation
-from unstir.pictures.grid import GAP, from_uint8, grid, to_uint8
+from unstir.pictures.grid import GAP, grid
+from unstir.pixels import from_uint8, to_uint8
 from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint

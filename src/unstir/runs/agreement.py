@@ -56,6 +56,18 @@ def check_same(run: "Run", found: Checkpoint) -> None:
         )
 
 
+def changed_grids(run: "Run", found: Checkpoint) -> str:
+    """A sentence on the [grids] settings that are not those ``found`` was saved with; "" where all are.
+
+    They may be edited, and are what a command samples by that is given no others: so they are said, not refused.
+    """
+    saved = toml.flat(toml.from_dict(found.config, str(run.path)))
+    changed = {key: value for key, value in toml.flat(run.config).items() if saved.get(key) != value}
+    of_grids = [key for key in changed if key.startswith("grids.") and may_change(key)]
+    said = ", ".join(f"{key} is {_text(changed[key])}, not {_text(saved.get(key))}" for key in of_grids)
+    return said and f"{run.path / 'config.toml'} has changed since step {found.step} was saved: {said}"
+
+
 def check_data(run: "Run", store: "Store") -> None:
     """Raise UserError where ``store`` is not what the run was trained on."""
     if store.content_hash != run.data.content_hash:

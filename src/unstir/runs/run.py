@@ -21,7 +21,7 @@ from typing import Any, TextIO
 from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
 from unstir.runs import build, card, checkpoint, lines, logs, toml
-from unstir.runs.agreement import check_same
+from unstir.runs.agreement import changed_grids, check_same
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remedy, remove_partials, write_text
@@ -213,16 +213,18 @@ class Run:
 
         So it does where the settings or the data beside the file are not those that it was trained with.
 
-        ``say`` is called with a sentence where no file of a newer step could be read.
+        ``say`` is called with a sentence where no file of a newer step could be read, and on [grids] settings that are
+        not those of the file.
         """
         steps = self._saved()
         if step is not None and step not in steps:
             raise UserError(f"step {step} was not saved; {self.path} has {', '.join(map(str, steps))}")
         problems: list[str] = []
+        told = False
         for candidate in [step] if step is not None else reversed(steps):
-            if problems and say is not None:
+            if problems and say is not None and not told:
                 say(f"{'; '.join(problems)}; an earlier step is used")
-                say = None
+                told = True
             for folder in (self.checkpoints, self.weights):
                 try:
                     found = checkpoint.load(folder / checkpoint.file_name(candidate))
@@ -230,6 +232,8 @@ class Run:
                     problems.append(str(error))
                     continue
                 check_same(self, found)
+                if say is not None and (changed := changed_grids(self, found)):
+                    say(changed)
                 return found
         raise UserError("; ".join(problems))
 

@@ -19,6 +19,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from unstir.pixels import from_uint8
+
 _ROUNDING = 1e-12  # what a covariance or a sum of weights may be off by, relative to its size
 _NEGLIGIBLE = 1e-30  # a posterior weight below it cannot change a float64 sum, whatever the number of images
 
@@ -215,8 +217,7 @@ class FiniteData:
     def spread(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
         """trace Cov[x_0 | x_t] / D: [B], with an absolute error near 1e-16 times the mean square of a pixel."""
         weights, mean = self._weights_and_mean(x_t, alpha, sigma)
-        trace = weights @ self._square_norms - mean.square().sum(1)
-        return (trace.clamp(min=0) / mean.shape[1]).to(x_t)
+        return ((weights @ self._square_norms - mean.square().sum(1)).clamp(min=0) / mean.shape[1]).to(x_t)
 
     def log_prob(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
         """log( sum_i N(x_t; alpha y_i, sigma^2 I) / N ) in nats: [B]. Raises ValueError at sigma = 0.
@@ -255,8 +256,8 @@ class FiniteData:
 
     def _rows(self, index: Tensor | slice) -> Tensor:
         """The images at ``index`` as float64 [n, D]."""
-        rows = self.images[index].double().reshape(-1, self.images[0].numel())
-        return rows / 127.5 - 1 if self.images.dtype == torch.uint8 else rows
+        rows = self.images[index].reshape(-1, self.images[0].numel())
+        return from_uint8(rows, torch.float64) if rows.dtype == torch.uint8 else rows.double()
 
     def _parts(self, count: int) -> list[slice]:
         return [slice(first, first + self.chunk) for first in range(0, count, self.chunk)]
@@ -289,8 +290,8 @@ def _flat(x: Tensor, image: Tensor) -> Tensor:
 def _uniform(uniform: Tensor, B: int, device: torch.device) -> Tensor:
     outside = ((uniform >= 0) & (uniform <= 1)).logical_not().sum().item()
     if uniform.shape != (B,) or not uniform.is_floating_point() or outside:
-        given = f"not {uniform.dtype} {list(uniform.shape)} with {outside} outside"
-        raise ValueError(f"uniform must be [{B}] of a float dtype in [0, 1], {given}")
+        given = f"{uniform.dtype} {list(uniform.shape)} with {outside} outside"
+        raise ValueError(f"uniform must be [{B}] of a float dtype in [0, 1], not {given}")
     return uniform.to(device, torch.float64)
 
 

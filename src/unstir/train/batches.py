@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.data import Store
-from unstir.pictures.grid import from_uint8
+from unstir.pixels import from_uint8
 from unstir.randomness import Key
 
 

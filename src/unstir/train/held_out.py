@@ -29,7 +29,7 @@ from unstir.data import SPLITS, Store
 from unstir.diffusion.denoiser import Denoiser, clipped, labelled
 from unstir.diffusion.likelihood import bound_term, strata, variational_bound
 from unstir.diffusion.loss import denoising_loss
-from unstir.pictures.grid import from_uint8
+from unstir.pixels import from_uint8
 from unstir.randomness import Key
 from unstir.runs.lines import append
 from unstir.runs.run import Run

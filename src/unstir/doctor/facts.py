@@ -24,7 +24,7 @@ class SavedFile:
 
 
 @dataclass(frozen=True)
-class Survey:
+class ImageStats:
     """What one pass over a store's images says of them; of the training split unless ``held_out`` is named.
 
     ``mean`` and ``std`` are over all values, in the units of training, [-1, 1]; ``least`` and ``most`` in 0..255.
@@ -85,7 +85,7 @@ class Needs:
 
 
 @dataclass(frozen=True, eq=False)
-class Patient:
+class RunFacts:
     """A run and what is known of it. Parts that could not be had are None or empty, with the reason in ``missing``.
 
     ``run`` has the settings of its weights where ``settings_problem`` says that those in config.toml are others.
@@ -102,7 +102,7 @@ class Patient:
     held_out: tuple[dict[str, Any], ...] = ()
     loaded: Checkpoint | None = None
     settings_problem: str = ""
-    survey: Survey | None = None
+    images: ImageStats | None = None
     samples: Samples | None = None
     errors: Errors | None = None
     missing: tuple[tuple[str, str], ...] = ()

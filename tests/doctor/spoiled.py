@@ -1,4 +1,4 @@
-"""A small run that is well, trained once, and ways to spoil copies of it: a plugin of the tests that name it.
+"""A small run that is healthy, trained once, and ways to spoil copies of it: a plugin of the tests that name it.
 
 (Were it a conftest, it would stand in the way of tests that import from the one above.)
 """
@@ -30,9 +30,9 @@ SMALL = {
 
 
 @pytest.fixture(scope="session")
-def well(tmp_path_factory):
+def healthy(tmp_path_factory):
     """The folder of a trained run of the digits, of which nothing should be said."""
-    folder = tmp_path_factory.mktemp("well")
+    folder = tmp_path_factory.mktemp("healthy")
     values = {**SMALL, "data": {**SMALL["data"], "store": str(folder / "digits")}}
     config = from_dict(values, "test")
     store = open_data(config, folder / "run")
@@ -42,8 +42,8 @@ def well(tmp_path_factory):
 
 
 @dataclasses.dataclass(frozen=True)
-class Ward:
-    """A copy of the well run, to be spoiled."""
+class Spoiled:
+    """A copy of the healthy run, to be spoiled."""
 
     run: Run
 
@@ -93,7 +93,7 @@ class Ward:
 
 
 @pytest.fixture
-def ward(well, tmp_path):
-    """A copy of the well run."""
-    shutil.copytree(well, tmp_path / "run")
-    return Ward(Run.open(tmp_path / "run"))
+def spoiled(healthy, tmp_path):
+    """A copy of the healthy run."""
+    shutil.copytree(healthy, tmp_path / "run")
+    return Spoiled(Run.open(tmp_path / "run"))

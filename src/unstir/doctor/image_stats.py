@@ -7,14 +7,15 @@ from collections.abc import Callable
 import torch
 
 from unstir.data import SPLITS, Store
+from unstir.doctor.facts import ImageStats
 from unstir.doctor.near import near_copies
-from unstir.doctor.patient import Survey
+from unstir.pixels import HALF
 
 _BLOCK = 1 << 24  # bytes looked at at once
 
 
-def survey(store: Store, progress: Callable[[int, int], None] | None = None) -> Survey:
-    """What `Survey` says of all images of ``store``; ``progress(done, total)`` counts them.
+def image_stats(store: Store, progress: Callable[[int, int], None] | None = None) -> ImageStats:
+    """What `ImageStats` says of all images of ``store``; ``progress(done, total)`` counts them.
 
     Equal images are found by a 128-bit hash of their bytes, so that memory holds 16 bytes an image.
     """
@@ -43,11 +44,11 @@ def survey(store: Store, progress: Callable[[int, int], None] | None = None) -> 
     num = store.count("train")
     mean = sums / max(num * size, 1)
     var = max(squares / max(num * size, 1) - mean**2, 0.0)
-    return Survey(
+    return ImageStats(
         num=num,
         held_out=store.count("held_out"),
-        mean=mean / 127.5 - 1,
-        std=math.sqrt(var) / 127.5,
+        mean=mean / HALF - 1,
+        std=math.sqrt(var) / HALF,
         least=least,
         most=most,
         flat=flat,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from unstir.data import Store, verify_once
 from unstir.diffusion.finite import NotFiniteError
+from unstir.doctor.facts import RunFacts, SavedFile
+from unstir.doctor.image_stats import image_stats
 from unstir.doctor.measure import draw_samples, needs, squared_errors
-from unstir.doctor.patient import Patient, SavedFile
-from unstir.doctor.survey import survey
 from unstir.errors import UserError
 from unstir.runs import checkpoint, toml
 from unstir.runs.agreement import check_same
@@ -20,7 +20,7 @@ Progress = Callable[[int, int, str], None]
 """progress(done, total, what)."""
 
 
-def admit(path: str | Path, *, store: str | Path | None = None, samples: bool = True, progress: Progress) -> Patient:
+def gather(path: str | Path, *, store: str | Path | None = None, samples: bool = True, progress: Progress) -> RunFacts:
     """The run in folder ``path``, ready for the checks.
 
     ``store`` names its packed data where that has moved; without ``samples`` no image is drawn and no loss measured.
@@ -32,7 +32,7 @@ def admit(path: str | Path, *, store: str | Path | None = None, samples: bool = 
     lines = tuple(run.metrics())
     steps = [line["step"] for line in lines[-1:]] + [file.step for file in files if not file.problem]
     opened, problem = _store(run, store)
-    patient = Patient(
+    facts = RunFacts(
         run=run,
         lines=lines,
         files=files,
@@ -44,18 +44,18 @@ def admit(path: str | Path, *, store: str | Path | None = None, samples: bool = 
         settings_problem=settings_problem,
     )
     if opened is not None:
-        patient = replace(patient, survey=survey(opened, lambda done, total: progress(done, total, "images")))
-    return _measured(patient, samples, progress)
+        facts = replace(facts, images=image_stats(opened, lambda done, total: progress(done, total, "images")))
+    return _measured(facts, samples, progress)
 
 
-def _measured(patient: Patient, samples: bool, progress: Progress) -> Patient:
-    """The patient with samples drawn and losses measured, where there are weights and data and it is asked for."""
-    run, store, loaded = patient.run, patient.store, patient.loaded
+def _measured(facts: RunFacts, samples: bool, progress: Progress) -> RunFacts:
+    """The facts with samples drawn and losses measured, where there are weights and data and it is asked for."""
+    run, store, loaded = facts.run, facts.store, facts.loaded
     missing = {"lines": "no line in metrics.jsonl yet", "held_out": "no line in held_out.jsonl"}
     if loaded is None:
         missing |= dict.fromkeys(("loaded", "samples", "errors"), "no saved weights that are whole")
     if store is None:
-        missing |= dict.fromkeys(("store", "survey", "samples", "errors"), "the data is not there")
+        missing |= dict.fromkeys(("store", "images", "samples", "errors"), "the data is not there")
     elif store.count("train") < 2 or store.shape != run.data.shape:
         missing |= dict.fromkeys(("samples", "errors"), "the data does not fit the run")
     if _refusal(run, loaded):
@@ -63,17 +63,17 @@ def _measured(patient: Patient, samples: bool, progress: Progress) -> Patient:
     if not samples:
         missing |= dict.fromkeys(("samples", "errors"), "left out by --no-samples")
     if loaded is None or store is None or "samples" in missing:
-        return replace(patient, missing=tuple(missing.items()))
+        return replace(facts, missing=tuple(missing.items()))
     if run.config.model.num_classes and not store.labelled:
         missing |= dict.fromkeys(("samples", "errors"), "the data has no labels")
-        return replace(patient, missing=tuple(missing.items()))
+        return replace(facts, missing=tuple(missing.items()))
     try:
         drawn = draw_samples(run, loaded, store, lambda done, total: progress(done, total, "steps of samples"))
     except NotFiniteError:
         missing |= dict.fromkeys(("samples", "errors"), "the network answers with NaN or an infinity")
-        return replace(patient, missing=tuple(missing.items()))
+        return replace(facts, missing=tuple(missing.items()))
     errors = squared_errors(run, loaded, store)
-    return replace(patient, samples=drawn, errors=errors, missing=tuple(missing.items()))
+    return replace(facts, samples=drawn, errors=errors, missing=tuple(missing.items()))
 
 
 def _with_its_own_settings(run: Run, loaded: Checkpoint | None) -> tuple[Run, str]:
