@@ -1,11 +1,13 @@
 """The rule of labels: which class image i shows, and the null label, which says nothing of the class."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from unstir.data.labels import class_number
 from unstir.errors import UserError
 from unstir.pictures.caption import of_class
 
@@ -45,6 +47,20 @@ class Labels:
     def captions(self, labels: Tensor | None) -> list[str]:
         """The names for pictures of classes, int64 [B]; none where there are no labels."""
         return [] if labels is None else [of_class(label, self.names[label]) for label in labels.tolist()]
+
+    def numbers(self, texts: Sequence[str], option: str = "--label", remedy: str = "leave it out") -> tuple[int, ...]:
+        """The numbers of the classes that texts name, by name or number; UserError for one that is not known."""
+        if texts and not self.count:
+            raise UserError(f"{option} {' '.join(texts)} was given, but this network knows no classes; {remedy}")
+        last = len(self.names) - 1
+        for text in texts:  # a number is answered by numbers, not by the name of a class that looks like it
+            if re.fullmatch("-?[0-9]{1,9}", text) and text not in self.names and not 0 <= int(text) <= last:
+                raise UserError(f"label={text} is outside 0..{last}, the classes of this run; or give a name")
+        return tuple(class_number(self.names, text) for text in texts)
+
+    def number(self, text: str | None) -> int | None:
+        """As `numbers`, for one class or none."""
+        return None if text is None else self.numbers([text])[0]
 
     def check(self, label: int | None, shares: Sequence[int] = ()) -> None:
         """Raise UserError for a label that the network does not know, or shares that are not of its classes."""

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
-from unstir.runs import build, card, checkpoint, lines, logs, toml
+from unstir.runs import card, checkpoint, lines, logs, toml
 from unstir.runs.agreement import changed_grids, check_same
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config, steps_in

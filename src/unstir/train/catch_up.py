@@ -24,7 +24,7 @@ def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None
     ``progress(done, total)`` counts moments. Raises UserError where ``store`` is not the run's data or has other bytes,
     or the file cannot be written.
     """
-    check_data(run, store)
+    check_data(run.path, run.data, store)
     verify_once(store)
     try:
         lock = run.lock()
