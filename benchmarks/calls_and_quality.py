@@ -26,7 +26,7 @@ from unstir.pictures.series import series
 from unstir.pixels import to_uint8
 from unstir.runs import build
 from unstir.runs.checkpoint import content_hash
-from unstir.runs.run import Run, weights_of
+from unstir.runs.run import Run
 
 SAMPLERS = "ancestral,ddim,dpmpp_2m,dpmpp_3m,dpmpp_2m_sde,unipc,heun,ipndm,pndm"
 

@@ -38,7 +38,7 @@ def main():
     options = parser.parse_args()
     run = Run.open(options.run)
     store = Store.open(options.store or run.config.data.store)
-    denoiser = run.denoiser()
+    denoiser = run.model().denoiser
     images = store.images("held_out")[: options.num].float() / 127.5 - 1
     refinements = [int(number) for number in options.refinements.split(",")]
     print("| spacing | steps | " + " | ".join(map(str, refinements)) + " |\n|---|---|" + "---|" * len(refinements))

@@ -220,7 +220,7 @@ def test_vary_goes_further_with_strength(unstir, run):
 def test_at_full_strength_vary_samples(unstir, run):
     assert unstir("edit", "vary", run, "a.png", "--strength", 1, "--num", 3, "--out", "vary.png")[0] == 0
     assert unstir("sample", run, "--num", 3, "--out", "made")[0] == 0
-    abar = Run.open(run).denoiser().process.schedule.abar(20)
+    abar = Run.open(run).model().denoiser.process.schedule.abar(20)
     made = np.stack([pixels(f"made/{i:06d}.png") for i in range(3)])
     assert abar < 0.05 and np.median(abs(tiles("vary.png")[1:] - made)) < 25
 

@@ -36,7 +36,7 @@ def pair(trained):
 
 def estimate(run, step, label=None):
     """The estimate of the clean images 0..3 that weights make of pure noise."""
-    denoiser = run.denoiser(step=step)
+    denoiser = run.model(step=step).denoiser
     x_T = starting_noise(0, torch.arange(4), run.data.shape)
     with torch.no_grad():
         return denoiser(x_T, run.config.diffusion.T, label).x0

@@ -28,7 +28,7 @@ def test_the_whole_sum_is_the_bound_of_the_held_out_images(trained):
     x_0 = store.images("held_out").float() / 127.5 - 1
     noise = lambda t: normal(Key(0, "likelihood", t, torch.arange(count)), (1, 8, 8))
     with torch.no_grad():
-        denoiser = run.denoiser()
+        denoiser = run.model().denoiser
         bound = variational_bound(clipped(labelled(denoiser, None)), denoiser.process, x_0, noise)
     assert found.bits_per_dim == pytest.approx(bound.bits_per_dim.mean().item(), rel=1e-5)
     assert found.standard_error == pytest.approx((bound.bits_per_dim.std() / math.sqrt(count)).item(), rel=1e-4)

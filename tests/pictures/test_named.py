@@ -78,6 +78,6 @@ def test_grids_of_a_run_with_classes_have_their_names(trained, tmp_path):
     job = Job(num=20, chain=run.chain(), step=run.newest_step(), batch_size=20)
     save_images(run, job, tmp_path / "made")
     assert (tmp_path / "made/grid.png").read_bytes() == (run.samples / names[1]).read_bytes()
-    assert run.class_names(run.labels_of(torch.arange(3))) == ["0", "1", "2"]
+    assert run.labels.captions(run.labels.of(torch.arange(3))) == ["0", "1", "2"]
     other = replace(run, data=replace(run.data, classes=("Wald", "日本", *run.data.classes[2:])))
-    assert other.class_names(torch.arange(3)) == ["Wald", "1: 日本", "2"]
+    assert other.labels.captions(torch.arange(3)) == ["Wald", "1: 日本", "2"]

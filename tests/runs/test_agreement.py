@@ -88,7 +88,7 @@ def test_what_may_change_when_continuing_is_no_difference(trained):
     run, _ = trained()
     for key, value in (("length", '"24 steps"'), ("every", '"3 steps"'), ("sampler", '"ddim"'), ("log_spaced", "4")):
         edited = edit(run, key, value)
-        assert edited.config != run.config and edited.problems() == [] and edited.denoiser() is not None
+        assert edited.config != run.config and edited.problems() == [] and edited.model().denoiser is not None
     assert "train.length" in MAY_CHANGE
 
 

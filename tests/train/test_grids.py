@@ -43,21 +43,21 @@ def test_slim_files_draw_the_picture_of_their_milestone(make_run, tmp_path):
     assert drawn(run, tmp_path / "early", step=1) == (run.samples / "images-00000008.png").read_bytes()
     assert drawn(run, tmp_path / "late") != drawn(run, tmp_path / "early", step=1)
     with pytest.raises(UserError, match="averages alone"):
-        run.denoiser(step=1, ema=False)
+        run.model(step=1, ema=False).denoiser
     with pytest.raises(UserError, match="step 5 was not saved.*1, 12"):
-        run.denoiser(step=5)
+        run.model(step=5).denoiser
 
 
 def test_a_run_rebuilds_its_denoiser_from_the_folder_alone(make_run, tmp_path):
     run = trained(make_run)
     moved = tmp_path / "elsewhere"
     run.path.rename(moved)
-    denoiser = Run.open(moved).denoiser()
+    denoiser = Run.open(moved).model().denoiser
     x = torch.randn(2, 1, 8, 8)
     with torch.no_grad():
         assert denoiser(x, 7).x0.shape == x.shape
     assert not denoiser.net.training
-    half = Run.open(moved).denoiser(dtype="bfloat16")
+    half = Run.open(moved).model(dtype="bfloat16").denoiser
     assert {p.dtype for p in half.net.parameters()} == {torch.bfloat16}
     with torch.no_grad():
         ours, exact = half(x, 7), denoiser(x, 7)
@@ -68,7 +68,7 @@ def test_a_run_rebuilds_its_denoiser_from_the_folder_alone(make_run, tmp_path):
 def test_initial_weights_come_from_another_run(make_run):
     first = trained(make_run, train__lr=0.01)
     source = first.checkpoints / "step-00000012.safetensors"
-    averages = first.denoiser().net.state_dict()
+    averages = first.model().denoiser.net.state_dict()
     second, store = make_run("second", train__init=str(source))
     begun = Trainer(second, store).state
     assert all(torch.equal(begun.net.state_dict()[name], averages[name]) for name in averages)
