@@ -73,7 +73,7 @@ def test_a_plan_says_how_its_classifier_did_and_uses_it_where_it_is_trusted(digi
     from unstir.generate import Job
 
     (network,) = networks_for(store)
-    plan = Plan(job=Job(num=24, chain=run.chain(), step=0), networks=(network,))
-    told = plan.protocol(run)
+    plan = Plan(model=run.model(), job=Job(num=24, chain=run.chain()), networks=(network,))
+    told = plan.protocol()
     assert told["classifier"]["used"] is True and told["classifier"]["accuracy"] > 0.95
     assert told["networks"] == {"classifier": network.hash} and plan.used == [network]

@@ -108,7 +108,7 @@ def test_likelihood_gives_each_image_its_own_label(trained, monkeypatch):
     seen, labelled = [], judged.labelled
     monkeypatch.setattr(judged, "variational_bound", spy)
     monkeypatch.setattr(judged, "labelled", lambda denoiser, label: seen.append(label) or labelled(denoiser, label))
-    judged.likelihood(run, store, judged.Protocol(num=20, batch_size=8, clip=False))
+    judged.likelihood(run.model(), store, judged.Protocol(num=20, batch_size=8, clip=False))
     images, labels = store.images("held_out"), store.labels("held_out")
     index = randomness.permutation(0, "likelihood", 0, len(images))[:20].sort().values
     assert torch.equal(torch.cat(seen), labels[index])
