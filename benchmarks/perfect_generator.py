@@ -29,11 +29,11 @@ from unstir.data import Store
 from unstir.data.digits import HELD_OUT, load_digits
 from unstir.data.split import hold_out
 from unstir.metrics.classifier import train_classifier
+from unstir.metrics.figures import above_floor, as_share
 from unstir.metrics.judge import judge
 from unstir.metrics.memorisation import memorisation
 from unstir.metrics.trust import Trust
-from unstir.report.analysis_figures import above_floor, as_share, known
-from unstir.report.statistics import difference
+from unstir.significance import Estimate, difference
 
 SEEDS = (3, 6, 10)
 FLAWS = ("5% copies", "one class missing", "blur 0.5")
@@ -137,7 +137,7 @@ def claims(figures, num, seeds, num_held_out):
         some = dataclasses.replace(figure, by_seed=figure.by_seed[:seeds])
         if key == "classifier/accuracy":
             of_real = (figure.floor * (1 - figure.floor) / num_held_out) ** 0.5
-            found[key] = difference((figure.floor, of_real, num_held_out - 1.0), known(as_share(some, num)))
+            found[key] = difference(Estimate(figure.floor, of_real, num_held_out - 1.0), as_share(some, num).estimate)
         elif (effect := above_floor(some, num)) is not None:
             found[key] = effect
     return found

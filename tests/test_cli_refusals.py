@@ -129,7 +129,8 @@ def judged(**changes):
     def judge(place):
         from unstir.generate import Job
         from unstir.metrics.evaluate import Plan, networks_there, usual_chain
-        from unstir.metrics.evaluation import Evaluation, Figure, save
+        from unstir.metrics.evaluation import Evaluation, save
+        from unstir.metrics.figures import Figure
         from unstir.runs.run import Run
 
         run, store = Run.open(place / "other"), Store.open(place / "digits")

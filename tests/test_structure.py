@@ -11,6 +11,7 @@ import unstir
 SOURCE = Path(unstir.__file__).parent
 ROOMS = [
     "errors",
+    "significance",
     "randomness",
     "pixels",
     "theory",

@@ -10,17 +10,17 @@ from unstir.metrics import evaluation
 from unstir.metrics.evaluation import (
     FID,
     Evaluation,
-    Figure,
     best_match,
     check_alike,
     describe,
-    difference,
     differences,
     find,
     save,
     saved,
     unlike,
 )
+from unstir.metrics.figures import Figure, figure_effect, verdict
+from unstir.significance import LEVEL, widening
 
 PROTOCOL = {
     "num": 100, "seeds": 3, "seed": 0, "split": "train", "num_reference": 1498, "data": "d", "sampler": "ddim",
@@ -57,18 +57,23 @@ def test_protocols_that_differ_are_refused_naming_what_differs():
         differences(a, made(networks={"classifier": "e" * 64}))
 
 
-def test_a_difference_is_decided_beyond_three_of_its_errors():
+def test_a_difference_is_decided_at_the_level_of_all_tests():
     a, b = made(1.0).figures["classifier/fd"], made(1.5).figures["classifier/fd"]
-    error = (2 * (0.1 / 3**0.5) ** 2) ** 0.5
-    assert difference(a, b) == (pytest.approx(-0.5), pytest.approx(error), "better")
-    assert difference(b, a)[2] == "worse"
-    assert difference(replace(b, better="higher"), replace(a, better="higher"))[2] == "better"
-    near = made(1.0 + 2.9 * error).figures["classifier/fd"]
-    assert difference(a, near)[2] == "undecided"
-    assert difference(a, made(1.0 + 3.1 * error).figures["classifier/fd"])[2] == "better"
+    error = (2 * (0.1 / 3**0.5) ** 2) ** 0.5 * widening(4.0)  # Welch: 2 + 2 degrees of freedom
+    change = figure_effect(b, a)
+    assert (change.value, change.error) == (pytest.approx(-0.5), pytest.approx(error))
+    assert verdict(change, "lower") == "undecided" and abs(change.errors) < LEVEL
+    for gap, said in ((0.98, "undecided"), (1.02, "better")):
+        other = made(1.0 + gap * LEVEL * error).figures["classifier/fd"]
+        assert verdict(figure_effect(other, a), "lower") == said
+    far = made(3.0).figures["classifier/fd"]
+    assert [verdict(figure_effect(far, a), better) for better in ("lower", "higher")] == ["better", "worse"]
+    assert [verdict(figure_effect(a, far), better) for better in ("lower", "higher")] == ["worse", "better"]
     alone = Figure(name="x", better="lower", by_seed=(9.0,))
-    assert difference(a, alone)[1:] == (None, "undecided")
-    assert differences(made(1.0), made(1.5)) == ["FD-classifier: 1 against 1.5, -0.5 +- 0.082: better"]
+    assert verdict(figure_effect(alone, a), "lower") == "undecided"
+    assert differences(made(1.0), made(3.0)) == [f"FD-classifier: 1 against 3, -2 +- {error:.2g}: better"]
+    without = [replace(made(value), figures={"classifier/fd": replace(a, by_seed=(value,))}) for value in (1.0, 3.0)]
+    assert differences(*without) == ["FD-classifier: 1 against 3, -2: undecided"]
 
 
 def test_the_match_of_a_run_is_the_newest_of_the_same_protocol():

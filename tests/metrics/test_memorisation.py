@@ -15,7 +15,7 @@ from unstir.errors import UserError
 from unstir.metrics import nearest as search
 from unstir.metrics.memorisation import describe, memorisation, picture
 from unstir.metrics.nearest import nearest, nearest_features
-from unstir.metrics.ranks import mann_whitney, precedence, precedence_p
+from unstir.significance import mann_whitney, precedence, precedence_p
 
 
 def generator(seed):

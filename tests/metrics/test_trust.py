@@ -6,7 +6,8 @@ from math import comb
 import pytest
 import torch
 
-from unstir.metrics.trust import LEVEL, SKILL, Trust, binomial_tail, describe
+from unstir.metrics.trust import SKILL, Trust, describe
+from unstir.significance import TAIL, binomial_tail
 
 
 def exact(right, num, chance):
@@ -27,7 +28,7 @@ def test_guessing_is_trusted_no_more_often_than_promised():
     for num, chance in ((299, 0.1), (60, 0.3), (20, 0.5)):
         right = torch.binomial(torch.full((20_000,), float(num)), torch.full((20_000,), chance), generator=draw)
         above = [Trust(int(k), num, round(num * chance)).above_chance for k in right]
-        assert sum(above) / len(above) < 1.5 * LEVEL
+        assert sum(above) / len(above) < 1.5 * TAIL
 
 
 @pytest.mark.parametrize(

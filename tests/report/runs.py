@@ -8,7 +8,8 @@ from statistics import fmean, stdev
 
 import torch
 
-from unstir.metrics.evaluation import HIGHER, LOWER, Evaluation, Figure
+from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.figures import HIGHER, LOWER, Figure
 from unstir.metrics.memorisation import FEWEST, mann_whitney, precedence
 from unstir.report.analysis import analyse
 from unstir.report.facts import Cost, Facts

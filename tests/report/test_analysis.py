@@ -12,7 +12,7 @@ import pytest
 import runs
 from runs import STEPS, advice, by_name, chains, copied, evaluation, facts, looks, metrics
 from unstir.report.analysis import FIGURES, LEVEL, MULTIPLICITY, TOPICS, Statement, analyse
-from unstir.report.statistics import Effect
+from unstir.significance import Effect
 
 RUNS = ("good", "over_fitted", "diverged", "too_short", "noise_only", "facts")
 

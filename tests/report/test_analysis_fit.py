@@ -11,7 +11,7 @@ import pytest
 
 import runs
 from runs import STEPS, advice, by_name, evaluation, facts, looks, metrics
-from unstir.report.analysis_figures import figure_effect, known
+from unstir.metrics.figures import figure_effect
 from unstir.report.gather import _likelihoods
 from unstir.runs import lines
 
@@ -167,5 +167,7 @@ def test_few_seeds_decide_as_seldom_as_promised_where_the_bootstrap_says_too_lit
 
 def test_the_degrees_of_freedom_are_those_of_what_is_known():
     usual = evaluation().figures["classifier/fd"]
-    of = lambda seeds, bootstrap: known(dataclasses.replace(usual, by_seed=tuple(range(seeds)), bootstrap=bootstrap))[2]
+    of = lambda seeds, bootstrap: (
+        dataclasses.replace(usual, by_seed=tuple(range(seeds)), bootstrap=bootstrap).estimate.df
+    )
     assert of(3, None) == 2 and of(3, 5.0) == of(3, 0.1) == 7 and of(1, 5.0) < of(2, 5.0)

@@ -10,7 +10,7 @@ from runs import by_name, evaluation, facts
 from unstir.metrics.trust import Trust
 from unstir.report.analysis import analyse
 from unstir.report.analysis_quality import NEAR
-from unstir.report.statistics import LEVEL
+from unstir.significance import LEVEL
 
 TIMES = re.compile(r", ([\d.,]+) \+- ([\d.,]+) times that of real images")
 

@@ -7,6 +7,7 @@ import pytest
 from runs import diverged, evaluation, facts, good, noise_only, over_fitted, too_short
 from unstir.report.analysis import analyse
 from unstir.report.summary import URGENCY, limitations, summary
+from unstir.significance import LEVEL, widening
 
 
 @pytest.mark.parametrize("make", [good, over_fitted, diverged, too_short, noise_only])
@@ -31,7 +32,8 @@ def test_without_figures_the_summary_is_what_there_is():
 def test_limitations_name_the_numbers_that_the_figures_rest_on():
     said = " ".join(limitations(good()))
     assert "3 sets of 300 images" in said and "no FID" in said and "One training run" in said
-    least = 3 * 2**0.5 * good().last.main().error
+    main = good().last.main()
+    least = LEVEL * 2**0.5 * main.error * widening(2 * main.estimate.df)
     assert f"below about {least:.2g}" in said
     single = " ".join(limitations(facts(by_step=(without_error(evaluation(seeds=1)),))))
     assert "1 set of 300 images, without an error bar" in single

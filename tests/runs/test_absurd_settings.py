@@ -7,9 +7,9 @@ import pytest
 
 from conftest import tiny_config
 from unstir.errors import UserError
-from unstir.runs import toml
+from unstir.runs import memory, toml
 from unstir.runs.config import Config
-from unstir.train import launch, memory
+from unstir.train import launch
 from unstir.train.launch import open_data
 
 KEYS = {

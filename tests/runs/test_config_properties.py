@@ -8,6 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unstir.runs.moments import ema_decay
+from unstir.runs.sections import TrainConfig
 from unstir.runs.toml import flat, from_dict, to_dict, to_toml
 from unstir.train import ema
 
@@ -67,7 +69,7 @@ def test_an_average_is_the_closed_form_of_its_decays(n, limit, warmup):
     weights = torch.randn(n + 1, generator=torch.Generator().manual_seed(n)).double()
     net, average = (torch.nn.Linear(1, 1, bias=False).double() for _ in range(2))
     average.weight.data.fill_(weights[0])
-    decays = [ema.decay(step, limit, warmup) for step in range(n)]
+    decays = [ema_decay(TrainConfig(ema_decay=limit, ema_warmup=warmup), step) for step in range(n)]
     for step in range(n):
         net.weight.data.fill_(weights[step + 1])
         ema.update(average, net, decays[step], torch.tensor(1.0))

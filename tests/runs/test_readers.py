@@ -23,7 +23,7 @@ from unstir.runs import checkpoint, lines, recipes, toml
 from unstir.runs.lines import Log, encode
 from unstir.runs.run import Run
 from unstir.train.launch import open_data, open_run
-from unstir.train.milestones import draw_charts
+from unstir.train.pictures import draw_charts
 from unstir.train.trainer import Trainer
 
 EXAMPLES = settings(max_examples=150, suppress_health_check=list(HealthCheck))

@@ -234,7 +234,7 @@ def test_killed_between_the_line_and_the_grid_it_has_each_line_once(make_run, mo
     whole, store = make_run("whole", **SHORT)
     Trainer(whole, store).run()
     pictures = {path.name: path.read_bytes() for path in whole.samples.iterdir()}
-    for module, name in ((held_out, "append"), (trainer, "draw_charts"), (trainer, "draw_milestone")):
+    for module, name in ((held_out, "append"), (trainer, "draw_charts"), (trainer, "draw_grid")):
         for look in (1, 2):
             run, store = make_run(f"{name}-{look}", **SHORT)
             with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""Learning rate, averages, batches, milestones and a single optimiser step, each against its formula."""
+"""Learning rate, averages, batches, snapshots and a single optimiser step, each against its formula."""
 
 import math
 from itertools import pairwise
@@ -9,11 +9,11 @@ import torch
 
 from unstir.errors import UserError
 from unstir.runs import checkpoint, recipes
+from unstir.runs.moments import ema_decay, learning_rate, snapshots
 from unstir.runs.run import DataCard, Run
+from unstir.runs.sections import TrainConfig
 from unstir.train import ema, trainer
 from unstir.train.batches import Batches
-from unstir.train.learning_rate import learning_rate
-from unstir.train.milestones import milestones
 from unstir.train.state import WINDOW
 from unstir.train.trainer import Trainer
 
@@ -70,7 +70,7 @@ def test_the_average_has_its_closed_form():
     for step in range(30):
         with torch.no_grad():
             net.weight.fill_(math.sin(step))
-        decay = ema.decay(step, 0.9, warmup=True)
+        decay = ema_decay(TrainConfig(ema_decay=0.9), step)
         assert decay == min(0.9, (1 + step) / (10 + step))
         ema.update(average, net, decay, torch.tensor(1.0))
         expected = decay * expected + (1 - decay) * math.sin(step)
@@ -79,7 +79,7 @@ def test_the_average_has_its_closed_form():
     before = average.weight.clone()
     ema.update(average, net, 0.5, torch.tensor(0.0))
     assert torch.equal(average.weight, before)
-    assert ema.decay(3, 0.9999, warmup=False) == 0.9999
+    assert ema_decay(TrainConfig(ema_warmup=False), 3) == 0.9999
     assert not average.training and not average.weight.requires_grad
 
 
@@ -131,9 +131,9 @@ def test_mirroring_is_drawn_anew_for_each_image_and_step(batches):
     assert not torch.equal(*turned)
 
 
-def test_milestones_of_the_report_and_of_short_runs(make_run):
+def test_snapshots_of_the_report_and_of_short_runs(make_run):
     run = recipe_run("cifar10-report")
-    assert milestones(run) == {
+    assert snapshots(run) == {
         0: "start",
         625: "epoch-0000",
         51 * 625: "epoch-0050",
@@ -141,7 +141,7 @@ def test_milestones_of_the_report_and_of_short_runs(make_run):
         151 * 625: "epoch-0150",
         200 * 625: "epoch-0199",
     }
-    steps = list(milestones(recipe_run("cifar10")))
+    steps = list(snapshots(recipe_run("cifar10")))
     assert steps[0] == 0 and steps[-1] == 800_000 and len(steps) == 9
     ratios = [b / a for a, b in pairwise(steps[1:])]
     assert max(ratios) / min(ratios) < 1.01

@@ -5,20 +5,8 @@ Exit status: 0 done, 1 the answer is no, 2 the user's mistake, 130 / 143 / 129 i
 hung up (the terminal closed) after saving.
 """
 
-# each module adds its commands to the application
-from unstir.cli import doctor, editing, evaluating, judging, packing, reporting, sampling, theory, training
+# each module, named after its command, adds it to the application
+from unstir.cli import data, doctor, edit, evaluate, likelihood, report, sample, train, verify
 from unstir.cli.app import app, main
 
-__all__ = [
-    "app",
-    "doctor",
-    "editing",
-    "evaluating",
-    "judging",
-    "main",
-    "packing",
-    "reporting",
-    "sampling",
-    "theory",
-    "training",
-]
+__all__ = ["app", "data", "doctor", "edit", "evaluate", "likelihood", "main", "report", "sample", "train", "verify"]

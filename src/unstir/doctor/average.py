@@ -5,9 +5,10 @@ import math
 import torch
 
 from unstir.doctor.facts import RunFacts
-from unstir.doctor.finding import SURE, Check, Finding, is_number, mean_and_error, paired, times
+from unstir.doctor.finding import Check, Finding, is_number, times
+from unstir.runs.moments import ema_decay
 from unstir.runs.run import Run
-from unstir.train import ema
+from unstir.significance import effect, mean_of, paired
 
 INITIAL_WARNING, INITIAL_PROBLEM = 0.01, 0.1
 """Share of the average that is still initial weights. With the warm-up it is under 1e-9 after 100 steps."""
@@ -24,7 +25,7 @@ def initial_share(run: Run, steps: int) -> float:
     cfg = run.config.train
     total = 0.0
     for step in range(steps):
-        decay = ema.decay(step, cfg.ema_decay, cfg.ema_warmup)
+        decay = ema_decay(cfg, step)
         if decay == 0 or total < -50:
             return 0.0
         if decay == cfg.ema_decay:
@@ -61,17 +62,18 @@ def average_behind(facts: RunFacts) -> Finding | None:
     assert errors is not None
     if errors.raw is None or errors.average is None:
         return None
-    _, sure = paired(errors.average, errors.raw)
+    behind = paired(errors.raw.tolist(), errors.average.tolist())
     average, raw = errors.average.mean().item(), errors.raw.mean().item()
     ratio = average / raw if raw else math.inf
-    if not ratio > BEHIND_WARNING or sure <= SURE:
+    if not ratio > BEHIND_WARNING or (math.isfinite(ratio) and not behind.positive):
         return None
     return Finding(
         "average-behind",
         "problem" if ratio > BEHIND_PROBLEM and facts.finished else "warning",
         "the averaged weights are worse than the raw ones",
         f"the squared error of the average is {average:.4g}, that of the raw weights {raw:.4g}: {times(ratio)} "
-        f"({sure:.0f} standard errors over {len(errors.raw)} training images); at most {BEHIND_WARNING} is usual",
+        f"({behind.errors:.0f} standard errors over {len(errors.raw)} training images); "
+        f"at most {BEHIND_WARNING} is usual",
         "sample with --no-ema; in a new run --train.ema_warmup, a lower --train.ema_decay such as 0.999, or a learning "
         "rate that falls (--train.lr_schedule cosine)",
         ratio,
@@ -108,8 +110,9 @@ def weights_loss(facts: RunFacts) -> Finding | None:
     if measured is None or not logged:
         return None
     usual = math.fsum(logged) / len(logged)
-    mean, error = mean_and_error(measured)
-    if mean <= LOSS * usual or mean - usual <= SURE * error:
+    mean, error, df = mean_of(measured.tolist())
+    above = effect(mean - usual, error, df, "Student's t")
+    if mean <= LOSS * usual or (math.isfinite(mean) and not above.decided):
         return None
     return Finding(
         "weights-loss",

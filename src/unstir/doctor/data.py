@@ -9,9 +9,10 @@ from torch import Tensor
 
 from unstir.data import SPLITS
 from unstir.doctor.facts import ImageStats, RunFacts
-from unstir.doctor.finding import SURE, Check, Finding, difference, paired
+from unstir.doctor.finding import Check, Finding
 from unstir.doctor.near import NEAR
-from unstir.train import memory
+from unstir.runs import memory
+from unstir.significance import LEVEL, paired, two_sample
 
 NARROW = 32
 """Levels of 255 from the darkest value to the lightest. Photographs and drawings: 255."""
@@ -235,24 +236,25 @@ def overfit(facts: RunFacts) -> Finding | None:
     if not looks:
         return None
     last = looks[-1]
-    best = min((look for look in looks if look.like(last)), key=lambda look: look.held_out.mean().item())
+    alike = [look for look in looks if look.like(last)]
+    best, choices = min(alike, key=lambda look: look.held_out.mean().item()), max(len(alike) - 1, 1)
     before = best.held_out.mean().item()
-    rise, sure = paired(last.held_out, best.held_out)
-    change, worse = paired(last.train, best.train)
-    more, apart = difference(last.held_out - best.held_out, last.train - best.train)
-    if sure <= SURE or apart <= SURE or worse > SURE:
+    rise = paired(best.held_out.tolist(), last.held_out.tolist(), choices)
+    change = paired(best.train.tolist(), last.train.tolist())
+    more = two_sample((last.train - best.train).tolist(), (last.held_out - best.held_out).tolist(), choices)
+    if not rise.positive or not more.positive or change.positive:
         return None
     return Finding(
         "overfit",
-        "problem" if rise > OVERFIT * before else "warning",
+        "problem" if rise.value > OVERFIT * before else "warning",
         "the network begins to remember its training images",
-        f"since step {best.step} the held-out loss rose from {before:.4g} by {rise:.4g} ({sure:.0f} standard errors); "
-        f"that of training images changed by {change:+.4f}, which is {more:.4f} less ({apart:.0f} standard errors; "
-        f"{SURE:g} of either are needed)",
+        f"since step {best.step} the held-out loss rose from {before:.4g} by {rise.value:.4g} "
+        f"({rise.errors:.0f} standard errors); that of training images changed by {change.value:+.4f}, which is "
+        f"{more.value:.4f} less ({more.errors:.0f} standard errors; {LEVEL:g} of either are needed)",
         f"sample from step {best.step} (--checkpoint {best.step}, or the nearest saved); in a new run more images, "
         "--data.flip where mirror images are right, --model.dropout 0.1, or fewer steps",
-        min(sure, apart),
-        SURE,
+        min(rise.errors, more.errors),
+        LEVEL,
     )
 
 

@@ -10,13 +10,11 @@ from torch import Tensor
 
 from unstir.doctor.facts import RunFacts
 from unstir.runs import kinds
+from unstir.significance import Effect, counted, two_sample
 
 Severity = Literal["problem", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note")
 """From the most severe: the run is wrong or will fail; something is probably lost; worth knowing."""
-
-SURE = 4.5
-"""Standard errors that a difference must exceed: by chance, with 64 normal samples, in some 3 of 100,000 runs."""
 
 
 @dataclass(frozen=True)
@@ -47,26 +45,10 @@ class Check:
     needs: tuple[str, ...] = ()
 
 
-def mean_and_error(values: Tensor) -> tuple[float, float]:
-    """The mean of ``values`` [N] and its standard error, inf where there is one value alone."""
-    values = values.double()
-    error = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.inf
-    return values.mean().item(), error
-
-
-def difference(a: Tensor, b: Tensor) -> tuple[float, float]:
-    """mean(a) - mean(b) of two independent sets [N], [M], and how many standard errors that is (Welch 1947)."""
-    (mean_a, error_a), (mean_b, error_b) = mean_and_error(a), mean_and_error(b)
-    return _in_errors(mean_a - mean_b, math.hypot(error_a, error_b))
-
-
-def paired(a: Tensor, b: Tensor) -> tuple[float, float]:
-    """mean(a - b) over pairs, both [N], and how many standard errors that is."""
-    return _in_errors(*mean_and_error(a.double() - b.double()))
-
-
-def _in_errors(gap: float, error: float) -> tuple[float, float]:
-    return gap, gap / error if error else math.copysign(math.inf, gap) if gap else 0.0
+def compared(real: Tensor, made: Tensor, choices: int = 1) -> Effect:
+    """The mean of ``made`` [N] less that of ``real`` [M]: Welch's t, or a count where neither set varies at all."""
+    found = two_sample(real.tolist(), made.tolist(), choices)
+    return found if found.error else counted(found.value)
 
 
 def median(values: list[float]) -> float:

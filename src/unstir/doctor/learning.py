@@ -9,9 +9,10 @@ from itertools import pairwise
 from typing import Any
 
 from unstir.doctor.facts import RunFacts
-from unstir.doctor.finding import SURE, Check, Finding, is_number, median, short, times
+from unstir.doctor.finding import Check, Finding, is_number, median, short, times
 from unstir.doctor.measure import outputs_nothing
 from unstir.doctor.remedies import higher_rate, lower_rate
+from unstir.significance import effect
 
 SPIKE, SPIKE_UNRESTS = 1.6, 8.0
 """Times the median of the lines before, and the multiple of the log's unrest. Trained runs: at most 1.1 times."""
@@ -100,11 +101,11 @@ def spikes(facts: RunFacts) -> Finding | None:
 
 def rising(facts: RunFacts) -> Finding | None:
     """A loss that ends above where it has been."""
-    quarters, error = _quarters(facts)
+    quarters, error, df = _quarters(facts)
     if not quarters:
         return None
     gap = quarters[-1] - min(quarters[:-1])
-    if gap <= math.log(RISE) or gap <= SURE * error:
+    if gap <= math.log(RISE) or not _decided(gap, error, df, choices=3):
         return None
     return Finding(
         "loss-rises",
@@ -121,11 +122,11 @@ def rising(facts: RunFacts) -> Finding | None:
 
 def still_falling(facts: RunFacts) -> Finding | None:
     """A finished run whose loss still falls steeply: it was ended too soon, or its rate is too low."""
-    quarters, error = _quarters(facts)
+    quarters, error, df = _quarters(facts)
     if not quarters or not facts.finished:
         return None
     gap = quarters[-2] - quarters[-1]
-    if gap <= math.log(FALL) or gap <= SURE * error:
+    if gap <= math.log(FALL) or not _decided(gap, error, df):
         return None
     rate = higher_rate(facts.run.config)
     faster = "" if rate is None else f", or begin anew with a higher rate, --train.lr {rate:.2g}"
@@ -142,15 +143,23 @@ def still_falling(facts: RunFacts) -> Finding | None:
     )
 
 
-def _quarters(facts: RunFacts) -> tuple[list[float], float]:
-    """The median log-loss of each quarter of the settled lines, and the error of a difference; none for a short log."""
+def _quarters(facts: RunFacts) -> tuple[list[float], float, float]:
+    """The median log-loss of each quarter of the settled lines, and the error of a difference with its freedom.
+
+    None for a short log. Medians of neighbours' differences tell the unrest about as well as half as many lines would.
+    """
     lines = settled(facts)
     if len(lines) < FEWEST or any(line["loss"] <= 0 for line in lines):
-        return [], 0.0
+        return [], 0.0, 1.0
     logs, n = [math.log(line["loss"]) for line in lines], len(lines) // 4
     logs = logs[-4 * n :]
     error = 1.25 * _unrest(logs) * math.sqrt(2 / n)  # a median's is 1.25 that of a mean, where noise is normal
-    return [median(logs[i : i + n]) for i in range(0, 4 * n, n)], error
+    return [median(logs[i : i + n]) for i in range(0, 4 * n, n)], error, 2.0 * n
+
+
+def _decided(gap: float, error: float, df: float, choices: int = 1) -> bool:
+    """Whether quarters differ; lines that do not scatter at all leave no chance."""
+    return not error or effect(gap, error, df, "medians of quarters", choices).decided
 
 
 def first_loss(facts: RunFacts) -> Finding | None:

@@ -18,13 +18,12 @@ from unstir.generate import Job, generate
 from unstir.nn.unet import UNet, flops
 from unstir.pixels import from_uint8, to_uint8
 from unstir.randomness import Key
-from unstir.runs import build
+from unstir.runs import build, memory
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.loading import model_of
 from unstir.runs.model import Model
+from unstir.runs.moments import snapshots
 from unstir.runs.run import Run
-from unstir.train import memory
-from unstir.train.milestones import milestones
 
 CALLS = 20
 """Network calls an image: DPM-Solver++ on the reverse SDE is near its limit there (docs/sampling.md)."""
@@ -106,7 +105,7 @@ def needs(run: Run, files: tuple[SavedFile, ...], step: int) -> Needs:
     device = _training_device(cfg.train.device)
     full, slim = 4 * num * (copies - 1), 4 * num  # gradients are not saved
     there = sum(file.kind == "full" for file in files)
-    pictures = sum(at > step for at in milestones(run))
+    pictures = sum(at > step for at in snapshots(run))
     more = max(cfg.checkpoint.keep - there, 0) + 1  # a new file is whole before the oldest goes
     micro = cfg.train.micro_batch or cfg.train.batch_size
     return Needs(

@@ -5,8 +5,8 @@ from unstir.doctor.finding import Check, Finding
 from unstir.doctor.learning import squared_error
 from unstir.doctor.measure import learns_nothing, outputs_nothing
 from unstir.doctor.remedies import HIGHEST, STEP, higher_rate, lower_rate
+from unstir.runs.moments import learning_rate
 from unstir.runs.run import Run
-from unstir.train.learning_rate import learning_rate
 
 ENOUGH_IMAGES = 20_000
 """After so many images trained runs have half the error of a denoiser that knows but a mean and a variance."""

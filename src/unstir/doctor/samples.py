@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from unstir.doctor.facts import RunFacts, Samples
-from unstir.doctor.finding import SURE, Check, Finding, Severity, difference, times
+from unstir.doctor.finding import Check, Finding, Severity, compared, times
 
 BRIGHTER = 0.15
 """Of the standard deviation of the data's values: a shift of the mean that is seen. Trained runs: at most 0.02."""
@@ -56,16 +56,17 @@ def _going_on(facts: RunFacts) -> str:
 def brightness(facts: RunFacts) -> Finding | None:
     """Samples lighter or darker than the data, by the means of images over all values."""
     made, real = (images.double().flatten(1).mean(1) for images in (_samples(facts).made, _samples(facts).real))
-    gap, errors = difference(made, real)
+    found = compared(real, made)
+    gap = found.value
     most = BRIGHTER * _std(_samples(facts).real)
-    if abs(gap) <= most or abs(errors) <= SURE:
+    if abs(gap) <= most or not found.decided:
         return None
     return Finding(
         "brightness",
         _severity(facts, "problem"),
         f"samples are {'lighter' if gap > 0 else 'darker'} than the data",
         f"the mean of their values is {made.mean():.1f}, the data's {real.mean():.1f}: {abs(gap):.1f} levels of 255 "
-        f"({abs(errors):.0f} standard errors; {_samples(facts).chain}); at most {most:.1f} is usual",
+        f"({abs(found.errors):.0f} standard errors; {_samples(facts).chain}); at most {most:.1f} is usual",
         _going_on(facts) + "train for longer (--train.length); if x_T keeps signal (see signal-left), use "
         "--diffusion.schedule cosine or a T of 1000 in a new run",
         abs(gap),
@@ -79,11 +80,12 @@ def tint(facts: RunFacts) -> Finding | None:
     if parts.made.shape[1] == 1:
         return None
     made, real = (_colours(images) for images in (parts.made, parts.real))
-    gaps = [difference(made[:, c], real[:, c]) for c in range(made.shape[1])]
-    channel = max(range(len(gaps)), key=lambda c: abs(gaps[c][0]))
-    gap, errors = gaps[channel]
+    gaps = [compared(real[:, c], made[:, c], choices=made.shape[1]) for c in range(made.shape[1])]
+    channel = max(range(len(gaps)), key=lambda c: abs(gaps[c].value))
+    found = gaps[channel]
+    gap = found.value
     most = TINTED * _std(parts.real)
-    if abs(gap) <= most or abs(errors) <= SURE:
+    if abs(gap) <= most or not found.decided:
         return None
     name = ("red", "green", "blue")[channel]
     return Finding(
@@ -91,8 +93,8 @@ def tint(facts: RunFacts) -> Finding | None:
         _severity(facts, "problem"),
         f"samples have {'too much' if gap > 0 else 'too little'} {name}",
         f"against the mean of the channels {name} is {made[:, channel].mean():+.1f} levels of 255, in the data "
-        f"{real[:, channel].mean():+.1f} ({abs(errors):.0f} standard errors; {parts.chain}); a difference of at most "
-        f"{most:.1f} is usual",
+        f"{real[:, channel].mean():+.1f} ({abs(found.errors):.0f} standard errors; {parts.chain}); "
+        f"a difference of at most {most:.1f} is usual",
         _going_on(facts) + "the averaged weights often lag where the colour is far off: look at unstir sample "
         "--no-ema, and train for longer (--train.length) or with a faster average (--train.ema_decay 0.999)",
         abs(gap),
@@ -104,14 +106,15 @@ def saturation(facts: RunFacts) -> Finding | None:
     """More values at the ends of the range, 0 and 255, than the data has."""
     parts = _samples(facts)
     made, real = (((x == 0) | (x == 255)).double().flatten(1).mean(1) for x in (parts.made, parts.real))
-    gap, errors = difference(made, real)
-    if gap <= SATURATED or errors <= SURE:
+    found = compared(real, made)
+    gap = found.value
+    if gap <= SATURATED or not found.decided:
         return None
     return Finding(
         "saturation",
         _severity(facts, "problem"),
         "samples are saturated",
-        f"{made.mean():.1%} of their values are 0 or 255, of the data's {real.mean():.1%} ({errors:.0f} standard "
+        f"{made.mean():.1%} of their values are 0 or 255, of the data's {real.mean():.1%} ({found.errors:.0f} standard "
         f"errors; {parts.chain}); at most {SATURATED:.0%} more is usual",
         _going_on(facts) + "sample with --threshold 0.995 or a lower --guidance; train for longer, or predict "
         "--diffusion.predict v in a new run",
@@ -164,9 +167,9 @@ def noise(facts: RunFacts) -> Finding | None:
     """Samples with more noise than the data has, as after too short a training or too few steps."""
     parts = _samples(facts)
     made, real = noise_level(parts.made), noise_level(parts.real)
-    gap, errors = difference(made, real)
+    found = compared(real, made)
     ratio = made.mean().item() / max(real.mean().item(), 1e-9)
-    if ratio <= NOISY or gap <= GRAIN or errors <= SURE:
+    if ratio <= NOISY or found.value <= GRAIN or not found.decided:
         return None
     return Finding(
         "noise",

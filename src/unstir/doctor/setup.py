@@ -5,7 +5,7 @@ import math
 from unstir.doctor.facts import RunFacts
 from unstir.doctor.finding import Check, Finding, Severity, is_number, median
 from unstir.runs import build
-from unstir.train.milestones import milestones
+from unstir.runs.moments import snapshots
 
 SIGNAL_NOTE, SIGNAL_WARNING, SIGNAL_PROBLEM = 1.0, 2.0, 4.0
 """alpha_T / sigma_T times the length of an image, in standard deviations of the noise along it.
@@ -96,7 +96,7 @@ def checkpoints(facts: RunFacts) -> Finding | None:
     whole = [file for file in facts.files if not file.problem]
     full = [file for file in whole if file.kind == "full"]
     run = facts.run
-    first = min([run.steps_in(run.config.checkpoint.every), *(step for step in milestones(run) if step)])
+    first = min([run.steps_in(run.config.checkpoint.every), *(step for step in snapshots(run) if step)])
     if not facts.files and facts.step < first:
         return None  # none is due yet
     if not (whole if facts.finished else full):

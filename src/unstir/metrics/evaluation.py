@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from unstir.errors import UserError
 from unstir.metrics import trust
+from unstir.metrics.figures import Figure, figure_effect, verdict
 from unstir.metrics.memorisation import Memorisation
 from unstir.runs.files import make_folder, write_text
 from unstir.runs.kinds import check, is_count, is_text
@@ -32,68 +33,6 @@ FID = "inception-v3-compat/fd"
 
 SHARES = "by the data's shares"
 """The label of a protocol in which each class is drawn as often as the data has it."""
-
-DECIDED = 3.0
-"""A difference of fewer standard errors than this is called undecided."""
-LOWER, HIGHER = "lower", "higher"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """One figure: a mean over seeds, with what it is to be held against.
-
-    ``name`` is what it is called ("FD-classifier", "FID", "KID", "coverage", ...), ``better`` "lower" or "higher".
-    ``by_seed`` has the value of each seed. ``bootstrap`` is the standard error of one seed's value from the choice of
-    images, None where it was not resampled, and ``reference_error`` that of ``value`` from the choice of the reference,
-    which figures of one protocol share, floors too. ``floor`` is the same figure of sets of ``num_floor`` real images
-    that are not in the reference of ``num_reference``, drawn as the generator draws, as good as new images can be;
-    ``num_floor`` is 0 where such images were lacking, and nothing may be compared with that floor. ``ceiling`` is that
-    of uniform noise. Both are None where there is none. ``infinite`` (value, standard error) is extrapolated to
-    infinitely many samples, ``floor_infinite`` to infinitely many real images. ``network`` and ``network_hash`` name
-    the features; empty for figures without any.
-    """
-
-    name: str
-    better: str
-    by_seed: tuple[float, ...]
-    bootstrap: float | None = None
-    reference_error: float | None = None
-    floor: float | None = None
-    floor_error: float | None = None
-    num_floor: int = 0
-    ceiling: float | None = None
-    infinite: tuple[float, float] | None = None
-    floor_infinite: tuple[float, float] | None = None
-    network: str = ""
-    network_hash: str = ""
-    num_reference: int = 0
-
-    @property
-    def value(self) -> float:
-        """The mean over seeds."""
-        return sum(self.by_seed) / len(self.by_seed)
-
-    @property
-    def deviation(self) -> float | None:
-        """The standard deviation over seeds; None for one seed."""
-        if len(self.by_seed) < 2:
-            return None
-        return math.sqrt(sum((v - self.value) ** 2 for v in self.by_seed) / (len(self.by_seed) - 1))
-
-    @property
-    def own_error(self) -> float | None:
-        """The standard error of ``value`` beside the same reference, for comparisons; None where nothing tells it.
-
-        It is the larger of what the seeds and the bootstrap say.
-        """
-        known = [each for each in (self.deviation, self.bootstrap) if each is not None]
-        return max(known) / math.sqrt(len(self.by_seed)) if known else None
-
-    @property
-    def error(self) -> float | None:
-        """The standard error of ``value``, with the reference's where that is known; None where neither is."""
-        own = self.own_error
-        return own if own is None else math.hypot(own, self.reference_error or 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,29 +110,16 @@ def best_match(protocol: Mapping[str, Any], others: Collection[Evaluation], name
     return nearest
 
 
-def difference(a: Figure, b: Figure) -> tuple[float, float | None, str]:
-    """How far ``a`` is from ``b``: a - b, its standard error, and "better", "worse" or "undecided" for ``a``.
-
-    Undecided is what is not more than `DECIDED` standard errors, or has none. Both have the same reference, whose
-    choice is left out.
-    """
-    gap = a.value - b.value
-    if a.own_error is None or b.own_error is None:
-        return gap, None, "undecided"
-    error = math.hypot(a.own_error, b.own_error)
-    if abs(gap) <= DECIDED * error:
-        return gap, error, "undecided"
-    return gap, error, "better" if (gap < 0) == (a.better == LOWER) else "worse"
-
-
 def differences(a: Evaluation, b: Evaluation) -> list[str]:
     """A line a figure: how ``a`` differs from ``b``. Raises UserError as `check_alike`."""
     check_alike(a.protocol, b.protocol)
     lines = []
     for key, mine in a.figures.items():
-        gap, error, verdict = difference(mine, b.figures[key])
-        bar = "" if error is None else f" +- {error:.2g}"
-        lines.append(f"{mine.name}: {mine.value:.4g} against {b.figures[key].value:.4g}, {gap:+.3g}{bar}: {verdict}")
+        other = b.figures[key]
+        change = figure_effect(other, mine)
+        bar = "" if math.isnan(change.error) else f" +- {change.error:.2g}"
+        values = f"{mine.value:.4g} against {other.value:.4g}, {change.value:+.3g}{bar}"
+        lines.append(f"{mine.name}: {values}: {verdict(change, mine.better)}")
     return lines
 
 

@@ -22,7 +22,7 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics import distances, wasserstein
 from unstir.metrics.classifier import Classifier
-from unstir.metrics.evaluation import HIGHER, LOWER, Figure
+from unstir.metrics.figures import HIGHER, LOWER, Figure
 from unstir.metrics.floor import FEWEST, Draws, bound
 from unstir.metrics.inception import NAME, Inception
 from unstir.metrics.measures import FLOOR_SPLITS, SPLITS, draws_of, figures_of, halved, sides

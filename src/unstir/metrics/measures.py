@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unstir.data import Store
 from unstir.metrics import distances
-from unstir.metrics.evaluation import HIGHER, LOWER, Figure
+from unstir.metrics.figures import HIGHER, LOWER, Figure
 from unstir.metrics.floor import Draws, Figures, bound, draws
 from unstir.metrics.frechet import error_of_halves, frechet_of, moments, standard_error, two_halves
 from unstir.metrics.inception import NAME

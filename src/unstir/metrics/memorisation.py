@@ -10,12 +10,12 @@ rest on that alone. They are made by pixels and, where a function for them is gi
 near to everything and a copy to one image alone. The mean of many withstands pictures that the data holds a few times,
 which are copied first and which the ratio d_1 / d_2 (Yoon et al. 2023) would miss.
 
-*Nearer* (`ranks.mann_whitney`), on either distance: do samples as a whole lie nearer than new images? (The C_T of
-Meehan et al. 2020, "A non-parametric test to detect data-copying", is this statistic, cell by cell.) Samples also lie
+*Nearer* (`mann_whitney`), on either distance: do samples as a whole lie nearer than new images? (The C_T of Meehan et
+al. 2020, "A non-parametric test to detect data-copying", is this statistic, cell by cell.) Samples also lie
 nearer where they are smoother, fainter or more alike than the data: real CIFAR-10 images at 0.8 of their contrast do in
 71 % of comparisons by pixels. So this alone accuses of nothing.
 
-*Copies* (`ranks.precedence`): of the relative distance, the number of samples below 999 in 1000 held-out images and
+*Copies* (`precedence`): of the relative distance, the number of samples below 999 in 1000 held-out images and
 below 1/2 (the factor of Carlini et al.; without it a sample a little nearer than any held-out image would count among
 images that are all far apart). A few copies among many originals raise it, and it alone is evidence of copies.
 
@@ -31,8 +31,8 @@ from torch import Tensor
 
 from unstir.errors import UserError
 from unstir.metrics.nearest import Nearest, nearest, nearest_features
-from unstir.metrics.ranks import Copies, Nearer, mann_whitney, precedence
 from unstir.pictures.pairs import Block, Row, pairs
+from unstir.significance import Precedence, Shift, mann_whitney, precedence
 
 LEVEL = 0.01
 NEIGHBOURS = 50
@@ -42,7 +42,7 @@ FEWEST = 20
 
 SHOWN = 3  # training images kept for each of the closest images
 
-_Tests = tuple[Nearer | None, Nearer | None, Copies | None]
+_Tests = tuple[Shift | None, Shift | None, Precedence | None]
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ class Space:
     name: str
     median: float
     median_held_out: float | None
-    distance: Nearer | None
-    relative: Nearer | None
-    copies: Copies | None
+    distance: Shift | None
+    relative: Shift | None
+    copies: Precedence | None
     closest: tuple[Pair, ...]
     closest_held_out: tuple[Pair, ...]
 

@@ -3,20 +3,18 @@
 Whoever names the most frequent class every time is right as often as that class occurs: that is *chance*. A classifier
 is trusted where both hold:
 
-* it is right more often than chance: the exact binomial tail is below `LEVEL`;
+* it is decidedly right more often than chance: the exact binomial tail is below `significance.TAIL`;
 * of the images that chance gets wrong, it gets the share `SKILL` or more right, net of those that it loses:
   (accuracy - chance) / (1 - chance), Cohen's kappa against that guess. Among ten thousand images 11% is decidedly more
   than 10%, and features that know no more are of no use.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import index
 from typing import Any
 
-LEVEL = 1e-3
-"""A classifier that knows nothing is taken for one above chance once in a thousand stores at most."""
+from unstir.significance import TAIL, binomial_tail
 
 SKILL = 0.3
 """The least skill of a classifier whose features are used; docs/judging.md has what they see at which skill."""
@@ -53,7 +51,7 @@ class Trust:
     @property
     def above_chance(self) -> bool:
         """Whether the accuracy is decidedly above chance."""
-        return self.num > 0 and binomial_tail(self.right, self.num, self.most / self.num) < LEVEL
+        return self.num > 0 and binomial_tail(self.right, self.num, self.most / self.num) < TAIL
 
     @property
     def given(self) -> bool:
@@ -65,20 +63,6 @@ class Trust:
         values = {"accuracy": self.accuracy, "chance": self.chance}
         rounded = {name: None if value is None else round(value, 4) for name, value in values.items()}
         return {**rounded, "num": self.num, "above_chance": self.above_chance, "used": self.given}
-
-
-def binomial_tail(right: int, num: int, chance: float) -> float:
-    """P(X >= right) of X ~ Binomial(num, chance), exact; 1 for a chance of 1."""
-    if right <= 0 or chance >= 1:
-        return 1.0
-    if chance <= 0:
-        return 0.0
-    whole, p, q = math.lgamma(num + 1), math.log(chance), math.log1p(-chance)
-    terms = (
-        math.exp(whole - math.lgamma(k + 1) - math.lgamma(num - k + 1) + k * p + (num - k) * q)
-        for k in range(right, num + 1)
-    )
-    return min(math.fsum(terms), 1.0)
 
 
 def describe(protocol: Mapping[str, Any]) -> str | None:

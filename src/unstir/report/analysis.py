@@ -1,8 +1,8 @@
 """The written analysis of a run: what its own numbers say, sentence by sentence.
 
-Each sentence rests on a tested effect larger than `statistics.LEVEL` of its errors and points to the figure that shows
-it, or says that the question is undecided or was not measured. Advice rests on decided sentences alone and comes last.
-The themes are a module each; all of them are functions of `Facts`, so that the same folder always reads the same.
+Each sentence rests on a tested effect beyond `significance.LEVEL` and points to the figure that shows it, or says that
+the question is undecided or was not measured. Advice rests on decided sentences alone and comes last. The themes are a
+module each; all of them are functions of `Facts`, so that the same folder always reads the same.
 """
 
 from unstir.report.analysis_cost import cost
@@ -13,8 +13,8 @@ from unstir.report.analysis_progress import progress
 from unstir.report.analysis_quality import diversity, quality
 from unstir.report.analysis_sampling import sampling
 from unstir.report.facts import Facts
-from unstir.report.statement import FIGURES, TOPICS, Statement
-from unstir.report.statistics import LEVEL, MULTIPLICITY, Effect
+from unstir.report.statement import FIGURES, MULTIPLICITY, TOPICS, Statement
+from unstir.significance import LEVEL, Effect
 
 __all__ = ["FIGURES", "LEVEL", "MULTIPLICITY", "TOPICS", "Effect", "Statement", "analyse"]
 

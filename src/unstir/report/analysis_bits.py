@@ -4,15 +4,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from unstir.report.analysis_figures import Known
 from unstir.report.facts import Facts
 from unstir.report.looks import Look, before_repeats
 from unstir.report.statement import Statement, Verdict, not_measured
-from unstir.report.statistics import Effect, difference
 from unstir.report.wording import with_error
+from unstir.significance import Effect, Estimate, difference
 from unstir.train.held_out import BITS_SHARE
 
-Pair = tuple[Known, Known]
+Pair = tuple[Estimate, Estimate]
 """Bits per dimension of held-out images and of training images."""
 
 
@@ -75,10 +74,10 @@ def _growth(earlier: Pair, pair: Pair) -> Effect:
     return difference(_gap(earlier), _gap(pair))
 
 
-def _gap(pair: Pair) -> Known:
+def _gap(pair: Pair) -> Estimate:
     """The held-out bits less the training bits, with the degrees of freedom of the lesser known of them."""
     (a, a_error, a_df), (b, b_error, b_df) = pair
-    return a - b, math.hypot(a_error, b_error), min(a_df, b_df)
+    return Estimate(a - b, math.hypot(a_error, b_error), min(a_df, b_df))
 
 
 def _num_train(facts: Facts) -> int:
@@ -99,17 +98,17 @@ def _likelihoods(by_split: dict[str, dict[str, Any]], newest: int) -> tuple[int,
     return step, (known[0], known[1])
 
 
-def _bound(of: dict[str, Any]) -> Known | None:
+def _bound(of: dict[str, Any]) -> Estimate | None:
     if of.get("standard_error") is None:
         return None
-    return of["bits_per_dim"], of["standard_error"], max(of.get("num", 2) - 1.0, 1.0)
+    return Estimate(of["bits_per_dim"], of["standard_error"], max(of.get("num", 2) - 1.0, 1.0))
 
 
 def _of_look(look: Look) -> Pair | None:
     if look.bits is None or look.bits_train is None:
         return None
     df = [_num_bits(images) - 1.0 for images in (look.held_out, look.train)]
-    return (*look.bits, df[0]), (*look.bits_train, df[1])
+    return Estimate(*look.bits, df[0]), Estimate(*look.bits_train, df[1])
 
 
 def _made(text: str, verdict: Verdict, effect: Effect) -> Statement:

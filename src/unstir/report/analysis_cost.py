@@ -8,8 +8,8 @@ from unstir.doctor.finding import is_number
 from unstir.report.facts import Facts
 from unstir.report.looks import Look, read
 from unstir.report.statement import Statement, not_measured
-from unstir.report.statistics import Effect, contrast, effect, polynomial_weights
 from unstir.report.wording import count, duration, operations, passes, percent, with_error
+from unstir.significance import Effect, contrast, effect
 
 TREND_OVER = 20
 """A trend is read from looks at the last images seen, down to so many times fewer."""
@@ -45,9 +45,8 @@ def _trend(facts: Facts, looks: Sequence[Look]) -> list[Statement]:
         return [not_measured("trend", "cost", "losses", text)]
     slope_weights, bend_weights = polynomial_weights([math.log2(look.images) for look in near])
     rows = [look.held_out for look in near]
-    df = len(rows[0]) - 1.0
-    slope = effect(*contrast(slope_weights, rows), df, "slope of a power law")
-    bend = effect(*contrast(bend_weights, rows), df, "curvature")
+    slope = effect(*contrast(slope_weights, rows), "slope of a power law")
+    bend = effect(*contrast(bend_weights, rows), "curvature")
     if not slope.decided or slope.value >= 0:
         text = "What a lower loss would cost is undecided: over the last "
         text += f"{len(near)} looks the held-out loss does not surely fall."
@@ -92,3 +91,18 @@ def _times(lower: float, slope: float) -> float:
 
 def _falls(facts: Facts) -> bool:
     return facts.config.train.lr_schedule == "cosine"
+
+
+def polynomial_weights(x: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Weights on values at ``x`` (three or more) that give the slope of their line, and their curvature.
+
+    The curvature is the coefficient of x^2 of the least-squares parabola; 0 of a straight line.
+    """
+    centre = statistics.fmean(x)
+    u = [value - centre for value in x]
+    square = sum(value**2 for value in u)
+    slope = [value / square for value in u]
+    n = len(u)
+    bent = [v * v - square / n - v * sum(w**3 for w in u) / square for v in u]  # x^2 less what 1 and x explain of it
+    size = sum(value**2 for value in bent)
+    return slope, [value / size for value in bent]

@@ -7,8 +7,8 @@ from unstir.report.analysis_bits import bits
 from unstir.report.facts import Facts
 from unstir.report.looks import Look, before_repeats, half_way, read
 from unstir.report.statement import Statement, Verdict, not_measured
-from unstir.report.statistics import Effect, adjusted, contrast, difference, paired, two_sample
 from unstir.report.wording import count, percent, with_error
+from unstir.significance import Effect, Estimate, adjusted, contrast, difference, paired, two_sample
 
 WORTH = 0.01
 """A gap between splits of less than this share of the loss is not worth acting on."""
@@ -61,8 +61,7 @@ def _rise(looks: Sequence[Look]) -> list[Statement]:
 def _more(before: Look, after: Look, choices: int = 1) -> Effect:
     """By how much more log(loss) rose on held-out than on training images: a difference of changes (Welch's t)."""
     on_train, on_held_out = (
-        (*contrast([-1, 1], rows), len(rows[0]) - 1.0)
-        for rows in ((before.train, after.train), (before.held_out, after.held_out))
+        contrast([-1, 1], rows) for rows in ((before.train, after.train), (before.held_out, after.held_out))
     )
     return difference(on_train, on_held_out, choices, "difference in differences")
 
@@ -138,7 +137,10 @@ def _gap_by_time(look: Look, memorised: bool) -> list[Statement]:
     if len(rows) < 2:
         return []
     df = len(look.held_out) - 1.0, len(look.train) - 1.0
-    gaps = [(t, h, difference((r, re, df[1]), (h, he, df[0]), choices=len(rows))) for t, h, he, r, re in rows]
+    gaps = [
+        (t, h, difference(Estimate(r, re, df[1]), Estimate(h, he, df[0]), choices=len(rows)))
+        for t, h, he, r, re in rows
+    ]
     t, loss, gap = max(gaps, key=lambda each: each[2].z or 0.0)
     size = with_error(gap.value, gap.error, sign=True)
     if not gap.decided or gap.value < 0:
@@ -168,7 +170,7 @@ def _loss_by_time(look: Look, predicted: str) -> list[Statement]:
     high = max(look.by_time, key=lambda row: row[1])
     low = min(look.by_time, key=lambda row: row[1])
     pairs = len(look.by_time) * (len(look.by_time) - 1) // 2
-    apart = difference((low[1], low[2], df), (high[1], high[2], df), choices=pairs)
+    apart = difference(Estimate(low[1], low[2], df), Estimate(high[1], high[2], df), choices=pairs)
     if not apart.decided:
         return []
     text = f"The loss is highest at t = {high[0]} ({with_error(high[1], high[2])}) and lowest at t = {low[0]} "

@@ -1,14 +1,11 @@
 """Whether samples are copies of training images, or lie nearer to them than new images do."""
 
-from statistics import NormalDist
 from typing import Any
 
 from unstir.report.facts import Facts
 from unstir.report.statement import Statement, Verdict, not_measured
-from unstir.report.statistics import Effect, largest_of
 from unstir.report.wording import count, with_error
-
-LEAST_P = 1e-300
+from unstir.significance import Effect, largest_of, tail_deviate
 
 
 def memorisation(facts: Facts) -> list[Statement]:
@@ -29,7 +26,7 @@ def _copies(found: dict[str, Any], spaces: list[dict[str, Any]]) -> Statement:
     """More samples than new images would have at a training image of their own: the exact test of `precedence`."""
     space = min(spaces, key=lambda each: float(each["copies"]["p"]))
     test, more = space["copies"], space["copies"]["count"] - space["copies"]["expected"]
-    z = largest_of(len(spaces), _deviate(test["p"]))
+    z = largest_of(len(spaces), tail_deviate(test["p"]))
     # the test is exact and has no error of its own; the one given is what the excess and its z imply
     surplus = Effect(value=more, error=abs(more / z) if z else 0.0, z=z, test="precedence test")
     size = f"{test['count']:,} of {count(found['num'], 'sample')}"
@@ -69,15 +66,10 @@ def _nearer(spaces: list[dict[str, Any]]) -> Statement:
 def _beyond_half(test: dict[str, float], choices: int) -> Effect:
     """The share of comparisons beyond one half; its z is the lesser of what the test and the standard error say."""
     value, error = test["probability"] - 0.5, test["standard_error"]
-    z = _deviate(test["p"])
+    z = tail_deviate(test["p"])
     if error > 0 and abs(value / error) < abs(z):
         z = value / error
     return Effect(value=value, error=error, z=largest_of(choices, z), test="Mann-Whitney")
-
-
-def _deviate(p: float) -> float:
-    """The normal deviate of a one-sided p."""
-    return -NormalDist().inv_cdf(min(max(p, LEAST_P), 1 - 1e-15))
 
 
 def _made(name: str, text: str, verdict: Verdict, effect: Effect) -> Statement:

@@ -6,13 +6,13 @@ from statistics import fmean
 from typing import Any
 
 from unstir.doctor.finding import is_number, times
-from unstir.metrics.evaluation import LOWER
-from unstir.report.analysis_figures import figure_effect, shown
+from unstir.metrics.figures import LOWER, figure_effect
+from unstir.report.analysis_figures import shown
 from unstir.report.facts import Facts
 from unstir.report.looks import Look, half_way, read
 from unstir.report.statement import Shown, Statement, Verdict, not_measured
-from unstir.report.statistics import Effect, counted, difference, level, mean_error, paired, two_sample
 from unstir.report.wording import TIMES, count, percent, with_error
+from unstir.significance import Effect, counted, difference, level, mean_error, paired, two_sample
 
 STRETCHES, FEWEST = 4, 5
 """Training losses are compared in so many stretches of the run, of at least so many log lines each."""

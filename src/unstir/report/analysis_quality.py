@@ -3,12 +3,13 @@
 import math
 
 from unstir.metrics import trust
-from unstir.metrics.evaluation import LOWER, Evaluation, Figure
-from unstir.report.analysis_figures import Known, above_floor, as_share, beside, floor, known, shown
+from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.figures import LOWER, Figure, above_floor, as_share
+from unstir.report.analysis_figures import beside, shown
 from unstir.report.facts import Facts
 from unstir.report.statement import Statement, Topic, Verdict, not_measured
-from unstir.report.statistics import LEVEL, Effect, difference, effect
 from unstir.report.wording import count, percent, with_error
+from unstir.significance import LEVEL, Effect, Estimate, difference, effect
 
 NEAR = 2.0
 """A distance that is decidedly below so many times that of real images is called good."""
@@ -46,7 +47,7 @@ def diversity(facts: Facts) -> list[Statement]:
             continue
         num = last.protocol["num"]
         figure = figure if key == "density" else as_share(figure, num)
-        least = floor(figure, num)
+        least = figure.floor_estimate(num)
         apart = above_floor(figure, num)
         if least is None or apart is None:
             continue
@@ -70,7 +71,7 @@ def diversity(facts: Facts) -> list[Statement]:
 def _excess(last: Evaluation, figure: Figure, num: int) -> list[Statement]:
     """The main figure, how many times that of real images it is, and whether it tells the samples from them."""
     head = f"{figure.name} is {shown(figure)} ({_how(last)})"
-    least, apart = floor(figure, num), above_floor(figure, num)
+    least, apart = figure.floor_estimate(num), above_floor(figure, num)
     if least is None or apart is None:
         text = f"{head}; there are not as many held-out images to hold it against."
         return [not_measured("excess", "quality", "quality", text)]
@@ -102,32 +103,32 @@ def _how(last: Evaluation) -> str:
     return sets
 
 
-def _times(figure: Figure, least: Known, apart: Effect) -> str:
+def _times(figure: Figure, least: Estimate, apart: Effect) -> str:
     """The ratio of a distance to that of real images with its error, "2.1 +- 0.3 times "; else that it is beyond.
 
     The error is that of a quotient to first order, widened as that of the difference. Where the figure of real images
     is itself within its errors of 0, a ratio to it says nothing.
     """
-    value, error, _ = known(figure)
+    value, error, _ = figure.estimate
     if figure.better != LOWER or least[0] <= LEVEL * least[1] or not math.isfinite(error):
         return "beyond "
     ratio, widened = value / least[0], apart.error / max(math.hypot(error, least[1]), 1e-300)
     return f"{with_error(ratio, ratio * math.hypot(error / value, least[1] / least[0]) * widened)} times "
 
 
-def _below(figure: Figure, least: Known) -> Effect | None:
+def _below(figure: Figure, least: Estimate) -> Effect | None:
     """How much a distance is below `NEAR` times that of real images, where that is decided."""
     if figure.better != LOWER:
         return None
-    below = difference(known(figure), (NEAR * least[0], NEAR * least[1], least[2]))
-    return below if below.decided and below.value > 0 else None
+    below = difference(figure.estimate, Estimate(NEAR * least.value, NEAR * least.error, least.df))
+    return below if below.positive else None
 
 
 def _beyond_noise(figure: Figure) -> list[Statement]:
     """That the samples are further from real images than noise is, where they are."""
     if figure.ceiling is None:
         return []
-    value, error, df = known(figure)
+    value, error, df = figure.estimate
     beyond = effect(value - figure.ceiling, error, df, "Student's t")
     if not beyond.decided or (beyond.value > 0) != (figure.better == LOWER):
         return []
@@ -149,7 +150,7 @@ def _bias(figure: Figure) -> list[Statement]:
     """How much of the main figure is owed to the number of images."""
     if figure.infinite is None:
         return []
-    owed = difference((*figure.infinite, known(figure)[2]), known(figure))
+    owed = difference(Estimate(*figure.infinite, figure.estimate.df), figure.estimate)
     if not owed.decided:
         return []
     text = f"Of {figure.name}, {with_error(owed.value, owed.error)} is owed to the finite number of samples: "
@@ -163,7 +164,7 @@ def _accuracy(facts: Facts, figure: Figure, num: int) -> list[Statement]:
     if figure.floor is None or not held_out:
         return []
     of_real = (figure.floor * (1 - figure.floor) / held_out) ** 0.5
-    apart = difference((figure.floor, of_real, held_out - 1.0), known(as_share(figure, num)))
+    apart = difference(Estimate(figure.floor, of_real, held_out - 1.0), as_share(figure, num).estimate)
     text = f"The classifier names the class asked for in {percent(figure.value)} of the samples "
     text += f"({shown(figure)}) and in {percent(figure.floor)} of held-out images"
     return [_beside_real("class accuracy", "quality", text, apart, higher_is_better=True)]

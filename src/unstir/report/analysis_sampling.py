@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unstir.metrics.evaluation import LOWER, Evaluation
-from unstir.report.analysis_figures import known, shown
+from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.figures import LOWER
+from unstir.report.analysis_figures import shown
 from unstir.report.facts import Facts
 from unstir.report.statement import Statement, not_measured
-from unstir.report.statistics import Effect, difference
 from unstir.report.wording import count, listed, with_error
+from unstir.significance import Effect, Estimate, difference
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def _harm(a: Evaluation, b: Evaluation, choices: int = 1) -> Effect:
     """How much worse ``b`` is than ``a`` by the main figure of ``a``, positive where it is."""
     key = a.main_key
     sign = 1 if a.main().better == LOWER else -1
-    (x, x_error, x_df), (y, y_error, y_df) = known(a.figures[key]), known(b.figures[key])
-    return difference((sign * x, x_error, x_df), (sign * y, y_error, y_df), choices)
+    x, y = (Estimate(sign * of.value, of.error, of.df) for of in (a.figures[key].estimate, b.figures[key].estimate))
+    return difference(x, y, choices)
 
 
 def _calls(chain: Evaluation) -> int:

@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from unstir.metrics.evaluation import Evaluation, Figure
+from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.figures import Figure
 from unstir.pictures.animation import evenly
 from unstir.report import svg
 from unstir.report.analysis_figures import beside

@@ -1,12 +1,14 @@
 """Several runs side by side on one page: what can be shown of all, and figures where they are of one protocol."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from unstir.data import Store
 from unstir.errors import printable
-from unstir.metrics.evaluation import Evaluation, difference, unlike
+from unstir.metrics.evaluation import Evaluation, unlike
+from unstir.metrics.figures import figure_effect, verdict
 from unstir.report import charts, pictures, tables
 from unstir.report.alike import Sides, same_protocol
 from unstir.report.facts import Facts
@@ -116,13 +118,14 @@ def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[
     for name, other in zip(names[1:], alike[1:], strict=True) if alike else ():
         for key in keys or common(alike):
             figure = alike[0].figures[key]
-            gap, error, verdict = difference(other.figures[key], figure)
-            bar = "" if error is None else f" ± {error:.2g}"
-            if verdict == "undecided":
-                said = f"whether {name} differs from {names[0]} is undecided ({gap:+.3g}{bar})"
+            change = figure_effect(figure, other.figures[key])
+            which = verdict(change, figure.better)
+            bar = "" if math.isnan(change.error) else f" ± {change.error:.2g}"
+            if which == "undecided":
+                said = f"whether {name} differs from {names[0]} is undecided ({change.value:+.3g}{bar})"
             else:
-                said = f"{name} is {verdict} than {names[0]}, by {abs(gap):.3g}{bar}"
-            mark = {"better": "good", "worse": "bad"}.get(verdict, "undecided")
+                said = f"{name} is {which} than {names[0]}, by {abs(change.value):.3g}{bar}"
+            mark = {"better": "good", "worse": "bad"}.get(which, "undecided")
             sentences.append((f"{figure.name}: {said}.", mark))
     return sentences
 

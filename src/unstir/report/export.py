@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from unstir.errors import UserError, printable
-from unstir.metrics.evaluation import Evaluation, Figure
+from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.evaluation import shown as shown_value
+from unstir.metrics.figures import Figure
 from unstir.report.facts import Facts
 from unstir.report.tables import plus_minus
 from unstir.runs.files import make_folder, write_text

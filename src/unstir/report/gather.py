@@ -30,8 +30,8 @@ from unstir.metrics.forecast import sized
 from unstir.report import speed
 from unstir.report.facts import Cost, Facts
 from unstir.runs import build
+from unstir.runs.moments import snapshots
 from unstir.runs.run import Run
-from unstir.train.milestones import milestones
 
 CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,unipc:20,dpmpp_2m_sde:10,dpmpp_2m_sde:50,ancestral:50"
 """What the last step is sampled by beside the usual chain, for the plot of calls against quality."""
@@ -66,7 +66,7 @@ def planned(run: Run, store: Store, *, seconds: float, num: int = 0, seeds: int 
     usual = usual_chain(run)
     run.newest_step()  # says so where none was saved
     kept = run.saved_steps()
-    steps = [step for step in kept if step in milestones(run)] or kept[-1:]
+    steps = [step for step in kept if step in snapshots(run)] or kept[-1:]
     models = [run.model(step, dtype="auto") for step in steps]  # what cannot be sampled is refused before any work
     job = Job(num=100, chain=usual, **usual_labels(run, store))
     plan = Plan(model=models[-1], job=job, seeds=seeds, networks=networks)

@@ -24,8 +24,7 @@ from unstir.report.analysis import analyse
 from unstir.report.facts import Facts
 from unstir.report.gather import gather
 from unstir.report.problems import found, problems
-from unstir.report.statement import TOPICS, Topic
-from unstir.report.statistics import MULTIPLICITY
+from unstir.report.statement import MULTIPLICITY, TOPICS, Topic
 from unstir.report.summary import limitations, summary
 from unstir.runs import toml
 from unstir.runs.files import write_text

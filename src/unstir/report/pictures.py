@@ -19,10 +19,10 @@ from unstir.pictures.grid import GAP, grid
 from unstir.pixels import from_uint8, to_uint8
 from unstir.randomness import Key
 from unstir.runs import build
+from unstir.runs import moments as of_run
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.theory.process import Process
-from unstir.train.milestones import START, milestones, newest_picture
 
 WEBP_SIDE = 16_383
 CORNER = 3  # so many rows and columns of each moment's grid stand beside those of the others
@@ -84,8 +84,8 @@ def _opened(path: Path) -> Image.Image:
 def moments(run: Run) -> list[Moment]:
     """The same corner of every grid drawn on the way that exists, first to last; of their common noise before them."""
     found = []
-    named = {"noise": "the noise", START: "untrained"}
-    for step, name in {-1: "noise", **milestones(run)}.items():
+    named = {"noise": "the noise", of_run.START: "untrained"}
+    for step, name in {-1: "noise", **of_run.snapshots(run)}.items():
         path = run.samples / f"{name}.png"
         if path.exists():
             when = named.get(name, f"{step * run.config.train.batch_size:,} images")
@@ -95,7 +95,7 @@ def moments(run: Run) -> list[Moment]:
 
 def newest_grid(run: Run) -> Picture | None:
     """The whole grid of the last moment drawn; None before the first."""
-    path = newest_picture(run)
+    path = of_run.newest_grid(run)
     return None if path is None else from_file(path, "samples, the first ones of a fixed seed")
 
 

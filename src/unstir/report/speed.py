@@ -12,8 +12,8 @@ from unstir.metrics.forecast import seconds_per_call
 from unstir.runs.files import write_text
 from unstir.runs.lines import decode, encode
 from unstir.runs.model import Model
+from unstir.runs.provenance import environment
 from unstir.runs.run import Run
-from unstir.train.state import environment
 
 FILE = "speed.json"
 SECONDS = 10.0

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from unstir.report.statistics import Effect
+from unstir.significance import Effect
 
 Topic = Literal["progress", "quality", "fit", "diversity", "memorisation", "sampling", "cost", "next"]
 TOPICS: tuple[Topic, ...] = get_args(Topic)
@@ -14,6 +14,13 @@ FIGURES: tuple[Shown, ...] = get_args(Shown)
 """The figures of the page that a sentence may point to."""
 
 Verdict = Literal["good", "bad", "neutral", "undecided"]
+
+MULTIPLICITY = (
+    "What is stated here is larger than 3.5 of its standard errors, so that among the forty or so effects tested fewer "
+    "than one page in fifty states one that chance alone made; whatever is smaller is called undecided. "
+    "Errors (+-) are one standard error, those of differences widened where only a few seeds tell them."
+)
+"""What `LEVEL` means, for a reader of the page."""
 
 
 @dataclass(frozen=True, kw_only=True)

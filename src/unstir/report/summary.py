@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
-from unstir.metrics.evaluation import DECIDED, FID
+from unstir.metrics.evaluation import FID
+from unstir.metrics.figures import figure_effect
 from unstir.report.facts import Facts
 from unstir.report.statement import Statement, Topic
 from unstir.report.wording import count
+from unstir.significance import LEVEL
 
 URGENCY = ("bad", "good", "neutral", "undecided")
 SECOND: tuple[Topic, ...] = ("memorisation", "diversity", "fit", "progress", "sampling")
@@ -37,7 +39,7 @@ def limitations(facts: Facts) -> list[str]:
         main, how = last.main(), last.protocol
         sets = f"Figures are of {count(how['seeds'], 'set')} of {count(how['num'], 'image')}"
         if main.error:
-            least = DECIDED * 2**0.5 * main.error
+            least = LEVEL * figure_effect(main, main).error
             found.append(
                 f"{sets}: a difference of {main.name} below about {least:.2g} from a run judged alike is not seen."
             )

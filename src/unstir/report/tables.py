@@ -5,8 +5,9 @@ import statistics
 from collections.abc import Iterable
 
 from unstir.data import Store
-from unstir.metrics.evaluation import Evaluation, Figure
+from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.evaluation import shown as shown_value
+from unstir.metrics.figures import Figure
 from unstir.report import charts, speed
 from unstir.report.facts import Facts
 from unstir.report.wording import duration, operations, passes, with_error

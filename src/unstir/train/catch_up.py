@@ -10,9 +10,9 @@ from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
 from unstir.runs import build, lines
 from unstir.runs.agreement import check_data
+from unstir.runs.moments import snapshots
 from unstir.runs.run import Run
 from unstir.train.held_out import HeldOut
-from unstir.train.milestones import milestones
 from unstir.train.watch import Stop, Watch
 
 
@@ -36,7 +36,7 @@ def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None
             return 0
         device = build.device(run.config.train.device)
         looks = HeldOut(run, store, run.length + max((line["step"] for line in before.lines), default=0), device)
-        missing = [step for step in run.saved_steps() if step in milestones(run) and looks.due(step)]
+        missing = [step for step in run.saved_steps() if step in snapshots(run) and looks.due(step)]
         added = 0
         for done, step in enumerate(missing, start=1):
             if (denoiser := _denoiser(run, step, device)) is not None:

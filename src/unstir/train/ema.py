@@ -11,15 +11,6 @@ def averaged_copy(net: nn.Module) -> nn.Module:
     return copy.deepcopy(net).eval().requires_grad_(False)
 
 
-def decay(step: int, largest: float, warmup: bool) -> float:
-    """The decay of the update after optimiser step ``step``, counted from 0.
-
-    Without a warm-up an average of decay 0.9999 still is 37% initial weights after 10,000 steps; with it the decay is
-    at most (1 + n) / (10 + n) at update n, so that early averages span the last tenth of the way.
-    """
-    return min(largest, (1 + step) / (10 + step)) if warmup else largest
-
-
 @torch.no_grad()
 def update(average: nn.Module, net: nn.Module, decay: float, applied: Tensor) -> None:
     """average += (1 - decay) (net - average) for every parameter; buffers are copied.

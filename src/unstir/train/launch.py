@@ -18,9 +18,9 @@ from unstir.runs.agreement import compare
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
 from unstir.runs.initial import check_initial
+from unstir.runs.memory import check_images, check_weights
 from unstir.runs.run import Run, is_run
 from unstir.runs.sections import DataConfig
-from unstir.train.memory import check_images, check_weights
 
 
 def open_data(config: Config, out: Path, progress: Callable[[int, int], None] | None = None) -> Store:

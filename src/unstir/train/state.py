@@ -1,6 +1,5 @@
 """Everything training holds between two steps, and its way into a checkpoint and back."""
 
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +9,9 @@ from torch import Tensor, nn
 
 from unstir.diffusion.importance import LossHistory
 from unstir.nn.unet import UNet
-from unstir.randomness import VERSION
 from unstir.runs.checkpoint import Checkpoint, DamagedError
 from unstir.runs.kinds import check, is_count, is_figure, is_number
+from unstir.runs.provenance import environment
 from unstir.runs.run import Run
 from unstir.runs.sections import TrainConfig
 from unstir.runs.toml import to_dict
@@ -163,14 +162,3 @@ def make_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
         weight_decay=config.weight_decay,
         fused=True,
     )
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """What bit-identity depends on besides the config: the torch build, the device, threads and random numbers."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        "torch": torch.__version__,
-        "device": f"{device.type} {name}",
-        "threads": torch.get_num_threads(),
-        "randomness": VERSION,
-    }

@@ -22,14 +22,15 @@ from unstir.runs import build, checkpoint
 from unstir.runs.agreement import check_same
 from unstir.runs.initial import initial_checkpoint, initial_weights, new_tensors
 from unstir.runs.loading import model_in_training, weights_of
+from unstir.runs.moments import ema_decay, grid_file, learning_rate, snapshots
+from unstir.runs.provenance import environment
 from unstir.runs.run import Run, is_run
 from unstir.train import ema
 from unstir.train.batches import Batches
 from unstir.train.held_out import HeldOut
-from unstir.train.learning_rate import learning_rate
-from unstir.train.milestones import draw_charts, draw_milestone, is_drawn, milestones
+from unstir.train.pictures import draw_charts, draw_grid
 from unstir.train.record import Record
-from unstir.train.state import COUNTERS, WINDOW, State, environment, figures, make_optimizer
+from unstir.train.state import COUNTERS, WINDOW, State, figures, make_optimizer
 from unstir.train.watch import Stop, Watch
 
 MAX_SKIPPED = 10
@@ -55,7 +56,7 @@ class Trainer:
             device=self._device,
         )
         self._slots = torch.arange(cfg.batch_size, device=self._device)
-        self._milestones = milestones(run)
+        self._snapshots = snapshots(run)
         self._spoilt = False
         self._resume()
         self._record = Record(run, self.state, self._watch.say)
@@ -92,8 +93,8 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether every step is taken and the last picture drawn, if it can be."""
-        last = self._milestones.get(self.state.step)
-        return self.state.step >= self._run.length and (self._spoilt or is_drawn(self._run, last))
+        last = self._snapshots.get(self.state.step)
+        return self.state.step >= self._run.length and (self._spoilt or self._is_drawn(last))
 
     def run(self, stop: Stop | None = None) -> bool:
         """Train to the run's length or until ``stop`` is asked for, save, and tell whether it finished."""
@@ -101,7 +102,7 @@ class Trainer:
         run, state = self._run, self.state
         log_every, save_every = run.steps_in(run.config.log.every), run.steps_in(run.config.checkpoint.every)
         batch = (self._config.batch_size, *run.data.shape)
-        self._watch.begin(state.step, run.length, run.steps_per_epoch, batch, tuple(self._milestones))
+        self._watch.begin(state.step, run.length, run.steps_per_epoch, batch, tuple(self._snapshots))
         run.record("continued" if state.step else "started", step=state.step, **environment(self._device))
         self._look(stop)
         saved = (run.checkpoints / checkpoint.file_name(state.step)).exists()  # what is continued is saved already
@@ -111,7 +112,7 @@ class Trainer:
             self._watch.step(state.step)
             if state.step % log_every == 0 or state.step == run.length:
                 self._log()
-            if state.step % save_every == 0 or state.step in self._milestones:
+            if state.step % save_every == 0 or state.step in self._snapshots:
                 self._save()
                 saved = True
             self._look(stop)
@@ -166,8 +167,7 @@ class Trainer:
         if self._device.type != "mps" or bool(applied):  # fused Adam does not look at found_inf on MPS
             state.optimizer.step()
         if state.average is not None:
-            decay = ema.decay(state.step, cfg.ema_decay, cfg.ema_warmup)
-            ema.update(state.average, state.net, decay, applied.float())
+            ema.update(state.average, state.net, ema_decay(cfg, state.step), applied.float())
         if state.history is not None:
             state.history.record(t, losses, applied)
         clipped = norm > cfg.clip if cfg.clip else torch.zeros_like(applied)
@@ -178,10 +178,8 @@ class Trainer:
         state.counters = torch.stack((skipped + ~applied, (in_a_row + 1) * ~applied))
 
     def _log(self) -> None:
-        cfg, state = self._config, self.state
-        last = state.step - 1
-        decay = ema.decay(last, cfg.ema_decay, cfg.ema_warmup) if cfg.ema_decay else 0.0
-        line = self._record.write_line(learning_rate(self._run, last), decay)
+        state, last = self.state, self.state.step - 1
+        line = self._record.write_line(learning_rate(self._run, last), ema_decay(self._config, last))
         self._watch.metrics(line)
         in_a_row = int(state.counters[1].item())
         if in_a_row >= MAX_SKIPPED:
@@ -196,10 +194,10 @@ class Trainer:
 
         The grid comes last, for it says that the look was finished. What is not done is given up quietly when stopping.
         """
-        state, name = self.state, self._milestones.get(self.state.step)
+        state, name = self.state, self._snapshots.get(self.state.step)
         ended_here = self._run.weights / checkpoint.file_name(state.step)  # a run that goes on for longer
         kept = self._held_out.last >= 0 and ended_here.exists()
-        if (name is None and not kept) or (is_drawn(self._run, name) and not self._held_out.due(state.step)):
+        if (name is None and not kept) or (self._is_drawn(name) and not self._held_out.due(state.step)):
             return
         with self._record.aside():
             denoiser = replace(self._denoiser, net=state.sampling_net.eval())
@@ -210,14 +208,18 @@ class Trainer:
                     return
                 state.looked = state.step
             draw_charts(self._run)
-            if name is not None and not is_drawn(self._run, name):
+            if name is not None and not self._is_drawn(name):
                 self._draw(denoiser, name, stop)
+
+    def _is_drawn(self, name: str | None) -> bool:
+        """Whether the grid of a snapshot exists (that of no snapshot counts as drawn)."""
+        return name is None or grid_file(self._run, name).exists()
 
     def _draw(self, denoiser: Denoiser, name: str, stop: Stop) -> None:
         """Draw the grid of a milestone; of weights that answer with NaN there is none, which is said once."""
         try:
             model = model_in_training(self._run, denoiser, self.state.step)
-            draw_milestone(self._run, model, name, self._watch, stop)
+            draw_grid(self._run, model, name, self._watch, stop)
             self._spoilt = False
         except NotFiniteError as error:
             if not self._spoilt:

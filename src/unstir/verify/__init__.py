@@ -1,6 +1,6 @@
-"""The theory checked in front of the reader: every equation the package rests on, with the error that was measured.
+"""The theory checked: every equation the package rests on, with the error that was measured.
 
-Each row runs the package's own functions and compares them with something that shares no line with them: decimals, an
+Each row runs the package's own functions and compares them with something that shares no code with them: decimals, an
 integral, linear algebra, a closed form, a published value.
 """
 
@@ -9,16 +9,16 @@ from collections.abc import Iterable, Iterator
 
 from unstir.errors import UserError
 from unstir.verify import bound, forward, loss, oracles, reverse, sampling, solvers
-from unstir.verify.check import Check, Row, measure
+from unstir.verify.check import Check, Row, checks_in, measure
 
 THEMES: dict[str, tuple[Check, ...]] = {
-    "forward": forward.CHECKS,
-    "reverse": reverse.CHECKS,
-    "bound": (*bound.CHECKS, *loss.CHECKS),
-    "sampling": (*sampling.CHECKS, *solvers.CHECKS),
-    "oracles": oracles.CHECKS,
+    "forward": checks_in(forward),
+    "reverse": checks_in(reverse),
+    "bound": checks_in(bound, loss),
+    "sampling": checks_in(sampling, solvers),
+    "oracles": checks_in(oracles),
 }
-"""The checks by theme, in the order in which the theory is told."""
+"""The checks by theme, in the order of the theory."""
 
 CHECKS: tuple[Check, ...] = tuple(check for checks in THEMES.values() for check in checks)
 """All of them."""

@@ -1,9 +1,11 @@
 """A statement of the theory, how far the package is from it, and how far it may be."""
 
+import inspect
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -29,11 +31,32 @@ class Check:
     run: Callable[[], float]
 
 
+def check(tolerance: float, source: str) -> Callable[[Callable[[], Iterator[float]]], Check]:
+    """Turn a generator of errors into a check named after it; the decorator of all rows.
+
+    The function's docstring has two paragraphs: ``statement`` and ``compared``.
+    """
+
+    def checked(errors: Callable[[], Iterator[float]]) -> Check:
+        name = errors.__name__.strip("_").replace("_", "-")
+        statement, _, compared = (inspect.getdoc(errors) or "").partition("\n\n")
+        return Check(
+            name, " ".join(statement.split()), source, " ".join(compared.split()), tolerance, lambda: worst(*errors())
+        )
+
+    return checked
+
+
+def checks_in(*modules: ModuleType) -> tuple[Check, ...]:
+    """The checks that the modules define, in the order of their definition."""
+    return tuple(value for module in modules for value in vars(module).values() if isinstance(value, Check))
+
+
 @dataclass(frozen=True)
 class Row:
-    """What a check found: its texts, the error beside its tolerance, and the seconds that it took.
+    """The result of a check: its texts, the error and its tolerance, and the seconds that it took.
 
-    ``failure`` is why there is no error (NaN) to show, else empty.
+    ``failure`` is why there is no error to show (it is NaN), else empty.
     """
 
     theme: str
@@ -75,7 +98,7 @@ def measure(check: Check, theme: str) -> Row:
 
 
 def require(condition: bool, otherwise: str) -> None:
-    """Fail the check with these words unless ``condition`` holds; for what is right or wrong, not near or far."""
+    """Fail the check with this message unless ``condition`` holds; for what is right or wrong, not near or far."""
     if not condition:
         raise AssertionError(otherwise)
 
@@ -86,7 +109,7 @@ def worst(*errors: float) -> float:
 
 
 def absolute(actual: Numbers, expected: Numbers) -> float:
-    """The largest | actual - expected |; both of one shape, lest broadcasting hide a wrong one."""
+    """The largest | actual - expected |; both must have one shape, so that no broadcasting hides a wrong one."""
     a, b = _pair(actual, expected)
     return (a - b).abs().max().item()
 

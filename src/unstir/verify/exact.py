@@ -1,6 +1,6 @@
-"""The papers' schedules and formulas in 50-digit decimals, sharing no line with the package's own.
+"""The papers' schedules and formulas in 50-digit decimals, sharing no code with the package's own.
 
-Nothing here is fast or general; it is there to be compared with.
+It is neither fast nor general: a reference to compare with.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,6 +1,8 @@
-"""The forward process: from an image to noise, a step at a time or at once, and the noise itself."""
+"""The forward process, from an image to noise: in single steps, in one step, and the noise itself."""
 
 import math
+from collections.abc import Iterator
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -12,27 +14,36 @@ from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import cosine, linear, sigmoid, zero_terminal_snr
 from unstir.verify import exact
-from unstir.verify.check import Check, absolute, relative, require, worst
+from unstir.verify.check import absolute, check, relative, require
 from unstir.verify.known import normal
 
 LAST_ABAR = 4.0358297653757e-5
 """abar_T of the linear schedule, T = 1000, to 14 digits."""
 
 
-def _one_step_composes() -> float:
-    errors, two = [], torch.full((1,), 2.0, dtype=torch.float64)
+@check(1e-12, "Ho et al. 2020, eqs. 2 and 4")
+def _one_step_composes() -> Iterator[float]:
+    """T steps of variance beta_t in a row are q(x_t | x_0) = N( sqrt(abar_t) x_0, (1 - abar_t) I ).
+
+    Process.one_step, chained, with Process.marginal at every t: mean and variance, linear, cosine and sigmoid; relative
+    """
+    two = torch.full((1,), 2.0, dtype=torch.float64)
     for schedule in (linear(), cosine(), sigmoid()):
         process, scale, var = Process(schedule), 1.0, 0.0
         for t in range(1, process.T + 1):
             step, closed = process.one_step(two, t), process.marginal(two, t)
             factor = step.mean.item() / 2
             scale, var = scale * factor, var * factor**2 + float(step.var)
-            errors += [relative(2 * scale, closed.mean.item()), relative(var, closed.var)]
-    return worst(*errors)
+            yield from [relative(2 * scale, closed.mean.item()), relative(var, closed.var)]
 
 
-def _abar_exact() -> float:
-    errors = []
+@check(1e-13, "Ho et al. 2020, eq. 4")
+def _abar_exact() -> Iterator[float]:
+    """abar_t is the product of 1 - beta_s over all s <= t; abar_1000 = 4.0358297653757e-5.
+
+    abar, 1 - abar and the tables of alpha and sigma at every t with a product in 50-digit decimals, T = 1000, and T =
+    500 to beta_T = 0.028; relative
+    """
     for made, table in (
         (linear(), exact.linear()),
         (linear(500, 1e-4, 0.028), exact.linear(500, "1e-4", "0.028")),  # taken literally, not scaled by 1000 / T
@@ -40,33 +51,42 @@ def _abar_exact() -> float:
         t, like = torch.arange(1, table.T + 1), torch.zeros(table.T, dtype=torch.float64)
         alpha, sigma = made.gather(t, like)
         at = range(1, table.T + 1)
-        errors += [
+        yield from [
             relative([made.abar(i) for i in at], table.tensor(table.abar, at)),
             relative([made.sigma(i) ** 2 for i in at], table.tensor(table.var, at)),
             relative(alpha, table.tensor(table.alpha, at)),
             relative(sigma, table.tensor(table.sigma, at)),
         ]
-    return worst(*errors, relative(linear().abar(1000), LAST_ABAR))
+    yield relative(linear().abar(1000), LAST_ABAR)
 
 
-def _cosine_clipped() -> float:
-    errors, at = [], range(1, 1001)
+@check(2e-11, "Nichol & Dhariwal 2021, eq. 17; Jabri et al. 2022")
+def _cosine_clipped() -> Iterator[float]:
+    """Cosine and sigmoid: every beta_t <= 0.999, and abar is the product of the clipped betas; cosine's abar_1000 is
+    2.43e-9, not 0.
+
+    abar and 1 - abar at every t with the curves in 50-digit decimals, clipped and multiplied up; relative (beta_1 =
+    4e-5 is a difference of numbers near 1)
+    """
+    at = range(1, 1001)
     for made, table in ((cosine(), exact.cosine()), (sigmoid(), exact.sigmoid())):
         largest = max(made.beta(t) for t in at)
         require(largest < 0.999 + 1e-12, f"a beta of {largest} is larger than 0.999")
-        errors.append(relative([made.abar(t) for t in at], table.tensor(table.abar, at)))
-        errors.append(relative([made.sigma(t) ** 2 for t in at], table.tensor(table.var, at)))
-    return worst(*errors)
+        yield relative([made.abar(t) for t in at], table.tensor(table.abar, at))
+        yield relative([made.sigma(t) ** 2 for t in at], table.tensor(table.var, at))
 
 
-def _zero_terminal_snr() -> float:
+@check(1e-12, "Lin et al. 2024, algorithm 1")
+def _zero_terminal_snr() -> Iterator[float]:
+    """Rescaled, alpha_T = 0 exactly and alpha_1 stays; q(x_{T-1} | x_T, x_0) = N( alpha_{T-1} x_0, sigma_{T-1}^2 I );
+    predicting eps is refused, and v is -x_0 at T.
+
+    alpha at every t, the posterior at T and the image back from v with decimals; relative
+    """
     made, table, T = zero_terminal_snr(linear()), exact.linear(), 1000
     require(made.abar(T) == 0 and made.sigma(T) == 1, f"abar_T is {made.abar(T)} and sigma_T {made.sigma(T)}")
-    try:
+    with suppress(UserError):
         PARAMETERIZATIONS["eps"].check(made)
-    except UserError:
-        pass
-    else:
         raise AssertionError("predicting eps is not refused")
     x_0, x_T = normal("image", 4, 3, 2, 2), normal("x_T", 4, 3, 2, 2)
     at_T = Process(made).posterior(x_T, x_0, T, T - 1)
@@ -74,7 +94,7 @@ def _zero_terminal_snr() -> float:
     require(torch.equal(target, -x_0), "the target of v at T is not -x_0")
     first, last = table.alpha(1), table.alpha(T)
     expected = [(table.alpha(t) - last) * first / (first - last) for t in range(T)]
-    return worst(
+    yield from (
         relative([made.alpha(t) for t in range(1, T)], expected[1:]),
         relative(at_T.mean, made.alpha(T - 1) * x_0),
         relative(at_T.var, 1 - expected[T - 1] ** 2),
@@ -82,7 +102,13 @@ def _zero_terminal_snr() -> float:
     )
 
 
-def _diffuse_moments() -> float:
+@check(1e-13, "Ho et al. 2020, eq. 4")
+def _diffuse_moments() -> Iterator[float]:
+    """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, each image of a batch at its own t.
+
+    coefficients of Process.diffuse at every t, read off with ones and zeros, with decimals; relative. In float32 they
+    are the exact ones, rounded once
+    """
     process, table = Process(linear()), exact.linear()
     t = torch.tensor([1000, 1, 1, 2, 999, 500, 1000, *range(1, 1001)])
     alpha, sigma = table.tensor(table.alpha, t.tolist()), table.tensor(table.sigma, t.tolist())
@@ -93,20 +119,25 @@ def _diffuse_moments() -> float:
 
     x_0, eps = normal("x_0", *ones.shape), normal("eps", *ones.shape)
     both = image(alpha) * x_0 + image(sigma) * eps
-    errors = [
+    yield from [
         relative(process.diffuse(ones, t, zeros), image(alpha)),
         relative(process.diffuse(zeros, t, ones), image(sigma)),
         absolute(process.diffuse(x_0, t, eps), both),
     ]
     for i, time in ((0, 1000), (1, 1), (5, 500)):
-        errors.append(relative(process.diffuse(ones[:1], time, zeros[:1]), image(alpha)[i : i + 1]))
-        errors.append(relative(process.diffuse(zeros[:1], time, ones[:1]), image(sigma)[i : i + 1]))
+        yield relative(process.diffuse(ones[:1], time, zeros[:1]), image(alpha)[i : i + 1])
+        yield relative(process.diffuse(zeros[:1], time, ones[:1]), image(sigma)[i : i + 1])
     in_float32 = process.diffuse(zeros.float(), t, ones.float()).double()
-    errors += [absolute(in_float32, image(sigma).float().double()), absolute(process.diffuse(x_0, 0, eps), x_0)]
-    return worst(*errors)
+    yield from [absolute(in_float32, image(sigma).float().double()), absolute(process.diffuse(x_0, 0, eps), x_0)]
 
 
-def _noise_is_normal() -> float:
+@check(1.0, "Box & Muller 1958")
+def _noise_is_normal() -> Iterator[float]:
+    """eps is standard normal, and independent of its neighbours in slot, step, stream and seed.
+
+    260 x 4096 numbers: Kolmogorov-Smirnov distance <= 0.00263 (false alarm 8e-7); mean, variance and 7 correlations
+    within 6 standard errors (2e-9 each); largest share of its limit
+    """
     slots = torch.arange(260)
 
     def draw(stream: str = "verify", step: int = 0, seed: int = 0) -> Tensor:
@@ -121,72 +152,13 @@ def _noise_is_normal() -> float:
 
     cdf, rank = torch.special.ndtr(z.flatten().sort().values), torch.arange(n + 1, dtype=torch.float64) / n
     distance = torch.maximum((cdf - rank[:-1]).max(), (rank[1:] - cdf).max()).item()
-    mates = (z[:, :2048].square() - 1) * (z[:, 2048:].square() - 1)  # the two numbers of one Box-Muller pair
+    pairs = (z[:, :2048].square() - 1) * (z[:, 2048:].square() - 1)  # the two numbers of one Box-Muller pair
     neighbours = [z[1:] * z[:-1], z[:, 1:] * z[:, :-1], z[:, 2048:] * z[:, :2048]]
     neighbours += [z * draw(step=1), z * draw(seed=1), z * draw("verified")]
-    return worst(
+    yield from (
         deviation(z, 1),
         deviation(z.square() - 1, math.sqrt(2)),
-        deviation(mates, 2),
+        deviation(pairs, 2),
         *(deviation(product, 1) for product in neighbours),
         distance / 0.00263,
     )
-
-
-CHECKS = (
-    Check(
-        "one-step-composes",
-        "T steps of variance beta_t in a row are q(x_t | x_0) = N( sqrt(abar_t) x_0, (1 - abar_t) I ).",
-        "Ho et al. 2020, eqs. 2 and 4",
-        "Process.one_step, chained, with Process.marginal at every t: mean and variance, linear, cosine and "
-        "sigmoid; relative",
-        1e-12,
-        _one_step_composes,
-    ),
-    Check(
-        "abar-exact",
-        "abar_t is the product of 1 - beta_s over all s <= t; abar_1000 = 4.0358297653757e-5.",
-        "Ho et al. 2020, eq. 4",
-        "abar, 1 - abar and the tables of alpha and sigma at every t with a product in 50-digit decimals, T = 1000,"
-        " and T = 500 to beta_T = 0.028; relative",
-        1e-13,
-        _abar_exact,
-    ),
-    Check(
-        "cosine-clipped",
-        "Cosine and sigmoid: every beta_t <= 0.999, and abar is the product of the clipped betas; cosine's "
-        "abar_1000 is 2.43e-9, not 0.",
-        "Nichol & Dhariwal 2021, eq. 17; Jabri et al. 2022",
-        "abar and 1 - abar at every t with the curves in 50-digit decimals, clipped and multiplied up; relative "
-        "(beta_1 = 4e-5 is a difference of numbers near 1)",
-        2e-11,
-        _cosine_clipped,
-    ),
-    Check(
-        "zero-terminal-snr",
-        "Rescaled, alpha_T = 0 exactly and alpha_1 stays; q(x_{T-1} | x_T, x_0) = N( alpha_{T-1} x_0, sigma_{T-1}^2"
-        " I ); predicting eps is refused, and v is -x_0 at T.",
-        "Lin et al. 2024, algorithm 1",
-        "alpha at every t, the posterior at T and the image back from v with decimals; relative",
-        1e-12,
-        _zero_terminal_snr,
-    ),
-    Check(
-        "diffuse-moments",
-        "x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, each image of a batch at its own t.",
-        "Ho et al. 2020, eq. 4",
-        "coefficients of Process.diffuse at every t, read off with ones and zeros, with decimals; relative. In "
-        "float32 they are the exact ones, rounded once",
-        1e-13,
-        _diffuse_moments,
-    ),
-    Check(
-        "noise-is-normal",
-        "eps is standard normal, and independent of its neighbours in slot, step, stream and seed.",
-        "Box & Muller 1958",
-        "260 x 4096 numbers: Kolmogorov-Smirnov distance <= 0.00263 (false alarm 8e-7); mean, variance and 7 "
-        "correlations within 6 standard errors (2e-9 each); largest share of its limit",
-        1.0,
-        _noise_is_normal,
-    ),
-)

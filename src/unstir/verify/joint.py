@@ -1,7 +1,7 @@
 """The bound's definition, without its split into terms: a divergence of two Gaussians over all of x_0..x_T at once.
 
-Data of two correlated values are N(mean, covariance), the chain has T = 8 steps. Both directions of it are written down
-as one Gaussian over the visited times, and E[-log p(x_0)] <= KL( q(x_0..x_T) || p(x_0..x_T) ) + H(x_0).
+Data of two correlated values are N(mean, covariance), the chain has T = 8 steps. Both of its directions are written as
+one Gaussian over the visited times, and E[-log p(x_0)] <= KL( q(x_0..x_T) || p(x_0..x_T) ) + H(x_0).
 """
 
 import math
@@ -37,7 +37,7 @@ def entropy() -> float:
 
 
 def bound(visited: Sequence[int], variance: str) -> tuple[float, float]:
-    """The package's bound as an exact expectation over x_0 and noise: in nats an image, and in bits per dimension."""
+    """The package's bound as an exact expectation over x_0 and noise: in nats per image and in bits per dimension."""
     n, eps, weights = nodes(2)
     x_0 = (MEAN + n @ torch.linalg.cholesky(COVARIANCE).mT).view(-1, 1, 1, 2)
 

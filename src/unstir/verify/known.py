@@ -1,4 +1,4 @@
-"""Gaussian data, whose every expectation is exact: ideal denoisers, quadrature nodes, samplers read as affine maps."""
+"""Gaussian data, for which every expectation is exact: ideal denoisers, quadrature nodes, samplers as affine maps."""
 
 import itertools
 import math
@@ -79,10 +79,10 @@ def output(
     shape: tuple[int, ...] = (1, 1, 1),
     **options: object,
 ) -> tuple[Tensor, Tensor]:
-    """The mean [D] and covariance [D, D] of what a sampler makes of standard normal x_T and noise, for an affine chain.
+    """The mean [D] and covariance [D, D] of a sampler's output for standard normal x_T and noise, for an affine chain.
 
     The real sampler runs once, on a batch whose rows hold zeros, a unit in one element of x_T, or a unit in one element
-    of one step's noise, and so shows each of its coefficients. Every step is offered noise, the last among them.
+    of one step's noise, and so shows each of its coefficients. Every step is offered noise, the last one included.
     """
     D, units = math.prod(shape), torch.eye(math.prod(shape), dtype=torch.float64).view(-1, *shape)
     x_T = torch.zeros(1 + D * len(times), *shape, dtype=torch.float64)

@@ -1,7 +1,7 @@
-"""The bound and the simple loss as they are used: sampled, with a learned variance, trained on, weighted."""
+"""The bound and the simple loss in use: sampled, with a learned variance, as training losses, weighted."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from unstir.theory.schedule import linear
 from unstir.theory.weighting import loss_weights
 from unstir.verify import exact
 from unstir.verify.bound import bound_of
-from unstir.verify.check import Check, absolute, relative, relative_to_size, require, worst
+from unstir.verify.check import absolute, check, relative, relative_to_size, require
 from unstir.verify.exact import Table
 from unstir.verify.known import M, entropy, gaussian_denoise, normal, scalar_nodes, smooth_denoise
 
@@ -25,20 +25,20 @@ FLOORS = {1.0: 0.275513233, 0.5: 0.173053406, 0.25: 0.098639296}
 """The simple loss of the ideal denoiser of N(0.3, s^2), T = 1000 linear."""
 
 
-class Says(nn.Module):
-    """A network whose output is its one parameter, whatever it is shown."""
+class FixedOutput(nn.Module):
+    """A network whose output is its one parameter, whatever its input."""
 
     def __init__(self, output: Tensor) -> None:
         super().__init__()
         self.output = nn.Parameter(output)
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
-        """The parameter, shaped like what the network is asked for."""
+        """The parameter."""
         return self.output
 
 
 class Ideal(nn.Module):
-    """The network that predicts the noise in data N(0.3, s^2) best; it is told t - 1 as every network is."""
+    """The network that predicts the noise in data N(0.3, s^2) best; like every network it receives t - 1."""
 
     def __init__(self, table: Table, s: float) -> None:
         super().__init__()
@@ -51,24 +51,13 @@ class Ideal(nn.Module):
         return sigma * (x - alpha * M) / (alpha**2 * self.s**2 + sigma**2)
 
 
-def _importance() -> float:
-    T, rounds, draws = 6, 15, 1 << 16
-    history = LossHistory.empty(T, torch.device("cpu"))
-    losses = [[float((t + 1) * (1 + (k * k + t * k) % (3 + 2 * t))) for k in range(rounds)] for t in range(T)]
-    for k in range(rounds):
-        history.record(torch.arange(1, T + 1), torch.tensor([row[k] for row in losses]), torch.tensor(True))
-    root = [math.sqrt(sum(loss**2 for loss in row[-10:]) / 10) for row in losses]
-    p = [0.999 * each / sum(root) + 0.001 / T for each in root]
-    t, weight = history.draw(Key(0, "verify importance", 0, torch.arange(draws)))
-    for time, share in enumerate(p, start=1):
-        deviation, limit = abs((t == time).sum().item() - draws * share), 6 * math.sqrt(draws * share * (1 - share))
-        require(deviation < limit, f"t = {time} is drawn too often or too rarely, by {deviation:.0f} of {draws}")
-    mean = sum(share * (t == time).double() @ weight.double() / (t == time).sum() for time, share in enumerate(p, 1))
-    expected = [1 / (T * p[time - 1]) for time in t.tolist()]
-    return worst(relative(history.probabilities(), p), relative(weight, expected), absolute(mean, 1.0))
+@check(1e-12, "stratified sampling")
+def _bound_strata() -> Iterator[float]:
+    """One step drawn from each of n parts of 2..T, weighted by the part's size, estimates the whole sum without bias.
 
-
-def _bound_strata() -> float:
+    mean of variational_bound over all choices that `strata` makes at T = 12, n = 3, with the whole sum; relative. Each
+    step is drawn as often as another of its part, to 6 standard errors (false alarm 3e-8)
+    """
     T, n, seeds = 12, 3, 3000
     process, table = Process(linear(T, 0.01, 0.4)), exact.linear(T, "0.01", "0.4")
     x_0, noise = normal("x_0", 2, 1, 2, 2), normal("noise", 2, 1, 2, 2)
@@ -85,7 +74,7 @@ def _bound_strata() -> float:
     possible = math.prod(drawn[0].values())
     require(len(choices) == possible, f"{len(choices)} of the {possible:.0f} choices were seen")
     mean = torch.stack([bound(dict(each)).nats for each in sorted(choices)]).mean(0)
-    return relative(mean, bound(None).nats)
+    yield relative(mean, bound(None).nats)
 
 
 def _require_even(drawn: Sequence[Mapping[int, float]], T: int) -> None:
@@ -97,7 +86,14 @@ def _require_even(drawn: Sequence[Mapping[int, float]], T: int) -> None:
         require(deviation < limit, f"step {t} is drawn too often or too rarely, by {deviation:.0f} of {len(drawn)}")
 
 
-def _learned_variance() -> float:
+@check(1e-9, "Nichol & Dhariwal 2021, eq. 15")
+def _learned_variance() -> Iterator[float]:
+    """Fraction v means exp( v log beta + (1 - v) log beta~ ); with the variance of the ideal reverse step, bound -
+    entropy is KL( q(x_T) || N(0, 1) ) alone.
+
+    variational_bound at v = 0, 1 and the ideal v, T = 1000, and one term at v = 0.5, with beta~, beta and formulas;
+    absolute, nats
+    """
     s, table, process = 0.5, exact.linear(), Process(linear())
     x_0, eps, _ = scalar_nodes(s)
     ideal = gaussian_denoise(table, s)
@@ -110,17 +106,16 @@ def _learned_variance() -> float:
 
         return denoise
 
-    errors = []
     for end, variance in ((0.0, "small"), (1.0, "large")):
-        errors.append(absolute(bound_of(s, with_fraction(end), "learned"), bound_of(s, ideal, variance)))
+        yield absolute(bound_of(s, with_fraction(end), "learned"), bound_of(s, ideal, variance))
     middle = bound_term(with_fraction(0.5)(eps, 7), process, x_0, 7, "learned")
     _, at_x_0, small = table.posterior(7)
     between = math.sqrt(small * table.beta(7))
     distance = (at_x_0 * (x_0 - ideal(eps, 7).x0)).square().flatten() / between
-    errors.append(absolute(middle, 0.5 * (small / between - 1 - math.log(small / between) + distance)))
+    yield absolute(middle, 0.5 * (small / between - 1 - math.log(small / between) + distance))
     var = table.abar(1000) * s**2 + table.var(1000)
     prior = 0.5 * (var - 1 - math.log(var) + table.abar(1000) * M**2)
-    return worst(*errors, absolute(bound_of(s, with_fraction(None), "learned") - entropy(s), prior))
+    yield absolute(bound_of(s, with_fraction(None), "learned") - entropy(s), prior)
 
 
 def _exact_fraction(table: Table, s: float, t: int) -> float:
@@ -131,14 +126,20 @@ def _exact_fraction(table: Table, s: float, t: int) -> float:
     return (math.log(small + at_x_0**2 * remaining) - low) / (high - low)
 
 
-def _hybrid_gradient() -> float:
+@check(1e-9, "Nichol & Dhariwal 2021, eq. 16")
+def _hybrid_gradient() -> Iterator[float]:
+    """L_simple + 0.001 L_vlb: the bound moves the variance and gives the mean no gradient.
+
+    gradients of denoising_loss and its value in bits with the formulas differentiated by hand, t in 1, 2, 3, 40, 500
+    and 1000; relative
+    """
     table, T, D = exact.linear(), 1000, 6
     t = torch.tensor([1, 2, 3, 40, 500, 1000])
     x_0 = torch.arange(36, dtype=torch.float64).view(6, 3, 1, 2) * 7 / 127.5 - 1
     eps, output = normal("eps", 6, 3, 1, 2), normal("output", 6, 6, 1, 2)
 
     def losses(kind: str) -> tuple[Losses, Tensor]:
-        net = Says(output)
+        net = FixedOutput(output)
         denoiser = Denoiser(net, Process(linear()), PARAMETERIZATIONS["eps"], learned_variance=True)
         with torch.enable_grad():
             made = denoising_loss(denoiser, x_0, t, eps, objective=Objective(kind))
@@ -162,7 +163,7 @@ def _hybrid_gradient() -> float:
     require(bool((losses("vlb")[1][:, :3] != 0).all()), "the bound alone teaches the mean nothing")
     require(bool((gradient[:1, 3:] != 0).all()), "the decoder's term does not reach the variance")
     assert hybrid.bits is not None
-    return worst(
+    yield from (
         relative(gradient[:, :3], (mean - eps) * 2 / D),
         relative_to_size(gradient[1:, 3:], slope[1:]),
         relative(hybrid.bits[1:], bits[1:]),
@@ -170,8 +171,14 @@ def _hybrid_gradient() -> float:
     )
 
 
-def _loss_floor() -> float:
-    errors, table = [], exact.linear()
+@check(1e-9, "the posterior variance of Gaussian data")
+def _loss_floor() -> Iterator[float]:
+    """No network does better than mean_t abar_t s^2 / (abar_t s^2 + 1 - abar_t): 0.275513233, 0.173053406 and
+    0.098639296 for s = 1, 0.5 and 0.25.
+
+    denoising_loss of the ideal network over all t, its mean and each time, with known values and formula; absolute
+    """
+    table = exact.linear()
     for s, floor in FLOORS.items():
         x_0, eps, weights = scalar_nodes(s)
         t = torch.arange(1, 1001)
@@ -179,12 +186,40 @@ def _loss_floor() -> float:
         made = denoising_loss(denoiser, x_0.repeat(1000, 1, 1, 1), t.repeat_interleave(9), eps.repeat(1000, 1, 1, 1))
         by_time = made.total.view(1000, 9) @ weights
         of_theory = [table.abar(i) * s**2 / (table.abar(i) * s**2 + table.var(i)) for i in t.tolist()]
-        errors += [absolute(by_time.mean().item(), floor), absolute(by_time, of_theory)]
-    return worst(*errors)
+        yield from [absolute(by_time.mean().item(), floor), absolute(by_time, of_theory)]
 
 
-def _weightings() -> float:
-    table, t, errors = exact.linear(), torch.arange(1, 1001), []
+@check(1e-6, "Nichol & Dhariwal 2021, eq. 18")
+def _importance() -> Iterator[float]:
+    """Times drawn with p_t ~ sqrt( E[L_t^2] ) of the last ten losses and weighted by 1 / (T p_t) keep the mean.
+
+    probabilities and weights of LossHistory (float32) after 15 rounds over 6 times, with plain Python, relative; times
+    are drawn as often as p_t says, to 6 standard errors (false alarm 2e-8)
+    """
+    T, rounds, draws = 6, 15, 1 << 16
+    history = LossHistory.empty(T, torch.device("cpu"))
+    losses = [[float((t + 1) * (1 + (k * k + t * k) % (3 + 2 * t))) for k in range(rounds)] for t in range(T)]
+    for k in range(rounds):
+        history.record(torch.arange(1, T + 1), torch.tensor([row[k] for row in losses]), torch.tensor(True))
+    root = [math.sqrt(sum(loss**2 for loss in row[-10:]) / 10) for row in losses]
+    p = [0.999 * each / sum(root) + 0.001 / T for each in root]
+    t, weight = history.draw(Key(0, "verify importance", 0, torch.arange(draws)))
+    for time, share in enumerate(p, start=1):
+        deviation, limit = abs((t == time).sum().item() - draws * share), 6 * math.sqrt(draws * share * (1 - share))
+        require(deviation < limit, f"t = {time} is drawn too often or too rarely, by {deviation:.0f} of {draws}")
+    mean = sum(share * (t == time).double() @ weight.double() / (t == time).sum() for time, share in enumerate(p, 1))
+    expected = [1 / (T * p[time - 1]) for time in t.tolist()]
+    yield from (relative(history.probabilities(), p), relative(weight, expected), absolute(mean, 1.0))
+
+
+@check(1e-9, "Hang et al. 2023; Salimans & Ho 2022; Choi et al. 2022")
+def _weightings() -> Iterator[float]:
+    """min(SNR, gamma), max(SNR, 1) and SNR / (k + SNR)^gamma on the image's error, whatever the network predicts.
+
+    denoising_loss under each weighting, gamma = 5, 2, 1 and 0.5, for networks of eps, x0 and v with one estimate, at
+    every t, with the formulas in decimals; relative
+    """
+    table, t = exact.linear(), torch.arange(1, 1001)
     x_0, eps, x_0_hat = (normal(name, 1000, 1, 1, 2) for name in ("x_0", "eps", "x_0_hat"))
     alpha, sigma = (table.tensor(of, t.tolist()).view(-1, 1, 1, 1) for of in (table.alpha, table.sigma))
     x_t = alpha * x_0 + sigma * eps
@@ -201,68 +236,6 @@ def _weightings() -> float:
         for predict, output in outputs.items():
             schedule, kind = linear(), PARAMETERIZATIONS[predict]
             objective = Objective(weights=loss_weights(name, schedule, kind, **options))
-            denoiser = Denoiser(Says(output), Process(schedule), kind)
+            denoiser = Denoiser(FixedOutput(output), Process(schedule), kind)
             made = denoising_loss(denoiser, x_0, t, eps, objective=objective)
-            errors.append(relative(made.total, expected * error))
-    return worst(*errors)
-
-
-CHECKS = (
-    Check(
-        "bound-strata",
-        "One step drawn from each of n parts of 2..T, weighted by the part's size, estimates the whole sum without "
-        "bias.",
-        "stratified sampling",
-        "mean of variational_bound over all choices that `strata` makes at T = 12, n = 3, with the whole sum; "
-        "relative. Each step is drawn as often as another of its part, to 6 standard errors (false alarm 3e-8)",
-        1e-12,
-        _bound_strata,
-    ),
-    Check(
-        "learned-variance",
-        "Fraction v means exp( v log beta + (1 - v) log beta~ ); with the variance of the ideal reverse step, bound"
-        " - entropy is KL( q(x_T) || N(0, 1) ) alone.",
-        "Nichol & Dhariwal 2021, eq. 15",
-        "variational_bound at v = 0, 1 and the ideal v, T = 1000, and one term at v = 0.5, with beta~, beta and "
-        "formulas; absolute, nats",
-        1e-9,
-        _learned_variance,
-    ),
-    Check(
-        "hybrid-gradient",
-        "L_simple + 0.001 L_vlb: the bound moves the variance and gives the mean no gradient.",
-        "Nichol & Dhariwal 2021, eq. 16",
-        "gradients of denoising_loss and its value in bits with the formulas differentiated by hand, t in 1, 2, 3, "
-        "40, 500 and 1000; relative",
-        1e-9,
-        _hybrid_gradient,
-    ),
-    Check(
-        "loss-floor",
-        "No network does better than mean_t abar_t s^2 / (abar_t s^2 + 1 - abar_t): 0.275513233, 0.173053406 and "
-        "0.098639296 for s = 1, 0.5 and 0.25.",
-        "the posterior variance of Gaussian data",
-        "denoising_loss of the ideal network over all t, its mean and each time, with known values and formula; "
-        "absolute",
-        1e-9,
-        _loss_floor,
-    ),
-    Check(
-        "importance",
-        "Times drawn with p_t ~ sqrt( E[L_t^2] ) of the last ten losses and weighted by 1 / (T p_t) keep the mean.",
-        "Nichol & Dhariwal 2021, eq. 18",
-        "probabilities and weights of LossHistory (float32) after 15 rounds over 6 times, with plain Python, relative; "
-        "times are drawn as often as p_t says, to 6 standard errors (false alarm 2e-8)",
-        1e-6,
-        _importance,
-    ),
-    Check(
-        "weightings",
-        "min(SNR, gamma), max(SNR, 1) and SNR / (k + SNR)^gamma on the image's error, whatever the network predicts.",
-        "Hang et al. 2023; Salimans & Ho 2022; Choi et al. 2022",
-        "denoising_loss under each weighting, gamma = 5, 2, 1 and 0.5, for networks of eps, x0 and v with one "
-        "estimate, at every t, with the formulas in decimals; relative",
-        1e-9,
-        _weightings,
-    ),
-)
+            yield relative(made.total, expected * error)

@@ -1,20 +1,27 @@
-"""Ideal denoisers, which judge samplers and networks, judged by linear algebra, integration and plain sums."""
+"""Ideal denoisers, the reference for samplers and networks, checked by linear algebra, integration and plain sums."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from unstir.theory.oracle import FiniteData, GaussianData, MixtureData
 from unstir.verify import exact
-from unstir.verify.check import Check, absolute, relative, relative_to_size, worst
+from unstir.verify.check import absolute, check, relative, relative_to_size
 from unstir.verify.known import normal
 
 TIMES = (10, 100, 500, 1000)
 
 
-def _oracle_gaussian() -> float:
-    table, errors, eye = exact.linear(), [], torch.eye(12, dtype=torch.float64)
+@check(1e-11, "conditioning of a Gaussian")
+def _oracle_gaussian() -> Iterator[float]:
+    """E[x_0 | x_t] = m + alpha S (alpha^2 S + sigma^2 I)^-1 (x_t - alpha m) for data N(m, S).
+
+    estimate, covariance, log-density and loss floor of GaussianData, 12 values per image, t = 10, 100, 500, 1000, with
+    linear solves; relative, to the largest element of vectors and matrices
+    """
+    table, eye = exact.linear(), torch.eye(12, dtype=torch.float64)
     factor, m, x = normal("factor", 12, 12) / 3, normal("mean", 12), normal("x_t", 5, 12)
     S = factor @ factor.mT
     data = GaussianData(m.view(3, 2, 2), S)
@@ -26,7 +33,7 @@ def _oracle_gaussian() -> float:
         remaining = S - alpha**2 * S @ torch.linalg.solve(noisy, S)
         log_prob = -0.5 * ((x - alpha * m).mT * solved).sum(0) - 0.5 * torch.logdet(2 * math.pi * noisy)
         floor = alpha**2 / sigma**2 * remaining.trace().item() / 12
-        errors += [
+        yield from [
             relative_to_size(estimate, m + alpha * (S @ solved).mT),
             relative_to_size(data.conditional_covariance(alpha, sigma), remaining),
             relative(data.log_prob(x.view(5, 3, 2, 2), alpha, sigma), log_prob),
@@ -34,11 +41,17 @@ def _oracle_gaussian() -> float:
             relative(data.loss_floor(alpha, sigma), floor),
         ]
     without_noise = data.estimate(0.5 * x.view(5, 3, 2, 2), 0.5, 0.0)
-    return worst(*errors, relative_to_size(without_noise.flatten(1), x))
+    yield relative_to_size(without_noise.flatten(1), x)
 
 
-def _oracle_mixture() -> float:
-    table, errors, eye = exact.linear(), [], torch.eye(2, dtype=torch.float64)
+@check(1e-10, "Bayes' rule")
+def _oracle_mixture() -> Iterator[float]:
+    """E[x_0 | x_t] of a mixture of Gaussians, its spread and the density of x_t.
+
+    MixtureData, 3 components of two correlated values, t = 10, 100, 500, 1000, with sums over a grid of 701 x 701
+    images; absolute
+    """
+    table, eye = exact.linear(), torch.eye(2, dtype=torch.float64)
     weights = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
     means = torch.tensor([[0.5, 0.2], [-0.6, 0.3], [0.1, -0.7]], dtype=torch.float64)
     entries = [[0.1, 0.06, 0.08], [0.05, 0.0, 0.2], [0.09, -0.05, 0.07]]
@@ -53,12 +66,11 @@ def _oracle_mixture() -> float:
         log_joint = torch.stack([_log_density(alpha * grid, each, sigma**2 * eye) for each in x]) + log_mass
         weight = log_joint.softmax(1)
         mean = weight @ grid
-        errors += [
+        yield from [
             absolute(data.log_prob(x, alpha, sigma), log_joint.logsumexp(1)),
             absolute(data.estimate(x, alpha, sigma), mean),
             absolute(data.spread(x, alpha, sigma), (weight @ grid.square() - mean.square()).mean(1)),
         ]
-    return worst(*errors)
 
 
 def _log_density(x: Tensor, m: Tensor, S: Tensor) -> Tensor:
@@ -69,8 +81,14 @@ def _log_density(x: Tensor, m: Tensor, S: Tensor) -> Tensor:
     return -0.5 * (d * u * u - 2 * b * u * v + a * v * v) / det - math.log(2 * math.pi) - 0.5 * math.log(det)
 
 
-def _oracle_finite() -> float:
-    table, errors = exact.linear(), []
+@check(1e-10, "Bayes' rule")
+def _oracle_finite() -> Iterator[float]:
+    """E[x_0 | x_t] = sum_i w_i y_i, w = softmax( -||x_t - alpha y_i||^2 / (2 sigma^2) ), for N images y_i.
+
+    FiniteData, 20 images in uint8 and float64, t = 10, 100, 500, 1000, with sums in plain Python; absolute, the
+    log-density relative
+    """
+    table = exact.linear()
     pixels = (64 * normal("pixels", 20, 3, 2, 2) + 128).clamp(0, 255).to(torch.uint8)
     floats = pixels.double() / 127.5 - 1
     images = floats.flatten(1).tolist()
@@ -79,7 +97,7 @@ def _oracle_finite() -> float:
         x = alpha * floats[:4] + sigma * normal("noise", 4, 3, 2, 2)
         direct = [_brute_force(each, images, alpha, sigma) for each in x.flatten(1).tolist()]
         for data in (FiniteData(pixels), FiniteData(floats, chunk=7)):
-            errors += [
+            yield from [
                 absolute(data.estimate(x, alpha, sigma).flatten(), [pixel for mean, _, _ in direct for pixel in mean]),
                 absolute(data.spread(x, alpha, sigma), [spread for _, spread, _ in direct]),
                 relative(data.log_prob(x, alpha, sigma), [log_prob for _, _, log_prob in direct]),
@@ -87,7 +105,7 @@ def _oracle_finite() -> float:
     near = 0.5 * floats[:4] + 0.1 * normal("nearby", 4, 3, 2, 2)
     halves = 0.5 * floats.flatten(1)
     nearest = floats[[int((halves - one).square().sum(1).argmin()) for one in near.flatten(1)]]
-    return worst(*errors, absolute(FiniteData(pixels).estimate(near, 0.5, 0.0), nearest))
+    yield absolute(FiniteData(pixels).estimate(near, 0.5, 0.0), nearest)
 
 
 def _brute_force(
@@ -102,34 +120,3 @@ def _brute_force(
     spread = sum(w * math.dist(y, mean) ** 2 for w, y in zip(weights, images, strict=True)) / total / D
     log_prob = math.log(total / len(images)) - least / (2 * sigma**2) - D / 2 * math.log(2 * math.pi * sigma**2)
     return mean, spread, log_prob
-
-
-CHECKS = (
-    Check(
-        "oracle-gaussian",
-        "E[x_0 | x_t] = m + alpha S (alpha^2 S + sigma^2 I)^-1 (x_t - alpha m) for data N(m, S).",
-        "conditioning of a Gaussian",
-        "estimate, covariance, log-density and loss floor of GaussianData, 12 values an image, t = 10, 100, 500, "
-        "1000, with linear solves; relative, to the largest element of vectors and matrices",
-        1e-11,
-        _oracle_gaussian,
-    ),
-    Check(
-        "oracle-mixture",
-        "E[x_0 | x_t] of a mixture of Gaussians, its spread and the density of x_t.",
-        "Bayes' rule",
-        "MixtureData, 3 components of two correlated values, t = 10, 100, 500, 1000, with sums over a grid of 701 x"
-        " 701 images; absolute",
-        1e-10,
-        _oracle_mixture,
-    ),
-    Check(
-        "oracle-finite",
-        "E[x_0 | x_t] = sum_i w_i y_i, w = softmax( -||x_t - alpha y_i||^2 / (2 sigma^2) ), for N images y_i.",
-        "Bayes' rule",
-        "FiniteData, 20 images in uint8 and float64, t = 10, 100, 500, 1000, with sums in plain Python; absolute, "
-        "the log-density relative",
-        1e-10,
-        _oracle_finite,
-    ),
-)

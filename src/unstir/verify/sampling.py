@@ -1,6 +1,6 @@
-"""Samplers on data whose ideal denoiser is known: what they return is compared with what they should, to the last bits.
+"""Samplers on data whose ideal denoiser is known, compared with exact results.
 
-With Gaussian data a sampler is an affine map of its noise, so that its output's mean and covariance are read off.
+With Gaussian data a sampler is an affine map of its noise, so that its output's mean and covariance can be read off.
 """
 
 import math
@@ -18,10 +18,10 @@ from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear, times
 from unstir.verify import exact
-from unstir.verify.check import Check, absolute, relative, relative_to_size, require, worst
+from unstir.verify.check import absolute, check, relative, relative_to_size, require
 from unstir.verify.exact import Table
 from unstir.verify.known import M, gaussian_denoise, normal, output, smooth_denoise
-from unstir.verify.loss import Says
+from unstir.verify.loss import FixedOutput
 
 ALL = range(1000, -1, -1)
 EXCESS = {"large": 0.00300830, "small": -0.01549915}
@@ -42,26 +42,35 @@ def recursion(table: Table, s2: float, visited: Sequence[int], variance: str) ->
     return mean, var
 
 
-def _ancestral_moments() -> float:
-    table, errors, variances = exact.linear(), [], {}
+@check(1e-10, "Ho et al. 2020, algorithm 2; Pierret & Galerne 2025")
+def _ancestral_moments() -> Iterator[float]:
+    """Over all steps N(m, 1) comes out with variance 1 - beta_1 under beta, a point as itself under beta~, and N(0.3,
+    0.5^2) with variance / s^2 - 1 = 0.00300830 (beta) or -0.01549915 (beta~).
+
+    mean and variance of the output of `ancestral`, T = 1000, with the recursion in decimals and these values; absolute
+    """
+    table, variances = exact.linear(), {}
     for s, variance in ((1.0, "large"), (0.0, "small"), (0.5, "large"), (0.5, "small")):
         mean, cov = output(ancestral, gaussian_denoise(table, s), Process(linear()), ALL, variance=variance)
         over_m, var = recursion(table, s**2, ALL, variance)
-        errors += [relative(mean.item(), over_m * M), absolute(cov.item(), var)]
+        yield from [relative(mean.item(), over_m * M), absolute(cov.item(), var)]
         variances[s, variance] = cov.item()
     for variance, excess in EXCESS.items():
         found = variances[0.5, variance] / 0.25 - 1
         require(abs(found - excess) < 5e-9, f"variance / s^2 - 1 with {variance} is {found:.8f}, not {excess:.8f}")
     point, _ = output(ancestral, gaussian_denoise(table, 0.0), Process(linear()), ALL, variance="small")
-    return worst(
-        *errors,
-        absolute(variances[1.0, "large"], 1 - table.beta(1)),
-        absolute([point.item(), variances[0.0, "small"]], [M, 0.0]),
-    )
+    yield absolute(variances[1.0, "large"], 1 - table.beta(1))
+    yield absolute([point.item(), variances[0.0, "small"]], [M, 0.0])
 
 
-def _ancestral_covariance() -> float:
-    table, errors, shape = exact.linear(50, "0.002", "0.25"), [], (3, 2, 2)
+@check(1e-10, "Pierret & Galerne 2025")
+def _ancestral_covariance() -> Iterator[float]:
+    """Along each eigenvector of the data's covariance an image is a chain of its own.
+
+    mean and full covariance of 2x2 RGB images out of `ancestral`, 50 and 17 of 50 steps, beta, beta~ and auto (beta
+    over all steps, beta~ over fewer), with the recursion of each eigenvalue; relative to the largest element
+    """
+    table, shape = exact.linear(50, "0.002", "0.25"), (3, 2, 2)
     axes = torch.linalg.qr(normal("axes", 12, 12)).Q
     spectrum = torch.linspace(0.02, 2.0, 12, dtype=torch.float64)
     m = normal("mean", *shape)
@@ -77,9 +86,8 @@ def _ancestral_covariance() -> float:
             mean, cov = output(ancestral, denoise, process, visited, shape, variance=variance)
             moments = [recursion(table, s2, visited, kind) for s2 in spectrum.tolist()]
             over_m, var = torch.tensor(moments, dtype=torch.float64).unbind(1)
-            errors.append(relative_to_size(mean, (axes * over_m) @ axes.mT @ m.flatten()))
-            errors.append(relative_to_size(cov, (axes * var) @ axes.mT))
-    return worst(*errors)
+            yield relative_to_size(mean, (axes * over_m) @ axes.mT @ m.flatten())
+            yield relative_to_size(cov, (axes * var) @ axes.mT)
 
 
 def ddim_variance(steps: int) -> float:
@@ -88,8 +96,13 @@ def ddim_variance(steps: int) -> float:
     return output(ddim, denoise, Process(linear()), times(linear(), steps), eta=0.0)[1].item()
 
 
-def _ddim_moments() -> float:
-    table, errors, s = exact.linear(), [], 0.5
+@check(1e-10, "Song et al. 2021, eq. 12; Pierret & Galerne 2025")
+def _ddim_moments() -> Iterator[float]:
+    """Output variance s^2 / v_T prod cos^2( theta_t - theta_s ), theta = atan2( sqrt(1 - abar), s sqrt(abar) ).
+
+    variance of the output of `ddim` over 10, 50, 100, 500 and 1000 steps, N(0.3, 0.5^2), with the product; relative
+    """
+    table, s = exact.linear(), 0.5
     v_T = table.abar(1000) * s**2 + table.var(1000)
     for steps, excess in DDIM_EXCESS.items():
         visited = [1000 * (steps - i) // steps for i in range(steps + 1)]
@@ -97,19 +110,29 @@ def _ddim_moments() -> float:
         closed = s**2 / v_T * math.prod(math.cos(a - b) ** 2 for a, b in pairwise(angles))
         found = ddim_variance(steps)
         require(abs(found / s**2 - 1 - excess) < 6e-7, f"variance / s^2 - 1 is {found / s**2 - 1:.6f}, not {excess}")
-        errors.append(relative(found, closed))
-    return worst(*errors)
+        yield relative(found, closed)
 
 
-def _ddim_order() -> float:
+@check(0.05, "Song et al. 2021, sec. 4.3")
+def _ddim_order() -> Iterator[float]:
+    """Twice the steps, half the error: DDIM is of first order.
+
+    log2 of the ratio of the variance errors at 500 and 1000 steps, which is 0.986, with 1; absolute
+    """
     half, full = (ddim_variance(steps) / 0.25 - 1 for steps in (500, 1000))
     order = math.log2(half / full)
     require(f"{order:.3f}" == "0.986", f"the order is {order:.3f}, not 0.986")
-    return abs(order - 1)
+    yield abs(order - 1)
 
 
-def _ddim_eta_one() -> float:
-    table, errors = exact.linear(), []
+@check(1e-10, "Song et al. 2021, eqs. 12 and 16")
+def _ddim_eta_one() -> Iterator[float]:
+    """DDIM with eta = 1 is ancestral sampling with beta~; for any eta its step's variance is eta^2 beta~.
+
+    every state of `ddim` and `ancestral` over 7 and 100 steps, and single steps at eta = 0, 0.5 and 1 with decimals;
+    relative
+    """
+    table = exact.linear()
     x = normal("x_T", 2, 3, 4, 4)
 
     def noise(t: int) -> Tensor:
@@ -119,7 +142,7 @@ def _ddim_eta_one() -> float:
         process, visited = Process(linear()), times(linear(), steps)
         ours = ddim(smooth_denoise(table), process, x, visited, noise, eta=1.0)
         theirs = ancestral(smooth_denoise(table), process, x, visited, noise, "small")
-        errors += [relative_to_size(a.x, b.x) for a, b in zip(ours, theirs, strict=True)]
+        yield from [relative_to_size(a.x, b.x) for a, b in zip(ours, theirs, strict=True)]
     one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
     for t, s in ((1000, 800), (500, 499), (20, 3), (2, 1)):
         for eta in (0.0, 0.5, 1.0):
@@ -127,16 +150,20 @@ def _ddim_eta_one() -> float:
             var = eta**2 * table.posterior(t, s)[2]
             eps = (1 + 2 * table.alpha(t)) / table.sigma(t)
             expected = -2 * table.alpha(s) + math.sqrt(table.var(s) - var) * eps + math.sqrt(var)
-            errors.append(relative(made.x, expected * one))
-    return worst(*errors)
+            yield relative(made.x, expected * one)
 
 
 def _ones(t: int) -> Tensor:
     return torch.ones(1, 1, 1, 1, dtype=torch.float64)
 
 
-def _clamp_first() -> float:
-    table, errors = exact.linear(), []
+@check(1e-11, "Ho et al. 2020, eq. 7 and sec. 4")
+def _clamp_first() -> Iterator[float]:
+    """x_0_hat is clamped before the mean is made of it, and DDIM's eps is that of the clamped one.
+
+    a step of `ancestral`, `ddim` and `draw` from x_t = 4 where x_0_hat = 5, -5 and 0.5, with decimals; relative
+    """
+    table = exact.linear()
     x, indices = torch.full((1, 3, 1, 1), 4.0, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
     estimate = torch.tensor([5.0, -5.0, 0.5], dtype=torch.float64).view_as(x)
     clamped = torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64).view_as(x)
@@ -150,15 +177,19 @@ def _clamp_first() -> float:
         by_ancestral = next(ancestral(clipped(far), process, x, visited, _ones, "small"))
         by_ddim = next(ddim(clipped(far), process, x, visited, _ones))
         moved = table.alpha(s) * clamped + table.sigma(s) * (4 - table.alpha(t) * clamped) / table.sigma(t)
-        errors.append(relative(by_ancestral.x, 4 * at_x_t + at_x_0 * clamped + math.sqrt(small)))
-        errors += [relative(by_ddim.x, moved), relative(by_ancestral.x0, clamped), relative(by_ddim.x0, clamped)]
+        yield relative(by_ancestral.x, 4 * at_x_t + at_x_0 * clamped + math.sqrt(small))
+        yield from [relative(by_ddim.x, moved), relative(by_ancestral.x0, clamped), relative(by_ddim.x0, clamped)]
     drawn = next(draw(far, Process(linear()), x, indices, Chain(sampler="ddim", steps=2, clip=True)))
-    return worst(*errors, relative(drawn.x, moved))
+    yield relative(drawn.x, moved)
 
 
-def _last_step() -> float:
+@check(1e-12, "Ho et al. 2020, algorithm 2, line 3")
+def _last_step() -> Iterator[float]:
+    """The step to t = 0 adds no noise: the image is x_0_hat.
+
+    the output of `ancestral` (3 variances) and `ddim` (3 eta), offered noise of 10^6, with x_0_hat; absolute
+    """
     x, denoise = normal("x_T", 2, 3, 2, 2), smooth_denoise(exact.linear())
-    errors = []
 
     def loud(t: int) -> Tensor:
         return torch.full_like(x, 1e6)
@@ -175,94 +206,23 @@ def _last_step() -> float:
         for run in runs:
             *_, end = run
             require(end.t == 0, f"the chain ends at t = {end.t}")
-            errors += [absolute(end.x, end.x0), relative_to_size(end.x0, denoise(x, visited[0]).x0)]
-    return worst(*errors)
+            yield from [absolute(end.x, end.x0), relative_to_size(end.x0, denoise(x, visited[0]).x0)]
 
 
-def _learned_sampling() -> float:
-    table, errors = exact.linear(), []
+@check(1e-11, "Nichol & Dhariwal 2021, eq. 15")
+def _learned_sampling() -> Iterator[float]:
+    """A learned step's standard deviation is exp( ( v log beta + (1 - v) log beta~ ) / 2 ), on strides too.
+
+    single steps of `ancestral` for a network with v = -0.2..1.2 with decimals; relative
+    """
+    table = exact.linear()
     v = torch.tensor([0.0, 0.3, 0.5, 1.0, -0.2, 1.2], dtype=torch.float64).view(6, 1, 1, 1)
     x = torch.zeros_like(v)
-    net = Says(torch.cat((x, 2 * v - 1), 1)).requires_grad_(False)
+    net = FixedOutput(torch.cat((x, 2 * v - 1), 1)).requires_grad_(False)
     for t, s in ((2, 1), (20, 3), (500, 499), (1000, 600)):
         denoise = labelled(Denoiser(net, Process(linear()), PARAMETERIZATIONS["x0"], learned_variance=True), None)
         log_small, log_large = math.log(table.posterior(t, s)[2]), math.log(table.beta(t, s))
         std = torch.exp(0.5 * (v * log_large + (1 - v) * log_small))
         for variance in ("learned", "auto"):
             made = next(ancestral(denoise, Process(linear()), x, [t, s, 0], lambda t: torch.ones_like(x), variance))
-            errors.append(relative(made.x, std))
-    return worst(*errors)
-
-
-CHECKS = (
-    Check(
-        "ancestral-moments",
-        "Over all steps N(m, 1) comes out with variance 1 - beta_1 under beta, a point as itself under beta~, and "
-        "N(0.3, 0.5^2) with variance / s^2 - 1 = 0.00300830 (beta) or -0.01549915 (beta~).",
-        "Ho et al. 2020, algorithm 2; Pierret & Galerne 2025",
-        "mean and variance of the output of `ancestral`, T = 1000, with the recursion in decimals and these values;"
-        " absolute",
-        1e-10,
-        _ancestral_moments,
-    ),
-    Check(
-        "ancestral-covariance",
-        "Along each eigenvector of the data's covariance an image is a chain of its own.",
-        "Pierret & Galerne 2025",
-        "mean and full covariance of 2x2 RGB images out of `ancestral`, 50 and 17 of 50 steps, beta, beta~ and auto"
-        " (beta over all steps, beta~ over fewer), with the recursion of each eigenvalue; relative to the largest "
-        "element",
-        1e-10,
-        _ancestral_covariance,
-    ),
-    Check(
-        "ddim-moments",
-        "Output variance s^2 / v_T prod cos^2( theta_t - theta_s ), theta = atan2( sqrt(1 - abar), s sqrt(abar) ).",
-        "Song et al. 2021, eq. 12; Pierret & Galerne 2025",
-        "variance of the output of `ddim` over 10, 50, 100, 500 and 1000 steps, N(0.3, 0.5^2), with the product; "
-        "relative",
-        1e-10,
-        _ddim_moments,
-    ),
-    Check(
-        "ddim-order",
-        "Twice the steps, half the error: DDIM is of first order.",
-        "Song et al. 2021, sec. 4.3",
-        "log2 of the ratio of the variance errors at 500 and 1000 steps, which is 0.986, with 1; absolute",
-        0.05,
-        _ddim_order,
-    ),
-    Check(
-        "ddim-eta-one",
-        "DDIM with eta = 1 is ancestral sampling with beta~; for any eta its step's variance is eta^2 beta~.",
-        "Song et al. 2021, eqs. 12 and 16",
-        "every state of `ddim` and `ancestral` over 7 and 100 steps, and single steps at eta = 0, 0.5 and 1 with "
-        "decimals; relative",
-        1e-10,
-        _ddim_eta_one,
-    ),
-    Check(
-        "clamp-first",
-        "x_0_hat is clamped before the mean is made of it, and DDIM's eps is that of the clamped one.",
-        "Ho et al. 2020, eq. 7 and sec. 4",
-        "a step of `ancestral`, `ddim` and `draw` from x_t = 4 where x_0_hat = 5, -5 and 0.5, with decimals; relative",
-        1e-11,
-        _clamp_first,
-    ),
-    Check(
-        "last-step",
-        "The step to t = 0 adds no noise: the image is x_0_hat.",
-        "Ho et al. 2020, algorithm 2, line 3",
-        "the output of `ancestral` (3 variances) and `ddim` (3 eta), offered noise of 10^6, with x_0_hat; absolute",
-        1e-12,
-        _last_step,
-    ),
-    Check(
-        "learned-sampling",
-        "A learned step's standard deviation is exp( ( v log beta + (1 - v) log beta~ ) / 2 ), on strides too.",
-        "Nichol & Dhariwal 2021, eq. 15",
-        "single steps of `ancestral` for a network with v = -0.2..1.2 with decimals; relative",
-        1e-11,
-        _learned_sampling,
-    ),
-)
+            yield relative(made.x, std)

@@ -1,6 +1,7 @@
-"""The fast samplers, and what wraps a denoiser or names an image's noise: on known data, by plain arithmetic."""
+"""The fast samplers, what wraps a denoiser, and the noise of each image: on known data, by plain arithmetic."""
 
 import math
+from collections.abc import Iterator
 from itertools import islice
 
 import torch
@@ -13,7 +14,7 @@ from unstir.diffusion.samplers import SAMPLERS, dpmpp_2m_sde
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear, times
 from unstir.verify import exact
-from unstir.verify.check import Check, absolute, relative, relative_to_size, require, worst
+from unstir.verify.check import absolute, check, relative, relative_to_size, require
 from unstir.verify.known import M, gaussian_denoise, normal, output, smooth_denoise
 
 ORDERS = {"ddim": 1, "dpmpp_2m": 2, "dpmpp_3m": 2, "heun": 2, "ipndm": 2, "pndm": 2, "unipc": 3}
@@ -28,11 +29,16 @@ SPACED = {
 """Ten of T = 1000 times: the first three as Lin et al. 2024 print them, the last 10 i^2."""
 
 
-def _solver_orders() -> float:
+@check(0.2, "Karras et al. 2022; Lu et al. 2022; Liu et al. 2022; Zhang & Chen 2023; Zhao et al. 2023")
+def _solver_orders() -> Iterator[float]:
+    """Twice the steps, 2^-p of the error: p is 1 for DDIM, 3 for UniPC and 2 for the other solvers of the ODE.
+
+    log2 of the ratio of the errors at t = 200 after 100 and 200 steps from t = 1000, N(0.3, 0.5^2), of 7 samplers, with
+    p; absolute
+    """
     table, s, x_T = exact.linear(), 0.5, torch.tensor([1.3], dtype=torch.float64)
     std = {t: math.sqrt(table.abar(t) * s**2 + table.var(t)) for t in (1000, 200)}
     solution = table.alpha(200) * M + std[200] / std[1000] * (x_T - table.alpha(1000) * M)
-    errors = []
     for name, order in ORDERS.items():
         off = []
         for steps in (100, 200):
@@ -41,56 +47,78 @@ def _solver_orders() -> float:
             *_, end = islice(chain, steps)
             require(end.t == 200, f"step {steps} of {name} ends at t = {end.t}")
             off.append(absolute(end.x, solution))
-        errors.append(abs(math.log2(off[0] / off[1]) - order))
-    return worst(*errors)
+        yield abs(math.log2(off[0] / off[1]) - order)
 
 
-def _sde_moments() -> float:
+@check(0.2, "Lu et al. 2022b, sec. 5")
+def _sde_moments() -> Iterator[float]:
+    """DPM-Solver++ on the reverse SDE: the mean is the data's, the variance nears it with the first order.
+
+    log2 of the ratio of the errors of the output's variance at 200 and 400 steps, N(0.3, 0.5^2), with 1; absolute
+    """
     table, process, off = exact.linear(), Process(linear()), []
     for steps in (200, 400):
         mean, cov = output(dpmpp_2m_sde, gaussian_denoise(table, 0.5), process, times(linear(), steps))
         require(abs(mean.item() - M) < 1e-5, f"the mean is {mean.item():.6f}, not {M}")
         off.append(abs(cov.item() / 0.25 - 1))
-    return abs(math.log2(off[0] / off[1]) - 1)
+    yield abs(math.log2(off[0] / off[1]) - 1)
 
 
-def _guidance_gaussian() -> float:
-    table, x, errors = exact.linear(), normal("guided x_t", 4, 1, 1, 1), []
+@check(1e-12, "Ho & Salimans 2022, eq. 6; Kynkaanniemi et al. 2024")
+def _guidance_gaussian() -> Iterator[float]:
+    """Between two Gaussians of one variance, guidance from m_u to m_c is the Gaussian of mean m_u + w (m_c - m_u);
+    outside its interval the conditional one is alone.
+
+    x_0_hat and eps_hat of `guided` at 4 scales and 7 times with those of that Gaussian; relative to the largest element
+    """
+    table, x = exact.linear(), normal("guided x_t", 4, 1, 1, 1)
     strong, weak = (gaussian_denoise(table, 0.5, m) for m in (0.8, M))
     for scale in (0.0, 0.5, 1.0, 2.8):
         steered = guided(strong, weak, scale, Interval(300, 700))
         for t in (1, 299, 300, 500, 700, 701, 1000):
             mean = M + (scale if 300 <= t <= 700 else 1.0) * (0.8 - M)
             found, expected = steered(x, t), gaussian_denoise(table, 0.5, mean)(x, t)
-            errors += [relative_to_size(found.x0, expected.x0), relative_to_size(found.raw, expected.raw)]
-    return worst(*errors)
+            yield from [relative_to_size(found.x0, expected.x0), relative_to_size(found.raw, expected.raw)]
 
 
-def _thresholding() -> float:
+@check(1e-12, "Saharia et al. 2022, sec. 2.3")
+def _dynamic_threshold() -> Iterator[float]:
+    """x_0_hat is clamped to [-q, q] and divided by q, the quantile of its image's absolute values, at least 1.
+
+    `thresholded` on 4 images of different size at 3 quantiles with sorted values; absolute
+    """
     x0 = normal("estimates", 4, 3, 1, 43) * torch.tensor([0.125, 1, 4, 32], dtype=torch.float64).view(4, 1, 1, 1)
-    errors = []
     for rank in (64, 96, 126):  # of the 129 sizes of an image: quantiles that need no interpolation
         found = thresholded(lambda x_t, t: Prediction(x0, x_t), rank / 128)(x0, 500).x0
         for image, made in zip(x0, found, strict=True):
             limit = max(1.0, sorted(abs(value) for value in image.flatten().tolist())[rank])
             expected = [min(max(value, -limit), limit) / limit for value in image.flatten().tolist()]
-            errors.append(absolute(made.flatten(), expected))
-    return worst(*errors)
+            yield absolute(made.flatten(), expected)
 
 
-def _spacings() -> float:
-    table, errors = exact.linear(), [absolute(times(linear(), 10, name), [*SPACED[name], 0]) for name in SPACED]
+@check(1e-12, "Lin et al. 2024, table 2; Song et al. 2021, sec. 4.2; Lu et al. 2022")
+def _spacings() -> Iterator[float]:
+    """The times visited: T (K - i) / K, its mirror from 1, T to 1, T (1 - i / K)^2, and even steps of the log-SNR.
+
+    `times` for 10 of 1000 steps with the printed times and with the nearest of the log-SNR in decimals; absolute
+    """
+    table = exact.linear()
+    yield from (absolute(times(linear(), 10, name), [*SPACED[name], 0]) for name in SPACED)
     visited = times(linear(), 10, "log_snr")
     log_snr = [math.log(table.snr(t)) for t in range(1, 1001)]
     for i, t in enumerate(visited[:-1]):
         wanted = log_snr[-1] + (log_snr[0] - log_snr[-1]) * i / 9
         nearest = min(range(1000), key=lambda k: abs(log_snr[k] - wanted)) + 1
-        errors.append(absolute(float(t), float(nearest)))
-    return worst(*errors)
+        yield absolute(float(t), float(nearest))
 
 
-def _images_alone() -> float:
-    process, denoise, errors = Process(linear()), smooth_denoise(exact.linear()), []
+@check(1e-12, "this package, randomness")
+def _images_alone() -> Iterator[float]:
+    """An image is a function of its seed and number: not of its batch, and no noise is used twice.
+
+    7 images of `draw` by each of the samplers, with the same in batches of 1 and of 3; relative
+    """
+    process, denoise = Process(linear()), smooth_denoise(exact.linear())
     indices, shape = torch.arange(7), (1, 4, 4)
 
     def images(name: str, chosen: Tensor) -> Tensor:
@@ -100,11 +128,10 @@ def _images_alone() -> float:
     for name in SAMPLERS:
         whole = images(name, indices)
         for size in (1, 3):
-            errors.append(relative(torch.cat([images(name, part) for part in torch.split(indices, size)]), whole))
+            yield relative(torch.cat([images(name, part) for part in torch.split(indices, size)]), whole)
         require(_all_differ(whole), f"{name} draws one image twice")
     drawn = _noise_taken(process, denoise, indices[:1], shape)
     require(_all_differ(drawn), "one noise serves two steps, or a step and the start")
-    return worst(*errors)
 
 
 def _all_differ(rows: Tensor) -> bool:
@@ -114,73 +141,12 @@ def _all_differ(rows: Tensor) -> bool:
 
 def _noise_taken(process: Process, denoise: Denoise, indices: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The noise that an image begins with and that each random step of `draw` adds: [K, D], as whole numbers."""
-    start = starting_noise(3, indices, shape).double()
-    found, x = [start], start
-    for step in draw(denoise, process, start, indices, Chain("ancestral", 6, variance="small", seed=3)):
-        found += [_added(process, denoise, x, step.t, step.x)] if step.t else []
-        x = step.x
+    x = starting_noise(3, indices, shape).double()
+    found, t = [x], process.T
+    for step in draw(denoise, process, x, indices, Chain("ancestral", 6, variance="small", seed=3)):
+        if step.t:
+            at_x_t, at_x_0, var = exact.linear().posterior(t, step.t)
+            mean = at_x_t * x + at_x_0 * denoise(x, t).x0.clamp(-1, 1)
+            found.append((step.x - mean) / math.sqrt(var))
+        x, t = step.x, step.t
     return torch.stack([(noise * 1e6).round().flatten() for noise in found])
-
-
-def _added(process: Process, denoise: Denoise, x: Tensor, s: int, x_s: Tensor) -> Tensor:
-    """The standard normal noise by which ``x_s`` differs from the mean of the step of stride T/6 that led to it."""
-    visited = times(process.schedule, 6)
-    t, table = visited[visited.index(s) - 1], exact.linear()
-    at_x_t, at_x_0, var = table.posterior(t, s)
-    return (x_s - at_x_t * x - at_x_0 * denoise(x, t).x0.clamp(-1, 1)) / math.sqrt(var)
-
-
-CHECKS = (
-    Check(
-        "solver-orders",
-        "Twice the steps, 2^-p of the error: p is 1 for DDIM, 3 for UniPC and 2 for the other solvers of the ODE.",
-        "Karras et al. 2022; Lu et al. 2022; Liu et al. 2022; Zhang & Chen 2023; Zhao et al. 2023",
-        "log2 of the ratio of the errors at t = 200 after 100 and 200 steps from t = 1000, N(0.3, 0.5^2), of 7 "
-        "samplers, with p; absolute",
-        0.2,
-        _solver_orders,
-    ),
-    Check(
-        "sde-moments",
-        "DPM-Solver++ on the reverse SDE: the mean is the data's, the variance nears it with the first order.",
-        "Lu et al. 2022b, sec. 5",
-        "log2 of the ratio of the errors of the output's variance at 200 and 400 steps, N(0.3, 0.5^2), with 1; "
-        "absolute",
-        0.2,
-        _sde_moments,
-    ),
-    Check(
-        "guidance-gaussian",
-        "Between two Gaussians of one variance, guidance from m_u to m_c is the Gaussian of mean m_u + w (m_c - m_u); "
-        "outside its interval the conditional one is alone.",
-        "Ho & Salimans 2022, eq. 6; Kynkaanniemi et al. 2024",
-        "x_0_hat and eps_hat of `guided` at 4 scales and 7 times with those of that Gaussian; relative to the largest "
-        "element",
-        1e-12,
-        _guidance_gaussian,
-    ),
-    Check(
-        "dynamic-threshold",
-        "x_0_hat is clamped to [-q, q] and divided by q, the quantile of its image's absolute values, at least 1.",
-        "Saharia et al. 2022, sec. 2.3",
-        "`thresholded` on 4 images of unlike size at 3 quantiles with sorted values; absolute",
-        1e-12,
-        _thresholding,
-    ),
-    Check(
-        "spacings",
-        "The times visited: T (K - i) / K, its mirror from 1, T to 1, T (1 - i / K)^2, and even steps of the log-SNR.",
-        "Lin et al. 2024, table 2; Song et al. 2021, sec. 4.2; Lu et al. 2022",
-        "`times` for 10 of 1000 steps with the printed times and with the nearest of the log-SNR in decimals; absolute",
-        1e-12,
-        _spacings,
-    ),
-    Check(
-        "images-alone",
-        "An image is a function of its seed and number: not of its batch, and no noise is used twice.",
-        "this package, randomness",
-        "7 images of `draw` by each of the samplers, with the same in batches of 1 and of 3; relative",
-        1e-12,
-        _images_alone,
-    ),
-)

@@ -6,8 +6,10 @@ import random
 import pytest
 from scipy import stats
 
-from unstir.report.statistics import (
+from unstir.report.analysis_cost import polynomial_weights
+from unstir.significance import (
     LEVEL,
+    Estimate,
     adjusted,
     contrast,
     counted,
@@ -17,7 +19,6 @@ from unstir.report.statistics import (
     largest_of,
     level,
     paired,
-    polynomial_weights,
     two_sample,
     widening,
 )
@@ -67,7 +68,7 @@ def test_pairs_are_scipys_and_see_what_two_samples_cannot():
 def test_without_a_known_error_nothing_is_decided():
     for value, error in ((1.0, 0.0), (1.0, math.nan), (math.nan, 1.0), (math.inf, 1.0), (1.0, math.inf)):
         assert not effect(value, error, 10, "test").decided
-    assert not difference((1.0, math.nan, 1.0), (2.0, 0.1, math.inf)).decided
+    assert not difference(Estimate(1.0, math.nan, 1.0), Estimate(2.0, 0.1, math.inf)).decided
     assert counted(3).decided and counted(3).z is None
 
 
@@ -141,6 +142,6 @@ def test_the_error_of_a_power_law_is_that_between_repetitions():
         return contrast(polynomial_weights([0.0, 1.0, 2.0, 3.0])[0], rows)
 
     found = [once() for _ in range(300)]
-    values = [value for value, _ in found]
+    values = [value for value, _, _ in found]
     assert sum(values) / 300 == pytest.approx(-math.log(2), abs=4 * stats.sem(values))
-    assert math.sqrt(sum(e * e for _, e in found) / 300) == pytest.approx(stats.tstd(values), rel=0.12)
+    assert math.sqrt(sum(e * e for _, e, _ in found) / 300) == pytest.approx(stats.tstd(values), rel=0.12)

@@ -37,8 +37,8 @@ def train(
     """Train a model or continue one; the status is 0 when finished, 129, 130 or 143 when stopped."""
     from unstir import console
     from unstir.data.images import COLOUR_LOST
+    from unstir.runs.moments import newest_grid
     from unstir.train.launch import open_data, open_run
-    from unstir.train.milestones import newest_picture
     from unstir.train.trainer import Trainer
     from unstir.train.watch import Stop
 
@@ -64,7 +64,7 @@ def train(
     if finished:
         curves = [path for path in (run.path / "curves.png", run.path / "losses.png") if path.exists()]
         show(
-            f"samples  {newest_picture(run)}",
+            f"samples  {newest_grid(run)}",
             f"curves   {', '.join(map(str, curves))}",
             f"data     {run.config.data.store}",
         )

@@ -1,0 +1,132 @@
+"""One figure: a mean over seeds with its errors and bounds, and how it is compared (`unstir.significance`)."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from unstir.significance import Effect, Estimate, difference
+
+LOWER, HIGHER = "lower", "higher"
+
+FLOOR_DF = 19.0
+"""The degrees of freedom of a floor's error: 20 splits into halves, or 20 sets drawn with replacement, less one."""
+
+BOOTSTRAP_DF = 5.0
+"""Degrees of freedom of a bootstrap in addition to real seeds, for it includes the choice of images and nothing else.
+
+With three seeds chance then decides as seldom as `LEVEL` says even where the bootstrap is 0.7 of the true spread.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One figure: a mean over seeds, with what it is to be held against.
+
+    ``name`` is what it is called ("FD-classifier", "FID", "KID", "coverage", ...), ``better`` "lower" or "higher".
+    ``by_seed`` has the value of each seed. ``bootstrap`` is the standard error of one seed's value from the choice of
+    images, None where it was not resampled, and ``reference_error`` that of ``value`` from the choice of the reference,
+    which figures of one protocol share, floors too. ``floor`` is the same figure of sets of ``num_floor`` real images
+    that are not in the reference of ``num_reference``, drawn as the generator draws, as good as new images can be;
+    ``num_floor`` is 0 where such images were lacking, and nothing may be compared with that floor. ``ceiling`` is that
+    of uniform noise. Both are None where there is none. ``infinite`` (value, standard error) is extrapolated to
+    infinitely many samples, ``floor_infinite`` to infinitely many real images. ``network`` and ``network_hash`` name
+    the features; empty for figures without any.
+    """
+
+    name: str
+    better: str
+    by_seed: tuple[float, ...]
+    bootstrap: float | None = None
+    reference_error: float | None = None
+    floor: float | None = None
+    floor_error: float | None = None
+    num_floor: int = 0
+    ceiling: float | None = None
+    infinite: tuple[float, float] | None = None
+    floor_infinite: tuple[float, float] | None = None
+    network: str = ""
+    network_hash: str = ""
+    num_reference: int = 0
+
+    @property
+    def value(self) -> float:
+        """The mean over seeds."""
+        return sum(self.by_seed) / len(self.by_seed)
+
+    @property
+    def deviation(self) -> float | None:
+        """The standard deviation over seeds; None for one seed."""
+        if len(self.by_seed) < 2:
+            return None
+        return math.sqrt(sum((v - self.value) ** 2 for v in self.by_seed) / (len(self.by_seed) - 1))
+
+    @property
+    def own_error(self) -> float | None:
+        """The standard error of ``value`` for one and the same reference, for comparisons; None where nothing tells it.
+
+        It is the larger of what the seeds and the bootstrap say.
+        """
+        known = [each for each in (self.deviation, self.bootstrap) if each is not None]
+        return max(known) / math.sqrt(len(self.by_seed)) if known else None
+
+    @property
+    def error(self) -> float | None:
+        """The standard error of ``value``, with the reference's where that is known; None where neither is."""
+        own = self.own_error
+        return own if own is None else math.hypot(own, self.reference_error or 0.0)
+
+    @property
+    def estimate(self) -> Estimate:
+        """The mean over seeds as a test takes it; without any error (one seed, nothing resampled) the error is nan.
+
+        The reference is taken as it is, for all that is compared shares it. The error is the larger of what the seeds
+        and the bootstrap say, so where the bootstrap says too little it is often that of few seeds: the degrees of
+        freedom are those of the seeds and `BOOTSTRAP_DF` of the bootstrap.
+        """
+        df = len(self.by_seed) - 1.0 + (0 if self.bootstrap is None else BOOTSTRAP_DF)
+        return Estimate(self.value, math.nan if self.own_error is None else self.own_error, max(df, 1.0))
+
+    def floor_estimate(self, num: int) -> Estimate | None:
+        """The floor as a test takes it; None where there is none. ``num`` is the images of a set.
+
+        Where its error was not measured it is that of one set of as many images, for a set of real images varies about
+        as much as one of generated ones.
+        """
+        if self.floor is None:
+            return None
+        if self.floor_error is not None:
+            return Estimate(self.floor, self.floor_error, FLOOR_DF)
+        _, error, df = self.estimate
+        scale = math.sqrt(len(self.by_seed) * num / self.num_floor) if self.num_floor else math.sqrt(2)
+        return Estimate(self.floor, error * scale, df)
+
+
+def as_share(figure: Figure, num: int) -> Figure:
+    """A figure that is a share of ``num`` images, or a distance between shares: a set's error is at most 1/sqrt(4 n).
+
+    For such a figure moves by 1/n at most when an image is exchanged (Efron & Stein 1981).
+    """
+    if figure.bootstrap is not None:
+        return figure
+    return dataclasses.replace(figure, bootstrap=0.5 / math.sqrt(num))
+
+
+def figure_effect(a: Figure, b: Figure) -> Effect:
+    """How much figure ``b`` is above ``a``, of other images: Welch's t."""
+    return difference(a.estimate, b.estimate)
+
+
+def above_floor(figure: Figure, num: int) -> Effect | None:
+    """How much a figure is above that of as many real images; None where there is no such floor.
+
+    Of fewer or more images, a distance has another bias, and what is counted by neighbours another scale.
+    """
+    least = figure.floor_estimate(num)
+    return None if least is None or figure.num_floor != num else difference(least, figure.estimate)
+
+
+def verdict(change: Effect, better: str) -> str:
+    """What a change of a figure is: "better", "worse" or "undecided"; ``better`` is `LOWER` or `HIGHER`."""
+    if not change.decided:
+        return "undecided"
+    return "better" if change.positive == (better == HIGHER) else "worse"

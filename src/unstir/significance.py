@@ -1,0 +1,290 @@
+"""Tests of significance: when a difference is *decided*, for evaluations, the report and the doctor alike.
+
+An effect is a difference (or a mean) with its standard error. Its test turns the ratio of the two into a *normal
+deviate* z, the size that a standard normal number would have with the same tail, so that effects known from three seeds
+and from a thousand images are held against one `LEVEL`:
+
+* `difference` of two `Estimate`s (Welch), of two sets of values (`two_sample`), of pairs (`paired`), or with a
+  covariate (`adjusted`); `effect` of any value with an error; `counted` for exact numbers;
+* `tail_deviate` of an exact one-sided p: `binomial_tail`, `mann_whitney`, `precedence`.
+
+A page tests some forty effects; at two errors, two of them would stand out in a run where nothing happened. At 3.5 each
+has a chance of 1 in 2,150, and all forty together less than 1 in 50. Where the largest of k effects is picked out, its
+z is that of the largest of k (`largest_of`).
+
+The tests of ranks are exact under "they are all alike". Mann & Whitney 1947 count the pairs (a, b) with a < b, and see
+a shift of the whole. A few extreme values among many ordinary ones they cannot see; for those count the values of a
+below the j-th smallest of b. Let n values a and m values b be ranked together, in random order. At least c of a precede
+the j-th of b if and only if the first c + j - 1 ranks hold fewer than j of b, so
+
+    P(count >= c) = P(Hypergeometric(n + m, m, c + j - 1) <= j - 1)
+
+exactly (the precedence test: Epstein 1954, Nelson 1963). A binomial tail with rate j/m would treat an estimated rate as
+exact, and accuse too often. A value equal to the j-th of b is not counted, which errs towards "alike".
+"""
+
+import math
+import statistics
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+LEVEL = 3.5
+"""A decided effect lies more than so many standard errors from 0, small samples allowed for (Student's t)."""
+
+TAIL = math.erfc(LEVEL / math.sqrt(2)) / 2
+"""The same as a one-sided p: 2.3e-4."""
+
+
+class Estimate(NamedTuple):
+    """A value, its standard error (nan where nothing tells it), and the degrees of freedom of that error."""
+
+    value: float
+    error: float
+    df: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """A tested effect: its ``value``, the standard ``error`` of it, the normal deviate ``z``, and the ``test``'s name.
+
+    ``error`` is widened where it has few degrees of freedom (`widening`), so that an effect is decided beyond LEVEL
+    errors; one that was picked out of several needs more, and has its ``z`` lowered. ``z`` is None where something was
+    counted and no chance is involved.
+    """
+
+    value: float
+    error: float
+    z: float | None
+    test: str
+
+    @property
+    def decided(self) -> bool:
+        """Whether the effect is beyond what chance makes."""
+        return self.z is None or abs(self.z) > LEVEL
+
+    @property
+    def positive(self) -> bool:
+        """Whether the effect is decided and above 0."""
+        return self.decided and self.value > 0
+
+    @property
+    def negative(self) -> bool:
+        """Whether the effect is decided and below 0."""
+        return self.decided and self.value < 0
+
+    @property
+    def errors(self) -> float:
+        """The value in standard errors; infinite for a counted one."""
+        return self.value / self.error if self.error else math.copysign(math.inf, self.value)
+
+
+def counted(value: float) -> Effect:
+    """An exact number."""
+    return Effect(value=value, error=0.0, z=None, test="count")
+
+
+def effect(value: float, error: float, df: float, test: str, choices: int = 1) -> Effect:
+    """An effect whose error has ``df`` degrees of freedom, the largest of ``choices``; without an error, undecided."""
+    if not (math.isfinite(value) and math.isfinite(error) and error > 0):
+        return Effect(value=value, error=error, z=0.0, test=test)
+    z = deviate(value / error, df)
+    return Effect(value=value, error=error * widening(df), z=largest_of(choices, z), test=test)
+
+
+def deviate(t: float, df: float) -> float:
+    """The normal deviate of a Student t with ``df`` > 0 degrees of freedom.
+
+    Wallace 1959, section 3: sign(t) (8 df + 1) / (8 df + 3) sqrt(df log(1 + t^2 / df)). It is within 0.02 of the exact
+    one for 3 degrees of freedom or more, and smaller than it where it counts, beyond 3.
+    """
+    if math.isinf(df):
+        return t
+    return math.copysign((8 * df + 1) / (8 * df + 3) * math.sqrt(df * math.log1p(t * t / df)), t)
+
+
+def tail_deviate(p: float) -> float:
+    """The normal deviate of a one-sided p; a p beyond the normal's reach is taken for the nearest within it."""
+    return -statistics.NormalDist().inv_cdf(min(max(p, 1e-300), 1 - 1e-15))
+
+
+def widening(df: float) -> float:
+    """What a standard error of ``df`` degrees of freedom is multiplied by: the t whose deviate is LEVEL, over LEVEL."""
+    if math.isinf(df):
+        return 1.0
+    return math.sqrt(df * math.expm1((LEVEL * (8 * df + 3) / (8 * df + 1)) ** 2 / df)) / LEVEL
+
+
+def largest_of(choices: int, z: float) -> float:
+    """The deviate of an effect that was picked as the largest of ``choices``, by Bonferroni's bound on the tail.
+
+    The tail of a normal is below exp(-z^2 / 2), so k of them cost 2 log k of z^2; a little more than is due.
+    """
+    return math.copysign(math.sqrt(max(z * z - 2 * math.log(choices), 0.0)), z)
+
+
+def mean_error(values: Sequence[float]) -> float:
+    """The standard error of the mean of ``values``; nan of one alone, or where one is not finite."""
+    if len(values) < 2 or not math.isfinite(math.fsum(values)):
+        return math.nan
+    return statistics.stdev(values) / math.sqrt(len(values))
+
+
+def mean_of(values: Sequence[float]) -> Estimate:
+    """The mean of independent ``values``, one or more."""
+    return Estimate(statistics.fmean(values), mean_error(values), max(len(values) - 1, 1))
+
+
+def paired(before: Sequence[float], after: Sequence[float], choices: int = 1) -> Effect:
+    """The mean change of the same images, ``after`` less ``before``: Student's t on the differences."""
+    changes = mean_of([b - a for a, b in zip(before, after, strict=True)])
+    return effect(*changes, "paired t", choices)
+
+
+def two_sample(a: Sequence[float], b: Sequence[float], choices: int = 1, test: str = "Welch's t") -> Effect:
+    """The mean of ``b`` less that of ``a``, other images or other steps: Welch's t."""
+    return difference(mean_of(a), mean_of(b), choices, test)
+
+
+def difference(a: Estimate, b: Estimate, choices: int = 1, test: str = "Welch's t") -> Effect:
+    """``b`` less ``a``, which are independent (Welch 1947)."""
+    squares = a.error**2, b.error**2
+    below = sum(square**2 / of.df for square, of in zip(squares, (a, b), strict=True) if not math.isinf(of.df))
+    df = sum(squares) ** 2 / below if below else math.inf
+    return effect(b.value - a.value, math.sqrt(sum(squares)), df, test, choices)
+
+
+def adjusted(
+    a_before: Sequence[float], a_after: Sequence[float], b_before: Sequence[float], b_after: Sequence[float]
+) -> Effect:
+    """How much more of ``after`` the images b have than the images a, allowing for what each had ``before``.
+
+    The analysis of covariance (Fisher 1932): of each image's ``after`` the part is taken away that its ``before``
+    predicts, by the slope common to both sets, and what is left is compared by Welch's t. An image that is hard for
+    any network is hard before and after; where ``before`` predicts all of it the slope makes this a difference of
+    differences, and where it predicts nothing the plain comparison.
+    """
+    products = squares = 0.0
+    sets = ((a_before, a_after), (b_before, b_after))
+    for before, after in sets:
+        x, y = statistics.fmean(before), statistics.fmean(after)
+        products += sum((p - x) * (q - y) for p, q in zip(before, after, strict=True))
+        squares += sum((p - x) ** 2 for p in before)
+    slope = products / squares if squares else 0.0
+    left = [[q - slope * p for p, q in zip(before, after, strict=True)] for before, after in sets]
+    return two_sample(left[0], left[1], test="analysis of covariance")
+
+
+def level(values: Sequence[float]) -> Estimate:
+    """The mean of a stretch of a noisy curve, of at least two values.
+
+    The noise is judged by the differences of neighbours (von Neumann 1941), which a trend within the stretch hardly
+    touches; they determine it about two thirds as well as as many independent ones.
+    """
+    squares = [(b - a) ** 2 for a, b in pairwise(values)]
+    return Estimate(
+        statistics.fmean(values), math.sqrt(sum(squares) / len(squares) / 2 / len(values)), len(squares) / 1.5
+    )
+
+
+def contrast(weights: Sequence[float], rows: Sequence[Sequence[float]]) -> Estimate:
+    """sum_k weights[k] log(mean of rows[k]) with its error, the rows being of the same images.
+
+    The error is that of the mean of sum_k weights[k] x_k / mean_k over images (the delta method).
+    """
+    means = [statistics.fmean(row) for row in rows]
+    value = sum(w * math.log(mean) for w, mean in zip(weights, means, strict=True))
+    of_image = [
+        sum(w * x / mean for w, x, mean in zip(weights, image, means, strict=True)) for image in zip(*rows, strict=True)
+    ]
+    return Estimate(value, mean_error(of_image), max(len(of_image) - 1, 1))
+
+
+def binomial_tail(successes: int, num: int, chance: float) -> float:
+    """P(X >= successes) of X ~ Binomial(num, chance), exact; 1 for a chance of 1."""
+    if successes <= 0 or chance >= 1:
+        return 1.0
+    if chance <= 0:
+        return 0.0
+    whole, p, q = math.lgamma(num + 1), math.log(chance), math.log1p(-chance)
+    terms = (
+        math.exp(whole - math.lgamma(k + 1) - math.lgamma(num - k + 1) + k * p + (num - k) * q)
+        for k in range(successes, num + 1)
+    )
+    return min(math.fsum(terms), 1.0)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """The ``probability`` that a value of a is below one of b (1/2 for equals), and the test of more than 1/2.
+
+    ``standard_error`` is DeLong et al. 1988's, 0 where the sets do not overlap; ``p`` is one-sided.
+    """
+
+    probability: float
+    standard_error: float
+    p: float
+
+
+@dataclass(frozen=True)
+class Precedence:
+    """The ``count`` of values of a below ``threshold``, a low rank of b; ``expected`` at most where all are alike.
+
+    ``p`` is the chance of so many (or more than that, where the threshold is no rank); ``least`` is the least count of
+    a p within the level asked for, None where no number of values would be, as b has too few.
+    """
+
+    count: int
+    expected: float
+    threshold: float
+    p: float
+    least: int | None
+
+
+def mann_whitney(a: Tensor, b: Tensor) -> Shift:
+    """Whether values ``a`` [n] tend to be smaller than ``b`` [m]: the normal approximation, ties and continuity minded.
+
+    Two values or more of each. The standard error is that of DeLong et al. 1988, from each value's share of the other
+    set that it precedes, a tie counting half.
+    """
+    n, m = len(a), len(b)
+    of_a, of_b = 1 - _preceding(b, a), _preceding(a, b)
+    ties = torch.unique_consecutive(torch.cat((a, b)).sort().values, return_counts=True)[1].double()
+    correction = ((ties**3 - ties).sum() / ((n + m) * (n + m - 1))).item()
+    deviation = math.sqrt(max(n * m / 12 * (n + m + 1 - correction), 0.0))
+    probability = of_a.mean().item()
+    z = (n * m * (probability - 0.5) - 0.5) / deviation if deviation else -math.inf
+    error = math.sqrt(of_a.var().item() / n + of_b.var().item() / m)
+    return Shift(probability, error, math.erfc(z / math.sqrt(2)) / 2)
+
+
+def precedence(a: Tensor, b: Tensor, level: float, most: float = math.inf) -> Precedence:
+    """How many of ``a`` [n] lie below the j-th smallest of ``b`` [m], j = 1 + m // 1000, and by what chance.
+
+    None at ``most`` or above counts, which lowers the count and leaves p valid. ``least`` is for p <= ``level``.
+    """
+    n, m = len(a), len(b)
+    j = 1 + m // 1000
+    threshold = min(b.kthvalue(j).values.item(), most)
+    count = int((a < threshold).sum())
+    least = 1 + bisect_left(range(1, n + 1), True, key=lambda c: precedence_p(c, n, m, j) <= level)
+    return Precedence(count, j * n / (m + 1), threshold, precedence_p(count, n, m, j), least if least <= n else None)
+
+
+def precedence_p(count: int, n: int, m: int, j: int) -> float:
+    """The chance that ``count`` or more of n values precede the j-th of m others, all alike; in whole numbers."""
+    first = count + j - 1
+    orders = sum(math.comb(m, i) * math.comb(n, first - i) for i in range(min(j, first + 1)))
+    return orders / math.comb(n + m, first)
+
+
+def _preceding(a: Tensor, b: Tensor) -> Tensor:
+    """For each of ``b`` the share of ``a`` that is smaller, an equal one counting half: float64, the shape of b."""
+    ordered = a.sort().values
+    below, upto = (torch.searchsorted(ordered, b, right=right) for right in (False, True))
+    return (below + upto).double() / (2 * len(a))
