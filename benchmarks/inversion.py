@@ -9,13 +9,13 @@ import argparse
 from statistics import median
 
 import torch
-from unstir.edit.bench import last
 
 from unstir.data import Store
 from unstir.diffusion.denoiser import clipped
 from unstir.diffusion.editing import invert
 from unstir.diffusion.samplers import ddim
 from unstir.edit import psnr
+from unstir.edit.editing import last
 from unstir.runs.run import Run
 from unstir.theory.schedule import times
 
