@@ -66,8 +66,8 @@ def test_the_accuracy_is_on_the_page_and_in_its_sentences(lost, command):
     assert "it is not used, but the sliced Wasserstein distance" in page
 
 
-def test_a_plan_says_how_its_classifier_did_and_uses_it_where_it_is_trusted(digits, tmp_path, make_run):
-    run, store = make_run()
+def test_a_plan_says_how_its_classifier_did_and_uses_it_where_it_is_trusted(digits, tmp_path, trained):
+    run, store = trained(train__length="1 step")
     shutil.copytree(digits, tmp_path / "digits")
     store = Store.open(tmp_path / "digits")
     from unstir.generate import Job

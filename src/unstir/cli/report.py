@@ -174,5 +174,5 @@ def _measure(runs: list[Any], stores: list[Any], minutes: float, num: int, seeds
             measure(run, store, (*plan.by_step, *plan.by_chain), progress=progress)
         if len(runs) == 1:  # a page of several shows no samplers
             time_samplers(run, plan)
-        protocols.append(plan.by_step[-1].protocol(run))
+        protocols.append(plan.by_step[-1].protocol())
     return protocols
