@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import torch
 
+from unstir.chain import Chain
 from unstir.data import Store
-from unstir.diffusion.draw import Chain
 from unstir.generate import Job, generate
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.judge import judge
@@ -39,7 +39,7 @@ def main():
     chain, plain = Chain(sampler=options.sampler, steps=options.steps), run.model()
     led = run.model(guide=options.guide)
     labels = run.labels.of(torch.arange(options.num))
-    print(f"held-out images: {classifier.accuracy:.1%}")
+    print(f"held-out images: {classifier.trust.accuracy:.1%}")
     print("| scale | of the class asked for | FD-classifier |\n|---|---|---|")
     for scale in map(float, options.scales.split(",")):
         sets = []

@@ -13,7 +13,7 @@ import torch
 from unstir.data import Store
 from unstir.diffusion.denoiser import clipped
 from unstir.diffusion.editing import invert
-from unstir.diffusion.samplers import ddim
+from unstir.diffusion.samplers.ddim import ddim
 from unstir.edit import psnr
 from unstir.edit.editing import last
 from unstir.runs.run import Run

@@ -29,10 +29,10 @@ from unstir.data import Store
 from unstir.data.digits import HELD_OUT, load_digits
 from unstir.data.split import hold_out
 from unstir.metrics.classifier import train_classifier
+from unstir.metrics.features import Trust
 from unstir.metrics.figures import above_floor, as_share
 from unstir.metrics.judge import judge
 from unstir.metrics.memorisation import memorisation
-from unstir.metrics.trust import Trust
 from unstir.significance import Estimate, difference
 
 SEEDS = (3, 6, 10)

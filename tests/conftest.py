@@ -1,6 +1,13 @@
-"""One thread a test process, so that two of them share a laptop, and a tiny run that trains in a second."""
+"""One thread a test process, so that two of them share a laptop, and a tiny run that trains in a second.
 
+What many tests begin with, such as a trained tiny run, is made once for all processes of pytest (`shared`) and copied.
+"""
+
+import fcntl
+import hashlib
+import json
 import os
+import shutil
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 
@@ -9,9 +16,12 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
+from unstir.data import Store
 from unstir.data.digits import load_digits
+from unstir.metrics.classifier import FILE, classifier_for
 from unstir.runs.toml import from_dict
 from unstir.train.launch import open_data, open_run
+from unstir.train.trainer import Trainer
 
 torch.set_num_threads(1)
 settings.register_profile("tests", deadline=None, derandomize=True)
@@ -19,9 +29,12 @@ settings.register_profile("random", deadline=None, max_examples=1000, print_blob
 settings.load_profile(os.environ.get("UNSTIR_HYPOTHESIS", "tests"))
 
 
+LONGEST = ("quality", "train", "report", "metrics")
+"""The folders whose files take longest: begun first, so that the processes end together."""
+
+
 def pytest_collection_modifyitems(items):
-    """The end-to-end test takes minutes: begin it first, so that the others run beside it."""
-    items.sort(key=lambda item: "quality" not in item.path.parts)
+    items.sort(key=lambda item: [name not in item.path.parts for name in LONGEST])
 
 
 TINY = {
@@ -51,11 +64,42 @@ def tiny_config(store, **changes):
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory):
-    """The folder of the packed digits."""
-    folder = tmp_path_factory.mktemp("data") / "digits"
-    open_data(tiny_config(folder), folder / "no-run")
+def shared(tmp_path_factory):
+    """shared(name, make) -> the folder of this name, filled by ``make(folder)`` in the first process that asks."""
+    base = tmp_path_factory.getbasetemp()
+    base = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    base.mkdir(exist_ok=True)
+
+    def folder(name, make):
+        made = base / f"{name}.made"
+        with open(base / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                shutil.rmtree(base / name, ignore_errors=True)  # of a maker that failed
+                make(base / name)
+                made.touch()
+        return base / name
+
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits(shared):
+    """The folder of the packed digits. What is measured of them may be kept in it; nothing else may be changed."""
+    return shared("digits", lambda folder: open_data(tiny_config(folder), folder / "no-run"))
+
+
+@pytest.fixture(scope="session")
+def classified(digits, shared):
+    """The digits, with the classifier that judges them in their folder."""
+    shared("classifier", lambda _: classifier_for(Store.open(digits)))
+    return digits
+
+
+def copied(digits, folder, classifier=False):
+    """Copy packed digits, with their classifier or as they were packed, to a folder that a test may change."""
+    others = ("statistics", ".*") if classifier else ("statistics", ".*", f"{FILE}*")
+    return shutil.copytree(digits, folder, ignore=shutil.ignore_patterns(*others))
 
 
 @pytest.fixture
@@ -71,14 +115,22 @@ def make_run(digits, tmp_path):
 
 
 @pytest.fixture
-def trained(make_run):
-    """trained("name", **changes) -> (run, store) after all its tiny steps."""
-    from unstir.train.trainer import Trainer
+def trained(make_run, digits, shared, tmp_path):
+    """trained("name", **changes) -> (run, store) after all its tiny steps: a copy of one that is trained only once."""
 
     def train(name="run", **changes):
-        run, store = make_run(name, **changes)
-        Trainer(run, store).run()
-        return run, store
+        def make(folder):
+            config = tiny_config(digits, **changes)
+            store = open_data(config, folder)
+            Trainer(open_run(config, folder, store), store).run()
+
+        if (tmp_path / name).exists():  # it may have to go on
+            run, store = make_run(name, **changes)
+            Trainer(run, store).run()
+            return run, store
+        key = hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:16]
+        shutil.copytree(shared(f"run-{key}", make), tmp_path / name)
+        return make_run(name, **changes)
 
     return train
 

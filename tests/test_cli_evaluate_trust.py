@@ -1,16 +1,16 @@
 """`unstir evaluate` with a classifier that knows nothing: it says so, and what is used instead."""
 
 import json
-import shutil
 
 import pytest
 import torch
 
+from conftest import copied, tiny_config
 from unstir.data import Store
 from unstir.data.manifest import sealed
 from unstir.data.store import content_hash
-from unstir.metrics import classifier
-from unstir.metrics.evaluate import Plan, networks_for
+from unstir.metrics.classifier import networks_for
+from unstir.metrics.evaluate import Plan
 from unstir.metrics.evaluation import saved
 from unstir.runs.run import Run
 
@@ -20,13 +20,12 @@ SMALL = ("--num", 24, "--seeds", 2, "--batch-size", 16)
 @pytest.fixture(scope="module")
 def lost(digits, tmp_path_factory):
     """A tiny run on digits whose labels are shuffled."""
-    from conftest import tiny_config
     from unstir.train.launch import open_data, open_run
     from unstir.train.trainer import Trainer
 
     base = tmp_path_factory.mktemp("lost")
     folder = base / "digits"
-    shutil.copytree(digits, folder, ignore=shutil.ignore_patterns("statistics", classifier.FILE))
+    copied(digits, folder)
     store = Store.open(folder)
     for split in ("train", "held_out"):
         labels = store.labels(split).clone()
@@ -66,14 +65,13 @@ def test_the_accuracy_is_on_the_page_and_in_its_sentences(lost, command):
     assert "it is not used, but the sliced Wasserstein distance" in page
 
 
-def test_a_plan_says_how_its_classifier_did_and_uses_it_where_it_is_trusted(digits, tmp_path, trained):
+def test_a_plan_says_how_its_classifier_did_and_uses_it_where_it_is_trusted(classified, tmp_path, trained):
     run, store = trained(train__length="1 step")
-    shutil.copytree(digits, tmp_path / "digits")
-    store = Store.open(tmp_path / "digits")
+    store = Store.open(copied(classified, tmp_path / "digits", classifier=True))
     from unstir.generate import Job
 
     (network,) = networks_for(store)
     plan = Plan(model=run.model(), job=Job(num=24, chain=run.chain()), networks=(network,))
     told = plan.protocol()
     assert told["classifier"]["used"] is True and told["classifier"]["accuracy"] > 0.95
-    assert told["networks"] == {"classifier": network.hash} and plan.used == [network]
+    assert told["networks"] == {"classifier": network.hash} and plan.measuring == [network]

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from conftest import copied, tiny_config
 from unstir.data import Store
 from unstir.data.manifest import sealed
-from unstir.metrics import classifier, forecast, learning
+from unstir.metrics import classifier, forecast
+from unstir.metrics import classifier_training as learning
 from unstir.metrics import evaluate as evaluating
 from unstir.metrics import likelihood as bounding
 from unstir.runs.checkpoint import file_name
@@ -25,13 +27,12 @@ NOBODY = 65534
 @pytest.fixture(scope="module")
 def base(digits):
     """Folders that another user may read: a tiny run, a second one that was judged, and their store."""
-    from conftest import tiny_config
     from unstir.train.launch import open_data, open_run
     from unstir.train.trainer import Trainer
 
     base = Path(tempfile.mkdtemp())
     base.chmod(0o755)
-    shutil.copytree(digits, base / "digits", ignore=shutil.ignore_patterns("statistics", classifier.FILE))
+    copied(digits, base / "digits")
     for name in ("run", "other"):
         config = tiny_config(base / "digits", data__source=str(base / "digits"))
         run = open_run(config, base / name, open_data(config, base / name))
@@ -128,7 +129,8 @@ def judged(**changes):
 
     def judge(place):
         from unstir.generate import Job
-        from unstir.metrics.evaluate import Plan, networks_there, usual_chain
+        from unstir.metrics.classifier import networks_there
+        from unstir.metrics.evaluate import Plan, usual_chain
         from unstir.metrics.evaluation import Evaluation, save
         from unstir.metrics.figures import Figure
         from unstir.runs.run import Run

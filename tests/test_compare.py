@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from unstir.chain import Chain
 from unstir.compare import compare, parse
 from unstir.diffusion.denoiser import Denoiser
-from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
 from unstir.generate import Job, generate
 from unstir.pixels import to_uint8
@@ -22,8 +22,8 @@ def test_a_comparison_is_one_picture_with_what_each_costs(trained, command, tmp_
     status, out, err = command("sample", run.path, "--num", 3, "--compare", text, "--out", tmp_path / "compared")
     assert status == 0, err
     lines = out.splitlines()
-    assert lines[0].startswith("ancestral, 20 calls, ") and lines[0].endswith(" s an image")
-    assert lines[2].startswith("dpmpp_2m log_snr, ") and lines[3].startswith("heun, 5 calls")
+    assert lines[0].startswith("ancestral, 20 steps, 20 calls, ") and lines[0].endswith(" s per image")
+    assert lines[2].startswith("dpmpp_2m log_snr, ") and lines[3].startswith("heun, 5 steps, 9 calls, ")
     with Image.open(tmp_path / "compared/compare.png") as picture:
         assert picture.size[1] >= 4 * 48
     assert not (tmp_path / "compared/000000.png").exists()
@@ -32,7 +32,7 @@ def test_a_comparison_is_one_picture_with_what_each_costs(trained, command, tmp_
         ("ddim:x", "write for example"),
         ("plms:5", "choose one of ancestral"),
         ("ddim:21", "outside 1..20"),
-        ("ddim:5:even", "choose one of trailing"),
+        ("ddim:5:even", "one of 'trailing'"),
     ):
         status, out, err = command("sample", run.path, "--compare", wrong, "--out", tmp_path / "none")
         assert status == 2 and words in err and "Traceback" not in err, err
@@ -54,7 +54,8 @@ def test_a_comparison_has_its_settings_beside_it_and_other_settings_another_file
         files.append(Path(out.splitlines()[-1].split()[1]))
     assert files[:5] == files[5:] and len(set(files)) == 5 and all(file.is_file() for file in files)
     settings = json.loads(files[0].with_suffix(".json").read_text())
-    assert settings["command"] == "unstir sample --compare" and settings["calls"] == [5, 5]
+    assert settings["command"] == "unstir sample --compare"
+    assert settings["steps"] == [5, 5] and settings["calls"] == [5, 9]
     assert [chain["sampler"] for chain in settings["compared"]] == ["ddim", "heun"] and len(settings["seconds"]) == 2
     assert settings["num"] == 3 and len(settings["weights"]) == 64
 
@@ -75,7 +76,7 @@ def test_a_comparison_is_read_as_it_is_written():
     first, second = parse("ddim:5, unipc:10:log_snr", base)
     assert first == Chain(sampler="ddim", steps=5, spacing="linspace", eta=0.5, seed=3, clip=False)
     assert second == Chain(sampler="unipc", steps=10, spacing="log_snr", seed=3, clip=False)
-    with pytest.raises(UserError, match="no sampler with its calls"):
+    with pytest.raises(UserError, match="no sampler with its steps"):
         parse("", base)
 
 
@@ -91,9 +92,9 @@ def test_the_seconds_are_those_of_an_image_and_of_its_own_chain_alone(trained, m
     monkeypatch.setattr("unstir.compare.time", SimpleNamespace(perf_counter=lambda: clock[0]))
     job = Job(num=10, chain=Chain(steps=20), batch_size=4)  # three batches
     rows = compare(run.model(), job, [Chain("ddim", steps=5), Chain(steps=20), Chain("heun", steps=5)])
-    assert [row.calls for row in rows] == [5, 20, 5]
-    assert [row.seconds for row in rows] == [pytest.approx(3 * 3 * calls / 10) for calls in (5, 20, 5)]
-    assert rows[0].caption == "ddim, 5 calls, 4.5 s an image"
+    assert [row.cost.calls for row in rows] == [5, 20, 9]
+    assert [row.seconds for row in rows] == [pytest.approx(3 * 3 * calls / 10) for calls in (5, 20, 9)]
+    assert rows[0].caption == "ddim, 5 steps, 5 calls, 4.5 s per image"
 
 
 def test_many_images_of_a_comparison_come_in_lines_of_sixteen(trained, command, tmp_path):

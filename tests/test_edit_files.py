@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from unstir import edit
-from unstir.cli import beside
-from unstir.diffusion.draw import Chain
+from unstir.chain import Chain
 from unstir.errors import UserError
 from unstir.generate import Job, generate
 from unstir.pixels import to_uint8
+from unstir.runs import sidecar
 
 
 def test_a_picture_of_the_users_is_not_replaced(unstir, trained):
@@ -23,7 +23,7 @@ def test_a_picture_of_the_users_is_not_replaced(unstir, trained):
     for out, words in (
         ("a.png", "would replace a.png, the image that is edited"),
         ("./a.png", "edited"),
-        ("b.png", "no settings of unstir"),
+        ("b.png", "no sidecar of unstir"),
     ):
         status, _, err = unstir("edit", "vary", run.path, "a.png", "--num", 1, "--out", out)
         assert status == 2 and words in err and "Traceback" not in err, err
@@ -127,17 +127,17 @@ def test_a_mask_is_not_replaced(unstir, trained):
 def test_a_picture_left_without_settings_is_made_again(unstir, trained, monkeypatch):
     run, _ = trained()
     ask = ("edit", "vary", run.path, "a.png", "--num", 2, "--steps", 3, "--out", "made.png")
-    write_text = beside.write_text
+    write_text = sidecar.write_text
 
     def full(path, text):
         if path.suffix == ".json":
             raise UserError("cannot write made.json: No space left on device")
         write_text(path, text)
 
-    monkeypatch.setattr(beside, "write_text", full)
+    monkeypatch.setattr(sidecar, "write_text", full)
     status, _, err = unstir(*ask)
     assert status == 2 and "No space left" in err and Path("made.png").exists() and not Path("made.json").exists()
-    monkeypatch.setattr(beside, "write_text", write_text)
+    monkeypatch.setattr(sidecar, "write_text", write_text)
     made = Path("made.png").read_bytes()
     assert unstir(*ask)[0] == 0
     assert Path("made.png").read_bytes() == made and Path("made.json").exists()

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from unstir import edit
+from unstir.chain import Chain
 from unstir.data.digits import load_digits
-from unstir.diffusion.draw import Chain, starting_noise
+from unstir.diffusion.draw import starting_noise
 from unstir.errors import UserError
 from unstir.generate import Job, generate
 from unstir.pixels import to_uint8

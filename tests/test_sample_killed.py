@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser
-from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
 from unstir.generate import Job, folder, image_path, save_images
 from unstir.pictures.grid import to_picture

@@ -13,8 +13,8 @@ from PIL import Image
 
 from conftest import tiny_config
 from unstir import edit
+from unstir.chain import Chain
 from unstir.data.digits import load_digits
-from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
 from unstir.generate import Job, folder, image_path, save_images
 from unstir.generate.drawing import check

@@ -86,12 +86,12 @@ def test_the_level_keeps_forty_sentences_honest():
     assert 40 * 2 * stats.norm.sf(LEVEL) < 1 / 50
 
 
-def gap(draw, num, difference_of_hardness, by_heart):
+def gap(draw, num, difference_of_hardness, memorised):
     """(train before, train after, held-out before, held-out after), with unequal sets and a share learned by heart."""
     train = [math.exp(draw.gauss(0, 0.4)) for _ in range(num)]
     held_out = [math.exp(draw.gauss(difference_of_hardness, 0.4)) for _ in range(num)]
     seen = lambda hard, level: [level * h * (1 + draw.gauss(0, 0.02)) for h in hard]
-    return seen(train, 0.3), seen(train, 0.1 * (1 - by_heart)), seen(held_out, 0.3), seen(held_out, 0.1)
+    return seen(train, 0.3), seen(train, 0.1 * (1 - memorised)), seen(held_out, 0.3), seen(held_out, 0.1)
 
 
 def test_covariance_finds_a_small_gap_among_unlike_images_and_none_where_there_is_none():

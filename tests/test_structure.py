@@ -11,10 +11,12 @@ import unstir
 SOURCE = Path(unstir.__file__).parent
 ROOMS = [
     "errors",
+    "progress",
     "significance",
     "randomness",
     "pixels",
     "theory",
+    "chain",
     "nn",
     "diffusion",
     "verify",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from unstir.diffusion.draw import Chain
+from unstir.chain import Chain, Cost
 from unstir.errors import UserError
 from unstir.generate import Job, generate
 from unstir.pixels import to_uint8
@@ -16,22 +16,22 @@ from unstir.runs.model import Model
 
 @dataclass(frozen=True)
 class Sampled:
-    """The images of one chain, uint8 [N, C, H, W], the network calls an image and the seconds an image it took."""
+    """The images of one chain, uint8 [N, C, H, W], with the cost of each and its seconds per image."""
 
     chain: Chain
     images: Tensor
-    calls: int
+    cost: Cost
     seconds: float
 
     @property
     def caption(self) -> str:
         """The chain in a few words, with its cost."""
         spacing = "" if self.chain.spacing == "trailing" else f" {self.chain.spacing}"
-        return f"{self.chain.sampler}{spacing}, {self.calls} calls, {self.seconds:.3g} s an image"
+        return f"{self.chain.sampler}{spacing}, {self.cost}, {self.seconds:.3g} s per image"
 
 
 def parse(text: str, base: Chain) -> list[Chain]:
-    """The chains of "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr": sampler, calls and, if not the base's, spacing.
+    """The chains of "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr": sampler, steps and, if not the base's, spacing.
 
     What they leave out is the ``base``'s; an option of another sampler, such as eta, is not. Raises UserError for text
     that is not of this form.
@@ -40,9 +40,9 @@ def parse(text: str, base: Chain) -> list[Chain]:
     for part in text.split(","):
         name, *rest = part.strip().split(":")
         if not 1 <= len(rest) <= 2 or not (rest[0].isascii() and rest[0].isdecimal()):
-            raise UserError(f"{part.strip()!r} is no sampler with its calls; write for example ddim:50,dpmpp_2m:15")
+            raise UserError(f"{part.strip()!r} is no sampler with its steps; write for example ddim:50,dpmpp_2m:15")
         spacing = rest[1] if len(rest) == 2 else base.spacing
-        chains.append(replace(base.by(name), steps=int(rest[0]), spacing=spacing))
+        chains.append(base.changed(sampler=name, steps=int(rest[0]), spacing=spacing))
     return chains
 
 
@@ -70,5 +70,5 @@ def compare(
         began = time.perf_counter()
         parts = [to_uint8(images) for _, images in generate(model, own, on_step=on_step)]
         seconds = (time.perf_counter() - began) / job.num
-        results.append(Sampled(own.chain, torch.cat(parts), own.chain.calls(schedule), seconds))
+        results.append(Sampled(own.chain, torch.cat(parts), own.chain.cost(schedule), seconds))
     return results

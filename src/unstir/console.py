@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -192,7 +192,7 @@ class TrainingDisplay(Watch):
         self._pictures: tuple[int, ...] = ()
         self._pace = Pace()
 
-    def __enter__(self) -> "TrainingDisplay":
+    def __enter__(self) -> Self:
         self._progress.start()
         self._speaker.__enter__()
         return self

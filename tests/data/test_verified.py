@@ -1,19 +1,18 @@
 """The bytes of a store are read once a process, and again as soon as a file has changed."""
 
 import os
-import shutil
 from dataclasses import replace
 
 import pytest
 
+from conftest import copied
 from unstir.data import Store, verify_once
 from unstir.errors import UserError
 
 
 @pytest.fixture
 def store(digits, tmp_path):
-    shutil.copytree(digits, tmp_path / "digits")
-    return Store.open(tmp_path / "digits")
+    return Store.open(copied(digits, tmp_path / "digits"))
 
 
 def test_bytes_are_read_once_until_a_file_changes(store, monkeypatch):

@@ -6,9 +6,10 @@ import pytest
 import torch
 from known import PROCESS, denoise_of, gaussian_denoise, network
 
+from unstir.chain import Chain
 from unstir.diffusion.denoiser import Prediction, clipped
-from unstir.diffusion.draw import Chain, draw, starting_noise
-from unstir.diffusion.samplers import ancestral
+from unstir.diffusion.draw import draw, starting_noise
+from unstir.diffusion.samplers.ancestral import ancestral
 from unstir.errors import UserError
 from unstir.theory.process import Process
 from unstir.theory.schedule import cosine, linear, times
@@ -142,5 +143,5 @@ def test_wrong_calls_are_refused():
             run(visited)
     with pytest.raises(UserError, match="auto, small, large"):
         run([5, 0], "huge")
-    with pytest.raises(UserError, match="ancestral"):
-        draw(denoise_of(PROCESS), PROCESS, x, torch.arange(1), Chain(sampler="magic"))
+    with pytest.raises(ValueError, match="'ancestral', 'ddim'"):
+        Chain(sampler="magic")

@@ -7,9 +7,10 @@ import pytest
 import torch
 from known import PROCESS, denoise_of, gaussian_denoise
 
+from unstir.chain import Chain
 from unstir.diffusion.denoiser import Prediction, clipped
-from unstir.diffusion.draw import Chain
-from unstir.diffusion.samplers import ancestral, ddim
+from unstir.diffusion.samplers.ancestral import ancestral
+from unstir.diffusion.samplers.ddim import ddim
 from unstir.errors import UserError
 from unstir.theory.process import Process
 from unstir.theory.schedule import cosine, times
@@ -88,7 +89,7 @@ def test_wrong_options_are_refused():
         list(ddim(denoise_of(PROCESS), PROCESS, X_T, [5, 0], NOISES.__getitem__, eta=1.5))
     with pytest.raises(ValueError, match="fall strictly"):
         list(ddim(denoise_of(PROCESS), PROCESS, X_T, [5, 1], NOISES.__getitem__))
-    with pytest.raises(UserError, match="option of sampler"):
-        Chain(eta=0.5).times(PROCESS.schedule)
-    with pytest.raises(UserError, match="outside"):
-        Chain(sampler="ddim", eta=-0.5).times(PROCESS.schedule)
+    with pytest.raises(ValueError, match="option of ddim, not of ancestral"):
+        Chain(eta=0.5)
+    with pytest.raises(ValueError, match="greater than or equal to 0"):
+        Chain(sampler="ddim", eta=-0.5)

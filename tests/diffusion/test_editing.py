@@ -7,10 +7,12 @@ import pytest
 import torch
 from known import denoise_of
 
+from unstir.chain import SAMPLERS, Chain
 from unstir.diffusion.denoiser import Prediction, clipped
-from unstir.diffusion.draw import Chain, draw, starting_noise
+from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.editing import blend, inpaint, inpainting_calls, invert, mixed, slerp, start_time, vary
-from unstir.diffusion.samplers import SAMPLERS, ancestral, ddim
+from unstir.diffusion.samplers.ancestral import ancestral
+from unstir.diffusion.samplers.ddim import ddim
 from unstir.edit import psnr
 from unstir.errors import UserError
 from unstir.randomness import Key, normal

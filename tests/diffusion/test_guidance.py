@@ -4,10 +4,14 @@ import pytest
 import torch
 from known import PROCESS
 
-from unstir.diffusion.denoiser import Denoiser, Prediction, clipped, labelled, thresholded
-from unstir.diffusion.draw import Chain, draw, starting_noise, steered
+from unstir.chain import Chain
+from unstir.diffusion.denoiser import Denoiser, Prediction, clipped, known, labelled, thresholded
+from unstir.diffusion.draw import draw, starting_noise, steered
+from unstir.diffusion.editing import mixed
+from unstir.diffusion.finite import finite
 from unstir.diffusion.guidance import Interval, guided
 from unstir.errors import UserError
+from unstir.theory.oracle import GaussianData
 from unstir.theory.parameterization import PARAMETERIZATIONS
 
 X = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -123,6 +127,43 @@ def test_a_learned_variance_is_the_strong_ones():
     assert torch.equal(mixed.var_fraction, strong(X, 500).var_fraction) and mixed.raw.shape == X.shape
 
 
+WRAPPERS = {
+    "labelled": lambda strong, weak: strong,
+    "clipped": lambda strong, weak: clipped(strong),
+    "thresholded": lambda strong, weak: thresholded(strong, 0.9),
+    "finite": lambda strong, weak: finite(strong),
+    "mixed": lambda strong, weak: mixed(strong, weak, 0.3),
+    "known": lambda strong, weak: known(GaussianData(torch.zeros(1, 4, 4).double(), torch.eye(16).double()), PROCESS),
+    **{f"scale {scale}": lambda strong, weak, scale=scale: guided(strong, weak, scale) for scale in (0, 1, 2.5)},
+    **{
+        f"scale {scale} within 400..600": lambda strong, weak, scale=scale: guided(
+            strong, weak, scale, Interval(400, 600)
+        )
+        for scale in (0, 2.5)
+    },
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_every_denoiser_takes_a_time_an_image_too(name):
+    class Twice(ByLabel):
+        def forward(self, x, t, label=None):
+            return (super().forward(x, t, label) + (t / 1000).view(-1, 1, 1, 1)).repeat(1, 2, 1, 1)
+
+    made = Denoiser(Twice(), PROCESS, PARAMETERIZATIONS["eps"], learned_variance=True)
+    denoise = WRAPPERS[name](labelled(made, labels(4, 1)), labelled(made, labels(9, 1)))
+    in_batch = WRAPPERS[name](labelled(made, labels(4)), labelled(made, labels(9)))
+    t = torch.tensor([3, 500, 900])
+    together = in_batch(X, t)
+    for row, time in enumerate(t.tolist()):
+        alone = denoise(X[row : row + 1], time)
+        for each in ("x0", "raw", "var_fraction"):
+            found, wanted = getattr(together, each), getattr(alone, each)
+            assert (found is None) == (wanted is None)
+            if found is not None:
+                torch.testing.assert_close(found[row : row + 1], wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_a_chain_is_guided_before_it_is_clamped():
     made, indices = denoiser(), torch.arange(3)
     strong, weak = labelled(made, labels(4)), labelled(made, labels(9))
@@ -166,30 +207,43 @@ def test_a_chain_thresholds_where_it_is_asked_to():
 
 
 @pytest.mark.parametrize(
-    ("chain", "words"),
+    ("settings", "words"),
     [
-        (Chain(threshold=1.0), "no quantile"),
-        (Chain(threshold=0.9, clip=False), "choose one"),
-        (Chain(guidance=2.0, guidance_low=0), "no interval of times"),
-        (Chain(guidance=2.0, guidance_high=1001), "1..1000"),
-        (Chain(guidance=2.0, guidance_low=600, guidance_high=500), "no interval"),
-        (Chain(guidance=float("nan")), "at least 0"),
-        (Chain(guidance=-1.0), "at least 0"),
-        (Chain(sampler="plms"), "ancestral, ddim, dpmpp_2m"),
-        (Chain(sampler="heun", steps=1001), "steps <= 1000"),
+        ({"threshold": 1.0}, "less than 1"),
+        ({"threshold": 0.9, "clip": False}, "leave clip on"),
+        ({"guidance": 2.0, "guidance_low": 0}, "greater than or equal to 1"),
+        ({"guidance": float("nan")}, "guidance"),
+        ({"guidance": -1.0}, "greater than or equal to 0"),
+        ({"guidance_low": 5}, "no effect at guidance=1"),
+        ({"steps": 0}, "greater than or equal to 1"),
+        ({"sampler": "plms"}, "'ancestral', 'ddim', 'dpmpp_2m'"),
     ],
 )
-def test_chains_that_cannot_be_are_refused(chain, words):
+def test_settings_that_no_chain_can_have_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        Chain(**settings)
+
+
+@pytest.mark.parametrize(
+    ("chain", "words"),
+    [
+        (Chain(guidance=2.0, guidance_high=1001), "1..1000"),
+        (Chain(guidance=2.0, guidance_low=600, guidance_high=500), "no interval of times"),
+        (Chain(sampler="heun", steps=1001), "outside 1..1000"),
+    ],
+)
+def test_a_chain_that_does_not_fit_the_times_is_refused(chain, words):
     with pytest.raises(UserError, match=words):
         chain.times(PROCESS.schedule)
 
 
 @pytest.mark.parametrize(
-    ("sampler", "asked", "made"), [("ddim", 20, 20), ("heun", 20, 19), ("heun", 1, 1), ("heun", 2, 1)]
+    ("sampler", "steps", "calls"),
+    [("ddim", 20, 20), ("heun", 10, 19), ("heun", 1, 1), ("pndm", 10, 19), ("pndm", 2, 5)],
 )
-def test_a_chain_tells_the_calls_it_makes(sampler, asked, made):
+def test_a_chain_tells_the_calls_it_makes(sampler, steps, calls):
     net = ByLabel()
     strong = labelled(Denoiser(net, PROCESS, PARAMETERIZATIONS["eps"]), labels(4))
-    chain, indices = Chain(sampler=sampler, steps=asked), torch.arange(3)
+    chain, indices = Chain(sampler=sampler, steps=steps), torch.arange(3)
     list(draw(strong, PROCESS, starting_noise(0, indices, (1, 4, 4)), indices, chain))
-    assert len(net.batches) == chain.calls(PROCESS.schedule) == made
+    assert len(net.batches) == chain.calls(PROCESS.schedule) == calls

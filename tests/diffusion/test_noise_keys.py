@@ -5,8 +5,9 @@ import itertools
 import pytest
 import torch
 
+from unstir.chain import Chain
 from unstir.diffusion.denoiser import Prediction
-from unstir.diffusion.draw import Chain, draw, starting_noise
+from unstir.diffusion.draw import draw, starting_noise
 from unstir.generate import Job, generate
 from unstir.pixels import to_uint8
 from unstir.theory.process import Process

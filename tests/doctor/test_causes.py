@@ -1,4 +1,4 @@
-"""One cause is told once and has one remedy: findings are grouped by a table of what explains what."""
+"""One cause is stated once and has one remedy: findings are grouped by a table of what explains what."""
 
 import json
 import re
@@ -6,7 +6,7 @@ import re
 import pytest
 
 from unstir.doctor import CHECKS, Finding, causes, diagnose
-from unstir.doctor.causes import EXPLAINS, LOOKS, explained
+from unstir.doctor.causes import EXPLAINS, OF_SAMPLES, explained
 from unstir.doctor.remedies import HIGHEST, higher_rate, lower_rate
 from unstir.runs import recipes
 from unstir.runs.config import Config
@@ -17,7 +17,7 @@ QUICK = {"samples": False}
 
 
 def finding(check, severity="problem"):
-    return Finding(check, severity, f"{check} is amiss", "measured", f"mend {check}", 2.0, 1.0)
+    return Finding(severity, f"{check} is amiss", "measured", f"mend {check}", 2.0, 1.0, check=check)
 
 
 def config(recipe="", **train):
@@ -29,7 +29,7 @@ def config(recipe="", **train):
 def test_the_table_names_checks_and_has_no_circle():
     names = list(EXPLAINS)
     assert {*EXPLAINS, *(name for of in EXPLAINS.values() for name in of)} <= set(CHECKS)
-    assert set(LOOKS) <= set(CHECKS)
+    assert set(OF_SAMPLES) <= set(CHECKS)
     for cause, symptoms in EXPLAINS.items():
         assert cause not in symptoms
         assert all(names.index(cause) < names.index(each) for each in symptoms if each in names), cause

@@ -1,9 +1,8 @@
 """`unstir doctor` as a person uses it."""
 
 import json
-import shutil
 
-from conftest import tiny_config
+from conftest import copied, tiny_config
 from unstir.doctor import CHECKS
 from unstir.train.launch import open_data, open_run
 from unstir.train.trainer import Trainer
@@ -51,7 +50,7 @@ def test_mistakes_are_one_line(tmp_path, spoiled, command):
 
 
 def test_labels_that_are_no_classes_are_a_problem_and_stop_no_other_check(digits, tmp_path, command):
-    store = shutil.copytree(digits, tmp_path / "digits")
+    store = copied(digits, tmp_path / "digits")
     config = tiny_config(store, train__length="2 steps")
     data = open_data(config, tmp_path / "run")
     Trainer(open_run(config, tmp_path / "run", data), data).run()

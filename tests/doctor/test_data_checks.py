@@ -134,24 +134,24 @@ def test_refused_files_are_named(begun, tmp_path, num, severity):
     assert "broken000.png" in diagnose(path, samples=False).findings[0].evidence
 
 
-@pytest.mark.parametrize(("told", "severity"), [(3, "warning"), (0, "note")])
-def test_unequal_classes_matter_where_the_network_is_told_them(begun, tmp_path, told, severity):
+@pytest.mark.parametrize(("labelled", "severity"), [(3, "warning"), (0, "note")])
+def test_unequal_classes_matter_where_the_network_has_labels(begun, tmp_path, labelled, severity):
     images = pictures()
     write(tmp_path / "images/many", images[:300])
     write(tmp_path / "images/others", images[300:580])
     write(tmp_path / "images/few", images[580:592])
-    path = begun(tmp_path / "images", classes=told)
+    path = begun(tmp_path / "images", classes=labelled)
     assert findings(path) == {"classes": severity}
     assert "few has 11" in diagnose(path, samples=False).findings[0].evidence
 
 
 @pytest.mark.parametrize(("others", "severity"), [(24, "problem"), (60, None)])
-@pytest.mark.parametrize("told", [2, 0])
-def test_one_class_that_is_nearly_all_is_a_problem(begun, tmp_path, told, others, severity):
+@pytest.mark.parametrize("labelled", [2, 0])
+def test_one_class_that_is_nearly_all_is_a_problem(begun, tmp_path, labelled, others, severity):
     images = pictures()
     write(tmp_path / "images/nearly_all", images[others:])
     write(tmp_path / "images/others", images[:others])
-    path = begun(tmp_path / "images", classes=told)
+    path = begun(tmp_path / "images", classes=labelled)
     assert findings(path) == ({"classes": severity} if severity else {})
     if severity:
         assert "nearly_all has 518 of 540 training images (95.9%)" in diagnose(path, samples=False).findings[0].evidence
@@ -244,9 +244,9 @@ def test_looks_without_a_number_for_each_image_or_at_other_times_are_left_out(be
     def said(*seen):
         return [each.says for each in examine(dataclasses.replace(facts, held_out=seen)).findings]
 
-    told = ["the network begins to remember its training images"]
+    expected = ["the network begins to remember its training images"]
     nan = lines(4000, others * np.nan, images - 0.03)
     broken = [nan, {**nan, "of_held_out": [3, None]}, {**nan, "of_held_out": "3"}, {**nan, "of_train": None}]
     for line in [*broken, lines(4000, others + 0.03, images * np.inf)]:
-        assert said(best, line) == said(line, last) == [] and said(*remembers, line) == told
+        assert said(best, line) == said(line, last) == [] and said(*remembers, line) == expected
     assert said({**best, "times": [1]}, {**last, "times": [2]}) == said(lines(1000, others[:64], images), last) == []

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from unstir.doctor import examine, gather
-from unstir.doctor.finding import times
+from unstir.doctor.numbers import times
 
 pytest_plugins = ["spoiled"]
 NO_NUMBERS = [None, "0.1", True, math.nan, math.inf, -math.inf, 1e300, [1], {}, 10**400]

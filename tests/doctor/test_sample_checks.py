@@ -11,7 +11,7 @@ from unstir.doctor.samples import noise_level
 from unstir.runs.run import Run
 
 pytest_plugins = ["spoiled"]
-LOOKS = {"brightness", "tint", "saturation", "collapse", "emptiness", "noise"}
+OF_SAMPLES = {"brightness", "tint", "saturation", "collapse", "emptiness", "noise"}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_a_bias_of_all_channels_is_a_brightness(spoiled):
 def test_weights_that_were_never_trained_draw_noise(spoiled):
     spoiled.weights(lambda name, t: t * 0 if name.startswith("output_conv") else t)
     found = spoiled.findings()
-    assert found["noise"] == found["weights-loss"] == "problem" and set(found) <= LOOKS | {"weights-loss"}
+    assert found["noise"] == found["weights-loss"] == "problem" and set(found) <= OF_SAMPLES | {"weights-loss"}
 
 
 def test_weights_that_do_not_have_the_loss_of_the_log_are_named(spoiled):
@@ -67,7 +67,7 @@ def test_weights_that_do_not_have_the_loss_of_the_log_are_named(spoiled):
 def test_values_driven_to_the_ends_are_saturated(facts):
     stretched = ((facts.samples.made.float() - 100) * 8 + 100).clamp(0, 255).to(torch.uint8)
     result = found(facts, stretched)
-    assert result["saturation"] == "problem" and set(result) <= LOOKS
+    assert result["saturation"] == "problem" and set(result) <= OF_SAMPLES
 
 
 def test_in_training_what_samples_show_is_a_warning(spoiled):

@@ -10,12 +10,13 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from conftest import copied
 from unstir.data import Store, pack
 from unstir.data.store import content_hash as hash_of_bytes
 from unstir.errors import UserError
 from unstir.metrics import classifier as module
-from unstir.metrics import learning
-from unstir.metrics.classifier import FEATURES, FILE, Classifier, Network, classifier_for, train_classifier
+from unstir.metrics import classifier_training as learning
+from unstir.metrics.classifier import FEATURES, FILE, Classifier, ConvNet, classifier_for, train_classifier
 from unstir.randomness import Key, bits
 from unstir.runs.checkpoint import content_hash
 
@@ -24,8 +25,7 @@ from unstir.runs.checkpoint import content_hash
 def store(digits, tmp_path_factory):
     """The digits in a folder of this file's own, for the classifier is kept in it."""
     folder = tmp_path_factory.mktemp("classified") / "digits"
-    shutil.copytree(digits, folder)
-    return Store.open(folder)
+    return Store.open(copied(digits, folder))
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +57,12 @@ def never(*arguments, **options):
 
 
 def test_held_out_digits_are_told_apart(store, judge):
-    assert judge.accuracy >= 0.97
+    assert judge.trust.accuracy >= 0.97
     probabilities = judge.probabilities(store.images("held_out"))
     assert probabilities.dtype == torch.float64 and probabilities.shape == (store.count("held_out"), 10)
     torch.testing.assert_close(probabilities.sum(1), torch.ones(len(probabilities), dtype=torch.float64))
     right = (probabilities.argmax(1) == store.labels("held_out")).double().mean().item()
-    assert right == judge.accuracy
+    assert right == judge.trust.accuracy
 
 
 def test_features_are_the_same_in_any_batches(store, judge):
@@ -79,7 +79,7 @@ def test_the_second_call_reads_what_the_first_wrote(store, judge, monkeypatch):
     written = (store.path / FILE).read_bytes()
     monkeypatch.setattr(module, "train_classifier", never)
     again = classifier_for(store)
-    assert (again.hash, again.accuracy, again.shape, again.data) == (judge.hash, judge.accuracy, (1, 8, 8), judge.data)
+    assert (again.hash, again.trust, again.shape, again.data) == (judge.hash, judge.trust, (1, 8, 8), judge.data)
     images = store.images("held_out")
     assert torch.equal(again.features(images), judge.features(images))
     assert (store.path / FILE).read_bytes() == written
@@ -182,10 +182,10 @@ def test_images_are_shifted_by_an_eighth_at_most_and_mirrored_only_where_asked(s
     [((1, 8, 8), 4), ((3, 12, 12), 6), ((3, 15, 15), 4), ((1, 28, 28), 7), ((3, 32, 32), 4), ((3, 64, 64), 4)],
 )
 def test_the_network_fits_any_size(shape, last):
-    net = Network(shape, 5)
+    net = ConvNet(shape, 5)
     x = torch.zeros(2, *shape)
     assert net.body(x).shape == (2, FEATURES, last, last) and net(x).shape == (2, 5)
-    assert Network((3, 4, 20), 3)(torch.zeros(2, 3, 4, 20)).shape == (2, 3)
+    assert ConvNet((3, 4, 20), 3)(torch.zeros(2, 3, 4, 20)).shape == (2, 3)
 
 
 def test_images_that_do_not_fit_are_refused(store, judge):
@@ -219,7 +219,7 @@ def test_data_without_classes_is_refused(tmp_path):
 
 def test_nothing_held_out_leaves_the_accuracy_unknown(store, brief):
     counts = {**store.manifest["counts"], "held_out": 0}
-    assert train_classifier(replace(store, manifest={**store.manifest, "counts": counts})).accuracy is None
+    assert train_classifier(replace(store, manifest={**store.manifest, "counts": counts})).trust.accuracy is None
     none = replace(store, manifest={**store.manifest, "counts": {**counts, "train": 0}})
     with pytest.raises(UserError, match="no training images to learn from"):
         train_classifier(none)

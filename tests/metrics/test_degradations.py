@@ -2,12 +2,12 @@
 
 import importlib.util
 import itertools
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from conftest import copied
 from unstir.data import Store
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks/degradations.py"
@@ -24,10 +24,10 @@ script = load_script()
 
 
 @pytest.fixture(scope="module")
-def table(digits, tmp_path_factory):
+def table(classified, tmp_path_factory):
     """{(kind, strength): figures} of 400 digits against 899 others, by the benchmark's own code."""
     folder = tmp_path_factory.mktemp("spoilt") / "digits"  # the classifier is kept in it
-    shutil.copytree(digits, folder)
+    copied(classified, folder, classifier=True)
     return {(kind, strength): found for kind, strength, found in script.measured(Store.open(folder), 400, 10_000)}
 
 

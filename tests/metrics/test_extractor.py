@@ -1,7 +1,5 @@
 """Any network of torch-fidelity's interface as a judge, against torch-fidelity's own figures."""
 
-import shutil
-
 import pytest
 import torch
 from torch import nn
@@ -9,6 +7,7 @@ from torch.utils.data import Dataset
 from torch_fidelity import calculate_metrics, register_feature_extractor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
+from conftest import copied
 from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics.extractor import Extractor
@@ -53,8 +52,7 @@ class Images(Dataset):
 
 @pytest.fixture
 def store(digits, tmp_path):
-    shutil.copytree(digits, tmp_path / "digits")
-    return Store.open(tmp_path / "digits")
+    return Store.open(copied(digits, tmp_path / "digits"))
 
 
 def test_figures_are_those_of_torch_fidelity(store):

@@ -139,7 +139,7 @@ def test_every_figure_is_the_one_that_torch_fidelity_computes_from_images(net, p
         cache=False,
         verbose=False,
     )
-    looked, others = net.look(fake, batch_size=5), net.look(real, batch_size=5)
+    looked, others = net.outputs(fake, batch_size=5), net.outputs(real, batch_size=5)
     assert looked.features.shape == (8, FEATURES) and looked.logits.shape == (8, LOGITS)
     assert looked.features.dtype == looked.logits.dtype == torch.float64
     a, b = looked.features, others.features
@@ -156,7 +156,7 @@ def test_every_figure_is_the_one_that_torch_fidelity_computes_from_images(net, p
 
 
 def test_the_logits_are_those_without_the_bias(net, weights):
-    looked = net.look(pictures(3, 2))
+    looked = net.outputs(pictures(3, 2))
     torch.testing.assert_close(looked.logits, looked.features @ weights["fc.weight"].T.double(), rtol=1e-4, atol=1e-4)
     assert looked.features.std() > 1e-3  # weights that let nothing through would agree with anything
 
@@ -173,10 +173,10 @@ def test_grey_images_are_those_that_pillow_makes_rgb_of(net):
 
 def test_images_come_in_any_batches_and_are_counted(net):
     images, heard = pictures(1, 3, side=8), []
-    one = net.features(images, batch_size=2, progress=lambda done, total: heard.append((done, total)))
+    one = net.outputs(images, batch_size=2, progress=lambda done, total: heard.append((done, total))).features
     assert heard == [(2, 3), (3, 3)]
     torch.testing.assert_close(net.features(images, 3), one, rtol=1e-4, atol=1e-5)
-    empty = net.look(images[:0])
+    empty = net.outputs(images[:0])
     assert empty.features.shape == (0, FEATURES) and empty.logits.shape == (0, LOGITS)
 
 

@@ -1,6 +1,5 @@
 """Figures of sets of images beside their floor and ceiling: do they see what was spoilt, and what goes with them?"""
 
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,9 +7,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from conftest import copied
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.metrics import measures
+from unstir.metrics import feature_figures
 from unstir.metrics import reference as referring
 from unstir.metrics.classifier import Classifier, classifier_for
 from unstir.metrics.evaluation import table
@@ -23,11 +23,10 @@ from unstir.runs.checkpoint import content_hash
 
 
 @pytest.fixture(scope="module")
-def store(digits, tmp_path_factory):
+def store(classified, tmp_path_factory):
     """The digits in a folder of this file's own, for the classifier and the statistics are kept in it."""
     folder = tmp_path_factory.mktemp("judged") / "digits"
-    shutil.copytree(digits, folder)
-    return Store.open(folder)
+    return Store.open(copied(classified, folder, classifier=True))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +71,7 @@ def test_what_a_figure_comes_with(store, network):
     assert 0 < distance.error < distance.value < distance.ceiling and distance.deviation is None
     assert distance.infinite[0] < distance.value  # the bias is upwards
     accuracy = found["classifier/accuracy"]
-    assert accuracy.value == accuracy.floor == network.accuracy and accuracy.ceiling == 0.1
+    assert accuracy.value == accuracy.floor == network.trust.accuracy and accuracy.ceiling == 0.1
     assert found["classifier/classes"].value == found["classifier/classes"].floor < 0.05
     for key in ("precision", "recall", "coverage"):
         assert found[f"classifier/{key}"].ceiling < 0.4 < 0.8 < found[f"classifier/{key}"].value <= 1
@@ -111,7 +110,7 @@ def test_the_other_split_gives_the_floor_or_none_to_compare_with(store, network)
 
 def test_the_floor_is_drawn_from_the_features_that_are_kept(store, network, monkeypatch):
     """Of a large split features are kept of some images alone; a floor of others would have none to look at."""
-    for module in (referring, measures):
+    for module in (referring, feature_figures):
         monkeypatch.setattr(module, "KEPT", 100)
     found = judge(store, [store.images("held_out")[:40]], [network], num_reference=300)
     assert found["classifier/fd"].num_floor == 40 and found["classifier/classes"].num_floor == 40
@@ -128,10 +127,10 @@ def test_the_reference_is_computed_once_and_kept_with_the_store(store, network, 
     images = store.images("held_out")
     first = judge(store, [images], [network])
     judged = []
-    features = Classifier.features
-    monkeypatch.setattr(Classifier, "features", lambda self, rows: judged.append(len(rows)) or features(self, rows))
+    batch = Classifier._batch
+    monkeypatch.setattr(Classifier, "_batch", lambda self, rows: judged.append(len(rows)) or batch(self, rows))
     assert judge(store, [images], [network]) == first
-    assert sum(judged) == len(images)
+    assert sum(judged) == 2 * len(images)  # the images, and as many held-out ones for the floor of their classes
 
 
 def test_statistics_are_those_of_the_images_and_of_no_other_network_or_number(store, network):
@@ -220,13 +219,13 @@ def test_errors_from_halves_are_those_of_independent_sets(store, network):
     features = torch.cat([network.features(store.images(split)) for split in ("train", "held_out")])
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
     real, pool = features[order[:700]], features[order[700:]]
-    of = measures.Sides(network, Reference(moments(real), real), None, None)
+    of = feature_figures.Sides(network, Reference(moments(real), real), None, None)
     generator = torch.Generator().manual_seed(1)
     sets = [pool[torch.randperm(len(pool), generator=generator)[:150]] for _ in range(30)]
-    values = [measures._measure(of, each) for each in sets]
-    errors = [measures._errors(of, each) for each in sets[:6]]
+    values = [feature_figures._measure(of, each) for each in sets]
+    errors = [feature_figures._errors(of, each) for each in sets[:6]]
     kept = (1 - 150 / len(pool)) ** 0.5  # sets from a pool without replacement vary less
-    for key in measures.NAMES:
+    for key in feature_figures.NAMES:
         deviation = stdev(v[key] for v in values) / kept
         stated = mean(e[key] for e in errors)
         assert 0.6 * deviation < stated < 1.5 * deviation, key

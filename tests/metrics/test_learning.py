@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 from dataclasses import replace
 
@@ -11,10 +10,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from conftest import copied
 from unstir.data import Store
 from unstir.metrics import classifier as module
-from unstir.metrics import learning
-from unstir.metrics.classifier import FILE, STATE, classifier_for, train_classifier, training_seconds
+from unstir.metrics import classifier_training as learning
+from unstir.metrics.classifier import FILE, STATE, classifier_for, preparing_seconds, train_classifier
 from unstir.runs.checkpoint import content_hash
 
 STEPS = 30
@@ -30,7 +30,7 @@ def brief(monkeypatch):
 @pytest.fixture
 def store(digits, tmp_path):
     """Digits of a test's own, nothing learned yet."""
-    shutil.copytree(digits, tmp_path / "digits", ignore=shutil.ignore_patterns("statistics", FILE))
+    copied(digits, tmp_path / "digits")
     return Store.open(tmp_path / "digits")
 
 
@@ -118,11 +118,11 @@ def test_the_time_is_told_before_and_is_nothing_where_nothing_is_left(store, mon
     step = learning._step
     monkeypatch.setattr(learning, "_step", lambda *given: (step(*given), now.__setitem__(0, now[0] + 0.5)))
     before = sorted(store.path.rglob("*"))
-    assert training_seconds(store) == pytest.approx(STEPS * 0.5) and sorted(store.path.rglob("*")) == before
+    assert preparing_seconds(store) == pytest.approx(STEPS * 0.5) and sorted(store.path.rglob("*")) == before
     killed_at(store, 12 * learning.BATCH)
-    assert training_seconds(store) == pytest.approx((STEPS - 10) * 0.5)
+    assert preparing_seconds(store) == pytest.approx((STEPS - 10) * 0.5)
     classifier_for(store)
-    assert training_seconds(store) == 0.0
+    assert preparing_seconds(store) == 0.0
 
 
 def sized(store, num, shape):

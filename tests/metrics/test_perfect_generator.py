@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from unstir.metrics import floor, measures
+from unstir.metrics import feature_figures as measures
+from unstir.metrics import floor
 from unstir.metrics.classifier import Classifier
 from unstir.metrics.evaluate import held_out_like
+from unstir.metrics.features import Trust
 from unstir.metrics.floor import bound, draws
 from unstir.metrics.frechet import moments
 from unstir.metrics.memorisation import memorisation
 from unstir.metrics.reference import Reference
-from unstir.metrics.trust import Trust
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks/perfect_generator.py"
 NUMBERS = torch.tensor([30] * 9 + [29])
@@ -137,5 +138,7 @@ def test_stated_errors_are_the_spread_over_new_samples_and_a_new_reference():
 
 
 class _Pixels(torch.nn.Module):
+    head = torch.nn.Identity()
+
     def features(self, x):
         return x.flatten(1)

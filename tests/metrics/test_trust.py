@@ -6,7 +6,8 @@ from math import comb
 import pytest
 import torch
 
-from unstir.metrics.trust import SKILL, Trust, describe
+from unstir.metrics.evaluation import describe_classifier
+from unstir.metrics.features import SKILL, Trust
 from unstir.significance import TAIL, binomial_tail
 
 
@@ -62,7 +63,7 @@ def test_what_is_no_count_is_not_read(wrong):
 
 def test_what_is_said_has_the_accuracy_chance_and_what_is_used_instead():
     def said(trust, **networks):
-        return describe({"classifier": trust.entry(), "networks": networks})
+        return describe_classifier({"classifier": trust.entry(), "networks": networks})
 
     assert said(Trust(290, 299, 31), classifier="c") == (
         "the classifier is right in 97.0% of 299 held-out images "
@@ -74,4 +75,7 @@ def test_what_is_said_has_the_accuracy_chance_and_what_is_used_instead():
     assert "hardly above chance (10.0%" in said(Trust(1150, 10_000, 1000))
     assert said(Trust(26, 299, 31), inception="i").endswith("it is not used, but inception")
     assert "no image is held out" in said(Trust(0, 0, 0))
-    assert describe({"classifier": None, "networks": {}}) is None and describe({"networks": {}}) is None
+    assert (
+        describe_classifier({"classifier": None, "networks": {}}) is None
+        and describe_classifier({"networks": {}}) is None
+    )

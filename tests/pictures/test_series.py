@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from unstir.diffusion.samplers import SAMPLERS
+from unstir.chain import SAMPLERS
 from unstir.pictures.charts import likelihood_curves
 from unstir.pictures.series import series
 

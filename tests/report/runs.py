@@ -39,11 +39,13 @@ def falling(images):
     return 0.5 * (1 + images / 500) ** -0.25
 
 
-def looks(curve=settled, by_heart=lambda images: 0.0, worse=lambda images: 0.0, num=128, noise=0.02, seed=0, **changes):
+def held_out(
+    curve=settled, memorised=lambda images: 0.0, worse=lambda images: 0.0, num=128, noise=0.02, seed=0, **changes
+):
     """Lines of held_out.jsonl: ``num`` images of each split whose losses follow ``curve``, noise and difficulty aside.
 
-    The loss of a training image is lower by the share ``by_heart(images)``, that of a held-out one higher by the share
-    ``worse(images)``. An image's difficulty, a factor, stays; each look adds ``noise``, a share of its own.
+    The loss of a training image is lower by the share ``memorised(images)``, that of a held-out one higher by the share
+    ``worse(images)``. An image's difficulty, a factor, stays; each measurement adds ``noise``, a share of its own.
     """
     draw = random.Random(seed)
     hardness = {split: [math.exp(draw.gauss(-0.045, 0.3)) for _ in range(num)] for split in ("train", "held_out")}
@@ -51,7 +53,7 @@ def looks(curve=settled, by_heart=lambda images: 0.0, worse=lambda images: 0.0, 
     for step in changes.get("moments", MOMENTS):
         images = step * BATCH
         of = {}
-        for split, shift in (("train", -by_heart(images)), ("held_out", worse(images))):
+        for split, shift in (("train", -memorised(images)), ("held_out", worse(images))):
             level = curve(images) * (1 + shift)
             of[split] = [
                 1 + draw.gauss(0, 0.05) if step == 0 else level * hard * (1 + draw.gauss(0, noise))
@@ -178,25 +180,29 @@ def good(seed=0):
         evaluation(step=step, fd=fd, seed=seed, memory=copied(seed=seed))
         for step, fd in ((47, 20.0), (750, 1.0), (STEPS, 0.25))
     )
-    return facts(looks=looks(seed=seed), by_step=by_step, by_chain=chains(seed=seed))
+    return facts(held_out=held_out(seed=seed), by_step=by_step, by_chain=chains(seed=seed))
 
 
 def over_fitted(seed=0):
     """A run that memorised its training images after the first few hundred steps."""
-    by_heart = lambda images: 0.4 * images / (STEPS * BATCH)
-    lines = looks(by_heart=by_heart, worse=lambda images: 0.3 * max(images - 20_000, 0) / (STEPS * BATCH), seed=seed)
+    memorised = lambda images: 0.4 * images / (STEPS * BATCH)
+    lines = held_out(
+        memorised=memorised, worse=lambda images: 0.3 * max(images - 20_000, 0) / (STEPS * BATCH), seed=seed
+    )
     by_step = (
         evaluation(step=750, fd=1.5, seed=seed),
         evaluation(fd=2.0, recall=0.5, coverage=0.6, seed=seed, memory=copied(0.1, seed=seed)),
     )
-    return facts(looks=lines, by_step=by_step, config={"train__lr_schedule": "constant", "train__lr_period": "0 steps"})
+    return facts(
+        held_out=lines, by_step=by_step, config={"train__lr_schedule": "constant", "train__lr_period": "0 steps"}
+    )
 
 
 def diverged(seed=0):
     """A run whose loss went up again after a thousand steps."""
     rising = lambda images: settled(images) if images < 1000 * BATCH else 0.7
     by_step = (evaluation(step=750, fd=1.5, seed=seed), evaluation(fd=30.0, coverage=0.05, seed=seed))
-    return facts(looks=looks(curve=rising, seed=seed), metrics=metrics(curve=rising, seed=seed), by_step=by_step)
+    return facts(held_out=held_out(curve=rising, seed=seed), metrics=metrics(curve=rising, seed=seed), by_step=by_step)
 
 
 def too_short(seed=0):
@@ -204,13 +210,18 @@ def too_short(seed=0):
     by_step = tuple(
         evaluation(step=step, fd=fd, coverage=0.6, seed=seed) for step, fd in ((47, 30.0), (1500, 8.0), (STEPS, 5.0))
     )
-    return facts(looks=looks(curve=falling, seed=seed), metrics=metrics(curve=falling, seed=seed), by_step=by_step)
+    return facts(
+        held_out=held_out(curve=falling, seed=seed), metrics=metrics(curve=falling, seed=seed), by_step=by_step
+    )
 
 
 def noise_only(seed=0):
-    """A run that is looked at again and again while nothing changes, beside real images that it cannot be told from."""
+    """A run that is measured again and again while nothing changes, as good as real images."""
     by_step = tuple(evaluation(step=step, seed=seed, memory=copied(seed=seed)) for step in (750, 1500, STEPS))
-    every = {"looks": looks(curve=flat, moments=MOMENTS[1:], seed=seed), "metrics": metrics(curve=flat, seed=seed)}
+    every = {
+        "held_out": held_out(curve=flat, moments=MOMENTS[1:], seed=seed),
+        "metrics": metrics(curve=flat, seed=seed),
+    }
     known = tuple((name, calls, 0.43) for name, calls, _ in CHAINS)
     return facts(**every, by_step=by_step, by_chain=chains(seed=seed, known=known))
 

@@ -10,9 +10,10 @@ import re
 import pytest
 
 import runs
-from runs import STEPS, advice, by_name, chains, copied, evaluation, facts, looks, metrics
-from unstir.report.analysis import FIGURES, LEVEL, MULTIPLICITY, TOPICS, Statement, analyse
-from unstir.significance import Effect
+from runs import STEPS, advice, by_name, chains, copied, evaluation, facts, held_out, metrics
+from unstir.report.analysis import analyse
+from unstir.report.statement import FIGURES, MULTIPLICITY, TOPICS, Statement
+from unstir.significance import LEVEL, Effect
 
 RUNS = ("good", "over_fitted", "diverged", "too_short", "noise_only", "facts")
 
@@ -77,7 +78,7 @@ def test_a_run_that_over_fits():
         "`--data.flip`" in found["regularise"].text
         and "`--model.dropout 0.2` in place of 0.1" in found["regularise"].text
     )
-    mirrored = runs.facts(looks=runs.over_fitted().looks, config={"data__flip": True, "model__dropout": 0.3})
+    mirrored = runs.facts(held_out=runs.over_fitted().held_out, config={"data__flip": True, "model__dropout": 0.3})
     text = by_name(mirrored)["regularise"].text
     assert "flip" not in text and "dropout" not in text and "more training images" in text
 
@@ -93,9 +94,9 @@ def test_a_run_that_diverges():
 
 def test_losses_that_are_no_numbers_and_steps_that_were_skipped():
     lines = [*runs.metrics()[:20], *({**line, "loss": None, "skipped": 150} for line in runs.metrics()[20:])]
-    at = runs.looks()
+    at = runs.held_out()
     broken = {**at[-1], "held_out": [math.nan] * len(runs.TIMES), "of_held_out": [math.nan] * 128}
-    found = by_name(facts(metrics=tuple(lines), looks=(*at[:-1], broken)))
+    found = by_name(facts(metrics=tuple(lines), held_out=(*at[:-1], broken)))
     assert found["diverged"].effect.z is None and "from step 2,100 on" in found["diverged"].text
     assert found["skipped"].effect.value == 150 and "150 optimiser steps of 3,000" in found["skipped"].text
     assert advice(facts(metrics=tuple(lines))) == ["steadier"]
@@ -109,21 +110,21 @@ def test_a_run_that_was_too_short():
     assert found["under-fitted"].verdict == "bad" and found["under-fitted"].effect.value < 0
     assert "still falling" in found["under-fitted"].text and "from 96,000 to 192,000" in found["under-fitted"].text
     assert (
-        sum("still falling" in each.text or "trained out" in each.text for each in analyse(known)) == 2
+        sum("still falling" in each.text or "not converged" in each.text for each in analyse(known)) == 2
     )  # it and its advice
     assert found["gap"].verdict == "undecided" and found["excess"].verdict == "bad"
     assert advice(known) == ["longer"]
     assert '`unstir train --out RUN --train.length "6000 steps" --train.lr_period "5800 steps"`' in found["longer"].text
     constant = {"train__lr_schedule": "constant", "train__lr_period": "0 steps", "train__length": "128 epochs"}
-    text = by_name(facts(looks=known.looks, metrics=known.metrics, config=constant))["longer"].text
+    text = by_name(facts(held_out=known.held_out, metrics=known.metrics, config=constant))["longer"].text
     assert text.endswith('`unstir train --out RUN --train.length "256 epochs"`.')
 
 
 @pytest.mark.parametrize(("errors", "verdict"), [(3.8, "undecided"), (4.5, "neutral")])
 def test_the_surest_of_several_times_has_to_be_surer(errors, verdict):
-    line = looks()[-1]
+    line = held_out()[-1]
     line["held_out"][2] = line["train"][2] + errors * math.hypot(line["train_error"][2], line["held_out_error"][2])
-    assert by_name(facts(looks=(line,)))["gap by time"].verdict == verdict
+    assert by_name(facts(held_out=(line,)))["gap by time"].verdict == verdict
 
 
 def test_the_lowest_stretch_is_one_of_several():
@@ -139,13 +140,13 @@ def test_the_lowest_stretch_is_one_of_several():
 
 def test_a_fall_too_small_to_matter_is_not_worth_another_run():
     slow = lambda images: 0.1 * (1 + images) ** -0.01
-    found = by_name(facts(looks=looks(curve=slow, noise=0.002), metrics=metrics(curve=slow)))
+    found = by_name(facts(held_out=held_out(curve=slow, noise=0.002), metrics=metrics(curve=slow)))
     assert found["last stretch"].verdict == "good" and "under-fitted" not in found and "longer" not in found
 
 
 def test_a_run_that_never_learned():
     worse = lambda images: 1.5
-    found = by_name(facts(looks=looks(curve=worse), metrics=metrics(curve=worse)))
+    found = by_name(facts(held_out=held_out(curve=worse), metrics=metrics(curve=worse)))
     assert found["fall"].verdict == "bad" and not {"over-fitted", "worse"} & set(found)
 
 
@@ -161,12 +162,12 @@ def test_a_trend_is_followed_only_where_it_is_straight():
     assert rate == pytest.approx(1 - 2**-0.25, abs=0.005)
     assert "16 times the images" in found.text or "17 times the images" in found.text  # 2^(1 / 0.25) = 16
     bent = lambda images: 0.1 + 2 * math.exp(-images / 40_000)
-    text = by_name(facts(looks=looks(curve=bent)))["trend"]
+    text = by_name(facts(held_out=held_out(curve=bent)))["trend"]
     assert text.verdict == "undecided" and "no power law" in text.text
-    few = by_name(facts(looks=looks(curve=runs.falling, moments=(0, 1500, STEPS))))["trend"]
-    assert few.verdict == "undecided" and "too few looks" in few.text
+    few = by_name(facts(held_out=held_out(curve=runs.falling, moments=(0, 1500, STEPS))))["trend"]
+    assert few.verdict == "undecided" and "too few times" in few.text
     slow = lambda images: 0.1 * (1 + images) ** -0.001
-    far = by_name(facts(looks=looks(curve=slow, noise=0.001)))["trend"]
+    far = by_name(facts(held_out=held_out(curve=slow, noise=0.001)))["trend"]
     assert far.verdict == "neutral" and "a hundredth (1%)" in far.text
 
 
@@ -205,10 +206,10 @@ def test_nothing_measured_says_so_and_what_measures_it():
 
 def test_far_from_real_and_trained_out_wants_a_larger_network():
     by_step = (evaluation(step=750, fd=6.0), evaluation(fd=4.0))
-    known = facts(looks=looks(curve=runs.flat), by_step=by_step)
+    known = facts(held_out=held_out(curve=runs.flat), by_step=by_step)
     assert advice(known) == ["larger"]
     assert "`--model.channels 64` in place of 32" in by_name(known)["larger"].text
-    assert advice(facts(by_step=by_step)) == ["next"]  # without looks nobody knows that a longer run would not do
+    assert advice(facts(by_step=by_step)) == ["next"]  # only the held-out loss tells that a longer run would not do
 
 
 def test_missed_classes_want_guidance_and_lost_variety_less_of_it():
@@ -227,10 +228,10 @@ def test_missed_classes_want_guidance_and_lost_variety_less_of_it():
 
 def test_averaged_weights_that_lag():
     lagging = lambda images: 0.5 if images else 1.0
-    known = facts(looks=looks(curve=lagging), metrics=metrics(curve=runs.flat))
+    known = facts(held_out=held_out(curve=lagging), metrics=metrics(curve=runs.flat))
     assert by_name(known)["average lags"].verdict == "bad" and advice(known) == ["quicker average"]
     assert "`--train.ema_decay 0.99` in place of 0.999" in by_name(known)["quicker average"].text
-    none = facts(looks=looks(curve=lagging), metrics=metrics(curve=runs.flat), config={"train__ema_decay": 0.0})
+    none = facts(held_out=held_out(curve=lagging), metrics=metrics(curve=runs.flat), config={"train__ema_decay": 0.0})
     assert "average lags" not in by_name(none)
 
 
@@ -298,7 +299,7 @@ def test_copies_are_named_and_their_absence_is_no_proof():
     assert "samples lie too near" in some["regularise"].text
     none = of(copied())
     assert none["copies"].verdict == none["nearer"].verdict == "undecided" and "would not show" in none["copies"].text
-    assert of(copied(0.4))["nearer"].verdict == "neutral" and "no copying" in of(copied(0.4))["nearer"].text
+    assert of(copied(0.4))["nearer"].verdict == "neutral" and "does not show copying" in of(copied(0.4))["nearer"].text
     assert "too few" in of(copied(0.4, num=10))["copies"].text
     further = copied()
     further["spaces"][0]["relative"] = {"probability": 0.3, "standard_error": 0.02, "p": 1.0}
@@ -315,20 +316,21 @@ def test_one_image_set_without_an_error_decides_nothing():
 
 def test_runs_looked_at_less_than_usual():
     without_train = tuple(
-        {**line, "train": None, "train_error": None, "of_train": None, "num_train": 0} for line in looks()
+        {**line, "train": None, "train_error": None, "of_train": None, "num_train": 0} for line in held_out()
     )
-    found = by_name(facts(looks=without_train))
+    found = by_name(facts(held_out=without_train))
     assert found["fall"].verdict == "good" and "not known" in found["gap"].text
     without_held_out = tuple(
-        {**line, "held_out": None, "held_out_error": None, "of_held_out": None, "num_held_out": 0} for line in looks()
+        {**line, "held_out": None, "held_out_error": None, "of_held_out": None, "num_held_out": 0}
+        for line in held_out()
     )
-    assert "not followed" in by_name(facts(looks=without_held_out))["held-out loss"].text
-    one = by_name(facts(looks=looks()[-1:]))
+    assert "not followed" in by_name(facts(held_out=without_held_out))["held-out loss"].text
+    one = by_name(facts(held_out=held_out()[-1:]))
     assert one["loss by time"].verdict == "neutral" and "fall" not in one
-    other_number = (*looks(num=64)[:3], *looks(num=128)[3:])
-    assert "12,032 images to" in by_name(facts(looks=other_number))["fall"].text
-    last_only = (*looks(num=64)[:-1], looks(num=128)[-1])
-    assert "fall" not in by_name(facts(looks=last_only))  # no two looks at the same images
+    other_number = (*held_out(num=64)[:3], *held_out(num=128)[3:])
+    assert "12,032 images to" in by_name(facts(held_out=other_number))["fall"].text
+    last_only = (*held_out(num=64)[:-1], held_out(num=128)[-1])
+    assert "fall" not in by_name(facts(held_out=last_only))  # no two measurements of the same images
 
 
 def test_a_sentence_cannot_claim_more_than_its_effect():

@@ -7,29 +7,33 @@ import pytest
 
 import runs
 from runs import advice, by_name
-from unstir.doctor import CHECKS, Finding
+from unstir.doctor import CHECKS, Finding, causes
 from unstir.doctor.causes import explained
 from unstir.report.analysis import analyse
 from unstir.report.analysis_next import ASIDE, NOT_MENDED, SAME
-from unstir.report.problems import _sentence, coded, found, problems
+from unstir.report.wording import coded, sentence
 
 SIGNAL = Finding(
-    "signal-left",
     "problem",
     "x_T keeps signal, while sampling begins from pure noise",
     "an image shifts x_T by 8.9 standard deviations of the noise; at most 1 is harmless",
     "a new run with --diffusion.schedule cosine, or a steeper linear one, --diffusion.beta_T 0.2",
     8.9,
     1.0,
+    check="signal-left",
 )
 
 
 def finding(check, severity="problem"):
-    return Finding(check, severity, f"{check} is amiss", "measured", "a new run with --mend.it 1", 2.0, 1.0)
+    return Finding(severity, f"{check} is amiss", "measured", "a new run with --mend.it 1", 2.0, 1.0, check=check)
 
 
 def with_findings(known, *findings):
     return dataclasses.replace(known, findings=tuple(explained(findings)))
+
+
+def problems(known):
+    return [cause for cause in causes(known.findings) if cause.severity == "problem"]
 
 
 def test_the_tables_of_findings_name_checks():
@@ -74,29 +78,26 @@ def test_a_diverged_rate_has_one_problem_and_one_remedy():
     unsteady = [finding(check) for check in ("not-learned", "first-loss", "brightness", "noise", "learning-rate")]
     known = with_findings(runs.diverged(), *unsteady)
     (problem,) = problems(known)
-    assert (
-        problem.check == "learning-rate"
-        and len(problem.symptoms) == 4
-        and problem.remedy == "A new run with `--mend.it 1`."
-    )
+    assert problem.finding.check == "learning-rate" and len(problem.symptoms) == 4
+    assert sentence(problem.finding.remedy) == "A new run with `--mend.it 1`."
     assert advice(known) == ["steadier"]
 
 
 def test_problems_stand_apart_from_warnings_and_notes():
     of = with_findings(runs.good(), finding("few-images", "note"), finding("grid-sampler", "warning"), SIGNAL)
-    assert [(each.check, each.severity) for each in found(of)] == [
+    assert [(each.finding.check, each.severity) for each in causes(of.findings)] == [
         ("signal-left", "problem"),
         ("grid-sampler", "warning"),
         ("few-images", "note"),
     ]
     (problem,) = problems(of)
-    assert problem.says == "x_T keeps signal, while sampling begins from pure noise."
-    assert problem.evidence.endswith("harmless.") and problem.symptoms == ()
+    assert sentence(problem.finding.says) == "x_T keeps signal, while sampling begins from pure noise."
+    assert sentence(problem.finding.evidence).endswith("harmless.") and problem.symptoms == ()
     raised = with_findings(runs.good(), finding("brightness"), finding("slow-average", "warning"))
     (problem,) = problems(raised)
-    assert problem.check == "slow-average" and problem.severity == "problem"
-    assert problem.symptoms == ("Brightness is amiss. Measured.",)
-    assert problems(runs.good()) == ()
+    assert problem.finding.check == "slow-average" and problem.severity == "problem"
+    assert [sentence(each.says) for each in problem.symptoms] == ["Brightness is amiss."]
+    assert problems(runs.good()) == []
 
 
 def test_sentences_of_the_doctor_are_sentences_of_the_page():
@@ -125,12 +126,12 @@ def test_options_are_code(text, shown):
 
 
 @pytest.mark.parametrize(
-    ("clause", "sentence"),
+    ("clause", "expected"),
     [
         ("the loss rises", "The loss rises."),
         ("train.warmup=200 steps is most of the run", "train.warmup=200 steps is most of the run."),
         ("x_T holds signal.", "x_T holds signal."),
     ],
 )
-def test_a_sentence_begins_with_a_capital_but_for_the_name_of_a_setting(clause, sentence):
-    assert _sentence(clause) == sentence
+def test_a_sentence_begins_with_a_capital_but_for_the_name_of_a_setting(clause, expected):
+    assert sentence(clause) == expected

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 import runs
-from runs import STEPS, advice, by_name, evaluation, facts, looks, metrics
+from runs import STEPS, advice, by_name, evaluation, facts, held_out, metrics
 from unstir.metrics.figures import figure_effect
 from unstir.report.gather import _likelihoods
 from unstir.runs import lines
@@ -26,50 +26,51 @@ def without_train(lines):
 
 
 def test_splits_that_rise_alike_are_not_called_over_fitted():
-    """A rise of 2% of both splits, near what a look can tell."""
+    """A rise of 2% of both splits, near what a measurement can tell."""
     rising = lambda images: 0.08 if images < STEPS * runs.BATCH else 0.0816
-    bad = lambda lines: {name for name, each in by_name(facts(looks=lines)).items() if each.verdict == "bad"}
-    names = [bad(looks(curve=rising, noise=0.05, seed=seed)) for seed in range(40)]
+    bad = lambda lines: {name for name, each in by_name(facts(held_out=lines)).items() if each.verdict == "bad"}
+    names = [bad(held_out(curve=rising, noise=0.05, seed=seed)) for seed in range(40)]
     assert not any("over-fitted" in each for each in names)
     assert sum(bool({"rose", "worse"} & each) for each in names) > 5
     more = lambda images: 0.0 if images < STEPS * runs.BATCH else 0.06
     assert (
-        sum("over-fitted" in bad(looks(curve=runs.flat, worse=more, noise=0.05, seed=seed)) for seed in range(10)) > 7
+        sum("over-fitted" in bad(held_out(curve=runs.flat, worse=more, noise=0.05, seed=seed)) for seed in range(10))
+        > 7
     )
 
 
 def test_a_rise_of_unknown_cause_is_advised_against_and_no_more():
-    of = without_train(looks(worse=lambda images: 0.3 * (images > 20_000)))
-    found = by_name(facts(looks=of))
+    of = without_train(held_out(worse=lambda images: 0.3 * (images > 20_000)))
+    found = by_name(facts(held_out=of))
     assert found["rose"].verdict == "bad" and "whether it over-fits is not known" in found["rose"].text
-    assert advice(facts(looks=of)) == ["stop earlier"]
+    assert advice(facts(held_out=of)) == ["stop earlier"]
 
 
-def test_images_that_are_hard_by_nature_are_not_learned_by_heart():
-    lines = looks(worse=lambda images: 0.3)
-    once = facts(looks=(lines[0], lines[-1]))  # nothing to compare with
+def test_images_that_are_hard_by_nature_are_not_learned_memorised():
+    lines = held_out(worse=lambda images: 0.3)
+    once = facts(held_out=(lines[0], lines[-1]))  # nothing to compare with
     assert by_name(once)["gap"].verdict == "neutral" and "by nature" in by_name(once)["gap"].text
     assert "regularise" not in advice(once)
     verdicts = []
     for seed in range(15):
         for curve in (runs.settled, runs.falling):
-            known = facts(looks=looks(curve=curve, worse=lambda images: 0.3, noise=0.2, seed=seed))
+            known = facts(held_out=held_out(curve=curve, worse=lambda images: 0.3, noise=0.2, seed=seed))
             verdicts.append(by_name(known)["gap"].verdict)
             assert "regularise" not in advice(known)
     assert "neutral" in verdicts and "bad" not in verdicts
 
 
-def test_a_term_of_hardness_is_not_learned_by_heart():
+def test_a_term_of_hardness_is_not_learned_memorised():
     """What no network can predict of an image stays, whatever the loss of the rest falls to."""
     curve = runs.falling
     for seed in range(10):
         term = lambda images: 0.03 / curve(images)
-        assert by_name(facts(looks=looks(curve=curve, worse=term, noise=0.05, seed=seed)))["gap"].verdict != "bad"
+        assert by_name(facts(held_out=held_out(curve=curve, worse=term, noise=0.05, seed=seed)))["gap"].verdict != "bad"
 
 
 def test_likelihoods_of_one_step_are_compared():
     both = {"held_out": bound(4.9), "train": bound(4.5)}
-    found = by_name(facts(looks=looks(), likelihoods=both))["bits"]
+    found = by_name(facts(held_out=held_out(), likelihoods=both))["bits"]
     assert found.verdict == "bad" and found.effect.value == pytest.approx(0.4) and "0.40 +- 0.03 more" in found.text
     assert "At step 3,000 " in found.text and "since step 12 that has grown by" in found.text
     assert by_name(facts(likelihoods={**both, "train": bound(4.89)}))["bits"].verdict == "undecided"
@@ -84,16 +85,16 @@ def test_likelihoods_of_one_step_are_compared():
 def test_bits_that_differ_from_the_start_are_no_over_fitting():
     alone = by_name(facts(likelihoods={"held_out": bound(4.7), "train": bound(4.5)}))["bits"]
     assert alone.verdict == "neutral" and "by nature" in alone.text and "over-fits" not in alone.text
-    harder = tuple({**line, "bits": line["bits"] + 0.2} for line in looks())
-    found = by_name(facts(looks=harder))["bits"]
+    harder = tuple({**line, "bits": line["bits"] + 0.2} for line in held_out())
+    found = by_name(facts(held_out=harder))["bits"]
     assert found.verdict == "neutral" and "undecided" in found.text and "over-fits" not in found.text
-    grown = (*looks()[:-1], {**looks()[-1], "bits": looks()[-1]["bits"] + 0.4})
-    assert by_name(facts(looks=grown))["bits"].verdict == "bad"
+    grown = (*held_out()[:-1], {**held_out()[-1], "bits": held_out()[-1]["bits"] + 0.4})
+    assert by_name(facts(held_out=grown))["bits"].verdict == "bad"
 
 
 def test_a_likelihood_older_than_the_looks_is_not_the_one_told():
     old = {"held_out": bound(6.0, step=500), "train": bound(4.5, step=500)}
-    text = by_name(facts(looks=looks(), likelihoods=old))["bits"].text
+    text = by_name(facts(held_out=held_out(), likelihoods=old))["bits"].text
     assert "At step 3,000 held-out images cost 4.08" in text
 
 
@@ -147,7 +148,7 @@ def test_a_steep_beginning_hides_no_fall_of_the_training_loss():
 )
 def test_only_an_average_that_forgets_sooner_is_advised(length, now, better):
     lagging = lambda images: 0.5 if images else 1.0
-    of = {"looks": looks(curve=lagging), "metrics": metrics(curve=runs.flat), "length": length}
+    of = {"held_out": held_out(curve=lagging), "metrics": metrics(curve=runs.flat), "length": length}
     text = by_name(facts(**of, config={"train__ema_decay": now}))["quicker average"].text
     assert "train longer" in text
     assert ("--train.ema_decay" in text) == (better is not None)

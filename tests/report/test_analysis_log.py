@@ -8,7 +8,7 @@ import pytest
 from test_analysis_fit import bound
 
 import runs
-from runs import MOMENTS, STEPS, by_name, evaluation, facts, looks, metrics
+from runs import MOMENTS, STEPS, by_name, evaluation, facts, held_out, metrics
 from unstir.report.analysis import analyse
 
 SPAN = re.compile(
@@ -27,7 +27,7 @@ def of_batch(batch, known):
     by_step = tuple(dataclasses.replace(each, images=each.step * batch) for each in known.by_step)
     cost = dataclasses.replace(known.cost, images=known.step * batch)
     return dataclasses.replace(
-        known, looks=relog(known.looks), metrics=relog(known.metrics), by_step=by_step, cost=cost
+        known, held_out=relog(known.held_out), metrics=relog(known.metrics), by_step=by_step, cost=cost
     )
 
 
@@ -35,7 +35,7 @@ def of_batch(batch, known):
 @pytest.mark.parametrize("name", ["good", "over_fitted", "diverged", "too_short"])
 def test_spans_of_images_are_those_of_the_log(name, batch):
     known = of_batch(batch, getattr(runs, name)())
-    logged = {line["images"] for line in (*known.looks, *known.metrics)} | {each.images for each in known.by_step}
+    logged = {line["images"] for line in (*known.held_out, *known.metrics)} | {each.images for each in known.by_step}
     sets = {evaluation().protocol["num"], 299, 900, 32}  # images of a set, held out, and those of an estimate in bits
     found = []
     for each in analyse(known):
@@ -46,7 +46,7 @@ def test_spans_of_images_are_those_of_the_log(name, batch):
 
 
 def test_what_was_seen_is_said_in_one_way():
-    """The same number of images beside the cost and the last look; no epochs, which leave out partial batches."""
+    """The same number of images in the cost and the last measurement; no epochs, which leave out partial batches."""
     for known in (runs.good(), runs.too_short()):
         texts = [each.text for each in analyse(known)]
         assert not any(re.search(r"\d epochs?\b", text) for text in texts if "--train.length" not in text)
@@ -54,13 +54,13 @@ def test_what_was_seen_is_said_in_one_way():
 
 
 def test_which_figure_in_bits_it_is_stands_in_the_sentence():
-    estimate = by_name(facts(looks=looks()))["bits"].text
+    estimate = by_name(facts(held_out=held_out()))["bits"].text
     assert "by an estimate of the bound from 32 images or more of each split" in estimate
     assert "likelihood" not in estimate
     both = {"held_out": bound(4.9), "train": {**bound(4.5), "num": 1000}}
-    text = by_name(facts(looks=looks(), likelihoods=both))["bits"].text
+    text = by_name(facts(held_out=held_out(), likelihoods=both))["bits"].text
     assert "by the bound over 299 images or more of each split (`unstir likelihood`)" in text
-    alone = by_name(facts(looks=looks(), likelihoods={"held_out": bound(4.9)}))["bits"].text
+    alone = by_name(facts(held_out=held_out(), likelihoods={"held_out": bound(4.9)}))["bits"].text
     assert "estimate of the bound" in alone
     assert "(the bound itself, over 299 held-out images, is 4.90 +- 0.02)" in alone
 
@@ -68,7 +68,7 @@ def test_which_figure_in_bits_it_is_stands_in_the_sentence():
 @pytest.mark.parametrize("top", [1e9, 1e30, 1e55])
 def test_ratios_beyond_a_thousand_say_no_more(top):
     rising = lambda images: runs.settled(images) if images < 1000 * runs.BATCH else top
-    known = facts(looks=looks(curve=rising), metrics=metrics(curve=rising))
+    known = facts(held_out=held_out(curve=rising), metrics=metrics(curve=rising))
     texts = [each.text for each in analyse(known)]
     assert any("more than 1,000 times" in text for text in texts)
     for text in texts:
@@ -83,18 +83,18 @@ def test_ratios_beyond_a_thousand_say_no_more(top):
 @pytest.mark.parametrize("key", ["loss", "grad_norm", "clipped", "skipped", "images_per_second", "lr"])
 def test_values_that_are_no_numbers_are_passed_over(key, value):
     lines = tuple({**line, key: value} if 10 < k < 20 else line for k, line in enumerate(metrics()))
-    found = by_name(facts(metrics=lines, looks=looks()))
+    found = by_name(facts(metrics=lines, held_out=held_out()))
     if key == "loss" and value is not True:
         assert found["diverged"].verdict == "bad"
     elif key != "loss":
         assert "diverged" not in found
-    assert analyse(facts(metrics=tuple({**line, key: value} for line in lines), looks=looks()))
+    assert analyse(facts(metrics=tuple({**line, key: value} for line in lines), held_out=held_out()))
 
 
 @pytest.mark.parametrize("key", ["of_held_out", "of_train"])
 def test_a_look_with_a_value_that_is_no_number_is_named(key):
-    lines = looks()
+    lines = held_out()
     for value in ("0.1", None, True, [0.1], 10**400):
         broken = {**lines[-1], key: [*lines[-1][key][1:], value]}
-        found = by_name(facts(looks=(*lines[:-1], broken)))
+        found = by_name(facts(held_out=(*lines[:-1], broken)))
         assert f"from step {MOMENTS[-1]:,} on" in found["diverged"].text

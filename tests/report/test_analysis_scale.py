@@ -7,7 +7,7 @@ import statistics
 import pytest
 
 from runs import by_name, evaluation, facts
-from unstir.metrics.trust import Trust
+from unstir.metrics.features import Trust
 from unstir.report.analysis import analyse
 from unstir.report.analysis_quality import NEAR
 from unstir.significance import LEVEL

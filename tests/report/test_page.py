@@ -11,11 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from conftest import copied, tiny_config
 from unstir.data import Store
 from unstir.errors import UserError
 from unstir.generate import labels
 from unstir.metrics import judge as evaluating
-from unstir.metrics.evaluate import Plan, evaluate, networks_for
+from unstir.metrics.classifier import networks_for
+from unstir.metrics.evaluate import Plan, evaluate
 from unstir.metrics.evaluation import FID, saved
 from unstir.pictures.grid import grid
 from unstir.report import alike, compared, judged, page, pdf, pictures, speed, tables
@@ -31,14 +33,12 @@ NO_BROWSER = pytest.mark.skipif(pdf.browser() is None, reason="no Chromium or Ch
 
 
 @pytest.fixture(scope="module")
-def store(digits, tmp_path_factory):
+def store(classified, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reported") / "digits"
-    shutil.copytree(digits, folder)
-    return Store.open(folder)
+    return Store.open(copied(classified, folder, classifier=True))
 
 
 def train(store, out, **changes):
-    from conftest import tiny_config
 
     config = tiny_config(
         store.path, **{"log__held_out_images": 16, "grids__log_spaced": 3, "data__source": str(store.path), **changes}
@@ -111,7 +111,18 @@ def text_of(path):
 def test_the_page_has_what_was_asked_of_it(report, run):
     tree = parsed(report)
     ids = {element.get("id") for element in tree.iter()}
-    wanted = {"analysis", "grids", "way", "quality", "calls", "neighbours", "training", "forward", "data", "cost"}
+    wanted = {
+        "analysis",
+        "grids",
+        "trajectory",
+        "quality",
+        "calls",
+        "neighbours",
+        "training",
+        "forward",
+        "data",
+        "cost",
+    }
     wanted |= {"curves", "losses", "loss-by-time", "doctor", "settings", "classes", "worst", "limitations"}
     assert wanted <= ids
     text = " ".join(tree.itertext())
@@ -123,7 +134,7 @@ def test_the_page_has_what_was_asked_of_it(report, run):
 def test_a_person_in_a_hurry_sees_sentences_then_pictures_then_figures_then_all_that_can_be_said(report):
     tree = parsed(report)
     order = [element.get("id") for element in tree.iter("section")]
-    assert order == [key for key in page.TITLES if key in order] and order[0] == "grids"
+    assert order == [part.id for part in page.PARTS if part.title and part.id in order] and order[0] == "grids"
     assert order.index("grids") < order.index("quality") < order.index("analysis") < order.index("limitations")
     header = next(tree.iter("header"))
     said = header.findall("ul/li")  # beside those of the problems and of the list of sections
@@ -147,7 +158,7 @@ def test_classes_have_their_names_real_images_and_samples(report, run):
     assert ["".join(row[0].itertext()) for row in rows] == list(run.data.classes)
     assert all(len(list(row[1].iter("img"))) == 1 for row in rows)
     assert sum(len(list(row[2].iter("img"))) for row in rows) >= 2
-    assert "by the class that the classifier takes them for" in "".join(section.itertext())
+    assert "by the class that the classifier predicts for them" in "".join(section.itertext())
 
 
 def test_the_samplers_have_their_seconds_an_image(report, run):

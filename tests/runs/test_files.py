@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from unstir.diffusion.draw import Chain
+from unstir.chain import Chain
 from unstir.errors import UserError
 from unstir.generate import Job, save_images
 from unstir.runs import files

@@ -20,12 +20,15 @@ ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
         ({"loss": {"weighting": "snr"}}, "min_snr"),
         ({"loss": {"p2_k": 0.0}}, "more than 0"),
         ({"grids": {"variance": "learned"}}, "needs diffusion.learned_variance"),
-        ({"grids": {"eta": 0.5}}, 'option of grids.sampler="ddim"'),
+        ({"grids": {"eta": 0.5}}, "eta=0.5 is an option of ddim, not of ancestral"),
         ({"model": {"out_channels": 6}}, "must be 0"),
         ({"loss": {"min_snr_gamma": 3.0}}, 'no effect without weighting="min_snr"'),
         ({"loss": {"p2_k": 3.0, "weighting": "min_snr"}}, 'no effect without weighting="p2"'),
         ({"loss": {"vlb_weight": 3.0}}, 'no effect without objective="hybrid"'),
-        ({"grids": {"sampler": "unipc", "variance": "small"}}, "is an option of grids.sampler"),
+        (
+            {"grids": {"sampler": "unipc", "variance": "small"}},
+            "'small' is an option of ancestral, not of unipc",
+        ),
         ({"diffusion": {"zero_terminal_snr": True, "predict": "v"}, "loss": {"weighting": "p2"}}, "is 0 at t = T"),
         (
             {"diffusion": {"zero_terminal_snr": True, "predict": "v"}, "grids": {"sampler": "heun"}},
@@ -33,7 +36,7 @@ ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
         ),
         ({"train": {"label_dropout": 0.1}}, "set model.num_classes"),
         ({"grids": {"guidance": 2.0}}, "needs train.label_dropout"),
-        ({"grids": {"threshold": 0.99, "clip": False}}, "leave grids.clip on"),
+        ({"grids": {"threshold": 0.99, "clip": False}}, "leave clip on"),
         ({"loss": {"weigthing": "p2"}}, "did you mean loss.weighting"),
     ],
 )

@@ -13,13 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from unstir.cli import beside
 from unstir.doctor import diagnose
 from unstir.errors import UserError
 from unstir.generate.folder import SETTINGS, settings_in
 from unstir.metrics import evaluation, likelihood
 from unstir.report.gather import gather
-from unstir.runs import checkpoint, lines, recipes, toml
+from unstir.runs import checkpoint, lines, recipes, sidecar, toml
 from unstir.runs.lines import Log, encode
 from unstir.runs.run import Run
 from unstir.train.launch import open_data, open_run
@@ -110,7 +109,7 @@ def test_files_that_are_nested_too_deeply_or_cut_are_refused_in_a_line(run, text
         (run.path / folder / "held_out.json").write_text(text)
         assert reader(run.path / folder / "held_out.json") is None
     (tmp_path / SETTINGS).write_text(text)
-    assert sound(lambda: settings_in(tmp_path)) is None and beside._read(tmp_path / SETTINGS) is None
+    assert sound(lambda: settings_in(tmp_path)) is None and sidecar._read(tmp_path / SETTINGS) is None
     (tmp_path / "recipe.toml").write_text(text)
     sound(lambda: recipes.load(str(tmp_path / "recipe.toml")))
     Run.open(run.path)

@@ -15,7 +15,8 @@ import torch
 
 from unstir import randomness
 from unstir.diffusion.denoiser import Prediction
-from unstir.diffusion.samplers import ancestral, ddim
+from unstir.diffusion.samplers.ancestral import ancestral
+from unstir.diffusion.samplers.ddim import ddim
 from unstir.randomness import Key
 from unstir.theory.oracle import MixtureData
 from unstir.theory.process import Process

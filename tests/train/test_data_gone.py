@@ -1,12 +1,11 @@
 """What is said when the data of a run has moved, is damaged, or cannot be packed: in words that fit `unstir train`."""
 
-import shutil
 from dataclasses import replace
 
 import pytest
 from PIL import Image
 
-from conftest import tiny_config
+from conftest import copied, tiny_config
 from unstir.data import pack
 from unstir.errors import UserError
 from unstir.train.launch import open_data, open_run
@@ -61,7 +60,7 @@ def test_path_with_a_nul_is_one_line(tmp_path):
 
 
 def test_store_of_an_older_format_is_refused_with_the_remedy(tmp_path, digits):
-    old = shutil.copytree(digits, tmp_path / "old")
+    old = copied(digits, tmp_path / "old")
     text = (old / "manifest.json").read_text().replace('"unstir_store": 2', '"unstir_store": 1')
     (old / "manifest.json").write_text(text)
     for act in (lambda: open_data(tiny_config(old), tmp_path / "run"), lambda: pack("digits", old)):

@@ -1,10 +1,11 @@
 """The application that the commands join: settings from recipes, errors as one line, and the exit status."""
 
 import io
+import json
+import math
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
@@ -16,7 +17,6 @@ from unstir.cli import train_help, values
 from unstir.cli.messages import of_limits, one_line
 from unstir.errors import UserError, printable
 from unstir.runs import recipes, toml
-from unstir.runs.config import Config
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -43,18 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def base_config(recipe: str, folder: Path) -> Config:
-    """What the command line's own settings are laid over: the recipe if one is named, else the run in ``folder``."""
-    if not recipe and (folder / "config.toml").is_file():
-        return toml.load(folder / "config.toml")
-    return recipes.load(recipe or recipes.DEFAULT)
-
-
-def run_folder(recipe: str, out: str) -> Path:
-    """The folder of a run: ``out``, or runs/NAME after the recipe."""
-    return Path(out) if out else Path("runs") / Path(recipe or recipes.DEFAULT).stem
-
-
 def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Check what was typed, and give `unstir train` the settings of its recipe wherever the command line is silent."""
     values.check(arguments)
@@ -62,7 +50,7 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
         return
     given = {argument.field_info.name: argument.tokens for argument in arguments if not argument.keys}
     recipe, out = (given[name][-1].value if given.get(name) else "" for name in ("recipe", "out"))
-    base = toml.to_dict(base_config(recipe, run_folder(recipe, out)))
+    base = toml.to_dict(recipes.settings(recipe, recipes.run_folder(recipe, out)))
     del base["recipe"]
     update_argument_collection(base, recipe or recipes.DEFAULT, arguments, root_keys=(), allow_unknown=False)
 
@@ -70,7 +58,7 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
 def _show_values_of(words: Sequence[str]) -> None:
     """Have the help of `unstir train` show the values that the command of these words would use."""
     given = app.parse_known_args(words)[1].arguments
-    recipe, folder = given.get("recipe", ""), run_folder(given.get("recipe", ""), given.get("out", ""))
+    recipe, folder = given.get("recipe", ""), recipes.run_folder(given.get("recipe", ""), given.get("out", ""))
     continued = not recipe and (folder / "config.toml").is_file()
     train_help.FORMATTER.config = given["config"]
     train_help.FORMATTER.source = f"{folder}" if continued else f"recipe {recipe or recipes.DEFAULT}"
@@ -84,6 +72,19 @@ def say(text: str) -> None:
 def show(*lines: str) -> None:
     """Results, a line each, on standard output; what a terminal would act on in a name is escaped."""
     print("\n".join(map(printable, lines)))
+
+
+def show_json(value: object) -> None:
+    """A result as one line of JSON, which has no NaN and no infinity: null in their place."""
+    print(json.dumps(_finite(value), allow_nan=False))
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _fail(message: str, status: int = 2) -> NoReturn:

@@ -6,9 +6,8 @@ from typing import Literal
 from cyclopts import App
 
 from unstir.cli.app import app, show
-from unstir.cli.beside import check_png
 
-data = App(name="data", help="Pack images into one store, and look into it.")
+data = App(name="data", help="Pack images into one store, and show what a store holds.")
 app.command(data)
 
 
@@ -78,13 +77,8 @@ def inspect(store: Path, /, *, sheet: Path | None = None) -> int:
     sheet
         File of the contact sheet; by default STORE/contact-sheet.png.
     """
-    from unstir.data import Store
-    from unstir.pictures.contact import describe, save_contact_sheet
+    from unstir.pictures import contact
 
-    opened = Store.open(store)
-    opened.verify()
-    sheet = sheet or store / "contact-sheet.png"
-    check_png(sheet, "--sheet")
-    save_contact_sheet(opened, sheet)
-    show(*describe(opened).splitlines(), f"contact sheet  {sheet}")
+    text, picture = contact.inspect(store, sheet)
+    show(*text.splitlines(), f"contact sheet  {picture}")
     return 0

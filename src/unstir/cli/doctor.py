@@ -1,8 +1,6 @@
 """`unstir doctor`."""
 
 import dataclasses
-import json
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +9,9 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from unstir.cli.app import app
+from unstir.cli.app import app, show_json
 from unstir.errors import printable
-from unstir.report.wording import duration
+from unstir.progress import duration
 
 if TYPE_CHECKING:
     from unstir.doctor import Report
@@ -54,19 +52,10 @@ def doctor(
     with console.counting(console.stderr(), "examining", "") as progress:
         report = diagnose(run, store=store, samples=samples, progress=progress)
     if json_:
-        print(json.dumps(_plain(report), allow_nan=False))
+        show_json({"healthy": report.healthy, **dataclasses.asdict(report)})
     else:
         _print(report)
     return 0 if report.healthy else 1
-
-
-def _plain(report: "Report") -> dict[str, object]:
-    """The report for JSON, which knows no NaN and no infinity."""
-    findings = [
-        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in each.items()}
-        for each in map(dataclasses.asdict, report.findings)
-    ]
-    return {"healthy": report.healthy, **dataclasses.asdict(report), "findings": findings}
 
 
 def _print(report: "Report") -> None:

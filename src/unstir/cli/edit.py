@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from unstir.cli.app import app
-from unstir.cli.beside import as_stem, short
 from unstir.cli.chain_options import ChainOptions, FillOptions, InvertOptions, chain_group
 from unstir.cli.edit_options import EditOptions, carry_out
+from unstir.runs.sidecar import as_stem, short
 
 if TYPE_CHECKING:
     from unstir.edit import Edited

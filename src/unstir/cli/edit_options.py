@@ -1,6 +1,5 @@
 """What the commands of `unstir edit` take alike, and how each of them is done."""
 
-import dataclasses
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
 
-from unstir.cli import beside
 from unstir.cli.app import say, show
-from unstir.cli.chain_options import TimeOptions, over
+from unstir.cli.chain_options import Given
 from unstir.errors import UserError
+from unstir.runs import sidecar
 from unstir.runs.files import replacing
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def carry_out(
     run: Path,
     name: str,
     doing: str,
-    chain: TimeOptions,
+    chain: Given,
     options: EditOptions,
     work: Callable[[Any, Any, Any], "Edited"],
     *images: Path,
@@ -69,14 +68,15 @@ def carry_out(
     if options.out:
         _check(options.out, (*images, *read), options.singles)
     else:
-        beside.check(folder / "any.png")
-    guidance, guide = getattr(chain, "guidance", None), getattr(chain, "guide", None)
-    needs_label = opened.labels.has_null and guide is None and guidance not in (None, 1)
+        sidecar.check(folder / "any.png")
+    guidance = chain.given().get("guidance")
+    needs_label = opened.labels.has_null and chain.guide is None and guidance not in (None, 1)
     if needs_label and of_image.get("label", 0) is None:
         raise UserError(f"guidance={guidance} leads towards a class; name it with --label")
     named = {"label": opened.labels.number(of_image["label"])} if "label" in of_image else {}
-    model = opened.model(options.checkpoint, ema=options.ema, device=options.device, dtype=options.dtype, guide=guide)
-    usual = dataclasses.replace(over(chain, model.chain), seed=options.seed)
+    which: dict[str, Any] = {"ema": options.ema, "device": options.device, "dtype": options.dtype, "guide": chain.guide}
+    model = opened.model(options.checkpoint, **which)
+    usual = model.chain.changed(**chain.given(), seed=options.seed)
     job = Job(chain=usual, **({"num": 1} | of_image | named))
     opened.load(options.checkpoint, say=say)
     with console.counting(console.stderr(), doing, "network calls") as progress:
@@ -84,7 +84,7 @@ def carry_out(
     for image in images:
         for note in notes_on(image, model.shape):
             say(f"{image}: {note}")
-    file = options.out or folder / f"{name}-seed{options.seed}-{beside.digest(edited.settings)}.png"
+    file = options.out or folder / f"{name}-seed{options.seed}-{sidecar.digest(edited.settings)}.png"
     write(file, edited, options.singles)
     return 0
 
@@ -95,7 +95,7 @@ def _check(out: Path, images: Sequence[Path], singles: bool) -> None:
     own = [path for path in out.parent.glob("*.png") if single.fullmatch(path.name)] if singles else []
     if edited := {image.resolve() for image in images} & {path.resolve() for path in (out, *own)}:
         raise UserError(f"--out {out} would replace {edited.pop().name}, the image that is edited; name another file")
-    beside.check(out, own)
+    sidecar.check(out, own)
 
 
 def write(file: Path, edited: "Edited", singles: bool) -> None:
@@ -105,11 +105,11 @@ def write(file: Path, edited: "Edited", singles: bool) -> None:
     measured: dict[str, Any] = {"calls": edited.calls}
     if edited.psnr:
         measured["psnr"] = [None if value == math.inf else value for value in edited.psnr]
-    own = beside.numbered(file, len(edited.made) if singles else 0)
+    own = sidecar.numbered(file, len(edited.made) if singles else 0)
     if own:
         measured["singles"] = len(own)
     command = f"unstir edit {edited.settings['edit']}"
-    beside.save(file, beside.png(edited.picture()), command, edited.settings, **measured)
+    sidecar.save(file, sidecar.png(edited.picture()), command, edited.settings, **measured)
     for path, pixels in zip(own, edited.made, strict=False):
         with replacing(path) as partial:
             to_picture(pixels).save(partial, format="png")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from unstir.cli.app import app, say, show
-from unstir.cli.chain_options import ChainOptions, over
+from unstir.cli.chain_options import ChainOptions
 
 FAST = ChainOptions()
 ON_CPU = 2000  # Inception sees some 5 to 10 images a second there
@@ -97,11 +97,12 @@ def evaluate(
     from unstir import console
     from unstir.errors import UserError
     from unstir.generate import Job
+    from unstir.metrics import classifier, forecast
     from unstir.metrics import evaluate as judging
-    from unstir.metrics import forecast
     from unstir.metrics.evaluation import describe, differences
+    from unstir.metrics.features import Awaited
     from unstir.metrics.inception import NAME, SHA256, check_installed, inception
-    from unstir.report.wording import duration
+    from unstir.progress import duration
     from unstir.runs import build
 
     if not minutes > 0:  # NaN too
@@ -112,14 +113,14 @@ def evaluate(
     named = opened.labels.number(label)
     how = {"ema": ema, "device": device, "dtype": dtype, "guide": chain.guide}
     models = _models(opened, checkpoint, **how)
-    networks: list[Any] = list(judging.networks_there(data))
+    networks: list[Any] = list(classifier.networks_there(data))
     if fid or features:
-        networks.append(judging.Awaited(NAME, "" if features else SHA256))
+        networks.append(Awaited(NAME, "" if features else SHA256))
         if not reference and build.device(device).type == "cpu":
             reference = min(data.count(split), max(ON_CPU, num))
     job = Job(
         num=num or 100,
-        chain=dataclasses.replace(over(chain, judging.usual_chain(opened)), seed=seed),
+        chain=judging.usual_chain(opened).changed(**chain.given(), seed=seed),
         batch_size=batch_size,
         **judging.usual_labels(opened, data, named),
     )
@@ -145,7 +146,7 @@ def evaluate(
     plans, drawing = forecast.sized(opened, data, plans, num, 60 * minutes)
     if not num and forecast.known_number(opened, plan):
         say(f"{plans[0].job.num} images a seed, as when it was judged before; --num takes another number")
-    preparing = judging.preparing_seconds(data)
+    preparing = classifier.preparing_seconds(data)
     if preparing:
         again = "once for this data" if _keeps(data) else f"at every call, for {data.path} cannot be written to"
         say(f"about {duration(preparing)} to train the classifier, {again}")

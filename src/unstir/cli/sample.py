@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from unstir.cli import beside
 from unstir.cli.app import app, say, show
-from unstir.cli.chain_options import ChainOptions, chain_group, over
+from unstir.cli.chain_options import ChainOptions, chain_group
 from unstir.errors import UserError
+from unstir.runs import sidecar
 
 IMAGES_OWN = "grid", "noise", "settings"
 """Names in the folder of the images, beside their numbers."""
@@ -62,7 +62,7 @@ def sample(
     label
         Class, by its name or number; by default each class in turn, where the network knows classes.
     compare
-        Samplers with their calls and, if another, spacing: "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr". Each has its
+        Samplers with their steps and, if another, spacing: "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr". Each has its
         row in OUT/compare.png, all from one noise.
     animate
         File of an animation of the first 64 images on their way, x_t beside the estimate of x_0: .webp or .gif.
@@ -85,7 +85,7 @@ def sample(
     from unstir.generate import Job, name_of, save_images
     from unstir.runs.run import Run
 
-    if compare and (animate or strip or chain.sampler or chain.steps):
+    if compare and (animate or strip or chain.given().keys() & {"sampler", "steps"}):
         raise UserError("--compare names samplers and steps; leave out --sampler, --steps, --animate and --strip")
     if stages is not None and not strip:
         raise UserError(f"--stages {stages} is of a --strip FILE.png; name that too, or leave it out")
@@ -95,7 +95,7 @@ def sample(
     model = opened.model(checkpoint, ema=ema, device=device, dtype=dtype, guide=chain.guide, say=say)
     job = Job(
         num=num,
-        chain=dataclasses.replace(over(chain, model.chain), seed=seed),
+        chain=model.chain.changed(**chain.given(), seed=seed),
         label=model.labels.number(label),
         batch_size=batch_size,
     )
@@ -124,13 +124,12 @@ def _check_ways(animate: Path | None, strip: Path | None, folder: Path) -> None:
             raise UserError(f"{option} {file} is in a folder that does not exist; make it, or name another")
         if file.resolve().parent == folder.resolve() and (file.stem in IMAGES_OWN or file.stem.isdecimal()):
             raise UserError(f"{option} {file} is the name of a file of the images themselves; name another")
-        beside.check(file, option=option, suffixes=suffixes)
+        sidecar.check(file, option=option, suffixes=suffixes)
 
 
 def _cost(model: Any, job: Any) -> str:
-    """The network calls an image, in words."""
-    calls = job.chain.calls(model.process.schedule)
-    words = f"{calls} network call{'s' * (calls > 1)} each"
+    """The steps and network calls per image, in words."""
+    words = f"{job.chain.cost(model.process.schedule)} each"
     if job.chain.guidance in (0, 1):
         return words
     return words + (", computed for two labels (guidance)" if model.guide is None else ", and as many of the guide")
@@ -147,17 +146,18 @@ def _compare(model: Any, job: Any, text: str, out: Path | None) -> int:
     for each in chains:
         each.times(model.process.schedule)
     settings = {**settings_of(model, job), "num": job.num, "compared": [dataclasses.asdict(c) for c in chains]}
-    name = f"compare-step{model.step}-seed{job.chain.seed}-{beside.digest(settings)}"
+    name = f"compare-step{model.step}-seed{job.chain.seed}-{sidecar.digest(settings)}"
     file = (out or model.folder / "generated" / name) / "compare.png"
-    beside.check(file)
+    sidecar.check(file)
     with console.counting(console.stderr(), "comparing", "steps") as progress:
         rows = compare.compare(model, job, chains, progress)
-    measured = {key: [getattr(row, key) for row in rows] for key in ("calls", "seconds")}
+    measured = {key: [getattr(row.cost, key) for row in rows] for key in ("steps", "calls")}
+    measured["seconds"] = [row.seconds for row in rows]
     lines = [
         (row.caption if at == 0 else "", row.images[at : at + LINE]) for row in rows for at in range(0, job.num, LINE)
     ]
     sheet = titled(contact_sheet(lines, widest=400), ", ".join(drawn_classes(model, job, LINE)))
-    beside.save(file, beside.png(sheet), "unstir sample --compare", settings, **measured)
+    sidecar.save(file, sidecar.png(sheet), "unstir sample --compare", settings, **measured)
     show(*(row.caption for row in rows), f"compared {file}")
     return 0
 
@@ -178,10 +178,10 @@ def _show_trajectory(model: Any, job: Any, folder: Path, animate: Path | None, s
     if animate:
         kind = animation.animation_kind(animate)
         moving = partial(animation.save_animation, frames, nrow=model.nrow, kind=kind)
-        beside.save(animate, moving, "unstir sample", settings)
+        sidecar.save(animate, moving, "unstir sample", settings)
         show(f"animation {animate}")
     if strip:
         first = [dataclasses.replace(frame, x=frame.x[:8], x0=frame.x0[:8]) for frame in frames]
         sheet = titled(animation.strip(first, stages), ", ".join(drawn_classes(model, job, 8)))
-        beside.save(strip, beside.png(sheet), "unstir sample", {**settings, "stages": stages})
+        sidecar.save(strip, sidecar.png(sheet), "unstir sample", {**settings, "stages": stages})
         show(f"strip    {strip}")

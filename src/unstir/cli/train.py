@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from unstir.cli.app import app, base_config, run_folder, say, show
+from unstir.cli.app import app, say, show
 from unstir.cli.train_help import FORMATTER
 from unstir.runs import recipes
 from unstir.runs.config import MAY_CHANGE, Config
@@ -36,38 +36,12 @@ def train(
 ) -> int:
     """Train a model or continue one; the status is 0 when finished, 129, 130 or 143 when stopped."""
     from unstir import console
-    from unstir.data.images import COLOUR_LOST
-    from unstir.runs.moments import newest_grid
-    from unstir.train.launch import open_data, open_run
-    from unstir.train.trainer import Trainer
+    from unstir.train.launch import train as train_run
     from unstir.train.watch import Stop
 
-    folder = run_folder(recipe, out)
-    config = dataclasses.replace(config, recipe=base_config(recipe, folder).recipe)
-    screen = console.stderr()
-    with console.counting(screen, "packing", "images") as progress:
-        store = open_data(config, folder, progress)
-    if store.refused:
-        say(f"{len(store.refused)} files were refused; unstir data inspect {store.path} lists them")
-    if lost := sum(note.count for note in store.notes if note.text == COLOUR_LOST):
-        keep = "--data.channels 3 --model.in_channels 3"
-        say(f"{lost} images had colours, which {store.path} has not; a new run with {keep} keeps them")
-    run = open_run(config, folder, store)
-    with run.lock(), Stop() as stop, console.TrainingDisplay(screen) as display:
-        run.tidy()
-        trainer = Trainer(run, store, display)
-        display.say(trainer.introduction())
-        if trainer.finished:
-            show(*trainer.conclusion().splitlines())
-            return 0
-        finished = trainer.run(stop)
-    if finished:
-        curves = [path for path in (run.path / "curves.png", run.path / "losses.png") if path.exists()]
-        show(
-            f"samples  {newest_grid(run)}",
-            f"curves   {', '.join(map(str, curves))}",
-            f"data     {run.config.data.store}",
-        )
-    else:
-        show(f"stopped at step {trainer.state.step} of {run.length}; all is saved, the same command continues")
-    return 0 if finished else stop.status
+    folder = recipes.run_folder(recipe, out)
+    config = dataclasses.replace(config, recipe=recipes.settings(recipe, folder).recipe)
+    stop, display = Stop(), console.TrainingDisplay(console.stderr())
+    done = train_run(config, folder, observer=display, stop=stop, say=say, showing=console.showing)
+    show(*done.conclusion)
+    return 0 if done.finished else stop.status

@@ -1,8 +1,6 @@
 """`unstir verify`."""
 
 import dataclasses
-import json
-import math
 import sys
 from collections.abc import Sequence
 from itertools import groupby
@@ -14,8 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from unstir.cli.app import app, show
-from unstir.cli.beside import check_png
+from unstir.cli.app import app, show, show_json
 from unstir.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,45 +47,40 @@ def verify(
     """
     from unstir import console
     from unstir.verify import choose
-    from unstir.verify import verify as rows_of
+    from unstir.verify import verify as run_checks
 
-    if plot:
-        check_png(plot, "--plot")
-    if image and not plot:
-        raise UserError(f"--image {image} is drawn in the picture of --plot FILE; give both, or leave it out")
-    total, rows = len(choose(names)), []
+    choose(names)  # refuses unknown ones
     if plot:
         _save_plot(plot, image)
+    elif image:
+        raise UserError(f"--image {image} is drawn in the picture of --plot FILE; give both, or leave it out")
     with console.counting(console.stderr(), "verifying", "equations") as progress:
-        for row in rows_of(names):
-            rows.append(row)
-            progress(len(rows), total, row.name)
+        rows = run_checks(names, progress)
     holding = sum(row.passed for row in rows)
     if json_:
-        print(json.dumps({"passed": holding == total, "rows": [_plain(row) for row in rows]}, allow_nan=False))
+        show_json(
+            {"passed": holding == len(rows), "rows": [dataclasses.asdict(r) | {"passed": r.passed} for r in rows]}
+        )
     else:
         screen = Console(file=sys.stdout)
         screen.width = max(screen.width, NARROWEST)
         screen.print(_table(rows))
-        show(*([f"picture  {plot}"] if plot else []), f"{holding} of {total} hold")
-    return 0 if holding == total else 1
+        show(*([f"picture  {plot}"] if plot else []), f"{holding} of {len(rows)} hold")
+    return 0 if holding == len(rows) else 1
 
 
 def _save_plot(path: Path, image: Path | None) -> None:
+    from unstir.pictures.png import check_png
     from unstir.pictures.theory import save_theory
     from unstir.runs.files import replacing
 
+    check_png(path, "--plot")
     with replacing(path) as partial:
         save_theory(partial, image)
 
 
-def _plain(row: "Row") -> dict[str, object]:
-    """The row for JSON, which knows no NaN and no infinity."""
-    return {**dataclasses.asdict(row), "error": row.error if math.isfinite(row.error) else None, "passed": row.passed}
-
-
 def _table(rows: Sequence["Row"]) -> Table:
-    """A row an equation, by theme; texts are not markup, for papers write x_0 in brackets of every kind."""
+    """One row per equation, by theme; texts are not markup, for papers write x_0 in brackets of every kind."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("equation", no_wrap=True)
     table.add_column(Text("what holds [source], and what was compared"), ratio=1, overflow="fold")
@@ -101,7 +93,7 @@ def _table(rows: Sequence["Row"]) -> Table:
         for row in members:
             table.add_row(
                 Text(row.name),
-                _told(row),
+                _described(row),
                 "-" if row.failure else f"{row.error:.1e}",
                 f"{row.tolerance:.0e}",
                 Text("holds", style="green") if row.passed else Text("FAILS", style="bold red"),
@@ -109,8 +101,8 @@ def _table(rows: Sequence["Row"]) -> Table:
     return table
 
 
-def _told(row: "Row") -> Group:
-    """What holds and its source; below, set in, what was compared, and why it failed where it did."""
+def _described(row: "Row") -> Group:
+    """What holds and its source; below, indented, what was compared, and why it failed where it did."""
     holds = Text.assemble(row.statement, (f" [{row.source}]", "italic"), overflow="fold")
     compared = Padding(Text(row.compared, "dim", overflow="fold"), (0, 0, 0, 3))
     return Group(holds, compared, *([Text(f"failed: {row.failure}", "red")] if row.failure else []))

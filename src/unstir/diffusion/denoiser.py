@@ -27,8 +27,11 @@ class Prediction:
     var_fraction: Tensor | None = None
 
 
-Denoise = Callable[[Tensor, int], Prediction]
-"""The one interface of every sampler: (x_t [B, C, H, W], t in 1..T) -> Prediction. Wrappers steer it."""
+Denoise = Callable[[Tensor, int | Tensor], Prediction]
+"""The one interface of training, likelihood and every sampler: (x_t [B, C, H, W], t) -> Prediction. Wrappers steer it.
+
+``t`` is an int in 1..T for all images, with coefficients that are exact floats, or int64 [B].
+"""
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,14 @@ class Denoiser:
     dtype: torch.dtype = torch.float32
     learned_variance: bool = False
 
-    def __call__(self, x_t: Tensor, t: int | Tensor, label: int | Tensor | None = None) -> Prediction:
+    def __call__(
+        self, x_t: Tensor, t: int | Tensor, label: int | Tensor | None = None, dropout_key: Key | None = None
+    ) -> Prediction:
         """The prediction for x_t [B, C, H, W] at time t: int64 [B], or an int in 1..T for all; labels likewise.
 
-        Raises UserError for another t or label. Those in a tensor are not looked at, which would wait for a device:
-        a label too high is an error of the network, on the CPU a UserError too.
+        ``dropout_key`` is needed in training mode with dropout. Raises UserError for another t or label. Those in a
+        tensor are not checked, which would wait for a device: a label too high is an error of the network, on the CPU
+        a UserError too.
         """
         if not isinstance(t, int | Tensor) or (isinstance(t, Tensor) and t.is_floating_point()):
             raise UserError(f"t={t} is no whole number; give one in 1..{self.process.T}, or int64 [B]")
@@ -61,7 +67,7 @@ class Denoiser:
             raise UserError(f"t={t} is outside 1..{self.process.T}; t = 0 is the clean image")
         if isinstance(label, int):
             label = self._one_label(label, x_t)
-        return self.predict(self.raw(x_t, t, label), x_t, t)
+        return self.predict(self.raw(x_t, t, label, dropout_key), x_t, t)
 
     def _one_label(self, label: int, x_t: Tensor) -> Tensor:
         """A label for a batch; UserError where the network's own config has no such class."""
@@ -82,7 +88,7 @@ class Denoiser:
         return Prediction(self.parameterization.x0(self.process.schedule, x_t, t, raw), raw, fraction)
 
     def raw(self, x_t: Tensor, t: int | Tensor, label: Tensor | None = None, dropout_key: Key | None = None) -> Tensor:
-        """The network's whole output in x_t's dtype; ``dropout_key`` is needed in training mode with dropout."""
+        """The network's whole output in x_t's dtype."""
         time = torch.full((len(x_t),), t, device=x_t.device) if isinstance(t, int) else t
         options = {} if dropout_key is None else {"dropout_key": dropout_key}
         try:
@@ -109,14 +115,29 @@ class Labelled:
     denoiser: Denoiser
     label: Tensor | None
 
-    def __call__(self, x_t: Tensor, t: int) -> Prediction:
-        """The prediction for x_t [B, C, H, W] at time t in 1..T."""
+    def __call__(self, x_t: Tensor, t: int | Tensor) -> Prediction:
+        """The prediction for x_t [B, C, H, W] at time t, an int or int64 [B]."""
         return self.denoiser(x_t, t, self.label)
+
+
+def at_each_time(function: Callable[[Tensor, int], Prediction]) -> Denoise:
+    """The `Denoise` of a function that takes one int t for all images: of a tensor of times, it is called by image."""
+
+    def denoise(x_t: Tensor, t: int | Tensor) -> Prediction:
+        if isinstance(t, int):
+            return function(x_t, t)
+        rows = [function(x[None], int(time)) for x, time in zip(x_t, t, strict=True)]
+        fractions = [row.var_fraction for row in rows if row.var_fraction is not None]
+        x0, raw = (torch.cat([getattr(row, name) for row in rows]) for name in ("x0", "raw"))
+        return Prediction(x0, raw, torch.cat(fractions) if fractions else None)
+
+    return denoise
 
 
 def known(data: KnownData, process: Process) -> Denoise:
     """The exact denoiser of data that is known whole (`theory.oracle`), such as the images of a training set."""
 
+    @at_each_time
     def known_denoise(x_t: Tensor, t: int) -> Prediction:
         x0 = data.estimate(x_t, process.schedule.alpha(t), process.schedule.sigma(t))
         return Prediction(x0, process.eps(x_t, x0, t))
@@ -132,7 +153,7 @@ def labelled(denoiser: Denoiser, label: Tensor | None) -> Labelled:
 def clipped(denoise: Denoise) -> Denoise:
     """The denoiser with its estimate clamped to [-1, 1], before any sampler's mean is computed from it."""
 
-    def clipped_denoise(x_t: Tensor, t: int) -> Prediction:
+    def clipped_denoise(x_t: Tensor, t: int | Tensor) -> Prediction:
         prediction = denoise(x_t, t)
         return replace(prediction, x0=prediction.x0.clamp(-1, 1))
 
@@ -147,7 +168,7 @@ def thresholded(denoise: Denoise, quantile: float) -> Denoise:
     many values out of range this keeps their differences, which the plain clamp of `clipped` would flatten.
     """
 
-    def thresholded_denoise(x_t: Tensor, t: int) -> Prediction:
+    def thresholded_denoise(x_t: Tensor, t: int | Tensor) -> Prediction:
         prediction = denoise(x_t, t)
         limit = torch.quantile(prediction.x0.abs().flatten(1).float(), quantile, dim=1).clamp(min=1).to(x_t.dtype)
         limit = limit.view(-1, *[1] * (x_t.ndim - 1))

@@ -18,11 +18,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoise, Prediction
-from unstir.diffusion.draw import Chain, draw, starting_noise
-from unstir.diffusion.samplers import Noise, Step, ddim
+from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers.ancestral import reverse_step
-from unstir.diffusion.samplers.step import check_times
+from unstir.diffusion.samplers.ddim import ddim
+from unstir.diffusion.samplers.step import Noise, Step, check_times
 from unstir.errors import UserError
 from unstir.theory.process import Process
 
@@ -93,10 +94,10 @@ def below(process: Process, strength: float, chain: Chain) -> tuple[Process, Cha
     Raises UserError for a strength outside (0, 1], and for a chain that no strength would allow.
     """
     start = start_time(process.T, strength)
-    chain.check(process.schedule)
+    chain.check(process.T)
     chain = replace(chain, steps=min(chain.steps, start), guidance_high=min(chain.guidance_high, start))
     if chain.guidance_low > start:  # guidance would have been over before the chain begins
-        chain = chain.unguided()
+        chain = chain.changed(guidance=1.0)
     return process.respaced(range(start, -1, -1)), chain
 
 
@@ -112,8 +113,8 @@ def vary(
     """Diffuse ``image`` to time round(strength T) and `draw` from there (Meng et al. 2022, alg. 1): others like it.
 
     ``strength`` is in (0, 1]; ``image`` is [B or 1, C, H, W]; ``indices`` int64 [B] name the images drawn, whose noise
-    is that of `draw`: at strength 1 they are nearly its own. The ``chain``, of any sampler, makes its number of calls
-    below that time, or as many as there are times. Raises UserError as `below` and `draw` do.
+    is that of `draw`: at strength 1 they are nearly its own. The ``chain``, of any sampler, visits its number of times
+    below that one, or as many as there are. Raises UserError as `below` and `draw` do.
     """
     part, chain = below(process, strength, chain)
     eps = starting_noise(chain.seed, indices, tuple(image.shape[1:])).to(image)
@@ -218,7 +219,7 @@ def mixed(first: Denoise, second: Denoise, weight: float | Tensor) -> Denoise:
     if first is second:
         return first
 
-    def mixed_denoise(x_t: Tensor, t: int) -> Prediction:
+    def mixed_denoise(x_t: Tensor, t: int | Tensor) -> Prediction:
         w = torch.as_tensor(weight, dtype=x_t.dtype, device=x_t.device).reshape(-1, *[1] * (x_t.ndim - 1))
         one, other = first(x_t, t), second(x_t, t)
         between = {name: (1 - w) * getattr(one, name) + w * getattr(other, name) for name in ("x0", "raw")}

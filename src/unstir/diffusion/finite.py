@@ -19,16 +19,17 @@ def finite(denoise: Denoise, indices: Tensor | None = None) -> Denoise:
     far longer.
     """
 
-    def finite_denoise(x_t: Tensor, t: int) -> Prediction:
+    def finite_denoise(x_t: Tensor, t: int | Tensor) -> Prediction:
         prediction = denoise(x_t, t)
         answers = [prediction.x0] if prediction.var_fraction is None else [prediction.x0, prediction.var_fraction]
         sound = torch.stack([answer.isfinite().flatten(1).all(1) for answer in answers]).all(0)
         if not bool(sound.all()):
             rows = torch.nonzero(~sound)[:, 0]
-            first = int(rows[0]) if indices is None else int(indices[int(rows[0])])
+            row = int(rows[0])
+            first, at = row if indices is None else int(indices[row]), t if isinstance(t, int) else int(t[row])
             more = f" (and of {len(rows) - 1} more)" if len(rows) > 1 else ""
             raise NotFiniteError(
-                f"the network's answer is not a finite number (NaN or infinite) at t={t} of image {first}{more}, so "
+                f"the network's answer is not a finite number (NaN or infinite) at t={at} of image {first}{more}, so "
                 "nothing is made of it; training spoilt these weights, as a too high train.lr does: take an earlier "
                 "step with --checkpoint, or train anew with a lower rate"
             )

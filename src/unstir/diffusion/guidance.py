@@ -26,6 +26,10 @@ class Interval:
     def __contains__(self, t: int) -> bool:
         return self.low <= t <= self.high
 
+    def of_each(self, t: Tensor) -> Tensor:
+        """Whether each time of ``t``, int64 [B], is in the interval: bool [B]."""
+        return (self.low <= t) & (t <= self.high)
+
 
 ALWAYS = Interval()
 
@@ -37,24 +41,30 @@ def guided(strong: Denoise, weak: Denoise, scale: float, interval: Interval = AL
     is the strong one's, but at scale 0 the weak one's.
     """
 
-    def guided_denoise(x_t: Tensor, t: int) -> Prediction:
-        if scale == 1 or t not in interval:
+    def guided_denoise(x_t: Tensor, t: int | Tensor) -> Prediction:
+        if scale == 1 or (isinstance(t, int) and t not in interval):
             return strong(x_t, t)
-        if scale == 0:
+        if scale == 0 and isinstance(t, int):
             return weak(x_t, t)
         good, bad = _both(strong, weak, x_t, t)
         mixed = {name: torch.lerp(getattr(bad, name), getattr(good, name), scale) for name in ("x0", "raw")}
+        if scale == 0 and bad.var_fraction is not None:
+            mixed["var_fraction"] = bad.var_fraction
+        if isinstance(t, Tensor):
+            inside = interval.of_each(t).view(-1, *[1] * (x_t.ndim - 1))
+            mixed = {name: torch.where(inside, value, getattr(good, name)) for name, value in mixed.items()}
         return replace(good, **mixed)
 
     return guided_denoise
 
 
-def _both(strong: Denoise, weak: Denoise, x_t: Tensor, t: int) -> tuple[Prediction, Prediction]:
+def _both(strong: Denoise, weak: Denoise, x_t: Tensor, t: int | Tensor) -> tuple[Prediction, Prediction]:
     if not isinstance(strong, Labelled) or not isinstance(weak, Labelled) or strong.denoiser is not weak.denoiser:
         return strong(x_t, t), weak(x_t, t)
     if strong.label is None or weak.label is None:
         return strong(x_t, t), weak(x_t, t)
-    both, n = strong.denoiser(torch.cat((x_t, x_t)), t, torch.cat((strong.label, weak.label))), len(x_t)
+    times = torch.cat((t, t)) if isinstance(t, Tensor) else t
+    both, n = strong.denoiser(torch.cat((x_t, x_t)), times, torch.cat((strong.label, weak.label))), len(x_t)
     fraction = both.var_fraction
     return (
         Prediction(both.x0[:n], both.raw[:n], None if fraction is None else fraction[:n]),

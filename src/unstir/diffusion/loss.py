@@ -70,7 +70,7 @@ def denoising_loss(
     schedule = denoiser.process.schedule
     x_t = denoiser.process.diffuse(x_0, t, eps)
     target = denoiser.parameterization.target(schedule, x_0, t, eps)
-    prediction = denoiser.predict(denoiser.raw(x_t, t, label, dropout_key), x_t, t)
+    prediction = denoiser(x_t, t, label, dropout_key)
     mse = (prediction.raw - target).square().flatten(1).mean(1)
     simple = mse if objective.weights is None else objective.weights.to(mse)[t] * mse
     if objective.kind == "simple":

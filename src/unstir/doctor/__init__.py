@@ -1,6 +1,6 @@
-"""What may be wrong with a run: a list of questions, each put to what was read, drawn and measured of it once.
+"""What may be wrong with a run: a list of checks, each of what was read, drawn and measured of it once.
 
-A finding has the figure that was measured, the threshold that it was held against and the setting that mends it. The
+A finding has the figure that was measured, the threshold that it was compared with and the setting that mends it. The
 thresholds are explained, with what trained runs measure, in docs/doctor.md.
 """
 
@@ -15,9 +15,12 @@ from unstir.doctor.finding import SEVERITIES, Check, Finding, Severity
 from unstir.doctor.gather import Progress, gather
 
 CHECKS: dict[str, Check] = {
-    check.name: check for theme in (data, learning, rate, average, samples, setup, files) for check in theme.CHECKS
+    check.name: check
+    for module in (data, learning, rate, average, samples, setup, files)
+    for check in vars(module).values()
+    if isinstance(check, Check)
 }
-"""Every check by its name."""
+"""Every check by its name, in the order of definition."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,14 @@ class Report:
 
 
 def examine(facts: RunFacts) -> Report:
-    """Put every question whose needs are met to ``facts``."""
+    """Run every check whose needs are met."""
     findings, checked, skipped = [], [], {}
     for name, check in CHECKS.items():
-        if reasons := [reason for part in check.needs if (reason := facts.why_not(part))]:
-            skipped[name] = reasons[0]
+        if reason := next(filter(None, map(facts.why_not, check.needs)), ""):
+            skipped[name] = reason
             continue
         checked.append(name)
-        if finding := check.find(facts):
-            findings.append(finding)
+        findings += check.run(facts)
     return Report(tuple(explained(findings)), tuple(checked), skipped, setup.forecast(facts))
 
 

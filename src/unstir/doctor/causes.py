@@ -1,39 +1,39 @@
-"""Which finding explains which others, so that one cause is told once and has one remedy."""
+"""Which finding explains which others, so that one cause is stated once and has one remedy."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from unstir.doctor.finding import SEVERITIES, Finding, Severity
 
-LOOKS = ("brightness", "tint", "saturation", "collapse", "emptiness", "noise")
-"""What is seen in samples: the end of most chains of causes."""
+OF_SAMPLES = ("brightness", "tint", "saturation", "collapse", "emptiness", "noise")
+"""The checks of samples: the end of most chains of causes."""
 
 UNSTEADY = ("not-finite", "first-loss", "loss-rises", "loss-spikes", "unclipped", "clipping")
 """What a learning rate that is too high does to the log."""
 
 EXPLAINS: dict[str, tuple[str, ...]] = {
     "settings": ("store", "weights-loss"),
-    "store": ("weights-loss", *LOOKS),
-    "weights-finite": ("weights-loss", "average-behind", *LOOKS),
-    "value-range": ("not-learned", "first-loss", *LOOKS),
+    "store": ("weights-loss", *OF_SAMPLES),
+    "weights-finite": ("weights-loss", "average-behind", *OF_SAMPLES),
+    "value-range": ("not-learned", "first-loss", *OF_SAMPLES),
     "flat-images": ("emptiness", "collapse"),
     "copies": ("leak", "near-copies", "collapse", "overfit"),
     "near-copies": ("leak", "collapse", "overfit"),
     "classes": ("collapse",),
     "few-images": ("overfit",),
-    "learning-rate": (*UNSTEADY, "not-learned", "still-falling", "average-behind", "weights-loss", *LOOKS),
-    "not-finite": ("first-loss", "loss-rises", "loss-spikes", "unclipped", "not-learned", *LOOKS),
-    "first-loss": ("loss-rises", "loss-spikes", "not-learned", *LOOKS),
-    "loss-rises": ("loss-spikes", "unclipped", "not-learned", "average-behind", *LOOKS),
+    "learning-rate": (*UNSTEADY, "not-learned", "still-falling", "average-behind", "weights-loss", *OF_SAMPLES),
+    "not-finite": ("first-loss", "loss-rises", "loss-spikes", "unclipped", "not-learned", *OF_SAMPLES),
+    "first-loss": ("loss-rises", "loss-spikes", "not-learned", *OF_SAMPLES),
+    "loss-rises": ("loss-spikes", "unclipped", "not-learned", "average-behind", *OF_SAMPLES),
     "loss-spikes": ("unclipped",),
-    "rate-plan": ("not-learned", "still-falling", *LOOKS),
-    "slow-average": ("average-behind", *LOOKS),
-    "signal-left": LOOKS,
-    "not-learned": ("still-falling", "average-behind", *LOOKS),
-    "average-behind": LOOKS,
-    "still-falling": LOOKS,
+    "rate-plan": ("not-learned", "still-falling", *OF_SAMPLES),
+    "slow-average": ("average-behind", *OF_SAMPLES),
+    "signal-left": OF_SAMPLES,
+    "not-learned": ("still-falling", "average-behind", *OF_SAMPLES),
+    "average-behind": OF_SAMPLES,
+    "still-falling": OF_SAMPLES,
 }
-"""The findings that each finding explains where both are there; of several causes the first of this table is taken."""
+"""The findings that each finding explains where both are present; of several causes the first of this table counts."""
 
 
 @dataclass(frozen=True)

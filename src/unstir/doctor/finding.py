@@ -1,15 +1,13 @@
-"""What a check of a run finds, and what a check is."""
+"""What a check of a run is, and what it finds."""
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeGuard
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-import torch
 from torch import Tensor
 
 from unstir.doctor.facts import RunFacts
-from unstir.runs import kinds
 from unstir.significance import Effect, counted, two_sample
 
 Severity = Literal["problem", "warning", "note"]
@@ -21,11 +19,12 @@ SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note")
 class Finding:
     """One thing that is amiss: ``says`` what, in a sentence; ``evidence`` what was measured; ``remedy`` what to do.
 
-    ``figure`` is what was measured and ``threshold`` what it was held against, in the unit that the evidence names.
-    ``because`` names the finding that explains this one, whose remedy mends both; "" where none does.
+    ``check`` is the name of the check that found it. ``figure`` is what was measured and ``threshold`` what it was
+    compared with, in the unit that the evidence names. ``because`` names the finding that explains this one, whose
+    remedy mends both; "" where none does.
     """
 
-    check: str
+    check: str = field(default="", kw_only=True)
     severity: Severity
     says: str
     evidence: str
@@ -37,45 +36,24 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A question put to a run. ``needs`` names the parts of the `RunFacts` without which it cannot be asked."""
+    """A question about a run. ``needs`` names the parts of `RunFacts` without which it is skipped."""
 
     name: str
-    subject: str
-    find: Callable[[RunFacts], Finding | None]
-    needs: tuple[str, ...] = ()
+    find: Callable[..., Iterator[Finding]]
+    needs: tuple[str, ...]
+
+    def run(self, facts: RunFacts) -> list[Finding]:
+        """What is amiss: at most one finding. Every part of ``facts`` that the check needs must be there."""
+        found = self.find(facts, *(getattr(facts, part) for part in self.needs))
+        return [replace(each, check=self.name) for each in found]
+
+
+def check(name: str) -> Callable[[Callable[..., Iterator[Finding]]], Check]:
+    """Turn a generator of findings into a check; its parameters after the facts name the parts that it needs."""
+    return lambda find: Check(name, find, tuple(inspect.signature(find).parameters)[1:])
 
 
 def compared(real: Tensor, made: Tensor, choices: int = 1) -> Effect:
     """The mean of ``made`` [N] less that of ``real`` [M]: Welch's t, or a count where neither set varies at all."""
     found = two_sample(real.tolist(), made.tolist(), choices)
     return found if found.error else counted(found.value)
-
-
-def median(values: list[float]) -> float:
-    """The median; NaN of nothing."""
-    return torch.tensor(values, dtype=torch.float64).median().item() if values else math.nan
-
-
-def short(value: float) -> str:
-    """A figure worth one digit, as a setting is written: 0.0003, 20."""
-    return f"{float(f'{value:.1g}'):g}"
-
-
-LARGEST = 1e60
-"""A larger value of a log is none: of Welch's test, which takes fourth powers, a float holds too little."""
-
-
-def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value of a log is a number that can be computed with: finite, and not beyond `LARGEST`."""
-    return kinds.is_number(value) and abs(value) <= LARGEST
-
-
-MOST_TIMES = 1000
-"""A larger ratio says no more: "more than 1,000 times"."""
-
-
-def times(ratio: float) -> str:
-    """A ratio as it is read: "1.25 times", "48 times", "more than 1,000 times"."""
-    if not ratio <= MOST_TIMES:
-        return f"more than {MOST_TIMES:,} times"
-    return f"{ratio:.2f} times" if ratio < 10 else f"{ratio:,.0f} times"

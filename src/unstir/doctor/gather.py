@@ -1,4 +1,4 @@
-"""Everything that the checks look at, read and measured once; what cannot be had is left out with the reason."""
+"""Everything that the checks read, measured once; what cannot be had is left out, with the reason."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unstir.data import Store, verify_once
 from unstir.diffusion.finite import NotFiniteError
-from unstir.doctor.facts import RunFacts, SavedFile
+from unstir.doctor.facts import MISSING, RunFacts, SavedFile
 from unstir.doctor.image_stats import image_stats
 from unstir.doctor.measure import draw_samples, needs, squared_errors
 from unstir.errors import UserError
@@ -22,7 +22,7 @@ Progress = Callable[[int, int, str], None]
 
 
 def gather(path: str | Path, *, store: str | Path | None = None, samples: bool = True, progress: Progress) -> RunFacts:
-    """The run in folder ``path``, ready for the checks.
+    """The facts of the run in folder ``path``.
 
     ``store`` names its packed data where that has moved; without ``samples`` no image is drawn and no loss measured.
     Raises UserError where there is no run, or where ``store`` is named and is no store.
@@ -32,54 +32,45 @@ def gather(path: str | Path, *, store: str | Path | None = None, samples: bool =
     run, settings_problem = _with_its_own_settings(run, loaded)
     lines = tuple(run.metrics())
     steps = [line["step"] for line in lines[-1:]] + [file.step for file in files if not file.problem]
-    opened, problem = _store(run, store)
+    opened, store_problem = _store(run, store)
     facts = RunFacts(
         run=run,
         lines=lines,
         files=files,
         store=opened,
-        store_problem=problem,
+        store_problem=store_problem,
         needs=needs(run, files, max(steps, default=0)),
         held_out=tuple(run.held_out()),
         loaded=loaded,
         settings_problem=settings_problem,
+        images=None if opened is None else image_stats(opened, lambda done, total: progress(done, total, "images")),
     )
-    if opened is not None:
-        facts = replace(facts, images=image_stats(opened, lambda done, total: progress(done, total, "images")))
-    return _measured(facts, samples, progress)
+    return _measured(facts, progress) if samples else replace(facts, unmeasured="left out by --no-samples")
 
 
-def _measured(facts: RunFacts, samples: bool, progress: Progress) -> RunFacts:
-    """The facts with samples drawn and losses measured, where there are weights and data and it is asked for."""
+def _measured(facts: RunFacts, progress: Progress) -> RunFacts:
+    """The facts with samples drawn and losses measured, where there are weights, and data that fits them."""
     run, store, loaded = facts.run, facts.store, facts.loaded
-    missing = {"lines": "no line in metrics.jsonl yet", "held_out": "no line in held_out.jsonl"}
-    if loaded is None:
-        missing |= dict.fromkeys(("loaded", "samples", "errors"), "no saved weights that are whole")
-    if store is None:
-        missing |= dict.fromkeys(("store", "images", "samples", "errors"), "the data is not there")
-    elif store.count("train") < 2 or store.shape != run.data.shape:
-        missing |= dict.fromkeys(("samples", "errors"), "the data does not fit the run")
     if _refusal(run, loaded):
-        missing |= dict.fromkeys(("samples", "errors"), "the settings or the data beside the weights are not theirs")
-    if not samples:
-        missing |= dict.fromkeys(("samples", "errors"), "left out by --no-samples")
-    if loaded is None or store is None or "samples" in missing:
-        return replace(facts, missing=tuple(missing.items()))
+        return replace(facts, unmeasured="the weights were trained with other settings or other data")
+    if store is None:
+        return replace(facts, unmeasured=MISSING["store"])
+    if store.count("train") < 2 or store.shape != run.data.shape:
+        return replace(facts, unmeasured="the data does not fit the run")
+    if loaded is None:
+        return replace(facts, unmeasured=MISSING["loaded"])
     if run.config.model.num_classes and not store.labelled:
-        missing |= dict.fromkeys(("samples", "errors"), "the data has no labels")
-        return replace(facts, missing=tuple(missing.items()))
+        return replace(facts, unmeasured="the data has no labels")
     try:
         model = model_of(run, loaded, dtype="auto")
         drawn = draw_samples(run, model, store, lambda done, total: progress(done, total, "steps of samples"))
     except NotFiniteError:
-        missing |= dict.fromkeys(("samples", "errors"), "the network answers with NaN or an infinity")
-        return replace(facts, missing=tuple(missing.items()))
-    errors = squared_errors(run, loaded, store)
-    return replace(facts, samples=drawn, errors=errors, missing=tuple(missing.items()))
+        return replace(facts, unmeasured="the network answers with NaN or an infinity")
+    return replace(facts, samples=drawn, errors=squared_errors(run, loaded, store))
 
 
 def _with_its_own_settings(run: Run, loaded: Checkpoint | None) -> tuple[Run, str]:
-    """The run with the settings that its weights were trained with, and what is wrong with those beside them."""
+    """The run with the settings that its weights were trained with, and what is wrong with those in its folder."""
     problem = _refusal(run, loaded)
     if problem and loaded is not None:
         with suppress(UserError):
@@ -98,13 +89,12 @@ def _refusal(run: Run, loaded: Checkpoint | None) -> str:
 
 def _store(run: Run, named: str | Path | None) -> tuple[Store | None, str]:
     """The run's store with what is wrong with it; None where it cannot be opened. A named one has to be there."""
-    if named is not None:
-        opened = Store.open(named)
-    else:
-        try:
-            opened = Store.open(run.config.data.store)
-        except UserError as error:
-            return None, str(error)
+    try:
+        opened = Store.open(run.config.data.store if named is None else named)
+    except UserError as error:
+        if named is not None:
+            raise
+        return None, str(error)
     if opened.content_hash != run.data.content_hash:
         return opened, (
             f"{opened.path} is not the data that the run began with: its content hash is "
@@ -124,9 +114,9 @@ def _files(run: Run, progress: Progress) -> tuple[tuple[SavedFile, ...], Checkpo
     """
     found: dict[Path, SavedFile] = {}
     newest: Checkpoint | None = None
-    places = [(run.checkpoints, "full"), (run.weights, "slim")]
     for _ in range(2):
-        listed = [(step, path, kind) for folder, kind in places for step, path in checkpoint.listed(folder)]
+        folders = ((run.checkpoints, "full"), (run.weights, "slim"))
+        listed = [(step, path, kind) for folder, kind in folders for step, path in checkpoint.listed(folder)]
         for done, (step, path, kind) in enumerate(listed, start=1):
             if path not in found and (read := _read(step, path, kind)):
                 found[path], loaded = read

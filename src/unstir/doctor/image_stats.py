@@ -3,60 +3,72 @@
 import hashlib
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
 from unstir.data import SPLITS, Store
-from unstir.doctor.facts import ImageStats
-from unstir.doctor.near import near_copies
+from unstir.doctor.near import Near, near_copies
 from unstir.pixels import HALF
 
-_BLOCK = 1 << 24  # bytes looked at at once
+_BLOCK = 1 << 24  # bytes read at once
+
+
+@dataclass(frozen=True)
+class ImageStats:
+    """What one pass over a store's images finds, in the training split unless ``held_out`` is named.
+
+    ``mean`` and ``std`` are over all values, in the units of training, [-1, 1]; ``least`` and ``most`` in 0..255.
+    ``flat`` counts images of one colour, ``copies`` those equal to an earlier one byte by byte, ``leaked`` held-out
+    images that are in the training split too, ``near`` images with near copies in a subset.
+    """
+
+    num: int
+    held_out: int
+    mean: float
+    std: float
+    least: int
+    most: int
+    flat: int
+    copies: int
+    leaked: int
+    near: Near
 
 
 def image_stats(store: Store, progress: Callable[[int, int], None] | None = None) -> ImageStats:
-    """What `ImageStats` says of all images of ``store``; ``progress(done, total)`` counts them.
+    """The `ImageStats` of all images of ``store``; ``progress(done, total)`` counts them.
 
-    Equal images are found by a 128-bit hash of their bytes, so that memory holds 16 bytes an image.
+    Equal images are found by a 128-bit hash of their bytes, so that memory holds 16 bytes per image.
     """
     size = math.prod(store.shape)
-    rows = max(1, _BLOCK // size)
-    total, done = sum(store.count(split) for split in SPLITS), 0
-    sums, squares, least, most, flat, copies, leaked = 0, 0, 255, 0, 0, 0, 0
+    num, held_out = (store.count(split) for split in SPLITS)
+    done, sums, squares, least, most, flat, leaked = 0, 0, 0, 255, 0, 0, 0
     seen: set[bytes] = set()
     for split in SPLITS:
-        for images in torch.split(store.images(split), rows):
-            hashes = [_hash(image.numpy().tobytes()) for image in images]
+        for images in torch.split(store.images(split), max(1, _BLOCK // size)):
+            hashes = [hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest() for image in images]
             done += len(images)
             if split == "train":
-                values = images.long()
+                values, pixels = images.long(), images.flatten(2)
                 sums, squares = sums + int(values.sum()), squares + int(values.square().sum())
                 least, most = min(least, int(images.min())), max(most, int(images.max()))
-                pixels = images.flatten(2)
                 flat += int((pixels.amax(2) == pixels.amin(2)).all(1).sum())
-                before = len(seen)
                 seen.update(hashes)
-                copies += len(hashes) - (len(seen) - before)
             else:
                 leaked += sum(h in seen for h in hashes)
             if progress is not None:
-                progress(done, total)
-    num = store.count("train")
+                progress(done, num + held_out)
     mean = sums / max(num * size, 1)
-    var = max(squares / max(num * size, 1) - mean**2, 0.0)
+    std = math.sqrt(max(squares / max(num * size, 1) - mean**2, 0.0))
     return ImageStats(
         num=num,
-        held_out=store.count("held_out"),
+        held_out=held_out,
         mean=mean / HALF - 1,
-        std=math.sqrt(var) / HALF,
+        std=std / HALF,
         least=least,
         most=most,
         flat=flat,
-        copies=copies,
+        copies=num - len(seen),
         leaked=leaked,
-        near=near_copies(store.images("train"), math.sqrt(var)),
+        near=near_copies(store.images("train"), std),
     )
-
-
-def _hash(image: bytes) -> bytes:
-    return hashlib.blake2b(image, digest_size=16).digest()

@@ -1,241 +1,207 @@
 """Checks of how the loss went: rates too high or too low, clipping, and lengths that do not fit each other.
 
-The figures are the lines of metrics.jsonl, each a mean over some steps. Their own unrest, taken from the differences of
-neighbours, is what a spike or a rise is held against, so that logs of single small batches do not alarm.
+The data are the lines of metrics.jsonl, each a mean over some steps. Spikes and rises are compared with the scatter of
+the log itself, from the differences of neighbours, so that logs of single small batches raise no alarm.
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
 
 from unstir.doctor.facts import RunFacts
-from unstir.doctor.finding import Check, Finding, is_number, median, short, times
+from unstir.doctor.finding import Finding, check
+from unstir.doctor.image_stats import ImageStats
 from unstir.doctor.measure import outputs_nothing
+from unstir.doctor.numbers import Line, is_number, logged_errors, median, numbers, short, times
 from unstir.doctor.remedies import higher_rate, lower_rate
-from unstir.significance import effect
+from unstir.significance import Estimate, difference
 
-SPIKE, SPIKE_UNRESTS = 1.6, 8.0
-"""Times the median of the lines before, and the multiple of the log's unrest. Trained runs: at most 1.1 times."""
+Lines = tuple[Line, ...]
+
+SPIKE, SPIKE_SCATTERS = 1.6, 8.0
+"""Times the median of the lines before, and the multiple of the log's scatter. Trained runs: at most 1.1 times."""
 
 RISE, FALL = 1.15, 1.15
 """The last quarter of the lines over the best, and the third over the last. Trained runs: at most 1.05; 1.03."""
 
 FEWEST = 8
-"""Lines below which nothing is said of a trend."""
+"""With fewer lines there is no verdict on a trend."""
 
-BITES, LEAP = 0.5, 3.0
+CLIPPED, LEAP = 0.5, 3.0
 """Share of the steps clipped after the warm-up (trained runs: 0.00); times the median that makes a norm a leap."""
 
 START = 1.5
 """Times the error of an output of 0, which is where a network begins. Trained runs: their first lines are below 1."""
 
 
-def settled(facts: RunFacts) -> list[dict[str, Any]]:
+def settled(facts: RunFacts) -> list[Line]:
     """The lines after the warm-up with a finite loss; the first of them, which still falls fast, is left out."""
     warm = facts.run.steps_in(facts.run.config.train.warmup)
-    return [line for line in facts.lines if line["step"] > warm and _finite(line)][1:]
+    return [line for line in facts.lines if line["step"] > warm and is_number(line.get("loss"))][1:]
 
 
-def _finite(line: dict[str, Any]) -> bool:
-    return is_number(line.get("loss"))
+def _logs(lines: list[Line]) -> list[float]:
+    """The logarithms of the losses; none of too few lines, or where a loss is 0."""
+    if len(lines) < FEWEST or any(line["loss"] <= 0 for line in lines):
+        return []
+    return [math.log(line["loss"]) for line in lines]
 
 
-def _norms(lines: list[dict[str, Any]]) -> list[float]:
-    return [norm for line in lines if is_number(norm := line.get("grad_norm"))]
-
-
-def _unrest(logs: list[float]) -> float:
+def _scatter(logs: Sequence[float]) -> float:
     """The std of one line about the trend, from the median absolute difference of neighbours (normal noise)."""
     return 1.4826 / math.sqrt(2) * median([abs(b - a) for a, b in pairwise(logs)])
 
 
-def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
-def not_finite(facts: RunFacts) -> Finding | None:
-    """Steps skipped because their gradient was not finite, and losses that are not."""
-    last = facts.lines[-1]
+@check("not-finite")
+def not_finite(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
+    """Steps skipped because their gradient was not finite, and losses that are not finite."""
+    last = lines[-1]
     skipped = int(last["skipped"]) if is_number(last.get("skipped")) else 0
-    without = sum(not _finite(line) for line in facts.lines)
-    if not skipped and not without:
-        return None
-    share = max(skipped / max(last["step"], 1), without / len(facts.lines))
-    return Finding(
-        "not-finite",
-        "problem" if share > 0.01 or not _finite(last) else "warning",
-        "gradients were not finite",
-        f"{skipped} of {last['step']} steps were skipped and {without} of {len(facts.lines)} lines have no finite "
-        "loss; none should",
-        f"a new run with a lower rate (--train.lr {lower_rate(facts.run.config):.2g}) and with --train.clip 1",
-        share,
-        0.0,
-    )
+    without = len(lines) - len(numbers(lines, "loss"))
+    if skipped or without:
+        share = max(skipped / max(last["step"], 1), without / len(lines))
+        yield Finding(
+            "problem" if share > 0.01 or not is_number(last.get("loss")) else "warning",
+            "gradients were not finite",
+            f"{skipped} of {last['step']} steps were skipped and {without} of {len(lines)} lines have no finite "
+            "loss; none should",
+            f"a new run with a lower rate (--train.lr {lower_rate(facts.run.config):.2g}) and with --train.clip 1",
+            share,
+            0.0,
+        )
 
 
-def spikes(facts: RunFacts) -> Finding | None:
+@check("loss-spikes")
+def spikes(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
     """Lines whose loss leaps above those before."""
-    lines = settled(facts)
-    logs = [math.log(max(line["loss"], 1e-12)) for line in lines]
-    if len(logs) < FEWEST or any(line["loss"] <= 0 for line in lines):
-        return None
-    limit = max(math.log(SPIKE), SPIKE_UNRESTS * _unrest(logs))
-    leaps = [(logs[i] - median(logs[max(0, i - 8) : i]), lines[i]) for i in range(3, len(logs))]
-    found = [(leap, line) for leap, line in leaps if leap > limit]
-    if not found:
-        return None
-    leap, line = max(found, key=lambda pair: pair[0])
-    config = facts.run.config
-    clip = "" if config.train.clip else ", and --train.clip 1"
-    return Finding(
-        "loss-spikes",
-        "problem" if len(found) > 0.05 * len(logs) and len(found) > 1 else "warning",
-        "the loss leaps: the learning rate is too high",
-        f"{len(found)} of {len(logs)} lines; at step {line['step']} it is {times(math.exp(leap))} the median of the "
-        f"lines before; at most {math.exp(limit):.1f} is usual in this log",
-        f"--train.lr {lower_rate(config):.2g} in a new run{clip}",
-        math.exp(leap),
-        math.exp(limit),
-    )
+    after = settled(facts)
+    if not (logs := _logs(after)):
+        return
+    limit = max(math.log(SPIKE), SPIKE_SCATTERS * _scatter(logs))
+    leaps = [logs[i] - median(logs[max(0, i - 8) : i]) for i in range(3, len(logs))]
+    num = sum(leap > limit for leap in leaps)
+    if num:
+        leap = max(leaps)
+        config = facts.run.config
+        clip = "" if config.train.clip else ", and --train.clip 1"
+        yield Finding(
+            "problem" if num > 0.05 * len(logs) and num > 1 else "warning",
+            "the loss leaps: the learning rate is too high",
+            f"{num} of {len(logs)} lines; at step {after[3 + leaps.index(leap)]['step']} it is {times(math.exp(leap))} "
+            f"the median of the lines before; at most {math.exp(limit):.1f} is usual in this log",
+            f"--train.lr {lower_rate(config):.2g} in a new run{clip}",
+            math.exp(leap),
+            math.exp(limit),
+        )
 
 
-def rising(facts: RunFacts) -> Finding | None:
+@check("loss-rises")
+def rising(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
     """A loss that ends above where it has been."""
-    quarters, error, df = _quarters(facts)
-    if not quarters:
-        return None
-    gap = quarters[-1] - min(quarters[:-1])
-    if gap <= math.log(RISE) or not _decided(gap, error, df, choices=3):
-        return None
-    return Finding(
-        "loss-rises",
-        "problem",
-        "the loss rises",
-        f"in the last quarter of the log it is {times(math.exp(gap))} that of the best quarter; at most {RISE} "
-        "is usual",
-        f"a new run with a lower rate, --train.lr {lower_rate(facts.run.config):.2g}, or with "
-        "--train.lr_schedule cosine; sample an earlier step of this one with --checkpoint",
-        math.exp(gap),
-        RISE,
-    )
+    quarters = _quarters(facts)
+    gap = _rise(min(quarters[:-1]), quarters[-1], choices=3) if quarters else 0.0
+    if gap > math.log(RISE):
+        yield Finding(
+            "problem",
+            "the loss rises",
+            f"in the last quarter of the log it is {times(math.exp(gap))} that of the best quarter; at most {RISE} "
+            "is usual",
+            f"a new run with a lower rate, --train.lr {lower_rate(facts.run.config):.2g}, or with "
+            "--train.lr_schedule cosine; sample an earlier step of this one with --checkpoint",
+            math.exp(gap),
+            RISE,
+        )
 
 
-def still_falling(facts: RunFacts) -> Finding | None:
-    """A finished run whose loss still falls steeply: it was ended too soon, or its rate is too low."""
-    quarters, error, df = _quarters(facts)
-    if not quarters or not facts.finished:
-        return None
-    gap = quarters[-2] - quarters[-1]
-    if gap <= math.log(FALL) or not _decided(gap, error, df):
-        return None
-    rate = higher_rate(facts.run.config)
-    faster = "" if rate is None else f", or begin anew with a higher rate, --train.lr {rate:.2g}"
-    return Finding(
-        "still-falling",
-        "warning",
-        "the loss still falls steeply where the run ends",
-        f"in the last quarter of the log it is {math.exp(-gap):.2f} of that in the quarter before; at least "
-        f"{1 / FALL:.2f} is usual",
-        f'go on for longer, --train.length "{2 * facts.run.length} steps" (with a cosine --train.lr_period too)'
-        + faster,
-        math.exp(-gap),
-        1 / FALL,
-    )
+@check("still-falling")
+def still_falling(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
+    """A finished run whose loss still falls steeply: it ended too soon, or its rate is too low."""
+    quarters = _quarters(facts) if facts.finished else []
+    gap = _rise(quarters[-1], quarters[-2]) if quarters else 0.0
+    if gap > math.log(FALL):
+        rate = higher_rate(facts.run.config)
+        yield Finding(
+            "warning",
+            "the loss still falls steeply where the run ends",
+            f"in the last quarter of the log it is {math.exp(-gap):.2f} of that in the quarter before; at least "
+            f"{1 / FALL:.2f} is usual",
+            f'go on for longer, --train.length "{2 * facts.run.length} steps" (with a cosine --train.lr_period too)'
+            + ("" if rate is None else f", or begin anew with a higher rate, --train.lr {rate:.2g}"),
+            math.exp(-gap),
+            1 / FALL,
+        )
 
 
-def _quarters(facts: RunFacts) -> tuple[list[float], float, float]:
-    """The median log-loss of each quarter of the settled lines, and the error of a difference with its freedom.
+def _quarters(facts: RunFacts) -> list[Estimate]:
+    """The median log-loss of each quarter of the settled lines; none for a short log.
 
-    None for a short log. Medians of neighbours' differences tell the unrest about as well as half as many lines would.
+    Medians of neighbours' differences measure the scatter about as well as half as many lines would.
     """
-    lines = settled(facts)
-    if len(lines) < FEWEST or any(line["loss"] <= 0 for line in lines):
-        return [], 0.0, 1.0
-    logs, n = [math.log(line["loss"]) for line in lines], len(lines) // 4
+    logs = _logs(settled(facts))
+    n = len(logs) // 4
     logs = logs[-4 * n :]
-    error = 1.25 * _unrest(logs) * math.sqrt(2 / n)  # a median's is 1.25 that of a mean, where noise is normal
-    return [median(logs[i : i + n]) for i in range(0, 4 * n, n)], error, 2.0 * n
+    error = 1.25 * _scatter(logs) / math.sqrt(n) if n else 0.0  # a median's is 1.25 that of a mean, for normal noise
+    return [Estimate(median(logs[i * n : (i + 1) * n]), error, n) for i in range(4) if n]
 
 
-def _decided(gap: float, error: float, df: float, choices: int = 1) -> bool:
-    """Whether quarters differ; lines that do not scatter at all leave no chance."""
-    return not error or effect(gap, error, df, "medians of quarters", choices).decided
+def _rise(before: Estimate, after: Estimate, choices: int = 1) -> float:
+    """How much the log-loss rose, 0 where that is not decided; it is where lines do not scatter at all."""
+    found = difference(before, after, choices, "medians of quarters")
+    return found.value if found.decided or not found.error else 0.0
 
 
-def first_loss(facts: RunFacts) -> Finding | None:
+@check("first-loss")
+def first_loss(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
     """A first line far above the error of an output of 0, with which every network here begins."""
-    assert facts.images is not None
-    first = squared_error(facts.lines[0])
-    expected = outputs_nothing(facts.run, facts.images.mean, facts.images.std)
-    if facts.run.config.train.init or first is None or first <= START * expected:
-        return None
-    return Finding(
-        "first-loss",
-        "problem",
-        "the loss begins above that of an untrained network",
-        f"over the first {facts.lines[0]['step']} steps the squared error is {first:.4g}; an output of 0 has "
-        f"{expected:.4g}, and at most {START} times that is usual",
-        f"a new run with a warm-up (--train.warmup) and a lower rate, --train.lr {lower_rate(facts.run.config):.2g}",
-        first / expected,
-        START,
-    )
+    first = logged_errors(lines[:1])
+    expected = outputs_nothing(facts.run, images.mean, images.std)
+    if first and first[0] > START * expected and not facts.run.config.train.init:
+        yield Finding(
+            "problem",
+            "the loss begins above that of an untrained network",
+            f"over the first {lines[0]['step']} steps the squared error is {first[0]:.4g}; an output of 0 has "
+            f"{expected:.4g}, and at most {START} times that is usual",
+            "a new run with a warm-up (--train.warmup) and a lower rate, "
+            f"--train.lr {lower_rate(facts.run.config):.2g}",
+            first[0] / expected,
+            START,
+        )
 
 
-def squared_error(line: dict[str, Any]) -> float | None:
-    """The mean squared error of a line of the log; None where it has no finite one."""
-    value = line.get("mse", line.get("loss"))
-    return float(value) if is_number(value) else None
-
-
-def clipping(facts: RunFacts) -> Finding | None:
-    """Clipping that bites at nearly every step, so that it is no guard against the rare one."""
-    cfg, lines = facts.run.config.train, settled(facts)
-    if not cfg.clip or not _norms(lines):
-        return None
-    share = _mean([line["clipped"] if is_number(line.get("clipped")) else 0.0 for line in lines])
-    if share <= BITES:
-        return None
-    norm = median(_norms(lines))
+@check("clipping")
+def clipping(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
+    """Clipping at nearly every step, where it should cut only rare large gradients."""
+    cfg, after = facts.run.config.train, settled(facts)
+    norms = numbers(after, "grad_norm")
+    share = math.fsum(numbers(after, "clipped")) / max(len(after), 1)
+    if not cfg.clip or not norms or share <= CLIPPED:
+        return
+    norm = median(norms)
     usual = cfg.loss_scale == 1 and facts.run.config.loss.is_simple
-    return Finding(
-        "clipping",
+    yield Finding(
         "warning" if usual else "note",  # a scaled loss and the bound have large gradients by nature
         "the gradient is clipped at nearly every step",
         f"after the warm-up {share:.0%} of the steps; its norm is {norm:.2g} where train.clip={cfg.clip:g}; at most "
-        f"{BITES:.0%} is usual",
+        f"{CLIPPED:.0%} is usual",
         f"a new run with --train.clip {short(2 * norm)}, which cuts only what stands out. Adam divides by the "
         "gradient's size, so a lower --train.lr would do something else: it shortens every step and stops no spike",
         share,
-        BITES,
+        CLIPPED,
     )
 
 
-def unclipped(facts: RunFacts) -> Finding | None:
+@check("unclipped")
+def unclipped(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
     """Gradients that leap where nothing clips them."""
-    norms = _norms(settled(facts))
-    if facts.run.config.train.clip or len(norms) < FEWEST:
-        return None
-    usual, highest = median(norms), max(norms)
-    if highest <= LEAP * usual:
-        return None
-    leap = highest / usual if usual else math.inf
-    return Finding(
-        "unclipped",
-        "warning",
-        "gradients leap and are not clipped",
-        f"a line's mean norm is {highest:.2g}, {times(leap)} the median; at most {LEAP:g} is usual",
-        f"a new run with --train.clip {short(2 * usual)}",
-        leap,
-        LEAP,
-    )
-
-
-CHECKS = (
-    Check("not-finite", "steps skipped, losses that are no number", not_finite, ("lines",)),
-    Check("loss-spikes", "leaps of the loss", spikes, ("lines",)),
-    Check("loss-rises", "the last quarter of the log against the best", rising, ("lines",)),
-    Check("still-falling", "the last quarter of the log against the one before", still_falling, ("lines",)),
-    Check("first-loss", "where the loss begins", first_loss, ("lines", "images")),
-    Check("clipping", "how often the gradient is clipped", clipping, ("lines",)),
-    Check("unclipped", "leaps of a gradient that nothing clips", unclipped, ("lines",)),
-)
+    norms = numbers(settled(facts), "grad_norm")
+    usual, highest = median(norms), max(norms, default=0.0)
+    if highest > LEAP * usual and len(norms) >= FEWEST and not facts.run.config.train.clip:
+        leap = highest / usual if usual else math.inf
+        yield Finding(
+            "warning",
+            "gradients leap and are not clipped",
+            f"a line's mean norm is {highest:.2g}, {times(leap)} the median; at most {LEAP:g} is usual",
+            f"a new run with --train.clip {short(2 * usual)}",
+            leap,
+            LEAP,
+        )

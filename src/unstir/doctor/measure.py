@@ -1,6 +1,6 @@
-"""What has to be computed of a run: images drawn, errors of its weights, bytes that training takes."""
+"""What must be computed for a run: images drawn, errors of its weights, bytes that training takes."""
 
-import math
+import itertools
 import shutil
 from collections.abc import Callable
 
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
+from unstir.chain import Chain
 from unstir.data import Store
 from unstir.diffusion.denoiser import autocast
-from unstir.diffusion.draw import Chain
 from unstir.diffusion.loss import denoising_loss
 from unstir.doctor.facts import Errors, Needs, Samples, SavedFile
 from unstir.errors import UserError
@@ -26,7 +26,7 @@ from unstir.runs.moments import snapshots
 from unstir.runs.run import Run
 
 CALLS = 20
-"""Network calls an image: DPM-Solver++ on the reverse SDE is near its limit there (docs/sampling.md)."""
+"""Network calls per image: DPM-Solver++ on the reverse SDE is near its limit there (docs/sampling.md)."""
 
 MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
 REAL_IMAGES = 2048
@@ -34,31 +34,25 @@ ERROR_IMAGES = 256
 
 
 def affordable(run: Run, calls: int, most: int) -> int:
-    """So many images, FEWEST_IMAGES to ``most``, take about WORK operations at ``calls`` network calls an image."""
+    """How many images, FEWEST_IMAGES to ``most``, take about WORK operations at ``calls`` network calls per image."""
     each = flops(build.network_config(run.config), *run.data.shape[1:]) * calls
     return max(FEWEST_IMAGES, min(most, int(WORK / each)))
 
 
 def draw_samples(run: Run, model: Model, store: Store, progress: Callable[[int, int], None]) -> Samples:
-    """Images from the averaged weights by a fast sampler, and real ones beside them; ``progress`` counts steps."""
+    """Images from the averaged weights by a fast sampler, with real ones to compare; ``progress`` counts steps."""
     calls = min(CALLS, run.config.diffusion.T)
     num = affordable(run, calls, MOST_IMAGES)
     chain = Chain(sampler="dpmpp_2m_sde", steps=calls)
     job = Job(num=num, chain=chain, batch_size=num)
-    done = 0
-
-    def on_step() -> None:
-        nonlocal done
-        done += 1
-        progress(done, calls)
-
-    images = torch.cat([x for _, x in generate(model, job, on_step=on_step)])
+    steps = itertools.count(1)
+    images = torch.cat([x for _, x in generate(model, job, on_step=lambda: progress(next(steps), calls))])
     words = f"{num} images by dpmpp_2m_sde in {calls} calls from step {model.step}"
     return Samples(to_uint8(images), _real(run, store, num), words)
 
 
 def _real(run: Run, store: Store, num: int) -> Tensor:
-    """Training images, of each class as often as among ``num`` samples where the network is told classes."""
+    """Training images, of each class as often as among ``num`` samples where the network has labels."""
     order = randomness.permutation(0, "doctor", 0, store.count("train"))
     labels = store.labels("train") if run.config.model.num_classes else None
     drawn = run.labels.of(torch.arange(num))
@@ -99,7 +93,7 @@ def squared_errors(run: Run, loaded: Checkpoint, store: Store) -> Errors:
 
 
 def needs(run: Run, files: tuple[SavedFile, ...], step: int) -> Needs:
-    """The bytes of training, and of files to come from ``step`` on, beside what the machine has."""
+    """The bytes of training, and of files to come from ``step`` on, and what the machine has."""
     cfg = run.config
     num, copies = memory.parameters(cfg), memory.copies(cfg)
     device = _training_device(cfg.train.device)
@@ -119,7 +113,7 @@ def needs(run: Run, files: tuple[SavedFile, ...], step: int) -> Needs:
 
 
 def activations(run: Run) -> int:
-    """Bytes that the backward pass keeps of one image: what two images keep over what one does, on the CPU.
+    """Bytes that the backward pass keeps of one image: what two images keep less what one keeps, on the CPU.
 
     The difference leaves out what is kept once however large the batch, such as weights cast to bfloat16.
     """
@@ -128,8 +122,8 @@ def activations(run: Run) -> int:
 
 
 def _kept(run: Run, net: UNet, num: int) -> int:
-    """Bytes of the tensors that a training pass of ``num`` images keeps for the way back, each counted once."""
-    kept: dict[int, Tensor] = {}  # alive until they are counted, so that none takes the place of another
+    """Bytes of the tensors that a training pass of ``num`` images keeps for its backward pass, each counted once."""
+    kept: dict[int, Tensor] = {}  # kept alive until counted, so that no address is reused
 
     def keep(tensor: Tensor) -> Tensor:
         kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
@@ -155,28 +149,29 @@ def _training_device(name: str) -> torch.device:
 
 
 def learns_nothing(run: Run, mean: float, std: float) -> float:
-    """The squared error of the best denoiser that knows no more than the values' mean and variance, over all times.
+    """The squared error of the best denoiser that knows only the mean and the variance of all values, over all times.
 
     With x_0 ~ N(mean, std^2), V = Var(x_0 | x_t) = std^2 sigma^2 / (alpha^2 std^2 + sigma^2); the error is V of the
     image, alpha^2 / sigma^2 V of the noise and V / sigma^2 of the velocity, each a linear function of x_0 given x_t.
     """
-    schedule = build.schedule(run.config.diffusion)
-    total = 0.0
-    for t in range(1, schedule.T + 1):
-        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-        var = std**2 * sigma**2 / (alpha**2 * std**2 + sigma**2)
-        total += {"x0": 1.0, "eps": alpha**2 / sigma**2, "v": 1 / sigma**2}[run.config.diffusion.predict] * var
-    return total / schedule.T
+    a, s = _squares(run)
+    var = std**2 * s / (a * std**2 + s)
+    return ({"x0": var, "eps": a / s * var, "v": var / s}[run.config.diffusion.predict]).mean().item()
 
 
 def outputs_nothing(run: Run, mean: float, std: float) -> float:
-    """The squared error of a network whose output is 0, which is what its initial weights give: E[target^2].
+    """The squared error of a network whose output is 0, as that of its initial weights is: E[target^2].
 
     1 for the noise, mean^2 + std^2 for the image, and their mixture for the velocity.
     """
     power = mean**2 + std**2
-    if run.config.diffusion.predict != "v":
-        return 1.0 if run.config.diffusion.predict == "eps" else power
+    a, s = _squares(run)
+    return {"x0": power, "eps": 1.0, "v": (a + s * power).mean().item()}[run.config.diffusion.predict]
+
+
+def _squares(run: Run) -> tuple[Tensor, Tensor]:
+    """alpha_t^2 and sigma_t^2 at t = 1..T, float64."""
     schedule = build.schedule(run.config.diffusion)
-    squares = [(schedule.alpha(t) ** 2, schedule.sigma(t) ** 2) for t in range(1, schedule.T + 1)]
-    return math.fsum(a + s * power for a, s in squares) / schedule.T
+    abar = torch.tensor([schedule.abar(t) for t in range(1, schedule.T + 1)], dtype=torch.float64)
+    sigma = torch.tensor([schedule.sigma(t) for t in range(1, schedule.T + 1)], dtype=torch.float64)
+    return abar, sigma.square()

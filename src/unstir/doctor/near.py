@@ -1,8 +1,8 @@
 """Images that are nearly equal: one image kept many times with other noise, rounding or compression.
 
-Near is not the same as copied: images of one kind lie near each other by nature, and where they vary in few ways (one
-shape in many shades of grey) as near as one likes. Copies stand in groups with a gap around: they differ from each
-other by a few levels, and from every other image by several times as much.
+Near does not mean copied: images of one kind lie near each other by nature, arbitrarily near where they vary in few
+respects (one shape in many shades of grey). Copies form groups with a gap around: they differ from each other by a
+few levels, and from every other image by several times as much.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from torch.nn.functional import adaptive_avg_pool2d
 from unstir import randomness
 
 NEAR = 8
-"""Levels of 255 that two copies differ by at most, in every value. Of the digits the nearest two are 48 apart."""
+"""Levels of 255 by which two copies differ at most, in any value. The nearest two of the digits are 48 apart."""
 
 GAP = 6
-"""Between one and so many times `NEAR` there is no other image: images of one kind, by nature near, have no such gap.
+"""No other image lies between `NEAR` and so many times it: images of one kind, near by nature, have no such gap.
 
 Of random points in d dimensions the share that has a neighbour within a distance and none in the gap beyond it is at
 most 7% (d = 1), 1% (2) or 0.2% (3), whatever the distance.
@@ -26,16 +26,15 @@ most 7% (d = 1), 1% (2) or 0.2% (3), whatever the distance.
 OF_CONTRAST = 1 / 8
 """`NEAR` is at most this share of the standard deviation of all values, for faint images are all near each other."""
 
-LOOKED_AT, AMONG = 256, 16_384
-"""The number of images looked at, and of those that they are compared with, drawn at random: of a far larger set
-pairs may be missed."""
+EXAMINED, AMONG = 256, 16_384
+"""Images examined, and images that they are compared with, drawn at random: in a far larger set pairs may be missed."""
 
 _SIDE, _MOST, _BLOCK = 4, 256, 1 << 24
 
 
 @dataclass(frozen=True)
 class Near:
-    """Of ``num`` training images looked at, ``count`` have a near copy that is not equal byte for byte."""
+    """Of ``num`` training images examined, ``count`` have a near copy that is not equal byte for byte."""
 
     count: int
     num: int
@@ -45,13 +44,13 @@ def near_copies(images: Tensor, std: float) -> Near:
     """Near copies among ``images``, uint8 [N, C, H, W], whose values have the standard deviation ``std`` in levels.
 
     Equal images, and those whose own values span little more than the limit (one colour), are not counted. Each image
-    looked at is compared with those whose means agree: at most 256, the nearest.
+    examined is compared with those whose means agree: at most 256, the nearest.
     """
     limit = min(NEAR, OF_CONTRAST * std)
     among = randomness.permutation(0, "doctor near", 0, len(images))[:AMONG]
     rows = max(1, _BLOCK // images[0].numel())
     means = torch.cat([grid_means(images[part]) for part in torch.split(among, rows)])
-    apart = torch.cdist(means[:LOOKED_AT], means, p=torch.inf)
+    apart = torch.cdist(means[:EXAMINED], means, p=torch.inf)
     least, nearest = apart.topk(min(_MOST, len(among)), largest=False)
     count = 0
     for row, others, distances in zip(among.tolist(), nearest, least, strict=False):

@@ -1,4 +1,4 @@
-"""Learning rates that a remedy may name: near the run's own, and such as this kind of network is known to train at."""
+"""Learning rates that a remedy may name: near the run's own, and where such networks are known to train."""
 
 from unstir.runs import recipes
 from unstir.runs.config import Config

@@ -1,9 +1,11 @@
 """Checks of the run's settings and folder: the noise schedule, the sampler of its grids, its files, the machine."""
 
 import math
+from collections.abc import Iterator
 
 from unstir.doctor.facts import RunFacts
-from unstir.doctor.finding import Check, Finding, Severity, is_number, median
+from unstir.doctor.finding import Finding, Severity, check
+from unstir.doctor.numbers import median, numbers
 from unstir.runs import build
 from unstir.runs.moments import snapshots
 
@@ -20,89 +22,85 @@ STRIDED = 0.5
 """Share of the T times below which the large variance is ruinous: FID 46.5 at 100 of 1000 calls, 11.2 with small."""
 
 FULL = 0.9
-"""Share of the memory that training may need; the rest is for the program and what else runs."""
+"""Share of the memory that training may need; the rest is for the program and other processes."""
 
 
-def signal_left(facts: RunFacts) -> Finding | None:
+@check("signal-left")
+def signal_left(facts: RunFacts) -> Iterator[Finding]:
     """An x_T that still shows the image, though sampling begins from pure noise there."""
     schedule = build.schedule(facts.run.config.diffusion)
     log_snr = schedule.log_snr(schedule.T)
     power = facts.images.mean**2 + facts.images.std**2 if facts.images else 0.25
     seen = math.exp(0.5 * log_snr) * math.sqrt(power * math.prod(facts.run.data.shape))
-    if seen <= SIGNAL_NOTE:
-        return None
-    severity: Severity = "problem" if seen > SIGNAL_PROBLEM else "warning" if seen > SIGNAL_WARNING else "note"
-    cfg = facts.run.config.diffusion
-    scaled = f" --diffusion.beta_T {min(cfg.beta_T * 1000 / cfg.T, 0.9):.2g}" if cfg.T < 1000 else ""
-    return Finding(
-        "signal-left",
-        severity,
-        "x_T keeps signal, while sampling begins from pure noise",
-        f"log SNR is {log_snr:.1f} at t = T = {cfg.T}: an image shifts x_T by {seen:.1f} standard deviations of the "
-        f"noise; at most {SIGNAL_NOTE:g} is harmless. Above, samples tend to a middle brightness",
-        "a new run with --diffusion.schedule cosine, "
-        + (f"or a steeper linear one,{scaled}" if scaled else "or --diffusion.zero_terminal_snr with predict v"),
-        seen,
-        SIGNAL_NOTE,
-    )
+    if seen > SIGNAL_NOTE:
+        severity: Severity = "problem" if seen > SIGNAL_PROBLEM else "warning" if seen > SIGNAL_WARNING else "note"
+        cfg = facts.run.config.diffusion
+        scaled = f" --diffusion.beta_T {min(cfg.beta_T * 1000 / cfg.T, 0.9):.2g}" if cfg.T < 1000 else ""
+        yield Finding(
+            severity,
+            "x_T keeps signal, while sampling begins from pure noise",
+            f"log SNR is {log_snr:.1f} at t = T = {cfg.T}: an image shifts x_T by {seen:.1f} standard deviations of "
+            f"the noise; at most {SIGNAL_NOTE:g} is harmless. Above, samples tend to a middle brightness",
+            "a new run with --diffusion.schedule cosine, "
+            + (f"or a steeper linear one,{scaled}" if scaled else "or --diffusion.zero_terminal_snr with predict v"),
+            seen,
+            SIGNAL_NOTE,
+        )
 
 
-def grid_sampler(facts: RunFacts) -> Finding | None:
-    """A sampler of the run's grids that its number of calls does not suffice for."""
+@check("grid-sampler")
+def grid_sampler(facts: RunFacts) -> Iterator[Finding]:
+    """A sampler of the run's grids that needs more calls than it has."""
     cfg, T = facts.run.config.grids, facts.run.config.diffusion.T
     calls = facts.run.chain().calls(build.schedule(facts.run.config.diffusion))
     strided = cfg.sampler == "ancestral" and cfg.variance == "large" and calls < STRIDED * T
     few = cfg.sampler in ("ancestral", "ddim") and calls < min(FEWEST_CALLS, T)
-    if not strided and not few:
-        return None
-    need = math.ceil(STRIDED * T) if strided else min(FEWEST_CALLS, T)
-    what = f"variance={cfg.variance}, {calls} calls" if strided else f"{calls} calls"
-    return Finding(
-        "grid-sampler",
-        "warning",
-        "the grids of samples are drawn in too few calls",
-        f"grids.sampler={cfg.sampler} with {what} of T = {T}; at least {need} are usual",
-        ("--grids.variance auto" if strided else "--grids.sampler dpmpp_2m --grids.steps 15")
-        + ", which may change when the run goes on; unstir sample has the same options",
-        calls,
-        need,
-    )
+    if strided or few:
+        need = math.ceil(STRIDED * T) if strided else min(FEWEST_CALLS, T)
+        what = f"variance={cfg.variance}, {calls} calls" if strided else f"{calls} calls"
+        yield Finding(
+            "warning",
+            "the grids of samples are drawn in too few calls",
+            f"grids.sampler={cfg.sampler} with {what} of T = {T}; at least {need} are usual",
+            ("--grids.variance auto" if strided else "--grids.sampler dpmpp_2m --grids.steps 15")
+            + ", which may change when the run goes on; unstir sample has the same options",
+            calls,
+            need,
+        )
 
 
-def unclamped(facts: RunFacts) -> Finding | None:
+@check("unclamped")
+def unclamped(facts: RunFacts) -> Iterator[Finding]:
     """Grids drawn without clamping where an error of the noise is magnified beyond all bounds at the first step."""
     run = facts.run
     if run.config.grids.clip or run.config.diffusion.predict != "eps":
-        return None
+        return
     schedule = build.schedule(run.config.diffusion)
     factor = 1 / schedule.alpha(schedule.T)
-    if factor <= 1000:
-        return None
-    return Finding(
-        "unclamped",
-        "warning",
-        "grids are drawn without clamping",
-        f"grids.clip is off and 1 / alpha_T = {factor:.2g} magnifies every error of the predicted noise at t = T; "
-        "1000 at most is bearable",
-        "--grids.clip, which may change when the run goes on",
-        factor,
-        1000.0,
-    )
+    if factor > 1000:
+        yield Finding(
+            "warning",
+            "grids are drawn without clamping",
+            f"grids.clip is off and 1 / alpha_T = {factor:.2g} magnifies every error of the predicted noise at t = T; "
+            "1000 at most is harmless",
+            "--grids.clip, which may change when the run goes on",
+            factor,
+            1000.0,
+        )
 
 
-def checkpoints(facts: RunFacts) -> Finding | None:
+@check("checkpoints")
+def checkpoints(facts: RunFacts) -> Iterator[Finding]:
     """Files that are damaged, or none that training could go on from, or a finished run be sampled from."""
     broken = [file for file in facts.files if file.problem]
     whole = [file for file in facts.files if not file.problem]
     full = [file for file in whole if file.kind == "full"]
     run = facts.run
     first = min([run.steps_in(run.config.checkpoint.every), *(step for step in snapshots(run) if step)])
-    if not facts.files and facts.step < first:
-        return None  # none is due yet
-    if not (whole if facts.finished else full):
+    due = facts.files or facts.step >= first
+    if due and not (whole if facts.finished else full):
         what = "weights alone, with nothing to continue from" if whole else "no whole file of weights"
-        return Finding(
-            "checkpoints",
+        yield Finding(
             "problem",
             "nothing can be sampled from the run" if facts.finished else "training cannot be continued",
             f"{run.path} has {what}" + (f"; {broken[0].problem}" if broken else ""),
@@ -111,66 +109,62 @@ def checkpoints(facts: RunFacts) -> Finding | None:
             0,
             1,
         )
-    if not broken:
-        return None
-    newest = max(file.step for file in facts.files)
-    lost = any(file.step == newest and file.kind == "full" for file in broken)
-    return Finding(
-        "checkpoints",
-        "problem" if lost else "warning",
-        "saved files are damaged",
-        f"{len(broken)} of {len(facts.files)}: {broken[0].problem}; none should be",
-        "restore them, or delete them: samples are drawn from the newest that is whole (step "
-        f"{max(file.step for file in whole)})"
-        + (f", and training goes on from step {max(file.step for file in full)}" if full else ""),
-        len(broken),
-        0,
-    )
+    elif broken:
+        newest = max(file.step for file in facts.files)
+        lost = any(file.step == newest and file.kind == "full" for file in broken)
+        yield Finding(
+            "problem" if lost else "warning",
+            "saved files are damaged",
+            f"{len(broken)} of {len(facts.files)}: {broken[0].problem}; none should be",
+            "restore them, or delete them: samples are drawn from the newest that is whole (step "
+            f"{max(file.step for file in whole)})"
+            + (f", and training goes on from step {max(file.step for file in full)}" if full else ""),
+            len(broken),
+            0,
+        )
 
 
-def memory(facts: RunFacts) -> Finding | None:
+@check("memory")
+def memory(facts: RunFacts) -> Iterator[Finding]:
     """Training that does not fit the device's memory."""
     needs = facts.needs
     need = needs.weights + needs.activations
-    if facts.finished or need <= FULL * needs.memory:
-        return None
-    cfg = facts.run.config.train
-    part = max(1, (cfg.micro_batch or cfg.batch_size) // (2 * math.ceil(need / needs.memory)))
-    return Finding(
-        "memory",
-        "problem" if need > needs.memory else "warning",
-        "training needs more memory than there is",
-        f"about {need / 1e9:.1f} GB ({needs.weights / 1e9:.1f} of weights and moments, {needs.activations / 1e9:.1f} "
-        f"of activations) on {needs.device}, which has {needs.memory / 1e9:.1f} GB; {FULL:.0%} of that is safe",
-        f"--train.micro_batch {part}, which changes the memory and not the batch"
-        if needs.activations > needs.weights
-        else "a smaller network, --model.channels, in a new run",
-        need / needs.memory,
-        FULL,
-    )
+    if need > FULL * needs.memory and not facts.finished:
+        cfg = facts.run.config.train
+        part = max(1, (cfg.micro_batch or cfg.batch_size) // (2 * math.ceil(need / needs.memory)))
+        yield Finding(
+            "problem" if need > needs.memory else "warning",
+            "training needs more memory than there is",
+            f"about {need / 1e9:.1f} GB ({needs.weights / 1e9:.1f} of weights and moments, "
+            f"{needs.activations / 1e9:.1f} of activations) on {needs.device}, which has {needs.memory / 1e9:.1f} GB; "
+            f"{FULL:.0%} of that is safe",
+            f"--train.micro_batch {part}, which changes the memory and not the batch"
+            if needs.activations > needs.weights
+            else "a smaller network, --model.channels, in a new run",
+            need / needs.memory,
+            FULL,
+        )
 
 
-def disk(facts: RunFacts) -> Finding | None:
+@check("disk")
+def disk(facts: RunFacts) -> Iterator[Finding]:
     """Checkpoints to come that do not fit the disk."""
     needs = facts.needs
-    if needs.files <= needs.disk:
-        return None
-    return Finding(
-        "disk",
-        "problem",
-        "the disk is too full for the checkpoints to come",
-        f"they take {needs.files / 1e9:.2f} GB and {needs.disk / 1e9:.2f} GB are free",
-        f"free {(needs.files - needs.disk) / 1e9:.2f} GB, or --checkpoint.keep 1 and a smaller --grids.log_spaced",
-        needs.files / 1e9,
-        needs.disk / 1e9,
-    )
+    if needs.files > needs.disk:
+        yield Finding(
+            "problem",
+            "the disk is too full for the checkpoints to come",
+            f"they take {needs.files / 1e9:.2f} GB and {needs.disk / 1e9:.2f} GB are free",
+            f"free {(needs.files - needs.disk) / 1e9:.2f} GB, or --checkpoint.keep 1 and a smaller --grids.log_spaced",
+            needs.files / 1e9,
+            needs.disk / 1e9,
+        )
 
 
 def forecast(facts: RunFacts) -> dict[str, float | None]:
-    """What is to be expected: seconds left (None where no line tells the speed), and bytes of memory and disk."""
+    """Steps and seconds left (None where no line gives the speed), and bytes of memory and disk."""
     run, needs = facts.run, facts.needs
-    lines = facts.lines[-5:]
-    speeds = [speed for line in lines if is_number(speed := line.get("images_per_second")) and speed > 0]
+    speeds = [speed for speed in numbers(facts.lines[-5:], "images_per_second") if speed > 0]
     left = max(run.length - facts.step, 0)
     known = not left or bool(speeds)
     return {
@@ -181,13 +175,3 @@ def forecast(facts: RunFacts) -> dict[str, float | None]:
         "disk_bytes": needs.files,
         "disk_free": needs.disk,
     }
-
-
-CHECKS = (
-    Check("signal-left", "what x_T still shows of an image", signal_left),
-    Check("grid-sampler", "sampler and number of calls of the grids", grid_sampler),
-    Check("unclamped", "clamping of the grids", unclamped),
-    Check("checkpoints", "every saved file, by its hash", checkpoints),
-    Check("memory", "memory that training takes", memory),
-    Check("disk", "disk space for checkpoints to come", disk),
-)

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoise
-from unstir.diffusion.draw import Chain, steered
-from unstir.diffusion.samplers import Step
+from unstir.diffusion.draw import steered
+from unstir.diffusion.samplers.step import Step
 from unstir.errors import UserError
 from unstir.generate import Job
 from unstir.pixels import to_uint8
@@ -42,7 +43,7 @@ class Editing:
             raise UserError(f"shares={job.shares} are of samples, not of an edit; give a label")
         self.label = model.labels.or_null(job.label)
         if job.label is None and model.guide is None and model.labels.has_null:
-            chain = chain.unguided()  # the network is not told a class that it could be led to
+            chain = chain.changed(guidance=1.0)  # the network is not told a class that it could be led to
         model.check(chain)
         if job.label is None and model.guide is not None:  # which has to do without a class too
             model.guide.labels.or_null(None)

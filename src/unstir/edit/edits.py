@@ -11,9 +11,11 @@ from PIL.Image import Image
 from torch import Tensor
 
 from unstir import randomness
+from unstir.chain import Chain
 from unstir.diffusion import editing as mathematics
-from unstir.diffusion.draw import Chain, draw, starting_noise
-from unstir.diffusion.samplers import Step, ddim
+from unstir.diffusion.draw import draw, starting_noise
+from unstir.diffusion.samplers.ddim import ddim
+from unstir.diffusion.samplers.step import Step
 from unstir.edit.editing import Editing, Progress, labels_for, last
 from unstir.edit.reading import Box, read_image, read_mask
 from unstir.errors import UserError
@@ -73,7 +75,7 @@ def inpaint(
     if resamples < 1 or jump < 1:
         raise UserError(f"resamples={resamples} and jump={jump} must be at least 1")
     x_0, keep = read_image(image, model.shape), read_mask(mask, box, image, model.shape)
-    editing = Editing(model, job, replace(job.chain, sampler="ancestral", eta=0.0))
+    editing = Editing(model, job, job.chain.changed(sampler="ancestral"))
     chain, process, shape = editing.chain, model.process, model.shape
     times = chain.times(process.schedule)
 
@@ -217,7 +219,7 @@ def psnr(a: Tensor, b: Tensor) -> float:
 
 
 def _plain(chain: Chain) -> Chain:
-    return replace(chain.by("ddim").unguided(), eta=0.0)
+    return chain.changed(sampler="ddim", eta=0.0, guidance=1.0)
 
 
 def _weights(count: int) -> Tensor:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unstir.diffusion.draw import Chain
-from unstir.diffusion.samplers import Step
+from unstir.chain import Chain
+from unstir.diffusion.samplers.step import Step
 from unstir.errors import UserError
 from unstir.runs.model import Model
 

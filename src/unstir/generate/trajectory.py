@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 
 from unstir.diffusion.draw import starting_noise
-from unstir.diffusion.samplers import Step
+from unstir.diffusion.samplers.step import Step
 from unstir.generate.drawing import Job, check, steps
 from unstir.pictures.animation import MAX_FRAMES, Frame, collect
 from unstir.runs.model import Model

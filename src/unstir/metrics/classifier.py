@@ -12,10 +12,8 @@ remain visible. Features are the means over the last map.
 
 import dataclasses
 import json
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -26,10 +24,11 @@ from torch import Tensor, nn
 from unstir import randomness
 from unstir.data import Store, verify_once
 from unstir.errors import UserError
-from unstir.metrics.learning import BATCH, Lesson, Progress, learn, seconds
-from unstir.metrics.trust import Trust
+from unstir.metrics.classifier_training import BATCH, Lesson, learn, seconds
+from unstir.metrics.features import Awaited, Network, Outputs, Trust, given
 from unstir.nn.blocks import GroupNorm
 from unstir.pixels import from_uint8
+from unstir.progress import Progress, Showing, silently
 from unstir.runs.checkpoint import content_hash, read_tensors
 from unstir.runs.files import replacing
 
@@ -47,7 +46,7 @@ FULL_SIDE = 64  # images larger than this are seen less often, so that their pix
 _GROUPS, _NARROWEST, _NORM_EPS = 4, 8, 1e-5
 
 
-class Network(nn.Module):
+class ConvNet(nn.Module):
     """Images float32 [B, C, H, W] in [-1, 1] to class logits [B, K]; ``shape`` is (C, H, W), 8 pixels a side or more.
 
     Smaller images work too, without any halving.
@@ -83,57 +82,43 @@ class Network(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Classifier:
+class Classifier(Network):
     """A trained network, on the CPU in float32, so that its figures do not depend on the accelerator at hand.
 
     ``shape`` is the (C, H, W) it judges; ``data`` the content hash of the store that it learned from, ``seen`` the
-    number of images it did so with (`budget`); ``trust`` how it did on held-out images.
+    number of images it did so with (`budget`); ``trust`` how it did on held-out images. ``hash`` is over weights,
+    version and training budget: distances compare where it is the same.
     """
 
-    net: Network
+    net: ConvNet
     shape: tuple[int, int, int]
     data: str
     seen: int
     trust: Trust
+    hash: str = field(init=False)
+    name = "classifier"
 
-    @property
-    def name(self) -> str:
-        """What its features are called."""
-        return "classifier"
-
-    @cached_property
-    def hash(self) -> str:
-        """SHA-256 (hex) over weights, version and training budget: distances compare where it is the same."""
-        return content_hash(self.net.state_dict(), f"classifier {VERSION}, {self.seen} images")
-
-    @property
-    def accuracy(self) -> float | None:
-        """The share of held-out images that it classifies rightly; None where nothing was held out."""
-        return self.trust.accuracy
-
-    def features(self, images: Tensor, batch_size: int = BATCH) -> Tensor:
-        """The features of ``images``, uint8 [N, C, H, W] in 0..255 as a PNG holds them: float64 [N, FEATURES].
-
-        Raises UserError for images of another shape or type than the classifier judges.
-        """
-        return self._judged(self.net.features, images, batch_size)
+    def __post_init__(self) -> None:
+        digest = content_hash(self.net.state_dict(), f"classifier {VERSION}, {self.seen} images")
+        object.__setattr__(self, "hash", digest)
 
     def probabilities(self, images: Tensor, batch_size: int = BATCH) -> Tensor:
         """The probability of each class for ``images``, uint8 [N, C, H, W]: float64 [N, K], rows that sum to 1.
 
-        Raises UserError as `features` does.
+        Raises UserError for images of another shape or type than the classifier judges.
         """
-        return self._judged(self.net, images, batch_size).softmax(1)
+        logits = self.outputs(images, batch_size=batch_size).logits
+        assert logits is not None
+        return logits.softmax(1)
 
-    @torch.inference_mode()
-    def _judged(self, function: Callable[[Tensor], Tensor], images: Tensor, batch_size: int) -> Tensor:
+    def _check(self, images: Tensor) -> None:
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.shape:
-            given = f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}"
-            raise UserError(f"images are {given}; this classifier judges uint8 [N, {', '.join(map(str, self.shape))}]")
-        if batch_size < 1:
-            raise UserError(f"batch_size={batch_size} must be at least 1")
-        rows = [function(from_uint8(batch)).double() for batch in torch.split(images, batch_size)]
-        return torch.cat(rows)
+            wanted = ", ".join(map(str, self.shape))
+            raise UserError(f"{given(images)}; this classifier judges uint8 [N, {wanted}]")
+
+    def _batch(self, images: Tensor) -> Outputs:
+        features = self.net.features(from_uint8(images))
+        return Outputs(features, self.net.head(features))
 
 
 def classifier_for(store: Store, progress: Progress | None = None) -> Classifier:
@@ -177,9 +162,25 @@ def train_classifier(
     return replace(untested, trust=_tested(untested, store))
 
 
-def training_seconds(store: Store) -> float:
-    """How long `classifier_for` will take to train, measured by a few steps; 0 where the classifier is there."""
-    if cached_classifier(store) is not None:
+def networks_there(store: Store) -> list[Network]:
+    """What `networks_for` gives, with nothing trained: a classifier that is not kept with the store is `Awaited`."""
+    if len(store.classes) < 2 or store.count("train") == 0:
+        return []
+    return [cached_classifier(store) or Awaited("classifier")]
+
+
+def networks_for(store: Store, showing: Showing = silently) -> list[Network]:
+    """The networks that need no download: the classifier of the store's labels, or none where it has no two classes."""
+    there = networks_there(store)
+    if not any(network.awaited for network in there):
+        return there
+    with showing("training the classifier", "images") as progress:
+        return [classifier_for(store, progress)]
+
+
+def preparing_seconds(store: Store) -> float:
+    """How long `networks_for` will take, measured by a few steps of training; 0 where nothing is to be trained."""
+    if not any(network.awaited for network in networks_there(store)):
         return 0.0
     return seconds(_network(store, 0), _lesson(store, 0, mirror=False), store.path / STATE)
 
@@ -201,11 +202,11 @@ def _lesson(store: Store, seed: int, mirror: bool) -> Lesson:
     return Lesson(images, labels, budget(store) // BATCH, seed, mirror, store.content_hash, VERSION)
 
 
-def _network(store: Store, seed: int) -> Network:
+def _network(store: Store, seed: int) -> ConvNet:
     """The network with its initial weights, a function of the seed; torch's own generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(randomness.derive_seed(seed, "classifier"))
-        return Network(store.shape, len(store.classes))
+        return ConvNet(store.shape, len(store.classes))
 
 
 def _tested(classifier: Classifier, store: Store) -> Trust:

@@ -4,8 +4,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,37 +13,30 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
+from unstir.chain import Chain
 from unstir.data import SPLITS, Store, verify_once
-from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
 from unstir.generate import Job, name_of, read_images, save_images
 from unstir.generate.drawing import check as check_job
 from unstir.metrics import memorisation
-from unstir.metrics.classifier import Classifier, cached_classifier, classifier_for, training_seconds
+from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluation import FOLDER, FORMAT, SHARES, Evaluation, find, save
 from unstir.metrics.evaluation import name_of as file_of
+from unstir.metrics.features import Network
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.judge import judge, reference_size
-from unstir.metrics.reference import Network
+from unstir.progress import Showing, silently
 from unstir.runs.agreement import check_data
 from unstir.runs.files import make_folder, replacing
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.runs.writable import check_writable
 
-SAMPLER, CALLS = "dpmpp_2m_sde", 20
-"""What images are drawn with where nothing else is asked: random like the ancestral chain, and as good in 20 calls."""
+SAMPLER, STEPS = "dpmpp_2m_sde", 20
+"""What images are drawn with where nothing else is asked: random like the ancestral chain, and as good in 20 steps."""
 
 NEW_IMAGES = 2000
 """Of held-out images, at most so many are compared with the training images."""
-
-Showing = Callable[[str, str], AbstractContextManager[Callable[[int, int], None] | None]]
-"""showing(what, unit) opens a progress display that is called with (done, total)."""
-
-
-def silently(what: str, unit: str) -> AbstractContextManager[None]:
-    """No display."""
-    return nullcontext()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,7 +46,7 @@ class Plan:
 
     ``seeds`` sets are drawn, with seeds job.chain.seed, +1, ... The reference is ``num_reference`` images of ``split``
     (0: all). ``networks`` are those whose features are used; empty for the sliced Wasserstein distance. A classifier
-    that is not trusted (`trust`) may be among them: the protocol says how it did, and it is not used.
+    that is not trusted (`features.Trust`) may be among them: the protocol says how it did, and it does not measure.
     """
 
     model: Model
@@ -66,9 +58,9 @@ class Plan:
     memorisation: bool = True
 
     @property
-    def used(self) -> list[Network]:
+    def measuring(self) -> list[Network]:
         """The networks that measure: all but a classifier that knows nothing."""
-        return [network for network in self.networks if not isinstance(network, Classifier) or network.trust.given]
+        return [network for network in self.networks if network.trust is None or network.trust.given]
 
     def protocol(self) -> dict[str, Any]:
         """All that decides a figure but the weights: what two evaluations must share to be compared."""
@@ -79,12 +71,12 @@ class Plan:
             "num": job.num,
             "seeds": self.seeds,
             "split": self.split,
-            "num_reference": reference_size(model.data.counts[self.split], self.num_reference, self.used),
+            "num_reference": reference_size(model.data.counts[self.split], self.num_reference, self.measuring),
             "data": model.data.content_hash,
             "flip": False,  # reference images are as they are stored
             "rounding": "uint8, to nearest",
-            "networks": {network.name: network.hash for network in self.used},
-            "classifier": next((each.trust.entry() for each in self.networks if isinstance(each, Classifier)), None),
+            "networks": {network.name: network.hash for network in self.measuring},
+            "classifier": next((each.trust.entry() for each in self.networks if each.trust is not None), None),
             **sampling,
             "label": SHARES if job.shares else job.label,
             "guide": model.guide_name,
@@ -129,54 +121,19 @@ def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, 
 
 def usual_chain(run: Run) -> Chain:
     """The chain that a run is judged by where nothing else is asked: its grids' clamp and guidance, a fast sampler."""
-    chain = run.chain().by(SAMPLER)
-    return replace(chain, steps=min(CALLS, run.config.diffusion.T), spacing="trailing")
-
-
-@dataclass(frozen=True)
-class Awaited:
-    """Stands for a network that is not there yet, so that a plan can be checked and forecast before it is trained."""
-
-    name: str
-    hash: str = ""
-
-    def features(self, images: Tensor, batch_size: int = 0) -> Tensor:
-        """Raises UserError: there are none."""
-        raise UserError(f"the network {self.name} is not there yet; train or load it first")
-
-
-def networks_there(store: Store) -> list[Network]:
-    """What `networks_for` gives, with nothing trained: a classifier that is not kept with the store is `Awaited`."""
-    if len(store.classes) < 2 or store.count("train") == 0:
-        return []
-    return [cached_classifier(store) or Awaited("classifier")]
-
-
-def networks_for(store: Store, showing: Showing = silently) -> list[Network]:
-    """The networks that need no download: the classifier of the store's labels, or none where it has no two classes."""
-    there = networks_there(store)
-    if not any(isinstance(network, Awaited) for network in there):
-        return there
-    with showing("training the classifier", "images") as progress:
-        return [classifier_for(store, progress)]
+    steps = min(STEPS, run.config.diffusion.T)
+    return run.chain().changed(sampler=SAMPLER, steps=steps, spacing="trailing")
 
 
 def prepared(store: Store, plans: Sequence[Plan], showing: Showing = silently) -> list[Plan]:
     """The plans with their classifier trained, once for all, where it is awaited."""
-    names = {network.name for plan in plans for network in plan.networks if isinstance(network, Awaited)}
-    if "classifier" not in names:
+    if not any(network.awaited and network.name == "classifier" for plan in plans for network in plan.networks):
         return list(plans)
     (found,) = networks_for(store, showing)
     return [
         replace(plan, networks=tuple(found if each.name == found.name else each for each in plan.networks))
         for plan in plans
     ]
-
-
-def preparing_seconds(store: Store) -> float:
-    """How long `networks_for` will take, measured by a few steps of training; 0 where nothing is to be trained."""
-    awaited = any(isinstance(network, Awaited) for network in networks_there(store))
-    return training_seconds(store) if awaited else 0.0
 
 
 def evaluate(run: Run, store: Store, plan: Plan, *, showing: Showing = silently) -> Evaluation:
@@ -217,7 +174,7 @@ def _judged(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], showing:
         figures = judge(
             store,
             sets,
-            plan.used,
+            plan.measuring,
             split=plan.split,
             num_reference=plan.num_reference,
             labels=None if asked is None else [asked] * plan.seeds,
@@ -272,7 +229,7 @@ def _memorisation(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], na
     """Look for copies of training images among all sets together, and draw the closest pairs beside the figures."""
     samples_of_all, train = torch.cat(list(sets)), store.images("train")
     held_out = held_out_like(store, plan.job.label)
-    features = next((network.features for network in plan.used if network.name == "classifier"), None)
+    features = next((network.features for network in plan.measuring if network.name == "classifier"), None)
     found = memorisation.memorisation(samples_of_all, train, held_out, flip=run.config.data.flip, features=features)
     with replacing(make_folder(run.path / FOLDER) / f"{name}-pairs.png") as partial:
         memorisation.picture(found, samples_of_all, train, held_out).save(partial, format="png")

@@ -16,7 +16,6 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from unstir.errors import UserError
-from unstir.metrics import trust
 from unstir.metrics.figures import Figure, figure_effect, verdict
 from unstir.metrics.memorisation import Memorisation
 from unstir.runs.files import make_folder, write_text
@@ -151,12 +150,31 @@ def describe(evaluation: Evaluation) -> str:
         f"{how['seeds']} x {how['num']} images by {how['sampler']}, {how['calls']} calls, {how['dtype']}, seed "
         f"{how['seed']} on; against {how['num_reference']} of {how['split']}; features: {networks}"
     )
-    copies, classifier = evaluation.memorisation, trust.describe(how)
+    copies, classifier = evaluation.memorisation, describe_classifier(how)
     return (
         f"{head}\n{table(evaluation.figures, how['num'])}"
         + ("" if classifier is None else f"\n{classifier}")
         + ("" if copies is None else f"\nmemorisation: {copies['says']}")
     )
+
+
+def describe_classifier(protocol: Mapping[str, Any]) -> str | None:
+    """The held-out accuracy of the classifier of a protocol, and what takes its place where it is not trusted.
+
+    None where there was no classifier: the data has no classes.
+    """
+    entry = protocol.get("classifier")
+    if not entry:
+        return None
+    instead = " and ".join(protocol["networks"]) or "the sliced Wasserstein distance"
+    if not entry["num"]:
+        return f"the classifier is not used, for no image is held out to test it with; {instead} is used instead"
+    right = f"right in {entry['accuracy']:.1%} of {entry['num']:,} held-out images"
+    chance = f"{entry['chance']:.1%}, the share of the most frequent class"
+    if entry["used"]:
+        return f"the classifier is {right} (by chance: {chance})"
+    above = "hardly above" if entry["above_chance"] else "not decidedly above"
+    return f"the classifier is {right}, {above} chance ({chance}): it is not used, but {instead}"
 
 
 def table(figures: Mapping[str, Figure], num: int) -> str:

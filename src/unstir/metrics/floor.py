@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
+from unstir.metrics.halves import Figures
 from unstir.randomness import Key
 
 DRAWS = 12
@@ -43,8 +44,6 @@ FEWEST = 12
 
 AS_ASKED = 0.1
 """Class numbers count as those asked for within so much of the square distance that chance would make."""
-
-Figures = dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)

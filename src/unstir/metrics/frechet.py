@@ -23,8 +23,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from unstir import randomness
 from unstir.errors import UserError
+from unstir.metrics.halves import error_of_halves, two_halves
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,27 +91,6 @@ def standard_error(
     Raises UserError for N < 4.
     """
     return float(error_of_halves(*halves(features, reference, repeats, seed, strata)))
-
-
-def error_of_halves(means: Tensor, differences: Tensor) -> Tensor:
-    """The standard error of a figure from halves of its images: float64 [...] from [repeats, ...] (`standard_error`).
-
-    ``means`` are those of the figures of two halves, ``differences`` half their difference.
-    """
-    whole = differences.square().mean(0)
-    return torch.maximum(whole - means.var(0), whole / 2).sqrt()
-
-
-def two_halves(num: int, seed: int, stream: str, repeat: int, strata: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """A random split of 0..num-1 into halves, of which the second has one more where ``num`` is odd: int64 each.
-
-    Where ``strata``, int64 [num], says the class of each, the halves share every class evenly.
-    """
-    order = randomness.permutation(seed, stream, repeat, num)
-    if strata is not None:
-        order = order[strata[order].argsort(stable=True)]
-        return order[1::2], order[::2]
-    return order[: num // 2], order[num // 2 :]
 
 
 def halves(

@@ -11,10 +11,10 @@ own go in as safetensors, which holds arrays alone; figures from them compare wi
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import torch
@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from unstir.data.download import fetch
 from unstir.errors import UserError
-from unstir.metrics.learning import Progress
+from unstir.metrics.extractor import Extractor
+from unstir.metrics.features import Outputs
 from unstir.runs import build
 
 NAME = "inception-v3-compat"
@@ -33,58 +34,24 @@ SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 FEATURES, LOGITS = 2048, 1008
 
 _LAYERS = ("2048", "logits_unbiased")
-_BATCH = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
-    """What one pass found in N images: ``features`` float64 [N, 2048] and ``logits`` float64 [N, 1008].
+class Inception(Extractor):
+    """The network, in evaluation mode on its device; ``hash`` is the SHA-256 (hex) of the file of its weights.
 
-    The logits leave out the last layer's bias, as Inception Scores have since OpenAI's own code.
+    Computed in float32, kept in float64: features [N, 2048] and logits [N, 1008], which leave out the last layer's bias
+    as Inception Scores have since OpenAI's own code. On a GPU convolutions may be in TF32, as torch's settings say, and
+    features then differ in the fourth digit.
     """
 
-    features: Tensor
-    logits: Tensor
+    titles: ClassVar[Mapping[str, str]] = {"fd": "FID", "kid": "KID"}
 
-
-@dataclass(frozen=True, eq=False)
-class Inception:
-    """The network, in evaluation mode on ``device``; ``hash`` is the SHA-256 (hex) of the file of its weights."""
-
-    net: nn.Module
-    hash: str
-    device: torch.device
-
-    @property
-    def name(self) -> str:
-        """What its features are called, as torch-fidelity does."""
-        return NAME
-
-    def features(self, images: Tensor, batch_size: int = _BATCH, progress: Progress | None = None) -> Tensor:
-        """The features of ``images``, uint8 [N, 1 or 3, H, W] in 0..255: float64 [N, 2048], as `look` finds them."""
-        return self.look(images, batch_size, progress).features
-
-    @torch.inference_mode()
-    def look(self, images: Tensor, batch_size: int = _BATCH, progress: Progress | None = None) -> Looked:
-        """The features and logits of ``images``, uint8 [N, C, H, W] in 0..255, computed in float32, kept in float64.
-
-        Grey images (C = 1) are repeated in three channels, as reading them as RGB does. On a GPU convolutions may be
-        in TF32, as torch's settings say, and features then differ in the fourth digit. Raises UserError for images of
-        another type or number of channels.
-        """
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-            given = f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}"
-            raise UserError(f"images are {given}; Inception judges uint8 [N, 3, H, W], or [N, 1, H, W] for grey ones")
-        if batch_size < 1:
-            raise UserError(f"batch_size={batch_size} must be at least 1")
-        features, logits = (torch.zeros(len(images), width, dtype=torch.float64) for width in (FEATURES, LOGITS))
-        for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size].to(self.device).expand(-1, 3, -1, -1)
-            part = slice(start, start + len(batch))
-            features[part], logits[part] = self.net(batch)
-            if progress is not None:
-                progress(part.stop, len(images))
-        return Looked(features, logits)
+    def _batch(self, images: Tensor) -> Outputs:
+        if not len(images):
+            return Outputs(torch.zeros(0, FEATURES), torch.zeros(0, LOGITS))
+        features, logits = self._answer(images)
+        return Outputs(features, logits)
 
 
 def check_installed() -> None:
@@ -111,7 +78,7 @@ def inception(file: Path | None, say: Callable[[str], None], *, device: str = "c
     if sha256 != SHA256:
         data = _converted(path, data, sha256)
         say(f"{path} does not hold the published Inception weights: its figures compare with no published FID")
-    return Inception(_network(path, data).to(on), sha256, on)
+    return Inception(NAME, _network(path, data).to(on), sha256)
 
 
 def _downloaded(say: Callable[[str], None]) -> Path:

@@ -5,11 +5,9 @@ file is good for one split, number of images and network; the hash of the networ
 """
 
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -19,7 +17,9 @@ from torch import Tensor
 from unstir import randomness
 from unstir.data import SPLITS, Store
 from unstir.errors import UserError
+from unstir.metrics.features import Network
 from unstir.metrics.frechet import Moments, moments
+from unstir.progress import Progress
 from unstir.randomness import Key
 from unstir.runs.checkpoint import content_hash, read_tensors
 from unstir.runs.files import make_folder, replacing
@@ -30,26 +30,7 @@ KEPT = 10_000
 """Features of at most so many images are kept beside the moments of all: what compares image with image needs them."""
 
 _KINDS = {"features": torch.float32, "mean": torch.float64, "covariance": torch.float64}
-BATCH = 64
 _NOISE_IMAGES = 1024  # so far from anything real that their number hardly matters
-
-Progress = Callable[[int, int], None]
-"""progress(done, total), in images."""
-
-
-class Network(Protocol):
-    """What turns images, uint8 [N, C, H, W], into features, float64 [N, F]; ``hash`` names its weights."""
-
-    @property
-    def name(self) -> str:
-        """What the features are called, such as "classifier"."""
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 (hex) of the weights."""
-
-    def features(self, images: Tensor, batch_size: int = BATCH) -> Tensor:
-        """The features of some images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +61,7 @@ def reference(store: Store, part: str, network: Network, num: int = 0, progress:
     if (kept := _load(path, identity)) is not None:
         return kept
     images = noise_images(store.shape, num) if part == NOISE else store.images(part)
-    parts = []
-    for index in torch.split(chosen(part, len(images), num), BATCH):
-        parts.append(network.features(images[index]))
-        if progress is not None:
-            progress(sum(map(len, parts)), num)
-    features = torch.cat(parts)
+    features = network.outputs(images, chosen(part, len(images), num), progress=progress).features
     made = Reference(moments(features), features[:KEPT].float().double())
     with suppress(UserError):  # a store that cannot be written to is measured anew each time
         _save(path, made, identity)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageFont
 from torch import Tensor
 
-from unstir.diffusion.samplers import Step
+from unstir.diffusion.samplers.step import Step
 from unstir.errors import UserError
-from unstir.pictures.grid import GAP, GROUND, grid
+from unstir.pictures.grid import GAP, blank, grid, write
 from unstir.pixels import to_uint8
 
 MAX_FRAMES = 60
@@ -93,12 +93,12 @@ def strip(frames: Sequence[Frame], stages: int = 10) -> Image.Image:
     shown = [frames[i] for i in evenly(len(frames), stages)]
     parts = [_stages([getattr(frame, name) for frame in shown]) for name in ("x", "x0")]
     width, height = parts[0].size
-    picture = Image.new(parts[0].mode, (max(width, _width(X0)), 2 * (2 * HEAD + height)), _ground(parts[0]))
+    picture = blank(parts[0].mode, max(width, _width(X0)), 2 * (2 * HEAD + height))
     for k, (part, head) in enumerate(zip(parts, (X, X0), strict=True)):
         top = k * (2 * HEAD + height)
-        _write(picture, GAP, top, head)
+        write(picture, (GAP, top + HEAD // 2), head, _font())
         for i, frame in enumerate(shown):
-            _write(picture, GAP + i * (width - GAP) // len(shown), top + HEAD, f"{frame.t}")
+            write(picture, (GAP + i * (width - GAP) // len(shown), top + HEAD + HEAD // 2), f"{frame.t}", _font())
         picture.paste(part, (0, top + 2 * HEAD))
     return picture
 
@@ -113,15 +113,11 @@ def _side_by_side(frame: Frame, nrow: int) -> Image.Image:
     left, right = (grid(images, nrow) for images in (frame.x, frame.x0))
     captions = f"t = {frame.t}", "x_0 as expected"
     room = max(left.width, *map(_width, ("t = 0000", captions[1])))  # the same in every frame
-    picture = Image.new(left.mode, (2 * room + MARGIN, HEAD + left.height), _ground(left))
+    picture = blank(left.mode, 2 * room + MARGIN, HEAD + left.height)
     for begin, part, caption in ((0, left, captions[0]), (room + MARGIN, right, captions[1])):
         picture.paste(part, (begin, HEAD))
-        _write(picture, begin + GAP, 0, caption)
+        write(picture, (begin + GAP, HEAD // 2), caption, _font())
     return picture
-
-
-def _ground(like: Image.Image) -> int | tuple[int, int, int]:
-    return GROUND if like.mode == "L" else (GROUND,) * 3
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
@@ -130,8 +126,3 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def _width(text: str) -> int:
     return int(_font().getlength(text)) + 2 * GAP
-
-
-def _write(picture: Image.Image, left: int, top: int, text: str) -> None:
-    black = 0 if picture.mode == "L" else (0, 0, 0)
-    ImageDraw.Draw(picture).text((left, top + HEAD // 2), text, fill=black, font=_font(), anchor="lm")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_NAMED = 16
-"""Looks that are named in the legend of held_out_figure; of more, as many, evenly chosen."""
+"""So many steps are named in the legend of held_out_figure; of more, as many, evenly chosen."""
 
 PANELS = (
     ("loss", "loss"),
@@ -35,47 +35,42 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
     panels = [(key, title) for key, title in PANELS if metrics and key in metrics[-1]]
     figure = Figure(figsize=(3.7 * len(panels), 3.2), layout="constrained")
     for axes, (key, title) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        if key == "loss" and "mse" not in metrics[-1]:
-            title = "loss (mean squared error)"
         lines = [line for line in metrics if line[key] is not None]
-        marker = "o" if len(lines) < 20 else None
-        axes.plot(
-            [line["images"] for line in lines], [line[key] for line in lines], marker=marker, markersize=3, linewidth=1
-        )
-        axes.set_title(title, fontsize=10)
-        axes.set_xlabel("training images seen")
+        how: dict[str, Any] = {"marker": "o" if len(lines) < 20 else None, "markersize": 3, "linewidth": 1}
+        axes.plot([line["images"] for line in lines], [line[key] for line in lines], **how)
+        plain = key == "loss" and "mse" not in metrics[-1]
+        axes.set_title("loss (mean squared error)" if plain else title, fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.grid(alpha=0.3)
         if key != "lr" and lines:
             axes.set_yscale("log")
-    figure.savefig(path, dpi=110, format="png")
+    _save(figure, path, "training images seen")
 
 
-def held_out_curves(looks: Sequence[Mapping[str, Any]], path: Path) -> None:
+def held_out_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw `held_out_figure` as a PNG."""
-    held_out_figure(looks).savefig(path, dpi=110, format="png")
+    _save(held_out_figure(lines), path)
 
 
-def held_out_figure(looks: Sequence[Mapping[str, Any]]) -> "Figure":
-    """What the looks at training and held-out images found, from the lines of held_out.jsonl.
+def held_out_figure(lines: Sequence[Mapping[str, Any]]) -> "Figure":
+    """The losses of training and held-out images, from the lines of held_out.jsonl.
 
     First the mean loss over times of both splits against images seen, with the standard error over images; then, where
-    it was estimated, the bound of both in bits per dimension; then the held-out loss by time t at each look, and that
-    of the training images at the last, dashed. A split that was not measured is left out. Legends stand beside their
-    panels.
+    it was estimated, the bound of both in bits per dimension; then the held-out loss by time t at each step measured,
+    and that of the training images at the last, dashed. A split that was not measured is left out. Legends stand
+    outside their panels.
     """
     from matplotlib.figure import Figure
 
-    bits = any(_is_number(line.get(f"bits{suffix}")) for line in looks for suffix in ("", "_train"))
+    bits = any(_is_number(line.get(f"bits{suffix}")) for line in lines for suffix in ("", "_train"))
     figure = Figure(figsize=(13.6 if bits else 10.4, 3.8), layout="constrained")
     course, *bound, by_time = figure.subplots(1, 3 if bits else 2)
-    first = next((line["images"] for line in looks if line["images"]), 1)
-    _draw_course(course, bound, looks)
+    first = next((line["images"] for line in lines if line["images"]), 1)
+    _draw_course(course, bound, lines)
     for axes in (course, *bound):
-        axes.set_xscale("symlog", linthresh=first)  # looks are spaced by a factor, and the first is at 0
+        axes.set_xscale("symlog", linthresh=first)  # steps are spaced by a factor, and the first is 0
         axes.set_xlabel("training images seen")
-    _draw_by_time(by_time, looks)
+    _draw_by_time(by_time, lines)
     for axes in (course, *bound, by_time):
         axes.set_yscale("log")
         axes.grid(alpha=0.3)
@@ -84,40 +79,40 @@ def held_out_figure(looks: Sequence[Mapping[str, Any]]) -> "Figure":
     return figure
 
 
-def _draw_course(course: "Axes", bound: Sequence["Axes"], looks: Sequence[Mapping[str, Any]]) -> None:
+def _draw_course(course: "Axes", bound: Sequence["Axes"], lines: Sequence[Mapping[str, Any]]) -> None:
     """The loss of both splits and, on the one or no panel ``bound``, their bound, against images seen."""
     import numpy as np
 
     course.set_title("mean squared error, mean over t", fontsize=10)
     for split, name, marker in (("train", "training images", "o"), ("held_out", "held-out images", "s")):
         how: dict[str, Any] = {"marker": marker, "markersize": 3, "linewidth": 1, "capsize": 2, "label": name}
-        found = [line for line in looks if line[split] is not None]
+        found = [line for line in lines if line[split] is not None]
         values = [np.asarray(line[f"of_{split}"]) for line in found]
         errors = [each.std(ddof=1) / len(each) ** 0.5 for each in values]
         if found:
             course.errorbar([line["images"] for line in found], [each.mean() for each in values], errors, **how)
         key = "bits_train" if split == "train" else "bits"
-        found = [line for line in looks if _is_number(line.get(key))]
+        found = [line for line in lines if _is_number(line.get(key))]
         for axes in bound if found else ():
             seen, means, bars = ([line[k] for line in found] for k in ("images", key, f"{key}_error"))
             axes.errorbar(seen, means, bars, **how)
             axes.set_title("bound, bits per dimension (estimate)", fontsize=10)
 
 
-def _draw_by_time(axes: "Axes", looks: Sequence[Mapping[str, Any]]) -> None:
-    """The loss at each time t, a curve a look, from light to dark."""
+def _draw_by_time(axes: "Axes", lines: Sequence[Mapping[str, Any]]) -> None:
+    """The loss at each time t, a curve per step measured, from light to dark."""
     import numpy as np
     from matplotlib import colormaps
     from matplotlib.ticker import EngFormatter
 
-    shown = "train" if all(line["held_out"] is None for line in looks) else "held_out"
-    colours = colormaps["viridis_r"](np.linspace(0.05, 1, len(looks)))
-    named = evenly(len(looks), MOST_NAMED)
-    for i, (line, colour) in enumerate(zip(looks, colours, strict=True)):
+    shown = "train" if all(line["held_out"] is None for line in lines) else "held_out"
+    colours = colormaps["viridis_r"](np.linspace(0.05, 1, len(lines)))
+    named = evenly(len(lines), MOST_NAMED)
+    for i, (line, colour) in enumerate(zip(lines, colours, strict=True)):
         label = EngFormatter(sep="")(line["images"]) if i in named else None
         if line[shown] is not None:
             axes.plot(line["times"], line[shown], color=colour, linewidth=1, marker="o", markersize=2, label=label)
-    last = looks[-1]
+    last = lines[-1]
     if last["train"] is not None and shown == "held_out":
         axes.plot(last["times"], last["train"], "--", color=colours[-1], linewidth=1, label="training, last")
     axes.set_title(f"{'held-out' if shown == 'held_out' else 'training'} images at t, by images seen", fontsize=10)
@@ -148,16 +143,21 @@ def likelihood_curves(
             single.plot(t, [decoder, *terms], **how)
             total.plot(t, [decoder, *summed], **how)
         else:
-            single.plot(
-                t, [decoder, *terms], **{**how, "linestyle": "", "markersize": 3, "label": f"{name}, those drawn"}
-            )
+            points = {**how, "linestyle": "", "markersize": 3, "label": f"{name}, those drawn"}
+            single.plot(t, [decoder, *terms], **points)
             how = {**how, "marker": "", "drawstyle": "steps-post", "linewidth": 1, "label": f"{name}, estimated"}
             total.plot(t, [decoder, *summed], **how)
     single.set(xscale="log", yscale="log", title="one term of the bound (t = 1: the decoder)")
     single.set_ylabel("bits per dimension")
     total.set(xscale="log", title="terms up to t, summed", ylabel="bits per dimension")
     for axes in (single, total):
-        axes.set_xlabel("t")
-        axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
+    _save(figure, path, "t")
+
+
+def _save(figure: "Figure", path: Path, xlabel: str = "") -> None:
+    """Write a figure as a PNG, its panels with a grid and, if it is given, one label of their x axes."""
+    for axes in figure.axes if xlabel else ():
+        axes.set_xlabel(xlabel)
+        axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110, format="png")

@@ -10,9 +10,24 @@ from unstir.data import SPLITS, Store
 from unstir.errors import printable
 from unstir.pictures.caption import of_class
 from unstir.pictures.grid import contact_sheet
+from unstir.pictures.png import check_png
 
 COLUMNS = 12
 LISTED = 20
+
+
+def inspect(path: Path, sheet: Path | None = None) -> tuple[str, Path]:
+    """What the store in a folder holds, as `describe` says it, and the file of its contact sheet, written here.
+
+    The file is ``sheet``, by default contact-sheet.png of the folder. Raises UserError where the store is damaged or
+    the file is no PNG.
+    """
+    store = Store.open(path)
+    store.verify()
+    sheet = sheet or path / "contact-sheet.png"
+    check_png(sheet, "--sheet")
+    contact(store).save(sheet, format="png")
+    return describe(store), sheet
 
 
 def describe(store: Store) -> str:
@@ -35,11 +50,6 @@ def describe(store: Store) -> str:
             f"refused  and {len(store.refused) - LISTED} more, all in {printable(store.path / 'manifest.json')}"
         )
     return "\n".join(lines)
-
-
-def save_contact_sheet(store: Store, path: Path) -> None:
-    """Write `contact` as a PNG."""
-    contact(store).save(path, format="png")
 
 
 def contact(store: Store) -> Image.Image:

@@ -1,6 +1,7 @@
 """Many images as one, on a light ground, enlarged by a whole factor so that small ones can be seen."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -30,27 +31,46 @@ def grid(images: Tensor, nrow: int = 8) -> Image.Image:
 
 
 def contact_sheet(rows: Sequence[tuple[str, Tensor]], widest: int = WIDEST) -> Image.Image:
-    """A row a class: its name, shortened to ``widest`` pixels, and some of its images, uint8 [N, C, H, W]."""
+    """A row per class: its name, shortened to ``widest`` pixels, and some of its images, uint8 [N, C, H, W]."""
     shape = tuple(rows[0][1].shape[1:])
     return _sheet([list(images) for _, images in rows], shape, [caption(name, _TEXT, widest) for name, _ in rows])
 
 
+def blank(mode: str, width: int, height: int) -> Image.Image:
+    """An empty picture of mode L or RGB, on the light ground."""
+    return Image.new(mode, (width, height), (GROUND,) * 3 if mode == "RGB" else GROUND)
+
+
+def write(sheet: Image.Image, place: tuple[int, int], text: str, font: Any, anchor: str = "lm") -> None:
+    """Write a line of black text; ``anchor`` is Pillow's, by default the left end of its middle."""
+    ImageDraw.Draw(sheet).text(place, text, fill=(0, 0, 0) if sheet.mode == "RGB" else 0, font=font, anchor=anchor)
+
+
+def scale_of(height: int) -> int:
+    """The whole factor by which images of a height in pixels are enlarged, to `TILE` or more."""
+    return max(1, -(-TILE // height))
+
+
+def enlarged(image: Tensor) -> Image.Image:
+    """One image, uint8 [C, H, W], enlarged without smoothing."""
+    scale = scale_of(image.shape[1])
+    picture = to_picture(image)
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
 def _sheet(rows: Sequence[Sequence[Tensor]], shape: tuple[int, ...], captions: Sequence[str] | None) -> Image.Image:
     channels, height, width = shape
-    scale = max(1, -(-TILE // height))
+    scale = scale_of(height)
     tile_height, tile_width = height * scale + GAP, width * scale + GAP
     left = GAP
     if captions is not None:
         left += max(int(font(_TEXT).getlength(text)) for text in captions) + 8
     columns = max(len(row) for row in rows)
-    size = (left + columns * tile_width, GAP + len(rows) * tile_height)
-    sheet = Image.new("RGB" if channels == 3 else "L", size, (GROUND,) * 3 if channels == 3 else GROUND)
+    sheet = blank("RGB" if channels == 3 else "L", left + columns * tile_width, GAP + len(rows) * tile_height)
     for j, row in enumerate(rows):
         top = GAP + j * tile_height
         for i, image in enumerate(row):
-            picture = to_picture(image).resize((width * scale, height * scale), Image.Resampling.NEAREST)
-            sheet.paste(picture, (left + i * tile_width, top))
+            sheet.paste(enlarged(image), (left + i * tile_width, top))
         if captions is not None:
-            middle = top + (tile_height - GAP) // 2
-            ImageDraw.Draw(sheet).text((GAP + 2, middle), captions[j], fill=0, font=font(_TEXT), anchor="lm")
+            write(sheet, (GAP + 2, top + (tile_height - GAP) // 2), captions[j], font(_TEXT))
     return sheet

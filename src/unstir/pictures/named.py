@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
 from unstir.pictures.caption import drawable
 from unstir.pictures.font import font
-from unstir.pictures.grid import GAP, GROUND, grid
+from unstir.pictures.grid import GAP, blank, grid, write
 
 SIZE = 11
 LINE = SIZE + 5
@@ -30,7 +30,7 @@ def named_grid(images: Tensor, nrow: int, names: Sequence[str] | None) -> Image.
             parts.append((_names(of_row, row), LINE))
         parts.append((row, row.height - GAP))  # the gap below a row is that above the next
         above = of_row
-    sheet = _blank(parts[0][0].mode, max(part.width for part, _ in parts), sum(step for _, step in parts) + GAP)
+    sheet = blank(parts[0][0].mode, max(part.width for part, _ in parts), sum(step for _, step in parts) + GAP)
     top = 0
     for part, step in parts:
         sheet.paste(part, (0, top))
@@ -42,9 +42,9 @@ def titled(picture: Image.Image, title: str) -> Image.Image:
     """The picture below a line of text, which is cut where the picture is narrower; without a text, the picture."""
     if not title:
         return picture
-    sheet = _blank(picture.mode, picture.width, LINE + picture.height)
+    sheet = blank(picture.mode, picture.width, LINE + picture.height)
     sheet.paste(picture, (0, LINE))
-    _write(sheet, (GAP, LINE // 2), cut(title, picture.width - 2 * GAP), "lm")
+    write(sheet, (GAP, LINE // 2), cut(title, picture.width - 2 * GAP), font(SIZE))
     return sheet
 
 
@@ -59,17 +59,9 @@ def cut(text: str, width: float) -> str:
 
 def _names(names: Sequence[str], row: Image.Image) -> Image.Image:
     """The names above the images of a row."""
-    line = _blank(row.mode, row.width, LINE)
+    line = blank(row.mode, row.width, LINE)
     width = (row.width - GAP) // len(names)
     for column, name in enumerate(names):
         middle = GAP + column * width + (width - GAP) // 2
-        _write(line, (middle, LINE // 2), cut(name, width - GAP), "mm")
+        write(line, (middle, LINE // 2), cut(name, width - GAP), font(SIZE), "mm")
     return line
-
-
-def _blank(mode: str, width: int, height: int) -> Image.Image:
-    return Image.new(mode, (width, height), GROUND if mode == "L" else (GROUND,) * 3)
-
-
-def _write(sheet: Image.Image, place: tuple[int, int], text: str, anchor: str) -> None:
-    ImageDraw.Draw(sheet).text(place, text, fill=0 if sheet.mode == "L" else (0, 0, 0), font=font(SIZE), anchor=anchor)

@@ -1,12 +1,12 @@
-"""Images beside the training images nearest to them: what a copy would look like, for the eye to judge."""
+"""Images next to their nearest training images: what a copy would look like, for the eye to judge."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageFont
 from torch import Tensor
 
-from unstir.pictures.grid import GAP, GROUND, TILE, to_picture
+from unstir.pictures.grid import GAP, blank, enlarged, scale_of, write
 
 HEAD = 18
 """Pixels of a line of headings; a line of notes takes NOTE."""
@@ -43,7 +43,7 @@ def pairs(blocks: Sequence[Sequence[Block]]) -> Image.Image:
     widths = [sum(part.width for part in line) + 2 * _SPACE * (len(line) - 1) for line in lines]
     heights = [max(part.height for part in line) for line in lines]
     mode = "RGB" if any(part.mode == "RGB" for line in lines for part in line) else "L"
-    sheet = _blank(mode, max(widths), sum(heights) + _SPACE * (len(lines) - 1))
+    sheet = blank(mode, max(widths), sum(heights) + _SPACE * (len(lines) - 1))
     top = 0
     for line, height in zip(lines, heights, strict=True):
         left = 0
@@ -58,7 +58,7 @@ def _draw(block: Block) -> Image.Image:
     """A block: its title, its headings, and its rows with their notes."""
     first = block.rows[0]
     channels, height, width = first.image.shape
-    scale = max(1, -(-TILE // height))
+    scale = scale_of(height)
     tile_width, tile_height = width * scale + GAP, height * scale + GAP + NOTE
     lefts, right = [GAP], GAP + tile_width
     for group in first.groups:
@@ -68,20 +68,15 @@ def _draw(block: Block) -> Image.Image:
     words = [(GAP, HEAD // 2, block.title, font)]
     words += [(left, HEAD + HEAD // 2, head, small) for left, head in zip(lefts, block.heads, strict=True)]
     right = max(right, *(left + int(kind.getlength(text)) + GAP for left, _, text, kind in words))
-    sheet = _blank("RGB" if channels == 3 else "L", right, 2 * HEAD + len(block.rows) * tile_height)
+    sheet = blank("RGB" if channels == 3 else "L", right, 2 * HEAD + len(block.rows) * tile_height)
     for j, row in enumerate(block.rows):
         top = 2 * HEAD + j * tile_height
         tiles = [(lefts[0], row.image, row.note)]
         for left, images, notes in zip(lefts[1:], row.groups, row.notes, strict=True):
             tiles += [(left + i * tile_width, *tile) for i, tile in enumerate(zip(images, notes, strict=True))]
         for left, image, note in tiles:
-            picture = to_picture(image).resize((width * scale, height * scale), Image.Resampling.NEAREST)
-            sheet.paste(picture, (left, top))
+            sheet.paste(enlarged(image), (left, top))
             words.append((left, top + height * scale + NOTE // 2, note, small))
     for left, middle, text, kind in words:
-        ImageDraw.Draw(sheet).text((left, middle), text, fill=0, font=kind, anchor="lm")
+        write(sheet, (left, middle), text, kind)
     return sheet
-
-
-def _blank(mode: str, width: int, height: int) -> Image.Image:
-    return Image.new(mode, (width, height), (GROUND,) * 3 if mode == "RGB" else GROUND)

@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from unstir.errors import UserError
+
 _END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
@@ -35,3 +37,9 @@ def is_whole(path: Path, shape: tuple[int, int, int]) -> bool:
     except (OSError, ValueError, SyntaxError):
         return False
     return True
+
+
+def check_png(path: Path, option: str) -> None:
+    """Raise UserError where a file is no PNG in a folder that exists."""
+    if path.suffix.lower() != ".png" or path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"{option} {path} would be a PNG in a folder that exists; name a file that ends in .png")

@@ -95,7 +95,8 @@ def _option(run: Run, key: str, value: Any, like: Evaluation) -> list[str]:
     """A key of a protocol as an option of `unstir evaluate`."""
     name = f"--{key.replace('_', '-')}"
     if key == "calls":  # some samplers take more than one call a step
-        usual, schedule = usual_chain(run).by(like.protocol["sampler"]), build.schedule(run.config.diffusion)
+        schedule = build.schedule(run.config.diffusion)
+        usual = usual_chain(run).changed(sampler=like.protocol["sampler"])
         chains = (
             dataclasses.replace(usual, steps=n, spacing=like.protocol["spacing"]) for n in range(1, schedule.T + 1)
         )

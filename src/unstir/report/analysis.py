@@ -13,10 +13,7 @@ from unstir.report.analysis_progress import progress
 from unstir.report.analysis_quality import diversity, quality
 from unstir.report.analysis_sampling import sampling
 from unstir.report.facts import Facts
-from unstir.report.statement import FIGURES, MULTIPLICITY, TOPICS, Statement
-from unstir.significance import LEVEL, Effect
-
-__all__ = ["FIGURES", "LEVEL", "MULTIPLICITY", "TOPICS", "Effect", "Statement", "analyse"]
+from unstir.report.statement import Statement
 
 
 def analyse(facts: Facts) -> tuple[Statement, ...]:

@@ -4,15 +4,16 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from unstir.doctor.finding import is_number
+from unstir.doctor.numbers import is_number
+from unstir.progress import duration
 from unstir.report.facts import Facts
-from unstir.report.looks import Look, read
-from unstir.report.statement import Statement, not_measured
-from unstir.report.wording import count, duration, operations, passes, percent, with_error
+from unstir.report.held_out import Measurement, read
+from unstir.report.statement import Statement
+from unstir.report.wording import count, operations, passes, percent, with_error
 from unstir.significance import Effect, contrast, effect
 
 TREND_OVER = 20
-"""A trend is read from looks at the last images seen, down to so many times fewer."""
+"""A trend is read from measurements at the last images seen, down to so many times fewer."""
 
 STRAIGHT = 2.0
 """Beyond so many errors a trend counts as bent: fewer than `LEVEL`, for a trend to be followed must be beyond doubt."""
@@ -22,7 +23,7 @@ FARTHEST = 100
 
 
 def cost(facts: Facts) -> list[Statement]:
-    """Sentences on what training took, and on what a lower loss would, if the trend of the last looks went on."""
+    """Sentences on what training took, and on what a lower loss would, if the last trend went on."""
     spent = facts.cost
     speeds = [line["images_per_second"] for line in facts.metrics if is_number(line.get("images_per_second"))]
     median = statistics.median(speeds) if speeds else 0.0
@@ -30,35 +31,32 @@ def cost(facts: Facts) -> list[Statement]:
     seen = passes(spent.images, facts.data.counts.get("train", 0))
     text = f"Training took {duration(spent.seconds)} for {count(spent.images, 'image')} ({seen})"
     text += f"{speed}: {operations(spent.training_flops)} by a network of {count(spent.parameters, 'parameter')}, "
-    text += f"{operations(spent.forward_flops)} for an image's forward pass."
-    found = [Statement(name="cost", topic="cost", text=text, figure="cost", verdict="neutral")]
-    looks, _ = read(facts.looks)
-    trained = [look for look in looks if look.step > 0]
-    return found + (_trend(facts, trained) if trained else [])
+    text += f"{operations(spent.forward_flops)} for the forward pass of one image."
+    trained = [each for each in read(facts.held_out)[0] if each.step > 0]
+    return [Statement("cost", "cost", "cost", "neutral", text), *([_trend(facts, trained)] if trained else [])]
 
 
-def _trend(facts: Facts, looks: Sequence[Look]) -> list[Statement]:
-    """The cost of a lower loss from a power law of the images seen, fitted to the last looks; no law, no cost."""
-    near = [look for look in looks if TREND_OVER * look.images >= looks[-1].images]
-    if len(near) < 3 or min(look.loss for look in near) <= 0:
-        text = "What a lower loss would cost is undecided: too few looks at the held-out loss for a trend."
-        return [not_measured("trend", "cost", "losses", text)]
-    slope_weights, bend_weights = polynomial_weights([math.log2(look.images) for look in near])
-    rows = [look.held_out for look in near]
+def _trend(facts: Facts, measured: Sequence[Measurement]) -> Statement:
+    """The cost of a lower loss from a power law of the images seen, fitted to the last measurements."""
+    near = [each for each in measured if TREND_OVER * each.images >= measured[-1].images]
+    if len(near) < 3 or min(each.loss for each in near) <= 0:
+        return _no_trend("the held-out loss was measured too few times for a trend")
+    slope_weights, bend_weights = polynomial_weights([math.log2(each.images) for each in near])
+    rows = [each.held_out for each in near]
     slope = effect(*contrast(slope_weights, rows), "slope of a power law")
     bend = effect(*contrast(bend_weights, rows), "curvature")
+    last = f"over the last {len(near)} measurements"
     if not slope.decided or slope.value >= 0:
-        text = "What a lower loss would cost is undecided: over the last "
-        text += f"{len(near)} looks the held-out loss does not surely fall."
-        return [not_measured("trend", "cost", "losses", text)]
+        return _no_trend(f"{last} no decided fall of the held-out loss shows")
     if abs(bend.z or 0.0) > STRAIGHT:
-        how = "slows down" if bend.value > 0 else "gathers speed"
-        text = (
-            f"What a lower loss would cost is undecided: over the last {len(near)} looks its fall {how} (the bend is "
-        )
-        text += f"{abs(bend.value / bend.error):.2g} of its standard errors), so no power law predicts it."
-        return [not_measured("trend", "cost", "losses", text)]
-    return [_followed(facts, len(near), slope)]
+        how = "slows down" if bend.value > 0 else "accelerates"
+        bent = f"{abs(bend.value / bend.error):.2g} of its standard errors"
+        return _no_trend(f"{last} its fall {how} (the curvature is {bent}), so no power law predicts it")
+    return _followed(facts, len(near), slope)
+
+
+def _no_trend(why: str) -> Statement:
+    return Statement("trend", "cost", "losses", "undecided", f"What a lower loss would cost is undecided: {why}.")
 
 
 def _followed(facts: Facts, num: int, slope: Effect) -> Statement:
@@ -69,18 +67,15 @@ def _followed(facts: Facts, num: int, slope: Effect) -> Statement:
     )
     least, middle, most = (_times(lower, slope.value + k * slope.error) for k in (-1, 0, 1))
     rate, error = 1 - math.exp(slope.value), slope.error * math.exp(slope.value)
-    text = f"Over the last {num} looks each doubling of the images lowered the held-out loss by "
-    text += f"{with_error(100 * rate, 100 * error)}%. "
+    text = f"Over the last {num} measurements each doubling of the images lowered the held-out loss by "
+    text += f"{with_error(100 * rate, 100 * error)}%. At that rate a loss lower by {name} "
     if middle > FARTHEST:
-        text += (
-            f"At that rate a loss lower by {name} ({percent(1 - lower)}) takes more than {FARTHEST} times the images."
-        )
+        text += f"({percent(1 - lower)}) takes more than {FARTHEST} times the images."
     else:
-        more = (middle - 1) * facts.cost.seconds
-        text += f"At that rate a loss lower by {name} takes {middle:.2g} times the images ({least:.2g} to {most:.2g}), "
-        text += f"another {duration(more)}, or more, for a power law knows no floor"
-        text += " and this one has the falling learning rate in it." if _falls(facts) else "."
-    return Statement(name="trend", topic="cost", text=text, figure="losses", verdict="neutral", effect=slope)
+        text += f"takes {middle:.2g} times the images ({least:.2g} to {most:.2g}), "
+        text += f"another {duration((middle - 1) * facts.cost.seconds)}, or more, for a power law has no lower limit"
+        text += " and this one includes the falling learning rate." if _falls(facts) else "."
+    return Statement("trend", "cost", "losses", "neutral", text, slope)
 
 
 def _times(lower: float, slope: float) -> float:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from unstir.report.facts import Facts
-from unstir.report.statement import Statement, Verdict, not_measured
+from unstir.report.statement import Statement
 from unstir.report.wording import count, with_error
 from unstir.significance import Effect, largest_of, tail_deviate
 
@@ -13,12 +13,12 @@ def memorisation(facts: Facts) -> list[Statement]:
     found = next((each.memorisation for each in reversed(facts.by_step) if each.memorisation is not None), None)
     if found is None:
         text = "Whether samples are copies of training images was not measured; `unstir evaluate RUN` does it."
-        return [not_measured("copies", "memorisation", "neighbours", text)]
+        return [Statement("copies", "memorisation", "neighbours", "undecided", text)]
     spaces = [space for space in found["spaces"] if space["copies"] is not None and space["relative"] is not None]
     if not spaces:
         text = f"Whether samples are copies is undecided: {count(found['num'], 'sample')} and "
         text += f"{count(found['num_held_out'], 'held-out image')} are too few."
-        return [not_measured("copies", "memorisation", "neighbours", text)]
+        return [Statement("copies", "memorisation", "neighbours", "undecided", text)]
     return [_copies(found, spaces), _nearer(spaces)]
 
 
@@ -28,23 +28,23 @@ def _copies(found: dict[str, Any], spaces: list[dict[str, Any]]) -> Statement:
     test, more = space["copies"], space["copies"]["count"] - space["copies"]["expected"]
     z = largest_of(len(spaces), tail_deviate(test["p"]))
     # the test is exact and has no error of its own; the one given is what the excess and its z imply
-    surplus = Effect(value=more, error=abs(more / z) if z else 0.0, z=z, test="precedence test")
-    size = f"{test['count']:,} of {count(found['num'], 'sample')}"
+    error = abs(more / z) if z else 0.0
+    surplus = Effect(value=more, error=error, z=z, test="precedence test")
+    said = f"{test['count']:,} of {count(found['num'], 'sample')} lie closer to one single training image than new "
+    said += f"images do, of which {test['expected']:.2g} would"
     by = f"by {space['name']}, p = {test['p']:.2g}"
     if surplus.decided and more > 0:
-        text = f"Samples are copies: {size} lie closer to one single training image than new images do, of which "
-        text += f"{test['expected']:.2g} would ({by}; {with_error(more, surplus.error)} too many)."
-        return _made("copies", text, "bad", surplus)
-    surplus = Effect(value=more, error=surplus.error, z=0.0, test=surplus.test) if surplus.decided else surplus
-    said = f"{size} lie closer to one single training image than new images do, of which {test['expected']:.2g} would"
+        text = f"Samples are copies: {said} ({by}; {with_error(more, error)} too many)."
+        return Statement("copies", "memorisation", "neighbours", "bad", text, surplus)
+    if surplus.decided:
+        surplus = Effect(value=more, error=error, z=0.0, test="precedence test")
     if found["verdict"] == "copies":
         text = f"Some samples may be copies: {said} ({by}). Chance does that once in a hundred runs or less; at the "
         text += "level of this page it is undecided"
-        return _made("copies", f"{text}.", "undecided", surplus)
-    text = f"No copies show, though that there are none is undecided: {said} ({by})"
-    if test["least"] is not None:
-        text += f"; fewer than {test['least']:,} of them would not show"
-    return _made("copies", f"{text}.", "undecided", surplus)
+    else:
+        text = f"No copies show, though that there are none is undecided: {said} ({by})"
+        text += "" if test["least"] is None else f"; fewer than {test['least']:,} of them would not show"
+    return Statement("copies", "memorisation", "neighbours", "undecided", f"{text}.", surplus)
 
 
 def _nearer(spaces: list[dict[str, Any]]) -> Statement:
@@ -52,15 +52,15 @@ def _nearer(spaces: list[dict[str, Any]]) -> Statement:
     tested = [(space, _beyond_half(space["relative"], len(spaces))) for space in spaces]
     space, apart = max(tested, key=lambda pair: abs(pair[1].z or 0.0))
     share = with_error(100 * space["relative"]["probability"], 100 * apart.error)
-    than = f"their nearest training image than held-out images in {share}% of comparisons by {space['name']}"
+    text = f"Samples lie nearer to their nearest training image than held-out images in {share}% of comparisons by "
+    text += f"{space['name']}"
     if not apart.decided:
-        text = f"Samples lie nearer to {than}; whether that is more or less than half is undecided."
-        return _made("nearer", text, "undecided", apart)
-    if apart.value > 0:
-        text = f"Samples lie nearer to {than}; smoother or more alike samples do so too, so this alone is no copying."
+        text += "; whether that is more or less than half is undecided."
+    elif apart.value > 0:
+        text += "; smoother or more alike samples do so too, so this alone does not show copying."
     else:
-        text = f"Samples lie nearer to {than}, less than half, which copies would not."
-    return _made("nearer", text, "neutral", apart)
+        text += ", less than half, which copies would not."
+    return Statement("nearer", "memorisation", "neighbours", "neutral" if apart.decided else "undecided", text, apart)
 
 
 def _beyond_half(test: dict[str, float], choices: int) -> Effect:
@@ -70,7 +70,3 @@ def _beyond_half(test: dict[str, float], choices: int) -> Effect:
     if error > 0 and abs(value / error) < abs(z):
         z = value / error
     return Effect(value=value, error=error, z=largest_of(choices, z), test="Mann-Whitney")
-
-
-def _made(name: str, text: str, verdict: Verdict, effect: Effect) -> Statement:
-    return Statement(name=name, topic="memorisation", text=text, figure="neighbours", verdict=verdict, effect=effect)

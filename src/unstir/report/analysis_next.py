@@ -8,13 +8,11 @@ from collections.abc import Sequence
 
 from unstir.doctor import Cause, causes
 from unstir.doctor.remedies import lower_rate
-from unstir.metrics.evaluation import Evaluation
 from unstir.report.analysis_sampling import enough
 from unstir.report.facts import Facts
-from unstir.report.looks import read
-from unstir.report.problems import coded
-from unstir.report.statement import Statement, not_measured
-from unstir.report.wording import count, listed
+from unstir.report.held_out import read
+from unstir.report.statement import Statement
+from unstir.report.wording import coded, count, listed
 from unstir.runs.config import steps_in
 from unstir.runs.sections import SPAN
 
@@ -25,13 +23,8 @@ UNKNOWN = "What to try next is undecided, for the samples were not measured; `un
 
 
 SAME: dict[str, tuple[str, ...]] = {
-    "learning-rate": ("steadier",),
-    "not-finite": ("steadier",),
-    "first-loss": ("steadier",),
-    "loss-rises": ("steadier",),
-    "loss-spikes": ("steadier",),
-    "not-learned": ("longer",),
-    "still-falling": ("longer",),
+    **dict.fromkeys(("learning-rate", "not-finite", "first-loss", "loss-rises", "loss-spikes"), ("steadier",)),
+    **dict.fromkeys(("not-learned", "still-falling"), ("longer",)),
     "average-behind": ("quicker average",),
     "overfit": ("stop earlier", "regularise"),
 }
@@ -61,7 +54,8 @@ def advice(facts: Facts, found: Sequence[Statement]) -> list[Statement]:
         own = [each for each in own if each.name not in ("longer", "larger", "quicker average")]
     names = {each.name for each in own}
     mended = [_remedy(cause) for cause in pressing if not names.intersection(SAME.get(cause.finding.check, ()))]
-    return [*mended, *own] or [not_measured("next", "next", "quality", UNKNOWN if facts.last is None else NOTHING)]
+    nothing = Statement("next", "next", "quality", "undecided", UNKNOWN if facts.last is None else NOTHING)
+    return [*mended, *own] or [nothing]
 
 
 def _remedy(cause: Cause) -> Statement:
@@ -69,7 +63,7 @@ def _remedy(cause: Cause) -> Statement:
     finding, num = cause.finding, len(cause.symptoms)
     explains = f" (it explains {count(num, 'other finding')} too)" if num else ""
     text = f"Because {finding.says}{explains}: {coded(finding.remedy)}."
-    return Statement(name=f"mend {finding.check}", topic="next", text=text, figure="doctor", verdict="neutral")
+    return Statement(f"mend {finding.check}", "next", "doctor", "neutral", text)
 
 
 def _from_statements(facts: Facts, found: Sequence[Statement]) -> list[Statement]:
@@ -88,24 +82,30 @@ def _from_statements(facts: Facts, found: Sequence[Statement]) -> list[Statement
     memorised = bad.get("over-fitted") or bad.get("copies") or bad.get("gap")
     if memorised is not None:
         made.append(_regularise(facts, memorised))
-    elif "excess" in bad and "under-fitted" not in bad and facts.looks:
-        made.append(_larger(facts, bad["excess"]))
+    elif "excess" in bad and "under-fitted" not in bad and facts.held_out:
+        channels = facts.config.model.channels
+        text = "the samples can be told from real images, though a longer run is not known to help and no gap to "
+        text += f"held-out images is: try a larger network, `--model.channels {2 * channels}` in place of {channels}"
+        made.append(_because(bad["excess"], "larger", text))
     if "enough calls" in decided and (chain := enough(facts)) is not None:
-        made.append(_fewer_calls(decided["enough calls"], chain.chain))
+        calls = chain.chain.protocol["calls"]
+        text = f"they cannot be told from samples that cost more: sample with {count(calls, 'call')}, "
+        text += f"`unstir sample RUN --sampler {chain.chain.protocol['sampler']} --steps {calls}`"
+        made.append(_because(decided["enough calls"], "fewer calls", text))
     return made + _guidance(facts, bad)
 
 
 def _because(cause: Statement, name: str, text: str) -> Statement:
     """Advice that rests on ``cause``: its effect, its figure."""
-    return Statement(name=name, topic="next", text=text, figure=cause.figure, verdict="neutral", effect=cause.effect)
+    return Statement(name, "next", cause.figure, "neutral", f"Because {text}.", cause.effect)
 
 
 def _steadier(facts: Facts, cause: Statement, end: str = "") -> Statement:
     train = facts.config.train
     what = "steps were skipped" if cause.name == "skipped" else "training did not stay steady"
     clip = "" if 0 < train.clip <= 1 else " and `--train.clip 1`"
-    text = f"Because {what}: start another run with a lower learning rate, "
-    text += f"`--train.lr {lower_rate(facts.config):.2g}` in place of {train.lr:g}{clip}{end}."
+    text = f"{what}: start another run with a lower learning rate, "
+    text += f"`--train.lr {lower_rate(facts.config):.2g}` in place of {train.lr:g}{clip}{end}"
     return _because(cause, "steadier", text)
 
 
@@ -113,40 +113,39 @@ def _quicker_average(facts: Facts, cause: Statement) -> Statement:
     """A longer run, or an average over a tenth of this one or less where that is shorter than its own."""
     length, now = max(facts.length, 1), facts.config.train.ema_decay
     decay = round(1 - 10.0 ** math.ceil(math.log10(10 / length)), 9) if length > 100 else 0.9
-    text = "Because the averaged weights lag behind the raw ones: train longer"
+    text = "the averaged weights lag behind the raw ones: train longer"
     if decay < now - 1e-9:
         text += f", or start another run with an average that forgets sooner, `--train.ema_decay {decay:.6g}` in place "
         text += f"of {now:g}"
-    return _because(cause, "quicker average", f"{text}.")
+    return _because(cause, "quicker average", text)
 
 
 def _stop_earlier(facts: Facts, cause: Statement) -> Statement:
-    lowest = min(read(facts.looks)[0], key=lambda look: look.loss)
-    text = f"Because the held-out loss rose since step {lowest.step:,}: sample from the weights of that step, "
-    text += f"`unstir sample RUN --checkpoint {lowest.step}`, where they were kept, or train the next run no longer."
+    lowest = min(read(facts.held_out)[0], key=lambda each: each.loss)
+    text = f"the held-out loss rose since step {lowest.step:,}: sample from the weights of that step, "
+    text += f"`unstir sample RUN --checkpoint {lowest.step}`, where they were kept, or train the next run no longer"
     return _because(cause, "stop earlier", text)
 
 
 def _regularise(facts: Facts, cause: Statement) -> Statement:
     """More images, mirrored ones, more dropout: what keeps a network from memorising its images."""
     why = {"over-fitted": "it over-fits", "copies": "samples lie too near training images"}
-    ways = ["more training images"]
+    remedies = ["more training images"]
     if not facts.config.data.flip:
-        ways.append("mirrored ones (`--data.flip`, where a mirrored image is as good)")
+        remedies.append("mirrored ones (`--data.flip`, where a mirrored image is as good)")
     dropout = facts.config.model.dropout
     if dropout < 0.3:
-        ways.append(f"more dropout (`--model.dropout {min(dropout + 0.1, 0.3):.2g}` in place of {dropout:g})")
-    text = f"Because {why.get(cause.name, 'the loss of held-out images is above that of training images')}: "
-    text += f"start another run with {listed(ways, 'or')}."
-    return _because(cause, "regularise", text)
+        remedies.append(f"more dropout (`--model.dropout {min(dropout + 0.1, 0.3):.2g}` in place of {dropout:g})")
+    text = why.get(cause.name, "the loss of held-out images is above that of training images")
+    return _because(cause, "regularise", f"{text}: start another run with {listed(remedies, 'or')}")
 
 
 def _longer(facts: Facts, cause: Statement) -> Statement:
     """The command that continues the run to twice its length, the cosine's period with it."""
     train = facts.config.train
     if facts.step < facts.length:
-        text = f"Because the loss is still falling: let the run go on from step {facts.step:,} to its end at "
-        return _because(cause, "longer", f"{text}{facts.length:,}, `unstir train --out RUN`.")
+        text = f"the loss is still falling: let the run go on from step {facts.step:,} to its end at "
+        return _because(cause, "longer", f"{text}{facts.length:,}, `unstir train --out RUN`")
     match = SPAN.fullmatch(train.length)
     number, unit = (int(match[1]), match[2]) if match else (facts.length, "step")
     length, period = f"{2 * number} {unit}s", ""
@@ -154,23 +153,8 @@ def _longer(facts: Facts, cause: Statement) -> Statement:
         per_epoch = facts.data.counts.get("train", 0) // train.batch_size
         steps = steps_in(length, per_epoch, train.batch_size) - steps_in(train.warmup, per_epoch, train.batch_size)
         period = f' --train.lr_period "{max(steps, 1)} steps"'
-    text = "Because the loss was still falling when the run ended: train for longer, "
-    text += f'`unstir train --out RUN --train.length "{length}"{period}`.'
-    return _because(cause, "longer", text)
-
-
-def _larger(facts: Facts, cause: Statement) -> Statement:
-    channels = facts.config.model.channels
-    text = "Because the samples can be told from real images, though a longer run is not known to help and no gap to "
-    text += f"held-out images is: try a larger network, `--model.channels {2 * channels}` in place of {channels}."
-    return _because(cause, "larger", text)
-
-
-def _fewer_calls(cause: Statement, chain: Evaluation) -> Statement:
-    calls = chain.protocol["calls"]
-    text = f"Because they cannot be told from samples that cost more: sample with {count(calls, 'call')}, "
-    text += f"`unstir sample RUN --sampler {chain.protocol['sampler']} --steps {calls}`."
-    return _because(cause, "fewer calls", text)
+    text = "the loss was still falling when the run ended: train for longer, "
+    return _because(cause, "longer", f'{text}`unstir train --out RUN --train.length "{length}"{period}`')
 
 
 def _guidance(facts: Facts, bad: dict[str, Statement]) -> list[Statement]:
@@ -180,15 +164,14 @@ def _guidance(facts: Facts, bad: dict[str, Statement]) -> list[Statement]:
     guide = f" --guide {protocol['guide']}" if protocol.get("guide") else ""
     varied = bad.get("recall") or bad.get("coverage")
     if (cause := bad.get("class accuracy")) is not None:
+        text = "samples miss their class more often than real images: "
         if facts.config.train.label_dropout or guide:
-            text = "Because samples miss their class more often than real images: try guidance, "
-            text += f"`unstir evaluate RUN --guidance {scale + 1:g}{guide}` in place of {scale:g}."
+            text += f"try guidance, `unstir evaluate RUN --guidance {scale + 1:g}{guide}` in place of {scale:g}"
         else:
-            text = "Because samples miss their class more often than real images: another run with "
-            text += "`--train.label_dropout 0.1` can be guided, `unstir sample RUN --guidance 2`."
+            text += "another run with `--train.label_dropout 0.1` can be guided, `unstir sample RUN --guidance 2`"
         return [_because(cause, "guidance", text)]
     if varied is not None and scale > 1:
-        text = f"Because samples are less varied than real images under a guidance of {scale:g}: try less of it, "
-        text += f"`unstir evaluate RUN --guidance {(1 + scale) / 2:.3g}{guide}`."
+        text = f"samples are less varied than real images under a guidance of {scale:g}: try less of it, "
+        text += f"`unstir evaluate RUN --guidance {(1 + scale) / 2:.3g}{guide}`"
         return [_because(varied, "less guidance", text)]
     return []

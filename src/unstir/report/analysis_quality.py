@@ -2,13 +2,11 @@
 
 import math
 
-from unstir.metrics import trust
-from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.evaluation import Evaluation, describe_classifier
 from unstir.metrics.figures import LOWER, Figure, above_floor, as_share
-from unstir.report.analysis_figures import beside, shown
-from unstir.report.facts import Facts
-from unstir.report.statement import Statement, Topic, Verdict, not_measured
-from unstir.report.wording import count, percent, with_error
+from unstir.report.facts import Facts, same_features
+from unstir.report.statement import Statement, Topic
+from unstir.report.wording import change, count, percent, shown, size, with_error
 from unstir.significance import LEVEL, Effect, Estimate, difference, effect
 
 NEAR = 2.0
@@ -23,13 +21,13 @@ MEANINGS = {
 
 
 def quality(facts: Facts) -> list[Statement]:
-    """Sentences on the main figure beside that of real images, on classes, and on what the finite n adds."""
+    """Sentences on the main figure against that of real images, on classes, and on what the finite n adds."""
     last = facts.last
     if last is None:
         text = "How good the samples are was not measured; `unstir evaluate RUN` does it."
-        return [not_measured("excess", "quality", "quality", text)]
-    figure, num = last.figures[last.main_key], last.protocol["num"]
-    found = [*_excess(last, figure, num), *_beyond_noise(figure), *_unused(last), *_bias(figure)]
+        return [Statement("excess", "quality", "quality", "undecided", text)]
+    figure, num = last.main(), last.protocol["num"]
+    found = [_excess(last, figure, num), *_beyond_noise(figure), *_untrusted(last), *_bias(figure)]
     if (right := last.figures.get("classifier/accuracy")) is not None:
         found += _accuracy(facts, right, num)
     if (classes := last.figures.get("classifier/classes")) is not None:
@@ -39,57 +37,49 @@ def quality(facts: Facts) -> list[Statement]:
 
 def diversity(facts: Facts) -> list[Statement]:
     """Sentences on precision, density, recall and coverage, each against that of real images."""
-    last = facts.last
-    figures = {} if last is None else {key: beside(last, key) for key in MEANINGS}
-    found = []
-    for key, figure in figures.items():
-        if last is None or figure is None:
+    last, found, num_floor = facts.last, [], 0
+    num = 0 if last is None else last.protocol["num"]
+    for key, meaning in MEANINGS.items():
+        figure = None if last is None else same_features(last, key)
+        if figure is None or figure.floor is None:
             continue
-        num = last.protocol["num"]
+        num_floor = num_floor or figure.num_floor
         figure = figure if key == "density" else as_share(figure, num)
-        least = figure.floor_estimate(num)
-        apart = above_floor(figure, num)
-        if least is None or apart is None:
-            continue
-        text = (
-            f"{key.capitalize()}, {MEANINGS[key]}, is {shown(figure)}; held-out images reach {with_error(*least[:2])}"
-        )
-        found.append(_beside_real(key, "diversity", text, apart, higher_is_better=True))
-    measured = next((figure for figure in figures.values() if figure is not None and figure.floor is not None), None)
-    if not found and last is not None and measured is not None:
-        text = (
-            f"Whether samples are as varied as real images is undecided: {last.protocol['num']:,} were compared with "
-        )
-        text += f"{count(measured.num_floor, 'held-out image')}, and these figures depend on the number."
-        return [not_measured("varied", "diversity", "quality", text)]
-    if not found:
-        text = "How varied the samples are was not measured; `unstir evaluate RUN` compares them with real images."
-        return [not_measured("coverage", "diversity", "grids", text)]
-    return found
+        least, apart = figure.floor_estimate(num), above_floor(figure, num)
+        if least is not None and apart is not None:
+            text = f"{key.capitalize()}, {meaning}, is {shown(figure)}; held-out images reach {with_error(*least[:2])}"
+            found.append(_against_real(key, "diversity", text, apart, higher_is_better=True))
+    if found:
+        return found
+    if num_floor:
+        text = f"Whether samples are as varied as real images is undecided: {num:,} were compared with "
+        text += f"{count(num_floor, 'held-out image')}, and these figures depend on the number."
+        return [Statement("varied", "diversity", "quality", "undecided", text)]
+    text = "How varied the samples are was not measured; `unstir evaluate RUN` compares them with real images."
+    return [Statement("coverage", "diversity", "grids", "undecided", text)]
 
 
-def _excess(last: Evaluation, figure: Figure, num: int) -> list[Statement]:
+def _excess(last: Evaluation, figure: Figure, num: int) -> Statement:
     """The main figure, how many times that of real images it is, and whether it tells the samples from them."""
     head = f"{figure.name} is {shown(figure)} ({_how(last)})"
     least, apart = figure.floor_estimate(num), above_floor(figure, num)
     if least is None or apart is None:
         text = f"{head}; there are not as many held-out images to hold it against."
-        return [not_measured("excess", "quality", "quality", text)]
-    real, size = with_error(*least[:2]), with_error(apart.value, apart.error, sign=True)
-    worse = (apart.value > 0) == (figure.better == LOWER)
-    times = _times(figure, least, apart)
+        return Statement("excess", "quality", "quality", "undecided", text)
+    real, times = with_error(*least[:2]), _times(figure, least, apart)
     if not apart.decided:
-        text = f"{head}; real images that it has not seen have {real}. Whether they differ is undecided ({size})"
+        text = f"{head}; real images that it has not seen have {real}. Whether they differ is undecided "
+        text += f"({change(apart)})"
         below = _below(figure, least)
         if below is None:
-            return [_made("excess", "quality", f"{text}.", "undecided", apart)]
-        text += f", but it is decidedly less than {NEAR:g} times theirs (by {with_error(below.value, below.error)})."
-        return [_made("near", "quality", text, "good", below)]
-    if worse:
-        text = f"{head}, {times}that of real images ({real}): the samples can still be told from real images ({size})."
-        return [_made("excess", "quality", text, "bad", apart)]
+            return Statement("excess", "quality", "quality", "undecided", f"{text}.", apart)
+        text += f", but it is decidedly less than {NEAR:g} times theirs (by {size(below)})."
+        return Statement("near", "quality", "quality", "good", text, below)
+    if (apart.value > 0) == (figure.better == LOWER):
+        text = f"{head}, {times}that of real images ({real}): the samples can still be told from real images "
+        return Statement("excess", "quality", "quality", "bad", f"{text}({change(apart)}).", apart)
     text = f"{head}, {times}that of real images that are not in the reference ({real}): nearer than new images can be, "
-    return [_made("too near", "quality", f"{text}as copies are ({size}).", "bad", apart)]
+    return Statement("too near", "quality", "quality", "bad", f"{text}as copies are ({change(apart)}).", apart)
 
 
 def _how(last: Evaluation) -> str:
@@ -118,10 +108,8 @@ def _times(figure: Figure, least: Estimate, apart: Effect) -> str:
 
 def _below(figure: Figure, least: Estimate) -> Effect | None:
     """How much a distance is below `NEAR` times that of real images, where that is decided."""
-    if figure.better != LOWER:
-        return None
     below = difference(figure.estimate, Estimate(NEAR * least.value, NEAR * least.error, least.df))
-    return below if below.positive else None
+    return below if figure.better == LOWER and below.positive else None
 
 
 def _beyond_noise(figure: Figure) -> list[Statement]:
@@ -132,30 +120,29 @@ def _beyond_noise(figure: Figure) -> list[Statement]:
     beyond = effect(value - figure.ceiling, error, df, "Student's t")
     if not beyond.decided or (beyond.value > 0) != (figure.better == LOWER):
         return []
-    text = f"The samples are further from real images than uniform noise: {figure.name} is "
-    text += f"{with_error(abs(beyond.value), beyond.error)} beyond that of noise, {figure.ceiling:.3g}."
-    return [_made("beyond noise", "quality", text, "bad", beyond)]
+    text = f"The samples are further from real images than uniform noise: {figure.name} is {size(beyond)} beyond that "
+    text += f"of noise, {figure.ceiling:.3g}."
+    return [Statement("beyond noise", "quality", "quality", "bad", text, beyond)]
 
 
-def _unused(last: Evaluation) -> list[Statement]:
+def _untrusted(last: Evaluation) -> list[Statement]:
     """That the data's classifier is not trusted, and what is used in its place."""
     entry = last.protocol.get("classifier")
-    if not entry or entry["used"] or (text := trust.describe(last.protocol)) is None:
+    if not entry or entry["used"] or (text := describe_classifier(last.protocol)) is None:
         return []
-    text = f"{text[0].upper()}{text[1:]}."
-    return [Statement(name="classifier", topic="quality", text=text, figure="quality", verdict="neutral")]
+    return [Statement("classifier", "quality", "quality", "neutral", f"{text[0].upper()}{text[1:]}.")]
 
 
 def _bias(figure: Figure) -> list[Statement]:
-    """How much of the main figure is owed to the number of images."""
+    """How much of the main figure is due to the number of images."""
     if figure.infinite is None:
         return []
-    owed = difference(Estimate(*figure.infinite, figure.estimate.df), figure.estimate)
-    if not owed.decided:
+    due = difference(Estimate(*figure.infinite, figure.estimate.df), figure.estimate)
+    if not due.decided:
         return []
-    text = f"Of {figure.name}, {with_error(owed.value, owed.error)} is owed to the finite number of samples: "
+    text = f"Of {figure.name}, {with_error(due.value, due.error)} is due to the finite number of samples: "
     text += f"extrapolated to infinitely many it is {with_error(*figure.infinite)}."
-    return [_made("finite number", "quality", text, "neutral", owed)]
+    return [Statement("finite number", "quality", "quality", "neutral", text, due)]
 
 
 def _accuracy(facts: Facts, figure: Figure, num: int) -> list[Statement]:
@@ -167,7 +154,7 @@ def _accuracy(facts: Facts, figure: Figure, num: int) -> list[Statement]:
     apart = difference(Estimate(figure.floor, of_real, held_out - 1.0), as_share(figure, num).estimate)
     text = f"The classifier names the class asked for in {percent(figure.value)} of the samples "
     text += f"({shown(figure)}) and in {percent(figure.floor)} of held-out images"
-    return [_beside_real("class accuracy", "quality", text, apart, higher_is_better=True)]
+    return [_against_real("class accuracy", "quality", text, apart, higher_is_better=True)]
 
 
 def _classes(figure: Figure, num: int) -> list[Statement]:
@@ -175,22 +162,16 @@ def _classes(figure: Figure, num: int) -> list[Statement]:
     apart = above_floor(figure, num)
     if apart is None or figure.floor is None:
         return []
-    text = (
-        f"The shares of the classes are {shown(figure)} away from those of the data (0 is alike, 1 is none in common; "
-    )
-    text += f"real images: {figure.floor:.2g})"
-    return [_beside_real("classes", "quality", text, apart, higher_is_better=False)]
+    text = f"The shares of the classes are {shown(figure)} away from those of the data (0 is alike, 1 is none in "
+    text += f"common; real images: {figure.floor:.2g})"
+    return [_against_real("classes", "quality", text, apart, higher_is_better=False)]
 
 
-def _beside_real(name: str, topic: Topic, text: str, apart: Effect, higher_is_better: bool) -> Statement:
-    """A figure beside that of real images, and whether they differ."""
-    size = with_error(apart.value, apart.error, sign=True)
+def _against_real(name: str, topic: Topic, text: str, apart: Effect, higher_is_better: bool) -> Statement:
+    """A figure against that of real images, and whether they differ."""
     if not apart.decided:
-        return _made(name, topic, f"{text}; whether they differ is undecided ({size}).", "undecided", apart)
-    worse = (apart.value < 0) == higher_is_better
-    end = "worse" if worse else "no worse than real images"
-    return _made(name, topic, f"{text}: {end} ({size}).", "bad" if worse else "good", apart)
-
-
-def _made(name: str, topic: Topic, text: str, verdict: Verdict, of: Effect) -> Statement:
-    return Statement(name=name, topic=topic, text=text, figure="quality", verdict=verdict, effect=of)
+        text += f"; whether they differ is undecided ({change(apart)})."
+        return Statement(name, topic, "quality", "undecided", text, apart)
+    if (apart.value < 0) == higher_is_better:
+        return Statement(name, topic, "quality", "bad", f"{text}: worse ({change(apart)}).", apart)
+    return Statement(name, topic, "quality", "good", f"{text}: no worse than real images ({change(apart)}).", apart)

@@ -1,14 +1,12 @@
 """How many network calls a sample needs: the fewest that do as well as the most, and where fewer hurt."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import LOWER
-from unstir.report.analysis_figures import shown
 from unstir.report.facts import Facts
-from unstir.report.statement import Statement, not_measured
-from unstir.report.wording import count, listed, with_error
+from unstir.report.statement import Statement
+from unstir.report.wording import change, count, listed, shown, size
 from unstir.significance import Effect, Estimate, difference
 
 
@@ -27,14 +25,14 @@ class Enough:
 
 def enough(facts: Facts) -> Enough | None:
     """The fewest calls that do as well as the most, as far as can be told; None where nothing can be told."""
-    harms, reference = _harms(facts), _reference(facts)
-    worse = [each for each, harm in harms if harm.decided and harm.value > 0]
+    reference, harms = _harms(facts)
+    worse = [each for each, harm in harms if harm.positive]
     for chain, harm in harms:
         if chain in worse or _calls(chain) >= _calls(reference):
             continue
-        gains = [(other, _harm(chain, other, len(harms))) for other in worse]
-        other, gain = max(gains, key=lambda pair: pair[1].z or 0.0, default=(None, None))
-        if other is not None and gain is not None and gain.decided and gain.value > 0:
+        gains = [(_harm(chain, other, len(harms)), other) for other in worse]
+        gain, other = max(gains, key=lambda pair: pair[0].z or 0.0, default=(None, reference))
+        if gain is not None and gain.positive:
             return Enough(chain, harm, other, gain)
     return None
 
@@ -44,56 +42,39 @@ def sampling(facts: Facts) -> list[Statement]:
     if len(facts.by_chain) < 2:
         text = "How many network calls a sample needs was not measured; `unstir report RUN` "
         text += "judges several samplers with several numbers of calls."
-        return [not_measured("enough calls", "sampling", "calls", text)]
-    reference, harms = _reference(facts), _harms(facts)
+        return [Statement("enough calls", "sampling", "calls", "undecided", text)]
+    reference, harms = _harms(facts)
     found = []
-    if worse := [(each, harm) for each, harm in harms if harm.decided and harm.value > 0]:
-        found.append(_where_it_hurts(reference, worse))
-    if better := [(each, harm) for each, harm in harms if harm.decided and harm.value < 0]:
+    if worse := [(each, harm) for each, harm in harms if harm.positive]:
+        each = [f"{_chain(chain)} ({change(harm)})" for chain, harm in worse[:4]]
+        text = f"Fewer calls hurt: against {_described(reference)} the samples are worse by {listed(each)}."
+        surest = max((harm for _, harm in worse), key=lambda harm: harm.z or 0.0)
+        found.append(Statement("hurt", "sampling", "calls", "neutral", text, surest))
+    if better := [(each, harm) for each, harm in harms if harm.negative]:
         best, harm = min(better, key=lambda pair: pair[1].value)
         text = f"The most calls are not the best: {_described(best)} is better than {_described(reference)} "
-        text += f"by {with_error(-harm.value, harm.error)}."
-        found.append(
-            Statement(name="better chain", topic="sampling", text=text, figure="calls", verdict="good", effect=harm)
-        )
-    return [*found, _is_enough(facts)]
+        text += f"by {size(harm)}."
+        found.append(Statement("better chain", "sampling", "calls", "good", text, harm))
+    return [*found, _is_enough(facts, reference)]
 
 
-def _where_it_hurts(reference: Evaluation, worse: Sequence[tuple[Evaluation, Effect]]) -> Statement:
-    """The chains that are surely worse than the one of most calls, the surest of them tested."""
-    surest = max((harm for _, harm in worse), key=lambda harm: harm.z or 0.0)
-    each = [f"{_chain(chain)} ({with_error(harm.value, harm.error, sign=True)})" for chain, harm in worse[:4]]
-    text = f"Fewer calls hurt: against {_described(reference)} the samples are worse by {listed(each)}."
-    return Statement(name="hurt", topic="sampling", text=text, figure="calls", verdict="neutral", effect=surest)
-
-
-def _is_enough(facts: Facts) -> Statement:
+def _is_enough(facts: Facts, reference: Evaluation) -> Statement:
     found = enough(facts)
     if found is None:
-        reference = _reference(facts)
         text = f"Whether fewer calls than the {_calls(reference):,} of {reference.protocol['sampler']} do as well is "
         text += "undecided: more seeds (`unstir evaluate RUN --seeds 10`) would tell."
-        return not_measured("enough calls", "sampling", "calls", text)
-    size = with_error(found.harm.value, found.harm.error, sign=True)
-    text = f"Fewer calls do: {_described(found.chain)} cannot be told from {_described(_reference(facts))} (the "
-    text += f"difference is {size}), but is better than {_chain(found.worse)} by "
-    text += f"{with_error(found.gain.value, found.gain.error)}."
-    return Statement(
-        name="enough calls", topic="sampling", text=text, figure="calls", verdict="good", effect=found.gain
-    )
+        return Statement("enough calls", "sampling", "calls", "undecided", text)
+    text = f"Fewer calls do: {_described(found.chain)} cannot be told from {_described(reference)} (the difference is "
+    text += f"{change(found.harm)}), but is better than {_chain(found.worse)} by {size(found.gain)}."
+    return Statement("enough calls", "sampling", "calls", "good", text, found.gain)
 
 
-def _reference(facts: Facts) -> Evaluation:
-    """The chain of most calls, the better where several have as many."""
+def _harms(facts: Facts) -> tuple[Evaluation, list[tuple[Evaluation, Effect]]]:
+    """The chain of most calls (the better of several), and all others by rising calls with how much worse they are."""
     chains = facts.by_chain
-    return max(chains, key=lambda each: (_calls(each), _harm(each, chains[0]).value))
-
-
-def _harms(facts: Facts) -> list[tuple[Evaluation, Effect]]:
-    """Every other chain by rising calls, with how much worse it is than the reference."""
-    reference = _reference(facts)
-    others = sorted((each for each in facts.by_chain if each is not reference), key=_calls)
-    return [(each, _harm(reference, each, len(others))) for each in others]
+    reference = max(chains, key=lambda each: (_calls(each), _harm(each, chains[0]).value))
+    others = sorted((each for each in chains if each is not reference), key=_calls)
+    return reference, [(each, _harm(reference, each, len(others))) for each in others]
 
 
 def _harm(a: Evaluation, b: Evaluation, choices: int = 1) -> Effect:

@@ -1,6 +1,5 @@
 """The charts of a report, each an inline SVG made from `Facts`; an empty list where there is nothing to draw."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,9 +7,13 @@ from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
 from unstir.pictures.animation import evenly
 from unstir.report import svg
-from unstir.report.analysis_figures import beside
-from unstir.report.facts import Facts
+from unstir.report.facts import Facts, same_features
+from unstir.report.wording import count
 from unstir.runs import build
+from unstir.significance import mean_of
+
+Point = tuple[float, float, float]
+"""x, a value, and its standard error."""
 
 CURVES = (
     ("loss", "training loss", True),
@@ -18,7 +21,9 @@ CURVES = (
     ("lr", "learning rate", False),
     ("ema_decay", "decay of the averaged weights", False),
 )
-LOOKS_SHOWN = 5
+TIMES_SHOWN = 5
+"""So many steps of training are shown by timestep."""
+
 MARKED = 0.15
 """A curve of many points has a marker at every such share of its length."""
 
@@ -42,43 +47,37 @@ def curve(lines: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], key: str, ti
 
 
 def losses(facts: Facts) -> list[str]:
-    """Loss and bits per dimension of fixed training and held-out images at each look, with error bars."""
-    looks = [look for look in facts.looks if look["step"] > 0]
-    if len(looks) < 2:
+    """Loss and bits per dimension of fixed training and held-out images by images seen, with error bars."""
+    lines = [line for line in facts.held_out if line["step"] > 0]
+    if len(lines) < 2:
         return []
-    splits = (("train", "bits_train", "training images"), ("held_out", "bits", "held-out images"))
-    loss = {
-        name: [(look["images"], *mean_of(look[f"of_{key}"])) for look in looks if look.get(f"of_{key}")]
-        for key, _, name in splits
-    }
     bits = {
-        name: [(look["images"], look[key], look[f"{key}_error"]) for look in looks if look.get(key) is not None]
-        for _, key, name in splits
+        name: [(line["images"], line[key], line[f"{key}_error"]) for line in lines if line.get(key) is not None]
+        for key, name in (("bits_train", "training images"), ("bits", "held-out images"))
     }
-    drawn = (
-        by_images(loss, "loss with the sampling weights", "fig-losses"),
-        by_images(bits, "bits per dimension (bound)", "fig-bits"),
-    )
-    return [each for each in drawn if each]
+    loss = {"training images": mean_losses(lines, "train"), "held-out images": mean_losses(lines, "held_out")}
+    return [
+        *by_images(loss, "loss with the sampling weights", "fig-losses"),
+        *by_images(bits, "bits per dimension (bound)", "fig-bits"),
+    ]
 
 
 def loss_by_time(facts: Facts) -> list[str]:
-    """Loss by timestep at a few looks, of held-out images where there are any; the newest in another colour."""
-    key = "held_out" if facts.looks and facts.looks[-1].get("held_out") else "train"
-    looks = [look for look in facts.looks if look["step"] > 0 and look.get(key)]
-    if not looks:
+    """Loss by timestep at a few steps, of held-out images where there are any; the newest in another colour."""
+    key = "held_out" if facts.held_out and facts.held_out[-1].get("held_out") else "train"
+    lines = [line for line in facts.held_out if line["step"] > 0 and line.get(key)]
+    if not lines:
         return []
-    chosen = evenly(len(looks), LOOKS_SHOWN)
-    split = "held-out" if key == "held_out" else "training"
+    chosen = [lines[i] for i in evenly(len(lines), TIMES_SHOWN)]
+    split = key.replace("_", "-").replace("train", "training")
     with svg.style():
         axes = svg.axes(f"loss of {split} images by timestep", "timestep t (small: details, large: layout)")
-        for place, look in enumerate(looks[i] for i in chosen):
-            points = list(zip(look["times"], look[key], look[f"{key}_error"], strict=True))
-            newest = place == len(chosen) - 1
-            how = {"color": svg.COLOURS[1 if newest else 0], "alpha": 0.3 + 0.7 * (place + 1) / len(chosen)}
-            bars(axes, points, f"after {images(look['images'])}", **how)
+        for place, line in enumerate(chosen, 1):
+            points = list(zip(line["times"], line[key], line[f"{key}_error"], strict=True))
+            how = {"color": svg.COLOURS[place == len(chosen)], "alpha": 0.3 + 0.7 * place / len(chosen)}
+            bars(axes, points, f"after {count(line['images'], 'image')}", **how)
         svg.log(axes, "y")
-        return [svg.inline(axes, "fig-loss-by-time", f"Loss of {split} images by timestep at several moments")]
+        return [svg.inline(axes, "fig-loss-by-time", f"Loss of {split} images by timestep at several steps")]
 
 
 def quality(facts: Facts) -> list[str]:
@@ -99,7 +98,7 @@ def quality(facts: Facts) -> list[str]:
 def precision_and_recall(by_step: Sequence[Evaluation]) -> list[str]:
     """Precision and recall of each step judged, with error bars; dotted lines are those of real images."""
     found = {
-        name: [(each.images, figure) for each in by_step if (figure := beside(each, name)) is not None]
+        name: [(each.images, figure) for each in by_step if (figure := same_features(each, name)) is not None]
         for name in ("precision", "recall")
     }
     if not all(found.values()):
@@ -151,17 +150,17 @@ def forward(facts: Facts) -> list[str]:
         ]
 
 
-def by_images(series: Mapping[str, Sequence[tuple[float, float, float]]], title: str, id_: str) -> str | None:
-    """A chart of named series of (training images seen, value, standard error), both axes logarithmic; None: empty."""
+def by_images(series: Mapping[str, Sequence[Point]], title: str, id_: str) -> list[str]:
+    """A chart of named series by training images seen, both axes logarithmic; none where there is nothing to draw."""
     if not any(series.values()):
-        return None
+        return []
     with svg.style():
         axes = svg.axes(title)
         for name, points in series.items():
             bars(axes, points, svg.plain(name))
         svg.log(axes, "y")
         svg.images_axis(axes)
-        return svg.inline(axes, id_, f"{title} by training images seen, with error bars")
+        return [svg.inline(axes, id_, f"{title} by training images seen, with error bars")]
 
 
 def chain_name(evaluation: Evaluation) -> str:
@@ -173,16 +172,22 @@ def chain_name(evaluation: Evaluation) -> str:
     return ", ".join([str(how["sampler"]), *unusual])
 
 
-def bars(axes: Any, points: Sequence[tuple[float, float, float]], name: str, **how: Any) -> None:
-    """A line of (x, value, standard error), if there are any."""
+def bars(axes: Any, points: Sequence[Point], name: str, **how: Any) -> None:
+    """A line of points, if there are any."""
     if points:
         x, y, errors = zip(*points, strict=True)
         axes.errorbar(x, y, errors, capsize=2, label=name, **how)
 
 
-def by_value(points: Iterable[tuple[float, Figure]]) -> list[tuple[float, float, float]]:
-    """Figures as (x, value, standard error); an unknown error has no bar."""
+def by_value(points: Iterable[tuple[float, Figure]]) -> list[Point]:
+    """Figures at each x as points; an unknown error has no bar."""
     return [(x, figure.value, figure.error or 0.0) for x, figure in points]
+
+
+def mean_losses(lines: Iterable[Mapping[str, Any]], split: str) -> list[Point]:
+    """The mean loss over the images of a split by training images seen, from the lines of held_out.jsonl."""
+    found = [(line["images"], line[f"of_{split}"]) for line in lines if line["step"] and line.get(f"of_{split}")]
+    return [(seen, *mean_of(each)[:2]) for seen, each in found]
 
 
 def bounds(axes: Any, figure: Figure, ceiling: bool = True) -> None:
@@ -191,18 +196,3 @@ def bounds(axes: Any, figure: Figure, ceiling: bool = True) -> None:
         axes.axhline(figure.floor, linestyle=":", linewidth=1, color=svg.INK, label="real images (floor)")
     if ceiling and figure.ceiling is not None:
         axes.axhline(figure.ceiling, linestyle="--", linewidth=1, color=svg.INK, label="noise (ceiling)")
-
-
-def images(count: int) -> str:
-    """A number of images: "1.5 M images"."""
-    for unit, size in (("M", 1_000_000), ("k", 1000)):
-        if count >= size:
-            return f"{count / size:.3g} {unit} images"
-    return f"{count} images"
-
-
-def mean_of(values: Sequence[float]) -> tuple[float, float]:
-    """The mean of values and its standard error."""
-    mean = sum(values) / len(values)
-    spread = math.sqrt(sum((v - mean) ** 2 for v in values) / max(len(values) - 1, 1))
-    return mean, spread / math.sqrt(len(values))

@@ -13,11 +13,8 @@ from unstir.report import charts, pictures, tables
 from unstir.report.alike import Sides, same_protocol
 from unstir.report.facts import Facts
 from unstir.report.gather import gather
-from unstir.report.page import render_template
-from unstir.report.tables import plus_minus
-from unstir.report.wording import duration, operations
+from unstir.report.page import write_page
 from unstir.runs import toml
-from unstir.runs.files import write_text
 from unstir.runs.run import Run
 
 TITLES = {
@@ -33,41 +30,37 @@ TITLES = {
 def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> list[Facts]:
     """Write the page of several runs and return their facts. Figures that do not compare are left out, and why said."""
     facts = [gather(run, store) for run, store in zip(runs, stores, strict=True)]
-    write_text(path, render(runs, stores, facts))
-    return facts
-
-
-def render(runs: Sequence[Run], stores: Sequence[Store | None], facts: Sequence[Facts]) -> str:
-    """The page as HTML."""
     sides, names = same_protocol(runs), names_of(runs)
     alike = sides.alike
     steps = [it.step for it in alike] or [it.step for it in facts]
     if len(set(steps)) > 1:  # a comparison of unequal training says so wherever it names a run
         names = [f"{name} (step {step:,})" for name, step in zip(names, steps, strict=True)]
     settings, metrics = _settings(facts), [(name, it.metrics) for name, it in zip(names, facts, strict=True)]
+    held_out = {name: charts.mean_losses(it.held_out, "held_out") for name, it in zip(names, facts, strict=True)}
     shown: dict[str, Any] = {
         "names": names,
+        "classes": facts[0].data.classes,
         "summary": _summary(names, sides, settings),
         "sides": sides,
-        "caption": tables.protocol(alike[0], facts[0].data.classes) if alike else "",
-        "table_": _table(alike),
+        "figures": _figures(alike),
         "verdicts": _verdicts(names, alike),
-        "rows_": _rows(facts),
+        "cost": _cost(facts),
         "settings": settings,
         "curves": [charts.curve(metrics, "loss", "training loss", True)] if any(it.metrics for it in facts) else [],
-        "held_out": _held_out(names, facts),
+        "held_out": charts.by_images(held_out, "held-out loss, sampling weights", "fig-all-held-out"),
         "quality": _quality(names, facts, alike),
         "real": _real(runs, stores),
         "newest": [(name, pictures.newest_grid(run)) for name, run in zip(names, runs, strict=True)],
         "moments": [(name, pictures.moments(run)) for name, run in zip(names, runs, strict=True)],
         "sections": list(TITLES.items()),
     }
-    return render_template("comparison.html", shown)
+    write_page(path, "comparison.html", shown)
+    return facts
 
 
 def common(alike: Sequence[Evaluation]) -> list[str]:
     """The keys of the figures that all of them have."""
-    return [key for key in alike[0].figures if all(key in each.figures for each in alike)]
+    return [key for key in alike[0].figures if all(key in each.figures for each in alike)] if alike else []
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:
@@ -90,30 +83,24 @@ def _summary(names: Sequence[str], sides: Sides, settings: Sequence[Any]) -> lis
 
 def _real(runs: Sequence[Run], stores: Sequence[Store | None]) -> pictures.Picture | None:
     """Real images, where all runs learned from the same and they are there."""
-    one = len({run.data.content_hash for run in runs}) == 1
-    at = next((i for i, store in enumerate(stores) if store is not None and store.count("train")), None)
-    if not one or at is None:
-        return None
-    store = stores[at]
-    assert store is not None
-    return pictures.real_grid(runs[at], store)
+    there = [
+        (run, store) for run, store in zip(runs, stores, strict=True) if store is not None and store.count("train")
+    ]
+    return pictures.real_grid(*there[0]) if there and len({run.data.content_hash for run in runs}) == 1 else None
 
 
-def _table(alike: Sequence[Evaluation]) -> list[tuple[str, list[str], str, str]]:
-    """A row a figure: its name, the value of each run, that of real images, and which way is better."""
-    if not alike:
-        return []
+def _figures(alike: Sequence[Evaluation]) -> list[tuple[str, list[str], str]]:
+    """A row per figure: its name, the value of each run and that of real images, and which is better."""
     rows = []
     for key in common(alike):
         figure = alike[0].figures[key]
-        cells = [plus_minus(e.figures[key].value, e.figures[key].error) for e in alike]
-        floor = "–" if figure.floor is None else f"{figure.floor:.4g}"
-        rows.append((figure.name, cells, floor, figure.better))
+        values = [tables.plus_minus(e.figures[key].value, e.figures[key].error) for e in alike]
+        rows.append((figure.name, [*values, tables.bound(figure.floor)], figure.better))
     return rows
 
 
 def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """A sentence a figure (all, without ``keys``) and run: whether it is better than the first, and a mark."""
+    """Of each figure (all, without ``keys``) and run a sentence, whether it is better than the first, and a mark."""
     sentences = []
     for name, other in zip(names[1:], alike[1:], strict=True) if alike else ():
         for key in keys or common(alike):
@@ -130,16 +117,13 @@ def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[
     return sentences
 
 
-def _rows(facts: Sequence[Facts]) -> list[tuple[str, list[str]]]:
-    return [
-        ("parameters", [f"{it.cost.parameters:,}" for it in facts]),
-        ("step", [f"{it.step:,} of {it.length:,}" for it in facts]),
-        ("training images seen", [f"{it.cost.images:,}" for it in facts]),
-        ("time", [duration(it.cost.seconds) for it in facts]),
-        ("training FLOP", [operations(it.cost.training_flops) for it in facts]),
-        ("machine", ["; then ".join(it.trained_on) or "not recorded" for it in facts]),
-        ("data", [it.data.content_hash[:12] for it in facts]),
+def _cost(facts: Sequence[Facts]) -> list[tuple[str, list[str]]]:
+    """What the runs took, a column per run."""
+    own = [
+        [("step", f"{it.step:,} of {it.length:,}"), *tables.cost(it), ("data", it.data.content_hash[:12])]
+        for it in facts
     ]
+    return [(rows[0][0], [value for _, value in rows]) for rows in zip(*own, strict=True)]
 
 
 def _settings(facts: Sequence[Facts]) -> list[tuple[str, list[str]]]:
@@ -150,22 +134,10 @@ def _settings(facts: Sequence[Facts]) -> list[tuple[str, list[str]]]:
     return [(key, values) for key, values in found if len(set(values)) > 1]
 
 
-def _held_out(names: Sequence[str], facts: Sequence[Facts]) -> list[str]:
-    series = {
-        name: [(k["images"], *charts.mean_of(k["of_held_out"])) for k in it.looks if k["step"] and k.get("of_held_out")]
-        for name, it in zip(names, facts, strict=True)
-    }
-    return _drawn(charts.by_images(series, "held-out loss, sampling weights", "fig-all-held-out"))
-
-
 def _quality(names: Sequence[str], facts: Sequence[Facts], alike: Sequence[Evaluation]) -> list[str]:
     if not alike:
         return []
     key, name = alike[0].main_key, alike[0].main().name
     own = [[e for e in it.by_step if not unlike(alike[0].protocol, e.protocol)] for it in facts]
     series = {run: charts.by_value((e.images, e.figures[key]) for e in of) for run, of in zip(names, own, strict=True)}
-    return _drawn(charts.by_images(series, name, "fig-all-quality"))
-
-
-def _drawn(chart: str | None) -> list[str]:
-    return [chart] if chart else []
+    return charts.by_images(series, name, "fig-all-quality")

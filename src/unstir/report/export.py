@@ -13,7 +13,7 @@ from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.evaluation import shown as shown_value
 from unstir.metrics.figures import Figure
 from unstir.report.facts import Facts
-from unstir.report.tables import plus_minus
+from unstir.report.tables import figures
 from unstir.runs.files import make_folder, write_text
 
 STEM = "figures"
@@ -49,7 +49,7 @@ class Row:
 
 
 def targets(path: Path) -> list[Path]:
-    """The files of an export to ``path``: itself, or one a format in a folder. Raises UserError for other names."""
+    """The files of an export to ``path``: itself, or one per format in a folder. Raises UserError for other names."""
     if path.suffix.lower() in WRITERS and not path.is_dir():
         return [path]
     if path.suffix and not path.is_dir():
@@ -71,7 +71,7 @@ def export(path: Path, runs: Sequence[Facts]) -> list[Path]:
 
 
 def rows_of(runs: Sequence[Facts]) -> list[Row]:
-    """A row a figure of every evaluation that the pages of these runs show; protocols alike in the rest are one."""
+    """A row per figure of every evaluation that the pages of these runs show; protocols alike in the rest are one."""
     protocols: list[dict[str, Any]] = []
     rows = []
     for facts in runs:
@@ -86,7 +86,7 @@ def rows_of(runs: Sequence[Facts]) -> list[Row]:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """A line a figure, every number in full, the whole protocol in columns of its own."""
+    """A line per figure, every number in full, the whole protocol in columns of its own."""
     table = [_record(row) for row in rows]
     heads = list(dict.fromkeys(key for record in table for key in record)) or ["run"]
     stream = io.StringIO()
@@ -144,14 +144,10 @@ def _plain(value: Any) -> Any:
 
 def _cells(rows: Sequence[Row]) -> Iterable[list[str]]:
     for row in rows:
-        it, how = row.figure, row.evaluation.protocol
-        floor = "" if it.floor is None else f"{it.floor:.4g}"
-        if it.num_floor not in (0, how["num"]):
-            floor += f" (n = {it.num_floor})"
-        value = plus_minus(it.value, it.error)
-        ceiling = "" if it.ceiling is None else f"{it.ceiling:.4g}"
+        how = row.evaluation.protocol
+        (name, *cells), *_ = figures([row.figure], how["num"])
         chain = (how["sampler"], str(how["calls"]))
-        yield [row.run, str(row.evaluation.step), *chain, it.name, value, floor, ceiling, it.better, str(row.protocol)]
+        yield [row.run, str(row.evaluation.step), *chain, name, *cells, str(row.protocol)]
 
 
 def _protocols(rows: Sequence[Row]) -> list[tuple[int, str]]:

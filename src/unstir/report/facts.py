@@ -5,6 +5,7 @@ from typing import Any
 
 from unstir.doctor import Finding
 from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.figures import Figure
 from unstir.report.speed import Speed
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
@@ -33,7 +34,7 @@ class Cost:
 class Facts:
     """A run in figures.
 
-    ``step`` of ``length`` optimiser steps are taken. ``metrics`` are the lines of metrics.jsonl, ``looks`` those of
+    ``step`` of ``length`` optimiser steps are taken. ``metrics`` are the lines of metrics.jsonl, ``held_out`` those of
     held_out.jsonl. ``by_step`` are evaluations of several saved steps by one protocol, by rising step; ``by_chain``
     evaluations of the last of these steps by several samplers and calls, alike in everything else. ``likelihoods``
     are what `unstir likelihood` wrote, by split. ``findings`` are the doctor's, ``checked`` what it looked at.
@@ -47,7 +48,7 @@ class Facts:
     length: int
     cost: Cost
     metrics: tuple[dict[str, Any], ...]
-    looks: tuple[dict[str, Any], ...] = ()
+    held_out: tuple[dict[str, Any], ...] = ()
     by_step: tuple[Evaluation, ...] = ()
     by_chain: tuple[Evaluation, ...] = ()
     likelihoods: dict[str, dict[str, Any]] | None = None
@@ -60,3 +61,8 @@ class Facts:
     def last(self) -> Evaluation | None:
         """The evaluation of the newest step judged."""
         return self.by_step[-1] if self.by_step else None
+
+
+def same_features(evaluation: Evaluation, figure: str) -> Figure | None:
+    """The figure of this name ("coverage") in the features of the main one; None where it is not there."""
+    return evaluation.figures.get(f"{evaluation.main_key.split('/')[0]}/{figure}")

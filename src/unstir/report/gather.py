@@ -13,20 +13,18 @@ from unstir.doctor import diagnose
 from unstir.errors import printable
 from unstir.generate import Job
 from unstir.metrics import likelihood
+from unstir.metrics.classifier import networks_there, preparing_seconds
 from unstir.metrics.evaluate import (
     Plan,
-    Showing,
     check,
     evaluate,
-    networks_there,
     prepared,
-    preparing_seconds,
-    silently,
     usual_chain,
     usual_labels,
 )
 from unstir.metrics.evaluation import Evaluation, saved, unlike
 from unstir.metrics.forecast import sized
+from unstir.progress import Showing, silently
 from unstir.report import speed
 from unstir.report.facts import Cost, Facts
 from unstir.runs import build
@@ -122,7 +120,7 @@ def gather(run: Run, store: Store | None, protocol: Mapping[str, Any] | None = N
         length=run.length,
         cost=cost(run),
         metrics=tuple(lines),
-        looks=tuple(run.held_out()),
+        held_out=tuple(run.held_out()),
         by_step=by_step,
         by_chain=by_chain,
         likelihoods=_likelihoods(run, judged=by_step[-1].step if by_step else (run.saved_steps() or [step])[-1]),

@@ -1,12 +1,12 @@
-"""The samples that were judged, shown: beside real images of each class, and the worst of them."""
+"""The samples that were judged, shown: with real images of each class, and the worst of them."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from unstir.chain import Chain
 from unstir.data import Store
-from unstir.diffusion.draw import Chain
 from unstir.errors import UserError
 from unstir.generate import read_images
 from unstir.generate.folder import SETTINGS
@@ -128,30 +128,22 @@ def worst(run: Run, store: Store, known: Drawn, classifier: Classifier | None) -
         each = [nearest_features(classifier.features(view), train).distance[:, 0] for view in views]
         return torch.stack(each).min(0).values
 
-    of_samples = far(known.images)
-    shown = _farthest(known.images, of_samples, "the worst samples")
+    shown, span = _farthest(known.images, far(known.images), "the worst samples")
     how = f"The {min(WORST, len(known.images))} of {len(known.images):,} samples that lie farthest from their nearest "
-    how += f"of {len(train):,} training images {by}: {_span(of_samples)}."
+    how += f"of {len(train):,} training images {by}: {span}."
     if not len(held_out):
         return Worst(shown, None, how)
-    of_real = far(held_out)
-    how += f" Beside them the farthest of {len(held_out):,} held-out images by the same measure: {_span(of_real)}."
-    real = _farthest(held_out, of_real, "the held-out images that lie farthest from the training images")
+    shows = "the held-out images that lie farthest from the training images"
+    real, span = _farthest(held_out, far(held_out), shows)
+    how += f" Next to them the farthest of {len(held_out):,} held-out images by the same measure: {span}."
     return Worst(shown, real, how)
 
 
-def _order(far: Tensor) -> Tensor:
-    return far.argsort(descending=True, stable=True)[:WORST]
-
-
-def _span(far: Tensor) -> str:
-    """The distances of the farthest, falling."""
-    distances = far[_order(far)]
-    return f"distances {distances[0].item():.3g} to {distances[-1].item():.3g}"
-
-
-def _farthest(images: Tensor, far: Tensor, shows: str) -> Picture:
-    return encode(grid(images[_order(far)], COLUMNS), shows)
+def _farthest(images: Tensor, far: Tensor, shows: str) -> tuple[Picture, str]:
+    """The images of the largest distances, and these distances, falling."""
+    order = far.argsort(descending=True, stable=True)[:WORST]
+    span = f"distances {far[order[0]].item():.3g} to {far[order[-1]].item():.3g}"
+    return encode(grid(images[order], COLUMNS), shows), span
 
 
 def _row(images: Tensor, shows: str) -> Picture:

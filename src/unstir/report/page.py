@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 import unstir
 from unstir.data import Store
+from unstir.doctor import causes
 from unstir.errors import printable
 from unstir.generate import Job
 from unstir.metrics.evaluate import usual_chain
@@ -23,25 +24,12 @@ from unstir.report import charts, judged, pictures, tables
 from unstir.report.analysis import analyse
 from unstir.report.facts import Facts
 from unstir.report.gather import gather
-from unstir.report.problems import found, problems
 from unstir.report.statement import MULTIPLICITY, TOPICS, Topic
 from unstir.report.summary import limitations, summary
+from unstir.report.wording import sentence
 from unstir.runs import toml
 from unstir.runs.files import write_text
 from unstir.runs.run import Run
-
-ANCHORS = {
-    "grids": "the grids",
-    "curves": "the curves",
-    "losses": "the losses",
-    "loss-by-time": "the loss by timestep",
-    "quality": "the figures",
-    "calls": "the plot of calls",
-    "neighbours": "the nearest images",
-    "cost": "the cost",
-    "doctor": "the doctor's findings",
-}
-"""The parts of the page that a sentence may point to, and how."""
 
 TOPIC_TITLES: dict[Topic, str] = {
     "progress": "What improved, and when",
@@ -54,33 +42,40 @@ TOPIC_TITLES: dict[Topic, str] = {
     "next": "What to try next",
 }
 
-TITLES = {
-    "grids": "Samples",
-    "way": "Noise to image",
-    "quality": "Quality",
-    "calls": "Samplers",
-    "classes": "Classes",
-    "worst": "Worst samples",
-    "neighbours": "Nearest images",
-    "analysis": "Every statement",
-    "limitations": "Limitations",
-    "training": "Training",
-    "forward": "Forward process",
-    "data": "Data",
-    "cost": "Cost",
-    "doctor": "Doctor",
-    "settings": "Settings",
-}
-"""The sections in the order of the page: what is seen at a glance, then figures, then all that can be said."""
+
+class Part(NamedTuple):
+    """A part of the page by its id: its ``title`` in the list of sections, and what a sentence calls it (or "").
+
+    It is there where one of the values that it ``needs`` is; always where it needs none.
+    """
+
+    id: str
+    title: str
+    pointer: str = ""
+    needs: tuple[str, ...] = ()
 
 
-def environment(path: str = "RUN") -> Environment:
-    """The templates, with everything that is put into them escaped; RUN in a command becomes ``path``."""
-    made = Environment(
-        loader=PackageLoader("unstir.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    made.filters["code"] = partial(with_code, path=path)
-    return made
+PARTS = (
+    Part("grids", "Samples", "the grids", ("moments", "real")),
+    Part("trajectory", "Noise to image", "", ("trajectory",)),
+    Part("quality", "Quality", "the figures"),
+    Part("calls", "Samplers", "the plot of calls", ("calls",)),
+    Part("classes", "Classes", "", ("classes",)),
+    Part("worst", "Worst samples", "", ("worst",)),
+    Part("neighbours", "Nearest images", "the nearest images", ("neighbours",)),
+    Part("analysis", "Every statement"),
+    Part("limitations", "Limitations"),
+    Part("training", "Training"),
+    Part("curves", "", "the curves", ("curves",)),
+    Part("losses", "", "the losses", ("losses",)),
+    Part("loss-by-time", "", "the loss by timestep", ("by_time",)),
+    Part("forward", "Forward process"),
+    Part("data", "Data"),
+    Part("cost", "Cost", "the cost"),
+    Part("doctor", "Doctor", "the doctor's findings"),
+    Part("settings", "Settings"),
+)
+"""In the order of the page: what is seen at a glance, then figures, then all that can be said."""
 
 
 def with_code(text: str, path: str = "RUN") -> Markup:
@@ -102,81 +97,53 @@ def write(
     With ``samples`` the doctor draws some of its own. ``store`` shows the data; without it those pictures are left out.
     """
     facts = gather(run, store, protocol, samples)
-    write_text(path, render(run, facts, store))
-    return facts
-
-
-def render(run: Run, facts: Facts, store: Store | None) -> str:
-    """The report as HTML."""
-    statements, classes = analyse(facts), facts.data.classes
-    of_topic = [(TOPIC_TITLES[topic], [s for s in statements if s.topic == topic]) for topic in TOPICS]
+    statements, last = analyse(facts), facts.last
+    found = causes(facts.findings)
+    of_topic = [(TOPIC_TITLES[topic], [each for each in statements if each.topic == topic]) for topic in TOPICS]
     shown: dict[str, Any] = {
         "facts": facts,
-        "lead": _lead(facts),
-        "problems": problems(facts),
+        "store": store,
+        "problems": [cause for cause in found if cause.severity == "problem"],
+        "findings": found,
         "summary": summary(statements),
-        "cards": tables.cards(facts),
         "rule": MULTIPLICITY,
         "topics": [(title, own) for title, own in of_topic if own],
         "limitations": limitations(facts),
         "curves": charts.curves(facts),
         "losses": charts.losses(facts),
         "by_time": charts.loss_by_time(facts),
-        "quality": charts.quality(facts),
         "calls": charts.calls(facts),
-        "samplers": tables.samplers(facts),
-        "timing": tables.timing(facts),
-        "forward": charts.forward(facts),
-        "table_": tables.figures(facts.last.figures.values(), facts.last.protocol["num"]) if facts.last else None,
-        "protocol": tables.protocol(facts.last, classes) if facts.last else "",
-        "protocol_rows": tables.protocol_rows(facts.last, classes) if facts.last else [],
-        "neighbours": _neighbours(run, facts.last),
-        "data": tables.data(facts, store),
-        "cost": tables.cost(facts),
-        "findings": found(facts),
-        "checked": ", ".join(facts.checked),
-        "settings": list(toml.flat(facts.config).items()),
+        "neighbours": None if last is None else _neighbours(run, last),
+        "settings": toml.flat(facts.config).items(),
         **_drawn(run, store),
-        **_of_judged(run, store, facts.last),
+        **_of_judged(run, store, last),
     }
-    present = _present(shown)
-    shown["sections"] = [(id_, title) for id_, title in TITLES.items() if id_ in present]
-    shown["anchors"] = {id_: text for id_, text in ANCHORS.items() if id_ in present}
-    return render_template("report.html", shown, str(run.path))
+    parts = [part for part in PARTS if not part.needs or any(shown[key] for key in part.needs)]
+    shown["sections"] = [(part.id, part.title) for part in parts if part.title]
+    shown["pointers"] = {part.id: part.pointer for part in parts if part.pointer}
+    write_page(path, "report.html", shown, str(run.path))
+    return facts
 
 
-def render_template(template: str, shown: dict[str, Any], path: str = "RUN") -> str:
-    """A page from its template, with the style that all pages share, and what wrote it when."""
+def write_page(path: Path, template: str, shown: dict[str, Any], run: str = "RUN") -> None:
+    """Write a page from its template, all that is put into it escaped; RUN in a command becomes ``run``."""
+    made = Environment(
+        loader=PackageLoader("unstir.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    made.filters |= {"code": partial(with_code, path=run), "sentence": sentence}
     style = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
     made_by = f"unstir {unstir.__version__}, torch {torch.__version__}, {datetime.date.today().isoformat()}"
-    made = environment(path).get_template(template).render(css=style, made_by=made_by, **shown)
-    return "\n".join(map(printable, made.lstrip().split("\n")))
-
-
-def _present(shown: dict[str, Any]) -> set[str]:
-    """The ids that the page has."""
-    always = {"analysis", "limitations", "quality", "training", "forward", "data", "cost", "doctor", "settings"}
-    optional = {
-        "strip_": "way",
-        "calls": "calls",
-        "classes": "classes",
-        "worst": "worst",
-        "neighbours": "neighbours",
-        "curves": "curves",
-        "losses": "losses",
-        "by_time": "loss-by-time",
-    }
-    there = {id_ for key, id_ in optional.items() if shown[key]}
-    return always | there | ({"grids"} if shown["moments"] or shown["real"] else set())
+    text = made.get_template(template).render(css=style, made_by=made_by, tables=tables, charts=charts, **shown)
+    write_text(path, "\n".join(map(printable, text.lstrip().split("\n"))))
 
 
 def _drawn(run: Run, store: Store | None) -> dict[str, Any]:
     """The pictures that need the run's own, the weights or the data."""
-    drawn: dict[str, Any] = dict.fromkeys(("strip_", "moving", "forward_strip", "real"))
-    drawn |= {"chain": "", "forward_times": [], "moments": pictures.moments(run), "newest": pictures.newest_grid(run)}
+    drawn: dict[str, Any] = dict.fromkeys(("trajectory", "moving", "chain", "forward_strip", "forward_times", "real"))
+    drawn |= {"moments": pictures.moments(run), "newest": pictures.newest_grid(run)}
     if run.saved_steps():
         model, job = run.model(run.newest_step()), Job(num=pictures.ANIMATED, chain=usual_chain(run))
-        drawn["strip_"], drawn["moving"] = pictures.strip_and_animation(model, job)
+        drawn["trajectory"], drawn["moving"] = pictures.strip_and_animation(model, job)
         drawn["chain"] = f"{job.chain.sampler}, {job.chain.calls(model.process.schedule)} calls"
     if store is not None and store.count("train"):
         drawn["forward_strip"], drawn["forward_times"] = pictures.forward(run, store)
@@ -187,27 +154,17 @@ def _drawn(run: Run, store: Store | None) -> dict[str, Any]:
 def _of_judged(run: Run, store: Store | None, last: Evaluation | None) -> dict[str, Any]:
     """The samples that were judged, by class, and the worst of them."""
     if store is None or not store.count("train"):
-        return {"classes": [], "chosen": "", "worst": None}
+        return {"classes": [], "asked": False, "worst": None}
     known = None if last is None else judged.drawn(run, last)
     judge = None if last is None else judged.judge_of(store, last)
-    asked = known is not None and known.asked is not None
     return {
         "classes": judged.by_class(store, known, judge),
-        "chosen": "asked for each class" if asked else "by the class that the classifier takes them for",
+        "asked": known is not None and known.asked is not None,
         "worst": None if known is None else judged.worst(run, store, known, judge),
     }
 
 
-def _lead(facts: Facts) -> str:
-    where = "finished" if facts.step >= facts.length else f"at step {facts.step:,} of {facts.length:,}"
-    shape = "x".join(map(str, facts.data.shape))
-    recipe = f"recipe {facts.config.recipe}, " if facts.config.recipe else ""
-    return f"A denoising diffusion model of {shape} images: {recipe}{facts.cost.parameters:,} parameters, {where}."
-
-
-def _neighbours(run: Run, last: Evaluation | None) -> pictures.Picture | None:
-    if last is None:
-        return None
+def _neighbours(run: Run, last: Evaluation) -> pictures.Picture | None:
     path = run.path / FOLDER / f"{last.name()}-pairs.png"
-    shows = "samples that lie closest to training images, beside their nearest ones (left); the same of held-out ones"
+    shows = "samples that lie closest to training images, next to these (left); the same of held-out images"
     return pictures.from_file(path, shows) if path.exists() else None

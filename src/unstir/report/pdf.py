@@ -19,14 +19,19 @@ def browser() -> str | None:
     return shutil.which(named) if named else next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
+def check_browser(page: Path) -> str:
+    """The browser that is to print ``page``. Raises UserError where none is found."""
+    if program := browser():
+        return program
+    raise UserError(
+        f"--pdf needs Chromium or Chrome, which was not found ({', '.join(BROWSERS)}); install one, name it in "
+        f"UNSTIR_BROWSER, or print {page} from any browser"
+    )
+
+
 def print_pdf(page: Path, path: Path) -> None:
     """Print an HTML file to a PDF. Raises UserError where no browser is found or it fails."""
-    program = browser()
-    if program is None:
-        raise UserError(
-            f"--pdf needs Chromium or Chrome, which was not found ({', '.join(BROWSERS)}); install one, name it in "
-            f"UNSTIR_BROWSER, or print {page} from any browser"
-        )
+    program = check_browser(page)
     with tempfile.TemporaryDirectory() as profile, replacing(path) as partial:
         command = [
             program,

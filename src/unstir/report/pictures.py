@@ -25,8 +25,8 @@ from unstir.runs.run import Run
 from unstir.theory.process import Process
 
 WEBP_SIDE = 16_383
-CORNER = 3  # so many rows and columns of each moment's grid stand beside those of the others
-REAL_IMAGES = 64  # at most so many beside the samples
+CORNER = 3  # so many rows and columns of the grid of each moment are shown
+REAL_IMAGES = 64  # at most so many are shown with the samples
 STAGES = 10
 STRIP_IMAGES = 6
 ANIMATED = 16
@@ -46,7 +46,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Moment:
-    """A corner of a grid drawn on the way, and when in training it was drawn."""
+    """A corner of a grid drawn while training, and when it was drawn."""
 
     picture: Picture
     when: str
@@ -82,7 +82,7 @@ def _opened(path: Path) -> Image.Image:
 
 
 def moments(run: Run) -> list[Moment]:
-    """The same corner of every grid drawn on the way that exists, first to last; of their common noise before them."""
+    """The same corner of every grid drawn while training, first to last, after that of their common noise."""
     found = []
     named = {"noise": "the noise", of_run.START: "untrained"}
     for step, name in {-1: "noise", **of_run.snapshots(run)}.items():
@@ -104,15 +104,11 @@ def real_grid(run: Run, store: Store) -> Picture:
     count, labels = min(run.config.grids.num, REAL_IMAGES, store.count("train")), store.labels("train")
     order = randomness.permutation(0, "report real", 0, store.count("train"))
     if labels is not None and (asked := run.labels.of(torch.arange(count))) is not None:
-        place = torch.arange(count) // run.labels.count
-        of_class = [order[labels[order] == index] for index in range(run.labels.count)]
-        order = torch.tensor(
-            [
-                int(of_class[c][p % len(of_class[c])])
-                for c, p in zip(asked.tolist(), place.tolist(), strict=True)
-                if len(of_class[c])
-            ]
-        )
+        classes = run.labels.count
+        of_class = [order[labels[order] == index] for index in range(classes)]
+        own = [(i // classes, of_class[label]) for i, label in enumerate(asked.tolist())]
+        chosen = [int(each[place % len(each)]) for place, each in own if len(each)]
+        order = torch.tensor(chosen, dtype=torch.int64)
     images = store.images("train")[order[:count]]
     return encode(grid(images, run.config.grids.nrow), "training images, drawn at random")
 
@@ -128,7 +124,7 @@ def _corner(run: Run, path: Path, shows: str) -> Picture:
 
 
 def forward(run: Run, store: Store) -> tuple[Picture, list[int]]:
-    """Real images of the training split dissolving: a row an image, a column a time; and the times."""
+    """Real images of the training split dissolving: a row per image, a column per time; and the times."""
     schedule = build.schedule(run.config.diffusion)
     times = [round(i * schedule.T / (FORWARD_STAGES - 1)) for i in range(FORWARD_STAGES)]
     x_0 = from_uint8(store.images("train")[: min(FORWARD_IMAGES, store.count("train"))])
@@ -145,7 +141,7 @@ def strip_and_animation(model: Model, job: Job) -> tuple[Picture, Picture]:
     first = [replace(frame, x=frame.x[:STRIP_IMAGES], x0=frame.x0[:STRIP_IMAGES]) for frame in frames]
     strip = encode(animation.strip(first, STAGES), "stages of sampling, the noisy images above, their estimates below")
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "way.webp"
+        file = Path(folder) / "trajectory.webp"
         animation.save_animation(frames, file, nrow=4)
         return strip, from_file(file, "sampling as an animation, from noise to images")
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from unstir.chain import Chain
 from unstir.compare import compare
-from unstir.diffusion.draw import Chain
 from unstir.generate import Job
 from unstir.metrics.forecast import seconds_per_call
 from unstir.runs.files import write_text

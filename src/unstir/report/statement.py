@@ -23,21 +23,22 @@ MULTIPLICITY = (
 """What `LEVEL` means, for a reader of the page."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Statement:
     """One or two sentences about a run.
 
     ``name`` is what the statement is about in short, "last stretch" or "gap": at most one of a name is in an analysis,
-    and advice refers to it. ``text`` is plain, commands in backticks. ``figure`` is the id of the figure that shows it.
+    and advice refers to it. ``figure`` is the id of the figure that shows it. ``text`` is plain, commands in backticks.
     "good" and "bad" need a decided effect, "neutral" a decided one or none (plain counts), and "undecided" has none
-    that is decided. Raises ValueError for a statement that breaks this.
+    that is decided: it says what is not known, or was not measured and what measures it. Raises ValueError for a
+    statement that breaks this.
     """
 
     name: str
     topic: Topic
-    text: str
     figure: Shown
     verdict: Verdict
+    text: str
     effect: Effect | None = None
 
     def __post_init__(self) -> None:
@@ -50,8 +51,3 @@ class Statement:
             raise ValueError(f"{self.name}: {self.verdict} without a decided effect")
         if self.verdict == "neutral" and self.effect is not None and not decided:
             raise ValueError(f"{self.name}: an effect that is not decided is stated")
-
-
-def not_measured(name: str, topic: Topic, figure: Shown, text: str) -> Statement:
-    """A sentence that says what was not measured, and what measures it."""
-    return Statement(name=name, topic=topic, text=text, figure=figure, verdict="undecided")

@@ -12,7 +12,7 @@ from unstir.significance import LEVEL
 URGENCY = ("bad", "good", "neutral", "undecided")
 SECOND: tuple[Topic, ...] = ("memorisation", "diversity", "fit", "progress", "sampling")
 FEW = 100
-"""Of fewer held-out images little can be told."""
+"""With fewer held-out images than this, comparisons are rough."""
 
 
 def summary(statements: Sequence[Statement]) -> list[Statement]:
@@ -22,14 +22,13 @@ def summary(statements: Sequence[Statement]) -> list[Statement]:
     `SECOND`; fewer where there are not so many.
     """
     rest = [each for topic in SECOND for each in statements if each.topic == topic]
-    quality = [each for each in statements if each.topic == "quality"]
-    following = [each for each in statements if each.topic == "next"]
+    quality, following = ([each for each in statements if each.topic == topic] for topic in ("quality", "next"))
     found = [min(of, key=lambda each: URGENCY.index(each.verdict)) for of in (quality, rest) if of]
     return found + following[:1]
 
 
 def limitations(facts: Facts) -> list[str]:
-    """What the figures of this page do not know, from what they were made of."""
+    """What the figures of this page cannot show, from what they were made of."""
     held_out = facts.data.counts.get("held_out", 0)
     found = [
         "One training run is shown: another seed of training would give other figures, by more than their errors say.",
@@ -39,18 +38,18 @@ def limitations(facts: Facts) -> list[str]:
         main, how = last.main(), last.protocol
         sets = f"Figures are of {count(how['seeds'], 'set')} of {count(how['num'], 'image')}"
         if main.error:
-            least = LEVEL * figure_effect(main, main).error
+            least = f"{LEVEL * figure_effect(main, main).error:.2g}"
             found.append(
-                f"{sets}: a difference of {main.name} below about {least:.2g} from a run judged alike is not seen."
+                f"{sets}: a difference of {main.name} below about {least} from a run judged alike is not seen."
             )
         else:
             found.append(f"{sets}, without an error bar: no difference can be told from chance.")
         found.append(_features(last.main_key, main.name))
-        found.append("Copies are looked for image by image: a copied part of an image is not found.")
+        found.append("Copies are searched for as whole images: a copied part of an image is not found.")
     else:
-        found.append("The samples were not judged, so their quality is known to the eye alone.")
+        found.append("The samples were not judged, so their quality is known only by eye.")
     if not held_out:
-        found.append("No images were held out, so that neither over-fitting nor copies can be told from chance.")
+        found.append("No images were held out, so neither over-fitting nor copies can be told from chance.")
     elif held_out < FEW:
         found.append(f"{count(held_out, 'image')} held out are few: what is compared with them is rough.")
     return found
@@ -59,12 +58,14 @@ def limitations(facts: Facts) -> list[str]:
 def _features(key: str, name: str) -> str:
     """What the features of the main figure see and do not see."""
     if key == FID:
-        return f"{name} sees by a network that learned photographs; of other images it may miss what matters."
+        return (
+            f"{name} uses the features of a network trained on photographs; of other images it may miss what matters."
+        )
     if key.startswith("classifier/"):
         return (
-            f"{name} sees by a classifier of this very data, so it knows what tells the classes apart and may miss the "
-            "rest, such as faint noise. It is no FID and compares with no published figure."
+            f"{name} uses the features of a classifier of this very data: it sees what tells the classes apart and may "
+            "miss the rest, such as faint noise. It is no FID and compares with no published figure."
         )
     if key.startswith("patches/"):
-        return f"{name} compares small patches: whether an image as a whole makes sense it does not see."
-    return f"{name} sees what its features see, and compares with figures in the same features alone."
+        return f"{name} compares small patches: it does not see whether an image as a whole makes sense."
+    return f"{name} sees what its features see, and compares only with figures in the same features."

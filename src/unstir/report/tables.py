@@ -8,9 +8,10 @@ from unstir.data import Store
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.evaluation import shown as shown_value
 from unstir.metrics.figures import Figure
+from unstir.progress import duration
 from unstir.report import charts, speed
 from unstir.report.facts import Facts
-from unstir.report.wording import duration, operations, passes, with_error
+from unstir.report.wording import operations, passes, with_error
 
 
 def cards(facts: Facts) -> list[tuple[str, str, str]]:
@@ -23,11 +24,11 @@ def cards(facts: Facts) -> list[tuple[str, str, str]]:
         if accuracy := facts.last.figures.get("classifier/accuracy"):
             real = "" if accuracy.floor is None else f"real images {accuracy.floor:.1%}"
             found.append(("class accuracy", f"{accuracy.value:.1%}", real))
-    look = facts.looks[-1] if facts.looks else None
+    line = facts.held_out[-1] if facts.held_out else {}
     if bound := (facts.likelihoods or {}).get("held_out"):
         found.append(("bits/dim, held out", plus_minus(bound["bits_per_dim"], bound["standard_error"]), "the bound"))
-    elif look and look.get("bits") is not None and math.isfinite(look["bits"]):
-        found.append(("bits/dim, held out", plus_minus(look["bits"], look["bits_error"]), "an estimate of the bound"))
+    elif line.get("bits") is not None and math.isfinite(line["bits"]):
+        found.append(("bits/dim, held out", plus_minus(line["bits"], line["bits_error"]), "an estimate of the bound"))
     found.append(("training images seen", f"{facts.cost.images:,}", _passes(facts)))
     found.append(("training time", duration(facts.cost.seconds), operations(facts.cost.training_flops)))
     return found
@@ -38,33 +39,36 @@ def plus_minus(value: float, error: float | None) -> str:
     return with_error(value, error).replace("+-", "±")
 
 
+def bound(value: float | None) -> str:
+    """The figure of real images or of noise; nothing where it was not measured."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def real_images(figure: Figure, num: int) -> str:
+    """The figure of real images, and of how many where these are not ``num`` as in the figure itself."""
+    return bound(figure.floor) + (f" (n = {figure.num_floor})" if figure.num_floor not in (0, num) else "")
+
+
 def figures(found: Iterable[Figure], num: int) -> list[tuple[str, str, str, str, str]]:
-    """A row a figure of ``num`` images: its name and value, that of real images, that of noise, which way is better.
-
-    Where the real images are of another number, it says so.
-    """
-
-    def cell(value: float | None) -> str:
-        return "–" if value is None else f"{value:.3g}"
-
+    """A row per figure of ``num`` images: its name and value, those of real images and noise, which is better."""
     rows = []
     for figure in found:
-        real = cell(figure.floor) + (f" (n = {figure.num_floor})" if figure.num_floor not in (0, num) else "")
-        rows.append((figure.name, plus_minus(figure.value, figure.error), real, cell(figure.ceiling), figure.better))
+        value, better = plus_minus(figure.value, figure.error), figure.better
+        rows.append((figure.name, value, real_images(figure, num), bound(figure.ceiling), better))
         if figure.infinite is not None:
-            real = "–" if figure.floor_infinite is None else plus_minus(*figure.floor_infinite)
-            rows.append((f"{figure.name}, infinite n", plus_minus(*figure.infinite), real, "–", figure.better))
+            real = "" if figure.floor_infinite is None else plus_minus(*figure.floor_infinite)
+            rows.append((f"{figure.name}, infinite n", plus_minus(*figure.infinite), real, "", better))
     return rows
 
 
 def samplers(facts: Facts) -> list[tuple[str, str, str, str]]:
-    """A row a sampler that was judged, by rising calls: its name, calls, main figure, and seconds an image."""
+    """A row per sampler that was judged, by rising calls: its name, calls, main figure, and seconds per image."""
     rows = []
     for each in sorted(facts.by_chain, key=lambda each: (each.protocol["calls"], charts.chain_name(each))):
         how, main = each.protocol, each.main()
         timed = {} if facts.speed is None else facts.speed.seconds
         seconds = timed.get(speed.name_of(how["sampler"], how["spacing"], how["calls"]))
-        cost = "–" if seconds is None else f"{seconds:.3g}"
+        cost = "" if seconds is None else f"{seconds:.3g}"
         rows.append((charts.chain_name(each), f"{how['calls']:,}", plus_minus(main.value, main.error), cost))
     return rows
 
@@ -73,8 +77,8 @@ def timing(facts: Facts) -> str:
     """How the seconds of `samplers` were measured."""
     it = facts.speed
     if it is None:
-        return "Seconds an image were not measured; unstir report measures them with the figures."
-    batch = f"{it.num} images at once" if it.num > 1 else "an image at a time"
+        return "Seconds per image were not measured; unstir report measures them with the figures."
+    batch = f"{it.num} images at once" if it.num > 1 else "one image at a time"
     threads = f", {it.machine['threads']} threads" if it.machine.get("threads", 1) != 1 else ""
     return f"Seconds on {it.machine['device']}{threads}, {batch}, torch {it.machine['torch']}, {it.date}."
 
@@ -128,8 +132,8 @@ def cost(facts: Facts) -> list[tuple[str, str]]:
     return [
         ("parameters", f"{it.parameters:,}"),
         ("training images seen", f"{it.images:,}, {_passes(facts)}"),
-        ("time", f"{duration(it.seconds)} with grids, looks and files{pace}"),
-        ("one forward pass", f"{operations(it.forward_flops)} an image"),
+        ("time", f"{duration(it.seconds)} with grids, held-out losses and files{pace}"),
+        ("one forward pass", f"{operations(it.forward_flops)} per image"),
         ("training", f"{operations(it.training_flops)}: forward and backward of every image seen"),
         ("precision", facts.config.train.dtype),
         ("machine", "; then ".join(facts.trained_on) or "not recorded"),

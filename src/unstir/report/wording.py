@@ -1,6 +1,12 @@
 """Numbers as a careful person writes them: as many digits as their error allows, with their unit."""
 
 import math
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the command line, which uses this module, starts without torch
+    from unstir.metrics.figures import Figure
+    from unstir.significance import Effect
 
 TIMES = 10.0
 """A share of so much is no percentage any more."""
@@ -23,6 +29,21 @@ def with_error(value: float, error: float | None, sign: bool = False) -> str:
     return f"{shown:{plus},.{max(decimals, 0)}f} +- {bar:,.{max(decimals, 0)}f}"
 
 
+def shown(figure: "Figure") -> str:
+    """A figure with its error."""
+    return with_error(figure.value, figure.error)
+
+
+def change(effect: "Effect") -> str:
+    """An effect with its sign and error: "+0.012 +- 0.003"."""
+    return with_error(effect.value, effect.error, sign=True)
+
+
+def size(effect: "Effect") -> str:
+    """An effect without its sign, with its error: "0.012 +- 0.003"."""
+    return with_error(abs(effect.value), effect.error)
+
+
 def count(number: int, noun: str) -> str:
     """A number of things: "1 image", "1,280 images", "1.2 million images"."""
     plural = noun if number == 1 else f"{noun}s"
@@ -35,7 +56,7 @@ def count(number: int, noun: str) -> str:
 def percent(share: float) -> str:
     """A share as a percentage: "0.04%", "2.6%", "93%", "99.4%", never rounded to 0 or 100; from 10 on "48 times"."""
     if not share < TIMES:
-        from unstir.doctor.finding import times  # the command line, which reads this module, starts without torch
+        from unstir.doctor.numbers import times  # the command line, which reads this module, starts without torch
 
         return times(share)
     size = abs(100 * share)
@@ -50,14 +71,6 @@ def passes(images: int, num_train: int) -> str:
     return f"{mean:,.{1 if mean < 100 else 0}f} times each image"
 
 
-def duration(seconds: float) -> str:
-    """A time in the unit that suits it."""
-    for size, name in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.2g} {name}" if seconds < 100 * size else f"{seconds / size:,.0f} {name}"
-    return f"{seconds:.2g} seconds" if seconds < 10 else f"{seconds:.0f} seconds"
-
-
 def operations(number: float) -> str:
     """Floating-point operations, as "3.1 PFLOP"."""
     for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G")):
@@ -69,3 +82,19 @@ def operations(number: float) -> str:
 def listed(words: list[str], last: str = "and") -> str:
     """Words joined as in a sentence: "a", "a and b", "a, b and c"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+OPTION = re.compile(r'--[a-z][\w-]*(?:\.\w+)*(?: (?:"[^"]+"|\d[\w.+-]*\w|\d|cosine|auto|v|dpmpp_2m))*')
+"""An option of a command with the values that belong to it."""
+
+
+def coded(text: str) -> str:
+    """A finding's text with its options in backticks."""
+    return OPTION.sub(lambda option: f"`{option[0]}`", text)
+
+
+def sentence(text: str) -> str:
+    """A clause of a finding with a capital and a full stop; a setting or a symbol such as x_T keeps its case."""
+    shown = coded(text).rstrip(".")
+    first = shown.partition(" ")[0]
+    return f"{shown}." if set(first) & set("_.=") else f"{shown[:1].upper()}{shown[1:]}."

@@ -13,9 +13,10 @@ from cyclopts import Parameter
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
+from unstir.chain import DEFAULTS, SAMPLERS
+from unstir.errors import UserError
 from unstir.nn.config import UNetConfig
 from unstir.runs.sections import (
-    DIVIDE_BY_ALPHA,
     SPAN,
     STRICT,
     CheckpointConfig,
@@ -74,7 +75,7 @@ class Config:
 
     @model_validator(mode="after")
     def _grids_are_possible(self) -> "Config":
-        if self.diffusion.zero_terminal_snr and self.grids.sampler in DIVIDE_BY_ALPHA:
+        if self.diffusion.zero_terminal_snr and SAMPLERS[self.grids.sampler].divides_by_alpha:
             raise ValueError(
                 f'grids.sampler="{self.grids.sampler}" divides by alpha_T, which is 0 with zero_terminal_snr: '
                 'use "ddim" or "dpmpp_2m"'
@@ -83,27 +84,17 @@ class Config:
             raise ValueError('grids.variance="learned" needs diffusion.learned_variance')
         if self.grids.guidance != 1 and not self.train.label_dropout:
             raise ValueError(f"grids.guidance={self.grids.guidance} needs train.label_dropout, such as 0.1")
-        low, high = self.grids.guidance_low, self.grids.guidance_high or self.diffusion.T
-        if not low <= high <= self.diffusion.T:
-            raise ValueError(f"grids.guidance from {low} to {high} is no interval of times 1..{self.diffusion.T}")
-        if self.grids.guidance == 1 and (low, self.grids.guidance_high) != (1, 0):
-            raise ValueError("grids.guidance_low and guidance_high have no effect at grids.guidance=1; leave them out")
-        if self.grids.threshold and not self.grids.clip:
-            raise ValueError(f"grids.threshold={self.grids.threshold} is a way of clamping: leave grids.clip on")
-        if self.grids.eta and self.grids.sampler != "ddim":
-            raise ValueError(f'grids.eta={self.grids.eta} is an option of grids.sampler="ddim"; leave it out')
-        if self.grids.variance != "auto" and self.grids.sampler != "ancestral":
-            raise ValueError(f'grids.variance="{self.grids.variance}" is an option of grids.sampler="ancestral"')
-        if self.grids.steps > self.diffusion.T:
-            raise ValueError(f"grids.steps={self.grids.steps} exceeds diffusion.T={self.diffusion.T}; use at most that")
+        try:
+            self.grids.check(self.diffusion.T)
+        except UserError as error:
+            raise ValueError(f"grids.{error}") from None
         return self
 
 
 MAY_CHANGE = (
     "train.length", "train.lr_period", "train.micro_batch", "train.device", "log.every", "log.held_out_images",
     "log.held_out_times", "checkpoint.every", "checkpoint.keep", "data.store", "grids.epochs", "grids.log_spaced",
-    "grids.sampler", "grids.steps", "grids.spacing", "grids.variance", "grids.clip", "grids.eta", "grids.threshold",
-    "grids.guidance", "grids.guidance_low", "grids.guidance_high",
+    *(f"grids.{name}" for name in DEFAULTS if name != "seed"),
 )  # fmt: skip
 """The keys that may differ when a run is continued. The data may move, but its content is checked by its hash."""
 

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoise, Denoiser, Labelled, labelled
-from unstir.diffusion.draw import Chain, draw, starting_noise
-from unstir.diffusion.samplers import Step
+from unstir.diffusion.draw import draw, starting_noise
+from unstir.diffusion.samplers.step import Step
 from unstir.errors import UserError
 from unstir.runs import build
 from unstir.runs.card import DataCard
@@ -103,7 +104,7 @@ class Model:
     def check(self, chain: Chain) -> None:
         """Raise UserError for a chain that this model cannot take, wherever it begins, or a guide without effect."""
         check_variance(chain.variance, self.learned_variance)
-        chain.check(self.process.schedule)
+        chain.check(self.process.T)
         scale = chain.guidance
         if self.guide is not None and scale in (0, 1):
             alone = "has no effect" if scale == 1 else "is alone, which is to sample from it,"

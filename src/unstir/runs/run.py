@@ -11,14 +11,13 @@ held_out.jsonl      a line at the same moments: losses of the same training and 
 curves.png          loss, gradient norm and learning rate; losses.png: those of held_out.jsonl
 """
 
-import dataclasses
 import fcntl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from unstir.diffusion.draw import Chain
+from unstir.chain import DEFAULTS, Chain
 from unstir.errors import UserError
 from unstir.runs import card, checkpoint, lines, logs, toml
 from unstir.runs.agreement import changed_grids, check_same
@@ -158,9 +157,7 @@ class Run:
 
     def chain(self) -> Chain:
         """How the run's grids are sampled, which is the default for other samples from it."""
-        grids = self.config.grids
-        names = [field.name for field in dataclasses.fields(Chain) if hasattr(grids, field.name)]
-        return Chain(**{name: getattr(grids, name) for name in names})
+        return Chain(**{name: getattr(self.config.grids, name) for name in DEFAULTS})
 
     @property
     def labels(self) -> Labels:

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from unstir.chain import Chain
+
 STRICT = ConfigDict(extra="forbid", validate_default=True)
 SPAN = re.compile(r"(\d+)\s*(step|epoch|image)s?")
 MOST_DIGITS = 12
@@ -46,10 +48,6 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, le=MOST_FLOAT, allow_inf_nan=False)]
 Epsilon = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
-SamplerName = Literal["ancestral", "ddim", "dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde", "unipc", "heun", "ipndm", "pndm"]
-DIVIDE_BY_ALPHA: tuple[SamplerName, ...] = ("heun", "ipndm", "pndm")
-"""The samplers that have no first step where alpha_T = 0."""
-SpacingName = Literal["trailing", "leading", "linspace", "quadratic", "log_snr"]
 Ints = tuple[Annotated[int, Field(ge=0, le=MOST)], ...]
 
 
@@ -230,9 +228,7 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class GridConfig:
-    """The pictures drawn on the way, always from the same noise, and the slim weight files kept with them."""
-
+class _Pictures:
     epochs: Ints = ()
     """After which epochs, counted from 0; empty: at log-spaced numbers of images seen. The last step always counts."""
     log_spaced: Annotated[int, Field(ge=0, le=100)] = 6
@@ -241,25 +237,11 @@ class GridConfig:
     """Images in a picture."""
     nrow: Count = 8
     """Images a row."""
-    sampler: SamplerName = "ancestral"
-    """How images are drawn."""
-    steps: Count = 50
-    """Network calls an image, out of T."""
-    spacing: SpacingName = "trailing"
-    """Which times are visited."""
-    variance: Literal["auto", "small", "large", "learned"] = "auto"
-    """Variance of the chain; auto: learned if it was, else large (beta) with all T steps, small (beta~) with fewer."""
-    clip: bool = True
-    """Clamp the estimate of the clean image to [-1, 1] at each step."""
-    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of randomness in ddim: 0 is deterministic, 1 is ancestral sampling with the small variance."""
-    threshold: Fraction = 0.0
-    """Quantile of dynamic thresholding, such as 0.995, in place of the plain clamp; 0: none."""
-    guidance: Annotated[float, Field(ge=0, le=1000)] = 1.0
-    """Scale of classifier-free guidance: 1 is conditional, 0 unconditional; what papers call w is this - 1."""
-    guidance_low: Count = 1
-    """The least time at which guidance acts."""
-    guidance_high: Annotated[int, Field(ge=0, le=MOST)] = 0
-    """The greatest time at which guidance acts; 0: T."""
-    seed: int = 0
-    """Seed of the noise."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GridConfig(Chain, _Pictures):
+    """The pictures drawn on the way, always from the same noise, and the slim weight files kept with them.
+
+    Its fields are those of the pictures, then those of the chain that draws them.
+    """

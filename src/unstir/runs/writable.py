@@ -23,3 +23,10 @@ def check_writable(folder: Path, elsewhere: str = "") -> None:
             pass
     except OSError as error:
         raise UserError(f"cannot write in {place}: {remedy(error, elsewhere)}") from None
+
+
+def check_file(path: Path, option: str) -> None:
+    """Raise UserError where a file cannot be written: it is a folder, or its folder cannot be made or written in."""
+    if path.is_dir():
+        raise UserError(f"{option} {path} is a folder; name a file in it")
+    check_writable(path.parent, f"name another with {option}")

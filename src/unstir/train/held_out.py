@@ -124,8 +124,7 @@ def estimated_bits(
         ends = variational_bound(denoise, process, x_0, noise, variance=variance, sampled={}, on_call=on_call)
         nats = ends.nats  # the prior's and the decoder's
         for number, (t, weight) in enumerate(zip(at.unbind(1), weights, strict=True), start=2):
-            prediction = denoiser(process.diffuse(x_0, t, noise(number)), t, batch.label)
-            prediction = replace(prediction, x0=prediction.x0.clamp(-1, 1))
+            prediction = denoise(process.diffuse(x_0, t, noise(number)), t)
             nats = nats + weight * bound_term(prediction, process, x_0, t, variance).cpu().double()
             on_call()
         bits.append(ends.to_bits(nats))

@@ -1,4 +1,4 @@
-"""From a config to a run that can be trained: its data packed, its folder made or taken up again.
+"""From a config to a trained run: its data packed, its folder made or continued.
 
 Everything that can be refused is refused before the run's folder is made or changed.
 """
@@ -7,20 +7,81 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from unstir.data import Store, is_store, pack
 from unstir.data.disk import usable_path
+from unstir.data.images import COLOUR_LOST
 from unstir.data.spelling import after_train
 from unstir.errors import UserError
+from unstir.progress import Say, Showing, silently, unsaid
 from unstir.runs import build, checkpoint, run
 from unstir.runs.agreement import compare
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
 from unstir.runs.initial import check_initial
 from unstir.runs.memory import check_images, check_weights
+from unstir.runs.moments import newest_grid
 from unstir.runs.run import Run, is_run
 from unstir.runs.sections import DataConfig
+from unstir.train.trainer import Trainer
+from unstir.train.watch import Stop, Watch
+
+
+@dataclass(frozen=True)
+class Training:
+    """Where `train` left a ``run``: at this ``step``, ``finished`` or not, and in words what was made or is to do."""
+
+    run: Run
+    step: int
+    finished: bool
+    conclusion: tuple[str, ...]
+
+
+def train(
+    config: Config,
+    folder: Path,
+    *,
+    observer: Watch | None = None,
+    stop: Stop | None = None,
+    say: Say = unsaid,
+    showing: Showing = silently,
+) -> Training:
+    """Train the run in ``folder``, made from ``config`` or continued, until it is finished or ``stop`` is asked for.
+
+    ``say`` is called with what a person should know of the data, ``showing`` opens a display while images are packed.
+    Raises UserError as `open_data` and `open_run`, before the run's folder is made or changed.
+    """
+    with showing("packing", "images") as progress:
+        store = open_data(config, folder, progress)
+    if store.refused:
+        say(f"{len(store.refused)} files were refused; unstir data inspect {store.path} lists them")
+    if lost := sum(note.count for note in store.notes if note.text == COLOUR_LOST):
+        keep = "--data.channels 3 --model.in_channels 3"
+        say(f"{lost} images had colours, which {store.path} has not; a new run with {keep} keeps them")
+    run = open_run(config, folder, store)
+    with run.lock(), stop or Stop(install=False) as stop, observer or Watch() as observer:
+        run.tidy()
+        trainer = Trainer(run, store, observer)
+        observer.say(trainer.introduction())
+        if trainer.finished:
+            return Training(run, trainer.state.step, True, tuple(trainer.conclusion().splitlines()))
+        finished = trainer.run(stop)
+    return Training(run, trainer.state.step, finished, _made(run) if finished else _stopped(run, trainer.state.step))
+
+
+def _made(run: Run) -> tuple[str, ...]:
+    curves = [path for path in (run.path / "curves.png", run.path / "losses.png") if path.exists()]
+    return (
+        f"samples  {newest_grid(run)}",
+        f"curves   {', '.join(map(str, curves))}",
+        f"data     {run.config.data.store}",
+    )
+
+
+def _stopped(run: Run, step: int) -> tuple[str, ...]:
+    return (f"stopped at step {step} of {run.length}; all is saved, the same command continues",)
 
 
 def open_data(config: Config, out: Path, progress: Callable[[int, int], None] | None = None) -> Store:

@@ -11,6 +11,13 @@ from typing import Any, Self
 class Watch:
     """A silent onlooker; the command line's draws a progress bar."""
 
+    def __enter__(self) -> Self:
+        """Training is about to be set up."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Training has ended."""
+
     def begin(
         self, step: int, length: int, steps_per_epoch: int, shape: tuple[int, ...], pictures: Sequence[int] = ()
     ) -> None:

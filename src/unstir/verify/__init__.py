@@ -5,7 +5,7 @@ integral, linear algebra, a closed form, a published value.
 """
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from unstir.errors import UserError
 from unstir.verify import bound, forward, loss, oracles, reverse, sampling, solvers
@@ -37,13 +37,18 @@ def choose(names: Iterable[str] | None = None) -> tuple[Check, ...]:
     return tuple(check for theme, checks in THEMES.items() for check in checks if {theme, check.name} & wanted)
 
 
-def verify(names: Iterable[str] | None = None) -> Iterator[Row]:
-    """Run the chosen checks, all of them by default, and yield each one's row as it is measured.
+def verify(names: Iterable[str] | None = None, progress: Callable[[int, int, str], None] | None = None) -> list[Row]:
+    """Run the chosen checks, all of them by default, and return a row for each.
 
-    Raises UserError, at once, for an unknown name.
+    ``progress(done, total, name)`` is called after each. Raises UserError, before any, for an unknown name.
     """
     themes = {check.name: theme for theme, checks in THEMES.items() for check in checks}
-    return (measure(check, themes[check.name]) for check in choose(names))
+    rows, chosen = [], choose(names)
+    for check in chosen:
+        rows.append(measure(check, themes[check.name]))
+        if progress is not None:
+            progress(len(rows), len(chosen), check.name)
+    return rows
 
 
 __all__ = ["CHECKS", "THEMES", "Check", "Row", "choose", "verify"]

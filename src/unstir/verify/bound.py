@@ -7,7 +7,7 @@ import torch
 
 from unstir.diffusion.denoiser import Denoise, Prediction
 from unstir.diffusion.likelihood import bound_term, variational_bound
-from unstir.diffusion.samplers import ancestral
+from unstir.diffusion.samplers.ancestral import ancestral
 from unstir.theory.gaussian import Gaussian
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear

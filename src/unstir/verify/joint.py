@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from unstir.diffusion.denoiser import Prediction
+from unstir.diffusion.denoiser import Prediction, at_each_time
 from unstir.diffusion.likelihood import variational_bound
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear
@@ -41,6 +41,7 @@ def bound(visited: Sequence[int], variance: str) -> tuple[float, float]:
     n, eps, weights = nodes(2)
     x_0 = (MEAN + n @ torch.linalg.cholesky(COVARIANCE).mT).view(-1, 1, 1, 2)
 
+    @at_each_time
     def denoise(x_t: Tensor, t: int) -> Prediction:
         return Prediction(MEAN + (x_t - TABLE.alpha(t) * MEAN) @ gain(t).mT, x_t)
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.diffusion.denoiser import Denoise, Prediction
-from unstir.diffusion.samplers import Step
+from unstir.diffusion.denoiser import Denoise, Prediction, at_each_time
+from unstir.diffusion.samplers.step import Step
 from unstir.randomness import Key
 from unstir.theory.process import Process
 from unstir.verify.exact import Table
@@ -24,6 +24,7 @@ def gaussian_denoise(table: Table, s: float, m: float = M) -> Denoise:
     v_t = abar_t s^2 + 1 - abar_t is the variance of x_t. ``raw`` is the matching noise.
     """
 
+    @at_each_time
     def denoise(x_t: Tensor, t: int) -> Prediction:
         alpha, sigma = table.alpha(t), table.sigma(t)
         x0 = m + alpha * s**2 / (alpha**2 * s**2 + sigma**2) * (x_t - alpha * m)
@@ -35,6 +36,7 @@ def gaussian_denoise(table: Table, s: float, m: float = M) -> Denoise:
 def smooth_denoise(table: Table) -> Denoise:
     """A stand-in for a trained network: no ideal of any data, bounded, different at every time."""
 
+    @at_each_time
     def denoise(x_t: Tensor, t: int) -> Prediction:
         eps = torch.tanh(x_t * (0.5 + 0.4 * math.sin(t / 90))) + 0.1 * math.cos(t / 17)
         return Prediction((x_t - table.sigma(t) * eps) / table.alpha(t), eps)

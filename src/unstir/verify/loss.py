@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from unstir.diffusion.denoiser import Denoise, Denoiser, Prediction
+from unstir.diffusion.denoiser import Denoise, Denoiser, Prediction, at_each_time
 from unstir.diffusion.importance import LossHistory
 from unstir.diffusion.likelihood import Bound, bound_term, strata, variational_bound
 from unstir.diffusion.loss import Losses, Objective, denoising_loss
@@ -99,6 +99,7 @@ def _learned_variance() -> Iterator[float]:
     ideal = gaussian_denoise(table, s)
 
     def with_fraction(of: float | None) -> Denoise:
+        @at_each_time
         def denoise(x_t: Tensor, t: int) -> Prediction:
             fraction = _exact_fraction(table, s, t) if of is None else of
             prediction = ideal(x_t, t)

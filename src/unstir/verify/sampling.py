@@ -10,9 +10,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from unstir.diffusion.denoiser import Denoiser, Prediction, clipped, labelled
-from unstir.diffusion.draw import Chain, draw
-from unstir.diffusion.samplers import Step, ancestral, ddim
+from unstir.chain import Chain
+from unstir.diffusion.denoiser import Denoiser, Prediction, at_each_time, clipped, labelled
+from unstir.diffusion.draw import draw
+from unstir.diffusion.samplers.ancestral import ancestral
+from unstir.diffusion.samplers.ddim import ddim
+from unstir.diffusion.samplers.step import Step
 from unstir.theory.oracle import GaussianData
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
@@ -76,6 +79,7 @@ def _ancestral_covariance() -> Iterator[float]:
     m = normal("mean", *shape)
     data = GaussianData(m, (axes * spectrum) @ axes.mT)
 
+    @at_each_time
     def denoise(x_t: Tensor, t: int) -> Prediction:
         return Prediction(data.estimate(x_t, table.alpha(t), table.sigma(t)), x_t)
 
@@ -168,6 +172,7 @@ def _clamp_first() -> Iterator[float]:
     estimate = torch.tensor([5.0, -5.0, 0.5], dtype=torch.float64).view_as(x)
     clamped = torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64).view_as(x)
 
+    @at_each_time
     def far(x_t: Tensor, t: int) -> Prediction:
         return Prediction(estimate, (x_t - estimate * table.alpha(t)) / table.sigma(t))
 
@@ -194,6 +199,7 @@ def _last_step() -> Iterator[float]:
     def loud(t: int) -> Tensor:
         return torch.full_like(x, 1e6)
 
+    @at_each_time
     def learned(x_t: Tensor, t: int) -> Prediction:
         return Prediction(denoise(x_t, t).x0, x_t, torch.full_like(x_t, 0.7))
 

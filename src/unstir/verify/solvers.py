@@ -7,10 +7,12 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from unstir.chain import SAMPLERS, Chain
 from unstir.diffusion.denoiser import Denoise, Prediction, thresholded
-from unstir.diffusion.draw import Chain, draw, starting_noise
+from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.guidance import Interval, guided
-from unstir.diffusion.samplers import SAMPLERS, dpmpp_2m_sde
+from unstir.diffusion.samplers import function_of
+from unstir.diffusion.samplers.dpmpp import dpmpp_2m_sde
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear, times
 from unstir.verify import exact
@@ -43,7 +45,7 @@ def _solver_orders() -> Iterator[float]:
         off = []
         for steps in (100, 200):
             visited = [*(1000 - 800 * i // steps for i in range(steps + 1)), 0]
-            chain = SAMPLERS[name].run(gaussian_denoise(table, s), Process(linear()), x_T, visited, torch.zeros_like)
+            chain = function_of(name)(gaussian_denoise(table, s), Process(linear()), x_T, visited, torch.zeros_like)
             *_, end = islice(chain, steps)
             require(end.t == 200, f"step {steps} of {name} ends at t = {end.t}")
             off.append(absolute(end.x, solution))

@@ -11,8 +11,9 @@ from operator import add
 
 from torch import Tensor
 
+from unstir.chain import check_signal
 from unstir.diffusion.denoiser import Denoise
-from unstir.diffusion.samplers.step import Noise, Step, check_signal, check_times
+from unstir.diffusion.samplers.step import Noise, Step, check_times
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule
 

@@ -6,9 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from unstir.errors import UserError
 from unstir.theory.process import Process
-from unstir.theory.schedule import NoiseSchedule
 
 Noise = Callable[[int], Tensor]
 """Fresh standard normal noise [B, C, H, W] for the step that leaves time t; the same t always gives the same noise."""
@@ -28,12 +26,3 @@ def check_times(times: Sequence[int], process: Process) -> None:
     falling = all(t > s for t, s in pairwise(times))
     if len(times) < 2 or not falling or times[-1] != 0 or times[0] > process.T:
         raise ValueError(f"times must fall strictly from at most T={process.T} to 0; got {list(times)[:4]}...")
-
-
-def check_signal(sampler: str, schedule: NoiseSchedule, t: int) -> None:
-    """Raise UserError where a sampler that divides by alpha_t would begin without any signal."""
-    if schedule.abar(t) == 0:
-        raise UserError(
-            f"sampler={sampler!r} divides by alpha_t, which is 0 at t={t} where it begins (zero terminal SNR); "
-            "use ddim or dpmpp_2m"
-        )

@@ -46,6 +46,21 @@ def load(name: str) -> Config:
     return config
 
 
+def run_folder(recipe: str, out: str) -> Path:
+    """The folder of a run: ``out``, or for "" runs/NAME after the recipe."""
+    return Path(out) if out else Path("runs") / Path(recipe or DEFAULT).stem
+
+
+def settings(recipe: str, folder: Path) -> Config:
+    """The config of ``recipe``, or for "" that of the run in ``folder``, or of the default recipe where there is none.
+
+    Raises UserError as `load`.
+    """
+    if not recipe and (folder / "config.toml").is_file():
+        return toml.load(folder / "config.toml")
+    return load(recipe or DEFAULT)
+
+
 def _has(tables: dict[str, Any], key: str) -> bool:
     section, name = key.split(".")
     return name in tables.get(section, {})

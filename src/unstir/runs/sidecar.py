@@ -1,4 +1,7 @@
-"""Pictures with the settings that made them beside them: NAME.png and NAME.json."""
+"""Pictures with a sidecar: NAME.json holds the settings that made NAME.png.
+
+No picture is replaced but one that has a sidecar of this package.
+"""
 
 import hashlib
 import json
@@ -11,7 +14,7 @@ import unstir
 from unstir.errors import UserError
 from unstir.runs.files import make_folder, replacing, sync_folder, write_text
 from unstir.runs.kinds import is_count
-from unstir.runs.writable import check_writable
+from unstir.runs.writable import check_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,40 +45,27 @@ def short(stem: str) -> str:
 def check(
     picture: Path, singles: Sequence[Path] = (), option: str = "--out", suffixes: Sequence[str] = (".png",)
 ) -> None:
-    """Raise UserError where a picture cannot be written, or would replace what is not ours.
+    """Raise UserError where a picture cannot be written, or would replace one that has no sidecar.
 
-    Ours is a picture that has settings beside it which unstir wrote; so are as many ``singles`` as these say.
+    As many ``singles`` as the sidecar says are its own too. ``option`` is what the picture was named with.
     """
     if picture.suffix.lower() not in suffixes:
         raise UserError(f"{option} {picture} would be a picture; name a file that ends in {' or '.join(suffixes)}")
-    check_place(picture, option)
-    beside = settings_file(picture)
-    ours = _read(beside)
-    if beside.exists() and ours is None:
-        raise UserError(f"{beside}, where the settings go, is not of unstir; name another file with {option}")
+    check_file(picture, option)
+    sidecar = sidecar_of(picture)
+    ours = _read(sidecar)
+    if sidecar.exists() and ours is None:
+        raise UserError(f"{sidecar}, where the settings go, is not of unstir; name another file with {option}")
     count = ours.get("singles", 0) if ours else 0
     known = {picture, *numbered(picture, count if is_count(count) and count <= MOST_SINGLES else 0)} if ours else set()
     if _claim(picture).exists():  # a command that failed or was killed has left them without settings
         known |= {picture, *singles}
     if taken := [path for path in (picture, *singles) if path.exists() and path not in known]:
-        raise UserError(f"{taken[0]} is there and has no settings of unstir beside it; name another with {option}")
+        raise UserError(f"{taken[0]} is there and has no sidecar of unstir; name another with {option}")
 
 
-def check_place(path: Path, option: str) -> None:
-    """Raise UserError where a file cannot be written: it is a folder, or its folder cannot be made or written in."""
-    if path.is_dir():
-        raise UserError(f"{option} {path} is a folder; name a file in it")
-    check_writable(path.parent, f"name another with {option}")
-
-
-def check_png(path: Path, option: str) -> None:
-    """Raise UserError where a file is no PNG in a folder that exists."""
-    if path.suffix.lower() != ".png" or path.is_dir() or not path.parent.is_dir():
-        raise UserError(f"{option} {path} would be a PNG in a folder that exists; name a file that ends in .png")
-
-
-def settings_file(picture: Path) -> Path:
-    """Where the settings of a picture lie: NAME.json beside NAME.png, NAME.webp.json beside NAME.webp."""
+def sidecar_of(picture: Path) -> Path:
+    """The file of a picture's settings: NAME.json for NAME.png, NAME.webp.json for NAME.webp."""
     return picture.with_suffix(".json") if picture.suffix.lower() == ".png" else Path(f"{picture}.json")
 
 
@@ -90,23 +80,23 @@ def png(image: "Image") -> Callable[[Path], None]:
 
 
 def save(picture: Path, write: Callable[[Path], None], command: str, settings: dict[str, Any], **measured: Any) -> None:
-    """Write the picture and, beside it, the ``command`` and settings that made it with what was ``measured``.
+    """Write the picture and its sidecar: the ``command`` and settings that made it, and what was ``measured``.
 
-    At no time does a picture have settings that are not its own: those of an older one go just before it is replaced.
-    A picture that was left without any, by a kill or a full disk, is known for ours by an empty file. Raises UserError
-    where either cannot be written.
+    At no time does a picture have the sidecar of another: an older one goes just before its picture is replaced. A
+    picture that a kill or a full disk left without one is known by an empty file. Raises UserError where either cannot
+    be written.
     """
-    folder, beside, claim = make_folder(picture.parent), settings_file(picture), _claim(picture)
+    folder, sidecar, claim = make_folder(picture.parent), sidecar_of(picture), _claim(picture)
     made_by = {"command": command, "unstir": unstir.__version__}
     write_text(claim, "")
     try:
         with replacing(picture) as partial:
             write(partial)
-            beside.unlink(missing_ok=True)
+            sidecar.unlink(missing_ok=True)
             sync_folder(folder)
-        write_text(beside, json.dumps({**made_by, **settings, **measured}, indent=1) + "\n")
+        write_text(sidecar, json.dumps({**made_by, **settings, **measured}, indent=1) + "\n")
     finally:
-        if beside.exists() or not picture.exists():
+        if sidecar.exists() or not picture.exists():
             claim.unlink(missing_ok=True)
 
 
@@ -116,7 +106,7 @@ def _claim(picture: Path) -> Path:
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """The settings in a file of ours; None where there is none."""
+    """The settings in a sidecar; None where the file is none."""
     try:
         found = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError):

@@ -6,8 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
+from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser
-from unstir.diffusion.draw import Chain, starting_noise
+from unstir.diffusion.draw import starting_noise
 from unstir.generate import Job, read_images, save_images, trajectory
 from unstir.pictures.animation import evenly, save_animation, strip
 from unstir.pictures.grid import grid

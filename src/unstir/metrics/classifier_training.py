@@ -8,7 +8,6 @@ begins at the start. Continued or not, the weights are the same to the bit.
 import json
 import math
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,10 @@ from torch import Tensor, nn
 from unstir import randomness
 from unstir.errors import UserError
 from unstir.pixels import from_uint8
+from unstir.progress import Progress
 from unstir.randomness import Key
 from unstir.runs.checkpoint import content_hash, read_tensors
 from unstir.runs.files import make_folder, replacing
-
-Progress = Callable[[int, int], None]
-"""progress(done, total), in images."""
 
 BATCH = 64
 KEPT_EVERY = 100

@@ -7,7 +7,7 @@ samples alone), so they are the mean over disjoint subsets, and what the choice 
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,21 +15,17 @@ from torch import Tensor
 
 from unstir.data import Store
 from unstir.metrics import distances
+from unstir.metrics.features import Network
 from unstir.metrics.figures import HIGHER, LOWER, Figure
-from unstir.metrics.floor import Draws, Figures, bound, draws
-from unstir.metrics.frechet import error_of_halves, frechet_of, moments, standard_error, two_halves
-from unstir.metrics.inception import NAME
-from unstir.metrics.reference import KEPT, NOISE, Network, Progress, Reference, chosen, other_split, reference
+from unstir.metrics.floor import Draws, bound, draws
+from unstir.metrics.frechet import frechet_of, moments, standard_error
+from unstir.metrics.halves import FLOOR_SPLITS, SPLITS, Figures, error_of_halves, errors_of_means, halved, halves_of
+from unstir.metrics.reference import KEPT, NOISE, Reference, chosen, other_split, reference
+from unstir.progress import Progress
 
 KID_SUBSETS = 50
 FEWER_SUBSETS = 10
 """Subsets of a kernel distance of which only the differences are asked."""
-
-SPLITS = 5
-"""Sets are split into halves so often to tell how figures vary with the choice of images."""
-
-FLOOR_SPLITS = 20
-"""The same for the floor: it has a set or a few, and its error decides as much as that of all the samples."""
 
 FEW_SETS = 4
 """Sets whose errors are measured, at most; the figure's is their mean, and the other sets vary as much."""
@@ -107,9 +103,8 @@ def figures_of(of: Sides, sets: Sequence[Tensor]) -> dict[str, Figure]:
     ceiling = _measure(of, of.ceiling.features)
     found = {}
     for key, (name, better) in NAMES.items():
-        plain = {"fd": "FID", "kid": "KID"}.get(key, name)
         found[f"{of.network.name}/{key}"] = Figure(
-            name=plain if of.network.name == NAME else f"{name}-{of.network.name}",
+            name=of.network.titles.get(key, f"{name}-{of.network.name}"),
             better=better,
             by_seed=tuple(value[key] for value in values),
             bootstrap=statistics.mean(error[key] for error in errors),
@@ -182,7 +177,7 @@ def _errors(of: Sides, features: Tensor, strata: Tensor | None = None, splits: i
     Precision and density are means over images, whose deviation says it. Recall and coverage of half the samples are
     those beside as many subsets, of half the size, so that all is as it was but smaller. (Resampling with replacement
     would put images upon themselves, and what is counted by nearest neighbours falls apart.) ``strata`` as in
-    `frechet.standard_error`.
+    `two_halves`.
     """
     real = of.real.features
     num = min(len(features), len(real))
@@ -199,19 +194,8 @@ def _errors(of: Sides, features: Tensor, strata: Tensor | None = None, splits: i
         "fd": standard_error(features, of.real.moments, 2 * splits, strata=strata),
         "kid": float(error_of_halves(*kid["kid"])),
         **halved(near, num, classes, splits),
-        **dict(zip(("precision", "density"), _errors_of_means(each, classes), strict=True)),
+        **dict(zip(("precision", "density"), errors_of_means(each, classes), strict=True)),
     }
-
-
-def _errors_of_means(values: Tensor, strata: Tensor | None) -> list[float]:
-    """The standard error of the mean of each row, [K, N], over images; within ``strata``, int64 [N], where given."""
-    num = values.shape[1]
-    strata = torch.zeros(num, dtype=torch.int64) if strata is None else strata
-    numbers = strata.bincount()
-    means = torch.zeros(len(values), len(numbers)).double().index_add(1, strata, values) / numbers.clamp(min=1)
-    squares = (values - means[:, strata]).square().sum(1) / max(num - int((numbers > 0).sum()), 1)
-    found: list[float] = (squares / num).sqrt().tolist()
-    return found
 
 
 def _choices(of: Sides, features: Tensor) -> Figures:
@@ -226,35 +210,6 @@ def _choices(of: Sides, features: Tensor) -> Figures:
         half = min(len(features), len(real)) // 2
         rows = (_neighbours(real, features[:half], 2) + _neighbours(real, features[half : 2 * half], 2)) / 2
     return dict(zip(NEAR, (rows.var(0) / len(rows)).sqrt().tolist(), strict=True))
-
-
-def halved(
-    figures: Callable[[Tensor], Figures], num: int, strata: Tensor | None = None, splits: int = SPLITS
-) -> Figures:
-    """The standard error of each figure of ``num`` images: half the difference of two halves, root mean square.
-
-    Halves vary twice as much in variance as the whole. ``figures`` and ``strata`` as in `halves_of`.
-    """
-    found = halves_of(figures, num, strata, splits)
-    return {key: float(differences.square().mean().sqrt()) for key, (_, differences) in found.items()}
-
-
-def halves_of(
-    figures: Callable[[Tensor], Figures], num: int, strata: Tensor | None = None, splits: int = SPLITS
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Of each figure the mean of two halves of ``num`` images and half their difference, float64 [splits] each.
-
-    ``figures`` maps the indices of some images, int64 [n], to figures of these; ``strata`` as in `frechet.two_halves`.
-    """
-    pairs = []
-    for number in range(splits):
-        parts = two_halves(num, 0, "halves of figures", number, strata)
-        pairs.append([figures(part[: num // 2]) for part in parts])
-    found = {}
-    for key in pairs[0][0]:
-        values = torch.tensor([[half[key] for half in pair] for pair in pairs], dtype=torch.float64)
-        found[key] = values.mean(1), (values[:, 0] - values[:, 1]) / 2
-    return found
 
 
 def _infinite(of: Sides, sets: Sequence[Tensor], strata: Tensor | None = None) -> tuple[float, float] | None:

@@ -1,0 +1,194 @@
+"""A chain, the way from noise to images: its settings, what they allow, and what is known of each sampler. No torch.
+
+Everything is said here once. The ``[grids]`` section of a run inherits `Chain`; the options of the commands, their help
+and defaults, and what may change when a run is continued are read from its fields; refusals come from its bounds and
+from `SAMPLERS`. A new sampler with an option of its own takes a file in `diffusion/samplers/`, a line of `SAMPLERS` and
+a field of `Chain`.
+"""
+
+import dataclasses
+import difflib
+from itertools import count
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from unstir.errors import UserError
+
+if TYPE_CHECKING:
+    from unstir.theory.schedule import NoiseSchedule
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """What is known of a sampler; its function has its name and lies in ``file`` of `diffusion/samplers/`.
+
+    ``options`` are the fields of `Chain` that are not for every sampler; the function takes them by keyword. A step
+    takes ``calls`` network calls; the first steps take those of ``start`` instead, and the last step takes one.
+    ``divides_by_alpha`` is true of those that cannot begin where alpha_t = 0.
+    """
+
+    file: str
+    options: tuple[str, ...] = ()
+    calls: int = 1
+    start: tuple[int, ...] = ()
+    divides_by_alpha: bool = False
+
+    def calls_in(self, steps: int) -> int:
+        """The network calls of so many steps, 1 or more."""
+        before_last = steps - 1
+        return sum(self.start[:before_last]) + self.calls * max(before_last - len(self.start), 0) + 1
+
+    def steps_within(self, calls: int) -> int:
+        """The most steps that take at most ``calls`` network calls, 1 or more."""
+        return next(steps for steps in count(1) if self.calls_in(steps + 1) > calls)
+
+
+SAMPLERS = {
+    "ancestral": Sampler("ancestral", ("variance",)),
+    "ddim": Sampler("ddim", ("eta",)),
+    "dpmpp_2m": Sampler("dpmpp"),
+    "dpmpp_3m": Sampler("dpmpp"),
+    "dpmpp_2m_sde": Sampler("dpmpp"),
+    "unipc": Sampler("unipc"),
+    "heun": Sampler("heun", calls=2, divides_by_alpha=True),
+    "ipndm": Sampler("ipndm", divides_by_alpha=True),
+    "pndm": Sampler("pndm", start=(4, 4, 4), divides_by_alpha=True),
+}
+"""Every sampler by name."""
+
+if TYPE_CHECKING:
+    SamplerName = str
+else:
+    SamplerName = Literal[tuple(SAMPLERS)]
+SpacingName = Literal["trailing", "leading", "linspace", "quadratic", "log_snr"]
+Time = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", validate_default=True, use_attribute_docstrings=True))
+class Chain:
+    """How images are drawn. The sentence below each setting is its help on the command line.
+
+    Raises pydantic's ValidationError (a ValueError) for a value out of bounds, for an option of another sampler, and
+    for a setting that has no effect. What depends on the T times or on the schedule is refused by `check` and `times`.
+    """
+
+    sampler: SamplerName = "ancestral"
+    """How images are drawn."""
+    steps: Time = 50
+    """How many of the T times are visited, 1 to T. Most samplers take one network call at each, heun takes two."""
+    spacing: SpacingName = "trailing"
+    """Which of the T times are visited."""
+    variance: Literal["auto", "small", "large", "learned"] = "auto"
+    """Of ancestral; auto: learned if it was, else large (beta) over all T times, small (beta~) over fewer."""
+    clip: bool = True
+    """Clamp the estimate of the clean image to [-1, 1] at each step; without it, a poor network can run away."""
+    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Of ddim: 0 is deterministic, 1 is ancestral sampling with the small variance."""
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Quantile of dynamic thresholding, such as 0.995, in place of the plain clamp; 0: none."""
+    guidance: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    """Scale of guidance: 1 is the conditional model, 0 the unconditional one; a paper's w is this - 1."""
+    guidance_low: Time = 1
+    """The least time at which guidance acts."""
+    guidance_high: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """The greatest time at which guidance acts; 0: T."""
+    seed: int = 0
+    """Seed of the noise."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name in _not_of(self.sampler):
+            if (value := getattr(self, name)) != DEFAULTS[name]:
+                takers = " and ".join(each for each, sampler in SAMPLERS.items() if name in sampler.options)
+                raise ValueError(f"{name}={value!r} is an option of {takers}, not of {self.sampler}; leave it out")
+        if self.threshold and not self.clip:
+            raise ValueError(
+                f"threshold={self.threshold} is a kind of clamping, which clip=False turns off; leave clip on"
+            )
+        if self.guidance == 1 and (self.guidance_low, self.guidance_high) != (1, 0):
+            raise ValueError(
+                "an interval of guidance has no effect at guidance=1; give a scale, such as 2, or leave it out"
+            )
+        return self
+
+    def changed(self, **given: Any) -> Self:
+        """This chain with what is ``given`` in its place, and without what then has no effect and was not given.
+
+        That is the options that the sampler does not take, and the interval of a guidance that is turned off. Raises
+        UserError for an unknown sampler, else as `Chain`.
+        """
+        sampler = known(given.get("sampler", self.sampler))
+        idle = _not_of(sampler)
+        if given.get("guidance", self.guidance) == 1:
+            idle |= {"guidance_low", "guidance_high"}
+        return dataclasses.replace(self, **{name: DEFAULTS[name] for name in idle} | given)
+
+    def check(self, T: int) -> None:
+        """Raise UserError for settings that no chain of T times can have, wherever it begins."""
+        if self.steps > T:
+            raise UserError(f"steps={self.steps} is outside 1..{T}; a chain of T={T} has at most {T} steps")
+        if not self.guidance_low <= (self.guidance_high or T) <= T:
+            raise UserError(
+                f"guidance from {self.guidance_low} to {self.guidance_high} is no interval of times; both are in "
+                f"1..{T} (0 as the upper end: {T})"
+            )
+
+    def times(self, schedule: "NoiseSchedule") -> list[int]:
+        """The times visited, and 0, falling. Raises UserError as `check` and `check_signal`."""
+        from unstir.theory.schedule import times  # needs torch
+
+        self.check(schedule.T)
+        visited = times(schedule, self.steps, self.spacing)
+        if SAMPLERS[self.sampler].divides_by_alpha:
+            check_signal(self.sampler, schedule, visited[0])
+        return visited
+
+    def calls(self, schedule: "NoiseSchedule") -> int:
+        """The network calls for an image, the two of guidance counted as one."""
+        return self.cost(schedule).calls
+
+    def cost(self, schedule: "NoiseSchedule") -> "Cost":
+        """What an image costs; a time that the spacing repeats is visited once. Raises UserError as `times`."""
+        steps = len(self.times(schedule)) - 1
+        return Cost(steps, SAMPLERS[self.sampler].calls_in(steps))
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What an image costs: ``steps`` are the times visited, ``calls`` those of the network."""
+
+    steps: int
+    calls: int
+
+    def __str__(self) -> str:
+        steps, calls = (f"{n:,} {word}{'s' * (n > 1)}" for n, word in ((self.steps, "step"), (self.calls, "call")))
+        return f"{steps}, {calls}"
+
+
+DEFAULTS: dict[str, Any] = {each.name: each.default for each in dataclasses.fields(Chain)}  # type: ignore[arg-type, unused-ignore]
+"""Every setting of a chain with its default."""
+
+
+def _not_of(sampler: str) -> set[str]:
+    """The options of other samplers that this one does not take."""
+    return {option for each in SAMPLERS.values() for option in each.options} - set(SAMPLERS[sampler].options)
+
+
+def known(sampler: str) -> str:
+    """The name of a sampler; UserError for one that there is not."""
+    if sampler not in SAMPLERS:
+        near = difflib.get_close_matches(sampler, SAMPLERS, n=1)
+        meant = f"did you mean {near[0]!r}? There are" if near else "choose one of"
+        raise UserError(f"sampler={sampler!r} is unknown; {meant} {', '.join(SAMPLERS)}")
+    return sampler
+
+
+def check_signal(sampler: str, schedule: "NoiseSchedule", t: int) -> None:
+    """Raise UserError where a sampler that divides by alpha_t would begin without any signal."""
+    if schedule.abar(t) == 0:
+        raise UserError(
+            f"sampler={sampler!r} divides by alpha_t, which is 0 at t={t} where it begins (zero terminal SNR); "
+            "use ddim or dpmpp_2m"
+        )

@@ -1,0 +1,48 @@
+"""Numbers of a run's logs, which may hold anything, and how a finding writes them."""
+
+import statistics
+from collections.abc import Iterable
+from typing import Any, TypeGuard
+
+from unstir.runs import kinds
+
+Line = dict[str, Any]
+"""A line of a log."""
+
+LARGEST = 1e60
+"""A larger value of a log counts as none: Welch's test takes fourth powers, which would overflow a float."""
+
+MOST_TIMES = 1000
+"""A larger ratio says no more: "more than 1,000 times"."""
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value of a log is a number that can be computed with: finite, and not beyond `LARGEST`."""
+    return kinds.is_number(value) and abs(value) <= LARGEST
+
+
+def numbers(lines: Iterable[Line], key: str) -> list[float]:
+    """The numbers under ``key``, of the lines that have one."""
+    return [float(value) for line in lines if is_number(value := line.get(key))]
+
+
+def logged_errors(lines: Iterable[Line]) -> list[float]:
+    """The mean squared errors of lines of metrics.jsonl, of those that have one: ``mse``, else the loss."""
+    return [float(value) for line in lines if is_number(value := line.get("mse", line.get("loss")))]
+
+
+def median(values: list[float]) -> float:
+    """The lower median; NaN of nothing."""
+    return statistics.median_low(values) if values else float("nan")
+
+
+def short(value: float) -> str:
+    """A number of one digit, as a setting is written: 0.0003, 20."""
+    return f"{float(f'{value:.1g}'):g}"
+
+
+def times(ratio: float) -> str:
+    """A ratio in words: "1.25 times", "48 times", "more than 1,000 times"."""
+    if not ratio <= MOST_TIMES:
+        return f"more than {MOST_TIMES:,} times"
+    return f"{ratio:.2f} times" if ratio < 10 else f"{ratio:,.0f} times"

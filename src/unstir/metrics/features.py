@@ -1,0 +1,152 @@
+"""Networks whose features compare images: one interface, whatever network it is.
+
+A `Network` has a name, a hash of its weights and, for a batch of images, features and perhaps class logits. What else
+it offers its attributes say: the names under which its figures are published (`titles`), and, where its classes are
+those of the store, how well it tells them apart (`Trust`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from operator import index as whole
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from unstir.errors import UserError
+from unstir.progress import Progress
+from unstir.significance import TAIL, binomial_tail
+
+BATCH = 64
+
+SKILL = 0.3
+"""The least skill of a classifier whose features are used; docs/judging.md has what they see at which skill."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How a classifier did: ``right`` of ``num`` held-out images, of which ``most`` are of the most frequent class.
+
+    Whoever names the most frequent class every time is right as often as that class occurs: that is *chance*. A
+    classifier is used where both hold, for else its features measure nothing:
+
+    * it is decidedly right more often than chance: the exact binomial tail is below `significance.TAIL`;
+    * of the images that chance gets wrong, it gets the share `SKILL` or more right, net of those that it loses:
+      (accuracy - chance) / (1 - chance), Cohen's kappa against that guess. Among ten thousand images 11% is decidedly
+      more than 10%, and features that know no more are of no use.
+    """
+
+    right: int
+    num: int
+    most: int
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> "Trust":
+        """From its fields as JSON has them. Raises KeyError, TypeError or ValueError for what are none."""
+        right, num, most = (whole(values[name]) for name in ("right", "num", "most"))
+        if not (0 <= right <= num and 0 <= most <= num):
+            raise ValueError(f"no counts: {values}")
+        return cls(right, num, most)
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of held-out images classified rightly; None where nothing was held out."""
+        return self.right / self.num if self.num else None
+
+    @property
+    def chance(self) -> float | None:
+        """The share of the most frequent class among the held-out images."""
+        return self.most / self.num if self.num else None
+
+    @property
+    def above_chance(self) -> bool:
+        """Whether the accuracy is decidedly above chance."""
+        return self.num > 0 and binomial_tail(self.right, self.num, self.most / self.num) < TAIL
+
+    @property
+    def given(self) -> bool:
+        """Whether the features may be used."""
+        return self.above_chance and self.right - self.most >= SKILL * (self.num - self.most)
+
+    def entry(self) -> dict[str, Any]:
+        """What a protocol says of it, as JSON has it."""
+        values = {"accuracy": self.accuracy, "chance": self.chance}
+        rounded = {name: None if value is None else round(value, 4) for name, value in values.items()}
+        return {**rounded, "num": self.num, "above_chance": self.above_chance, "used": self.given}
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What one pass found in N images: ``features`` float64 [N, F], and class ``logits`` float64 [N, K] or None."""
+
+    features: Tensor
+    logits: Tensor | None = None
+
+
+class Network:
+    """What turns images, uint8 [N, C, H, W] in 0..255, into features; a subclass says how a batch is turned.
+
+    ``name`` is what the features are called, such as "classifier", in figures and file names; ``hash`` is the SHA-256
+    (hex) of the weights. ``titles`` are the names of figures ("fd", "kid") that are published under their own.
+    ``trust`` says how it tells the store's own classes apart; None for a network whose logits, if any, are of others.
+    """
+
+    name: str
+    hash: str
+    titles: ClassVar[Mapping[str, str]] = {}
+    trust: Trust | None
+    awaited = False
+    """Whether the network is not there yet (`Awaited`)."""
+
+    @torch.inference_mode()
+    def outputs(
+        self, images: Tensor, index: Tensor | None = None, batch_size: int = BATCH, progress: Progress | None = None
+    ) -> Outputs:
+        """Features and logits of ``images``, or of those with an ``index``, int64 [N], in one pass.
+
+        Raises UserError for images that the network does not take, and a batch of none.
+        """
+        self._check(images)
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size} must be at least 1")
+        index, done = torch.arange(len(images)) if index is None else index, 0
+        features, logits = [], []
+        for some in torch.split(index, batch_size):
+            found = self._batch(images[some])
+            features.append(found.features.double().cpu())
+            if found.logits is not None:
+                logits.append(found.logits.double().cpu())
+            done += len(some)
+            if progress is not None:
+                progress(done, len(index))
+        return Outputs(torch.cat(features), torch.cat(logits) if logits else None)
+
+    def features(self, images: Tensor, batch_size: int = BATCH) -> Tensor:
+        """The features of ``images``, float64 [N, F]. Raises UserError as `outputs`."""
+        return self.outputs(images, batch_size=batch_size).features
+
+    def _check(self, images: Tensor) -> None:
+        """Raise UserError for images that the network does not take."""
+        raise NotImplementedError
+
+    def _batch(self, images: Tensor) -> Outputs:
+        """Features [B, F] and logits [B, K] of a batch, in any float type on any device."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Awaited(Network):
+    """Stands for a network that is not there yet, so that a plan can be checked and forecast before it is trained."""
+
+    name: str
+    hash: str = ""
+    trust = None
+    awaited = True
+
+    def _check(self, images: Tensor) -> None:
+        raise UserError(f"the network {self.name} is not there yet; train or load it first")
+
+
+def given(images: Tensor) -> str:
+    """The type and shape of images that were given, for a message."""
+    return f"images are {str(images.dtype).removeprefix('torch.')} {list(images.shape)}"

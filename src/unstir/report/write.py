@@ -1,0 +1,144 @@
+"""The report of one run or several, from their folders: what is missing is measured, then the page is written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unstir.data import Store, is_store
+from unstir.errors import UserError
+from unstir.metrics.floor import FEWEST
+from unstir.progress import Say, Showing, silently, unsaid
+from unstir.report import compared, page, pdf
+from unstir.report.export import export, targets
+from unstir.report.gather import Measuring, measure, planned, time_samplers
+from unstir.runs.files import make_folder
+from unstir.runs.run import Run
+from unstir.runs.writable import check_file
+from unstir.train.catch_up import catch_up
+
+
+def write_report(
+    paths: Sequence[Path],
+    out: Path | None = None,
+    *,
+    measuring: bool = True,
+    minutes: float = 5.0,
+    num: int = 0,
+    seeds: int = 3,
+    printed: bool = False,
+    exported: Path | None = None,
+    store: Path | None = None,
+    say: Say = unsaid,
+    showing: Showing = silently,
+) -> list[Path]:
+    """Write the page of the runs in these folders and return the files written, the page first.
+
+    It is ``out``, by default report.html of the run, or comparison.html of the first of several. With ``measuring`` the
+    figures that are missing are measured first: ``num`` images per seed, or for 0 as many as can be drawn in
+    ``minutes``, for ``seeds`` seeds. ``printed`` adds a PDF of the same name, ``exported`` the figures as a file or a
+    folder of files; ``store`` is the data of the runs where it has moved. Raises UserError, before anything is
+    measured, for what cannot be opened, measured or written.
+    """
+    if not paths:
+        raise UserError("no run was named; give the folder of one, such as runs/digits")
+    _check_numbers(minutes, num, seeds)
+    if printed:
+        pdf.check_browser(paths[0])
+    runs = [Run.open(path) for path in paths]
+    path = out or runs[0].path / ("report.html" if len(runs) == 1 else "comparison.html")
+    _check_file(path, "--out", ".html")
+    for target in targets(exported) if exported else ():
+        _check_file(target, "--export", target.suffix)
+    if printed:
+        _check_file(path.with_suffix(".pdf"), "--pdf", ".pdf")
+    stores = _stores(runs, store, say)
+    protocols = _measure(runs, stores, minutes, num, seeds, say, showing) if measuring else [None] * len(runs)
+    make_folder(path.absolute().parent)
+    with showing("writing the page", ""):
+        if len(runs) == 1:
+            facts = [page.write(runs[0], stores[0], path, protocols[0], samples=measuring)]
+        else:
+            facts = compared.write(runs, stores, path)
+        if printed:
+            pdf.print_pdf(path, path.with_suffix(".pdf"))
+    return [path, *([path.with_suffix(".pdf")] if printed else []), *(export(exported, facts) if exported else ())]
+
+
+def _check_file(path: Path, option: str, suffix: str) -> None:
+    """Raise UserError for a file of another kind or one that cannot be written."""
+    if path.suffix.lower() != suffix.lower():
+        more = "; --pdf adds a PDF of the page" if path.suffix.lower() == ".pdf" else ""
+        raise UserError(f"{option} {path} must end in {suffix}{more}")
+    check_file(path, option)
+
+
+def _check_numbers(minutes: float, num: int, seeds: int) -> None:
+    """Raise UserError for numbers that no figure can be made of."""
+    if not minutes > 0:  # NaN too
+        raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
+    if num and num < FEWEST:
+        raise UserError(
+            f"num={num} must be at least {FEWEST}: a distance is between sets; better hundreds; 0: --minutes"
+        )
+    if seeds < 1:
+        raise UserError(f"seeds={seeds} must be at least 1; error bars over seeds need 2")
+
+
+def _stores(runs: Sequence[Run], named: Path | None, say: Say) -> list[Store | None]:
+    """The data of each run: the store named, where it is that run's, else its own; None, said, where it has gone."""
+    given = None if named is None else Store.open(named)
+    if given is not None and given.content_hash not in {run.data.content_hash for run in runs}:
+        raise UserError(f"{given.path} is not the data of {runs[0].path}; name the store that it was trained on")
+    found: list[Store | None] = []
+    for run in runs:
+        if given is not None and given.content_hash == run.data.content_hash:
+            found.append(given)
+        elif is_store(run.config.data.store):
+            own = Store.open(run.config.data.store)
+            if own.content_hash != run.data.content_hash:
+                raise UserError(f"{own.path} no longer holds the data of {run.path}; name its store with --store")
+            found.append(own)
+        else:
+            say(
+                f"{run.config.data.store}, the data of {run.path}, is no longer there; name it with --store. Without "
+                "it nothing is measured and no data is shown"
+            )
+            found.append(None)
+    return found
+
+
+def _measure(
+    runs: Sequence[Run],
+    stores: Sequence[Store | None],
+    minutes: float,
+    num: int,
+    seeds: int,
+    say: Say,
+    showing: Showing,
+) -> list[dict[str, Any] | None]:
+    """Measure what the pages of these runs need, all by one number of images; the protocol of each, None without."""
+    plans: list[tuple[Run, Store, Measuring] | None] = []
+    for run, store in zip(runs, stores, strict=True):  # whatever is refused, of any run, is refused before all work
+        if store is None or not run.saved_steps():
+            plans.append(None)
+            continue
+        plan = planned(run, store, seconds=60 * minutes, num=num, seeds=seeds)
+        plans.append((run, store, plan))
+        num = num or plan.num  # the next runs have the same, for unlike numbers do not compare
+        say(
+            f"{run.path}: {len(plan.by_step)} steps and {len(plan.by_chain)} samplers, {seeds} x {plan.num} images "
+            f"each, about {plan.seconds / 60:.1f} min where none was measured before"
+        )
+    return [None if plan is None else _measured(*plan, len(runs) == 1, showing) for plan in plans]
+
+
+def _measured(run: Run, store: Store, plan: Measuring, timed: bool, showing: Showing) -> dict[str, Any]:
+    """The protocol of the last step, with everything measured; of each sampler the seconds too where they are shown."""
+    plan = plan.ready(store, showing)
+    with showing("measuring held-out losses", "snapshots") as progress:
+        catch_up(run, store, progress)
+    with showing("evaluating", "evaluations") as progress:
+        measure(run, store, (*plan.by_step, *plan.by_chain), progress=progress)
+    if timed:
+        time_samplers(run, plan)
+    return plan.by_step[-1].protocol()
