@@ -76,6 +76,7 @@ def _line(step, images, of):
     for suffix, split in bits.items():
         line[f"bits{suffix}"] = 4 + fmean(of[split])
         line[f"bits{suffix}_error"] = 0.02
+        line[f"bits{suffix}_num"] = len(of[split]) // 4
     return line
 
 

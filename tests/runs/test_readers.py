@@ -244,6 +244,7 @@ def test_tensors_that_training_cannot_go_on_from_are_damage(run, whole, how):
             said.append(text)
 
     trainer = Trainer(run, whole[1], Listener())
+    trainer.start()
     assert trainer.state.step == 8 and newest[1].name in said[0] and "set aside" in said[0]
     assert (newest[1].parent / f"{newest[1].name}.damaged").exists()
     sound(lambda: run.model(step=8).denoiser)

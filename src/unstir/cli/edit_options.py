@@ -75,11 +75,10 @@ def carry_out(
         raise UserError(f"guidance={guidance} leads towards a class; name it with --label")
     named = {"label": opened.labels.number(of_image["label"])} if "label" in of_image else {}
     which: dict[str, Any] = {"ema": options.ema, "device": options.device, "dtype": options.dtype, "guide": chain.guide}
-    model = opened.model(options.checkpoint, **which)
+    model = opened.model(options.checkpoint, say=say, **which)
     usual = model.chain.changed(**chain.given(), seed=options.seed)
     job = Job(chain=usual, **({"num": 1} | of_image | named))
-    opened.load(options.checkpoint, say=say)
-    with console.counting(console.stderr(), doing, "network calls") as progress:
+    with console.counting(doing, "network calls") as progress:
         edited = work(model, job, progress)
     for image in images:
         for note in notes_on(image, model.shape):

@@ -153,13 +153,13 @@ def evaluate(
     if drawing:
         images = f"{len(plans)} x {seeds} x {plans[0].job.num} images"
         say(f"{images}, about {duration(drawing)} to draw those still missing")
-    plans = judging.prepared(data, plans, console.showing)
+    plans = judging.prepared(data, plans, console.counting)
     if other:
         forecast.match(opened, plans[-1], other)
     results = []
     for each in plans:
         with console.heartbeat("judging"):
-            results.append(judging.evaluate(opened, data, each, showing=console.showing))
+            results.append(judging.evaluate(opened, data, each, showing=console.counting))
         if not json_:
             show(*describe(results[-1]).splitlines())
     comparison = differences(results[-1], forecast.match(opened, plans[-1], other)) if other else None

@@ -103,7 +103,7 @@ def likelihood(
     suffix = (f"-{calls}-calls" if calls else "") + (f"-{num}-images" if num else "")
     results = {}
     for part, protocol in protocols.items():
-        with console.counting(console.stderr(), f"bounding {part}", "network calls") as progress:
+        with console.counting(f"bounding {part}", "network calls") as progress:
             results[part] = bound(model, data, protocol, progress=progress)
         save(folder / f"{part}{suffix}.json", results[part])
     curve = folder / f"curve{suffix}.png"

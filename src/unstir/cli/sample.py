@@ -103,7 +103,7 @@ def sample(
         return _compare(model, job, compare, out)
     folder = out or run / "generated" / name_of(model, job)
     _check_ways(animate, strip, folder)
-    with console.counting(console.stderr(), "sampling", "steps") as progress:
+    with console.counting("sampling", "steps") as progress:
         model, done = save_images(model, job, folder, progress)
     if done.batch_size != batch_size:
         say(f"{folder} was begun in batches of {done.batch_size}, and so it went on")
@@ -149,7 +149,7 @@ def _compare(model: Any, job: Any, text: str, out: Path | None) -> int:
     name = f"compare-step{model.step}-seed{job.chain.seed}-{sidecar.digest(settings)}"
     file = (out or model.folder / "generated" / name) / "compare.png"
     sidecar.check(file)
-    with console.counting(console.stderr(), "comparing", "steps") as progress:
+    with console.counting("comparing", "steps") as progress:
         rows = compare.compare(model, job, chains, progress)
     measured = {key: [getattr(row.cost, key) for row in rows] for key in ("steps", "calls")}
     measured["seconds"] = [row.seconds for row in rows]
@@ -171,7 +171,7 @@ def _show_trajectory(model: Any, job: Any, folder: Path, animate: Path | None, s
     from unstir.pictures.named import titled
 
     limit, settings = max(animation.MAX_FRAMES, stages), settings_in(folder)
-    counting = console.counting(console.stderr(), "drawing trajectories", "steps")
+    counting = console.counting("drawing trajectories", "steps")
     with computing_with(settings["threads"]), counting as progress:
         frames = trajectory(model, job, 64 if animate else 8, limit=limit, progress=progress)
     settings |= {"num": job.num, "frames": len(frames)}

@@ -1,14 +1,23 @@
 """`unstir train`."""
 
-import dataclasses
 from typing import Annotated
 
 from cyclopts import Parameter
+from pydantic.dataclasses import dataclass
 
 from unstir.cli.app import app, say, show
 from unstir.cli.train_help import FORMATTER
 from unstir.runs import recipes
 from unstir.runs.config import MAY_CHANGE, Config
+from unstir.runs.sections import STRICT
+
+
+@Parameter(name="*", name_transform=str)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Settings(Config):
+    """The settings of a run as options; its recipe is an argument of its own."""
+
+    recipe: Annotated[str, Parameter(parse=False)] = ""
 
 
 def _train_help() -> str:
@@ -32,16 +41,16 @@ def train(
     /,
     *,
     out: Annotated[str, Parameter(help="Folder of the run; empty: runs/RECIPE.")] = "",
-    config: Config = Config(),  # noqa: B008 - frozen
+    config: Settings = Settings(),  # noqa: B008 - frozen
 ) -> int:
     """Train a model or continue one; the status is 0 when finished, 129, 130 or 143 when stopped."""
     from unstir import console
     from unstir.train.launch import train as train_run
-    from unstir.train.watch import Stop
+    from unstir.train.observer import Stop
 
     folder = recipes.run_folder(recipe, out)
-    config = dataclasses.replace(config, recipe=recipes.settings(recipe, folder).recipe)
-    stop, display = Stop(), console.TrainingDisplay(console.stderr())
-    done = train_run(config, folder, observer=display, stop=stop, say=say, showing=console.showing)
+    settings = Config(**{**vars(config), "recipe": recipes.settings(recipe, folder).recipe})
+    stop, display = Stop(), console.TrainingDisplay()
+    done = train_run(settings, folder, observer=display, stop=stop, say=say, showing=console.counting)
     show(*done.conclusion)
     return 0 if done.finished else stop.status

@@ -7,9 +7,7 @@ defaults of `sections`. Lengths of training are written with their unit, "200 ep
 
 import math
 from dataclasses import field
-from typing import Annotated
 
-from cyclopts import Parameter
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
@@ -29,12 +27,11 @@ from unstir.runs.sections import (
 )
 
 
-@Parameter(name="*", name_transform=str)
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Config:
     """A whole run. The module `toml` reads and writes it."""
 
-    recipe: Annotated[str, Parameter(parse=False)] = ""
+    recipe: str = ""
     """The recipe this began from; in a TOML file, the one that fills what the file leaves out."""
     seed: int = 0
     """Seed of everything random in training."""
