@@ -118,7 +118,7 @@ def test_the_pace_leaves_out_the_first_step_and_the_snapshots(monkeypatch):
 
 
 @pytest.mark.parametrize("ask", ["sample", "likelihood", "evaluate", "report", "pack", "train"])
-def test_piped_commands_tell_how_far_they_are(trained, command, tmp_path, monkeypatch, ask):
+def test_piped_commands_tell_how_far_they_are(classified, trained, command, tmp_path, monkeypatch, ask):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(console, "SILENT_SECONDS", 0.01)
     monkeypatch.setattr(data, "pack", lambda *of, **how: time.sleep(0.3) or pack(*of, **how))  # else it is over at once
@@ -129,7 +129,7 @@ def test_piped_commands_tell_how_far_they_are(trained, command, tmp_path, monkey
         "evaluate": (["evaluate", run and run.path, "--num", 20, "--seeds", 1], "sampling"),
         "report": (["report", run and run.path, "--no-measure"], "writing the page: for "),
         "pack": (["data", "pack", "digits", "--out", "packed"], "packing: "),
-        "train": (["train", "--out", run and run.path, "--train.length", "200 steps"], "of 200"),
+        "train": (["train", "--out", run and run.path, "--train.length", "40 steps"], "of 40"),
     }[ask]
     status, _, err = command(*arguments)
     assert status == 0 and words in err and "Traceback" not in err, err
