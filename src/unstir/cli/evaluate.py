@@ -185,7 +185,7 @@ def _opened(path: Path, store: Path | None) -> tuple[Any, Any]:
 def _keeps(store: Any) -> bool:
     """Whether the store's folder takes what is computed once."""
     from unstir.errors import UserError
-    from unstir.runs.writable import check_writable
+    from unstir.runs.files import check_writable
 
     try:
         check_writable(store.path / "statistics")

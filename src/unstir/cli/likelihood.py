@@ -76,9 +76,8 @@ def likelihood(
     from unstir.metrics.likelihood import Protocol, check, describe, save
     from unstir.metrics.likelihood import likelihood as bound
     from unstir.pictures.charts import likelihood_curves
-    from unstir.runs.files import make_folder, replacing
+    from unstir.runs.files import check_writable, make_folder, replacing
     from unstir.runs.run import Run
-    from unstir.runs.writable import check_writable
 
     opened = Run.open(run)
     if store is None and not is_store(opened.config.data.store):
