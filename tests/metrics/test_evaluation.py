@@ -24,7 +24,7 @@ from unstir.significance import LEVEL, widening
 
 PROTOCOL = {
     "num": 100, "seeds": 3, "seed": 0, "split": "train", "num_reference": 1498, "data": "d", "sampler": "ddim",
-    "calls": 20, "ema": True, "dtype": "float32", "networks": {"classifier": "c" * 64},
+    "steps": 20, "calls": 20, "ema": True, "dtype": "float32", "networks": {"classifier": "c" * 64},
 }  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def test_damaged_files_and_those_of_another_format_are_left_out(make_run, spoil)
 
 def test_what_is_printed_has_the_protocol_and_the_bounds():
     text = describe(made(1.25))
-    assert "step 10 (80 images seen), averaged weights: 3 x 100 images by ddim, 20 calls, float32" in text
+    assert "step 10 (80 images seen), averaged weights: 3 x 100 images by ddim, 20 steps, 20 calls, float32" in text
     assert "against 1498 of train; features: classifier cccccccccccc" in text
     assert text.splitlines()[2].split()[:4] == ["FD-classifier", "1.25", "0.058", "0.2"]
 

@@ -206,4 +206,5 @@ def settings_of(run: Run, job: Job, loaded: Checkpoint) -> dict[str, Any]:
     settings = plain(job)
     del settings["num"]  # a longer job of the same settings continues a shorter one
     settings["class"] = None if job.label is None else run.data.classes[job.label]
+    settings["calls"] = job.chain.calls(build.schedule(run.config.diffusion))
     return {**settings, **provenance(run, used(run, loaded, job.guide), job.ema, job.device, job.dtype)}

@@ -66,9 +66,6 @@ class Plan:
         """All that decides a figure but the weights: what two evaluations must share to be compared."""
         job, chain = self.job, self.job.chain
         device = build.device(job.device)
-        schedule = build.schedule(run.config.diffusion)
-        sampling = {**dataclasses.asdict(chain), "calls": chain.calls(schedule)}
-        del sampling["steps"]
         return {
             "num": job.num,
             "seeds": self.seeds,
@@ -79,7 +76,8 @@ class Plan:
             "rounding": "uint8, to nearest",
             "networks": {network.name: network.hash for network in self.measuring},
             "classifier": next((each.trust.entry() for each in self.networks if each.trust is not None), None),
-            **sampling,
+            **dataclasses.asdict(chain),
+            **dataclasses.asdict(chain.cost(build.schedule(run.config.diffusion))),
             "label": SHARES if job.shares else job.label,
             "guide": None if job.guide is None else str(job.guide),
             "ema": job.ema and run.config.train.ema_decay > 0,

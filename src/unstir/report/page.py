@@ -144,7 +144,7 @@ def _drawn(run: Run, store: Store | None) -> dict[str, Any]:
     if run.saved_steps():
         job = Job(num=pictures.ANIMATED, chain=usual_chain(run), step=run.newest_step())
         drawn["trajectory"], drawn["moving"] = pictures.strip_and_animation(run, job)
-        drawn["chain"] = f"{job.chain.sampler}, {job.chain.calls(build.schedule(run.config.diffusion))} calls"
+        drawn["chain"] = f"{job.chain.sampler}, {job.chain.cost(build.schedule(run.config.diffusion))}"
     if store is not None and store.count("train"):
         drawn["forward_strip"], drawn["forward_times"] = pictures.forward(run, store)
         drawn["real"] = pictures.real_grid(run, store)
