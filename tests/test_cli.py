@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ def tiny(length="6 steps", log="2 steps", checkpoint="1 epoch"):
     """Options that make a run of seconds."""
     words = (
         "--model.channels 8 --model.groups 4 --train.batch_size 8 --train.dtype float32 --diffusion.T 20 "
-        "--diffusion.beta_T 0.3 --grids.num 4 --grids.steps 3 --grids.log_spaced 1"
+        "--diffusion.beta_T 0.3 --grids.num 4 --grids.steps 3 --grids.log_spaced 1 --log.held_out_images 4"
     )
     spans = (
         "--train.length",
@@ -45,6 +46,16 @@ def unstir(tmp_path, monkeypatch, command):
     """unstir("train", ...) -> (status, standard output, standard error), run in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return command
+
+
+@pytest.fixture
+def here(unstir, digits, shared, tmp_path):
+    """The folder "here" of a tiny run, trained by the command line once and copied."""
+
+    def make(folder):
+        assert unstir("train", *tiny(), "--data.store", digits, "--out", folder)[0] == 0
+
+    return shutil.copytree(shared("run-of-the-command", make), tmp_path / "here")
 
 
 def refused(result, *words):
@@ -91,8 +102,7 @@ def test_train_sample_and_inspect_make_what_they_say(unstir, tmp_path):
     )
 
 
-def test_image_i_is_the_same_in_any_batch_and_job(unstir, tmp_path):
-    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+def test_image_i_is_the_same_in_any_batch_and_job(unstir, here, tmp_path):
     made = {}
     for name, num, size in (("one", 6, 1), ("four", 6, 4), ("all", 9, 9)):
         assert unstir("sample", "here", "--num", num, "--batch-size", size, "--out", name)[0] == 0
@@ -103,8 +113,7 @@ def test_image_i_is_the_same_in_any_batch_and_job(unstir, tmp_path):
     assert status == 0 and abs(other - made["four"]).max() > 20
 
 
-def test_a_sampling_job_goes_on_where_it_was(unstir, tmp_path):
-    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+def test_a_sampling_job_goes_on_where_it_was(unstir, here, tmp_path):
     assert unstir("sample", "here", "--num", 7, "--batch-size", 2, "--out", "whole")[0] == 0
     assert unstir("sample", "here", "--num", 3, "--batch-size", 2, "--out", "parts")[0] == 0
     kept = (tmp_path / "parts/000001.png").stat().st_mtime_ns
@@ -120,8 +129,7 @@ def test_a_sampling_job_goes_on_where_it_was(unstir, tmp_path):
     refused(unstir("sample", "here", "--out", "here"), "not empty", "--out")
 
 
-def test_a_run_is_continued_by_its_folder_alone(unstir):
-    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+def test_a_run_is_continued_by_its_folder_alone(unstir, here):
     refused(unstir("train", "--out", "here", "--train.length", "8 steps"), "cosine", '--train.lr_period "8 steps"')
     status, *_ = unstir("train", "--out", "here", "--train.length", "8 steps", "--train.lr_period", "8 steps")
     assert status == 0 and Run.open("here").config.train.length == "8 steps"
@@ -129,25 +137,22 @@ def test_a_run_is_continued_by_its_folder_alone(unstir):
     assert [line["step"] for line in Run.open("here").metrics()] == [2, 4, 6, 8]
 
 
-def test_images_of_one_run_are_not_passed_off_as_those_of_another(unstir):
-    for name, seed in (("a", 0), ("b", 1)):
-        assert unstir("train", *tiny(), "--out", name, "--seed", seed)[0] == 0
-    assert unstir("sample", "a", "--num", 2, "--out", "made")[0] == 0
-    refused(unstir("sample", "b", "--num", 2, "--out", "made"), "other settings (weights is ", "--out")
+def test_images_of_one_run_are_not_passed_off_as_those_of_another(unstir, here):
+    assert unstir("train", *tiny(), "--out", "other", "--seed", 1)[0] == 0
+    assert unstir("sample", "here", "--num", 2, "--out", "made")[0] == 0
+    refused(unstir("sample", "other", "--num", 2, "--out", "made"), "other settings (weights is ", "--out")
 
 
 @pytest.mark.parametrize(
     "wrong",
     ["--steps 99", "--num 0", "--batch-size 0", "--label 3", "--checkpoint 77", "--device cuda:9", "--spacing odd"],
 )
-def test_a_refused_sample_leaves_nothing_in_the_way_of_the_next(unstir, tmp_path, wrong):
-    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+def test_a_refused_sample_leaves_nothing_in_the_way_of_the_next(unstir, here, tmp_path, wrong):
     refused(unstir("sample", "here", "--out", "made", *wrong.split()), wrong.split()[1])
     assert not (tmp_path / "made").exists()
 
 
-def test_a_mistake_does_not_stay_behind_in_a_run(unstir):
-    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+def test_a_mistake_does_not_stay_behind_in_a_run(unstir, here):
     before = Run.open("here").config
     refused(unstir("train", "--out", "here", "--train.device", "cuda:7", "--train.length", "9 steps"), "cuda:7")
     assert Run.open("here").config == before
@@ -267,8 +272,7 @@ def test_a_recipe_file_is_a_recipe_and_options_win(unstir, tmp_path):
     assert run.config.model.mults == (1,) and run.config.model.in_channels == 1 and run.config.model.channels == 8
 
 
-def test_a_whole_config_is_a_recipe_too(unstir, tmp_path):
-    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+def test_a_whole_config_is_a_recipe_too(unstir, here, tmp_path):
     assert unstir("train", "here/config.toml", "--out", "again")[0] == 0
     assert Run.open("again").config == Run.open("here").config
     pictures = [(tmp_path / name / "samples/images-00000048.png").read_bytes() for name in ("here", "again")]
@@ -297,8 +301,7 @@ def test_a_file_that_says_too_little_does_not_start_the_large_network(unstir, tm
     assert not (tmp_path / "runs").exists() and not (tmp_path / "data").exists()
 
 
-def test_less_than_was_trained_is_nothing_to_do_and_changes_nothing(unstir):
-    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+def test_less_than_was_trained_is_nothing_to_do_and_changes_nothing(unstir, here):
     before = Run.open("here").config
     status, out, _ = unstir("train", "--out", "here", "--train.length", "3 steps")
     assert status == 0 and "finished, at step 6" in out and '--train.length "12 steps"' in out
@@ -314,8 +317,7 @@ def test_a_run_that_was_asked_for_less_by_its_recipe_says_that_it_goes_on(unstir
     assert 'length = "12 steps"' in file.read_text()
 
 
-def test_a_store_that_is_none_is_refused_and_not_remembered(unstir):
-    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+def test_a_store_that_is_none_is_refused_and_not_remembered(unstir, here):
     before = Run.open("here").config
     longer = ["--train.length", "8 steps", "--train.lr_period", "8 steps"]
     refused(unstir("train", "--out", "here", *longer, "--data.store", "typo"), "typo", "no packed store")
@@ -323,15 +325,13 @@ def test_a_store_that_is_none_is_refused_and_not_remembered(unstir):
     assert Run.open("here").config == before
 
 
-def test_a_small_job_does_not_slow_the_large_one_after_it(unstir, tmp_path):
-    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+def test_a_small_job_does_not_slow_the_large_one_after_it(unstir, here, tmp_path):
     for num in (1, 5):
         assert unstir("sample", "here", "--num", num, "--out", "made")[0] == 0
     assert json.loads((tmp_path / "made/settings.json").read_text())["batch_size"] == 64
 
 
-def test_a_job_goes_on_from_the_slim_file_of_the_same_weights(unstir):
-    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+def test_a_job_goes_on_from_the_slim_file_of_the_same_weights(unstir, here):
     assert unstir("sample", "here", "--num", 2, "--out", "made")[0] == 0
     for path in Run.open("here").checkpoints.iterdir():
         path.unlink()
@@ -384,8 +384,7 @@ def test_a_store_with_a_byte_changed_is_not_shown_as_whole(unstir, tmp_path):
     refused(unstir("data", "inspect", "digits"), "digits", "changed or damaged", "pack it again")
 
 
-def test_every_setting_but_the_listed_ones_is_fixed_once_a_run_exists(unstir):
-    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+def test_every_setting_but_the_listed_ones_is_fixed_once_a_run_exists(unstir, here):
     run = Run.open("here")
     for key, value in {"train.lr": "0.5", "model.dropout": "0.3", "seed": "7", "train.ema_decay": "0.5"}.items():
         message = refused(unstir("train", "--out", "here", f"--{key}", value), key, value, "unstir train --help")
@@ -402,14 +401,12 @@ def test_a_folder_that_is_no_run_is_left_alone(unstir, tmp_path):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
-def test_other_data_under_the_same_run_is_refused(unstir):
-    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+def test_other_data_under_the_same_run_is_refused(unstir, here):
     assert unstir("data", "pack", "digits", "--channels", 1, "--held-out", 0.3, "--out", "other")[0] == 0
     refused(unstir("train", "--out", "here", "--data.store", "other"), "content hash", "--data.store")
 
 
-def test_two_trainers_do_not_share_a_run(unstir):
-    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+def test_two_trainers_do_not_share_a_run(unstir, here):
     with Run.open("here").lock():
         for longer in ([], ["--train.length", "9 steps", "--train.lr_period", "9 steps"]):
             refused(unstir("train", "--out", "here", *longer), "another process")

@@ -84,9 +84,9 @@ def test_the_seconds_are_those_of_an_image_and_of_its_own_chain_alone(trained, m
     run, _ = trained()
     clock, call = [100.0], Denoiser.__call__
 
-    def slow(self, x_t, t, label=None):
+    def slow(self, x_t, t, *rest):
         clock[0] += 3.0  # a batch takes three seconds a call
-        return call(self, x_t, t, label)
+        return call(self, x_t, t, *rest)
 
     monkeypatch.setattr(Denoiser, "__call__", slow)
     monkeypatch.setattr("unstir.compare.time", SimpleNamespace(perf_counter=lambda: clock[0]))

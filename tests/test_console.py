@@ -1,4 +1,4 @@
-"""Without a terminal a line of progress comes at least every so often, with the time left in minutes."""
+"""Without a terminal a line of progress comes at least every so often, with the time left."""
 
 import io
 import re
@@ -16,37 +16,21 @@ from unstir.train.trainer import Trainer
 def screen(monkeypatch):
     """What a console without a terminal got, where silence lasts 0.1 seconds at most."""
     monkeypatch.setattr(console, "SILENT_SECONDS", 0.1)
-    return Console(file=io.StringIO(), width=200)
+    made = Console(file=io.StringIO(), width=200)
+    monkeypatch.setattr(console, "stderr", lambda: made)
+    return made
 
 
 def said(screen):
     return screen.file.getvalue().splitlines()
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "less than 1 min"),
-        (29, "less than 1 min"),
-        (31, "1 min"),
-        (200, "3 min"),
-        (4799, "1 h 20 min"),
-        (12_345, "3 h 26 min"),
-        (86_400, "24 h 0 min"),
-        (3 * 86_400 + 7300, "3 days 2 h"),
-        (3e9, "34,722 days 5 h"),
-    ],
-)
-def test_times_are_in_minutes(seconds, words):
-    assert console.duration(seconds) == words
-
-
-def test_a_forecast_is_no_approximation_of_less_than_a_minute():
-    assert console.waiting(20) == "less than 1 min" and console.waiting(200) == "about 3 min"
+def test_a_forecast_is_no_approximation_of_less_than_a_second():
+    assert console.waiting(0.2) == "less than a second" and console.waiting(200) == "about 3.3 minutes"
 
 
 def test_names_in_what_training_says_are_shown_as_they_are(screen):
-    console.TrainingDisplay(screen).say("runs/a[bold]b\x1b[2J: step 0")
+    console.TrainingDisplay().say("runs/a[bold]b\x1b[2J: step 0")
     assert said(screen) == [r"runs/a[bold]b\x1b[2J: step 0"]
 
 
@@ -55,59 +39,59 @@ def test_the_longest_silence_is_below_half_a_minute():
 
 
 def test_a_job_that_is_stuck_in_a_step_is_heard_of(screen):
-    with console.counting(screen, "packing", "images") as count:
+    with console.counting("packing", "images") as count:
         time.sleep(0.25)
-        assert said(screen)[0] == "packing: for less than 1 min"
+        assert said(screen)[0] == "packing: for less than a second"
         count(3, 10, "so far")
         time.sleep(0.6)
     lines = said(screen)
-    assert lines.count("packing: 3 of 10 images so far, less than 1 min left") >= 3
+    assert sum("packing: 3 of 10 images so far, " in line and line.endswith(" left") for line in lines) >= 3
     time.sleep(0.3)
     assert said(screen) == lines  # it is over
 
 
 def test_the_time_left_goes_by_what_was_done(screen, monkeypatch):
-    with console.counting(screen, "sampling", "steps") as count:
+    with console.counting("sampling", "steps") as count:
         count._began -= 600
         count(100, 400)
-        assert count.line() == "sampling: 100 of 400 steps, about 30 min left"
+        assert count.line() == "sampling: 100 of 400 steps, about 30 minutes left"
 
 
 def test_of_speakers_within_each_other_the_innermost_speaks(screen, monkeypatch):
-    monkeypatch.setattr(console, "stderr", lambda: screen)
     with console.heartbeat("judging"):
-        with console.counting(screen, "sampling", "steps") as count:
+        with console.counting("sampling", "steps") as count:
             count(1, 2)
             time.sleep(0.35)
         assert said(screen) and all(line.startswith("sampling") for line in said(screen))
         time.sleep(0.35)
-    assert said(screen)[-1] == "judging: for less than 1 min"
+    assert said(screen)[-1] == "judging: for less than a second"
 
 
 def test_a_terminal_has_a_bar_and_no_lines(monkeypatch):
     monkeypatch.setattr(console, "SILENT_SECONDS", 0.05)
     screen = Console(file=io.StringIO(), force_terminal=True, width=100)
-    with console.counting(screen, "packing", "images") as count:
+    monkeypatch.setattr(console, "stderr", lambda: screen)
+    with console.counting("packing", "images") as count:
         count(1, 2)
         time.sleep(0.3)
-    assert "min left" not in screen.file.getvalue() and "1/2" in screen.file.getvalue()
+    assert "seconds left" not in screen.file.getvalue() and "1/2" in screen.file.getvalue()
 
 
-def test_training_says_how_fast_it_is_when_it_ends_and_when_the_next_picture_comes(make_run, screen, monkeypatch):
+def test_training_says_how_fast_it_is_when_it_ends_and_when_the_next_snapshot_comes(make_run, screen, monkeypatch):
     monkeypatch.setattr(console.Pace, "SECONDS", 0.0)
-    run, store = make_run("watched", grids__epochs=[], grids__log_spaced=3)
-    with console.TrainingDisplay(screen) as display:
+    run, store = make_run("observed", grids__epochs=[], grids__log_spaced=3)
+    with console.TrainingDisplay() as display:
         trainer = Trainer(run, store, display)
         assert trainer.run()
     text = screen.file.getvalue()
     forecast = [line for line in said(screen) if "images/s measured" in line]
     assert len(forecast) == 1, text
     assert re.fullmatch(
-        r"[\d,]+ images/s measured: less than 1 min to the end; the next picture in less than 1 min, "
+        r"[\d,]+ images/s measured: (less|about) [^;]* seconds? to the end; the next snapshot in [^,]* seconds?, "
         r"after step 12",
         forecast[0],
     )
-    assert re.search(r"step 12 of 12 epoch 0 loss \S+ 8x1x8x8 lr \S+ \d+ images/s, less than 1 min left", text)
+    assert re.search(r"step 12 of 12 epoch 0 loss \S+ 8x1x8x8 lr \S+ \d+ images/s, less than a second left", text)
     alone, _ = make_run("alone", grids__epochs=[], grids__log_spaced=3)
     Trainer(alone, store).run()
     timing = ("seconds", "images_per_second")
@@ -116,7 +100,7 @@ def test_training_says_how_fast_it_is_when_it_ends_and_when_the_next_picture_com
     ]
 
 
-def test_the_pace_leaves_out_the_first_step_and_the_looks(monkeypatch):
+def test_the_pace_leaves_out_the_first_step_and_the_snapshots(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     pace = console.Pace()
@@ -125,16 +109,16 @@ def test_the_pace_leaves_out_the_first_step_and_the_looks(monkeypatch):
         now[0] += seconds
         return call()
 
-    after(30, pace.aside)  # the picture of the beginning
+    after(30, pace.pause)  # the picture of the beginning
     known = [after(9, pace.step), *(after(0.5, pace.step) for _ in range(3))]
-    after(40, pace.aside)
+    after(40, pace.pause)
     known += [after(7, pace.step), *(after(0.5, pace.step) for _ in range(3))]
     assert known == [False] * 7 + [True]
-    assert pace.step_seconds == pytest.approx(0.5) and pace.look_seconds == pytest.approx(40)
+    assert pace.step_seconds == pytest.approx(0.5) and pace.snapshot_seconds == pytest.approx(40)
 
 
 @pytest.mark.parametrize("ask", ["sample", "likelihood", "evaluate", "report", "pack", "train"])
-def test_piped_commands_tell_how_far_they_are(trained, command, tmp_path, monkeypatch, ask):
+def test_piped_commands_tell_how_far_they_are(classified, trained, command, tmp_path, monkeypatch, ask):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(console, "SILENT_SECONDS", 0.01)
     monkeypatch.setattr(data, "pack", lambda *of, **how: time.sleep(0.3) or pack(*of, **how))  # else it is over at once
@@ -143,9 +127,9 @@ def test_piped_commands_tell_how_far_they_are(trained, command, tmp_path, monkey
         "sample": (["sample", run and run.path, "--num", 64, "--steps", 20, "--batch-size", 4], "sampling: "),
         "likelihood": (["likelihood", run and run.path, "--num", 64], "bounding held_out: "),
         "evaluate": (["evaluate", run and run.path, "--num", 20, "--seeds", 1], "sampling"),
-        "report": (["report", run and run.path, "--no-measure"], "writing the page: for less than 1 min"),
+        "report": (["report", run and run.path, "--no-measure"], "writing the page: for "),
         "pack": (["data", "pack", "digits", "--out", "packed"], "packing: "),
-        "train": (["train", "--out", run and run.path, "--train.length", "200 steps"], "of 200"),
+        "train": (["train", "--out", run and run.path, "--train.length", "40 steps"], "of 40"),
     }[ask]
     status, _, err = command(*arguments)
     assert status == 0 and words in err and "Traceback" not in err, err

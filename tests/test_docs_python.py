@@ -14,7 +14,7 @@ BLOCKS = [
 
 
 def test_there_is_python_to_run():
-    assert {str(file) for file, _ in BLOCKS} >= {"README.md", "docs/sampling.md"}
+    assert {str(file) for file, _ in BLOCKS} >= {"README.md", "docs/python.md"}
 
 
 @pytest.mark.parametrize(("file", "text"), BLOCKS, ids=[f"{file}-{n}" for n, (file, _) in enumerate(BLOCKS)])

@@ -110,7 +110,7 @@ def test_images_made_before_stay_when_a_later_batch_is_not_finite(trained, unsti
 
     def later(run, job, denoisers, begin, on_step):
         if begin >= 2:
-            raise NotFiniteError("the network's answer is not a finite number")
+            raise NotFiniteError("the network's output is not a finite number")
         return real(run, job, denoisers, begin, on_step)
 
     monkeypatch.setattr(folder, "batch", later)
@@ -121,14 +121,14 @@ def test_images_made_before_stay_when_a_later_batch_is_not_finite(trained, unsti
 def test_training_goes_on_without_the_grid_and_says_so_once(make_run):
     said = []
     run, store = make_run(train__length="6 steps", grids__log_spaced=6)
-    made = Trainer(run, store, watch=_Listener(said))
+    made = Trainer(run, store, observer=_Listener(said))
     with torch.no_grad():
         made.state.average.output_conv.bias.fill_(math.nan)  # of which grids are drawn; the weights themselves are well
     assert made.run() and made.finished
     assert made.state.step == 6 and run.metrics()[-1]["step"] == 6
     assert [path.name for path in run.samples.iterdir()] == ["noise.png"]
-    assert len(said) == 1 and "no grid of step 0 is drawn: the network's answer is not a finite number" in said[0]
-    again = Trainer(Run.open(run.path), store, watch=_Listener(said))
+    assert len(said) == 1 and "no grid of step 0 is drawn: the network's output is not a finite number" in said[0]
+    again = Trainer(Run.open(run.path), store, observer=_Listener(said))
     assert not again.finished and again.run() and len(said) == 2
 
 

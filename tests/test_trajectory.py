@@ -27,9 +27,9 @@ def batches(monkeypatch):
     """A list that grows by the size of each batch that a denoiser is asked about."""
     asked, call = [], Denoiser.__call__
 
-    def counted(self, x_t, t, label=None):
+    def counted(self, x_t, t, *rest):
         asked.append(len(x_t))
-        return call(self, x_t, t, label)
+        return call(self, x_t, t, *rest)
 
     monkeypatch.setattr(Denoiser, "__call__", counted)
     return asked

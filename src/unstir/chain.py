@@ -58,6 +58,9 @@ SAMPLERS = {
 }
 """Every sampler by name."""
 
+OPTIONS = tuple(dict.fromkeys(option for sampler in SAMPLERS.values() for option in sampler.options))
+"""The settings of a chain that are of some samplers alone."""
+
 if TYPE_CHECKING:
     SamplerName = str
 else:
@@ -173,7 +176,7 @@ DEFAULTS: dict[str, Any] = {each.name: each.default for each in dataclasses.fiel
 
 def _not_of(sampler: str) -> set[str]:
     """The options of other samplers that this one does not take."""
-    return {option for each in SAMPLERS.values() for option in each.options} - set(SAMPLERS[sampler].options)
+    return set(OPTIONS) - set(SAMPLERS[sampler].options)
 
 
 def known(sampler: str) -> str:

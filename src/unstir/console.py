@@ -19,7 +19,8 @@ from rich.progress import (
 )
 
 from unstir.errors import printable
-from unstir.train.watch import Watch
+from unstir.progress import duration
+from unstir.train.observer import Observer
 
 SILENT_SECONDS = 20.0
 """Without a terminal, the longest time without a line of progress."""
@@ -28,20 +29,14 @@ BETWEEN_SECONDS = 10.0
 
 
 def waiting(seconds: float) -> str:
-    """A forecast in words: "about 3 min", "less than 1 min"."""
+    """A forecast in words: "about 3.3 minutes", "less than a second"."""
     text = duration(seconds)
     return text if text.startswith("less") else f"about {text}"
 
 
-def duration(seconds: float) -> str:
-    """A time to be waited for, to the minute: "less than 1 min", "3 min", "1 h 20 min", "2 days 3 h"."""
-    minutes = round(seconds / 60)
-    hours, days = minutes // 60, minutes // (24 * 60)
-    if days >= 2:
-        return f"{days:,} days {hours % 24} h"
-    if hours:
-        return f"{hours} h {minutes % 60} min"
-    return f"{minutes} min" if minutes else "less than 1 min"
+def stderr() -> Console:
+    """Where progress goes; standard output is kept for results."""
+    return Console(file=sys.stderr)
 
 
 class Speaker:
@@ -90,36 +85,36 @@ class Speaker:
 
 
 class Pace:
-    """The seconds of a step and of a look at the run (its losses and its picture), from the first of each."""
+    """The seconds of a step and of a snapshot (its held-out loss and its grid), from the first of each."""
 
     STEPS, SECONDS = 5, 2.0
     """The pace is known after so many steps and seconds, of which the first step, slow but once, is none."""
 
     def __init__(self) -> None:
-        self.step_seconds = self.look_seconds = self._spent = 0.0
+        self.step_seconds = self.snapshot_seconds = self._spent = 0.0
         self._taken = -1
-        self._last = self._look_began = time.monotonic()
-        self._looking = self._known = False
+        self._last = self._snapshot_began = time.monotonic()
+        self._paused = self._known = False
 
     def step(self) -> bool:
         """A step was taken. Whether the pace is known now for the first time."""
         now = time.monotonic()
-        if self._taken >= 0 and not self._looking:
+        if self._taken >= 0 and not self._paused:
             self._spent += now - self._last
-        if not self._looking:
+        if not self._paused:
             self._taken += 1
-        self._last, self._looking = now, False
+        self._last, self._paused = now, False
         if self._known or self._taken < self.STEPS or self._spent < self.SECONDS:
             return False
         self.step_seconds, self._known = self._spent / self._taken, True
         return True
 
-    def aside(self) -> None:
-        """A look is going on."""
+    def pause(self) -> None:
+        """A snapshot is going on."""
         now = time.monotonic()
-        if not self._looking:
-            self._looking, self._look_began = True, self._last
-        self.look_seconds = now - self._look_began
+        if not self._paused:
+            self._paused, self._snapshot_began = True, self._last
+        self.snapshot_seconds = now - self._snapshot_began
 
 
 def heartbeat(what: str) -> AbstractContextManager[Speaker]:
@@ -128,26 +123,11 @@ def heartbeat(what: str) -> AbstractContextManager[Speaker]:
     return Speaker(stderr(), lambda: f"{what}: for {duration(time.monotonic() - began)}")
 
 
-def bar(console: Console, *, unit: str) -> Progress:
-    """A progress bar with count, unit, time spent and time left; it draws nothing where there is no terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-        console=console,
-        disable=not console.is_terminal,
-    )
-
-
 @contextmanager
-def counting(console: Console, what: str, unit: str) -> Iterator["Counter"]:
-    """Show how far a job of known size has come: ``with counting(...) as count: job(progress=count)``."""
-    with bar(console, unit=unit) as progress:
+def counting(what: str, unit: str) -> Iterator["Counter"]:
+    """Show on standard error how far a job of known size has come: ``with counting(...) as count: job(count)``."""
+    console = stderr()
+    with _bar(console, unit=unit) as progress:
         counter = Counter(progress, progress.add_task(what, total=None, note=""), what, unit)
         with Speaker(console, counter.line):
             yield counter
@@ -175,21 +155,37 @@ class Counter:
         return f"{self._what}: {' '.join(f'{done} of {total} {self._unit} {note}'.split())}{left}"
 
 
-class TrainingDisplay(Watch):
-    """The progress of training: epoch, step, loss, image shape, learning rate, images a second and time left.
+def _bar(console: Console, *, unit: str) -> Progress:
+    """A progress bar with count, unit, time spent and time left; it draws nothing where there is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        console=console,
+        disable=not console.is_terminal,
+    )
 
-    Once a few steps were taken it says how fast they are, when the end is to be expected, and when the next picture.
+
+class TrainingDisplay(Observer):
+    """The progress of training: epoch, step, loss, image shape, learning rate, images per second and time left.
+
+    Once a few steps were taken it says how fast they are, when the end is to be expected, and when the next snapshot.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._progress = bar(console, unit="steps")
+    def __init__(self) -> None:
+        self._console = stderr()
+        self._progress = _bar(self._console, unit="steps")
         self._training: TaskID | None = None
-        self._aside: TaskID | None = None
-        self._speaker = Speaker(console, self._line)
+        self._second: TaskID | None = None
+        self._speaker = Speaker(self._console, self._line)
         self._shape = self._doing = self._note = ""
         self._batch, self._step, self._length = 1, 0, 0
-        self._pictures: tuple[int, ...] = ()
+        self._snapshots: tuple[int, ...] = ()
         self._pace = Pace()
 
     def __enter__(self) -> Self:
@@ -201,11 +197,9 @@ class TrainingDisplay(Watch):
         self._speaker.__exit__()
         self._progress.stop()
 
-    def begin(
-        self, step: int, length: int, steps_per_epoch: int, shape: tuple[int, ...], pictures: Sequence[int] = ()
-    ) -> None:
+    def begin(self, step: int, length: int, shape: tuple[int, ...], snapshots: Sequence[int] = ()) -> None:
         """Set the bar to where training stands."""
-        self._step, self._length, self._pictures = step, length, tuple(pictures)
+        self._step, self._length, self._snapshots = step, length, tuple(snapshots)
         self._batch, self._shape = shape[0], "x".join(map(str, shape))
         self._training = self._progress.add_task("training", total=length, completed=step, note=self._shape)
 
@@ -218,16 +212,16 @@ class TrainingDisplay(Watch):
             self.say(self._forecast())
 
     def _left(self, until: int) -> float:
-        """The seconds to a step, with the pictures before it."""
-        looks = sum(self._step < at <= until for at in self._pictures)
-        return (until - self._step) * self._pace.step_seconds + looks * self._pace.look_seconds
+        """The seconds to a step, with the snapshots before it."""
+        between = sum(self._step < at <= until for at in self._snapshots)
+        return (until - self._step) * self._pace.step_seconds + between * self._pace.snapshot_seconds
 
     def _forecast(self) -> str:
         speed = self._batch / max(self._pace.step_seconds, 1e-9)
         text = f"{speed:,.0f} images/s measured: {waiting(self._left(self._length))} to the end"
-        coming = [at for at in self._pictures if at > self._step]
+        coming = [at for at in self._snapshots if at > self._step]
         return text + (
-            f"; the next picture in {duration(self._left(coming[0]))}, after step {coming[0]}" if coming else ""
+            f"; the next snapshot in {duration(self._left(coming[0]))}, after step {coming[0]}" if coming else ""
         )
 
     def metrics(self, line: dict[str, Any]) -> None:
@@ -249,32 +243,22 @@ class TrainingDisplay(Watch):
 
     def drawing(self, step: int, steps: int) -> None:
         """Show a second bar while a grid of samples is drawn."""
-        self._show_aside("drawing samples", step, steps)
+        self._show_second("drawing samples", step, steps)
 
     def measuring(self, call: int, calls: int) -> None:
-        """Show a second bar while losses are measured."""
-        self._show_aside("measuring losses", call, calls)
+        """Show a second bar while the held-out loss is measured."""
+        self._show_second("measuring the held-out loss", call, calls)
 
-    def _show_aside(self, what: str, done: int, total: int) -> None:
+    def _show_second(self, what: str, done: int, total: int) -> None:
         self._doing = f"{what} {done} of {total}"
-        self._pace.aside()
-        if self._aside is None:
-            self._aside = self._progress.add_task(what, total=total, note="")
-        self._progress.update(self._aside, completed=done)
+        self._pace.pause()
+        if self._second is None:
+            self._second = self._progress.add_task(what, total=total, note="")
+        self._progress.update(self._second, completed=done)
         if done == total:
-            self._progress.remove_task(self._aside)
-            self._aside = None
+            self._progress.remove_task(self._second)
+            self._second = None
 
     def say(self, text: str) -> None:
         """Print a sentence above the bar; it may hold names of any characters."""
         self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
-
-
-def stderr() -> Console:
-    """Where progress goes; standard output is kept for results."""
-    return Console(file=sys.stderr)
-
-
-def showing(what: str, unit: str) -> AbstractContextManager[Counter]:
-    """Show on standard error how far a job has come, as `counting` does."""
-    return counting(stderr(), what, unit)

@@ -23,8 +23,9 @@ def unsaid(sentence: str) -> None:
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit that suits it."""
-    for size, name in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
+    """A time in the unit that suits it: "less than a second", "20 seconds", "3.3 minutes", "80 minutes", "231 days"."""
+    for size, name in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds")):
         if seconds >= 2 * size:
-            return f"{seconds / size:.2g} {name}" if seconds < 100 * size else f"{seconds / size:,.0f} {name}"
-    return f"{seconds:.2g} seconds" if seconds < 10 else f"{seconds:.0f} seconds"
+            number = seconds / size
+            return f"{number:.2g} {name}" if number < 99.5 and (size > 1 or number < 9.95) else f"{number:,.0f} {name}"
+    return f"{seconds:.2g} seconds" if seconds >= 1 else "less than a second"

@@ -1,7 +1,7 @@
-"""Fast samplers: step by step against diffusers, their order on known data, and their ends."""
+"""Fast samplers: step by step against diffusers, their order on a mixture, and their ends."""
 
 import math
-from itertools import islice, pairwise
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -162,40 +162,6 @@ def test_the_steps_are_those_asked_and_the_calls_those_announced(name):
             assert SAMPLERS[name].calls_in(len(visited)) > len(told)
 
 
-def errors(sampler, steps, **options):
-    """The error at t = 200 from t = 1000 on Gaussian data, against the exact solution, for each number of steps."""
-    mean, std, schedule = 0.3, 0.5, PROCESS.schedule
-    denoise, x_T = gaussian_denoise(PROCESS, mean, std), torch.tensor([1.3], dtype=torch.float64)
-    scale = lambda t: math.sqrt(schedule.abar(t) * std**2 + schedule.sigma(t) ** 2)
-    exact = schedule.alpha(200) * mean + scale(200) / scale(1000) * (x_T - schedule.alpha(1000) * mean)
-    found = []
-    for n in steps:
-        visited = [*(round(1000 - 800 * i / n) for i in range(n + 1)), 0]
-        *_, end = islice(sampler(denoise, PROCESS, x_T, visited, QUIET, **options), n)
-        assert end.t == 200
-        found.append(abs((end.x - exact).item()))
-    return found
-
-
-ORDERS = {  # sampler: the order it has, in the interval that counts as that
-    "ddim": (0.95, 1.05),
-    "heun": (1.9, 2.1),
-    "dpmpp_2m": (1.9, 2.1),
-    "dpmpp_3m": (1.9, 2.1),  # its first step, of first order, sets the limit; the error is 7 times smaller than 2M's
-    "unipc": (2.85, 3.2),
-    "ipndm": (1.9, 2.1),
-    "pndm": (1.9, 2.1),
-}
-
-
-@pytest.mark.parametrize("name", ORDERS)
-def test_the_order_is_what_is_claimed(name):
-    found = errors(DETERMINISTIC[name], (50, 100, 200, 400))
-    orders = [math.log2(coarse / fine) for coarse, fine in pairwise(found)]
-    low, high = ORDERS[name]
-    assert all(low < order < high for order in orders[-2:])
-
-
 def test_a_long_step_of_heun_is_exact_for_an_estimate_linear_in_the_log_snr():
     """One step in which the slope at the far end would weigh much (1000 to 990 of a cosine), by quadrature."""
     process = Process(cosine())
@@ -301,23 +267,3 @@ def test_the_sde_solver_of_first_order_is_the_ancestral_chain():
     theirs = list(ancestral(denoise, PROCESS, X_T, visited, NOISES.__getitem__, "small"))
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one.x, other.x, rtol=1e-12, atol=1e-12)
-
-
-def sde_moments(steps, std):
-    """Output mean and variance of the SDE solver on data N(0.3, std^2), read off its affine coefficients."""
-    visited, one, zero = times(PROCESS.schedule, steps), torch.ones(1, dtype=torch.float64), QUIET(0)
-    denoise = gaussian_denoise(PROCESS, 0.3, std)
-
-    def run(x, at):
-        *_, end = dpmpp_2m_sde(denoise, PROCESS, x, visited, lambda t: one if t == at else zero)
-        return end.x.item()
-
-    offset = run(zero, None)
-    return offset, (run(one, None) - offset) ** 2 + sum((run(zero, t) - offset) ** 2 for t in visited[:-1])
-
-
-def test_the_sde_solvers_moments_come_near_the_datas_and_nearer_with_more_steps():
-    moments = {steps: sde_moments(steps, 0.5) for steps in (100, 200, 400)}
-    off = [abs(var / 0.25 - 1) for _, var in moments.values()]
-    assert off[0] > 1.8 * off[1] > 1.8**2 * off[2] and off[2] < 0.006
-    assert all(mean == pytest.approx(0.3, abs=4e-6) for mean, _ in moments.values())

@@ -31,18 +31,6 @@ def entropy(std):
     return 0.5 * math.log(2 * math.pi * math.e * std**2)
 
 
-def test_half_unit_data_has_the_exact_value():
-    bound, weight = exact_bound(PROCESS, 0.5, gaussian_denoise(PROCESS, M, 0.5))
-    assert (bound.nats @ weight).item() == pytest.approx(0.726885424, abs=5e-10)
-
-
-def test_unit_data_misses_its_entropy_by_the_mean_left_in_x_T_alone():
-    bound, weight = exact_bound(PROCESS, 1.0, gaussian_denoise(PROCESS, M, 1.0))
-    gap = (bound.nats @ weight).item() - entropy(1.0)
-    assert gap == pytest.approx(PROCESS.schedule.abar(1000) * M**2 / 2, abs=1e-12)
-    assert gap == pytest.approx(1.816123e-6, abs=1e-12)
-
-
 def with_best_variance(process, std):
     """The exact denoiser with the exact variance of q(x_{t-1} | x_t) as its fraction, for any Gaussian data."""
     exact = gaussian_denoise(process, M, std)

@@ -30,15 +30,16 @@ SMALL = {
 
 
 @pytest.fixture(scope="session")
-def healthy(tmp_path_factory):
+def healthy(shared):
     """The folder of a trained run of the digits, of which nothing should be said."""
-    folder = tmp_path_factory.mktemp("healthy")
-    values = {**SMALL, "data": {**SMALL["data"], "store": str(folder / "digits")}}
-    config = from_dict(values, "test")
-    store = open_data(config, folder / "run")
-    run = open_run(config, folder / "run", store)
-    Trainer(run, store).run()
-    return folder / "run"
+
+    def make(folder):
+        values = {**SMALL, "data": {**SMALL["data"], "store": str(folder / "digits")}}
+        config = from_dict(values, "test")
+        store = open_data(config, folder / "run")
+        Trainer(open_run(config, folder / "run", store), store).run()
+
+    return shared("healthy", make) / "run"
 
 
 @dataclasses.dataclass(frozen=True)

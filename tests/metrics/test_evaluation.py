@@ -24,7 +24,7 @@ from unstir.significance import LEVEL, widening
 
 PROTOCOL = {
     "num": 100, "seeds": 3, "seed": 0, "split": "train", "num_reference": 1498, "data": "d", "sampler": "ddim",
-    "calls": 20, "ema": True, "dtype": "float32", "networks": {"classifier": "c" * 64},
+    "steps": 20, "calls": 20, "ema": True, "dtype": "float32", "networks": {"classifier": "c" * 64},
 }  # fmt: skip
 
 
@@ -78,11 +78,11 @@ def test_a_difference_is_decided_at_the_level_of_all_tests():
 
 def test_the_match_of_a_run_is_the_newest_of_the_same_protocol():
     others = [made(3.0, step=5), made(2.0, step=10), made(1.0, step=20, calls=50)]
-    assert best_match(PROTOCOL, others, "runs/b").figures == others[1].figures
+    assert best_match(lambda _: PROTOCOL, others, "runs/b").figures == others[1].figures
     with pytest.raises(UserError, match="num is 7 and 100"):
-        best_match({**PROTOCOL, "num": 7}, others, "runs/b")
+        best_match(lambda _: {**PROTOCOL, "num": 7}, others, "runs/b")
     with pytest.raises(UserError, match="runs/b has not been judged; run unstir evaluate runs/b first"):
-        best_match(PROTOCOL, [], "runs/b")
+        best_match(lambda _: PROTOCOL, [], "runs/b")
 
 
 NO_COPIES = {"spaces": [], "verdict": "none", "num": 100, "num_train": 8, "num_held_out": 2, "flip": False, "says": ""}
@@ -115,7 +115,7 @@ def test_damaged_files_and_those_of_another_format_are_left_out(make_run, spoil)
 
 def test_what_is_printed_has_the_protocol_and_the_bounds():
     text = describe(made(1.25))
-    assert "step 10 (80 images seen), averaged weights: 3 x 100 images by ddim, 20 calls, float32" in text
+    assert "step 10 (80 images seen), averaged weights: 3 x 100 images by ddim, 20 steps, 20 calls, float32" in text
     assert "against 1498 of train; features: classifier cccccccccccc" in text
     assert text.splitlines()[2].split()[:4] == ["FD-classifier", "1.25", "0.058", "0.2"]
 

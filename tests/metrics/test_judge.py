@@ -10,12 +10,12 @@ from safetensors.torch import save_file
 from conftest import copied
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.metrics import feature_figures
+from unstir.metrics import feature_figures, kept
 from unstir.metrics import reference as referring
 from unstir.metrics.classifier import Classifier, classifier_for
 from unstir.metrics.evaluation import table
 from unstir.metrics.floor import FEWEST
-from unstir.metrics.frechet import frechet, moments
+from unstir.metrics.frechet import frechet, frechet_of, moments
 from unstir.metrics.judge import judge
 from unstir.metrics.reference import NOISE, reference
 from unstir.randomness import Key, normal
@@ -46,8 +46,10 @@ def figure(store, network, images, key="classifier/fd", **options):
 
 def test_the_distance_grows_with_everything_that_is_spoilt(store, network):
     images, labels = store.images("held_out"), store.labels("held_out")
-    distance = lambda made: figure(store, network, made).value
-    real = distance(images)
+    whole = moments(network.features(store.images("train")))
+    distance = lambda made: frechet_of(network.features(made), whole)
+    real = figure(store, network, images).value
+    assert distance(images) == pytest.approx(real, rel=1e-6)
     noise = [distance(noisy(images, deviation)) for deviation in (16, 32, 64)]
     dropped = [distance(images[labels < kept]) for kept in (9, 7, 5)]
     others = {
@@ -186,7 +188,7 @@ def test_a_store_that_cannot_be_written_to_is_judged_all_the_same(store, network
     def full(*arguments, **options):
         raise UserError("cannot write")
 
-    monkeypatch.setattr(referring, "make_folder", full)
+    monkeypatch.setattr(kept, "make_folder", full)
     assert reference(store, "train", network, 33).n == 33
 
 

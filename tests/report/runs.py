@@ -76,6 +76,7 @@ def _line(step, images, of):
     for suffix, split in bits.items():
         line[f"bits{suffix}"] = 4 + fmean(of[split])
         line[f"bits{suffix}_error"] = 0.02
+        line[f"bits{suffix}_num"] = len(of[split]) // 4
     return line
 
 
@@ -130,7 +131,8 @@ def evaluation(*, step=STEPS, sampler="dpmpp_2m_sde", calls=20, num=300, seeds=3
             network="classifier",
             num_reference=NUM_TRAIN,
         )
-    protocol = {"num": num, "seeds": seeds, "sampler": sampler, "calls": calls, "guidance": true.get("guidance", 1.0)}
+    protocol = {"num": num, "seeds": seeds, "sampler": sampler, "guidance": true.get("guidance", 1.0)}
+    protocol |= {"steps": calls, "calls": calls}  # one call per step
     return Evaluation(step=step, images=step * BATCH, protocol=protocol, figures=figures, memorisation=memory)
 
 

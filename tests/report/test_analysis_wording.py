@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from unstir.report.wording import count, duration, listed, operations, passes, percent, with_error
+from unstir.progress import duration
+from unstir.report.wording import count, listed, operations, passes, percent, with_error
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,14 @@ def test_percentages_are_never_rounded_to_all_or_nothing(share, shown):
         (4138, "69 minutes"),
         (90_000, "25 hours"),
         (2e7, "231 days"),
+        (0, "less than a second"),
+        (29, "29 seconds"),
+        (200, "3.3 minutes"),
+        (4799, "80 minutes"),
+        (5976, "100 minutes"),
+        (86_400, "24 hours"),
+        (3 * 86_400 + 7300, "3.1 days"),
+        (3e9, "34,722 days"),
     ],
 )
 def test_times_have_the_unit_that_suits_them(seconds, shown):

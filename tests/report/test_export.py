@@ -78,7 +78,7 @@ def test_markdown_is_one_table_and_the_protocols_and_nothing_in_it_is_markup():
     body = [cells_of_markdown(line) for line in rest if line.startswith("|")]
     assert len(body) == number_of_figures(of) and {len(row) for row in body} == {len(export.HEADS)}
     assert body[0][0].startswith("50% of_A & B$#{x}~^\\ | <i>*`[2]`*</i>\\nnext")
-    assert re.fullmatch(r"[\d.,]+ ± [\d.,]+", body[0][5])
+    assert re.fullmatch(r"[\d.,]+ ± [\d.,]+", body[0][6])
     assert not re.search(r"(?<!\\)[<*`_\[]", "".join(rest))
     assert sum(1 for line in rest if re.match(r"\d+\. num", line)) == 1
 
@@ -101,7 +101,7 @@ def test_latex_is_one_tabular_in_which_every_special_character_is_escaped():
 def test_a_floor_of_another_number_of_images_says_of_how_many():
     made = evaluation()
     fewer = {key: replace(figure, num_floor=150) for key, figure in made.figures.items()}
-    (cell, *_) = [row[6] for row in export._cells(export.rows_of([facts(by_step=(replace(made, figures=fewer),))]))]
+    (cell, *_) = [row[7] for row in export._cells(export.rows_of([facts(by_step=(replace(made, figures=fewer),))]))]
     assert cell.endswith(" (n = 150)") and tables.figures(fewer.values(), 300)[0][2].endswith(" (n = 150)")
     assert "(n =" not in export.to_markdown(export.rows_of([facts(by_step=(made,))]))
 

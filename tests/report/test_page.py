@@ -495,4 +495,4 @@ def test_a_report_says_by_what_guidance_its_images_were_drawn(run):
     plain = saved(run)[-1]
     assert "guidance" not in tables.protocol(plain)
     led = replace(plain, protocol={**plain.protocol, "guidance": 2.0, "guide": "runs/small@8"})
-    assert f"{plain.protocol['calls']} calls, guidance 2 away from runs/small@8, " in tables.protocol(led)
+    assert "5 steps, 5 calls, guidance 2 away from runs/small@8, " in tables.protocol(led)

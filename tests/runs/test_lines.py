@@ -20,7 +20,7 @@ LOGS = ("metrics", "held_out", "events")
 
 
 class Listener:
-    """A Watch that remembers what was said."""
+    """An Observer that remembers what was said."""
 
     def __init__(self):
         self.said = []
@@ -46,7 +46,7 @@ def test_a_damaged_line_costs_itself_alone_and_a_copy_of_the_file_is_kept(traine
         (problem,) = run.problems()
         assert f"{name}.jsonl: line 2 is damaged" in problem and "unstir train --out" in problem
         heard = Listener()
-        Trainer(*make_run(**SEEN), watch=heard)
+        Trainer(*make_run(**SEEN), observer=heard).start()
         (said,) = heard.said
         assert "line 2 is damaged" in said and "a copy is kept as" in said
         copies = sorted(path for path in run.path.iterdir() if ".damaged" in path.name)
@@ -88,7 +88,7 @@ def test_a_last_line_cut_anywhere_is_dropped_without_a_word(trained, make_run):
             assert run.log(name).damaged == () and len(run.log(name).lines) == len(wanted) + (cut == 1)
         file.write_bytes(whole)
     heard = Listener()
-    Trainer(*make_run(**SEEN), watch=heard)
+    Trainer(*make_run(**SEEN), observer=heard).start()
     assert heard.said == []
 
 
@@ -99,14 +99,14 @@ def test_lines_that_a_checkpoint_counts_on_and_are_gone_are_missed(trained, make
         run.metrics_file.write_bytes(b"".join(left))
         (problem,) = run.problems()
         heard = Listener()
-        Trainer(*make_run(), watch=heard)
+        Trainer(*make_run(), observer=heard).start()
         step = 2 * len(left)
         assert f"metrics.jsonl ends at step {step}" in problem and heard.said[0] in problem
     run.metrics_file.unlink()
     assert "metrics.jsonl ends at step 0" in run.problems()[0]
 
 
-def test_looks_that_a_checkpoint_counts_on_and_are_gone_are_missed(trained, make_run):
+def test_held_out_lines_that_a_checkpoint_counts_on_and_are_gone_are_missed(trained, make_run):
     run, _ = trained(**SEEN)
     first = run.held_out_file.read_bytes().splitlines(keepends=True)[0]
     assert run.problems() == []
@@ -114,12 +114,12 @@ def test_looks_that_a_checkpoint_counts_on_and_are_gone_are_missed(trained, make
         run.held_out_file.write_bytes(spoilt)
         (problem,) = run.problems()
         heard = Listener()
-        Trainer(*make_run(**SEEN), watch=heard)
+        Trainer(*make_run(**SEEN), observer=heard).start()
         assert "held_out.jsonl ends at step" in problem and heard.said == [problem]
 
 
-def test_a_last_look_whose_end_is_damaged_is_taken_again_by_a_longer_run(trained, make_run, tmp_path):
-    """A last line without its end is what a kill leaves; the checkpoint of its step has the weights to look again."""
+def test_a_last_held_out_line_whose_end_is_damaged_is_measured_again_by_a_longer_run(trained, make_run, tmp_path):
+    """A last line without its end is what a kill leaves; the checkpoint of its step has the weights."""
     run, _ = trained(**SEEN)
     shutil.copytree(run.path, tmp_path / "whole")
     whole = run.held_out_file.read_bytes()

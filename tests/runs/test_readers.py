@@ -26,7 +26,7 @@ from unstir.train.pictures import draw_charts
 from unstir.train.trainer import Trainer
 
 EXAMPLES = settings(max_examples=150, suppress_health_check=list(HealthCheck))
-FEW = settings(EXAMPLES, max_examples=25)
+FEW = settings(EXAMPLES, max_examples=12)
 PYTHONS = re.compile(r"Errno|\[type=|Input should|Traceback|object at 0x|Exceeds the limit|recursion")
 """Words of Python and of pydantic that no user should read."""
 
@@ -190,7 +190,7 @@ def forged(path, meta, tensors):
     save_file(tensors, path, {"unstir": text, "sha256": checkpoint.content_hash(tensors, text)})
 
 
-@EXAMPLES
+@settings(EXAMPLES, max_examples=40)
 @given(data=st.data())
 def test_any_metadata_with_the_right_hash_is_read_or_refused(whole, data):
     run, _ = whole
@@ -244,6 +244,7 @@ def test_tensors_that_training_cannot_go_on_from_are_damage(run, whole, how):
             said.append(text)
 
     trainer = Trainer(run, whole[1], Listener())
+    trainer.start()
     assert trainer.state.step == 8 and newest[1].name in said[0] and "set aside" in said[0]
     assert (newest[1].parent / f"{newest[1].name}.damaged").exists()
     sound(lambda: run.model(step=8).denoiser)

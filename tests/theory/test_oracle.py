@@ -1,4 +1,4 @@
-"""The exact denoisers against linear algebra, integration over a grid, autograd, and each other."""
+"""The exact denoisers against each other, and at the ends that `unstir verify` (oracle-*, score-tweedie) leaves out."""
 
 import math
 
@@ -100,9 +100,8 @@ def test_the_loss_floor_of_a_scalar_gaussian_is_the_known_one(s, floor):
 
 
 @every_time
-@pytest.mark.parametrize("rank", [12, 4])
-def test_a_full_covariance_agrees_with_linear_algebra(t, rank):
-    data, (alpha, sigma) = gaussian(rank=rank), scales(t)
+def test_a_singular_covariance_agrees_with_linear_algebra(t):
+    data, (alpha, sigma) = gaussian(rank=4), scales(t)
     x, S = some_x_t(data, t), data.covariance
     of_x_t = alpha**2 * S + sigma**2 * eye(12)
     gain = alpha * torch.linalg.solve(of_x_t, S, left=False)
@@ -161,23 +160,6 @@ def test_a_point_mass_is_known_at_once():
 
 
 # Mixture
-
-
-@every_time
-def test_a_mixture_agrees_with_bayes_rule_on_a_grid(t):
-    weights, means, stds = (torch.tensor(v, dtype=torch.float64) for v in ([0.3, 0.7], [-1.0, 0.5], [0.1, 0.4]))
-    data, (alpha, sigma) = MixtureData(weights, means[:, None], stds.square().view(2, 1, 1)), scales(t)
-    x = torch.tensor([-1.3, -0.7, -0.55, 0.2, 1.1], dtype=torch.float64)
-    x_0, step = torch.linspace(-5, 5, 10001, dtype=torch.float64), 1e-3
-    normal = lambda z, std: torch.exp(-0.5 * (z / std) ** 2) / (std * math.sqrt(2 * math.pi))
-    prior = (weights * normal(x_0[:, None] - means, stds)).sum(1)
-    joint = prior * normal(x[:, None] - alpha * x_0, sigma) * step
-    density = joint.sum(1)
-    estimate = (joint * x_0).sum(1) / density
-    close(data.log_prob(x[:, None], alpha, sigma), density.log(), 1e-13)
-    close(data.estimate(x[:, None], alpha, sigma)[:, 0], estimate, 1e-13)
-    var = (joint * (x_0 - estimate[:, None]) ** 2).sum(1) / density
-    close(data.spread(x[:, None], alpha, sigma), var, 1e-13)
 
 
 @every_time
@@ -339,19 +321,6 @@ def test_what_is_not_a_number_stays_so():
 
 
 # All of them
-
-
-def score(data, x, alpha, sigma):
-    x = x.clone().requires_grad_()
-    return torch.autograd.grad(data.log_prob(x, alpha, sigma).sum(), x)[0]
-
-
-@every_data
-@every_time
-def test_tweedies_formula_holds(data, t):
-    x, (alpha, sigma) = some_x_t(data, t), scales(t)
-    expected = (x + sigma**2 * score(data, x, alpha, sigma)) / alpha
-    close(data.estimate(x, alpha, sigma), expected, 1e-10 if alpha < 0.1 else 1e-12)
 
 
 @every_data

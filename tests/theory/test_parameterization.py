@@ -2,32 +2,10 @@
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from unstir.errors import UserError
 from unstir.theory.parameterization import PARAMETERIZATIONS
-from unstir.theory.process import Process
-from unstir.theory.schedule import cosine, linear, zero_terminal_snr
-
-
-@given(
-    st.sampled_from(sorted(PARAMETERIZATIONS)),
-    st.integers(1, 1000),
-    st.integers(0, 2**31),
-    st.sampled_from([linear(), cosine()]),
-)
-def test_the_target_gives_back_the_image(name, t, seed, schedule):
-    generator = torch.Generator().manual_seed(seed)
-    x_0, eps = torch.randn(2, 3, 2, 4, 4, dtype=torch.float64, generator=generator)
-    x_t = Process(schedule).diffuse(x_0, t, eps)
-    kind = PARAMETERIZATIONS[name]
-    x_0_hat = kind.x0(schedule, x_t, t, kind.target(schedule, x_0, t, eps))
-    condition = 1 / schedule.alpha(t) if name == "eps" else 1
-    assert (x_0_hat - x_0).abs().max() < 1e-14 * condition * 10
-    batched = torch.full((3,), t)
-    torch.testing.assert_close(kind.target(schedule, x_0, batched, eps), kind.target(schedule, x_0, t, eps))
-    torch.testing.assert_close(kind.x0(schedule, x_t, batched, eps), kind.x0(schedule, x_t, t, eps))
+from unstir.theory.schedule import linear, zero_terminal_snr
 
 
 @pytest.mark.parametrize("name", sorted(PARAMETERIZATIONS))

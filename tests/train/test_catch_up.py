@@ -37,7 +37,7 @@ def test_lines_that_a_killed_call_left_out_of_order_are_put_in_order(trained):
     assert catch_up(run, store) == 0 and lines(run) == whole
 
 
-def test_a_run_in_training_and_one_without_looks_are_left_alone(trained):
+def test_a_run_in_training_and_one_without_held_out_images_are_left_alone(trained):
     run, store = trained(**SEEN)
     run.held_out_file.unlink()
     with run.lock():

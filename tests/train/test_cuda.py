@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from unstir.runs import checkpoint
+from unstir.train.observer import Stop
 from unstir.train.trainer import Trainer
-from unstir.train.watch import Stop
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

@@ -1,4 +1,4 @@
-"""Losses of training and held-out images on the way: what they are, that looks are paired, and each exactly once."""
+"""The held-out loss: what it is, that its lines are paired, and that each is written exactly once."""
 
 import dataclasses
 import itertools
@@ -24,29 +24,29 @@ from unstir.runs import build, checkpoint
 from unstir.runs.loading import weights_of
 from unstir.runs.run import Run
 from unstir.train import held_out, trainer
-from unstir.train.held_out import Watched, estimated_bits, middles, squared_errors
+from unstir.train.held_out import FixedImages, estimated_bits, middles, squared_errors
+from unstir.train.observer import Observer, Stop
 from unstir.train.record import TIMING_FIELDS
 from unstir.train.trainer import Trainer
-from unstir.train.watch import Stop, Watch
 
 CPU = torch.device("cpu")
-LOOKED = {"log__held_out_images": 6, "log__held_out_times": 2}
+MEASURED = {"log__held_out_images": 6, "log__held_out_times": 2}
 SHORT = {"train__length": "3 steps", "grids__log_spaced": 1, "grids__steps": 1, "log__held_out_images": 4}
 
 
 @pytest.fixture
 def make_run(make_run):
-    """The tiny run with looks at six images of each split."""
-    return lambda name="run", **changes: make_run(name, **{**LOOKED, **changes})
+    """The tiny run, whose loss is measured on six images of each split."""
+    return lambda name="run", **changes: make_run(name, **{**MEASURED, **changes})
 
 
-def looks(run):
+def measured(run):
     """The lines without what depends on the clock."""
     return [{key: value for key, value in line.items() if key not in TIMING_FIELDS} for line in run.held_out()]
 
 
 def denoiser_of(run, step):
-    """The sampling weights of a step as training looks at them."""
+    """The sampling weights of a step as training measures them."""
     net = build.network(run.config, CPU)
     net.load_state_dict(weights_of(run.load(step), ema=True))
     return build.denoiser(run.config, net.eval(), build.dtype(run.config.train.dtype, CPU))
@@ -81,12 +81,13 @@ def test_a_line_is_the_loss_of_the_sampling_weights_on_the_same_images(make_run,
         assert last[split] == pytest.approx(errors.mean(0), rel=1e-4)
         assert last[f"of_{split}"] == pytest.approx(errors.mean(1), rel=1e-4)
         assert last[f"{split}_error"] == pytest.approx(errors.std(0, ddof=1) / math.sqrt(6), rel=1e-3)
-    assert last["times"] == [5, 15] and (last["num"], last["num_train"], last["num_held_out"]) == (6, 6, 6)
+    assert last["times"] == [5, 15] and (last["num_train"], last["num_held_out"]) == (6, 6)
+    assert (last["bits_num"], last["bits_train_num"], last["bits_calls"]) == (2, 2, 8)
     assert (last["images"], last["epoch"]) == (96, 0)
     assert last["train"] != last["held_out"] and last["bits"] != last["bits_train"]
 
 
-def test_every_look_sees_the_same_images_times_and_noise(make_run, monkeypatch):
+def test_every_snapshot_sees_the_same_images_times_and_noise(make_run, monkeypatch):
     seen, real = {}, held_out.denoising_loss
     run, store = make_run()
     made = Trainer(run, store)
@@ -101,24 +102,26 @@ def test_every_look_sees_the_same_images_times_and_noise(make_run, monkeypatch):
     made.run()
     first, *others = (torch.cat(shown) for shown in seen.values())
     assert sorted(seen) == [0, 1, 12] and all(torch.equal(first, other) for other in others)
-    assert looks(run)[0]["train"] == pytest.approx([1, 1], abs=0.3)
+    assert measured(run)[0]["train"] == pytest.approx([1, 1], abs=0.3)
 
 
 def test_more_images_begin_with_the_same_ones_and_fewer_than_asked_are_all(make_run, digits):
     run, store = make_run(log__held_out_images=5000)
-    most = Watched.choose(run, store, "held_out", CPU)
+    most = FixedImages.choose(run, store, "held_out", CPU)
     assert sorted(most.slots.tolist()) == list(range(store.count("held_out")))
     few = dataclasses.replace(run.config, log=dataclasses.replace(run.config.log, held_out_images=6))
-    chosen = Watched.choose(Run(run.path, few, run.data), store, "held_out", CPU)
+    chosen = FixedImages.choose(Run(run.path, few, run.data), store, "held_out", CPU)
     assert torch.equal(chosen.slots, most.slots[:6]) and torch.equal(chosen.x_0, most.x_0[:6])
-    assert not torch.equal(chosen.noise("watched loss", 5), Watched.choose(run, store, "train", CPU).noise("a", 5)[:6])
+    assert not torch.equal(
+        chosen.noise("watched loss", 5), FixedImages.choose(run, store, "train", CPU).noise("a", 5)[:6]
+    )
 
 
 @pytest.mark.parametrize("learned", [False, True])
 def test_the_estimate_of_the_bound_is_the_whole_sum_when_every_step_is_called(make_run, learned):
     changes = {"diffusion__learned_variance": True, "loss__objective": "hybrid"} if learned else {}
     run, store = make_run(model__num_classes=10, **changes)
-    images = Watched.choose(run, store, "held_out", CPU)
+    images = FixedImages.choose(run, store, "held_out", CPU)
     net = build.network(run.config, CPU).eval()
     with torch.no_grad():
         for parameter in net.parameters():
@@ -138,7 +141,7 @@ def test_the_estimate_of_the_bound_is_the_whole_sum_when_every_step_is_called(ma
 
 def test_the_estimate_of_the_bound_is_right_on_average_with_an_honest_error(make_run):
     run, store = make_run(log__held_out_images=128)
-    images = Watched.choose(run, store, "held_out", CPU)
+    images = FixedImages.choose(run, store, "held_out", CPU)
     denoiser = build.denoiser(run.config, build.network(run.config, CPU).eval(), torch.float32)
     with torch.inference_mode():
         whole = estimated_bits(denoiser, images, 128, 20, 128)
@@ -151,7 +154,7 @@ def test_the_estimate_of_the_bound_is_right_on_average_with_an_honest_error(make
 
 def test_a_batchs_size_changes_nothing_but_the_last_bits(make_run):
     run, store = make_run()
-    images = Watched.choose(run, store, "train", CPU)
+    images = FixedImages.choose(run, store, "train", CPU)
     denoiser = build.denoiser(run.config, build.network(run.config, CPU).eval(), torch.float32)
     calls = []
     with torch.inference_mode():
@@ -161,16 +164,16 @@ def test_a_batchs_size_changes_nothing_but_the_last_bits(make_run):
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
 
 
-def test_looking_leaves_training_as_it_was(make_run):
+def test_measuring_leaves_training_as_it_was(make_run):
     torch.manual_seed(5)
     before = torch.get_rng_state()
     ends = {}
-    for name, num in (("looked", 6), ("not", 0)):
+    for name, num in (("measured", 6), ("not", 0)):
         run, store = make_run(name, log__held_out_images=num, train__ema_decay=0.0)
         Trainer(run, store).run()
         ends[name] = checkpoint.newest(run.checkpoints)[0].tensors
         assert run.held_out_file.exists() == (run.path / "losses.png").exists() == (num > 0)
-    assert all(torch.equal(ends["looked"][key], ends["not"][key]) for key in ends["not"])
+    assert all(torch.equal(ends["measured"][key], ends["not"][key]) for key in ends["not"])
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -186,11 +189,11 @@ def test_stopped_anywhere_each_line_is_written_once(make_run):
     run, store = make_run("parts", **SHORT)
     assert [line["step"] for line in run.held_out()] == []  # nothing was begun while stopping
     assert Trainer(run, store).run()
-    assert looks(run) == looks(whole)[1:]
+    assert measured(run) == measured(whole)[1:]
 
 
-class Interrupting(Watch):
-    """Asks to stop at the n-th call of a look."""
+class Interrupting(Observer):
+    """Asks to stop at the n-th call of a snapshot."""
 
     def __init__(self, stop, at):
         self.stop, self.at, self.heard = stop, at, []
@@ -201,20 +204,20 @@ class Interrupting(Watch):
             self.stop.request(2)
 
 
-def test_a_look_that_is_interrupted_is_given_up_and_taken_again(make_run):
+def test_a_measurement_that_is_interrupted_is_given_up_and_taken_again(make_run):
     whole, store = make_run("whole", **SHORT)
     Trainer(whole, store).run()
     stop = Stop(install=False)
-    watch = Interrupting(stop, at=9)
+    observer = Interrupting(stop, at=9)
     run, store = make_run("parts", **SHORT)
-    assert not Trainer(run, store, watch).run(stop)
-    assert watch.heard[-1][0] == 9 and not run.held_out_file.exists()
+    assert not Trainer(run, store, observer).run(stop)
+    assert observer.heard[-1][0] == 9 and not run.held_out_file.exists()
     assert not (run.samples / "start.png").exists()
-    watch = Interrupting(stop, at=0)
-    assert Trainer(*make_run("parts", **SHORT), watch).run()
-    assert looks(run) == looks(whole)
-    heard = len(watch.heard) // 2
-    assert watch.heard == 2 * [(call, heard) for call in range(1, heard + 1)]
+    observer = Interrupting(stop, at=0)
+    assert Trainer(*make_run("parts", **SHORT), observer).run()
+    assert measured(run) == measured(whole)
+    heard = len(observer.heard) // 2
+    assert observer.heard == 2 * [(call, heard) for call in range(1, heard + 1)]
 
 
 def killed_before(monkeypatch, module, name, at_call):
@@ -235,14 +238,14 @@ def test_killed_between_the_line_and_the_grid_it_has_each_line_once(make_run, mo
     Trainer(whole, store).run()
     pictures = {path.name: path.read_bytes() for path in whole.samples.iterdir()}
     for module, name in ((held_out, "append"), (trainer, "draw_charts"), (trainer, "draw_grid")):
-        for look in (1, 2):
-            run, store = make_run(f"{name}-{look}", **SHORT)
+        for at in (1, 2):
+            run, store = make_run(f"{name}-{at}", **SHORT)
             with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-                killed_before(patch, module, name, look)
+                killed_before(patch, module, name, at)
                 Trainer(run, store).run()
-            assert len(run.held_out()) == look - (name == "append")
+            assert len(run.held_out()) == at - (name == "append")
             assert Trainer(*make_run(run.path.name, **SHORT)).run()
-            assert looks(run) == looks(whole)
+            assert measured(run) == measured(whole)
             assert {path.name: path.read_bytes() for path in run.samples.iterdir()} == pictures
             assert (run.path / "losses.png").exists()
 
@@ -270,20 +273,21 @@ def test_killed_at_random_instants_the_lines_are_the_same(make_run):
                 assert os.WEXITSTATUS(status) == 0
                 break
             kills += 1
-        assert looks(make_run(name, **SHORT)[0]) == looks(whole)
+        assert measured(make_run(name, **SHORT)[0]) == measured(whole)
 
 
 def test_lines_past_the_step_that_training_goes_back_to_are_dropped_and_taken_again(make_run):
     run, store = make_run()
     Trainer(run, store).run()
-    whole, last = looks(run), checkpoint.listed(run.checkpoints)[-1][1]
+    whole, last = measured(run), checkpoint.listed(run.checkpoints)[-1][1]
     last.write_bytes(last.read_bytes()[:-100])
     with run.held_out_file.open("a") as file:
         file.write('{"step": 13, "tra')  # what a kill in the middle of a line leaves
     again = Trainer(*make_run())
+    again.start()
     assert again.state.step == 8 and [line["step"] for line in run.held_out()] == [0, 1]
     assert again.run()  # though the last grid is there
-    assert looks(run) == whole and len(run.held_out_file.read_text().splitlines()) == 3
+    assert measured(run) == whole and len(run.held_out_file.read_text().splitlines()) == 3
 
 
 def test_an_older_run_has_lines_from_then_on_and_the_settings_may_change(make_run):
@@ -298,7 +302,7 @@ def test_an_older_run_has_lines_from_then_on_and_the_settings_may_change(make_ru
     changed = {"train__length": "16 steps", "grids__epochs": [0], "log__held_out_times": 3}
     run, store = make_run(**changed)
     assert Trainer(run, store).run()
-    assert [(line["step"], line["num"], line["times"]) for line in run.held_out()] == [(16, 6, [4, 10, 17])]
+    assert [(line["step"], line["num_held_out"], line["times"]) for line in run.held_out()] == [(16, 6, [4, 10, 17])]
     with pytest.raises(UserError, match="held_out_images=1 .*at least 2, or 0"):
         make_run("other", log__held_out_images=1)
 
@@ -331,12 +335,12 @@ def test_without_held_out_images_the_training_ones_are_measured_alone(few, make_
     assert (run.path / "losses.png").exists()
 
 
-def test_learning_by_heart_parts_the_splits(few, make_run):
+def test_memorising_parts_the_splits(few, make_run):
     store = few(8)
-    by_heart = {"train__length": "200 steps", "train__lr": 0.003, "train__micro_batch": 0, "model__dropout": 0.0}
+    memorising = {"train__length": "200 steps", "train__lr": 0.003, "train__micro_batch": 0, "model__dropout": 0.0}
     once = {"checkpoint__every": "200 steps", "grids__log_spaced": 1, "grids__steps": 1, "log__held_out_images": 8}
     run, store = make_run(
-        data__source=str(store.path), data__store=str(store.path), data__flip=False, **by_heart, **once
+        data__source=str(store.path), data__store=str(store.path), data__flip=False, **memorising, **once
     )
     Trainer(run, store).run()
     start, end = run.held_out()
@@ -346,7 +350,7 @@ def test_learning_by_heart_parts_the_splits(few, make_run):
     assert end["bits_train"] < end["bits"]
 
 
-def test_the_chart_draws_one_look_as_well_as_many_and_a_split_alone(make_run, tmp_path):
+def test_the_chart_draws_one_line_as_well_as_many_and_a_split_alone(make_run, tmp_path):
     run, store = make_run()
     Trainer(run, store).run()
     lines = run.held_out()
@@ -384,8 +388,8 @@ def test_every_curve_is_seen_and_named_and_no_legend_lies_over_a_panel(num):
     assert len(without.axes) == 2
 
 
-def test_a_look_that_a_kill_left_out_changes_no_checkpoint_when_it_is_taken(trained, make_run):
-    """As a kill between the last save and the last look leaves it."""
+def test_a_line_that_a_kill_left_out_changes_no_checkpoint_when_it_is_taken(trained, make_run):
+    """As a kill between the last save and the last measurement leaves it."""
     run, _ = trained(log__held_out_images=8)
     whole, texts = checkpoint.newest(run.checkpoints)[0], run.held_out_file.read_bytes().splitlines(keepends=True)
     run.held_out_file.write_bytes(b"".join(texts[:-1]))

@@ -14,10 +14,10 @@ import torch
 from unstir.errors import UserError
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
+from unstir.train.observer import Stop
 from unstir.train.record import TIMING_FIELDS
 from unstir.train.state import WINDOW
 from unstir.train.trainer import Trainer
-from unstir.train.watch import Stop
 
 KILLS = int(os.environ.get("UNSTIR_KILLS", "20"))
 
@@ -46,7 +46,7 @@ def uninterrupted(make_run):
 
 
 class StopAt(Stop):
-    """Asks to stop once so many steps are taken: a Watch's view of the run, a user's Ctrl-C."""
+    """Asks to stop once so many steps are taken: an Observer's view of the run, a user's Ctrl-C."""
 
     def __init__(self, trainer, step):
         super().__init__(install=False)
@@ -134,7 +134,9 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_word(make_run, uninte
     newest = checkpoint.listed(run.checkpoints)[-1][1]
     newest.write_bytes(newest.read_bytes()[:-100])
     said = []
-    trainer = Trainer(*make_run("damaged"), watch=_Listener(said))
+    trainer = Trainer(*make_run("damaged"), observer=_Listener(said))
+    assert newest.exists() and said == []  # nothing is written before it starts
+    trainer.start()
     assert trainer.state.step == 8
     assert len(said) == 1 and newest.name in said[0] and "damaged" in said[0]
     assert not newest.exists() and newest.with_name(newest.name + ".damaged").exists()
@@ -202,7 +204,7 @@ def test_a_checkpoint_of_other_settings_is_refused(make_run, tmp_path):
 def test_a_run_folder_removed_while_it_trains_ends_the_training(make_run, tmp_path, monkeypatch):
     run, store = make_run("gone", train__length="4 steps", checkpoint__every="1 step")
     trainer = Trainer(run, store)
-    monkeypatch.setattr(trainer, "_look", lambda stop: run.path.exists() and run.path.rename(tmp_path / "moved"))
+    monkeypatch.setattr(trainer, "_take_snapshot", lambda _: run.path.exists() and run.path.rename(tmp_path / "moved"))
     with pytest.raises(UserError, match="moved or removed"):
         trainer.run()
     assert not run.path.exists()

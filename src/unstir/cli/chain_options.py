@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
 from cyclopts import Group, Parameter
 from pydantic import TypeAdapter
 
-from unstir.chain import DEFAULTS, SAMPLERS, Chain
+from unstir.chain import DEFAULTS, OPTIONS, SAMPLERS, Chain
 
 HELP = {name: each["description"] for name, each in TypeAdapter(Chain).json_schema()["properties"].items()}
 HELP["guide"] = (
@@ -53,7 +53,6 @@ def options(*names: str, **defaults: object) -> Callable[[type[Options]], type[O
 
 
 OF_EVERY_CHAIN = {*DEFAULTS, "guide"} - {"seed"}
-OF_OTHERS = {name for each in SAMPLERS.values() for name in each.options} - set(SAMPLERS["ancestral"].options)
 
 
 @options(*OF_EVERY_CHAIN)
@@ -61,7 +60,7 @@ class ChainOptions(Given):
     """How to sample."""
 
 
-@options(*OF_EVERY_CHAIN - OF_OTHERS - {"sampler"})
+@options(*OF_EVERY_CHAIN - {"sampler", *OPTIONS}, *SAMPLERS["ancestral"].options)
 class FillOptions(Given):
     """The ancestral chain, which filling in takes."""
 

@@ -49,7 +49,7 @@ def pack(
     from unstir.data import pack as pack_images
     from unstir.data.spelling import after_pack
 
-    with console.counting(console.stderr(), "packing", "images") as progress:
+    with console.counting("packing", "images") as progress:
         store = pack_images(
             source,
             out,

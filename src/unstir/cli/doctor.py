@@ -49,7 +49,7 @@ def doctor(
     from unstir import console
     from unstir.doctor import diagnose
 
-    with console.counting(console.stderr(), "examining", "") as progress:
+    with console.counting("examining", "") as progress:
         report = diagnose(run, store=store, samples=samples, progress=progress)
     if json_:
         show_json({"healthy": report.healthy, **dataclasses.asdict(report)})

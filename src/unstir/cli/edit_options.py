@@ -64,7 +64,7 @@ def carry_out(
     model = options.model(opened, chain.guide)
     job = Job(chain=model.chain.changed(**chain.given(), seed=options.seed), **{"num": 1, **asked})
     ends = {"labels": model.labels.numbers(labels, "--labels", remedy)} if labels else {}
-    with console.showing(doing, "network calls") as progress:
+    with console.counting(doing, "network calls") as progress:
         edited = work(model, job=job, progress=progress, **ends)
     for image in images:
         for note in notes_on(image, model.shape):

@@ -123,7 +123,7 @@ def evaluate(
             show(*describe(evaluation).splitlines())
 
     with console.heartbeat("evaluating"):
-        found, comparison = evaluate_run(run, request, say=say, showing=console.showing, finished=finished)
+        found, comparison = evaluate_run(run, request, say=say, showing=console.counting, finished=finished)
     if json_:
         show_json({"evaluations": [dataclasses.asdict(each) for each in found], "comparison": comparison or None})
     elif comparison:

@@ -71,7 +71,7 @@ def likelihood(
     model = options.model(opened)
     splits = SPLITS if split == "both" else (split,)
     protocol = Protocol(num=num, calls=calls, variance=variance, clip=clip, seed=seed, batch_size=batch_size)
-    results, curve = save_likelihood(model, data, splits, protocol, out, showing=console.showing)
+    results, curve = save_likelihood(model, data, splits, protocol, out, showing=console.counting)
     if json_:
         show_json({name: dataclasses.asdict(result) for name, result in results.items()})
     else:

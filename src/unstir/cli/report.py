@@ -70,7 +70,7 @@ def report(
         exported=export,
         store=store,
         say=say,
-        showing=console.showing,
+        showing=console.counting,
     )
     show(f"report   {page} ({page.stat().st_size / 1e6:.1f} MB)")
     for file in others:

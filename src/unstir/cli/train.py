@@ -46,11 +46,11 @@ def train(
     """Train a model or continue one; the status is 0 when finished, 129, 130 or 143 when stopped."""
     from unstir import console
     from unstir.train.launch import train as train_run
-    from unstir.train.watch import Stop
+    from unstir.train.observer import Stop
 
     folder = recipes.run_folder(recipe, out)
     settings = Config(**{**vars(config), "recipe": recipes.settings(recipe, folder).recipe})
-    stop, display = Stop(), console.TrainingDisplay(console.stderr())
-    done = train_run(settings, folder, observer=display, stop=stop, say=say, showing=console.showing)
+    stop, display = Stop(), console.TrainingDisplay()
+    done = train_run(settings, folder, observer=display, stop=stop, say=say, showing=console.counting)
     show(*done.conclusion)
     return 0 if done.finished else stop.status

@@ -54,7 +54,7 @@ def verify(
         _save_plot(plot, image)
     elif image:
         raise UserError(f"--image {image} is drawn in the picture of --plot FILE; give both, or leave it out")
-    with console.counting(console.stderr(), "verifying", "equations") as progress:
+    with console.counting("verifying", "equations") as progress:
         rows = run_checks(names, progress)
     holding = sum(row.passed for row in rows)
     if json_:

@@ -1,4 +1,4 @@
-"""From a network to an estimate of the clean image, the one thing that samplers and losses ask for."""
+"""From a network to an estimate of the clean image, which is all that samplers and losses need."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,9 +16,9 @@ from unstir.theory.process import Process
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a denoiser says of x_t: the estimate ``x0`` of the clean image and the network's own output ``raw``.
+    """A denoiser's output for x_t: the estimate ``x0`` of the clean image and the network's own output ``raw``.
 
-    ``var_fraction``, from a network that learned its variance alone, is where the logarithm of the reverse step's
+    ``var_fraction``, only of a network that learned its variance, is where the logarithm of the reverse step's
     variance lies, 0 at beta~ and 1 at beta (it may lie outside). All are [B, C, H, W].
     """
 
@@ -36,14 +36,14 @@ Denoise = Callable[[Tensor, int | Tensor], Prediction]
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A network that has learned to see through noise, with the process it was trained on.
+    """A trained network with the process it was trained on.
 
     ``net(x, network_time, label)`` is called under autocast where ``dtype`` is bfloat16; all arithmetic around it keeps
-    the dtype of x_t. The network is told t - 1 (0..T-1), the convention of every published checkpoint; nothing else
+    the dtype of x_t. The network receives t - 1 (0..T-1), the convention of every published checkpoint; nothing else
     in the package counts from there.
 
     With ``learned_variance`` the network has 2C output channels: F, then 2 v - 1 for the fraction v of the variance
-    (Nichol & Dhariwal 2021, sec. 3.1), so that an output of 0 is half way.
+    (Nichol & Dhariwal 2021, sec. 3.1), so that an output of 0 is the middle.
     """
 
     net: nn.Module
@@ -58,8 +58,8 @@ class Denoiser:
         """The prediction for x_t [B, C, H, W] at time t: int64 [B], or an int in 1..T for all; labels likewise.
 
         ``dropout_key`` is needed in training mode with dropout. Raises UserError for another t or label. Those in a
-        tensor are not checked, which would wait for a device: a label too high is an error of the network, on the CPU
-        a UserError too.
+        tensor are not checked, which would wait for a device: too high a label is an error of the network, on the CPU
+        a UserError.
         """
         if not isinstance(t, int | Tensor) or (isinstance(t, Tensor) and t.is_floating_point()):
             raise UserError(f"t={t} is no whole number; give one in 1..{self.process.T}, or int64 [B]")
@@ -73,14 +73,12 @@ class Denoiser:
         """A label for a batch; UserError where the network's own config has no such class."""
         known = getattr(getattr(self.net, "config", None), "num_classes", label + 1)
         if not 0 <= label < known:
-            allowed = (
-                f"is outside 0..{known - 1}, its classes" if known else "was given, but it knows none; leave it out"
-            )
+            allowed = f"is outside 0..{known - 1}, its classes" if known else "was given; leave it out"
             raise UserError(f"the network was built for {known} classes: label={label} {allowed}")
         return torch.full((len(x_t),), label, device=x_t.device)
 
     def predict(self, raw: Tensor, x_t: Tensor, t: int | Tensor) -> Prediction:
-        """What the network's output ``raw`` [B, C, H, W] (2C with learned variance) says of x_t."""
+        """The prediction that the network's output ``raw`` [B, C, H, W] (2C with learned variance) stands for."""
         fraction = None
         if self.learned_variance:
             raw, interpolation = raw.chunk(2, dim=1)
@@ -135,7 +133,7 @@ def at_each_time(function: Callable[[Tensor, int], Prediction]) -> Denoise:
 
 
 def known(data: KnownData, process: Process) -> Denoise:
-    """The exact denoiser of data that is known whole (`theory.oracle`), such as the images of a training set."""
+    """The exact denoiser of known data (`theory.oracle`), such as the images of a training set."""
 
     @at_each_time
     def known_denoise(x_t: Tensor, t: int) -> Prediction:

@@ -1,4 +1,4 @@
-"""From seeds to images: the starting noise of each image, its noise on the way, and the chain between.
+"""From seeds to images: the starting noise of each image, its noise at each step, and the chain.
 
 Image number i is a function of (seed, i) and the settings, whatever batch it is computed in.
 """
@@ -27,9 +27,9 @@ def starting_noise(seed: int, indices: Tensor, shape: tuple[int, ...]) -> Tensor
 def steered(
     denoise: Denoise, chain: Chain, process: Process, weak: Denoise | None = None, indices: Tensor | None = None
 ) -> Denoise:
-    """The denoiser as the chain asks for it: guided away from ``weak``, then clamped. UserError without a weak one.
+    """The denoiser with the chain's options: guided away from ``weak``, then clamped. UserError without a weak one.
 
-    An answer that is not finite raises NotFiniteError, which names the image by ``indices``, int64 [B].
+    An output that is not finite raises NotFiniteError, which names the image by ``indices``, int64 [B].
     """
     if chain.guidance != 1:
         if weak is None:
@@ -49,7 +49,7 @@ def draw(
     """Yield the steps from noise ``x_T`` [B, C, H, W] to images; ``indices`` int64 [B] name the images.
 
     The last step's ``x`` are the images, about [-1, 1]. ``weak`` is what guidance leads away from. Raises UserError for
-    settings that `Chain.times` refuses, for guidance without a weak denoiser, or for an answer that is not finite.
+    settings that `Chain.times` refuses, for guidance without a weak denoiser, or for an output that is not finite.
     """
     visited = chain.times(process.schedule)
     shape = tuple(x_T.shape[1:])

@@ -1,4 +1,4 @@
-"""What people do with a trained model and pictures of their own, all through its samplers and without training.
+"""Edits of given images with a trained model, all through its samplers and without training.
 
 `inpaint`   the chain, with what is known put back at every step (RePaint: Lugmayr et al. 2022)
 `vary`      noise on the image, and the chain back from there (SDEdit: Meng et al. 2022)
@@ -48,14 +48,14 @@ def inpaint(
     jump: int = 1,
     variance: str = "auto",
 ) -> Iterator[Step]:
-    """Fill in what ``mask`` does not keep (Lugmayr et al. 2022, alg. 1); yields a Step a network call.
+    """Fill in what ``mask`` does not keep (Lugmayr et al. 2022, alg. 1); yields a Step per network call.
 
     ``mask`` is bool [B or 1, 1, H, W], True where ``image`` [B, C, H, W] is kept; in the last x it is kept exactly. At
     each step the unknown pixels take a step of `ancestral`, with its ``variance``, and the known ones are diffused from
-    the image to the same time, blind to each other. To make them agree, each ``jump`` steps are taken ``resamples``
-    times (their U or r, and j), with all pixels diffused back in between; the step onto the image is taken once. The
-    calls made are those of `inpainting_calls`. Raises ValueError for a mask or counts that do not fit, and as
-    `ancestral` does.
+    the image to the same time, independently of each other. To make them agree, each ``jump`` steps are taken
+    ``resamples`` times (their U or r, and j), with all pixels diffused back in between; the step onto the image is
+    taken once. The calls made are those of `inpainting_calls`. Raises ValueError for a mask or counts that do not fit,
+    and as `ancestral` does.
     """
     check_times(times, process)
     _check_mask(image, mask)
@@ -75,7 +75,7 @@ def inpaint(
 
 
 def inpainting_calls(steps: int, resamples: int = 10, jump: int = 1) -> int:
-    """The network calls an image that `inpaint` makes over ``steps`` steps: all but the last are taken again."""
+    """The network calls per image that `inpaint` makes over ``steps`` steps: all but the last are taken again."""
     return sum(len(block) * visits for block, visits in _blocks(range(steps, -1, -1), resamples, jump))
 
 
@@ -83,7 +83,7 @@ def start_time(T: int, strength: float) -> int:
     """The time to which `vary` diffuses an image, round(strength T) and at least 1; UserError outside (0, 1]."""
     if not 0 < strength <= 1:
         raise UserError(
-            f"strength={strength} is outside (0, 1]: near 0 the image stays, at 1 it is forgotten; try strength=0.6"
+            f"strength={strength} is outside (0, 1]: near 0 the image stays, at 1 it is lost; try strength=0.6"
         )
     return max(1, round(strength * T))
 
@@ -96,7 +96,7 @@ def below(process: Process, strength: float, chain: Chain) -> tuple[Process, Cha
     start = start_time(process.T, strength)
     chain.check(process.T)
     chain = replace(chain, steps=min(chain.steps, start), guidance_high=min(chain.guidance_high, start))
-    if chain.guidance_low > start:  # guidance would have been over before the chain begins
+    if chain.guidance_low > start:  # guidance would end before the chain begins
         chain = chain.changed(guidance=1.0)
     return process.respaced(range(start, -1, -1)), chain
 
@@ -110,11 +110,11 @@ def vary(
     chain: Chain,
     weak: Denoise | None = None,
 ) -> Iterator[Step]:
-    """Diffuse ``image`` to time round(strength T) and `draw` from there (Meng et al. 2022, alg. 1): others like it.
+    """Diffuse ``image`` to time round(strength T) and `draw` from there (Meng et al. 2022, alg. 1): variants of it.
 
     ``strength`` is in (0, 1]; ``image`` is [B or 1, C, H, W]; ``indices`` int64 [B] name the images drawn, whose noise
-    is that of `draw`: at strength 1 they are nearly its own. The ``chain``, of any sampler, visits its number of times
-    below that one, or as many as there are. Raises UserError as `below` and `draw` do.
+    is that of `draw`: at strength 1 they are nearly those of `draw`. The ``chain``, of any sampler, visits its number
+    of times below that one, or as many as there are. Raises UserError as `below` and `draw` do.
     """
     part, chain = below(process, strength, chain)
     eps = starting_noise(chain.seed, indices, tuple(image.shape[1:])).to(image)
@@ -128,8 +128,8 @@ def invert(
     """DDIM backwards: a Step for each of ``times[1:]``, up to the noise x_T that `ddim` turns into ``image``.
 
     ``times`` rise strictly from 0 to at most T. The step s -> t wants the estimate at x_t, which is not known yet, and
-    takes the one at x_s instead, an error of first order in the step's length. (The network knows no time 0: there it
-    is told the next time.) Each of ``refinements`` puts the x_t found into the estimate and solves again: one order
+    takes the one at x_s instead, an error of first order in the step's length. (The network has no time 0: there it
+    receives the next time.) Each of ``refinements`` puts the x_t found into the estimate and solves again: one order
     more, and in the limit the exact inverse of DDIM's step. It keeps the estimate of the noise where the signal is
     stronger than the noise, and that of the image elsewhere; the other choice may not converge. Where an image's x_t
     moves farther than the time before, the step is too long for either, and what was found is kept. Times that are
@@ -144,9 +144,9 @@ def invert(
         raise ValueError(f"refinements={refinements} must be at least 0")
     x = image
     for s, t in pairwise(times):
-        asked = s if s > 0 else t
-        x0 = denoise(x, asked).x0
-        x_t = _ahead(process, x, process.eps(x, x0, asked), s, t)
+        network_t = s if s > 0 else t
+        x0 = denoise(x, network_t).x0
+        x_t = _ahead(process, x, process.eps(x, x0, network_t), s, t)
         before = torch.full((len(x),), math.inf, device=x.device)
         for _ in range(refinements):
             x0 = denoise(x_t, t).x0
@@ -169,7 +169,7 @@ def slerp(a: Tensor, b: Tensor, weight: float | Tensor) -> Tensor:
     shape = (-1, *[1] * (a.ndim - 1))
     w = torch.as_tensor(weight, dtype=a.dtype, device=a.device).reshape(shape)
     one, other = (x.flatten(1) / x.flatten(1).norm(dim=1, keepdim=True) for x in (a, b))
-    # the arc tangent is right to the last bits for every angle, unlike the arc cosine (Kahan 2006, sec. 12)
+    # the arc tangent is accurate for every angle, the arc cosine is not (Kahan 2006, sec. 12)
     angle = 2 * torch.atan2((one - other).norm(dim=1), (one + other).norm(dim=1)).view(shape)
     flat = ~(angle.sin() > torch.finfo(a.dtype).eps ** 0.5)  # also where a noise is zero and the angle is not a number
     angle = angle.where(~flat, 1.0)
@@ -188,7 +188,8 @@ def blend(
     """The Steps of `ddim` to images between two: both are inverted, and what lies between their noises is drawn.
 
     The ``images`` are [B or 1, C, H, W], ``weight`` is a number or [B], 0 the first and 1 the second; ``times`` fall to
-    0 as a sampler's. Each image has its own of the ``denoises``, which may be one; on the way back they are `mixed`.
+    0 as a sampler's. Each image has its own of the ``denoises``, which may be one; from the noise to the image they are
+    `mixed`.
     """
     rising = list(reversed(times))
     noises = []
@@ -213,8 +214,8 @@ def between(
 def mixed(first: Denoise, second: Denoise, weight: float | Tensor) -> Denoise:
     """The denoiser that estimates (1 - weight) of the first's estimate and weight of the second's; a number or [B].
 
-    Both say the same of x_t up to what they were told (a label, say), so this is the score of the two densities'
-    weighted geometric mean, time by time. Where both are one, it is asked once.
+    Both are of one model but for their conditions (labels, say), so this is the score of the two densities'
+    weighted geometric mean, time by time. Where both are one, it is called once.
     """
     if first is second:
         return first
@@ -237,7 +238,7 @@ def _check_mask(image: Tensor, mask: Tensor) -> None:
 
 
 def _blocks(times: Sequence[int], resamples: int, jump: int) -> list[tuple[list[tuple[int, int]], int]]:
-    """The chain's steps (t, s) in parts, each with how often it is taken: ``jump`` steps, and the last one alone."""
+    """The chain's steps (t, s) in parts of ``jump`` steps, the last step by itself, each with how often it is taken."""
     if resamples < 1 or jump < 1:
         raise ValueError(f"resamples={resamples} and jump={jump} must be at least 1")
     steps = list(pairwise(times))

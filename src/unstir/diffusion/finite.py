@@ -1,4 +1,4 @@
-"""An answer of the network that is no number makes no image: NaN would be saved as black pixels, and said by nobody."""
+"""An output of the network that is not finite makes no image: NaN would be saved as black pixels, without a warning."""
 
 import torch
 from torch import Tensor
@@ -8,28 +8,28 @@ from unstir.errors import UserError
 
 
 class NotFiniteError(UserError):
-    """The network answered with NaN or an infinity."""
+    """The network's output holds NaN or an infinity."""
 
 
 def finite(denoise: Denoise, indices: Tensor | None = None) -> Denoise:
-    """The denoiser, raising NotFiniteError for an answer that is not finite; the message names the image and t.
+    """The denoiser, raising NotFiniteError for an output that is not finite; the message names the image and t.
 
     ``indices`` int64 [B] are the numbers of the images; without them they are counted from 0 within the batch. The
-    answer is looked at before a clamp could hide an infinity. This waits for the device, once a call: a network takes
-    far longer.
+    output is checked before a clamp could hide an infinity. This waits for the device once per call, far less time than
+    the network takes.
     """
 
     def finite_denoise(x_t: Tensor, t: int | Tensor) -> Prediction:
         prediction = denoise(x_t, t)
-        answers = [prediction.x0] if prediction.var_fraction is None else [prediction.x0, prediction.var_fraction]
-        sound = torch.stack([answer.isfinite().flatten(1).all(1) for answer in answers]).all(0)
+        outputs = [prediction.x0] if prediction.var_fraction is None else [prediction.x0, prediction.var_fraction]
+        sound = torch.stack([output.isfinite().flatten(1).all(1) for output in outputs]).all(0)
         if not bool(sound.all()):
             rows = torch.nonzero(~sound)[:, 0]
             row = int(rows[0])
             first, at = row if indices is None else int(indices[row]), t if isinstance(t, int) else int(t[row])
             more = f" (and of {len(rows) - 1} more)" if len(rows) > 1 else ""
             raise NotFiniteError(
-                f"the network's answer is not a finite number (NaN or infinite) at t={at} of image {first}{more}, so "
+                f"the network's output is not a finite number (NaN or infinite) at t={at} of image {first}{more}, so "
                 "nothing is made of it; training spoilt these weights, as a too high train.lr does: take an earlier "
                 "step with --checkpoint, or train anew with a lower rate"
             )

@@ -1,10 +1,10 @@
-"""Steering a denoiser by another one that is worse at what is wanted.
+"""Steering a denoiser away from a weaker one.
 
     x_0_hat = weak + scale (strong - weak)
 
-Classifier-free guidance (Ho & Salimans 2022): strong knows the class, weak does not; scale 1 is the conditional model,
+Classifier-free guidance (Ho & Salimans 2022): strong has the label, weak has not; scale 1 is the conditional model,
 0 the unconditional one, and beyond 1 the class is exaggerated. The paper's and the report's w is scale - 1. Because
-x_0_hat is affine in the noise estimate, with coefficients that depend on t alone, the same formula holds for eps and v.
+x_0_hat is affine in the noise estimate, with coefficients that depend only on t, the same formula holds for eps and v.
 Autoguidance (Karras et al. 2024): weak is a smaller or less trained model of the same kind.
 """
 
@@ -18,7 +18,7 @@ from unstir.diffusion.denoiser import Denoise, Labelled, Prediction
 
 @dataclass(frozen=True)
 class Interval:
-    """The times ``low`` <= t <= ``high`` at which guidance acts (Kynkäänniemi et al. 2024); else strong is alone."""
+    """The times ``low`` <= t <= ``high`` at which guidance acts (Kynkäänniemi et al. 2024); else only strong."""
 
     low: int = 1
     high: int = 1 << 30
@@ -35,10 +35,10 @@ ALWAYS = Interval()
 
 
 def guided(strong: Denoise, weak: Denoise, scale: float, interval: Interval = ALWAYS) -> Denoise:
-    """The guided denoiser. Where both are one network with different labels, both are asked in one batch.
+    """The guided denoiser. Where both are one network with different labels, both are called in one batch.
 
-    At scale 1, and outside the interval, strong alone is called; at scale 0 inside it, weak alone. A learned variance
-    is the strong one's, but at scale 0 the weak one's.
+    At scale 1, and outside the interval, only strong is called; at scale 0 inside it, only weak. A learned variance
+    is that of strong, at scale 0 that of weak.
     """
 
     def guided_denoise(x_t: Tensor, t: int | Tensor) -> Prediction:

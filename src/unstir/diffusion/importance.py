@@ -2,11 +2,11 @@
 
 Importance sampling draws t with probability p_t ~ sqrt( E[L_t^2] ), estimated from the last ten losses seen at each t,
 and weighs the loss by 1 / (T p_t), which keeps its expectation and lowers its variance. Until every t has been seen ten
-times all are drawn alike. A thousandth of the probability is spread evenly, so that no t is ever forgotten. No t
-has more than about nine tenths, so that one absurd loss cannot keep the others from being drawn; that raises the
-variance by a ninth at most. A loss that is not finite is not remembered.
+times all are equally probable. A thousandth of the probability is spread evenly, so that every t keeps being drawn. No
+t has more than about nine tenths, so that one extreme loss cannot keep the others from being drawn; that raises the
+variance by a ninth at most. A loss that is not finite is not recorded.
 
-This table is the one thing in training that truly is history: it is saved with every checkpoint.
+This table is the only state of training that depends on history: it is saved with every checkpoint.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class LossHistory:
         return cls(torch.zeros(T, REMEMBERED, device=device), torch.zeros(T, dtype=torch.int64, device=device))
 
     def probabilities(self) -> Tensor:
-        """p_t of the times 1..T: float32 [T], all alike until each was seen ten times."""
+        """p_t of the times 1..T: float32 [T], all equal until each was seen ten times."""
         T, tiny = len(self.counts), torch.finfo(torch.float32).tiny
         # Any loss that float32 holds may be squared: each row is divided by its greatest, all roots by the greatest.
         most = self.losses.abs().amax(1, keepdim=True).clamp(min=tiny)
@@ -53,7 +53,7 @@ class LossHistory:
         return torch.where(ready, learned, torch.full_like(learned, 1 / T))
 
     def draw(self, key: Key) -> tuple[Tensor, Tensor]:
-        """(t, weight) a slot: times in 1..T, int64 [B], and the factors 1 / (T p_t) of their losses, float32 [B]."""
+        """(t, weight) per slot: times in 1..T, int64 [B], and the factors 1 / (T p_t) of their losses, float32 [B]."""
         p = self.probabilities()
         wide = torch.float32 if p.device.type == "mps" else torch.float64  # so that rare times are not rounded away
         edges = p.to(wide).cumsum(0)
@@ -62,7 +62,7 @@ class LossHistory:
         return row + 1, 1 / (len(p) * p[row])
 
     def record(self, t: Tensor, losses: Tensor, applied: Tensor) -> None:
-        """Take in the losses [B] of a step at times ``t`` [B], in the order of the batch, unless not ``applied``.
+        """Record the losses [B] of a step at times ``t`` [B], in the order of the batch, unless not ``applied``.
 
         A time that occurs more often than the ring is long keeps its last ones. One that is not finite is left out.
         """

@@ -9,7 +9,7 @@
 in expectation over x_t ~ q(x_t | x_0), of which one sample is drawn at each t. The two Gaussians of L_{t-1} share the
 coefficient of x_t in their means, so their difference is (coefficient of x_0) (x_0 - x_0_hat).
 
-Units: every term is in nats an image; `Bound.bits_per_dim` alone divides by the number of values and by log 2.
+Units: every term is in nats per image; only `Bound.bits_per_dim` divides by the number of values and by log 2.
 """
 
 import math
@@ -32,7 +32,7 @@ from unstir.theory.variance import log_variance
 
 @dataclass(frozen=True)
 class Bound:
-    """The terms of the bound for each of B images, float64 on the CPU, in nats an image.
+    """The terms of the bound for each of B images, float64 on the CPU, in nats per image.
 
     ``prior`` [B] is L_T and ``decoder`` [B] is L_0. ``terms`` [B, K] are the L_{t-1} at ``times`` (K rising values of
     2..T), each of which stands for ``weights`` [K] of them: 1 in the full sum. ``dims`` is the number of values of an
@@ -48,7 +48,7 @@ class Bound:
 
     @cached_property
     def nats(self) -> Tensor:
-        """The bound, in nats an image: [B]."""
+        """The bound, in nats per image: [B]."""
         return self.prior + self.terms @ self.weights + self.decoder
 
     @cached_property
@@ -57,7 +57,7 @@ class Bound:
         return self.to_bits(self.nats)
 
     def to_bits(self, nats: Tensor) -> Tensor:
-        """Nats an image as bits per dimension: divided by ``dims`` and by log 2."""
+        """Nats per image as bits per dimension: divided by ``dims`` and by log 2."""
         return nats / (self.dims * math.log(2))
 
 
@@ -76,10 +76,10 @@ def variational_bound(
     """The bound of every image of ``x_0`` [B, C, H, W], whose values are k/127.5 - 1 for whole k in 0..255.
 
     ``noise(t)`` is standard normal, shaped like x_0. ``variance`` is "small", "large" or "learned". ``times``, falling
-    to 0, is the chain to be bounded; without it, all T steps. The sum runs over all of its steps, or, where ``sampled``
-    gives {step: weight} as `strata` does, over those, the decoder's step 1 always being one. ``discretised=False``
-    takes the decoder's density rather than the mass of a bin, for data that is not made of pixels. ``on_call()`` hears
-    of each network call. Raises ValueError for times that do not fall to 0 or an unknown variance.
+    to 0, is the chain to bound; all T steps by default. The sum runs over all of its steps, or, where ``sampled`` gives
+    {step: weight} as `strata` does, over those, the decoder's step 1 always being one. ``discretised=False`` takes the
+    decoder's density rather than the mass of a bin, for data that is not made of pixels. ``on_call()`` is called after
+    each network call. Raises ValueError for times that do not fall to 0 or an unknown variance.
     """
     visited = list(range(process.T, -1, -1)) if times is None else list(times)
     chain = process.respaced(visited)
@@ -106,7 +106,7 @@ def variational_bound(
 def bound_term(
     prediction: Prediction, process: Process, x_0: Tensor, t: int | Tensor, variance: str, discretised: bool = True
 ) -> Tensor:
-    """L_{t-1} in nats an image, [B], for t >= 2, and the decoder's L_0 for t = 1; t is an int or int64 [B].
+    """L_{t-1} in nats per image, [B], for t >= 2, and the decoder's L_0 for t = 1; t is an int or int64 [B].
 
     ``prediction`` is made from one x_t ~ q(x_t | x_0). Differentiable with respect to the prediction.
     """
@@ -127,13 +127,13 @@ def strata(steps: int, n: int, key: Key) -> dict[int, float]:
     """n of the steps 2..``steps``, one at random from each of n parts, with the sizes of the parts as weights.
 
     The weighted sum over them is an unbiased estimate of the full sum. The parts grow geometrically, for the terms fall
-    about as 1/t: with equal ones nearly all of the error would come from the first. ``key`` has one slot a part.
+    about as 1/t: with equal ones nearly all of the error would come from the first. ``key`` has one slot per part.
     Raises ValueError unless 1 <= n <= steps - 1 and the key has n slots.
     """
     if not 1 <= n <= steps - 1 or len(key.slots) != n:
         raise ValueError(f"n={n} is outside 1..{steps - 1}, or differs from the {len(key.slots)} slots of the key")
     edges = [2]
-    for i in range(1, n + 1):  # at least one step a part, and as many left as there are parts to come
+    for i in range(1, n + 1):  # at least one step per part, and as many left as there are parts to come
         edges.append(min(max(round(2 * ((steps + 1) / 2) ** (i / n)), edges[-1] + 1), steps + 1 - (n - i)))
     uniform = randomness.uniform(key).tolist()
     sizes = [end - begin for begin, end in pairwise(edges)]

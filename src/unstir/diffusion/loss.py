@@ -5,7 +5,7 @@
     hybrid   simple + 0.001 vlb                                (Nichol & Dhariwal 2021, eq. 16)
 
 The vlb is in bits per dimension, as in their code. In the hybrid the mean of the reverse step is a constant for it, so
-that it teaches the network its variance and nothing else.
+that it trains only the variance.
 """
 
 import math
@@ -23,7 +23,7 @@ OBJECTIVES = ("simple", "hybrid", "vlb")
 
 
 class Losses(NamedTuple):
-    """Of each image, float [B]: what is minimised, the squared error a value, and T L_{t-1} in bits per dimension."""
+    """Per image, float [B]: what is minimised, the mean squared error, and T L_{t-1} in bits per dimension."""
 
     total: Tensor
     mse: Tensor
@@ -32,7 +32,7 @@ class Losses(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised. ``weights`` are those of the squared error by time, float64 [T+1]; None weighs all alike.
+    """What is minimised. ``weights`` are those of the squared error by time, float64 [T+1]; None weighs all equally.
 
     ``vlb_weight`` is the bound's factor in the hybrid. Raises UserError for an unknown kind, or a factor that is no
     finite number above 0.

@@ -25,8 +25,8 @@ from unstir.runs.model import Model
 from unstir.runs.moments import snapshots
 from unstir.runs.run import Run
 
-CALLS = 20
-"""Network calls per image: DPM-Solver++ on the reverse SDE is near its limit there (docs/sampling.md)."""
+STEPS = 20
+"""Times visited, a network call each: DPM-Solver++ on the reverse SDE is near its limit there (docs/sampling.md)."""
 
 MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
 REAL_IMAGES = 2048
@@ -41,13 +41,13 @@ def affordable(run: Run, calls: int, most: int) -> int:
 
 def draw_samples(run: Run, model: Model, store: Store, progress: Callable[[int, int], None]) -> Samples:
     """Images from the averaged weights by a fast sampler, with real ones to compare; ``progress`` counts steps."""
-    calls = min(CALLS, run.config.diffusion.T)
-    num = affordable(run, calls, MOST_IMAGES)
-    chain = Chain(sampler="dpmpp_2m_sde", steps=calls)
+    steps = min(STEPS, run.config.diffusion.T)
+    num = affordable(run, steps, MOST_IMAGES)
+    chain = Chain(sampler="dpmpp_2m_sde", steps=steps)
     job = Job(num=num, chain=chain, batch_size=num)
-    steps = itertools.count(1)
-    images = torch.cat([x for _, x in generate(model, job, on_step=lambda: progress(next(steps), calls))])
-    words = f"{num} images by dpmpp_2m_sde in {calls} calls from step {model.step}"
+    done = itertools.count(1)
+    images = torch.cat([x for _, x in generate(model, job, on_step=lambda: progress(next(done), steps))])
+    words = f"{num} images by dpmpp_2m_sde in {steps} steps from step {model.step}"
     return Samples(to_uint8(images), _real(run, store, num), words)
 
 

@@ -15,11 +15,11 @@ SIGNAL_NOTE, SIGNAL_WARNING, SIGNAL_PROBLEM = 1.0, 2.0, 4.0
 Ho et al.'s schedule on CIFAR-10 has 0.19, on 256 x 256 RGB 1.5; the recipes here 0.86 at most.
 """
 
-FEWEST_CALLS = 20
-"""Of the ancestral chain and ddim: FID 24.5 and 11.7 at 20 calls, 41 and 19 at 10 (CIFAR-10, published)."""
+FEWEST_STEPS = 20
+"""Of the ancestral chain and ddim: FID 24.5 and 11.7 at 20 steps, 41 and 19 at 10 (CIFAR-10, published)."""
 
 STRIDED = 0.5
-"""Share of the T times below which the large variance is ruinous: FID 46.5 at 100 of 1000 calls, 11.2 with small."""
+"""Share of the T times below which the large variance is ruinous: FID 46.5 at 100 of 1000 steps, 11.2 with small."""
 
 FULL = 0.9
 """Share of the memory that training may need; the rest is for the program and other processes."""
@@ -50,21 +50,21 @@ def signal_left(facts: RunFacts) -> Iterator[Finding]:
 
 @check("grid-sampler")
 def grid_sampler(facts: RunFacts) -> Iterator[Finding]:
-    """A sampler of the run's grids that needs more calls than it has."""
+    """A sampler of the run's grids that needs more steps than it has."""
     cfg, T = facts.run.config.grids, facts.run.config.diffusion.T
-    calls = facts.run.chain().calls(build.schedule(facts.run.config.diffusion))
-    strided = cfg.sampler == "ancestral" and cfg.variance == "large" and calls < STRIDED * T
-    few = cfg.sampler in ("ancestral", "ddim") and calls < min(FEWEST_CALLS, T)
+    steps = facts.run.chain().cost(build.schedule(facts.run.config.diffusion)).steps
+    strided = cfg.sampler == "ancestral" and cfg.variance == "large" and steps < STRIDED * T
+    few = cfg.sampler in ("ancestral", "ddim") and steps < min(FEWEST_STEPS, T)
     if strided or few:
-        need = math.ceil(STRIDED * T) if strided else min(FEWEST_CALLS, T)
-        what = f"variance={cfg.variance}, {calls} calls" if strided else f"{calls} calls"
+        need = math.ceil(STRIDED * T) if strided else min(FEWEST_STEPS, T)
+        what = f"variance={cfg.variance}, {steps} steps" if strided else f"{steps} steps"
         yield Finding(
             "warning",
-            "the grids of samples are drawn in too few calls",
+            "the grids of samples are drawn in too few steps",
             f"grids.sampler={cfg.sampler} with {what} of T = {T}; at least {need} are usual",
             ("--grids.variance auto" if strided else "--grids.sampler dpmpp_2m --grids.steps 15")
             + ", which may change when the run goes on; unstir sample has the same options",
-            calls,
+            steps,
             need,
         )
 

@@ -202,6 +202,7 @@ def settings_of(model: Model, job: Job) -> dict[str, Any]:
     settings = _asked(job)
     del settings["num"]  # a longer job of the same settings continues a shorter one
     settings["class"] = None if job.label is None else model.labels.names[job.label]
+    settings["calls"] = job.chain.calls(model.process.schedule)
     return {**settings, **model.provenance()}
 
 

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unstir import randomness
@@ -26,11 +24,11 @@ from unstir.data import Store, verify_once
 from unstir.errors import UserError
 from unstir.metrics.classifier_training import BATCH, Lesson, learn, seconds
 from unstir.metrics.features import Awaited, Network, Outputs, Trust, given
+from unstir.metrics.kept import NOT_KEPT, keep, kept
 from unstir.nn.blocks import GroupNorm
 from unstir.pixels import from_uint8
 from unstir.progress import Progress, Showing, silently
-from unstir.runs.checkpoint import content_hash, read_tensors
-from unstir.runs.files import replacing
+from unstir.runs.checkpoint import content_hash
 
 VERSION = 2
 """Grows whenever the same store would give other weights; a cached classifier of another version is trained anew."""
@@ -230,21 +228,15 @@ def _check(store: Store) -> None:
 
 
 def _save(path: Path, classifier: Classifier) -> None:
-    tensors = classifier.net.state_dict()
     trust = dataclasses.asdict(classifier.trust)
     meta = {"version": VERSION, "data": classifier.data, "seen": classifier.seen, "trust": trust}
-    text = json.dumps(meta, sort_keys=True)
-    with replacing(path) as partial:
-        save_file(tensors, partial, {"unstir_classifier": text, "sha256": content_hash(tensors, text)})
+    keep(path, "classifier", json.dumps(meta, sort_keys=True), classifier.net.state_dict())
 
 
 def _load(path: Path, store: Store) -> Classifier | None:
     """The cached classifier; None where there is none for this store, whole and of this version."""
     try:
-        metadata, tensors = read_tensors(path)
-        text = metadata.get("unstir_classifier", "")
-        if metadata.get("sha256") != content_hash(tensors, text):
-            return None
+        text, tensors = kept(path, "classifier")
         meta = json.loads(text)
         if (meta["version"], meta["data"], meta["seen"]) != (VERSION, store.content_hash, budget(store)):
             return None
@@ -252,5 +244,5 @@ def _load(path: Path, store: Store) -> Classifier | None:
         net.load_state_dict(tensors)
         net.eval().requires_grad_(False)
         return Classifier(net, store.shape, store.content_hash, meta["seen"], Trust.read(meta["trust"]))
-    except (OSError, SafetensorError, ValueError, OverflowError, KeyError, TypeError, RuntimeError, AttributeError):
-        return None  # whatever the file is, it is not what `_save` wrote
+    except NOT_KEPT:
+        return None

@@ -11,20 +11,16 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from unstir import randomness
 from unstir.errors import UserError
+from unstir.metrics.kept import NOT_KEPT, keep, kept
 from unstir.pixels import from_uint8
 from unstir.progress import Progress
 from unstir.randomness import Key
-from unstir.runs.checkpoint import content_hash, read_tensors
-from unstir.runs.files import make_folder, replacing
 
 BATCH = 64
 KEPT_EVERY = 100
@@ -131,28 +127,20 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _save(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, text: str) -> None:
-    """Replace the state; the bytes are made first, for safetensors' own writing leaves files behind when killed."""
     tensors = net.state_dict(prefix="net.")
     for number, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
-    data = save(tensors, {"unstir_lesson": text, "sha256": content_hash(tensors, text)})
-    make_folder(path.parent)
-    with replacing(path, durable=False) as partial:
-        partial.write_bytes(data)
+    keep(path, "lesson", text, tensors, durable=False)
 
 
 def _load(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, lesson: Lesson) -> int:
     """Put net and optimizer where the file left them and return the steps done; 0 where it is not this lesson's."""
     try:
-        metadata, views = read_tensors(path)
-        tensors = {name: view.clone() for name, view in views.items()}
-        text = metadata.get("unstir_lesson", "")
+        text, tensors = kept(path, "lesson")
         step = int(json.loads(text)["step"])
-        if text != lesson.identity(step) or metadata.get("sha256") != content_hash(tensors, text):
+        if text != lesson.identity(step) or {name: tuple(t.shape) for name, t in tensors.items()} != _shapes(net):
             return 0
-        if {name: tuple(value.shape) for name, value in tensors.items()} != _shapes(net):
-            return 0
-        state: dict[int, dict[str, Any]] = {}
+        state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimizer."):
                 _, number, key = name.split(".")
@@ -160,8 +148,8 @@ def _load(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, lesson: 
         net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         return step
-    except (OSError, SafetensorError, ValueError, OverflowError, KeyError, TypeError, RuntimeError):
-        return 0  # whatever the file is, it is not what `_save` wrote
+    except NOT_KEPT:
+        return 0
 
 
 def _shapes(net: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -82,7 +82,7 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
     """
     _enough(real, fake, k)
     real, fake = _centred(real, fake)
-    precise, recalled = _balls_around(fake, real, k) > 0, _balls_around(real, fake, k) > 0
+    precise, recalled = _inside(fake, real, k)[0] > 0, _inside(real, fake, k)[0] > 0
     return float(precise.double().mean()), float(recalled.double().mean())
 
 
@@ -93,18 +93,22 @@ def fidelity(real: Tensor, fake: Tensor, k: int = 3, k_density: int = 5) -> Tens
     """
     _enough(real, fake, max(k, k_density), least_fake=1)
     real, fake = _centred(real, fake)
-    return torch.stack(
-        [(_balls_around(fake, real, k) > 0).double(), _balls_around(fake, real, k_density).double() / k_density]
-    )
+    precise, dense = _inside(fake, real, k)[0] > 0, _inside(fake, real, k_density)[0]
+    return torch.stack([precise.double(), dense.double() / k_density])
 
 
-def _balls_around(points: Tensor, balls: Tensor, k: int) -> Tensor:
-    """How many of the balls about ``balls``, each out to its k-th nearest of these, each point lies in: int64 [N]."""
-    found = torch.zeros(len(points), dtype=torch.int64)
-    for some in torch.split(balls, _rows(max(len(balls), len(points)))):
+def _inside(points: Tensor, balls: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """How many balls each point lies in, int64 [N], and whether each ball has a point in it, bool [M].
+
+    A ball about each of ``balls`` reaches out to its k-th nearest of these.
+    """
+    found, covered = torch.zeros(len(points), dtype=torch.int64), []
+    for some in torch.split(balls, max(_CHUNK // max(len(balls), len(points)), 1)):
         radius = torch.cdist(some, balls).kthvalue(k + 1, dim=1).values  # the nearest is the image itself
-        found += (torch.cdist(some, points) <= radius[:, None]).sum(0)
-    return found
+        within = torch.cdist(some, points) <= radius[:, None]
+        found += within.sum(0)
+        covered.append(within.any(1))
+    return found, torch.cat(covered)
 
 
 def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, float]:
@@ -118,13 +122,8 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, flo
     """
     _enough(real, fake, k, least_fake=1)
     real, fake = _centred(real, fake)
-    inside, covered = 0, 0
-    for some in torch.split(real, _rows(max(len(real), len(fake)))):
-        radius = torch.cdist(some, real).kthvalue(k + 1, dim=1).values  # the nearest is the image itself
-        within = torch.cdist(some, fake) <= radius[:, None]
-        inside += int(within.sum())
-        covered += int(within.any(1).sum())
-    return inside / (k * len(fake)), covered / len(real)
+    inside, covered = _inside(fake, real, k)
+    return int(inside.sum()) / (k * len(fake)), int(covered.sum()) / len(real)
 
 
 def infinite_needs(size: int) -> int:
@@ -181,8 +180,3 @@ def _centred(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Both less the mean of the real ones: distances stay, and lose fewer digits where x.x - 2 x.y + y.y gives them."""
     mean = real.double().mean(0)
     return real.double() - mean, fake.double() - mean
-
-
-def _rows(columns: int) -> int:
-    """How many rows of so many distances to hold at once."""
-    return max(_CHUNK // columns, 1)

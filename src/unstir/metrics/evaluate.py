@@ -65,8 +65,6 @@ class Plan:
     def protocol(self) -> dict[str, Any]:
         """All that decides a figure but the weights: what two evaluations must share to be compared."""
         model, job, chain = self.model, self.job, self.job.chain
-        sampling = {**dataclasses.asdict(chain), "calls": chain.calls(model.process.schedule)}
-        del sampling["steps"]
         return {
             "num": job.num,
             "seeds": self.seeds,
@@ -77,7 +75,8 @@ class Plan:
             "rounding": "uint8, to nearest",
             "networks": {network.name: network.hash for network in self.measuring},
             "classifier": next((each.trust.entry() for each in self.networks if each.trust is not None), None),
-            **sampling,
+            **dataclasses.asdict(chain),
+            **dataclasses.asdict(chain.cost(model.process.schedule)),
             "label": SHARES if job.shares else job.label,
             "guide": model.guide_name,
             "ema": model.averaged,

@@ -8,13 +8,14 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from unstir.chain import Cost
 from unstir.errors import UserError
 from unstir.metrics.figures import Figure, figure_effect, verdict
 from unstir.metrics.memorisation import Memorisation
@@ -23,7 +24,7 @@ from unstir.runs.kinds import check, is_count, is_text
 from unstir.runs.lines import decode, encode
 from unstir.runs.run import Run
 
-FORMAT = 3
+FORMAT = 4
 """Grows when a figure of the same name and protocol would come out otherwise; files of another format are not read."""
 
 FOLDER = "evaluation"
@@ -67,7 +68,7 @@ class Evaluation:
 def name_of(step: int, protocol: Mapping[str, Any]) -> str:
     """The file name (without suffix) of an evaluation of a step by a protocol."""
     digest = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:8]
-    return f"step{step}-{protocol['sampler']}{protocol['calls']}-{protocol['seeds']}x{protocol['num']}-{digest}"
+    return f"step{step}-{protocol['sampler']}{protocol['steps']}-{protocol['seeds']}x{protocol['num']}-{digest}"
 
 
 def unlike(a: Mapping[str, Any], b: Mapping[str, Any], apart_from: Collection[str] = ()) -> list[str]:
@@ -100,12 +101,17 @@ def check_alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
         raise UserError(f"these figures do not compare: {'; '.join(different)}; {mend}")
 
 
-def best_match(protocol: Mapping[str, Any], others: Collection[Evaluation], name: str) -> Evaluation:
-    """The newest of ``others`` by ``protocol``; UserError naming how the nearest differs if there is none."""
+def best_match(
+    protocol: Callable[[Mapping[str, Any]], Mapping[str, Any]], others: Sequence[Evaluation], name: str
+) -> Evaluation:
+    """The newest of ``others`` of the same protocol; UserError naming how the nearest differs if there is none.
+
+    ``protocol(theirs)`` is what is asked for, with what it leaves open taken from theirs.
+    """
     if not others:
         raise UserError(f"{name} has not been judged; run unstir evaluate {name} first, with the same options")
-    nearest = min(reversed(list(others)), key=lambda other: len(unlike(protocol, other.protocol)))
-    check_alike(protocol, nearest.protocol)
+    nearest = min(reversed(others), key=lambda other: len(unlike(protocol(other.protocol), other.protocol)))
+    check_alike(protocol(nearest.protocol), nearest.protocol)
     return nearest
 
 
@@ -145,9 +151,10 @@ def describe(evaluation: Evaluation) -> str:
     """What was judged and how, and a table of the figures: value, standard error, real images, noise."""
     how = evaluation.protocol
     networks = ", ".join(f"{name} {digest[:12]}" for name, digest in how["networks"].items()) or "no network"
+    cost = Cost(how["steps"], how["calls"])
     head = (
         f"step {evaluation.step} ({evaluation.images} images seen), {'averaged' if how['ema'] else 'raw'} weights: "
-        f"{how['seeds']} x {how['num']} images by {how['sampler']}, {how['calls']} calls, {how['dtype']}, seed "
+        f"{how['seeds']} x {how['num']} images by {how['sampler']}, {cost}, {how['dtype']}, seed "
         f"{how['seed']} on; against {how['num_reference']} of {how['split']}; features: {networks}"
     )
     copies, classifier = evaluation.memorisation, describe_classifier(how)
@@ -216,7 +223,7 @@ def _read(path: Path) -> Evaluation | None:
 
 
 PROTOCOL = {
-    **dict.fromkeys(("num", "seeds", "calls", "num_reference"), is_count),
+    **dict.fromkeys(("num", "seeds", "steps", "calls", "num_reference"), is_count),
     **dict.fromkeys(("sampler", "split", "dtype"), is_text),
     "seed": lambda value: type(value) is int,
     "networks": lambda value: isinstance(value, dict) and all(map(is_text, value.values())),

@@ -61,16 +61,12 @@ def match(run: Run, plan: Plan, other: Run, any_number: bool = False) -> Evaluat
 
     What a network that is awaited will tell is taken to be alike, and so is the number of images with ``any_number``.
     """
-    protocol, found = plan.protocol(), []
-    for each in saved(other):
-        alike = as_far_as_known(protocol, each.protocol) | ({"num": each.protocol["num"]} if any_number else {})
-        free = {key for key in protocol if alike.get(key) != protocol[key]}
-        theirs = {
-            key: protocol[key] if key in free and alike.get(key) == value else value
-            for key, value in each.protocol.items()
-        }
-        found.append(replace(each, protocol=theirs))
-    return best_match(protocol, found, str(other.path))
+    protocol = plan.protocol()
+
+    def filled(theirs: Mapping[str, Any]) -> dict[str, Any]:
+        return as_far_as_known(protocol, theirs) | ({"num": theirs["num"]} if any_number else {})
+
+    return best_match(filled, saved(other), str(other.path))
 
 
 def as_far_as_known(protocol: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from unstir import randomness
@@ -19,17 +17,15 @@ from unstir.data import SPLITS, Store
 from unstir.errors import UserError
 from unstir.metrics.features import Network
 from unstir.metrics.frechet import Moments, moments
+from unstir.metrics.kept import NOT_KEPT, keep, kept
 from unstir.progress import Progress
 from unstir.randomness import Key
-from unstir.runs.checkpoint import content_hash, read_tensors
-from unstir.runs.files import make_folder, replacing
 
 VERSION = 1
 NOISE = "noise"
 KEPT = 10_000
 """Features of at most so many images are kept beside the moments of all: what compares image with image needs them."""
 
-_KINDS = {"features": torch.float32, "mean": torch.float64, "covariance": torch.float64}
 _NOISE_IMAGES = 1024  # so far from anything real that their number hardly matters
 
 
@@ -58,14 +54,16 @@ def reference(store: Store, part: str, network: Network, num: int = 0, progress:
         raise UserError(f"{store.path} has {total} {part} images, too few to compare with; use another split")
     identity = {"version": VERSION, "data": store.content_hash, "network": network.hash, "part": part, "num": num}
     path = store.path / "statistics" / f"{network.name}-{network.hash[:12]}-{part}-{num}.safetensors"
-    if (kept := _load(path, identity)) is not None:
-        return kept
+    text = json.dumps(identity, sort_keys=True)
+    if (there := _read(path, text, num)) is not None:
+        return there
     images = noise_images(store.shape, num) if part == NOISE else store.images(part)
     features = network.outputs(images, chosen(part, len(images), num), progress=progress).features
-    made = Reference(moments(features), features[:KEPT].float().double())
+    single, of_all = features[:KEPT].float(), moments(features)
     with suppress(UserError):  # a store that cannot be written to is measured anew each time
-        _save(path, made, identity)
-    return made
+        tensors = {"features": single, "mean": of_all.mean, "covariance": of_all.covariance}
+        keep(path, "statistics", text, tensors)
+    return Reference(of_all, single.double())
 
 
 def chosen(part: str, total: int, num: int) -> Tensor:
@@ -85,33 +83,16 @@ def noise_images(shape: tuple[int, int, int], num: int) -> Tensor:
     return numbers.view(torch.uint8)[:, :size].reshape(num, *shape)
 
 
-def _save(path: Path, made: Reference, identity: dict[str, object]) -> None:
-    make_folder(path.parent)
-    tensors = {
-        "features": made.features.float(),
-        "mean": made.moments.mean,
-        "covariance": made.moments.covariance,
-    }
-    text = json.dumps(identity, sort_keys=True)
-    with replacing(path) as partial:
-        save_file(tensors, partial, {"unstir_statistics": text, "sha256": content_hash(tensors, text)})
-
-
-def _load(path: Path, identity: dict[str, object]) -> Reference | None:
-    """What `_save` wrote for this identity, whole; else None."""
-    text = json.dumps(identity, sort_keys=True)
+def _read(path: Path, text: str, num: int) -> Reference | None:
+    """What was kept of ``num`` images as ``text`` says; else None."""
     try:
-        metadata, views = read_tensors(path)
-        tensors = {name: view.clone() for name, view in views.items()}
-        if metadata.get("unstir_statistics") != text or metadata.get("sha256") != content_hash(tensors, text):
+        found, tensors = kept(path, "statistics")
+        features, mean, covariance = (tensors[name] for name in ("features", "mean", "covariance"))
+        shapes = (min(num, KEPT), len(mean)), (len(mean),), (len(mean), len(mean))
+        if found != text or shapes != tuple(tuple(each.shape) for each in (features, mean, covariance)):
             return None
-        n = identity["num"]
-        assert isinstance(n, int)
-        kept, width = tensors["features"].shape
-        if kept != min(n, KEPT) or tensors["mean"].shape != (width,) or tensors["covariance"].shape != (width, width):
+        if (features.dtype, mean.dtype, covariance.dtype) != (torch.float32, torch.float64, torch.float64):
             return None
-        if any(t.dtype != dtype for t, dtype in zip(map(tensors.__getitem__, _KINDS), _KINDS.values(), strict=True)):
-            return None
-        return Reference(Moments(tensors["mean"], tensors["covariance"], n), tensors["features"].double())
-    except (OSError, SafetensorError, KeyError, ValueError, OverflowError, TypeError, RuntimeError):
+        return Reference(Moments(mean, covariance, num), features.double())
+    except NOT_KEPT:
         return None

@@ -1,4 +1,4 @@
-"""Networks that map (x_t, t) to a tensor of the same shape; they know nothing of diffusion."""
+"""Networks that map (x_t, t) to a tensor of the same shape; independent of diffusion."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ __all__ = ["UNet", "UNetConfig", "flops"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import torch, which takes a second, only when a network is wanted: a command line reads configs alone."""
+    """Import torch, which takes a second, only when a network is needed: the command line needs only configs."""
     if name in ("UNet", "flops"):
         from unstir.nn import unet
 

@@ -123,7 +123,7 @@ class Upsample(nn.Module):
 
 
 class Level(nn.Module):
-    """The blocks of one resolution, each with its attention (or the identity), and the way to the next resolution."""
+    """The blocks of one resolution, each with its attention (or the identity), and the resize to the next one."""
 
     def __init__(self, blocks: list[ResBlock], attentions: list[nn.Module], resize: nn.Module | None) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ class UNetConfig:
     """Feature channels of each level as multiples of channels; each level after the first halves the resolution."""
 
     num_blocks: Annotated[int, Field(ge=1, le=64)] = 2
-    """Residual blocks a level on the way down; one more on the way up."""
+    """Residual blocks of each level down; one more of each level up."""
 
     attention: tuple[_Index, ...] = (1,)
     """Levels with self-attention, counted from 0, the full resolution. The middle of the network always has it."""
@@ -53,7 +53,7 @@ class UNetConfig:
     """Padding of the strided convolutions: 0 below and to the right only, as Ho et al.; 1 all round."""
 
     num_classes: _Index = 0
-    """Number of class labels the network is told, 0 for none."""
+    """Number of class labels, 0 for a network without."""
 
     out_channels: _Index = 0
     """Channels of the output, 0 for as many as the images have."""
@@ -90,7 +90,7 @@ class UNetConfig:
 
     @property
     def multiple(self) -> int:
-        """What the height and the width of an image must be multiples of, to be halved once a level after the first."""
+        """The height and the width of an image must be multiples of it, to be halved at each level after the first."""
         return 1 << (len(self.mults) - 1)
 
     @property

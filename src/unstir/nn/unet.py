@@ -1,7 +1,7 @@
 """The U-Net of denoising diffusion (Ho et al. 2020, appendix B), in the structure of diffusers' UNet2DModel.
 
 Down the levels a stack of residual blocks at each resolution, in the middle block - attention - block, and up again
-with one more block a level, each taking the output of its mirror image on the way down beside its own input. The time
+with one more block per level, each taking the output of its counterpart down as well as its own input. The time
 (and the label) enters every residual block. See `unstir.nn.blocks` for the parts.
 """
 
@@ -34,11 +34,11 @@ class UNet(nn.Module):
         self.time = TimeEmbedding(first, config.freq_shift, config.flip_sin_to_cos)
         self.label = nn.Embedding(config.num_classes, 4 * first) if config.num_classes else None
         self.input_conv = nn.Conv2d(config.in_channels, first, 3, padding=1)
-        down, skips = _way_down(config)
+        down, skips = _levels_down(config)
         self.down = cast("list[Level]", nn.ModuleList(down))
         blocks = [_block(config, last, last), _block(config, last, last)]
         self.middle = Level(blocks, [_attention(config, last), nn.Identity()], None)
-        self.up = cast("list[Level]", nn.ModuleList(_way_up(config, skips)))
+        self.up = cast("list[Level]", nn.ModuleList(_levels_up(config, skips)))
         self.output_norm = GroupNorm(config.groups, first, config.norm_eps)
         self.output_conv = nn.Conv2d(first, config.out_channels or config.in_channels, 3, padding=1)
         _initialise(self)
@@ -78,7 +78,7 @@ class UNet(nn.Module):
         return out.to(x.dtype)
 
     def _check(self, x: Tensor, t: Tensor, label: Tensor | None) -> None:
-        """Refuse what does not fit, by shapes and types alone: looking at values would wait for the device."""
+        """Refuse what does not fit, by shapes and types only: reading values would wait for the device."""
         config = self.config
         if x.ndim != 4 or x.shape[1] != config.in_channels:
             raise UserError(
@@ -109,8 +109,8 @@ class UNet(nn.Module):
     def _dropout_masks(self, x: Tensor, key: randomness.Key | None) -> list[Tensor]:
         """For each residual block in order of execution what dropout keeps, bool [B, C_block, H_block, W_block].
 
-        All of them are columns of one draw, so that an element's fate depends on its key and its place alone. A key
-        changes at every step: traced, it would be compiled anew each time, so `torch.compile` leaves this part out.
+        All of them are columns of one draw, so that whether an element is kept depends only on its key and its place. A
+        key changes at every step: traced, it would be compiled anew each time, so `torch.compile` leaves this part out.
         """
         if key is None:
             raise ValueError(
@@ -163,8 +163,8 @@ def _attention_or_identity(config: UNetConfig, level: int) -> nn.Module:
     return _attention(config, config.widths[level]) if level in config.attention else nn.Identity()
 
 
-def _way_down(config: UNetConfig) -> tuple[list[Level], list[int]]:
-    """The levels from full resolution down, and the channels of everything they leave for the way up."""
+def _levels_down(config: UNetConfig) -> tuple[list[Level], list[int]]:
+    """The levels from full resolution down, and the channels of the skips that they leave for the levels up."""
     levels: list[Level] = []
     width = config.widths[0]
     skips = [width]  # of the input convolution
@@ -178,7 +178,7 @@ def _way_down(config: UNetConfig) -> tuple[list[Level], list[int]]:
     return levels, skips
 
 
-def _way_up(config: UNetConfig, skips: list[int]) -> list[Level]:
+def _levels_up(config: UNetConfig, skips: list[int]) -> list[Level]:
     """The levels from the lowest resolution up; each block takes the last of the skips still waiting."""
     levels: list[Level] = []
     width, waiting = config.widths[-1], list(skips)
@@ -203,7 +203,7 @@ def _initialise(net: UNet) -> None:
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(cast(Tensor, module.bias))
         elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=0.2)  # that of the time embedding beside it, as initialised
+            nn.init.normal_(module.weight, std=0.2)  # as the time embedding's, as initialised
     for module in net.modules():
         if isinstance(module, Attention):
             for part in module.qkv.weight.chunk(3):  # q, k and v as matrices of their own

@@ -83,8 +83,7 @@ def _side(run: Run, found: Sequence[Evaluation], like: Evaluation) -> tuple[str,
 def _by_default(run: Run) -> dict[str, Any]:
     """The keys of a protocol that options of `unstir evaluate` set, as they are without any; and the data."""
     chain = dataclasses.replace(usual_chain(run), seed=0)
-    sampling = {**dataclasses.asdict(chain), "calls": chain.calls(build.schedule(run.config.diffusion))}
-    del sampling["steps"]
+    sampling = dataclasses.asdict(chain) | {"steps": chain.cost(build.schedule(run.config.diffusion)).steps}
     label = SHARES if run.config.model.num_classes else None
     known = {"data": run.data.content_hash, "label": label, "guide": None, "split": "train"}
     dtype = build.dtype_name("auto", build.device("auto"))
@@ -94,14 +93,10 @@ def _by_default(run: Run) -> dict[str, Any]:
 def _option(run: Run, key: str, value: Any, like: Evaluation) -> list[str]:
     """A key of a protocol as an option of `unstir evaluate`."""
     name = f"--{key.replace('_', '-')}"
-    if key == "calls":  # some samplers take more than one call a step
-        schedule = build.schedule(run.config.diffusion)
-        usual = usual_chain(run).changed(sampler=like.protocol["sampler"])
-        chains = (
-            dataclasses.replace(usual, steps=n, spacing=like.protocol["spacing"]) for n in range(1, schedule.T + 1)
-        )
-        steps = next((each.steps for each in chains if each.calls(schedule) == value), value)
-        return ["--steps", str(steps)]
+    if key == "steps":  # of more steps some spacings visit no more times
+        how, schedule = like.protocol, build.schedule(run.config.diffusion)
+        chains = (usual_chain(run).changed(spacing=how["spacing"], steps=n) for n in range(1, schedule.T + 1))
+        value = next((each.steps for each in chains if each.cost(schedule).steps == value), value)
     if isinstance(value, bool):
         return [name if value else f"--no-{key}"]
     return [name, str(value)]

@@ -9,7 +9,6 @@ from unstir.report.held_out import Measurement, before_repeats
 from unstir.report.statement import Statement
 from unstir.report.wording import change, size, with_error
 from unstir.significance import Estimate, difference
-from unstir.train.held_out import BITS_SHARE
 
 Pair = tuple[Estimate, Estimate]
 """Bits per dimension of held-out images and of training images."""
@@ -60,16 +59,12 @@ def _bound_of(likelihoods: dict[str, dict[str, Any]]) -> str:
 
 def _estimate_of(likelihoods: dict[str, dict[str, Any]], at: Measurement) -> str:
     """What the estimate was made of, and the bound itself where it was computed."""
-    num = min(map(_num_bits, (at.held_out, at.train)))
+    num = 1 + min(int(of_split.df) for of_split in (at.bits, at.bits_train) if of_split)
     text = f"by an estimate of the bound from {num:,} images or more of each split"
     of = likelihoods.get("held_out")
     if of is None or (known := _bound(of)) is None:
         return text
     return f"{text} (the bound itself, over {of.get('num', 0):,} held-out images, is {with_error(*known[:2])})"
-
-
-def _num_bits(images: Sequence[float]) -> int:
-    return max(len(images) // BITS_SHARE, 2)
 
 
 def _gap(pair: Pair) -> Estimate:
@@ -100,5 +95,4 @@ def _bound(of: dict[str, Any]) -> Estimate | None:
 def _estimate(at: Measurement) -> Pair | None:
     if at.bits is None or at.bits_train is None:
         return None
-    df = [_num_bits(images) - 1.0 for images in (at.held_out, at.train)]
-    return Estimate(*at.bits, df[0]), Estimate(*at.bits_train, df[1])
+    return at.bits, at.bits_train

@@ -88,9 +88,9 @@ def _from_statements(facts: Facts, found: Sequence[Statement]) -> list[Statement
         text += f"held-out images is: try a larger network, `--model.channels {2 * channels}` in place of {channels}"
         made.append(_because(bad["excess"], "larger", text))
     if "enough calls" in decided and (chain := enough(facts)) is not None:
-        calls = chain.chain.protocol["calls"]
-        text = f"they cannot be told from samples that cost more: sample with {count(calls, 'call')}, "
-        text += f"`unstir sample RUN --sampler {chain.chain.protocol['sampler']} --steps {calls}`"
+        how = chain.chain.protocol
+        text = f"they cannot be told from samples that cost more: sample with {count(how['calls'], 'call')}, "
+        text += f"`unstir sample RUN --sampler {how['sampler']} --steps {how['steps']}`"
         made.append(_because(decided["enough calls"], "fewer calls", text))
     return made + _guidance(facts, bad)
 

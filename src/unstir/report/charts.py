@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from unstir.chain import DEFAULTS, OPTIONS
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
 from unstir.pictures.animation import evenly
@@ -166,8 +167,8 @@ def by_images(series: Mapping[str, Sequence[Point]], title: str, id_: str) -> li
 def chain_name(evaluation: Evaluation) -> str:
     """The sampler of an evaluation with what is unusual about it: "ddim, eta 1, log_snr"."""
     how = evaluation.protocol
-    unusual = [f"eta {how['eta']:g}"] if how["eta"] else []
-    unusual += [str(how["variance"])] if how["variance"] != "auto" else []
+    own = {name: how[name] for name in OPTIONS if how[name] != DEFAULTS[name]}
+    unusual = [value if isinstance(value, str) else f"{name} {value:g}" for name, value in own.items()]
     unusual += [str(how["spacing"])] if how["spacing"] != "trailing" else []
     return ", ".join([str(how["sampler"]), *unusual])
 

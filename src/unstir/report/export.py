@@ -19,10 +19,10 @@ from unstir.runs.files import make_folder, write_text
 STEM = "figures"
 """In a folder the files are figures.csv, figures.md and figures.tex."""
 
-HEADS = ("run", "step", "sampler", "calls", "figure", "value", "real images", "noise", "better", "protocol")
+HEADS = ("run", "step", "sampler", "steps", "calls", "figure", "value", "real images", "noise", "better", "protocol")
 """The columns of a table to be read; "value" has its standard error."""
 
-IN_COLUMNS = ("sampler", "calls")
+IN_COLUMNS = ("sampler", "steps", "calls")
 """The keys of a protocol that a table has in its columns; the rest of it stands below, by a number."""
 
 _LATEX = {
@@ -107,7 +107,7 @@ def to_latex(rows: Sequence[Row]) -> str:
     """A tabular without packages, and the protocols below it, to be read with \\input."""
     lines = [map(_latex, HEADS), *(map(_latex, cells) for cells in _cells(rows))]
     head, *body = (f"{' & '.join(line)} \\\\\n" for line in lines)
-    table = f"\\begin{{tabular}}{{lrlrlrrrlr}}\n\\hline\n{head}\\hline\n{''.join(body)}\\hline\n\\end{{tabular}}\n"
+    table = f"\\begin{{tabular}}{{lrlrrlrrrlr}}\n\\hline\n{head}\\hline\n{''.join(body)}\\hline\n\\end{{tabular}}\n"
     return table + "".join(f"\n\\par Protocol {number}: {_latex(text)}\n" for number, text in _protocols(rows))
 
 
@@ -146,7 +146,7 @@ def _cells(rows: Sequence[Row]) -> Iterable[list[str]]:
     for row in rows:
         how = row.evaluation.protocol
         (name, *cells), *_ = figures([row.figure], how["num"])
-        chain = (how["sampler"], str(how["calls"]))
+        chain = (str(how[key]) for key in IN_COLUMNS)
         yield [row.run, str(row.evaluation.step), *chain, name, *cells, str(row.protocol)]
 
 

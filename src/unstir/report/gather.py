@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from unstir.chain import OPTIONS
 from unstir.compare import parse
 from unstir.data import Store
 from unstir.doctor import diagnose
@@ -34,7 +35,7 @@ from unstir.runs.run import Run
 CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,unipc:20,dpmpp_2m_sde:10,dpmpp_2m_sde:50,ancestral:50"
 """What the last step is sampled by beside the usual chain, for the plot of calls against quality."""
 
-APART = ("sampler", "calls", "spacing", "variance", "eta")
+APART = ("sampler", "steps", "calls", "spacing", *OPTIONS)
 """What differs between the chains of that plot."""
 
 
@@ -89,7 +90,7 @@ def measure(
     for done, plan in enumerate(plans):
         if progress is not None:
             progress(
-                done, len(plans), f"step {plan.model.step} by {plan.job.chain.sampler}, {plan.job.chain.steps} calls"
+                done, len(plans), f"step {plan.model.step} by {plan.job.chain.sampler}, {plan.job.chain.steps} steps"
             )
         found.append(evaluate(run, store, plan))
     if progress is not None:

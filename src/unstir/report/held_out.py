@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from unstir.doctor.numbers import is_number
+from unstir.significance import Estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +16,8 @@ class Measurement:
 
     ``held_out`` and ``train`` are those of each image, averaged over times, of images never and often trained on
     (``train`` is empty where it was not measured). ``by_time`` has rows (t, held-out loss, its standard error, training
-    loss, its standard error), the last two None where ``train`` is empty. ``bits`` and ``bits_train`` are (bits per
-    dimension, standard error), None where they were not computed.
+    loss, its standard error), the last two None where ``train`` is empty. ``bits`` and ``bits_train`` are bits per
+    dimension, None where they were not computed.
     """
 
     step: int
@@ -24,8 +25,8 @@ class Measurement:
     held_out: tuple[float, ...]
     train: tuple[float, ...]
     by_time: tuple[tuple[int, float, float, float | None, float | None], ...]
-    bits: tuple[float, float] | None = None
-    bits_train: tuple[float, float] | None = None
+    bits: Estimate | None = None
+    bits_train: Estimate | None = None
 
     @property
     def loss(self) -> float:
@@ -76,10 +77,11 @@ def _measurement(line: dict[str, Any]) -> Measurement:
         held_out=tuple(line["of_held_out"]),
         train=tuple(line.get("of_train") or ()),
         by_time=tuple(zip(times, line["held_out"], line["held_out_error"], *of_train, strict=True)),
-        bits=_pair(line.get("bits"), line.get("bits_error")),
-        bits_train=_pair(line.get("bits_train"), line.get("bits_train_error")),
+        bits=_bits(line, "bits"),
+        bits_train=_bits(line, "bits_train"),
     )
 
 
-def _pair(value: Any, error: Any) -> tuple[float, float] | None:
-    return (value, error) if is_number(value) and is_number(error) else None
+def _bits(line: dict[str, Any], key: str) -> Estimate | None:
+    value, error = line.get(key), line.get(f"{key}_error")
+    return Estimate(value, error, line[f"{key}_num"] - 1.0) if is_number(value) and is_number(error) else None

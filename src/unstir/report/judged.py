@@ -16,7 +16,6 @@ from unstir.metrics.nearest import nearest, nearest_features
 from unstir.metrics.reference import reference
 from unstir.pictures.grid import grid
 from unstir.report.pictures import Picture, encode
-from unstir.runs import build
 from unstir.runs.lines import decode
 from unstir.runs.run import Run
 
@@ -54,13 +53,12 @@ class Worst:
 
 def drawn(run: Run, evaluation: Evaluation) -> Drawn | None:
     """The samples of an evaluation, all its seeds together, from RUN/generated; None where they are not all there."""
-    num, schedule = evaluation.protocol["num"], build.schedule(run.config.diffusion)
-    images, asked = {}, None
+    num, images, asked = evaluation.protocol["num"], {}, None
     for file in (run.path / "generated").glob(f"*/{SETTINGS}"):
         try:
             settings = decode(file.read_bytes())
             chain, shares = Chain(**settings["chain"]), tuple(settings.get("shares", ()))
-            if not _is_of(settings, chain.calls(schedule), evaluation):
+            if not _is_of(settings, evaluation):
                 continue
             label = settings["label"]
             images[chain.seed] = read_images(file.parent, num)
@@ -73,14 +71,14 @@ def drawn(run: Run, evaluation: Evaluation) -> Drawn | None:
     return Drawn(together, None if asked is None else asked.repeat(len(images)))
 
 
-def _is_of(settings: dict[str, object], calls: int, evaluation: Evaluation) -> bool:
+def _is_of(settings: dict[str, object], evaluation: Evaluation) -> bool:
     """Whether a folder with these settings has images that ``evaluation`` judged."""
     how, chain = evaluation.protocol, settings["chain"]
     assert isinstance(chain, dict)
     alike = all(how[key] == value for key, value in chain.items() if key not in ("steps", "seed"))
     label = SHARES if settings.get("shares") else settings["label"]
     asked = (how["calls"], how["dtype"], how["label"], evaluation.step, evaluation.weights)
-    known = (calls, settings["dtype"], label, settings["step"], settings["weights"])
+    known = (settings["calls"], settings["dtype"], label, settings["step"], settings["weights"])
     return alike and asked == known and chain["seed"] in range(how["seed"], how["seed"] + how["seeds"])
 
 

@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Iterable
 
+from unstir.chain import Cost
 from unstir.data import Store
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.evaluation import shown as shown_value
@@ -11,7 +12,7 @@ from unstir.metrics.figures import Figure
 from unstir.progress import duration
 from unstir.report import charts, speed
 from unstir.report.facts import Facts
-from unstir.report.wording import operations, passes, with_error
+from unstir.report.wording import count, operations, passes, with_error
 
 
 def cards(facts: Facts) -> list[tuple[str, str, str]]:
@@ -62,14 +63,15 @@ def figures(found: Iterable[Figure], num: int) -> list[tuple[str, str, str, str,
 
 
 def samplers(facts: Facts) -> list[tuple[str, str, str, str]]:
-    """A row per sampler that was judged, by rising calls: its name, calls, main figure, and seconds per image."""
+    """A row per sampler that was judged, by rising calls: name and steps, calls, main figure, and seconds per image."""
     rows = []
     for each in sorted(facts.by_chain, key=lambda each: (each.protocol["calls"], charts.chain_name(each))):
         how, main = each.protocol, each.main()
         timed = {} if facts.speed is None else facts.speed.seconds
         seconds = timed.get(speed.name_of(how["sampler"], how["spacing"], how["calls"]))
         cost = "" if seconds is None else f"{seconds:.3g}"
-        rows.append((charts.chain_name(each), f"{how['calls']:,}", plus_minus(main.value, main.error), cost))
+        name = f"{charts.chain_name(each)}, {count(how['steps'], 'step')}"
+        rows.append((name, f"{how['calls']:,}", plus_minus(main.value, main.error), cost))
     return rows
 
 
@@ -91,8 +93,9 @@ def protocol(evaluation: Evaluation, classes: tuple[str, ...] = ()) -> str:
     guided = f"guidance {how['guidance']:g}{away}, " if how.get("guidance", 1) != 1 else ""
     label = how.get("label")
     of_class = f" of class {classes[label]}" if isinstance(label, int) and label < len(classes) else ""
+    cost = Cost(how["steps"], how["calls"])
     return (
-        f"{how['seeds']} × {how['num']} images{of_class} by {how['sampler']}, {how['calls']} calls, {guided}"
+        f"{how['seeds']} × {how['num']} images{of_class} by {how['sampler']}, {cost}, {guided}"
         f"{'averaged' if how['ema'] else 'raw'} weights, against {how['num_reference']:,} images of the {how['split']} "
         "split"
     )

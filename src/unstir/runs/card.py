@@ -7,10 +7,12 @@ from typing import Any
 
 from unstir.errors import UserError
 from unstir.runs.files import remedy, write_text
-from unstir.runs.kinds import is_count, short
+from unstir.runs.kinds import check_format, is_count
 from unstir.runs.lines import decode, encode
 
-FORMAT = 2
+FORMAT = 3
+"""Of the run folder: grows when any of its files but the checkpoints, which have a number of their own, changes."""
+
 NAME = "data.json"
 
 
@@ -45,8 +47,7 @@ def load(folder: Path) -> DataCard:
         raise UserError(f"cannot read {file}: {remedy(error)}") from None
     except ValueError as error:
         raise UserError(f"{file} is damaged: {error}; {restore}") from None
-    if (found := values.get("unstir_data")) != FORMAT:
-        raise UserError(f"{file} has format {short(found)}, this version reads {FORMAT}; {restore}")
+    check_format(file, values.get("unstir_data"), FORMAT)
     if not _is_card(values):
         raise UserError(f"{file} is damaged: it does not describe a data set; {restore}")
     shape, classes = tuple(values["shape"]), tuple(values["classes"])

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from unstir.errors import UserError
 from unstir.runs.files import remedy, replacing
-from unstir.runs.kinds import check, is_count
+from unstir.runs.kinds import check, check_format, is_count
 
-FORMAT = 3
+FORMAT = 4
 NAME = re.compile(r"step-(\d+)\.safetensors")
 
 
@@ -185,9 +185,7 @@ def _parse(path: Path, text: str, tensors: dict[str, Tensor]) -> Checkpoint:
         check(meta, {"format": is_count})
     except (ValueError, RecursionError):
         raise DamagedError(f"{path} is damaged: its metadata is not that of a checkpoint") from None
-    if (version := meta["format"]) != FORMAT:
-        mend = "upgrade unstir" if version > FORMAT else "train anew, or use the version that wrote it"
-        raise UserError(f"{path} has format {version}, this version reads {FORMAT}; {mend}")
+    check_format(path, meta["format"], FORMAT)
     try:
         check(meta, FIELDS)
     except ValueError as error:

@@ -2,7 +2,10 @@
 
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
+
+from unstir.errors import UserError
 
 MOST = 1 << 53
 """Whole numbers below it are exact as floats too."""
@@ -21,6 +24,13 @@ def check(values: Any, kinds: Mapping[str, Kind], optional: Mapping[str, Kind] |
                 raise ValueError(f"it has no {key}")
         elif not is_kind(values[key]):
             raise ValueError(f"its {key} is {short(values[key])}")
+
+
+def check_format(file: Path, found: Any, reads: int) -> None:
+    """Raise UserError where ``found``, the number of a file's format, is not the one that this version ``reads``."""
+    if found != reads:
+        mend = "upgrade unstir" if is_count(found) and found > reads else "train anew, or use the version that wrote it"
+        raise UserError(f"{file} has format {short(found)}, this version reads {reads}; {mend}")
 
 
 def short(value: Any) -> str:

@@ -17,12 +17,14 @@ def _are_times(value: Any) -> bool:
 
 
 METRICS: Mapping[str, Kind] = {
-    **dict.fromkeys(("step", "epoch", "images", "skipped"), is_count),
+    **dict.fromkeys(("step", "epoch", "images", "steps", "skipped"), is_count),
     **dict.fromkeys(("loss", "grad_norm", "clipped"), is_figure),
     **dict.fromkeys(("lr", "ema_decay", "images_per_second", "seconds"), is_number),
 }
 HELD_OUT: Mapping[str, Kind] = {
-    **dict.fromkeys(("step", "epoch", "images", "num_train", "num_held_out"), is_count),
+    **dict.fromkeys(
+        ("step", "epoch", "images", "num_train", "num_held_out", "bits_num", "bits_train_num", "bits_calls"), is_count
+    ),
     "times": _are_times,
     **{f"{split}{end}": is_figures for split in ("train", "held_out") for end in ("", "_error")},
     **{f"of_{split}": is_figures for split in ("train", "held_out")},
@@ -39,7 +41,7 @@ def _check_held_out(line: dict[str, Any]) -> None:
     for split in ("train", "held_out"):
         by_time = [line[split], line[f"{split}_error"]]
         if len({each is None for each in (*by_time, line[f"of_{split}"])}) > 1:
-            raise ValueError(f"its {split}, {split}_error and of_{split} are not of one look")
+            raise ValueError(f"its {split}, {split}_error and of_{split} were not measured together")
         if any(each is not None and len(each) != len(line["times"]) for each in by_time):
             raise ValueError(f"its {split} are not one for each of its times")
 
@@ -74,5 +76,5 @@ def cut_short(log: Log, due: Any) -> str:
 
 def cut(of_run: Mapping[str, Log], found: Checkpoint) -> list[str]:
     """How the logs of a run, by name, lack lines that were there when ``found`` was saved, a sentence each."""
-    due = {"metrics": found.state.get("logged", 0), "held_out": found.state.get("looked", 0)}
+    due = {"metrics": found.state.get("logged", 0), "held_out": found.state.get("measured", 0)}
     return [said for name, step in due.items() if (said := cut_short(of_run[name], step))]

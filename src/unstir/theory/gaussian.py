@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Gaussian:
-    """N(mean, exp(log_var)), independent over elements; likelihoods are in nats, one number an element.
+    """N(mean, exp(log_var)), independent over elements; likelihoods are in nats, one number per element.
 
     ``mean`` is [B, ...]; ``log_var`` is a natural logarithm, a float or a tensor that broadcasts to the mean.
     log_var = -inf is a point mass: sampling returns the mean, likelihoods are not finite.

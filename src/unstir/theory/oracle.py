@@ -197,7 +197,7 @@ class FiniteData:
 
     The estimate is that of a network which has memorised its training set; at sigma = 0 it is the image nearest to
     x_t / alpha, or the mean of those that tie. ``images`` is [N, *shape] of a float dtype, or of uint8, whose pixels k
-    stand for k/127.5 - 1. ``chunk`` of them are float64 at a time, beside some [B, N]. Raises ValueError otherwise.
+    stand for k/127.5 - 1. ``chunk`` of them at a time are made float64; some [B, N] too. Raises ValueError otherwise.
     """
 
     images: Tensor
@@ -241,10 +241,10 @@ class FiniteData:
         gap = half_squares.amin(1, keepdim=True) - half_squares
         weights = (gap / sigma**2 if sigma > 0 else gap.where(gap == 0, -math.inf)).softmax(1)
         mean = gap.new_zeros(len(x_t), self.images[0].numel())
-        # at little noise few images have any weight, and the others are not read again; NaN is used, so that it shows
-        used = (weights < _NEGLIGIBLE).all(0).logical_not().nonzero()[:, 0]
-        for part in self._parts(len(used)):
-            mean = mean + weights[:, used[part]] @ self._rows(used[part])
+        # at little noise few images have any weight, and the others are not read again; NaN is kept, so that it shows
+        kept = (weights < _NEGLIGIBLE).all(0).logical_not().nonzero()[:, 0]
+        for part in self._parts(len(kept)):
+            mean = mean + weights[:, kept[part]] @ self._rows(kept[part])
         return weights, mean
 
     def _half_squares(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:

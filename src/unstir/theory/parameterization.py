@@ -1,4 +1,4 @@
-"""What the network is asked to predict: the noise, the image, or the velocity.
+"""What the network predicts: the noise, the image, or the velocity.
 
 Each is a pair (c_skip, c_out) that turns the network's output F into an estimate of the clean image,
 

@@ -142,7 +142,7 @@ def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1
 def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
     """The schedule with alpha shifted and scaled so that alpha_T = 0 and alpha_1 stays (Lin et al. 2024, alg. 1).
 
-    x_T is then pure noise, so eps says nothing about x_0 there: only x0 and v prediction may be used.
+    x_T is then pure noise, so eps does not determine x_0 there: only x0 and v prediction may be used.
     """
     alpha = torch.exp(0.5 * schedule.log_abar)
     first, last = alpha[1].item(), alpha[-1].item()
@@ -194,7 +194,7 @@ def times(schedule: NoiseSchedule, steps: int, spacing: str = "trailing") -> lis
     "trailing" (the default) starts at T, where x_T is the noise that sampling starts from; "leading" never visits T
     unless steps = T; "linspace" visits both T and 1. All three are T, T-1, ..., 0 when steps = T. "quadratic" goes as
     T (1 - i / steps)^2 and "log_snr" in equal steps of the log-SNR between T and 1 (Lu et al. 2022): both crowd
-    together near 1, where whole times repeat; repeated ones are visited once, so that fewer calls are made than asked.
+    together near 1, where whole times repeat; repeated ones are visited once, so that there may be fewer steps.
     Raises UserError unless 1 <= steps <= T and the spacing is known.
     """
     T = schedule.T

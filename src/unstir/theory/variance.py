@@ -21,7 +21,7 @@ def check_variance(kind: str, learned: bool) -> None:
     if kind not in ("auto", *VARIANCES):
         raise UserError(f"variance={kind!r} is unknown; choose one of auto, {', '.join(VARIANCES)}")
     if kind == "learned" and not learned:
-        raise UserError('variance="learned" was asked of a network that has not learned it; use auto, small or large')
+        raise UserError('variance="learned" needs a network that has learned it; use auto, small or large')
 
 
 def chosen_variance(kind: str, learned: bool, every_time: bool) -> str:
@@ -34,7 +34,7 @@ def chosen_variance(kind: str, learned: bool, every_time: bool) -> str:
 def log_variance(
     kind: str, log_small: Coefficient, log_large: Coefficient, fraction: Tensor | None = None
 ) -> Coefficient:
-    """The natural logarithm of the chosen variance; ``fraction`` is v, float [B, C, H, W], needed by "learned" alone.
+    """The natural logarithm of the chosen variance; ``fraction`` is v, float [B, C, H, W], needed only by "learned".
 
     Raises ValueError for another kind, or for "learned" without a fraction.
     """

@@ -1,4 +1,4 @@
-"""How much the error at each time counts in the simple loss, a function of the schedule alone.
+"""How much the error at each time counts in the simple loss, a function only of the schedule.
 
 Each weighting is written for the error of the image, w(SNR) || x_0 - x_0_hat ||^2, where the papers state it; the
 error of the network's output F is that error divided by c_out^2, so its weight is w c_out^2. For eps prediction

@@ -1,4 +1,4 @@
-"""Looks at held-out images made after training, from the weights that were kept of its moments."""
+"""The held-out loss measured after training, from the weights kept at its snapshots."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,35 +12,34 @@ from unstir.runs import build, lines
 from unstir.runs.agreement import check_data
 from unstir.runs.moments import snapshots
 from unstir.runs.run import Run
-from unstir.train.held_out import HeldOut
-from unstir.train.watch import Stop, Watch
+from unstir.train.held_out import HeldOutLoss
+from unstir.train.observer import Observer, Stop
 
 
 def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None = None) -> int:
-    """Add the lines of held_out.jsonl that kept moments lack, as training would have; return how many were added.
+    """Add the lines of held_out.jsonl that snapshots lack, as training would have; return how many were added.
 
-    So a run that was trained before it was looked at has them too. A run that is being trained is left alone, and one
-    whose log.held_out_images is 0, or whose held_out.jsonl is damaged; moments whose file is damaged are passed over.
-    ``progress(done, total)`` counts moments. Raises UserError where ``store`` is not the run's data or has other bytes,
-    or the file cannot be written.
+    A run that is being trained is left alone, and one whose log.held_out_images is 0, or whose held_out.jsonl is
+    damaged; snapshots whose weights are damaged are passed over. ``progress(done, total)`` counts snapshots. Raises
+    UserError where ``store`` is not the run's data or has other bytes, or the file cannot be written.
     """
     check_data(run.path, run.data, store)
     verify_once(store)
     try:
         lock = run.lock()
-    except UserError:  # whoever trains it looks at it
+    except UserError:  # whoever trains it measures it
         return 0
     with lock:
         before = run.log("held_out")
         if before.damaged:  # continuing keeps a copy first, and says so
             return 0
         device = build.device(run.config.train.device)
-        looks = HeldOut(run, store, run.length + max((line["step"] for line in before.lines), default=0), device)
-        missing = [step for step in run.saved_steps() if step in snapshots(run) and looks.due(step)]
+        loss = HeldOutLoss(run, store, device)
+        missing = [step for step in run.saved_steps() if step in snapshots(run) and loss.due(step)]
         added = 0
         for done, step in enumerate(missing, start=1):
             if (denoiser := _denoiser(run, step, device)) is not None:
-                looks.look(denoiser, step, Watch(), Stop(install=False))
+                loss.measure(denoiser, step, Observer(), Stop(install=False))
                 added += 1
             if progress is not None:
                 progress(done, len(missing))

@@ -1,6 +1,6 @@
-"""The loss on training images and on images that were never trained on, whenever the run is looked at.
+"""The held-out loss: that of images never trained on and, beside it, of training images, at every snapshot.
 
-Every look shows the sampling weights the same images of each split, at the same times, under the same noise, without
+The sampling weights always meet the same images of each split, at the same times, under the same noise, without
 dropout or mirroring: what differs between two lines of held_out.jsonl is the network alone, and where the two splits
 part, it has begun to memorise its training images.
 
@@ -9,8 +9,8 @@ uniform. (The middles miss some of how steeply it rises towards t = 1: with K = 
 to 9% below that over all times.)
 
 The bound is estimated without bias on a quarter of the images: of each image its own step from each part of `strata`,
-the same at every look and in both splits. With one step a batch, as `variational_bound` takes it, the error from the
-choice of steps would be several times as large.
+the same at every snapshot and in both splits. With one step per batch, as `variational_bound` takes it, the error
+from the choice of steps would be several times as large.
 """
 
 import itertools
@@ -33,19 +33,19 @@ from unstir.pixels import from_uint8
 from unstir.randomness import Key
 from unstir.runs.lines import append
 from unstir.runs.run import Run
-from unstir.train.record import keep_lines
-from unstir.train.watch import Stop, Watch
+from unstir.train.observer import Observer, Stop
+from unstir.train.record import cut_log
 
 BITS_CALLS = 8
-"""Network calls an image for the estimate of its bound: the decoder's, and one for each of seven parts of 2..T."""
+"""Network calls per image for the estimate of its bound: the decoder's, and one for each of seven parts of 2..T."""
 
 BITS_SHARE = 4
 """One in so many of the images has its bound estimated; at least two of a split have."""
 
 
 @dataclass(frozen=True)
-class Watched:
-    """Images that are shown to the network at every look, all on its device.
+class FixedImages:
+    """The images of a split that the loss is measured on at every snapshot, all on the network's device.
 
     ``x_0`` float32 [n, C, H, W] in [-1, 1], ``label`` int64 [n] or None, and ``slots`` int64 [n], the places of the
     images in their ``split``. All noise is a function of the run's ``seed``, split, time and slot.
@@ -58,7 +58,7 @@ class Watched:
     slots: Tensor
 
     @classmethod
-    def choose(cls, run: Run, store: Store, split: str, device: torch.device) -> "Watched":
+    def choose(cls, run: Run, store: Store, split: str, device: torch.device) -> "FixedImages":
         """The first log.held_out_images of a random order of the split; more of them begin with the same ones."""
         index = randomness.permutation(run.config.seed, f"watched {split}", 0, store.count(split))
         index = index[: run.config.log.held_out_images]
@@ -70,7 +70,7 @@ class Watched:
     def __len__(self) -> int:
         return len(self.slots)
 
-    def batches(self, num: int, size: int) -> Iterator["Watched"]:
+    def batches(self, num: int, size: int) -> Iterator["FixedImages"]:
         """The first ``num`` images in batches of ``size``."""
         for first in range(0, num, size):
             part = slice(first, min(first + size, num))
@@ -89,7 +89,11 @@ def middles(T: int, num: int) -> tuple[int, ...]:
 
 
 def squared_errors(
-    denoiser: Denoiser, images: Watched, times: tuple[int, ...], size: int, on_call: Callable[[], None] = lambda: None
+    denoiser: Denoiser,
+    images: FixedImages,
+    times: tuple[int, ...],
+    size: int,
+    on_call: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """The simple loss (Ho et al. 2020, eq. 14) of each image at each of K times: float64 [n, K] on the CPU.
 
@@ -107,11 +111,11 @@ def squared_errors(
 
 
 def estimated_bits(
-    denoiser: Denoiser, images: Watched, num: int, calls: int, size: int, on_call: Callable[[], None] = lambda: None
+    denoiser: Denoiser, images: FixedImages, num: int, calls: int, size: int, on_call: Callable[[], None] = lambda: None
 ) -> Tensor:
     """An unbiased estimate of the bound of each of the first ``num`` images, in bits per dimension: float64 [num], CPU.
 
-    ``calls`` network calls an image, 2 to T, the last of which is the whole sum. The variance of the reverse steps is
+    ``calls`` network calls per image, 2 to T, the last of which is the whole sum. The variance of the reverse steps is
     the learned one where there is one, else the large; estimates of the clean image are clamped to [-1, 1].
     """
     process, parts = denoiser.process, torch.arange(calls - 1)
@@ -131,30 +135,25 @@ def estimated_bits(
     return torch.cat(bits)
 
 
-class HeldOut:
-    """Writes held_out.jsonl. Made when training starts or continues, it drops the lines of steps now repeated.
+class HeldOutLoss:
+    """Measures the loss of both splits at a snapshot and writes its line of held_out.jsonl.
 
     A split of fewer than two images has no error of its mean and is not measured; where that is so of both, or
     log.held_out_images is 0, no line is ever due.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        store: Store,
-        step: int,
-        device: torch.device,
-        say: Callable[[str], None] = lambda _: None,
-        looked: int = 0,
-    ) -> None:
+    def __init__(self, run: Run, store: Store, device: torch.device) -> None:
         self._run = run
-        kept = keep_lines(run, "held_out", step, say, looked)
-        self._written = {line["step"] for line in kept}
+        self._written = {line["step"] for line in run.held_out()}
         self._size = run.config.train.micro_batch or run.config.train.batch_size
         self._times = middles(run.config.diffusion.T, run.config.log.held_out_times)
         self._bits_calls = min(BITS_CALLS, run.config.diffusion.T)
-        chosen = (Watched.choose(run, store, split, device) for split in SPLITS)
+        chosen = (FixedImages.choose(run, store, split, device) for split in SPLITS)
         self._splits = {images.split: images for images in chosen if len(images) > 1}
+
+    def start(self, step: int, say: Callable[[str], None], due: int) -> None:
+        """Drop the lines of steps after ``step``, which will be taken again; see `cut_log`."""
+        self._written = {line["step"] for line in cut_log(self._run, "held_out", step, say, due)}
 
     @property
     def last(self) -> int:
@@ -162,21 +161,21 @@ class HeldOut:
         return max(self._written, default=-1)
 
     def due(self, step: int) -> bool:
-        """Whether a look at this step would write a line that is not there."""
+        """Whether the line of this step is not there and can be measured."""
         return bool(self._splits) and step not in self._written
 
-    def look(self, denoiser: Denoiser, step: int, watch: Watch, stop: Stop) -> bool:
+    def measure(self, denoiser: Denoiser, step: int, observer: Observer, stop: Stop) -> bool:
         """Measure and add the line of a step, durably; False, and nothing is written, where ``stop`` was asked for."""
         began, done, total = time.perf_counter(), itertools.count(1), sum(map(self._calls, self._splits.values()))
 
         def on_call() -> None:
-            watch.measuring(next(done), total)
+            observer.measuring(next(done), total)
             if stop.signal is not None:
                 raise _StoppedError
 
         try:
             with torch.inference_mode():
-                measured = {split: self._measure(denoiser, each, on_call) for split, each in self._splits.items()}
+                measured = {split: self._of_split(denoiser, each, on_call) for split, each in self._splits.items()}
         except _StoppedError:
             return False
         line = self._line(step, measured)
@@ -185,40 +184,40 @@ class HeldOut:
         self._written.add(step)
         return True
 
-    def _calls(self, images: Watched) -> int:
+    def _calls(self, images: FixedImages) -> int:
         batches = [-(-num // self._size) for num in (len(images), _bits_num(len(images)))]
         return batches[0] * len(self._times) + batches[1] * self._bits_calls
 
-    def _measure(self, denoiser: Denoiser, images: Watched, on_call: Callable[[], None]) -> tuple[Tensor, Tensor]:
+    def _of_split(self, denoiser: Denoiser, images: FixedImages, on_call: Callable[[], None]) -> tuple[Tensor, Tensor]:
         errors = squared_errors(denoiser, images, self._times, self._size, on_call)
         num = _bits_num(len(images))
         return errors, estimated_bits(denoiser, images, num, self._bits_calls, self._size, on_call)
 
     def _line(self, step: int, measured: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Any]:
-        run, counts = self._run, {split: len(images) for split, images in self._splits.items()}
+        run = self._run
         line: dict[str, Any] = {
             "step": step,
             "epoch": max(step - 1, 0) // run.steps_per_epoch,
             "images": step * run.config.train.batch_size,
-            "num": max(counts.values()),
-            "num_train": counts.get("train", 0),
-            "num_held_out": counts.get("held_out", 0),
             "times": list(self._times),
+            "bits_calls": self._bits_calls,
         }
         for split, suffix in (("train", "_train"), ("held_out", "")):
             errors, bits = measured.get(split, (None, None))
             line |= {
+                f"num_{split}": 0 if errors is None else len(errors),
                 split: None if errors is None else errors.mean(0).tolist(),
                 f"{split}_error": None if errors is None else _error(errors),
                 f"of_{split}": None if errors is None else errors.mean(1).tolist(),
                 f"bits{suffix}": None if bits is None else bits.mean().item(),
                 f"bits{suffix}_error": None if bits is None else _error(bits),
+                f"bits{suffix}_num": 0 if bits is None else len(bits),
             }
         return line
 
 
 class _StoppedError(Exception):
-    """Ends a look in the middle."""
+    """Ends a measurement in the middle."""
 
 
 def _bits_num(num: int) -> int:

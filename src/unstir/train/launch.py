@@ -25,8 +25,8 @@ from unstir.runs.memory import check_images, check_weights
 from unstir.runs.moments import newest_grid
 from unstir.runs.run import Run, is_run
 from unstir.runs.sections import DataConfig
+from unstir.train.observer import Observer, Stop
 from unstir.train.trainer import Trainer
-from unstir.train.watch import Stop, Watch
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def train(
     config: Config,
     folder: Path,
     *,
-    observer: Watch | None = None,
+    observer: Observer | None = None,
     stop: Stop | None = None,
     say: Say = unsaid,
     showing: Showing = silently,
@@ -61,9 +61,10 @@ def train(
         keep = "--data.channels 3 --model.in_channels 3"
         say(f"{lost} images had colours, which {store.path} has not; a new run with {keep} keeps them")
     run = open_run(config, folder, store)
-    with run.lock(), stop or Stop(install=False) as stop, observer or Watch() as observer:
+    with run.lock(), stop or Stop(install=False) as stop, observer or Observer() as observer:
         run.tidy()
         trainer = Trainer(run, store, observer)
+        trainer.start()
         observer.say(trainer.introduction())
         if trainer.finished:
             return Training(run, trainer.state.step, True, tuple(trainer.conclusion().splitlines()))

@@ -11,10 +11,10 @@ from unstir.runs.files import replacing
 from unstir.runs.model import Model
 from unstir.runs.moments import grid_file
 from unstir.runs.run import Run
-from unstir.train.watch import Stop, Watch
+from unstir.train.observer import Observer, Stop
 
 
-def draw_grid(run: Run, model: Model, name: str, watch: Watch, stop: Stop) -> None:
+def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop) -> None:
     """Draw samples/NAME.png, with the names of the classes; the noise is the same in every grid.
 
     Draws nothing when stopping. Raises NotFiniteError where the network answers with NaN or an infinity.
@@ -31,7 +31,7 @@ def draw_grid(run: Run, model: Model, name: str, watch: Watch, stop: Stop) -> No
     for done, step in enumerate(model.draw(model.chain, indices, labels), start=1):
         if stop.signal is not None:
             return
-        watch.drawing(done, total)
+        observer.drawing(done, total)
         x = step.x
     with replacing(grid_file(run, name)) as partial:
         named_grid(to_uint8(x), cfg.nrow, model.labels.captions(labels) or None).save(partial, format="png")

@@ -14,54 +14,58 @@ TIMING_FIELDS = ("images_per_second", "seconds")
 
 
 class Record:
-    """Writes a run's metrics. Made when training starts or continues, it drops the lines of steps now repeated."""
+    """Writes a run's metrics, and keeps the clock from the moment it is made."""
 
-    def __init__(self, run: Run, state: State, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, run: Run, state: State) -> None:
         self._run, self._state = run, state
-        keep_lines(run, "metrics", state.step, say, state.logged)
-        keep_lines(run, "events", None, say)
         self._seconds_before = state.seconds
         self._began = self._line_began = time.perf_counter()
-        self._aside_for = 0.0
+        self._paused_for = 0.0
         self._line_step = state.step
+
+    def start(self, say: Callable[[str], None]) -> None:
+        """Drop the lines of steps that will be taken again, of metrics.jsonl and the damaged ones of events.jsonl."""
+        cut_log(self._run, "metrics", self._state.step, say, self._state.logged)
+        cut_log(self._run, "events", None, say)
 
     def write_line(self, lr: float, ema_decay: float) -> dict[str, Any]:
         """Add the line of the steps since the last, and begin the next one; this waits for the device."""
-        state, batch = self._state, self._run.config.train.batch_size
+        state, config = self._state, self._run.config
         sums = dict(zip(WINDOW, state.window.tolist(), strict=True))
         steps = sums.pop("steps")
         means = {name: value / steps if steps else None for name, value in sums.items()}
-        if self._run.config.loss.is_simple:
+        if config.loss.is_simple:
             del means["mse"]  # it is the loss itself
-        if self._run.config.loss.objective == "simple":
+        if config.loss.objective == "simple":
             del means["bits"]
         state.window.zero_()
         now = time.perf_counter()
-        busy = max(now - self._line_began - self._aside_for, 1e-9)
+        busy = max(now - self._line_began - self._paused_for, 1e-9)
         state.seconds = self._seconds_before + now - self._began
         line = {
             "step": state.step,
             "epoch": (state.step - 1) // self._run.steps_per_epoch,
-            "images": state.step * batch,
+            "images": state.step * config.train.batch_size,
+            "steps": int(steps),
             **means,
             "lr": lr,
             "ema_decay": ema_decay,
             "skipped": int(state.counters[0].item()),
-            "images_per_second": round((state.step - self._line_step) * batch / busy, 1),
+            "images_per_second": round((state.step - self._line_step) * config.train.batch_size / busy, 1),
             "seconds": round(state.seconds, 2),
         }
         lines.append(self._run.metrics_file, line)
         state.logged = state.step
-        self._line_began, self._aside_for, self._line_step = now, 0.0, state.step
+        self._line_began, self._paused_for, self._line_step = now, 0.0, state.step
         return line
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Time spent in this block (grids, checkpoints) does not count against the images per second."""
+    def paused(self) -> Iterator[None]:
+        """Time spent in this block (snapshots, checkpoints) does not count against the images per second."""
         began = time.perf_counter()
         yield
         now = time.perf_counter()
-        self._aside_for += now - began
+        self._paused_for += now - began
         self._state.seconds = self._seconds_before + now - self._began
 
     def sync(self) -> None:
@@ -69,7 +73,7 @@ class Record:
         lines.sync(self._run.metrics_file)
 
 
-def keep_lines(run: Run, name: str, step: int | None, say: Callable[[str], None], due: int = 0) -> list[dict[str, Any]]:
+def cut_log(run: Run, name: str, step: int | None, say: Callable[[str], None], due: int = 0) -> list[dict[str, Any]]:
     """Rewrite a log without the lines of steps after ``step``, which are taken again; returns those that stay.
 
     Where lines are damaged, a copy of the file is kept and ``say`` is called with a sentence; so it is where the line
@@ -80,8 +84,8 @@ def keep_lines(run: Run, name: str, step: int | None, say: Callable[[str], None]
     if log.damaged:
         copy = lines.copy_aside(log.file)
         say(f"{log.problem}; a copy is kept as {copy.name}, and the {len(log.lines)} good lines stay in use")
-    if due and (cut := logs.cut_short(log, due)):
-        say(cut)
+    if due and (missing := logs.cut_short(log, due)):
+        say(missing)
     if log.damaged or (step is not None and log.file.exists()):
         lines.write(log.file, kept)
     return kept

@@ -29,7 +29,7 @@ class State:
     ``step`` counts optimiser steps taken. ``window`` holds sums since the last log line, by `WINDOW`: steps with finite
     gradients, then the loss, squared error, bound in bits, gradient norm and clipped steps among them. ``counters``,
     by `COUNTERS`, count steps skipped for a gradient that was not finite. ``history`` is what an importance sampler of
-    times has seen. ``logged`` and ``looked`` are the steps of the last lines in metrics.jsonl and held_out.jsonl,
+    times has seen. ``logged`` and ``measured`` are the steps of the last lines in metrics.jsonl and held_out.jsonl,
     ``seconds`` is the time of training so far.
     """
 
@@ -41,7 +41,7 @@ class State:
     history: LossHistory | None = None
     step: int = 0
     logged: int = 0
-    looked: int = 0
+    measured: int = 0
     seconds: float = 0.0
 
     @property
@@ -68,7 +68,7 @@ class State:
             "window": dict(zip(WINDOW, self.window.tolist(), strict=True)),
             "counters": self.counters.tolist(),
             "logged": self.logged,
-            "looked": self.looked,
+            "measured": self.measured,
             "seconds": self.seconds,
         }
         return Checkpoint(
@@ -113,7 +113,7 @@ class State:
 
     def restore(self, saved: Checkpoint) -> None:
         """Become what was saved, bit for bit; `check` says whether it can be."""
-        self.step, self.logged, self.looked = saved.step, saved.state["logged"], saved.state["looked"]
+        self.step, self.logged, self.measured = saved.step, saved.state["logged"], saved.state["measured"]
         self.seconds = float(saved.state["seconds"])
         self.window.copy_(torch.tensor([saved.state["window"][name] for name in WINDOW], dtype=self.window.dtype))
         self.counters.copy_(torch.tensor(saved.state["counters"], dtype=self.counters.dtype))
@@ -142,7 +142,13 @@ def _are_counters(value: Any) -> bool:
     return isinstance(value, list) and len(value) == len(COUNTERS) and all(map(is_number, value))
 
 
-STATE = {"window": _is_window, "counters": _are_counters, "logged": is_count, "looked": is_count, "seconds": is_number}
+STATE = {
+    "window": _is_window,
+    "counters": _are_counters,
+    "logged": is_count,
+    "measured": is_count,
+    "seconds": is_number,
+}
 """What a full checkpoint has to hold besides tensors, and of what kind each is."""
 
 

@@ -7,6 +7,7 @@ device: figures are summed there and read once a log line.
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -27,11 +28,11 @@ from unstir.runs.provenance import environment
 from unstir.runs.run import Run, is_run
 from unstir.train import ema
 from unstir.train.batches import Batches
-from unstir.train.held_out import HeldOut
+from unstir.train.held_out import HeldOutLoss
+from unstir.train.observer import Observer, Stop
 from unstir.train.pictures import draw_charts, draw_grid
 from unstir.train.record import Record
 from unstir.train.state import COUNTERS, WINDOW, State, figures, make_optimizer
-from unstir.train.watch import Stop, Watch
 
 MAX_SKIPPED = 10
 """So many or more steps in a row without a finite gradient, seen when a log line is written, end the training."""
@@ -40,9 +41,9 @@ MAX_SKIPPED = 10
 class Trainer:
     """A run in training. Made from its folder and its store, it stands where the newest whole checkpoint left off."""
 
-    def __init__(self, run: Run, store: Store, watch: Watch | None = None) -> None:
+    def __init__(self, run: Run, store: Store, observer: Observer | None = None) -> None:
         cfg = run.config.train
-        self._run, self._config, self._watch = run, cfg, watch or Watch()
+        self._run, self._config, self._observer = run, cfg, observer or Observer()
         self._device = build.device(cfg.device)
         self.state = _initial_state(run, self._device)
         self._denoiser = build.denoiser(run.config, self.state.net, build.dtype(cfg.dtype, self._device))
@@ -57,12 +58,29 @@ class Trainer:
         )
         self._slots = torch.arange(cfg.batch_size, device=self._device)
         self._snapshots = snapshots(run)
-        self._spoilt = False
-        self._resume()
-        self._record = Record(run, self.state, self._watch.say)
-        state = self.state
-        self._held_out = HeldOut(run, store, state.step, self._device, self._watch.say, state.looked)
-        state.looked = max(state.looked, self._held_out.last)  # a look may have come after its checkpoint
+        self._spoilt = self._started = False
+        found, self._damaged = checkpoint.newest(run.checkpoints, self._check)
+        if found is not None:
+            self.state.restore(found)
+            self._tell_what_differs(found.environment)
+        elif cfg.init:
+            self._start_from_another()
+        self._record = Record(run, self.state)
+        self._held_out = HeldOutLoss(run, store, self._device)
+
+    def start(self) -> None:
+        """Make the folder ready, once, before anything else is written: set damaged checkpoints aside and cut the logs
+        at the present step. The observer is told what was damaged.
+        """
+        if self._started:
+            return
+        state, say, self._started = self.state, self._observer.say, True
+        for path, problem in self._damaged.items():
+            say(f"{problem}; it is set aside, going back to an earlier checkpoint")
+            checkpoint.set_aside(path)
+        self._record.start(say)
+        self._held_out.start(state.step, say, state.measured)
+        state.measured = max(state.measured, self._held_out.last)  # it may have been measured after its checkpoint
 
     def introduction(self) -> str:
         """What is about to be trained on what, in a line."""
@@ -97,25 +115,26 @@ class Trainer:
         return self.state.step >= self._run.length and (self._spoilt or self._is_drawn(last))
 
     def run(self, stop: Stop | None = None) -> bool:
-        """Train to the run's length or until ``stop`` is asked for, save, and tell whether it finished."""
+        """Start, train to the run's length or until ``stop`` is asked for, save, and tell whether it finished."""
+        self.start()
         stop = stop or Stop(install=False)
         run, state = self._run, self.state
         log_every, save_every = run.steps_in(run.config.log.every), run.steps_in(run.config.checkpoint.every)
         batch = (self._config.batch_size, *run.data.shape)
-        self._watch.begin(state.step, run.length, run.steps_per_epoch, batch, tuple(self._snapshots))
+        self._observer.begin(state.step, run.length, batch, tuple(self._snapshots))
         run.record("continued" if state.step else "started", step=state.step, **environment(self._device))
-        self._look(stop)
+        self._take_snapshot(stop)
         saved = (run.checkpoints / checkpoint.file_name(state.step)).exists()  # what is continued is saved already
         while state.step < run.length and stop.signal is None:
             self.take_step()
             saved = False
-            self._watch.step(state.step)
+            self._observer.step(state.step)
             if state.step % log_every == 0 or state.step == run.length:
                 self._log()
             if state.step % save_every == 0 or state.step in self._snapshots:
                 self._save()
                 saved = True
-            self._look(stop)
+            self._take_snapshot(stop)
         if not saved:
             self._save()
         run.record("finished" if self.finished else "stopped", step=state.step, signal=stop.signal)
@@ -180,7 +199,7 @@ class Trainer:
     def _log(self) -> None:
         state, last = self.state, self.state.step - 1
         line = self._record.write_line(learning_rate(self._run, last), ema_decay(self._config, last))
-        self._watch.metrics(line)
+        self._observer.metrics(line)
         in_a_row = int(state.counters[1].item())
         if in_a_row >= MAX_SKIPPED:
             self._save()
@@ -189,24 +208,24 @@ class Trainer:
                 f"before are saved in {self._run.checkpoints}. Start a new run with a lower train.lr or with train.clip"
             )
 
-    def _look(self, stop: Stop) -> None:
-        """Keep the slim file of a milestone, measure its losses and draw its grid, unless they are there.
+    def _take_snapshot(self, stop: Stop) -> None:
+        """Where a snapshot is due keep its weights, measure its held-out loss and draw its grid, unless they are there.
 
-        The grid comes last, for it says that the look was finished. What is not done is given up quietly when stopping.
+        The grid comes last, for it says that the snapshot is whole. What is not done when stopping is left out quietly.
         """
         state, name = self.state, self._snapshots.get(self.state.step)
         ended_here = self._run.weights / checkpoint.file_name(state.step)  # a run that goes on for longer
         kept = self._held_out.last >= 0 and ended_here.exists()
         if (name is None and not kept) or (self._is_drawn(name) and not self._held_out.due(state.step)):
             return
-        with self._record.aside():
+        with self._record.paused():
             denoiser = replace(self._denoiser, net=state.sampling_net.eval())
             if state.step > 0:
                 checkpoint.save(self._run.weights, state.to_slim(self._run))
             if self._held_out.due(state.step):
-                if not self._held_out.look(denoiser, state.step, self._watch, stop):
+                if not self._held_out.measure(denoiser, state.step, self._observer, stop):
                     return
-                state.looked = state.step
+                state.measured = state.step
             draw_charts(self._run)
             if name is not None and not self._is_drawn(name):
                 self._draw(denoiser, name, stop)
@@ -216,14 +235,14 @@ class Trainer:
         return name is None or grid_file(self._run, name).exists()
 
     def _draw(self, denoiser: Denoiser, name: str, stop: Stop) -> None:
-        """Draw the grid of a milestone; of weights that answer with NaN there is none, which is said once."""
+        """Draw the grid of a snapshot; of weights that answer with NaN there is none, which is said once."""
         try:
             model = model_in_training(self._run, denoiser, self.state.step)
-            draw_grid(self._run, model, name, self._watch, stop)
+            draw_grid(self._run, model, name, self._observer, stop)
             self._spoilt = False
         except NotFiniteError as error:
             if not self._spoilt:
-                self._watch.say(f"no grid of step {self.state.step} is drawn: {error}")
+                self._observer.say(f"no grid of step {self.state.step} is drawn: {error}")
             self._spoilt = True
 
     def _save(self) -> None:
@@ -231,27 +250,18 @@ class Trainer:
             raise UserError(
                 f"{self._run.path} was moved or removed while it was trained; put it back to go on from there"
             )
-        with self._record.aside():
+        with self._record.paused():
             self._record.sync()
             checkpoint.save(self._run.checkpoints, self.state.to_checkpoint(self._run))
             checkpoint.keep_last(self._run.checkpoints, self._run.config.checkpoint.keep)
 
-    def _resume(self) -> None:
-        found, problems = checkpoint.newest(self._run.checkpoints, self._check)
-        for path, problem in problems.items():
-            self._watch.say(f"{problem}; it is set aside, going back to an earlier checkpoint")
-            checkpoint.set_aside(path)
-        if found is None:
-            if self._config.init:
-                self._start_from_another()
-            return
-        self.state.restore(found)
-        here = environment(self._device)
-        if differing := [key for key, value in found.environment.items() if here.get(key) != value]:
+    def _tell_what_differs(self, there: dict[str, Any]) -> None:
+        here, say = environment(self._device), self._observer.say
+        if differing := [key for key, value in there.items() if here.get(key) != value]:
             if "randomness" in differing:
-                self._watch.say("this version draws other random numbers: the run will not be what it would have been")
-            was, now = ({key: env.get(key) for key in differing} for env in (found.environment, here))
-            self._watch.say(f"continuing on {now} what ran on {was}: the result may differ in the last bits")
+                say("this version draws other random numbers: the run will not be what it would have been")
+            was, now = ({key: env.get(key) for key in differing} for env in (there, here))
+            say(f"continuing on {now} what ran on {was}: the result may differ in the last bits")
 
     def _check(self, found: checkpoint.Checkpoint) -> None:
         check_same(self._run, found)
@@ -262,7 +272,7 @@ class Trainer:
         found = initial_checkpoint(config.train.init)
         self.state.start_from(initial_weights(net, config, found))
         if new := new_tensors(net.state_dict(), weights_of(found, ema=True)):
-            self._watch.say(
+            self._observer.say(
                 f"begins with the weights of {config.train.init}, step {found.step}; it has no {', '.join(new)}, which "
                 "is new and keeps its own initial values"
             )

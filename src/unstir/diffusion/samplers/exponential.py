@@ -19,8 +19,8 @@ from unstir.theory.schedule import NoiseSchedule
 
 
 @dataclass(frozen=True)
-class Leg:
-    """The way from time t to s < t: ``ratio`` = sigma_s / sigma_t, ``alpha`` = alpha_s, ``sigma`` = sigma_s, and
+class Span:
+    """A step from time t to s < t: ``ratio`` = sigma_s / sigma_t, ``alpha`` = alpha_s, ``sigma`` = sigma_s, and
     ``h`` = lambda_s - lambda_t."""
 
     ratio: float
@@ -29,8 +29,8 @@ class Leg:
     h: float
 
     @classmethod
-    def of(cls, schedule: NoiseSchedule, t: int, s: int) -> "Leg":
-        """The leg between two times of a schedule."""
+    def of(cls, schedule: NoiseSchedule, t: int, s: int) -> "Span":
+        """The span between two times of a schedule."""
         sigma = schedule.sigma(s)
         return cls(
             sigma / schedule.sigma(t), schedule.alpha(s), sigma, half_log_snr(schedule, s) - half_log_snr(schedule, t)

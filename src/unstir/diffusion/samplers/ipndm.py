@@ -29,7 +29,7 @@ ADAMS_BASHFORTH = (
 def ipndm(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
     """Yield a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused.
 
-    Raises UserError where the signal at ``times[0]`` is zero, for the noise says nothing of the image there.
+    Raises UserError where the signal at ``times[0]`` is zero, for the noise does not determine the image there.
     """
     check_times(times, process)
     schedule, x, history = process.schedule, x_T, list[Tensor]()

@@ -6,12 +6,12 @@ The methods are the classical ones of fourth order with their straight lines rep
     phi(x_t, eps, t, s) = alpha_s / alpha_t (x_t - sigma_t eps) + sigma_s eps                           (eqs. 9 and 11)
 
 which is right for noise that does not change, so that the whole is of second order, as they prove.
-The Runge-Kutta step from t to s asks the network at t, twice half way at m, and at s (eq. 13):
+The Runge-Kutta step from t to s calls the network at t, twice at the midpoint m, and at s (eq. 13):
 
     e_1 = eps(x_t, t)     e_2 = eps(phi(x_t, e_1, t, m), m)     e_3 = eps(phi(x_t, e_2, t, m), m)
     e_4 = eps(phi(x_t, e_3, t, s), s)                           x_s = phi(x_t, (e_1 + 2 e_2 + 2 e_3 + e_4) / 6, t, s)
 
-A stage hands its error on, multiplied. With u = sigma / alpha, a change of 1 in the estimate of the image half way
+A stage passes its error on, multiplied. With u = sigma / alpha, a change of 1 in the estimate of the image at m
 changes e_2 by 1 / u_m; e_3 by up to u_t / u_m times as much, for x_m has moved too; e_4 by u_t / u_s - 1 times e_3; x_s
 
     by up to  alpha_s (u_t - u_s) / (6 u_m) (2 + u_t / u_m (1 + u_t / u_s)),
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from unstir.chain import check_signal
 from unstir.diffusion.denoiser import Denoise
-from unstir.diffusion.samplers.exponential import Leg
+from unstir.diffusion.samplers.exponential import Span
 from unstir.diffusion.samplers.ipndm import adams_bashforth, transfer
 from unstir.diffusion.samplers.step import Noise, Step, check_times
 from unstir.theory.process import Process
@@ -40,8 +40,8 @@ RUNGE_KUTTA_STEPS = 3
 def pndm(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
     """Yield a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused.
 
-    The last step, to 0, takes one network call; of the others the first three take four. Raises UserError where the
-    signal at ``times[0]`` is zero, for the noise says nothing of the image there.
+    The last step, to 0, takes one network call; the first three of the others take four. Raises UserError where the
+    signal at ``times[0]`` is zero, for the noise does not determine the image there.
     """
     check_times(times, process)
     schedule, x, history = process.schedule, x_T, list[Tensor]()
@@ -59,26 +59,26 @@ def pndm(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], 
 
 
 def _runge_kutta(denoise: Denoise, process: Process, x: Tensor, x0: Tensor, t: int, s: int) -> Tensor:
-    """x_s of x_t, whose estimate of the image is ``x0``; the time half way is rounded down."""
+    """x_s of x_t, whose estimate of the image is ``x0``; the midpoint is rounded down."""
     schedule, half = process.schedule, (t + s) // 2
     of_noise = _count(schedule, t, half, s) <= 1
 
-    def told(x_u: Tensor, x0_u: Tensor, u: int) -> Tensor:
+    def kept(x_u: Tensor, x0_u: Tensor, u: int) -> Tensor:
         return process.eps(x_u, x0_u, u) if of_noise else x0_u
 
     def ahead(estimate: Tensor, u: int) -> Tensor:
-        leg = Leg.of(schedule, t, u)
-        return transfer(schedule, x, estimate, t, u) if of_noise else leg.ratio * x + leg.weight * estimate
+        span = Span.of(schedule, t, u)
+        return transfer(schedule, x, estimate, t, u) if of_noise else span.ratio * x + span.weight * estimate
 
-    estimates = [told(x, x0, t)]
+    estimates = [kept(x, x0, t)]
     for u in (half, half, s):
         x_u = ahead(estimates[-1], u)
-        estimates.append(told(x_u, denoise(x_u, u).x0, u))
+        estimates.append(kept(x_u, denoise(x_u, u).x0, u))
     first, second, third, fourth = estimates
     return ahead((first + 2 * second + 2 * third + fourth) / 6, s)
 
 
 def _count(schedule: NoiseSchedule, t: int, m: int, s: int) -> float:
-    """For how much an estimate of the image made at m counts in x_s, at most, in the form of the noise; see above."""
+    """The largest effect on x_s of an estimate of the image made at m, in the form of the noise; see above."""
     u_t, u_m, u_s = (schedule.sigma(time) / schedule.alpha(time) for time in (t, m, s))
     return schedule.alpha(s) * (u_t - u_s) / (6 * u_m) * (2 + u_t / u_m * (1 + u_t / u_s))

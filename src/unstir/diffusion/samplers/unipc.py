@@ -1,7 +1,7 @@
-"""UniPC (Zhao et al. 2023, "UniPC: a unified predictor-corrector framework"), one network call a step.
+"""UniPC (Zhao et al. 2023, "UniPC: a unified predictor-corrector framework"), one network call per step.
 
-The predictor is a multistep step as in `dpmpp`. The call at the point it reaches is then used twice: as the estimate
-for the next step, and before that to correct the point itself, which raises the order by one at no further call. The
+The predictor is a multistep step as in `dpmpp`. The call at the point it reaches then serves twice: as the estimate for
+the next step, and before that to correct the point itself, which raises the order by one without a further call. The
 coefficients are those of the paper's B_2(h) = e^h - 1 variant, in data prediction.
 """
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unstir.diffusion.denoiser import Denoise
-from unstir.diffusion.samplers.exponential import Estimate, Leg, half_log_snr, remember
+from unstir.diffusion.samplers.exponential import Estimate, Span, half_log_snr, remember
 from unstir.diffusion.samplers.step import Noise, Step, check_times
 from unstir.errors import UserError
 from unstir.theory.process import Process
@@ -24,39 +24,38 @@ def unipc(
 ) -> Iterator[Step]:
     """Yield a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused.
 
-    ``order`` of the predictor is 1, 2 or 3; the corrector's is one more, but for the first step's, which is 2, so that
-    the whole is of third order at most. The last steps fall to order 1. Raises
-    UserError for another order.
+    ``order`` of the predictor is 1, 2 or 3; the corrector's is one more, except in the first step, where it is 2,
+    so that the whole is of third order at most. The last steps fall to order 1. Raises UserError for another order.
     """
     check_times(times, process)
     if order not in (1, 2, 3):
         raise UserError(f"order={order} is unknown; UniPC has 1, 2 and 3")
     x, history = x_T, list[Estimate]()
-    start: tuple[Leg, Tensor, list[Estimate]] | None = None  # where the last step began, and from what it predicted
+    start: tuple[Span, Tensor, list[Estimate]] | None = None  # where the last step began, and from what it predicted
     for left, (t, s) in zip(range(len(times) - 1, 0, -1), pairwise(times), strict=True):
         new = Estimate(half_log_snr(process.schedule, t), denoise(x, t).x0)
         if start is not None:
             x = _step(*start, new)
         history = remember(history, new, order)
-        used = history[-min(order, left) :]
-        if s == 0 or not used:
-            leg, x_t = Leg.of(process.schedule, t, s), x
-            start, x = None, new.x0 if s == 0 else leg.ratio * x_t + leg.weight * new.x0
+        known = history[-min(order, left) :]
+        if s == 0 or not known:
+            span, x_t = Span.of(process.schedule, t, s), x
+            start, x = None, new.x0 if s == 0 else span.ratio * x_t + span.weight * new.x0
         else:
-            start = (Leg.of(process.schedule, t, s), x, used)
+            start = (Span.of(process.schedule, t, s), x, known)
             x = _step(*start)
         yield Step(s, x, new.x0)
 
 
-def _step(leg: Leg, x: Tensor, used: list[Estimate], reached: Estimate | None = None) -> Tensor:
-    """Predict from the estimates ``used``, newest last; with the estimate at the point ``reached``, correct instead."""
-    newest = used[-1]
-    others = [(each, (each.lambda_ - newest.lambda_) / leg.h) for each in reversed(used[:-1])]
+def _step(span: Span, x: Tensor, known: list[Estimate], reached: Estimate | None = None) -> Tensor:
+    """Predict from the estimates ``known``, newest last; with the estimate at the point ``reached``, correct."""
+    newest = known[-1]
+    others = [(each, (each.lambda_ - newest.lambda_) / span.h) for each in reversed(known[:-1])]
     if reached is not None:
         others.append((reached, 1.0))
-    x = leg.ratio * x + leg.weight * newest.x0
-    for (each, place), rho in zip(others, _coefficients(leg.h, [place for _, place in others]), strict=True):
-        x = x + leg.weight * rho / place * (each.x0 - newest.x0)
+    x = span.ratio * x + span.weight * newest.x0
+    for (each, place), rho in zip(others, _coefficients(span.h, [place for _, place in others]), strict=True):
+        x = x + span.weight * rho / place * (each.x0 - newest.x0)
     return x
 
 

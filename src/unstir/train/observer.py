@@ -1,4 +1,4 @@
-"""What training tells whoever looks on, and how it is asked to stop."""
+"""Who follows a training, and how it is asked to stop."""
 
 import os
 import signal
@@ -8,8 +8,8 @@ from types import FrameType
 from typing import Any, Self
 
 
-class Watch:
-    """A silent onlooker; the command line's draws a progress bar."""
+class Observer:
+    """Told what training does; this one is silent, the command line's draws a progress bar."""
 
     def __enter__(self) -> Self:
         """Training is about to be set up."""
@@ -18,12 +18,10 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         """Training has ended."""
 
-    def begin(
-        self, step: int, length: int, steps_per_epoch: int, shape: tuple[int, ...], pictures: Sequence[int] = ()
-    ) -> None:
-        """Training goes on from ``step`` of ``length``; ``shape`` is that of a batch, (B, C, H, W).
+    def begin(self, step: int, length: int, shape: tuple[int, ...], snapshots: Sequence[int] = ()) -> None:
+        """Training goes on from ``step`` of ``length`` with batches of ``shape``, (B, C, H, W).
 
-        ``pictures`` are the steps, rising, after which the run is looked at and a picture drawn.
+        ``snapshots`` are the steps, rising, after which the held-out loss is measured and a grid drawn.
         """
 
     def step(self, step: int) -> None:
@@ -36,7 +34,7 @@ class Watch:
         """Step number ``step`` of the ``steps`` of a sample grid was taken."""
 
     def measuring(self, call: int, calls: int) -> None:
-        """Network call number ``call`` of the ``calls`` that measure the loss on images kept aside was made."""
+        """Network call number ``call`` of the ``calls`` that measure the held-out loss was made."""
 
     def say(self, text: str) -> None:
         """Something a person should know, in a sentence."""
