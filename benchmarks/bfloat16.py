@@ -3,7 +3,7 @@
     python benchmarks/bfloat16.py runs/digits --num 256
 
 The difference is that of the pixels as they are written, in 0..255: its mean over all values and its 99th percentile.
-FD-classifier says whether the images are any worse; it compares only with others of the same classifier and number.
+FD-classifier shows whether the images are worse; it compares only with others of the same classifier and number.
 """
 
 import argparse

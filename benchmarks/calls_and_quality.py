@@ -39,7 +39,7 @@ def plot(rows, floor, path):
         axes.errorbar(*zip(*points, strict=True), label=name, markersize=5, linewidth=1, capsize=2, **series(place))
     if floor is not None:
         axes.axhline(floor, color="black", linestyle=":", linewidth=1, label="real images (floor)")
-    axes.set(xscale="log", yscale="log", xlabel="network calls an image", ylabel="FD-classifier")
+    axes.set(xscale="log", yscale="log", xlabel="network calls per image", ylabel="FD-classifier")
     axes.set_xticks([5, 10, 20, 50, 100, 1000])
     axes.set_yticks([0.2, 0.5, 1, 2, 5, 10, 20])
     for axis in (axes.xaxis, axes.yaxis):
@@ -102,7 +102,7 @@ def parsed():
     parser.add_argument("--store", default="")
     parser.add_argument("--samplers", default=SAMPLERS)
     parser.add_argument("--calls", default="5,10,20,50,100")
-    parser.add_argument("--ancestral", default="1000", help="numbers of calls that the ancestral chain has beside them")
+    parser.add_argument("--ancestral", default="1000", help="numbers of calls of the ancestral chain in addition")
     parser.add_argument("--num", type=int, default=500)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=250)

@@ -1,11 +1,11 @@
-"""Guidance against class accuracy: how often a classifier sees the class that was asked for, by scale, over seeds.
+"""Guidance against class accuracy: how often a classifier finds the requested class, by scale, over seeds.
 
     python benchmarks/guidance.py runs/digits-guided --num 299 --seeds 3
     python benchmarks/guidance.py runs/digits --guide runs/small --scales 1,1.5,2,3
 
 With --guide (a step, a run, or RUN@STEP) it is autoguidance; a run without classes has no accuracy.
 The classifier is the small one of `unstir.metrics`, trained on the store's labels; its accuracy on held-out images is
-printed beside. FD-classifier shows what a scale costs in variety. Both as mean and standard deviation over the seeds.
+printed as well. FD-classifier shows what a scale costs in variety. Both as mean and standard deviation over the seeds.
 """
 
 import argparse

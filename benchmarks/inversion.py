@@ -1,4 +1,4 @@
-"""How well DDIM inversion brings held-out images back: median PSNR by spacing, steps and refinements.
+"""How well DDIM inversion reconstructs held-out images: median PSNR by spacing, steps and refinements.
 
     python benchmarks/inversion.py runs/digits --num 32
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from unstir.cli.messages import REMEDIES
+from unstir.errors import REMEDIES
 
 LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
 GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.5}

@@ -1,7 +1,7 @@
 """The shape of the code: imports go one way, nothing unsafe is called, promised names exist, files stay short."""
 
 import ast
-import importlib
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -112,3 +112,12 @@ def test_what_all_promises_exists(path):
     module = importlib.import_module(name)
     for promised in getattr(module, "__all__", ()):
         assert hasattr(module, promised)
+
+
+def test_mutations_know_the_rooms_and_their_tests():
+    spec = importlib.util.spec_from_file_location("mutate", Path(__file__).parents[1] / "benchmarks/mutate.py")
+    mutate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(mutate)
+    assert {*mutate.ELSEWHERE} <= {*mutate.ROOMS} and all((SOURCE / room).exists() for room in mutate.ROOMS)
+    for room in mutate.ROOMS:
+        assert list(mutate.tests_of(Path(room) if room.endswith(".py") else Path(room) / "module.py")), room

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from unstir.diffusion.draw import starting_noise
 from unstir.diffusion.finite import NotFiniteError
-from unstir.errors import UserError
+from unstir.errors import UserError, remedy
 from unstir.generate.drawing import Job, batch, check
 from unstir.pictures.grid import grid, to_picture
 from unstir.pictures.named import named_grid, titled
 from unstir.pictures.png import is_whole, read
 from unstir.pixels import to_uint8
-from unstir.runs.files import locked, make_folder, remedy, remove_partials, replacing, write_text
+from unstir.runs.files import locked, make_folder, remove_partials, replacing, write_text
 from unstir.runs.kinds import is_count
 from unstir.runs.lines import decode, encode
 from unstir.runs.model import Model

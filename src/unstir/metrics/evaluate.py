@@ -27,10 +27,9 @@ from unstir.metrics.floor import FEWEST
 from unstir.metrics.judge import judge, reference_size
 from unstir.progress import Showing, silently
 from unstir.runs.agreement import check_data
-from unstir.runs.files import make_folder, replacing
+from unstir.runs.files import check_writable, make_folder, replacing
 from unstir.runs.model import Model
 from unstir.runs.run import Run
-from unstir.runs.writable import check_writable
 
 SAMPLER, STEPS = "dpmpp_2m_sde", 20
 """What images are drawn with where nothing else is asked: random like the ancestral chain, and as good in 20 steps."""

@@ -8,9 +8,8 @@ from unstir.data import Store
 from unstir.metrics.likelihood import Likelihood, Protocol, check, likelihood, save
 from unstir.pictures.charts import likelihood_curves
 from unstir.progress import Showing, silently
-from unstir.runs.files import make_folder, replacing
+from unstir.runs.files import check_writable, make_folder, replacing
 from unstir.runs.model import Model
-from unstir.runs.writable import check_writable
 
 FOLDER = "likelihood"
 USUAL = Protocol()

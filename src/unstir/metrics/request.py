@@ -16,9 +16,9 @@ from unstir.metrics.inception import NAME, SHA256, check_installed, inception
 from unstir.progress import Say, Showing, duration, silently, unsaid
 from unstir.runs import build
 from unstir.runs.agreement import open_store
+from unstir.runs.files import is_writable
 from unstir.runs.model import Model
 from unstir.runs.run import Run
-from unstir.runs.writable import is_writable
 
 ON_CPU = 2000
 """Reference images of Inception on a CPU, which computes some 5 to 10 a second."""

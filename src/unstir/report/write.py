@@ -11,9 +11,8 @@ from unstir.progress import Say, Showing, silently, unsaid
 from unstir.report import compared, page, pdf
 from unstir.report.export import export, targets
 from unstir.report.gather import Measuring, measure, planned, time_samplers
-from unstir.runs.files import make_folder
+from unstir.runs.files import check_file, make_folder
 from unstir.runs.run import Run
-from unstir.runs.writable import check_file
 from unstir.train.catch_up import catch_up
 
 

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from unstir.chain import DEFAULTS, Chain
-from unstir.errors import UserError
+from unstir.errors import UserError, remedy
 from unstir.runs import card, checkpoint, lines, logs, toml
 from unstir.runs.agreement import changed_grids, check_same
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config, steps_in
-from unstir.runs.files import PARTIAL, make_folder, remedy, remove_partials, write_text
+from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.labels import Labels
 from unstir.runs.loading import model_of
 from unstir.runs.model import Model
