@@ -7,7 +7,6 @@ FD-classifier shows whether the images are worse; it compares only with others o
 """
 
 import argparse
-from dataclasses import replace
 
 import torch
 
@@ -31,11 +30,11 @@ def main():
     run = Run.open(options.run)
     store = Store.open(options.store or run.config.data.store)
     classifier = classifier_for(store)
-    print("| sampler, calls | mean | 99th percentile | FD-classifier, float32 | bfloat16 |\n|---|---|---|---|---|")
+    print("| sampler, steps | mean | 99th percentile | FD-classifier, float32 | bfloat16 |\n|---|---|---|---|---|")
     for chain in parse(options.chains, run.chain()):
-        job = Job(num=options.num, chain=chain, step=run.newest_step(), batch_size=options.batch_size)
+        job = Job(num=options.num, chain=chain, batch_size=options.batch_size)
         made = [
-            torch.cat([to_uint8(images) for _, images in generate(run, replace(job, dtype=dtype))])
+            torch.cat([to_uint8(images) for _, images in generate(run.model(dtype=dtype), job)])
             for dtype in ("float32", "bfloat16")
         ]
         gap = (made[0].int() - made[1].int()).abs().flatten()

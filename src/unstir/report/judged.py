@@ -1,4 +1,4 @@
-"""The samples that were judged, shown: with real images of each class, and the worst of them."""
+"""The samples that were evaluated, shown with real images of each class, and the worst of them."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from unstir.chain import Chain
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.generate import Job, labels, read_images
+from unstir.generate import read_images
 from unstir.generate.folder import SETTINGS
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
 from unstir.metrics.evaluation import SHARES, Evaluation
@@ -60,11 +60,11 @@ def drawn(run: Run, evaluation: Evaluation) -> Drawn | None:
             chain, shares = Chain(**settings["chain"]), tuple(settings.get("shares", ()))
             if not _is_of(settings, evaluation):
                 continue
-            job = Job(num=num, chain=chain, step=settings["step"], label=settings["label"], shares=shares)
+            label = settings["label"]
             images[chain.seed] = read_images(file.parent, num)
         except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError):  # half drawn, or not ours
             continue
-        asked = labels(run, job, torch.arange(num))
+        asked = run.labels.of(torch.arange(num), label, shares)
     if len(images) != evaluation.protocol["seeds"]:
         return None
     together = torch.cat([images[seed] for seed in sorted(images)])
@@ -72,7 +72,7 @@ def drawn(run: Run, evaluation: Evaluation) -> Drawn | None:
 
 
 def _is_of(settings: dict[str, object], evaluation: Evaluation) -> bool:
-    """Whether a folder with these settings has images that ``evaluation`` judged."""
+    """Whether a folder with these settings has images that ``evaluation`` measured."""
     how, chain = evaluation.protocol, settings["chain"]
     assert isinstance(chain, dict)
     alike = all(how[key] == value for key, value in chain.items() if key not in ("steps", "seed"))

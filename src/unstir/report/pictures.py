@@ -13,18 +13,19 @@ from PIL import Image
 from unstir import randomness
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.generate import Job, way
+from unstir.generate import Job, trajectory
 from unstir.pictures import animation
 from unstir.pictures.grid import GAP, grid
 from unstir.pixels import from_uint8, to_uint8
 from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs import moments as of_run
+from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.theory.process import Process
 
 WEBP_SIDE = 16_383
-CORNER = 3  # so many rows and columns of the grid of each moment are shown
+CORNER = 3  # so many rows and columns of the grid of each snapshot are shown
 REAL_IMAGES = 64  # at most so many are shown with the samples
 STAGES = 10
 STRIP_IMAGES = 6
@@ -41,14 +42,6 @@ class Picture:
     width: int
     height: int
     shows: str
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A corner of a grid drawn while training, and when it was drawn."""
-
-    picture: Picture
-    when: str
 
 
 def encode(image: Image.Image, shows: str) -> Picture:
@@ -80,20 +73,18 @@ def _opened(path: Path) -> Image.Image:
         raise UserError(f"{path} is damaged; remove it, and the page is made without it") from None
 
 
-def moments(run: Run) -> list[Moment]:
-    """The same corner of every grid drawn while training, first to last, after that of their common noise."""
-    found = []
+def snapshots(run: Run) -> list[tuple[str, Picture]]:
+    """When each grid was drawn while training, and a corner of it, first to last, after that of their common noise."""
     named = {"noise": "the noise", of_run.START: "untrained"}
-    for step, name in {-1: "noise", **of_run.snapshots(run)}.items():
-        path = run.samples / f"{name}.png"
-        if path.exists():
-            when = named.get(name, f"{step * run.config.train.batch_size:,} images")
-            found.append(Moment(_corner(run, path, f"samples: {when}"), when))
-    return found
+    files = [
+        (named.get(name, f"{step * run.config.train.batch_size:,} images"), of_run.grid_file(run, name))
+        for step, name in {-1: "noise", **of_run.snapshots(run)}.items()
+    ]
+    return [(when, _corner(run, path, f"samples: {when}")) for when, path in files if path.exists()]
 
 
 def newest_grid(run: Run) -> Picture | None:
-    """The whole grid of the last moment drawn; None before the first."""
+    """The whole grid of the last snapshot; None before the first."""
     path = of_run.newest_grid(run)
     return None if path is None else from_file(path, "samples, the first ones of a fixed seed")
 
@@ -102,8 +93,8 @@ def real_grid(run: Run, store: Store) -> Picture:
     """Training images drawn at random, laid out as the run's grids; of the same classes where those know any."""
     count, labels = min(run.config.grids.num, REAL_IMAGES, store.count("train")), store.labels("train")
     order = randomness.permutation(0, "report real", 0, store.count("train"))
-    if labels is not None and (asked := run.labels_of(torch.arange(count))) is not None:
-        classes = run.config.model.num_classes
+    if labels is not None and (asked := run.labels.of(torch.arange(count))) is not None:
+        classes = run.labels.count
         of_class = [order[labels[order] == index] for index in range(classes)]
         own = [(i // classes, of_class[label]) for i, label in enumerate(asked.tolist())]
         chosen = [int(each[place % len(each)]) for place, each in own if len(each)]
@@ -134,9 +125,9 @@ def forward(run: Run, store: Store) -> tuple[Picture, list[int]]:
     return encode(grid(tiles, nrow=len(times)), "real images of the data at rising noise"), times
 
 
-def strip_and_animation(run: Run, job: Job) -> tuple[Picture, Picture]:
+def strip_and_animation(model: Model, job: Job) -> tuple[Picture, Picture]:
     """The strip of stages and the animation of a job's first images, from noise to image."""
-    frames = way(run, job, ANIMATED)
+    frames = trajectory(model, job, ANIMATED)
     first = [replace(frame, x=frame.x[:STRIP_IMAGES], x0=frame.x0[:STRIP_IMAGES]) for frame in frames]
     strip = encode(animation.strip(first, STAGES), "stages of sampling, the noisy images above, their estimates below")
     with tempfile.TemporaryDirectory() as folder:

@@ -140,4 +140,4 @@ def _measured(run: Run, store: Store, plan: Measuring, timed: bool, showing: Sho
         measure(run, store, (*plan.by_step, *plan.by_chain), progress=progress)
     if timed:
         time_samplers(run, plan)
-    return plan.by_step[-1].protocol(run)
+    return plan.by_step[-1].protocol()
