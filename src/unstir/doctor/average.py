@@ -94,7 +94,7 @@ def weights_finite(facts: RunFacts, loaded: Checkpoint) -> Iterator[Finding]:
             "problem",
             f"{len(broken)} of {len(loaded.tensors)} tensors of step {loaded.step} hold NaN or infinity, the first "
             f"is {broken[0]}; none may",
-            "delete that checkpoint and continue from the one before; if there is none, begin anew with a lower "
+            "delete that checkpoint and continue from the one before; if there is none, start a new run with a lower "
             "--train.lr",
             len(broken),
             0,

@@ -25,7 +25,7 @@ OVERFIT = 0.1  # rise of the held-out loss over its best, as a share, that makes
 
 
 def _again(facts: RunFacts) -> str:
-    return f"pack it anew from {facts.run.config.data.source}, and begin a new run"
+    return f"pack it again from {facts.run.config.data.source}, and begin a new run"
 
 
 @check("store")

@@ -112,7 +112,7 @@ def still_falling(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
             f"in the last quarter of the log it is {math.exp(-gap):.2f} of that in the quarter before; at least "
             f"{1 / FALL:.2f} is usual",
             f'go on for longer, --train.length "{2 * facts.run.length} steps" (with a cosine --train.lr_period too)'
-            + ("" if rate is None else f", or begin anew with a higher rate, --train.lr {rate:.2g}"),
+            + ("" if rate is None else f", or start a new run with a higher rate, --train.lr {rate:.2g}"),
             math.exp(-gap),
             1 / FALL,
         )

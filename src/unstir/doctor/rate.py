@@ -67,7 +67,7 @@ def not_learned(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterator[F
             f"after {_images_seen(facts)} images the squared error is {ended:.3g}; the data's mean and variance alone "
             f"give {limit:.3g}",
             "train for longer (--train.length)"
-            + ("" if rate is None else f", or begin anew with a higher rate, --train.lr {rate:.2g}"),
+            + ("" if rate is None else f", or start a new run with a higher rate, --train.lr {rate:.2g}"),
             ended,
             limit,
         )

@@ -113,7 +113,7 @@ def emptiness(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
             f"the contrast within an image (median of standard deviations) is {typical:.1f} levels of 255, the data's "
             f"{usual:.1f}: {ratio:.2f} of it ({samples.chain}); at least {EMPTY} is usual",
             "try unstir sample --no-ema: if those samples have contrast, the average lags (see slow-average); else "
-            "begin anew with a lower --train.lr",
+            "start a new run with a lower --train.lr",
             ratio,
             EMPTY,
         )
