@@ -1,17 +1,14 @@
 """`unstir edit`: inpaint, vary, invert, blend and morph."""
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from unstir.cli.app import app
 from unstir.cli.chain_options import ChainOptions, FillOptions, InvertOptions, chain_group
 from unstir.cli.edit_options import EditOptions, carry_out
-from unstir.runs.sidecar import as_stem, short
-
-if TYPE_CHECKING:
-    from unstir.edit import Edited
 
 edit = App(name="edit", help="Fill in, vary, invert, blend and morph images with a trained run.")
 app.command(edit)
@@ -68,12 +65,8 @@ def inpaint(
     """
     from unstir import edit
 
-    def work(model: Any, job: Any, progress: Any) -> "Edited":
-        how: dict[str, Any] = {"mask": mask, "box": box, "resamples": resamples, "jump": jump}
-        return edit.inpaint(model, image, job, **how, progress=progress)
-
-    name, read = f"inpaint-{short(image.stem)}", [mask] if mask else []
-    return carry_out(run, name, "filling in", chain, options, work, image, read=read, num=num, label=label)
+    work = partial(edit.inpaint, image=image, mask=mask, box=box, resamples=resamples, jump=jump)
+    return carry_out(run, [image], "filling in", chain, options, work, mask=mask, num=num, label=label)
 
 
 @edit.command
@@ -110,10 +103,8 @@ def vary(
     """
     from unstir import edit
 
-    def work(model: Any, job: Any, progress: Any) -> "Edited":
-        return edit.vary(model, image, job, strength=strength, progress=progress)
-
-    return carry_out(run, f"vary-{short(image.stem)}", "varying", chain, options, work, image, num=num, label=label)
+    work = partial(edit.vary, image=image, strength=strength)
+    return carry_out(run, [image], "varying", chain, options, work, num=num, label=label)
 
 
 @edit.command
@@ -147,10 +138,8 @@ def invert(
     """
     from unstir import edit
 
-    def work(model: Any, job: Any, progress: Any) -> "Edited":
-        return edit.invert(model, image, job, refinements=refinements, progress=progress)
-
-    return carry_out(run, f"invert-{short(image.stem)}", "inverting", chain, options, work, image, label=label)
+    work = partial(edit.invert, image=image, refinements=refinements)
+    return carry_out(run, [image], "inverting", chain, options, work, label=label)
 
 
 @edit.command
@@ -202,13 +191,8 @@ def blend(
         raise UserError(f"--numbers {numbers[0]} {numbers[1]}: images are numbered from 0")
     ends = numbers or (images[0], images[1])
 
-    def work(model: Any, job: Any, progress: Any) -> "Edited":
-        told = model.labels.numbers(labels, "--labels") if labels else None
-        how: dict[str, Any] = {"count": count, "labels": told, "refinements": refinements}
-        return edit.blend(model, ends, job, **how, progress=progress)
-
-    name = "-".join(["blend", *(short(end.stem) if isinstance(end, Path) else str(end) for end in ends)])
-    return carry_out(run, name, "blending", chain, options, work, *images)
+    work = partial(edit.blend, ends=ends, count=count, refinements=refinements)
+    return carry_out(run, ends, "blending", chain, options, work, labels=labels)
 
 
 @edit.command
@@ -239,10 +223,5 @@ def morph(
     """
     from unstir import edit
 
-    def work(model: Any, job: Any, progress: Any) -> "Edited":
-        remedy = "name a run that does, or blend two images"
-        first, last = model.labels.numbers(labels, "--labels", remedy)
-        return edit.morph(model, job, labels=(first, last), count=count, progress=progress)
-
-    name = "-".join(["morph", *(short(as_stem(label)) for label in labels)])
-    return carry_out(run, name, "morphing", chain, options, work, num=num)
+    work, remedy = partial(edit.morph, count=count), "name a run that does, or blend two images"
+    return carry_out(run, labels, "morphing", chain, options, work, labels=labels, remedy=remedy, num=num)
