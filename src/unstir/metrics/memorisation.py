@@ -111,7 +111,8 @@ def memorisation(
 
     ``flip``: the model also learned from mirror images. ``features`` maps such images to [N, F], as
     `Classifier.features` does. ``closest`` images of each kind are named. The more held-out images per sample, the
-    fewer copies show. Raises UserError for images of other types or shapes, no samples, or fewer than 2 training images.
+    fewer copies show. Raises UserError for images of other types or shapes, no samples, or fewer than 2 training
+    images.
     """
     if len(samples) == 0 or len(train) < 2:
         given = f"{len(samples)} samples and {len(train)} training images"
