@@ -3,11 +3,10 @@
     python benchmarks/bfloat16.py runs/digits --num 256
 
 The difference is that of the pixels as they are written, in 0..255: its mean over all values and its 99th percentile.
-FD-classifier says whether the images are any worse; it compares only with others of the same classifier and number.
+FD-classifier shows whether the images are worse; it compares only with others of the same classifier and number.
 """
 
 import argparse
-from dataclasses import replace
 
 import torch
 
@@ -33,9 +32,9 @@ def main():
     classifier = classifier_for(store)
     print("| sampler, calls | mean | 99th percentile | FD-classifier, float32 | bfloat16 |\n|---|---|---|---|---|")
     for chain in parse(options.chains, run.chain()):
-        job = Job(num=options.num, chain=chain, step=run.newest_step(), batch_size=options.batch_size)
+        job = Job(num=options.num, chain=chain, batch_size=options.batch_size)
         made = [
-            torch.cat([to_uint8(images) for _, images in generate(run, replace(job, dtype=dtype))])
+            torch.cat([to_uint8(images) for _, images in generate(run.model(dtype=dtype), job)])
             for dtype in ("float32", "bfloat16")
         ]
         gap = (made[0].int() - made[1].int()).abs().flatten()

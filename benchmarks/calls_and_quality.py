@@ -24,9 +24,7 @@ from unstir.metrics.classifier import classifier_for
 from unstir.metrics.judge import judge
 from unstir.pictures.series import series
 from unstir.pixels import to_uint8
-from unstir.runs import build
-from unstir.runs.checkpoint import content_hash
-from unstir.runs.run import Run, weights_of
+from unstir.runs.run import Run
 
 SAMPLERS = "ancestral,ddim,dpmpp_2m,dpmpp_3m,dpmpp_2m_sde,unipc,heun,ipndm,pndm"
 
@@ -41,7 +39,7 @@ def plot(rows, floor, path):
         axes.errorbar(*zip(*points, strict=True), label=name, markersize=5, linewidth=1, capsize=2, **series(place))
     if floor is not None:
         axes.axhline(floor, color="black", linestyle=":", linewidth=1, label="real images (floor)")
-    axes.set(xscale="log", yscale="log", xlabel="network calls an image", ylabel="FD-classifier")
+    axes.set(xscale="log", yscale="log", xlabel="network calls per image", ylabel="FD-classifier")
     axes.set_xticks([5, 10, 20, 50, 100, 1000])
     axes.set_yticks([0.2, 0.5, 1, 2, 5, 10, 20])
     for axis in (axes.xaxis, axes.yaxis):
@@ -81,11 +79,11 @@ def write(path, known):
     part.replace(path)
 
 
-def judged(run, store, classifier, job, seeds):
+def judged(model, store, classifier, job, seeds):
     """The Frechet distance of a chain's images to the training images, one value a seed."""
     sets = []
     for seed in range(seeds):
-        made = generate(run, replace(job, chain=replace(job.chain, seed=seed)))
+        made = generate(model, replace(job, chain=replace(job.chain, seed=seed)))
         sets.append(torch.cat([to_uint8(images) for _, images in made]))
     return judge(store, sets, [classifier])["classifier/fd"]
 
@@ -104,7 +102,7 @@ def parsed():
     parser.add_argument("--store", default="")
     parser.add_argument("--samplers", default=SAMPLERS)
     parser.add_argument("--calls", default="5,10,20,50,100")
-    parser.add_argument("--ancestral", default="1000", help="numbers of calls that the ancestral chain has beside them")
+    parser.add_argument("--ancestral", default="1000", help="numbers of calls of the ancestral chain in addition")
     parser.add_argument("--num", type=int, default=500)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=250)
@@ -118,11 +116,13 @@ def main():
     run = Run.open(options.run)
     store = Store.open(options.store or run.config.data.store)
     classifier = classifier_for(store)
-    how = {"num": options.num, "step": run.newest_step(), "batch_size": options.batch_size, "dtype": options.dtype}
+    model, how = run.model(dtype=options.dtype), {"num": options.num, "batch_size": options.batch_size}
     about = {
         **how,
+        "step": model.step,
+        "dtype": options.dtype,
         "seeds": list(range(options.seeds)),
-        "weights": content_hash(weights_of(run.load(how["step"]), ema=True)),
+        "weights": model.weights,
         "data": store.content_hash,
         "classifier": classifier.hash,
     }
@@ -130,12 +130,12 @@ def main():
     text += [f"ancestral:{calls}" for calls in options.ancestral.split(",") if calls]
     path = options.out.with_suffix(".json")
     known = earlier(path, about)
-    schedule, rows = build.schedule(run.config.diffusion), []
+    schedule, rows = model.process.schedule, []
     for chain in parse(",".join(text), run.chain()):
         began = time.perf_counter()
         row = next((row for row in known["rows"] if row["chain"] == asdict(chain)), None)
         if row is None:
-            found = judged(run, store, classifier, Job(chain=chain, **how), options.seeds)
+            found = judged(model, store, classifier, Job(chain=chain, **how), options.seeds)
             row = {"chain": asdict(chain), "calls": chain.calls(schedule), "fd": found.by_seed}
             known["rows"].append(row)
             known.update(reference_n=found.num_reference, floor=found.floor, floor_n=found.num_floor)

@@ -1,4 +1,4 @@
-"""Real images spoilt on purpose, more and more: what does each figure say? Prints a Markdown table.
+"""Real images degraded on purpose, more and more: how does each metric react? Prints a Markdown table.
 
     python benchmarks/degradations.py
     python benchmarks/degradations.py --store data/cifar10 --num 2000 --reference 10000
@@ -32,7 +32,7 @@ STRENGTHS = {
 
 
 def spoilt(kind, strength, images, labels, num, classes):
-    """``num`` of the images uint8 [N, C, H, W] with labels int64 [N], degraded; each kind changes one thing alone."""
+    """``num`` of the images uint8 [N, C, H, W] with labels int64 [N], degraded; each kind changes only one thing."""
     if kind == "dropped classes":
         kept = images[labels >= round(strength * classes)][:num]
         if len(kept) < num:

@@ -1,11 +1,11 @@
-"""Guidance against class accuracy: how often a classifier sees the class that was asked for, by scale, over seeds.
+"""Guidance against class accuracy: how often a classifier finds the requested class, by scale, over seeds.
 
     python benchmarks/guidance.py runs/digits-guided --num 299 --seeds 3
     python benchmarks/guidance.py runs/digits --guide runs/small --scales 1,1.5,2,3
 
 With --guide (a step, a run, or RUN@STEP) it is autoguidance; a run without classes has no accuracy.
 The classifier is the small one of `unstir.metrics`, trained on the store's labels; its accuracy on held-out images is
-printed beside. FD-classifier shows what a scale costs in variety. Both as mean and standard deviation over the seeds.
+printed as well. FD-classifier shows what a scale costs in variety. Both as mean and standard deviation over the seeds.
 """
 
 import argparse
@@ -19,7 +19,6 @@ from unstir.generate import Job, generate
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.judge import judge
 from unstir.pixels import to_uint8
-from unstir.runs.guide import guide_of
 from unstir.runs.run import Run
 
 
@@ -37,17 +36,17 @@ def main():
     run = Run.open(options.run)
     store = Store.open(options.store or run.config.data.store)
     classifier = classifier_for(store)
-    chain, guide = Chain(sampler=options.sampler, steps=options.steps), guide_of(options.guide, run)
-    labels = run.labels_of(torch.arange(options.num))
+    chain, plain = Chain(sampler=options.sampler, steps=options.steps), run.model()
+    led = run.model(guide=options.guide)
+    labels = run.labels.of(torch.arange(options.num))
     print(f"held-out images: {classifier.trust.accuracy:.1%}")
     print("| scale | of the class asked for | FD-classifier |\n|---|---|---|")
     for scale in map(float, options.scales.split(",")):
         sets = []
         for seed in range(options.seeds):
             asked = replace(chain, guidance=scale, seed=seed)
-            led = None if scale == 1 else guide
-            job = Job(num=options.num, chain=asked, step=run.newest_step(), guide=led, batch_size=250)
-            sets.append(torch.cat([to_uint8(made) for _, made in generate(run, job)]))
+            made = generate(plain if scale == 1 else led, Job(num=options.num, chain=asked, batch_size=250))
+            sets.append(torch.cat([to_uint8(images) for _, images in made]))
         found = judge(store, sets, [classifier], labels=None if labels is None else [labels] * len(sets))
         distance = found["classifier/fd"]
         right = "" if labels is None else spread(found["classifier/accuracy"], ".1%")

@@ -1,4 +1,4 @@
-"""How well DDIM inversion brings held-out images back: median PSNR by spacing, steps and refinements.
+"""How well DDIM inversion reconstructs held-out images: median PSNR by spacing, steps and refinements.
 
     python benchmarks/inversion.py runs/digits --num 32
 
@@ -15,7 +15,7 @@ from unstir.diffusion.denoiser import clipped
 from unstir.diffusion.editing import invert
 from unstir.diffusion.samplers.ddim import ddim
 from unstir.edit import psnr
-from unstir.edit.bench import last
+from unstir.edit.editing import last
 from unstir.runs.run import Run
 from unstir.theory.schedule import times
 
@@ -38,7 +38,7 @@ def main():
     options = parser.parse_args()
     run = Run.open(options.run)
     store = Store.open(options.store or run.config.data.store)
-    denoiser = run.denoiser()
+    denoiser = run.model().denoiser
     images = store.images("held_out")[: options.num].float() / 127.5 - 1
     refinements = [int(number) for number in options.refinements.split(",")]
     print("| spacing | steps | " + " | ".join(map(str, refinements)) + " |\n|---|---|" + "---|" * len(refinements))

@@ -33,7 +33,7 @@ ROOMS = (
     "randomness.py", "significance.py", "pixels.py", "chain.py", "theory", "nn", "diffusion", "data", "runs", "train",
     "generate", "edit", "metrics", "doctor",
 )  # fmt: skip
-"""The rooms whose every line decides a result; what is drawn or worded is not among them."""
+"""The rooms in which every line decides a result; pictures and texts are not among them."""
 ELSEWHERE = {
     "randomness.py": ("statistics", "train/test_resume.py"),
     "pixels.py": ("data/test_images.py", "test_not_finite.py", "test_cli_sample.py"),
@@ -143,18 +143,18 @@ class Places(ast.NodeVisitor):
     visit_IfExp = visit_While = visit_If  # noqa: N815
 
     def visit_Expr(self, node: ast.Expr) -> None:
-        """A call whose result is not used is left out; a docstring is no place."""
+        """A call whose result is not used is left out; docstrings are not mutated."""
         if isinstance(node.value, ast.Call):
             self.found.append(Mutation(self.file, *self.span(node), "pass"))
             self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> None:
-        """What an error says is no place."""
+        """The text of an error is not mutated."""
 
     visit_JoinedStr = visit_Import = visit_ImportFrom = visit_Raise  # noqa: N815
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        """Bodies and defaults; annotations are no place."""
+        """Bodies and defaults; annotations are not mutated."""
         for each in (*node.args.defaults, *(d for d in node.args.kw_defaults if d), *node.body):
             self.visit(each)
 

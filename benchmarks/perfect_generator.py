@@ -1,4 +1,4 @@
-"""How often is a perfect generator told from real images, and how often a flawed one? Prints Markdown tables.
+"""How often does a page tell a perfect generator from real images, and how often a flawed one? Prints Markdown tables.
 
     python benchmarks/perfect_generator.py
     python benchmarks/perfect_generator.py --pages 200 --splits 8 --flawed 20 --num 299 --seed 0
@@ -6,13 +6,13 @@
     python benchmarks/perfect_generator.py --patches         # the distance between patches, of images without labels
 
 A perfect generator draws new images from the distribution that the data came from. So that any number of them can be
-drawn, the distribution is made of the digits: an image of a class, moved up to half the way to one of the five of its
-class that are nearest to it, under noise of 4 grey levels. From it come a training split (1,498 images), a held-out
+drawn, the distribution is made of the digits: an image of a class, moved at most half way to one of the five of
+its class that are nearest to it, under noise of 4 grey levels. From it come a training split (1,498 images), a held-out
 split (299), both with the digits' own numbers of each class, and sets of --num samples, whose classes are drawn at
 random by these shares. A page judges 10 sets in the features of a classifier that was trained on the training split
 (`unstir.metrics.judge`), as pages of 3, 6 and 10 seeds, and each figure is tested against its floor as the page of a
 run does. --splits are the training splits, each with a classifier of its own; held-out images and samples are drawn
-anew for each page. A claim is a decided difference, in whichever direction. The samples of --flawed pages are spoilt.
+afresh for each page. A claim is a decided difference, in whichever direction. The samples of --flawed pages are spoilt.
 """
 
 import argparse
@@ -158,7 +158,7 @@ def page(source, network, train, folder, name, generator, *, num, flaw, asked, s
 
 
 def simulated(pages, splits, flaw, *, num, seed, asked=False, patches=False, seeds=SEEDS):
-    """Pages drawn anew: yields the effects of each number of seeds by key, and for which copies were found."""
+    """Fresh pages: yields the effects of each number of seeds by key, and for which copies were found."""
     source = Source()
     with tempfile.TemporaryDirectory() as folder:
         for number in range(pages):

@@ -8,7 +8,7 @@
 Both networks have the same shape and do the same work, in one process and in turns, and medians are compared: the times
 themselves drift with the machine's load, their ratio hardly does. A training step is noising, forward, backward,
 clipping at norm 1 and AdamW (fused for both: the networks are compared, not the optimisers), with each network's own
-dropout. A ratio above 1 says how many times as fast ours is.
+dropout. A ratio above 1 is the factor by which ours is faster.
 """
 
 import argparse

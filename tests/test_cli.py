@@ -463,5 +463,5 @@ def test_a_second_interrupt_ends_at_once_and_loses_nothing(tmp_path):
     os.kill(child.pid, signal.SIGINT)
     assert child.wait(timeout=5) == 130
     run = Run.open(tmp_path / "runs/digits")
-    assert run.denoiser() is not None
+    assert run.model().denoiser is not None
     assert json.loads((run.path / "data.json").read_text())["shape"] == [1, 8, 8]

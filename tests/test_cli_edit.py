@@ -15,6 +15,7 @@ from PIL import Image
 from conftest import tiny_config
 from unstir import edit
 from unstir.diffusion.samplers.step import Step
+from unstir.generate import Job
 from unstir.pictures.grid import GAP, TILE
 from unstir.pictures.named import LINE
 from unstir.runs import sidecar
@@ -220,16 +221,17 @@ def test_vary_goes_further_with_strength(unstir, run):
 def test_at_full_strength_vary_samples(unstir, run):
     assert unstir("edit", "vary", run, "a.png", "--strength", 1, "--num", 3, "--out", "vary.png")[0] == 0
     assert unstir("sample", run, "--num", 3, "--out", "made")[0] == 0
-    abar = Run.open(run).denoiser().process.schedule.abar(20)
+    abar = Run.open(run).model().denoiser.process.schedule.abar(20)
     made = np.stack([pixels(f"made/{i:06d}.png") for i in range(3)])
     assert abar < 0.05 and np.median(abs(tiles("vary.png")[1:] - made)) < 25
 
 
-def test_many_results_come_in_batches(unstir, run, monkeypatch):
-    assert unstir("edit", "vary", run, "a.png", "--num", 5, "--out", "one.png")[0] == 0
-    monkeypatch.setattr("unstir.edit.bench.BATCH", 2)
-    assert unstir("edit", "vary", run, "a.png", "--num", 5, "--out", "three.png")[0] == 0
-    assert abs(tiles("one.png") - tiles("three.png")).max() <= 1
+def test_many_results_come_in_batches(unstir, run):
+    model, made = Run.open(run).model(), []
+    for batch_size in (64, 2):
+        job = Job(num=5, chain=model.chain, batch_size=batch_size)
+        made.append(edit.vary(model, Path("a.png"), job, strength=0.6).made.int())
+    assert len(made[0]) == 5 and (made[0] - made[1]).abs().max() <= 1
 
 
 def test_invert_says_how_well_it_came_back(unstir, run):
@@ -303,7 +305,7 @@ def test_the_noise_of_filling_in_is_named_by_use_time_visit_and_image(unstir, ru
 
     monkeypatch.setattr("unstir.diffusion.editing.inpaint", spy)
     opened = Run.open(run)
-    edit.inpaint(opened, Path("a.png"), edit.Settings(chain=opened.chain(), num=3), box=(0, 0, 4, 4))
+    edit.inpaint(opened.model(), Path("a.png"), Job(chain=opened.chain(), num=3), box=(0, 0, 4, 4))
     (noise,) = kept
     drawn = [noise(use, t, visit) for use in ("step", "known", "back") for t in (1, 2, 20) for visit in (0, 1, 9)]
     assert drawn[0].shape == (3, 1, 8, 8) and torch.equal(drawn[0], noise("step", 1, 0))
@@ -319,22 +321,21 @@ def test_weights_clamp_and_guidance_are_what_was_asked(unstir, once, run):
         opened, made = Run.open(folder), set()
         for guidance, clip, ema in [(guidance, *rest) for guidance in guidances for rest in ((0, 1), (1, 1), (0, 0))]:
             chain = replace(opened.chain(), guidance=guidance, clip=bool(clip), steps=5)
-            settings = edit.Settings(chain=chain, num=2, ema=bool(ema), label=0 if len(guidances) > 1 else None)
-            done = edit.inpaint(opened, path, settings, box=(0, 0, 6, 6), resamples=2)
+            job = Job(chain=chain, num=2, label=0 if len(guidances) > 1 else None)
+            done = edit.inpaint(opened.model(ema=bool(ema)), path, job, box=(0, 0, 6, 6), resamples=2)
             made.add(done.made.numpy().tobytes())
         assert len(made) == 3 * len(guidances)
 
 
-def test_library_calls_count_every_network_call(unstir, run, monkeypatch):
-    monkeypatch.setattr("unstir.edit.bench.BATCH", 2)
-    opened = Run.open(run)
-    settings = edit.Settings(chain=opened.chain(), num=3)
+def test_library_calls_count_every_network_call(unstir, run):
+    model = Run.open(run).model()
+    job = Job(chain=model.chain, num=3, batch_size=2)
     pair, path = (Path("a.png"), Path("b.png")), Path("a.png")
     for work in (
-        lambda told: edit.inpaint(opened, path, settings, box=(0, 0, 4, 4), resamples=3, progress=told),
-        lambda told: edit.vary(opened, path, settings, strength=0.3, progress=told),
-        lambda told: edit.invert(opened, path, settings, progress=told),
-        lambda told: edit.blend(opened, pair, settings, progress=told),
+        lambda told: edit.inpaint(model, path, job, box=(0, 0, 4, 4), resamples=3, progress=told),
+        lambda told: edit.vary(model, path, job, strength=0.3, progress=told),
+        lambda told: edit.invert(model, path, job, progress=told),
+        lambda told: edit.blend(model, pair, job, progress=told),
     ):
         counted = []
         result = work(lambda done, total, counted=counted: counted.append((done, total)))

@@ -65,13 +65,13 @@ def test_the_accuracy_is_on_the_page_and_in_its_sentences(lost, command):
     assert "it is not used, but the sliced Wasserstein distance" in page
 
 
-def test_a_plan_says_how_its_classifier_did_and_uses_it_where_it_is_trusted(classified, tmp_path, make_run):
-    run, store = make_run()
+def test_a_plan_says_how_its_classifier_did_and_uses_it_where_it_is_trusted(classified, tmp_path, trained):
+    run, store = trained(train__length="1 step")
     store = Store.open(copied(classified, tmp_path / "digits", classifier=True))
     from unstir.generate import Job
 
     (network,) = networks_for(store)
-    plan = Plan(job=Job(num=24, chain=run.chain(), step=0), networks=(network,))
-    told = plan.protocol(run)
+    plan = Plan(model=run.model(), job=Job(num=24, chain=run.chain()), networks=(network,))
+    told = plan.protocol()
     assert told["classifier"]["used"] is True and told["classifier"]["accuracy"] > 0.95
     assert told["networks"] == {"classifier": network.hash} and plan.measuring == [network]

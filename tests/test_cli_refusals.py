@@ -136,8 +136,10 @@ def judged(**changes):
         from unstir.runs.run import Run
 
         run, store = Run.open(place / "other"), Store.open(place / "digits")
-        job = Job(num=24, chain=usual_chain(run), step=12, dtype="auto", batch_size=16)
-        protocol = {**Plan(job=job, seeds=2, networks=tuple(networks_there(store))).protocol(run), **changes}
+        job = Job(num=24, chain=usual_chain(run), batch_size=16)
+        networks = tuple(networks_there(store))
+        plan = Plan(model=run.model(12, dtype="auto"), job=job, seeds=2, networks=networks)
+        protocol = {**plan.protocol(), **changes}
         figures = {"patches/swd": Figure(name="x", better="lower", by_seed=(1.0, 2.0))}
         save(run, Evaluation(step=12, images=96, protocol=protocol, figures=figures))
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from unstir.cli.messages import REMEDIES
+from unstir.errors import REMEDIES
 
 LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
 GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.5}
@@ -59,10 +59,10 @@ def test_guidance_changes_the_images_and_is_refused_where_it_cannot_be(trained, 
     assert status == 2 and out == "" and "needs a network trained with train.label_dropout" in err
     status, _, err = command("sample", plain.path, "--guidance", "nan")
     assert status == 2 and "guidance=nan: it must be" in err
-    status, _, err = command("sample", plain.path, "--guide", 4)
+    status, _, err = command("sample", plain.path, "--guide", 8)
     assert status == 2 and "no effect at guidance=1" in err
     status, _, err = command("sample", plain.path, "--guide", 3, "--guidance", 2)
-    assert status == 2 and "guide=3 was not saved" in err
+    assert status == 2 and "guide=3: step 3 was not saved" in err
     assert not (plain.path / "generated").exists()
 
 
@@ -134,7 +134,7 @@ def test_what_cannot_be_used_is_refused_with_a_remedy_before_anything_is_drawn(t
     broken.mkdir()
     (broken / "settings.json").write_text("{")
     (tmp_path / "folder.webp").mkdir()
-    monkeypatch.setattr("unstir.generate.folder.load_denoisers", lambda *_: pytest.fail("something was drawn"))
+    monkeypatch.setattr("unstir.runs.model.Model.denoiser", property(lambda _: pytest.fail("something was drawn")))
     for options, words in (
         (("--out", file), "file is a file; name a folder with --out"),
         (("--out", file / "deeper"), "Not a directory; name another with --out"),

@@ -62,10 +62,12 @@ def test_a_comparison_has_its_settings_beside_it_and_other_settings_another_file
 
 def test_a_comparison_begins_every_row_from_the_jobs_own_noise(trained):
     run, _ = trained()
-    job = Job(num=3, chain=Chain(steps=20, seed=5), step=run.newest_step())
-    one, other, again = compare(run, job, [Chain(steps=20, seed=1), Chain(steps=20, seed=2), Chain("ddim", steps=5)])
+    job = Job(num=3, chain=Chain(steps=20, seed=5))
+    one, other, again = compare(
+        run.model(), job, [Chain(steps=20, seed=1), Chain(steps=20, seed=2), Chain("ddim", steps=5)]
+    )
     assert torch.equal(one.images, other.images) and not torch.equal(one.images, again.images)
-    (_, alone), *_ = generate(run, job)
+    (_, alone), *_ = generate(run.model(), job)
     assert torch.equal(one.images, to_uint8(alone)) and again.seconds > 0
 
 
@@ -82,14 +84,14 @@ def test_the_seconds_are_those_of_an_image_and_of_its_own_chain_alone(trained, m
     run, _ = trained()
     clock, call = [100.0], Denoiser.__call__
 
-    def slow(self, x_t, t, label=None):
+    def slow(self, x_t, t, *rest):
         clock[0] += 3.0  # a batch takes three seconds a call
-        return call(self, x_t, t, label)
+        return call(self, x_t, t, *rest)
 
     monkeypatch.setattr(Denoiser, "__call__", slow)
     monkeypatch.setattr("unstir.compare.time", SimpleNamespace(perf_counter=lambda: clock[0]))
-    job = Job(num=10, chain=Chain(steps=20), step=run.newest_step(), batch_size=4)  # three batches
-    rows = compare(run, job, [Chain("ddim", steps=5), Chain(steps=20), Chain("heun", steps=5)])
+    job = Job(num=10, chain=Chain(steps=20), batch_size=4)  # three batches
+    rows = compare(run.model(), job, [Chain("ddim", steps=5), Chain(steps=20), Chain("heun", steps=5)])
     assert [row.cost.calls for row in rows] == [5, 20, 9]
     assert [row.seconds for row in rows] == [pytest.approx(3 * 3 * calls / 10) for calls in (5, 20, 9)]
     assert rows[0].caption == "ddim, 5 steps, 5 calls, 4.5 s per image"

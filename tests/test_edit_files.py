@@ -45,7 +45,7 @@ def test_single_results_are_the_tiles_at_the_size_of_the_images(unstir, trained)
     run, _ = trained()
     status, out, _ = unstir("edit", "vary", run.path, "a.png", "--num", 3, "--singles", "--out", "made.png")
     assert status == 0 and "singles  made-0.png to made-2.png" in out
-    edited = edit.vary(run, Path("a.png"), edit.Settings(chain=run.chain(), num=3), strength=0.6)
+    edited = edit.vary(run.model(), Path("a.png"), Job(chain=run.chain(), num=3), strength=0.6)
     for number, pixels in enumerate(edited.made):
         with Image.open(f"made-{number}.png") as single:
             assert np.array_equal(np.asarray(single), pixels[0].numpy())
@@ -58,9 +58,9 @@ def test_what_is_transparent_in_a_mask_is_kept(unstir, trained, ink):
     box = (0, 0, 8, 3) if ink == "white" else (0, 3, 8, 8)
     mask.paste((255, 255, 255, 255) if ink == "white" else (0, 0, 0, 0), box)
     mask.save("mask.png")
-    settings = edit.Settings(chain=run.chain(), num=2)
-    masked = edit.inpaint(run, Path("a.png"), settings, mask=Path("mask.png"), resamples=1).made
-    boxed = edit.inpaint(run, Path("a.png"), settings, box=(0, 0, 8, 3), resamples=1).made
+    job = Job(chain=run.chain(), num=2)
+    masked = edit.inpaint(run.model(), Path("a.png"), job, mask=Path("mask.png"), resamples=1).made
+    boxed = edit.inpaint(run.model(), Path("a.png"), job, box=(0, 0, 8, 3), resamples=1).made
     assert torch.equal(masked, boxed)
 
 
@@ -77,7 +77,7 @@ def test_numbers_name_the_images_that_sampling_numbers(unstir, trained):
     options = ("--steps", 5, "--spacing", "trailing", "--seed", 3)
     status, out, _ = unstir("edit", "blend", run.path, "--numbers", 4, 1, *options, "--count", 3, "--singles")
     assert status == 0 and "PSNR" not in out
-    ((_, images),) = generate(run, Job(num=5, chain=Chain("ddim", steps=5, seed=3), step=run.newest_step()))
+    ((_, images),) = generate(run.model(), Job(num=5, chain=Chain("ddim", steps=5, seed=3)))
     drawn = to_uint8(images)[:, 0].numpy().astype(int)
     single = lambda n: np.asarray(Image.open(next((run.path / "edits").glob(f"blend-4-1-*-{n}.png")))).astype(int)
     assert abs(single(0) - drawn[4]).max() <= 1 and abs(single(2) - drawn[1]).max() <= 1

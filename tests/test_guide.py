@@ -15,8 +15,6 @@ from unstir.diffusion.draw import starting_noise
 from unstir.errors import UserError
 from unstir.generate import Job, generate
 from unstir.pixels import to_uint8
-from unstir.runs.guide import Guide, check_guide, guide_of, used
-from unstir.runs.provenance import weights_hash
 
 CLASSES = {"model__num_classes": 10}
 ONE_STEP = Chain(sampler="ddim", steps=1, guidance=3.0, clip=False)
@@ -37,7 +35,7 @@ def pair(trained):
 
 def estimate(run, step, label=None):
     """The estimate of the clean images 0..3 that weights make of pure noise."""
-    denoiser = run.denoiser(step=step)
+    denoiser = run.model(step=step).denoiser
     x_T = starting_noise(0, torch.arange(4), run.data.shape)
     with torch.no_grad():
         return denoiser(x_T, run.config.diffusion.T, label).x0
@@ -45,8 +43,8 @@ def estimate(run, step, label=None):
 
 def drawn(run, guide, **options):
     """Images 0..3 of one guided step."""
-    job = Job(num=4, chain=ONE_STEP, step=run.newest_step(), guide=guide, **options)
-    ((_, images),) = generate(run, job)
+    job = Job(num=4, chain=ONE_STEP, **options)
+    ((_, images),) = generate(run.model(guide=guide), job)
     return images
 
 
@@ -54,14 +52,14 @@ def drawn(run, guide, **options):
 def test_a_less_trained_step_of_the_run_is_led_away_from(trained, step):
     run, _ = trained()
     strong, weak = estimate(run, run.newest_step()), estimate(run, step)
-    torch.testing.assert_close(drawn(run, Guide(step)), weak + 3 * (strong - weak), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(drawn(run, str(step)), weak + 3 * (strong - weak), rtol=1e-4, atol=1e-4)
 
 
 def test_another_and_smaller_run_is_led_away_from(pair):
     run, other = pair()
     strong, weak = estimate(run, run.newest_step()), estimate(other, 8)
     assert (strong - weak).abs().max() > 1e-3
-    images = drawn(run, Guide(8, str(other.path)))
+    images = drawn(run, f"{other.path}@8")
     torch.testing.assert_close(images, weak + 3 * (strong - weak), rtol=1e-4, atol=1e-4)
 
 
@@ -70,25 +68,25 @@ def test_a_guide_is_told_the_class_where_it_knows_classes(pair, knows):
     run, other = pair(CLASSES, CLASSES if knows else {})
     strong = estimate(run, run.newest_step(), 7)
     weak = estimate(other, other.newest_step(), 7 if knows else None)
-    images = drawn(run, guide_of(str(other.path), run), label=7)
+    images = drawn(run, str(other.path), label=7)
     torch.testing.assert_close(images, weak + 3 * (strong - weak), rtol=1e-4, atol=1e-4)
 
 
 def test_a_guide_is_named_by_a_step_a_run_or_both(pair, tmp_path):
     run, other = pair()
-    assert guide_of(None, run) is None
-    assert guide_of("4", run) == Guide(4)
-    assert guide_of(str(other.path), run) == Guide(other.newest_step(), str(other.path))
-    assert guide_of(f"{other.path}@8", run) == Guide(8, str(other.path))
+    assert run.model().guide is None and run.model().guide_name is None
+    named = {"8": "8", str(other.path): f"{other.path}@12", f"{other.path}@8": f"{other.path}@8"}
+    assert {text: run.model(guide=text).guide_name for text in named} == named
+    assert run.model(guide=other.model(8)).guide_name == f"{other.path}@8"
     odd = shutil.copytree(other.path, tmp_path / "odd@8")
-    assert guide_of(str(odd), run) == Guide(other.newest_step(), str(odd))
+    assert run.model(guide=str(odd)).guide_name == f"{odd}@12"
     for wrong, words in (
         ("early", "write 1000, RUN or RUN@1000"),
         (f"{tmp_path / 'none'}@8", "holds no run"),
         (str(tmp_path), "holds no run"),
     ):
         with pytest.raises(UserError, match=words):
-            check_guide(guide_of(wrong, run), run, run.newest_step(), 2.0)
+            run.model(guide=wrong)
 
 
 @pytest.mark.parametrize(
@@ -111,8 +109,8 @@ def test_a_guide_without_effect_is_refused(trained, command):
     run, _ = trained()
     newest = run.newest_step()
     for options, words in (
-        (("--guide", 4), "no effect at guidance=1"),
-        (("--guide", 3, "--guidance", 2), f"guide=3 was not saved; the steps of {run.path} are 1, 8, {newest}"),
+        (("--guide", 8), "no effect at guidance=1"),
+        (("--guide", 3, "--guidance", 2), f"guide=3: step 3 was not saved; {run.path} has 1, 8, {newest}"),
         (("--guide", newest, "--guidance", 2), "the very step"),
         (("--guide", run.path, "--guidance", 2), "the very step"),
     ):
@@ -139,8 +137,7 @@ def test_a_job_knows_its_guide_by_its_weights(pair, command, tmp_path):
 
 def test_figures_under_a_guide_are_of_its_weights_too(pair):
     run, other = pair()
-    loaded = run.load(12)
-    ours, led = (weights_hash(used(run, loaded, guide), True) for guide in (None, Guide(8, str(other.path))))
+    ours, led = (run.model(12, guide=guide).hashes for guide in (None, f"{other.path}@8"))
     assert len(ours) == 64 and led.split()[0] == ours and len(led.split()[1]) == 64 and led.split()[1] != ours
 
 
@@ -153,29 +150,26 @@ def image(tmp_path):
 
 def test_edits_are_guided_without_classes(pair, image):
     run, other = pair()
-    guide = guide_of(str(other.path), run)
-    chain = Chain(sampler="ddim", steps=5, guidance=3.0)
+    guided, chain = run.model(guide=str(other.path)), Chain(sampler="ddim", steps=5, guidance=3.0)
     for work in (
-        lambda settings: edit.vary(run, image, settings, strength=1.0),
-        lambda settings: edit.inpaint(run, image, settings, box=(0, 4, 8, 4), resamples=2),
+        lambda model, job: edit.vary(model, image, job, strength=1.0),
+        lambda model, job: edit.inpaint(model, image, job, box=(0, 4, 8, 4), resamples=2),
     ):
-        led = work(edit.Settings(chain=chain, num=2, guide=guide))
-        alone = work(edit.Settings(chain=replace(chain, guidance=1.0), num=2))
+        led = work(guided, Job(chain=chain, num=2))
+        alone = work(run.model(), Job(chain=replace(chain, guidance=1.0), num=2))
         assert (led.made != alone.made).any()
         assert led.settings["guide"] == {"step": 12, "run": str(other.path)}
         assert led.settings["weights"].split()[0] == alone.settings["weights"] != led.settings["weights"]
     with pytest.raises(UserError, match="no effect at guidance=1"):
-        edit.vary(run, image, edit.Settings(chain=replace(chain, guidance=1.0), guide=guide), strength=0.5)
+        edit.vary(guided, image, Job(num=1, chain=replace(chain, guidance=1.0)), strength=0.5)
 
 
 def test_a_guide_of_a_morph_is_told_both_classes(pair):
     run, other = pair(CLASSES, CLASSES)
-    guide, chain = guide_of(str(other.path), run), Chain(sampler="ddim", steps=4, guidance=3.0)
-    made = edit.morph(run, edit.Settings(chain=chain, num=2, guide=guide), labels=(3, 8), count=3).made.reshape(
-        2, 3, 64
-    )
+    model, chain = run.model(guide=str(other.path)), Chain(sampler="ddim", steps=4, guidance=3.0)
+    made = edit.morph(model, Job(chain=chain, num=2), labels=(3, 8), count=3).made.reshape(2, 3, 64)
     for label, column in ((3, 0), (8, 2)):  # the ends are what sampling gives for these labels under this guide
-        ((_, images),) = generate(run, Job(num=2, chain=chain, step=12, guide=guide, label=label))
+        ((_, images),) = generate(model, Job(num=2, chain=chain, label=label))
         assert (to_uint8(images).reshape(2, 64).int() - made[:, column].int()).abs().max() <= 1
 
 

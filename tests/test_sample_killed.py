@@ -59,8 +59,8 @@ def test_fewer_than_are_there_is_refused(trained, command, tmp_path):
 
 def test_only_batches_of_which_an_image_is_missing_are_computed_again(trained, tmp_path, monkeypatch):
     run, _ = trained()
-    out, job = tmp_path / "made", Job(num=100, chain=Chain("ddim", steps=5), step=run.newest_step(), batch_size=8)
-    save_images(run, job, out)
+    out, job = tmp_path / "made", Job(num=100, chain=Chain("ddim", steps=5), batch_size=8)
+    save_images(run.model(), job, out)
     before = hashes(out)
     for lost in (3, 70):
         image_path(out, lost).unlink()
@@ -69,18 +69,18 @@ def test_only_batches_of_which_an_image_is_missing_are_computed_again(trained, t
     (out / "7.png").write_bytes(b"not ours")
     asked, told, call = [], [], Denoiser.__call__
 
-    def counted(self, x_t, t, label=None):
+    def counted(self, x_t, t, *rest):
         asked.append(len(x_t))
-        return call(self, x_t, t, label)
+        return call(self, x_t, t, *rest)
 
     monkeypatch.setattr(Denoiser, "__call__", counted)
     again = replace(job, batch_size=64)  # it keeps the batches that it began with
-    save_images(run, again, out, progress=lambda done, total: told.append((done, total)))
+    save_images(run.model(), again, out, progress=lambda done, total: told.append((done, total)))
     assert asked == [8] * 15 and told == [(done, 15) for done in range(1, 16)]
     (out / "7.png").unlink()
     assert hashes(out) == before and not list(out.glob(".*"))
     asked.clear()
-    save_images(run, job, out)
+    save_images(run.model(), job, out)
     assert asked == [] and hashes(out) == before
 
 
@@ -103,26 +103,26 @@ def broken_of(whole, mode, other, size):
 
 def test_what_is_no_whole_image_of_the_run_is_made_again(trained, tmp_path, monkeypatch):
     run, _ = trained()
-    out, job = tmp_path / "made", Job(num=48, chain=Chain("ddim", steps=2), step=run.newest_step(), batch_size=4)
-    save_images(run, job, out)
+    out, job = tmp_path / "made", Job(num=48, chain=Chain("ddim", steps=2), batch_size=4)
+    save_images(run.model(), job, out)
     before = hashes(out)
     broken = broken_of(image_path(out, 0).read_bytes(), "L", "RGB", (8, 8))
     for number, content in enumerate(broken):
         image_path(out, 4 * number + 1).write_bytes(content)
     begun, batch = [], folder.batch
-    monkeypatch.setattr(folder, "batch", lambda *given: begun.append(given[3]) or batch(*given))
+    monkeypatch.setattr(folder, "batch", lambda *given: begun.append(given[2]) or batch(*given))
     image_path(out, 46).write_bytes(broken[2])  # beside another of its batch
-    save_images(run, job, out)
+    save_images(run.model(), job, out)
     assert begun == list(range(0, 48, 4)) and hashes(out) == before
     begun.clear()
     image_path(out, 20).write_bytes(broken[2])
-    save_images(run, job, out)
+    save_images(run.model(), job, out)
     assert begun == [20] and hashes(out) == before
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_of_one_and_three_channels_are_told_whole(tmp_path, channels):
-    job, shape = Job(num=13, chain=Chain(), step=0, batch_size=1), (channels, 9, 8)
+    job, shape = Job(num=13, chain=Chain(), batch_size=1), (channels, 9, 8)
     pixels = torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     whole, mode = encoded(to_picture(pixels)), ["L", "RGB"]
     broken = broken_of(whole, mode[channels // 2], mode[1 - channels // 2], (8, 9))

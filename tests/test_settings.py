@@ -16,10 +16,9 @@ from unstir import edit
 from unstir.chain import Chain
 from unstir.data.digits import load_digits
 from unstir.errors import UserError
-from unstir.generate import Job, folder, image_path, labels, save_images
-from unstir.generate.job import check
+from unstir.generate import Job, folder, image_path, save_images
+from unstir.generate.drawing import check
 from unstir.runs import checkpoint
-from unstir.runs.guide import Guide
 from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
 from unstir.train.launch import open_data, open_run
@@ -67,7 +66,7 @@ def pictures(tmp_path):
 
 FUNCTIONS = dict(inspect.getmembers(edit, inspect.isfunction))
 EDITS = {name: made for name, made in FUNCTIONS.items() if inspect.signature(made).return_annotation is edit.Edited}
-BASE = {"chain": Chain("ddim", steps=5, guidance=2.0), "label": 3}
+BASE = {"num": 1, "chain": Chain("ddim", steps=5, guidance=2.0), "label": 3}
 
 
 def options_of(name, a, b, other_a, other_b):
@@ -113,14 +112,13 @@ def options_of(name, a, b, other_a, other_b):
     }[name]
 
 
-SETTINGS = {  # by a field of edit.Settings: two of its values
-    "num": (1, 2),
-    "label": (3, 4),
+MODEL = {  # by an argument of Run.model: two of its values
     "step": (None, 8),
-    "guide": (Guide(1), Guide(8)),
+    "guide": ("1", "8"),
     "ema": (True, False),
     "dtype": ("float32", "bfloat16"),
 }
+JOB = {"num": (1, 2), "label": (3, 4), "batch_size": (64, 32)}  # by a field of Job: two of its values
 CHAIN = {  # by a field of its chain: two chains
     "sampler": ({}, {"sampler": "heun"}),
     "steps": ({}, {"steps": 4}),
@@ -142,18 +140,21 @@ ASIDE = {"inpaint": {"sampler", "eta"}, "vary": set(), "invert": INVERTED, "blen
 def pairs(name, pictures):
     """(option, what one edit and another are given, settings among it) for all that an edit can be told."""
     usual, options = options_of(name, *pictures)
-    told = inspect.signature(EDITS[name]).parameters.keys() - {"run", "settings", "progress"}
+    told = inspect.signature(EDITS[name]).parameters.keys() - {"model", "job", "progress"}
     assert told == options.keys(), "an option that is not tried here"
-    assert {each.name for each in dataclasses.fields(edit.Settings)} == {"chain", "device", *SETTINGS}
+    assert {each.name for each in dataclasses.fields(Job)} == {"chain", "shares", *JOB}
+    assert inspect.signature(Run.model).parameters.keys() == {"self", "say", "device", *MODEL}
     assert {each.name for each in dataclasses.fields(Chain)} == CHAIN.keys()
     for option, tried in options.items():
         for one, other in tried:
-            yield option, *({**usual, **change, "settings": BASE} for change in (one, other))
-    for option, values in SETTINGS.items():
-        yield option, *({**usual, "settings": {**BASE, option: value}} for value in values)
+            yield option, *({**usual, **change, "model": {}, "job": BASE} for change in (one, other))
+    for option, values in MODEL.items():
+        yield option, *({**usual, "model": {option: value}, "job": BASE} for value in values)
+    for option, values in JOB.items():
+        yield option, *({**usual, "model": {}, "job": {**BASE, option: value}} for value in values)
     for option, chains in CHAIN.items():
         chain = BASE["chain"]
-        yield option, *({**usual, "settings": {**BASE, "chain": replace(chain, **change)}} for change in chains)
+        yield option, *({**usual, "model": {}, "job": {**BASE, "chain": replace(chain, **change)}} for change in chains)
 
 
 @pytest.mark.parametrize("name", EDITS)
@@ -162,8 +163,8 @@ def test_each_option_of_an_edit_is_among_its_settings(guided, pictures, name):
 
     def edited(given):
         if repr(given) not in made:
-            settings = edit.Settings(**given["settings"])
-            made[repr(given)] = EDITS[name](guided, **{**given, "settings": settings})
+            asked = {"model": guided.model(**given["model"]), "job": Job(**given["job"])}
+            made[repr(given)] = EDITS[name](**{**given, **asked})
         return made[repr(given)]
 
     for option, *asked in pairs(name, pictures):
@@ -210,7 +211,7 @@ def threads():
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_job_goes_on_with_the_threads_that_it_began_with(guided, tmp_path, monkeypatch, threads, fails):
-    job = Job(num=6, chain=Chain("ddim", steps=2), step=12, batch_size=2)
+    job = Job(num=6, chain=Chain("ddim", steps=2), batch_size=2)
     seen, batch = [], folder.batch
 
     def watched(*given):
@@ -221,12 +222,12 @@ def test_a_job_goes_on_with_the_threads_that_it_began_with(guided, tmp_path, mon
 
     monkeypatch.setattr(folder, "batch", watched)
     torch.set_num_threads(1)
-    save_images(guided, job, tmp_path / "made")
+    save_images(guided.model(), job, tmp_path / "made")
     assert json.loads((tmp_path / "made/settings.json").read_text())["threads"] == 1 and seen == [1, 1, 1]
     torch.set_num_threads(2)
     image_path(tmp_path / "made", 3).unlink()
     with pytest.raises(KeyboardInterrupt) if fails else nullcontext():
-        save_images(guided, job, tmp_path / "made")
+        save_images(guided.model(), job, tmp_path / "made")
     assert seen == [1, 1, 1, 1] and torch.get_num_threads() == 2
 
 
@@ -269,9 +270,9 @@ SHARES = {
 @pytest.mark.parametrize("shares", SHARES.values(), ids=SHARES)
 @pytest.mark.parametrize(("first", "num"), [(0, 50_000), (0, 10), (99_990_000, 10_000), (99_999_900, 100)])
 def test_classes_keep_to_their_shares_however_many_are_drawn(guided, shares, first, num):
-    job = Job(num=100_000_000, chain=Chain(steps=20), step=12, shares=shares)
-    check(guided, job)
-    drawn = labels(guided, job, torch.arange(first, first + num)).bincount(minlength=10)
+    job = Job(num=100_000_000, chain=Chain(steps=20), shares=shares)
+    check(guided.model(), job)
+    drawn = guided.labels.of(torch.arange(first, first + num), shares=shares).bincount(minlength=10)
     for count, share in zip(drawn.tolist(), shares, strict=True):
         assert abs(count - num * share / sum(shares)) <= 3
         assert share or not count
@@ -279,11 +280,11 @@ def test_classes_keep_to_their_shares_however_many_are_drawn(guided, shares, fir
 
 
 def test_shares_that_cannot_be_are_refused(guided):
-    job = Job(num=4, chain=Chain(steps=20), step=12)
+    job = Job(num=4, chain=Chain(steps=20))
     too_many = (1 << 29, 1 << 29, *(0,) * 8), (*(0,) * 9, 1 << 30), (1 << 31,) * 10
     for shares in (*too_many, (0,) * 10, (1,) * 9, (1,) * 11, (-1, *(1,) * 9)):
         with pytest.raises(UserError, match="must be 10 numbers, one a class"):
-            check(guided, replace(job, shares=shares))
+            check(guided.model(), replace(job, shares=shares))
 
 
 def test_a_guide_without_the_weights_asked_for_is_refused_and_leaves_no_folder(another, command, tmp_path):

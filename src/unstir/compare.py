@@ -9,11 +9,9 @@ from torch import Tensor
 
 from unstir.chain import Chain, Cost
 from unstir.errors import UserError
-from unstir.generate import Job, generate, load_denoisers
+from unstir.generate import Job, generate
 from unstir.pixels import to_uint8
-from unstir.runs import build
-from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.run import Run
+from unstir.runs.model import Model
 
 
 @dataclass(frozen=True)
@@ -49,17 +47,13 @@ def parse(text: str, base: Chain) -> list[Chain]:
 
 
 def compare(
-    run: Run,
-    job: Job,
-    chains: Sequence[Chain],
-    loaded: Checkpoint | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    model: Model, job: Job, chains: Sequence[Chain], progress: Callable[[int, int], None] | None = None
 ) -> list[Sampled]:
     """The job's images by each of the chains, all from the noise of the job's own seed.
 
     ``progress(done, total)`` counts steps. Raises UserError as `generate`, before anything is drawn.
     """
-    schedule = build.schedule(run.config.diffusion)
+    schedule = model.process.schedule
     total = sum((len(chain.times(schedule)) - 1) * -(-job.num // job.batch_size) for chain in chains)
     done, results = 0, []
 
@@ -69,13 +63,12 @@ def compare(
         if progress is not None:
             progress(done, total)
 
-    denoisers = load_denoisers(run, job, loaded)
     warm = replace(job, num=min(job.num, job.batch_size), chain=replace(job.chain, steps=1))
-    list(generate(run, warm, denoisers=denoisers))  # what is slow but once is not the first chain's
+    list(generate(model, warm))  # what is slow but once is not the first chain's
     for chain in chains:
         own = replace(job, chain=replace(chain, seed=job.chain.seed))
         began = time.perf_counter()
-        parts = [to_uint8(images) for _, images in generate(run, own, denoisers=denoisers, on_step=on_step)]
+        parts = [to_uint8(images) for _, images in generate(model, own, on_step=on_step)]
         seconds = (time.perf_counter() - began) / job.num
         results.append(Sampled(own.chain, torch.cat(parts), own.chain.cost(schedule), seconds))
     return results

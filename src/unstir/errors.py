@@ -1,4 +1,4 @@
-"""The one exception a user's mistake raises, how a name that others chose is shown, and what mends a full disk."""
+"""The one exception a user's mistake raises, how a foreign name is shown, and what mends errors of the system."""
 
 import errno
 from unicodedata import category
@@ -15,6 +15,34 @@ OF_THE_MACHINE = {
     errno.ETIMEDOUT: "the network folder does not answer: mount it again",
 }
 """What to do about an error of the system, by its number, where the name that was given is not at fault."""
+
+
+REMEDIES = {
+    **OF_THE_MACHINE,
+    errno.EACCES: "ask for the right to it (chmod), or name another",
+    errno.EPERM: "the system forbids that there (see lsattr, mount); name another",
+    errno.EROFS: "its disk is mounted read-only; name a place on another",
+    errno.ENOENT: "put back what was moved or removed, or name one that exists",
+    errno.EEXIST: "name another",
+    errno.ENOTDIR: "a part of its path is a file; name another",
+    errno.EISDIR: "it is a folder; name a file",
+    errno.ELOOP: "its links lead in a circle; name the file or folder itself",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.EBUSY: "another program uses it; end that, or name another",
+    errno.ENODEV: "name one on a disk",
+    errno.ENXIO: "name an ordinary file or folder",
+}
+"""What to do about a file or folder that could not be used, by the system's number of the error."""
+
+PLACES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG)
+"""Errors of the place that was named."""
+
+
+def remedy(error: OSError, elsewhere: str = "") -> str:
+    """The system's reason for an error, and what to do about it: ``elsewhere`` where another place would do."""
+    number = error.errno or 0
+    what = elsewhere if elsewhere and number in PLACES else REMEDIES.get(number, "check the path and the disk")
+    return f"{error.strerror or 'it failed'}; {what}"
 
 
 class UserError(Exception):

@@ -11,8 +11,7 @@ import pytest
 
 from unstir import cli
 from unstir.cli.app import say, show
-from unstir.cli.messages import REMEDIES
-from unstir.errors import UserError
+from unstir.errors import REMEDIES, UserError
 
 COMMANDS = (
     ("train",), ("sample", "r"), ("likelihood", "r"), ("evaluate", "r"), ("report", "r"), ("doctor", "r"), ("verify",),
@@ -96,7 +95,7 @@ def test_each_error_of_the_system_names_file_and_remedy(command, monkeypatch, nu
 
 def test_the_remedies_are_those_of_the_cause():
     for number, word in {
-        errno.EMFILE: "ulimit -n", errno.EIO: "dmesg", errno.EROFS: "reading alone", errno.EPERM: "forbids",
+        errno.EMFILE: "ulimit -n", errno.EIO: "dmesg", errno.EROFS: "read-only", errno.EPERM: "forbids",
         errno.ENAMETOOLONG: "shorter", errno.EDQUOT: "quota", errno.ELOOP: "circle",
         errno.ENOSPC: "free some space", errno.EACCES: "chmod",
     }.items():  # fmt: skip

@@ -259,7 +259,7 @@ def test_advice_is_written_as_the_caller_types_it(tmp_path):
         (errno.EIO, "check it .dmesg., copy what it holds to another one"),
         (errno.EPERM, "lsattr"),
         (errno.EACCES, "chmod"),
-        (errno.EROFS, "mounted read-only; choose another folder"),
+        (errno.EROFS, "mounted read-only; name a place on another"),
         (errno.ENOSPC, "free some space and run the same command again, it continues"),
         (errno.EDQUOT, "quota"),
         (errno.EFBIG, "ulimit -f"),

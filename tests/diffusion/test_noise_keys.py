@@ -22,8 +22,8 @@ def test_the_images_of_any_batch_size_are_one_set(trained, sampler):
     run, _ = trained(train__length="1 step")
     made = {}
     for batch_size in (3, 7, 10):
-        job = Job(num=10, chain=Chain(sampler, steps=4, **RANDOM[sampler]), step=1, batch_size=batch_size, ema=False)
-        parts = [to_uint8(images) for _, images in generate(run, job)]
+        job = Job(num=10, chain=Chain(sampler, steps=4, **RANDOM[sampler]), batch_size=batch_size)
+        parts = [to_uint8(images) for _, images in generate(run.model(1, ema=False), job)]
         assert [len(part) for part in parts] == {3: [3, 3, 3, 1], 7: [7, 3], 10: [10]}[batch_size]
         made[batch_size] = torch.cat(parts).int()
     for images in made.values():

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from unstir.errors import UserError
 from unstir.metrics import distances
 from unstir.metrics import inception as module
+from unstir.metrics.feature_figures import NAMES
 from unstir.metrics.frechet import frechet_of, moments
 from unstir.metrics.inception import FEATURES, LOGITS, inception
 from unstir.randomness import Key, bits, normal
@@ -161,6 +162,11 @@ def test_the_logits_are_those_without_the_bias(net, weights):
     assert looked.features.std() > 1e-3  # weights that let nothing through would agree with anything
 
 
+def test_its_figures_have_the_published_names(net):
+    assert [net.titles[key] for key in NAMES] == ["FID", "KID", "precision", "recall", "density", "coverage"]
+    assert net.name == "inception-v3-compat" and net.trust is None and not net.awaited
+
+
 def test_grey_images_are_those_that_pillow_makes_rgb_of(net):
     import numpy as np
     from PIL import Image
@@ -183,7 +189,7 @@ def test_images_come_in_any_batches_and_are_counted(net):
 def test_what_is_not_an_image_is_refused(net):
     images = pictures(1, 2)
     for wrong in (images.float(), images[:, :2], images[0], images.repeat(1, 2, 1, 1)):
-        with pytest.raises(UserError, match=r"Inception judges uint8 \[N, 3, H, W\]"):
+        with pytest.raises(UserError, match=r"inception-v3-compat judges uint8 \[N, 3, H, W\]"):
             net.features(wrong)
     with pytest.raises(UserError, match="batch_size=0 must be at least 1"):
         net.features(images, batch_size=0)

@@ -15,7 +15,7 @@ from unstir.metrics import feature_figures as measures
 from unstir.metrics import floor
 from unstir.metrics.classifier import Classifier
 from unstir.metrics.evaluate import held_out_like
-from unstir.metrics.features import Trust
+from unstir.metrics.features import NEAR, Trust
 from unstir.metrics.floor import bound, draws
 from unstir.metrics.frechet import moments
 from unstir.metrics.memorisation import memorisation
@@ -130,8 +130,8 @@ def test_stated_errors_are_the_spread_over_new_samples_and_a_new_reference():
         if number < 12:
             own, choices = ([error(of, each) for each in sets] for error in (measures._errors, measures._choices))
             mean = lambda found, key: statistics.fmean(each[key] for each in found)
-            stated.append({key: math.hypot(mean(own, key) / 2**0.5, mean(choices, key)) for key in measures.NEAR})
-    for key in measures.NEAR:
+            stated.append({key: math.hypot(mean(own, key) / 2**0.5, mean(choices, key)) for key in NEAR})
+    for key in NEAR:
         spread = statistics.stdev(statistics.fmean(each[key] for each in sets) for sets in values)
         said = statistics.fmean(each[key] ** 2 for each in stated) ** 0.5
         assert 0.75 < said / spread < 1.3, (key, said, spread)

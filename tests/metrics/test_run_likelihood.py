@@ -21,14 +21,14 @@ LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
 def test_the_whole_sum_is_the_bound_of_the_held_out_images(trained):
     run, store = trained()
     calls = []
-    found = likelihood(run, store, progress=lambda done, total: calls.append((done, total)))
+    found = likelihood(run.model(), store, progress=lambda done, total: calls.append((done, total)))
     count = store.count("held_out")
     assert found.num == count and found.times == tuple(range(2, 21))
     assert calls[-1] == (len(calls), len(calls)) and len(calls) == 20 * -(-count // 64)
     x_0 = store.images("held_out").float() / 127.5 - 1
     noise = lambda t: normal(Key(0, "likelihood", t, torch.arange(count)), (1, 8, 8))
     with torch.no_grad():
-        denoiser = run.denoiser()
+        denoiser = run.model().denoiser
         bound = variational_bound(clipped(labelled(denoiser, None)), denoiser.process, x_0, noise)
     assert found.bits_per_dim == pytest.approx(bound.bits_per_dim.mean().item(), rel=1e-5)
     assert found.standard_error == pytest.approx((bound.bits_per_dim.std() / math.sqrt(count)).item(), rel=1e-4)
@@ -38,33 +38,36 @@ def test_the_whole_sum_is_the_bound_of_the_held_out_images(trained):
 
 def test_an_image_has_the_same_noise_in_any_batch_and_choice(trained):
     run, store = trained()
-    some = likelihood(run, store, Protocol(num=40, batch_size=7))
-    assert some.bits_per_dim == pytest.approx(likelihood(run, store, Protocol(num=40)).bits_per_dim, rel=1e-4)
+    some = likelihood(run.model(), store, Protocol(num=40, batch_size=7))
+    assert some.bits_per_dim == pytest.approx(likelihood(run.model(), store, Protocol(num=40)).bits_per_dim, rel=1e-4)
     assert some.num == 40
-    assert likelihood(run, store, Protocol(num=40, seed=1)).bits_per_dim != some.bits_per_dim
-    assert likelihood(run, store, Protocol(num=40, split="train")).bits_per_dim != some.bits_per_dim
+    assert likelihood(run.model(), store, Protocol(num=40, seed=1)).bits_per_dim != some.bits_per_dim
+    assert likelihood(run.model(), store, Protocol(num=40, split="train")).bits_per_dim != some.bits_per_dim
 
 
 def test_an_estimate_is_near_the_sum_and_says_what_it_is(trained):
     run, store = trained()
-    whole = likelihood(run, store)
-    estimate = likelihood(run, store, Protocol(calls=8, batch_size=16))
+    whole = likelihood(run.model(), store)
+    estimate = likelihood(run.model(), store, Protocol(calls=8, batch_size=16))
     assert estimate.standard_error > 0
     assert abs(estimate.bits_per_dim - whole.bits_per_dim) < 5 * estimate.standard_error
     assert "estimated from 8 of 20 terms" in describe(estimate)
-    assert likelihood(run, store, Protocol(calls=20)).bits_per_dim == pytest.approx(whole.bits_per_dim, rel=1e-6)
-    assert likelihood(run, store, Protocol(calls=8, num=16)).standard_error > 0  # in eight batches of two
-    alone = likelihood(run, store, Protocol(calls=8, num=1))
+    assert likelihood(run.model(), store, Protocol(calls=20)).bits_per_dim == pytest.approx(
+        whole.bits_per_dim, rel=1e-6
+    )
+    assert likelihood(run.model(), store, Protocol(calls=8, num=16)).standard_error > 0  # in eight batches of two
+    alone = likelihood(run.model(), store, Protocol(calls=8, num=1))
     assert alone.standard_error is None and "+- unknown" in describe(alone)
 
 
 def test_variances_classes_and_averages_are_honoured(trained):
     run, store = trained(model__num_classes=10, **LEARNED)
     protocol = Protocol(num=16)
-    learned = likelihood(run, store, protocol)
+    learned = likelihood(run.model(), store, protocol)
     assert learned.protocol["variance"] == "learned"
-    others = [replace(protocol, variance="small"), replace(protocol, variance="large"), replace(protocol, ema=False)]
-    figures = [likelihood(run, store, other).bits_per_dim for other in others]
+    others = [replace(protocol, variance="small"), replace(protocol, variance="large"), protocol]
+    models = run.model(), run.model(), run.model(ema=False)
+    figures = [likelihood(*asked).bits_per_dim for asked in zip(models, [store] * 3, others, strict=True)]
     assert len({*figures, learned.bits_per_dim}) == 4 and all(map(math.isfinite, figures))
 
 
@@ -81,8 +84,8 @@ def test_what_does_not_fit_is_refused(trained, tmp_path):
         (Protocol(variance="learned"), "has not learned it"),
     ):
         with pytest.raises(UserError, match=words):
-            likelihood(run, store, protocol)
-    foreign = replace(run, data=replace(run.data, content_hash="0" * 64))
+            likelihood(run.model(), store, protocol)
+    foreign = replace(run.model(), data=replace(run.data, content_hash="0" * 64))
     with pytest.raises(UserError, match="is not the data of"):
         likelihood(foreign, store)
 

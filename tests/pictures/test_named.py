@@ -75,9 +75,9 @@ def test_grids_of_a_run_with_classes_have_their_names(trained, tmp_path):
                 sizes[each.path.name, name] = picture.size
     assert all(sizes["plain", name] == sizes["plain", "noise.png"] == (502, 102) for name in names)
     assert all(sizes["classes", name] == (502, 102 if name == "noise.png" else 102 + LINE) for name in names)
-    job = Job(num=20, chain=run.chain(), step=run.newest_step(), batch_size=20)
-    save_images(run, job, tmp_path / "made")
+    job = Job(num=20, chain=run.chain(), batch_size=20)
+    save_images(run.model(), job, tmp_path / "made")
     assert (tmp_path / "made/grid.png").read_bytes() == (run.samples / names[1]).read_bytes()
-    assert run.class_names(run.labels_of(torch.arange(3))) == ["0", "1", "2"]
+    assert run.labels.captions(run.labels.of(torch.arange(3))) == ["0", "1", "2"]
     other = replace(run, data=replace(run.data, classes=("Wald", "日本", *run.data.classes[2:])))
-    assert other.class_names(torch.arange(3)) == ["Wald", "1: 日本", "2"]
+    assert other.labels.captions(torch.arange(3)) == ["Wald", "1: 日本", "2"]

@@ -8,7 +8,7 @@ import pytest
 from unstir.errors import UserError
 from unstir.runs import card
 from unstir.runs.config import MAY_CHANGE
-from unstir.runs.guide import Guide, weaker
+from unstir.runs.loading import model_of
 from unstir.runs.run import Run
 from unstir.train.trainer import Trainer
 
@@ -42,9 +42,9 @@ def test_an_edited_setting_is_refused_by_whoever_loads_the_weights(trained, key)
     edited = edit(run, key, now)
     ways = {
         "load": edited.load,
-        "denoiser": edited.denoiser,
-        "given": lambda: edited.denoiser(loaded=loaded),
-        "guide": lambda: weaker(Guide(12, str(run.path)), run)(None),
+        "model": edited.model,
+        "given": lambda: model_of(edited, loaded),
+        "guide": lambda: run.model(1, guide=f"{run.path}@12"),
         "train": lambda: Trainer(edited, store),
     }
     for way in ways.values():
@@ -88,7 +88,7 @@ def test_what_may_change_when_continuing_is_no_difference(trained):
     run, _ = trained()
     for key, value in (("length", '"24 steps"'), ("every", '"3 steps"'), ("sampler", '"ddim"'), ("log_spaced", "4")):
         edited = edit(run, key, value)
-        assert edited.config != run.config and edited.problems() == [] and edited.denoiser() is not None
+        assert edited.config != run.config and edited.problems() == [] and edited.model().denoiser is not None
     assert "train.length" in MAY_CHANGE
 
 
@@ -105,7 +105,7 @@ def test_the_data_of_another_set_is_refused(trained, key):
     run, store = trained()
     card.save(run.path, dataclasses.replace(run.data, **{key: OTHER_DATA[key]}))
     other = Run.open(run.path)
-    for way in (other.load, other.denoiser, lambda: Trainer(other, store)):
+    for way in (other.load, other.model, lambda: Trainer(other, store)):
         with pytest.raises(UserError, match=rf"data.json is not of the data .*: {key} is .*restore it"):
             way()
 

@@ -53,11 +53,11 @@ def test_processes_that_write_one_file_at_once_all_succeed(tmp_path):
 @pytest.mark.parametrize("sizes", [(4, 4, 4, 4), (4, 3, 2, 5)])
 def test_four_jobs_in_one_folder_make_the_images_of_one(trained, tmp_path, sizes):
     run, _ = trained()
-    job = Job(num=24, chain=Chain(steps=3), step=12, batch_size=4, device="cpu")
-    save_images(run, job, tmp_path / "alone")
+    job = Job(num=24, chain=Chain(steps=3), batch_size=4)
+    save_images(run.model(12, device="cpu"), job, tmp_path / "alone")
 
     def sample(size):
-        save_images(run, Job(**{**vars(job), "batch_size": size}), tmp_path / "together")
+        save_images(run.model(12, device="cpu"), Job(**{**vars(job), "batch_size": size}), tmp_path / "together")
 
     assert in_children(*(lambda size=size: sample(size) for size in sizes)) == [0] * 4
     alone, together = hashes(tmp_path / "alone"), hashes(tmp_path / "together")

@@ -201,7 +201,7 @@ def test_any_metadata_with_the_right_hash_is_read_or_refused(whole, data):
         forged(path, meta, dict(found.tensors))
         sound(lambda: checkpoint.load(path))
         sound(lambda: run.load(12))
-        sound(lambda: run.denoiser())
+        sound(lambda: run.model().denoiser)
         sound(lambda: run.problems())
         state = Trainer.__new__(Trainer)
         state._run, state.state = run, _state(run)
@@ -247,9 +247,9 @@ def test_tensors_that_training_cannot_go_on_from_are_damage(run, whole, how):
     trainer.start()
     assert trainer.state.step == 8 and newest[1].name in said[0] and "set aside" in said[0]
     assert (newest[1].parent / f"{newest[1].name}.damaged").exists()
-    sound(lambda: run.denoiser(step=8))
+    sound(lambda: run.model(step=8).denoiser)
     forged(run.weights / checkpoint.file_name(12), {**meta, "kind": "slim"}, SPOIL[how](dict(found.tensors)))
-    sound(lambda: run.denoiser(step=12))
+    sound(lambda: run.model(step=12).denoiser)
 
 
 def test_a_checkpoint_of_a_step_at_which_no_step_was_taken_has_no_moments(whole, tmp_path):

@@ -21,9 +21,8 @@ def trained(make_run, **changes):
     return Run.open(run.path)
 
 
-def drawn(run, out, **changes):
-    job = Job(**{"num": 4, "chain": run.chain(), "step": run.newest_step(), "batch_size": 4, **changes})
-    save_images(run, job, out)
+def drawn(run, out, **which):
+    save_images(run.model(**which), Job(num=4, chain=run.chain(), batch_size=4), out)
     return (out / "grid.png").read_bytes()
 
 
@@ -43,21 +42,21 @@ def test_slim_files_draw_the_picture_of_their_milestone(make_run, tmp_path):
     assert drawn(run, tmp_path / "early", step=1) == (run.samples / "images-00000008.png").read_bytes()
     assert drawn(run, tmp_path / "late") != drawn(run, tmp_path / "early", step=1)
     with pytest.raises(UserError, match="averages alone"):
-        run.denoiser(step=1, ema=False)
+        run.model(1, ema=False)
     with pytest.raises(UserError, match="step 5 was not saved.*1, 12"):
-        run.denoiser(step=5)
+        run.model(5)
 
 
 def test_a_run_rebuilds_its_denoiser_from_the_folder_alone(make_run, tmp_path):
     run = trained(make_run)
     moved = tmp_path / "elsewhere"
     run.path.rename(moved)
-    denoiser = Run.open(moved).denoiser()
+    denoiser = Run.open(moved).model().denoiser
     x = torch.randn(2, 1, 8, 8)
     with torch.no_grad():
         assert denoiser(x, 7).x0.shape == x.shape
     assert not denoiser.net.training
-    half = Run.open(moved).denoiser(dtype="bfloat16")
+    half = Run.open(moved).model(dtype="bfloat16").denoiser
     assert {p.dtype for p in half.net.parameters()} == {torch.bfloat16}
     with torch.no_grad():
         ours, exact = half(x, 7), denoiser(x, 7)
@@ -68,7 +67,7 @@ def test_a_run_rebuilds_its_denoiser_from_the_folder_alone(make_run, tmp_path):
 def test_initial_weights_come_from_another_run(make_run):
     first = trained(make_run, train__lr=0.01)
     source = first.checkpoints / "step-00000012.safetensors"
-    averages = first.denoiser().net.state_dict()
+    averages = first.model().denoiser.net.state_dict()
     second, store = make_run("second", train__init=str(source))
     begun = Trainer(second, store).state
     assert all(torch.equal(begun.net.state_dict()[name], averages[name]) for name in averages)
@@ -80,12 +79,12 @@ def test_initial_weights_come_from_another_run(make_run):
 
 def test_exactly_as_many_images_as_asked_each_from_its_index(make_run):
     run = trained(make_run)
-    job = Job(num=7, chain=dataclasses.replace(run.chain(), seed=9), step=run.newest_step(), batch_size=3)
-    batches = list(generate(run, job))
+    job = Job(num=7, chain=dataclasses.replace(run.chain(), seed=9), batch_size=3)
+    batches = list(generate(run.model(), job))
     assert [list(indices) for indices, _ in batches] == [[0, 1, 2], [3, 4, 5], [6]]
     whole = torch.cat([images for _, images in batches])
     assert whole.shape == (7, 1, 8, 8)
-    later = torch.cat([images for _, images in generate(run, job, first=3)])
+    later = torch.cat([images for _, images in generate(run.model(), job, first=3)])
     assert torch.equal(later, whole[3:])
 
 

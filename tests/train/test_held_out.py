@@ -21,7 +21,8 @@ from unstir.diffusion.loss import denoising_loss
 from unstir.errors import UserError
 from unstir.pictures.charts import held_out_curves, held_out_figure
 from unstir.runs import build, checkpoint
-from unstir.runs.run import Run, weights_of
+from unstir.runs.loading import weights_of
+from unstir.runs.run import Run
 from unstir.train import held_out, trainer
 from unstir.train.held_out import FixedImages, estimated_bits, middles, squared_errors
 from unstir.train.observer import Observer, Stop

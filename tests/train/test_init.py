@@ -27,10 +27,10 @@ def test_a_run_gives_its_newest_weights_or_those_of_a_step(trained, make_run):
     for name, text, step in (("newest", str(first.path), 12), ("early", f"{first.path}@1", 1)):
         watch = Said()
         begun = Trainer(*make_run(name, train__init=text), observer=watch).state
-        weights = first.denoiser(step=step).net.state_dict()
+        weights = first.model(step=step).denoiser.net.state_dict()
         assert same(begun.net.state_dict(), weights) and same(begun.average.state_dict(), weights)
         assert watch.said == []
-    assert not same(begun.net.state_dict(), first.denoiser().net.state_dict())
+    assert not same(begun.net.state_dict(), first.model().denoiser.net.state_dict())
 
 
 @pytest.mark.parametrize("hidden", [0.0, 0.5])
@@ -40,7 +40,7 @@ def test_a_conditional_run_begins_from_an_unconditional_one_and_names_what_is_ne
     fresh = Trainer(*make_run("fresh", **classes)).state.net.state_dict()
     run, store = make_run("guided", train__init=str(first.path), **classes)
     begun = Trainer(run, store, observer=watch).state
-    assert same(begun.net.state_dict(), first.denoiser().net.state_dict())
+    assert same(begun.net.state_dict(), first.model().denoiser.net.state_dict())
     assert torch.equal(begun.net.state_dict()["label.weight"], fresh["label.weight"])
     assert torch.equal(begun.average.state_dict()["label.weight"], fresh["label.weight"])
     assert len(watch.said) == 1 and "step 12; it has no label.weight, which is new" in watch.said[0]

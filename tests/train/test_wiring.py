@@ -97,6 +97,7 @@ def test_each_setting_of_the_loss_reaches_the_objective(weighting, options):
 
 def test_likelihood_gives_each_image_its_own_label(trained, monkeypatch):
     from unstir.metrics import likelihood as judged
+    from unstir.runs.model import Model
 
     run, store = trained("classes", model__num_classes=10)
     pairs, real = [], judged.variational_bound
@@ -105,10 +106,10 @@ def test_likelihood_gives_each_image_its_own_label(trained, monkeypatch):
         pairs.append((x_0, denoise))
         return real(denoise, process, x_0, noise, **options)
 
-    seen, labelled = [], judged.labelled
+    seen, denoise = [], Model.denoise
     monkeypatch.setattr(judged, "variational_bound", spy)
-    monkeypatch.setattr(judged, "labelled", lambda denoiser, label: seen.append(label) or labelled(denoiser, label))
-    judged.likelihood(run, store, judged.Protocol(num=20, batch_size=8, clip=False))
+    monkeypatch.setattr(Model, "denoise", lambda self, labels: seen.append(labels) or denoise(self, labels))
+    judged.likelihood(run.model(), store, judged.Protocol(num=20, batch_size=8, clip=False))
     images, labels = store.images("held_out"), store.labels("held_out")
     index = randomness.permutation(0, "likelihood", 0, len(images))[:20].sort().values
     assert torch.equal(torch.cat(seen), labels[index])

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from unstir.cli import labels as classes
 from unstir.cli.app import app
 from unstir.cli.chain_options import ChainOptions, FillOptions, InvertOptions, chain_group
 from unstir.cli.edit_options import EditOptions, carry_out
@@ -69,9 +68,9 @@ def inpaint(
     """
     from unstir import edit
 
-    def work(opened: Any, settings: Any, progress: Any) -> "Edited":
+    def work(model: Any, job: Any, progress: Any) -> "Edited":
         how: dict[str, Any] = {"mask": mask, "box": box, "resamples": resamples, "jump": jump}
-        return edit.inpaint(opened, image, settings, **how, progress=progress)
+        return edit.inpaint(model, image, job, **how, progress=progress)
 
     name, read = f"inpaint-{short(image.stem)}", [mask] if mask else []
     return carry_out(run, name, "filling in", chain, options, work, image, read=read, num=num, label=label)
@@ -111,8 +110,8 @@ def vary(
     """
     from unstir import edit
 
-    def work(opened: Any, settings: Any, progress: Any) -> "Edited":
-        return edit.vary(opened, image, settings, strength=strength, progress=progress)
+    def work(model: Any, job: Any, progress: Any) -> "Edited":
+        return edit.vary(model, image, job, strength=strength, progress=progress)
 
     return carry_out(run, f"vary-{short(image.stem)}", "varying", chain, options, work, image, num=num, label=label)
 
@@ -148,8 +147,8 @@ def invert(
     """
     from unstir import edit
 
-    def work(opened: Any, settings: Any, progress: Any) -> "Edited":
-        return edit.invert(opened, image, settings, refinements=refinements, progress=progress)
+    def work(model: Any, job: Any, progress: Any) -> "Edited":
+        return edit.invert(model, image, job, refinements=refinements, progress=progress)
 
     return carry_out(run, f"invert-{short(image.stem)}", "inverting", chain, options, work, image, label=label)
 
@@ -203,10 +202,10 @@ def blend(
         raise UserError(f"--numbers {numbers[0]} {numbers[1]}: images are numbered from 0")
     ends = numbers or (images[0], images[1])
 
-    def work(opened: Any, settings: Any, progress: Any) -> "Edited":
-        told = classes.numbers(opened, labels, "--labels") if labels else None
+    def work(model: Any, job: Any, progress: Any) -> "Edited":
+        told = model.labels.numbers(labels, "--labels") if labels else None
         how: dict[str, Any] = {"count": count, "labels": told, "refinements": refinements}
-        return edit.blend(opened, ends, settings, **how, progress=progress)
+        return edit.blend(model, ends, job, **how, progress=progress)
 
     name = "-".join(["blend", *(short(end.stem) if isinstance(end, Path) else str(end) for end in ends)])
     return carry_out(run, name, "blending", chain, options, work, *images)
@@ -240,10 +239,10 @@ def morph(
     """
     from unstir import edit
 
-    def work(opened: Any, settings: Any, progress: Any) -> "Edited":
+    def work(model: Any, job: Any, progress: Any) -> "Edited":
         remedy = "name a run that does, or blend two images"
-        first, last = classes.numbers(opened, labels, "--labels", remedy)
-        return edit.morph(opened, settings, labels=(first, last), count=count, progress=progress)
+        first, last = model.labels.numbers(labels, "--labels", remedy)
+        return edit.morph(model, job, labels=(first, last), count=count, progress=progress)
 
     name = "-".join(["morph", *(short(as_stem(label)) for label in labels)])
     return carry_out(run, name, "morphing", chain, options, work, num=num)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import Parameter
 
-from unstir.cli import labels
 from unstir.cli.app import say, show
 from unstir.cli.chain_options import Given
 from unstir.errors import UserError
@@ -60,9 +59,8 @@ def carry_out(
     Neither the ``images`` nor what else is ``read`` is replaced.
     """
     from unstir import console
-    from unstir.edit import Settings
     from unstir.edit.reading import notes_on
-    from unstir.runs.guide import guide_of
+    from unstir.generate import Job
     from unstir.runs.run import Run
 
     opened = Run.open(run)
@@ -71,25 +69,19 @@ def carry_out(
         _check(options.out, (*images, *read), options.singles)
     else:
         sidecar.check(folder / "any.png")
-    guidance, guide = chain.given().get("guidance"), guide_of(chain.guide, opened)
-    needs_label = opened.config.train.label_dropout and guide is None and guidance not in (None, 1)
+    guidance = chain.given().get("guidance")
+    needs_label = opened.labels.has_null and chain.guide is None and guidance not in (None, 1)
     if needs_label and of_image.get("label", 0) is None:
         raise UserError(f"guidance={guidance} leads towards a class; name it with --label")
-    named = {"label": labels.number(opened, of_image["label"])} if "label" in of_image else {}
-    settings = Settings(
-        chain=opened.chain().changed(**chain.given(), seed=options.seed),
-        step=options.checkpoint,
-        guide=guide,
-        ema=options.ema,
-        device=options.device,
-        dtype=options.dtype,
-        **(of_image | named),
-    )
-    opened.load(options.checkpoint, say=say)
+    named = {"label": opened.labels.number(of_image["label"])} if "label" in of_image else {}
+    which: dict[str, Any] = {"ema": options.ema, "device": options.device, "dtype": options.dtype, "guide": chain.guide}
+    model = opened.model(options.checkpoint, say=say, **which)
+    usual = model.chain.changed(**chain.given(), seed=options.seed)
+    job = Job(chain=usual, **({"num": 1} | of_image | named))
     with console.counting(doing, "network calls") as progress:
-        edited = work(opened, settings, progress)
+        edited = work(model, job, progress)
     for image in images:
-        for note in notes_on(image, opened):
+        for note in notes_on(image, model.shape):
             say(f"{image}: {note}")
     file = options.out or folder / f"{name}-seed{options.seed}-{sidecar.digest(edited.settings)}.png"
     write(file, edited, options.singles)

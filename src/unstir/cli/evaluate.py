@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from unstir.cli import labels
 from unstir.cli.app import app, say, show
 from unstir.cli.chain_options import ChainOptions
 
@@ -105,15 +104,15 @@ def evaluate(
     from unstir.metrics.inception import NAME, SHA256, check_installed, inception
     from unstir.progress import duration
     from unstir.runs import build
-    from unstir.runs.guide import guide_of
 
     if not minutes > 0:  # NaN too
         raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
     if fid or features:
         check_installed()
     opened, data = _opened(run, store)
-    named = labels.number(opened, label)
-    steps = _steps(opened, checkpoint)
+    named = opened.labels.number(label)
+    how = {"ema": ema, "device": device, "dtype": dtype, "guide": chain.guide}
+    models = _models(opened, checkpoint, **how)
     networks: list[Any] = list(classifier.networks_there(data))
     if fid or features:
         networks.append(Awaited(NAME, "" if features else SHA256))
@@ -122,21 +121,21 @@ def evaluate(
     job = Job(
         num=num or 100,
         chain=judging.usual_chain(opened).changed(**chain.given(), seed=seed),
-        step=steps[-1],
-        ema=ema,
-        guide=guide_of(chain.guide, opened),
         batch_size=batch_size,
-        device=device,
-        dtype=dtype,
         **judging.usual_labels(opened, data, named),
     )
     plan = judging.Plan(
-        job=job, seeds=seeds, split=split, num_reference=reference, networks=tuple(networks), memorisation=memorisation
+        model=models[-1],
+        job=job,
+        seeds=seeds,
+        split=split,
+        num_reference=reference,
+        networks=tuple(networks),
+        memorisation=memorisation,
     )
-    if checkpoint == "all" and job.guide is not None and not job.guide.run:
-        steps = [step for step in steps if step != job.guide.step]  # which cannot lead away from itself
-    plans = [dataclasses.replace(plan, job=dataclasses.replace(job, step=step)) for step in steps]
-    judging.check_all(opened, data, plans)
+    plans = [dataclasses.replace(plan, model=model) for model in models]
+    for each in plans:
+        judging.check(opened, data, each)
     other = _other(opened, against) if against else None
     if other:
         num = num or forecast.known_number(opened, plans[-1], other)  # of another number nothing would compare
@@ -152,7 +151,7 @@ def evaluate(
         again = "once for this data" if _keeps(data) else f"at every call, for {data.path} cannot be written to"
         say(f"about {duration(preparing)} to train the classifier, {again}")
     if drawing:
-        images = f"{len(steps)} x {seeds} x {plans[0].job.num} images"
+        images = f"{len(plans)} x {seeds} x {plans[0].job.num} images"
         say(f"{images}, about {duration(drawing)} to draw those still missing")
     plans = judging.prepared(data, plans, console.counting)
     if other:
@@ -186,7 +185,7 @@ def _opened(path: Path, store: Path | None) -> tuple[Any, Any]:
 def _keeps(store: Any) -> bool:
     """Whether the store's folder takes what is computed once."""
     from unstir.errors import UserError
-    from unstir.runs.writable import check_writable
+    from unstir.runs.files import check_writable
 
     try:
         check_writable(store.path / "statistics")
@@ -195,18 +194,18 @@ def _keeps(store: Any) -> bool:
     return True
 
 
-def _steps(run: Any, text: str) -> list[int]:
-    """The saved steps that ``--checkpoint`` names, rising."""
+def _models(run: Any, text: str, **how: Any) -> list[Any]:
+    """The models of the saved steps that ``--checkpoint`` names, rising; a guide cannot lead away from itself."""
     from unstir.errors import UserError
 
     if text == "newest":
-        return [int(run.load(say=say).step)]
+        return [run.model(say=say, **how)]
     run.newest_step()  # says so where none was saved
     if text == "all":
-        return list(run.saved_steps())
+        return [run.model(step, **how) for step in run.saved_steps() if str(step) != how["guide"]]
     if not (text.isascii() and text.isdecimal()):
         raise UserError(f'--checkpoint {text} is no step; give "newest", "all" or one of {run.saved_steps()}')
-    return [int(run.load(int(text), say=say).step)]
+    return [run.model(int(text), **how)]
 
 
 def _other(run: Any, against: Path) -> Any:

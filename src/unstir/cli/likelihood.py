@@ -76,31 +76,26 @@ def likelihood(
     from unstir.metrics.likelihood import Protocol, check, describe, save
     from unstir.metrics.likelihood import likelihood as bound
     from unstir.pictures.charts import likelihood_curves
-    from unstir.runs.files import make_folder, replacing
-    from unstir.runs.run import Run, weights_of
-    from unstir.runs.writable import check_writable
+    from unstir.runs.files import check_writable, make_folder, replacing
+    from unstir.runs.run import Run
 
     opened = Run.open(run)
     if store is None and not is_store(opened.config.data.store):
         raise UserError(f"{opened.config.data.store}, the data of {run}, is no longer there; name it with --store")
     data = Store.open(store or opened.config.data.store)
-    loaded = opened.load(checkpoint, say=say)
+    model = opened.model(checkpoint, ema=ema, device=device, dtype=dtype, say=say)
     everywhere = Protocol(
         num=num,
         calls=calls,
         variance=variance,
         clip=clip,
         seed=seed,
-        ema=ema,
         batch_size=batch_size,
-        device=device,
-        dtype=dtype,
     )
     parts = SPLITS if split == "both" else (split,)
     protocols = {part: dataclasses.replace(everywhere, split=part) for part in parts}
     for protocol in protocols.values():
-        check(opened, data, protocol)
-    weights_of(loaded, ema)
+        check(model, data, protocol)
     folder = out or run / "likelihood"
     check_writable(folder, "name another with --out")
     make_folder(folder)
@@ -108,7 +103,7 @@ def likelihood(
     results = {}
     for part, protocol in protocols.items():
         with console.counting(f"bounding {part}", "network calls") as progress:
-            results[part] = bound(opened, data, protocol, loaded=loaded, progress=progress)
+            results[part] = bound(model, data, protocol, progress=progress)
         save(folder / f"{part}{suffix}.json", results[part])
     curve = folder / f"curve{suffix}.png"
     with replacing(curve) as partial:

@@ -1,7 +1,6 @@
 """An exception as the one line that a person reads: what was given, what is allowed, what to type."""
 
 import difflib
-import errno
 import re
 from collections.abc import Iterable
 from typing import get_args
@@ -13,26 +12,8 @@ from pydantic import ValidationError
 
 from unstir.cli import words
 from unstir.cli.values import option_of, shortened
-from unstir.errors import OF_THE_MACHINE, printable
+from unstir.errors import printable, remedy
 from unstir.runs import toml
-
-REMEDIES = {
-    **{number: f"{remedy}, and run the same command again" for number, remedy in OF_THE_MACHINE.items()},
-    errno.EACCES: "name one that you have the right to, or ask for that right (chmod)",
-    errno.EPERM: "the system forbids that there; name a place of your own, or look for a protection (lsattr, mount)",
-    errno.EROFS: "that disk is mounted for reading alone; name a place on another",
-    errno.ENOENT: "name one that exists",
-    errno.EEXIST: "name another",
-    errno.ENOTDIR: "name one in a folder",
-    errno.EISDIR: "name a file",
-    errno.ELOOP: "its links lead in a circle; mend them, or name another",
-    errno.ENAMETOOLONG: "name a shorter one",
-    errno.ENOMEM: "end other programs, or ask for less at once (--batch-size, --train.micro_batch)",
-    errno.EBUSY: "another program uses it; end that, or name another",
-    errno.ENODEV: "name one on a disk",
-    errno.ENXIO: "name an ordinary file or folder",
-}
-"""What to do about a file that could not be used, by the system's number of the error."""
 
 
 def one_line(error: BaseException) -> str:
@@ -70,9 +51,8 @@ def of_limits(error: Exception) -> str | None:
 
 
 def _of_system(error: OSError) -> str:
-    remedy = REMEDIES.get(error.errno or 0, "mend that, or name another")
     files = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    return f"{' -> '.join(files)}: {error.strerror}; {remedy}" if files else f"{error.strerror}; {remedy}"
+    return f"{' -> '.join(files)}: {remedy(error)}" if files else remedy(error)
 
 
 def _of_parser(error: CycloptsError) -> str:

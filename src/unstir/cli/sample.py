@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from unstir.cli import labels
 from unstir.cli.app import app, say, show
 from unstir.cli.chain_options import ChainOptions, chain_group
 from unstir.errors import UserError
@@ -83,9 +82,7 @@ def sample(
         Use the averaged weights where the run has them.
     """
     from unstir import console
-    from unstir.generate import Job, save_images
-    from unstir.runs import build
-    from unstir.runs.guide import guide_of
+    from unstir.generate import Job, name_of, save_images
     from unstir.runs.run import Run
 
     if compare and (animate or strip or chain.given().keys() & {"sampler", "steps"}):
@@ -95,30 +92,25 @@ def sample(
     if stages is not None and stages < 2:
         raise UserError(f"--stages {stages} must be at least 2, the noise and the image")
     opened = Run.open(run)
-    loaded = opened.load(checkpoint, say=say)
+    model = opened.model(checkpoint, ema=ema, device=device, dtype=dtype, guide=chain.guide, say=say)
     job = Job(
         num=num,
-        chain=opened.chain().changed(**chain.given(), seed=seed),
-        step=loaded.step,
-        ema=ema,
-        label=labels.number(opened, label),
-        guide=guide_of(chain.guide, opened),
+        chain=model.chain.changed(**chain.given(), seed=seed),
+        label=model.labels.number(label),
         batch_size=batch_size,
-        device=device,
-        dtype=dtype,
     )
     if compare:
-        return _compare(opened, job, compare, out, loaded)
-    folder = out or run / "generated" / job.name()
+        return _compare(model, job, compare, out)
+    folder = out or run / "generated" / name_of(model, job)
     _check_ways(animate, strip, folder)
     with console.counting("sampling", "steps") as progress:
-        done = save_images(opened, job, folder, progress, loaded)
+        model, done = save_images(model, job, folder, progress)
     if done.batch_size != batch_size:
         say(f"{folder} was begun in batches of {done.batch_size}, and so it went on")
     show(f"samples  {folder / 'grid.png'}", f"noise    {folder / 'noise.png'}")
-    show(f"images   {num} in {folder}, {_cost(done, build.schedule(opened.config.diffusion))}")
+    show(f"images   {num} in {folder}, {_cost(model, done)}")
     if animate or strip:
-        _show_the_way(opened, done, folder, animate, strip, stages or 10, loaded)
+        _show_trajectory(model, done, folder, animate, strip, stages or 10)
     return 0
 
 
@@ -135,64 +127,61 @@ def _check_ways(animate: Path | None, strip: Path | None, folder: Path) -> None:
         sidecar.check(file, option=option, suffixes=suffixes)
 
 
-def _cost(job: Any, schedule: Any) -> str:
+def _cost(model: Any, job: Any) -> str:
     """The steps and network calls per image, in words."""
-    words = f"{job.chain.cost(schedule)} each"
+    words = f"{job.chain.cost(model.process.schedule)} each"
     if job.chain.guidance in (0, 1):
         return words
-    return words + (", computed for two labels (guidance)" if job.guide is None else ", and as many of the guide")
+    return words + (", computed for two labels (guidance)" if model.guide is None else ", and as many of the guide")
 
 
-def _compare(run: Any, job: Any, text: str, out: Path | None, loaded: Any) -> int:
+def _compare(model: Any, job: Any, text: str, out: Path | None) -> int:
     """Draw the rows of the comparison and write OUT/compare.png, with what made it in OUT/compare.json."""
     from unstir import compare, console
     from unstir.generate import drawn_classes, settings_of
     from unstir.pictures.grid import contact_sheet
     from unstir.pictures.named import titled
-    from unstir.runs import build
 
     chains = compare.parse(text, job.chain)
     for each in chains:
-        each.times(build.schedule(run.config.diffusion))
-    settings = {**settings_of(run, job, loaded), "num": job.num, "compared": [dataclasses.asdict(c) for c in chains]}
-    name = f"compare-step{job.step}-seed{job.chain.seed}-{sidecar.digest(settings)}"
-    file = (out or run.path / "generated" / name) / "compare.png"
+        each.times(model.process.schedule)
+    settings = {**settings_of(model, job), "num": job.num, "compared": [dataclasses.asdict(c) for c in chains]}
+    name = f"compare-step{model.step}-seed{job.chain.seed}-{sidecar.digest(settings)}"
+    file = (out or model.folder / "generated" / name) / "compare.png"
     sidecar.check(file)
     with console.counting("comparing", "steps") as progress:
-        rows = compare.compare(run, job, chains, loaded, progress)
+        rows = compare.compare(model, job, chains, progress)
     measured = {key: [getattr(row.cost, key) for row in rows] for key in ("steps", "calls")}
     measured["seconds"] = [row.seconds for row in rows]
     lines = [
         (row.caption if at == 0 else "", row.images[at : at + LINE]) for row in rows for at in range(0, job.num, LINE)
     ]
-    sheet = titled(contact_sheet(lines, widest=400), ", ".join(drawn_classes(run, job, LINE)))
+    sheet = titled(contact_sheet(lines, widest=400), ", ".join(drawn_classes(model, job, LINE)))
     sidecar.save(file, sidecar.png(sheet), "unstir sample --compare", settings, **measured)
     show(*(row.caption for row in rows), f"compared {file}")
     return 0
 
 
-def _show_the_way(
-    run: Any, job: Any, folder: Path, animate: Path | None, strip: Path | None, stages: int, loaded: Any
-) -> None:
-    """Draw the first images once more and keep what they looked like on the way."""
+def _show_trajectory(model: Any, job: Any, folder: Path, animate: Path | None, strip: Path | None, stages: int) -> None:
+    """Draw the first images once more and keep what they looked like on their trajectories."""
     from unstir import console
-    from unstir.generate import drawn_classes, way
+    from unstir.generate import drawn_classes, trajectory
     from unstir.generate.folder import computing_with, settings_in
     from unstir.pictures import animation
     from unstir.pictures.named import titled
 
     limit, settings = max(animation.MAX_FRAMES, stages), settings_in(folder)
-    counting = console.counting("drawing the way", "steps")
+    counting = console.counting("drawing trajectories", "steps")
     with computing_with(settings["threads"]), counting as progress:
-        frames = way(run, job, 64 if animate else 8, limit=limit, loaded=loaded, progress=progress)
+        frames = trajectory(model, job, 64 if animate else 8, limit=limit, progress=progress)
     settings |= {"num": job.num, "frames": len(frames)}
     if animate:
         kind = animation.animation_kind(animate)
-        moving = partial(animation.save_animation, frames, nrow=run.config.grids.nrow, kind=kind)
+        moving = partial(animation.save_animation, frames, nrow=model.nrow, kind=kind)
         sidecar.save(animate, moving, "unstir sample", settings)
         show(f"animation {animate}")
     if strip:
         first = [dataclasses.replace(frame, x=frame.x[:8], x0=frame.x0[:8]) for frame in frames]
-        sheet = titled(animation.strip(first, stages), ", ".join(drawn_classes(run, job, 8)))
+        sheet = titled(animation.strip(first, stages), ", ".join(drawn_classes(model, job, 8)))
         sidecar.save(strip, sidecar.png(sheet), "unstir sample", {**settings, "stages": stages})
         show(f"strip    {strip}")

@@ -22,12 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unstir.data.disk import explained
 from unstir.data.download import fetch, file_sha256
 from unstir.data.images import Refused, fit, to_array
 from unstir.data.source import Chunk, Plan, Progress, chunk_rows
 from unstir.data.spelling import Spelling, in_python
-from unstir.errors import UserError
+from unstir.errors import UserError, remedy
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 BINARY_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
@@ -161,7 +160,7 @@ def _opened(archive: Path) -> Iterator[_Contents]:
     except UserError:
         raise
     except OSError as error:
-        why = explained(error) if error.errno else "not a readable tar.gz archive; fetch it again"
+        why = remedy(error) if error.errno else "not a readable tar.gz archive; fetch it again"
         raise UserError(f"{archive}: {why}") from None
     except (tarfile.TarError, zlib.error, EOFError, ValueError, OverflowError, RecursionError, MemoryError):
         raise UserError(f"{archive}: not a readable tar.gz archive; fetch it again") from None

@@ -11,27 +11,7 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
-from unstir.errors import OF_THE_MACHINE, UserError
-
-_AGAIN = "run the same command again, it continues where it stopped"
-_REMEDIES = {
-    **{number: f"{remedy} and {_AGAIN}" for number, remedy in OF_THE_MACHINE.items()},
-    errno.EACCES: "ask for the right to it (chmod), or choose another folder",
-    errno.EPERM: "the system allows nobody to change it (see lsattr, or its mount); choose another folder",
-    errno.EROFS: "its disk is mounted read-only; choose another folder",
-    errno.ENAMETOOLONG: "choose a shorter one",
-    errno.ELOOP: "it is a link that leads to itself; name the folder or file itself",
-    errno.ENOENT: "check the path",
-    errno.ENOTDIR: "a part of its path is a file; choose another folder",
-    errno.EEXIST: "choose another folder",
-    errno.EISDIR: "it is a folder; name a file",
-}
-_LOOK = "check the path and the disk"
-
-
-def explained(error: OSError) -> str:
-    """What the system refused, in its words, and what to do about it."""
-    return f"{reason(error)}; {_REMEDIES.get(error.errno or 0, _LOOK)}"
+from unstir.errors import OF_THE_MACHINE, REMEDIES, UserError, remedy
 
 
 def reason(error: OSError) -> str:
@@ -89,11 +69,21 @@ def disk_errors(out: Path) -> Iterator[None]:
     except OSError as error:
         where = Path(os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else out)
         if not where.is_relative_to(out.parent):
-            raise UserError(f"{where}: {explained(error)}") from None
+            raise UserError(f"{where}: {remedy(error)}") from None
+        again = " and run the same command again, it continues where it stopped" if is_of_the_machine(error) else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(out.parent if out.parent.exists() else Path.cwd()).free
-            raise UserError(f"{out}: the disk is full ({free:,} bytes free); {_REMEDIES[error.errno]}") from None
+            raise UserError(f"{out}: the disk is full ({free:,} bytes free); {REMEDIES[error.errno]}{again}") from None
         named = "" if where == out else f"{where}: "
-        raise UserError(
-            f"{out}: cannot be written ({named}{reason(error)}); {_REMEDIES.get(error.errno or 0, _LOOK)}"
-        ) from None
+        raise UserError(f"{out}: cannot be written ({named}{remedy(error)}{again})") from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the renames in a folder survive a power cut."""
+    if os.name == "nt":  # folders have no descriptor there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -10,9 +10,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from unstir.data.disk import explained, open_file
+from unstir.data.disk import open_file
 from unstir.data.source import Progress
-from unstir.errors import UserError
+from unstir.errors import UserError, remedy
 
 TIMEOUT = 30.0
 """Seconds without a byte after which the connection is given up."""
@@ -26,7 +26,7 @@ def file_sha256(file: Path) -> str:
         with open_file(file) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"{file}: {explained(error)}") from None
+        raise UserError(f"{file}: {remedy(error)}") from None
 
 
 def fetch(url: str, target: Path, sha256: str, progress: Progress | None = None) -> None:

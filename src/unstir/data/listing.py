@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from unstir.data.disk import explained, is_of_the_machine, reason
+from unstir.data.disk import is_of_the_machine, reason
 from unstir.data.images import EXTENSIONS, FOREIGN, MAX_FILE_BYTES, Refused, signature
-from unstir.errors import UserError
+from unstir.errors import UserError, remedy
 
 _LITTER = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
 _ENCRYPTED = 1
@@ -125,7 +125,7 @@ def list_folder(root: Path) -> Listing:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
             if not folder:
-                raise UserError(f"{root}: {explained(error)}") from None
+                raise UserError(f"{root}: {remedy(error)}") from None
             listing.refused.append((folder, _why(error, f"{root}: {folder}")))
             continue
         for entry in entries:
@@ -174,7 +174,7 @@ def list_zip(archive: Path) -> Listing:
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"{archive}: {explained(error)}") from None
+        raise UserError(f"{archive}: {remedy(error)}") from None
     except UnicodeDecodeError:
         raise UserError(f"{archive}: a name in it is not the UTF-8 that it says it is; make the zip again") from None
     except MemoryError:
@@ -220,7 +220,7 @@ def _first_bytes(file: str) -> bytes:
 def _why(error: OSError, file: str) -> str:
     """The reason to refuse `file`. Raises UserError where the machine is at fault."""
     if is_of_the_machine(error):
-        raise UserError(f"{file}: {explained(error)}") from None
+        raise UserError(f"{file}: {remedy(error)}") from None
     if error.errno == errno.ELOOP:
         return "a link that leads to itself"
     if error.errno == errno.ENOENT:

@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unstir.data.disk import explained, open_file
+from unstir.data.disk import open_file
 from unstir.data.images import MAX_PIXELS
-from unstir.errors import UserError
+from unstir.errors import UserError, remedy
 
 if TYPE_CHECKING:  # decoding workers do without it
     from pydantic import TypeAdapter
@@ -98,7 +98,7 @@ def read(folder: Path) -> dict[str, Any]:
             "unstir train, --store of other commands), or make it with unstir data pack"
         ) from None
     except OSError as error:
-        raise UserError(f"{file}: {explained(error)}") from None
+        raise UserError(f"{file}: {remedy(error)}") from None
     try:
         content = parsed(data)
     except ValueError:

@@ -11,12 +11,12 @@ import numpy as np
 
 from unstir.data.cifar import CifarSource
 from unstir.data.digits import DigitsSource
-from unstir.data.disk import explained, usable_path, what_it_is
+from unstir.data.disk import usable_path, what_it_is
 from unstir.data.folder import FolderSource
 from unstir.data.source import Source
 from unstir.data.spelling import Spelling
 from unstir.data.store import is_store
-from unstir.errors import UserError
+from unstir.errors import UserError, remedy
 
 MAX_SIZE = 4096
 
@@ -51,7 +51,7 @@ def source_of(
             f"{spelling('source', str(source))} is not there; use digits, cifar10, or the path of a folder or archive"
         ) from None
     except OSError as error:
-        raise UserError(f"{path}: {explained(error)}") from None
+        raise UserError(f"{path}: {remedy(error)}") from None
     if stat.S_ISDIR(mode) and is_store(path):
         raise UserError(f"{path}: is a packed store already; use it as it is")
     if stat.S_ISDIR(mode) or start[:2] == b"PK":

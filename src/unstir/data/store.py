@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unstir.data import manifest as manifests
-from unstir.data.disk import explained, open_file, usable_path
+from unstir.data.disk import open_file, usable_path
 from unstir.data.manifest import MANIFEST, SPLITS, Note
-from unstir.errors import UserError, printable
+from unstir.errors import UserError, printable, remedy
 
 if TYPE_CHECKING:  # torch takes seconds to import and decoding workers do without it
     import torch
@@ -137,7 +137,7 @@ class Store:
         try:
             array: np.ndarray[Any, Any] = np.load(file, mmap_mode="c", allow_pickle=False)
         except OSError as error:
-            raise UserError(f"{file}: {explained(error)}") from None
+            raise UserError(f"{file}: {remedy(error)}") from None
         except ValueError:
             raise UserError(f"{file}: damaged since it was opened; delete the folder and pack the data again") from None
         return torch.from_numpy(array)
@@ -184,7 +184,7 @@ def _blocks(file: Path) -> Iterator[bytes]:
             while block := stream.read(_BLOCK):
                 yield block
     except OSError as error:
-        raise UserError(f"{file}: {explained(error)}") from None
+        raise UserError(f"{file}: {remedy(error)}") from None
 
 
 def _known(split: str) -> str:
@@ -202,7 +202,7 @@ def _check_array(file: Path, descr: str, shape: tuple[int, ...]) -> None:
     except FileNotFoundError:
         raise UserError(f"{file}: missing; delete the folder and pack the data again") from None
     except OSError as error:
-        raise UserError(f"{file}: {explained(error)}") from None
+        raise UserError(f"{file}: {remedy(error)}") from None
     if length != expected:
         what = "truncated" if length < expected else "too long"
         raise UserError(f"{file}: {what}, {length} bytes where {expected} are due; delete the folder and pack again")

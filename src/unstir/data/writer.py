@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from unstir.data.disk import sync_folder
 from unstir.data.manifest import MANIFEST, SPLITS, parsed, sealed, write_origin
 from unstir.data.source import Chunk
 from unstir.data.store import HEADER_BYTES, array_file, array_header, content_hash
@@ -217,11 +218,11 @@ def publish(staging: Path, out: Path, manifest: dict[str, Any], origin: tuple[st
     with (store / MANIFEST).open("wb") as file:
         file.write(sealed(manifest))
         _sync(file)
-    _sync_folder(store)
+    sync_folder(store)
     if out.is_dir():
         out.rmdir()  # empty, the caller has looked
     (staging / "store").rename(out)
-    _sync_folder(out.parent)
+    sync_folder(out.parent)
     shutil.rmtree(staging, ignore_errors=True)
 
 
@@ -240,13 +241,3 @@ class _Chained:
 def _sync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # folders have no descriptor there
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

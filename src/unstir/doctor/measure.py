@@ -20,6 +20,8 @@ from unstir.pixels import from_uint8, to_uint8
 from unstir.randomness import Key
 from unstir.runs import build, memory
 from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.loading import model_of
+from unstir.runs.model import Model
 from unstir.runs.moments import snapshots
 from unstir.runs.run import Run
 
@@ -37,15 +39,15 @@ def affordable(run: Run, calls: int, most: int) -> int:
     return max(FEWEST_IMAGES, min(most, int(WORK / each)))
 
 
-def draw_samples(run: Run, loaded: Checkpoint, store: Store, progress: Callable[[int, int], None]) -> Samples:
+def draw_samples(run: Run, model: Model, store: Store, progress: Callable[[int, int], None]) -> Samples:
     """Images from the averaged weights by a fast sampler, with real ones to compare; ``progress`` counts steps."""
     steps = min(STEPS, run.config.diffusion.T)
     num = affordable(run, steps, MOST_IMAGES)
     chain = Chain(sampler="dpmpp_2m_sde", steps=steps)
-    job = Job(num=num, chain=chain, step=loaded.step, batch_size=num, dtype="auto")
+    job = Job(num=num, chain=chain, batch_size=num)
     done = itertools.count(1)
-    images = torch.cat([x for _, x in generate(run, job, loaded=loaded, on_step=lambda: progress(next(done), steps))])
-    words = f"{num} images by dpmpp_2m_sde in {steps} steps from step {loaded.step}"
+    images = torch.cat([x for _, x in generate(model, job, on_step=lambda: progress(next(done), steps))])
+    words = f"{num} images by dpmpp_2m_sde in {steps} steps from step {model.step}"
     return Samples(to_uint8(images), _real(run, store, num), words)
 
 
@@ -53,7 +55,7 @@ def _real(run: Run, store: Store, num: int) -> Tensor:
     """Training images, of each class as often as among ``num`` samples where the network has labels."""
     order = randomness.permutation(0, "doctor", 0, store.count("train"))
     labels = store.labels("train") if run.config.model.num_classes else None
-    drawn = run.labels_of(torch.arange(num))
+    drawn = run.labels.of(torch.arange(num))
     if labels is None or drawn is None:
         return store.images("train")[order[:REAL_IMAGES]]
     each = max(1, REAL_IMAGES // num)
@@ -78,14 +80,14 @@ def squared_errors(run: Run, loaded: Checkpoint, store: Store) -> Errors:
     full = loaded.kind == "full"
     averaged = run.config.train.ema_decay > 0 if full else loaded.ema
     for ema in [False, True] if full and averaged else [averaged]:
-        denoiser = run.denoiser(ema=ema, device="auto", dtype="float32", loaded=loaded)
-        device = next(denoiser.net.parameters()).device
+        model = model_of(run, loaded, ema=ema)
+        device = model.device
         errors = []
         for part in torch.split(slots, 64):
             x_0 = from_uint8(store.images("train")[index[part]].to(device))
             eps = randomness.normal(Key(0, "doctor noise", 0, part.to(device)), run.data.shape)
             label = None if labels is None else labels[index[part]].to(device)
-            errors.append(denoising_loss(denoiser, x_0, t[part].to(device), eps, label).mse.double().cpu())
+            errors.append(denoising_loss(model.denoiser, x_0, t[part].to(device), eps, label).mse.double().cpu())
         found[ema] = torch.cat(errors)
     return Errors(found.get(False), found.get(True))
 

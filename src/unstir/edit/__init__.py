@@ -1,6 +1,5 @@
-"""A trained run and pictures of one's own: fill in, vary, invert, blend, and morph between classes."""
+"""A trained model and pictures of one's own: fill in, vary, invert, blend, and morph between classes."""
 
-from unstir.edit.bench import Settings
 from unstir.edit.edits import Edited, blend, inpaint, invert, morph, psnr, vary
 
-__all__ = ["Edited", "Settings", "blend", "inpaint", "invert", "morph", "psnr", "vary"]
+__all__ = ["Edited", "blend", "inpaint", "invert", "morph", "psnr", "vary"]

@@ -9,23 +9,25 @@ from unstir.data.disk import open_file
 from unstir.data.images import Decoded, Refused, decode
 from unstir.errors import UserError
 from unstir.pixels import from_uint8
-from unstir.runs.run import Run
+
+Shape = tuple[int, int, int]
+"""(C, H, W) of a model's images."""
 
 Box = tuple[int, int, int, int]
 """(left, top, width, height) in pixels of the run's images."""
 
 
-def read_image(path: Path, run: Run) -> Tensor:
+def read_image(path: Path, shape: Shape) -> Tensor:
     """A picture file as the run's data would hold it, cropped and resized: float32 [1, C, H, W] in [-1, 1].
 
     Raises UserError where it is no picture, or too small.
     """
-    return from_uint8(_pixels(path, run))[None]
+    return from_uint8(_pixels(path, shape))[None]
 
 
-def notes_on(path: Path, run: Run) -> list[str]:
+def notes_on(path: Path, shape: Shape) -> list[str]:
     """What `read_image` did to a picture file out of the ordinary, in words."""
-    C, H, W = run.data.shape
+    C, H, W = shape
     found = _decoded(path, None, C)
     (height, width), notes = found.pixels.shape[1:], list(found.notes)
     if min(height, width) < H == W:
@@ -35,13 +37,13 @@ def notes_on(path: Path, run: Run) -> list[str]:
     return notes
 
 
-def read_mask(mask: Path | None, box: Box | None, image: Path, run: Run) -> Tensor:
+def read_mask(mask: Path | None, box: Box | None, image: Path, shape: Shape) -> Tensor:
     """What to keep, bool [1, 1, H, W]: all but the white part of the picture ``mask`` or all but the ``box``.
 
     What is transparent in a mask is not white. Raises UserError unless exactly one of them is given, it fits, and it
     leaves and takes at least a pixel.
     """
-    H, W = run.data.shape[1:]
+    H, W = shape[1:]
     if (mask is None) == (box is None):
         raise UserError("name what to fill in, by --mask FILE or by --box X Y WIDTH HEIGHT, and not by both")
     if mask is not None:
@@ -49,7 +51,7 @@ def read_mask(mask: Path | None, box: Box | None, image: Path, run: Run) -> Tens
         if own not in (whole, (H, W)):
             given = f"{mask} is {own[1]}x{own[0]}"
             raise UserError(f"{given}, {image} {whole[1]}x{whole[0]}; draw it at that size, or at the run's {W}x{H}")
-        keep = _pixels(mask, run, channels=1, ground="black")[None] < 128
+        keep = _pixels(mask, shape, channels=1, ground="black")[None] < 128
     else:
         assert box is not None
         x, y, width, height = box
@@ -69,9 +71,9 @@ def read_mask(mask: Path | None, box: Box | None, image: Path, run: Run) -> Tens
     return keep
 
 
-def _pixels(path: Path, run: Run, channels: int = 0, ground: str = "white") -> Tensor:
+def _pixels(path: Path, shape: Shape, channels: int = 0, ground: str = "white") -> Tensor:
     """A picture file at the run's size: uint8 [C, H, W]. Square images are cropped and resized, others have to fit."""
-    C, H, W = run.data.shape
+    C, H, W = shape
     found = _decoded(path, H if H == W else None, channels or C, ground)
     pixels = torch.from_numpy(found.pixels.copy())
     if pixels.shape[1:] != (H, W):

@@ -1,87 +1,77 @@
-"""From a job to its images in memory, a batch at a time."""
+"""From a model and a job to images in memory, a batch at a time: image i is the same in whatever batch and job."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from unstir.diffusion.denoiser import Denoiser, Labelled, labelled
-from unstir.diffusion.draw import draw, starting_noise
+from unstir.chain import Chain
 from unstir.diffusion.samplers.step import Step
-from unstir.generate.job import Job, check, labels
-from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.guide import weaker
-from unstir.runs.run import Run
+from unstir.errors import UserError
+from unstir.runs.model import Model
 
-Denoisers = tuple[Denoiser, Callable[[Tensor | None], Labelled] | None]
-"""The denoiser of a job, and its guide, to be given the labels of a batch."""
+MOST_IMAGES = 100_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is asked of a model: ``num`` images by a ``chain``, computed ``batch_size`` at once.
+
+    ``label`` is a class index, or None where the network knows none, or where each class is drawn in turn, or as often
+    as ``shares`` (numbers of images by class, in any unit) say.
+    """
+
+    num: int
+    chain: Chain
+    label: int | None = None
+    shares: tuple[int, ...] = ()
+    batch_size: int = 64
+
+
+def check(model: Model, job: Job) -> None:
+    """Raise UserError for a job that this model cannot do."""
+    for name, value in (("num", job.num), ("batch_size", job.batch_size)):
+        if value < 1:
+            raise UserError(f"{name}={value} must be at least 1")
+    if job.num > MOST_IMAGES:
+        raise UserError(f"num={job.num} is more than {MOST_IMAGES}, the most a folder is made for; use several seeds")
+    if job.batch_size > MOST_IMAGES:
+        raise UserError(f"batch_size={job.batch_size} is more than {MOST_IMAGES}, the most of a job; 64 is usual")
+    model.labels.check(job.label, job.shares)
+    model.check(job.chain)
+    job.chain.times(model.process.schedule)
 
 
 def generate(
-    run: Run,
-    job: Job,
-    *,
-    first: int = 0,
-    loaded: Checkpoint | None = None,
-    denoisers: Denoisers | None = None,
-    on_step: Callable[[], None] | None = None,
+    model: Model, job: Job, *, first: int = 0, on_step: Callable[[], None] | None = None
 ) -> Iterator[tuple[range, Tensor]]:
     """Yield (indices, images) a batch, images float32 [b, C, H, W] in about [-1, 1]: numbers ``first``..num-1 in order.
 
     A last batch that would be smaller is filled up and the surplus dropped, so that the arithmetic of an image does not
-    depend on how many follow it; only a job of less than a batch computes just its own. ``loaded`` spares reading the
-    checkpoint again, ``denoisers`` building the network too; ``on_step()`` is called after each step of a batch. Raises
-    UserError for a label the network does not know, for weights that were not saved, or for a chain that does not
-    exist.
+    depend on how many follow it; only a job of less than a batch computes just its own. ``on_step()`` is called after
+    each step of a batch. Raises UserError for a job that the model cannot do, NotFiniteError for weights that answer
+    with NaN.
     """
-    pair = denoisers or load_denoisers(run, job, loaded)
+    check(model, job)
     for begin in range(first, job.num, job.batch_size):
-        yield batch(run, job, pair, begin, on_step)
+        yield batch(model, job, begin, on_step)
 
 
-def batch(
-    run: Run, job: Job, denoisers: Denoisers, begin: int, on_step: Callable[[], None] | None
-) -> tuple[range, Tensor]:
+def batch(model: Model, job: Job, begin: int, on_step: Callable[[], None] | None = None) -> tuple[range, Tensor]:
     """(indices, images) of the batch that begins at an image's number; see `generate`."""
-    indices = range(begin, min(begin + job.batch_size, job.num))
     x = None
-    for step in _steps(*denoisers, run, job, _computed(job, begin)):
+    for step in steps(model, job, begin)[1]:
         x = step.x
         if on_step is not None:
             on_step()
     assert x is not None
+    indices = range(begin, min(begin + job.batch_size, job.num))
     return indices, x[: len(indices)]
 
 
-def steps(run: Run, job: Job, shown: int, loaded: Checkpoint | None = None) -> Iterator[tuple[range, Iterator[Step]]]:
-    """(indices, steps) of each batch until ``shown`` images were in one; arguments and errors as `generate`."""
-    pair = load_denoisers(run, job, loaded)
-    for begin in range(0, shown, job.batch_size):
-        computed = _computed(job, begin)
-        yield computed, _steps(*pair, run, job, computed)
-
-
-def _computed(job: Job, begin: int) -> range:
-    """The images that are computed in the batch that begins there: a whole one, but for a job of less."""
-    return range(begin, begin + min(job.batch_size, job.num))
-
-
-def load_denoisers(run: Run, job: Job, loaded: Checkpoint | None = None) -> Denoisers:
-    """The denoiser of a job, and its guide where it has one. Raises UserError as `generate`."""
-    check(run, job)
-    settings: dict[str, Any] = {"ema": job.ema, "device": job.device, "dtype": job.dtype}
-    denoiser = run.denoiser(step=job.step, loaded=loaded, **settings)
-    return denoiser, None if job.guide is None else weaker(job.guide, run, **settings)
-
-
-@torch.inference_mode()
-def _steps(
-    denoiser: Denoiser, guide: Callable[[Tensor | None], Labelled] | None, run: Run, job: Job, indices: range
-) -> Iterator[Step]:
-    slots = torch.tensor(indices, device=next(denoiser.net.parameters()).device)
-    label = labels(run, job, slots)
-    hidden = run.hidden_labels(slots)
-    weak = guide(label) if guide is not None else None if hidden is None else labelled(denoiser, hidden)
-    x = starting_noise(job.chain.seed, slots, run.data.shape)
-    yield from draw(labelled(denoiser, label), denoiser.process, x, slots, job.chain, weak)
+def steps(model: Model, job: Job, begin: int) -> tuple[range, Iterator[Step]]:
+    """(indices, steps) of the batch that begins at an image's number: a whole one, but for a job of less."""
+    computed = range(begin, begin + min(job.batch_size, job.num))
+    slots = torch.tensor(computed, device=model.device)
+    return computed, model.draw(job.chain, slots, model.labels.of(slots, job.label, job.shares))

@@ -1,6 +1,9 @@
 """The images of a job as files: exactly as many as asked, whole after a kill at any time, their settings beside."""
 
+import dataclasses
+import hashlib
 import itertools
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,76 +17,69 @@ from torch import Tensor
 
 from unstir.diffusion.draw import starting_noise
 from unstir.diffusion.finite import NotFiniteError
-from unstir.errors import UserError
-from unstir.generate.drawing import batch, load_denoisers
-from unstir.generate.job import Job, check, labels, plain
+from unstir.errors import UserError, remedy
+from unstir.generate.drawing import Job, batch, check
 from unstir.pictures.grid import grid, to_picture
 from unstir.pictures.named import named_grid, titled
 from unstir.pictures.png import is_whole, read
 from unstir.pixels import to_uint8
-from unstir.runs import build
-from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.files import locked, make_folder, remedy, remove_partials, replacing, write_text
-from unstir.runs.guide import used
+from unstir.runs.files import locked, make_folder, remove_partials, replacing, write_text
 from unstir.runs.kinds import is_count
 from unstir.runs.lines import decode, encode
-from unstir.runs.provenance import provenance
-from unstir.runs.run import Run
+from unstir.runs.model import Model
 
 GRID_IMAGES = 64
 SETTINGS = "settings.json"
 
 
 def save_images(
-    run: Run,
-    job: Job,
-    out: Path,
-    progress: Callable[[int, int], None] | None = None,
-    loaded: Checkpoint | None = None,
-) -> Job:
+    model: Model, job: Job, out: Path, progress: Callable[[int, int], None] | None = None
+) -> tuple[Model, Job]:
     """Write the images of a job as out/000000.png, ..., with noise.png and grid.png of the first 64.
 
-    A job that is run again computes only the batches of which an image is missing, in the batch size that it began
-    with; the job as it was done is returned. ``progress(done, total)`` counts the steps of these. Raises UserError
-    where the folder holds something else or more images, and as `generate` does, before anything is written.
+    A job that is run again computes only the batches of which an image is missing, in the batch size and, for
+    ``dtype`` "auto", the arithmetic that it began with; the model and the job as it was done are returned.
+    ``progress(done, total)`` counts the steps of these. Raises UserError where the folder holds something else or more
+    images, and as `generate` does, before anything is written.
     """
-    check(run, job)
-    loaded = loaded or run.load(job.step)
-    job, threads = _claim(out, job, settings_of(run, job, loaded))
-    begins = _missing(out, job, run.data.shape)
-    total = len(begins) * (len(job.chain.times(build.schedule(run.config.diffusion))) - 1)
+    check(model, job)
+    dtype, batch_size, threads = _claim(out, settings_of(model, job), any_dtype=model.dtype == "auto")
+    job = replace(job, batch_size=batch_size)
+    if dtype != model.arithmetic:
+        model = model.computing_in(dtype)
+    begins = _missing(out, job, model.shape)
+    total = len(begins) * (len(job.chain.times(model.process.schedule)) - 1)
     done = itertools.count(1)
 
     def on_step() -> None:
         if progress is not None:
             progress(next(done), total)
 
-    denoisers = load_denoisers(run, job, loaded)
     with computing_with(threads), _without_images_no_folder(out):
         for begin in begins:
-            indices, images = batch(run, job, denoisers, begin, on_step)
+            indices, images = batch(model, job, begin, on_step)
             for index, image in zip(indices, to_uint8(images), strict=True):
                 with replacing(image_path(out, index), durable=False) as partial:
                     to_picture(image).save(partial, format="png")
     shown = torch.arange(min(job.num, GRID_IMAGES))
-    noise = to_uint8(starting_noise(job.chain.seed, shown, run.data.shape))
+    noise = to_uint8(starting_noise(job.chain.seed, shown, model.shape))
     images = torch.stack([read(image_path(out, int(index))) for index in shown])
-    for name, picture in (("noise.png", grid(noise, run.config.grids.nrow)), ("grid.png", _grid(run, job, images))):
+    for name, picture in (("noise.png", grid(noise, model.nrow)), ("grid.png", _grid(model, job, images))):
         with replacing(out / name) as partial:
             picture.save(partial, format="png")
-    return job
+    return model, job
 
 
-def drawn_classes(run: Run, job: Job, num: int) -> list[str]:
+def drawn_classes(model: Model, job: Job, num: int) -> list[str]:
     """The names for pictures of the classes that the first ``num`` images show: one where it is one class for all, else
     one an image; none where the network knows no classes."""
-    shown = labels(run, job, torch.arange(min(num, job.num) if job.label is None else 1))
-    return run.class_names(shown) or []
+    shown = torch.arange(min(num, job.num) if job.label is None else 1)
+    return model.labels.captions(model.labels.of(shown, job.label, job.shares))
 
 
-def _grid(run: Run, job: Job, images: Tensor) -> Image:
+def _grid(model: Model, job: Job, images: Tensor) -> Image:
     """The images with the names of their classes."""
-    names, nrow = drawn_classes(run, job, len(images)), run.config.grids.nrow
+    names, nrow = drawn_classes(model, job, len(images)), model.nrow
     if job.label is None and names:
         return named_grid(images, nrow, names)
     return titled(grid(images, nrow), names[0]) if names else grid(images, nrow)
@@ -155,8 +151,8 @@ def read_images(out: Path, num: int) -> Tensor:
     return torch.stack([read(image_path(out, index)) for index in range(num)])
 
 
-def _claim(out: Path, job: Job, wanted: dict[str, Any]) -> tuple[Job, int]:
-    """Make the folder this job's: (the job with batch size and arithmetic, the threads) that the folder was begun with.
+def _claim(out: Path, wanted: dict[str, Any], any_dtype: bool) -> tuple[str, int, int]:
+    """Make the folder this job's: the arithmetic, the batch size and the threads that the folder was begun with.
 
     Raises UserError where the folder is another job's: other settings, or other weights under the same settings.
     """
@@ -180,7 +176,7 @@ def _claim(out: Path, job: Job, wanted: dict[str, Any]) -> tuple[Job, int]:
     if not ours or present.keys() != wanted.keys():
         raise UserError(f"{file} was not written by this version of unstir sample; name another folder with --out")
     free = {"batch_size", "threads", "guide"}  # as the job began; the guide's weights have their hash, wherever it lies
-    if job.dtype == "auto":
+    if any_dtype:
         free.add("dtype")
     if differing := [
         each for key in wanted if key not in free for each in _differences(key, present[key], wanted[key])
@@ -188,7 +184,7 @@ def _claim(out: Path, job: Job, wanted: dict[str, Any]) -> tuple[Job, int]:
         raise UserError(
             f"{out} holds images made with other settings ({', '.join(differing)}); name another folder with --out"
         )
-    return replace(job, batch_size=present["batch_size"], dtype=present["dtype"]), present["threads"]
+    return present["dtype"], present["batch_size"], present["threads"]
 
 
 def _differences(key: str, there: Any, asked: Any) -> list[str]:
@@ -201,10 +197,27 @@ def _differences(key: str, there: Any, asked: Any) -> list[str]:
     return [] if there == asked else [f"{key} is {there} there, {asked} was asked"]
 
 
-def settings_of(run: Run, job: Job, loaded: Checkpoint) -> dict[str, Any]:
+def settings_of(model: Model, job: Job) -> dict[str, Any]:
     """What decides the pixels of an image: the job but for its length, network and process, weights, and machine."""
-    settings = plain(job)
+    settings = _asked(job)
     del settings["num"]  # a longer job of the same settings continues a shorter one
-    settings["class"] = None if job.label is None else run.data.classes[job.label]
-    settings["calls"] = job.chain.calls(build.schedule(run.config.diffusion))
-    return {**settings, **provenance(run, used(run, loaded, job.guide), job.ema, job.device, job.dtype)}
+    settings["class"] = None if job.label is None else model.labels.names[job.label]
+    settings["calls"] = job.chain.calls(model.process.schedule)
+    return {**settings, **model.provenance()}
+
+
+def name_of(model: Model, job: Job) -> str:
+    """A folder name of its own for all images of these settings, whatever their number and batches."""
+    known = model.provenance()
+    how = {**_asked(replace(job, num=0, batch_size=0)), **{key: known[key] for key in ("step", "ema", "guide")}}
+    digest = hashlib.sha256(json.dumps({**how, "device": "", "dtype": model.dtype}, sort_keys=True).encode())
+    label = "" if job.label is None else f"-label{job.label}"
+    chain = f"{job.chain.sampler}{job.chain.steps}"
+    return f"step{model.step}-{chain}{label}-seed{job.chain.seed}-{digest.hexdigest()[:6]}"
+
+
+def _asked(job: Job) -> dict[str, Any]:
+    """A job as JSON has it, without shares where there are none."""
+    settings = dataclasses.asdict(job)
+    shares = list(settings.pop("shares"))
+    return {**settings, "shares": shares} if shares else settings

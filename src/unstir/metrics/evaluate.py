@@ -16,23 +16,20 @@ from unstir import randomness
 from unstir.chain import Chain
 from unstir.data import SPLITS, Store, verify_once
 from unstir.errors import UserError
-from unstir.generate import Job, labels, read_images, save_images
-from unstir.generate.job import check as check_job
+from unstir.generate import Job, name_of, read_images, save_images
+from unstir.generate.drawing import check as check_job
 from unstir.metrics import memorisation
 from unstir.metrics.classifier import networks_for
-from unstir.metrics.evaluation import FOLDER, FORMAT, SHARES, Evaluation, find, name_of, save
+from unstir.metrics.evaluation import FOLDER, FORMAT, SHARES, Evaluation, find, save
+from unstir.metrics.evaluation import name_of as file_of
 from unstir.metrics.features import Network
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.judge import judge, reference_size
 from unstir.progress import Showing, silently
-from unstir.runs import build
 from unstir.runs.agreement import check_data
-from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.files import make_folder, replacing
-from unstir.runs.guide import used
-from unstir.runs.provenance import weights_hash
+from unstir.runs.files import check_writable, make_folder, replacing
+from unstir.runs.model import Model
 from unstir.runs.run import Run
-from unstir.runs.writable import check_writable
 
 SAMPLER, STEPS = "dpmpp_2m_sde", 20
 """What images are drawn with where nothing else is asked: random like the ancestral chain, and as good in 20 steps."""
@@ -43,13 +40,15 @@ NEW_IMAGES = 2000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """How to judge: the sampling ``job`` (its number of images and seed are the first set's), and against what.
+    """How to judge a ``model``: the sampling ``job`` (its number of images and seed are the first set's), and against
+    what.
 
     ``seeds`` sets are drawn, with seeds job.chain.seed, +1, ... The reference is ``num_reference`` images of ``split``
     (0: all). ``networks`` are those whose features are used; empty for the sliced Wasserstein distance. A classifier
     that is not trusted (`features.Trust`) may be among them: the protocol says how it did, and it does not measure.
     """
 
+    model: Model
     job: Job
     seeds: int = 3
     split: str = "train"
@@ -62,36 +61,35 @@ class Plan:
         """The networks that measure: all but a classifier that knows nothing."""
         return [network for network in self.networks if network.trust is None or network.trust.given]
 
-    def protocol(self, run: Run) -> dict[str, Any]:
+    def protocol(self) -> dict[str, Any]:
         """All that decides a figure but the weights: what two evaluations must share to be compared."""
-        job, chain = self.job, self.job.chain
-        device = build.device(job.device)
+        model, job, chain = self.model, self.job, self.job.chain
         return {
             "num": job.num,
             "seeds": self.seeds,
             "split": self.split,
-            "num_reference": reference_size(run.data.counts[self.split], self.num_reference, self.measuring),
-            "data": run.data.content_hash,
+            "num_reference": reference_size(model.data.counts[self.split], self.num_reference, self.measuring),
+            "data": model.data.content_hash,
             "flip": False,  # reference images are as they are stored
             "rounding": "uint8, to nearest",
             "networks": {network.name: network.hash for network in self.measuring},
             "classifier": next((each.trust.entry() for each in self.networks if each.trust is not None), None),
             **dataclasses.asdict(chain),
-            **dataclasses.asdict(chain.cost(build.schedule(run.config.diffusion))),
+            **dataclasses.asdict(chain.cost(model.process.schedule)),
             "label": SHARES if job.shares else job.label,
-            "guide": None if job.guide is None else str(job.guide),
-            "ema": job.ema and run.config.train.ema_decay > 0,
-            "dtype": build.dtype_name(job.dtype, device),
+            "guide": model.guide_name,
+            "ema": model.averaged,
+            "dtype": model.arithmetic,
         }
 
 
 def check(run: Run, store: Store, plan: Plan) -> None:
     """Raise UserError for a plan that does not fit the run or its data, before anything is drawn or written.
 
-    The bytes of the store are read, once a process; that the weights can be read is `check_all`'s to see.
+    The bytes of the store are read, once a process.
     """
-    check_data(run, store)
-    check_job(run, plan.job)
+    check_data(run.path, run.data, store)
+    check_job(plan.model, plan.job)
     if plan.split not in SPLITS:
         raise UserError(f"split={plan.split!r} is unknown; choose one of {', '.join(SPLITS)}")
     count, least = store.count(plan.split), 2 * FEWEST  # it is halved where no floor can be drawn from other images
@@ -108,14 +106,6 @@ def check(run: Run, store: Store, plan: Plan) -> None:
     for folder in ("generated", FOLDER):
         check_writable(run.path / folder)
     verify_once(store)
-
-
-def check_all(run: Run, store: Store, plans: Sequence[Plan]) -> None:
-    """Raise UserError for the first of ``plans`` that `evaluate` would refuse, weights that cannot be read included."""
-    for plan in plans:
-        check(run, store, plan)
-    for step, guide, ema in dict.fromkeys((plan.job.step, plan.job.guide, plan.job.ema) for plan in plans):
-        weights_hash(used(run, run.load(step), guide), ema)
 
 
 def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, Any]:
@@ -144,33 +134,30 @@ def prepared(store: Store, plans: Sequence[Plan], showing: Showing = silently) -
     ]
 
 
-def evaluate(
-    run: Run, store: Store, plan: Plan, *, loaded: Checkpoint | None = None, showing: Showing = silently
-) -> Evaluation:
-    """Judge a saved step by ``plan``, or take the figures that the same plan gave before; they are kept in the run.
+def evaluate(run: Run, store: Store, plan: Plan, *, showing: Showing = silently) -> Evaluation:
+    """Judge a model of a run by ``plan``, or take the figures that the same plan gave before; they are kept in the run.
 
     Images are drawn into RUN/generated and are whole after a kill, so the same call goes on; a classifier that is
     awaited is trained first. Raises UserError as `check` and `save_images` do.
     """
     check(run, store, plan)
-    loaded = loaded or run.load(plan.job.step)
-    weights = weights_hash(used(run, loaded, plan.job.guide), plan.job.ema)
     (plan,) = prepared(store, [plan], showing)
-    protocol = plan.protocol(run)
-    known = find(run, plan.job.step, protocol)
-    if known is not None and known.weights != weights:  # the step was trained anew
+    plan = replace(plan, model=plan.model.unloaded())
+    protocol, step = plan.protocol(), plan.model.step
+    known = find(run, step, protocol)
+    if known is not None and known.weights != plan.model.hashes:  # the step was trained anew
         known = None
     if known is not None and (known.memorisation is not None or not plan.memorisation):
         return known
     began = time.perf_counter()
     sets = [
-        samples(run, job, weights, f"sampling, set {number} of {plan.seeds}", loaded, showing)
+        samples(plan.model, job, f"sampling, set {number} of {plan.seeds}", showing)
         for number, job in enumerate(jobs(plan), start=1)
     ]
     drawn = time.perf_counter()
-    made = known or _judged(run, store, plan, sets, weights, showing)
+    made = known or _judged(run, store, plan, sets, showing)
     if plan.memorisation:
-        found = _memorisation(run, store, plan, sets, name_of(plan.job.step, protocol))
+        found = _memorisation(run, store, plan, sets, file_of(step, protocol))
         made = replace(made, memorisation=found)
     seconds = {"drawing": round(drawn - began, 1), "judging": round(time.perf_counter() - drawn, 1)}
     made = replace(made, seconds=seconds)
@@ -178,9 +165,9 @@ def evaluate(
     return made
 
 
-def _judged(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], weights: str, showing: Showing) -> Evaluation:
+def _judged(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], showing: Showing) -> Evaluation:
     """The evaluation of sets of images, without a search for copies."""
-    asked = labels(run, plan.job, torch.arange(plan.job.num))
+    asked = plan.model.labels.of(torch.arange(plan.job.num), plan.job.label, plan.job.shares)
     with showing("judging", "images") as progress:
         figures = judge(
             store,
@@ -192,18 +179,18 @@ def _judged(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], weights:
             progress=progress,
         )
     return Evaluation(
-        step=plan.job.step,
-        images=plan.job.step * run.config.train.batch_size,
-        weights=weights,
-        protocol=plan.protocol(run),
+        step=plan.model.step,
+        images=plan.model.step * run.config.train.batch_size,
+        weights=plan.model.hashes,
+        protocol=plan.protocol(),
         figures=figures,
     )
 
 
-def _folder(run: Run, job: Job, weights: str) -> Path:
+def _folder(model: Model, job: Job) -> Path:
     """Where the images of a job are kept: a folder for each that other weights, torch or format would draw."""
-    digest = hashlib.sha256(f"{weights} {torch.__version__} {FORMAT}".encode()).hexdigest()[:6]
-    return run.path / "generated" / f"{job.name()}-{digest}"
+    digest = hashlib.sha256(f"{model.hashes} {torch.__version__} {FORMAT}".encode()).hexdigest()[:6]
+    return model.folder / "generated" / f"{name_of(model, job)}-{digest}"
 
 
 def jobs(plan: Plan) -> list[Job]:
@@ -212,22 +199,15 @@ def jobs(plan: Plan) -> list[Job]:
     return [replace(plan.job, chain=replace(chain, seed=chain.seed + k)) for k in range(plan.seeds)]
 
 
-def samples(
-    run: Run,
-    job: Job,
-    weights: str,
-    what: str = "sampling",
-    loaded: Checkpoint | None = None,
-    showing: Showing = silently,
-) -> Tensor:
+def samples(model: Model, job: Job, what: str = "sampling", showing: Showing = silently) -> Tensor:
     """The images of a job, uint8 [num, C, H, W], from its folder in RUN/generated, drawn now as far as they are not.
 
-    ``weights`` is the hash of those used, ``what`` is what is shown to be going on.
+    ``what`` is what is shown to be going on.
     """
-    folder = _folder(run, job, weights)
+    folder = _folder(model, job)
     there = max((int(path.stem) + 1 for path in folder.glob("*.png") if path.stem.isdecimal()), default=0)
     with showing(what, "steps") as progress:
-        save_images(run, replace(job, num=max(job.num, there)), folder, progress, loaded)
+        save_images(model, replace(job, num=max(job.num, there)), folder, progress)
     return read_images(folder, job.num)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unstir.data import Store
 from unstir.metrics import distances
-from unstir.metrics.features import Network
+from unstir.metrics.features import NEAR, Network
 from unstir.metrics.figures import HIGHER, LOWER, Figure
 from unstir.metrics.floor import Draws, bound, draws
 from unstir.metrics.frechet import frechet_of, moments, standard_error
@@ -36,7 +36,6 @@ SUBSETS = 10
 HELD_OUT = 4
 """Held-out images that the floor is drawn from, in multiples of a set's; all where there are fewer."""
 
-NEAR = ("precision", "recall", "density", "coverage")
 NAMES = {
     "fd": ("FD", LOWER),
     "kid": ("KID", LOWER),

@@ -6,12 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from unstir.data import Store
-from unstir.generate import Job, generate, load_denoisers
+from unstir.generate import Job, generate, name_of
 from unstir.metrics.evaluate import Plan, jobs
 from unstir.metrics.evaluation import Evaluation, best_match, find, saved, unlike
 from unstir.metrics.reference import other_split
-from unstir.runs import build
-from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.model import Model
 from unstir.runs.run import Run
 
 SIZES = (100, 200, 300, 500, 1000, 2000, 5000, 10_000)
@@ -31,11 +30,13 @@ def sized(run: Run, store: Store, plans: Sequence[Plan], num: int, seconds: floa
     missing = [plan for plan in plans if not num or not _is_done(run, _of(plan, num))]
     if not missing:
         return [_of(plan, num) for plan in plans], 0.0
-    each = seconds_per_call(run, plans[0].job)
-    calls = {plan: plan.job.chain.calls(build.schedule(run.config.diffusion)) for plan in plans}
+    each = seconds_per_call(plans[0].model.unloaded(), plans[0].job)
+    calls = {plan: plan.job.chain.calls(plan.model.process.schedule) for plan in plans}
     if not num:
         num = fitting(seconds, each * sum(calls[plan] * plan.seeds for plan in plans), store, plans[0].split)
-    left = sum(calls[plan] * (num - min(num, _count(run, job))) for plan in missing for job in jobs(_of(plan, num)))
+    left = sum(
+        calls[plan] * (num - min(num, _count(plan.model, job))) for plan in missing for job in jobs(_of(plan, num))
+    )
     return [_of(plan, num) for plan in plans], each * left
 
 
@@ -44,7 +45,7 @@ def known_number(run: Run, plan: Plan, other: Run | None = None) -> int:
 
     0 where it was not. A network that is awaited is taken for that of the evaluation.
     """
-    protocol = plan.protocol(run)
+    protocol = plan.protocol()
     return max(
         (
             each.protocol["num"]
@@ -60,7 +61,7 @@ def match(run: Run, plan: Plan, other: Run, any_number: bool = False) -> Evaluat
 
     What a network that is awaited will tell is taken to be alike, and so is the number of images with ``any_number``.
     """
-    protocol = plan.protocol(run)
+    protocol = plan.protocol()
 
     def filled(theirs: Mapping[str, Any]) -> dict[str, Any]:
         return as_far_as_known(protocol, theirs) | ({"num": theirs["num"]} if any_number else {})
@@ -86,23 +87,22 @@ def _of(plan: Plan, num: int) -> Plan:
 
 
 def _is_done(run: Run, plan: Plan) -> bool:
-    return find(run, plan.job.step, plan.protocol(run)) is not None
+    return find(run, plan.model.step, plan.protocol()) is not None
 
 
-def _count(run: Run, job: Job) -> int:
+def _count(model: Model, job: Job) -> int:
     """How many images of a job were drawn before, by these weights or others of the same step."""
-    folders = (run.path / "generated").glob(f"{job.name()}-*")
+    folders = (model.folder / "generated").glob(f"{name_of(model, job)}-*")
     return max((sum(1 for path in folder.glob("*.png") if path.stem.isdecimal()) for folder in folders), default=0)
 
 
-def seconds_per_call(run: Run, job: Job, loaded: Checkpoint | None = None) -> float:
+def seconds_per_call(model: Model, job: Job) -> float:
     """The seconds of one network call an image, measured on a short chain of a batch."""
     short = replace(job, num=job.batch_size, chain=replace(job.chain, steps=min(4, job.chain.steps)))
-    denoisers = load_denoisers(run, job, loaded)
-    list(generate(run, replace(short, chain=replace(short.chain, steps=2)), denoisers=denoisers))  # warm up
+    list(generate(model, replace(short, chain=replace(short.chain, steps=2))))  # warm up
     began = time.perf_counter()
-    list(generate(run, short, denoisers=denoisers))
-    return (time.perf_counter() - began) / job.batch_size / short.chain.calls(build.schedule(run.config.diffusion))
+    list(generate(model, short))
+    return (time.perf_counter() - began) / job.batch_size / short.chain.calls(model.process.schedule)
 
 
 def fitting(seconds: float, each: float, store: Store, split: str = "train") -> int:

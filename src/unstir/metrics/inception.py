@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from unstir.data.download import fetch
 from unstir.errors import UserError
 from unstir.metrics.extractor import Extractor
-from unstir.metrics.features import Outputs
+from unstir.metrics.features import NEAR, Outputs
 from unstir.runs import build
 
 NAME = "inception-v3-compat"
@@ -45,7 +45,7 @@ class Inception(Extractor):
     features then differ in the fourth digit.
     """
 
-    titles: ClassVar[Mapping[str, str]] = {"fd": "FID", "kid": "KID"}
+    titles: ClassVar[Mapping[str, str]] = {"fd": "FID", "kid": "KID"} | {key: key for key in NEAR}
 
     def _batch(self, images: Tensor) -> Outputs:
         if not len(images):

@@ -15,20 +15,18 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.data import SPLITS, Store, verify_once
-from unstir.diffusion.denoiser import Denoiser, clipped, labelled
+from unstir.diffusion.denoiser import clipped
 from unstir.diffusion.finite import finite
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
 from unstir.errors import UserError
 from unstir.pixels import from_uint8
 from unstir.randomness import Key
-from unstir.runs import build
 from unstir.runs.agreement import check_data
-from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.files import write_text
 from unstir.runs.kinds import check as check_kinds
 from unstir.runs.kinds import is_count
 from unstir.runs.lines import decode, encode
-from unstir.runs.run import Run
+from unstir.runs.model import Model
 from unstir.theory.variance import check_variance
 
 SAMPLES = 8
@@ -50,10 +48,7 @@ class Protocol:
     variance: str = "auto"
     clip: bool = True
     seed: int = 0
-    ema: bool = True
     batch_size: int = 64
-    device: str = "auto"
-    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -78,49 +73,44 @@ class Likelihood:
 
 
 def likelihood(
-    run: Run,
+    model: Model,
     store: Store,
     protocol: Protocol = Protocol(),
     *,
-    loaded: Checkpoint | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Likelihood:
-    """The bound on images of ``store`` under the run's model.
+    """The bound on images of ``store`` under the model; its guide is left aside.
 
-    ``loaded`` is the checkpoint to take the weights from, by default the newest; ``progress(done, total)`` counts
-    network calls. Raises UserError for a protocol that does not fit the run or its data, NotFiniteError for weights
-    that answer with NaN.
+    ``progress(done, total)`` counts network calls. Raises UserError for a protocol that does not fit the model or its
+    data, NotFiniteError for weights that answer with NaN.
     """
-    check(run, store, protocol)
-    loaded = loaded or run.load()
-    denoiser = run.denoiser(ema=protocol.ema, device=protocol.device, dtype=protocol.dtype, loaded=loaded)
-    variance = protocol.variance if protocol.variance != "auto" else _learned_or_large(run)
+    check(model, store, protocol)
+    auto = "learned" if model.learned_variance else "large"
+    variance = protocol.variance if protocol.variance != "auto" else auto
     chosen = randomness.permutation(protocol.seed, "likelihood", 0, store.count(protocol.split))
     chosen = chosen[: protocol.num or None].sort().values
     most = -(-len(chosen) // SAMPLES) if protocol.calls else len(chosen)
     batches = torch.split(chosen, min(protocol.batch_size, most))
-    calls = protocol.calls or denoiser.process.T
+    calls = protocol.calls or model.process.T
     made = itertools.count(1)
 
     def on_call() -> None:
         if progress is not None:
             progress(next(made), len(batches) * calls)
 
-    labels = store.labels(protocol.split) if run.config.model.num_classes else None
+    labels = store.labels(protocol.split) if model.labels.count else None
     bounds = [
-        _bound(denoiser, store, labels, protocol, variance, number, index, on_call)
-        for number, index in enumerate(batches)
+        _bound(model, store, labels, protocol, variance, number, index, on_call) for number, index in enumerate(batches)
     ]
     settings = {"variance": variance, "split": protocol.split, "clip": protocol.clip, "seed": protocol.seed}
-    averaged = protocol.ema and run.config.train.ema_decay > 0
-    how = {"calls": calls, "ema": averaged, "step": loaded.step, "T": denoiser.process.T}
-    also = {"dtype": protocol.dtype, "batch_size": protocol.batch_size, "given_labels": labels is not None}
+    how = {"calls": calls, "ema": model.averaged, "step": model.step, "T": model.process.T}
+    also = {"dtype": model.arithmetic, "batch_size": protocol.batch_size, "given_labels": labels is not None}
     return _summary(bounds, len(chosen), {**settings, **how, **also, "data": store.content_hash})
 
 
 @torch.inference_mode()
 def _bound(
-    denoiser: Denoiser,
+    model: Model,
     store: Store,
     labels: Tensor | None,
     protocol: Protocol,
@@ -130,16 +120,15 @@ def _bound(
     on_call: Callable[[], None],
 ) -> Bound:
     """The bound of the images with these indices, batch ``number``; its noise is a function of time and image."""
-    device = next(denoiser.net.parameters()).device
-    x_0 = from_uint8(store.images(protocol.split)[index].to(device))
-    denoise = finite(labelled(denoiser, None if labels is None else labels[index].to(device)), index)
-    slots, drawn = index.to(device), None
+    slots, drawn = index.to(model.device), None
+    x_0 = from_uint8(store.images(protocol.split)[index].to(model.device))
+    denoise = finite(model.denoise(None if labels is None else labels[index].to(model.device)), index)
     if protocol.calls:
         parts = torch.arange(protocol.calls - 1)
-        drawn = strata(denoiser.process.T, len(parts), Key(protocol.seed, "likelihood times", number, parts))
+        drawn = strata(model.process.T, len(parts), Key(protocol.seed, "likelihood times", number, parts))
     return variational_bound(
         clipped(denoise) if protocol.clip else denoise,
-        denoiser.process,
+        model.process,
         x_0,
         lambda t: randomness.normal(Key(protocol.seed, "likelihood", t, slots), tuple(x_0.shape[1:])),
         variance=variance,
@@ -215,17 +204,13 @@ def read(path: Path) -> Likelihood | None:
         return None
 
 
-def _learned_or_large(run: Run) -> str:
-    return "learned" if run.config.diffusion.learned_variance else "large"
-
-
-def check(run: Run, store: Store, protocol: Protocol) -> None:
-    """Raise UserError for a protocol that does not fit the run or its data, whose bytes are read once a process."""
-    T, learned = run.config.diffusion.T, run.config.diffusion.learned_variance
+def check(model: Model, store: Store, protocol: Protocol) -> None:
+    """Raise UserError for a protocol that does not fit the model or its data, whose bytes are read once a process."""
+    T = model.process.T
     if protocol.split not in SPLITS:
         raise UserError(f"split={protocol.split!r} is unknown; choose one of {', '.join(SPLITS)}")
     count = store.count(protocol.split)
-    check_data(run, store)
+    check_data(model.folder, model.data, store)
     if count == 0:
         raise UserError(f"{store.path} has no {protocol.split} images; choose another split")
     if not 0 <= protocol.num <= count:
@@ -234,6 +219,5 @@ def check(run: Run, store: Store, protocol: Protocol) -> None:
         raise UserError(f"calls={protocol.calls} is outside 2..{T}, the terms of the bound; 0 takes all of them")
     if protocol.batch_size < 1:
         raise UserError(f"batch_size={protocol.batch_size} must be at least 1")
-    check_variance(protocol.variance, learned)
-    build.device(protocol.device)
+    check_variance(protocol.variance, model.learned_variance)
     verify_once(store)

@@ -17,7 +17,7 @@ from unstir.metrics import likelihood
 from unstir.metrics.classifier import networks_there, preparing_seconds
 from unstir.metrics.evaluate import (
     Plan,
-    check_all,
+    check,
     evaluate,
     prepared,
     usual_chain,
@@ -58,22 +58,22 @@ class Measuring:
 def planned(run: Run, store: Store, *, seconds: float, num: int = 0, seeds: int = 3) -> Measuring:
     """What a report measures: each kept moment by the usual chain, the last one by `CHAINS` too; nothing is done yet.
 
-    ``num`` images a set, 0 as `sized` says of it and ``seconds``. Raises UserError as `check_all`, for everything that
+    ``num`` images a set, 0 as `sized` says of it and ``seconds``. Raises UserError as `check`, for everything that
     would be refused later.
     """
-    run.load()  # what cannot be sampled is refused before any work
     networks = tuple(networks_there(store))
     usual = usual_chain(run)
+    run.newest_step()  # says so where none was saved
     kept = run.saved_steps()
     steps = [step for step in kept if step in snapshots(run)] or kept[-1:]
-    job = Job(num=100, chain=usual, step=steps[-1], dtype="auto", **usual_labels(run, store))
-    plan = Plan(job=job, seeds=seeds, networks=networks)
-    schedule = build.schedule(run.config.diffusion)
-    chains = [chain for chain in parse(CHAINS, usual) if chain.steps <= schedule.T]
-    by_step = [replace(plan, job=replace(job, step=step), memorisation=step == steps[-1]) for step in steps]
+    models = [run.model(step, dtype="auto") for step in steps]  # what cannot be sampled is refused before any work
+    job = Job(num=100, chain=usual, **usual_labels(run, store))
+    plan = Plan(model=models[-1], job=job, seeds=seeds, networks=networks)
+    chains = [chain for chain in parse(CHAINS, usual) if chain.steps <= models[-1].process.T]
+    by_step = [replace(plan, model=model, memorisation=model is models[-1]) for model in models]
     by_chain = [replace(plan, job=replace(job, chain=chain), memorisation=False) for chain in chains]
-    asked = [replace(plan, job=replace(plan.job, num=num or plan.job.num)) for plan in (*by_step, *by_chain)]
-    check_all(run, store, asked)
+    for each in (*by_step, *by_chain):
+        check(run, store, replace(each, job=replace(each.job, num=num or each.job.num)))
     plans, seconds = sized(run, store, [*by_step, *by_chain], num, seconds)
     seconds += preparing_seconds(store)
     return Measuring(tuple(plans[: len(steps)]), tuple(plans[len(steps) :]), plans[0].job.num, seconds)
@@ -90,7 +90,7 @@ def measure(
     for done, plan in enumerate(plans):
         if progress is not None:
             progress(
-                done, len(plans), f"step {plan.job.step} by {plan.job.chain.sampler}, {plan.job.chain.steps} steps"
+                done, len(plans), f"step {plan.model.step} by {plan.job.chain.sampler}, {plan.job.chain.steps} steps"
             )
         found.append(evaluate(run, store, plan))
     if progress is not None:
@@ -100,8 +100,8 @@ def measure(
 
 def time_samplers(run: Run, plans: Measuring) -> None:
     """Measure the seconds an image of every sampler that the plans draw with."""
-    jobs = [plans.by_step[-1].job, *(plan.job for plan in plans.by_chain)]
-    speed.measure(run, jobs[0], [job.chain for job in jobs])
+    last = plans.by_step[-1]
+    speed.measure(run, last.model.unloaded(), last.job, [plan.job.chain for plan in (last, *plans.by_chain)])
 
 
 def gather(run: Run, store: Store | None, protocol: Mapping[str, Any] | None = None, samples: bool = False) -> Facts:

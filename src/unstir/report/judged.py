@@ -8,7 +8,7 @@ from torch import Tensor
 from unstir.chain import Chain
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.generate import Job, labels, read_images
+from unstir.generate import read_images
 from unstir.generate.folder import SETTINGS
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
 from unstir.metrics.evaluation import SHARES, Evaluation
@@ -60,11 +60,11 @@ def drawn(run: Run, evaluation: Evaluation) -> Drawn | None:
             chain, shares = Chain(**settings["chain"]), tuple(settings.get("shares", ()))
             if not _is_of(settings, evaluation):
                 continue
-            job = Job(num=num, chain=chain, step=settings["step"], label=settings["label"], shares=shares)
+            label = settings["label"]
             images[chain.seed] = read_images(file.parent, num)
         except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError):  # half drawn, or not ours
             continue
-        asked = labels(run, job, torch.arange(num))
+        asked = run.labels.of(torch.arange(num), label, shares)
     if len(images) != evaluation.protocol["seeds"]:
         return None
     together = torch.cat([images[seed] for seed in sorted(images)])

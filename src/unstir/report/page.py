@@ -27,7 +27,7 @@ from unstir.report.gather import gather
 from unstir.report.statement import MULTIPLICITY, TOPICS, Topic
 from unstir.report.summary import limitations, summary
 from unstir.report.wording import sentence
-from unstir.runs import build, toml
+from unstir.runs import toml
 from unstir.runs.files import write_text
 from unstir.runs.run import Run
 
@@ -142,9 +142,9 @@ def _drawn(run: Run, store: Store | None) -> dict[str, Any]:
     drawn: dict[str, Any] = dict.fromkeys(("trajectory", "moving", "chain", "forward_strip", "forward_times", "real"))
     drawn |= {"moments": pictures.moments(run), "newest": pictures.newest_grid(run)}
     if run.saved_steps():
-        job = Job(num=pictures.ANIMATED, chain=usual_chain(run), step=run.newest_step())
-        drawn["trajectory"], drawn["moving"] = pictures.strip_and_animation(run, job)
-        drawn["chain"] = f"{job.chain.sampler}, {job.chain.cost(build.schedule(run.config.diffusion))}"
+        model, job = run.model(run.newest_step()), Job(num=pictures.ANIMATED, chain=usual_chain(run))
+        drawn["trajectory"], drawn["moving"] = pictures.strip_and_animation(model, job)
+        drawn["chain"] = f"{job.chain.sampler}, {job.chain.cost(model.process.schedule)}"
     if store is not None and store.count("train"):
         drawn["forward_strip"], drawn["forward_times"] = pictures.forward(run, store)
         drawn["real"] = pictures.real_grid(run, store)

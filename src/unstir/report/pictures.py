@@ -13,13 +13,14 @@ from PIL import Image
 from unstir import randomness
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.generate import Job, way
+from unstir.generate import Job, trajectory
 from unstir.pictures import animation
 from unstir.pictures.grid import GAP, grid
 from unstir.pixels import from_uint8, to_uint8
 from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs import moments as of_run
+from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.theory.process import Process
 
@@ -102,8 +103,8 @@ def real_grid(run: Run, store: Store) -> Picture:
     """Training images drawn at random, laid out as the run's grids; of the same classes where those know any."""
     count, labels = min(run.config.grids.num, REAL_IMAGES, store.count("train")), store.labels("train")
     order = randomness.permutation(0, "report real", 0, store.count("train"))
-    if labels is not None and (asked := run.labels_of(torch.arange(count))) is not None:
-        classes = run.config.model.num_classes
+    if labels is not None and (asked := run.labels.of(torch.arange(count))) is not None:
+        classes = run.labels.count
         of_class = [order[labels[order] == index] for index in range(classes)]
         own = [(i // classes, of_class[label]) for i, label in enumerate(asked.tolist())]
         chosen = [int(each[place % len(each)]) for place, each in own if len(each)]
@@ -134,9 +135,9 @@ def forward(run: Run, store: Store) -> tuple[Picture, list[int]]:
     return encode(grid(tiles, nrow=len(times)), "real images of the data at rising noise"), times
 
 
-def strip_and_animation(run: Run, job: Job) -> tuple[Picture, Picture]:
+def strip_and_animation(model: Model, job: Job) -> tuple[Picture, Picture]:
     """The strip of stages and the animation of a job's first images, from noise to image."""
-    frames = way(run, job, ANIMATED)
+    frames = trajectory(model, job, ANIMATED)
     first = [replace(frame, x=frame.x[:STRIP_IMAGES], x0=frame.x0[:STRIP_IMAGES]) for frame in frames]
     strip = encode(animation.strip(first, STAGES), "stages of sampling, the noisy images above, their estimates below")
     with tempfile.TemporaryDirectory() as folder:

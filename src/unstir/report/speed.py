@@ -9,9 +9,9 @@ from unstir.chain import Chain
 from unstir.compare import compare
 from unstir.generate import Job
 from unstir.metrics.forecast import seconds_per_call
-from unstir.runs import build
 from unstir.runs.files import write_text
 from unstir.runs.lines import decode, encode
+from unstir.runs.model import Model
 from unstir.runs.provenance import environment
 from unstir.runs.run import Run
 
@@ -45,16 +45,16 @@ def read(run: Run) -> Speed | None:
         return None
 
 
-def measure(run: Run, job: Job, chains: Sequence[Chain]) -> Speed:
+def measure(run: Run, model: Model, job: Job, chains: Sequence[Chain]) -> Speed:
     """Time the chains as `unstir sample --compare` does, and keep it; again only on another machine or for others."""
-    machine, schedule = environment(build.device(job.device)), build.schedule(run.config.diffusion)
+    machine, schedule = environment(model.device), model.process.schedule
     calls = {name_of(each.sampler, each.spacing, each.calls(schedule)): each for each in chains}
     known = read(run)
     if known is not None and known.machine == machine and known.seconds.keys() == calls.keys():
         return known
-    whole = seconds_per_call(run, job) * sum(chain.calls(schedule) for chain in calls.values())
+    whole = seconds_per_call(model, job) * sum(chain.calls(schedule) for chain in calls.values())
     num = max(1, min(job.batch_size, int(SECONDS / whole)))
-    timed = compare(run, replace(job, num=num), list(calls.values()))
+    timed = compare(model, replace(job, num=num), list(calls.values()))
     seconds = {name: float(f"{each.seconds:.3g}") for name, each in zip(calls, timed, strict=True)}
     made = Speed(seconds=seconds, num=num, machine=machine, date=datetime.date.today().isoformat())
     write_text(run.path / FILE, encode(asdict(made), indent=1) + "\n")

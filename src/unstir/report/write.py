@@ -11,9 +11,8 @@ from unstir.progress import Say, Showing, silently, unsaid
 from unstir.report import compared, page, pdf
 from unstir.report.export import export, targets
 from unstir.report.gather import Measuring, measure, planned, time_samplers
-from unstir.runs.files import make_folder
+from unstir.runs.files import check_file, make_folder
 from unstir.runs.run import Run
-from unstir.runs.writable import check_file
 from unstir.train.catch_up import catch_up
 
 
@@ -141,4 +140,4 @@ def _measured(run: Run, store: Store, plan: Measuring, timed: bool, showing: Sho
         measure(run, store, (*plan.by_step, *plan.by_chain), progress=progress)
     if timed:
         time_samplers(run, plan)
-    return plan.by_step[-1].protocol(run)
+    return plan.by_step[-1].protocol()

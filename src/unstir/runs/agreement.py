@@ -1,12 +1,14 @@
 """Whether settings (of config.toml, of a checkpoint, asked for) are those of one run, and a store is its data."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
 from unstir.errors import UserError
 from unstir.runs import toml
+from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config, may_change
 from unstir.runs.kinds import short
@@ -68,10 +70,10 @@ def changed_grids(run: "Run", found: Checkpoint) -> str:
     return said and f"{run.path / 'config.toml'} has changed since step {found.step} was saved: {said}"
 
 
-def check_data(run: "Run", store: "Store") -> None:
-    """Raise UserError where ``store`` is not what the run was trained on."""
-    if store.content_hash != run.data.content_hash:
-        raise UserError(f"{store.path} is not the data of {run.path}; name the store that it was trained on")
+def check_data(folder: Path, data: DataCard, store: "Store") -> None:
+    """Raise UserError where ``store`` is not the ``data`` that the run in the folder was trained on."""
+    if store.content_hash != data.content_hash:
+        raise UserError(f"{store.path} is not the data of {folder}; name the store that it was trained on")
 
 
 def _differences(old: Config, new: Config) -> dict[str, Any]:

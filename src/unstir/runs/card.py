@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unstir.errors import UserError
-from unstir.runs.files import remedy, write_text
+from unstir.errors import UserError, remedy
+from unstir.runs.files import write_text
 from unstir.runs.kinds import check_format, is_count
 from unstir.runs.lines import decode, encode
 

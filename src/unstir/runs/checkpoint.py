@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from unstir.errors import UserError
-from unstir.runs.files import remedy, replacing
+from unstir.errors import UserError, remedy
+from unstir.runs.files import replacing
 from unstir.runs.kinds import check, check_format, is_count
 
 FORMAT = 4

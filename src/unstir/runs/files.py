@@ -5,6 +5,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,24 +13,10 @@ from typing import IO
 
 from safetensors import SafetensorError
 
-from unstir.errors import OF_THE_MACHINE, UserError
+from unstir.data.disk import sync_folder
+from unstir.errors import REMEDIES, UserError, remedy
 
 PARTIAL = ".partial"
-REMEDIES = {
-    **OF_THE_MACHINE,
-    errno.EACCES: "ask for the right to use it (chmod)",
-    errno.EPERM: "ask its owner, or remove its protection (chattr)",
-    errno.EROFS: "the file system is read-only: use a folder of another, or mount it for writing",
-    errno.ENOENT: "put back what was moved or removed",
-    errno.ENAMETOOLONG: "use a shorter name",
-    errno.EISDIR: "it is a folder: move it away",
-    errno.ENOTDIR: "a file is where a folder must be: move it away",
-}
-"""What to do about a file of a run that could not be read or written, by the system's number of the error."""
-
-PLACES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG)
-"""Errors of the place that was named."""
-
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 """Errors of file systems that know no locks, as some network folders: files are written there all the same."""
 
@@ -143,21 +130,6 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def remedy(error: OSError, elsewhere: str = "") -> str:
-    """The system's reason for an error, and what to do about it: ``elsewhere`` where another place would do."""
-    reason, number = error.strerror or "it failed", error.errno or 0
-    return f"{reason}; {elsewhere if elsewhere and number in PLACES else REMEDIES.get(number, 'mend that')}"
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the renames in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _refusal(path: Path, needs: int, error: Exception) -> str:
     number = error.errno if isinstance(error, OSError) else None
     reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
@@ -166,5 +138,30 @@ def _refusal(path: Path, needs: int, error: Exception) -> str:
     except OSError:
         space = "its folder is gone"
     need = f"it needs {needs / 1e6:.1f} MB; " if needs else ""
-    mend = REMEDIES.get(number or 0, "mend that")
+    mend = REMEDIES.get(number or 0, "check the path and the disk")
     return f"cannot write {path}: {reason} ({need}{space}); {mend}, and run the same command again to continue"
+
+
+def check_writable(folder: Path, elsewhere: str = "") -> None:
+    """Raise UserError where no file can be made in ``folder`` or, before it is there, in the one it will lie in.
+
+    A file without a name is made, which leaves no trace (O_TMPFILE), so that a read-only disk, a missing right and a
+    quota are all noticed, as they would be later. ``elsewhere`` is the remedy where another folder can be named.
+    """
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise UserError(f"cannot make the folder {folder}: {place} is a file; {elsewhere or 'move that away'}")
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write in {place}: {remedy(error, elsewhere)}") from None
+
+
+def check_file(path: Path, option: str) -> None:
+    """Raise UserError where a file cannot be written: it is a folder, or its folder cannot be made or written in."""
+    if path.is_dir():
+        raise UserError(f"{option} {path} is a folder; name a file in it")
+    check_writable(path.parent, f"name another with {option}")

@@ -11,8 +11,8 @@ from unstir.errors import UserError
 from unstir.runs import build, checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
-from unstir.runs.guide import run_and_step
-from unstir.runs.run import Run, misfits, weights_of
+from unstir.runs.loading import misfits, weights_of
+from unstir.runs.run import Run, run_and_step
 
 MAY_BE_NEW = ("label.weight",)
 """What a conditional run has and an unconditional one has not."""

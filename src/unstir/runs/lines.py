@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unstir.errors import UserError
-from unstir.runs.files import remedy, sync_folder, write_text
+from unstir.data.disk import sync_folder
+from unstir.errors import UserError, remedy
+from unstir.runs.files import write_text
 
 CHECKSUM = "crc32"
 

@@ -12,23 +12,21 @@ curves.png          loss, gradient norm and learning rate; losses.png: those of 
 """
 
 import fcntl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-import torch
-from torch import Tensor
-
 from unstir.chain import DEFAULTS, Chain
-from unstir.diffusion.denoiser import Denoiser
-from unstir.errors import UserError
-from unstir.pictures.caption import of_class
-from unstir.runs import build, card, checkpoint, lines, logs, toml
+from unstir.errors import UserError, remedy
+from unstir.runs import card, checkpoint, lines, logs, toml
 from unstir.runs.agreement import changed_grids, check_same
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config, steps_in
-from unstir.runs.files import PARTIAL, make_folder, remedy, remove_partials, write_text
+from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
+from unstir.runs.labels import Labels
+from unstir.runs.loading import model_of
+from unstir.runs.model import Model
 
 
 @dataclass(frozen=True)
@@ -161,18 +159,11 @@ class Run:
         """How the run's grids are sampled, which is the default for other samples from it."""
         return Chain(**{name: getattr(self.config.grids, name) for name in DEFAULTS})
 
-    def labels_of(self, indices: Tensor) -> Tensor | None:
-        """Each class in turn for the images with these indices, int64 [B]; None where the network knows no classes."""
-        classes = self.config.model.num_classes
-        return indices % classes if classes else None
-
-    def class_names(self, labels: Tensor | None) -> list[str] | None:
-        """The names for pictures of classes, int64 [B] as `labels_of` gives them; None where the network knows none."""
-        return None if labels is None else [of_class(label, self.data.classes[label]) for label in labels.tolist()]
-
-    def hidden_labels(self, indices: Tensor) -> Tensor | None:
-        """The label that says nothing, for each index, int64 [B]; None where the network was not trained with it."""
-        return torch.full_like(indices, self.config.model.num_classes) if self.config.train.label_dropout else None
+    @property
+    def labels(self) -> Labels:
+        """The labels that the run's network knows."""
+        count = self.config.model.num_classes
+        return Labels(count, self.data.classes if count else (), self.config.train.label_dropout > 0)
 
     def newest_step(self) -> int:
         """The highest step at which weights were saved; UserError where none were."""
@@ -182,31 +173,31 @@ class Run:
         """The steps at which weights can be loaded, rising."""
         return sorted({step for folder in (self.checkpoints, self.weights) for step, _ in checkpoint.listed(folder)})
 
-    def denoiser(
+    def model(
         self,
+        step: int | None = None,
         *,
         ema: bool = True,
-        step: int | None = None,
-        device: str = "cpu",
+        device: str = "auto",
         dtype: str = "float32",
-        loaded: checkpoint.Checkpoint | None = None,
-    ) -> Denoiser:
-        """The trained denoiser in evaluation mode: of the newest file that verifies, or of one saved ``step``.
+        guide: str | Model | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> Model:
+        """The trained model: of the newest file that verifies, or of one saved ``step``; ``say`` as `load`.
 
-        ``loaded`` spares reading a checkpoint that is at hand. ``ema`` takes the averaged weights where the run has
-        them. Under "bfloat16" the weights are cast once. Raises UserError where nothing was saved, or not that step,
-        or a slim file has no raw weights.
+        ``ema`` takes the averaged weights where the run has them. Under "bfloat16" the weights are cast once. ``guide``
+        is what guidance leads away from: a model, "1000" for a step of the same run, "runs/small" for the newest
+        weights of another, "runs/small@1000" for a step of it. Raises UserError where nothing was saved, or not that
+        step, a slim file has no raw weights, the device is absent, or the guide does not fit.
         """
-        found = loaded or self.load(step)
-        check_same(self, found)
-        on = build.device(device)
-        arithmetic = build.dtype(dtype, on)
-        net = build.network(self.config, on)
-        load_into(net, weights_of(found, ema), f"{self.path}: step {found.step}")
-        net.eval().requires_grad_(False)
-        if arithmetic == torch.bfloat16:
-            net.to(arithmetic)
-        return build.denoiser(self.config, net, torch.float32)
+        found = self.load(step, say)
+        if isinstance(guide, str):
+            try:
+                other, saved = _guide_in(guide, self)
+                guide = other.model(saved, ema=ema, device=device, dtype=dtype)
+            except UserError as error:
+                raise UserError(f"guide={guide}: {error}") from None
+        return model_of(self, found, ema=ema, device=device, dtype=dtype, guide=guide)
 
     def _saved(self) -> list[int]:
         steps = self.saved_steps()
@@ -215,7 +206,7 @@ class Run:
         return steps
 
     def load(self, step: int | None = None, say: Callable[[str], None] | None = None) -> checkpoint.Checkpoint:
-        """The newest file that verifies, full or slim, or that of one saved step. Raises UserError as `denoiser`.
+        """The newest file that verifies, full or slim, or that of one saved step. Raises UserError as `model`.
 
         So it does where the settings or the data beside the file are not those that it was trained with.
 
@@ -258,33 +249,19 @@ def is_run(path: Path) -> bool:
     return (path / "config.toml").is_file()
 
 
-def misfits(own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> list[str]:
-    """What keeps weights from being those of a network that has ``own``, a phrase a tensor; empty where they fit."""
-    wrong = [f"{name} is missing" for name in own if name not in weights]
-    wrong += [f"{name} is unknown" for name in weights if name not in own]
-    wrong += [
-        f"{name} is {list(weights[name].shape)}, the network's is {list(own[name].shape)}"
-        for name in own
-        if name in weights and weights[name].shape != own[name].shape
-    ]
-    return wrong + [
-        f"{name} is {t.dtype}, not floating point" for name, t in weights.items() if not t.is_floating_point()
-    ]
+def run_and_step(text: str) -> tuple[str, int | None]:
+    """The folder and the saved step of "RUN@STEP"; the whole text and None where it has no step or is a path itself."""
+    folder, at, step = text.rpartition("@")
+    if at and step.isdecimal() and not Path(text).exists():
+        return folder, int(step)
+    return text, None
 
 
-def load_into(net: torch.nn.Module, weights: Mapping[str, torch.Tensor], source: str) -> None:
-    """Load weights into a network of the same structure; UserError naming the first tensors that do not fit."""
-    if wrong := misfits(net.state_dict(), weights):
-        raise UserError(f"{source} does not fit the network: {'; '.join(wrong[:3])}; use the same [model] settings")
-    net.load_state_dict(dict(weights))
-
-
-def weights_of(found: checkpoint.Checkpoint, ema: bool) -> dict[str, torch.Tensor]:
-    """The weights to sample from in a checkpoint: averaged if asked and there; UserError for raw ones that are not."""
-    if found.kind == "slim":
-        if found.ema and not ema:
-            raise UserError(
-                f"step {found.step} was kept as averages alone; leave out --no-ema or choose a step of checkpoints/"
-            )
-        return found.part("model")
-    return (found.part("ema") if ema else {}) or found.part("model")
+def _guide_in(text: str, guided: Run) -> tuple[Run, int | None]:
+    """The run and the saved step that a guide's text names. Raises UserError for what is neither step nor run."""
+    if text.isdecimal():
+        return guided, int(text)
+    folder, step = run_and_step(text)
+    if step is None and not Path(text).is_dir():
+        raise UserError("neither a step nor a folder; write 1000, RUN or RUN@1000")
+    return Run.open(folder), step

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import unstir
+from unstir.data.disk import sync_folder
 from unstir.errors import UserError
-from unstir.runs.files import make_folder, replacing, sync_folder, write_text
+from unstir.runs.files import check_file, make_folder, replacing, write_text
 from unstir.runs.kinds import is_count
-from unstir.runs.writable import check_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
-from unstir.errors import UserError
+from unstir.errors import UserError, remedy
 from unstir.runs.config import Config
-from unstir.runs.files import remedy
 from unstir.runs.kinds import short
 from unstir.runs.synonyms import SETTINGS, by_word
 

@@ -1,6 +1,7 @@
 """The held-out loss measured after training, from the weights kept at its snapshots."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -10,7 +11,7 @@ from unstir.errors import UserError
 from unstir.runs import build, lines
 from unstir.runs.agreement import check_data
 from unstir.runs.moments import snapshots
-from unstir.runs.run import Run, load_into, weights_of
+from unstir.runs.run import Run
 from unstir.train.held_out import HeldOutLoss
 from unstir.train.observer import Observer, Stop
 
@@ -22,7 +23,7 @@ def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None
     damaged; snapshots whose weights are damaged are passed over. ``progress(done, total)`` counts snapshots. Raises
     UserError where ``store`` is not the run's data or has other bytes, or the file cannot be written.
     """
-    check_data(run, store)
+    check_data(run.path, run.data, store)
     verify_once(store)
     try:
         lock = run.lock()
@@ -52,10 +53,7 @@ def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None
 def _denoiser(run: Run, step: int, device: torch.device) -> Denoiser | None:
     """The sampling weights of a step in the arithmetic of training; None where its file is damaged."""
     try:
-        weights = weights_of(run.load(step), ema=True)
+        model = run.model(step, device=str(device))
     except UserError:
         return None
-    net = build.network(run.config, device)
-    load_into(net, weights, f"{run.path}: step {step}")
-    net.eval().requires_grad_(False)
-    return build.denoiser(run.config, net, build.dtype(run.config.train.dtype, device))
+    return replace(model.denoiser, dtype=build.dtype(run.config.train.dtype, device))

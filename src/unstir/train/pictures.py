@@ -2,44 +2,39 @@
 
 import torch
 
-from unstir.diffusion.denoiser import Denoiser, labelled
-from unstir.diffusion.draw import draw, starting_noise
+from unstir.diffusion.draw import starting_noise
 from unstir.pictures.charts import held_out_curves, training_curves
 from unstir.pictures.grid import grid
 from unstir.pictures.named import named_grid
 from unstir.pixels import to_uint8
 from unstir.runs.files import replacing
+from unstir.runs.model import Model
 from unstir.runs.moments import grid_file
 from unstir.runs.run import Run
 from unstir.train.observer import Observer, Stop
 
 
-def draw_grid(run: Run, denoiser: Denoiser, name: str, device: torch.device, observer: Observer, stop: Stop) -> None:
+def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop) -> None:
     """Draw samples/NAME.png, with the names of the classes; the noise is the same in every grid.
 
     Draws nothing when stopping. Raises NotFiniteError where the network answers with NaN or an infinity.
     """
     cfg = run.config.grids
-    indices = torch.arange(cfg.num, device=device)
+    indices = torch.arange(cfg.num, device=model.device)
     x = starting_noise(cfg.seed, indices, run.data.shape)
     run.samples.mkdir(exist_ok=True)
     noise = run.samples / "noise.png"
     if not noise.exists():
         with replacing(noise) as partial:
             grid(to_uint8(x), cfg.nrow).save(partial, format="png")
-    with torch.inference_mode():
-        chain, hidden = run.chain(), run.hidden_labels(indices)
-        weak = None if hidden is None else labelled(denoiser, hidden)
-        total = len(chain.times(denoiser.process.schedule)) - 1
-        labels = run.labels_of(indices)
-        steps = draw(labelled(denoiser, labels), denoiser.process, x, indices, chain, weak)
-        for done, step in enumerate(steps, start=1):
-            if stop.signal is not None:
-                return
-            observer.drawing(done, total)
-            x = step.x
+    total, labels = len(model.chain.times(model.process.schedule)) - 1, model.labels.of(indices)
+    for done, step in enumerate(model.draw(model.chain, indices, labels), start=1):
+        if stop.signal is not None:
+            return
+        observer.drawing(done, total)
+        x = step.x
     with replacing(grid_file(run, name)) as partial:
-        named_grid(to_uint8(x), cfg.nrow, run.class_names(labels)).save(partial, format="png")
+        named_grid(to_uint8(x), cfg.nrow, model.labels.captions(labels) or None).save(partial, format="png")
 
 
 def draw_charts(run: Run) -> None:

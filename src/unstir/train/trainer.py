@@ -22,9 +22,10 @@ from unstir.randomness import Key
 from unstir.runs import build, checkpoint
 from unstir.runs.agreement import check_same
 from unstir.runs.initial import initial_checkpoint, initial_weights, new_tensors
+from unstir.runs.loading import model_in_training, weights_of
 from unstir.runs.moments import ema_decay, grid_file, learning_rate, snapshots
 from unstir.runs.provenance import environment
-from unstir.runs.run import Run, is_run, weights_of
+from unstir.runs.run import Run, is_run
 from unstir.train import ema
 from unstir.train.batches import Batches
 from unstir.train.held_out import HeldOutLoss
@@ -236,7 +237,8 @@ class Trainer:
     def _draw(self, denoiser: Denoiser, name: str, stop: Stop) -> None:
         """Draw the grid of a snapshot; of weights that answer with NaN there is none, which is said once."""
         try:
-            draw_grid(self._run, denoiser, name, self._device, self._observer, stop)
+            model = model_in_training(self._run, denoiser, self.state.step)
+            draw_grid(self._run, model, name, self._observer, stop)
             self._spoilt = False
         except NotFiniteError as error:
             if not self._spoilt:

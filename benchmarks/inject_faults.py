@@ -1,10 +1,10 @@
-"""Damage every file of a run and of a store, fail the system's calls, kill, and see whether anything is silent.
+"""Damage every file of a run and of a store, fail the system's calls, kill, and check that nothing fails silently.
 
-Usage: python benchmarks/attack.py [--flips 3000] [--cuts 600] [--forged 1000] [--faults 300] [--kills 100] [--seed 0]
-                                   [--jobs 2] [--only NUMBER] [--log FILE]
+Usage: python benchmarks/inject_faults.py [--flips 3000] [--cuts 600] [--forged 1000] [--faults 300] [--kills 100]
+                                          [--seed 0] [--jobs 2] [--only NUMBER] [--log FILE]
 
-Each trial takes a fresh copy of a small run with its store (`victim`), does one thing to it, and runs one of the real
-commands that read it, in a process of its own:
+Each trial takes a fresh copy of a small run with its store (`sample_run`), does one thing to it, and runs one of the
+real commands that read it, in a process of its own:
 
     flip    one bit of one file
     cut     a file ends early, a page of it is zeros, or two files (not images) change places
@@ -14,9 +14,9 @@ commands that read it, in a process of its own:
 
 A trial is *noticed* where the command refuses or says which file (or the file was forged: with a checksum that fits
 it is another run, with results of its own), *harmless* where its result is the same as without, and a failure where the
-result is another in silence, where a traceback is shown, or where it hangs. After a fault or a kill the same command is
-run again and must give the result of a command never disturbed. Trial i is a function of (seed, i); --only repeats one
-and shows what was said. Status 1 if anything failed.
+result is another in silence, where a traceback is shown, or where it hangs. After a fault or a kill the same command
+is run again and must give the result of a command never interrupted. Trial i is a function of (seed, i); --only repeats
+one and shows what was printed. Status 1 if anything failed.
 """
 
 import argparse
@@ -36,8 +36,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from disturb import cut, failing_calls, flip, forge
-from victim import CONSUMERS, READERS, SLOW, Consumer, build, choose, targets
+from faults import cut, failing_calls, flip, forge
+from sample_run import CONSUMERS, READERS, SLOW, Consumer, build, choose, targets
 
 from unstir import cli
 
@@ -50,14 +50,14 @@ FAILED = ("silent", "traceback", "hangs", "lost")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a trial: ``verdict`` is noticed, harmless, or one of FAILED; ``said`` is what was printed."""
+    """The outcome of a trial: ``verdict`` is noticed, harmless, or one of FAILED; ``printed`` is what was printed."""
 
     number: int
     kind: str
     what: str
     consumer: str
     verdict: str
-    said: str = ""
+    printed: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ class Ended:
 
     status: int | None
     result: str
-    said: str
+    printed: str
 
 
 def run(consumer: Consumer, folder: Path, fault: tuple[int, int] | None = None, kill_after: float = 0) -> Ended:
     """Run a command in a child process in ``folder``; ``fault`` is (the call that fails, the system's error number)."""
-    out, result = folder / ".said", folder / ".result"
+    out, result = folder / ".printed", folder / ".result"
     child = os.fork()
     if child == 0:
         _child(consumer, folder, fault, out, result)
@@ -83,9 +83,9 @@ def run(consumer: Consumer, folder: Path, fault: tuple[int, int] | None = None, 
             os.waitpid(child, 0)
             return Ended(None, "", out.read_text(errors="replace") if out.exists() else "")
         time.sleep(0.005)
-    said = out.read_text(errors="replace")
+    printed = out.read_text(errors="replace")
     made = result.read_text() if result.exists() else ""
-    return Ended(os.waitstatus_to_exitcode(state[1]), made, said)
+    return Ended(os.waitstatus_to_exitcode(state[1]), made, printed)
 
 
 def _child(consumer: Consumer, folder: Path, fault: tuple[int, int] | None, out: Path, result: Path) -> None:
@@ -121,18 +121,18 @@ def broken(ended: Ended) -> str:
     """Whether a command "hangs" or shows a "traceback"; "" where it ended as it should."""
     if ended.status is None:
         return "hangs"
-    return "traceback" if "Traceback" in ended.said or ended.status < 0 or ended.status == 70 else ""
+    return "traceback" if "Traceback" in ended.printed or ended.status < 0 or ended.status == 70 else ""
 
 
-class Attack:
-    """The trials on one victim, built in ``folder`` with the results of commands that nobody disturbs."""
+class Trials:
+    """The trials on one sample run, built in ``folder`` with the results of undisturbed commands."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.seed = folder, seed
-        self.victim = folder / "victim"
-        self.victim.mkdir(parents=True)
-        build(self.victim)
-        self.targets = targets(self.victim)
+        self.original = folder / "original"
+        self.original.mkdir(parents=True)
+        build(self.original)
+        self.targets = targets(self.original)
         self.expected: dict[str, Ended] = {}
         self.seconds: dict[str, float] = {}
         for name, consumer in CONSUMERS.items():
@@ -140,18 +140,18 @@ class Attack:
             self.expected[name] = self._on_copy("whole", lambda place, consumer=consumer: run(consumer, place))
             self.seconds[name] = time.monotonic() - began
             if self.expected[name].status not in (0, 1 if name == "doctor" else 0):
-                raise RuntimeError(f"{name} fails on a sound run: {self.expected[name].said}")
+                raise RuntimeError(f"{name} fails on a sound run: {self.expected[name].printed}")
 
     def trial(self, number: int, kind: str) -> Outcome:
-        """Do one thing to a fresh copy of the victim and see what comes of it."""
+        """Do one thing to a fresh copy of the sample run and return the outcome."""
         chance = random.Random(f"{self.seed} {number} {kind}")
         return self._on_copy(f"trial-{number}", lambda place: self._trial(number, kind, chance, place))
 
     def _on_copy(self, name, work):
         place = self.folder / name
-        shutil.copytree(self.victim, place)
+        shutil.copytree(self.original, place)
         config = place / "run/config.toml"  # it names its store by the whole path
-        config.write_text(config.read_text().replace(str(self.victim), str(place)))
+        config.write_text(config.read_text().replace(str(self.original), str(place)))
         try:
             return work(place)
         finally:
@@ -159,14 +159,19 @@ class Attack:
 
     def _trial(self, number: int, kind: str, chance: random.Random, place: Path) -> Outcome:
         if kind in ("faults", "kills"):
-            return self._disturbed(number, kind, chance, place)
+            return self._interrupted(number, kind, chance, place)
         pattern = chance.choice([pattern for pattern in self.targets for _ in range(1 if pattern in SLOW else 3)])
         path = chance.choice(self.targets[pattern])
         consumer = choose(chance, READERS[pattern])
         what = {"flips": flip, "cuts": cut, "forged": forge}[kind](chance, place / path)
         ended = run(consumer, place)
         return Outcome(
-            number, kind, f"{path}: {what}", consumer.name, self._verdict(consumer, ended, path, kind, what), ended.said
+            number,
+            kind,
+            f"{path}: {what}",
+            consumer.name,
+            self._verdict(consumer, ended, path, kind, what),
+            ended.printed,
         )
 
     def _verdict(self, consumer: Consumer, ended: Ended, path: Path, kind: str, what: str) -> str:
@@ -176,20 +181,20 @@ class Attack:
             return "noticed"
         expected = self.expected[consumer.name]
         if ended.result == expected.result:
-            return "noticed" if path.name in ended.said and path.name not in expected.said else "harmless"
+            return "noticed" if path.name in ended.printed and path.name not in expected.printed else "harmless"
         named = [word for word in what.split() if "." in word]  # the other of two that changed places
-        if kind == "forged" or any(name in ended.said for name in (path.name, *named)):
+        if kind == "forged" or any(name in ended.printed for name in (path.name, *named)):
             return "noticed"  # whoever makes a checksum fit has written another run
         return "silent"
 
-    def _disturbed(self, number: int, kind: str, chance: random.Random, place: Path) -> Outcome:
+    def _interrupted(self, number: int, kind: str, chance: random.Random, place: Path) -> Outcome:
         names = ("sample", "continue", "likelihood", "evaluate", "vary", "report", "inspect")
         consumer, what = choose(chance, names), ""
         if kind == "faults":
             fault = (chance.randint(1, 60), chance.choice((5, 28, 24, 1)))
             ended, what = run(consumer, place, fault=fault), f"call {fault[0]} fails with {os.strerror(fault[1])}"
             if failed := broken(ended):
-                return Outcome(number, kind, what, consumer.name, failed, ended.said)
+                return Outcome(number, kind, what, consumer.name, failed, ended.printed)
         else:
             moment = chance.uniform(0.05, 1) * self.seconds[consumer.name]
             ended, what = run(consumer, place, kill_after=moment), f"killed after {moment:.2f} s"
@@ -200,7 +205,7 @@ class Attack:
             verdict = "lost"
         else:
             verdict = "noticed" if ended.status else "harmless"
-        return Outcome(number, kind, what, consumer.name, verdict, f"{ended.said}\n-- again:\n{again.said}")
+        return Outcome(number, kind, what, consumer.name, verdict, f"{ended.printed}\n-- again:\n{again.printed}")
 
 
 def numbered(counts: dict[str, int]) -> list[tuple[int, str]]:
@@ -210,11 +215,11 @@ def numbered(counts: dict[str, int]) -> list[tuple[int, str]]:
     return list(enumerate(kinds))
 
 
-_attack: Attack
+_trials: Trials
 
 
 def _one(trial: tuple[int, str]) -> Outcome:
-    return _attack.trial(*trial)
+    return _trials.trial(*trial)
 
 
 def main() -> None:
@@ -227,13 +232,13 @@ def main() -> None:
     parser.add_argument("--log", type=Path, default=None)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    global _attack
-    folder = Path(tempfile.mkdtemp(prefix="attack-"))
-    _attack = Attack(folder, arguments.seed)
+    global _trials
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    _trials = Trials(folder, arguments.seed)
     trials = numbered({kind: getattr(arguments, kind) for kind in KINDS})
     if arguments.only is not None:
         outcome = _one(trials[arguments.only])
-        print(f"{outcome.kind}: {outcome.what}; {outcome.consumer}: {outcome.verdict}\n{outcome.said}")
+        print(f"{outcome.kind}: {outcome.what}; {outcome.consumer}: {outcome.verdict}\n{outcome.printed}")
         sys.exit(outcome.verdict in FAILED)
     counts: Counter[tuple[str, str]] = Counter()
     began = time.monotonic()

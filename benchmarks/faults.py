@@ -25,7 +25,7 @@ ODD: tuple[Any, ...] = (
     None, True, -1, 0, 1, 2**63, 10**400, 1e308, float("nan"), float("inf"), 0.5, "", "x", "a\0b", "\x1b[31mred",
     "\udc80", "../../etc/passwd", [], [[]], [1, "a"], {}, {"a": None}, "9" * 5000,
 )  # fmt: skip
-"""What no reader should fall over in the place of any value."""
+"""Values that no reader may fail on, wherever they stand."""
 
 
 def flip(chance: random.Random, path: Path) -> str:
@@ -39,15 +39,15 @@ def flip(chance: random.Random, path: Path) -> str:
 
 def cut(chance: random.Random, path: Path) -> str:
     """Cut a file short, fill a page of it with zeros, or let it change places with another of its folder."""
-    content, way = path.read_bytes(), chance.randrange(3)
+    content, case = path.read_bytes(), chance.randrange(3)
     others = [other for other in path.parent.glob(f"*{path.suffix}") if other != path]
-    if way == 2 and others and path.suffix != ".png":  # whole images that change places are another job's order
+    if case == 2 and others and path.suffix != ".png":  # whole images that change places are another job's order
         other = chance.choice(others)
         ours, theirs = path.read_bytes(), other.read_bytes()
         path.write_bytes(theirs)
         other.write_bytes(ours)
         return f"changed places with {other.name}"
-    if way == 1 and any(content):
+    if case == 1 and any(content):
         start = chance.randrange(len(content))
         path.write_bytes(content[:start] + bytes(len(content[start : start + PAGE])) + content[start + PAGE :])
         return f"zeros from byte {start}"
@@ -98,11 +98,11 @@ def mutated(chance: random.Random, values: Any) -> tuple[Any, str]:
     values = copy.deepcopy(values)
     places = list(_places(values))
     holder, key = chance.choice(places)
-    way = chance.random()
-    if way < 0.65:
+    case = chance.random()
+    if case < 0.65:
         holder[key] = chance.choice(ODD)
         return values, f"{key} is {str(holder[key])[:30]!r}"
-    if way < 0.8:
+    if case < 0.8:
         del holder[key]
         return values, f"{key} is gone"
     if isinstance(holder, dict):
@@ -160,13 +160,13 @@ def _forge_tensors(chance: random.Random, path: Path) -> str:
         metadata[name] = metadata[name].encode("utf-8", "replace").decode()
     else:
         key = chance.choice(sorted(tensors))
-        way = chance.randrange(3)
+        case = chance.randrange(3)
         tensor = tensors.pop(key)
-        if way == 1:
+        if case == 1:
             tensors[key] = torch.zeros(*tensor.shape, 2, dtype=tensor.dtype)
-        elif way == 2:
+        elif case == 2:
             tensors[key] = tensor.to(torch.int16 if tensor.is_floating_point() else torch.float64)
-        what = f"{key}: " + ("is gone", "has another shape", "has another type")[way]
+        what = f"{key}: " + ("is gone", "has another shape", "has another type")[case]
     save_file(tensors, path, {**metadata, "sha256": content_hash(tensors, metadata[name])})
     return what
 

@@ -1,4 +1,4 @@
-"""A small run and store with every kind of file that there is, what reads each of them, and what should come out."""
+"""A small run and store with every kind of file, the commands that read each of them, and their results."""
 
 import contextlib
 import hashlib
@@ -53,7 +53,7 @@ num = 4
 steps = 3
 log_spaced = 2
 """
-"""Classes, dropout, averages, micro-batches, held-out images: all that a run's files can hold, in seconds."""
+"""Classes, dropout, averages, micro-batches, held-out images: all that the files of a run can hold, in seconds."""
 
 RUN = Path("run")
 BY = ["--num", "4", "--steps", "3"]
@@ -62,7 +62,7 @@ JUDGE = ["evaluate", "run", "--num", "24", "--seeds", "2", "--steps", "3", "--no
 
 
 def build(folder: Path) -> None:
-    """Make the victim in an empty folder: the store, the run, and what each command leaves in them."""
+    """Make the run in an empty folder: the store, the run, and what each command leaves in them."""
     with contextlib.chdir(folder):
         Path("mine.toml").write_text(CONFIG)
         run_command(["train", "mine.toml", "--out", "run"])
@@ -87,7 +87,7 @@ def run_command(arguments: list[str]) -> str:
 
 
 class Consumer:
-    """A command that reads the victim, and what of its work must not change unnoticed."""
+    """A command that reads the run, and the part of its results that must not change unnoticed."""
 
     def __init__(
         self, name: str, arguments: list[str], result: Callable[[str], object], first: Callable[[], None] | None = None
@@ -124,7 +124,7 @@ def _trained(printed: str) -> object:
 
 
 def _figures(printed: str) -> object:
-    """What an evaluation says, without the seconds it took."""
+    """The figures of an evaluation, without the seconds it took."""
     evaluations = json.loads(printed)["evaluations"]
     return [{key: value for key, value in each.items() if key != "seconds"} for each in evaluations]
 
@@ -160,7 +160,7 @@ CONSUMERS = {
         Consumer("report", ["report", "run", "--no-measure", "--out", "page.html"], lambda _: ""),
     )
 }
-"""The doctor's words and the page hold times of day and seconds: of these two only that they end in order is asked."""
+"""The output of the doctor and the page hold times of day and seconds: only their exit statuses are compared."""
 
 READERS: dict[str, tuple[str, ...]] = {
     "run/config.toml": ("sample", "sample", "likelihood", "vary", "continue", "evaluate", "doctor"),
@@ -182,7 +182,7 @@ READERS: dict[str, tuple[str, ...]] = {
 """Which commands read the files of a pattern; a file that fits several is of the first. Quick ones come more often."""
 
 SLOW = ("run/generated/step*/*", "run/likelihood/*.json", "run/samples/*", "data/digits/statistics/*")
-"""Patterns whose readers take seconds: their files are attacked a third as often."""
+"""Patterns whose readers take seconds: their files are chosen a third as often."""
 
 
 def targets(folder: Path) -> dict[str, list[Path]]:

@@ -9,11 +9,10 @@ from PIL import Image
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import starting_noise
-from unstir.generate import Job, read_images, save_images, way
+from unstir.generate import Job, read_images, save_images, trajectory
 from unstir.pictures.animation import evenly, save_animation, strip
 from unstir.pictures.grid import grid
 from unstir.pixels import to_uint8
-from unstir.runs.guide import Guide
 
 CLASSES = {"model__num_classes": 10, "train__label_dropout": 0.5}
 
@@ -28,9 +27,9 @@ def batches(monkeypatch):
     """A list that grows by the size of each batch that a denoiser is asked about."""
     asked, call = [], Denoiser.__call__
 
-    def counted(self, x_t, t, label=None):
+    def counted(self, x_t, t, *rest):
         asked.append(len(x_t))
-        return call(self, x_t, t, label)
+        return call(self, x_t, t, *rest)
 
     monkeypatch.setattr(Denoiser, "__call__", counted)
     return asked
@@ -51,14 +50,17 @@ def test_the_noise_beside_the_images_is_that_of_their_seed(trained, command, tmp
 @pytest.mark.parametrize("batch_size", [4, 64])
 def test_the_way_leads_from_the_noise_to_the_images_that_the_job_writes(trained, tmp_path, batches, batch_size):
     run, _ = trained(train__length="1 step")
-    job = Job(num=10, chain=Chain("ddim", steps=10, seed=3, clip=False), step=1, batch_size=batch_size)
+    job = Job(num=10, chain=Chain("ddim", steps=10, seed=3, clip=False), batch_size=batch_size)
     batches.clear()
-    save_images(run, job, tmp_path / "made")
+    model = run.model()
+    save_images(model, job, tmp_path / "made")
     written = batches.copy()
     for shown, limit in itertools.product((2, 4, 10, 64), (2, 3, 60)):
         batches.clear()
         told, count = [], min(shown, 10)
-        frames = way(run, job, shown, limit=limit, progress=lambda done, total, told=told: told.append((done, total)))
+        frames = trajectory(
+            model, job, shown, limit=limit, progress=lambda done, total, told=told: told.append((done, total))
+        )
         assert torch.equal(frames[0].x, noise_of(run, 3, count))
         assert torch.equal(frames[-1].x, read_images(tmp_path / "made", count))
         assert [frame.t for frame in frames] == [range(20, -1, -2)[i] for i in evenly(11, limit)]
@@ -69,8 +71,8 @@ def test_the_way_leads_from_the_noise_to_the_images_that_the_job_writes(trained,
 
 def test_a_way_of_few_frames_is_that_of_many_seen_less_often(trained):
     run, _ = trained(train__length="1 step")
-    job = Job(num=6, chain=Chain(steps=20, seed=3), step=1, batch_size=4)
-    every, few = way(run, job, 6), way(run, job, 6, limit=4)
+    job = Job(num=6, chain=Chain(steps=20, seed=3), batch_size=4)
+    every, few = trajectory(run.model(), job, 6), trajectory(run.model(), job, 6, limit=4)
     assert len(every) == 21 and len(few) == 4
     for frame, i in zip(few, evenly(21, 4), strict=True):
         assert frame.t == every[i].t
@@ -78,17 +80,19 @@ def test_a_way_of_few_frames_is_that_of_many_seen_less_often(trained):
 
 
 @pytest.mark.parametrize(
-    "options", [{"label": 3}, {"shares": (1, 0, 0, 5, 0, 0, 0, 0, 0, 1)}, {"ema": False}, {"guide": Guide(1)}]
+    ("which", "options"),
+    [({}, {"label": 3}), ({}, {"shares": (1, 0, 0, 5, 0, 0, 0, 0, 0, 1)}), ({"ema": False}, {}), ({"guide": "1"}, {})],
 )
-def test_the_way_is_labelled_guided_and_averaged_as_the_job_is(trained, tmp_path, options):
+def test_the_way_is_labelled_guided_and_averaged_as_the_job_is(trained, tmp_path, which, options):
     run, _ = trained(**CLASSES)
     chain = Chain(steps=5, seed=2, guidance=30.0)
-    job = Job(num=6, chain=chain, step=12, batch_size=4, **options)
-    save_images(run, job, tmp_path / "made")
+    job = Job(num=6, chain=chain, batch_size=4, **options)
+    model = run.model(**which)
+    save_images(model, job, tmp_path / "made")
     made = read_images(tmp_path / "made", 6)
-    assert torch.equal(way(run, job, 6)[-1].x, made)
-    usual = Job(num=6, chain=chain, step=12, batch_size=4)
-    assert not torch.equal(way(run, usual, 6)[-1].x, made)
+    assert torch.equal(trajectory(model, job, 6)[-1].x, made)
+    usual = Job(num=6, chain=chain, batch_size=4)
+    assert not torch.equal(trajectory(run.model(), usual, 6)[-1].x, made)
 
 
 def test_the_files_that_show_the_way_are_those_of_the_jobs_frames(trained, command, tmp_path):
@@ -98,10 +102,10 @@ def test_the_files_that_show_the_way_are_those_of_the_jobs_frames(trained, comma
     shown = ("--animate", files[0], "--strip", files[1], "--out", tmp_path / "made")
     status, _, err = command("sample", run.path, *options, *shown)
     assert status == 0, err
-    job = Job(num=10, chain=Chain(steps=20, seed=5), step=1, batch_size=4)
-    save_animation(way(run, job, 10), tmp_path / "own.webp", nrow=3)
+    job = Job(num=10, chain=Chain(steps=20, seed=5), batch_size=4)
+    save_animation(trajectory(run.model(), job, 10), tmp_path / "own.webp", nrow=3)
     assert files[0].read_bytes() == (tmp_path / "own.webp").read_bytes()
-    first = way(run, job, 8)
+    first = trajectory(run.model(), job, 8)
     assert torch.equal(first[-1].x, read_images(tmp_path / "made", 8))
     with Image.open(files[1]) as picture:
         assert picture.tobytes() == strip(first, 3).tobytes()

@@ -1,0 +1,117 @@
+"""One edit under way: what is asked of the model is checked, its calls are counted, its settings recorded."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unstir.chain import Chain
+from unstir.diffusion.denoiser import Denoise
+from unstir.diffusion.draw import steered
+from unstir.diffusion.samplers.step import Step
+from unstir.errors import UserError
+from unstir.generate import Job
+from unstir.pixels import to_uint8
+from unstir.runs.model import Model
+
+MOST = 10_000
+"""Results in one picture."""
+
+Progress = Callable[[int, int], None]
+
+
+class Editing:
+    """A model and the job of an edit, of which result i is a function of ``chain.seed`` and i.
+
+    The job's ``label`` is the class of the image, needed where the network knows classes unless it was trained with
+    some labels hidden. What has no use for a part of the job's chain leaves it aside: filling in is always ancestral,
+    inverting is DDIM without randomness or guidance. Raises UserError for a job or a ``chain`` that do not fit.
+    """
+
+    def __init__(self, model: Model, job: Job, chain: Chain) -> None:
+        if not 1 <= job.num <= MOST:
+            most = f"is more than {MOST}, the most for one picture; use several seeds"
+            raise UserError(f"num={job.num} {'must be at least 1' if job.num < 1 else most}")
+        if job.batch_size < 1:
+            raise UserError(f"batch_size={job.batch_size} must be at least 1")
+        if job.shares:
+            raise UserError(f"shares={job.shares} are of samples, not of an edit; give a label")
+        self.label = model.labels.or_null(job.label)
+        if job.label is None and model.guide is None and model.labels.has_null:
+            chain = chain.changed(guidance=1.0)  # the network is not told a class that it could be led to
+        model.check(chain)
+        if job.label is None and model.guide is not None:  # which has to do without a class too
+            model.guide.labels.or_null(None)
+        self.model, self.job, self.chain, self.calls = model, job, chain, 0
+
+    def recorded(self, edit: str, files: dict[str, Path], **how: Any) -> dict[str, Any]:
+        """Everything that decides the pixels of an ``edit``, as JSON can hold it: what was asked, what was in force.
+
+        ``files`` are the picture files that were read, by what they are: each is recorded by its name and SHA-256.
+        """
+        named = [label for label in how.get("labels") or [self.job.label] if label is not None]
+        return {
+            "edit": edit,
+            **{what: {"name": path.name, "sha256": _sha256(path)} for what, path in files.items()},
+            **how,
+            "num": self.job.num,
+            "batch_size": self.job.batch_size,
+            "label": self.job.label,
+            "classes": [self.model.labels.names[label] for label in named],
+            "chain": dataclasses.asdict(self.chain),
+            **self.model.provenance(),
+        }
+
+    def guided(self, indices: Tensor) -> Denoise:
+        """The denoiser for the job's label, guided and clamped as the chain says, for the batch of these indices."""
+        labels = labels_for(indices, self.label)
+        denoise, weak = self.model.denoise(labels), self.model.away_from(labels)
+        return steered(denoise, self.chain, self.model.process, weak, indices)
+
+    def of_class(self, label: int | None) -> Denoise:
+        """The denoiser for one label, clamped as the chain says, for batches of any size."""
+        return steered(lambda x_t, t: self.model.denoiser(x_t, t, label), self.chain, self.model.process)
+
+    @contextmanager
+    def counting(self, progress: Progress | None, total: int) -> Iterator[None]:
+        """Count each network call, and tell ``progress`` of it, out of ``total``."""
+
+        def called(*_: Any) -> None:
+            self.calls += 1
+            if progress is not None:
+                progress(self.calls, total)
+
+        hook = self.model.denoiser.net.register_forward_hook(called)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    @torch.inference_mode()
+    def results(
+        self, chain: Callable[[Tensor], Iterable[Step]], calls: int, progress: Progress | None, cells: int = 1
+    ) -> Tensor:
+        """What the chain makes of the results' indices, ``cells`` for each of num, in batches: uint8 [n, C, H, W]."""
+        batches = torch.split(torch.arange(self.job.num * cells, device=self.model.device), self.job.batch_size)
+        with self.counting(progress, calls * len(batches)):
+            return torch.cat([to_uint8(last(chain(indices))) for indices in batches])
+
+
+def labels_for(indices: Tensor, label: int | None) -> Tensor | None:
+    """One label for each index, int64 [B], or None."""
+    return None if label is None else torch.full_like(indices, label)
+
+
+def last(steps: Iterable[Step]) -> Tensor:
+    """Where the steps end."""
+    *_, end = steps
+    return end.x
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

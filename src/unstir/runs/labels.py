@@ -1,0 +1,87 @@
+"""The rule of labels: which class image i shows, and the null label, which says nothing of the class."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unstir.data.labels import class_number
+from unstir.errors import UserError
+from unstir.pictures.caption import of_class
+
+GOLDEN = 2_654_435_769
+"""2^32 over the golden ratio."""
+MOST_SHARES = 1 << 30
+"""The greatest sum of shares: their products with the fractions are whole numbers of 63 bits."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels that a network knows: 0..count-1 for the classes with these ``names``, none where ``count`` is 0.
+
+    With ``has_null`` it was trained with labels hidden (train.label_dropout), and label ``count`` says nothing.
+    """
+
+    count: int = 0
+    names: tuple[str, ...] = ()
+    has_null: bool = False
+
+    def of(self, indices: Tensor, label: int | None = None, shares: Sequence[int] = ()) -> Tensor | None:
+        """The class that each image with these indices shows, int64 [B]; None where the network knows no classes.
+
+        It is ``label`` for all, or by ``shares`` (numbers of images by class), or each class in turn. By shares, image
+        i has the class in whose part of [0, 1] the fraction of (i + 1/2) / golden ratio lies, which keeps to the shares
+        within a few images, however many are drawn (Weyl's sequence of least discrepancy; in whole numbers, as a float
+        has no fraction left where i is large).
+        """
+        if label is not None:
+            return torch.full_like(indices, label)
+        if not shares:
+            return indices % self.count if self.count else None
+        edges = torch.tensor(shares, device=indices.device).cumsum(0)
+        fractions = (2 * indices + 1) * GOLDEN % (1 << 33)  # in units of 2^-33
+        return torch.searchsorted(edges, fractions * edges[-1] >> 33, right=True)
+
+    def captions(self, labels: Tensor | None) -> list[str]:
+        """The names for pictures of classes, int64 [B]; none where there are no labels."""
+        return [] if labels is None else [of_class(label, self.names[label]) for label in labels.tolist()]
+
+    def numbers(self, texts: Sequence[str], option: str = "--label", remedy: str = "leave it out") -> tuple[int, ...]:
+        """The numbers of the classes that texts name, by name or number; UserError for one that is not known."""
+        if texts and not self.count:
+            raise UserError(f"{option} {' '.join(texts)} was given, but this network knows no classes; {remedy}")
+        last = len(self.names) - 1
+        for text in texts:  # a number is answered by numbers, not by the name of a class that looks like it
+            if re.fullmatch("-?[0-9]{1,9}", text) and text not in self.names and not 0 <= int(text) <= last:
+                raise UserError(f"label={text} is outside 0..{last}, the classes of this run; or give a name")
+        return tuple(class_number(self.names, text) for text in texts)
+
+    def number(self, text: str | None) -> int | None:
+        """As `numbers`, for one class or none."""
+        return None if text is None else self.numbers([text])[0]
+
+    def check(self, label: int | None, shares: Sequence[int] = ()) -> None:
+        """Raise UserError for a label that the network does not know, or shares that are not of its classes."""
+        if label is not None and not self.count:
+            raise UserError(f"label={label} was given, but this network knows no classes; leave it out")
+        if label is not None and not 0 <= label < self.count:
+            raise UserError(f"label={label} is outside 0..{self.count - 1}, the classes of this run")
+        if shares and (len(shares) != self.count or min(shares) < 0 or not 1 <= sum(shares) < MOST_SHARES):
+            raise UserError(
+                f"shares={tuple(shares)} must be {self.count} numbers, one a class, not all 0, with a sum below "
+                f"{MOST_SHARES}"
+            )
+
+    def or_null(self, label: int | None, option: str = "--label") -> int | None:
+        """The label of an image that is given; where none is named, the null label, if the network was trained with it.
+
+        Raises UserError as `check`, or where a label is needed, which is to be named with ``option``.
+        """
+        self.check(label)
+        if label is None and self.count and not self.has_null:
+            raise UserError(
+                f"this network knows {self.count} classes; name the image's, 0..{self.count - 1}, with {option}"
+            )
+        return self.count if label is None and self.has_null else label

@@ -1,0 +1,176 @@
+"""One handle to a trained model: which weights, on which device, in which arithmetic, led away from what.
+
+Everything that samples, edits or measures takes a `Model`. `Run.model` makes one of a run; one whose weights come from
+elsewhere is made of the same values.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unstir.chain import Chain
+from unstir.diffusion.denoiser import Denoise, Denoiser, Labelled, labelled
+from unstir.diffusion.draw import draw, starting_noise
+from unstir.diffusion.samplers.step import Step
+from unstir.errors import UserError
+from unstir.runs import build
+from unstir.runs.card import DataCard
+from unstir.runs.labels import Labels
+from unstir.theory.process import Process
+from unstir.theory.variance import check_variance
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Model:
+    """A trained model. Raises UserError where its ``guide`` does not fit.
+
+    ``load(dtype)`` returns the denoiser on ``device``; it is called when the first image is computed, so that a model
+    takes no memory before. ``data`` describes what it was trained on; ``folder`` is its run, where what is made of it
+    goes by default. ``chain`` is how it is sampled where nothing else is asked. ``weights`` is the SHA-256 (hex) of the
+    weights, those of ``step``; ``ema`` says whether averaged ones were asked for, ``averaged`` whether they are that.
+    ``dtype`` is "float32", "bfloat16" or "auto". ``settings`` are those of the network and the process, as JSON has
+    them. Guidance leads away from the ``guide`` (autoguidance, Karras et al. 2024: a smaller network or one trained
+    less, on the same data) or, with None, from the model without its label. ``nrow`` is the tiles in a row of a grid.
+    """
+
+    load: Callable[[torch.dtype], Denoiser]
+    process: Process
+    predict: str
+    learned_variance: bool
+    data: DataCard
+    labels: Labels
+    chain: Chain
+    folder: Path
+    step: int
+    weights: str
+    settings: dict[str, Any]
+    device: torch.device
+    dtype: str = "float32"
+    ema: bool = True
+    averaged: bool = True
+    guide: "Model | None" = None
+    nrow: int = 8
+
+    def __post_init__(self) -> None:
+        if self.guide is not None:
+            _check_guide(self, self.guide)
+
+    @cached_property
+    def denoiser(self) -> Denoiser:
+        """The denoiser in evaluation mode, loaded when it is first asked for."""
+        return self.load({"float32": torch.float32, "bfloat16": torch.bfloat16}[self.arithmetic])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        return self.data.shape
+
+    @property
+    def arithmetic(self) -> str:
+        """What ``dtype`` means on the device: "float32" or "bfloat16"."""
+        return build.dtype_name(self.dtype, self.device)
+
+    @property
+    def guide_name(self) -> str | None:
+        """The guide as `Run.model` reads it: "STEP" of the same run, or "RUN@STEP"; None without one."""
+        if self.guide is None:
+            return None
+        own = self.guide.folder == self.folder
+        return str(self.guide.step) if own else f"{self.guide.folder}@{self.guide.step}"
+
+    def denoise(self, labels: Tensor | None) -> Labelled:
+        """The denoiser with the labels of a batch, int64 [B]; those of a model that knows no classes are None."""
+        return labelled(self.denoiser, labels if self.labels.count else None)
+
+    def away_from(self, labels: Tensor | None) -> Denoise | None:
+        """What guidance leads away from, for the labels of a batch, int64 [B]; None where there is nothing."""
+        if self.guide is not None:
+            return self.guide.denoise(labels)
+        if labels is None or not self.labels.has_null:
+            return None
+        return self.denoise(torch.full_like(labels, self.labels.count))
+
+    @torch.inference_mode()
+    def draw(self, chain: Chain, indices: Tensor, labels: Tensor | None) -> Iterator[Step]:
+        """The steps from the noise of the images with these indices, int64 [B], to the images; errors as `draw`."""
+        x_T = starting_noise(chain.seed, indices, self.shape)
+        yield from draw(self.denoise(labels), self.process, x_T, indices, chain, self.away_from(labels))
+
+    def check(self, chain: Chain) -> None:
+        """Raise UserError for a chain that this model cannot take, wherever it begins, or a guide without effect."""
+        check_variance(chain.variance, self.learned_variance)
+        chain.check(self.process.T)
+        scale = chain.guidance
+        if self.guide is not None and scale in (0, 1):
+            alone = "has no effect" if scale == 1 else "is alone, which is to sample from it,"
+            raise UserError(f"guide={self.guide_name} {alone} at guidance={scale:g}; give a guidance scale, such as 2")
+        if scale != 1 and self.guide is None and not self.labels.has_null:
+            raise UserError(
+                f"guidance={scale} needs a network trained with train.label_dropout; this one was not. Name a less "
+                "trained step of it with --guide to be led away from"
+            )
+
+    def provenance(self) -> dict[str, Any]:
+        """What decides pixels besides what is asked of the model, as JSON has it: weights, network, process, machine.
+
+        The hash of a guide's weights stands behind the model's own, after a space.
+        """
+        guide = None
+        if self.guide is not None:
+            own = self.guide.folder == self.folder
+            guide = {"step": self.guide.step, "run": "" if own else str(self.guide.folder)}
+        return {
+            "step": self.step,
+            "ema": self.ema,
+            "guide": guide,
+            "shape": list(self.shape),
+            **self.settings,
+            "weights": self.hashes,
+            "device": self.device.type,
+            "dtype": self.arithmetic,
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }
+
+    @property
+    def hashes(self) -> str:
+        """The hash of the weights, and after a space that of the guide's."""
+        return self.weights if self.guide is None else f"{self.weights} {self.guide.weights}"
+
+    def unloaded(self) -> "Model":
+        """The same model without what was loaded, whose memory lasts no longer than this copy."""
+        return self.computing_in(self.dtype)
+
+    def computing_in(self, dtype: str) -> "Model":
+        """The same model in another arithmetic, its guide too, with nothing loaded."""
+        return replace(self, dtype=dtype, guide=self.guide and self.guide.computing_in(dtype))
+
+
+def _check_guide(model: Model, guide: Model) -> None:
+    """Raise UserError for a guide that is the model itself, or has other images, classes, process or prediction.
+
+    Its size and training are free; so is a guide that knows no classes, and is told none.
+    """
+    name = f"guide={model.guide_name}"
+    if guide.folder.resolve() == model.folder.resolve() and guide.step == model.step:
+        raise UserError(f"{name} is the very step that is sampled; name an earlier one")
+    ours, theirs = (
+        {
+            "shape": "x".join(map(str, each.shape)),
+            "classes": each.labels.count,
+            "T": each.process.T,
+            "predict": each.predict,
+        }
+        for each in (model, guide)
+    )
+    if theirs["classes"] == 0:
+        theirs["classes"] = ours["classes"]
+    if unlike := [f"{key} {theirs[key]}, the run {ours[key]}" for key in ours if theirs[key] != ours[key]]:
+        raise UserError(f"{name} does not fit {model.folder}: it has {'; '.join(unlike)}")
+    if not torch.equal(guide.process.schedule.log_abar, model.process.schedule.log_abar):
+        raise UserError(f"{name} does not fit {model.folder}: its noise schedule is another")
