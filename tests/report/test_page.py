@@ -14,7 +14,6 @@ from PIL import Image
 from conftest import copied, tiny_config
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.generate import labels
 from unstir.metrics import judge as evaluating
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluate import Plan, evaluate
@@ -317,7 +316,7 @@ def test_classes_that_were_asked_for_are_read_from_the_settings_of_the_samples(s
     made = train(store, tmp_path / "run", model__num_classes=10)
     plan = planned(made, store, seconds=1, num=40, seeds=2).by_step[-1]
     known = judged.drawn(made, evaluate(made, store, plan))
-    asked = labels(made, plan.job, torch.arange(40))
+    asked = made.labels.of(torch.arange(40), plan.job.label, plan.job.shares)
     assert torch.equal(known.asked, asked.repeat(2)) and len(set(asked.tolist())) > 5
     rows = judged.by_class(store, known, None)
     assert [row.name for row in rows] == list(store.classes) and all(row.samples for row in rows)

@@ -6,11 +6,15 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
+from unstir.chain import FAST
 from unstir.cli.app import app, say, show, show_json
 from unstir.cli.chain_options import ChainOptions
 
-FAST = ChainOptions()
-CHAIN = Group("Chain", help="Defaults are dpmpp_2m_sde with 20 steps, and else as in the run's [grids] settings.")
+AS_USUAL = ChainOptions()
+CHAIN = Group(
+    "Chain",
+    help=f"Defaults are {FAST.sampler} with {FAST.steps} steps, and else as in the run's [grids] settings.",
+)
 
 
 @app.command
@@ -21,7 +25,7 @@ def evaluate(
     num: int = 0,
     seeds: int = 3,
     minutes: float = 3.0,
-    chain: Annotated[ChainOptions, Parameter(group=CHAIN)] = FAST,
+    chain: Annotated[ChainOptions, Parameter(group=CHAIN)] = AS_USUAL,
     checkpoint: str = "newest",
     fid: bool = False,
     features: Path | None = None,
