@@ -30,7 +30,7 @@ def main():
     run = Run.open(options.run)
     store = Store.open(options.store or run.config.data.store)
     classifier = classifier_for(store)
-    print("| sampler, calls | mean | 99th percentile | FD-classifier, float32 | bfloat16 |\n|---|---|---|---|---|")
+    print("| sampler, steps | mean | 99th percentile | FD-classifier, float32 | bfloat16 |\n|---|---|---|---|---|")
     for chain in parse(options.chains, run.chain()):
         job = Job(num=options.num, chain=chain, batch_size=options.batch_size)
         made = [

@@ -2,7 +2,8 @@
 
     python benchmarks/calls_and_quality.py runs/digits --num 500 --out docs/images/digits-calls
 
-Prints a Markdown table and writes OUT.json and OUT.png. Calls are those really made, where they are not those asked.
+Prints a Markdown table and writes OUT.json and OUT.png. A chain has as many steps as the calls asked for allow; calls
+are those really made, where they are fewer.
 The distance is in the features of a small classifier trained on the store's labels; it has no meaning beyond this store
 and this classifier, and is not an FID. OUT.json is written after every chain, and the chains it holds are not sampled
 again if it was made from the same weights with the same settings: the command can be killed, and given more chains.
@@ -17,7 +18,7 @@ from statistics import mean, stdev
 
 import torch
 
-from unstir.compare import parse
+from unstir.chain import SAMPLERS
 from unstir.data import Store
 from unstir.generate import Job, generate
 from unstir.metrics.classifier import classifier_for
@@ -25,8 +26,6 @@ from unstir.metrics.judge import judge
 from unstir.pictures.series import series
 from unstir.pixels import to_uint8
 from unstir.runs.run import Run
-
-SAMPLERS = "ancestral,ddim,dpmpp_2m,dpmpp_3m,dpmpp_2m_sde,unipc,heun,ipndm,pndm"
 
 
 def plot(rows, floor, path):
@@ -89,10 +88,10 @@ def judged(model, store, classifier, job, seeds):
 
 
 def table(rows):
-    columns = list(dict.fromkeys(row["chain"]["steps"] for row in rows))
+    columns = list(dict.fromkeys(row["asked"] for row in rows))
     yield "| sampler | " + " | ".join(map(str, columns)) + " |\n|---|" + "---|" * len(columns)
     for name in dict.fromkeys(row["chain"]["sampler"] for row in rows):
-        own = {row["chain"]["steps"]: row for row in rows if row["chain"]["sampler"] == name}
+        own = {row["asked"]: row for row in rows if row["chain"]["sampler"] == name}
         yield f"| {name} | " + " | ".join(cell(own[asked], asked) if asked in own else "" for asked in columns) + " |"
 
 
@@ -100,7 +99,7 @@ def parsed():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run")
     parser.add_argument("--store", default="")
-    parser.add_argument("--samplers", default=SAMPLERS)
+    parser.add_argument("--samplers", default=",".join(SAMPLERS))
     parser.add_argument("--calls", default="5,10,20,50,100")
     parser.add_argument("--ancestral", default="1000", help="numbers of calls of the ancestral chain in addition")
     parser.add_argument("--num", type=int, default=500)
@@ -126,24 +125,25 @@ def main():
         "data": store.content_hash,
         "classifier": classifier.hash,
     }
-    text = [f"{name}:{calls}" for name in options.samplers.split(",") for calls in options.calls.split(",")]
-    text += [f"ancestral:{calls}" for calls in options.ancestral.split(",") if calls]
+    asked = [(name, int(calls)) for name in options.samplers.split(",") for calls in options.calls.split(",")]
+    asked += [("ancestral", int(calls)) for calls in options.ancestral.split(",") if calls]
     path = options.out.with_suffix(".json")
     known = earlier(path, about)
     schedule, rows = model.process.schedule, []
-    for chain in parse(",".join(text), run.chain()):
+    for name, calls in asked:
         began = time.perf_counter()
+        chain = run.chain().changed(sampler=name, steps=SAMPLERS[name].steps_within(calls))
         row = next((row for row in known["rows"] if row["chain"] == asdict(chain)), None)
         if row is None:
             found = judged(model, store, classifier, Job(chain=chain, **how), options.seeds)
-            row = {"chain": asdict(chain), "calls": chain.calls(schedule), "fd": found.by_seed}
+            row = {"chain": asdict(chain), **asdict(chain.cost(schedule)), "fd": found.by_seed}
             known["rows"].append(row)
             known.update(reference_n=found.num_reference, floor=found.floor, floor_n=found.num_floor)
             known.update(ceiling=found.ceiling)
             write(path, known)
-        rows.append(row)
+        rows.append({**row, "asked": calls})
         took = time.perf_counter() - began
-        print(f"{chain.sampler} {chain.steps}: {cell(row, chain.steps)} ({took:.0f} s)", flush=True)
+        print(f"{name} {calls}: {cell(row, calls)} ({took:.0f} s)", flush=True)
     print(", ".join(f"{name} {value}" for name, value in known.items() if name != "rows"))
     plot(rows, known["floor"], options.out.with_suffix(".png"))
     print("\n".join(table(rows)))

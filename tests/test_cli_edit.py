@@ -369,7 +369,7 @@ def test_library_calls_count_every_network_call(unstir, run):
         ("vary RUN a.png --strength nan", ["strength=nan", "(0, 1]"]),
         ("vary RUN a.png --steps 21", ["steps=21", "1..20"]),
         ("vary RUN a.png --sampler magic", ["magic", "ancestral"]),
-        ("vary RUN a.png --variance learned", ["has not learned it"]),
+        ("vary RUN a.png --variance learned", ["a network that has learned it"]),
         ("vary RUN a.png --guidance 2", ["guidance=2.0", "label_dropout"]),
         ("vary RUN a.png --checkpoint 77", ["step 77", "was not saved"]),
         ("vary RUN a.png --device cuda:9", ["cuda:9"]),

@@ -21,7 +21,7 @@ def test_sampling_from_a_learned_variance(trained, command, tmp_path):
     assert made["auto"] == made["learned"] != made["small"]
     fixed, _ = trained("fixed")
     status, _, err = command("sample", fixed.path, "--variance", "learned")
-    assert status == 2 and "has not learned it" in err
+    assert status == 2 and "a network that has learned it" in err
     assert not (fixed.path / "generated").exists()
 
 

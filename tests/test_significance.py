@@ -9,6 +9,7 @@ from scipy import stats
 from unstir.report.analysis_cost import polynomial_weights
 from unstir.significance import (
     LEVEL,
+    TAIL,
     Estimate,
     adjusted,
     contrast,
@@ -16,6 +17,7 @@ from unstir.significance import (
     deviate,
     difference,
     effect,
+    exact,
     largest_of,
     level,
     paired,
@@ -70,6 +72,15 @@ def test_without_a_known_error_nothing_is_decided():
         assert not effect(value, error, 10, "test").decided
     assert not difference(Estimate(1.0, math.nan, 1.0), Estimate(2.0, 0.1, math.inf)).decided
     assert counted(3).decided and counted(3).z is None
+
+
+def test_an_exact_tail_is_decided_where_its_deviate_is():
+    assert pytest.approx(stats.norm.sf(LEVEL), rel=1e-12) == TAIL
+    assert exact(3.0, TAIL * 0.99, "binomial").positive and not exact(3.0, TAIL * 1.01, "binomial").decided
+    assert not exact(3.0, TAIL * 0.99, "binomial", choices=2).decided
+    found = exact(3.0, 1e-6, "binomial")
+    assert found.z == pytest.approx(stats.norm.isf(1e-6)) and found.error == pytest.approx(3.0 / found.z)
+    assert exact(3.0, 0.0, "binomial").decided and exact(-3.0, 1.0, "binomial").error > 0
 
 
 @pytest.mark.parametrize("choices", [1, 2, 8, 40])

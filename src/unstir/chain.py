@@ -61,6 +61,12 @@ SAMPLERS = {
 OPTIONS = tuple(dict.fromkeys(option for sampler in SAMPLERS.values() for option in sampler.options))
 """The settings of a chain that are of some samplers alone."""
 
+
+def _not_of(sampler: str) -> set[str]:
+    """The options of other samplers that this one does not take."""
+    return set(OPTIONS) - set(SAMPLERS[sampler].options)
+
+
 if TYPE_CHECKING:
     SamplerName = str
 else:
@@ -173,10 +179,8 @@ class Cost:
 DEFAULTS: dict[str, Any] = {each.name: each.default for each in dataclasses.fields(Chain)}  # type: ignore[arg-type, unused-ignore]
 """Every setting of a chain with its default."""
 
-
-def _not_of(sampler: str) -> set[str]:
-    """The options of other samplers that this one does not take."""
-    return set(OPTIONS) - set(SAMPLERS[sampler].options)
+FAST = Chain("dpmpp_2m_sde", steps=20)
+"""What images to be judged are drawn with where nothing else is asked: random like the ancestral chain, and as good."""
 
 
 def known(sampler: str) -> str:

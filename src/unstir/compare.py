@@ -2,16 +2,24 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from unstir.chain import Chain, Cost
 from unstir.errors import UserError
-from unstir.generate import Job, generate
+from unstir.generate import Job, drawn_classes, generate, settings_of
+from unstir.pictures.grid import contact_sheet
+from unstir.pictures.named import titled
 from unstir.pixels import to_uint8
+from unstir.progress import Showing, silently
+from unstir.runs import sidecar
 from unstir.runs.model import Model
+
+LINE = 16
+"""Images in a line of the picture."""
 
 
 @dataclass(frozen=True)
@@ -72,3 +80,30 @@ def compare(
         seconds = (time.perf_counter() - began) / job.num
         results.append(Sampled(own.chain, torch.cat(parts), own.chain.cost(schedule), seconds))
     return results
+
+
+def save_comparison(
+    model: Model, job: Job, text: str, out: Path | None = None, *, showing: Showing = silently
+) -> tuple[Path, list[Sampled]]:
+    """Write OUT/compare.png, rows of images by the chains of a ``text`` as `parse` reads it, and return it and them.
+
+    By default OUT is a folder for these settings in RUN/generated. Raises UserError as `parse` and `compare`, and
+    where the picture cannot be written.
+    """
+    chains = parse(text, job.chain)
+    for each in chains:
+        each.times(model.process.schedule)
+    settings = {**settings_of(model, job), "num": job.num, "compared": [asdict(chain) for chain in chains]}
+    name = f"compare-step{model.step}-seed{job.chain.seed}-{sidecar.digest(settings)}"
+    file = (out or model.folder / "generated" / name) / "compare.png"
+    sidecar.check(file)
+    with showing("comparing", "steps") as progress:
+        rows = compare(model, job, chains, progress)
+    measured = {key: [getattr(row.cost, key) for row in rows] for key in ("steps", "calls")}
+    measured["seconds"] = [row.seconds for row in rows]
+    lines = [
+        (row.caption if at == 0 else "", row.images[at : at + LINE]) for row in rows for at in range(0, job.num, LINE)
+    ]
+    sheet = titled(contact_sheet(lines, widest=400), ", ".join(drawn_classes(model, job, LINE)))
+    sidecar.save(file, sidecar.png(sheet), "unstir sample --compare", settings, **measured)
+    return file, rows

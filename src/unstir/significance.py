@@ -6,7 +6,7 @@ and from a thousand images are held against one `LEVEL`:
 
 * `difference` of two `Estimate`s (Welch), of two sets of values (`two_sample`), of pairs (`paired`), or with a
   covariate (`adjusted`); `effect` of any value with an error; `counted` for exact numbers;
-* `tail_deviate` of an exact one-sided p: `binomial_tail`, `mann_whitney`, `precedence`.
+* `exact` for a one-sided p: that of `binomial_tail`, `mann_whitney` or `precedence`.
 
 A page tests some forty effects; at two errors, two of them would stand out in a run where nothing happened. At 3.5 each
 has a chance of 1 in 2,150, and all forty together less than 1 in 50. Where the largest of k effects is picked out, its
@@ -95,6 +95,12 @@ def effect(value: float, error: float, df: float, test: str, choices: int = 1) -
         return Effect(value=value, error=error, z=0.0, test=test)
     z = deviate(value / error, df)
     return Effect(value=value, error=error * widening(df), z=largest_of(choices, z), test=test)
+
+
+def exact(value: float, p: float, test: str, choices: int = 1) -> Effect:
+    """An effect of an exact one-sided p, the surest of ``choices``; the error given is what value and z imply."""
+    z = largest_of(choices, tail_deviate(p))
+    return Effect(value=value, error=abs(value / z) if z else 0.0, z=z, test=test)
 
 
 def deviate(t: float, df: float) -> float:

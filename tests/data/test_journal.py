@@ -57,8 +57,8 @@ def taken_up(remains, staging, journal):
     shutil.rmtree(staging, ignore_errors=True)
     shutil.copytree(remains, staging)
     (staging / "journal.jsonl").write_bytes(journal)
-    made = writer.Writer(staging, head_of(remains), (3, 8, 8), labelled=True)
-    made.close()
+    with writer.Writer(staging, head_of(remains), (3, 8, 8), labelled=True) as made:
+        pass
     assert made.state.position == sum(made.state.rows.values()) + len(made.state.refused)
     return made.state.position
 

@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_refused(trained, tmp_path):
         (Protocol(calls=21), "outside 2..20"),
         (Protocol(batch_size=0), "at least 1"),
         (Protocol(variance="huge"), "auto, small, large, learned"),
-        (Protocol(variance="learned"), "has not learned it"),
+        (Protocol(variance="learned"), "a network that has learned it"),
     ):
         with pytest.raises(UserError, match=words):
             likelihood(run.model(), store, protocol)

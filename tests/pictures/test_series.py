@@ -60,7 +60,7 @@ def test_samplers_have_a_look_of_their_own_in_the_plot_of_calls(drawn, tmp_path)
     spec.loader.exec_module(benchmark)
     rows = [
         {"chain": {"sampler": name, "steps": calls}, "calls": calls, "fd": [10 / calls, 11 / calls]}
-        for name in benchmark.SAMPLERS.split(",")
+        for name in benchmark.SAMPLERS
         for calls in (5, 10, 20)
     ]
     benchmark.plot(rows, 0.2, tmp_path / "calls.png")

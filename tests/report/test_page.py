@@ -14,7 +14,6 @@ from PIL import Image
 from conftest import copied, tiny_config
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.generate import labels
 from unstir.metrics import judge as evaluating
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluate import Plan, evaluate
@@ -189,7 +188,7 @@ def test_a_run_without_anything_measured_has_a_page_that_says_so(run, store, tmp
     path = tmp_path / "bare.html"
     page.write(bare, None, path)
     text = " ".join(parsed(path).itertext())
-    assert "Not judged yet" in text and "Nearest images" not in text
+    assert "Not evaluated yet" in text and "Nearest images" not in text
     (bare.path / "metrics.jsonl").unlink()
     for folder in ("checkpoints", "weights"):
         shutil.rmtree(bare.path / folder)
@@ -234,7 +233,7 @@ def test_several_runs_are_compared_on_equal_figures(comparison, run, other):
 def test_runs_that_were_judged_differently_are_shown_and_what_differs_is_said(run, other, store, tmp_path, command):
     shutil.copytree(other.path, tmp_path / "my other", ignore=shutil.ignore_patterns("evaluation"))
     unlike = Run.open(tmp_path / "my other")
-    assert alike.same_protocol([run, unlike]).reasons == (f"{unlike.path} was not judged.",)
+    assert alike.same_protocol([run, unlike]).reasons == (f"{unlike.path} was not evaluated.",)
     plan = planned(unlike, store, seconds=1, num=20, seeds=2).by_step[-1]
     evaluate(unlike, store, plan)
     sides = alike.same_protocol([run, unlike])
@@ -274,7 +273,7 @@ def test_figures_of_inception_are_asked_for_by_its_option(run, other, monkeypatc
 
 
 def test_figures_of_other_data_or_of_a_network_that_knows_classes_have_no_command(run, other, tmp_path):
-    for change, said in (({"content_hash": "0" * 64}, "two data sets"), ({}, "knows classes")):
+    for change, said in (({"content_hash": "0" * 64}, "two data sets"), ({}, "with classes")):
         own = replace(other, data=replace(other.data, **change))
         if not change:
             own = replace(other, config=replace(other.config, model=replace(other.config.model, num_classes=10)))
@@ -317,7 +316,7 @@ def test_classes_that_were_asked_for_are_read_from_the_settings_of_the_samples(s
     made = train(store, tmp_path / "run", model__num_classes=10)
     plan = planned(made, store, seconds=1, num=40, seeds=2).by_step[-1]
     known = judged.drawn(made, evaluate(made, store, plan))
-    asked = labels(made, plan.job, torch.arange(40))
+    asked = made.labels.of(torch.arange(40), plan.job.label, plan.job.shares)
     assert torch.equal(known.asked, asked.repeat(2)) and len(set(asked.tolist())) > 5
     rows = judged.by_class(store, known, None)
     assert [row.name for row in rows] == list(store.classes) and all(row.samples for row in rows)

@@ -45,7 +45,7 @@ def without_error(of):
 
 
 def test_limitations_say_what_is_missing():
-    assert "not judged" in " ".join(limitations(facts()))
+    assert "not evaluated" in " ".join(limitations(facts()))
     for held_out, words in ((0, "No images were held out"), (40, "40 images held out are few")):
         data = dataclasses.replace(facts().data, counts={"train": 1000, "held_out": held_out})
         assert words in " ".join(limitations(facts(data=data)))

@@ -1,17 +1,14 @@
 """`unstir edit`: inpaint, vary, invert, blend and morph."""
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from unstir.cli.app import app
 from unstir.cli.chain_options import ChainOptions, FillOptions, InvertOptions, chain_group
 from unstir.cli.edit_options import EditOptions, carry_out
-from unstir.runs.sidecar import as_stem, short
-
-if TYPE_CHECKING:
-    from unstir.edit import Edited
 
 edit = App(name="edit", help="Fill in, vary, invert, blend and morph images with a trained run.")
 app.command(edit)
@@ -41,8 +38,8 @@ def inpaint(
 ) -> int:
     """Fill in a part of an image: the white of MASK, or a box. The picture: image, what is left of it, and NUM results.
 
-    RePaint (Lugmayr et al. 2022): what is kept is put back at every step, and each step is taken several times over, so
-    that what is filled in comes to agree with it.
+    RePaint (Lugmayr et al. 2022): the part that is kept is put back at every step, and each step is taken several
+    times, so that what is filled in agrees with it.
 
     Example: `unstir edit inpaint runs/digits seven.png --box 0 4 8 4`
 
@@ -57,23 +54,19 @@ def inpaint(
     box
         Left, top, width and height of what is filled in, in pixels of the run's images.
     num
-        How many ways to fill it in.
+        How many results.
     label
-        Class of the image, by name or number, where the network knows classes; may be left out where labels were hidden
-        in training.
+        Class of the image, by name or number, for a network with classes; optional where labels were hidden in
+        training.
     resamples
-        How often each step is taken; more agree better, at that many times the calls.
+        How often each step is taken; more agree better, at as many times the calls.
     jump
-        Steps taken in a row before they are taken again.
+        Steps in a row that are repeated together.
     """
     from unstir import edit
 
-    def work(model: Any, job: Any, progress: Any) -> "Edited":
-        how: dict[str, Any] = {"mask": mask, "box": box, "resamples": resamples, "jump": jump}
-        return edit.inpaint(model, image, job, **how, progress=progress)
-
-    name, read = f"inpaint-{short(image.stem)}", [mask] if mask else []
-    return carry_out(run, name, "filling in", chain, options, work, image, read=read, num=num, label=label)
+    work = partial(edit.inpaint, image=image, mask=mask, box=box, resamples=resamples, jump=jump)
+    return carry_out(run, [image], "filling in", chain, options, work, mask=mask, num=num, label=label)
 
 
 @edit.command
@@ -88,7 +81,7 @@ def vary(
     chain: Chain = AS_THE_RUN,
     options: Edit = AS_USUAL,
 ) -> int:
-    """Draw images like one: noise is put on it, and taken off again. The picture: the image, and NUM results.
+    """Draw images like a given one: noise is added to it and removed again. The picture: the image, and NUM results.
 
     SDEdit (Meng et al. 2022), with any sampler. All --steps are taken below the time that STRENGTH goes to.
 
@@ -105,15 +98,13 @@ def vary(
     num
         How many images to draw.
     label
-        Class of the images, by name or number, where the network knows classes; may be left out where labels were
-        hidden in training.
+        Class of the images, by name or number, for a network with classes; optional where labels were hidden in
+        training.
     """
     from unstir import edit
 
-    def work(model: Any, job: Any, progress: Any) -> "Edited":
-        return edit.vary(model, image, job, strength=strength, progress=progress)
-
-    return carry_out(run, f"vary-{short(image.stem)}", "varying", chain, options, work, image, num=num, label=label)
+    work = partial(edit.vary, image=image, strength=strength)
+    return carry_out(run, [image], "varying", chain, options, work, num=num, label=label)
 
 
 @edit.command
@@ -140,17 +131,16 @@ def invert(
     image
         A picture file; its centre square is resized to the run's images.
     label
-        Class of the image, by name or number, where the network knows classes; may be left out where labels were hidden
-        in training.
+        Class of the image, by name or number, for a network with classes; optional where labels were hidden in
+        training.
     refinements
-        Fixed-point iterations a step; each raises the order of the inversion by one, and takes a network call a step.
+        Fixed-point iterations per step; each raises the order of the inversion by one and costs one network call per
+        step.
     """
     from unstir import edit
 
-    def work(model: Any, job: Any, progress: Any) -> "Edited":
-        return edit.invert(model, image, job, refinements=refinements, progress=progress)
-
-    return carry_out(run, f"invert-{short(image.stem)}", "inverting", chain, options, work, image, label=label)
+    work = partial(edit.invert, image=image, refinements=refinements)
+    return carry_out(run, [image], "inverting", chain, options, work, label=label)
 
 
 @edit.command
@@ -167,9 +157,9 @@ def blend(
     chain: Inversion = INVERT_AS_USUAL,
     options: Edit = AS_USUAL,
 ) -> int:
-    """Go from one image to another by way of their noises. The picture: both images, and COUNT from one to the other.
+    """Interpolate between two images through their noises. The picture: both images, and COUNT from one to the other.
 
-    With --numbers the ends are two images of the run's own, as `unstir sample` numbers them; nothing is inverted.
+    With --numbers the ends are two images that the run draws, as `unstir sample` numbers them; nothing is inverted.
 
     Example: `unstir edit blend runs/digits three.png eight.png --count 10`
 
@@ -184,31 +174,26 @@ def blend(
     image2
         Another.
     numbers
-        In place of the two: numbers of images that the seed gives by `--sampler ddim`, over the same times.
+        In place of the two: numbers of images that `--sampler ddim` draws from the seed at the same times.
     count
         How many images, both ends among them.
     labels
-        Classes of the two images, by their names or numbers, where the network knows classes.
+        Classes of the two images, by name or number, for a network with classes.
     refinements
-        Fixed-point iterations a step of the inversions.
+        Fixed-point iterations per step of the inversions.
     """
     from unstir import edit
     from unstir.errors import UserError
 
     images = [image for image in (image1, image2) if image is not None]
     if len(images) != (0 if numbers else 2):
-        raise UserError("name two images to blend, or two --numbers of the run's own")
+        raise UserError("name two images to blend, or two --numbers of images that the run draws")
     if numbers and min(numbers) < 0:
         raise UserError(f"--numbers {numbers[0]} {numbers[1]}: images are numbered from 0")
     ends = numbers or (images[0], images[1])
 
-    def work(model: Any, job: Any, progress: Any) -> "Edited":
-        told = model.labels.numbers(labels, "--labels") if labels else None
-        how: dict[str, Any] = {"count": count, "labels": told, "refinements": refinements}
-        return edit.blend(model, ends, job, **how, progress=progress)
-
-    name = "-".join(["blend", *(short(end.stem) if isinstance(end, Path) else str(end) for end in ends)])
-    return carry_out(run, name, "blending", chain, options, work, *images)
+    work = partial(edit.blend, ends=ends, count=count, refinements=refinements)
+    return carry_out(run, ends, "blending", chain, options, work, labels=labels)
 
 
 @edit.command
@@ -222,27 +207,22 @@ def morph(
     chain: Chain = AS_THE_RUN,
     options: Edit = AS_USUAL,
 ) -> int:
-    """Go from one class to another out of one noise. The picture: NUM rows of COUNT images.
+    """Interpolate between two classes from one noise. The picture: NUM rows of COUNT images.
 
     Example: `unstir edit morph runs/digits-guided --labels 3 8`
 
     Parameters
     ----------
     run
-        Folder of a run that knows classes.
+        Folder of a run with classes.
     labels
-        The classes at both ends, by their names or numbers.
+        The classes at both ends, by name or number.
     count
-        How many images a row, both ends among them.
+        How many images per row, both ends among them.
     num
-        How many rows, each out of its own noise.
+        How many rows, each from its own noise.
     """
     from unstir import edit
 
-    def work(model: Any, job: Any, progress: Any) -> "Edited":
-        remedy = "name a run that does, or blend two images"
-        first, last = model.labels.numbers(labels, "--labels", remedy)
-        return edit.morph(model, job, labels=(first, last), count=count, progress=progress)
-
-    name = "-".join(["morph", *(short(as_stem(label)) for label in labels)])
-    return carry_out(run, name, "morphing", chain, options, work, num=num)
+    work, remedy = partial(edit.morph, count=count), "name a run that does, or blend two images"
+    return carry_out(run, labels, "morphing", chain, options, work, labels=labels, remedy=remedy, num=num)

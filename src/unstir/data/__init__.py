@@ -5,7 +5,6 @@
 
 from unstir.data.manifest import SPLITS, Note
 from unstir.data.packing import pack
-from unstir.data.store import Store, is_store
-from unstir.data.verified import verify_once
+from unstir.data.store import Store, is_store, verify_once
 
 __all__ = ["SPLITS", "Note", "Store", "is_store", "pack", "verify_once"]

@@ -16,17 +16,15 @@ import zlib
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from unstir.data.download import fetch, file_sha256
-from unstir.data.images import Refused, fit, to_array
-from unstir.data.source import Chunk, Plan, Progress, chunk_rows
-from unstir.data.spelling import Spelling, in_python
+from unstir.data.source import Chunk, Options, Plan, Source, chunk_rows
 from unstir.errors import UserError, remedy
+from unstir.progress import Progress
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 BINARY_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
@@ -48,27 +46,15 @@ class _Contents(NamedTuple):
     streams: Generator[IO[bytes], None, None]  # end to end: all records, train first
 
 
-class CifarSource:
+class CifarSource(Source):
     """One official archive; `archive` None means the binary one, downloaded into the folder given to `plan`."""
 
     kind = "cifar10"
 
-    def __init__(
-        self,
-        archive: Path | None,
-        size: int | None,
-        channels: int | None,
-        sha256: str | None,
-        spelling: Spelling = in_python,
-    ) -> None:
-        self.spelling = spelling
-        self.archive, self.size, self.channels = archive, size or SIDE, channels or 3
-        self.expected = (sha256.lower(),) if sha256 else (BINARY_SHA256, PYTHON_SHA256)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """See Source."""
-        return {"size": self.size, "channels": self.channels}
+    def __init__(self, archive: Path | None, options: Options) -> None:
+        super().__init__(options, SIDE, 3)
+        self.archive = archive
+        self.expected = (options.sha256.lower(),) if options.sha256 else (BINARY_SHA256, PYTHON_SHA256)
 
     def stamp(self) -> str:
         """Identify the archive by length and time, or by the hash to come if it is to be downloaded."""
@@ -93,7 +79,7 @@ class CifarSource:
                 f"{archive}: SHA-256 is {found}, expected {' or '.join(self.expected)}; fetch {URL} again, "
                 f"or vouch for this file with {self.spelling('sha256', found)}"
             )
-        shape = (self.channels, self.size, self.size)
+        shape = (self.channels, self.size or SIDE, self.size or SIDE)
         with _opened(archive) as contents:
             classes, total = contents.classes, contents.num_train + contents.num_held_out
 
@@ -124,15 +110,9 @@ class CifarSource:
             )
         pixels = records[:, 1:].reshape(-1, 3, SIDE, SIDE)
         if (self.channels, self.size) != (3, SIDE):
-            pixels = np.stack([self._convert(image) for image in pixels])
+            images = (np.ascontiguousarray(image.transpose(1, 2, 0)) for image in pixels)
+            pixels = np.stack([self.resized(image, "CIFAR-10's images") for image in images])
         return Chunk(split, pixels, labels, stop)
-
-    def _convert(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        try:
-            return to_array(fit(Image.fromarray(image.transpose(1, 2, 0).copy()), self.size, []), self.channels)
-        except Refused:
-            given = self.spelling("size", self.size)
-            raise UserError(f"{given} is too large for CIFAR-10's 32x32; use size <= 64") from None
 
 
 def _concatenated(streams: Iterator[IO[bytes]]) -> Generator[bytes, int, None]:

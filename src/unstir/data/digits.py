@@ -10,19 +10,17 @@ import zipfile
 import zlib
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from unstir.data.images import Refused, fit, to_array
-from unstir.data.source import Chunk, Plan, Progress
-from unstir.data.spelling import Spelling, in_python
+from unstir.data.source import Chunk, Options, Plan, Source
 from unstir.data.split import hold_out
 from unstir.errors import UserError
+from unstir.progress import Progress
 
 FILE = Path(__file__).with_name("digits.npz")
+SIDE = 8
 HELD_OUT = 1 / 6
 """Fraction held out unless another is asked for: 299 of 1,797 images, 29 or 30 of each digit."""
 
@@ -37,27 +35,13 @@ def load_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return np.round(ink * (255 / 16)).astype(np.uint8), labels.astype(np.int64)
 
 
-class DigitsSource:
+class DigitsSource(Source):
     """The embedded digits as a source, split by class with the hash of each image's number."""
 
     kind = "digits"
 
-    def __init__(
-        self,
-        size: int | None,
-        channels: int | None,
-        held_out: float | None,
-        seed: int,
-        spelling: Spelling = in_python,
-    ) -> None:
-        self.spelling = spelling
-        self.size, self.channels = size or 8, channels or 1
-        self.held_out, self.seed = HELD_OUT if held_out is None else held_out, seed
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """See Source."""
-        return {"size": self.size, "channels": self.channels, "held_out": self.held_out, "seed": self.seed}
+    def __init__(self, options: Options) -> None:
+        super().__init__(options, SIDE, 1, HELD_OUT)
 
     def stamp(self) -> str:
         """See Source."""
@@ -70,28 +54,20 @@ class DigitsSource:
     def plan(self, download_dir: Path, progress: Progress | None) -> Plan:
         """Split the digits; every pixel is in memory already."""
         ink, labels = load_digits()
-        held = hold_out([f"{i:04d}" for i in range(len(ink))], labels.tolist(), self.held_out, self.seed)
-        train = [i for i in range(len(ink)) if i not in held]
-        order = {"train": train, "held_out": sorted(held)}
-        shape = (self.channels, self.size, self.size)
+        held_out, side = self.held_out or 0.0, self.size or SIDE
+        held = hold_out([f"{i:04d}" for i in range(len(ink))], labels.tolist(), held_out, self.seed)
+        order = {"train": [i for i in range(len(ink)) if i not in held], "held_out": sorted(held)}
+        shape = (self.channels, side, side)
 
         def chunks(start: int) -> Generator[Chunk, None, None]:
             stop = 0
             for split, rows in order.items():
                 stop += len(rows)
                 if stop > start:
-                    pixels = (
-                        np.stack([self._convert(ink[i]) for i in rows]) if rows else np.zeros((0, *shape), np.uint8)
+                    images = [self.resized(ink[i], "the digits") for i in rows]
+                    yield Chunk(
+                        split, np.stack(images) if rows else np.zeros((0, *shape), np.uint8), labels[rows], stop
                     )
-                    yield Chunk(split, pixels, labels[rows], stop)
 
-        rule = f"by class, {self.held_out:.4g} of each, ranked by the hash of (seed {self.seed}, image number)"
-        names = tuple("0123456789")
-        return Plan(shape, names, len(ink), rule, chunks, source_hash=self.stamp())
-
-    def _convert(self, ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        try:
-            return to_array(fit(Image.fromarray(ink), self.size, []), self.channels)
-        except Refused:
-            given = self.spelling("size", self.size)
-            raise UserError(f"{given} is too large for the 8x8 digits; use size <= 16") from None
+        rule = f"by class, {held_out:.4g} of each, ranked by the hash of (seed {self.seed}, image number)"
+        return Plan(shape, tuple("0123456789"), len(ink), rule, chunks, source_hash=self.stamp())

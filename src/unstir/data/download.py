@@ -11,8 +11,8 @@ import urllib.request
 from pathlib import Path
 
 from unstir.data.disk import open_file
-from unstir.data.source import Progress
 from unstir.errors import UserError, remedy
+from unstir.progress import Progress
 
 TIMEOUT = 30.0
 """Seconds without a byte after which the connection is given up."""

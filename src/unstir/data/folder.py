@@ -17,17 +17,17 @@ from collections.abc import Generator
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from unstir.data.images import OTHER_SHAPE, Refused
 from unstir.data.listing import Entry, Items, Listing, item_digest, list_folder, list_zip, natural
-from unstir.data.source import Chunk, Plan, Progress, chunk_rows
-from unstir.data.spelling import Spelling, in_python
+from unstir.data.source import Chunk, Options, Plan, Source, chunk_rows
 from unstir.data.split import hold_out
 from unstir.data.workers import MAX_WORKERS, cores, decode_all
 from unstir.errors import UserError
+from unstir.progress import Progress
 
 HELD_OUT = 0.1
 """Fraction held out when neither the caller nor the folder says."""
@@ -105,28 +105,13 @@ def _wrappers(paths: list[tuple[str, ...]]) -> int:
     return depth
 
 
-class FolderSource:
+class FolderSource(Source):
     """A folder or zip of images; `size` None keeps their one common shape."""
 
-    def __init__(
-        self,
-        root: Path,
-        size: int | None,
-        channels: int | None,
-        held_out: float | None,
-        seed: int,
-        spelling: Spelling = in_python,
-    ) -> None:
-        self.spelling = spelling
-        self.root, self.size, self.channels = root, size, channels or 3
-        self.held_out, self.seed = HELD_OUT if held_out is None else held_out, seed
+    def __init__(self, root: Path, options: Options) -> None:
+        super().__init__(options, None, 3, HELD_OUT)
+        self.root, self.kind = root, "zip" if root.is_file() else "folder"
         self._listing: Listing | None = None
-        self.kind = "zip" if root.is_file() else "folder"
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """See Source."""
-        return {"size": self.size, "channels": self.channels, "held_out": self.held_out, "seed": self.seed}
 
     def stamp(self) -> str:
         """Hash the listing: path, length and time (in a zip: checksum) of every candidate."""
@@ -177,7 +162,7 @@ class FolderSource:
         return chunk_rows(shape, max(1, sum(sizes) // max(1, len(sizes))))
 
     def _arrange(self, listing: Listing) -> Arrangement:
-        return arrange(listing.entries, self.held_out, self.seed)
+        return arrange(listing.entries, self.held_out or 0.0, self.seed)
 
     def _common_shape(self, paths: list[str]) -> tuple[int, int, int]:
         """The shape of the first image that decodes."""

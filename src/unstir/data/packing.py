@@ -13,12 +13,13 @@ import numpy as np
 from unstir.data.disk import disk_errors, require_space, usable_path
 from unstir.data.folder import joint_digest
 from unstir.data.manifest import FORMAT, SPLITS, read_origin
-from unstir.data.source import Plan, Progress, Source
+from unstir.data.source import Options, Plan, Source
 from unstir.data.sources import source_of
 from unstir.data.spelling import Spelling, in_python
 from unstir.data.store import HEADER_BYTES, Store, array_file, is_store
 from unstir.data.writer import Writer, publish, staging_folder
 from unstir.errors import UserError, printable
+from unstir.progress import Progress
 
 _EXAMPLES = 10
 
@@ -54,14 +55,14 @@ def pack(
     Raises UserError for every mistake in the arguments, the source or the disk, with the remedy.
     """
     with disk_errors(out := usable_path(out)):
-        origin = source_of(source, size, channels, held_out, sha256, seed, spelling)
+        origin = source_of(source, Options(size, channels, held_out, sha256, seed, spelling))
         if origin.kind == "folder" and out.resolve().is_relative_to(Path(source).resolve()):
             inside = f"{out}: lies inside the images' folder {source}, which packing must not change"
             raise UserError(f"{inside}; {_another(spelling)}")
-        if finished := _finished(origin, source, out, strict, spelling):
+        if finished := _finished(origin, source, out, strict):
             return finished
         with staging_folder(out) as staging:
-            if finished := _finished(origin, source, out, strict, spelling):  # by another process meanwhile
+            if finished := _finished(origin, source, out, strict):  # by another process meanwhile
                 return finished
             stamp = origin.stamp()
             plan = origin.plan(usable_path(download_dir) if download_dir else out.parent, progress)
@@ -82,8 +83,7 @@ def _pack(
 ) -> None:
     labelled, classes = bool(plan.classes), list(map(printable, plan.classes))
     head = {"format": FORMAT, "kind": origin.kind, "settings": origin.settings, "stamp": stamp}
-    with closing(Writer(staging, {**head, "shape": plan.shape}, plan.shape, labelled)) as writer:
-        assert writer.state is not None
+    with Writer(staging, {**head, "shape": plan.shape}, plan.shape, labelled) as writer:
         with closing(plan.chunks(writer.state.position)) as chunks:
             for chunk in chunks:
                 writer.write(chunk)
@@ -125,15 +125,15 @@ def _another(spelling: Spelling) -> str:
     return f"choose another place ({spelling('out', 'FOLDER')})"
 
 
-def _finished(origin: Source, source: str | Path, out: Path, strict: bool, spelling: Spelling) -> Store | None:
+def _finished(origin: Source, source: str | Path, out: Path, strict: bool) -> Store | None:
     """Open what `out` holds if it is what would be packed; None if there is nothing. Raises UserError if it is else."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     if not is_store(out):
-        raise UserError(f"{out}: exists and is not a packed store; {_another(spelling)}")
+        raise UserError(f"{out}: exists and is not a packed store; {_another(origin.spelling)}")
     store = Store.open(out)
     made, (place, stamp) = store.manifest, read_origin(out)
-    remedy = f"delete that folder to pack anew, or {_another(spelling)}"
+    remedy = f"delete that folder to pack anew, or {_another(origin.spelling)}"
     if (made["kind"], made["settings"]) != (origin.kind, origin.settings):
         had, asked = _words(made["kind"], made["settings"]), _words(origin.kind, origin.settings)
         raise UserError(f"{out}: holds {had}, asked for is {asked}; {remedy}")

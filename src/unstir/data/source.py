@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-Progress = Callable[[int, int], None]
-"""Called with (done, total): bytes while an archive is downloaded, images while they are packed."""
+from unstir.data.images import Refused, fit, to_array
+from unstir.data.spelling import Spelling, in_python
+from unstir.errors import UserError
+from unstir.progress import Progress
 
 _CHUNK_ROWS = 256
 _CHUNK_BYTES = 1 << 22
@@ -43,25 +47,55 @@ class Plan:
     notes: tuple[tuple[str, str], ...] = ()
 
 
-class Source(Protocol):
-    """A place images come from."""
+@dataclass(frozen=True)
+class Options:
+    """What `pack` was asked for, as there; None leaves it to the source."""
 
-    @property
-    def kind(self) -> str:
-        """A word for the manifest."""
+    size: int | None = None
+    channels: int | None = None
+    held_out: float | None = None
+    sha256: str | None = None
+    seed: int = 0
+    spelling: Spelling = in_python
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings that shape the result, as JSON values; a store made with others is another store."""
 
+class Source(ABC):
+    """A place images come from.
+
+    ``kind`` is a word for the manifest, ``settings`` are the options that shape the result, as JSON values: a store
+    made with others is another store.
+    """
+
+    kind: str
+
+    def __init__(self, options: Options, size: int | None, channels: int, held_out: float | None = None) -> None:
+        """``size``, ``channels`` and ``held_out`` are defaults; a source that brings its split has no ``held_out``."""
+        self.spelling, self.seed = options.spelling, options.seed
+        self.size, self.channels = options.size or size, options.channels or channels
+        self.held_out = held_out if options.held_out is None else options.held_out
+        self.settings: dict[str, Any] = {"size": self.size, "channels": self.channels}
+        if held_out is not None:
+            self.settings |= {"held_out": self.held_out, "seed": self.seed}
+
+    @abstractmethod
     def stamp(self) -> str:
         """Identify the source's present content quickly, from names, lengths and times."""
 
+    @abstractmethod
     def source_hash(self, shape: tuple[int, int, int]) -> str:
         """Identify it by reading every byte."""
 
+    @abstractmethod
     def plan(self, download_dir: Path, progress: Progress | None) -> Plan:
         """Find out what there is to pack; may download."""
+
+    def resized(self, image: NDArray[np.uint8], whose: str) -> NDArray[np.uint8]:
+        """An image [H, W] or [H, W, 3] of ``whose`` as packed: [C, size, size]. UserError for too large a size."""
+        try:
+            return to_array(fit(Image.fromarray(image), self.size, []), self.channels)
+        except Refused:
+            side, given = len(image), self.spelling("size", self.size)
+            raise UserError(f"{given} is too large for {whose} of {side}x{side}; use size <= {2 * side}") from None
 
 
 def chunk_rows(shape: tuple[int, int, int], file_bytes: int = 1) -> int:

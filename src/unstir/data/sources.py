@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from unstir.data.cifar import CifarSource
 from unstir.data.digits import DigitsSource
 from unstir.data.disk import usable_path, what_it_is
 from unstir.data.folder import FolderSource
-from unstir.data.source import Source
+from unstir.data.source import Options, Source
 from unstir.data.spelling import Spelling
 from unstir.data.store import is_store
 from unstir.errors import UserError, remedy
@@ -21,24 +22,13 @@ from unstir.errors import UserError, remedy
 MAX_SIZE = 4096
 
 
-def source_of(
-    source: str | Path,
-    size: int | None,
-    channels: int | None,
-    held_out: float | None,
-    sha256: str | None,
-    seed: int,
-    spelling: Spelling,
-) -> Source:
+def source_of(source: str | Path, asked: Options) -> Source:
     """The source that the arguments of `pack` name. Raises UserError for what is out of range, missing or no source."""
-    size, channels = _whole("size", size, spelling), _whole("channels", channels, spelling)
-    seed = _whole("seed", seed, spelling) or 0
-    _check(size, channels, held_out, sha256, spelling)
-    held_out = None if held_out is None else float(held_out)
+    options, spelling = _checked(asked), asked.spelling
     if source == "digits":
-        return DigitsSource(size, channels, held_out, seed, spelling)
+        return DigitsSource(options)
     if source == "cifar10":
-        return CifarSource(None, size, channels, sha256, spelling)
+        return CifarSource(None, options)
     path = usable_path(source)
     try:
         mode = path.stat().st_mode
@@ -55,9 +45,9 @@ def source_of(
     if stat.S_ISDIR(mode) and is_store(path):
         raise UserError(f"{path}: is a packed store already; use it as it is")
     if stat.S_ISDIR(mode) or start[:2] == b"PK":
-        return FolderSource(path, size, channels, held_out, seed, spelling)
+        return FolderSource(path, options)
     if start[:2] == b"\x1f\x8b":
-        return CifarSource(path, size, channels, sha256, spelling)
+        return CifarSource(path, options)
     found = "neither a folder, a zip nor a CIFAR-10 .tar.gz" if stat.S_ISREG(mode) else what_it_is(mode)
     raise UserError(f"{path}: {found}; give the folder that holds the images")
 
@@ -74,9 +64,10 @@ def _whole(name: str, value: object, spelling: Spelling) -> int | None:
         raise UserError(f"{spelling(name, value)} is no whole number; give one, without a point") from None
 
 
-def _check(
-    size: int | None, channels: int | None, held_out: float | None, sha256: str | None, spelling: Spelling
-) -> None:
+def _checked(asked: Options) -> Options:
+    """The options as plain numbers. Raises UserError for one that is out of range."""
+    spelling, held_out, sha256 = asked.spelling, asked.held_out, asked.sha256
+    size, channels, seed = (_whole(name, getattr(asked, name), spelling) for name in ("size", "channels", "seed"))
     if size is not None and not 1 <= size <= MAX_SIZE:
         raise UserError(f"{spelling('size', size)} is outside 1..{MAX_SIZE}; use a size such as 32")
     if channels not in (None, 1, 3):
@@ -87,6 +78,8 @@ def _check(
         )
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise UserError(f"{spelling('sha256', sha256)} is not 64 hexadecimal digits; use what sha256sum prints")
+    held_out = None if held_out is None else float(held_out)
+    return replace(asked, size=size, channels=channels, held_out=held_out, seed=seed or 0)
 
 
 def _is_number(value: object) -> bool:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
@@ -68,23 +68,35 @@ class Progressed:
 
 
 class Writer:
-    """Appends chunks to the arrays in `staging`; continues if the journal there has the same `head`."""
+    """Appends chunks to the arrays in `staging`, within a ``with`` block; continues if the journal has the same `head`.
+
+    ``state`` is how far the journal knows the pack to have come. What was not flushed when the block ends is lost.
+    """
 
     def __init__(self, staging: Path, head: dict[str, Any], shape: tuple[int, int, int], labelled: bool) -> None:
         self.store = staging / "store"
-        self._journal_file = staging / "journal.jsonl"
-        self._shape, self._labelled = shape, labelled
-        self.state = self._recover(head)
-        if self.state is None:
-            self.state = Progressed()
+        self.state = Progressed()
+        self._journal_file, self._head = staging / "journal.jsonl", head
+        self._shape = shape
+        self._arrays = [(split, what) for split in SPLITS for what in ("images", "labels")[: 1 + labelled]]
+        self._lines = _Chained()
+
+    def __enter__(self) -> Self:
+        if not self._recover():
+            self.state, self._lines = Progressed(), _Chained()
             shutil.rmtree(self.store, ignore_errors=True)
             self.store.mkdir()
-            self._lines = _Chained()
-            self._journal_file.write_bytes(self._lines.line(head))
+            self._journal_file.write_bytes(self._lines.line(self._head))
         self._pending = Progressed(self.state.position, dict(self.state.rows))
-        self._files = {key: self._open(*key) for key in self._arrays()}
+        self._files = {key: self._open(*key) for key in self._arrays}
         self._journal = self._journal_file.open("ab")
         self._flushed = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in (*self._files.values(), self._journal):
+            with suppress(OSError):  # a full disk again, already reported
+                file.close()
 
     def write(self, chunk: Chunk) -> None:
         """Append one chunk; flushed to disk at least every FLUSH_SECONDS."""
@@ -107,7 +119,6 @@ class Writer:
         line = {key: getattr(self._pending, key) for key in ("position", "rows", "refused", "notes", "digests")}
         self._journal.write(self._lines.line(line))
         _sync(self._journal)
-        assert self.state is not None
         self.state.add(line)
         self._pending = Progressed(self.state.position, dict(self.state.rows))
         self._flushed = time.monotonic()
@@ -115,30 +126,18 @@ class Writer:
     def finish(self, classes: list[str]) -> str:
         """Write the arrays' headers, now that their lengths are known; the content hash."""
         self.flush()
-        assert self.state is not None
         for (split, what), file in self._files.items():
             file.seek(0)
             file.write(array_header(*self._header(split, what)))
             _sync(file)
         return content_hash(self.store, self._shape, classes, self.state.rows)
 
-    def close(self) -> None:
-        """Close all files; what was not flushed is given up."""
-        for file in (*self._files.values(), self._journal):
-            with suppress(OSError):  # a full disk again, already reported
-                file.close()
-
-    def _arrays(self) -> list[tuple[str, str]]:
-        return [(split, what) for split in SPLITS for what in ("images", "labels")[: 1 + self._labelled]]
-
     def _header(self, split: str, what: str) -> tuple[str, tuple[int, ...]]:
-        assert self.state is not None
         rows = self.state.rows[split]
         return ("|u1", (rows, *self._shape)) if what == "images" else ("<i8", (rows,))
 
     def _length(self, split: str, what: str) -> int:
         row = self._shape[0] * self._shape[1] * self._shape[2] if what == "images" else 8
-        assert self.state is not None
         return HEADER_BYTES + self.state.rows[split] * row
 
     def _open(self, split: str, what: str) -> BinaryIO:
@@ -150,30 +149,28 @@ class Writer:
         file.seek(0, os.SEEK_END)
         return file
 
-    def _recover(self, head: dict[str, Any]) -> Progressed | None:
-        """Read the journal of an interrupted pack; None if it is absent, of something else, or ahead of its arrays."""
+    def _recover(self) -> bool:
+        """Read the journal of an interrupted pack; False if it is absent, of something else, or ahead of its arrays."""
         try:
-            lines = self._journal_file.read_bytes().splitlines(keepends=True)
-            self._lines = _Chained()
-            if lines[0] != self._lines.line(head):
-                return None
-            state, whole = Progressed(), len(lines[0])
-            for line in lines[1:]:
+            first, *lines = self._journal_file.read_bytes().splitlines(keepends=True)
+            if first != self._lines.line(self._head):
+                return False
+            whole = len(first)
+            for line in lines:
                 if not line.endswith(b"\n"):
                     break  # torn by the kill
                 value = parsed(line.partition(b" ")[2])
                 if self._lines.line(value) != line:
-                    return None
-                state.add(value)
+                    return False
+                self.state.add(value)
                 whole += len(line)
-            state.require_form()
-            self.state = state
-            if any(array_file(self.store, *key).stat().st_size < self._length(*key) for key in self._arrays()):
-                return None
+            self.state.require_form()
+            if any(array_file(self.store, *key).stat().st_size < self._length(*key) for key in self._arrays):
+                return False
             os.truncate(self._journal_file, whole)
         except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError):
-            return None
-        return state
+            return False
+        return True
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.chain import Chain
+from unstir.chain import FAST
 from unstir.data import Store
 from unstir.diffusion.denoiser import autocast
 from unstir.diffusion.loss import denoising_loss
@@ -25,9 +25,6 @@ from unstir.runs.model import Model
 from unstir.runs.moments import snapshots
 from unstir.runs.run import Run
 
-STEPS = 20
-"""Times visited, a network call each: DPM-Solver++ on the reverse SDE is near its limit there (docs/sampling.md)."""
-
 MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
 REAL_IMAGES = 2048
 ERROR_IMAGES = 256
@@ -41,13 +38,13 @@ def affordable(run: Run, calls: int, most: int) -> int:
 
 def draw_samples(run: Run, model: Model, store: Store, progress: Callable[[int, int], None]) -> Samples:
     """Images from the averaged weights by a fast sampler, with real ones to compare; ``progress`` counts steps."""
-    steps = min(STEPS, run.config.diffusion.T)
+    steps = min(FAST.steps, run.config.diffusion.T)
     num = affordable(run, steps, MOST_IMAGES)
-    chain = Chain(sampler="dpmpp_2m_sde", steps=steps)
+    chain = FAST.changed(steps=steps)
     job = Job(num=num, chain=chain, batch_size=num)
     done = itertools.count(1)
     images = torch.cat([x for _, x in generate(model, job, on_step=lambda: progress(next(done), steps))])
-    words = f"{num} images by dpmpp_2m_sde in {steps} steps from step {model.step}"
+    words = f"{num} images by {chain.sampler} in {steps} steps from step {model.step}"
     return Samples(to_uint8(images), _real(run, store, num), words)
 
 

@@ -17,12 +17,11 @@ from unstir.diffusion.samplers.step import Step
 from unstir.errors import UserError
 from unstir.generate import Job
 from unstir.pixels import to_uint8
+from unstir.progress import Progress
 from unstir.runs.model import Model
 
 MOST = 10_000
 """Results in one picture."""
-
-Progress = Callable[[int, int], None]
 
 
 class Editing:

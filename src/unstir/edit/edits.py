@@ -16,7 +16,7 @@ from unstir.diffusion import editing as mathematics
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers.ddim import ddim
 from unstir.diffusion.samplers.step import Step
-from unstir.edit.editing import Editing, Progress, labels_for, last
+from unstir.edit.editing import Editing, labels_for, last
 from unstir.edit.reading import Box, read_image, read_mask
 from unstir.errors import UserError
 from unstir.generate import Job
@@ -24,6 +24,7 @@ from unstir.pictures.caption import of_class
 from unstir.pictures.grid import grid
 from unstir.pictures.named import titled
 from unstir.pixels import to_uint8
+from unstir.progress import Progress
 from unstir.randomness import Key
 from unstir.runs.model import Model
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.chain import Chain
+from unstir.chain import FAST, Chain
 from unstir.data import SPLITS, Store, verify_once
 from unstir.errors import UserError
 from unstir.generate import Job, name_of, read_images, save_images
@@ -30,9 +30,6 @@ from unstir.runs.agreement import check_data
 from unstir.runs.files import check_writable, make_folder, replacing
 from unstir.runs.model import Model
 from unstir.runs.run import Run
-
-SAMPLER, STEPS = "dpmpp_2m_sde", 20
-"""What images are drawn with where nothing else is asked: random like the ancestral chain, and as good in 20 steps."""
 
 NEW_IMAGES = 2000
 """Of held-out images, at most so many are compared with the training images."""
@@ -119,8 +116,8 @@ def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, 
 
 def usual_chain(run: Run) -> Chain:
     """The chain that a run is judged by where nothing else is asked: its grids' clamp and guidance, a fast sampler."""
-    steps = min(STEPS, run.config.diffusion.T)
-    return run.chain().changed(sampler=SAMPLER, steps=steps, spacing="trailing")
+    steps = min(FAST.steps, run.config.diffusion.T)
+    return run.chain().changed(sampler=FAST.sampler, steps=steps, spacing=FAST.spacing)
 
 
 def prepared(store: Store, plans: Sequence[Plan], showing: Showing = silently) -> list[Plan]:

@@ -19,7 +19,8 @@ nearer where they are smoother, fainter or more alike than the data: real CIFAR-
 below 1/2 (the factor of Carlini et al.; without it a sample a little nearer than any held-out image would count among
 images that are all far apart). A few copies among many originals raise it, and it alone is evidence of copies.
 
-The verdict divides ``LEVEL`` among all tests (Bonferroni): new images would be accused in one run of 100 at most.
+The verdict is a suspicion: it divides ``LEVEL`` among all tests (Bonferroni), so that new images raise it in one run of
+100 at most. Copies are *decided* at the level of every other statement (`significance.LEVEL`).
 """
 
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from torch import Tensor
 from unstir.errors import UserError
 from unstir.metrics.nearest import Nearest, nearest, nearest_features
 from unstir.pictures.pairs import Block, Row, pairs
-from unstir.significance import Precedence, Shift, mann_whitney, precedence
+from unstir.significance import Precedence, Shift, exact, mann_whitney, precedence
 
 LEVEL = 0.01
 NEIGHBOURS = 50
@@ -126,9 +127,8 @@ def memorisation(
     level = LEVEL / (3 * len(names))
     spaces = []
     for name, (found, new) in zip(names, sets, strict=True):
-        tests: _Tests = (None, None, None)
-        if min(len(samples), len(held_out)) >= FEWEST:
-            tests = _tests(found, new, level)
+        enough = min(len(samples), len(held_out)) >= FEWEST
+        tests: _Tests = _tests(found, new, level) if enough else (None, None, None)
         near, near_new = (
             _closest(chosen, [both[i] for both in sets], closest) for i, chosen in enumerate((found, new))
         )
@@ -138,8 +138,12 @@ def memorisation(
 
 def describe(result: Memorisation) -> str:
     """A result in two lines."""
+    tested = [each.copies for each in result.spaces if each.copies is not None]
+    copied = any(exact(test.count - test.expected, test.p, "precedence test", len(tested)).positive for test in tested)
     said = {
-        "copies": "training images are copied",
+        "copies": "training images are copied"
+        if copied
+        else "some samples may be copies of training images; undecided, for chance makes as many in one run of 100",
         "nearer": "samples lie nearer to training images than new images do (smoother, fainter, alike?), none a copy",
         "none": "no sign of copied training images",
         None: f"undecided whether training images are copied: that takes {FEWEST} samples and {FEWEST} held-out images",
@@ -235,5 +239,5 @@ def _verdict(spaces: list[Space], level: float) -> str | None:
         return None
     if any(copies is not None and copies.p <= level for _, _, copies in tests):
         return "copies"
-    nearer = [test for distance, relative, _ in tests for test in (distance, relative)]
-    return "nearer" if any(test is not None and test.p <= level for test in nearer) else "none"
+    shifts = [shift for distance, relative, _ in tests for shift in (distance, relative)]
+    return "nearer" if any(shift is not None and shift.p <= level for shift in shifts) else "none"

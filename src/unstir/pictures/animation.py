@@ -86,7 +86,7 @@ def save_animation(
 
 
 def strip(frames: Sequence[Frame], stages: int = 10) -> Image.Image:
-    """Stages of a chain as one picture: a row an image, a column a stage with its t above; below, the same of x_0_hat.
+    """Stages of a chain as one picture: a row per image, a column per stage, its t above; below, the same of x_0.
 
     At most ``stages`` >= 2 of the frames are shown, evenly chosen, the first and the last among them.
     """

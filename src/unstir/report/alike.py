@@ -30,7 +30,7 @@ def same_protocol(runs: Sequence[Run]) -> Sides:
     of_each = [_newest(saved(run)) for run in runs]
     if not any(of_each):
         commands = tuple(f"unstir evaluate {shlex.quote(str(run.path))}" for run in runs)
-        return Sides((), ("None of these runs was judged yet.",), commands)
+        return Sides((), ("None of these runs was evaluated yet.",), commands)
     for first in reversed(of_each[0]):
         matches = [next((e for e in found if not unlike(first.protocol, e.protocol)), None) for found in of_each]
         if all(matches):
@@ -62,12 +62,12 @@ def _side(run: Run, found: Sequence[Evaluation], like: Evaluation) -> tuple[str,
     if nearest is not None and not unlike(asked, nearest.protocol):
         return None
     name = str(run.path)
-    why = f"{name} was not judged." if nearest is None else f"{name}: {'; '.join(unlike(nearest.protocol, asked))}."
+    why = f"{name} was not evaluated." if nearest is None else f"{name}: {'; '.join(unlike(nearest.protocol, asked))}."
     own = _by_default(run)
     if asked["data"] != own["data"]:
         return f"{why} No command makes figures of two data sets comparable.", ""
     if (asked["label"] is None) != (own["label"] is None):
-        return f"{why} Figures of a network that knows classes and of one that knows none never compare.", ""
+        return f"{why} Figures of a network with classes and of one without never compare.", ""
     differing = [key for key, value in own.items() if key in asked and asked[key] != value]
     options = {"num": asked["num"], "seeds": asked["seeds"], **{key: asked[key] for key in differing}}
     if asked["num_reference"] != run.data.counts[asked["split"]]:
@@ -76,7 +76,7 @@ def _side(run: Run, found: Sequence[Evaluation], like: Evaluation) -> tuple[str,
     if FID in like.figures:
         command.append("--fid")
     elif nearest is not None and nearest.protocol["networks"] != asked["networks"]:
-        why += " All must be judged with one store: name it with --store."
+        why += " All must be evaluated with one store: name it with --store."
     return why, shlex.join(command)
 
 

@@ -1,11 +1,12 @@
 """Whether samples are copies of training images, or lie nearer to them than new images do."""
 
+from dataclasses import replace
 from typing import Any
 
 from unstir.report.facts import Facts
 from unstir.report.statement import Statement
 from unstir.report.wording import count, with_error
-from unstir.significance import Effect, largest_of, tail_deviate
+from unstir.significance import Effect, exact, largest_of, tail_deviate
 
 
 def memorisation(facts: Facts) -> list[Statement]:
@@ -26,18 +27,15 @@ def _copies(found: dict[str, Any], spaces: list[dict[str, Any]]) -> Statement:
     """More samples than new images would have at a training image of their own: the exact test of `precedence`."""
     space = min(spaces, key=lambda each: float(each["copies"]["p"]))
     test, more = space["copies"], space["copies"]["count"] - space["copies"]["expected"]
-    z = largest_of(len(spaces), tail_deviate(test["p"]))
-    # the test is exact and has no error of its own; the one given is what the excess and its z imply
-    error = abs(more / z) if z else 0.0
-    surplus = Effect(value=more, error=error, z=z, test="precedence test")
+    surplus = exact(more, test["p"], "precedence test", len(spaces))
     said = f"{test['count']:,} of {count(found['num'], 'sample')} lie closer to one single training image than new "
     said += f"images do, of which {test['expected']:.2g} would"
     by = f"by {space['name']}, p = {test['p']:.2g}"
-    if surplus.decided and more > 0:
-        text = f"Samples are copies: {said} ({by}; {with_error(more, error)} too many)."
+    if surplus.positive:
+        text = f"Samples are copies: {said} ({by}; {with_error(more, surplus.error)} too many)."
         return Statement("copies", "memorisation", "neighbours", "bad", text, surplus)
     if surplus.decided:
-        surplus = Effect(value=more, error=error, z=0.0, test="precedence test")
+        surplus = replace(surplus, z=0.0)
     if found["verdict"] == "copies":
         text = f"Some samples may be copies: {said} ({by}). Chance does that once in a hundred runs or less; at the "
         text += "level of this page it is undecided"

@@ -168,14 +168,14 @@ def _average(facts: Facts, last: Measurement) -> list[Statement]:
 
 
 def _quality(facts: Facts) -> list[Statement]:
-    """The main figure from the first to the last step judged, and from about half way."""
+    """The main figure from the first to the last step evaluated, and from about half way."""
     if facts.last is None:
         return []
     key = facts.last.main_key
     steps = [each for each in facts.by_step if key in each.figures and each.images > 0]
     if len(steps) < 2:
-        text = "Only one saved step was judged, so when the samples became better is not known; "
-        text += "`unstir evaluate RUN --checkpoint all` judges the others."
+        text = "Only one saved step was evaluated, so when the samples became better is not known; "
+        text += "`unstir evaluate RUN --checkpoint all` evaluates the others."
         return [Statement("quality by step", "progress", "quality", "undecided", text)]
     last = steps[-1]
     spans = [("quality by step", steps[0])]

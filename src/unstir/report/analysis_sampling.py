@@ -41,7 +41,7 @@ def sampling(facts: Facts) -> list[Statement]:
     """Sentences on the fewest network calls that do as well as the most, and where fewer hurt."""
     if len(facts.by_chain) < 2:
         text = "How many network calls a sample needs was not measured; `unstir report RUN` "
-        text += "judges several samplers with several numbers of calls."
+        text += "evaluates several samplers with several numbers of calls."
         return [Statement("enough calls", "sampling", "calls", "undecided", text)]
     reference, harms = _harms(facts)
     found = []

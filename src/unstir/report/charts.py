@@ -97,7 +97,7 @@ def quality(facts: Facts) -> list[str]:
 
 
 def precision_and_recall(by_step: Sequence[Evaluation]) -> list[str]:
-    """Precision and recall of each step judged, with error bars; dotted lines are those of real images."""
+    """Precision and recall of each step evaluated, with error bars; dotted lines are those of real images."""
     found = {
         name: [(each.images, figure) for each in by_step if (figure := same_features(each, name)) is not None]
         for name in ("precision", "recall")
@@ -121,7 +121,7 @@ def calls(facts: Facts) -> list[str]:
         return []
     key, main = facts.by_chain[-1].main_key, facts.by_chain[-1].main()
     with svg.style():
-        axes = svg.axes(f"{main.name} ({main.better} is better)", "network calls an image")
+        axes = svg.axes(f"{main.name} ({main.better} is better)", "network calls per image")
         for name in dict.fromkeys(map(chain_name, facts.by_chain)):
             own = [each for each in facts.by_chain if chain_name(each) == name]
             bars(axes, sorted(by_value((each.protocol["calls"], each.figures[key]) for each in own)), name)

@@ -51,7 +51,7 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
         "quality": _quality(names, facts, alike),
         "real": _real(runs, stores),
         "newest": [(name, pictures.newest_grid(run)) for name, run in zip(names, runs, strict=True)],
-        "moments": [(name, pictures.moments(run)) for name, run in zip(names, runs, strict=True)],
+        "snapshots": [(name, pictures.snapshots(run)) for name, run in zip(names, runs, strict=True)],
         "sections": list(TITLES.items()),
     }
     write_page(path, "comparison.html", shown)

@@ -1,4 +1,4 @@
-"""What is known of a run, gathered from its folder into one value that pages and sentences are made of."""
+"""The facts about a run, gathered from its folder into one value that pages and sentences are made of."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +37,7 @@ class Facts:
     ``step`` of ``length`` optimiser steps are taken. ``metrics`` are the lines of metrics.jsonl, ``held_out`` those of
     held_out.jsonl. ``by_step`` are evaluations of several saved steps by one protocol, by rising step; ``by_chain``
     evaluations of the last of these steps by several samplers and calls, alike in everything else. ``likelihoods``
-    are what `unstir likelihood` wrote, by split. ``findings`` are the doctor's, ``checked`` what it looked at.
+    are what `unstir likelihood` wrote, by split. ``findings`` are the doctor's, ``checked`` the names of its checks.
     ``speed`` is how long samplers take, ``trained_on`` the machines and versions of torch that it was trained with.
     """
 
@@ -59,7 +59,7 @@ class Facts:
 
     @property
     def last(self) -> Evaluation | None:
-        """The evaluation of the newest step judged."""
+        """The evaluation of the newest step evaluated."""
         return self.by_step[-1] if self.by_step else None
 
 

@@ -33,7 +33,7 @@ from unstir.runs.moments import snapshots
 from unstir.runs.run import Run
 
 CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,unipc:20,dpmpp_2m_sde:10,dpmpp_2m_sde:50,ancestral:50"
-"""What the last step is sampled by beside the usual chain, for the plot of calls against quality."""
+"""What the last step is sampled by in addition to the usual chain, for the plot of calls against quality."""
 
 APART = ("sampler", "steps", "calls", "spacing", *OPTIONS)
 """What differs between the chains of that plot."""
@@ -56,9 +56,9 @@ class Measuring:
 
 
 def planned(run: Run, store: Store, *, seconds: float, num: int = 0, seeds: int = 3) -> Measuring:
-    """What a report measures: each kept moment by the usual chain, the last one by `CHAINS` too; nothing is done yet.
+    """What a report measures: each kept snapshot by the usual chain, the last one by `CHAINS` too; nothing is done yet.
 
-    ``num`` images a set, 0 as `sized` says of it and ``seconds``. Raises UserError as `check`, for everything that
+    ``num`` images per set, 0 as `sized` says of it and ``seconds``. Raises UserError as `check`, for everything that
     would be refused later.
     """
     networks = tuple(networks_there(store))
@@ -99,7 +99,7 @@ def measure(
 
 
 def time_samplers(run: Run, plans: Measuring) -> None:
-    """Measure the seconds an image of every sampler that the plans draw with."""
+    """Measure the seconds per image of every sampler that the plans draw with."""
     last = plans.by_step[-1]
     speed.measure(run, last.model.unloaded(), last.job, [plan.job.chain for plan in (last, *plans.by_chain)])
 

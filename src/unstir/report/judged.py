@@ -1,4 +1,4 @@
-"""The samples that were judged, shown: with real images of each class, and the worst of them."""
+"""The samples that were evaluated, shown with real images of each class, and the worst of them."""
 
 from dataclasses import dataclass
 
@@ -72,7 +72,7 @@ def drawn(run: Run, evaluation: Evaluation) -> Drawn | None:
 
 
 def _is_of(settings: dict[str, object], evaluation: Evaluation) -> bool:
-    """Whether a folder with these settings has images that ``evaluation`` judged."""
+    """Whether a folder with these settings has images that ``evaluation`` measured."""
     how, chain = evaluation.protocol, settings["chain"]
     assert isinstance(chain, dict)
     alike = all(how[key] == value for key, value in chain.items() if key not in ("steps", "seed"))

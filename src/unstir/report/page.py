@@ -56,7 +56,7 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("grids", "Samples", "the grids", ("moments", "real")),
+    Part("grids", "Samples", "the grids", ("snapshots", "real")),
     Part("trajectory", "Noise to image", "", ("trajectory",)),
     Part("quality", "Quality", "the figures"),
     Part("calls", "Samplers", "the plot of calls", ("calls",)),
@@ -140,7 +140,7 @@ def write_page(path: Path, template: str, shown: dict[str, Any], run: str = "RUN
 def _drawn(run: Run, store: Store | None) -> dict[str, Any]:
     """The pictures that need the run's own, the weights or the data."""
     drawn: dict[str, Any] = dict.fromkeys(("trajectory", "moving", "chain", "forward_strip", "forward_times", "real"))
-    drawn |= {"moments": pictures.moments(run), "newest": pictures.newest_grid(run)}
+    drawn |= {"snapshots": pictures.snapshots(run), "newest": pictures.newest_grid(run)}
     if run.saved_steps():
         model, job = run.model(run.newest_step()), Job(num=pictures.ANIMATED, chain=usual_chain(run))
         drawn["trajectory"], drawn["moving"] = pictures.strip_and_animation(model, job)
@@ -152,7 +152,7 @@ def _drawn(run: Run, store: Store | None) -> dict[str, Any]:
 
 
 def _of_judged(run: Run, store: Store | None, last: Evaluation | None) -> dict[str, Any]:
-    """The samples that were judged, by class, and the worst of them."""
+    """The samples that were evaluated, by class, and the worst of them."""
     if store is None or not store.count("train"):
         return {"classes": [], "asked": False, "worst": None}
     known = None if last is None else judged.drawn(run, last)

@@ -25,7 +25,7 @@ from unstir.runs.run import Run
 from unstir.theory.process import Process
 
 WEBP_SIDE = 16_383
-CORNER = 3  # so many rows and columns of the grid of each moment are shown
+CORNER = 3  # so many rows and columns of the grid of each snapshot are shown
 REAL_IMAGES = 64  # at most so many are shown with the samples
 STAGES = 10
 STRIP_IMAGES = 6
@@ -42,14 +42,6 @@ class Picture:
     width: int
     height: int
     shows: str
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A corner of a grid drawn while training, and when it was drawn."""
-
-    picture: Picture
-    when: str
 
 
 def encode(image: Image.Image, shows: str) -> Picture:
@@ -81,20 +73,18 @@ def _opened(path: Path) -> Image.Image:
         raise UserError(f"{path} is damaged; remove it, and the page is made without it") from None
 
 
-def moments(run: Run) -> list[Moment]:
-    """The same corner of every grid drawn while training, first to last, after that of their common noise."""
-    found = []
+def snapshots(run: Run) -> list[tuple[str, Picture]]:
+    """When each grid was drawn while training, and a corner of it, first to last, after that of their common noise."""
     named = {"noise": "the noise", of_run.START: "untrained"}
-    for step, name in {-1: "noise", **of_run.snapshots(run)}.items():
-        path = run.samples / f"{name}.png"
-        if path.exists():
-            when = named.get(name, f"{step * run.config.train.batch_size:,} images")
-            found.append(Moment(_corner(run, path, f"samples: {when}"), when))
-    return found
+    files = [
+        (named.get(name, f"{step * run.config.train.batch_size:,} images"), of_run.grid_file(run, name))
+        for step, name in {-1: "noise", **of_run.snapshots(run)}.items()
+    ]
+    return [(when, _corner(run, path, f"samples: {when}")) for when, path in files if path.exists()]
 
 
 def newest_grid(run: Run) -> Picture | None:
-    """The whole grid of the last moment drawn; None before the first."""
+    """The whole grid of the last snapshot; None before the first."""
     path = of_run.newest_grid(run)
     return None if path is None else from_file(path, "samples, the first ones of a fixed seed")
 

@@ -22,7 +22,7 @@ SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Seconds an image by chain name (`name_of`), on ``machine``, ``num`` images at once; ``date`` is ISO 8601."""
+    """Seconds per image by chain name (`name_of`), on ``machine``, ``num`` images at once; ``date`` is ISO 8601."""
 
     seconds: dict[str, float]
     num: int

@@ -40,14 +40,14 @@ def limitations(facts: Facts) -> list[str]:
         if main.error:
             least = f"{LEVEL * figure_effect(main, main).error:.2g}"
             found.append(
-                f"{sets}: a difference of {main.name} below about {least} from a run judged alike is not seen."
+                f"{sets}: a difference of {main.name} below about {least} from a run evaluated alike is not seen."
             )
         else:
             found.append(f"{sets}, without an error bar: no difference can be told from chance.")
         found.append(_features(last.main_key, main.name))
         found.append("Copies are searched for as whole images: a copied part of an image is not found.")
     else:
-        found.append("The samples were not judged, so their quality is known only by eye.")
+        found.append("The samples were not evaluated, so their quality is known only by eye.")
     if not held_out:
         found.append("No images were held out, so neither over-fitting nor copies can be told from chance.")
     elif held_out < FEW:

@@ -63,7 +63,7 @@ def figures(found: Iterable[Figure], num: int) -> list[tuple[str, str, str, str,
 
 
 def samplers(facts: Facts) -> list[tuple[str, str, str, str]]:
-    """A row per sampler that was judged, by rising calls: name and steps, calls, main figure, and seconds per image."""
+    """A row per sampler evaluated, by rising calls: name and steps, calls, main figure, and seconds per image."""
     rows = []
     for each in sorted(facts.by_chain, key=lambda each: (each.protocol["calls"], charts.chain_name(each))):
         how, main = each.protocol, each.main()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
+from unstir.data import Store, is_store
 from unstir.errors import UserError
 from unstir.runs import toml
 from unstir.runs.card import DataCard
@@ -14,7 +15,6 @@ from unstir.runs.config import Config, may_change
 from unstir.runs.kinds import short
 
 if TYPE_CHECKING:
-    from unstir.data import Store
     from unstir.runs.run import Run
 
 SHOWN = 8
@@ -70,7 +70,15 @@ def changed_grids(run: "Run", found: Checkpoint) -> str:
     return said and f"{run.path / 'config.toml'} has changed since step {found.step} was saved: {said}"
 
 
-def check_data(folder: Path, data: DataCard, store: "Store") -> None:
+def open_store(run: "Run", named: Path | None = None) -> Store:
+    """The data of a run, in the folder ``named`` or where it was packed. Raises UserError where it has gone."""
+    own = run.config.data.store
+    if named is None and not is_store(own):
+        raise UserError(f"{own}, the data of {run.path}, is no longer there; name it with --store")
+    return Store.open(named or own)
+
+
+def check_data(folder: Path, data: DataCard, store: Store) -> None:
     """Raise UserError where ``store`` is not the ``data`` that the run in the folder was trained on."""
     if store.content_hash != data.content_hash:
         raise UserError(f"{store.path} is not the data of {folder}; name the store that it was trained on")

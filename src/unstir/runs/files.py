@@ -160,6 +160,15 @@ def check_writable(folder: Path, elsewhere: str = "") -> None:
         raise UserError(f"cannot write in {place}: {remedy(error, elsewhere)}") from None
 
 
+def is_writable(folder: Path) -> bool:
+    """Whether files can be made in ``folder``."""
+    try:
+        check_writable(folder)
+    except UserError:
+        return False
+    return True
+
+
 def check_file(path: Path, option: str) -> None:
     """Raise UserError where a file cannot be written: it is a folder, or its folder cannot be made or written in."""
     if path.is_dir():

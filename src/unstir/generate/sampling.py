@@ -1,0 +1,108 @@
+"""Samples of a model as files, with an animation and a strip of how the first of them came from noise."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from unstir.errors import UserError
+from unstir.generate.drawing import Job
+from unstir.generate.folder import computing_with, drawn_classes, name_of, save_images, settings_in
+from unstir.generate.trajectory import trajectory
+from unstir.pictures.animation import MAX_FRAMES, Frame, animation_kind, save_animation
+from unstir.pictures.animation import strip as strip_of
+from unstir.pictures.named import titled
+from unstir.progress import Showing, silently
+from unstir.runs import sidecar
+from unstir.runs.model import Model
+
+NAMES = "grid", "noise", "settings"
+"""Names in a folder of images, besides the numbers of these."""
+
+MOVING, IN_STRIP, STAGES = 64, 8, 10
+"""The first images that an animation and a strip show, and the stages of a strip."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The ``folder`` of the images of a ``job``, done as it says there, and the files ``shown`` of their trajectories.
+
+    ``cost`` says the steps and network calls of an image.
+    """
+
+    folder: Path
+    job: Job
+    cost: str
+    shown: tuple[Path, ...]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What was written, and its cost."""
+        kinds = [("strip    " if path.suffix.lower() == ".png" else "animation") for path in self.shown]
+        return (
+            f"samples  {self.folder / 'grid.png'}",
+            f"noise    {self.folder / 'noise.png'}",
+            f"images   {self.job.num} in {self.folder}, {self.cost}",
+            *(f"{kind} {path}" for kind, path in zip(kinds, self.shown, strict=True)),
+        )
+
+
+def sample(
+    model: Model,
+    job: Job,
+    folder: Path | None = None,
+    *,
+    animation: Path | None = None,
+    strip: Path | None = None,
+    stages: int | None = None,
+    showing: Showing = silently,
+) -> Sampled:
+    """Write the images of a job to a folder, as `save_images` does; by default one for these settings in RUN/generated.
+
+    The ``animation``, a .webp or .gif file, shows the first 64 images from noise on, x_t next to the estimate of x_0;
+    the ``strip``, a .png file, the first 8 at so many ``stages``, by default 10. Raises UserError, before anything is
+    drawn, where these cannot be written or would replace a file that is not theirs, and as `save_images`.
+    """
+    if stages is not None and not strip:
+        raise UserError(f"--stages {stages} is of a --strip FILE.png; name that too, or leave it out")
+    if stages is not None and stages < 2:
+        raise UserError(f"--stages {stages} must be at least 2, the noise and the image")
+    folder = folder or model.folder / "generated" / name_of(model, job)
+    _check("--animate", animation, (".webp", ".gif"), folder)
+    _check("--strip", strip, (".png",), folder)
+    with showing("sampling", "steps") as progress:
+        model, job = save_images(model, job, folder, progress)
+    if animation or strip:
+        _save_trajectories(model, job, folder, animation, strip, stages or STAGES, showing)
+    cost = f"{job.chain.cost(model.process.schedule)} each"
+    if job.chain.guidance not in (0, 1):
+        cost += ", computed for two labels (guidance)" if model.guide is None else ", and as many of the guide"
+    return Sampled(folder, job, cost, tuple(path for path in (animation, strip) if path))
+
+
+def _check(option: str, file: Path | None, suffixes: tuple[str, ...], folder: Path) -> None:
+    """Raise UserError where a picture of trajectories cannot be written, or would replace what it must not."""
+    if file is None:
+        return
+    if not file.absolute().parent.is_dir():
+        raise UserError(f"{option} {file} is in a folder that does not exist; make it, or name another")
+    if file.resolve().parent == folder.resolve() and (file.stem in NAMES or file.stem.isdecimal()):
+        raise UserError(f"{option} {file} is the name of a file of the images themselves; name another")
+    sidecar.check(file, option=option, suffixes=suffixes)
+
+
+def _save_trajectories(
+    model: Model, job: Job, folder: Path, animation: Path | None, strip: Path | None, stages: int, showing: Showing
+) -> None:
+    """Draw the first images once more, exactly as those of the folder, and write their trajectories."""
+    limit, settings = max(MAX_FRAMES, stages), settings_in(folder)
+    with computing_with(settings["threads"]), showing("drawing trajectories", "steps") as progress:
+        frames = trajectory(model, job, MOVING if animation else IN_STRIP, limit=limit, progress=progress)
+    settings |= {"num": job.num, "frames": len(frames)}
+    if animation:
+        write: Callable[[Path], None] = partial(save_animation, frames, nrow=model.nrow, kind=animation_kind(animation))
+        sidecar.save(animation, write, "unstir sample", settings)
+    if strip:
+        first: list[Frame] = [replace(frame, x=frame.x[:IN_STRIP], x0=frame.x0[:IN_STRIP]) for frame in frames]
+        sheet = titled(strip_of(first, stages), ", ".join(drawn_classes(model, job, IN_STRIP)))
+        sidecar.save(strip, sidecar.png(sheet), "unstir sample", {**settings, "stages": stages})

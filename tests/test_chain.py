@@ -1,0 +1,150 @@
+"""A chain is said once: config, command line, help and refusals follow `unstir.chain`, for a new sampler too."""
+
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+import unstir
+from unstir.chain import DEFAULTS, OPTIONS, SAMPLERS, Chain, SpacingName
+from unstir.diffusion.samplers import function_of
+from unstir.errors import UserError
+from unstir.runs.config import may_change
+from unstir.runs.sections import GridConfig
+from unstir.theory.schedule import SPACINGS
+
+FUNCTION = '''"""A sampler that trembles."""
+
+from unstir.diffusion.samplers.ddim import ddim
+
+
+def trembling(denoise, process, x_T, times, noise, tremor=0.0):
+    """DDIM from a start that is moved by ``tremor``."""
+    return ddim(denoise, process, x_T + tremor, times, noise)
+'''
+LINE = '    "trembling": Sampler("trembling", ("tremor",), divides_by_alpha=True),\n'
+FIELD = '''    tremor: Annotated[float, Field(ge=0, le=3)] = 0.25
+    """Of trembling: how far the start is moved."""
+'''
+RUN = """
+import contextlib, io, json, sys
+from unstir import cli
+for words in json.load(sys.stdin):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main(words)
+        except SystemExit as left:
+            status = left.code
+    print(json.dumps([status, " ".join(out.getvalue().split()), err.getvalue()]))
+"""
+
+
+def with_a_sampler(folder):
+    """The ``folder`` with a copy of the source that has one more sampler: a file, a line and a field."""
+    copy = Path(shutil.copytree(Path(unstir.__file__).parent, folder / "unstir", ignore=lambda *_: ["__pycache__"]))
+    (copy / "diffusion/samplers/trembling.py").write_text(FUNCTION)
+    text = (copy / "chain.py").read_text()
+    for before, added in (('    "ancestral": Sampler(', LINE), ("    seed: int = 0\n", FIELD)):
+        assert text.count(before) == 1
+        text = text.replace(before, added + before)
+    (copy / "chain.py").write_text(text)
+    return folder
+
+
+def test_a_new_sampler_with_an_option_is_a_file_a_line_and_a_field(trained, tmp_path):
+    run, _ = trained()
+    out = [str(tmp_path / name) for name in ("made", "moved", "grids")]
+    asked = {
+        "sample help": ["sample", "--help"],
+        "fill help": ["edit", "inpaint", "--help"],
+        "train help": ["train", "--help"],
+        "of another": ["sample", str(run.path), "--tremor", "1"],
+        "too much": ["sample", str(run.path), "--sampler", "trembling", "--tremor", "4"],
+        "of another in a config": ["train", "--grids.tremor", "1"],
+        "without signal": [
+            *("train", "--grids.sampler", "trembling", "--diffusion.zero_terminal_snr", "--diffusion.predict", "v")
+        ],
+        "made": ["sample", str(run.path), "--num", "2", "--sampler", "trembling", "--out", out[0]],
+        "moved": ["sample", str(run.path), "--num", "2", "--sampler", "trembling", "--tremor", "3", "--out", out[1]],
+        "compared": ["sample", str(run.path), "--num", "2", "--compare", "trembling:3,ddim:3", "--out", out[2]],
+        "continued": [
+            *("train", "--out", str(run.path), "--grids.sampler", "trembling", "--grids.tremor", "1"),
+            *("--train.length", "13 steps"),
+        ],
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", RUN],
+        input=json.dumps(list(asked.values())),
+        env={**os.environ, "PYTHONPATH": str(with_a_sampler(tmp_path / "source")), "COLUMNS": "300"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = dict(zip(asked, map(json.loads, done.stdout.splitlines()), strict=True))
+    for name in ("sample help", "train help"):
+        assert "Of trembling: how far the start is moved." in said[name][1] and "trembling, ancestral" in said[name][1]
+    assert "tremor 0.25" in said["sample help"][1] and "[default: 0.25]" in said["train help"][1]
+    assert said["fill help"][0] == 0 and "tremor" not in said["fill help"][1]
+    refused = {
+        "of another": "tremor=1.0 is an option of trembling, not of ancestral",
+        "too much": "tremor=4.0: it must be at most 3",
+        "of another in a config": "grids: tremor=1.0 is an option of trembling, not of ancestral",
+        "without signal": 'grids.sampler="trembling" divides by alpha_T',
+    }
+    for name, words in refused.items():
+        assert said[name][0] == 2 and words in said[name][2], said[name]
+    for name in ("made", "moved", "compared", "continued"):
+        assert said[name][0] == 0, said[name]
+    settings = [json.loads((Path(folder) / "settings.json").read_text())["chain"] for folder in out[:2]]
+    assert [chain["tremor"] for chain in settings] == [0.25, 3.0]
+    assert (Path(out[0]) / "000000.png").read_bytes() != (Path(out[1]) / "000000.png").read_bytes()
+    assert "tremor = 1.0" in (run.path / "config.toml").read_text()
+
+
+def test_importing_a_chain_imports_no_torch():
+    subprocess.run([sys.executable, "-c", "import sys, unstir.chain; assert 'torch' not in sys.modules"], check=True)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_facts_are_those_of_the_function(name):
+    options = {each.name: each.default for each in inspect.signature(function_of(name)).parameters.values()}
+    known = {key: value for key, value in options.items() if key in DEFAULTS}
+    assert known == {key: DEFAULTS[key] for key in SAMPLERS[name].options}
+
+
+def test_the_settings_of_a_chain_are_those_of_the_grids_and_may_change_but_for_the_seed():
+    assert get_args(SpacingName) == tuple(SPACINGS) and set(OPTIONS) <= DEFAULTS.keys()
+    assert Chain(**{name: getattr(GridConfig(), name) for name in DEFAULTS}) == Chain()
+    assert {name for name in DEFAULTS if may_change(f"grids.{name}")} == DEFAULTS.keys() - {"seed"}
+    assert not may_change("grids.num")
+
+
+def test_a_changed_chain_keeps_nothing_that_has_no_effect_then():
+    chain = Chain("ddim", steps=7, eta=0.5, guidance=2.0, guidance_low=3, guidance_high=9)
+    assert chain.changed(sampler="heun") == Chain("heun", steps=7, guidance=2.0, guidance_low=3, guidance_high=9)
+    assert chain.changed(guidance=1.0) == Chain("ddim", steps=7, eta=0.5)
+    assert chain.changed(guidance=3.0).guidance_low == 3
+    with pytest.raises(ValueError, match="eta=0.5 is an option of ddim, not of heun"):
+        chain.changed(sampler="heun", eta=0.5)
+    with pytest.raises(ValueError, match="no effect at guidance=1"):
+        chain.changed(guidance=1.0, guidance_low=5)
+    with pytest.raises(UserError, match="did you mean 'heun'"):
+        chain.changed(sampler="huen")
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_steps_within_a_number_of_calls_are_the_most(name):
+    sampler = SAMPLERS[name]
+    for calls in range(1, 60):
+        steps = sampler.steps_within(calls)
+        assert sampler.calls_in(steps) <= calls < sampler.calls_in(steps + 1)
+    assert [sampler.calls_in(n) for n in (1, 2, 3, 10)] == {"heun": [1, 3, 5, 19], "pndm": [1, 5, 9, 19]}.get(
+        name, [1, 2, 3, 10]
+    )
