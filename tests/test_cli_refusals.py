@@ -55,7 +55,7 @@ def place(base, monkeypatch):
         (classifier, "train_classifier"),
         (evaluating, "save_images"),
         (forecast, "generate"),
-        (catch_up, "HeldOut"),
+        (catch_up, "HeldOutLoss"),
         (bounding, "_bound"),
     ):
         monkeypatch.setattr(module, name, lambda *given, name=name, **options: pytest.fail(f"{name} was called"))
