@@ -300,7 +300,7 @@ def test_ticks_of_charts_are_numbers(report):
 
 def test_the_samples_of_a_page_are_those_that_were_judged(run, store, tmp_path):
     last = gather(run, None).last
-    known = judged.drawn(run, last)
+    known = judged.drawn_for(run, last)
     assert len(known.images) == 2 * 24 and known.asked is None
     again = evaluating.judge(store, list(known.images.split(24)), networks_for(store), labels=None)
     assert again["classifier/fd"].by_seed == last.figures["classifier/fd"].by_seed
@@ -308,14 +308,14 @@ def test_the_samples_of_a_page_are_those_that_were_judged(run, store, tmp_path):
     for settings in (tmp_path / "run" / "generated").glob("*/settings.json"):
         if json.loads(settings.read_text())["chain"]["seed"] == 1:
             (settings.parent / "000000.png").unlink()
-    assert judged.drawn(Run.open(tmp_path / "run"), last) is None
-    assert judged.drawn(run, replace(last, weights="0" * 64)) is None
+    assert judged.drawn_for(Run.open(tmp_path / "run"), last) is None
+    assert judged.drawn_for(run, replace(last, weights="0" * 64)) is None
 
 
 def test_classes_that_were_asked_for_are_read_from_the_settings_of_the_samples(store, tmp_path):
     made = train(store, tmp_path / "run", model__num_classes=10)
     plan = planned(made, store, seconds=1, num=40, seeds=2).by_step[-1]
-    known = judged.drawn(made, evaluate(made, store, plan))
+    known = judged.drawn_for(made, evaluate(made, store, plan))
     asked = made.labels.of(torch.arange(40), plan.job.label, plan.job.shares)
     assert torch.equal(known.asked, asked.repeat(2)) and len(set(asked.tolist())) > 5
     rows = judged.by_class(store, known, None)
@@ -329,8 +329,8 @@ def test_a_folder_of_samples_that_is_not_ours_is_passed_over(run, tmp_path):
     wrong = {"chain": {"sampler": "ddim", "steps": 10**6}, "step": 1, "label": None}
     for text in ("[" * 100_000, encode(wrong), json.dumps(wrong)):
         (odd / "settings.json").write_text(text)
-        known = judged.drawn(Run.open(tmp_path / "run"), last)
-        assert known is not None and torch.equal(known.images, judged.drawn(run, last).images)
+        known = judged.drawn_for(Run.open(tmp_path / "run"), last)
+        assert known is not None and torch.equal(known.images, judged.drawn_for(run, last).images)
 
 
 @pytest.mark.parametrize("by", ["classifier", "pixels"])

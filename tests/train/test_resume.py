@@ -19,7 +19,7 @@ from unstir.train.record import TIMING_FIELDS
 from unstir.train.state import WINDOW
 from unstir.train.trainer import Trainer
 
-KILLS = int(os.environ.get("UNSTIR_KILLS", "20"))
+KILLS = int(os.environ.get("UNSTIR_KILLS", "12"))
 
 
 def outcome(run):

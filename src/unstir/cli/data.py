@@ -23,7 +23,7 @@ def pack(
     sha256: str = "",
     strict: bool = False,
 ) -> int:
-    """Check every image of a source and pack them into one store; killed half way, the same command goes on.
+    """Check every image of a source and pack them into one store; the same command continues where it was killed.
 
     Example: `unstir data pack my_images/ --out data/mine --size 32`
 

@@ -28,7 +28,7 @@ def doctor(
     samples: bool = True,
     json_: bool = False,
 ) -> int:
-    """Examine a run, finished or in training: what is amiss, what was measured, and the setting that mends it.
+    """Examine a run, finished or in training: what is wrong, what was measured, and the setting that helps.
 
     Images are drawn and losses measured, in seconds. The status is 1 where there is a problem, and 0 where there is
     none; warnings and notes do not count.
@@ -42,7 +42,7 @@ def doctor(
     store
         Folder of the packed data, where it has moved.
     samples
-        Draw images and measure losses; --no-samples is quicker and looks at files, settings and metrics alone.
+        Draw images and measure losses; --no-samples is quicker and reads files, settings and metrics alone.
     json_
         Print the findings as JSON.
     """
@@ -75,8 +75,8 @@ def _print(report: "Report") -> None:
     screen.print(Text.assemble(("checked   ", "dim"), ", ".join(report.checked)))
     if report.skipped:
         reasons = dict.fromkeys(report.skipped.values())
-        told = ("{} ({})".format(", ".join(n for n, r in report.skipped.items() if r == why), why) for why in reasons)
-        screen.print(Text.assemble(("skipped   ", "dim"), "; ".join(told)))
+        listed = ("{} ({})".format(", ".join(n for n, r in report.skipped.items() if r == why), why) for why in reasons)
+        screen.print(Text.assemble(("skipped   ", "dim"), "; ".join(listed)))
     screen.print(Text.assemble(("forecast  ", "dim"), _forecast(report)))
 
 
@@ -86,7 +86,7 @@ def _forecast(report: "Report") -> str:
     if not expected["steps_left"]:
         time = "finished"
     elif seconds is None:
-        time = f"{expected['steps_left']} steps left, at a speed that no line tells yet"
+        time = f"{expected['steps_left']} steps left, at a speed that is not known yet"
     else:
         time = f"{expected['steps_left']} steps left, about {duration(seconds)}"
     memory, there, files, free = (

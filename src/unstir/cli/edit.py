@@ -38,8 +38,8 @@ def inpaint(
 ) -> int:
     """Fill in a part of an image: the white of MASK, or a box. The picture: image, what is left of it, and NUM results.
 
-    RePaint (Lugmayr et al. 2022): what is kept is put back at every step, and each step is taken several times over, so
-    that what is filled in comes to agree with it.
+    RePaint (Lugmayr et al. 2022): the part that is kept is put back at every step, and each step is taken several
+    times, so that what is filled in agrees with it.
 
     Example: `unstir edit inpaint runs/digits seven.png --box 0 4 8 4`
 
@@ -54,14 +54,14 @@ def inpaint(
     box
         Left, top, width and height of what is filled in, in pixels of the run's images.
     num
-        How many ways to fill it in.
+        How many results.
     label
-        Class of the image, by name or number, where the network knows classes; may be left out where labels were hidden
-        in training.
+        Class of the image, by name or number, for a network with classes; optional where labels were hidden in
+        training.
     resamples
-        How often each step is taken; more agree better, at that many times the calls.
+        How often each step is taken; more agree better, at as many times the calls.
     jump
-        Steps taken in a row before they are taken again.
+        Steps in a row that are repeated together.
     """
     from unstir import edit
 
@@ -81,7 +81,7 @@ def vary(
     chain: Chain = AS_THE_RUN,
     options: Edit = AS_USUAL,
 ) -> int:
-    """Draw images like one: noise is put on it, and taken off again. The picture: the image, and NUM results.
+    """Draw images like a given one: noise is added to it and removed again. The picture: the image, and NUM results.
 
     SDEdit (Meng et al. 2022), with any sampler. All --steps are taken below the time that STRENGTH goes to.
 
@@ -98,8 +98,8 @@ def vary(
     num
         How many images to draw.
     label
-        Class of the images, by name or number, where the network knows classes; may be left out where labels were
-        hidden in training.
+        Class of the images, by name or number, for a network with classes; optional where labels were hidden in
+        training.
     """
     from unstir import edit
 
@@ -131,10 +131,11 @@ def invert(
     image
         A picture file; its centre square is resized to the run's images.
     label
-        Class of the image, by name or number, where the network knows classes; may be left out where labels were hidden
-        in training.
+        Class of the image, by name or number, for a network with classes; optional where labels were hidden in
+        training.
     refinements
-        Fixed-point iterations a step; each raises the order of the inversion by one, and takes a network call a step.
+        Fixed-point iterations per step; each raises the order of the inversion by one and costs one network call per
+        step.
     """
     from unstir import edit
 
@@ -156,9 +157,9 @@ def blend(
     chain: Inversion = INVERT_AS_USUAL,
     options: Edit = AS_USUAL,
 ) -> int:
-    """Go from one image to another by way of their noises. The picture: both images, and COUNT from one to the other.
+    """Interpolate between two images through their noises. The picture: both images, and COUNT from one to the other.
 
-    With --numbers the ends are two images of the run's own, as `unstir sample` numbers them; nothing is inverted.
+    With --numbers the ends are two images that the run draws, as `unstir sample` numbers them; nothing is inverted.
 
     Example: `unstir edit blend runs/digits three.png eight.png --count 10`
 
@@ -173,20 +174,20 @@ def blend(
     image2
         Another.
     numbers
-        In place of the two: numbers of images that the seed gives by `--sampler ddim`, over the same times.
+        In place of the two: numbers of images that `--sampler ddim` draws from the seed at the same times.
     count
         How many images, both ends among them.
     labels
-        Classes of the two images, by their names or numbers, where the network knows classes.
+        Classes of the two images, by name or number, for a network with classes.
     refinements
-        Fixed-point iterations a step of the inversions.
+        Fixed-point iterations per step of the inversions.
     """
     from unstir import edit
     from unstir.errors import UserError
 
     images = [image for image in (image1, image2) if image is not None]
     if len(images) != (0 if numbers else 2):
-        raise UserError("name two images to blend, or two --numbers of the run's own")
+        raise UserError("name two images to blend, or two --numbers of images that the run draws")
     if numbers and min(numbers) < 0:
         raise UserError(f"--numbers {numbers[0]} {numbers[1]}: images are numbered from 0")
     ends = numbers or (images[0], images[1])
@@ -206,20 +207,20 @@ def morph(
     chain: Chain = AS_THE_RUN,
     options: Edit = AS_USUAL,
 ) -> int:
-    """Go from one class to another out of one noise. The picture: NUM rows of COUNT images.
+    """Interpolate between two classes from one noise. The picture: NUM rows of COUNT images.
 
     Example: `unstir edit morph runs/digits-guided --labels 3 8`
 
     Parameters
     ----------
     run
-        Folder of a run that knows classes.
+        Folder of a run with classes.
     labels
-        The classes at both ends, by their names or numbers.
+        The classes at both ends, by name or number.
     count
-        How many images a row, both ends among them.
+        How many images per row, both ends among them.
     num
-        How many rows, each out of its own noise.
+        How many rows, each from its own noise.
     """
     from unstir import edit
 

@@ -42,7 +42,7 @@ def evaluate(
     ema: bool = True,
     json_: bool = False,
 ) -> int:
-    """Judge a trained run: distances of its samples to the data, beside those of real images and of noise.
+    """Evaluate a trained run: distances of its samples to the data, with those of real images and of noise.
 
     Without any download the features are those of a small classifier of the run's own labels, trained in seconds and
     kept with the data (FD-classifier, which is no FID); data without labels has the sliced Wasserstein distance. With
@@ -59,30 +59,31 @@ def evaluate(
     run
         Folder of the run.
     num
-        Images a seed; 0: as many as before, else as --minutes allow, but not more than are held out where 100 or more
+        Images per seed; 0: as many as before, else as --minutes allow, but no more than are held out where 100 or more
         are.
     seeds
-        Sets of images, each of a seed of its own, for error bars.
+        Sets of images, each with its own seed, for error bars.
     minutes
-        What --num 0 fits into.
+        Time for drawing the images where --num is 0.
     checkpoint
-        The saved step whose weights are judged, "newest", or "all": each saved step, for a curve.
+        The saved step whose weights are evaluated, "newest", or "all": each saved step, for a curve.
     fid
-        Also judge by the Inception network that FIDs are measured with; a file of 96 MB, downloaded once.
+        Also measure FID and its company by the Inception network; needs unstir[fid], and a file of 96 MB, downloaded
+        once.
     features
         The file of that network, where it is already there; implies --fid.
     split
-        The images to be compared with; published figures take those trained on.
+        The images to compare with; published figures take those trained on.
     reference
         How many of them; 0: all, but with --fid on a CPU 2000, or --num.
     memorisation
         Look for copies of training images.
     against
-        Another run, judged before by the same protocol, to be compared with.
+        Another run to compare with, evaluated before by the same protocol.
     seed
         Seed of the first set.
     label
-        Class, by its name or number; by default each as often as the data has it, where the network knows classes.
+        Class, by name or number, for a network with classes; by default each as often as the data has it.
     store
         Folder of the packed data, where it has moved.
     batch_size

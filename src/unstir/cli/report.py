@@ -25,7 +25,7 @@ def report(
     follow: quality by step with error bars, samplers with their seconds per image, classes, the worst samples, the
     nearest training images; then every statement of the analysis, its limitations, curves and the doctor's findings.
     What is missing is measured first, each saved step and some samplers, as `unstir evaluate` does, and kept. Several
-    runs share a page, with their figures where their protocols agree; where not, with what differs and how to mend it.
+    runs share a page, with their figures where their protocols agree; where not, with what differs and what helps.
 
     Example: `unstir report runs/digits`
 

@@ -30,9 +30,9 @@ def sample(
     batch_size: int = 64,
     options: ModelOptions = USUAL,
 ) -> int:
-    """Draw images from a trained run: OUT/000000.png, ..., with the noise they began as and both as grids.
+    """Draw images from a trained run: OUT/000000.png, ..., with grids of the images and of their noise.
 
-    A job killed half way goes on when it is run again. With --compare one picture of several samplers is made instead.
+    The same command continues a job that was killed. With --compare it draws one picture of several samplers instead.
 
     Example: `unstir sample runs/digits --num 500 --sampler dpmpp_2m --steps 15 --out digits500`
 
@@ -49,7 +49,7 @@ def sample(
     seed
         Image i is a function of the seed and i.
     label
-        Class, by its name or number; by default each class in turn, where the network knows classes.
+        Class, by name or number, for a network with classes; by default each class in turn.
     compare
         Samplers with their steps and, if another, spacing: "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr". Each has its
         row in OUT/compare.png, all from one noise.

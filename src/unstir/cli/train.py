@@ -22,7 +22,7 @@ class Settings(Config):
 
 def _train_help() -> str:
     listed = "\n".join(f"- **{name}**: {sentence}" for name, sentence in recipes.sentences().items())
-    return f"""Train a model, or continue a run: the same command goes on where it stopped.
+    return f"""Train a model, or continue a run: the same command continues where it stopped.
 
 Alone it trains the embedded digits in minutes. RECIPE is one of the list or a TOML file of the settings below; options
 override it. Ctrl-C saves and exits.

@@ -17,6 +17,10 @@ POOR = 30.0
 """Decibels below which an inversion is called poor: a difference that anyone sees."""
 
 
+LONGEST = 60
+"""Characters of a part of a file's name, so that file systems take one of two parts."""
+
+
 @dataclass(frozen=True)
 class Target:
     """The picture of an edit: ``out``, or a file in ``folder`` of a name made of ``parts`` and all that decides it.
@@ -65,8 +69,8 @@ class Target:
         )
 
     def _name(self, settings: dict[str, Any]) -> str:
-        parts = [part.stem if isinstance(part, Path) else sidecar.as_stem(str(part)) for part in self.parts]
-        name = "-".join([settings["edit"], *map(sidecar.short, parts)])
+        parts = [part.stem if isinstance(part, Path) else re.sub(r"[^\w-]+", "-", str(part)) for part in self.parts]
+        name = "-".join([settings["edit"], *(part[:LONGEST] for part in parts)])
         return f"{name}-seed{settings['chain']['seed']}-{sidecar.digest(settings)}.png"
 
 

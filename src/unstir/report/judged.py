@@ -51,7 +51,7 @@ class Worst:
     how: str
 
 
-def drawn(run: Run, evaluation: Evaluation) -> Drawn | None:
+def drawn_for(run: Run, evaluation: Evaluation) -> Drawn | None:
     """The samples of an evaluation, all its seeds together, from RUN/generated; None where they are not all there."""
     num, images, asked = evaluation.protocol["num"], {}, None
     for file in (run.path / "generated").glob(f"*/{SETTINGS}"):
@@ -91,25 +91,27 @@ def judge_of(store: Store, evaluation: Evaluation) -> Classifier | None:
     return found if found.hash == digest else None
 
 
-def by_class(store: Store, known: Drawn | None, classifier: Classifier | None) -> list[OfClass]:
-    """Real images and samples of each of the first classes: asked for, or else what the classifier takes them for."""
+def by_class(store: Store, drawn: Drawn | None, classifier: Classifier | None) -> list[OfClass]:
+    """Real images and samples of each of the first classes: asked for, or else what the classifier predicts."""
     real = store.labels("train")
     if real is None or len(store.classes) < 2:
         return []
-    taken = known.asked if known is not None else None
-    if known is not None and taken is None and classifier is not None:
-        taken = classifier.probabilities(known.images).argmax(1)
+    samples, predicted = torch.empty(0, *store.shape, dtype=torch.uint8), torch.empty(0)
+    if drawn is not None and drawn.asked is not None:
+        samples, predicted = drawn.images, drawn.asked
+    elif drawn is not None and classifier is not None:
+        samples, predicted = drawn.images, classifier.probabilities(drawn.images).argmax(1)
     found = []
     for index, name in enumerate(store.classes[:CLASSES]):
-        samples = None if known is None or taken is None else known.images[taken == index][:OF_CLASS]
+        own = samples[predicted == index][:OF_CLASS]
         images = store.images("train")[torch.nonzero(real == index)[:OF_CLASS, 0]]
         if len(images):
-            shown = None if samples is None or not len(samples) else _row(samples, f"samples of class {name}")
+            shown = _row(own, f"samples of class {name}") if len(own) else None
             found.append(OfClass(name, _row(images, f"real images of class {name}"), shown))
     return found
 
 
-def worst(run: Run, store: Store, known: Drawn, classifier: Classifier | None) -> Worst:
+def worst(run: Run, store: Store, drawn: Drawn, classifier: Classifier | None) -> Worst:
     """The samples farthest from their nearest training image, in the classifier's features or else by pixels."""
     held_out = store.images("held_out")
     if classifier is not None:
@@ -126,8 +128,8 @@ def worst(run: Run, store: Store, known: Drawn, classifier: Classifier | None) -
         each = [nearest_features(classifier.features(view), train).distance[:, 0] for view in views]
         return torch.stack(each).min(0).values
 
-    shown, span = _farthest(known.images, far(known.images), "the worst samples")
-    how = f"The {min(WORST, len(known.images))} of {len(known.images):,} samples that lie farthest from their nearest "
+    shown, span = _farthest(drawn.images, far(drawn.images), "the worst samples")
+    how = f"The {min(WORST, len(drawn.images))} of {len(drawn.images):,} samples that lie farthest from their nearest "
     how += f"of {len(train):,} training images {by}: {span}."
     if not len(held_out):
         return Worst(shown, None, how)

@@ -155,7 +155,7 @@ def _of_judged(run: Run, store: Store | None, last: Evaluation | None) -> dict[s
     """The samples that were evaluated, by class, and the worst of them."""
     if store is None or not store.count("train"):
         return {"classes": [], "asked": False, "worst": None}
-    known = None if last is None else judged.drawn(run, last)
+    known = None if last is None else judged.drawn_for(run, last)
     judge = None if last is None else judged.judge_of(store, last)
     return {
         "classes": judged.by_class(store, known, judge),

@@ -5,6 +5,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from unstir.errors import printable
@@ -22,34 +23,7 @@ DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1.5)),
 WIDTH, HEIGHT = 4.4, 2.9
 """Inches of a chart. So narrow a chart is as wide as a telephone, where its labels are still read."""
 
-STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "axes.titlesize": 10,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": INK,
-    "grid.alpha": 0.15,
-    "grid.linewidth": 0.6,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "lines.linewidth": 1.4,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "legend.handlelength": 3.2,
-    "lines.markersize": 4,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.transparent": True,
-    "svg.hashsalt": "unstir",
-}
-
+STYLE = Path(__file__).parent / "templates" / "chart.mplstyle"
 _ID = re.compile(r'(\bid="|url\(#|href="#)')
 
 
@@ -64,13 +38,13 @@ def axes(title: str, xlabel: str = "") -> Any:
 
 
 def style() -> Any:
-    """The context in which figures are drawn and written."""
+    """The context in which charts are drawn and written."""
     import matplotlib as mpl
     from cycler import cycler
 
-    series = cycler(color=COLOURS) + cycler(marker=MARKERS) + cycler(linestyle=DASHES)
-    settings: Any = {**STYLE, "axes.prop_cycle": series}
-    return mpl.rc_context(settings)
+    series: Any = cycler(color=COLOURS) + cycler(marker=MARKERS) + cycler(linestyle=DASHES)
+    settings = mpl.rc_params_from_file(STYLE, use_default_template=False)
+    return mpl.rc_context({**settings, "axes.prop_cycle": series})
 
 
 def inline(drawn: Any, name: str, label: str) -> str:

@@ -11,6 +11,7 @@ from unstir.progress import Say, Showing, silently, unsaid
 from unstir.report import compared, page, pdf
 from unstir.report.export import export, targets
 from unstir.report.gather import Measuring, measure, planned, time_samplers
+from unstir.runs.agreement import check_data, open_store
 from unstir.runs.files import check_file, make_folder
 from unstir.runs.run import Run
 from unstir.train.catch_up import catch_up
@@ -87,15 +88,14 @@ def _stores(runs: Sequence[Run], named: Path | None, say: Say) -> list[Store | N
     """The data of each run: the store named, where it is that run's, else its own; None, said, where it has gone."""
     given = None if named is None else Store.open(named)
     if given is not None and given.content_hash not in {run.data.content_hash for run in runs}:
-        raise UserError(f"{given.path} is not the data of {runs[0].path}; name the store that it was trained on")
+        check_data(runs[0].path, runs[0].data, given)
     found: list[Store | None] = []
     for run in runs:
         if given is not None and given.content_hash == run.data.content_hash:
             found.append(given)
         elif is_store(run.config.data.store):
-            own = Store.open(run.config.data.store)
-            if own.content_hash != run.data.content_hash:
-                raise UserError(f"{own.path} no longer holds the data of {run.path}; name its store with --store")
+            own = open_store(run)
+            check_data(run.path, run.data, own)
             found.append(own)
         else:
             say(

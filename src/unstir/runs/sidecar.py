@@ -5,7 +5,6 @@ No picture is replaced but one that has a sidecar of this package.
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,16 +29,6 @@ def digest(settings: dict[str, Any]) -> str:
     """Six hexadecimal digits for a file's name: the same for the same settings, on any machine."""
     of_name = {key: value for key, value in settings.items() if key not in MACHINE}
     return hashlib.sha256(json.dumps(of_name, sort_keys=True).encode()).hexdigest()[:6]
-
-
-def as_stem(text: str) -> str:
-    """A text as part of a file's name: what is no letter, digit, - or _ becomes -."""
-    return re.sub(r"[^\w-]+", "-", text)
-
-
-def short(stem: str) -> str:
-    """A file's stem, cut so that a name made of two of them is one that file systems take."""
-    return stem[:60]
 
 
 def check(
