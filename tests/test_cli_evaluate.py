@@ -98,7 +98,7 @@ def test_another_run_is_compared_by_the_same_protocol_alone(folder, command, tmp
     other = tmp_path / "other"
     shutil.copytree(folder, other, ignore=shutil.ignore_patterns("evaluation", "generated"))
     status, _, err = command("evaluate", folder, *SMALL, "--against", other)
-    assert status == 2 and "has not been judged; run unstir evaluate" in err
+    assert status == 2 and "has not been evaluated; run unstir evaluate" in err
     command("evaluate", other, "--num", 20, "--seeds", 2, "--batch-size", 16)
     status, _, err = command("evaluate", folder, *SMALL, "--against", other)
     assert status == 2 and "do not compare: num is 24 and 20" in err and "Traceback" not in err

@@ -185,7 +185,7 @@ EVALUATE = {
     "a file for a folder of images": (a_file_in_the_way("generated"), (), "is a file"),
     "a file for a folder of figures": (a_file_in_the_way("evaluation"), (), "is a file"),
     "itself": (nothing, ("--against", "{}/run"), "is the run itself"),
-    "a run not judged": (nothing, ("--against", "{}/other"), "has not been judged"),
+    "a run not judged": (nothing, ("--against", "{}/other"), "has not been evaluated"),
     "a run judged by other seeds": (judged(seeds=7), ("--against", "{}/other"), "seeds is 2 and 7"),
     "a run judged by FID": (judged(networks=FID), ("--against", "{}/other"), "networks is"),
     "any number, other seeds": (judged(seeds=7), ("--num", 0, "--against", "{}/other"), "seeds is 2 and 7"),

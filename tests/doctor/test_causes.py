@@ -17,7 +17,7 @@ QUICK = {"samples": False}
 
 
 def finding(check, severity="problem"):
-    return Finding(severity, f"{check} is amiss", "measured", f"mend {check}", 2.0, 1.0, check=check)
+    return Finding(severity, "measured", f"mend {check}", 2.0, 1.0, check=check, says=f"{check} is amiss")
 
 
 def config(recipe="", **train):

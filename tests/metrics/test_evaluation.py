@@ -50,7 +50,9 @@ def test_protocols_that_differ_are_refused_naming_what_differs():
     assert unlike(a.protocol, b.protocol) == ["num is 100 and 50", "sampler is ddim and unipc"]
     assert unlike(a.protocol, b.protocol, ("sampler", "num")) == []
     assert unlike(a.protocol, {k: v for k, v in PROTOCOL.items() if k != "ema"}) == ["ema is yes and none"]
-    with pytest.raises(UserError, match="do not compare: num is 100 and 50; sampler is ddim and unipc; judge both by"):
+    with pytest.raises(
+        UserError, match="do not compare: num is 100 and 50; sampler is ddim and unipc; evaluate both by"
+    ):
         check_alike(a.protocol, b.protocol)
     check_alike(a.protocol, made(step=20).protocol)  # other weights are what is compared
     with pytest.raises(UserError, match="networks is classifier cccccccccccc and classifier eeeeeeeeeeee"):
@@ -81,7 +83,7 @@ def test_the_match_of_a_run_is_the_newest_of_the_same_protocol():
     assert best_match(lambda _: PROTOCOL, others, "runs/b").figures == others[1].figures
     with pytest.raises(UserError, match="num is 7 and 100"):
         best_match(lambda _: {**PROTOCOL, "num": 7}, others, "runs/b")
-    with pytest.raises(UserError, match="runs/b has not been judged; run unstir evaluate runs/b first"):
+    with pytest.raises(UserError, match="runs/b has not been evaluated; run unstir evaluate runs/b first"):
         best_match(lambda _: PROTOCOL, [], "runs/b")
 
 

@@ -189,7 +189,7 @@ def test_images_come_in_any_batches_and_are_counted(net):
 def test_what_is_not_an_image_is_refused(net):
     images = pictures(1, 2)
     for wrong in (images.float(), images[:, :2], images[0], images.repeat(1, 2, 1, 1)):
-        with pytest.raises(UserError, match=r"inception-v3-compat judges uint8 \[N, 3, H, W\]"):
+        with pytest.raises(UserError, match=r"inception-v3-compat takes uint8 \[N, 3, H, W\]"):
             net.features(wrong)
     with pytest.raises(UserError, match="batch_size=0 must be at least 1"):
         net.features(images, batch_size=0)

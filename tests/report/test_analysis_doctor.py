@@ -15,17 +15,17 @@ from unstir.report.wording import coded, sentence
 
 SIGNAL = Finding(
     "problem",
-    "x_T keeps signal, while sampling begins from pure noise",
     "an image shifts x_T by 8.9 standard deviations of the noise; at most 1 is harmless",
     "a new run with --diffusion.schedule cosine, or a steeper linear one, --diffusion.beta_T 0.2",
     8.9,
     1.0,
     check="signal-left",
+    says="x_T keeps signal, while sampling begins from pure noise",
 )
 
 
 def finding(check, severity="problem"):
-    return Finding(severity, f"{check} is amiss", "measured", "a new run with --mend.it 1", 2.0, 1.0, check=check)
+    return Finding(severity, "measured", "a new run with --mend.it 1", 2.0, 1.0, check=check, says=f"{check} is amiss")
 
 
 def with_findings(known, *findings):

@@ -30,8 +30,8 @@ def finite(denoise: Denoise, indices: Tensor | None = None) -> Denoise:
             more = f" (and of {len(rows) - 1} more)" if len(rows) > 1 else ""
             raise NotFiniteError(
                 f"the network's output is not a finite number (NaN or infinite) at t={at} of image {first}{more}, so "
-                "nothing is made of it; training spoilt these weights, as a too high train.lr does: take an earlier "
-                "step with --checkpoint, or train anew with a lower rate"
+                "nothing is made of it; training has ruined these weights, as too high a train.lr does: take an "
+                "earlier step with --checkpoint, or train again with a lower rate"
             )
         return prediction
 

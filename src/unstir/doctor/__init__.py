@@ -11,7 +11,7 @@ from typing import Any
 from unstir.doctor import average, data, files, learning, rate, samples, setup
 from unstir.doctor.causes import Cause, causes, explained
 from unstir.doctor.facts import RunFacts
-from unstir.doctor.finding import SEVERITIES, Check, Finding, Severity
+from unstir.doctor.finding import Check, Finding
 from unstir.doctor.gather import Progress, gather
 
 CHECKS: dict[str, Check] = {
@@ -60,17 +60,4 @@ def diagnose(
     return examine(gather(path, store=store, samples=samples, progress=progress))
 
 
-__all__ = [
-    "CHECKS",
-    "SEVERITIES",
-    "Cause",
-    "Check",
-    "Finding",
-    "Report",
-    "RunFacts",
-    "Severity",
-    "causes",
-    "diagnose",
-    "examine",
-    "gather",
-]
+__all__ = ["CHECKS", "Cause", "Finding", "Report", "causes", "diagnose", "examine", "gather"]

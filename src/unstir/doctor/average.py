@@ -7,37 +7,24 @@ import torch
 
 from unstir.doctor.facts import Errors, RunFacts
 from unstir.doctor.finding import Finding, check
-from unstir.doctor.numbers import Line, logged_errors, times
+from unstir.doctor.numbers import Lines, logged_errors, times
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.moments import ema_decay
 from unstir.runs.run import Run
 from unstir.significance import effect, mean_of, paired
 
-INITIAL_WARNING, INITIAL_PROBLEM = 0.01, 0.1
-"""Share of the average that is still initial weights. With the warm-up it is under 1e-9 after 100 steps."""
-
-BEHIND_WARNING, BEHIND_PROBLEM = 1.1, 1.5
-"""Times the loss of the raw weights. In trained runs the average's is 1.00 of it, for their rates have fallen to 0."""
-
-LOSS = 1.5
-"""Times the loss of the log's last lines. In trained runs: 0.99 to 1.02; 1.19 with a vlb, whose log is rougher."""
+# Thresholds; docs/doctor.md has what trained runs measure.
+INITIAL_WARNING, INITIAL_PROBLEM = 0.01, 0.1  # share of the average that is still initial weights
+BEHIND_WARNING, BEHIND_PROBLEM = 1.1, 1.5  # times the loss of the raw weights
+LOSS = 1.5  # times the loss of the log's last lines
 
 
 def initial_share(run: Run, steps: int) -> float:
     """The share of the average after ``steps`` updates that is the initial weights: the product of the decays."""
-    cfg = run.config.train
-    total = 0.0
-    for step in range(steps):
-        decay = ema_decay(cfg, step)
-        if decay == 0 or total < -50:
-            return 0.0
-        if decay == cfg.ema_decay:
-            return math.exp(total + (steps - step) * math.log(decay))
-        total += math.log(decay)
-    return math.exp(total)
+    return math.prod(ema_decay(run.config.train, step) for step in range(steps))
 
 
-@check("slow-average")
+@check("slow-average", "the average of the weights is too slow for the run")
 def slow_average(facts: RunFacts) -> Iterator[Finding]:
     """Initial weights that are left in the average at the run's end."""
     run = facts.run
@@ -47,7 +34,6 @@ def slow_average(facts: RunFacts) -> Iterator[Finding]:
         better = next((d for d in (0.9999, 0.9995, 0.999, 0.995, 0.99) if d**run.length < INITIAL_WARNING), 0.9)
         yield Finding(
             "problem" if share > INITIAL_PROBLEM else "warning",
-            "the average of the weights is too slow for the run",
             f"with train.ema_decay={cfg.ema_decay:g} and no warm-up {share:.1%} of the average after {run.length} "
             f"steps is initial weights; at most {INITIAL_WARNING:.0%} is harmless",
             f"a new run with --train.ema_warmup, or with --train.ema_decay {better:g}; sample this one with --no-ema",
@@ -56,7 +42,7 @@ def slow_average(facts: RunFacts) -> Iterator[Finding]:
         )
 
 
-@check("average-behind")
+@check("average-behind", "the averaged weights are worse than the raw ones")
 def average_behind(facts: RunFacts, errors: Errors) -> Iterator[Finding]:
     """An average whose loss is clearly above that of the weights it averages, on the same images, times and noise."""
     if errors.raw is None or errors.average is None:
@@ -67,7 +53,6 @@ def average_behind(facts: RunFacts, errors: Errors) -> Iterator[Finding]:
     if ratio > BEHIND_WARNING and (behind.positive or not math.isfinite(ratio)):
         yield Finding(
             "problem" if ratio > BEHIND_PROBLEM and facts.finished else "warning",
-            "the averaged weights are worse than the raw ones",
             f"the squared error of the average is {average:.4g}, that of the raw weights {raw:.4g}: {times(ratio)} "
             f"({behind.errors:.0f} standard errors, {len(errors.raw)} training images); at most {BEHIND_WARNING} is "
             "usual",
@@ -78,8 +63,8 @@ def average_behind(facts: RunFacts, errors: Errors) -> Iterator[Finding]:
         )
 
 
-@check("weights-loss")
-def weights_loss(facts: RunFacts, errors: Errors, loaded: Checkpoint, lines: tuple[Line, ...]) -> Iterator[Finding]:
+@check("weights-loss", "the saved weights do not have the loss that was logged")
+def weights_loss(facts: RunFacts, errors: Errors, loaded: Checkpoint, lines: Lines) -> Iterator[Finding]:
     """Saved weights whose loss is far above the one logged when they were saved."""
     measured = errors.average if errors.raw is None else errors.raw
     logged = logged_errors([line for line in lines if line["step"] <= loaded.step][-3:])
@@ -91,7 +76,6 @@ def weights_loss(facts: RunFacts, errors: Errors, loaded: Checkpoint, lines: tup
     if not mean <= LOSS * usual and (above.decided or not math.isfinite(mean)):
         yield Finding(
             "problem",
-            "the saved weights do not have the loss that was logged",
             f"their squared error is {mean:.4g} (mean of {len(measured)} training images), the log's up to step "
             f"{loaded.step} is {usual:.4g}; at most {LOSS} times that is usual",
             "the weights were trained with other data, or the file is another one: check the store and the checkpoints "
@@ -101,17 +85,16 @@ def weights_loss(facts: RunFacts, errors: Errors, loaded: Checkpoint, lines: tup
         )
 
 
-@check("weights-finite")
+@check("weights-finite", "weights are not finite")
 def weights_finite(facts: RunFacts, loaded: Checkpoint) -> Iterator[Finding]:
     """Weights that are NaN or infinite in the newest file."""
     broken = [name for name, t in loaded.tensors.items() if not bool(torch.isfinite(t).all())]
     if broken:
         yield Finding(
             "problem",
-            "weights are not finite",
             f"{len(broken)} of {len(loaded.tensors)} tensors of step {loaded.step} hold NaN or infinity, the first "
             f"is {broken[0]}; none may",
-            "delete that checkpoint and continue from the one before; if there is none, begin anew with a lower "
+            "delete that checkpoint and continue from the one before; if there is none, start a new run with a lower "
             "--train.lr",
             len(broken),
             0,

@@ -8,9 +8,6 @@ from unstir.doctor.finding import SEVERITIES, Finding, Severity
 OF_SAMPLES = ("brightness", "tint", "saturation", "collapse", "emptiness", "noise")
 """The checks of samples: the end of most chains of causes."""
 
-UNSTEADY = ("not-finite", "first-loss", "loss-rises", "loss-spikes", "unclipped", "clipping")
-"""What a learning rate that is too high does to the log."""
-
 EXPLAINS: dict[str, tuple[str, ...]] = {
     "settings": ("store", "weights-loss"),
     "store": ("weights-loss", *OF_SAMPLES),
@@ -21,7 +18,10 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "near-copies": ("leak", "collapse", "overfit"),
     "classes": ("collapse",),
     "few-images": ("overfit",),
-    "learning-rate": (*UNSTEADY, "not-learned", "still-falling", "average-behind", "weights-loss", *OF_SAMPLES),
+    "learning-rate": (
+        *("not-finite", "first-loss", "loss-rises", "loss-spikes", "unclipped", "clipping"),
+        *("not-learned", "still-falling", "average-behind", "weights-loss", *OF_SAMPLES),
+    ),
     "not-finite": ("first-loss", "loss-rises", "loss-spikes", "unclipped", "not-learned", *OF_SAMPLES),
     "first-loss": ("loss-rises", "loss-spikes", "not-learned", *OF_SAMPLES),
     "loss-rises": ("loss-spikes", "unclipped", "not-learned", "average-behind", *OF_SAMPLES),

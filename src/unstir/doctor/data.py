@@ -12,26 +12,20 @@ from unstir.doctor.facts import RunFacts
 from unstir.doctor.finding import Check, Finding, Severity, check
 from unstir.doctor.image_stats import ImageStats
 from unstir.doctor.near import NEAR
-from unstir.doctor.numbers import Line, is_number
+from unstir.doctor.numbers import Line, Lines, is_number
 from unstir.runs import memory
 from unstir.significance import LEVEL, paired, two_sample
 
-NARROW = 32
-"""Levels of 255 from the darkest value to the lightest. Photographs and drawings: 255."""
-
-FAINT = 0.1
-"""Standard deviation of the values in [-1, 1]. Digits have 0.75, photographs 0.5; at 0.1 the SNR is 50 times less."""
-
+# Thresholds; docs/doctor.md has what the data sets here measure.
+NARROW = 32  # levels of 255 from the darkest value to the lightest
+FAINT = 0.1  # standard deviation of the values in [-1, 1]; at 0.1 the SNR is 50 times less than for digits
 SMALLEST_CLASS, UNEQUAL, ONE_CLASS = 10, 20.0, 0.95
-FEW, FAR_TOO_FEW = 500, 100
-"""Training images. The digits, 1,498 and trained on for 128 epochs, show no sign of being remembered."""
-
-OVERFIT = 0.1
-"""Rise of the held-out loss over its best, as a share, that makes the warning a problem."""
+FEW, FAR_TOO_FEW = 500, 100  # training images
+OVERFIT = 0.1  # rise of the held-out loss over its best, as a share, that makes the warning a problem
 
 
 def _again(facts: RunFacts) -> str:
-    return f"pack it anew from {facts.run.config.data.source}, and begin a new run"
+    return f"pack it again from {facts.run.config.data.source}, and begin a new run"
 
 
 @check("store")
@@ -40,12 +34,12 @@ def store_whole(facts: RunFacts) -> Iterator[Finding]:
     if facts.store_problem:
         yield Finding(
             "warning" if facts.finished and facts.store is None else "problem",
-            "the data cannot be used" if facts.store is None else "the data has changed",
             facts.store_problem,
             f"give its folder with --store, or put it back; else delete what is left of {facts.run.config.data.store}, "
             f"and unstir train --out {facts.run.path} packs {facts.run.config.data.source} again",
             1.0,
             0.0,
+            says="the data cannot be used" if facts.store is None else "the data has changed",
         )
 
 
@@ -57,12 +51,12 @@ def value_range(facts: RunFacts, images: ImageStats) -> Iterator[Finding]:
     if narrow or images.std < FAINT:
         yield Finding(
             "problem" if narrow else "warning",
-            "the images use a small part of the range" if narrow else "the images have hardly any contrast",
             f"their values lie in {images.least}..{images.most} of 0..255, mean {images.mean:+.2f} and standard "
             f"deviation {images.std:.3f} in [-1, 1]; a width of at least {NARROW} and a deviation of {FAINT} are usual",
             "spread the values over 0..255 before packing (a mask of 0 and 1: times 255); " + _again(facts),
             float(width) if narrow else images.std,
             float(NARROW) if narrow else FAINT,
+            says="the images use a small part of the range" if narrow else "the images have hardly any contrast",
         )
 
 
@@ -78,22 +72,22 @@ def _share(
     problem above the second.
     """
 
-    @check(name)
+    @check(name, says)
     def find(facts: RunFacts, images: ImageStats) -> Iterator[Finding]:
-        yield from _of_share(says, count(images), limits, what, f"{remedy}; {_again(facts)}")
+        yield from _of_share(count(images), limits, what, f"{remedy}; {_again(facts)}")
 
     return find
 
 
 def _of_share(
-    says: str, counts: tuple[int, int], limits: tuple[float, float], what: str, remedy: str, note: bool = False
+    counts: tuple[int, int], limits: tuple[float, float], what: str, remedy: str, note: bool = False
 ) -> Iterator[Finding]:
     (count, total), (warning, problem) = counts, limits
     share = count / max(total, 1)
     if count and (note or share > warning):
         severity: Severity = "problem" if share > problem else "warning" if share > warning else "note"
         evidence = f"{count} of {total} ({share:.2%}) {what}; at most {warning:.0%} is harmless"
-        yield Finding(severity, says, evidence, remedy, share, warning)
+        yield Finding(severity, evidence, remedy, share, warning)
 
 
 flat_images = _share(
@@ -131,12 +125,11 @@ leak = _share(
 )
 
 
-@check("refused")
+@check("refused", "files of the source were refused")
 def refused(facts: RunFacts, store: Store) -> Iterator[Finding]:
     """Files of the source that could not be packed: one is a note, 1% a warning, half of them a problem."""
     bad = len(store.refused)
     yield from _of_share(
-        "files of the source were refused",
         (bad, bad + sum(map(store.count, SPLITS))),
         (0.01, 0.5),
         "files could not be packed" + "".join(f", the first {file}: {why}" for file, why in store.refused[:1]),
@@ -145,7 +138,7 @@ def refused(facts: RunFacts, store: Store) -> Iterator[Finding]:
     )
 
 
-@check("classes")
+@check("classes", "classes are of very unequal size")
 def classes(facts: RunFacts, store: Store) -> Iterator[Finding]:
     """Classes of very unequal size: they matter to a network with labels, and to what is drawn without.
 
@@ -161,16 +154,15 @@ def classes(facts: RunFacts, store: Store) -> Iterator[Finding]:
     if len(counts) > 1 and most > ONE_CLASS * total:
         yield Finding(
             "problem",
-            "nearly all images are of one class",
             f"{largest} has {most} of {total} training images ({most / total:.1%}); at most {ONE_CLASS:.0%} is usual",
             f"add images of the other classes, or take {largest} alone as the data; {_again(facts)}",
             most / total,
             ONE_CLASS,
+            says="nearly all images are of one class",
         )
     elif most > UNEQUAL * least or (labelled and least < SMALLEST_CLASS):
         yield Finding(
             "warning" if labelled else "note",
-            "classes are of very unequal size",
             f"{smallest} has {least} training images, {largest} {most}; up to {UNEQUAL:g} times as many, and "
             f"{SMALLEST_CLASS} or more of each, are usual",
             f"add images of {smallest} or leave the class out; {_again(facts)}",
@@ -179,7 +171,7 @@ def classes(facts: RunFacts, store: Store) -> Iterator[Finding]:
         )
 
 
-@check("few-images")
+@check("few-images", "there are few images for a network to learn from")
 def few_images(facts: RunFacts) -> Iterator[Finding]:
     """So few images that a network can remember them all; advice, for only held-out images can prove it."""
     num = facts.run.data.counts["train"]
@@ -187,7 +179,6 @@ def few_images(facts: RunFacts) -> Iterator[Finding]:
         flip = "" if facts.run.config.data.flip else "; --data.flip doubles photographs (not writing)"
         yield Finding(
             "warning" if num < FAR_TOO_FEW else "note",
-            "there are few images for a network to learn from",
             f"{num} training images ({num * math.prod(facts.run.data.shape):,} values) for "
             f"{memory.parameters(facts.run.config):,} parameters; {FEW} images or more are usual",
             f"add images, or a smaller network (--model.channels) for fewer steps{flip}",
@@ -196,8 +187,8 @@ def few_images(facts: RunFacts) -> Iterator[Finding]:
         )
 
 
-@check("overfit")
-def overfit(facts: RunFacts, held_out: tuple[Line, ...]) -> Iterator[Finding]:
+@check("overfit", "the network begins to remember its training images")
+def overfit(facts: RunFacts, held_out: Lines) -> Iterator[Finding]:
     """A held-out loss that has risen since its best, and more than that of training images, both beyond their errors.
 
     Each change is of the same images, so that it is paired; those of the two splits are compared by Welch's test.
@@ -220,7 +211,6 @@ def overfit(facts: RunFacts, held_out: tuple[Line, ...]) -> Iterator[Finding]:
     if rise.positive and more.positive and not change.positive:
         yield Finding(
             "problem" if rise.value > OVERFIT * before else "warning",
-            "the network begins to remember its training images",
             f"since step {best.step} the held-out loss rose from {before:.4g} by {rise.value:.4g} "
             f"({rise.errors:.0f} standard errors); that of training images changed by {change.value:+.4f}, which is "
             f"{more.value:.4f} less ({more.errors:.0f} standard errors; {LEVEL:g} of either are needed)",

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unstir.data import Store
 from unstir.doctor.image_stats import ImageStats
-from unstir.doctor.numbers import Line
+from unstir.doctor.numbers import Lines
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.run import Run
 
@@ -83,12 +83,12 @@ class RunFacts:
     """
 
     run: Run
-    lines: tuple[Line, ...]
+    lines: Lines
     files: tuple[SavedFile, ...]
     store: Store | None
     store_problem: str
     needs: Needs
-    held_out: tuple[Line, ...] = ()
+    held_out: Lines = ()
     loaded: Checkpoint | None = None
     settings_problem: str = ""
     images: ImageStats | None = None

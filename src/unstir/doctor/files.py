@@ -8,7 +8,7 @@ from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.logs import NAMES, cut
 
 
-@check("logs")
+@check("logs", "lines of the run's logs are damaged")
 def damaged_lines(facts: RunFacts) -> Iterator[Finding]:
     """Lines of metrics.jsonl, held_out.jsonl or events.jsonl that are missing or not what was written."""
     logs = {name: facts.run.log(name) for name in NAMES}
@@ -17,7 +17,6 @@ def damaged_lines(facts: RunFacts) -> Iterator[Finding]:
         num = sum(len(log.damaged) for log in broken)
         yield Finding(
             "problem",
-            "lines of the run's logs are damaged",
             f"{num} of {num + sum(len(log.lines) for log in broken)}: {'; '.join(log.problem for log in broken)}; none "
             "should be, and they are left out of every figure",
             f"restore the file from a copy, or go on without them: unstir train --out {facts.run.path} keeps a copy",
@@ -25,13 +24,13 @@ def damaged_lines(facts: RunFacts) -> Iterator[Finding]:
             0,
         )
     elif facts.loaded and (missing := cut(logs, facts.loaded)):
-        says, remedy = "lines of the run's logs are missing", "restore it from a copy"
-        yield Finding("problem", says, "; ".join(missing), remedy, len(missing), 0)
+        says = "lines of the run's logs are missing"
+        yield Finding("problem", "; ".join(missing), "restore it from a copy", len(missing), 0, says=says)
 
 
-@check("settings")
+@check("settings", "the weights were trained with other settings or other data")
 def settings(facts: RunFacts, loaded: Checkpoint) -> Iterator[Finding]:
     """Settings in config.toml, or data in data.json, that are not those of the newest whole checkpoint."""
     if facts.settings_problem:
         what, _, remedy = facts.settings_problem.rpartition("; ")
-        yield Finding("problem", "the weights were trained with other settings or other data", what, remedy, 1, 0)
+        yield Finding("problem", what, remedy, 1, 0)

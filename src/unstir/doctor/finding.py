@@ -17,16 +17,16 @@ SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is amiss: ``says`` what, in a sentence; ``evidence`` what was measured; ``remedy`` what to do.
+    """One fault: ``says`` what it is, in a sentence; ``evidence`` what was measured; ``remedy`` what to do.
 
-    ``check`` is the name of the check that found it. ``figure`` is what was measured and ``threshold`` what it was
-    compared with, in the unit that the evidence names. ``because`` names the finding that explains this one, whose
-    remedy mends both; "" where none does.
+    ``check`` is the name of the check that found it; it and ``says`` are filled in by `Check.run`. ``figure`` is what
+    was measured and ``threshold`` what it was compared with, in the unit that the evidence names. ``because`` names the
+    finding that explains this one, whose remedy mends both; "" where none does.
     """
 
     check: str = field(default="", kw_only=True)
     severity: Severity
-    says: str
+    says: str = field(default="", kw_only=True)
     evidence: str
     remedy: str
     figure: float
@@ -36,21 +36,25 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A question about a run. ``needs`` names the parts of `RunFacts` without which it is skipped."""
+    """A question about a run. ``needs`` names the parts of `RunFacts` without which it is skipped.
+
+    ``says`` is the sentence of its finding; a finding with a sentence of its own keeps that.
+    """
 
     name: str
+    says: str
     find: Callable[..., Iterator[Finding]]
     needs: tuple[str, ...]
 
     def run(self, facts: RunFacts) -> list[Finding]:
-        """What is amiss: at most one finding. Every part of ``facts`` that the check needs must be there."""
+        """What is wrong: at most one finding. Every part of ``facts`` that the check needs must be there."""
         found = self.find(facts, *(getattr(facts, part) for part in self.needs))
-        return [replace(each, check=self.name) for each in found]
+        return [replace(each, check=self.name, says=each.says or self.says) for each in found]
 
 
-def check(name: str) -> Callable[[Callable[..., Iterator[Finding]]], Check]:
+def check(name: str, says: str = "") -> Callable[[Callable[..., Iterator[Finding]]], Check]:
     """Turn a generator of findings into a check; its parameters after the facts name the parts that it needs."""
-    return lambda find: Check(name, find, tuple(inspect.signature(find).parameters)[1:])
+    return lambda find: Check(name, says, find, tuple(inspect.signature(find).parameters)[1:])
 
 
 def compared(real: Tensor, made: Tensor, choices: int = 1) -> Effect:

@@ -29,7 +29,10 @@ def gather(path: str | Path, *, store: str | Path | None = None, samples: bool =
     """
     run = Run.open(path)
     files, loaded = _files(run, progress)
-    run, settings_problem = _with_its_own_settings(run, loaded)
+    settings_problem = _refusal(run, loaded)
+    if settings_problem and loaded is not None:
+        with suppress(UserError):
+            run = replace(run, config=toml.from_dict(loaded.config, str(run.path)))
     lines = tuple(run.metrics())
     steps = [line["step"] for line in lines[-1:]] + [file.step for file in files if not file.problem]
     opened, store_problem = _store(run, store)
@@ -69,16 +72,8 @@ def _measured(facts: RunFacts, progress: Progress) -> RunFacts:
     return replace(facts, samples=drawn, errors=squared_errors(run, loaded, store))
 
 
-def _with_its_own_settings(run: Run, loaded: Checkpoint | None) -> tuple[Run, str]:
-    """The run with the settings that its weights were trained with, and what is wrong with those in its folder."""
-    problem = _refusal(run, loaded)
-    if problem and loaded is not None:
-        with suppress(UserError):
-            run = replace(run, config=toml.from_dict(loaded.config, str(run.path)))
-    return run, problem
-
-
 def _refusal(run: Run, loaded: Checkpoint | None) -> str:
+    """Why the run's settings or data are not those of its weights; an empty string where they are."""
     try:
         if loaded is not None:
             check_same(run, loaded)

@@ -35,7 +35,7 @@ class ImageStats:
     near: Near
 
 
-def image_stats(store: Store, progress: Callable[[int, int], None] | None = None) -> ImageStats:
+def image_stats(store: Store, progress: Callable[[int, int], None]) -> ImageStats:
     """The `ImageStats` of all images of ``store``; ``progress(done, total)`` counts them.
 
     Equal images are found by a 128-bit hash of their bytes, so that memory holds 16 bytes per image.
@@ -56,8 +56,7 @@ def image_stats(store: Store, progress: Callable[[int, int], None] | None = None
                 seen.update(hashes)
             else:
                 leaked += sum(h in seen for h in hashes)
-            if progress is not None:
-                progress(done, num + held_out)
+            progress(done, num + held_out)
     mean = sums / max(num * size, 1)
     std = math.sqrt(max(squares / max(num * size, 1) - mean**2, 0.0))
     return ImageStats(

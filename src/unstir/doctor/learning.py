@@ -12,26 +12,17 @@ from unstir.doctor.facts import RunFacts
 from unstir.doctor.finding import Finding, check
 from unstir.doctor.image_stats import ImageStats
 from unstir.doctor.measure import outputs_nothing
-from unstir.doctor.numbers import Line, is_number, logged_errors, median, numbers, short, times
+from unstir.doctor.numbers import Line, Lines, is_number, logged_errors, median, numbers, short, times
 from unstir.doctor.remedies import higher_rate, lower_rate
 from unstir.significance import Estimate, difference
 
-Lines = tuple[Line, ...]
-
-SPIKE, SPIKE_SCATTERS = 1.6, 8.0
-"""Times the median of the lines before, and the multiple of the log's scatter. Trained runs: at most 1.1 times."""
-
-RISE, FALL = 1.15, 1.15
-"""The last quarter of the lines over the best, and the third over the last. Trained runs: at most 1.05; 1.03."""
-
-FEWEST = 8
-"""With fewer lines there is no verdict on a trend."""
-
-CLIPPED, LEAP = 0.5, 3.0
-"""Share of the steps clipped after the warm-up (trained runs: 0.00); times the median that makes a norm a leap."""
-
-START = 1.5
-"""Times the error of an output of 0, which is where a network begins. Trained runs: their first lines are below 1."""
+# Thresholds; docs/doctor.md has what trained runs measure.
+SPIKE, SPIKE_SCATTERS = 1.6, 8.0  # times the median of the lines before, and the multiple of the log's scatter
+RISE, FALL = 1.15, 1.15  # the last quarter of the lines over the best, and the third over the last
+FEWEST = 8  # lines; with fewer there is no verdict on a trend
+CLIPPED = 0.5  # share of the steps clipped after the warm-up
+LEAP = 3.0  # times the median that makes a gradient norm a leap
+START = 1.5  # times the error of an output of 0, which is where a network begins
 
 
 def settled(facts: RunFacts) -> list[Line]:
@@ -52,7 +43,7 @@ def _scatter(logs: Sequence[float]) -> float:
     return 1.4826 / math.sqrt(2) * median([abs(b - a) for a, b in pairwise(logs)])
 
 
-@check("not-finite")
+@check("not-finite", "gradients were not finite")
 def not_finite(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
     """Steps skipped because their gradient was not finite, and losses that are not finite."""
     last = lines[-1]
@@ -62,7 +53,6 @@ def not_finite(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
         share = max(skipped / max(last["step"], 1), without / len(lines))
         yield Finding(
             "problem" if share > 0.01 or not is_number(last.get("loss")) else "warning",
-            "gradients were not finite",
             f"{skipped} of {last['step']} steps were skipped and {without} of {len(lines)} lines have no finite "
             "loss; none should",
             f"a new run with a lower rate (--train.lr {lower_rate(facts.run.config):.2g}) and with --train.clip 1",
@@ -71,12 +61,11 @@ def not_finite(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
         )
 
 
-@check("loss-spikes")
+@check("loss-spikes", "the loss leaps: the learning rate is too high")
 def spikes(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
     """Lines whose loss leaps above those before."""
     after = settled(facts)
-    if not (logs := _logs(after)):
-        return
+    logs = _logs(after)
     limit = max(math.log(SPIKE), SPIKE_SCATTERS * _scatter(logs))
     leaps = [logs[i] - median(logs[max(0, i - 8) : i]) for i in range(3, len(logs))]
     num = sum(leap > limit for leap in leaps)
@@ -86,7 +75,6 @@ def spikes(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
         clip = "" if config.train.clip else ", and --train.clip 1"
         yield Finding(
             "problem" if num > 0.05 * len(logs) and num > 1 else "warning",
-            "the loss leaps: the learning rate is too high",
             f"{num} of {len(logs)} lines; at step {after[3 + leaps.index(leap)]['step']} it is {times(math.exp(leap))} "
             f"the median of the lines before; at most {math.exp(limit):.1f} is usual in this log",
             f"--train.lr {lower_rate(config):.2g} in a new run{clip}",
@@ -95,7 +83,7 @@ def spikes(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
         )
 
 
-@check("loss-rises")
+@check("loss-rises", "the loss rises")
 def rising(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
     """A loss that ends above where it has been."""
     quarters = _quarters(facts)
@@ -103,7 +91,6 @@ def rising(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
     if gap > math.log(RISE):
         yield Finding(
             "problem",
-            "the loss rises",
             f"in the last quarter of the log it is {times(math.exp(gap))} that of the best quarter; at most {RISE} "
             "is usual",
             f"a new run with a lower rate, --train.lr {lower_rate(facts.run.config):.2g}, or with "
@@ -113,7 +100,7 @@ def rising(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
         )
 
 
-@check("still-falling")
+@check("still-falling", "the loss still falls steeply where the run ends")
 def still_falling(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
     """A finished run whose loss still falls steeply: it ended too soon, or its rate is too low."""
     quarters = _quarters(facts) if facts.finished else []
@@ -122,11 +109,10 @@ def still_falling(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
         rate = higher_rate(facts.run.config)
         yield Finding(
             "warning",
-            "the loss still falls steeply where the run ends",
             f"in the last quarter of the log it is {math.exp(-gap):.2f} of that in the quarter before; at least "
             f"{1 / FALL:.2f} is usual",
             f'go on for longer, --train.length "{2 * facts.run.length} steps" (with a cosine --train.lr_period too)'
-            + ("" if rate is None else f", or begin anew with a higher rate, --train.lr {rate:.2g}"),
+            + ("" if rate is None else f", or start a new run with a higher rate, --train.lr {rate:.2g}"),
             math.exp(-gap),
             1 / FALL,
         )
@@ -150,7 +136,7 @@ def _rise(before: Estimate, after: Estimate, choices: int = 1) -> float:
     return found.value if found.decided or not found.error else 0.0
 
 
-@check("first-loss")
+@check("first-loss", "the loss begins above that of an untrained network")
 def first_loss(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
     """A first line far above the error of an output of 0, with which every network here begins."""
     first = logged_errors(lines[:1])
@@ -158,7 +144,6 @@ def first_loss(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterator[Fi
     if first and first[0] > START * expected and not facts.run.config.train.init:
         yield Finding(
             "problem",
-            "the loss begins above that of an untrained network",
             f"over the first {lines[0]['step']} steps the squared error is {first[0]:.4g}; an output of 0 has "
             f"{expected:.4g}, and at most {START} times that is usual",
             "a new run with a warm-up (--train.warmup) and a lower rate, "
@@ -168,7 +153,7 @@ def first_loss(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterator[Fi
         )
 
 
-@check("clipping")
+@check("clipping", "the gradient is clipped at nearly every step")
 def clipping(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
     """Clipping at nearly every step, where it should cut only rare large gradients."""
     cfg, after = facts.run.config.train, settled(facts)
@@ -180,7 +165,6 @@ def clipping(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
     usual = cfg.loss_scale == 1 and facts.run.config.loss.is_simple
     yield Finding(
         "warning" if usual else "note",  # a scaled loss and the bound have large gradients by nature
-        "the gradient is clipped at nearly every step",
         f"after the warm-up {share:.0%} of the steps; its norm is {norm:.2g} where train.clip={cfg.clip:g}; at most "
         f"{CLIPPED:.0%} is usual",
         f"a new run with --train.clip {short(2 * norm)}, which cuts only what stands out. Adam divides by the "
@@ -190,7 +174,7 @@ def clipping(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
     )
 
 
-@check("unclipped")
+@check("unclipped", "gradients leap and are not clipped")
 def unclipped(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
     """Gradients that leap where nothing clips them."""
     norms = numbers(settled(facts), "grad_norm")
@@ -199,7 +183,6 @@ def unclipped(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
         leap = highest / usual if usual else math.inf
         yield Finding(
             "warning",
-            "gradients leap and are not clipped",
             f"a line's mean norm is {highest:.2g}, {times(leap)} the median; at most {LEAP:g} is usual",
             f"a new run with --train.clip {short(2 * usual)}",
             leap,

@@ -93,7 +93,10 @@ def needs(run: Run, files: tuple[SavedFile, ...], step: int) -> Needs:
     """The bytes of training, and of files to come from ``step`` on, and what the machine has."""
     cfg = run.config
     num, copies = memory.parameters(cfg), memory.copies(cfg)
-    device = _training_device(cfg.train.device)
+    try:
+        device = build.device(cfg.train.device)
+    except UserError:  # a device of another machine
+        device = torch.device("cpu")
     full, slim = 4 * num * (copies - 1), 4 * num  # gradients are not saved
     there = sum(file.kind == "full" for file in files)
     pictures = sum(at > step for at in snapshots(run))
@@ -135,14 +138,6 @@ def _kept(run: Run, net: UNet, num: int) -> int:
     ):
         net(torch.zeros(num, *run.data.shape), slots, slots * 0 if net.config.num_classes else None, **options)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-
-
-def _training_device(name: str) -> torch.device:
-    """The device that training would use here; the CPU where the one named is of another machine."""
-    try:
-        return build.device(name)
-    except UserError:
-        return torch.device("cpu")
 
 
 def learns_nothing(run: Run, mean: float, std: float) -> float:

@@ -9,6 +9,8 @@ from unstir.runs import kinds
 Line = dict[str, Any]
 """A line of a log."""
 
+Lines = tuple[Line, ...]
+
 LARGEST = 1e60
 """A larger value of a log counts as none: Welch's test takes fourth powers, which would overflow a float."""
 

@@ -15,26 +15,14 @@ from unstir.doctor.facts import RunFacts, Samples
 from unstir.doctor.finding import Finding, check, compared
 from unstir.doctor.numbers import times
 
-BRIGHTER = 0.15
-"""Of the standard deviation of the data's values: a shift of the mean that is seen. Trained runs: at most 0.02."""
-
-TINTED = 0.05
-"""The same for a channel against the mean of the channels. Trained runs: at most 0.005, where it can be measured."""
-
-SATURATED = 0.10
-"""More of all values than the data has at 0 or 255. Trained runs have fewer than their data."""
-
-ALIKE = 0.5
-"""Of the data's variance between images. Trained runs: 0.9 to 1.0; after a tenth of the training 0.7."""
-
-EMPTY = 0.4
-"""Of the data's contrast within an image. Trained runs: 0.96 to 1.0."""
-
-NOISY = 1.6
-"""Times the data's noise level. Trained runs: 0.9 to 1.1; after a hundredth of the training 2.8."""
-
-GRAIN = 2.0
-"""Levels of 255 by which the noise must exceed the data's too, for data as smooth as drawings has hardly any."""
+# Thresholds; docs/doctor.md has what trained runs measure.
+BRIGHTER = 0.15  # of the standard deviation of the data's values: a shift of the mean that can be seen
+TINTED = 0.05  # of the same, for a channel against the mean of the channels
+SATURATED = 0.10  # more of all values than the data has at 0 or 255
+ALIKE = 0.5  # of the data's variance between images
+EMPTY = 0.4  # of the data's contrast within an image
+NOISY = 1.6  # times the data's noise level
+GRAIN = 2.0  # levels of 255 by which the noise must exceed the data's too: data as smooth as drawings has hardly any
 
 
 @check("brightness")
@@ -46,13 +34,13 @@ def brightness(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
     if gap > most and found.decided:
         yield _finding(
             facts,
-            f"samples are {'lighter' if found.value > 0 else 'darker'} than the data",
             f"the mean of their values is {made.mean():.1f}, the data's {real.mean():.1f}: {gap:.1f} levels of 255 "
             f"({abs(found.errors):.0f} standard errors; {samples.chain}); at most {most:.1f} is usual",
             "train for longer (--train.length); if x_T keeps signal (see signal-left), use --diffusion.schedule cosine "
             "or a T of 1000 in a new run",
             gap,
             most,
+            f"samples are {'lighter' if found.value > 0 else 'darker'} than the data",
         )
 
 
@@ -69,7 +57,6 @@ def tint(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
         name = ("red", "green", "blue")[channel]
         yield _finding(
             facts,
-            f"samples have {'too much' if found.value > 0 else 'too little'} {name}",
             f"against the mean of the channels {name} is {made[:, channel].mean():+.1f} levels of 255, in the data "
             f"{real[:, channel].mean():+.1f} ({abs(found.errors):.0f} standard errors; {samples.chain}); a difference "
             f"of at most {most:.1f} is usual",
@@ -77,10 +64,11 @@ def tint(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
             "longer (--train.length) or with a faster average (--train.ema_decay 0.999)",
             abs(found.value),
             most,
+            f"samples have {'too much' if found.value > 0 else 'too little'} {name}",
         )
 
 
-@check("saturation")
+@check("saturation", "samples are saturated")
 def saturation(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
     """More values at the ends of the range, 0 and 255, than the data has."""
     made, real = (((x == 0) | (x == 255)).double().flatten(1).mean(1) for x in (samples.made, samples.real))
@@ -88,7 +76,6 @@ def saturation(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
     if found.value > SATURATED and found.decided:
         yield _finding(
             facts,
-            "samples are saturated",
             f"{made.mean():.1%} of their values are 0 or 255, of the data's {real.mean():.1%} ({found.errors:.0f} "
             f"standard errors; {samples.chain}); at most {SATURATED:.0%} more is usual",
             "sample with --threshold 0.995 or a lower --guidance; train for longer, or predict --diffusion.predict v "
@@ -98,7 +85,7 @@ def saturation(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
         )
 
 
-@check("collapse")
+@check("collapse", "samples are nearly all alike")
 def collapse(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
     """Samples that differ from each other by less than the data's images do: one image, again and again."""
     made, real = (images.double().flatten(1).var(0).mean().item() for images in (samples.made, samples.real))
@@ -106,7 +93,6 @@ def collapse(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
     if not ratio >= ALIKE:
         yield _finding(
             facts,
-            "samples are nearly all alike",
             f"the variance between images is {ratio:.2f} of the data's ({samples.chain}); at least {ALIKE} is usual",
             "if the loss is low, look for copies in the data (see copies); else train for longer or with a lower "
             "--train.lr in a new run",
@@ -115,7 +101,7 @@ def collapse(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
         )
 
 
-@check("emptiness")
+@check("emptiness", "samples are nearly of one colour")
 def emptiness(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
     """Samples of hardly any contrast: grey or of one colour, however they differ from each other."""
     contrasts = (images.double().flatten(2).std(2).mean(1) for images in (samples.made, samples.real))
@@ -124,17 +110,16 @@ def emptiness(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
     if not ratio >= EMPTY:
         yield _finding(
             facts,
-            "samples are nearly of one colour",
             f"the contrast within an image (median of standard deviations) is {typical:.1f} levels of 255, the data's "
             f"{usual:.1f}: {ratio:.2f} of it ({samples.chain}); at least {EMPTY} is usual",
             "try unstir sample --no-ema: if those samples have contrast, the average lags (see slow-average); else "
-            "begin anew with a lower --train.lr",
+            "start a new run with a lower --train.lr",
             ratio,
             EMPTY,
         )
 
 
-@check("noise")
+@check("noise", "samples are still noise in part")
 def noise(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
     """Samples with more noise than the data has, as after too short a training or too few steps."""
     made, real = noise_level(samples.made), noise_level(samples.real)
@@ -143,7 +128,6 @@ def noise(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
     if ratio > NOISY and found.value > GRAIN and found.decided:
         yield _finding(
             facts,
-            "samples are still noise in part",
             f"their noise level is {made.mean():.1f} levels of 255, the data's {real.mean():.1f}: {times(ratio)} as "
             f"much ({samples.chain}); at most {NOISY} times is usual",
             "train for longer (--train.length), and see slow-average and not-learned if they are named",
@@ -152,12 +136,12 @@ def noise(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
         )
 
 
-def _finding(facts: RunFacts, says: str, evidence: str, remedy: str, figure: float, threshold: float) -> Finding:
+def _finding(facts: RunFacts, evidence: str, remedy: str, figure: float, threshold: float, says: str = "") -> Finding:
     """A problem; of a run in training a warning, for it may pass, and the remedy is to wait first."""
     if facts.finished:
-        return Finding("problem", says, evidence, remedy, figure, threshold)
+        return Finding("problem", evidence, remedy, figure, threshold, says=says)
     wait = f"the run is at step {facts.step} of {facts.run.length}: look again at its end; if it stays, "
-    return Finding("warning", says, evidence, wait + remedy, figure, threshold)
+    return Finding("warning", evidence, wait + remedy, figure, threshold, says=says)
 
 
 def noise_level(images: Tensor) -> Tensor:

@@ -9,23 +9,14 @@ from unstir.doctor.numbers import median, numbers
 from unstir.runs import build
 from unstir.runs.moments import snapshots
 
-SIGNAL_NOTE, SIGNAL_WARNING, SIGNAL_PROBLEM = 1.0, 2.0, 4.0
-"""alpha_T / sigma_T times the length of an image, in standard deviations of the noise along it.
-
-Ho et al.'s schedule on CIFAR-10 has 0.19, on 256 x 256 RGB 1.5; the recipes here 0.86 at most.
-"""
-
-FEWEST_STEPS = 20
-"""Of the ancestral chain and ddim: FID 24.5 and 11.7 at 20 steps, 41 and 19 at 10 (CIFAR-10, published)."""
-
-STRIDED = 0.5
-"""Share of the T times below which the large variance is ruinous: FID 46.5 at 100 of 1000 steps, 11.2 with small."""
-
-FULL = 0.9
-"""Share of the memory that training may need; the rest is for the program and other processes."""
+# Thresholds; docs/doctor.md has what trained runs and published ones measure.
+SIGNAL_NOTE, SIGNAL_WARNING, SIGNAL_PROBLEM = 1.0, 2.0, 4.0  # shift of x_T by an image, in deviations of the noise
+FEWEST_STEPS = 20  # of the ancestral chain and ddim
+STRIDED = 0.5  # share of the T times below which the large variance is ruinous
+FULL = 0.9  # share of the memory that training may need; the rest is for the program and other processes
 
 
-@check("signal-left")
+@check("signal-left", "x_T keeps signal, while sampling begins from pure noise")
 def signal_left(facts: RunFacts) -> Iterator[Finding]:
     """An x_T that still shows the image, though sampling begins from pure noise there."""
     schedule = build.schedule(facts.run.config.diffusion)
@@ -38,7 +29,6 @@ def signal_left(facts: RunFacts) -> Iterator[Finding]:
         scaled = f" --diffusion.beta_T {min(cfg.beta_T * 1000 / cfg.T, 0.9):.2g}" if cfg.T < 1000 else ""
         yield Finding(
             severity,
-            "x_T keeps signal, while sampling begins from pure noise",
             f"log SNR is {log_snr:.1f} at t = T = {cfg.T}: an image shifts x_T by {seen:.1f} standard deviations of "
             f"the noise; at most {SIGNAL_NOTE:g} is harmless. Above, samples tend to a middle brightness",
             "a new run with --diffusion.schedule cosine, "
@@ -48,7 +38,7 @@ def signal_left(facts: RunFacts) -> Iterator[Finding]:
         )
 
 
-@check("grid-sampler")
+@check("grid-sampler", "the grids of samples are drawn in too few steps")
 def grid_sampler(facts: RunFacts) -> Iterator[Finding]:
     """A sampler of the run's grids that needs more steps than it has."""
     cfg, T = facts.run.config.grids, facts.run.config.diffusion.T
@@ -60,7 +50,6 @@ def grid_sampler(facts: RunFacts) -> Iterator[Finding]:
         what = f"variance={cfg.variance}, {steps} steps" if strided else f"{steps} steps"
         yield Finding(
             "warning",
-            "the grids of samples are drawn in too few steps",
             f"grids.sampler={cfg.sampler} with {what} of T = {T}; at least {need} are usual",
             ("--grids.variance auto" if strided else "--grids.sampler dpmpp_2m --grids.steps 15")
             + ", which may change when the run goes on; unstir sample has the same options",
@@ -69,18 +58,15 @@ def grid_sampler(facts: RunFacts) -> Iterator[Finding]:
         )
 
 
-@check("unclamped")
+@check("unclamped", "grids are drawn without clamping")
 def unclamped(facts: RunFacts) -> Iterator[Finding]:
     """Grids drawn without clamping where an error of the noise is magnified beyond all bounds at the first step."""
-    run = facts.run
-    if run.config.grids.clip or run.config.diffusion.predict != "eps":
-        return
-    schedule = build.schedule(run.config.diffusion)
-    factor = 1 / schedule.alpha(schedule.T)
-    if factor > 1000:
+    config = facts.run.config
+    schedule = build.schedule(config.diffusion)
+    factor = 1 / (schedule.alpha(schedule.T) or math.nan)
+    if factor > 1000 and config.diffusion.predict == "eps" and not config.grids.clip:
         yield Finding(
             "warning",
-            "grids are drawn without clamping",
             f"grids.clip is off and 1 / alpha_T = {factor:.2g} magnifies every error of the predicted noise at t = T; "
             "1000 at most is harmless",
             "--grids.clip, which may change when the run goes on",
@@ -89,7 +75,7 @@ def unclamped(facts: RunFacts) -> Iterator[Finding]:
         )
 
 
-@check("checkpoints")
+@check("checkpoints", "saved files are damaged")
 def checkpoints(facts: RunFacts) -> Iterator[Finding]:
     """Files that are damaged, or none that training could go on from, or a finished run be sampled from."""
     broken = [file for file in facts.files if file.problem]
@@ -102,19 +88,18 @@ def checkpoints(facts: RunFacts) -> Iterator[Finding]:
         what = "weights alone, with nothing to continue from" if whole else "no whole file of weights"
         yield Finding(
             "problem",
-            "nothing can be sampled from the run" if facts.finished else "training cannot be continued",
             f"{run.path} has {what}" + (f"; {broken[0].problem}" if broken else ""),
             f"restore a file of {run.weights if facts.finished else run.checkpoints}"
             + (f", or begin a new run with --train.init {whole[-1].path}" if whole else ", or begin a new run"),
             0,
             1,
+            says="nothing can be sampled from the run" if facts.finished else "training cannot be continued",
         )
     elif broken:
         newest = max(file.step for file in facts.files)
         lost = any(file.step == newest and file.kind == "full" for file in broken)
         yield Finding(
             "problem" if lost else "warning",
-            "saved files are damaged",
             f"{len(broken)} of {len(facts.files)}: {broken[0].problem}; none should be",
             "restore them, or delete them: samples are drawn from the newest that is whole (step "
             f"{max(file.step for file in whole)})"
@@ -124,7 +109,7 @@ def checkpoints(facts: RunFacts) -> Iterator[Finding]:
         )
 
 
-@check("memory")
+@check("memory", "training needs more memory than there is")
 def memory(facts: RunFacts) -> Iterator[Finding]:
     """Training that does not fit the device's memory."""
     needs = facts.needs
@@ -134,7 +119,6 @@ def memory(facts: RunFacts) -> Iterator[Finding]:
         part = max(1, (cfg.micro_batch or cfg.batch_size) // (2 * math.ceil(need / needs.memory)))
         yield Finding(
             "problem" if need > needs.memory else "warning",
-            "training needs more memory than there is",
             f"about {need / 1e9:.1f} GB ({needs.weights / 1e9:.1f} of weights and moments, "
             f"{needs.activations / 1e9:.1f} of activations) on {needs.device}, which has {needs.memory / 1e9:.1f} GB; "
             f"{FULL:.0%} of that is safe",
@@ -146,14 +130,13 @@ def memory(facts: RunFacts) -> Iterator[Finding]:
         )
 
 
-@check("disk")
+@check("disk", "the disk is too full for the checkpoints to come")
 def disk(facts: RunFacts) -> Iterator[Finding]:
     """Checkpoints to come that do not fit the disk."""
     needs = facts.needs
     if needs.files > needs.disk:
         yield Finding(
             "problem",
-            "the disk is too full for the checkpoints to come",
             f"they take {needs.files / 1e9:.2f} GB and {needs.disk / 1e9:.2f} GB are free",
             f"free {(needs.files - needs.disk) / 1e9:.2f} GB, or --checkpoint.keep 1 and a smaller --grids.log_spaced",
             needs.files / 1e9,

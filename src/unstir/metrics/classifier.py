@@ -35,7 +35,7 @@ VERSION = 2
 
 FILE = "classifier.safetensors"
 STATE = "statistics/classifier-training.safetensors"
-"""Where the classifier is kept in the store's folder, and where a training that is under way keeps its state."""
+"""Where the classifier is kept in the store's folder, and where a training in progress keeps its state."""
 
 FEATURES = 64
 EPOCHS, LEAST_SEEN, MOST_SEEN = 45, 16_000, 64_000  # docs/judging.md has the accuracy by set and budget
@@ -45,7 +45,7 @@ _GROUPS, _NARROWEST, _NORM_EPS = 4, 8, 1e-5
 
 
 class ConvNet(nn.Module):
-    """Images float32 [B, C, H, W] in [-1, 1] to class logits [B, K]; ``shape`` is (C, H, W), 8 pixels a side or more.
+    """Images float32 [B, C, H, W] in [-1, 1] to class logits [B, K]; ``shape`` is (C, H, W), 8 pixels per side or more.
 
     Smaller images work too, without any halving.
     """
@@ -83,7 +83,7 @@ class ConvNet(nn.Module):
 class Classifier(Network):
     """A trained network, on the CPU in float32, so that its figures do not depend on the accelerator at hand.
 
-    ``shape`` is the (C, H, W) it judges; ``data`` the content hash of the store that it learned from, ``seen`` the
+    ``shape`` is the (C, H, W) it takes; ``data`` the content hash of the store that it learned from, ``seen`` the
     number of images it did so with (`budget`); ``trust`` how it did on held-out images. ``hash`` is over weights,
     version and training budget: distances compare where it is the same.
     """
@@ -103,7 +103,7 @@ class Classifier(Network):
     def probabilities(self, images: Tensor, batch_size: int = BATCH) -> Tensor:
         """The probability of each class for ``images``, uint8 [N, C, H, W]: float64 [N, K], rows that sum to 1.
 
-        Raises UserError for images of another shape or type than the classifier judges.
+        Raises UserError for images of another shape or type than the classifier takes.
         """
         logits = self.outputs(images, batch_size=batch_size).logits
         assert logits is not None
@@ -112,7 +112,7 @@ class Classifier(Network):
     def _check(self, images: Tensor) -> None:
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.shape:
             wanted = ", ".join(map(str, self.shape))
-            raise UserError(f"{given(images)}; this classifier judges uint8 [N, {wanted}]")
+            raise UserError(f"{given(images)}; this classifier takes uint8 [N, {wanted}]")
 
     def _batch(self, images: Tensor) -> Outputs:
         features = self.net.features(from_uint8(images))
@@ -130,7 +130,7 @@ def classifier_for(store: Store, progress: Progress | None = None) -> Classifier
     if (cached := cached_classifier(store)) is not None:
         return cached
     made = train_classifier(store, kept=store.path / STATE, progress=progress)
-    with suppress(UserError, OSError):  # a store that cannot be written to is judged all the same, at a training's cost
+    with suppress(UserError, OSError):  # a store that cannot be written to is good all the same, at a training's cost
         _save(store.path / FILE, made)
         (store.path / STATE).unlink(missing_ok=True)
     return made
@@ -143,18 +143,17 @@ def cached_classifier(store: Store) -> Classifier | None:
 
 
 def train_classifier(
-    store: Store, *, seed: int = 0, mirror: bool = False, kept: Path | None = None, progress: Progress | None = None
+    store: Store, *, seed: int = 0, kept: Path | None = None, progress: Progress | None = None
 ) -> Classifier:
     """Train on `budget` of the store's training images with their labels, by Adam and cross-entropy.
 
-    Each image is shifted by up to an eighth of the side, its rim reflected into the gap, and with ``mirror`` turned
-    left to right half of the time (never for writing). The result is a function of store, seed and mirror for the
-    same torch build, machine and number of threads, also where it goes on from the state in the file ``kept``. Raises
-    UserError where there are not two classes to tell apart or no training images.
+    Each image is shifted by up to an eighth of the side, its rim reflected into the gap. The result is a function of
+    store and seed for the same torch build, machine and number of threads, also where it goes on from the state in the
+    file ``kept``. Raises UserError where there are not two classes to tell apart or no training images.
     """
     _check(store)
     net = _network(store, seed)
-    learn(net, _lesson(store, seed, mirror), kept, progress)
+    learn(net, _lesson(store, seed), kept, progress)
     net.eval().requires_grad_(False)
     untested = Classifier(net, store.shape, store.content_hash, budget(store), Trust(0, 0, 0))
     return replace(untested, trust=_tested(untested, store))
@@ -180,7 +179,7 @@ def preparing_seconds(store: Store) -> float:
     """How long `networks_for` will take, measured by a few steps of training; 0 where nothing is to be trained."""
     if not any(network.awaited for network in networks_there(store)):
         return 0.0
-    return seconds(_network(store, 0), _lesson(store, 0, mirror=False), store.path / STATE)
+    return seconds(_network(store, 0), _lesson(store, 0), store.path / STATE)
 
 
 def budget(store: Store) -> int:
@@ -194,10 +193,10 @@ def budget(store: Store) -> int:
     return max(min(seen, seen * FULL_SIDE**2 // (height * width)) // BATCH, 1) * BATCH
 
 
-def _lesson(store: Store, seed: int, mirror: bool) -> Lesson:
+def _lesson(store: Store, seed: int) -> Lesson:
     images, labels = store.images("train"), store.labels("train")
     assert labels is not None
-    return Lesson(images, labels, budget(store) // BATCH, seed, mirror, store.content_hash, VERSION)
+    return Lesson(images, labels, budget(store) // BATCH, seed, store.content_hash, VERSION)
 
 
 def _network(store: Store, seed: int) -> ConvNet:

@@ -1,4 +1,4 @@
-"""How the classifier of a store learns: Adam on cross-entropy, its state kept on the way so that a kill costs seconds.
+"""How the classifier of a store learns: Adam on cross-entropy, its state saved as it goes so that a kill costs seconds.
 
 The state (weights, moments, steps done) is one safetensors file with a hash of its content, replaced whole every
 `KEPT_EVERY` steps. It names everything that decides the result; a file of anything else is left unread, and training
@@ -34,21 +34,20 @@ _RATE, _WARMUP = 6e-3, 0.1
 class Lesson:
     """What is learned: ``images`` uint8 [N, C, H, W] with ``labels`` int64 [N], in ``steps`` steps of `BATCH` images.
 
-    The order and the shifts of the images are a function of ``seed``; with ``mirror`` each is turned left to right half
-    of the time. ``data`` is the content hash of the store, ``version`` that of the network.
+    The order and the shifts of the images are a function of ``seed``. ``data`` is the content hash of the store,
+    ``version`` that of the network.
     """
 
     images: Tensor
     labels: Tensor
     steps: int
     seed: int
-    mirror: bool
     data: str
     version: int
 
     def identity(self, step: int) -> str:
         """All that decides the state after ``step`` steps, as JSON."""
-        values = {"version": self.version, "data": self.data, "seed": self.seed, "mirror": self.mirror}
+        values = {"version": self.version, "data": self.data, "seed": self.seed}
         where = {"torch": torch.__version__, "threads": torch.get_num_threads()}
         return json.dumps({**values, **where, "steps": self.steps, "step": step}, sort_keys=True)
 
@@ -84,17 +83,17 @@ def seconds(net: nn.Module, lesson: Lesson, kept: Path | None = None) -> float:
 
 def _step(net: nn.Module, optimizer: torch.optim.Optimizer, lesson: Lesson, step: int, index: Tensor) -> None:
     optimizer.param_groups[0]["lr"] = _RATE * _rate(step, lesson.steps)
-    x = from_uint8(moved(lesson.images[index], lesson.seed, step, lesson.mirror))
+    x = from_uint8(moved(lesson.images[index], lesson.seed, step))
     loss = nn.functional.cross_entropy(net(x), lesson.labels[index])
     optimizer.zero_grad()
     torch.autograd.backward(loss)
     optimizer.step()
 
 
-def moved(images: Tensor, seed: int, step: int, mirror: bool) -> Tensor:
+def moved(images: Tensor, seed: int, step: int) -> Tensor:
     """A batch uint8 [B, C, H, W], each image shifted by up to an eighth of its side, its rim reflected into the gap.
 
-    With ``mirror`` half of them are turned left to right. Both as (seed, step, place in the batch) decides.
+    By how much is a function of (seed, step, place in the batch).
     """
     B, C, H, W = images.shape
     slots = torch.arange(B)
@@ -102,9 +101,6 @@ def moved(images: Tensor, seed: int, step: int, mirror: bool) -> Tensor:
         _reflected(torch.arange(n) + randomness.integers(Key(seed, name, step, slots), -(n // 8), n // 8)[:, None], n)
         for name, n in (("classifier rows", H), ("classifier columns", W))
     )
-    if mirror:
-        turned = randomness.coin(Key(seed, "classifier mirror", step, slots), 0.5)
-        columns = torch.where(turned[:, None], columns.flip(1), columns)
     batch, channels = slots[:, None, None, None], torch.arange(C)[None, :, None, None]
     return images[batch, channels, rows[:, None, :, None], columns[:, None, None, :]]
 
@@ -115,14 +111,14 @@ def _reflected(index: Tensor, n: int) -> Tensor:
 
 
 def _order(seed: int, num: int, steps: int) -> tuple[Tensor, ...]:
-    """The images of each step, int64 [BATCH] a step: epochs in random order, one after another."""
+    """The images of each step, int64 [BATCH] per step: epochs in random order, one after another."""
     epochs = range(math.ceil(steps * BATCH / num))
     order = torch.cat([randomness.permutation(seed, "classifier order", epoch, num) for epoch in epochs])
     return torch.split(order[: steps * BATCH], BATCH)
 
 
 def _rate(step: int, steps: int) -> float:
-    """The learning rate over its highest: a linear rise over the first tenth, under a cosine that ends at 0."""
+    """The share of the highest learning rate: a linear rise over the first tenth, under a cosine that ends at 0."""
     return min((step + 1) / (_WARMUP * steps), 1.0) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 

@@ -41,7 +41,7 @@ class Plan:
     what.
 
     ``seeds`` sets are drawn, with seeds job.chain.seed, +1, ... The reference is ``num_reference`` images of ``split``
-    (0: all). ``networks`` are those whose features are used; empty for the sliced Wasserstein distance. A classifier
+    (0: all). ``networks`` are those whose features measure; empty for the sliced Wasserstein distance. A classifier
     that is not trusted (`features.Trust`) may be among them: the protocol says how it did, and it does not measure.
     """
 
@@ -221,7 +221,7 @@ def held_out_like(store: Store, label: int | None) -> Tensor:
 
 
 def _memorisation(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], name: str) -> dict[str, Any]:
-    """Look for copies of training images among all sets together, and draw the closest pairs beside the figures."""
+    """Search for copies of training images among all sets together, and draw the closest pairs."""
     samples_of_all, train = torch.cat(list(sets)), store.images("train")
     held_out = held_out_like(store, plan.job.label)
     features = next((network.features for network in plan.measuring if network.name == "classifier"), None)

@@ -1,4 +1,4 @@
-"""What a judgement is: figures with error bars and bounds, and the protocol without which none of them means anything.
+"""Evaluations: figures with error bars and bounds, and the protocol without which none of them means anything.
 
 Two figures of unlike protocols say nothing about which model is better: FIDs of other n differ by their bias, of other
 references by the reference. `unlike` names what differs, and whoever compares refuses on its word.
@@ -95,7 +95,7 @@ def shown(value: Any) -> str:
 def check_alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
     """Raise UserError, naming the differences, where figures by these two protocols must not be compared."""
     if different := unlike(a, b):
-        mend = "judge both by one protocol with unstir evaluate"
+        mend = "evaluate both by one protocol with unstir evaluate"
         if a.get("data") != b.get("data"):
             mend = "those of other data never do"
         raise UserError(f"these figures do not compare: {'; '.join(different)}; {mend}")
@@ -109,14 +109,14 @@ def best_match(
     ``protocol(theirs)`` is what is asked for, with what it leaves open taken from theirs.
     """
     if not others:
-        raise UserError(f"{name} has not been judged; run unstir evaluate {name} first, with the same options")
+        raise UserError(f"{name} has not been evaluated; run unstir evaluate {name} first, with the same options")
     nearest = min(reversed(others), key=lambda other: len(unlike(protocol(other.protocol), other.protocol)))
     check_alike(protocol(nearest.protocol), nearest.protocol)
     return nearest
 
 
 def differences(a: Evaluation, b: Evaluation) -> list[str]:
-    """A line a figure: how ``a`` differs from ``b``. Raises UserError as `check_alike`."""
+    """One line per figure: how ``a`` differs from ``b``. Raises UserError as `check_alike`."""
     check_alike(a.protocol, b.protocol)
     lines = []
     for key, mine in a.figures.items():
@@ -185,7 +185,7 @@ def describe_classifier(protocol: Mapping[str, Any]) -> str | None:
 
 
 def table(figures: Mapping[str, Figure], num: int) -> str:
-    """A figure of ``num`` images a line: value, standard error, the same of real images and of noise."""
+    """A figure of ``num`` images per line: value, standard error, the same of real images and of noise."""
     rows = [("", "value", "+-", "real", "noise", "")]
     for figure in figures.values():
         note = f"{figure.better} is better"

@@ -36,7 +36,7 @@ class Extractor(Network):
 
     def _check(self, images: Tensor) -> None:
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise UserError(f"{given(images)}; {self.name} judges uint8 [N, 3, H, W], or [N, 1, H, W] for grey ones")
+            raise UserError(f"{given(images)}; {self.name} takes uint8 [N, 3, H, W], or [N, 1, H, W] for grey ones")
 
     def _batch(self, images: Tensor) -> Outputs:
         answer = self._answer(images)

@@ -31,7 +31,7 @@ FEW_SETS = 4
 """Sets whose errors are measured, at most; the figure's is their mean, and the other sets vary as much."""
 
 SUBSETS = 10
-"""Disjoint subsets of the reference that neighbourhoods are measured beside, at most."""
+"""Disjoint subsets of the reference that neighbourhoods are measured against, at most."""
 
 HELD_OUT = 4
 """Held-out images that the floor is drawn from, in multiples of a set's; all where there are fewer."""
@@ -95,7 +95,7 @@ def draws_of(store: Store, part: str, num: int, asked: Tensor | None) -> Draws |
 
 
 def figures_of(of: Sides, sets: Sequence[Tensor]) -> dict[str, Figure]:
-    """The figures of ``sets`` of features, float64 [N, F] of equal N, one a seed, by key such as "classifier/fd"."""
+    """The figures of ``sets`` of features, float64 [N, F] of equal N, one per seed, by key such as "classifier/fd"."""
     values = [_measure(of, features) for features in sets]
     errors, choices = ([error(of, features) for features in sets[:FEW_SETS]] for error in (_errors, _choices))
     floor, floor_errors, num_floor = _floor(of, len(sets[0]))
@@ -160,7 +160,7 @@ def _kid(of: Sides, features: Tensor, subsets: int) -> float:
 
 
 def _neighbours(real: Tensor, features: Tensor, most: int = SUBSETS) -> Tensor:
-    """The figures `NEAR` of as many features as ``real`` has at most, beside each of its disjoint subsets: [R, 4]."""
+    """The figures `NEAR` of as many features as ``real`` has at most, against each of its disjoint subsets: [R, 4]."""
     features = features[: len(real)]
     num = min(len(real) // len(features), most)
     subsets = real[: num * len(features)].view(num, *features.shape)
@@ -171,10 +171,10 @@ def _neighbours(real: Tensor, features: Tensor, most: int = SUBSETS) -> Tensor:
 
 
 def _errors(of: Sides, features: Tensor, strata: Tensor | None = None, splits: int = SPLITS) -> Figures:
-    """The standard error of every figure from the choice of ``features`` [N, F], beside the same reference.
+    """The standard error of every figure from the choice of ``features`` [N, F], against the same reference.
 
     Precision and density are means over images, whose deviation says it. Recall and coverage of half the samples are
-    those beside as many subsets, of half the size, so that all is as it was but smaller. (Resampling with replacement
+    those against as many subsets, of half the size, so that all is as it was but smaller. (Resampling with replacement
     would put images upon themselves, and what is counted by nearest neighbours falls apart.) ``strata`` as in
     `two_halves`.
     """
@@ -200,8 +200,8 @@ def _errors(of: Sides, features: Tensor, strata: Tensor | None = None, splits: i
 def _choices(of: Sides, features: Tensor) -> Figures:
     """The standard error of the figures `NEAR` of ``features`` [N, F] from the choice of the reference's images.
 
-    Told by how they vary between its disjoint subsets; where it has one alone, between its halves beside half of the
-    features, whose variance is twice as large.
+    Estimated from how they vary between its disjoint subsets; where it has one alone, between its halves against half
+    of the features, whose variance is twice as large.
     """
     real = of.real.features
     rows = _neighbours(real, features)

@@ -143,7 +143,7 @@ def _enough_for_chance(held: Tensor, shares: Tensor, n: int) -> bool:
 
 
 def _as_asked(held: Tensor, shares: Tensor, n: int) -> bool:
-    """Whether n held images can have the shares, but for rounding that is small beside what chance would make."""
+    """Whether n held images can have the shares, but for rounding that is small against what chance would make."""
     likely, asked = n * shares, shares > 0
     limit = AS_ASKED * (int(asked.sum()) - 1) + 1e-9
     lacking = ((likely - held).clamp(min=0) ** 2 / likely)[asked].sum()  # what no choice of numbers undercuts

@@ -1,4 +1,4 @@
-"""How many images a judgement takes, and how long: known or measured before any of the work."""
+"""How many images an evaluation takes, and how long: known or measured before any of the work."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,13 @@ SPARE_HELD_OUT = 100
 
 
 def sized(run: Run, store: Store, plans: Sequence[Plan], num: int, seconds: float) -> tuple[list[Plan], float]:
-    """The plans with ``num`` images a set, and the seconds that drawing those which are not there yet will take.
+    """The plans with ``num`` images per set, and the seconds that drawing those which are not there yet will take.
 
     For 0 it is the number that the run was judged with before by such plans, or else as many as fit into ``seconds``
     altogether, at the speed of a short chain measured here.
     """
-    num = num or max(known_number(run, plan) for plan in plans)
-    missing = [plan for plan in plans if not num or not _is_done(run, _of(plan, num))]
+    num = num or max(known_number(plan, run) for plan in plans)
+    missing = [plan for plan in plans if not num or find(run, plan.model.step, _of(plan, num).protocol()) is None]
     if not missing:
         return [_of(plan, num) for plan in plans], 0.0
     each = seconds_per_call(plans[0].model.unloaded(), plans[0].job)
@@ -40,26 +40,20 @@ def sized(run: Run, store: Store, plans: Sequence[Plan], num: int, seconds: floa
     return [_of(plan, num) for plan in plans], each * left
 
 
-def known_number(run: Run, plan: Plan, other: Run | None = None) -> int:
-    """The most images a set that the run, or an ``other``, was judged with by this plan but for their number.
+def known_number(plan: Plan, run: Run) -> int:
+    """The most images per set of an evaluation of a run that is by this plan but for their number; 0 without any.
 
-    0 where it was not. A network that is awaited is taken for that of the evaluation.
+    A network that is awaited is taken for that of the evaluation.
     """
-    protocol = plan.protocol()
-    return max(
-        (
-            each.protocol["num"]
-            for each in saved(other or run)
-            if not unlike(as_far_as_known(protocol, each.protocol), each.protocol, ("num",))
-        ),
-        default=0,
-    )
+    asked, protocols = plan.protocol(), [each.protocol for each in saved(run)]
+    alike = [theirs for theirs in protocols if not unlike(as_far_as_known(asked, theirs), theirs, ("num",))]
+    return max((theirs["num"] for theirs in alike), default=0)
 
 
-def match(run: Run, plan: Plan, other: Run, any_number: bool = False) -> Evaluation:
+def match(plan: Plan, other: Run, any_number: bool = False) -> Evaluation:
     """The evaluation of another run by the protocol of ``plan``; UserError, naming what differs, if none has it.
 
-    What a network that is awaited will tell is taken to be alike, and so is the number of images with ``any_number``.
+    What only an awaited network will tell is taken to be alike, and so is the number of images with ``any_number``.
     """
     protocol = plan.protocol()
 
@@ -86,10 +80,6 @@ def _of(plan: Plan, num: int) -> Plan:
     return replace(plan, job=replace(plan.job, num=num))
 
 
-def _is_done(run: Run, plan: Plan) -> bool:
-    return find(run, plan.model.step, plan.protocol()) is not None
-
-
 def _count(model: Model, job: Job) -> int:
     """How many images of a job were drawn before, by these weights or others of the same step."""
     folders = (model.folder / "generated").glob(f"{name_of(model, job)}-*")
@@ -97,7 +87,7 @@ def _count(model: Model, job: Job) -> int:
 
 
 def seconds_per_call(model: Model, job: Job) -> float:
-    """The seconds of one network call an image, measured on a short chain of a batch."""
+    """The seconds of one network call per image, measured on a short chain of a batch."""
     short = replace(job, num=job.batch_size, chain=replace(job.chain, steps=min(4, job.chain.steps)))
     list(generate(model, replace(short, chain=replace(short.chain, steps=2))))  # warm up
     began = time.perf_counter()
@@ -106,7 +96,7 @@ def seconds_per_call(model: Model, job: Job) -> float:
 
 
 def fitting(seconds: float, each: float, store: Store, split: str = "train") -> int:
-    """How many images fit into ``seconds`` at ``each`` seconds an image: one of `SIZES`, at least the least of them."""
+    """How many images fit into ``seconds`` at ``each`` seconds per image: one of `SIZES`, or the least of them."""
     spare = store.count(other_split(split))
     most = spare if spare >= SPARE_HELD_OUT else SIZES[-1]
     sizes = sorted({*(size for size in SIZES if size <= most), min(most, SIZES[-1])})

@@ -62,7 +62,7 @@ def check_installed() -> None:
 def inception(file: Path | None, say: Callable[[str], None], *, device: str = "cpu") -> Inception:
     """The network with the weights of ``file``, else of torch's hub cache, downloaded into it where they are not there.
 
-    The cache is where torch-fidelity looks, too. ``say`` is called with a sentence on a download, and on weights that
+    It is torch-fidelity's cache, too. ``say`` is called with a sentence on a download, and on weights that
     are not the published ones. Raises UserError where the file cannot be read or is neither the published one nor a
     safetensors file of the same tensors, offline, naming the file, its address and where to put it, and as
     `check_installed` does.

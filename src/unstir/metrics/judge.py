@@ -43,9 +43,9 @@ def judge(
     labels: Sequence[Tensor] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Figure]:
-    """The figures of ``sets``, each uint8 [N, C, H, W] of equal N, one a seed, by key such as "classifier/fd".
+    """The figures of ``sets``, each uint8 [N, C, H, W] of equal N, one per seed, by key such as "classifier/fd".
 
-    ``labels``, int64 [N] a set, are the classes that the images were asked to show. ``progress(done, total)`` counts
+    ``labels``, int64 [N] per set, are the classes that the images were asked to show. ``progress(done, total)`` counts
     the images of the set or reference at hand. Without any network the figure is the sliced Wasserstein distance.
     Raises UserError for fewer than `FEWEST` images, images that are not of the store's shape, or an empty split.
     """
@@ -95,7 +95,7 @@ def _of_classes(
 ) -> dict[str, Figure]:
     """How often an image shows the class asked for, and how far the shares of classes are from the store's.
 
-    ``taken_for``, int64 [N] a set, are the classes that the network sees. The second figure is the total variation
+    ``taken_for``, int64 [N] per set, are the classes that the network sees. The second figure is the total variation
     distance, 0 for equal shares and 1 for images of none of the right classes; its floor is that of real images, as the
     classifier sees them, by `Sides.draws`.
     """

@@ -37,7 +37,7 @@ SAMPLES = 8
 class Protocol:
     """How the bound is computed, all of which is part of the result.
 
-    ``num`` images of a split ("train" or "held_out"), chosen by ``seed``; 0 takes all. ``calls`` network calls an
+    ``num`` images of a split ("train" or "held_out"), chosen by ``seed``; 0 takes all. ``calls`` network calls per
     image: 0 sums every term, fewer estimate the sum without bias from times drawn anew for each batch. ``variance`` is
     "auto" (learned where it was, else large), "small", "large" or "learned"; ``clip`` clamps each x_0_hat to [-1, 1].
     """

@@ -110,13 +110,13 @@ def memorisation(
     """Compare ``samples`` with the images a model learned from, all uint8 [N, C, H, W] in 0..255.
 
     ``flip``: the model also learned from mirror images. ``features`` maps such images to [N, F], as
-    `Classifier.features` does. ``closest`` images of each kind are named. The more held-out images beside the samples,
-    the fewer copies show. Raises UserError for images of other types or shapes, no samples, or fewer than 2 training
+    `Classifier.features` does. ``closest`` images of each kind are named. The more held-out images per sample, the
+    fewer copies show. Raises UserError for images of other types or shapes, no samples, or fewer than 2 training
     images.
     """
     if len(samples) == 0 or len(train) < 2:
         given = f"{len(samples)} samples and {len(train)} training images"
-        raise UserError(f"copies were looked for among {given}; give at least 1 and 2")
+        raise UserError(f"copies were searched for among {given}; give at least 1 and 2")
     k = min(NEIGHBOURS, len(train))
     names, sets = ["pixels"], [[nearest(x, train, k=k, flip=flip) for x in (samples, held_out)]]
     if features is not None:
@@ -154,7 +154,7 @@ def describe(result: Memorisation) -> str:
 
 
 def picture(result: Memorisation, samples: Tensor, train: Tensor, held_out: Tensor) -> Image.Image:
-    """The closest images beside their nearest training images, samples left and held-out images right, a line a space.
+    """The closest images with their nearest training images, samples left and held-out images right, one row per space.
 
     The tensors are those that ``result`` came from. Below an image stands its relative distance in that space, below a
     training image the distance to it; one that is near as its mirror image is shown so.

@@ -24,7 +24,7 @@ from unstir.randomness import Key
 VERSION = 1
 NOISE = "noise"
 KEPT = 10_000
-"""Features of at most so many images are kept beside the moments of all: what compares image with image needs them."""
+"""Features of at most so many images are kept with the moments of all: what compares image with image needs them."""
 
 _NOISE_IMAGES = 1024  # so far from anything real that their number hardly matters
 

@@ -82,19 +82,19 @@ def evaluate_run(
         check(run, store, plan)
     num, other = request.num, _other(run, request.against)
     if other:
-        num = num or forecast.known_number(run, plans[-1], other)  # of another number nothing would compare
-        forecast.match(run, plans[-1], other, any_number=not num)
+        num = num or forecast.known_number(plans[-1], other)  # of another number nothing would compare
+        forecast.match(plans[-1], other, any_number=not num)
     if request.inception:
         loaded = inception(request.features, say, device=request.device)
         plans = [replace(plan, networks=(*plan.networks[:-1], loaded)) for plan in plans]
     plans = prepared(store, _sized(run, store, plans, num, request, say), showing)
     if other:
-        forecast.match(run, plans[-1], other)
+        forecast.match(plans[-1], other)
     found = []
     for plan in plans:
         found.append(evaluate(run, store, plan, showing=showing))
         finished(found[-1])
-    return found, differences(found[-1], forecast.match(run, plans[-1], other)) if other else []
+    return found, differences(found[-1], forecast.match(plans[-1], other)) if other else []
 
 
 def _plans(run: Run, store: Store, request: Request, say: Say) -> list[Plan]:
@@ -149,7 +149,7 @@ def _other(run: Run, against: Path | None) -> Run | None:
 
 def _sized(run: Run, store: Store, plans: list[Plan], num: int, request: Request, say: Say) -> list[Plan]:
     """The plans with their number of images; how long they will take is said."""
-    known = forecast.known_number(run, plans[-1])
+    known = forecast.known_number(plans[-1], run)
     plans, drawing = forecast.sized(run, store, plans, num, 60 * request.minutes)
     if not num and known:
         say(f"{plans[0].job.num} images per seed, as in its last evaluation; --num takes another number")

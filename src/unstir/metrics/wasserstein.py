@@ -31,7 +31,7 @@ from unstir.errors import UserError
 from unstir.randomness import Key
 
 PATCH = 7
-"""Pixels a side of a patch (Karras et al. 2018); the last level is the smallest whose sides are no shorter."""
+"""Pixels per side of a patch (Karras et al. 2018); the last level is the smallest whose sides are no shorter."""
 
 PATCHES = 32
 PROJECTIONS = 128
@@ -69,10 +69,10 @@ def swd(
 ) -> Swd:
     """The distance between two sets of images, uint8 [N, C, H, W] in 0..255; symmetric, and 0 between equals.
 
-    ``patches`` an image and level, and ``projections`` directions a level, are functions of ``seed`` alone, so that
+    ``patches`` per image and level, and ``projections`` directions per level, are functions of ``seed`` alone, so that
     distances of one seed share them. The standard error is the deviation of the mean over ``repeats`` (>= 2) pairs of
     sets drawn from a and b with replacement, whole images at a time because the patches of an image are not independent
-    (Efron 1979). Takes 40 kB an image and level. Raises UserError for images that are not bytes, fewer than two of
+    (Efron 1979). Takes 40 kB per image and level. Raises UserError for images that are not bytes, fewer than two of
     them, sets of different shapes, or a count below its least.
     """
     if a.shape[1:] != b.shape[1:]:

@@ -1,7 +1,7 @@
 """The bound and the simple loss in use: sampled, with a learned variance, as training losses, weighted."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,9 @@ def _bound_strata() -> Iterator[float]:
 
     drawn = [strata(T, n, Key(0, "verify strata", seed, torch.arange(n))) for seed in range(seeds)]
     require(all(sum(each.values()) == T - 1 for each in drawn), "the weights do not sum to T - 1")
-    _require_even(drawn, T)
+    for t in range(2, T + 1):
+        share = 1 / next((each[t] for each in drawn if t in each), math.nan)
+        _require_share(f"step {t}", sum(t in each for each in drawn), seeds, share)
     choices = {tuple(each.items()) for each in drawn}
     possible = math.prod(drawn[0].values())
     require(len(choices) == possible, f"{len(choices)} of the {possible:.0f} choices were seen")
@@ -77,13 +79,11 @@ def _bound_strata() -> Iterator[float]:
     yield relative(mean, bound(None).nats)
 
 
-def _require_even(drawn: Sequence[Mapping[int, float]], T: int) -> None:
-    """Each of the steps 2..T is drawn as often as another of its part, to 6 standard errors."""
-    for t in range(2, T + 1):
-        share = 1 / next((each[t] for each in drawn if t in each), math.nan)
-        deviation = abs(sum(t in each for each in drawn) - len(drawn) * share)
-        limit = 6 * math.sqrt(len(drawn) * share * (1 - share))
-        require(deviation < limit, f"step {t} is drawn too often or too rarely, by {deviation:.0f} of {len(drawn)}")
+def _require_share(what: str, count: float, draws: int, share: float) -> None:
+    """Of so many draws this share is expected: the count may be off by 6 standard errors."""
+    deviation = abs(count - draws * share)
+    limit = 6 * math.sqrt(draws * share * (1 - share))
+    require(deviation < limit, f"{what} is drawn too often or too rarely, by {deviation:.0f} of {draws}")
 
 
 @check(1e-9, "Nichol & Dhariwal 2021, eq. 15")
@@ -206,8 +206,7 @@ def _importance() -> Iterator[float]:
     p = [0.999 * each / sum(root) + 0.001 / T for each in root]
     t, weight = history.draw(Key(0, "verify importance", 0, torch.arange(draws)))
     for time, share in enumerate(p, start=1):
-        deviation, limit = abs((t == time).sum().item() - draws * share), 6 * math.sqrt(draws * share * (1 - share))
-        require(deviation < limit, f"t = {time} is drawn too often or too rarely, by {deviation:.0f} of {draws}")
+        _require_share(f"t = {time}", (t == time).sum().item(), draws, share)
     mean = sum(share * (t == time).double() @ weight.double() / (t == time).sum() for time, share in enumerate(p, 1))
     expected = [1 / (T * p[time - 1]) for time in t.tolist()]
     yield from (relative(history.probabilities(), p), relative(weight, expected), absolute(mean, 1.0))
