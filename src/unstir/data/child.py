@@ -63,6 +63,6 @@ def _serve(setup: dict[str, Any], requests: BinaryIO, replies: BinaryIO) -> None
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C too, and ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     with suppress(BrokenPipeError):
         _serve(json.loads(sys.argv[1]), sys.stdin.buffer, sys.stdout.buffer)

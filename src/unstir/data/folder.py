@@ -4,7 +4,7 @@
     root/train/cat/1.png root/test/cat/9.png    the split as given (test, val, valid, validation or held_out)
     root/1.png root/2.png                       no labels
 
-One folder that wraps all others is looked through. Deeper folders belong to their class. Images beside class folders
+One folder that wraps all others is entered. Deeper folders belong to their class. Images beside class folders
 are refused, for want of a label; where they are the majority, the folders are not taken for classes and all images are
 packed without labels. Order is natural (img2 before img10), train first. What becomes of each kind of file is listed
 in `unstir.data.images`.
@@ -120,7 +120,7 @@ class FolderSource(Source):
         return hashlib.sha256("\n".join(rows).encode("utf-8", "backslashreplace")).hexdigest()
 
     def source_hash(self, shape: tuple[int, int, int]) -> str:
-        """Hash the content of every candidate, as packing does by the way."""
+        """Hash the content of every candidate, as packing does."""
         items, digests = Items(self.root), []
         arranged = self._arrange(self._latest())
         for start, stop in _ranges(len(arranged.paths), arranged.num_train, self._rows(shape), 0):

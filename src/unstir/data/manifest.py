@@ -1,8 +1,8 @@
 """The manifest of a store: written with a hash over its own content, read only where that hash and its form are right.
 
 The hash is SHA-256 over the manifest's JSON without it (keys sorted, no spaces), so that no flipped bit in a count, a
-class or a reason goes unseen. What is of the place and the moment (the source's path, its files' times) is kept beside
-it in origin.json: equal images and settings give equal bytes in every other file, whatever their path.
+class or a reason goes unnoticed. What depends on place and time (the source's path, its files' times) is kept apart, in
+origin.json: equal images and settings give equal bytes in every other file, whatever their path.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PACK_AGAIN = "delete the folder and pack the data again"
 
 @dataclass(frozen=True)
 class Note:
-    """One kind of oddity met while packing: what was done, how often, and the first few files it was done to."""
+    """Something unusual found while packing: what was done, how often, and the first few files it was done to."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
@@ -128,7 +128,7 @@ def parsed(data: bytes) -> Any:
 
 
 def write_origin(folder: Path, source: str, stamp: str) -> None:
-    """Keep beside a manifest where its images came from, and the stamp that source had then."""
+    """Write down where the images of a store came from, and the stamp that source had then."""
     (folder / ORIGIN).write_bytes(json.dumps({"source": source, "stamp": stamp}, indent=1).encode() + b"\n")
 
 

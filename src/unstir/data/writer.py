@@ -1,11 +1,11 @@
-"""A store in the making: rows are appended beside a journal, so that a killed pack goes on where it last flushed.
+"""A store while it is packed: rows are appended and counted in a journal, so that a killed pack continues there.
 
-    .NAME.packing/journal.jsonl   line 1: source and settings; then a line a flush: position, rows, what was met;
+    .NAME.packing/journal.jsonl   line 1: source and settings; then a line per flush: position, rows, notes;
                                   each behind a hash of it and of the lines before it
     .NAME.packing/store/          the arrays as they grow, then the manifest; renamed to NAME at the very end
 
 Arrays reach the disk before the journal line that counts them, and whatever lies beyond the last whole line is cut off
-on the way back in; so the finished bytes do not depend on how often packing was interrupted.
+when packing continues; so the finished bytes do not depend on how often packing was interrupted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from unstir.errors import UserError
 
 try:
     import fcntl
-except ImportError:  # Windows: two packs of one store at a time are then not told apart
+except ImportError:  # Windows: two packs of one store at a time are not prevented then
     fcntl = None  # type: ignore[assignment]
 
 FLUSH_SECONDS = 0.5

@@ -35,7 +35,7 @@ def compare(saved: Config, asked: Config) -> dict[str, Any]:
 
 
 def check_same(run: "Run", found: Checkpoint) -> None:
-    """Raise UserError where the weights of ``found`` were not trained with the settings and data beside them.
+    """Raise UserError where the weights of ``found`` were not trained with the settings and data of the run.
 
     What may change when a run is continued may differ. The message names each key, both values and what to write.
     """

@@ -7,7 +7,7 @@ from typing import Any
 
 from unstir.errors import UserError, remedy
 from unstir.runs.files import write_text
-from unstir.runs.kinds import check_format, is_count
+from unstir.runs.kinds import check, check_format, is_count, is_text
 from unstir.runs.lines import decode, encode
 
 FORMAT = 3
@@ -48,22 +48,25 @@ def load(folder: Path) -> DataCard:
     except ValueError as error:
         raise UserError(f"{file} is damaged: {error}; {restore}") from None
     check_format(file, values.get("unstir_data"), FORMAT)
-    if not _is_card(values):
-        raise UserError(f"{file} is damaged: it does not describe a data set; {restore}")
+    try:
+        check(values, KINDS)
+    except ValueError as error:
+        raise UserError(f"{file} is damaged: {error}; {restore}") from None
     shape, classes = tuple(values["shape"]), tuple(values["classes"])
     return DataCard(shape, classes, dict(values["counts"]), values["content_hash"])
 
 
-def _is_card(values: dict[str, Any]) -> bool:
-    shape, classes, counts = values.get("shape"), values.get("classes"), values.get("counts")
-    return (
-        isinstance(shape, list)
-        and len(shape) == 3
-        and all(is_count(side) and side > 0 for side in shape)
-        and isinstance(classes, list)
-        and all(isinstance(name, str) for name in classes)
-        and isinstance(counts, dict)
-        and counts.keys() == {"train", "held_out"}
-        and all(map(is_count, counts.values()))
-        and isinstance(values.get("content_hash"), str)
-    )
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(is_count(side) and side > 0 for side in value)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_text, value))
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"train", "held_out"} and all(map(is_count, value.values()))
+
+
+KINDS = {"shape": _is_shape, "classes": _are_names, "counts": _are_counts, "content_hash": is_text}
+"""What data.json holds besides its format, and of what kind each is."""

@@ -166,17 +166,7 @@ def keep_last(folder: Path, keep: int) -> None:
 
 
 def _canonical(checkpoint: Checkpoint) -> str:
-    meta = {
-        "format": FORMAT,
-        "kind": checkpoint.kind,
-        "step": checkpoint.step,
-        "ema": checkpoint.ema,
-        "config": checkpoint.config,
-        "state": checkpoint.state,
-        "environment": checkpoint.environment,
-        "data": checkpoint.data,
-    }
-    return json.dumps(meta, sort_keys=True)
+    return json.dumps({"format": FORMAT, **{name: getattr(checkpoint, name) for name in FIELDS}}, sort_keys=True)
 
 
 def _parse(path: Path, text: str, tensors: dict[str, Tensor]) -> Checkpoint:

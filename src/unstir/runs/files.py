@@ -79,20 +79,12 @@ def locked(folder: Path) -> Iterator[None]:
 @contextmanager
 def _in_use(partial: Path) -> Iterator[None]:
     """The file made, and locked in this block: the kernel frees the lock when its holder dies."""
-    file = _made(partial)
-    try:
-        yield
-    finally:
-        file.close()
-
-
-def _made(partial: Path) -> IO[bytes]:
     while True:
-        file = partial.open("wb")
-        _lock(file)
-        if os.fstat(file.fileno()).st_nlink:
-            return file
-        file.close()  # it was removed between being made and being locked
+        with partial.open("wb") as file:
+            _lock(file)
+            if os.fstat(file.fileno()).st_nlink:  # else it was removed between being made and being locked
+                yield
+                return
 
 
 def _lock(file: int | IO[bytes]) -> None:

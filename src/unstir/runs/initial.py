@@ -1,6 +1,5 @@
 """The weights that a new run begins with where train.init names those of another."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,41 +17,39 @@ MAY_BE_NEW = ("label.weight",)
 """What a conditional run has and an unconditional one has not."""
 
 
-def initial_checkpoint(text: str) -> Checkpoint:
-    """The checkpoint that train.init names: a file, a run's folder (its newest), or RUN@STEP. UserError for others."""
-    if Path(text).is_file():
-        return checkpoint.load(Path(text))
-    folder, step = run_and_step(text)
-    if not Path(folder).is_dir():
-        raise UserError(f"train.init={text} does not exist; name a run, RUN@STEP, or a weights file of unstir")
-    return Run.open(folder).load(step)
+def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], str]:
+    """The sampling weights that train.init names, completed by the network's own of `MAY_BE_NEW`; a sentence on these.
 
-
-def initial_weights(net: nn.Module, config: Config, found: Checkpoint) -> dict[str, Tensor]:
-    """The sampling weights of ``found`` for the network of ``config``, completed by its own of `MAY_BE_NEW`.
-
-    Raises UserError that names the settings which differ, or else the first tensors that do not fit.
+    It names a file, a run (its newest checkpoint), or RUN@STEP. Raises UserError for anything else, and for
+    weights that do not fit: it names the settings which differ, or else the first tensors.
     """
-    weights, own, source = weights_of(found, ema=True), net.state_dict(), config.train.init
-    weights |= {name: own[name] for name in new_tensors(own, weights)}
+    found, own, source = _checkpoint_of(config.train.init), net.state_dict(), config.train.init
+    weights = weights_of(found, ema=True)
+    new = [name for name in MAY_BE_NEW if name in own and name not in weights]
+    weights |= {name: own[name] for name in new}
     if wrong := misfits(own, weights):
         what = "; ".join(_unlike(found.config, config) or wrong[:3])
         raise UserError(
             f"train.init={source} does not fit the network: {what} ({len(wrong)} tensors, {wrong[0]}); use the same "
             "[model] settings, or leave it out"
         )
-    return weights
-
-
-def new_tensors(own: Mapping[str, Any], weights: Mapping[str, Any]) -> list[str]:
-    """The tensors that keep their own initial values: those of `MAY_BE_NEW` that only the network has."""
-    return [name for name in MAY_BE_NEW if name in own and name not in weights]
+    begins = f"begins with the weights of {source}, step {found.step}; it has no {', '.join(new)}, which is new and"
+    return weights, f"{begins} keeps its own initial values" if new else ""
 
 
 def check_initial(config: Config) -> None:
     """Raise UserError where train.init is no saved weights, or does not fit the network of the config."""
     if config.train.init:
-        initial_weights(build.network(config, torch.device("cpu")), config, initial_checkpoint(config.train.init))
+        initial_weights(build.network(config, torch.device("cpu")), config)
+
+
+def _checkpoint_of(text: str) -> Checkpoint:
+    if Path(text).is_file():
+        return checkpoint.load(Path(text))
+    folder, step = run_and_step(text)
+    if not Path(folder).is_dir():
+        raise UserError(f"train.init={text} does not exist; name a run, RUN@STEP, or a weights file of unstir")
+    return Run.open(folder).load(step)
 
 
 def _unlike(saved: dict[str, Any], config: Config) -> list[str]:

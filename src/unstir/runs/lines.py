@@ -9,10 +9,11 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from unstir.data.disk import sync_folder
 from unstir.errors import UserError, remedy
@@ -88,22 +89,25 @@ def append(file: Path, values: Mapping[str, Any], durable: bool = False) -> None
 
     With ``durable`` it survives a power cut too.
     """
-    try:
-        with file.open("a+b") as stream:
-            _end_last_line(stream)
-            stream.write(encode(values).encode() + b"\n")
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
-    except OSError as error:
-        raise UserError(f"cannot write {file}: {remedy(error)}; then run the same command again to continue") from None
+    with _written(file) as stream:
+        _end_last_line(stream)
+        stream.write(encode(values).encode() + b"\n")
+        if durable:
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 def sync(file: Path) -> None:
     """Make the lines written so far survive a power cut; UserError where that fails."""
+    with _written(file) as stream:
+        os.fsync(stream.fileno())
+
+
+@contextmanager
+def _written(file: Path) -> Iterator[IO[bytes]]:
     try:
-        with file.open("ab") as stream:
-            os.fsync(stream.fileno())
+        with file.open("a+b") as stream:
+            yield stream
     except OSError as error:
         raise UserError(f"cannot write {file}: {remedy(error)}; then run the same command again to continue") from None
 

@@ -9,8 +9,6 @@ from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.kinds import Kind, check, is_count, is_figure, is_figures, is_number, is_text
 from unstir.runs.lines import Log
 
-REMEDY = "it is left out; to keep a copy of the file and go on without it: unstir train --out"
-
 
 def _are_times(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(is_count(t) and t > 0 for t in value)

@@ -77,7 +77,7 @@ class Run:
 
     @property
     def held_out_file(self) -> Path:
-        """The file of losses of images kept aside, a JSON object a look."""
+        """The file of losses of images kept aside, a JSON object per snapshot."""
         return self.path / "held_out.jsonl"
 
     @property
@@ -113,22 +113,6 @@ class Run:
     def record(self, event: str, **details: Any) -> None:
         """Add a line to events.jsonl; UserError where it cannot be written."""
         lines.append(self.path / "events.jsonl", {"event": event, **details})
-
-    def problems(self, loaded: checkpoint.Checkpoint | None = None) -> list[str]:
-        """What is wrong with the run's own files, a sentence each: damaged log lines, settings that are not its own.
-
-        The settings and data are compared with those of ``loaded``, by default of the newest file that verifies.
-        """
-        of_run = {name: self.log(name) for name in logs.NAMES}
-        found = [f"{log.problem}; {logs.REMEDY} {self.path}" for log in of_run.values() if log.damaged]
-        try:
-            loaded = loaded or (self.load() if self.saved_steps() else None)
-            if loaded is not None:
-                found += logs.cut(of_run, loaded)
-                check_same(self, loaded)
-        except UserError as error:
-            found.append(str(error))
-        return found
 
     def lock(self) -> TextIO:
         """Take the run for this process until the file returned is closed; UserError where another process has it.

@@ -201,12 +201,12 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class LogConfig:
-    """What is written down on the way: metrics.jsonl, and held_out.jsonl at each grid."""
+    """What is logged: metrics.jsonl, and held_out.jsonl at each snapshot."""
 
     every: PositiveSpan = "50 steps"
     """How often a line of metrics is written: means over the steps since the last one."""
     held_out_images: Annotated[int, Field(ge=0, le=MOST)] = 128
-    """Training images, and held-out ones, whose loss is measured at each grid; at most what there are. 0: none."""
+    """Training images, and held-out ones, whose loss is measured at each snapshot; at most what there are. 0: none."""
     held_out_times: Annotated[int, Field(ge=1, le=100_000)] = 10
     """Times at which it is measured, the middles of so many equal parts of 1..T; at most T."""
 
@@ -228,20 +228,20 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class _Pictures:
+class _Snapshots:
     epochs: Ints = ()
     """After which epochs, counted from 0; empty: at log-spaced numbers of images seen. The last step always counts."""
     log_spaced: Annotated[int, Field(ge=0, le=100)] = 6
-    """How many log-spaced pictures where no epochs are named."""
+    """How many log-spaced snapshots where no epochs are named."""
     num: Annotated[int, Field(ge=1, le=10_000)] = 64
-    """Images in a picture."""
+    """Images in a grid."""
     nrow: Count = 8
-    """Images a row."""
+    """Images per row."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class GridConfig(Chain, _Pictures):
-    """The pictures drawn on the way, always from the same noise, and the slim weight files kept with them.
+class GridConfig(Chain, _Snapshots):
+    """The grids drawn at snapshots, always from the same noise, and the slim weight files kept with them.
 
-    Its fields are those of the pictures, then those of the chain that draws them.
+    Its fields are those of the snapshots, then those of the chain that draws them.
     """

@@ -69,7 +69,9 @@ def train_run(
         if trainer.finished:
             return Training(run, trainer.state.step, True, tuple(trainer.conclusion().splitlines()))
         finished = trainer.run(stop)
-    return Training(run, trainer.state.step, finished, _made(run) if finished else _stopped(run, trainer.state.step))
+    step = trainer.state.step
+    stopped = f"stopped at step {step} of {run.length}; all is saved, the same command continues"
+    return Training(run, step, finished, _made(run) if finished else (stopped,))
 
 
 def _made(run: Run) -> tuple[str, ...]:
@@ -81,12 +83,8 @@ def _made(run: Run) -> tuple[str, ...]:
     )
 
 
-def _stopped(run: Run, step: int) -> tuple[str, ...]:
-    return (f"stopped at step {step} of {run.length}; all is saved, the same command continues",)
-
-
 def open_data(config: Config, out: Path, progress: Callable[[int, int], None] | None = None) -> Store:
-    """The packed store that a run in folder ``out`` learns from, packed now where it is not there yet.
+    """The packed store that a run in folder ``out`` is trained on, packed now where it is not there yet.
 
     A run that exists keeps to its store, checked by its content hash; the source is then needed only where the store
     has gone. Raises UserError for every mistake in the data, for a folder that cannot be the run's, for a device or
@@ -132,12 +130,12 @@ def store_path(data: DataConfig) -> Path:
 
 
 def open_run(config: Config, out: Path, store: Store) -> Run:
-    """The run in folder ``out``: made from ``config``, or, where there is one, taken up again with what may change.
+    """The run in folder ``out``: made from ``config``, or, where there is one, continued with what may change.
 
     Raises UserError where the settings do not fit the data or each other, and where they change what a run keeps.
     """
     if is_run(out):
-        return _take_up(Run.open(out), config, store)
+        return _continued(Run.open(out), config, store)
     _check_fit(config, store)
     counts = {split: store.count(split) for split in ("train", "held_out")}
     card = DataCard(store.shape, store.classes, counts, store.content_hash)
@@ -158,7 +156,7 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     return Run.create(dataclasses.replace(config, train=train, data=data), out, card)
 
 
-def _take_up(old: Run, asked: Config, store: Store) -> Run:
+def _continued(old: Run, asked: Config, store: Store) -> Run:
     """The old run with the settings that may change taken from ``asked``; what was resolved at its start stays."""
     saved = old.config
     train = dataclasses.replace(

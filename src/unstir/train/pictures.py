@@ -1,4 +1,4 @@
-"""The pictures that training draws of a run: its grids of samples and its curves."""
+"""What training draws of a run: its grids of samples and its curves."""
 
 import torch
 

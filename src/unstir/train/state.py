@@ -1,4 +1,4 @@
-"""Everything training holds between two steps, and its way into a checkpoint and back."""
+"""Everything training holds between two steps, to a checkpoint and back."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from unstir.runs.toml import to_dict
 WINDOW = ("steps", "loss", "mse", "bits", "grad_norm", "clipped")
 COUNTERS = ("skipped", "skipped_in_a_row")
 MOMENTS = ("exp_avg", "exp_avg_sq")
-"""What Adam keeps of each parameter, besides its number of steps."""
+"""What Adam keeps of each parameter, apart from its number of steps."""
 
 
 @dataclass
@@ -71,20 +71,15 @@ class State:
             "measured": self.measured,
             "seconds": self.seconds,
         }
-        return Checkpoint(
-            self.step,
-            to_dict(run.config),
-            tensors,
-            history,
-            environment=environment(self.window.device),
-            data=run.data.plain(),
-        )
+        return self._saved(run, tensors, state=history, environment=environment(self.window.device))
 
     def to_slim(self, run: Run) -> Checkpoint:
         """The weights to sample from, alone."""
         tensors = {f"model.{name}": t for name, t in self.sampling_net.state_dict().items()}
-        config, data = to_dict(run.config), run.data.plain()
-        return Checkpoint(self.step, config, tensors, kind="slim", ema=self.average is not None, data=data)
+        return self._saved(run, tensors, kind="slim", ema=self.average is not None)
+
+    def _saved(self, run: Run, tensors: dict[str, Tensor], **fields: Any) -> Checkpoint:
+        return Checkpoint(self.step, to_dict(run.config), tensors, data=run.data.plain(), **fields)
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Take initial weights from elsewhere."""

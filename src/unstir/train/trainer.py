@@ -21,8 +21,8 @@ from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint
 from unstir.runs.agreement import check_same
-from unstir.runs.initial import initial_checkpoint, initial_weights, new_tensors
-from unstir.runs.loading import model_in_training, weights_of
+from unstir.runs.initial import initial_weights
+from unstir.runs.loading import model_in_training
 from unstir.runs.moments import ema_decay, grid_file, learning_rate, snapshots
 from unstir.runs.provenance import environment
 from unstir.runs.run import Run, is_run
@@ -64,7 +64,10 @@ class Trainer:
             self.state.restore(found)
             self._tell_what_differs(found.environment)
         elif cfg.init:
-            self._start_from_another()
+            weights, said = initial_weights(self.state.net, run.config)
+            self.state.start_from(weights)
+            if said:
+                self._observer.say(said)
         self._record = Record(run, self.state)
         self._held_out = HeldOutLoss(run, store, self._device)
 
@@ -110,7 +113,7 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether every step is taken and the last picture drawn, if it can be."""
+        """Whether every step is taken and the last grid drawn, if it can be."""
         last = self._snapshots.get(self.state.step)
         return self.state.step >= self._run.length and (self._spoilt or self._is_drawn(last))
 
@@ -266,16 +269,6 @@ class Trainer:
     def _check(self, found: checkpoint.Checkpoint) -> None:
         check_same(self._run, found)
         self.state.check(found)
-
-    def _start_from_another(self) -> None:
-        config, net = self._run.config, self.state.net
-        found = initial_checkpoint(config.train.init)
-        self.state.start_from(initial_weights(net, config, found))
-        if new := new_tensors(net.state_dict(), weights_of(found, ema=True)):
-            self._observer.say(
-                f"begins with the weights of {config.train.init}, step {found.step}; it has no {', '.join(new)}, which "
-                "is new and keeps its own initial values"
-            )
 
 
 def _initial_state(run: Run, device: torch.device) -> State:
