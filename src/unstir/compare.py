@@ -1,5 +1,6 @@
 """Several ways of sampling side by side: one picture from one noise, with what each of them costs."""
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -62,14 +63,12 @@ def compare(
     ``progress(done, total)`` counts steps. Raises UserError as `generate`, before anything is drawn.
     """
     schedule = model.process.schedule
-    total = sum((len(chain.times(schedule)) - 1) * -(-job.num // job.batch_size) for chain in chains)
-    done, results = 0, []
+    total = sum(chain.cost(schedule).steps * -(-job.num // job.batch_size) for chain in chains)
+    done, results = itertools.count(1), []
 
     def on_step() -> None:
-        nonlocal done
-        done += 1
         if progress is not None:
-            progress(done, total)
+            progress(next(done), total)
 
     warm = replace(job, num=min(job.num, job.batch_size), chain=replace(job.chain, steps=1))
     list(generate(model, warm))  # what is slow but once is not the first chain's

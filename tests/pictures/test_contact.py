@@ -8,9 +8,8 @@ import torch
 from PIL import Image
 
 from unstir.data import pack
-from unstir.pictures.caption import caption, of_class
+from unstir.pictures.caption import caption, font, of_class
 from unstir.pictures.contact import contact, describe
-from unstir.pictures.font import font
 from unstir.pictures.grid import WIDEST, contact_sheet
 from unstir.pictures.named import cut
 

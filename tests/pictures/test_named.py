@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unstir.generate import Job, save_images
-from unstir.pictures.font import font
+from unstir.pictures.caption import font
 from unstir.pictures.grid import GAP, grid
 from unstir.pictures.named import LINE, cut, named_grid
 

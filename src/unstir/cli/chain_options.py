@@ -9,6 +9,7 @@ from cyclopts import Group, Parameter
 from pydantic import TypeAdapter
 
 from unstir.chain import DEFAULTS, OPTIONS, SAMPLERS, Chain
+from unstir.cli.train_help import as_typed
 
 HELP = {name: each["description"] for name, each in TypeAdapter(Chain).json_schema()["properties"].items()}
 HELP["guide"] = (
@@ -41,10 +42,8 @@ def options(*names: str, **defaults: object) -> Callable[[type[Options]], type[O
     chosen = {name: kind for name, kind in kinds.items() if name in (*names, *defaults)}
 
     def made(cls: type[Options]) -> type[Options]:
-        cls.__annotations__ = {
-            name: Annotated[kind | None, Parameter(help=HELP[name])] for name, kind in chosen.items()
-        }
-        for name in chosen:
+        for name, kind in chosen.items():
+            cls.__annotations__[name] = Annotated[kind | None, Parameter(help=HELP[name])]
             setattr(cls, name, defaults.get(name))
         named = Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
         return named(dataclass(frozen=True, kw_only=True)(cls))
@@ -75,14 +74,6 @@ class InvertOptions(Given):
 def chain_group(options: type) -> Group:
     """The group of a command's chain options, which says what they are by default."""
     names = [each.name for each in dataclasses.fields(options) if each.name in DEFAULTS and each.default is None]
-    said = ", ".join(f"{name} {_in_words(DEFAULTS[name])}" for name in names)
-    return Group(
-        "Chain",
-        help=f"Defaults are as in the run's [grids] settings: {said}, unless its recipe or config differs.",
-    )
-
-
-def _in_words(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    said = ", ".join(f"{name} {as_typed(DEFAULTS[name])}" for name in names)
+    text = f"Defaults are as in the run's [grids] settings: {said}, unless its recipe or config differs."
+    return Group("Chain", help=text)

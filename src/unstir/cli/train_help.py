@@ -65,10 +65,11 @@ def _name(entry: "HelpEntry") -> str:
 
 def _with_default(entry: "HelpEntry", values: dict[str, Any]) -> "HelpEntry":
     value = values.get(_name(entry).removeprefix("--"))
-    return entry.copy(default=None if value in (None, "", []) else _as_typed(value))
+    return entry.copy(default=None if value in (None, "", []) else as_typed(value))
 
 
-def _as_typed(value: Any) -> str:
+def as_typed(value: Any) -> str:
+    """A value as it is written on the command line."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -143,11 +143,6 @@ def known(data: KnownData, process: Process) -> Denoise:
     return known_denoise
 
 
-def labelled(denoiser: Denoiser, label: Tensor | None) -> Labelled:
-    """The denoiser with its labels, int64 [B], filled in (None where it has no classes)."""
-    return Labelled(denoiser, label)
-
-
 def clipped(denoise: Denoise) -> Denoise:
     """The denoiser with its estimate clamped to [-1, 1], before any sampler's mean is computed from it."""
 

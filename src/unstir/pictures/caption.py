@@ -2,11 +2,21 @@
 
 import unicodedata
 from functools import cache
+from pathlib import Path
+
+from PIL import ImageFont
 
 from unstir.errors import printable
-from unstir.pictures.font import font
 
 _CUT = "…"
+
+
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The one font of captions at a size in pixels: matplotlib's DejaVu Sans, with Latin, Greek, Cyrillic and more."""
+    import matplotlib  # takes a while to import
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 def caption(name: str, size: int, width: int) -> str:

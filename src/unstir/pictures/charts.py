@@ -24,6 +24,10 @@ PANELS = (
 )
 
 
+SPLITS = (("train", "bits_train", "training images", "o"), ("held_out", "bits", "held-out images", "s"))
+"""A split, the key of its bound in held_out.jsonl, and its name and marker."""
+
+
 def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw loss, gradient norm and learning rate against images seen, from the lines of metrics.jsonl, as a PNG.
 
@@ -62,7 +66,7 @@ def held_out_figure(lines: Sequence[Mapping[str, Any]]) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    bits = any(_is_number(line.get(f"bits{suffix}")) for line in lines for suffix in ("", "_train"))
+    bits = any(_is_number(line.get(key)) for line in lines for _, key, *_ in SPLITS)
     figure = Figure(figsize=(13.6 if bits else 10.4, 3.8), layout="constrained")
     course, *bound, by_time = figure.subplots(1, 3 if bits else 2)
     first = next((line["images"] for line in lines if line["images"]), 1)
@@ -84,14 +88,12 @@ def _draw_course(course: "Axes", bound: Sequence["Axes"], lines: Sequence[Mappin
     import numpy as np
 
     course.set_title("mean squared error, mean over t", fontsize=10)
-    for split, name, marker in (("train", "training images", "o"), ("held_out", "held-out images", "s")):
+    for split, key, name, marker in SPLITS:
         how: dict[str, Any] = {"marker": marker, "markersize": 3, "linewidth": 1, "capsize": 2, "label": name}
-        found = [line for line in lines if line[split] is not None]
-        values = [np.asarray(line[f"of_{split}"]) for line in found]
-        errors = [each.std(ddof=1) / len(each) ** 0.5 for each in values]
-        if found:
+        if found := [line for line in lines if line[split] is not None]:
+            values = [np.asarray(line[f"of_{split}"]) for line in found]
+            errors = [each.std(ddof=1) / len(each) ** 0.5 for each in values]
             course.errorbar([line["images"] for line in found], [each.mean() for each in values], errors, **how)
-        key = "bits_train" if split == "train" else "bits"
         found = [line for line in lines if _is_number(line.get(key))]
         for axes in bound if found else ():
             seen, means, bars = ([line[k] for line in found] for k in ("images", key, f"{key}_error"))

@@ -7,8 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from unstir.pictures.caption import caption
-from unstir.pictures.font import font
+from unstir.pictures.caption import caption, font
 
 GAP = 2
 GROUND = 255

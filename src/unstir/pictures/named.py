@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from PIL import Image
 from torch import Tensor
 
-from unstir.pictures.caption import drawable
-from unstir.pictures.font import font
+from unstir.pictures.caption import drawable, font
 from unstir.pictures.grid import GAP, blank, grid, write
 
 SIZE = 11

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unstir.chain import Chain
-from unstir.diffusion.denoiser import Denoise, Denoiser, Labelled, labelled
+from unstir.diffusion.denoiser import Denoise, Denoiser, Labelled
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers.step import Step
 from unstir.errors import UserError
@@ -85,7 +85,7 @@ class Model:
 
     def denoise(self, labels: Tensor | None) -> Labelled:
         """The denoiser with the labels of a batch, int64 [B]; those of a model that knows no classes are None."""
-        return labelled(self.denoiser, labels if self.labels.count else None)
+        return Labelled(self.denoiser, labels if self.labels.count else None)
 
     def away_from(self, labels: Tensor | None) -> Denoise | None:
         """What guidance leads away from, for the labels of a batch, int64 [B]; None where there is nothing."""

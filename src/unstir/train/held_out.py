@@ -26,7 +26,7 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.data import SPLITS, Store
-from unstir.diffusion.denoiser import Denoiser, clipped, labelled
+from unstir.diffusion.denoiser import Denoiser, Labelled, clipped
 from unstir.diffusion.likelihood import bound_term, strata, variational_bound
 from unstir.diffusion.loss import denoising_loss
 from unstir.pixels import from_uint8
@@ -124,7 +124,7 @@ def estimated_bits(
     weights, variance = drawn[0].values(), "learned" if denoiser.learned_variance else "large"
     bits = []
     for batch, at in zip(images.batches(num, size), torch.split(steps, size), strict=True):
-        x_0, noise, denoise = batch.x_0, partial(batch.noise, "watched bound"), clipped(labelled(denoiser, batch.label))
+        x_0, noise, denoise = batch.x_0, partial(batch.noise, "watched bound"), clipped(Labelled(denoiser, batch.label))
         ends = variational_bound(denoise, process, x_0, noise, variance=variance, sampled={}, on_call=on_call)
         nats = ends.nats  # the prior's and the decoder's
         for number, (t, weight) in enumerate(zip(at.unbind(1), weights, strict=True), start=2):

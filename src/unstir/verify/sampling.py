@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unstir.chain import Chain
-from unstir.diffusion.denoiser import Denoiser, Prediction, at_each_time, clipped, labelled
+from unstir.diffusion.denoiser import Denoiser, Labelled, Prediction, at_each_time, clipped
 from unstir.diffusion.draw import draw
 from unstir.diffusion.samplers.ancestral import ancestral
 from unstir.diffusion.samplers.ddim import ddim
@@ -226,7 +226,7 @@ def _learned_sampling() -> Iterator[float]:
     x = torch.zeros_like(v)
     net = FixedOutput(torch.cat((x, 2 * v - 1), 1)).requires_grad_(False)
     for t, s in ((2, 1), (20, 3), (500, 499), (1000, 600)):
-        denoise = labelled(Denoiser(net, Process(linear()), PARAMETERIZATIONS["x0"], learned_variance=True), None)
+        denoise = Labelled(Denoiser(net, Process(linear()), PARAMETERIZATIONS["x0"], learned_variance=True), None)
         log_small, log_large = math.log(table.posterior(t, s)[2]), math.log(table.beta(t, s))
         std = torch.exp(0.5 * (v * log_large + (1 - v) * log_small))
         for variance in ("learned", "auto"):
