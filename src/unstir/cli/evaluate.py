@@ -99,9 +99,9 @@ def evaluate(
     """
     from unstir import console
     from unstir.metrics.evaluation import Evaluation, describe
-    from unstir.metrics.request import Request, evaluate_run
+    from unstir.metrics.request import EvaluationRequest, evaluate_run
 
-    request = Request(
+    request = EvaluationRequest(
         checkpoint=checkpoint,
         num=num,
         seeds=seeds,

@@ -14,7 +14,7 @@ from unstir.diffusion.denoiser import autocast
 from unstir.diffusion.loss import denoising_loss
 from unstir.doctor.facts import Errors, Needs, Samples, SavedFile
 from unstir.errors import UserError
-from unstir.generate import Job, generate
+from unstir.generate import Job, sample_batches
 from unstir.nn.unet import UNet, flops
 from unstir.pixels import from_uint8, to_uint8
 from unstir.randomness import Key
@@ -43,7 +43,7 @@ def draw_samples(run: Run, model: Model, store: Store, progress: Callable[[int, 
     chain = FAST.changed(steps=steps)
     job = Job(num=num, chain=chain, batch_size=num)
     done = itertools.count(1)
-    images = torch.cat([x for _, x in generate(model, job, on_step=lambda: progress(next(done), steps))])
+    images = torch.cat([x for _, x in sample_batches(model, job, on_step=lambda: progress(next(done), steps))])
     words = f"{num} images by {chain.sampler} in {steps} steps from step {model.step}"
     return Samples(to_uint8(images), _real(run, store, num), words)
 

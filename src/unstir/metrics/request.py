@@ -25,7 +25,7 @@ ON_CPU = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class EvaluationRequest:
     """What of a run is to be evaluated, and how.
 
     ``checkpoint`` is the saved step, "newest", or "all" of them. ``num`` images are drawn per seed: 0 for as many as
@@ -59,7 +59,7 @@ class Request:
 
 def evaluate_run(
     path: Path,
-    request: Request = Request(),
+    request: EvaluationRequest = EvaluationRequest(),
     *,
     say: Say = unsaid,
     showing: Showing = silently,
@@ -97,7 +97,7 @@ def evaluate_run(
     return found, differences(found[-1], forecast.match(plans[-1], other)) if other else []
 
 
-def _plans(run: Run, store: Store, request: Request, say: Say) -> list[Plan]:
+def _plans(run: Run, store: Store, request: EvaluationRequest, say: Say) -> list[Plan]:
     """A plan for each step, with as many images as are asked for, or 100, and networks that are not there yet."""
     label = run.labels.number(request.label)
     models = _models(run, request, say)
@@ -125,7 +125,7 @@ def _plans(run: Run, store: Store, request: Request, say: Say) -> list[Plan]:
     return [replace(plan, model=model) for model in models]
 
 
-def _models(run: Run, request: Request, say: Say) -> list[Model]:
+def _models(run: Run, request: EvaluationRequest, say: Say) -> list[Model]:
     """The models of the saved steps that are asked for, rising; a guide cannot lead away from itself."""
     text = request.checkpoint
     how: dict[str, Any] = {key: getattr(request, key) for key in ("ema", "device", "dtype", "guide")}
@@ -147,7 +147,7 @@ def _other(run: Run, against: Path | None) -> Run | None:
     return other
 
 
-def _sized(run: Run, store: Store, plans: list[Plan], num: int, request: Request, say: Say) -> list[Plan]:
+def _sized(run: Run, store: Store, plans: list[Plan], num: int, request: EvaluationRequest, say: Say) -> list[Plan]:
     """The plans with their number of images; how long they will take is said."""
     known = forecast.known_number(plans[-1], run)
     plans, drawing = forecast.sized(run, store, plans, num, 60 * request.minutes)
