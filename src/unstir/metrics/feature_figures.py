@@ -41,7 +41,7 @@ NAMES = {
     "kid": ("KID", LOWER),
     **{key: (key, HIGHER) for key in NEAR},
 }
-"""What figures are called, without the network's name, and which way is better."""
+"""What figures are called, without the network's name, and whether lower or higher is better."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +173,7 @@ def _neighbours(real: Tensor, features: Tensor, most: int = SUBSETS) -> Tensor:
 def _errors(of: Sides, features: Tensor, strata: Tensor | None = None, splits: int = SPLITS) -> Figures:
     """The standard error of every figure from the choice of ``features`` [N, F], against the same reference.
 
-    Precision and density are means over images, whose deviation says it. Recall and coverage of half the samples are
+    Precision and density are means over images, whose deviation gives it. Recall and coverage of half the samples are
     those against as many subsets, of half the size, so that all is as it was but smaller. (Resampling with replacement
     would put images upon themselves, and what is counted by nearest neighbours falls apart.) ``strata`` as in
     `two_halves`.
