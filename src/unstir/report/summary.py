@@ -44,7 +44,8 @@ def limitations(facts: Facts) -> list[str]:
             )
         else:
             found.append(f"{sets}, without an error bar: no difference can be told from chance.")
-        found.append(_features(last.main_key, main.name))
+        sees = next(says for start, says in FEATURES.items() if last.main_key.startswith(start))
+        found.append(f"{main.name} {sees}")
         found.append("Copies are searched for as whole images: a copied part of an image is not found.")
     else:
         found.append("The samples were not evaluated, so their quality is known only by eye.")
@@ -55,17 +56,11 @@ def limitations(facts: Facts) -> list[str]:
     return found
 
 
-def _features(key: str, name: str) -> str:
-    """What the features of the main figure see and do not see."""
-    if key == FID:
-        return (
-            f"{name} uses the features of a network trained on photographs; of other images it may miss what matters."
-        )
-    if key.startswith("classifier/"):
-        return (
-            f"{name} uses the features of a classifier of this very data: it sees what tells the classes apart and may "
-            "miss the rest, such as faint noise. It is no FID and compares with no published figure."
-        )
-    if key.startswith("patches/"):
-        return f"{name} compares small patches: it does not see whether an image as a whole makes sense."
-    return f"{name} sees what its features see, and compares only with figures in the same features."
+FEATURES = {
+    FID: "uses the features of a network trained on photographs; of other images it may miss what matters.",
+    "classifier/": "uses the features of a classifier of this very data: it sees what tells the classes apart and may "
+    "miss the rest, such as faint noise. It is no FID and compares with no published figure.",
+    "patches/": "compares small patches: it does not see whether an image as a whole makes sense.",
+    "": "sees what its features see, and compares only with figures in the same features.",
+}
+"""What the features of a figure see and do not see, by how its key begins."""
