@@ -276,7 +276,7 @@ def _evaluation():
     figure = evaluation.Figure(name="FD", better="lower", by_seed=(1.0, 2.0), infinite=(0.5, 0.1))
     protocol = {
         "num": 8, "seeds": 2, "seed": 0, "split": "train", "num_reference": 9, "data": "d", "sampler": "ddim",
-        "calls": 2, "ema": True, "dtype": "float32", "networks": {"classifier": "c" * 64},
+        "steps": 2, "calls": 2, "ema": True, "dtype": "float32", "networks": {"classifier": "c" * 64},
     }  # fmt: skip
     return evaluation.Evaluation(step=12, images=96, protocol=protocol, figures={"classifier/fd": figure})
 
