@@ -11,7 +11,7 @@ import pytest
 from unstir import cli
 
 LIBRARY = {
-    ("train",): "unstir.train.launch:train",
+    ("train",): "unstir.train.launch:train_run",
     ("data", "pack"): "unstir.data:pack",
     ("data", "inspect"): "unstir.pictures.contact:inspect",
     ("doctor",): "unstir.doctor:diagnose",

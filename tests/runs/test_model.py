@@ -73,7 +73,7 @@ def test_what_a_model_cannot_do_is_refused_before_it_is_loaded():
         (Job(num=1, chain=model.chain, label=2), "knows no classes"),
         (Job(num=1, chain=model.chain.changed(guidance=2.0)), "train.label_dropout"),
         (Job(num=1, chain=Chain(steps=11)), "steps=11"),
-        (Job(num=1, chain=Chain(steps=5, variance="learned")), "has not learned it"),
+        (Job(num=1, chain=Chain(steps=5, variance="learned")), "needs a network that has learned it"),
     ):
         with pytest.raises(UserError, match=words):
             list(sample_batches(model, job))

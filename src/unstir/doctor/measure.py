@@ -21,7 +21,6 @@ from unstir.randomness import Key
 from unstir.runs import build, memory
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.loading import model_of
-from unstir.runs.model import Model
 from unstir.runs.moments import snapshots
 from unstir.runs.run import Run
 
@@ -36,15 +35,16 @@ def affordable(run: Run, calls: int, most: int) -> int:
     return max(FEWEST_IMAGES, min(most, int(WORK / each)))
 
 
-def draw_samples(run: Run, model: Model, store: Store, progress: Callable[[int, int], None]) -> Samples:
+def draw_samples(run: Run, loaded: Checkpoint, store: Store, progress: Callable[[int, int], None]) -> Samples:
     """Images from the averaged weights by a fast sampler, with real ones to compare; ``progress`` counts steps."""
     steps = min(FAST.steps, run.config.diffusion.T)
     num = affordable(run, steps, MOST_IMAGES)
     chain = FAST.changed(steps=steps)
     job = Job(num=num, chain=chain, batch_size=num)
     done = itertools.count(1)
+    model = model_of(run, loaded, dtype="auto")
     images = torch.cat([x for _, x in sample_batches(model, job, on_step=lambda: progress(next(done), steps))])
-    words = f"{num} images by {chain.sampler} in {steps} steps from step {model.step}"
+    words = f"{num} images by {chain.sampler} in {steps} steps from step {loaded.step}"
     return Samples(to_uint8(images), _real(run, store, num), words)
 
 

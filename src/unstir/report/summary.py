@@ -43,14 +43,14 @@ def limitations(facts: Facts) -> list[str]:
                 f"{sets}: a difference of {main.name} below about {least} from a run evaluated alike is not seen."
             )
         else:
-            found.append(f"{sets}, without an error bar: no difference can be told from chance.")
+            found.append(f"{sets}, without an error bar: no difference can be distinguished from chance.")
         sees = next(says for start, says in FEATURES.items() if last.main_key.startswith(start))
         found.append(f"{main.name} {sees}")
         found.append("Copies are searched for as whole images: a copied part of an image is not found.")
     else:
         found.append("The samples were not evaluated, so their quality is known only by eye.")
     if not held_out:
-        found.append("No images were held out, so neither over-fitting nor copies can be told from chance.")
+        found.append("No images were held out, so neither over-fitting nor copies can be distinguished from chance.")
     elif held_out < FEW:
         found.append(f"{count(held_out, 'image')} held out are few: what is compared with them is rough.")
     return found
