@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from unstir.errors import UserError
     from unstir.generate.drawing import Job, sample_batches
     from unstir.generate.sampling import sample
-    from unstir.metrics.request import EvaluationRequest, evaluate_run
+    from unstir.metrics.evaluate_run import evaluate_run
+    from unstir.metrics.request import EvaluationRequest
     from unstir.runs.model import Model
     from unstir.runs.recipes import load_recipe
     from unstir.runs.run import Run
@@ -55,7 +56,8 @@ _MODULES = {
     "errors": ("UserError",),
     "generate.drawing": ("Job", "sample_batches"),
     "generate.sampling": ("sample",),
-    "metrics.request": ("EvaluationRequest", "evaluate_run"),
+    "metrics.evaluate_run": ("evaluate_run",),
+    "metrics.request": ("EvaluationRequest",),
     "runs.model": ("Model",),
     "runs.recipes": ("load_recipe",),
     "runs.run": ("Run",),
