@@ -12,7 +12,7 @@ import torch
 
 from unstir.compare import parse
 from unstir.data import Store
-from unstir.generate import Job, generate
+from unstir.generate import Job, sample_batches
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.judge import judge
 from unstir.pixels import to_uint8
@@ -34,7 +34,7 @@ def main():
     for chain in parse(options.chains, run.chain()):
         job = Job(num=options.num, chain=chain, batch_size=options.batch_size)
         made = [
-            torch.cat([to_uint8(images) for _, images in generate(run.model(dtype=dtype), job)])
+            torch.cat([to_uint8(images) for _, images in sample_batches(run.model(dtype=dtype), job)])
             for dtype in ("float32", "bfloat16")
         ]
         gap = (made[0].int() - made[1].int()).abs().flatten()

@@ -20,7 +20,7 @@ import torch
 
 from unstir.chain import SAMPLERS
 from unstir.data import Store
-from unstir.generate import Job, generate
+from unstir.generate import Job, sample_batches
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.judge import judge
 from unstir.pictures.series import series
@@ -82,7 +82,7 @@ def judged(model, store, classifier, job, seeds):
     """The Frechet distance of a chain's images to the training images, one value a seed."""
     sets = []
     for seed in range(seeds):
-        made = generate(model, replace(job, chain=replace(job.chain, seed=seed)))
+        made = sample_batches(model, replace(job, chain=replace(job.chain, seed=seed)))
         sets.append(torch.cat([to_uint8(images) for _, images in made]))
     return judge(store, sets, [classifier])["classifier/fd"]
 

@@ -15,7 +15,7 @@ import torch
 
 from unstir.chain import Chain
 from unstir.data import Store
-from unstir.generate import Job, generate
+from unstir.generate import Job, sample_batches
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.judge import judge
 from unstir.pixels import to_uint8
@@ -45,7 +45,7 @@ def main():
         sets = []
         for seed in range(options.seeds):
             asked = replace(chain, guidance=scale, seed=seed)
-            made = generate(plain if scale == 1 else led, Job(num=options.num, chain=asked, batch_size=250))
+            made = sample_batches(plain if scale == 1 else led, Job(num=options.num, chain=asked, batch_size=250))
             sets.append(torch.cat([to_uint8(images) for _, images in made]))
         found = judge(store, sets, [classifier], labels=None if labels is None else [labels] * len(sets))
         distance = found["classifier/fd"]

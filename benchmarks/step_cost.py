@@ -27,7 +27,7 @@ from unstir.train.trainer import Trainer
 
 
 def trainer_of(name: str, batch: int, folder: Path) -> Trainer:
-    config = recipes.load(name)
+    config = recipes.load_recipe(name)
     if config.data.source == "digits":
         store = pack("digits", folder / "store", channels=1)
     else:

@@ -282,7 +282,7 @@ def test_a_whole_config_is_a_recipe_too(unstir, here, tmp_path):
 def test_a_config_without_a_recipe_has_the_defaults_beside_its_own_data_and_network(tmp_path):
     own = {"train": {"lr": 0.5}, "data": {"source": "photos"}, "model": {"channels": 64}}
     (tmp_path / "few.toml").write_text('train.lr = 0.5\ndata.source = "photos"\nmodel.channels = 64\n')
-    assert recipes.load(str(tmp_path / "few.toml")) == toml.from_dict(own, "test")
+    assert recipes.load_recipe(str(tmp_path / "few.toml")) == toml.from_dict(own, "test")
 
 
 @pytest.mark.parametrize(

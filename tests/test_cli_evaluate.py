@@ -13,7 +13,7 @@ from conftest import copied, tiny_config
 from unstir.data import Store, pack
 from unstir.data.manifest import sealed
 from unstir.errors import UserError
-from unstir.generate import Job, generate
+from unstir.generate import Job, sample_batches
 from unstir.metrics import evaluate as evaluating
 from unstir.metrics import forecast
 from unstir.metrics.evaluation import saved
@@ -238,7 +238,7 @@ def test_classes_are_drawn_as_often_as_the_data_has_them(conditional, command, f
     usual = evaluating.usual_labels(run, store)
     assert usual == {"shares": tuple(shares)} and evaluating.usual_labels(run, store, 3) == {"label": 3}
     with pytest.raises(UserError, match="must be 10 numbers, one a class"):
-        list(generate(run.model(), replace(job, shares=(1, 1))))
+        list(sample_batches(run.model(), replace(job, shares=(1, 1))))
 
 
 def test_a_class_asked_for_is_the_class_held_against_what_is_seen(conditional, command, monkeypatch):

@@ -46,7 +46,7 @@ def test_shuffled_labels_are_told_and_the_classifier_is_not_used(lost, command):
     assert status == 0 and "to train the classifier, once for this data" in err
     assert "sliced Wasserstein" in out and "FD-classifier" not in out and "class accuracy" not in out
     assert "held-out images, not decidedly above chance (" in out
-    assert "it is not used, but the sliced Wasserstein distance" in out
+    assert "it is not used; the sliced Wasserstein distance is used instead" in out
     (found,) = saved(Run.open(lost))
     assert list(found.figures) == ["patches/swd"] and found.protocol["networks"] == {}
     entry = found.protocol["classifier"]
@@ -62,7 +62,7 @@ def test_the_accuracy_is_on_the_page_and_in_its_sentences(lost, command):
     page = (lost / "report.html").read_text()
     accuracy = saved(Run.open(lost))[0].protocol["classifier"]["accuracy"]
     assert f"The classifier is right in {accuracy:.1%} of 299 held-out images" in page
-    assert "it is not used, but the sliced Wasserstein distance" in page
+    assert "it is not used; the sliced Wasserstein distance is used instead" in page
 
 
 def test_a_plan_says_how_its_classifier_did_and_uses_it_where_it_is_trusted(classified, tmp_path, trained):

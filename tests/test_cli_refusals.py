@@ -54,7 +54,7 @@ def place(base, monkeypatch):
         (learning, "_step"),
         (classifier, "train_classifier"),
         (evaluating, "save_images"),
-        (forecast, "generate"),
+        (forecast, "sample_batches"),
         (catch_up, "HeldOutLoss"),
         (bounding, "_bound"),
     ):

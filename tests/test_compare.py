@@ -12,7 +12,7 @@ from unstir.chain import Chain
 from unstir.compare import compare, parse
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
-from unstir.generate import Job, generate
+from unstir.generate import Job, sample_batches
 from unstir.pixels import to_uint8
 
 
@@ -67,7 +67,7 @@ def test_a_comparison_begins_every_row_from_the_jobs_own_noise(trained):
         run.model(), job, [Chain(steps=20, seed=1), Chain(steps=20, seed=2), Chain("ddim", steps=5)]
     )
     assert torch.equal(one.images, other.images) and not torch.equal(one.images, again.images)
-    (_, alone), *_ = generate(run.model(), job)
+    (_, alone), *_ = sample_batches(run.model(), job)
     assert torch.equal(one.images, to_uint8(alone)) and again.seconds > 0
 
 

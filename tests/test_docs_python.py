@@ -1,5 +1,6 @@
 """The Python in the README and the docs runs as it stands."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -24,3 +25,10 @@ def test_python_in_the_docs_runs(trained, file, text, tmp_path, monkeypatch):
         trained("runs/digits", train__length="2 steps", **noise)
     monkeypatch.chdir(tmp_path)
     exec(compile(text, str(file), "exec"), {"__name__": "docs"})
+
+
+@pytest.mark.parametrize(("file", "text"), BLOCKS, ids=[f"{file}-{n}" for n, (file, _) in enumerate(BLOCKS)])
+def test_python_in_the_docs_imports_from_the_front_door_alone(file, text):
+    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = [getattr(node, "module", None) or alias.name for node in nodes for alias in node.names]
+    assert not [module for module in modules if module.startswith("unstir.")]

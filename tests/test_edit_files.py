@@ -12,7 +12,7 @@ from PIL import Image
 from unstir import edit
 from unstir.chain import Chain
 from unstir.errors import UserError
-from unstir.generate import Job, generate
+from unstir.generate import Job, sample_batches
 from unstir.pixels import to_uint8
 from unstir.runs import sidecar
 
@@ -77,7 +77,7 @@ def test_numbers_name_the_images_that_sampling_numbers(unstir, trained):
     options = ("--steps", 5, "--spacing", "trailing", "--seed", 3)
     status, out, _ = unstir("edit", "blend", run.path, "--numbers", 4, 1, *options, "--count", 3, "--singles")
     assert status == 0 and "PSNR" not in out
-    ((_, images),) = generate(run.model(), Job(num=5, chain=Chain("ddim", steps=5, seed=3)))
+    ((_, images),) = sample_batches(run.model(), Job(num=5, chain=Chain("ddim", steps=5, seed=3)))
     drawn = to_uint8(images)[:, 0].numpy().astype(int)
     single = lambda n: np.asarray(Image.open(next((run.path / "edits").glob(f"blend-4-1-*-{n}.png")))).astype(int)
     assert abs(single(0) - drawn[4]).max() <= 1 and abs(single(2) - drawn[1]).max() <= 1

@@ -13,7 +13,7 @@ from unstir.chain import Chain
 from unstir.data.digits import load_digits
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import UserError
-from unstir.generate import Job, generate
+from unstir.generate import Job, sample_batches
 from unstir.pixels import to_uint8
 
 CLASSES = {"model__num_classes": 10}
@@ -44,7 +44,7 @@ def estimate(run, step, label=None):
 def drawn(run, guide, **options):
     """Images 0..3 of one guided step."""
     job = Job(num=4, chain=ONE_STEP, **options)
-    ((_, images),) = generate(run.model(guide=guide), job)
+    ((_, images),) = sample_batches(run.model(guide=guide), job)
     return images
 
 
@@ -169,7 +169,7 @@ def test_a_guide_of_a_morph_is_told_both_classes(pair):
     model, chain = run.model(guide=str(other.path)), Chain(sampler="ddim", steps=4, guidance=3.0)
     made = edit.morph(model, Job(chain=chain, num=2), labels=(3, 8), count=3).made.reshape(2, 3, 64)
     for label, column in ((3, 0), (8, 2)):  # the ends are what sampling gives for these labels under this guide
-        ((_, images),) = generate(model, Job(num=2, chain=chain, label=label))
+        ((_, images),) = sample_batches(model, Job(num=2, chain=chain, label=label))
         assert (to_uint8(images).reshape(2, 64).int() - made[:, column].int()).abs().max() <= 1
 
 

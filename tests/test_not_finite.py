@@ -108,10 +108,10 @@ def test_images_made_before_stay_when_a_later_batch_is_not_finite(trained, unsti
     run, _ = trained()
     real = folder.batch
 
-    def later(run, job, denoisers, begin, on_step):
+    def later(model, job, begin, on_step):
         if begin >= 2:
             raise NotFiniteError("the network's output is not a finite number")
-        return real(run, job, denoisers, begin, on_step)
+        return real(model, job, begin, on_step)
 
     monkeypatch.setattr(folder, "batch", later)
     assert unstir("sample", run.path, "--num", 4, "--batch-size", 2, "--out", "made")[0] == 2

@@ -1,8 +1,89 @@
-"""Train a denoising diffusion model on images, sample from it, and understand every step."""
+"""Train a denoising diffusion model on images, sample from it, and understand every step.
 
-from importlib.metadata import PackageNotFoundError, version
+These names are what a user needs; each is loaded when it is first asked for, so that importing the package is fast.
+What lies in the modules below may change.
+"""
 
-try:
-    __version__ = version("unstir")
-except PackageNotFoundError:  # a source tree that was not installed
-    __version__ = "0+unknown"
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unstir.chain import Chain
+    from unstir.data import Store, pack
+    from unstir.diffusion.denoiser import Prediction
+    from unstir.diffusion.draw import draw, starting_noise
+    from unstir.errors import UserError
+    from unstir.generate.drawing import Job, sample_batches
+    from unstir.generate.sampling import sample
+    from unstir.metrics.evaluate_run import evaluate_run
+    from unstir.metrics.request import EvaluationRequest
+    from unstir.runs.model import Model
+    from unstir.runs.recipes import load_recipe
+    from unstir.runs.run import Run
+    from unstir.theory.process import Process
+    from unstir.theory.schedule import cosine, linear
+    from unstir.train.launch import train_run
+
+    __version__: str
+
+__all__ = [
+    "Chain",
+    "EvaluationRequest",
+    "Job",
+    "Model",
+    "Prediction",
+    "Process",
+    "Run",
+    "Store",
+    "UserError",
+    "cosine",
+    "draw",
+    "evaluate_run",
+    "linear",
+    "load_recipe",
+    "pack",
+    "sample",
+    "sample_batches",
+    "starting_noise",
+    "train_run",
+]
+
+_MODULES = {
+    "chain": ("Chain",),
+    "data": ("Store", "pack"),
+    "diffusion.denoiser": ("Prediction",),
+    "diffusion.draw": ("draw", "starting_noise"),
+    "errors": ("UserError",),
+    "generate.drawing": ("Job", "sample_batches"),
+    "generate.sampling": ("sample",),
+    "metrics.evaluate_run": ("evaluate_run",),
+    "metrics.request": ("EvaluationRequest",),
+    "runs.model": ("Model",),
+    "runs.recipes": ("load_recipe",),
+    "runs.run": ("Run",),
+    "theory.process": ("Process",),
+    "theory.schedule": ("cosine", "linear"),
+    "train.launch": ("train_run",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """A name of `__all__`, or the version, loaded now."""
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            found: Any = version("unstir")
+        except PackageNotFoundError:  # a source tree that was not installed
+            found = "0+unknown"
+    elif name in _HOME:
+        found = getattr(import_module(f"unstir.{_HOME[name]}"), name)
+    else:
+        raise AttributeError(f"module 'unstir' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

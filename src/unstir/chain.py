@@ -1,4 +1,4 @@
-"""A chain, the way from noise to images: its settings, what they allow, and what is known of each sampler. No torch.
+"""A chain from noise to images: its settings, their rules, and the facts about each sampler. No torch.
 
 Everything is said here once. The ``[grids]`` section of a run inherits `Chain`; the options of the commands, their help
 and defaults, and what may change when a run is continued are read from its fields; refusals come from its bounds and

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unstir.chain import Chain, Cost
 from unstir.errors import UserError
-from unstir.generate import Job, drawn_classes, generate, settings_of
+from unstir.generate import Job, drawn_classes, sample_batches, settings_of
 from unstir.pictures.grid import contact_sheet
 from unstir.pictures.named import titled
 from unstir.pixels import to_uint8
@@ -57,17 +57,17 @@ def parse(text: str, base: Chain) -> list[Chain]:
 def compare(model: Model, job: Job, chains: Sequence[Chain], progress: Progress | None = None) -> list[Sampled]:
     """The job's images by each of the chains, all from the noise of the job's own seed.
 
-    ``progress(done, total)`` counts steps. Raises UserError as `generate`, before anything is drawn.
+    ``progress(done, total)`` counts steps. Raises UserError as `sample_batches`, before anything is drawn.
     """
     schedule = model.process.schedule
     total = sum(chain.cost(schedule).steps * -(-job.num // job.batch_size) for chain in chains)
     on_step, results = counter(progress, total), []
     warm = replace(job, num=min(job.num, job.batch_size), chain=replace(job.chain, steps=1))
-    list(generate(model, warm))  # what is slow but once is not the first chain's
+    list(sample_batches(model, warm))  # what is slow but once is not the first chain's
     for chain in chains:
         own = replace(job, chain=replace(chain, seed=job.chain.seed))
         began = time.perf_counter()
-        parts = [to_uint8(images) for _, images in generate(model, own, on_step=on_step)]
+        parts = [to_uint8(images) for _, images in sample_batches(model, own, on_step=on_step)]
         seconds = (time.perf_counter() - began) / job.num
         results.append(Sampled(own.chain, torch.cat(parts), own.chain.cost(schedule), seconds))
     return results

@@ -180,7 +180,7 @@ class TrainingDisplay(Observer):
     def __init__(self) -> None:
         self._console = stderr()
         self._progress = _bar(self._console, unit="steps")
-        self._training: TaskID | None = None
+        self._training = self._progress.add_task("training", total=None, note="")
         self._second: TaskID | None = None
         self._speaker = Speaker(self._console, self._line)
         self._shape = self._doing = self._note = ""
@@ -201,13 +201,12 @@ class TrainingDisplay(Observer):
         """Set the bar to where training stands."""
         self._step, self._length, self._snapshots = step, length, tuple(snapshots)
         self._batch, self._shape = shape[0], "x".join(map(str, shape))
-        self._training = self._progress.add_task("training", total=length, completed=step, note=self._shape)
+        self._progress.reset(self._training, total=length, completed=step, note=self._shape)
 
     def step(self, step: int) -> None:
         """Move the bar on."""
         self._step, self._doing = step, ""
-        if self._training is not None:
-            self._progress.update(self._training, completed=step)
+        self._progress.update(self._training, completed=step)
         if self._pace.step() and step < self._length:
             self.say(self._forecast())
 
@@ -230,8 +229,7 @@ class TrainingDisplay(Observer):
         speed = f"{line['images_per_second']:.0f} images/s"
         first = not self._note
         self._note = f"epoch {line['epoch']} loss {loss} {self._shape} lr {line['lr']:.2e} {speed}"
-        if self._training is not None:
-            self._progress.update(self._training, note=self._note)
+        self._progress.update(self._training, note=self._note)
         self._pace.step_seconds = self._batch / max(line["images_per_second"], 1e-9)
         if first or line["step"] == self._length or self._speaker.silent() > BETWEEN_SECONDS:
             self._speaker.speak()
@@ -241,15 +239,8 @@ class TrainingDisplay(Observer):
         doing = f", {self._doing}" if self._doing else ""
         return f"step {self._step} of {self._length} {self._note or self._shape}{doing}{left}"
 
-    def drawing(self, step: int, steps: int) -> None:
-        """Show a second bar while a grid of samples is drawn."""
-        self._show_second("drawing samples", step, steps)
-
-    def measuring(self, call: int, calls: int) -> None:
-        """Show a second bar while the held-out loss is measured."""
-        self._show_second("measuring the held-out loss", call, calls)
-
-    def _show_second(self, what: str, done: int, total: int) -> None:
+    def snapshot(self, what: str, done: int, total: int) -> None:
+        """Show a second bar while a snapshot is taken."""
         self._doing = f"{what} {done} of {total}"
         self._pace.pause()
         if self._second is None:

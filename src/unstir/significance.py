@@ -42,7 +42,7 @@ TAIL = math.erfc(LEVEL / math.sqrt(2)) / 2
 
 
 class Estimate(NamedTuple):
-    """A value, its standard error (nan where nothing tells it), and the degrees of freedom of that error."""
+    """A value, its standard error (nan where nothing estimates it), and the degrees of freedom of that error."""
 
     value: float
     error: float

@@ -11,13 +11,13 @@ import pytest
 from unstir import cli
 
 LIBRARY = {
-    ("train",): "unstir.train.launch:train",
+    ("train",): "unstir.train.launch:train_run",
     ("data", "pack"): "unstir.data:pack",
     ("data", "inspect"): "unstir.pictures.contact:inspect",
     ("doctor",): "unstir.doctor:diagnose",
     ("verify",): "unstir.verify:verify",
     ("report",): "unstir.report.write:write_report",
-    ("evaluate",): "unstir.metrics.request:evaluate_run",
+    ("evaluate",): "unstir.metrics.evaluate_run:evaluate_run",
     ("likelihood",): "unstir.metrics.likelihood_files:save_likelihood",
     ("sample",): "unstir.generate.sampling:sample",
     **{("edit", name): f"unstir.edit:{name}" for name in ("inpaint", "vary", "invert", "blend", "morph")},

@@ -39,7 +39,7 @@ def entries(text):
 def test_the_defaults_are_those_of_the_recipe(page, recipe):
     text = page("train", *([recipe] if recipe else []), "--help")
     assert f"with the values of recipe {recipe or 'digits'}" in text
-    shown, config = entries(text), recipes.load(recipe or "digits")
+    shown, config = entries(text), recipes.load_recipe(recipe or "digits")
     assert shown["--model.channels"] == str(config.model.channels)
     assert shown["--train.length"] == config.train.length
     assert shown["--train.lr"] == str(config.train.lr)
@@ -52,7 +52,7 @@ def test_each_setting_is_there_once_and_the_most_used_are_first(page):
     text = page("train", "--help")
     listed = [name for name in entries(text) if "no-" not in name and name not in ("--diffusion",)]
     assert tuple(listed[:10]) == MOST_USED
-    keys = {f"--{key}" for key in toml.flat(recipes.load("digits"))} - {"--recipe"}
+    keys = {f"--{key}" for key in toml.flat(recipes.load_recipe("digits"))} - {"--recipe"}
     names = Counter(re.split(r"\.|--", key)[-1] for key in keys | {"--data.held_out"})
     listed = text[text.index("Most used") :]
     found = Counter(re.findall(r"(?:--|--\w+\.| \.)(\w+)\s", listed))  # a narrow column breaks a name before its dot
@@ -90,5 +90,5 @@ def test_help_is_quick_for_torch_is_not_loaded():
 def test_a_folder_whose_name_looks_like_markup_is_named(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (folder := tmp_path / "a[bold]b[" / "b]").mkdir(parents=True)
-    (folder / "config.toml").write_text(toml.to_toml(recipes.load("digits")))
+    (folder / "config.toml").write_text(toml.to_toml(recipes.load_recipe("digits")))
     assert "with the values of a[bold]b[/b]" in page("train", "--out", "a[bold]b[/b]", "--help")

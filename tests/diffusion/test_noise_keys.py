@@ -8,7 +8,7 @@ import torch
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Prediction
 from unstir.diffusion.draw import draw, starting_noise
-from unstir.generate import Job, generate
+from unstir.generate import Job, sample_batches
 from unstir.pixels import to_uint8
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear
@@ -23,7 +23,7 @@ def test_the_images_of_any_batch_size_are_one_set(trained, sampler):
     made = {}
     for batch_size in (3, 7, 10):
         job = Job(num=10, chain=Chain(sampler, steps=4, **RANDOM[sampler]), batch_size=batch_size)
-        parts = [to_uint8(images) for _, images in generate(run.model(1, ema=False), job)]
+        parts = [to_uint8(images) for _, images in sample_batches(run.model(1, ema=False), job)]
         assert [len(part) for part in parts] == {3: [3, 3, 3, 1], 7: [7, 3], 10: [10]}[batch_size]
         made[batch_size] = torch.cat(parts).int()
     for images in made.values():

@@ -21,7 +21,7 @@ def finding(check, severity="problem"):
 
 
 def config(recipe="", **train):
-    values = to_dict(recipes.load(recipe) if recipe else Config())
+    values = to_dict(recipes.load_recipe(recipe) if recipe else Config())
     values["train"] |= train
     return from_dict({**values, "recipe": recipe}, "test")
 

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from unstir.doctor import CHECKS, diagnose, examine, gather
+from unstir.doctor import CHECKS, diagnose, examine, gather, measure
 from unstir.doctor.average import initial_share
 from unstir.doctor.measure import activations, learns_nothing, outputs_nothing
 from unstir.errors import UserError
@@ -264,8 +264,8 @@ def test_other_settings_beside_the_weights_are_a_problem_and_the_weights_are_jud
 
 
 def test_without_samples_no_network_is_asked_for_an_image_or_a_loss(healthy, monkeypatch):
-    asked, denoiser = [], Run.denoiser
-    monkeypatch.setattr(Run, "denoiser", lambda *args, **options: asked.append(1) or denoiser(*args, **options))
+    asked, model_of = [], measure.model_of
+    monkeypatch.setattr(measure, "model_of", lambda *args, **options: asked.append(1) or model_of(*args, **options))
     report = diagnose(healthy, samples=False)
     assert asked == [] and {"noise", "average-behind"} <= set(report.skipped) and "checkpoints" in report.checked
     diagnose(healthy)

@@ -71,9 +71,9 @@ def test_what_is_said_has_the_accuracy_chance_and_what_is_used_instead():
     )
     lost = said(Trust(26, 299, 31))
     assert "right in 8.7% of 299 held-out images, not decidedly above chance (10.4%" in lost
-    assert lost.endswith("it is not used, but the sliced Wasserstein distance")
+    assert lost.endswith("it is not used; the sliced Wasserstein distance is used instead")
     assert "hardly above chance (10.0%" in said(Trust(1150, 10_000, 1000))
-    assert said(Trust(26, 299, 31), inception="i").endswith("it is not used, but inception")
+    assert said(Trust(26, 299, 31), inception="i").endswith("it is not used; inception is used instead")
     assert "no image is held out" in said(Trust(0, 0, 0))
     assert (
         describe_classifier({"classifier": None, "networks": {}}) is None

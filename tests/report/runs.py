@@ -138,7 +138,7 @@ def evaluation(*, step=STEPS, sampler="dpmpp_2m_sde", calls=20, num=300, seeds=3
 
 def facts(*, config=None, **changes):
     """Facts of the digits' recipe; ``config`` holds dotted keys with __ for the dot, such as train__length."""
-    values = to_dict(recipes.load("digits"))
+    values = to_dict(recipes.load_recipe("digits"))
     for key, value in (config or {}).items():
         section, name = key.split("__")
         values[section][name] = value

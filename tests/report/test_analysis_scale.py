@@ -73,4 +73,4 @@ def test_the_accuracy_of_the_classifier_stands_with_its_figure_or_instead_of_it(
     found = by_name(judged(protocol={"classifier": lost, "networks": {}}))["classifier"]
     assert found.verdict == "neutral" and found.effect is None
     assert found.text.startswith("The classifier is right in 8.7% of 299 held-out images, not decidedly above chance")
-    assert found.text.endswith("it is not used, but the sliced Wasserstein distance.")
+    assert found.text.endswith("it is not used; the sliced Wasserstein distance is used instead.")

@@ -55,7 +55,7 @@ def test_settings_reach_the_objective():
 
 
 def test_the_hybrid_recipe_is_the_digits_with_a_learned_variance():
-    hybrid, digits = recipes.load("digits-hybrid"), recipes.load("digits")
+    hybrid, digits = recipes.load_recipe("digits-hybrid"), recipes.load_recipe("digits")
     assert hybrid.train == digits.train and hybrid.model == digits.model
     assert build.network_config(hybrid).out_channels == 2 and build.network_config(digits).out_channels == 1
     denoiser = build.denoiser(hybrid, torch.nn.Linear(1, 1), torch.float32)

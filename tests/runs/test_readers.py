@@ -111,7 +111,7 @@ def test_files_that_are_nested_too_deeply_or_cut_are_refused_in_a_line(run, text
     (tmp_path / SETTINGS).write_text(text)
     assert sound(lambda: settings_in(tmp_path)) is None and sidecar._read(tmp_path / SETTINGS) is None
     (tmp_path / "recipe.toml").write_text(text)
-    sound(lambda: recipes.load(str(tmp_path / "recipe.toml")))
+    sound(lambda: recipes.load_recipe(str(tmp_path / "recipe.toml")))
     Run.open(run.path)
     diagnose(run.path, samples=False)
 
@@ -125,7 +125,7 @@ def test_what_can_be_read_but_not_written_again_is_refused_for_its_nesting():
 @EXAMPLES
 @given(data=st.data())
 def test_any_config_is_read_or_refused(tmp_path_factory, data):
-    base = toml.to_dict(recipes.load("digits"))
+    base = toml.to_dict(recipes.load_recipe("digits"))
     values = data.draw(damaged(base))
     found = sound(lambda: toml.from_dict(values, "config"))
     assert found is None or toml.from_dict(toml.to_dict(found), "again") == found
@@ -137,7 +137,7 @@ def test_any_config_is_read_or_refused(tmp_path_factory, data):
         except (TypeError, ValueError):  # None, which TOML has no word for
             return
     file.write_bytes(text.encode(errors="surrogatepass"))
-    sound(lambda: recipes.load(str(file)))
+    sound(lambda: recipes.load_recipe(str(file)))
 
 
 @EXAMPLES
@@ -276,7 +276,7 @@ def _evaluation():
     figure = evaluation.Figure(name="FD", better="lower", by_seed=(1.0, 2.0), infinite=(0.5, 0.1))
     protocol = {
         "num": 8, "seeds": 2, "seed": 0, "split": "train", "num_reference": 9, "data": "d", "sampler": "ddim",
-        "calls": 2, "ema": True, "dtype": "float32", "networks": {"classifier": "c" * 64},
+        "steps": 2, "calls": 2, "ema": True, "dtype": "float32", "networks": {"classifier": "c" * 64},
     }  # fmt: skip
     return evaluation.Evaluation(step=12, images=96, protocol=protocol, figures={"classifier/fd": figure})
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unstir.errors import UserError
-from unstir.generate import Job, generate, save_images
+from unstir.generate import Job, sample_batches, save_images
 from unstir.runs.run import Run
 from unstir.train.trainer import Trainer
 
@@ -80,11 +80,11 @@ def test_initial_weights_come_from_another_run(make_run):
 def test_exactly_as_many_images_as_asked_each_from_its_index(make_run):
     run = trained(make_run)
     job = Job(num=7, chain=dataclasses.replace(run.chain(), seed=9), batch_size=3)
-    batches = list(generate(run.model(), job))
+    batches = list(sample_batches(run.model(), job))
     assert [list(indices) for indices, _ in batches] == [[0, 1, 2], [3, 4, 5], [6]]
     whole = torch.cat([images for _, images in batches])
     assert whole.shape == (7, 1, 8, 8)
-    later = torch.cat([images for _, images in generate(run.model(), job, first=3)])
+    later = torch.cat([images for _, images in sample_batches(run.model(), job, first=3)])
     assert torch.equal(later, whole[3:])
 
 

@@ -19,7 +19,7 @@ from unstir.train.trainer import Trainer
 
 
 def recipe_run(name, images=50_000):
-    config = recipes.load(name)
+    config = recipes.load_recipe(name)
     return Run(Path("nowhere"), config, DataCard((3, 32, 32), (), {"train": images, "held_out": 0}, ""))
 
 

@@ -1,14 +1,17 @@
 """`unstir evaluate`."""
 
 import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from unstir.chain import FAST
 from unstir.cli.app import app, say, show, show_json
 from unstir.cli.chain_options import ChainOptions
+from unstir.metrics.request import EvaluationRequest
 
 AS_USUAL = ChainOptions()
 CHAIN = Group(
@@ -17,29 +20,25 @@ CHAIN = Group(
 )
 
 
+@Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions(EvaluationRequest):
+    """A request as options; the chain and its guide have options of their own."""
+
+    chain: Annotated[Mapping[str, Any], Parameter(parse=False)] = field(default_factory=dict)
+    guide: Annotated[str | None, Parameter(parse=False)] = None
+
+
+USUAL = EvaluationOptions()
+
+
 @app.command
 def evaluate(
     run: Path,
     /,
     *,
-    num: int = 0,
-    seeds: int = 3,
-    minutes: float = 3.0,
+    options: EvaluationOptions = USUAL,
     chain: Annotated[ChainOptions, Parameter(group=CHAIN)] = AS_USUAL,
-    checkpoint: str = "newest",
-    fid: bool = False,
-    features: Path | None = None,
-    split: Literal["train", "held_out"] = "train",
-    reference: int = 0,
-    memorisation: bool = True,
-    against: Path | None = None,
-    seed: int = 0,
-    label: str | None = None,
-    store: Path | None = None,
-    batch_size: int = 64,
-    dtype: Literal["float32", "bfloat16", "auto"] = "auto",
-    device: str = "auto",
-    ema: bool = True,
     json_: bool = False,
 ) -> int:
     """Evaluate a trained run: distances of its samples to the data, with those of real images and of noise.
@@ -58,70 +57,14 @@ def evaluate(
     ----------
     run
         Folder of the run.
-    num
-        Images per seed; 0: as many as before, else as --minutes allow, but no more than are held out where 100 or more
-        are.
-    seeds
-        Sets of images, each with its own seed, for error bars.
-    minutes
-        Time for drawing the images where --num is 0.
-    checkpoint
-        The saved step whose weights are evaluated, "newest", or "all": each saved step, for a curve.
-    fid
-        Also measure FID and its company by the Inception network; needs unstir[fid], and a file of 96 MB, downloaded
-        once.
-    features
-        The file of that network, where it is already there; implies --fid.
-    split
-        The images to compare with; published figures take those trained on.
-    reference
-        How many of them; 0: all, but with --fid on a CPU 2000, or --num.
-    memorisation
-        Look for copies of training images.
-    against
-        Another run to compare with, evaluated before by the same protocol.
-    seed
-        Seed of the first set.
-    label
-        Class, by name or number, for a network with classes; by default each as often as the data has it.
-    store
-        Folder of the packed data, where it has moved.
-    batch_size
-        Images computed at once.
-    dtype
-        Arithmetic inside the denoising network.
-    device
-        "auto", "cpu", "cuda", "cuda:1" or "mps".
-    ema
-        Use the averaged weights where the run has them.
     json_
         Print the evaluations as JSON.
     """
     from unstir import console
+    from unstir.metrics.evaluate_run import evaluate_run
     from unstir.metrics.evaluation import Evaluation, describe
-    from unstir.metrics.request import Request, evaluate_run
 
-    request = Request(
-        checkpoint=checkpoint,
-        num=num,
-        seeds=seeds,
-        minutes=minutes,
-        chain=chain.given(),
-        guide=chain.guide,
-        seed=seed,
-        label=label,
-        inception=fid or features is not None,
-        features=features,
-        split=split,
-        reference=reference,
-        memorisation=memorisation,
-        against=against,
-        store=store,
-        batch_size=batch_size,
-        dtype=dtype,
-        device=device,
-        ema=ema,
-    )
+    request = dataclasses.replace(options, chain=chain.given(), guide=chain.guide)
 
     def finished(evaluation: Evaluation) -> None:
         if not json_:

@@ -45,7 +45,7 @@ def train(
 ) -> int:
     """Train a model or continue one; the status is 0 when finished, 129, 130 or 143 when stopped."""
     from unstir import console
-    from unstir.train.launch import train as train_run
+    from unstir.train.launch import train_run
     from unstir.train.observer import Stop
 
     folder = recipes.run_folder(recipe, out)

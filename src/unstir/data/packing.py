@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,9 @@ def _pack(
     if origin.stamp() != stamp:
         raise UserError(f"{name}: changed while it was packed; run the same command again")
     refused = sorted((printable(path), printable(why)) for path, why in (*plan.refused, *state.refused))
-    _check_refused(name, refused, sum(state.rows.values()), strict)
+    if not any(state.rows.values()):
+        raise UserError(f"{name}: no images to pack, all {len(refused)} are refused; the first: {_list(refused[:1])}")
+    _check_refused(name, refused, strict)
     publish(staging, out, {
         "unstir_store": FORMAT,
         **{key: head[key] for key in ("kind", "settings")},
@@ -114,11 +117,11 @@ def _bytes(plan: Plan) -> int:
     return plan.total * (math.prod(plan.shape) + 8 * bool(plan.classes)) + (1 << 16)
 
 
-def _check_refused(name: str, refused: list[tuple[str, str]], num_packed: int, strict: bool) -> None:
-    if not num_packed:
-        raise UserError(f"{name}: no images to pack, all {len(refused)} are refused; the first: {_list(refused[:1])}")
+def _check_refused(name: str, refused: Sequence[tuple[str, str]], strict: bool) -> None:
     if strict and refused:
-        raise UserError(_strict(name, refused))
+        more = f", and {len(refused) - _EXAMPLES} more" if len(refused) > _EXAMPLES else ""
+        found = f"{_list(refused[:_EXAMPLES])}{more}"
+        raise UserError(f"{name}: {len(refused)} files refused: {found}; mend them or pack without --strict")
 
 
 def _another(spelling: Spelling) -> str:
@@ -135,12 +138,12 @@ def _finished(origin: Source, source: str | Path, out: Path, strict: bool) -> St
     made, (place, stamp) = store.manifest, read_origin(out)
     remedy = f"delete that folder to pack anew, or {_another(origin.spelling)}"
     if (made["kind"], made["settings"]) != (origin.kind, origin.settings):
-        had, asked = _words(made["kind"], made["settings"]), _words(origin.kind, origin.settings)
+        pairs = ((made["kind"], made["settings"]), (origin.kind, origin.settings))
+        had, asked = (f"{kind} ({', '.join(f'{k}={v}' for k, v in of.items())})" for kind, of in pairs)
         raise UserError(f"{out}: holds {had}, asked for is {asked}; {remedy}")
     if stamp != origin.stamp() and made["source_hash"] != origin.source_hash(store.shape):
         raise UserError(f"{out}: holds {place or 'another source'}, and {source} differs from it; {remedy}")
-    if strict and store.refused:
-        raise UserError(_strict(str(source), list(store.refused)))
+    _check_refused(str(source), store.refused, strict)
     return store
 
 
@@ -164,17 +167,5 @@ def _notes(notes: tuple[tuple[str, str], ...]) -> list[dict[str, Any]]:
     return [{"text": text, "count": count, "examples": paths[text]} for text, count in ranked]
 
 
-def _words(kind: str, settings: Any) -> str:
-    pairs = settings.items() if isinstance(settings, dict) else ()
-    return f"{kind} ({', '.join(f'{key}={value}' for key, value in pairs)})"
-
-
-def _strict(name: str, refused: list[tuple[str, str]]) -> str:
-    more = f", and {len(refused) - _EXAMPLES} more" if len(refused) > _EXAMPLES else ""
-    return (
-        f"{name}: {len(refused)} files refused: {_list(refused[:_EXAMPLES])}{more}; mend them or pack without --strict"
-    )
-
-
-def _list(refused: list[tuple[str, str]]) -> str:
+def _list(refused: Sequence[tuple[str, str]]) -> str:
     return ", ".join(f"{path} ({reason})" for path, reason in refused)

@@ -163,8 +163,8 @@ def slerp(a: Tensor, b: Tensor, weight: float | Tensor) -> Tensor:
     """From noise ``a`` at weight 0 to noise ``b`` at weight 1 along the arc between them, image by image: [B, C, H, W].
 
     A straight line would pass through vectors that are too short to be noise. ``a`` and ``b`` are [B or 1, C, H, W],
-    ``weight`` a number or [B]. Ends are exact; noises of one norm keep it all the way. Where the two are parallel or
-    opposite, to within sqrt(rounding), no arc is preferred, and the line is taken.
+    ``weight`` a number or [B]. Ends are exact; between noises of one norm it stays that norm. Where the two are
+    parallel or opposite, to within sqrt(rounding), no arc is preferred, and the line is taken.
     """
     shape = (-1, *[1] * (a.ndim - 1))
     w = torch.as_tensor(weight, dtype=a.dtype, device=a.device).reshape(shape)

@@ -14,7 +14,6 @@ from unstir.errors import UserError
 from unstir.runs import checkpoint, toml
 from unstir.runs.agreement import check_same
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.loading import model_of
 from unstir.runs.run import Run
 
 Progress = Callable[[int, int, str], None]
@@ -65,8 +64,7 @@ def _measured(facts: RunFacts, progress: Progress) -> RunFacts:
     if run.config.model.num_classes and not store.labelled:
         return replace(facts, unmeasured="the data has no labels")
     try:
-        model = model_of(run, loaded, dtype="auto")
-        drawn = draw_samples(run, model, store, lambda done, total: progress(done, total, "steps of samples"))
+        drawn = draw_samples(run, loaded, store, lambda done, total: progress(done, total, "steps of samples"))
     except NotFiniteError:
         return replace(facts, unmeasured="the network answers with NaN or an infinity")
     return replace(facts, samples=drawn, errors=squared_errors(run, loaded, store))

@@ -12,7 +12,7 @@ from unstir.diffusion.denoiser import autocast
 from unstir.diffusion.loss import denoising_loss
 from unstir.doctor.facts import Errors, Needs, Samples, SavedFile
 from unstir.errors import UserError
-from unstir.generate import Job, generate
+from unstir.generate import Job, sample_batches
 from unstir.nn.unet import UNet, flops
 from unstir.pixels import from_uint8, to_uint8
 from unstir.progress import Progress, counter
@@ -20,7 +20,6 @@ from unstir.randomness import Key
 from unstir.runs import build, memory
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.loading import model_of
-from unstir.runs.model import Model
 from unstir.runs.moments import snapshots
 from unstir.runs.run import Run
 
@@ -35,14 +34,15 @@ def affordable(run: Run, calls: int, most: int) -> int:
     return max(FEWEST_IMAGES, min(most, int(WORK / each)))
 
 
-def draw_samples(run: Run, model: Model, store: Store, progress: Progress) -> Samples:
+def draw_samples(run: Run, loaded: Checkpoint, store: Store, progress: Progress) -> Samples:
     """Images from the averaged weights by a fast sampler, with real ones to compare; ``progress`` counts steps."""
     steps = min(FAST.steps, run.config.diffusion.T)
     num = affordable(run, steps, MOST_IMAGES)
     chain = FAST.changed(steps=steps)
     job = Job(num=num, chain=chain, batch_size=num)
-    images = torch.cat([x for _, x in generate(model, job, on_step=counter(progress, steps))])
-    words = f"{num} images by {chain.sampler} in {steps} steps from step {model.step}"
+    model = model_of(run, loaded, dtype="auto")
+    images = torch.cat([x for _, x in sample_batches(model, job, on_step=counter(progress, steps))])
+    words = f"{num} images by {chain.sampler} in {steps} steps from step {loaded.step}"
     return Samples(to_uint8(images), _real(run, store, num), words)
 
 

@@ -13,7 +13,7 @@ STEP = 3.0
 def usual_rate(config: Config) -> float:
     """The rate of the recipe that the run began from; without one, that of Ho et al. 2020."""
     known = config.recipe in recipes.sentences()
-    return (recipes.load(config.recipe) if known else Config()).train.lr
+    return (recipes.load_recipe(config.recipe) if known else Config()).train.lr
 
 
 def lower_rate(config: Config) -> float:

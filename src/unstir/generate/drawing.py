@@ -43,7 +43,7 @@ def check(model: Model, job: Job) -> None:
     job.chain.times(model.process.schedule)
 
 
-def generate(
+def sample_batches(
     model: Model, job: Job, *, first: int = 0, on_step: Callable[[], None] | None = None
 ) -> Iterator[tuple[range, Tensor]]:
     """Yield (indices, images) a batch, images float32 [b, C, H, W] in about [-1, 1]: numbers ``first``..num-1 in order.
@@ -59,7 +59,7 @@ def generate(
 
 
 def batch(model: Model, job: Job, begin: int, on_step: Callable[[], None] | None = None) -> tuple[range, Tensor]:
-    """(indices, images) of the batch that begins at an image's number; see `generate`."""
+    """(indices, images) of the batch that begins at an image's number; see `sample_batches`."""
     x = None
     for step in steps(model, job, begin)[1]:
         x = step.x

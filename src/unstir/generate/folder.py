@@ -38,7 +38,7 @@ def save_images(model: Model, job: Job, out: Path, progress: Progress | None = N
     A job that is run again computes only the batches of which an image is missing, in the batch size and, for
     ``dtype`` "auto", the arithmetic that it began with; the model and the job as it was done are returned.
     ``progress(done, total)`` counts the steps of these. Raises UserError where the folder holds something else or more
-    images, and as `generate` does, before anything is written.
+    images, and as `sample_batches` does, before anything is written.
     """
     check(model, job)
     dtype, batch_size, threads = _claim(out, settings_of(model, job), any_dtype=model.dtype == "auto")

@@ -38,7 +38,7 @@ class Sampled:
     @property
     def lines(self) -> tuple[str, ...]:
         """What was written, and its cost."""
-        kinds = [("strip    " if path.suffix.lower() == ".png" else "animation") for path in self.shown]
+        kinds = ["strip   " if path.suffix.lower() == ".png" else "animation" for path in self.shown]
         return (
             f"samples  {self.folder / 'grid.png'}",
             f"noise    {self.folder / 'noise.png'}",

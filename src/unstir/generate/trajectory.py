@@ -17,7 +17,7 @@ def trajectory(
 ) -> list[Frame]:
     """The frames of a job's images 0..shown-1, in the job's own batches: at most ``limit`` states of the chain.
 
-    ``progress(done, total)`` counts steps; the errors are those of `generate`.
+    ``progress(done, total)`` counts steps; the errors are those of `sample_batches`.
     """
     check(model, job)
     times, shown = job.chain.times(model.process.schedule), min(shown, job.num)

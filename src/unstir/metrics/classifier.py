@@ -149,7 +149,7 @@ def train_classifier(
 
     Each image is shifted by up to an eighth of the side, its rim reflected into the gap. The result is a function of
     store and seed for the same torch build, machine and number of threads, also where it goes on from the state in the
-    file ``kept``. Raises UserError where there are not two classes to tell apart or no training images.
+    file ``kept``. Raises UserError where there are not two classes to distinguish or no training images.
     """
     _check(store)
     net = _network(store, seed)

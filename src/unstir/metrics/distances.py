@@ -57,8 +57,8 @@ def inception_score(logits: Tensor, splits: int = 10, seed: int = _SEED) -> floa
     """The Inception Score exp(E KL(p(y | x) || p(y))) of ``logits`` [N, K] (Salimans et al. 2016, section 4): 1 to K.
 
     The mean over ``splits`` parts (as many as images, where these are fewer) of the images in an order drawn by NumPy's
-    generator from ``seed`` mod 2^32, as torch-fidelity does. High for images of which each is plainly of one class, and
-    all together of many; it looks at no real images. Raises UserError for no images or no parts.
+    generator from ``seed`` mod 2^32, as torch-fidelity does. High for images of which each is clearly of one class, and
+    all together of many; it uses no real images. Raises UserError for no images or no parts.
     """
     if len(logits) < 1 or splits < 1:
         raise UserError(f"an Inception Score of {len(logits)} images in {splits} parts is none; give at least one each")

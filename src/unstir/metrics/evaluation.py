@@ -1,7 +1,7 @@
 """Evaluations: figures with error bars and bounds, and the protocol without which none of them means anything.
 
 Two figures of unlike protocols say nothing about which model is better: FIDs of other n differ by their bias, of other
-references by the reference. `unlike` names what differs, and whoever compares refuses on its word.
+references by the reference. `unlike` names what differs, and a comparison is refused where it names anything.
 """
 
 import dataclasses
@@ -95,10 +95,10 @@ def shown(value: Any) -> str:
 def check_alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
     """Raise UserError, naming the differences, where figures by these two protocols must not be compared."""
     if different := unlike(a, b):
-        mend = "evaluate both by one protocol with unstir evaluate"
+        remedy = "evaluate both by one protocol with unstir evaluate"
         if a.get("data") != b.get("data"):
-            mend = "those of other data never do"
-        raise UserError(f"these figures do not compare: {'; '.join(different)}; {mend}")
+            remedy = "figures of other data never do"
+        raise UserError(f"these figures do not compare: {'; '.join(different)}; {remedy}")
 
 
 def best_match(
@@ -181,7 +181,7 @@ def describe_classifier(protocol: Mapping[str, Any]) -> str | None:
     if entry["used"]:
         return f"the classifier is {right} (by chance: {chance})"
     above = "hardly above" if entry["above_chance"] else "not decidedly above"
-    return f"the classifier is {right}, {above} chance ({chance}): it is not used, but {instead}"
+    return f"the classifier is {right}, {above} chance ({chance}): it is not used; {instead} is used instead"
 
 
 def table(figures: Mapping[str, Figure], num: int) -> str:

@@ -41,21 +41,25 @@ NAMES = {
     "kid": ("KID", LOWER),
     **{key: (key, HIGHER) for key in NEAR},
 }
-"""What figures are called, without the network's name, and which way is better."""
+"""What figures are called, without the network's name, and whether lower or higher is better."""
+
+
+@dataclass(frozen=True, eq=False)
+class Floor:
+    """The ``features`` of real images outside the reference, and ``draws`` from these as the generator draws."""
+
+    features: Tensor
+    draws: Draws
 
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """What images are measured against in one network: the reference, other real images, and noise.
-
-    ``draws`` are indices into the features of the other real images, drawn as the generator draws.
-    """
+    """What images are measured against in one network: the reference, other real images, and features of noise."""
 
     network: Network
     real: Reference
-    floor: Reference | None
-    ceiling: Reference
-    draws: Draws | None = None
+    floor: Floor | None
+    ceiling: Tensor
 
 
 def sides(
@@ -73,11 +77,10 @@ def sides(
     shares of the training split; None where too few images can be drawn.
     """
     real = reference(store, split, network, num_reference, progress)
-    other = other_split(split)
-    floor, of_floor = None, draws_of(store, other, num, asked)
-    if of_floor is not None:
-        floor = reference(store, other, network, HELD_OUT * num, progress)
-    return Sides(network, real, floor, reference(store, NOISE, network, num, progress), of_floor)
+    other, floor = other_split(split), None
+    if (found := draws_of(store, other, num, asked)) is not None:
+        floor = Floor(reference(store, other, network, HELD_OUT * num, progress).features, found)
+    return Sides(network, real, floor, reference(store, NOISE, network, num, progress).features)
 
 
 def draws_of(store: Store, part: str, num: int, asked: Tensor | None) -> Draws | None:
@@ -99,7 +102,7 @@ def figures_of(of: Sides, sets: Sequence[Tensor]) -> dict[str, Figure]:
     values = [_measure(of, features) for features in sets]
     errors, choices = ([error(of, features) for features in sets[:FEW_SETS]] for error in (_errors, _choices))
     floor, floor_errors, num_floor = _floor(of, len(sets[0]))
-    ceiling = _measure(of, of.ceiling.features)
+    ceiling = _measure(of, of.ceiling)
     found = {}
     for key, (name, better) in NAMES.items():
         found[f"{of.network.name}/{key}"] = Figure(
@@ -117,9 +120,7 @@ def figures_of(of: Sides, sets: Sequence[Tensor]) -> dict[str, Figure]:
             num_reference=of.real.n,
         )
     distance = f"{of.network.name}/fd"
-    of_real = None
-    if of.floor is not None and of.draws is not None:
-        of_real = _infinite(of, [of.floor.features], of.draws.classes)
+    of_real = None if of.floor is None else _infinite(of, [of.floor.features], of.floor.draws.classes)
     found[distance] = dataclasses.replace(found[distance], infinite=_infinite(of, sets), floor_infinite=of_real)
     return found
 
@@ -131,13 +132,13 @@ def _floor(of: Sides, num: int) -> tuple[Figures, Figures, int]:
     That shows the size, and its number is 0, for nothing may be compared with it: the rest is another reference, and
     these are no new images.
     """
-    if of.floor is None or of.draws is None:
+    if of.floor is None:
         cut = min(num, len(of.real.features) // 2)
         rest = of.real.features[cut:]
         apart = dataclasses.replace(of, real=Reference(moments(rest), rest))
         features = of.real.features[:cut]
         return _measure(apart, features), _errors(apart, features), 0
-    features, classes, size = of.floor.features, of.draws.classes, of.draws.num
+    features, classes, size = of.floor.features, of.floor.draws.classes, of.floor.draws.num
 
     def figures(index: Tensor) -> Figures:
         return _measure(of, features[index], KID_SUBSETS if len(index) == size else FEWER_SUBSETS)
@@ -145,7 +146,7 @@ def _floor(of: Sides, num: int) -> tuple[Figures, Figures, int]:
     def errors(index: Tensor) -> Figures:
         return _errors(of, features[index], classes[index], FLOOR_SPLITS)
 
-    return *bound(of.draws, figures, errors), size
+    return *bound(of.floor.draws, figures, errors), size
 
 
 def _measure(of: Sides, features: Tensor, subsets: int = KID_SUBSETS) -> Figures:
@@ -173,10 +174,9 @@ def _neighbours(real: Tensor, features: Tensor, most: int = SUBSETS) -> Tensor:
 def _errors(of: Sides, features: Tensor, strata: Tensor | None = None, splits: int = SPLITS) -> Figures:
     """The standard error of every figure from the choice of ``features`` [N, F], against the same reference.
 
-    Precision and density are means over images, whose deviation says it. Recall and coverage of half the samples are
-    those against as many subsets, of half the size, so that all is as it was but smaller. (Resampling with replacement
-    would put images upon themselves, and what is counted by nearest neighbours falls apart.) ``strata`` as in
-    `two_halves`.
+    Precision and density are means over images, whose deviation gives it. Recall and coverage of half the samples are
+    those against as many subsets, of half the size, so that all is as it was but smaller (`halves` says why nothing is
+    resampled). ``strata`` as in `two_halves`.
     """
     real = of.real.features
     num = min(len(features), len(real))

@@ -20,7 +20,7 @@ With three seeds chance then decides as seldom as `LEVEL` says even where the bo
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One figure: a mean over seeds, with what it is to be held against.
+    """One figure: a mean over seeds, with what it is to be compared with.
 
     ``name`` is what it is called ("FD-classifier", "FID", "KID", "coverage", ...), ``better`` "lower" or "higher".
     ``by_seed`` has the value of each seed. ``bootstrap`` is the standard error of one seed's value from the choice of
@@ -62,7 +62,7 @@ class Figure:
 
     @property
     def own_error(self) -> float | None:
-        """The standard error of ``value`` for one and the same reference, for comparisons; None where nothing tells it.
+        """The standard error of ``value`` for the same reference, for comparisons; None where nothing estimates it.
 
         It is the larger of what the seeds and the bootstrap say.
         """

@@ -10,7 +10,7 @@ and the chance in their numbers adds to a distance: of 299 digits the Fréchet d
 at random. So held-out images are drawn without replacement (an image drawn twice is its own nearest neighbour), with
 class numbers at random by the shares of the training split where the generator draws so, and in the numbers asked for
 where classes were asked for. At random, some class runs short when nearly all held-out images are to be drawn. Then
-fewer are drawn, n' instead of n, at random and in equal shares; by how much the means differ is owed to the chance in
+fewer are drawn, n' instead of n, at random and in equal shares; the difference of the means is due to the chance in
 the classes alone, it falls as 1/n (a distance between shares of classes falls as 1/sqrt(n), its square as 1/n), and so
 
     floor(n) = in equal shares(n) + n'/n (at random(n') - in equal shares(n'))

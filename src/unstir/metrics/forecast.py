@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from unstir.data import Store
-from unstir.generate import Job, generate, name_of
+from unstir.generate import Job, name_of, sample_batches
 from unstir.metrics.evaluate import Plan, jobs
 from unstir.metrics.evaluation import Evaluation, best_match, find, saved, unlike
 from unstir.metrics.reference import other_split
@@ -89,9 +89,9 @@ def _count(model: Model, job: Job) -> int:
 def seconds_per_call(model: Model, job: Job) -> float:
     """The seconds of one network call per image, measured on a short chain of a batch."""
     short = replace(job, num=job.batch_size, chain=replace(job.chain, steps=min(4, job.chain.steps)))
-    list(generate(model, replace(short, chain=replace(short.chain, steps=2))))  # warm up
+    list(sample_batches(model, replace(short, chain=replace(short.chain, steps=2))))  # warm up
     began = time.perf_counter()
-    list(generate(model, short))
+    list(sample_batches(model, short))
     return (time.perf_counter() - began) / job.batch_size / short.chain.calls(model.process.schedule)
 
 

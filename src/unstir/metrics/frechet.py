@@ -104,7 +104,7 @@ def halves(
     """
     if len(features) < 4 or repeats < 2:
         raise UserError(
-            f"halves of {len(features)} images, {repeats} times, tell nothing about chance; "
+            f"halves of {len(features)} images, {repeats} times, say nothing about chance; "
             "give at least 4 images and 2 repeats"
         )
     pairs = []

@@ -16,7 +16,7 @@ Figures = dict[str, float]
 """Values or errors of figures by key."""
 
 SPLITS = 5
-"""Sets are split into halves so often to tell how figures vary with the choice of images."""
+"""Sets are split into halves so often to estimate how figures vary with the choice of images."""
 
 FLOOR_SPLITS = 20
 """The same for the floor: it has a set or a few, and its error decides as much as that of all the samples."""

@@ -21,10 +21,10 @@ from unstir import randomness
 from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics import distances, wasserstein
-from unstir.metrics.feature_figures import draws_of, figures_of, sides
+from unstir.metrics.feature_figures import Floor, draws_of, figures_of, sides
 from unstir.metrics.features import Network, given
 from unstir.metrics.figures import HIGHER, LOWER, Figure
-from unstir.metrics.floor import FEWEST, Draws, bound
+from unstir.metrics.floor import FEWEST, bound
 from unstir.metrics.halves import FLOOR_SPLITS, SPLITS, halved
 from unstir.metrics.reference import chosen, noise_images, other_split
 from unstir.progress import Progress
@@ -60,7 +60,7 @@ def judge(
         found |= figures_of(of, [each.features for each in outputs])
         logits = [each.logits for each in outputs if each.logits is not None]
         if network.trust is not None:
-            found |= _of_classes(store, network, [each.argmax(1) for each in logits], split, labels, of.draws)
+            found |= _of_classes(store, network, [each.argmax(1) for each in logits], split, labels, of.floor)
         elif logits:
             found[f"{network.name}/is"] = _inception_score(network, logits)
     if not networks:
@@ -91,13 +91,13 @@ def _of_classes(
     taken_for: Sequence[Tensor],
     split: str,
     labels: Sequence[Tensor] | None,
-    draws: Draws | None,
+    floor: Floor | None,
 ) -> dict[str, Figure]:
     """How often an image shows the class asked for, and how far the shares of classes are from the store's.
 
     ``taken_for``, int64 [N] per set, are the classes that the network sees. The second figure is the total variation
     distance, 0 for equal shares and 1 for images of none of the right classes; its floor is that of real images, as the
-    classifier sees them, by `Sides.draws`.
+    classifier sees them, by `Floor.draws`.
     """
     real = store.labels(split)
     assert real is not None
@@ -114,19 +114,19 @@ def _of_classes(
 
     figure = _plain(network, "class imbalance", LOWER, tuple(map(imbalance, taken_for)))
     figure = replace(figure, bootstrap=mean(map(error, taken_for)))
-    if draws is not None:
-        other = other_split(split)
+    if floor is not None:
+        draws, other = floor.draws, other_split(split)
         index = chosen(other, store.count(other), len(draws.classes))
         logits = network.outputs(store.images(other), index).logits
         assert logits is not None
         of_real = logits.argmax(1)
-        floor, floor_error = bound(
+        value, error_of = bound(
             draws,
             lambda index: {"classes": imbalance(of_real[index])},
             lambda index: {"classes": error(of_real[index], draws.classes[index], FLOOR_SPLITS)},
             squares=("classes",),
         )
-        figure = replace(figure, floor=floor["classes"], floor_error=floor_error["classes"], num_floor=draws.num)
+        figure = replace(figure, floor=value["classes"], floor_error=error_of["classes"], num_floor=draws.num)
     found["classifier/classes"] = figure
     return found
 

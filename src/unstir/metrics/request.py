@@ -1,163 +1,57 @@
-"""The evaluation of a run as it is asked for, from Python, a command or a page: what was left open is decided here."""
+"""What can be asked of an evaluation: each option once, for Python and for `unstir evaluate`; it needs no torch."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from unstir.data import Store
-from unstir.errors import UserError
-from unstir.generate import Job
-from unstir.metrics import classifier, forecast
-from unstir.metrics.evaluate import Plan, check, evaluate, prepared, usual_chain, usual_labels
-from unstir.metrics.evaluation import Evaluation, differences
-from unstir.metrics.features import Awaited, Network
-from unstir.metrics.inception import NAME, SHA256, check_installed, inception
-from unstir.progress import Say, Showing, duration, silently, unsaid
-from unstir.runs import build
-from unstir.runs.agreement import open_store
-from unstir.runs.files import is_writable
-from unstir.runs.model import Model
-from unstir.runs.run import Run
-
-ON_CPU = 2000
-"""Reference images of Inception on a CPU, which computes some 5 to 10 a second."""
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What of a run is to be evaluated, and how.
+class EvaluationRequest:
+    """What of a run is to be evaluated, and how."""
 
-    ``checkpoint`` is the saved step, "newest", or "all" of them. ``num`` images are drawn per seed: 0 for as many as
-    before, or as can be drawn in ``minutes``. ``chain`` has the settings of the chain that differ from `usual_chain`;
-    ``guide``, ``ema``, ``device`` and ``dtype`` are those of `Run.model`. The first set has the seed ``seed``.
-    ``label`` is one class, by name or number. ``inception`` adds its figures, with the weights in the file
-    ``features``, or the published ones. ``split``, ``reference`` (0: all images), ``seeds`` and ``memorisation`` are
-    those of `Plan`. ``store`` is the data where it has moved, ``against`` another run, evaluated by the same protocol.
-    """
-
-    checkpoint: str = "newest"
     num: int = 0
+    """Images per seed; 0: as many as before, else as --minutes allow, but no more than are held out where 100 or more
+    are."""
     seeds: int = 3
+    """Sets of images, each with its own seed, for error bars."""
     minutes: float = 3.0
+    """Time for drawing the images where --num is 0."""
     chain: Mapping[str, Any] = field(default_factory=dict)
+    """The settings of the chain that differ from those of `usual_chain`."""
     guide: str | None = None
-    seed: int = 0
-    label: str | None = None
-    inception: bool = False
+    """What guidance leads away from, as `Run.model` takes it."""
+    checkpoint: str = "newest"
+    """The saved step whose weights are evaluated, "newest", or "all": each saved step, for a curve."""
+    fid: bool = False
+    """Also measure FID and its company by the Inception network; needs unstir[fid], and a file of 96 MB, downloaded
+    once."""
     features: Path | None = None
-    split: str = "train"
+    """The file of that network, where it is already there; implies --fid."""
+    split: Literal["train", "held_out"] = "train"
+    """The images to compare with; published figures take those trained on."""
     reference: int = 0
+    """How many of them; 0: all, but with --fid on a CPU 2000, or --num."""
     memorisation: bool = True
+    """Look for copies of training images."""
     against: Path | None = None
+    """Another run to compare with, evaluated before by the same protocol."""
+    seed: int = 0
+    """Seed of the first set."""
+    label: str | None = None
+    """Class, by name or number, for a network with classes; by default each as often as the data has it."""
     store: Path | None = None
+    """Folder of the packed data, where it has moved."""
     batch_size: int = 64
-    dtype: str = "auto"
+    """Images computed at once."""
+    dtype: Literal["float32", "bfloat16", "auto"] = "auto"
+    """Arithmetic inside the denoising network."""
     device: str = "auto"
+    """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
     ema: bool = True
+    """Use the averaged weights where the run has them."""
 
-
-def evaluate_run(
-    path: Path,
-    request: Request = Request(),
-    *,
-    say: Say = unsaid,
-    showing: Showing = silently,
-    finished: Callable[[Evaluation], None] = lambda _: None,
-) -> tuple[list[Evaluation], list[str]]:
-    """The evaluations of the run in a folder, by rising step, and how the last differs from the run ``against``, in
-    words.
-
-    ``say`` is called with forecasts, ``finished`` with each evaluation as it is made. Raises UserError, before anything
-    is trained, drawn or written, for what cannot be evaluated or compared.
-    """
-    if not request.minutes > 0:  # NaN too
-        raise UserError(f"minutes={request.minutes} must be more than 0; --num sets the number of images itself")
-    if request.inception:
-        check_installed()
-    run = Run.open(path)
-    store = open_store(run, request.store)
-    plans = _plans(run, store, request, say)
-    for plan in plans:
-        check(run, store, plan)
-    num, other = request.num, _other(run, request.against)
-    if other:
-        num = num or forecast.known_number(plans[-1], other)  # of another number nothing would compare
-        forecast.match(plans[-1], other, any_number=not num)
-    if request.inception:
-        loaded = inception(request.features, say, device=request.device)
-        plans = [replace(plan, networks=(*plan.networks[:-1], loaded)) for plan in plans]
-    plans = prepared(store, _sized(run, store, plans, num, request, say), showing)
-    if other:
-        forecast.match(plans[-1], other)
-    found = []
-    for plan in plans:
-        found.append(evaluate(run, store, plan, showing=showing))
-        finished(found[-1])
-    return found, differences(found[-1], forecast.match(plans[-1], other)) if other else []
-
-
-def _plans(run: Run, store: Store, request: Request, say: Say) -> list[Plan]:
-    """A plan for each step, with as many images as are asked for, or 100, and networks that are not there yet."""
-    label = run.labels.number(request.label)
-    models = _models(run, request, say)
-    networks: list[Network] = list(classifier.networks_there(store))
-    reference = request.reference
-    if request.inception:
-        networks.append(Awaited(NAME, "" if request.features else SHA256))
-        if not reference and build.device(request.device).type == "cpu":
-            reference = min(store.count(request.split), max(ON_CPU, request.num))
-    job = Job(
-        num=request.num or 100,
-        chain=usual_chain(run).changed(**request.chain, seed=request.seed),
-        batch_size=request.batch_size,
-        **usual_labels(run, store, label),
-    )
-    plan = Plan(
-        model=models[-1],
-        job=job,
-        seeds=request.seeds,
-        split=request.split,
-        num_reference=reference,
-        networks=tuple(networks),
-        memorisation=request.memorisation,
-    )
-    return [replace(plan, model=model) for model in models]
-
-
-def _models(run: Run, request: Request, say: Say) -> list[Model]:
-    """The models of the saved steps that are asked for, rising; a guide cannot lead away from itself."""
-    text = request.checkpoint
-    how: dict[str, Any] = {key: getattr(request, key) for key in ("ema", "device", "dtype", "guide")}
-    if text == "newest":
-        return [run.model(say=say, **how)]
-    run.newest_step()  # says so where none was saved
-    if text == "all":
-        return [run.model(step, **how) for step in run.saved_steps() if str(step) != request.guide]
-    if not (text.isascii() and text.isdecimal()):
-        raise UserError(f'--checkpoint {text} is no step; give "newest", "all" or one of {run.saved_steps()}')
-    return [run.model(int(text), say=say, **how)]
-
-
-def _other(run: Run, against: Path | None) -> Run | None:
-    """The run to be compared with; UserError where it is none, or the run itself."""
-    other = None if against is None else Run.open(against)
-    if other and other.path.resolve() == run.path.resolve():
-        raise UserError(f"--against {against} is the run itself; name another")
-    return other
-
-
-def _sized(run: Run, store: Store, plans: list[Plan], num: int, request: Request, say: Say) -> list[Plan]:
-    """The plans with their number of images; how long they will take is said."""
-    known = forecast.known_number(plans[-1], run)
-    plans, drawing = forecast.sized(run, store, plans, num, 60 * request.minutes)
-    if not num and known:
-        say(f"{plans[0].job.num} images per seed, as in its last evaluation; --num takes another number")
-    if preparing := classifier.preparing_seconds(store):
-        kept = is_writable(store.path / "statistics")
-        again = "once for this data" if kept else f"at every call, for {store.path} cannot be written to"
-        say(f"about {duration(preparing)} to train the classifier, {again}")
-    if drawing:
-        images = f"{len(plans)} x {request.seeds} x {plans[0].job.num} images"
-        say(f"{images}, about {duration(drawing)} to draw those still missing")
-    return plans
+    @property
+    def inception(self) -> bool:
+        """Whether figures of the Inception network are asked for."""
+        return self.fid or self.features is not None

@@ -134,8 +134,7 @@ def flops(config: UNetConfig, height: int, width: int) -> int:
     """Floating-point operations of one forward pass of one image, two for each multiply-add.
 
     Convolutions and matrix products are counted, those inside attention too (published figures often leave these out).
-    Nothing is computed or allocated: the
-    network lives on torch's meta device.
+    Nothing is computed or allocated: the network lives on torch's meta device.
     """
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         net = UNet(config).eval()

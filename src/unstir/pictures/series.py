@@ -5,7 +5,7 @@ from typing import Any
 MARKERS = ("o", "s", "^", "D", "v", "X", "P", "<", "*")
 DASHES = ("-", "--", "-.", ":")
 PALETTE = "petroff10"
-"""matplotlib's; ten colours chosen to be told apart under all common forms of colour blindness (Petroff 2021)."""
+"""matplotlib's; ten colours chosen to be distinguished under all common forms of colour blindness (Petroff 2021)."""
 
 
 def series(place: int) -> dict[str, Any]:

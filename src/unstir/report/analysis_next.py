@@ -84,12 +84,14 @@ def _from_statements(facts: Facts, found: Sequence[Statement]) -> list[Statement
         made.append(_regularise(facts, memorised))
     elif "excess" in bad and "under-fitted" not in bad and facts.held_out:
         channels = facts.config.model.channels
-        text = "the samples can be told from real images, though a longer run is not known to help and no gap to "
+        text = (
+            "the samples can be distinguished from real images, though a longer run is not known to help and no gap to "
+        )
         text += f"held-out images is: try a larger network, `--model.channels {2 * channels}` in place of {channels}"
         made.append(_because(bad["excess"], "larger", text))
     if "enough calls" in decided and (chain := enough(facts)) is not None:
         how = chain.chain.protocol
-        text = f"they cannot be told from samples that cost more: sample with {count(how['calls'], 'call')}, "
+        text = f"they cannot be distinguished from samples that cost more: sample with {count(how['calls'], 'call')}, "
         text += f"`unstir sample RUN --sampler {how['sampler']} --steps {how['steps']}`"
         made.append(_because(decided["enough calls"], "fewer calls", text))
     return made + _guidance(facts, bad)

@@ -76,7 +76,7 @@ def _excess(last: Evaluation, figure: Figure, num: int) -> Statement:
         text += f", but it is decidedly less than {NEAR:g} times theirs (by {size(below)})."
         return Statement("near", "quality", "quality", "good", text, below)
     if (apart.value > 0) == (figure.better == LOWER):
-        text = f"{head}, {times}that of real images ({real}): the samples can still be told from real images "
+        text = f"{head}, {times}that of real images ({real}): the samples can still be distinguished from real images "
         return Statement("excess", "quality", "quality", "bad", f"{text}({change(apart)}).", apart)
     text = f"{head}, {times}that of real images that are not in the reference ({real}): nearer than new images can be, "
     return Statement("too near", "quality", "quality", "bad", f"{text}as copies are ({change(apart)}).", apart)

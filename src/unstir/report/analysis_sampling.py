@@ -64,8 +64,8 @@ def _is_enough(facts: Facts, reference: Evaluation) -> Statement:
         text = f"Whether fewer calls than the {_calls(reference):,} of {reference.protocol['sampler']} do as well is "
         text += "undecided: more seeds (`unstir evaluate RUN --seeds 10`) would tell."
         return Statement("enough calls", "sampling", "calls", "undecided", text)
-    text = f"Fewer calls do: {_described(found.chain)} cannot be told from {_described(reference)} (the difference is "
-    text += f"{change(found.harm)}), but is better than {_chain(found.worse)} by {size(found.gain)}."
+    text = f"Fewer calls do: {_described(found.chain)} cannot be distinguished from {_described(reference)} "
+    text += f"(the difference is {change(found.harm)}), but is better than {_chain(found.worse)} by {size(found.gain)}."
     return Statement("enough calls", "sampling", "calls", "good", text, found.gain)
 
 

@@ -1,6 +1,5 @@
 """Several runs side by side on one page: what can be shown of all, and figures where they are of one protocol."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from unstir.report.alike import Sides, same_protocol
 from unstir.report.facts import Facts
 from unstir.report.gather import gather
 from unstir.report.page import write_page
+from unstir.report.wording import change, size
 from unstir.runs import toml
 from unstir.runs.run import Run
 
@@ -105,15 +105,13 @@ def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[
     for name, other in zip(names[1:], alike[1:], strict=True) if alike else ():
         for key in keys or common(alike):
             figure = alike[0].figures[key]
-            change = figure_effect(figure, other.figures[key])
-            which = verdict(change, figure.better)
-            bar = "" if math.isnan(change.error) else f" ± {change.error:.2g}"
+            effect = figure_effect(figure, other.figures[key])
+            which = verdict(effect, figure.better)
+            said = f"{name} is {which} than {names[0]}, by {size(effect)}"
             if which == "undecided":
-                said = f"whether {name} differs from {names[0]} is undecided ({change.value:+.3g}{bar})"
-            else:
-                said = f"{name} is {which} than {names[0]}, by {abs(change.value):.3g}{bar}"
+                said = f"whether {name} differs from {names[0]} is undecided ({change(effect)})"
             mark = {"better": "good", "worse": "bad"}.get(which, "undecided")
-            sentences.append((f"{figure.name}: {said}.", mark))
+            sentences.append((f"{figure.name}: {said}.".replace("+-", "±"), mark))
     return sentences
 
 

@@ -43,29 +43,24 @@ def limitations(facts: Facts) -> list[str]:
                 f"{sets}: a difference of {main.name} below about {least} from a run evaluated alike is not seen."
             )
         else:
-            found.append(f"{sets}, without an error bar: no difference can be told from chance.")
-        found.append(_features(last.main_key, main.name))
+            found.append(f"{sets}, without an error bar: no difference can be distinguished from chance.")
+        sees = next(says for start, says in FEATURES.items() if last.main_key.startswith(start))
+        found.append(f"{main.name} {sees}")
         found.append("Copies are searched for as whole images: a copied part of an image is not found.")
     else:
         found.append("The samples were not evaluated, so their quality is known only by eye.")
     if not held_out:
-        found.append("No images were held out, so neither over-fitting nor copies can be told from chance.")
+        found.append("No images were held out, so neither over-fitting nor copies can be distinguished from chance.")
     elif held_out < FEW:
         found.append(f"{count(held_out, 'image')} held out are few: what is compared with them is rough.")
     return found
 
 
-def _features(key: str, name: str) -> str:
-    """What the features of the main figure see and do not see."""
-    if key == FID:
-        return (
-            f"{name} uses the features of a network trained on photographs; of other images it may miss what matters."
-        )
-    if key.startswith("classifier/"):
-        return (
-            f"{name} uses the features of a classifier of this very data: it sees what tells the classes apart and may "
-            "miss the rest, such as faint noise. It is no FID and compares with no published figure."
-        )
-    if key.startswith("patches/"):
-        return f"{name} compares small patches: it does not see whether an image as a whole makes sense."
-    return f"{name} sees what its features see, and compares only with figures in the same features."
+FEATURES = {
+    FID: "uses the features of a network trained on photographs; of other images it may miss what matters.",
+    "classifier/": "uses the features of a classifier of this very data: it sees what tells the classes apart and may "
+    "miss the rest, such as faint noise. It is no FID and compares with no published figure.",
+    "patches/": "compares small patches: it does not see whether an image as a whole makes sense.",
+    "": "sees what its features see, and compares only with figures in the same features.",
+}
+"""What the features of a figure see and do not see, by how its key begins."""

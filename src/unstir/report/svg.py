@@ -14,7 +14,7 @@ INK = "#010203"
 """Stands for the colour of text while a figure is drawn; becomes ``currentColor``."""
 
 COLOURS = ("#1f6fd0", "#d9520c", "#0a9a78", "#ad6cab", "#857000", "#6b7480")
-"""Series colours: the first four told apart by the colour-blind, all 3:1 against white and against near-black."""
+"""Series colours: the first four distinguished by the colour-blind, all 3:1 against white and against near-black."""
 
 MARKERS = ("o", "s", "^", "D", "v", "X")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1.5)), (0, (8, 2, 1, 1, 1, 2)))

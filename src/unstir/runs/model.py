@@ -63,7 +63,7 @@ class Model:
     @cached_property
     def denoiser(self) -> Denoiser:
         """The denoiser in evaluation mode, loaded when it is first asked for."""
-        return self.load({"float32": torch.float32, "bfloat16": torch.bfloat16}[self.arithmetic])
+        return self.load(build.dtype(self.dtype, self.device))
 
     @property
     def shape(self) -> tuple[int, int, int]:

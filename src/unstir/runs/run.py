@@ -53,7 +53,8 @@ class Run:
         path = Path(path)
         if not is_run(path):
             raise UserError(f"{path} holds no run (config.toml is missing); name the folder of one")
-        return cls(path, toml.load(path / "config.toml"), card.load(path))
+        data = card.load(path)  # first: its number says whether this version reads the rest
+        return cls(path, toml.load(path / "config.toml"), data)
 
     @property
     def checkpoints(self) -> Path:

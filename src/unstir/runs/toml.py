@@ -5,7 +5,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,12 +147,8 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def flat(config: Config) -> dict[str, Any]:
     """The config as dotted keys: {"train.lr": 0.0002, ...}."""
-
-    def walk(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-        for key, value in values.items():
-            if isinstance(value, Mapping):
-                yield from walk(value, f"{prefix}{key}.")
-            else:
-                yield prefix + key, value
-
-    return dict(walk(to_dict(config), ""))
+    tables = to_dict(config)
+    plain = {key: value for key, value in tables.items() if not isinstance(value, dict)}
+    return plain | {
+        f"{name}.{key}": value for name in tables if name not in plain for key, value in tables[name].items()
+    }

@@ -108,7 +108,7 @@ class Process:
         """The chain that visits only these times, falling to 0 as a sampler's do: its step k is that of times[-1 - k].
 
         Its abar are those of the times visited, so that its one-step beta is 1 - abar_t / abar_s (Nichol & Dhariwal
-        2021, sec. 4). A network still has to be told the original time.
+        2021, sec. 4). A network still receives the original time.
         """
         return Process(NoiseSchedule(self.schedule.log_abar[list(reversed(times))]))
 

@@ -13,6 +13,7 @@ the same at every snapshot and in both splits. With one step per batch, as `vari
 from the choice of steps would be several times as large.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +30,6 @@ from unstir.diffusion.denoiser import Denoiser, Labelled, clipped
 from unstir.diffusion.likelihood import bound_term, strata, variational_bound
 from unstir.diffusion.loss import denoising_loss
 from unstir.pixels import from_uint8
-from unstir.progress import counter
 from unstir.randomness import Key
 from unstir.runs.lines import append
 from unstir.runs.run import Run
@@ -166,10 +166,10 @@ class HeldOutLoss:
 
     def measure(self, denoiser: Denoiser, step: int, observer: Observer, stop: Stop) -> bool:
         """Measure and add the line of a step, durably; False, and nothing is written, where ``stop`` was asked for."""
-        began, count = time.perf_counter(), counter(observer.measuring, sum(map(self._calls, self._splits.values())))
+        began, done, total = time.perf_counter(), itertools.count(1), sum(map(self._calls, self._splits.values()))
 
         def on_call() -> None:
-            count()
+            observer.snapshot("measuring the held-out loss", next(done), total)
             if stop.signal is not None:
                 raise _StoppedError
 

@@ -31,7 +31,7 @@ from unstir.train.trainer import Trainer
 
 @dataclass(frozen=True)
 class Training:
-    """Where `train` left a ``run``: at this ``step``, ``finished`` or not, and in words what was made or is to do."""
+    """Where `train_run` left a ``run``: at this ``step``, ``finished`` or not, and what was made or is to do."""
 
     run: Run
     step: int
@@ -39,7 +39,7 @@ class Training:
     conclusion: tuple[str, ...]
 
 
-def train(
+def train_run(
     config: Config,
     folder: Path,
     *,

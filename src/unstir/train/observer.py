@@ -30,11 +30,8 @@ class Observer:
     def metrics(self, line: dict[str, Any]) -> None:
         """A line went into metrics.jsonl."""
 
-    def drawing(self, step: int, steps: int) -> None:
-        """Step number ``step`` of the ``steps`` of a sample grid was taken."""
-
-    def measuring(self, call: int, calls: int) -> None:
-        """Network call number ``call`` of the ``calls`` that measure the held-out loss was made."""
+    def snapshot(self, what: str, done: int, total: int) -> None:
+        """Of a snapshot's work, in words, so much is done: steps of its grid, or network calls of its losses."""
 
     def say(self, text: str) -> None:
         """Something a person should know, in a sentence."""

@@ -31,7 +31,7 @@ def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop)
     for done, step in enumerate(model.draw(model.chain, indices, labels), start=1):
         if stop.signal is not None:
             return
-        observer.drawing(done, total)
+        observer.snapshot("drawing samples", done, total)
         x = step.x
     with replacing(grid_file(run, name)) as partial:
         named_grid(to_uint8(x), cfg.nrow, model.labels.captions(labels) or None).save(partial, format="png")

@@ -1,4 +1,4 @@
-"""Samplers: generators that turn noise into images a step at a time, each over the one `Denoise` interface.
+"""Samplers: generators that turn noise into images step by step, all of them through the `Denoise` interface.
 
 `unstir.chain.SAMPLERS` lists them with their files here.
 """

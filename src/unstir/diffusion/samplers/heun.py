@@ -21,7 +21,7 @@ from unstir.diffusion.samplers.step import Noise, Step, check_times
 from unstir.theory.process import Process
 
 MOST = 2.0
-"""How many times the change of the estimate along a step the slope at its far end may weigh."""
+"""The largest weight of the slope at a step's far end, relative to the change of the estimate along the step."""
 
 
 def heun(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:

@@ -1,7 +1,7 @@
 """iPNDM: DDIM steps with an Adams-Bashforth average of the last noise estimates (Liu et al. 2022, PNDM; the start with
 rising order in place of Runge-Kutta steps is Zhang & Chen's, 2023, DEIS, sec. 4).
 
-One network call a step. The averages assume equal steps, so that its order is two in general (Liu et al., sec. 3.4).
+One network call per step. The averages assume equal steps, so that its order is two in general (Liu et al., sec. 3.4).
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,12 +38,12 @@ def ipndm(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int],
         x0 = denoise(x, t).x0
         history = [process.eps(x, x0, t), *history][:4]
         eps = adams_bashforth(history)
-        x = x0 if s == 0 else transfer(schedule, x, eps, t, s)  # at 0 the average would leave noise that x0 has not
+        x = x0 if s == 0 else transfer(schedule, x, eps, t, s)  # at 0 the average would leave noise that is not in x0
         yield Step(s, x, x0)
 
 
 def adams_bashforth(history: list[Tensor]) -> Tensor:
-    """The average of the newest estimate and up to three before it, newest first, that steps of one length call for."""
+    """The average of the newest estimate and up to three before it, newest first, for steps of one length."""
     weights = ADAMS_BASHFORTH[len(history) - 1]
     return reduce(add, (weight * past for weight, past in zip(weights, history, strict=True)))
 

@@ -21,7 +21,7 @@ def sentences() -> dict[str, str]:
     return {DEFAULT: lines.pop(DEFAULT), **lines}
 
 
-def load(name: str) -> Config:
+def load_recipe(name: str) -> Config:
     """The config of a recipe, or of a TOML file given by its path.
 
     What a file leaves out comes from the recipe that its key ``recipe`` names. A file without that key must say
@@ -54,11 +54,11 @@ def run_folder(recipe: str, out: str) -> Path:
 def settings(recipe: str, folder: Path) -> Config:
     """The config of ``recipe``, or for "" that of the run in ``folder``, or of the default recipe where there is none.
 
-    Raises UserError as `load`.
+    Raises UserError as `load_recipe`.
     """
     if not recipe and (folder / "config.toml").is_file():
         return toml.load(folder / "config.toml")
-    return load(recipe or DEFAULT)
+    return load_recipe(recipe or DEFAULT)
 
 
 def _has(tables: dict[str, Any], key: str) -> bool:

@@ -1,0 +1,108 @@
+"""A model is made of a run or of values alone; whoever takes one is not told weights, device or arithmetic again."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+
+import unstir
+from unstir.chain import Chain
+from unstir.diffusion.denoiser import Denoiser
+from unstir.errors import UserError
+from unstir.generate import Job, sample_batches
+from unstir.runs.card import DataCard
+from unstir.runs.labels import Labels
+from unstir.runs.model import Model
+from unstir.theory.parameterization import PARAMETERIZATIONS
+from unstir.theory.process import Process
+from unstir.theory.schedule import cosine
+
+SOURCE = Path(unstir.__file__).parent
+
+
+class Zero(torch.nn.Module):
+    """A network that takes every image for noise, and counts the times it was made."""
+
+    made = 0
+
+    def __init__(self):
+        super().__init__()
+        Zero.made += 1
+        self.scale = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, t, label=None):
+        return x * self.scale
+
+
+def foreign(**changes):
+    """A model whose weights come from no run."""
+    process = Process(cosine(10))
+    return Model(
+        **{
+            "load": lambda dtype: Denoiser(Zero().to(dtype), process, PARAMETERIZATIONS["x0"]),
+            "process": process,
+            "predict": "x0",
+            "learned_variance": False,
+            "data": DataCard((1, 4, 4), (), {}, ""),
+            "labels": Labels(),
+            "chain": Chain("ddim", steps=5),
+            "folder": Path("elsewhere"),
+            "step": 3,
+            "weights": "ab",
+            "settings": {},
+            "device": torch.device("cpu"),
+            **changes,
+        }
+    )
+
+
+def test_a_model_of_no_run_is_sampled_and_loaded_once_when_first_needed():
+    Zero.made = 0
+    model = foreign()
+    assert model.provenance()["weights"] == "ab" and model.guide_name is None and Zero.made == 0
+    batches = [images for _, images in sample_batches(model, Job(num=5, chain=model.chain, batch_size=2))]
+    assert [len(images) for images in batches] == [2, 2, 1] and not torch.cat(batches).any() and Zero.made == 1
+    assert model.unloaded().denoiser is not model.denoiser and Zero.made == 2
+
+
+def test_what_a_model_cannot_do_is_refused_before_it_is_loaded():
+    Zero.made = 0
+    model = foreign()
+    for job, words in (
+        (Job(num=1, chain=model.chain, label=2), "knows no classes"),
+        (Job(num=1, chain=model.chain.changed(guidance=2.0)), "train.label_dropout"),
+        (Job(num=1, chain=Chain(steps=11)), "steps=11"),
+        (Job(num=1, chain=Chain(steps=5, variance="learned")), "needs a network that has learned it"),
+    ):
+        with pytest.raises(UserError, match=words):
+            list(sample_batches(model, job))
+    assert Zero.made == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "the very step"),
+        ({"step": 2, "predict": "v"}, "it has predict v, the run x0"),
+        ({"step": 2, "process": Process(cosine(11))}, "it has T 11, the run 10"),
+        ({"step": 2, "labels": Labels(3, ("a", "b", "c"))}, "it has classes 3, the run 0"),
+        ({"folder": Path("small"), "data": DataCard((1, 4, 8), (), {}, "")}, "it has shape 1x4x8, the run 1x4x4"),
+    ],
+)
+def test_a_model_with_a_guide_that_does_not_fit_cannot_be(changes, words):
+    with pytest.raises(UserError, match=words):
+        foreign(guide=foreign(**changes))
+    assert foreign(guide=foreign(step=2)).guide_name == "2"
+    assert foreign(guide=foreign(folder=Path("small"))).guide_name == "small@3"
+
+
+def test_only_what_makes_a_model_takes_step_ema_device_dtype_and_guide():
+    clump, found = {"step", "ema", "device", "dtype", "guide", "loaded", "checkpoint"}, set()
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                arguments = {each.arg for each in (*node.args.args, *node.args.kwonlyargs)}
+                if len(arguments & clump) > 2 and path.parent.name != "cli":  # a command's arguments are its options
+                    found.add(f"{path.relative_to(SOURCE)}: {node.name}")
+    assert found == {"runs/run.py: model", "runs/loading.py: model_of", "runs/loading.py: _model"}
