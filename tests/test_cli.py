@@ -213,7 +213,7 @@ def test_classes_are_learned_and_asked_for(unstir, tmp_path):
         ("train --train.length 3weeks", ["train.length", "epochs", "images"]),
         ("train --train.micro_batch 500", ["micro_batch=500", "batch_size"]),
         ("train --train.weight_decay 0.1", ["weight_decay", "adamw"]),
-        ("train --grids.steps 2000", ["grids.steps=2000", "diffusion.T=1000"]),
+        ("train --grids.steps 2000", ["grids.steps=2000", "a chain of T=1000 has at most 1000 steps"]),
         ("train --train.batch_size 5000", ["batch_size=5000", "lower"]),
         ("train --model.mults 1 2 2 2 2", ["8x8", "multiples of 16"]),
         ("train --data.channels 3", ["in_channels=1", "data.channels=3"]),
