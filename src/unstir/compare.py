@@ -1,8 +1,7 @@
 """Several ways of sampling side by side: one picture from one noise, with what each of them costs."""
 
-import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from unstir.generate import Job, drawn_classes, sample_batches, settings_of
 from unstir.pictures.grid import contact_sheet
 from unstir.pictures.named import titled
 from unstir.pixels import to_uint8
-from unstir.progress import Showing, silently
+from unstir.progress import Progress, Showing, counter, silently
 from unstir.runs import sidecar
 from unstir.runs.model import Model
 
@@ -55,21 +54,14 @@ def parse(text: str, base: Chain) -> list[Chain]:
     return chains
 
 
-def compare(
-    model: Model, job: Job, chains: Sequence[Chain], progress: Callable[[int, int], None] | None = None
-) -> list[Sampled]:
+def compare(model: Model, job: Job, chains: Sequence[Chain], progress: Progress | None = None) -> list[Sampled]:
     """The job's images by each of the chains, all from the noise of the job's own seed.
 
     ``progress(done, total)`` counts steps. Raises UserError as `sample_batches`, before anything is drawn.
     """
     schedule = model.process.schedule
     total = sum(chain.cost(schedule).steps * -(-job.num // job.batch_size) for chain in chains)
-    done, results = itertools.count(1), []
-
-    def on_step() -> None:
-        if progress is not None:
-            progress(next(done), total)
-
+    on_step, results = counter(progress, total), []
     warm = replace(job, num=min(job.num, job.batch_size), chain=replace(job.chain, steps=1))
     list(sample_batches(model, warm))  # what is slow but once is not the first chain's
     for chain in chains:

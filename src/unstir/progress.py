@@ -1,5 +1,6 @@
 """How a job that takes a while tells whoever waits: sentences, how far it has come, and times in words."""
 
+import itertools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -16,6 +17,12 @@ Showing = Callable[[str, str], AbstractContextManager[Callable[..., None] | None
 def silently(what: str, unit: str) -> AbstractContextManager[None]:
     """No display."""
     return nullcontext()
+
+
+def counter(progress: Progress | None, total: int) -> Callable[[], None]:
+    """What is called once for each part of a job that is done, and tells ``progress``."""
+    done = itertools.count(1)
+    return lambda: None if progress is None else progress(next(done), total)
 
 
 def unsaid(sentence: str) -> None:

@@ -1,8 +1,6 @@
 """What must be computed for a run: images drawn, errors of its weights, bytes that training takes."""
 
-import itertools
 import shutil
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -17,6 +15,7 @@ from unstir.errors import UserError
 from unstir.generate import Job, sample_batches
 from unstir.nn.unet import UNet, flops
 from unstir.pixels import from_uint8, to_uint8
+from unstir.progress import Progress, counter
 from unstir.randomness import Key
 from unstir.runs import build, memory
 from unstir.runs.checkpoint import Checkpoint
@@ -35,15 +34,14 @@ def affordable(run: Run, calls: int, most: int) -> int:
     return max(FEWEST_IMAGES, min(most, int(WORK / each)))
 
 
-def draw_samples(run: Run, loaded: Checkpoint, store: Store, progress: Callable[[int, int], None]) -> Samples:
+def draw_samples(run: Run, loaded: Checkpoint, store: Store, progress: Progress) -> Samples:
     """Images from the averaged weights by a fast sampler, with real ones to compare; ``progress`` counts steps."""
     steps = min(FAST.steps, run.config.diffusion.T)
     num = affordable(run, steps, MOST_IMAGES)
     chain = FAST.changed(steps=steps)
     job = Job(num=num, chain=chain, batch_size=num)
-    done = itertools.count(1)
     model = model_of(run, loaded, dtype="auto")
-    images = torch.cat([x for _, x in sample_batches(model, job, on_step=lambda: progress(next(done), steps))])
+    images = torch.cat([x for _, x in sample_batches(model, job, on_step=counter(progress, steps))])
     words = f"{num} images by {chain.sampler} in {steps} steps from step {loaded.step}"
     return Samples(to_uint8(images), _real(run, store, num), words)
 

@@ -2,10 +2,9 @@
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from unstir.pictures.grid import grid, to_picture
 from unstir.pictures.named import named_grid, titled
 from unstir.pictures.png import is_whole, read
 from unstir.pixels import to_uint8
+from unstir.progress import Progress, counter
 from unstir.runs.files import locked, make_folder, remove_partials, replacing, write_text
 from unstir.runs.kinds import is_count
 from unstir.runs.lines import decode, encode
@@ -32,9 +32,7 @@ GRID_IMAGES = 64
 SETTINGS = "settings.json"
 
 
-def save_images(
-    model: Model, job: Job, out: Path, progress: Callable[[int, int], None] | None = None
-) -> tuple[Model, Job]:
+def save_images(model: Model, job: Job, out: Path, progress: Progress | None = None) -> tuple[Model, Job]:
     """Write the images of a job as out/000000.png, ..., with noise.png and grid.png of the first 64.
 
     A job that is run again computes only the batches of which an image is missing, in the batch size and, for
@@ -48,13 +46,8 @@ def save_images(
     if dtype != model.arithmetic:
         model = model.computing_in(dtype)
     begins = _missing(out, job, model.shape)
-    total = len(begins) * (len(job.chain.times(model.process.schedule)) - 1)
-    done = itertools.count(1)
-
-    def on_step() -> None:
-        if progress is not None:
-            progress(next(done), total)
-
+    total = len(begins) * job.chain.cost(model.process.schedule).steps
+    on_step = counter(progress, total)
     with computing_with(threads), _without_images_no_folder(out):
         for begin in begins:
             indices, images = batch(model, job, begin, on_step)

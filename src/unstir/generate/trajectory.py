@@ -1,7 +1,6 @@
 """The first images of a job on their trajectories from noise, to be looked at: the very images that the job writes."""
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -9,16 +8,12 @@ from unstir.diffusion.draw import starting_noise
 from unstir.diffusion.samplers.step import Step
 from unstir.generate.drawing import Job, check, steps
 from unstir.pictures.animation import MAX_FRAMES, Frame, collect
+from unstir.progress import Progress, counter
 from unstir.runs.model import Model
 
 
 def trajectory(
-    model: Model,
-    job: Job,
-    shown: int,
-    *,
-    limit: int = MAX_FRAMES,
-    progress: Callable[[int, int], None] | None = None,
+    model: Model, job: Job, shown: int, *, limit: int = MAX_FRAMES, progress: Progress | None = None
 ) -> list[Frame]:
     """The frames of a job's images 0..shown-1, in the job's own batches: at most ``limit`` states of the chain.
 
@@ -26,12 +21,11 @@ def trajectory(
     """
     check(model, job)
     times, shown = job.chain.times(model.process.schedule), min(shown, job.num)
-    total, done = -(-shown // job.batch_size) * (len(times) - 1), itertools.count(1)
+    on_step = counter(progress, -(-shown // job.batch_size) * (len(times) - 1))
 
     def counted(taken: Iterable[Step]) -> Iterator[Step]:
         for step in taken:
-            if progress is not None:
-                progress(next(done), total)
+            on_step()
             yield step
 
     parts = []

@@ -1,7 +1,6 @@
 """The likelihood of a run's data under its model: the variational bound in bits per dimension, whole and by time."""
 
 import dataclasses
-import itertools
 import json
 import math
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from unstir.diffusion.finite import finite
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
 from unstir.errors import UserError
 from unstir.pixels import from_uint8
+from unstir.progress import Progress, counter
 from unstir.randomness import Key
 from unstir.runs.agreement import check_data
 from unstir.runs.files import write_text
@@ -77,7 +77,7 @@ def likelihood(
     store: Store,
     protocol: Protocol = Protocol(),
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Likelihood:
     """The bound on images of ``store`` under the model; its guide is left aside.
 
@@ -92,12 +92,7 @@ def likelihood(
     most = -(-len(chosen) // SAMPLES) if protocol.calls else len(chosen)
     batches = torch.split(chosen, min(protocol.batch_size, most))
     calls = protocol.calls or model.process.T
-    made = itertools.count(1)
-
-    def on_call() -> None:
-        if progress is not None:
-            progress(next(made), len(batches) * calls)
-
+    on_call = counter(progress, len(batches) * calls)
     labels = store.labels(protocol.split) if model.labels.count else None
     bounds = [
         _bound(model, store, labels, protocol, variance, number, index, on_call) for number, index in enumerate(batches)

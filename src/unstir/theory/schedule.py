@@ -189,7 +189,7 @@ SPACINGS = {
 
 
 def times(schedule: NoiseSchedule, steps: int, spacing: str = "trailing") -> list[int]:
-    """The times a sampler visits, falling from at most T to 0: ``steps`` network calls, so steps + 1 entries.
+    """The times a sampler visits, falling from at most T, and 0: steps + 1 entries.
 
     "trailing" (the default) starts at T, where x_T is the noise that sampling starts from; "leading" never visits T
     unless steps = T; "linspace" visits both T and 1. All three are T, T-1, ..., 0 when steps = T. "quadratic" goes as

@@ -1,6 +1,6 @@
 """Damage every file of a run and of a store, fail the system's calls, kill, and check that nothing fails silently.
 
-Usage: python benchmarks/inject_faults.py [--flips 3000] [--cuts 600] [--forged 1000] [--faults 300] [--kills 100]
+Usage: python benchmarks/attack.py [--flips 3000] [--cuts 600] [--forged 1000] [--faults 300] [--kills 100]
                                           [--seed 0] [--jobs 2] [--only NUMBER] [--log FILE]
 
 Each trial takes a fresh copy of a small run with its store (`sample_run`), does one thing to it, and runs one of the
