@@ -60,7 +60,7 @@ def saved_everything(folder):
 def test_a_hangup_saves_and_says_so_where_it_can(tmp_path, started):
     child = started(stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     child.send_signal(signal.SIGHUP)
-    out, _ = child.communicate(timeout=20)
+    out, _ = child.communicate(timeout=60)
     assert child.returncode == 129 and "the same command continues" in out
     saved_everything(tmp_path)
 
@@ -76,8 +76,24 @@ def test_a_terminal_that_closes_ends_training_with_all_saved(tmp_path, started):
     os.close(terminal)
     os.read(master, 1024)  # something was drawn there
     os.close(master)  # whereupon the kernel sends SIGHUP, and writing to the terminal is an error
-    assert child.wait(timeout=20) == 129
+    assert child.wait(timeout=60) == 129
     saved_everything(tmp_path)
+
+
+def test_what_is_written_to_a_terminal_that_has_closed_is_dropped():
+    """Where no signal has come yet, as in the moment between the two, or where the command handles none."""
+    master, slave = pty.openpty()
+    program = (
+        "import sys\nfrom unstir.cli import terminal\nterminal.prepare()\nprint('ready', flush=True)\nsys.stdin.read()"
+    )
+    program += "\nfor stream in (sys.stdout, sys.stderr): print('on', file=stream, flush=True)\nsys.exit(7)"
+    how = {"stdin": subprocess.PIPE, "stdout": slave, "stderr": slave}
+    child = subprocess.Popen([sys.executable, "-c", program], **how)
+    os.close(slave)
+    assert os.read(master, 5) == b"ready"
+    os.close(master)
+    child.stdin.close()
+    assert child.wait(timeout=60) == 7
 
 
 def test_under_nohup_training_goes_on(tmp_path, started):
@@ -91,5 +107,5 @@ def test_under_nohup_training_goes_on(tmp_path, started):
     until(lambda: lines(tmp_path) > now + 20 or child.poll() is not None)
     assert child.poll() is None
     child.send_signal(signal.SIGTERM)
-    assert child.wait(timeout=20) == 143
+    assert child.wait(timeout=60) == 143
     saved_everything(tmp_path)

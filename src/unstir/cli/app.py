@@ -1,6 +1,5 @@
 """The application that the commands join: settings from recipes, errors as one line, and the exit status."""
 
-import io
 import json
 import math
 import os
@@ -13,7 +12,7 @@ from cyclopts.argument import ArgumentCollection, update_argument_collection
 from pydantic import ValidationError
 
 import unstir
-from unstir.cli import train_help, values
+from unstir.cli import terminal, train_help, values
 from unstir.cli.messages import of_limits, one_line
 from unstir.errors import UserError, printable
 from unstir.runs import recipes, toml
@@ -21,9 +20,7 @@ from unstir.runs import recipes, toml
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status; a user's mistake is one line on standard error."""
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal's encoding lacks is no reason to fail
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    terminal.prepare()
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         if (asked := train_help.asked(words)) is not None:
