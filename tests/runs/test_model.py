@@ -35,6 +35,15 @@ class Zero(torch.nn.Module):
         return x * self.scale
 
 
+def test_what_sampling_has_loaded_can_be_differentiated_through(trained):
+    run, _ = trained()
+    model = run.model()
+    list(sample_batches(model, Job(num=1, chain=Chain(sampler="ddim", steps=2))))
+    x_t = torch.zeros(1, *model.shape, requires_grad=True)
+    model.denoise(None)(x_t, 5).x0.sum().backward()
+    assert x_t.grad is not None and x_t.grad.abs().sum() > 0
+
+
 def foreign(**changes):
     """A model whose weights come from no run."""
     process = Process(cosine(10))

@@ -152,6 +152,7 @@ def evaluate(run: Run, store: Store, plan: Plan, *, showing: Showing = silently)
         for number, job in enumerate(jobs(plan), start=1)
     ]
     drawn = time.perf_counter()
+    plan = replace(plan, model=plan.model.unloaded())  # what computes the figures needs the memory
     made = known or _judged(run, store, plan, sets, showing)
     if plan.memorisation:
         found = _memorisation(run, store, plan, sets, file_of(step, protocol))

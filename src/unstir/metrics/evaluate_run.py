@@ -104,7 +104,14 @@ def _models(run: Run, request: EvaluationRequest, say: Say) -> list[Model]:
         return [run.model(say=say, **how)]
     run.newest_step()  # says so where none was saved
     if text == "all":
-        return [run.model(step, **how) for step in run.saved_steps() if str(step) != request.guide]
+        if request.guide is None:
+            return [run.model(step, **how) for step in run.saved_steps()]
+        guide = run.guide(request.guide, say=say, **(how | {"guide": None}))
+        own = guide.folder.resolve() == run.path.resolve()
+        steps = [step for step in run.saved_steps() if not (own and step == guide.step)]
+        if not steps:
+            raise UserError(f"guide={request.guide} is the only saved step of {run.path}; no other is left to evaluate")
+        return [run.model(step, **(how | {"guide": guide})) for step in steps]
     if not (text.isascii() and text.isdecimal()):
         raise UserError(f'--checkpoint {text} is no step; give "newest", "all" or one of {run.saved_steps()}')
     return [run.model(int(text), say=say, **how)]

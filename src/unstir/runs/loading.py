@@ -29,15 +29,15 @@ def model_of(
 ) -> Model:
     """The model of a checkpoint of a run that is at hand; arguments and errors as `Run.model`."""
     check_same(run, found)
-    on, weights = build.device(device), weights_of(found, ema)
+    on, weights, step = build.device(device), weights_of(found, ema), found.step
 
     def load(arithmetic: torch.dtype) -> Denoiser:
         net = build.network(run.config, on)
-        load_into(net, weights, f"{run.path}: step {found.step}")
+        load_into(net, weights, f"{run.path}: step {step}")
         net.eval().requires_grad_(False)
         return build.denoiser(run.config, net.to(arithmetic), torch.float32)
 
-    return _model(run, load, found.step, on, content_hash(weights), dtype=dtype, ema=ema, guide=guide)
+    return _model(run, load, step, on, content_hash(weights), dtype=dtype, ema=ema, guide=guide)
 
 
 def model_in_training(run: "Run", denoiser: Denoiser, step: int) -> Model:

@@ -63,7 +63,8 @@ class Model:
     @cached_property
     def denoiser(self) -> Denoiser:
         """The denoiser in evaluation mode, loaded when it is first asked for."""
-        return self.load(build.dtype(self.dtype, self.device))
+        with torch.inference_mode(False):  # sampling may be the first to ask; gradients may be asked for later
+            return self.load(build.dtype(self.dtype, self.device))
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -2,7 +2,7 @@
 
 config.toml         every setting, resolved
 data.json           shape, classes, counts and content hash of the data it learns from, with a checksum
-metrics.jsonl       a line a log step; identical however often the run was interrupted, timing fields aside
+metrics.jsonl       one line per log step; identical however often the run was interrupted, timing fields aside
 events.jsonl        starts, continuations and stops, with what changed and on which machine; logs have a checksum a line
 checkpoints/        the last few full checkpoints, to continue from
 weights/            slim files of chosen moments, to sample from
@@ -177,12 +177,16 @@ class Run:
         """
         found = self.load(step, say)
         if isinstance(guide, str):
-            try:
-                other, saved = _guide_in(guide, self)
-                guide = other.model(saved, ema=ema, device=device, dtype=dtype)
-            except UserError as error:
-                raise UserError(f"guide={guide}: {error}") from None
+            guide = self.guide(guide, ema=ema, device=device, dtype=dtype, say=say)
         return model_of(self, found, ema=ema, device=device, dtype=dtype, guide=guide)
+
+    def guide(self, text: str, *, say: Callable[[str], None] | None = None, **how: Any) -> Model:
+        """The model that a guide's text names, as `model` reads it; ``how`` are the options of `model`."""
+        try:
+            other, step = _guide_in(text, self)
+            return other.model(step, say=say, **how)
+        except UserError as error:
+            raise UserError(f"guide={text}: {error}") from None
 
     def _saved(self) -> list[int]:
         steps = self.saved_steps()
@@ -202,11 +206,11 @@ class Run:
         if step is not None and step not in steps:
             raise UserError(f"step {step} was not saved; {self.path} has {', '.join(map(str, steps))}")
         problems: list[str] = []
-        told = False
+        said = False
         for candidate in [step] if step is not None else reversed(steps):
-            if problems and say is not None and not told:
+            if problems and say is not None and not said:
                 say(f"{'; '.join(problems)}; an earlier step is used")
-                told = True
+                said = True
             for folder in (self.checkpoints, self.weights):
                 try:
                     found = checkpoint.load(folder / checkpoint.file_name(candidate))
