@@ -35,8 +35,9 @@ def store_whole(facts: RunFacts) -> Iterator[Finding]:
         yield Finding(
             "warning" if facts.finished and facts.store is None else "problem",
             facts.store_problem,
-            f"give its folder with --store, or put it back; else delete what is left of {facts.run.config.data.store}, "
-            f"and unstir train --out {facts.run.path} packs {facts.run.config.data.source} again",
+            "give its folder with --store, put it back, or correct data.store in config.toml; else delete what is left "
+            f"of {facts.run.config.data.store}, and unstir train --out {facts.run.path} packs "
+            f"{facts.run.config.data.source} again",
             1.0,
             0.0,
             says="the data cannot be used" if facts.store is None else "the data has changed",

@@ -50,7 +50,7 @@ class Sampled:
 def sample(
     model: Model,
     job: Job,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     *,
     animation: Path | None = None,
     strip: Path | None = None,
@@ -67,7 +67,7 @@ def sample(
         raise UserError(f"--stages {stages} is of a --strip FILE.png; name that too, or leave it out")
     if stages is not None and stages < 2:
         raise UserError(f"--stages {stages} must be at least 2, the noise and the image")
-    folder = folder or model.folder / "generated" / name_of(model, job)
+    folder = Path(folder or model.folder / "generated" / name_of(model, job))
     _check("--animate", animation, (".webp", ".gif"), folder)
     _check("--strip", strip, (".png",), folder)
     with showing("sampling", "steps") as progress:

@@ -54,7 +54,7 @@ def evaluate_run(
     num, other = request.num, _other(run, request.against)
     if other:
         num = num or forecast.known_number(plans[-1], other)  # of another number nothing would compare
-        forecast.match(plans[-1], other, any_number=not num)
+        forecast.match(plans[-1], other, any_number=not request.num)
     if request.inception:
         loaded = inception(request.features, say, device=request.device)
         plans = [replace(plan, networks=(*plan.networks[:-1], loaded)) for plan in plans]

@@ -41,7 +41,7 @@ class Training:
 
 def train_run(
     config: Config,
-    folder: Path,
+    folder: str | Path,
     *,
     observer: Observer | None = None,
     stop: Stop | None = None,
@@ -53,6 +53,7 @@ def train_run(
     ``say`` is called with what a person should know of the data, ``showing`` opens a display while images are packed.
     Raises UserError as `open_data` and `open_run`, before the run's folder is made or changed.
     """
+    folder = Path(folder)
     with showing("packing", "images") as progress:
         store = open_data(config, folder, progress)
     if store.refused:
