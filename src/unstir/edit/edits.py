@@ -146,7 +146,7 @@ def blend(
     refinements: int = 2,
     progress: Progress | None = None,
 ) -> Edited:
-    """``count`` images from one to another by way of their noises, both ends among them; see `editing.blend`.
+    """``count`` images from one to another through their noises, both ends among them; see `editing.blend`.
 
     The ``ends`` are picture files, which are inverted, or numbers of images that the model would draw, whose noises are
     known. ``labels`` are the classes of the two, where the network knows classes (by default both are
@@ -194,7 +194,7 @@ def morph(
         model.labels.check(label)
     editing = Editing(model, replace(job, label=labels[0]), job.chain)
     if editing.chain.guidance == 0:
-        raise UserError("at guidance=0 the network is told no class to morph between; 1 is without guidance")
+        raise UserError("at guidance=0 the network is given no class to morph between; 1 is without guidance")
 
     def between(cells: Tensor) -> Iterable[Step]:
         rows, w = cells // count, weights.to(model.device)[cells % count]
