@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from unstir.chain import Chain
-from unstir.compare import compare, parse
+from unstir.compare import compare, parse, save_comparison
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
 from unstir.generate import Job, sample_batches
@@ -109,3 +109,17 @@ def test_a_misspelt_sampler_is_recognised(trained, command):
     run, _ = trained()
     status, _, err = command("sample", run.path, "--compare", "ancestral:3,dimm:3")
     assert status == 2 and "did you mean 'ddim'?" in err
+
+
+def test_a_job_that_cannot_be_done_is_refused_before_anything_is_drawn(trained, command, tmp_path):
+    run, _ = trained(model__num_classes=10)
+    status, _, err = command("sample", run.path, "--compare", "ddim:3", "--batch-size", 0)
+    assert status == 2 and "must be at least 1" in err and "Traceback" not in err
+    status, _, err = command("sample", run.path, "--compare", "ddim:3", "--stages", 0)
+    assert status == 2 and "leave out" in err and "--stages" in err
+    job = Job(num=2, chain=Chain(steps=3), label=99)
+    with pytest.raises(UserError, match="99"):
+        save_comparison(run.model(), job, "ddim:3", tmp_path / "none")
+    with pytest.raises(UserError, match="99"):
+        compare(run.model(), job, [Chain(steps=3)])
+    assert not (tmp_path / "none").exists()

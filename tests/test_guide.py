@@ -166,6 +166,14 @@ def test_edits_are_guided_without_classes(pair, image):
         edit.vary(guided, image, Job(num=1, chain=replace(chain, guidance=1.0)), strength=0.5)
 
 
+def test_inverting_and_blending_leave_a_guide_aside(pair, image):
+    run, other = pair()
+    guided, job = run.model(guide=str(other.path)), Job(num=1, chain=Chain(sampler="ddim", steps=4, guidance=3.0))
+    for work in (lambda model: edit.invert(model, image, job), lambda model: edit.blend(model, (0, 1), job, count=3)):
+        made, alone = work(guided), work(run.model())
+        assert torch.equal(made.made, alone.made) and made.settings == alone.settings
+
+
 def test_a_guide_of_a_morph_is_told_both_classes(pair):
     run, other = pair(CLASSES, CLASSES)
     model, chain = run.model(guide=str(other.path)), Chain(sampler="ddim", steps=4, guidance=3.0)

@@ -11,6 +11,7 @@ from torch import Tensor
 from unstir.chain import Chain, Cost
 from unstir.errors import UserError
 from unstir.generate import Job, drawn_classes, sample_batches, settings_of
+from unstir.generate.drawing import check
 from unstir.pictures.grid import contact_sheet
 from unstir.pictures.named import titled
 from unstir.pixels import to_uint8
@@ -59,6 +60,8 @@ def compare(model: Model, job: Job, chains: Sequence[Chain], progress: Progress 
 
     ``progress(done, total)`` counts steps. Raises UserError as `sample_batches`, before anything is drawn.
     """
+    for chain in chains:
+        check(model, replace(job, chain=chain))
     schedule = model.process.schedule
     total = sum(chain.cost(schedule).steps * -(-job.num // job.batch_size) for chain in chains)
     on_step, results = counter(progress, total), []
@@ -83,7 +86,7 @@ def save_comparison(
     """
     chains = parse(text, job.chain)
     for each in chains:
-        each.times(model.process.schedule)
+        check(model, replace(job, chain=each))
     settings = {**settings_of(model, job), "num": job.num, "compared": [asdict(chain) for chain in chains]}
     name = f"compare-step{model.step}-seed{job.chain.seed}-{sidecar.digest(settings)}"
     file = (out or model.folder / "generated" / name) / "compare.png"

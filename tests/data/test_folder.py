@@ -89,7 +89,7 @@ def test_flat_folder_has_no_labels() -> None:
 
 def test_image_beside_class_folders_is_refused() -> None:
     result = arrange([Entry(p, 0, 0) for p in ("cat/1.png", "dog/1.png", "stray.png")], 0, 0)
-    assert result.refused == [("stray.png", "beside the class folders, so without a label")]
+    assert result.refused == [("stray.png", "outside the class folders, so without a label")]
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=60), st.floats(0, 0.99), st.integers(0, 2**40))

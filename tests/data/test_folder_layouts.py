@@ -30,7 +30,7 @@ def test_a_few_images_beside_class_folders_are_refused_and_the_classes_kept(tmp_
     source = zipped(tmp_path / "photos", tmp_path / "photos.zip") if as_zip else tmp_path / "photos"
     store = pack(source, tmp_path / "store", channels=1)
     assert store.classes == ("cats", "dogs")
-    assert [reason for _, reason in store.refused] == ["beside the class folders, so without a label"]
+    assert [reason for _, reason in store.refused] == ["outside the class folders, so without a label"]
 
 
 def test_a_stray_folder_beside_many_images_makes_no_classes(tmp_path):

@@ -201,7 +201,7 @@ def test_nothing_measured_says_so_and_what_measures_it():
     assert (
         found["cost"].effect is None and "2.7 minutes for 192,000 images (128 times each image)" in found["cost"].text
     )
-    assert "13.8 TFLOP" in found["cost"].text and "images a second" not in found["cost"].text
+    assert "13.8 TFLOP" in found["cost"].text and "images per second" not in found["cost"].text
 
 
 def test_far_from_real_and_trained_out_wants_a_larger_network():

@@ -68,8 +68,9 @@ def sample(
     from unstir.generate.sampling import sample as save_samples
     from unstir.runs.run import Run
 
-    if compare and (animate or strip or stages or chain.given().keys() & {"sampler", "steps"}):
-        raise UserError("--compare names samplers and steps; leave out --sampler, --steps, --animate and --strip")
+    if compare and (animate or strip or stages is not None or chain.given().keys() & {"sampler", "steps"}):
+        others = "--sampler, --steps, --animate, --strip and --stages"
+        raise UserError(f"--compare names samplers and steps; leave out {others}")
     model = options.model(Run.open(run), chain.guide)
     job = Job(
         num=num,

@@ -4,7 +4,7 @@
     root/train/cat/1.png root/test/cat/9.png    the split as given (test, val, valid, validation or held_out)
     root/1.png root/2.png                       no labels
 
-One folder that wraps all others is entered. Deeper folders belong to their class. Images beside class folders
+One folder that wraps all others is entered. Deeper folders belong to their class. Images outside the class folders
 are refused, for want of a label; where they are the majority, the folders are not taken for classes and all images are
 packed without labels. Order is natural (img2 before img10), train first. What becomes of each kind of file is listed
 in `unstir.data.images`.
@@ -80,10 +80,10 @@ def arrange(entries: list[Entry], held_out: float, seed: int) -> Arrangement:
         len(paths) - len(held),
         classes,
         rule,
-        [(path, "beside the class folders, so without a label") for path in loose],
+        [(path, "outside the class folders, so without a label") for path in loose],
         [("outside the train and test folders, ignored", path) for path in outside]
         + [
-            ("its folder is not taken for a class, for most images lie beside such folders", path)
+            ("its folder is not taken for a class, for most images lie outside such folders", path)
             for path in unlabelled
         ],
     )

@@ -41,7 +41,7 @@ def pack(
 ) -> Store:
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
 
-    source: "digits" (embedded, 8x8 grey), "cifar10" (downloaded to download_dir, by default beside out), or the path
+    source: "digits" (embedded, 8x8 grey), "cifar10" (downloaded to download_dir, by default out's parent), or the path
         of a CIFAR-10 archive (.tar.gz, binary or python), a folder of images or a zip of images.
     size: side of the packed square in pixels, 1..4096; None keeps the images' own common shape.
     channels: 1 (grey) or 3 (RGB); None means 1 for digits and 3 for all else.

@@ -175,7 +175,7 @@ class Writer:
 
 @contextmanager
 def staging_folder(out: Path) -> Iterator[Path]:
-    """Make (or find) and lock the folder beside `out` in which its store is built. Raises UserError if it is in use."""
+    """Make (or find) and lock the folder where the store of `out` is built. Raises UserError if it is in use."""
     staging = out.parent / f".{out.name}.packing"
     out.parent.mkdir(parents=True, exist_ok=True)
     while True:

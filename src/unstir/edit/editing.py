@@ -29,7 +29,8 @@ class Editing:
 
     The job's ``label`` is the class of the image, needed where the network knows classes unless it was trained with
     some labels hidden. What has no use for a part of the job's chain leaves it aside: filling in is always ancestral,
-    inverting is DDIM without randomness or guidance. Raises UserError for a job or a ``chain`` that do not fit.
+    inverting is DDIM without randomness, guidance or a guide. Raises UserError for a job or a ``chain`` that do not
+    fit.
     """
 
     def __init__(self, model: Model, job: Job, chain: Chain) -> None:

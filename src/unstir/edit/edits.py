@@ -125,7 +125,7 @@ def invert(model: Model, image: Path, job: Job, *, refinements: int = 2, progres
     """
     _check_refinements(refinements)
     x_0 = read_image(image, model.shape)
-    editing = Editing(model, job, _plain(job.chain))
+    editing = Editing(_without_guide(model), job, _plain(job.chain))
     times, denoise = editing.chain.times(model.process.schedule), editing.of_class(editing.label)
     with editing.counting(progress, (len(times) - 1) * (refinements + 2)):
         x_T = last(mathematics.invert(denoise, model.process, x_0.to(model.device), times[::-1], refinements))
@@ -146,7 +146,7 @@ def blend(
     refinements: int = 2,
     progress: Progress | None = None,
 ) -> Edited:
-    """``count`` images from one to another by way of their noises, both ends among them; see `editing.blend`.
+    """``count`` images from one to another through their noises, both ends among them; see `editing.blend`.
 
     The ``ends`` are picture files, which are inverted, or numbers of images that the model would draw, whose noises are
     known. ``labels`` are the classes of the two, where the network knows classes (by default both are
@@ -159,7 +159,7 @@ def blend(
     first, second = (model.labels.or_null(label, "--labels") for label in asked)
     files = [end for end in ends if isinstance(end, Path)]
     images = [read_image(file, model.shape) for file in files]
-    editing = Editing(model, replace(job, label=asked[0]), _plain(job.chain))
+    editing = Editing(_without_guide(model), replace(job, label=asked[0]), _plain(job.chain))
     times, process, w = editing.chain.times(model.process.schedule), model.process, weights.to(model.device)
     one = editing.of_class(first)
     pair = one, one if first == second else editing.of_class(second)
@@ -194,7 +194,7 @@ def morph(
         model.labels.check(label)
     editing = Editing(model, replace(job, label=labels[0]), job.chain)
     if editing.chain.guidance == 0:
-        raise UserError("at guidance=0 the network is told no class to morph between; 1 is without guidance")
+        raise UserError("at guidance=0 the network is given no class to morph between; 1 is without guidance")
 
     def between(cells: Tensor) -> Iterable[Step]:
         rows, w = cells // count, weights.to(model.device)[cells % count]
@@ -217,6 +217,10 @@ def psnr(a: Tensor, b: Tensor) -> float:
     """The peak signal-to-noise ratio of two batches of images in [-1, 1], in decibels: 10 log10(2^2 / mean square)."""
     error = (a - b).double().square().mean().item()
     return 10 * math.log10(4 / error) if error > 0 else math.inf
+
+
+def _without_guide(model: Model) -> Model:
+    return model if model.guide is None else replace(model, guide=None)
 
 
 def _plain(chain: Chain) -> Chain:

@@ -1,4 +1,4 @@
-"""The images of a job as files: exactly as many as asked, whole after a kill at any time, their settings beside."""
+"""The images of a job as files: exactly as many as asked, whole after a kill at any time, with their settings."""
 
 import dataclasses
 import hashlib
@@ -102,7 +102,7 @@ def computing_with(threads: int) -> Iterator[None]:
 
 
 def settings_in(out: Path) -> dict[str, Any]:
-    """The settings beside the images of a job's folder, as `settings_of` has them; UserError where they are broken."""
+    """The settings of the images in a job's folder, as `settings_of` has them; UserError where they are broken."""
     try:
         return decode((out / SETTINGS).read_bytes())
     except OSError as error:

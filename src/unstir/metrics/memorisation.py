@@ -19,7 +19,7 @@ nearer where they are smoother, fainter or more alike than the data: real CIFAR-
 below 1/2 (the factor of Carlini et al.; without it a sample a little nearer than any held-out image would count among
 images that are all far apart). A few copies among many originals raise it, and it alone is evidence of copies.
 
-The verdict is a suspicion: it divides ``LEVEL`` among all tests (Bonferroni), so that new images raise it in one run of
+The verdict is a suspicion: it divides ``SUSPICION`` among all tests (Bonferroni), so that new images raise it in one run of
 100 at most. Copies are *decided* at the level of every other statement (`significance.LEVEL`).
 """
 
@@ -35,7 +35,7 @@ from unstir.metrics.nearest import Nearest, nearest, nearest_features
 from unstir.pictures.pairs import Block, Row, pairs
 from unstir.significance import Precedence, Shift, exact, mann_whitney, precedence
 
-LEVEL = 0.01
+SUSPICION = 0.01
 NEIGHBOURS = 50
 NEAR = 0.5  # the relative distance that no copy reaches
 FEWEST = 20
@@ -124,7 +124,7 @@ def memorisation(
         known = features(train)
         mirrored = features(train.flip(-1)) if flip else None
         sets.append([_by_features(features, x, known, mirrored, k) for x in (samples, held_out)])
-    level = LEVEL / (3 * len(names))
+    level = SUSPICION / (3 * len(names))
     spaces = []
     for name, (found, new) in zip(names, sets, strict=True):
         enough = min(len(samples), len(held_out)) >= FEWEST

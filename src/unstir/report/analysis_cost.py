@@ -27,7 +27,7 @@ def cost(facts: Facts) -> list[Statement]:
     spent = facts.cost
     speeds = [line["images_per_second"] for line in facts.metrics if is_number(line.get("images_per_second"))]
     median = statistics.median(speeds) if speeds else 0.0
-    speed = f", {median:,.{0 if median >= 10 else 1}f} images a second" if speeds else ""
+    speed = f", {median:,.{0 if median >= 10 else 1}f} images per second" if speeds else ""
     seen = passes(spent.images, facts.data.counts.get("train", 0))
     text = f"Training took {duration(spent.seconds)} for {count(spent.images, 'image')} ({seen})"
     text += f"{speed}: {operations(spent.training_flops)} by a network of {count(spent.parameters, 'parameter')}, "

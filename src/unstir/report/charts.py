@@ -116,7 +116,7 @@ def precision_and_recall(by_step: Sequence[Evaluation]) -> list[str]:
 
 
 def calls(facts: Facts) -> list[str]:
-    """The main distance by network calls, a line a sampler."""
+    """The main distance by network calls, one line per sampler."""
     if len(facts.by_chain) < 2:
         return []
     key, main = facts.by_chain[-1].main_key, facts.by_chain[-1].main()
@@ -131,7 +131,7 @@ def calls(facts: Facts) -> list[str]:
         ticks = sorted({each.protocol["calls"] for each in facts.by_chain})
         axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
         axes.xaxis.minorticks_off()
-        return [svg.inline(axes, "fig-calls", f"{main.name} by network calls, a line a sampler")]
+        return [svg.inline(axes, "fig-calls", f"{main.name} by network calls, one line per sampler")]
 
 
 def forward(facts: Facts) -> list[str]:

@@ -1,4 +1,4 @@
-"""The held-out loss: that of images never trained on and, beside it, of training images, at every snapshot.
+"""The held-out loss: that of images never trained on, and that of training images, at every snapshot.
 
 The sampling weights always meet the same images of each split, at the same times, under the same noise, without
 dropout or mirroring: what differs between two lines of held_out.jsonl is the network alone, and where the two splits

@@ -111,7 +111,7 @@ def _oracle_finite() -> Iterator[float]:
 def _brute_force(
     x: list[float], images: list[list[float]], alpha: float, sigma: float
 ) -> tuple[list[float], float, float]:
-    """(E[x_0 | x_t], trace Cov / D, log p(x_t)) of N images, an image and a pixel at a time."""
+    """(E[x_0 | x_t], trace Cov / D, log p(x_t)) of N images, computed one image and one pixel at a time."""
     D, squares = len(x), [math.fsum((a - alpha * b) ** 2 for a, b in zip(x, y, strict=True)) for y in images]
     least = min(squares)
     weights = [math.exp((least - square) / (2 * sigma**2)) for square in squares]
