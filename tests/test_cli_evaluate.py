@@ -105,6 +105,8 @@ def test_another_run_is_compared_by_the_same_protocol_alone(folder, command, tmp
     command("evaluate", other, *SMALL)
     status, out, _ = command("evaluate", folder, *SMALL, "--against", other)
     assert status == 0 and "+0 +- " in out.splitlines()[-1] and out.splitlines()[-1].endswith("undecided")
+    status, again, err = command("evaluate", folder, *SMALL[2:], "--against", other)  # as many as the other one has
+    assert status == 0 and again.splitlines()[-1] == out.splitlines()[-1], err
 
 
 def test_the_number_of_images_fits_the_minutes_and_the_held_out(make_run):

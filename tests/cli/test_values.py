@@ -40,6 +40,7 @@ def no_training(monkeypatch):
         ("train --train.dtype half", ["--train.dtype half", "auto, float32, bfloat16"]),
         ("sample here --ema=perhaps", ["--ema perhaps", "yes or no"]),
         ("sample here --out a\0b", [r"--out a\x00b", "holds a NUL character"]),
+        ("edit blend here --numbers 0", ["--numbers takes 2 values, 1 were given"]),
         ("sample here --sampler dim", ["--sampler dim", "ancestral, ddim"]),
     ],
 )
