@@ -107,9 +107,9 @@ def exact(value: float, p: float, test: str, choices: int = 1) -> Effect:
 def deviate(t: float, df: float) -> float:
     """The normal deviate of a Student t with ``df`` > 0 degrees of freedom.
 
-    Wallace 1959, section 3: sign(t) (8 df + 1) / (8 df + 3) sqrt(df log(1 + t^2 / df)). For 3 degrees of freedom or more
-    it is within 0.01 of the exact one up to |t| = 3. Beyond, it is smaller than the exact one, never larger: with 3
-    degrees of freedom by 0.03 at t = 5 and by 0.06 at t = 10.
+    Wallace 1959, section 3: sign(t) (8 df + 1) / (8 df + 3) sqrt(df log(1 + t^2 / df)). For 3 degrees of freedom or
+    more it is within 0.01 of the exact one up to |t| = 3. Beyond, it is smaller than the exact one, never larger: with
+    3 degrees of freedom by 0.03 at t = 5 and by 0.06 at t = 10.
     """
     if math.isinf(df):
         return t

@@ -19,8 +19,8 @@ nearer where they are smoother, fainter or more alike than the data: real CIFAR-
 below 1/2 (the factor of Carlini et al.; without it a sample a little nearer than any held-out image would count among
 images that are all far apart). A few copies among many originals raise it, and it alone is evidence of copies.
 
-The verdict is a suspicion: it divides ``SUSPICION`` among all tests (Bonferroni), so that new images raise it in one run of
-100 at most. Copies are *decided* at the level of every other statement (`significance.LEVEL`).
+The verdict is a suspicion: it divides ``SUSPICION`` among all tests (Bonferroni), so that new images raise it in one
+run of 100 at most. Copies are *decided* at the level of every other statement (`significance.LEVEL`).
 """
 
 from collections.abc import Callable
