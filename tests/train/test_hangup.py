@@ -29,6 +29,11 @@ def until(holds, seconds=90):
         time.sleep(0.05)
 
 
+def listen():
+    """Take SIGHUP as a shell's child does, also where the tests themselves run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def lines(folder):
     file = folder / "runs/digits/metrics.jsonl"
     return file.read_text().count("\n") if file.exists() else 0
@@ -39,8 +44,8 @@ def started(tmp_path):
     """started(**how) -> the process of a training that has taken steps; it is killed at the end."""
     children = []
 
-    def start(**how):
-        children.append(subprocess.Popen(COMMAND, cwd=tmp_path, **how))
+    def start(preexec_fn=listen, **how):
+        children.append(subprocess.Popen(COMMAND, cwd=tmp_path, preexec_fn=preexec_fn, **how))
         until(lambda: lines(tmp_path) > 3 or children[-1].poll() is not None)
         assert children[-1].poll() is None
         return children[-1]
@@ -69,6 +74,7 @@ def test_a_terminal_that_closes_ends_training_with_all_saved(tmp_path, started):
     master, terminal = pty.openpty()
 
     def take_the_terminal():
+        listen()
         os.setsid()
         os.close(os.open(os.ttyname(terminal), os.O_RDWR))  # the first one opened controls the session
 
