@@ -9,10 +9,11 @@ from test_analysis_fit import bound
 
 import runs
 from runs import MOMENTS, STEPS, by_name, evaluation, facts, held_out, metrics
+from unstir.report import tables
 from unstir.report.analysis import analyse
 
 SPAN = re.compile(
-    r"(?<!step )(?<![\d,])([\d,]+)(?:\.\d+)? (?:training |held-out )?images?\b(?! a second)|from ([\d,]+) to "
+    r"(?<!step )(?<![\d,])([\d,]+)(?:\.\d+)? (?:training |held-out )?images?\b(?! per second)|from ([\d,]+) to "
 )
 NO_NUMBERS = [None, "0.1", True, math.nan, math.inf, -math.inf, 1e300, [1], {}, 10**400]
 
@@ -59,10 +60,14 @@ def test_which_figure_in_bits_it_is_stands_in_the_sentence():
     assert "likelihood" not in estimate
     both = {"held_out": bound(4.9), "train": {**bound(4.5), "num": 1000}}
     text = by_name(facts(held_out=held_out(), likelihoods=both))["bits"].text
-    assert "by the bound over 299 images or more of each split (`unstir likelihood`)" in text
+    assert "by the bound over 299 images or more of each split (`unstir likelihood`, all 1000 terms)" in text
     alone = by_name(facts(held_out=held_out(), likelihoods={"held_out": bound(4.9)}))["bits"].text
     assert "estimate of the bound" in alone
-    assert "(the bound itself, over 299 held-out images, is 4.90 +- 0.02)" in alone
+    assert "(`unstir likelihood`, all 1000 terms, over 299 held-out images: 4.90 +- 0.02)" in alone
+    few = bound(4.9) | {"protocol": bound(4.9)["protocol"] | {"calls": 10}}
+    known = facts(held_out=held_out(), likelihoods={"held_out": few})
+    assert "(`unstir likelihood`, estimated from 10 of 1000 terms, over 299 held-out" in by_name(known)["bits"].text
+    assert "the bound, estimated from 10 of 1000 terms" in [note for *_, note in tables.cards(known)]
 
 
 @pytest.mark.parametrize("top", [1e9, 1e30, 1e55])

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,16 +170,19 @@ def _total(bounds: list[Bound], times: Tensor) -> tuple[float, ...]:
     return tuple((total / sum(len(bound.decoder) for bound in bounds)).tolist())
 
 
+def terms_of(protocol: Mapping[str, Any]) -> str:
+    """How many of the T terms of the bound were computed: "all 1000 terms", "estimated from 10 of 1000 terms"."""
+    calls, T = protocol["calls"], protocol["T"]
+    return f"all {T} terms" if calls == T else f"estimated from {calls} of {T} terms"
+
+
 def describe(result: Likelihood) -> str:
     """A result in a line, with how it came about."""
     how = result.protocol
     error = " +- unknown" if result.standard_error is None else f" +- {result.standard_error:.4f}"
-    terms = (
-        f"all {how['T']} terms" if how["calls"] == how["T"] else f"estimated from {how['calls']} of {how['T']} terms"
-    )
     return (
         f"{how['split']:9} {result.bits_per_dim:.4f}{error} bits/dim (prior {result.prior:.4f}, decoder "
-        f"{result.decoder:.4f}); {result.num} images, {terms}, {how['variance']} variance, step {how['step']}, "
+        f"{result.decoder:.4f}); {result.num} images, {terms_of(how)}, {how['variance']} variance, step {how['step']}, "
         f"{'averaged' if how['ema'] else 'raw'} weights" + (", given the label" if how["given_labels"] else "")
     )
 

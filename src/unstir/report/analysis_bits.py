@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from unstir.metrics.likelihood import terms_of
 from unstir.report.facts import Facts
 from unstir.report.held_out import Measurement, before_repeats
 from unstir.report.statement import Statement
@@ -54,17 +55,21 @@ def bits(facts: Facts, measured: Sequence[Measurement]) -> Statement:
 
 def _bound_of(likelihoods: dict[str, dict[str, Any]]) -> str:
     num = min(int(likelihoods[split].get("num", 0)) for split in ("held_out", "train"))
-    return f"by the bound over {num:,} images or more of each split (`unstir likelihood`)"
+    terms = terms_of(likelihoods["held_out"]["protocol"])
+    return f"by the bound over {num:,} images or more of each split (`unstir likelihood`, {terms})"
 
 
 def _estimate_of(likelihoods: dict[str, dict[str, Any]], at: Measurement) -> str:
-    """What the estimate was made of, and the bound itself where it was computed."""
+    """What the estimate was made of, and the bound that `unstir likelihood` computed."""
     num = 1 + min(int(of_split.df) for of_split in (at.bits, at.bits_train) if of_split)
     text = f"by an estimate of the bound from {num:,} images or more of each split"
     of = likelihoods.get("held_out")
     if of is None or (known := _bound(of)) is None:
         return text
-    return f"{text} (the bound itself, over {of.get('num', 0):,} held-out images, is {with_error(*known[:2])})"
+    return (
+        f"{text} (`unstir likelihood`, {terms_of(of['protocol'])}, over {of.get('num', 0):,} held-out images: "
+        f"{with_error(*known[:2])})"
+    )
 
 
 def _gap(pair: Pair) -> Estimate:

@@ -9,6 +9,7 @@ from unstir.data import Store
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.evaluation import shown as shown_value
 from unstir.metrics.figures import Figure
+from unstir.metrics.likelihood import terms_of
 from unstir.progress import duration
 from unstir.report import charts, speed
 from unstir.report.facts import Facts
@@ -27,7 +28,8 @@ def cards(facts: Facts) -> list[tuple[str, str, str]]:
             found.append(("class accuracy", f"{accuracy.value:.1%}", real))
     line = facts.held_out[-1] if facts.held_out else {}
     if bound := (facts.likelihoods or {}).get("held_out"):
-        found.append(("bits/dim, held out", plus_minus(bound["bits_per_dim"], bound["standard_error"]), "the bound"))
+        value = plus_minus(bound["bits_per_dim"], bound["standard_error"])
+        found.append(("bits/dim, held out", value, f"the bound, {terms_of(bound['protocol'])}"))
     elif line.get("bits") is not None and math.isfinite(line["bits"]):
         found.append(("bits/dim, held out", plus_minus(line["bits"], line["bits_error"]), "an estimate of the bound"))
     found.append(("training images seen", f"{facts.cost.images:,}", _passes(facts)))
