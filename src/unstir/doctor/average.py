@@ -21,7 +21,12 @@ LOSS = 1.5  # times the loss of the log's last lines
 
 def initial_share(run: Run, steps: int) -> float:
     """The share of the average after ``steps`` updates that is the initial weights: the product of the decays."""
-    return math.prod(ema_decay(run.config.train, step) for step in range(steps))
+    share = 1.0
+    for step in range(steps):
+        share *= ema_decay(run.config.train, step)
+        if share < 1e-20:  # a long run gets there early
+            return 0.0
+    return share
 
 
 @check("slow-average", "the average of the weights is too slow for the run")
@@ -80,7 +85,7 @@ def weights_loss(facts: RunFacts, errors: Errors, loaded: Checkpoint, lines: Lin
             f"{loaded.step} is {usual:.4g}; at most {LOSS} times that is usual",
             "the weights were trained with other data, or the file is another one: check the store and the checkpoints "
             "and go back to an earlier step (--checkpoint)",
-            mean / usual,
+            mean / usual if usual else math.inf,
             LOSS,
         )
 

@@ -209,16 +209,17 @@ def overfit(facts: RunFacts, held_out: Lines) -> Iterator[Finding]:
         [b - a for a, b in zip(best.held_out, last.held_out, strict=True)],
         choices,
     )
+    needed = math.sqrt(LEVEL**2 + 2 * math.log(choices))  # of the largest of several (`largest_of`)
     if rise.positive and more.positive and not change.positive:
         yield Finding(
             "problem" if rise.value > OVERFIT * before else "warning",
             f"since step {best.step} the held-out loss rose from {before:.4g} by {rise.value:.4g} "
             f"({rise.errors:.0f} standard errors); that of training images changed by {change.value:+.4f}, which is "
-            f"{more.value:.4f} less ({more.errors:.0f} standard errors; {LEVEL:g} of either are needed)",
+            f"{more.value:.4f} less ({more.errors:.0f} standard errors; {needed:.2g} of either are needed)",
             f"sample from step {best.step} (--checkpoint {best.step}, or the nearest saved); in a new run more images, "
             "--data.flip where mirror images are right, --model.dropout 0.1, or fewer steps",
             min(rise.errors, more.errors),
-            LEVEL,
+            needed,
         )
 
 

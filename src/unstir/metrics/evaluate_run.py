@@ -130,7 +130,7 @@ def _sized(run: Run, store: Store, plans: list[Plan], num: int, request: Evaluat
     known = forecast.known_number(plans[-1], run)
     plans, drawing = forecast.sized(run, store, plans, num, 60 * request.minutes)
     if not num and known:
-        say(f"{plans[0].job.num} images per seed, as in its last evaluation; --num takes another number")
+        say(f"{plans[0].job.num} images per seed, as in an earlier evaluation; --num takes another number")
     if preparing := classifier.preparing_seconds(store):
         kept = is_writable(store.path / "statistics")
         again = "once for this data" if kept else f"at every call, for {store.path} cannot be written to"

@@ -40,7 +40,7 @@ class Evaluation:
     """The figures of one saved step of a run, by key such as "classifier/fd", and the protocol they came by.
 
     ``images`` is how many training images the weights had seen, ``weights`` their SHA-256 (hex), ``memorisation`` what
-    `memorisation.Memorisation` holds, as plain values, ``seconds`` (of sampling, of judging).
+    `memorisation.Memorisation` holds, as plain values, ``seconds`` of "drawing" and of "judging".
     """
 
     step: int
@@ -206,15 +206,18 @@ def table(figures: Mapping[str, Figure], num: int) -> str:
     return "\n".join(lines)
 
 
+_EVALUATION, _MEMORISATION = TypeAdapter(Evaluation), TypeAdapter(Memorisation)
+
+
 def _read(path: Path) -> Evaluation | None:
     """What `save` wrote; None for a file that is damaged, of another format, or no evaluation."""
     try:
         values = decode(path.read_bytes())
         if values.pop("unstir_evaluation", None) != FORMAT:
             return None
-        read = TypeAdapter(Evaluation).validate_json(json.dumps(values), strict=True)
+        read = _EVALUATION.validate_json(json.dumps(values), strict=True)
         if (copies := values.get("memorisation")) is not None:
-            TypeAdapter(Memorisation).validate_json(json.dumps(copies), strict=True)
+            _MEMORISATION.validate_json(json.dumps(copies), strict=True)
             check(copies, {"says": is_text})
         check(read.protocol, PROTOCOL)
         return read if read.figures and all(figure.by_seed for figure in read.figures.values()) else None

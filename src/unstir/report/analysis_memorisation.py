@@ -1,6 +1,5 @@
 """Whether samples are copies of training images, or lie nearer to them than new images do."""
 
-from dataclasses import replace
 from typing import Any
 
 from unstir.report.facts import Facts
@@ -34,8 +33,6 @@ def _copies(found: dict[str, Any], spaces: list[dict[str, Any]]) -> Statement:
     if surplus.positive:
         text = f"Samples are copies: {said} ({by}; {with_error(more, surplus.error)} too many)."
         return Statement("copies", "memorisation", "neighbours", "bad", text, surplus)
-    if surplus.decided:
-        surplus = replace(surplus, z=0.0)
     if found["verdict"] == "copies":
         text = f"Some samples may be copies: {said} ({by}). Chance does that once in a hundred runs or less; at the "
         text += "level of this page it is undecided"

@@ -6,7 +6,8 @@ from statistics import fmean
 from typing import Any
 
 from unstir.doctor.numbers import is_number, times
-from unstir.metrics.figures import LOWER, figure_effect
+from unstir.metrics.figures import figure_effect
+from unstir.metrics.figures import verdict as verdict_of
 from unstir.report.facts import Facts
 from unstir.report.held_out import Measurement, half_way, read
 from unstir.report.statement import Shown, Statement, Verdict
@@ -188,9 +189,9 @@ def _quality(facts: Facts) -> list[Statement]:
         effect = figure_effect(a, b)
         span = f"from {shown(a)} after {count(before.images, 'image')} to {shown(b)} after "
         span += count(last.images, "image")
-        better = (effect.value < 0) == (b.better == LOWER)
-        verdict: Verdict = "undecided" if not effect.decided else "good" if better else "bad"
-        text = f"{b.name} became {'better' if better else 'worse'}, {span}."
+        became = verdict_of(effect, b.better)
+        verdict: Verdict = "good" if became == "better" else "bad" if became == "worse" else "undecided"
+        text = f"{b.name} became {became}, {span}."
         if verdict == "undecided":
             text = f"Whether {b.name} changed {span} is undecided ({change(effect)})."
         made.append(Statement(name, "progress", "quality", verdict, text, effect))

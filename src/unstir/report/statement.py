@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from unstir.significance import Effect
+from unstir.significance import LEVEL, Effect
 
 Topic = Literal["progress", "quality", "fit", "diversity", "memorisation", "sampling", "cost", "next"]
 TOPICS: tuple[Topic, ...] = get_args(Topic)
@@ -16,8 +16,8 @@ FIGURES: tuple[Shown, ...] = get_args(Shown)
 Verdict = Literal["good", "bad", "neutral", "undecided"]
 
 MULTIPLICITY = (
-    "What is stated here is larger than 3.5 of its standard errors, so that among the forty or so effects tested fewer "
-    "than one page in fifty states one that chance alone made; whatever is smaller is called undecided. "
+    f"What is stated here is larger than {LEVEL:g} of its standard errors, so that among the forty or so effects "
+    "tested fewer than one page in fifty states one that chance alone made; whatever is smaller is called undecided. "
     "Errors (+-) are one standard error, those of differences widened where only a few seeds tell them."
 )
 """What `LEVEL` means, for a reader of the page."""
