@@ -148,3 +148,10 @@ def test_the_steps_within_a_number_of_calls_are_the_most(name):
     assert [sampler.calls_in(n) for n in (1, 2, 3, 10)] == {"heun": [1, 3, 5, 19], "pndm": [1, 5, 9, 19]}.get(
         name, [1, 2, 3, 10]
     )
+
+
+def test_a_threshold_goes_with_the_clamp_unless_it_is_given():
+    chain = Chain(threshold=0.9)
+    assert chain.changed(clip=False) == Chain(clip=False)
+    with pytest.raises(ValueError, match="threshold=0.5"):
+        chain.changed(clip=False, threshold=0.5)

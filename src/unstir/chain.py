@@ -125,13 +125,15 @@ class Chain:
     def changed(self, **given: Any) -> Self:
         """This chain with what is ``given`` in its place, and without what then has no effect and was not given.
 
-        That is the options that the sampler does not take, and the interval of a guidance that is turned off. Raises
-        UserError for an unknown sampler, else as `Chain`.
+        That is the options that the sampler does not take, the interval of a guidance that is turned off, and the
+        threshold of a clamp that is. Raises UserError for an unknown sampler, else as `Chain`.
         """
         sampler = known(given.get("sampler", self.sampler))
         idle = _not_of(sampler)
         if given.get("guidance", self.guidance) == 1:
             idle |= {"guidance_low", "guidance_high"}
+        if not given.get("clip", self.clip):
+            idle |= {"threshold"}
         return dataclasses.replace(self, **{name: DEFAULTS[name] for name in idle} | given)
 
     def check(self, T: int) -> None:
