@@ -135,3 +135,14 @@ def test_piped_commands_tell_how_far_they_are(classified, trained, command, tmp_
     }[ask]
     status, _, err = command(*arguments)
     assert status == 0 and words in err and "Traceback" not in err, err
+
+
+def test_what_came_before_training_is_no_snapshot(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    display = console.TrainingDisplay()
+    now[0] += 600  # packing
+    display.begin(0, 10, (8, 1, 8, 8), [0, 10])
+    now[0] += 4
+    display.snapshot("drawing", 1, 1)
+    assert display._pace.snapshot_seconds == pytest.approx(4)

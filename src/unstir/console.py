@@ -80,7 +80,9 @@ class Speaker:
 
     def _run(self) -> None:
         while not self._over.wait(max(SILENT_SECONDS - self.silent(), 0.05)):
-            if self._all and self._all[-1] is self and self.silent() >= SILENT_SECONDS:
+            if self._all and self._all[-1] is not self:
+                self._spoke = time.monotonic()  # the innermost speaks
+            elif self.silent() >= SILENT_SECONDS:
                 self.speak()
 
 
@@ -199,6 +201,7 @@ class TrainingDisplay(Observer):
 
     def begin(self, step: int, length: int, shape: tuple[int, ...], snapshots: Sequence[int] = ()) -> None:
         """Set the bar to where training stands."""
+        self._pace = Pace()  # what came before, such as packing, is neither a step nor a snapshot
         self._step, self._length, self._snapshots = step, length, tuple(snapshots)
         self._batch, self._shape = shape[0], "x".join(map(str, shape))
         self._progress.reset(self._training, total=length, completed=step, note=self._shape)
