@@ -248,3 +248,11 @@ def test_every_step_but_the_guide_is_evaluated_however_the_guide_is_spelled(trai
                 file.unlink()
     with pytest.raises(UserError, match="guide=8 is the only saved step of .*; no other is left to evaluate"):
         _models(run, replace(request, guide="8"), lambda _: None)
+
+
+def test_a_guide_of_the_same_run_is_one_however_its_folder_is_written(trained, tmp_path):
+    run, _ = trained(**CLASSES, train__label_dropout=0.2)
+    link = tmp_path / "link"
+    link.symlink_to(run.path.absolute())
+    assert run.model(guide=f"{link}@8").provenance() == run.model(guide="8").provenance()
+    assert run.model(guide=f"{link}@8").guide_name == "8"

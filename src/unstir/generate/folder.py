@@ -203,7 +203,7 @@ def name_of(model: Model, job: Job) -> str:
     """A folder name of its own for all images of these settings, whatever their number and batches."""
     known = model.provenance()
     how = {**_asked(replace(job, num=0, batch_size=0)), **{key: known[key] for key in ("step", "ema", "guide")}}
-    digest = hashlib.sha256(json.dumps({**how, "device": "", "dtype": model.dtype}, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps({**how, "dtype": model.dtype}, sort_keys=True).encode())
     label = "" if job.label is None else f"-label{job.label}"
     chain = f"{job.chain.sampler}{job.chain.steps}"
     return f"step{model.step}-{chain}{label}-seed{job.chain.seed}-{digest.hexdigest()[:6]}"

@@ -81,7 +81,7 @@ class Model:
         """The guide as `Run.model` reads it: "STEP" of the same run, or "RUN@STEP"; None without one."""
         if self.guide is None:
             return None
-        own = self.guide.folder == self.folder
+        own = _of_one_run(self, self.guide)
         return str(self.guide.step) if own else f"{self.guide.folder}@{self.guide.step}"
 
     def denoise(self, labels: Tensor | None) -> Labelled:
@@ -123,7 +123,7 @@ class Model:
         """
         guide = None
         if self.guide is not None:
-            own = self.guide.folder == self.folder
+            own = _of_one_run(self, self.guide)
             guide = {"step": self.guide.step, "run": "" if own else str(self.guide.folder)}
         return {
             "step": self.step,
@@ -152,13 +152,18 @@ class Model:
         return replace(self, dtype=dtype, guide=self.guide and self.guide.computing_in(dtype))
 
 
+def _of_one_run(model: Model, other: Model) -> bool:
+    """Whether two models are of the same run, however their folders are written."""
+    return model.folder.resolve() == other.folder.resolve()
+
+
 def _check_guide(model: Model, guide: Model) -> None:
     """Raise UserError for a guide that is the model itself, or has other images, classes, process or prediction.
 
     Its size and training are free; so is a guide that knows no classes, and is told none.
     """
     name = f"guide={model.guide_name}"
-    if guide.folder.resolve() == model.folder.resolve() and guide.step == model.step:
+    if _of_one_run(model, guide) and guide.step == model.step:
         raise UserError(f"{name} is the very step that is sampled; name an earlier one")
     ours, theirs = (
         {
