@@ -20,8 +20,8 @@ def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None
     """Add the lines of held_out.jsonl that snapshots lack, as training would have; return how many were added.
 
     A run that is being trained is left alone, and one whose log.held_out_images is 0, or whose held_out.jsonl is
-    damaged; snapshots whose weights are damaged are passed over. ``progress(done, total)`` counts snapshots. Raises
-    UserError where ``store`` is not the run's data or has other bytes, or the file cannot be written.
+    damaged; snapshots whose weights cannot be loaded are passed over. ``progress(done, total)`` counts snapshots.
+    Raises UserError where ``store`` is not the run's data or has other bytes, or the file cannot be written.
     """
     check_data(run.path, run.data, store)
     verify_once(store)
@@ -35,7 +35,8 @@ def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None
             return 0
         device = build.device(run.config.train.device)
         loss = HeldOutLoss(run, store, device)
-        missing = [step for step in run.saved_steps() if step in snapshots(run) and loss.due(step)]
+        planned = snapshots(run)
+        missing = [step for step in run.saved_steps() if step in planned and loss.due(step)]
         added = 0
         for done, step in enumerate(missing, start=1):
             if (denoiser := _denoiser(run, step, device)) is not None:
@@ -51,7 +52,7 @@ def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None
 
 
 def _denoiser(run: Run, step: int, device: torch.device) -> Denoiser | None:
-    """The sampling weights of a step in the arithmetic of training; None where its file is damaged."""
+    """The sampling weights of a step in the arithmetic of training; None where they cannot be loaded."""
     try:
         model = run.model(step, device=str(device))
     except UserError:
