@@ -24,7 +24,7 @@ LINE = 16
 
 
 @dataclass(frozen=True)
-class Sampled:
+class Compared:
     """The images of one chain, uint8 [N, C, H, W], with the cost of each and its seconds per image."""
 
     chain: Chain
@@ -55,7 +55,7 @@ def parse(text: str, base: Chain) -> list[Chain]:
     return chains
 
 
-def compare(model: Model, job: Job, chains: Sequence[Chain], progress: Progress | None = None) -> list[Sampled]:
+def compare(model: Model, job: Job, chains: Sequence[Chain], progress: Progress | None = None) -> list[Compared]:
     """The job's images by each of the chains, all from the noise of the job's own seed.
 
     ``progress(done, total)`` counts steps. Raises UserError as `sample_batches`, before anything is drawn.
@@ -72,13 +72,13 @@ def compare(model: Model, job: Job, chains: Sequence[Chain], progress: Progress 
         began = time.perf_counter()
         parts = [to_uint8(images) for _, images in sample_batches(model, own, on_step=on_step)]
         seconds = (time.perf_counter() - began) / job.num
-        results.append(Sampled(own.chain, torch.cat(parts), own.chain.cost(schedule), seconds))
+        results.append(Compared(own.chain, torch.cat(parts), own.chain.cost(schedule), seconds))
     return results
 
 
 def save_comparison(
     model: Model, job: Job, text: str, out: Path | None = None, *, showing: Showing = silently
-) -> tuple[Path, list[Sampled]]:
+) -> tuple[Path, list[Compared]]:
     """Write OUT/compare.png, rows of images by the chains of a ``text`` as `parse` reads it, and return it and them.
 
     By default OUT is a folder for these settings in RUN/generated. Raises UserError as `parse` and `compare`, and
