@@ -99,10 +99,7 @@ def effect(value: float, error: float, df: float, test: str, choices: int = 1) -
 
 
 def exact(value: float, p: float, test: str, choices: int = 1) -> Effect:
-    """An effect of a one-sided p, the surest of ``choices``; the error given is what value and z imply.
-
-    A p above 1/2 is no evidence of the other side: z is 0.
-    """
+    """An effect of a one-sided p, the surest of ``choices``, with the error that value and z imply; 0 from p = 1/2."""
     z = largest_of(choices, max(tail_deviate(p), 0.0))
     return Effect(value=value, error=abs(value / z) if z else 0.0, z=z, test=test)
 
