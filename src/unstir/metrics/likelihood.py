@@ -192,12 +192,15 @@ def save(path: Path, result: Likelihood) -> None:
     write_text(path, encode(dataclasses.asdict(result)) + "\n")
 
 
+_LIKELIHOOD = TypeAdapter(Likelihood)
+
+
 def read(path: Path) -> Likelihood | None:
     """What `save` wrote; None for a file that is damaged or no result."""
     try:
         values = decode(path.read_bytes())
         check_kinds(values.get("protocol"), {"step": is_count, "calls": is_count, "T": is_count})
-        return TypeAdapter(Likelihood).validate_json(json.dumps(values), strict=True)
+        return _LIKELIHOOD.validate_json(json.dumps(values), strict=True)
     except (OSError, ValueError):
         return None
 
