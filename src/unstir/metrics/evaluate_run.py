@@ -10,7 +10,7 @@ from unstir.errors import UserError
 from unstir.generate import Job
 from unstir.metrics import classifier, forecast
 from unstir.metrics.evaluate import Plan, check, evaluate, prepared, usual_chain, usual_labels
-from unstir.metrics.evaluation import Evaluation, differences
+from unstir.metrics.evaluation import Evaluation, differences, saved
 from unstir.metrics.features import Awaited, Network
 from unstir.metrics.inception import NAME, SHA256, check_installed, inception
 from unstir.metrics.request import EvaluationRequest
@@ -51,21 +51,21 @@ def evaluate_run(
     plans = _plans(run, store, request, say)
     for plan in plans:
         check(run, store, plan)
-    num, other = request.num, _other(run, request.against)
+    num, other, theirs = request.num, _other(run, request.against), list[Evaluation]()
     if other:
-        num = num or forecast.known_number(plans[-1], other)  # of another number nothing would compare
-        forecast.match(plans[-1], other, any_number=not request.num)
+        theirs = saved(other)
+        num = num or forecast.known_number(plans[-1:], theirs)  # of another number nothing would compare
+        forecast.match(plans[-1], theirs, str(other.path), any_number=not request.num)
     if request.inception:
         loaded = inception(request.features, say, device=request.device)
         plans = [replace(plan, networks=(*plan.networks[:-1], loaded)) for plan in plans]
     plans = prepared(store, _sized(run, store, plans, num, request, say), showing)
-    if other:
-        forecast.match(plans[-1], other)
+    rival = forecast.match(plans[-1], theirs, str(other.path)) if other else None
     found = []
     for plan in plans:
         found.append(evaluate(run, store, plan, showing=showing))
         finished(found[-1])
-    return found, differences(found[-1], forecast.match(plans[-1], other)) if other else []
+    return found, differences(found[-1], rival) if rival else []
 
 
 def _plans(run: Run, store: Store, request: EvaluationRequest, say: Say) -> list[Plan]:
@@ -127,10 +127,7 @@ def _other(run: Run, against: Path | None) -> Run | None:
 
 def _sized(run: Run, store: Store, plans: list[Plan], num: int, request: EvaluationRequest, say: Say) -> list[Plan]:
     """The plans with their number of images; how long they will take is said."""
-    known = forecast.known_number(plans[-1], run)
-    plans, drawing = forecast.sized(run, store, plans, num, 60 * request.minutes)
-    if not num and known:
-        say(f"{plans[0].job.num} images per seed, as in an earlier evaluation; --num takes another number")
+    plans, drawing = forecast.sized(run, store, plans, num, 60 * request.minutes, say)
     if preparing := classifier.preparing_seconds(store):
         kept = is_writable(store.path / "statistics")
         again = "once for this data" if kept else f"at every call, for {store.path} cannot be written to"

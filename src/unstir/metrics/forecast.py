@@ -10,6 +10,7 @@ from unstir.generate import Job, name_of, sample_batches
 from unstir.metrics.evaluate import Plan, jobs
 from unstir.metrics.evaluation import Evaluation, best_match, find, saved, unlike
 from unstir.metrics.reference import other_split
+from unstir.progress import Say, unsaid
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 
@@ -20,13 +21,16 @@ SPARE_HELD_OUT = 100
 """With so many held-out images or more, no more are drawn by default than are held out: the floor has equal n."""
 
 
-def sized(run: Run, store: Store, plans: Sequence[Plan], num: int, seconds: float) -> tuple[list[Plan], float]:
+def sized(
+    run: Run, store: Store, plans: Sequence[Plan], num: int, seconds: float, say: Say = unsaid
+) -> tuple[list[Plan], float]:
     """The plans with ``num`` images per set, and the seconds that drawing those which are not there yet will take.
 
-    For 0 it is the number that the run was judged with before by such plans, or else as many as fit into ``seconds``
-    altogether, at the speed of a short chain measured here.
+    For 0 it is the number that the run was evaluated with before by such plans, which is said, or else as many as fit
+    into ``seconds`` altogether, at the speed of a short chain measured here.
     """
-    num = num or max(known_number(plan, run) for plan in plans)
+    if not num and (num := known_number(plans, saved(run))):
+        say(f"{num} images per seed, as in an earlier evaluation; --num takes another number")
     missing = [plan for plan in plans if not num or find(run, plan.model.step, _of(plan, num).protocol()) is None]
     if not missing:
         return [_of(plan, num) for plan in plans], 0.0
@@ -40,18 +44,20 @@ def sized(run: Run, store: Store, plans: Sequence[Plan], num: int, seconds: floa
     return [_of(plan, num) for plan in plans], each * left
 
 
-def known_number(plan: Plan, run: Run) -> int:
-    """The most images per set of an evaluation of a run that is by this plan but for their number; 0 without any.
+def known_number(plans: Sequence[Plan], evaluations: Sequence[Evaluation]) -> int:
+    """The most images per set of the ``evaluations`` that are by one of the plans but for their number; 0 without any.
 
     A network that is awaited is taken for that of the evaluation.
     """
-    asked, protocols = plan.protocol(), [each.protocol for each in saved(run)]
-    alike = [theirs for theirs in protocols if not unlike(as_far_as_known(asked, theirs), theirs, ("num",))]
-    return max((theirs["num"] for theirs in alike), default=0)
+    asked, known = [plan.protocol() for plan in plans], [each.protocol for each in evaluations]
+    return max(
+        (its["num"] for its in known for mine in asked if not unlike(as_far_as_known(mine, its), its, ("num",))),
+        default=0,
+    )
 
 
-def match(plan: Plan, other: Run, any_number: bool = False) -> Evaluation:
-    """The evaluation of another run by the protocol of ``plan``; UserError, naming what differs, if none has it.
+def match(plan: Plan, others: Sequence[Evaluation], name: str, any_number: bool = False) -> Evaluation:
+    """The newest of ``others``, of the run ``name``, by the protocol of ``plan``; UserError as `best_match`.
 
     What only an awaited network will tell is taken to be alike, and so is the number of images with ``any_number``.
     """
@@ -60,7 +66,7 @@ def match(plan: Plan, other: Run, any_number: bool = False) -> Evaluation:
     def filled(theirs: Mapping[str, Any]) -> dict[str, Any]:
         return as_far_as_known(protocol, theirs) | ({"num": theirs["num"]} if any_number else {})
 
-    return best_match(filled, saved(other), str(other.path))
+    return best_match(filled, others, name)
 
 
 def as_far_as_known(protocol: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
