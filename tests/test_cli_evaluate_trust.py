@@ -51,7 +51,7 @@ def test_shuffled_labels_are_told_and_the_classifier_is_not_used(lost, command):
     assert list(found.figures) == ["patches/swd"] and found.protocol["networks"] == {}
     entry = found.protocol["classifier"]
     assert entry["used"] is False and entry["accuracy"] < 0.2 and entry["num"] == 299
-    assert [space["name"] for space in found.memorisation["spaces"]] == ["pixels"]  # no features of such a network
+    assert [space.name for space in found.memorisation.spaces] == ["pixels"]  # no features of such a network
     status, out, err = command("evaluate", lost, *SMALL, "--json")
     assert json.loads(out)["evaluations"][0]["protocol"]["classifier"] == entry and "train the classifier" not in err
 

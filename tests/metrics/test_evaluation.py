@@ -9,6 +9,7 @@ from unstir.errors import UserError
 from unstir.metrics import evaluation
 from unstir.metrics.evaluation import (
     FID,
+    SHARES,
     Evaluation,
     best_match,
     check_alike,
@@ -20,6 +21,7 @@ from unstir.metrics.evaluation import (
     unlike,
 )
 from unstir.metrics.figures import Figure, figure_effect, verdict
+from unstir.metrics.memorisation import Memorisation
 from unstir.significance import LEVEL, widening
 
 PROTOCOL = {
@@ -57,6 +59,10 @@ def test_protocols_that_differ_are_refused_naming_what_differs():
     check_alike(a.protocol, made(step=20).protocol)  # other weights are what is compared
     with pytest.raises(UserError, match="networks is classifier cccccccccccc and classifier eeeeeeeeeeee"):
         differences(a, made(networks={"classifier": "e" * 64}))
+    with pytest.raises(UserError, match="label is none and by the data's shares; .* and of one without never do"):
+        check_alike(a.protocol, made(label=SHARES).protocol)
+    with pytest.raises(UserError, match="figures of other data never do"):
+        check_alike(a.protocol, made(label=SHARES, data="e").protocol)
 
 
 def test_a_difference_is_decided_at_the_level_of_all_tests():
@@ -87,7 +93,7 @@ def test_the_match_of_a_run_is_the_newest_of_the_same_protocol():
         best_match(lambda _: PROTOCOL, [], "runs/b")
 
 
-NO_COPIES = {"spaces": [], "verdict": "none", "num": 100, "num_train": 8, "num_held_out": 2, "flip": False, "says": ""}
+NO_COPIES = Memorisation(spaces=(), verdict="none", num=100, num_train=8, num_held_out=2, flip=False)
 
 
 def test_what_is_saved_is_read_again_and_found_by_its_protocol(make_run):

@@ -1,6 +1,5 @@
 """Runs that never ran: Facts made of simulated losses and figures, each with the errors that real ones have."""
 
-import dataclasses
 import json
 import math
 import random
@@ -10,7 +9,7 @@ import torch
 
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import HIGHER, LOWER, Figure
-from unstir.metrics.memorisation import FEWEST, mann_whitney, precedence
+from unstir.metrics.memorisation import FEWEST, Memorisation, Space, mann_whitney, precedence
 from unstir.report.analysis import analyse
 from unstir.report.facts import Cost, Facts
 from unstir.runs import recipes
@@ -161,11 +160,11 @@ def copied(share=0.0, *, num=900, num_held_out=NUM_HELD_OUT, seed=0):
     relative[: round(share * num)] = 0.01
     new = torch.randn(num_held_out, generator=draw, dtype=torch.float64) * 0.1 + 0.7
     enough = min(num, num_held_out) >= FEWEST
-    nearer = dataclasses.asdict(mann_whitney(relative, new)) if enough else None
-    copies = dataclasses.asdict(precedence(relative, new, 0.01 / 3)) if enough else None
-    space = {"name": "pixels", "median": 1.1, "median_held_out": 1.05, "distance": nearer, "relative": nearer}
-    verdict = None if copies is None or copies["p"] > 0.01 / 3 else "copies"
-    return {"spaces": [{**space, "copies": copies}], "verdict": verdict, "num": num, "num_held_out": num_held_out}
+    nearer = mann_whitney(relative, new) if enough else None
+    copies = precedence(relative, new, 0.01 / 3) if enough else None
+    space = Space("pixels", 1.1, 1.05, nearer, nearer, copies, (), ())
+    verdict = None if copies is None or copies.p > 0.01 / 3 else "copies"
+    return Memorisation((space,), verdict, num, NUM_TRAIN, num_held_out, flip=False)
 
 
 CHAINS = (("dpmpp_2m", 5, 1.5), ("ddim", 10, 0.9), ("dpmpp_2m", 20, 0.45), ("ddim", 50, 0.5), ("ancestral", 1000, 0.43))

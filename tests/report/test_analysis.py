@@ -13,7 +13,7 @@ import runs
 from runs import STEPS, advice, by_name, chains, copied, evaluation, facts, held_out, metrics
 from unstir.report.analysis import analyse
 from unstir.report.statement import FIGURES, MULTIPLICITY, TOPICS, Statement
-from unstir.significance import LEVEL, Effect
+from unstir.significance import LEVEL, Effect, Shift
 
 RUNS = ("good", "over_fitted", "diverged", "too_short", "noise_only", "facts")
 
@@ -301,8 +301,8 @@ def test_copies_are_named_and_their_absence_is_no_proof():
     assert none["copies"].verdict == none["nearer"].verdict == "undecided" and "would not show" in none["copies"].text
     assert of(copied(0.4))["nearer"].verdict == "neutral" and "does not show copying" in of(copied(0.4))["nearer"].text
     assert "too few" in of(copied(0.4, num=10))["copies"].text
-    further = copied()
-    further["spaces"][0]["relative"] = {"probability": 0.3, "standard_error": 0.02, "p": 1.0}
+    (space,) = copied().spaces
+    further = dataclasses.replace(copied(), spaces=(dataclasses.replace(space, relative=Shift(0.3, 0.02, 1.0)),))
     assert "which copies would not" in of(further)["nearer"].text
 
 

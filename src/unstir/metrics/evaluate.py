@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,13 +17,13 @@ from unstir.data import SPLITS, Store, verify_once
 from unstir.errors import UserError
 from unstir.generate import Job, name_of, read_images, save_images
 from unstir.generate.drawing import check as check_job
-from unstir.metrics import memorisation
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluation import FOLDER, FORMAT, SHARES, Evaluation, find, save
 from unstir.metrics.evaluation import name_of as file_of
 from unstir.metrics.features import Network
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.judge import judge, reference_size
+from unstir.metrics.memorisation import Memorisation, memorisation, picture
 from unstir.progress import Showing, silently
 from unstir.runs.agreement import check_data
 from unstir.runs.files import check_writable, make_folder, replacing
@@ -221,13 +220,12 @@ def held_out_like(store: Store, label: int | None) -> Tensor:
     return store.images("held_out")[kept[some].sort().values]
 
 
-def _memorisation(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], name: str) -> dict[str, Any]:
+def _memorisation(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], name: str) -> Memorisation:
     """Search for copies of training images among all sets together, and draw the closest pairs."""
     samples_of_all, train = torch.cat(list(sets)), store.images("train")
     held_out = held_out_like(store, plan.job.label)
     features = next((network.features for network in plan.measuring if network.name == "classifier"), None)
-    found = memorisation.memorisation(samples_of_all, train, held_out, flip=run.config.data.flip, features=features)
+    found = memorisation(samples_of_all, train, held_out, flip=run.config.data.flip, features=features)
     with replacing(make_folder(run.path / FOLDER) / f"{name}-pairs.png") as partial:
-        memorisation.picture(found, samples_of_all, train, held_out).save(partial, format="png")
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(found)))  # lists, as they are read again
-    return {**plain, "says": memorisation.describe(found)}
+        picture(found, samples_of_all, train, held_out).save(partial, format="png")
+    return found

@@ -39,8 +39,8 @@ SHARES = "by the data's shares"
 class Evaluation:
     """The figures of one saved step of a run, by key such as "classifier/fd", and the protocol they came by.
 
-    ``images`` is how many training images the weights had seen, ``weights`` their SHA-256 (hex), ``memorisation`` what
-    `memorisation.Memorisation` holds, as plain values, ``seconds`` of "drawing" and of "judging".
+    ``images`` is how many training images the weights had seen, ``weights`` their SHA-256 (hex), ``seconds`` are those
+    of "drawing" and of "judging".
     """
 
     step: int
@@ -48,7 +48,7 @@ class Evaluation:
     weights: str = ""
     protocol: dict[str, Any]
     figures: dict[str, Figure]
-    memorisation: dict[str, Any] | None = None
+    memorisation: Memorisation | None = None
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def name(self) -> str:
@@ -96,6 +96,8 @@ def check_alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
     """Raise UserError, naming the differences, where figures by these two protocols must not be compared."""
     if different := unlike(a, b):
         remedy = "evaluate both by one protocol with unstir evaluate"
+        if (a.get("label") is None) != (b.get("label") is None):
+            remedy = "figures of a network with classes and of one without never do; name a run of the same kind"
         if a.get("data") != b.get("data"):
             remedy = "figures of other data never do"
         raise UserError(f"these figures do not compare: {'; '.join(different)}; {remedy}")
@@ -161,7 +163,7 @@ def describe(evaluation: Evaluation) -> str:
     return (
         f"{head}\n{table(evaluation.figures, how['num'])}"
         + ("" if classifier is None else f"\n{classifier}")
-        + ("" if copies is None else f"\nmemorisation: {copies['says']}")
+        + ("" if copies is None else f"\nmemorisation: {copies.says}")
     )
 
 
@@ -206,7 +208,7 @@ def table(figures: Mapping[str, Figure], num: int) -> str:
     return "\n".join(lines)
 
 
-_EVALUATION, _MEMORISATION = TypeAdapter(Evaluation), TypeAdapter(Memorisation)
+_EVALUATION = TypeAdapter(Evaluation)
 
 
 def _read(path: Path) -> Evaluation | None:
@@ -216,9 +218,6 @@ def _read(path: Path) -> Evaluation | None:
         if values.pop("unstir_evaluation", None) != FORMAT:
             return None
         read = _EVALUATION.validate_json(json.dumps(values), strict=True)
-        if (copies := values.get("memorisation")) is not None:
-            _MEMORISATION.validate_json(json.dumps(copies), strict=True)
-            check(copies, {"says": is_text})
         check(read.protocol, PROTOCOL)
         return read if read.figures and all(figure.by_seed for figure in read.figures.values()) else None
     except (OSError, ValueError):

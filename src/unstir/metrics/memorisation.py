@@ -24,7 +24,7 @@ run of 100 at most. Copies are *decided* at the level of every other statement (
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from PIL import Image
@@ -87,7 +87,8 @@ class Space:
 class Memorisation:
     """Both spaces and the ``verdict``: "copies", "nearer", "none" (found, which proves none), or None: undecided.
 
-    Undecided are fewer than FEWEST samples or held-out images. ``flip`` says that mirror images counted.
+    Undecided are fewer than FEWEST samples or held-out images. ``flip`` says that mirror images counted, and ``says``
+    is all of it in two lines.
     """
 
     spaces: tuple[Space, ...]
@@ -96,6 +97,10 @@ class Memorisation:
     num_train: int
     num_held_out: int
     flip: bool
+    says: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "says", describe(self))
 
 
 def memorisation(
