@@ -1,7 +1,6 @@
 """The application that the commands join: settings from recipes, errors as one line, and the exit status."""
 
 import json
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -10,12 +9,16 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.argument import ArgumentCollection, update_argument_collection
 from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
 
 import unstir
-from unstir.cli import terminal, train_help, values
+from unstir.cli import terminal, values
 from unstir.cli.messages import of_limits, one_line
+from unstir.cli.train_help import FORMATTER
 from unstir.errors import UserError, printable
 from unstir.runs import recipes, toml
+
+HELP = "--help", "-h"
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -23,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     terminal.prepare()
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        if (asked := train_help.asked(words)) is not None:
-            _show_values_of(asked)
+        if words[:1] == ["train"] and (settings := [word for word in words if word not in HELP]) != words:
+            _show_values_of(settings)
         status = app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except BrokenPipeError:  # whoever reads the output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -57,8 +60,8 @@ def _show_values_of(words: Sequence[str]) -> None:
     given = app.parse_known_args(words)[1].arguments
     recipe, folder = given.get("recipe", ""), recipes.run_folder(given.get("recipe", ""), given.get("out", ""))
     continued = not recipe and (folder / "config.toml").is_file()
-    train_help.FORMATTER.config = given["config"]
-    train_help.FORMATTER.source = f"{folder}" if continued else f"recipe {recipe or recipes.DEFAULT}"
+    FORMATTER.config = given["config"]
+    FORMATTER.source = f"{folder}" if continued else f"recipe {recipe or recipes.DEFAULT}"
 
 
 def say(text: str) -> None:
@@ -72,16 +75,8 @@ def show(*lines: str) -> None:
 
 
 def show_json(value: object) -> None:
-    """A result as one line of JSON, which has no NaN and no infinity: null in their place."""
-    print(json.dumps(_finite(value), allow_nan=False))
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """A result, dataclasses too, as one line of JSON, which has no NaN and no infinity: null in their place."""
+    print(json.dumps(to_jsonable_python(value, inf_nan_mode="null"), allow_nan=False))
 
 
 def _fail(message: str, status: int = 2) -> NoReturn:

@@ -1,8 +1,6 @@
 """`unstir doctor`."""
 
-import dataclasses
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -10,6 +8,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from unstir.cli.app import app, show_json
+from unstir.cli.options import RunFolder, StoreFolder
 from unstir.errors import printable
 from unstir.progress import duration
 
@@ -20,14 +19,7 @@ STYLES = {"problem": "bold red", "warning": "yellow", "note": "dim"}
 
 
 @app.command
-def doctor(
-    run: Path,
-    /,
-    *,
-    store: Path | None = None,
-    samples: bool = True,
-    json_: bool = False,
-) -> int:
+def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True, json_: bool = False) -> int:
     """Examine a run, finished or in training: what is wrong, what was measured, and the setting that helps.
 
     Images are drawn and losses measured, in seconds. The status is 1 where there is a problem, and 0 where there is
@@ -37,10 +29,6 @@ def doctor(
 
     Parameters
     ----------
-    run
-        Folder of the run.
-    store
-        Folder of the packed data, where it has moved.
     samples
         Draw images and measure losses; --no-samples is quicker and reads files, settings and metrics alone.
     json_
@@ -52,7 +40,7 @@ def doctor(
     with console.counting("examining", "") as progress:
         report = diagnose(run, store=store, samples=samples, progress=progress)
     if json_:
-        show_json({"healthy": report.healthy, **dataclasses.asdict(report)})
+        show_json({"healthy": report.healthy, **vars(report)})
     else:
         _print(report)
     return 0 if report.healthy else 1

@@ -1,40 +1,74 @@
 """`unstir edit`: inpaint, vary, invert, blend and morph."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from unstir.cli.app import app
-from unstir.cli.chain_options import ChainOptions, FillOptions, InvertOptions, chain_group
-from unstir.cli.edit_options import EditOptions, carry_out
+from unstir.cli.app import app, say, show
+from unstir.cli.options import (
+    FLAT,
+    ChainOptions,
+    FillOptions,
+    Given,
+    InvertOptions,
+    ModelOptions,
+    RunFolder,
+    Sampling,
+    chain_group,
+)
+from unstir.errors import UserError
+
+if TYPE_CHECKING:
+    from unstir.edit import Edited
 
 edit = App(name="edit", help="Fill in, vary, invert, blend and morph images with a trained run.")
 app.command(edit)
 
 
-AS_THE_RUN, FILL_AS_THE_RUN, INVERT_AS_USUAL, AS_USUAL = ChainOptions(), FillOptions(), InvertOptions(), EditOptions()
+@FLAT
+@dataclass(frozen=True, kw_only=True)
+class EditOptions(ModelOptions):
+    """What every edit takes."""
+
+    out: Path | None = None
+    """The PNG file to write, with its settings in a sidecar, OUT.json; by default one in RUN/edits for each setting."""
+    singles: bool = False
+    """Also write each result as a file of its own, at the run's resolution: OUT-0.png, OUT-1.png, ..."""
+    seed: int = 0
+    """Result i is a function of the seed and i."""
+
+
+IMAGE = Parameter(help="A picture file; its centre square is resized to the run's images.")
+Label = Annotated[
+    str | None,
+    Parameter(
+        help="Class of the image, by name or number, for a network with classes; optional where labels were hidden in "
+        "training."
+    ),
+]
 Edit = Annotated[EditOptions, Parameter(group="Edit")]
-Chain = Annotated[ChainOptions, Parameter(group=chain_group(ChainOptions))]
+Filling = Annotated[FillOptions, Parameter(group=chain_group(FillOptions))]
 Inversion = Annotated[InvertOptions, Parameter(group=chain_group(InvertOptions))]
-Fill = Annotated[FillOptions, Parameter(group=chain_group(FillOptions))]
 
 
 @edit.command
 def inpaint(
-    run: Path,
-    image: Path,
+    run: RunFolder,
+    image: Annotated[Path, IMAGE],
     /,
     *,
     mask: Path | None = None,
     box: tuple[int, int, int, int] | None = None,
     num: int = 8,
-    label: str | None = None,
+    label: Label = None,
     resamples: int = 10,
     jump: int = 1,
-    chain: Fill = FILL_AS_THE_RUN,
-    options: Edit = AS_USUAL,
+    chain: Filling = FillOptions(),
+    options: Edit = EditOptions(),
 ) -> int:
     """Fill in a part of an image: the white of MASK, or a box. The picture: image, what is left of it, and NUM results.
 
@@ -45,19 +79,12 @@ def inpaint(
 
     Parameters
     ----------
-    run
-        Folder of the run.
-    image
-        A picture file; its centre square is resized to the run's images.
     mask
         A picture of the image's size or of the run's: white is filled in, black is kept.
     box
         Left, top, width and height of what is filled in, in pixels of the run's images.
     num
         How many results.
-    label
-        Class of the image, by name or number, for a network with classes; optional where labels were hidden in
-        training.
     resamples
         How often each step is taken; more agree better, at as many times the calls.
     jump
@@ -66,20 +93,20 @@ def inpaint(
     from unstir import edit
 
     work = partial(edit.inpaint, image=image, mask=mask, box=box, resamples=resamples, jump=jump)
-    return carry_out(run, [image], "filling in", chain, options, work, mask=mask, num=num, label=label)
+    return _carry_out(run, [image], "filling in", chain, options, work, mask=mask, num=num, label=label)
 
 
 @edit.command
 def vary(
-    run: Path,
-    image: Path,
+    run: RunFolder,
+    image: Annotated[Path, IMAGE],
     /,
     *,
     strength: float = 0.6,
     num: int = 8,
     label: str | None = None,
-    chain: Chain = AS_THE_RUN,
-    options: Edit = AS_USUAL,
+    chain: Sampling = ChainOptions(),
+    options: Edit = EditOptions(),
 ) -> int:
     """Draw images like a given one: noise is added to it and removed again. The picture: the image, and NUM results.
 
@@ -89,10 +116,6 @@ def vary(
 
     Parameters
     ----------
-    run
-        Folder of the run.
-    image
-        A picture file; its centre square is resized to the run's images.
     strength
         How far to go, above 0 and at most 1: to time round(strength T). At 1 the image is forgotten.
     num
@@ -104,19 +127,19 @@ def vary(
     from unstir import edit
 
     work = partial(edit.vary, image=image, strength=strength)
-    return carry_out(run, [image], "varying", chain, options, work, num=num, label=label)
+    return _carry_out(run, [image], "varying", chain, options, work, num=num, label=label)
 
 
 @edit.command
 def invert(
-    run: Path,
-    image: Path,
+    run: RunFolder,
+    image: Annotated[Path, IMAGE],
     /,
     *,
-    label: str | None = None,
+    label: Label = None,
     refinements: int = 2,
-    chain: Inversion = INVERT_AS_USUAL,
-    options: Edit = AS_USUAL,
+    chain: Inversion = InvertOptions(),
+    options: Edit = EditOptions(),
 ) -> int:
     """Find the noise that DDIM turns into an image, and turn it back. The picture: image, noise, and the image again.
 
@@ -126,13 +149,6 @@ def invert(
 
     Parameters
     ----------
-    run
-        Folder of the run.
-    image
-        A picture file; its centre square is resized to the run's images.
-    label
-        Class of the image, by name or number, for a network with classes; optional where labels were hidden in
-        training.
     refinements
         Fixed-point iterations per step; each raises the order of the inversion by one and costs one network call per
         step.
@@ -140,22 +156,22 @@ def invert(
     from unstir import edit
 
     work = partial(edit.invert, image=image, refinements=refinements)
-    return carry_out(run, [image], "inverting", chain, options, work, label=label)
+    return _carry_out(run, [image], "inverting", chain, options, work, label=label)
 
 
 @edit.command
 def blend(
-    run: Path,
-    image1: Path | None = None,
-    image2: Path | None = None,
+    run: RunFolder,
+    image1: Annotated[Path | None, IMAGE] = None,
+    image2: Annotated[Path | None, Parameter(help="Another.")] = None,
     /,
     *,
     numbers: tuple[int, int] | None = None,
     count: int = 8,
     labels: tuple[str, str] | None = None,
     refinements: int = 2,
-    chain: Inversion = INVERT_AS_USUAL,
-    options: Edit = AS_USUAL,
+    chain: Inversion = InvertOptions(),
+    options: Edit = EditOptions(),
 ) -> int:
     """Interpolate between two images through their noises. The picture: both images, and COUNT from one to the other.
 
@@ -167,12 +183,6 @@ def blend(
 
     Parameters
     ----------
-    run
-        Folder of the run.
-    image1
-        A picture file; its centre square is resized to the run's images.
-    image2
-        Another.
     numbers
         In place of the two: numbers of images that `--sampler ddim` draws from the seed at the same times.
     count
@@ -183,7 +193,6 @@ def blend(
         Fixed-point iterations per step of the inversions.
     """
     from unstir import edit
-    from unstir.errors import UserError
 
     images = [image for image in (image1, image2) if image is not None]
     if len(images) != (0 if numbers else 2):
@@ -191,9 +200,8 @@ def blend(
     if numbers and min(numbers) < 0:
         raise UserError(f"--numbers {numbers[0]} {numbers[1]}: images are numbered from 0")
     ends = numbers or (images[0], images[1])
-
     work = partial(edit.blend, ends=ends, count=count, refinements=refinements)
-    return carry_out(run, ends, "blending", chain, options, work, labels=labels)
+    return _carry_out(run, ends, "blending", chain, options, work, labels=labels)
 
 
 @edit.command
@@ -204,8 +212,8 @@ def morph(
     labels: tuple[str, str],
     count: int = 8,
     num: int = 4,
-    chain: Chain = AS_THE_RUN,
-    options: Edit = AS_USUAL,
+    chain: Sampling = ChainOptions(),
+    options: Edit = EditOptions(),
 ) -> int:
     """Interpolate between two classes from one noise. The picture: NUM rows of COUNT images.
 
@@ -225,4 +233,49 @@ def morph(
     from unstir import edit
 
     work, remedy = partial(edit.morph, count=count), "name a run that does, or blend two images"
-    return carry_out(run, labels, "morphing", chain, options, work, labels=labels, remedy=remedy, num=num)
+    return _carry_out(run, labels, "morphing", chain, options, work, labels=labels, remedy=remedy, num=num)
+
+
+def _carry_out(
+    run: Path,
+    parts: Sequence[str | int | Path],
+    doing: str,
+    chain: Given,
+    options: EditOptions,
+    work: Callable[..., "Edited"],
+    *,
+    mask: Path | None = None,
+    labels: tuple[str, str] | None = None,
+    remedy: str = "leave it out",
+    **asked: Any,
+) -> int:
+    """Call the library to do the ``work``, and to write what came of it; ``parts`` are the images, or what names them.
+
+    ``labels`` are the classes of both ends, as typed, and ``remedy`` what to do where there are none; what else is
+    ``asked`` are the number of results and the class, as typed.
+    """
+    from unstir import console
+    from unstir.edit.files import Target, advice
+    from unstir.edit.reading import notes_on
+    from unstir.generate import Job
+    from unstir.runs.run import Run
+
+    opened, images, given = Run.open(run), [part for part in parts if isinstance(part, Path)], chain.given()
+    target = Target(options.out, run / "edits", parts, [*images, *([mask] if mask else [])], options.singles)
+    needs_label = opened.labels.has_null and chain.guide is None and given.get("guidance", 1) != 1
+    if needs_label and asked.get("label", 0) is None:
+        raise UserError(f"guidance={given['guidance']} leads towards a class; name it with --label")
+    if "label" in asked:
+        asked["label"] = opened.labels.number(asked["label"])
+    model = options.model(opened, chain.guide)
+    job = Job(chain=model.chain.changed(**given, seed=options.seed), **{"num": 1, **asked})
+    ends = {"labels": model.labels.numbers(labels, "--labels", remedy)} if labels else {}
+    with console.counting(doing, "network calls") as progress:
+        edited = work(model, job=job, progress=progress, **ends)
+    for image in images:
+        for note in notes_on(image, model.shape):
+            say(f"{image}: {note}")
+    show(*target.save(edited))
+    if poor := advice(edited):
+        say(poor)
+    return 0

@@ -3,24 +3,19 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from unstir.chain import FAST
 from unstir.cli.app import app, say, show, show_json
-from unstir.cli.chain_options import ChainOptions
+from unstir.cli.options import FLAT, ChainOptions, RunFolder
 from unstir.metrics.request import EvaluationRequest
 
-AS_USUAL = ChainOptions()
-CHAIN = Group(
-    "Chain",
-    help=f"Defaults are {FAST.sampler} with {FAST.steps} steps, and else as in the run's [grids] settings.",
-)
+USUAL = f"Defaults are {FAST.sampler} with {FAST.steps} steps, and else as in the run's [grids] settings."
 
 
-@Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
+@FLAT
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions(EvaluationRequest):
     """A request as options; the chain and its guide have options of their own."""
@@ -29,16 +24,13 @@ class EvaluationOptions(EvaluationRequest):
     guide: Annotated[str | None, Parameter(parse=False)] = None
 
 
-USUAL = EvaluationOptions()
-
-
 @app.command
 def evaluate(
-    run: Path,
+    run: RunFolder,
     /,
     *,
-    options: EvaluationOptions = USUAL,
-    chain: Annotated[ChainOptions, Parameter(group=CHAIN)] = AS_USUAL,
+    options: EvaluationOptions = EvaluationOptions(),
+    chain: Annotated[ChainOptions, Parameter(group=Group("Chain", help=USUAL))] = ChainOptions(),
     json_: bool = False,
 ) -> int:
     """Evaluate a trained run: distances of its samples to the data, with those of real images and of noise.
@@ -55,8 +47,6 @@ def evaluate(
 
     Parameters
     ----------
-    run
-        Folder of the run.
     json_
         Print the evaluations as JSON.
     """
@@ -73,7 +63,7 @@ def evaluate(
     with console.heartbeat("evaluating"):
         found, comparison = evaluate_run(run, request, say=say, showing=console.counting, finished=finished)
     if json_:
-        show_json({"evaluations": [dataclasses.asdict(each) for each in found], "comparison": comparison or None})
+        show_json({"evaluations": found, "comparison": comparison or None})
     elif comparison:
         show(*comparison)
     return 0

@@ -1,16 +1,15 @@
 """`unstir likelihood`."""
 
-import dataclasses
 from pathlib import Path
 from typing import Literal
 
 from unstir.cli.app import app, show, show_json
-from unstir.cli.model_options import USUAL, ModelOptions
+from unstir.cli.options import ModelOptions, RunFolder, StoreFolder
 
 
 @app.command
 def likelihood(
-    run: Path,
+    run: RunFolder,
     /,
     *,
     split: Literal["held_out", "train", "both"] = "held_out",
@@ -19,9 +18,9 @@ def likelihood(
     variance: Literal["auto", "small", "large", "learned"] = "auto",
     clip: bool = True,
     seed: int = 0,
-    store: Path | None = None,
+    store: StoreFolder = None,
     batch_size: int = 64,
-    options: ModelOptions = USUAL,
+    options: ModelOptions = ModelOptions(),
     out: Path | None = None,
     json_: bool = False,
 ) -> int:
@@ -35,8 +34,6 @@ def likelihood(
 
     Parameters
     ----------
-    run
-        Folder of the run.
     split
         Which images: held out, those trained on, or both.
     num
@@ -50,8 +47,6 @@ def likelihood(
         Clamp each estimate of the clean image to [-1, 1].
     seed
         Seed of noise, times and choice of images.
-    store
-        Folder of the packed data, where it has moved.
     batch_size
         Images computed at once.
     out
@@ -73,7 +68,7 @@ def likelihood(
     protocol = Protocol(num=num, calls=calls, variance=variance, clip=clip, seed=seed, batch_size=batch_size)
     results, curve = save_likelihood(model, data, splits, protocol, out, showing=console.counting)
     if json_:
-        show_json({name: dataclasses.asdict(result) for name, result in results.items()})
+        show_json(results)
     else:
         show(*(line for each in results.values() for line in describe(each).splitlines()), f"curve     {curve}")
     return 0

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from unstir.cli.app import app, say, show
+from unstir.cli.options import StoreFolder
 
 
 @app.command
@@ -17,7 +18,7 @@ def report(
     seeds: int = 3,
     pdf: bool = False,
     export: Path | None = None,
-    store: Path | None = None,
+    store: StoreFolder = None,
 ) -> int:
     """Write what a run shows as one page: RUN/report.html, a single file that works offline and prints well.
 
@@ -53,8 +54,6 @@ def report(
     export
         Write the figures with their errors and protocols to this file too, by its ending .csv, .md (Markdown) or .tex
         (LaTeX), or to all three in this folder.
-    store
-        Folder of the packed data, where it has moved.
     """
     from unstir import console
     from unstir.report.write import write_report

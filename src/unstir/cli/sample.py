@@ -1,26 +1,20 @@
 """`unstir sample`."""
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from unstir.cli.app import app, say, show
-from unstir.cli.chain_options import ChainOptions, chain_group
-from unstir.cli.model_options import USUAL, ModelOptions
+from unstir.cli.options import ChainOptions, ModelOptions, RunFolder, Sampling
 from unstir.errors import UserError
-
-AS_THE_RUN = ChainOptions()
 
 
 @app.command
 def sample(
-    run: Path,
+    run: RunFolder,
     /,
     *,
     num: int = 64,
     out: Path | None = None,
-    chain: Annotated[ChainOptions, Parameter(group=chain_group(ChainOptions))] = AS_THE_RUN,
+    chain: Sampling = ChainOptions(),
     seed: int = 0,
     label: str | None = None,
     compare: str = "",
@@ -28,7 +22,7 @@ def sample(
     strip: Path | None = None,
     stages: int | None = None,
     batch_size: int = 64,
-    options: ModelOptions = USUAL,
+    options: ModelOptions = ModelOptions(),
 ) -> int:
     """Draw images from a trained run: OUT/000000.png, ..., with grids of the images and of their noise.
 
@@ -40,8 +34,6 @@ def sample(
 
     Parameters
     ----------
-    run
-        Folder of the run.
     num
         How many images: exactly so many are written.
     out

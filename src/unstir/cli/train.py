@@ -41,7 +41,7 @@ def train(
     /,
     *,
     out: Annotated[str, Parameter(help="Folder of the run; empty: runs/RECIPE.")] = "",
-    config: Settings = Settings(),  # noqa: B008 - frozen
+    config: Settings = Settings(),
 ) -> int:
     """Train a model or continue one; the status is 0 when finished, 129, 130 or 143 when stopped."""
     from unstir import console

@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 import re
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cyclopts.help import DefaultFormatter
@@ -14,7 +13,7 @@ from unstir.runs import toml
 from unstir.runs.config import Config
 
 if TYPE_CHECKING:
-    from cyclopts.help import HelpEntry, HelpPanel
+    from cyclopts.help import HelpPanel
     from rich.console import Console, ConsoleOptions
 
 MOST_USED = (
@@ -27,24 +26,28 @@ SETTINGS = "Parameters"
 
 
 class SettingsFormatter(DefaultFormatter):
-    """Prints the settings in sections, with the values of a ``config`` as defaults."""
+    """Prints the settings in sections, with the values of a ``config`` as defaults, and names its ``source``."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.config, self.source = Config(), ""
+    config, source = Config(), ""
 
     def __call__(self, console: "Console", options: "ConsoleOptions", panel: "HelpPanel") -> None:
         """Print one panel of the help, or many in place of that of all options."""
         if panel.title != SETTINGS:
             super().__call__(console, options, panel)
             return
-        values = toml.flat(self.config)
-        entries = {_name(entry): _with_default(entry, values) for entry in panel.entries}
-        most_used = [entries.pop(name) for name in MOST_USED]
-        title = f"Most used, with the values of {escape(printable(self.source))}"
-        super().__call__(console, options, panel.copy(title=title, entries=most_used))
-        for section, title in _sections().items():
-            own = [entry for name, entry in entries.items() if name.startswith(f"--{section}.")]
+        values, entries = toml.flat(self.config), {}
+        for entry in panel.entries:
+            name = entry.positive_names[0]
+            value = values.get(name.removeprefix("--"))
+            entries[name] = entry.copy(default=None if value in (None, "", []) else as_typed(value))
+        most_used = f"Most used, with the values of {escape(printable(self.source))}"
+        panels = {most_used: [entries.pop(name) for name in MOST_USED]}
+        for section, settings in vars(self.config).items():
+            if dataclasses.is_dataclass(settings):  # entitled with its name and the first words about it
+                about = re.split("[:;,.]", inspect.getdoc(type(settings)) or "")[0].replace("`", "")
+                own = [entry for name, entry in entries.items() if name.startswith(f"--{section}.")]
+                panels[f"{section}: {about}"] = own
+        for title, own in panels.items():
             super().__call__(console, options, panel.copy(title=title, entries=own))
 
 
@@ -52,31 +55,8 @@ FORMATTER = SettingsFormatter()
 """That of `unstir train`."""
 
 
-def _sections() -> dict[str, str]:
-    """Each section of the settings, with a title: its name and the first words about it."""
-    named = {field.name: getattr(Config(), field.name) for field in dataclasses.fields(Config)}  # type: ignore[arg-type, unused-ignore]
-    about = {key: inspect.getdoc(type(value)) or "" for key, value in named.items() if dataclasses.is_dataclass(value)}
-    return {key: f"{key}: {re.split('[:;,.]', text)[0].replace('`', '')}" for key, text in about.items()}
-
-
-def _name(entry: "HelpEntry") -> str:
-    return entry.positive_names[0]
-
-
-def _with_default(entry: "HelpEntry", values: dict[str, Any]) -> "HelpEntry":
-    value = values.get(_name(entry).removeprefix("--"))
-    return entry.copy(default=None if value in (None, "", []) else as_typed(value))
-
-
 def as_typed(value: Any) -> str:
     """A value as it is written on the command line."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def asked(words: Sequence[str]) -> list[str] | None:
-    """The words of `unstir train ... --help` without its asking for help; None for another command line."""
-    if words[:1] != ["train"] or not {"--help", "-h"} & set(words):
-        return None
-    return [word for word in words if word not in ("--help", "-h")]

@@ -1,6 +1,5 @@
 """`unstir verify`."""
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from itertools import groupby
@@ -22,12 +21,7 @@ NARROWEST = 72  # columns; narrower, a terminal had better wrap the lines than a
 
 
 @app.command
-def verify(
-    *names: str,
-    json_: bool = False,
-    plot: Path | None = None,
-    image: Path | None = None,
-) -> int:
+def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Path | None = None) -> int:
     """Check the theory: each equation, what it was compared with, and by how much it is missed; in seconds.
 
     The status is 0 where all hold and 1 where any does not.
@@ -58,9 +52,7 @@ def verify(
         rows = run_checks(names, progress)
     holding = sum(row.passed for row in rows)
     if json_:
-        show_json(
-            {"passed": holding == len(rows), "rows": [dataclasses.asdict(r) | {"passed": r.passed} for r in rows]}
-        )
+        show_json({"passed": holding == len(rows), "rows": [vars(row) | {"passed": row.passed} for row in rows]})
     else:
         screen = Console(file=sys.stdout)
         screen.width = max(screen.width, NARROWEST)

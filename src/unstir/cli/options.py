@@ -1,0 +1,105 @@
+"""Options that several commands share: what they read, how they sample, and with which weights they compute."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
+
+from cyclopts import Group, Parameter
+from pydantic import TypeAdapter
+
+from unstir.chain import DEFAULTS, OPTIONS, SAMPLERS, Chain
+from unstir.cli.app import say
+from unstir.cli.train_help import as_typed
+
+if TYPE_CHECKING:
+    from unstir.runs.model import Model
+    from unstir.runs.run import Run
+
+RunFolder = Annotated[Path, Parameter(help="Folder of the run.")]
+StoreFolder = Annotated[Path | None, Parameter(help="Folder of the packed data, where it has moved.")]
+
+FLAT = Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
+"""Of a class: each of its fields is an option of the command, `--batch-size` for ``batch_size``."""
+
+HELP = {name: each["description"] for name, each in TypeAdapter(Chain).json_schema()["properties"].items()}
+HELP["guide"] = (
+    "What guidance leads away from: a less trained step (1000), another run (its folder), or its step (RUN@1000); by "
+    "default the network without its label."
+)
+Options = TypeVar("Options", bound="Given")
+
+
+class Given:
+    """What was given of a chain on the command line; None is what was left out, or what the command does not take."""
+
+    guide: str | None = None
+    """What guidance leads away from."""
+
+    def given(self) -> dict[str, Any]:
+        """The settings that were given, for `Chain.changed`."""
+        return {name: value for name in DEFAULTS if (value := getattr(self, name, None)) is not None}
+
+
+def options(*names: str, **defaults: object) -> Callable[[type[Options]], type[Options]]:
+    """Make these fields of `Chain` the options of a class; what has no default here is None unless given."""
+    kinds = {**get_type_hints(Chain), "guide": str}
+
+    def made(cls: type[Options]) -> type[Options]:
+        for name, kind in kinds.items():
+            if name in (*names, *defaults):
+                cls.__annotations__[name] = Annotated[kind | None, Parameter(help=HELP[name])]
+                setattr(cls, name, defaults.get(name))
+        return FLAT(dataclass(frozen=True, kw_only=True)(cls))
+
+    return made
+
+
+OF_EVERY_CHAIN = {*DEFAULTS, "guide"} - {"seed"}
+
+
+@options(*OF_EVERY_CHAIN)
+class ChainOptions(Given):
+    """How to sample."""
+
+
+@options(*OF_EVERY_CHAIN - {"sampler", *OPTIONS}, *SAMPLERS["ancestral"].options)
+class FillOptions(Given):
+    """The ancestral chain, which filling in takes."""
+
+    sampler = "ancestral"
+
+
+@options("steps", "clip", spacing="log_snr")
+class InvertOptions(Given):
+    """Times that invert best, whatever the run's: even in log-SNR no step is too long to be inverted."""
+
+
+def chain_group(options: type) -> Group:
+    """The group of a command's chain options, which says what they are by default."""
+    names = [each.name for each in fields(options) if each.name in DEFAULTS and each.default is None]
+    said = ", ".join(f"{name} {as_typed(DEFAULTS[name])}" for name in names)
+    text = f"Defaults are as in the run's [grids] settings: {said}, unless its recipe or config differs."
+    return Group("Chain", help=text)
+
+
+Sampling = Annotated[ChainOptions, Parameter(group=chain_group(ChainOptions))]
+
+
+@FLAT
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which weights, where, and in which arithmetic."""
+
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Arithmetic inside the network."""
+    device: str = "auto"
+    """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
+    checkpoint: int | None = None
+    """The saved step whose weights are used; by default the newest."""
+    ema: bool = True
+    """Use the averaged weights where the run has them."""
+
+    def model(self, run: "Run", guide: str | None = None) -> "Model":
+        """The model of the run that these options name; errors as `Run.model`."""
+        return run.model(self.checkpoint, ema=self.ema, device=self.device, dtype=self.dtype, guide=guide, say=say)
