@@ -27,7 +27,7 @@ import torch
 
 from unstir.data import Store
 from unstir.data.digits import HELD_OUT, load_digits
-from unstir.data.split import hold_out
+from unstir.data.source import hold_out
 from unstir.metrics.classifier import train_classifier
 from unstir.metrics.features import Trust
 from unstir.metrics.figures import above_floor, as_share

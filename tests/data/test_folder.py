@@ -17,7 +17,7 @@ from unstir.data import Store, pack
 from unstir.data.folder import arrange
 from unstir.data.images import Refused
 from unstir.data.listing import Entry, Items, natural
-from unstir.data.split import hold_out
+from unstir.data.source import hold_out
 from unstir.errors import UserError
 
 

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from unstir.data import Store, pack, spelling
+from unstir.data import Store, pack, source
+from unstir.data.decoding import decode_all
 from unstir.data.disk import disk_errors
 from unstir.data.listing import Items
-from unstir.data.workers import decode_all
 from unstir.errors import UserError
 
 PYTHONS_WORDS = re.compile(r"Errno|Error|0x[0-9a-f]{6}|object at|codec|invalid literal|Traceback|\bb'")
@@ -240,15 +240,15 @@ def test_advice_is_written_as_the_caller_types_it(tmp_path):
     for side in (8, 9):
         Image.new("RGB", (side, side)).save(root / f"{side}.png")
     for how, words in (
-        (spelling.in_python, "size=32"),
-        (spelling.after_pack, "--size 32"),
-        (spelling.after_train, "--data.size 32"),
+        (source.in_python, "size=32"),
+        (source.after_pack, "--size 32"),
+        (source.after_train, "--data.size 32"),
     ):
         assert mistake(root, tmp_path / "out", spelling=how).endswith(f"such as {words}")
-    assert "--data.store FOLDER" in mistake(root, root / "out", spelling=spelling.after_train)
-    assert "--out FOLDER" in mistake(root, root / "out", spelling=spelling.after_pack)
-    assert mistake("typo", tmp_path / "o", spelling=spelling.after_train).startswith("--data.source typo is not there")
-    assert mistake("typo", tmp_path / "o", spelling=spelling.after_pack).startswith("typo is not there")
+    assert "--data.store FOLDER" in mistake(root, root / "out", spelling=source.after_train)
+    assert "--out FOLDER" in mistake(root, root / "out", spelling=source.after_pack)
+    assert mistake("typo", tmp_path / "o", spelling=source.after_train).startswith("--data.source typo is not there")
+    assert mistake("typo", tmp_path / "o", spelling=source.after_pack).startswith("typo is not there")
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from unstir.data import pack, packing, writer
+from unstir.data.decoding import decode_all
 from unstir.data.folder import FolderSource
-from unstir.data.workers import decode_all
 from unstir.errors import UserError
 
 PROGRAM = """
@@ -237,7 +237,7 @@ def test_killed_worker_is_an_error_and_not_a_hang(photos: Path) -> None:
         pytest.skip("needs /proc")
     begun = time.monotonic()
     for pid in children.read_text().split():
-        if b"unstir.data.child" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"unstir.data.decoding" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(int(pid), signal.SIGKILL)
     with pytest.raises(UserError, match=r"a packing worker ended \(status -9\)"):
         list(replies)

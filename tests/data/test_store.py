@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from unstir.data import Store, is_store, pack
-from unstir.data.store import array_header
+from unstir.data.store import Array
 from unstir.errors import UserError
 
 
@@ -60,7 +60,7 @@ def test_arrays_are_plain_numpy_files(digits: Path) -> None:
 def test_header_is_what_numpy_reads(shape: list[int], descr: str) -> None:
     import io
 
-    stream = io.BytesIO(array_header(descr, tuple(shape)))
+    stream = io.BytesIO(Array(Path(), descr, tuple(shape)).header)
     assert np.lib.format.read_magic(stream) == (1, 0)
     assert np.lib.format.read_array_header_1_0(stream) == (tuple(shape), False, np.dtype(descr))
     assert stream.tell() == 128
@@ -89,7 +89,7 @@ def test_truncated_array_is_refused(copy: Path, cut: int) -> None:
 
 def test_header_of_another_shape_is_refused(copy: Path) -> None:
     with (copy / "train.images.npy").open("r+b") as file:
-        file.write(array_header("|u1", (1498, 8, 8, 1)))
+        file.write(Array(Path(), "|u1", (1498, 8, 8, 1)).header)
     with pytest.raises(UserError, match="header differs"):
         Store.open(copy)
 

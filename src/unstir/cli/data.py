@@ -47,7 +47,7 @@ def pack(
     """
     from unstir import console
     from unstir.data import pack as pack_images
-    from unstir.data.spelling import after_pack
+    from unstir.data.source import after_pack
 
     with console.counting("packing", "images") as progress:
         store = pack_images(

@@ -13,16 +13,18 @@ import subprocess
 import sys
 import tarfile
 import zlib
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unstir.data.download import fetch, file_sha256
-from unstir.data.source import Chunk, Options, Plan, Source, chunk_rows
+from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows
 from unstir.errors import UserError, remedy
 from unstir.progress import Progress
 
@@ -33,21 +35,21 @@ SIDE = 32
 
 _RECORD = 1 + 3 * SIDE * SIDE
 _FOLDER = "cifar-10-batches-bin"
-_TRAIN = tuple(f"{_FOLDER}/data_batch_{i}.bin" for i in range(1, 6))
-_TEST = f"{_FOLDER}/test_batch.bin"
+_BATCHES = (*(f"{_FOLDER}/data_batch_{i}.bin" for i in range(1, 6)), f"{_FOLDER}/test_batch.bin")
 _META = f"{_FOLDER}/batches.meta.txt"
 _PYTHON_FOLDER = "cifar-10-batches-py"
 
 
-class _Contents(NamedTuple):
-    classes: tuple[str, ...]
-    num_train: int
-    num_held_out: int
-    streams: Generator[IO[bytes], None, None]  # end to end: all records, train first
+class _Contents:
+    """What an archive holds. ``streams`` give, end to end, all records, train first."""
+
+    def __init__(self, classes: Iterable[str], num_train: int, num_held_out: int, streams: Iterable[IO[bytes]]) -> None:
+        self.classes, self.num_train, self.total = tuple(classes), num_train, num_train + num_held_out
+        self.records = chain.from_iterable(iter(partial(stream.read, _RECORD), b"") for stream in streams)
 
 
 class CifarSource(Source):
-    """One official archive; `archive` None means the binary one, downloaded into the folder given to `plan`."""
+    """One official archive; `archive` None means the binary one, downloaded into the folder that the options name."""
 
     kind = "cifar10"
 
@@ -64,68 +66,49 @@ class CifarSource(Source):
         return f"{status.st_size} {status.st_mtime_ns}"
 
     def source_hash(self, shape: tuple[int, int, int]) -> str:
-        """See Source."""
+        """Hash the archive, unless it is to be downloaded."""
         return self.expected[0] if self.archive is None else file_sha256(self.archive)
 
-    def plan(self, download_dir: Path, progress: Progress | None) -> Plan:
+    def plan(self, progress: Progress | None) -> Plan:
         """Download if need be, check the hash, count the records. Raises UserError."""
         archive = self.archive
         if archive is None:
-            archive = download_dir / URL.rpartition("/")[2]
+            archive = self.options.download_dir / URL.rpartition("/")[2]
             fetch(URL, archive, self.expected[0], progress)
         found = file_sha256(archive)
         if found not in self.expected:
             raise UserError(
                 f"{archive}: SHA-256 is {found}, expected {' or '.join(self.expected)}; fetch {URL} again, "
-                f"or vouch for this file with {self.spelling('sha256', found)}"
+                f"or vouch for this file with {self.options.spelling('sha256', found)}"
             )
         shape = (self.channels, self.size or SIDE, self.size or SIDE)
         with _opened(archive) as contents:
-            classes, total = contents.classes, contents.num_train + contents.num_held_out
+            classes, total = contents.classes, contents.total
 
         def chunks(start: int) -> Generator[Chunk, None, None]:
             with _opened(archive) as contents:
-                yield from self._chunks(contents, shape, start)
+                for first, stop in chunk_ranges(contents.total, contents.num_train, chunk_rows(shape)):
+                    data = b"".join(islice(contents.records, stop - first))
+                    if len(data) < (stop - first) * _RECORD:
+                        raise UserError("the archive ended before its last record; fetch it again")
+                    if first >= start:
+                        split = "train" if first < contents.num_train else "held_out"
+                        yield self._chunk(split, data, stop, len(contents.classes))
 
         return Plan(shape, classes, total, "the official test batch", chunks, source_hash=found)
 
-    def _chunks(self, contents: _Contents, shape: tuple[int, int, int], start: int) -> Generator[Chunk, None, None]:
-        position = 0
-        with closing(_concatenated(contents.streams)) as read:
-            next(read)
-            for split, count in (("train", contents.num_train), ("held_out", contents.num_held_out)):
-                end = position + count
-                while position < end:
-                    rows = min(chunk_rows(shape), end - position)
-                    records = np.frombuffer(read.send(rows * _RECORD), np.uint8).reshape(rows, _RECORD)
-                    position += rows
-                    if position > start:
-                        yield self._chunk(split, records, position, len(contents.classes))
-
-    def _chunk(self, split: str, records: NDArray[np.uint8], stop: int, num_classes: int) -> Chunk:
+    def _chunk(self, split: str, data: bytes, stop: int, num_classes: int) -> Chunk:
+        records = np.frombuffer(data, np.uint8).reshape(-1, _RECORD)
         labels = records[:, 0].astype(np.int64)
         if labels.max() >= num_classes:
             raise UserError(
                 f"{self.kind}: label {labels.max()} in {split}, but {num_classes} class names; the archive is damaged"
             )
-        pixels = records[:, 1:].reshape(-1, 3, SIDE, SIDE)
+        pixels: NDArray[np.uint8] = records[:, 1:].reshape(-1, 3, SIDE, SIDE)
         if (self.channels, self.size) != (3, SIDE):
             images = (np.ascontiguousarray(image.transpose(1, 2, 0)) for image in pixels)
             pixels = np.stack([self.resized(image, "CIFAR-10's images") for image in images])
         return Chunk(split, pixels, labels, stop)
-
-
-def _concatenated(streams: Iterator[IO[bytes]]) -> Generator[bytes, int, None]:
-    """Read exactly the number of bytes sent, across the ends of streams."""
-    data, wanted = b"", 0
-    wanted = yield b""
-    for stream in streams:
-        while block := stream.read(wanted - len(data)):
-            data += block
-            if len(data) == wanted:
-                wanted = yield data
-                data = b""
-    raise UserError("the archive ended before its last record; fetch it again")
 
 
 @contextmanager
@@ -151,26 +134,19 @@ def _opened(archive: Path) -> Iterator[_Contents]:
 def _binary(archive: Path, tar: tarfile.TarFile, members: list[tarfile.TarInfo]) -> _Contents:
     found: dict[str, tarfile.TarInfo] = {}
     for member in members:
-        if member.name in (_META, *_TRAIN, _TEST):
+        if member.name in (_META, *_BATCHES):
             if member.name in found or not member.isreg():
                 raise UserError(f"{archive}: {member.name} is not one plain file; fetch {URL} again")
             found[member.name] = member
-    for name in (_META, *_TRAIN, _TEST):
+    for name in (_META, *_BATCHES):
         if name not in found:
             raise UserError(f"{archive}: {name} is missing, so it is no CIFAR-10 archive; fetch {URL}")
         if name != _META and found[name].size % _RECORD:
             raise UserError(f"{archive}: {name} does not hold whole records of {_RECORD} bytes; fetch {URL} again")
-    meta = _stream(tar, found[_META]).read(1 << 16).decode("utf-8", "replace")
-    counts = {name: found[name].size // _RECORD for name in (*_TRAIN, _TEST)}
-    streams = (_stream(tar, found[name]) for name in (*_TRAIN, _TEST))
-    classes = tuple(line.strip() for line in meta.splitlines() if line.strip())
-    return _Contents(classes, sum(counts[name] for name in _TRAIN), counts[_TEST], streams)
-
-
-def _stream(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    stream = tar.extractfile(member)
-    assert stream is not None  # a regular file
-    return stream
+    meta, *batches = (stream for name in (_META, *_BATCHES) if (stream := tar.extractfile(found[name])))
+    names = (line.strip() for line in meta.read(1 << 16).decode("utf-8", "replace").splitlines())
+    *train, held_out = (found[name].size // _RECORD for name in _BATCHES)
+    return _Contents(filter(None, names), sum(train), held_out, batches)
 
 
 @contextmanager
@@ -181,12 +157,10 @@ def _python(archive: Path) -> Iterator[_Contents]:
     ) as process:
         assert process.stdout and process.stderr
         try:
-            line = process.stdout.readline()
-            if not line:
+            if not (line := process.stdout.readline()):
                 reason = process.stderr.read().decode(errors="replace").strip().splitlines() or ["it ended early"]
                 raise UserError(f"{archive}: refused, {reason[-1]}; use the binary archive, {URL}")
             head = json.loads(line)
-            streams = (stream for stream in (process.stdout,))
-            yield _Contents(tuple(head["classes"]), head["train"], head["held_out"], streams)
+            yield _Contents(head["classes"], head["train"], head["held_out"], [process.stdout])
         finally:
             process.kill()

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unstir.data.source import Chunk, Options, Plan, Source
-from unstir.data.split import hold_out
+from unstir.data.source import Chunk, Options, Plan, Source, hold_out
 from unstir.errors import UserError
 from unstir.progress import Progress
 
@@ -44,18 +43,14 @@ class DigitsSource(Source):
         super().__init__(options, SIDE, 1, HELD_OUT)
 
     def stamp(self) -> str:
-        """See Source."""
+        """Hash the file of the digits."""
         return hashlib.sha256(FILE.read_bytes()).hexdigest()
 
-    def source_hash(self, shape: tuple[int, int, int]) -> str:
-        """See Source."""
-        return self.stamp()
-
-    def plan(self, download_dir: Path, progress: Progress | None) -> Plan:
+    def plan(self, progress: Progress | None) -> Plan:
         """Split the digits; every pixel is in memory already."""
         ink, labels = load_digits()
-        held_out, side = self.held_out or 0.0, self.size or SIDE
-        held = hold_out([f"{i:04d}" for i in range(len(ink))], labels.tolist(), held_out, self.seed)
+        side, seed = self.size or SIDE, self.options.seed
+        held = hold_out([f"{i:04d}" for i in range(len(ink))], labels.tolist(), self.held_out, seed)
         order = {"train": [i for i in range(len(ink)) if i not in held], "held_out": sorted(held)}
         shape = (self.channels, side, side)
 
@@ -65,9 +60,7 @@ class DigitsSource(Source):
                 stop += len(rows)
                 if stop > start:
                     images = [self.resized(ink[i], "the digits") for i in rows]
-                    yield Chunk(
-                        split, np.stack(images) if rows else np.zeros((0, *shape), np.uint8), labels[rows], stop
-                    )
+                    yield Chunk(split, np.array(images, np.uint8).reshape(len(rows), *shape), labels[rows], stop)
 
-        rule = f"by class, {held_out:.4g} of each, ranked by the hash of (seed {self.seed}, image number)"
+        rule = f"by class, {self.held_out:.4g} of each, ranked by the hash of (seed {seed}, image number)"
         return Plan(shape, tuple("0123456789"), len(ink), rule, chunks, source_hash=self.stamp())

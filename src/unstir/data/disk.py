@@ -14,16 +14,6 @@ from pathlib import Path
 from unstir.errors import OF_THE_MACHINE, REMEDIES, UserError, remedy
 
 
-def reason(error: OSError) -> str:
-    """What the system refused, in its words, without a number."""
-    return (error.strerror or "cannot be read").lower()
-
-
-def is_of_the_machine(error: OSError) -> bool:
-    """Whether an error says nothing about the one file it was met at, so that leaving this file out is no answer."""
-    return error.errno in OF_THE_MACHINE
-
-
 def usable_path(path: str | Path) -> Path:
     """The path, where it can be one at all. Raises UserError for the empty text and for a NUL."""
     if not str(path) or "\0" in str(path):
@@ -70,7 +60,9 @@ def disk_errors(out: Path) -> Iterator[None]:
         where = Path(os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else out)
         if not where.is_relative_to(out.parent):
             raise UserError(f"{where}: {remedy(error)}") from None
-        again = " and run the same command again, it continues where it stopped" if is_of_the_machine(error) else ""
+        again = (
+            " and run the same command again, it continues where it stopped" if error.errno in OF_THE_MACHINE else ""
+        )
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(out.parent if out.parent.exists() else Path.cwd()).free
             raise UserError(f"{out}: the disk is full ({free:,} bytes free); {REMEDIES[error.errno]}{again}") from None

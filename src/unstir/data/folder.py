@@ -14,18 +14,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator
-from contextlib import closing
-from itertools import pairwise
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from unstir.data.decoding import MAX_WORKERS, cores, decode_all
 from unstir.data.images import OTHER_SHAPE, Refused
 from unstir.data.listing import Entry, Items, Listing, item_digest, list_folder, list_zip, natural
-from unstir.data.source import Chunk, Options, Plan, Source, chunk_rows
-from unstir.data.split import hold_out
-from unstir.data.workers import MAX_WORKERS, cores, decode_all
+from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
 from unstir.errors import UserError
 from unstir.progress import Progress
 
@@ -53,7 +52,8 @@ def arrange(entries: list[Entry], held_out: float, seed: int) -> Arrangement:
     paths = sorted((entry.path for entry in entries), key=natural)
     parts = {path: tuple(part for part in path.split("/") if part not in ("", ".")) for path in paths}
     depth = _wrappers(list(parts.values()))
-    given = _given_splits(parts, depth)
+    tops = {p[depth].casefold() for p in parts.values() if len(p) > depth + 1}
+    given = {_TRAIN} | _HELD_OUT_NAMES & tops if _TRAIN in tops else set()  # the top folders that say the split
     outside = [path for path, p in parts.items() if given and (len(p) <= depth + 1 or p[depth].casefold() not in given)]
     for path in outside:
         del parts[path]
@@ -71,28 +71,15 @@ def arrange(entries: list[Entry], held_out: float, seed: int) -> Arrangement:
         keys = ["/".join(parts[path][base:]) for path in paths]
         held = {paths[i] for i in hold_out(keys, [names.get(path) for path in paths], held_out, seed)}
         rule = f"by class, {held_out:.4g} of each, ranked by the hash of (seed {seed}, path)"
-    ordered = [path for path in paths if path not in held] + [path for path in paths if path in held]
+    ordered = sorted(paths, key=lambda path: path in held)
     classes = tuple(sorted(set(names.values()), key=natural))
     number = {name: i for i, name in enumerate(classes)}
-    return Arrangement(
-        ordered,
-        [number[names[path]] for path in ordered] if names else None,
-        len(paths) - len(held),
-        classes,
-        rule,
-        [(path, "outside the class folders, so without a label") for path in loose],
-        [("outside the train and test folders, ignored", path) for path in outside]
-        + [
-            ("its folder is not taken for a class, for most images lie outside such folders", path)
-            for path in unlabelled
-        ],
-    )
-
-
-def _given_splits(parts: dict[str, tuple[str, ...]], depth: int) -> set[str]:
-    """Name the top folders that say the split; empty when there is no train folder."""
-    tops = {p[depth].casefold() for p in parts.values() if len(p) > depth + 1}
-    return {_TRAIN} | _HELD_OUT_NAMES & tops if _TRAIN in tops else set()
+    labels = [number[names[path]] for path in ordered] if names else None
+    refused = [(path, "outside the class folders, so without a label") for path in loose]
+    notes = [("outside the train and test folders, ignored", path) for path in outside]
+    why = "its folder is not taken for a class, for most images lie outside such folders"
+    notes += [(why, path) for path in unlabelled]
+    return Arrangement(ordered, labels, len(paths) - len(held), classes, rule, refused, notes)
 
 
 def _wrappers(paths: list[tuple[str, ...]]) -> int:
@@ -111,7 +98,7 @@ class FolderSource(Source):
     def __init__(self, root: Path, options: Options) -> None:
         super().__init__(options, None, 3, HELD_OUT)
         self.root, self.kind = root, "zip" if root.is_file() else "folder"
-        self._listing: Listing | None = None
+        self._listing = Listing()  # of the last stamp
 
     def stamp(self) -> str:
         """Hash the listing: path, length and time (in a zip: checksum) of every candidate."""
@@ -120,49 +107,40 @@ class FolderSource(Source):
         return hashlib.sha256("\n".join(rows).encode("utf-8", "backslashreplace")).hexdigest()
 
     def source_hash(self, shape: tuple[int, int, int]) -> str:
-        """Hash the content of every candidate, as packing does."""
-        items, digests = Items(self.root), []
-        arranged = self._arrange(self._latest())
-        for start, stop in _ranges(len(arranged.paths), arranged.num_train, self._rows(shape), 0):
+        """Hash the content of every candidate of the last stamp, as packing does."""
+        items, digests, arranged = Items(self.root), [], self._arranged()
+        for first, stop in self._ranges(arranged, shape):
             digest = hashlib.sha256()
-            for path in arranged.paths[start:stop]:
-                digest.update(item_digest(path, _read_or_none(items, path)))
+            for path in arranged.paths[first:stop]:
+                data = None
+                with suppress(Refused):
+                    data = items.read(path)
+                digest.update(item_digest(path, data))
             digests.append(digest.hexdigest())
         items.close()
         return joint_digest(digests)
 
-    def plan(self, download_dir: Path, progress: Progress | None) -> Plan:
-        """List and arrange the files, and find the common shape when no size is given."""
-        listing = self._latest()
-        arranged = self._arrange(listing)
+    def plan(self, progress: Progress | None) -> Plan:
+        """Arrange the files of the last stamp, and find the common shape when no size is given."""
+        listing, arranged = self._listing, self._arranged()
         refused = (*listing.refused, *arranged.refused)
         if not arranged.paths:
             raise UserError(
                 f"{self.root}: no images to pack ({len(refused)} refused, {len(listing.notes)} ignored); "
                 "allowed are PNG, JPEG, WebP, BMP, GIF and TIFF files"
             )
-        side = self.size
-        shape = (self.channels, side, side) if side else self._common_shape(arranged.paths)
-
-        def chunks(start: int) -> Generator[Chunk, None, None]:
-            return self._chunks(arranged, shape, start)
-
+        shape = (self.channels, self.size, self.size) if self.size else self._common_shape(arranged.paths)
+        chunks = partial(self._chunks, arranged, shape)
         notes = (*listing.notes, *arranged.notes)
         return Plan(shape, arranged.classes, len(arranged.paths), arranged.rule, chunks, None, refused, notes)
 
-    def _latest(self) -> Listing:
-        """The listing that the last stamp was made of."""
-        if self._listing is None:
-            self.stamp()
-        assert self._listing is not None
-        return self._listing
+    def _arranged(self) -> Arrangement:
+        return arrange(self._listing.entries, self.held_out, self.options.seed)
 
-    def _rows(self, shape: tuple[int, int, int]) -> int:
-        sizes = [entry.size for entry in self._latest().entries]
-        return chunk_rows(shape, max(1, sum(sizes) // max(1, len(sizes))))
-
-    def _arrange(self, listing: Listing) -> Arrangement:
-        return arrange(listing.entries, self.held_out or 0.0, self.seed)
+    def _ranges(self, arranged: Arrangement, shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+        sizes = [entry.size for entry in self._listing.entries]
+        rows = chunk_rows(shape, max(1, sum(sizes) // max(1, len(sizes))))
+        return chunk_ranges(len(arranged.paths), arranged.num_train, rows)
 
     def _common_shape(self, paths: list[str]) -> tuple[int, int, int]:
         """The shape of the first image that decodes."""
@@ -174,42 +152,25 @@ class FolderSource(Source):
         raise UserError(f"{self.root}: none of {len(paths)} files can be decoded; the first: {paths[0]!r}")
 
     def _chunks(self, arranged: Arrangement, shape: tuple[int, int, int], start: int) -> Generator[Chunk, None, None]:
-        rows = self._rows(shape)
-        ranges = _ranges(len(arranged.paths), arranged.num_train, rows, start)
+        ranges = [(first, stop) for first, stop in self._ranges(arranged, shape) if first >= start]
         num_workers = min(cores(), MAX_WORKERS, max(1, len(ranges)))
-        requests = (tuple(arranged.paths[a:b]) for a, b in ranges)
+        requests = (tuple(arranged.paths[first:stop]) for first, stop in ranges)
         with closing(decode_all(self.root, requests, self.size, self.channels, shape, num_workers)) as replies:
             for (first, stop), reply in zip(ranges, replies, strict=True):
-                paths = arranged.paths[first:stop]
-                outcome = tuple((p, why) for p, why in zip(paths, reply.reasons, strict=True) if why is not None)
-                self._check_shapes(outcome)
-                kept = [i for i, why in enumerate(reply.reasons, first) if why is None]
-                labels = None if arranged.labels is None else np.array([arranged.labels[i] for i in kept], np.int64)
+                outcome = zip(arranged.paths[first:stop], reply.reasons, strict=True)
+                refused = tuple((path, why) for path, why in outcome if why is not None)
+                for path, why in refused:
+                    if why.startswith(OTHER_SHAPE):
+                        size = f"give one size, such as {self.options.spelling('size', 32)}"
+                        raise UserError(f"{self.root}: images differ in size, {path!r} is {why}; {size}")
+                labels = None
+                if arranged.labels is not None:
+                    given = zip(arranged.labels[first:stop], reply.reasons, strict=True)
+                    labels = np.array([label for label, why in given if why is None], np.int64)
                 split = "train" if first < arranged.num_train else "held_out"
-                yield Chunk(split, reply.pixels, labels, stop, outcome, reply.notes, reply.digest)
-
-    def _check_shapes(self, refused: tuple[tuple[str, str], ...]) -> None:
-        for path, reason in refused:
-            if reason.startswith(OTHER_SHAPE):
-                raise UserError(
-                    f"{self.root}: images differ in size, {path!r} is {reason}; "
-                    f"give one size, such as {self.spelling('size', 32)}"
-                )
+                yield Chunk(split, reply.pixels, labels, stop, refused, reply.notes, reply.digest)
 
 
 def joint_digest(digests: list[str]) -> str:
     """Combine the chunks' digests into the source's."""
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
-def _ranges(total: int, num_train: int, rows: int, start: int) -> list[tuple[int, int]]:
-    """Cut 0..total into chunks of `rows` that do not straddle num_train; those from `start` on."""
-    cuts = [*range(0, num_train, rows), *range(num_train, total, rows), total]
-    return [(a, b) for a, b in pairwise(cuts) if a >= start and a < b]
-
-
-def _read_or_none(items: Items, path: str) -> bytes | None:
-    try:
-        return items.read(path)
-    except Refused:
-        return None

@@ -13,16 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from unstir.data.disk import is_of_the_machine, reason
 from unstir.data.images import EXTENSIONS, FOREIGN, MAX_FILE_BYTES, Refused, signature
-from unstir.errors import UserError, remedy
+from unstir.errors import OF_THE_MACHINE, UserError, remedy
 
 _LITTER = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
 _ENCRYPTED = 1
 _IGNORED_HIDDEN = "hidden file ignored"
-_IGNORED_OTHER = "not an image, ignored"
-_IGNORED_SPECIAL = "device, pipe or socket ignored"
-_IGNORED_LINK = "link to a folder not followed"
 
 
 class Entry(NamedTuple):
@@ -51,7 +47,7 @@ class Listing:
         elif signature(start()):
             self.entries.append(entry)
         else:
-            self.notes.append((_IGNORED_OTHER, entry.path))
+            self.notes.append(("not an image, ignored", entry.path))
 
 
 def natural(path: str) -> tuple[tuple[tuple[int, str, str], ...], str]:
@@ -82,13 +78,11 @@ class Items:
     def read(self, path: str) -> bytes:
         """Read one file whole. Raises Refused with the reason when that cannot be."""
         try:
-            data = self._read_member(path) if self._zip else self._read_file(path)
-        except OSError as error:
-            raise Refused(_why(error, f"{self._root}: {path}")) from None
+            data = self._read_member(self._zip, path) if self._zip else self._read_file(path)
         except MemoryError:  # says nothing about the file
             raise
-        except Exception as error:  # zipfile raises anything at all on damaged bytes
-            raise Refused(_damage(error)) from None
+        except Exception as error:
+            raise Refused(_why(error, f"{self._root}: {path}")) from None
         if len(data) > MAX_FILE_BYTES:
             raise Refused(f"larger than {MAX_FILE_BYTES >> 20} MiB")
         return data
@@ -102,9 +96,8 @@ class Items:
         with open(f"{self._root}/{path}", "rb") as stream:  # noqa: PTH123  (as above)
             return stream.read(MAX_FILE_BYTES + 1)
 
-    def _read_member(self, path: str) -> bytes:
-        assert self._zip is not None
-        with self._zip.open(self._members[path]) as stream:
+    def _read_member(self, opened: zipfile.ZipFile, path: str) -> bytes:
+        with opened.open(self._members[path]) as stream:
             start = stream.read(16)  # a bomb that is no image is not inflated
             return start + stream.read(MAX_FILE_BYTES + 1 - 16) if signature(start) else start
 
@@ -130,30 +123,32 @@ def list_folder(root: Path) -> Listing:
             continue
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
-            if _list_one(root, entry, path, listing):
-                pending.append(path)
+            try:
+                if _hidden(entry.name):
+                    listing.notes.append((_IGNORED_HIDDEN, path))
+                elif _is_folder(entry, path, listing):
+                    pending.append(path)
+            except OSError as error:
+                listing.refused.append((path, _why(error, f"{root}: {path}")))
     return listing
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _LITTER
+def _is_folder(entry: os.DirEntry[str], path: str, listing: Listing) -> bool:
+    """Whether to enter a directory entry; all else is sorted into the listing."""
 
+    def start() -> bytes:
+        with Path(entry.path).open("rb") as stream:
+            return stream.read(16)
 
-def _list_one(root: Path, entry: os.DirEntry[str], path: str, listing: Listing) -> bool:
-    """Sort one directory entry into the listing; true if it is a folder to enter."""
-    if _hidden(entry.name):
-        listing.notes.append((_IGNORED_HIDDEN, path))
-        return False
-    try:
-        status = entry.stat()
-        if stat.S_ISREG(status.st_mode):
-            listing.add(Entry(path, status.st_size, status.st_mtime_ns), lambda: _first_bytes(entry.path))
-            return False
-        if stat.S_ISDIR(status.st_mode) and not entry.is_symlink():
-            return True
-        listing.notes.append((_IGNORED_LINK if stat.S_ISDIR(status.st_mode) else _IGNORED_SPECIAL, path))
-    except OSError as error:
-        listing.refused.append((path, _why(error, f"{root}: {path}")))
+    status = entry.stat()
+    if stat.S_ISREG(status.st_mode):
+        listing.add(Entry(path, status.st_size, status.st_mtime_ns), start)
+    elif not stat.S_ISDIR(status.st_mode):
+        listing.notes.append(("device, pipe or socket ignored", path))
+    elif entry.is_symlink():
+        listing.notes.append(("link to a folder not followed", path))
+    else:
+        return True
     return False
 
 
@@ -163,73 +158,58 @@ def list_zip(archive: Path) -> Listing:
     try:
         with zipfile.ZipFile(archive) as opened:
             for member in opened.infolist():
-                if member.is_dir():
-                    continue
-                reason = _unsafe(member, seen)
-                seen.add(member.filename)
-                if reason:
-                    listing.refused.append((member.filename, reason))
-                else:
-                    _list_member(opened, member, listing)
-    except UserError:
+                if not member.is_dir():
+                    _list_member(opened, member, listing, seen)
+                    seen.add(member.filename)
+    except (UserError, MemoryError):
         raise
     except OSError as error:
         raise UserError(f"{archive}: {remedy(error)}") from None
     except UnicodeDecodeError:
         raise UserError(f"{archive}: a name in it is not the UTF-8 that it says it is; make the zip again") from None
-    except MemoryError:
-        raise
-    except Exception:  # as above
+    except Exception:  # zipfile raises anything at all on damaged bytes
         raise UserError(f"{archive}: not a readable zip; fetch or make it again") from None
     return listing
 
 
-def _list_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, listing: Listing) -> None:
+def _list_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, listing: Listing, seen: set[str]) -> None:
     def start() -> bytes:
         with opened.open(member) as stream:
             return stream.read(16)
 
-    entry = Entry(member.filename, member.file_size, member.CRC)
-    if any(_hidden(part) for part in member.filename.split("/") if part != "."):
-        listing.notes.append((_IGNORED_HIDDEN, member.filename))
-        return
-    try:
-        listing.add(entry, start)
-    except OSError as error:
-        listing.refused.append((member.filename, _why(error, f"{opened.filename}: {member.filename}")))
-    except Exception as error:  # as above
-        listing.refused.append((member.filename, _damage(error)))
+    path = member.filename
+    parts = path.split("/")
+    if ".." in parts or parts[0] == "" or "\\" in path or ":" in parts[0]:
+        listing.refused.append((path, "the member's name leaves the archive"))
+    elif member.flag_bits & _ENCRYPTED:
+        listing.refused.append((path, "encrypted"))
+    elif stat.S_ISLNK(member.external_attr >> 16):
+        listing.refused.append((path, "a link"))
+    elif path in seen:
+        listing.refused.append((path, "a second member of the same name"))
+    elif any(_hidden(part) for part in parts if part != "."):
+        listing.notes.append((_IGNORED_HIDDEN, path))
+    else:
+        try:
+            listing.add(Entry(path, member.file_size, member.CRC), start)
+        except Exception as error:
+            listing.refused.append((path, _why(error, f"{opened.filename}: {path}")))
 
 
-def _unsafe(member: zipfile.ZipInfo, seen: set[str]) -> str | None:
-    parts = member.filename.split("/")
-    if ".." in parts or parts[0] == "" or "\\" in member.filename or ":" in parts[0]:
-        return "the member's name leaves the archive"
-    if member.flag_bits & _ENCRYPTED:
-        return "encrypted"
-    if stat.S_ISLNK(member.external_attr >> 16):
-        return "a link"
-    return "a second member of the same name" if member.filename in seen else None
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _LITTER
 
 
-def _first_bytes(file: str) -> bytes:
-    with Path(file).open("rb") as stream:
-        return stream.read(16)
+def _why(error: Exception, file: str) -> str:
+    """The reason to refuse `file`, in words of our own: those of zipfile change with its version.
 
-
-def _why(error: OSError, file: str) -> str:
-    """The reason to refuse `file`. Raises UserError where the machine is at fault."""
-    if is_of_the_machine(error):
-        raise UserError(f"{file}: {remedy(error)}") from None
-    if error.errno == errno.ELOOP:
-        return "a link that leads to itself"
-    if error.errno == errno.ENOENT:
-        return "a link to nothing, or removed meanwhile"
-    return reason(error)
-
-
-def _damage(error: Exception) -> str:
-    """Say in words of our own why a member cannot be read; those of zipfile change with its version."""
+    Raises UserError where the machine is at fault: leaving the file out would be no answer then.
+    """
     if isinstance(error, NotImplementedError):
         return "compressed in the zip by a method that cannot be read; make the zip again"
-    return "damaged in the zip"
+    if not isinstance(error, OSError):
+        return "damaged in the zip"
+    if error.errno in OF_THE_MACHINE:
+        raise UserError(f"{file}: {remedy(error)}") from None
+    known = {errno.ELOOP: "a link that leads to itself", errno.ENOENT: "a link to nothing, or removed meanwhile"}
+    return known.get(error.errno or 0, (error.strerror or "cannot be read").lower())

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+import operator
+import re
+import stat
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unstir.data.disk import disk_errors, require_space, usable_path
-from unstir.data.folder import joint_digest
+from unstir.data.cifar import CifarSource
+from unstir.data.digits import DigitsSource
+from unstir.data.disk import disk_errors, require_space, usable_path, what_it_is
+from unstir.data.folder import FolderSource, joint_digest
 from unstir.data.manifest import FORMAT, SPLITS, read_origin
-from unstir.data.source import Options, Plan, Source
-from unstir.data.sources import source_of
-from unstir.data.spelling import Spelling, in_python
-from unstir.data.store import HEADER_BYTES, Store, array_file, is_store
+from unstir.data.source import Options, Source, Spelling, in_python
+from unstir.data.store import Store, is_store
 from unstir.data.writer import Writer, publish, staging_folder
-from unstir.errors import UserError, printable
+from unstir.errors import UserError, printable, remedy
 from unstir.progress import Progress
+
+MAX_SIZE = 4096
 
 _EXAMPLES = 10
 
@@ -56,48 +61,103 @@ def pack(
     Raises UserError for every mistake in the arguments, the source or the disk, with the remedy.
     """
     with disk_errors(out := usable_path(out)):
-        origin = source_of(source, Options(size, channels, held_out, sha256, seed, spelling))
+        downloads = usable_path(download_dir or out.parent)
+        options = Options(source, size, channels, held_out, sha256, downloads, strict, seed, spelling)
+        origin = source_of(options)
         if origin.kind == "folder" and out.resolve().is_relative_to(Path(source).resolve()):
             inside = f"{out}: lies inside the images' folder {source}, which packing must not change"
             raise UserError(f"{inside}; {_another(spelling)}")
-        if finished := _finished(origin, source, out, strict):
+        if finished := _finished(origin, out):
             return finished
         with staging_folder(out) as staging:
-            if finished := _finished(origin, source, out, strict):  # by another process meanwhile
+            if finished := _finished(origin, out):  # by another process meanwhile
                 return finished
-            stamp = origin.stamp()
-            plan = origin.plan(usable_path(download_dir) if download_dir else out.parent, progress)
-            require_space(staging, _bytes(plan), spelling("size", max(1, plan.shape[1] // 2)))
-            _pack(origin, str(source), plan, stamp, staging, out, strict, progress)
+            _pack(origin, staging, out, progress)
     return Store.open(out)
 
 
-def _pack(
-    origin: Source,
-    name: str,
-    plan: Plan,
-    stamp: str,
-    staging: Path,
-    out: Path,
-    strict: bool,
-    progress: Progress | None,
-) -> None:
-    labelled, classes = bool(plan.classes), list(map(printable, plan.classes))
-    head = {"format": FORMAT, "kind": origin.kind, "settings": origin.settings, "stamp": stamp}
-    with Writer(staging, {**head, "shape": plan.shape}, plan.shape, labelled) as writer:
+def source_of(asked: Options) -> Source:
+    """The source that the arguments of `pack` name. Raises UserError for what is out of range, missing or no source."""
+    options, source = _checked(asked), asked.source
+    if source == "digits":
+        return DigitsSource(options)
+    if source == "cifar10":
+        return CifarSource(None, options)
+    path = usable_path(source)
+    try:
+        mode = path.stat().st_mode
+        start = b""
+        if stat.S_ISREG(mode):
+            with path.open("rb") as stream:
+                start = stream.read(4)
+    except (FileNotFoundError, NotADirectoryError):
+        named = asked.spelling("source", str(source))
+        raise UserError(f"{named} is not there; use digits, cifar10, or the path of a folder or archive") from None
+    except OSError as error:
+        raise UserError(f"{path}: {remedy(error)}") from None
+    if stat.S_ISDIR(mode) and is_store(path):
+        raise UserError(f"{path}: is a packed store already; use it as it is")
+    if stat.S_ISDIR(mode) or start[:2] == b"PK":
+        return FolderSource(path, options)
+    if start[:2] == b"\x1f\x8b":
+        return CifarSource(path, options)
+    found = "neither a folder, a zip nor a CIFAR-10 .tar.gz" if stat.S_ISREG(mode) else what_it_is(mode)
+    raise UserError(f"{path}: {found}; give the folder that holds the images")
+
+
+def _checked(asked: Options) -> Options:
+    """The options as plain numbers. Raises UserError for one that is out of range."""
+    spelling, held_out, sha256 = asked.spelling, asked.held_out, asked.sha256
+    size, channels, seed = (_whole(name, getattr(asked, name), spelling) for name in ("size", "channels", "seed"))
+    if size is not None and not 1 <= size <= MAX_SIZE:
+        raise UserError(f"{spelling('size', size)} is outside 1..{MAX_SIZE}; use a size such as 32")
+    if channels not in (None, 1, 3):
+        raise UserError(f"{spelling('channels', channels)} is not possible; use 1 for grey or 3 for colour")
+    if held_out is not None:
+        number = isinstance(held_out, int | float | np.integer | np.floating) and not isinstance(held_out, bool)
+        if not (number and 0 <= held_out < 1):
+            given = spelling("held_out", held_out)
+            raise UserError(f"{given} is outside [0, 1); use a fraction of the images, such as 0.1")
+        held_out = float(held_out)
+    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise UserError(f"{spelling('sha256', sha256)} is not 64 hexadecimal digits; use what sha256sum prints")
+    return replace(asked, size=size, channels=channels, held_out=held_out, seed=seed or 0)
+
+
+def _whole(name: str, value: object, spelling: Spelling) -> int | None:
+    """The value as an int. Raises UserError for a fraction, a truth value or a text; nothing is rounded."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise UserError(f"{spelling(name, value)} is no whole number; give one, without a point") from None
+
+
+def _pack(origin: Source, staging: Path, out: Path, progress: Progress | None) -> None:
+    name, stamp = str(origin.options.source), origin.stamp()
+    plan = origin.plan(progress)
+    needed = plan.total * (math.prod(plan.shape) + 8 * bool(plan.classes)) + (1 << 16)
+    require_space(staging, needed, origin.options.spelling("size", max(1, plan.shape[1] // 2)))
+    classes = list(map(printable, plan.classes))
+    head = {"format": FORMAT, "kind": origin.kind, "settings": origin.settings, "stamp": stamp, "shape": plan.shape}
+    with Writer(staging, head, plan.shape, bool(classes)) as writer:
         with closing(plan.chunks(writer.state.position)) as chunks:
             for chunk in chunks:
                 writer.write(chunk)
                 if progress:
                     progress(chunk.stop, plan.total)
         content = writer.finish(classes)
-        state = writer.state
+        state, arrays = writer.state, writer.arrays()
     if origin.stamp() != stamp:
         raise UserError(f"{name}: changed while it was packed; run the same command again")
     refused = sorted((printable(path), printable(why)) for path, why in (*plan.refused, *state.refused))
     if not any(state.rows.values()):
         raise UserError(f"{name}: no images to pack, all {len(refused)} are refused; the first: {_list(refused[:1])}")
-    _check_refused(name, refused, strict)
+    _check_refused(origin, refused)
+    labels = {split: np.load(arrays[split, "labels"].file) for split in SPLITS if classes}
     publish(staging, out, {
         "unstir_store": FORMAT,
         **{key: head[key] for key in ("kind", "settings")},
@@ -106,65 +166,55 @@ def _pack(
         "shape": plan.shape,
         "counts": {split: state.rows[split] for split in SPLITS},
         "classes": classes,
-        "counts_per_class": _per_class(staging / "store", classes),
+        "counts_per_class": {split: np.bincount(n, minlength=len(classes)).tolist() for split, n in labels.items()},
         "held_out_rule": plan.held_out_rule,
         "refused": refused,
         "notes": _notes((*plan.notes, *state.notes)),
     }, (name, stamp))  # fmt: skip
 
 
-def _bytes(plan: Plan) -> int:
-    return plan.total * (math.prod(plan.shape) + 8 * bool(plan.classes)) + (1 << 16)
-
-
-def _check_refused(name: str, refused: Sequence[tuple[str, str]], strict: bool) -> None:
-    if strict and refused:
+def _check_refused(origin: Source, refused: Sequence[tuple[str, str]]) -> None:
+    if origin.options.strict and refused:
         more = f", and {len(refused) - _EXAMPLES} more" if len(refused) > _EXAMPLES else ""
-        found = f"{_list(refused[:_EXAMPLES])}{more}"
-        raise UserError(f"{name}: {len(refused)} files refused: {found}; mend them or pack without --strict")
+        found = f"{len(refused)} files refused: {_list(refused[:_EXAMPLES])}{more}"
+        raise UserError(f"{origin.options.source}: {found}; mend them or pack without --strict")
 
 
 def _another(spelling: Spelling) -> str:
     return f"choose another place ({spelling('out', 'FOLDER')})"
 
 
-def _finished(origin: Source, source: str | Path, out: Path, strict: bool) -> Store | None:
+def _finished(origin: Source, out: Path) -> Store | None:
     """Open what `out` holds if it is what would be packed; None if there is nothing. Raises UserError if it is else."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
+    another = _another(origin.options.spelling)
     if not is_store(out):
-        raise UserError(f"{out}: exists and is not a packed store; {_another(origin.spelling)}")
+        raise UserError(f"{out}: exists and is not a packed store; {another}")
     store = Store.open(out)
     made, (place, stamp) = store.manifest, read_origin(out)
-    remedy = f"delete that folder to pack anew, or {_another(origin.spelling)}"
-    if (made["kind"], made["settings"]) != (origin.kind, origin.settings):
-        pairs = ((made["kind"], made["settings"]), (origin.kind, origin.settings))
+    anew = f"delete that folder to pack anew, or {another}"
+    pairs = ((made["kind"], made["settings"]), (origin.kind, origin.settings))
+    if pairs[0] != pairs[1]:
         had, asked = (f"{kind} ({', '.join(f'{k}={v}' for k, v in of.items())})" for kind, of in pairs)
-        raise UserError(f"{out}: holds {had}, asked for is {asked}; {remedy}")
+        raise UserError(f"{out}: holds {had}, asked for is {asked}; {anew}")
     if stamp != origin.stamp() and made["source_hash"] != origin.source_hash(store.shape):
-        raise UserError(f"{out}: holds {place or 'another source'}, and {source} differs from it; {remedy}")
-    _check_refused(str(source), store.refused, strict)
+        differs = f"{origin.options.source} differs from it"
+        raise UserError(f"{out}: holds {place or 'another source'}, and {differs}; {anew}")
+    _check_refused(origin, store.refused)
     return store
-
-
-def _per_class(folder: Path, classes: list[str]) -> dict[str, list[int]]:
-    """Count the images of each class, a list a split."""
-    counts: dict[str, list[int]] = {}
-    for split in SPLITS if classes else ():
-        labels = np.fromfile(array_file(folder, split, "labels"), "<i8", offset=HEADER_BYTES)
-        counts[split] = np.bincount(labels, minlength=len(classes)).tolist()
-    return counts
 
 
 def _notes(notes: tuple[tuple[str, str], ...]) -> list[dict[str, Any]]:
     """Group notes by text, most frequent first, each with its first ten paths."""
-    counts = Counter(text for text, _ in notes)
     paths: dict[str, list[str]] = {}
     for text, path in notes:
-        if len(found := paths.setdefault(text, [])) < _EXAMPLES:
-            found.append(printable(path))
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return [{"text": text, "count": count, "examples": paths[text]} for text, count in ranked]
+        paths.setdefault(text, []).append(path)
+    ranked = sorted(paths.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [
+        {"text": text, "count": len(found), "examples": list(map(printable, found[:_EXAMPLES]))}
+        for text, found in ranked
+    ]
 
 
 def _list(refused: Sequence[tuple[str, str]]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +15,29 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unstir.data.images import Refused, fit, to_array
-from unstir.data.spelling import Spelling, in_python
 from unstir.errors import UserError
 from unstir.progress import Progress
 
 _CHUNK_ROWS = 256
 _CHUNK_BYTES = 1 << 22
+
+Spelling = Callable[[str, object], str]
+"""(name of an argument of `pack`, value) to what is typed for it; so a remedy can be typed as it stands."""
+
+
+def in_python(name: str, value: object) -> str:
+    """`size=32`."""
+    return f"{name}={value!r}"
+
+
+def after_pack(name: str, value: object) -> str:
+    """`--size 32`, `--held-out 0.1` after `unstir data pack`; the source stands for itself."""
+    return str(value) if name == "source" else f"--{name.replace('_', '-')} {value}"
+
+
+def after_train(name: str, value: object) -> str:
+    """`--data.size 32`, `--data.held_out 0.1` after `unstir train`; the folder of the store is `--data.store`."""
+    return f"--data.{'store' if name == 'out' else name} {value}"
 
 
 class Chunk(NamedTuple):
@@ -51,12 +70,15 @@ class Plan:
 class Options:
     """What `pack` was asked for, as there; None leaves it to the source."""
 
-    size: int | None = None
-    channels: int | None = None
-    held_out: float | None = None
-    sha256: str | None = None
-    seed: int = 0
-    spelling: Spelling = in_python
+    source: str | Path
+    size: int | None
+    channels: int | None
+    held_out: float | None
+    sha256: str | None
+    download_dir: Path
+    strict: bool
+    seed: int
+    spelling: Spelling
 
 
 class Source(ABC):
@@ -70,23 +92,23 @@ class Source(ABC):
 
     def __init__(self, options: Options, size: int | None, channels: int, held_out: float | None = None) -> None:
         """``size``, ``channels`` and ``held_out`` are defaults; a source that brings its split has no ``held_out``."""
-        self.spelling, self.seed = options.spelling, options.seed
+        self.options = options
         self.size, self.channels = options.size or size, options.channels or channels
-        self.held_out = held_out if options.held_out is None else options.held_out
+        self.held_out = (held_out if options.held_out is None else options.held_out) or 0.0
         self.settings: dict[str, Any] = {"size": self.size, "channels": self.channels}
         if held_out is not None:
-            self.settings |= {"held_out": self.held_out, "seed": self.seed}
+            self.settings |= {"held_out": self.held_out, "seed": options.seed}
 
     @abstractmethod
     def stamp(self) -> str:
         """Identify the source's present content quickly, from names, lengths and times."""
 
-    @abstractmethod
     def source_hash(self, shape: tuple[int, int, int]) -> str:
-        """Identify it by reading every byte."""
+        """Identify it by reading every byte, for a store of images of ``shape``."""
+        return self.stamp()
 
     @abstractmethod
-    def plan(self, download_dir: Path, progress: Progress | None) -> Plan:
+    def plan(self, progress: Progress | None) -> Plan:
         """Find out what there is to pack; may download."""
 
     def resized(self, image: NDArray[np.uint8], whose: str) -> NDArray[np.uint8]:
@@ -94,7 +116,7 @@ class Source(ABC):
         try:
             return to_array(fit(Image.fromarray(image), self.size, []), self.channels)
         except Refused:
-            side, given = len(image), self.spelling("size", self.size)
+            side, given = len(image), self.options.spelling("size", self.size)
             raise UserError(f"{given} is too large for {whose} of {side}x{side}; use size <= {2 * side}") from None
 
 
@@ -105,3 +127,28 @@ def chunk_rows(shape: tuple[int, int, int], file_bytes: int = 1) -> int:
     progress counts, what a core works on and what a kill loses.
     """
     return max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // int(np.prod(shape, dtype=np.int64)), _CHUNK_BYTES // file_bytes))
+
+
+def chunk_ranges(total: int, num_train: int, rows: int) -> list[tuple[int, int]]:
+    """Cut 0..total into chunks of at most `rows` that do not straddle num_train: (first, last + 1) of each."""
+    cuts = [*range(0, num_train, rows), *range(num_train, total, rows), total]
+    return [(first, stop) for first, stop in pairwise(cuts) if first < stop]
+
+
+def hold_out(names: Sequence[str], labels: Sequence[Hashable], fraction: float, seed: int) -> set[int]:
+    """Choose the indices to hold out: round(n * fraction) of each label's n images, at least one where n >= 2.
+
+    fraction in [0, 1); 0 holds out nothing. Images are ranked by SHA-256 of (seed, name), so the choice depends
+    on names alone, and one more image changes at most one other image's side of its class.
+    """
+    if fraction == 0:
+        return set()
+    groups: dict[Hashable, list[tuple[bytes, int]]] = {}
+    for index, (name, label) in enumerate(zip(names, labels, strict=True)):
+        key = f"{seed}\0{name}".encode("utf-8", "surrogateescape")
+        groups.setdefault(label, []).append((hashlib.sha256(key).digest(), index))
+    held: set[int] = set()
+    for ranked in groups.values():
+        count = min(max(1, round(len(ranked) * fraction)), len(ranked) - 1)
+        held.update(index for _, index in sorted(ranked)[:count])
+    return held

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,80 @@ if TYPE_CHECKING:  # torch takes seconds to import and decoding workers do witho
 HEADER_BYTES = 128
 _BLOCK = 1 << 22
 _verified: set[tuple[Any, ...]] = set()
+
+
+class Array(NamedTuple):
+    """One array of a store, C-ordered: its file, the type of its values, and its shape."""
+
+    file: Path
+    descr: str
+    shape: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        """Bytes of the whole file."""
+        return HEADER_BYTES + math.prod(self.shape) * np.dtype(self.descr).itemsize
+
+    @property
+    def header(self) -> bytes:
+        """The 128-byte NumPy header (format 1.0)."""
+        text = f"{{'descr': {self.descr!r}, 'fortran_order': False, 'shape': {self.shape!r}, }}"
+        magic = b"\x93NUMPY\x01\x00" + (HEADER_BYTES - 10).to_bytes(2, "little")
+        return magic + text.ljust(HEADER_BYTES - 11).encode("ascii") + b"\n"
+
+    def blocks(self) -> Iterator[bytes]:
+        """Read the values, block by block. Raises UserError."""
+        try:
+            with open_file(self.file) as stream:
+                stream.seek(HEADER_BYTES)
+                while block := stream.read(_BLOCK):
+                    yield block
+        except OSError as error:
+            raise UserError(f"{self.file}: {remedy(error)}") from None
+
+    def check(self) -> None:
+        """Raise UserError unless the file is there, as long as it should be, and begins with its header."""
+        try:
+            with open_file(self.file) as stream:
+                header = stream.read(HEADER_BYTES)
+                length = os.fstat(stream.fileno()).st_size
+        except FileNotFoundError:
+            raise UserError(f"{self.file}: missing; delete the folder and pack the data again") from None
+        except OSError as error:
+            raise UserError(f"{self.file}: {remedy(error)}") from None
+        again = "delete the folder and pack again"
+        if length != self.length:
+            what = "truncated" if length < self.length else "too long"
+            raise UserError(f"{self.file}: {what}, {length} bytes where {self.length} are due; {again}")
+        if header != self.header:
+            raise UserError(f"{self.file}: its header differs from the manifest's {list(self.shape)}; {again}")
+
+    def load(self) -> torch.Tensor:
+        """Map the values into memory, copy-on-write. Raises UserError."""
+        import torch
+
+        if self.shape[0] == 0:  # an empty region cannot be mapped
+            return torch.from_numpy(np.zeros(self.shape, self.descr))
+        try:
+            array: np.ndarray[Any, Any] = np.load(self.file, mmap_mode="c", allow_pickle=False)
+        except OSError as error:
+            raise UserError(f"{self.file}: {remedy(error)}") from None
+        except ValueError:
+            again = "delete the folder and pack the data again"
+            raise UserError(f"{self.file}: damaged since it was opened; {again}") from None
+        return torch.from_numpy(array)
+
+
+def arrays(
+    folder: Path, shape: tuple[int, int, int], counts: dict[str, int], labelled: bool
+) -> dict[tuple[str, str], Array]:
+    """The arrays of a store in order, by (split, "images" or "labels")."""
+    found: dict[tuple[str, str], Array] = {}
+    for split in SPLITS:
+        found[split, "images"] = Array(folder / f"{split}.images.npy", "|u1", (counts[split], *shape))
+        if labelled:
+            found[split, "labels"] = Array(folder / f"{split}.labels.npy", "<i8", (counts[split],))
+    return found
 
 
 @dataclass(frozen=True)
@@ -54,10 +128,8 @@ class Store:
         """
         path = usable_path(path)
         store = cls(path, manifests.read(path))
-        for split in SPLITS:
-            _check_array(store._file(split, "images"), "|u1", (store.count(split), *store.shape))
-            if store.labelled:
-                _check_array(store._file(split, "labels"), "<i8", (store.count(split),))
+        for array in store.arrays().values():
+            array.check()
         return store
 
     @property
@@ -94,7 +166,13 @@ class Store:
 
     def count(self, split: str) -> int:
         """Count the images of `split`, "train" or "held_out". Raises UserError for another name."""
-        return int(self.manifest["counts"][_known(split)])
+        if split not in SPLITS:
+            raise UserError(f"split={split!r} is unknown; use one of {', '.join(SPLITS)}")
+        return int(self.manifest["counts"][split])
+
+    def arrays(self) -> dict[tuple[str, str], Array]:
+        """The arrays, by (split, "images" or "labels")."""
+        return arrays(self.path, self.shape, self.manifest["counts"], self.labelled)
 
     def images(self, split: str) -> torch.Tensor:
         """Map the images of `split` into memory: uint8 [N, C, H, W], 0..255; nothing is read until it is used.
@@ -102,20 +180,20 @@ class Store:
         The mapping is copy-on-write: writing to the tensor changes this process alone, never the file.
         Raises UserError for an unknown split or a file that has gone.
         """
-        shape = (self.count(split), *self.shape)
-        return self._tensor(self._file(split, "images"), "u1", shape)
+        self.count(split)
+        return self.arrays()[split, "images"].load()
 
     def labels(self, split: str) -> torch.Tensor | None:
         """Map the labels of `split` into memory: int64 [N], 0..len(classes)-1; None when the data has none."""
-        shape = (self.count(split),)
-        return self._tensor(self._file(split, "labels"), "i8", shape) if self.labelled else None
+        self.count(split)
+        return self.arrays()[split, "labels"].load() if self.labelled else None
 
     def verify(self) -> None:
         """Read every byte and compare with `content_hash`. Raises UserError when they differ.
 
         A gigabyte takes about a second of processor time. Whoever makes a figure of the data calls this first.
         """
-        found = content_hash(self.path, self.shape, self.manifest["classes"], {s: self.count(s) for s in SPLITS})
+        found = content_hash(self.path, self.shape, self.manifest["classes"], self.manifest["counts"])
         if found != self.content_hash:
             raise UserError(
                 f"{self.path}: content hash is {found[:12]}..., the manifest says {self.content_hash[:12]}...; "
@@ -128,22 +206,6 @@ class Store:
                     f"{self.path}: labels in {split} that are no class's; delete the folder and pack it again"
                 )
 
-    def _file(self, split: str, what: str) -> Path:
-        return array_file(self.path, split, what)
-
-    def _tensor(self, file: Path, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
-        import torch
-
-        if shape[0] == 0:  # an empty region cannot be mapped
-            return torch.from_numpy(np.zeros(shape, np.dtype(dtype)))
-        try:
-            array: np.ndarray[Any, Any] = np.load(file, mmap_mode="c", allow_pickle=False)
-        except OSError as error:
-            raise UserError(f"{file}: {remedy(error)}") from None
-        except ValueError:
-            raise UserError(f"{file}: damaged since it was opened; delete the folder and pack the data again") from None
-        return torch.from_numpy(array)
-
 
 def verify_once(store: Store) -> None:
     """Read every byte of a store unless this process did so and no file has changed since. Raises as `Store.verify`.
@@ -151,11 +213,10 @@ def verify_once(store: Store) -> None:
     A change is told by inode, length and the times of the file, the last of which no program can set.
     """
     found: list[Any] = [str(store.path.resolve()), repr(store.manifest)]
-    for split in SPLITS:
-        for what in ("images", "labels") if store.labelled else ("images",):
-            with suppress(OSError):  # `Store.verify` says so
-                it = array_file(store.path, split, what).stat()
-                found += [it.st_ino, it.st_size, it.st_mtime_ns, it.st_ctime_ns]
+    for array in store.arrays().values():
+        with suppress(OSError):  # `Store.verify` says so
+            it = array.file.stat()
+            found += [it.st_ino, it.st_size, it.st_mtime_ns, it.st_ctime_ns]
     if (key := tuple(found)) not in _verified:
         store.verify()
         _verified.add(key)
@@ -165,7 +226,7 @@ def is_store(path: str | Path) -> bool:
     """Tell whether folder `path` is a packed store, or what damage left of one, which then fails to open."""
     try:
         folder = usable_path(path)
-        if array_file(folder, "train", "images").is_file():
+        if (folder / "train.images.npy").is_file():
             return True
         with open_file(folder / MANIFEST) as stream:
             return b'"unstir_store"' in stream.read()
@@ -173,58 +234,10 @@ def is_store(path: str | Path) -> bool:
         return False
 
 
-def array_file(folder: Path, split: str, what: str) -> Path:
-    """Name the file of one array; `what` is "images" or "labels"."""
-    return folder / f"{split}.{what}.npy"
-
-
-def array_header(descr: str, shape: tuple[int, ...]) -> bytes:
-    """Write the 128-byte NumPy header (format 1.0) of a C-ordered array."""
-    text = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
-    magic = b"\x93NUMPY\x01\x00" + (HEADER_BYTES - 10).to_bytes(2, "little")
-    return magic + text.ljust(HEADER_BYTES - 11).encode("ascii") + b"\n"
-
-
 def content_hash(folder: Path, shape: tuple[int, int, int], classes: Sequence[str], counts: dict[str, int]) -> str:
     """Hash a store's arrays: SHA-256 over shape, classes and counts as JSON, then the bytes of each array."""
     digest = hashlib.sha256(json.dumps([shape, list(classes), [counts[s] for s in SPLITS]]).encode())
-    for split in SPLITS:
-        for what in ("images", "labels") if classes else ("images",):
-            for block in _blocks(array_file(folder, split, what)):
-                digest.update(block)
+    for array in arrays(folder, shape, counts, bool(classes)).values():
+        for block in array.blocks():
+            digest.update(block)
     return digest.hexdigest()
-
-
-def _blocks(file: Path) -> Iterator[bytes]:
-    try:
-        with open_file(file) as stream:
-            stream.seek(HEADER_BYTES)
-            while block := stream.read(_BLOCK):
-                yield block
-    except OSError as error:
-        raise UserError(f"{file}: {remedy(error)}") from None
-
-
-def _known(split: str) -> str:
-    if split not in SPLITS:
-        raise UserError(f"split={split!r} is unknown; use one of {', '.join(SPLITS)}")
-    return split
-
-
-def _check_array(file: Path, descr: str, shape: tuple[int, ...]) -> None:
-    expected = HEADER_BYTES + math.prod(shape) * np.dtype(descr).itemsize
-    try:
-        with open_file(file) as stream:
-            header = stream.read(HEADER_BYTES)
-            length = os.fstat(stream.fileno()).st_size
-    except FileNotFoundError:
-        raise UserError(f"{file}: missing; delete the folder and pack the data again") from None
-    except OSError as error:
-        raise UserError(f"{file}: {remedy(error)}") from None
-    if length != expected:
-        what = "truncated" if length < expected else "too long"
-        raise UserError(f"{file}: {what}, {length} bytes where {expected} are due; delete the folder and pack again")
-    if header != array_header(descr, shape):
-        raise UserError(
-            f"{file}: its header differs from the manifest's {list(shape)}; delete the folder and pack again"
-        )

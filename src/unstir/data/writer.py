@@ -26,7 +26,7 @@ import numpy as np
 from unstir.data.disk import sync_folder
 from unstir.data.manifest import MANIFEST, SPLITS, parsed, sealed, write_origin
 from unstir.data.source import Chunk
-from unstir.data.store import HEADER_BYTES, array_file, array_header, content_hash
+from unstir.data.store import Array, arrays, content_hash
 from unstir.errors import UserError
 
 try:
@@ -77,8 +77,7 @@ class Writer:
         self.store = staging / "store"
         self.state = Progressed()
         self._journal_file, self._head = staging / "journal.jsonl", head
-        self._shape = shape
-        self._arrays = [(split, what) for split in SPLITS for what in ("images", "labels")[: 1 + labelled]]
+        self._shape, self._labelled = shape, labelled
         self._lines = _Chained()
 
     def __enter__(self) -> Self:
@@ -88,7 +87,7 @@ class Writer:
             self.store.mkdir()
             self._journal_file.write_bytes(self._lines.line(self._head))
         self._pending = Progressed(self.state.position, dict(self.state.rows))
-        self._files = {key: self._open(*key) for key in self._arrays}
+        self._files = {key: _appending(array) for key, array in self.arrays().items()}
         self._journal = self._journal_file.open("ab")
         self._flushed = time.monotonic()
         return self
@@ -97,6 +96,10 @@ class Writer:
         for file in (*self._files.values(), self._journal):
             with suppress(OSError):  # a full disk again, already reported
                 file.close()
+
+    def arrays(self) -> dict[tuple[str, str], Array]:
+        """The arrays as the journal knows them."""
+        return arrays(self.store, self._shape, self.state.rows, self._labelled)
 
     def write(self, chunk: Chunk) -> None:
         """Append one chunk; flushed to disk at least every FLUSH_SECONDS."""
@@ -116,7 +119,7 @@ class Writer:
         """Make everything written so far last, then say so in the journal."""
         for file in self._files.values():
             _sync(file)
-        line = {key: getattr(self._pending, key) for key in ("position", "rows", "refused", "notes", "digests")}
+        line = vars(self._pending)
         self._journal.write(self._lines.line(line))
         _sync(self._journal)
         self.state.add(line)
@@ -126,28 +129,11 @@ class Writer:
     def finish(self, classes: list[str]) -> str:
         """Write the arrays' headers, now that their lengths are known; the content hash."""
         self.flush()
-        for (split, what), file in self._files.items():
-            file.seek(0)
-            file.write(array_header(*self._header(split, what)))
-            _sync(file)
+        for key, array in self.arrays().items():
+            self._files[key].seek(0)
+            self._files[key].write(array.header)
+            _sync(self._files[key])
         return content_hash(self.store, self._shape, classes, self.state.rows)
-
-    def _header(self, split: str, what: str) -> tuple[str, tuple[int, ...]]:
-        rows = self.state.rows[split]
-        return ("|u1", (rows, *self._shape)) if what == "images" else ("<i8", (rows,))
-
-    def _length(self, split: str, what: str) -> int:
-        row = self._shape[0] * self._shape[1] * self._shape[2] if what == "images" else 8
-        return HEADER_BYTES + self.state.rows[split] * row
-
-    def _open(self, split: str, what: str) -> BinaryIO:
-        """Open an array to append to, cut to what the journal counts."""
-        path = array_file(self.store, split, what)
-        path.touch()
-        file = path.open("r+b")
-        file.truncate(self._length(split, what))
-        file.seek(0, os.SEEK_END)
-        return file
 
     def _recover(self) -> bool:
         """Read the journal of an interrupted pack; False if it is absent, of something else, or ahead of its arrays."""
@@ -165,12 +151,21 @@ class Writer:
                 self.state.add(value)
                 whole += len(line)
             self.state.require_form()
-            if any(array_file(self.store, *key).stat().st_size < self._length(*key) for key in self._arrays):
+            if any(array.file.stat().st_size < array.length for array in self.arrays().values()):
                 return False
             os.truncate(self._journal_file, whole)
         except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError):
             return False
         return True
+
+
+def _appending(array: Array) -> BinaryIO:
+    """Open an array to append to, cut to the length it should have."""
+    array.file.touch()
+    file = array.file.open("r+b")
+    file.truncate(array.length)
+    file.seek(0, os.SEEK_END)
+    return file
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 from unstir.data import Store, is_store, pack
 from unstir.data.disk import usable_path
 from unstir.data.images import COLOUR_LOST
-from unstir.data.spelling import after_train
+from unstir.data.source import after_train
 from unstir.errors import UserError
 from unstir.progress import Say, Showing, silently, unsaid
 from unstir.runs import build, checkpoint, run

@@ -2,16 +2,19 @@
 
 Measured on 10,000 JPEG files of 32x32 pixels, two cores: one process 1.1 s, two threads 1.2 s, two processes 0.6 s.
 
-The children are plain `python -m unstir.data.child` fed through pipes, so a script that packs needs no
-`if __name__ == "__main__"`, and a child whose parent is killed reads the end of its input and leaves.
-Request: one line of JSON. Reply: one line of JSON, then the pixels of the images that were decoded.
+A child is a program of its own fed through pipes. One of multiprocessing would run the script that packs a second time,
+unless that has an `if __name__ == "__main__"`. A child whose parent is killed reads the end of its input and leaves.
+Request: one line of JSON, a list of paths. Reply: one line of JSON (shape of the decoded block, a reason or null for
+each path, notes, digest of the files), then the block's bytes; or {"failed": why}, which ends the packing.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 from collections import deque
@@ -19,14 +22,19 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unstir.data.images import OTHER_SHAPE, Refused, decode
+from unstir.data.listing import Items, item_digest
 from unstir.errors import UserError
 
 MAX_WORKERS = 16
+
+_PROGRAM = "from unstir.data.decoding import serve; serve()"
+_MEMORY = "close other programs, and run the same command again to continue"
 
 
 class Reply(NamedTuple):
@@ -56,11 +64,12 @@ def decode_all(
     Images of another shape than `shape` are refused; with None each group has that of its first image.
     Raises UserError when a child dies.
     """
+    setup = json.dumps({"root": str(root.absolute()), "size": size, "channels": channels, "shape": shape})
     with ExitStack() as stack:
         idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         pool = stack.enter_context(ThreadPoolExecutor(num_workers))
         for _ in range(num_workers):
-            worker = _Worker(root, size, channels, shape)
+            worker = _Worker(setup)
             stack.callback(worker.stop)  # before the pool waits for its threads
             idle.put(worker)
 
@@ -81,13 +90,14 @@ def decode_all(
 
 
 class _Worker:
-    def __init__(self, root: Path, size: int | None, channels: int, shape: tuple[int, int, int] | None) -> None:
-        setup = json.dumps({"root": str(root.absolute()), "size": size, "channels": channels, "shape": shape})
+    """One child, as its parent sees it."""
+
+    def __init__(self, setup: str) -> None:
         modules = [str(Path(__file__).parents[2]), *filter(None, sys.path)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(modules), "OPENBLAS_NUM_THREADS": "1"}
         # what decoders written in C print about damaged files goes nowhere: the reasons are in the replies
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "unstir.data.child", setup],
+            [sys.executable, "-c", _PROGRAM, setup],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
         )  # fmt: skip
 
@@ -109,12 +119,53 @@ class _Worker:
                 f"a packing worker ended (status {code}) while decoding {paths[0]!r} to {paths[-1]!r}, "
                 "for want of memory or by a crashing decoder; run the same command again to continue"
             ) from None
-        notes = tuple((text, path) for text, path in head["notes"])
-        return Reply(pixels, tuple(head["reasons"]), notes, head["digest"])
+        return Reply(
+            pixels, tuple(head["reasons"]), tuple((text, path) for text, path in head["notes"]), head["digest"]
+        )
 
     def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):
-                pipe.close()  # type: ignore[union-attr]
+        with suppress(OSError), self._process:  # closes the pipes and waits
+            self._process.kill()
+
+
+def serve() -> None:
+    """Be a child: answer the requests on stdin until there are no more, with the setup in the first argument."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
+    setup = json.loads(sys.argv[1])
+    items = Items(Path(setup["root"]))
+    with suppress(BrokenPipeError):
+        for line in sys.stdin.buffer:
+            try:
+                head, decoded = _decode_group(items, json.loads(line), setup)
+            except UserError as error:  # of the machine, not of a file
+                head, decoded = {"failed": str(error)}, []
+            except MemoryError:
+                head, decoded = {"failed": f"{setup['root']}: not enough memory to decode its images; {_MEMORY}"}, []
+            sys.stdout.buffer.write(json.dumps(head).encode() + b"\n")
+            sys.stdout.buffer.writelines(decoded)
+            sys.stdout.buffer.flush()
+
+
+def _decode_group(items: Items, paths: list[str], setup: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+    shape = tuple(setup["shape"] or ())
+    reasons: list[str | None] = []
+    notes: list[tuple[str, str]] = []
+    decoded: list[bytes] = []
+    digest = hashlib.sha256()
+    for path in paths:
+        data, reason = None, None
+        try:
+            data = items.read(path)
+            pixels, remarks = decode(data, path, setup["size"], setup["channels"])
+            shape = shape or pixels.shape
+            if pixels.shape != shape:
+                height, width = pixels.shape[1:]
+                raise Refused(f"{OTHER_SHAPE} {width}x{height} pixels, where others have {shape[2]}x{shape[1]}")
+            notes += [(text, path) for text in remarks]
+            decoded.append(pixels.tobytes())
+        except Refused as refusal:
+            reason = str(refusal)
+        reasons.append(reason)
+        digest.update(item_digest(path, data))
+    head = {"shape": (len(decoded), *(shape or (0,))), "reasons": reasons, "notes": notes, "digest": digest.hexdigest()}
+    return head, decoded
