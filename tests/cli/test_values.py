@@ -41,7 +41,10 @@ def no_training(monkeypatch):
         ("sample here --ema=perhaps", ["--ema perhaps", "yes or no"]),
         ("sample here --out a\0b", [r"--out a\x00b", "holds a NUL character"]),
         ("edit blend here --numbers 0", ["--numbers takes 2 values, 1 were given"]),
-        ("sample here --sampler dim", ["--sampler dim", "ancestral, ddim"]),
+        ("sample here --sampler dim", ["--sampler dim", "ancestral, ddim", "did you mean ddim?"]),
+        ("evaluate here --sampler ancestal", ["--sampler ancestal", "did you mean ancestral?"]),
+        ("train --grids.sampler dpmp_2m", ["--grids.sampler dpmp_2m", "did you mean dpmpp_2m?"]),
+        ("train --diffusion.schedule cosin", ["--diffusion.schedule cosin", "did you mean cosine?"]),
     ],
 )
 def test_a_value_of_another_kind_is_refused_as_it_was_given(unstir, refused, arguments, words):

@@ -1,6 +1,5 @@
 """An exception as the one line that a person reads: what was given, what is allowed, what to type."""
 
-import difflib
 import re
 from collections.abc import Iterable
 from typing import get_args
@@ -14,6 +13,7 @@ from unstir.cli import words
 from unstir.cli.values import option_of, shortened
 from unstir.errors import printable, remedy
 from unstir.runs import toml
+from unstir.runs.synonyms import nearest
 
 
 def one_line(error: BaseException) -> str:
@@ -92,7 +92,6 @@ def _of_parser(error: CycloptsError) -> str:
 
 
 def _unknown_command(given: str, command: str, known: Iterable[str]) -> str:
-    known = list(known)
-    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-    hint = f"Did you mean {command} {near[0]}?" if near else f"Name one of {', '.join(known)}"
+    near = nearest(given, known := list(known), cutoff=0.5)
+    hint = f"Did you mean {command} {near}?" if near else f"Name one of {', '.join(known)}"
     return f"{command} has no command {shortened(given)!r}. {hint}"

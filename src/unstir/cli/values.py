@@ -14,9 +14,12 @@ from cyclopts.argument import Argument, ArgumentCollection
 
 from unstir.cli import words
 from unstir.errors import UserError
+from unstir.runs.synonyms import nearest
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 """A whole number that fits into 64 bits."""
+NOT_UTF8 = re.compile("[\ud800-\udfff]")
+"""A byte that is not UTF-8, as Python reads it."""
 LONGEST = 4000
 """Characters of a name; a path has at most 4095 bytes."""
 LONG = 200
@@ -83,8 +86,9 @@ def _check(argument: Argument, token: Token, kinds: tuple[Any, ...]) -> None:
     elif kind is bool and text.lower() not in YES_NO:
         raise UserError(f"{given} must be yes or no")
     elif get_origin(kind) is Literal and text not in map(str, get_args(kind)):
-        raise UserError(f"{given} must be one of {', '.join(map(str, get_args(kind)))}")
-    elif kind is str and argument.keys and not text.isascii() and not _is_utf8(text):
+        near = nearest(text, allowed := [str(each) for each in get_args(kind)])
+        raise UserError(f"{given} must be one of {', '.join(allowed)}" + (f"; did you mean {near}?" if near else ""))
+    elif kind is str and argument.keys and NOT_UTF8.search(text):
         raise UserError(f"{given} is not UTF-8, as a run's settings are; rename that file or folder")
     elif kind is Path and not text.strip():
         raise UserError(f"{given!r} is no name of a file or folder")
@@ -106,13 +110,5 @@ def _is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:
-        return False
-    return True
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
         return False
     return True

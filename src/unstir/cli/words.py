@@ -1,11 +1,10 @@
 """From an option that a command does not have to the one that was probably meant."""
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 from cyclopts.argument import ArgumentCollection
 
-from unstir.runs.synonyms import SETTINGS, by_word
+from unstir.runs.synonyms import by_word, near_setting, nearest
 
 OPTIONS = {
     "--num": "n num_samples n_samples nsamples samples num_images n_images images number amount",
@@ -75,21 +74,9 @@ def meant(given: str, command: Sequence[str], arguments: ArgumentCollection) -> 
 
 def option_for(given: str, command: Sequence[str], options: Iterable[str]) -> str | None:
     """As `meant`, of the names of a command's ``options``."""
-    options = [name for name in options if name.startswith("--")]
-    word, known = given.lstrip("-"), {name.removeprefix("--") for name in options}
-    if tuple(command) == ("train",):
-        section, _, tail = word.rpartition(".")
-        if near := by_word(SETTINGS, tail, known, section) or _near(word, known):
-            return f"--{near}"
-        return None
-    if near := by_word(OPTIONS, word, options):
-        return near
-    return f"--{near}" if (near := _near(word, known)) else None
-
-
-def _near(word: str, known: Iterable[str]) -> str | None:
-    """The nearest of names with sections, by their whole or, for a word without a section, by their last part."""
-    by_end = {name.rpartition(".")[2]: name for name in sorted(known, reverse=True)}
-    by_end = {**by_end, **{name: name for name in known}} if "." not in word else {name: name for name in known}
-    close = difflib.get_close_matches(word, by_end, n=1, cutoff=0.6)
-    return by_end[close[0]] if close else None
+    options, word = [name for name in options if name.startswith("--")], given.lstrip("-")
+    if tuple(command) != ("train",) and (synonym := by_word(OPTIONS, word, options)):
+        return synonym
+    find = near_setting if tuple(command) == ("train",) else nearest
+    near = find(word, [name.removeprefix("--") for name in options])
+    return f"--{near}" if near else None

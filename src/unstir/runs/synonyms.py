@@ -1,5 +1,6 @@
-"""What other programs and papers call a setting of training, so that their words lead to ours."""
+"""From a word that is not known here to the one that was probably meant: by what others call it, or by its letters."""
 
+import difflib
 from collections.abc import Iterable
 
 SETTINGS = {
@@ -62,3 +63,24 @@ def by_word(table: dict[str, str], word: str, known: Iterable[str], section: str
     plain = word.replace("-", "_").lower()
     found = [name for name, said in table.items() if plain in said.split() and name in known]
     return next((name for name in found if section and name.startswith(f"{section}.")), found[0] if found else None)
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known word whose letters are most like those of this one; None where none is like it."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
+
+
+def near_setting(key: str, known: Iterable[str]) -> str | None:
+    """The key, of those ``known``, that a wrong one was probably meant to be; None where nothing is near.
+
+    It is the one that others call so, the one of this name in another section, or the nearest by its letters.
+    """
+    known, (section, _, name) = sorted(known), key.rpartition(".")
+    if synonym := by_word(SETTINGS, name, known, section):
+        return synonym
+    by_name = {each.rpartition(".")[2]: each for each in sorted(known, key=lambda each: "." not in each)}
+    if name in by_name:
+        return by_name[name]
+    candidates = {**({} if section else by_name), **{each: each for each in known}}
+    near = nearest(key, candidates)
+    return candidates[near] if near else None

@@ -1,7 +1,6 @@
 """A config as TOML, nested dicts or dotted keys, and back; a wrong one is explained in one line."""
 
 import dataclasses
-import difflib
 import json
 import re
 import tomllib
@@ -15,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from unstir.errors import UserError, remedy
 from unstir.runs.config import Config
 from unstir.runs.kinds import short
-from unstir.runs.synonyms import SETTINGS, by_word
+from unstir.runs.synonyms import near_setting
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -94,13 +93,7 @@ def _keys() -> list[str]:
 def near_key(key: str) -> str | None:
     """The key or section that a wrong one was probably meant to be."""
     known = _keys()
-    section, _, name = key.rpartition(".")
-    if synonym := by_word(SETTINGS, name, known, section):
-        return synonym
-    if not section and (elsewhere := [found for found in known if found.endswith(f".{name}")]):
-        return elsewhere[0]
-    candidates = known if section else sorted({name.split(".")[0] for name in known})
-    return next(iter(difflib.get_close_matches(key, candidates, n=1)), None)
+    return near_setting(key, {*known, *(name.split(".")[0] for name in known)})
 
 
 def load(path: Path) -> Config:

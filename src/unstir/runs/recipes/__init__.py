@@ -7,6 +7,7 @@ from typing import Any
 from unstir.errors import UserError
 from unstir.runs import toml
 from unstir.runs.config import Config
+from unstir.runs.synonyms import nearest
 
 DEFAULT = "digits"
 NEEDED = "data.source", "model.channels"
@@ -32,7 +33,9 @@ def load_recipe(name: str) -> Config:
         return toml.from_dict({**_tables(name), "recipe": name}, f"recipe {name}")
     path = Path(name)
     if path.suffix != ".toml" or not path.is_file():
-        raise UserError(f"{name!r} is neither a recipe ({', '.join(sentences())}) nor a TOML file that exists")
+        near = nearest(name, sentences())
+        hint = f"; did you mean {near}?" if near else ""
+        raise UserError(f"{name!r} is neither a recipe ({', '.join(sentences())}) nor a TOML file that exists{hint}")
     own = toml.read(path)
     base = own.get("recipe", "")
     if not isinstance(base, str) or (base and base not in sentences()):
