@@ -27,23 +27,16 @@ def pack(
 
     Example: `unstir data pack my_images/ --out data/mine --size 32`
 
-    Parameters
-    ----------
-    source
-        "digits", "cifar10", a CIFAR-10 archive, or a folder or zip of images. Subfolders name classes; train/ and test/
-        are the split.
-    out
-        Folder of the store.
-    size
-        Side in pixels that images are resized and centre-cropped to; 0: as they come, all alike.
-    channels
-        1 grey, 3 RGB; by default 1 for digits, 3 for all else.
-    held_out
-        Fraction kept out of training, where the source has no split; by default 1/6 of digits, 1/10 of others.
-    sha256
-        Expected SHA-256 of a CIFAR-10 archive that is not the official one.
-    strict
-        Fail if any file is refused.
+    Args:
+        source: "digits", "cifar10", a CIFAR-10 archive, or a folder or zip of images. Subfolders name classes; train/
+            and test/ are the split.
+        out: Folder of the store.
+        size: Side in pixels that images are resized and centre-cropped to; 0: as they come, all alike.
+        channels: 1 grey, 3 RGB; by default 1 for digits, 3 for all else.
+        held_out: Fraction kept out of training, where the source has no split; by default 1/6 of digits, 1/10 of
+            others.
+        sha256: Expected SHA-256 of a CIFAR-10 archive that is not the official one.
+        strict: Fail if any file is refused.
     """
     from unstir import console
     from unstir.data import pack as pack_images
@@ -70,12 +63,9 @@ def inspect(store: Path, /, *, sheet: Path | None = None) -> int:
 
     Example: `unstir data inspect data/digits`
 
-    Parameters
-    ----------
-    store
-        Folder of the store.
-    sheet
-        File of the contact sheet; by default STORE/contact-sheet.png.
+    Args:
+        store: Folder of the store.
+        sheet: File of the contact sheet; by default STORE/contact-sheet.png.
     """
     from unstir.pictures import contact
 

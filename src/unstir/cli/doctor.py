@@ -27,12 +27,9 @@ def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True
 
     Example: `unstir doctor runs/digits`
 
-    Parameters
-    ----------
-    samples
-        Draw images and measure losses; --no-samples is quicker and reads files, settings and metrics alone.
-    json_
-        Print the findings as JSON.
+    Args:
+        samples: Draw images and measure losses; --no-samples is quicker and reads files, settings and metrics alone.
+        json_: Print the findings as JSON.
     """
     from unstir import console
     from unstir.doctor import diagnose
@@ -53,11 +50,10 @@ def _print(report: "Report") -> None:
     for cause in causes(report.findings):
         finding, style = cause.finding, STYLES[cause.severity]
         screen.print(Text.assemble((cause.severity, style), f"  {finding.check}: {printable(finding.says)}"))
-        screen.print(Padding(Text.assemble(("measured  ", "dim"), printable(finding.evidence)), (0, 0, 0, 3)))
-        for each in cause.symptoms:
-            symptom = printable(f"{each.check}: {each.says}; {each.evidence}")
-            screen.print(Padding(Text.assemble(("explains  ", "dim"), symptom), (0, 0, 0, 3)))
-        screen.print(Padding(Text.assemble(("remedy    ", "dim"), printable(finding.remedy)), (0, 0, 1, 3)))
+        symptoms = [("explains", f"{each.check}: {each.says}; {each.evidence}") for each in cause.symptoms]
+        for label, text in (("measured", finding.evidence), *symptoms, ("remedy", finding.remedy)):
+            row = Text.assemble((f"{label:10}", "dim"), printable(text))
+            screen.print(Padding(row, (0, 0, 1 if label == "remedy" else 0, 3)))
     if not report.findings:
         screen.print("nothing found")
     screen.print(Text.assemble(("checked   ", "dim"), ", ".join(report.checked)))

@@ -9,17 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from unstir.cli.app import app, say, show
-from unstir.cli.options import (
-    FLAT,
-    ChainOptions,
-    FillOptions,
-    Given,
-    InvertOptions,
-    ModelOptions,
-    RunFolder,
-    Sampling,
-    chain_group,
-)
+from unstir.cli.options import FLAT, ChainOptions, FillOptions, Given, InvertOptions, ModelOptions, RunFolder
 from unstir.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,6 +20,7 @@ app.command(edit)
 
 
 @FLAT
+@Parameter(group="Edit")
 @dataclass(frozen=True, kw_only=True)
 class EditOptions(ModelOptions):
     """What every edit takes."""
@@ -50,9 +41,6 @@ Label = Annotated[
         "training."
     ),
 ]
-Edit = Annotated[EditOptions, Parameter(group="Edit")]
-Filling = Annotated[FillOptions, Parameter(group=chain_group(FillOptions))]
-Inversion = Annotated[InvertOptions, Parameter(group=chain_group(InvertOptions))]
 
 
 @edit.command
@@ -67,8 +55,8 @@ def inpaint(
     label: Label = None,
     resamples: int = 10,
     jump: int = 1,
-    chain: Filling = FillOptions(),
-    options: Edit = EditOptions(),
+    chain: FillOptions = FillOptions(),
+    options: EditOptions = EditOptions(),
 ) -> int:
     """Fill in a part of an image: the white of MASK, or a box. The picture: image, what is left of it, and NUM results.
 
@@ -77,18 +65,12 @@ def inpaint(
 
     Example: `unstir edit inpaint runs/digits seven.png --box 0 4 8 4`
 
-    Parameters
-    ----------
-    mask
-        A picture of the image's size or of the run's: white is filled in, black is kept.
-    box
-        Left, top, width and height of what is filled in, in pixels of the run's images.
-    num
-        How many results.
-    resamples
-        How often each step is taken; more agree better, at as many times the calls.
-    jump
-        Steps in a row that are repeated together.
+    Args:
+        mask: A picture of the image's size or of the run's: white is filled in, black is kept.
+        box: Left, top, width and height of what is filled in, in pixels of the run's images.
+        num: How many results.
+        resamples: How often each step is taken; more agree better, at as many times the calls.
+        jump: Steps in a row that are repeated together.
     """
     from unstir import edit
 
@@ -105,8 +87,8 @@ def vary(
     strength: float = 0.6,
     num: int = 8,
     label: str | None = None,
-    chain: Sampling = ChainOptions(),
-    options: Edit = EditOptions(),
+    chain: ChainOptions = ChainOptions(),
+    options: EditOptions = EditOptions(),
 ) -> int:
     """Draw images like a given one: noise is added to it and removed again. The picture: the image, and NUM results.
 
@@ -114,15 +96,11 @@ def vary(
 
     Example: `unstir edit vary runs/digits seven.png --strength 0.5`
 
-    Parameters
-    ----------
-    strength
-        How far to go, above 0 and at most 1: to time round(strength T). At 1 the image is forgotten.
-    num
-        How many images to draw.
-    label
-        Class of the images, by name or number, for a network with classes; optional where labels were hidden in
-        training.
+    Args:
+        strength: How far to go, above 0 and at most 1: to time round(strength T). At 1 the image is forgotten.
+        num: How many images to draw.
+        label: Class of the images, by name or number, for a network with classes; optional where labels were hidden in
+            training.
     """
     from unstir import edit
 
@@ -138,8 +116,8 @@ def invert(
     *,
     label: Label = None,
     refinements: int = 2,
-    chain: Inversion = InvertOptions(),
-    options: Edit = EditOptions(),
+    chain: InvertOptions = InvertOptions(),
+    options: EditOptions = EditOptions(),
 ) -> int:
     """Find the noise that DDIM turns into an image, and turn it back. The picture: image, noise, and the image again.
 
@@ -147,11 +125,9 @@ def invert(
 
     Example: `unstir edit invert runs/digits seven.png --steps 100`
 
-    Parameters
-    ----------
-    refinements
-        Fixed-point iterations per step; each raises the order of the inversion by one and costs one network call per
-        step.
+    Args:
+        refinements: Fixed-point iterations per step; each raises the order of the inversion by one and costs one
+            network call per step.
     """
     from unstir import edit
 
@@ -170,8 +146,8 @@ def blend(
     count: int = 8,
     labels: tuple[str, str] | None = None,
     refinements: int = 2,
-    chain: Inversion = InvertOptions(),
-    options: Edit = EditOptions(),
+    chain: InvertOptions = InvertOptions(),
+    options: EditOptions = EditOptions(),
 ) -> int:
     """Interpolate between two images through their noises. The picture: both images, and COUNT from one to the other.
 
@@ -181,16 +157,11 @@ def blend(
 
     Example: `unstir edit blend runs/digits --numbers 0 5`
 
-    Parameters
-    ----------
-    numbers
-        In place of the two: numbers of images that `--sampler ddim` draws from the seed at the same times.
-    count
-        How many images, both ends among them.
-    labels
-        Classes of the two images, by name or number, for a network with classes.
-    refinements
-        Fixed-point iterations per step of the inversions.
+    Args:
+        numbers: In place of the two: numbers of images that `--sampler ddim` draws from the seed at the same times.
+        count: How many images, both ends among them.
+        labels: Classes of the two images, by name or number, for a network with classes.
+        refinements: Fixed-point iterations per step of the inversions.
     """
     from unstir import edit
 
@@ -212,23 +183,18 @@ def morph(
     labels: tuple[str, str],
     count: int = 8,
     num: int = 4,
-    chain: Sampling = ChainOptions(),
-    options: Edit = EditOptions(),
+    chain: ChainOptions = ChainOptions(),
+    options: EditOptions = EditOptions(),
 ) -> int:
     """Interpolate between two classes from one noise. The picture: NUM rows of COUNT images.
 
     Example: `unstir edit morph runs/digits-guided --labels 3 8`
 
-    Parameters
-    ----------
-    run
-        Folder of a run with classes.
-    labels
-        The classes at both ends, by name or number.
-    count
-        How many images per row, both ends among them.
-    num
-        How many rows, each from its own noise.
+    Args:
+        run: Folder of a run with classes.
+        labels: The classes at both ends, by name or number.
+        count: How many images per row, both ends among them.
+        num: How many rows, each from its own noise.
     """
     from unstir import edit
 

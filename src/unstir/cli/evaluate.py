@@ -45,10 +45,8 @@ def evaluate(
 
     Example: `unstir evaluate runs/mine --num 10000 --fid --against runs/theirs`
 
-    Parameters
-    ----------
-    json_
-        Print the evaluations as JSON.
+    Args:
+        json_: Print the evaluations as JSON.
     """
     from unstir import console
     from unstir.metrics.evaluate_run import evaluate_run

@@ -32,27 +32,17 @@ def likelihood(
 
     Example: `unstir likelihood runs/digits --split both`
 
-    Parameters
-    ----------
-    split
-        Which images: held out, those trained on, or both.
-    num
-        How many of the split's images, drawn by the seed; 0: all.
-    calls
-        Network calls per image: 0 for every term, or fewer for an estimate of their sum from so many times, drawn anew
-        for each batch; below about 20 it is rough. Its error is that over batches.
-    variance
-        Variance of the reverse steps; auto: learned where it was, else large (beta).
-    clip
-        Clamp each estimate of the clean image to [-1, 1].
-    seed
-        Seed of noise, times and choice of images.
-    batch_size
-        Images computed at once.
-    out
-        Folder of the figures; by default RUN/likelihood.
-    json_
-        Print the figures as JSON.
+    Args:
+        split: Which images: held out, those trained on, or both.
+        num: How many of the split's images, drawn by the seed; 0: all.
+        calls: Network calls per image: 0 for every term, or fewer for an estimate of their sum from so many times,
+            drawn anew for each batch; below about 20 it is rough. Its error is that over batches.
+        variance: Variance of the reverse steps; auto: learned where it was, else large (beta).
+        clip: Clamp each estimate of the clean image to [-1, 1].
+        seed: Seed of noise, times and choice of images.
+        batch_size: Images computed at once.
+        out: Folder of the figures; by default RUN/likelihood.
+        json_: Print the figures as JSON.
     """
     from unstir import console
     from unstir.data import SPLITS

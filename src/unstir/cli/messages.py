@@ -66,12 +66,9 @@ def _of_parser(error: CycloptsError) -> str:
         hint = f"Did you mean {near}?" if near else f"{command} --help lists them"
         return f"{command} has no option {shortened(given)}. {hint}"
     if isinstance(error, MissingArgumentError) and error.argument:
-        for given in error.unused_tokens or ():
-            if (
-                given.startswith("-")
-                and given not in error.argument.names
-                and words.option_for(given, error.command_chain or (), error.argument.names)
-            ):
+        names = error.argument.names
+        for given in (token for token in error.unused_tokens or () if token[:1] == "-" and token not in names):
+            if words.option_for(given, error.command_chain or (), names):
                 return f"{command} has no option {shortened(given)}. Did you mean {error.argument.name}?"
         name = error.keyword or option_of(error.argument, next(iter(error.argument.tokens[::-1]), None))
         count = max(1, error.argument.token_count()[0])

@@ -50,9 +50,18 @@ def options(*names: str, **defaults: object) -> Callable[[type[Options]], type[O
             if name in (*names, *defaults):
                 cls.__annotations__[name] = Annotated[kind | None, Parameter(help=HELP[name])]
                 setattr(cls, name, defaults.get(name))
-        return FLAT(dataclass(frozen=True, kw_only=True)(cls))
+        made = dataclass(frozen=True, kw_only=True)(cls)
+        return FLAT(Parameter(group=_group(made))(made))
 
     return made
+
+
+def _group(options: type) -> Group:
+    """The group of a command's chain options, which says what they are by default."""
+    names = [each.name for each in fields(options) if each.name in DEFAULTS and each.default is None]
+    said = ", ".join(f"{name} {as_typed(DEFAULTS[name])}" for name in names)
+    text = f"Defaults are as in the run's [grids] settings: {said}, unless its recipe or config differs."
+    return Group("Chain", help=text)
 
 
 OF_EVERY_CHAIN = {*DEFAULTS, "guide"} - {"seed"}
@@ -73,17 +82,6 @@ class FillOptions(Given):
 @options("steps", "clip", spacing="log_snr")
 class InvertOptions(Given):
     """Times that invert best, whatever the run's: even in log-SNR no step is too long to be inverted."""
-
-
-def chain_group(options: type) -> Group:
-    """The group of a command's chain options, which says what they are by default."""
-    names = [each.name for each in fields(options) if each.name in DEFAULTS and each.default is None]
-    said = ", ".join(f"{name} {as_typed(DEFAULTS[name])}" for name in names)
-    text = f"Defaults are as in the run's [grids] settings: {said}, unless its recipe or config differs."
-    return Group("Chain", help=text)
-
-
-Sampling = Annotated[ChainOptions, Parameter(group=chain_group(ChainOptions))]
 
 
 @FLAT

@@ -34,26 +34,17 @@ def report(
 
     Example: `unstir report runs/first runs/second --out compared.html`
 
-    Parameters
-    ----------
-    runs
-        Folder of the run, or of several to be compared.
-    out
-        The HTML file, in a folder that is made where it is missing; by default report.html in the (first) run's folder,
-        comparison.html for several.
-    measure
-        Measure what is missing; without, the page has what was measured before.
-    minutes
-        About how long drawing images for the figures of a run may take, where --num is 0.
-    num
-        Images per seed for the figures; 0: as many as --minutes allow, no more than are held out.
-    seeds
-        Sets of images for a figure, for its error bar.
-    pdf
-        Print the page to a PDF of the same name too; needs Chromium or Chrome.
-    export
-        Write the figures with their errors and protocols to this file too, by its ending .csv, .md (Markdown) or .tex
-        (LaTeX), or to all three in this folder.
+    Args:
+        runs: Folder of the run, or of several to be compared.
+        out: The HTML file, in a folder that is made where it is missing; by default report.html in the (first) run's
+            folder, comparison.html for several.
+        measure: Measure what is missing; without, the page has what was measured before.
+        minutes: About how long drawing images for the figures of a run may take, where --num is 0.
+        num: Images per seed for the figures; 0: as many as --minutes allow, no more than are held out.
+        seeds: Sets of images for a figure, for its error bar.
+        pdf: Print the page to a PDF of the same name too; needs Chromium or Chrome.
+        export: Write the figures with their errors and protocols to this file too, by its ending .csv, .md (Markdown)
+            or .tex (LaTeX), or to all three in this folder.
     """
     from unstir import console
     from unstir.report.write import write_report

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from unstir.cli.app import app, say, show
-from unstir.cli.options import ChainOptions, ModelOptions, RunFolder, Sampling
+from unstir.cli.options import ChainOptions, ModelOptions, RunFolder
 from unstir.errors import UserError
 
 
@@ -14,7 +14,7 @@ def sample(
     *,
     num: int = 64,
     out: Path | None = None,
-    chain: Sampling = ChainOptions(),
+    chain: ChainOptions = ChainOptions(),
     seed: int = 0,
     label: str | None = None,
     compare: str = "",
@@ -32,27 +32,18 @@ def sample(
 
     Example: `unstir sample runs/digits --num 8 --compare "ancestral:1000,ddim:50,dpmpp_2m:15" --out compared`
 
-    Parameters
-    ----------
-    num
-        How many images: exactly so many are written.
-    out
-        Folder for the images; by default one in RUN/generated, named after the settings.
-    seed
-        Image i is a function of the seed and i.
-    label
-        Class, by name or number, for a network with classes; by default each class in turn.
-    compare
-        Samplers with their steps and, if another, spacing: "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr". Each has its
-        row in OUT/compare.png, all from one noise.
-    animate
-        File of an animation of the first 64 images, from noise on, x_t next to the estimate of x_0: .webp or .gif.
-    strip
-        File of a picture of the first 8 images at stages of their trajectories, with the estimates of x_0 below.
-    stages
-        How many stages the strip has; 10 if left out.
-    batch_size
-        Images computed at once; a job that goes on keeps what it began with.
+    Args:
+        num: How many images: exactly so many are written.
+        out: Folder for the images; by default one in RUN/generated, named after the settings.
+        seed: Image i is a function of the seed and i.
+        label: Class, by name or number, for a network with classes; by default each class in turn.
+        compare: Samplers with their steps and, if another, spacing: "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr". Each
+            has its row in OUT/compare.png, all from one noise.
+        animate: File of an animation of the first 64 images, from noise on, x_t next to the estimate of x_0: .webp or
+            .gif.
+        strip: File of a picture of the first 8 images at stages of their trajectories, with the estimates of x_0 below.
+        stages: How many stages the strip has; 10 if left out.
+        batch_size: Images computed at once; a job that goes on keeps what it began with.
     """
     from unstir import compare as comparing
     from unstir import console
@@ -64,12 +55,8 @@ def sample(
         others = "--sampler, --steps, --animate, --strip and --stages"
         raise UserError(f"--compare names samplers and steps; leave out {others}")
     model = options.model(Run.open(run), chain.guide)
-    job = Job(
-        num=num,
-        chain=model.chain.changed(**chain.given(), seed=seed),
-        label=model.labels.number(label),
-        batch_size=batch_size,
-    )
+    settings = model.chain.changed(**chain.given(), seed=seed)
+    job = Job(num=num, chain=settings, label=model.labels.number(label), batch_size=batch_size)
     if compare:
         file, rows = comparing.save_comparison(model, job, compare, out, showing=console.counting)
         show(*(row.caption for row in rows), f"compared {file}")

@@ -20,22 +20,21 @@ class Settings(Config):
     recipe: Annotated[str, Parameter(parse=False)] = ""
 
 
-def _train_help() -> str:
-    listed = "\n".join(f"- **{name}**: {sentence}" for name, sentence in recipes.sentences().items())
-    return f"""Train a model, or continue a run: the same command continues where it stopped.
+LISTED = "\n".join(f"- **{name}**: {sentence}" for name, sentence in recipes.sentences().items())
+HELP = f"""Train a model, or continue a run: the same command continues where it stopped.
 
 Alone it trains the embedded digits in minutes. RECIPE is one of the list or a TOML file of the settings below; options
 override it. Ctrl-C saves and exits.
 
 Example: `unstir train cifar10-small --data.source my_images/ --data.size 32 --out runs/mine`
 
-{listed}
+{LISTED}
 
 When continuing, these may change: {", ".join(MAY_CHANGE)}.
 """
 
 
-@app.command(help=_train_help(), help_formatter=FORMATTER)
+@app.command(help=HELP, help_formatter=FORMATTER)
 def train(
     recipe: Annotated[str, Parameter(help="A recipe, or a TOML file of settings.")] = "",
     /,

@@ -28,16 +28,11 @@ def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Pa
 
     Example: `unstir verify posterior-bayes sampling --plot theory.png`
 
-    Parameters
-    ----------
-    names
-        Rows, or the themes forward, reverse, bound, sampling and oracles; by default all of them.
-    json_
-        Print the rows as JSON.
-    plot
-        File of a picture (.png): the schedules, the posterior's coefficients, and an image dissolving into noise.
-    image
-        The image that dissolves, its centre square at 64 x 64; by default a handwritten digit.
+    Args:
+        names: Rows, or the themes forward, reverse, bound, sampling and oracles; by default all of them.
+        json_: Print the rows as JSON.
+        plot: File of a picture (.png): the schedules, the posterior's coefficients, and an image dissolving into noise.
+        image: The image that dissolves, its centre square at 64 x 64; by default a handwritten digit.
     """
     from unstir import console
     from unstir.verify import choose
@@ -76,20 +71,15 @@ def _table(rows: Sequence["Row"]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("equation", no_wrap=True)
     table.add_column(Text("what holds [source], and what was compared"), ratio=1, overflow="fold")
-    table.add_column("error", justify="right", no_wrap=True)
-    table.add_column("at most", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    for heading in ("error", "at most", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
     for theme, members in groupby(rows, key=lambda row: row.theme):
         table.add_row()
         table.add_row(Text(theme.upper(), style="bold"))
         for row in members:
-            table.add_row(
-                Text(row.name),
-                _described(row),
-                "-" if row.failure else f"{row.error:.1e}",
-                f"{row.tolerance:.0e}",
-                Text("holds", style="green") if row.passed else Text("FAILS", style="bold red"),
-            )
+            error, limit = "-" if row.failure else f"{row.error:.1e}", f"{row.tolerance:.0e}"
+            answer = Text("holds", style="green") if row.passed else Text("FAILS", style="bold red")
+            table.add_row(Text(row.name), _described(row), error, limit, answer)
     return table
 
 
