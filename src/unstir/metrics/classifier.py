@@ -38,7 +38,7 @@ STATE = "statistics/classifier-training.safetensors"
 """Where the classifier is kept in the store's folder, and where a training in progress keeps its state."""
 
 FEATURES = 64
-EPOCHS, LEAST_SEEN, MOST_SEEN = 45, 16_000, 64_000  # docs/judging.md has the accuracy by set and budget
+EPOCHS, LEAST_SEEN, MOST_SEEN = 45, 16_000, 64_000  # docs/evaluation.md has the accuracy by set and budget
 FULL_SIDE = 64  # images larger than this are seen less often, so that their pixels together stay the same
 
 _GROUPS, _NARROWEST, _NORM_EPS = 4, 8, 1e-5

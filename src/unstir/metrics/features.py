@@ -23,7 +23,7 @@ NEAR = ("precision", "recall", "density", "coverage")
 """The keys of figures of neighbourhoods, besides the distances "fd" and "kid"."""
 
 SKILL = 0.3
-"""The least skill of a classifier whose features are used; docs/judging.md has what they see at which skill."""
+"""The least skill of a classifier whose features are used; docs/evaluation.md has what they see at which skill."""
 
 
 @dataclass(frozen=True)
