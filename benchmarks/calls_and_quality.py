@@ -23,7 +23,7 @@ from unstir.data import Store
 from unstir.generate import Job, sample_batches
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.judge import judge
-from unstir.pictures.series import series
+from unstir.pictures.charts import series
 from unstir.pixels import to_uint8
 from unstir.runs.run import Run
 

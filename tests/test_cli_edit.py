@@ -16,8 +16,7 @@ from conftest import tiny_config
 from unstir import edit
 from unstir.diffusion.samplers.step import Step
 from unstir.generate import Job
-from unstir.pictures.grid import GAP, TILE
-from unstir.pictures.named import LINE
+from unstir.pictures.grid import GAP, LINE, TILE
 from unstir.runs import sidecar
 from unstir.runs.run import Run
 from unstir.train.launch import open_data, open_run

@@ -12,8 +12,7 @@ from unstir.chain import Chain, Cost
 from unstir.errors import UserError
 from unstir.generate import Job, drawn_classes, sample_batches, settings_of
 from unstir.generate.drawing import check
-from unstir.pictures.grid import contact_sheet
-from unstir.pictures.named import titled
+from unstir.pictures.grid import contact_sheet, titled
 from unstir.pixels import to_uint8
 from unstir.progress import Progress, Showing, counter, silently
 from unstir.runs import sidecar

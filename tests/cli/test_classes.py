@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from unstir.edit import edits
-from unstir.pictures.named import LINE, cut, titled
+from unstir.pictures.caption import cut
+from unstir.pictures.grid import LINE, titled
 from unstir.runs import card
 from unstir.runs.run import Run
 

@@ -8,10 +8,9 @@ import torch
 from PIL import Image
 
 from unstir.data import pack
-from unstir.pictures.caption import caption, font, of_class
+from unstir.pictures.caption import caption, cut, font, of_class
 from unstir.pictures.contact import contact, describe
 from unstir.pictures.grid import WIDEST, contact_sheet
-from unstir.pictures.named import cut
 
 TILES = torch.full((2, 1, 8, 8), 128, dtype=torch.uint8)
 

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from unstir.generate import Job, save_images
-from unstir.pictures.caption import font
-from unstir.pictures.grid import GAP, grid
-from unstir.pictures.named import LINE, cut, named_grid
+from unstir.pictures.caption import cut, font
+from unstir.pictures.grid import GAP, LINE, grid, named_grid
 
 
 def images(num, channels=1):

@@ -9,8 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from unstir.chain import SAMPLERS
-from unstir.pictures.charts import likelihood_curves
-from unstir.pictures.series import series
+from unstir.pictures.charts import likelihood_curves, series
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -19,9 +19,9 @@ from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluate import Plan, evaluate
 from unstir.metrics.evaluation import FID, saved
 from unstir.pictures.grid import grid
-from unstir.report import alike, compared, judged, page, pdf, pictures, speed, tables
+from unstir.report import compared, judged, page, pdf, pictures, tables
 from unstir.report.analysis import analyse
-from unstir.report.gather import gather, measure, planned, time_samplers
+from unstir.report.gather import SPEED, gather, measure, planned, read_speed, time_samplers
 from unstir.runs import checkpoint
 from unstir.runs.lines import encode
 from unstir.runs.run import Run
@@ -163,13 +163,13 @@ def test_classes_have_their_names_real_images_and_samples(report, run):
 def test_the_samplers_have_their_seconds_an_image(report, run):
     section = next(element for element in parsed(report).iter("section") if element.get("id") == "calls")
     rows = [["".join(cell.itertext()) for cell in row] for row in next(section.iter("tbody"))]
-    timed = speed.read(run)
+    timed = read_speed(run)
     assert len(rows) == len(gather(run, None).by_chain) == len(timed.seconds)
     assert all(float(row[3]) > 0 for row in rows) and timed.machine["device"] in "".join(section.itertext())
-    (run.path / speed.FILE).rename(run.path / "kept")
-    (run.path / speed.FILE).write_text('{"seconds": {"a": "b"}, "num": 1, "machine": {}, "date": ""}')
-    assert speed.read(run) is None
-    (run.path / "kept").rename(run.path / speed.FILE)
+    (run.path / SPEED).rename(run.path / "kept")
+    (run.path / SPEED).write_text('{"seconds": {"a": "b"}, "num": 1, "machine": {}, "date": ""}')
+    assert read_speed(run) is None
+    (run.path / "kept").rename(run.path / SPEED)
 
 
 def test_what_is_measured_once_is_not_measured_again(run, store, monkeypatch):
@@ -233,10 +233,10 @@ def test_several_runs_are_compared_on_equal_figures(comparison, run, other):
 def test_runs_that_were_judged_differently_are_shown_and_what_differs_is_said(run, other, store, tmp_path, command):
     shutil.copytree(other.path, tmp_path / "my other", ignore=shutil.ignore_patterns("evaluation"))
     unlike = Run.open(tmp_path / "my other")
-    assert alike.same_protocol([run, unlike]).reasons == (f"{unlike.path} was not evaluated.",)
+    assert compared.same_protocol([run, unlike]).reasons == (f"{unlike.path} was not evaluated.",)
     plan = planned(unlike, store, seconds=1, num=20, seeds=2).by_step[-1]
     evaluate(unlike, store, plan)
-    sides = alike.same_protocol([run, unlike])
+    sides = compared.same_protocol([run, unlike])
     assert sides.alike == () and sides.reasons == (f"{unlike.path}: num is 20 and 24.",)
     compared.write([run, unlike], [store, store], tmp_path / "page.html")
     text = text_of(tmp_path / "page.html")
@@ -244,7 +244,7 @@ def test_runs_that_were_judged_differently_are_shown_and_what_differs_is_said(ru
     assert "first (step" not in text and text.count(", while training") == 2
     assert not any("FD-classifier" in "".join(cell.itertext()) for cell in parsed(tmp_path / "page.html").iter("th"))
     status, _, _ = command(*shlex.split(sides.remedies[0])[1:])
-    assert status == 0 and len(alike.same_protocol([run, unlike]).alike) == 2
+    assert status == 0 and len(compared.same_protocol([run, unlike]).alike) == 2
 
 
 @pytest.mark.parametrize(
@@ -259,16 +259,16 @@ def test_the_command_that_makes_figures_comparable_does(given, run, other, store
     full = [step for step, _ in checkpoint.listed(pair[0].checkpoints)][-1]
     assert newest == full
     assert command("evaluate", pair[0].path, "--num", 20, "--seeds", 2, "--dtype", "float32", *given)[0] == 0
-    (remedy,) = alike.same_protocol(pair).remedies
+    (remedy,) = compared.same_protocol(pair).remedies
     assert command(*shlex.split(remedy)[1:])[0] == 0
-    assert len(alike.same_protocol(pair).alike) == 2
+    assert len(compared.same_protocol(pair).alike) == 2
 
 
 def test_figures_of_inception_are_asked_for_by_its_option(run, other, monkeypatch):
     judged_before = saved(run)[-1]
     with_fid = replace(judged_before, figures={**judged_before.figures, FID: judged_before.main()})
-    monkeypatch.setattr(alike, "saved", lambda of: [with_fid] if of is run else [])
-    (remedy,) = alike.same_protocol([run, other]).remedies
+    monkeypatch.setattr(compared, "saved", lambda of: [with_fid] if of is run else [])
+    (remedy,) = compared.same_protocol([run, other]).remedies
     assert shlex.split(remedy)[:3] == ["unstir", "evaluate", str(other.path)] and remedy.endswith(" --fid")
 
 
@@ -278,7 +278,7 @@ def test_figures_of_other_data_or_of_a_network_that_knows_classes_have_no_comman
         if not change:
             own = replace(other, config=replace(other.config, model=replace(other.config.model, num_classes=10)))
         shutil.copytree(other.path, tmp_path / said, ignore=shutil.ignore_patterns("evaluation"))
-        sides = alike.same_protocol([run, replace(own, path=tmp_path / said)])
+        sides = compared.same_protocol([run, replace(own, path=tmp_path / said)])
         assert sides.remedies == () and said in sides.reasons[0]
 
 

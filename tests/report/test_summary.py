@@ -5,8 +5,7 @@ import dataclasses
 import pytest
 
 from runs import diverged, evaluation, facts, good, noise_only, over_fitted, too_short
-from unstir.report.analysis import analyse
-from unstir.report.summary import URGENCY, limitations, summary
+from unstir.report.analysis import URGENCY, analyse, limitations, summary
 from unstir.significance import LEVEL, widening
 
 

@@ -21,8 +21,7 @@ from unstir.edit.reading import Box, read_image, read_mask
 from unstir.errors import UserError
 from unstir.generate import Job
 from unstir.pictures.caption import of_class
-from unstir.pictures.grid import grid
-from unstir.pictures.named import titled
+from unstir.pictures.grid import grid, titled
 from unstir.pixels import to_uint8
 from unstir.progress import Progress
 from unstir.randomness import Key

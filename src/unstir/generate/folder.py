@@ -18,8 +18,7 @@ from unstir.diffusion.draw import starting_noise
 from unstir.diffusion.finite import NotFiniteError
 from unstir.errors import UserError, remedy
 from unstir.generate.drawing import Job, batch, check
-from unstir.pictures.grid import grid, to_picture
-from unstir.pictures.named import named_grid, titled
+from unstir.pictures.grid import grid, named_grid, titled, to_picture
 from unstir.pictures.png import is_whole, read
 from unstir.pixels import to_uint8
 from unstir.progress import Progress, counter

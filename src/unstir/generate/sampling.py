@@ -11,7 +11,7 @@ from unstir.generate.folder import computing_with, drawn_classes, name_of, save_
 from unstir.generate.trajectory import trajectory
 from unstir.pictures.animation import MAX_FRAMES, Frame, animation_kind, save_animation
 from unstir.pictures.animation import strip as strip_of
-from unstir.pictures.named import titled
+from unstir.pictures.grid import titled
 from unstir.progress import Showing, silently
 from unstir.runs import sidecar
 from unstir.runs.model import Model

@@ -1,4 +1,4 @@
-"""Foreign names as captions on pictures: every character of theirs can be seen, and long ones are cut in the middle."""
+"""Foreign names as captions on pictures: every character of theirs can be seen, and long ones are cut."""
 
 import unicodedata
 from functools import cache
@@ -8,6 +8,7 @@ from PIL import ImageFont
 
 from unstir.errors import printable
 
+SIZE = 11  # of the font of names above images, in pixels
 _CUT = "…"
 
 
@@ -25,13 +26,21 @@ def caption(name: str, size: int, width: int) -> str:
     What the font cannot draw is shown as its code, such as \\u65e5. Both ends of a long name stay, for names often
     differ in one of them alone.
     """
-    text = drawable(name)
+    shown = text = drawable(name)
     kept = len(text)
-    shown = text
     while font(size).getlength(shown) > width and kept > 2:
         kept -= 1
         shown = text[: (kept + 1) // 2] + _CUT + text[len(text) - kept // 2 :]
     return shown
+
+
+def cut(text: str, width: float) -> str:
+    """As much of the text as is no wider than so many pixels, with an ellipsis where some of it is left out."""
+    text, letters = drawable(text), font(SIZE)
+    if letters.getlength(text) <= width:
+        return text
+    kept = next((n for n in range(len(text) - 1, 0, -1) if letters.getlength(text[:n] + _CUT) <= width), 0)
+    return text[:kept] + _CUT
 
 
 def of_class(number: int, name: str) -> str:

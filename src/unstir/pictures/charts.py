@@ -1,4 +1,4 @@
-"""Charts of a run's figures."""
+"""Charts of a run's figures, whose lines differ for all eyes and on grey paper: by colour, by marker and by dashes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unstir.pictures.animation import evenly
-from unstir.pictures.series import series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_NAMED = 16
-"""So many steps are named in the legend of held_out_figure; of more, as many, evenly chosen."""
+MOST_NAMED = 16  # steps in the legend of held_out_figure; of more, as many, evenly chosen
 
 PANELS = (
     ("loss", "loss"),
@@ -23,9 +21,25 @@ PANELS = (
     ("lr", "learning rate"),
 )
 
-
 SPLITS = (("train", "bits_train", "training images", "o"), ("held_out", "bits", "held-out images", "s"))
 """A split, the key of its bound in held_out.jsonl, and its name and marker."""
+
+MARKERS = ("o", "s", "^", "D", "v", "X", "P", "<", "*")
+DASHES = ("-", "--", "-.", ":")
+PALETTE = "petroff10"
+"""matplotlib's; ten colours chosen to be distinguished under all common forms of colour blindness (Petroff 2021)."""
+
+
+def series(place: int) -> dict[str, Any]:
+    """What matplotlib draws line number ``place`` with: of any nine neighbours no two share a colour or a marker."""
+    from matplotlib import color_sequences
+
+    colours = color_sequences[PALETTE]
+    return {
+        "color": colours[place % len(colours)],
+        "marker": MARKERS[place % len(MARKERS)],
+        "linestyle": DASHES[place % len(DASHES)],
+    }
 
 
 def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -139,16 +153,13 @@ def likelihood_curves(
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     single, total = figure.subplots(1, 2)
     for place, (name, (times, terms, decoder, summed)) in enumerate(curves.items()):
-        t, how = [1, *times], series(place)
-        if list(times) == list(range(2, len(times) + 2)):
-            how = {**how, "marker": "", "linewidth": 1, "label": name}
-            single.plot(t, [decoder, *terms], **how)
-            total.plot(t, [decoder, *summed], **how)
-        else:
-            points = {**how, "linestyle": "", "markersize": 3, "label": f"{name}, those drawn"}
-            single.plot(t, [decoder, *terms], **points)
-            how = {**how, "marker": "", "drawstyle": "steps-post", "linewidth": 1, "label": f"{name}, estimated"}
-            total.plot(t, [decoder, *summed], **how)
+        t, line = [1, *times], {**series(place), "marker": "", "linewidth": 1, "label": name}
+        terms_as = line
+        if list(times) != list(range(2, len(times) + 2)):
+            terms_as = {**series(place), "linestyle": "", "markersize": 3, "label": f"{name}, those drawn"}
+            line = {**line, "drawstyle": "steps-post", "label": f"{name}, estimated"}
+        single.plot(t, [decoder, *terms], **terms_as)
+        total.plot(t, [decoder, *summed], **line)
     single.set(xscale="log", yscale="log", title="one term of the bound (t = 1: the decoder)")
     single.set_ylabel("bits per dimension")
     total.set(xscale="log", title="terms up to t, summed", ylabel="bits per dimension")

@@ -1,4 +1,4 @@
-"""Many images as one, on a light ground, enlarged by a whole factor so that small ones can be seen."""
+"""Many images as one, on a light ground, enlarged by a whole factor so that small ones can be seen, and with names."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,11 +7,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from unstir.pictures.caption import caption, font
+from unstir.pictures.caption import SIZE, caption, cut, font
 
 GAP = 2
 GROUND = 255
 WIDEST = 180  # of a caption, in pixels
+LINE = SIZE + 5  # the height of a line of names
 _TEXT = 14
 TILE = 48  # smaller images are enlarged until they are at least this high, in pixels
 
@@ -33,6 +34,40 @@ def contact_sheet(rows: Sequence[tuple[str, Tensor]], widest: int = WIDEST) -> I
     """A row per class: its name, shortened to ``widest`` pixels, and some of its images, uint8 [N, C, H, W]."""
     shape = tuple(rows[0][1].shape[1:])
     return _sheet([list(images) for _, images in rows], shape, [caption(name, _TEXT, widest) for name, _ in rows])
+
+
+def named_grid(images: Tensor, nrow: int, names: Sequence[str] | None) -> Image.Image:
+    """Images, uint8 [N, C, H, W], in rows of ``nrow``, and above each its own of the N ``names``, if there are any.
+
+    The images are those of `grid`, pixel for pixel. A row with the names of the row above does without: where each
+    column is a class, the names stand on top alone. A name too long for its image is cut.
+    """
+    if names is None:
+        return grid(images, nrow)
+    parts: list[tuple[Image.Image, int]] = []  # and how far below it the next begins
+    above: Sequence[str] = ()
+    for begin in range(0, len(images), nrow):
+        row, of_row = grid(images[begin : begin + nrow], nrow), names[begin : begin + nrow]
+        if tuple(of_row) != tuple(above[: len(of_row)]):
+            parts.append((_names(of_row, row), LINE))
+        parts.append((row, row.height - GAP))  # the gap below a row is that above the next
+        above = of_row
+    sheet = blank(parts[0][0].mode, max(part.width for part, _ in parts), sum(step for _, step in parts) + GAP)
+    top = 0
+    for part, step in parts:
+        sheet.paste(part, (0, top))
+        top += step
+    return sheet
+
+
+def titled(picture: Image.Image, title: str) -> Image.Image:
+    """The picture below a line of text, which is cut where the picture is narrower; without a text, the picture."""
+    if not title:
+        return picture
+    sheet = blank(picture.mode, picture.width, LINE + picture.height)
+    sheet.paste(picture, (0, LINE))
+    write(sheet, (GAP, LINE // 2), cut(title, picture.width - 2 * GAP), font(SIZE))
+    return sheet
 
 
 def blank(mode: str, width: int, height: int) -> Image.Image:
@@ -73,3 +108,13 @@ def _sheet(rows: Sequence[Sequence[Tensor]], shape: tuple[int, ...], captions: S
         if captions is not None:
             write(sheet, (GAP + 2, top + (tile_height - GAP) // 2), captions[j], font(_TEXT))
     return sheet
+
+
+def _names(names: Sequence[str], row: Image.Image) -> Image.Image:
+    """The names above the images of a row."""
+    line = blank(row.mode, row.width, LINE)
+    width = (row.width - GAP) // len(names)
+    for column, name in enumerate(names):
+        middle = GAP + column * width + (width - GAP) // 2
+        write(line, (middle, LINE // 2), cut(name, width - GAP), font(SIZE), "mm")
+    return line

@@ -1,24 +1,27 @@
-"""Over- and under-fitting: held-out images against training images, over the run and by time t."""
+"""Over- and under-fitting: held-out images against training images, by loss over the run and time t, and by bits."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
-from unstir.report.analysis_bits import bits
-from unstir.report.facts import Facts
-from unstir.report.held_out import Measurement, before_repeats, half_way, read
+from unstir.metrics.likelihood import terms_of
+from unstir.report.facts import Facts, Measurement, before_repeats, half_way
 from unstir.report.statement import Statement
 from unstir.report.wording import change, count, percent, size, with_error
 from unstir.significance import Effect, Estimate, adjusted, contrast, difference, paired, two_sample
 
-WORTH = 0.01
-"""A gap between splits of less than this share of the loss is not worth acting on."""
+WORTH = 0.01  # a gap between splits of less than this share of the loss is not worth acting on
+
+Pair = tuple[Estimate, Estimate]
+"""Bits per dimension of held-out images and of training images."""
 
 
 def fit(facts: Facts) -> list[Statement]:
     """Sentences on how the network fits images it was trained on and images it was not."""
-    measured, _ = read(facts.held_out)
-    found = []
+    measured, found = facts.measured, list[Statement]()
     if len(measured) >= 2:
-        found += [*_rise(measured), *_gap(measured, facts.data.counts.get("train", 0))]
+        found += [*_rise(measured), *_gap(measured, facts.data.counts["train"])]
     if measured:
         memorised = any(each.name == "gap" and each.verdict == "bad" for each in found)
         found += _gap_by_time(measured[-1], memorised)
@@ -27,7 +30,7 @@ def fit(facts: Facts) -> list[Statement]:
         text = "Whether the network over-fits was not measured: the loss of held-out images was not followed; "
         text += "`unstir likelihood RUN --split both` compares both splits at the end."
         found.append(Statement("gap", "fit", "losses", "undecided", text))
-    return [*found, bits(facts, measured)]
+    return [*found, _bits(facts)]
 
 
 def _rise(measured: Sequence[Measurement]) -> list[Statement]:
@@ -58,27 +61,24 @@ def _rise(measured: Sequence[Measurement]) -> list[Statement]:
 
 def _more(before: Measurement, after: Measurement, choices: int = 1) -> Effect:
     """By how much more log(loss) rose on held-out than on training images: a difference of changes (Welch's t)."""
-    on_train, on_held_out = (
-        contrast([-1, 1], rows) for rows in ((before.train, after.train), (before.held_out, after.held_out))
-    )
+    of_splits = (before.train, after.train), (before.held_out, after.held_out)
+    on_train, on_held_out = (contrast([-1, 1], rows) for rows in of_splits)
     return difference(on_train, on_held_out, choices, "difference in differences")
 
 
 def _grown(before: Measurement, after: Measurement) -> Effect:
     """By how much the gap between the splits grew: their mean changes compared by Welch's t."""
-    on_train, on_held_out = (
-        [b - a for a, b in zip(*rows, strict=True)]
-        for rows in ((before.train, after.train), (before.held_out, after.held_out))
-    )
+    of_splits = (before.train, after.train), (before.held_out, after.held_out)
+    on_train, on_held_out = ([b - a for a, b in zip(*rows, strict=True)] for rows in of_splits)
     return two_sample(on_train, on_held_out, test="difference in differences")
 
 
 def _gap(measured: Sequence[Measurement], num_train: int) -> list[Statement]:
     """The gap between the splits at the end, allowing for images that are hard by nature; and whether it grows."""
-    last = measured[-1]
+    last, said = measured[-1], partial(Statement, "gap", "fit", "losses")
     if len(last.train) < 2:
         text = "The loss of training images was not measured with that of held-out ones, so the gap is not known."
-        return [Statement("gap", "fit", "losses", "undecided", text)]
+        return [said("undecided", text)]
     before, half = before_repeats(measured, num_train), half_way(measured)
     if before is None:
         now, allowed = two_sample(last.train, last.held_out), ""
@@ -88,18 +88,18 @@ def _gap(measured: Sequence[Measurement], num_train: int) -> list[Statement]:
     share, by = abs(now.value) / last.loss, f"({change(now)}{allowed})"
     if not now.decided:
         text = f"Whether held-out images have a higher loss than training images is undecided {by}."
-        return [Statement("gap", "fit", "losses", "undecided", text, now)]
+        return [said("undecided", text, now)]
     if now.value < 0:
         text = f"Held-out images have a lower loss than training images {by}: they are the easier ones."
-        return [Statement("gap", "fit", "losses", "neutral", text, now)]
+        return [said("neutral", text, now)]
     text = f"The loss of held-out images is {percent(share)} higher than that of training images {by}"
     if before is None or not _memorised(before, last):
         text += ", which they may be by nature: only an earlier measurement and a gap that grew since would tell."
-        return [Statement("gap", "fit", "losses", "neutral", text, now)]
+        return [said("neutral", text, now)]
     text += ": some of the training images are memorised"
     if share < WORTH:
-        return [Statement("gap", "fit", "losses", "neutral", f"{text}, though not enough to matter.", now)]
-    found = [Statement("gap", "fit", "losses", "bad", f"{text}.", now)]
+        return [said("neutral", f"{text}, though not enough to matter.", now)]
+    found = [said("bad", f"{text}.", now)]
     return found if half is None or half is before else found + _growth(half, last)
 
 
@@ -114,13 +114,12 @@ def _memorised(before: Measurement, last: Measurement) -> bool:
 
 def _growth(half: Measurement, last: Measurement) -> list[Statement]:
     """Whether the gap still grew over the last stretch."""
-    growth = _grown(half, last)
-    since = count(half.images, "image")
+    said = partial(Statement, "gap grows", "fit", "losses")
+    growth, since = _grown(half, last), count(half.images, "image")
     if not growth.decided:
         text = f"Whether that gap grows is undecided: since {since} it changed by {change(growth)}."
-        return [Statement("gap grows", "fit", "losses", "undecided", text, growth)]
-    text = f"Since {since} that gap has grown by {size(growth)}."
-    return [Statement("gap grows", "fit", "losses", "bad", text, growth)] if growth.value > 0 else []
+        return [said("undecided", text, growth)]
+    return [said("bad", f"Since {since} that gap has grown by {size(growth)}.", growth)] if growth.value > 0 else []
 
 
 def _gap_by_time(at: Measurement, memorised: bool) -> list[Statement]:
@@ -129,10 +128,8 @@ def _gap_by_time(at: Measurement, memorised: bool) -> list[Statement]:
     if len(rows) < 2:
         return []
     df = len(at.held_out) - 1.0, len(at.train) - 1.0
-    gaps = [
-        (t, h, difference(Estimate(r, re, df[1]), Estimate(h, he, df[0]), choices=len(rows)))
-        for t, h, he, r, re in rows
-    ]
+    pairs = [(Estimate(r, re, df[1]), Estimate(h, he, df[0])) for _, h, he, r, re in rows]
+    gaps = [(t, h, difference(*pair, choices=len(rows))) for (t, h, *_), pair in zip(rows, pairs, strict=True)]
     t, loss, gap = max(gaps, key=lambda each: each[2].z or 0.0)
     if gap.decided and gap.value >= 0:
         text = f"By time the gap is surest at t = {t} ({change(gap)}, {percent(gap.value / loss)} of the loss there): "
@@ -168,3 +165,75 @@ def _meaning(t: int, most: int) -> str:
         return "at small t, where detail is settled"
     where, what = ("large", "layout and colours are") if t >= 0.6 * most else ("middle", "shapes are")
     return f"at {where} t, where {what} settled"
+
+
+def _bits(facts: Facts) -> Statement:
+    """Whether the splits differ in bits per dimension, by more than early in the run where that was measured.
+
+    By what `unstir likelihood` wrote of the newest weights, or by the last measurement that has bits.
+    """
+    said = partial(Statement, "bits", "fit", "losses")
+    of_step = {each.step: each.bits for each in facts.measured if each.bits}
+    newest = max(of_step, default=0)
+    bound = _bounds(facts.likelihoods, newest)
+    step, pair = bound or (newest, of_step.get(newest))
+    if pair is None:
+        text = "How many bits per dimension the model needs for held-out and for training images was not measured; "
+        return said("undecided", f"{text}`unstir likelihood RUN --split both` does it.")
+    held_out, train = pair
+    gap = difference(train, held_out)
+    text = f"At step {step:,} held-out images cost {with_error(*held_out[:2])} bits per dimension and training images "
+    text += f"{with_error(*train[:2])}, {_made_of(facts.likelihoods, pair, bound is not None)}; "
+    if not gap.decided:
+        return said("undecided", f"{text}whether they differ is undecided ({change(gap)}).", gap)
+    text += f"held-out ones cost {size(gap)} "
+    if gap.value < 0:
+        return said("neutral", f"{text}less: they are the easier ones.", gap)
+    earlier = [each for each in facts.measured if each.step in of_step and each.step < step]
+    before = before_repeats([*earlier, *facts.measured[-1:]], facts.data.counts["train"])
+    if before is None or before.step not in of_step:
+        return said("neutral", f"{text}more, which they may by nature: no earlier measurement tells.", gap)
+    # bits of the same images have errors in common, which are taken for independent here: the error is too large
+    growth = difference(_apart(of_step[before.step]), _apart(pair))
+    grown = f"since step {before.step:,} that has grown by"
+    if growth.positive:
+        return said("bad", f"{text}more, and {grown} {size(growth)}: by likelihood it over-fits.", gap)
+    text += f"more, which they may by nature: whether {grown} anything is undecided ({change(growth)})."
+    return said("neutral", text, gap)
+
+
+def _made_of(likelihoods: Mapping[str, dict[str, Any]], pair: Pair, by_bound: bool) -> str:
+    """What the bits of a ``pair`` come from; where that is an estimate, with the bound that was computed."""
+    of = likelihoods.get("held_out")
+    if by_bound and of is not None:
+        images = f"{min(each['num'] for each in likelihoods.values()):,} images or more of each split"
+        return f"by the bound over {images} (`unstir likelihood`, {terms_of(of['protocol'])})"
+    text = f"by an estimate of the bound from {1 + min(int(each.df) for each in pair):,} images or more of each split"
+    if of is None or (known := _bound(of)) is None:
+        return text
+    of_bound = f"{terms_of(of['protocol'])}, over {of['num']:,} held-out images: {with_error(*known[:2])}"
+    return f"{text} (`unstir likelihood`, {of_bound})"
+
+
+def _apart(pair: Pair) -> Estimate:
+    """The held-out bits less the training bits, with the degrees of freedom of the lesser known of them."""
+    (a, a_error, a_df), (b, b_error, b_df) = pair
+    return Estimate(a - b, math.hypot(a_error, b_error), min(a_df, b_df))
+
+
+def _bounds(by_split: Mapping[str, dict[str, Any]], newest: int) -> tuple[int, Pair] | None:
+    """The step and the bits, where both splits are of one step, not before ``newest``, and of one variance."""
+    if by_split.keys() != {"held_out", "train"}:
+        return None
+    (held_out, how), (train, other) = ((of, of["protocol"]) for of in (by_split["held_out"], by_split["train"]))
+    alike = all(how.get(key) == other.get(key) for key in ("step", "variance", "clip", "ema"))
+    of_held_out, of_train, step = _bound(held_out), _bound(train), how.get("step")
+    if not alike or step is None or step < newest or of_held_out is None or of_train is None:
+        return None
+    return step, (of_held_out, of_train)
+
+
+def _bound(of: dict[str, Any]) -> Estimate | None:
+    if of["standard_error"] is None:
+        return None
+    return Estimate(of["bits_per_dim"], of["standard_error"], max(of["num"] - 1.0, 1.0))

@@ -8,19 +8,12 @@ from collections.abc import Sequence
 
 from unstir.doctor import Cause, causes
 from unstir.doctor.remedies import lower_rate
-from unstir.report.analysis_sampling import enough
+from unstir.report.analysis_cost import enough
 from unstir.report.facts import Facts
-from unstir.report.held_out import read
 from unstir.report.statement import Statement
 from unstir.report.wording import coded, count, listed
 from unstir.runs.config import steps_in
 from unstir.runs.sections import SPAN
-
-NOTHING = (
-    "No decided effect says what to try next; more seeds make the errors smaller (`unstir evaluate RUN --seeds 10`)."
-)
-UNKNOWN = "What to try next is undecided, for the samples were not measured; `unstir report RUN` measures them."
-
 
 SAME: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("learning-rate", "not-finite", "first-loss", "loss-rises", "loss-spikes"), ("steadier",)),
@@ -54,8 +47,11 @@ def advice(facts: Facts, found: Sequence[Statement]) -> list[Statement]:
         own = [each for each in own if each.name not in ("longer", "larger", "quicker average")]
     names = {each.name for each in own}
     mended = [_remedy(cause) for cause in pressing if not names.intersection(SAME.get(cause.finding.check, ()))]
-    nothing = Statement("next", "next", "quality", "undecided", UNKNOWN if facts.last is None else NOTHING)
-    return [*mended, *own] or [nothing]
+    nothing = "No decided effect says what to try next; more seeds make the errors smaller "
+    nothing += "(`unstir evaluate RUN --seeds 10`)."
+    if facts.last is None:
+        nothing = "What to try next is undecided, for the samples were not measured; `unstir report RUN` measures them."
+    return [*mended, *own] or [Statement("next", "next", "quality", "undecided", nothing)]
 
 
 def _remedy(cause: Cause) -> Statement:
@@ -84,10 +80,8 @@ def _from_statements(facts: Facts, found: Sequence[Statement]) -> list[Statement
         made.append(_regularise(facts, memorised))
     elif "excess" in bad and "under-fitted" not in bad and facts.held_out:
         channels = facts.config.model.channels
-        text = (
-            "the samples can be distinguished from real images, though a longer run is not known to help and no gap to "
-        )
-        text += f"held-out images is: try a larger network, `--model.channels {2 * channels}` in place of {channels}"
+        text = "the samples can be distinguished from real images, though a longer run is not known to help and no gap "
+        text += f"to held-out images is: try a larger network, `--model.channels {2 * channels}` in place of {channels}"
         made.append(_because(bad["excess"], "larger", text))
     if "enough calls" in decided and (chain := enough(facts)) is not None:
         how = chain.chain.protocol
@@ -123,7 +117,7 @@ def _quicker_average(facts: Facts, cause: Statement) -> Statement:
 
 
 def _stop_earlier(facts: Facts, cause: Statement) -> Statement:
-    lowest = min(read(facts.held_out)[0], key=lambda each: each.loss)
+    lowest = min(facts.measured, key=lambda each: each.loss)
     text = f"the held-out loss rose since step {lowest.step:,}: sample from the weights of that step, "
     text += f"`unstir sample RUN --checkpoint {lowest.step}`, where they were kept, or train the next run no longer"
     return _because(cause, "stop earlier", text)
@@ -148,11 +142,9 @@ def _longer(facts: Facts, cause: Statement) -> Statement:
     if facts.step < facts.length:
         text = f"the loss is still falling: let the run go on from step {facts.step:,} to its end at "
         return _because(cause, "longer", f"{text}{facts.length:,}, `unstir train --out RUN`")
-    match = SPAN.fullmatch(train.length)
-    number, unit = (int(match[1]), match[2]) if match else (facts.length, "step")
-    length, period = f"{2 * number} {unit}s", ""
+    length, period = SPAN.sub(lambda span: f"{2 * int(span[1])} {span[2]}s", train.length), ""
     if train.lr_schedule == "cosine":
-        per_epoch = facts.data.counts.get("train", 0) // train.batch_size
+        per_epoch = facts.data.counts["train"] // train.batch_size
         steps = steps_in(length, per_epoch, train.batch_size) - steps_in(train.warmup, per_epoch, train.batch_size)
         period = f' --train.lr_period "{max(steps, 1)} steps"'
     text = "the loss was still falling when the run ended: train for longer, "

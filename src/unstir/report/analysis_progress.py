@@ -2,51 +2,38 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from statistics import fmean
-from typing import Any
 
 from unstir.doctor.numbers import is_number, times
 from unstir.metrics.figures import figure_effect
 from unstir.metrics.figures import verdict as verdict_of
-from unstir.report.facts import Facts
-from unstir.report.held_out import Measurement, half_way, read
-from unstir.report.statement import Shown, Statement, Verdict
-from unstir.report.wording import TIMES, change, count, percent, shown, size, with_error
+from unstir.report.facts import Facts, Measurement, half_way
+from unstir.report.statement import MARKS, Shown, Statement, Verdict
+from unstir.report.wording import TIMES, brief, change, count, percent, shown, size, with_error
 from unstir.significance import counted, difference, level, mean_error, paired, two_sample
 
-STRETCHES, FEWEST = 4, 5
-"""Training losses are compared in so many stretches of the run, of at least so many log lines each."""
-
-LEAST = 1e-30
-"""Below this a loss has no logarithm of its own."""
-
-SKIPPED = 0.01
-"""A healthy run skips no more than this share of its steps."""
-
-DIVERGED = 0.5
-"""A training loss that rises again by less than this share of its lowest, or of its fall, has not diverged."""
-
-WORTH = 0.01
-"""A fall over the last stretch of less than this share of the loss is not worth a longer run."""
-
-LAG = 0.3
-"""Averaged weights lag where their loss is more than this share above that of the raw ones."""
+STRETCHES, FEWEST = 4, 5  # training losses are compared in so many stretches, of at least so many log lines each
+LEAST = 1e-30  # below this a loss has no logarithm of its own
+SKIPPED = 0.01  # a healthy run skips no more than this share of its steps
+DIVERGED = 0.5  # a loss that rises again by less than this share of its lowest, or of its fall, has not diverged
+WORTH = 0.01  # a fall over the last stretch of less than this share of the loss is not worth a longer run
+LAG = 0.3  # averaged weights lag where their loss is more than this share above that of the raw ones
 
 
 def progress(facts: Facts) -> list[Statement]:
     """Sentences on what improved, in the order of the page."""
-    measured, broken = read(facts.held_out)
-    found = _health(facts, broken)
+    measured, found = facts.measured, _health(facts)
     if len(measured) >= 2:
         found += [_fall(facts, measured), *_last_stretch(measured), *_average(facts, measured[-1])]
-    elif not broken:
+    elif not facts.broken:
         text = "The loss of held-out images was not followed in this run, so progress is known from the training loss "
         text += "alone; `unstir train` follows it where images are held out and log.held_out_images is not 0."
         found.append(Statement("held-out loss", "progress", "losses", "undecided", text))
     return found + _quality(facts)
 
 
-def _health(facts: Facts, broken: Sequence[int]) -> list[Statement]:
+def _health(facts: Facts) -> list[Statement]:
     """Steps skipped, losses that are no numbers, and whether the training loss fell and stayed down."""
     found = []
     skipped = max((line["skipped"] for line in facts.metrics if is_number(line.get("skipped"))), default=0)
@@ -54,20 +41,18 @@ def _health(facts: Facts, broken: Sequence[int]) -> list[Statement]:
         text = f"{count(skipped, 'optimiser step')} of {facts.step:,} had no finite gradient and changed nothing."
         verdict: Verdict = "bad" if skipped >= SKIPPED * facts.step else "neutral"
         found.append(Statement("skipped", "progress", "curves", verdict, text, counted(skipped)))
-    losses = [line.get("loss") for line in facts.metrics]
-    missing = [line["step"] for line, loss in zip(facts.metrics, losses, strict=True) if not is_number(loss)]
-    if missing or broken:
+    missing = [line["step"] for line in facts.metrics if not is_number(line.get("loss"))]
+    if steps := [*missing, *facts.broken]:
+        text = f"Training diverged: from step {min(steps):,} on there are losses that are not finite."
         where: Shown = "curves" if missing else "losses"
-        text = f"Training diverged: from step {min((*missing, *broken)):,} on there are losses that are not finite."
-        effect = counted(len(missing) + len(broken))
-        return [*found, Statement("diverged", "progress", where, "bad", text, effect)]
-    said = _training_loss([(line["step"], loss) for line, loss in zip(facts.metrics, losses, strict=True) if loss])
+        return [*found, Statement("diverged", "progress", where, "bad", text, counted(len(steps)))]
+    said = _training_loss([(line["step"], line["loss"]) for line in facts.metrics if line["loss"]])
     if len(facts.held_out) >= 2:  # the same images each time tell of a fall what noisy batches leave undecided
         said = [each for each in said if each.verdict != "undecided"]
     return found + said
 
 
-def _training_loss(lines: Sequence[tuple[int, Any]]) -> list[Statement]:
+def _training_loss(lines: Sequence[tuple[int, float]]) -> list[Statement]:
     """Whether the training loss fell from the first stretch to the last, and rose again from its lowest one."""
     stretch = max(len(lines) // STRETCHES, FEWEST)
     blocks = [lines[start : start + stretch] for start in range(len(lines) % stretch, len(lines), stretch)]
@@ -92,38 +77,33 @@ def _training_fall(blocks: Sequence[Sequence[tuple[int, float]]]) -> Statement:
     before, after = (level([math.log(max(loss, LEAST)) for _, loss in block]) for block in (blocks[0], blocks[-1]))
     fall = difference(before, after)
     share = math.exp(fall.value)
+    said = partial(Statement, "training loss", "progress", "curves")
     stretch = f"from {math.exp(before[0]):.3g} up to step {blocks[0][-1][0]:,} to {math.exp(after[0]):.3g} from step "
     stretch += f"{blocks[-2][-1][0]:,} on"
     by = f"{with_error(100 * (share - 1), 100 * share * fall.error, sign=True)}%" if share < TIMES else times(share)
     by += " in the geometric mean"
-    verdict: Verdict = "good"
     if not fall.decided:
-        verdict, text = "undecided", f"Whether the training loss fell is undecided: it went {stretch} ({by})."
-    elif fall.value > 0:  # though the mean, which a few large losses make, has no decided rise
-        verdict, text = "neutral", f"The training loss did not fall: it went {stretch} ({by})."
-    else:
-        text = f"The training loss fell {stretch}, {by}."
-    return Statement("training loss", "progress", "curves", verdict, text, fall)
+        return said("undecided", f"Whether the training loss fell is undecided: it went {stretch} ({by}).", fall)
+    if fall.value > 0:  # though the mean, which a few large losses make, has no decided rise
+        return said("neutral", f"The training loss did not fall: it went {stretch} ({by}).", fall)
+    return said("good", f"The training loss fell {stretch}, {by}.", fall)
 
 
 def _fall(facts: Facts, measured: Sequence[Measurement]) -> Statement:
     """The whole change of the held-out loss, and by when most of it had come."""
-    first, last = measured[0], measured[-1]
+    first, last, said = measured[0], measured[-1], partial(Statement, "fall", "progress", "losses")
     fall = paired(first.held_out, last.held_out)
     began = "in the untrained network" if first.step == 0 else f"after {count(first.images, 'image')}"
     scale = " (1 is predicting no noise at all)" if facts.config.diffusion.predict == "eps" else ""
     span = f"from {with_error(first.loss, None)} {began} to {with_error(last.loss, None)} after "
     span += f"{count(last.images, 'training image')}{scale}, by {size(fall)}"
-    verdict: Verdict = "good"
     if not fall.decided:
-        verdict, text = "undecided", f"Whether the loss on held-out images fell is undecided: it went {span}."
-    elif fall.value > 0:
-        verdict, text = "bad", f"The loss on held-out images rose {span}."
-    else:
-        when = next(each for each in measured if each.loss <= first.loss + 0.9 * fall.value)
-        most = "" if when is last else f"; 90% of the fall had come by {count(when.images, 'image')}"
-        text = f"The loss on held-out images fell {span}{most}."
-    return Statement("fall", "progress", "losses", verdict, text, fall)
+        return said("undecided", f"Whether the loss on held-out images fell is undecided: it went {span}.", fall)
+    if fall.value > 0:
+        return said("bad", f"The loss on held-out images rose {span}.", fall)
+    when = next(each for each in measured if each.loss <= first.loss + 0.9 * fall.value)
+    most = "" if when is last else f"; 90% of the fall had come by {count(when.images, 'image')}"
+    return said("good", f"The loss on held-out images fell {span}{most}.", fall)
 
 
 def _last_stretch(measured: Sequence[Measurement]) -> list[Statement]:
@@ -134,20 +114,18 @@ def _last_stretch(measured: Sequence[Measurement]) -> list[Statement]:
     last, half = measured[-1], half_way(measured)
     if half is None:
         return []
-    fall = paired(half.held_out, last.held_out)
-    span = f"from {half.images:,} to {last.images:,} training images ({last.images / half.images:.2g}-fold)"
+    fall, said = paired(half.held_out, last.held_out), partial(Statement, "last stretch", "progress", "losses")
+    span = f"from {half.images:,} to {last.images:,} training images ({brief(last.images / half.images)}-fold)"
     by = f"{size(fall)} ({percent(abs(fall.value) / half.loss)} of it)"
-    on_train = paired(half.train, last.train) if last.train else None
     if not fall.decided:
         text = f"Whether the last stretch, {span}, still changed the held-out loss is undecided ({change(fall)})."
-        return [Statement("last stretch", "progress", "losses", "undecided", text, fall)]
+        return [said("undecided", text, fall)]
     if fall.value > 0:
-        text = f"The held-out loss rose over the last stretch, {span}, by {by}."
-        return [Statement("last stretch", "progress", "losses", "bad", text, fall)]
+        return [said("bad", f"The held-out loss rose over the last stretch, {span}, by {by}.", fall)]
     text = f"The held-out loss was still falling: over the last stretch, {span}, by {by}"
-    falls = on_train is None or on_train.negative
-    if -fall.value < WORTH * half.loss or not falls:
-        return [Statement("last stretch", "progress", "losses", "good", f"{text}.", fall)]
+    on_train = paired(half.train, last.train) if last.train else None
+    if -fall.value < WORTH * half.loss or (on_train is not None and not on_train.negative):
+        return [said("good", f"{text}.", fall)]
     text += "" if on_train is None else f", and that of training images by {size(on_train)}"
     return [Statement("under-fitted", "progress", "losses", "bad", f"{text}: training has not converged.", fall)]
 
@@ -155,15 +133,16 @@ def _last_stretch(measured: Sequence[Measurement]) -> list[Statement]:
 def _average(facts: Facts, last: Measurement) -> list[Statement]:
     """Whether the averaged weights lag: worse on training images without dropout than the raw ones were with it."""
     config = facts.config
-    lines: list[Any] = [line.get("loss") for line in facts.metrics if last.step * 0.7 < line["step"] <= last.step]
+    raw = [line.get("loss") for line in facts.metrics if last.step * 0.7 < line["step"] <= last.step]
+    losses = [loss for loss in raw if is_number(loss)]
     alike = config.train.ema_decay > 0 and config.loss.is_simple and config.loss.times == "uniform"
-    if not alike or len(last.train) < 2 or len(lines) < FEWEST or not all(is_number(loss) for loss in lines):
+    if not alike or len(last.train) < 2 or len(losses) < max(FEWEST, len(raw)):
         return []
-    behind = two_sample(lines, last.train)
-    if not behind.decided or behind.value < LAG * fmean(lines):
+    behind = two_sample(losses, last.train)
+    if not behind.decided or behind.value < LAG * fmean(losses):
         return []
     text = f"The averaged weights lag: their loss on training images is {size(behind)} above the "
-    text += f"{with_error(fmean(lines), mean_error(lines))} of the raw weights"
+    text += f"{with_error(fmean(losses), mean_error(losses))} of the raw weights"
     text += ", though those have dropout to bear." if config.model.dropout else " at the same time."
     return [Statement("average lags", "progress", "losses", "bad", text, behind)]
 
@@ -178,21 +157,17 @@ def _quality(facts: Facts) -> list[Statement]:
         text = "Only one saved step was evaluated, so when the samples became better is not known; "
         text += "`unstir evaluate RUN --checkpoint all` evaluates the others."
         return [Statement("quality by step", "progress", "quality", "undecided", text)]
-    last = steps[-1]
-    spans = [("quality by step", steps[0])]
-    if halves := [each for each in steps[1:-1] if last.images >= 1.3 * each.images]:
-        half = min(halves, key=lambda each: abs(math.log2(last.images / each.images) - 1))
-        spans.append(("quality, last stretch", half))
-    made = []
-    for name, before in spans:
+    made, last, half = list[Statement](), steps[-1], half_way(steps[1:])
+    for name, before in (("quality by step", steps[0]), ("quality, last stretch", half)):
+        if before is None:
+            continue
         a, b = before.figures[key], last.figures[key]
         effect = figure_effect(a, b)
+        became = verdict_of(effect, b.better)
         span = f"from {shown(a)} after {count(before.images, 'image')} to {shown(b)} after "
         span += count(last.images, "image")
-        became = verdict_of(effect, b.better)
-        verdict: Verdict = "good" if became == "better" else "bad" if became == "worse" else "undecided"
         text = f"{b.name} became {became}, {span}."
-        if verdict == "undecided":
+        if not effect.decided:
             text = f"Whether {b.name} changed {span} is undecided ({change(effect)})."
-        made.append(Statement(name, "progress", "quality", verdict, text, effect))
+        made.append(Statement(name, "progress", "quality", MARKS[became], text, effect))
     return made

@@ -1,16 +1,29 @@
-"""How near the samples are to real images, and how much of the real variety they have."""
+"""How near the samples are to real images, how much of the real variety they have, and whether they are copies."""
 
 import math
+from collections.abc import Sequence
+from functools import partial
 
 from unstir.metrics.evaluation import Evaluation, describe_classifier
 from unstir.metrics.figures import LOWER, Figure, above_floor, as_share
+from unstir.metrics.memorisation import Memorisation
 from unstir.report.facts import Facts, same_features
 from unstir.report.statement import Statement, Topic
-from unstir.report.wording import change, count, percent, shown, size, with_error
-from unstir.significance import LEVEL, Effect, Estimate, difference, effect
+from unstir.report.wording import brief, change, count, percent, shown, size, with_error
+from unstir.significance import (
+    LEVEL,
+    Effect,
+    Estimate,
+    Precedence,
+    Shift,
+    difference,
+    effect,
+    exact,
+    largest_of,
+    tail_deviate,
+)
 
-NEAR = 2.0
-"""A distance that is decidedly below so many times that of real images is called good."""
+NEAR = 2.0  # a distance that is decidedly below so many times that of real images is called good
 
 MEANINGS = {
     "precision": "the share of samples that lie among real images",
@@ -27,12 +40,8 @@ def quality(facts: Facts) -> list[Statement]:
         text = "How good the samples are was not measured; `unstir evaluate RUN` does it."
         return [Statement("excess", "quality", "quality", "undecided", text)]
     figure, num = last.main(), last.protocol["num"]
-    found = [_excess(last, figure, num), *_beyond_noise(figure), *_untrusted(last), *_bias(figure)]
-    if (right := last.figures.get("classifier/accuracy")) is not None:
-        found += _accuracy(facts, right, num)
-    if (classes := last.figures.get("classifier/classes")) is not None:
-        found += _classes(as_share(classes, num), num)
-    return found
+    own = [_excess(last, figure, num), *_beyond_noise(figure), *_untrusted(last), *_bias(figure)]
+    return [*own, *_accuracy(facts, last), *_classes(last)]
 
 
 def diversity(facts: Facts) -> list[Statement]:
@@ -61,23 +70,23 @@ def diversity(facts: Facts) -> list[Statement]:
 
 def _excess(last: Evaluation, figure: Figure, num: int) -> Statement:
     """The main figure, how many times that of real images it is, and whether it tells the samples from them."""
+    said = partial(Statement, "excess", "quality", "quality")
     head = f"{figure.name} is {shown(figure)} ({_how(last)})"
     least, apart = figure.floor_estimate(num), above_floor(figure, num)
     if least is None or apart is None:
-        text = f"{head}; there are not as many held-out images to hold it against."
-        return Statement("excess", "quality", "quality", "undecided", text)
+        return said("undecided", f"{head}; there are not as many held-out images to hold it against.")
     real, times = with_error(*least[:2]), _times(figure, least, apart)
     if not apart.decided:
         text = f"{head}; real images that it has not seen have {real}. Whether they differ is undecided "
         text += f"({change(apart)})"
-        below = _below(figure, least)
-        if below is None:
-            return Statement("excess", "quality", "quality", "undecided", f"{text}.", apart)
+        below = difference(figure.estimate, Estimate(NEAR * least.value, NEAR * least.error, least.df))
+        if figure.better != LOWER or not below.positive:
+            return said("undecided", f"{text}.", apart)
         text += f", but it is decidedly less than {NEAR:g} times theirs (by {size(below)})."
         return Statement("near", "quality", "quality", "good", text, below)
     if (apart.value > 0) == (figure.better == LOWER):
         text = f"{head}, {times}that of real images ({real}): the samples can still be distinguished from real images "
-        return Statement("excess", "quality", "quality", "bad", f"{text}({change(apart)}).", apart)
+        return said("bad", f"{text}({change(apart)}).", apart)
     text = f"{head}, {times}that of real images that are not in the reference ({real}): nearer than new images can be, "
     return Statement("too near", "quality", "quality", "bad", f"{text}as copies are ({change(apart)}).", apart)
 
@@ -87,8 +96,7 @@ def _how(last: Evaluation) -> str:
     how = last.protocol
     sets = f"{count(how['seeds'], 'set')} of {count(how['num'], 'image')}, {how['sampler']} with "
     sets += count(how["calls"], "call")
-    entry = how.get("classifier")
-    if entry and entry["used"] and last.main_key.startswith("classifier/"):
+    if (entry := how.get("classifier")) and entry["used"] and last.main_key.startswith("classifier/"):
         sets += f"; its classifier is right in {percent(entry['accuracy'])} of {entry['num']:,} held-out images"
     return sets
 
@@ -104,12 +112,6 @@ def _times(figure: Figure, least: Estimate, apart: Effect) -> str:
         return "beyond "
     ratio, widened = value / least[0], apart.error / max(math.hypot(error, least[1]), 1e-300)
     return f"{with_error(ratio, ratio * math.hypot(error / value, least[1] / least[0]) * widened)} times "
-
-
-def _below(figure: Figure, least: Estimate) -> Effect | None:
-    """How much a distance is below `NEAR` times that of real images, where that is decided."""
-    below = difference(figure.estimate, Estimate(NEAR * least.value, NEAR * least.error, least.df))
-    return below if figure.better == LOWER and below.positive else None
 
 
 def _beyond_noise(figure: Figure) -> list[Statement]:
@@ -145,22 +147,24 @@ def _bias(figure: Figure) -> list[Statement]:
     return [Statement("finite number", "quality", "quality", "neutral", text, due)]
 
 
-def _accuracy(facts: Facts, figure: Figure, num: int) -> list[Statement]:
+def _accuracy(facts: Facts, last: Evaluation) -> list[Statement]:
     """How often a sample shows the class it was asked for, against real images."""
-    held_out = facts.data.counts.get("held_out", 0)
-    if figure.floor is None or not held_out:
+    figure, held_out = last.figures.get("classifier/accuracy"), facts.data.counts["held_out"]
+    if figure is None or figure.floor is None or not held_out:
         return []
     of_real = (figure.floor * (1 - figure.floor) / held_out) ** 0.5
-    apart = difference(Estimate(figure.floor, of_real, held_out - 1.0), as_share(figure, num).estimate)
+    estimate = as_share(figure, last.protocol["num"]).estimate
+    apart = difference(Estimate(figure.floor, of_real, held_out - 1.0), estimate)
     text = f"The classifier names the class asked for in {percent(figure.value)} of the samples "
     text += f"({shown(figure)}) and in {percent(figure.floor)} of held-out images"
     return [_against_real("class accuracy", "quality", text, apart, higher_is_better=True)]
 
 
-def _classes(figure: Figure, num: int) -> list[Statement]:
+def _classes(last: Evaluation) -> list[Statement]:
     """Whether classes come up as often as in the data."""
-    apart = above_floor(figure, num)
-    if apart is None or figure.floor is None:
+    found, num = last.figures.get("classifier/classes"), last.protocol["num"]
+    figure = None if found is None else as_share(found, num)
+    if figure is None or figure.floor is None or (apart := above_floor(figure, num)) is None:
         return []
     text = f"The shares of the classes are {shown(figure)} away from those of the data (0 is alike, 1 is none in "
     text += f"common; real images: {figure.floor:.2g})"
@@ -169,9 +173,69 @@ def _classes(figure: Figure, num: int) -> list[Statement]:
 
 def _against_real(name: str, topic: Topic, text: str, apart: Effect, higher_is_better: bool) -> Statement:
     """A figure against that of real images, and whether they differ."""
+    said, by = partial(Statement, name, topic, "quality"), f"({change(apart)})."
     if not apart.decided:
-        text += f"; whether they differ is undecided ({change(apart)})."
-        return Statement(name, topic, "quality", "undecided", text, apart)
+        return said("undecided", f"{text}; whether they differ is undecided {by}", apart)
     if (apart.value < 0) == higher_is_better:
-        return Statement(name, topic, "quality", "bad", f"{text}: worse ({change(apart)}).", apart)
-    return Statement(name, topic, "quality", "good", f"{text}: no worse than real images ({change(apart)}).", apart)
+        return said("bad", f"{text}: worse {by}", apart)
+    return said("good", f"{text}: no worse than real images {by}", apart)
+
+
+def memorisation(facts: Facts) -> list[Statement]:
+    """Sentences on copies, and on nearness as a whole, from the newest evaluation that looked for them."""
+    said = partial(Statement, "copies", "memorisation", "neighbours", "undecided")
+    found = next((each.memorisation for each in reversed(facts.by_step) if each.memorisation is not None), None)
+    if found is None:
+        text = "Whether samples are copies of training images was not measured; `unstir evaluate RUN` does it."
+        return [said(text)]
+    copies = [(space.name, space.copies) for space in found.spaces if space.copies is not None]
+    nearness = [(space.name, space.relative) for space in found.spaces if space.relative is not None]
+    if not copies or not nearness:
+        text = f"Whether samples are copies is undecided: {count(found.num, 'sample')} and "
+        return [said(f"{text}{count(found.num_held_out, 'held-out image')} are too few.")]
+    return [_copies(found, copies), _nearer(nearness)]
+
+
+def _copies(found: Memorisation, tests: Sequence[tuple[str, Precedence]]) -> Statement:
+    """More samples than new images would have at a training image of their own: the exact test of `precedence`."""
+    said = partial(Statement, "copies", "memorisation", "neighbours")
+    space, test = min(tests, key=lambda each: each[1].p)
+    more = test.count - test.expected
+    surplus = exact(more, test.p, "precedence test", len(tests))
+    so_many = f"{test.count:,} of {count(found.num, 'sample')} lie closer to one single training image than new "
+    so_many += f"images do, of which {brief(test.expected)} would"
+    by = f"by {space}, p = {test.p:.2g}"
+    if surplus.positive:
+        text = f"Samples are copies: {so_many} ({by}; {with_error(more, surplus.error)} too many)."
+        return said("bad", text, surplus)
+    if found.verdict == "copies":
+        text = f"Some samples may be copies: {so_many} ({by}). Chance does that once in a hundred runs or less; at the "
+        return said("undecided", f"{text}level of this page it is undecided.", surplus)
+    text = f"No copies show, though that there are none is undecided: {so_many} ({by})"
+    text += "" if test.least is None else f"; fewer than {test.least:,} of them would not show"
+    return said("undecided", f"{text}.", surplus)
+
+
+def _nearer(tests: Sequence[tuple[str, Shift]]) -> Statement:
+    """Whether samples as a whole lie nearer, the distance taken relative to the neighbourhood: Mann & Whitney 1947."""
+    said = partial(Statement, "nearer", "memorisation", "neighbours")
+    tested = [(space, test, _beyond_half(test, len(tests))) for space, test in tests]
+    space, test, apart = max(tested, key=lambda each: abs(each[2].z or 0.0))
+    share = with_error(100 * test.probability, 100 * apart.error)
+    text = f"Samples lie nearer to their nearest training image than held-out images in {share}% of comparisons by "
+    text += space
+    if not apart.decided:
+        return said("undecided", f"{text}; whether that is more or less than half is undecided.", apart)
+    if apart.value > 0:
+        text += "; smoother or more alike samples do so too, so this alone does not show copying."
+        return said("neutral", text, apart)
+    return said("neutral", f"{text}, less than half, which copies would not.", apart)
+
+
+def _beyond_half(test: Shift, choices: int) -> Effect:
+    """The share of comparisons beyond one half; its z is the lesser of what the test and the standard error say."""
+    value, error = test.probability - 0.5, test.standard_error
+    z = tail_deviate(test.p)
+    if error > 0 and abs(value / error) < abs(z):
+        z = value / error
+    return Effect(value=value, error=error, z=largest_of(choices, z), test="Mann-Whitney")

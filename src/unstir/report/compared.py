@@ -1,30 +1,41 @@
-"""Several runs side by side on one page: what can be shown of all, and figures where they are of one protocol."""
+"""Several runs side by side on one page: what can be shown of all, and figures where they are of one protocol.
 
+Where their figures do not compare, what differs and the commands that mend it.
+"""
+
+import dataclasses
+import itertools
+import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unstir.data import Store
 from unstir.errors import printable
-from unstir.metrics.evaluation import Evaluation, unlike
+from unstir.metrics.evaluate import usual_chain
+from unstir.metrics.evaluation import FID, SHARES, Evaluation, saved, unlike
 from unstir.metrics.figures import figure_effect, verdict
 from unstir.report import charts, pictures, tables
-from unstir.report.alike import Sides, same_protocol
 from unstir.report.facts import Facts
 from unstir.report.gather import gather
 from unstir.report.page import write_page
+from unstir.report.statement import MARKS, Verdict
 from unstir.report.wording import change, size
-from unstir.runs import toml
+from unstir.runs import build, toml
 from unstir.runs.run import Run
 
-TITLES = {
-    "grids": "Samples",
-    "figures": "Figures",
-    "curves": "Losses",
-    "cost": "What they are and took",
-    "settings": "Settings that differ",
-}
-"""The sections in the order of the page."""
+SECTIONS = (
+    ("grids", "Samples"),
+    ("figures", "Figures"),
+    ("curves", "Losses"),
+    ("cost", "What they are and took"),
+    ("settings", "Settings that differ"),
+)
+"""By their ids, in the order of the page."""
+
+ByRun = tuple[str, list[str]]
+"""A row of a table: what it is about, and the text of each run."""
 
 
 def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> list[Facts]:
@@ -32,18 +43,19 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     facts = [gather(run, store) for run, store in zip(runs, stores, strict=True)]
     sides, names = same_protocol(runs), names_of(runs)
     alike = sides.alike
-    steps = [it.step for it in alike] or [it.step for it in facts]
+    steps = [it.step for it in alike or facts]
     if len(set(steps)) > 1:  # a comparison of unequal training says so wherever it names a run
         names = [f"{name} (step {step:,})" for name, step in zip(names, steps, strict=True)]
+    keys = [key for key in alike[0].figures if all(key in each.figures for each in alike)] if alike else []
     settings, metrics = _settings(facts), [(name, it.metrics) for name, it in zip(names, facts, strict=True)]
     held_out = {name: charts.mean_losses(it.held_out, "held_out") for name, it in zip(names, facts, strict=True)}
     shown: dict[str, Any] = {
         "names": names,
         "classes": facts[0].data.classes,
-        "summary": _summary(names, sides, settings),
+        "summary": _summary(names, alike, settings),
         "sides": sides,
-        "figures": _figures(alike),
-        "verdicts": _verdicts(names, alike),
+        "figures": _figures(alike, keys),
+        "verdicts": _verdicts(names, alike, keys),
         "cost": _cost(facts),
         "settings": settings,
         "curves": [charts.curve(metrics, "loss", "training loss", True)] if any(it.metrics for it in facts) else [],
@@ -52,15 +64,10 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
         "real": _real(runs, stores),
         "newest": [(name, pictures.newest_grid(run)) for name, run in zip(names, runs, strict=True)],
         "snapshots": [(name, pictures.snapshots(run)) for name, run in zip(names, runs, strict=True)],
-        "sections": list(TITLES.items()),
+        "sections": SECTIONS,
     }
     write_page(path, "comparison.html", shown)
     return facts
-
-
-def common(alike: Sequence[Evaluation]) -> list[str]:
-    """The keys of the figures that all of them have."""
-    return [key for key in alike[0].figures if all(key in each.figures for each in alike)] if alike else []
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:
@@ -69,62 +76,56 @@ def names_of(runs: Sequence[Run]) -> list[str]:
     return short if len(set(short)) == len(short) else [printable(str(run.path)) for run in runs]
 
 
-def _summary(names: Sequence[str], sides: Sides, settings: Sequence[Any]) -> list[str]:
+def _summary(names: Sequence[str], alike: Sequence[Evaluation], settings: Sequence[ByRun]) -> list[str]:
     """What to know first: whether the figures compare, the main one's verdicts, and how many settings differ."""
     keys = [key for key, _ in settings]
     some = f"{', '.join(keys[:3])}{' and others' if len(keys) > 3 else ''}" if keys else "nothing but their training"
-    found = [f"They differ in {some}."]
-    if not sides.alike:
-        return ["Their figures do not compare; what differs, and what to do, is below.", *found]
-    main = sides.alike[0].main_key
-    verdicts = [text for text, _ in _verdicts(names, sides.alike, (main,))]
-    return [*verdicts, *found]
+    found = ["Their figures do not compare; what differs, and what to do, is below."]
+    if alike:
+        found = [text for text, _ in _verdicts(names, alike, [alike[0].main_key])]
+    return [*found, f"They differ in {some}."]
 
 
 def _real(runs: Sequence[Run], stores: Sequence[Store | None]) -> pictures.Picture | None:
     """Real images, where all runs learned from the same and they are there."""
-    there = [
-        (run, store) for run, store in zip(runs, stores, strict=True) if store is not None and store.count("train")
-    ]
-    return pictures.real_grid(*there[0]) if there and len({run.data.content_hash for run in runs}) == 1 else None
+    one = len({run.data.content_hash for run in runs}) == 1
+    pairs = zip(runs, stores, strict=True)
+    there = ((run, store) for run, store in pairs if one and store is not None and store.count("train"))
+    return next((pictures.real_grid(run, store) for run, store in there), None)
 
 
-def _figures(alike: Sequence[Evaluation]) -> list[tuple[str, list[str], str]]:
+def _figures(alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str, list[str], str]]:
     """A row per figure: its name, the value of each run and that of real images, and which is better."""
     rows = []
-    for key in common(alike):
-        figure = alike[0].figures[key]
-        values = [tables.plus_minus(e.figures[key].value, e.figures[key].error) for e in alike]
-        rows.append((figure.name, [*values, tables.bound(figure.floor)], figure.better))
+    for key in keys:
+        first, *_ = of = [each.figures[key] for each in alike]
+        values = [tables.plus_minus(each.value, each.error) for each in of]
+        rows.append((first.name, [*values, tables.bound(first.floor)], first.better))
     return rows
 
 
-def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """Of each figure (all, without ``keys``) and run a sentence, whether it is better than the first, and a mark."""
+def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str, Verdict]]:
+    """Of each run but the first and each figure a sentence, whether it is better than the first, and a mark."""
     sentences = []
-    for name, other in zip(names[1:], alike[1:], strict=True) if alike else ():
-        for key in keys or common(alike):
-            figure = alike[0].figures[key]
-            effect = figure_effect(figure, other.figures[key])
-            which = verdict(effect, figure.better)
-            said = f"{name} is {which} than {names[0]}, by {size(effect)}"
-            if which == "undecided":
-                said = f"whether {name} differs from {names[0]} is undecided ({change(effect)})"
-            mark = {"better": "good", "worse": "bad"}.get(which, "undecided")
-            sentences.append((f"{figure.name}: {said}.".replace("+-", "±"), mark))
+    for (name, other), key in itertools.product(list(zip(names, alike, strict=False))[1:], keys):
+        figure = alike[0].figures[key]
+        effect = figure_effect(figure, other.figures[key])
+        which = verdict(effect, figure.better)
+        said = f"{name} is {which} than {names[0]}, by {size(effect)}"
+        if not effect.decided:
+            said = f"whether {name} differs from {names[0]} is undecided ({change(effect)})"
+        sentences.append((f"{figure.name}: {said}.".replace("+-", "±"), MARKS[which]))
     return sentences
 
 
-def _cost(facts: Sequence[Facts]) -> list[tuple[str, list[str]]]:
-    """What the runs took, a column per run."""
-    own = [
-        [("step", f"{it.step:,} of {it.length:,}"), *tables.cost(it), ("data", it.data.content_hash[:12])]
-        for it in facts
-    ]
-    return [(rows[0][0], [value for _, value in rows]) for rows in zip(*own, strict=True)]
+def _cost(facts: Sequence[Facts]) -> list[ByRun]:
+    """What the runs took."""
+    steps, data = [f"{it.step:,} of {it.length:,}" for it in facts], [it.data.content_hash[:12] for it in facts]
+    took = [(rows[0][0], [value for _, value in rows]) for rows in zip(*map(tables.cost, facts), strict=True)]
+    return [("step", steps), *took, ("data", data)]
 
 
-def _settings(facts: Sequence[Facts]) -> list[tuple[str, list[str]]]:
+def _settings(facts: Sequence[Facts]) -> list[ByRun]:
     """The settings in which the runs differ."""
     flat = [toml.flat(it.config) for it in facts]
     keys = dict.fromkeys(key for each in flat for key in each)
@@ -139,3 +140,92 @@ def _quality(names: Sequence[str], facts: Sequence[Facts], alike: Sequence[Evalu
     own = [[e for e in it.by_step if not unlike(alike[0].protocol, e.protocol)] for it in facts]
     series = {run: charts.by_value((e.images, e.figures[key]) for e in of) for run, of in zip(names, own, strict=True)}
     return charts.by_images(series, name, "fig-all-quality")
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The newest evaluation of each run by one protocol, ``alike``; or none, and why: ``reasons`` and ``remedies``.
+
+    A reason is a sentence; a remedy is a command that makes the figures comparable.
+    """
+
+    alike: tuple[Evaluation, ...] = ()
+    reasons: tuple[str, ...] = ()
+    remedies: tuple[str, ...] = ()
+
+
+def same_protocol(runs: Sequence[Run]) -> Sides:
+    """The newest evaluation of each run, all by one protocol; or what differs, and the commands that mend it."""
+    of_each = [_newest(saved(run)) for run in runs]
+    if not any(of_each):
+        commands = tuple(f"unstir evaluate {shlex.quote(str(run.path))}" for run in runs)
+        return Sides((), ("None of these runs was evaluated yet.",), commands)
+    for first in reversed(of_each[0]):
+        matches = [next((e for e in found if not unlike(first.protocol, e.protocol)), None) for found in of_each]
+        if all(matches):
+            return Sides(tuple(match for match in matches if match is not None))
+    like = _most_alike(of_each)
+    sides = [_side(run, found, like) for run, found in zip(runs, of_each, strict=True)]
+    reasons, remedies = zip(*(side for side in sides if side is not None), strict=True)
+    return Sides((), tuple(reasons), tuple(remedy for remedy in remedies if remedy))
+
+
+def _newest(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    newest = max((each.step for each in evaluations), default=0)
+    return [each for each in evaluations if each.step == newest]
+
+
+def _most_alike(of_each: Sequence[Sequence[Evaluation]]) -> Evaluation:
+    """The evaluation that differs from the nearest ones of the other runs in the fewest keys; of equals the first."""
+
+    def apart(of: Evaluation) -> int:
+        return sum(min(len(unlike(of.protocol, each.protocol)) for each in found) for found in of_each if found)
+
+    return min(itertools.chain(*of_each), key=apart)
+
+
+def _side(run: Run, found: Sequence[Evaluation], like: Evaluation) -> tuple[str, str] | None:
+    """Why no figures of a run compare with ``like``, and the command that makes them; None where some do."""
+    asked = like.protocol
+    nearest = min(found, key=lambda each: len(unlike(asked, each.protocol)), default=None)
+    if nearest is not None and not unlike(asked, nearest.protocol):
+        return None
+    name = str(run.path)
+    why = f"{name} was not evaluated." if nearest is None else f"{name}: {'; '.join(unlike(nearest.protocol, asked))}."
+    own = _by_default(run)
+    if asked["data"] != own["data"]:
+        return f"{why} No command makes figures of two data sets comparable.", ""
+    if (asked["label"] is None) != (own["label"] is None):
+        return f"{why} Figures of a network with classes and of one without never compare.", ""
+    differing = [key for key, value in own.items() if key in asked and asked[key] != value]
+    options = {"num": asked["num"], "seeds": asked["seeds"], **{key: asked[key] for key in differing}}
+    if asked["num_reference"] != run.data.counts[asked["split"]]:
+        options["reference"] = asked["num_reference"]
+    command = ["unstir", "evaluate", name, *itertools.chain(*(_option(run, *pair, like) for pair in options.items()))]
+    if FID in like.figures:
+        command.append("--fid")
+    elif nearest is not None and nearest.protocol["networks"] != asked["networks"]:
+        why += " All must be evaluated with one store: name it with --store."
+    return why, shlex.join(command)
+
+
+def _by_default(run: Run) -> dict[str, Any]:
+    """The keys of a protocol that options of `unstir evaluate` set, as they are without any; and the data."""
+    chain = dataclasses.replace(usual_chain(run), seed=0)
+    sampling = dataclasses.asdict(chain) | {"steps": chain.cost(build.schedule(run.config.diffusion)).steps}
+    label = SHARES if run.config.model.num_classes else None
+    known = {"data": run.data.content_hash, "label": label, "guide": None, "split": "train"}
+    dtype = build.dtype_name("auto", build.device("auto"))
+    return {**known, **sampling, "ema": run.config.train.ema_decay > 0, "dtype": dtype}
+
+
+def _option(run: Run, key: str, value: Any, like: Evaluation) -> list[str]:
+    """A key of a protocol as an option of `unstir evaluate`."""
+    name = f"--{key.replace('_', '-')}"
+    if key == "steps":  # of more steps some spacings visit no more times
+        how, schedule = like.protocol, build.schedule(run.config.diffusion)
+        chains = (usual_chain(run).changed(spacing=how["spacing"], steps=n) for n in range(1, schedule.T + 1))
+        value = next((each.steps for each in chains if each.cost(schedule).steps == value), value)
+    if isinstance(value, bool):
+        return [name if value else f"--no-{key}"]
+    return [name, str(value)]

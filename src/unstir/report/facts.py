@@ -1,14 +1,57 @@
-"""The facts about a run, gathered from its folder into one value that pages and sentences are made of."""
+"""What is known of a run, gathered from its folder into one value that pages and sentences are made of."""
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import fmean
+from typing import Any, TypeVar
 
 from unstir.doctor import Finding
+from unstir.doctor.numbers import is_number
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
-from unstir.report.speed import Speed
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
+from unstir.significance import Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """The losses at one step, mean squared errors of what the network predicts: a line of held_out.jsonl.
+
+    ``held_out`` and ``train`` are those of each image, averaged over times, of images never and often trained on
+    (``train`` is empty where it was not measured). ``by_time`` has rows (t, held-out loss, its standard error, training
+    loss, its standard error), the last two None where ``train`` is empty. ``bits`` are bits per dimension of held-out
+    and of training images, None where they were not computed.
+    """
+
+    step: int
+    images: int
+    held_out: tuple[float, ...]
+    train: tuple[float, ...]
+    by_time: tuple[tuple[int, float, float, float | None, float | None], ...]
+    bits: tuple[Estimate, Estimate] | None
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of held-out images."""
+        return fmean(self.held_out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Seconds per image by chain name (`chain_key`), on ``machine``, ``num`` images at once; ``date`` is ISO 8601."""
+
+    seconds: dict[str, float]
+    num: int
+    machine: dict[str, Any]
+    date: str
+
+
+def chain_key(sampler: str, spacing: str, calls: int) -> str:
+    """What a chain is called in `Speed.seconds`: what decides its time."""
+    return f"{sampler} {spacing} {calls}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +94,7 @@ class Facts:
     held_out: tuple[dict[str, Any], ...] = ()
     by_step: tuple[Evaluation, ...] = ()
     by_chain: tuple[Evaluation, ...] = ()
-    likelihoods: dict[str, dict[str, Any]] | None = None
+    likelihoods: dict[str, dict[str, Any]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     checked: tuple[str, ...] = ()
     speed: Speed | None = None
@@ -62,7 +105,64 @@ class Facts:
         """The evaluation of the newest step evaluated."""
         return self.by_step[-1] if self.by_step else None
 
+    @cached_property
+    def measured(self) -> list[Measurement]:
+        """The held-out losses that can be compared, by rising step: of the last one's images, for pairs need them."""
+        lines = [line for line in self.held_out if not _is_broken(line) and len(line.get("of_held_out") or ()) > 1]
+        found = [_measurement(line) for line in lines]
+        sizes = [(len(each.held_out), len(each.train)) for each in found]
+        return [each for each, size in zip(found, sizes, strict=True) if size == sizes[-1]]
+
+    @property
+    def broken(self) -> list[int]:
+        """The steps at which a held-out loss was not a finite number."""
+        return [int(line["step"]) for line in self.held_out if _is_broken(line)]
+
 
 def same_features(evaluation: Evaluation, figure: str) -> Figure | None:
     """The figure of this name ("coverage") in the features of the main one; None where it is not there."""
     return evaluation.figures.get(f"{evaluation.main_key.split('/')[0]}/{figure}")
+
+
+Seen = TypeVar("Seen", Measurement, Evaluation)
+
+
+def half_way(found: Sequence[Seen]) -> Seen | None:
+    """The one after the start from which the images seen grow most nearly twofold to the last; or None."""
+    last = found[-1]
+    earlier = [each for each in found[:-1] if each.step > 0 and last.images >= 1.3 * each.images]
+    return min(earlier, key=lambda each: abs(math.log2(last.images / each.images) - 1), default=None)
+
+
+def before_repeats(measured: Sequence[Measurement], num_train: int) -> Measurement | None:
+    """The measurement to compare later gaps with: the last of the first epoch, when no image had been seen twice.
+
+    Where the first epoch had none, the first after the start; None where that is the last one.
+    """
+    trained = [each for each in measured[:-1] if each.step > 0]
+    early = [each for each in trained if each.images <= num_train]
+    return early[-1] if early else trained[0] if trained else None
+
+
+def _is_broken(line: dict[str, Any]) -> bool:
+    held_out, train = line.get("of_held_out") or [], line.get("of_train") or []
+    known = all(map(is_number, (*held_out, *train))) and (train or line.get("train") is None)
+    return not known or bool(line.get("held_out") is None and line.get("num_held_out"))
+
+
+def _measurement(line: dict[str, Any]) -> Measurement:
+    of_train = [line["train"], line["train_error"]] if line.get("of_train") else [[None] * len(line["times"])] * 2
+    held_out, train = (
+        Estimate(line[key], line[f"{key}_error"], line[f"{key}_num"] - 1.0)
+        if is_number(line.get(key)) and is_number(line.get(f"{key}_error"))
+        else None
+        for key in ("bits", "bits_train")
+    )
+    return Measurement(
+        step=int(line["step"]),
+        images=int(line["images"]),
+        held_out=tuple(line["of_held_out"]),
+        train=tuple(line.get("of_train") or ()),
+        by_time=tuple(zip(line["times"], line["held_out"], line["held_out_error"], *of_train, strict=True)),
+        bits=(held_out, train) if held_out and train else None,
+    )

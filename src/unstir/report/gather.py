@@ -1,35 +1,30 @@
 """From a run's folder to `Facts`, and what is measured first where it has not been."""
 
-import dataclasses
+import datetime
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from unstir.chain import OPTIONS
-from unstir.compare import parse
+from unstir.compare import compare, parse
 from unstir.data import Store
 from unstir.doctor import diagnose
 from unstir.errors import printable
 from unstir.generate import Job
 from unstir.metrics import likelihood
 from unstir.metrics.classifier import networks_there, preparing_seconds
-from unstir.metrics.evaluate import (
-    Plan,
-    check,
-    evaluate,
-    prepared,
-    usual_chain,
-    usual_labels,
-)
+from unstir.metrics.evaluate import Plan, check, evaluate, prepared, usual_chain, usual_labels
 from unstir.metrics.evaluation import Evaluation, saved, unlike
-from unstir.metrics.forecast import sized
+from unstir.metrics.forecast import seconds_per_call, sized
 from unstir.progress import Showing, silently
-from unstir.report import speed
-from unstir.report.facts import Cost, Facts
+from unstir.report.facts import Cost, Facts, Speed, chain_key
 from unstir.runs import build
+from unstir.runs.files import write_text
+from unstir.runs.lines import decode, encode
 from unstir.runs.moments import snapshots
+from unstir.runs.provenance import environment
 from unstir.runs.run import Run
 
 CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,unipc:20,dpmpp_2m_sde:10,dpmpp_2m_sde:50,ancestral:50"
@@ -37,6 +32,9 @@ CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,unipc:20,dpmpp_2m_sde:10,dpmp
 
 APART = ("sampler", "steps", "calls", "spacing", *OPTIONS)
 """What differs between the chains of that plot."""
+
+SPEED = "speed.json"
+SECONDS = 10.0  # about so long all samplers together are timed, on a whole batch at most and one image at least
 
 
 @dataclass(frozen=True)
@@ -86,22 +84,44 @@ def measure(
 
     ``progress(done, total, note)`` counts plans and names the next.
     """
-    found = []
+    found, tell = [], progress or (lambda done, total, note: None)
     for done, plan in enumerate(plans):
-        if progress is not None:
-            progress(
-                done, len(plans), f"step {plan.model.step} by {plan.job.chain.sampler}, {plan.job.chain.steps} steps"
-            )
+        chain = plan.job.chain
+        tell(done, len(plans), f"step {plan.model.step} by {chain.sampler}, {chain.steps} steps")
         found.append(evaluate(run, store, plan))
-    if progress is not None:
-        progress(len(plans), len(plans), "")
+    tell(len(plans), len(plans), "")
     return found
 
 
 def time_samplers(run: Run, plans: Measuring) -> None:
-    """Measure the seconds per image of every sampler that the plans draw with."""
+    """Time every sampler that the plans draw with, as `unstir sample --compare` does, and keep it in RUN/speed.json.
+
+    Not again but on another machine or for other samplers.
+    """
     last = plans.by_step[-1]
-    speed.measure(run, last.model.unloaded(), last.job, [plan.job.chain for plan in (last, *plans.by_chain)])
+    model, job = last.model.unloaded(), last.job
+    machine, schedule = environment(model.device), model.process.schedule
+    chains = [plan.job.chain for plan in (last, *plans.by_chain)]
+    calls = {chain_key(each.sampler, each.spacing, each.calls(schedule)): each for each in chains}
+    known = read_speed(run)
+    if known is not None and known.machine == machine and known.seconds.keys() == calls.keys():
+        return
+    whole = seconds_per_call(model, job) * sum(chain.calls(schedule) for chain in calls.values())
+    num = max(1, min(job.batch_size, int(SECONDS / whole)))
+    timed = compare(model, replace(job, num=num), list(calls.values()))
+    seconds = {name: float(f"{each.seconds:.3g}") for name, each in zip(calls, timed, strict=True)}
+    made = Speed(seconds=seconds, num=num, machine=machine, date=datetime.date.today().isoformat())
+    write_text(run.path / SPEED, encode(asdict(made), indent=1) + "\n")
+
+
+def read_speed(run: Run) -> Speed | None:
+    """What `time_samplers` kept; None where it kept nothing, or the file is damaged."""
+    try:
+        found = Speed(**decode((run.path / SPEED).read_bytes()))
+        whole = all(float(value) > 0 for value in found.seconds.values()) and found.num > 0
+        return found if whole and {"device", "torch"} <= found.machine.keys() else None
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
 
 
 def gather(run: Run, store: Store | None, protocol: Mapping[str, Any] | None = None, samples: bool = False) -> Facts:
@@ -127,7 +147,7 @@ def gather(run: Run, store: Store | None, protocol: Mapping[str, Any] | None = N
         likelihoods=_likelihoods(run, judged=by_step[-1].step if by_step else (run.saved_steps() or [step])[-1]),
         findings=examined.findings,
         checked=examined.checked,
-        speed=speed.read(run),
+        speed=read_speed(run),
         trained_on=trained_on(run),
     )
 
@@ -189,6 +209,6 @@ def _likelihoods(run: Run, judged: int) -> dict[str, dict[str, Any]]:
     for split in ("held_out", "train"):
         for path in sorted((run.path / "likelihood").glob(f"{split}*.json"), key=lambda path: (len(path.name), path)):
             if (result := likelihood.read(path)) is not None:
-                found.setdefault(result.protocol["step"], {}).setdefault(split, dataclasses.asdict(result))
+                found.setdefault(result.protocol["step"], {}).setdefault(split, asdict(result))
     newest = max(found, default=-1)
     return found[newest] if newest >= judged else {}

@@ -21,11 +21,10 @@ from unstir.generate import Job
 from unstir.metrics.evaluate import usual_chain
 from unstir.metrics.evaluation import FOLDER, Evaluation
 from unstir.report import charts, judged, pictures, tables
-from unstir.report.analysis import analyse
+from unstir.report.analysis import analyse, limitations, summary
 from unstir.report.facts import Facts
 from unstir.report.gather import gather
 from unstir.report.statement import MULTIPLICITY, TOPICS, Topic
-from unstir.report.summary import limitations, summary
 from unstir.report.wording import sentence
 from unstir.runs import toml
 from unstir.runs.files import write_text
@@ -78,15 +77,13 @@ PARTS = (
 """In the order of the page: what is seen at a glance, then figures, then all that can be said."""
 
 
+_RUN = re.compile(r"\bRUN\b")
+
+
 def with_code(text: str, path: str = "RUN") -> Markup:
     """Escaped text in which `this` is code, with ``path`` for RUN, and +- is the sign."""
-    run = html.escape(shlex.quote(path))
-
-    def code(found: re.Match[str]) -> str:
-        command = re.sub(r"\bRUN\b", lambda _: run, found[1])
-        return f"<code>{command}</code>"
-
-    return Markup(re.sub(r"`([^`]+)`", code, html.escape(text.replace("+-", "±"), quote=False)))
+    run, escaped = html.escape(shlex.quote(path)), html.escape(text.replace("+-", "±"), quote=False)
+    return Markup(re.sub(r"`([^`]+)`", lambda code: f"<code>{_RUN.sub(lambda _: run, code[1])}</code>", escaped))
 
 
 def write(

@@ -10,6 +10,7 @@ from unstir.errors import UserError
 from unstir.runs.files import replacing
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
+OPTIONS = ("--headless=new", "--disable-gpu", "--no-first-run", "--disable-extensions", "--no-pdf-header-footer")
 SECONDS = 180
 
 
@@ -33,19 +34,9 @@ def print_pdf(page: Path, path: Path) -> None:
     """Print an HTML file to a PDF. Raises UserError where no browser is found or it fails."""
     program = check_browser(page)
     with tempfile.TemporaryDirectory() as profile, replacing(path) as partial:
-        command = [
-            program,
-            "--headless=new",
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-extensions",
-            "--no-pdf-header-footer",
-            f"--user-data-dir={profile}",
-            f"--print-to-pdf={partial.resolve()}",
-            page.resolve().as_uri(),
-        ]
-        if hasattr(os, "geteuid") and os.geteuid() == 0:
-            command.insert(1, "--no-sandbox")  # Chromium's sandbox does not run as root
+        files = f"--user-data-dir={profile}", f"--print-to-pdf={partial.resolve()}", page.resolve().as_uri()
+        as_root = hasattr(os, "geteuid") and os.geteuid() == 0  # Chromium's sandbox does not run as root
+        command = [program, *(["--no-sandbox"] if as_root else []), *OPTIONS, *files]
         try:
             done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
         except subprocess.TimeoutExpired:

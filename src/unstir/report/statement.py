@@ -14,6 +14,8 @@ FIGURES: tuple[Shown, ...] = get_args(Shown)
 """The figures of the page that a sentence may point to."""
 
 Verdict = Literal["good", "bad", "neutral", "undecided"]
+MARKS: dict[str, Verdict] = {"better": "good", "worse": "bad", "undecided": "undecided"}
+"""The verdict on a figure of which `unstir.metrics.figures.verdict` says this."""
 
 MULTIPLICITY = (
     f"What is stated here is larger than {LEVEL:g} of its standard errors, so that among the forty or so effects "

@@ -6,14 +6,15 @@ from collections.abc import Iterable
 
 from unstir.chain import Cost
 from unstir.data import Store
+from unstir.doctor.numbers import numbers
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.evaluation import shown as shown_value
 from unstir.metrics.figures import Figure
 from unstir.metrics.likelihood import terms_of
 from unstir.progress import duration
-from unstir.report import charts, speed
-from unstir.report.facts import Facts
-from unstir.report.wording import count, operations, passes, with_error
+from unstir.report import charts
+from unstir.report.facts import Facts, chain_key
+from unstir.report.wording import brief, count, operations, passes, with_error
 
 
 def cards(facts: Facts) -> list[tuple[str, str, str]]:
@@ -27,7 +28,7 @@ def cards(facts: Facts) -> list[tuple[str, str, str]]:
             real = "" if accuracy.floor is None else f"real images {accuracy.floor:.1%}"
             found.append(("class accuracy", f"{accuracy.value:.1%}", real))
     line = facts.held_out[-1] if facts.held_out else {}
-    if bound := (facts.likelihoods or {}).get("held_out"):
+    if bound := facts.likelihoods.get("held_out"):
         value = plus_minus(bound["bits_per_dim"], bound["standard_error"])
         found.append(("bits/dim, held out", value, f"the bound, {terms_of(bound['protocol'])}"))
     elif line.get("bits") is not None and math.isfinite(line["bits"]):
@@ -70,7 +71,7 @@ def samplers(facts: Facts) -> list[tuple[str, str, str, str]]:
     for each in sorted(facts.by_chain, key=lambda each: (each.protocol["calls"], charts.chain_name(each))):
         how, main = each.protocol, each.main()
         timed = {} if facts.speed is None else facts.speed.seconds
-        seconds = timed.get(speed.name_of(how["sampler"], how["spacing"], how["calls"]))
+        seconds = timed.get(chain_key(how["sampler"], how["spacing"], how["calls"]))
         cost = "" if seconds is None else f"{seconds:.3g}"
         name = f"{charts.chain_name(each)}, {count(how['steps'], 'step')}"
         rows.append((name, f"{how['calls']:,}", plus_minus(main.value, main.error), cost))
@@ -132,8 +133,8 @@ def data(facts: Facts, store: Store | None) -> list[tuple[str, str]]:
 def cost(facts: Facts) -> list[tuple[str, str]]:
     """What the run took, and on what."""
     it = facts.cost
-    speeds = [line["images_per_second"] for line in facts.metrics if line.get("images_per_second")]
-    pace = f", {statistics.median(speeds):.3g} images/s while training" if speeds else ""
+    speeds = numbers(facts.metrics, "images_per_second")
+    pace = f", {brief(statistics.median(speeds), 3)} images/s while training" if speeds else ""
     return [
         ("parameters", f"{it.parameters:,}"),
         ("training images seen", f"{it.images:,}, {_passes(facts)}"),

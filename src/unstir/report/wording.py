@@ -44,6 +44,11 @@ def size(effect: "Effect") -> str:
     return with_error(abs(effect.value), effect.error)
 
 
+def brief(value: float, digits: int = 2) -> str:
+    """A plain number of so many digits, or of all its whole ones: "0.031", "3.2", "1,204"."""
+    return f"{value:,.0f}" if abs(value) >= 10**digits - 0.5 else f"{value:.{digits}g}"
+
+
 def count(number: int, noun: str) -> str:
     """A number of things: "1 image", "1,280 images", "1.2 million images"."""
     plural = noun if number == 1 else f"{noun}s"

@@ -49,19 +49,21 @@ def write_report(
     _check_file(path, "--out", ".html")
     for target in targets(exported) if exported else ():
         _check_file(target, "--export", target.suffix)
-    if printed:
-        _check_file(path.with_suffix(".pdf"), "--pdf", ".pdf")
+    prints = [path.with_suffix(".pdf")] if printed else []
+    for target in prints:
+        _check_file(target, "--pdf", ".pdf")
     stores = _stores(runs, store, say)
-    protocols = _measure(runs, stores, minutes, num, seeds, say, showing) if measuring else [None] * len(runs)
+    plans = _planned(runs, stores, minutes, num, seeds, say) if measuring else []
+    protocols = [_measured(*plan, timed=len(runs) == 1, showing=showing) for plan in plans]
     make_folder(path.absolute().parent)
     with showing("writing the page", ""):
         if len(runs) == 1:
-            facts = [page.write(runs[0], stores[0], path, protocols[0], samples=measuring)]
+            facts = [page.write(runs[0], stores[0], path, next(iter(protocols), None), samples=measuring)]
         else:
             facts = compared.write(runs, stores, path)
-        if printed:
-            pdf.print_pdf(path, path.with_suffix(".pdf"))
-    return [path, *([path.with_suffix(".pdf")] if printed else []), *(export(exported, facts) if exported else ())]
+        for target in prints:
+            pdf.print_pdf(path, target)
+    return [path, *prints, *(export(exported, facts) if exported else ())]
 
 
 def _check_file(path: Path, option: str, suffix: str) -> None:
@@ -77,9 +79,8 @@ def _check_numbers(minutes: float, num: int, seeds: int) -> None:
     if not minutes > 0:  # NaN too
         raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
     if num and num < FEWEST:
-        raise UserError(
-            f"num={num} must be at least {FEWEST}: a distance is between sets; better hundreds; 0: --minutes"
-        )
+        needs = "a distance is between sets; better hundreds; 0: --minutes"
+        raise UserError(f"num={num} must be at least {FEWEST}: {needs}")
     if seeds < 1:
         raise UserError(f"seeds={seeds} must be at least 1; error bars over seeds need 2")
 
@@ -89,46 +90,32 @@ def _stores(runs: Sequence[Run], named: Path | None, say: Say) -> list[Store | N
     given = None if named is None else Store.open(named)
     if given is not None and given.content_hash not in {run.data.content_hash for run in runs}:
         check_data(runs[0].path, runs[0].data, given)
-    found: list[Store | None] = []
+    found = []
     for run in runs:
-        if given is not None and given.content_hash == run.data.content_hash:
-            found.append(given)
-        elif is_store(run.config.data.store):
-            own = open_store(run)
-            check_data(run.path, run.data, own)
-            found.append(own)
-        else:
-            say(
-                f"{run.config.data.store}, the data of {run.path}, is no longer there; name it with --store. Without "
-                "it nothing is measured and no data is shown"
-            )
-            found.append(None)
+        store = given if given is not None and given.content_hash == run.data.content_hash else None
+        if store is None and is_store(run.config.data.store):
+            store = open_store(run)
+            check_data(run.path, run.data, store)
+        elif store is None:
+            gone = f"{run.config.data.store}, the data of {run.path}, is no longer there; name it with --store."
+            say(f"{gone} Without it nothing is measured and no data is shown")
+        found.append(store)
     return found
 
 
-def _measure(
-    runs: Sequence[Run],
-    stores: Sequence[Store | None],
-    minutes: float,
-    num: int,
-    seeds: int,
-    say: Say,
-    showing: Showing,
-) -> list[dict[str, Any] | None]:
-    """Measure what the pages of these runs need, all by one number of images; the protocol of each, None without."""
-    plans: list[tuple[Run, Store, Measuring] | None] = []
+def _planned(
+    runs: Sequence[Run], stores: Sequence[Store | None], minutes: float, num: int, seeds: int, say: Say
+) -> list[tuple[Run, Store, Measuring]]:
+    """What the pages of these runs need, all by one number of images; nothing of runs that cannot be measured."""
+    plans = []
     for run, store in zip(runs, stores, strict=True):  # whatever is refused, of any run, is refused before all work
-        if store is None or not run.saved_steps():
-            plans.append(None)
-            continue
-        plan = planned(run, store, seconds=60 * minutes, num=num, seeds=seeds)
-        plans.append((run, store, plan))
-        num = num or plan.num  # the next runs have the same, for unlike numbers do not compare
-        say(
-            f"{run.path}: {len(plan.by_step)} steps and {len(plan.by_chain)} samplers, {seeds} x {plan.num} images "
-            f"each, about {plan.seconds / 60:.1f} min where none was measured before"
-        )
-    return [None if plan is None else _measured(*plan, len(runs) == 1, showing) for plan in plans]
+        if store is not None and run.saved_steps():
+            plan = planned(run, store, seconds=60 * minutes, num=num, seeds=seeds)
+            plans.append((run, store, plan))
+            num = num or plan.num  # the next runs have the same, for unlike numbers do not compare
+            steps = f"{len(plan.by_step)} steps and {len(plan.by_chain)} samplers, {seeds} x {plan.num} images each"
+            say(f"{run.path}: {steps}, about {plan.seconds / 60:.1f} min where none was measured before")
+    return plans
 
 
 def _measured(run: Run, store: Store, plan: Measuring, timed: bool, showing: Showing) -> dict[str, Any]:
@@ -137,7 +124,7 @@ def _measured(run: Run, store: Store, plan: Measuring, timed: bool, showing: Sho
     with showing("measuring held-out losses", "snapshots") as progress:
         catch_up(run, store, progress)
     with showing("evaluating", "evaluations") as progress:
-        measure(run, store, (*plan.by_step, *plan.by_chain), progress=progress)
+        measure(run, store, (*plan.by_step, *plan.by_chain), progress)
     if timed:
         time_samplers(run, plan)
     return plan.by_step[-1].protocol()

@@ -4,8 +4,7 @@ import torch
 
 from unstir.diffusion.draw import starting_noise
 from unstir.pictures.charts import held_out_curves, training_curves
-from unstir.pictures.grid import grid
-from unstir.pictures.named import named_grid
+from unstir.pictures.grid import grid, named_grid
 from unstir.pixels import to_uint8
 from unstir.runs.files import replacing
 from unstir.runs.model import Model
