@@ -39,9 +39,7 @@ def write_report(
     folder of files; ``store`` is the data of the runs where it has moved. Raises UserError, before anything is
     measured, for what cannot be opened, measured or written.
     """
-    if not paths:
-        raise UserError("no run was named; give the folder of one, such as runs/digits")
-    _check_numbers(minutes, num, seeds)
+    _check_asked(paths, minutes, num, seeds)
     if printed:
         pdf.check_browser(paths[0])
     runs = [Run.open(path) for path in paths]
@@ -74,8 +72,10 @@ def _check_file(path: Path, option: str, suffix: str) -> None:
     check_file(path, option)
 
 
-def _check_numbers(minutes: float, num: int, seeds: int) -> None:
-    """Raise UserError for numbers that no figure can be made of."""
+def _check_asked(paths: Sequence[Path], minutes: float, num: int, seeds: int) -> None:
+    """Raise UserError for no run, and for numbers that no figure can be made of."""
+    if not paths:
+        raise UserError("no run was named; give the folder of one, such as runs/digits")
     if not minutes > 0:  # NaN too
         raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
     if num and num < FEWEST:
