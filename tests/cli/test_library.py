@@ -18,7 +18,7 @@ LIBRARY = {
     ("verify",): "unstir.verify:verify",
     ("report",): "unstir.report.write:write_report",
     ("evaluate",): "unstir.metrics.evaluate_run:evaluate_run",
-    ("likelihood",): "unstir.metrics.likelihood_files:save_likelihood",
+    ("likelihood",): "unstir.metrics.likelihood:save_likelihood",
     ("sample",): "unstir.generate.sampling:sample",
     **{("edit", name): f"unstir.edit:{name}" for name in ("inpaint", "vary", "invert", "blend", "morph")},
 }

@@ -46,8 +46,7 @@ def likelihood(
     """
     from unstir import console
     from unstir.data import SPLITS
-    from unstir.metrics.likelihood import Protocol, describe
-    from unstir.metrics.likelihood_files import save_likelihood
+    from unstir.metrics.likelihood import Protocol, describe, save_likelihood
     from unstir.runs.agreement import open_store
     from unstir.runs.run import Run
 

@@ -1,10 +1,13 @@
-"""The likelihood of a run's data under its model: the variational bound in bits per dimension, whole and by time."""
+"""The likelihood of a run's data under its model: the variational bound in bits per dimension, whole and by time.
+
+`likelihood` computes it, `save_likelihood` keeps it as files: figures with their protocol, and where the bits go.
+"""
 
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +21,20 @@ from unstir.diffusion.denoiser import clipped
 from unstir.diffusion.finite import finite
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
 from unstir.errors import UserError
+from unstir.pictures.charts import likelihood_curves
 from unstir.pixels import from_uint8
-from unstir.progress import Progress, counter
+from unstir.progress import Progress, Showing, counter, silently
 from unstir.randomness import Key
 from unstir.runs.agreement import check_data
-from unstir.runs.files import write_text
+from unstir.runs.files import check_writable, make_folder, replacing, write_text
 from unstir.runs.kinds import check as check_kinds
 from unstir.runs.kinds import is_count
 from unstir.runs.lines import decode, encode
 from unstir.runs.model import Model
 from unstir.theory.variance import check_variance
 
-SAMPLES = 8
-"""An estimate is made in at least so many batches, where there are as many images: each has its own times."""
+FOLDER = "likelihood"
+SAMPLES = 8  # an estimate is made in so many batches, where there are as many images: each has its own times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +76,43 @@ class Likelihood:
     protocol: dict[str, Any]
 
 
-def likelihood(
+USUAL = Protocol()
+
+
+def save_likelihood(
     model: Model,
     store: Store,
-    protocol: Protocol = Protocol(),
+    splits: Sequence[str] = ("held_out",),
+    protocol: Protocol = USUAL,
+    folder: Path | None = None,
     *,
-    progress: Progress | None = None,
+    showing: Showing = silently,
+) -> tuple[dict[str, Likelihood], Path]:
+    """The bound on each of the ``splits`` by the ``protocol``, and the picture of the curves.
+
+    Written are SPLIT.json and curve.png, by default in the folder likelihood of the run; fewer calls or images than all
+    are in the names. Raises UserError, before anything is computed, for what cannot be computed or written.
+    """
+    protocols = {split: replace(protocol, split=split) for split in splits}
+    for each in protocols.values():
+        check(model, store, each)
+    folder = folder or model.folder / FOLDER
+    check_writable(folder, "name another with --out")
+    make_folder(folder)
+    calls, num, found = protocol.calls, protocol.num, {}
+    suffix = (f"-{calls}-calls" if calls else "") + (f"-{num}-images" if num else "")
+    for split, each in protocols.items():
+        with showing(f"bounding {split}", "network calls") as progress:
+            found[split] = likelihood(model, store, each, progress=progress)
+        save(folder / f"{split}{suffix}.json", found[split])
+    curve = folder / f"curve{suffix}.png"
+    with replacing(curve) as partial:
+        likelihood_curves({name: (r.times, r.curve, r.decoder, r.total) for name, r in found.items()}, partial)
+    return found, curve
+
+
+def likelihood(
+    model: Model, store: Store, protocol: Protocol = USUAL, *, progress: Progress | None = None
 ) -> Likelihood:
     """The bound on images of ``store`` under the model; its guide is left aside.
 
@@ -85,38 +120,30 @@ def likelihood(
     data, NotFiniteError for weights that answer with NaN.
     """
     check(model, store, protocol)
-    auto = "learned" if model.learned_variance else "large"
-    variance = protocol.variance if protocol.variance != "auto" else auto
+    if protocol.variance == "auto":
+        protocol = replace(protocol, variance="learned" if model.learned_variance else "large")
     chosen = randomness.permutation(protocol.seed, "likelihood", 0, store.count(protocol.split))
     chosen = chosen[: protocol.num or None].sort().values
     most = -(-len(chosen) // SAMPLES) if protocol.calls else len(chosen)
     batches = torch.split(chosen, min(protocol.batch_size, most))
     calls = protocol.calls or model.process.T
     on_call = counter(progress, len(batches) * calls)
-    labels = store.labels(protocol.split) if model.labels.count else None
-    bounds = [
-        _bound(model, store, labels, protocol, variance, number, index, on_call) for number, index in enumerate(batches)
-    ]
-    settings = {"variance": variance, "split": protocol.split, "clip": protocol.clip, "seed": protocol.seed}
-    how = {"calls": calls, "ema": model.averaged, "step": model.step, "T": model.process.T}
-    also = {"dtype": model.arithmetic, "batch_size": protocol.batch_size, "given_labels": labels is not None}
-    return _summary(bounds, len(chosen), {**settings, **how, **also, "data": store.content_hash})
+    bounds = [_bound(model, store, protocol, number, index, on_call) for number, index in enumerate(batches)]
+    settings = {key: getattr(protocol, key) for key in ("variance", "split", "clip", "seed")}
+    how = {"calls": calls, "ema": model.averaged, "step": model.step, "T": model.process.T, "dtype": model.arithmetic}
+    labelled = model.labels.count > 0 and store.labelled
+    also = {"batch_size": protocol.batch_size, "given_labels": labelled, "data": store.content_hash}
+    return _summary(bounds, len(chosen), {**settings, **how, **also})
 
 
 @torch.inference_mode()
 def _bound(
-    model: Model,
-    store: Store,
-    labels: Tensor | None,
-    protocol: Protocol,
-    variance: str,
-    number: int,
-    index: Tensor,
-    on_call: Callable[[], None],
+    model: Model, store: Store, protocol: Protocol, number: int, index: Tensor, on_call: Callable[[], None]
 ) -> Bound:
     """The bound of the images with these indices, batch ``number``; its noise is a function of time and image."""
     slots, drawn = index.to(model.device), None
     x_0 = from_uint8(store.images(protocol.split)[index].to(model.device))
+    labels = store.labels(protocol.split) if model.labels.count else None
     denoise = finite(model.denoise(None if labels is None else labels[index].to(model.device)), index)
     if protocol.calls:
         parts = torch.arange(protocol.calls - 1)
@@ -126,7 +153,7 @@ def _bound(
         model.process,
         x_0,
         lambda t: randomness.normal(Key(protocol.seed, "likelihood", t, slots), tuple(x_0.shape[1:])),
-        variance=variance,
+        variance=protocol.variance,
         sampled=drawn,
         on_call=on_call,
     )
@@ -143,21 +170,11 @@ def _summary(bounds: list[Bound], num: int, protocol: dict[str, Any]) -> Likelih
         for t, column in zip(bound.times, bound.to_bits(bound.terms).cpu().unbind(1), strict=True):
             by_time.setdefault(t, []).append(column)
     curve = {t: torch.cat(columns).mean().item() for t, columns in sorted(by_time.items())}
-    prior, decoder = (
-        torch.cat([bound.to_bits(getattr(bound, part)) for bound in bounds]).mean().item()
-        for part in ("prior", "decoder")
-    )
-    return Likelihood(
-        bits_per_dim=of_image.mean().item(),
-        standard_error=error,
-        prior=prior,
-        decoder=decoder,
-        times=tuple(curve),
-        curve=tuple(curve.values()),
-        total=_total(bounds, torch.tensor(list(curve))),
-        num=num,
-        protocol=protocol,
-    )
+    prior = torch.cat([bound.to_bits(bound.prior) for bound in bounds]).mean().item()
+    decoder = torch.cat([bound.to_bits(bound.decoder) for bound in bounds]).mean().item()
+    total = _total(bounds, torch.tensor(list(curve)))
+    bits = of_image.mean().item()
+    return Likelihood(bits, error, prior, decoder, tuple(curve), tuple(curve.values()), total, num, protocol)
 
 
 def _total(bounds: list[Bound], times: Tensor) -> tuple[float, ...]:
