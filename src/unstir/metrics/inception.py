@@ -1,6 +1,6 @@
-"""The Inception network of published FIDs, through torch-fidelity: features and logits of images.
+"""Networks through torch-fidelity: the Inception of published FIDs, and any `Extractor` (CLIP, DINOv2, VGG, one's own).
 
-The network is the TensorFlow graph of 2015 that Heusel et al. 2017 took features from, as converted for torch-fidelity
+Inception is the TensorFlow graph of 2015 that Heusel et al. 2017 took features from, as converted for torch-fidelity
 (its "inception-v3-compat"). Images are uint8, resized to 299 x 299 as TensorFlow 1 did, in float32: distances of these
 features are FIDs, and agree with those of `torch_fidelity.calculate_metrics`.
 
@@ -24,21 +24,59 @@ from torch import Tensor, nn
 
 from unstir.data.download import fetch
 from unstir.errors import UserError
-from unstir.metrics.extractor import Extractor
-from unstir.metrics.features import NEAR, Outputs
+from unstir.metrics.features import NEAR, Network, Outputs, given
 from unstir.runs import build
+from unstir.runs.checkpoint import content_hash
 
 NAME = "inception-v3-compat"
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 FEATURES, LOGITS = 2048, 1008
 
-_LAYERS = ("2048", "logits_unbiased")
-
 
 @dataclass(frozen=True, eq=False)
+class Extractor(Network):
+    """A module that maps images, uint8 [N, 3, H, W] in 0..255, to a tuple of features, the first of which are used.
+
+    That is torch-fidelity's interface (`FeatureExtractorBase`): ``Extractor("dinov2", FeatureExtractorDinoV2(...))``.
+    Its features are the figures' own ("FD-dinov2"), and none of them is called FID. ``name`` goes into file names and
+    into the identity of its features: another layer or another arithmetic of the same weights needs another name.
+    ``hash`` is by default that over name, class, weights and buffers. Grey images [N, 1, H, W] are repeated in three
+    channels, as reading them as RGB does.
+    """
+
+    name: str
+    net: nn.Module
+    hash: str = ""
+    trust = None
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.name.replace("-", "").isalnum():
+            raise UserError(f"an extractor's name, {self.name!r}, goes into file names: letters, digits and - alone")
+        self.net.eval()
+        if not self.hash:
+            kind = f"{self.name} {type(self.net).__qualname__}"
+            object.__setattr__(self, "hash", content_hash(self.net.state_dict(), kind))
+
+    def _check(self, images: Tensor) -> None:
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise UserError(f"{given(images)}; {self.name} takes uint8 [N, 3, H, W], or [N, 1, H, W] for grey ones")
+
+    def _batch(self, images: Tensor) -> Outputs:
+        answer = self._answer(images)
+        features = answer[0] if isinstance(answer, tuple) else answer
+        if features.ndim != 2 or len(features) != len(images):
+            raise UserError(f"{self.name} answers {list(features.shape)} for {len(images)} images; give [N, F]")
+        return Outputs(features)
+
+    def _answer(self, images: Tensor) -> Any:
+        """What the module says of a batch, on its own device: a tensor or a tuple of them."""
+        where = next(iter(self.net.state_dict().values()), torch.empty(0)).device
+        return self.net(images.to(where).expand(-1, 3, -1, -1))
+
+
 class Inception(Extractor):
-    """The network, in evaluation mode on its device; ``hash`` is the SHA-256 (hex) of the file of its weights.
+    """Inception, in evaluation mode on its device; ``hash`` is the SHA-256 (hex) of the file of its weights.
 
     Computed in float32, kept in float64: features [N, 2048] and logits [N, 1008], which leave out the last layer's bias
     as Inception Scores have since OpenAI's own code. On a GPU convolutions may be in TF32, as torch's settings say, and
@@ -50,8 +88,7 @@ class Inception(Extractor):
     def _batch(self, images: Tensor) -> Outputs:
         if not len(images):
             return Outputs(torch.zeros(0, FEATURES), torch.zeros(0, LOGITS))
-        features, logits = self._answer(images)
-        return Outputs(features, logits)
+        return Outputs(*self._answer(images))
 
 
 def check_installed() -> None:
@@ -89,9 +126,8 @@ def _downloaded(say: Callable[[str], None]) -> Path:
         try:
             fetch(URL, target, SHA256)
         except OSError as error:
-            raise UserError(
-                f"cannot write {target}: {error.strerror}; set TORCH_HOME, or use --features FILE"
-            ) from None
+            remedy = "set TORCH_HOME, or use --features FILE"
+            raise UserError(f"cannot write {target}: {error.strerror}; {remedy}") from None
         except UserError as error:
             raise UserError(f"{error}, or name it with --features FILE") from None
     return target
@@ -116,16 +152,17 @@ def _extractor() -> Any:
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # type: ignore[import-untyped, unused-ignore]
     except ImportError:
-        raise UserError(
-            "Inception (--fid) needs torch-fidelity, which is not there: pip install 'unstir[fid]'"
-        ) from None
+        problem = "Inception (--fid) needs torch-fidelity, which is not there"
+        raise UserError(f"{problem}: pip install 'unstir[fid]'") from None
     return FeatureExtractorInceptionV3
 
 
 def _network(path: Path, data: bytes) -> nn.Module:
     with torch.random.fork_rng(devices=[]):  # the constructor draws weights before it loads these
         try:
-            net: nn.Module = _extractor()(NAME, list(_LAYERS), feature_extractor_weights_path=io.BytesIO(data))
+            net: nn.Module = _extractor()(
+                NAME, ["2048", "logits_unbiased"], feature_extractor_weights_path=io.BytesIO(data)
+            )
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"{path} holds other tensors than Inception's weights ({reason}); use {URL}") from None
