@@ -14,7 +14,7 @@ from unstir.compare import parse
 from unstir.data import Store
 from unstir.generate import Job, sample_batches
 from unstir.metrics.classifier import classifier_for
-from unstir.metrics.judge import judge
+from unstir.metrics.measure import measure
 from unstir.pixels import to_uint8
 from unstir.runs.run import Run
 
@@ -39,7 +39,7 @@ def main():
         ]
         gap = (made[0].int() - made[1].int()).abs().flatten()
         most = gap.sort().values[int(0.99 * (len(gap) - 1))].item()
-        figures = [judge(store, [images], [classifier])["classifier/fd"] for images in made]
+        figures = [measure(store, [images], [classifier])["classifier/fd"] for images in made]
         fd = " | ".join(f"{each.value:.3f} ± {each.error:.3f}" for each in figures)
         print(f"| `{chain.sampler}`, {chain.steps} | {gap.float().mean():.2f} | {most} | {fd} |", flush=True)
     print(f"{options.num} images against {figures[0].num_reference}; classifier {classifier.hash[:12]}")

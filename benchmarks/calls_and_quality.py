@@ -22,7 +22,7 @@ from unstir.chain import SAMPLERS
 from unstir.data import Store
 from unstir.generate import Job, sample_batches
 from unstir.metrics.classifier import classifier_for
-from unstir.metrics.judge import judge
+from unstir.metrics.measure import measure
 from unstir.pictures.charts import series
 from unstir.pixels import to_uint8
 from unstir.runs.run import Run
@@ -84,7 +84,7 @@ def judged(model, store, classifier, job, seeds):
     for seed in range(seeds):
         made = sample_batches(model, replace(job, chain=replace(job.chain, seed=seed)))
         sets.append(torch.cat([to_uint8(images) for _, images in made]))
-    return judge(store, sets, [classifier])["classifier/fd"]
+    return measure(store, sets, [classifier])["classifier/fd"]
 
 
 def table(rows):

@@ -17,7 +17,7 @@ from unstir.chain import Chain
 from unstir.data import Store
 from unstir.generate import Job, sample_batches
 from unstir.metrics.classifier import classifier_for
-from unstir.metrics.judge import judge
+from unstir.metrics.measure import measure
 from unstir.pixels import to_uint8
 from unstir.runs.run import Run
 
@@ -47,7 +47,7 @@ def main():
             asked = replace(chain, guidance=scale, seed=seed)
             made = sample_batches(plain if scale == 1 else led, Job(num=options.num, chain=asked, batch_size=250))
             sets.append(torch.cat([to_uint8(images) for _, images in made]))
-        found = judge(store, sets, [classifier], labels=None if labels is None else [labels] * len(sets))
+        found = measure(store, sets, [classifier], labels=None if labels is None else [labels] * len(sets))
         distance = found["classifier/fd"]
         right = "" if labels is None else spread(found["classifier/accuracy"], ".1%")
         print(f"| {scale:g} | {right} | {spread(distance, '.3f')} |", flush=True)

@@ -10,7 +10,7 @@ drawn, the distribution is made of the digits: an image of a class, moved at mos
 its class that are nearest to it, under noise of 4 grey levels. From it come a training split (1,498 images), a held-out
 split (299), both with the digits' own numbers of each class, and sets of --num samples, whose classes are drawn at
 random by these shares. A page judges 10 sets in the features of a classifier that was trained on the training split
-(`unstir.metrics.judge`), as pages of 3, 6 and 10 seeds, and each figure is tested against its floor as the page of a
+(`unstir.metrics.measure`), as pages of 3, 6 and 10 seeds, and each figure is tested against its floor as the page of a
 run does. --splits are the training splits, each with a classifier of its own; held-out images and samples are drawn
 afresh for each page. A claim is a decided difference, in whichever direction. The samples of --flawed pages are spoilt.
 """
@@ -31,7 +31,7 @@ from unstir.data.source import hold_out
 from unstir.metrics.classifier import train_classifier
 from unstir.metrics.features import Trust
 from unstir.metrics.figures import above_floor, as_share
-from unstir.metrics.judge import judge
+from unstir.metrics.measure import measure
 from unstir.metrics.memorisation import memorisation
 from unstir.significance import Estimate, difference
 
@@ -154,7 +154,7 @@ def page(source, network, train, folder, name, generator, *, num, flaw, asked, s
         right = network.probabilities(held_out[0]).argmax(1) == held_out[1]
         trust = Trust(int(right.sum()), len(right), int(held_out[1].bincount().max()))
         networks = [dataclasses.replace(network, trust=trust)]
-    return judge(store, sets, networks, labels=classes if asked else None), sets, store
+    return measure(store, sets, networks, labels=classes if asked else None), sets, store
 
 
 def simulated(pages, splits, flaw, *, num, seed, asked=False, patches=False, seeds=SEEDS):

@@ -15,7 +15,7 @@ from unstir.data.manifest import sealed
 from unstir.errors import UserError
 from unstir.generate import Job, sample_batches
 from unstir.metrics import evaluate as evaluating
-from unstir.metrics import forecast
+from unstir.metrics import evaluate_run as forecast
 from unstir.metrics.evaluation import saved
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
@@ -68,7 +68,7 @@ def test_without_torch_fidelity_inception_alone_is_refused_and_before_any_work(
 def test_the_same_again_only_prints(folder, command, monkeypatch):
     command("evaluate", folder, *SMALL)
     first = command("evaluate", folder, *SMALL)[1]
-    monkeypatch.setattr(evaluating, "judge", lambda *arguments, **options: pytest.fail("judged again"))
+    monkeypatch.setattr(evaluating, "measure", lambda *arguments, **options: pytest.fail("judged again"))
     monkeypatch.setattr(evaluating, "save_images", lambda *arguments, **options: pytest.fail("drawn again"))
     monkeypatch.setattr(forecast, "seconds_per_call", lambda *arguments: pytest.fail("timed again"))
     assert command("evaluate", folder, *SMALL)[1] == first
@@ -245,13 +245,13 @@ def test_classes_are_drawn_as_often_as_the_data_has_them(conditional, command, f
 
 def test_a_class_asked_for_is_the_class_held_against_what_is_seen(conditional, command, monkeypatch):
     heard = []
-    kept = evaluating.judge
+    kept = evaluating.measure
 
     def listening(*arguments, labels, **options):
         heard.append(labels)
         return kept(*arguments, labels=labels, **options)
 
-    monkeypatch.setattr(evaluating, "judge", listening)
+    monkeypatch.setattr(evaluating, "measure", listening)
     assert command("evaluate", conditional, *SMALL, "--label", 7)[0] == 0
     assert [set(each.tolist()) for each in heard[0]] == [{7}, {7}]
     protocol = saved(Run.open(conditional))[-1].protocol
@@ -296,7 +296,7 @@ def test_a_search_for_copies_is_made_up_for(folder, command, monkeypatch):
     command("evaluate", folder, *small, "--no-memorisation")
     (without,) = [each for each in saved(Run.open(folder)) if each.protocol["num"] == 20]
     assert without.memorisation is None
-    monkeypatch.setattr(evaluating, "judge", lambda *arguments, **options: pytest.fail("judged again"))
+    monkeypatch.setattr(evaluating, "measure", lambda *arguments, **options: pytest.fail("judged again"))
     status, out, _ = command("evaluate", folder, *small)
     assert status == 0 and "memorisation: " in out
     (found,) = [each for each in saved(Run.open(folder)) if each.protocol["num"] == 20]

@@ -14,7 +14,7 @@ import pytest
 from conftest import copied, tiny_config
 from unstir.data import Store
 from unstir.data.manifest import sealed
-from unstir.metrics import classifier, forecast
+from unstir.metrics import classifier, evaluate_run
 from unstir.metrics import classifier_training as learning
 from unstir.metrics import evaluate as evaluating
 from unstir.metrics import likelihood as bounding
@@ -54,7 +54,7 @@ def place(base, monkeypatch):
         (learning, "_step"),
         (classifier, "train_classifier"),
         (evaluating, "save_images"),
-        (forecast, "sample_batches"),
+        (evaluate_run, "sample_batches"),
         (catch_up, "HeldOutLoss"),
         (bounding, "_bound"),
     ):

@@ -10,8 +10,8 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from conftest import copied
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.metrics.extractor import Extractor
-from unstir.metrics.judge import judge
+from unstir.metrics.inception import Extractor
+from unstir.metrics.measure import measure
 
 
 class Small(FeatureExtractorBase):
@@ -58,7 +58,7 @@ def store(digits, tmp_path):
 def test_figures_are_those_of_torch_fidelity(store):
     register_feature_extractor("small-test", Small)
     made = store.images("held_out").flip(3)
-    found = judge(store, [made], [Extractor("small-test", Small())])
+    found = measure(store, [made], [Extractor("small-test", Small())])
     theirs = calculate_metrics(
         input1=Images(made), input2=Images(store.images("train")), fid=True, feature_extractor="small-test",
         feature_layer_fid="eight", cuda=False, verbose=False, save_cpu_ram=True, cache=False,

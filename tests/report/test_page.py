@@ -14,7 +14,7 @@ from PIL import Image
 from conftest import copied, tiny_config
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.metrics import judge as evaluating
+from unstir.metrics import measure as evaluating
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluate import Plan, evaluate
 from unstir.metrics.evaluation import FID, saved
@@ -302,7 +302,7 @@ def test_the_samples_of_a_page_are_those_that_were_judged(run, store, tmp_path):
     last = gather(run, None).last
     known = judged.drawn_for(run, last)
     assert len(known.images) == 2 * 24 and known.asked is None
-    again = evaluating.judge(store, list(known.images.split(24)), networks_for(store), labels=None)
+    again = evaluating.measure(store, list(known.images.split(24)), networks_for(store), labels=None)
     assert again["classifier/fd"].by_seed == last.figures["classifier/fd"].by_seed
     shutil.copytree(run.path, tmp_path / "run")
     for settings in (tmp_path / "run" / "generated").glob("*/settings.json"):

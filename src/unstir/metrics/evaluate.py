@@ -1,11 +1,10 @@
-"""From a run to an evaluation: images drawn (or taken from where they were drawn before), judged, and written down."""
+"""From a run to an evaluation: images drawn (or found where they were drawn before), measured, and written down."""
 
 import dataclasses
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,10 +18,9 @@ from unstir.generate import Job, name_of, read_images, save_images
 from unstir.generate.drawing import check as check_job
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluation import FOLDER, FORMAT, SHARES, Evaluation, find, save
-from unstir.metrics.evaluation import name_of as file_of
 from unstir.metrics.features import Network
 from unstir.metrics.floor import FEWEST
-from unstir.metrics.judge import judge, reference_size
+from unstir.metrics.measure import measure, reference_size
 from unstir.metrics.memorisation import Memorisation, memorisation, picture
 from unstir.progress import Showing, silently
 from unstir.runs.agreement import check_data
@@ -30,14 +28,13 @@ from unstir.runs.files import check_writable, make_folder, replacing
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 
-NEW_IMAGES = 2000
-"""Of held-out images, at most so many are compared with the training images."""
+NEW_IMAGES = 2000  # held-out images that are compared with the training images, at most
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """How to judge a ``model``: the sampling ``job`` (its number of images and seed are the first set's), and against
-    what.
+    """How to evaluate a ``model``: by which sampling ``job``, whose number of images and seed are the first set's, and
+    against what.
 
     ``seeds`` sets are drawn, with seeds job.chain.seed, +1, ... The reference is ``num_reference`` images of ``split``
     (0: all). ``networks`` are those whose features measure; empty for the sliced Wasserstein distance. A classifier
@@ -49,7 +46,7 @@ class Plan:
     seeds: int = 3
     split: str = "train"
     num_reference: int = 0
-    networks: Sequence[Network] = field(default=())
+    networks: Sequence[Network] = ()
     memorisation: bool = True
 
     @property
@@ -105,7 +102,7 @@ def check(run: Run, store: Store, plan: Plan) -> None:
 
 
 def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, Any]:
-    """The settings of a `Job` that say which classes are judged: one, or each as often as the data has it."""
+    """The settings of a `Job` that say which classes are drawn: one, or each as often as the data has it."""
     if label is not None or not run.config.model.num_classes:
         return {"label": label}
     verify_once(store)  # a damaged label may be of any size
@@ -114,7 +111,7 @@ def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, 
 
 
 def usual_chain(run: Run) -> Chain:
-    """The chain that a run is judged by where nothing else is asked: its grids' clamp and guidance, a fast sampler."""
+    """The chain of an evaluation where nothing else is asked: the clamp and guidance of the grids, a fast sampler."""
     steps = min(FAST.steps, run.config.diffusion.T)
     return run.chain().changed(sampler=FAST.sampler, steps=steps, spacing=FAST.spacing)
 
@@ -131,7 +128,7 @@ def prepared(store: Store, plans: Sequence[Plan], showing: Showing = silently) -
 
 
 def evaluate(run: Run, store: Store, plan: Plan, *, showing: Showing = silently) -> Evaluation:
-    """Judge a model of a run by ``plan``, or take the figures that the same plan gave before; they are kept in the run.
+    """The figures of a run's model by ``plan``, measured now or taken from the run, which keeps them.
 
     Images are drawn into RUN/generated and are whole after a kill, so the same call goes on; a classifier that is
     awaited is trained first. Raises UserError as `check` and `save_images` do.
@@ -139,42 +136,32 @@ def evaluate(run: Run, store: Store, plan: Plan, *, showing: Showing = silently)
     check(run, store, plan)
     (plan,) = prepared(store, [plan], showing)
     plan = replace(plan, model=plan.model.unloaded())
-    protocol, step = plan.protocol(), plan.model.step
-    known = find(run, step, protocol)
+    known = find(run, plan.model.step, plan.protocol())
     if known is not None and known.weights != plan.model.hashes:  # the step was trained anew
         known = None
     if known is not None and (known.memorisation is not None or not plan.memorisation):
         return known
     began = time.perf_counter()
     sets = [
-        samples(plan.model, job, f"sampling, set {number} of {plan.seeds}", showing)
-        for number, job in enumerate(jobs(plan), start=1)
+        samples(plan.model, job, f"sampling, set {n} of {plan.seeds}", showing) for n, job in enumerate(jobs(plan), 1)
     ]
     drawn = time.perf_counter()
     plan = replace(plan, model=plan.model.unloaded())  # what computes the figures needs the memory
-    made = known or _judged(run, store, plan, sets, showing)
+    made = known or _measured(run, store, plan, sets, showing)
     if plan.memorisation:
-        found = _memorisation(run, store, plan, sets, file_of(step, protocol))
-        made = replace(made, memorisation=found)
-    seconds = {"drawing": round(drawn - began, 1), "judging": round(time.perf_counter() - drawn, 1)}
+        made = replace(made, memorisation=_memorisation(run, store, plan, sets, made.name()))
+    seconds = {"drawing": round(drawn - began, 1), "measuring": round(time.perf_counter() - drawn, 1)}
     made = replace(made, seconds=seconds)
     save(run, made)
     return made
 
 
-def _judged(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], showing: Showing) -> Evaluation:
+def _measured(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], showing: Showing) -> Evaluation:
     """The evaluation of sets of images, without a search for copies."""
     asked = plan.model.labels.of(torch.arange(plan.job.num), plan.job.label, plan.job.shares)
-    with showing("judging", "images") as progress:
-        figures = judge(
-            store,
-            sets,
-            plan.measuring,
-            split=plan.split,
-            num_reference=plan.num_reference,
-            labels=None if asked is None else [asked] * plan.seeds,
-            progress=progress,
-        )
+    labels = None if asked is None else [asked] * plan.seeds
+    with showing("measuring", "images") as progress:
+        figures = measure(store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels, progress=progress)
     return Evaluation(
         step=plan.model.step,
         images=plan.model.step * run.config.train.batch_size,
@@ -184,12 +171,6 @@ def _judged(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], showing:
     )
 
 
-def _folder(model: Model, job: Job) -> Path:
-    """Where the images of a job are kept: a folder for each that other weights, torch or format would draw."""
-    digest = hashlib.sha256(f"{model.hashes} {torch.__version__} {FORMAT}".encode()).hexdigest()[:6]
-    return model.folder / "generated" / f"{name_of(model, job)}-{digest}"
-
-
 def jobs(plan: Plan) -> list[Job]:
     """The sampling job of each seed."""
     chain = plan.job.chain
@@ -197,11 +178,12 @@ def jobs(plan: Plan) -> list[Job]:
 
 
 def samples(model: Model, job: Job, what: str = "sampling", showing: Showing = silently) -> Tensor:
-    """The images of a job, uint8 [num, C, H, W], from its folder in RUN/generated, drawn now as far as they are not.
+    """The images of a job, uint8 [num, C, H, W], from a folder in RUN/generated, drawn now as far as they are not.
 
-    ``what`` is what is shown to be going on.
+    It is a folder for each that other weights, torch or format would draw. ``what`` is shown to be going on.
     """
-    folder = _folder(model, job)
+    digest = hashlib.sha256(f"{model.hashes} {torch.__version__} {FORMAT}".encode()).hexdigest()[:6]
+    folder = model.folder / "generated" / f"{name_of(model, job)}-{digest}"
     there = max((int(path.stem) + 1 for path in folder.glob("*.png") if path.stem.isdecimal()), default=0)
     with showing(what, "steps") as progress:
         save_images(model, replace(job, num=max(job.num, there)), folder, progress)
@@ -222,10 +204,9 @@ def held_out_like(store: Store, label: int | None) -> Tensor:
 
 def _memorisation(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], name: str) -> Memorisation:
     """Search for copies of training images among all sets together, and draw the closest pairs."""
-    samples_of_all, train = torch.cat(list(sets)), store.images("train")
-    held_out = held_out_like(store, plan.job.label)
+    images = torch.cat(list(sets)), store.images("train"), held_out_like(store, plan.job.label)
     features = next((network.features for network in plan.measuring if network.name == "classifier"), None)
-    found = memorisation(samples_of_all, train, held_out, flip=run.config.data.flip, features=features)
+    found = memorisation(*images, flip=run.config.data.flip, features=features)
     with replacing(make_folder(run.path / FOLDER) / f"{name}-pairs.png") as partial:
-        picture(found, samples_of_all, train, held_out).save(partial, format="png")
+        picture(found, *images).save(partial, format="png")
     return found

@@ -1,18 +1,23 @@
-"""From a request to the evaluations of a run: what was left open is decided here."""
+"""From a request to the evaluations of a run: what was left open is decided here.
 
-from collections.abc import Callable
+The number of images, and how long they take, is known from earlier evaluations or measured before any of the work.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.generate import Job
-from unstir.metrics import classifier, forecast
-from unstir.metrics.evaluate import Plan, check, evaluate, prepared, usual_chain, usual_labels
-from unstir.metrics.evaluation import Evaluation, differences, saved
+from unstir.generate import Job, name_of, sample_batches
+from unstir.metrics.classifier import networks_there, preparing_seconds
+from unstir.metrics.evaluate import Plan, check, evaluate, jobs, prepared, usual_chain, usual_labels
+from unstir.metrics.evaluation import Evaluation, best_match, differences, find, saved, unlike
 from unstir.metrics.features import Awaited, Network
 from unstir.metrics.inception import NAME, SHA256, check_installed, inception
+from unstir.metrics.reference import other_split
 from unstir.metrics.request import EvaluationRequest
 from unstir.progress import Say, Showing, duration, silently, unsaid
 from unstir.runs import build
@@ -21,9 +26,10 @@ from unstir.runs.files import is_writable
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 
-ON_CPU = 2000
-"""Reference images of Inception on a CPU, which computes some 5 to 10 a second."""
-
+ON_CPU = 2000  # reference images of Inception on a CPU, which computes some 5 to 10 a second
+SIZES = (100, 200, 300, 500, 1000, 2000, 5000, 10_000)  # the numbers of images that `fitting` chooses from
+SPARE_HELD_OUT = 100
+"""With so many held-out images or more, no more are drawn by default than are held out: the floor has equal n."""
 
 USUAL = EvaluationRequest()
 
@@ -51,16 +57,19 @@ def evaluate_run(
     plans = _plans(run, store, request, say)
     for plan in plans:
         check(run, store, plan)
-    num, other, theirs = request.num, _other(run, request.against), list[Evaluation]()
-    if other:
+    num, against, theirs = request.num, request.against, list[Evaluation]()
+    if against is not None:
+        other = Run.open(against)
+        if other.path.resolve() == run.path.resolve():
+            raise UserError(f"--against {against} is the run itself; name another")
         theirs = saved(other)
-        num = num or forecast.known_number(plans[-1:], theirs)  # of another number nothing would compare
-        forecast.match(plans[-1], theirs, str(other.path), any_number=not request.num)
+        num = num or known_number(plans[-1:], theirs)  # of another number nothing would compare
+        match(plans[-1], theirs, against, any_number=not request.num)
     if request.inception:
         loaded = inception(request.features, say, device=request.device)
         plans = [replace(plan, networks=(*plan.networks[:-1], loaded)) for plan in plans]
     plans = prepared(store, _sized(run, store, plans, num, request, say), showing)
-    rival = forecast.match(plans[-1], theirs, str(other.path)) if other else None
+    rival = None if against is None else match(plans[-1], theirs, against)
     found = []
     for plan in plans:
         found.append(evaluate(run, store, plan, showing=showing))
@@ -72,18 +81,14 @@ def _plans(run: Run, store: Store, request: EvaluationRequest, say: Say) -> list
     """A plan for each step, with as many images as are asked for, or 100, and networks that are not there yet."""
     label = run.labels.number(request.label)
     models = _models(run, request, say)
-    networks: list[Network] = list(classifier.networks_there(store))
+    networks: list[Network] = list(networks_there(store))
     reference = request.reference
     if request.inception:
         networks.append(Awaited(NAME, "" if request.features else SHA256))
         if not reference and build.device(request.device).type == "cpu":
             reference = min(store.count(request.split), max(ON_CPU, request.num))
-    job = Job(
-        num=request.num or 100,
-        chain=usual_chain(run).changed(**request.chain, seed=request.seed),
-        batch_size=request.batch_size,
-        **usual_labels(run, store, label),
-    )
+    chain, labels = usual_chain(run).changed(**request.chain, seed=request.seed), usual_labels(run, store, label)
+    job = Job(num=request.num or 100, chain=chain, batch_size=request.batch_size, **labels)
     plan = Plan(
         model=models[-1],
         job=job,
@@ -117,22 +122,102 @@ def _models(run: Run, request: EvaluationRequest, say: Say) -> list[Model]:
     return [run.model(int(text), say=say, **how)]
 
 
-def _other(run: Run, against: Path | None) -> Run | None:
-    """The run to be compared with; UserError where it is none, or the run itself."""
-    other = None if against is None else Run.open(against)
-    if other and other.path.resolve() == run.path.resolve():
-        raise UserError(f"--against {against} is the run itself; name another")
-    return other
-
-
 def _sized(run: Run, store: Store, plans: list[Plan], num: int, request: EvaluationRequest, say: Say) -> list[Plan]:
     """The plans with their number of images; how long they will take is said."""
-    plans, drawing = forecast.sized(run, store, plans, num, 60 * request.minutes, say)
-    if preparing := classifier.preparing_seconds(store):
-        kept = is_writable(store.path / "statistics")
-        again = "once for this data" if kept else f"at every call, for {store.path} cannot be written to"
+    plans, drawing = sized(run, store, plans, num, 60 * request.minutes, say)
+    if preparing := preparing_seconds(store):
+        again = f"at every call, for {store.path} cannot be written to"
+        again = "once for this data" if is_writable(store.path / "statistics") else again
         say(f"about {duration(preparing)} to train the classifier, {again}")
     if drawing:
         images = f"{len(plans)} x {request.seeds} x {plans[0].job.num} images"
         say(f"{images}, about {duration(drawing)} to draw those still missing")
     return plans
+
+
+def sized(
+    run: Run, store: Store, plans: Sequence[Plan], num: int, seconds: float, say: Say = unsaid
+) -> tuple[list[Plan], float]:
+    """The plans with ``num`` images per set, and the seconds that drawing those which are not there yet will take.
+
+    For 0 it is the number that the run was evaluated with before by such plans, which is said, or else as many as fit
+    into ``seconds`` altogether, at the speed of a short chain measured here.
+    """
+    if not num and (num := known_number(plans, saved(run))):
+        say(f"{num} images per seed, as in an earlier evaluation; --num takes another number")
+    missing = [plan for plan in plans if not num or find(run, plan.model.step, _of(plan, num).protocol()) is None]
+    if not missing:
+        return [_of(plan, num) for plan in plans], 0.0
+    each = seconds_per_call(plans[0].model.unloaded(), plans[0].job)
+    calls = {plan: plan.job.chain.calls(plan.model.process.schedule) for plan in plans}
+    if not num:
+        num = fitting(seconds, each * sum(calls[plan] * plan.seeds for plan in plans), store, plans[0].split)
+    left = sum(
+        calls[plan] * (num - min(num, _count(plan.model, job))) for plan in missing for job in jobs(_of(plan, num))
+    )
+    return [_of(plan, num) for plan in plans], each * left
+
+
+def known_number(plans: Sequence[Plan], evaluations: Sequence[Evaluation]) -> int:
+    """The most images per set of the ``evaluations`` that are by one of the plans but for their number; 0 without any.
+
+    A network that is awaited is taken for that of the evaluation.
+    """
+    asked, known = [plan.protocol() for plan in plans], [each.protocol for each in evaluations]
+    return max(
+        (its["num"] for its in known for mine in asked if not unlike(as_far_as_known(mine, its), its, ("num",))),
+        default=0,
+    )
+
+
+def match(plan: Plan, others: Sequence[Evaluation], run: Path, any_number: bool = False) -> Evaluation:
+    """The newest of ``others``, those of a ``run``, by the protocol of ``plan``; UserError as `best_match`.
+
+    What only an awaited network will tell is taken to be alike, and so is the number of images with ``any_number``.
+    """
+    protocol = plan.protocol()
+
+    def filled(theirs: Mapping[str, Any]) -> dict[str, Any]:
+        return as_far_as_known(protocol, theirs) | ({"num": theirs["num"]} if any_number else {})
+
+    return best_match(filled, others, str(run))
+
+
+def as_far_as_known(protocol: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """A protocol with what only an awaited network will tell, its hash and its accuracy, taken from an ``other``."""
+    networks = {name: digest or other["networks"].get(name, "") for name, digest in protocol["networks"].items()}
+    if protocol["networks"].get("classifier") != "":
+        return {**protocol, "networks": networks}
+    entry = other.get("classifier")
+    found = {**protocol, "networks": networks, "classifier": entry}
+    if entry and not entry["used"]:  # it may turn out to be one that is not trusted
+        del networks["classifier"]
+        found["num_reference"] = other["num_reference"]
+    return found
+
+
+def _of(plan: Plan, num: int) -> Plan:
+    return replace(plan, job=replace(plan.job, num=num))
+
+
+def _count(model: Model, job: Job) -> int:
+    """How many images of a job were drawn before, by these weights or others of the same step."""
+    folders = (model.folder / "generated").glob(f"{name_of(model, job)}-*")
+    return max((sum(1 for path in folder.glob("*.png") if path.stem.isdecimal()) for folder in folders), default=0)
+
+
+def seconds_per_call(model: Model, job: Job) -> float:
+    """The seconds of one network call per image, measured on a short chain of a batch."""
+    short = replace(job, num=job.batch_size, chain=replace(job.chain, steps=min(4, job.chain.steps)))
+    list(sample_batches(model, replace(short, chain=replace(short.chain, steps=2))))  # warm up
+    began = time.perf_counter()
+    list(sample_batches(model, short))
+    return (time.perf_counter() - began) / job.batch_size / short.chain.calls(model.process.schedule)
+
+
+def fitting(seconds: float, each: float, store: Store, split: str = "train") -> int:
+    """How many images fit into ``seconds`` at ``each`` seconds per image: one of `SIZES`, or the least of them."""
+    spare = store.count(other_split(split))
+    most = spare if spare >= SPARE_HELD_OUT else SIZES[-1]
+    sizes = sorted({*(size for size in SIZES if size <= most), min(most, SIZES[-1])})
+    return max((size for size in sizes if size * each <= seconds), default=sizes[0])

@@ -16,8 +16,8 @@ from unstir.generate import Job
 from unstir.metrics import likelihood
 from unstir.metrics.classifier import networks_there, preparing_seconds
 from unstir.metrics.evaluate import Plan, check, evaluate, prepared, usual_chain, usual_labels
+from unstir.metrics.evaluate_run import seconds_per_call, sized
 from unstir.metrics.evaluation import Evaluation, saved, unlike
-from unstir.metrics.forecast import seconds_per_call, sized
 from unstir.progress import Showing, silently
 from unstir.report.facts import Cost, Facts, Speed, chain_key
 from unstir.runs import build

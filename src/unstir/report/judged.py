@@ -82,7 +82,7 @@ def _is_of(settings: dict[str, object], evaluation: Evaluation) -> bool:
     return alike and asked == known and chain["seed"] in range(how["seed"], how["seed"] + how["seeds"])
 
 
-def judge_of(store: Store, evaluation: Evaluation) -> Classifier | None:
+def classifier_of(store: Store, evaluation: Evaluation) -> Classifier | None:
     """The classifier that an evaluation was made with, if the store still has it."""
     digest = evaluation.protocol["networks"].get("classifier")
     if digest is None or not (store.path / FILE).exists():

@@ -153,11 +153,11 @@ def _of_judged(run: Run, store: Store | None, last: Evaluation | None) -> dict[s
     if store is None or not store.count("train"):
         return {"classes": [], "asked": False, "worst": None}
     known = None if last is None else judged.drawn_for(run, last)
-    judge = None if last is None else judged.judge_of(store, last)
+    classifier = None if last is None else judged.classifier_of(store, last)
     return {
-        "classes": judged.by_class(store, known, judge),
+        "classes": judged.by_class(store, known, classifier),
         "asked": known is not None and known.asked is not None,
-        "worst": None if known is None else judged.worst(run, store, known, judge),
+        "worst": None if known is None else judged.worst(run, store, known, classifier),
     }
 
 

@@ -16,7 +16,7 @@ from unstir.metrics.classifier import Classifier, classifier_for
 from unstir.metrics.evaluation import table
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.frechet import frechet, frechet_of, moments
-from unstir.metrics.judge import judge
+from unstir.metrics.measure import measure
 from unstir.metrics.reference import NOISE, reference
 from unstir.randomness import Key, normal
 from unstir.runs.checkpoint import content_hash
@@ -41,7 +41,7 @@ def noisy(images, deviation):
 
 
 def figure(store, network, images, key="classifier/fd", **options):
-    return judge(store, [images], [network], **options)[key]
+    return measure(store, [images], [network], **options)[key]
 
 
 def test_the_distance_grows_with_everything_that_is_spoilt(store, network):
@@ -65,7 +65,7 @@ def test_the_distance_grows_with_everything_that_is_spoilt(store, network):
 
 def test_what_a_figure_comes_with(store, network):
     images, labels = store.images("held_out"), store.labels("held_out")
-    found = judge(store, [images], [network], labels=[labels])
+    found = measure(store, [images], [network], labels=[labels])
     distance = found["classifier/fd"]
     assert (distance.num_floor, distance.num_reference) == (len(images), store.count("train"))
     assert distance.value == pytest.approx(distance.floor, rel=1e-5)  # these are the very images of the floor
@@ -83,7 +83,7 @@ def test_what_a_figure_comes_with(store, network):
 
 def test_two_seeds_have_a_deviation_and_their_mean(store, network):
     half = store.images("held_out")[:298].split(149)
-    both = judge(store, half, [network])["classifier/fd"]
+    both = measure(store, half, [network])["classifier/fd"]
     alone = [figure(store, network, images).value for images in half]
     assert both.by_seed == pytest.approx(alone, rel=1e-9) and both.value == pytest.approx(sum(alone) / 2)
     assert both.deviation == pytest.approx(abs(alone[0] - alone[1]) / 2**0.5)
@@ -92,10 +92,10 @@ def test_two_seeds_have_a_deviation_and_their_mean(store, network):
 
 def test_one_class_alone_is_seen_in_the_shares_and_the_accuracy(store, network):
     images, labels = store.images("train")[:600], store.labels("train")[:600]
-    zeros = judge(store, [images[labels == 0]], [network], labels=[torch.zeros_like(labels[labels == 0])])
+    zeros = measure(store, [images[labels == 0]], [network], labels=[torch.zeros_like(labels[labels == 0])])
     assert zeros["classifier/classes"].value > 0.85 and zeros["classifier/accuracy"].value > 0.9
     assert zeros["classifier/recall"].value < 0.3 and zeros["classifier/coverage"].value < 0.3
-    shifted = judge(store, [images], [network], labels=[labels.roll(1)])
+    shifted = measure(store, [images], [network], labels=[labels.roll(1)])
     assert shifted["classifier/accuracy"].value < 0.3
 
 
@@ -107,31 +107,31 @@ def test_the_other_split_gives_the_floor_or_none_to_compare_with(store, network)
     without = figure(alone, network, images)
     assert without.num_floor == 0 and 0 < without.floor < without.ceiling / 20  # of the reference, against the rest
     with pytest.raises(UserError, match="has 0 held_out images"):
-        judge(alone, [images], [network], split="held_out")
+        measure(alone, [images], [network], split="held_out")
 
 
 def test_the_floor_is_drawn_from_the_features_that_are_kept(store, network, monkeypatch):
     """Of a large split features are kept of some images alone; a floor of others would have none to look at."""
     for module in (referring, feature_figures):
         monkeypatch.setattr(module, "KEPT", 100)
-    found = judge(store, [store.images("held_out")[:40]], [network], num_reference=300)
+    found = measure(store, [store.images("held_out")[:40]], [network], num_reference=300)
     assert found["classifier/fd"].num_floor == 40 and found["classifier/classes"].num_floor == 40
 
 
 def test_the_fewest_images_are_judged_where_no_floor_can_be_drawn(store, network):
     few = replace(store, manifest={**store.manifest, "counts": {**store.manifest["counts"], "held_out": 0}})
     sets = [store.images("held_out")[:FEWEST], store.images("held_out")[-FEWEST:]]
-    found = judge(few, sets, [network], num_reference=2 * FEWEST)  # which `evaluate.check` asks for at the least
+    found = measure(few, sets, [network], num_reference=2 * FEWEST)  # which `evaluate.check` asks for at the least
     assert found["classifier/coverage"].num_floor == 0 and found["classifier/coverage"].error >= 0
 
 
 def test_the_reference_is_computed_once_and_kept_with_the_store(store, network, monkeypatch):
     images = store.images("held_out")
-    first = judge(store, [images], [network])
+    first = measure(store, [images], [network])
     judged = []
     batch = Classifier._batch
     monkeypatch.setattr(Classifier, "_batch", lambda self, rows: judged.append(len(rows)) or batch(self, rows))
-    assert judge(store, [images], [network]) == first
+    assert measure(store, [images], [network]) == first
     assert sum(judged) == 2 * len(images)  # the images, and as many held-out ones for the floor of their classes
 
 
@@ -200,17 +200,17 @@ def test_what_does_not_fit_is_refused(store, network):
         (images[:11], "with N >= 12"),
     ):
         with pytest.raises(UserError) as refusal:
-            judge(store, [given], [network])
+            measure(store, [given], [network])
         assert words in str(refusal.value)
 
 
 def test_without_labels_the_distance_is_of_patches(store):
     images = store.images("held_out")
-    found = judge(store, [images], [])
+    found = measure(store, [images], [])
     assert list(found) == ["patches/swd"]
     figure = found["patches/swd"]
     assert figure.floor == pytest.approx(figure.value, rel=0.5) and 5 * figure.value < figure.ceiling
-    assert judge(store, [noisy(images, 48)], [])["patches/swd"].value > 2 * figure.value
+    assert measure(store, [noisy(images, 48)], [])["patches/swd"].value > 2 * figure.value
 
 
 def test_errors_from_halves_are_those_of_independent_sets(store, network):
@@ -234,7 +234,7 @@ def test_errors_from_halves_are_those_of_independent_sets(store, network):
 
 
 def test_every_figure_has_an_error_and_the_floor_has_one_of_its_own(store, network):
-    found = judge(store, [store.images("held_out")[:150]], [network], labels=[store.labels("held_out")[:150]])
+    found = measure(store, [store.images("held_out")[:150]], [network], labels=[store.labels("held_out")[:150]])
     for key, each in found.items():
         assert (each.error is not None and each.error >= 0) or key == "classifier/classes", key
         if key.split("/")[1] in ("fd", "kid", "precision", "recall", "density", "coverage"):
@@ -247,15 +247,15 @@ def test_the_shares_of_a_sorted_store_are_those_of_images_chosen_at_random(store
     order = labels.argsort()
     ordered = replace(store, manifest=store.manifest)
     object.__setattr__(ordered, "images", lambda split: images[order] if split == "held_out" else store.images(split))
-    floor = judge(ordered, [images[:100]], [network])["classifier/classes"].floor
+    floor = measure(ordered, [images[:100]], [network])["classifier/classes"].floor
     assert floor < 0.2
 
 
 def test_patches_are_compared_with_as_many_images_as_asked(store):
     images = store.images("held_out")
-    few, many = (judge(store, [images], [], num_reference=n)["patches/swd"] for n in (60, 900))
+    few, many = (measure(store, [images], [], num_reference=n)["patches/swd"] for n in (60, 900))
     assert (few.num_reference, many.num_reference) == (60, 900)
     assert few.value > many.value and few.error > 0 and many.ceiling == pytest.approx(few.ceiling, rel=0.2)
     counts = {**store.manifest["counts"], "held_out": 0}
-    alone = judge(replace(store, manifest={**store.manifest, "counts": counts}), [images], [], num_reference=900)
+    alone = measure(replace(store, manifest={**store.manifest, "counts": counts}), [images], [], num_reference=900)
     assert alone["patches/swd"].num_floor == 0 and alone["patches/swd"].value == many.value

@@ -29,15 +29,13 @@ from unstir.metrics.halves import FLOOR_SPLITS, SPLITS, halved
 from unstir.metrics.reference import chosen, noise_images, other_split
 from unstir.progress import Progress
 
-PATCHES = 2000
-"""Of so many images the patches are compared with where nothing else is asked; 9 s of one core at 32x32."""
+PATCHES = 2000  # images whose patches are the reference where nothing else is asked; 9 s of one core at 32x32
 
 
-def judge(
+def measure(
     store: Store,
     sets: Sequence[Tensor],
     networks: Sequence[Network],
-    *,
     split: str = "train",
     num_reference: int = 0,
     labels: Sequence[Tensor] | None = None,
