@@ -139,10 +139,10 @@ def test_statistics_are_those_of_the_images_and_of_no_other_network_or_number(st
     found = reference(store, "train", network)
     own = network.features(store.images("train"))
     whole = moments(own)
-    assert found.n == store.count("train") and frechet(found.moments, whole) < 1e-8
+    assert found.moments.n == store.count("train") and frechet(found.moments, whole) < 1e-8
     assert sorted(found.features.sum(1).tolist()) == pytest.approx(sorted(own.sum(1).tolist()), rel=1e-5)
     some = reference(store, "train", network, 100)
-    assert some.n == len(some.features) == 100 and frechet(some.moments, whole) > 0.1
+    assert some.moments.n == len(some.features) == 100 and frechet(some.moments, whole) > 0.1
     other = replace(network, net=type(network.net)(store.shape, 10))
     assert other.hash != network.hash and frechet(reference(store, "train", other).moments, whole) > 1e-3
     files = {path.name for path in (store.path / "statistics").iterdir()}
@@ -189,7 +189,7 @@ def test_a_store_that_cannot_be_written_to_is_judged_all_the_same(store, network
         raise UserError("cannot write")
 
     monkeypatch.setattr(kept, "make_folder", full)
-    assert reference(store, "train", network, 33).n == 33
+    assert reference(store, "train", network, 33).moments.n == 33
 
 
 def test_what_does_not_fit_is_refused(store, network):

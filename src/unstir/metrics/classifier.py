@@ -30,25 +30,17 @@ from unstir.pixels import from_uint8
 from unstir.progress import Progress, Showing, silently
 from unstir.runs.checkpoint import content_hash
 
-VERSION = 2
-"""Grows whenever the same store would give other weights; a cached classifier of another version is trained anew."""
-
-FILE = "classifier.safetensors"
-STATE = "statistics/classifier-training.safetensors"
-"""Where the classifier is kept in the store's folder, and where a training in progress keeps its state."""
-
+VERSION = 2  # grows whenever the same store would give other weights; a classifier of another version is trained anew
+FILE = "classifier.safetensors"  # where the classifier is kept in the store's folder
+STATE = "statistics/classifier-training.safetensors"  # where a training in progress keeps its state there
 FEATURES = 64
 EPOCHS, LEAST_SEEN, MOST_SEEN = 45, 16_000, 64_000  # docs/evaluation.md has the accuracy by set and budget
 FULL_SIDE = 64  # images larger than this are seen less often, so that their pixels together stay the same
-
 _GROUPS, _NARROWEST, _NORM_EPS = 4, 8, 1e-5
 
 
 class ConvNet(nn.Module):
-    """Images float32 [B, C, H, W] in [-1, 1] to class logits [B, K]; ``shape`` is (C, H, W), 8 pixels per side or more.
-
-    Smaller images work too, without any halving.
-    """
+    """Images float32 [B, C, H, W] in [-1, 1] to class logits [B, K]; ``shape`` is (C, H, W), of any size."""
 
     def __init__(self, shape: tuple[int, int, int], num_classes: int) -> None:
         super().__init__()
@@ -97,6 +89,7 @@ class Classifier(Network):
     name = "classifier"
 
     def __post_init__(self) -> None:
+        self.net.eval().requires_grad_(False)
         digest = content_hash(self.net.state_dict(), f"classifier {VERSION}, {self.seen} images")
         object.__setattr__(self, "hash", digest)
 
@@ -122,24 +115,36 @@ class Classifier(Network):
 def classifier_for(store: Store, progress: Progress | None = None) -> Classifier:
     """The classifier of a store, trained with seed 0 at the first call and kept in its folder as ``FILE``.
 
-    A cached file that is damaged, or of other data, another version or another budget, is trained anew; a training that
-    was interrupted goes on where its state was kept last. Raises UserError as `train_classifier` does, and where the
-    store's bytes are not those of its manifest: what is kept under their hash was made of them.
+    A training that was interrupted goes on where its state was kept last. Raises UserError as `train_classifier` does,
+    and where the store's bytes are not those of its manifest: what is kept under their hash was made of them.
     """
     verify_once(store)
     if (cached := cached_classifier(store)) is not None:
         return cached
     made = train_classifier(store, kept=store.path / STATE, progress=progress)
+    meta = {"version": VERSION, "data": made.data, "seen": made.seen, "trust": dataclasses.asdict(made.trust)}
     with suppress(UserError, OSError):  # a store that cannot be written to is good all the same, at a training's cost
-        _save(store.path / FILE, made)
+        keep(store.path / FILE, "classifier", json.dumps(meta, sort_keys=True), made.net.state_dict())
         (store.path / STATE).unlink(missing_ok=True)
     return made
 
 
 def cached_classifier(store: Store) -> Classifier | None:
-    """The classifier as `classifier_for` kept it; None where it is to be trained. Raises UserError as that does."""
+    """The classifier as `classifier_for` kept it, for this store and whole, of this version and budget; else None.
+
+    Raises UserError as `train_classifier` does.
+    """
     _check(store)
-    return _load(store.path / FILE, store)
+    try:
+        text, tensors = kept(store.path / FILE, "classifier")
+        meta = json.loads(text)
+        if (meta["version"], meta["data"], meta["seen"]) != (VERSION, store.content_hash, budget(store)):
+            return None
+        net = _network(store, seed=0)
+        net.load_state_dict(tensors)
+        return Classifier(net, store.shape, store.content_hash, meta["seen"], Trust.read(meta["trust"]))
+    except NOT_KEPT:
+        return None
 
 
 def train_classifier(
@@ -154,9 +159,12 @@ def train_classifier(
     _check(store)
     net = _network(store, seed)
     learn(net, _lesson(store, seed), kept, progress)
-    net.eval().requires_grad_(False)
     untested = Classifier(net, store.shape, store.content_hash, budget(store), Trust(0, 0, 0))
-    return replace(untested, trust=_tested(untested, store))
+    labels = store.labels("held_out")
+    if labels is None or len(labels) == 0:
+        return untested
+    right = untested.probabilities(store.images("held_out")).argmax(1) == labels
+    return replace(untested, trust=Trust(int(right.sum()), len(labels), int(labels.bincount().max())))
 
 
 def networks_there(store: Store) -> list[Network]:
@@ -206,14 +214,6 @@ def _network(store: Store, seed: int) -> ConvNet:
         return ConvNet(store.shape, len(store.classes))
 
 
-def _tested(classifier: Classifier, store: Store) -> Trust:
-    labels = store.labels("held_out")
-    if labels is None or len(labels) == 0:
-        return Trust(0, 0, 0)
-    right = classifier.probabilities(store.images("held_out")).argmax(1) == labels
-    return Trust(int(right.sum()), len(labels), int(labels.bincount().max()))
-
-
 def _check(store: Store) -> None:
     if not store.labelled:
         raise UserError(
@@ -224,24 +224,3 @@ def _check(store: Store) -> None:
         raise UserError(f"{store.path} has one class alone and a classifier needs two; pack a folder for each class")
     if store.count("train") == 0:
         raise UserError(f"{store.path} has no training images to learn from; pack it with a smaller held-out part")
-
-
-def _save(path: Path, classifier: Classifier) -> None:
-    trust = dataclasses.asdict(classifier.trust)
-    meta = {"version": VERSION, "data": classifier.data, "seen": classifier.seen, "trust": trust}
-    keep(path, "classifier", json.dumps(meta, sort_keys=True), classifier.net.state_dict())
-
-
-def _load(path: Path, store: Store) -> Classifier | None:
-    """The cached classifier; None where there is none for this store, whole and of this version."""
-    try:
-        text, tensors = kept(path, "classifier")
-        meta = json.loads(text)
-        if (meta["version"], meta["data"], meta["seen"]) != (VERSION, store.content_hash, budget(store)):
-            return None
-        net = _network(store, seed=0)
-        net.load_state_dict(tensors)
-        net.eval().requires_grad_(False)
-        return Classifier(net, store.shape, store.content_hash, meta["seen"], Trust.read(meta["trust"]))
-    except NOT_KEPT:
-        return None

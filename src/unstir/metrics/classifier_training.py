@@ -23,9 +23,7 @@ from unstir.progress import Progress
 from unstir.randomness import Key
 
 BATCH = 64
-KEPT_EVERY = 100
-"""Steps between two states: 6,400 images, some seconds of one core at 32x32."""
-
+KEPT_EVERY = 100  # steps between two states: 6,400 images, some seconds of one core at 32x32
 TIMED_STEPS = 4
 _RATE, _WARMUP = 6e-3, 0.1
 
@@ -57,32 +55,41 @@ def learn(net: nn.Module, lesson: Lesson, kept: Path | None = None, progress: Pr
 
     A state that cannot be written (a full disk, a missing right) is done without.
     """
-    optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99), fused=True)
-    begin = 0 if kept is None else _load(kept, net, optimizer, lesson)
-    order = _order(lesson.seed, len(lesson.images), lesson.steps)
+    optimizer, order, begin = _begun(net, lesson, kept)
     for step in range(begin, lesson.steps):
         _step(net, optimizer, lesson, step, order[step])
         if progress is not None:
             progress((step + 1) * BATCH, lesson.steps * BATCH)
         if kept is not None and (step + 1) % KEPT_EVERY == 0 and step + 1 < lesson.steps:
+            tensors = net.state_dict(prefix="net.")
+            for number, values in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
             with suppress(UserError):
-                _save(kept, net, optimizer, lesson.identity(step + 1))
+                keep(kept, "lesson", lesson.identity(step + 1), tensors, durable=False)
 
 
 def seconds(net: nn.Module, lesson: Lesson, kept: Path | None = None) -> float:
     """How long `learn` will take from where it stands, by a few steps on a ``net`` that is spoilt by it."""
-    optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99), fused=True)
-    left = lesson.steps - (0 if kept is None else _load(kept, net, optimizer, lesson))
-    order = _order(lesson.seed, len(lesson.images), lesson.steps)
+    optimizer, order, done = _begun(net, lesson, kept)
     _step(net, optimizer, lesson, 0, order[0])  # warm up
     began = time.perf_counter()
     for step in range(TIMED_STEPS):
         _step(net, optimizer, lesson, step, order[step % len(order)])
-    return (time.perf_counter() - began) / TIMED_STEPS * left
+    return (time.perf_counter() - began) / TIMED_STEPS * (lesson.steps - done)
+
+
+def _begun(net: nn.Module, lesson: Lesson, kept: Path | None) -> tuple[torch.optim.Optimizer, tuple[Tensor, ...], int]:
+    """The optimizer, the images of each step, int64 [BATCH], in epochs of random order, and the steps done before."""
+    optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99), fused=True)
+    epochs, num = range(math.ceil(lesson.steps * BATCH / len(lesson.images))), len(lesson.images)
+    order = torch.cat([randomness.permutation(lesson.seed, "classifier order", epoch, num) for epoch in epochs])
+    done = 0 if kept is None else _load(kept, net, optimizer, lesson)
+    return optimizer, torch.split(order[: lesson.steps * BATCH], BATCH), done
 
 
 def _step(net: nn.Module, optimizer: torch.optim.Optimizer, lesson: Lesson, step: int, index: Tensor) -> None:
-    optimizer.param_groups[0]["lr"] = _RATE * _rate(step, lesson.steps)
+    rise, fall = (step + 1) / (_WARMUP * lesson.steps), 1 + math.cos(math.pi * step / lesson.steps)
+    optimizer.param_groups[0]["lr"] = _RATE * (min(rise, 1.0) * 0.5 * fall)  # linear warm-up under a cosine
     x = from_uint8(moved(lesson.images[index], lesson.seed, step))
     loss = nn.functional.cross_entropy(net(x), lesson.labels[index])
     optimizer.zero_grad()
@@ -108,25 +115,6 @@ def moved(images: Tensor, seed: int, step: int) -> Tensor:
 def _reflected(index: Tensor, n: int) -> Tensor:
     """Indices from -n + 1 to 2 n - 2 folded into 0..n-1 about the first and the last: -1 is 1, n is n - 2."""
     return (n - 1) - ((n - 1) - index.abs()).abs()
-
-
-def _order(seed: int, num: int, steps: int) -> tuple[Tensor, ...]:
-    """The images of each step, int64 [BATCH] per step: epochs in random order, one after another."""
-    epochs = range(math.ceil(steps * BATCH / num))
-    order = torch.cat([randomness.permutation(seed, "classifier order", epoch, num) for epoch in epochs])
-    return torch.split(order[: steps * BATCH], BATCH)
-
-
-def _rate(step: int, steps: int) -> float:
-    """The share of the highest learning rate: a linear rise over the first tenth, under a cosine that ends at 0."""
-    return min((step + 1) / (_WARMUP * steps), 1.0) * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def _save(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, text: str) -> None:
-    tensors = net.state_dict(prefix="net.")
-    for number, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
-    keep(path, "lesson", text, tensors, durable=False)
 
 
 def _load(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, lesson: Lesson) -> int:

@@ -1,10 +1,9 @@
 """Distances between sets of features other than Fréchet's, and Fréchet's without the bias of few images.
 
-All take features float64 [N, F], one row per image, of any network: `Classifier.features`, `Inception.features`. KID
-and the Inception Score have torch-fidelity's numbers to the last bit, and precision and recall agree with its own
-(computed here in a seventh of the time for a hundred images), so that a figure compares with others that it computed.
-A fidelity figure (precision, density) falls when images are spoilt, a diversity figure (recall, coverage) when kinds of
-images are missing.
+All take features float64 [N, F], one row per image, of any network. KID and the Inception Score have torch-fidelity's
+numbers to the last bit, and precision and recall agree with its own, so that a figure compares with others that it
+computed. A fidelity figure (precision, density) falls when images are spoilt, a diversity figure (recall, coverage)
+when kinds of images are missing.
 """
 
 import math
@@ -18,7 +17,6 @@ from unstir.errors import UserError
 from unstir.metrics.frechet import Moments, frechet_of, halves
 
 Matrix = npt.NDArray[np.float64]
-
 _CHUNK = 1 << 25  # distances held at once: 256 MB
 _SEED = 2020  # torch-fidelity's own default, which published figures used
 
@@ -28,17 +26,14 @@ def kid(a: Tensor, b: Tensor, subsets: int = 100, subset_size: int = 1000, seed:
 
     The squared maximum mean discrepancy for the kernel (x.y / F + 1)^3, unbiased: its expectation is 0 for equal
     distributions, whatever the number of images, and it may come out below 0. It is the mean over ``subsets`` random
-    pairs of subsets of ``subset_size``, and the deviation is that between them: that of a figure of ``subset_size``
-    images, not of the mean, and no standard error, for the subsets overlap. They are drawn by NumPy's generator from
-    ``seed`` mod 2^32, which gives torch-fidelity's numbers for its ``rng_seed``. Raises UserError where a set is
-    smaller than a subset, a subset smaller than 2, or there is none.
+    pairs of subsets of ``subset_size``; the deviation between them is no standard error, for the subsets overlap. They
+    are drawn by NumPy's generator from ``seed`` mod 2^32, which gives torch-fidelity's numbers for its ``rng_seed``.
+    Raises UserError where a set is smaller than a subset, a subset smaller than 2, or there is none.
     """
     _same_width(a, b)
     if not 2 <= subset_size <= min(len(a), len(b)) or subsets < 1:
-        raise UserError(
-            f"{subsets} subsets of {subset_size} images were asked of {len(a)} and {len(b)}; give at least one subset, "
-            "of 2 images or more, and no larger than either set"
-        )
+        given = f"{subsets} subsets of {subset_size} images were asked of {len(a)} and {len(b)}"
+        raise UserError(f"{given}; give at least one subset, of 2 images or more, and no larger than either set")
     random, found = np.random.RandomState(seed % 2**32), []
     for _ in range(subsets):
         x, y = (each.numpy()[random.choice(len(each), subset_size, replace=False)] for each in (a.cpu(), b.cpu()))
@@ -57,14 +52,13 @@ def inception_score(logits: Tensor, splits: int = 10, seed: int = _SEED) -> floa
     """The Inception Score exp(E KL(p(y | x) || p(y))) of ``logits`` [N, K] (Salimans et al. 2016, section 4): 1 to K.
 
     The mean over ``splits`` parts (as many as images, where these are fewer) of the images in an order drawn by NumPy's
-    generator from ``seed`` mod 2^32, as torch-fidelity does. High for images of which each is clearly of one class, and
-    all together of many; it uses no real images. Raises UserError for no images or no parts.
+    generator from ``seed`` mod 2^32, as torch-fidelity does. High where each image is clearly of one class, and all
+    together of many; it uses no real images. Raises UserError for no images or no parts.
     """
     if len(logits) < 1 or splits < 1:
         raise UserError(f"an Inception Score of {len(logits)} images in {splits} parts is none; give at least one each")
     logits = logits[np.random.RandomState(seed % 2**32).permutation(len(logits))].double()
-    count = min(splits, len(logits))
-    scores = []
+    count, scores = min(splits, len(logits)), []
     for part in range(count):
         some = logits[part * len(logits) // count : (part + 1) * len(logits) // count]
         p = some.softmax(1)
@@ -151,10 +145,8 @@ def infinite_fd(
     """
     n, size = features.shape
     if n < infinite_needs(size):
-        raise UserError(
-            f"{n} images are too few to extrapolate a distance between {size} features; "
-            f"give at least {infinite_needs(size)}, better {8 * size}"
-        )
+        need = f"give at least {infinite_needs(size)}, better {8 * size}"
+        raise UserError(f"{n} images are too few to extrapolate a distance between {size} features; {need}")
     means, differences = halves(features, reference, repeats, seed, strata)
     x = (1 / (n // 2) + 1 / (n - n // 2)) / 2
     value = (x * frechet_of(features, reference) - float(means.mean()) / n) / (x - 1 / n)
@@ -171,9 +163,8 @@ def _same_width(a: Tensor, b: Tensor) -> None:
 def _enough(real: Tensor, fake: Tensor, k: int, least_fake: int | None = None) -> None:
     _same_width(real, fake)
     if k < 1 or len(real) <= k or len(fake) < (k + 1 if least_fake is None else least_fake):
-        raise UserError(
-            f"{len(real)} real and {len(fake)} other images have no neighbourhoods of k={k}; give more than k images"
-        )
+        given = f"{len(real)} real and {len(fake)} other images"
+        raise UserError(f"{given} have no neighbourhoods of k={k}; give more than k images")
 
 
 def _centred(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:

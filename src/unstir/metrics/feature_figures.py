@@ -5,16 +5,15 @@ the reference would put the chance of its choice into the figure (the deviation 
 samples alone), so they are the mean over disjoint subsets, and what the choice leaves open is an error of its own.
 """
 
-import dataclasses
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from unstir.data import Store
-from unstir.metrics import distances
+from unstir.metrics.distances import density_coverage, fidelity, infinite_fd, infinite_needs, kid, precision_recall
 from unstir.metrics.features import NEAR, Network
 from unstir.metrics.figures import HIGHER, LOWER, Figure
 from unstir.metrics.floor import Draws, bound, draws
@@ -24,30 +23,19 @@ from unstir.metrics.reference import KEPT, NOISE, Reference, chosen, other_split
 from unstir.progress import Progress
 
 KID_SUBSETS = 50
-FEWER_SUBSETS = 10
-"""Subsets of a kernel distance of which only the differences are asked."""
-
-FEW_SETS = 4
-"""Sets whose errors are measured, at most; the figure's is their mean, and the other sets vary as much."""
-
-SUBSETS = 10
-"""Disjoint subsets of the reference that neighbourhoods are measured against, at most."""
-
-HELD_OUT = 4
-"""Held-out images that the floor is drawn from, in multiples of a set's; all where there are fewer."""
-
-NAMES = {
-    "fd": ("FD", LOWER),
-    "kid": ("KID", LOWER),
-    **{key: (key, HIGHER) for key in NEAR},
-}
+FEWER_SUBSETS = 10  # of a kernel distance of which only the differences are asked
+FEW_SETS = 4  # sets whose errors are measured, at most; the figure's is their mean, and the other sets vary as much
+SUBSETS = 10  # disjoint subsets of the reference that neighbourhoods are measured against, at most
+HELD_OUT = 4  # held-out images that the floor is drawn from, in multiples of a set's; all where there are fewer
+NAMES = {"fd": ("FD", LOWER), "kid": ("KID", LOWER), **{key: (key, HIGHER) for key in NEAR}}
 """What figures are called, without the network's name, and whether lower or higher is better."""
 
 
 @dataclass(frozen=True, eq=False)
 class Floor:
-    """The ``features`` of real images outside the reference, and ``draws`` from these as the generator draws."""
+    """Real images outside the reference: their ``index``, their ``features``, and ``draws`` as the generator draws."""
 
+    index: Tensor
     features: Tensor
     draws: Draws
 
@@ -67,9 +55,9 @@ def sides(
     network: Network,
     num: int,
     split: str,
-    num_reference: int = 0,
-    progress: Progress | None = None,
-    asked: Tensor | None = None,
+    num_reference: int,
+    asked: Tensor | None,
+    progress: Progress | None,
 ) -> Sides:
     """The reference of ``num_reference`` images of ``split`` (0: all), and the bounds for sets of ``num`` images.
 
@@ -78,23 +66,23 @@ def sides(
     """
     real = reference(store, split, network, num_reference, progress)
     other, floor = other_split(split), None
-    if (found := draws_of(store, other, num, asked)) is not None:
-        floor = Floor(reference(store, other, network, HELD_OUT * num, progress).features, found)
+    index, found = draws_of(store, other, num, asked)
+    if found is not None:
+        floor = Floor(index, reference(store, other, network, HELD_OUT * num, progress).features, found)
     return Sides(network, real, floor, reference(store, NOISE, network, num, progress).features)
 
 
-def draws_of(store: Store, part: str, num: int, asked: Tensor | None) -> Draws | None:
-    """Draws of ``num`` images from the first `HELD_OUT` ``num`` of the reference of ``part``, classes as in `sides`.
+def draws_of(store: Store, part: str, num: int, asked: Tensor | None) -> tuple[Tensor, Draws | None]:
+    """The first `HELD_OUT` ``num`` images of the reference of ``part``, int64 [M], and draws of ``num`` of these.
 
-    Features are kept of `KEPT` of these at most.
+    Classes are as in `sides`. Features are kept of `KEPT` of the images at most.
     """
-    total = store.count(part)
-    labels, train = store.labels(part), store.labels("train")
+    labels, train, total = store.labels(part), store.labels("train"), store.count(part)
     index = chosen(part, total, min(HELD_OUT * num, total, KEPT))
     if labels is None or train is None:
-        return draws(torch.zeros(len(index), dtype=torch.int64), torch.ones(1, dtype=torch.float64), num, False)
+        return index, draws(torch.zeros_like(index), torch.ones(1, dtype=torch.float64), num, False)
     shares = torch.bincount(train if asked is None else asked.cpu(), minlength=len(store.classes)).double()
-    return draws(labels[index], shares / shares.sum(), num, asked is None)
+    return index, draws(labels[index], shares / shares.sum(), num, asked is None)
 
 
 def figures_of(of: Sides, sets: Sequence[Tensor]) -> dict[str, Figure]:
@@ -117,25 +105,23 @@ def figures_of(of: Sides, sets: Sequence[Tensor]) -> dict[str, Figure]:
             ceiling=ceiling[key],
             network=of.network.name,
             network_hash=of.network.hash,
-            num_reference=of.real.n,
+            num_reference=of.real.moments.n,
         )
-    distance = f"{of.network.name}/fd"
+    key = f"{of.network.name}/fd"
     of_real = None if of.floor is None else _infinite(of, [of.floor.features], of.floor.draws.classes)
-    found[distance] = dataclasses.replace(found[distance], infinite=_infinite(of, sets), floor_infinite=of_real)
-    return found
+    return found | {key: replace(found[key], infinite=_infinite(of, sets), floor_infinite=of_real)}
 
 
 def _floor(of: Sides, num: int) -> tuple[Figures, Figures, int]:
     """The floor of each figure, its standard error, and the images of a set.
 
     Where the other split has too few, ``num`` images of the reference (at most half of it) are held against the rest.
-    That shows the size, and its number is 0, for nothing may be compared with it: the rest is another reference, and
-    these are no new images.
+    That shows the size, and its number is 0: of no new images and another reference, nothing may be compared with it.
     """
     if of.floor is None:
         cut = min(num, len(of.real.features) // 2)
         rest = of.real.features[cut:]
-        apart = dataclasses.replace(of, real=Reference(moments(rest), rest))
+        apart = replace(of, real=Reference(moments(rest), rest))
         features = of.real.features[:cut]
         return _measure(apart, features), _errors(apart, features), 0
     features, classes, size = of.floor.features, of.floor.draws.classes, of.floor.draws.num
@@ -157,7 +143,7 @@ def _measure(of: Sides, features: Tensor, subsets: int = KID_SUBSETS) -> Figures
 
 def _kid(of: Sides, features: Tensor, subsets: int) -> float:
     real = of.real.features
-    return distances.kid(features, real, subsets=subsets, subset_size=min(1000, len(features), len(real)), seed=0)[0]
+    return kid(features, real, subsets=subsets, subset_size=min(1000, len(features), len(real)), seed=0)[0]
 
 
 def _neighbours(real: Tensor, features: Tensor, most: int = SUBSETS) -> Tensor:
@@ -165,9 +151,7 @@ def _neighbours(real: Tensor, features: Tensor, most: int = SUBSETS) -> Tensor:
     features = features[: len(real)]
     num = min(len(real) // len(features), most)
     subsets = real[: num * len(features)].view(num, *features.shape)
-    rows = [
-        (*distances.precision_recall(some, features), *distances.density_coverage(some, features)) for some in subsets
-    ]
+    rows = [(*precision_recall(some, features), *density_coverage(some, features)) for some in subsets]
     return torch.tensor(rows, dtype=torch.float64)
 
 
@@ -186,12 +170,12 @@ def _errors(of: Sides, features: Tensor, strata: Tensor | None = None, splits: i
     def near(part: Tensor) -> Figures:
         return dict(zip(NEAR, _neighbours(real, features[part], count).mean(0).tolist(), strict=True))
 
-    kid = halves_of(lambda part: {"kid": _kid(of, features[part], FEWER_SUBSETS)}, len(features), strata, splits)
+    kernel = halves_of(lambda part: {"kid": _kid(of, features[part], FEWER_SUBSETS)}, len(features), strata, splits)
     subsets = real[: count * num].view(count, num, -1)
-    each = torch.stack([distances.fidelity(some, features[:num]) for some in subsets]).mean(0)
+    each = torch.stack([fidelity(some, features[:num]) for some in subsets]).mean(0)
     return {
         "fd": standard_error(features, of.real.moments, 2 * splits, strata=strata),
-        "kid": float(error_of_halves(*kid["kid"])),
+        "kid": float(error_of_halves(*kernel["kid"])),
         **halved(near, num, classes, splits),
         **dict(zip(("precision", "density"), errors_of_means(each, classes), strict=True)),
     }
@@ -213,10 +197,8 @@ def _choices(of: Sides, features: Tensor) -> Figures:
 
 def _infinite(of: Sides, sets: Sequence[Tensor], strata: Tensor | None = None) -> tuple[float, float] | None:
     """The mean distance of infinitely many images and its standard error; None where there are too few to tell."""
-    if len(sets[0]) < distances.infinite_needs(sets[0].shape[1]):
+    if len(sets[0]) < infinite_needs(sets[0].shape[1]):
         return None
-    lines = [
-        distances.infinite_fd(features, of.real.moments, seed, strata=strata) for seed, features in enumerate(sets)
-    ]
+    lines = [infinite_fd(features, of.real.moments, seed, strata=strata) for seed, features in enumerate(sets)]
     spread = sum(error**2 for _, error in lines) ** 0.5 / len(lines)
     return statistics.mean(value for value, _ in lines), spread

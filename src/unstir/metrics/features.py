@@ -1,8 +1,7 @@
 """Networks whose features compare images: one interface, whatever network it is.
 
-A `Network` has a name, a hash of its weights and, for a batch of images, features and perhaps class logits. What else
-it offers its attributes say: the names under which its figures are published (`titles`), and, where its classes are
-those of the store, how well it tells them apart (`Trust`).
+A `Network` has a name, a hash of its weights and, for a batch of images, features and perhaps class logits. Where its
+classes are those of the store, it says how well it tells them apart (`Trust`).
 """
 
 from collections.abc import Mapping
@@ -19,11 +18,8 @@ from unstir.significance import TAIL, binomial_tail
 
 BATCH = 64
 
-NEAR = ("precision", "recall", "density", "coverage")
-"""The keys of figures of neighbourhoods, besides the distances "fd" and "kid"."""
-
-SKILL = 0.3
-"""The least skill of a classifier whose features are used; docs/evaluation.md has what they see at which skill."""
+NEAR = ("precision", "recall", "density", "coverage")  # figures of neighbourhoods, besides the distances "fd" and "kid"
+SKILL = 0.3  # the least of a classifier whose features are used; docs/evaluation.md has what they see at which skill
 
 
 @dataclass(frozen=True)
@@ -73,9 +69,9 @@ class Trust:
 
     def entry(self) -> dict[str, Any]:
         """What a protocol says of it, as JSON has it."""
-        values = {"accuracy": self.accuracy, "chance": self.chance}
-        rounded = {name: None if value is None else round(value, 4) for name, value in values.items()}
-        return {**rounded, "num": self.num, "above_chance": self.above_chance, "used": self.given}
+        accuracy, chance = (None if value is None else round(value, 4) for value in (self.accuracy, self.chance))
+        skill = {"above_chance": self.above_chance, "used": self.given}
+        return {"accuracy": accuracy, "chance": chance, "num": self.num, **skill}
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +94,7 @@ class Network:
     hash: str
     titles: ClassVar[Mapping[str, str]] = {}
     trust: Trust | None
-    awaited = False
-    """Whether the network is not there yet (`Awaited`)."""
+    awaited = False  # whether the network is not there yet (`Awaited`)
 
     @torch.inference_mode()
     def outputs(

@@ -1,18 +1,14 @@
 """One figure: a mean over seeds with its errors and bounds, and how it is compared (`unstir.significance`)."""
 
-import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unstir.significance import Effect, Estimate, difference
 
 LOWER, HIGHER = "lower", "higher"
-
-FLOOR_DF = 19.0
-"""The degrees of freedom of a floor's error: 20 splits into halves, or 20 sets drawn with replacement, less one."""
-
+FLOOR_DF = 19.0  # of a floor's error: 20 splits into halves, or 20 sets drawn with replacement, less one
 BOOTSTRAP_DF = 5.0
-"""Degrees of freedom of a bootstrap in addition to real seeds, for it includes the choice of images and nothing else.
+"""Degrees of freedom of a bootstrap in addition to those of seeds, for it includes the choice of images alone.
 
 With three seeds chance then decides as seldom as `LEVEL` says even where the bootstrap is 0.7 of the true spread.
 """
@@ -62,10 +58,7 @@ class Figure:
 
     @property
     def own_error(self) -> float | None:
-        """The standard error of ``value`` for the same reference, for comparisons; None where nothing estimates it.
-
-        It is the larger of what the seeds and the bootstrap say.
-        """
+        """The standard error of ``value`` for one reference: the larger of what seeds and bootstrap say, or None."""
         known = [each for each in (self.deviation, self.bootstrap) if each is not None]
         return max(known) / math.sqrt(len(self.by_seed)) if known else None
 
@@ -79,9 +72,8 @@ class Figure:
     def estimate(self) -> Estimate:
         """The mean over seeds as a test takes it; without any error (one seed, nothing resampled) the error is nan.
 
-        The reference is taken as it is, for all that is compared shares it. The error is the larger of what the seeds
-        and the bootstrap say, so where the bootstrap says too little it is often that of few seeds: the degrees of
-        freedom are those of the seeds and `BOOTSTRAP_DF` of the bootstrap.
+        The reference is taken as it is, for all that is compared shares it. Where the bootstrap says too little, the
+        error is often that of few seeds: the degrees of freedom are those of the seeds and `BOOTSTRAP_DF`.
         """
         df = len(self.by_seed) - 1.0 + (0 if self.bootstrap is None else BOOTSTRAP_DF)
         return Estimate(self.value, math.nan if self.own_error is None else self.own_error, max(df, 1.0))
@@ -89,8 +81,7 @@ class Figure:
     def floor_estimate(self, num: int) -> Estimate | None:
         """The floor as a test takes it; None where there is none. ``num`` is the images of a set.
 
-        Where its error was not measured it is that of one set of as many images, for a set of real images varies about
-        as much as one of generated ones.
+        An error that was not measured is that of one set of ``num_floor`` images: real ones vary about as generated do.
         """
         if self.floor is None:
             return None
@@ -106,9 +97,7 @@ def as_share(figure: Figure, num: int) -> Figure:
 
     For such a figure moves by 1/n at most when an image is exchanged (Efron & Stein 1981).
     """
-    if figure.bootstrap is not None:
-        return figure
-    return dataclasses.replace(figure, bootstrap=0.5 / math.sqrt(num))
+    return figure if figure.bootstrap is not None else replace(figure, bootstrap=0.5 / math.sqrt(num))
 
 
 def figure_effect(a: Figure, b: Figure) -> Effect:
@@ -117,10 +106,7 @@ def figure_effect(a: Figure, b: Figure) -> Effect:
 
 
 def above_floor(figure: Figure, num: int) -> Effect | None:
-    """How much a figure is above that of as many real images; None where there is no such floor.
-
-    Of fewer or more images, a distance has another bias, and what is counted by neighbours another scale.
-    """
+    """How much a figure is above that of as many real images (other n: other bias); None without such a floor."""
     least = figure.floor_estimate(num)
     return None if least is None or figure.num_floor != num else difference(least, figure.estimate)
 

@@ -52,9 +52,8 @@ def moments(features: Tensor) -> Moments:
     n = len(features)
     if n < 2:
         raise UserError(f"a distance between sets was asked for {n} images; give at least 2, better thousands")
-    features = features.double()
-    mean = features.mean(0)
-    centred = features - mean
+    mean = features.double().mean(0)
+    centred = features.double() - mean
     return Moments(mean, centred.T @ centred / (n - 1), n)
 
 
@@ -103,14 +102,10 @@ def halves(
     N < 4 and for less than two repeats.
     """
     if len(features) < 4 or repeats < 2:
-        raise UserError(
-            f"halves of {len(features)} images, {repeats} times, say nothing about chance; "
-            "give at least 4 images and 2 repeats"
-        )
-    pairs = []
-    for repeat in range(repeats):
-        parts = two_halves(len(features), seed, "halves", repeat, strata)
-        pairs.append([_quickly(features[part], reference) for part in parts])
+        given = f"halves of {len(features)} images, {repeats} times,"
+        raise UserError(f"{given} say nothing about chance; give at least 4 images and 2 repeats")
+    parts = [two_halves(len(features), seed, "halves", repeat, strata) for repeat in range(repeats)]
+    pairs = [[_quickly(features[part], reference) for part in both] for both in parts]
     first, second = torch.tensor(pairs, dtype=torch.float64).unbind(1)
     return (first + second) / 2, (first - second) / 2
 

@@ -15,11 +15,8 @@ from unstir import randomness
 Figures = dict[str, float]
 """Values or errors of figures by key."""
 
-SPLITS = 5
-"""Sets are split into halves so often to estimate how figures vary with the choice of images."""
-
-FLOOR_SPLITS = 20
-"""The same for the floor: it has a set or a few, and its error decides as much as that of all the samples."""
+SPLITS = 5  # sets are split into halves so often to estimate how figures vary with the choice of images
+FLOOR_SPLITS = 20  # the same for the floor: of a set or a few, its error decides as much as that of all the samples
 
 
 def two_halves(num: int, seed: int, stream: str, repeat: int, strata: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -52,10 +49,8 @@ def halves_of(
 
     ``figures`` maps the indices of some images, int64 [n], to figures of these; ``strata`` as in `two_halves`.
     """
-    pairs = []
-    for number in range(splits):
-        parts = two_halves(num, 0, "halves of figures", number, strata)
-        pairs.append([figures(part[: num // 2]) for part in parts])
+    parts = [two_halves(num, 0, "halves of figures", number, strata) for number in range(splits)]
+    pairs = [[figures(part[: num // 2]) for part in both] for both in parts]
     found = {}
     for key in pairs[0][0]:
         values = torch.tensor([[half[key] for half in pair] for pair in pairs], dtype=torch.float64)

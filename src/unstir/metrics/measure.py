@@ -3,11 +3,8 @@
 A distance means nothing alone, so each comes with two others of the same features: the *floor*, that of real images
 which are not in the reference, drawn as the generator draws (`floor`), and the *ceiling*, that of images of uniform
 noise. A perfect model reaches the floor, not 0; a distance below the floor is nearer than new images can be, as copies
-are. Against the training split the floor of a classifier's features is higher than chance alone makes it, for the
-classifier knows the images of that split; it knows neither samples nor held-out images, so that these compare.
-
-Features are those of any `Network`: a classifier of the store's own labels (FD-classifier, KID-classifier), Inception
-(FID, KID, Inception Score), others. Images without labels have the sliced Wasserstein distance.
+are. Features are those of any `Network`: a classifier of the store's own labels (FD-classifier), Inception (FID),
+others. Images without labels have the sliced Wasserstein distance.
 """
 
 from collections.abc import Sequence
@@ -21,12 +18,12 @@ from unstir import randomness
 from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics import distances, wasserstein
-from unstir.metrics.feature_figures import Floor, draws_of, figures_of, sides
+from unstir.metrics.feature_figures import Sides, draws_of, figures_of, sides
 from unstir.metrics.features import Network, given
 from unstir.metrics.figures import HIGHER, LOWER, Figure
 from unstir.metrics.floor import FEWEST, bound
 from unstir.metrics.halves import FLOOR_SPLITS, SPLITS, halved
-from unstir.metrics.reference import chosen, noise_images, other_split
+from unstir.metrics.reference import noise_images, other_split
 from unstir.progress import Progress
 
 PATCHES = 2000  # images whose patches are the reference where nothing else is asked; 9 s of one core at 32x32
@@ -51,19 +48,20 @@ def measure(
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != store.shape or len(images) < FEWEST:
             wanted = ", ".join(map(str, store.shape))
             raise UserError(f"{given(images)}; {store.path} needs uint8 [N, {wanted}] with N >= {FEWEST}")
+    asked = None if labels is None else labels[0]
+    if not networks:
+        num_reference = reference_size(store.count(split), num_reference, networks)
+        return {"patches/swd": _of_patches(store, sets, split, num_reference, asked)}
     found: dict[str, Figure] = {}
     for network in networks:
-        of = sides(store, network, len(sets[0]), split, num_reference, progress, None if labels is None else labels[0])
+        of = sides(store, network, len(sets[0]), split, num_reference, asked, progress)
         outputs = [network.outputs(images, progress=progress) for images in sets]
         found |= figures_of(of, [each.features for each in outputs])
         logits = [each.logits for each in outputs if each.logits is not None]
         if network.trust is not None:
-            found |= _of_classes(store, network, [each.argmax(1) for each in logits], split, labels, of.floor)
+            found |= _of_classes(store, split, of, [each.argmax(1) for each in logits], labels)
         elif logits:
             found[f"{network.name}/is"] = _inception_score(network, logits)
-    if not networks:
-        num_reference = reference_size(store.count(split), num_reference, networks)
-        found["patches/swd"] = _of_patches(store, sets, split, num_reference, labels)
     return found
 
 
@@ -84,12 +82,7 @@ def _plain(network: Network, name: str, better: str, by_seed: tuple[float, ...])
 
 
 def _of_classes(
-    store: Store,
-    network: Network,
-    taken_for: Sequence[Tensor],
-    split: str,
-    labels: Sequence[Tensor] | None,
-    floor: Floor | None,
+    store: Store, split: str, of: Sides, taken_for: Sequence[Tensor], labels: Sequence[Tensor] | None
 ) -> dict[str, Figure]:
     """How often an image shows the class asked for, and how far the shares of classes are from the store's.
 
@@ -97,25 +90,26 @@ def _of_classes(
     distance, 0 for equal shares and 1 for images of none of the right classes; its floor is that of real images, as the
     classifier sees them, by `Floor.draws`.
     """
-    real = store.labels(split)
-    assert real is not None
-    share = _shares(real, store)
-    found = {}
-    if labels is not None:
-        found["classifier/accuracy"] = _class_accuracy(network, taken_for, labels, len(share))
+
+    def shares(labels: Tensor) -> Tensor:
+        return torch.bincount(labels, minlength=len(store.classes)).double() / max(len(labels), 1)
 
     def imbalance(taken_for: Tensor) -> float:
-        return (_shares(taken_for, store) - share).abs().sum().item() / 2
+        return (shares(taken_for) - share).abs().sum().item() / 2
 
     def error(taken_for: Tensor, strata: Tensor | None = None, splits: int = SPLITS) -> float:
         return halved(lambda part: {"classes": imbalance(taken_for[part])}, len(taken_for), strata, splits)["classes"]
 
+    real, network, found = store.labels(split), of.network, {}
+    assert real is not None
+    share = shares(real)
+    if labels is not None:
+        found["classifier/accuracy"] = _class_accuracy(network, taken_for, labels, len(share))
     figure = _plain(network, "class imbalance", LOWER, tuple(map(imbalance, taken_for)))
     figure = replace(figure, bootstrap=mean(map(error, taken_for)))
-    if floor is not None:
-        draws, other = floor.draws, other_split(split)
-        index = chosen(other, store.count(other), len(draws.classes))
-        logits = network.outputs(store.images(other), index).logits
+    if of.floor is not None:
+        draws = of.floor.draws
+        logits = network.outputs(store.images(other_split(split)), of.floor.index).logits
         assert logits is not None
         of_real = logits.argmax(1)
         value, error_of = bound(
@@ -125,24 +119,16 @@ def _of_classes(
             squares=("classes",),
         )
         figure = replace(figure, floor=value["classes"], floor_error=error_of["classes"], num_floor=draws.num)
-    found["classifier/classes"] = figure
-    return found
+    return {**found, "classifier/classes": figure}
 
 
-def _class_accuracy(
-    network: Network, taken_for: Sequence[Tensor], labels: Sequence[Tensor], num_classes: int
-) -> Figure:
+def _class_accuracy(network: Network, taken_for: Sequence[Tensor], labels: Sequence[Tensor], classes: int) -> Figure:
     """How often images are taken for the class asked for; its bounds are the accuracy on held-out images and chance."""
     assert network.trust is not None
     right = tuple((t == asked.cpu()).double().mean().item() for t, asked in zip(taken_for, labels, strict=True))
     figure = _plain(network, "class accuracy", HIGHER, right)
     error = (figure.value * (1 - figure.value) / len(taken_for[0])) ** 0.5
-    return replace(figure, bootstrap=error, floor=network.trust.accuracy, ceiling=1 / num_classes)
-
-
-def _shares(labels: Tensor, store: Store) -> Tensor:
-    """The share of each class among labels, float64 [K]."""
-    return torch.bincount(labels, minlength=len(store.classes)).double() / max(len(labels), 1)
+    return replace(figure, bootstrap=error, floor=network.trust.accuracy, ceiling=1 / classes)
 
 
 def reference_size(count: int, asked: int, networks: Sequence[Network]) -> int:
@@ -150,20 +136,17 @@ def reference_size(count: int, asked: int, networks: Sequence[Network]) -> int:
     return min(asked or (count if networks else PATCHES), count)
 
 
-def _of_patches(
-    store: Store, sets: Sequence[Tensor], split: str, num_reference: int, labels: Sequence[Tensor] | None
-) -> Figure:
+def _of_patches(store: Store, sets: Sequence[Tensor], split: str, num_reference: int, asked: Tensor | None) -> Figure:
     """The sliced Wasserstein distance to ``num_reference`` images of ``split``; its floor is one set of real images."""
-    num, part, count = len(sets[0]), other_split(split), store.count(split)
-    real = store.images(split)[randomness.permutation(0, f"some {split}", 0, count)[:num_reference]]
+    num, part = len(sets[0]), other_split(split)
+    real = store.images(split)[randomness.permutation(0, f"some {split}", 0, store.count(split))[:num_reference]]
     each = [wasserstein.swd(images, real, seed=seed) for seed, images in enumerate(sets)]
-    draws = draws_of(store, part, num, None if labels is None else labels[0])
+    index, draws = draws_of(store, part, num, asked)
     if draws is not None:
-        index = chosen(part, store.count(part), len(draws.classes))[(draws.chance or draws.sets)[0]]
-        other, rest, num_floor = store.images(part)[index], real, len(index)
+        other, rest = store.images(part)[index[(draws.chance or draws.sets)[0]]], real
     else:  # nothing else is real: some of the reference against the rest of it
         cut = min(num, len(real) // 2)
-        other, rest, num_floor = real[:cut], real[cut:], 0
+        other, rest = real[:cut], real[cut:]
     floor = wasserstein.swd(other, rest, seed=0)
     return Figure(
         name="sliced Wasserstein",
@@ -172,7 +155,7 @@ def _of_patches(
         bootstrap=mean(found.standard_error for found in each),
         floor=floor.mean,
         floor_error=floor.standard_error,
-        num_floor=num_floor,
+        num_floor=0 if draws is None else len(other),
         ceiling=wasserstein.swd(noise_images(store.shape, num), real, seed=0).mean,
         network="patches",
         num_reference=len(real),

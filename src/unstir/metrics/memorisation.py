@@ -1,9 +1,9 @@
 """Whether a model copies its training images, judged against new images of the same kind.
 
 A sample near to a training image proves nothing, for new images have near neighbours too, and a data set may hold the
-same picture twice. So held-out images are the yardstick: if the model is as good as the data's own source, a sample and
-a held-out image are alike before the training images, and every rank between them is equally likely. Both tests below
-rest on that alone. They are made by pixels and, where a function for them is given, by features.
+same picture twice. So held-out images are the yardstick: of a model as good as the data's own source, samples and
+held-out images are alike before the training images, and every rank between them is equally likely. Both tests below
+rest on that alone, by pixels and, where a function for them is given, by features.
 
 *Distance* d_1 is that to the nearest training image. *Relative distance* is d_1 over the mean of d_1..d_K, K = 50
 (after Carlini et al. 2023, "Extracting training data from diffusion models", section 5): a flat or blurred image is
@@ -23,7 +23,7 @@ The verdict is a suspicion: it divides ``SUSPICION`` among all tests (Bonferroni
 run of 100 at most. Copies are *decided* at the level of every other statement (`significance.LEVEL`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -38,12 +38,8 @@ from unstir.significance import Precedence, Shift, exact, mann_whitney, preceden
 SUSPICION = 0.01
 NEIGHBOURS = 50
 NEAR = 0.5  # the relative distance that no copy reaches
-FEWEST = 20
-"""Samples and held-out images that a test needs of each; below, the normal approximation is rough."""
-
+FEWEST = 20  # samples and held-out images that a test needs of each; below, the normal approximation is rough
 SHOWN = 3  # training images kept for each of the closest images
-
-_Tests = tuple[Shift | None, Shift | None, Precedence | None]
 
 
 @dataclass(frozen=True)
@@ -114,10 +110,9 @@ def memorisation(
 ) -> Memorisation:
     """Compare ``samples`` with the images a model learned from, all uint8 [N, C, H, W] in 0..255.
 
-    ``flip``: the model also learned from mirror images. ``features`` maps such images to [N, F], as
-    `Classifier.features` does. ``closest`` images of each kind are named. The more held-out images per sample, the
-    fewer copies show. Raises UserError for images of other types or shapes, no samples, or fewer than 2 training
-    images.
+    ``flip``: the model also learned from mirror images. ``features`` maps such images to [N, F]. ``closest`` images of
+    each kind are named. The more held-out images per sample, the fewer copies show. Raises UserError for images of
+    other types or shapes, no samples, or fewer than 2 training images.
     """
     if len(samples) == 0 or len(train) < 2:
         given = f"{len(samples)} samples and {len(train)} training images"
@@ -126,18 +121,17 @@ def memorisation(
     names, sets = ["pixels"], [[nearest(x, train, k=k, flip=flip) for x in (samples, held_out)]]
     if features is not None:
         names.append("features")
-        known = features(train)
-        mirrored = features(train.flip(-1)) if flip else None
-        sets.append([_by_features(features, x, known, mirrored, k) for x in (samples, held_out)])
+        known, mirrored = features(train), features(train.flip(-1)) if flip else None
+        own = [features(images) if len(images) else known[:0] for images in (samples, held_out)]
+        sets.append([nearest_features(each, known, k=k, mirrored=mirrored) for each in own])
     level = SUSPICION / (3 * len(names))
-    spaces = []
+    enough, spaces = min(len(samples), len(held_out)) >= FEWEST, []
     for name, (found, new) in zip(names, sets, strict=True):
-        enough = min(len(samples), len(held_out)) >= FEWEST
-        tests: _Tests = _tests(found, new, level) if enough else (None, None, None)
-        near, near_new = (
-            _closest(chosen, [both[i] for both in sets], closest) for i, chosen in enumerate((found, new))
-        )
-        spaces.append(Space(name, _median(found), _median(new) if len(held_out) else None, *tests, near, near_new))
+        distance, relative, copies = _tests(found, new, level) if enough else (None, None, None)
+        near, near_new = (_closest(each, [both[i] for both in sets], closest) for i, each in enumerate((found, new)))
+        median, median_new = (each.distance[:, 0].median().item() for each in (found, new))  # of none, NaN
+        known_new = median_new if len(held_out) else None
+        spaces.append(Space(name, median, known_new, distance, relative, copies, near, near_new))
     return Memorisation(tuple(spaces), _verdict(spaces, level), len(samples), len(train), len(held_out), flip)
 
 
@@ -161,20 +155,17 @@ def describe(result: Memorisation) -> str:
 def picture(result: Memorisation, samples: Tensor, train: Tensor, held_out: Tensor) -> Image.Image:
     """The closest images with their nearest training images, samples left and held-out images right, one row per space.
 
-    The tensors are those that ``result`` came from. Below an image stands its relative distance in that space, below a
-    training image the distance to it; one that is near as its mirror image is shown so.
+    The tensors are those that ``result`` came from. Below an image stands its relative distance, below a training image
+    the distance to it; one that is near as its mirror image is shown so.
     """
     heads = ("relative", *(f"nearest by {space.name}" for space in result.spaces))
-    lines = []
+    lines: list[list[Block]] = [[] for _ in result.spaces]
     for number, space in enumerate(result.spaces):
         sides = (("samples", samples, space.closest), ("new images", held_out, space.closest_held_out))
-        lines.append(
-            [
-                Block(f"{kind} closest by {space.name}", heads, tuple(_row(p, images, train, number) for p in found))
-                for kind, images, found in sides
-                if found
-            ]
-        )
+        for kind, images, found in sides:
+            if found:
+                rows = tuple(_row(pair, images, train, number) for pair in found)
+                lines[number].append(Block(f"{kind} closest by {space.name}", heads, rows))
     return pairs(lines)
 
 
@@ -198,51 +189,33 @@ def _said(space: Space, num: int) -> str:
     )
 
 
-def _by_features(
-    features: Callable[[Tensor], Tensor], images: Tensor, train: Tensor, mirrored: Tensor | None, k: int
-) -> Nearest:
-    found = features(images) if len(images) else train[:0]
-    return nearest_features(found, train, k=k, mirrored=mirrored)
-
-
 def _relative(found: Nearest) -> Tensor:
     """d_1 over the mean of d_1..d_K, in 0..1: float64 [N]; 0 where all K are copies."""
     return torch.nan_to_num(found.distance[:, 0] / found.distance.mean(1), nan=0.0)
 
 
-def _tests(found: Nearest, new: Nearest, level: float) -> _Tests:
-    relative, relative_new = _relative(found), _relative(new)
-    d_found, d_new = found.distance[:, 0].contiguous(), new.distance[:, 0].contiguous()
-    distance = mann_whitney(d_found, d_new)
-    return distance, mann_whitney(relative, relative_new), precedence(relative, relative_new, level, NEAR)
+def _tests(found: Nearest, new: Nearest, level: float) -> tuple[Shift, Shift, Precedence]:
+    distance = mann_whitney(found.distance[:, 0].contiguous(), new.distance[:, 0].contiguous())
+    relative = _relative(found), _relative(new)
+    return distance, mann_whitney(*relative), precedence(*relative, level, NEAR)
 
 
 def _closest(found: Nearest, spaces: list[Nearest], most: int) -> tuple[Pair, ...]:
     """The images of the smallest relative distance in ``found``, with their matches in every space."""
     relative = [_relative(space) for space in spaces]
+
+    def match(image: int, near: Nearest, relative: Tensor) -> Match:
+        parts = (near.index, near.distance, near.mirrored)
+        index, distance, mirrored = (tuple(part[image, :SHOWN].tolist()) for part in parts)
+        return Match(index, distance, mirrored, relative[image].item())
+
     chosen = _relative(found).argsort(stable=True)[:most].tolist()
-    return tuple(
-        Pair(image, tuple(_match(space, image, r[image].item()) for space, r in zip(spaces, relative, strict=True)))
-        for image in chosen
-    )
+    return tuple(Pair(i, tuple(match(i, *each) for each in zip(spaces, relative, strict=True))) for i in chosen)
 
 
-def _match(near: Nearest, image: int, relative: float) -> Match:
-    index, distance, mirrored = (
-        tuple(part[image, :SHOWN].tolist()) for part in (near.index, near.distance, near.mirrored)
-    )
-    return Match(index, distance, mirrored, relative)
-
-
-def _median(found: Nearest) -> float:
-    return found.distance[:, 0].median().item()
-
-
-def _verdict(spaces: list[Space], level: float) -> str | None:
-    tests = [(space.distance, space.relative, space.copies) for space in spaces]
-    if any(copies is None for _, _, copies in tests):
+def _verdict(spaces: Sequence[Space], level: float) -> str | None:
+    tests = [test for space in spaces for test in (space.copies, space.distance, space.relative) if test is not None]
+    if not tests:
         return None
-    if any(copies is not None and copies.p <= level for _, _, copies in tests):
-        return "copies"
-    shifts = [shift for distance, relative, _ in tests for shift in (distance, relative)]
-    return "nearer" if any(shift is not None and shift.p <= level for shift in shifts) else "none"
+    decided = {type(test) for test in tests if test.p <= level}
+    return "copies" if Precedence in decided else "nearer" if decided else "none"

@@ -23,9 +23,7 @@ from unstir.randomness import Key
 
 VERSION = 1
 NOISE = "noise"
-KEPT = 10_000
-"""Features of at most so many images are kept with the moments of all: what compares image with image needs them."""
-
+KEPT = 10_000  # images of which features are kept with the moments of all, to compare image with image; at most
 _NOISE_IMAGES = 1024  # so far from anything real that their number hardly matters
 
 
@@ -36,17 +34,12 @@ class Reference:
     moments: Moments
     features: Tensor
 
-    @property
-    def n(self) -> int:
-        """How many images they are of."""
-        return self.moments.n
-
 
 def reference(store: Store, part: str, network: Network, num: int = 0, progress: Progress | None = None) -> Reference:
     """The features of ``num`` images (0: all) of ``part``: "train", "held_out", or "noise" of the store's shape.
 
-    Which images these are does not depend on anything but their number. Raises UserError for an unknown part or fewer
-    than two images.
+    Which images these are depends on their number alone. Raises UserError for an unknown part, or
+    fewer than two images.
     """
     total = _NOISE_IMAGES if part == NOISE else store.count(part)
     num = min(num or total, total)
@@ -61,8 +54,7 @@ def reference(store: Store, part: str, network: Network, num: int = 0, progress:
     features = network.outputs(images, chosen(part, len(images), num), progress=progress).features
     single, of_all = features[:KEPT].float(), moments(features)
     with suppress(UserError):  # a store that cannot be written to is measured anew each time
-        tensors = {"features": single, "mean": of_all.mean, "covariance": of_all.covariance}
-        keep(path, "statistics", text, tensors)
+        keep(path, "statistics", text, {"features": single, "mean": of_all.mean, "covariance": of_all.covariance})
     return Reference(of_all, single.double())
 
 
@@ -87,12 +79,10 @@ def _read(path: Path, text: str, num: int) -> Reference | None:
     """What was kept of ``num`` images as ``text`` says; else None."""
     try:
         found, tensors = kept(path, "statistics")
-        features, mean, covariance = (tensors[name] for name in ("features", "mean", "covariance"))
-        shapes = (min(num, KEPT), len(mean)), (len(mean),), (len(mean), len(mean))
-        if found != text or shapes != tuple(tuple(each.shape) for each in (features, mean, covariance)):
-            return None
-        if (features.dtype, mean.dtype, covariance.dtype) != (torch.float32, torch.float64, torch.float64):
-            return None
-        return Reference(Moments(mean, covariance, num), features.double())
+        features, mean, covariance = each = [tensors[name] for name in ("features", "mean", "covariance")]
+        shapes = [(min(num, KEPT), len(mean)), (len(mean),), (len(mean), len(mean))]
+        kinds = list(zip(shapes, (torch.float32, torch.float64, torch.float64), strict=True))
+        whole = found == text and kinds == [(tuple(tensor.shape), tensor.dtype) for tensor in each]
+        return Reference(Moments(mean, covariance, num), features.double()) if whole else None
     except NOT_KEPT:
         return None
