@@ -6,17 +6,17 @@ and from a thousand images are held against one `LEVEL`:
 
 * `difference` of two `Estimate`s (Welch), of two sets of values (`two_sample`), of pairs (`paired`), or with a
   covariate (`adjusted`); `effect` of any value with an error; `counted` for exact numbers;
-* `exact` for a one-sided p: that of `binomial_tail`, `mann_whitney` or `precedence`. The precedence and binomial tests
-  are exact; Mann-Whitney's is a conservative normal approximation.
+* `exact` for a one-sided p: that of `binomial_tail` and `precedence`, which are exact, or of `mann_whitney`, a
+  conservative normal approximation.
 
 A page tests some forty effects; at two errors, two of them would stand out in a run where nothing happened. At 3.5 each
 has a chance of 1 in 2,150, and all forty together less than 1 in 50. Where the largest of k effects is picked out, its
 z is that of the largest of k (`largest_of`).
 
 The tests of ranks rest on "they are all alike" alone. Mann & Whitney 1947 count the pairs (a, b) with a < b, and see
-a shift of the whole. A few extreme values among many ordinary ones they cannot see; for those count the values of a
-below the j-th smallest of b. Let n values a and m values b be ranked together, in random order. At least c of a precede
-the j-th of b if and only if the first c + j - 1 ranks hold fewer than j of b, so
+a shift of the whole. For a few extreme values among many, count the values of a below the j-th smallest of b. Let n
+values a and m values b be ranked together, in random order. At least c of a precede the j-th of b if and only if the
+first c + j - 1 ranks hold fewer than j of b, so
 
     P(count >= c) = P(Hypergeometric(n + m, m, c + j - 1) <= j - 1)
 
@@ -35,11 +35,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-LEVEL = 3.5
-"""A decided effect lies more than so many standard errors from 0, small samples allowed for (Student's t)."""
-
-TAIL = math.erfc(LEVEL / math.sqrt(2)) / 2
-"""The same as a one-sided p: 2.3e-4."""
+LEVEL = 3.5  # a decided effect lies more than so many standard errors from 0, small samples allowed for (Student's t)
+TAIL = math.erfc(LEVEL / math.sqrt(2)) / 2  # the same as a one-sided p: 2.3e-4
 
 
 class Estimate(NamedTuple):
@@ -55,8 +52,7 @@ class Effect:
     """A tested effect: its ``value``, the standard ``error`` of it, the normal deviate ``z``, and the ``test``'s name.
 
     ``error`` is widened where it has few degrees of freedom (`widening`), so that an effect is decided beyond LEVEL
-    errors; one that was picked out of several needs more, and has its ``z`` lowered. ``z`` is None where something was
-    counted and no chance is involved.
+    errors; one picked out of several has its ``z`` lowered. ``z`` is None of what was counted, without chance.
     """
 
     value: float
@@ -107,9 +103,8 @@ def exact(value: float, p: float, test: str, choices: int = 1) -> Effect:
 def deviate(t: float, df: float) -> float:
     """The normal deviate of a Student t with ``df`` > 0 degrees of freedom.
 
-    Wallace 1959, section 3: sign(t) (8 df + 1) / (8 df + 3) sqrt(df log(1 + t^2 / df)). For 3 degrees of freedom or
-    more it is within 0.01 of the exact one up to |t| = 3. Beyond, it is smaller than the exact one, never larger: with
-    3 degrees of freedom by 0.03 at t = 5 and by 0.06 at t = 10.
+    Wallace 1959, section 3: sign(t) (8 df + 1) / (8 df + 3) sqrt(df log(1 + t^2 / df)). From 3 degrees of freedom on it
+    is within 0.01 of the exact one up to |t| = 3. Beyond, it is smaller, never larger: by 0.06 at t = 10.
     """
     if math.isinf(df):
         return t
@@ -173,9 +168,8 @@ def adjusted(
     """How much more of ``after`` the images b have than the images a, allowing for what each had ``before``.
 
     The analysis of covariance (Fisher 1932): of each image's ``after`` the part is taken away that its ``before``
-    predicts, by the slope common to both sets, and what is left is compared by Welch's t. An image that is hard for
-    any network is hard before and after; where ``before`` predicts all of it the slope makes this a difference of
-    differences, and where it predicts nothing the plain comparison.
+    predicts, by the slope common to both sets, and what is left is compared by Welch's t. Where ``before`` predicts all
+    of it this is a difference of differences, and where it predicts nothing the plain comparison.
     """
     products = squares = 0.0
     sets = ((a_before, a_after), (b_before, b_after))
@@ -184,20 +178,19 @@ def adjusted(
         products += sum((p - x) * (q - y) for p, q in zip(before, after, strict=True))
         squares += sum((p - x) ** 2 for p in before)
     slope = products / squares if squares else 0.0
-    left = [[q - slope * p for p, q in zip(before, after, strict=True)] for before, after in sets]
-    return two_sample(left[0], left[1], test="analysis of covariance")
+    a, b = ([q - slope * p for p, q in zip(before, after, strict=True)] for before, after in sets)
+    return two_sample(a, b, test="analysis of covariance")
 
 
 def level(values: Sequence[float]) -> Estimate:
     """The mean of a stretch of a noisy curve, of at least two values.
 
-    The noise is judged by the differences of neighbours (von Neumann 1941), which a trend within the stretch hardly
+    The noise is measured by the differences of neighbours (von Neumann 1941), which a trend within the stretch hardly
     touches; they determine it about two thirds as well as as many independent ones.
     """
     squares = [(b - a) ** 2 for a, b in pairwise(values)]
-    return Estimate(
-        statistics.fmean(values), math.sqrt(sum(squares) / len(squares) / 2 / len(values)), len(squares) / 1.5
-    )
+    error = math.sqrt(sum(squares) / len(squares) / 2 / len(values))
+    return Estimate(statistics.fmean(values), error, len(squares) / 1.5)
 
 
 def contrast(weights: Sequence[float], rows: Sequence[Sequence[float]]) -> Estimate:
@@ -207,10 +200,9 @@ def contrast(weights: Sequence[float], rows: Sequence[Sequence[float]]) -> Estim
     """
     means = [statistics.fmean(row) for row in rows]
     value = sum(w * math.log(mean) for w, mean in zip(weights, means, strict=True))
-    of_image = [
-        sum(w * x / mean for w, x, mean in zip(weights, image, means, strict=True)) for image in zip(*rows, strict=True)
-    ]
-    return Estimate(value, mean_error(of_image), max(len(of_image) - 1, 1))
+    images = zip(*rows, strict=True)
+    parts = [sum(w * x / mean for w, x, mean in zip(weights, image, means, strict=True)) for image in images]
+    return Estimate(value, mean_error(parts), max(len(parts) - 1, 1))
 
 
 def binomial_tail(successes: int, num: int, chance: float) -> float:
@@ -220,11 +212,8 @@ def binomial_tail(successes: int, num: int, chance: float) -> float:
     if chance <= 0:
         return 0.0
     whole, p, q = math.lgamma(num + 1), math.log(chance), math.log1p(-chance)
-    terms = (
-        math.exp(whole - math.lgamma(k + 1) - math.lgamma(num - k + 1) + k * p + (num - k) * q)
-        for k in range(successes, num + 1)
-    )
-    return min(math.fsum(terms), 1.0)
+    ways = {k: whole - math.lgamma(k + 1) - math.lgamma(num - k + 1) for k in range(successes, num + 1)}
+    return min(math.fsum(math.exp(way + k * p + (num - k) * q) for k, way in ways.items()), 1.0)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from conftest import copied
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.metrics import feature_figures, kept
+from unstir.metrics import feature_figures
 from unstir.metrics import reference as referring
 from unstir.metrics.classifier import Classifier, classifier_for
 from unstir.metrics.evaluation import table
@@ -188,7 +188,7 @@ def test_a_store_that_cannot_be_written_to_is_judged_all_the_same(store, network
     def full(*arguments, **options):
         raise UserError("cannot write")
 
-    monkeypatch.setattr(kept, "make_folder", full)
+    monkeypatch.setattr(referring, "make_folder", full)
     assert reference(store, "train", network, 33).moments.n == 33
 
 

@@ -24,7 +24,7 @@ from unstir.data import Store, verify_once
 from unstir.errors import UserError
 from unstir.metrics.classifier_training import BATCH, Lesson, learn, seconds
 from unstir.metrics.features import Awaited, Network, Outputs, Trust, given
-from unstir.metrics.kept import NOT_KEPT, keep, kept
+from unstir.metrics.reference import NOT_KEPT, keep, kept
 from unstir.nn.blocks import GroupNorm
 from unstir.pixels import from_uint8
 from unstir.progress import Progress, Showing, silently

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from unstir import randomness
 from unstir.errors import UserError
-from unstir.metrics.kept import NOT_KEPT, keep, kept
+from unstir.metrics.reference import NOT_KEPT, keep, kept
 from unstir.pixels import from_uint8
 from unstir.progress import Progress
 from unstir.randomness import Key

@@ -77,10 +77,7 @@ class Plan:
 
 
 def check(run: Run, store: Store, plan: Plan) -> None:
-    """Raise UserError for a plan that does not fit the run or its data, before anything is drawn or written.
-
-    The bytes of the store are read, once a process.
-    """
+    """Raise UserError for a plan that does not fit the run or its data, whose bytes are read once a process."""
     check_data(run.path, run.data, store)
     check_job(plan.model, plan.job)
     if plan.split not in SPLITS:
@@ -92,10 +89,8 @@ def check(run: Run, store: Store, plan: Plan) -> None:
         raise UserError(f"num={plan.job.num} must be at least {FEWEST}: a distance is between sets; better hundreds")
     if plan.seeds < 1:
         raise UserError(f"seeds={plan.seeds} must be at least 1; error bars over seeds need 2")
-    if plan.num_reference and not least <= plan.num_reference <= count:
-        raise UserError(
-            f"num_reference={plan.num_reference} is outside {least}..{count}, the {plan.split} images; 0 is all"
-        )
+    if (num := plan.num_reference) and not least <= num <= count:
+        raise UserError(f"num_reference={num} is outside {least}..{count}, the {plan.split} images; 0 is all")
     for folder in ("generated", FOLDER):
         check_writable(run.path / folder)
     verify_once(store)
@@ -121,10 +116,8 @@ def prepared(store: Store, plans: Sequence[Plan], showing: Showing = silently) -
     if not any(network.awaited and network.name == "classifier" for plan in plans for network in plan.networks):
         return list(plans)
     (found,) = networks_for(store, showing)
-    return [
-        replace(plan, networks=tuple(found if each.name == found.name else each for each in plan.networks))
-        for plan in plans
-    ]
+    sets = [tuple(found if each.name == found.name else each for each in plan.networks) for plan in plans]
+    return [replace(plan, networks=networks) for plan, networks in zip(plans, sets, strict=True)]
 
 
 def evaluate(run: Run, store: Store, plan: Plan, *, showing: Showing = silently) -> Evaluation:
@@ -142,17 +135,15 @@ def evaluate(run: Run, store: Store, plan: Plan, *, showing: Showing = silently)
     if known is not None and (known.memorisation is not None or not plan.memorisation):
         return known
     began = time.perf_counter()
-    sets = [
-        samples(plan.model, job, f"sampling, set {n} of {plan.seeds}", showing) for n, job in enumerate(jobs(plan), 1)
-    ]
+    told = [f"sampling, set {number} of {plan.seeds}" for number in range(1, plan.seeds + 1)]
+    sets = [samples(plan.model, job, what, showing) for job, what in zip(jobs(plan), told, strict=True)]
     drawn = time.perf_counter()
     plan = replace(plan, model=plan.model.unloaded())  # what computes the figures needs the memory
     made = known or _measured(run, store, plan, sets, showing)
     if plan.memorisation:
         made = replace(made, memorisation=_memorisation(run, store, plan, sets, made.name()))
     seconds = {"drawing": round(drawn - began, 1), "measuring": round(time.perf_counter() - drawn, 1)}
-    made = replace(made, seconds=seconds)
-    save(run, made)
+    save(run, made := replace(made, seconds=seconds))
     return made
 
 

@@ -15,8 +15,8 @@ from unstir.generate import Job, name_of, sample_batches
 from unstir.metrics.classifier import networks_there, preparing_seconds
 from unstir.metrics.evaluate import Plan, check, evaluate, jobs, prepared, usual_chain, usual_labels
 from unstir.metrics.evaluation import Evaluation, best_match, differences, find, saved, unlike
-from unstir.metrics.features import Awaited, Network
-from unstir.metrics.inception import NAME, SHA256, check_installed, inception
+from unstir.metrics.features import Awaited
+from unstir.metrics.inception import NAME, SHA256, inception, installed
 from unstir.metrics.reference import other_split
 from unstir.metrics.request import EvaluationRequest
 from unstir.progress import Say, Showing, duration, silently, unsaid
@@ -42,8 +42,7 @@ def evaluate_run(
     showing: Showing = silently,
     finished: Callable[[Evaluation], None] = lambda _: None,
 ) -> tuple[list[Evaluation], list[str]]:
-    """The evaluations of the run in a folder, by rising step, and how the last differs from the run ``against``, in
-    words.
+    """The evaluations of the run in a folder, by rising step, and in words how the last differs from ``against``.
 
     ``say`` is called with forecasts, ``finished`` with each evaluation as it is made. Raises UserError, before anything
     is trained, drawn or written, for what cannot be evaluated or compared.
@@ -51,7 +50,7 @@ def evaluate_run(
     if not request.minutes > 0:  # NaN too
         raise UserError(f"minutes={request.minutes} must be more than 0; --num sets the number of images itself")
     if request.inception:
-        check_installed()
+        installed()
     run = Run.open(path)
     store = open_store(run, request.store)
     plans = _plans(run, store, request, say)
@@ -79,25 +78,16 @@ def evaluate_run(
 
 def _plans(run: Run, store: Store, request: EvaluationRequest, say: Say) -> list[Plan]:
     """A plan for each step, with as many images as are asked for, or 100, and networks that are not there yet."""
-    label = run.labels.number(request.label)
-    models = _models(run, request, say)
-    networks: list[Network] = list(networks_there(store))
-    reference = request.reference
+    label, models = run.labels.number(request.label), _models(run, request, say)
+    networks, reference = networks_there(store), request.reference
     if request.inception:
         networks.append(Awaited(NAME, "" if request.features else SHA256))
         if not reference and build.device(request.device).type == "cpu":
             reference = min(store.count(request.split), max(ON_CPU, request.num))
     chain, labels = usual_chain(run).changed(**request.chain, seed=request.seed), usual_labels(run, store, label)
     job = Job(num=request.num or 100, chain=chain, batch_size=request.batch_size, **labels)
-    plan = Plan(
-        model=models[-1],
-        job=job,
-        seeds=request.seeds,
-        split=request.split,
-        num_reference=reference,
-        networks=tuple(networks),
-        memorisation=request.memorisation,
-    )
+    how = {key: getattr(request, key) for key in ("seeds", "split", "memorisation")}
+    plan = Plan(model=models[-1], job=job, num_reference=reference, networks=tuple(networks), **how)
     return [replace(plan, model=model) for model in models]
 
 
@@ -109,14 +99,14 @@ def _models(run: Run, request: EvaluationRequest, say: Say) -> list[Model]:
         return [run.model(say=say, **how)]
     run.newest_step()  # says so where none was saved
     if text == "all":
-        if request.guide is None:
-            return [run.model(step, **how) for step in run.saved_steps()]
-        guide = run.guide(request.guide, say=say, **(how | {"guide": None}))
-        own = guide.folder.resolve() == run.path.resolve()
-        steps = [step for step in run.saved_steps() if not (own and step == guide.step)]
+        steps = run.saved_steps()
+        if request.guide is not None:
+            guide = how["guide"] = run.guide(request.guide, say=say, **(how | {"guide": None}))
+            own = guide.folder.resolve() == run.path.resolve()
+            steps = [step for step in steps if not (own and step == guide.step)]
         if not steps:
             raise UserError(f"guide={request.guide} is the only saved step of {run.path}; no other is left to evaluate")
-        return [run.model(step, **(how | {"guide": guide})) for step in steps]
+        return [run.model(step, **how) for step in steps]
     if not (text.isascii() and text.isdecimal()):
         raise UserError(f'--checkpoint {text} is no step; give "newest", "all" or one of {run.saved_steps()}')
     return [run.model(int(text), say=say, **how)]
@@ -175,10 +165,10 @@ def match(plan: Plan, others: Sequence[Evaluation], run: Path, any_number: bool 
 
     What only an awaited network will tell is taken to be alike, and so is the number of images with ``any_number``.
     """
-    protocol = plan.protocol()
+    asked = plan.protocol()
 
     def filled(theirs: Mapping[str, Any]) -> dict[str, Any]:
-        return as_far_as_known(protocol, theirs) | ({"num": theirs["num"]} if any_number else {})
+        return as_far_as_known(asked | ({"num": theirs["num"]} if any_number else {}), theirs)
 
     return best_match(filled, others, str(run))
 
@@ -186,13 +176,12 @@ def match(plan: Plan, others: Sequence[Evaluation], run: Path, any_number: bool 
 def as_far_as_known(protocol: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """A protocol with what only an awaited network will tell, its hash and its accuracy, taken from an ``other``."""
     networks = {name: digest or other["networks"].get(name, "") for name, digest in protocol["networks"].items()}
-    if protocol["networks"].get("classifier") != "":
-        return {**protocol, "networks": networks}
-    entry = other.get("classifier")
-    found = {**protocol, "networks": networks, "classifier": entry}
-    if entry and not entry["used"]:  # it may turn out to be one that is not trusted
-        del networks["classifier"]
-        found["num_reference"] = other["num_reference"]
+    found = {**protocol, "networks": networks}
+    if protocol["networks"].get("classifier") == "":
+        found["classifier"] = entry = other.get("classifier")
+        if entry and not entry["used"]:  # it may turn out to be one that is not trusted
+            del networks["classifier"]
+            found["num_reference"] = other["num_reference"]
     return found
 
 

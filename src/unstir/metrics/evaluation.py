@@ -1,15 +1,14 @@
 """Evaluations: figures with error bars and bounds, and the protocol without which none of them means anything.
 
-Two figures of unlike protocols say nothing about which model is better: FIDs of other n differ by their bias, of other
+Figures of unlike protocols say nothing about which model is better: FIDs of other n differ by their bias, of other
 references by the reference. `unlike` names what differs, and a comparison is refused where it names anything.
 """
 
-import dataclasses
 import hashlib
 import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,18 @@ from unstir.runs.kinds import check, is_count, is_text
 from unstir.runs.lines import decode, encode
 from unstir.runs.run import Run
 
-FORMAT = 4
-"""Grows when a figure of the same name and protocol would come out otherwise; files of another format are not read."""
-
+FORMAT = 4  # grows when a figure of the same name and protocol would come out otherwise; no other format is read
 FOLDER = "evaluation"
-FID = "inception-v3-compat/fd"
-"""The key of the one figure that may be called so."""
-
-SHARES = "by the data's shares"
-"""The label of a protocol in which each class is drawn as often as the data has it."""
+FID = "inception-v3-compat/fd"  # the key of the one figure that may be called so
+SHARES = "by the data's shares"  # the label of a protocol in which each class is drawn as often as the data has it
+PROTOCOL = {
+    **dict.fromkeys(("num", "seeds", "steps", "calls", "num_reference"), is_count),
+    **dict.fromkeys(("sampler", "split", "dtype"), is_text),
+    "seed": lambda value: type(value) is int,
+    "networks": lambda value: isinstance(value, dict) and all(map(is_text, value.values())),
+    "ema": lambda value: isinstance(value, bool),
+}
+"""What is read of a protocol, and of what kind each is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class Evaluation:
     """The figures of one saved step of a run, by key such as "classifier/fd", and the protocol they came by.
 
     ``images`` is how many training images the weights had seen, ``weights`` their SHA-256 (hex), ``seconds`` are those
-    of "drawing" and of "judging".
+    of "drawing" and of "measuring".
     """
 
     step: int
@@ -49,7 +51,7 @@ class Evaluation:
     protocol: dict[str, Any]
     figures: dict[str, Figure]
     memorisation: Memorisation | None = None
-    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def name(self) -> str:
         """A file name of its own for the figures of this protocol and step."""
@@ -72,13 +74,9 @@ def name_of(step: int, protocol: Mapping[str, Any]) -> str:
 
 
 def unlike(a: Mapping[str, Any], b: Mapping[str, Any], apart_from: Collection[str] = ()) -> list[str]:
-    """How two protocols differ, a phrase a key ("num is 500 and 2000"), but for the keys that are compared on purpose.
-
-    The weights that are judged are no part of a protocol, so that two runs on the same data can have the same.
-    """
-    keys = dict.fromkeys((*a, *b))
-    differing = [key for key in keys if key not in apart_from and a.get(key) != b.get(key)]
-    return [f"{key} is {shown(a.get(key))} and {shown(b.get(key))}" for key in differing]
+    """How two protocols differ, a phrase a key ("num is 500 and 2000"), but for keys that differ on purpose."""
+    pairs = {key: (a.get(key), b.get(key)) for key in (*a, *b) if key not in apart_from}
+    return [f"{key} is {shown(mine)} and {shown(theirs)}" for key, (mine, theirs) in pairs.items() if mine != theirs]
 
 
 def shown(value: Any) -> str:
@@ -133,13 +131,13 @@ def differences(a: Evaluation, b: Evaluation) -> list[str]:
 def save(run: Run, evaluation: Evaluation) -> Path:
     """Write RUN/evaluation/NAME.json and return its path. Raises UserError where it cannot be written."""
     path = make_folder(run.path / FOLDER) / f"{evaluation.name()}.json"
-    write_text(path, encode({"unstir_evaluation": FORMAT, **dataclasses.asdict(evaluation)}, indent=1) + "\n")
+    write_text(path, encode({"unstir_evaluation": FORMAT, **asdict(evaluation)}, indent=1) + "\n")
     return path
 
 
 def saved(run: Run) -> list[Evaluation]:
     """The evaluations of a run, by rising step; files that are damaged or of another format are left out."""
-    found = [_read(path) for path in sorted((run.path / FOLDER).glob("*.json"))]
+    found = map(_read, (run.path / FOLDER).glob("*.json"))
     return sorted((each for each in found if each is not None), key=lambda each: (each.step, each.name()))
 
 
@@ -159,19 +157,13 @@ def describe(evaluation: Evaluation) -> str:
         f"{how['seeds']} x {how['num']} images by {how['sampler']}, {cost}, {how['dtype']}, seed "
         f"{how['seed']} on; against {how['num_reference']} of {how['split']}; features: {networks}"
     )
-    copies, classifier = evaluation.memorisation, describe_classifier(how)
-    return (
-        f"{head}\n{table(evaluation.figures, how['num'])}"
-        + ("" if classifier is None else f"\n{classifier}")
-        + ("" if copies is None else f"\nmemorisation: {copies.says}")
-    )
+    copies = None if evaluation.memorisation is None else f"memorisation: {evaluation.memorisation.says}"
+    lines = (head, table(evaluation.figures, how["num"]), describe_classifier(how), copies)
+    return "\n".join(line for line in lines if line is not None)
 
 
 def describe_classifier(protocol: Mapping[str, Any]) -> str | None:
-    """The held-out accuracy of the classifier of a protocol, and what takes its place where it is not trusted.
-
-    None where there was no classifier: the data has no classes.
-    """
+    """How a protocol's classifier did on held-out images, and what replaces it if not trusted; None: no classes."""
     entry = protocol.get("classifier")
     if not entry:
         return None
@@ -200,10 +192,10 @@ def table(figures: Mapping[str, Figure], num: int) -> str:
             floor += f" (n={figure.num_floor})"  # of another n, a bound has another bias
         error = "-" if figure.error is None else f"{figure.error:.2g}"
         rows.append((figure.name, f"{figure.value:.4g}", error, floor, ceiling, note))
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    first, *widths = (max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1])
     lines = []
     for name, *cells, note in rows:
-        columns = [name.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:], strict=True)), note]
+        columns = [name.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)), note]
         lines.append("  ".join(columns).rstrip())
     return "\n".join(lines)
 
@@ -222,13 +214,3 @@ def _read(path: Path) -> Evaluation | None:
         return read if read.figures and all(figure.by_seed for figure in read.figures.values()) else None
     except (OSError, ValueError):
         return None
-
-
-PROTOCOL = {
-    **dict.fromkeys(("num", "seeds", "steps", "calls", "num_reference"), is_count),
-    **dict.fromkeys(("sampler", "split", "dtype"), is_text),
-    "seed": lambda value: type(value) is int,
-    "networks": lambda value: isinstance(value, dict) and all(map(is_text, value.values())),
-    "ema": lambda value: isinstance(value, bool),
-}
-"""What is read of a protocol, and of what kind each is."""

@@ -1,9 +1,8 @@
 """The floor of a figure: what new real images reach, drawn as the generator draws its own.
 
 *The question.* A perfect generator makes images that nobody has seen, from the distribution that the data came from.
-Its figure is that of new images against the training split. So the floor is that of held-out images against the same
-training split: a classifier knows the images it was trained on, new images of either kind lie a little off them, and
-no split of held-out and training images mixed would show it.
+So the floor is the figure of held-out images against the same training split: a classifier knows the images it was
+trained on, new images of either kind lie a little off them, and no split of both mixed would show it.
 
 *The classes.* A split holds out equal shares of each class, while a generator without labels draws classes at random,
 and the chance in their numbers adds to a distance: of 299 digits the Fréchet distance is 0.24 in equal shares and 0.43
@@ -15,10 +14,9 @@ the classes alone, it falls as 1/n (a distance between shares of classes falls a
 
     floor(n) = in equal shares(n) + n'/n (at random(n') - in equal shares(n'))
 
-*The error.* The held-out images are few themselves. The variance of one set of n in fixed shares (by halves, which are
-drawn in these shares too) times n over the number of held-out images is that of the mean over all sets that these
-images could give, and what the draws made leave open is added. The reference is the same for samples and floor, so
-that its choice cancels where both are compared.
+*The error.* The variance of one set of n in fixed shares (by halves, which are drawn in these shares too) times n over
+the number of held-out images is that of the mean over all sets that these images could give, and what the draws made
+leave open is added. The reference is the same for samples and floor, so its choice cancels where both are compared.
 
 *The promise.* Where samples are new images, classes at random by the training split's shares or as asked for, a page
 that tests every figure against its floor claims a difference on at most one page in 50, whatever the number of seeds.
@@ -36,14 +34,9 @@ from unstir import randomness
 from unstir.metrics.halves import Figures
 from unstir.randomness import Key
 
-DRAWS = 12
-"""Sets that are drawn of each kind."""
-
-FEWEST = 12
-"""Halves of fewer images have no five nearest neighbours, which density and coverage take."""
-
-AS_ASKED = 0.1
-"""Class numbers count as those asked for within so much of the square distance that chance would make."""
+DRAWS = 12  # sets that are drawn of each kind
+FEWEST = 12  # halves of fewer images have no five nearest neighbours, which density and coverage take
+AS_ASKED = 0.1  # class numbers count as those asked for within so much of the square distance that chance would make
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +57,8 @@ class Draws:
 def draws(classes: Tensor, shares: Tensor, num: int, at_random: bool) -> Draws | None:
     """Draws of ``num`` images, or of the most that there are, with classes by ``shares``, float64 [K].
 
-    ``classes``, int64 [M], are those of the held-out images, and ``at_random`` says that the number of each class is
-    left to chance. None where fewer than `FEWEST` images can be drawn so.
+    ``classes``, int64 [M], are those of the held-out images; ``at_random`` leaves the number of each class to chance.
+    None where fewer than `FEWEST` images can be drawn so.
     """
     held = torch.bincount(classes, minlength=len(shares))
     most = min(num, len(classes))
@@ -149,8 +142,7 @@ def _as_asked(held: Tensor, shares: Tensor, n: int) -> bool:
     lacking = ((likely - held).clamp(min=0) ** 2 / likely)[asked].sum()  # what no choice of numbers undercuts
     if int(held[asked].sum()) < n or lacking > limit:
         return False
-    off = ((_numbers(held, shares, n) - likely) ** 2 / likely)[asked].sum()
-    return bool(off <= limit)
+    return bool(((_numbers(held, shares, n) - likely) ** 2 / likely)[asked].sum() <= limit)
 
 
 def _numbers(held: Tensor, shares: Tensor, n: int) -> Tensor:

@@ -39,10 +39,9 @@ class Extractor(Network):
     """A module that maps images, uint8 [N, 3, H, W] in 0..255, to a tuple of features, the first of which are used.
 
     That is torch-fidelity's interface (`FeatureExtractorBase`): ``Extractor("dinov2", FeatureExtractorDinoV2(...))``.
-    Its features are the figures' own ("FD-dinov2"), and none of them is called FID. ``name`` goes into file names and
-    into the identity of its features: another layer or another arithmetic of the same weights needs another name.
-    ``hash`` is by default that over name, class, weights and buffers. Grey images [N, 1, H, W] are repeated in three
-    channels, as reading them as RGB does.
+    ``name`` goes into the names of figures ("FD-dinov2") and files and into the identity of its features: another layer
+    or another arithmetic of the same weights needs another. ``hash`` is by default that over name, class, weights and
+    buffers. Grey images [N, 1, H, W] are repeated in three channels, as reading them as RGB does.
     """
 
     name: str
@@ -91,21 +90,24 @@ class Inception(Extractor):
         return Outputs(*self._answer(images))
 
 
-def check_installed() -> None:
-    """Raise UserError where torch-fidelity, an extra of this package, is missing."""
-    _extractor()
+def installed() -> Any:
+    """The class of torch-fidelity's network. Raises UserError where that extra of this package is missing."""
+    try:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # type: ignore[import-untyped, unused-ignore]
+    except ImportError:
+        problem = "Inception (--fid) needs torch-fidelity, which is not there"
+        raise UserError(f"{problem}: pip install 'unstir[fid]'") from None
+    return FeatureExtractorInceptionV3
 
 
 def inception(file: Path | None, say: Callable[[str], None], *, device: str = "cpu") -> Inception:
     """The network with the weights of ``file``, else of torch's hub cache, downloaded into it where they are not there.
 
-    It is torch-fidelity's cache, too. ``say`` is called with a sentence on a download, and on weights that
-    are not the published ones. Raises UserError where the file cannot be read or is neither the published one nor a
-    safetensors file of the same tensors, offline, naming the file, its address and where to put it, and as
-    `check_installed` does.
+    It is torch-fidelity's cache, too. ``say`` is called with a sentence on a download, and on weights that are not the
+    published ones. Raises UserError where the file cannot be read or is neither the published one nor a safetensors
+    file of the same tensors, offline, naming the file, its address and where to put it, and as `installed` does.
     """
-    check_installed()
-    on = build.device(device)
+    network, on = installed(), build.device(device)
     path = _downloaded(say) if file is None else file
     try:
         data = path.read_bytes()
@@ -115,7 +117,13 @@ def inception(file: Path | None, say: Callable[[str], None], *, device: str = "c
     if sha256 != SHA256:
         data = _converted(path, data, sha256)
         say(f"{path} does not hold the published Inception weights: its figures compare with no published FID")
-    return Inception(NAME, _network(path, data).to(on), sha256)
+    with torch.random.fork_rng(devices=[]):  # the constructor draws weights before it loads these
+        try:
+            net = network(NAME, ["2048", "logits_unbiased"], feature_extractor_weights_path=io.BytesIO(data))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"{path} holds other tensors than Inception's weights ({reason}); use {URL}") from None
+    return Inception(NAME, net.to(on), sha256)
 
 
 def _downloaded(say: Callable[[str], None]) -> Path:
@@ -138,32 +146,9 @@ def _converted(path: Path, data: bytes, sha256: str) -> bytes:
     try:
         tensors = load_safetensors(data)
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError):
-        raise UserError(
-            f"{path} is not the file of Inception's weights: its SHA-256 is {sha256}, not {SHA256}; "
-            f"replace it by {URL}, or name a safetensors file of the same tensors with --features"
-        ) from None
+        problem = f"{path} is not the file of Inception's weights: its SHA-256 is {sha256}, not {SHA256}"
+        remedy = f"replace it by {URL}, or name a safetensors file of the same tensors with --features"
+        raise UserError(f"{problem}; {remedy}") from None
     buffer = io.BytesIO()
     torch.save(tensors, buffer)
     return buffer.getvalue()
-
-
-def _extractor() -> Any:
-    """The class of torch-fidelity's network."""
-    try:
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # type: ignore[import-untyped, unused-ignore]
-    except ImportError:
-        problem = "Inception (--fid) needs torch-fidelity, which is not there"
-        raise UserError(f"{problem}: pip install 'unstir[fid]'") from None
-    return FeatureExtractorInceptionV3
-
-
-def _network(path: Path, data: bytes) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):  # the constructor draws weights before it loads these
-        try:
-            net: nn.Module = _extractor()(
-                NAME, ["2048", "logits_unbiased"], feature_extractor_weights_path=io.BytesIO(data)
-            )
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(f"{path} holds other tensors than Inception's weights ({reason}); use {URL}") from None
-    return net

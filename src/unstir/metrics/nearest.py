@@ -14,12 +14,9 @@ from torch import Tensor
 
 from unstir.errors import UserError
 
-SPARE = 8
-"""More candidates than asked for, since rounding may put the best few in the wrong order."""
-
+SPARE = 8  # more candidates than asked for, since rounding may put the best few in the wrong order
 _QUERIES, _TRAIN = 1024, 8192  # rows of one product: 32 MiB of distances
 _EXACT_BYTES = 1 << 26
-
 Rows = Callable[[slice | Tensor], Tensor]
 """rows(index) -> the vectors [n, D] of some training images."""
 
@@ -47,8 +44,8 @@ def nearest(queries: Tensor, train: Tensor, *, k: int = 1, flip: bool = False) -
     if queries.dtype != torch.uint8 or train.dtype != torch.uint8 or queries.ndim != 4:
         raise UserError(f"images are {queries.dtype} {list(queries.shape)} and {train.dtype}; give uint8 [N, C, H, W]")
     if queries.shape[1:] != train.shape[1:]:
-        given = f"{list(queries.shape[1:])} and training images {list(train.shape[1:])}"
-        raise UserError(f"images are {given} [C, H, W]; give both in one shape")
+        shapes = f"{list(queries.shape[1:])} and training images {list(train.shape[1:])}"
+        raise UserError(f"images are {shapes} [C, H, W]; give both in one shape")
     views: list[Rows] = [lambda rows: train[rows].flatten(1)]
     if flip:
         views.append(lambda rows: train[rows].flip(-1).flatten(1))
@@ -72,8 +69,8 @@ def _search(queries: Tensor, num_train: int, views: Sequence[Rows], k: int) -> N
     if not 1 <= k <= num_train:
         raise UserError(f"k={k} is outside 1..{num_train}, the number of training images")
     if len(queries) == 0:
-        nothing = torch.zeros(0, k, dtype=torch.int64)
-        return Nearest(nothing, nothing.double(), nothing.bool())
+        nothing = torch.zeros(0, k)
+        return Nearest(nothing.long(), nothing.double(), nothing.bool())
     candidates = _candidates(queries, num_train, views, min(k + SPARE, num_train))
     size = candidates.shape[1] * queries.shape[1] * 8
     parts = torch.split(torch.arange(len(queries)), max(1, _EXACT_BYTES // max(size, 1)))
@@ -105,13 +102,8 @@ def _candidates(queries: Tensor, num_train: int, views: Sequence[Rows], k: int) 
 def _measured(queries: Tensor, candidates: Tensor, views: Sequence[Rows], k: int) -> tuple[Tensor, Tensor, Tensor]:
     """The k nearest of the candidates [N, K], measured in float64; of equals the first training image."""
     candidates = candidates.sort(dim=1).values
-    each = [
-        (view(candidates.flatten()).view(*candidates.shape, -1).double() - queries.double()[:, None])
-        .square_()
-        .mean(2)
-        .sqrt_()
-        for view in views
-    ]
+    seen = (view(candidates.flatten()).view(*candidates.shape, -1).double() for view in views)
+    each = [(rows - queries.double()[:, None]).square_().mean(2).sqrt_() for rows in seen]
     distance, view = torch.stack(each).min(0)
     distance, order = distance.sort(dim=1, stable=True)
     order = order[:, :k]

@@ -1,15 +1,21 @@
-"""The features of a store's own images, computed once and kept with it, in STORE/statistics.
+"""What is computed once and kept in a store's folder, above all the features of its own images, in STORE/statistics.
 
-What is generated is measured against them, and so is what bounds a distance: images of the other split, and noise. A
+What is generated is measured against these, and so is what bounds a distance: images of the other split, and noise. A
 file is good for one split, number of images and network; the hash of the network's weights is in its name.
+
+Tensors are kept (`keep`) with a text that says what decided them, and read again (`kept`) only where they are whole: a
+file is safetensors, with that text and a hash of its content in the metadata.
 """
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save
 from torch import Tensor
 
 from unstir import randomness
@@ -17,14 +23,39 @@ from unstir.data import SPLITS, Store
 from unstir.errors import UserError
 from unstir.metrics.features import Network
 from unstir.metrics.frechet import Moments, moments
-from unstir.metrics.kept import NOT_KEPT, keep, kept
 from unstir.progress import Progress
 from unstir.randomness import Key
+from unstir.runs.checkpoint import content_hash, read_tensors
+from unstir.runs.files import make_folder, replacing
 
 VERSION = 1
 NOISE = "noise"
 KEPT = 10_000  # images of which features are kept with the moments of all, to compare image with image; at most
 _NOISE_IMAGES = 1024  # so far from anything real that their number hardly matters
+
+NOT_KEPT = (OSError, SafetensorError, ValueError, OverflowError, KeyError, TypeError, RuntimeError, AttributeError)
+"""What reading a file may raise that is not what `keep` wrote, whatever it is."""
+
+
+def keep(path: Path, kind: str, text: str, tensors: Mapping[str, Tensor], durable: bool = True) -> None:
+    """Replace the file; UserError where it cannot be written.
+
+    The bytes are made first, for safetensors' own writing leaves files behind when killed. A file that is not
+    ``durable`` may be lost when the machine stops.
+    """
+    data = save(dict(tensors), {f"unstir_{kind}": text, "sha256": content_hash(tensors, text)})
+    make_folder(path.parent)
+    with replacing(path, durable=durable) as partial:
+        partial.write_bytes(data)
+
+
+def kept(path: Path, kind: str) -> tuple[str, dict[str, Tensor]]:
+    """The text and the tensors of a file. Raises one of `NOT_KEPT` for anything else than `keep` wrote."""
+    metadata, views = read_tensors(path)
+    tensors, text = {name: view.clone() for name, view in views.items()}, metadata[f"unstir_{kind}"]
+    if metadata["sha256"] != content_hash(tensors, text):
+        raise ValueError(f"{path} is damaged")
+    return text, tensors
 
 
 @dataclass(frozen=True, eq=False)

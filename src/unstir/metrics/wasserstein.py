@@ -13,9 +13,8 @@ that are uniform on the sphere is the distance of a level.
 Units: pixels of a level are divided by their standard deviation, channel by channel, and a distance of 1000 is one such
 deviation. Karras et al. divide each set by its own, which hides a difference of contrast or of colour balance; here the
 deviation is that of both sets together about their common mean, each set counting half. So the distance stays symmetric
-and below 2000 = 1000 * 2, but says "how different", not "how many grey levels": between real images and noise it levels
-off. The number of images and of patches biases it upwards (about as 1/sqrt(n)): hold it against the distance of as many
-real images, and never against a published figure.
+and below 2000 = 1000 * 2; between real images and noise it levels off. The number of images and of patches biases it
+upwards (about as 1/sqrt(n)): hold it against the distance of as many real images, never against a published figure.
 """
 
 import math
@@ -28,15 +27,13 @@ from torch.nn.functional import conv2d, pad
 
 from unstir import randomness
 from unstir.errors import UserError
+from unstir.metrics.features import given
 from unstir.randomness import Key
 
-PATCH = 7
-"""Pixels per side of a patch (Karras et al. 2018); the last level is the smallest whose sides are no shorter."""
-
+PATCH = 7  # pixels per side of a patch (Karras et al. 2018); the last level is the smallest whose sides are no shorter
 PATCHES = 32
 PROJECTIONS = 128
 SCALE = 1000.0
-
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # the filter of Burt & Adelson 1983
 _BATCH = 256
 
@@ -59,13 +56,7 @@ class Swd:
 
 
 def swd(
-    a: Tensor,
-    b: Tensor,
-    *,
-    seed: int = 0,
-    patches: int = PATCHES,
-    projections: int = PROJECTIONS,
-    repeats: int = 20,
+    a: Tensor, b: Tensor, *, seed: int = 0, patches: int = PATCHES, projections: int = PROJECTIONS, repeats: int = 20
 ) -> Swd:
     """The distance between two sets of images, uint8 [N, C, H, W] in 0..255; symmetric, and 0 between equals.
 
@@ -82,12 +73,11 @@ def swd(
             raise UserError(f"{name}={value} must be at least {least}")
     both = zip(descriptors(a, seed=seed, patches=patches), descriptors(b, seed=seed, patches=patches), strict=True)
     weights = (_resampled(len(a), seed, "swd images", repeats), _resampled(len(b), seed, "swd reference", repeats))
-    found = torch.stack(
-        [_level(*_normalised(*level), weights, seed, number, projections) for number, level in enumerate(both)]
-    )
+    levels = [_level(*_normalised(*each), weights, seed, number, projections) for number, each in enumerate(both)]
+    found = torch.stack(levels)
     means = found.mean(0)
-    levels, sides = tuple(found[:, 0].tolist()), tuple(level[0] for level in _sides(*a.shape[2:]))
-    return Swd(levels, sides, means[0].item(), means[1:].std().item(), len(a), len(b))
+    sides = tuple(height for height, _ in _sides(*a.shape[2:]))
+    return Swd(tuple(found[:, 0].tolist()), sides, means[0].item(), means[1:].std().item(), len(a), len(b))
 
 
 def descriptors(images: Tensor, *, seed: int = 0, patches: int = PATCHES) -> list[Tensor]:
@@ -97,18 +87,15 @@ def descriptors(images: Tensor, *, seed: int = 0, patches: int = PATCHES) -> lis
     i of any set; a level with no more places than that gives each once. Raises UserError as `swd` does.
     """
     if images.dtype != torch.uint8 or images.ndim != 4:
-        given = f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}"
-        raise UserError(f"images are {given}; this distance takes uint8 [N, C, H, W]")
+        raise UserError(f"{given(images)}; this distance takes uint8 [N, C, H, W]")
     if len(images) < 2:
-        raise UserError(
-            f"a distance between sets was asked for {len(images)} images; give at least 2, better thousands"
-        )
+        asked = f"a distance between sets was asked for {len(images)} images"
+        raise UserError(f"{asked}; give at least 2, better thousands")
     if patches < 1:
         raise UserError(f"patches={patches} must be at least 1")
     parts: list[list[Tensor]] = [[] for _ in _sides(*images.shape[2:])]
     for first in range(0, len(images), _BATCH):
-        levels = pyramid(images[first : first + _BATCH].float())
-        for number, level in enumerate(levels):
+        for number, level in enumerate(pyramid(images[first : first + _BATCH].float())):
             parts[number].append(_patches(level, first, patches, seed, number))
     return [torch.cat(part) for part in parts]
 
@@ -138,9 +125,7 @@ def wasserstein(a: Tensor, b: Tensor, weights_a: Tensor, weights_b: Tensor) -> T
     count_a, count_b = int(weights_a[0].sum()) * a.shape[1], int(weights_b[0].sum()) * b.shape[1]
     common = math.gcd(count_a, count_b)
     steps = torch.cat((weights_a * (count_b // common), weights_b * -(count_a // common)), dim=1)
-    image = np.concatenate(
-        [np.repeat(np.arange(len(a)), a.shape[1]), np.repeat(np.arange(len(b)), b.shape[1]) + len(a)]
-    )
+    image = np.repeat(np.arange(len(a) + len(b)), [a.shape[1]] * len(a) + [b.shape[1]] * len(b))
     values = np.concatenate([a.numpy().ravel(), b.numpy().ravel()])
     order = np.argsort(values)  # NumPy's sort and take are several times faster than torch's
     difference = torch.from_numpy(np.take(steps.numpy(), image[order], axis=1))
@@ -161,12 +146,10 @@ def _level(a: Tensor, b: Tensor, weights: tuple[Tensor, Tensor], seed: int, numb
 def _normalised(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Descriptors [N, P, C, k, k] as [N, P, D], less the channels' common mean, over their common deviation."""
     (var_a, mean_a), (var_b, mean_b) = (torch.var_mean(x.double(), (0, 1, 3, 4), correction=0) for x in (a, b))
-    mean = (mean_a + mean_b) / 2
     deviation = ((var_a + var_b) / 2 + ((mean_a - mean_b) / 2) ** 2).sqrt()
     deviation[deviation == 0] = 1.0  # a channel that is constant in both
-    shape = (-1, 1, 1)
-    scaled = [(x - mean.float().view(shape)) / deviation.float().view(shape) for x in (a, b)]
-    return scaled[0].flatten(2), scaled[1].flatten(2)
+    mean, deviation = (each.float().view(-1, 1, 1) for each in ((mean_a + mean_b) / 2, deviation))
+    return ((a - mean) / deviation).flatten(2), ((b - mean) / deviation).flatten(2)
 
 
 def _resampled(n: int, seed: int, stream: str, repeats: int) -> Tensor:
@@ -202,6 +185,5 @@ def _sides(height: int, width: int) -> list[tuple[int, int]]:
 def _smooth(images: Tensor) -> Tensor:
     """Each channel convolved with the binomial filter, its border pixel a mirror."""
     row = torch.tensor(_BINOMIAL, dtype=images.dtype).view(1, 1, 1, 5)
-    flat = images.flatten(0, 1)[:, None]
-    padded = pad(flat, (2, 2, 2, 2), mode="reflect")
+    padded = pad(images.flatten(0, 1)[:, None], (2, 2, 2, 2), mode="reflect")
     return conv2d(conv2d(padded, row), row.transpose(2, 3)).view_as(images)
