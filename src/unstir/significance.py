@@ -6,12 +6,10 @@ and from a thousand images are held against one `LEVEL`:
 
 * `difference` of two `Estimate`s (Welch), of two sets of values (`two_sample`), of pairs (`paired`), or with a
   covariate (`adjusted`); `effect` of any value with an error; `counted` for exact numbers;
-* `exact` for a one-sided p: that of `binomial_tail` and `precedence`, which are exact, or of `mann_whitney`, a
-  conservative normal approximation.
+* `exact` for a one-sided p, of `binomial_tail`, `precedence`, or `mann_whitney` (a conservative normal approximation).
 
 A page tests some forty effects; at two errors, two of them would stand out in a run where nothing happened. At 3.5 each
-has a chance of 1 in 2,150, and all forty together less than 1 in 50. Where the largest of k effects is picked out, its
-z is that of the largest of k (`largest_of`).
+has a chance of 1 in 2,150, and all forty together less than 1 in 50. The largest of k is tested so (`largest_of`).
 
 The tests of ranks rest on "they are all alike" alone. Mann & Whitney 1947 count the pairs (a, b) with a < b, and see
 a shift of the whole. For a few extreme values among many, count the values of a below the j-th smallest of b. Let n
@@ -232,8 +230,8 @@ class Shift:
 class Precedence:
     """The ``count`` of values of a below ``threshold``, a low rank of b; ``expected`` at most where all are alike.
 
-    ``p`` is the chance of so many (or more than that, where the threshold is no rank); ``least`` is the least count of
-    a p within the level asked for, None where no number of values would be, as b has too few.
+    ``p`` is the chance of so many, or more than that where the threshold is no rank; ``least`` is the least count of a
+    p within the level asked for, None where b has too few values for any.
     """
 
     count: int
@@ -246,8 +244,7 @@ class Precedence:
 def mann_whitney(a: Tensor, b: Tensor) -> Shift:
     """Whether values ``a`` [n] tend to be smaller than ``b`` [m]: the normal approximation, ties and continuity minded.
 
-    Two values or more of each. The standard error is that of DeLong et al. 1988, from each value's share of the other
-    set that it precedes, a tie counting half.
+    Two values or more of each. The standard error is from each value's share of the other set that it precedes.
     """
     n, m = len(a), len(b)
     of_a, of_b = 1 - _preceding(b, a), _preceding(a, b)

@@ -1,9 +1,9 @@
 """A small classifier of a store's own classes, trained in a minute without a download; its features measure images.
 
 Distances between sets of images are taken between features, because pixels say little about what is seen. Published
-figures use an Inception network trained on ImageNet; here the features are those of a network trained on the very data
-that a run models, so they know its digits or animals, need no file from elsewhere and work at any size of image. In
-return a figure compares only with figures of the same weights: `Classifier.hash` names them.
+figures use an Inception network trained on ImageNet; here a network is trained on the very data that a run models, so
+its features know these digits or animals, need no file from elsewhere and work at any size of image. In return a figure
+compares only with figures of the same weights: `Classifier.hash` names them.
 
 A convolution at full size, then one of stride 2 for every halving until 4 to 7 pixels are left, then one more; each
 but the first is followed by GroupNorm, all by SiLU. The first goes without a norm so that brightness and contrast
@@ -75,9 +75,8 @@ class ConvNet(nn.Module):
 class Classifier(Network):
     """A trained network, on the CPU in float32, so that its figures do not depend on the accelerator at hand.
 
-    ``shape`` is the (C, H, W) it takes; ``data`` the content hash of the store that it learned from, ``seen`` the
-    number of images it did so with (`budget`); ``trust`` how it did on held-out images. ``hash`` is over weights,
-    version and training budget: distances compare where it is the same.
+    ``shape`` is the (C, H, W) it takes; ``data`` the content hash of the store that it learned from, ``seen`` how many
+    images it saw (`budget`); ``trust`` how it did on held-out images. ``hash`` is over weights, version and budget.
     """
 
     net: ConvNet
@@ -94,10 +93,7 @@ class Classifier(Network):
         object.__setattr__(self, "hash", digest)
 
     def probabilities(self, images: Tensor, batch_size: int = BATCH) -> Tensor:
-        """The probability of each class for ``images``, uint8 [N, C, H, W]: float64 [N, K], rows that sum to 1.
-
-        Raises UserError for images of another shape or type than the classifier takes.
-        """
+        """The probability of each class for ``images``, uint8 [N, C, H, W]: float64 [N, K]; UserError as `outputs`."""
         logits = self.outputs(images, batch_size=batch_size).logits
         assert logits is not None
         return logits.softmax(1)
@@ -152,9 +148,8 @@ def train_classifier(
 ) -> Classifier:
     """Train on `budget` of the store's training images with their labels, by Adam and cross-entropy.
 
-    Each image is shifted by up to an eighth of the side, its rim reflected into the gap. The result is a function of
-    store and seed for the same torch build, machine and number of threads, also where it goes on from the state in the
-    file ``kept``. Raises UserError where there are not two classes to distinguish or no training images.
+    Each image is shifted (`moved`). The result is a function of store and seed for the same torch build, machine and
+    threads, also where it goes on from the state in the file ``kept``. UserError for fewer than two classes, no images.
     """
     _check(store)
     net = _network(store, seed)
@@ -191,10 +186,9 @@ def preparing_seconds(store: Store) -> float:
 
 
 def budget(store: Store) -> int:
-    """How many images the classifier learns from, each of them counted as often as it is seen.
+    """How many images the classifier learns from, counted as often as they are seen, in whole batches.
 
-    `EPOCHS` times the training images, within `LEAST_SEEN` and `MOST_SEEN`, and of images larger than `FULL_SIDE`
-    fewer; whole batches.
+    `EPOCHS` times the training images, within `LEAST_SEEN` and `MOST_SEEN`; fewer of images larger than `FULL_SIDE`.
     """
     _, height, width = store.shape
     seen = min(max(EPOCHS * store.count("train"), LEAST_SEEN), MOST_SEEN)

@@ -32,8 +32,7 @@ _RATE, _WARMUP = 6e-3, 0.1
 class Lesson:
     """What is learned: ``images`` uint8 [N, C, H, W] with ``labels`` int64 [N], in ``steps`` steps of `BATCH` images.
 
-    The order and the shifts of the images are a function of ``seed``. ``data`` is the content hash of the store,
-    ``version`` that of the network.
+    The order and the shifts of the images are a function of ``seed``. ``data`` is the content hash of the store.
     """
 
     images: Tensor

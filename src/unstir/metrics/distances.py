@@ -1,9 +1,8 @@
 """Distances between sets of features other than Fréchet's, and Fréchet's without the bias of few images.
 
 All take features float64 [N, F], one row per image, of any network. KID and the Inception Score have torch-fidelity's
-numbers to the last bit, and precision and recall agree with its own, so that a figure compares with others that it
-computed. A fidelity figure (precision, density) falls when images are spoilt, a diversity figure (recall, coverage)
-when kinds of images are missing.
+numbers to the last bit, precision and recall agree with its own. Figures of fidelity (precision, density) fall when
+images are spoilt, those of diversity (recall, coverage) when kinds of images are missing.
 """
 
 import math
@@ -70,12 +69,10 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
     """Precision and recall of ``fake`` [N, F] for ``real`` [M, F] (Kynkäänniemi et al. 2019, eqs. 1 and 2), in 0..1.
 
     A manifold is the union of balls about a set's images, each out to its ``k``-th nearest neighbour in the set.
-    Precision is the share of fake images in that of the real ones, recall that of real images in that of the fake
-    ones. Both depend on the numbers of images: compare for equal ones. Takes N M F operations, in pieces of 256 MB.
-    Raises UserError for sets of k images or fewer.
+    Precision is the share of fake images in that of the real ones, recall that of real images in that of the fake.
+    Compare both for equal numbers of images. Takes N M F operations. Raises UserError for sets of k images or fewer.
     """
-    _enough(real, fake, k)
-    real, fake = _centred(real, fake)
+    real, fake = _centred(real, fake, k, k + 1)
     precise, recalled = _inside(fake, real, k)[0] > 0, _inside(real, fake, k)[0] > 0
     return float(precise.double().mean()), float(recalled.double().mean())
 
@@ -85,8 +82,7 @@ def fidelity(real: Tensor, fake: Tensor, k: int = 3, k_density: int = 5) -> Tens
 
     Their means are the figures of `precision_recall` and `density_coverage`. Raises UserError as these do.
     """
-    _enough(real, fake, max(k, k_density), least_fake=1)
-    real, fake = _centred(real, fake)
+    real, fake = _centred(real, fake, max(k, k_density))
     precise, dense = _inside(fake, real, k)[0] > 0, _inside(fake, real, k_density)[0]
     return torch.stack([precise.double(), dense.double() / k_density])
 
@@ -112,10 +108,9 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, flo
     of real balls that a fake image lies in, over k, in the mean over fake images: near 1 for equal distributions, and
     unlike precision not misled by one outlier's large ball. Coverage is the share of real images with a fake image in
     their ball; for equal distributions of N = M images it is near 1 - 2^-k (0.97). A ball holds its surface. Takes
-    M (M + N) F operations, in pieces of 256 MB. Raises UserError for k or fewer real images, or no fake ones.
+    M (M + N) F operations. Raises UserError for k or fewer real images, or no fake ones.
     """
-    _enough(real, fake, k, least_fake=1)
-    real, fake = _centred(real, fake)
+    real, fake = _centred(real, fake, k)
     inside, covered = _inside(fake, real, k)
     return int(inside.sum()) / (k * len(fake)), int(covered.sum()) / len(real)
 
@@ -134,14 +129,12 @@ def infinite_fd(
     distance of all N and the mean over ``repeats`` random splits into halves, where they put it through subsets of 15
     sizes: the two halves of a split hold each image once, so that splitting adds no chance of its own to first order,
     and on Gaussians the value deviates by a quarter to a third less at the same cost. Of the variances s and q that
-    `frechet.standard_error` tells apart, the value has s + q + q / repeats; measured on Gaussians the standard error
-    is right within 25 %. The value may be below 0. ``strata``, int64 [N], are classes of which the features hold fixed
-    shares, as in `frechet.halves`: halves drawn past them would owe a part of their distance to the chance in these.
+    `frechet.standard_error` tells apart, the value has s + q + q / repeats; on Gaussians the standard error is right
+    within 25 %. The value may be below 0. ``strata``, int64 [N], are classes in fixed shares, as in `frechet.halves`.
 
-    What is removed is the bias from N alone. A reference of finitely many images adds about as much as as many samples
-    would, and it stays. So does what bends the line: measured on Gaussians of equal variances, the value is too small
-    by 19 % of the bias removed at N = 2.3 F, by 4 % at 8 F, and by less where variances differ. Raises UserError for
-    N < 2 (F + 1), where the halves' covariance is singular and nothing follows a line.
+    What is removed is the bias from N alone. That of a reference of finitely many images stays, and so does what bends
+    the line: on Gaussians of equal variances, the value is too small by 19 % of the bias removed at N = 2.3 F, by 4 %
+    at 8 F, and by less where variances differ. UserError for N < 2 (F + 1): the halves' covariance would be singular.
     """
     n, size = features.shape
     if n < infinite_needs(size):
@@ -160,14 +153,11 @@ def _same_width(a: Tensor, b: Tensor) -> None:
         raise UserError(f"features are {list(a.shape)} and {list(b.shape)}; compare [N, F] with [M, F] of one network")
 
 
-def _enough(real: Tensor, fake: Tensor, k: int, least_fake: int | None = None) -> None:
+def _centred(real: Tensor, fake: Tensor, k: int, least_fake: int = 1) -> tuple[Tensor, Tensor]:
+    """Both less the mean of the real ones: distances stay, and lose fewer digits where x.x - 2 x.y + y.y gives them."""
     _same_width(real, fake)
-    if k < 1 or len(real) <= k or len(fake) < (k + 1 if least_fake is None else least_fake):
+    if k < 1 or len(real) <= k or len(fake) < least_fake:
         given = f"{len(real)} real and {len(fake)} other images"
         raise UserError(f"{given} have no neighbourhoods of k={k}; give more than k images")
-
-
-def _centred(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Both less the mean of the real ones: distances stay, and lose fewer digits where x.x - 2 x.y + y.y gives them."""
     mean = real.double().mean(0)
     return real.double() - mean, fake.double() - mean

@@ -33,8 +33,7 @@ NEW_IMAGES = 2000  # held-out images that are compared with the training images,
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """How to evaluate a ``model``: by which sampling ``job``, whose number of images and seed are the first set's, and
-    against what.
+    """How to evaluate a ``model``: by which sampling ``job`` (number and seed are the first set's), against what.
 
     ``seeds`` sets are drawn, with seeds job.chain.seed, +1, ... The reference is ``num_reference`` images of ``split``
     (0: all). ``networks`` are those whose features measure; empty for the sliced Wasserstein distance. A classifier

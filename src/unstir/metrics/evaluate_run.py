@@ -116,8 +116,8 @@ def _sized(run: Run, store: Store, plans: list[Plan], num: int, request: Evaluat
     """The plans with their number of images; how long they will take is said."""
     plans, drawing = sized(run, store, plans, num, 60 * request.minutes, say)
     if preparing := preparing_seconds(store):
-        again = f"at every call, for {store.path} cannot be written to"
-        again = "once for this data" if is_writable(store.path / "statistics") else again
+        kept = is_writable(store.path / "statistics")
+        again = "once for this data" if kept else f"at every call, for {store.path} cannot be written to"
         say(f"about {duration(preparing)} to train the classifier, {again}")
     if drawing:
         images = f"{len(plans)} x {request.seeds} x {plans[0].job.num} images"
@@ -135,17 +135,19 @@ def sized(
     """
     if not num and (num := known_number(plans, saved(run))):
         say(f"{num} images per seed, as in an earlier evaluation; --num takes another number")
-    missing = [plan for plan in plans if not num or find(run, plan.model.step, _of(plan, num).protocol()) is None]
+
+    def of_size(plan: Plan) -> Plan:
+        return replace(plan, job=replace(plan.job, num=num))
+
+    missing = [plan for plan in plans if not num or find(run, plan.model.step, of_size(plan).protocol()) is None]
     if not missing:
-        return [_of(plan, num) for plan in plans], 0.0
+        return list(map(of_size, plans)), 0.0
     each = seconds_per_call(plans[0].model.unloaded(), plans[0].job)
     calls = {plan: plan.job.chain.calls(plan.model.process.schedule) for plan in plans}
     if not num:
         num = fitting(seconds, each * sum(calls[plan] * plan.seeds for plan in plans), store, plans[0].split)
-    left = sum(
-        calls[plan] * (num - min(num, _count(plan.model, job))) for plan in missing for job in jobs(_of(plan, num))
-    )
-    return [_of(plan, num) for plan in plans], each * left
+    lacking = {plan: sum(max(num - _count(plan.model, job), 0) for job in jobs(of_size(plan))) for plan in missing}
+    return list(map(of_size, plans)), each * sum(calls[plan] * images for plan, images in lacking.items())
 
 
 def known_number(plans: Sequence[Plan], evaluations: Sequence[Evaluation]) -> int:
@@ -183,10 +185,6 @@ def as_far_as_known(protocol: Mapping[str, Any], other: Mapping[str, Any]) -> di
             del networks["classifier"]
             found["num_reference"] = other["num_reference"]
     return found
-
-
-def _of(plan: Plan, num: int) -> Plan:
-    return replace(plan, job=replace(plan.job, num=num))
 
 
 def _count(model: Model, job: Job) -> int:

@@ -41,7 +41,7 @@ PROTOCOL = {
 class Evaluation:
     """The figures of one saved step of a run, by key such as "classifier/fd", and the protocol they came by.
 
-    ``images`` is how many training images the weights had seen, ``weights`` their SHA-256 (hex), ``seconds`` are those
+    ``images`` is how many training images the weights had seen, ``weights`` their SHA-256 (hex), ``seconds`` the time
     of "drawing" and of "measuring".
     """
 

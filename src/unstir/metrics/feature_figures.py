@@ -15,10 +15,9 @@ from torch import Tensor
 from unstir.data import Store
 from unstir.metrics.distances import density_coverage, fidelity, infinite_fd, infinite_needs, kid, precision_recall
 from unstir.metrics.features import NEAR, Network
-from unstir.metrics.figures import HIGHER, LOWER, Figure
-from unstir.metrics.floor import Draws, bound, draws
+from unstir.metrics.figures import HIGHER, LOWER, SPLITS, Figure, Figures, error_of_halves, halved, halves_of
+from unstir.metrics.floor import FLOOR_SPLITS, Draws, bound, draws
 from unstir.metrics.frechet import frechet_of, moments, standard_error
-from unstir.metrics.halves import FLOOR_SPLITS, SPLITS, Figures, error_of_halves, errors_of_means, halved, halves_of
 from unstir.metrics.reference import KEPT, NOISE, Reference, chosen, other_split, reference
 from unstir.progress import Progress
 
@@ -51,20 +50,14 @@ class Sides:
 
 
 def sides(
-    store: Store,
-    network: Network,
-    num: int,
-    split: str,
-    num_reference: int,
-    asked: Tensor | None,
-    progress: Progress | None,
+    store: Store, network: Network, num: int, split: str, count: int, asked: Tensor | None, progress: Progress | None
 ) -> Sides:
-    """The reference of ``num_reference`` images of ``split`` (0: all), and the bounds for sets of ``num`` images.
+    """The reference of ``count`` images of ``split`` (0: all), and the bounds for sets of ``num`` images.
 
     The floor is drawn from the other split, with classes as ``asked``, int64 [num], or, for None, at random by the
     shares of the training split; None where too few images can be drawn.
     """
-    real = reference(store, split, network, num_reference, progress)
+    real = reference(store, split, network, count, progress)
     other, floor = other_split(split), None
     index, found = draws_of(store, other, num, asked)
     if found is not None:
@@ -159,8 +152,7 @@ def _errors(of: Sides, features: Tensor, strata: Tensor | None = None, splits: i
     """The standard error of every figure from the choice of ``features`` [N, F], against the same reference.
 
     Precision and density are means over images, whose deviation gives it. Recall and coverage of half the samples are
-    those against as many subsets, of half the size, so that all is as it was but smaller (`halves` says why nothing is
-    resampled). ``strata`` as in `two_halves`.
+    those against as many subsets, of half the size, so that all is as it was but smaller. ``strata``: see `two_halves`.
     """
     real = of.real.features
     num = min(len(features), len(real))
@@ -177,7 +169,7 @@ def _errors(of: Sides, features: Tensor, strata: Tensor | None = None, splits: i
         "fd": standard_error(features, of.real.moments, 2 * splits, strata=strata),
         "kid": float(error_of_halves(*kernel["kid"])),
         **halved(near, num, classes, splits),
-        **dict(zip(("precision", "density"), errors_of_means(each, classes), strict=True)),
+        **dict(zip(("precision", "density"), _errors_of_means(each, classes), strict=True)),
     }
 
 
@@ -202,3 +194,14 @@ def _infinite(of: Sides, sets: Sequence[Tensor], strata: Tensor | None = None) -
     lines = [infinite_fd(features, of.real.moments, seed, strata=strata) for seed, features in enumerate(sets)]
     spread = sum(error**2 for _, error in lines) ** 0.5 / len(lines)
     return statistics.mean(value for value, _ in lines), spread
+
+
+def _errors_of_means(values: Tensor, strata: Tensor | None) -> list[float]:
+    """The standard error of the mean of each row, [K, N], over images; within ``strata``, int64 [N], where given."""
+    num = values.shape[1]
+    strata = torch.zeros(num, dtype=torch.int64) if strata is None else strata
+    numbers = strata.bincount()
+    means = torch.zeros(len(values), len(numbers)).double().index_add(1, strata, values) / numbers.clamp(min=1)
+    squares = (values - means[:, strata]).square().sum(1) / max(num - int((numbers > 0).sum()), 1)
+    found: list[float] = (squares / num).sqrt().tolist()
+    return found

@@ -1,11 +1,23 @@
-"""One figure: a mean over seeds with its errors and bounds, and how it is compared (`unstir.significance`)."""
+"""One figure: a mean over seeds with its errors and bounds, and how it is compared (`unstir.significance`).
+
+The standard error of a figure of one set of images is from random halves of the set, whose variance is twice that of
+the whole, so that half the difference of their figures deviates as the figure of the whole does. (Resampling with
+replacement doubles the bias of a Fréchet distance, and spoils what is counted by nearest neighbours.)
+"""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
+from torch import Tensor
+
+from unstir import randomness
 from unstir.significance import Effect, Estimate, difference
 
 LOWER, HIGHER = "lower", "higher"
+Figures = dict[str, float]  # values or errors of figures by key
+SPLITS = 5  # sets are split into halves so often to estimate how figures vary with the choice of images
 FLOOR_DF = 19.0  # of a floor's error: 20 splits into halves, or 20 sets drawn with replacement, less one
 BOOTSTRAP_DF = 5.0
 """Degrees of freedom of a bootstrap in addition to those of seeds, for it includes the choice of images alone.
@@ -25,8 +37,7 @@ class Figure:
     that are not in the reference of ``num_reference``, drawn as the generator draws, as good as new images can be;
     ``num_floor`` is 0 where such images were lacking, and nothing may be compared with that floor. ``ceiling`` is that
     of uniform noise. Both are None where there is none. ``infinite`` (value, standard error) is extrapolated to
-    infinitely many samples, ``floor_infinite`` to infinitely many real images. ``network`` and ``network_hash`` name
-    the features; empty for figures without any.
+    infinitely many samples, ``floor_infinite`` to real images. ``network`` and ``network_hash`` name the features.
     """
 
     name: str
@@ -116,3 +127,48 @@ def verdict(change: Effect, better: str) -> str:
     if not change.decided:
         return "undecided"
     return "better" if change.positive == (better == HIGHER) else "worse"
+
+
+def two_halves(num: int, seed: int, stream: str, repeat: int, strata: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """A random split of 0..num-1 into halves, of which the second has one more where ``num`` is odd: int64 each.
+
+    Where ``strata``, int64 [num], says the class of each, the halves share every class evenly.
+    """
+    order = randomness.permutation(seed, stream, repeat, num)
+    if strata is not None:
+        order = order[strata[order].argsort(stable=True)]
+        return order[1::2], order[::2]
+    return order[: num // 2], order[num // 2 :]
+
+
+def halved(
+    figures: Callable[[Tensor], Figures], num: int, strata: Tensor | None = None, splits: int = SPLITS
+) -> Figures:
+    """The standard error of each figure as in `halves_of`: half the difference of two halves, root mean square."""
+    found = halves_of(figures, num, strata, splits)
+    return {key: float(differences.square().mean().sqrt()) for key, (_, differences) in found.items()}
+
+
+def halves_of(
+    figures: Callable[[Tensor], Figures], num: int, strata: Tensor | None = None, splits: int = SPLITS
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Of each figure the mean of two halves of ``num`` images and half their difference, float64 [splits] each.
+
+    ``figures`` maps the indices of some images, int64 [n], to figures of these; ``strata`` as in `two_halves`.
+    """
+    parts = [two_halves(num, 0, "halves of figures", number, strata) for number in range(splits)]
+    pairs = [[figures(part[: num // 2]) for part in both] for both in parts]
+    found = {}
+    for key in pairs[0][0]:
+        values = torch.tensor([[half[key] for half in pair] for pair in pairs], dtype=torch.float64)
+        found[key] = values.mean(1), (values[:, 0] - values[:, 1]) / 2
+    return found
+
+
+def error_of_halves(means: Tensor, differences: Tensor) -> Tensor:
+    """The standard error of a figure: float64 [...] from [repeats, ...]; `frechet.standard_error` derives it.
+
+    ``means`` are those of the figures of two halves of its images, ``differences`` half their difference.
+    """
+    whole = differences.square().mean(0)
+    return torch.maximum(whole - means.var(0), whole / 2).sqrt()

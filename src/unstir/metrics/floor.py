@@ -19,8 +19,7 @@ the number of held-out images is that of the mean over all sets that these image
 leave open is added. The reference is the same for samples and floor, so its choice cancels where both are compared.
 
 *The promise.* Where samples are new images, classes at random by the training split's shares or as asked for, a page
-that tests every figure against its floor claims a difference on at most one page in 50, whatever the number of seeds.
-`benchmarks/perfect_generator.py` measures it.
+claims a figure off its floor at most once in 50 pages, of any seeds. `benchmarks/perfect_generator.py` measures it.
 """
 
 import math
@@ -31,9 +30,10 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.metrics.halves import Figures
+from unstir.metrics.figures import Figures
 from unstir.randomness import Key
 
+FLOOR_SPLITS = 20  # as `SPLITS`, for the floor: of a set or a few, its error decides as much as that of all the samples
 DRAWS = 12  # sets that are drawn of each kind
 FEWEST = 12  # halves of fewer images have no five nearest neighbours, which density and coverage take
 AS_ASKED = 0.1  # class numbers count as those asked for within so much of the square distance that chance would make

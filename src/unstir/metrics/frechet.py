@@ -4,8 +4,8 @@ Dowson & Landau 1982 give the distance between two Gaussians, W_2^2 in today's w
 
     d^2 = |mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a^(1/2) C_b C_a^(1/2))^(1/2))
 
-Heusel et al. 2017 apply it to the features of images. Their FID is this formula on one particular Inception network;
-on the features of `classifier` the figure is *FD-classifier*, never FID, and compares with no published FID.
+Heusel et al. 2017 apply it to the features of images. Their FID is this formula on one particular Inception network; on
+the features of `classifier` the figure is *FD-classifier*, and compares with no published FID.
 
 The trace of the last root is the sum of the singular values of C_a^(1/2) C_b^(1/2). Both roots come from symmetric
 eigendecompositions; nothing is complex, and no root is taken of a product already rounded, which would turn errors of
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from unstir.errors import UserError
-from unstir.metrics.halves import error_of_halves, two_halves
+from unstir.metrics.figures import error_of_halves, two_halves
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +70,9 @@ def frechet_of(features: Tensor, reference: Moments) -> float:
 
     Needs no root but the reference's, and of singular values no more than N. Raises UserError for N < 2.
     """
-    shift, spread, crossed = _crossed(features, reference)
+    apart, crossed = _crossed(features, reference)
     tall = crossed if len(crossed) > crossed.shape[1] else crossed.T
-    cross = torch.linalg.svdvals(torch.linalg.qr(tall, mode="r").R).sum()
-    return max(float(shift @ shift + spread + reference.covariance.trace() - 2 * cross), 0.0)
+    return max(float(apart - 2 * torch.linalg.svdvals(torch.linalg.qr(tall, mode="r").R).sum()), 0.0)
 
 
 def standard_error(
@@ -86,8 +85,7 @@ def standard_error(
     varies by q from one split into halves to another: the first less the second is s + q. Bounded below by half of
     the first, s / 2 + q, for ``repeats`` random splits know q only roughly. Measured on Gaussians, near and far, from
     N = F up: within 25 %. A bootstrap (Efron 1979) is 1.5 to 4 times too large where the sets are alike, for drawing
-    with replacement doubles the bias. ``strata``, int64 [N], are classes of which the features hold fixed shares.
-    Raises UserError for N < 4.
+    with replacement doubles the bias. ``strata``, int64 [N], are classes in fixed shares. UserError for N < 4.
     """
     return float(error_of_halves(*halves(features, reference, repeats, seed, strata)))
 
@@ -98,8 +96,7 @@ def halves(
     """The mean of the distances of two halves of ``features`` [N, F] and half their difference: float64 [repeats] each.
 
     A repeat splits the features at random anew, in the shares of their ``strata`` (`two_halves`). Distances are right
-    to 1e-6 of the traces: their roots are taken of eigenvalues, which is several times as fast. Raises UserError for
-    N < 4 and for less than two repeats.
+    to 1e-6 of the traces, by eigenvalues, which are several times as fast. Raises UserError for N < 4 or one repeat.
     """
     if len(features) < 4 or repeats < 2:
         given = f"halves of {len(features)} images, {repeats} times,"
@@ -110,18 +107,17 @@ def halves(
     return (first + second) / 2, (first - second) / 2
 
 
-def _crossed(features: Tensor, reference: Moments) -> tuple[Tensor, Tensor, Tensor]:
-    """The difference of the means [F], the trace of the covariance, and Z C_b^(1/2) [N, F] (see above)."""
+def _crossed(features: Tensor, reference: Moments) -> tuple[Tensor, Tensor]:
+    """The squared difference of the means and both traces, summed, and Z C_b^(1/2) [N, F] (see above)."""
     if len(features) < 2:
         moments(features)  # which says what is wrong
     mean = features.double().mean(0)
-    scaled = (features.double() - mean).div_(math.sqrt(len(features) - 1))
-    return mean - reference.mean, scaled.square().sum(), scaled @ reference.root
+    scaled, shift = (features.double() - mean).div_(math.sqrt(len(features) - 1)), mean - reference.mean
+    return shift @ shift + scaled.square().sum() + reference.covariance.trace(), scaled @ reference.root
 
 
 def _quickly(features: Tensor, reference: Moments) -> float:
     """`frechet_of` to 1e-6 of the traces."""
-    shift, spread, crossed = _crossed(features, reference)
+    apart, crossed = _crossed(features, reference)
     wide = crossed if len(crossed) < crossed.shape[1] else crossed.T
-    cross = torch.linalg.eigvalsh(wide @ wide.T).clamp(min=0).sqrt().sum()
-    return float(shift @ shift + spread + reference.covariance.trace() - 2 * cross)
+    return float(apart - 2 * torch.linalg.eigvalsh(wide @ wide.T).clamp(min=0).sqrt().sum())

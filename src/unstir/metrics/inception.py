@@ -78,8 +78,7 @@ class Inception(Extractor):
     """Inception, in evaluation mode on its device; ``hash`` is the SHA-256 (hex) of the file of its weights.
 
     Computed in float32, kept in float64: features [N, 2048] and logits [N, 1008], which leave out the last layer's bias
-    as Inception Scores have since OpenAI's own code. On a GPU convolutions may be in TF32, as torch's settings say, and
-    features then differ in the fourth digit.
+    as Inception Scores have since OpenAI's own code. On a GPU, convolutions in TF32 change the features' fourth digit.
     """
 
     titles: ClassVar[Mapping[str, str]] = {"fd": "FID", "kid": "KID"} | {key: key for key in NEAR}

@@ -17,12 +17,12 @@ from torch import Tensor
 from unstir import randomness
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.metrics import distances, wasserstein
+from unstir.metrics import wasserstein
+from unstir.metrics.distances import inception_score
 from unstir.metrics.feature_figures import Sides, draws_of, figures_of, sides
 from unstir.metrics.features import Network, given
-from unstir.metrics.figures import HIGHER, LOWER, Figure
-from unstir.metrics.floor import FEWEST, bound
-from unstir.metrics.halves import FLOOR_SPLITS, SPLITS, halved
+from unstir.metrics.figures import HIGHER, LOWER, SPLITS, Figure, halved
+from unstir.metrics.floor import FEWEST, FLOOR_SPLITS, bound
 from unstir.metrics.reference import noise_images, other_split
 from unstir.progress import Progress
 
@@ -66,19 +66,17 @@ def measure(
 
 
 def _inception_score(network: Network, sets: Sequence[Tensor]) -> Figure:
-    def score(logits: Tensor) -> float:
-        return distances.inception_score(logits, splits=min(10, len(logits)))
-
     def error(logits: Tensor) -> float:
-        return halved(lambda part: {"is": score(logits[part])}, len(logits))["is"]
+        return halved(lambda part: {"is": inception_score(logits[part])}, len(logits))["is"]
 
-    figure = _plain(network, "Inception Score", HIGHER, tuple(map(score, sets)))
-    return replace(figure, bootstrap=mean(map(error, sets)))
+    error_of = mean(map(error, sets))
+    return _plain(network, "Inception Score", HIGHER, tuple(map(inception_score, sets)), bootstrap=error_of)
 
 
-def _plain(network: Network, name: str, better: str, by_seed: tuple[float, ...]) -> Figure:
+def _plain(network: Network, name: str, better: str, by_seed: tuple[float, ...], bootstrap: float) -> Figure:
     """A figure that has no reference."""
-    return Figure(name=name, better=better, by_seed=by_seed, network=network.name, network_hash=network.hash)
+    figure = Figure(name=name, better=better, by_seed=by_seed, bootstrap=bootstrap)
+    return replace(figure, network=network.name, network_hash=network.hash)
 
 
 def _of_classes(
@@ -87,8 +85,7 @@ def _of_classes(
     """How often an image shows the class asked for, and how far the shares of classes are from the store's.
 
     ``taken_for``, int64 [N] per set, are the classes that the network sees. The second figure is the total variation
-    distance, 0 for equal shares and 1 for images of none of the right classes; its floor is that of real images, as the
-    classifier sees them, by `Floor.draws`.
+    distance, 0 for equal shares and 1 for none of the right classes; its floor is that of real images, so seen.
     """
 
     def shares(labels: Tensor) -> Tensor:
@@ -105,8 +102,8 @@ def _of_classes(
     share = shares(real)
     if labels is not None:
         found["classifier/accuracy"] = _class_accuracy(network, taken_for, labels, len(share))
-    figure = _plain(network, "class imbalance", LOWER, tuple(map(imbalance, taken_for)))
-    figure = replace(figure, bootstrap=mean(map(error, taken_for)))
+    by_seed, error_of_seed = tuple(map(imbalance, taken_for)), mean(map(error, taken_for))
+    figure = _plain(network, "class imbalance", LOWER, by_seed, error_of_seed)
     if of.floor is not None:
         draws = of.floor.draws
         logits = network.outputs(store.images(other_split(split)), of.floor.index).logits
@@ -126,9 +123,11 @@ def _class_accuracy(network: Network, taken_for: Sequence[Tensor], labels: Seque
     """How often images are taken for the class asked for; its bounds are the accuracy on held-out images and chance."""
     assert network.trust is not None
     right = tuple((t == asked.cpu()).double().mean().item() for t, asked in zip(taken_for, labels, strict=True))
-    figure = _plain(network, "class accuracy", HIGHER, right)
-    error = (figure.value * (1 - figure.value) / len(taken_for[0])) ** 0.5
-    return replace(figure, bootstrap=error, floor=network.trust.accuracy, ceiling=1 / classes)
+    share = sum(right) / len(right)
+    error = (share * (1 - share) / len(taken_for[0])) ** 0.5
+    return replace(
+        _plain(network, "class accuracy", HIGHER, right, error), floor=network.trust.accuracy, ceiling=1 / classes
+    )
 
 
 def reference_size(count: int, asked: int, networks: Sequence[Network]) -> int:

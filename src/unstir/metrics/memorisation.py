@@ -65,8 +65,7 @@ class Space:
     """What was found in a space: "pixels" (distances in grey levels 0..255) or "features" (in their own unit).
 
     Distances are root mean square differences; ``median`` and ``median_held_out`` are those to the nearest training
-    image. The tests are None where there are too few images. ``closest`` and ``closest_held_out`` are the images
-    of the smallest relative distance, rising.
+    image. The tests are None of too few images. ``closest`` and ``closest_held_out`` are by rising relative distance.
     """
 
     name: str
@@ -83,8 +82,7 @@ class Space:
 class Memorisation:
     """Both spaces and the ``verdict``: "copies", "nearer", "none" (found, which proves none), or None: undecided.
 
-    Undecided are fewer than FEWEST samples or held-out images. ``flip`` says that mirror images counted, and ``says``
-    is all of it in two lines.
+    Undecided are fewer than FEWEST samples or held-out images. ``flip``: mirror images counted; ``says``: it in words.
     """
 
     spaces: tuple[Space, ...]

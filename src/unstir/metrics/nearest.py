@@ -26,8 +26,7 @@ class Nearest:
     """The k nearest training images of each of N images, by rising ``distance``.
 
     ``index`` int64 [N, k] into the training images; ``distance`` float64 [N, k], the root mean square difference of
-    values (grey levels 0..255 for pixels, the features' own unit for features); ``mirrored`` bool [N, k] says that it
-    is the mirror image which is so near.
+    values (grey levels 0..255, or the features' own unit); ``mirrored`` bool [N, k]: it is the mirror image's.
     """
 
     index: Tensor

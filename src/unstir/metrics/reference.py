@@ -69,8 +69,7 @@ class Reference:
 def reference(store: Store, part: str, network: Network, num: int = 0, progress: Progress | None = None) -> Reference:
     """The features of ``num`` images (0: all) of ``part``: "train", "held_out", or "noise" of the store's shape.
 
-    Which images these are depends on their number alone. Raises UserError for an unknown part, or
-    fewer than two images.
+    Which these are depends on their number alone. Raises UserError for an unknown part or fewer than two images.
     """
     total = _NOISE_IMAGES if part == NOISE else store.count(part)
     num = min(num or total, total)

@@ -43,8 +43,8 @@ class Swd:
     """The distances ``levels`` from fine to coarse and their ``mean``, all times 1000 (see above for the unit).
 
     ``sides`` is the height of each level in pixels. ``standard_error`` is that of ``mean`` from the choice of the
-    images of both sets; chance in the patches and directions comes on top, a few per cent of the distance
-    between real sets. ``num`` and ``num_reference`` are the images of the first and of the second set.
+    ``num`` images of the first set and the ``num_reference`` of the second; chance in the patches and directions comes
+    on top, a few per cent of the distance between real sets.
     """
 
     levels: tuple[float, ...]
