@@ -131,9 +131,8 @@ def largest_of(choices: int, z: float) -> float:
 
 def mean_error(values: Sequence[float]) -> float:
     """The standard error of the mean of ``values``; nan of one alone, or where one is not finite."""
-    if len(values) < 2 or not math.isfinite(math.fsum(values)):
-        return math.nan
-    return statistics.stdev(values) / math.sqrt(len(values))
+    several = len(values) > 1 and math.isfinite(math.fsum(values))
+    return statistics.stdev(values) / math.sqrt(len(values)) if several else math.nan
 
 
 def mean_of(values: Sequence[float]) -> Estimate:
@@ -166,8 +165,8 @@ def adjusted(
     """How much more of ``after`` the images b have than the images a, allowing for what each had ``before``.
 
     The analysis of covariance (Fisher 1932): of each image's ``after`` the part is taken away that its ``before``
-    predicts, by the slope common to both sets, and what is left is compared by Welch's t. Where ``before`` predicts all
-    of it this is a difference of differences, and where it predicts nothing the plain comparison.
+    predicts, by the slope common to both sets, and what is left is compared by Welch's t: from a plain comparison,
+    where ``before`` predicts nothing, to a difference of differences, where it predicts all.
     """
     products = squares = 0.0
     sets = ((a_before, a_after), (b_before, b_after))
@@ -197,8 +196,7 @@ def contrast(weights: Sequence[float], rows: Sequence[Sequence[float]]) -> Estim
     The error is that of the mean of sum_k weights[k] x_k / mean_k over images (the delta method).
     """
     means = [statistics.fmean(row) for row in rows]
-    value = sum(w * math.log(mean) for w, mean in zip(weights, means, strict=True))
-    images = zip(*rows, strict=True)
+    value, images = sum(w * math.log(mean) for w, mean in zip(weights, means, strict=True)), zip(*rows, strict=True)
     parts = [sum(w * x / mean for w, x, mean in zip(weights, image, means, strict=True)) for image in images]
     return Estimate(value, mean_error(parts), max(len(parts) - 1, 1))
 

@@ -131,16 +131,14 @@ def cached_classifier(store: Store) -> Classifier | None:
     Raises UserError as `train_classifier` does.
     """
     _check(store)
-    try:
+    with suppress(*NOT_KEPT):
         text, tensors = kept(store.path / FILE, "classifier")
         meta = json.loads(text)
-        if (meta["version"], meta["data"], meta["seen"]) != (VERSION, store.content_hash, budget(store)):
-            return None
-        net = _network(store, seed=0)
-        net.load_state_dict(tensors)
-        return Classifier(net, store.shape, store.content_hash, meta["seen"], Trust.read(meta["trust"]))
-    except NOT_KEPT:
-        return None
+        if (meta["version"], meta["data"], meta["seen"]) == (VERSION, store.content_hash, budget(store)):
+            net = _network(store, seed=0)
+            net.load_state_dict(tensors)
+            return Classifier(net, store.shape, store.content_hash, meta["seen"], Trust.read(meta["trust"]))
+    return None
 
 
 def train_classifier(
@@ -155,8 +153,7 @@ def train_classifier(
     net = _network(store, seed)
     learn(net, _lesson(store, seed), kept, progress)
     untested = Classifier(net, store.shape, store.content_hash, budget(store), Trust(0, 0, 0))
-    labels = store.labels("held_out")
-    if labels is None or len(labels) == 0:
+    if (labels := store.labels("held_out")) is None or len(labels) == 0:
         return untested
     right = untested.probabilities(store.images("held_out")).argmax(1) == labels
     return replace(untested, trust=Trust(int(right.sum()), len(labels), int(labels.bincount().max())))

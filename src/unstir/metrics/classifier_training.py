@@ -22,9 +22,8 @@ from unstir.pixels import from_uint8
 from unstir.progress import Progress
 from unstir.randomness import Key
 
-BATCH = 64
+BATCH, TIMED_STEPS = 64, 4
 KEPT_EVERY = 100  # steps between two states: 6,400 images, some seconds of one core at 32x32
-TIMED_STEPS = 4
 _RATE, _WARMUP = 6e-3, 0.1
 
 
@@ -44,9 +43,9 @@ class Lesson:
 
     def identity(self, step: int) -> str:
         """All that decides the state after ``step`` steps, as JSON."""
-        values = {"version": self.version, "data": self.data, "seed": self.seed}
+        values = {key: getattr(self, key) for key in ("version", "data", "seed", "steps")}
         where = {"torch": torch.__version__, "threads": torch.get_num_threads()}
-        return json.dumps({**values, **where, "steps": self.steps, "step": step}, sort_keys=True)
+        return json.dumps({**values, **where, "step": step}, sort_keys=True)
 
 
 def learn(net: nn.Module, lesson: Lesson, kept: Path | None = None, progress: Progress | None = None) -> None:

@@ -115,8 +115,8 @@ def prepared(store: Store, plans: Sequence[Plan], showing: Showing = silently) -
     if not any(network.awaited and network.name == "classifier" for plan in plans for network in plan.networks):
         return list(plans)
     (found,) = networks_for(store, showing)
-    sets = [tuple(found if each.name == found.name else each for each in plan.networks) for plan in plans]
-    return [replace(plan, networks=networks) for plan, networks in zip(plans, sets, strict=True)]
+    trained = [tuple(found if each.name == found.name else each for each in plan.networks) for plan in plans]
+    return [replace(plan, networks=networks) for plan, networks in zip(plans, trained, strict=True)]
 
 
 def evaluate(run: Run, store: Store, plan: Plan, *, showing: Showing = silently) -> Evaluation:
@@ -152,13 +152,8 @@ def _measured(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], showin
     labels = None if asked is None else [asked] * plan.seeds
     with showing("measuring", "images") as progress:
         figures = measure(store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels, progress=progress)
-    return Evaluation(
-        step=plan.model.step,
-        images=plan.model.step * run.config.train.batch_size,
-        weights=plan.model.hashes,
-        protocol=plan.protocol(),
-        figures=figures,
-    )
+    step, seen = plan.model.step, plan.model.step * run.config.train.batch_size
+    return Evaluation(step=step, images=seen, weights=plan.model.hashes, protocol=plan.protocol(), figures=figures)
 
 
 def jobs(plan: Plan) -> list[Job]:

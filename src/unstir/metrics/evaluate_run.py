@@ -28,9 +28,7 @@ from unstir.runs.run import Run
 
 ON_CPU = 2000  # reference images of Inception on a CPU, which computes some 5 to 10 a second
 SIZES = (100, 200, 300, 500, 1000, 2000, 5000, 10_000)  # the numbers of images that `fitting` chooses from
-SPARE_HELD_OUT = 100
-"""With so many held-out images or more, no more are drawn by default than are held out: the floor has equal n."""
-
+SPARE_HELD_OUT = 100  # of so many or more, no more images are drawn by default than are held out: a floor of equal n
 USUAL = EvaluationRequest()
 
 
@@ -167,12 +165,8 @@ def match(plan: Plan, others: Sequence[Evaluation], run: Path, any_number: bool 
 
     What only an awaited network will tell is taken to be alike, and so is the number of images with ``any_number``.
     """
-    asked = plan.protocol()
-
-    def filled(theirs: Mapping[str, Any]) -> dict[str, Any]:
-        return as_far_as_known(asked | ({"num": theirs["num"]} if any_number else {}), theirs)
-
-    return best_match(filled, others, str(run))
+    asked, left = plan.protocol(), ("num",) if any_number else ()
+    return best_match(lambda its: as_far_as_known(asked | {key: its[key] for key in left}, its), others, str(run))
 
 
 def as_far_as_known(protocol: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

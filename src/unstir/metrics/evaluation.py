@@ -41,8 +41,7 @@ PROTOCOL = {
 class Evaluation:
     """The figures of one saved step of a run, by key such as "classifier/fd", and the protocol they came by.
 
-    ``images`` is how many training images the weights had seen, ``weights`` their SHA-256 (hex), ``seconds`` the time
-    of "drawing" and of "measuring".
+    ``images`` is how many training images the weights had seen, ``weights`` their SHA-256 (hex).
     """
 
     step: int
@@ -51,7 +50,7 @@ class Evaluation:
     protocol: dict[str, Any]
     figures: dict[str, Figure]
     memorisation: Memorisation | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # of "drawing" and of "measuring"
 
     def name(self) -> str:
         """A file name of its own for the figures of this protocol and step."""
@@ -144,7 +143,7 @@ def saved(run: Run) -> list[Evaluation]:
 def find(run: Run, step: int, protocol: Mapping[str, Any]) -> Evaluation | None:
     """The evaluation of this step by exactly this protocol, if it was made before."""
     found = _read(run.path / FOLDER / f"{name_of(step, protocol)}.json")
-    return found if found is not None and not unlike(found.protocol, protocol) else None
+    return None if found is None or unlike(found.protocol, protocol) else found
 
 
 def describe(evaluation: Evaluation) -> str:

@@ -21,8 +21,7 @@ from unstir.metrics.frechet import frechet_of, moments, standard_error
 from unstir.metrics.reference import KEPT, NOISE, Reference, chosen, other_split, reference
 from unstir.progress import Progress
 
-KID_SUBSETS = 50
-FEWER_SUBSETS = 10  # of a kernel distance of which only the differences are asked
+KID_SUBSETS, FEWER_SUBSETS = 50, 10  # of a kernel distance; fewer of one of which only the differences are asked
 FEW_SETS = 4  # sets whose errors are measured, at most; the figure's is their mean, and the other sets vary as much
 SUBSETS = 10  # disjoint subsets of the reference that neighbourhoods are measured against, at most
 HELD_OUT = 4  # held-out images that the floor is drawn from, in multiples of a set's; all where there are fewer
@@ -117,15 +116,13 @@ def _floor(of: Sides, num: int) -> tuple[Figures, Figures, int]:
         apart = replace(of, real=Reference(moments(rest), rest))
         features = of.real.features[:cut]
         return _measure(apart, features), _errors(apart, features), 0
-    features, classes, size = of.floor.features, of.floor.draws.classes, of.floor.draws.num
+    features, draws = of.floor.features, of.floor.draws
 
     def figures(index: Tensor) -> Figures:
-        return _measure(of, features[index], KID_SUBSETS if len(index) == size else FEWER_SUBSETS)
+        return _measure(of, features[index], KID_SUBSETS if len(index) == draws.num else FEWER_SUBSETS)
 
-    def errors(index: Tensor) -> Figures:
-        return _errors(of, features[index], classes[index], FLOOR_SPLITS)
-
-    return *bound(of.floor.draws, figures, errors), size
+    found = bound(draws, figures, lambda index: _errors(of, features[index], draws.classes[index], FLOOR_SPLITS))
+    return *found, draws.num
 
 
 def _measure(of: Sides, features: Tensor, subsets: int = KID_SUBSETS) -> Figures:

@@ -7,7 +7,7 @@ classes are those of the store, it says how well it tells them apart (`Trust`).
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import index as whole
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,8 +31,7 @@ class Trust:
 
     * it is decidedly right more often than chance: the exact binomial tail is below `significance.TAIL`;
     * of the images that chance gets wrong, it gets the share `SKILL` or more right, net of those that it loses:
-      (accuracy - chance) / (1 - chance), Cohen's kappa against that guess. Among ten thousand images 11% is decidedly
-      more than 10%, and features that know no more are of no use.
+      (accuracy - chance) / (1 - chance), Cohen's kappa: of many images 11% is decidedly above 10%, and yet of no use.
     """
 
     right: int
@@ -74,8 +73,7 @@ class Trust:
         return {"accuracy": accuracy, "chance": chance, "num": self.num, **skill}
 
 
-@dataclass(frozen=True, eq=False)
-class Outputs:
+class Outputs(NamedTuple):
     """What one pass found in N images: ``features`` float64 [N, F], and class ``logits`` float64 [N, K] or None."""
 
     features: Tensor
@@ -112,8 +110,7 @@ class Network:
         for some in torch.split(index, batch_size):
             found = self._batch(images[some])
             features.append(found.features.double().cpu())
-            if found.logits is not None:
-                logits.append(found.logits.double().cpu())
+            logits += [] if found.logits is None else [found.logits.double().cpu()]
             done += len(some)
             if progress is not None:
                 progress(done, len(index))

@@ -19,11 +19,8 @@ LOWER, HIGHER = "lower", "higher"
 Figures = dict[str, float]  # values or errors of figures by key
 SPLITS = 5  # sets are split into halves so often to estimate how figures vary with the choice of images
 FLOOR_DF = 19.0  # of a floor's error: 20 splits into halves, or 20 sets drawn with replacement, less one
-BOOTSTRAP_DF = 5.0
-"""Degrees of freedom of a bootstrap in addition to those of seeds, for it includes the choice of images alone.
-
-With three seeds chance then decides as seldom as `LEVEL` says even where the bootstrap is 0.7 of the true spread.
-"""
+BOOTSTRAP_DF = 5.0  # of a bootstrap in addition to those of seeds, for it includes the choice of images alone: with
+# three seeds chance then decides as seldom as `LEVEL` says even where the bootstrap is 0.7 of the true spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +142,8 @@ def halved(
     figures: Callable[[Tensor], Figures], num: int, strata: Tensor | None = None, splits: int = SPLITS
 ) -> Figures:
     """The standard error of each figure as in `halves_of`: half the difference of two halves, root mean square."""
-    found = halves_of(figures, num, strata, splits)
-    return {key: float(differences.square().mean().sqrt()) for key, (_, differences) in found.items()}
+    halves = halves_of(figures, num, strata, splits)
+    return {key: float(differences.square().mean().sqrt()) for key, (_, differences) in halves.items()}
 
 
 def halves_of(

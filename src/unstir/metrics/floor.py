@@ -19,7 +19,7 @@ the number of held-out images is that of the mean over all sets that these image
 leave open is added. The reference is the same for samples and floor, so its choice cancels where both are compared.
 
 *The promise.* Where samples are new images, classes at random by the training split's shares or as asked for, a page
-claims a figure off its floor at most once in 50 pages, of any seeds. `benchmarks/perfect_generator.py` measures it.
+claims a figure off its floor at most once in 50 pages, of however many seeds (`benchmarks/perfect_generator.py`).
 """
 
 import math
@@ -43,7 +43,7 @@ AS_ASKED = 0.1  # class numbers count as those asked for within so much of the s
 class Draws:
     """Index sets, int64, into held-out images of which ``classes``, int64 [M], are the classes.
 
-    ``sets`` are of ``num`` images as the generator draws them, or, where ``chance`` is not empty, in fixed shares;
+    ``sets`` are of ``num`` images as the generator draws them, or in fixed shares where ``chance`` is not empty;
     ``chance`` and ``fixed`` are smaller sets with classes at random and in fixed shares.
     """
 

@@ -12,8 +12,7 @@ eigendecompositions; nothing is complex, and no root is taken of a product alrea
 1e-16 in the null space of a singular covariance into errors of 1e-8. `frechet_of` needs one root alone: those singular
 values are also the ones of Z C_b^(1/2), where Z are the centred features over sqrt(n - 1), so that C_a = Z^T Z.
 
-The estimate is biased upwards, in proportion to 1/n (Chong & Forsyth 2020): compare figures of equal n alone, or remove
-the bias with `distances.infinite_fd`.
+Its bias, upwards, falls as 1/n (Chong & Forsyth 2020): compare figures of equal n, or see `distances.infinite_fd`.
 """
 
 import math

@@ -1,8 +1,7 @@
 """Networks through torch-fidelity: the Inception of published FIDs, and any `Extractor` (CLIP, DINOv2, VGG, one's own).
 
 Inception is the TensorFlow graph of 2015 that Heusel et al. 2017 took features from, as converted for torch-fidelity
-(its "inception-v3-compat"). Images are uint8, resized to 299 x 299 as TensorFlow 1 did, in float32: distances of these
-features are FIDs, and agree with those of `torch_fidelity.calculate_metrics`.
+(its "inception-v3-compat"). Images are resized to 299 x 299 as TensorFlow 1 did: distances of these features are FIDs.
 
 The published weights are a pickle, which can run anything, and torch-fidelity reads whatever file it is given so
 (``weights_only=False``). Therefore its bytes are hashed before they are read, and no others reach it. Weights of one's
@@ -102,9 +101,9 @@ def installed() -> Any:
 def inception(file: Path | None, say: Callable[[str], None], *, device: str = "cpu") -> Inception:
     """The network with the weights of ``file``, else of torch's hub cache, downloaded into it where they are not there.
 
-    It is torch-fidelity's cache, too. ``say`` is called with a sentence on a download, and on weights that are not the
-    published ones. Raises UserError where the file cannot be read or is neither the published one nor a safetensors
-    file of the same tensors, offline, naming the file, its address and where to put it, and as `installed` does.
+    It is torch-fidelity's cache, too. ``say`` is called on a download, and on weights that are not the published ones.
+    Raises UserError where the file cannot be read or is neither the published one nor a safetensors file of the same
+    tensors, offline, naming the file, its address and where to put it, and as `installed` does.
     """
     network, on = installed(), build.device(device)
     path = _downloaded(say) if file is None else file

@@ -33,7 +33,6 @@ from unstir.runs.lines import decode, encode
 from unstir.runs.model import Model
 from unstir.theory.variance import check_variance
 
-FOLDER = "likelihood"
 SAMPLES = 8  # an estimate is made in so many batches, where there are as many images: each has its own times
 
 
@@ -61,8 +60,7 @@ class Likelihood:
 
     ``prior``, ``decoder`` and ``curve`` (L_{t-1} of each of ``times``, rising) are means over the images. Under an
     estimate the curve holds the terms that were drawn, which do not add up to the sum; ``total``, the decoder's and all
-    terms up to each of ``times``, is estimated as the sum is. Of a network with classes it is the likelihood of an
-    image given its true label (``protocol["given_labels"]``).
+    terms up to each of ``times``, is estimated as the sum is. A network with classes is given the image's true label.
     """
 
     bits_per_dim: float
@@ -76,14 +74,11 @@ class Likelihood:
     protocol: dict[str, Any]
 
 
-USUAL = Protocol()
-
-
 def save_likelihood(
     model: Model,
     store: Store,
     splits: Sequence[str] = ("held_out",),
-    protocol: Protocol = USUAL,
+    protocol: Protocol = Protocol(),
     folder: Path | None = None,
     *,
     showing: Showing = silently,
@@ -96,7 +91,7 @@ def save_likelihood(
     protocols = {split: replace(protocol, split=split) for split in splits}
     for each in protocols.values():
         check(model, store, each)
-    folder = folder or model.folder / FOLDER
+    folder = folder or model.folder / "likelihood"
     check_writable(folder, "name another with --out")
     make_folder(folder)
     calls, num, found = protocol.calls, protocol.num, {}
@@ -112,7 +107,7 @@ def save_likelihood(
 
 
 def likelihood(
-    model: Model, store: Store, protocol: Protocol = USUAL, *, progress: Progress | None = None
+    model: Model, store: Store, protocol: Protocol = Protocol(), *, progress: Progress | None = None
 ) -> Likelihood:
     """The bound on images of ``store`` under the model; its guide is left aside.
 
@@ -172,8 +167,7 @@ def _summary(bounds: list[Bound], num: int, protocol: dict[str, Any]) -> Likelih
     curve = {t: torch.cat(columns).mean().item() for t, columns in sorted(by_time.items())}
     prior = torch.cat([bound.to_bits(bound.prior) for bound in bounds]).mean().item()
     decoder = torch.cat([bound.to_bits(bound.decoder) for bound in bounds]).mean().item()
-    total = _total(bounds, torch.tensor(list(curve)))
-    bits = of_image.mean().item()
+    total, bits = _total(bounds, torch.tensor(list(curve))), of_image.mean().item()
     return Likelihood(bits, error, prior, decoder, tuple(curve), tuple(curve.values()), total, num, protocol)
 
 

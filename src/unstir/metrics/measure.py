@@ -3,8 +3,7 @@
 A distance means nothing alone, so each comes with two others of the same features: the *floor*, that of real images
 which are not in the reference, drawn as the generator draws (`floor`), and the *ceiling*, that of images of uniform
 noise. A perfect model reaches the floor, not 0; a distance below the floor is nearer than new images can be, as copies
-are. Features are those of any `Network`: a classifier of the store's own labels (FD-classifier), Inception (FID),
-others. Images without labels have the sliced Wasserstein distance.
+are. Features are those of any `Network`; images without labels have the sliced Wasserstein distance.
 """
 
 from collections.abc import Sequence
@@ -69,8 +68,7 @@ def _inception_score(network: Network, sets: Sequence[Tensor]) -> Figure:
     def error(logits: Tensor) -> float:
         return halved(lambda part: {"is": inception_score(logits[part])}, len(logits))["is"]
 
-    error_of = mean(map(error, sets))
-    return _plain(network, "Inception Score", HIGHER, tuple(map(inception_score, sets)), bootstrap=error_of)
+    return _plain(network, "Inception Score", HIGHER, tuple(map(inception_score, sets)), mean(map(error, sets)))
 
 
 def _plain(network: Network, name: str, better: str, by_seed: tuple[float, ...], bootstrap: float) -> Figure:
@@ -105,8 +103,7 @@ def _of_classes(
     by_seed, error_of_seed = tuple(map(imbalance, taken_for)), mean(map(error, taken_for))
     figure = _plain(network, "class imbalance", LOWER, by_seed, error_of_seed)
     if of.floor is not None:
-        draws = of.floor.draws
-        logits = network.outputs(store.images(other_split(split)), of.floor.index).logits
+        draws, logits = of.floor.draws, network.outputs(store.images(other_split(split)), of.floor.index).logits
         assert logits is not None
         of_real = logits.argmax(1)
         value, error_of = bound(
@@ -124,10 +121,8 @@ def _class_accuracy(network: Network, taken_for: Sequence[Tensor], labels: Seque
     assert network.trust is not None
     right = tuple((t == asked.cpu()).double().mean().item() for t, asked in zip(taken_for, labels, strict=True))
     share = sum(right) / len(right)
-    error = (share * (1 - share) / len(taken_for[0])) ** 0.5
-    return replace(
-        _plain(network, "class accuracy", HIGHER, right, error), floor=network.trust.accuracy, ceiling=1 / classes
-    )
+    figure = _plain(network, "class accuracy", HIGHER, right, (share * (1 - share) / len(taken_for[0])) ** 0.5)
+    return replace(figure, floor=network.trust.accuracy, ceiling=1 / classes)
 
 
 def reference_size(count: int, asked: int, networks: Sequence[Network]) -> int:

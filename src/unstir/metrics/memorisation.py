@@ -7,13 +7,12 @@ rest on that alone, by pixels and, where a function for them is given, by featur
 
 *Distance* d_1 is that to the nearest training image. *Relative distance* is d_1 over the mean of d_1..d_K, K = 50
 (after Carlini et al. 2023, "Extracting training data from diffusion models", section 5): a flat or blurred image is
-near to everything and a copy to one image alone. The mean of many withstands pictures that the data holds a few times,
-which are copied first and which the ratio d_1 / d_2 (Yoon et al. 2023) would miss.
+near to everything and a copy to one image alone. The ratio d_1 / d_2 (Yoon et al. 2023) would miss copies of pictures
+that the data holds a few times, which are copied first.
 
 *Nearer* (`mann_whitney`), on either distance: do samples as a whole lie nearer than new images? (The C_T of Meehan et
-al. 2020, "A non-parametric test to detect data-copying", is this statistic, cell by cell.) Samples also lie
-nearer where they are smoother, fainter or more alike than the data: real CIFAR-10 images at 0.8 of their contrast do in
-71 % of comparisons by pixels. So this alone accuses of nothing.
+al. 2020, "A non-parametric test to detect data-copying", is this statistic, cell by cell.) Smoother, fainter or more
+alike samples do too, CIFAR-10 at 0.8 of its contrast in 71 % of comparisons by pixels: this alone accuses of nothing.
 
 *Copies* (`precedence`): of the relative distance, the number of samples below 999 in 1000 held-out images and
 below 1/2 (the factor of Carlini et al.; without it a sample a little nearer than any held-out image would count among
@@ -35,8 +34,7 @@ from unstir.metrics.nearest import Nearest, nearest, nearest_features
 from unstir.pictures.pairs import Block, Row, pairs
 from unstir.significance import Precedence, Shift, exact, mann_whitney, precedence
 
-SUSPICION = 0.01
-NEIGHBOURS = 50
+SUSPICION, NEIGHBOURS = 0.01, 50
 NEAR = 0.5  # the relative distance that no copy reaches
 FEWEST = 20  # samples and held-out images that a test needs of each; below, the normal approximation is rough
 SHOWN = 3  # training images kept for each of the closest images
@@ -109,8 +107,8 @@ def memorisation(
     """Compare ``samples`` with the images a model learned from, all uint8 [N, C, H, W] in 0..255.
 
     ``flip``: the model also learned from mirror images. ``features`` maps such images to [N, F]. ``closest`` images of
-    each kind are named. The more held-out images per sample, the fewer copies show. Raises UserError for images of
-    other types or shapes, no samples, or fewer than 2 training images.
+    each kind are named. The more held-out images per sample, the fewer copies show. UserError for images of other types
+    or shapes, no samples, or fewer than 2 training images.
     """
     if len(samples) == 0 or len(train) < 2:
         given = f"{len(samples)} samples and {len(train)} training images"

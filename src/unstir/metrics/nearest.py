@@ -17,8 +17,7 @@ from unstir.errors import UserError
 SPARE = 8  # more candidates than asked for, since rounding may put the best few in the wrong order
 _QUERIES, _TRAIN = 1024, 8192  # rows of one product: 32 MiB of distances
 _EXACT_BYTES = 1 << 26
-Rows = Callable[[slice | Tensor], Tensor]
-"""rows(index) -> the vectors [n, D] of some training images."""
+Rows = Callable[[slice | Tensor], Tensor]  # rows(index) -> the vectors [n, D] of some training images
 
 
 @dataclass(frozen=True, eq=False)

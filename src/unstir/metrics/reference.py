@@ -1,10 +1,8 @@
 """What is computed once and kept in a store's folder, above all the features of its own images, in STORE/statistics.
 
 What is generated is measured against these, and so is what bounds a distance: images of the other split, and noise. A
-file is good for one split, number of images and network; the hash of the network's weights is in its name.
-
-Tensors are kept (`keep`) with a text that says what decided them, and read again (`kept`) only where they are whole: a
-file is safetensors, with that text and a hash of its content in the metadata.
+file is safetensors, with a text that says what decided the tensors and a hash of its content in the metadata; it is
+read again only where it is whole. Of features it holds those of one split, number of images and network.
 """
 
 import json
@@ -78,8 +76,13 @@ def reference(store: Store, part: str, network: Network, num: int = 0, progress:
     identity = {"version": VERSION, "data": store.content_hash, "network": network.hash, "part": part, "num": num}
     path = store.path / "statistics" / f"{network.name}-{network.hash[:12]}-{part}-{num}.safetensors"
     text = json.dumps(identity, sort_keys=True)
-    if (there := _read(path, text, num)) is not None:
-        return there
+    with suppress(*NOT_KEPT):
+        found, tensors = kept(path, "statistics")
+        features, mean, covariance = each = [tensors[name] for name in ("features", "mean", "covariance")]
+        shapes = [(min(num, KEPT), len(mean)), (len(mean),), (len(mean), len(mean))]
+        kinds = list(zip(shapes, (torch.float32, torch.float64, torch.float64), strict=True))
+        if found == text and kinds == [(tuple(tensor.shape), tensor.dtype) for tensor in each]:
+            return Reference(Moments(mean, covariance, num), features.double())
     images = noise_images(store.shape, num) if part == NOISE else store.images(part)
     features = network.outputs(images, chosen(part, len(images), num), progress=progress).features
     single, of_all = features[:KEPT].float(), moments(features)
@@ -103,16 +106,3 @@ def noise_images(shape: tuple[int, int, int], num: int) -> Tensor:
     size = shape[0] * shape[1] * shape[2]
     numbers = randomness.bits(Key(0, "noise images", 0, torch.arange(num)), (size + 7) // 8)
     return numbers.view(torch.uint8)[:, :size].reshape(num, *shape)
-
-
-def _read(path: Path, text: str, num: int) -> Reference | None:
-    """What was kept of ``num`` images as ``text`` says; else None."""
-    try:
-        found, tensors = kept(path, "statistics")
-        features, mean, covariance = each = [tensors[name] for name in ("features", "mean", "covariance")]
-        shapes = [(min(num, KEPT), len(mean)), (len(mean),), (len(mean), len(mean))]
-        kinds = list(zip(shapes, (torch.float32, torch.float64, torch.float64), strict=True))
-        whole = found == text and kinds == [(tuple(tensor.shape), tensor.dtype) for tensor in each]
-        return Reference(Moments(mean, covariance, num), features.double()) if whole else None
-    except NOT_KEPT:
-        return None

@@ -31,9 +31,7 @@ from unstir.metrics.features import given
 from unstir.randomness import Key
 
 PATCH = 7  # pixels per side of a patch (Karras et al. 2018); the last level is the smallest whose sides are no shorter
-PATCHES = 32
-PROJECTIONS = 128
-SCALE = 1000.0
+PATCHES, PROJECTIONS, SCALE = 32, 128, 1000.0
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # the filter of Burt & Adelson 1983
 _BATCH = 256
 
@@ -42,9 +40,8 @@ _BATCH = 256
 class Swd:
     """The distances ``levels`` from fine to coarse and their ``mean``, all times 1000 (see above for the unit).
 
-    ``sides`` is the height of each level in pixels. ``standard_error`` is that of ``mean`` from the choice of the
-    ``num`` images of the first set and the ``num_reference`` of the second; chance in the patches and directions comes
-    on top, a few per cent of the distance between real sets.
+    ``sides`` is the height of each level in pixels. ``standard_error`` is that of ``mean`` from the choice of ``num``
+    and ``num_reference`` images; chance in the patches and directions adds a few per cent of a real distance.
     """
 
     levels: tuple[float, ...]
@@ -154,11 +151,9 @@ def _normalised(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 def _resampled(n: int, seed: int, stream: str, repeats: int) -> Tensor:
     """How often each of n images counts: once in row 0, as often as it was drawn in the others; [1 + repeats, n]."""
-    rows = [torch.ones(n, dtype=torch.int64)]
-    for repeat in range(repeats):
-        drawn = randomness.integers(Key(seed, stream, repeat, torch.arange(n)), 0, n - 1)
-        rows.append(torch.bincount(drawn, minlength=n))
-    return torch.stack(rows).double()
+    keys = [Key(seed, stream, repeat, torch.arange(n)) for repeat in range(repeats)]
+    drawn = [torch.bincount(randomness.integers(key, 0, n - 1), minlength=n) for key in keys]
+    return torch.stack([torch.ones_like(drawn[0]), *drawn]).double()
 
 
 def _patches(level: Tensor, first: int, patches: int, seed: int, number: int) -> Tensor:
