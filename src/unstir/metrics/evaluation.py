@@ -147,7 +147,7 @@ def find(run: Run, step: int, protocol: Mapping[str, Any]) -> Evaluation | None:
 
 
 def describe(evaluation: Evaluation) -> str:
-    """What was judged and how, and a table of the figures: value, standard error, real images, noise."""
+    """What was evaluated and how, and a table of the figures: value, standard error, real images, noise."""
     how = evaluation.protocol
     networks = ", ".join(f"{name} {digest[:12]}" for name, digest in how["networks"].items()) or "no network"
     cost = Cost(how["steps"], how["calls"])

@@ -83,7 +83,7 @@ def _of_classes(
     """How often an image shows the class asked for, and how far the shares of classes are from the store's.
 
     ``taken_for``, int64 [N] per set, are the classes that the network sees. The second figure is the total variation
-    distance, 0 for equal shares and 1 for none of the right classes; its floor is that of real images, so seen.
+    distance, 0 for equal shares, 1 for none of the right classes; its floor is that of real images, seen likewise.
     """
 
     def shares(labels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Whether a model copies its training images, judged against new images of the same kind.
+"""Whether a model copies its training images, measured against new images of the same kind.
 
 A sample near to a training image proves nothing, for new images have near neighbours too, and a data set may hold the
 same picture twice. So held-out images are the yardstick: of a model as good as the data's own source, samples and
