@@ -12,7 +12,7 @@ import torch
 
 from unstir.compare import parse
 from unstir.data import Store
-from unstir.generate import Job, sample_batches
+from unstir.generate.drawing import Job, sample_batches
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.measure import measure
 from unstir.pixels import to_uint8

@@ -20,7 +20,7 @@ import torch
 
 from unstir.chain import SAMPLERS
 from unstir.data import Store
-from unstir.generate import Job, sample_batches
+from unstir.generate.drawing import Job, sample_batches
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.measure import measure
 from unstir.pictures.charts import series
@@ -121,7 +121,7 @@ def main():
         "step": model.step,
         "dtype": options.dtype,
         "seeds": list(range(options.seeds)),
-        "weights": model.weights,
+        "weights": model.weights_sha256,
         "data": store.content_hash,
         "classifier": classifier.hash,
     }

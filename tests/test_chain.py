@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -131,9 +132,9 @@ def test_a_changed_chain_keeps_nothing_that_has_no_effect_then():
     assert chain.changed(sampler="heun") == Chain("heun", steps=7, guidance=2.0, guidance_low=3, guidance_high=9)
     assert chain.changed(guidance=1.0) == Chain("ddim", steps=7, eta=0.5)
     assert chain.changed(guidance=3.0).guidance_low == 3
-    with pytest.raises(ValueError, match="eta=0.5 is an option of ddim, not of heun"):
+    with pytest.raises(UserError, match="eta=0.5 is an option of ddim, not of heun"):
         chain.changed(sampler="heun", eta=0.5)
-    with pytest.raises(ValueError, match="no effect at guidance=1"):
+    with pytest.raises(UserError, match="no effect at guidance=1"):
         chain.changed(guidance=1.0, guidance_low=5)
     with pytest.raises(UserError, match="did you mean 'heun'"):
         chain.changed(sampler="huen")
@@ -153,5 +154,54 @@ def test_the_steps_within_a_number_of_calls_are_the_most(name):
 def test_a_threshold_goes_with_the_clamp_unless_it_is_given():
     chain = Chain(threshold=0.9)
     assert chain.changed(clip=False) == Chain(clip=False)
-    with pytest.raises(ValueError, match="threshold=0.5"):
+    with pytest.raises(UserError, match="threshold=0.5"):
         chain.changed(clip=False, threshold=0.5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"sampler": "plms"},
+        {"sampler": "ddim", "eta": 1.5},
+        {"guidance": math.inf},
+        {"eta": 0.5},
+        {"sampler": "unipc", "variance": "large"},
+        {"guidance_low": 2},
+        {"clip": False, "threshold": 0.5},
+    ],
+)
+def test_a_wrong_chain_is_a_users_mistake_in_the_words_of_the_command_line(wrong, trained, command):
+    run, _ = trained()
+    with pytest.raises(UserError) as refused:
+        unstir.Chain(**wrong)
+    options = [word for name, value in wrong.items() for word in (f"--{name.replace('_', '-')}", value)]
+    options = ["--no-clip" if word == "--clip" else word for word in options if word is not False]
+    status, out, err = command("sample", run.path, *options)
+    assert status == 2 and out == ""
+    if "sampler" not in wrong or wrong["sampler"] != "plms":  # the parser refuses it with its choices
+        assert err == f"unstir: {refused.value}\n"
+    with pytest.raises(UserError, match="unknown key stepz; did you mean steps?"):
+        unstir.Chain(stepz=3)
+
+
+def test_the_help_says_the_calls_of_the_samplers_that_take_more(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    said = command("sample", "--help")[1]
+    assert "N steps are N network calls, 2N - 1 of heun, N + 9 of pndm (N > 3)." in said
+    assert "quadratic and log_snr round to whole times, and visit one that repeats once" in said
+    more = {name: sampler.calls_in(20) for name, sampler in SAMPLERS.items() if sampler.calls_in(20) != 20}
+    assert more == {"heun": 2 * 20 - 1, "pndm": 20 + 9}
+
+
+def test_steps_that_fall_together_are_said_where_the_cost_is_printed(trained, command, tmp_path):
+    run, _ = trained()
+    ask = ("sample", run.path, "--num", 1, "--steps", 20, "--sampler", "heun")
+    merged = "(20 steps were asked for; times that round to the same are visited once)"
+    for spacing in ("log_snr", "trailing"):
+        out = command(*ask, "--spacing", spacing, "--out", tmp_path / spacing)[1]
+        steps = json.loads((tmp_path / spacing / "settings.json").read_text())["calls"] // 2 + 1
+        said = f"{steps} steps, {2 * steps - 1} calls each"
+        assert (steps < 20) == (spacing == "log_snr") == (merged in out) and said in out
+    out = command("sample", run.path, "--num", 1, "--compare", "heun:20:log_snr,ddim:20", "--out", tmp_path / "c")[1]
+    assert [merged in line for line in out.splitlines()] == [True, False, False]

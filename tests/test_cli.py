@@ -467,3 +467,11 @@ def test_a_second_interrupt_ends_at_once_and_loses_nothing(tmp_path):
     run = Run.open(tmp_path / "runs/digits")
     assert run.model().denoiser is not None
     assert json.loads((run.path / "data.json").read_text())["shape"] == [1, 8, 8]
+
+
+def test_another_recipe_is_named_as_what_a_run_cannot_go_on_with(unstir, here):
+    for shorter in ((), ("--train.length", "1 step", "--train.warmup", "0 steps")):
+        status, out, err = unstir("train", "digits-guided", *shorter, "--out", "here")
+        assert status == 2 and out == "" and err.count("\n") == 1
+        assert "the run began with recipe digits, digits-guided was asked, but a run keeps its settings: " in err
+        assert "config.toml" not in err and "start another run with --out" in err

@@ -13,7 +13,7 @@ from conftest import copied, tiny_config
 from unstir.data import Store, pack
 from unstir.data.manifest import sealed
 from unstir.errors import UserError
-from unstir.generate import Job, sample_batches
+from unstir.generate.drawing import Job, sample_batches
 from unstir.metrics import evaluate as evaluating
 from unstir.metrics import evaluate_run as forecast
 from unstir.metrics.evaluation import saved

@@ -68,7 +68,7 @@ def test_the_accuracy_is_on_the_page_and_in_its_sentences(lost, command):
 def test_a_plan_says_how_its_classifier_did_and_uses_it_where_it_is_trusted(classified, tmp_path, trained):
     run, store = trained(train__length="1 step")
     store = Store.open(copied(classified, tmp_path / "digits", classifier=True))
-    from unstir.generate import Job
+    from unstir.generate.drawing import Job
 
     (network,) = networks_for(store)
     plan = Plan(model=run.model(), job=Job(num=24, chain=run.chain()), networks=(network,))

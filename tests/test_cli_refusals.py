@@ -128,7 +128,7 @@ def judged(**changes):
     """The other run has been judged by nearly the usual protocol."""
 
     def judge(place):
-        from unstir.generate import Job
+        from unstir.generate.drawing import Job
         from unstir.metrics.classifier import networks_there
         from unstir.metrics.evaluate import Plan, usual_chain
         from unstir.metrics.evaluation import Evaluation, save

@@ -5,7 +5,10 @@ import json
 import pytest
 from PIL import Image
 
+import unstir
 from unstir.errors import REMEDIES
+from unstir.runs.lines import decode, encode
+from unstir.runs.sidecar import RECORD
 
 LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
 GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.5}
@@ -118,13 +121,19 @@ def test_the_way_is_shown_as_an_animation_and_a_strip(trained, command, tmp_path
         assert still.size[0] >= 5 * 48 and still.size[1] >= 6 * 48
     status, out, err = command("sample", run.path, "--num", 3, "--animate", tmp_path / "way.mp4")
     assert status == 2 and out == "" and ".webp or .gif" in err
-    for more in (("--strip", tmp_path / "no/s.png"), ("--strip", tmp_path / "s.png", "--compare", "ddim:5")):
-        status, out, err = command("sample", run.path, "--num", 3, *more)
-        assert status == 2 and out == "" and ("does not exist" in err or "leave out" in err)
+    status, out, err = command("sample", run.path, "--num", 3, "--strip", tmp_path / "s.png", "--compare", "ddim:5")
+    assert status == 2 and out == "" and "leave out" in err
     status, _, err = command("sample", run.path, "--num", 3, "--compare", "ddim:\u00b2")
     assert status == 2 and "no sampler with its steps" in err
     status, _, err = command("sample", run.path, "--num", 3, "--strip", tmp_path / "s.png", "--stages", 1)
     assert status == 2 and "at least 2" in err
+
+
+def test_the_folder_of_an_animation_and_a_strip_is_made_as_that_of_the_images_is(trained, command, tmp_path):
+    run, _ = trained()
+    ask = ["sample", run.path, "--num", 1, "--out", tmp_path / "a/images"]
+    status, _, err = command(*ask, "--animate", tmp_path / "b/c/way.gif", "--strip", tmp_path / "d/way.png")
+    assert status == 0 and (tmp_path / "b/c/way.gif.json").is_file() and (tmp_path / "d/way.json").is_file(), err
 
 
 def test_what_cannot_be_used_is_refused_with_a_remedy_before_anything_is_drawn(trained, command, tmp_path, monkeypatch):
@@ -140,6 +149,7 @@ def test_what_cannot_be_used_is_refused_with_a_remedy_before_anything_is_drawn(t
         (("--out", file / "deeper"), "Not a directory; name another with --out"),
         (("--out", broken), "settings.json is broken; name another folder with --out"),
         (("--out", file, "--compare", "ddim:5"), "file is a file; name another with --out"),
+        (("--strip", file / "new/s.png"), "file is a file; name another with --strip"),
         (("--animate", tmp_path / "folder.webp"), "folder.webp is a folder; name a file"),
         (("--num", 10**9), "num=1000000000 is more than 100000000"),
     ):
@@ -192,12 +202,64 @@ def test_other_settings_are_named_with_their_values(trained, command, tmp_path):
 
 def test_the_cost_of_guidance_is_said(trained, command, tmp_path):
     run, _ = trained("guided", **GUIDED)
-    said = {}
-    for name, options in {"plain": (), "label": ("--guidance", 2), "guide": ("--guidance", 2, "--guide", 8)}.items():
+    said, kept = {}, {}
+    for name, options in {
+        "plain": (),
+        "label": ("--guidance", 2),
+        "guide": ("--guidance", 2, "--guide", 8),
+        "late": ("--guidance", 2, "--guide", 8, "--guidance-high", 9),
+    }.items():
         said[name] = command("sample", run.path, "--num", 2, "--out", tmp_path / name, *options)[1].splitlines()[-1]
+        kept[name] = json.loads((tmp_path / name / "settings.json").read_text())["cost"]
     assert said["plain"].endswith("3 steps, 3 calls each")
     assert said["label"].endswith("3 steps, 3 calls each, computed for two labels (guidance)")
     assert said["guide"].endswith("3 steps, 3 calls each, and as many of the guide")
+    assert said["late"].endswith("3 steps, 3 calls each, and as many of the guide at t = 1 to 9")
+    assert [text.replace("calls", "calls each") for text in kept.values()] == [
+        text.partition(f"{tmp_path / name}, ")[2] for name, text in said.items()
+    ]
+
+
+def test_comparisons_and_edits_say_the_cost_of_guidance_as_sampling_does(trained, command, tmp_path):
+    run, _ = trained("guided", **GUIDED)
+    assert command("sample", run.path, "--num", 1, "--out", tmp_path / "made")[0] == 0
+    ask = ("--num", 1, "--guidance", 2, "--guide", 8)
+    out = command("sample", run.path, *ask, "--compare", "ddim:5,heun:2", "--out", tmp_path / "compared")[1]
+    costs = json.loads((tmp_path / "compared/compare.json").read_text())["cost"]
+    assert costs == [f"{n} steps, {k} calls, and as many of the guide" for n, k in ((5, 5), (2, 3))]
+    assert all(cost in line for cost, line in zip(costs, out.splitlines(), strict=False))
+    image, edited = tmp_path / "made/000000.png", tmp_path / "edited.png"
+    out = command("edit", "vary", run.path, image, "--label", 3, *ask, "--steps", 4, "--out", edited)[1]
+    assert "calls    4 of the network, and as many of the guide\n" in out
+    assert json.loads(edited.with_suffix(".json").read_text())["cost"] == "4 calls, and as many of the guide"
+
+
+def test_every_file_of_settings_says_which_command_and_version_made_it(trained, command, tmp_path):
+    run, _ = trained()
+    assert command("sample", run.path, "--num", 1, "--strip", tmp_path / "s.png", "--out", tmp_path / "made")[0] == 0
+    assert command("sample", run.path, "--num", 1, "--compare", "ddim:2", "--out", tmp_path / "compared")[0] == 0
+    assert command("edit", "vary", run.path, tmp_path / "s.png", "--num", 1, "--out", tmp_path / "e.png")[0] == 0
+    for file, by in {
+        "made/settings.json": "unstir sample",
+        "s.json": "unstir sample",
+        "compared/compare.json": "unstir sample --compare",
+        "e.json": "unstir edit vary",
+    }.items():
+        kept = json.loads((tmp_path / file).read_text())
+        assert list(kept)[:2] == ["command", "unstir"] and "cost" in kept
+        assert (kept["command"], kept["unstir"]) == (by, unstir.__version__)
+
+
+def test_images_of_another_version_are_continued(trained, command, tmp_path):
+    run, _ = trained()
+    ask = ("sample", run.path, "--out", tmp_path / "made", "--num")
+    assert command(*ask, 1)[0] == 0
+    file = tmp_path / "made/settings.json"
+    for change in ({"unstir": "0.0.1"}, None):  # None: as versions that did not say theirs have left it
+        settings = decode(file.read_bytes())
+        kept = settings | change if change else {key: each for key, each in settings.items() if key not in RECORD}
+        file.write_text(encode(kept))
+        assert command(*ask, 3)[0] == 0 and decode(file.read_bytes()) == kept
 
 
 def test_a_job_that_goes_on_says_in_what_batches(trained, command, tmp_path):

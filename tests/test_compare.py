@@ -12,7 +12,7 @@ from unstir.chain import Chain
 from unstir.compare import compare, parse, save_comparison
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
-from unstir.generate import Job, sample_batches
+from unstir.generate.drawing import Job, sample_batches
 from unstir.pixels import to_uint8
 
 
@@ -58,6 +58,7 @@ def test_a_comparison_has_its_settings_beside_it_and_other_settings_another_file
     assert settings["steps"] == [5, 5] and settings["calls"] == [5, 9]
     assert [chain["sampler"] for chain in settings["compared"]] == ["ddim", "heun"] and len(settings["seconds"]) == 2
     assert settings["num"] == 3 and len(settings["weights"]) == 64
+    assert "chain" not in settings  # the run's own was not used
 
 
 def test_a_comparison_begins_every_row_from_the_jobs_own_noise(trained):

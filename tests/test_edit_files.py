@@ -12,7 +12,7 @@ from PIL import Image
 from unstir import edit
 from unstir.chain import Chain
 from unstir.errors import UserError
-from unstir.generate import Job, sample_batches
+from unstir.generate.drawing import Job, sample_batches
 from unstir.pixels import to_uint8
 from unstir.runs import sidecar
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from unstir.chain import Chain
 from unstir.data.digits import load_digits
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import UserError
-from unstir.generate import Job, sample_batches
+from unstir.generate.drawing import Job, sample_batches
 from unstir.metrics.evaluate_run import _models
 from unstir.metrics.request import EvaluationRequest
 from unstir.pixels import to_uint8
@@ -88,6 +89,9 @@ def test_a_guide_is_named_by_a_step_a_run_or_both(pair, tmp_path):
         (str(tmp_path), "holds no run"),
     ):
         with pytest.raises(UserError, match=words):
+            run.model(guide=wrong)
+    for wrong in (8, Path("8"), b"8", other):
+        with pytest.raises(UserError, match=r'guide=.* is no text; write "1000", "RUN" or "RUN@1000", or give a Model'):
             run.model(guide=wrong)
 
 

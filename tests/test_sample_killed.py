@@ -16,7 +16,9 @@ from PIL import Image
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
-from unstir.generate import Job, folder, image_path, save_images
+from unstir.generate import folder
+from unstir.generate.drawing import Job
+from unstir.generate.folder import image_path, save_images
 from unstir.pictures.grid import to_picture
 from unstir.pictures.png import is_whole
 

@@ -16,8 +16,9 @@ from unstir import edit
 from unstir.chain import Chain
 from unstir.data.digits import load_digits
 from unstir.errors import UserError
-from unstir.generate import Job, folder, image_path, save_images
-from unstir.generate.drawing import check
+from unstir.generate import folder
+from unstir.generate.drawing import Job, check
+from unstir.generate.folder import image_path, save_images
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
 from unstir.runs.toml import to_dict

@@ -27,45 +27,18 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "Chain",
-    "EvaluationRequest",
-    "Job",
-    "Model",
-    "Prediction",
-    "Process",
-    "Run",
-    "Store",
-    "UserError",
-    "cosine",
-    "draw",
-    "evaluate_run",
-    "linear",
-    "load_recipe",
-    "pack",
-    "sample",
-    "sample_batches",
-    "starting_noise",
-    "train_run",
-]
+    "Chain", "EvaluationRequest", "Job", "Model", "Prediction", "Process", "Run", "Store", "UserError", "cosine",
+    "draw", "evaluate_run", "linear", "load_recipe", "pack", "sample", "sample_batches", "starting_noise", "train_run",
+]  # fmt: skip
 
 _MODULES = {
-    "chain": ("Chain",),
-    "data": ("Store", "pack"),
-    "diffusion.denoiser": ("Prediction",),
-    "diffusion.draw": ("draw", "starting_noise"),
-    "errors": ("UserError",),
-    "generate.drawing": ("Job", "sample_batches"),
-    "generate.sampling": ("sample",),
-    "metrics.evaluate_run": ("evaluate_run",),
-    "metrics.request": ("EvaluationRequest",),
-    "runs.model": ("Model",),
-    "runs.recipes": ("load_recipe",),
-    "runs.run": ("Run",),
-    "theory.process": ("Process",),
-    "theory.schedule": ("cosine", "linear"),
-    "train.launch": ("train_run",),
-}
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
+    "chain": "Chain", "data": "Store pack", "diffusion.denoiser": "Prediction", "diffusion.draw": "draw starting_noise",
+    "errors": "UserError", "generate.drawing": "Job sample_batches", "generate.sampling": "sample",
+    "metrics.evaluate_run": "evaluate_run", "metrics.request": "EvaluationRequest", "runs.model": "Model",
+    "runs.recipes": "load_recipe", "runs.run": "Run", "theory.process": "Process", "theory.schedule": "cosine linear",
+    "train.launch": "train_run",
+}  # fmt: skip
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,14 +7,13 @@ a field of `Chain`.
 """
 
 import dataclasses
-import difflib
 from itertools import count
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from unstir.errors import UserError
+from unstir.errors import UserError, explain, nearest
 
 if TYPE_CHECKING:
     from unstir.theory.schedule import NoiseSchedule
@@ -73,22 +72,38 @@ else:
     SamplerName = Literal[tuple(SAMPLERS)]
 SpacingName = Literal["trailing", "leading", "linspace", "quadratic", "log_snr"]
 Time = Annotated[int, Field(ge=1, le=1_000_000)]
+Settings = TypeVar("Settings")
 
 
+def _refusing(settings: type[Settings]) -> type[Settings]:
+    """A pydantic dataclass whose constructor raises UserError; as a part of another, its mistakes are that one's."""
+    validated = settings.__init__
+
+    def checked(self: Settings, *args: Any, **kwargs: Any) -> None:
+        try:
+            validated(self, *args, **kwargs)
+        except ValidationError as error:
+            raise UserError(explain(error, lambda name: nearest(name, DEFAULTS))) from None
+
+    settings.__init__ = checked  # type: ignore[assignment]
+    return settings
+
+
+@_refusing
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", validate_default=True, use_attribute_docstrings=True))
 class Chain:
     """How images are drawn. The sentence below each setting is its help on the command line.
 
-    Raises pydantic's ValidationError (a ValueError) for a value out of bounds, for an option of another sampler, and
-    for a setting that has no effect. What depends on the T times or on the schedule is refused by `check` and `times`.
+    Raises UserError for a value out of bounds, for an option of another sampler, and for a setting that has no effect.
+    What depends on the T times or on the schedule is refused by `check` and `times`.
     """
 
     sampler: SamplerName = "ancestral"
     """How images are drawn."""
     steps: Time = 50
-    """How many of the T times are visited, 1 to T. Most samplers take one network call at each, heun takes two."""
+    """How many of the times 1 to T are visited. N steps are N network calls, 2N - 1 of heun, N + 9 of pndm (N > 3)."""
     spacing: SpacingName = "trailing"
-    """Which of the T times are visited."""
+    """Which of the T times are visited. quadratic and log_snr round to whole times, and visit one that repeats once."""
     variance: Literal["auto", "small", "large", "learned"] = "auto"
     """Of ancestral; auto: learned if it was, else large (beta) over all T times, small (beta~) over fewer."""
     clip: bool = True
@@ -126,7 +141,7 @@ class Chain:
         """This chain with what is ``given`` in its place, and without what then has no effect and was not given.
 
         That is the options that the sampler does not take, the interval of a guidance that is turned off, and the
-        threshold of a clamp that is. Raises UserError for an unknown sampler, else as `Chain`.
+        threshold of a clamp that is. Raises UserError as `Chain`.
         """
         sampler = known(given.get("sampler", self.sampler))
         idle = _not_of(sampler)
@@ -165,6 +180,13 @@ class Chain:
         steps = len(self.times(schedule)) - 1
         return Cost(steps, SAMPLERS[self.sampler].calls_in(steps))
 
+    def cost_in_words(self, schedule: "NoiseSchedule", each: str = "") -> str:
+        """As `cost`, such as "50 steps, 99 calls", ``each`` behind it; where times repeat, how many were asked for."""
+        cost, merged = self.cost(schedule), ""
+        if cost.steps < self.steps:
+            merged = f" ({self.steps:,} steps were asked for; times that round to the same are visited once)"
+        return f"{cost}{each}{merged}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
@@ -174,8 +196,7 @@ class Cost:
     calls: int
 
     def __str__(self) -> str:
-        steps, calls = (f"{n:,} {word}{'s' * (n > 1)}" for n, word in ((self.steps, "step"), (self.calls, "call")))
-        return f"{steps}, {calls}"
+        return ", ".join(f"{n:,} {word}{'s' * (n > 1)}" for n, word in ((self.steps, "step"), (self.calls, "call")))
 
 
 DEFAULTS: dict[str, Any] = {each.name: each.default for each in dataclasses.fields(Chain)}  # type: ignore[arg-type, unused-ignore]
@@ -188,8 +209,8 @@ FAST = Chain("dpmpp_2m_sde", steps=20)
 def known(sampler: str) -> str:
     """The name of a sampler; UserError for one that there is not."""
     if sampler not in SAMPLERS:
-        near = difflib.get_close_matches(sampler, SAMPLERS, n=1)
-        meant = f"did you mean {near[0]!r}? There are" if near else "choose one of"
+        near = nearest(sampler, SAMPLERS)
+        meant = f"did you mean {near!r}? There are" if near else "choose one of"
         raise UserError(f"sampler={sampler!r} is unknown; {meant} {', '.join(SAMPLERS)}")
     return sampler
 

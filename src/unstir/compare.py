@@ -10,8 +10,8 @@ from torch import Tensor
 
 from unstir.chain import Chain, Cost
 from unstir.errors import UserError
-from unstir.generate import Job, drawn_classes, sample_batches, settings_of
-from unstir.generate.drawing import check
+from unstir.generate.drawing import Job, check, sample_batches
+from unstir.generate.folder import drawn_classes, settings_of
 from unstir.pictures.grid import contact_sheet, titled
 from unstir.pixels import to_uint8
 from unstir.progress import Progress, Showing, counter, silently
@@ -24,25 +24,25 @@ LINE = 16
 
 @dataclass(frozen=True)
 class Compared:
-    """The images of one chain, uint8 [N, C, H, W], with the cost of each and its seconds per image."""
+    """The images of one chain, uint8 [N, C, H, W], with what one of them costs, in words too, and its seconds."""
 
     chain: Chain
     images: Tensor
     cost: Cost
+    said: str
     seconds: float
 
     @property
     def caption(self) -> str:
         """The chain in a few words, with its cost."""
         spacing = "" if self.chain.spacing == "trailing" else f" {self.chain.spacing}"
-        return f"{self.chain.sampler}{spacing}, {self.cost}, {self.seconds:.3g} s per image"
+        return f"{self.chain.sampler}{spacing}, {self.said}, {self.seconds:.3g} s per image"
 
 
 def parse(text: str, base: Chain) -> list[Chain]:
-    """The chains of "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr": sampler, steps and, if not the base's, spacing.
+    """The chains of "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr": sampler, steps and, if not the ``base``'s, spacing.
 
-    What they leave out is the ``base``'s; an option of another sampler, such as eta, is not. Raises UserError for text
-    that is not of this form.
+    What they leave out is the base's, but for options of another sampler. Raises UserError for text of another form.
     """
     chains = []
     for part in text.split(","):
@@ -59,19 +59,28 @@ def compare(model: Model, job: Job, chains: Sequence[Chain], progress: Progress 
 
     ``progress(done, total)`` counts steps. Raises UserError as `sample_batches`, before anything is drawn.
     """
-    for chain in chains:
-        check(model, replace(job, chain=chain))
-    schedule = model.process.schedule
-    total = sum(chain.cost(schedule).steps * -(-job.num // job.batch_size) for chain in chains)
-    on_step, results = counter(progress, total), []
-    warm = replace(job, num=min(job.num, job.batch_size), chain=replace(job.chain, steps=1))
-    list(sample_batches(model, warm))  # what is slow but once is not the first chain's
-    for chain in chains:
-        own = replace(job, chain=replace(chain, seed=job.chain.seed))
+    return _compare(model, _jobs(model, job, chains), progress)
+
+
+def _jobs(model: Model, job: Job, chains: Sequence[Chain]) -> list[Job]:
+    """The job by each of the chains, with its own seed; UserError where the model cannot do one of them."""
+    jobs = [replace(job, chain=replace(chain, seed=job.chain.seed)) for chain in chains]
+    for each in jobs:
+        check(model, each)
+    return jobs
+
+
+def _compare(model: Model, jobs: Sequence[Job], progress: Progress | None) -> list[Compared]:
+    costs, results = [job.chain.cost(model.process.schedule) for job in jobs], []
+    batches = -(-jobs[0].num // jobs[0].batch_size)
+    on_step = counter(progress, sum(cost.steps * batches for cost in costs))
+    first = replace(jobs[0], num=min(jobs[0].num, jobs[0].batch_size), chain=replace(jobs[0].chain, steps=1))
+    list(sample_batches(model, first))  # what is slow but once is not the first chain's
+    for job, cost in zip(jobs, costs, strict=True):
         began = time.perf_counter()
-        parts = [to_uint8(images) for _, images in sample_batches(model, own, on_step=on_step)]
+        parts = [to_uint8(images) for _, images in sample_batches(model, job, on_step=on_step)]
         seconds = (time.perf_counter() - began) / job.num
-        results.append(Compared(own.chain, torch.cat(parts), own.chain.cost(schedule), seconds))
+        results.append(Compared(job.chain, torch.cat(parts), cost, model.cost(job.chain), seconds))
     return results
 
 
@@ -80,23 +89,22 @@ def save_comparison(
 ) -> tuple[Path, list[Compared]]:
     """Write OUT/compare.png, rows of images by the chains of a ``text`` as `parse` reads it, and return it and them.
 
-    By default OUT is a folder for these settings in RUN/generated. Raises UserError as `parse` and `compare`, and
-    where the picture cannot be written.
+    By default OUT is a folder for these settings in RUN/generated. UserError as `parse`, `compare`, `sidecar.check`.
     """
-    chains = parse(text, job.chain)
-    for each in chains:
-        check(model, replace(job, chain=each))
-    settings = {**settings_of(model, job), "num": job.num, "compared": [asdict(chain) for chain in chains]}
+    jobs = _jobs(model, job, parse(text, job.chain))
+    settings = settings_of(model, jobs[0]) | {"num": job.num, "compared": [asdict(each.chain) for each in jobs]}
+    del settings["chain"], settings["calls"]  # each row has its own
     name = f"compare-step{model.step}-seed{job.chain.seed}-{sidecar.digest(settings)}"
     file = (out or model.folder / "generated" / name) / "compare.png"
     sidecar.check(file)
     with showing("comparing", "steps") as progress:
-        rows = compare(model, job, chains, progress)
-    measured = {key: [getattr(row.cost, key) for row in rows] for key in ("steps", "calls")}
-    measured["seconds"] = [row.seconds for row in rows]
+        rows = _compare(model, jobs, progress)
     lines = [
         (row.caption if at == 0 else "", row.images[at : at + LINE]) for row in rows for at in range(0, job.num, LINE)
     ]
     sheet = titled(contact_sheet(lines, widest=400), ", ".join(drawn_classes(model, job, LINE)))
-    sidecar.save(file, sidecar.png(sheet), "unstir sample --compare", settings, **measured)
+    costs = {"steps": [row.cost.steps for row in rows], "calls": [row.cost.calls for row in rows]}
+    said, seconds = [row.said for row in rows], [row.seconds for row in rows]
+    command = "unstir sample --compare"
+    sidecar.save(file, sidecar.png(sheet), command, settings, cost=said, seconds=seconds, **costs)
     return file, rows

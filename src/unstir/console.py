@@ -49,8 +49,7 @@ class Speaker:
     _all: ClassVar[list["Speaker"]] = []
 
     def __init__(self, console: Console, line: Callable[[], str]) -> None:
-        self._console, self._line = console, line
-        self._spoke, self._over = time.monotonic(), threading.Event()
+        self._console, self._line, self._over = console, line, threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Speaker":
@@ -129,8 +128,8 @@ def heartbeat(what: str) -> AbstractContextManager[Speaker]:
 def counting(what: str, unit: str) -> Iterator["Counter"]:
     """Show on standard error how far a job of known size has come: ``with counting(...) as count: job(count)``."""
     console = stderr()
-    with _bar(console, unit=unit) as progress:
-        counter = Counter(progress, progress.add_task(what, total=None, note=""), what, unit)
+    with _bar(console, unit) as progress:
+        counter = Counter(progress, what, unit)
         with Speaker(console, counter.line):
             yield counter
 
@@ -138,8 +137,9 @@ def counting(what: str, unit: str) -> Iterator["Counter"]:
 class Counter:
     """Call it with (done, total)."""
 
-    def __init__(self, progress: Progress, task: TaskID, what: str, unit: str) -> None:
-        self._progress, self._task, self._what, self._unit = progress, task, what, unit
+    def __init__(self, progress: Progress, what: str, unit: str) -> None:
+        self._progress, self._what, self._unit = progress, what, unit
+        self._task = progress.add_task(what, total=None, note="")
         self._state: tuple[int, int | None, str] = (0, None, "")
         self._began = time.monotonic()
 
@@ -157,31 +157,20 @@ class Counter:
         return f"{self._what}: {' '.join(f'{done} of {total} {self._unit} {note}'.split())}{left}"
 
 
-def _bar(console: Console, *, unit: str) -> Progress:
+def _bar(console: Console, unit: str) -> Progress:
     """A progress bar with count, unit, time spent and time left; it draws nothing where there is no terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-        console=console,
-        disable=not console.is_terminal,
-    )
+    count = TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn(unit)
+    times = TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+    note = TextColumn("{task.fields[note]}", markup=False)
+    return Progress(*count, *times, note, console=console, disable=not console.is_terminal)
 
 
 class TrainingDisplay(Observer):
-    """The progress of training: epoch, step, loss, image shape, learning rate, images per second and time left.
-
-    Once a few steps were taken it says how fast they are, when the end is to be expected, and when the next snapshot.
-    """
+    """The progress of training, and after a few steps how fast they are, and when the end and a snapshot come."""
 
     def __init__(self) -> None:
         self._console = stderr()
-        self._progress = _bar(self._console, unit="steps")
+        self._progress = _bar(self._console, "steps")
         self._training = self._progress.add_task("training", total=None, note="")
         self._second: TaskID | None = None
         self._speaker = Speaker(self._console, self._line)
@@ -221,10 +210,9 @@ class TrainingDisplay(Observer):
     def _forecast(self) -> str:
         speed = self._batch / max(self._pace.step_seconds, 1e-9)
         text = f"{speed:,.0f} images/s measured: {waiting(self._left(self._length))} to the end"
-        coming = [at for at in self._snapshots if at > self._step]
-        return text + (
-            f"; the next snapshot in {duration(self._left(coming[0]))}, after step {coming[0]}" if coming else ""
-        )
+        if coming := [at for at in self._snapshots if at > self._step]:
+            text += f"; the next snapshot in {duration(self._left(coming[0]))}, after step {coming[0]}"
+        return text
 
     def metrics(self, line: dict[str, Any]) -> None:
         """Renew the figures behind the bar."""

@@ -1,7 +1,14 @@
-"""The one exception a user's mistake raises, how a foreign name is shown, and what mends errors of the system."""
+"""The one exception a user's mistake raises, how foreign names and values are shown, and errors of others in words."""
 
+import difflib
 import errno
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 from unicodedata import category
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
 OF_THE_MACHINE = {
     errno.ENOSPC: "free some space",
@@ -15,7 +22,6 @@ OF_THE_MACHINE = {
     errno.ETIMEDOUT: "the network folder does not answer: mount it again",
 }
 """What to do about an error of the system, by its number, where the name that was given is not at fault."""
-
 
 REMEDIES = {
     **OF_THE_MACHINE,
@@ -46,10 +52,9 @@ def remedy(error: OSError, elsewhere: str = "") -> str:
 
 
 class UserError(Exception):
-    """A mistake the user can mend: what was given, what is allowed, the remedy, in one line.
+    """A mistake the user can mend: what was given, what is allowed, the remedy, in one line, which is made `printable`.
 
-    The command line prints the message alone and exits with status 2. The message is made `printable` here, so that
-    whoever raises one may put any name into it.
+    The command line prints the message alone and exits with status 2.
     """
 
     def __init__(self, message: object) -> None:
@@ -74,3 +79,59 @@ def _joins(character: str) -> bool:
 def _escaped(character: str) -> str:
     byte = ord(character) - 0xDC00
     return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else character.encode("unicode_escape").decode("ascii")
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known word whose letters are most like those of this one; None where none is like it."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
+
+
+def short(value: object) -> str:
+    """A value in at most 40 characters."""
+    if type(value) is int and value.bit_length() > 53:
+        return "too large a number"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    text = "a table" if isinstance(value, dict) else ascii(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def explain(error: "ValidationError", near_key: Callable[[str], str | None]) -> str:
+    """An error of pydantic as one line: each key, what was given and what is allowed, or the near key of an unknown."""
+    parts = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "unexpected_keyword_argument":
+            near = near_key(key)
+            parts.append(f"unknown key {key}" + (f"; did you mean {near}?" if near else ""))
+        elif item["type"] == "value_error":
+            parts.append((f"{key}: " if key else "") + item["msg"].removeprefix("Value error, "))
+        else:
+            given = short(item["input"])
+            parts.append(f"{key}={given}: it must be {_allowed(item)}" if key else f"{given} must be {_allowed(item)}")
+    return "; ".join(parts)
+
+
+def _allowed(item: "ErrorDetails") -> str:
+    """What pydantic would have taken, in the words of a config file."""
+    kind, limits = item["type"], item.get("ctx", {})
+    if kind in BOUNDS:
+        return f"{BOUNDS[kind]} {next(iter(limits.values()))}"
+    if kind == "literal_error":
+        return f"one of {limits['expected'].replace(' or ', ', ')}"
+    return next((words for prefix, words in KINDS.items() if kind.startswith(prefix)), "another value")
+
+
+BOUNDS = {
+    "greater_than": "more than", "greater_than_equal": "at least",
+    "less_than": "less than", "less_than_equal": "at most",
+}  # fmt: skip
+"""The words of a bound, by pydantic's name of the error."""
+
+KINDS = {
+    "int_parsing_size": "a smaller number", "int": "a whole number", "float": "a number", "finite": "a finite number",
+    "bool": "true or false", "string_unicode": "text in UTF-8",
+    "string": "text in quotes", "tuple": "a list, such as [1, 2]", "list": "a list",
+    "too_short": "a longer list", "dataclass": "a table of settings", "json": "text in UTF-8",
+}  # fmt: skip
+"""What is allowed, by the beginning of pydantic's name of the error."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unstir.edit import edits
+from unstir.edit import editing
 from unstir.pictures.caption import cut
 from unstir.pictures.grid import LINE, titled
 from unstir.runs import card
@@ -99,13 +99,13 @@ def test_a_comparison_knows_its_class(unstir, named_run, tmp_path):
 
 def test_the_title_of_an_edit_has_the_numbers_of_names_that_the_font_lacks(monkeypatch):
     tiles, titles = torch.zeros(2, 1, 8, 8, dtype=torch.uint8), []
-    monkeypatch.setattr(edits, "titled", lambda picture, title: titles.append(title) or picture)
+    monkeypatch.setattr(editing, "titled", lambda picture, title: titles.append(title) or picture)
     for settings in (
         {"labels": (8, 4), "label": None, "classes": ["Wald", "日本"]},
         {"label": 3, "classes": ["日本"]},
         {"labels": None, "label": None, "classes": []},
     ):
-        edits.Edited(tiles[:1], tiles[1:], settings=settings).picture()
+        editing.Edited(tiles[:1], tiles[1:], settings=settings).picture()
     assert titles == ["Wald to 4: 日本", "3: 日本", ""]
 
 

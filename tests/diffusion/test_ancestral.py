@@ -58,5 +58,5 @@ def test_wrong_calls_are_refused():
             run(visited)
     with pytest.raises(UserError, match="auto, small, large"):
         run([5, 0], "huge")
-    with pytest.raises(ValueError, match="'ancestral', 'ddim'"):
+    with pytest.raises(UserError, match="'ancestral', 'ddim'"):
         Chain(sampler="magic")

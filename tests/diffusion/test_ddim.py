@@ -37,7 +37,7 @@ def test_wrong_options_are_refused():
         list(ddim(denoise_of(PROCESS), PROCESS, X_T, [5, 0], NOISES.__getitem__, eta=1.5))
     with pytest.raises(ValueError, match="fall strictly"):
         list(ddim(denoise_of(PROCESS), PROCESS, X_T, [5, 1], NOISES.__getitem__))
-    with pytest.raises(ValueError, match="option of ddim, not of ancestral"):
+    with pytest.raises(UserError, match="option of ddim, not of ancestral"):
         Chain(eta=0.5)
-    with pytest.raises(ValueError, match="greater than or equal to 0"):
+    with pytest.raises(UserError, match="eta=-0.5: it must be at least 0"):
         Chain(sampler="ddim", eta=-0.5)

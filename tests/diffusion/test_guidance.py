@@ -211,16 +211,16 @@ def test_a_chain_thresholds_where_it_is_asked_to():
     [
         ({"threshold": 1.0}, "less than 1"),
         ({"threshold": 0.9, "clip": False}, "leave clip on"),
-        ({"guidance": 2.0, "guidance_low": 0}, "greater than or equal to 1"),
+        ({"guidance": 2.0, "guidance_low": 0}, "it must be at least 1"),
         ({"guidance": float("nan")}, "guidance"),
-        ({"guidance": -1.0}, "greater than or equal to 0"),
+        ({"guidance": -1.0}, "it must be at least 0"),
         ({"guidance_low": 5}, "no effect at guidance=1"),
-        ({"steps": 0}, "greater than or equal to 1"),
+        ({"steps": 0}, "it must be at least 1"),
         ({"sampler": "plms"}, "'ancestral', 'ddim', 'dpmpp_2m'"),
     ],
 )
 def test_settings_that_no_chain_can_have_are_refused(settings, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(UserError, match=words):
         Chain(**settings)
 
 

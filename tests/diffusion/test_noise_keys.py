@@ -8,7 +8,7 @@ import torch
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Prediction
 from unstir.diffusion.draw import draw, starting_noise
-from unstir.generate import Job, sample_batches
+from unstir.generate.drawing import Job, sample_batches
 from unstir.pixels import to_uint8
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from unstir.generate import Job, save_images
+from unstir.generate.drawing import Job
+from unstir.generate.folder import save_images
 from unstir.pictures.caption import cut, font
 from unstir.pictures.grid import GAP, LINE, grid, named_grid
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from unstir.errors import UserError
-from unstir.runs import card
+from unstir.runs import agreement, card
 from unstir.runs.agreement import check_same
 from unstir.runs.config import MAY_CHANGE
 from unstir.runs.loading import model_of
@@ -56,6 +56,15 @@ def test_an_edited_setting_is_refused_by_whoever_loads_the_weights(trained, key)
     with pytest.raises(UserError, match=re.escape(said)):
         check_same(edited, loaded)
     check_same(edit(run, key, was), loaded)
+
+
+def test_settings_are_compared_once_for_each_model(trained, command, monkeypatch, tmp_path):
+    run, _ = trained()
+    asked, different = [], agreement._different
+    monkeypatch.setattr(agreement, "_different", lambda *configs: asked.append(1) or different(*configs))
+    assert command("sample", run.path, "--num", 1, "--out", tmp_path / "made")[0] == 0 and len(asked) == 1
+    ask = ("sample", run.path, "--num", 1, "--guidance", 2, "--guide", 8)
+    assert command(*ask, "--out", tmp_path / "led")[0] == 0 and len(asked) == 3
 
 
 def test_the_commands_refuse_it_in_one_line(trained, unstir):

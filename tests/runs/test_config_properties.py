@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unstir.runs.moments import ema_decay
 from unstir.runs.sections import TrainConfig
+from unstir.runs.timetable import ema_decay
 from unstir.runs.toml import flat, from_dict, to_dict, to_toml
 from unstir.train import ema
 

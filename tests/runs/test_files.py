@@ -11,7 +11,8 @@ import torch
 
 from unstir.chain import Chain
 from unstir.errors import UserError
-from unstir.generate import Job, save_images
+from unstir.generate.drawing import Job
+from unstir.generate.folder import save_images
 from unstir.runs import files
 from unstir.runs.files import remove_partials, replacing, write_text
 

@@ -10,7 +10,7 @@ import shutil
 import pytest
 
 from unstir.errors import UserError
-from unstir.runs import lines, logs
+from unstir.runs import lines
 from unstir.runs.run import Run
 from unstir.train.record import TIMING_FIELDS
 from unstir.train.trainer import Trainer
@@ -31,7 +31,7 @@ class Listener:
 
 def missing(run):
     """The lines that the newest checkpoint counts on and the logs lack, in words."""
-    return logs.cut({name: run.log(name) for name in logs.NAMES}, run.load())
+    return lines.cut({name: run.log(name) for name in lines.NAMES}, run.load())
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_a_line_of_other_kinds_is_damaged_though_its_checksum_is_right(trained, 
     lines.write(run.metrics_file, [sound[0], {**sound[1], **change}, *sound[2:]])
     ((number, reason),) = run.log("metrics").damaged
     assert number == 2 and next(iter(change)) in reason and len(reason) < 100
-    for key in logs.METRICS:
+    for key in lines.METRICS:
         lines.write(run.metrics_file, [{name: value for name, value in sound[0].items() if name != key}])
         assert run.log("metrics").damaged == ((1, f"it has no {key}"),)
 

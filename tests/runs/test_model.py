@@ -10,9 +10,8 @@ import unstir
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
-from unstir.generate import Job, sample_batches
-from unstir.runs.card import DataCard
-from unstir.runs.labels import Labels
+from unstir.generate.drawing import Job, sample_batches
+from unstir.runs.card import DataCard, Labels
 from unstir.runs.model import Model
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
@@ -58,7 +57,7 @@ def foreign(**changes):
             "chain": Chain("ddim", steps=5),
             "folder": Path("elsewhere"),
             "step": 3,
-            "weights": "ab",
+            "weights_sha256": "ab",
             "settings": {},
             "device": torch.device("cpu"),
             **changes,
@@ -114,4 +113,4 @@ def test_only_what_makes_a_model_takes_step_ema_device_dtype_and_guide():
                 arguments = {each.arg for each in (*node.args.args, *node.args.kwonlyargs)}
                 if len(arguments & clump) > 2 and path.parent.name != "cli":  # a command's arguments are its options
                     found.add(f"{path.relative_to(SOURCE)}: {node.name}")
-    assert found == {"runs/run.py: model", "runs/loading.py: model_of", "runs/loading.py: _model"}
+    assert found == {"runs/run.py: model", "runs/loading.py: model_of"}

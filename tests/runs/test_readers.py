@@ -18,7 +18,7 @@ from unstir.errors import UserError
 from unstir.generate.folder import SETTINGS, settings_in
 from unstir.metrics import evaluation, likelihood
 from unstir.report.gather import gather
-from unstir.runs import checkpoint, lines, logs, recipes, sidecar, toml
+from unstir.runs import checkpoint, lines, recipes, sidecar, toml
 from unstir.runs.lines import Log, encode
 from unstir.runs.run import Run
 from unstir.train.launch import open_data, open_run
@@ -202,7 +202,7 @@ def test_any_metadata_with_the_right_hash_is_read_or_refused(whole, data):
         sound(lambda: checkpoint.load(path))
         sound(lambda: run.load(12))
         sound(lambda: run.model().denoiser)
-        sound(lambda: logs.cut({name: run.log(name) for name in logs.NAMES}, run.load()))
+        sound(lambda: lines.cut({name: run.log(name) for name in lines.NAMES}, run.load()))
         state = Trainer.__new__(Trainer)
         state._run, state.state = run, _state(run)
         if (newest := sound(lambda: checkpoint.newest(run.checkpoints, state._check))) is not None:

@@ -10,7 +10,8 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unstir.errors import UserError
-from unstir.generate import Job, sample_batches, save_images
+from unstir.generate.drawing import Job, sample_batches
+from unstir.generate.folder import save_images
 from unstir.runs.run import Run
 from unstir.train.trainer import Trainer
 

@@ -9,9 +9,9 @@ import torch
 
 from unstir.errors import UserError
 from unstir.runs import checkpoint, recipes
-from unstir.runs.moments import ema_decay, learning_rate, snapshots
 from unstir.runs.run import DataCard, Run
 from unstir.runs.sections import TrainConfig
+from unstir.runs.timetable import ema_decay, learning_rate, snapshots
 from unstir.train import ema, trainer
 from unstir.train.batches import Batches
 from unstir.train.state import WINDOW

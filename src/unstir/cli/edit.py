@@ -221,9 +221,8 @@ def _carry_out(
     ``asked`` are the number of results and the class, as typed.
     """
     from unstir import console
-    from unstir.edit.files import Target, advice
-    from unstir.edit.reading import notes_on
-    from unstir.generate import Job
+    from unstir.edit.files import Target, advice, notes_on
+    from unstir.generate.drawing import Job
     from unstir.runs.run import Run
 
     opened, images, given = Run.open(run), [part for part in parts if isinstance(part, Path)], chain.given()

@@ -11,16 +11,15 @@ from pydantic import ValidationError
 
 from unstir.cli import words
 from unstir.cli.values import option_of, shortened
-from unstir.errors import printable, remedy
+from unstir.errors import explain, nearest, printable, remedy
 from unstir.runs import toml
-from unstir.runs.synonyms import nearest
 
 
 def one_line(error: BaseException) -> str:
     """What to say about an exception that a user's mistake, or the machine, has caused."""
     cause = error.__cause__ or error
     if isinstance(cause, ValidationError):
-        return toml.explain(cause)
+        return explain(cause, toml.near_key)
     if isinstance(error, CycloptsError):
         return _of_parser(error)
     if isinstance(error, OSError) and error.strerror:

@@ -47,7 +47,7 @@ def sample(
     """
     from unstir import compare as comparing
     from unstir import console
-    from unstir.generate import Job
+    from unstir.generate.drawing import Job
     from unstir.generate.sampling import sample as save_samples
     from unstir.runs.run import Run
 

@@ -13,8 +13,7 @@ from cyclopts import Token
 from cyclopts.argument import Argument, ArgumentCollection
 
 from unstir.cli import words
-from unstir.errors import UserError
-from unstir.runs.synonyms import nearest
+from unstir.errors import UserError, nearest
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 """A whole number that fits into 64 bits."""

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from cyclopts.argument import ArgumentCollection
 
-from unstir.runs.synonyms import by_word, near_setting, nearest
+from unstir.errors import nearest
+from unstir.runs.synonyms import by_word, near_setting
 
 OPTIONS = {
     "--num": "n num_samples n_samples nsamples samples num_images n_images images number amount",

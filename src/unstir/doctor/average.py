@@ -9,8 +9,8 @@ from unstir.doctor.facts import Errors, RunFacts
 from unstir.doctor.finding import Finding, check
 from unstir.doctor.numbers import Lines, logged_errors, times
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.moments import ema_decay
 from unstir.runs.run import Run
+from unstir.runs.timetable import ema_decay
 from unstir.significance import effect, mean_of, paired
 
 # Thresholds; docs/doctor.md has what trained runs measure.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from unstir.doctor.facts import RunFacts
 from unstir.doctor.finding import Finding, check
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.logs import NAMES, cut
+from unstir.runs.lines import NAMES, cut
 
 
 @check("logs", "lines of the run's logs are damaged")

@@ -12,7 +12,7 @@ from unstir.diffusion.denoiser import autocast
 from unstir.diffusion.loss import denoising_loss
 from unstir.doctor.facts import Errors, Needs, Samples, SavedFile
 from unstir.errors import UserError
-from unstir.generate import Job, sample_batches
+from unstir.generate.drawing import Job, sample_batches
 from unstir.nn.unet import UNet, flops
 from unstir.pixels import from_uint8, to_uint8
 from unstir.progress import Progress, counter
@@ -20,8 +20,8 @@ from unstir.randomness import Key
 from unstir.runs import build, memory
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.loading import model_of
-from unstir.runs.moments import snapshots
 from unstir.runs.run import Run
+from unstir.runs.timetable import snapshots
 
 MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
 REAL_IMAGES = 2048

@@ -8,7 +8,7 @@ from unstir.doctor.image_stats import ImageStats
 from unstir.doctor.measure import learns_nothing, outputs_nothing
 from unstir.doctor.numbers import Lines, logged_errors
 from unstir.doctor.remedies import HIGHEST, STEP, higher_rate, lower_rate
-from unstir.runs.moments import learning_rate
+from unstir.runs.timetable import learning_rate
 
 ENOUGH_IMAGES = 20_000
 """After so many images trained runs have half the error of a denoiser that knows only a mean and a variance."""

@@ -7,7 +7,7 @@ from unstir.doctor.facts import RunFacts
 from unstir.doctor.finding import Finding, Severity, check
 from unstir.doctor.numbers import median, numbers
 from unstir.runs import build
-from unstir.runs.moments import snapshots
+from unstir.runs.timetable import snapshots
 
 # Thresholds; docs/doctor.md has what trained runs and published ones measure.
 SIGNAL_NOTE, SIGNAL_WARNING, SIGNAL_PROBLEM = 1.0, 2.0, 4.0  # shift of x_T by an image, in deviations of the noise

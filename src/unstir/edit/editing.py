@@ -2,12 +2,15 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from unstir.chain import Chain
@@ -15,7 +18,9 @@ from unstir.diffusion.denoiser import Denoise
 from unstir.diffusion.draw import steered
 from unstir.diffusion.samplers.step import Step
 from unstir.errors import UserError
-from unstir.generate import Job
+from unstir.generate.drawing import Job
+from unstir.pictures.caption import of_class
+from unstir.pictures.grid import grid, titled
 from unstir.pixels import to_uint8
 from unstir.progress import Progress
 from unstir.runs.model import Model
@@ -24,13 +29,36 @@ MOST = 10_000
 """Results in one picture."""
 
 
+@dataclass(frozen=True)
+class Edited:
+    """Pixels ``given`` (the images, and what a mask left of one) and ``made``: uint8 [n, C, H, W] and [m, C, H, W].
+
+    ``settings`` are all that decides the pixels, as JSON can hold it: the same settings give the same pixels. ``calls``
+    are the network calls that were made, each of a batch of images; ``besides`` says in words what guidance added.
+    ``nrow`` are the tiles in a row of the picture; ``psnr``, in decibels, says how well each inverted image came back.
+    """
+
+    given: Tensor
+    made: Tensor
+    settings: dict[str, Any]
+    calls: int = 0
+    besides: str = ""
+    nrow: int = 10
+    psnr: tuple[float, ...] = ()
+
+    def picture(self) -> Image:
+        """All tiles, the given ones first, below the names of the classes that were asked for."""
+        tiles = grid(torch.cat((self.given, self.made)), self.nrow)
+        numbers = self.settings.get("labels") or [self.settings["label"]]
+        return titled(tiles, " to ".join(map(of_class, numbers, self.settings["classes"])))
+
+
 class Editing:
     """A model and the job of an edit, of which result i is a function of ``chain.seed`` and i.
 
     The job's ``label`` is the class of the image, needed where the network knows classes unless it was trained with
     some labels hidden. What has no use for a part of the job's chain leaves it aside: filling in is always ancestral,
-    inverting is DDIM without randomness, guidance or a guide. Raises UserError for a job or a ``chain`` that do not
-    fit.
+    inverting is DDIM without randomness, guidance or a guide. Raises UserError for a job or a ``chain`` that misfits.
     """
 
     def __init__(self, model: Model, job: Job, chain: Chain) -> None:
@@ -49,13 +77,23 @@ class Editing:
             model.guide.labels.or_null(None)
         self.model, self.job, self.chain, self.calls = model, job, chain, 0
 
-    def recorded(self, edit: str, files: dict[str, Path], **how: Any) -> dict[str, Any]:
-        """Everything that decides the pixels of an ``edit``, as JSON can hold it: what was asked, what was in force.
+    def done(
+        self,
+        edit: str,
+        files: Mapping[str, Path],
+        given: Tensor,
+        made: Tensor,
+        *,
+        nrow: int = 10,
+        psnr: tuple[float, ...] = (),
+        **how: Any,
+    ) -> Edited:
+        """What came of an ``edit``, with all that decides its pixels: what was asked (``how``), and what was in force.
 
         ``files`` are the picture files that were read, by what they are: each is recorded by its name and SHA-256.
         """
         named = [label for label in how.get("labels") or [self.job.label] if label is not None]
-        return {
+        settings = {
             "edit": edit,
             **{what: {"name": path.name, "sha256": _sha256(path)} for what, path in files.items()},
             **how,
@@ -66,6 +104,7 @@ class Editing:
             "chain": dataclasses.asdict(self.chain),
             **self.model.provenance(),
         }
+        return Edited(given, made, settings, self.calls, self.model.besides(self.chain), nrow, psnr)
 
     def guided(self, indices: Tensor) -> Denoise:
         """The denoiser for the job's label, guided and clamped as the chain says, for the batch of these indices."""
@@ -111,6 +150,12 @@ def last(steps: Iterable[Step]) -> Tensor:
     """Where the steps end."""
     *_, end = steps
     return end.x
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    """The peak signal-to-noise ratio of two batches of images in [-1, 1], in decibels: 10 log10(2^2 / mean square)."""
+    error = (a - b).double().square().mean().item()
+    return 10 * math.log10(4 / error) if error > 0 else math.inf
 
 
 def _sha256(path: Path) -> str:

@@ -1,13 +1,13 @@
-"""The five edits: a model and picture files in, pixels out; the mathematics is in `diffusion.editing`."""
+"""The five edits: a model and picture files in, pixels out; the mathematics is in `diffusion.editing`.
 
-import math
+``progress(done, total)`` counts network calls. Each raises UserError for what cannot be read or does not fit the model.
+"""
+
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from unstir import randomness
@@ -16,12 +16,10 @@ from unstir.diffusion import editing as mathematics
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers.ddim import ddim
 from unstir.diffusion.samplers.step import Step
-from unstir.edit.editing import Editing, labels_for, last
-from unstir.edit.reading import Box, read_image, read_mask
+from unstir.edit.editing import Edited, Editing, labels_for, last, psnr
+from unstir.edit.files import Box, read_image, read_mask
 from unstir.errors import UserError
-from unstir.generate import Job
-from unstir.pictures.caption import of_class
-from unstir.pictures.grid import grid, titled
+from unstir.generate.drawing import Job
 from unstir.pixels import to_uint8
 from unstir.progress import Progress
 from unstir.randomness import Key
@@ -29,30 +27,6 @@ from unstir.runs.model import Model
 
 GREY = 128
 """The pixels that stand for what is to be filled in."""
-
-
-@dataclass(frozen=True)
-class Edited:
-    """Pixels ``given`` (the images, and what a mask left of one) and ``made``: uint8 [n, C, H, W] and [m, C, H, W].
-
-    ``nrow`` is the number of tiles in a row of the picture; ``psnr`` in decibels says how well each inverted image came
-    back.
-    ``settings`` are all that decides the pixels, as JSON can hold it: the same settings give the same pixels. ``calls``
-    are the network calls that were made, each of a batch of images.
-    """
-
-    given: Tensor
-    made: Tensor
-    nrow: int = 10
-    psnr: tuple[float, ...] = ()
-    settings: dict[str, Any] = field(default_factory=dict)
-    calls: int = 0
-
-    def picture(self) -> Image:
-        """All tiles, the given ones first, below the names of the classes that were asked for."""
-        tiles = grid(torch.cat((self.given, self.made)), self.nrow)
-        numbers = self.settings.get("labels") or [self.settings.get("label")]
-        return titled(tiles, " to ".join(map(of_class, numbers, self.settings.get("classes", []))))
 
 
 def inpaint(
@@ -69,8 +43,7 @@ def inpaint(
     """Fill in the white part of the picture ``mask``, or the ``box`` (x, y, width, height) in pixels of the model.
 
     A mask has the size of the model's images, or that of the image file, with which it is then cropped and resized.
-    ``resamples`` and ``jump`` are those of `editing.inpaint`; ``progress(done, total)`` counts network calls. Raises
-    UserError for what cannot be read or does not fit the model.
+    ``resamples`` and ``jump`` are those of `editing.inpaint`.
     """
     if resamples < 1 or jump < 1:
         raise UserError(f"resamples={resamples} and jump={jump} must be at least 1")
@@ -84,24 +57,19 @@ def inpaint(
             return randomness.normal(Key(chain.seed, f"inpaint {use}", repeat * (process.T + 1) + t, indices), shape)
 
         known, x_T = x_0.to(model.device).expand(len(indices), *shape), starting_noise(chain.seed, indices, shape)
-        how: Any = {"resamples": resamples, "jump": jump, "variance": chain.variance}
-        denoise = editing.guided(indices)
-        return mathematics.inpaint(denoise, process, known, keep.to(model.device), x_T, times, noise, **how)
+        given = editing.guided(indices), process, known, keep.to(model.device), x_T, times, noise
+        return mathematics.inpaint(*given, resamples=resamples, jump=jump, variance=chain.variance)
 
     made = editing.results(fill, mathematics.inpainting_calls(len(times) - 1, resamples, jump), progress)
     pixels = to_uint8(x_0)
     files = {"image": image} if mask is None else {"image": image, "mask": mask}
-    settings = editing.recorded("inpaint", files, box=box, resamples=resamples, jump=jump)
-    return Edited(torch.cat((pixels, pixels.where(keep, GREY))), made, settings=settings, calls=editing.calls)
+    given = torch.cat((pixels, pixels.where(keep, GREY)))
+    return editing.done("inpaint", files, given, made, box=box, resamples=resamples, jump=jump)
 
 
 def vary(model: Model, image: Path, job: Job, *, strength: float, progress: Progress | None = None) -> Edited:
-    """Images like one, and the less so the greater the ``strength`` in (0, 1]; see `editing.vary`.
-
-    ``progress(done, total)`` counts network calls. Raises UserError for what cannot be read or does not fit the model.
-    """
+    """Images like one, and the less so the greater the ``strength`` in (0, 1]; see `editing.vary`."""
     x_0 = read_image(image, model.shape)
-    mathematics.start_time(model.process.T, strength)
     editing = Editing(model, job, job.chain)
     part, chain = mathematics.below(model.process, strength, editing.chain)
 
@@ -110,28 +78,22 @@ def vary(model: Model, image: Path, job: Job, *, strength: float, progress: Prog
         denoise, weak = model.denoise(labels), model.away_from(labels)
         return mathematics.vary(denoise, model.process, x_0.to(model.device), strength, indices, chain, weak)
 
-    settings = editing.recorded("vary", {"image": image}, strength=strength)
     made = editing.results(like_it, chain.calls(part.schedule), progress)
-    return Edited(to_uint8(x_0), made, settings=settings, calls=editing.calls)
+    return editing.done("vary", {"image": image}, to_uint8(x_0), made, strength=strength)
 
 
 @torch.inference_mode()
 def invert(model: Model, image: Path, job: Job, *, refinements: int = 2, progress: Progress | None = None) -> Edited:
-    """The noise that DDIM makes an image of, and the image that it makes of that noise, with their PSNR.
-
-    ``refinements`` are those of `editing.invert`; ``progress(done, total)`` counts network calls. Raises UserError for
-    what cannot be read or does not fit the model.
-    """
+    """The noise that DDIM makes an image of, and the image made of that, with their PSNR; see `editing.invert`."""
     _check_refinements(refinements)
     x_0 = read_image(image, model.shape)
-    editing = Editing(_without_guide(model), job, _plain(job.chain))
+    editing = Editing(replace(model, guide=None), job, _plain(job.chain))
     times, denoise = editing.chain.times(model.process.schedule), editing.of_class(editing.label)
     with editing.counting(progress, (len(times) - 1) * (refinements + 2)):
         x_T = last(mathematics.invert(denoise, model.process, x_0.to(model.device), times[::-1], refinements))
         back = last(ddim(denoise, model.process, x_T, times, lambda _: x_T))  # no noise is asked for
-    made, came_back = torch.cat((to_uint8(x_T), to_uint8(back))), psnr(back.clamp(-1, 1).cpu(), x_0)
-    settings = editing.recorded("invert", {"image": image}, refinements=refinements)
-    return Edited(to_uint8(x_0), made, psnr=(came_back,), settings=settings, calls=editing.calls)
+    made, came_back = torch.cat((to_uint8(x_T), to_uint8(back))), (psnr(back.clamp(-1, 1).cpu(), x_0),)
+    return editing.done("invert", {"image": image}, to_uint8(x_0), made, psnr=came_back, refinements=refinements)
 
 
 @torch.inference_mode()
@@ -148,9 +110,7 @@ def blend(
     """``count`` images from one to another through their noises, both ends among them; see `editing.blend`.
 
     The ``ends`` are picture files, which are inverted, or numbers of images that the model would draw, whose noises are
-    known. ``labels`` are the classes of the two, where the network knows classes (by default both are
-    ``job.label``). ``progress(done, total)`` counts network calls. Raises UserError for what cannot be read or
-    does not fit the model.
+    known. ``labels`` are the classes of the two, where the network knows classes (by default both are ``job.label``).
     """
     weights = _weights(count)
     _check_refinements(refinements)
@@ -158,12 +118,11 @@ def blend(
     first, second = (model.labels.or_null(label, "--labels") for label in asked)
     files = [end for end in ends if isinstance(end, Path)]
     images = [read_image(file, model.shape) for file in files]
-    editing = Editing(_without_guide(model), replace(job, label=asked[0]), _plain(job.chain))
+    editing = Editing(replace(model, guide=None), replace(job, label=asked[0]), _plain(job.chain))
     times, process, w = editing.chain.times(model.process.schedule), model.process, weights.to(model.device)
     one = editing.of_class(first)
     pair = one, one if first == second else editing.of_class(second)
     calls = (2 * (refinements + 1) if images else 0) + (1 if first == second else 2)
-    how: dict[str, Any] = {"refinements": refinements} if images else {"numbers": list(ends)}
     with editing.counting(progress, (len(times) - 1) * calls):
         if images:
             given = images[0].to(model.device), images[1].to(model.device)
@@ -172,20 +131,16 @@ def blend(
             noises = starting_noise(editing.chain.seed, torch.tensor(ends, device=model.device), model.shape)
             made = last(mathematics.between(pair, process, (noises[:1], noises[1:]), w, times))
     named = {f"image{number}": file for number, file in enumerate(files, start=1)}
-    settings = editing.recorded("blend", named, count=count, labels=asked, **how)
     came_back = tuple(psnr(made[at].clamp(-1, 1).cpu(), image[0]) for at, image in zip((0, -1), images, strict=False))
     shown = to_uint8(torch.cat(images)) if images else to_uint8(made[:0])
-    return Edited(shown, to_uint8(made), count + len(shown), came_back, settings, editing.calls)
+    how = {"count": count, "labels": asked} | ({"refinements": refinements} if images else {"numbers": list(ends)})
+    return editing.done("blend", named, shown, to_uint8(made), nrow=count + len(shown), psnr=came_back, **how)
 
 
 def morph(
     model: Model, job: Job, *, labels: tuple[int, int], count: int = 8, progress: Progress | None = None
 ) -> Edited:
-    """``count`` images from one class to another out of one noise, in each of ``num`` rows; see `editing.mixed`.
-
-    ``labels`` are the classes at the two ends. ``progress(done, total)`` counts network calls. Raises UserError for
-    labels or a job that do not fit the model.
-    """
+    """``count`` images from one of two classes to the other, out of one noise in each row; see `editing.mixed`."""
     weights = _weights(count)
     if not model.labels.count:
         raise UserError("this network knows no classes to morph between; name a run that does, or blend two images")
@@ -208,18 +163,7 @@ def morph(
     hidden = editing.chain.guidance != 1 and model.guide is None  # the network asked once more; a guide is another one
     calls = (2 + hidden) * editing.chain.calls(model.process.schedule)
     made = editing.results(between, calls, progress, cells=count)
-    settings = editing.recorded("morph", {}, labels=list(labels), count=count)
-    return Edited(made[:0], made, nrow=count, settings=settings, calls=editing.calls)
-
-
-def psnr(a: Tensor, b: Tensor) -> float:
-    """The peak signal-to-noise ratio of two batches of images in [-1, 1], in decibels: 10 log10(2^2 / mean square)."""
-    error = (a - b).double().square().mean().item()
-    return 10 * math.log10(4 / error) if error > 0 else math.inf
-
-
-def _without_guide(model: Model) -> Model:
-    return model if model.guide is None else replace(model, guide=None)
+    return editing.done("morph", {}, made[:0], made, nrow=count, labels=list(labels), count=count)
 
 
 def _plain(chain: Chain) -> Chain:

@@ -1,14 +1,17 @@
 """From a model and a job to images in memory, a batch at a time: image i is the same in whatever batch and job."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from unstir.chain import Chain
+from unstir.diffusion.draw import starting_noise
 from unstir.diffusion.samplers.step import Step
 from unstir.errors import UserError
+from unstir.pictures.animation import MAX_FRAMES, Frame, collect
+from unstir.progress import Progress, counter
 from unstir.runs.model import Model
 
 MOST_IMAGES = 100_000_000
@@ -31,13 +34,11 @@ class Job:
 
 def check(model: Model, job: Job) -> None:
     """Raise UserError for a job that this model cannot do."""
-    for name, value in (("num", job.num), ("batch_size", job.batch_size)):
-        if value < 1:
-            raise UserError(f"{name}={value} must be at least 1")
-    if job.num > MOST_IMAGES:
-        raise UserError(f"num={job.num} is more than {MOST_IMAGES}, the most a folder is made for; use several seeds")
-    if job.batch_size > MOST_IMAGES:
-        raise UserError(f"batch_size={job.batch_size} is more than {MOST_IMAGES}, the most of a job; 64 is usual")
+    most = {"num": "a folder is made for; use several seeds", "batch_size": "of a job; 64 is usual"}
+    for name, words in most.items():
+        if not 1 <= (value := getattr(job, name)) <= MOST_IMAGES:
+            beyond = "must be at least 1" if value < 1 else f"is more than {MOST_IMAGES}, the most {words}"
+            raise UserError(f"{name}={value} {beyond}")
     model.labels.check(job.label, job.shares)
     model.check(job.chain)
     job.chain.times(model.process.schedule)
@@ -50,8 +51,7 @@ def sample_batches(
 
     A last batch that would be smaller is filled up and the surplus dropped, so that the arithmetic of an image does not
     depend on how many follow it; only a job of less than a batch computes just its own. ``on_step()`` is called after
-    each step of a batch. Raises UserError for a job that the model cannot do, NotFiniteError for weights that answer
-    with NaN.
+    each step of a batch. Raises UserError as `check`, NotFiniteError for weights that answer with NaN.
     """
     check(model, job)
     for begin in range(first, job.num, job.batch_size):
@@ -75,3 +75,30 @@ def steps(model: Model, job: Job, begin: int) -> tuple[range, Iterator[Step]]:
     computed = range(begin, begin + min(job.batch_size, job.num))
     slots = torch.tensor(computed, device=model.device)
     return computed, model.draw(job.chain, slots, model.labels.of(slots, job.label, job.shares))
+
+
+def trajectory(
+    model: Model, job: Job, shown: int, *, limit: int = MAX_FRAMES, progress: Progress | None = None
+) -> list[Frame]:
+    """The way of a job's images 0..shown-1 from noise, in its own batches: at most ``limit`` states of the chain.
+
+    ``progress(done, total)`` counts steps; the errors are those of `sample_batches`.
+    """
+    check(model, job)
+    times, shown = job.chain.times(model.process.schedule), min(shown, job.num)
+    on_step = counter(progress, -(-shown // job.batch_size) * (len(times) - 1))
+
+    def counted(taken: Iterable[Step]) -> Iterator[Step]:
+        for step in taken:
+            on_step()
+            yield step
+
+    parts = []
+    for begin in range(0, shown, job.batch_size):
+        indices, taken = steps(model, job, begin)
+        x_T = starting_noise(job.chain.seed, torch.tensor(indices), model.shape)
+        parts.append(collect(counted(taken), x_T, times, limit))
+    return [
+        Frame(same[0].t, *(torch.cat([getattr(frame, name) for frame in same])[:shown] for name in ("x", "x0")))
+        for same in zip(*parts, strict=True)
+    ]

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +21,7 @@ from unstir.pictures.grid import grid, named_grid, titled, to_picture
 from unstir.pictures.png import is_whole, read
 from unstir.pixels import to_uint8
 from unstir.progress import Progress, counter
+from unstir.runs import sidecar
 from unstir.runs.files import locked, make_folder, remove_partials, replacing, write_text
 from unstir.runs.kinds import is_count
 from unstir.runs.lines import decode, encode
@@ -40,26 +40,29 @@ def save_images(model: Model, job: Job, out: Path, progress: Progress | None = N
     images, and as `sample_batches` does, before anything is written.
     """
     check(model, job)
-    dtype, batch_size, threads = _claim(out, settings_of(model, job), any_dtype=model.dtype == "auto")
+    said = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain)}
+    dtype, batch_size, threads = _claim(out, said, settings_of(model, job), any_dtype=model.dtype == "auto")
     job = replace(job, batch_size=batch_size)
     if dtype != model.arithmetic:
         model = model.computing_in(dtype)
     begins = _missing(out, job, model.shape)
-    total = len(begins) * job.chain.cost(model.process.schedule).steps
-    on_step = counter(progress, total)
+    on_step = counter(progress, len(begins) * job.chain.cost(model.process.schedule).steps)
     with computing_with(threads), _without_images_no_folder(out):
         for begin in begins:
             indices, images = batch(model, job, begin, on_step)
             for index, image in zip(indices, to_uint8(images), strict=True):
-                with replacing(image_path(out, index), durable=False) as partial:
-                    to_picture(image).save(partial, format="png")
+                _save(image_path(out, index), to_picture(image), durable=False)
     shown = torch.arange(min(job.num, GRID_IMAGES))
     noise = to_uint8(starting_noise(job.chain.seed, shown, model.shape))
     images = torch.stack([read(image_path(out, int(index))) for index in shown])
-    for name, picture in (("noise.png", grid(noise, model.nrow)), ("grid.png", _grid(model, job, images))):
-        with replacing(out / name) as partial:
-            picture.save(partial, format="png")
+    _save(out / "noise.png", grid(noise, model.nrow))
+    _save(out / "grid.png", _grid(model, job, images))
     return model, job
+
+
+def _save(path: Path, picture: Image, durable: bool = True) -> None:
+    with replacing(path, durable=durable) as partial:
+        picture.save(partial, format="png")
 
 
 def drawn_classes(model: Model, job: Job, num: int) -> list[str]:
@@ -103,7 +106,8 @@ def computing_with(threads: int) -> Iterator[None]:
 def settings_in(out: Path) -> dict[str, Any]:
     """The settings of the images in a job's folder, as `settings_of` has them; UserError where they are broken."""
     try:
-        return decode((out / SETTINGS).read_bytes())
+        found = decode((out / SETTINGS).read_bytes())
+        return {key: value for key, value in found.items() if key not in sidecar.RECORD}
     except OSError as error:
         raise UserError(f"cannot read {out / SETTINGS}: {remedy(error)}") from None
     except ValueError:
@@ -118,21 +122,14 @@ def image_path(out: Path, index: int) -> Path:
 def _missing(out: Path, job: Job, shape: tuple[int, int, int]) -> list[int]:
     """Where the batches begin of which an image is missing; what a killed job left half written is removed.
 
-    A file that is no whole PNG of ``shape`` (C, H, W), as a power cut can leave it, is no image. Raises UserError where
-    there are more images.
+    What is no whole PNG of ``shape`` (C, H, W), as after a power cut, is no image. UserError where there are more.
     """
-    present = set[int]()
     remove_partials(out)
-    with os.scandir(out) as entries:
-        for entry in entries:
-            stem, _, suffix = entry.name.rpartition(".")
-            if suffix == "png" and stem.isdecimal() and entry.name == image_path(out, int(stem)).name:
-                present.add(int(stem))
+    numbered = (path for path in out.glob("*.png") if path.stem.isdecimal())
+    present = {int(path.stem) for path in numbered if path == image_path(out, int(path.stem))}
     if max(present, default=-1) >= job.num:
-        raise UserError(
-            f"{out} holds {len(present)} of these images, more than num={job.num}; its first are those, or name "
-            "another folder with --out"
-        )
+        more = f"{out} holds {len(present)} of these images, more than num={job.num}"
+        raise UserError(f"{more}; its first are those, or name another folder with --out")
     whole = {index for index in present if is_whole(image_path(out, index), shape)}
     begins = range(0, job.num, job.batch_size)
     return [b for b in begins if not whole.issuperset(range(b, min(b + job.batch_size, job.num)))]
@@ -143,7 +140,7 @@ def read_images(out: Path, num: int) -> Tensor:
     return torch.stack([read(image_path(out, index)) for index in range(num)])
 
 
-def _claim(out: Path, wanted: dict[str, Any], any_dtype: bool) -> tuple[str, int, int]:
+def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: bool) -> tuple[str, int, int]:
     """Make the folder this job's: the arithmetic, the batch size and the threads that the folder was begun with.
 
     Raises UserError where the folder is another job's: other settings, or other weights under the same settings.
@@ -156,10 +153,9 @@ def _claim(out: Path, wanted: dict[str, Any], any_dtype: bool) -> tuple[str, int
         with locked(out):  # of several processes that begin at once, the others do as the first
             if not file.exists():
                 if any(not path.name.startswith(".") for path in out.iterdir()):
-                    raise UserError(
-                        f"{out} is not empty and was not made by unstir sample; name another folder with --out"
-                    )
-                write_text(file, encode(wanted, indent=1) + "\n")
+                    foreign = f"{out} is not empty and was not made by unstir sample"
+                    raise UserError(f"{foreign}; name another folder with --out")
+                write_text(file, encode({**said, **wanted}, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"cannot use the folder {out}: {remedy(error, 'name another folder with --out')}") from None
     present = settings_in(out)
@@ -167,15 +163,12 @@ def _claim(out: Path, wanted: dict[str, Any], any_dtype: bool) -> tuple[str, int
     ours = numbers and present.get("dtype") in ("float32", "bfloat16")
     if not ours or present.keys() != wanted.keys():
         raise UserError(f"{file} was not written by this version of unstir sample; name another folder with --out")
-    free = {"batch_size", "threads", "guide"}  # as the job began; the guide's weights have their hash, wherever it lies
-    if any_dtype:
-        free.add("dtype")
-    if differing := [
-        each for key in wanted if key not in free for each in _differences(key, present[key], wanted[key])
-    ]:
-        raise UserError(
-            f"{out} holds images made with other settings ({', '.join(differing)}); name another folder with --out"
-        )
+    # as the job began; the guide's weights have their hash, wherever it lies
+    free = {"batch_size", "threads", "guide", *(["dtype"] if any_dtype else [])}
+    asked = [key for key in wanted if key not in free]
+    if differing := [each for key in asked for each in _differences(key, present[key], wanted[key])]:
+        other = f"{out} holds images made with other settings ({', '.join(differing)})"
+        raise UserError(f"{other}; name another folder with --out")
     return present["dtype"], present["batch_size"], present["threads"]
 
 

@@ -6,9 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from unstir.errors import UserError
-from unstir.generate.drawing import Job
+from unstir.generate.drawing import Job, trajectory
 from unstir.generate.folder import computing_with, drawn_classes, name_of, save_images, settings_in
-from unstir.generate.trajectory import trajectory
 from unstir.pictures.animation import MAX_FRAMES, Frame, animation_kind, save_animation
 from unstir.pictures.animation import strip as strip_of
 from unstir.pictures.grid import titled
@@ -25,10 +24,8 @@ MOVING, IN_STRIP, STAGES = 64, 8, 10
 
 @dataclass(frozen=True)
 class Sampled:
-    """The ``folder`` of the images of a ``job``, done as it says there, and the files ``shown`` of their trajectories.
-
-    ``cost`` says the steps and network calls of an image.
-    """
+    """The ``folder`` of a ``job``'s images, done as it says there, what each of them cost, and the files that are
+    ``shown`` of their trajectories."""
 
     folder: Path
     job: Job
@@ -74,18 +71,13 @@ def sample(
         model, job = save_images(model, job, folder, progress)
     if animation or strip:
         _save_trajectories(model, job, folder, animation, strip, stages or STAGES, showing)
-    cost = f"{job.chain.cost(model.process.schedule)} each"
-    if job.chain.guidance not in (0, 1):
-        cost += ", computed for two labels (guidance)" if model.guide is None else ", and as many of the guide"
-    return Sampled(folder, job, cost, tuple(path for path in (animation, strip) if path))
+    return Sampled(folder, job, model.cost(job.chain, " each"), tuple(path for path in (animation, strip) if path))
 
 
 def _check(option: str, file: Path | None, suffixes: tuple[str, ...], folder: Path) -> None:
     """Raise UserError where a picture of trajectories cannot be written, or would replace what it must not."""
     if file is None:
         return
-    if not file.absolute().parent.is_dir():
-        raise UserError(f"{option} {file} is in a folder that does not exist; make it, or name another")
     if file.resolve().parent == folder.resolve() and (file.stem in NAMES or file.stem.isdecimal()):
         raise UserError(f"{option} {file} is the name of a file of the images themselves; name another")
     sidecar.check(file, option=option, suffixes=suffixes)
@@ -98,7 +90,7 @@ def _save_trajectories(
     limit, settings = max(MAX_FRAMES, stages), settings_in(folder)
     with computing_with(settings["threads"]), showing("drawing trajectories", "steps") as progress:
         frames = trajectory(model, job, MOVING if animation else IN_STRIP, limit=limit, progress=progress)
-    settings |= {"num": job.num, "frames": len(frames)}
+    settings |= {"num": job.num, "frames": len(frames), "cost": model.cost(job.chain)}
     if animation:
         write: Callable[[Path], None] = partial(save_animation, frames, nrow=model.nrow, kind=animation_kind(animation))
         sidecar.save(animation, write, "unstir sample", settings)

@@ -14,8 +14,9 @@ from unstir import randomness
 from unstir.chain import FAST, Chain
 from unstir.data import SPLITS, Store, verify_once
 from unstir.errors import UserError
-from unstir.generate import Job, name_of, read_images, save_images
+from unstir.generate.drawing import Job
 from unstir.generate.drawing import check as check_job
+from unstir.generate.folder import name_of, read_images, save_images
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluation import FOLDER, FORMAT, SHARES, Evaluation, find, save
 from unstir.metrics.features import Network

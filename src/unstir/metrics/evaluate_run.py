@@ -11,7 +11,8 @@ from typing import Any
 
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.generate import Job, name_of, sample_batches
+from unstir.generate.drawing import Job, sample_batches
+from unstir.generate.folder import name_of
 from unstir.metrics.classifier import networks_there, preparing_seconds
 from unstir.metrics.evaluate import Plan, check, evaluate, jobs, prepared, usual_chain, usual_labels
 from unstir.metrics.evaluation import Evaluation, best_match, differences, find, saved, unlike

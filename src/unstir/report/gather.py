@@ -12,7 +12,7 @@ from unstir.compare import compare, parse
 from unstir.data import Store
 from unstir.doctor import diagnose
 from unstir.errors import printable
-from unstir.generate import Job
+from unstir.generate.drawing import Job
 from unstir.metrics import likelihood
 from unstir.metrics.classifier import networks_there, preparing_seconds
 from unstir.metrics.evaluate import Plan, check, evaluate, prepared, usual_chain, usual_labels
@@ -21,11 +21,11 @@ from unstir.metrics.evaluation import Evaluation, saved, unlike
 from unstir.progress import Showing, silently
 from unstir.report.facts import Cost, Facts, Speed, chain_key
 from unstir.runs import build
+from unstir.runs.checkpoint import environment
 from unstir.runs.files import write_text
 from unstir.runs.lines import decode, encode
-from unstir.runs.moments import snapshots
-from unstir.runs.provenance import environment
 from unstir.runs.run import Run
+from unstir.runs.timetable import snapshots
 
 CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,unipc:20,dpmpp_2m_sde:10,dpmpp_2m_sde:50,ancestral:50"
 """What the last step is sampled by in addition to the usual chain, for the plot of calls against quality."""

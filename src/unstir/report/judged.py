@@ -8,8 +8,7 @@ from torch import Tensor
 from unstir.chain import Chain
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.generate import read_images
-from unstir.generate.folder import SETTINGS
+from unstir.generate.folder import SETTINGS, read_images
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
 from unstir.metrics.evaluation import SHARES, Evaluation
 from unstir.metrics.nearest import nearest, nearest_features

@@ -17,7 +17,7 @@ import unstir
 from unstir.data import Store
 from unstir.doctor import causes
 from unstir.errors import printable
-from unstir.generate import Job
+from unstir.generate.drawing import Job
 from unstir.metrics.evaluate import usual_chain
 from unstir.metrics.evaluation import FOLDER, Evaluation
 from unstir.report import charts, judged, pictures, tables
@@ -141,7 +141,7 @@ def _drawn(run: Run, store: Store | None) -> dict[str, Any]:
     if run.saved_steps():
         model, job = run.model(run.newest_step()), Job(num=pictures.ANIMATED, chain=usual_chain(run))
         drawn["trajectory"], drawn["moving"] = pictures.strip_and_animation(model, job)
-        drawn["chain"] = f"{job.chain.sampler}, {job.chain.cost(model.process.schedule)}"
+        drawn["chain"] = f"{job.chain.sampler}, {job.chain.cost_in_words(model.process.schedule)}"
     if store is not None and store.count("train"):
         drawn["forward_strip"], drawn["forward_times"] = pictures.forward(run, store)
         drawn["real"] = pictures.real_grid(run, store)

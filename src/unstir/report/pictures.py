@@ -13,13 +13,13 @@ from PIL import Image
 from unstir import randomness
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.generate import Job, trajectory
+from unstir.generate.drawing import Job, trajectory
 from unstir.pictures import animation
 from unstir.pictures.grid import GAP, grid
 from unstir.pixels import from_uint8, to_uint8
 from unstir.randomness import Key
 from unstir.runs import build
-from unstir.runs import moments as of_run
+from unstir.runs import timetable as of_run
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.theory.process import Process

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from unstir.data import Store, is_store
-from unstir.errors import UserError
+from unstir.errors import UserError, short
+from unstir.progress import Say, unsaid
 from unstir.runs import toml
 from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config, may_change
-from unstir.runs.kinds import short
 
 if TYPE_CHECKING:
     from unstir.runs.run import Run
@@ -23,32 +23,31 @@ SHOWN = 8
 
 def compare(saved: Config, asked: Config) -> dict[str, Any]:
     """What ``asked`` would change in a run, by dotted keys; UserError for one that must not change."""
-    changed = _differences(saved, asked)
+    old, new = toml.flat(saved), toml.flat(asked)
+    changed = {key: new.get(key) for key in _different(old, new)}
     if fixed := [key for key in changed if not may_change(key)]:
-        old = toml.flat(saved)
-        differences = ", ".join(f"{key} is {old.get(key)!r} in the run, {changed[key]!r} was asked" for key in fixed)
+        said = _shortened([f"{key} is {old.get(key)!r} in the run, {new.get(key)!r} was asked" for key in fixed])
+        began = f"the run began with recipe {saved.recipe or 'none'}, {asked.recipe} was asked, but "
         raise UserError(
-            f"a run keeps its settings: {differences}; leave out what differs, or start another run with "
-            "--out (unstir train --help lists what may change)"
+            f"{began if asked.recipe != saved.recipe else ''}a run keeps its settings: {said}; leave out what differs, "
+            "or start another run with --out (unstir train --help lists what may change)"
         )
     return changed
 
 
-def check_same(run: "Run", found: Checkpoint) -> None:
+def check_same(run: "Run", found: Checkpoint, say: Say = unsaid) -> None:
     """Raise UserError where the weights of ``found`` were not trained with the settings and data of the run.
 
     What may change when a run is continued may differ. The message names each key, both values and what to write.
+    ``say`` is told of other [grids] settings: they may be edited, and commands that are given no others sample by them.
     """
     name, file = f"the checkpoint of step {found.step}", run.path / "config.toml"
-    trained, here = toml.from_dict(found.config, f"{run.path}: {name}"), run.config
-    fixed = [key for key in _differences(trained, here) if not may_change(key)]
-    if fixed:
-        theirs, ours = toml.flat(trained), toml.flat(here)
-        said = [f"{key} is {_text(ours.get(key))}, not {_text(theirs.get(key))}" for key in fixed[:SHOWN]]
-        more = f", and {len(fixed) - SHOWN} more" if len(fixed) > SHOWN else ""
+    theirs, ours = toml.flat(toml.from_dict(found.config, f"{run.path}: {name}")), toml.flat(run.config)
+    said = {key: f"{key} is {_text(ours.get(key))}, not {_text(theirs.get(key))}" for key in _different(theirs, ours)}
+    if fixed := [key for key in said if not may_change(key)]:
         raise UserError(
-            f"{file} is not what {name} was trained with: {', '.join(said)}{more}; restore it from a copy, or "
-            f"write {_lines(fixed[:SHOWN], theirs)}"
+            f"{file} is not what {name} was trained with: {_shortened([said[key] for key in fixed])}; restore it from "
+            f"a copy, or write {_lines(fixed[:SHOWN], theirs)}"
         )
     card = run.data.plain()
     if other := [key for key in card if found.data and found.data.get(key) != card[key]]:
@@ -56,18 +55,8 @@ def check_same(run: "Run", found: Checkpoint) -> None:
         raise UserError(
             f"{run.path / 'data.json'} is not of the data that {name} was trained on: {what}; restore it from a copy"
         )
-
-
-def changed_grids(run: "Run", found: Checkpoint) -> str:
-    """A sentence on the [grids] settings that are not those ``found`` was saved with; "" where all are.
-
-    They may be edited, and are what a command samples by that is given no others: so they are said, not refused.
-    """
-    saved = toml.flat(toml.from_dict(found.config, str(run.path)))
-    changed = {key: value for key, value in toml.flat(run.config).items() if saved.get(key) != value}
-    of_grids = [key for key in changed if key.startswith("grids.") and may_change(key)]
-    said = ", ".join(f"{key} is {_text(changed[key])}, not {_text(saved.get(key))}" for key in of_grids)
-    return said and f"{run.path / 'config.toml'} has changed since step {found.step} was saved: {said}"
+    if of_grids := [text for key, text in said.items() if key.startswith("grids.")]:
+        say(f"{file} has changed since step {found.step} was saved: {', '.join(of_grids)}")
 
 
 def open_store(run: "Run", named: Path | None = None) -> Store:
@@ -84,11 +73,13 @@ def check_data(folder: Path, data: DataCard, store: Store) -> None:
         raise UserError(f"{store.path} is not the data of {folder}; name the store that it was trained on")
 
 
-def _differences(old: Config, new: Config) -> dict[str, Any]:
-    """The values of ``new`` that ``old`` has not, by dotted keys."""
-    before, after = toml.flat(old), toml.flat(new)
-    keys = {**before, **after}
-    return {key: after.get(key) for key in keys if before.get(key) != after.get(key) and key != "recipe"}
+def _different(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The dotted keys at which two configs differ; their recipes may."""
+    return [key for key in {**old, **new} if old.get(key) != new.get(key) and key != "recipe"]
+
+
+def _shortened(parts: Sequence[str]) -> str:
+    return ", ".join(parts[:SHOWN]) + (f", and {len(parts) - SHOWN} more" if len(parts) > SHOWN else "")
 
 
 def _lines(keys: Sequence[str], values: Mapping[str, Any]) -> str:

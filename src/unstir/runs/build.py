@@ -54,17 +54,11 @@ def denoiser(config: Config, net: UNet, dtype: torch.dtype) -> Denoiser:
 
 def objective(config: Config, denoiser: Denoiser) -> Objective:
     """What the config's [loss] asks training to minimise; its weights are on the network's device."""
-    cfg = config.loss
-    weights = None
+    cfg, weights = config.loss, None
     if cfg.weighting != "simple":
-        weights = loss_weights(
-            cfg.weighting,
-            denoiser.process.schedule,
-            denoiser.parameterization,
-            min_snr_gamma=cfg.min_snr_gamma,
-            p2_gamma=cfg.p2_gamma,
-            p2_k=cfg.p2_k,
-        ).to(next(denoiser.net.parameters()))
+        numbers = {"min_snr_gamma": cfg.min_snr_gamma, "p2_gamma": cfg.p2_gamma, "p2_k": cfg.p2_k}
+        weights = loss_weights(cfg.weighting, denoiser.process.schedule, denoiser.parameterization, **numbers)
+        weights = weights.to(next(denoiser.net.parameters()))
     return Objective(cfg.objective, weights, cfg.vlb_weight)
 
 

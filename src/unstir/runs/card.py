@@ -1,11 +1,18 @@
-"""What a run remembers of its data: data.json, with a checksum of its own."""
+"""What a run knows of its data: data.json, with a checksum of its own, and the labels of its classes."""
 
 import dataclasses
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from unstir.data.labels import class_number
 from unstir.errors import UserError, remedy
+from unstir.pictures.caption import of_class
 from unstir.runs.files import write_text
 from unstir.runs.kinds import check, check_format, is_count, is_text
 from unstir.runs.lines import decode, encode
@@ -14,6 +21,11 @@ FORMAT = 3
 """Of the run folder: grows when any of its files but the checkpoints, which have a number of their own, changes."""
 
 NAME = "data.json"
+
+GOLDEN = 2_654_435_769
+"""2^32 over the golden ratio."""
+MOST_SHARES = 1 << 30
+"""The greatest sum of shares: their products with the fractions are whole numbers of 63 bits."""
 
 
 @dataclass(frozen=True)
@@ -37,36 +49,93 @@ def save(folder: Path, card: DataCard) -> None:
 
 def load(folder: Path) -> DataCard:
     """Read data.json of a run. Raises UserError where it is missing, damaged or of another format."""
-    file = folder / NAME
-    restore = "restore it from a copy, or train anew elsewhere"
+    file, restore = folder / NAME, "restore it from a copy, or train anew elsewhere"
     try:
         values = decode(file.read_bytes())
+        check_format(file, values.get("unstir_data"), FORMAT)
+        check(values, KINDS)
     except FileNotFoundError:
         raise UserError(f"{folder} is not a whole run: {NAME} is missing; {restore}") from None
     except OSError as error:
         raise UserError(f"cannot read {file}: {remedy(error)}") from None
     except ValueError as error:
         raise UserError(f"{file} is damaged: {error}; {restore}") from None
-    check_format(file, values.get("unstir_data"), FORMAT)
-    try:
-        check(values, KINDS)
-    except ValueError as error:
-        raise UserError(f"{file} is damaged: {error}; {restore}") from None
-    shape, classes = tuple(values["shape"]), tuple(values["classes"])
-    return DataCard(shape, classes, dict(values["counts"]), values["content_hash"])
+    return DataCard(tuple(values["shape"]), tuple(values["classes"]), values["counts"], values["content_hash"])
 
 
-def _is_shape(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(is_count(side) and side > 0 for side in value)
-
-
-def _are_names(value: Any) -> bool:
-    return isinstance(value, list) and all(map(is_text, value))
-
-
-def _are_counts(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() == {"train", "held_out"} and all(map(is_count, value.values()))
-
-
-KINDS = {"shape": _is_shape, "classes": _are_names, "counts": _are_counts, "content_hash": is_text}
+KINDS = {
+    "shape": lambda value: isinstance(value, list) and len(value) == 3 and all(is_count(n) and n > 0 for n in value),
+    "classes": lambda value: isinstance(value, list) and all(map(is_text, value)),
+    "counts": lambda value: (
+        isinstance(value, dict) and value.keys() == {"train", "held_out"} and all(map(is_count, value.values()))
+    ),
+    "content_hash": is_text,
+}
 """What data.json holds besides its format, and of what kind each is."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels that a network knows: 0..count-1 for the classes with these ``names``, none where ``count`` is 0.
+
+    With ``has_null`` it was trained with labels hidden (train.label_dropout), and label ``count`` says nothing.
+    """
+
+    count: int = 0
+    names: tuple[str, ...] = ()
+    has_null: bool = False
+
+    def of(self, indices: Tensor, label: int | None = None, shares: Sequence[int] = ()) -> Tensor | None:
+        """The class that each image with these indices shows, int64 [B]; None where the network knows no classes.
+
+        It is ``label`` for all, or by ``shares`` (numbers of images by class), or each class in turn. By shares, image
+        i has the class in whose part of [0, 1] the fraction of (i + 1/2) / golden ratio lies, which keeps to the shares
+        within a few images, however many are drawn (Weyl's sequence of least discrepancy; in whole numbers, as a float
+        has no fraction left where i is large).
+        """
+        if label is not None:
+            return torch.full_like(indices, label)
+        if not shares:
+            return indices % self.count if self.count else None
+        edges = torch.tensor(shares, device=indices.device).cumsum(0)
+        fractions = (2 * indices + 1) * GOLDEN % (1 << 33)  # in units of 2^-33
+        return torch.searchsorted(edges, fractions * edges[-1] >> 33, right=True)
+
+    def captions(self, labels: Tensor | None) -> list[str]:
+        """The names for pictures of classes, int64 [B]; none where there are no labels."""
+        return [] if labels is None else [of_class(label, self.names[label]) for label in labels.tolist()]
+
+    def numbers(self, texts: Sequence[str], option: str = "--label", remedy: str = "leave it out") -> tuple[int, ...]:
+        """The numbers of the classes that texts name, by name or number; UserError for one that is not known."""
+        if texts and not self.count:
+            raise UserError(f"{option} {' '.join(texts)} was given, but this network knows no classes; {remedy}")
+        last = len(self.names) - 1
+        for text in texts:  # a number is answered by numbers, not by the name of a class that looks like it
+            if re.fullmatch("-?[0-9]{1,9}", text) and text not in self.names and not 0 <= int(text) <= last:
+                raise UserError(f"label={text} is outside 0..{last}, the classes of this run; or give a name")
+        return tuple(class_number(self.names, text) for text in texts)
+
+    def number(self, text: str | None) -> int | None:
+        """As `numbers`, for one class or none."""
+        return None if text is None else self.numbers([text])[0]
+
+    def check(self, label: int | None, shares: Sequence[int] = ()) -> None:
+        """Raise UserError for a label that the network does not know, or shares that are not of its classes."""
+        if label is not None and not self.count:
+            raise UserError(f"label={label} was given, but this network knows no classes; leave it out")
+        if label is not None and not 0 <= label < self.count:
+            raise UserError(f"label={label} is outside 0..{self.count - 1}, the classes of this run")
+        if shares and (len(shares) != self.count or min(shares) < 0 or not 1 <= sum(shares) < MOST_SHARES):
+            numbers = f"{self.count} numbers, one a class, not all 0, with a sum below {MOST_SHARES}"
+            raise UserError(f"shares={tuple(shares)} must be {numbers}")
+
+    def or_null(self, label: int | None, option: str = "--label") -> int | None:
+        """The label of an image that is given; where none is named, the null label, if the network was trained with it.
+
+        Raises UserError as `check`, or where a label is needed, which is to be named with ``option``.
+        """
+        self.check(label)
+        if label is None and self.count and not self.has_null:
+            classes = f"{self.count} classes; name the image's, 0..{self.count - 1}, with {option}"
+            raise UserError(f"this network knows {classes}")
+        return self.count if label is None and self.has_null else label

@@ -11,6 +11,7 @@ sample from, "model." alone.
 
 import hashlib
 import json
+import platform
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unstir.errors import UserError, remedy
+from unstir.randomness import VERSION
 from unstir.runs.files import replacing
 from unstir.runs.kinds import check, check_format, is_count
 
@@ -30,18 +32,11 @@ FORMAT = 4
 NAME = re.compile(r"step-(\d+)\.safetensors")
 
 
-def _is_table(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
 FIELDS = {
+    **dict.fromkeys(("config", "state", "environment", "data"), lambda value: isinstance(value, dict)),
     "step": is_count,
-    "config": _is_table,
-    "state": _is_table,
     "kind": ("full", "slim").__contains__,
     "ema": lambda value: isinstance(value, bool),
-    "environment": _is_table,
-    "data": _is_table,
 }
 """What the metadata holds besides the format, and of what kind each is."""
 
@@ -73,6 +68,17 @@ class Checkpoint:
         return {name[len(prefix) + 1 :]: t for name, t in self.tensors.items() if name.startswith(prefix + ".")}
 
 
+def environment(device: torch.device) -> dict[str, Any]:
+    """What bit-identity depends on besides the config, for checkpoints and logs: torch, device, threads, randomness."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "torch": torch.__version__,
+        "device": f"{device.type} {name}",
+        "threads": torch.get_num_threads(),
+        "randomness": VERSION,
+    }
+
+
 def file_name(step: int) -> str:
     """The name of the file of a step; it sorts by step, which is how the newest is found (never by time)."""
     return f"step-{step:08d}.safetensors"
@@ -81,7 +87,7 @@ def file_name(step: int) -> str:
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint into ``folder``, whole or not at all, and return its path; UserError where it cannot be."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
-    text = _canonical(checkpoint)
+    text = json.dumps({"format": FORMAT, **{name: getattr(checkpoint, name) for name in FIELDS}}, sort_keys=True)
     size = sum(t.numel() * t.element_size() for t in tensors.values()) + len(text)
     path = folder / file_name(checkpoint.step)
     try:
@@ -163,10 +169,6 @@ def keep_last(folder: Path, keep: int) -> None:
     """Delete all but the ``keep`` newest checkpoints of a folder."""
     for _, path in listed(folder)[:-keep]:
         path.unlink(missing_ok=True)
-
-
-def _canonical(checkpoint: Checkpoint) -> str:
-    return json.dumps({"format": FORMAT, **{name: getattr(checkpoint, name) for name in FIELDS}}, sort_keys=True)
 
 
 def _parse(path: Path, text: str, tensors: dict[str, Tensor]) -> Checkpoint:

@@ -25,8 +25,8 @@ WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 def replacing(path: Path, needs: int = 0, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path to write; when the block ends well it takes the place of ``path``, durably.
 
-    When the block fails, the temporary file is removed and ``path`` keeps what it had. A full disk or a missing right
-    is a UserError that states ``needs`` (bytes, where known) and what is free. Without ``durable`` a power cut may lose
+    When it fails, the temporary file is removed and ``path`` keeps what it had. A full disk or a missing right is a
+    UserError that states ``needs`` (bytes, where known) and what is free. Without ``durable`` a power cut may lose
     the file (a kill may not): for the thousands of images that can be drawn again. Several processes may write the same
     ``path``: each has a temporary file of its own, which `remove_partials` leaves alone while it is in use.
     """
@@ -45,16 +45,11 @@ def replacing(path: Path, needs: int = 0, durable: bool = True) -> Iterator[Path
         if durable:
             sync_folder(path.parent)
     except (OSError, SafetensorError) as error:
-        _remove(partial)
         raise UserError(_refusal(path, needs, error)) from None
     except ValueError as error:
-        _remove(partial)
         if "null" not in str(error):
             raise
         raise UserError(f"{str(path)!r} has a zero byte in it, which no file name can have; name another") from None
-    except BaseException:
-        _remove(partial)
-        raise
 
 
 def remove_partials(folder: Path) -> None:
@@ -78,13 +73,17 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _in_use(partial: Path) -> Iterator[None]:
-    """The file made, and locked in this block: the kernel frees the lock when its holder dies."""
-    while True:
-        with partial.open("wb") as file:
-            _lock(file)
-            if os.fstat(file.fileno()).st_nlink:  # else it was removed between being made and being locked
-                yield
-                return
+    """The file made, and locked in this block, after which it is gone: the kernel frees the lock of a dead holder."""
+    try:
+        while True:
+            with partial.open("wb") as file:
+                _lock(file)
+                if os.fstat(file.fileno()).st_nlink:  # else it was removed between being made and being locked
+                    yield
+                    return
+    finally:
+        with suppress(OSError, ValueError):
+            partial.unlink(missing_ok=True)
 
 
 def _lock(file: int | IO[bytes]) -> None:
@@ -93,11 +92,6 @@ def _lock(file: int | IO[bytes]) -> None:
     except OSError as error:
         if error.errno not in WITHOUT_LOCKS:
             raise
-
-
-def _remove(partial: Path) -> None:
-    with suppress(OSError, ValueError):
-        partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -123,14 +117,13 @@ def make_folder(path: Path) -> Path:
 
 
 def _refusal(path: Path, needs: int, error: Exception) -> str:
-    number = error.errno if isinstance(error, OSError) else None
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+    number, reason = getattr(error, "errno", 0), getattr(error, "strerror", "") or " ".join(str(error).split())
     try:
         space = f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free there"
     except OSError:
         space = "its folder is gone"
     need = f"it needs {needs / 1e6:.1f} MB; " if needs else ""
-    mend = REMEDIES.get(number or 0, "check the path and the disk")
+    mend = REMEDIES.get(number, "check the path and the disk")
     return f"cannot write {path}: {reason} ({need}{space}); {mend}, and run the same command again to continue"
 
 

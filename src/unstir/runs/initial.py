@@ -20,8 +20,7 @@ MAY_BE_NEW = ("label.weight",)
 def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], str]:
     """The sampling weights that train.init names, completed by the network's own of `MAY_BE_NEW`; a sentence on these.
 
-    It names a file, a run (its newest checkpoint), or RUN@STEP. Raises UserError for anything else, and for
-    weights that do not fit: it names the settings which differ, or else the first tensors.
+    It names a file, a run, or RUN@STEP. Raises UserError for anything else, and for weights that do not fit.
     """
     found, own, source = _checkpoint_of(config.train.init), net.state_dict(), config.train.init
     weights = weights_of(found, ema=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from unstir.errors import UserError
+from unstir.errors import UserError, short
 
 MOST = 1 << 53
 """Whole numbers below it are exact as floats too."""
@@ -31,17 +31,6 @@ def check_format(file: Path, found: Any, reads: int) -> None:
     if found != reads:
         mend = "upgrade unstir" if is_count(found) and found > reads else "train anew, or use the version that wrote it"
         raise UserError(f"{file} has format {short(found)}, this version reads {reads}; {mend}")
-
-
-def short(value: Any) -> str:
-    """A value in at most 40 characters."""
-    if type(value) is int and abs(value) >= MOST:
-        return "too large a number"
-    text = (
-        f"a list of {len(value)}" if isinstance(value, list | tuple) else "a table" if isinstance(value, dict) else ""
-    )
-    text = text or ascii(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def is_count(value: Any) -> bool:

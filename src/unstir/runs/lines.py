@@ -1,4 +1,4 @@
-"""The logs of a run: a JSON object a line, each with a checksum, so that a flipped digit is noticed.
+"""The logs of a run: a JSON object a line, each with a checksum, so that a flipped digit is noticed; what a line holds.
 
 The checksum is a CRC-32 over the object's canonical JSON (sorted keys), under the key "crc32" of the same object.
 What a kill leaves is a last line without its end: it is no damage and is dropped. Any other line that is not what was
@@ -12,12 +12,15 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
 from unstir.data.disk import sync_folder
 from unstir.errors import UserError, remedy
+from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.files import write_text
+from unstir.runs.kinds import Kind, check, is_count, is_figure, is_figures, is_number, is_text
 
 CHECKSUM = "crc32"
 
@@ -65,17 +68,22 @@ def decode(text: bytes | str) -> dict[str, Any]:
     return values
 
 
-def read(file: Path, check: Callable[[dict[str, Any]], None]) -> Log:
-    """The lines of a file, each by its checksum and by ``check``, which raises ValueError for what no line can hold.
+def read(file: Path, check_line: Callable[[dict[str, Any]], None]) -> Log:
+    """The lines of a file, none where it is not there; UserError where it cannot be read.
 
-    A file that is not there has none. Raises UserError where it cannot be read.
+    A line is good by its checksum and by ``check_line``, which raises ValueError for what none can hold.
     """
-    lines, damaged = [], []
-    texts = _bytes(file).split(b"\n")
+    lines, damaged, texts = [], [], [b""]
+    try:
+        texts = file.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {remedy(error)}") from None
     for number, text in enumerate(texts, start=1):
         try:
             values = decode(text)
-            check(values)
+            check_line(values)
         except ValueError as error:
             if number < len(texts):  # else it is a last line that a kill has cut short, or nothing
                 damaged.append((number, str(error)))
@@ -85,10 +93,7 @@ def read(file: Path, check: Callable[[dict[str, Any]], None]) -> Log:
 
 
 def append(file: Path, values: Mapping[str, Any], durable: bool = False) -> None:
-    """Add a line, in place of one whose end a kill has left out; UserError where it cannot be written.
-
-    With ``durable`` it survives a power cut too.
-    """
+    """Add a line in place of one cut short by a kill; with ``durable`` it survives a power cut. UserError as `sync`."""
     with _written(file) as stream:
         _end_last_line(stream)
         stream.write(encode(values).encode() + b"\n")
@@ -119,9 +124,8 @@ def write(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
 
 def copy_aside(file: Path) -> Path:
     """Keep a copy of a damaged file as NAME.damaged, or NAME.damaged-2, ...: no earlier copy is replaced."""
-    number, copy = 1, file.with_name(f"{file.name}.damaged")
-    while copy.exists():
-        number, copy = number + 1, file.with_name(f"{file.name}.damaged-{number + 1}")
+    copies = (file.with_name(f"{file.name}.damaged{f'-{number}' if number > 1 else ''}") for number in count(1))
+    copy = next(path for path in copies if not path.exists())
     try:
         shutil.copy2(file, copy)
         sync_folder(copy.parent)
@@ -132,15 +136,6 @@ def copy_aside(file: Path) -> Path:
 
 def _checksum(values: Mapping[str, Any]) -> str:
     return f"{zlib.crc32(json.dumps(values, sort_keys=True).encode()):08x}"
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {remedy(error)}") from None
 
 
 def _end_last_line(stream: Any) -> None:
@@ -159,3 +154,55 @@ def _end_last_line(stream: Any) -> None:
         stream.write(b"\n")
     except ValueError:
         stream.truncate(size - len(last))
+
+
+def _are_times(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(is_count(t) and t > 0 for t in value)
+
+
+METRICS: Mapping[str, Kind] = {
+    **dict.fromkeys(("step", "epoch", "images", "steps", "skipped"), is_count),
+    **dict.fromkeys(("loss", "grad_norm", "clipped"), is_figure),
+    **dict.fromkeys(("lr", "ema_decay", "images_per_second", "seconds"), is_number),
+}
+HELD_OUT: Mapping[str, Kind] = {
+    **dict.fromkeys(
+        ("step", "epoch", "images", "num_train", "num_held_out", "bits_num", "bits_train_num", "bits_calls"), is_count
+    ),
+    "times": _are_times,
+    **{f"{split}{end}": is_figures for split in ("train", "held_out") for end in ("", "_error")},
+    **{f"of_{split}": is_figures for split in ("train", "held_out")},
+    **dict.fromkeys(("bits", "bits_error", "bits_train", "bits_train_error"), is_figure),
+}
+
+
+def _check_held_out(line: dict[str, Any]) -> None:
+    check(line, HELD_OUT)
+    for split in ("train", "held_out"):
+        by_time = [line[split], line[f"{split}_error"]]
+        if len({each is None for each in (*by_time, line[f"of_{split}"])}) > 1:
+            raise ValueError(f"its {split}, {split}_error and of_{split} were not measured together")
+        if any(each is not None and len(each) != len(line["times"]) for each in by_time):
+            raise ValueError(f"its {split} are not one for each of its times")
+
+
+NAMES: Mapping[str, Callable[[dict[str, Any]], None]] = {
+    "metrics": lambda line: check(line, METRICS, {"mse": is_figure, "bits": is_figure}),
+    "held_out": _check_held_out,
+    "events": lambda line: check(line, {"event": is_text}, {"step": is_count}),
+}
+"""The logs by name, each with what raises ValueError for a line that it cannot have."""
+
+
+def cut_short(log: Log, due: Any) -> str:
+    """How a log lacks the line of step ``due``, the last before a checkpoint, in words; "" where one may be damaged."""
+    last = max((line["step"] for line in log.lines), default=0)
+    if log.damaged or not is_count(due) or last >= due:
+        return ""
+    return f"{log.file} ends at step {last}, though its checkpoint counts on lines up to {due}: it was cut"
+
+
+def cut(of_run: Mapping[str, Log], found: Checkpoint) -> list[str]:
+    """How the logs of a run, by name, lack lines that were there when ``found`` was saved, a sentence each."""
+    due = {"metrics": found.state.get("logged", 0), "held_out": found.state.get("measured", 0)}
+    return [said for name, step in due.items() if (said := cut_short(of_run[name], step))]

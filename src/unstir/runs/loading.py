@@ -1,13 +1,14 @@
 """From a checkpoint to a model: which of its weights are sampled from, and how they get into a network."""
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
+from unstir.progress import Say, unsaid
 from unstir.runs import build, toml
 from unstir.runs.agreement import check_same
 from unstir.runs.checkpoint import Checkpoint, content_hash
@@ -26,55 +27,46 @@ def model_of(
     device: str = "auto",
     dtype: str = "float32",
     guide: Model | None = None,
+    say: Say = unsaid,
 ) -> Model:
-    """The model of a checkpoint of a run that is at hand; arguments and errors as `Run.model`."""
-    check_same(run, found)
+    """The model of a checkpoint of a run, compared with it by `check_same`; arguments and errors as `Run.model`."""
+    check_same(run, found, say)
     on, weights, step = build.device(device), weights_of(found, ema), found.step
 
     def load(arithmetic: torch.dtype) -> Denoiser:
         net = build.network(run.config, on)
-        load_into(net, weights, f"{run.path}: step {step}")
+        if wrong := misfits(net.state_dict(), weights):
+            text = f"{run.path}: step {step} does not fit the network: {'; '.join(wrong[:3])}"
+            raise UserError(f"{text}; use the same [model] settings")
+        net.load_state_dict(weights)
         net.eval().requires_grad_(False)
         return build.denoiser(run.config, net.to(arithmetic), torch.float32)
 
-    return _model(run, load, step, on, content_hash(weights), dtype=dtype, ema=ema, guide=guide)
+    how: dict[str, Any] = {"device": on, "dtype": dtype, "ema": ema, "guide": guide}
+    averaged = ema and run.config.train.ema_decay > 0
+    return Model(load=load, step=step, weights_sha256=content_hash(weights), averaged=averaged, **how, **_of(run))
 
 
 def model_in_training(run: "Run", denoiser: Denoiser, step: int) -> Model:
     """The model that a run is training, with the denoiser as it is after ``step``; its weights have no hash."""
-    return _model(run, lambda _: denoiser, step, next(denoiser.net.parameters()).device, "")
+    device, averaged = next(denoiser.net.parameters()).device, run.config.train.ema_decay > 0
+    return Model(load=lambda _: denoiser, step=step, weights_sha256="", averaged=averaged, device=device, **_of(run))
 
 
-def _model(
-    run: "Run",
-    load: Callable[[torch.dtype], Denoiser],
-    step: int,
-    device: torch.device,
-    weights: str,
-    dtype: str = "float32",
-    ema: bool = True,
-    guide: Model | None = None,
-) -> Model:
-    config, settings = run.config, toml.to_dict(run.config)
-    return Model(
-        load=load,
-        process=Process(build.schedule(config.diffusion)),
-        predict=config.diffusion.predict,
-        learned_variance=config.diffusion.learned_variance,
-        data=run.data,
-        labels=run.labels,
-        chain=run.chain(),
-        folder=run.path,
-        step=step,
-        weights=weights,
-        settings={"model": settings["model"], "diffusion": settings["diffusion"]},
-        device=device,
-        dtype=dtype,
-        ema=ema,
-        averaged=ema and config.train.ema_decay > 0,
-        guide=guide,
-        nrow=config.grids.nrow,
-    )
+def _of(run: "Run") -> dict[str, Any]:
+    """What every model of a run is alike in."""
+    diffusion, settings = run.config.diffusion, toml.to_dict(run.config)
+    return {
+        "process": Process(build.schedule(diffusion)),
+        "predict": diffusion.predict,
+        "learned_variance": diffusion.learned_variance,
+        "data": run.data,
+        "labels": run.labels,
+        "chain": run.chain(),
+        "folder": run.path,
+        "settings": {"model": settings["model"], "diffusion": settings["diffusion"]},
+        "nrow": run.config.grids.nrow,
+    }
 
 
 def weights_of(found: Checkpoint, ema: bool) -> dict[str, Tensor]:
@@ -100,10 +92,3 @@ def misfits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[st
     return wrong + [
         f"{name} is {t.dtype}, not floating point" for name, t in weights.items() if not t.is_floating_point()
     ]
-
-
-def load_into(net: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Load weights into a network of the same structure; UserError naming the first tensors that do not fit."""
-    if wrong := misfits(net.state_dict(), weights):
-        raise UserError(f"{source} does not fit the network: {'; '.join(wrong[:3])}; use the same [model] settings")
-    net.load_state_dict(dict(weights))

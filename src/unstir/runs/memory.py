@@ -60,18 +60,12 @@ def check_weights(config: Config, device: torch.device) -> None:
 def check_images(config: Config, height: int, width: int, device: torch.device) -> None:
     """Raise UserError where the images that are computed at once exceed the memory of the device."""
     there = memory(device)
-    bytes_each = 2 if build.dtype_name(config.train.dtype, device) == "bfloat16" else FLOAT
-    each = kept_numbers(config.model, height, width) * bytes_each
-    at_once = config.train.micro_batch or config.train.batch_size
-    for key, number, remedy in (
-        ("train.batch_size", at_once, "set --train.micro_batch to fewer"),
-        ("grids.num", config.grids.num, "lower it"),
-    ):
+    each = kept_numbers(config.model, height, width) * build.dtype(config.train.dtype, device).itemsize
+    at_once = config.train.micro_batch or config.train.batch_size, "set --train.micro_batch to fewer"
+    for key, (number, remedy) in {"train.batch_size": at_once, "grids.num": (config.grids.num, "lower it")}.items():
         if number * each > there:
-            raise UserError(
-                f"{key}={number} images of {height}x{width} at once take at least {_gb(number * each)}, more than the "
-                f"{_gb(there)} of {device}; {remedy}"
-            )
+            take = f"images of {height}x{width} at once take at least {_gb(number * each)}"
+            raise UserError(f"{key}={number} {take}, more than the {_gb(there)} of {device}; {remedy}")
 
 
 def _gb(size: int) -> str:

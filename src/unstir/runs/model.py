@@ -19,8 +19,7 @@ from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers.step import Step
 from unstir.errors import UserError
 from unstir.runs import build
-from unstir.runs.card import DataCard
-from unstir.runs.labels import Labels
+from unstir.runs.card import DataCard, Labels
 from unstir.theory.process import Process
 from unstir.theory.variance import check_variance
 
@@ -31,8 +30,8 @@ class Model:
 
     ``load(dtype)`` returns the denoiser on ``device``; it is called when the first image is computed, so that a model
     takes no memory before. ``data`` describes what it was trained on; ``folder`` is its run, where what is made of it
-    goes by default. ``chain`` is how it is sampled where nothing else is asked. ``weights`` is the SHA-256 (hex) of the
-    weights, those of ``step``; ``ema`` says whether averaged ones were asked for, ``averaged`` whether they are that.
+    goes by default. ``chain`` is how it is sampled where nothing else is asked. ``weights_sha256`` is the hash (hex) of
+    the weights, those of ``step``; ``ema`` says whether averaged ones were asked for, ``averaged`` whether they are so.
     ``dtype`` is "float32", "bfloat16" or "auto". ``settings`` are those of the network and the process, as JSON has
     them. Guidance leads away from the ``guide`` (autoguidance, Karras et al. 2024: a smaller network or one trained
     less, on the same data) or, with None, from the model without its label. ``nrow`` is the tiles in a row of a grid.
@@ -47,7 +46,7 @@ class Model:
     chain: Chain
     folder: Path
     step: int
-    weights: str
+    weights_sha256: str
     settings: dict[str, Any]
     device: torch.device
     dtype: str = "float32"
@@ -79,10 +78,11 @@ class Model:
     @property
     def guide_name(self) -> str | None:
         """The guide as `Run.model` reads it: "STEP" of the same run, or "RUN@STEP"; None without one."""
-        if self.guide is None:
-            return None
-        own = _of_one_run(self, self.guide)
-        return str(self.guide.step) if own else f"{self.guide.folder}@{self.guide.step}"
+        return None if self.guide is None else f"{self._run_of(self.guide, '@')}{self.guide.step}"
+
+    def _run_of(self, guide: "Model", end: str = "") -> str:
+        """The folder of a guide with ``end`` behind it; "" where it is this model's own, however both are written."""
+        return "" if guide.folder.resolve() == self.folder.resolve() else f"{guide.folder}{end}"
 
     def denoise(self, labels: Tensor | None) -> Labelled:
         """The denoiser with the labels of a batch, int64 [B]; those of a model that knows no classes are None."""
@@ -111,24 +111,27 @@ class Model:
             alone = "has no effect" if scale == 1 else "is alone, which is to sample from it,"
             raise UserError(f"guide={self.guide_name} {alone} at guidance={scale:g}; give a guidance scale, such as 2")
         if scale != 1 and self.guide is None and not self.labels.has_null:
-            raise UserError(
-                f"guidance={scale} needs a network trained with train.label_dropout; this one was not. Name a less "
-                "trained step of it with --guide to be led away from"
-            )
+            needs = f"guidance={scale} needs a network trained with train.label_dropout; this one was not"
+            raise UserError(f"{needs}. Name a less trained step of it with --guide to be led away from")
+
+    def cost(self, chain: Chain, each: str = "") -> str:
+        """What an image costs by a chain, in words: `Chain.cost_in_words`, and what guidance adds."""
+        return chain.cost_in_words(self.process.schedule, each) + self.besides(chain)
+
+    def besides(self, chain: Chain) -> str:
+        """What guidance adds to the network calls of a chain, in words; "" where it adds nothing."""
+        if chain.guidance in (0, 1):
+            return ""
+        first, last = chain.guidance_low, chain.guidance_high or self.process.T
+        when = "" if (first, last) == (1, self.process.T) else f" at t = {first} to {last}"
+        return f", {'computed for two labels (guidance)' if self.guide is None else 'and as many of the guide'}{when}"
 
     def provenance(self) -> dict[str, Any]:
-        """What decides pixels besides what is asked of the model, as JSON has it: weights, network, process, machine.
-
-        The hash of a guide's weights stands behind the model's own, after a space.
-        """
-        guide = None
-        if self.guide is not None:
-            own = _of_one_run(self, self.guide)
-            guide = {"step": self.guide.step, "run": "" if own else str(self.guide.folder)}
+        """What decides pixels beside what is asked of the model, as JSON has it: weights, network, process, machine."""
         return {
             "step": self.step,
             "ema": self.ema,
-            "guide": guide,
+            "guide": self.guide and {"step": self.guide.step, "run": self._run_of(self.guide)},
             "shape": list(self.shape),
             **self.settings,
             "weights": self.hashes,
@@ -141,7 +144,7 @@ class Model:
     @property
     def hashes(self) -> str:
         """The hash of the weights, and after a space that of the guide's."""
-        return self.weights if self.guide is None else f"{self.weights} {self.guide.weights}"
+        return self.weights_sha256 if self.guide is None else f"{self.weights_sha256} {self.guide.weights_sha256}"
 
     def unloaded(self) -> "Model":
         """The same model without what was loaded, whose memory lasts no longer than this copy."""
@@ -152,31 +155,18 @@ class Model:
         return replace(self, dtype=dtype, guide=self.guide and self.guide.computing_in(dtype))
 
 
-def _of_one_run(model: Model, other: Model) -> bool:
-    """Whether two models are of the same run, however their folders are written."""
-    return model.folder.resolve() == other.folder.resolve()
-
-
 def _check_guide(model: Model, guide: Model) -> None:
-    """Raise UserError for a guide that is the model itself, or has other images, classes, process or prediction.
-
-    Its size and training are free; so is a guide that knows no classes, and is told none.
-    """
+    """Raise UserError for a guide that is the model itself, or has other images, classes (if any) or process."""
     name = f"guide={model.guide_name}"
-    if _of_one_run(model, guide) and guide.step == model.step:
+    if model.guide_name == str(model.step):
         raise UserError(f"{name} is the very step that is sampled; name an earlier one")
-    ours, theirs = (
-        {
-            "shape": "x".join(map(str, each.shape)),
-            "classes": each.labels.count,
-            "T": each.process.T,
-            "predict": each.predict,
-        }
-        for each in (model, guide)
-    )
-    if theirs["classes"] == 0:
-        theirs["classes"] = ours["classes"]
-    if unlike := [f"{key} {theirs[key]}, the run {ours[key]}" for key in ours if theirs[key] != ours[key]]:
+    alike: dict[str, tuple[object, object]] = {
+        "shape": ("x".join(map(str, guide.shape)), "x".join(map(str, model.shape))),
+        "classes": (guide.labels.count or model.labels.count, model.labels.count),
+        "T": (guide.process.T, model.process.T),
+        "predict": (guide.predict, model.predict),
+    }
+    if unlike := [f"{key} {theirs}, the run {ours}" for key, (theirs, ours) in alike.items() if theirs != ours]:
         raise UserError(f"{name} does not fit {model.folder}: it has {'; '.join(unlike)}")
     if not torch.equal(guide.process.schedule.log_abar, model.process.schedule.log_abar):
         raise UserError(f"{name} does not fit {model.folder}: its noise schedule is another")

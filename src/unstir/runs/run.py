@@ -12,19 +12,18 @@ curves.png          loss, gradient norm and learning rate; losses.png: those of 
 """
 
 import fcntl
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from unstir.chain import DEFAULTS, Chain
 from unstir.errors import UserError, remedy
-from unstir.runs import card, checkpoint, lines, logs, toml
-from unstir.runs.agreement import changed_grids, check_same
-from unstir.runs.card import DataCard
+from unstir.progress import Say, unsaid
+from unstir.runs import card, checkpoint, lines, toml
+from unstir.runs.agreement import check_same
+from unstir.runs.card import DataCard, Labels
 from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
-from unstir.runs.labels import Labels
 from unstir.runs.loading import model_of
 from unstir.runs.model import Model
 
@@ -41,8 +40,7 @@ class Run:
     def create(cls, config: Config, path: Path, data: DataCard) -> "Run":
         """Make the folder of a new run. Raises UserError where ``path`` holds something else or cannot be written."""
         check_free(path)
-        make_folder(path)
-        run = cls(path, config, data)
+        run = cls(make_folder(path), config, data)
         card.save(path, data)
         run.save_config()  # last: a folder with a config is a run
         return run
@@ -101,7 +99,7 @@ class Run:
 
     def log(self, name: str) -> lines.Log:
         """The "metrics", "held_out" or "events" of the run, with what of the file is damaged."""
-        return logs.read(self.path, name)
+        return lines.read(self.path / f"{name}.jsonl", lines.NAMES[name])
 
     def metrics(self) -> list[dict[str, Any]]:
         """The good lines of metrics.jsonl."""
@@ -116,10 +114,7 @@ class Run:
         lines.append(self.path / "events.jsonl", {"event": event, **details})
 
     def lock(self) -> TextIO:
-        """Take the run for this process until the file returned is closed; UserError where another process has it.
-
-        The kernel frees the lock when its holder dies, so a stale one cannot exist.
-        """
+        """Take the run until the file returned is closed, or this process dies; UserError where another one has it."""
         try:
             file = (self.path / ".lock").open("w")
         except OSError as error:
@@ -128,9 +123,8 @@ class Run:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.close()
-            raise UserError(
-                f"{self.path} is being trained by another process; wait for it or name another --out"
-            ) from None
+            text = f"{self.path} is being trained by another process; wait for it or name another --out"
+            raise UserError(text) from None
         return file
 
     def tidy(self) -> None:
@@ -166,61 +160,63 @@ class Run:
         device: str = "auto",
         dtype: str = "float32",
         guide: str | Model | None = None,
-        say: Callable[[str], None] | None = None,
+        say: Say = unsaid,
     ) -> Model:
         """The trained model: of the newest file that verifies, or of one saved ``step``; ``say`` as `load`.
 
         ``ema`` takes the averaged weights where the run has them. Under "bfloat16" the weights are cast once. ``guide``
         is what guidance leads away from: a model, "1000" for a step of the same run, "runs/small" for the newest
         weights of another, "runs/small@1000" for a step of it. Raises UserError where nothing was saved, or not that
-        step, a slim file has no raw weights, the device is absent, or the guide does not fit.
+        step, a slim file has no raw weights, the device is absent, or the guide is none of these or does not fit.
         """
-        found = self.load(step, say)
-        if isinstance(guide, str):
-            guide = self.guide(guide, ema=ema, device=device, dtype=dtype, say=say)
-        return model_of(self, found, ema=ema, device=device, dtype=dtype, guide=guide)
+        found, how = self._read(step, say), {"ema": ema, "device": device, "dtype": dtype}
+        led = None if guide is None else self.guide(guide, say=say, **how)
+        return model_of(self, found, ema=ema, device=device, dtype=dtype, guide=led, say=say)
 
-    def guide(self, text: str, *, say: Callable[[str], None] | None = None, **how: Any) -> Model:
-        """The model that a guide's text names, as `model` reads it; ``how`` are the options of `model`."""
+    def guide(self, named: object, *, say: Say = unsaid, **how: Any) -> Model:
+        """The model that a guide names, as `model` reads it; ``how`` are the options of `model`."""
+        if isinstance(named, Model):
+            return named
         try:
-            other, step = _guide_in(text, self)
-            return other.model(step, say=say, **how)
+            if not isinstance(named, str):
+                raise UserError('it is no text; write "1000", "RUN" or "RUN@1000", or give a Model')
+            folder, step = (self.path, int(named)) if named.isdecimal() else run_and_step(named)
+            if step is None and not Path(folder).is_dir():
+                raise UserError("neither a step nor a folder; write 1000, RUN or RUN@1000")
+            return (self if folder is self.path else Run.open(folder)).model(step, say=say, **how)
         except UserError as error:
-            raise UserError(f"guide={text}: {error}") from None
+            raise UserError(f"guide={named}: {error}") from None
 
-    def _saved(self) -> list[int]:
-        steps = self.saved_steps()
-        if not steps:
-            raise UserError(f"{self.path} has no saved weights yet; continue it with unstir train --out {self.path}")
-        return steps
-
-    def load(self, step: int | None = None, say: Callable[[str], None] | None = None) -> checkpoint.Checkpoint:
+    def load(self, step: int | None = None, say: Say = unsaid) -> checkpoint.Checkpoint:
         """The newest file that verifies, full or slim, or that of one saved step. Raises UserError as `model`.
 
-        So it does where the settings or the data beside the file are not those that it was trained with.
-
-        ``say`` is called with a sentence where no file of a newer step could be read, and on [grids] settings that are
-        not those of the file.
+        So it does as `check_same`. ``say`` is told where no file of a newer step could be read, and of changed [grids].
         """
-        steps = self._saved()
+        found = self._read(step, say)
+        check_same(self, found, say)
+        return found
+
+    def _saved(self) -> list[int]:
+        if steps := self.saved_steps():
+            return steps
+        raise UserError(f"{self.path} has no saved weights yet; continue it with unstir train --out {self.path}")
+
+    def _read(self, step: int | None, say: Say) -> checkpoint.Checkpoint:
+        """As `load`, not compared with the run."""
+        steps, problems = self._saved(), list[str]()
         if step is not None and step not in steps:
             raise UserError(f"step {step} was not saved; {self.path} has {', '.join(map(str, steps))}")
-        problems: list[str] = []
-        said = False
         for candidate in [step] if step is not None else reversed(steps):
-            if problems and say is not None and not said:
-                say(f"{'; '.join(problems)}; an earlier step is used")
-                said = True
+            newer = "; ".join(problems)
             for folder in (self.checkpoints, self.weights):
                 try:
                     found = checkpoint.load(folder / checkpoint.file_name(candidate))
                 except UserError as error:
                     problems.append(str(error))
-                    continue
-                check_same(self, found)
-                if say is not None and (changed := changed_grids(self, found)):
-                    say(changed)
-                return found
+                else:
+                    if newer:
+                        say(f"{newer}; an earlier step is used")
+                    return found
         raise UserError("; ".join(problems))
 
 
@@ -244,13 +240,3 @@ def run_and_step(text: str) -> tuple[str, int | None]:
     if at and step.isdecimal() and not Path(text).exists():
         return folder, int(step)
     return text, None
-
-
-def _guide_in(text: str, guided: Run) -> tuple[Run, int | None]:
-    """The run and the saved step that a guide's text names. Raises UserError for what is neither step nor run."""
-    if text.isdecimal():
-        return guided, int(text)
-    folder, step = run_and_step(text)
-    if step is None and not Path(text).is_dir():
-        raise UserError("neither a step nor a folder; write 1000, RUN or RUN@1000")
-    return Run.open(folder), step

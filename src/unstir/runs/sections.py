@@ -241,7 +241,4 @@ class _Snapshots:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class GridConfig(Chain, _Snapshots):
-    """The grids drawn at snapshots, always from the same noise, and the slim weight files kept with them.
-
-    Its fields are those of the snapshots, then those of the chain that draws them.
-    """
+    """The grids drawn at snapshots, always from the same noise, and the slim weight files kept with them."""

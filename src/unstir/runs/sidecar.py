@@ -1,7 +1,4 @@
-"""Pictures with a sidecar: NAME.json holds the settings that made NAME.png.
-
-No picture is replaced but one that has a sidecar of this package.
-"""
+"""Pictures with a sidecar, NAME.json with the settings that made NAME.png; no picture without one is replaced."""
 
 import hashlib
 import json
@@ -21,8 +18,16 @@ if TYPE_CHECKING:
 MACHINE = "torch", "threads"
 """Settings that a picture's name does not carry: they change its pixels by rounding alone."""
 
+RECORD = "command", "unstir", "cost"
+"""What is said beside settings and is none of them."""
+
 MOST_SINGLES = 10_000
 """Single results of one picture."""
+
+
+def made_by(command: str) -> dict[str, Any]:
+    """What every file of settings begins with: the ``command`` that makes such a result, and the version of unstir."""
+    return {"command": command, "unstir": unstir.__version__}
 
 
 def digest(settings: dict[str, Any]) -> str:
@@ -34,9 +39,9 @@ def digest(settings: dict[str, Any]) -> str:
 def check(
     picture: Path, singles: Sequence[Path] = (), option: str = "--out", suffixes: Sequence[str] = (".png",)
 ) -> None:
-    """Raise UserError where a picture cannot be written, or would replace one that has no sidecar.
+    """Raise UserError where a picture, named with ``option``, cannot be written, or would replace one without sidecar.
 
-    As many ``singles`` as the sidecar says are its own too. ``option`` is what the picture was named with.
+    As many ``singles`` as the sidecar says are its own too.
     """
     if picture.suffix.lower() not in suffixes:
         raise UserError(f"{option} {picture} would be a picture; name a file that ends in {' or '.join(suffixes)}")
@@ -71,19 +76,17 @@ def png(image: "Image") -> Callable[[Path], None]:
 def save(picture: Path, write: Callable[[Path], None], command: str, settings: dict[str, Any], **measured: Any) -> None:
     """Write the picture and its sidecar: the ``command`` and settings that made it, and what was ``measured``.
 
-    At no time does a picture have the sidecar of another: an older one goes just before its picture is replaced. A
-    picture that a kill or a full disk left without one is known by an empty file. Raises UserError where either cannot
-    be written.
+    At no time does a picture have the sidecar of another: an older one goes just before its picture is replaced. One
+    that a kill or a full disk left without is known by an empty file. Raises UserError where either cannot be written.
     """
     folder, sidecar, claim = make_folder(picture.parent), sidecar_of(picture), _claim(picture)
-    made_by = {"command": command, "unstir": unstir.__version__}
     write_text(claim, "")
     try:
         with replacing(picture) as partial:
             write(partial)
             sidecar.unlink(missing_ok=True)
             sync_folder(folder)
-        write_text(sidecar, json.dumps({**made_by, **settings, **measured}, indent=1) + "\n")
+        write_text(sidecar, json.dumps({**made_by(command), **settings, **measured}, indent=1) + "\n")
     finally:
         if sidecar.exists() or not picture.exists():
             claim.unlink(missing_ok=True)

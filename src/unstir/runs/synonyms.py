@@ -1,7 +1,8 @@
 """From a word that is not known here to the one that was probably meant: by what others call it, or by its letters."""
 
-import difflib
 from collections.abc import Iterable
+
+from unstir.errors import nearest
 
 SETTINGS = {
     "train.lr": "lr learning_rate base_lr max_lr peak_lr step_size",
@@ -63,11 +64,6 @@ def by_word(table: dict[str, str], word: str, known: Iterable[str], section: str
     plain = word.replace("-", "_").lower()
     found = [name for name, said in table.items() if plain in said.split() and name in known]
     return next((name for name in found if section and name.startswith(f"{section}.")), found[0] if found else None)
-
-
-def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known word whose letters are most like those of this one; None where none is like it."""
-    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
 
 
 def near_setting(key: str, known: Iterable[str]) -> str | None:

@@ -10,8 +10,8 @@ from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
 from unstir.runs import build, lines
 from unstir.runs.agreement import check_data
-from unstir.runs.moments import snapshots
 from unstir.runs.run import Run
+from unstir.runs.timetable import snapshots
 from unstir.train.held_out import HeldOutLoss
 from unstir.train.observer import Observer, Stop
 

@@ -22,9 +22,9 @@ from unstir.runs.card import DataCard
 from unstir.runs.config import Config
 from unstir.runs.initial import check_initial
 from unstir.runs.memory import check_images, check_weights
-from unstir.runs.moments import newest_grid
 from unstir.runs.run import Run, is_run
 from unstir.runs.sections import DataConfig
+from unstir.runs.timetable import newest_grid
 from unstir.train.observer import Observer, Stop
 from unstir.train.trainer import Trainer
 
@@ -166,11 +166,11 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
         lr_period=saved.train.lr_period if asked.train.lr_period == "0 steps" else asked.train.lr_period,
     )
     data = dataclasses.replace(asked.data, store=str(store.path.resolve()))
-    asked = dataclasses.replace(asked, train=train, data=data, recipe=saved.recipe)
-    new = Run(old.path, asked, old.data)
+    asked = dataclasses.replace(asked, train=train, data=data)
+    changed = compare(saved, asked)
+    new = Run(old.path, dataclasses.replace(asked, recipe=saved.recipe), old.data)
     if new.length < max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0):
         return new  # further than asked: nothing is left to do, and nothing is changed
-    changed = compare(saved, asked)
     if "train.length" in changed and train.lr_schedule == "cosine":
         ends = new.steps_in(train.warmup) + new.steps_in(train.lr_period)
         if new.length > ends and new.length > old.length:

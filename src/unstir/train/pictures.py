@@ -8,8 +8,8 @@ from unstir.pictures.grid import grid, named_grid
 from unstir.pixels import to_uint8
 from unstir.runs.files import replacing
 from unstir.runs.model import Model
-from unstir.runs.moments import grid_file
 from unstir.runs.run import Run
+from unstir.runs.timetable import grid_file
 from unstir.train.observer import Observer, Stop
 
 

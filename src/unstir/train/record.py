@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from unstir.runs import lines, logs
+from unstir.runs import lines
 from unstir.runs.run import Run
 from unstir.train.state import WINDOW, State
 
@@ -84,7 +84,7 @@ def cut_log(run: Run, name: str, step: int | None, say: Callable[[str], None], d
     if log.damaged:
         copy = lines.copy_aside(log.file)
         say(f"{log.problem}; a copy is kept as {copy.name}, and the {len(log.lines)} good lines stay in use")
-    if due and (missing := logs.cut_short(log, due)):
+    if due and (missing := lines.cut_short(log, due)):
         say(missing)
     if log.damaged or (step is not None and log.file.exists()):
         lines.write(log.file, kept)

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from unstir.diffusion.importance import LossHistory
 from unstir.nn.unet import UNet
-from unstir.runs.checkpoint import Checkpoint, DamagedError
+from unstir.runs.checkpoint import Checkpoint, DamagedError, environment
 from unstir.runs.kinds import check, is_count, is_figure, is_number
-from unstir.runs.provenance import environment
 from unstir.runs.run import Run
 from unstir.runs.sections import TrainConfig
 from unstir.runs.toml import to_dict

@@ -21,11 +21,11 @@ from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint
 from unstir.runs.agreement import check_same
+from unstir.runs.checkpoint import environment
 from unstir.runs.initial import initial_weights
 from unstir.runs.loading import model_in_training
-from unstir.runs.moments import ema_decay, grid_file, learning_rate, snapshots
-from unstir.runs.provenance import environment
 from unstir.runs.run import Run, is_run
+from unstir.runs.timetable import ema_decay, grid_file, learning_rate, snapshots
 from unstir.train import ema
 from unstir.train.batches import Batches
 from unstir.train.held_out import HeldOutLoss

@@ -4,13 +4,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from unstir.errors import UserError
+from unstir.errors import UserError, nearest
 from unstir.runs import toml
 from unstir.runs.config import Config
-from unstir.runs.synonyms import nearest
 
 DEFAULT = "digits"
-NEEDED = "data.source", "model.channels"
+NEEDED = ("data", "source"), ("model", "channels")
 """What a file that names no recipe must say itself: the defaults would be a network of 35.7 M parameters."""
 
 
@@ -41,7 +40,8 @@ def load_recipe(name: str) -> Config:
     if not isinstance(base, str) or (base and base not in sentences()):
         raise UserError(f"{path}: recipe={base!r} is unknown; name one of {', '.join(sentences())}, or leave it out")
     config = toml.from_dict(_over_base(own), str(path))
-    if not base and (left_out := [key for key in NEEDED if not _has(own, key)]):
+    left_out = [f"{section}.{key}" for section, key in NEEDED if key not in own.get(section, {})]
+    if left_out and not base:
         raise UserError(
             f"{path} names no recipe to fill what it leaves out, and has no {' and no '.join(left_out)}; begin it with "
             f'recipe = "{DEFAULT}" (or another of {", ".join(sentences())}), or give these too'
@@ -55,18 +55,10 @@ def run_folder(recipe: str, out: str) -> Path:
 
 
 def settings(recipe: str, folder: Path) -> Config:
-    """The config of ``recipe``, or for "" that of the run in ``folder``, or of the default recipe where there is none.
-
-    Raises UserError as `load_recipe`.
-    """
+    """The config of ``recipe``, or for "" that of the run in ``folder``, or of the default recipe where is none."""
     if not recipe and (folder / "config.toml").is_file():
         return toml.load(folder / "config.toml")
     return load_recipe(recipe or DEFAULT)
-
-
-def _has(tables: dict[str, Any], key: str) -> bool:
-    section, name = key.split(".")
-    return name in tables.get(section, {})
 
 
 def _tables(name: str) -> dict[str, Any]:
@@ -78,6 +70,6 @@ def _tables(name: str) -> dict[str, Any]:
 def _over_base(own: dict[str, Any]) -> dict[str, Any]:
     merged = _tables(own["recipe"]) if own.get("recipe") else {}
     for key, value in own.items():
-        both_tables = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = {**merged[key], **value} if both_tables else value
+        base = merged.get(key)
+        merged[key] = base | value if isinstance(value, dict) and isinstance(base, dict) else value
     return merged
