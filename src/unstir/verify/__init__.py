@@ -9,16 +9,19 @@ from collections.abc import Callable, Iterable
 
 from unstir.errors import UserError
 from unstir.verify import bound, forward, loss, oracles, reverse, sampling, solvers
-from unstir.verify.check import Check, Row, checks_in, measure
+from unstir.verify.check import Check, Row, measure
 
 THEMES: dict[str, tuple[Check, ...]] = {
-    "forward": checks_in(forward),
-    "reverse": checks_in(reverse),
-    "bound": checks_in(bound, loss),
-    "sampling": checks_in(sampling, solvers),
-    "oracles": checks_in(oracles),
+    theme: tuple(value for module in modules for value in vars(module).values() if isinstance(value, Check))
+    for theme, modules in {
+        "forward": (forward,),
+        "reverse": (reverse,),
+        "bound": (bound, loss),
+        "sampling": (sampling, solvers),
+        "oracles": (oracles,),
+    }.items()
 }
-"""The checks by theme, in the order of the theory."""
+"""The checks by theme, in the order of the theory and of their definition."""
 
 CHECKS: tuple[Check, ...] = tuple(check for checks in THEMES.values() for check in checks)
 """All of them."""

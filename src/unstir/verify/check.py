@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -40,16 +39,10 @@ def check(tolerance: float, source: str) -> Callable[[Callable[[], Iterator[floa
     def checked(errors: Callable[[], Iterator[float]]) -> Check:
         name = errors.__name__.strip("_").replace("_", "-")
         statement, _, compared = (inspect.getdoc(errors) or "").partition("\n\n")
-        return Check(
-            name, " ".join(statement.split()), source, " ".join(compared.split()), tolerance, lambda: worst(*errors())
-        )
+        texts = " ".join(statement.split()), source, " ".join(compared.split())
+        return Check(name, *texts, tolerance, lambda: worst(*errors()))
 
     return checked
-
-
-def checks_in(*modules: ModuleType) -> tuple[Check, ...]:
-    """The checks that the modules define, in the order of their definition."""
-    return tuple(value for module in modules for value in vars(module).values() if isinstance(value, Check))
 
 
 @dataclass(frozen=True)
@@ -84,17 +77,9 @@ def measure(check: Check, theme: str) -> Row:
         failure = str(raised) or "an assertion failed"
     except Exception as raised:
         failure = f"{type(raised).__name__}: {raised}"
-    return Row(
-        theme=theme,
-        name=check.name,
-        statement=check.statement,
-        source=check.source,
-        compared=check.compared,
-        error=error,
-        tolerance=check.tolerance,
-        seconds=time.perf_counter() - began,
-        failure=" ".join(failure.split()),
-    )
+    texts = check.name, check.statement, check.source, check.compared
+    seconds = time.perf_counter() - began
+    return Row(theme, *texts, error, check.tolerance, seconds, " ".join(failure.split()))
 
 
 def require(condition: bool, otherwise: str) -> None:

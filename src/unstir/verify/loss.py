@@ -1,14 +1,16 @@
 """The bound and the simple loss in use: sampled, with a learned variance, as training losses, weighted."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from unstir.diffusion.denoiser import Denoise, Denoiser, Prediction, at_each_time
 from unstir.diffusion.importance import LossHistory
-from unstir.diffusion.likelihood import Bound, bound_term, strata, variational_bound
+from unstir.diffusion.likelihood import bound_term, strata, variational_bound
 from unstir.diffusion.loss import Losses, Objective, denoising_loss
 from unstir.randomness import Key
 from unstir.theory.parameterization import PARAMETERIZATIONS
@@ -18,37 +20,19 @@ from unstir.theory.weighting import loss_weights
 from unstir.verify import exact
 from unstir.verify.bound import bound_of
 from unstir.verify.check import absolute, check, relative, relative_to_size, require
-from unstir.verify.exact import Table
-from unstir.verify.known import M, entropy, gaussian_denoise, normal, scalar_nodes, smooth_denoise
-
-FLOORS = {1.0: 0.275513233, 0.5: 0.173053406, 0.25: 0.098639296}
-"""The simple loss of the ideal denoiser of N(0.3, s^2), T = 1000 linear."""
+from unstir.verify.exact import M, Table, entropy, gaussian_denoise, normal, scalar_nodes, smooth_denoise
 
 
-class FixedOutput(nn.Module):
-    """A network whose output is its one parameter, whatever its input."""
+class Network(nn.Module):
+    """A network whose output is always the same, or a function of x_t and of t - 1, which every network receives."""
 
-    def __init__(self, output: Tensor) -> None:
+    def __init__(self, output: Tensor | Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
-        self.output = nn.Parameter(output)
+        self.output = output
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
-        """The parameter."""
-        return self.output
-
-
-class Ideal(nn.Module):
-    """The network that predicts the noise in data N(0.3, s^2) best; like every network it receives t - 1."""
-
-    def __init__(self, table: Table, s: float) -> None:
-        super().__init__()
-        self.alpha, self.sigma = (table.tensor(of, range(table.T + 1)) for of in (table.alpha, table.sigma))
-        self.s = s
-
-    def forward(self, x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
-        """sigma_t (x_t - alpha_t m) / v_t."""
-        alpha, sigma = (of[time + 1].view(-1, 1, 1, 1) for of in (self.alpha, self.sigma))
-        return sigma * (x - alpha * M) / (alpha**2 * self.s**2 + sigma**2)
+        """The output."""
+        return self.output if isinstance(self.output, Tensor) else self.output(x, time)
 
 
 @check(1e-12, "stratified sampling")
@@ -59,14 +43,9 @@ def _bound_strata() -> Iterator[float]:
     step is drawn as often as another of its part, to 6 standard errors (false alarm 3e-8)
     """
     T, n, seeds = 12, 3, 3000
-    process, table = Process(linear(T, 0.01, 0.4)), exact.linear(T, "0.01", "0.4")
+    process, denoise = Process(linear(T, 0.01, 0.4)), smooth_denoise(exact.linear(T, "0.01", "0.4"))
     x_0, noise = normal("x_0", 2, 1, 2, 2), normal("noise", 2, 1, 2, 2)
-
-    def bound(sampled: dict[int, float] | None) -> Bound:
-        return variational_bound(
-            smooth_denoise(table), process, x_0, lambda t: noise, sampled=sampled, discretised=False
-        )
-
+    bound = partial(variational_bound, denoise, process, x_0, lambda t: noise, discretised=False)
     drawn = [strata(T, n, Key(0, "verify strata", seed, torch.arange(n))) for seed in range(seeds)]
     require(all(sum(each.values()) == T - 1 for each in drawn), "the weights do not sum to T - 1")
     for t in range(2, T + 1):
@@ -75,15 +54,14 @@ def _bound_strata() -> Iterator[float]:
     choices = {tuple(each.items()) for each in drawn}
     possible = math.prod(drawn[0].values())
     require(len(choices) == possible, f"{len(choices)} of the {possible:.0f} choices were seen")
-    mean = torch.stack([bound(dict(each)).nats for each in sorted(choices)]).mean(0)
-    yield relative(mean, bound(None).nats)
+    mean = torch.stack([bound(sampled=dict(each)).nats for each in sorted(choices)]).mean(0)
+    yield relative(mean, bound().nats)
 
 
 def _require_share(what: str, count: float, draws: int, share: float) -> None:
     """Of so many draws this share is expected: the count may be off by 6 standard errors."""
-    deviation = abs(count - draws * share)
-    limit = 6 * math.sqrt(draws * share * (1 - share))
-    require(deviation < limit, f"{what} is drawn too often or too rarely, by {deviation:.0f} of {draws}")
+    off, error = abs(count - draws * share), math.sqrt(draws * share * (1 - share))
+    require(off < 6 * error, f"{what} is drawn too often or too rarely, by {off:.0f} of {draws}")
 
 
 @check(1e-9, "Nichol & Dhariwal 2021, eq. 15")
@@ -94,25 +72,22 @@ def _learned_variance() -> Iterator[float]:
     variational_bound at v = 0, 1 and the ideal v, T = 1000, and one term at v = 0.5, with beta~, beta and formulas;
     absolute, nats
     """
-    s, table, process = 0.5, exact.linear(), Process(linear())
-    x_0, eps, _ = scalar_nodes(s)
-    ideal = gaussian_denoise(table, s)
+    s, table = 0.5, exact.linear()
+    (x_0, eps, _), ideal = scalar_nodes(s), gaussian_denoise(table, s)
 
     def with_fraction(of: float | None) -> Denoise:
-        @at_each_time
         def denoise(x_t: Tensor, t: int) -> Prediction:
             fraction = _exact_fraction(table, s, t) if of is None else of
-            prediction = ideal(x_t, t)
-            return Prediction(prediction.x0, prediction.raw, torch.full_like(x_t, fraction))
+            return replace(ideal(x_t, t), var_fraction=torch.full_like(x_t, fraction))
 
-        return denoise
+        return at_each_time(denoise)
 
     for end, variance in ((0.0, "small"), (1.0, "large")):
         yield absolute(bound_of(s, with_fraction(end), "learned"), bound_of(s, ideal, variance))
-    middle = bound_term(with_fraction(0.5)(eps, 7), process, x_0, 7, "learned")
     _, at_x_0, small = table.posterior(7)
     between = math.sqrt(small * table.beta(7))
     distance = (at_x_0 * (x_0 - ideal(eps, 7).x0)).square().flatten() / between
+    middle = bound_term(with_fraction(0.5)(eps, 7), Process(linear()), x_0, 7, "learned")
     yield absolute(middle, 0.5 * (small / between - 1 - math.log(small / between) + distance))
     var = table.abar(1000) * s**2 + table.var(1000)
     prior = 0.5 * (var - 1 - math.log(var) + table.abar(1000) * M**2)
@@ -140,11 +115,11 @@ def _hybrid_gradient() -> Iterator[float]:
     eps, output = normal("eps", 6, 3, 1, 2), normal("output", 6, 6, 1, 2)
 
     def losses(kind: str) -> tuple[Losses, Tensor]:
-        net = FixedOutput(output)
-        denoiser = Denoiser(net, Process(linear()), PARAMETERIZATIONS["eps"], learned_variance=True)
+        leaf = output.clone().requires_grad_()
+        denoiser = Denoiser(Network(leaf), Process(linear()), PARAMETERIZATIONS["eps"], learned_variance=True)
         with torch.enable_grad():
             made = denoising_loss(denoiser, x_0, t, eps, objective=Objective(kind))
-            (gradient,) = torch.autograd.grad(made.total.sum(), net.output)
+            (gradient,) = torch.autograd.grad(made.total.sum(), leaf)
         return made, gradient
 
     alpha, sigma, at_x_0, large = (
@@ -158,18 +133,15 @@ def _hybrid_gradient() -> Iterator[float]:
     terms = 0.5 * (ratio - 1 - ratio.log() + distance / log_var.exp())
     bits = T / (D * math.log(2)) * terms.sum((1, 2, 3))
     slope = 0.001 * T / (D * math.log(2)) * 0.5 * (1 - ratio - distance / log_var.exp()) * width / 2
-
     hybrid, gradient = losses("hybrid")
     simple = (mean - eps).square().mean((1, 2, 3))
     require(bool((losses("vlb")[1][:, :3] != 0).all()), "the bound alone teaches the mean nothing")
     require(bool((gradient[:1, 3:] != 0).all()), "the decoder's term does not reach the variance")
     assert hybrid.bits is not None
-    yield from (
-        relative(gradient[:, :3], (mean - eps) * 2 / D),
-        relative_to_size(gradient[1:, 3:], slope[1:]),
-        relative(hybrid.bits[1:], bits[1:]),
-        relative(hybrid.total[1:], simple[1:] + 0.001 * bits[1:]),
-    )
+    yield relative(gradient[:, :3], (mean - eps) * 2 / D)
+    yield relative_to_size(gradient[1:, 3:], slope[1:])
+    yield relative(hybrid.bits[1:], bits[1:])
+    yield relative(hybrid.total[1:], simple[1:] + 0.001 * bits[1:])
 
 
 @check(1e-9, "the posterior variance of Gaussian data")
@@ -179,11 +151,16 @@ def _loss_floor() -> Iterator[float]:
 
     denoising_loss of the ideal network over all t, its mean and each time, with known values and formula; absolute
     """
-    table = exact.linear()
-    for s, floor in FLOORS.items():
+    table, t = exact.linear(), torch.arange(1, 1001)
+    alpha, sigma = (table.tensor(of, range(1, 1001)).view(-1, 1, 1, 1) for of in (table.alpha, table.sigma))
+
+    def ideal(s: float, x: Tensor, time: Tensor) -> Tensor:
+        """The best prediction of the noise: sigma_t (x_t - alpha_t m) / v_t."""
+        return sigma[time] * (x - alpha[time] * M) / (alpha[time] ** 2 * s**2 + sigma[time] ** 2)
+
+    for s, floor in ((1.0, 0.275513233), (0.5, 0.173053406), (0.25, 0.098639296)):
         x_0, eps, weights = scalar_nodes(s)
-        t = torch.arange(1, 1001)
-        denoiser = Denoiser(Ideal(table, s), Process(linear()), PARAMETERIZATIONS["eps"])
+        denoiser = Denoiser(Network(partial(ideal, s)), Process(linear()), PARAMETERIZATIONS["eps"])
         made = denoising_loss(denoiser, x_0.repeat(1000, 1, 1, 1), t.repeat_interleave(9), eps.repeat(1000, 1, 1, 1))
         by_time = made.total.view(1000, 9) @ weights
         of_theory = [table.abar(i) * s**2 / (table.abar(i) * s**2 + table.var(i)) for i in t.tolist()]
@@ -207,9 +184,9 @@ def _importance() -> Iterator[float]:
     t, weight = history.draw(Key(0, "verify importance", 0, torch.arange(draws)))
     for time, share in enumerate(p, start=1):
         _require_share(f"t = {time}", (t == time).sum().item(), draws, share)
-    mean = sum(share * (t == time).double() @ weight.double() / (t == time).sum() for time, share in enumerate(p, 1))
-    expected = [1 / (T * p[time - 1]) for time in t.tolist()]
-    yield from (relative(history.probabilities(), p), relative(weight, expected), absolute(mean, 1.0))
+    yield relative(history.probabilities(), p)
+    yield relative(weight, [1 / (T * p[time - 1]) for time in t.tolist()])
+    yield absolute(sum(share * weight[t == time].double().mean() for time, share in enumerate(p, 1)), 1.0)
 
 
 @check(1e-9, "Hang et al. 2023; Salimans & Ho 2022; Choi et al. 2022")
@@ -225,17 +202,16 @@ def _weightings() -> Iterator[float]:
     x_t = alpha * x_0 + sigma * eps
     outputs = {"eps": (x_t - alpha * x_0_hat) / sigma, "x0": x_0_hat, "v": (alpha * x_t - x_0_hat) / sigma}
     snr, error = table.tensor(table.snr, t.tolist()), (x_0 - x_0_hat).square().mean((1, 2, 3))
-    of_image: tuple[tuple[str, dict[str, float], Tensor], ...] = (
-        ("min_snr", {}, snr.clamp(max=5)),
-        ("min_snr", {"min_snr_gamma": 2.0}, snr.clamp(max=2)),
-        ("truncated_snr", {}, snr.clamp(min=1)),
-        ("p2", {}, snr / (1 + snr)),
-        ("p2", {"p2_gamma": 0.5, "p2_k": 3.0}, snr / (3 + snr).sqrt()),
-    )
-    for name, options, expected in of_image:
+    weighting = partial(loss_weights, schedule=linear())
+    for weights, expected in (
+        (partial(weighting, "min_snr"), snr.clamp(max=5)),
+        (partial(weighting, "min_snr", min_snr_gamma=2.0), snr.clamp(max=2)),
+        (partial(weighting, "truncated_snr"), snr.clamp(min=1)),
+        (partial(weighting, "p2"), snr / (1 + snr)),
+        (partial(weighting, "p2", p2_gamma=0.5, p2_k=3.0), snr / (3 + snr).sqrt()),
+    ):
         for predict, output in outputs.items():
-            schedule, kind = linear(), PARAMETERIZATIONS[predict]
-            objective = Objective(weights=loss_weights(name, schedule, kind, **options))
-            denoiser = Denoiser(FixedOutput(output), Process(schedule), kind)
-            made = denoising_loss(denoiser, x_0, t, eps, objective=objective)
+            kind = PARAMETERIZATIONS[predict]
+            denoiser = Denoiser(Network(output), Process(linear()), kind)
+            made = denoising_loss(denoiser, x_0, t, eps, objective=Objective(weights=weights(parameterization=kind)))
             yield relative(made.total, expected * error)

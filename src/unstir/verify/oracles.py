@@ -9,7 +9,7 @@ from torch import Tensor
 from unstir.theory.oracle import FiniteData, GaussianData, MixtureData
 from unstir.verify import exact
 from unstir.verify.check import absolute, check, relative, relative_to_size
-from unstir.verify.known import normal
+from unstir.verify.exact import normal
 
 TIMES = (10, 100, 500, 1000)
 
@@ -23,25 +23,20 @@ def _oracle_gaussian() -> Iterator[float]:
     """
     table, eye = exact.linear(), torch.eye(12, dtype=torch.float64)
     factor, m, x = normal("factor", 12, 12) / 3, normal("mean", 12), normal("x_t", 5, 12)
-    S = factor @ factor.mT
+    S, x_t = factor @ factor.mT, x.view(5, 3, 2, 2)
     data = GaussianData(m.view(3, 2, 2), S)
     for t in TIMES:
         alpha, sigma = table.alpha(t), table.sigma(t)
         noisy = alpha**2 * S + sigma**2 * eye
         solved = torch.linalg.solve(noisy, (x - alpha * m).mT)
-        estimate = data.estimate(x.view(5, 3, 2, 2), alpha, sigma).flatten(1)
         remaining = S - alpha**2 * S @ torch.linalg.solve(noisy, S)
         log_prob = -0.5 * ((x - alpha * m).mT * solved).sum(0) - 0.5 * torch.logdet(2 * math.pi * noisy)
-        floor = alpha**2 / sigma**2 * remaining.trace().item() / 12
-        yield from [
-            relative_to_size(estimate, m + alpha * (S @ solved).mT),
-            relative_to_size(data.conditional_covariance(alpha, sigma), remaining),
-            relative(data.log_prob(x.view(5, 3, 2, 2), alpha, sigma), log_prob),
-            relative(data.spread(x.view(5, 3, 2, 2), alpha, sigma), remaining.trace().expand(5) / 12),
-            relative(data.loss_floor(alpha, sigma), floor),
-        ]
-    without_noise = data.estimate(0.5 * x.view(5, 3, 2, 2), 0.5, 0.0)
-    yield relative_to_size(without_noise.flatten(1), x)
+        yield relative_to_size(data.estimate(x_t, alpha, sigma).flatten(1), m + alpha * (S @ solved).mT)
+        yield relative_to_size(data.conditional_covariance(alpha, sigma), remaining)
+        yield relative(data.log_prob(x_t, alpha, sigma), log_prob)
+        yield relative(data.spread(x_t, alpha, sigma), remaining.trace().expand(5) / 12)
+        yield relative(data.loss_floor(alpha, sigma), alpha**2 / sigma**2 * remaining.trace().item() / 12)
+    yield relative_to_size(data.estimate(0.5 * x_t, 0.5, 0.0).flatten(1), x)
 
 
 @check(1e-10, "Bayes' rule")
@@ -66,11 +61,9 @@ def _oracle_mixture() -> Iterator[float]:
         log_joint = torch.stack([_log_density(alpha * grid, each, sigma**2 * eye) for each in x]) + log_mass
         weight = log_joint.softmax(1)
         mean = weight @ grid
-        yield from [
-            absolute(data.log_prob(x, alpha, sigma), log_joint.logsumexp(1)),
-            absolute(data.estimate(x, alpha, sigma), mean),
-            absolute(data.spread(x, alpha, sigma), (weight @ grid.square() - mean.square()).mean(1)),
-        ]
+        yield absolute(data.log_prob(x, alpha, sigma), log_joint.logsumexp(1))
+        yield absolute(data.estimate(x, alpha, sigma), mean)
+        yield absolute(data.spread(x, alpha, sigma), (weight @ grid.square() - mean.square()).mean(1))
 
 
 def _log_density(x: Tensor, m: Tensor, S: Tensor) -> Tensor:
@@ -91,20 +84,17 @@ def _oracle_finite() -> Iterator[float]:
     table = exact.linear()
     pixels = (64 * normal("pixels", 20, 3, 2, 2) + 128).clamp(0, 255).to(torch.uint8)
     floats = pixels.double() / 127.5 - 1
-    images = floats.flatten(1).tolist()
     for t in TIMES:
         alpha, sigma = table.alpha(t), table.sigma(t)
         x = alpha * floats[:4] + sigma * normal("noise", 4, 3, 2, 2)
-        direct = [_brute_force(each, images, alpha, sigma) for each in x.flatten(1).tolist()]
+        direct = [_brute_force(each, floats.flatten(1).tolist(), alpha, sigma) for each in x.flatten(1).tolist()]
+        means, spreads, log_probs = zip(*direct, strict=True)
         for data in (FiniteData(pixels), FiniteData(floats, chunk=7)):
-            yield from [
-                absolute(data.estimate(x, alpha, sigma).flatten(), [pixel for mean, _, _ in direct for pixel in mean]),
-                absolute(data.spread(x, alpha, sigma), [spread for _, spread, _ in direct]),
-                relative(data.log_prob(x, alpha, sigma), [log_prob for _, _, log_prob in direct]),
-            ]
+            yield absolute(data.estimate(x, alpha, sigma).flatten(1), torch.tensor(means, dtype=torch.float64))
+            yield absolute(data.spread(x, alpha, sigma), spreads)
+            yield relative(data.log_prob(x, alpha, sigma), log_probs)
     near = 0.5 * floats[:4] + 0.1 * normal("nearby", 4, 3, 2, 2)
-    halves = 0.5 * floats.flatten(1)
-    nearest = floats[[int((halves - one).square().sum(1).argmin()) for one in near.flatten(1)]]
+    nearest = floats[[int((0.5 * floats - one).flatten(1).square().sum(1).argmin()) for one in near]]
     yield absolute(FiniteData(pixels).estimate(near, 0.5, 0.0), nearest)
 
 

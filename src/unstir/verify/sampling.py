@@ -5,32 +5,27 @@ With Gaussian data a sampler is an affine map of its noise, so that its output's
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from unstir.chain import Chain
-from unstir.diffusion.denoiser import Denoiser, Labelled, Prediction, at_each_time, clipped
+from unstir.diffusion.denoiser import Denoiser, Labelled, Prediction, clipped
 from unstir.diffusion.draw import draw
 from unstir.diffusion.samplers.ancestral import ancestral
 from unstir.diffusion.samplers.ddim import ddim
-from unstir.diffusion.samplers.step import Step
 from unstir.theory.oracle import GaussianData
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear, times
 from unstir.verify import exact
 from unstir.verify.check import absolute, check, relative, relative_to_size, require
-from unstir.verify.exact import Table
-from unstir.verify.known import M, gaussian_denoise, normal, output, smooth_denoise
-from unstir.verify.loss import FixedOutput
+from unstir.verify.exact import M, Table, denoising, gaussian_denoise, normal, output, smooth_denoise
+from unstir.verify.loss import Network
 
 ALL = range(1000, -1, -1)
-EXCESS = {"large": 0.00300830, "small": -0.01549915}
-"""Ancestral sampling of N(0.3, 0.5^2), T = 1000: output variance / 0.5^2 - 1."""
-DDIM_EXCESS = {10: -0.452534, 50: -0.111118, 100: -0.057364, 500: -0.011907, 1000: -0.006010}
-"""The same of DDIM, by the number of steps."""
 
 
 def recursion(table: Table, s2: float, visited: Sequence[int], variance: str) -> tuple[float, float]:
@@ -58,7 +53,7 @@ def _ancestral_moments() -> Iterator[float]:
         over_m, var = recursion(table, s**2, ALL, variance)
         yield from [relative(mean.item(), over_m * M), absolute(cov.item(), var)]
         variances[s, variance] = cov.item()
-    for variance, excess in EXCESS.items():
+    for variance, excess in (("large", 0.00300830), ("small", -0.01549915)):
         found = variances[0.5, variance] / 0.25 - 1
         require(abs(found - excess) < 5e-9, f"variance / s^2 - 1 with {variance} is {found:.8f}, not {excess:.8f}")
     point, _ = output(ancestral, gaussian_denoise(table, 0.0), Process(linear()), ALL, variance="small")
@@ -77,13 +72,8 @@ def _ancestral_covariance() -> Iterator[float]:
     axes = torch.linalg.qr(normal("axes", 12, 12)).Q
     spectrum = torch.linspace(0.02, 2.0, 12, dtype=torch.float64)
     m = normal("mean", *shape)
-    data = GaussianData(m, (axes * spectrum) @ axes.mT)
-
-    @at_each_time
-    def denoise(x_t: Tensor, t: int) -> Prediction:
-        return Prediction(data.estimate(x_t, table.alpha(t), table.sigma(t)), x_t)
-
-    process = Process(linear(50, 0.002, 0.25))
+    data, process = GaussianData(m, (axes * spectrum) @ axes.mT), Process(linear(50, 0.002, 0.25))
+    denoise = denoising(table, lambda x_t, t: data.estimate(x_t, table.alpha(t), table.sigma(t)))
     for visited in (range(50, -1, -1), times(process.schedule, 17)):
         for variance in ("large", "small", "auto"):
             kind = variance if variance != "auto" else "large" if len(visited) == 51 else "small"
@@ -108,7 +98,7 @@ def _ddim_moments() -> Iterator[float]:
     """
     table, s = exact.linear(), 0.5
     v_T = table.abar(1000) * s**2 + table.var(1000)
-    for steps, excess in DDIM_EXCESS.items():
+    for steps, excess in ((10, -0.452534), (50, -0.111118), (100, -0.057364), (500, -0.011907), (1000, -0.006010)):
         visited = [1000 * (steps - i) // steps for i in range(steps + 1)]
         angles = [math.atan2(table.sigma(t), s * table.alpha(t)) for t in visited]
         closed = s**2 / v_T * math.prod(math.cos(a - b) ** 2 for a, b in pairwise(angles))
@@ -136,29 +126,19 @@ def _ddim_eta_one() -> Iterator[float]:
     every state of `ddim` and `ancestral` over 7 and 100 steps, and single steps at eta = 0, 0.5 and 1 with decimals;
     relative
     """
-    table = exact.linear()
-    x = normal("x_T", 2, 3, 4, 4)
-
-    def noise(t: int) -> Tensor:
-        return normal(f"noise {t}", 2, 3, 4, 4)
-
+    table, process = exact.linear(), Process(linear())
+    x, one = normal("x_T", 2, 3, 4, 4), torch.ones(1, 1, 1, 1, dtype=torch.float64)
     for steps in (7, 100):
-        process, visited = Process(linear()), times(linear(), steps)
-        ours = ddim(smooth_denoise(table), process, x, visited, noise, eta=1.0)
-        theirs = ancestral(smooth_denoise(table), process, x, visited, noise, "small")
-        yield from [relative_to_size(a.x, b.x) for a, b in zip(ours, theirs, strict=True)]
-    one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+        chain = smooth_denoise(table), process, x, times(linear(), steps), lambda t: normal(f"noise {t}", *x.shape)
+        steps_of_both = zip(ddim(*chain, 1.0), ancestral(*chain, "small"), strict=True)
+        yield from (relative_to_size(a.x, b.x) for a, b in steps_of_both)
     for t, s in ((1000, 800), (500, 499), (20, 3), (2, 1)):
         for eta in (0.0, 0.5, 1.0):
-            made = next(ddim(lambda x_t, t: Prediction(-2 * one, one), Process(linear()), one, [t, s, 0], _ones, eta))
+            made = next(ddim(lambda x_t, t: Prediction(-2 * one, one), process, one, [t, s, 0], lambda t: one, eta))
             var = eta**2 * table.posterior(t, s)[2]
             eps = (1 + 2 * table.alpha(t)) / table.sigma(t)
             expected = -2 * table.alpha(s) + math.sqrt(table.var(s) - var) * eps + math.sqrt(var)
             yield relative(made.x, expected * one)
-
-
-def _ones(t: int) -> Tensor:
-    return torch.ones(1, 1, 1, 1, dtype=torch.float64)
 
 
 @check(1e-11, "Ho et al. 2020, eq. 7 and sec. 4")
@@ -167,24 +147,19 @@ def _clamp_first() -> Iterator[float]:
 
     a step of `ancestral`, `ddim` and `draw` from x_t = 4 where x_0_hat = 5, -5 and 0.5, with decimals; relative
     """
-    table = exact.linear()
-    x, indices = torch.full((1, 3, 1, 1), 4.0, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
-    estimate = torch.tensor([5.0, -5.0, 0.5], dtype=torch.float64).view_as(x)
+    table, process = exact.linear(), Process(linear())
+    x, estimate = torch.full((1, 3, 1, 1), 4.0, dtype=torch.float64), torch.tensor([5.0, -5.0, 0.5]).double()
     clamped = torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64).view_as(x)
-
-    @at_each_time
-    def far(x_t: Tensor, t: int) -> Prediction:
-        return Prediction(estimate, (x_t - estimate * table.alpha(t)) / table.sigma(t))
-
+    far = denoising(table, lambda x_t, t: estimate.view_as(x))
     for t, s in ((500, 499), (500, 250), (1000, 500)):
-        process, visited = Process(linear()), [t, s, 0]
         at_x_t, at_x_0, small = table.posterior(t, s)
-        by_ancestral = next(ancestral(clipped(far), process, x, visited, _ones, "small"))
-        by_ddim = next(ddim(clipped(far), process, x, visited, _ones))
+        by_ancestral = next(ancestral(clipped(far), process, x, [t, s, 0], lambda t: torch.ones_like(x), "small"))
+        by_ddim = next(ddim(clipped(far), process, x, [t, s, 0], lambda t: torch.ones_like(x)))
         moved = table.alpha(s) * clamped + table.sigma(s) * (4 - table.alpha(t) * clamped) / table.sigma(t)
         yield relative(by_ancestral.x, 4 * at_x_t + at_x_0 * clamped + math.sqrt(small))
         yield from [relative(by_ddim.x, moved), relative(by_ancestral.x0, clamped), relative(by_ddim.x0, clamped)]
-    drawn = next(draw(far, Process(linear()), x, indices, Chain(sampler="ddim", steps=2, clip=True)))
+    indices = torch.zeros(1, dtype=torch.int64)
+    drawn = next(draw(far, process, x, indices, Chain(sampler="ddim", steps=2, clip=True)))
     yield relative(drawn.x, moved)
 
 
@@ -196,20 +171,13 @@ def _last_step() -> Iterator[float]:
     """
     x, denoise = normal("x_T", 2, 3, 2, 2), smooth_denoise(exact.linear())
 
-    def loud(t: int) -> Tensor:
-        return torch.full_like(x, 1e6)
-
-    @at_each_time
-    def learned(x_t: Tensor, t: int) -> Prediction:
-        return Prediction(denoise(x_t, t).x0, x_t, torch.full_like(x_t, 0.7))
+    def learned(x_t: Tensor, t: int | Tensor) -> Prediction:
+        return replace(denoise(x_t, t), var_fraction=torch.full_like(x_t, 0.7))
 
     for visited in ([1, 0], [300, 0]):
-        runs: list[Iterator[Step]] = [
-            ancestral(learned, Process(linear()), x, visited, loud, variance)
-            for variance in ("large", "small", "learned")
-        ]
-        runs += [ddim(denoise, Process(linear()), x, visited, loud, eta) for eta in (0.0, 0.5, 1.0)]
-        for run in runs:
+        chain = Process(linear()), x, visited, lambda t: torch.full_like(x, 1e6)
+        runs = [ancestral(learned, *chain, variance) for variance in ("large", "small", "learned")]
+        for run in [*runs, *(ddim(denoise, *chain, eta) for eta in (0.0, 0.5, 1.0))]:
             *_, end = run
             require(end.t == 0, f"the chain ends at t = {end.t}")
             yield from [absolute(end.x, end.x0), relative_to_size(end.x0, denoise(x, visited[0]).x0)]
@@ -221,14 +189,14 @@ def _learned_sampling() -> Iterator[float]:
 
     single steps of `ancestral` for a network with v = -0.2..1.2 with decimals; relative
     """
-    table = exact.linear()
+    table, process = exact.linear(), Process(linear())
     v = torch.tensor([0.0, 0.3, 0.5, 1.0, -0.2, 1.2], dtype=torch.float64).view(6, 1, 1, 1)
     x = torch.zeros_like(v)
-    net = FixedOutput(torch.cat((x, 2 * v - 1), 1)).requires_grad_(False)
+    net = Network(torch.cat((x, 2 * v - 1), 1))
     for t, s in ((2, 1), (20, 3), (500, 499), (1000, 600)):
-        denoise = Labelled(Denoiser(net, Process(linear()), PARAMETERIZATIONS["x0"], learned_variance=True), None)
+        denoise = Labelled(Denoiser(net, process, PARAMETERIZATIONS["x0"], learned_variance=True), None)
         log_small, log_large = math.log(table.posterior(t, s)[2]), math.log(table.beta(t, s))
         std = torch.exp(0.5 * (v * log_large + (1 - v) * log_small))
         for variance in ("learned", "auto"):
-            made = next(ancestral(denoise, Process(linear()), x, [t, s, 0], lambda t: torch.ones_like(x), variance))
+            made = next(ancestral(denoise, process, x, [t, s, 0], lambda t: torch.ones_like(x), variance))
             yield relative(made.x, std)

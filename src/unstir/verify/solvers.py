@@ -17,18 +17,7 @@ from unstir.theory.process import Process
 from unstir.theory.schedule import linear, times
 from unstir.verify import exact
 from unstir.verify.check import absolute, check, relative, relative_to_size, require
-from unstir.verify.known import M, gaussian_denoise, normal, output, smooth_denoise
-
-ORDERS = {"ddim": 1, "dpmpp_2m": 2, "dpmpp_3m": 2, "heun": 2, "ipndm": 2, "pndm": 2, "unipc": 3}
-"""The order of each solver of the ODE from its first step on; 3M, iPNDM and PNDM begin with steps of lower order."""
-
-SPACED = {
-    "trailing": [1000, 900, 800, 700, 600, 500, 400, 300, 200, 100],
-    "leading": [901, 801, 701, 601, 501, 401, 301, 201, 101, 1],
-    "linspace": [1000, 889, 778, 667, 556, 445, 334, 223, 112, 1],
-    "quadratic": [1000, 810, 640, 490, 360, 250, 160, 90, 40, 10],
-}
-"""Ten of T = 1000 times: the first three as Lin et al. 2024 print them, the last 10 i^2."""
+from unstir.verify.exact import M, gaussian_denoise, normal, output, smooth_denoise
 
 
 @check(0.2, "Karras et al. 2022; Lu et al. 2022; Liu et al. 2022; Zhang & Chen 2023; Zhao et al. 2023")
@@ -41,7 +30,9 @@ def _solver_orders() -> Iterator[float]:
     table, s, x_T = exact.linear(), 0.5, torch.tensor([1.3], dtype=torch.float64)
     std = {t: math.sqrt(table.abar(t) * s**2 + table.var(t)) for t in (1000, 200)}
     solution = table.alpha(200) * M + std[200] / std[1000] * (x_T - table.alpha(1000) * M)
-    for name, order in ORDERS.items():
+    # each from its first step on; 3M, iPNDM and PNDM begin with steps of lower order
+    orders = {"ddim": 1, "dpmpp_2m": 2, "dpmpp_3m": 2, "heun": 2, "ipndm": 2, "pndm": 2, "unipc": 3}
+    for name, order in orders.items():
         off = []
         for steps in (100, 200):
             visited = [*(1000 - 800 * i // steps for i in range(steps + 1)), 0]
@@ -104,14 +95,17 @@ def _spacings() -> Iterator[float]:
 
     `times` for 10 of 1000 steps with the printed times and with the nearest of the log-SNR in decimals; absolute
     """
-    table = exact.linear()
-    yield from (absolute(times(linear(), 10, name), [*SPACED[name], 0]) for name in SPACED)
-    visited = times(linear(), 10, "log_snr")
-    log_snr = [math.log(table.snr(t)) for t in range(1, 1001)]
-    for i, t in enumerate(visited[:-1]):
-        wanted = log_snr[-1] + (log_snr[0] - log_snr[-1]) * i / 9
-        nearest = min(range(1000), key=lambda k: abs(log_snr[k] - wanted)) + 1
-        yield absolute(float(t), float(nearest))
+    for name, printed in {  # the first three as Lin et al. 2024 print them, the last 10 i^2
+        "trailing": [1000, 900, 800, 700, 600, 500, 400, 300, 200, 100, 0],
+        "leading": [901, 801, 701, 601, 501, 401, 301, 201, 101, 1, 0],
+        "linspace": [1000, 889, 778, 667, 556, 445, 334, 223, 112, 1, 0],
+        "quadratic": [1000, 810, 640, 490, 360, 250, 160, 90, 40, 10, 0],
+    }.items():
+        yield absolute(times(linear(), 10, name), printed)
+    log_snr = {t: math.log(exact.linear().snr(t)) for t in range(1, 1001)}
+    for i, t in enumerate(times(linear(), 10, "log_snr")[:-1]):
+        wanted = log_snr[1000] + (log_snr[1] - log_snr[1000]) * i / 9
+        yield absolute(float(t), float(min(log_snr, key=lambda k: abs(log_snr[k] - wanted))))
 
 
 @check(1e-12, "this package, randomness")
@@ -131,14 +125,9 @@ def _images_alone() -> Iterator[float]:
         whole = images(name, indices)
         for size in (1, 3):
             yield relative(torch.cat([images(name, part) for part in torch.split(indices, size)]), whole)
-        require(_all_differ(whole), f"{name} draws one image twice")
-    drawn = _noise_taken(process, denoise, indices[:1], shape)
-    require(_all_differ(drawn), "one noise serves two steps, or a step and the start")
-
-
-def _all_differ(rows: Tensor) -> bool:
-    """Whether no row is that of another."""
-    return len({tuple(row.flatten().tolist()) for row in rows}) == len(rows)
+        require(len(set(map(tuple, whole.flatten(1).tolist()))) == 7, f"{name} draws one image twice")
+    taken = _noise_taken(process, denoise, indices[:1], shape).tolist()
+    require(len(set(map(tuple, taken))) == len(taken), "one noise serves two steps, or a step and the start")
 
 
 def _noise_taken(process: Process, denoise: Denoise, indices: Tensor, shape: tuple[int, ...]) -> Tensor:
