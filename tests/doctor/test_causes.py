@@ -6,8 +6,8 @@ import re
 import pytest
 
 from unstir.doctor import CHECKS, Finding, causes, diagnose
-from unstir.doctor.causes import EXPLAINS, OF_SAMPLES, explained
-from unstir.doctor.remedies import HIGHEST, higher_rate, lower_rate
+from unstir.doctor.check import EXPLAINS, OF_SAMPLES, explained
+from unstir.doctor.learning import HIGHEST, higher_rate, lower_rate
 from unstir.runs import recipes
 from unstir.runs.config import Config
 from unstir.runs.toml import from_dict, to_dict

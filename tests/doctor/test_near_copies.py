@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unstir.data import Store
-from unstir.doctor.near import grid_means, near_copies
+from unstir.doctor.image_stats import grid_means, near_copies
 from unstir.runs.run import Run
 
 pytest_plugins = ["spoiled"]
@@ -12,8 +12,8 @@ pytest_plugins = ["spoiled"]
 
 def share(images):
     """The share of images with a near copy, of those looked at."""
-    found = near_copies(images, images.double().std().item())
-    return found.count / found.num
+    count, num = near_copies(images, images.double().std().item())
+    return count / num
 
 
 def repeated(images, times, noise, generator):

@@ -124,7 +124,7 @@ def test_the_chance_of_few_samples_does_not_alarm(facts, kind, num, healthy):
 
 
 def test_real_images_beside_samples_are_of_their_classes(make_run):
-    from unstir.doctor.measure import _real
+    from unstir.doctor.gather import _real
 
     run, store = make_run(model__num_classes=10)
     real = _real(run, store, 20)

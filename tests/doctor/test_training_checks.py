@@ -1,17 +1,20 @@
 """Faults planted in the log, the weights and the settings of a healthy run: each found by its own check alone."""
 
 import dataclasses
+import importlib
 import math
 import shutil
 
 import pytest
 import torch
 
-from unstir.doctor import CHECKS, diagnose, examine, gather, measure
-from unstir.doctor.average import initial_share
-from unstir.doctor.measure import activations, learns_nothing, outputs_nothing
+from unstir.doctor import CHECKS, diagnose, examine, gather
+from unstir.doctor.check import Errors
+from unstir.doctor.gather import activations, needs
+from unstir.doctor.image_stats import learns_nothing, outputs_nothing
+from unstir.doctor.samples import initial_share
 from unstir.errors import UserError
-from unstir.runs import build, card, checkpoint, lines
+from unstir.runs import build, card, checkpoint, lines, memory
 from unstir.runs.run import Run
 
 pytest_plugins = ["spoiled"]
@@ -138,6 +141,20 @@ def test_an_average_worse_than_its_weights_is_measured(spoiled):
     assert set(found) <= {"average-behind", "noise", "collapse", "emptiness", "brightness", "tint", "saturation"}
 
 
+def test_an_average_whose_error_is_not_finite_has_no_number_of_standard_errors(healthy):
+    facts = gather(healthy, samples=False, progress=lambda *_: None)
+    raw = torch.linspace(0.1, 0.2, 8, dtype=torch.float64)
+
+    def evidence(average):
+        errors = Errors(raw, torch.tensor(average, dtype=torch.float64))
+        (finding,) = examine(dataclasses.replace(facts, errors=errors)).findings
+        assert finding.check == "average-behind" and finding.severity == "problem"
+        return finding.evidence
+
+    assert "more than 1,000 times (not finite for 3 of 8 training images)" in evidence([math.inf] * 3 + [0.2] * 5)
+    assert "3.00 times (7 standard errors, 8 training images)" in evidence((3 * raw).tolist())
+
+
 def test_weights_that_are_no_numbers_are_named(spoiled):
     spoiled.weights(lambda name, t: t * math.nan if name == "output_conv.bias" else t)
     finding = spoiled.found("weights-finite", **QUICK)
@@ -175,6 +192,39 @@ def test_a_run_in_training_needs_what_it_can_go_on_from(spoiled):
     assert spoiled.findings(**QUICK) == {"checkpoints": "problem"}
     spoiled.run.metrics_file.write_text("".join(spoiled.run.metrics_file.read_text().splitlines(keepends=True)[:14]))
     assert spoiled.findings(**QUICK) == {}  # at step 140 none is due: the first is saved at 150
+
+
+@pytest.mark.parametrize(
+    ("changes", "step", "full", "slim"),
+    [
+        # two full files are there: with keep = 5 three more are kept, and one is whole before the oldest goes
+        ({"checkpoint__keep": 5}, 300, 4, 1),
+        ({"checkpoint__keep": 2}, 300, 1, 1),
+        ({"checkpoint__keep": 1}, 300, 1, 1),
+        # snapshots are at steps 0, 6, 60 and 600; that of the step at which the run stands is drawn
+        ({"checkpoint__keep": 5, "grids__log_spaced": 3}, 0, 4, 3),
+        ({"checkpoint__keep": 5, "grids__log_spaced": 3}, 5, 4, 3),
+        ({"checkpoint__keep": 5, "grids__log_spaced": 3}, 6, 4, 2),
+        ({"checkpoint__keep": 5, "grids__log_spaced": 3}, 599, 4, 1),
+        ({"checkpoint__keep": 5, "grids__log_spaced": 3}, 600, 0, 0),
+        ({"checkpoint__keep": 5, "train__ema_decay": 0.0}, 300, 4, 1),
+    ],
+)
+def test_the_disk_that_the_rest_of_a_run_needs_is_known_to_the_byte(spoiled, changes, step, full, slim):
+    spoiled.config(train__length="600 steps", train__lr_period="570 steps", **changes)
+    run = Run.open(spoiled.path)
+    assert len(checkpoint.listed(run.checkpoints)) == 2
+    kept = gather(run.path, samples=False, progress=lambda *_: None).files
+    num = sum(p.numel() for p in build.network(run.config, torch.device("cpu")).parameters())
+    tensors = 4 if run.config.train.ema_decay else 3  # weights, two moments of Adam, and their average if there is one
+    assert needs(run, kept, step).files == 4 * num * (tensors * full + slim)
+
+
+def test_the_disk_of_a_run_without_files_is_that_of_all_it_keeps(spoiled):
+    spoiled.config(train__length="600 steps", train__lr_period="570 steps", checkpoint__keep=3)
+    slim = [file for file in gather(spoiled.path, samples=False, progress=lambda *_: None).files if file.kind == "slim"]
+    run, num = Run.open(spoiled.path), memory.parameters(spoiled.run.config)
+    assert needs(run, (), 0).files == needs(run, tuple(slim), 0).files == 4 * num * (4 * (3 + 1) + 1)
 
 
 def test_a_finished_run_without_weights_has_a_problem(spoiled):
@@ -264,8 +314,9 @@ def test_other_settings_beside_the_weights_are_a_problem_and_the_weights_are_jud
 
 
 def test_without_samples_no_network_is_asked_for_an_image_or_a_loss(healthy, monkeypatch):
-    asked, model_of = [], measure.model_of
-    monkeypatch.setattr(measure, "model_of", lambda *args, **options: asked.append(1) or model_of(*args, **options))
+    module = importlib.import_module("unstir.doctor.gather")  # the package has the function of this name
+    asked, model_of = [], module.model_of
+    monkeypatch.setattr(module, "model_of", lambda *args, **options: asked.append(1) or model_of(*args, **options))
     report = diagnose(healthy, samples=False)
     assert asked == [] and {"noise", "average-behind"} <= set(report.skipped) and "checkpoints" in report.checked
     diagnose(healthy)

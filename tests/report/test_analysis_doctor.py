@@ -8,7 +8,7 @@ import pytest
 import runs
 from runs import advice, by_name
 from unstir.doctor import CHECKS, Finding, causes
-from unstir.doctor.causes import explained
+from unstir.doctor.check import explained
 from unstir.report.analysis import analyse
 from unstir.report.analysis_next import ASIDE, NOT_MENDED, SAME
 from unstir.report.wording import coded, sentence

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unstir.doctor import average, data, files, learning, rate, samples, setup
-from unstir.doctor.causes import Cause, causes, explained
-from unstir.doctor.facts import RunFacts
-from unstir.doctor.finding import Check, Finding
+from unstir.doctor import data, learning, samples, setup
+from unstir.doctor.check import Cause, Check, Finding, RunFacts, causes, explained
 from unstir.doctor.gather import Progress, gather
 
 CHECKS: dict[str, Check] = {
     check.name: check
-    for module in (data, learning, rate, average, samples, setup, files)
+    for module in (data, learning, samples, setup)
     for check in vars(module).values()
     if isinstance(check, Check)
 }
@@ -43,14 +41,11 @@ class Report:
 
 def examine(facts: RunFacts) -> Report:
     """Run every check whose needs are met."""
-    findings, checked, skipped = [], [], {}
-    for name, check in CHECKS.items():
-        if reason := next(filter(None, map(facts.why_not, check.needs)), ""):
-            skipped[name] = reason
-            continue
-        checked.append(name)
-        findings += check.run(facts)
-    return Report(tuple(explained(findings)), tuple(checked), skipped, setup.forecast(facts))
+    reasons = {name: next(filter(None, map(facts.why_not, check.needs)), "") for name, check in CHECKS.items()}
+    skipped = {name: reason for name, reason in reasons.items() if reason}
+    checked = tuple(name for name in CHECKS if name not in skipped)
+    findings = explained(finding for name in checked for finding in CHECKS[name].run(facts))
+    return Report(tuple(findings), checked, skipped, setup.forecast(facts))
 
 
 def diagnose(

@@ -1,17 +1,15 @@
 """Checks of the images: their range, copies, leaks, refusals, and whether there are enough of them."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from statistics import fmean
 from typing import NamedTuple
 
 import torch
 
 from unstir.data import SPLITS, Store
-from unstir.doctor.facts import RunFacts
-from unstir.doctor.finding import Check, Finding, Severity, check
-from unstir.doctor.image_stats import ImageStats
-from unstir.doctor.near import NEAR
+from unstir.doctor.check import Finding, RunFacts, Severity, check
+from unstir.doctor.image_stats import NEAR, ImageStats
 from unstir.doctor.numbers import Line, Lines, is_number
 from unstir.runs import memory
 from unstir.significance import LEVEL, paired, two_sample
@@ -29,60 +27,35 @@ def _again(facts: RunFacts) -> str:
 
 
 @check("store")
-def store_whole(facts: RunFacts) -> Iterator[Finding]:
+def _store(facts: RunFacts) -> Iterator[Finding]:
     """A store that has gone, is damaged, or is not the one that the run began with."""
     if facts.store_problem:
-        yield Finding(
-            "warning" if facts.finished and facts.store is None else "problem",
-            facts.store_problem,
-            "give its folder with --store, put it back, or correct data.store in config.toml; else delete what is left "
-            f"of {facts.run.config.data.store}, and unstir train --out {facts.run.path} packs "
-            f"{facts.run.config.data.source} again",
-            1.0,
-            0.0,
-            says="the data cannot be used" if facts.store is None else "the data has changed",
-        )
+        path, data = facts.run.path, facts.run.config.data
+        remedy = f"""give its folder with --store, put it back, or correct data.store in config.toml; else delete what
+            is left of {data.store}, and unstir train --out {path} packs {data.source} again"""
+        says = "the data cannot be used" if facts.store is None else "the data has changed"
+        severity: Severity = "warning" if facts.finished and facts.store is None else "problem"
+        yield Finding(severity, facts.store_problem, remedy, 1.0, 0.0, says=says)
 
 
 @check("value-range")
-def value_range(facts: RunFacts, images: ImageStats) -> Iterator[Finding]:
+def _value_range(facts: RunFacts, images: ImageStats) -> Iterator[Finding]:
     """Values that fill a small part of 0..255, as masks of 0 and 1 do, so that all images are black for a network."""
     width = images.most - images.least
-    narrow = width < NARROW
-    if narrow or images.std < FAINT:
-        yield Finding(
-            "problem" if narrow else "warning",
-            f"their values lie in {images.least}..{images.most} of 0..255, mean {images.mean:+.2f} and standard "
-            f"deviation {images.std:.3f} in [-1, 1]; a width of at least {NARROW} and a deviation of {FAINT} are usual",
-            "spread the values over 0..255 before packing (a mask of 0 and 1: times 255); " + _again(facts),
-            float(width) if narrow else images.std,
-            float(NARROW) if narrow else FAINT,
-            says="the images use a small part of the range" if narrow else "the images have hardly any contrast",
-        )
-
-
-def _share(
-    name: str,
-    count: Callable[[ImageStats], tuple[int, int]],
-    limits: tuple[float, float],
-    says: str,
-    what: str,
-    remedy: str,
-) -> Check:
-    """A check of the share of images that `count` gives as (number, total): a warning above the first of ``limits``, a
-    problem above the second.
-    """
-
-    @check(name, says)
-    def find(facts: RunFacts, images: ImageStats) -> Iterator[Finding]:
-        yield from _of_share(count(images), limits, what, f"{remedy}; {_again(facts)}")
-
-    return find
+    evidence = f"""their values lie in {images.least}..{images.most} of 0..255, mean {images.mean:+.2f} and standard
+        deviation {images.std:.3f} in [-1, 1]; a width of at least {NARROW} and a deviation of {FAINT} are usual"""
+    remedy = f"spread the values over 0..255 before packing (a mask of 0 and 1: times 255); {_again(facts)}"
+    if width < NARROW:
+        says = "the images use a small part of the range"
+        yield Finding("problem", evidence, remedy, float(width), float(NARROW), says=says)
+    elif images.std < FAINT:
+        yield Finding("warning", evidence, remedy, images.std, FAINT, says="the images have hardly any contrast")
 
 
 def _of_share(
     counts: tuple[int, int], limits: tuple[float, float], what: str, remedy: str, note: bool = False
 ) -> Iterator[Finding]:
+    """A finding of the share of ``counts``, (number, total): a warning above the first limit, a problem above both."""
     (count, total), (warning, problem) = counts, limits
     share = count / max(total, 1)
     if count and (note or share > warning):
@@ -91,56 +64,46 @@ def _of_share(
         yield Finding(severity, evidence, remedy, share, warning)
 
 
-flat_images = _share(
-    "flat-images",
-    lambda images: (images.flat, images.num),
-    (0.01, 0.2),
-    "images of a single colour",
-    "training images are of one colour",
-    "find them on the contact sheet of unstir data inspect and take them out of the source",
-)
-copies = _share(
-    "copies",
-    lambda images: (images.copies, images.num),
-    (0.01, 0.1),
-    "images are in the data more than once",
-    "training images equal an earlier one, byte for byte; what is seen often is what a network remembers",
-    "take the copies out of the source",
-)
-near_copies = _share(
-    "near-copies",
-    lambda images: (images.near.count, images.near.num),
-    (0.1, 0.3),
-    "images are in the data more than once, nearly equal",
-    f"training images of a subset differ from another one by at most {NEAR} of 255 levels anywhere, and from all "
-    "others by far more; what is seen often is what a network remembers",
-    "keep one of each in the source (frames of one film, shots of one scene)",
-)
-leak = _share(
-    "leak",
-    lambda images: (images.leaked, images.held_out),
-    (0.0, 0.01),
-    "held-out images are trained on",
-    "held-out images are in the training split, byte for byte; their likelihoods and distances look too good",
-    "take the copies out of the source, or give folders named train and test",
-)
+@check("flat-images", "images of a single colour")
+def _flat_images(facts: RunFacts, images: ImageStats) -> Iterator[Finding]:
+    remedy = "find them on the contact sheet of unstir data inspect and take them out of the source"
+    what = "training images are of one colour"
+    yield from _of_share((images.flat, images.num), (0.01, 0.2), what, f"{remedy}; {_again(facts)}")
+
+
+@check("copies", "images are in the data more than once")
+def _copies(facts: RunFacts, images: ImageStats) -> Iterator[Finding]:
+    what = "training images equal an earlier one, byte for byte; what is seen often is what a network remembers"
+    remedy = f"take the copies out of the source; {_again(facts)}"
+    yield from _of_share((images.copies, images.num), (0.01, 0.1), what, remedy)
+
+
+@check("near-copies", "images are in the data more than once, nearly equal")
+def _near_copies(facts: RunFacts, images: ImageStats) -> Iterator[Finding]:
+    what = f"""training images of a subset differ from another one by at most {NEAR} of 255 levels anywhere, and from
+        all others by far more; what is seen often is what a network remembers"""
+    remedy = f"keep one of each in the source (frames of one film, shots of one scene); {_again(facts)}"
+    yield from _of_share(images.near, (0.1, 0.3), what, remedy)
+
+
+@check("leak", "held-out images are trained on")
+def _leak(facts: RunFacts, images: ImageStats) -> Iterator[Finding]:
+    what = "held-out images are in the training split, byte for byte; their likelihoods and distances look too good"
+    remedy = f"take the copies out of the source, or give folders named train and test; {_again(facts)}"
+    yield from _of_share((images.leaked, images.held_out), (0.0, 0.01), what, remedy)
 
 
 @check("refused", "files of the source were refused")
-def refused(facts: RunFacts, store: Store) -> Iterator[Finding]:
-    """Files of the source that could not be packed: one is a note, 1% a warning, half of them a problem."""
+def _refused(facts: RunFacts, store: Store) -> Iterator[Finding]:
     bad = len(store.refused)
-    yield from _of_share(
-        (bad, bad + sum(map(store.count, SPLITS))),
-        (0.01, 0.5),
-        "files could not be packed" + "".join(f", the first {file}: {why}" for file, why in store.refused[:1]),
-        f"unstir data inspect {store.path} lists them with reasons; mend them and {_again(facts)}",
-        note=True,
-    )
+    counts = bad, bad + sum(map(store.count, SPLITS))
+    what = "files could not be packed" + "".join(f", the first {file}: {why}" for file, why in store.refused[:1])
+    remedy = f"unstir data inspect {store.path} lists them with reasons; mend them and {_again(facts)}"
+    yield from _of_share(counts, (0.01, 0.5), what, remedy, note=True)
 
 
 @check("classes", "classes are of very unequal size")
-def classes(facts: RunFacts, store: Store) -> Iterator[Finding]:
+def _classes(facts: RunFacts, store: Store) -> Iterator[Finding]:
     """Classes of very unequal size: they matter to a network with labels, and to what is drawn without.
 
     Where nearly all images are of one class, so are the samples, and the others are seen too seldom to be learned.
@@ -153,43 +116,50 @@ def classes(facts: RunFacts, store: Store) -> Iterator[Finding]:
     smallest, largest = (store.classes[counts.index(count)] for count in (least, most))
     labelled = facts.run.config.model.num_classes > 0
     if len(counts) > 1 and most > ONE_CLASS * total:
-        yield Finding(
-            "problem",
-            f"{largest} has {most} of {total} training images ({most / total:.1%}); at most {ONE_CLASS:.0%} is usual",
-            f"add images of the other classes, or take {largest} alone as the data; {_again(facts)}",
-            most / total,
-            ONE_CLASS,
-            says="nearly all images are of one class",
-        )
+        share, says = most / total, "nearly all images are of one class"
+        evidence = f"{largest} has {most} of {total} training images ({share:.1%}); at most {ONE_CLASS:.0%} is usual"
+        remedy = f"add images of the other classes, or take {largest} alone as the data; {_again(facts)}"
+        yield Finding("problem", evidence, remedy, share, ONE_CLASS, says=says)
     elif most > UNEQUAL * least or (labelled and least < SMALLEST_CLASS):
-        yield Finding(
-            "warning" if labelled else "note",
-            f"{smallest} has {least} training images, {largest} {most}; up to {UNEQUAL:g} times as many, and "
-            f"{SMALLEST_CLASS} or more of each, are usual",
-            f"add images of {smallest} or leave the class out; {_again(facts)}",
-            most / max(least, 1),
-            UNEQUAL,
-        )
+        evidence = f"""{smallest} has {least} training images, {largest} {most}; up to {UNEQUAL:g} times as many, and
+            {SMALLEST_CLASS} or more of each, are usual"""
+        remedy = f"add images of {smallest} or leave the class out; {_again(facts)}"
+        yield Finding("warning" if labelled else "note", evidence, remedy, most / max(least, 1), UNEQUAL)
 
 
 @check("few-images", "there are few images for a network to learn from")
-def few_images(facts: RunFacts) -> Iterator[Finding]:
+def _few_images(facts: RunFacts) -> Iterator[Finding]:
     """So few images that a network can remember them all; advice, for only held-out images can prove it."""
-    num = facts.run.data.counts["train"]
+    num, config = facts.run.data.counts["train"], facts.run.config
     if num < FEW:
-        flip = "" if facts.run.config.data.flip else "; --data.flip doubles photographs (not writing)"
-        yield Finding(
-            "warning" if num < FAR_TOO_FEW else "note",
-            f"{num} training images ({num * math.prod(facts.run.data.shape):,} values) for "
-            f"{memory.parameters(facts.run.config):,} parameters; {FEW} images or more are usual",
-            f"add images, or a smaller network (--model.channels) for fewer steps{flip}",
-            num,
-            FEW,
-        )
+        values, parameters = num * math.prod(facts.run.data.shape), memory.parameters(config)
+        evidence = f"""{num} training images ({values:,} values) for {parameters:,} parameters; {FEW} images or more are
+            usual"""
+        flip = "" if config.data.flip else "; --data.flip doubles photographs (not writing)"
+        remedy = f"add images, or a smaller network (--model.channels) for fewer steps{flip}"
+        yield Finding("warning" if num < FAR_TOO_FEW else "note", evidence, remedy, num, FEW)
+
+
+class _Losses(NamedTuple):
+    """A line of held_out.jsonl: a loss of each image, ``of`` these times and numbers of images, which may change."""
+
+    step: int
+    of: tuple[object, int, int]
+    train: list[float]
+    held_out: list[float]
+
+
+def _losses(line: Line) -> _Losses | None:
+    """A line with a loss of each image; None where one is no finite number, or there are no two of a split."""
+    train, held_out = (line.get(f"of_{split}", []) for split in SPLITS)
+    for losses in (train, held_out):
+        if not isinstance(losses, list) or len(losses) < 2 or not all(map(is_number, losses)):
+            return None
+    return _Losses(line["step"], (line.get("times"), len(train), len(held_out)), train, held_out)
 
 
 @check("overfit", "the network begins to remember its training images")
-def overfit(facts: RunFacts, held_out: Lines) -> Iterator[Finding]:
+def _overfit(facts: RunFacts, held_out: Lines) -> Iterator[Finding]:
     """A held-out loss that has risen since its best, and more than that of training images, both beyond their errors.
 
     Each change is of the same images, so that it is paired; those of the two splits are compared by Welch's test.
@@ -201,44 +171,17 @@ def overfit(facts: RunFacts, held_out: Lines) -> Iterator[Finding]:
     last = measured[-1]
     alike = [losses for losses in measured if losses.of == last.of]
     best, choices = min(alike, key=lambda losses: fmean(losses.held_out)), max(len(alike) - 1, 1)
-    before = fmean(best.held_out)
-    rise = paired(best.held_out, last.held_out, choices)
-    change = paired(best.train, last.train)
-    more = two_sample(
-        [b - a for a, b in zip(best.train, last.train, strict=True)],
-        [b - a for a, b in zip(best.held_out, last.held_out, strict=True)],
-        choices,
-    )
+    rise, change = paired(best.held_out, last.held_out, choices), paired(best.train, last.train)
+    pairs = ((best.train, last.train), (best.held_out, last.held_out))
+    of_train, of_held_out = ([b - a for a, b in zip(*pair, strict=True)] for pair in pairs)
+    more = two_sample(of_train, of_held_out, choices)
     needed = math.sqrt(LEVEL**2 + 2 * math.log(choices))  # of the largest of several (`largest_of`)
     if rise.positive and more.positive and not change.positive:
-        yield Finding(
-            "problem" if rise.value > OVERFIT * before else "warning",
-            f"since step {best.step} the held-out loss rose from {before:.4g} by {rise.value:.4g} "
-            f"({rise.errors:.0f} standard errors); that of training images changed by {change.value:+.4f}, which is "
-            f"{more.value:.4f} less ({more.errors:.0f} standard errors; {needed:.2g} of either are needed)",
-            f"sample from step {best.step} (--checkpoint {best.step}, or the nearest saved); in a new run more images, "
-            "--data.flip where mirror images are right, --model.dropout 0.1, or fewer steps",
-            min(rise.errors, more.errors),
-            needed,
-        )
-
-
-class _Losses(NamedTuple):
-    """A line of held_out.jsonl: a loss of each training and held-out image, ``of`` these times and numbers of images.
-
-    Times and numbers may change when a run goes on.
-    """
-
-    step: int
-    of: tuple[object, int, int]
-    train: list[float]
-    held_out: list[float]
-
-
-def _losses(line: Line) -> _Losses | None:
-    """A line with a loss of each image; None where one is no finite number, or there are no two of a split."""
-    train, held_out = (line.get(f"of_{split}") or [] for split in SPLITS)
-    for losses in (train, held_out):
-        if not isinstance(losses, list) or len(losses) < 2 or not all(map(is_number, losses)):
-            return None
-    return _Losses(line["step"], (line.get("times"), len(train), len(held_out)), train, held_out)
+        before = fmean(best.held_out)
+        evidence = f"""since step {best.step} the held-out loss rose from {before:.4g} by {rise.value:.4g}
+            ({rise.errors:.0f} standard errors); that of training images changed by {change.value:+.4f}, which is
+            {more.value:.4f} less ({more.errors:.0f} standard errors; {needed:.2g} of either are needed)"""
+        remedy = f"""sample from step {best.step} (--checkpoint {best.step}, or the nearest saved); in a new run more
+            images, --data.flip where mirror images are right, --model.dropout 0.1, or fewer steps"""
+        severity: Severity = "problem" if rise.value > OVERFIT * before else "warning"
+        yield Finding(severity, evidence, remedy, min(rise.errors, more.errors), needed)

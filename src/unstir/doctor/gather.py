@@ -1,23 +1,39 @@
-"""Everything that the checks read, measured once; what cannot be had is left out, with the reason."""
+"""Everything that the checks read, draw and measure, once; what cannot be had is left out, with the reason."""
 
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from unstir import randomness
+from unstir.chain import FAST
 from unstir.data import Store, verify_once
+from unstir.diffusion.denoiser import autocast
 from unstir.diffusion.finite import NotFiniteError
-from unstir.doctor.facts import MISSING, RunFacts, SavedFile
+from unstir.diffusion.loss import denoising_loss
+from unstir.doctor.check import MISSING, Errors, Needs, RunFacts, Samples, SavedFile, step_of
 from unstir.doctor.image_stats import image_stats
-from unstir.doctor.measure import draw_samples, needs, squared_errors
 from unstir.errors import UserError
-from unstir.runs import checkpoint, toml
+from unstir.generate.drawing import Job, sample_batches
+from unstir.nn.unet import UNet, flops
+from unstir.pixels import from_uint8, to_uint8
+from unstir.progress import counter
+from unstir.randomness import Key
+from unstir.runs import build, checkpoint, memory, toml
 from unstir.runs.agreement import check_same
 from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.loading import model_of
 from unstir.runs.run import Run
+from unstir.runs.timetable import snapshots
 
-Progress = Callable[[int, int, str], None]
-"""progress(done, total, what)."""
+Progress = Callable[[int, int, str], None]  # progress(done, total, what)
+MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
+REAL_IMAGES = 2048
+ERROR_IMAGES = 256
 
 
 def gather(path: str | Path, *, store: str | Path | None = None, samples: bool = True, progress: Progress) -> RunFacts:
@@ -28,20 +44,18 @@ def gather(path: str | Path, *, store: str | Path | None = None, samples: bool =
     """
     run = Run.open(path)
     files, loaded = _files(run, progress)
-    settings_problem = _refusal(run, loaded)
-    if settings_problem and loaded is not None:
+    settings_problem = _unlike(run, loaded)
+    if settings_problem and loaded:
         with suppress(UserError):
             run = replace(run, config=toml.from_dict(loaded.config, str(run.path)))
-    lines = tuple(run.metrics())
-    steps = [line["step"] for line in lines[-1:]] + [file.step for file in files if not file.problem]
-    opened, store_problem = _store(run, store)
+    lines, (opened, store_problem) = tuple(run.metrics()), _store(run, store)
     facts = RunFacts(
         run=run,
         lines=lines,
         files=files,
         store=opened,
         store_problem=store_problem,
-        needs=needs(run, files, max(steps, default=0)),
+        needs=needs(run, files, step_of(lines, files)),
         held_out=tuple(run.held_out()),
         loaded=loaded,
         settings_problem=settings_problem,
@@ -53,28 +67,33 @@ def gather(path: str | Path, *, store: str | Path | None = None, samples: bool =
 def _measured(facts: RunFacts, progress: Progress) -> RunFacts:
     """The facts with samples drawn and losses measured, where there are weights, and data that fits them."""
     run, store, loaded = facts.run, facts.store, facts.loaded
-    if _refusal(run, loaded):
-        return replace(facts, unmeasured="the weights were trained with other settings or other data")
-    if store is None:
-        return replace(facts, unmeasured=MISSING["store"])
-    if store.count("train") < 2 or store.shape != run.data.shape:
-        return replace(facts, unmeasured="the data does not fit the run")
-    if loaded is None:
-        return replace(facts, unmeasured=MISSING["loaded"])
-    if run.config.model.num_classes and not store.labelled:
-        return replace(facts, unmeasured="the data has no labels")
-    try:
-        drawn = draw_samples(run, loaded, store, lambda done, total: progress(done, total, "steps of samples"))
-    except NotFiniteError:
-        return replace(facts, unmeasured="the network answers with NaN or an infinity")
-    return replace(facts, samples=drawn, errors=squared_errors(run, loaded, store))
+    if _unlike(run, loaded):
+        reason = "the weights were trained with other settings or other data"
+    elif store is None:
+        reason = MISSING["store"]
+    elif store.count("train") < 2 or store.shape != run.data.shape:
+        reason = "the data does not fit the run"
+    elif loaded is None:
+        reason = MISSING["loaded"]
+    elif run.config.model.num_classes and not store.labelled:
+        reason = "the data has no labels"
+    else:
+        with suppress(NotFiniteError):
+            drawn = draw_samples(run, loaded, store, progress)
+            return replace(facts, samples=drawn, errors=squared_errors(run, loaded, store))
+        reason = "the network answers with NaN or an infinity"
+    return replace(facts, unmeasured=reason)
 
 
-def _refusal(run: Run, loaded: Checkpoint | None) -> str:
+def _unlike(run: Run, loaded: Checkpoint | None) -> str:
     """Why the run's settings or data are not those of its weights; an empty string where they are."""
+    return "" if loaded is None else _refusal(check_same, run, loaded)
+
+
+def _refusal(check: Callable[..., object], *args: object) -> str:
+    """What a check says that raises UserError; an empty string where it raises none."""
     try:
-        if loaded is not None:
-            check_same(run, loaded)
+        check(*args)
     except UserError as error:
         return str(error)
     return ""
@@ -88,16 +107,13 @@ def _store(run: Run, named: str | Path | None) -> tuple[Store | None, str]:
         if named is not None:
             raise
         return None, str(error)
-    if opened.content_hash != run.data.content_hash:
-        return opened, (
-            f"{opened.path} is not the data that the run began with: its content hash is "
-            f"{opened.content_hash[:12]}..., the run's {run.data.content_hash[:12]}..."
-        )
-    try:
-        verify_once(opened)
-    except UserError as error:
-        return opened, str(error)
-    return opened, ""
+    found, began = opened.content_hash, run.data.content_hash
+    if found == began:
+        return opened, _refusal(verify_once, opened)
+    return opened, (
+        f"{opened.path} is not the data that the run began with: its content hash is {found[:12]}..., the run's "
+        f"{began[:12]}..."
+    )
 
 
 def _files(run: Run, progress: Progress) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
@@ -123,12 +139,117 @@ def _files(run: Run, progress: Progress) -> tuple[tuple[SavedFile, ...], Checkpo
 def _read(step: int, path: Path, kind: str) -> tuple[SavedFile, Checkpoint | None] | None:
     """A saved file with its content, which is None where it is not whole; None for a file that has gone."""
     try:
-        size = path.stat().st_size
+        file = SavedFile(step, path, kind, path.stat().st_size)
         loaded = checkpoint.load(path)
     except FileNotFoundError:
         return None
     except UserError as error:
-        return (SavedFile(step, path, kind, size, str(error)), None) if path.exists() else None
+        return (replace(file, problem=str(error)), None) if path.exists() else None
     if loaded.kind != kind:
-        return SavedFile(step, path, kind, size, f"{path} is a {loaded.kind} file where {kind} ones are kept"), None
-    return SavedFile(step, path, kind, size), loaded
+        return replace(file, problem=f"{path} is a {loaded.kind} file where {kind} ones are kept"), None
+    return file, loaded
+
+
+def affordable(run: Run, calls: int, most: int) -> int:
+    """How many images, FEWEST_IMAGES to ``most``, take about WORK operations at ``calls`` network calls per image."""
+    each = flops(build.network_config(run.config), *run.data.shape[1:]) * calls
+    return max(FEWEST_IMAGES, min(most, int(WORK / each)))
+
+
+def draw_samples(run: Run, loaded: Checkpoint, store: Store, progress: Progress) -> Samples:
+    """Images from the averaged weights by a fast sampler, with real ones to compare; ``progress`` counts steps."""
+    steps = min(FAST.steps, run.config.diffusion.T)
+    num = affordable(run, steps, MOST_IMAGES)
+    job = Job(num=num, chain=FAST.changed(steps=steps), batch_size=num)
+    on_step = counter(lambda done, total: progress(done, total, "steps of samples"), steps)
+    batches = sample_batches(model_of(run, loaded, dtype="auto"), job, on_step=on_step)
+    images = torch.cat([x for _, x in batches])
+    words = f"{num} images by {job.chain.sampler} in {steps} steps from step {loaded.step}"
+    return Samples(to_uint8(images), _real(run, store, num), words)
+
+
+def _real(run: Run, store: Store, num: int) -> Tensor:
+    """Training images, of each class as often as among ``num`` samples where the network has labels."""
+    order = randomness.permutation(0, "doctor", 0, store.count("train"))
+    labels = store.labels("train") if run.config.model.num_classes else None
+    drawn = run.labels.of(torch.arange(num))
+    if labels is None or drawn is None:
+        return store.images("train")[order[:REAL_IMAGES]]
+    each = max(1, REAL_IMAGES // num)
+    chosen = []
+    for label, count in enumerate(torch.bincount(drawn, minlength=run.config.model.num_classes).tolist()):
+        of_class = order[labels[order] == label]
+        wanted = torch.arange(count * each) % max(len(of_class), 1)  # a small class is repeated
+        chosen.append(of_class[wanted] if len(of_class) else of_class)
+    return store.images("train")[torch.cat(chosen)]
+
+
+@torch.inference_mode()
+def squared_errors(run: Run, loaded: Checkpoint, store: Store) -> Errors:
+    """The errors of raw and averaged weights on the same training images, times (stratified over 1..T) and noise."""
+    num = min(affordable(run, 2, ERROR_IMAGES), store.count("train"))
+    index = randomness.permutation(0, "doctor errors", 0, store.count("train"))[:num]
+    labels = store.labels("train") if run.config.model.num_classes else None
+    slots = torch.arange(num)
+    t = 1 + (slots * run.config.diffusion.T) // num
+    found: dict[bool, Tensor] = {}
+    full = loaded.kind == "full"
+    averaged = run.config.train.ema_decay > 0 if full else loaded.ema
+    for ema in [False, True] if full and averaged else [averaged]:
+        model, errors = model_of(run, loaded, ema=ema), []
+        for part in torch.split(slots, 64):
+            x_0 = from_uint8(store.images("train")[index[part]].to(model.device))
+            eps = randomness.normal(Key(0, "doctor noise", 0, part.to(model.device)), run.data.shape)
+            label = None if labels is None else labels[index[part]].to(model.device)
+            mse = denoising_loss(model.denoiser, x_0, t[part].to(model.device), eps, label).mse
+            errors.append(mse.double().cpu())
+        found[ema] = torch.cat(errors)
+    return Errors(found.get(False), found.get(True))
+
+
+def needs(run: Run, files: tuple[SavedFile, ...], step: int) -> Needs:
+    """The bytes of training, and of files to come from ``step`` on, and what the machine has."""
+    cfg, device = run.config, torch.device("cpu")
+    with suppress(UserError):  # of a device of another machine
+        device = build.device(cfg.train.device)
+    num, copies = memory.parameters(cfg), memory.copies(cfg)
+    full, slim = 4 * num * (copies - 1), 4 * num  # gradients are not saved
+    there = sum(file.kind == "full" for file in files)
+    pictures = sum(at > step for at in snapshots(run))
+    more = max(cfg.checkpoint.keep - there, 0) + 1  # a new file is whole before the oldest goes
+    return Needs(
+        weights=4 * num * copies,
+        activations=activations(run) * (cfg.train.micro_batch or cfg.train.batch_size),
+        memory=memory.memory(device),
+        disk=shutil.disk_usage(run.path).free,
+        files=0 if step >= run.length else full * more + slim * pictures,
+        device=str(device),
+    )
+
+
+def activations(run: Run) -> int:
+    """Bytes that the backward pass keeps of one image: what two images keep less what one keeps, on the CPU.
+
+    The difference leaves out what is kept once however large the batch, such as weights cast to bfloat16.
+    """
+    net = build.network(run.config, torch.device("cpu")).train()
+    return _kept(run, net, 2) - _kept(run, net, 1)
+
+
+def _kept(run: Run, net: UNet, num: int) -> int:
+    """Bytes of the tensors that a training pass of ``num`` images keeps for its backward pass, each counted once."""
+    kept: dict[int, Tensor] = {}  # kept alive until counted, so that no address is reused
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    slots = torch.arange(num)
+    options = {"dropout_key": Key(0, "doctor dropout", 0, slots)} if run.config.model.dropout else {}
+    arithmetic = {"bfloat16": torch.bfloat16}.get(run.config.train.dtype, torch.float32)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        autocast(torch.device("cpu"), arithmetic),
+    ):
+        net(torch.zeros(num, *run.data.shape), slots, slots * 0 if net.config.num_classes else None, **options)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())

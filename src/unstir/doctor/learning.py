@@ -8,12 +8,12 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from unstir.doctor.facts import RunFacts
-from unstir.doctor.finding import Finding, check
-from unstir.doctor.image_stats import ImageStats
-from unstir.doctor.measure import outputs_nothing
+from unstir.doctor.check import Finding, RunFacts, Severity, check
+from unstir.doctor.image_stats import ImageStats, learns_nothing, outputs_nothing
 from unstir.doctor.numbers import Line, Lines, is_number, logged_errors, median, numbers, short, times
-from unstir.doctor.remedies import higher_rate, lower_rate
+from unstir.runs import recipes
+from unstir.runs.config import Config
+from unstir.runs.timetable import learning_rate
 from unstir.significance import Estimate, difference
 
 # Thresholds; docs/doctor.md has what trained runs measure.
@@ -23,6 +23,41 @@ FEWEST = 8  # lines; with fewer there is no verdict on a trend
 CLIPPED = 0.5  # share of the steps clipped after the warm-up
 LEAP = 3.0  # times the median that makes a gradient norm a leap
 START = 1.5  # times the error of an output of 0, which is where a network begins
+PEAK = 1.3  # times the same, which a network whose rate is not too high never exceeds
+ENOUGH_IMAGES = (
+    20_000  # seen: trained runs then have half the error of a denoiser that knows only a mean and a variance
+)
+WARM, LEFT = 0.5, 0.1  # share of the run that is warm-up; share of the rate that a cosine has left at the run's end
+
+# Learning rates that a remedy may name are near the run's own, and such at which these networks are known to train.
+HIGHEST = 1e-3  # of the recipes here, whose networks are trained by Adam; Ho et al. 2020 have 2e-4
+STEP = 3.0  # a rate is changed by this factor at once, unless it lies above HIGHEST or the recipe's
+
+
+def usual_rate(config: Config) -> float:
+    """The rate of the recipe that the run began from; without one, that of Ho et al. 2020."""
+    known = config.recipe in recipes.sentences()
+    return (recipes.load_recipe(config.recipe) if known else Config()).train.lr
+
+
+def lower_rate(config: Config) -> float:
+    """A rate to try where the run's is too high: the recipe's if that is lower, else a third, at most `HIGHEST`."""
+    rate, usual = config.train.lr, usual_rate(config)
+    return usual if config.recipe in recipes.sentences() and usual < rate else min(rate / STEP, HIGHEST)
+
+
+def higher_rate(config: Config) -> float | None:
+    """A rate to try where the run's may be too low: towards the recipe's, by `STEP` at most.
+
+    None where the run has the recipe's rate or a higher one: a higher one still is not known to train.
+    """
+    rate, usual = config.train.lr, usual_rate(config)
+    return min(STEP * rate, usual) if rate < usual else None
+
+
+def _or_higher(facts: RunFacts) -> str:
+    rate = higher_rate(facts.run.config)
+    return "" if rate is None else f", or start a new run with a higher rate, --train.lr {rate:.2g}"
 
 
 def settled(facts: RunFacts) -> list[Line]:
@@ -33,89 +68,13 @@ def settled(facts: RunFacts) -> list[Line]:
 
 def _logs(lines: list[Line]) -> list[float]:
     """The logarithms of the losses; none of too few lines, or where a loss is 0."""
-    if len(lines) < FEWEST or any(line["loss"] <= 0 for line in lines):
-        return []
-    return [math.log(line["loss"]) for line in lines]
+    few = len(lines) < FEWEST or any(line["loss"] <= 0 for line in lines)
+    return [] if few else [math.log(line["loss"]) for line in lines]
 
 
 def _scatter(logs: Sequence[float]) -> float:
     """The std of one line about the trend, from the median absolute difference of neighbours (normal noise)."""
     return 1.4826 / math.sqrt(2) * median([abs(b - a) for a, b in pairwise(logs)])
-
-
-@check("not-finite", "gradients were not finite")
-def not_finite(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
-    """Steps skipped because their gradient was not finite, and losses that are not finite."""
-    last = lines[-1]
-    skipped = int(last["skipped"]) if is_number(last.get("skipped")) else 0
-    without = len(lines) - len(numbers(lines, "loss"))
-    if skipped or without:
-        share = max(skipped / max(last["step"], 1), without / len(lines))
-        yield Finding(
-            "problem" if share > 0.01 or not is_number(last.get("loss")) else "warning",
-            f"{skipped} of {last['step']} steps were skipped and {without} of {len(lines)} lines have no finite "
-            "loss; none should",
-            f"a new run with a lower rate (--train.lr {lower_rate(facts.run.config):.2g}) and with --train.clip 1",
-            share,
-            0.0,
-        )
-
-
-@check("loss-spikes", "the loss leaps: the learning rate is too high")
-def spikes(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
-    """Lines whose loss leaps above those before."""
-    after = settled(facts)
-    logs = _logs(after)
-    limit = max(math.log(SPIKE), SPIKE_SCATTERS * _scatter(logs))
-    leaps = [logs[i] - median(logs[max(0, i - 8) : i]) for i in range(3, len(logs))]
-    num = sum(leap > limit for leap in leaps)
-    if num:
-        leap = max(leaps)
-        config = facts.run.config
-        clip = "" if config.train.clip else ", and --train.clip 1"
-        yield Finding(
-            "problem" if num > 0.05 * len(logs) and num > 1 else "warning",
-            f"{num} of {len(logs)} lines; at step {after[3 + leaps.index(leap)]['step']} it is {times(math.exp(leap))} "
-            f"the median of the lines before; at most {math.exp(limit):.1f} is usual in this log",
-            f"--train.lr {lower_rate(config):.2g} in a new run{clip}",
-            math.exp(leap),
-            math.exp(limit),
-        )
-
-
-@check("loss-rises", "the loss rises")
-def rising(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
-    """A loss that ends above where it has been."""
-    quarters = _quarters(facts)
-    gap = _rise(min(quarters[:-1]), quarters[-1], choices=3) if quarters else 0.0
-    if gap > math.log(RISE):
-        yield Finding(
-            "problem",
-            f"in the last quarter of the log it is {times(math.exp(gap))} that of the best quarter; at most {RISE} "
-            "is usual",
-            f"a new run with a lower rate, --train.lr {lower_rate(facts.run.config):.2g}, or with "
-            "--train.lr_schedule cosine; sample an earlier step of this one with --checkpoint",
-            math.exp(gap),
-            RISE,
-        )
-
-
-@check("still-falling", "the loss still falls steeply where the run ends")
-def still_falling(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
-    """A finished run whose loss still falls steeply: it ended too soon, or its rate is too low."""
-    quarters = _quarters(facts) if facts.finished else []
-    gap = _rise(quarters[-1], quarters[-2]) if quarters else 0.0
-    if gap > math.log(FALL):
-        rate = higher_rate(facts.run.config)
-        yield Finding(
-            "warning",
-            f"in the last quarter of the log it is {math.exp(-gap):.2f} of that in the quarter before; at least "
-            f"{1 / FALL:.2f} is usual",
-            f'go on for longer, --train.length "{2 * facts.run.length} steps" (with a cosine --train.lr_period too)'
-            + ("" if rate is None else f", or start a new run with a higher rate, --train.lr {rate:.2g}"),
-            math.exp(-gap),
-            1 / FALL,
-        )
 
 
 def _quarters(facts: RunFacts) -> list[Estimate]:
@@ -136,55 +95,158 @@ def _rise(before: Estimate, after: Estimate, choices: int = 1) -> float:
     return found.value if found.decided or not found.error else 0.0
 
 
+@check("not-finite", "gradients were not finite")
+def _not_finite(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
+    last = lines[-1]
+    skipped = int(last["skipped"]) if is_number(last.get("skipped")) else 0
+    without = len(lines) - len(numbers(lines, "loss"))
+    if skipped or without:
+        share = max(skipped / max(last["step"], 1), without / len(lines))
+        severe = share > 0.01 or not is_number(last.get("loss"))
+        evidence = f"""{skipped} of {last["step"]} steps were skipped and {without} of {len(lines)} lines have no finite
+            loss; none should"""
+        remedy = f"a new run with a lower rate (--train.lr {lower_rate(facts.run.config):.2g}) and with --train.clip 1"
+        yield Finding("problem" if severe else "warning", evidence, remedy, share, 0.0)
+
+
+@check("loss-spikes", "the loss leaps: the learning rate is too high")
+def _loss_spikes(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
+    after, config = settled(facts), facts.run.config
+    logs = _logs(after)
+    limit = max(math.log(SPIKE), SPIKE_SCATTERS * _scatter(logs))
+    leaps = [logs[i] - median(logs[max(0, i - 8) : i]) for i in range(3, len(logs))]
+    num = sum(leap > limit for leap in leaps)
+    if num:
+        leap = max(leaps)
+        step = after[3 + leaps.index(leap)]["step"]
+        evidence = f"""{num} of {len(logs)} lines; at step {step} it is {times(math.exp(leap))} the median of the lines
+            before; at most {math.exp(limit):.1f} is usual in this log"""
+        clip = "" if config.train.clip else ", and --train.clip 1"
+        remedy = f"--train.lr {lower_rate(config):.2g} in a new run{clip}"
+        severity: Severity = "problem" if num > 0.05 * len(logs) and num > 1 else "warning"
+        yield Finding(severity, evidence, remedy, math.exp(leap), math.exp(limit))
+
+
+@check("loss-rises", "the loss rises")
+def _loss_rises(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
+    quarters = _quarters(facts)
+    gap = _rise(min(quarters[:-1]), quarters[-1], choices=3) if quarters else 0.0
+    if gap > math.log(RISE):
+        evidence = f"""in the last quarter of the log it is {times(math.exp(gap))} that of the best quarter; at most
+            {RISE} is usual"""
+        remedy = f"""a new run with a lower rate, --train.lr {lower_rate(facts.run.config):.2g}, or with
+            --train.lr_schedule cosine; sample an earlier step of this one with --checkpoint"""
+        yield Finding("problem", evidence, remedy, math.exp(gap), RISE)
+
+
+@check("still-falling", "the loss still falls steeply where the run ends")
+def _still_falling(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
+    quarters = _quarters(facts) if facts.finished else []
+    gap = _rise(quarters[-1], quarters[-2]) if quarters else 0.0
+    if gap > math.log(FALL):
+        evidence = f"""in the last quarter of the log it is {math.exp(-gap):.2f} of that in the quarter before; at least
+            {1 / FALL:.2f} is usual"""
+        remedy = f"""go on for longer, --train.length "{2 * facts.run.length} steps" (with a cosine --train.lr_period
+            too){_or_higher(facts)}"""
+        yield Finding("warning", evidence, remedy, math.exp(-gap), 1 / FALL)
+
+
 @check("first-loss", "the loss begins above that of an untrained network")
-def first_loss(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
-    """A first line far above the error of an output of 0, with which every network here begins."""
+def _first_loss(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
     first = logged_errors(lines[:1])
     expected = outputs_nothing(facts.run, images.mean, images.std)
     if first and first[0] > START * expected and not facts.run.config.train.init:
-        yield Finding(
-            "problem",
-            f"over the first {lines[0]['step']} steps the squared error is {first[0]:.4g}; an output of 0 has "
-            f"{expected:.4g}, and at most {START} times that is usual",
-            "a new run with a warm-up (--train.warmup) and a lower rate, "
-            f"--train.lr {lower_rate(facts.run.config):.2g}",
-            first[0] / expected,
-            START,
-        )
+        evidence = f"""over the first {lines[0]["step"]} steps the squared error is {first[0]:.4g}; an output of 0 has
+            {expected:.4g}, and at most {START} times that is usual"""
+        rate = f"a lower rate, --train.lr {lower_rate(facts.run.config):.2g}"
+        remedy = f"a new run with a warm-up (--train.warmup) and {rate}"
+        yield Finding("problem", evidence, remedy, first[0] / expected, START)
 
 
 @check("clipping", "the gradient is clipped at nearly every step")
-def clipping(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
-    """Clipping at nearly every step, where it should cut only rare large gradients."""
+def _clipping(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
     cfg, after = facts.run.config.train, settled(facts)
     norms = numbers(after, "grad_norm")
     share = math.fsum(numbers(after, "clipped")) / max(len(after), 1)
     if not cfg.clip or not norms or share <= CLIPPED:
         return
     norm = median(norms)
-    usual = cfg.loss_scale == 1 and facts.run.config.loss.is_simple
-    yield Finding(
-        "warning" if usual else "note",  # a scaled loss and the bound have large gradients by nature
-        f"after the warm-up {share:.0%} of the steps; its norm is {norm:.2g} where train.clip={cfg.clip:g}; at most "
-        f"{CLIPPED:.0%} is usual",
-        f"a new run with --train.clip {short(2 * norm)}, which cuts only what stands out. Adam divides by the "
-        "gradient's size, so a lower --train.lr would do something else: it shortens every step and stops no spike",
-        share,
-        CLIPPED,
-    )
+    usual = cfg.loss_scale == 1 and facts.run.config.loss.is_simple  # others have large gradients by nature
+    evidence = f"""after the warm-up {share:.0%} of the steps; its norm is {norm:.2g} where train.clip={cfg.clip:g}; at
+        most {CLIPPED:.0%} is usual"""
+    remedy = f"""a new run with --train.clip {short(2 * norm)}, which cuts only what stands out. Adam divides by the
+        gradient's size, so a lower --train.lr would do something else: it shortens every step and stops no spike"""
+    yield Finding("warning" if usual else "note", evidence, remedy, share, CLIPPED)
 
 
 @check("unclipped", "gradients leap and are not clipped")
-def unclipped(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
-    """Gradients that leap where nothing clips them."""
+def _unclipped(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
     norms = numbers(settled(facts), "grad_norm")
     usual, highest = median(norms), max(norms, default=0.0)
     if highest > LEAP * usual and len(norms) >= FEWEST and not facts.run.config.train.clip:
         leap = highest / usual if usual else math.inf
-        yield Finding(
-            "warning",
-            f"a line's mean norm is {highest:.2g}, {times(leap)} the median; at most {LEAP:g} is usual",
-            f"a new run with --train.clip {short(2 * usual)}",
-            leap,
-            LEAP,
-        )
+        evidence = f"a line's mean norm is {highest:.2g}, {times(leap)} the median; at most {LEAP:g} is usual"
+        yield Finding("warning", evidence, f"a new run with --train.clip {short(2 * usual)}", leap, LEAP)
+
+
+def _unlearned(facts: RunFacts, lines: Lines, images: ImageStats) -> tuple[float, float] | None:
+    """The error of the last lines and the limit that it has not come below; None where it has, or it is too early."""
+    errors = logged_errors(lines[-3:])
+    if not errors or (not facts.finished and _images_seen(facts) < ENOUGH_IMAGES):
+        return None
+    limit, mean = learns_nothing(facts.run, images.mean, images.std), sum(errors) / len(errors)
+    return (mean, limit) if mean > limit else None
+
+
+def _images_seen(facts: RunFacts) -> int:
+    seen: int = facts.lines[-1]["step"] * facts.run.config.train.batch_size
+    return seen
+
+
+@check("learning-rate", "training diverged, for the learning rate is too high")
+def _learning_rate(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
+    """A rate at which training diverged: nothing was learned, and the error rose above that of an untrained network.
+
+    A rate far above every usual one, at which nothing was learned, is named without such a rise too.
+    """
+    train = facts.run.config.train
+    untrained = outputs_nothing(facts.run, images.mean, images.std)
+    peak = max(logged_errors(lines), default=0.0)
+    unlearned, rose = _unlearned(facts, lines, images), peak > PEAK * untrained
+    if unlearned is None or not (rose or train.lr > STEP * HIGHEST):
+        return
+    ended, limit = unlearned
+    clip = "" if 0 < train.clip <= 1 else " and --train.clip 1"
+    evidence = f"""with train.lr={train.lr:g} the squared error reached {peak:.3g}, where an untrained network has
+        {untrained:.3g}, and is {ended:.3g} at the end, where the data's mean and variance alone give {limit:.3g}; a
+        peak of at most {PEAK:g} times the untrained network's, and rates up to {HIGHEST:g}, are usual"""
+    remedy = f"a new run with --train.lr {lower_rate(facts.run.config):.2g}{clip}"
+    if rose:
+        yield Finding("problem", evidence, remedy, peak / untrained, PEAK)
+    else:
+        says = "nothing was learned, at a learning rate far above any usual one"
+        yield Finding("problem", evidence, remedy, train.lr, STEP * HIGHEST, says=says)
+
+
+@check("not-learned", "the network has not learned to see images")
+def _not_learned(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
+    if unlearned := _unlearned(facts, lines, images):
+        evidence = f"""after {_images_seen(facts)} images the squared error is {unlearned[0]:.3g}; the data's mean and
+            variance alone give {unlearned[1]:.3g}"""
+        yield Finding("problem", evidence, "train for longer (--train.length)" + _or_higher(facts), *unlearned)
+
+
+@check("rate-plan", "the warm-up takes most of the run")
+def _rate_plan(facts: RunFacts) -> Iterator[Finding]:
+    run, cfg, length = facts.run, facts.run.config.train, facts.run.length
+    warmup = run.steps_in(cfg.warmup)
+    if warmup > WARM * length:
+        share = warmup / length
+        evidence = f"train.warmup={cfg.warmup} is {share:.2g} of the run's {length} steps; at most {WARM} is usual"
+        remedy = f'a new run with --train.warmup "{max(length // 20, 1)} steps"'
+        yield Finding("problem" if warmup >= length else "warning", evidence, remedy, share, WARM)
+    elif cfg.lr_schedule != "constant" and (left := learning_rate(run, length - 1) / cfg.lr) > LEFT:
+        evidence = f"the rate of the last step is {left:.0%} of train.lr={cfg.lr:g}; at most {LEFT:.0%} is usual"
+        remedy = f'--train.length "{warmup + run.steps_in(cfg.lr_period)} steps", which goes on to its end'
+        says = "the cosine is not at its end when the run is"
+        yield Finding("warning", evidence, remedy, left, LEFT, says=says)

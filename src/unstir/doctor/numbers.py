@@ -6,16 +6,10 @@ from typing import Any, TypeGuard
 
 from unstir.runs import kinds
 
-Line = dict[str, Any]
-"""A line of a log."""
-
+Line = dict[str, Any]  # of a log
 Lines = tuple[Line, ...]
-
-LARGEST = 1e60
-"""A larger value of a log counts as none: Welch's test takes fourth powers, which would overflow a float."""
-
-MOST_TIMES = 1000
-"""A larger ratio says no more: "more than 1,000 times"."""
+LARGEST = 1e60  # a larger value of a log counts as none: Welch's test takes fourth powers, which would overflow a float
+MOST_TIMES = 1000  # a larger ratio says no more: "more than 1,000 times"
 
 
 def is_number(value: Any) -> TypeGuard[float]:
@@ -47,4 +41,4 @@ def times(ratio: float) -> str:
     """A ratio in words: "1.25 times", "48 times", "more than 1,000 times"."""
     if not ratio <= MOST_TIMES:
         return f"more than {MOST_TIMES:,} times"
-    return f"{ratio:.2f} times" if ratio < 10 else f"{ratio:,.0f} times"
+    return f"{ratio:,.{2 if ratio < 10 else 0}f} times"

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from unstir.doctor import Cause, causes
-from unstir.doctor.remedies import lower_rate
+from unstir.doctor.learning import lower_rate
 from unstir.report.analysis_cost import enough
 from unstir.report.facts import Facts
 from unstir.report.statement import Statement
