@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 MAX_PIXELS = 1 << 26
 """Largest image decoded, in pixels; below the 89,478,485 at which Pillow itself begins to warn."""
@@ -65,20 +65,13 @@ _SIGNATURES = (
     (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"),
 )  # fmt: skip
 
+_TURNS = Image.Transpose
 _ORIENT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_ORIENTATION = 0x0112
-_UNREADABLE_EXIF = "unreadable EXIF ignored"
+    2: _TURNS.FLIP_LEFT_RIGHT, 3: _TURNS.ROTATE_180, 4: _TURNS.FLIP_TOP_BOTTOM, 5: _TURNS.TRANSPOSE,
+    6: _TURNS.ROTATE_270, 7: _TURNS.TRANSVERSE, 8: _TURNS.ROTATE_90,
+}  # fmt: skip
 COLOUR_LOST = "colour made grey"
 GREY_ENOUGH = 16  # greatest difference between the channels of a grey image, as JPEGs and their resizing leave it
-_BITS_PER_SAMPLE = 258
 
 
 class Refused(Exception):  # noqa: N818  (an outcome, not a failure)
@@ -113,8 +106,6 @@ def decode(data: bytes, name: str, size: int | None, channels: int, ground: str 
     kind = signature(data[:16])
     if kind is None:
         raise Refused("not an image of an allowed format (PNG, JPEG, WebP, BMP, GIF, TIFF)")
-    if kind == "WEBP":  # Pillow allocates WebP's canvas when it opens the file
-        _check_pixels(*_webp_canvas(data))
     notes: list[str] = []
     if EXTENSIONS.get(PurePosixPath(name).suffix.lower()) != kind:
         notes.append("decoded by content, the extension is not the format's")
@@ -122,17 +113,17 @@ def decode(data: bytes, name: str, size: int | None, channels: int, ground: str 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # sizes are checked below, damage raises
             image = fit(_load(data, kind, notes, ground), size, notes)
-    except Refused:
+    except (Refused, MemoryError):  # want of memory says nothing about the file
         raise
     except Image.DecompressionBombError:
         raise Refused(f"more than {MAX_PIXELS:,} pixels") from None
-    except MemoryError:  # says nothing about the file
-        raise
     except Exception as error:  # decoders raise anything at all on damaged bytes
         raise Refused(f"damaged: {_damage(kind, error)}") from None
-    if channels == 1 and _is_coloured(image):
-        notes.append(COLOUR_LOST)
-    return Decoded(to_array(image, channels), tuple(notes))
+    if channels == 1 and image.mode == "RGB":
+        pixels = np.asarray(image)
+        if (pixels.max(2) - pixels.min(2)).max(initial=0) > GREY_ENOUGH:
+            notes.append(COLOUR_LOST)
+    return Decoded(to_array(image, channels), tuple(dict.fromkeys(notes)))
 
 
 def fit(image: Image.Image, size: int | None, notes: list[str]) -> Image.Image:
@@ -146,9 +137,8 @@ def fit(image: Image.Image, size: int | None, notes: list[str]) -> Image.Image:
         return image
     short = min(width, height)
     if 2 * short < size:
-        raise Refused(
-            f"too small: {width}x{height}, packing at {size}x{size} needs at least {-(-size // 2)} pixels a side"
-        )
+        least = f"packing at {size}x{size} needs at least {-(-size // 2)} pixels a side"
+        raise Refused(f"too small: {width}x{height}, {least}")
     if short < size:
         notes.append("enlarged, the shorter side is below the packed size")
     left, top = (width - short) / 2, (height - short) / 2
@@ -162,6 +152,8 @@ def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
 
 
 def _load(data: bytes, kind: str, notes: list[str], ground: str) -> Image.Image:
+    if kind == "WEBP":  # Pillow allocates its canvas when it opens the file
+        _check_pixels(*_webp_canvas(data))
     if kind == "PNG":  # decoding skips the checksums of the pixels
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
             _check_pixels(*image.size)
@@ -193,12 +185,6 @@ def _damage(kind: str, error: Exception) -> str:
     return "a checksum does not fit" if "checksum" in text else f"its {kind} data cannot be decoded"
 
 
-def _is_coloured(image: Image.Image) -> bool:
-    """Whether an 8-bit image has colours, beyond what a JPEG makes of greys."""
-    pixels = np.asarray(image)
-    return pixels.ndim == 3 and int((pixels.max(2) - pixels.min(2)).max(initial=0)) > GREY_ENOUGH
-
-
 def _check_pixels(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise Refused(f"{width}x{height} is more than {MAX_PIXELS:,} pixels")
@@ -206,10 +192,9 @@ def _check_pixels(width: int, height: int) -> None:
 
 def _orientation(image: Image.Image, notes: list[str]) -> int:
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # as above; broken metadata does not spoil the pixels
-        if _UNREADABLE_EXIF not in notes:
-            notes.append(_UNREADABLE_EXIF)
+        notes.append("unreadable EXIF ignored")
         return 1
 
 
@@ -235,7 +220,7 @@ def _to_8_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Image:
 
 def _from_16_bit(image: Image.Image, notes: list[str]) -> Image.Image:
     tags: Any = getattr(image, "tag_v2", {})
-    bits = tags.get(_BITS_PER_SAMPLE, (16,))
+    bits = tags.get(ExifTags.Base.BitsPerSample, (16,))
     if bits not in (16, (16,)):
         raise Refused(f"{bits} bits a sample; 8 or 16 can be packed")
     notes.append("16-bit grey scaled to 8 bits")

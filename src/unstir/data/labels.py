@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from unstir.errors import UserError
 
 _SHOWN = 20
-_MOST_DIGITS = 9
 
 
 def class_number(classes: Sequence[str], text: str) -> int:
@@ -28,16 +27,14 @@ def class_number(classes: Sequence[str], text: str) -> int:
         kind, _, rest = wanted.partition(":")
         named = names.get(rest) if kind == "name" else None
         numbered = _number(rest, len(classes)) if kind == "number" else None
-    if named is not None and numbered is not None and named != numbered:
-        raise UserError(
-            f"label {text!r} is the name of class {named} and the number of class {classes[numbered]!r}; "
-            f"write name:{text} or number:{text}"
-        )
-    if named is not None:
-        return named
-    if numbered is not None:
-        return numbered
-    raise UserError(f"label {_cut(text)!r} is no class of the data; {_remedy(classes, wanted)}")
+    found = numbered if named is None else named
+    if found is None:
+        shown = text if len(text) <= 60 else text[:57] + "..."
+        raise UserError(f"label {shown!r} is no class of the data; {_remedy(classes, wanted)}")
+    if numbered is not None and numbered != found:
+        both = f"is the name of class {named} and the number of class {classes[numbered]!r}"
+        raise UserError(f"label {text!r} {both}; write name:{text} or number:{text}")
+    return found
 
 
 def _canonical(name: str) -> str:
@@ -46,9 +43,7 @@ def _canonical(name: str) -> str:
 
 
 def _number(text: str, num_classes: int) -> int | None:
-    if not re.fullmatch("[0-9]+", text) or len(text) > _MOST_DIGITS or int(text) >= num_classes:
-        return None
-    return int(text)
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) and int(text) < num_classes else None
 
 
 def _remedy(classes: Sequence[str], wanted: str) -> str:
@@ -57,7 +52,3 @@ def _remedy(classes: Sequence[str], wanted: str) -> str:
         return f"did you mean {folded[near[0]]!r}?"
     names = ", ".join(map(repr, classes[:_SHOWN])) + (", ..." if len(classes) > _SHOWN else "")
     return f"give a number in 0..{len(classes) - 1}, or one of {names}"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -72,12 +72,17 @@ class Form:
         """Raise ValueError for values that no store can have."""
         channels, height, width = self.shape
         whole = [*self.counts.values(), *(n for counts in self.counts_per_class.values() for n in counts)]
-        _require(channels in (1, 3) and min(height, width) > 0 and height * width <= MAX_PIXELS)
-        _require(tuple(sorted(self.counts)) == tuple(sorted(SPLITS)))
-        _require(all(0 <= n <= _MOST_IMAGES for n in whole) and all(note.count > 0 for note in self.notes))
         per_class = {split: [len(self.classes), n] for split, n in self.counts.items() if self.classes}
-        _require({split: [len(counts), sum(counts)] for split, counts in self.counts_per_class.items()} == per_class)
-        _require(all(type(value) is not float or math.isfinite(value) for value in self.settings.values()))
+        if not (
+            self.unstir_store == FORMAT
+            and (channels in (1, 3) and min(height, width) > 0 and height * width <= MAX_PIXELS)
+            and sorted(self.counts) == sorted(SPLITS)
+            and all(0 <= n <= _MOST_IMAGES for n in whole)
+            and {split: [len(counts), sum(counts)] for split, counts in self.counts_per_class.items()} == per_class
+            and all(note.count > 0 for note in self.notes)
+            and all(type(value) is not float or math.isfinite(value) for value in self.settings.values())
+        ):
+            raise ValueError
 
 
 def sealed(content: dict[str, Any]) -> bytes:
@@ -109,14 +114,12 @@ def read(folder: Path) -> dict[str, Any]:
         newer = f"is of a newer unstir, and this one reads {FORMAT}; upgrade unstir"
         raise UserError(f"{file}: store format {str(version)[:20]} {older if version < FORMAT else newer}")
     try:
-        _require(version == FORMAT)
         _form().validate_json(data, strict=True)
     except ValueError:
         raise UserError(f"{file}: damaged, or not the manifest of a packed store; {_PACK_AGAIN}") from None
-    assert isinstance(content, dict)
     if content.pop(_HASH) != _hashed(content):
         raise UserError(f"{file}: changed or damaged since it was packed, its hash does not fit; {_PACK_AGAIN}")
-    return content
+    return dict(content)
 
 
 def parsed(data: bytes) -> Any:
@@ -157,8 +160,3 @@ def _hashed(content: dict[str, Any]) -> str:
 
 def _no_number(text: str) -> None:
     raise ValueError(text)
-
-
-def _require(condition: bool) -> None:
-    if not condition:
-        raise ValueError

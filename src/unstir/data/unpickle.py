@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = "cifar-10-batches-py"
-TRAIN = tuple(f"{FOLDER}/data_batch_{i}" for i in range(1, 6))
-TEST = f"{FOLDER}/test_batch"
 META = f"{FOLDER}/batches.meta"
+NAMES = (META, *(f"{FOLDER}/data_batch_{i}" for i in range(1, 6)), f"{FOLDER}/test_batch")
 PIXELS = 3072
 MAX_MEMBER_BYTES = 1 << 26
 MEMORY_BYTES = 1 << 31
@@ -77,10 +76,9 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise Doubt(f"it asks for {module}.{name}, which no CIFAR-10 file needs") from None
+        if (module, name) not in _ALLOWED:
+            raise Doubt(f"it asks for {module}.{name}, which no CIFAR-10 file needs")
+        return _ALLOWED[module, name]
 
 
 def load(data: bytes) -> Any:
@@ -117,21 +115,22 @@ def _classes(data: bytes) -> list[str]:
 
 def convert(archive: Path) -> tuple[list[str], list[bytes], list[bytes]]:
     """Read an archive: class names, train records and test records. Raises Doubt."""
+    parts: dict[str, Any] = {}
     with tarfile.open(archive, "r:gz") as opened:
-        members = [m for m in opened.getmembers() if m.name in (META, *TRAIN, TEST)]
-        parts: dict[str, Any] = {}
-        for member in members:
-            stream = opened.extractfile(member) if member.isreg() and member.size <= MAX_MEMBER_BYTES else None
-            if stream is None or member.name in parts:
-                raise Doubt(f"{member.name}: not one plain file of the usual size")
-            try:
-                parts[member.name] = (_classes if member.name == META else _batch)(stream.read())
-            except Doubt as doubt:
-                raise Doubt(f"{member.name}: {doubt}") from None
-    missing = [name for name in (META, *TRAIN, TEST) if name not in parts]
-    if missing:
-        raise Doubt(f"{missing[0]} is missing")
-    return parts[META], [record for name in TRAIN for record in parts[name]], parts[TEST]
+        for member in opened.getmembers():
+            if (name := member.name) in NAMES:
+                stream = opened.extractfile(member) if member.isreg() and member.size <= MAX_MEMBER_BYTES else None
+                if stream is None or name in parts:
+                    raise Doubt(f"{name}: not one plain file of the usual size")
+                try:
+                    parts[name] = (_classes if name == META else _batch)(stream.read())
+                except Doubt as doubt:
+                    raise Doubt(f"{name}: {doubt}") from None
+    for name in NAMES:
+        if name not in parts:
+            raise Doubt(f"{name} is missing")
+    classes, *train, test = (parts[name] for name in NAMES)
+    return classes, [record for batch in train for record in batch], test
 
 
 def _limit() -> None:
@@ -149,16 +148,12 @@ def main(archive: str) -> int:
     _limit()
     try:
         classes, train, held_out = convert(Path(archive))
-    except Doubt as doubt:
+    except Exception as error:  # tarfile raises anything at all on damaged bytes
+        doubt = error if isinstance(error, Doubt) else "the archive is damaged, or asks for too much memory"
         sys.stderr.write(f"{doubt}\n")
         return 1
-    except Exception:  # tarfile raises anything at all on damaged bytes
-        sys.stderr.write("the archive is damaged, or asks for too much memory\n")
-        return 1
     head = {"classes": classes, "train": len(train), "held_out": len(held_out)}
-    sys.stdout.buffer.write(json.dumps(head).encode() + b"\n")
-    sys.stdout.buffer.writelines(train)
-    sys.stdout.buffer.writelines(held_out)
+    sys.stdout.buffer.writelines((json.dumps(head).encode(), b"\n", *train, *held_out))
     sys.stdout.buffer.flush()
     return 0
 

@@ -55,16 +55,16 @@ class Progressed:
         self.notes += [(text, path) for text, path in line["notes"]]
         self.digests += line["digests"]
 
-    def require_form(self) -> None:
-        """Raise ValueError unless everything taken in has the type and range that `Writer.flush` gives it."""
+    def is_sound(self) -> bool:
+        """Whether everything taken in has the type and range that `Writer.flush` gives it."""
         numbers = [self.position, *(self.rows[split] for split in SPLITS)]
         words = [word for pair in (*self.refused, *self.notes) for word in pair] + self.digests
-        if len(self.rows) != len(SPLITS) or not all(type(number) is int and number >= 0 for number in numbers):
-            raise ValueError("a count that is none")
-        if not all(type(word) is str for word in words):
-            raise ValueError("a path or reason that is no text")
-        if sum(numbers[1:]) + len(self.refused) != self.position:
-            raise ValueError("images that are neither packed nor refused")
+        return (
+            len(self.rows) == len(SPLITS)
+            and all(type(number) is int and number >= 0 for number in numbers)
+            and all(type(word) is str for word in words)
+            and sum(numbers[1:]) + len(self.refused) == self.position
+        )
 
 
 class Writer:
@@ -150,8 +150,9 @@ class Writer:
                     return False
                 self.state.add(value)
                 whole += len(line)
-            self.state.require_form()
-            if any(array.file.stat().st_size < array.length for array in self.arrays().values()):
+            if not self.state.is_sound() or any(
+                array.file.stat().st_size < array.length for array in self.arrays().values()
+            ):
                 return False
             os.truncate(self._journal_file, whole)
         except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError):
