@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from unstir.data import cifar, pack
-from unstir.data.download import fetch
+from unstir.data.disk import fetch
 from unstir.errors import UserError
 
 DATA = np.random.default_rng(0).bytes(400_000)

@@ -6,8 +6,6 @@ which is [C, H, W] already. The python archive holds pickles; a separate process
 by their exact names: nothing is extracted. Train is data_batch_1 to 5 in order, held out is test_batch.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -23,7 +21,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from unstir.data.download import fetch, file_sha256
+from unstir.data.disk import fetch, file_sha256
+from unstir.data.images import Shape
 from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows
 from unstir.errors import UserError, remedy
 from unstir.progress import Progress
@@ -65,7 +64,7 @@ class CifarSource(Source):
         status = self.archive.stat()
         return f"{status.st_size} {status.st_mtime_ns}"
 
-    def source_hash(self, shape: tuple[int, int, int]) -> str:
+    def source_hash(self, shape: Shape) -> str:
         """Hash the archive, unless it is to be downloaded."""
         return self.expected[0] if self.archive is None else file_sha256(self.archive)
 

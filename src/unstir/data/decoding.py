@@ -4,11 +4,9 @@ Measured on 10,000 JPEG files of 32x32 pixels, two cores: one process 1.1 s, two
 
 A child is a program of its own fed through pipes. One of multiprocessing would run the script that packs a second time,
 unless that has an `if __name__ == "__main__"`. A child whose parent is killed reads the end of its input and leaves.
-Request: one line of JSON, a list of paths. Reply: one line of JSON (shape of the decoded block, a reason or null for
-each path, notes, digest of the files), then the block's bytes; or {"failed": why}, which ends the packing.
+Request: one line of JSON, a list of paths. Reply: one line of JSON (shape of the decoded block, the rest of `Reply`),
+then the block's bytes; or {"failed": why}, which ends the packing.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
@@ -18,7 +16,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -27,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unstir.data.images import OTHER_SHAPE, Refused, decode
+from unstir.data.images import OTHER_SHAPE, Refused, Shape, decode
 from unstir.data.listing import Items, item_digest
 from unstir.errors import UserError
 
@@ -41,8 +39,9 @@ class Reply(NamedTuple):
     """What became of the paths of one request."""
 
     pixels: NDArray[np.uint8]  # [accepted, C, H, W]
-    reasons: tuple[str | None, ...]  # a path each; None: accepted
-    notes: tuple[tuple[str, str], ...]  # (text, path)
+    kept: list[int]  # the places of the accepted ones among the paths
+    refused: list[tuple[str, str]]  # (path, reason)
+    notes: list[tuple[str, str]]  # (text, path)
     digest: str
 
 
@@ -53,10 +52,10 @@ def cores() -> int:
 
 def decode_all(
     root: Path,
-    requests: Iterable[tuple[str, ...]],
+    requests: Iterable[Sequence[str]],
     size: int | None,
     channels: int,
-    shape: tuple[int, int, int] | None,
+    shape: Shape | None,
     num_workers: int,
 ) -> Generator[Reply, None, None]:
     """Decode groups of paths below `root` (a folder or zip) in order, a few groups ahead.
@@ -73,7 +72,7 @@ def decode_all(
             stack.callback(worker.stop)  # before the pool waits for its threads
             idle.put(worker)
 
-        def decode_one(paths: tuple[str, ...]) -> Reply:
+        def decode_one(paths: Sequence[str]) -> Reply:
             worker = idle.get()
             try:
                 return worker.decode(paths)
@@ -101,7 +100,7 @@ class _Worker:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
         )  # fmt: skip
 
-    def decode(self, paths: tuple[str, ...]) -> Reply:
+    def decode(self, paths: Sequence[str]) -> Reply:
         assert self._process.stdin and self._process.stdout
         try:
             self._process.stdin.write(json.dumps(paths).encode() + b"\n")
@@ -119,9 +118,8 @@ class _Worker:
                 f"a packing worker ended (status {code}) while decoding {paths[0]!r} to {paths[-1]!r}, "
                 "for want of memory or by a crashing decoder; run the same command again to continue"
             ) from None
-        return Reply(
-            pixels, tuple(head["reasons"]), tuple((text, path) for text, path in head["notes"]), head["digest"]
-        )
+        refused, notes = ([(first, second) for first, second in head[key]] for key in ("refused", "notes"))
+        return Reply(pixels, head["kept"], refused, notes, head["digest"])
 
     def stop(self) -> None:
         with suppress(OSError), self._process:  # closes the pipes and waits
@@ -137,23 +135,21 @@ def serve() -> None:
         for line in sys.stdin.buffer:
             try:
                 head, decoded = _decode_group(items, json.loads(line), setup)
-            except UserError as error:  # of the machine, not of a file
-                head, decoded = {"failed": str(error)}, []
-            except MemoryError:
-                head, decoded = {"failed": f"{setup['root']}: not enough memory to decode its images; {_MEMORY}"}, []
+            except (UserError, MemoryError) as error:  # of the machine, not of a file
+                memory = f"{setup['root']}: not enough memory to decode its images; {_MEMORY}"
+                head, decoded = {"failed": str(error) if isinstance(error, UserError) else memory}, []
             sys.stdout.buffer.write(json.dumps(head).encode() + b"\n")
             sys.stdout.buffer.writelines(decoded)
             sys.stdout.buffer.flush()
 
 
 def _decode_group(items: Items, paths: list[str], setup: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+    """The head of a reply, and the images of its block."""
     shape = tuple(setup["shape"] or ())
-    reasons: list[str | None] = []
-    notes: list[tuple[str, str]] = []
-    decoded: list[bytes] = []
-    digest = hashlib.sha256()
-    for path in paths:
-        data, reason = None, None
+    kept, decoded, digest = list[int](), list[bytes](), hashlib.sha256()
+    refused, notes = list[tuple[str, str]](), list[tuple[str, str]]()
+    for place, path in enumerate(paths):
+        data = None
         try:
             data = items.read(path)
             pixels, remarks = decode(data, path, setup["size"], setup["channels"])
@@ -161,11 +157,11 @@ def _decode_group(items: Items, paths: list[str], setup: dict[str, Any]) -> tupl
             if pixels.shape != shape:
                 height, width = pixels.shape[1:]
                 raise Refused(f"{OTHER_SHAPE} {width}x{height} pixels, where others have {shape[2]}x{shape[1]}")
-            notes += [(text, path) for text in remarks]
+            kept.append(place)
             decoded.append(pixels.tobytes())
+            notes += [(text, path) for text in remarks]
         except Refused as refusal:
-            reason = str(refusal)
-        reasons.append(reason)
+            refused.append((path, str(refusal)))
         digest.update(item_digest(path, data))
-    head = {"shape": (len(decoded), *(shape or (0,))), "reasons": reasons, "notes": notes, "digest": digest.hexdigest()}
-    return head, decoded
+    head = {"shape": (len(decoded), *(shape or (0,))), "kept": kept, "refused": refused, "notes": notes}
+    return {**head, "digest": digest.hexdigest()}, decoded

@@ -3,8 +3,6 @@
 See digits.txt beside the file for where they come from and their licence (CC BY 4.0).
 """
 
-from __future__ import annotations
-
 import hashlib
 import zipfile
 import zlib

@@ -1,17 +1,27 @@
-"""Files as the data room opens them: regular ones only, and the disk's refusals as one line with the true remedy."""
+"""Files as the data room gets them: opened, hashed or downloaded, and the refusals as one line with the true remedy.
 
-from __future__ import annotations
+Only regular files are opened. A download that was cut off goes on from there, and nothing unverified gets its name.
+"""
 
 import errno
+import hashlib
+import http.client
 import os
 import shutil
+import ssl
 import stat
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
 from unstir.errors import OF_THE_MACHINE, REMEDIES, UserError, remedy
+from unstir.progress import Progress
+
+TIMEOUT = 30.0
+"""Seconds without a byte after which the connection is given up."""
 
 
 def usable_path(path: str | Path) -> Path:
@@ -27,6 +37,23 @@ def open_file(path: Path) -> BufferedReader:
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, f"is {what_it_is(mode)} and no file", str(path))
     return path.open("rb")
+
+
+@contextmanager
+def opened(file: Path, missing: str = "") -> Iterator[BufferedReader]:
+    """A regular file to read. Raises UserError with the remedy; ``missing`` is what to say where it is not there."""
+    try:
+        with open_file(file) as stream:
+            yield stream
+    except OSError as error:
+        gone = missing and isinstance(error, FileNotFoundError | NotADirectoryError)
+        raise UserError(missing if gone else f"{file}: {remedy(error)}") from None
+
+
+def file_sha256(file: Path) -> str:
+    """Hash a file: SHA-256 in hex. Raises UserError when it cannot be read."""
+    with opened(file) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def what_it_is(mode: int) -> str:
@@ -79,3 +106,57 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def fetch(url: str, target: Path, sha256: str, progress: Progress | None = None) -> None:
+    """Download url to target unless it is there; a partial file `target.part` is continued, then checked, then renamed.
+
+    Raises UserError offline, when cut off, or when the content has another SHA-256.
+    """
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    try:
+        _continue(url, part, progress)
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
+        cause = getattr(error, "reason", error)  # in the system's words, without their number
+        words = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+        reason = " ".join(words.split()) or "no answer"
+        done = part.stat().st_size if part.exists() else 0
+        raise UserError(
+            f"download of {url} stopped at {done:,} bytes ({reason}); run the same command again to continue, "
+            f"or put the file at {target} yourself (SHA-256 {sha256})"
+        ) from None
+    found = file_sha256(part)
+    if found != sha256:
+        part.unlink()
+        raise UserError(f"{url}: SHA-256 is {found}, expected {sha256}; the download is removed, try again later")
+    part.replace(target)
+
+
+def _continue(url: str, part: Path, progress: Progress | None) -> None:
+    start = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:  # the part is whole, or worthless: its hash tells
+            return
+        raise
+    with response, part.open("ab") as stream:
+        if start and response.status != http.client.PARTIAL_CONTENT:
+            stream.truncate(0)
+            start = 0
+        length = int(response.headers.get("Content-Length") or 0)
+        total, done = start + length, start
+        while block := response.read(1 << 18):
+            stream.write(block)
+            done += len(block)
+            if progress:
+                progress(done, max(total, done))
+        stream.flush()
+        os.fsync(stream.fileno())
+    if done < total:
+        raise ConnectionError(f"the connection closed {total - done:,} bytes early")

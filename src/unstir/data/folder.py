@@ -10,8 +10,6 @@ packed without labels. Order is natural (img2 before img10), train first. What b
 in `unstir.data.images`.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Generator
 from contextlib import closing, suppress
@@ -20,9 +18,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unstir.data.decoding import MAX_WORKERS, cores, decode_all
-from unstir.data.images import OTHER_SHAPE, Refused
+from unstir.data.images import OTHER_SHAPE, Refused, Shape
 from unstir.data.listing import Entry, Items, Listing, item_digest, list_folder, list_zip, natural
 from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
 from unstir.errors import UserError
@@ -39,7 +38,7 @@ class Arrangement(NamedTuple):
     """The candidates in packing order: `num_train` of train, then those held out."""
 
     paths: list[str]
-    labels: list[int] | None
+    labels: NDArray[np.int64] | None
     num_train: int
     classes: tuple[str, ...]
     rule: str
@@ -74,7 +73,7 @@ def arrange(entries: list[Entry], held_out: float, seed: int) -> Arrangement:
     ordered = sorted(paths, key=lambda path: path in held)
     classes = tuple(sorted(set(names.values()), key=natural))
     number = {name: i for i, name in enumerate(classes)}
-    labels = [number[names[path]] for path in ordered] if names else None
+    labels = np.array([number[names[path]] for path in ordered], np.int64) if names else None
     refused = [(path, "outside the class folders, so without a label") for path in loose]
     notes = [("outside the train and test folders, ignored", path) for path in outside]
     why = "its folder is not taken for a class, for most images lie outside such folders"
@@ -106,7 +105,7 @@ class FolderSource(Source):
         rows = sorted((*map(repr, listing.entries), *map(repr, listing.refused)))
         return hashlib.sha256("\n".join(rows).encode("utf-8", "backslashreplace")).hexdigest()
 
-    def source_hash(self, shape: tuple[int, int, int]) -> str:
+    def source_hash(self, shape: Shape) -> str:
         """Hash the content of every candidate of the last stamp, as packing does."""
         items, digests, arranged = Items(self.root), [], self._arranged()
         for first, stop in self._ranges(arranged, shape):
@@ -123,7 +122,7 @@ class FolderSource(Source):
     def plan(self, progress: Progress | None) -> Plan:
         """Arrange the files of the last stamp, and find the common shape when no size is given."""
         listing, arranged = self._listing, self._arranged()
-        refused = (*listing.refused, *arranged.refused)
+        refused, notes = listing.refused + arranged.refused, listing.notes + arranged.notes
         if not arranged.paths:
             raise UserError(
                 f"{self.root}: no images to pack ({len(refused)} refused, {len(listing.notes)} ignored); "
@@ -131,44 +130,38 @@ class FolderSource(Source):
             )
         shape = (self.channels, self.size, self.size) if self.size else self._common_shape(arranged.paths)
         chunks = partial(self._chunks, arranged, shape)
-        notes = (*listing.notes, *arranged.notes)
         return Plan(shape, arranged.classes, len(arranged.paths), arranged.rule, chunks, None, refused, notes)
 
     def _arranged(self) -> Arrangement:
         return arrange(self._listing.entries, self.held_out, self.options.seed)
 
-    def _ranges(self, arranged: Arrangement, shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+    def _ranges(self, arranged: Arrangement, shape: Shape) -> list[tuple[int, int]]:
         sizes = [entry.size for entry in self._listing.entries]
         rows = chunk_rows(shape, max(1, sum(sizes) // max(1, len(sizes))))
         return chunk_ranges(len(arranged.paths), arranged.num_train, rows)
 
-    def _common_shape(self, paths: list[str]) -> tuple[int, int, int]:
+    def _common_shape(self, paths: list[str]) -> Shape:
         """The shape of the first image that decodes."""
-        with closing(decode_all(self.root, ((path,) for path in paths), None, self.channels, None, 1)) as replies:
+        with closing(decode_all(self.root, ([path] for path in paths), None, self.channels, None, 1)) as replies:
             for reply in replies:
                 if len(reply.pixels):
-                    channels, height, width = reply.pixels.shape[1:]
+                    _, channels, height, width = reply.pixels.shape
                     return channels, height, width
         raise UserError(f"{self.root}: none of {len(paths)} files can be decoded; the first: {paths[0]!r}")
 
-    def _chunks(self, arranged: Arrangement, shape: tuple[int, int, int], start: int) -> Generator[Chunk, None, None]:
+    def _chunks(self, arranged: Arrangement, shape: Shape, start: int) -> Generator[Chunk, None, None]:
         ranges = [(first, stop) for first, stop in self._ranges(arranged, shape) if first >= start]
         num_workers = min(cores(), MAX_WORKERS, max(1, len(ranges)))
-        requests = (tuple(arranged.paths[first:stop]) for first, stop in ranges)
+        requests = (arranged.paths[first:stop] for first, stop in ranges)
         with closing(decode_all(self.root, requests, self.size, self.channels, shape, num_workers)) as replies:
             for (first, stop), reply in zip(ranges, replies, strict=True):
-                outcome = zip(arranged.paths[first:stop], reply.reasons, strict=True)
-                refused = tuple((path, why) for path, why in outcome if why is not None)
-                for path, why in refused:
+                for path, why in reply.refused:
                     if why.startswith(OTHER_SHAPE):
                         size = f"give one size, such as {self.options.spelling('size', 32)}"
                         raise UserError(f"{self.root}: images differ in size, {path!r} is {why}; {size}")
-                labels = None
-                if arranged.labels is not None:
-                    given = zip(arranged.labels[first:stop], reply.reasons, strict=True)
-                    labels = np.array([label for label, why in given if why is None], np.int64)
+                labels = None if arranged.labels is None else arranged.labels[first:stop][reply.kept]
                 split = "train" if first < arranged.num_train else "held_out"
-                yield Chunk(split, reply.pixels, labels, stop, refused, reply.notes, reply.digest)
+                yield Chunk(split, reply.pixels, labels, stop, reply.refused, reply.notes, reply.digest)
 
 
 def joint_digest(digests: list[str]) -> str:

@@ -27,8 +27,6 @@
 | zip: encrypted, link, absolute or `..` name    | refused                                                            |
 """
 
-from __future__ import annotations
-
 import io
 import struct
 import warnings
@@ -38,6 +36,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
+
+Shape = tuple[int, int, int]
+"""(C, H, W) of an image."""
 
 MAX_PIXELS = 1 << 26
 """Largest image decoded, in pixels; below the 89,478,485 at which Pillow itself begins to warn."""

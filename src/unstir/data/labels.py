@@ -1,7 +1,5 @@
 """Classes by name or by number."""
 
-from __future__ import annotations
-
 import difflib
 import re
 import unicodedata

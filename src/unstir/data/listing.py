@@ -1,7 +1,5 @@
 """What lies in a folder or zip: its image files, listed without decoding, and their bytes on request."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os
@@ -53,13 +51,13 @@ class Listing:
 def natural(path: str) -> tuple[tuple[tuple[int, str, str], ...], str]:
     """Sort key under which img2 comes before img10 and folders keep together."""
 
-    def component(text: str) -> tuple[tuple[int, str, str], ...]:
-        # text and digits alternate; digits compare by length, then value
-        pieces = enumerate(re.split(r"([0-9]+)", text))
-        return tuple((len(p.lstrip("0")), p.lstrip("0"), "") if i % 2 else (0, p.casefold(), p) for i, p in pieces)
-
-    separator = ((-1, "", ""),)  # before any piece
-    return sum((component(part) + separator for part in path.split("/")), ()), path
+    key: list[tuple[int, str, str]] = []
+    for part in path.split("/"):
+        # text and digits alternate; digits compare by length, then value; the separator comes before any piece
+        pieces = enumerate(re.split(r"([0-9]+)", part))
+        key += ((len(p.lstrip("0")), p.lstrip("0"), "") if i % 2 else (0, p.casefold(), p) for i, p in pieces)
+        key.append((-1, "", ""))
+    return tuple(key), path
 
 
 class Items:

@@ -5,8 +5,6 @@ class or a reason goes unnoticed. What depends on place and time (the source's p
 origin.json: equal images and settings give equal bytes in every other file, whatever their path.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -15,9 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unstir.data.disk import open_file
-from unstir.data.images import MAX_PIXELS
-from unstir.errors import UserError, remedy
+from unstir.data.disk import open_file, opened
+from unstir.data.images import MAX_PIXELS, Shape
+from unstir.errors import UserError
 
 if TYPE_CHECKING:  # decoding workers do without it
     from pydantic import TypeAdapter
@@ -59,7 +57,7 @@ class Form:
     settings: dict[str, int | float | str | None]
     source_hash: str
     content_hash: str
-    shape: tuple[int, int, int]
+    shape: Shape
     counts: dict[str, int]
     classes: list[str]
     counts_per_class: dict[str, list[int]]
@@ -94,16 +92,12 @@ def sealed(content: dict[str, Any]) -> bytes:
 def read(folder: Path) -> dict[str, Any]:
     """The manifest of the store in ``folder``. Raises UserError where it is missing, damaged, or of another format."""
     file = folder / MANIFEST
-    try:
-        with open_file(file) as stream:
-            data = stream.read()
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
-            f"{folder}: no packed data here ({MANIFEST} is missing); name the folder where it is now (--data.store of "
-            "unstir train, --store of other commands), or make it with unstir data pack"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{file}: {remedy(error)}") from None
+    missing = (
+        f"{folder}: no packed data here ({MANIFEST} is missing); name the folder where it is now (--data.store of "
+        "unstir train, --store of other commands), or make it with unstir data pack"
+    )
+    with opened(file, missing) as stream:
+        data = stream.read()
     try:
         content = parsed(data)
     except ValueError:
@@ -125,7 +119,7 @@ def read(folder: Path) -> dict[str, Any]:
 def parsed(data: bytes) -> Any:
     """The value that JSON stands for. Raises ValueError for all else: NaN and what is nested too deeply, too."""
     try:
-        return json.loads(data, parse_constant=_no_number)
+        return json.loads(data, parse_constant=int)  # NaN and the infinities are no int
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -148,7 +142,7 @@ def read_origin(folder: Path) -> tuple[str, str]:
 
 
 @cache
-def _form() -> TypeAdapter[Form]:
+def _form() -> "TypeAdapter[Form]":
     from pydantic import TypeAdapter
 
     return TypeAdapter(Form)
@@ -156,7 +150,3 @@ def _form() -> TypeAdapter[Form]:
 
 def _hashed(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(text)

@@ -1,7 +1,5 @@
 """From any source of images to a packed store, once: validated, restartable, and the same bytes every time."""
 
-from __future__ import annotations
-
 import math
 import operator
 import re
@@ -62,11 +60,7 @@ def pack(
     """
     with disk_errors(out := usable_path(out)):
         downloads = usable_path(download_dir or out.parent)
-        options = Options(source, size, channels, held_out, sha256, downloads, strict, seed, spelling)
-        origin = source_of(options)
-        if origin.kind == "folder" and out.resolve().is_relative_to(Path(source).resolve()):
-            inside = f"{out}: lies inside the images' folder {source}, which packing must not change"
-            raise UserError(f"{inside}; {_another(spelling)}")
+        origin = source_of(Options(source, size, channels, held_out, sha256, downloads, strict, seed, spelling))
         if finished := _finished(origin, out):
             return finished
         with staging_folder(out) as staging:
@@ -85,8 +79,7 @@ def source_of(asked: Options) -> Source:
         return CifarSource(None, options)
     path = usable_path(source)
     try:
-        mode = path.stat().st_mode
-        start = b""
+        mode, start = path.stat().st_mode, b""
         if stat.S_ISREG(mode):
             with path.open("rb") as stream:
                 start = stream.read(4)
@@ -154,9 +147,7 @@ def _pack(origin: Source, staging: Path, out: Path, progress: Progress | None) -
     if origin.stamp() != stamp:
         raise UserError(f"{name}: changed while it was packed; run the same command again")
     refused = sorted((printable(path), printable(why)) for path, why in (*plan.refused, *state.refused))
-    if not any(state.rows.values()):
-        raise UserError(f"{name}: no images to pack, all {len(refused)} are refused; the first: {_list(refused[:1])}")
-    _check_refused(origin, refused)
+    _check_refused(origin, refused, any(state.rows.values()))
     labels = {split: np.load(arrays[split, "labels"].file) for split in SPLITS if classes}
     publish(staging, out, {
         "unstir_store": FORMAT,
@@ -173,22 +164,25 @@ def _pack(origin: Source, staging: Path, out: Path, progress: Progress | None) -
     }, (name, stamp))  # fmt: skip
 
 
-def _check_refused(origin: Source, refused: Sequence[tuple[str, str]]) -> None:
+def _check_refused(origin: Source, refused: Sequence[tuple[str, str]], packed: bool = True) -> None:
+    """Raise UserError where nothing is packed, or something refused though the caller is strict."""
+    name, listed = origin.options.source, [f"{path} ({reason})" for path, reason in refused]
+    if not packed:
+        first = ", ".join(listed[:1])
+        raise UserError(f"{name}: no images to pack, all {len(refused)} are refused; the first: {first}")
     if origin.options.strict and refused:
         more = f", and {len(refused) - _EXAMPLES} more" if len(refused) > _EXAMPLES else ""
-        found = f"{len(refused)} files refused: {_list(refused[:_EXAMPLES])}{more}"
-        raise UserError(f"{origin.options.source}: {found}; mend them or pack without --strict")
-
-
-def _another(spelling: Spelling) -> str:
-    return f"choose another place ({spelling('out', 'FOLDER')})"
+        found = f"{len(refused)} files refused: {', '.join(listed[:_EXAMPLES])}{more}"
+        raise UserError(f"{name}: {found}; mend them or pack without --strict")
 
 
 def _finished(origin: Source, out: Path) -> Store | None:
     """Open what `out` holds if it is what would be packed; None if there is nothing. Raises UserError if it is else."""
+    source, another = origin.options.source, f"choose another place ({origin.options.spelling('out', 'FOLDER')})"
+    if origin.kind == "folder" and out.resolve().is_relative_to(Path(source).resolve()):
+        raise UserError(f"{out}: lies inside the images' folder {source}, which packing must not change; {another}")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
-    another = _another(origin.options.spelling)
     if not is_store(out):
         raise UserError(f"{out}: exists and is not a packed store; {another}")
     store = Store.open(out)
@@ -199,13 +193,12 @@ def _finished(origin: Source, out: Path) -> Store | None:
         had, asked = (f"{kind} ({', '.join(f'{k}={v}' for k, v in of.items())})" for kind, of in pairs)
         raise UserError(f"{out}: holds {had}, asked for is {asked}; {anew}")
     if stamp != origin.stamp() and made["source_hash"] != origin.source_hash(store.shape):
-        differs = f"{origin.options.source} differs from it"
-        raise UserError(f"{out}: holds {place or 'another source'}, and {differs}; {anew}")
+        raise UserError(f"{out}: holds {place or 'another source'}, and {source} differs from it; {anew}")
     _check_refused(origin, store.refused)
     return store
 
 
-def _notes(notes: tuple[tuple[str, str], ...]) -> list[dict[str, Any]]:
+def _notes(notes: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     """Group notes by text, most frequent first, each with its first ten paths."""
     paths: dict[str, list[str]] = {}
     for text, path in notes:
@@ -215,7 +208,3 @@ def _notes(notes: tuple[tuple[str, str], ...]) -> list[dict[str, Any]]:
         {"text": text, "count": len(found), "examples": list(map(printable, found[:_EXAMPLES]))}
         for text, found in ranked
     ]
-
-
-def _list(refused: Sequence[tuple[str, str]]) -> str:
-    return ", ".join(f"{path} ({reason})" for path, reason in refused)

@@ -1,7 +1,5 @@
 """What any source of images gives to the packer: a plan, then its images chunk by chunk from any position."""
 
-from __future__ import annotations
-
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Sequence
@@ -14,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unstir.data.images import Refused, fit, to_array
+from unstir.data.images import Refused, Shape, fit, to_array
 from unstir.errors import UserError
 from unstir.progress import Progress
 
@@ -47,8 +45,8 @@ class Chunk(NamedTuple):
     pixels: NDArray[np.uint8]  # [n, C, H, W]
     labels: NDArray[np.int64] | None  # [n]
     stop: int  # position in the plan after this chunk
-    refused: tuple[tuple[str, str], ...] = ()  # (path, reason)
-    notes: tuple[tuple[str, str], ...] = ()  # (text, path)
+    refused: Sequence[tuple[str, str]] = ()  # (path, reason)
+    notes: Sequence[tuple[str, str]] = ()  # (text, path)
     digest: str = ""  # of the source's own bytes, where its hash is not known beforehand
 
 
@@ -56,14 +54,14 @@ class Chunk(NamedTuple):
 class Plan:
     """What will be packed, in order: all of train, then all of held_out."""
 
-    shape: tuple[int, int, int]
+    shape: Shape
     classes: tuple[str, ...]
     total: int
     held_out_rule: str
     chunks: Callable[[int], Generator[Chunk, None, None]]  # from a position that ended a chunk, or 0
     source_hash: str | None = None  # None: the hash of the chunks' digests
-    refused: tuple[tuple[str, str], ...] = ()
-    notes: tuple[tuple[str, str], ...] = ()
+    refused: Sequence[tuple[str, str]] = ()
+    notes: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class Source(ABC):
     def stamp(self) -> str:
         """Identify the source's present content quickly, from names, lengths and times."""
 
-    def source_hash(self, shape: tuple[int, int, int]) -> str:
+    def source_hash(self, shape: Shape) -> str:
         """Identify it by reading every byte, for a store of images of ``shape``."""
         return self.stamp()
 
@@ -120,7 +118,7 @@ class Source(ABC):
             raise UserError(f"{given} is too large for {whose} of {side}x{side}; use size <= {2 * side}") from None
 
 
-def chunk_rows(shape: tuple[int, int, int], file_bytes: int = 1) -> int:
+def chunk_rows(shape: Shape, file_bytes: int = 1) -> int:
     """Choose how many images of this shape make a chunk: at most 256, 4 MiB of pixels, and 4 MiB of files.
 
     file_bytes is the mean length of an image's file: decoding large photographs takes time, and a chunk is what

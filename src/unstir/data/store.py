@@ -11,22 +11,21 @@ Every array starts with a NumPy header of exactly 128 bytes, so that rows can be
 and so that a file's length alone tells whether it is whole. `np.load` reads the files like any others.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
 from unstir.data import manifest as manifests
-from unstir.data.disk import open_file, usable_path
+from unstir.data.disk import open_file, opened, usable_path
+from unstir.data.images import Shape
 from unstir.data.manifest import MANIFEST, SPLITS, Note
 from unstir.errors import UserError, printable, remedy
 
@@ -57,26 +56,11 @@ class Array(NamedTuple):
         magic = b"\x93NUMPY\x01\x00" + (HEADER_BYTES - 10).to_bytes(2, "little")
         return magic + text.ljust(HEADER_BYTES - 11).encode("ascii") + b"\n"
 
-    def blocks(self) -> Iterator[bytes]:
-        """Read the values, block by block. Raises UserError."""
-        try:
-            with open_file(self.file) as stream:
-                stream.seek(HEADER_BYTES)
-                while block := stream.read(_BLOCK):
-                    yield block
-        except OSError as error:
-            raise UserError(f"{self.file}: {remedy(error)}") from None
-
     def check(self) -> None:
         """Raise UserError unless the file is there, as long as it should be, and begins with its header."""
-        try:
-            with open_file(self.file) as stream:
-                header = stream.read(HEADER_BYTES)
-                length = os.fstat(stream.fileno()).st_size
-        except FileNotFoundError:
-            raise UserError(f"{self.file}: missing; delete the folder and pack the data again") from None
-        except OSError as error:
-            raise UserError(f"{self.file}: {remedy(error)}") from None
+        with opened(self.file, f"{self.file}: missing; delete the folder and pack the data again") as stream:
+            header = stream.read(HEADER_BYTES)
+            length = os.fstat(stream.fileno()).st_size
         again = "delete the folder and pack again"
         if length != self.length:
             what = "truncated" if length < self.length else "too long"
@@ -84,7 +68,7 @@ class Array(NamedTuple):
         if header != self.header:
             raise UserError(f"{self.file}: its header differs from the manifest's {list(self.shape)}; {again}")
 
-    def load(self) -> torch.Tensor:
+    def load(self) -> "torch.Tensor":
         """Map the values into memory, copy-on-write. Raises UserError."""
         import torch
 
@@ -100,9 +84,7 @@ class Array(NamedTuple):
         return torch.from_numpy(array)
 
 
-def arrays(
-    folder: Path, shape: tuple[int, int, int], counts: dict[str, int], labelled: bool
-) -> dict[tuple[str, str], Array]:
+def arrays(folder: Path, shape: Shape, counts: dict[str, int], labelled: bool) -> dict[tuple[str, str], Array]:
     """The arrays of a store in order, by (split, "images" or "labels")."""
     found: dict[tuple[str, str], Array] = {}
     for split in SPLITS:
@@ -120,7 +102,7 @@ class Store:
     manifest: dict[str, Any]
 
     @classmethod
-    def open(cls, path: str | Path) -> Store:
+    def open(cls, path: str | Path) -> Self:
         """Open the store in folder `path`, checking that each file is there, whole and as the manifest says.
 
         The manifest is compared with its own hash; the bytes of the arrays are not hashed here (see `verify`).
@@ -133,7 +115,7 @@ class Store:
         return store
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """The shape (C, H, W) of every image."""
         channels, height, width = self.manifest["shape"]
         return channels, height, width
@@ -174,7 +156,7 @@ class Store:
         """The arrays, by (split, "images" or "labels")."""
         return arrays(self.path, self.shape, self.manifest["counts"], self.labelled)
 
-    def images(self, split: str) -> torch.Tensor:
+    def images(self, split: str) -> "torch.Tensor":
         """Map the images of `split` into memory: uint8 [N, C, H, W], 0..255; nothing is read until it is used.
 
         The mapping is copy-on-write: writing to the tensor changes this process alone, never the file.
@@ -183,7 +165,7 @@ class Store:
         self.count(split)
         return self.arrays()[split, "images"].load()
 
-    def labels(self, split: str) -> torch.Tensor | None:
+    def labels(self, split: str) -> "torch.Tensor | None":
         """Map the labels of `split` into memory: int64 [N], 0..len(classes)-1; None when the data has none."""
         self.count(split)
         return self.arrays()[split, "labels"].load() if self.labelled else None
@@ -234,10 +216,12 @@ def is_store(path: str | Path) -> bool:
         return False
 
 
-def content_hash(folder: Path, shape: tuple[int, int, int], classes: Sequence[str], counts: dict[str, int]) -> str:
+def content_hash(folder: Path, shape: Shape, classes: Sequence[str], counts: dict[str, int]) -> str:
     """Hash a store's arrays: SHA-256 over shape, classes and counts as JSON, then the bytes of each array."""
     digest = hashlib.sha256(json.dumps([shape, list(classes), [counts[s] for s in SPLITS]]).encode())
     for array in arrays(folder, shape, counts, bool(classes)).values():
-        for block in array.blocks():
-            digest.update(block)
+        with opened(array.file) as stream:
+            stream.seek(HEADER_BYTES)
+            while block := stream.read(_BLOCK):
+                digest.update(block)
     return digest.hexdigest()

@@ -8,8 +8,6 @@ Arrays reach the disk before the journal line that counts them, and whatever lie
 when packing continues; so the finished bytes do not depend on how often packing was interrupted.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -24,6 +22,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from unstir.data.disk import sync_folder
+from unstir.data.images import Shape
 from unstir.data.manifest import MANIFEST, SPLITS, parsed, sealed, write_origin
 from unstir.data.source import Chunk
 from unstir.data.store import Array, arrays, content_hash
@@ -73,7 +72,7 @@ class Writer:
     ``state`` is how far the journal knows the pack to have come. What was not flushed when the block ends is lost.
     """
 
-    def __init__(self, staging: Path, head: dict[str, Any], shape: tuple[int, int, int], labelled: bool) -> None:
+    def __init__(self, staging: Path, head: dict[str, Any], shape: Shape, labelled: bool) -> None:
         self.store = staging / "store"
         self.state = Progressed()
         self._journal_file, self._head = staging / "journal.jsonl", head
@@ -150,9 +149,8 @@ class Writer:
                     return False
                 self.state.add(value)
                 whole += len(line)
-            if not self.state.is_sound() or any(
-                array.file.stat().st_size < array.length for array in self.arrays().values()
-            ):
+            short = any(array.file.stat().st_size < array.length for array in self.arrays().values())
+            if short or not self.state.is_sound():
                 return False
             os.truncate(self._journal_file, whole)
         except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError):
@@ -214,7 +212,7 @@ def publish(staging: Path, out: Path, manifest: dict[str, Any], origin: tuple[st
     sync_folder(store)
     if out.is_dir():
         out.rmdir()  # empty, the caller has looked
-    (staging / "store").rename(out)
+    store.rename(out)
     sync_folder(out.parent)
     shutil.rmtree(staging, ignore_errors=True)
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
-from unstir.data.download import fetch
+from unstir.data.disk import fetch
 from unstir.errors import UserError
 from unstir.metrics.features import NEAR, Network, Outputs, given
 from unstir.runs import build
