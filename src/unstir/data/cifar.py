@@ -86,13 +86,12 @@ class CifarSource(Source):
 
         def chunks(start: int) -> Generator[Chunk, None, None]:
             with _opened(archive) as contents:
-                for first, stop in chunk_ranges(contents.total, contents.num_train, chunk_rows(shape)):
+                for split, first, stop in chunk_ranges(total, contents.num_train, chunk_rows(shape)):
                     data = b"".join(islice(contents.records, stop - first))
                     if len(data) < (stop - first) * _RECORD:
                         raise UserError("the archive ended before its last record; fetch it again")
                     if first >= start:
-                        split = "train" if first < contents.num_train else "held_out"
-                        yield self._chunk(split, data, stop, len(contents.classes))
+                        yield self._chunk(split, data, stop, len(classes))
 
         return Plan(shape, classes, total, "the official test batch", chunks, source_hash=found)
 
@@ -150,10 +149,8 @@ def _binary(archive: Path, tar: tarfile.TarFile, members: list[tarfile.TarInfo])
 
 @contextmanager
 def _python(archive: Path) -> Iterator[_Contents]:
-    program = Path(__file__).with_name("unpickle.py")
-    with subprocess.Popen(
-        [sys.executable, "-I", str(program), str(archive)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    command = [sys.executable, "-I", str(Path(__file__).with_name("unpickle.py")), str(archive)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout and process.stderr
         try:
             if not (line := process.stdout.readline()):

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -51,12 +51,7 @@ def cores() -> int:
 
 
 def decode_all(
-    root: Path,
-    requests: Iterable[Sequence[str]],
-    size: int | None,
-    channels: int,
-    shape: Shape | None,
-    num_workers: int,
+    root: Path, requests: Iterable[list[str]], size: int | None, channels: int, shape: Shape | None, num_workers: int
 ) -> Generator[Reply, None, None]:
     """Decode groups of paths below `root` (a folder or zip) in order, a few groups ahead.
 
@@ -72,7 +67,7 @@ def decode_all(
             stack.callback(worker.stop)  # before the pool waits for its threads
             idle.put(worker)
 
-        def decode_one(paths: Sequence[str]) -> Reply:
+        def decode_one(paths: list[str]) -> Reply:
             worker = idle.get()
             try:
                 return worker.decode(paths)
@@ -100,7 +95,7 @@ class _Worker:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
         )  # fmt: skip
 
-    def decode(self, paths: Sequence[str]) -> Reply:
+    def decode(self, paths: list[str]) -> Reply:
         assert self._process.stdin and self._process.stdout
         try:
             self._process.stdin.write(json.dumps(paths).encode() + b"\n")

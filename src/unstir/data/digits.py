@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unstir.data.source import Chunk, Options, Plan, Source, hold_out
+from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, hold_out
 from unstir.errors import UserError
 from unstir.progress import Progress
 
@@ -47,18 +47,16 @@ class DigitsSource(Source):
     def plan(self, progress: Progress | None) -> Plan:
         """Split the digits; every pixel is in memory already."""
         ink, labels = load_digits()
-        side, seed = self.size or SIDE, self.options.seed
-        held = hold_out([f"{i:04d}" for i in range(len(ink))], labels.tolist(), self.held_out, seed)
-        order = {"train": [i for i in range(len(ink)) if i not in held], "held_out": sorted(held)}
-        shape = (self.channels, side, side)
+        total, side, seed = len(ink), self.size or SIDE, self.options.seed
+        held = hold_out([f"{i:04d}" for i in range(total)], labels.tolist(), self.held_out, seed)
+        order = sorted(range(total), key=lambda i: i in held)
 
         def chunks(start: int) -> Generator[Chunk, None, None]:
-            stop = 0
-            for split, rows in order.items():
-                stop += len(rows)
-                if stop > start:
-                    images = [self.resized(ink[i], "the digits") for i in rows]
-                    yield Chunk(split, np.array(images, np.uint8).reshape(len(rows), *shape), labels[rows], stop)
+            for split, first, stop in chunk_ranges(total, total - len(held), total):
+                if first >= start:
+                    rows = order[first:stop]
+                    yield Chunk(split, np.stack([self.resized(ink[i], "the digits") for i in rows]), labels[rows], stop)
 
         rule = f"by class, {self.held_out:.4g} of each, ranked by the hash of (seed {seed}, image number)"
-        return Plan(shape, tuple("0123456789"), len(ink), rule, chunks, source_hash=self.stamp())
+        shape = (self.channels, side, side)
+        return Plan(shape, tuple("0123456789"), total, rule, chunks, source_hash=self.stamp())

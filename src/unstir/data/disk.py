@@ -63,10 +63,7 @@ def what_it_is(mode: int) -> str:
 
 
 def require_space(staging: Path, needed: int, smaller: str) -> None:
-    """Raise UserError with both figures unless `needed` bytes are free beyond those already written.
-
-    smaller: what to type for smaller images.
-    """
+    """Raise UserError unless `needed` bytes, with those written already, are free. smaller: to be typed for less."""
     written = sum(file.stat().st_size for file in staging.rglob("*") if file.is_file())
     free = shutil.disk_usage(staging).free + written
     if free < needed:

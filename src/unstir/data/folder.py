@@ -108,7 +108,7 @@ class FolderSource(Source):
     def source_hash(self, shape: Shape) -> str:
         """Hash the content of every candidate of the last stamp, as packing does."""
         items, digests, arranged = Items(self.root), [], self._arranged()
-        for first, stop in self._ranges(arranged, shape):
+        for _, first, stop in self._ranges(arranged, shape):
             digest = hashlib.sha256()
             for path in arranged.paths[first:stop]:
                 data = None
@@ -135,7 +135,7 @@ class FolderSource(Source):
     def _arranged(self) -> Arrangement:
         return arrange(self._listing.entries, self.held_out, self.options.seed)
 
-    def _ranges(self, arranged: Arrangement, shape: Shape) -> list[tuple[int, int]]:
+    def _ranges(self, arranged: Arrangement, shape: Shape) -> list[tuple[str, int, int]]:
         sizes = [entry.size for entry in self._listing.entries]
         rows = chunk_rows(shape, max(1, sum(sizes) // max(1, len(sizes))))
         return chunk_ranges(len(arranged.paths), arranged.num_train, rows)
@@ -150,17 +150,16 @@ class FolderSource(Source):
         raise UserError(f"{self.root}: none of {len(paths)} files can be decoded; the first: {paths[0]!r}")
 
     def _chunks(self, arranged: Arrangement, shape: Shape, start: int) -> Generator[Chunk, None, None]:
-        ranges = [(first, stop) for first, stop in self._ranges(arranged, shape) if first >= start]
+        ranges = [chunk for chunk in self._ranges(arranged, shape) if chunk[1] >= start]
         num_workers = min(cores(), MAX_WORKERS, max(1, len(ranges)))
-        requests = (arranged.paths[first:stop] for first, stop in ranges)
+        requests = (arranged.paths[first:stop] for _, first, stop in ranges)
         with closing(decode_all(self.root, requests, self.size, self.channels, shape, num_workers)) as replies:
-            for (first, stop), reply in zip(ranges, replies, strict=True):
+            for (split, first, stop), reply in zip(ranges, replies, strict=True):
                 for path, why in reply.refused:
                     if why.startswith(OTHER_SHAPE):
                         size = f"give one size, such as {self.options.spelling('size', 32)}"
                         raise UserError(f"{self.root}: images differ in size, {path!r} is {why}; {size}")
                 labels = None if arranged.labels is None else arranged.labels[first:stop][reply.kept]
-                split = "train" if first < arranged.num_train else "held_out"
                 yield Chunk(split, reply.pixels, labels, stop, reply.refused, reply.notes, reply.digest)
 
 

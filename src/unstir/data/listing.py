@@ -8,8 +8,10 @@ import stat
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from unstir.data.images import EXTENSIONS, FOREIGN, MAX_FILE_BYTES, Refused, signature
 from unstir.errors import OF_THE_MACHINE, UserError, remedy
@@ -35,14 +37,12 @@ class Listing:
     refused: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, entry: Entry, start: Callable[[], bytes]) -> None:
-        """Sort one visible regular file in: `start` reads its first bytes, called only when the name does not tell."""
+    def add(self, entry: Entry, opener: Callable[[], IO[bytes]]) -> None:
+        """Sort one visible regular file in. It is opened, for its first bytes, only where its name does not tell."""
         suffix = os.path.splitext(entry.path)[1].lower()  # noqa: PTH122  (pathlib is ten times slower)
-        if suffix in EXTENSIONS:
-            self.entries.append(entry)
-        elif suffix in FOREIGN:
+        if suffix in FOREIGN:
             self.refused.append((entry.path, f"{suffix} is not an allowed format (PNG, JPEG, WebP, BMP, GIF, TIFF)"))
-        elif signature(start()):
+        elif suffix in EXTENSIONS or _begins_like_image(opener):
             self.entries.append(entry)
         else:
             self.notes.append(("not an image, ignored", entry.path))
@@ -133,14 +133,9 @@ def list_folder(root: Path) -> Listing:
 
 def _is_folder(entry: os.DirEntry[str], path: str, listing: Listing) -> bool:
     """Whether to enter a directory entry; all else is sorted into the listing."""
-
-    def start() -> bytes:
-        with Path(entry.path).open("rb") as stream:
-            return stream.read(16)
-
     status = entry.stat()
     if stat.S_ISREG(status.st_mode):
-        listing.add(Entry(path, status.st_size, status.st_mtime_ns), start)
+        listing.add(Entry(path, status.st_size, status.st_mtime_ns), partial(FileIO, entry.path))
     elif not stat.S_ISDIR(status.st_mode):
         listing.notes.append(("device, pipe or socket ignored", path))
     elif entry.is_symlink():
@@ -171,10 +166,6 @@ def list_zip(archive: Path) -> Listing:
 
 
 def _list_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, listing: Listing, seen: set[str]) -> None:
-    def start() -> bytes:
-        with opened.open(member) as stream:
-            return stream.read(16)
-
     path = member.filename
     parts = path.split("/")
     if ".." in parts or parts[0] == "" or "\\" in path or ":" in parts[0]:
@@ -189,9 +180,14 @@ def _list_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, listing: List
         listing.notes.append((_IGNORED_HIDDEN, path))
     else:
         try:
-            listing.add(Entry(path, member.file_size, member.CRC), start)
+            listing.add(Entry(path, member.file_size, member.CRC), partial(opened.open, member))
         except Exception as error:
             listing.refused.append((path, _why(error, f"{opened.filename}: {path}")))
+
+
+def _begins_like_image(opener: Callable[[], IO[bytes]]) -> bool:
+    with opener() as stream:
+        return signature(stream.read(16)) is not None
 
 
 def _hidden(name: str) -> bool:
@@ -199,10 +195,7 @@ def _hidden(name: str) -> bool:
 
 
 def _why(error: Exception, file: str) -> str:
-    """The reason to refuse `file`, in words of our own: those of zipfile change with its version.
-
-    Raises UserError where the machine is at fault: leaving the file out would be no answer then.
-    """
+    """The reason to refuse `file`, in words of our own: zipfile's change. UserError where the machine is at fault."""
     if isinstance(error, NotImplementedError):
         return "compressed in the zip by a method that cannot be read; make the zip again"
     if not isinstance(error, OSError):

@@ -5,7 +5,7 @@ import operator
 import re
 import stat
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -121,12 +121,10 @@ def _whole(name: str, value: object, spelling: Spelling) -> int | None:
     """The value as an int. Raises UserError for a fraction, a truth value or a text; nothing is rounded."""
     if value is None:
         return None
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise UserError(f"{spelling(name, value)} is no whole number; give one, without a point") from None
+    with suppress(TypeError):
+        if not isinstance(value, bool):
+            return operator.index(value)  # type: ignore[arg-type]
+    raise UserError(f"{spelling(name, value)} is no whole number; give one, without a point")
 
 
 def _pack(origin: Source, staging: Path, out: Path, progress: Progress | None) -> None:

@@ -127,10 +127,10 @@ def chunk_rows(shape: Shape, file_bytes: int = 1) -> int:
     return max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // int(np.prod(shape, dtype=np.int64)), _CHUNK_BYTES // file_bytes))
 
 
-def chunk_ranges(total: int, num_train: int, rows: int) -> list[tuple[int, int]]:
-    """Cut 0..total into chunks of at most `rows` that do not straddle num_train: (first, last + 1) of each."""
+def chunk_ranges(total: int, num_train: int, rows: int) -> list[tuple[str, int, int]]:
+    """Cut 0..total into chunks of at most `rows`, none across num_train: (split, first, last + 1) of each."""
     cuts = [*range(0, num_train, rows), *range(num_train, total, rows), total]
-    return [(first, stop) for first, stop in pairwise(cuts) if first < stop]
+    return [("train" if a < num_train else "held_out", a, b) for a, b in pairwise(cuts) if a < b]
 
 
 def hold_out(names: Sequence[str], labels: Sequence[Hashable], fraction: float, seed: int) -> set[int]:
@@ -141,12 +141,12 @@ def hold_out(names: Sequence[str], labels: Sequence[Hashable], fraction: float, 
     """
     if fraction == 0:
         return set()
-    groups: dict[Hashable, list[tuple[bytes, int]]] = {}
-    for index, (name, label) in enumerate(zip(names, labels, strict=True)):
-        key = f"{seed}\0{name}".encode("utf-8", "surrogateescape")
-        groups.setdefault(label, []).append((hashlib.sha256(key).digest(), index))
-    held: set[int] = set()
-    for ranked in groups.values():
-        count = min(max(1, round(len(ranked) * fraction)), len(ranked) - 1)
-        held.update(index for _, index in sorted(ranked)[:count])
-    return held
+
+    def rank(index: int) -> bytes:
+        return hashlib.sha256(f"{seed}\0{names[index]}".encode("utf-8", "surrogateescape")).digest()
+
+    groups: dict[Hashable, list[int]] = {}
+    for index in sorted(range(len(names)), key=rank):
+        groups.setdefault(labels[index], []).append(index)
+    counts = {label: min(max(1, round(len(group) * fraction)), len(group) - 1) for label, group in groups.items()}
+    return {index for label, group in groups.items() for index in group[: counts[label]]}

@@ -1,6 +1,6 @@
 """A store while it is packed: rows are appended and counted in a journal, so that a killed pack continues there.
 
-    .NAME.packing/journal.jsonl   line 1: source and settings; then a line per flush: position, rows, notes;
+    .NAME.packing/journal.jsonl   line 1: source and settings; then a line per chunk: position, rows, notes;
                                   each behind a hash of it and of the lines before it
     .NAME.packing/store/          the arrays as they grow, then the manifest; renamed to NAME at the very end
 
@@ -39,7 +39,7 @@ FLUSH_SECONDS = 0.5
 
 @dataclass
 class Progressed:
-    """How far a pack has come, as far as the journal knows."""
+    """How far a pack has come."""
 
     position: int = 0
     rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
@@ -55,7 +55,7 @@ class Progressed:
         self.digests += line["digests"]
 
     def is_sound(self) -> bool:
-        """Whether everything taken in has the type and range that `Writer.flush` gives it."""
+        """Whether everything taken in has the type and range that `Writer.write` gives it."""
         numbers = [self.position, *(self.rows[split] for split in SPLITS)]
         words = [word for pair in (*self.refused, *self.notes) for word in pair] + self.digests
         return (
@@ -69,7 +69,7 @@ class Progressed:
 class Writer:
     """Appends chunks to the arrays in `staging`, within a ``with`` block; continues if the journal has the same `head`.
 
-    ``state`` is how far the journal knows the pack to have come. What was not flushed when the block ends is lost.
+    ``state`` is how far the pack has come. What was not flushed when the block ends is lost.
     """
 
     def __init__(self, staging: Path, head: dict[str, Any], shape: Shape, labelled: bool) -> None:
@@ -85,10 +85,9 @@ class Writer:
             shutil.rmtree(self.store, ignore_errors=True)
             self.store.mkdir()
             self._journal_file.write_bytes(self._lines.line(self._head))
-        self._pending = Progressed(self.state.position, dict(self.state.rows))
         self._files = {key: _appending(array) for key, array in self.arrays().items()}
         self._journal = self._journal_file.open("ab")
-        self._flushed = time.monotonic()
+        self._flushed, self._waiting = time.monotonic(), list[bytes]()  # lines of what has not reached the disk
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,20 +96,19 @@ class Writer:
                 file.close()
 
     def arrays(self) -> dict[tuple[str, str], Array]:
-        """The arrays as the journal knows them."""
+        """The arrays with all that was written."""
         return arrays(self.store, self._shape, self.state.rows, self._labelled)
 
     def write(self, chunk: Chunk) -> None:
         """Append one chunk; flushed to disk at least every FLUSH_SECONDS."""
-        pending = self._pending
         self._files[chunk.split, "images"].write(np.ascontiguousarray(chunk.pixels).data)
         if chunk.labels is not None:
             self._files[chunk.split, "labels"].write(chunk.labels.astype("<i8").data)
-        pending.position = chunk.stop
-        pending.rows[chunk.split] += len(chunk.pixels)
-        pending.refused += chunk.refused
-        pending.notes += chunk.notes
-        pending.digests += [chunk.digest] if chunk.digest else []
+        rows = {**self.state.rows, chunk.split: self.state.rows[chunk.split] + len(chunk.pixels)}
+        digests = [chunk.digest] if chunk.digest else []
+        line = vars(Progressed(chunk.stop, rows, list(chunk.refused), list(chunk.notes), digests))
+        self.state.add(line)
+        self._waiting.append(self._lines.line(line))
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush()
 
@@ -118,11 +116,9 @@ class Writer:
         """Make everything written so far last, then say so in the journal."""
         for file in self._files.values():
             _sync(file)
-        line = vars(self._pending)
-        self._journal.write(self._lines.line(line))
+        self._journal.writelines(self._waiting)
         _sync(self._journal)
-        self.state.add(line)
-        self._pending = Progressed(self.state.position, dict(self.state.rows))
+        self._waiting.clear()
         self._flushed = time.monotonic()
 
     def finish(self, classes: list[str]) -> str:
@@ -200,10 +196,7 @@ def _lock(descriptor: int, out: Path) -> None:
 
 
 def publish(staging: Path, out: Path, manifest: dict[str, Any], origin: tuple[str, str]) -> None:
-    """Write the manifest and give the finished store its name, in one rename, then clear the rest away.
-
-    origin: the path of the source, and its stamp.
-    """
+    """Write (source, stamp) and the manifest, give the finished store its name in one rename, clear the rest away."""
     store = staging / "store"
     write_origin(store, *origin)
     with (store / MANIFEST).open("wb") as file:
