@@ -76,10 +76,8 @@ class CifarSource(Source):
             fetch(URL, archive, self.expected[0], progress)
         found = file_sha256(archive)
         if found not in self.expected:
-            raise UserError(
-                f"{archive}: SHA-256 is {found}, expected {' or '.join(self.expected)}; fetch {URL} again, "
-                f"or vouch for this file with {self.options.spelling('sha256', found)}"
-            )
+            mend = f"fetch {URL} again, or vouch for this file with {self.options.spelling('sha256', found)}"
+            raise UserError(f"{archive}: SHA-256 is {found}, expected {' or '.join(self.expected)}; {mend}")
         shape = (self.channels, self.size or SIDE, self.size or SIDE)
         with _opened(archive) as contents:
             classes, total = contents.classes, contents.total
@@ -98,14 +96,13 @@ class CifarSource(Source):
     def _chunk(self, split: str, data: bytes, stop: int, num_classes: int) -> Chunk:
         records = np.frombuffer(data, np.uint8).reshape(-1, _RECORD)
         labels = records[:, 0].astype(np.int64)
-        if labels.max() >= num_classes:
+        if (most := labels.max()) >= num_classes:
             raise UserError(
-                f"{self.kind}: label {labels.max()} in {split}, but {num_classes} class names; the archive is damaged"
+                f"{self.kind}: label {most} in {split}, but {num_classes} class names; the archive is damaged"
             )
         pixels: NDArray[np.uint8] = records[:, 1:].reshape(-1, 3, SIDE, SIDE)
         if (self.channels, self.size) != (3, SIDE):
-            images = (np.ascontiguousarray(image.transpose(1, 2, 0)) for image in pixels)
-            pixels = np.stack([self.resized(image, "CIFAR-10's images") for image in images])
+            pixels = np.stack([self.resized(image.transpose(1, 2, 0), "CIFAR-10's images") for image in pixels])
         return Chunk(split, pixels, labels, stop)
 
 

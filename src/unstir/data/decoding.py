@@ -29,7 +29,8 @@ from unstir.data.images import OTHER_SHAPE, Refused, Shape, decode
 from unstir.data.listing import Items, item_digest
 from unstir.errors import UserError
 
-MAX_WORKERS = 16
+MAX_WORKERS = min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+"""One child for each core this process may use, and no more than 16."""
 
 _PROGRAM = "from unstir.data.decoding import serve; serve()"
 _MEMORY = "close other programs, and run the same command again to continue"
@@ -43,11 +44,6 @@ class Reply(NamedTuple):
     refused: list[tuple[str, str]]  # (path, reason)
     notes: list[tuple[str, str]]  # (text, path)
     digest: str
-
-
-def cores() -> int:
-    """Count the cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def decode_all(
@@ -109,10 +105,9 @@ class _Worker:
         except (OSError, ValueError):
             self._process.kill()
             code = self._process.wait()
-            raise UserError(
-                f"a packing worker ended (status {code}) while decoding {paths[0]!r} to {paths[-1]!r}, "
-                "for want of memory or by a crashing decoder; run the same command again to continue"
-            ) from None
+            ended = f"a packing worker ended (status {code}) while decoding {paths[0]!r} to {paths[-1]!r}"
+            why = "for want of memory or by a crashing decoder; run the same command again to continue"
+            raise UserError(f"{ended}, {why}") from None
         refused, notes = ([(first, second) for first, second in head[key]] for key in ("refused", "notes"))
         return Reply(pixels, head["kept"], refused, notes, head["digest"])
 

@@ -67,10 +67,8 @@ def require_space(staging: Path, needed: int, smaller: str) -> None:
     written = sum(file.stat().st_size for file in staging.rglob("*") if file.is_file())
     free = shutil.disk_usage(staging).free + written
     if free < needed:
-        raise UserError(
-            f"{staging.parent}: packing needs {needed:,} bytes, {free:,} are free; "
-            f"free some space, choose another folder or smaller images ({smaller})"
-        )
+        mend = f"free some space, choose another folder or smaller images ({smaller})"
+        raise UserError(f"{staging.parent}: packing needs {needed:,} bytes, {free:,} are free; {mend}")
 
 
 @contextmanager
@@ -84,9 +82,8 @@ def disk_errors(out: Path) -> Iterator[None]:
         where = Path(os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else out)
         if not where.is_relative_to(out.parent):
             raise UserError(f"{where}: {remedy(error)}") from None
-        again = (
-            " and run the same command again, it continues where it stopped" if error.errno in OF_THE_MACHINE else ""
-        )
+        machine = error.errno in OF_THE_MACHINE
+        again = " and run the same command again, it continues where it stopped" if machine else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(out.parent if out.parent.exists() else Path.cwd()).free
             raise UserError(f"{out}: the disk is full ({free:,} bytes free); {REMEDIES[error.errno]}{again}") from None
@@ -121,10 +118,8 @@ def fetch(url: str, target: Path, sha256: str, progress: Progress | None = None)
         words = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
         reason = " ".join(words.split()) or "no answer"
         done = part.stat().st_size if part.exists() else 0
-        raise UserError(
-            f"download of {url} stopped at {done:,} bytes ({reason}); run the same command again to continue, "
-            f"or put the file at {target} yourself (SHA-256 {sha256})"
-        ) from None
+        mend = f"run the same command again to continue, or put the file at {target} yourself (SHA-256 {sha256})"
+        raise UserError(f"download of {url} stopped at {done:,} bytes ({reason}); {mend}") from None
     found = file_sha256(part)
     if found != sha256:
         part.unlink()

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unstir.data.decoding import MAX_WORKERS, cores, decode_all
+from unstir.data.decoding import MAX_WORKERS, decode_all
 from unstir.data.images import OTHER_SHAPE, Refused, Shape
 from unstir.data.listing import Entry, Items, Listing, item_digest, list_folder, list_zip, natural
 from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
@@ -124,10 +124,8 @@ class FolderSource(Source):
         listing, arranged = self._listing, self._arranged()
         refused, notes = listing.refused + arranged.refused, listing.notes + arranged.notes
         if not arranged.paths:
-            raise UserError(
-                f"{self.root}: no images to pack ({len(refused)} refused, {len(listing.notes)} ignored); "
-                "allowed are PNG, JPEG, WebP, BMP, GIF and TIFF files"
-            )
+            none = f"no images to pack ({len(refused)} refused, {len(listing.notes)} ignored)"
+            raise UserError(f"{self.root}: {none}; allowed are PNG, JPEG, WebP, BMP, GIF and TIFF files")
         shape = (self.channels, self.size, self.size) if self.size else self._common_shape(arranged.paths)
         chunks = partial(self._chunks, arranged, shape)
         return Plan(shape, arranged.classes, len(arranged.paths), arranged.rule, chunks, None, refused, notes)
@@ -151,7 +149,7 @@ class FolderSource(Source):
 
     def _chunks(self, arranged: Arrangement, shape: Shape, start: int) -> Generator[Chunk, None, None]:
         ranges = [chunk for chunk in self._ranges(arranged, shape) if chunk[1] >= start]
-        num_workers = min(cores(), MAX_WORKERS, max(1, len(ranges)))
+        num_workers = min(MAX_WORKERS, max(1, len(ranges)))
         requests = (arranged.paths[first:stop] for _, first, stop in ranges)
         with closing(decode_all(self.root, requests, self.size, self.channels, shape, num_workers)) as replies:
             for (split, first, stop), reply in zip(ranges, replies, strict=True):

@@ -31,7 +31,7 @@ import io
 import struct
 import warnings
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -220,8 +220,7 @@ def _to_8_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Image:
 
 
 def _from_16_bit(image: Image.Image, notes: list[str]) -> Image.Image:
-    tags: Any = getattr(image, "tag_v2", {})
-    bits = tags.get(ExifTags.Base.BitsPerSample, (16,))
+    bits = getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample, (16,))
     if bits not in (16, (16,)):
         raise Refused(f"{bits} bits a sample; 8 or 16 can be packed")
     notes.append("16-bit grey scaled to 8 bits")

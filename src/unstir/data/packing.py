@@ -202,7 +202,5 @@ def _notes(notes: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     for text, path in notes:
         paths.setdefault(text, []).append(path)
     ranked = sorted(paths.items(), key=lambda item: (-len(item[1]), item[0]))
-    return [
-        {"text": text, "count": len(found), "examples": list(map(printable, found[:_EXAMPLES]))}
-        for text, found in ranked
-    ]
+    examples = {text: list(map(printable, found[:_EXAMPLES])) for text, found in ranked}
+    return [{"text": text, "count": len(found), "examples": examples[text]} for text, found in ranked]

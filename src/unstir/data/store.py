@@ -176,17 +176,14 @@ class Store:
         A gigabyte takes about a second of processor time. Whoever makes a figure of the data calls this first.
         """
         found = content_hash(self.path, self.shape, self.manifest["classes"], self.manifest["counts"])
+        again = "delete the folder and pack it again"
         if found != self.content_hash:
-            raise UserError(
-                f"{self.path}: content hash is {found[:12]}..., the manifest says {self.content_hash[:12]}...; "
-                "the files were changed or damaged: delete the folder and pack it again"
-            )
+            differs = f"content hash is {found[:12]}..., the manifest says {self.content_hash[:12]}..."
+            raise UserError(f"{self.path}: {differs}; the files were changed or damaged: {again}")
         for split in SPLITS:
             labels = self.labels(split)
             if labels is not None and len(labels) and not 0 <= labels.min() <= labels.max() < len(self.classes):
-                raise UserError(
-                    f"{self.path}: labels in {split} that are no class's; delete the folder and pack it again"
-                )
+                raise UserError(f"{self.path}: labels in {split} that are no class's; {again}")
 
 
 def verify_once(store: Store) -> None:
