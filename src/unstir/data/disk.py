@@ -40,11 +40,10 @@ def open_file(path: Path) -> BufferedReader:
 
 
 @contextmanager
-def opened(file: Path, missing: str = "") -> Iterator[BufferedReader]:
-    """A regular file to read. Raises UserError with the remedy; ``missing`` is what to say where it is not there."""
+def file_errors(file: Path, missing: str = "") -> Iterator[None]:
+    """Turn the refusal of a file into a UserError with the remedy; ``missing`` is what to say where it is not there."""
     try:
-        with open_file(file) as stream:
-            yield stream
+        yield
     except OSError as error:
         gone = missing and isinstance(error, FileNotFoundError | NotADirectoryError)
         raise UserError(missing if gone else f"{file}: {remedy(error)}") from None
@@ -52,7 +51,7 @@ def opened(file: Path, missing: str = "") -> Iterator[BufferedReader]:
 
 def file_sha256(file: Path) -> str:
     """Hash a file: SHA-256 in hex. Raises UserError when it cannot be read."""
-    with opened(file) as stream:
+    with file_errors(file), open_file(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unstir.data.disk import open_file, opened
+from unstir.data.disk import file_errors, open_file
 from unstir.data.images import MAX_PIXELS, Shape
 from unstir.errors import UserError
 
@@ -96,7 +96,7 @@ def read(folder: Path) -> dict[str, Any]:
         f"{folder}: no packed data here ({MANIFEST} is missing); name the folder where it is now (--data.store of "
         "unstir train, --store of other commands), or make it with unstir data pack"
     )
-    with opened(file, missing) as stream:
+    with file_errors(file, missing), open_file(file) as stream:
         data = stream.read()
     try:
         content = parsed(data)

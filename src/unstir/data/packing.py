@@ -14,13 +14,13 @@ import numpy as np
 
 from unstir.data.cifar import CifarSource
 from unstir.data.digits import DigitsSource
-from unstir.data.disk import disk_errors, require_space, usable_path, what_it_is
+from unstir.data.disk import disk_errors, file_errors, require_space, usable_path, what_it_is
 from unstir.data.folder import FolderSource, joint_digest
 from unstir.data.manifest import FORMAT, SPLITS, read_origin
 from unstir.data.source import Options, Source, Spelling, in_python
 from unstir.data.store import Store, is_store
 from unstir.data.writer import Writer, publish, staging_folder
-from unstir.errors import UserError, printable, remedy
+from unstir.errors import UserError, printable
 from unstir.progress import Progress
 
 MAX_SIZE = 4096
@@ -77,17 +77,12 @@ def source_of(asked: Options) -> Source:
         return DigitsSource(options)
     if source == "cifar10":
         return CifarSource(None, options)
-    path = usable_path(source)
-    try:
+    path, named = usable_path(source), asked.spelling("source", str(source))
+    with file_errors(path, f"{named} is not there; use digits, cifar10, or the path of a folder or archive"):
         mode, start = path.stat().st_mode, b""
         if stat.S_ISREG(mode):
             with path.open("rb") as stream:
                 start = stream.read(4)
-    except (FileNotFoundError, NotADirectoryError):
-        named = asked.spelling("source", str(source))
-        raise UserError(f"{named} is not there; use digits, cifar10, or the path of a folder or archive") from None
-    except OSError as error:
-        raise UserError(f"{path}: {remedy(error)}") from None
     if stat.S_ISDIR(mode) and is_store(path):
         raise UserError(f"{path}: is a packed store already; use it as it is")
     if stat.S_ISDIR(mode) or start[:2] == b"PK":

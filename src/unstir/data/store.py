@@ -24,16 +24,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from unstir.data import manifest as manifests
-from unstir.data.disk import open_file, opened, usable_path
+from unstir.data.disk import file_errors, open_file, usable_path
 from unstir.data.images import Shape
 from unstir.data.manifest import MANIFEST, SPLITS, Note
-from unstir.errors import UserError, printable, remedy
+from unstir.errors import UserError, printable
 
 if TYPE_CHECKING:  # torch takes seconds to import and decoding workers do without it
     import torch
 
 HEADER_BYTES = 128
-_BLOCK = 1 << 22
 _verified: set[tuple[Any, ...]] = set()
 
 
@@ -58,7 +57,8 @@ class Array(NamedTuple):
 
     def check(self) -> None:
         """Raise UserError unless the file is there, as long as it should be, and begins with its header."""
-        with opened(self.file, f"{self.file}: missing; delete the folder and pack the data again") as stream:
+        missing = f"{self.file}: missing; delete the folder and pack the data again"
+        with file_errors(self.file, missing), open_file(self.file) as stream:
             header = stream.read(HEADER_BYTES)
             length = os.fstat(stream.fileno()).st_size
         again = "delete the folder and pack again"
@@ -75,9 +75,8 @@ class Array(NamedTuple):
         if self.shape[0] == 0:  # an empty region cannot be mapped
             return torch.from_numpy(np.zeros(self.shape, self.descr))
         try:
-            array: np.ndarray[Any, Any] = np.load(self.file, mmap_mode="c", allow_pickle=False)
-        except OSError as error:
-            raise UserError(f"{self.file}: {remedy(error)}") from None
+            with file_errors(self.file):
+                array: np.ndarray[Any, Any] = np.load(self.file, mmap_mode="c", allow_pickle=False)
         except ValueError:
             again = "delete the folder and pack the data again"
             raise UserError(f"{self.file}: damaged since it was opened; {again}") from None
@@ -217,8 +216,7 @@ def content_hash(folder: Path, shape: Shape, classes: Sequence[str], counts: dic
     """Hash a store's arrays: SHA-256 over shape, classes and counts as JSON, then the bytes of each array."""
     digest = hashlib.sha256(json.dumps([shape, list(classes), [counts[s] for s in SPLITS]]).encode())
     for array in arrays(folder, shape, counts, bool(classes)).values():
-        with opened(array.file) as stream:
+        with file_errors(array.file), open_file(array.file) as stream:
             stream.seek(HEADER_BYTES)
-            while block := stream.read(_BLOCK):
-                digest.update(block)
+            hashlib.file_digest(stream, lambda: digest)  # from there on
     return digest.hexdigest()
