@@ -13,13 +13,13 @@ import json
 import os
 import queue
 import signal
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,11 +85,9 @@ class _Worker:
     def __init__(self, setup: str) -> None:
         modules = [str(Path(__file__).parents[2]), *filter(None, sys.path)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(modules), "OPENBLAS_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", _PROGRAM, setup]
         # what decoders written in C print about damaged files goes nowhere: the reasons are in the replies
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, setup],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
-        )  # fmt: skip
+        self._process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment)
 
     def decode(self, paths: list[str]) -> Reply:
         assert self._process.stdin and self._process.stdout

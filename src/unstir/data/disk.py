@@ -62,7 +62,7 @@ def what_it_is(mode: int) -> str:
 
 
 def require_space(staging: Path, needed: int, smaller: str) -> None:
-    """Raise UserError unless `needed` bytes, with those written already, are free. smaller: to be typed for less."""
+    """Raise UserError unless `needed` bytes are free or written already; `smaller`: what to type for smaller images."""
     written = sum(file.stat().st_size for file in staging.rglob("*") if file.is_file())
     free = shutil.disk_usage(staging).free + written
     if free < needed:

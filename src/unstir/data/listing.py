@@ -50,7 +50,6 @@ class Listing:
 
 def natural(path: str) -> tuple[tuple[tuple[int, str, str], ...], str]:
     """Sort key under which img2 comes before img10 and folders keep together."""
-
     key: list[tuple[int, str, str]] = []
     for part in path.split("/"):
         # text and digits alternate; digits compare by length, then value; the separator comes before any piece
@@ -195,7 +194,7 @@ def _hidden(name: str) -> bool:
 
 
 def _why(error: Exception, file: str) -> str:
-    """The reason to refuse `file`, in words of our own: zipfile's change. UserError where the machine is at fault."""
+    """The reason to refuse `file`, in our own words, as zipfile's change. UserError where the machine is at fault."""
     if isinstance(error, NotImplementedError):
         return "compressed in the zip by a method that cannot be read; make the zip again"
     if not isinstance(error, OSError):

@@ -11,16 +11,13 @@ import torch
 from torch import Tensor
 
 from unstir.data.disk import open_file
-from unstir.data.images import Decoded, Refused, decode
+from unstir.data.images import Decoded, Refused, Shape, decode
 from unstir.edit.editing import Edited
 from unstir.errors import UserError
 from unstir.pictures.grid import to_picture
 from unstir.pixels import from_uint8
 from unstir.runs import sidecar
 from unstir.runs.files import replacing
-
-Shape = tuple[int, int, int]
-"""(C, H, W) of a model's images."""
 
 Box = tuple[int, int, int, int]
 """(left, top, width, height) in pixels of the run's images."""
