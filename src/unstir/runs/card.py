@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unstir.data.labels import class_number
+from unstir.data.store import class_number
 from unstir.errors import UserError, remedy
 from unstir.pictures.caption import of_class
 from unstir.runs.files import write_text
