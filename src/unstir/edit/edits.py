@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.chain import Chain
 from unstir.diffusion import editing as mathematics
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers.ddim import ddim
@@ -85,9 +84,7 @@ def vary(model: Model, image: Path, job: Job, *, strength: float, progress: Prog
 @torch.inference_mode()
 def invert(model: Model, image: Path, job: Job, *, refinements: int = 2, progress: Progress | None = None) -> Edited:
     """The noise that DDIM makes an image of, and the image made of that, with their PSNR; see `editing.invert`."""
-    _check_refinements(refinements)
-    x_0 = read_image(image, model.shape)
-    editing = Editing(replace(model, guide=None), job, _plain(job.chain))
+    x_0, editing = read_image(image, model.shape), _inverting(model, job, refinements)
     times, denoise = editing.chain.times(model.process.schedule), editing.of_class(editing.label)
     with editing.counting(progress, (len(times) - 1) * (refinements + 2)):
         x_T = last(mathematics.invert(denoise, model.process, x_0.to(model.device), times[::-1], refinements))
@@ -113,12 +110,11 @@ def blend(
     known. ``labels`` are the classes of the two, where the network knows classes (by default both are ``job.label``).
     """
     weights = _weights(count)
-    _check_refinements(refinements)
     asked = labels or (job.label, job.label)
     first, second = (model.labels.or_null(label, "--labels") for label in asked)
     files = [end for end in ends if isinstance(end, Path)]
     images = [read_image(file, model.shape) for file in files]
-    editing = Editing(replace(model, guide=None), replace(job, label=asked[0]), _plain(job.chain))
+    editing = _inverting(model, replace(job, label=asked[0]), refinements)
     times, process, w = editing.chain.times(model.process.schedule), model.process, weights.to(model.device)
     one = editing.of_class(first)
     pair = one, one if first == second else editing.of_class(second)
@@ -166,16 +162,14 @@ def morph(
     return editing.done("morph", {}, made[:0], made, nrow=count, labels=list(labels), count=count)
 
 
-def _plain(chain: Chain) -> Chain:
-    return chain.changed(sampler="ddim", eta=0.0, guidance=1.0)
+def _inverting(model: Model, job: Job, refinements: int) -> Editing:
+    """DDIM without randomness, guidance or a guide; UserError for fewer than 0 refinements of its inversion."""
+    if refinements < 0:
+        raise UserError(f"refinements={refinements} must be at least 0")
+    return Editing(replace(model, guide=None), job, job.chain.changed(sampler="ddim", eta=0.0, guidance=1.0))
 
 
 def _weights(count: int) -> Tensor:
     if count < 2:
         raise UserError(f"count={count} must be at least 2, for both ends are among the images")
     return torch.linspace(0, 1, count)
-
-
-def _check_refinements(refinements: int) -> None:
-    if refinements < 0:
-        raise UserError(f"refinements={refinements} must be at least 0")

@@ -17,7 +17,7 @@ from unstir.errors import UserError
 from unstir.pictures.grid import to_picture
 from unstir.pixels import from_uint8
 from unstir.runs import sidecar
-from unstir.runs.files import replacing
+from unstir.runs.files import save_png
 
 Box = tuple[int, int, int, int]
 """(left, top, width, height) in pixels of the run's images."""
@@ -70,13 +70,11 @@ def read_mask(mask: Path | None, box: Box | None, image: Path, shape: Shape) -> 
         keep = torch.ones(1, 1, H, W, dtype=torch.bool)
         keep[..., y : y + height, x : x + width] = False
     if keep.all():
-        raise UserError(
-            f"{mask} has no white part, so nothing is to fill in; paint white what is, and leave the rest black"
-        )
+        black = f"{mask} has no white part, so nothing is to fill in"
+        raise UserError(f"{black}; paint white what is, and leave the rest black")
     if not keep.any():
-        raise UserError(
-            "nothing of the image is kept; leave a part of it black or out of the box, or use unstir sample"
-        )
+        remedy = "leave a part of it black or out of the box, or use unstir sample"
+        raise UserError(f"nothing of the image is kept; {remedy}")
     return keep
 
 
@@ -122,26 +120,25 @@ class Target:
         single = re.compile(re.escape(self.out.stem) + r"-\d+\.png")
         own = [path for path in self.out.parent.glob("*.png") if single.fullmatch(path.name)] if self.singles else []
         if edited := {path.resolve() for path in self.read} & {path.resolve() for path in (self.out, *own)}:
-            raise UserError(
-                f"--out {self.out} would replace {edited.pop().name}, the image that is edited; name another file"
-            )
+            image = f"{edited.pop().name}, the image that is edited"
+            raise UserError(f"--out {self.out} would replace {image}; name another file")
         sidecar.check(self.out, own)
 
     def save(self, edited: Edited) -> tuple[str, ...]:
         """Write the picture and what was asked besides; return in words where, and what it cost."""
         file = self.out or self.folder / self._name(edited.settings)
         singles = sidecar.numbered(file, len(edited.made) if self.singles else 0)
-        cost = f"{edited.calls:,} call{'s' * (edited.calls > 1)}{edited.besides}"
-        measured: dict[str, Any] = {"calls": edited.calls, "cost": cost}
-        if edited.psnr:
-            measured["psnr"] = [None if value == math.inf else value for value in edited.psnr]
-        if singles:
-            measured["singles"] = len(singles)
+        measured = {
+            "calls": edited.calls,
+            "cost": f"{edited.calls:,} call{'s' * (edited.calls > 1)}{edited.besides}",
+            "psnr": [None if value == math.inf else value for value in edited.psnr] or None,
+            "singles": len(singles) or None,
+        }
+        given = {key: value for key, value in measured.items() if value is not None}
         command = f"unstir edit {edited.settings['edit']}"
-        sidecar.save(file, sidecar.png(edited.picture()), command, edited.settings, **measured)
+        sidecar.save(file, sidecar.png(edited.picture()), command, edited.settings, **given)
         for path, pixels in zip(singles, edited.made, strict=False):
-            with replacing(path) as partial:
-                to_picture(pixels).save(partial, format="png")
+            save_png(path, to_picture(pixels))
         return (
             f"picture  {file}",
             *([f"singles  {singles[0]} to {singles[-1].name}"] if singles else []),

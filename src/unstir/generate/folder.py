@@ -22,7 +22,7 @@ from unstir.pictures.png import is_whole, read
 from unstir.pixels import to_uint8
 from unstir.progress import Progress, counter
 from unstir.runs import sidecar
-from unstir.runs.files import locked, make_folder, remove_partials, replacing, write_text
+from unstir.runs.files import locked, make_folder, remove_partials, save_png, write_text
 from unstir.runs.kinds import is_count
 from unstir.runs.lines import decode, encode
 from unstir.runs.model import Model
@@ -51,18 +51,13 @@ def save_images(model: Model, job: Job, out: Path, progress: Progress | None = N
         for begin in begins:
             indices, images = batch(model, job, begin, on_step)
             for index, image in zip(indices, to_uint8(images), strict=True):
-                _save(image_path(out, index), to_picture(image), durable=False)
+                save_png(image_path(out, index), to_picture(image), durable=False)
     shown = torch.arange(min(job.num, GRID_IMAGES))
     noise = to_uint8(starting_noise(job.chain.seed, shown, model.shape))
     images = torch.stack([read(image_path(out, int(index))) for index in shown])
-    _save(out / "noise.png", grid(noise, model.nrow))
-    _save(out / "grid.png", _grid(model, job, images))
+    save_png(out / "noise.png", grid(noise, model.nrow))
+    save_png(out / "grid.png", _grid(model, job, images))
     return model, job
-
-
-def _save(path: Path, picture: Image, durable: bool = True) -> None:
-    with replacing(path, durable=durable) as partial:
-        picture.save(partial, format="png")
 
 
 def drawn_classes(model: Model, job: Job, num: int) -> list[str]:

@@ -52,9 +52,8 @@ def check_same(run: "Run", found: Checkpoint, say: Say = unsaid) -> None:
     card = run.data.plain()
     if other := [key for key in card if found.data and found.data.get(key) != card[key]]:
         what = ", ".join(f"{key} is {short(card[key])}, not {short(found.data.get(key))}" for key in other)
-        raise UserError(
-            f"{run.path / 'data.json'} is not of the data that {name} was trained on: {what}; restore it from a copy"
-        )
+        card_file = run.path / "data.json"
+        raise UserError(f"{card_file} is not of the data that {name} was trained on: {what}; restore it from a copy")
     if of_grids := [text for key, text in said.items() if key.startswith("grids.")]:
         say(f"{file} has changed since step {found.step} was saved: {', '.join(of_grids)}")
 

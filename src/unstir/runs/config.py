@@ -46,43 +46,36 @@ class Config:
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
-        if self.model.in_channels != self.data.channels:
-            raise ValueError(
-                f"model.in_channels={self.model.in_channels} differs from data.channels={self.data.channels}; "
-                "set both to 1 (grey) or both to 3 (RGB)"
-            )
-        outputs = self.model.in_channels * (2 if self.diffusion.learned_variance else 1)
-        if self.model.out_channels not in (0, outputs):
-            raise ValueError(
-                f"model.out_channels={self.model.out_channels} must be 0 (as many as it takes) or {outputs}"
-            )
-        learns = self.loss.objective != "simple"
-        if self.diffusion.learned_variance and not learns:
+        model, diffusion, loss = self.model, self.diffusion, self.loss
+        if model.in_channels != self.data.channels:
+            differs = f"model.in_channels={model.in_channels} differs from data.channels={self.data.channels}"
+            raise ValueError(f"{differs}; set both to 1 (grey) or both to 3 (RGB)")
+        outputs = model.in_channels * (2 if diffusion.learned_variance else 1)
+        if model.out_channels not in (0, outputs):
+            raise ValueError(f"model.out_channels={model.out_channels} must be 0 (as many as it takes) or {outputs}")
+        if diffusion.learned_variance and loss.objective == "simple":
             raise ValueError('learned_variance is not taught by loss.objective="simple": use "hybrid" or "vlb"')
-        if self.loss.objective == "hybrid" and not self.diffusion.learned_variance:
+        if loss.objective == "hybrid" and not diffusion.learned_variance:
             raise ValueError('loss.objective="hybrid" is for diffusion.learned_variance: set that, or use "simple"')
-        if self.diffusion.zero_terminal_snr and self.loss.weighting in ("min_snr", "p2"):
-            raise ValueError(
-                f'loss.weighting="{self.loss.weighting}" is 0 at t = T with zero_terminal_snr, where every sampler '
-                'starts: use "simple" or "truncated_snr"'
-            )
-        if self.train.label_dropout and not self.model.num_classes:
+        if diffusion.zero_terminal_snr and loss.weighting in ("min_snr", "p2"):
+            zero = f'loss.weighting="{loss.weighting}" is 0 at t = T with zero_terminal_snr, where every sampler starts'
+            raise ValueError(f'{zero}: use "simple" or "truncated_snr"')
+        if self.train.label_dropout and not model.num_classes:
             raise ValueError(f"train.label_dropout={self.train.label_dropout} hides labels: set model.num_classes")
         return self
 
     @model_validator(mode="after")
     def _grids_are_possible(self) -> "Config":
-        if self.diffusion.zero_terminal_snr and SAMPLERS[self.grids.sampler].divides_by_alpha:
-            raise ValueError(
-                f'grids.sampler="{self.grids.sampler}" divides by alpha_T, which is 0 with zero_terminal_snr: '
-                'use "ddim" or "dpmpp_2m"'
-            )
-        if self.grids.variance == "learned" and not self.diffusion.learned_variance:
+        grids, diffusion = self.grids, self.diffusion
+        if diffusion.zero_terminal_snr and SAMPLERS[grids.sampler].divides_by_alpha:
+            zero = f'grids.sampler="{grids.sampler}" divides by alpha_T, which is 0 with zero_terminal_snr'
+            raise ValueError(f'{zero}: use "ddim" or "dpmpp_2m"')
+        if grids.variance == "learned" and not diffusion.learned_variance:
             raise ValueError('grids.variance="learned" needs diffusion.learned_variance')
-        if self.grids.guidance != 1 and not self.train.label_dropout:
-            raise ValueError(f"grids.guidance={self.grids.guidance} needs train.label_dropout, such as 0.1")
+        if grids.guidance != 1 and not self.train.label_dropout:
+            raise ValueError(f"grids.guidance={grids.guidance} needs train.label_dropout, such as 0.1")
         try:
-            self.grids.check(self.diffusion.T)
+            grids.check(diffusion.T)
         except UserError as error:
             raise ValueError(f"grids.{error}") from None
         return self

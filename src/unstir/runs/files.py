@@ -9,12 +9,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from safetensors import SafetensorError
 
 from unstir.data.disk import sync_folder
 from unstir.errors import REMEDIES, UserError, remedy
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 PARTIAL = ".partial"
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
@@ -99,12 +102,16 @@ def write_text(path: Path, text: str) -> None:
     try:
         content = text.encode()
     except UnicodeEncodeError as error:
-        name = ascii(text[max(error.start - 20, 0) : error.end])
-        raise UserError(
-            f"cannot write {path}: {name} in it is a name that is not UTF-8; rename that file or folder"
-        ) from None
+        name = f"{text[max(error.start - 20, 0) : error.end]!a} in it is a name that is not UTF-8"
+        raise UserError(f"cannot write {path}: {name}; rename that file or folder") from None
     with replacing(path) as partial:
         partial.write_bytes(content)
+
+
+def save_png(path: Path, picture: "Image", durable: bool = True) -> None:
+    """Replace ``path`` by a picture; arguments and errors as `replacing`."""
+    with replacing(path, durable=durable) as partial:
+        picture.save(partial, format="png")
 
 
 def make_folder(path: Path) -> Path:
@@ -147,11 +154,10 @@ def check_writable(folder: Path, elsewhere: str = "") -> None:
 
 def is_writable(folder: Path) -> bool:
     """Whether files can be made in ``folder``."""
-    try:
+    with suppress(UserError):
         check_writable(folder)
-    except UserError:
-        return False
-    return True
+        return True
+    return False
 
 
 def check_file(path: Path, option: str) -> None:

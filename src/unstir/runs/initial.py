@@ -27,11 +27,9 @@ def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], 
     new = [name for name in MAY_BE_NEW if name in own and name not in weights]
     weights |= {name: own[name] for name in new}
     if wrong := misfits(own, weights):
-        what = "; ".join(_unlike(found.config, config) or wrong[:3])
-        raise UserError(
-            f"train.init={source} does not fit the network: {what} ({len(wrong)} tensors, {wrong[0]}); use the same "
-            "[model] settings, or leave it out"
-        )
+        what = f"{'; '.join(_unlike(found.config, config) or wrong[:3])} ({len(wrong)} tensors, {wrong[0]})"
+        remedy = "use the same [model] settings, or leave it out"
+        raise UserError(f"train.init={source} does not fit the network: {what}; {remedy}")
     begins = f"begins with the weights of {source}, step {found.step}; it has no {', '.join(new)}, which is new and"
     return weights, f"{begins} keeps its own initial values" if new else ""
 
@@ -53,10 +51,11 @@ def _checkpoint_of(text: str) -> Checkpoint:
 
 def _unlike(saved: dict[str, Any], config: Config) -> list[str]:
     """The settings of the network's shape that differ, in words."""
-    ours, theirs = toml.to_dict(config), saved
-    keys = [("model", key) for key in ours["model"]] + [("diffusion", "learned_variance")]
-    pairs: list[tuple[str, Any, Any]] = [(f"{s}.{key}", theirs.get(s, {}).get(key), ours[s][key]) for s, key in keys]
-    pairs = [pair for pair in pairs if pair[0] not in ("model.dropout", "model.num_classes")]
+    there = toml.from_dict(saved, "train.init")
+    theirs, ours = toml.flat(there), toml.flat(config)
+    free = "model.dropout", "model.num_classes"
+    keys = [key for key in ours if key.startswith("model.") and key not in free]
+    pairs = [(key, theirs.get(key), ours[key]) for key in (*keys, "diffusion.learned_variance")]
     labels = "the number of labels (model.num_classes, and one hidden with train.label_dropout)"
-    pairs.append((labels, build.num_labels(toml.from_dict(saved, "train.init")), build.num_labels(config)))
-    return [f"{key} is {there} there, {here} here" for key, there, here in pairs if there != here]
+    pairs.append((labels, build.num_labels(there), build.num_labels(config)))
+    return [f"{key} is {their} there, {our} here" for key, their, our in pairs if their != our]

@@ -92,10 +92,9 @@ class DiffusionConfig:
 
     @model_validator(mode="after")
     def _consistent(self) -> "DiffusionConfig":
-        if self.beta_1 > self.beta_T:
-            raise ValueError(
-                f"beta_1={self.beta_1} exceeds beta_T={self.beta_T}; noise grows along the chain: swap them"
-            )
+        first, last = self.beta_1, self.beta_T
+        if first > last:
+            raise ValueError(f"beta_1={first} exceeds beta_T={last}; noise grows along the chain: swap them")
         if self.zero_terminal_snr and self.predict == "eps":
             raise ValueError('predict="eps" is undefined with zero_terminal_snr: use predict="v" or "x0"')
         return self
@@ -187,15 +186,12 @@ class LossConfig:
     def _consistent(self) -> "LossConfig":
         if self.objective == "vlb" and self.weighting != "simple":
             raise ValueError(f'weighting="{self.weighting}" weighs the squared error, which objective="vlb" has not')
-        for key, usual, needs in (
-            ("min_snr_gamma", 5.0, self.weighting == "min_snr"),
-            ("p2_gamma", 1.0, self.weighting == "p2"),
-            ("p2_k", 1.0, self.weighting == "p2"),
-            ("vlb_weight", 0.001, self.objective == "hybrid"),
-        ):
-            if not needs and getattr(self, key) != usual:
-                where = 'objective="hybrid"' if key == "vlb_weight" else f'weighting="{key.rsplit("_", 1)[0]}"'
-                raise ValueError(f"{key}={getattr(self, key)} has no effect without {where}: set that, or leave it out")
+        usual = {"min_snr_gamma": 5.0, "p2_gamma": 1.0, "p2_k": 1.0, "vlb_weight": 0.001}
+        for key, value in usual.items():
+            name, needs = ("objective", "hybrid") if key == "vlb_weight" else ("weighting", key.rsplit("_", 1)[0])
+            if getattr(self, name) != needs and getattr(self, key) != value:
+                where = f'without {name}="{needs}": set that, or leave it out'
+                raise ValueError(f"{key}={getattr(self, key)} has no effect {where}")
         return self
 
 
