@@ -12,7 +12,7 @@ from unstir.progress import Say, unsaid
 from unstir.runs import toml
 from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.config import Config, may_change
+from unstir.runs.config import MAY_CHANGE, Config
 
 if TYPE_CHECKING:
     from unstir.runs.run import Run
@@ -25,7 +25,7 @@ def compare(saved: Config, asked: Config) -> dict[str, Any]:
     """What ``asked`` would change in a run, by dotted keys; UserError for one that must not change."""
     old, new = toml.flat(saved), toml.flat(asked)
     changed = {key: new.get(key) for key in _different(old, new)}
-    if fixed := [key for key in changed if not may_change(key)]:
+    if fixed := [key for key in changed if key not in MAY_CHANGE]:
         said = _shortened([f"{key} is {old.get(key)!r} in the run, {new.get(key)!r} was asked" for key in fixed])
         began = f"the run began with recipe {saved.recipe or 'none'}, {asked.recipe} was asked, but "
         raise UserError(
@@ -44,7 +44,7 @@ def check_same(run: "Run", found: Checkpoint, say: Say = unsaid) -> None:
     name, file = f"the checkpoint of step {found.step}", run.path / "config.toml"
     theirs, ours = toml.flat(toml.from_dict(found.config, f"{run.path}: {name}")), toml.flat(run.config)
     said = {key: f"{key} is {_text(ours.get(key))}, not {_text(theirs.get(key))}" for key in _different(theirs, ours)}
-    if fixed := [key for key in said if not may_change(key)]:
+    if fixed := [key for key in said if key not in MAY_CHANGE]:
         raise UserError(
             f"{file} is not what {name} was trained with: {_shortened([said[key] for key in fixed])}; restore it from "
             f"a copy, or write {_lines(fixed[:SHOWN], theirs)}"

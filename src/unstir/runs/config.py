@@ -89,11 +89,6 @@ MAY_CHANGE = (
 """The keys that may differ when a run is continued. The data may move, but its content is checked by its hash."""
 
 
-def may_change(key: str) -> bool:
-    """Whether a dotted key may differ when a run is continued."""
-    return key in MAY_CHANGE
-
-
 def steps_in(span: str, steps_per_epoch: int, batch_size: int) -> int:
     """How many optimiser steps a span such as "20 epochs" is; images are rounded up to whole steps."""
     match = SPAN.fullmatch(span)

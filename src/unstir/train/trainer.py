@@ -22,8 +22,7 @@ from unstir.randomness import Key
 from unstir.runs import build, checkpoint
 from unstir.runs.agreement import check_same
 from unstir.runs.checkpoint import environment
-from unstir.runs.initial import initial_weights
-from unstir.runs.loading import model_in_training
+from unstir.runs.loading import initial_weights, model_in_training
 from unstir.runs.run import Run, is_run
 from unstir.runs.timetable import ema_decay, grid_file, learning_rate, snapshots
 from unstir.train import ema
