@@ -49,7 +49,8 @@ class Speaker:
     _all: ClassVar[list["Speaker"]] = []
 
     def __init__(self, console: Console, line: Callable[[], str]) -> None:
-        self._console, self._line, self._over = console, line, threading.Event()
+        self._console, self._line = console, line
+        self._spoke, self._over = time.monotonic(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Speaker":

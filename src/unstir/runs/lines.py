@@ -140,20 +140,16 @@ def _checksum(values: Mapping[str, Any]) -> str:
 
 def _end_last_line(stream: Any) -> None:
     """Cut off what a kill left of a last line; the end of line alone is added where the line is whole."""
-    size = stream.seek(0, os.SEEK_END)
-    if size == 0:
-        return
-    stream.seek(size - 1)
-    if stream.read(1) == b"\n":
+    stream.seek(max(stream.seek(0, os.SEEK_END) - 1, 0))
+    if stream.read(1) in (b"", b"\n"):
         return
     stream.seek(0)
-    begun = stream.read()
-    last = begun.rpartition(b"\n")[2]
+    last = stream.read().rpartition(b"\n")[2]
     try:
         decode(last)
         stream.write(b"\n")
     except ValueError:
-        stream.truncate(size - len(last))
+        stream.truncate(stream.tell() - len(last))
 
 
 def _are_times(value: Any) -> bool:
@@ -166,9 +162,8 @@ METRICS: Mapping[str, Kind] = {
     **dict.fromkeys(("lr", "ema_decay", "images_per_second", "seconds"), is_number),
 }
 HELD_OUT: Mapping[str, Kind] = {
-    **dict.fromkeys(
-        ("step", "epoch", "images", "num_train", "num_held_out", "bits_num", "bits_train_num", "bits_calls"), is_count
-    ),
+    **dict.fromkeys(("step", "epoch", "images", "num_train", "num_held_out"), is_count),
+    **dict.fromkeys(("bits_num", "bits_train_num", "bits_calls"), is_count),
     "times": _are_times,
     **{f"{split}{end}": is_figures for split in ("train", "held_out") for end in ("", "_error")},
     **{f"of_{split}": is_figures for split in ("train", "held_out")},
