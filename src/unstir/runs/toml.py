@@ -29,21 +29,14 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
         raise UserError(f"{source}: its tables are nested too deeply, or a number is too long; mend it") from None
 
 
-def _keys() -> list[str]:
-    """Every dotted key there is, those that are None by default among them."""
-    default = Config()
-    return [
-        f"{section.name}.{key.name}" if dataclasses.is_dataclass(value) else section.name
-        for section in dataclasses.fields(Config)  # type: ignore[arg-type, unused-ignore]
-        for value in [getattr(default, section.name)]
-        for key in (dataclasses.fields(value) if dataclasses.is_dataclass(value) else [section])
-    ]
-
-
 def near_key(key: str) -> str | None:
-    """The key or section that a wrong one was probably meant to be."""
-    known = _keys()
-    return near_setting(key, {*known, *(name.split(".")[0] for name in known)})
+    """The key or section that a wrong one was probably meant to be, those that are None by default among them."""
+    default, known = Config(), set[str]()
+    for section in dataclasses.fields(Config):  # type: ignore[arg-type, unused-ignore]
+        value = getattr(default, section.name)
+        keys = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
+        known |= {section.name, *(f"{section.name}.{key.name}" for key in keys)}
+    return near_setting(key, known)
 
 
 def load(path: Path) -> Config:
