@@ -87,7 +87,7 @@ def file_name(step: int) -> str:
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint into ``folder``, whole or not at all, and return its path; UserError where it cannot be."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
-    text = json.dumps({"format": FORMAT, **{name: getattr(checkpoint, name) for name in FIELDS}}, sort_keys=True)
+    text = _canonical(checkpoint)
     size = sum(t.numel() * t.element_size() for t in tensors.values()) + len(text)
     path = folder / file_name(checkpoint.step)
     try:
@@ -169,6 +169,10 @@ def keep_last(folder: Path, keep: int) -> None:
     """Delete all but the ``keep`` newest checkpoints of a folder."""
     for _, path in listed(folder)[:-keep]:
         path.unlink(missing_ok=True)
+
+
+def _canonical(checkpoint: Checkpoint) -> str:
+    return json.dumps({"format": FORMAT, **{name: getattr(checkpoint, name) for name in FIELDS}}, sort_keys=True)
 
 
 def _parse(path: Path, text: str, tensors: dict[str, Tensor]) -> Checkpoint:
