@@ -59,9 +59,13 @@ def with_a_sampler(folder):
     return folder
 
 
-def test_a_new_sampler_with_an_option_is_a_file_a_line_and_a_field(trained, tmp_path):
+def test_a_new_sampler_with_an_option_is_a_file_a_line_and_a_field(trained, command, tmp_path):
     run, _ = trained()
-    out = [str(tmp_path / name) for name in ("made", "moved", "grids")]
+    out = [str(tmp_path / name) for name in ("made", "moved", "grids", "before")]
+    before = [*("sample", str(run.path), "--num", "2", "--sampler", "ddim", "--out"), out[3]]
+    assert command(*before)[0] == 0
+    kept = (Path(out[3]) / "settings.json").read_bytes()
+    assert json.loads(kept)["chain"]["eta"] == 0 and "variance" not in json.loads(kept)["chain"]
     asked = {
         "sample help": ["sample", "--help"],
         "fill help": ["edit", "inpaint", "--help"],
@@ -75,6 +79,7 @@ def test_a_new_sampler_with_an_option_is_a_file_a_line_and_a_field(trained, tmp_
         "made": ["sample", str(run.path), "--num", "2", "--sampler", "trembling", "--out", out[0]],
         "moved": ["sample", str(run.path), "--num", "2", "--sampler", "trembling", "--tremor", "3", "--out", out[1]],
         "compared": ["sample", str(run.path), "--num", "2", "--compare", "trembling:3,ddim:3", "--out", out[2]],
+        "made before there was this sampler": before,
         "continued": [
             *("train", "--out", str(run.path), "--grids.sampler", "trembling", "--grids.tremor", "1"),
             *("--train.length", "13 steps"),
@@ -101,8 +106,9 @@ def test_a_new_sampler_with_an_option_is_a_file_a_line_and_a_field(trained, tmp_
     }
     for name, words in refused.items():
         assert said[name][0] == 2 and words in said[name][2], said[name]
-    for name in ("made", "moved", "compared", "continued"):
+    for name in ("made", "moved", "compared", "made before there was this sampler", "continued"):
         assert said[name][0] == 0, said[name]
+    assert (Path(out[3]) / "settings.json").read_bytes() == kept
     settings = [json.loads((Path(folder) / "settings.json").read_text())["chain"] for folder in out[:2]]
     assert [chain["tremor"] for chain in settings] == [0.25, 3.0]
     assert (Path(out[0]) / "000000.png").read_bytes() != (Path(out[1]) / "000000.png").read_bytes()

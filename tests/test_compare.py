@@ -81,6 +81,20 @@ def test_a_comparison_is_read_as_it_is_written():
         parse("", base)
 
 
+def test_an_option_of_one_sampler_is_for_the_rows_that_take_it(trained, command, tmp_path):
+    base = Chain("ddim", steps=3, eta=0.25)
+    eta = [chain.eta for chain in parse("ddim:5,ancestral:5,ddim:9", base, {"eta": 1.0})]
+    assert eta == [1.0, 0.0, 1.0] and parse("ddim:5", base)[0].eta == 0.25
+    run, out = trained()[0], tmp_path / "made"
+    asked = ("sample", run.path, "--num", 2, "--out", out, "--compare", "ddim:3,ancestral:3")
+    assert command(*asked, "--eta", 1)[0] == 0
+    made = json.loads((out / "compare.json").read_text())["compared"]
+    assert made[0]["eta"] == 1 and "eta" not in made[1] and made[1]["variance"] == "auto"
+    status, said, error = command("sample", run.path, "--num", 2, "--compare", "unipc:3", "--eta", 1)
+    assert (status, said) == (2, "")
+    assert error == "unstir: eta=1.0 is an option of none of the samplers of unipc:3; leave it out\n"
+
+
 def test_the_seconds_are_those_of_an_image_and_of_its_own_chain_alone(trained, monkeypatch):
     run, _ = trained()
     clock, call = [100.0], Denoiser.__call__

@@ -126,7 +126,10 @@ class Chain:
         for name in _not_of(self.sampler):
             if (value := getattr(self, name)) != DEFAULTS[name]:
                 takers = " and ".join(each for each, sampler in SAMPLERS.items() if name in sampler.options)
-                raise ValueError(f"{name}={value!r} is an option of {takers}, not of {self.sampler}; leave it out")
+                raise ValueError(
+                    f"{name}={value!r} is an option of {takers}, not of {self.sampler}; "
+                    f"choose that sampler, or leave {name} out"
+                )
         if self.threshold and not self.clip:
             raise ValueError(
                 f"threshold={self.threshold} is a kind of clamping, which clip=False turns off; leave clip on"
@@ -150,6 +153,10 @@ class Chain:
         if not given.get("clip", self.clip):
             idle |= {"threshold"}
         return dataclasses.replace(self, **{name: DEFAULTS[name] for name in idle} | given)
+
+    def in_effect(self) -> dict[str, Any]:
+        """The settings without the options of other samplers: what files say of a chain, whatever samplers come."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in _not_of(self.sampler)}
 
     def check(self, T: int) -> None:
         """Raise UserError for settings that no chain of T times can have, wherever it begins."""

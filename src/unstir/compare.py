@@ -1,14 +1,16 @@
 """Several ways of sampling side by side: one picture from one noise, with what each of them costs."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from unstir.chain import Chain, Cost
+from unstir.chain import SAMPLERS, Chain, Cost, known
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, check, sample_batches
 from unstir.generate.folder import drawn_classes, settings_of
@@ -39,10 +41,11 @@ class Compared:
         return f"{self.chain.sampler}{spacing}, {self.said}, {self.seconds:.3g} s per image"
 
 
-def parse(text: str, base: Chain) -> list[Chain]:
+def parse(text: str, base: Chain, given: Mapping[str, Any] = MappingProxyType({})) -> list[Chain]:
     """The chains of "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr": sampler, steps and, if not the ``base``'s, spacing.
 
-    What they leave out is the base's, but for options of another sampler. Raises UserError for text of another form.
+    What they leave out is the base's, but for options of another sampler. Those ``given`` are for the samplers that
+    take them. Raises UserError for text of another form, and for an option that none of the samplers takes.
     """
     chains = []
     for part in text.split(","):
@@ -50,7 +53,10 @@ def parse(text: str, base: Chain) -> list[Chain]:
         if not 1 <= len(rest) <= 2 or not (rest[0].isascii() and rest[0].isdecimal()):
             raise UserError(f"{part.strip()!r} is no sampler with its steps; write for example ddim:50,dpmpp_2m:15")
         spacing = rest[1] if len(rest) == 2 else base.spacing
-        chains.append(base.changed(sampler=name, steps=int(rest[0]), spacing=spacing))
+        own = {key: value for key, value in given.items() if key in SAMPLERS[known(name)].options}
+        chains.append(base.changed(sampler=name, steps=int(rest[0]), spacing=spacing, **own))
+    for option in given.keys() - {option for chain in chains for option in SAMPLERS[chain.sampler].options}:
+        raise UserError(f"{option}={given[option]!r} is an option of none of the samplers of {text}; leave it out")
     return chains
 
 
@@ -85,14 +91,20 @@ def _compare(model: Model, jobs: Sequence[Job], progress: Progress | None) -> li
 
 
 def save_comparison(
-    model: Model, job: Job, text: str, out: Path | None = None, *, showing: Showing = silently
+    model: Model,
+    job: Job,
+    text: str,
+    out: Path | None = None,
+    *,
+    given: Mapping[str, Any] = MappingProxyType({}),
+    showing: Showing = silently,
 ) -> tuple[Path, list[Compared]]:
-    """Write OUT/compare.png, rows of images by the chains of a ``text`` as `parse` reads it, and return it and them.
+    """Write OUT/compare.png, rows of images by the chains that `parse` reads, and return its path and the rows.
 
     By default OUT is a folder for these settings in RUN/generated. UserError as `parse`, `compare`, `sidecar.check`.
     """
-    jobs = _jobs(model, job, parse(text, job.chain))
-    settings = settings_of(model, jobs[0]) | {"num": job.num, "compared": [asdict(each.chain) for each in jobs]}
+    jobs = _jobs(model, job, parse(text, job.chain, given))
+    settings = settings_of(model, jobs[0]) | {"num": job.num, "compared": [each.chain.in_effect() for each in jobs]}
     del settings["chain"], settings["calls"]  # each row has its own
     name = f"compare-step{model.step}-seed{job.chain.seed}-{sidecar.digest(settings)}"
     file = (out or model.folder / "generated" / name) / "compare.png"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from unstir.chain import OPTIONS
 from unstir.cli.app import app, say, show
 from unstir.cli.options import ChainOptions, ModelOptions, RunFolder
 from unstir.errors import UserError
@@ -55,10 +56,12 @@ def sample(
         others = "--sampler, --steps, --animate, --strip and --stages"
         raise UserError(f"--compare names samplers and steps; leave out {others}")
     model = options.model(Run.open(run), chain.guide)
-    settings = model.chain.changed(**chain.given(), seed=seed)
+    given = chain.given()
+    own = {name: given.pop(name) for name in OPTIONS if compare and name in given}  # for the samplers that take them
+    settings = model.chain.changed(**given, seed=seed)
     job = Job(num=num, chain=settings, label=model.labels.number(label), batch_size=batch_size)
     if compare:
-        file, rows = comparing.save_comparison(model, job, compare, out, showing=console.counting)
+        file, rows = comparing.save_comparison(model, job, compare, out, given=own, showing=console.counting)
         show(*(row.caption for row in rows), f"compared {file}")
         return 0
     done = save_samples(model, job, out, animation=animate, strip=strip, stages=stages, showing=console.counting)

@@ -1,6 +1,5 @@
 """One edit under way: what is asked of the model is checked, its calls are counted, its settings recorded."""
 
-import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -101,7 +100,7 @@ class Editing:
             "batch_size": self.job.batch_size,
             "label": self.job.label,
             "classes": [self.model.labels.names[label] for label in named],
-            "chain": dataclasses.asdict(self.chain),
+            "chain": self.chain.in_effect(),
             **self.model.provenance(),
         }
         return Edited(given, made, settings, self.calls, self.model.besides(self.chain), nrow, psnr)

@@ -197,7 +197,7 @@ def name_of(model: Model, job: Job) -> str:
 
 
 def _asked(job: Job) -> dict[str, Any]:
-    """A job as JSON has it, without shares where there are none."""
-    settings = dataclasses.asdict(job)
+    """A job as JSON has it, without shares where there are none and what has no effect."""
+    settings = dataclasses.asdict(job) | {"chain": job.chain.in_effect()}
     shares = list(settings.pop("shares"))
     return {**settings, "shares": shares} if shares else settings

@@ -67,7 +67,7 @@ class Plan:
             "rounding": "uint8, to nearest",
             "networks": {network.name: network.hash for network in self.measuring},
             "classifier": next((each.trust.entry() for each in self.networks if each.trust is not None), None),
-            **dataclasses.asdict(chain),
+            **chain.in_effect(),
             **dataclasses.asdict(chain.cost(model.process.schedule)),
             "label": SHARES if job.shares else job.label,
             "guide": model.guide_name,

@@ -167,7 +167,7 @@ def by_images(series: Mapping[str, Sequence[Point]], title: str, id_: str) -> li
 def chain_name(evaluation: Evaluation) -> str:
     """The sampler of an evaluation with what is unusual about it: "ddim, eta 1, log_snr"."""
     how = evaluation.protocol
-    own = {name: how[name] for name in OPTIONS if how[name] != DEFAULTS[name]}
+    own = {name: how[name] for name in OPTIONS if how.get(name, DEFAULTS[name]) != DEFAULTS[name]}
     unusual = [value if isinstance(value, str) else f"{name} {value:g}" for name, value in own.items()]
     unusual += [str(how["spacing"])] if how["spacing"] != "trailing" else []
     return ", ".join([str(how["sampler"]), *unusual])
