@@ -9,8 +9,7 @@ import runs
 from runs import advice, by_name
 from unstir.doctor import CHECKS, Finding, causes
 from unstir.doctor.check import explained
-from unstir.report.analysis import analyse
-from unstir.report.analysis_next import ASIDE, NOT_MENDED, SAME
+from unstir.report.analysis import ASIDE, NOT_MENDED, SAME, analyse
 from unstir.report.wording import coded, sentence
 
 SIGNAL = Finding(

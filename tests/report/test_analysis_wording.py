@@ -5,7 +5,7 @@ import math
 import pytest
 
 from unstir.progress import duration
-from unstir.report.wording import count, listed, operations, passes, percent, with_error
+from unstir.report.wording import brief, count, listed, operations, passes, percent, with_error
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,13 @@ def test_a_value_has_the_digits_its_error_allows(value, error, shown):
     if value > 0:
         assert with_error(value, error, sign=True) == f"+{shown}"
         assert with_error(-value, error) == f"-{shown}"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.0312, "0.031"), (3.21, "3.2"), (99.4, "99"), (99.6, "100"), (104.2, "104"), (2956, "2,956")]
+)
+def test_a_number_of_two_digits_or_all_its_whole_ones_has_no_exponent(value, shown):
+    assert brief(value) == shown and brief(-value) == f"-{shown}"
 
 
 @pytest.mark.parametrize(

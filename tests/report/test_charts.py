@@ -2,11 +2,13 @@
 
 import itertools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from runs import facts, good, metrics
+from runs import chains, facts, good, metrics
+from unstir.chain import DEFAULTS
 from unstir.report import charts, svg
 
 GROUNDS = {"light": "#fdfdfc", "dark": "#16181b"}
@@ -70,6 +72,17 @@ def test_precision_and_recall_are_drawn_over_training_as_far_as_they_were_measur
     assert len(found) == 2 and "Precision and recall" in found[1]
     assert all(name in found[1] for name in ("precision of real images", "recall of real images"))
     assert charts.quality(facts(by_step=known.by_step[-1:])) == []
+
+
+def test_samplers_of_equal_calls_hide_none_of_each_other():
+    known = chains(known=(("ancestral", 50, 0.3), ("ddim", 10, 0.9), ("ddim", 50, 0.3), ("unipc", 50, 0.3)))
+    whole = [replace(each, protocol={**DEFAULTS, "spacing": "trailing", **each.protocol}) for each in known]
+    drawn = charts.calls(facts(by_chain=tuple(whole)))[0]
+    at = {}
+    for x, colour in re.findall(r'<use href="[^"]*" x="([\d.]+)" y="[\d.]+" style="fill: (#\w+)', drawn):
+        at.setdefault(colour, set()).add(float(x))
+    ancestral, ddim, unipc = (max(at[colour]) for colour in svg.COLOURS[:3])
+    assert ancestral + 4 < ddim < unipc - 4
 
 
 def test_an_axis_of_decades_has_few_labels_and_one_of_a_part_of_a_decade_has_some():

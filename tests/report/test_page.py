@@ -19,16 +19,18 @@ from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluate import Plan, evaluate
 from unstir.metrics.evaluation import FID, saved
 from unstir.pictures.grid import grid
-from unstir.report import compared, judged, page, pdf, pictures, tables
+from unstir.report import compared, page, pictures, tables
 from unstir.report.analysis import analyse
 from unstir.report.gather import SPEED, gather, measure, planned, read_speed, time_samplers
+from unstir.report.write import browser as browser_there
+from unstir.report.write import print_pdf
 from unstir.runs import checkpoint
 from unstir.runs.lines import encode
 from unstir.runs.run import Run
 from unstir.train.launch import open_data, open_run
 from unstir.train.trainer import Trainer
 
-NO_BROWSER = pytest.mark.skipif(pdf.browser() is None, reason="no Chromium or Chrome on this machine")
+NO_BROWSER = pytest.mark.skipif(browser_there() is None, reason="no Chromium or Chrome on this machine")
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +302,7 @@ def test_ticks_of_charts_are_numbers(report):
 
 def test_the_samples_of_a_page_are_those_that_were_judged(run, store, tmp_path):
     last = gather(run, None).last
-    known = judged.drawn_for(run, last)
+    known = pictures.drawn_for(run, last)
     assert len(known.images) == 2 * 24 and known.asked is None
     again = evaluating.measure(store, list(known.images.split(24)), networks_for(store), labels=None)
     assert again["classifier/fd"].by_seed == last.figures["classifier/fd"].by_seed
@@ -308,17 +310,17 @@ def test_the_samples_of_a_page_are_those_that_were_judged(run, store, tmp_path):
     for settings in (tmp_path / "run" / "generated").glob("*/settings.json"):
         if json.loads(settings.read_text())["chain"]["seed"] == 1:
             (settings.parent / "000000.png").unlink()
-    assert judged.drawn_for(Run.open(tmp_path / "run"), last) is None
-    assert judged.drawn_for(run, replace(last, weights="0" * 64)) is None
+    assert pictures.drawn_for(Run.open(tmp_path / "run"), last) is None
+    assert pictures.drawn_for(run, replace(last, weights="0" * 64)) is None
 
 
 def test_classes_that_were_asked_for_are_read_from_the_settings_of_the_samples(store, tmp_path):
     made = train(store, tmp_path / "run", model__num_classes=10)
     plan = planned(made, store, seconds=1, num=40, seeds=2).by_step[-1]
-    known = judged.drawn_for(made, evaluate(made, store, plan))
+    known = pictures.drawn_for(made, evaluate(made, store, plan))
     asked = made.labels.of(torch.arange(40), plan.job.label, plan.job.shares)
     assert torch.equal(known.asked, asked.repeat(2)) and len(set(asked.tolist())) > 5
-    rows = judged.by_class(store, known, None)
+    rows = pictures.by_class(store, known, None)
     assert [row.name for row in rows] == list(store.classes) and all(row.samples for row in rows)
 
 
@@ -329,8 +331,8 @@ def test_a_folder_of_samples_that_is_not_ours_is_passed_over(run, tmp_path):
     wrong = {"chain": {"sampler": "ddim", "steps": 10**6}, "step": 1, "label": None}
     for text in ("[" * 100_000, encode(wrong), json.dumps(wrong)):
         (odd / "settings.json").write_text(text)
-        known = judged.drawn_for(Run.open(tmp_path / "run"), last)
-        assert known is not None and torch.equal(known.images, judged.drawn_for(run, last).images)
+        known = pictures.drawn_for(Run.open(tmp_path / "run"), last)
+        assert known is not None and torch.equal(known.images, pictures.drawn_for(run, last).images)
 
 
 @pytest.mark.parametrize("by", ["classifier", "pixels"])
@@ -338,7 +340,7 @@ def test_the_worst_samples_are_those_farthest_from_all_training_images(run, stor
     classifier = networks_for(store)[0] if by == "classifier" else None
     odd = torch.full((1, *store.shape), 255, dtype=torch.uint8)
     samples = torch.cat((store.images("train")[:20], odd, store.images("held_out")[:20]))
-    found = judged.worst(run, store, judged.Drawn(samples, None), classifier)
+    found = pictures.worst(run, store, pictures.Drawn(samples, None), classifier)
     assert found.samples == pictures.encode(grid(_worst_first(samples, odd, store, classifier), 8), "the worst samples")
     assert "16 of 41 samples" in found.how and f"{store.count('held_out')} held-out images" in found.how
 
@@ -357,7 +359,9 @@ def _worst_first(samples, odd, store, classifier):
 def test_of_many_classes_the_first_are_shown(store, tmp_path):
     many = replace(store, manifest={**store.manifest, "classes": [f"class {i}" for i in range(500)]})
     object.__setattr__(many, "labels", lambda split: torch.arange(store.count(split)) % 500)
-    assert [each.name for each in judged.by_class(many, None, None)] == [f"class {i}" for i in range(judged.CLASSES)]
+    assert [each.name for each in pictures.by_class(many, None, None)] == [
+        f"class {i}" for i in range(pictures.CLASSES)
+    ]
     large = pictures.encode(Image.new("L", (10, 17_000)), "tall")
     assert large.source.startswith("data:image/png") and large.height == 17_000
 
@@ -367,7 +371,7 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=pdf.browser(), args=["--no-sandbox"])
+        opened = playwright.chromium.launch(executable_path=browser_there(), args=["--no-sandbox"])
         yield opened
         opened.close()
 
@@ -457,7 +461,7 @@ def test_without_scripts_all_is_there_and_print_hides_the_list_of_sections(brows
 @NO_BROWSER
 def test_it_prints_to_a_pdf(report, tmp_path):
     path = tmp_path / "report.pdf"
-    pdf.print_pdf(report, path)
+    print_pdf(report, path)
     data = path.read_bytes()
     assert data.startswith(b"%PDF") and len(data) > 20_000
 
@@ -465,11 +469,11 @@ def test_it_prints_to_a_pdf(report, tmp_path):
 def test_without_a_browser_the_pdf_is_refused_with_the_remedy(report, tmp_path, monkeypatch):
     monkeypatch.setenv("UNSTIR_BROWSER", "no-such-browser")
     with pytest.raises(UserError, match="needs Chromium or Chrome, which was not found"):
-        pdf.print_pdf(report, tmp_path / "report.pdf")
+        print_pdf(report, tmp_path / "report.pdf")
     false = shutil.which("false")
     monkeypatch.setenv("UNSTIR_BROWSER", str(false))
     with pytest.raises(UserError, match="did not print"):
-        pdf.print_pdf(report, tmp_path / "report.pdf")
+        print_pdf(report, tmp_path / "report.pdf")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -91,7 +91,8 @@ def strip(frames: Sequence[Frame], stages: int = 10) -> Image.Image:
     At most ``stages`` >= 2 of the frames are shown, evenly chosen, the first and the last among them.
     """
     shown = [frames[i] for i in evenly(len(frames), stages)]
-    parts = [_stages([getattr(frame, name) for frame in shown]) for name in ("x", "x0")]
+    tiles = [torch.stack(columns, dim=1).flatten(0, 1) for columns in ([f.x for f in shown], [f.x0 for f in shown])]
+    parts = [grid(images, nrow=len(shown)) for images in tiles]
     width, height = parts[0].size
     picture = blank(parts[0].mode, max(width, _width(X0)), 2 * (2 * HEAD + height))
     for k, (part, head) in enumerate(zip(parts, (X, X0), strict=True)):
@@ -103,18 +104,11 @@ def strip(frames: Sequence[Frame], stages: int = 10) -> Image.Image:
     return picture
 
 
-def _stages(columns: Sequence[Tensor]) -> Image.Image:
-    """uint8 [N, C, H, W] a stage, as N rows."""
-    tiles = torch.stack(list(columns), dim=1)
-    return grid(tiles.flatten(0, 1), nrow=len(columns))
-
-
 def _side_by_side(frame: Frame, nrow: int) -> Image.Image:
-    left, right = (grid(images, nrow) for images in (frame.x, frame.x0))
-    captions = f"t = {frame.t}", "x_0 as expected"
-    room = max(left.width, *map(_width, ("t = 0000", captions[1])))  # the same in every frame
+    left, right, of_x0 = grid(frame.x, nrow), grid(frame.x0, nrow), "x_0 as expected"
+    room = max(left.width, _width("t = 0000"), _width(of_x0))  # the same in every frame
     picture = blank(left.mode, 2 * room + MARGIN, HEAD + left.height)
-    for begin, part, caption in ((0, left, captions[0]), (room + MARGIN, right, captions[1])):
+    for begin, part, caption in ((0, left, f"t = {frame.t}"), (room + MARGIN, right, of_x0)):
         picture.paste(part, (begin, HEAD))
         write(picture, (begin + GAP, HEAD // 2), caption, _font())
     return picture

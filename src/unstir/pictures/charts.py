@@ -26,20 +26,15 @@ SPLITS = (("train", "bits_train", "training images", "o"), ("held_out", "bits", 
 
 MARKERS = ("o", "s", "^", "D", "v", "X", "P", "<", "*")
 DASHES = ("-", "--", "-.", ":")
-PALETTE = "petroff10"
-"""matplotlib's; ten colours chosen to be distinguished under all common forms of colour blindness (Petroff 2021)."""
+PALETTE = "petroff10"  # of matplotlib; to be distinguished under all common forms of colour blindness (Petroff 2021)
 
 
 def series(place: int) -> dict[str, Any]:
     """What matplotlib draws line number ``place`` with: of any nine neighbours no two share a colour or a marker."""
     from matplotlib import color_sequences
 
-    colours = color_sequences[PALETTE]
-    return {
-        "color": colours[place % len(colours)],
-        "marker": MARKERS[place % len(MARKERS)],
-        "linestyle": DASHES[place % len(DASHES)],
-    }
+    every = {"color": color_sequences[PALETTE], "marker": MARKERS, "linestyle": DASHES}
+    return {name: values[place % len(values)] for name, values in every.items()}
 
 
 def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -128,9 +123,8 @@ def _draw_by_time(axes: "Axes", lines: Sequence[Mapping[str, Any]]) -> None:
         label = EngFormatter(sep="")(line["images"]) if i in named else None
         if line[shown] is not None:
             axes.plot(line["times"], line[shown], color=colour, linewidth=1, marker="o", markersize=2, label=label)
-    last = lines[-1]
-    if last["train"] is not None and shown == "held_out":
-        axes.plot(last["times"], last["train"], "--", color=colours[-1], linewidth=1, label="training, last")
+    if (train := lines[-1]["train"]) is not None and shown == "held_out":
+        axes.plot(lines[-1]["times"], train, "--", color=colours[-1], linewidth=1, label="training, last")
     axes.set_title(f"{'held-out' if shown == 'held_out' else 'training'} images at t, by images seen", fontsize=10)
     axes.set_xlabel("t")
 
@@ -161,9 +155,9 @@ def likelihood_curves(
         single.plot(t, [decoder, *terms], **terms_as)
         total.plot(t, [decoder, *summed], **line)
     single.set(xscale="log", yscale="log", title="one term of the bound (t = 1: the decoder)")
-    single.set_ylabel("bits per dimension")
-    total.set(xscale="log", title="terms up to t, summed", ylabel="bits per dimension")
+    total.set(xscale="log", title="terms up to t, summed")
     for axes in (single, total):
+        axes.set_ylabel("bits per dimension")
         axes.legend(fontsize=8)
     _save(figure, path, "t")
 

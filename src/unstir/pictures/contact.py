@@ -1,5 +1,6 @@
 """What a store holds, in words and as one picture."""
 
+import itertools
 from pathlib import Path
 
 import torch
@@ -45,10 +46,8 @@ def describe(store: Store) -> str:
     lines.append(f"{'':5}  {'all':{width_of_name}}  {store.count('train'):9}  {store.count('held_out'):9}")
     lines += [f"note     {note}" for note in store.notes]
     lines += [f"refused  {path}: {reason}" for path, reason in store.refused[:LISTED]]
-    if len(store.refused) > LISTED:
-        lines.append(
-            f"refused  and {len(store.refused) - LISTED} more, all in {printable(store.path / 'manifest.json')}"
-        )
+    if (more := len(store.refused) - LISTED) > 0:
+        lines.append(f"refused  and {more} more, all in {printable(store.path / 'manifest.json')}")
     return "\n".join(lines)
 
 
@@ -59,8 +58,6 @@ def contact(store: Store) -> Image.Image:
         shown = max(1, min(len(images), 8 * COLUMNS))  # a row without images where there are none
         rows = [("", images[i : i + COLUMNS]) for i in range(0, shown, COLUMNS)]
     else:
-        rows = [
-            (of_class(number, name), images[torch.nonzero(labels == number)[:COLUMNS, 0]])
-            for number, name in enumerate(store.classes)
-        ]
+        of_each = [images[torch.nonzero(labels == number)[:COLUMNS, 0]] for number in range(len(store.classes))]
+        rows = list(zip(itertools.starmap(of_class, enumerate(store.classes)), of_each, strict=True))
     return contact_sheet(rows)

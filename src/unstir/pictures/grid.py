@@ -25,8 +25,7 @@ def to_picture(image: Tensor) -> Image.Image:
 
 def grid(images: Tensor, nrow: int = 8) -> Image.Image:
     """Images, uint8 [N, C, H, W], in rows of ``nrow``, enlarged without smoothing."""
-    tiles = list(images)
-    rows = [tiles[i : i + nrow] for i in range(0, len(tiles), nrow)]
+    rows = [list(images[i : i + nrow]) for i in range(0, len(images), nrow)]
     return _sheet(rows, tuple(images.shape[1:]), captions=None)
 
 
@@ -87,8 +86,7 @@ def scale_of(height: int) -> int:
 
 def enlarged(image: Tensor) -> Image.Image:
     """One image, uint8 [C, H, W], enlarged without smoothing."""
-    scale = scale_of(image.shape[1])
-    picture = to_picture(image)
+    scale, picture = scale_of(image.shape[1]), to_picture(image)
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
 
 
@@ -96,9 +94,7 @@ def _sheet(rows: Sequence[Sequence[Tensor]], shape: tuple[int, ...], captions: S
     channels, height, width = shape
     scale = scale_of(height)
     tile_height, tile_width = height * scale + GAP, width * scale + GAP
-    left = GAP
-    if captions is not None:
-        left += max(int(font(_TEXT).getlength(text)) for text in captions) + 8
+    left = GAP + (8 + max(int(font(_TEXT).getlength(text)) for text in captions) if captions is not None else 0)
     columns = max(len(row) for row in rows)
     sheet = blank("RGB" if channels == 3 else "L", left + columns * tile_width, GAP + len(rows) * tile_height)
     for j, row in enumerate(rows):

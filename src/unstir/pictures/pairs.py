@@ -8,10 +8,7 @@ from torch import Tensor
 
 from unstir.pictures.grid import GAP, blank, enlarged, scale_of, write
 
-HEAD = 18
-"""Pixels of a line of headings; a line of notes takes NOTE."""
-
-NOTE = 13
+HEAD, NOTE = 18, 13  # pixels of a line of headings, and of one of notes
 _SPACE = 12  # between groups; blocks are two of them apart
 
 

@@ -13,7 +13,6 @@ from unstir.data.disk import open_file
 from unstir.data.images import Refused, decode
 from unstir.errors import UserError
 from unstir.pixels import from_uint8, to_uint8
-from unstir.randomness import Key
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule, cosine, linear, sigmoid, zero_terminal_snr
 
@@ -31,7 +30,8 @@ def save_theory(path: Path, image: Path | None = None) -> None:
 
     schedules = {"linear": linear(), "cosine": cosine(), "sigmoid": sigmoid()}
     schedules["linear, zero terminal SNR"] = zero_terminal_snr(schedules["linear"])
-    x_0 = _digit() if image is None else _read(image)
+    digit = from_uint8(torch.from_numpy(load_digits()[0][:1].copy()))
+    x_0 = digit.view(1, 1, *digit.shape[-2:]) if image is None else _read(image)
     figure = Figure(figsize=(13, 7.2), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1])
     curves, strips = parts
@@ -57,30 +57,24 @@ def _draw_curves(panels: Iterable[Any], schedules: dict[str, NoiseSchedule]) -> 
     coefficients.plot(times, [at_x_0 for _, at_x_0, _ in steps], linewidth=1, label="of x_0")
     variances.plot(times, [process.schedule.beta(t) for t in times], linewidth=1, label="beta (large)")
     variances.plot(times, [var for _, _, var in steps], linewidth=1, label="beta~ (small, the posterior's)")
-    signal.set_title("abar_t: share of the variance that is signal", fontsize=9)
-    ratio.set_title("log SNR_t", fontsize=9)
-    coefficients.set_title("mean of q(x_t-1 | x_t, x_0), linear", fontsize=9)
-    variances.set_title("variance of a step, linear", fontsize=9)
     coefficients.set(xscale="log", yscale="log")
     variances.set(xscale="log", yscale="log")
-    for axes in panels:
+    titles = ["abar_t: share of the variance that is signal", "log SNR_t"]
+    titles += ["mean of q(x_t-1 | x_t, x_0), linear", "variance of a step, linear"]
+    for axes, title in zip(panels, titles, strict=True):
+        axes.set_title(title, fontsize=9)
         axes.set_xlabel("t")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
 
 
 def _draw_strip(row: Sequence[Any], name: str, schedule: NoiseSchedule, x_0: Tensor) -> None:
-    eps = randomness.normal(Key(0, "strip", 0, torch.zeros(1, dtype=torch.int64)), tuple(x_0.shape[1:]))
+    eps = randomness.normal(randomness.Key(0, "strip", 0, torch.zeros(1, dtype=torch.int64)), tuple(x_0.shape[1:]))
     for axes, t in zip(row, SHOWN, strict=True):
         x_t = to_uint8(Process(schedule).diffuse(x_0, t, eps))[0]
         axes.imshow(x_t.permute(1, 2, 0).expand(-1, -1, 3).numpy(), interpolation="nearest")
         axes.set(xticks=[], yticks=[])
     row[0].set_ylabel(name.replace(", ", ",\n"), fontsize=8, rotation=0, ha="right", va="center")
-
-
-def _digit() -> Tensor:
-    images, _ = load_digits()
-    return from_uint8(torch.from_numpy(images[:1].copy())).view(1, 1, *images.shape[-2:])
 
 
 def _read(path: Path) -> Tensor:

@@ -119,7 +119,7 @@ def cost(facts: Facts) -> list[Statement]:
 
 
 def _trend(facts: Facts, near: Sequence[Measurement]) -> Statement:
-    """The cost of a lower loss from a power law of the images seen, fitted to the last measurements."""
+    """The cost of a lower loss, by a half or else less, from a power law of images fitted to the last measurements."""
     if len(near) < 3 or min(each.loss for each in near) <= 0:
         return _no_trend("the held-out loss was measured too few times for a trend")
     rows = [each.held_out for each in near]
@@ -133,21 +133,12 @@ def _trend(facts: Facts, near: Sequence[Measurement]) -> Statement:
         how = "slows down" if bend.value > 0 else "accelerates"
         bent = f"{brief(abs(bend.errors))} of its standard errors"
         return _no_trend(f"{last} its fall {how} (the curvature is {bent}), so no power law predicts it")
-    return _followed(facts, len(near), slope)
-
-
-def _no_trend(why: str) -> Statement:
-    return Statement("trend", "cost", "losses", "undecided", f"What a lower loss would cost is undecided: {why}.")
-
-
-def _followed(facts: Facts, num: int, slope: Effect) -> Statement:
-    """A trend followed to a loss that is lower by a half, or by a tenth where that is too far."""
     shares = ((0.5, "half"), (0.9, "a tenth"), (0.99, "a hundredth"))
     near_enough = (each for each in shares if _times(each[0], slope.value) <= FARTHEST)
     lower, name = next(near_enough, shares[-1])
     least, middle, most = (_times(lower, slope.value + k * slope.error) for k in (-1, 0, 1))
     rate, error = 1 - math.exp(slope.value), slope.error * math.exp(slope.value)
-    text = f"Over the last {num} measurements each doubling of the images lowered the held-out loss by "
+    text = f"Over the last {len(near)} measurements each doubling of the images lowered the held-out loss by "
     text += f"{with_error(100 * rate, 100 * error)}%. At that rate a loss lower by {name} "
     if middle > FARTHEST:
         text += f"({percent(1 - lower)}) takes more than {FARTHEST} times the images."
@@ -157,6 +148,10 @@ def _followed(facts: Facts, num: int, slope: Effect) -> Statement:
         falls = facts.config.train.lr_schedule == "cosine"
         text += " and this one includes the falling learning rate." if falls else "."
     return Statement("trend", "cost", "losses", "neutral", text, slope)
+
+
+def _no_trend(why: str) -> Statement:
+    return Statement("trend", "cost", "losses", "undecided", f"What a lower loss would cost is undecided: {why}.")
 
 
 def _times(lower: float, slope: float) -> float:

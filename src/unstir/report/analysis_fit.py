@@ -1,7 +1,7 @@
 """Over- and under-fitting: held-out images against training images, by loss over the run and time t, and by bits."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,50 +13,50 @@ from unstir.significance import Effect, Estimate, adjusted, contrast, difference
 
 WORTH = 0.01  # a gap between splits of less than this share of the loss is not worth acting on
 
-Pair = tuple[Estimate, Estimate]
-"""Bits per dimension of held-out images and of training images."""
+Pair = tuple[Estimate, Estimate]  # bits per dimension of held-out images and of training images
 
 
-def fit(facts: Facts) -> list[Statement]:
+def fit(facts: Facts) -> Iterator[Statement]:
     """Sentences on how the network fits images it was trained on and images it was not."""
-    measured, found = facts.measured, list[Statement]()
+    measured = facts.measured
     if len(measured) >= 2:
-        found += [*_rise(measured), *_gap(measured, facts.data.counts["train"])]
+        yield from _rise(measured)
+    gaps = list(_gap(measured, facts.data.counts["train"])) if len(measured) >= 2 else []
+    yield from gaps
     if measured:
-        memorised = any(each.name == "gap" and each.verdict == "bad" for each in found)
-        found += _gap_by_time(measured[-1], memorised)
-        found += _loss_by_time(measured[-1], facts.config.diffusion.predict)
+        yield from _gap_by_time(measured[-1], any(each.name == "gap" and each.verdict == "bad" for each in gaps))
+        yield from _loss_by_time(measured[-1], facts.config.diffusion.predict)
     else:
         text = "Whether the network over-fits was not measured: the loss of held-out images was not followed; "
         text += "`unstir likelihood RUN --split both` compares both splits at the end."
-        found.append(Statement("gap", "fit", "losses", "undecided", text))
-    return [*found, _bits(facts)]
+        yield Statement("gap", "fit", "losses", "undecided", text)
+    yield _bits(facts)
 
 
-def _rise(measured: Sequence[Measurement]) -> list[Statement]:
+def _rise(measured: Sequence[Measurement]) -> Iterator[Statement]:
     """Whether the held-out loss rose again since its lowest value, and more than that of training images."""
-    last, lowest = measured[-1], min(measured, key=lambda each: each.loss)
+    last, lowest, choices = measured[-1], min(measured, key=lambda each: each.loss), len(measured) - 1
     if lowest is last or lowest.step == 0:
-        return []
-    choices = len(measured) - 1
+        return
     rise = paired(lowest.held_out, last.held_out, choices)
     by = f"by {with_error(rise.value, rise.error)} ({percent(rise.value / lowest.loss)})"
     if not rise.decided:
         text = f"The held-out loss was lowest at step {lowest.step:,}; whether it rose since is undecided, {by}."
-        return [Statement("over-fitted", "fit", "losses", "undecided", text, rise)]
+        yield Statement("over-fitted", "fit", "losses", "undecided", text, rise)
+        return
     text = f"The held-out loss was lowest at step {lowest.step:,} ({count(lowest.images, 'image')}) and rose since {by}"
     if len(last.train) < 2:
         text += "; whether it over-fits is not known, for the loss of training images was not measured."
-        return [Statement("rose", "fit", "losses", "bad", text, rise)]
-    on_train, more = paired(lowest.train, last.train), _more(lowest, last, choices)
+        yield Statement("rose", "fit", "losses", "bad", text, rise)
+        return
+    on_train = paired(lowest.train, last.train)
     text += f", while that of training images changed by {change(on_train)}"
+    name, end = "rose", ", too near to tell whether it over-fits or became worse on both."
     if on_train.positive:
         name, end = "worse", ": the network became worse on both, and does not only over-fit."
-    elif more.positive:
+    elif _more(lowest, last, choices).positive:
         name, end = "over-fitted", ": it over-fits."
-    else:
-        name, end = "rose", ", too near to tell whether it over-fits or became worse on both."
-    return [Statement(name, "fit", "losses", "bad", text + end, rise)]
+    yield Statement(name, "fit", "losses", "bad", text + end, rise)
 
 
 def _more(before: Measurement, after: Measurement, choices: int = 1) -> Effect:
@@ -73,12 +73,13 @@ def _grown(before: Measurement, after: Measurement) -> Effect:
     return two_sample(on_train, on_held_out, test="difference in differences")
 
 
-def _gap(measured: Sequence[Measurement], num_train: int) -> list[Statement]:
+def _gap(measured: Sequence[Measurement], num_train: int) -> Iterator[Statement]:
     """The gap between the splits at the end, allowing for images that are hard by nature; and whether it grows."""
     last, said = measured[-1], partial(Statement, "gap", "fit", "losses")
     if len(last.train) < 2:
         text = "The loss of training images was not measured with that of held-out ones, so the gap is not known."
-        return [said("undecided", text)]
+        yield said("undecided", text)
+        return
     before, half = before_repeats(measured, num_train), half_way(measured)
     if before is None:
         now, allowed = two_sample(last.train, last.held_out), ""
@@ -86,21 +87,23 @@ def _gap(measured: Sequence[Measurement], num_train: int) -> list[Statement]:
         now = adjusted(before.train, last.train, before.held_out, last.held_out)
         allowed = f", allowing for how hard they were at step {before.step:,}"
     share, by = abs(now.value) / last.loss, f"({change(now)}{allowed})"
+    text = f"The loss of held-out images is {percent(share)} higher than that of training images {by}"
     if not now.decided:
         text = f"Whether held-out images have a higher loss than training images is undecided {by}."
-        return [said("undecided", text, now)]
-    if now.value < 0:
+        yield said("undecided", text, now)
+    elif now.value < 0:
         text = f"Held-out images have a lower loss than training images {by}: they are the easier ones."
-        return [said("neutral", text, now)]
-    text = f"The loss of held-out images is {percent(share)} higher than that of training images {by}"
-    if before is None or not _memorised(before, last):
+        yield said("neutral", text, now)
+    elif before is None or not _memorised(before, last):
         text += ", which they may be by nature: only an earlier measurement and a gap that grew since would tell."
-        return [said("neutral", text, now)]
-    text += ": some of the training images are memorised"
-    if share < WORTH:
-        return [said("neutral", f"{text}, though not enough to matter.", now)]
-    found = [said("bad", f"{text}.", now)]
-    return found if half is None or half is before else found + _growth(half, last)
+        yield said("neutral", text, now)
+    elif share < WORTH:
+        text += ": some of the training images are memorised, though not enough to matter."
+        yield said("neutral", text, now)
+    else:
+        yield said("bad", f"{text}: some of the training images are memorised.", now)
+        if half is not None and half is not before:
+            yield from _growth(half, last)
 
 
 def _memorised(before: Measurement, last: Measurement) -> bool:
@@ -112,51 +115,48 @@ def _memorised(before: Measurement, last: Measurement) -> bool:
     return all(each.positive for each in (_grown(before, last), _more(before, last)))
 
 
-def _growth(half: Measurement, last: Measurement) -> list[Statement]:
+def _growth(half: Measurement, last: Measurement) -> Iterator[Statement]:
     """Whether the gap still grew over the last stretch."""
-    said = partial(Statement, "gap grows", "fit", "losses")
     growth, since = _grown(half, last), count(half.images, "image")
     if not growth.decided:
         text = f"Whether that gap grows is undecided: since {since} it changed by {change(growth)}."
-        return [said("undecided", text, growth)]
-    return [said("bad", f"Since {since} that gap has grown by {size(growth)}.", growth)] if growth.value > 0 else []
+        yield Statement("gap grows", "fit", "losses", "undecided", text, growth)
+    elif growth.value > 0:
+        text = f"Since {since} that gap has grown by {size(growth)}."
+        yield Statement("gap grows", "fit", "losses", "bad", text, growth)
 
 
-def _gap_by_time(at: Measurement, memorised: bool) -> list[Statement]:
+def _gap_by_time(at: Measurement, memorised: bool) -> Iterator[Statement]:
     """At which time the gap between the splits is surest; a bad one only where images were memorised."""
     rows = [(t, h, he, r, re) for t, h, he, r, re in at.by_time if r is not None and re is not None]
     if len(rows) < 2:
-        return []
-    df = len(at.held_out) - 1.0, len(at.train) - 1.0
+        return
+    df, said = (len(at.held_out) - 1.0, len(at.train) - 1.0), partial(Statement, "gap by time", "fit", "loss-by-time")
     pairs = [(Estimate(r, re, df[1]), Estimate(h, he, df[0])) for _, h, he, r, re in rows]
     gaps = [(t, h, difference(*pair, choices=len(rows))) for (t, h, *_), pair in zip(rows, pairs, strict=True)]
     t, loss, gap = max(gaps, key=lambda each: each[2].z or 0.0)
+    surest = max((each for *_, each in gaps), key=lambda each: abs(each.z or 0.0))
     if gap.decided and gap.value >= 0:
         text = f"By time the gap is surest at t = {t} ({change(gap)}, {percent(gap.value / loss)} of the loss there): "
-        text += f"{_meaning(t, rows[-1][0])}."
-        return [Statement("gap by time", "fit", "loss-by-time", "bad" if memorised else "neutral", text, gap)]
-    surest = max((each for *_, each in gaps), key=lambda each: abs(each.z or 0.0))
-    if surest.decided:
-        return []
-    text = f"At none of the {len(rows)} times measured is a gap between held-out and training images decided "
-    text += f"(the surest is {change(surest)})."
-    return [Statement("gap by time", "fit", "loss-by-time", "undecided", text, surest)]
+        yield said("bad" if memorised else "neutral", f"{text}{_meaning(t, rows[-1][0])}.", gap)
+    elif not surest.decided:
+        text = f"At none of the {len(rows)} times measured is a gap between held-out and training images decided "
+        yield said("undecided", f"{text}(the surest is {change(surest)}).", surest)
 
 
-def _loss_by_time(at: Measurement, predicted: str) -> list[Statement]:
+def _loss_by_time(at: Measurement, predicted: str) -> Iterator[Statement]:
     """Where the loss is high and where it is low, which says how much of it is detail."""
     if len(at.by_time) < 2:
-        return []
+        return
     df, pairs = len(at.held_out) - 1.0, len(at.by_time) * (len(at.by_time) - 1) // 2
     high, low = (of(at.by_time, key=lambda row: row[1]) for of in (max, min))
     apart = difference(Estimate(low[1], low[2], df), Estimate(high[1], high[2], df), choices=pairs)
-    if not apart.decided:
-        return []
     text = f"The loss is highest at t = {high[0]} ({with_error(high[1], high[2])}) and lowest at t = {low[0]} "
     text += f"({with_error(low[1], low[2])})"
     if high[0] < low[0] and predicted == "eps":
         text += "; what is left at small t is mostly detail that the noise has wiped out and no network can predict"
-    return [Statement("loss by time", "fit", "loss-by-time", "neutral", f"{text}.", apart)]
+    if apart.decided:
+        yield Statement("loss by time", "fit", "loss-by-time", "neutral", f"{text}.", apart)
 
 
 def _meaning(t: int, most: int) -> str:

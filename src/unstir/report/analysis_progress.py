@@ -1,7 +1,7 @@
 """What improved when: the loss of held-out images, the health of training, and quality by step."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from statistics import fmean
 
@@ -21,55 +21,57 @@ WORTH = 0.01  # a fall over the last stretch of less than this share of the loss
 LAG = 0.3  # averaged weights lag where their loss is more than this share above that of the raw ones
 
 
-def progress(facts: Facts) -> list[Statement]:
+def progress(facts: Facts) -> Iterator[Statement]:
     """Sentences on what improved, in the order of the page."""
-    measured, found = facts.measured, _health(facts)
+    yield from _health(facts)
+    measured = facts.measured
     if len(measured) >= 2:
-        found += [_fall(facts, measured), *_last_stretch(measured), *_average(facts, measured[-1])]
+        yield _fall(facts, measured)
+        yield from _last_stretch(measured)
+        yield from _average(facts, measured[-1])
     elif not facts.broken:
         text = "The loss of held-out images was not followed in this run, so progress is known from the training loss "
         text += "alone; `unstir train` follows it where images are held out and log.held_out_images is not 0."
-        found.append(Statement("held-out loss", "progress", "losses", "undecided", text))
-    return found + _quality(facts)
+        yield Statement("held-out loss", "progress", "losses", "undecided", text)
+    yield from _quality(facts)
 
 
-def _health(facts: Facts) -> list[Statement]:
+def _health(facts: Facts) -> Iterator[Statement]:
     """Steps skipped, losses that are no numbers, and whether the training loss fell and stayed down."""
-    found = []
     skipped = max((line["skipped"] for line in facts.metrics if is_number(line.get("skipped"))), default=0)
     if skipped:
         text = f"{count(skipped, 'optimiser step')} of {facts.step:,} had no finite gradient and changed nothing."
         verdict: Verdict = "bad" if skipped >= SKIPPED * facts.step else "neutral"
-        found.append(Statement("skipped", "progress", "curves", verdict, text, counted(skipped)))
+        yield Statement("skipped", "progress", "curves", verdict, text, counted(skipped))
     missing = [line["step"] for line in facts.metrics if not is_number(line.get("loss"))]
     if steps := [*missing, *facts.broken]:
         text = f"Training diverged: from step {min(steps):,} on there are losses that are not finite."
         where: Shown = "curves" if missing else "losses"
-        return [*found, Statement("diverged", "progress", where, "bad", text, counted(len(steps)))]
-    said = _training_loss([(line["step"], line["loss"]) for line in facts.metrics if line["loss"]])
-    if len(facts.held_out) >= 2:  # the same images each time tell of a fall what noisy batches leave undecided
-        said = [each for each in said if each.verdict != "undecided"]
-    return found + said
+        yield Statement("diverged", "progress", where, "bad", text, counted(len(steps)))
+        return
+    for said in _training_loss([(line["step"], line["loss"]) for line in facts.metrics if line["loss"]]):
+        # the same held-out images each time tell of a fall what noisy batches leave undecided
+        if said.verdict != "undecided" or len(facts.held_out) < 2:
+            yield said
 
 
-def _training_loss(lines: Sequence[tuple[int, float]]) -> list[Statement]:
+def _training_loss(lines: Sequence[tuple[int, float]]) -> Iterator[Statement]:
     """Whether the training loss fell from the first stretch to the last, and rose again from its lowest one."""
     stretch = max(len(lines) // STRETCHES, FEWEST)
     blocks = [lines[start : start + stretch] for start in range(len(lines) % stretch, len(lines), stretch)]
     if len(blocks) < 2:
-        return []
+        return
     levels = [level([loss for _, loss in block]) for block in blocks]
-    (first, *_), (last, *_) = levels[0], levels[-1]
-    lowest = min(range(len(levels)), key=lambda k: levels[k][0])
-    low = levels[lowest][0]
-    rise = difference(levels[lowest], levels[-1], choices=len(levels))
+    first, last, (at, low) = levels[0], levels[-1], min(enumerate(levels), key=lambda pair: pair[1].value)
+    rise = difference(low, last, choices=len(levels))
     if not rise.positive:
-        return [_training_fall(blocks)]
-    diverged = last - low > DIVERGED * max(first - low, low)
+        yield _training_fall(blocks)
+        return
+    diverged = last.value - low.value > DIVERGED * max(first.value - low.value, low.value)
     name, what = ("diverged", "Training diverged: its") if diverged else ("training rose", "The training")
-    text = f"{what} loss rose again by {size(rise)} ({percent(rise.value / low)}), from {low:.3g} around step "
-    text += f"{blocks[lowest][-1][0]:,} to {last:.3g} at the end."
-    return [Statement(name, "progress", "curves", "bad", text, rise)]
+    text = f"{what} loss rose again by {size(rise)} ({percent(rise.value / low.value)}), from {low.value:.3g} around "
+    text += f"step {blocks[at][-1][0]:,} to {last.value:.3g} at the end."
+    yield Statement(name, "progress", "curves", "bad", text, rise)
 
 
 def _training_fall(blocks: Sequence[Sequence[tuple[int, float]]]) -> Statement:
@@ -106,68 +108,65 @@ def _fall(facts: Facts, measured: Sequence[Measurement]) -> Statement:
     return said("good", f"The loss on held-out images fell {span}{most}.", fall)
 
 
-def _last_stretch(measured: Sequence[Measurement]) -> list[Statement]:
+def _last_stretch(measured: Sequence[Measurement]) -> Iterator[Statement]:
     """Whether the last doubling (or so) of the images seen still helped, tested on the same images before and after.
 
     A fall that matters, of training images too, says that training has not converged: "under-fitted".
     """
     last, half = measured[-1], half_way(measured)
     if half is None:
-        return []
+        return
     fall, said = paired(half.held_out, last.held_out), partial(Statement, "last stretch", "progress", "losses")
+    on_train = paired(half.train, last.train) if last.train else None
     span = f"from {half.images:,} to {last.images:,} training images ({brief(last.images / half.images)}-fold)"
     by = f"{size(fall)} ({percent(abs(fall.value) / half.loss)} of it)"
+    text = f"The held-out loss was still falling: over the last stretch, {span}, by {by}"
     if not fall.decided:
         text = f"Whether the last stretch, {span}, still changed the held-out loss is undecided ({change(fall)})."
-        return [said("undecided", text, fall)]
-    if fall.value > 0:
-        return [said("bad", f"The held-out loss rose over the last stretch, {span}, by {by}.", fall)]
-    text = f"The held-out loss was still falling: over the last stretch, {span}, by {by}"
-    on_train = paired(half.train, last.train) if last.train else None
-    if -fall.value < WORTH * half.loss or (on_train is not None and not on_train.negative):
-        return [said("good", f"{text}.", fall)]
-    text += "" if on_train is None else f", and that of training images by {size(on_train)}"
-    return [Statement("under-fitted", "progress", "losses", "bad", f"{text}: training has not converged.", fall)]
+        yield said("undecided", text, fall)
+    elif fall.value > 0:
+        yield said("bad", f"The held-out loss rose over the last stretch, {span}, by {by}.", fall)
+    elif -fall.value < WORTH * half.loss or (on_train is not None and not on_train.negative):
+        yield said("good", f"{text}.", fall)
+    else:
+        text += "" if on_train is None else f", and that of training images by {size(on_train)}"
+        yield Statement("under-fitted", "progress", "losses", "bad", f"{text}: training has not converged.", fall)
 
 
-def _average(facts: Facts, last: Measurement) -> list[Statement]:
+def _average(facts: Facts, last: Measurement) -> Iterator[Statement]:
     """Whether the averaged weights lag: worse on training images without dropout than the raw ones were with it."""
     config = facts.config
     raw = [line.get("loss") for line in facts.metrics if last.step * 0.7 < line["step"] <= last.step]
     losses = [loss for loss in raw if is_number(loss)]
     alike = config.train.ema_decay > 0 and config.loss.is_simple and config.loss.times == "uniform"
     if not alike or len(last.train) < 2 or len(losses) < max(FEWEST, len(raw)):
-        return []
+        return
     behind = two_sample(losses, last.train)
-    if not behind.decided or behind.value < LAG * fmean(losses):
-        return []
-    text = f"The averaged weights lag: their loss on training images is {size(behind)} above the "
-    text += f"{with_error(fmean(losses), mean_error(losses))} of the raw weights"
-    text += ", though those have dropout to bear." if config.model.dropout else " at the same time."
-    return [Statement("average lags", "progress", "losses", "bad", text, behind)]
+    if behind.decided and behind.value >= LAG * fmean(losses):
+        text = f"The averaged weights lag: their loss on training images is {size(behind)} above the "
+        text += f"{with_error(fmean(losses), mean_error(losses))} of the raw weights"
+        text += ", though those have dropout to bear." if config.model.dropout else " at the same time."
+        yield Statement("average lags", "progress", "losses", "bad", text, behind)
 
 
-def _quality(facts: Facts) -> list[Statement]:
+def _quality(facts: Facts) -> Iterator[Statement]:
     """The main figure from the first to the last step evaluated, and from about half way."""
-    if facts.last is None:
-        return []
-    key = facts.last.main_key
+    key = "" if facts.last is None else facts.last.main_key
     steps = [each for each in facts.by_step if key in each.figures and each.images > 0]
     if len(steps) < 2:
         text = "Only one saved step was evaluated, so when the samples became better is not known; "
         text += "`unstir evaluate RUN --checkpoint all` evaluates the others."
-        return [Statement("quality by step", "progress", "quality", "undecided", text)]
-    made, last, half = list[Statement](), steps[-1], half_way(steps[1:])
-    for name, before in (("quality by step", steps[0]), ("quality, last stretch", half)):
-        if before is None:
-            continue
-        a, b = before.figures[key], last.figures[key]
-        effect = figure_effect(a, b)
-        became = verdict_of(effect, b.better)
-        span = f"from {shown(a)} after {count(before.images, 'image')} to {shown(b)} after "
-        span += count(last.images, "image")
-        text = f"{b.name} became {became}, {span}."
-        if not effect.decided:
-            text = f"Whether {b.name} changed {span} is undecided ({change(effect)})."
-        made.append(Statement(name, "progress", "quality", MARKS[became], text, effect))
-    return made
+        if facts.last is not None:
+            yield Statement("quality by step", "progress", "quality", "undecided", text)
+        return
+    for name, before in (("quality by step", steps[0]), ("quality, last stretch", half_way(steps[1:]))):
+        if before is not None:
+            a, b = before.figures[key], steps[-1].figures[key]
+            effect = figure_effect(a, b)
+            became = verdict_of(effect, b.better)
+            span = f"from {shown(a)} after {count(before.images, 'image')} to {shown(b)} after "
+            span += count(steps[-1].images, "image")
+            text = f"{b.name} became {became}, {span}."
+            if not effect.decided:
+                text = f"Whether {b.name} changed {span} is undecided ({change(effect)})."
+            yield Statement(name, "progress", "quality", MARKS[became], text, effect)

@@ -1,7 +1,7 @@
 """How near the samples are to real images, how much of the real variety they have, and whether they are copies."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from unstir.metrics.evaluation import Evaluation, describe_classifier
@@ -33,15 +33,31 @@ MEANINGS = {
 }
 
 
-def quality(facts: Facts) -> list[Statement]:
+def quality(facts: Facts) -> Iterator[Statement]:
     """Sentences on the main figure against that of real images, on classes, and on what the finite n adds."""
-    last = facts.last
+    last, said = facts.last, partial(Statement, topic="quality", figure="quality")
     if last is None:
         text = "How good the samples are was not measured; `unstir evaluate RUN` does it."
-        return [Statement("excess", "quality", "quality", "undecided", text)]
-    figure, num = last.main(), last.protocol["num"]
-    own = [_excess(last, figure, num), *_beyond_noise(figure), *_untrusted(last), *_bias(figure)]
-    return [*own, *_accuracy(facts, last), *_classes(last)]
+        yield said("excess", verdict="undecided", text=text)
+        return
+    figure = last.main()
+    yield _excess(last, figure, last.protocol["num"])
+    value, error, df = figure.estimate
+    beyond = effect(math.nan if figure.ceiling is None else value - figure.ceiling, error, df, "Student's t")
+    if beyond.decided and (beyond.value > 0) == (figure.better == LOWER):
+        text = f"The samples are further from real images than uniform noise: {figure.name} is {size(beyond)} beyond "
+        yield said("beyond noise", verdict="bad", text=f"{text}that of noise, {figure.ceiling:.3g}.", effect=beyond)
+    entry, described = last.protocol.get("classifier"), describe_classifier(last.protocol)
+    if entry and not entry["used"] and described is not None:  # the data's own is not trusted: what is in its place
+        yield said("classifier", verdict="neutral", text=f"{described[0].upper()}{described[1:]}.")
+    if figure.infinite is not None:
+        due = difference(Estimate(*figure.infinite, df), figure.estimate)
+        text = f"Of {figure.name}, {with_error(due.value, due.error)} is due to the finite number of samples: "
+        text += f"extrapolated to infinitely many it is {with_error(*figure.infinite)}."
+        if due.decided:
+            yield said("finite number", verdict="neutral", text=text, effect=due)
+    yield from _accuracy(facts, last)
+    yield from _classes(last)
 
 
 def diversity(facts: Facts) -> list[Statement]:
@@ -108,67 +124,32 @@ def _times(figure: Figure, least: Estimate, apart: Effect) -> str:
     is itself within its errors of 0, a ratio to it says nothing.
     """
     value, error, _ = figure.estimate
-    if figure.better != LOWER or least[0] <= LEVEL * least[1] or not math.isfinite(error):
+    if figure.better != LOWER or least.value <= LEVEL * least.error or not math.isfinite(error):
         return "beyond "
-    ratio, widened = value / least[0], apart.error / max(math.hypot(error, least[1]), 1e-300)
-    return f"{with_error(ratio, ratio * math.hypot(error / value, least[1] / least[0]) * widened)} times "
+    ratio, widened = value / least.value, apart.error / max(math.hypot(error, least.error), 1e-300)
+    return f"{with_error(ratio, ratio * math.hypot(error / value, least.error / least.value) * widened)} times "
 
 
-def _beyond_noise(figure: Figure) -> list[Statement]:
-    """That the samples are further from real images than noise is, where they are."""
-    if figure.ceiling is None:
-        return []
-    value, error, df = figure.estimate
-    beyond = effect(value - figure.ceiling, error, df, "Student's t")
-    if not beyond.decided or (beyond.value > 0) != (figure.better == LOWER):
-        return []
-    text = f"The samples are further from real images than uniform noise: {figure.name} is {size(beyond)} beyond that "
-    text += f"of noise, {figure.ceiling:.3g}."
-    return [Statement("beyond noise", "quality", "quality", "bad", text, beyond)]
-
-
-def _untrusted(last: Evaluation) -> list[Statement]:
-    """That the data's classifier is not trusted, and what is used in its place."""
-    entry = last.protocol.get("classifier")
-    if not entry or entry["used"] or (text := describe_classifier(last.protocol)) is None:
-        return []
-    return [Statement("classifier", "quality", "quality", "neutral", f"{text[0].upper()}{text[1:]}.")]
-
-
-def _bias(figure: Figure) -> list[Statement]:
-    """How much of the main figure is due to the number of images."""
-    if figure.infinite is None:
-        return []
-    due = difference(Estimate(*figure.infinite, figure.estimate.df), figure.estimate)
-    if not due.decided:
-        return []
-    text = f"Of {figure.name}, {with_error(due.value, due.error)} is due to the finite number of samples: "
-    text += f"extrapolated to infinitely many it is {with_error(*figure.infinite)}."
-    return [Statement("finite number", "quality", "quality", "neutral", text, due)]
-
-
-def _accuracy(facts: Facts, last: Evaluation) -> list[Statement]:
+def _accuracy(facts: Facts, last: Evaluation) -> Iterator[Statement]:
     """How often a sample shows the class it was asked for, against real images."""
     figure, held_out = last.figures.get("classifier/accuracy"), facts.data.counts["held_out"]
-    if figure is None or figure.floor is None or not held_out:
-        return []
-    of_real = (figure.floor * (1 - figure.floor) / held_out) ** 0.5
-    estimate = as_share(figure, last.protocol["num"]).estimate
-    apart = difference(Estimate(figure.floor, of_real, held_out - 1.0), estimate)
-    text = f"The classifier names the class asked for in {percent(figure.value)} of the samples "
-    text += f"({shown(figure)}) and in {percent(figure.floor)} of held-out images"
-    return [_against_real("class accuracy", "quality", text, apart, higher_is_better=True)]
+    if figure is not None and figure.floor is not None and held_out:
+        of_real = (figure.floor * (1 - figure.floor) / held_out) ** 0.5
+        estimate = as_share(figure, last.protocol["num"]).estimate
+        apart = difference(Estimate(figure.floor, of_real, held_out - 1.0), estimate)
+        text = f"The classifier names the class asked for in {percent(figure.value)} of the samples "
+        text += f"({shown(figure)}) and in {percent(figure.floor)} of held-out images"
+        yield _against_real("class accuracy", "quality", text, apart, higher_is_better=True)
 
 
-def _classes(last: Evaluation) -> list[Statement]:
+def _classes(last: Evaluation) -> Iterator[Statement]:
     """Whether classes come up as often as in the data."""
-    found, num = last.figures.get("classifier/classes"), last.protocol["num"]
-    figure = None if found is None else as_share(found, num)
-    if figure is None or figure.floor is None or (apart := above_floor(figure, num)) is None:
-        return []
-    text = f"The shares of the classes are {shown(figure)} away from those of the data (0 is alike, 1 is none in "
-    text += f"common; real images: {figure.floor:.2g})"
-    return [_against_real("classes", "quality", text, apart, higher_is_better=False)]
+    if (found := last.figures.get("classifier/classes")) is not None:
+        figure = as_share(found, last.protocol["num"])
+        if (apart := above_floor(figure, last.protocol["num"])) is not None:
+            text = f"The shares of the classes are {shown(figure)} away from those of the data (0 is alike, 1 is none "
+            text += f"in common; real images: {figure.floor:.2g})"
+            yield _against_real("classes", "quality", text, apart, higher_is_better=False)
 
 
 def _against_real(name: str, topic: Topic, text: str, apart: Effect, higher_is_better: bool) -> Statement:

@@ -13,8 +13,7 @@ from unstir.report.wording import count
 from unstir.runs import build
 from unstir.significance import mean_of
 
-Point = tuple[float, float, float]
-"""x, a value, and its standard error."""
+Point = tuple[float, float, float]  # x, a value, and its standard error
 
 CURVES = (
     ("loss", "training loss", True),
@@ -22,11 +21,9 @@ CURVES = (
     ("lr", "learning rate", False),
     ("ema_decay", "decay of the averaged weights", False),
 )
-TIMES_SHOWN = 5
-"""So many steps of training are shown by timestep."""
-
-MARKED = 0.15
-"""A curve of many points has a marker at every such share of its length."""
+TIMES_SHOWN = 5  # steps of training that are shown by timestep
+MARKED = 0.15  # a curve of many points has a marker at every such share of its length
+BESIDE = 0.02  # samplers of equally many calls stand side by side, so far apart in shares of the width
 
 
 def curves(facts: Facts) -> list[str]:
@@ -52,15 +49,13 @@ def losses(facts: Facts) -> list[str]:
     lines = [line for line in facts.held_out if line["step"] > 0]
     if len(lines) < 2:
         return []
-    bits = {
-        name: [(line["images"], line[key], line[f"{key}_error"]) for line in lines if line.get(key) is not None]
-        for key, name in (("bits_train", "training images"), ("bits", "held-out images"))
-    }
-    loss = {"training images": mean_losses(lines, "train"), "held-out images": mean_losses(lines, "held_out")}
-    return [
-        *by_images(loss, "loss with the sampling weights", "fig-losses"),
-        *by_images(bits, "bits per dimension (bound)", "fig-bits"),
-    ]
+    loss, bits = dict[str, list[Point]](), dict[str, list[Point]]()
+    for split, key, name in (("train", "bits_train", "training images"), ("held_out", "bits", "held-out images")):
+        loss[name] = mean_losses(lines, split)
+        known = [line for line in lines if line.get(key) is not None]
+        bits[name] = [(line["images"], line[key], line[f"{key}_error"]) for line in known]
+    drawn = by_images(loss, "loss with the sampling weights", "fig-losses")
+    return drawn + by_images(bits, "bits per dimension (bound)", "fig-bits")
 
 
 def loss_by_time(facts: Facts) -> list[str]:
@@ -86,13 +81,9 @@ def quality(facts: Facts) -> list[str]:
     if facts.last is None or len(facts.by_step) < 2:
         return []
     key, main = facts.last.main_key, facts.last.main()
-    with svg.style():
-        axes = svg.axes(f"{main.name} ({main.better} is better)")
-        bars(axes, by_value((each.images, each.figures[key]) for each in facts.by_step), main.name)
-        bounds(axes, main)
-        svg.log(axes, "y")
-        svg.images_axis(axes)
-        drawn = [svg.inline(axes, "fig-quality", f"{main.name} of samples by training images seen, with error bars")]
+    points = by_value((each.images, each.figures[key]) for each in facts.by_step)
+    label = f"{main.name} of samples by training images seen, with error bars"
+    drawn = by_images({main.name: points}, f"{main.name} ({main.better} is better)", "fig-quality", label, main)
     return drawn + precision_and_recall(facts.by_step)
 
 
@@ -116,19 +107,25 @@ def precision_and_recall(by_step: Sequence[Evaluation]) -> list[str]:
 
 
 def calls(facts: Facts) -> list[str]:
-    """The main distance by network calls, one line per sampler."""
+    """The main distance by network calls, one line per sampler; of equally many calls none hides another."""
     if len(facts.by_chain) < 2:
         return []
     key, main = facts.by_chain[-1].main_key, facts.by_chain[-1].main()
+    at: dict[int, dict[str, Figure]] = {}
+    for each in facts.by_chain:
+        at.setdefault(each.protocol["calls"], {})[chain_name(each)] = each.figures[key]
+    ticks = sorted(at)
     with svg.style():
         axes = svg.axes(f"{main.name} ({main.better} is better)", "network calls per image")
         for name in dict.fromkeys(map(chain_name, facts.by_chain)):
-            own = [each for each in facts.by_chain if chain_name(each) == name]
-            bars(axes, sorted(by_value((each.protocol["calls"], each.figures[key]) for each in own)), name)
+            own = [
+                (calls, list(at[calls]).index(name) - (len(at[calls]) - 1) / 2) for calls in ticks if name in at[calls]
+            ]
+            points = ((calls * (ticks[-1] / ticks[0]) ** (BESIDE * aside), at[calls][name]) for calls, aside in own)
+            bars(axes, by_value(points), name)
         bounds(axes, main, ceiling=False)
         svg.log(axes, "y")
         svg.log(axes, "x")
-        ticks = sorted({each.protocol["calls"] for each in facts.by_chain})
         axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
         axes.xaxis.minorticks_off()
         return [svg.inline(axes, "fig-calls", f"{main.name} by network calls, one line per sampler")]
@@ -151,7 +148,9 @@ def forward(facts: Facts) -> list[str]:
         ]
 
 
-def by_images(series: Mapping[str, Sequence[Point]], title: str, id_: str) -> list[str]:
+def by_images(
+    series: Mapping[str, Sequence[Point]], title: str, id_: str, label: str = "", bounded: Figure | None = None
+) -> list[str]:
     """A chart of named series by training images seen, both axes logarithmic; none where there is nothing to draw."""
     if not any(series.values()):
         return []
@@ -159,9 +158,11 @@ def by_images(series: Mapping[str, Sequence[Point]], title: str, id_: str) -> li
         axes = svg.axes(title)
         for name, points in series.items():
             bars(axes, points, svg.plain(name))
+        if bounded is not None:
+            bounds(axes, bounded)
         svg.log(axes, "y")
         svg.images_axis(axes)
-        return [svg.inline(axes, id_, f"{title} by training images seen, with error bars")]
+        return [svg.inline(axes, id_, label or f"{title} by training images seen, with error bars")]
 
 
 def chain_name(evaluation: Evaluation) -> str:

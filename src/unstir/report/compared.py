@@ -34,15 +34,16 @@ SECTIONS = (
 )
 """By their ids, in the order of the page."""
 
-ByRun = tuple[str, list[str]]
-"""A row of a table: what it is about, and the text of each run."""
+ByRun = tuple[str, list[str]]  # a row of a table: what it is about, and the text of each run
 
 
 def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> list[Facts]:
     """Write the page of several runs and return their facts. Figures that do not compare are left out, and why said."""
     facts = [gather(run, store) for run, store in zip(runs, stores, strict=True)]
-    sides, names = same_protocol(runs), names_of(runs)
+    sides, names = same_protocol(runs), [it.name for it in facts]
     alike = sides.alike
+    if len(set(names)) < len(names):  # of folders that are called alike, the paths
+        names = [printable(str(run.path)) for run in runs]
     steps = [it.step for it in alike or facts]
     if len(set(steps)) > 1:  # a comparison of unequal training says so wherever it names a run
         names = [f"{name} (step {step:,})" for name, step in zip(names, steps, strict=True)]
@@ -68,12 +69,6 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     }
     write_page(path, "comparison.html", shown)
     return facts
-
-
-def names_of(runs: Sequence[Run]) -> list[str]:
-    """A name for each run: its folder's, or its whole path where two folders are called alike."""
-    short = [printable(run.path.resolve().name) for run in runs]
-    return short if len(set(short)) == len(short) else [printable(str(run.path)) for run in runs]
 
 
 def _summary(names: Sequence[str], alike: Sequence[Evaluation], settings: Sequence[ByRun]) -> list[str]:
@@ -156,7 +151,7 @@ class Sides:
 
 def same_protocol(runs: Sequence[Run]) -> Sides:
     """The newest evaluation of each run, all by one protocol; or what differs, and the commands that mend it."""
-    of_each = [_newest(saved(run)) for run in runs]
+    of_each = [[each for each in found if each.step == found[-1].step] for found in map(saved, runs)]  # the newest
     if not any(of_each):
         commands = tuple(f"unstir evaluate {shlex.quote(str(run.path))}" for run in runs)
         return Sides((), ("None of these runs was evaluated yet.",), commands)
@@ -168,11 +163,6 @@ def same_protocol(runs: Sequence[Run]) -> Sides:
     sides = [_side(run, found, like) for run, found in zip(runs, of_each, strict=True)]
     reasons, remedies = zip(*(side for side in sides if side is not None), strict=True)
     return Sides((), tuple(reasons), tuple(remedy for remedy in remedies if remedy))
-
-
-def _newest(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    newest = max((each.step for each in evaluations), default=0)
-    return [each for each in evaluations if each.step == newest]
 
 
 def _most_alike(of_each: Sequence[Sequence[Evaluation]]) -> Evaluation:

@@ -16,26 +16,18 @@ from unstir.report.facts import Facts
 from unstir.report.tables import figures
 from unstir.runs.files import make_folder, write_text
 
-STEM = "figures"
-"""In a folder the files are figures.csv, figures.md and figures.tex."""
-
+STEM = "figures"  # in a folder the files are figures.csv, figures.md and figures.tex
 HEADS = ("run", "step", "sampler", "steps", "calls", "figure", "value", "real images", "noise", "better", "protocol")
 """The columns of a table to be read; "value" has its standard error."""
 
-IN_COLUMNS = ("sampler", "steps", "calls")
-"""The keys of a protocol that a table has in its columns; the rest of it stands below, by a number."""
+IN_COLUMNS = ("sampler", "steps", "calls")  # keys of a protocol; the rest of it stands below, by a number
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "[": "{[}",  # after the end of a line they would be its options
-    "*": "{*}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}
+_LATEX = str.maketrans(
+    {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+    | {"[": "{[}", "*": "{*}"}  # after the end of a line they would be its options
+    | {character: f"\\{character}" for character in "&%$#_{}"}
+)
 
 
 @dataclass(frozen=True)
@@ -52,12 +44,11 @@ def targets(path: Path) -> list[Path]:
     """The files of an export to ``path``: itself, or one per format in a folder. Raises UserError for other names."""
     if path.suffix.lower() in WRITERS and not path.is_dir():
         return [path]
+    kinds = ", ".join(WRITERS)
     if path.suffix and not path.is_dir():
-        raise UserError(
-            f"--export {path} is no {', '.join(WRITERS)} file; name one of these, or a folder for all three"
-        )
+        raise UserError(f"--export {path} is no {kinds} file; name one of these, or a folder for all three")
     if path.exists() and not path.is_dir():
-        raise UserError(f"--export {path} is a file; name a folder, or a file that ends in {', '.join(WRITERS)}")
+        raise UserError(f"--export {path} is a file; name a folder, or a file that ends in {kinds}")
     return [path / f"{STEM}{suffix}" for suffix in WRITERS]
 
 
@@ -72,11 +63,9 @@ def export(path: Path, runs: Sequence[Facts]) -> list[Path]:
 
 def rows_of(runs: Sequence[Facts]) -> list[Row]:
     """A row per figure of every evaluation that the pages of these runs show; protocols alike in the rest are one."""
-    protocols: list[dict[str, Any]] = []
-    rows = []
+    protocols, rows = list[dict[str, Any]](), []
     for facts in runs:
-        by_name = {each.name(): each for each in (*facts.by_step, *facts.by_chain)}
-        for each in by_name.values():
+        for each in {each.name(): each for each in (*facts.by_step, *facts.by_chain)}.values():
             rest = {key: value for key, value in each.protocol.items() if key not in IN_COLUMNS}
             if rest not in protocols:
                 protocols.append(rest)
@@ -87,9 +76,8 @@ def rows_of(runs: Sequence[Facts]) -> list[Row]:
 
 def to_csv(rows: Sequence[Row]) -> str:
     """A line per figure, every number in full, the whole protocol in columns of its own."""
-    table = [_record(row) for row in rows]
+    table, stream = [_record(row) for row in rows], io.StringIO()
     heads = list(dict.fromkeys(key for record in table for key in record)) or ["run"]
-    stream = io.StringIO()
     writer = csv.DictWriter(stream, heads, lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
@@ -133,12 +121,11 @@ def _record(row: Row) -> dict[str, Any]:
         "infinite_n_error": infinite_error,
         "better": it.better,
         "weights": of.weights,
-        **{f"protocol.{key}": _plain(value) for key, value in of.protocol.items()},
+        **{f"protocol.{key}": _in_a_cell(value) for key, value in of.protocol.items()},
     }
 
 
-def _plain(value: Any) -> Any:
-    """A value of a protocol in one cell; hashes in full."""
+def _in_a_cell(value: Any) -> Any:
     return "; ".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else value
 
 
@@ -152,11 +139,11 @@ def _cells(rows: Sequence[Row]) -> Iterable[list[str]]:
 
 def _protocols(rows: Sequence[Row]) -> list[tuple[int, str]]:
     """Each protocol once, by its number, in words."""
-    found = {row.protocol: row.evaluation.protocol.items() for row in rows}
-    return [
-        (number, ", ".join(f"{key} {shown_value(value)}" for key, value in how if key not in IN_COLUMNS))
-        for number, how in found.items()
-    ]
+
+    def in_words(how: dict[str, Any]) -> str:
+        return ", ".join(f"{key} {shown_value(value)}" for key, value in how.items() if key not in IN_COLUMNS)
+
+    return list({row.protocol: in_words(row.evaluation.protocol) for row in rows}.items())
 
 
 def _markdown(text: str) -> str:
@@ -166,4 +153,4 @@ def _markdown(text: str) -> str:
 
 def _latex(text: str) -> str:
     """Text in which nothing is a command, on one line."""
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split())).replace("±", r"$\pm$")
+    return " ".join(text.split()).translate(_LATEX)

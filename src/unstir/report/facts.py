@@ -81,7 +81,7 @@ class Facts:
     held_out.jsonl. ``by_step`` are evaluations of several saved steps by one protocol, by rising step; ``by_chain``
     evaluations of the last of these steps by several samplers and calls, alike in everything else. ``likelihoods``
     are what `unstir likelihood` wrote, by split. ``findings`` are the doctor's, ``checked`` the names of its checks.
-    ``speed`` is how long samplers take, ``trained_on`` the machines and versions of torch that it was trained with.
+    ``speed`` is how long samplers take, ``trained_on`` the machines that it was trained on, with torch.
     """
 
     name: str

@@ -15,10 +15,9 @@ from unstir.errors import printable
 from unstir.generate.drawing import Job
 from unstir.metrics import likelihood
 from unstir.metrics.classifier import networks_there, preparing_seconds
-from unstir.metrics.evaluate import Plan, check, evaluate, prepared, usual_chain, usual_labels
+from unstir.metrics.evaluate import Plan, check, evaluate, usual_chain, usual_labels
 from unstir.metrics.evaluate_run import seconds_per_call, sized
 from unstir.metrics.evaluation import Evaluation, saved, unlike
-from unstir.progress import Showing, silently
 from unstir.report.facts import Cost, Facts, Speed, chain_key
 from unstir.runs import build
 from unstir.runs.checkpoint import environment
@@ -30,9 +29,7 @@ from unstir.runs.timetable import snapshots
 CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,unipc:20,dpmpp_2m_sde:10,dpmpp_2m_sde:50,ancestral:50"
 """What the last step is sampled by in addition to the usual chain, for the plot of calls against quality."""
 
-APART = ("sampler", "steps", "calls", "spacing", *OPTIONS)
-"""What differs between the chains of that plot."""
-
+APART = ("sampler", "steps", "calls", "spacing", *OPTIONS)  # what differs between the chains of that plot
 SPEED = "speed.json"
 SECONDS = 10.0  # about so long all samplers together are timed, on a whole batch at most and one image at least
 
@@ -46,12 +43,6 @@ class Measuring:
     num: int
     seconds: float
 
-    def ready(self, store: Store, showing: Showing = silently) -> "Measuring":
-        """The same with the classifier trained, if it was not."""
-        plans = prepared(store, [*self.by_step, *self.by_chain], showing)
-        first = len(self.by_step)
-        return replace(self, by_step=tuple(plans[:first]), by_chain=tuple(plans[first:]))
-
 
 def planned(run: Run, store: Store, *, seconds: float, num: int = 0, seeds: int = 3) -> Measuring:
     """What a report measures: each kept snapshot by the usual chain, the last one by `CHAINS` too; nothing is done yet.
@@ -59,14 +50,13 @@ def planned(run: Run, store: Store, *, seconds: float, num: int = 0, seeds: int 
     ``num`` images per set, 0 as `sized` says of it and ``seconds``. Raises UserError as `check`, for everything that
     would be refused later.
     """
-    networks = tuple(networks_there(store))
     usual = usual_chain(run)
     run.newest_step()  # says so where none was saved
     kept = run.saved_steps()
     steps = [step for step in kept if step in snapshots(run)] or kept[-1:]
     models = [run.model(step, dtype="auto") for step in steps]  # what cannot be sampled is refused before any work
     job = Job(num=100, chain=usual, **usual_labels(run, store))
-    plan = Plan(model=models[-1], job=job, seeds=seeds, networks=networks)
+    plan = Plan(model=models[-1], job=job, seeds=seeds, networks=tuple(networks_there(store)))
     chains = [chain for chain in parse(CHAINS, usual) if chain.steps <= models[-1].process.T]
     by_step = [replace(plan, model=model, memorisation=model is models[-1]) for model in models]
     by_chain = [replace(plan, job=replace(job, chain=chain), memorisation=False) for chain in chains]
@@ -132,6 +122,8 @@ def gather(run: Run, store: Store | None, protocol: Mapping[str, Any] | None = N
     lines = run.metrics()
     step = lines[-1]["step"] if lines else 0
     by_step, by_chain = comparable(saved(run), protocol)
+    events = run.log("events").lines
+    machines = [f"{event['device']}, torch {event['torch']}" for event in events if {"device", "torch"} <= event.keys()]
     examined = diagnose(run.path, store=None if store is None else store.path, samples=samples)
     return Facts(
         name=printable(run.path.resolve().name),
@@ -148,7 +140,7 @@ def gather(run: Run, store: Store | None, protocol: Mapping[str, Any] | None = N
         findings=examined.findings,
         checked=examined.checked,
         speed=read_speed(run),
-        trained_on=trained_on(run),
+        trained_on=tuple(dict.fromkeys(machines)),
     )
 
 
@@ -171,13 +163,6 @@ def comparable(
 
     asked = [each for each in last if protocol is not None and not unlike(protocol, each.protocol)]
     return group(max(asked or last, key=weight)) if last else ((), ())
-
-
-def trained_on(run: Run) -> tuple[str, ...]:
-    """The machines that a run was started and continued on, with their torch, each once, from events.jsonl."""
-    events = run.log("events").lines
-    found = [f"{event['device']}, torch {event['torch']}" for event in events if {"device", "torch"} <= event.keys()]
-    return tuple(dict.fromkeys(found))
 
 
 def cost(run: Run) -> Cost:

@@ -20,26 +20,15 @@ from unstir.errors import printable
 from unstir.generate.drawing import Job
 from unstir.metrics.evaluate import usual_chain
 from unstir.metrics.evaluation import FOLDER, Evaluation
-from unstir.report import charts, judged, pictures, tables
+from unstir.report import charts, pictures, tables
 from unstir.report.analysis import analyse, limitations, summary
 from unstir.report.facts import Facts
 from unstir.report.gather import gather
-from unstir.report.statement import MULTIPLICITY, TOPICS, Topic
+from unstir.report.statement import MULTIPLICITY, TITLES
 from unstir.report.wording import sentence
 from unstir.runs import toml
 from unstir.runs.files import write_text
 from unstir.runs.run import Run
-
-TOPIC_TITLES: dict[Topic, str] = {
-    "progress": "What improved, and when",
-    "quality": "How good it is",
-    "fit": "Over- or under-fitting",
-    "diversity": "Diversity",
-    "memorisation": "Memorisation",
-    "sampling": "Sampling",
-    "cost": "Cost",
-    "next": "What to try next",
-}
 
 
 class Part(NamedTuple):
@@ -96,7 +85,7 @@ def write(
     facts = gather(run, store, protocol, samples)
     statements, last = analyse(facts), facts.last
     found = causes(facts.findings)
-    of_topic = [(TOPIC_TITLES[topic], [each for each in statements if each.topic == topic]) for topic in TOPICS]
+    of_topic = [(title, [each for each in statements if each.topic == topic]) for topic, title in TITLES.items()]
     shown: dict[str, Any] = {
         "facts": facts,
         "store": store,
@@ -124,9 +113,8 @@ def write(
 
 def write_page(path: Path, template: str, shown: dict[str, Any], run: str = "RUN") -> None:
     """Write a page from its template, all that is put into it escaped; RUN in a command becomes ``run``."""
-    made = Environment(
-        loader=PackageLoader("unstir.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    how: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True}
+    made = Environment(loader=PackageLoader("unstir.report"), **how)
     made.filters |= {"code": partial(with_code, path=run), "sentence": sentence}
     style = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
     made_by = f"unstir {unstir.__version__}, torch {torch.__version__}, {datetime.date.today().isoformat()}"
@@ -152,12 +140,12 @@ def _of_judged(run: Run, store: Store | None, last: Evaluation | None) -> dict[s
     """The samples that were evaluated, by class, and the worst of them."""
     if store is None or not store.count("train"):
         return {"classes": [], "asked": False, "worst": None}
-    known = None if last is None else judged.drawn_for(run, last)
-    classifier = None if last is None else judged.classifier_of(store, last)
+    known = None if last is None else pictures.drawn_for(run, last)
+    classifier = None if last is None else pictures.classifier_of(store, last)
     return {
-        "classes": judged.by_class(store, known, classifier),
+        "classes": pictures.by_class(store, known, classifier),
         "asked": known is not None and known.asked is not None,
-        "worst": None if known is None else judged.worst(run, store, known, classifier),
+        "worst": None if known is None else pictures.worst(run, store, known, classifier),
     }
 
 

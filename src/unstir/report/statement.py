@@ -6,7 +6,17 @@ from typing import Literal, get_args
 from unstir.significance import LEVEL, Effect
 
 Topic = Literal["progress", "quality", "fit", "diversity", "memorisation", "sampling", "cost", "next"]
-TOPICS: tuple[Topic, ...] = get_args(Topic)
+TITLES: dict[Topic, str] = {
+    "progress": "What improved, and when",
+    "quality": "How good it is",
+    "fit": "Over- or under-fitting",
+    "diversity": "Diversity",
+    "memorisation": "Memorisation",
+    "sampling": "Sampling",
+    "cost": "Cost",
+    "next": "What to try next",
+}
+TOPICS = tuple(TITLES)
 """In the order of the page."""
 
 Shown = Literal["curves", "losses", "loss-by-time", "quality", "calls", "neighbours", "grids", "cost", "doctor"]
@@ -49,7 +59,5 @@ class Statement:
         decided = self.effect is not None and self.effect.decided
         if self.verdict == "undecided" and decided:
             raise ValueError(f"{self.name}: a decided effect is called undecided")
-        if self.verdict in ("good", "bad") and not decided:
+        if not decided and (self.verdict in ("good", "bad") or (self.verdict == "neutral" and self.effect is not None)):
             raise ValueError(f"{self.name}: {self.verdict} without a decided effect")
-        if self.verdict == "neutral" and self.effect is not None and not decided:
-            raise ValueError(f"{self.name}: an effect that is not decided is stated")

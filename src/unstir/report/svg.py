@@ -2,7 +2,6 @@
 
 import html
 import io
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,9 +9,7 @@ from typing import Any
 
 from unstir.errors import printable
 
-INK = "#010203"
-"""Stands for the colour of text while a figure is drawn; becomes ``currentColor``."""
-
+INK = "#010203"  # stands for the colour of text while a figure is drawn; becomes ``currentColor``
 COLOURS = ("#1f6fd0", "#d9520c", "#0a9a78", "#ad6cab", "#857000", "#6b7480")
 """Series colours: the first four distinguished by the colour-blind, all 3:1 against white and against near-black."""
 
@@ -20,9 +17,7 @@ MARKERS = ("o", "s", "^", "D", "v", "X")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1.5)), (0, (8, 2, 1, 1, 1, 2)))
 """A series has a marker and a dash of its own too, for paper and for those who see no colour."""
 
-WIDTH, HEIGHT = 4.4, 2.9
-"""Inches of a chart. So narrow a chart is as wide as a telephone, where its labels are still read."""
-
+WIDTH, HEIGHT = 4.4, 2.9  # inches: so narrow a chart is as wide as a telephone, where its labels are still read
 STYLE = Path(__file__).parent / "templates" / "chart.mplstyle"
 _ID = re.compile(r'(\bid="|url\(#|href="#)')
 
@@ -57,17 +52,11 @@ def inline(drawn: Any, name: str, label: str) -> str:
     if len(drawn.get_legend_handles_labels()[0]) > 1:
         drawn.figure.legend(loc="outside lower center", ncols=2)
     drawn.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
-    text = re.sub(r"<style.*?</style>|<!--.*?-->", "", text, flags=re.S)
-    text = _ID.sub(lambda match: f"{match[1]}{name}-", text)
-    text = text.replace(INK, "currentColor").replace("xlink:href", "href")
-    head, rest = text.split(">", 1)
-    view = re.search(r'viewBox="[^"]*"', head)
-    assert view is not None
-    title = html.escape(label)
-    return f'<svg {view[0]} xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{title}" class="chart">{rest}'
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", buffer.getvalue(), flags=re.S)
+    text = _ID.sub(lambda match: f"{match[1]}{name}-", text[text.index("<svg") :])
+    head, rest = text.replace(INK, "currentColor").replace("xlink:href", "href").split(">", 1)
+    (view,), title = re.findall(r'viewBox="[^"]*"', head), html.escape(label)
+    return f'<svg {view} xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{title}" class="chart">{rest}'
 
 
 def images_axis(axes: Any, logarithmic: bool = True) -> None:
@@ -89,8 +78,8 @@ def log(axes: Any, which: str) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
     axes.set(**{f"{which}scale": "log"})
     low, high = axis.get_view_interval()
-    decades = math.log10(high / low) if 0 < low < high else 0
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3 else (1,), numticks=12 if decades < 3 else 7))
+    wide = 0 < low < high and high >= 1000 * low
+    axis.set_major_locator(LogLocator(subs=(1,), numticks=7) if wide else LogLocator(subs=(1, 2, 5), numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 

@@ -33,7 +33,9 @@ def cards(facts: Facts) -> list[tuple[str, str, str]]:
         found.append(("bits/dim, held out", value, f"the bound, {terms_of(bound['protocol'])}"))
     elif line.get("bits") is not None and math.isfinite(line["bits"]):
         found.append(("bits/dim, held out", plus_minus(line["bits"], line["bits_error"]), "an estimate of the bound"))
-    found.append(("training images seen", f"{facts.cost.images:,}", _passes(facts)))
+    found.append(
+        ("training images seen", f"{facts.cost.images:,}", passes(facts.cost.images, facts.data.counts["train"]))
+    )
     found.append(("training time", duration(facts.cost.seconds), operations(facts.cost.training_flops)))
     return found
 
@@ -48,17 +50,14 @@ def bound(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def real_images(figure: Figure, num: int) -> str:
-    """The figure of real images, and of how many where these are not ``num`` as in the figure itself."""
-    return bound(figure.floor) + (f" (n = {figure.num_floor})" if figure.num_floor not in (0, num) else "")
-
-
 def figures(found: Iterable[Figure], num: int) -> list[tuple[str, str, str, str, str]]:
     """A row per figure of ``num`` images: its name and value, those of real images and noise, which is better."""
     rows = []
     for figure in found:
-        value, better = plus_minus(figure.value, figure.error), figure.better
-        rows.append((figure.name, value, real_images(figure, num), bound(figure.ceiling), better))
+        value, real, better = plus_minus(figure.value, figure.error), bound(figure.floor), figure.better
+        if figure.num_floor not in (0, num):
+            real += f" (n = {figure.num_floor})"
+        rows.append((figure.name, value, real, bound(figure.ceiling), better))
         if figure.infinite is not None:
             real = "" if figure.floor_infinite is None else plus_minus(*figure.floor_infinite)
             rows.append((f"{figure.name}, infinite n", plus_minus(*figure.infinite), real, "", better))
@@ -68,9 +67,9 @@ def figures(found: Iterable[Figure], num: int) -> list[tuple[str, str, str, str,
 def samplers(facts: Facts) -> list[tuple[str, str, str, str]]:
     """A row per sampler evaluated, by rising calls: name and steps, calls, main figure, and seconds per image."""
     rows = []
+    timed = {} if facts.speed is None else facts.speed.seconds
     for each in sorted(facts.by_chain, key=lambda each: (each.protocol["calls"], charts.chain_name(each))):
         how, main = each.protocol, each.main()
-        timed = {} if facts.speed is None else facts.speed.seconds
         seconds = timed.get(chain_key(how["sampler"], how["spacing"], how["calls"]))
         cost = "" if seconds is None else f"{seconds:.3g}"
         name = f"{charts.chain_name(each)}, {count(how['steps'], 'step')}"
@@ -91,17 +90,13 @@ def timing(facts: Facts) -> str:
 def protocol(evaluation: Evaluation, classes: tuple[str, ...] = ()) -> str:
     """How figures were made, in a sentence's length."""
     how = evaluation.protocol
-    guide = how.get("guide")
-    away = f" away from {guide}" if guide else ""
+    away = f" away from {how['guide']}" if how.get("guide") else ""
     guided = f"guidance {how['guidance']:g}{away}, " if how.get("guidance", 1) != 1 else ""
     label = how.get("label")
     of_class = f" of class {classes[label]}" if isinstance(label, int) and label < len(classes) else ""
-    cost = Cost(how["steps"], how["calls"])
-    return (
-        f"{how['seeds']} × {how['num']} images{of_class} by {how['sampler']}, {cost}, {guided}"
-        f"{'averaged' if how['ema'] else 'raw'} weights, against {how['num_reference']:,} images of the {how['split']} "
-        "split"
-    )
+    text = f"{how['seeds']} × {how['num']} images{of_class} by {how['sampler']}, {Cost(how['steps'], how['calls'])}, "
+    text += f"{guided}{'averaged' if how['ema'] else 'raw'} weights, against {how['num_reference']:,} images of the "
+    return f"{text}{how['split']} split"
 
 
 def protocol_rows(evaluation: Evaluation, classes: tuple[str, ...] = ()) -> list[tuple[str, str]]:
@@ -137,14 +132,10 @@ def cost(facts: Facts) -> list[tuple[str, str]]:
     pace = f", {brief(statistics.median(speeds), 3)} images/s while training" if speeds else ""
     return [
         ("parameters", f"{it.parameters:,}"),
-        ("training images seen", f"{it.images:,}, {_passes(facts)}"),
+        ("training images seen", f"{it.images:,}, {passes(facts.cost.images, facts.data.counts['train'])}"),
         ("time", f"{duration(it.seconds)} with grids, held-out losses and files{pace}"),
         ("one forward pass", f"{operations(it.forward_flops)} per image"),
         ("training", f"{operations(it.training_flops)}: forward and backward of every image seen"),
         ("precision", facts.config.train.dtype),
         ("machine", "; then ".join(facts.trained_on) or "not recorded"),
     ]
-
-
-def _passes(facts: Facts) -> str:
-    return passes(facts.cost.images, facts.data.counts["train"])

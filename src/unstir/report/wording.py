@@ -8,8 +8,7 @@ if TYPE_CHECKING:  # the command line, which uses this module, starts without to
     from unstir.metrics.figures import Figure
     from unstir.significance import Effect
 
-TIMES = 10.0
-"""A share of so much is no percentage any more."""
+TIMES = 10.0  # a share of so much is no percentage any more
 
 
 def with_error(value: float, error: float | None, sign: bool = False) -> str:

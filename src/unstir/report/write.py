@@ -1,20 +1,29 @@
 """The report of one run or several, from their folders: what is missing is measured, then the page is written."""
 
+import os
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from unstir.data import Store, is_store
 from unstir.errors import UserError
+from unstir.metrics.evaluate import prepared
 from unstir.metrics.floor import FEWEST
 from unstir.progress import Say, Showing, silently, unsaid
-from unstir.report import compared, page, pdf
+from unstir.report import compared, page
 from unstir.report.export import export, targets
 from unstir.report.gather import Measuring, measure, planned, time_samplers
 from unstir.runs.agreement import check_data, open_store
-from unstir.runs.files import check_file, make_folder
+from unstir.runs.files import check_file, make_folder, replacing
 from unstir.runs.run import Run
 from unstir.train.catch_up import catch_up
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
+OPTIONS = ("--headless=new", "--disable-gpu", "--no-first-run", "--disable-extensions", "--no-pdf-header-footer")
+SECONDS = 180
 
 
 def write_report(
@@ -41,7 +50,7 @@ def write_report(
     """
     _check_asked(paths, minutes, num, seeds)
     if printed:
-        pdf.check_browser(paths[0])
+        check_browser(paths[0])
     runs = [Run.open(path) for path in paths]
     path = out or runs[0].path / ("report.html" if len(runs) == 1 else "comparison.html")
     _check_file(path, "--out", ".html")
@@ -60,7 +69,7 @@ def write_report(
         else:
             facts = compared.write(runs, stores, path)
         for target in prints:
-            pdf.print_pdf(path, target)
+            print_pdf(path, target)
     return [path, *prints, *(export(exported, facts) if exported else ())]
 
 
@@ -120,11 +129,43 @@ def _planned(
 
 def _measured(run: Run, store: Store, plan: Measuring, timed: bool, showing: Showing) -> dict[str, Any]:
     """The protocol of the last step, with everything measured; of each sampler the seconds too where they are shown."""
-    plan = plan.ready(store, showing)
+    plans = prepared(store, [*plan.by_step, *plan.by_chain], showing)  # with the classifier trained, if it was not
     with showing("measuring held-out losses", "snapshots") as progress:
         catch_up(run, store, progress)
     with showing("evaluating", "evaluations") as progress:
-        measure(run, store, (*plan.by_step, *plan.by_chain), progress)
+        measure(run, store, plans, progress)
     if timed:
         time_samplers(run, plan)
-    return plan.by_step[-1].protocol()
+    return plans[len(plan.by_step) - 1].protocol()
+
+
+def browser() -> str | None:
+    """The path of a browser that can print; None where there is none. $UNSTIR_BROWSER names another."""
+    named = os.environ.get("UNSTIR_BROWSER", "")
+    return shutil.which(named) if named else next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def check_browser(html: Path) -> str:
+    """The browser that is to print ``html``. Raises UserError where none is found."""
+    if program := browser():
+        return program
+    raise UserError(
+        f"--pdf needs Chromium or Chrome, which was not found ({', '.join(BROWSERS)}); install one, name it in "
+        f"UNSTIR_BROWSER, or print {html} from any browser"
+    )
+
+
+def print_pdf(html: Path, path: Path) -> None:
+    """Print an HTML file to a PDF by a browser of the machine. Raises UserError where there is none or it fails."""
+    program = check_browser(html)
+    with tempfile.TemporaryDirectory() as profile, replacing(path) as partial:
+        files = f"--user-data-dir={profile}", f"--print-to-pdf={partial.resolve()}", html.resolve().as_uri()
+        as_root = hasattr(os, "geteuid") and os.geteuid() == 0  # Chromium's sandbox does not run as root
+        command = [program, *(["--no-sandbox"] if as_root else []), *OPTIONS, *files]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            raise UserError(f"{program} did not print {html} within {SECONDS} s; print it by hand") from None
+        if done.returncode or not partial.read_bytes().startswith(b"%PDF"):
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            raise UserError(f"{program} did not print {html}: {said[-1] if said else 'no reason given'}")
