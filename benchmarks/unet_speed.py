@@ -21,7 +21,8 @@ import diffusers
 import torch
 from torch import Tensor, nn
 
-from unstir.nn import UNet, UNetConfig
+from unstir.nn.config import UNetConfig
+from unstir.nn.unet import UNet
 from unstir.randomness import Key
 
 SIZES = {  # config, height and width, batch

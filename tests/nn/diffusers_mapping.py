@@ -6,7 +6,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from unstir.nn import UNetConfig
+from unstir.nn.config import UNetConfig
 
 _PLACES = ((r"down\.", "down_blocks."), (r"middle\.", "mid_block."), (r"up\.", "up_blocks."))
 _TOP = {

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from unstir.errors import UserError
-from unstir.nn import UNet, UNetConfig, flops
-from unstir.nn.blocks import Attention, ResBlock
-from unstir.nn.embedding import sinusoids
+from unstir.nn.blocks import Attention, ResBlock, sinusoids
+from unstir.nn.config import UNetConfig
+from unstir.nn.unet import UNet, flops
 from unstir.randomness import Key
 
 SMALL = {"channels": 16, "mults": (1, 2), "num_blocks": 1, "groups": 8, "attention": (1,)}

@@ -7,7 +7,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from unstir.nn import UNetConfig
+from unstir.nn.config import UNetConfig
 
 
 @pytest.mark.parametrize(
@@ -60,5 +60,5 @@ def test_a_config_is_a_frozen_value():
 
 
 def test_a_config_is_read_without_torch():
-    code = "import sys; from unstir.nn import UNetConfig; UNetConfig(); sys.exit('torch' in sys.modules)"
+    code = "import sys; from unstir.nn.config import UNetConfig; UNetConfig(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

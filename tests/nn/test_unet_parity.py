@@ -5,7 +5,8 @@ import torch
 from diffusers_mapping import ours, peer, theirs
 from torch import Tensor, nn
 
-from unstir.nn import UNet, UNetConfig
+from unstir.nn.config import UNetConfig
+from unstir.nn.unet import UNet
 
 pytest.importorskip("diffusers", reason="diffusers is the network compared with: pip install 'unstir[test]'")
 

@@ -1,15 +1,54 @@
-"""The parts of the U-Net: residual block, self-attention, and the two changes of resolution.
+"""The parts of the U-Net: time embedding, residual block, self-attention, and the two changes of resolution.
 
 The structure is that of Ho et al. 2020, appendix B, so that weights published for it fit after a renaming of keys. The
 last layer of every residual branch starts at zero: each block is the identity (or its shortcut) when training begins.
+
+A time t becomes sines and cosines at geometrically spaced frequencies (Vaswani et al. 2017, section 3.5), which a small
+perceptron mixes.
 """
 
+import math
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 _SMALL_MAP = 64  # positions up to which two matrix products beat the fused kernel when training in bfloat16 on a CPU
+MAX_PERIOD = 10_000.0  # Vaswani et al.'s longest period, divided by 2 pi
+
+
+def sinusoids(t: Tensor, dim: int, freq_shift: float, flip_sin_to_cos: bool) -> Tensor:
+    """[sin(t w_i), cos(t w_i)] with w_i = 10000^(-i / (dim/2 - freq_shift)), i = 0..dim/2 - 1: float32 [B, dim].
+
+    ``t`` is [B] of any numeric type, ``dim`` is even and ``flip_sin_to_cos`` puts the cosines first. The arithmetic is
+    float32 whatever the network's type is: bfloat16 cannot tell t = 999 from t = 1000, and published weights were
+    trained on float32 values.
+    """
+    half = dim // 2
+    index = torch.arange(half, dtype=torch.float32, device=t.device)
+    frequency = torch.exp(-math.log(MAX_PERIOD) * index / (half - freq_shift))
+    angle = t.float()[:, None] * frequency
+    waves = (angle.cos(), angle.sin()) if flip_sin_to_cos else (angle.sin(), angle.cos())
+    return torch.cat(waves, dim=1)
+
+
+class TimeEmbedding(nn.Module):
+    """Linear(SiLU(Linear(sinusoids(t)))): int64 [B] to [B, 4 channels]."""
+
+    def __init__(self, channels: int, freq_shift: float, flip_sin_to_cos: bool) -> None:
+        super().__init__()
+        self.channels = channels
+        self.freq_shift = freq_shift
+        self.flip_sin_to_cos = flip_sin_to_cos
+        self.first = nn.Linear(channels, 4 * channels)
+        self.second = nn.Linear(4 * channels, 4 * channels)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """The embedding of the times, [B, 4 channels] in the type of the weights."""
+        waves = sinusoids(t, self.channels, self.freq_shift, self.flip_sin_to_cos)
+        hidden = nn.functional.silu(self.first(waves.to(self.first.weight.dtype)))
+        mixed: Tensor = self.second(hidden)
+        return mixed
 
 
 class GroupNorm(nn.GroupNorm):

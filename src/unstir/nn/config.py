@@ -18,43 +18,30 @@ class UNetConfig:
 
     in_channels: _Count = 3
     """Channels of the images: 3 for colour, 1 for grey."""
-
     channels: _Count = 128
     """Feature channels at full resolution; even, and a multiple of groups."""
-
     mults: Annotated[tuple[_Count, ...], Field(min_length=1, max_length=13)] = (1, 2, 2, 2)
     """Feature channels of each level as multiples of channels; each level after the first halves the resolution."""
-
     num_blocks: Annotated[int, Field(ge=1, le=64)] = 2
     """Residual blocks of each level down; one more of each level up."""
-
     attention: tuple[_Index, ...] = (1,)
     """Levels with self-attention, counted from 0, the full resolution. The middle of the network always has it."""
-
     heads: _Count = 1
     """Heads of each self-attention; must divide the channels of its level."""
-
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Probability in [0, 1) that an element is dropped inside each residual block in training."""
-
     groups: _Count = 32
     """Groups of each group normalisation; must divide the channels of every level."""
-
     norm_eps: Annotated[float, Field(gt=0, le=1)] = 1e-6
     """Added to the variance in each group normalisation."""
-
     freq_shift: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """The time's frequencies fall as 10000^(-i / (channels/2 - freq_shift)): 1 as Ho et al., 0 as many others."""
-
     flip_sin_to_cos: bool = False
     """Put the cosines of the time before its sines."""
-
     downsample_padding: Annotated[int, Field(ge=0, le=1)] = 0
     """Padding of the strided convolutions: 0 below and to the right only, as Ho et al.; 1 all round."""
-
     num_classes: _Index = 0
     """Number of class labels, 0 for a network without."""
-
     out_channels: _Index = 0
     """Channels of the output, 0 for as many as the images have."""
 

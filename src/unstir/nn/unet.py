@@ -14,11 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unstir import randomness
 from unstir.errors import UserError
-from unstir.nn.blocks import Attention, Downsample, GroupNorm, Level, ResBlock, Upsample
+from unstir.nn.blocks import Attention, Downsample, GroupNorm, Level, ResBlock, TimeEmbedding, Upsample
 from unstir.nn.config import UNetConfig
-from unstir.nn.embedding import TimeEmbedding
-
-__all__ = ["UNet", "UNetConfig", "flops"]
 
 
 class UNet(nn.Module):
