@@ -19,7 +19,7 @@ from unstir.metrics import classifier_training as learning
 from unstir.metrics import evaluate as evaluating
 from unstir.metrics import likelihood as bounding
 from unstir.runs.checkpoint import file_name
-from unstir.train import catch_up
+from unstir.train import held_out
 
 NOBODY = 65534
 
@@ -55,7 +55,7 @@ def place(base, monkeypatch):
         (classifier, "train_classifier"),
         (evaluating, "save_images"),
         (evaluate_run, "sample_batches"),
-        (catch_up, "HeldOutLoss"),
+        (held_out, "HeldOutLoss"),
         (bounding, "_bound"),
     ):
         monkeypatch.setattr(module, name, lambda *given, name=name, **options: pytest.fail(f"{name} was called"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from unstir.runs.sections import TrainConfig
 from unstir.runs.timetable import ema_decay
 from unstir.runs.toml import flat, from_dict, to_dict, to_toml
-from unstir.train import ema
+from unstir.train.state import update_average
 
 POSITIVE = st.floats(1e-6, 100, allow_subnormal=False)
 SPANS = st.builds("{} {}s".format, st.integers(2, 10**7), st.sampled_from(["step", "epoch", "image"]))
@@ -72,7 +72,7 @@ def test_an_average_is_the_closed_form_of_its_decays(n, limit, warmup):
     decays = [ema_decay(TrainConfig(ema_decay=limit, ema_warmup=warmup), step) for step in range(n)]
     for step in range(n):
         net.weight.data.fill_(weights[step + 1])
-        ema.update(average, net, decays[step], torch.tensor(1.0))
+        update_average(average, net, decays[step], torch.tensor(1.0))
     expected, left = 0.0, 1.0
     for k in range(n - 1, -1, -1):
         expected += weights[k + 1].item() * (1 - decays[k]) * left

@@ -212,9 +212,9 @@ def test_any_metadata_with_the_right_hash_is_read_or_refused(whole, data):
 
 
 def _state(run):
-    from unstir.train.trainer import _initial_state
+    from unstir.train.state import State
 
-    return _initial_state(run, torch.device("cpu"))
+    return State.initial(run, torch.device("cpu"))
 
 
 SPOIL = {

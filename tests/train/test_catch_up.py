@@ -5,7 +5,7 @@ import pytest
 from unstir.data import Store
 from unstir.errors import UserError
 from unstir.runs import lines as log
-from unstir.train.catch_up import catch_up
+from unstir.train.held_out import catch_up
 
 SEEN = {"log__held_out_images": 16, "log__held_out_times": 4, "grids__log_spaced": 3}
 

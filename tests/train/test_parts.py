@@ -12,9 +12,9 @@ from unstir.runs import checkpoint, recipes
 from unstir.runs.run import DataCard, Run
 from unstir.runs.sections import TrainConfig
 from unstir.runs.timetable import ema_decay, learning_rate, snapshots
-from unstir.train import ema, trainer
+from unstir.train import trainer
 from unstir.train.batches import Batches
-from unstir.train.state import WINDOW
+from unstir.train.state import WINDOW, averaged_copy, update_average
 from unstir.train.trainer import Trainer
 
 
@@ -65,19 +65,19 @@ def test_the_reports_loss_scale_is_its_sum_over_a_thousand():
 
 def test_the_average_has_its_closed_form():
     net = torch.nn.Linear(1, 1, bias=False)
-    average = ema.averaged_copy(net)
+    average = averaged_copy(net)
     expected, values = average.weight.item(), []
     for step in range(30):
         with torch.no_grad():
             net.weight.fill_(math.sin(step))
         decay = ema_decay(TrainConfig(ema_decay=0.9), step)
         assert decay == min(0.9, (1 + step) / (10 + step))
-        ema.update(average, net, decay, torch.tensor(1.0))
+        update_average(average, net, decay, torch.tensor(1.0))
         expected = decay * expected + (1 - decay) * math.sin(step)
         values.append((average.weight.item(), expected))
     assert all(ours == pytest.approx(exact, rel=1e-5) for ours, exact in values)
     before = average.weight.clone()
-    ema.update(average, net, 0.5, torch.tensor(0.0))
+    update_average(average, net, 0.5, torch.tensor(0.0))
     assert torch.equal(average.weight, before)
     assert ema_decay(TrainConfig(ema_warmup=False), 3) == 0.9999
     assert not average.training and not average.weight.requires_grad

@@ -19,7 +19,7 @@ from unstir.report.gather import Measuring, measure, planned, time_samplers
 from unstir.runs.agreement import check_data, open_store
 from unstir.runs.files import check_file, make_folder, replacing
 from unstir.runs.run import Run
-from unstir.train.catch_up import catch_up
+from unstir.train.held_out import catch_up
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 OPTIONS = ("--headless=new", "--disable-gpu", "--no-first-run", "--disable-extensions", "--no-pdf-header-footer")

@@ -1,5 +1,7 @@
 """The held-out loss: that of images never trained on, and that of training images, at every snapshot.
 
+`HeldOutLoss` measures it while the network is trained, and `catch_up` afterwards where it is missing.
+
 The sampling weights always meet the same images of each split, at the same times, under the same noise, without
 dropout or mirroring: what differs between two lines of held_out.jsonl is the network alone, and where the two splits
 part, it has begun to memorise its training images.
@@ -25,14 +27,17 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.data import SPLITS, Store
+from unstir.data import SPLITS, Store, verify_once
 from unstir.diffusion.denoiser import Denoiser, Labelled, clipped
 from unstir.diffusion.likelihood import bound_term, strata, variational_bound
 from unstir.diffusion.loss import denoising_loss
+from unstir.errors import UserError
 from unstir.pixels import from_uint8
 from unstir.randomness import Key
-from unstir.runs.lines import append
+from unstir.runs import build, lines
+from unstir.runs.agreement import check_data
 from unstir.runs.run import Run
+from unstir.runs.timetable import snapshots
 from unstir.train.observer import Observer, Stop
 from unstir.train.record import cut_log
 
@@ -180,7 +185,7 @@ class HeldOutLoss:
             return False
         line = self._line(step, measured)
         line["seconds"] = round(time.perf_counter() - began, 3)
-        append(self._run.held_out_file, line, durable=True)
+        lines.append(self._run.held_out_file, line, durable=True)
         self._written.add(step)
         return True
 
@@ -207,10 +212,10 @@ class HeldOutLoss:
             line |= {
                 f"num_{split}": 0 if errors is None else len(errors),
                 split: None if errors is None else errors.mean(0).tolist(),
-                f"{split}_error": None if errors is None else _error(errors),
+                f"{split}_error": None if errors is None else _error(errors).tolist(),
                 f"of_{split}": None if errors is None else errors.mean(1).tolist(),
                 f"bits{suffix}": None if bits is None else bits.mean().item(),
-                f"bits{suffix}_error": None if bits is None else _error(bits),
+                f"bits{suffix}_error": None if bits is None else _error(bits).item(),
                 f"bits{suffix}_num": 0 if bits is None else len(bits),
             }
         return line
@@ -224,6 +229,49 @@ def _bits_num(num: int) -> int:
     return max(num // BITS_SHARE, 2)
 
 
-def _error(values: Tensor) -> Any:
-    """The standard error of the mean over rows, as plain numbers."""
-    return (values.std(0) / math.sqrt(len(values))).tolist()
+def _error(values: Tensor) -> Tensor:
+    """The standard error of the mean over rows."""
+    return values.std(0) / math.sqrt(len(values))
+
+
+def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None = None) -> int:
+    """Add the lines of held_out.jsonl that snapshots lack, as training would have; return how many were added.
+
+    A run that is being trained is left alone, and one whose log.held_out_images is 0, or whose held_out.jsonl is
+    damaged; snapshots whose weights cannot be loaded are passed over. ``progress(done, total)`` counts snapshots.
+    Raises UserError where ``store`` is not the run's data or has other bytes, or the file cannot be written.
+    """
+    check_data(run.path, run.data, store)
+    verify_once(store)
+    try:
+        lock = run.lock()
+    except UserError:  # whoever trains it measures it
+        return 0
+    with lock:
+        before = run.log("held_out")
+        if before.damaged:  # continuing keeps a copy first, and says so
+            return 0
+        device, planned = build.device(run.config.train.device), snapshots(run)
+        loss = HeldOutLoss(run, store, device)
+        missing = [step for step in run.saved_steps() if step in planned and loss.due(step)]
+        added = 0
+        for done, step in enumerate(missing, start=1):
+            if (denoiser := _denoiser(run, step, device)) is not None:
+                loss.measure(denoiser, step, Observer(), Stop(install=False))
+                added += 1
+            if progress is not None:
+                progress(done, len(missing))
+        written = run.held_out()
+        found = sorted(written, key=lambda line: line["step"])
+        if found != written:  # those added, now or by a call that was killed, stand in their places
+            lines.write(run.held_out_file, found)
+    return added
+
+
+def _denoiser(run: Run, step: int, device: torch.device) -> Denoiser | None:
+    """The sampling weights of a step in the arithmetic of training; None where they cannot be loaded."""
+    try:
+        model = run.model(step, device=str(device))
+    except UserError:
+        return None
+    return replace(model.denoiser, dtype=build.dtype(run.config.train.dtype, device))

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 
 class Observer:
-    """Told what training does; this one is silent, the command line's draws a progress bar."""
+    """Called with what training does; this one is silent, the command line's draws a progress bar."""
 
     def __enter__(self) -> Self:
         """Training is about to be set up."""

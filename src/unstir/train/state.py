@@ -1,7 +1,12 @@
-"""Everything training holds between two steps, to a checkpoint and back."""
+"""Everything training holds between two steps, to a checkpoint and back.
 
+The moving average of the weights is part of it: that is what a trained model is sampled from.
+"""
+
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,10 +14,10 @@ from torch import Tensor, nn
 
 from unstir.diffusion.importance import LossHistory
 from unstir.nn.unet import UNet
+from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint, DamagedError, environment
 from unstir.runs.kinds import check, is_count, is_figure, is_number
 from unstir.runs.run import Run
-from unstir.runs.sections import TrainConfig
 from unstir.runs.toml import to_dict
 
 WINDOW = ("steps", "loss", "mse", "bits", "grad_norm", "clipped")
@@ -42,6 +47,27 @@ class State:
     logged: int = 0
     measured: int = 0
     seconds: float = 0.0
+
+    @classmethod
+    def initial(cls, run: Run, device: torch.device) -> "State":
+        """The state of a run before its first step, with all figures at zero.
+
+        The optimizer is fused: one kernel for all parameters, which can skip a step without being waited for.
+        """
+        train, net = run.config.train, build.network(run.config, device)
+        zeros = partial(torch.zeros, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        optimizer = (torch.optim.Adam if train.optimizer == "adam" else torch.optim.AdamW)(
+            net.parameters(),
+            lr=train.lr,
+            betas=(train.beta1, train.beta2),
+            eps=train.adam_eps,
+            weight_decay=train.weight_decay,
+            fused=True,
+        )
+        average = averaged_copy(net) if train.ema_decay else None
+        by_losses = run.config.loss.times == "importance"
+        history = LossHistory.empty(run.config.diffusion.T, device) if by_losses else None
+        return cls(net, average, optimizer, zeros(len(WINDOW)), zeros(len(COUNTERS)), history)
 
     @property
     def sampling_net(self) -> nn.Module:
@@ -146,19 +172,22 @@ STATE = {
 """What a full checkpoint has to hold besides tensors, and of what kind each is."""
 
 
-def figures(n: int, device: torch.device) -> Tensor:
-    """n running figures at zero: float64, or float32 on MPS, which has no float64."""
-    return torch.zeros(n, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+def averaged_copy(net: nn.Module) -> nn.Module:
+    """A copy of the network to hold the average: in evaluation mode for good, without gradients."""
+    return copy.deepcopy(net).eval().requires_grad_(False)
 
 
-def make_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam or AdamW, fused: one kernel for all parameters, which can skip a step without being waited for."""
-    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return kind(
-        net.parameters(),
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        eps=config.adam_eps,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+@torch.no_grad()
+def update_average(average: nn.Module, net: nn.Module, decay: float, applied: Tensor) -> None:
+    """average += (1 - decay) (net - average) for every parameter; buffers are copied.
+
+    ``applied`` is a float scalar on the device, 1 where the optimiser took its step and 0 where it skipped it; a
+    skipped step leaves the average as it was too.
+    """
+    ours: list[Tensor] = list(average.parameters())
+    theirs: list[Tensor] = list(net.parameters())
+    moves = torch._foreach_sub(theirs, ours)
+    torch._foreach_mul_(moves, applied * (1 - decay))  # a tensor, so that the device is not waited for
+    torch._foreach_add_(ours, moves, alpha=1)
+    for mine, buffer in zip(average.buffers(), net.buffers(), strict=True):
+        mine.copy_(buffer)

@@ -15,7 +15,6 @@ from unstir import randomness
 from unstir.data import Store
 from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.finite import NotFiniteError
-from unstir.diffusion.importance import LossHistory
 from unstir.diffusion.loss import denoising_loss
 from unstir.errors import UserError
 from unstir.randomness import Key
@@ -25,13 +24,12 @@ from unstir.runs.checkpoint import environment
 from unstir.runs.loading import initial_weights, model_in_training
 from unstir.runs.run import Run, is_run
 from unstir.runs.timetable import ema_decay, grid_file, learning_rate, snapshots
-from unstir.train import ema
 from unstir.train.batches import Batches
 from unstir.train.held_out import HeldOutLoss
 from unstir.train.observer import Observer, Stop
 from unstir.train.pictures import draw_charts, draw_grid
 from unstir.train.record import Record
-from unstir.train.state import COUNTERS, WINDOW, State, figures, make_optimizer
+from unstir.train.state import State, update_average
 
 MAX_SKIPPED = 10
 """So many or more steps in a row without a finite gradient, seen when a log line is written, end the training."""
@@ -44,7 +42,7 @@ class Trainer:
         cfg = run.config.train
         self._run, self._config, self._observer = run, cfg, observer or Observer()
         self._device = build.device(cfg.device)
-        self.state = _initial_state(run, self._device)
+        self.state = State.initial(run, self._device)
         self._denoiser = build.denoiser(run.config, self.state.net, build.dtype(cfg.dtype, self._device))
         self._objective = build.objective(run.config, self._denoiser)
         self._batches = Batches(
@@ -72,7 +70,7 @@ class Trainer:
 
     def start(self) -> None:
         """Make the folder ready, once, before anything else is written: set damaged checkpoints aside and cut the logs
-        at the present step. The observer is told what was damaged.
+        at the present step. What was damaged goes to the observer.
         """
         if self._started:
             return
@@ -117,7 +115,7 @@ class Trainer:
         return self.state.step >= self._run.length and (self._spoilt or self._is_drawn(last))
 
     def run(self, stop: Stop | None = None) -> bool:
-        """Start, train to the run's length or until ``stop`` is asked for, save, and tell whether it finished."""
+        """Start, train to the run's length or until ``stop`` is asked for, save, and return whether it finished."""
         self.start()
         stop = stop or Stop(install=False)
         run, state = self._run, self.state
@@ -188,7 +186,7 @@ class Trainer:
         if self._device.type != "mps" or bool(applied):  # fused Adam does not look at found_inf on MPS
             state.optimizer.step()
         if state.average is not None:
-            ema.update(state.average, state.net, ema_decay(cfg, state.step), applied.float())
+            update_average(state.average, state.net, ema_decay(cfg, state.step), applied.float())
         if state.history is not None:
             state.history.record(t, losses, applied)
         clipped = norm > cfg.clip if cfg.clip else torch.zeros_like(applied)
@@ -268,15 +266,3 @@ class Trainer:
     def _check(self, found: checkpoint.Checkpoint) -> None:
         check_same(self._run, found)
         self.state.check(found)
-
-
-def _initial_state(run: Run, device: torch.device) -> State:
-    net = build.network(run.config, device)
-    return State(
-        net=net,
-        average=ema.averaged_copy(net) if run.config.train.ema_decay else None,
-        optimizer=make_optimizer(net, run.config.train),
-        window=figures(len(WINDOW), device),
-        counters=figures(len(COUNTERS), device),
-        history=LossHistory.empty(run.config.diffusion.T, device) if run.config.loss.times == "importance" else None,
-    )
