@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from unstir.chain import SAMPLERS, Chain
-from unstir.diffusion.denoiser import Prediction
+from unstir.diffusion.denoiser import NotFiniteError, Prediction, finite
 from unstir.diffusion.draw import draw, starting_noise
-from unstir.diffusion.finite import NotFiniteError, finite
 from unstir.errors import UserError
 from unstir.pixels import to_uint8
 from unstir.runs import checkpoint

@@ -5,10 +5,9 @@ import torch
 from known import PROCESS
 
 from unstir.chain import Chain
-from unstir.diffusion.denoiser import Denoiser, Labelled, Prediction, clipped, known, thresholded
+from unstir.diffusion.denoiser import Denoiser, Labelled, Prediction, clipped, finite, known, thresholded
 from unstir.diffusion.draw import draw, starting_noise, steered
 from unstir.diffusion.editing import mixed
-from unstir.diffusion.finite import finite
 from unstir.diffusion.guidance import Interval, guided
 from unstir.errors import UserError
 from unstir.theory.oracle import GaussianData

@@ -22,7 +22,7 @@ from unstir.runs import checkpoint, lines, recipes, sidecar, toml
 from unstir.runs.lines import Log, encode
 from unstir.runs.run import Run
 from unstir.train.launch import open_data, open_run
-from unstir.train.pictures import draw_charts
+from unstir.train.record import draw_charts
 from unstir.train.trainer import Trainer
 
 EXAMPLES = settings(max_examples=150, suppress_health_check=list(HealthCheck))

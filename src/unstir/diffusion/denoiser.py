@@ -14,6 +14,10 @@ from unstir.theory.parameterization import Parameterization
 from unstir.theory.process import Process
 
 
+class NotFiniteError(UserError):
+    """The network's output holds NaN or an infinity, of which no image is made: NaN would be saved as black pixels."""
+
+
 @dataclass(frozen=True)
 class Prediction:
     """A denoiser's output for x_t: the estimate ``x0`` of the clean image and the network's own output ``raw``.
@@ -141,6 +145,33 @@ def known(data: KnownData, process: Process) -> Denoise:
         return Prediction(x0, process.eps(x_t, x0, t))
 
     return known_denoise
+
+
+def finite(denoise: Denoise, indices: Tensor | None = None) -> Denoise:
+    """The denoiser, raising NotFiniteError for an output that is not finite; the message names the image and t.
+
+    ``indices`` int64 [B] are the numbers of the images; without them they are counted from 0 within the batch. The
+    output is checked before a clamp could hide an infinity. This waits for the device once per call, far less time than
+    the network takes.
+    """
+
+    def finite_denoise(x_t: Tensor, t: int | Tensor) -> Prediction:
+        prediction = denoise(x_t, t)
+        outputs = [prediction.x0] if prediction.var_fraction is None else [prediction.x0, prediction.var_fraction]
+        sound = torch.stack([output.isfinite().flatten(1).all(1) for output in outputs]).all(0)
+        if not bool(sound.all()):
+            rows = torch.nonzero(~sound)[:, 0]
+            row = int(rows[0])
+            first, at = row if indices is None else int(indices[row]), t if isinstance(t, int) else int(t[row])
+            more = f" (and of {len(rows) - 1} more)" if len(rows) > 1 else ""
+            raise NotFiniteError(
+                f"the network's output is not a finite number (NaN or infinite) at t={at} of image {first}{more}, so "
+                "nothing is made of it; training has ruined these weights, as too high a train.lr does: take an "
+                "earlier step with --checkpoint, or train again with a lower rate"
+            )
+        return prediction
+
+    return finite_denoise
 
 
 def clipped(denoise: Denoise) -> Denoise:

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.chain import SAMPLERS, Chain
-from unstir.diffusion.denoiser import Denoise, clipped, thresholded
-from unstir.diffusion.finite import finite
+from unstir.diffusion.denoiser import Denoise, clipped, finite, thresholded
 from unstir.diffusion.guidance import Interval, guided
 from unstir.diffusion.samplers import function_of
 from unstir.diffusion.samplers.step import Step

@@ -12,8 +12,7 @@ from torch import Tensor
 from unstir import randomness
 from unstir.chain import FAST
 from unstir.data import Store, verify_once
-from unstir.diffusion.denoiser import autocast
-from unstir.diffusion.finite import NotFiniteError
+from unstir.diffusion.denoiser import NotFiniteError, autocast
 from unstir.diffusion.loss import denoising_loss
 from unstir.doctor.check import MISSING, Errors, Needs, RunFacts, Samples, SavedFile, step_of
 from unstir.doctor.image_stats import image_stats

@@ -13,8 +13,8 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from unstir.diffusion.denoiser import NotFiniteError
 from unstir.diffusion.draw import starting_noise
-from unstir.diffusion.finite import NotFiniteError
 from unstir.errors import UserError, remedy
 from unstir.generate.drawing import Job, batch, check
 from unstir.pictures.grid import grid, named_grid, titled, to_picture

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.data import SPLITS, Store, verify_once
-from unstir.diffusion.denoiser import clipped
-from unstir.diffusion.finite import finite
+from unstir.diffusion.denoiser import clipped, finite
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
 from unstir.errors import UserError
 from unstir.pictures.charts import likelihood_curves

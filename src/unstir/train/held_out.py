@@ -34,8 +34,9 @@ from unstir.diffusion.loss import denoising_loss
 from unstir.errors import UserError
 from unstir.pixels import from_uint8
 from unstir.randomness import Key
-from unstir.runs import build, lines
+from unstir.runs import build
 from unstir.runs.agreement import check_data
+from unstir.runs.lines import append, write
 from unstir.runs.run import Run
 from unstir.runs.timetable import snapshots
 from unstir.train.observer import Observer, Stop
@@ -185,7 +186,7 @@ class HeldOutLoss:
             return False
         line = self._line(step, measured)
         line["seconds"] = round(time.perf_counter() - began, 3)
-        lines.append(self._run.held_out_file, line, durable=True)
+        append(self._run.held_out_file, line, durable=True)
         self._written.add(step)
         return True
 
@@ -264,7 +265,7 @@ def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None
         written = run.held_out()
         found = sorted(written, key=lambda line: line["step"])
         if found != written:  # those added, now or by a call that was killed, stand in their places
-            lines.write(run.held_out_file, found)
+            write(run.held_out_file, found)
     return added
 
 

@@ -13,8 +13,7 @@ import torch
 
 from unstir import randomness
 from unstir.data import Store
-from unstir.diffusion.denoiser import Denoiser
-from unstir.diffusion.finite import NotFiniteError
+from unstir.diffusion.denoiser import Denoiser, NotFiniteError
 from unstir.diffusion.loss import denoising_loss
 from unstir.errors import UserError
 from unstir.randomness import Key
@@ -27,8 +26,7 @@ from unstir.runs.timetable import ema_decay, grid_file, learning_rate, snapshots
 from unstir.train.batches import Batches
 from unstir.train.held_out import HeldOutLoss
 from unstir.train.observer import Observer, Stop
-from unstir.train.pictures import draw_charts, draw_grid
-from unstir.train.record import Record
+from unstir.train.record import Record, draw_charts, draw_grid
 from unstir.train.state import State, update_average
 
 MAX_SKIPPED = 10
