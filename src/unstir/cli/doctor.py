@@ -65,17 +65,11 @@ def _print(report: "Report") -> None:
 
 
 def _forecast(report: "Report") -> str:
-    expected = report.forecast
-    seconds = expected["seconds_left"]
-    if not expected["steps_left"]:
-        time = "finished"
-    elif seconds is None:
-        time = f"{expected['steps_left']} steps left, at a speed that is not known yet"
-    else:
-        time = f"{expected['steps_left']} steps left, about {duration(seconds)}"
-    memory, there, files, free = (
-        expected[key] / 1e9 for key in ("memory_bytes", "memory_there", "disk_bytes", "disk_free")
-    )
+    expected, keys = report.forecast, ("memory_bytes", "memory_there", "disk_bytes", "disk_free")
+    left, seconds = expected["steps_left"], expected["seconds_left"]
+    how_long = "at a speed that is not known yet" if seconds is None else f"about {duration(seconds)}"
+    time = f"{left} steps left, {how_long}" if left else "finished"
+    memory, there, files, free = (expected[key] / 1e9 for key in keys)
     return (
         f"{time}; training takes about {memory:.2f} GB of {there:.1f} GB of memory, files to come {files:.2f} GB of "
         f"{free:.1f} GB free"

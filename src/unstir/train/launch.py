@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from unstir.data import Store, is_store, pack
+from unstir.data import SPLITS, Store, is_store, pack
 from unstir.data.disk import usable_path
 from unstir.data.images import COLOUR_LOST
 from unstir.data.source import after_train
@@ -138,15 +138,17 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     if is_run(out):
         return _continued(Run.open(out), config, store)
     _check_fit(config, store)
-    counts = {split: store.count(split) for split in ("train", "held_out")}
-    card = DataCard(store.shape, store.classes, counts, store.content_hash)
+    card = DataCard(store.shape, store.classes, {split: store.count(split) for split in SPLITS}, store.content_hash)
     draft = Run(out, config, card)
-    _check_length(draft)
-    train = config.train
+    train, warmup = config.train, draft.steps_in(config.train.warmup)
+    if warmup > draft.length:
+        raise UserError(
+            f"train.warmup={train.warmup} is longer than the whole run, train.length={train.length} ({draft.length} "
+            f'steps), which would end before its rate is reached; set --train.warmup "{draft.length // 10} steps"'
+        )
     if train.lr_schedule == "cosine" and train.lr_period == "0 steps":
-        left = max(draft.length - draft.steps_in(train.warmup), 1)
-        train = dataclasses.replace(train, lr_period=f"{left} steps")
-    ends = draft.steps_in(train.warmup) + draft.steps_in(train.lr_period)
+        train = dataclasses.replace(train, lr_period=f"{max(draft.length - warmup, 1)} steps")
+    ends = warmup + draft.steps_in(train.lr_period)
     if train.lr_schedule == "cosine" and draft.length > ends:
         raise UserError(
             f"train.lr_period={train.lr_period} ends at step {ends} of {draft.length}, and the rest would train at a "
@@ -226,15 +228,6 @@ def _check_fit(config: Config, store: Store) -> None:
         )
     if batch > store.count("train"):
         raise UserError(f"train.batch_size={batch} exceeds the {store.count('train')} training images: lower it")
-
-
-def _check_length(draft: Run) -> None:
-    train = draft.config.train
-    if draft.steps_in(train.warmup) > draft.length:
-        raise UserError(
-            f"train.warmup={train.warmup} is longer than the whole run, train.length={train.length} ({draft.length} "
-            f'steps), which would end before its rate is reached; set --train.warmup "{draft.length // 10} steps"'
-        )
 
 
 def _check_sides(config: Config, height: int, width: int) -> None:
