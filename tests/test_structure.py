@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,17 @@ def test_every_room_is_listed_in_the_design():
     for room in ROOMS:
         assert (SOURCE / room).is_dir() or (SOURCE / f"{room}.py").is_file()
         assert room == "__main__" or f"{room}/" in design or f"{room}.py" in design
+
+
+def test_the_files_to_read_need_only_those_before_them():
+    text = (Path(__file__).parents[1] / "docs/reading.md").read_text()
+    files = re.findall(r"\(\.\./src/unstir/([a-z_/]+)\.py\)", text)
+    assert len(files) > 20 and len(set(files)) == len(files)
+    for number, name in enumerate(files):
+        tree = ast.parse((SOURCE / f"{name}.py").read_text())
+        modules = {node.module.removeprefix("unstir.") for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        later = modules & {after.replace("/", ".") for after in files[number + 1 :]}
+        assert not later, f"{name}.py needs {later}, listed after it in docs/reading.md"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))

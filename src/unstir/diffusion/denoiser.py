@@ -32,7 +32,8 @@ class Prediction:
 
 
 Denoise = Callable[[Tensor, int | Tensor], Prediction]
-"""The one interface of training, likelihood and every sampler: (x_t [B, C, H, W], t) -> Prediction. Wrappers steer it.
+"""What the likelihood and every sampler ask for: (x_t [B, C, H, W], t) -> Prediction. Wrappers steer it; a `Denoiser`,
+which training uses, is one for a network without classes.
 
 ``t`` is an int in 1..T for all images, with coefficients that are exact floats, or int64 [B].
 """

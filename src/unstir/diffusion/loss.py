@@ -1,6 +1,6 @@
 """What training minimises: the simple loss, the variational bound, or both.
 
-    simple   w(t) || F(x_t, t) - target ||^2                   (Ho et al. 2020, eq. 14, where w = 1)
+    simple   w(t) || F(x_t, t) - target ||^2 / D               (Ho et al. 2020, eq. 14, where w = 1; D elements)
     vlb      T L_{t-1}, the bound's term at a random t         (an unbiased estimate of the bound without its prior)
     hybrid   simple + 0.001 vlb                                (Nichol & Dhariwal 2021, eq. 16)
 
@@ -64,8 +64,8 @@ def denoising_loss(
     """The losses of each image, in the dtype of x_0.
 
     ``x_0`` [B, C, H, W] in [-1, 1], ``t`` int64 [B] in 1..T, ``eps`` standard normal. Noising and the error keep x_0's
-    float32 whatever the network computes in: in bfloat16 abar_t rounds to 1 for t <= 10, so that x_t would be clean
-    while its target is pure noise. A squared error of 1 is what predicting zero noise everywhere costs.
+    float32 whatever the network computes in: in bfloat16 abar_t rounds to 1 for t <= 10 of the linear schedule, so that
+    x_t would be clean while its target is pure noise. A squared error of 1 is what predicting zero noise costs.
     """
     schedule = denoiser.process.schedule
     x_t = denoiser.process.diffuse(x_0, t, eps)

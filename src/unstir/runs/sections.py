@@ -135,7 +135,7 @@ class TrainConfig:
     clip: Annotated[float, Field(ge=0, le=MOST_FLOAT)] = 1.0
     """Largest norm of the gradient; 0: no clipping."""
     loss_scale: Positive = 1.0
-    """Factor on what is minimised, which matters to clipping alone. Logged losses are without it."""
+    """Factor on what is minimised; it matters to clip and adam_eps. The logged norm is with it, the loss without."""
     ema_decay: Fraction = 0.9999
     """Decay of the exponential moving average of the weights; 0: none, and raw weights are sampled."""
     ema_warmup: bool = True

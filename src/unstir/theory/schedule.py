@@ -27,7 +27,7 @@ class NoiseSchedule:
     """abar_0..abar_T as a table of logarithms.
 
     ``log_abar`` is float64 [T+1], starts at exactly 0 and falls strictly; its last entry may be -inf (zero terminal
-    SNR). Raises ValueError otherwise. All methods take a time t in 0..T (int) and return a float.
+    SNR). Raises ValueError otherwise. All methods but `gather` take a time t in 0..T (int) and return a float.
     """
 
     log_abar: Tensor
