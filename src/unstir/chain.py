@@ -210,7 +210,7 @@ DEFAULTS: dict[str, Any] = {each.name: each.default for each in dataclasses.fiel
 """Every setting of a chain with its default."""
 
 FAST = Chain("dpmpp_2m_sde", steps=20)
-"""What images to be judged are drawn with where nothing else is asked: random like the ancestral chain, and as good."""
+"""What images to be evaluated are drawn with by default: random like the ancestral chain, and as good."""
 
 
 def known(sampler: str) -> str:

@@ -1,6 +1,6 @@
 """The embedded data set: 1,797 handwritten digits of 8x8 grey pixels, so that training works at once and offline.
 
-See digits.txt beside the file for where they come from and their licence (CC BY 4.0).
+See digits.txt next to this file for where they come from and their licence (CC BY 4.0).
 """
 
 import hashlib

@@ -191,7 +191,7 @@ class Store:
 def verify_once(store: Store) -> None:
     """Read every byte of a store unless this process did so and no file has changed since. Raises as `Store.verify`.
 
-    A change is told by inode, length and the times of the file, the last of which no program can set.
+    A change is recognised by inode, length and the times of the file, the last of which no program can set.
     """
     found: list[Any] = [str(store.path.resolve()), repr(store.manifest)]
     for array in store.arrays().values():

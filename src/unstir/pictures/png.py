@@ -1,4 +1,4 @@
-"""PNG files of single images: read back, and told whole from broken by their checksums."""
+"""PNG files of single images: read back, and found whole or broken by their checksums."""
 
 import io
 import struct
