@@ -17,16 +17,25 @@ from unstir.metrics.frechet import Moments, frechet_of, halves
 
 Matrix = npt.NDArray[np.float64]
 _CHUNK = 1 << 25  # distances held at once: 256 MB
+_K, _K_DENSITY = 3, 5  # the neighbours that give the size of a ball, as published: of precision, of density
 _SEED = 2020  # torch-fidelity's own default, which published figures used
 
 
-def kid(a: Tensor, b: Tensor, subsets: int = 100, subset_size: int = 1000, seed: int = _SEED) -> tuple[float, float]:
+def kid(
+    a: Tensor,
+    b: Tensor,
+    subsets: int = 100,
+    subset_size: int = 1000,
+    seed: int = _SEED,
+    known: dict[tuple[int, int, int], list[float]] | None = None,
+) -> tuple[float, float]:
     """Kernel distance of ``a`` [N, F] and ``b`` [M, F], as KID is (Bińkowski et al. 2018): mean and deviation.
 
     The squared maximum mean discrepancy for the kernel (x.y / F + 1)^3, unbiased: its expectation is 0 for equal
     distributions, whatever the number of images, and it may come out below 0. It is the mean over ``subsets`` random
     pairs of subsets of ``subset_size``; the deviation between them is no standard error, for the subsets overlap. They
     are drawn by NumPy's generator from ``seed`` mod 2^32, which gives torch-fidelity's numbers for its ``rng_seed``.
+    ``known`` keeps the part that is of ``b`` alone, for other sets of as many images as ``a``.
     Raises UserError where a set is smaller than a subset, a subset smaller than 2, or there is none.
     """
     _same_width(a, b)
@@ -34,12 +43,21 @@ def kid(a: Tensor, b: Tensor, subsets: int = 100, subset_size: int = 1000, seed:
         given = f"{subsets} subsets of {subset_size} images were asked of {len(a)} and {len(b)}"
         raise UserError(f"{given}; give at least one subset, of 2 images or more, and no larger than either set")
     random, found = np.random.RandomState(seed % 2**32), []
-    for _ in range(subsets):
+    own = ({} if known is None else known).setdefault((len(a), subset_size, seed), [])
+    for number in range(subsets):
         x, y = (each.numpy()[random.choice(len(each), subset_size, replace=False)] for each in (a.cpu(), b.cpu()))
-        alike = sum((k.sum(1) - k.diagonal()).sum() for k in (_cubic(x, x), _cubic(y, y)))
+        if number == len(own):
+            own.append(_alike(y))
+        alike = _alike(x) + own[number]
         across = _cubic(x, y).sum(0).sum()
         found.append(alike / (subset_size * (subset_size - 1)) - 2 * across / (subset_size * subset_size))
     return float(np.mean(found)), float(np.std(found))
+
+
+def _alike(x: Matrix) -> float:
+    """The sum of KID's kernel over all pairs of two different rows."""
+    k = _cubic(x, x)
+    return float((k.sum(1) - k.diagonal()).sum())
 
 
 def _cubic(x: Matrix, y: Matrix) -> Matrix:
@@ -65,7 +83,7 @@ def inception_score(logits: Tensor, splits: int = 10, seed: int = _SEED) -> floa
     return float(np.mean(scores))
 
 
-def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
+def precision_recall(real: Tensor, fake: Tensor, k: int = _K) -> tuple[float, float]:
     """Precision and recall of ``fake`` [N, F] for ``real`` [M, F] (Kynkäänniemi et al. 2019, eqs. 1 and 2), in 0..1.
 
     A manifold is the union of balls about a set's images, each out to its ``k``-th nearest neighbour in the set.
@@ -73,35 +91,11 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
     Compare both for equal numbers of images. Takes N M F operations. Raises UserError for sets of k images or fewer.
     """
     real, fake = _centred(real, fake, k, k + 1)
-    precise, recalled = _inside(fake, real, k)[0] > 0, _inside(real, fake, k)[0] > 0
-    return float(precise.double().mean()), float(recalled.double().mean())
+    (precise, _), (recalled, _) = *_inside(fake, real, _radii(real, k)), *_inside(real, fake, _radii(fake, k))
+    return _share(precise > 0), _share(recalled > 0)
 
 
-def fidelity(real: Tensor, fake: Tensor, k: int = 3, k_density: int = 5) -> Tensor:
-    """The part of each image of ``fake`` [N, F] in precision (0 or 1) and density (>= 0): float64 [2, N].
-
-    Their means are the figures of `precision_recall` and `density_coverage`. Raises UserError as these do.
-    """
-    real, fake = _centred(real, fake, max(k, k_density))
-    precise, dense = _inside(fake, real, k)[0] > 0, _inside(fake, real, k_density)[0]
-    return torch.stack([precise.double(), dense.double() / k_density])
-
-
-def _inside(points: Tensor, balls: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """How many balls each point lies in, int64 [N], and whether each ball has a point in it, bool [M].
-
-    A ball about each of ``balls`` reaches out to its k-th nearest of these.
-    """
-    found, covered = torch.zeros(len(points), dtype=torch.int64), []
-    for some in torch.split(balls, max(_CHUNK // max(len(balls), len(points)), 1)):
-        radius = torch.cdist(some, balls).kthvalue(k + 1, dim=1).values  # the nearest is the image itself
-        within = torch.cdist(some, points) <= radius[:, None]
-        found += within.sum(0)
-        covered.append(within.any(1))
-    return found, torch.cat(covered)
-
-
-def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, float]:
+def density_coverage(real: Tensor, fake: Tensor, k: int = _K_DENSITY) -> tuple[float, float]:
     """Density (>= 0) and coverage (0..1) of ``fake`` [N, F] for ``real`` [M, F] (Naeem et al. 2020, section 3).
 
     About each real image lies a ball out to its ``k``-th nearest neighbour among the real ones. Density is the number
@@ -111,8 +105,65 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, flo
     M (M + N) F operations. Raises UserError for k or fewer real images, or no fake ones.
     """
     real, fake = _centred(real, fake, k)
-    inside, covered = _inside(fake, real, k)
-    return int(inside.sum()) / (k * len(fake)), int(covered.sum()) / len(real)
+    ((dense, covered),) = _inside(fake, real, _radii(real, k))
+    return int(dense.sum()) / (k * len(fake)), _share(covered)
+
+
+def radii(real: Tensor) -> Tensor:
+    """How far each of ``real`` [M, F] has its 3rd and its 5th neighbour among them, float64 [2, M], for `near`.
+
+    Raises UserError for 5 images or fewer.
+    """
+    return _radii(_centred(real, real, _K_DENSITY)[0], _K, _K_DENSITY)
+
+
+def near(real: Tensor, fake: Tensor, radii: Tensor) -> tuple[float, float, float, float]:
+    """`precision_recall` and `density_coverage`, for which each distance is computed once; ``radii`` are of ``real``.
+
+    Raises UserError as these do.
+    """
+    real, fake = _centred(real, fake, _K_DENSITY, _K + 1)
+    (precise, _), (dense, covered) = _inside(fake, real, radii)
+    ((recalled, _),) = _inside(real, fake, _radii(fake, _K))
+    return _share(precise > 0), _share(recalled > 0), int(dense.sum()) / (_K_DENSITY * len(fake)), _share(covered)
+
+
+def fidelity(real: Tensor, fake: Tensor, radii: Tensor) -> Tensor:
+    """The part of each image of ``fake`` [N, F] in precision (0 or 1) and density (>= 0): float64 [2, N].
+
+    Their means are the figures of `near`. Raises UserError where there is no image.
+    """
+    real, fake = _centred(real, fake, _K_DENSITY)
+    (precise, _), (dense, _) = _inside(fake, real, radii)
+    return torch.stack([(precise > 0).double(), dense.double() / _K_DENSITY])
+
+
+def _radii(balls: Tensor, *ks: int) -> Tensor:
+    """The distance of each of ``balls`` [M, F] to its k-th nearest of them, float64 [len(ks), M]."""
+    pieces = torch.split(balls, max(_CHUNK // len(balls), 1))
+    nearest = [torch.cdist(some, balls).topk(max(ks) + 1, largest=False).values for some in pieces]
+    return torch.cat(nearest)[:, ks].T  # the nearest is the image itself
+
+
+def _inside(points: Tensor, balls: Tensor, radii: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """How many balls each point lies in, int64 [N], and whether each ball has a point in it, bool [M].
+
+    For each row of ``radii``, [K, M], of the balls.
+    """
+    found = [torch.zeros(len(points), dtype=torch.int64) for _ in radii]
+    covered: list[list[Tensor]] = [[] for _ in radii]
+    size = max(_CHUNK // max(len(balls), len(points)), 1)
+    for some, reach in zip(torch.split(balls, size), torch.split(radii, size, dim=1), strict=True):
+        distances = torch.cdist(some, points)
+        for row, radius in enumerate(reach):
+            within = distances <= radius[:, None]
+            found[row] += within.sum(0)
+            covered[row].append(within.any(1))
+    return [(number, torch.cat(of)) for number, of in zip(found, covered, strict=True)]
+
+
+def _share(holds: Tensor) -> float:
+    return int(holds.sum()) / len(holds)
 
 
 def infinite_needs(size: int) -> int:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unstir.data import Store
-from unstir.metrics.distances import density_coverage, fidelity, infinite_fd, infinite_needs, kid, precision_recall
+from unstir.metrics.distances import fidelity, infinite_fd, infinite_needs, kid, near
 from unstir.metrics.features import NEAR, Network
 from unstir.metrics.figures import HIGHER, LOWER, SPLITS, Figure, Figures, error_of_halves, halved, halves_of
 from unstir.metrics.floor import FLOOR_SPLITS, Draws, bound, draws
@@ -127,21 +127,20 @@ def _floor(of: Sides, num: int) -> tuple[Figures, Figures, int]:
 
 def _measure(of: Sides, features: Tensor, subsets: int = KID_SUBSETS) -> Figures:
     """Every figure of one set of features [N, F]; neighbourhoods are those of as many real images."""
-    near = dict(zip(NEAR, _neighbours(of.real.features, features).mean(0).tolist(), strict=True))
-    return {"fd": frechet_of(features, of.real.moments), "kid": _kid(of, features, subsets), **near}
+    of_near = dict(zip(NEAR, _neighbours(of.real, features).mean(0).tolist(), strict=True))
+    return {"fd": frechet_of(features, of.real.moments), "kid": _kid(of, features, subsets), **of_near}
 
 
 def _kid(of: Sides, features: Tensor, subsets: int) -> float:
     real = of.real.features
-    return kid(features, real, subsets=subsets, subset_size=min(1000, len(features), len(real)), seed=0)[0]
+    size = min(1000, len(features), len(real))
+    return kid(features, real, subsets, size, seed=0, known=of.real.known)[0]
 
 
-def _neighbours(real: Tensor, features: Tensor, most: int = SUBSETS) -> Tensor:
+def _neighbours(real: Reference, features: Tensor, most: int = SUBSETS) -> Tensor:
     """The figures `NEAR` of as many features as ``real`` has at most, against each of its disjoint subsets: [R, 4]."""
-    features = features[: len(real)]
-    num = min(len(real) // len(features), most)
-    subsets = real[: num * len(features)].view(num, *features.shape)
-    rows = [(*precision_recall(some, features), *density_coverage(some, features)) for some in subsets]
+    features = features[: len(real.features)]
+    rows = [near(some, features, radii) for some, radii in real.subsets(len(features), most)]
     return torch.tensor(rows, dtype=torch.float64)
 
 
@@ -151,21 +150,19 @@ def _errors(of: Sides, features: Tensor, strata: Tensor | None = None, splits: i
     Precision and density are means over images, whose deviation gives it. Recall and coverage of half the samples are
     those against as many subsets, of half the size, so that all is as it was but smaller. ``strata``: see `two_halves`.
     """
-    real = of.real.features
-    num = min(len(features), len(real))
-    count = min(len(real) // num, SUBSETS)
+    num = min(len(features), len(of.real.features))
+    subsets = of.real.subsets(num, SUBSETS)
     classes = None if strata is None else strata[:num]
 
-    def near(part: Tensor) -> Figures:
-        return dict(zip(NEAR, _neighbours(real, features[part], count).mean(0).tolist(), strict=True))
+    def of_near(part: Tensor) -> Figures:
+        return dict(zip(NEAR, _neighbours(of.real, features[part], len(subsets)).mean(0).tolist(), strict=True))
 
     kernel = halves_of(lambda part: {"kid": _kid(of, features[part], FEWER_SUBSETS)}, len(features), strata, splits)
-    subsets = real[: count * num].view(count, num, -1)
-    each = torch.stack([fidelity(some, features[:num]) for some in subsets]).mean(0)
+    each = torch.stack([fidelity(some, features[:num], radii) for some, radii in subsets]).mean(0)
     return {
         "fd": standard_error(features, of.real.moments, 2 * splits, strata=strata),
         "kid": float(error_of_halves(*kernel["kid"])),
-        **halved(near, num, classes, splits),
+        **halved(of_near, num, classes, splits),
         **dict(zip(("precision", "density"), _errors_of_means(each, classes), strict=True)),
     }
 
@@ -176,10 +173,10 @@ def _choices(of: Sides, features: Tensor) -> Figures:
     Estimated from how they vary between its disjoint subsets; where it has one alone, between its halves against half
     of the features, whose variance is twice as large.
     """
-    real = of.real.features
+    real = of.real
     rows = _neighbours(real, features)
     if len(rows) < 2:
-        half = min(len(features), len(real)) // 2
+        half = min(len(features), len(real.features)) // 2
         rows = (_neighbours(real, features[:half], 2) + _neighbours(real, features[half : 2 * half], 2)) / 2
     return dict(zip(NEAR, (rows.var(0) / len(rows)).sqrt().tolist(), strict=True))
 

@@ -8,7 +8,7 @@ read again only where it is whole. Of features it holds those of one split, numb
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from unstir import randomness
 from unstir.data import SPLITS, Store
 from unstir.errors import UserError
+from unstir.metrics.distances import radii
 from unstir.metrics.features import Network
 from unstir.metrics.frechet import Moments, moments
 from unstir.progress import Progress
@@ -58,10 +59,26 @@ def kept(path: Path, kind: str) -> tuple[str, dict[str, Tensor]]:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """``moments`` of the features of n images, and the features of the first ``KEPT`` of them in random order."""
+    """``moments`` of the features of n images, and the features of the first ``KEPT`` of them in random order.
+
+    ``known`` is what `distances.kid` keeps of them, since many sets are held against one reference.
+    """
 
     moments: Moments
     features: Tensor
+    known: dict[tuple[int, int, int], list[float]] = field(default_factory=dict, init=False, repr=False)
+    _radii: dict[int, list[Tensor]] = field(default_factory=dict, init=False, repr=False)
+
+    def subsets(self, size: int, most: int) -> list[tuple[Tensor, Tensor]]:
+        """``most`` disjoint subsets of ``size`` features, or all that there are, with the `radii` of each.
+
+        The radii, which every set of samples is held against, are computed once.
+        """
+        num = min(len(self.features) // size, most)
+        subsets = self.features[: num * size].view(num, size, -1)
+        known = self._radii.setdefault(size, [])
+        known += [radii(some) for some in subsets[len(known) :]]
+        return list(zip(subsets, known, strict=False))
 
 
 def reference(store: Store, part: str, network: Network, num: int = 0, progress: Progress | None = None) -> Reference:
