@@ -10,7 +10,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch._compile import _disable_dynamo
 
 from unstir import randomness
 from unstir.errors import UserError
@@ -102,7 +102,7 @@ class UNet(nn.Module):
     def _no_masks(self) -> list[None]:
         return [None] * sum(len(level.blocks) for level in (*self.down, self.middle, *self.up))
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]
+    @_disable_dynamo  # as torch.compiler.disable, which takes a second more to import
     def _dropout_masks(self, x: Tensor, key: randomness.Key | None) -> list[Tensor]:
         """For each residual block in order of execution what dropout keeps, bool [B, C_block, H_block, W_block].
 
@@ -133,6 +133,8 @@ def flops(config: UNetConfig, height: int, width: int) -> int:
     Convolutions and matrix products are counted, those inside attention too (published figures often leave these out).
     Nothing is computed or allocated: the network lives on torch's meta device.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # with torch.compile, a second that few commands need
+
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         net = UNet(config).eval()
         label = torch.zeros(1, dtype=torch.int64) if config.num_classes else None
