@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unstir.data import Store
-from unstir.doctor import examine, gather
+from unstir.doctor import CHECKS, examine, gather
 from unstir.doctor.samples import noise_level
 from unstir.runs.run import Run
 
@@ -118,9 +118,13 @@ def test_the_chance_of_few_samples_does_not_alarm(facts, kind, num, healthy):
         inside = 54 * torch.randn(4000, 1, 8, 8, generator=generator)
         images = (118 + light + colour + inside).clamp(0, 255).to(torch.uint8)
     within = dataclasses.replace(facts, samples=dataclasses.replace(facts.samples, real=images[:2000]))
-    for _ in range(100):
+    of_samples = [check for check in CHECKS.values() if "samples" in check.needs]
+    assert {check.name for check in of_samples} == OF_SAMPLES
+    for repeat in range(100):
         made = images[torch.randperm(len(images), generator=generator)[:num]]
-        assert found(within, made) == {}
+        drawn = dataclasses.replace(within, samples=dataclasses.replace(within.samples, made=made))
+        assert [finding for check in of_samples for finding in check.run(drawn)] == []
+        assert repeat or found(within, made) == {}  # the other checks look at no sample: once will do
 
 
 def test_real_images_beside_samples_are_of_their_classes(make_run):
