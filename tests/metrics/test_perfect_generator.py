@@ -37,6 +37,26 @@ def load_script():
 script = load_script()
 
 
+@pytest.fixture(scope="module")
+def trained():
+    """The classifiers of the simulation, by the images and the seed that each was trained with."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def trained_once(trained, monkeypatch):
+    """Simulations of one seed begin with the same training split, so that one classifier serves them all."""
+    train = script.train_classifier
+
+    def once(store, *, seed):
+        key = store.images("train").numpy().tobytes(), seed
+        if key not in trained:
+            trained[key] = train(store, seed=seed)
+        return trained[key]
+
+    monkeypatch.setattr(script, "train_classifier", once)
+
+
 @pytest.mark.parametrize(("options", "pages"), [({}, 3), ({"asked": True}, 2), ({"patches": True, "seeds": (3,)}, 2)])
 def test_a_perfect_generator_is_seldom_told_from_real_images(options, pages):
     """One page in 50 may be; where held-out images have fixed shares of classes every page of 6 or 10 seeds is."""
