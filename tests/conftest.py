@@ -20,6 +20,7 @@ from PIL import Image
 
 from unstir.data import Store
 from unstir.data.digits import load_digits
+from unstir.metrics import feature_figures
 from unstir.metrics.classifier import FILE, classifier_for
 from unstir.runs.toml import from_dict
 from unstir.train.launch import open_data, open_run
@@ -104,13 +105,8 @@ def copied(digits, folder, classifier=False):
     return shutil.copytree(digits, folder, ignore=shutil.ignore_patterns(*others))
 
 
-@pytest.fixture
-def make_run(digits, tmp_path, monkeypatch):
-    """make_run("name", train__length="5 steps") -> (run, store), as `unstir train` would make or continue it.
-
-    The charts of its losses, half the time of a tiny run, are blank: `trained` and the command line draw real ones.
-    """
-    save = Figure.savefig
+def without_charts(monkeypatch, save=Figure.savefig):
+    """Let training draw blank charts of its losses, which are half the time of a tiny run."""
 
     def blank(figure, file, **options):
         if isinstance(file, Path) and file.name.startswith((".curves.png", ".losses.png")):
@@ -118,8 +114,28 @@ def make_run(digits, tmp_path, monkeypatch):
         else:
             save(figure, file, **options)
 
+    monkeypatch.setattr(Figure, "savefig", blank)
+
+
+@pytest.fixture(scope="module")
+def quick():
+    """Blank charts of a training, and errors of figures from fewer subsets: for files that test neither."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_charts(patch)
+        patch.setattr(feature_figures, "SUBSETS", 2)
+        patch.setattr(feature_figures, "FLOOR_SPLITS", 4)
+        yield
+
+
+@pytest.fixture
+def make_run(digits, tmp_path, monkeypatch):
+    """make_run("name", train__length="5 steps") -> (run, store), as `unstir train` would make or continue it.
+
+    The charts of its losses are blank: tests of the command line draw real ones.
+    """
+
     def make(name="run", **changes):
-        monkeypatch.setattr(Figure, "savefig", blank)
+        without_charts(monkeypatch)
         config, out = tiny_config(digits, **changes), tmp_path / name
         store = open_data(config, out)
         return open_run(config, out, store), store
@@ -128,11 +144,12 @@ def make_run(digits, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def trained(make_run, digits, shared, tmp_path):
+def trained(make_run, digits, shared, tmp_path, monkeypatch):
     """trained("name", **changes) -> (run, store) after all its tiny steps: a copy of one that is trained only once."""
 
     def train(name="run", **changes):
         def make(folder):
+            without_charts(monkeypatch)
             config = tiny_config(digits, **changes)
             store = open_data(config, folder)
             Trainer(open_run(config, folder, store), store).run()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import without_charts
 from unstir.runs import recipes, toml
 from unstir.runs.run import Run
 
@@ -43,8 +44,9 @@ def pixels(path):
 
 @pytest.fixture
 def unstir(tmp_path, monkeypatch, command):
-    """unstir("train", ...) -> (status, standard output, standard error), run in an empty folder."""
+    """unstir("train", ...) -> (status, standard output, standard error), run in an empty folder, with blank charts."""
     monkeypatch.chdir(tmp_path)
+    without_charts(monkeypatch)
     return command
 
 
@@ -69,7 +71,9 @@ def refused(result, *words):
     return err
 
 
-def test_train_sample_and_inspect_make_what_they_say(unstir, tmp_path):
+def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    unstir = command  # with real charts
     status, out, err = unstir("train", *tiny(), "--out", "here")
     assert status == 0
     assert "here/samples/images-00000048.png" in out and "here/curves.png" in out

@@ -20,11 +20,12 @@ from unstir.metrics.evaluation import saved
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
 
+pytestmark = pytest.mark.usefixtures("quick")
 SMALL = ("--num", 24, "--seeds", 2, "--batch-size", 16)
 
 
 @pytest.fixture(scope="module")
-def folder(classified, tmp_path_factory):
+def folder(quick, classified, tmp_path_factory):
     """A tiny run on a copy of the digits, to be judged by every test here."""
     from unstir.train.launch import open_data, open_run
     from unstir.train.trainer import Trainer

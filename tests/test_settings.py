@@ -29,7 +29,7 @@ GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.5, "grids__guidanc
 
 
 @pytest.fixture(scope="module")
-def guided(digits, tmp_path_factory):
+def guided(quick, digits, tmp_path_factory):
     """A run that knows ten classes, and whose own pictures are guided and of large variance; not to be changed."""
     config, out = tiny_config(digits, **GUIDED), tmp_path_factory.mktemp("runs") / "guided"
     store = open_data(config, out)

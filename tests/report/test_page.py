@@ -30,6 +30,7 @@ from unstir.runs.run import Run
 from unstir.train.launch import open_data, open_run
 from unstir.train.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("quick")
 NO_BROWSER = pytest.mark.skipif(browser_there() is None, reason="no Chromium or Chrome on this machine")
 
 
@@ -40,7 +41,6 @@ def store(classified, tmp_path_factory):
 
 
 def train(store, out, **changes):
-
     config = tiny_config(
         store.path, **{"log__held_out_images": 16, "grids__log_spaced": 3, "data__source": str(store.path), **changes}
     )

@@ -39,9 +39,9 @@ def assert_same(ours, theirs):
 
 
 @pytest.fixture
-def uninterrupted(make_run):
-    run, store = make_run("uninterrupted")
-    assert Trainer(run, store).run()
+def uninterrupted(trained):
+    run, store = trained("uninterrupted")
+    assert Trainer(run, store).finished
     return outcome(run)
 
 
