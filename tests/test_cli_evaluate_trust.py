@@ -18,7 +18,7 @@ SMALL = ("--num", 24, "--seeds", 2, "--batch-size", 16)
 
 
 @pytest.fixture(scope="module")
-def lost(digits, tmp_path_factory):
+def lost(quick, digits, tmp_path_factory):
     """A tiny run on digits whose labels are shuffled."""
     from unstir.train.launch import open_data, open_run
     from unstir.train.trainer import Trainer

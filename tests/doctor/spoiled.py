@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 
+from conftest import without_charts
 from unstir.doctor import diagnose
 from unstir.runs import checkpoint, lines
 from unstir.runs.run import Run
@@ -37,7 +38,9 @@ def healthy(shared):
         values = {**SMALL, "data": {**SMALL["data"], "store": str(folder / "digits")}}
         config = from_dict(values, "test")
         store = open_data(config, folder / "run")
-        Trainer(open_run(config, folder / "run", store), store).run()
+        with pytest.MonkeyPatch.context() as patch:
+            without_charts(patch)
+            Trainer(open_run(config, folder / "run", store), store).run()
 
     return shared("healthy", make) / "run"
 
