@@ -228,6 +228,7 @@ def test_classes_are_learned_and_asked_for(unstir, tmp_path):
         ("train --train.weight_decay inf", ["weight_decay", "inf"]),
         ("train nonsense", ["nonsense", "digits", "cifar10-small"]),
         ("train digit", ["'digit'", "did you mean digits?"]),
+        ("train --data.flip true", ["'true'", "a switch takes no value: --data.flip or --data.no-flip"]),
         ("train cifar10_small", ["'cifar10_small'", "did you mean cifar10-small?"]),
         ("train missing.toml", ["missing.toml"]),
         ("train --data.source missing", ["missing"]),

@@ -5,6 +5,12 @@ No generator state exists, so none can be lost, restored wrongly or shared by mi
 batch or the index of the image. Two processes that split a batch between them therefore draw the numbers that one
 process would have drawn, and an image comes out the same in whatever batch it is computed.
 
+    training    time, noise, dropout, label dropout, flip     the optimiser step; the place in the global batch
+                order                                          the epoch; slot 0, an order of all images
+    held-out    watched loss, watched bound, watched steps     the time or the number of the call; the image
+    sampling    start, sample, inpaint ...                     the diffusion time; the index of the image
+    likelihood  likelihood, likelihood times                   the diffusion time or the number of the call; the image
+
 The generator is SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"): number i of a
 slot is ``mix64(start + i * gamma)`` where both ``start`` and the odd ``gamma`` are hashed from the four coordinates.
 It is written in integer tensor operations, so its bits are the same on every device.

@@ -53,7 +53,7 @@ def test_labels_are_a_number_or_one_for_each_image():
     made(x, 5, 2)
     assert made.net.label.tolist() == [2, 2] and made.net.label.dtype == torch.int64
     for label in (-1, 3):
-        with pytest.raises(UserError, match=rf"3 classes: label={label} is outside 0\.\.2"):
+        with pytest.raises(UserError, match=rf"3 labels: label={label} is outside 0\.\.2"):
             made(x, 5, label)
     real = replace(made, net=UNet(made.net.config).eval())
     with pytest.raises(UserError, match=r"labels \[0, 3\] are not all among the network's classes"):

@@ -40,7 +40,7 @@ def train(
     /,
     *,
     out: Annotated[str, Parameter(help="Folder of the run; empty: runs/RECIPE.")] = "",
-    config: Settings = Settings(),
+    config: Settings = Settings(),  # app.py fills in what is not given, from the recipe or the run
 ) -> int:
     """Train a model or continue one; the status is 0 when finished, 129, 130 or 143 when stopped."""
     from unstir import console

@@ -78,8 +78,8 @@ class Denoiser:
         """A label for a batch; UserError where the network's own config has no such class."""
         known = getattr(getattr(self.net, "config", None), "num_classes", label + 1)
         if not 0 <= label < known:
-            allowed = f"is outside 0..{known - 1}, its classes" if known else "was given; leave it out"
-            raise UserError(f"the network was built for {known} classes: label={label} {allowed}")
+            allowed = f"is outside 0..{known - 1}" if known else "was given; leave it out"
+            raise UserError(f"the network knows {known} labels: label={label} {allowed}")
         return torch.full((len(x_t),), label, device=x_t.device)
 
     def predict(self, raw: Tensor, x_t: Tensor, t: int | Tensor) -> Prediction:

@@ -65,7 +65,7 @@ def train_run(
     with run.lock(), stop or Stop(install=False) as stop, observer or Observer() as observer:
         run.tidy()
         trainer = Trainer(run, store, observer)
-        trainer.start()
+        trainer.start()  # which says what was damaged, before the introduction; run() starts no second time
         observer.say(trainer.introduction())
         if trainer.finished:
             return Training(run, trainer.state.step, True, tuple(trainer.conclusion().splitlines()))

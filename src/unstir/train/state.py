@@ -89,14 +89,14 @@ class State:
         for name, parameter in self.net.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"optimizer.{name}.{key}"] = value
-        history = {
+        figures = {
             "window": dict(zip(WINDOW, self.window.tolist(), strict=True)),
             "counters": self.counters.tolist(),
             "logged": self.logged,
             "measured": self.measured,
             "seconds": self.seconds,
         }
-        return self._saved(run, tensors, state=history, environment=environment(self.window.device))
+        return self._saved(run, tensors, state=figures, environment=environment(self.window.device))
 
     def to_slim(self, run: Run) -> Checkpoint:
         """The weights to sample from, alone."""

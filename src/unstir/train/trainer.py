@@ -152,7 +152,7 @@ class Trainer:
         state.step += 1
 
     def _learn_from(self, part: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Add the gradient of a part of the batch. Returns its times [b], what was minimised [b] and figures [b, 3]."""
+        """Add the gradient of a part of the batch. Returns its times [b], losses [b] and weighted figures [b, 3]."""
         cfg, state, seed = self._config, self.state, self._run.config.seed
         slots = self._slots[part]
         x_0, label = self._batches(state.step, slots, part)
@@ -212,21 +212,24 @@ class Trainer:
         The grid comes last, for it says that the snapshot is whole. What is not done when stopping is left out quietly.
         """
         state, name = self.state, self._snapshots.get(self.state.step)
-        ended_here = self._run.weights / checkpoint.file_name(state.step)  # a run that goes on for longer
-        kept = self._held_out.last >= 0 and ended_here.exists()
-        if (name is None and not kept) or (self._is_drawn(name) and not self._held_out.due(state.step)):
+        loss_is_due = self._held_out.due(state.step) and (name is not None or self._ended_here())
+        if self._is_drawn(name) and not loss_is_due:
             return
         with self._record.paused():
             denoiser = replace(self._denoiser, net=state.sampling_net.eval())
             if state.step > 0:
                 checkpoint.save(self._run.weights, state.to_slim(self._run))
-            if self._held_out.due(state.step):
+            if loss_is_due:
                 if not self._held_out.measure(denoiser, state.step, self._observer, stop):
                     return
                 state.measured = state.step
             draw_charts(self._run)
             if name is not None and not self._is_drawn(name):
                 self._draw(denoiser, name, stop)
+
+    def _ended_here(self) -> bool:
+        """Whether the run, now longer, had its end at this step: its weights were kept, its losses are measured."""
+        return self._held_out.last >= 0 and (self._run.weights / checkpoint.file_name(self.state.step)).exists()
 
     def _is_drawn(self, name: str | None) -> bool:
         """Whether the grid of a snapshot exists (that of no snapshot counts as drawn)."""

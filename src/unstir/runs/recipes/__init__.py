@@ -34,6 +34,8 @@ def load_recipe(name: str) -> Config:
     if path.suffix != ".toml" or not path.is_file():
         near = nearest(name, sentences())
         hint = f"; did you mean {near}?" if near else ""
+        if name in ("true", "false"):
+            hint = "; a switch takes no value: --data.flip or --data.no-flip"
         raise UserError(f"{name!r} is neither a recipe ({', '.join(sentences())}) nor a TOML file that exists{hint}")
     own = toml.read(path)
     base = own.get("recipe", "")
