@@ -284,6 +284,7 @@ def test_place_that_cannot_be_written(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ({"size": 0}, "size=0 is outside 1..4096"),
+        ({"size": 4097}, "size=4097 is outside 1..4096"),
         ({"channels": 2}, "channels=2 is not possible; use 1"),
         ({"held_out": 1.0}, r"held_out=1.0 is outside \[0, 1\)"),
         ({"held_out": float("nan")}, "held_out=nan"),
@@ -293,6 +294,11 @@ def test_place_that_cannot_be_written(tmp_path: Path) -> None:
 def test_settings_out_of_range(tmp_path: Path, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         pack("digits", tmp_path / "store", **arguments)  # type: ignore[arg-type]
+
+
+def test_the_least_size_is_one_pixel(tmp_path: Path) -> None:
+    store = pack("digits", tmp_path / "store", size=1)
+    assert store.shape == (1, 1, 1) and store.images("train").float().std() > 1
 
 
 def test_source_that_is_nothing_of_use(tmp_path: Path, whole: Path) -> None:

@@ -64,6 +64,12 @@ def test_weights_that_do_not_have_the_loss_of_the_log_are_named(spoiled):
     assert spoiled.findings() == {"weights-loss": "problem"}
 
 
+def test_weights_are_not_compared_with_a_log_that_has_no_loss(facts):
+    lines = tuple({name: value for name, value in line.items() if name not in ("loss", "mse")} for line in facts.lines)
+    report = examine(dataclasses.replace(facts, lines=lines))
+    assert "weights-loss" in CHECKS and "weights-loss" not in {finding.check for finding in report.findings}
+
+
 def test_values_driven_to_the_ends_are_saturated(facts):
     stretched = ((facts.samples.made.float() - 100) * 8 + 100).clamp(0, 255).to(torch.uint8)
     result = found(facts, stretched)

@@ -1,6 +1,7 @@
 """Several processes write the same files at once: all succeed and each file is whole; what a kill leaves is removed."""
 
 import errno
+import fcntl
 import hashlib
 import os
 import signal
@@ -121,3 +122,21 @@ def test_a_file_system_without_locks_is_written_to_and_nothing_there_is_removed(
         write_text(tmp_path / "file", "whole")
     files.remove_partials(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [".half.partial", "file"]
+
+
+def test_a_folder_is_locked_while_its_block_runs_and_free_after_it(tmp_path):
+    def is_free():
+        descriptor = os.open(tmp_path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    assert is_free()
+    with pytest.raises(KeyError), files.locked(tmp_path):
+        assert not is_free()
+        raise KeyError
+    assert is_free()
