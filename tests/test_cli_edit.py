@@ -14,7 +14,7 @@ from PIL import Image
 
 from conftest import tiny_config
 from unstir import edit
-from unstir.diffusion.samplers.step import Step
+from unstir.diffusion.samplers import Step
 from unstir.generate.drawing import Job
 from unstir.pictures.grid import GAP, LINE, TILE
 from unstir.runs import sidecar

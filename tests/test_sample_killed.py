@@ -19,8 +19,7 @@ from unstir.errors import UserError
 from unstir.generate import folder
 from unstir.generate.drawing import Job
 from unstir.generate.folder import image_path, save_images
-from unstir.pictures.grid import to_picture
-from unstir.pictures.png import is_whole
+from unstir.pictures.grid import is_whole, to_picture
 
 KILLS = int(os.environ.get("UNSTIR_KILLS", "3"))
 

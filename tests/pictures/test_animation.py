@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
-from unstir.diffusion.samplers.step import Step
+from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.pictures.animation import HEAD, Frame, animation_kind, collect, evenly, save_animation, strip
 from unstir.pictures.grid import GAP, TILE, grid

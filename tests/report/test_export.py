@@ -9,7 +9,7 @@ import pytest
 
 from runs import chains, evaluation, facts, good
 from unstir.errors import UserError
-from unstir.report import export, tables
+from unstir.report import tables
 
 NASTY = "50% of_A & B$#{x}~^\\ | <i>*`[2]`*</i>\nnext\x1b[31m \udce9"
 """A run's name with what is special to each format, a line end, a terminal's escape and no UTF-8."""
@@ -61,7 +61,7 @@ def cells_of_latex(line):
 
 def test_a_csv_has_every_number_in_full_and_the_whole_protocol():
     of = known(NASTY)
-    table = list(csv.DictReader(io.StringIO(export.to_csv(export.rows_of([of])))))
+    table = list(csv.DictReader(io.StringIO(tables.to_csv(tables.rows_of([of])))))
     assert len(table) == number_of_figures(of) > 20
     first, main = table[0], of.by_step[0].main()
     assert float(first["value"]) == main.value and float(first["standard_error"]) == main.error
@@ -73,10 +73,10 @@ def test_a_csv_has_every_number_in_full_and_the_whole_protocol():
 
 def test_markdown_is_one_table_and_the_protocols_and_nothing_in_it_is_markup():
     of = known(NASTY)
-    head, rule, *rest = export.to_markdown(export.rows_of([of])).splitlines()
-    assert cells_of_markdown(head) == list(export.HEADS) and set(rule) == set("| -")
+    head, rule, *rest = tables.to_markdown(tables.rows_of([of])).splitlines()
+    assert cells_of_markdown(head) == list(tables.HEADS) and set(rule) == set("| -")
     body = [cells_of_markdown(line) for line in rest if line.startswith("|")]
-    assert len(body) == number_of_figures(of) and {len(row) for row in body} == {len(export.HEADS)}
+    assert len(body) == number_of_figures(of) and {len(row) for row in body} == {len(tables.HEADS)}
     assert body[0][0].startswith("50% of_A & B$#{x}~^\\ | <i>*`[2]`*</i>\\nnext")
     assert re.fullmatch(r"[\d.,]+ ± [\d.,]+", body[0][6])
     assert not re.search(r"(?<!\\)[<*`_\[]", "".join(rest))
@@ -85,14 +85,14 @@ def test_markdown_is_one_table_and_the_protocols_and_nothing_in_it_is_markup():
 
 def test_latex_is_one_tabular_in_which_every_special_character_is_escaped():
     of = known(NASTY)
-    text = export.to_latex(export.rows_of([of]))
+    text = tables.to_latex(tables.rows_of([of]))
     table, below = text.split("\\end{tabular}\n")
     begin, *lines = table.splitlines()
     assert re.fullmatch(r"\\begin\{tabular\}\{[lr]+\}", begin)
     columns = len(begin.removeprefix("\\begin{tabular}{").removesuffix("}"))
     rows = [cells_of_latex(line) for line in lines if line != "\\hline"]
     assert all(line.endswith(" \\\\") for line in lines if line != "\\hline")
-    assert rows[0] == list(export.HEADS) and {len(row) for row in rows} == {columns}
+    assert rows[0] == list(tables.HEADS) and {len(row) for row in rows} == {columns}
     assert len(rows) - 1 == number_of_figures(of)
     assert rows[1][0].startswith("50% of_A & B$#{x}~^\\ | <i>*`[2]`*</i>\\nnext")
     assert text_of_latex(below.strip().removeprefix("\\par ")).startswith("Protocol 1: num 300, seeds 3")
@@ -101,37 +101,37 @@ def test_latex_is_one_tabular_in_which_every_special_character_is_escaped():
 def test_a_floor_of_another_number_of_images_says_of_how_many():
     made = evaluation()
     fewer = {key: replace(figure, num_floor=150) for key, figure in made.figures.items()}
-    (cell, *_) = [row[7] for row in export._cells(export.rows_of([facts(by_step=(replace(made, figures=fewer),))]))]
+    (cell, *_) = [row[7] for row in tables._cells(tables.rows_of([facts(by_step=(replace(made, figures=fewer),))]))]
     assert cell.endswith(" (n = 150)") and tables.figures(fewer.values(), 300)[0][2].endswith(" (n = 150)")
-    assert "(n =" not in export.to_markdown(export.rows_of([facts(by_step=(made,))]))
+    assert "(n =" not in tables.to_markdown(tables.rows_of([facts(by_step=(made,))]))
 
 
 def test_protocols_that_differ_have_numbers_of_their_own():
     few = facts(name="few", by_step=(evaluation(num=100),))
-    rows = export.rows_of([known(), few])
+    rows = tables.rows_of([known(), few])
     assert {row.protocol for row in rows if row.run == "first"} == {1}
     assert {row.protocol for row in rows if row.run == "few"} == {2}
-    assert "2. num 100, seeds 3" in export.to_markdown(rows)
+    assert "2. num 100, seeds 3" in tables.to_markdown(rows)
 
 
 def test_without_figures_the_files_are_empty_tables():
-    rows = export.rows_of([facts()])
-    assert rows == [] and all(write(rows).strip() for write in export.WRITERS.values())
+    rows = tables.rows_of([facts()])
+    assert rows == [] and all(write(rows).strip() for write in tables.WRITERS.values())
 
 
 @pytest.mark.parametrize("name", ["a.xlsx", "figures.pdf", "a.txt"])
 def test_a_file_of_another_kind_is_refused(name, tmp_path):
     with pytest.raises(UserError, match=r"is no \.csv, \.md, \.tex file"):
-        export.targets(tmp_path / name)
+        tables.targets(tmp_path / name)
 
 
 def test_a_folder_gets_all_three_and_a_file_of_no_kind_is_refused(tmp_path):
-    assert [path.name for path in export.export(tmp_path / "out", [known()])] == [
+    assert [path.name for path in tables.export(tmp_path / "out", [known()])] == [
         "figures.csv",
         "figures.md",
         "figures.tex",
     ]
-    assert export.export(tmp_path / "own.tex", [known()]) == [tmp_path / "own.tex"]
+    assert tables.export(tmp_path / "own.tex", [known()]) == [tmp_path / "own.tex"]
     (tmp_path / "plain").touch()
     with pytest.raises(UserError, match="is a file; name a folder"):
-        export.targets(tmp_path / "plain")
+        tables.targets(tmp_path / "plain")

@@ -57,7 +57,7 @@ def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Pa
 
 
 def _save_plot(path: Path, image: Path | None) -> None:
-    from unstir.pictures.png import check_png
+    from unstir.pictures.grid import check_png
     from unstir.pictures.theory import save_theory
     from unstir.runs.files import replacing
 

@@ -11,8 +11,7 @@ from unstir import randomness
 from unstir.chain import SAMPLERS, Chain
 from unstir.diffusion.denoiser import Denoise, clipped, finite, thresholded
 from unstir.diffusion.guidance import Interval, guided
-from unstir.diffusion.samplers import function_of
-from unstir.diffusion.samplers.step import Step
+from unstir.diffusion.samplers import Step, function_of
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.theory.process import Process

@@ -21,9 +21,9 @@ from torch import Tensor
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoise, Prediction
 from unstir.diffusion.draw import draw, starting_noise
+from unstir.diffusion.samplers import Noise, Step, check_times
 from unstir.diffusion.samplers.ancestral import reverse_step
 from unstir.diffusion.samplers.ddim import ddim
-from unstir.diffusion.samplers.step import Noise, Step, check_times
 from unstir.errors import UserError
 from unstir.theory.process import Process
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoise
 from unstir.diffusion.draw import steered
-from unstir.diffusion.samplers.step import Step
+from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.pictures.caption import of_class

@@ -13,8 +13,8 @@ from torch import Tensor
 from unstir import randomness
 from unstir.diffusion import editing as mathematics
 from unstir.diffusion.draw import draw, starting_noise
+from unstir.diffusion.samplers import Step
 from unstir.diffusion.samplers.ddim import ddim
-from unstir.diffusion.samplers.step import Step
 from unstir.edit.editing import Edited, Editing, labels_for, last, psnr
 from unstir.edit.files import Box, read_image, read_mask
 from unstir.errors import UserError

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unstir.chain import Chain
 from unstir.diffusion.draw import starting_noise
-from unstir.diffusion.samplers.step import Step
+from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.pictures.animation import MAX_FRAMES, Frame, collect
 from unstir.progress import Progress, counter

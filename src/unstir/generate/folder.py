@@ -17,8 +17,7 @@ from unstir.diffusion.denoiser import NotFiniteError
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import UserError, remedy
 from unstir.generate.drawing import Job, batch, check
-from unstir.pictures.grid import grid, named_grid, titled, to_picture
-from unstir.pictures.png import is_whole, read
+from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_picture
 from unstir.pixels import to_uint8
 from unstir.progress import Progress, counter
 from unstir.runs import sidecar

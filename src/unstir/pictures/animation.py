@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageFont
 from torch import Tensor
 
-from unstir.diffusion.samplers.step import Step
+from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.pictures.grid import GAP, blank, grid, write
 from unstir.pixels import to_uint8

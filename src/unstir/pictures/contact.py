@@ -10,8 +10,7 @@ from rich.cells import cell_len
 from unstir.data import SPLITS, Store
 from unstir.errors import printable
 from unstir.pictures.caption import of_class
-from unstir.pictures.grid import contact_sheet
-from unstir.pictures.png import check_png
+from unstir.pictures.grid import check_png, contact_sheet
 
 COLUMNS = 12
 LISTED = 20

@@ -1,12 +1,17 @@
-"""Many images as one, on a light ground, enlarged by a whole factor so that small ones can be seen, and with names."""
+"""Images as pictures: many as one, on a light ground, enlarged by a whole factor, with names; and PNG files."""
 
+import io
+import struct
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from unstir.errors import UserError
 from unstir.pictures.caption import SIZE, caption, cut, font
 
 GAP = 2
@@ -14,6 +19,7 @@ GROUND = 255
 WIDEST = 180  # of a caption, in pixels
 LINE = SIZE + 5  # the height of a line of names
 _TEXT = 14
+_END = b"\0\0\0\0IEND\xaeB`\x82"
 TILE = 48  # smaller images are enlarged until they are at least this high, in pixels
 
 
@@ -21,6 +27,37 @@ def to_picture(image: Tensor) -> Image.Image:
     """One image, uint8 [C, H, W] with C = 1 or 3, as a Pillow picture of mode L or RGB."""
     array = image.permute(1, 2, 0).numpy()
     return Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.shape[2] == 1 else array))
+
+
+def read(path: Path) -> Tensor:
+    """The image in a file, uint8 [C, H, W]. Raises OSError where there is none."""
+    with Image.open(path) as picture:
+        array = np.array(picture)
+    return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())
+
+
+def is_whole(path: Path, shape: tuple[int, int, int]) -> bool:
+    """Whether a file is a PNG of an 8-bit image of ``shape`` (C, H, W), every chunk with its checksum to the end.
+
+    The pixels are not decoded: whatever changes them changes a checksum, of 32 bits.
+    """
+    channels, height, width = shape
+    head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBB", width, height, 8, 0 if channels == 1 else 2)
+    try:
+        data = path.read_bytes()
+        if not (data.startswith(head) and data.endswith(_END)):
+            return False
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            picture.verify()
+    except (OSError, ValueError, SyntaxError):
+        return False
+    return True
+
+
+def check_png(path: Path, option: str) -> None:
+    """Raise UserError where a file is no PNG in a folder that exists."""
+    if path.suffix.lower() != ".png" or path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"{option} {path} would be a PNG in a folder that exists; name a file that ends in .png")
 
 
 def grid(images: Tensor, nrow: int = 8) -> Image.Image:

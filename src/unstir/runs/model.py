@@ -16,7 +16,7 @@ from torch import Tensor
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoise, Denoiser, Labelled
 from unstir.diffusion.draw import draw, starting_noise
-from unstir.diffusion.samplers.step import Step
+from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.runs import build
 from unstir.runs.card import DataCard, Labels

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.diffusion.denoiser import Denoise, Prediction, at_each_time
-from unstir.diffusion.samplers.step import Step
+from unstir.diffusion.samplers import Step
 from unstir.randomness import Key
 from unstir.theory.process import Process
 

@@ -1,14 +1,37 @@
 """Samplers: generators that turn noise into images step by step, all of them through the `Denoise` interface.
 
-`unstir.chain.SAMPLERS` lists them with their files here.
+`unstir.chain.SAMPLERS` lists them with their files here; what they yield and draw is below.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib import import_module
+from itertools import pairwise
 from typing import cast
 
+from torch import Tensor
+
 from unstir.chain import SAMPLERS
-from unstir.diffusion.samplers.step import Step
+from unstir.theory.process import Process
+
+Noise = Callable[[int], Tensor]
+"""Fresh standard normal noise [B, C, H, W] for the step that leaves time t; the same t always gives the same noise."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The state after a step: ``x`` [B, C, H, W] at time ``t``, and the estimate ``x0`` it was made from."""
+
+    t: int
+    x: Tensor
+    x0: Tensor
+
+
+def check_times(times: Sequence[int], process: Process) -> None:
+    """Raise ValueError unless the times fall strictly from at most T to exactly 0."""
+    falling = all(t > s for t, s in pairwise(times))
+    if len(times) < 2 or not falling or times[-1] != 0 or times[0] > process.T:
+        raise ValueError(f"times must fall strictly from at most T={process.T} to 0; got {list(times)[:4]}...")
 
 
 def function_of(sampler: str) -> Callable[..., Iterator[Step]]:

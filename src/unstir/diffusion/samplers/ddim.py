@@ -13,7 +13,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from unstir.diffusion.denoiser import Denoise
-from unstir.diffusion.samplers.step import Noise, Step, check_times
+from unstir.diffusion.samplers import Noise, Step, check_times
 from unstir.errors import UserError
 from unstir.theory.process import Process
 

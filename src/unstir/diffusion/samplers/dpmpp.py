@@ -17,8 +17,8 @@ from itertools import pairwise
 from torch import Tensor
 
 from unstir.diffusion.denoiser import Denoise
+from unstir.diffusion.samplers import Noise, Step, check_times
 from unstir.diffusion.samplers.exponential import Estimate, Span, half_log_snr, remember
-from unstir.diffusion.samplers.step import Noise, Step, check_times
 from unstir.theory.process import Process
 
 FEW_STEPS = 15

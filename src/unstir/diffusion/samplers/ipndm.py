@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unstir.chain import check_signal
 from unstir.diffusion.denoiser import Denoise
-from unstir.diffusion.samplers.step import Noise, Step, check_times
+from unstir.diffusion.samplers import Noise, Step, check_times
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from unstir.diffusion.denoiser import Denoise
+from unstir.diffusion.samplers import Noise, Step, check_times
 from unstir.diffusion.samplers.exponential import Estimate, Span, half_log_snr, remember
-from unstir.diffusion.samplers.step import Noise, Step, check_times
 from unstir.errors import UserError
 from unstir.theory.process import Process
 
