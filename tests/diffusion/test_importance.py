@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unstir.diffusion.importance import LossHistory
+from unstir.diffusion.loss import LossHistory
 from unstir.randomness import Key
 from unstir.train.trainer import Trainer
 

@@ -6,10 +6,9 @@ import re
 import pytest
 
 from unstir.errors import UserError
-from unstir.runs import agreement, card
-from unstir.runs.agreement import check_same
+from unstir.runs import card, loading
 from unstir.runs.config import MAY_CHANGE
-from unstir.runs.loading import model_of
+from unstir.runs.loading import check_same, model_of
 from unstir.runs.run import Run
 from unstir.train.trainer import Trainer
 
@@ -60,8 +59,8 @@ def test_an_edited_setting_is_refused_by_whoever_loads_the_weights(trained, key)
 
 def test_settings_are_compared_once_for_each_model(trained, command, monkeypatch, tmp_path):
     run, _ = trained()
-    asked, different = [], agreement._different
-    monkeypatch.setattr(agreement, "_different", lambda *configs: asked.append(1) or different(*configs))
+    asked, different = [], loading._different
+    monkeypatch.setattr(loading, "_different", lambda *configs: asked.append(1) or different(*configs))
     assert command("sample", run.path, "--num", 1, "--out", tmp_path / "made")[0] == 0 and len(asked) == 1
     ask = ("sample", run.path, "--num", 1, "--guidance", 2, "--guide", 8)
     assert command(*ask, "--out", tmp_path / "led")[0] == 0 and len(asked) == 3

@@ -47,7 +47,7 @@ def likelihood(
     from unstir import console
     from unstir.data import SPLITS
     from unstir.metrics.likelihood import Protocol, describe, save_likelihood
-    from unstir.runs.agreement import open_store
+    from unstir.runs.loading import open_store
     from unstir.runs.run import Run
 
     opened = Run.open(run)

@@ -23,9 +23,8 @@ from unstir.pixels import from_uint8, to_uint8
 from unstir.progress import counter
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint, memory, toml
-from unstir.runs.agreement import check_same
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.loading import model_of
+from unstir.runs.loading import check_same, model_of
 from unstir.runs.run import Run
 from unstir.runs.timetable import snapshots
 

@@ -24,8 +24,8 @@ from unstir.metrics.floor import FEWEST
 from unstir.metrics.measure import measure, reference_size
 from unstir.metrics.memorisation import Memorisation, memorisation, picture
 from unstir.progress import Showing, silently
-from unstir.runs.agreement import check_data
 from unstir.runs.files import check_writable, make_folder, replacing
+from unstir.runs.loading import check_data
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 

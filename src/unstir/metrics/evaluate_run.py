@@ -22,8 +22,8 @@ from unstir.metrics.reference import other_split
 from unstir.metrics.request import EvaluationRequest
 from unstir.progress import Say, Showing, duration, silently, unsaid
 from unstir.runs import build
-from unstir.runs.agreement import open_store
 from unstir.runs.files import is_writable
+from unstir.runs.loading import open_store
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 

@@ -24,11 +24,11 @@ from unstir.pictures.charts import likelihood_curves
 from unstir.pixels import from_uint8
 from unstir.progress import Progress, Showing, counter, silently
 from unstir.randomness import Key
-from unstir.runs.agreement import check_data
 from unstir.runs.files import check_writable, make_folder, replacing, write_text
 from unstir.runs.kinds import check as check_kinds
 from unstir.runs.kinds import is_count
 from unstir.runs.lines import decode, encode
+from unstir.runs.loading import check_data
 from unstir.runs.model import Model
 from unstir.theory.variance import check_variance
 

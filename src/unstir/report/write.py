@@ -16,8 +16,8 @@ from unstir.progress import Say, Showing, silently, unsaid
 from unstir.report import compared, page
 from unstir.report.gather import Measuring, measure, planned, time_samplers
 from unstir.report.tables import export, targets
-from unstir.runs.agreement import check_data, open_store
 from unstir.runs.files import check_file, make_folder, replacing
+from unstir.runs.loading import check_data, open_store
 from unstir.runs.run import Run
 from unstir.train.held_out import catch_up
 

@@ -20,11 +20,10 @@ from unstir.chain import DEFAULTS, Chain
 from unstir.errors import UserError, remedy
 from unstir.progress import Say, unsaid
 from unstir.runs import card, checkpoint, lines, toml
-from unstir.runs.agreement import check_same
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
-from unstir.runs.loading import model_of
+from unstir.runs.loading import check_same, model_of
 from unstir.runs.model import Model
 
 

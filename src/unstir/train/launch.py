@@ -17,10 +17,9 @@ from unstir.data.source import after_train
 from unstir.errors import UserError
 from unstir.progress import Say, Showing, silently, unsaid
 from unstir.runs import build, checkpoint, run
-from unstir.runs.agreement import compare
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
-from unstir.runs.loading import check_initial
+from unstir.runs.loading import check_initial, compare
 from unstir.runs.memory import check_images, check_weights
 from unstir.runs.run import Run, is_run
 from unstir.runs.sections import DataConfig

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unstir.diffusion.importance import LossHistory
+from unstir.diffusion.loss import LossHistory
 from unstir.nn.unet import UNet
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint, DamagedError, environment

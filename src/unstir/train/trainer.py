@@ -18,9 +18,8 @@ from unstir.diffusion.loss import denoising_loss
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint
-from unstir.runs.agreement import check_same
 from unstir.runs.checkpoint import environment
-from unstir.runs.loading import initial_weights, model_in_training
+from unstir.runs.loading import check_same, initial_weights, model_in_training
 from unstir.runs.run import Run, is_run
 from unstir.runs.timetable import ema_decay, grid_file, learning_rate, snapshots
 from unstir.train.batches import Batches

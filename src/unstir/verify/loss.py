@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from unstir.diffusion.denoiser import Denoise, Denoiser, Prediction, at_each_time
-from unstir.diffusion.importance import LossHistory
 from unstir.diffusion.likelihood import bound_term, strata, variational_bound
-from unstir.diffusion.loss import Losses, Objective, denoising_loss
+from unstir.diffusion.loss import Losses, LossHistory, Objective, denoising_loss
 from unstir.randomness import Key
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process

@@ -17,12 +17,7 @@ from unstir.diffusion.samplers import Noise, Step, check_times
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule
 
-ADAMS_BASHFORTH = (
-    (1.0,),
-    (3 / 2, -1 / 2),
-    (23 / 12, -16 / 12, 5 / 12),
-    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
-)
+ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 """Weights of the newest estimate, the one before, ..., by how many there are."""
 
 
