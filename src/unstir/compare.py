@@ -20,8 +20,7 @@ from unstir.progress import Progress, Showing, counter, silently
 from unstir.runs import sidecar
 from unstir.runs.model import Model
 
-LINE = 16
-"""Images in a line of the picture."""
+LINE = 16  # images in a line of the picture
 
 
 @dataclass(frozen=True)

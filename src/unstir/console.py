@@ -22,10 +22,8 @@ from unstir.errors import printable
 from unstir.progress import duration
 from unstir.train.observer import Observer
 
-SILENT_SECONDS = 20.0
-"""Without a terminal, the longest time without a line of progress."""
-BETWEEN_SECONDS = 10.0
-"""Without a terminal, the least time between two lines of metrics."""
+SILENT_SECONDS = 20.0  # without a terminal, the longest time without a line of progress
+BETWEEN_SECONDS = 10.0  # without a terminal, the least time between two lines of metrics
 
 
 def waiting(seconds: float) -> str:

@@ -5,8 +5,7 @@ from torch import Tensor
 
 from unstir.errors import UserError
 
-HALF = 127.5
-"""Half the range of a pixel: a difference of 1 in [-1, 1] is so many levels."""
+HALF = 127.5  # half the range of a pixel: a difference of 1 in [-1, 1] is so many levels
 
 
 def to_uint8(images: Tensor) -> Tensor:

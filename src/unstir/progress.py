@@ -4,11 +4,8 @@ import itertools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
-Say = Callable[[str], None]
-"""say(sentence) receives what a person should know."""
-
-Progress = Callable[[int, int], None]
-"""progress(done, total) is called as a job goes on."""
+Say = Callable[[str], None]  # say(sentence) receives what a person should know
+Progress = Callable[[int, int], None]  # progress(done, total) is called as a job goes on
 
 Showing = Callable[[str, str], AbstractContextManager[Callable[..., None] | None]]
 """showing(what, unit) opens a display, which is called as `Progress`, or with a note as a third argument."""

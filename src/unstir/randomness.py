@@ -24,8 +24,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-VERSION = 1
-"""Grows when the same key gives other numbers; checkpoints record it, for a continued run would differ."""
+VERSION = 1  # grows when the same key gives other numbers; checkpoints record it, for a continued run would differ
 
 _MASK64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, the increment of SplitMix64

@@ -21,8 +21,7 @@ MOST_USED = (
     "--train.batch_size", "--train.lr", "--train.device", "--seed",
 )  # fmt: skip
 """What most people set; the other settings stand by section."""
-SETTINGS = "Parameters"
-"""The title under which cyclopts gathers all options."""
+SETTINGS = "Parameters"  # the title under which cyclopts gathers all options
 
 
 class SettingsFormatter(DefaultFormatter):
@@ -51,8 +50,7 @@ class SettingsFormatter(DefaultFormatter):
             super().__call__(console, options, panel.copy(title=title, entries=own))
 
 
-FORMATTER = SettingsFormatter()
-"""That of `unstir train`."""
+FORMATTER = SettingsFormatter()  # that of `unstir train`
 
 
 def as_typed(value: Any) -> str:

@@ -15,16 +15,11 @@ from cyclopts.argument import Argument, ArgumentCollection
 from unstir.cli import words
 from unstir.errors import UserError, nearest
 
-WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
-"""A whole number that fits into 64 bits."""
-NOT_UTF8 = re.compile("[\ud800-\udfff]")
-"""A byte that is not UTF-8, as Python reads it."""
-LONGEST = 4000
-"""Characters of a name; a path has at most 4095 bytes."""
-LONG = 200
-"""Characters of a value that a message shows."""
-YES_NO = "yes", "no", "true", "false", "y", "n", "t", "f", "1", "0"
-"""What may follow a switch: --ema=no."""
+WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
+NOT_UTF8 = re.compile("[\ud800-\udfff]")  # a byte that is not UTF-8, as Python reads it
+LONGEST = 4000  # characters of a name; a path has at most 4095 bytes
+LONG = 200  # characters of a value that a message shows
+YES_NO = "yes", "no", "true", "false", "y", "n", "t", "f", "1", "0"  # what may follow a switch: --ema=no
 
 
 def check(arguments: ArgumentCollection) -> None:

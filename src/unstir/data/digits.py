@@ -18,8 +18,7 @@ from unstir.progress import Progress
 
 FILE = Path(__file__).with_name("digits.npz")
 SIDE = 8
-HELD_OUT = 1 / 6
-"""Fraction held out unless another is asked for: 299 of 1,797 images, 29 or 30 of each digit."""
+HELD_OUT = 1 / 6  # fraction held out unless another is asked for: 299 of 1,797 images, 29 or 30 of each digit
 
 
 def load_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

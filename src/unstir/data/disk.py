@@ -20,8 +20,7 @@ from pathlib import Path
 from unstir.errors import OF_THE_MACHINE, REMEDIES, UserError, remedy
 from unstir.progress import Progress
 
-TIMEOUT = 30.0
-"""Seconds without a byte after which the connection is given up."""
+TIMEOUT = 30.0  # seconds without a byte after which the connection is given up
 
 
 def usable_path(path: str | Path) -> Path:

@@ -27,8 +27,7 @@ from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk
 from unstir.errors import UserError
 from unstir.progress import Progress
 
-HELD_OUT = 0.1
-"""Fraction held out when neither the caller nor the folder says."""
+HELD_OUT = 0.1  # fraction held out when neither the caller nor the folder says
 
 _FILES, _BYTES = 2_000, 8 << 20
 """What a process decodes in about the time that another one takes to start, a quarter of a second."""

@@ -37,14 +37,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-Shape = tuple[int, int, int]
-"""(C, H, W) of an image."""
-
-MAX_PIXELS = 1 << 26
-"""Largest image decoded, in pixels; below the 89,478,485 at which Pillow itself begins to warn."""
-
-MAX_FILE_BYTES = 1 << 26
-"""Largest image file read, in bytes."""
+Shape = tuple[int, int, int]  # (C, H, W) of an image
+MAX_PIXELS = 1 << 26  # largest image decoded, in pixels; below the 89,478,485 at which Pillow itself begins to warn
+MAX_FILE_BYTES = 1 << 26  # largest image file read, in bytes
 
 EXTENSIONS = {
     ".png": "PNG", ".apng": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG",

@@ -20,8 +20,7 @@ from unstir.errors import UserError
 if TYPE_CHECKING:  # decoding workers do without it
     from pydantic import TypeAdapter
 
-FORMAT = 2
-"""Version of a store's layout; a store of any other is refused."""
+FORMAT = 2  # version of a store's layout; a store of any other is refused
 
 SPLITS = ("train", "held_out")
 MANIFEST = "manifest.json"

@@ -33,8 +33,7 @@ try:
 except ImportError:  # Windows: two packs of one store at a time are not prevented then
     fcntl = None  # type: ignore[assignment]
 
-FLUSH_SECONDS = 0.5
-"""The most work, in seconds, that a kill can cost."""
+FLUSH_SECONDS = 0.5  # the most work, in seconds, that a kill can cost
 
 
 @dataclass

@@ -24,8 +24,7 @@ from unstir.pixels import to_uint8
 from unstir.progress import Progress
 from unstir.runs.model import Model
 
-MOST = 10_000
-"""Results in one picture."""
+MOST = 10_000  # results in one picture
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,7 @@ from unstir.progress import Progress
 from unstir.randomness import Key
 from unstir.runs.model import Model
 
-GREY = 128
-"""The pixels that stand for what is to be filled in."""
+GREY = 128  # the pixels that stand for what is to be filled in
 
 
 def inpaint(

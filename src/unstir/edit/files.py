@@ -19,14 +19,9 @@ from unstir.pixels import from_uint8
 from unstir.runs import sidecar
 from unstir.runs.files import save_png
 
-Box = tuple[int, int, int, int]
-"""(left, top, width, height) in pixels of the run's images."""
-
-POOR = 30.0
-"""Decibels below which an inversion is called poor: a difference that anyone sees."""
-
-LONGEST = 60
-"""Characters of a part of a file's name, so that file systems take one of two parts."""
+Box = tuple[int, int, int, int]  # (left, top, width, height) in pixels of the run's images
+POOR = 30.0  # decibels below which an inversion is called poor: a difference that anyone sees
+LONGEST = 60  # characters of a part of a file's name, so that file systems take one of two parts
 
 
 def read_image(path: Path, shape: Shape) -> Tensor:

@@ -15,11 +15,8 @@ from unstir.progress import Showing, silently
 from unstir.runs import sidecar
 from unstir.runs.model import Model
 
-NAMES = "grid", "noise", "settings"
-"""Names in a folder of images, besides the numbers of these."""
-
-MOVING, IN_STRIP, STAGES = 64, 8, 10
-"""The first images that an animation and a strip show, and the stages of a strip."""
+NAMES = "grid", "noise", "settings"  # names in a folder of images, besides the numbers of these
+MOVING, IN_STRIP, STAGES = 64, 8, 10  # the first images that an animation and a strip show, and the stages of a strip
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from unstir.report.wording import change, count, percent, size, with_error
 from unstir.significance import Effect, Estimate, adjusted, contrast, difference, paired, two_sample
 
 WORTH = 0.01  # a gap between splits of less than this share of the loss is not worth acting on
-
 Pair = tuple[Estimate, Estimate]  # bits per dimension of held-out images and of training images
 
 

@@ -16,12 +16,10 @@ TITLES: dict[Topic, str] = {
     "cost": "Cost",
     "next": "What to try next",
 }
-TOPICS = tuple(TITLES)
-"""In the order of the page."""
+TOPICS = tuple(TITLES)  # in the order of the page
 
 Shown = Literal["curves", "losses", "loss-by-time", "quality", "calls", "neighbours", "grids", "cost", "doctor"]
-FIGURES: tuple[Shown, ...] = get_args(Shown)
-"""The figures of the page that a sentence may point to."""
+FIGURES: tuple[Shown, ...] = get_args(Shown)  # the figures of the page that a sentence may point to
 
 Verdict = Literal["good", "bad", "neutral", "undecided"]
 MARKS: dict[str, Verdict] = {"better": "good", "worse": "bad", "undecided": "undecided"}

@@ -22,10 +22,8 @@ FORMAT = 3
 
 NAME = "data.json"
 
-GOLDEN = 2_654_435_769
-"""2^32 over the golden ratio."""
-MOST_SHARES = 1 << 30
-"""The greatest sum of shares: their products with the fractions are whole numbers of 63 bits."""
+GOLDEN = 2_654_435_769  # 2^32 over the golden ratio
+MOST_SHARES = 1 << 30  # the greatest sum of shares: their products with the fractions are whole numbers of 63 bits
 
 
 @dataclass(frozen=True)

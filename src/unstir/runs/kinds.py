@@ -7,11 +7,8 @@ from typing import Any
 
 from unstir.errors import UserError, short
 
-MOST = 1 << 53
-"""Whole numbers below it are exact as floats too."""
-
-Kind = Callable[[Any], bool]
-"""Whether a value is of a kind."""
+MOST = 1 << 53  # whole numbers below it are exact as floats too
+Kind = Callable[[Any], bool]  # whether a value is of a kind
 
 
 def check(values: Any, kinds: Mapping[str, Kind], optional: Mapping[str, Kind] | None = None) -> None:

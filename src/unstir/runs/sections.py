@@ -14,10 +14,8 @@ from unstir.chain import Chain
 STRICT = ConfigDict(extra="forbid", validate_default=True)
 SPAN = re.compile(r"(\d+)\s*(step|epoch|image)s?")
 MOST_DIGITS = 12
-MOST = 1_000_000
-"""The greatest of most counts: beyond what any machine holds, and far below what overflows."""
-MOST_FLOAT = 1e12
-"""The greatest of most numbers: products of a few such still are finite in single precision."""
+MOST = 1_000_000  # the greatest of most counts: beyond what any machine holds, and far below what overflows
+MOST_FLOAT = 1e12  # the greatest of most numbers: products of a few such still are finite in single precision
 
 
 def _normal_span(text: str) -> str:

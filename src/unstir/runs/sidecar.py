@@ -15,14 +15,9 @@ from unstir.runs.kinds import is_count
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MACHINE = "torch", "threads"
-"""Settings that a picture's name does not carry: they change its pixels by rounding alone."""
-
-RECORD = "command", "unstir", "cost"
-"""What is said beside settings and is none of them."""
-
-MOST_SINGLES = 10_000
-"""Single results of one picture."""
+MACHINE = "torch", "threads"  # settings that a picture's name does not carry: they change its pixels by rounding alone
+RECORD = "command", "unstir", "cost"  # what is said beside settings and is none of them
+MOST_SINGLES = 10_000  # single results of one picture
 
 
 def made_by(command: str) -> dict[str, Any]:

@@ -6,8 +6,7 @@ from pathlib import Path
 from unstir.runs.run import Run
 from unstir.runs.sections import TrainConfig
 
-START = "start"
-"""The name of the snapshot of step 0, the untrained network."""
+START = "start"  # the name of the snapshot of step 0, the untrained network
 
 
 def snapshots(run: Run) -> dict[int, str]:

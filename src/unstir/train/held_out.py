@@ -45,8 +45,7 @@ from unstir.train.record import cut_log
 BITS_CALLS = 8
 """Network calls per image for the estimate of its bound: the decoder's, and one for each of seven parts of 2..T."""
 
-BITS_SHARE = 4
-"""One in so many of the images has its bound estimated; at least two of a split have."""
+BITS_SHARE = 4  # one in so many of the images has its bound estimated; at least two of a split have
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ from unstir.runs.toml import to_dict
 
 WINDOW = ("steps", "loss", "mse", "bits", "grad_norm", "clipped")
 COUNTERS = ("skipped", "skipped_in_a_row")
-MOMENTS = ("exp_avg", "exp_avg_sq")
-"""What Adam keeps of each parameter, apart from its number of steps."""
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what Adam keeps of each parameter, apart from its number of steps
 
 
 @dataclass

@@ -23,8 +23,7 @@ THEMES: dict[str, tuple[Check, ...]] = {
 }
 """The checks by theme, in the order of the theory and of their definition."""
 
-CHECKS: tuple[Check, ...] = tuple(check for checks in THEMES.values() for check in checks)
-"""All of them."""
+CHECKS: tuple[Check, ...] = tuple(check for checks in THEMES.values() for check in checks)  # all of them
 
 
 def choose(names: Iterable[str] | None = None) -> tuple[Check, ...]:

@@ -20,8 +20,7 @@ from unstir.diffusion.denoiser import Denoise
 from unstir.diffusion.samplers import Noise, Step, check_times
 from unstir.theory.process import Process
 
-MOST = 2.0
-"""The largest weight of the slope at a step's far end, relative to the change of the estimate along the step."""
+MOST = 2.0  # the largest weight of the slope at a step's far end, relative to the change of the estimate along the step
 
 
 def heun(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
