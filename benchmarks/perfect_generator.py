@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 
 from unstir.data import Store
-from unstir.data.digits import HELD_OUT, load_digits
+from unstir.data.named import HELD_OUT, load_digits
 from unstir.data.source import hold_out
 from unstir.metrics.classifier import train_classifier
 from unstir.metrics.features import Trust

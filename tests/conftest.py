@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from unstir.data import Store
-from unstir.data.digits import load_digits
+from unstir.data.named import load_digits
 from unstir.metrics import feature_figures
 from unstir.metrics.classifier import FILE, classifier_for
 from unstir.runs.toml import from_dict

@@ -11,7 +11,7 @@ from PIL import Image
 
 from unstir import edit
 from unstir.chain import Chain
-from unstir.data.digits import load_digits
+from unstir.data.named import load_digits
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches

@@ -14,7 +14,7 @@ from PIL import Image
 from conftest import tiny_config
 from unstir import edit
 from unstir.chain import Chain
-from unstir.data.digits import load_digits
+from unstir.data.named import load_digits
 from unstir.errors import UserError
 from unstir.generate import folder
 from unstir.generate.drawing import Job, check

@@ -23,7 +23,8 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, CycloptsError):
         return _of_parser(error)
     if isinstance(error, OSError) and error.strerror:
-        return _of_system(error)
+        files = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        return f"{' -> '.join(files)}: {remedy(error)}" if files else remedy(error)
     if isinstance(error, UnicodeEncodeError):
         return (
             f"{shortened(printable(error.object))} is not UTF-8, as text in a file of unstir is; rename what it names"
@@ -47,11 +48,6 @@ def of_limits(error: Exception) -> str | None:
     if isinstance(error, ValueError) and "embedded null" in text:
         return "a name holds a NUL character, which no file has; leave it out"
     return None
-
-
-def _of_system(error: OSError) -> str:
-    files = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    return f"{' -> '.join(files)}: {remedy(error)}" if files else remedy(error)
 
 
 def _of_parser(error: CycloptsError) -> str:

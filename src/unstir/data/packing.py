@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from unstir.data.cifar import CifarSource
-from unstir.data.digits import DigitsSource
 from unstir.data.disk import disk_errors, file_errors, require_space, usable_path, what_it_is
 from unstir.data.folder import FolderSource, joint_digest
 from unstir.data.manifest import FORMAT, SPLITS, read_origin
+from unstir.data.named import CifarSource, DigitsSource
 from unstir.data.source import Options, Source, Spelling, in_python
 from unstir.data.store import Store, is_store
 from unstir.data.writer import Writer, publish, staging_folder

@@ -58,7 +58,9 @@ def inpaint(
     and as `ancestral` does.
     """
     check_times(times, process)
-    _check_mask(image, mask)
+    B, _, H, W = image.shape
+    if mask.dtype != torch.bool or tuple(mask.shape) not in ((1, 1, H, W), (B, 1, H, W)):
+        raise ValueError(f"mask must be bool [{B} or 1, 1, {H}, {W}], not {mask.dtype} {list(mask.shape)}")
     x, every_time = x_T, len(times) == process.T + 1
     for block, visits in _blocks(times, resamples, jump):
         first, last = block[0][0], block[-1][1]
@@ -229,12 +231,6 @@ def mixed(first: Denoise, second: Denoise, weight: float | Tensor) -> Denoise:
         return Prediction(**between)
 
     return mixed_denoise
-
-
-def _check_mask(image: Tensor, mask: Tensor) -> None:
-    B, _, H, W = image.shape
-    if mask.dtype != torch.bool or tuple(mask.shape) not in ((1, 1, H, W), (B, 1, H, W)):
-        raise ValueError(f"mask must be bool [{B} or 1, 1, {H}, {W}], not {mask.dtype} {list(mask.shape)}")
 
 
 def _blocks(times: Sequence[int], resamples: int, jump: int) -> list[tuple[list[tuple[int, int]], int]]:

@@ -1,6 +1,5 @@
 """One edit under way: what is asked of the model is checked, its calls are counted, its settings recorded."""
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from unstir.chain import Chain
+from unstir.data.disk import file_sha256
 from unstir.diffusion.denoiser import Denoise
 from unstir.diffusion.draw import steered
 from unstir.diffusion.samplers import Step
@@ -93,7 +93,7 @@ class Editing:
         named = [label for label in how.get("labels") or [self.job.label] if label is not None]
         settings = {
             "edit": edit,
-            **{what: {"name": path.name, "sha256": _sha256(path)} for what, path in files.items()},
+            **{what: {"name": path.name, "sha256": file_sha256(path)} for what, path in files.items()},
             **how,
             "num": self.job.num,
             "batch_size": self.job.batch_size,
@@ -154,7 +154,3 @@ def psnr(a: Tensor, b: Tensor) -> float:
     """The peak signal-to-noise ratio of two batches of images in [-1, 1], in decibels: 10 log10(2^2 / mean square)."""
     error = (a - b).double().square().mean().item()
     return 10 * math.log10(4 / error) if error > 0 else math.inf
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -146,10 +146,7 @@ def _radii(balls: Tensor, *ks: int) -> Tensor:
 
 
 def _inside(points: Tensor, balls: Tensor, radii: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """How many balls each point lies in, int64 [N], and whether each ball has a point in it, bool [M].
-
-    For each row of ``radii``, [K, M], of the balls.
-    """
+    """How many balls each point lies in, int64 [N], and which hold a point, bool [M]; per row of ``radii`` [K, M]."""
     found = [torch.zeros(len(points), dtype=torch.int64) for _ in radii]
     covered: list[list[Tensor]] = [[] for _ in radii]
     size = max(_CHUNK // max(len(balls), len(points)), 1)

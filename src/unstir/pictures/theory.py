@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.data.digits import load_digits
 from unstir.data.disk import open_file
 from unstir.data.images import Refused, decode
+from unstir.data.named import load_digits
 from unstir.errors import UserError
 from unstir.pixels import from_uint8, to_uint8
 from unstir.theory.process import Process

@@ -16,7 +16,7 @@ from unstir.diffusion.loss import LossHistory
 from unstir.nn.unet import UNet
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint, DamagedError, environment
-from unstir.runs.kinds import check, is_count, is_figure, is_number
+from unstir.runs.kinds import Kind, check, is_count, is_figures, is_number
 from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
 
@@ -152,20 +152,13 @@ class State:
 
 def _is_window(value: Any) -> bool:
     """Whether a value has every sum of a window; one is infinite where a step's loss was, its gradient still finite."""
-    return isinstance(value, dict) and all(
-        is_figure(value.get(name)) and value.get(name) is not None for name in WINDOW
-    )
+    return isinstance(value, dict) and is_figures([value.get(name) for name in WINDOW])
 
 
-def _are_counters(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == len(COUNTERS) and all(map(is_number, value))
-
-
-STATE = {
+STATE: Mapping[str, Kind] = {
     "window": _is_window,
-    "counters": _are_counters,
-    "logged": is_count,
-    "measured": is_count,
+    "counters": lambda value: isinstance(value, list) and len(value) == len(COUNTERS) and all(map(is_number, value)),
+    **dict.fromkeys(("logged", "measured"), is_count),
     "seconds": is_number,
 }
 """What a full checkpoint has to hold besides tensors, and of what kind each is."""
