@@ -140,6 +140,8 @@ def test_a_changed_chain_keeps_nothing_that_has_no_effect_then():
     assert chain.changed(guidance=3.0).guidance_low == 3
     with pytest.raises(UserError, match="eta=0.5 is an option of ddim, not of heun"):
         chain.changed(sampler="heun", eta=0.5)
+    with pytest.raises(UserError, match="eta=0.0 is an option of ddim, not of heun; choose that sampler, or leave"):
+        chain.changed(sampler="heun", eta=0.0)  # asked for, though it is the default
     with pytest.raises(UserError, match="no effect at guidance=1"):
         chain.changed(guidance=1.0, guidance_low=5)
     with pytest.raises(UserError, match="did you mean 'heun'"):
@@ -189,6 +191,8 @@ def test_a_wrong_chain_is_a_users_mistake_in_the_words_of_the_command_line(wrong
         assert err == f"unstir: {refused.value}\n"
     with pytest.raises(UserError, match="unknown key stepz; did you mean steps?"):
         unstir.Chain(stepz=3)
+    with pytest.raises(UserError, match="steps='x': it must be a whole number"):
+        unstir.Chain("ddim", "x")
 
 
 def test_the_help_says_the_calls_of_the_samplers_that_take_more(command, monkeypatch):

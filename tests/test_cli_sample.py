@@ -255,11 +255,22 @@ def test_images_of_another_version_are_continued(trained, command, tmp_path):
     ask = ("sample", run.path, "--out", tmp_path / "made", "--num")
     assert command(*ask, 1)[0] == 0
     file = tmp_path / "made/settings.json"
-    for change in ({"unstir": "0.0.1"}, None):  # None: as versions that did not say theirs have left it
+    whole = {"chain": {**decode(file.read_bytes())["chain"], "eta": 0.0}}  # with the options of other samplers
+    for change in ({"unstir": "0.0.1"}, whole, None):  # None: as versions that did not say theirs have left it
         settings = decode(file.read_bytes())
         kept = settings | change if change else {key: each for key, each in settings.items() if key not in RECORD}
         file.write_text(encode(kept))
         assert command(*ask, 3)[0] == 0 and decode(file.read_bytes()) == kept
+
+
+def test_images_of_another_sampler_are_refused_by_its_name_alone(trained, command, tmp_path):
+    run, _ = trained()
+    ask = ("sample", run.path, "--num", 1, "--out", tmp_path / "made", "--sampler")
+    assert command(*ask, "ddim", "--eta", 0.5)[0] == 0
+    status, _, error = command(*ask, "ancestral")
+    assert status == 2 and "(chain.sampler is ddim there, ancestral was asked)" in error
+    status, _, error = command(*ask, "ddim")
+    assert status == 2 and "(chain.eta is 0.5 there, 0.0 was asked)" in error
 
 
 def test_a_job_that_goes_on_says_in_what_batches(trained, command, tmp_path):

@@ -23,7 +23,7 @@ def test_a_comparison_is_one_picture_with_what_each_costs(trained, command, tmp_
     assert status == 0, err
     lines = out.splitlines()
     assert lines[0].startswith("ancestral, 20 steps, 20 calls, ") and lines[0].endswith(" s per image")
-    assert lines[2].startswith("dpmpp_2m log_snr, ") and lines[3].startswith("heun, 5 steps, 9 calls, ")
+    assert lines[2].startswith("dpmpp_2m, log_snr, 4 steps, ") and lines[3].startswith("heun, 5 steps, 9 calls, ")
     with Image.open(tmp_path / "compared/compare.png") as picture:
         assert picture.size[1] >= 4 * 48
     assert not (tmp_path / "compared/000000.png").exists()
@@ -87,7 +87,8 @@ def test_an_option_of_one_sampler_is_for_the_rows_that_take_it(trained, command,
     assert eta == [1.0, 0.0, 1.0] and parse("ddim:5", base)[0].eta == 0.25
     run, out = trained()[0], tmp_path / "made"
     asked = ("sample", run.path, "--num", 2, "--out", out, "--compare", "ddim:3,ancestral:3")
-    assert command(*asked, "--eta", 1)[0] == 0
+    status, said, _ = command(*asked, "--eta", 1)
+    assert status == 0 and said.startswith("ddim, eta 1, 3 steps, ") and "\nancestral, 3 steps, " in said
     made = json.loads((out / "compare.json").read_text())["compared"]
     assert made[0]["eta"] == 1 and "eta" not in made[1] and made[1]["variance"] == "auto"
     status, said, error = command("sample", run.path, "--num", 2, "--compare", "unipc:3", "--eta", 1)

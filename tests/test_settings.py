@@ -175,7 +175,7 @@ def test_each_option_of_an_edit_is_among_its_settings(guided, pictures, name):
         if option in ASIDE[name]:
             assert torch.equal(one.made, other.made), option
         else:
-            assert unlike - {"weights"}, f"{option} is not recorded"
+            assert unlike - {"weights"}, f"{option} is not recorded; where {name} makes no use of it, say so in ASIDE"
 
 
 def test_there_are_five_edits():

@@ -7,6 +7,8 @@ a field of `Chain`.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from functools import wraps
 from itertools import count
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
@@ -66,6 +68,11 @@ def _not_of(sampler: str) -> set[str]:
     return set(OPTIONS) - set(SAMPLERS[sampler].options)
 
 
+def _option_of_others(name: str, value: Any, sampler: str) -> str:
+    takers = " and ".join(each for each, facts in SAMPLERS.items() if name in facts.options)
+    return f"{name}={value!r} is an option of {takers}, not of {sampler}; choose that sampler, or leave {name} out"
+
+
 if TYPE_CHECKING:
     SamplerName = str
 else:
@@ -79,9 +86,11 @@ def _refusing(settings: type[Settings]) -> type[Settings]:
     """A pydantic dataclass whose constructor raises UserError; as a part of another, its mistakes are that one's."""
     validated = settings.__init__
 
+    @wraps(validated)
     def checked(self: Settings, *args: Any, **kwargs: Any) -> None:
         try:
-            validated(self, *args, **kwargs)
+            named = dict(zip(DEFAULTS, args, strict=False))  # so that a mistake has its name
+            validated(self, *args[len(named) :], **named, **kwargs)
         except ValidationError as error:
             raise UserError(explain(error, lambda name: nearest(name, DEFAULTS))) from None
 
@@ -94,8 +103,8 @@ def _refusing(settings: type[Settings]) -> type[Settings]:
 class Chain:
     """How images are drawn. The sentence below each setting is its help on the command line.
 
-    Raises UserError for a value out of bounds, for an option of another sampler, and for a setting that has no effect.
-    What depends on the T times or on the schedule is refused by `check` and `times`.
+    Raises UserError for a value out of bounds, for an option of another sampler unless it is the default, and for a
+    setting that has no effect. What depends on the T times or on the schedule is refused by `check` and `times`.
     """
 
     sampler: SamplerName = "ancestral"
@@ -125,11 +134,7 @@ class Chain:
     def _consistent(self) -> Self:
         for name in _not_of(self.sampler):
             if (value := getattr(self, name)) != DEFAULTS[name]:
-                takers = " and ".join(each for each, sampler in SAMPLERS.items() if name in sampler.options)
-                raise ValueError(
-                    f"{name}={value!r} is an option of {takers}, not of {self.sampler}; "
-                    f"choose that sampler, or leave {name} out"
-                )
+                raise ValueError(_option_of_others(name, value, self.sampler))
         if self.threshold and not self.clip:
             raise ValueError(
                 f"threshold={self.threshold} is a kind of clamping, which clip=False turns off; leave clip on"
@@ -148,6 +153,8 @@ class Chain:
         """
         sampler = known(given.get("sampler", self.sampler))
         idle = _not_of(sampler)
+        for name in idle & given.keys():
+            raise UserError(_option_of_others(name, given[name], sampler))
         if given.get("guidance", self.guidance) == 1:
             idle |= {"guidance_low", "guidance_high"}
         if not given.get("clip", self.clip):
@@ -208,9 +215,23 @@ class Cost:
 
 DEFAULTS: dict[str, Any] = {each.name: each.default for each in dataclasses.fields(Chain)}  # type: ignore[arg-type, unused-ignore]
 """Every setting of a chain with its default."""
+assert set(OPTIONS) <= DEFAULTS.keys(), "each option that SAMPLERS names is a field of Chain"
 
 FAST = Chain("dpmpp_2m_sde", steps=20)
 """What images to be evaluated are drawn with by default: random like the ancestral chain, and as good."""
+
+
+def compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The settings by which two chains differ, with both values; of other samplers than one's own none counts."""
+    names = [name for name in dict.fromkeys((*a, *b)) if all(name not in _not_of(each["sampler"]) for each in (a, b))]
+    return {name: (a.get(name), b.get(name)) for name in names if a.get(name) != b.get(name)}
+
+
+def title(chain: Mapping[str, Any]) -> str:
+    """A chain of these settings in a few words, the sampler and what is unusual: "ddim, eta 1, log_snr"."""
+    own = {name: chain[name] for name in OPTIONS if chain.get(name, DEFAULTS[name]) != DEFAULTS[name]}
+    unusual = [value if isinstance(value, str) else f"{name} {value:g}" for name, value in own.items()]
+    return ", ".join([chain["sampler"], *unusual, *([] if chain["spacing"] == "trailing" else [chain["spacing"]])])
 
 
 def known(sampler: str) -> str:

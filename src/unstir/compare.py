@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unstir.chain import SAMPLERS, Chain, Cost, known
+from unstir.chain import SAMPLERS, Chain, Cost, known, title
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, check, sample_batches
 from unstir.generate.folder import drawn_classes, settings_of
@@ -36,8 +36,7 @@ class Compared:
     @property
     def caption(self) -> str:
         """The chain in a few words, with its cost."""
-        spacing = "" if self.chain.spacing == "trailing" else f" {self.chain.spacing}"
-        return f"{self.chain.sampler}{spacing}, {self.said}, {self.seconds:.3g} s per image"
+        return f"{title(self.chain.in_effect())}, {self.said}, {self.seconds:.3g} s per image"
 
 
 def parse(text: str, base: Chain, given: Mapping[str, Any] = MappingProxyType({})) -> list[Chain]:

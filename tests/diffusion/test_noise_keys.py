@@ -5,16 +5,22 @@ import itertools
 import pytest
 import torch
 
-from unstir.chain import Chain
+from unstir.chain import SAMPLERS, Chain
 from unstir.diffusion.denoiser import Prediction
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.generate.drawing import Job, sample_batches
 from unstir.pixels import to_uint8
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear
+from unstir.verify.solvers import ORDERS
 
 RANDOM = {"ancestral": {}, "ddim": {"eta": 1.0}, "dpmpp_2m_sde": {}}
 SHAPE = 3, 8, 8
+
+
+def test_every_sampler_has_an_order_or_is_tried_for_its_noise():
+    untried = SAMPLERS.keys() - ORDERS.keys() - RANDOM.keys()
+    assert not untried, "a solver belongs in ORDERS of verify/solvers.py, a sampler that draws noise in RANDOM here"
 
 
 @pytest.mark.parametrize("sampler", RANDOM)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from unstir.errors import UserError
+from unstir.nn import blocks
 from unstir.nn.blocks import Attention, ResBlock, sinusoids
 from unstir.nn.config import UNetConfig
 from unstir.nn.unet import UNet, flops
@@ -256,3 +257,12 @@ def test_it_compiles_as_one_graph_and_the_dropout_key_compiles_nothing_anew():
     with torch.compiler.set_stance("eager_on_recompile"), torch.no_grad():
         got = [net(x, t, t % 2, dropout_key=key(step=step)) for step in range(3)]
     assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+@pytest.mark.parametrize("positions", [16, 64])
+def test_attention_in_bfloat16_that_is_trained_is_torchs_in_float64(positions):
+    q, k, v = (1.5 * torch.randn(2, 3, positions, 8) for _ in range(3))
+    made = blocks._attend(*(part.bfloat16().requires_grad_() for part in (q, k, v)))
+    expected = torch.nn.functional.scaled_dot_product_attention(q.double(), k.double(), v.double())
+    assert made.dtype == torch.bfloat16
+    torch.testing.assert_close(made.double(), expected, rtol=0.05, atol=0.05)

@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from unstir.chain import SAMPLERS
-from unstir.pictures.charts import likelihood_curves, series
+from unstir.pictures.charts import MARKERS, likelihood_curves, series
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -27,11 +27,11 @@ def drawn(monkeypatch):
     return heard
 
 
-def test_of_nine_lines_no_two_share_colour_or_marker():
+def test_of_the_samplers_lines_no_two_share_colour_or_marker():
     made = [series(place) for place in range(len(SAMPLERS))]
-    assert len(made) == 9
+    assert len(made) <= len(MARKERS), "give pictures/charts.MARKERS a marker for the new sampler"
     for key in ("color", "marker"):
-        assert len({str(each[key]) for each in made}) == 9
+        assert len({str(each[key]) for each in made}) == len(SAMPLERS)
     assert all(a["linestyle"] != b["linestyle"] for a, b in itertools.pairwise(made))
 
 
@@ -47,7 +47,7 @@ BLIND = {  # Machado et al. 2009, severity 1, in the order of their table
 
 @pytest.mark.parametrize("kind", BLIND)
 def test_lines_whose_colours_look_alike_to_the_colour_blind_differ_in_marker_and_dashes_or_are_apart(kind):
-    made = [series(place) for place in range(9)]
+    made = [series(place) for place in range(len(SAMPLERS))]
     for a, b in itertools.combinations(made, 2):
         apart = sum((x - y) ** 2 for x, y in zip(*(seen_by(s["color"], BLIND[kind]) for s in (a, b)), strict=True))
         assert apart**0.5 > 0.08 or (a["marker"] != b["marker"] and a["linestyle"] != b["linestyle"]), (a, b)
@@ -64,8 +64,8 @@ def test_samplers_have_a_look_of_their_own_in_the_plot_of_calls(drawn, tmp_path)
     ]
     benchmark.plot(rows, 0.2, tmp_path / "calls.png")
     lines = [container.lines[0] for container in drawn[0].axes[0].containers]
-    assert len(lines) == 9 and len({line.get_color() for line in lines}) == 9
-    assert len({line.get_marker() for line in lines}) == 9
+    assert len(lines) == len({line.get_color() for line in lines}) == len(SAMPLERS)
+    assert len({line.get_marker() for line in lines}) == len(SAMPLERS)
 
 
 @pytest.mark.parametrize("times", [tuple(range(2, 21)), (2, 5, 11, 17)])

@@ -160,3 +160,18 @@ def test_changed_settings_of_the_chain_are_said_by_whoever_samples_by_them(train
     status, _, err = command(*arguments)
     assert status == 0 and sorted(re.findall(r"grids\.\w+ is", err)) == ["grids.eta is", "grids.sampler is"], err
     assert "config.toml has changed since step 12 was saved: " in err and 'not "ancestral"' in err
+
+
+def test_what_is_wrong_with_a_run_is_not_laid_on_its_guide(trained):
+    run, _ = trained()
+    with pytest.raises(UserError) as refusal:
+        edit(run, "beta_T", "0.2").model(guide=str(run.saved_steps()[0]))
+    assert "guide" not in str(refusal.value) and "diffusion.beta_T is 0.2, not 0.3" in str(refusal.value)
+
+
+def test_settings_without_a_recipe_are_said_to_have_none(trained):
+    run, _ = trained()
+    named = dataclasses.replace(run.config, recipe="digits")
+    asked = dataclasses.replace(run.config, recipe="", seed=run.config.seed + 1)
+    with pytest.raises(UserError, match="began with recipe digits, none was asked, but a run keeps its settings: seed"):
+        agreement.compare(named, asked)

@@ -80,7 +80,7 @@ class Array(NamedTuple):
         try:
             with file_errors(self.file):
                 array: np.ndarray[Any, Any] = np.load(self.file, mmap_mode="c", allow_pickle=False)
-        except ValueError:
+        except (ValueError, EOFError):
             again = "delete the folder and pack the data again"
             raise UserError(f"{self.file}: damaged since it was opened; {again}") from None
         return torch.from_numpy(array)

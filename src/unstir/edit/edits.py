@@ -165,7 +165,8 @@ def _inverting(model: Model, job: Job, refinements: int) -> Editing:
     """DDIM without randomness, guidance or a guide; UserError for fewer than 0 refinements of its inversion."""
     if refinements < 0:
         raise UserError(f"refinements={refinements} must be at least 0")
-    return Editing(replace(model, guide=None), job, job.chain.changed(sampler="ddim", eta=0.0, guidance=1.0))
+    alone = model if model.guide is None else replace(model, guide=None)
+    return Editing(alone, job, job.chain.changed(sampler="ddim", eta=0.0, guidance=1.0))
 
 
 def _weights(count: int) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from unstir.chain import Cost
+from unstir.chain import Cost, compared
 from unstir.errors import UserError
 from unstir.metrics.figures import Figure, figure_effect, verdict
 from unstir.metrics.memorisation import Memorisation
@@ -74,8 +74,8 @@ def name_of(step: int, protocol: Mapping[str, Any]) -> str:
 
 def unlike(a: Mapping[str, Any], b: Mapping[str, Any], apart_from: Collection[str] = ()) -> list[str]:
     """How two protocols differ, a phrase a key ("num is 500 and 2000"), but for keys that differ on purpose."""
-    pairs = {key: (a.get(key), b.get(key)) for key in (*a, *b) if key not in apart_from}
-    return [f"{key} is {shown(mine)} and {shown(theirs)}" for key, (mine, theirs) in pairs.items() if mine != theirs]
+    pairs = {key: values for key, values in compared(a, b).items() if key not in apart_from}
+    return [f"{key} is {shown(mine)} and {shown(theirs)}" for key, (mine, theirs) in pairs.items()]
 
 
 def shown(value: Any) -> str:

@@ -30,7 +30,7 @@ PALETTE = "petroff10"  # of matplotlib; to be distinguished under all common for
 
 
 def series(place: int) -> dict[str, Any]:
-    """What matplotlib draws line number ``place`` with: of any nine neighbours no two share a colour or a marker."""
+    """What matplotlib draws line ``place`` with: of as many neighbours as `MARKERS` no two share colour or marker."""
     from matplotlib import color_sequences
 
     every = {"color": color_sequences[PALETTE], "marker": MARKERS, "linestyle": DASHES}

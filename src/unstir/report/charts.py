@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from unstir.chain import DEFAULTS, OPTIONS
+from unstir.chain import title
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
 from unstir.pictures.animation import evenly
@@ -113,11 +113,11 @@ def calls(facts: Facts) -> list[str]:
     key, main = facts.by_chain[-1].main_key, facts.by_chain[-1].main()
     at: dict[int, dict[str, Figure]] = {}
     for each in facts.by_chain:
-        at.setdefault(each.protocol["calls"], {})[chain_name(each)] = each.figures[key]
+        at.setdefault(each.protocol["calls"], {})[title(each.protocol)] = each.figures[key]
     ticks = sorted(at)
     with svg.style():
         axes = svg.axes(f"{main.name} ({main.better} is better)", "network calls per image")
-        for name in dict.fromkeys(map(chain_name, facts.by_chain)):
+        for name in dict.fromkeys(title(each.protocol) for each in facts.by_chain):
             own = [
                 (calls, list(at[calls]).index(name) - (len(at[calls]) - 1) / 2) for calls in ticks if name in at[calls]
             ]
@@ -163,15 +163,6 @@ def by_images(
         svg.log(axes, "y")
         svg.images_axis(axes)
         return [svg.inline(axes, id_, label or f"{title} by training images seen, with error bars")]
-
-
-def chain_name(evaluation: Evaluation) -> str:
-    """The sampler of an evaluation with what is unusual about it: "ddim, eta 1, log_snr"."""
-    how = evaluation.protocol
-    own = {name: how[name] for name in OPTIONS if how.get(name, DEFAULTS[name]) != DEFAULTS[name]}
-    unusual = [value if isinstance(value, str) else f"{name} {value:g}" for name, value in own.items()]
-    unusual += [str(how["spacing"])] if how["spacing"] != "trailing" else []
-    return ", ".join([str(how["sampler"]), *unusual])
 
 
 def bars(axes: Any, points: Sequence[Point], name: str, **how: Any) -> None:

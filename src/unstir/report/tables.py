@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unstir.chain import Cost
+from unstir.chain import Cost, title
 from unstir.data import Store
 from unstir.doctor.numbers import numbers
 from unstir.errors import UserError, printable
@@ -19,7 +19,6 @@ from unstir.metrics.evaluation import shown as shown_value
 from unstir.metrics.figures import Figure
 from unstir.metrics.likelihood import terms_of
 from unstir.progress import duration
-from unstir.report import charts
 from unstir.report.facts import Facts, chain_key
 from unstir.report.wording import brief, count, operations, passes, with_error
 from unstir.runs.files import make_folder, write_text
@@ -89,11 +88,11 @@ def samplers(facts: Facts) -> list[tuple[str, str, str, str]]:
     """A row per sampler evaluated, by rising calls: name and steps, calls, main figure, and seconds per image."""
     rows = []
     timed = {} if facts.speed is None else facts.speed.seconds
-    for each in sorted(facts.by_chain, key=lambda each: (each.protocol["calls"], charts.chain_name(each))):
+    for each in sorted(facts.by_chain, key=lambda each: (each.protocol["calls"], title(each.protocol))):
         how, main = each.protocol, each.main()
         seconds = timed.get(chain_key(how["sampler"], how["spacing"], how["calls"]))
         cost = "" if seconds is None else f"{seconds:.3g}"
-        name = f"{charts.chain_name(each)}, {count(how['steps'], 'step')}"
+        name = f"{title(each.protocol)}, {count(how['steps'], 'step')}"
         rows.append((name, f"{how['calls']:,}", plus_minus(main.value, main.error), cost))
     return rows
 

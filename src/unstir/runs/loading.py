@@ -35,7 +35,7 @@ def compare(saved: Config, asked: Config) -> dict[str, Any]:
     changed = {key: new.get(key) for key in _different(old, new)}
     if fixed := [key for key in changed if key not in MAY_CHANGE]:
         said = _shortened([f"{key} is {old.get(key)!r} in the run, {new.get(key)!r} was asked" for key in fixed])
-        began = f"the run began with recipe {saved.recipe or 'none'}, {asked.recipe} was asked, but "
+        began = f"the run began with recipe {saved.recipe or 'none'}, {asked.recipe or 'none'} was asked, but "
         raise UserError(
             f"{began if asked.recipe != saved.recipe else ''}a run keeps its settings: {said}; leave out what differs, "
             "or start another run with --out (unstir train --help lists what may change)"
@@ -115,7 +115,6 @@ def model_of(
     ema: bool = True,
     device: str = "auto",
     dtype: str = "float32",
-    guide: Model | None = None,
     say: Say = unsaid,
 ) -> Model:
     """The model of a checkpoint of a run, compared with it by `check_same`; arguments and errors as `Run.model`."""
@@ -131,7 +130,7 @@ def model_of(
         net.eval().requires_grad_(False)
         return build.denoiser(run.config, net.to(arithmetic), torch.float32)
 
-    how: dict[str, Any] = {"device": on, "dtype": dtype, "ema": ema, "guide": guide}
+    how: dict[str, Any] = {"device": on, "dtype": dtype, "ema": ema}
     averaged = ema and run.config.train.ema_decay > 0
     return Model(load=load, step=step, weights_sha256=content_hash(weights), averaged=averaged, **how, **_of(run))
 

@@ -12,7 +12,7 @@ curves.png          loss, gradient norm and learning rate; losses.png: those of 
 """
 
 import fcntl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -168,9 +168,9 @@ class Run:
         weights of another, "runs/small@1000" for a step of it. Raises UserError where nothing was saved, or not that
         step, a slim file has no raw weights, the device is absent, or the guide is none of these or does not fit.
         """
-        found, how = self._read(step, say), {"ema": ema, "device": device, "dtype": dtype}
-        led = None if guide is None else self.guide(guide, say=say, **how)
-        return model_of(self, found, ema=ema, device=device, dtype=dtype, guide=led, say=say)
+        how: dict[str, Any] = {"ema": ema, "device": device, "dtype": dtype, "say": say}
+        model = model_of(self, self._read(step, say), **how)
+        return model if guide is None else replace(model, guide=self.guide(guide, **how))
 
     def guide(self, named: object, *, say: Say = unsaid, **how: Any) -> Model:
         """The model that a guide names, as `model` reads it; ``how`` are the options of `model`."""

@@ -19,20 +19,20 @@ from unstir.verify import exact
 from unstir.verify.check import absolute, check, relative, relative_to_size, require
 from unstir.verify.exact import M, gaussian_denoise, normal, output, smooth_denoise
 
+ORDERS = {"ddim": 1, "dpmpp_2m": 2, "dpmpp_3m": 2, "heun": 2, "ipndm": 2, "pndm": 2, "unipc": 3}
+"""Of the solvers of the ODE, each from its first step on; 3M, iPNDM and PNDM begin with steps of lower order."""
+
 
 @check(0.2, "Karras et al. 2022; Lu et al. 2022; Liu et al. 2022; Zhang & Chen 2023; Zhao et al. 2023")
 def _solver_orders() -> Iterator[float]:
     """Twice the steps, 2^-p of the error: p is 1 for DDIM, 3 for UniPC and 2 for the other solvers of the ODE.
 
-    log2 of the ratio of the errors at t = 200 after 100 and 200 steps from t = 1000, N(0.3, 0.5^2), of 7 samplers, with
-    p; absolute
+    log2 of the ratio of the errors at t = 200 after 100 and 200 steps from t = 1000, N(0.3, 0.5^2), with p; absolute
     """
     table, s, x_T = exact.linear(), 0.5, torch.tensor([1.3], dtype=torch.float64)
     std = {t: math.sqrt(table.abar(t) * s**2 + table.var(t)) for t in (1000, 200)}
     solution = table.alpha(200) * M + std[200] / std[1000] * (x_T - table.alpha(1000) * M)
-    # each from its first step on; 3M, iPNDM and PNDM begin with steps of lower order
-    orders = {"ddim": 1, "dpmpp_2m": 2, "dpmpp_3m": 2, "heun": 2, "ipndm": 2, "pndm": 2, "unipc": 3}
-    for name, order in orders.items():
+    for name, order in ORDERS.items():
         off = []
         for steps in (100, 200):
             visited = [*(1000 - 800 * i // steps for i in range(steps + 1)), 0]
