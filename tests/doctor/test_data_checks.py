@@ -8,6 +8,7 @@ from PIL import Image
 
 from unstir.data import Store, pack
 from unstir.doctor import CHECKS, diagnose, examine, gather
+from unstir.doctor.data import _losses
 from unstir.runs.toml import from_dict
 from unstir.train.launch import open_run
 
@@ -233,6 +234,13 @@ def test_overfitting_is_a_rise_that_surely_exceeds_the_change_in_training(
     assert {each.check: each.severity for each in report.findings} == ({"overfit": severity} if severity else {})
     if severity:
         assert f"changed by {change:+.4f}" in report.findings[0].evidence and 0 < report.findings[0].figure < 100
+
+
+def test_two_images_of_each_split_are_enough_to_compare():
+    two, one = [0.1, 0.2], [0.1]
+    assert _losses({"step": 1, "of_train": two, "of_held_out": two}).train == two
+    assert _losses({"step": 1, "of_train": two, "of_held_out": one}) is None
+    assert _losses({"step": 1, "of_train": one, "of_held_out": two}) is None
 
 
 def test_looks_without_a_number_for_each_image_or_at_other_times_are_left_out(begun, tmp_path):

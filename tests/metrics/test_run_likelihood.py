@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from conftest import copied
+from unstir.data import Store
 from unstir.diffusion.denoiser import Labelled, clipped
 from unstir.diffusion.likelihood import variational_bound
 from unstir.errors import UserError
@@ -121,6 +123,17 @@ def test_a_damaged_newest_file_is_named_and_an_earlier_one_used(trained, command
     assert status == 0 and "damaged" in err and "an earlier step is used" in err and "step 8" in out
     status, out, err = command("likelihood", run.path, "--num", 8, "--checkpoint", 12)
     assert status == 2 and "damaged" in err
+
+
+def test_a_damaged_store_is_refused_before_anything_is_measured(trained, tmp_path):
+    run, store = trained()
+    damaged = Store.open(copied(store.path, tmp_path / "damaged"))
+    file = damaged.path / "held_out.images.npy"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(UserError, match="the files were changed or damaged"):
+        likelihood(run.model(), damaged, Protocol(num=8, calls=4), progress=lambda *_: pytest.fail("it was measured"))
 
 
 def test_a_store_that_has_gone_is_asked_for(trained, command, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unstir.generate.drawing import Job
-from unstir.generate.folder import save_images
+from unstir.generate.folder import drawn_classes, save_images
 from unstir.pictures.caption import cut, font
 from unstir.pictures.grid import GAP, LINE, grid, named_grid
 
@@ -76,6 +76,8 @@ def test_grids_of_a_run_with_classes_have_their_names(trained, tmp_path):
     assert all(sizes["plain", name] == sizes["plain", "noise.png"] == (502, 102) for name in names)
     assert all(sizes["classes", name] == (502, 102 if name == "noise.png" else 102 + LINE) for name in names)
     job = Job(num=20, chain=run.chain(), batch_size=20)
+    assert len(drawn_classes(run.model(), job, 8)) == 8 and drawn_classes(plain.model(), job, 8) == []
+    assert drawn_classes(run.model(), replace(job, label=3), 8) == ["3"]
     save_images(run.model(), job, tmp_path / "made")
     assert (tmp_path / "made/grid.png").read_bytes() == (run.samples / names[1]).read_bytes()
     assert run.labels.captions(run.labels.of(torch.arange(3))) == ["0", "1", "2"]

@@ -174,4 +174,4 @@ def test_settings_without_a_recipe_are_said_to_have_none(trained):
     named = dataclasses.replace(run.config, recipe="digits")
     asked = dataclasses.replace(run.config, recipe="", seed=run.config.seed + 1)
     with pytest.raises(UserError, match="began with recipe digits, none was asked, but a run keeps its settings: seed"):
-        agreement.compare(named, asked)
+        loading.compare(named, asked)
