@@ -242,7 +242,8 @@ class Precedence:
 def mann_whitney(a: Tensor, b: Tensor) -> Shift:
     """Whether values ``a`` [n] tend to be smaller than ``b`` [m]: the normal approximation, ties and continuity minded.
 
-    Two values or more of each. The standard error is from each value's share of the other set that it precedes.
+    Two values or more of each. The standard error is that of DeLong et al. 1988, from each value's share of the other
+    set that it precedes, a tie counting half.
     """
     n, m = len(a), len(b)
     of_a, of_b = 1 - _preceding(b, a), _preceding(a, b)

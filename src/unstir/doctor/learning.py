@@ -24,9 +24,7 @@ CLIPPED = 0.5  # share of the steps clipped after the warm-up
 LEAP = 3.0  # times the median that makes a gradient norm a leap
 START = 1.5  # times the error of an output of 0, which is where a network begins
 PEAK = 1.3  # times the same, which a network whose rate is not too high never exceeds
-ENOUGH_IMAGES = (
-    20_000  # seen: trained runs then have half the error of a denoiser that knows only a mean and a variance
-)
+ENOUGH_IMAGES = 20_000  # seen: trained runs then have half the error of a denoiser that knows mean and variance alone
 WARM, LEFT = 0.5, 0.1  # share of the run that is warm-up; share of the rate that a cosine has left at the run's end
 
 # Learning rates that a remedy may name are near the run's own, and such at which these networks are known to train.

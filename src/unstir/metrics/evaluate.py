@@ -135,8 +135,8 @@ def evaluate(run: Run, store: Store, plan: Plan, *, showing: Showing = silently)
     if known is not None and (known.memorisation is not None or not plan.memorisation):
         return known
     began = time.perf_counter()
-    told = [f"sampling, set {number} of {plan.seeds}" for number in range(1, plan.seeds + 1)]
-    sets = [samples(plan.model, job, what, showing) for job, what in zip(jobs(plan), told, strict=True)]
+    names = [f"sampling, set {number} of {plan.seeds}" for number in range(1, plan.seeds + 1)]
+    sets = [samples(plan.model, job, what, showing) for job, what in zip(jobs(plan), names, strict=True)]
     drawn = time.perf_counter()
     plan = replace(plan, model=plan.model.unloaded())  # what computes the figures needs the memory
     made = known or _measured(run, store, plan, sets, showing)

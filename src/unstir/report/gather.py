@@ -136,7 +136,7 @@ def gather(run: Run, store: Store | None, protocol: Mapping[str, Any] | None = N
         held_out=tuple(run.held_out()),
         by_step=by_step,
         by_chain=by_chain,
-        likelihoods=_likelihoods(run, judged=by_step[-1].step if by_step else (run.saved_steps() or [step])[-1]),
+        likelihoods=_likelihoods(run, evaluated=by_step[-1].step if by_step else (run.saved_steps() or [step])[-1]),
         findings=examined.findings,
         checked=examined.checked,
         speed=read_speed(run),
@@ -184,10 +184,10 @@ def cost(run: Run) -> Cost:
     )
 
 
-def _likelihoods(run: Run, judged: int) -> dict[str, dict[str, Any]]:
+def _likelihoods(run: Run, evaluated: int) -> dict[str, dict[str, Any]]:
     """The bounds that `unstir likelihood` wrote, by split: every term and all images where it was so measured.
 
-    Only those of the newest step that has any are taken, and none of a step before ``judged``: they are of weights
+    Only those of the newest step that has any are taken, and none of a step before ``evaluated``: they are of weights
     that the run has left behind.
     """
     found: dict[int, dict[str, dict[str, Any]]] = {}
@@ -196,4 +196,4 @@ def _likelihoods(run: Run, judged: int) -> dict[str, dict[str, Any]]:
             if (result := likelihood.read(path)) is not None:
                 found.setdefault(result.protocol["step"], {}).setdefault(split, asdict(result))
     newest = max(found, default=-1)
-    return found[newest] if newest >= judged else {}
+    return found[newest] if newest >= evaluated else {}

@@ -102,7 +102,7 @@ def write(
         "neighbours": None if last is None else _neighbours(run, last),
         "settings": toml.flat(facts.config).items(),
         **_drawn(run, store),
-        **_of_judged(run, store, last),
+        **_of_evaluated(run, store, last),
     }
     parts = [part for part in PARTS if not part.needs or any(shown[key] for key in part.needs)]
     shown["sections"] = [(part.id, part.title) for part in parts if part.title]
@@ -136,7 +136,7 @@ def _drawn(run: Run, store: Store | None) -> dict[str, Any]:
     return drawn
 
 
-def _of_judged(run: Run, store: Store | None, last: Evaluation | None) -> dict[str, Any]:
+def _of_evaluated(run: Run, store: Store | None, last: Evaluation | None) -> dict[str, Any]:
     """The samples that were evaluated, by class, and the worst of them."""
     if store is None or not store.count("train"):
         return {"classes": [], "asked": False, "worst": None}

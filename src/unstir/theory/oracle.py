@@ -1,4 +1,4 @@
-"""Data whose ideal denoiser is known exactly, so that samplers and networks can be judged against it.
+"""Data whose ideal denoiser is known exactly, so that samplers and networks can be measured against it.
 
 For x_t = alpha x_0 + sigma eps with standard normal eps, the least squared error belongs to the posterior mean
 E[x_0 | x_t]. It has a closed form for a Gaussian, for a mixture of Gaussians and for a finite set of images (a training
