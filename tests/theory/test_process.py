@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unstir.theory.process import Process
-from unstir.theory.schedule import linear
+from unstir.theory.schedule import from_betas, linear
 
 PROCESS = Process(linear())
 
@@ -20,3 +20,11 @@ def test_the_last_posterior_is_the_image_itself():
 def test_times_in_the_wrong_order_are_refused(t, s):
     with pytest.raises(ValueError, match="0 <= s < t <= 1000"):
         PROCESS.posterior_coefficients(t, s)
+
+
+@pytest.mark.parametrize(("t", "s"), [(60, 1), (60, 27), (33, 1), (2, 1), (60, 0), (2, 0)])
+def test_a_long_step_keeps_the_little_that_is_left_of_the_image(t, s):
+    """The scale is a product of sqrt(1 - beta); from the beta of the whole step, near 1, rounding would lose it."""
+    process = Process(from_betas(torch.full((60,), 0.5, dtype=torch.float64)))
+    mean = process.one_step(torch.ones(1, dtype=torch.float64), t, s).mean.item()
+    assert mean == pytest.approx(0.5 ** ((t - s) / 2), rel=1e-13, abs=0)

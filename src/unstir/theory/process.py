@@ -50,7 +50,8 @@ class Process:
     def one_step(self, x_s: Tensor, t: int, s: int | None = None) -> Gaussian:
         """q(x_t | x_s), from s = t - 1 unless an earlier s is given (Ho et al. 2020, eq. 2)."""
         beta = self.schedule.beta(t, s)
-        return Gaussian(math.sqrt(1 - beta) * x_s, _log(beta))
+        ratio = self.schedule.alpha(t) / self.schedule.alpha(t - 1 if s is None else s)
+        return Gaussian(ratio * x_s, _log(beta))  # ratio = sqrt(1 - beta), which rounding would spoil for beta near 1
 
     def posterior(self, x_t: Tensor, x_0: Tensor, t: int, s: int) -> Gaussian:
         """q(x_s | x_t, x_0) for 0 <= s < t <= T (Ho et al. 2020, eqs. 6-7, for any stride)."""

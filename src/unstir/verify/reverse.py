@@ -86,7 +86,8 @@ def _respaced_chain() -> Iterator[float]:
             yield relative([chain.schedule.abar(k), chain.schedule.beta(k)], [table.abar(t), table.beta(t, s)])
             yield relative(own, process.posterior_coefficients(t, s))
             yield relative(own, table.posterior(t, s))
-            yield relative(chain.one_step(x, k).mean, process.one_step(x, t, s).mean)
+            short, long = chain.one_step(x, k), process.one_step(x, t, s)
+            yield relative([short.mean.item(), float(short.var)], [long.mean.item(), float(long.var)])
 
 
 @check(1e-11, "Ho et al. 2020, eq. 11")
