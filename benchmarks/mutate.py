@@ -36,6 +36,7 @@ ROOMS = (
 """The rooms in which every line decides a result; pictures and texts are not among them."""
 ELSEWHERE = {
     "randomness.py": ("statistics", "train/test_resume.py"),
+    "significance.py": ("metrics/test_trust.py", "metrics/test_memorisation.py"),
     "pixels.py": ("data/test_images.py", "test_not_finite.py", "test_cli_sample.py"),
     "chain.py": ("diffusion", "test_settings.py", "test_cli_sample.py"),
     "theory": ("verify/test_verify.py", "diffusion"),

@@ -63,6 +63,8 @@ def test_kid_and_the_inception_score_have_torch_fidelitys_subsets():
     assert kid(a, b, subsets=7, subset_size=20) == tuple(theirs.values())
     theirs = kid_features_to_metric(a, b, kid_subsets=7, kid_subset_size=20, rng_seed=2**32 - 1, verbose=False)
     assert kid(a, b, subsets=7, subset_size=20, seed=-1) == tuple(theirs.values())
+    theirs = kid_features_to_metric(a, b, kid_subset_size=2, verbose=False)  # the least, of as many as by default
+    assert kid(a, b, subset_size=2) == tuple(theirs.values())
     assert inception_score(a) == isc_features_to_metric(a)["inception_score_mean"]
 
 
