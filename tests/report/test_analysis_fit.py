@@ -106,14 +106,14 @@ def test_likelihoods_of_weights_left_behind_are_not_gathered(tmp_path):
     write = lambda name, value: (folder / f"{name}.json").write_text(lines.encode({**value, **rest}))
     for split in ("held_out", "train"):
         write(split, bound(5.0, step=500))
-    assert _likelihoods(run, judged=STEPS) == {}
-    assert set(_likelihoods(run, judged=500)) == {"held_out", "train"}
+    assert _likelihoods(run, evaluated=STEPS) == {}
+    assert set(_likelihoods(run, evaluated=500)) == {"held_out", "train"}
     write("held_out-10-calls", bound(4.5))
     write("held_out-10-calls-8-images", bound(4.4))
-    found = _likelihoods(run, judged=STEPS)
+    found = _likelihoods(run, evaluated=STEPS)
     assert set(found) == {"held_out"} and found["held_out"]["bits_per_dim"] == 4.5
     (folder / "train-damaged.json").write_text("[1]")
-    assert _likelihoods(run, judged=STEPS) == found
+    assert _likelihoods(run, evaluated=STEPS) == found
 
 
 def test_a_small_rise_of_the_training_loss_is_no_divergence():
