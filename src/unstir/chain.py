@@ -63,9 +63,9 @@ OPTIONS = tuple(dict.fromkeys(option for sampler in SAMPLERS.values() for option
 """The settings of a chain that are of some samplers alone."""
 
 
-def _not_of(sampler: str) -> set[str]:
-    """The options of other samplers that this one does not take."""
-    return set(OPTIONS) - set(SAMPLERS[sampler].options)
+def _not_of(sampler: str) -> list[str]:
+    """The options that this sampler does not take; none where a file names a sampler that is unknown here."""
+    return [name for name in OPTIONS if sampler in SAMPLERS and name not in SAMPLERS[sampler].options]
 
 
 def _option_of_others(name: str, value: Any, sampler: str) -> str:
@@ -153,12 +153,12 @@ class Chain:
         """
         sampler = known(given.get("sampler", self.sampler))
         idle = _not_of(sampler)
-        for name in idle & given.keys():
-            raise UserError(_option_of_others(name, given[name], sampler))
+        if foreign := [name for name in idle if name in given]:
+            raise UserError(_option_of_others(foreign[0], given[foreign[0]], sampler))
         if given.get("guidance", self.guidance) == 1:
-            idle |= {"guidance_low", "guidance_high"}
+            idle += ["guidance_low", "guidance_high"]
         if not given.get("clip", self.clip):
-            idle |= {"threshold"}
+            idle += ["threshold"]
         return dataclasses.replace(self, **{name: DEFAULTS[name] for name in idle} | given)
 
     def in_effect(self) -> dict[str, Any]:
@@ -223,7 +223,8 @@ FAST = Chain("dpmpp_2m_sde", steps=20)
 
 def compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The settings by which two chains differ, with both values; of other samplers than one's own none counts."""
-    names = [name for name in dict.fromkeys((*a, *b)) if all(name not in _not_of(each["sampler"]) for each in (a, b))]
+    foreign = {name for each in (a, b) for name in _not_of(str(each.get("sampler")))}
+    names = [name for name in dict.fromkeys((*a, *b)) if name not in foreign]
     return {name: (a.get(name), b.get(name)) for name in names if a.get(name) != b.get(name)}
 
 

@@ -53,8 +53,9 @@ def parse(text: str, base: Chain, given: Mapping[str, Any] = MappingProxyType({}
         spacing = rest[1] if len(rest) == 2 else base.spacing
         own = {key: value for key, value in given.items() if key in SAMPLERS[known(name)].options}
         chains.append(base.changed(sampler=name, steps=int(rest[0]), spacing=spacing, **own))
-    for option in given.keys() - {option for chain in chains for option in SAMPLERS[chain.sampler].options}:
-        raise UserError(f"{option}={given[option]!r} is an option of none of the samplers of {text}; leave it out")
+    taken = {option for chain in chains for option in SAMPLERS[chain.sampler].options}
+    if idle := [option for option in given if option not in taken]:
+        raise UserError(f"{idle[0]}={given[idle[0]]!r} is an option of none of the samplers of {text}; leave it out")
     return chains
 
 

@@ -65,6 +65,15 @@ def test_protocols_that_differ_are_refused_naming_what_differs():
         check_alike(a.protocol, made(label=SHARES, data="e").protocol)
 
 
+def test_options_count_for_the_samplers_that_have_them_and_a_sampler_may_be_unknown():
+    ddim, ancestral = {**PROTOCOL, "eta": 0.5}, {**PROTOCOL, "sampler": "ancestral", "variance": "auto"}
+    assert unlike(ddim, ancestral) == ["sampler is ddim and ancestral"]
+    assert unlike(ddim, {**PROTOCOL, "eta": 0.0}) == ["eta is 0.5 and 0.0"]
+    assert unlike(ddim, {**ddim, "variance": "auto"}) == []  # as files had it, and without effect
+    assert unlike(ddim, PROTOCOL) == ["eta is 0.5 and none"]
+    assert unlike(PROTOCOL, {**PROTOCOL, "sampler": "one's own"}) == ["sampler is ddim and one's own"]
+
+
 def test_a_difference_is_decided_at_the_level_of_all_tests():
     a, b = made(1.0).figures["classifier/fd"], made(1.5).figures["classifier/fd"]
     error = (2 * (0.1 / 3**0.5) ** 2) ** 0.5 * widening(4.0)  # Welch: 2 + 2 degrees of freedom

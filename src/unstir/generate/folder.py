@@ -13,7 +13,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from unstir.chain import SAMPLERS, compared
+from unstir.chain import compared
 from unstir.diffusion.denoiser import NotFiniteError
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import UserError, remedy
@@ -169,7 +169,7 @@ def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: b
 
 def _differences(key: str, there: Any, asked: Any) -> list[str]:
     """How two settings differ, in words: none, one, or one for each key of a section."""
-    if key == "chain" and isinstance(there, dict) and str(there.get("sampler")) in SAMPLERS:
+    if key == "chain" and isinstance(there, dict):
         return [f"chain.{name} is {was} there, {now} was asked" for name, (was, now) in compared(there, asked).items()]
     if isinstance(there, dict) and isinstance(asked, dict):
         keys = dict.fromkeys((*there, *asked))
