@@ -5,7 +5,7 @@ No generator state exists, so none can be lost, restored wrongly or shared by mi
 batch or the index of the image. Two processes that split a batch between them therefore draw the numbers that one
 process would have drawn, and an image comes out the same in whatever batch it is computed.
 
-    training    time, noise, dropout, label dropout, flip     the optimiser step; the place in the global batch
+    training    time, noise, perturbation, dropout ...        the optimiser step; the place in the global batch
                 order                                          the epoch; slot 0, an order of all images
     held-out    watched loss, watched bound, watched steps     the time or the number of the call; the image
     sampling    start, sample, inpaint ...                     the diffusion time; the index of the image

@@ -79,6 +79,18 @@ def test_the_loss_is_the_mean_squared_error_of_the_target_for_each_image(name, d
 
 
 @pytest.mark.parametrize("name", ["eps", "x0", "v"])
+def test_a_perturbation_moves_what_the_network_sees_and_not_its_target(name):
+    x_0, eps, xi = torch.randn(3, 2, 1, 4, 4, dtype=torch.float64)
+    t, made = torch.tensor([40, 700]), denoiser(name)
+    loss = denoising_loss(made, x_0, t, eps, perturbation=0.1 * xi).total
+    for i, time in enumerate(t.tolist()):
+        alpha, sigma = SCHEDULE.alpha(time), SCHEDULE.sigma(time)
+        x_t = alpha * x_0[i] + sigma * (eps[i] + 0.1 * xi[i])  # Ning et al. 2023, algorithm 1
+        target = {"eps": eps[i], "x0": x_0[i], "v": alpha * eps[i] - sigma * x_0[i]}[name]
+        assert loss[i].item() == pytest.approx(((torch.sin(3 * x_t) - target) ** 2).mean().item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["eps", "x0", "v"])
 def test_the_estimate_is_the_image_where_the_network_is_right(name):
     x_0, eps = torch.randn(2, 3, 1, 4, 4, dtype=torch.float64)
     made, t = denoiser(name), 400

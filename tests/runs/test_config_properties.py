@@ -41,7 +41,7 @@ def settings(draw):
         "loss": {
             "objective": objective,
             "vlb_weight": draw(POSITIVE) if objective == "hybrid" else 0.001,
-            "times": draw(st.sampled_from(["uniform", "importance"])),
+            "times": draw(st.sampled_from(["uniform", "importance", *(["laplace"] if objective == "simple" else [])])),
         },
         "train": {
             "length": draw(SPANS),

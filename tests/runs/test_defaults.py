@@ -45,6 +45,9 @@ loss.p2_gamma = 1.0 > 0 <= 100
 loss.p2_k = 1.0 > 0 <= 1000000000000.0
 loss.vlb_weight = 0.001 > 0 <= 1000000000000.0
 loss.times = "uniform"
+loss.times_mean = 0.0 >= -100 <= 100
+loss.times_scale = 1.0 > 0 <= 100
+loss.input_perturbation = 0.0 >= 0 <= 10
 train.length = "100 epochs"
 train.batch_size = 128 >= 1 <= 1000000
 train.micro_batch = 0 >= 0 <= 1000000

@@ -25,6 +25,10 @@ ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
         ({"loss": {"min_snr_gamma": 3.0}}, 'no effect without weighting="min_snr"'),
         ({"loss": {"p2_k": 3.0, "weighting": "min_snr"}}, 'no effect without weighting="p2"'),
         ({"loss": {"vlb_weight": 3.0}}, 'no effect without objective="hybrid"'),
+        ({"loss": {"times_mean": 1.0, "times": "importance"}}, 'no effect without times="laplace"'),
+        ({"loss": {"times_scale": 0.5}}, 'no effect without times="laplace"'),
+        ({"loss": {"times": "normal", "objective": "vlb"}}, 'with times=normal what objective="vlb" minimises'),
+        ({"loss": {"input_perturbation": 0.1, "times": "importance", "objective": "vlb"}}, "would be no bound"),
         (
             {"grids": {"sampler": "unipc", "variance": "small"}},
             "'small' is an option of ancestral, not of unipc",

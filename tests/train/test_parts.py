@@ -54,6 +54,18 @@ def test_ho_et_als_learning_rate_and_the_small_recipes_cosine():
     assert learning_rate(run, 4999) == learning_rate(run, 799_999) == 2e-4
 
 
+def test_a_rate_that_falls_at_the_end(make_run):
+    run, _ = make_run("wsd", train__lr_schedule="wsd", train__length="20 steps", train__lr=1e-3)
+    assert run.config.train.lr_period == "4 steps"  # a fifth of the run, kept when it is continued
+    rates = [learning_rate(run, step) / 1e-3 for step in range(20)]
+    assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1]) and rates[3:16] == [1.0] * 13
+    assert rates[16:] == pytest.approx([1, 0.75, 0.5, 0.25])
+    with pytest.raises(
+        UserError, match=r"lr_period=19 steps of fall and train\.warmup=3 steps are longer than the run"
+    ):
+        make_run("short", train__lr_schedule="wsd", train__length="20 steps", train__lr_period="19 steps")
+
+
 def test_the_reports_loss_scale_is_its_sum_over_a_thousand():
     config = recipe_run("cifar10-report").config
     error = torch.randn(80, 3, 32, 32)

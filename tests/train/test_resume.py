@@ -160,6 +160,15 @@ VARIANTS = {
         "train__optimizer": "adamw",
         "train__weight_decay": 0.1,
     },
+    "Muon, times by their log-SNR, input perturbation, a linear fall at the end": {
+        "train__optimizer": "muon",
+        "train__weight_decay": 0.1,
+        "train__lr_schedule": "wsd",
+        "train__lr_period": "4 steps",
+        "loss__times": "laplace",
+        "loss__times_scale": 0.5,
+        "loss__input_perturbation": 0.1,
+    },
     "a learned variance, times drawn by their losses": {
         "diffusion__T": 4,
         "diffusion__learned_variance": True,

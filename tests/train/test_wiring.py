@@ -7,6 +7,7 @@ from unstir import randomness
 from unstir.data import Store
 from unstir.diffusion.likelihood import bound_term
 from unstir.diffusion.loss import Objective, denoising_loss
+from unstir.diffusion.times import TimeTable, probabilities
 from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs.toml import from_dict
@@ -44,6 +45,21 @@ def test_one_steps_gradient_is_the_weighted_one(make_run):
     last = {time: losses.total[t == time][-1].item() for time in set(t.tolist())}
     for time, loss in last.items():
         assert any(held == pytest.approx(loss, rel=1e-5) for held in history.losses[time - 1].tolist())
+
+
+def test_levers_draw_by_the_place_in_the_whole_batch(make_run):
+    levers = {"loss__times": "normal", "loss__times_mean": 1.0, "loss__input_perturbation": 0.3}
+    run, store = make_run(model__dropout=0.0, train__clip=0.0, **levers)
+    made, slots = Trainer(run, store), torch.arange(8)
+    schedule = made._denoiser.process.schedule
+    t = TimeTable(probabilities(schedule, "normal", 1.0, 1.0)).draw(Key(0, "time", 0, slots))
+    x_0, _ = made._batches(0, slots, slice(0, 8))
+    eps, xi = (randomness.normal(Key(0, stream, 0, slots), (1, 8, 8)) for stream in ("noise", "perturbation"))
+    loss = denoising_loss(made._denoiser, x_0, t, eps, perturbation=0.3 * xi).total.mean()
+    expected = torch.autograd.grad(loss, list(made.state.net.parameters()))
+    made.take_step()  # in two micro-batches
+    for parameter, gradient in zip(made.state.net.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_a_step_that_is_not_finite_is_not_remembered(make_run, monkeypatch):

@@ -23,9 +23,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unstir import randomness
 from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.likelihood import bound_term
+from unstir.diffusion.times import TimeTable
 from unstir.errors import UserError
 from unstir.randomness import Key
 
@@ -72,15 +72,17 @@ def denoising_loss(
     label: Tensor | None = None,
     dropout_key: Key | None = None,
     objective: Objective = SIMPLE,
+    perturbation: Tensor | None = None,
 ) -> Losses:
     """The losses of each image, in the dtype of x_0.
 
     ``x_0`` [B, C, H, W] in [-1, 1], ``t`` int64 [B] in 1..T, ``eps`` standard normal. Noising and the error keep x_0's
     float32 whatever the network computes in: in bfloat16 abar_t rounds to 1 for t <= 10 of the linear schedule, so that
-    x_t would be clean while its target is pure noise. A squared error of 1 is what predicting zero noise costs.
+    x_t would be clean while its target is pure noise. ``perturbation``, shaped like eps, is noise of x_t alone (Ning et
+    al. 2023, "Input perturbation reduces exposure bias"). A squared error of 1 is what predicting zero noise costs.
     """
     schedule = denoiser.process.schedule
-    x_t = denoiser.process.diffuse(x_0, t, eps)
+    x_t = denoiser.process.diffuse(x_0, t, eps if perturbation is None else eps + perturbation)
     target = denoiser.parameterization.target(schedule, x_0, t, eps)
     prediction = denoiser(x_t, t, label, dropout_key)
     mse = (prediction.raw - target).square().flatten(1).mean(1)
@@ -128,10 +130,8 @@ class LossHistory:
         """(t, weight) per slot: times in 1..T, int64 [B], and the factors 1 / (T p_t) of their losses, float32 [B]."""
         p = self.probabilities()
         wide = torch.float32 if p.device.type == "mps" else torch.float64  # so that rare times are not rounded away
-        edges = p.to(wide).cumsum(0)
-        uniform = randomness.uniform(key, wide) * edges[-1]
-        row = torch.searchsorted(edges, uniform, right=True).clamp(max=len(p) - 1)
-        return row + 1, 1 / (len(p) * p[row])
+        t = TimeTable(p.to(wide)).draw(key)
+        return t, 1 / (len(p) * p[t - 1])
 
     def record(self, t: Tensor, losses: Tensor, applied: Tensor) -> None:
         """Record the losses [B] of a step at times ``t`` [B], in the order of the batch, unless not ``applied``.

@@ -243,7 +243,7 @@ def _rate_plan(facts: RunFacts) -> Iterator[Finding]:
         evidence = f"train.warmup={cfg.warmup} is {share:.2g} of the run's {length} steps; at most {WARM} is usual"
         remedy = f'a new run with --train.warmup "{max(length // 20, 1)} steps"'
         yield Finding("problem" if warmup >= length else "warning", evidence, remedy, share, WARM)
-    elif cfg.lr_schedule != "constant" and (left := learning_rate(run, length - 1) / cfg.lr) > LEFT:
+    elif cfg.lr_schedule == "cosine" and (left := learning_rate(run, length - 1) / cfg.lr) > LEFT:
         evidence = f"the rate of the last step is {left:.0%} of train.lr={cfg.lr:g}; at most {LEFT:.0%} is usual"
         remedy = f'--train.length "{warmup + run.steps_in(cfg.lr_period)} steps", which goes on to its end'
         says = "the cosine is not at its end when the run is"

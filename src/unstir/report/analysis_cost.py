@@ -145,7 +145,7 @@ def _trend(facts: Facts, near: Sequence[Measurement]) -> Statement:
     else:
         text += f"takes {brief(middle)} times the images ({brief(least)} to {brief(most)}), "
         text += f"another {duration((middle - 1) * facts.cost.seconds)}, or more, for a power law has no lower limit"
-        falls = facts.config.train.lr_schedule == "cosine"
+        falls = facts.config.train.lr_schedule != "constant"
         text += " and this one includes the falling learning rate." if falls else "."
     return Statement("trend", "cost", "losses", "neutral", text, slope)
 

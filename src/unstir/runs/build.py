@@ -7,6 +7,7 @@ import torch
 
 from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.loss import Objective
+from unstir.diffusion.times import TimeTable, probabilities
 from unstir.errors import UserError
 from unstir.nn.config import UNetConfig
 from unstir.nn.unet import UNet
@@ -60,6 +61,15 @@ def objective(config: Config, denoiser: Denoiser) -> Objective:
         weights = loss_weights(cfg.weighting, denoiser.process.schedule, denoiser.parameterization, **numbers)
         weights = weights.to(next(denoiser.net.parameters()))
     return Objective(cfg.objective, weights, cfg.vlb_weight)
+
+
+def times(config: Config, denoiser: Denoiser) -> TimeTable | None:
+    """The fixed distribution of times that the config's [loss] asks for, on the network's device; None: another one."""
+    cfg, device = config.loss, next(denoiser.net.parameters()).device
+    if cfg.times in ("uniform", "importance"):
+        return None
+    p = probabilities(denoiser.process.schedule, cfg.times, cfg.times_mean, cfg.times_scale)
+    return TimeTable((p.float() if device.type == "mps" else p).to(device))
 
 
 def device(name: str) -> torch.device:

@@ -21,8 +21,10 @@ def parameters(config: Config) -> int:
 
 
 def copies(config: Config) -> int:
-    """Numbers that training holds for a weight: itself, its gradient, two moments, and its average if there is one."""
-    return 5 if config.train.ema_decay else 4
+    """Numbers that training holds for a weight: itself, its gradient, its moments (one with Muon), and its average if
+    there is one.
+    """
+    return 3 + (config.train.optimizer != "muon") + (config.train.ema_decay > 0)
 
 
 def kept_numbers(config: UNetConfig, height: int, width: int) -> int:

@@ -108,12 +108,12 @@ class TrainConfig:
     """Images an optimiser step, over all devices. The last partial batch of an epoch is dropped."""
     micro_batch: Annotated[int, Field(ge=0, le=MOST)] = 0
     """Images a device takes at once; 0: the whole batch."""
-    optimizer: Literal["adam", "adamw"] = "adam"
-    """Adam, or AdamW with decoupled weight decay."""
+    optimizer: Literal["adam", "adamw", "muon"] = "adam"
+    """Adam, AdamW with decoupled weight decay, or Muon for the matrices and convolutions with AdamW for the rest."""
     lr: Positive = 2e-4
     """Learning rate after the warm-up, its peak."""
     weight_decay: Annotated[float, Field(ge=0, le=MOST_FLOAT)] = 0.0
-    """Weight decay of AdamW."""
+    """Weight decay of AdamW and Muon."""
     beta1: Fraction = 0.9
     """Adam's decay of the mean gradient."""
     beta2: Fraction = 0.999
@@ -124,10 +124,10 @@ class TrainConfig:
     """Length of the linear warm-up."""
     warmup_start: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Where the warm-up begins, as a fraction of lr."""
-    lr_schedule: Literal["constant", "cosine"] = "constant"
-    """What follows the warm-up."""
+    lr_schedule: Literal["constant", "cosine", "wsd"] = "constant"
+    """What follows the warm-up: the same rate, half a cosine, or (wsd) the same rate that falls linearly at the end."""
     lr_period: Span = "0 steps"
-    """Half period of the cosine, from the end of the warm-up; 0: what the length leaves."""
+    """Half period of the cosine from the end of the warm-up, 0: what the length leaves. Of wsd the fall, 0: a fifth."""
     lr_every: Literal["step", "epoch"] = "step"
     """Whether the learning rate moves at each step or stands still within an epoch."""
     clip: Annotated[float, Field(ge=0, le=MOST_FLOAT)] = 1.0
@@ -152,7 +152,7 @@ class TrainConfig:
         if self.micro_batch > self.batch_size:
             raise ValueError(f"micro_batch={self.micro_batch} exceeds batch_size={self.batch_size}; use at most that")
         if self.weight_decay and self.optimizer == "adam":
-            raise ValueError(f'weight_decay={self.weight_decay} needs optimizer="adamw"')
+            raise ValueError(f'weight_decay={self.weight_decay} needs optimizer="adamw" or "muon"')
         return self
 
 
@@ -172,25 +172,52 @@ class LossConfig:
     """k of p2."""
     vlb_weight: Positive = 0.001
     """Factor of the bound, in bits per dimension, in the hybrid."""
-    times: Literal["uniform", "importance"] = "uniform"
-    """How times are drawn: alike, or by the size of their last losses, which steadies vlb."""
+    times: Literal["uniform", "importance", "laplace", "normal"] = "uniform"
+    """How times are drawn: alike, by the size of their last losses (steadies vlb), or by a density of their log-SNR."""
+    times_mean: Annotated[float, Field(ge=-100, le=100)] = 0.0
+    """Centre of times laplace and normal, a log-SNR in nats; 0: signal and noise of one size."""
+    times_scale: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """Scale of times laplace and std of times normal, in nats of log-SNR; 0.5 is usual for laplace."""
+    input_perturbation: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Std of the noise added to x_t's own, in parts of it, that the target does not have (Ning et al. 2023: 0.1)."""
 
     @property
     def is_simple(self) -> bool:
         """Whether the squared error itself is minimised."""
         return self.objective == "simple" and self.weighting == "simple"
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether x_t and its time are drawn as those that the held-out loss is measured at."""
+        return self.times == "uniform" and not self.input_perturbation
+
     @model_validator(mode="after")
     def _consistent(self) -> "LossConfig":
         if self.objective == "vlb" and self.weighting != "simple":
             raise ValueError(f'weighting="{self.weighting}" weighs the squared error, which objective="vlb" has not')
-        usual = {"min_snr_gamma": 5.0, "p2_gamma": 1.0, "p2_k": 1.0, "vlb_weight": 0.001}
-        for key, value in usual.items():
-            name, needs = ("objective", "hybrid") if key == "vlb_weight" else ("weighting", key.rsplit("_", 1)[0])
-            if getattr(self, name) != needs and getattr(self, key) != value:
-                where = f'without {name}="{needs}": set that, or leave it out'
+        for key, (name, needs) in _ONLY_WITH.items():
+            if getattr(self, name) not in needs and getattr(self, key) != getattr(LossConfig, key):
+                where = f'without {name}="{needs[0]}": set that, or leave it out'
                 raise ValueError(f"{key}={getattr(self, key)} has no effect {where}")
+        for key in _NO_BOUND:
+            value = getattr(self, key)
+            if self.objective != "simple" and value not in (getattr(LossConfig, key), "importance"):
+                why = f'what objective="{self.objective}" minimises would be no bound: leave it out, or use "simple"'
+                raise ValueError(f"with {key}={value} {why}")
         return self
+
+
+_ONLY_WITH = {
+    "min_snr_gamma": ("weighting", ("min_snr",)),
+    "p2_gamma": ("weighting", ("p2",)),
+    "p2_k": ("weighting", ("p2",)),
+    "vlb_weight": ("objective", ("hybrid",)),
+    "times_mean": ("times", ("laplace", "normal")),
+    "times_scale": ("times", ("laplace", "normal")),
+}
+"""Settings of a loss that have an effect with some values of another setting alone: that one, and these values."""
+_NO_BOUND = ("times", "input_perturbation")
+"""Settings that draw another x_t, or other times, than those of the bound (importance sampling weighs them)."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

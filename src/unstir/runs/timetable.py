@@ -44,7 +44,8 @@ def learning_rate(run: Run, step: int) -> float:
     """The learning rate of optimiser step ``step``, counted from 0.
 
     It rises linearly from warmup_start * lr to lr over the warm-up, then stays, or falls as half a cosine towards 0
-    over lr_period (which may be longer than the run). With lr_every = "epoch" it is that of the epoch's first step;
+    over lr_period (which may be longer than the run), or stays and falls linearly to 0 over the last lr_period ("wsd":
+    warm-up, stable, decay; Hu et al. 2024). With lr_every = "epoch" it is that of the epoch's first step;
     a warm-up from 0 counts the step or epoch being taken, so that no step is wasted.
     """
     cfg = run.config.train
@@ -58,6 +59,8 @@ def learning_rate(run: Run, step: int) -> float:
     if cfg.lr_schedule == "constant":
         return cfg.lr
     period = run.steps_in(cfg.lr_period)
+    if cfg.lr_schedule == "wsd":
+        return cfg.lr * min(1, (run.length - step) / period)
     return cfg.lr * 0.5 * (1 + math.cos(math.pi * min((step - warmup) / period, 1)))
 
 

@@ -145,13 +145,19 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
             f"train.warmup={train.warmup} is longer than the whole run, train.length={train.length} ({draft.length} "
             f'steps), which would end before its rate is reached; set --train.warmup "{draft.length // 10} steps"'
         )
-    if train.lr_schedule == "cosine" and train.lr_period == "0 steps":
-        train = dataclasses.replace(train, lr_period=f"{max(draft.length - warmup, 1)} steps")
+    if train.lr_schedule != "constant" and train.lr_period == "0 steps":
+        period = draft.length - warmup if train.lr_schedule == "cosine" else draft.length // 5
+        train = dataclasses.replace(train, lr_period=f"{max(period, 1)} steps")
     ends = warmup + draft.steps_in(train.lr_period)
     if train.lr_schedule == "cosine" and draft.length > ends:
         raise UserError(
             f"train.lr_period={train.lr_period} ends at step {ends} of {draft.length}, and the rest would train at a "
             "rate of 0; leave it out for the whole length, or give a longer one"
+        )
+    if train.lr_schedule == "wsd" and draft.length < ends:
+        raise UserError(
+            f"train.lr_period={train.lr_period} of fall and train.warmup={train.warmup} are longer than the run of "
+            f"{draft.length} steps; leave lr_period out for a fifth of the run, or give a shorter one"
         )
     train = dataclasses.replace(train, dtype=build.dtype_name(train.dtype, build.device(train.device)))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))

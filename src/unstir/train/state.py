@@ -19,6 +19,7 @@ from unstir.runs.checkpoint import Checkpoint, DamagedError, environment
 from unstir.runs.kinds import Kind, check, is_count, is_figures, is_number
 from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
+from unstir.train.optimizer import Muon, is_matrix, make_optimizer
 
 WINDOW = ("steps", "loss", "mse", "bits", "grad_norm", "clipped")
 COUNTERS = ("skipped", "skipped_in_a_row")
@@ -49,24 +50,13 @@ class State:
 
     @classmethod
     def initial(cls, run: Run, device: torch.device) -> "State":
-        """The state of a run before its first step, with all figures at zero.
-
-        The optimizer is fused: one kernel for all parameters, which can skip a step without being waited for.
-        """
+        """The state of a run before its first step, with all figures at zero."""
         train, net = run.config.train, build.network(run.config, device)
         zeros = partial(torch.zeros, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
-        optimizer = (torch.optim.Adam if train.optimizer == "adam" else torch.optim.AdamW)(
-            net.parameters(),
-            lr=train.lr,
-            betas=(train.beta1, train.beta2),
-            eps=train.adam_eps,
-            weight_decay=train.weight_decay,
-            fused=True,
-        )
         average = averaged_copy(net) if train.ema_decay else None
         by_losses = run.config.loss.times == "importance"
         history = LossHistory.empty(run.config.diffusion.T, device) if by_losses else None
-        return cls(net, average, optimizer, zeros(len(WINDOW)), zeros(len(COUNTERS)), history)
+        return cls(net, average, make_optimizer(net, train), zeros(len(WINDOW)), zeros(len(COUNTERS)), history)
 
     @property
     def sampling_net(self) -> nn.Module:
@@ -120,6 +110,9 @@ class State:
         wanted = self._tensors()
         if saved.step > saved.state["counters"][0] or saved.part("optimizer"):  # a step was taken, not skipped
             for name, parameter in self.net.named_parameters():
+                if isinstance(self.optimizer, Muon) and is_matrix(name, parameter):
+                    wanted[f"optimizer.{name}.momentum_buffer"] = parameter.detach()
+                    continue
                 wanted |= {f"optimizer.{name}.{key}": parameter.detach() for key in MOMENTS}
                 wanted[f"optimizer.{name}.step"] = torch.zeros(())
         for name, like in wanted.items():

@@ -42,6 +42,7 @@ class Trainer:
         self.state = State.initial(run, self._device)
         self._denoiser = build.denoiser(run.config, self.state.net, build.dtype(cfg.dtype, self._device))
         self._objective = build.objective(run.config, self._denoiser)
+        self._times = build.times(run.config, self._denoiser)
         self._batches = Batches(
             store,
             seed=run.config.seed,
@@ -159,13 +160,19 @@ class Trainer:
             hidden = randomness.coin(Key(seed, "label dropout", state.step, slots), cfg.label_dropout)
             label = torch.where(hidden, self._run.config.model.num_classes, label)
         time_key = Key(seed, "time", state.step, slots)
-        if state.history is None:
-            t, weight = randomness.integers(time_key, 1, self._denoiser.process.T), torch.ones_like(x_0[:, 0, 0, 0])
-        else:
+        weight = torch.ones_like(x_0[:, 0, 0, 0])
+        if state.history is not None:
             t, weight = state.history.draw(time_key)
+        elif self._times is not None:
+            t = self._times.draw(time_key)
+        else:
+            t = randomness.integers(time_key, 1, self._denoiser.process.T)
         eps = randomness.normal(Key(seed, "noise", state.step, slots), tuple(x_0.shape[1:]))
+        perturbation = None
+        if gamma := self._run.config.loss.input_perturbation:
+            perturbation = gamma * randomness.normal(Key(seed, "perturbation", state.step, slots), tuple(eps.shape[1:]))
         dropout_key = Key(seed, "dropout", state.step, slots)
-        losses = denoising_loss(self._denoiser, x_0, t, eps, label, dropout_key, self._objective)
+        losses = denoising_loss(self._denoiser, x_0, t, eps, label, dropout_key, self._objective, perturbation)
         torch.autograd.backward((losses.total * weight).sum() * (cfg.loss_scale / cfg.batch_size))
         total, mse, bits = (torch.zeros_like(weight) if each is None else each.detach() for each in losses)
         return t, total, torch.stack((total, mse, bits), 1) * weight[:, None]

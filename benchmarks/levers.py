@@ -1,0 +1,252 @@
+"""Levers of training at equal wall time: which setting gives the best images in so many minutes of this machine.
+
+    python benchmarks/levers.py digits --minutes 2 --out levers/digits
+    python benchmarks/levers.py cifar10-small --minutes 20 --levers plain v muon --seeds 3 --out levers/cifar10
+
+Each lever is the recipe with settings changed (`LEVERS`). Their speeds are measured in turns first, and every run is as
+long as the machine takes for the minutes given (--images N: as many images instead), its warm-up a tenth at most. They
+are trained in slices of --slice seconds, one after the other, so that a machine that slows down does so for all. At the
+last two snapshots (log spaced) images are drawn by each chain of --chains and compared with the training images: the
+Frechet distance in a classifier of the store's labels, the mean over seeds, with its deviation; then the held-out loss
+at fixed times and the estimated bound in bits per dimension. OUT/levers.json is written after each, and a command that
+was killed goes on where it was. Prints a Markdown table, by images and by seconds.
+"""
+
+import argparse
+import dataclasses
+import json
+import shutil
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from unstir import Job, Run, load_recipe, sample_batches
+from unstir.metrics.classifier import classifier_for
+from unstir.metrics.measure import measure
+from unstir.pixels import to_uint8
+from unstir.train.launch import open_data, open_run
+from unstir.train.observer import Stop
+from unstir.train.trainer import Trainer
+
+V = {"diffusion.predict": "v"}
+MUON = {"train.optimizer": "muon", "train.lr": 2e-3}
+LEVERS = {
+    "plain": {},
+    "v": V,
+    "x0": {"diffusion.predict": "x0"},
+    "v, zero SNR": V | {"diffusion.zero_terminal_snr": True},
+    "linear": {"diffusion.schedule": "linear"},
+    "min-SNR": {"loss.weighting": "min_snr"},
+    "v, min-SNR": V | {"loss.weighting": "min_snr"},
+    "laplace": {"loss.times": "laplace", "loss.times_scale": 0.5},
+    "v, laplace": V | {"loss.times": "laplace", "loss.times_scale": 0.5},
+    "v, normal": V | {"loss.times": "normal", "loss.times_scale": 2.0},
+    "v, EDM": V | {"loss.times": "normal", "loss.times_mean": 2.4, "loss.times_scale": 2.4},
+    "perturbation": {"loss.input_perturbation": 0.1},
+    "muon": MUON,
+    "v, muon": V | MUON,
+    "v, muon 4e-3": V | MUON | {"train.lr": 4e-3},
+    "v, muon 1e-3": V | MUON | {"train.lr": 1e-3},
+    "rate x2": {"train.lr": 2e-3},
+    "v, wsd": V | {"train.lr_schedule": "wsd"},
+    "no dropout": {"model.dropout": 0.0},
+    "batch 32": {"train.batch_size": 32},
+    "batch 128": {"train.batch_size": 128},
+}
+"""What is changed of the recipe, by name. A rate is the one that was best of a few for that optimiser on digits."""
+TURNS = 5
+"""How often the speed of each is measured, in turns."""
+
+
+class Slice(Stop):
+    """Asks training to stop when its time is over."""
+
+    def __init__(self, seconds):
+        self._end = time.monotonic() + seconds
+        super().__init__(install=False)
+
+    @property
+    def signal(self):
+        return 1 if time.monotonic() > self._end else None
+
+    @signal.setter
+    def signal(self, value):
+        pass
+
+
+def changed(config, settings):
+    """The config with dotted settings changed."""
+    for key, value in settings.items():
+        section, name = key.split(".")
+        config = dataclasses.replace(
+            config, **{section: dataclasses.replace(getattr(config, section), **{name: value})}
+        )
+    return config
+
+
+def seconds_a_step(configs, store, folder, seconds):
+    """The median time of a step of each config, measured in turns."""
+    took = {name: [] for name in configs}
+    trainers = {name: Trainer(open_run(c, folder / name, store), store) for name, c in configs.items()}
+    for trainer in trainers.values():
+        trainer.take_step()
+    for _ in range(TURNS):
+        for name, trainer in trainers.items():
+            began, steps = time.perf_counter(), 0
+            while time.perf_counter() - began < seconds:
+                trainer.take_step()
+                steps += 1
+            took[name].append((time.perf_counter() - began) / steps)
+    shutil.rmtree(folder)
+    return {name: statistics.median(each) for name, each in took.items()}
+
+
+def train(runs, store, seconds):
+    """Train all runs to their ends, a slice of each in turn."""
+    left = dict(runs)
+    while left:
+        for name, run in list(left.items()):
+            if Trainer(run, store).run(Slice(seconds)):
+                del left[name]
+                print(f"{name}: {run.length} steps trained", flush=True)
+
+
+def judged(run, step, chain, store, classifier, options):
+    """What is written down of a run at a step, drawn by a chain."""
+    model = run.model(step=step)
+    sets = []
+    for seed in range(options.sets):
+        job = Job(num=options.num, batch_size=options.batch_size, chain=dataclasses.replace(chain, seed=seed))
+        sets.append(torch.cat([to_uint8(images) for _, images in sample_batches(model, job)]))
+    figure = measure(store, sets, [classifier])["classifier/fd"]
+    line = next(line for line in run.metrics() if line["step"] >= step)
+    return {
+        "images": line["images"],
+        "seconds": line["seconds"],
+        "fd": figure.by_seed,
+        "floor": figure.floor,
+        **held_out(run, model, step),
+    }
+
+
+def held_out(run, model, step):
+    """The held-out loss of eps at the fixed times, whatever the network predicts, and the bits per dimension."""
+    line = next((line for line in run.held_out() if line["step"] == step), None)
+    if line is None:
+        return {}
+    schedule, predict = model.process.schedule, run.config.diffusion.predict
+    each = []
+    for t, error in zip(line["times"], line["held_out"], strict=True):
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        each.append(error * {"eps": 1.0, "v": alpha**2, "x0": (alpha / sigma) ** 2}[predict])
+    return {"loss": statistics.mean(each), "bits": line["bits"]}
+
+
+def table(rows):
+    """A row of Markdown for each row, the best last snapshot first."""
+    yield (
+        "| lever | seed | chain | images | seconds | FD-classifier | held-out loss | bits per dimension |\n"
+        + "|---" * 8
+        + "|"
+    )
+
+    def best(row):
+        return statistics.mean(row["fd"])
+
+    for row in sorted(rows, key=lambda row: (row["chain"], -row["share"], best(row))):
+        spread = statistics.stdev(row["fd"]) if len(row["fd"]) > 1 else 0.0
+        loss, bits = row.get("loss"), row.get("bits")
+        cells = [row["lever"], row["seed"], row["chain"], row["images"], round(row["seconds"])]
+        cells += [
+            f"{best(row):.3f} ± {spread:.3f}",
+            *(f"{v:.4f}" if isinstance(v, float) else "" for v in (loss, bits)),
+        ]
+        yield "| " + " | ".join(map(str, cells)) + " |"
+
+
+def parsed():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe")
+    parser.add_argument("--levers", nargs="+", default=list(LEVERS), choices=LEVERS)
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--images", type=int, default=0, help="train on so many images instead of for so many minutes")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each lever")
+    parser.add_argument("--slice", type=float, default=30.0)
+    parser.add_argument("--chains", default="ddim:50,dpmpp_2m_sde:20")
+    parser.add_argument("--num", type=int, default=256)
+    parser.add_argument("--sets", type=int, default=2, help="sets of images drawn of each")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--store", default="")
+    parser.add_argument("--set", nargs="*", default=[], help="settings for all levers, such as train.batch_size=32")
+    parser.add_argument("--out", type=Path, required=True)
+    return parser.parse_args()
+
+
+def begun(options, base, store):
+    """What OUT/levers.json holds of these options, or a new beginning with the measured speeds."""
+    path = options.out / "levers.json"
+    about = {"recipe": options.recipe, "set": options.set, "minutes": options.minutes, "images": options.images}
+    known = json.loads(path.read_text()) if path.exists() else {**about, "seconds_a_step": {}, "rows": []}
+    if differing := [name for name, value in about.items() if known[name] != value]:
+        raise SystemExit(f"{path} was made with other {', '.join(differing)}: give another --out")
+    missing = {n: changed(base, LEVERS[n]) for n in options.levers if n not in known["seconds_a_step"]}
+    if missing:
+        known["seconds_a_step"] |= seconds_a_step(missing, store, options.out / "speeds", 2.0)
+        write(path, known)
+    return path, known
+
+
+def write(path, known):
+    """Replaces the file in one move, so that a kill leaves the old one or the new one."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(known, indent=1) + "\n")
+    part.replace(path)
+
+
+def value_of(text):
+    """A value as TOML would read it, else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def main():
+    options = parsed()
+    given = dict(each.split("=", 1) for each in options.set)
+    base = changed(load_recipe(options.recipe), {key: value_of(value) for key, value in given.items()})
+    if options.store:
+        base = changed(base, {"data.source": options.store})
+    options.out.mkdir(parents=True, exist_ok=True)
+    store = open_data(base, options.out / "none")
+    path, known = begun(options, base, store)
+    runs = {}
+    for name in options.levers:
+        for seed in range(options.seeds):
+            config = dataclasses.replace(changed(base, LEVERS[name]), seed=seed)
+            steps = options.images // config.train.batch_size or round(
+                60 * options.minutes / known["seconds_a_step"][name]
+            )
+            warmup = min(int(config.train.warmup.split()[0]), steps // 10)
+            config = changed(config, {"train.length": f"{steps} steps", "train.warmup": f"{warmup} steps"})
+            folder = options.out / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
+            runs[name, seed] = Run.open(folder) if folder.exists() else open_run(config, folder, store)
+    train({f"{name}, seed {seed}": run for (name, seed), run in runs.items()}, store, options.slice)
+    classifier = classifier_for(store)
+    for (name, seed), run in runs.items():
+        for step in run.saved_steps()[-2:]:
+            for text in options.chains.split(","):
+                sampler, steps = text.split(":")
+                about = {"lever": name, "seed": seed, "chain": text, "share": round(step / run.length, 3)}
+                if any(about.items() <= row.items() for row in known["rows"]):
+                    continue
+                chain = run.chain().changed(sampler=sampler, steps=int(steps))
+                known["rows"].append(about | judged(run, step, chain, store, classifier, options))
+                write(path, known)
+    print("\n".join(table(known["rows"])))
+
+
+if __name__ == "__main__":
+    main()

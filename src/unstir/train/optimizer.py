@@ -1,0 +1,106 @@
+"""The optimizers: Adam and AdamW, fused, and Muon for the matrices.
+
+Muon is momentum whose update of a weight matrix is orthogonalised (Jordan et al. 2024, "Muon").
+
+Of the momentum's singular values each update keeps the directions and sets the sizes to about 1, so that directions
+which gradients rarely visit move as far as the others. A convolution [out, in, k, k] counts as the matrix
+[out, in k k]. The factor 0.2 sqrt(max(rows, columns)) gives an update the root mean square of Adam's, about 0.2 (Liu
+et al. 2025, "Muon is scalable for LLM training", eq. 4): one learning rate and one weight decay serve both.
+
+torch.optim.Muon (torch 2.9) takes matrices alone and one by one; here convolutions are flattened, and matrices of one
+shape are orthogonalised together, without which small networks would wait for their many small products.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unstir.runs.sections import TrainConfig
+
+MOMENTUM = 0.95
+ITERATIONS = 5
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""a, b, c of a x + b x^3 + c x^5, which in five rounds moves the singular values in (0.01, 1] into about 0.7..1.2."""
+UPDATE_RMS = 0.2
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon with Nesterov's momentum for ``matrices``, of two dimensions or more, and ``adam`` for all other parameters.
+
+    As with fused Adam, a step changes nothing where ``found_inf``, a float scalar on the device, is 1: the device is
+    not waited for. Of a matrix the state is its ``momentum_buffer``.
+    """
+
+    found_inf: Tensor | None = None
+
+    def __init__(self, matrices: Iterable[Tensor], adam: torch.optim.AdamW) -> None:
+        of_adam = adam.param_groups[0]
+        super().__init__(matrices, {"lr": of_adam["lr"], "weight_decay": of_adam["weight_decay"]})
+        self._adam, self._of_matrices = adam, self.param_groups[0]
+        self.param_groups, self.state = [*self.param_groups, of_adam], adam.state
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # nothing is evaluated again
+        """m <- 0.95 m + g;  w <- (1 - lr decay) w - lr 0.2 sqrt(max(rows, columns)) O(g + 0.95 m)."""
+        self._adam.found_inf = self.found_inf  # type: ignore[attr-defined]
+        self._adam.step()
+        alike = defaultdict[torch.Size, list[Tensor]](list)
+        for parameter in (p for p in self._of_matrices["params"] if p.grad is not None):
+            alike[parameter.flatten(1).shape].append(parameter)
+        for parameters in alike.values():
+            self._step_of_alike(parameters, self._of_matrices["lr"], self._of_matrices["weight_decay"])
+
+    def _step_of_alike(self, parameters: list[Tensor], lr: float, weight_decay: float) -> None:
+        """The step of parameters whose matrices have one shape."""
+        skip = torch.zeros((), device=parameters[0].device) if self.found_inf is None else self.found_inf
+        for parameter in parameters:
+            self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+        buffers: list[Tensor] = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+        gradient = torch.stack([p.grad.flatten(1) for p in parameters])  # type: ignore[union-attr]  # see `step`
+        momentum = MOMENTUM * torch.stack([buffer.flatten(1) for buffer in buffers]) + gradient
+        size = UPDATE_RMS * max(gradient.shape[1:]) ** 0.5
+        update = torch.where(skip > 0, 0.0, size * orthogonalised(gradient + MOMENTUM * momentum))
+        for parameter, buffer, new, move in zip(parameters, buffers, momentum, update, strict=True):
+            buffer.copy_(torch.where(skip > 0, buffer, new.view_as(buffer)))
+            parameter.mul_(1 - lr * weight_decay * (1 - skip)).add_(move.view_as(parameter), alpha=-lr)
+
+
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """About U V^T of each of ``matrices`` [N, rows, columns] = U S V^T: 0.7 to 1.2 in place of S; zeros stay zeros.
+
+    Five Newton-Schulz iterations: products alone, no decomposition.
+    """
+    a, b, c = COEFFICIENTS
+    wide = matrices.shape[1] <= matrices.shape[2]
+    x = matrices if wide else matrices.mT
+    x = x / x.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None]  # no singular value is above 1
+    for _ in range(ITERATIONS):
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    result: Tensor = x if wide else x.mT
+    return result
+
+
+def is_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether Muon is for this parameter of the U-Net: the matrices within, not its ends, labels, norms or biases."""
+    return parameter.ndim >= 2 and not name.startswith(("input_conv.", "output_conv.", "label."))
+
+
+def make_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """What ``config`` asks for. Adam is fused: one kernel for all parameters, which can skip a step without being
+    waited for. With Muon, AdamW moves what is no matrix.
+    """
+    named = dict(net.named_parameters())
+    matrices = {name: p for name, p in named.items() if config.optimizer == "muon" and is_matrix(name, p)}
+    adam = (torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW)(
+        [p for name, p in named.items() if name not in matrices],
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        eps=config.adam_eps,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    return Muon(matrices.values(), adam) if isinstance(adam, torch.optim.AdamW) and matrices else adam

@@ -1,0 +1,52 @@
+"""Times drawn by a density of their log-SNR, against scipy's densities and against counting."""
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+
+from unstir.diffusion.times import EVEN_SHARE, TimeTable, probabilities
+from unstir.errors import UserError
+from unstir.randomness import Key
+from unstir.theory import schedule
+
+
+@pytest.mark.parametrize("made", [schedule.cosine(), schedule.linear(), schedule.sigmoid(2000)])
+@pytest.mark.parametrize(
+    ("name", "mean", "scale", "theirs"),
+    [
+        ("laplace", 0.0, 0.5, stats.laplace(0, 0.5)),  # Hang et al. 2024
+        ("normal", 0.5, 1.5, stats.norm(0.5, 1.5)),
+        ("normal", 2.4, 2.4, stats.norm(2.4, 2.4)),  # log sigma ~ N(-1.2, 1.2), Karras et al. 2022
+    ],
+)
+def test_the_share_below_a_time_is_that_of_the_density(made, name, mean, scale, theirs):
+    p = probabilities(made, name, mean, scale)
+    assert p.sum().item() == pytest.approx(1, abs=1e-12) and (p >= EVEN_SHARE / made.T).all()
+    by_density = (p - EVEN_SHARE / made.T) / (1 - EVEN_SHARE)
+    middle = lambda t: (made.log_snr(t) + made.log_snr(t + 1)) / 2
+    cut = theirs.cdf([middle(made.T - 1), middle(1)])  # lambda has ends; the density is cut there
+    for t in range(2, made.T - 1, 37):
+        expected = (cut[1] - theirs.cdf(middle(t))) / (cut[1] - cut[0])
+        assert by_density[:t].sum().item() == pytest.approx(expected, abs=0.006)
+
+
+def test_a_time_without_signal_is_drawn_as_often_as_the_one_before_it():
+    p = probabilities(schedule.zero_terminal_snr(schedule.cosine(50)), "normal", -3.0, 2.0)
+    assert p[-1] == p[-2] > p[0] and p.isfinite().all()
+
+
+def test_draws_follow_the_probabilities_and_no_other_slot():
+    p = probabilities(schedule.cosine(20), "laplace", 0.0, 1.0)
+    slots = torch.arange(40_000)
+    t = TimeTable(p).draw(Key(0, "time", 3, slots))
+    counts = torch.bincount(t, minlength=21)[1:]
+    assert t.min() >= 1 and stats.chisquare(counts.numpy(), (p * len(t)).numpy()).pvalue > 0.001
+    assert torch.equal(TimeTable(p).draw(Key(0, "time", 3, slots[17:40])), t[17:40])
+
+
+@pytest.mark.parametrize(("name", "mean", "scale"), [("cauchy", 0, 1), ("normal", math.nan, 1), ("laplace", 0, 0)])
+def test_what_is_no_density_is_refused(name, mean, scale):
+    with pytest.raises(UserError, match="are usual|choose one of laplace, normal"):
+        probabilities(schedule.linear(), name, mean, scale)

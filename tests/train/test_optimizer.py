@@ -1,0 +1,97 @@
+"""Muon against a decomposition and torch's own; who is moved by it; a step that is skipped."""
+
+import math
+import statistics
+
+import pytest
+import torch
+
+from unstir.nn.unet import UNet
+from unstir.runs.sections import TrainConfig
+from unstir.train.optimizer import Muon, is_matrix, make_optimizer, orthogonalised
+from unstir.train.trainer import Trainer
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (16, 144), (90, 20), (5, 1)])
+def test_an_orthogonalised_matrix_keeps_the_directions_and_levels_the_sizes(shape):
+    matrices = normal(3, *shape) * torch.tensor([1e-4, 1.0, 300.0])[:, None, None]
+    made = orthogonalised(matrices)
+    for before, after in zip(matrices, made, strict=True):
+        u, s, vh = torch.linalg.svd(before, full_matrices=False)
+        in_its_axes = u.mT @ after @ vh.mT
+        sizes = in_its_axes.diagonal()
+        assert (in_its_axes - sizes.diag()).abs().max() < 1e-3  # the singular vectors stay
+        assert sizes[s > 0.01 * before.norm()].aminmax()[0] > 0.6 and sizes.max() < 1.25
+    assert torch.equal(orthogonalised(torch.zeros(1, *shape)), torch.zeros(1, *shape))
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has its own Muon from 2.9 on")
+def test_steps_are_those_of_torchs_own_muon():
+    ours, theirs = ([torch.nn.Parameter(normal(12, 30)), torch.nn.Parameter(normal(30, 7))] for _ in range(2))
+    adam = torch.optim.AdamW([torch.nn.Parameter(normal(1))], lr=0.02, weight_decay=0.1, fused=True)
+    adam.param_groups[0]["params"][0].grad = torch.zeros(1)
+    own = Muon(ours, adam)
+    known = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    before = [p.detach().clone() for p in ours]
+    for step in range(4):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = normal(*a.shape, seed=step)
+            b.grad = a.grad.clone()
+        own.step()
+        known.step()
+    for old, a, b in zip(before, ours, theirs, strict=True):
+        assert (a - b).norm() < 0.02 * (a - old).norm()  # theirs multiplies in bfloat16
+
+
+def test_convolutions_within_are_moved_by_muon_and_all_else_by_adamw(make_run):
+    trainer = Trainer(*make_run("muon", train__optimizer="muon", model__num_classes=10, train__weight_decay=0.1))
+    net, optimizer = trainer.state.net, trainer.state.optimizer
+    matrices, rest = (group["params"] for group in optimizer.param_groups)
+    assert sum(map(len, (matrices, rest))) == len(set(map(id, [*matrices, *rest]))) == len(list(net.parameters()))
+    named = dict(net.named_parameters())
+    mine = {name for name, p in named.items() if is_matrix(name, p)}
+    assert {id(named[name]) for name in mine} == set(map(id, matrices))
+    assert {"down.0.blocks.0.conv_1.weight", "time.linear_1.weight"} & mine or len(mine) > 5
+    assert not mine & {"input_conv.weight", "output_conv.weight", "label.weight"}
+    trainer.take_step()
+    assert {key for p in matrices for key in optimizer.state[p]} == {"momentum_buffer"}
+    assert {key for p in rest for key in optimizer.state[p]} == {"step", "exp_avg", "exp_avg_sq"}
+    assert all(group["lr"] == pytest.approx(2e-4 / 3) for group in optimizer.param_groups)
+
+
+def test_an_update_has_the_size_of_adams(make_run):
+    trainer = Trainer(*make_run("muon", train__optimizer="muon", train__warmup="0 steps", train__lr=0.01))
+    matrices = [p for p in trainer.state.optimizer.param_groups[0]["params"] if min(p.flatten(1).shape) >= 8]
+    for _ in range(3):  # the last convolution of each branch begins at zero, and no gradient passes it
+        before = [p.detach().clone() for p in matrices]
+        trainer.take_step()
+    sizes = [((p - old).square().mean().sqrt() / 0.01).item() for p, old in zip(matrices, before, strict=True)]
+    assert max(sizes) < 0.25 and min(sizes) > 0.05  # 0.2 for a momentum of full rank
+    assert statistics.median(sizes) == pytest.approx(0.17, abs=0.05)
+
+
+def test_a_step_that_is_not_finite_changes_nothing():
+    net = make_small()
+    optimizer = make_optimizer(net, TrainConfig(optimizer="muon", lr=0.01, weight_decay=0.1))
+    for bad in (0.0, math.nan, 0.0):
+        before = [p.detach().clone() for p in net.parameters()]
+        kept = {p: {k: v.clone() for k, v in optimizer.state[p].items()} for p in net.parameters()}
+        for p in net.parameters():
+            p.grad = torch.full_like(p, 0.1 + bad)
+        optimizer.found_inf = torch.tensor(float(math.isnan(bad)))
+        optimizer.step()
+        same = [torch.equal(p, old) for p, old in zip(net.parameters(), before, strict=True)]
+        assert all(same) if math.isnan(bad) else not any(same)
+        if math.isnan(bad):
+            assert all(torch.equal(v, kept[p][k]) for p in net.parameters() for k, v in optimizer.state[p].items())
+
+
+def make_small():
+    from unstir.nn.config import UNetConfig
+
+    torch.manual_seed(0)
+    return UNet(UNetConfig(in_channels=1, channels=8, mults=(1, 2), num_blocks=1, groups=4))
