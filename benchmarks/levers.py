@@ -45,6 +45,8 @@ LEVERS = {
     "v, normal": V | {"loss.times": "normal", "loss.times_scale": 2.0},
     "v, EDM": V | {"loss.times": "normal", "loss.times_mean": 2.4, "loss.times_scale": 2.4},
     "perturbation": {"loss.input_perturbation": 0.1},
+    "nearest of 4": {"loss.noise_choices": 4},
+    "v, nearest of 4": V | {"loss.noise_choices": 4},
     "muon": MUON,
     "v, muon": V | MUON,
     "v, muon 4e-3": V | MUON | {"train.lr": 4e-3},

@@ -1,15 +1,18 @@
 """The denoiser and its loss against hand-written formulas, with a network that can be seen through."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
+from unstir import randomness
 from unstir.diffusion.denoiser import Denoiser, Labelled, clipped
 from unstir.diffusion.likelihood import variational_bound
-from unstir.diffusion.loss import Objective, denoising_loss
+from unstir.diffusion.loss import Objective, denoising_loss, nearest_noise
 from unstir.errors import UserError
 from unstir.nn.unet import UNet, UNetConfig
+from unstir.randomness import Key
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear
@@ -88,6 +91,25 @@ def test_a_perturbation_moves_what_the_network_sees_and_not_its_target(name):
         x_t = alpha * x_0[i] + sigma * (eps[i] + 0.1 * xi[i])  # Ning et al. 2023, algorithm 1
         target = {"eps": eps[i], "x0": x_0[i], "v": alpha * eps[i] - sigma * x_0[i]}[name]
         assert loss[i].item() == pytest.approx(((torch.sin(3 * x_t) - target) ** 2).mean().item(), rel=1e-9)
+
+
+def test_the_nearest_of_several_noises_is_taken_for_each_image_alone():
+    slots, x_0 = torch.arange(6), 2 * torch.rand(6, 3, 4, 4) - 1
+    key = Key(5, "noise", 9, slots)
+    drawn = randomness.normal(key, (8, 3, 4, 4))
+    for i, (image, noise) in enumerate(zip(x_0, nearest_noise(key, x_0, 8), strict=True)):
+        away = [torch.dist(image, each).item() for each in drawn[i]]
+        assert torch.dist(image, noise).item() == pytest.approx(min(away)) and max(away) > min(away)
+        assert torch.equal(noise, nearest_noise(key[i : i + 1], x_0[i : i + 1], 8)[0])
+    assert torch.equal(nearest_noise(key, x_0), randomness.normal(key, (3, 4, 4)))
+
+
+def test_of_two_noises_the_nearest_leans_towards_the_image_and_nowhere_else():
+    x_0 = torch.tensor([600.0, 800.0]).view(1, 1, 1, 2).expand(4000, -1, -1, -1)  # so far that the norm does not count
+    noise = nearest_noise(Key(0, "noise", 0, torch.arange(4000)), x_0, 2).view(-1, 2).double()
+    along, across = (noise @ torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64)).unbind(1)
+    assert along.mean().item() == pytest.approx(math.pi**-0.5, abs=0.06)  # the mean of the larger of two
+    assert across.mean().item() == pytest.approx(0, abs=0.07) and across.std().item() == pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize("name", ["eps", "x0", "v"])

@@ -29,6 +29,7 @@ ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
         ({"loss": {"times_scale": 0.5}}, 'no effect without times="laplace"'),
         ({"loss": {"times": "normal", "objective": "vlb"}}, 'with times=normal what objective="vlb" minimises'),
         ({"loss": {"input_perturbation": 0.1, "times": "importance", "objective": "vlb"}}, "would be no bound"),
+        ({"loss": {"noise_choices": 4, "objective": "vlb"}}, "with noise_choices=4"),
         (
             {"grids": {"sampler": "unipc", "variance": "small"}},
             "'small' is an option of ancestral, not of unipc",

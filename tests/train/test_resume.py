@@ -160,7 +160,7 @@ VARIANTS = {
         "train__optimizer": "adamw",
         "train__weight_decay": 0.1,
     },
-    "Muon, times by their log-SNR, input perturbation, a linear fall at the end": {
+    "Muon, times by their log-SNR, input perturbation, the nearest of four noises, a linear fall at the end": {
         "train__optimizer": "muon",
         "train__weight_decay": 0.1,
         "train__lr_schedule": "wsd",
@@ -168,6 +168,7 @@ VARIANTS = {
         "loss__times": "laplace",
         "loss__times_scale": 0.5,
         "loss__input_perturbation": 0.1,
+        "loss__noise_choices": 4,
     },
     "a learned variance, times drawn by their losses": {
         "diffusion__T": 4,

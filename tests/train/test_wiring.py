@@ -6,7 +6,7 @@ import torch
 from unstir import randomness
 from unstir.data import Store
 from unstir.diffusion.likelihood import bound_term
-from unstir.diffusion.loss import Objective, denoising_loss
+from unstir.diffusion.loss import Objective, denoising_loss, nearest_noise
 from unstir.diffusion.times import TimeTable, probabilities
 from unstir.randomness import Key
 from unstir.runs import build
@@ -48,13 +48,19 @@ def test_one_steps_gradient_is_the_weighted_one(make_run):
 
 
 def test_levers_draw_by_the_place_in_the_whole_batch(make_run):
-    levers = {"loss__times": "normal", "loss__times_mean": 1.0, "loss__input_perturbation": 0.3}
+    levers = {
+        "loss__times": "normal",
+        "loss__times_mean": 1.0,
+        "loss__input_perturbation": 0.3,
+        "loss__noise_choices": 4,
+    }
     run, store = make_run(model__dropout=0.0, train__clip=0.0, **levers)
     made, slots = Trainer(run, store), torch.arange(8)
     schedule = made._denoiser.process.schedule
     t = TimeTable(probabilities(schedule, "normal", 1.0, 1.0)).draw(Key(0, "time", 0, slots))
     x_0, _ = made._batches(0, slots, slice(0, 8))
-    eps, xi = (randomness.normal(Key(0, stream, 0, slots), (1, 8, 8)) for stream in ("noise", "perturbation"))
+    xi = randomness.normal(Key(0, "perturbation", 0, slots), (1, 8, 8))
+    eps = nearest_noise(Key(0, "noise", 0, slots), x_0, 4)
     loss = denoising_loss(made._denoiser, x_0, t, eps, perturbation=0.3 * xi).total.mean()
     expected = torch.autograd.grad(loss, list(made.state.net.parameters()))
     made.take_step()  # in two micro-batches

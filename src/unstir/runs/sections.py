@@ -180,6 +180,8 @@ class LossConfig:
     """Scale of times laplace and std of times normal, in nats of log-SNR; 0.5 is usual for laplace."""
     input_perturbation: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Std of the noise added to x_t's own, in parts of it, that the target does not have (Ning et al. 2023: 0.1)."""
+    noise_choices: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """Noises drawn for each image, of which the nearest to it is taken (immiscible diffusion); 1: chance alone."""
 
     @property
     def is_simple(self) -> bool:
@@ -189,7 +191,7 @@ class LossConfig:
     @property
     def is_plain(self) -> bool:
         """Whether x_t and its time are drawn as those that the held-out loss is measured at."""
-        return self.times == "uniform" and not self.input_perturbation
+        return self.times == "uniform" and not self.input_perturbation and self.noise_choices == 1
 
     @model_validator(mode="after")
     def _consistent(self) -> "LossConfig":
@@ -216,7 +218,7 @@ _ONLY_WITH = {
     "times_scale": ("times", ("laplace", "normal")),
 }
 """Settings of a loss that have an effect with some values of another setting alone: that one, and these values."""
-_NO_BOUND = ("times", "input_perturbation")
+_NO_BOUND = ("times", "input_perturbation", "noise_choices")
 """Settings that draw another x_t, or other times, than those of the bound (importance sampling weighs them)."""
 
 

@@ -14,7 +14,7 @@ import torch
 from unstir import randomness
 from unstir.data import Store
 from unstir.diffusion.denoiser import Denoiser, NotFiniteError
-from unstir.diffusion.loss import denoising_loss
+from unstir.diffusion.loss import denoising_loss, nearest_noise
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint
@@ -167,7 +167,7 @@ class Trainer:
             t = self._times.draw(time_key)
         else:
             t = randomness.integers(time_key, 1, self._denoiser.process.T)
-        eps = randomness.normal(Key(seed, "noise", state.step, slots), tuple(x_0.shape[1:]))
+        eps = nearest_noise(Key(seed, "noise", state.step, slots), x_0, self._run.config.loss.noise_choices)
         perturbation = None
         if gamma := self._run.config.loss.input_perturbation:
             perturbation = gamma * randomness.normal(Key(seed, "perturbation", state.step, slots), tuple(eps.shape[1:]))
