@@ -274,6 +274,14 @@ def test_figures_of_inception_are_asked_for_by_its_option(run, other, monkeypatc
     assert shlex.split(remedy)[:3] == ["unstir", "evaluate", str(other.path)] and remedy.endswith(" --fid")
 
 
+def test_figures_of_another_average_are_asked_for_by_its_width(run, other, monkeypatch):
+    before = saved(run)[-1]
+    of_width = replace(before, protocol=before.protocol | {"ema": 0.08})
+    monkeypatch.setattr(compared, "saved", lambda of: [of_width] if of is run else [])
+    (remedy,) = compared.same_protocol([run, other]).remedies
+    assert "--ema-width 0.08" in remedy and "averaged (width 0.08) weights" in tables.protocol(of_width)
+
+
 def test_figures_of_other_data_or_of_a_network_that_knows_classes_have_no_command(run, other, tmp_path):
     for change, said in (({"content_hash": "0" * 64}, "two data sets"), ({}, "with classes")):
         own = replace(other, data=replace(other.data, **change))

@@ -67,6 +67,7 @@ train.clip = 1.0 >= 0 <= 1000000000000.0
 train.loss_scale = 1.0 > 0 <= 1000000000000.0
 train.ema_decay = 0.9999 >= 0 < 1
 train.ema_warmup = true
+train.power_ema = false
 train.dtype = "auto"
 train.device = "auto"
 train.label_dropout = 0.0 >= 0 < 1

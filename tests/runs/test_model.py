@@ -1,6 +1,7 @@
 """A model is made of a run or of values alone; whoever takes one is not told weights, device or arithmetic again."""
 
 import ast
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,13 @@ from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
+from unstir.metrics.evaluate_run import _models
+from unstir.metrics.evaluation import PROTOCOL
+from unstir.metrics.request import EvaluationRequest
+from unstir.runs import checkpoint
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.model import Model
+from unstir.theory.averages import WIDTHS, combination
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import cosine
@@ -114,3 +120,44 @@ def test_only_what_makes_a_model_takes_step_ema_device_dtype_and_guide():
                 if len(arguments & clump) > 2 and path.parent.name != "cli":  # a command's arguments are its options
                     found.add(f"{path.relative_to(SOURCE)}: {node.name}")
     assert found == {"runs/run.py: model", "runs/loading.py: model_of"}
+
+
+def weights(model):
+    return model.denoiser.net.state_dict()
+
+
+def test_an_average_of_any_width_is_made_of_those_that_a_run_saved(trained, command):
+    run, _ = trained(train__power_ema=True)
+    steps = [step for step, _ in checkpoint.listed(run.weights)]
+    files = [checkpoint.load(run.weights / checkpoint.file_name(step)) for step in steps]
+    assert steps == [1, 12]
+    for name, t in weights(run.model(ema=0.1)).items():
+        torch.testing.assert_close(t, files[-1].tensors[f"power.0.1.{name}"])
+        assert not name.endswith("conv_1.weight") or not torch.equal(t, files[-1].tensors[f"power.0.05.{name}"])
+    model = run.model(ema=0.08)
+    shares, _ = combination([(step, width) for step in steps for width in WIDTHS], (12, 0.08))
+    for name, t in weights(model).items():
+        parts = [file.tensors[f"power.{width}.{name}"].double() for file in files for width in WIDTHS]
+        torch.testing.assert_close(t, sum(share * part for share, part in zip(shares, parts, strict=True)).float())
+    assert model.provenance()["ema"] == 0.08 and model.weights_sha256 != run.model().weights_sha256
+    assert run.model(1, ema=0.07).step == 1
+    shutil.rmtree(run.checkpoints)  # the slim files alone are kept for good
+    assert run.model(ema=0.08).weights_sha256 == model.weights_sha256
+    status, out, _ = command("likelihood", run.path, "--ema-width", 0.08, "--num", 4, "--calls", 2)
+    assert status == 0 and "averaged (width 0.08) weights" in out
+    for request, averaged in ((EvaluationRequest(ema_width=0.08), 0.08), (EvaluationRequest(), True)):
+        assert _models(run, request, print)[0].averaged == averaged and PROTOCOL["ema"](averaged)
+
+
+@pytest.mark.parametrize(
+    ("changes", "width", "words"),
+    [
+        ({}, 0.1, "no averages at step 12 to make another of; train with --train.power_ema"),
+        ({"train__power_ema": True}, 0.25, r"with an error of \d+%, above the 10% allowed"),
+        ({"train__power_ema": True}, 0.0, "width=0.0 of the training is none"),
+    ],
+)
+def test_an_average_that_cannot_be_made_is_refused(trained, changes, width, words):
+    run, _ = trained(**changes)
+    with pytest.raises(UserError, match=words):
+        run.model(ema=width)

@@ -154,13 +154,14 @@ VARIANTS = {
         "model__num_classes": 10,
         "data__flip": False,
     },
-    "bfloat16, raw weights, AdamW": {
+    "bfloat16, raw weights beside power averages, AdamW": {
         "train__dtype": "bfloat16",
         "train__ema_decay": 0.0,
+        "train__power_ema": True,
         "train__optimizer": "adamw",
         "train__weight_decay": 0.1,
     },
-    "Muon, times by their log-SNR, input perturbation, the nearest of four noises, a linear fall at the end": {
+    "Muon, times by their log-SNR, perturbed inputs, nearest noises, a linear fall": {
         "train__optimizer": "muon",
         "train__weight_decay": 0.1,
         "train__lr_schedule": "wsd",

@@ -97,7 +97,11 @@ class ModelOptions:
     """The saved step whose weights are used; by default the newest."""
     ema: bool = True
     """Use the averaged weights where the run has them."""
+    ema_width: float | None = None
+    """Use another average in their place, of this width in parts of the training (0.05 is short, 0.2 long); of a run
+    with train.power_ema."""
 
     def model(self, run: "Run", guide: str | None = None) -> "Model":
         """The model of the run that these options name; errors as `Run.model`."""
-        return run.model(self.checkpoint, ema=self.ema, device=self.device, dtype=self.dtype, guide=guide, say=say)
+        ema = self.ema if self.ema_width is None else self.ema_width
+        return run.model(self.checkpoint, ema=ema, device=self.device, dtype=self.dtype, guide=guide, say=say)

@@ -31,6 +31,7 @@ OPTIONS = {
     "--guide": "autoguidance weak_model guide_run",
     "--seed": "s random_seed manual_seed rng_seed generator",
     "--ema": "use_ema average averaged ema_decay",
+    "--ema-width": "ema_std sigma_rel ema_length phema post_hoc_ema power_ema",
     "--store": "data dataset data_dir data_path dataroot cache data_store source",
     "--split": "subset set on",
     "--seeds": "repeats repetitions num_seeds",

@@ -93,7 +93,8 @@ def _plans(run: Run, store: Store, request: EvaluationRequest, say: Say) -> list
 def _models(run: Run, request: EvaluationRequest, say: Say) -> list[Model]:
     """The models of the saved steps that are asked for, rising; a guide cannot lead away from itself."""
     text = request.checkpoint
-    how: dict[str, Any] = {key: getattr(request, key) for key in ("ema", "device", "dtype", "guide")}
+    how: dict[str, Any] = {key: getattr(request, key) for key in ("device", "dtype", "guide")}
+    how["ema"] = request.ema if request.ema_width is None else request.ema_width
     if text == "newest":
         return [run.model(say=say, **how)]
     run.newest_step()  # says so where none was saved

@@ -21,6 +21,7 @@ from unstir.metrics.memorisation import Memorisation
 from unstir.runs.files import make_folder, write_text
 from unstir.runs.kinds import check, is_count, is_text
 from unstir.runs.lines import decode, encode
+from unstir.runs.model import weights_in_words
 from unstir.runs.run import Run
 
 FORMAT = 5  # grows when a figure of the same name and protocol would come out otherwise; no other format is read
@@ -32,7 +33,7 @@ PROTOCOL = {
     **dict.fromkeys(("sampler", "split", "dtype"), is_text),
     "seed": lambda value: type(value) is int,
     "networks": lambda value: isinstance(value, dict) and all(map(is_text, value.values())),
-    "ema": lambda value: isinstance(value, bool),
+    "ema": lambda value: isinstance(value, bool) or (isinstance(value, float) and 0 < value < 1),  # or a width
 }
 """What is read of a protocol, and of what kind each is."""
 
@@ -152,7 +153,7 @@ def describe(evaluation: Evaluation) -> str:
     networks = ", ".join(f"{name} {digest[:12]}" for name, digest in how["networks"].items()) or "no network"
     cost = Cost(how["steps"], how["calls"])
     head = (
-        f"step {evaluation.step} ({evaluation.images} images seen), {'averaged' if how['ema'] else 'raw'} weights: "
+        f"step {evaluation.step} ({evaluation.images} images seen), {weights_in_words(how['ema'])}: "
         f"{how['seeds']} x {how['num']} images by {how['sampler']}, {cost}, {how['dtype']}, seed "
         f"{how['seed']} on; against {how['num_reference']} of {how['split']}; features: {networks}"
     )

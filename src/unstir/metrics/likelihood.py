@@ -29,7 +29,7 @@ from unstir.runs.kinds import check as check_kinds
 from unstir.runs.kinds import is_count
 from unstir.runs.lines import decode, encode
 from unstir.runs.loading import check_data
-from unstir.runs.model import Model
+from unstir.runs.model import Model, weights_in_words
 from unstir.theory.variance import check_variance
 
 SAMPLES = 8  # an estimate is made in so many batches, where there are as many images: each has its own times
@@ -193,7 +193,7 @@ def describe(result: Likelihood) -> str:
     return (
         f"{how['split']:9} {result.bits_per_dim:.4f}{error} bits/dim (prior {result.prior:.4f}, decoder "
         f"{result.decoder:.4f}); {result.num} images, {terms_of(how)}, {how['variance']} variance, step {how['step']}, "
-        f"{'averaged' if how['ema'] else 'raw'} weights" + (", given the label" if how["given_labels"] else "")
+        f"{weights_in_words(how['ema'])}" + (", given the label" if how["given_labels"] else "")
     )
 
 

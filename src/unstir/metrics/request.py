@@ -50,6 +50,9 @@ class EvaluationRequest:
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
     ema: bool = True
     """Use the averaged weights where the run has them."""
+    ema_width: float | None = None
+    """Use another average in their place, of this width in parts of the training (0.05 is short, 0.2 long); of a run
+    with train.power_ema."""
 
     @property
     def inception(self) -> bool:

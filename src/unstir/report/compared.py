@@ -216,6 +216,8 @@ def _option(run: Run, key: str, value: Any, like: Evaluation) -> list[str]:
         how, schedule = like.protocol, build.schedule(run.config.diffusion)
         chains = (usual_chain(run).changed(spacing=how["spacing"], steps=n) for n in range(1, schedule.T + 1))
         value = next((each.steps for each in chains if each.cost(schedule).steps == value), value)
+    if key == "ema" and not isinstance(value, bool):
+        name = "--ema-width"
     if isinstance(value, bool):
         return [name if value else f"--no-{key}"]
     return [name, str(value)]

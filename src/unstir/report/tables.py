@@ -22,6 +22,7 @@ from unstir.progress import duration
 from unstir.report.facts import Facts, chain_key
 from unstir.report.wording import brief, count, operations, passes, with_error
 from unstir.runs.files import make_folder, write_text
+from unstir.runs.model import weights_in_words
 
 STEM = "figures"  # in a folder the files are figures.csv, figures.md and figures.tex
 HEADS = ("run", "step", "sampler", "steps", "calls", "figure", "value", "real images", "noise", "better", "protocol")
@@ -115,7 +116,7 @@ def protocol(evaluation: Evaluation, classes: tuple[str, ...] = ()) -> str:
     label = how.get("label")
     of_class = f" of class {classes[label]}" if isinstance(label, int) and label < len(classes) else ""
     text = f"{how['seeds']} × {how['num']} images{of_class} by {how['sampler']}, {Cost(how['steps'], how['calls'])}, "
-    text += f"{guided}{'averaged' if how['ema'] else 'raw'} weights, against {how['num_reference']:,} images of the "
+    text += f"{guided}{weights_in_words(how['ema'])}, against {how['num_reference']:,} images of the "
     return f"{text}{how['split']} split"
 
 

@@ -20,6 +20,7 @@ from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import Checkpoint, content_hash
 from unstir.runs.config import MAY_CHANGE, Config
 from unstir.runs.model import Model
+from unstir.theory.averages import WIDTHS, combination
 from unstir.theory.process import Process
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 MAY_BE_NEW = ("label.weight",)  # what a conditional run has and an unconditional one has not
 SHOWN = 8  # differences that a message names at most
+MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
 
 
 def compare(saved: Config, asked: Config) -> dict[str, Any]:
@@ -112,14 +114,15 @@ def model_of(
     run: "Run",
     found: Checkpoint,
     *,
-    ema: bool = True,
+    ema: bool | float = True,
     device: str = "auto",
     dtype: str = "float32",
     say: Say = unsaid,
 ) -> Model:
     """The model of a checkpoint of a run, compared with it by `check_same`; arguments and errors as `Run.model`."""
     check_same(run, found, say)
-    on, weights, step = build.device(device), weights_of(found, ema), found.step
+    on, step = build.device(device), found.step
+    weights = weights_of(found, ema) if isinstance(ema, bool) else power_average(run, found, ema)
 
     def load(arithmetic: torch.dtype) -> Denoiser:
         net = build.network(run.config, on)
@@ -131,7 +134,7 @@ def model_of(
         return build.denoiser(run.config, net.to(arithmetic), torch.float32)
 
     how: dict[str, Any] = {"device": on, "dtype": dtype, "ema": ema}
-    averaged = ema and run.config.train.ema_decay > 0
+    averaged = ema if not isinstance(ema, bool) else ema and run.config.train.ema_decay > 0
     return Model(load=load, step=step, weights_sha256=content_hash(weights), averaged=averaged, **how, **_of(run))
 
 
@@ -166,6 +169,36 @@ def weights_of(found: Checkpoint, ema: bool) -> dict[str, Tensor]:
             )
         return found.part("model")
     return (found.part("ema") if ema else {}) or found.part("model")
+
+
+def power_average(run: "Run", found: Checkpoint, width: float) -> dict[str, Tensor]:
+    """The weights at the step of a checkpoint of a run, averaged by a power function of any ``width`` of the training.
+
+    They are made of the power averages in it and in the slim files of earlier steps (`theory.averages`). Raises
+    UserError where the run keeps none, or those saved are too few to make this one.
+    """
+    step, own = found.step, found.part("model")
+    if not run.config.train.power_ema or not step:
+        raise UserError(f"{run.path} has no averages at step {step} to make another of; train with --train.power_ema")
+    steps = [*(each for each, _ in checkpoint.listed(run.weights) if each < step), step]
+    shares, error = combination([(each, saved) for each in steps for saved in WIDTHS], (step, width))
+    if error > MOST_ERROR:
+        raise UserError(
+            f"the averages of {run.path} up to step {step} make one of width {width:g} with an error of {error:.0%}, "
+            f"above the {MOST_ERROR:.0%} allowed; take a width nearer to {WIDTHS[0]}..{WIDTHS[1]}, or train with more "
+            "snapshots (--grids.log_spaced 40)"
+        )
+    total, left = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in own.items()}, iter(shares)
+    for each in steps:
+        file = found if each == step else checkpoint.load(run.weights / checkpoint.file_name(each))
+        check_same(run, file)
+        for saved in WIDTHS:
+            part, share = file.part(f"power.{saved}"), next(left)
+            if wrong := misfits(own, part):
+                raise UserError(f"{run.path}: of the averages of step {each}, {wrong[0]}; restore its file from a copy")
+            for name, t in total.items():
+                t += share * part[name]
+    return {name: t.to(own[name].dtype) for name, t in total.items()}
 
 
 def misfits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:

@@ -10,6 +10,7 @@ from unstir.nn.config import UNetConfig
 from unstir.nn.unet import UNet
 from unstir.runs import build
 from unstir.runs.config import Config
+from unstir.theory.averages import WIDTHS
 
 FLOAT = 4  # bytes; weights and all that belongs to them are float32
 
@@ -21,10 +22,9 @@ def parameters(config: Config) -> int:
 
 
 def copies(config: Config) -> int:
-    """Numbers that training holds for a weight: itself, its gradient, its moments (one with Muon), and its average if
-    there is one.
-    """
-    return 3 + (config.train.optimizer != "muon") + (config.train.ema_decay > 0)
+    """Numbers that training holds for a weight: itself, its gradient, its moments (one with Muon), and its averages."""
+    train = config.train
+    return 3 + (train.optimizer != "muon") + (train.ema_decay > 0) + len(WIDTHS) * train.power_ema
 
 
 def kept_numbers(config: UNetConfig, height: int, width: int) -> int:

@@ -31,7 +31,8 @@ class Model:
     ``load(dtype)`` returns the denoiser on ``device``; it is called when the first image is computed, so that a model
     takes no memory before. ``data`` describes what it was trained on; ``folder`` is its run, where what is made of it
     goes by default. ``chain`` is how it is sampled where nothing else is asked. ``weights_sha256`` is the hash (hex) of
-    the weights, those of ``step``; ``ema`` says whether averaged ones were asked for, ``averaged`` whether they are so.
+    the weights, those of ``step``; ``ema`` says whether averaged ones were asked for, ``averaged`` whether they are so;
+    both are the width of an average made after training.
     ``dtype`` is "float32", "bfloat16" or "auto". ``settings`` are those of the network and the process, as JSON has
     them. Guidance leads away from the ``guide`` (autoguidance, Karras et al. 2024: a smaller network or one trained
     less, on the same data) or, with None, from the model without its label. ``nrow`` is the tiles in a row of a grid.
@@ -50,8 +51,8 @@ class Model:
     settings: dict[str, Any]
     device: torch.device
     dtype: str = "float32"
-    ema: bool = True
-    averaged: bool = True
+    ema: bool | float = True
+    averaged: bool | float = True
     guide: "Model | None" = None
     nrow: int = 8
 
@@ -153,6 +154,12 @@ class Model:
     def computing_in(self, dtype: str) -> "Model":
         """The same model in another arithmetic, its guide too, with nothing loaded."""
         return replace(self, dtype=dtype, guide=self.guide and self.guide.computing_in(dtype))
+
+
+def weights_in_words(ema: bool | float) -> str:
+    """What weights an ``averaged`` of a model means, as a protocol holds it: "raw", "averaged" or with its width."""
+    width = "" if isinstance(ema, bool) else f" (width {ema})"
+    return f"averaged{width} weights" if ema else "raw weights"
 
 
 def _check_guide(model: Model, guide: Model) -> None:

@@ -155,7 +155,7 @@ class Run:
         self,
         step: int | None = None,
         *,
-        ema: bool = True,
+        ema: bool | float = True,
         device: str = "auto",
         dtype: str = "float32",
         guide: str | Model | None = None,
@@ -163,10 +163,12 @@ class Run:
     ) -> Model:
         """The trained model: of the newest file that verifies, or of one saved ``step``; ``say`` as `load`.
 
-        ``ema`` takes the averaged weights where the run has them. Under "bfloat16" the weights are cast once. ``guide``
-        is what guidance leads away from: a model, "1000" for a step of the same run, "runs/small" for the newest
-        weights of another, "runs/small@1000" for a step of it. Raises UserError where nothing was saved, or not that
-        step, a slim file has no raw weights, the device is absent, or the guide is none of these or does not fit.
+        ``ema`` takes the averaged weights where the run has them; a number is the width of another average, in parts of
+        the training so far, made of those that a run with train.power_ema keeps. Under "bfloat16" the weights are cast
+        once. ``guide`` is what guidance leads away from: a model, "1000" for a step of the same run, "runs/small" for
+        the newest weights of another, "runs/small@1000" for a step of it. Raises UserError where nothing was saved, or
+        not that step, a slim file has no raw weights, the averages do not make the one asked for, the device is absent,
+        or the guide is none of these or does not fit.
         """
         how: dict[str, Any] = {"ema": ema, "device": device, "dtype": dtype, "say": say}
         model = model_of(self, self._read(step, say), **how)

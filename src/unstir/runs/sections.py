@@ -138,6 +138,8 @@ class TrainConfig:
     """Decay of the exponential moving average of the weights; 0: none, and raw weights are sampled."""
     ema_warmup: bool = True
     """Start the average fast: the decay of update n is at most (1 + n) / (10 + n)."""
+    power_ema: bool = False
+    """Also save two power-function averages at each snapshot, to choose an average after training by --ema-width."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic inside the network; auto: bfloat16 where the device has it. Weights stay float32."""
     device: str = "auto"

@@ -19,6 +19,7 @@ from unstir.runs.checkpoint import Checkpoint, DamagedError, environment
 from unstir.runs.kinds import Kind, check, is_count, is_figures, is_number
 from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
+from unstir.theory.averages import WIDTHS
 from unstir.train.optimizer import Muon, is_matrix, make_optimizer
 
 WINDOW = ("steps", "loss", "mse", "bits", "grad_norm", "clipped")
@@ -33,8 +34,8 @@ class State:
     ``step`` counts optimiser steps taken. ``window`` holds sums since the last log line, by `WINDOW`: steps with finite
     gradients, then the loss, squared error, bound in bits, gradient norm and clipped steps among them. ``counters``,
     by `COUNTERS`, count steps skipped for a gradient that was not finite. ``history`` is what an importance sampler of
-    times has seen. ``logged`` and ``measured`` are the steps of the last lines in metrics.jsonl and held_out.jsonl,
-    ``seconds`` is the time of training so far.
+    times has seen, ``powers`` the power-function averages of `WIDTHS`, or none. ``logged`` and ``measured`` are the
+    steps of the last lines in metrics.jsonl and held_out.jsonl, ``seconds`` is the time of training so far.
     """
 
     net: UNet
@@ -43,6 +44,7 @@ class State:
     window: Tensor
     counters: Tensor
     history: LossHistory | None = None
+    powers: tuple[nn.Module, ...] = ()
     step: int = 0
     logged: int = 0
     measured: int = 0
@@ -56,7 +58,8 @@ class State:
         average = averaged_copy(net) if train.ema_decay else None
         by_losses = run.config.loss.times == "importance"
         history = LossHistory.empty(run.config.diffusion.T, device) if by_losses else None
-        return cls(net, average, make_optimizer(net, train), zeros(len(WINDOW)), zeros(len(COUNTERS)), history)
+        powers = tuple(averaged_copy(net) for _ in WIDTHS) if train.power_ema else ()
+        return cls(net, average, make_optimizer(net, train), zeros(len(WINDOW)), zeros(len(COUNTERS)), history, powers)
 
     @property
     def sampling_net(self) -> nn.Module:
@@ -68,9 +71,14 @@ class State:
         tensors = {f"model.{name}": t for name, t in self.net.state_dict().items()}
         if self.average is not None:
             tensors |= {f"ema.{name}": t for name, t in self.average.state_dict().items()}
+        tensors |= self._power_tensors()
         if self.history is not None:
             tensors |= {"times.losses": self.history.losses, "times.counts": self.history.counts}
         return tensors
+
+    def _power_tensors(self) -> dict[str, Tensor]:
+        named = zip(WIDTHS, self.powers, strict=False)
+        return {f"power.{width}.{name}": t for width, net in named for name, t in net.state_dict().items()}
 
     def to_checkpoint(self, run: Run) -> Checkpoint:
         """A full checkpoint of this moment."""
@@ -88,8 +96,8 @@ class State:
         return self._saved(run, tensors, state=figures, environment=environment(self.window.device))
 
     def to_slim(self, run: Run) -> Checkpoint:
-        """The weights to sample from, alone."""
-        tensors = {f"model.{name}": t for name, t in self.sampling_net.state_dict().items()}
+        """The weights to sample from, and the power averages that others are made of."""
+        tensors = {f"model.{name}": t for name, t in self.sampling_net.state_dict().items()} | self._power_tensors()
         return self._saved(run, tensors, kind="slim", ema=self.average is not None)
 
     def _saved(self, run: Run, tensors: dict[str, Tensor], **fields: Any) -> Checkpoint:
@@ -98,8 +106,9 @@ class State:
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Take initial weights from elsewhere."""
         self.net.load_state_dict(dict(weights))
-        if self.average is not None:
-            self.average.load_state_dict(self.net.state_dict())
+        for average in (self.average, *self.powers):
+            if average is not None:
+                average.load_state_dict(self.net.state_dict())
 
     def check(self, saved: Checkpoint) -> None:
         """Raise DamagedError where a checkpoint lacks a part of this state, or has one of another shape or dtype."""
@@ -132,6 +141,8 @@ class State:
         self.net.load_state_dict(saved.part("model"))
         if self.average is not None:
             self.average.load_state_dict(saved.part("ema"))
+        for width, average in zip(WIDTHS, self.powers, strict=False):
+            average.load_state_dict(saved.part(f"power.{width}"))
         if self.history is not None:
             times = saved.part("times")
             self.history.losses.copy_(times["losses"])

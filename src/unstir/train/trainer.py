@@ -22,6 +22,7 @@ from unstir.runs.checkpoint import environment
 from unstir.runs.loading import check_same, initial_weights, model_in_training
 from unstir.runs.run import Run, is_run
 from unstir.runs.timetable import ema_decay, grid_file, learning_rate, snapshots
+from unstir.theory.averages import WIDTHS, decay
 from unstir.train.batches import Batches
 from unstir.train.held_out import HeldOutLoss
 from unstir.train.observer import Observer, Stop
@@ -191,6 +192,8 @@ class Trainer:
             state.optimizer.step()
         if state.average is not None:
             update_average(state.average, state.net, ema_decay(cfg, state.step), applied.float())
+        for width, average in zip(WIDTHS, state.powers, strict=False):
+            update_average(average, state.net, decay(width, state.step + 1), applied.float())
         if state.history is not None:
             state.history.record(t, losses, applied)
         clipped = norm > cfg.clip if cfg.clip else torch.zeros_like(applied)
