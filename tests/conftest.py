@@ -4,6 +4,7 @@ What many tests begin with, such as a trained tiny run, is made once for all pro
 """
 
 import fcntl
+import gc
 import hashlib
 import json
 import os
@@ -27,6 +28,7 @@ from unstir.train.launch import open_data, open_run
 from unstir.train.trainer import Trainer
 
 torch.set_num_threads(1)
+gc.set_threshold(10_000, 20, 20)  # or a tenth of the time goes into looking through all that is imported
 settings.register_profile("tests", deadline=None, derandomize=True)
 settings.register_profile("random", deadline=None, max_examples=1000, print_blob=True)  # failures stay in .hypothesis/
 settings.load_profile(os.environ.get("UNSTIR_HYPOTHESIS", "tests"))

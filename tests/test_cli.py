@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from conftest import without_charts
+from processes import Command
 from unstir.runs import recipes, toml
 from unstir.runs.run import Run
 
@@ -437,20 +438,21 @@ def test_help_lists_the_recipes_and_starts_fast():
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_the_same_command_continues(tmp_path, number, status):
-    command = [sys.executable, "-m", "unstir", "train", *tiny("100000 steps", log="1 step")]
-    child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    words = ["train", *tiny("100000 steps", log="1 step")]
+    child = Command(words, tmp_path, out=tmp_path / "out", err=tmp_path / "err")
     metrics = tmp_path / "runs/digits/metrics.jsonl"
     deadline = time.monotonic() + 60
     while not (metrics.exists() and metrics.read_text().count("\n") > 3):
         assert time.monotonic() < deadline and child.poll() is None
         time.sleep(0.05)
     child.send_signal(number)
-    out, err = child.communicate(timeout=20)
-    assert child.returncode == status and "the same command continues" in out and "Traceback" not in err
+    assert child.wait(timeout=20) == status
+    out, err = (tmp_path / "out").read_text(), (tmp_path / "err").read_text()
+    assert "the same command continues" in out and "Traceback" not in err
     run = Run.open(tmp_path / "runs/digits")
     step = run.newest_step()
     assert step == len(run.metrics()) >= 4
-    child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    child = Command(words, tmp_path)
     while len(run.metrics()) <= step:
         assert time.monotonic() < deadline + 60 and child.poll() is None
         time.sleep(0.05)

@@ -2,9 +2,6 @@
 
 import hashlib
 import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from io import BytesIO
@@ -13,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from processes import Command
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
@@ -30,23 +28,22 @@ def hashes(folder):
 
 def test_a_killed_job_ends_with_the_files_of_one_never_killed(trained, command, tmp_path):
     run, _ = trained()
-    options = ("--num", 300, "--batch-size", 8, "--steps", 20)
+    options = ("--num", 200, "--batch-size", 8, "--steps", 20)
     assert command("sample", run.path, *options, "--out", tmp_path / "whole")[0] == 0
     killed = tmp_path / "killed"
-    words = [sys.executable, "-m", "unstir", "sample", run.path, *options, "--out", killed]
     for kill in range(KILLS):
-        child = subprocess.Popen([str(word) for word in words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        goal, deadline = 290 * (kill + 1) // (KILLS + 1), time.monotonic() + 120
+        child = Command(["sample", run.path, *options, "--out", killed], tmp_path)
+        goal, deadline = 190 * (kill + 1) // (KILLS + 1), time.monotonic() + 120
         while len(list(killed.glob("[0-9]*.png"))) < goal and child.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.005)
         assert child.poll() is None, "it finished before it could be killed"
-        child.send_signal(signal.SIGKILL)
+        child.kill()
         child.wait()
-    assert 0 < len(list(killed.glob("[0-9]*.png"))) < 300
+    assert 0 < len(list(killed.glob("[0-9]*.png"))) < 200
     assert command("sample", run.path, *options, "--out", killed)[0] == 0
     assert hashes(killed) == hashes(tmp_path / "whole")
-    assert len(list(killed.glob("[0-9]*.png"))) == 300 and not list(killed.glob(".*"))
+    assert len(list(killed.glob("[0-9]*.png"))) == 200 and not list(killed.glob(".*"))
 
 
 def test_fewer_than_are_there_is_refused(trained, command, tmp_path):

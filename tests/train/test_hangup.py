@@ -9,14 +9,15 @@ import time
 
 import pytest
 
+from processes import Command
 from unstir.runs.run import Run
 
 OPTIONS = (
     "--model.channels 8 --model.groups 4 --train.batch_size 8 --train.dtype float32 --diffusion.T 20 "
     "--diffusion.beta_T 0.3 --grids.num 4 --grids.steps 3 --grids.log_spaced 1 --log.held_out_images 0"
 )
-COMMAND = [
-    *(sys.executable, "-m", "unstir", "train", *OPTIONS.split()),
+WORDS = [
+    *("train", *OPTIONS.split()),
     *("--train.length", "100000 steps", "--train.warmup", "0 steps"),
     *("--log.every", "1 step", "--checkpoint.every", "100000 steps"),
 ]
@@ -29,11 +30,6 @@ def until(holds, seconds=90):
         time.sleep(0.05)
 
 
-def listen():
-    """Take SIGHUP as a shell's child does, also where the tests themselves run under nohup."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
 def lines(folder):
     file = folder / "runs/digits/metrics.jsonl"
     return file.read_text().count("\n") if file.exists() else 0
@@ -41,11 +37,11 @@ def lines(folder):
 
 @pytest.fixture
 def started(tmp_path):
-    """started(**how) -> the process of a training that has taken steps; it is killed at the end."""
+    """started(make) -> the process of a training that has taken steps, as make() began it; it is killed at the end."""
     children = []
 
-    def start(preexec_fn=listen, **how):
-        children.append(subprocess.Popen(COMMAND, cwd=tmp_path, preexec_fn=preexec_fn, **how))
+    def start(make):
+        children.append(make())
         until(lambda: lines(tmp_path) > 3 or children[-1].poll() is not None)
         assert children[-1].poll() is None
         return children[-1]
@@ -63,10 +59,9 @@ def saved_everything(folder):
 
 
 def test_a_hangup_saves_and_says_so_where_it_can(tmp_path, started):
-    child = started(stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    child = started(lambda: Command(WORDS, tmp_path, out=tmp_path / "out"))
     child.send_signal(signal.SIGHUP)
-    out, _ = child.communicate(timeout=60)
-    assert child.returncode == 129 and "the same command continues" in out
+    assert child.wait(timeout=60) == 129 and "the same command continues" in (tmp_path / "out").read_text()
     saved_everything(tmp_path)
 
 
@@ -74,11 +69,12 @@ def test_a_terminal_that_closes_ends_training_with_all_saved(tmp_path, started):
     master, terminal = pty.openpty()
 
     def take_the_terminal():
-        listen()
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests themselves run under nohup
         os.setsid()
         os.close(os.open(os.ttyname(terminal), os.O_RDWR))  # the first one opened controls the session
 
-    child = started(stdin=terminal, stdout=terminal, stderr=terminal, preexec_fn=take_the_terminal)
+    words, streams = [sys.executable, "-m", "unstir", *WORDS], dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
+    child = started(lambda: subprocess.Popen(words, cwd=tmp_path, preexec_fn=take_the_terminal, **streams))
     os.close(terminal)
     os.read(master, 1024)  # something was drawn there
     os.close(master)  # whereupon the kernel sends SIGHUP, and writing to the terminal is an error
@@ -103,11 +99,7 @@ def test_what_is_written_to_a_terminal_that_has_closed_is_dropped():
 
 
 def test_under_nohup_training_goes_on(tmp_path, started):
-    child = started(
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
-    )
+    child = started(lambda: Command(WORDS, tmp_path, handlers={signal.SIGHUP: signal.SIG_IGN}))
     child.send_signal(signal.SIGHUP)
     now = lines(tmp_path)
     until(lambda: lines(tmp_path) > now + 20 or child.poll() is not None)
