@@ -29,12 +29,23 @@ def pictures(num=NUM, seed=0):
 @pytest.fixture
 def begun(tmp_path):
     """begun(folder of images, ...) -> the folder of a run that has not taken a step on them."""
+    return beginner(tmp_path)
 
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """The facts of a run on sound images, for tests of what is said of its looks at held-out ones."""
+    folder = tmp_path_factory.mktemp("sound")
+    path = beginner(folder)(write(folder / "images", pictures()))
+    return gather(path, samples=False, progress=lambda *_: None)
+
+
+def beginner(tmp_path):
     def begin(images, held_out=0.1, classes=0):
-        store = pack(images, tmp_path / "store", channels=1, held_out=held_out)
+        store = pack(images, tmp_path / "store", size=8, channels=1, held_out=held_out)
         config = from_dict(
             {
-                "data": {"source": str(images), "channels": 1, "store": str(store.path)},
+                "data": {"source": str(images), "size": 8, "channels": 1, "store": str(store.path)},
                 "model": {
                     "in_channels": 1,
                     "channels": 8,
@@ -195,8 +206,7 @@ def lines(step, held_out, train):
     ("rise", "fall", "severity"),
     [(0.02, 0.02, "problem"), (0.005, 0.02, "warning"), (0.0002, 0.02, None), (-0.01, 0.02, None), (0.02, -0.02, None)],
 )
-def test_overfitting_is_a_rise_held_out_against_a_fall_in_training(begun, tmp_path, rise, fall, severity):
-    facts = gather(begun(write(tmp_path / "images", pictures())), samples=False, progress=lambda *_: None)
+def test_overfitting_is_a_rise_held_out_against_a_fall_in_training(sound, rise, fall, severity):
     generator = np.random.default_rng(0)
     images, others = generator.normal(0.1, 0.04, (2, 128))  # from image to image far more than what is looked for
     noise = lambda: generator.normal(0, 0.005, 128)
@@ -205,12 +215,12 @@ def test_overfitting_is_a_rise_held_out_against_a_fall_in_training(begun, tmp_pa
         lines(1000, others, images),
         lines(3000, others + rise + noise(), images - fall + noise()),
     ]
-    report = examine(dataclasses.replace(facts, held_out=tuple(seen)))
+    report = examine(dataclasses.replace(sound, held_out=tuple(seen)))
     assert {each.check: each.severity for each in report.findings} == ({"overfit": severity} if severity else {})
     if severity:
         assert "--checkpoint 1000" in report.findings[0].remedy
     without = [{key: value for key, value in line.items() if not key.startswith("of_")} for line in seen]
-    assert examine(dataclasses.replace(facts, held_out=tuple(without))).findings == ()  # no errors, no verdict
+    assert examine(dataclasses.replace(sound, held_out=tuple(without))).findings == ()  # no errors, no verdict
 
 
 @pytest.mark.parametrize(
@@ -222,15 +232,12 @@ def test_overfitting_is_a_rise_held_out_against_a_fall_in_training(begun, tmp_pa
         (0.02, +0.01, 0.005, None),  # the network fails at both
     ],
 )
-def test_overfitting_is_a_rise_that_surely_exceeds_the_change_in_training(
-    begun, tmp_path, rise, change, unrest, severity
-):
-    facts = gather(begun(write(tmp_path / "images", pictures())), samples=False, progress=lambda *_: None)
+def test_overfitting_is_a_rise_that_surely_exceeds_the_change_in_training(sound, rise, change, unrest, severity):
     generator = np.random.default_rng(0)
     images, others = generator.normal(0.1, 0.04, (2, 128))
     exactly = lambda mean, std: mean + std * (noise := generator.normal(0, 1, 128)) - std * noise.mean()
     seen = (lines(1000, others, images), lines(3000, others + exactly(rise, 0.005), images + exactly(change, unrest)))
-    report = examine(dataclasses.replace(facts, held_out=seen))
+    report = examine(dataclasses.replace(sound, held_out=seen))
     assert {each.check: each.severity for each in report.findings} == ({"overfit": severity} if severity else {})
     if severity:
         assert f"changed by {change:+.4f}" in report.findings[0].evidence and 0 < report.findings[0].figure < 100
@@ -243,14 +250,13 @@ def test_two_images_of_each_split_are_enough_to_compare():
     assert _losses({"step": 1, "of_train": one, "of_held_out": two}) is None
 
 
-def test_looks_without_a_number_for_each_image_or_at_other_times_are_left_out(begun, tmp_path):
-    facts = gather(begun(write(tmp_path / "images", pictures())), samples=False, progress=lambda *_: None)
+def test_looks_without_a_number_for_each_image_or_at_other_times_are_left_out(sound):
     images, others = np.random.default_rng(0).normal(0.1, 0.04, (2, 128))
     best, last = lines(1000, others, images), lines(3000, others + 0.02, images - 0.02)
     remembers = [best, last]
 
     def said(*seen):
-        return [each.says for each in examine(dataclasses.replace(facts, held_out=seen)).findings]
+        return [each.says for each in examine(dataclasses.replace(sound, held_out=seen)).findings]
 
     expected = ["the network begins to remember its training images"]
     nan = lines(4000, others * np.nan, images - 0.03)
