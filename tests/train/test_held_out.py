@@ -177,9 +177,8 @@ def test_measuring_leaves_training_as_it_was(make_run):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_stopped_anywhere_each_line_is_written_once(make_run):
-    whole, store = make_run("whole", **SHORT)
-    Trainer(whole, store).run()
+def test_stopped_anywhere_each_line_is_written_once(trained, make_run):
+    whole, _ = trained("whole", **{**MEASURED, **SHORT})
     for at in (0, 1, 3):
         made, stop = Trainer(*make_run("parts", **SHORT)), Stop(install=False)
         while made.state.step < at:
@@ -206,9 +205,8 @@ class Interrupting(Observer):
             self.stop.request(2)
 
 
-def test_a_measurement_that_is_interrupted_is_given_up_and_taken_again(make_run):
-    whole, store = make_run("whole", **SHORT)
-    Trainer(whole, store).run()
+def test_a_measurement_that_is_interrupted_is_given_up_and_taken_again(trained, make_run):
+    whole, _ = trained("whole", **{**MEASURED, **SHORT})
     stop = Stop(install=False)
     observer = Interrupting(stop, at=9)
     run, store = make_run("parts", **SHORT)
@@ -235,9 +233,8 @@ def killed_before(monkeypatch, module, name, at_call):
     monkeypatch.setattr(module, name, fatal)
 
 
-def test_killed_between_the_line_and_the_grid_it_has_each_line_once(make_run, monkeypatch):
-    whole, store = make_run("whole", **SHORT)
-    Trainer(whole, store).run()
+def test_killed_between_the_line_and_the_grid_it_has_each_line_once(trained, make_run, monkeypatch):
+    whole, _ = trained("whole", **{**MEASURED, **SHORT})
     pictures = {path.name: path.read_bytes() for path in whole.samples.iterdir()}
     for module, name in ((held_out, "append"), (trainer, "draw_charts"), (trainer, "draw_grid")):
         for at in (1, 2):
@@ -278,9 +275,8 @@ def test_killed_at_random_instants_the_lines_are_the_same(make_run):
         assert measured(make_run(name, **SHORT)[0]) == measured(whole)
 
 
-def test_lines_past_the_step_that_training_goes_back_to_are_dropped_and_taken_again(make_run):
-    run, store = make_run()
-    Trainer(run, store).run()
+def test_lines_past_the_step_that_training_goes_back_to_are_dropped_and_taken_again(trained, make_run):
+    run, store = trained(**MEASURED)
     whole, last = measured(run), checkpoint.listed(run.checkpoints)[-1][1]
     last.write_bytes(last.read_bytes()[:-100])
     with run.held_out_file.open("a") as file:
@@ -352,9 +348,8 @@ def test_memorising_parts_the_splits(few, make_run):
     assert end["bits_train"] < end["bits"]
 
 
-def test_the_chart_draws_one_line_as_well_as_many_and_a_split_alone(make_run, tmp_path):
-    run, store = make_run()
-    Trainer(run, store).run()
+def test_the_chart_draws_one_line_as_well_as_many_and_a_split_alone(trained, tmp_path):
+    run, _ = trained(**MEASURED)
     lines = run.held_out()
     pictures = set()
     for name, shown in (
