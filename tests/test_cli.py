@@ -462,8 +462,7 @@ def test_a_signal_saves_and_the_same_command_continues(tmp_path, number, status)
 
 
 def test_a_second_interrupt_ends_at_once_and_loses_nothing(tmp_path):
-    command = [sys.executable, "-m", "unstir", "train", *tiny("100000 steps", checkpoint="1 step")]
-    child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    child = Command(["train", *tiny("100000 steps", checkpoint="1 step")], tmp_path)
     folder, deadline = tmp_path / "runs/digits/checkpoints", time.monotonic() + 60
     while not (folder.is_dir() and any(folder.glob("step-*"))):
         assert time.monotonic() < deadline and child.poll() is None

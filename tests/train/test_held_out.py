@@ -276,7 +276,7 @@ def test_killed_at_random_instants_the_lines_are_the_same(make_run):
 
 
 def test_lines_past_the_step_that_training_goes_back_to_are_dropped_and_taken_again(trained, make_run):
-    run, store = trained(**MEASURED)
+    run, _ = trained(**MEASURED)
     whole, last = measured(run), checkpoint.listed(run.checkpoints)[-1][1]
     last.write_bytes(last.read_bytes()[:-100])
     with run.held_out_file.open("a") as file:
