@@ -47,6 +47,8 @@ LEVERS = {
     "perturbation": {"loss.input_perturbation": 0.1},
     "nearest of 4": {"loss.noise_choices": 4},
     "v, nearest of 4": V | {"loss.noise_choices": 4},
+    "augment": {"train.augment": 0.12},
+    "v, augment": V | {"train.augment": 0.12},
     "muon": MUON,
     "v, muon": V | MUON,
     "v, muon 4e-3": V | MUON | {"train.lr": 4e-3},

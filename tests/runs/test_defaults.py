@@ -31,6 +31,7 @@ model.flip_sin_to_cos = false
 model.downsample_padding = 0 >= 0 <= 1
 model.num_classes = 0 >= 0 <= 1000000
 model.out_channels = 0 >= 0 <= 1000000
+model.augmented = false
 diffusion.schedule = "linear"
 diffusion.T = 1000 >= 2 <= 100000
 diffusion.beta_1 = 0.0001 > 0 < 1
@@ -71,6 +72,7 @@ train.power_ema = false
 train.dtype = "auto"
 train.device = "auto"
 train.label_dropout = 0.0 >= 0 < 1
+train.augment = 0.0 >= 0 < 1
 train.init = ""
 log.every = "50 steps"
 log.held_out_images = 128 >= 0 <= 1000000

@@ -22,6 +22,7 @@ ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
         ({"grids": {"variance": "learned"}}, "needs diffusion.learned_variance"),
         ({"grids": {"eta": 0.5}}, "eta=0.5 is an option of ddim, not of ancestral"),
         ({"model": {"out_channels": 6}}, "must be 0"),
+        ({"model": {"augmented": True}}, "follows from train.augment"),
         ({"loss": {"min_snr_gamma": 3.0}}, 'no effect without weighting="min_snr"'),
         ({"loss": {"p2_k": 3.0, "weighting": "min_snr"}}, 'no effect without weighting="p2"'),
         ({"loss": {"vlb_weight": 3.0}}, 'no effect without objective="hybrid"'),

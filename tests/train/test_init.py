@@ -47,6 +47,19 @@ def test_a_conditional_run_begins_from_an_unconditional_one_and_names_what_is_ne
     assert Trainer(run, store).run()
 
 
+def test_a_run_that_tells_of_augmentation_begins_from_one_that_does_not_and_draws_as_it(trained, make_run):
+    first, _ = trained(train__lr=0.01)
+    run, store = make_run("told", train__init=str(first.path), train__augment=0.5)
+    begun = Trainer(run, store).state
+    assert same(begun.net.state_dict(), first.model().denoiser.net.state_dict())
+    x, t = torch.rand(2, 1, 8, 8), torch.tensor([0, 9])
+    with torch.no_grad():
+        assert torch.equal(begun.average(x, t), first.model().denoiser.net(x, t))
+    assert Trainer(run, store).run() and "augment.weight" in run.model().denoiser.net.state_dict()
+    with pytest.raises(UserError, match=r"augmentation is told \(train.augment\) is True there, False here"):
+        Trainer(*make_run("untold", train__init=str(run.path)))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

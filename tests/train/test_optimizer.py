@@ -48,7 +48,7 @@ def test_steps_are_those_of_torchs_own_muon():
 
 
 def test_convolutions_within_are_moved_by_muon_and_all_else_by_adamw(make_run):
-    trainer = Trainer(*make_run("muon", train__optimizer="muon", model__num_classes=10, train__weight_decay=0.1))
+    trainer = Trainer(*make_run("muon", train__optimizer="muon", model__num_classes=10, train__augment=0.1))
     net, optimizer = trainer.state.net, trainer.state.optimizer
     matrices, rest = (group["params"] for group in optimizer.param_groups)
     assert sum(map(len, (matrices, rest))) == len(set(map(id, [*matrices, *rest]))) == len(list(net.parameters()))
@@ -56,7 +56,7 @@ def test_convolutions_within_are_moved_by_muon_and_all_else_by_adamw(make_run):
     mine = {name for name, p in named.items() if is_matrix(name, p)}
     assert {id(named[name]) for name in mine} == set(map(id, matrices))
     assert {"down.0.blocks.0.conv_1.weight", "time.linear_1.weight"} & mine or len(mine) > 5
-    assert not mine & {"input_conv.weight", "output_conv.weight", "label.weight"}
+    assert not mine & {"input_conv.weight", "output_conv.weight", "label.weight", "augment.weight"} and net.augment
     trainer.take_step()
     assert {key for p in matrices for key in optimizer.state[p]} == {"momentum_buffer"}
     assert {key for p in rest for key in optimizer.state[p]} == {"step", "exp_avg", "exp_avg_sq"}

@@ -161,8 +161,9 @@ VARIANTS = {
         "train__optimizer": "adamw",
         "train__weight_decay": 0.1,
     },
-    "Muon, times by their log-SNR, perturbed inputs, nearest noises, a linear fall": {
+    "Muon, times by their log-SNR, perturbed inputs, nearest noises, augmentation, a linear fall": {
         "train__optimizer": "muon",
+        "train__augment": 0.5,
         "train__weight_decay": 0.1,
         "train__lr_schedule": "wsd",
         "train__lr_period": "4 steps",

@@ -1,10 +1,13 @@
 """That what is configured is what is trained: the gradient of one step, and each setting of the loss."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from unstir import randomness
 from unstir.data import Store
+from unstir.diffusion.augmentation import augmented
 from unstir.diffusion.likelihood import bound_term
 from unstir.diffusion.loss import Objective, denoising_loss, nearest_noise
 from unstir.diffusion.times import TimeTable, probabilities
@@ -49,6 +52,7 @@ def test_one_steps_gradient_is_the_weighted_one(make_run):
 
 def test_levers_draw_by_the_place_in_the_whole_batch(make_run):
     levers = {
+        "train__augment": 0.6,
         "loss__times": "normal",
         "loss__times_mean": 1.0,
         "loss__input_perturbation": 0.3,
@@ -56,12 +60,14 @@ def test_levers_draw_by_the_place_in_the_whole_batch(make_run):
     }
     run, store = make_run(model__dropout=0.0, train__clip=0.0, **levers)
     made, slots = Trainer(run, store), torch.arange(8)
+    torch.nn.init.normal_(made.state.net.output_conv.weight)  # which begins at zero, and lets no gradient pass
     schedule = made._denoiser.process.schedule
     t = TimeTable(probabilities(schedule, "normal", 1.0, 1.0)).draw(Key(0, "time", 0, slots))
-    x_0, _ = made._batches(0, slots, slice(0, 8))
+    x_0, how = augmented(made._batches(0, slots, slice(0, 8))[0], 0, 0, slots, 0.6)
     xi = randomness.normal(Key(0, "perturbation", 0, slots), (1, 8, 8))
     eps = nearest_noise(Key(0, "noise", 0, slots), x_0, 4)
-    loss = denoising_loss(made._denoiser, x_0, t, eps, perturbation=0.3 * xi).total.mean()
+    denoiser = replace(made._denoiser, augmentation=how)
+    loss = denoising_loss(denoiser, x_0, t, eps, perturbation=0.3 * xi).total.mean()
     expected = torch.autograd.grad(loss, list(made.state.net.parameters()))
     made.take_step()  # in two micro-batches
     for parameter, gradient in zip(made.state.net.parameters(), expected, strict=True):

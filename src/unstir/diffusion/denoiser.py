@@ -48,7 +48,8 @@ class Denoiser:
     in the package counts from there.
 
     With ``learned_variance`` the network has 2C output channels: F, then 2 v - 1 for the fraction v of the variance
-    (Nichol & Dhariwal 2021, sec. 3.1), so that an output of 0 is the middle.
+    (Nichol & Dhariwal 2021, sec. 3.1), so that an output of 0 is the middle. ``augmentation``, in training alone, says
+    how each image of the batch was augmented (float [B, 7], see `augmentation`); None: not at all.
     """
 
     net: nn.Module
@@ -56,6 +57,7 @@ class Denoiser:
     parameterization: Parameterization
     dtype: torch.dtype = torch.float32
     learned_variance: bool = False
+    augmentation: Tensor | None = None
 
     def __call__(
         self, x_t: Tensor, t: int | Tensor, label: int | Tensor | None = None, dropout_key: Key | None = None
@@ -93,7 +95,8 @@ class Denoiser:
     def raw(self, x_t: Tensor, t: int | Tensor, label: Tensor | None = None, dropout_key: Key | None = None) -> Tensor:
         """The network's whole output in x_t's dtype."""
         time = torch.full((len(x_t),), t, device=x_t.device) if isinstance(t, int) else t
-        options = {} if dropout_key is None else {"dropout_key": dropout_key}
+        given = {"dropout_key": dropout_key, "augmentation": self.augmentation}
+        options = {name: value for name, value in given.items() if value is not None}
         try:
             with autocast(x_t.device, self.dtype):
                 output: Tensor = self.net(x_t, time - 1, label, **options)

@@ -5,6 +5,8 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+AUGMENTATION = ("mirrored", "upside down", "scale", "cos - 1", "sin", "right", "down")
+"""The numbers that a network is told of an augmented image (`diffusion.augmentation`); all are 0 of one as it is."""
 _Count = Annotated[int, Field(ge=1, le=16_384)]
 _Index = Annotated[int, Field(ge=0, le=1_000_000)]
 
@@ -44,6 +46,8 @@ class UNetConfig:
     """Number of class labels, 0 for a network without."""
     out_channels: _Index = 0
     """Channels of the output, 0 for as many as the images have."""
+    augmented: bool = False
+    """Whether the network is told how an image was augmented; it follows from train.augment."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

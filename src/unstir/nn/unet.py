@@ -15,7 +15,7 @@ from torch._compile import _disable_dynamo
 from unstir import randomness
 from unstir.errors import UserError
 from unstir.nn.blocks import Attention, Downsample, GroupNorm, Level, ResBlock, TimeEmbedding, Upsample
-from unstir.nn.config import UNetConfig
+from unstir.nn.config import AUGMENTATION, UNetConfig
 
 
 class UNet(nn.Module):
@@ -30,6 +30,7 @@ class UNet(nn.Module):
         first, last = config.widths[0], config.widths[-1]
         self.time = TimeEmbedding(first, config.freq_shift, config.flip_sin_to_cos)
         self.label = nn.Embedding(config.num_classes, 4 * first) if config.num_classes else None
+        self.augment = nn.Linear(len(AUGMENTATION), 4 * first, bias=False) if config.augmented else None
         self.input_conv = nn.Conv2d(config.in_channels, first, 3, padding=1)
         down, skips = _levels_down(config)
         self.down = cast("list[Level]", nn.ModuleList(down))
@@ -41,19 +42,28 @@ class UNet(nn.Module):
         _initialise(self)
 
     def forward(
-        self, x: Tensor, t: Tensor, label: Tensor | None = None, *, dropout_key: randomness.Key | None = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        label: Tensor | None = None,
+        *,
+        dropout_key: randomness.Key | None = None,
+        augmentation: Tensor | None = None,
     ) -> Tensor:
         """F(x, t): float [B, C, H, W] to [B, out_channels, H, W] in the type of x.
 
         ``t`` is int64 [B], the network's time 0..T-1; ``label`` is int64 [B] in 0..num_classes-1, given exactly if the
         config has classes. ``dropout_key`` names the dropout masks of this pass and has a slot for each image; it is
-        required in training mode if dropout > 0, and without effect otherwise.
+        required in training mode if dropout > 0, and without effect otherwise. ``augmentation``, float [B, 7], says how
+        each image was augmented, to a network that is told; None is zeros, an image as it is.
 
         Raises UserError where images or labels do not fit the network, ValueError where t or the key is wrong.
         """
-        self._check(x, t, label)
+        self._check(x, t, label, augmentation)
         keep = iter(self._dropout_masks(x, dropout_key) if self.training and self.config.dropout else self._no_masks)
         time = self.time(t) if self.label is None else self.time(t) + self.label(label)
+        if self.augment is not None and augmentation is not None:
+            time = time + self.augment(augmentation.to(self.augment.weight.dtype))
         time = nn.functional.silu(time)  # once for all blocks
         h = self.input_conv(x.to(self.input_conv.weight.dtype))
         skips = [h]
@@ -74,7 +84,7 @@ class UNet(nn.Module):
         out: Tensor = self.output_conv(nn.functional.silu(self.output_norm(h)))
         return out.to(x.dtype)
 
-    def _check(self, x: Tensor, t: Tensor, label: Tensor | None) -> None:
+    def _check(self, x: Tensor, t: Tensor, label: Tensor | None, augmentation: Tensor | None) -> None:
         """Refuse what does not fit, by shapes and types only: reading values would wait for the device."""
         config = self.config
         if x.ndim != 4 or x.shape[1] != config.in_channels:
@@ -97,6 +107,9 @@ class UNet(nn.Module):
             raise UserError("labels were given to a network without classes; leave them out or set num_classes")
         if label is not None and (label.shape != x.shape[:1] or label.is_floating_point()):
             raise ValueError(f"label must be integers of shape [{len(x)}], not {label.dtype} {list(label.shape)}")
+        if augmentation is not None and augmentation.shape != (len(x), len(AUGMENTATION) * config.augmented):
+            takes = f"[{len(x)}, {len(AUGMENTATION)}]" if config.augmented else "none: it is not told of any"
+            raise ValueError(f"augmentation is of shape {list(augmentation.shape)}; this network takes {takes}")
 
     @property
     def _no_masks(self) -> list[None]:
@@ -199,7 +212,8 @@ def _initialise(net: UNet) -> None:
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(cast(Tensor, module.bias))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.2)  # as the time embedding's, as initialised
     for module in net.modules():

@@ -138,7 +138,7 @@ def _average(facts: Facts, last: Measurement) -> Iterator[Statement]:
     config = facts.config
     raw = [line.get("loss") for line in facts.metrics if last.step * 0.7 < line["step"] <= last.step]
     losses = [loss for loss in raw if is_number(loss)]
-    alike = config.train.ema_decay > 0 and config.loss.is_simple and config.loss.is_plain
+    alike = config.train.ema_decay > 0 and not config.train.augment and config.loss.is_simple and config.loss.is_plain
     if not alike or len(last.train) < 2 or len(losses) < max(FEWEST, len(raw)):
         return
     behind = two_sample(losses, last.train)

@@ -35,9 +35,12 @@ def network(config: Config, device: torch.device) -> UNet:
 
 
 def network_config(config: Config) -> UNetConfig:
-    """The network's own config: a learned variance takes as many output channels again, a hidden label one class."""
+    """The network's own config: a learned variance takes as many output channels again, a hidden label one class;
+    augmentation is told to it.
+    """
     outputs = config.model.in_channels * (2 if config.diffusion.learned_variance else 1)
-    return replace(config.model, out_channels=outputs, num_classes=num_labels(config))
+    told = config.train.augment > 0
+    return replace(config.model, out_channels=outputs, num_classes=num_labels(config), augmented=told)
 
 
 def num_labels(config: Config) -> int:

@@ -53,6 +53,8 @@ class Config:
         outputs = model.in_channels * (2 if diffusion.learned_variance else 1)
         if model.out_channels not in (0, outputs):
             raise ValueError(f"model.out_channels={model.out_channels} must be 0 (as many as it takes) or {outputs}")
+        if model.augmented and not self.train.augment:
+            raise ValueError("model.augmented follows from train.augment: set that, or leave it out")
         if diffusion.learned_variance and loss.objective == "simple":
             raise ValueError('learned_variance is not taught by loss.objective="simple": use "hybrid" or "vlb"')
         if loss.objective == "hybrid" and not diffusion.learned_variance:

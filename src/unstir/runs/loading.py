@@ -26,7 +26,7 @@ from unstir.theory.process import Process
 if TYPE_CHECKING:
     from unstir.runs.run import Run
 
-MAY_BE_NEW = ("label.weight",)  # what a conditional run has and an unconditional one has not
+MAY_BE_NEW = ("label.weight", "augment.weight")  # of networks that are told more than others
 SHOWN = 8  # differences that a message names at most
 MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
 
@@ -258,4 +258,5 @@ def _unlike(saved: dict[str, Any], config: Config) -> list[str]:
     pairs = [(key, theirs.get(key), ours[key]) for key in (*keys, "diffusion.learned_variance")]
     labels = "the number of labels (model.num_classes, and one hidden with train.label_dropout)"
     pairs.append((labels, build.num_labels(there), build.num_labels(config)))
+    pairs.append(("whether augmentation is told (train.augment)", there.train.augment > 0, config.train.augment > 0))
     return [f"{key} is {their} there, {our} here" for key, their, our in pairs if their != our]

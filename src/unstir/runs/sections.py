@@ -146,6 +146,8 @@ class TrainConfig:
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
     label_dropout: Fraction = 0.0
     """Share of images whose label is hidden from the network, for classifier-free guidance; 0.1 is usual."""
+    augment: Fraction = 0.0
+    """Probability of scaling, turning, ... an image; the network is told, and draws no such ones. 0.12 is usual."""
     init: str = ""
     """Where the initial weights come from: a run (its newest), RUN@STEP, or a checkpoint or weights file of unstir."""
 

@@ -45,6 +45,7 @@ SETTINGS = {
     "loss.objective": "loss loss_type loss_name objective",
     "loss.weighting": "loss_weighting loss_weight snr_weighting",
     "loss.min_snr_gamma": "snr_gamma",
+    "train.augment": "augmentation augment_prob augment_p aug non_leaky_augmentation",
     "data.flip": "random_flip horizontal_flip hflip augment",
     "data.held_out": "heldout val val_split val_size validation validation_split test_split",
     "checkpoint.every": "save_every save_freq save_interval checkpoint_every checkpoint_interval checkpointing_steps",

@@ -13,6 +13,7 @@ import torch
 
 from unstir import randomness
 from unstir.data import Store
+from unstir.diffusion.augmentation import augmented
 from unstir.diffusion.denoiser import Denoiser, NotFiniteError
 from unstir.diffusion.loss import denoising_loss, nearest_noise
 from unstir.errors import UserError
@@ -160,6 +161,10 @@ class Trainer:
         if label is not None and cfg.label_dropout:
             hidden = randomness.coin(Key(seed, "label dropout", state.step, slots), cfg.label_dropout)
             label = torch.where(hidden, self._run.config.model.num_classes, label)
+        denoiser = self._denoiser
+        if cfg.augment:
+            x_0, how = augmented(x_0, seed, state.step, slots, cfg.augment)
+            denoiser = replace(denoiser, augmentation=how)
         time_key = Key(seed, "time", state.step, slots)
         weight = torch.ones_like(x_0[:, 0, 0, 0])
         if state.history is not None:
@@ -173,7 +178,7 @@ class Trainer:
         if gamma := self._run.config.loss.input_perturbation:
             perturbation = gamma * randomness.normal(Key(seed, "perturbation", state.step, slots), tuple(eps.shape[1:]))
         dropout_key = Key(seed, "dropout", state.step, slots)
-        losses = denoising_loss(self._denoiser, x_0, t, eps, label, dropout_key, self._objective, perturbation)
+        losses = denoising_loss(denoiser, x_0, t, eps, label, dropout_key, self._objective, perturbation)
         torch.autograd.backward((losses.total * weight).sum() * (cfg.loss_scale / cfg.batch_size))
         total, mse, bits = (torch.zeros_like(weight) if each is None else each.detach() for each in losses)
         return t, total, torch.stack((total, mse, bits), 1) * weight[:, None]

@@ -1,0 +1,79 @@
+"""Augmented images against exact turns, shifts and mirrorings, and the numbers that say so."""
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+
+from unstir.diffusion.augmentation import SCALE, augmented, transformed
+from unstir.nn.config import AUGMENTATION, UNetConfig
+from unstir.nn.unet import UNet
+
+WIDE = torch.rand(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
+
+
+def told(**changed):
+    """The numbers of a batch of two."""
+    names = dict.fromkeys(AUGMENTATION, 0.0) | changed
+    return torch.tensor([list(names.values())] * 2)
+
+
+def turned(angle):
+    return told(**{"cos - 1": math.cos(angle) - 1, "sin": math.sin(angle)})
+
+
+def test_an_image_that_nothing_happens_to_stays_to_the_last_bit():
+    assert torch.equal(transformed(WIDE, told()), WIDE)
+    assert torch.equal(transformed(WIDE, told(mirrored=1.0)), WIDE.flip(3))
+    assert torch.equal(transformed(WIDE, told(**{"upside down": 1.0})), WIDE.flip(2))
+
+
+def test_turns_are_turns():
+    torch.testing.assert_close(transformed(WIDE, turned(math.pi)), WIDE.flip(2, 3), rtol=0, atol=1e-5)
+    square = WIDE[..., :6]
+    torch.testing.assert_close(transformed(square, turned(math.pi / 2)), square.rot90(-1, (2, 3)), rtol=0, atol=1e-5)
+    quarter = transformed(WIDE, turned(math.pi / 2))  # what stays inside of a wide image turns as pixels do
+    torch.testing.assert_close(quarter[..., 1:7], WIDE[..., 1:7].rot90(-1, (2, 3)), rtol=0, atol=1e-5)
+
+
+def test_moves_reflect_at_the_edges():
+    moved = transformed(WIDE, told(right=2.0, down=-4 / 3))  # by two pixels of eight, and one of six
+    expected = torch.nn.functional.pad(WIDE, (2, 0, 0, 1), mode="replicate")[..., 1:, :8]
+    torch.testing.assert_close(moved[..., 2:], expected[..., 2:], rtol=0, atol=1e-5)
+    torch.testing.assert_close(moved[..., :5, :2], WIDE[..., 1:, :2].flip(3), rtol=0, atol=1e-5)
+
+
+def test_an_image_is_scaled_about_its_middle():
+    ramp = (torch.arange(8.0) - 3.5).expand(2, 1, 6, 8)
+    larger = transformed(ramp, told(scale=1 / SCALE))  # by two
+    torch.testing.assert_close(larger, ramp / 2, rtol=0, atol=1e-5)
+
+
+def test_what_happens_is_by_slot_and_as_often_as_asked():
+    images, slots = torch.rand(4000, 1, 4, 4), torch.arange(4000)
+    made, numbers = augmented(images, 0, 7, slots, 0.3)
+    part, said = augmented(images[100:150], 0, 7, slots[100:150], 0.3)
+    assert torch.equal(part, made[100:150]) and torch.equal(said, numbers[100:150])
+    assert torch.equal(made, transformed(images, numbers))
+    for column, share in ((0, 0.5), (1, 0.15), (2, 0.3), (4, 0.3), (5, 0.3)):
+        happened = numbers[:, column] != 0
+        assert stats.binomtest(int(happened.sum()), 4000, share).pvalue > 1e-4
+    assert torch.equal(numbers[:, 5] != 0, numbers[:, 6] != 0)
+    scales, angles = numbers[numbers[:, 2] != 0, 2], torch.atan2(numbers[:, 4], numbers[:, 3] + 1)
+    assert stats.kstest(scales.numpy(), "norm").pvalue > 1e-4
+    assert stats.kstest(angles[angles != 0].numpy(), stats.uniform(-math.pi, 2 * math.pi).cdf).pvalue > 1e-4
+    assert not torch.equal(augmented(images[:50], 0, 8, slots[:50], 0.3)[1], numbers[:50])
+
+
+def test_a_network_takes_no_numbers_for_zeros():
+    torch.manual_seed(0)
+    config = {"in_channels": 1, "channels": 8, "mults": (1,), "num_blocks": 1, "groups": 4, "attention": ()}
+    net, x, t = UNet(UNetConfig(**config, augmented=True)).eval(), torch.rand(2, 1, 4, 4), torch.tensor([3, 5])
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    assert torch.equal(net(x, t), net(x, t, augmentation=told()))
+    assert not torch.equal(net(x, t), net(x, t, augmentation=told(scale=1.0)))
+    for other, numbers in ((net, told()[:1]), (UNet(UNetConfig(**config)), told())):
+        with pytest.raises(ValueError, match="augmentation is of shape"):
+            other(x, t, augmentation=numbers)
