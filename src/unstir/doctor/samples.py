@@ -120,8 +120,6 @@ def _brightness(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
 @check("tint")
 def _tint(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
     """A channel of the samples that stands out of their own grey by more than the data's does."""
-    if samples.made.shape[1] == 1:
-        return
     made, real = (images.double().mean((2, 3)) for images in (samples.made, samples.real))  # [N, C]
     made, real = made - made.mean(1, keepdim=True), real - real.mean(1, keepdim=True)
     gaps = [compared(real[:, c], made[:, c], choices=made.shape[1]) for c in range(made.shape[1])]

@@ -1,0 +1,186 @@
+"""Where each check of the data, settings and files begins to speak: at its threshold nothing is said, beyond it is."""
+
+import dataclasses
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from invented import NEEDS, STATS, facts, said
+
+from unstir.doctor import CHECKS, setup
+from unstir.doctor.check import SavedFile
+from unstir.doctor.data import _of_share
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"least": 100, "most": 132}, None),
+        ({"least": 100, "most": 131}, ("problem", 31, 32)),
+        ({"std": 0.1}, None),
+        ({"std": 0.099}, ("warning", 0.099, 0.1)),
+    ],
+)
+def test_the_range_of_values(change, expected):
+    assert said("value-range", facts(), dataclasses.replace(STATS, **change)) == expected
+
+
+SHARES = [
+    ("flat-images", "flat", 10, 200),
+    ("copies", "copies", 10, 100),
+    ("near-copies", "near", 100, 300),
+    ("leak", "leaked", 0, 10),
+]
+
+
+@pytest.mark.parametrize(("name", "field", "warning", "problem"), SHARES)
+def test_shares_of_a_thousand_images(name, field, warning, problem):
+    def of(count):
+        value = (count, 1000) if field == "near" else count
+        return said(name, facts(), dataclasses.replace(STATS, **{field: value}))
+
+    assert of(warning) is None and of(warning + 1) == ("warning", (warning + 1) / 1000, warning / 1000)
+    assert of(problem)[0] == "warning" and of(problem + 1)[0] == "problem"
+
+
+def test_a_share_is_of_one_or_more_and_noted_where_that_is_asked_for():
+    assert [found.figure for found in _of_share((1, 1), (0.1, 0.2), "", "")] == [1.0]
+    assert list(_of_share((1, 100), (0.1, 0.2), "", "")) == list(_of_share((0, 0), (0.1, 0.2), "", "", True)) == []
+    assert [found.severity for found in _of_share((1, 100), (0.1, 0.2), "", "", note=True)] == ["note"]
+
+
+@pytest.mark.parametrize(
+    ("num", "expected"), [(0, None), (1, "note"), (10, "note"), (11, "warning"), (990, "warning"), (991, "problem")]
+)
+def test_refused_files_count_among_all(num, expected):
+    store = SimpleNamespace(refused=[("a.png", "broken"), ("b.png", "too")] * 500, count=lambda split: 495, path="s")
+    store.refused = store.refused[:num]
+    found = said("refused", facts(), store)
+    assert found == (expected and (expected, num / (num + 990), 0.01))
+
+
+@pytest.mark.parametrize(
+    ("counts", "labelled", "expected"),
+    [
+        ((30,), 0, None),  # one class alone
+        ((19, 1), 0, None),
+        ((191, 9), 0, ("problem", 0.955, 0.95)),
+        ((20, 0), 0, ("problem", 1.0, 0.95)),
+        ((200, 10, 100), 0, None),
+        ((201, 10, 100), 0, ("note", 20.1, 20)),
+        ((201, 10, 100), 3, ("warning", 20.1, 20)),
+        ((30, 0, 30), 0, ("note", 30, 20)),
+        ((10, 15), 2, None),
+        ((9, 15), 2, ("warning", 15 / 9, 20)),
+        ((9, 15), 0, None),
+        ((9, 15, -1), 0, None),  # a label beyond the classes, which the check of the store names
+    ],
+)
+def test_classes_of_unequal_size(counts, labelled, expected):
+    labels = torch.cat([torch.full((abs(count),), label) for label, count in enumerate(counts)])
+    names = [str(label) for label, count in enumerate(counts) if count >= 0]
+    store = SimpleNamespace(labels=lambda split: labels, classes=names)
+    assert said("classes", facts(model__num_classes=labelled), store) == expected
+
+
+@pytest.mark.parametrize(("num", "expected"), [(500, None), (499, "note"), (100, "note"), (99, "warning")])
+def test_few_images(num, expected):
+    assert said("few-images", facts(num)) == (expected and (expected, num, 500))
+
+
+def test_a_store_that_has_gone_matters_as_long_as_the_run_is_trained():
+    there = SimpleNamespace()
+    severity = lambda store, step: said("store", facts(step=step, store=store, store_problem="amiss"))
+    assert severity(None, 100) == ("warning", 1, 0)
+    assert severity(None, 99) == severity(there, 100) == severity(there, 99) == ("problem", 1, 0)
+
+
+def test_overfitting_is_looked_for_at_the_level_of_the_largest_of_all_looks():
+    unrest = [0.0001 * (-1) ** k for k in range(100)]
+
+    def look(step, held_out, train):
+        values = [[mean + u * step / 10 for u in unrest] for mean in (train, held_out)]
+        return {"step": step, "of_train": values[0], "of_held_out": values[1]}
+
+    def found(*looks):
+        return said("overfit", facts(), looks)
+
+    best, first = look(10, 1.0, 1.0), look(1, 2.0, 2.0)
+    assert found(best) is None
+    assert found(best, look(20, 1.09, 0.9))[::2] == ("warning", 3.5)
+    assert found(best, look(20, 1.11, 0.9))[::2] == ("problem", 3.5)
+    assert found(first, best, look(20, 1.15, 0.9))[2] == pytest.approx(math.sqrt(3.5**2 + 2 * math.log(2)))
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [(1.0, None), (2.0, "note"), (2.1, "warning"), (4.0, "warning"), (4.1, "problem")],
+)
+@pytest.mark.parametrize("images", [None, dataclasses.replace(STATS, mean=0.3, std=0.4)])  # both of a power of 1/4
+def test_signal_left_in_x_T(seen, expected, images, monkeypatch):
+    schedule = SimpleNamespace(T=1000, log_snr=lambda t: 2 * math.log(seen) if t == 1000 else 0)
+    monkeypatch.setattr(setup.build, "schedule", lambda config: schedule)
+    found = said("signal-left", facts(images=images))
+    assert (found and found[0]) == expected and (found is None or found[1:] == (pytest.approx(seen), 1))
+    (named,) = CHECKS["signal-left"].find(facts(shape=(1, 20, 20), diffusion__T=1000))
+    assert "zero_terminal_snr" in named.remedy
+
+
+@pytest.mark.parametrize(
+    ("T", "sampler", "steps", "expected"),
+    [
+        (60, "ddim", 20, None), (60, "ddim", 19, 20), (10, "ddim", 10, None), (60, "ancestral", 19, 20),
+        (10, "ddim", 9, 10), (60, "dpmpp_2m", 3, None), (60, "large", 30, None), (60, "large", 29, 30),
+        (61, "large", 30, 31),
+    ],
+)  # fmt: skip
+def test_grids_of_too_few_steps(T, sampler, steps, expected):
+    how = {"grids__sampler": "ancestral", "grids__variance": "large"} if sampler == "large" else {}
+    found = said("grid-sampler", facts(**{"grids__sampler": sampler, **how}, grids__steps=steps, diffusion__T=T))
+    assert found == (expected and ("warning", steps, expected))
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(1 / 1000, None), (1 / 1500, 1500), (0.0, None)])
+def test_an_error_that_the_first_step_magnifies(alpha, expected, monkeypatch):
+    monkeypatch.setattr(setup.build, "schedule", lambda config: SimpleNamespace(T=9, alpha=lambda t: alpha))
+    found = said("unclamped", facts(grids__clip=False))
+    assert found == (expected and ("warning", pytest.approx(expected), 1000))
+    assert said("unclamped", facts()) is said("unclamped", facts(grids__clip=False, diffusion__predict="v")) is None
+
+
+def of_memory(memory, step=50, **needs):
+    return facts(step=step, needs=dataclasses.replace(NEEDS, memory=memory, **needs), train__micro_batch=8)
+
+
+def test_memory_and_what_is_left(monkeypatch):
+    assert said("memory", of_memory(1000)) is said("memory", of_memory(10, step=100)) is None  # 900 of 1000
+    assert said("memory", of_memory(950)) == ("warning", 900 / 950, 0.9)
+    assert said("memory", of_memory(900))[0] == "warning" and said("memory", of_memory(899))[0] == "problem"
+    remedy = lambda *of, **needs: next(CHECKS["memory"].find(of_memory(*of, **needs))).remedy
+    assert "smaller network" in remedy(800) and "smaller network" in remedy(800, activations=600)
+    assert "micro_batch 2," in remedy(800, activations=700) and "micro_batch 1," in remedy(80, activations=700)
+    speeds = [{"step": 40, "images_per_second": value} for value in (1000.0, 0.0, 3.0, 5.0, 5.0, 7.0)]
+    left = setup.forecast(facts(lines=tuple(speeds)))
+    assert left["steps_left"] == 60 and left["seconds_left"] == 60 * 10 / 5
+    assert left["memory_bytes"] == 900 and setup.forecast(facts(step=101))["seconds_left"] == 0
+    assert setup.forecast(facts(step=50))["seconds_left"] is None
+
+
+def saved(step, kind="full", problem=""):
+    return SavedFile(step, Path(f"{kind}{step}"), kind, 1, problem)
+
+
+def test_what_files_are_due_and_what_is_lost():
+    check = lambda files, step=50, **of: said("checkpoints", facts(step=step, files=tuple(files), **of))
+    due = {"checkpoint__every": "30 steps", "grids__log_spaced": 1}
+    assert check([], 29, **due) is None and check([], 30, **due) == ("problem", 0, 1)
+    assert check([saved(50)]) is check([saved(100, "slim")], 100) is None
+    assert check([saved(50, "slim")]) == ("problem", 0, 1)
+    assert check([saved(40), saved(50, "slim", "torn")]) == ("warning", 1, 0)
+    assert check([saved(40, problem="torn"), saved(50)]) == ("warning", 1, 0)
+    assert check([saved(40), saved(50, problem="torn"), saved(30, problem="torn")]) == ("problem", 2, 0)
+    files = (saved(40), saved(50, "slim"), saved(60, problem="torn"))
+    (found,) = CHECKS["checkpoints"].find(facts(files=files))
+    assert "(step\n            50), and training goes on from step 40" in found.remedy
