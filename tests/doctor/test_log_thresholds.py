@@ -57,6 +57,7 @@ def test_a_rise_is_decided_or_of_lines_that_do_not_scatter():
     [(math.log(1.15), 0.0, None), (math.log(1.16), 0.0, 1.16), (3.81, 1.0, math.exp(3.81)), (3.79, 1.0, None)],
 )
 def test_a_quarter_above_the_best_and_one_below_the_last(last, error, expected, monkeypatch):
+    assert said("loss-rises", *of([0.0])) is said("still-falling", *of([0.0], first=100)) is None
     quarters = [Estimate(value, 0.0, math.inf) for value in (5.0, 5.0, 0.0)] + [Estimate(last, error, math.inf)]
     monkeypatch.setattr(learning, "_quarters", lambda facts: quarters)  # the best is one of three
     assert said("loss-rises", *of([0.0])) == (expected and ("problem", pytest.approx(expected), 1.15))
@@ -108,7 +109,9 @@ def test_leaps_of_the_loss(logs, expected, said_of):
     assert [(each.severity, each.figure, each.threshold) for each in found] == (
         [(expected[0], pytest.approx(expected[1]), pytest.approx(expected[2]))] if expected else []
     )
-    assert all(each.evidence.startswith(said_of) for each in found)
+    assert all(each.evidence.startswith(said_of) and "clip" not in each.remedy for each in found)
+    unclipped = CHECKS["loss-spikes"].find(*of([0.0, *logs], {"train__clip": 0.0}))
+    assert all(each.remedy.endswith(", and --train.clip 1") for each in unclipped)
 
 
 @pytest.mark.parametrize(("first", "init", "expected"), [(3.0, "", None), (3.2, "", 1.6), (3.2, "a.safetensors", None)])

@@ -44,6 +44,9 @@ def test_an_average_behind_its_weights(times, step, expected):
     assert found == (expected and (expected, pytest.approx(times), 1.1))
     unsure = torch.tensor([1.0, 3.0], dtype=torch.float64), torch.tensor([0.2, 4.6], dtype=torch.float64)
     assert said("average-behind", facts(), Errors(*unsure)) is None
+    assert (
+        said("average-behind", facts(), Errors(None, raw)) is said("average-behind", facts(), Errors(raw, None)) is None
+    )
     assert said("average-behind", facts(), Errors(raw * 0, raw)) == ("problem", math.inf, 1.1)
 
 
@@ -54,6 +57,7 @@ def test_the_loss_of_the_weights_is_held_against_the_last_three_lines_before_the
     assert said("weights-loss", facts(), errors(3.0), loaded, lines) is None
     assert said("weights-loss", facts(), errors(3.2), loaded, lines) == ("problem", pytest.approx(1.6), 1.5)
     none = ({"step": 1, "loss": 0.0},)
+    assert said("weights-loss", facts(), Errors(None, None), loaded, lines) is None
     assert said("weights-loss", facts(), errors(3.2), loaded, none) == ("problem", math.inf, 1.5)
     (found,) = CHECKS["weights-finite"].find(facts(), SimpleNamespace(tensors={"a": errors(math.nan).average}, step=1))
     assert (found.figure, found.threshold) == (1, 0)

@@ -82,9 +82,11 @@ def _quarters(facts: RunFacts) -> list[Estimate]:
     """
     logs = _logs(settled(facts))
     n = len(logs) // 4
+    if not n:
+        return []
     logs = logs[-4 * n :]
-    error = 1.25 * _scatter(logs) / math.sqrt(n) if n else 0.0  # a median's is 1.25 that of a mean, for normal noise
-    return [Estimate(median(logs[i * n : (i + 1) * n]), error, n) for i in range(4) if n]
+    error = 1.25 * _scatter(logs) / math.sqrt(n)  # a median's is 1.25 that of a mean, for normal noise
+    return [Estimate(median(logs[i * n : (i + 1) * n]), error, n) for i in range(4)]
 
 
 def _rise(before: Estimate, after: Estimate, choices: int = 1) -> float:
