@@ -6,6 +6,7 @@ import json
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -36,6 +37,12 @@ def guided(quick, digits, tmp_path_factory):
     run = open_run(config, out, store)
     Trainer(run, store).run()
     return run
+
+
+@pytest.fixture(scope="module")
+def models(guided):
+    """models(...) -> what the run's `model` gives for these arguments, loaded once."""
+    return cache(guided.model)
 
 
 @pytest.fixture
@@ -159,12 +166,12 @@ def pairs(name, pictures):
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_each_option_of_an_edit_is_among_its_settings(guided, pictures, name):
+def test_each_option_of_an_edit_is_among_its_settings(models, pictures, name):
     made = {}
 
     def edited(given):
         if repr(given) not in made:
-            asked = {"model": guided.model(**given["model"]), "job": Job(**given["job"])}
+            asked = {"model": models(**given["model"]), "job": Job(**given["job"])}
             made[repr(given)] = EDITS[name](**{**given, **asked})
         return made[repr(given)]
 
