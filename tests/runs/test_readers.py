@@ -74,13 +74,15 @@ def sound(call):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A tiny trained run with held-out looks, and its store."""
-    from conftest import tiny_config
+    from conftest import tiny_config, without_charts
 
     folder = tmp_path_factory.mktemp("readers")
     config = tiny_config(folder / "digits", log__held_out_images=8, log__held_out_times=2)
     store = open_data(config, folder / "run")
     run = open_run(config, folder / "run", store)
-    Trainer(run, store).run()
+    with pytest.MonkeyPatch.context() as patch:
+        without_charts(patch)
+        Trainer(run, store).run()
     return run, store
 
 
