@@ -24,13 +24,13 @@ def tracked(weights, width):
     """The average after each update."""
     average, each = torch.zeros_like(weights[0]), []
     for n, new in enumerate(weights, 1):
-        average = decay(width, n) * average + (1 - decay(width, n)) * new
+        average = average + (1 - decay(width, n)) * (new - average)
         each.append(average)
     return each
 
 
 def test_the_share_of_an_update_is_a_power_of_its_number_and_the_std_of_the_shares_the_width():
-    n, width = 2000, 0.1
+    n, width = 500, 0.1
     shares = tracked(torch.eye(n, dtype=torch.float64), width)[-1]
     k = torch.arange(1, n + 1).double()
     up_to = (k / n) ** (exponent(width) + 1)

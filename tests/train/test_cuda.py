@@ -10,8 +10,16 @@ from unstir.train.trainer import Trainer
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def test_a_step_does_not_wait_for_the_device(make_run):
-    trainer = Trainer(*make_run(train__device="cuda", train__dtype="auto"))
+LEVERS = {
+    "train__optimizer": "muon", "train__augment": 0.5, "train__power_ema": True, "loss__times": "laplace",
+    "loss__input_perturbation": 0.1, "loss__noise_choices": 4,
+}  # fmt: skip
+CHANGES = pytest.mark.parametrize("changes", [{}, LEVERS], ids=["plain", "levers"])
+
+
+@CHANGES
+def test_a_step_does_not_wait_for_the_device(make_run, changes):
+    trainer = Trainer(*make_run(train__device="cuda", train__dtype="auto", **changes))
     trainer.take_step()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -21,11 +29,12 @@ def test_a_step_does_not_wait_for_the_device(make_run):
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_it_continues_bit_for_bit(make_run):
+@CHANGES
+def test_it_continues_bit_for_bit(make_run, changes):
     runs = {}
     for name, stops in (("whole", []), ("parts", [3, 7])):
         for at in [*stops, None]:
-            run, store = make_run(name, train__device="cuda", train__dtype="auto")
+            run, store = make_run(name, train__device="cuda", train__dtype="auto", **changes)
             trainer, stop = Trainer(run, store), Stop(install=False)
             while at is not None and trainer.state.step < at:
                 trainer.take_step()

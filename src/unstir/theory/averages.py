@@ -11,6 +11,7 @@ average need not be chosen before training.
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ WIDTHS = (0.05, 0.1)
 """The two that training keeps, as the paper's."""
 
 
+@cache
 def exponent(width: float) -> float:
     """The exponent g > 0 of a relative width. Raises UserError for a width that none has."""
     if not 0.001 <= width <= 0.28:
