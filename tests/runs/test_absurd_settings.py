@@ -127,3 +127,30 @@ def test_the_memory_is_this_machines(monkeypatch):
     refused(lambda: launch.check_weights(Config(), torch.device("cpu")), "35,746,307 parameters", "20 bytes each")
     monkeypatch.setattr(memory, "memory", lambda device: 20 * 35_746_307)
     launch.check_weights(Config(), torch.device("cpu"))
+
+
+def test_images_that_fill_the_memory_are_computed(make_run, monkeypatch):
+    import torch
+
+    run, _ = make_run(train__batch_size=80, train__micro_batch=0, grids__num=80, train__dtype="float32")
+    each = 4 * memory.kept_numbers(run.config.model, 8, 8)
+    monkeypatch.setattr(memory, "memory", lambda device: 80 * each)
+    memory.check_images(run.config, 8, 8, torch.device("cpu"))
+    monkeypatch.setattr(memory, "memory", lambda device: 80 * each - 1)
+    refused(lambda: memory.check_images(run.config, 8, 8, torch.device("cpu")), "train.batch_size=80")
+
+
+@pytest.mark.parametrize(
+    ("limit", "bytes_"), [("1000\n", 1000), ("max\n", 2_048_000), ("9" * 20, 2_048_000), (None, 2_048_000)]
+)
+def test_the_memory_is_what_the_control_group_leaves(monkeypatch, limit, bytes_):
+    import torch
+
+    def read(path, encoding):
+        if limit is None:
+            raise FileNotFoundError
+        return limit
+
+    monkeypatch.setattr(memory.Path, "read_text", read)
+    monkeypatch.setattr(memory.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 500}.__getitem__)
+    assert memory.memory(torch.device("cpu")) == bytes_

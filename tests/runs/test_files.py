@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+from PIL import Image
 
 from unstir.chain import Chain
 from unstir.errors import UserError
@@ -140,3 +141,21 @@ def test_a_folder_is_locked_while_its_block_runs_and_free_after_it(tmp_path):
         assert not is_free()
         raise KeyError
     assert is_free()
+
+
+def test_a_disk_is_full_only_where_less_is_free_than_is_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: files.shutil._ntuple_diskusage(1000, 900, 100))
+    with replacing(tmp_path / "fits", needs=100) as partial:
+        partial.touch()
+    with pytest.raises(UserError, match="No space left"), replacing(tmp_path / "not", needs=101):
+        pass
+    assert os.listdir(tmp_path) == ["fits"]
+
+
+def test_a_picture_lasts_unless_it_can_be_drawn_again(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(files.os, "fsync", lambda descriptor: synced.append(descriptor))
+    files.save_png(tmp_path / "a.png", Image.new("L", (2, 2)), durable=False)
+    assert not synced
+    files.save_png(tmp_path / "b.png", Image.new("L", (2, 2)))
+    assert len(synced) == 2

@@ -1,6 +1,7 @@
 """Learning rate, averages, batches, snapshots and a single optimiser step, each against its formula."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from unstir.errors import UserError
 from unstir.runs import checkpoint, recipes
 from unstir.runs.run import DataCard, Run
 from unstir.runs.sections import TrainConfig
-from unstir.runs.timetable import ema_decay, learning_rate, snapshots
+from unstir.runs.timetable import ema_decay, grid_file, learning_rate, newest_grid, snapshots
 from unstir.train import trainer
 from unstir.train.batches import Batches
 from unstir.train.state import WINDOW, averaged_copy, update_average
@@ -249,3 +250,52 @@ def test_the_rate_the_loss_and_the_norm_are_logged_as_they_were(make_run):
     assert lines[0]["loss"] == pytest.approx(1, abs=0.3)  # the untrained network predicts zero noise
     assert lines[0]["grad_norm"] > 0.5 and lines[0]["clipped"] == 1
     assert [line["images"] for line in lines] == [8, 16, 24, 32]
+
+
+def test_log_spaced_snapshots_begin_at_a_thousandth_of_the_run(make_run):
+    run, _ = make_run(train__length="4000 steps", grids__log_spaced=3, train__batch_size=64)
+    assert list(snapshots(run)) == [0, 40, 400, 4000]
+    assert snapshots(run)[40] == "images-00002560"
+    short, _ = make_run("short", train__length="2 steps", grids__log_spaced=3)
+    assert list(snapshots(short)) == [0, 1, 2]
+
+
+def test_the_last_grid_that_was_drawn_is_the_newest(make_run):
+    run, _ = make_run(grids__log_spaced=2)
+    assert newest_grid(run) is None
+    run.samples.mkdir()
+    files = [grid_file(run, name) for name in snapshots(run).values()]
+    for file in files[:2]:
+        file.touch()
+        assert newest_grid(run) == file
+
+
+@pytest.mark.parametrize(
+    ("start", "every", "rates"),
+    [
+        (0.0, "step", {0: 0.1, 8: 0.9, 9: 1, 10: 1}),
+        (0.5, "step", {0: 0.5, 9: 0.95, 10: 1}),
+        (0.0, "epoch", {0: 0.8, 7: 0.8, 8: 1, 9: 1, 10: 1, 16: 1}),  # epochs of 8 steps: the second is cut to the peak
+        (0.5, "epoch", {0: 0.5, 7: 0.5, 8: 0.9, 16: 1}),
+    ],
+)
+def test_a_warm_up_of_ten_steps_ends_at_its_peak(start, every, rates):
+    config = recipes.load_recipe("digits")
+    train = replace(config.train, lr=2.0, warmup="10 steps", warmup_start=start, lr_every=every, batch_size=64)
+    run = Run(Path("nowhere"), replace(config, train=train), DataCard((1, 8, 8), (), {"train": 512, "held_out": 0}, ""))
+    constant = replace(run, config=replace(run.config, train=replace(train, lr_schedule="constant")))
+    assert {step: learning_rate(constant, step) / 2 for step in rates} == pytest.approx(rates)
+
+
+def test_a_cosine_falls_to_nothing_at_the_end_of_its_period_and_stays_there():
+    config = recipes.load_recipe("digits")
+    how = {"lr": 2.0, "warmup": "10 steps", "lr_schedule": "cosine", "lr_period": "20 steps", "lr_every": "step"}
+    run = Run(Path("nowhere"), replace(config, train=replace(config.train, **how)), DataCard((1, 8, 8), (), {}, ""))
+    run.data.counts["train"] = 512
+    rates = {10: 2, 15: 1 + math.sqrt(0.5), 20: 1, 30: 0, 31: 0, 50: 0}
+    assert {step: learning_rate(run, step) for step in rates} == pytest.approx(rates, abs=1e-12)
+
+
+def test_a_decay_rises_with_its_warm_up():
+    config = TrainConfig(ema_decay=0.9)
+    assert [ema_decay(config, step) for step in (0, 1, 79, 80, 81)] == [0.1, 2 / 11, 80 / 89, 0.9, 0.9]

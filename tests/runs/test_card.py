@@ -1,0 +1,52 @@
+"""The labels of a run: which are known, and which image gets which."""
+
+from fractions import Fraction
+from math import isqrt
+
+import pytest
+import torch
+
+from unstir.errors import UserError
+from unstir.runs.card import MOST_SHARES, Labels
+
+LABELS = Labels(3, ("a", "b", "c"))
+
+
+def test_by_shares_an_image_has_the_class_at_its_fraction_however_many_there_are():
+    golden = Fraction(2 * 10**30, 10**30 + isqrt(5 * 10**60))  # 1 / golden ratio, to 30 digits
+    indices = torch.cat([torch.arange(200), torch.arange(10**6, 10**6 + 200)])
+    shares = [5, 0, 2, 1]
+    edges = [Fraction(sum(shares[: k + 1]), sum(shares)) for k in range(4)]
+    wanted = [sum(edge <= (i + Fraction(1, 2)) * golden % 1 for edge in edges) for i in indices.tolist()]
+    assert Labels(4, tuple("abcd")).of(indices, shares=shares).tolist() == wanted
+
+
+def test_shares_are_one_a_class_with_a_sum_that_is_computed_exactly():
+    assert MOST_SHARES * 2**33 == 2**63
+    for shares in ((1, 0, 0), (0, 0, 7), (MOST_SHARES - 2, 1, 0), ()):
+        LABELS.check(None, shares)
+    for shares in ((0, 0, 0), (1, 1), (1, 1, 1, 1), (2, -1, 1), (MOST_SHARES - 1, 1, 0)):
+        with pytest.raises(UserError, match=rf"shares=.* must be 3 numbers.* below {MOST_SHARES}$"):
+            LABELS.check(None, shares)
+
+
+def test_a_label_is_the_number_of_a_class():
+    LABELS.check(0)
+    LABELS.check(2)
+    for label in (-1, 3):
+        with pytest.raises(UserError, match=rf"label={label} is outside 0\.\.2"):
+            LABELS.check(label)
+    assert LABELS.numbers(["0", "2", "b"]) == (0, 2, 1) and Labels().numbers([]) == ()
+    for text in ("3", "-1", "999999999"):
+        with pytest.raises(UserError, match=rf"^label={text} is outside 0\.\.2"):
+            LABELS.numbers([text])
+    with pytest.raises(UserError, match=r"^label '1234567890' is no class"):
+        LABELS.numbers(["1234567890"])
+
+
+def test_an_image_that_is_given_has_the_null_label_where_there_is_one():
+    assert Labels(3, ("a", "b", "c"), has_null=True).or_null(None) == 3
+    assert Labels(3, ("a", "b", "c"), has_null=True).or_null(0) == LABELS.or_null(0) == 0
+    assert Labels().or_null(None) is None
+    with pytest.raises(UserError, match=r"3 classes; name the image's, 0\.\.2, with --label$"):
+        LABELS.or_null(None)
