@@ -217,6 +217,8 @@ def hostile(canary: Path) -> dict[str, bytes]:
         "too few labels": pickle.dumps({b"labels": [], b"data": np.zeros((1, 3072), np.uint8)}, 4),
         "labels of text": pickle.dumps({b"labels": ["x"], b"data": np.zeros((1, 3072), np.uint8)}, 4),
         "labels too large": pickle.dumps({b"labels": [300], b"data": np.zeros((1, 3072), np.uint8)}, 4),
+        "label just too large": pickle.dumps({b"labels": [256], b"data": np.zeros((1, 3072), np.uint8)}, 4),
+        "negative label": pickle.dumps({b"labels": [-1], b"data": np.zeros((1, 3072), np.uint8)}, 4),
         "empty array": b"}(S'labels'\n]S'data'\ncnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nNNtRu.",
         "huge memo": b"\x80\x02Nr\xff\xff\xff\x7f.",
         "huge bytes": b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",

@@ -5,6 +5,7 @@ import resource
 import struct
 import time
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from unstir.data import images
 from unstir.data.images import COLOUR_LOST, MAX_PIXELS, Refused, decode, signature
 
 
@@ -267,3 +269,39 @@ def test_colour_that_becomes_grey_is_noted_and_what_was_grey_is_not():
     assert notes(coloured, 1, format="PNG") == (COLOUR_LOST,) and notes(coloured, 3, format="PNG") == ()
     photo = draw.integers(0, 256, (32, 32, 3), np.uint8)
     assert notes(photo, 1, format="JPEG", quality=90) == (COLOUR_LOST,)
+
+
+def test_channels_may_differ_by_sixteen_in_what_is_grey():
+    for most, notes in ((16, ()), (17, (COLOUR_LOST,))):
+        pixels = np.full((4, 4, 3), 100, np.uint8)
+        pixels[1, 2, 1] += most
+        assert decode(encoded(Image.fromarray(pixels)), "a.png", None, 1).notes == notes
+
+
+def test_an_image_may_have_just_as_many_pixels_as_are_allowed():
+    images._check_pixels(8192, 8192)
+    with pytest.raises(Refused, match="8192x8193 is more than 67,108,864"):
+        images._check_pixels(8192, 8193)
+
+
+def test_broken_metadata_does_not_spoil_an_image():
+    notes: list[str] = []
+
+    def broken() -> None:
+        raise SyntaxError
+
+    assert images._orientation(SimpleNamespace(getexif=broken), notes) == 1  # type: ignore[arg-type]
+    assert notes == ["unreadable EXIF ignored"]
+
+
+@pytest.mark.parametrize("size", [(1, 2), (300, 7), (16384, 16384)])
+@pytest.mark.parametrize("kind", [b"VP8X", b"VP8L", b"VP8 "])
+def test_the_canvas_of_a_webp_is_read_from_its_header(kind, size):
+    width, height = (min(side, 16383) for side in size) if kind == b"VP8 " else size  # 14 bits, below two of scaling
+    body = {
+        b"VP8X": bytes(4) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little"),
+        b"VP8L": b"/" + (width - 1 | height - 1 << 14 | 0xF << 28).to_bytes(4, "little") + bytes(5),
+        b"VP8 ": bytes(6) + struct.pack("<HH", width | 0xC000, height | 0x4000),
+    }[kind]
+    data = b"RIFF" + bytes(4) + b"WEBP" + kind + bytes(4) + body
+    assert images._webp_canvas(data) == (width, height) and images._webp_canvas(data[:-1]) == (0, 0)

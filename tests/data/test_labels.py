@@ -66,3 +66,13 @@ def test_many_classes_are_not_all_listed():
 def test_names_that_differ_in_how_accents_are_kept_alone_are_told_apart():
     twins = ["Ga\u0308nse", "G\xe4nse"]
     assert [class_number(twins, name) for name in twins] == [0, 1]
+
+
+def test_twenty_classes_are_all_listed_and_sixty_letters_are_all_shown():
+    with pytest.raises(UserError, match=r"in 0\.\.19, or one of .*'n19'$"):
+        class_number([f"n{i}" for i in range(20)], "zebra")
+    with pytest.raises(UserError, match=r"'n19', \.\.\.$"):
+        class_number([f"n{i}" for i in range(21)], "zebra")
+    for length, shown in ((60, "z" * 60), (61, "z" * 57 + "...")):
+        with pytest.raises(UserError, match=f"^label '{shown}' is no class"):
+            class_number(["a"], "z" * length)

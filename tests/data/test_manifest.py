@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unstir.data import Store, is_store, pack
-from unstir.data.manifest import MANIFEST, ORIGIN, parsed, sealed
+from unstir.data.manifest import MANIFEST, ORIGIN, Note, parsed, sealed
 from unstir.data.store import class_number
 from unstir.errors import UserError
 
@@ -239,3 +239,8 @@ def test_store_is_known_again_whatever_became_of_its_origin(photos, copy, origin
     if origin is not None:
         (copy / ORIGIN).write_bytes(origin)
     assert pack(photos, copy).path == copy
+
+
+def test_a_note_tells_that_there_are_more_than_its_examples():
+    assert str(Note("grey", 2, ("a", "b"))) == "grey: 2 (a, b)"
+    assert str(Note("grey", 3, ("a", "b"))) == "grey: 3 (a, b, ...)"

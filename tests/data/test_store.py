@@ -1,5 +1,6 @@
 """A packed store: what it says, and how it refuses to open when anything is amiss."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from unstir.data import Store, is_store, pack
+from unstir.data import store as stores
 from unstir.data.store import Array
 from unstir.errors import UserError
 
@@ -163,3 +165,12 @@ def test_digits_in_colour_and_enlarged(tmp_path: Path) -> None:
     assert torch.equal(images[:, 0], images[:, 2])
     with pytest.raises(UserError, match="use size <= 16"):
         pack("digits", tmp_path / "large", size=17)
+
+
+@pytest.mark.parametrize(("label", "is_sound"), [(0, True), (9, True), (-1, False), (10, False)])
+def test_labels_are_those_of_classes(digits: Path, monkeypatch: pytest.MonkeyPatch, label: int, is_sound: bool) -> None:
+    store = Store.open(digits)
+    monkeypatch.setattr(stores, "content_hash", lambda *_: store.content_hash)
+    monkeypatch.setattr(Store, "labels", lambda self, split: torch.tensor([5, label]))
+    with contextlib.nullcontext() if is_sound else pytest.raises(UserError, match="labels in train that are no class"):
+        store.verify()

@@ -109,16 +109,16 @@ class FolderSource(Source):
 
     def source_hash(self, shape: Shape) -> str:
         """Hash the content of every candidate of the last stamp, as packing does."""
-        items, digests, arranged = Items(self.root), [], self._arranged()
-        for _, first, stop in self._ranges(arranged, shape):
-            digest = hashlib.sha256()
-            for path in arranged.paths[first:stop]:
-                data = None
-                with suppress(Refused):
-                    data = items.read(path)
-                digest.update(item_digest(path, data))
-            digests.append(digest.hexdigest())
-        items.close()
+        digests, arranged = list[str](), self._arranged()
+        with closing(Items(self.root)) as items:
+            for _, first, stop in self._ranges(arranged, shape):
+                digest = hashlib.sha256()
+                for path in arranged.paths[first:stop]:
+                    data = None
+                    with suppress(Refused):
+                        data = items.read(path)
+                    digest.update(item_digest(path, data))
+                digests.append(digest.hexdigest())
         return joint_digest(digests)
 
     def plan(self, progress: Progress | None) -> Plan:

@@ -96,7 +96,7 @@ class Items:
     def _read_member(self, opened: zipfile.ZipFile, path: str) -> bytes:
         with opened.open(self._members[path]) as stream:
             start = stream.read(16)  # a bomb that is no image is not inflated
-            return start + stream.read(MAX_FILE_BYTES + 1 - 16) if signature(start) else start
+            return start + stream.read(MAX_FILE_BYTES) if signature(start) else start
 
 
 def item_digest(path: str, data: bytes | None) -> bytes:

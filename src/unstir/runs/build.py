@@ -85,7 +85,7 @@ def device(name: str) -> torch.device:
         raise UserError(f'device={name!r} is unknown; use "auto", "cpu", "cuda", "cuda:1" or "mps"')
     try:
         chosen = torch.device(name)
-        torch.empty(1, device=chosen)
+        torch.empty((), device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError):
         raise UserError(f'device={name!r} is not on this machine; use "auto" or "cpu"') from None
     return chosen
