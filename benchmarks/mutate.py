@@ -188,9 +188,9 @@ def tests_of(file: Path) -> Iterator[list[str]]:
 
 
 def tests_of_room(room: str) -> list[str]:
-    """tests/ROOM where there is one, and what ELSEWHERE names. Raises SystemExit where that is not there."""
+    """tests/ROOM where there is one, what ELSEWHERE names, and the defaults of all; SystemExit where one is missing."""
     own = [f"tests/{room}"] if (ROOT / "tests" / room).is_dir() else []
-    others = [f"tests/{name}" for name in ELSEWHERE.get(room, ())]
+    others = [f"tests/{name}" for name in (*ELSEWHERE.get(room, ()), "test_parameters.py")]
     if missing := [name for name in others if not (ROOT / name).exists()]:
         raise SystemExit(f"ELSEWHERE names tests that are not there: {', '.join(missing)}")
     return own + others

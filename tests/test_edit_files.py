@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,15 @@ from PIL import Image
 
 from unstir import edit
 from unstir.chain import Chain
+from unstir.edit import Edited, edits
+from unstir.edit.editing import Editing
+from unstir.edit.files import advice, notes_on, read_mask
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
+from unstir.pictures.grid import grid
 from unstir.pixels import to_uint8
 from unstir.runs import sidecar
+from unstir.runs.card import Labels
 
 
 def test_a_picture_of_the_users_is_not_replaced(unstir, trained):
@@ -154,3 +160,84 @@ def test_a_pipe_is_no_picture_and_is_not_waited_for(unstir, trained):
         assert status == 2 and "pipe.png: is a pipe and no file; name a picture file" in err, err
     status, _, err = unstir("verify", "abar-exact", "--plot", "made.png", "--image", "pipe.png")
     assert status == 2 and "pipe.png: is a pipe" in err, err
+
+
+def test_an_edit_has_from_one_to_ten_thousand_results_in_batches_of_at_least_one():
+    model = SimpleNamespace(labels=Labels(), guide=None, check=lambda chain: None)
+    for num, batch_size in ((1, 1), (10_000, 1)):
+        assert Editing(model, Job(num=num, chain=Chain(), batch_size=batch_size), Chain()).calls == 0
+    for num, batch_size, words in (
+        (0, 1, "num=0 must be at least 1"),
+        (10_001, 1, "num=10001 is more than 10000"),
+        (1, 0, "batch_size=0 must be at least 1"),
+    ):
+        with pytest.raises(UserError, match=words):
+            Editing(model, Job(num=num, chain=Chain(), batch_size=batch_size), Chain())
+
+
+@pytest.mark.parametrize(("resamples", "jump"), [(0, 1), (1, 0)])
+def test_counts_below_one_are_refused_before_anything_is_read(resamples, jump):
+    with pytest.raises(UserError, match=f"resamples={resamples} and jump={jump} must be at least 1"):
+        edit.inpaint(None, None, None, resamples=resamples, jump=jump)
+
+
+def test_an_edit_of_two_is_the_least_that_goes_from_one_to_another_and_no_refinement_is_one():
+    assert edits._weights(2).tolist() == [0, 1] and edits._weights(3).tolist() == [0, 0.5, 1]
+    with pytest.raises(UserError, match="count=1 must be at least 2"):
+        edits._weights(1)
+    with pytest.raises(UserError, match="refinements=-1 must be at least 0"):
+        edits._inverting(None, None, -1)
+
+
+def test_psnr_is_in_decibels_of_the_whole_range():
+    zeros = torch.zeros(1, 1, 2, 2)
+    assert edit.psnr(zeros, zeros + 2) == pytest.approx(0) and edit.psnr(zeros, zeros + 0.2) == pytest.approx(20)
+    assert edit.psnr(zeros, zeros) == float("inf")
+
+
+def test_tiles_are_ten_in_a_row_below_the_names_of_their_classes():
+    tile = lambda number: torch.full((number, 1, 8, 8), 100, dtype=torch.uint8)
+    made = Edited(tile(1), tile(11), {"label": None, "classes": []})
+    assert made.picture().size == grid(tile(12), 10).size
+    assert to_uint8(torch.zeros(1)).item() == edits.GREY
+
+
+@pytest.mark.parametrize(
+    ("box", "kept"), [((0, 0, 1, 1), 15), ((3, 3, 1, 1), 15), ((0, 0, 4, 3), 4), ((1, 2, 3, 2), 10)]
+)
+def test_a_box_takes_its_pixels_up_to_the_edge(box, kept):
+    keep = read_mask(None, box, Path("unread"), (1, 4, 4))
+    x, y, width, height = box
+    assert (~keep).sum() == width * height and not keep[0, 0, y : y + height, x : x + width].any()
+
+
+@pytest.mark.parametrize("box", [(-1, 0, 2, 2), (0, -1, 2, 2), (0, 0, 0, 2), (0, 0, 2, 0), (3, 0, 2, 2), (0, 3, 2, 2)])
+def test_a_box_that_is_not_inside_is_refused(box):
+    with pytest.raises(UserError, match="is not inside the run's images of 4x4"):
+        read_mask(None, box, Path("unread"), (1, 4, 4))
+
+
+def test_what_is_white_in_a_mask_is_its_brighter_half(tmp_path):
+    Image.fromarray(np.array([[0, 127], [128, 255]], np.uint8)).save(tmp_path / "mask.png")
+    keep = read_mask(tmp_path / "mask.png", None, tmp_path / "mask.png", (3, 2, 2))
+    assert keep.tolist() == [[[[True, True], [False, False]]]]
+
+
+@pytest.mark.parametrize(
+    ("size", "notes"),
+    [
+        ((4, 4), []),
+        ((3, 3), ["enlarged from 3x3 pixels"]),
+        ((6, 4), ["its centre square is used, 4 of 6x4 pixels"]),
+        ((3, 9), ["enlarged from 3x9 pixels", "its centre square is used, 3 of 3x9 pixels"]),
+    ],
+)
+def test_what_is_done_to_an_image_of_another_size_is_said(tmp_path, size, notes):
+    Image.new("L", size).save(tmp_path / "a.png")
+    assert notes_on(tmp_path / "a.png", (1, 4, 4)) == notes
+    assert notes_on(tmp_path / "a.png", (1, 4, 5)) == []  # these are not square, and an image has to fit
+
+
+def test_an_inversion_is_poor_below_thirty_decibels():
+    made = lambda *psnr: Edited(torch.zeros(0), torch.zeros(0), {}, psnr=psnr)
+    assert advice(made()) == advice(made(30.0)) == "" and advice(made(40.0, 29.9)).startswith("little of the image")
