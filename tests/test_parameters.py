@@ -1,8 +1,12 @@
 """The number or switch that a parameter has where none is given, written down: whoever leaves it out relies on it."""
 
+import ast
 import importlib
 import inspect
 from operator import attrgetter
+from pathlib import Path
+
+import unstir
 
 PARAMETERS = """
 chain:Sampler calls=1 divides_by_alpha=False
@@ -93,3 +97,19 @@ def test_what_is_left_out_is_what_is_written_down():
         module, _, name = name.partition(":")
         parameters = inspect.signature(attrgetter(name)(importlib.import_module(f"unstir.{module}"))).parameters
         assert [f"{key}={parameters[key].default}" for key in (each.partition("=")[0] for each in due)] == due, line
+
+
+MUTABLE = {"Listing", "LossHistory", "Progressed", "State"}
+
+
+def test_all_values_but_four_cannot_be_changed_and_no_decorator_says_what_holds_without_it():
+    mutable = set()
+    for path in Path(unstir.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            for each in node.decorator_list if isinstance(node, ast.ClassDef) else ():
+                if ast.unparse(each).startswith("dataclass"):
+                    said = [part for part in ast.walk(each) if isinstance(part, ast.keyword)]
+                    switches = {part.arg: part.value.value for part in said if isinstance(part.value, ast.Constant)}
+                    assert all(value is (key != "eq") for key, value in switches.items() if key != "extra"), node.name
+                    mutable |= set() if switches.get("frozen") else {node.name}
+    assert mutable == MUTABLE

@@ -10,6 +10,7 @@ import time
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 from unstir.chain import Chain
 from unstir.errors import UserError
@@ -159,3 +160,11 @@ def test_a_picture_lasts_unless_it_can_be_drawn_again(tmp_path, monkeypatch):
     assert not synced
     files.save_png(tmp_path / "b.png", Image.new("L", (2, 2)))
     assert len(synced) == 2
+
+
+def test_what_is_no_error_of_the_system_has_no_remedy_of_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: files.shutil._ntuple_diskusage(0, 0, 2_500_000))
+    said = files._refusal(tmp_path / "a", 1_500_000, SafetensorError("an odd\nname"))
+    need = "it needs 1.5 MB; 2.5 MB are free there"
+    assert said.startswith(f"cannot write {tmp_path / 'a'}: an odd name ({need}); check the path and the disk, and run")
+    assert "(its folder is gone)" not in said and "(2.5 MB" in files._refusal(tmp_path / "a", 0, OSError())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from unstir.errors import UserError
 from unstir.theory import schedule
-from unstir.theory.schedule import NoiseSchedule, cosine, linear, sigmoid, times, zero_terminal_snr
+from unstir.theory.schedule import NoiseSchedule, cosine, from_betas, linear, sigmoid, times, zero_terminal_snr
 
 ALL = [linear(), cosine(), sigmoid(), linear(50, 0.01, 0.3), cosine(7)]
 
@@ -115,3 +115,62 @@ def test_times_outside_the_chain_are_refused():
             linear().abar(t)
     with pytest.raises(ValueError, match="later t"):
         linear().beta(3, 3)
+
+
+def test_a_table_has_a_step_and_betas_are_shares():
+    assert NoiseSchedule(torch.tensor([0.0, -1.0], dtype=torch.float64)).T == 1
+    with pytest.raises(ValueError, match="with T >= 1"):
+        NoiseSchedule(torch.zeros(1, dtype=torch.float64))
+    assert from_betas(torch.tensor([0.5, 1.0], dtype=torch.float64)).abar(2) == 0
+    for betas in ([0.0], [0.5, -0.1], [1.1], [math.nan]):
+        with pytest.raises(ValueError, match="every beta must be in"):
+            from_betas(torch.tensor(betas, dtype=torch.float64))
+
+
+def test_no_step_of_a_curve_adds_more_than_a_share_of_999_in_1000():
+    assert cosine(1000).beta(1000) == pytest.approx(0.999, rel=1e-9) and cosine(1000).beta(998) < 0.999
+
+
+def test_curves_need_a_step_and_a_line_rises_or_stays():
+    for make in (linear, cosine, sigmoid):
+        assert make(2).T == 2
+        with pytest.raises(UserError):
+            make(0)
+    assert linear(3, 0.5, 0.5).beta(3) == pytest.approx(0.5)
+    for first, last in ((0.0, 0.5), (0.6, 0.5), (0.5, 1.0)):
+        with pytest.raises(UserError, match="must satisfy 0 < beta_1 <= beta_T < 1"):
+            linear(3, first, last)
+    for start, end, tau in ((1.0, 1.0, 1.0), (0.0, 1.0, 0.0)):
+        with pytest.raises(UserError, match="sigmoid needs start < end and tau > 0"):
+            sigmoid(3, start, end, tau)
+
+
+def test_curves_are_their_formulas():
+    for t in (1, 37, 500):
+        angle = lambda t: (t / 1000 + 0.008) / 1.008 * math.pi / 2
+        assert cosine().abar(t) == pytest.approx((math.cos(angle(t)) / math.cos(angle(0))) ** 2, rel=1e-9)
+        logistic = lambda t, tau=1.0: 1 / (1 + math.exp(-(6 * t / 1000 - 3) / tau))
+        share = (logistic(1000) - logistic(t)) / (logistic(1000) - logistic(0))
+        assert sigmoid().abar(t) == pytest.approx(share, rel=1e-9)
+        share = (logistic(1000, 0.5) - logistic(t, 0.5)) / (logistic(1000, 0.5) - logistic(0, 0.5))
+        assert sigmoid(tau=0.5).abar(t) == pytest.approx(share, rel=1e-9)
+
+
+def test_each_spacing_visits_its_times():
+    made = linear(100)
+    assert times(made, 5, "trailing") == [100, 80, 60, 40, 20, 0]
+    assert times(made, 5, "leading") == [81, 61, 41, 21, 1, 0]
+    assert times(made, 5, "linspace") == [100, 75, 50, 26, 1, 0] and times(made, 1, "linspace") == [100, 0]
+    assert times(made, 5, "quadratic") == [100, 64, 36, 16, 4, 0]
+    even = [made.log_snr(t) for t in times(made, 5, "log_snr")[:-1]]
+    step = (made.log_snr(1) - made.log_snr(100)) / 4
+    assert even == pytest.approx([made.log_snr(100) + step * i for i in range(5)], abs=0.3)
+    assert times(made, 1, "log_snr") == [100, 0]
+    dark = zero_terminal_snr(made)
+    assert times(dark, 5, "log_snr")[:2] == [100, 99] and times(dark, 5, "log_snr")[-2:] == [1, 0]
+    assert times(dark, 1, "log_snr") == [100, 0]
+    for spacing in ("trailing", "leading", "linspace"):
+        assert times(made, 100, spacing) == list(range(100, -1, -1))
+    for steps in (0, 101):
+        with pytest.raises(UserError, match=r"is outside 1\.\.100"):
+            times(made, steps, "trailing")

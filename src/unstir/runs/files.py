@@ -124,7 +124,7 @@ def make_folder(path: Path) -> Path:
 
 
 def _refusal(path: Path, needs: int, error: Exception) -> str:
-    number, reason = getattr(error, "errno", None), getattr(error, "strerror", "") or " ".join(str(error).split())
+    number, reason = getattr(error, "errno", 0), getattr(error, "strerror", "") or " ".join(str(error).split())
     try:
         space = f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free there"
     except OSError:

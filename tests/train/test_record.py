@@ -1,0 +1,133 @@
+"""What a training writes down, and how it is asked to stop, each for itself with a clock and a device made up."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from unstir.data import Store
+from unstir.runs.checkpoint import environment
+from unstir.runs.config import Config
+from unstir.runs.sections import LossConfig, TrainConfig
+from unstir.train import batches, held_out, observer, record
+from unstir.train.held_out import HeldOutLoss
+from unstir.train.observer import Stop
+from unstir.train.record import Record
+from unstir.train.state import update_average
+from unstir.train.trainer import Trainer
+
+
+def recording(tmp_path, monkeypatch, config):
+    """A record of a run at step 10 after 100 seconds, its state, and the clock that it reads."""
+    now = [1000.0]
+    monkeypatch.setattr(record.time, "perf_counter", lambda: now[0])
+    counters = torch.tensor([3.0, 0.0], dtype=torch.float64)
+    state = SimpleNamespace(step=10, seconds=100.0, window=torch.zeros(6), counters=counters, logged=0)
+    run = SimpleNamespace(config=config, metrics_file=tmp_path / "metrics.jsonl", steps_per_epoch=7)
+    return Record(run, state), state, now
+
+
+def test_a_line_has_the_means_and_the_time_of_its_steps_alone(tmp_path, monkeypatch):
+    made, state, now = recording(tmp_path, monkeypatch, Config(train=TrainConfig(batch_size=30)))
+    now[0] = 1008.0
+    with made.paused():
+        now[0] = 1011.0
+    assert state.seconds == 111.0
+    with made.paused():
+        now[0] = 1012.0
+    state.step, state.window, now[0] = 14, torch.tensor([4.0, 8.0, 8.0, 0.0, 2.0, 1.0]), 1016.0
+    line = made.write_line(0.25, 0.5)
+    assert line == {
+        "step": 14, "epoch": 1, "images": 420, "steps": 4, "loss": 2.0, "grad_norm": 0.5, "clipped": 0.25, "lr": 0.25,
+        "ema_decay": 0.5, "skipped": 3, "images_per_second": 10.0, "seconds": 116.0,
+    }  # fmt: skip
+    assert state.logged == 14 and not state.window.any()
+    state.step, now[0] = 15, 1018.0  # a step that was skipped has no means
+    line = made.write_line(0.25, 0.5)
+    assert (line["images_per_second"], line["seconds"], line["epoch"]) == (15.0, 118.0, 2)
+    assert line["loss"] is line["grad_norm"] is None and line["steps"] == 0
+    state.step = 16  # a clock that stands still divides by no zero
+    assert made.write_line(0.25, 0.5)["images_per_second"] == pytest.approx(30 / 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("loss", "kept"),
+    [
+        (LossConfig(), set()),
+        (LossConfig(weighting="min_snr"), {"mse"}),
+        (LossConfig(objective="hybrid"), {"mse", "bits"}),
+        (LossConfig(objective="vlb"), {"mse", "bits"}),
+    ],
+)
+def test_figures_of_a_loss_are_those_that_it_has(tmp_path, monkeypatch, loss, kept):
+    made, _, _ = recording(tmp_path, monkeypatch, SimpleNamespace(loss=loss, train=TrainConfig()))
+    assert made.write_line(0.0, 0.0).keys() & {"mse", "bits"} == kept
+    assert loss.is_simple is (not kept)
+
+
+def test_the_split_is_on_a_gpu_where_it_fills_less_than_a_quarter_of_what_is_free(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (400, 0))
+    cuda = torch.device("cuda")
+    assert batches._fits(torch.zeros(99), cuda) and not batches._fits(torch.zeros(100), cuda)
+    assert not batches._fits(torch.zeros(1), torch.device("cpu"))
+
+
+def test_an_epoch_is_made_of_whole_batches(digits):
+    sizes = {"seed": 0, "flip": False, "labels": False, "device": torch.device("cpu")}
+    count = Store.open(digits).count("train")
+    for size in (1, 100, count - 1, count):
+        assert batches.Batches(Store.open(digits), batch_size=size, **sizes).steps_per_epoch == count // size
+
+
+@pytest.mark.parametrize(("step", "epoch"), [(0, 0), (1, 0), (2, 1), (3, 2)])
+def test_a_step_is_of_the_epoch_that_it_was_taken_in(step, epoch):
+    made = object.__new__(HeldOutLoss)
+    made._run = SimpleNamespace(steps_per_epoch=1, config=Config(train=TrainConfig(batch_size=5)))
+    made._times, made._bits_calls = (1, 2), 8
+    line = made._line(step, {"train": (torch.tensor([[1.0, 2.0], [3.0, 6.0]]), torch.tensor([1.0, 3.0]))})
+    assert (line["epoch"], line["images"], line["num_train"], line["num_held_out"]) == (epoch, 5 * step, 2, 0)
+    assert line["train"] == [2.0, 4.0] and line["of_train"] == [1.5, 4.5] and line["train_error"] == [1.0, 2.0]
+    assert (line["bits_train"], line["bits_train_error"], line["bits_train_num"]) == (2.0, 1.0, 2)
+    assert line["held_out"] is line["bits"] is line["bits_error"] is None and line["bits_num"] == 0
+
+
+def test_a_quarter_of_the_images_and_at_least_two_have_their_bound_estimated():
+    assert [held_out._bits_num(num) for num in (2, 8, 11, 12, 128)] == [2, 2, 2, 3, 32] and held_out.BITS_CALLS == 8
+
+
+def test_a_second_request_to_stop_ends_the_process(monkeypatch):
+    class EndedError(Exception):
+        pass
+
+    def end(status):
+        raise EndedError(status)
+
+    monkeypatch.setattr(observer.os, "_exit", end)
+    stop = Stop(install=False)
+    assert (stop.signal, stop.status) == (None, 0)
+    stop.request(2)
+    assert (stop.signal, stop.status) == (2, 130)
+    with pytest.raises(EndedError, match="^143$"):
+        stop.request(15)
+    assert stop.signal == 2
+
+
+def test_buffers_of_an_average_are_those_of_the_network():
+    average, net = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
+    net.running_mean.fill_(3.0)
+    net.weight.data.fill_(2.0)
+    update_average(average, net, 0.75, torch.tensor(1.0))
+    assert average.running_mean.tolist() == [3.0, 3.0] and average.weight.tolist() == [1.25, 1.25]
+
+
+def test_what_differs_on_this_machine_is_said_and_random_numbers_first():
+    made, said = object.__new__(Trainer), []
+    made._device, made._observer = torch.device("cpu"), SimpleNamespace(say=said.append)
+    here = environment(made._device)
+    made._tell_what_differs(here)
+    assert said == []
+    made._tell_what_differs({**here, "threads": math.inf})
+    assert len(said) == 1 and "what ran on {'threads': inf}" in said.pop()
+    made._tell_what_differs({**here, "randomness": 0})
+    assert said[0].startswith("this version draws other random numbers") and "{'randomness': 0}" in said[1]
