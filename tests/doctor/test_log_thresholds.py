@@ -125,7 +125,7 @@ def test_the_first_loss(first, init, expected, monkeypatch):
 
 def test_clipping_of_most_steps_and_the_lack_of_it():
     def clipped(share, norm=6.0, **settings):
-        return said("clipping", *of([0.0] * 3, settings, clipped=share, grad_norm=norm))
+        return said("clipping", *of([0.0] * 2, settings, clipped=share, grad_norm=norm))
 
     assert clipped(0.5) is clipped(0.9, norm=None) is clipped(0.9, train__clip=0.0) is None
     assert clipped(0.6) == ("warning", pytest.approx(0.6), 0.5)

@@ -53,7 +53,8 @@ def test_an_average_behind_its_weights(times, step, expected):
 def test_the_loss_of_the_weights_is_held_against_the_last_three_lines_before_them():
     lines = tuple({"step": step, "loss": 100.0 if step in (1, 5) else 2.0} for step in range(1, 6))
     loaded = SimpleNamespace(step=4)
-    errors = lambda mean: Errors(None, torch.tensor([mean - 1, mean + 1] * 100, dtype=torch.float64))
+    errors = lambda mean, by=1.0: Errors(None, torch.tensor([mean - by, mean + by] * 100, dtype=torch.float64))
+    assert said("weights-loss", facts(), errors(3.2, 9.0), loaded, lines) is None  # 1.2 are two errors
     assert said("weights-loss", facts(), errors(3.0), loaded, lines) is None
     assert said("weights-loss", facts(), errors(3.2), loaded, lines) == ("problem", pytest.approx(1.6), 1.5)
     none = ({"step": 1, "loss": 0.0},)

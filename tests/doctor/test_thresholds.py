@@ -88,6 +88,9 @@ def test_classes_of_unequal_size(counts, labelled, expected):
 @pytest.mark.parametrize(("num", "expected"), [(500, None), (499, "note"), (100, "note"), (99, "warning")])
 def test_few_images(num, expected):
     assert said("few-images", facts(num)) == (expected and (expected, num, 500))
+    for each in CHECKS["few-images"].find(facts(num)):
+        assert each.evidence.startswith(f"{num} training images ({4 * num:,} values)") and "--data.flip" in each.remedy
+    assert all("flip" not in each.remedy for each in CHECKS["few-images"].find(facts(num, data__flip=True)))
 
 
 def test_a_store_that_has_gone_matters_as_long_as_the_run_is_trained():
@@ -95,6 +98,9 @@ def test_a_store_that_has_gone_matters_as_long_as_the_run_is_trained():
     severity = lambda store, step: said("store", facts(step=step, store=store, store_problem="amiss"))
     assert severity(None, 100) == ("warning", 1, 0)
     assert severity(None, 99) == severity(there, 100) == severity(there, 99) == ("problem", 1, 0)
+    for store, says in ((None, "the data cannot be used"), (there, "the data has changed")):
+        (found,) = CHECKS["store"].find(facts(store=store, store_problem="amiss"))
+        assert found.says == says and found.evidence == "amiss"
 
 
 def test_overfitting_is_looked_for_at_the_level_of_the_largest_of_all_looks():

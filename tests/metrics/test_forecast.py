@@ -184,7 +184,53 @@ def test_inception_on_a_cpu_has_a_smaller_reference(request_of, train, reference
     assert [(plan.num_reference, plan.job.num, plan.model.step) for plan in plans] == [
         (reference, num, 1), (reference, num, 2),
     ]  # fmt: skip
-    assert [network.name for network in plans[0].networks] == ["inception-v3-compat"]
+    assert plans[0].networks == (Awaited("inception-v3-compat", module.SHA256),)
+    (alone, _) = module._plans(
+        run, store_of(train=train), replace(request, features=Path("own")), lambda sentence: None
+    )
+    assert alone.networks == (Awaited("inception-v3-compat"),)
+
+
+def test_all_steps_but_the_guide_itself_are_evaluated():
+    def run_of(guide):
+        return SimpleNamespace(
+            path=Path("run"), saved_steps=lambda: [1, 2, 3], newest_step=lambda: 3,
+            model=lambda step=None, **how: (step, how["ema"], how["guide"]), guide=lambda name, say, **how: guide,
+        )  # fmt: skip
+
+    def steps(guide=None, **asked):
+        request = EvaluationRequest(guide=guide and "guide", **{"checkpoint": "all", **asked})
+        return [step for step, *_ in module._models(run_of(guide), request, lambda sentence: None)]
+
+    own, other = (SimpleNamespace(folder=Path(name), step=2) for name in ("run", "other"))
+    assert (steps(), steps(own), steps(other)) == ([1, 2, 3], [1, 3], [1, 2, 3])
+    assert steps(checkpoint="2") == [2] and steps(checkpoint="newest") == [None]
+    request = EvaluationRequest(checkpoint="2", ema=False)
+    assert module._models(run_of(None), request, lambda sentence: None)[0][1] is False
+
+
+def test_the_newest_of_several_steps_is_compared_by_the_network_that_was_loaded(monkeypatch):
+    plans = [Plan(model=model_of(step), job=Job(num=100, chain=Chain()), networks=(Awaited("a"), Awaited("b")))
+             for step in (1, 2)]  # fmt: skip
+    own, other = (SimpleNamespace(path=Path(name), newest_step=lambda: 2) for name in ("own", "other"))
+    heard, loaded = [], Awaited("loaded", "l")
+    for name, answer in (
+        ("installed", None), ("open_store", None), ("check", None), ("inception", loaded), ("_plans", plans),
+        ("saved", [evaluation(num=40), evaluation(num=90)]),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, lambda *given, answer=answer, **how: answer)
+    monkeypatch.setattr(module.Run, "open", lambda path: own if path == Path("own") else other)
+    monkeypatch.setattr(module, "known_number", lambda plans, known: heard.append(plans[0].model.step) or len(plans))
+    monkeypatch.setattr(module, "match", lambda plan, theirs, against, **how: (plan.model.step, how))
+    monkeypatch.setattr(module, "_sized", lambda run, store, plans, num, *given: heard.append(num) or plans)
+    monkeypatch.setattr(module, "prepared", lambda store, plans, showing: plans)
+    monkeypatch.setattr(module, "evaluate", lambda run, store, plan, showing: (plan.model.step, plan.networks))
+    monkeypatch.setattr(module, "differences", lambda last, rival: [last, rival])
+    done = []
+    found, words = evaluate_run(Path("own"), EvaluationRequest(fid=True, against=Path("other")), finished=done.append)
+    networks = (plans[0].networks[0], loaded)
+    assert found == done == [(1, networks), (2, networks)] and words == [found[1], (2, {})]
+    assert heard == [2, 1]  # the number of the last plan alone
 
 
 LEAST = {"num": 12, "seeds": 1, "num_reference": 24}

@@ -114,7 +114,7 @@ def _classes(facts: RunFacts, store: Store) -> Iterator[Finding]:
     counts = torch.bincount(labels, minlength=len(store.classes)).tolist()
     least, most, total = min(counts), max(counts), sum(counts)
     smallest, largest = (store.classes[counts.index(count)] for count in (least, most))
-    labelled = facts.run.config.model.num_classes > 0
+    labelled = facts.run.config.model.num_classes
     if len(counts) > 1 and most > ONE_CLASS * total:
         share, says = most / total, "nearly all images are of one class"
         evidence = f"{largest} has {most} of {total} training images ({share:.1%}); at most {ONE_CLASS:.0%} is usual"

@@ -85,9 +85,9 @@ def _plans(run: Run, store: Store, request: EvaluationRequest, say: Say) -> list
             reference = min(store.count(request.split), max(ON_CPU, request.num))
     chain, labels = usual_chain(run).changed(**request.chain, seed=request.seed), usual_labels(run, store, label)
     job = Job(num=request.num or 100, chain=chain, batch_size=request.batch_size, **labels)
-    how = {key: getattr(request, key) for key in ("seeds", "split", "memorisation")}
-    plan = Plan(model=models[-1], job=job, num_reference=reference, networks=tuple(networks), **how)
-    return [replace(plan, model=model) for model in models]
+    how: dict[str, Any] = {key: getattr(request, key) for key in ("seeds", "split", "memorisation")}
+    how |= {"job": job, "num_reference": reference, "networks": tuple(networks)}
+    return [Plan(model=model, **how) for model in models]
 
 
 def _models(run: Run, request: EvaluationRequest, say: Say) -> list[Model]:
