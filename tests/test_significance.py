@@ -13,6 +13,7 @@ from unstir.report.analysis_cost import polynomial_weights
 from unstir.significance import (
     LEVEL,
     TAIL,
+    Effect,
     Estimate,
     adjusted,
     contrast,
@@ -24,9 +25,12 @@ from unstir.significance import (
     largest_of,
     level,
     mann_whitney,
+    mean_error,
+    mean_of,
     paired,
     precedence,
     precedence_p,
+    tail_deviate,
     two_sample,
     widening,
 )
@@ -215,3 +219,54 @@ def test_copies_are_counted_below_the_smallest_thousandth():
         for s in range(2000)
     )
     assert mean == pytest.approx(30 / 51, rel=0.15)
+
+
+def test_an_effect_at_the_level_is_undecided_and_one_of_0_has_no_sign():
+    at = lambda z, value=1.0: Effect(value=value, error=0.5, z=z, test="")
+    assert not at(3.5).decided and not at(-3.5).decided and at(3.51).positive and at(-3.51, -1.0).negative
+    assert not at(9.0, -1.0).positive and not at(9.0).negative and at(1.0).errors == 2
+    assert counted(0.5).positive and counted(-0.5).negative and counted(0.5).errors == math.inf
+    assert not counted(0.0).positive and not counted(0.0).negative and counted(-2.0).errors == -math.inf
+
+
+def test_deviates_by_their_formulas():
+    assert deviate(3.0, 5) == pytest.approx(41 / 43 * math.sqrt(5 * math.log(1 + 9 / 5)), rel=1e-14)
+    for df in (1, 2, 5, 300):
+        assert deviate(LEVEL * widening(df), df) == pytest.approx(LEVEL, rel=1e-12)
+    assert largest_of(3, 4.0) == pytest.approx(math.sqrt(16 - 2 * math.log(3)), rel=1e-14) and largest_of(9, 1.0) == 0
+    assert tail_deviate(0.0) == tail_deviate(1e-300) > tail_deviate(1.9e-300) > 37
+    assert tail_deviate(1.0) == tail_deviate(1 - 1e-15) < tail_deviate(1 - 1.9e-15) < -7.8
+    assert (exact(3.0, 0.5, "").z, exact(3.0, 0.5, "").error, exact(3.0, 0.9, "").z) == (0, 0, 0)
+
+
+def test_means_and_stretches_by_hand():
+    assert mean_of([1.0, 2.0, 3.0]) == (2, pytest.approx(3**-0.5), 2) and mean_of([1.0, 3.0]) == (2, 1, 1)
+    assert mean_of([7.0])[::2] == (7, 1) and math.isnan(mean_error([7.0])) and math.isnan(mean_error([1.0, math.inf]))
+    assert level([1.0, 3.0, 2.0, 2.0]) == (2, pytest.approx(math.sqrt(5 / 3 / 2 / 4)), 2)
+    known = difference(Estimate(1.0, 3.0, math.inf), Estimate(3.0, 4.0, math.inf))
+    assert (known.value, known.error, known.z) == (2, 5, 0.4)
+    value, error, df = contrast([1.0, -1.0], [[1.0, 3.0], [2.0, 2.0]])
+    assert value == 0 and error == pytest.approx(0.5) and df == 1  # of 1/2 - 1 and 3/2 - 1
+
+
+def test_unlike_numbers_of_images_are_no_pairs():
+    one, two = [1.0, 2.0], [1.0, 2.0, 3.0]
+    for wrong in (
+        lambda: paired(one, two), lambda: adjusted(one, two, one, one), lambda: adjusted(one, one, one, two),
+        lambda: contrast([1.0], [one, one]), lambda: contrast([1.0, 1.0], [one, two]),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="argument 2 is"):
+            wrong()
+
+
+def test_sets_that_do_not_overlap_have_no_error_and_of_three_a_least_count():
+    low, high = torch.tensor([1.0, 2.0]).double(), torch.tensor([3.0, 4.0, 5.0]).double()
+    found = mann_whitney(low, high)
+    assert (found.probability, found.standard_error) == (1, 0)
+    # n m = 6, half of which is expected: 6 - 3 - 1/2 over sqrt(6 / 12 * 6)
+    assert found.p == pytest.approx(stats.norm.sf(2.5 / math.sqrt(3)), rel=1e-12)
+    rank = lambda m: precedence(torch.zeros(3).double(), torch.arange(1, m + 1).double(), 0.5).threshold
+    assert (rank(999), rank(1000), rank(1999), rank(2000)) == (1, 2, 2, 3)
+    sure = precedence(torch.zeros(3).double(), torch.ones(3).double(), precedence_p(2, 3, 3, 1))
+    assert (sure.count, sure.least, sure.expected) == (3, 2, 3 / 4)
+    assert precedence(torch.zeros(3).double(), torch.ones(3).double(), precedence_p(3, 3, 3, 1)).least == 3

@@ -154,7 +154,7 @@ def two_sample(a: Sequence[float], b: Sequence[float], choices: int = 1, test: s
 def difference(a: Estimate, b: Estimate, choices: int = 1, test: str = "Welch's t") -> Effect:
     """``b`` less ``a``, which are independent (Welch 1947)."""
     squares = a.error**2, b.error**2
-    below = sum(square**2 / of.df for square, of in zip(squares, (a, b), strict=True) if not math.isinf(of.df))
+    below = sum((of.error**2) ** 2 / of.df for of in (a, b) if not math.isinf(of.df))
     df = sum(squares) ** 2 / below if below else math.inf
     return effect(b.value - a.value, math.sqrt(sum(squares)), df, test, choices)
 

@@ -127,7 +127,7 @@ def _floor(of: Sides, num: int) -> tuple[Figures, Figures, int]:
 
 def _measure(of: Sides, features: Tensor, subsets: int = KID_SUBSETS) -> Figures:
     """Every figure of one set of features [N, F]; neighbourhoods are those of as many real images."""
-    of_near = dict(zip(NEAR, _neighbours(of.real, features).mean(0).tolist(), strict=True))
+    of_near = _named(_neighbours(of.real, features).mean(0))
     return {"fd": frechet_of(features, of.real.moments), "kid": _kid(of, features, subsets), **of_near}
 
 
@@ -155,15 +155,17 @@ def _errors(of: Sides, features: Tensor, strata: Tensor | None = None, splits: i
     classes = None if strata is None else strata[:num]
 
     def of_near(part: Tensor) -> Figures:
-        return dict(zip(NEAR, _neighbours(of.real, features[part], len(subsets)).mean(0).tolist(), strict=True))
+        return _named(_neighbours(of.real, features[part], len(subsets)).mean(0))
 
     kernel = halves_of(lambda part: {"kid": _kid(of, features[part], FEWER_SUBSETS)}, len(features), strata, splits)
     each = torch.stack([fidelity(some, features[:num], radii) for some, radii in subsets]).mean(0)
+    of_means = _errors_of_means(each, classes)
     return {
         "fd": standard_error(features, of.real.moments, 2 * splits, strata=strata),
         "kid": float(error_of_halves(*kernel["kid"])),
         **halved(of_near, num, classes, splits),
-        **dict(zip(("precision", "density"), _errors_of_means(each, classes), strict=True)),
+        "precision": of_means[0],
+        "density": of_means[1],
     }
 
 
@@ -178,7 +180,12 @@ def _choices(of: Sides, features: Tensor) -> Figures:
     if len(rows) < 2:
         half = min(len(features), len(real.features)) // 2
         rows = (_neighbours(real, features[:half], 2) + _neighbours(real, features[half : 2 * half], 2)) / 2
-    return dict(zip(NEAR, (rows.var(0) / len(rows)).sqrt().tolist(), strict=True))
+    return _named((rows.var(0) / len(rows)).sqrt())
+
+
+def _named(row: Tensor) -> Figures:
+    """A number for each of `NEAR`."""
+    return dict(zip(NEAR, row.tolist(), strict=True))
 
 
 def _infinite(of: Sides, sets: Sequence[Tensor], strata: Tensor | None = None) -> tuple[float, float] | None:

@@ -71,7 +71,7 @@ def _search(queries: Tensor, num_train: int, views: Sequence[Rows], k: int) -> N
         return Nearest(nothing.long(), nothing.double(), nothing.bool())
     candidates = _candidates(queries, num_train, views, min(k + SPARE, num_train))
     size = candidates.shape[1] * queries.shape[1] * 8
-    parts = torch.split(torch.arange(len(queries)), max(1, _EXACT_BYTES // max(size, 1)))
+    parts = torch.split(torch.arange(len(queries)), max(1, _EXACT_BYTES // size))
     found = [_measured(queries[part], candidates[part], views, k) for part in parts]
     return Nearest(*(torch.cat(part) for part in zip(*found, strict=True)))
 
