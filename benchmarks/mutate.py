@@ -48,7 +48,7 @@ ELSEWHERE = {
     "edit": ("test_cli_edit.py", "test_edit_files.py", "diffusion/test_editing.py"),
     "metrics": ("test_cli_evaluate.py",),
 }
-"""The tests of a room, below tests/, beside the folder or the files that have its name."""
+"""The tests of a room, below tests/, beside the folder that has its name and the test of all dataclasses."""
 
 OPERATORS: dict[type[ast.AST], str] = {
     ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==", ast.In: "not in",
@@ -188,9 +188,10 @@ def tests_of(file: Path) -> Iterator[list[str]]:
 
 
 def tests_of_room(room: str) -> list[str]:
-    """tests/ROOM where there is one, what ELSEWHERE names, and the defaults of all; SystemExit where one is missing."""
+    """tests/ROOM where there is one, what ELSEWHERE names, and those of all; SystemExit where one is missing."""
     own = [f"tests/{room}"] if (ROOT / "tests" / room).is_dir() else []
-    others = [f"tests/{name}" for name in (*ELSEWHERE.get(room, ()), "test_parameters.py")]
+    of_all = ("test_parameters.py", "test_values.py")
+    others = [f"tests/{name}" for name in (*ELSEWHERE.get(room, ()), *of_all)]
     if missing := [name for name in others if not (ROOT / name).exists()]:
         raise SystemExit(f"ELSEWHERE names tests that are not there: {', '.join(missing)}")
     return own + others
