@@ -1,16 +1,17 @@
 """How a source is cut into chunks and shared among workers."""
 
 from contextlib import closing
+from zipfile import ZipInfo
 
 import numpy as np
 import pytest
 
 from unstir.data import folder, packing
 from unstir.data.folder import FolderSource, arrange
-from unstir.data.listing import Entry, Listing
+from unstir.data.listing import Entry, Listing, _list_member
 from unstir.data.named import BINARY_SHA256, CifarSource
 from unstir.data.packing import source_of
-from unstir.data.source import Options, chunk_ranges, chunk_rows, in_python
+from unstir.data.source import Options, chunk_ranges, chunk_rows, hold_out, in_python
 from unstir.errors import UserError
 
 
@@ -112,3 +113,18 @@ def test_notes_are_grouped_with_the_most_frequent_first_and_ten_examples():
     notes = packing._notes([("b", "0"), *(("c", str(n)) for n in range(12)), ("a", "1")])
     assert [(note["text"], note["count"]) for note in notes] == [("c", 12), ("a", 1), ("b", 1)]
     assert notes[0]["examples"] == [str(n) for n in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "held"),
+    [(1, 0.5, 0), (2, 0.1, 1), (3, 0.1, 1), (15, 0.1, 2), (20, 0.1, 2), (2, 0.9, 1), (10, 0.9, 9), (9, 0, 0)],
+)
+def test_of_each_class_a_share_is_held_out_and_never_all(count, fraction, held):
+    assert len(hold_out([str(number) for number in range(count)], [7] * count, fraction, 0)) == held
+
+
+def test_an_encrypted_member_of_a_zip_is_refused_unread():
+    member, found = ZipInfo("a.png"), Listing()
+    member.flag_bits = 1
+    _list_member(None, member, found, set())
+    assert found.refused == [("a.png", "encrypted")] and not found.entries

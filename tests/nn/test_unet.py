@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from unstir.errors import UserError
 from unstir.nn import blocks
-from unstir.nn.blocks import Attention, ResBlock, sinusoids
+from unstir.nn.blocks import Attention, ResBlock, _attend, sinusoids
 from unstir.nn.config import UNetConfig
 from unstir.nn.unet import UNet, flops
 from unstir.randomness import Key
@@ -266,3 +266,16 @@ def test_attention_in_bfloat16_that_is_trained_is_torchs_in_float64(positions):
     expected = torch.nn.functional.scaled_dot_product_attention(q.double(), k.double(), v.double())
     assert made.dtype == torch.bfloat16
     torch.testing.assert_close(made.double(), expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("places", "dtype", "grad", "fused"),
+    [(64, "bfloat16", True, 0), (65, "bfloat16", True, 1), (64, "float32", True, 1), (64, "bfloat16", False, 1)],
+)
+def test_small_maps_are_attended_by_products_when_training_in_bfloat16(monkeypatch, places, dtype, grad, fused):
+    calls, real = [], torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", lambda *a: calls.append(1) or real(*a))
+    q, k, v = (torch.randn(2, 3, places, 4) for _ in range(3))
+    given = [x.to(getattr(torch, dtype)).requires_grad_(grad) for x in (q, k, v)]
+    found = _attend(*given).float()
+    assert len(calls) == fused and torch.allclose(found, real(q, k, v), atol=0.05)

@@ -175,3 +175,9 @@ def test_settings_without_a_recipe_are_said_to_have_none(trained):
     asked = dataclasses.replace(run.config, recipe="", seed=run.config.seed + 1)
     with pytest.raises(UserError, match="began with recipe digits, none was asked, but a run keeps its settings: seed"):
         loading.compare(named, asked)
+
+
+def test_eight_differences_are_all_named_and_more_are_counted():
+    names = [f"k{number}" for number in range(10)]
+    assert loading._shortened(names[:8]) == "k0, k1, k2, k3, k4, k5, k6, k7"
+    assert loading._shortened(names) == "k0, k1, k2, k3, k4, k5, k6, k7, and 2 more"

@@ -187,3 +187,12 @@ def test_file_and_folder_are_synced_around_the_rename(content, tmp_path, monkeyp
     path = checkpoint.save(tmp_path, content)
     assert len(calls) == 2 and calls[0].startswith(str(tmp_path / f".{path.name}.")) and calls[0].endswith(".partial")
     assert calls[1] == str(tmp_path)
+
+
+def test_a_disk_has_to_have_room_for_tensors_metadata_and_headers(content, tmp_path, monkeypatch):
+    asked, real = [], checkpoint.replacing
+    monkeypatch.setattr(checkpoint, "replacing", lambda path, needs: asked.append(needs) or real(path, needs))
+    path = checkpoint.save(tmp_path, content)
+    text = checkpoint.read_tensors(path)[0]["unstir"]
+    values = 2 * 4 * 7 * 3 + 2 * 5 + 4
+    assert asked == [values + len(text) + 64 * 5]

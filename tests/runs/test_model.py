@@ -15,7 +15,7 @@ from unstir.generate.drawing import Job, sample_batches
 from unstir.metrics.evaluate_run import _models
 from unstir.metrics.evaluation import PROTOCOL
 from unstir.metrics.request import EvaluationRequest
-from unstir.runs import checkpoint
+from unstir.runs import build, checkpoint
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.model import Model
 from unstir.theory.averages import WIDTHS, combination
@@ -161,3 +161,36 @@ def test_an_average_that_cannot_be_made_is_refused(trained, changes, width, word
     run, _ = trained(**changes)
     with pytest.raises(UserError, match=words):
         run.model(ema=width)
+
+
+def test_what_guidance_costs_besides_is_said_where_it_costs():
+    null, guided = foreign(labels=Labels(2, ("a", "b"), has_null=True)), foreign(guide=foreign(step=2))
+    chain = Chain("ddim", steps=5)
+    assert null.besides(chain) == null.besides(chain.changed(guidance=0.0)) == ""
+    twice = chain.changed(guidance=2.0)
+    assert null.besides(twice) == ", computed for two labels (guidance)"
+    assert guided.besides(twice) == ", and as many of the guide"
+    assert guided.besides(twice.changed(guidance_high=10)) == ", and as many of the guide"
+    assert guided.besides(twice.changed(guidance_low=2)) == ", and as many of the guide at t = 2 to 10"
+    assert guided.besides(twice.changed(guidance_high=9)) == ", and as many of the guide at t = 1 to 9"
+
+
+@pytest.mark.parametrize(("scale", "words"), [(1.0, "has no effect at guidance=1"), (0.0, "is alone, which is to")])
+def test_a_guide_has_an_effect_at_other_scales_than_0_and_1(scale, words):
+    model = foreign(guide=foreign(step=2))
+    model.check(Chain("ddim", steps=5, guidance=2.0))
+    with pytest.raises(UserError, match=f"guide=2 {words}"):
+        model.check(Chain("ddim", steps=5, guidance=scale))
+
+
+def test_bfloat16_is_native_where_the_device_says_so(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: asked.append(including_emulation))
+    assert build.has_native_bfloat16(torch.device("cuda")) is False and asked == [False]
+    assert build.has_native_bfloat16(torch.device("meta")) is False
+    for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.delattr(torch.cpu, probe, raising=False)
+    cpu = torch.device("cpu")
+    assert build.dtype_name("auto", cpu) == "float32" and build.dtype("bfloat16", cpu) == torch.bfloat16
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    assert build.dtype_name("auto", cpu) == "bfloat16" and build.dtype("float32", cpu) == torch.float32

@@ -2,8 +2,11 @@
 
 import pytest
 
+from unstir.errors import UserError
 from unstir.runs.config import steps_in
+from unstir.runs.run import check_free, run_and_step
 from unstir.runs.sections import TrainConfig
+from unstir.runs.synonyms import by_word
 
 
 @pytest.mark.parametrize(
@@ -52,3 +55,31 @@ def test_no_span_is_beyond_twelve_digits_and_no_training_is_of_nothing():
         TrainConfig(warmup="1" + "0" * 12 + " images")
     with pytest.raises(ValueError, match="must be more than nothing"):
         TrainConfig(length="0 epochs")
+
+
+def test_a_word_leads_to_what_is_known_and_first_to_its_own_section():
+    table = {"train.rate": "lr step_size", "loss.rate": "lr", "other": "x"}
+    known = ["train.rate", "loss.rate"]
+    assert by_word(table, "lr", known) == by_word(table, "LR", known, "data") == "train.rate"
+    assert by_word(table, "lr", known, "loss") == "loss.rate" and by_word(table, "step-size", known) == "train.rate"
+    assert by_word(table, "x", known) is by_word(table, "step", known) is None
+
+
+def test_a_new_run_may_have_a_folder_in_which_nothing_is_but_what_its_birth_left(tmp_path):
+    check_free(tmp_path)
+    check_free(tmp_path / "absent")
+    for name in ("data.json", ".lock", ".a.partial"):
+        (tmp_path / name).touch()
+    check_free(tmp_path)
+    (tmp_path / "photo.png").touch()
+    with pytest.raises(UserError, match="is not empty and holds no run"):
+        check_free(tmp_path)
+    with pytest.raises(UserError, match="is a file; name a folder"):
+        check_free(tmp_path / "photo.png")
+
+
+def test_a_step_is_named_behind_a_run_unless_that_is_a_path(tmp_path):
+    assert run_and_step("runs/a@5") == ("runs/a", 5) and run_and_step("a@b@12") == ("a@b", 12)
+    assert run_and_step("runs/a") == ("runs/a", None) and run_and_step("a@last") == ("a@last", None)
+    (tmp_path / "a@5").mkdir()
+    assert run_and_step(f"{tmp_path}/a@5") == (f"{tmp_path}/a@5", None)

@@ -130,7 +130,7 @@ def chunk_rows(shape: Shape, file_bytes: int = 1) -> int:
 def chunk_ranges(total: int, num_train: int, rows: int) -> list[tuple[str, int, int]]:
     """Cut 0..total into chunks of at most `rows`, none across num_train: (split, first, last + 1) of each."""
     cuts = [*range(0, num_train, rows), *range(num_train, total, rows), total]
-    return [("train" if a < num_train else "held_out", a, b) for a, b in pairwise(cuts) if a < b]
+    return [("train" if a < num_train else "held_out", a, b) for a, b in pairwise(cuts)]
 
 
 def hold_out(names: Sequence[str], labels: Sequence[Hashable], fraction: float, seed: int) -> set[int]:
