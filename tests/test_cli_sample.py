@@ -1,12 +1,15 @@
 """`unstir sample`: samplers, variances and guidance, as a person asks for them."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 import unstir
-from unstir.errors import REMEDIES
+from unstir.errors import REMEDIES, UserError
+from unstir.generate import drawing, sampling
+from unstir.generate import folder as generated
 from unstir.runs.lines import decode, encode
 from unstir.runs.sidecar import RECORD
 
@@ -289,3 +292,43 @@ def test_an_interrupted_job_says_what_becomes_of_it(trained, command, tmp_path, 
     monkeypatch.setattr("unstir.generate.folder.batch", stopped)
     status, _, err = command("sample", run.path, "--num", 2, "--out", tmp_path / "made")
     assert status == 130 and "interrupted; what was written stays" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["num", "batch_size"])
+def test_the_least_and_the_most_of_a_job(name):
+    times = SimpleNamespace(times=lambda schedule: None)
+    model = SimpleNamespace(labels=SimpleNamespace(check=lambda *given: None), check=lambda chain: None)
+    model.process = SimpleNamespace(schedule=None)
+    for allowed in (1, 100_000_000):
+        drawing.check(model, drawing.Job(**{"num": 5, "chain": times, name: allowed}))
+    for refused, words in ((0, "must be at least 1"), (100_000_001, "is more than 100000000, the most")):
+        with pytest.raises(UserError, match=f"{name}={refused} {words}"):
+            drawing.check(model, drawing.Job(**{"num": 5, "chain": times, name: refused}))
+    assert drawing.Job(num=5, chain=times).batch_size == 64
+
+
+def test_a_strip_has_two_stages_at_the_least_and_ten_where_none_are_named(tmp_path, monkeypatch):
+    heard = []
+    monkeypatch.setattr(sampling, "save_images", lambda model, job, folder, progress: (model, job))
+    monkeypatch.setattr(sampling, "_save_trajectories", lambda *given: heard.append(given[5]))
+    model = SimpleNamespace(folder=tmp_path, cost=lambda chain, each: f"1 call{each}")
+    job, strip = drawing.Job(num=5, chain=None), tmp_path / "strip.png"
+    with pytest.raises(UserError, match="--stages 1 must be at least 2"):
+        sampling.sample(model, job, tmp_path / "out", strip=strip, stages=1)
+    for stages in (2, None):
+        found = sampling.sample(model, job, tmp_path / "out", strip=strip, stages=stages)
+    assert heard == [2, 10] and found.cost == "1 call each" and found.lines[-1] == f"strip    {strip}"
+    assert sampling.sample(model, job, tmp_path / "out").shown == () and len(heard) == 2
+    assert (sampling.MOVING, sampling.IN_STRIP) == (64, 8)
+
+
+def test_a_folder_is_counted_up_to_the_image_that_is_asked_for(tmp_path):
+    job = drawing.Job(num=3, chain=None, batch_size=2)
+    assert generated._missing(tmp_path, job, (1, 1, 1)) == [0, 2]
+    for index in range(3):
+        Image.new("L", (1, 1)).save(generated.image_path(tmp_path, index))
+    assert generated._missing(tmp_path, job, (1, 1, 1)) == [] and generated.image_path(tmp_path, 7).name == "000007.png"
+    generated.image_path(tmp_path, 1).write_bytes(b"torn")
+    assert generated._missing(tmp_path, job, (1, 1, 1)) == [0]
+    with pytest.raises(UserError, match="holds 3 of these images, more than num=2"):
+        generated._missing(tmp_path, drawing.Job(num=2, chain=None), (1, 1, 1))

@@ -74,6 +74,9 @@ def test_halves_share_every_class_and_an_odd_one_is_in_the_second():
     heard = []
     found = halves_of(lambda part: {"a": float(len(heard)), "b": heard.append(len(part)) or 1.0}, 7)
     assert heard == [3] * 10  # five splits
+    kept = []
+    halves_of(lambda part: kept.append(part.tolist()) or {"a": 0.0}, 6, splits=1)
+    assert kept == [part.tolist() for part in two_halves(6, 0, "halves of figures", 0)]
     assert found["a"][0].tolist() == [0.5 + 2 * k for k in range(5)] and found["a"][1].tolist() == [-0.5] * 5
     assert halved(lambda part: {"a": heard.append(0) or float(len(heard) % 2)}, 8)["a"] == 0.5
 
@@ -132,11 +135,13 @@ def test_numbers_of_classes_are_the_nearest_that_are_held():
     asked = lambda held, n: floor._as_asked(torch.tensor(held), shares, n)
     assert asked([5, 3, 2], 10) and not asked([5, 3, 2], 11) and not asked([3, 9, 9], 10)
     assert asked([100, 100, 20], 101) and not asked([100, 100, 20], 120)
+    assert asked([19, 99, 99], 40) and not asked([9, 99, 99], 20)  # 1/20 + 1/12, and 1/10 + 1/6 where 1/5 are allowed
     most = floor._most
     assert most(lambda n: n < 5, 9) == 4 and most(lambda n: n <= 9, 9) == 9 and most(lambda n: n == 1, 9) == 1
     assert most(lambda n: False, 9) == 0
     chance = lambda held, n: floor._enough_for_chance(torch.tensor(held), shares, n)
     assert chance([9, 9, 9], 6) == chance([7, 6, 5], 6) is True  # 3 + 3 sqrt(1.5) = 6.7, 5.2, and 4.1
+    assert floor._enough_for_chance(torch.tensor([12]), torch.ones(1).double(), 12)
     assert not chance([6, 6, 5], 6) and not chance([7, 5, 5], 6) and not chance([7, 6, 4], 6)
 
 
@@ -247,6 +252,21 @@ def test_the_errors_of_a_figure_are_those_of_four_sets_and_the_reference_of_its_
     assert found["means/fd"].infinite == pytest.approx(expected, rel=1e-12)
     assert feature_figures._infinite(of, [draw(0, 5, 2)]) is None  # two features take six images
     assert feature_figures._infinite(of, [draw(0, 6, 2)]) is not None
+
+
+def test_the_floor_is_drawn_by_twenty_splits_and_its_sets_by_fifty_subsets(monkeypatch):
+    real, errors, measured = draw(0, 60, 2), feature_figures._errors, feature_figures._measure
+    heard = []
+    monkeypatch.setattr(
+        feature_figures, "_errors", lambda of, *given: heard.append(given[2]) or errors(of, given[0], given[1], 2)
+    )
+    monkeypatch.setattr(
+        feature_figures, "_measure", lambda of, features, subsets: heard.append(subsets) or measured(of, features, 1)
+    )
+    drawn = Draws(CLASSES.repeat(2), 20, (torch.arange(20),), (torch.arange(12),), (torch.arange(12, 24),))
+    of = sides_of(real)
+    of = feature_figures.Sides(of.network, of.real, feature_figures.Floor(None, draw(3, 24, 2), drawn), None)
+    assert feature_figures._floor(of, 20)[2] == 20 and heard == [50, 10, 10, 20]
 
 
 def test_errors_of_means_are_within_classes():
