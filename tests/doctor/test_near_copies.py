@@ -1,10 +1,13 @@
 """Near copies are told from images that lie near each other by nature."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from unstir.data import Store
-from unstir.doctor.image_stats import grid_means, near_copies
+from unstir.doctor import image_stats as module
+from unstir.doctor.image_stats import _copied, grid_means, image_stats, near_copies
 from unstir.runs.run import Run
 
 pytest_plugins = ["spoiled"]
@@ -99,3 +102,45 @@ def test_of_a_large_set_copies_are_found_among_some():
     images = torch.randint(0, 256, (1000, 1, 4, 4), generator=generator).to(torch.uint8)
     assert share(repeated(images, 30, 3, generator)) == 1
     assert share(torch.randint(0, 256, (30_000, 1, 4, 4), generator=generator).to(torch.uint8)) == 0
+
+
+@pytest.mark.parametrize(
+    ("apart", "copied"),
+    [([], False), ([8], True), ([9], False), ([0], False), ([0, 8], True), ([8, 48], False), ([8, 49], True)],
+)
+def test_a_copy_is_within_8_levels_and_nothing_else_within_48(apart, copied):
+    image = torch.tensor([[[0, 17]]], dtype=torch.uint8)
+    others = torch.tensor([[[[0, 17 + each]]] for each in apart], dtype=torch.uint8).view(-1, 1, 1, 2)
+    assert _copied(image, others, 8) is copied
+    assert not _copied(torch.tensor([[[1, 17]]], dtype=torch.uint8), others, 8)  # of 16 levels, twice as many as 8
+
+
+@pytest.mark.parametrize(
+    ("levels", "std", "found"), [(8, 64.0, 2), (9, 640.0, 0), (5, 40.0, 2), (6, 40.0, 0), (1, 8.0, 2)]
+)
+def test_near_is_8_levels_and_an_eighth_of_the_contrast(levels, std, found):
+    images = torch.tensor([[0, 100], [0, 100 + levels], [0, 200]], dtype=torch.uint8).view(3, 1, 1, 2)
+    assert near_copies(images, std) == (found, 3)
+
+
+def test_256_images_are_looked_at():
+    assert near_copies(torch.zeros(300, 1, 1, 1, dtype=torch.uint8), 9.0) == (0, 256)
+
+
+def test_one_pass_counts_and_measures(monkeypatch):
+    train = torch.tensor([[1, 3], [7, 7], [1, 3], [1, 3], [9, 5]], dtype=torch.uint8).view(5, 1, 1, 2)
+    held_out = torch.tensor([[7, 7], [8, 8], [255, 0]], dtype=torch.uint8).view(3, 1, 1, 2)
+    splits, heard = {"train": train, "held_out": held_out}, []
+    store = SimpleNamespace(shape=(1, 1, 2), count=lambda split: len(splits[split]), images=splits.__getitem__)
+    monkeypatch.setattr(module, "BLOCK", 4)  # two images
+    monkeypatch.setattr(module, "near_copies", lambda images, std: (1, 2))
+    found = image_stats(store, lambda *done: heard.append(done))
+    assert heard == [(2, 8), (4, 8), (5, 8), (7, 8), (8, 8)]
+    values = train.double().flatten()
+    assert (found.num, found.held_out, found.least, found.most) == (5, 3, 1, 9)
+    assert (found.flat, found.copies, found.leaked, found.near) == (1, 2, 1, (1, 2))
+    assert found.mean == pytest.approx(values.mean().item() / 127.5 - 1)
+    assert found.std == pytest.approx(values.std(correction=0).item() / 127.5)
+    monkeypatch.setattr(module, "BLOCK", 1)
+    image_stats(store, lambda *done: heard.append(done))
+    assert heard[5:] == [(k, 8) for k in range(1, 9)]

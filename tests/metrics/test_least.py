@@ -177,6 +177,6 @@ def test_the_time_of_a_lesson_is_that_of_four_steps_in_the_mean(monkeypatch):
     monkeypatch.setattr(learning, "_step", step)
     assert learning.seconds(torch.nn.Linear(1, 1), lesson(30)) == pytest.approx(30 * 0.25 * (2 + 3 + 4 + 5) / 4)
     assert taken == [0, 0, 1, 2, 3]
-    assert learning.seconds(torch.nn.Linear(1, 1), lesson(2)) > 0 and learning.moved(
+    assert learning.seconds(torch.nn.Linear(1, 1), lesson(1)) > 0 and learning.moved(
         noise(0, 3, 1, 9, 9), 0, 0
     ).shape == (3, 1, 9, 9)
