@@ -214,3 +214,45 @@ def test_steps_that_fall_together_are_said_where_the_cost_is_printed(trained, co
         assert (steps < 20) == (spacing == "log_snr") == (merged in out) and said in out
     out = command("sample", run.path, "--num", 1, "--compare", "heun:20:log_snr,ddim:20", "--out", tmp_path / "c")[1]
     assert [merged in line for line in out.splitlines()] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed", "refused"),
+    [
+        ("steps", (1, 1_000_000), (0, 1_000_001)), ("guidance_low", (1, 1_000_000), (0, 1_000_001)),
+        ("guidance_high", (1, 1_000_000), (-1, 1_000_001)), ("eta", (0.0, 1.0), (-0.01, 1.01)),
+        ("threshold", (0.0, 0.999), (-0.01, 1.0)), ("guidance", (0.0, 1000.0), (-0.01, 1000.5)),
+    ],
+)  # fmt: skip
+def test_each_setting_has_its_bounds(name, allowed, refused):
+    others = {"sampler": "ddim", **({"guidance": 2.0} if name.startswith("guidance_") else {})}
+    for value in allowed:
+        assert getattr(Chain(**{**others, name: value}), name) == value
+    for value in refused:
+        with pytest.raises(UserError, match=name):
+            Chain(**{**others, name: value})
+
+
+@pytest.mark.parametrize(
+    ("sampler", "calls"), [("ddim", (1, 2, 3, 4, 5)), ("heun", (1, 3, 5, 7, 9)), ("pndm", (1, 5, 9, 13, 14))]
+)
+def test_calls_of_one_to_five_steps(sampler, calls):
+    facts = SAMPLERS[sampler]
+    assert tuple(map(facts.calls_in, range(1, 6))) == calls
+    assert [facts.steps_within(most) for most in calls] == [1, 2, 3, 4, 5]
+    assert facts.steps_within(calls[2] - 1) == 2
+
+
+def test_steps_and_an_interval_are_within_the_times():
+    at_the_end = {"guidance": 2, "steps": 1}
+    for chain in (Chain(steps=9), Chain(**at_the_end, guidance_low=9), Chain(**at_the_end, guidance_high=9)):
+        chain.check(9)
+        with pytest.raises(UserError, match=r"1\.\.8"):
+            chain.check(8)
+    Chain(steps=1, guidance=2, guidance_low=4, guidance_high=4).check(9)
+    with pytest.raises(UserError, match="no interval of times"):
+        Chain(steps=1, guidance=2, guidance_low=5, guidance_high=4).check(9)
+    for how in ({"guidance_low": 2}, {"guidance_high": 1}):
+        with pytest.raises(UserError, match="has no effect at guidance=1"):
+            Chain(**how)
+        assert Chain(guidance=2, **how).changed(guidance=1) == Chain()
