@@ -50,3 +50,11 @@ def test_an_image_that_is_given_has_the_null_label_where_there_is_one():
     assert Labels().or_null(None) is None
     with pytest.raises(UserError, match=r"3 classes; name the image's, 0\.\.2, with --label$"):
         LABELS.or_null(None)
+
+
+def test_without_shares_each_class_is_drawn_in_turn_or_one_for_all():
+    assert LABELS.of(torch.arange(7)).tolist() == [0, 1, 2, 0, 1, 2, 0] and Labels().of(torch.arange(7)) is None
+    assert LABELS.of(torch.arange(2), label=2).tolist() == [2, 2]
+    assert (LABELS.number("b"), LABELS.number(None)) == (1, None)
+    with pytest.raises(UserError, match=r"label=3 is outside 0\.\.2"):
+        LABELS.or_null(3)

@@ -36,3 +36,14 @@ def test_a_format_of_the_future_is_upgraded_to_and_any_other_is_trained_anew(tmp
     for found, mend in ((4, "upgrade unstir"), (2, "train anew"), (-1, "train anew"), ("4", "train anew")):
         with pytest.raises(UserError, match=f"this version reads 3; {mend}"):
             kinds.check_format(tmp_path, found, 3)
+
+
+def test_what_may_be_missing_is_of_its_kind_where_it_is_there():
+    needed, optional = {"a": kinds.is_count}, {"b": kinds.is_text}
+    kinds.check({"a": 1}, needed, optional)
+    kinds.check({"a": 1, "b": "x", "c": None}, needed, optional)
+    for values, words in (({"b": "x"}, "it has no a"), ({"a": -1}, "its a is -1"), ({"a": 1, "b": 2}, "its b is 2")):
+        with pytest.raises(ValueError, match=words):
+            kinds.check(values, needed, optional)
+    with pytest.raises(ValueError, match="it is no table"):
+        kinds.check([1], {})

@@ -55,8 +55,9 @@ def test_settings_of_others_are_not_replaced(tmp_path, text):
         sidecar.check(tmp_path / "a.png")
 
 
-def test_a_picture_is_written_before_its_settings_and_only_then_no_longer_unfinished(tmp_path):
-    picture, seen = tmp_path / "new/a.png", []
+def test_a_picture_is_written_before_its_settings_and_only_then_no_longer_unfinished(tmp_path, monkeypatch):
+    picture, seen, synced = tmp_path / "new/a.png", [], []
+    monkeypatch.setattr(sidecar, "sync_folder", lambda folder: synced.append((folder / "a.json").exists()))
 
     def write(path):
         seen.append(sorted(each.name for each in path.parent.iterdir() if each != path))
@@ -66,5 +67,12 @@ def test_a_picture_is_written_before_its_settings_and_only_then_no_longer_unfini
         sidecar.save(picture, write, "unstir edit vary", {"grey": number}, calls=3)
     assert seen == [[".a.png.unfinished"], [".a.png.unfinished", "a.json", "a.png"]]
     assert sorted(each.name for each in picture.parent.iterdir()) == ["a.json", "a.png"]
+    assert synced == [False, False]  # an older one is gone for good before its picture is replaced
     found = json.loads((tmp_path / "new/a.json").read_text())
     assert found.pop("unstir") and found == {"command": "unstir edit vary", "grey": 2, "calls": 3}
+
+
+def test_a_folder_is_no_picture(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(UserError, match=r"--to .*a\.png is a folder; name a file in it"):
+        sidecar.check(tmp_path / "a.png", option="--to")

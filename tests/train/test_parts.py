@@ -253,9 +253,11 @@ def test_the_rate_the_loss_and_the_norm_are_logged_as_they_were(make_run):
 
 
 def test_log_spaced_snapshots_begin_at_a_thousandth_of_the_run(make_run):
-    run, _ = make_run(train__length="4000 steps", grids__log_spaced=3, train__batch_size=64)
-    assert list(snapshots(run)) == [0, 40, 400, 4000]
-    assert snapshots(run)[40] == "images-00002560"
+    run, _ = make_run(train__length="4000000 steps", grids__log_spaced=3, train__batch_size=64)
+    assert list(snapshots(run)) == [0, 40_000, 400_000, 4_000_000]
+    assert snapshots(run)[40_000] == "images-02560000"
+    named, _ = make_run("named", train__length="2000 steps", grids__epochs=[0], train__batch_size=64)
+    assert list(snapshots(named).items())[1:] == [(named.steps_per_epoch, "epoch-0000"), (2000, "end-00002000")]
     short, _ = make_run("short", train__length="2 steps", grids__log_spaced=3)
     assert list(snapshots(short)) == [0, 1, 2]
 
@@ -283,6 +285,8 @@ def test_a_warm_up_of_ten_steps_ends_at_its_peak(start, every, rates):
     config = recipes.load_recipe("digits")
     train = replace(config.train, lr=2.0, warmup="10 steps", warmup_start=start, lr_every=every, batch_size=64)
     run = Run(Path("nowhere"), replace(config, train=train), DataCard((1, 8, 8), (), {"train": 512, "held_out": 0}, ""))
+    at_once = replace(run, config=replace(run.config, train=replace(train, warmup="0 steps", lr_schedule="constant")))
+    assert learning_rate(at_once, 0) == 2
     constant = replace(run, config=replace(run.config, train=replace(train, lr_schedule="constant")))
     assert {step: learning_rate(constant, step) / 2 for step in rates} == pytest.approx(rates)
 

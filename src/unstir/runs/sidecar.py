@@ -45,7 +45,7 @@ def check(
     ours = _read(sidecar)
     if sidecar.exists() and ours is None:
         raise UserError(f"{sidecar}, where the settings go, is not of unstir; name another file with {option}")
-    count = ours.get("singles", 0) if ours else 0
+    count = (ours or {}).get("singles", 0)
     known = {picture, *numbered(picture, count if is_count(count) and count <= MOST_SINGLES else 0)} if ours else set()
     if _claim(picture).exists():  # a command that failed or was killed has left them without settings
         known |= {picture, *singles}
