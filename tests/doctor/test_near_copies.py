@@ -144,3 +144,6 @@ def test_one_pass_counts_and_measures(monkeypatch):
     monkeypatch.setattr(module, "BLOCK", 1)
     image_stats(store, lambda *done: heard.append(done))
     assert heard[5:] == [(k, 8) for k in range(1, 9)]
+    splits["train"] = train * 0
+    black = image_stats(store, lambda *done: None)
+    assert (black.least, black.most, black.mean, black.std, black.copies) == (0, 0, -1, 0, 4)
