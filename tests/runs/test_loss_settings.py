@@ -66,3 +66,12 @@ def test_the_hybrid_recipe_is_the_digits_with_a_learned_variance():
     assert build.network_config(hybrid).out_channels == 2 and build.network_config(digits).out_channels == 1
     denoiser = build.denoiser(hybrid, torch.nn.Linear(1, 1), torch.float32)
     assert denoiser.learned_variance and build.objective(hybrid, denoiser).kind == "hybrid"
+
+
+def test_a_learned_variance_takes_twice_the_channels_out():
+    learned = {"diffusion": {"learned_variance": True}, "loss": {"objective": "hybrid"}}
+    for outputs, sections in ((0, {}), (3, {}), (0, learned), (6, learned)):
+        assert from_dict({"model": {"out_channels": outputs}, **sections}, "test").model.out_channels == outputs
+    for outputs, sections in ((6, {}), (2, {}), (3, learned), (9, learned)):
+        with pytest.raises(UserError, match=f"out_channels={outputs} must be 0"):
+            from_dict({"model": {"out_channels": outputs}, **sections}, "test")

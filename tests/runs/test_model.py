@@ -194,3 +194,12 @@ def test_bfloat16_is_native_where_the_device_says_so(monkeypatch):
     assert build.dtype_name("auto", cpu) == "float32" and build.dtype("bfloat16", cpu) == torch.bfloat16
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
     assert build.dtype_name("auto", cpu) == "bfloat16" and build.dtype("float32", cpu) == torch.float32
+
+
+def test_guidance_leads_away_from_the_guide_or_the_null_label_or_nothing():
+    labels = torch.tensor([0, 1])
+    null, plain = foreign(labels=Labels(2, ("a", "b"), has_null=True)), foreign(labels=Labels(2, ("a", "b")))
+    assert null.away_from(labels).label.tolist() == [2, 2]
+    assert null.away_from(None) is plain.away_from(labels) is plain.away_from(None) is None
+    guided = foreign(guide=foreign(step=2))
+    assert guided.away_from(None).denoiser is guided.guide.denoiser and guided.away_from(labels).label is None
