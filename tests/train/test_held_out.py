@@ -18,13 +18,14 @@ from unstir.data import pack
 from unstir.diffusion.denoiser import Labelled, clipped
 from unstir.diffusion.likelihood import variational_bound
 from unstir.diffusion.loss import denoising_loss
+from unstir.diffusion.times import middles
 from unstir.errors import UserError
 from unstir.pictures.charts import held_out_curves, held_out_figure
 from unstir.runs import build, checkpoint
 from unstir.runs.loading import weights_of
 from unstir.runs.run import Run
 from unstir.train import held_out, trainer
-from unstir.train.held_out import FixedImages, estimated_bits, middles, squared_errors
+from unstir.train.held_out import FixedImages, estimated_bits, squared_errors
 from unstir.train.observer import Observer, Stop
 from unstir.train.record import TIMING_FIELDS
 from unstir.train.trainer import Trainer

@@ -7,6 +7,8 @@ training": Laplace of scale 0.5 about 0). Karras et al. 2022's log-normal sigma 
 the normal density with mean 2.4 and std 2.4 of lambda = -2 log sigma.
 
 A tenth of the draws is even over 1..T: a sampler begins at T, which such a density alone would never train.
+
+`middles` are the times at which losses are followed.
 """
 
 import math
@@ -55,3 +57,9 @@ class TimeTable:
         edges = self.p.cumsum(0)
         uniform = randomness.uniform(key, self.p.dtype) * edges[-1]
         return torch.searchsorted(edges, uniform, right=True).clamp(max=len(self.p) - 1) + 1
+
+
+def middles(T: int, num: int) -> tuple[int, ...]:
+    """The middle of each of ``num`` equal parts of 1..T, the lower of two, rising; every time where num >= T."""
+    num = min(num, T)
+    return tuple(-(-(2 * k + 1) * T // (2 * num)) for k in range(num))

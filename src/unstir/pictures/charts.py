@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unstir.pictures.animation import evenly
+from unstir.theory.loss_floor import LossFloor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +24,9 @@ PANELS = (
 
 SPLITS = (("train", "bits_train", "training images", "o"), ("held_out", "bits", "held-out images", "s"))
 """A split, the key of its bound in held_out.jsonl, and its name and marker."""
+
+FLOOR_NAME = "floor (images remembered)"  # the loss of a network that remembers them all
+DEPTH = 0.2  # of the lowest loss: how far down the floor below it is shown
 
 MARKERS = ("o", "s", "^", "D", "v", "X", "P", "<", "*")
 DASHES = ("-", "--", "-.", ":")
@@ -60,18 +64,18 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
     _save(figure, path, "training images seen")
 
 
-def held_out_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+def held_out_curves(lines: Sequence[Mapping[str, Any]], path: Path, floor: LossFloor | None = None) -> None:
     """Draw `held_out_figure` as a PNG."""
-    _save(held_out_figure(lines), path)
+    _save(held_out_figure(lines, floor), path)
 
 
-def held_out_figure(lines: Sequence[Mapping[str, Any]]) -> "Figure":
+def held_out_figure(lines: Sequence[Mapping[str, Any]], floor: LossFloor | None = None) -> "Figure":
     """The losses of training and held-out images, from the lines of held_out.jsonl.
 
     First the mean loss over times of both splits against images seen, with the standard error over images; then, where
     it was estimated, the bound of both in bits per dimension; then the held-out loss by time t at each step measured,
-    and that of the training images at the last, dashed. A split that was not measured is left out. Legends stand
-    outside their panels.
+    and that of the training images at the last, dashed. A split that was not measured is left out. The ``floor`` of
+    the training loss is dotted in both. Legends stand outside their panels.
     """
     from matplotlib.figure import Figure
 
@@ -84,6 +88,9 @@ def held_out_figure(lines: Sequence[Mapping[str, Any]]) -> "Figure":
         axes.set_xscale("symlog", linthresh=first)  # steps are spaced by a factor, and the first is 0
         axes.set_xlabel("training images seen")
     _draw_by_time(by_time, lines)
+    if floor is not None:
+        draw_floor(course, floor, "k")
+        draw_floor(by_time, floor, "k", by_time=True)
     for axes in (course, *bound, by_time):
         axes.set_yscale("log")
         axes.grid(alpha=0.3)
@@ -127,6 +134,25 @@ def _draw_by_time(axes: "Axes", lines: Sequence[Mapping[str, Any]]) -> None:
         axes.plot(lines[-1]["times"], train, "--", color=colours[-1], linewidth=1, label="training, last")
     axes.set_title(f"{'held-out' if shown == 'held_out' else 'training'} images at t, by images seen", fontsize=10)
     axes.set_xlabel("t")
+
+
+def draw_floor(axes: "Axes", floor: LossFloor, color: str, by_time: bool = False) -> None:
+    """The floor of the training loss, dotted, below losses that are drawn already: its mean, or each time's.
+
+    It may be lower by any number of digits; it is shown down to `DEPTH` of the lowest loss.
+    """
+    import numpy as np
+
+    drawn = [float(y) for line in axes.lines for y in np.asarray(line.get_ydata(), float) if y > 0]
+    how: dict[str, Any] = {"color": color, "linestyle": ":", "linewidth": 1.2, "marker": "", "label": FLOOR_NAME}
+    if by_time:
+        axes.errorbar(floor.times, floor.values, floor.errors, **how)
+    else:
+        axes.axhline(floor.mean, **how)
+    axes.set_yscale("log")
+    if drawn:
+        least = min(*drawn, *(floor.values if by_time else (floor.mean,)))
+        axes.set_ylim(bottom=max(DEPTH * min(drawn), 0.8 * least))
 
 
 def _is_number(value: Any) -> bool:

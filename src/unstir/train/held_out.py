@@ -31,6 +31,7 @@ from unstir.data import SPLITS, Store, verify_once
 from unstir.diffusion.denoiser import Denoiser, Labelled, clipped
 from unstir.diffusion.likelihood import bound_term, strata, variational_bound
 from unstir.diffusion.loss import denoising_loss
+from unstir.diffusion.times import middles
 from unstir.errors import UserError
 from unstir.pixels import from_uint8
 from unstir.randomness import Key
@@ -85,12 +86,6 @@ class FixedImages:
     def noise(self, use: str, number: int) -> Tensor:
         """Standard normal noise of a use and a time (or number of a step), shaped like x_0."""
         return randomness.normal(Key(self.seed, f"{use} {self.split}", number, self.slots), tuple(self.x_0.shape[1:]))
-
-
-def middles(T: int, num: int) -> tuple[int, ...]:
-    """The middle of each of ``num`` equal parts of 1..T, the lower of two, rising; every time where num >= T."""
-    num = min(num, T)
-    return tuple(-(-(2 * k + 1) * T // (2 * num)) for k in range(num))
 
 
 def squared_errors(

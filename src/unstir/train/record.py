@@ -16,6 +16,7 @@ from unstir.runs.files import replacing
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.runs.timetable import grid_file
+from unstir.train.loss_floor import read_floor
 from unstir.train.observer import Observer, Stop
 from unstir.train.state import WINDOW, State
 
@@ -131,4 +132,4 @@ def draw_charts(run: Run) -> None:
             training_curves(lines, partial)
     if lines := run.held_out():
         with replacing(run.path / "losses.png") as partial:
-            held_out_curves(lines, partial)
+            held_out_curves(lines, partial, read_floor(run))

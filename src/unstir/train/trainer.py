@@ -26,6 +26,7 @@ from unstir.runs.timetable import ema_decay, grid_file, learning_rate, snapshots
 from unstir.theory.averages import WIDTHS, decay
 from unstir.train.batches import Batches
 from unstir.train.held_out import HeldOutLoss
+from unstir.train.loss_floor import keep_floor
 from unstir.train.observer import Observer, Stop
 from unstir.train.record import Record, draw_charts, draw_grid
 from unstir.train.state import State, update_average
@@ -39,7 +40,7 @@ class Trainer:
 
     def __init__(self, run: Run, store: Store, observer: Observer | None = None) -> None:
         cfg = run.config.train
-        self._run, self._config, self._observer = run, cfg, observer or Observer()
+        self._run, self._store, self._config, self._observer = run, store, cfg, observer or Observer()
         self._device = build.device(cfg.device)
         self.state = State.initial(run, self._device)
         self._denoiser = build.denoiser(run.config, self.state.net, build.dtype(cfg.dtype, self._device))
@@ -237,6 +238,7 @@ class Trainer:
                 if not self._held_out.measure(denoiser, state.step, self._observer, stop):
                     return
                 state.measured = state.step
+            keep_floor(self._run, self._store)
             draw_charts(self._run)
             if name is not None and not self._is_drawn(name):
                 self._draw(denoiser, name, stop)
