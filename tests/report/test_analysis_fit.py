@@ -14,6 +14,7 @@ from runs import STEPS, advice, by_name, evaluation, facts, held_out, metrics
 from unstir.metrics.figures import figure_effect
 from unstir.report.gather import _likelihoods
 from unstir.runs import lines
+from unstir.theory.loss_floor import LossFloor
 
 
 def bound(bits, **other):
@@ -172,3 +173,27 @@ def test_the_degrees_of_freedom_are_those_of_what_is_known():
         dataclasses.replace(usual, by_seed=tuple(range(seeds)), bootstrap=bootstrap).estimate.df
     )
     assert of(3, None) == 2 and of(3, 5.0) == of(3, 0.1) == 7 and of(1, 5.0) < of(2, 5.0)
+
+
+FLOOR = LossFloor(
+    runs.TIMES, (0.0, 1e-4, 0.02, 0.06, 0.03, 1e-3), (1e-5,) * 6, tuple(0.019 + 0.00001 * i for i in range(128))
+)
+
+
+@pytest.mark.parametrize(
+    ("memorised", "worse", "verdict", "says"),
+    [
+        (lambda images: 0.6 * (images > 10_000), lambda images: 0.0, "bad", "it remembers them"),
+        (lambda images: 0.0, lambda images: 0.0, "neutral", "it does not remember them"),
+        (lambda images: 0.38 * (images > 10_000), lambda images: 0.0, "undecided", "is undecided"),
+        (lambda images: 0.0, lambda images: 2.0, "neutral", "as it was before any repetition"),
+    ],
+)
+def test_a_training_loss_stands_between_its_floor_and_that_of_held_out_images(memorised, worse, verdict, says):
+    lines = held_out(curve=runs.flat, memorised=memorised, worse=worse)
+    found = by_name(facts(held_out=lines, floor=FLOOR))["memory"]
+    assert found.verdict == verdict and says in found.text
+    assert "would have a loss of 0.01963 +- 0.00003" in found.text
+    assert "memory" not in by_name(facts(held_out=lines)) and "memory" not in by_name(
+        facts(held_out=without_train(lines), floor=FLOOR)
+    )

@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from runs import chains, facts, good, metrics
+from runs import TIMES, chains, facts, good, held_out, metrics
 from unstir.chain import DEFAULTS
+from unstir.pictures.charts import FLOOR_NAME
 from unstir.report import charts, svg
+from unstir.theory.loss_floor import LossFloor
 
 GROUNDS = {"light": "#fdfdfc", "dark": "#16181b"}
 
@@ -96,3 +98,10 @@ def test_an_axis_of_decades_has_few_labels_and_one_of_a_part_of_a_decade_has_som
             for axis, ends in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
                 inside = [tick for tick in axis.get_majorticklocs() if ends[0] <= tick <= ends[1]]
                 assert 2 <= len(inside) <= 10, (low, high, inside)
+
+
+def test_the_floor_of_the_training_loss_is_drawn_below_the_losses():
+    floor = LossFloor(TIMES, (0.0, 1e-4, 0.02, 0.06, 0.03, 1e-3), (1e-5,) * 6, (0.02,) * 128)
+    for chart in (charts.losses, charts.loss_by_time):
+        with_it, without = (chart(facts(held_out=held_out(), floor=each))[0] for each in (floor, None))
+        assert FLOOR_NAME in with_it and FLOOR_NAME not in without

@@ -18,6 +18,7 @@ from unstir.doctor.numbers import Lines
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.run import Run
 from unstir.significance import Effect, counted, two_sample
+from unstir.theory.loss_floor import LossFloor
 
 MISSING = {
     "lines": "no line in metrics.jsonl yet",
@@ -93,7 +94,8 @@ class RunFacts:
 
     ``run`` has the settings of its weights where ``settings_problem`` says that those in config.toml are others.
     ``lines`` are those of metrics.jsonl, ``held_out`` those of held_out.jsonl, ``files`` every checkpoint with what is
-    wrong with it, ``loaded`` the newest that is whole. ``unmeasured`` says why there are no samples and errors.
+    wrong with it, ``loaded`` the newest that is whole. ``floor`` is that of the training loss. ``unmeasured`` says why
+    there are no samples and errors.
     """
 
     run: Run
@@ -108,6 +110,7 @@ class RunFacts:
     images: ImageStats | None = None
     samples: Samples | None = None
     errors: Errors | None = None
+    floor: LossFloor | None = None
     unmeasured: str = ""
 
     @property

@@ -12,7 +12,8 @@ from unstir.doctor.check import Finding, RunFacts, Severity, check
 from unstir.doctor.image_stats import NEAR, ImageStats
 from unstir.doctor.numbers import Line, Lines, is_number
 from unstir.runs import memory
-from unstir.significance import LEVEL, paired, two_sample
+from unstir.significance import LEVEL, Effect, Estimate, nearer, paired, two_sample
+from unstir.theory.loss_floor import LossFloor
 
 # Thresholds; docs/doctor.md has what the data sets here measure.
 NARROW = 32  # levels of 255 from the darkest value to the lightest
@@ -163,7 +164,8 @@ def _overfit(facts: RunFacts, held_out: Lines) -> Iterator[Finding]:
     """A held-out loss that has risen since its best, and more than that of training images, both beyond their errors.
 
     Each change is of the same images, so that it is paired; those of the two splits are compared by Welch's test.
-    Where the loss of training images has risen for sure too, the network fails at both and remembers nothing.
+    Where the loss of training images has risen for sure too, the network fails at both and remembers nothing. Without
+    a rise too it remembers where the training loss is nearer to its floor than to the held-out loss.
     """
     measured = [losses for line in held_out if (losses := _losses(line))]
     if not measured:
@@ -175,13 +177,67 @@ def _overfit(facts: RunFacts, held_out: Lines) -> Iterator[Finding]:
     pairs = ((best.train, last.train), (best.held_out, last.held_out))
     of_train, of_held_out = ([b - a for a, b in zip(*pair, strict=True)] for pair in pairs)
     more = two_sample(of_train, of_held_out, choices)
-    needed = math.sqrt(LEVEL**2 + 2 * math.log(choices))  # of the largest of several (`largest_of`)
+    needed, memory = _needed(choices), _remembered(held_out, facts.floor, facts.run.data.counts["train"])
+    mend = "more images, --data.flip where mirror images are right, --model.dropout 0.1, or fewer steps"
     if rise.positive and more.positive and not change.positive:
         before = fmean(best.held_out)
         evidence = f"""since step {best.step} the held-out loss rose from {before:.4g} by {rise.value:.4g}
             ({rise.errors:.0f} standard errors); that of training images changed by {change.value:+.4f}, which is
             {more.value:.4f} less ({more.errors:.0f} standard errors; {needed:.2g} of either are needed)"""
-        remedy = f"""sample from step {best.step} (--checkpoint {best.step}, or the nearest saved); in a new run more
-            images, --data.flip where mirror images are right, --model.dropout 0.1, or fewer steps"""
+        evidence += f"; {memory.text}" if memory else ""
+        remedy = f"sample from step {best.step} (--checkpoint {best.step}, or the nearest saved); in a new run {mend}"
         severity: Severity = "problem" if rise.value > OVERFIT * before else "warning"
         yield Finding(severity, evidence, remedy, min(rise.errors, more.errors), needed)
+    elif memory:
+        says = "the network remembers its training images"
+        yield Finding("warning", memory.text, f"a new run with {mend}", memory.errors, memory.needed, says=says)
+
+
+class _Memory(NamedTuple):
+    """That the training loss is near its floor, in words; by how many standard errors, and how many are needed."""
+
+    text: str
+    errors: float
+    needed: float
+
+
+def _remembered(held_out: Lines, floor: LossFloor | None, num_train: int) -> _Memory | None:
+    """The time t at which the training loss is most surely nearer to its floor than to the held-out loss; or None.
+
+    Times at which it was so before any image was seen twice are left out: there held-out images are harder by nature.
+    """
+    lines = [line for line in held_out if _losses(line) and is_number(line.get("images"))]
+    if floor is None or not lines:
+        return None
+    early = [line for line in lines[:-1] if 0 < line["images"] <= num_train]
+    before = [effect.positive for *_, effect in _by_time(early[-1], floor)] if early else []
+    rows = list(_by_time(lines[-1], floor))
+    found = [row for row, was in zip(rows, before or [False] * len(rows), strict=False) if row[-1].positive and not was]
+    if not found:
+        return None
+    t, train, least, other, effect = max(found, key=lambda row: row[-1].z or 0.0)
+    needed = _needed(len(rows))
+    text = f"""at t = {t} the loss of training images is {train:.3g}; a network that remembers them all has {least:.3g},
+            and held-out images have {other:.3g}: it is nearer to memory ({effect.errors:.0f} standard errors;
+            {needed:.2g} are needed)"""
+    return _Memory(text, effect.errors, needed)
+
+
+def _by_time(line: Line, floor: LossFloor) -> Iterator[tuple[int, float, float, float, Effect]]:
+    """At each t: the training loss, its floor, the held-out loss, and how much nearer to the floor the first is."""
+    columns = [line.get(key) for key in ("train", "train_error", "held_out", "held_out_error")]
+    if line.get("times") != list(floor.times) or not all(_are_of(floor.times, column) for column in columns):
+        return
+    df = (len(floor.of_images) - 1.0, len(line["of_train"]) - 1.0, len(line["of_held_out"]) - 1.0)
+    for t, *pairs in zip(floor.times, floor.values, floor.errors, *columns, strict=True):
+        least, train, other = (Estimate(pairs[2 * i], pairs[2 * i + 1], df[i]) for i in range(3))
+        yield t, train.value, least.value, other.value, nearer(least, train, other, len(floor.times))
+
+
+def _are_of(times: tuple[int, ...], column: object) -> bool:
+    return isinstance(column, list) and len(column) == len(times) and all(map(is_number, column))
+
+
+def _needed(choices: int) -> float:
+    """The standard errors that decide the largest of several effects (`largest_of`)."""
+    return math.sqrt(LEVEL**2 + 2 * math.log(choices))

@@ -27,6 +27,7 @@ from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.loading import check_same, model_of
 from unstir.runs.run import Run
 from unstir.runs.timetable import snapshots
+from unstir.train.loss_floor import read_floor
 
 Progress = Callable[[int, int, str], None]  # progress(done, total, what)
 MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
@@ -55,6 +56,7 @@ def gather(path: str | Path, *, store: str | Path | None = None, samples: bool =
         store_problem=store_problem,
         needs=needs(run, files, step_of(lines, files)),
         held_out=tuple(run.held_out()),
+        floor=read_floor(run),
         loaded=loaded,
         settings_problem=settings_problem,
         images=None if opened is None else image_stats(opened, lambda done, total: progress(done, total, "images")),

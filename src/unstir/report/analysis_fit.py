@@ -9,7 +9,8 @@ from unstir.metrics.likelihood import terms_of
 from unstir.report.facts import Facts, Measurement, before_repeats, half_way
 from unstir.report.statement import Statement
 from unstir.report.wording import change, count, percent, size, with_error
-from unstir.significance import Effect, Estimate, adjusted, contrast, difference, paired, two_sample
+from unstir.significance import Effect, Estimate, adjusted, contrast, difference, mean_of, nearer, paired, two_sample
+from unstir.theory.loss_floor import LossFloor
 
 WORTH = 0.01  # a gap between splits of less than this share of the loss is not worth acting on
 Pair = tuple[Estimate, Estimate]  # bits per dimension of held-out images and of training images
@@ -22,6 +23,8 @@ def fit(facts: Facts) -> Iterator[Statement]:
         yield from _rise(measured)
     gaps = list(_gap(measured, facts.data.counts["train"])) if len(measured) >= 2 else []
     yield from gaps
+    if measured and measured[-1].train and facts.floor is not None:
+        yield _memory(measured, facts.floor, before_repeats(measured, facts.data.counts["train"]))
     if measured:
         yield from _gap_by_time(measured[-1], any(each.name == "gap" and each.verdict == "bad" for each in gaps))
         yield from _loss_by_time(measured[-1], facts.config.diffusion.predict)
@@ -123,6 +126,26 @@ def _growth(half: Measurement, last: Measurement) -> Iterator[Statement]:
     elif growth.value > 0:
         text = f"Since {since} that gap has grown by {size(growth)}."
         yield Statement("gap grows", "fit", "losses", "bad", text, growth)
+
+
+def _memory(measured: Sequence[Measurement], floor: LossFloor, before: Measurement | None) -> Statement:
+    """Whether the training loss is nearer to that of a network that remembers, or to that of held-out images.
+
+    Where it was nearer to the first ``before`` any image was seen twice, the held-out images are others by nature.
+    """
+    said, at, least = partial(Statement, "memory", "fit", "loss-by-time"), measured[-1], mean_of(floor.of_images)
+    now, *early = (nearer(least, mean_of(e.train), mean_of(e.held_out)) for e in (at, before) if e is not None)
+    text = f"A network that remembers all training images would have a loss of {with_error(*least[:2])} on them; "
+    text += f"this one has {with_error(*mean_of(at.train)[:2])}"
+    if now.negative:
+        return said("neutral", f"{text}, nearer to that of held-out images: it does not remember them.", now)
+    if now.value <= 0 or not now.decided:
+        return said(
+            "undecided", f"{text}; whether it is nearer to that or to the loss of held-out images is undecided.", now
+        )
+    if any(each.positive for each in early):
+        return said("neutral", f"{text}, nearer to it than to held-out images, as it was before any repetition.", now)
+    return said("bad", f"{text}, nearer to it than to that of held-out images: it remembers them.", now)
 
 
 def _gap_by_time(at: Measurement, memorised: bool) -> Iterator[Statement]:

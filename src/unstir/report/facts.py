@@ -14,6 +14,7 @@ from unstir.metrics.figures import Figure
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
 from unstir.significance import Estimate
+from unstir.theory.loss_floor import LossFloor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,8 @@ class Facts:
     held_out.jsonl. ``by_step`` are evaluations of several saved steps by one protocol, by rising step; ``by_chain``
     evaluations of the last of these steps by several samplers and calls, alike in everything else. ``likelihoods``
     are what `unstir likelihood` wrote, by split. ``findings`` are the doctor's, ``checked`` the names of its checks.
-    ``speed`` is how long samplers take, ``trained_on`` the machines that it was trained on, with torch.
+    ``speed`` is how long samplers take, ``trained_on`` the machines that it was trained on, with torch. ``floor`` is
+    that of the training loss.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Facts:
     checked: tuple[str, ...] = ()
     speed: Speed | None = None
     trained_on: tuple[str, ...] = ()
+    floor: LossFloor | None = None
 
     @property
     def last(self) -> Evaluation | None:

@@ -20,6 +20,7 @@ from unstir.runs.files import check_file, make_folder, replacing
 from unstir.runs.loading import check_data, open_store
 from unstir.runs.run import Run
 from unstir.train.held_out import catch_up
+from unstir.train.loss_floor import keep_floor
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 OPTIONS = ("--headless=new", "--disable-gpu", "--no-first-run", "--disable-extensions", "--no-pdf-header-footer")
@@ -132,6 +133,7 @@ def _measured(run: Run, store: Store, plan: Measuring, timed: bool, showing: Sho
     plans = prepared(store, [*plan.by_step, *plan.by_chain], showing)  # with the classifier trained, if it was not
     with showing("measuring held-out losses", "snapshots") as progress:
         catch_up(run, store, progress)
+        keep_floor(run, store, at_any_cost=True)
     with showing("evaluating", "evaluations") as progress:
         measure(run, store, plans, progress)
     if timed:

@@ -1,0 +1,25 @@
+"""The floor of the training loss in the charts: below the losses, named, and never so deep that they lie flat."""
+
+import pytest
+
+from unstir.pictures.charts import FLOOR_NAME, held_out_figure
+from unstir.theory.loss_floor import LossFloor
+
+LINE = {"images": 100, "times": [10, 50, 90], "train": [1.0, 0.5, 0.1], "held_out": [1.0, 0.6, 0.2]}
+LINE |= {"of_train": [0.5, 0.6], "of_held_out": [0.6, 0.7]}
+
+
+@pytest.mark.parametrize(("least", "bottoms"), [(0.04, (0.1, 0.032)), (1e-12, (0.1, 0.02)), (0.15, (0.12, 0.04))])
+def test_the_floor_is_drawn_by_time_and_over_the_run_down_to_a_fifth_of_the_losses(least, bottoms):
+    floor = LossFloor((10, 50, 90), (0.05, 0.2, least), (0.001,) * 3, (0.1, 0.1) if least < 0.1 else (0.15, 0.15))
+    figure = held_out_figure([LINE, {**LINE, "images": 1000}], floor)
+    figure.draw_without_rendering()
+    course, by_time = figure.axes
+    for axes, bottom in zip((course, by_time), bottoms, strict=True):
+        assert FLOOR_NAME in [text.get_text() for text in axes.get_legend().get_texts()]
+        assert axes.get_yscale() == "log" and axes.get_ylim()[0] == pytest.approx(bottom)
+    drawn = [line for line in by_time.lines if line.get_linestyle() == ":"]
+    assert [list(line.get_ydata()) for line in drawn] == [list(floor.values)]
+    (level,) = (line for line in course.lines if line.get_linestyle() == ":")
+    assert set(level.get_ydata()) == {floor.mean}
+    assert all(FLOOR_NAME not in axes.get_legend_handles_labels()[1] for axes in held_out_figure([LINE]).axes)
