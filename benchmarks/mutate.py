@@ -1,19 +1,23 @@
-"""Change one operator, number or line of the package at a time and see whether the tests of that room notice.
+"""Change one operator, number or line of the package at a time and see whether a test notices.
 
-Usage: python benchmarks/mutate.py [--count 40] [--seed 0] [--rooms theory diffusion ...] [--jobs 2] [--only NUMBER]
+Usage: pip install pytest-cov
+       python benchmarks/mutate.py --learn
+       python benchmarks/mutate.py [--count 40] [--seed 0] [--rooms theory diffusion ...] [--jobs 2] [--only NUMBER]
+
+``--learn`` runs the suite once, but for tests/quality, and writes down which tests run which lines and for how long.
 
 Each mutation is made in a copy of the checkout and is a function of (seed, number): its place is drawn evenly from all
 places of the rooms. What can be changed: a comparison or its strictness, an arithmetic or logical operator, a number,
 True and False, a condition (negated), and a call whose result is not used (left out); never a message, a docstring, an
-annotation or a default of the command line. The tests of the mutated module's name run first, then the room's others,
-up to the first failure, which must not fail without the mutation; a run that takes much longer than it should is a
-failure too. Survivors are printed as a diff, to be judged: either no test sees them, or they change nothing that can be
-seen. Status 1 where any survived.
+annotation or a default of the command line. The tests that run the mutated line follow, the quickest first, up to the
+first failure, which must not fail without the mutation; a run that takes much longer than it should is a failure too.
+Survivors are printed as a diff, to be judged: either no test sees them, or they change nothing that can be seen. Status
+1 where any survived.
 """
 
 import argparse
 import ast
-import difflib
+import json
 import os
 import random
 import re
@@ -25,176 +29,101 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from xml.etree import ElementTree
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = Path("src/unstir")
-ROOMS = (
-    "randomness.py", "significance.py", "pixels.py", "chain.py", "theory", "nn", "diffusion", "data", "runs", "train",
-    "generate", "edit", "metrics", "doctor",
-)  # fmt: skip
-"""The rooms in which every line decides a result; pictures and texts are not among them."""
-ELSEWHERE = {
-    "randomness.py": ("statistics", "train/test_resume.py"),
-    "significance.py": ("metrics/test_trust.py", "metrics/test_memorisation.py"),
-    "pixels.py": ("data/test_images.py", "test_not_finite.py", "test_cli_sample.py"),
-    "chain.py": ("diffusion", "test_settings.py", "test_cli_sample.py"),
-    "theory": ("verify/test_verify.py", "diffusion"),
-    "nn": ("train/test_resume.py",),
-    "diffusion": ("verify/test_verify.py", "statistics", "metrics/test_run_likelihood.py"),
-    "runs": ("test_settings.py", "test_guide.py", "train", "test_cli.py"),
-    "train": ("test_cli.py",),
-    "generate": ("test_cli_sample.py", "test_sample_killed.py", "test_settings.py"),
-    "edit": ("test_cli_edit.py", "test_edit_files.py", "diffusion/test_editing.py"),
-    "metrics": ("test_cli_evaluate.py",),
-}
-"""The tests of a room, below tests/, beside the folder that has its name and the test of all dataclasses."""
+from mutations import PACKAGE, ROOMS, ROOT, Mutation, places, shown
 
-OPERATORS: dict[type[ast.AST], str] = {
-    ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==", ast.In: "not in",
-    ast.NotIn: "in", ast.Is: "is not", ast.IsNot: "is", ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*",
-    ast.FloorDiv: "*", ast.Mod: "*", ast.Pow: "*", ast.And: "or", ast.Or: "and", ast.BitAnd: "|", ast.BitOr: "&",
-}  # fmt: skip
-SYMBOLS: dict[type[ast.AST], str] = {
-    ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=", ast.In: "in",
-    ast.NotIn: "not in", ast.Is: "is", ast.IsNot: "is not", ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/",
-    ast.FloorDiv: "//", ast.Mod: "%", ast.Pow: "**", ast.And: "and", ast.Or: "or", ast.BitAnd: "&", ast.BitOr: "|",
-}  # fmt: skip
+LEARNED = ROOT / "runs/mutate.json"
+"""Which tests run which lines, and their seconds."""
+BATCHES = (10.0, 60.0, 1e9)
+"""Seconds of tests that pytest is given in turn, so that most mutations are decided by a few quick tests."""
+
+OF_ALL = ("tests/test_parameters.py", "tests/test_values.py", "tests/runs/test_defaults.py")
+"""Tests that look at what is executed as any module is imported: defaults, dataclasses, settings."""
+
 LONGEST = 1200
 """Seconds that the tests of one mutation may take."""
 
 
-@dataclass(frozen=True)
-class Mutation:
-    """A change of ``file`` (below the package): the text from ``begin`` to ``end`` becomes ``new``."""
+def learn() -> None:
+    """Run the suite under coverage, each line with the tests that run it, and keep what was found in `LEARNED`."""
+    from coverage import CoverageData
 
-    file: Path
-    begin: int
-    end: int
-    new: str
-
-    def applied(self, text: str) -> str:
-        """The file's text with the change."""
-        return text[: self.begin] + self.new + text[self.end :]
-
-
-class Places(ast.NodeVisitor):
-    """All mutations of a file, in the order of its text."""
-
-    def __init__(self, file: Path) -> None:
-        self.file, self.text = file, (ROOT / PACKAGE / file).read_text()
-        self.starts = [0]
-        for line in self.text.splitlines(keepends=True):
-            self.starts.append(self.starts[-1] + len(line))
-        self.lines = self.text.splitlines(keepends=True)
-        self.found: list[Mutation] = []
-        self.visit(ast.parse(self.text))
-
-    def at(self, line: int, column: int) -> int:
-        """The place in the text of a place in the syntax tree, whose columns count bytes."""
-        return self.starts[line - 1] + len(self.lines[line - 1].encode()[:column].decode())
-
-    def span(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
-        """Where a node begins and ends in the text."""
-        assert node.end_lineno is not None and node.end_col_offset is not None
-        return self.at(node.lineno, node.col_offset), self.at(node.end_lineno, node.end_col_offset)
-
-    def between(self, left: ast.expr, right: ast.expr, operator: ast.AST) -> None:
-        """The operator between two operands becomes another."""
-        kind = type(operator)
-        begin, end = self.span(left)[1], self.span(right)[0]
-        symbol = SYMBOLS.get(kind)
-        if symbol and self.text[begin:end].count(symbol) == 1:
-            place = begin + self.text[begin:end].index(symbol)
-            self.found.append(Mutation(self.file, place, place + len(symbol), OPERATORS[kind]))
-
-    def visit_Compare(self, node: ast.Compare) -> None:
-        """Each comparison of a chain."""
-        for left, operator, right in zip((node.left, *node.comparators), node.ops, node.comparators, strict=False):
-            self.between(left, right, operator)
-        self.generic_visit(node)
-
-    def visit_BinOp(self, node: ast.BinOp) -> None:
-        """Arithmetic, but not that of texts."""
-        if not any(isinstance(part, ast.JoinedStr) or _is_text(part) for part in (node.left, node.right)):
-            self.between(node.left, node.right, node.op)
-            self.generic_visit(node)
-
-    def visit_BoolOp(self, node: ast.BoolOp) -> None:
-        """The first of a row of and's or or's."""
-        self.between(node.values[0], node.values[1], node.op)
-        self.generic_visit(node)
-
-    def visit_Constant(self, node: ast.Constant) -> None:
-        """A number is one more, half or double; True and False change places."""
-        begin, end = self.span(node)
-        if isinstance(node.value, bool):
-            self.found.append(Mutation(self.file, begin, end, str(not node.value)))
-        elif isinstance(node.value, int):
-            self.found.append(Mutation(self.file, begin, end, str(node.value + 1)))
-        elif isinstance(node.value, float):
-            self.found.append(Mutation(self.file, begin, end, repr(node.value * 2 if node.value else 0.5)))
-
-    def visit_If(self, node: ast.If | ast.IfExp | ast.While) -> None:
-        """A condition is negated."""
-        begin, end = self.span(node.test)
-        self.found.append(Mutation(self.file, begin, end, f"not ({self.text[begin:end]})"))
-        self.generic_visit(node)
-
-    visit_IfExp = visit_While = visit_If  # noqa: N815
-
-    def visit_Expr(self, node: ast.Expr) -> None:
-        """A call whose result is not used is left out; docstrings are not mutated."""
-        if isinstance(node.value, ast.Call):
-            self.found.append(Mutation(self.file, *self.span(node), "pass"))
-            self.generic_visit(node)
-
-    def visit_Raise(self, node: ast.Raise) -> None:
-        """The text of an error is not mutated."""
-
-    visit_JoinedStr = visit_Import = visit_ImportFrom = visit_Raise  # noqa: N815
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        """Bodies and defaults; annotations are not mutated."""
-        for each in (*node.args.defaults, *(d for d in node.args.kw_defaults if d), *node.body):
-            self.visit(each)
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        """The value alone."""
-        if node.value:
-            self.visit(node.value)
+    with tempfile.TemporaryDirectory() as folder:
+        data, times = Path(folder) / "coverage", Path(folder) / "times.xml"
+        options = [
+            "--cov=unstir",
+            "--cov-context=test",
+            "--cov-report=",
+            f"--junitxml={times}",
+            "--ignore=tests/quality",
+        ]
+        environment = {**os.environ, "COVERAGE_FILE": str(data), "PYTHONPATH": str(ROOT / "src")}
+        subprocess.run(
+            [sys.executable, "-m", "pytest", "--ignore=tests/quality", *options], cwd=ROOT, env=environment, check=False
+        )
+        seconds = {
+            f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}": float(case.get("time", 0))
+            for case in ElementTree.parse(times).iter("testcase")
+        }
+        read = CoverageData(str(data))
+        read.read()
+        lines: dict[str, dict[int, list[str]]] = {}
+        for file in read.measured_files():
+            by_line = read.contexts_by_lineno(file)
+            tests = {line: sorted({name.split("|")[0] for name in names if name}) for line, names in by_line.items()}
+            lines[file.split("/src/unstir/")[1]] = tests
+    LEARNED.parent.mkdir(exist_ok=True)
+    LEARNED.write_text(json.dumps({"seconds": seconds, "lines": lines}))
 
 
-def _is_text(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+class Learned:
+    """The tests for a mutation, of what `learn` wrote down."""
+
+    def __init__(self) -> None:
+        if not LEARNED.exists():
+            raise SystemExit(f"{LEARNED} is missing: python benchmarks/mutate.py --learn makes it")
+        self.seconds, self.lines = json.loads(LEARNED.read_text()).values()
+
+    def tests(self, mutation: Mutation) -> list[str]:
+        """The tests that run the statement of a mutation, quickest first; or `OF_ALL` and those of its file.
+
+        None does where it is executed as its module is imported, or in other processes alone.
+        """
+        by_line = self.lines.get(str(mutation.file), {})
+        text = (ROOT / PACKAGE / mutation.file).read_text()
+        found = {test for line in _executed(text, mutation.begin) for test in by_line.get(str(line), ())}
+        everywhere = [] if found else OF_ALL
+        found = found or {test for tests in by_line.values() for test in tests}
+        return [*everywhere, *sorted(found, key=lambda test: (self.seconds.get(test, 1.0), test))]
+
+    def batches(self, mutation: Mutation) -> Iterator[list[str]]:
+        """The same tests as pytest is given them, in turn."""
+        most = iter(BATCHES)
+        limit, batch, sum_ = next(most), [], 0.0
+        for test in self.tests(mutation):
+            batch.append(test)
+            sum_ += self.seconds.get(test, 1.0)
+            if sum_ > limit:
+                yield batch
+                limit, batch, sum_ = next(most), [], 0.0
+        if batch:
+            yield batch
 
 
-def places(rooms: list[str]) -> list[Mutation]:
-    """All mutations of these rooms."""
-    files = [
-        path.relative_to(ROOT / PACKAGE)
-        for room in rooms
-        for path in ([ROOT / PACKAGE / room] if room.endswith(".py") else sorted((ROOT / PACKAGE / room).rglob("*.py")))
-    ]
-    return [mutation for file in files for mutation in Places(file).found]
-
-
-def tests_of(file: Path) -> Iterator[list[str]]:
-    """What pytest is given, in turn: the tests named after the module, then those of its room."""
-    if named := sorted(path for path in ROOT.glob("tests/**/test_*.py") if file.stem.strip("_") in path.stem):
-        yield [str(path.relative_to(ROOT)) for path in named]
-    if room := tests_of_room(file.parts[0]):
-        yield room
-
-
-def tests_of_room(room: str) -> list[str]:
-    """tests/ROOM where there is one, what ELSEWHERE names, and those of all; SystemExit where one is missing."""
-    own = [f"tests/{room}"] if (ROOT / "tests" / room).is_dir() else []
-    of_all = ("test_parameters.py", "test_values.py")
-    others = [f"tests/{name}" for name in (*ELSEWHERE.get(room, ()), *of_all)]
-    if missing := [name for name in others if not (ROOT / name).exists()]:
-        raise SystemExit(f"ELSEWHERE names tests that are not there: {', '.join(missing)}")
-    return own + others
+def _executed(text: str, begin: int) -> range:
+    """The lines of the innermost statement at a place, of a compound one those of its head; none outside functions."""
+    line, spans, within = text.count("\n", 0, begin) + 1, [], False
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.stmt):
+            inner, end = getattr(node, "body", None), node.end_lineno or node.lineno
+            within = within or (isinstance(node, ast.FunctionDef) and node.body[0].lineno <= line <= end)
+            last = max(node.lineno, inner[0].lineno - 1) if inner else end
+            if node.lineno <= line <= last:
+                spans.append(range(node.lineno, last + 1))
+    return min(spans, key=len) if within and spans else range(0)
 
 
 @dataclass(frozen=True)
@@ -206,7 +135,7 @@ class Verdict:
     seconds: float
 
 
-def judged(mutation: Mutation) -> Verdict:
+def judged(mutation: Mutation, learned: Learned) -> Verdict:
     """Run the tests of a mutation in a copy of the checkout, and the one that fails again without it."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
@@ -215,7 +144,7 @@ def judged(mutation: Mutation) -> Verdict:
         file = place / PACKAGE / mutation.file
         whole = file.read_text()
         file.write_text(mutation.applied(whole))
-        for tests in tests_of(mutation.file):
+        for tests in learned.batches(mutation):
             failing = _failing(place, tests)
             if failing is None:
                 continue
@@ -236,7 +165,7 @@ def _failing(place: Path, tests: list[str]) -> str | None:
         )
     except subprocess.TimeoutExpired:
         return ""
-    if done.returncode in (0, 5):  # 5: the module's name chose no test
+    if done.returncode == 0:
         return None
     found = re.search(r"^(?:FAILED|ERROR) (.*?)(?: - |$)", done.stdout, re.MULTILINE)
     return found[1] if found and "::" in found[1] else ""
@@ -251,14 +180,6 @@ def _copy(place: Path) -> None:
         shutil.copy(ROOT / name, place / name)
 
 
-def shown(mutation: Mutation) -> str:
-    """A mutation as a diff without context."""
-    before = (ROOT / PACKAGE / mutation.file).read_text()
-    changed = difflib.unified_diff(before.splitlines(), mutation.applied(before).splitlines(), n=0, lineterm="")
-    lines = [line for line in changed if not line.startswith(("---", "+++"))]
-    return "\n".join([f"  {mutation.file}", *(f"  {line}" for line in lines)])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=40)
@@ -266,9 +187,11 @@ def main() -> None:
     parser.add_argument("--rooms", nargs="+", default=list(ROOMS), choices=ROOMS)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", type=int, default=None)
+    parser.add_argument("--learn", action="store_true")
     arguments = parser.parse_args()
-    for room in ROOMS:
-        tests_of_room(room)
+    if arguments.learn:
+        return learn()
+    learned = Learned()
     every = places(arguments.rooms)
     chosen = random.Random(arguments.seed).sample(every, arguments.count)
     if arguments.only is not None:
@@ -276,7 +199,9 @@ def main() -> None:
     print(f"{len(chosen)} of {len(every)} places, seed {arguments.seed}", flush=True)
     survived = []
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for number, (mutation, verdict) in enumerate(zip(chosen, pool.map(judged, chosen), strict=True)):
+        for number, (mutation, verdict) in enumerate(
+            zip(chosen, pool.map(partial(judged, learned=learned), chosen), strict=True)
+        ):
             said = f"caught by {verdict.by}" if verdict.caught else "SURVIVED"
             print(f"{number}: {mutation.file} {said} ({verdict.seconds:.0f} s)", flush=True)
             if not verdict.caught:
