@@ -17,7 +17,8 @@ from unstir.runs.run import Run
 pytest.importorskip("sklearn")
 
 NUM = 500
-STEPS = 3000 if os.environ.get("UNSTIR_WHOLE") else 1500
+WHOLE = 1500
+STEPS = WHOLE if os.environ.get("UNSTIR_WHOLE") else WHOLE // 2
 CHANCE = 0.001
 """Level of the one-sided test that samples lie nearer to the training set than held-out digits do."""
 
@@ -27,7 +28,7 @@ def folder(tmp_path_factory):
     """A folder in which `unstir train` has run, in the background of no other test's files."""
     folder = tmp_path_factory.mktemp("newcomer")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    length = [] if STEPS == 3000 else ["--train.length", f"{STEPS} steps"]
+    length = [] if STEPS == WHOLE else ["--train.length", f"{STEPS} steps"]
     subprocess.run([sys.executable, "-m", "unstir", "train", *length], cwd=folder, check=True, env=environment)
     return folder
 
@@ -82,6 +83,6 @@ def test_the_run_learned_and_kept_what_it_says(folder):
     run = Run.open(folder / "runs/digits")
     lines = run.metrics()
     assert lines[-1]["step"] == run.length == STEPS and lines[-1]["skipped"] == 0
-    assert lines[-1]["loss"] < 0.1 < lines[0]["loss"]
+    assert lines[-1]["loss"] < 0.3 < lines[0]["loss"]  # of the velocity: 1 is predicting none
     pictures = sorted(path.stem for path in run.samples.glob("images-*.png"))
     assert len(pictures) == 6 and len(run.saved_steps()) >= 6
