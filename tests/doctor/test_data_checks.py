@@ -264,3 +264,14 @@ def test_looks_without_a_number_for_each_image_or_at_other_times_are_left_out(so
     for line in [*broken, lines(4000, others + 0.03, images * np.inf)]:
         assert said(best, line) == said(line, last) == [] and said(*remembers, line) == expected
     assert said({**best, "times": [1]}, {**last, "times": [2]}) == said(lines(1000, others[:64], images), last) == []
+
+
+def test_a_store_without_training_images_is_another_one_and_nothing_is_said_of_its_images(begun, tmp_path):
+    path, source = begun(write(tmp_path / "images", pictures())), tmp_path / "source"
+    write(source / "test" / "a", pictures(20))
+    (source / "train" / "a").mkdir(parents=True)
+    (source / "train" / "a" / "0.png").write_bytes(b"no picture")
+    store = pack(source, tmp_path / "none", size=8, channels=1)
+    assert store.count("train") == 0 and store.labelled
+    report = diagnose(path, store=store.path, samples=False)
+    assert {each.check for each in report.findings} == {"store", "refused"} and "copies" in report.skipped

@@ -127,6 +127,10 @@ def test_256_images_are_looked_at():
     assert near_copies(torch.zeros(300, 1, 1, 1, dtype=torch.uint8), 9.0) == (0, 256)
 
 
+def test_of_no_images_none_has_a_near_copy():
+    assert near_copies(torch.zeros(0, 3, 8, 8, dtype=torch.uint8), 0.0) == (0, 0)
+
+
 def test_one_pass_counts_and_measures(monkeypatch):
     train = torch.tensor([[1, 3], [7, 7], [1, 3], [1, 3], [9, 5]], dtype=torch.uint8).view(5, 1, 1, 2)
     held_out = torch.tensor([[7, 7], [8, 8], [255, 0]], dtype=torch.uint8).view(3, 1, 1, 2)

@@ -110,7 +110,9 @@ def _classes(facts: RunFacts, store: Store) -> Iterator[Finding]:
     Where nearly all images are of one class, so are the samples, and the others are seen too seldom to be learned.
     """
     labels = store.labels("train")
-    if labels is None or not 0 <= int(labels.min()) <= int(labels.max()) < len(store.classes):  # which "store" finds
+    if labels is None or not len(labels):
+        return
+    if not 0 <= int(labels.min()) <= int(labels.max()) < len(store.classes):  # which "store" finds
         return
     counts = torch.bincount(labels, minlength=len(store.classes)).tolist()
     least, most, total = min(counts), max(counts), sum(counts)

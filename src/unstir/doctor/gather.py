@@ -15,7 +15,7 @@ from unstir.data import Store, verify_once
 from unstir.diffusion.denoiser import NotFiniteError, autocast
 from unstir.diffusion.loss import denoising_loss
 from unstir.doctor.check import MISSING, Errors, Needs, RunFacts, Samples, SavedFile, step_of
-from unstir.doctor.image_stats import image_stats
+from unstir.doctor.image_stats import ImageStats, image_stats
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.nn.unet import UNet, flops
@@ -59,9 +59,16 @@ def gather(path: str | Path, *, store: str | Path | None = None, samples: bool =
         floor=read_floor(run),
         loaded=loaded,
         settings_problem=settings_problem,
-        images=None if opened is None else image_stats(opened, lambda done, total: progress(done, total, "images")),
+        images=_looked_at(opened, progress),
     )
     return _measured(facts, progress) if samples else replace(facts, unmeasured="left out by --no-samples")
+
+
+def _looked_at(store: Store | None, progress: Progress) -> ImageStats | None:
+    """What there is to say of the store's images; None without training images."""
+    if store is None or not store.count("train"):
+        return None
+    return image_stats(store, lambda done, total: progress(done, total, "images"))
 
 
 def _measured(facts: RunFacts, progress: Progress) -> RunFacts:

@@ -89,7 +89,7 @@ def near_copies(images: Tensor, std: float) -> tuple[int, int]:
     """
     limit = min(NEAR, OF_CONTRAST * std)
     among = randomness.permutation(0, "doctor near", 0, len(images))[:AMONG]
-    rows = max(1, BLOCK // images[0].numel())
+    rows = max(1, BLOCK // math.prod(images.shape[1:]))
     means = torch.cat([grid_means(images[part]) for part in torch.split(among, rows)])
     apart = torch.cdist(means[:EXAMINED], means, p=torch.inf)
     least, nearest = apart.topk(min(MOST_COMPARED, len(among)), largest=False)
