@@ -21,9 +21,11 @@ from statistics import fmean
 
 import torch
 from torch import Tensor
+from torch.nn.functional import threshold
 
 from unstir.pixels import from_uint8
 
+ROUNDING = 1e-5  # squared distances below it are 0: a single step of 1/127.5 in one pixel has 6e-5
 BLOCK_VALUES = 1 << 22  # of the set are float64 at once, at most: 32 MiB
 
 
@@ -69,7 +71,7 @@ def least_errors(
         part = images[first : first + size]
         same = None if labels is None else labels[index][:, None] == labels[first : first + size]
         for rows in (_flat(part), _flat(part.flip(-1))) if mirrored else (_flat(part),):
-            distances = (squares + rows.square().sum(1) - 2 * y @ rows.mT).clamp(min=0)  # [Q, B]
+            distances = threshold(squares + rows.square().sum(1) - 2 * y @ rows.mT, ROUNDING, 0.0)  # [Q, B]
             towards = along - noise @ rows.mT
             for place, ratio in enumerate(snr):
                 weights = (distances * (-ratio / 2)).sub_(towards, alpha=math.sqrt(ratio)).exp_()
