@@ -13,12 +13,12 @@ from typing import get_args
 import pytest
 
 import unstir
-from unstir.chain import DEFAULTS, OPTIONS, SAMPLERS, Chain, SpacingName
+from unstir.chain import DEFAULTS, OPTIONS, SAMPLERS, Chain, Cost, SpacingName, compared, title
 from unstir.diffusion.samplers import function_of
 from unstir.errors import UserError
 from unstir.runs.config import MAY_CHANGE
 from unstir.runs.sections import GridConfig
-from unstir.theory.schedule import SPACINGS
+from unstir.theory.schedule import SPACINGS, linear, zero_terminal_snr
 
 FUNCTION = '''"""A sampler that trembles."""
 
@@ -256,3 +256,33 @@ def test_steps_and_an_interval_are_within_the_times():
         with pytest.raises(UserError, match="has no effect at guidance=1"):
             Chain(**how)
         assert Chain(guidance=2, **how).changed(guidance=1) == Chain()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_chain_that_divides_by_alpha_does_not_begin_where_it_is_0(name):
+    silent, chain = zero_terminal_snr(linear(20)), Chain(name, steps=5)
+    if SAMPLERS[name].divides_by_alpha:
+        with pytest.raises(UserError, match=rf"sampler='{name}' divides by alpha_t, which is 0 at t=20"):
+            chain.times(silent)
+        assert chain.changed(spacing="leading").times(silent)[0] < 20
+    else:
+        assert chain.times(silent)[0] == 20
+
+
+def test_the_cost_says_what_was_asked_for_only_where_times_fall_together():
+    chain = Chain("heun", steps=20)
+    assert chain.cost_in_words(linear(), " each") == "20 steps, 39 calls each"
+    assert (
+        chain.changed(spacing="quadratic").cost_in_words(linear(20))
+        == "15 steps, 29 calls (20 steps were asked for; times that round to the same are visited once)"
+    )
+    assert str(Cost(1, 1)) == "1 step, 1 call" and str(Cost(1000, 2000)) == "1,000 steps, 2,000 calls"
+
+
+def test_a_title_and_a_comparison_name_what_differs():
+    chain = {**DEFAULTS, "sampler": "ddim", "eta": 1.0, "spacing": "log_snr"}
+    assert title(chain) == "ddim, eta 1, log_snr" and title(DEFAULTS) == "ancestral"
+    assert title({**DEFAULTS, "variance": "large"}) == "ancestral, large"
+    assert compared(chain, {**chain, "steps": 9}) == {"steps": (50, 9)} and compared(chain, chain) == {}
+    others = {**chain, "sampler": "heun", "eta": 0.5}  # of another sampler, whose eta is of no effect
+    assert compared(chain, others) == {"sampler": ("ddim", "heun")}

@@ -48,6 +48,7 @@ def test_an_image_is_scaled_about_its_middle():
     ramp = (torch.arange(8.0) - 3.5).expand(2, 1, 6, 8)
     larger = transformed(ramp, told(scale=1 / SCALE))  # by two
     torch.testing.assert_close(larger, ramp / 2, rtol=0, atol=1e-5)
+    torch.testing.assert_close(transformed(ramp, told(scale=1.0)), ramp / 2**0.2, rtol=0, atol=1e-5)
 
 
 def test_what_happens_is_by_slot_and_as_often_as_asked():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unstir import randomness
-from unstir.diffusion.denoiser import Denoiser, Labelled, clipped
+from unstir.diffusion.denoiser import Denoiser, Labelled, NotFiniteError, Prediction, clipped, finite
 from unstir.diffusion.likelihood import variational_bound
 from unstir.diffusion.loss import Objective, denoising_loss, nearest_noise
 from unstir.errors import UserError
@@ -48,6 +48,8 @@ def test_the_network_is_told_t_minus_1():
     label = torch.tensor([4, 5, 6])
     Labelled(made, label)(x, 7)
     assert made.net.label is label
+    made(x, 7, 9)  # to a network that does not say what it knows
+    assert made.net.label.tolist() == [9, 9, 9]
 
 
 def test_labels_are_a_number_or_one_for_each_image():
@@ -191,6 +193,28 @@ def test_weights_multiply_the_squared_error_by_time():
     torch.testing.assert_close(losses.total, losses.mse * torch.tensor([1.0, 2, 500, 1000]))
     with pytest.raises(UserError, match="objective='l1' is unknown; choose one of simple, hybrid, vlb"):
         Objective("l1")
+    for factor in (0.0, -0.001, math.inf, math.nan):
+        with pytest.raises(UserError, match=f"vlb_weight={factor} must be positive and finite"):
+            Objective("hybrid", vlb_weight=factor)
+
+
+@pytest.mark.parametrize("part", ["x0", "var_fraction"])
+@pytest.mark.parametrize(
+    ("bad", "indices", "t", "words"),
+    [
+        ([2], None, 7, "at t=7 of image 2, so"),
+        ([1, 3], torch.tensor([10, 20, 30, 40]), 7, "at t=7 of image 20 (and of 1 more), so"),
+        ([0, 2, 3], None, torch.tensor([9, 8, 7, 6]), "at t=9 of image 0 (and of 2 more), so"),
+        ([3], torch.tensor([10, 20, 30, 40]), torch.tensor([9, 8, 7, 6]), "at t=6 of image 40, so"),
+    ],
+)
+def test_what_is_not_finite_is_refused_by_the_number_of_its_image(part, bad, indices, t, words):
+    made = {name: torch.zeros(4, 1, 2, 2) for name in ("x0", "raw", "var_fraction")}
+    assert finite(lambda x, t: Prediction(**made), indices)(made["raw"], t).x0 is made["x0"]
+    made[part][bad, 0, 0, 1] = math.inf
+    with pytest.raises(NotFiniteError) as refused:
+        finite(lambda x, t: Prediction(**made), indices)(made["raw"], t)
+    assert words in str(refused.value)
 
 
 def test_the_vlb_sums_to_the_bound_without_its_prior():

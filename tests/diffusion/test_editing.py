@@ -108,11 +108,14 @@ def test_inversion_rises_and_never_asks_for_time_0():
     steps = list(invert(denoise, LINEAR, IMAGES["gaussian"], [0, 100, 300, 1000], 1))
     assert [step.t for step in steps] == [100, 300, 1000]
     assert asked == [100, 100, 100, 300, 300, 1000]
-    for wrong in ([100, 300], [0, 300, 100], [0, 1001], [0]):
+    for wrong in ([100, 300], [0, 300, 100], [0, 100, 100], [0, 1001], [0]):
         with pytest.raises(ValueError, match="rise strictly"):
             list(invert(denoise, LINEAR, IMAGES["gaussian"], wrong))
     with pytest.raises(ValueError, match="refinements"):
         list(invert(denoise, LINEAR, IMAGES["gaussian"], [0, 100], -1))
+    asked.clear()
+    list(invert(denoise, LINEAR, IMAGES["gaussian"], [0, 1, 300]))
+    assert asked == [1, 1]
 
 
 N = 2048
@@ -210,6 +213,17 @@ def test_wrong_masks_and_counts_are_refused():
     for options in ({"resamples": 0}, {"jump": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             go(torch.ones(1, 1, 4, 4).bool(), **options)
+    visited = [500, 1]
+    with pytest.raises(ValueError, match="fall strictly"):
+        go(torch.ones(1, 1, 4, 4).bool())
+
+
+def test_what_is_known_has_its_noise_down_to_time_1_and_none_at_0():
+    used, image, everything = [], IMAGES["gaussian"], torch.ones(1, 1, 4, 4).bool()
+    fresh = lambda use, t, repeat: (used.append((use, t)), repeated(use, t, repeat, 8, SHAPE))[1]
+    steps = list(inpaint(exact(GAUSSIAN, LINEAR), LINEAR, image, everything, image, [2, 1, 0], fresh, resamples=1))
+    assert torch.equal(steps[0].x, LINEAR.diffuse(image, 1, repeated("known", 1, 0, 8, SHAPE)))
+    assert torch.equal(steps[1].x, image) and used == [("step", 2), ("known", 1)]
 
 
 def varied(strength, name="gaussian", **settings):
@@ -266,6 +280,9 @@ def test_the_chain_is_cut_to_the_strength():
     asked.clear()
     go(0.5, Chain(steps=5, guidance=2.0, guidance_low=600, guidance_high=900))
     assert asked == [500, 400, 300, 200, 100]  # not guided here, so one call each
+    asked.clear()
+    go(0.5, Chain(steps=5, guidance=2.0, guidance_low=500))
+    assert asked == [500, 500, 400, 300, 200, 100]  # guided at the first time alone
     assert start_time(20, 0.001) == 1 and start_time(1000, 0.6) == 600 and start_time(1000, 1) == 1000
     for strength in (0.0, -0.1, 1.1, math.nan):
         with pytest.raises(UserError, match=r"outside \(0, 1\]"):
@@ -293,6 +310,9 @@ def test_slerp_takes_the_line_where_there_is_no_arc(dtype):
     near = a + torch.finfo(dtype).eps * noise_of("b", (3, 32, 32)).to(dtype)
     for b in (a, near, -a, 2 * a, 0 * a):
         torch.testing.assert_close(slerp(a, b, 0.25), 0.75 * a + 0.25 * b, rtol=1e-5, atol=1e-5)
+    for off, line in ((0.3, True), (3, False)):  # in roots of the rounding from opposite
+        b = -a + off * torch.finfo(dtype).eps ** 0.5 * noise_of("b", (3, 32, 32)).to(dtype)
+        assert torch.allclose(slerp(a, b, 0.25), 0.75 * a + 0.25 * b, atol=0.01) == line
 
 
 def test_weights_are_one_an_image():
@@ -317,6 +337,7 @@ def test_a_mixed_denoiser_is_each_of_the_two_at_its_ends():
     assert mixed(first, first, 0.3) is first
     told = [lambda x, t, v=v: replace(first(x, t), var_fraction=0 * x + v) for v in (0.2, 0.6)]
     torch.testing.assert_close(mixed(*told, 0.25)(x, 300).var_fraction, 0 * x + 0.3)
+    assert mixed(first, told[0], 0.25)(x, 300).var_fraction is None  # of one alone there is none between
 
 
 def test_a_blend_has_both_images_at_its_ends():

@@ -16,7 +16,7 @@ from unstir.diffusion.samplers.ddim import ddim
 from unstir.diffusion.samplers.dpmpp import dpmpp_2m, dpmpp_2m_sde, dpmpp_3m
 from unstir.diffusion.samplers.heun import heun
 from unstir.diffusion.samplers.ipndm import ipndm
-from unstir.diffusion.samplers.pndm import pndm
+from unstir.diffusion.samplers.pndm import _count, pndm
 from unstir.diffusion.samplers.unipc import unipc
 from unstir.errors import UserError
 from unstir.theory.oracle import MixtureData
@@ -187,6 +187,24 @@ MIXTURE = MixtureData(
 )
 MIXTURE_STD = math.sqrt(0.04 + 0.3 * 0.9**2 + 0.7 * 0.6**2 - (0.3 * -0.9 + 0.7 * 0.6) ** 2)
 MANY = torch.special.ndtri((torch.arange(2000, dtype=torch.float64) + 0.5) / 2000)[:, None]  # evenly spread noise
+
+
+def test_a_runge_kutta_step_that_would_multiply_an_estimate_averages_those_of_the_image(monkeypatch):
+    """The effects said in the module, and the form that is taken on either side of an effect of 1."""
+    schedule = cosine()
+    assert _count(schedule, 1000, 999, 999) == pytest.approx(8.2215, abs=1e-4)
+    assert _count(schedule, 1000, 997, 994) == pytest.approx(2661.56, abs=0.01)
+    process = Process(schedule)
+    after = lambda t, s: next(pndm(known(MIXTURE, process), process, MANY, [t, s, 0], QUIET)).x
+    for t, s, least, most in ((990, 940, 1.2, 1.3), (900, 850, 0.08, 0.1)):
+        effect = _count(schedule, t, (t + s) // 2, s)
+        taken, forms = after(t, s), {}
+        for forced in (0, 9):  # the form of the noise, and that of the image
+            with monkeypatch.context() as patch:
+                patch.setattr("unstir.diffusion.samplers.pndm._count", lambda *_, forced=forced: forced)
+                forms[forced] = after(t, s)
+        assert least < effect < most and not torch.equal(forms[0], forms[9])
+        assert torch.equal(taken, forms[9 if effect > 1 else 0])
 
 
 @pytest.mark.parametrize("name", DETERMINISTIC)

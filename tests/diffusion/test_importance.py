@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from unstir.diffusion.loss import LossHistory
+from unstir.diffusion.times import TimeTable
 from unstir.randomness import Key
 from unstir.train.trainer import Trainer
 
@@ -74,6 +75,14 @@ def test_times_are_drawn_by_their_probabilities_and_weighed_back():
     of_time = torch.tensor([0.0, 7.0, -2.0, 300.0], dtype=torch.float64)
     per_draw = of_time[t] * weight
     assert per_draw.mean().item() == pytest.approx(of_time[1:].mean().item(), abs=5.1 * per_draw.std().item() / n**0.5)
+
+
+def test_many_times_are_drawn_in_double_precision():
+    key, history = Key(0, "time", 0, torch.arange(20_000)), LossHistory.empty(50_000, CPU)
+    t, weight = history.draw(key)
+    assert torch.equal(t, TimeTable(history.probabilities().double()).draw(key))
+    assert not torch.equal(t, TimeTable(history.probabilities()).draw(key))
+    torch.testing.assert_close(weight, torch.ones(20_000))
 
 
 def test_training_records_its_losses_and_comes_to_favour_large_ones(make_run):

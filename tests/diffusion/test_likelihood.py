@@ -116,6 +116,17 @@ def test_gradients_are_finite_even_where_the_network_is_far_off(dtype):
         assert term.isfinite().all() and x0.grad.isfinite().all() and fraction.grad.isfinite().all()
 
 
+def test_a_far_tail_keeps_its_gradient_in_float32():
+    x_0, far = torch.zeros(1, 1, 1, 2), torch.tensor([0.02, 3.0]).view(1, 1, 1, 2)
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        x0 = far.to(dtype, copy=True).requires_grad_()
+        bound_term(Prediction(x0, x0), PROCESS, x_0.to(dtype), 1, "large").sum().backward()
+        found.append(x0.grad.double())
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=0)
+    assert (found[1] > 0).all()
+
+
 def test_the_terms_add_up_and_the_units_are_right():
     x_0 = torch.randint(0, 256, (2, 3, 4, 4), generator=torch.Generator().manual_seed(0)).double() / 127.5 - 1
     noise = lambda t: torch.randn(x_0.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(t))
@@ -128,6 +139,15 @@ def test_the_terms_add_up_and_the_units_are_right():
     one_bit = torch.full((1,), math.log(2), dtype=torch.float64)
     nothing = torch.zeros(1, 0, dtype=torch.float64)
     assert Bound(one_bit, nothing, 0 * one_bit, (), torch.zeros(0, dtype=torch.float64), 1).bits_per_dim.item() == 1
+
+
+def test_the_prior_is_the_papers_and_a_chain_of_one_step_has_no_other_terms():
+    x_0, T = torch.linspace(-1, 1, 6).double().view(2, 1, 1, 3), 300
+    bound = variational_bound(denoise_of(PROCESS), PROCESS, x_0, lambda t: 0 * x_0, times=[T, 0])
+    signal, noise = PROCESS.schedule.abar(T), PROCESS.schedule.sigma(T) ** 2
+    by_hand = 0.5 * (signal * x_0**2 + noise - 1 - math.log(noise)).flatten(1).sum(1)
+    torch.testing.assert_close(bound.prior, by_hand, rtol=1e-12, atol=0)
+    assert bound.terms.shape == (2, 0) and torch.equal(bound.nats, bound.prior + bound.decoder)
 
 
 def test_a_strided_chain_is_bounded_by_its_own_steps():
@@ -187,6 +207,7 @@ def test_parts_grow_geometrically_for_the_terms_fall_as_1_over_t():
     drawn = strata(1000, 50, Key(0, "times", 0, torch.arange(50)))
     sizes = list(drawn.values())
     assert sizes[:8] == [1.0] * 8 and sizes[-1] > 100
+    assert list(strata(10, 4, Key(0, "times", 0, torch.arange(4))).values()) == [1.0, 2.0, 2.0, 4.0]  # 2 3 5 7 11
     ratios = [size / step for step, size in drawn.items() if size > 20]
     assert min(ratios) > 0.08 and max(ratios) < 0.2
 

@@ -8,6 +8,7 @@ import torch
 from unstir.chain import SAMPLERS, Chain
 from unstir.diffusion.denoiser import Prediction
 from unstir.diffusion.draw import draw, starting_noise
+from unstir.diffusion.samplers import function_of
 from unstir.generate.drawing import Job, sample_batches
 from unstir.pixels import to_uint8
 from unstir.theory.process import Process
@@ -35,6 +36,21 @@ def test_the_images_of_any_batch_size_are_one_set(trained, sampler):
     for images in made.values():
         assert (images - made[10]).abs().max() <= 1
         assert all((a - b).abs().max() > 20 for a, b in itertools.combinations(images, 2))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_noise_is_asked_for_once_a_step_but_the_last_and_by_no_other_sampler(sampler):
+    process, asked = Process(linear(100, 1e-3, 0.2)), []
+    half = lambda x, t: Prediction(x / 2, process.eps(x, x / 2, t))
+    noise = lambda t: (asked.append(t), torch.ones(1))[1]
+    visited, x_T = [100, 60, 30, 1, 0], torch.ones(1, 1, 1, 1)
+    list(function_of(sampler)(half, process, x_T, visited, noise, **RANDOM.get(sampler, {})))
+    assert asked == (visited[:-2] if sampler in RANDOM else [])
+
+
+def test_the_noise_that_a_chain_begins_with_does_not_change():
+    begun = starting_noise(7, torch.tensor([5]), (3,))
+    torch.testing.assert_close(begun, torch.tensor([[-0.7685948, -0.5597600, 1.5058202]]))
 
 
 def innovations(sampler, seed=0, indices=None):

@@ -6,7 +6,8 @@ import pytest
 import torch
 from scipy import stats
 
-from unstir.diffusion.times import EVEN_SHARE, TimeTable, probabilities
+from unstir import randomness
+from unstir.diffusion.times import EVEN_SHARE, TimeTable, middles, probabilities
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.theory import schedule
@@ -23,6 +24,7 @@ from unstir.theory import schedule
 )
 def test_the_share_below_a_time_is_that_of_the_density(made, name, mean, scale, theirs):
     p = probabilities(made, name, mean, scale)
+    assert EVEN_SHARE == 0.1  # a tenth
     assert p.sum().item() == pytest.approx(1, abs=1e-12) and (p >= EVEN_SHARE / made.T).all()
     by_density = (p - EVEN_SHARE / made.T) / (1 - EVEN_SHARE)
     middle = lambda t: (made.log_snr(t) + made.log_snr(t + 1)) / 2
@@ -46,7 +48,24 @@ def test_draws_follow_the_probabilities_and_no_other_slot():
     assert torch.equal(TimeTable(p).draw(Key(0, "time", 3, slots[17:40])), t[17:40])
 
 
-@pytest.mark.parametrize(("name", "mean", "scale"), [("cauchy", 0, 1), ("normal", math.nan, 1), ("laplace", 0, 0)])
+def test_a_time_is_drawn_from_the_edge_below_it_to_before_the_next(monkeypatch):
+    monkeypatch.setattr(randomness, "uniform", lambda key, dtype: torch.tensor([0, 0.2499, 0.25, 1], dtype=dtype))
+    p = torch.tensor([1, 0, 3], dtype=torch.float64)  # whose sum need not be one
+    assert TimeTable(p).draw(Key(0, "time", 0, torch.arange(4))).tolist() == [1, 1, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "scale"),
+    [("cauchy", 0, 1), ("normal", math.nan, 1), ("normal", 0, math.inf), ("laplace", 0, 0)],
+)
 def test_what_is_no_density_is_refused(name, mean, scale):
     with pytest.raises(UserError, match="are usual|choose one of laplace, normal"):
         probabilities(schedule.linear(), name, mean, scale)
+
+
+@pytest.mark.parametrize(
+    ("T", "num", "times"),
+    [(1000, 10, range(50, 1000, 100)), (20, 2, (5, 15)), (20, 20, range(1, 21)), (4, 10, range(1, 5)), (7, 1, (4,))],
+)
+def test_times_are_the_middles_of_equal_parts(T, num, times):
+    assert middles(T, num) == tuple(times)

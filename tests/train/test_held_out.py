@@ -18,7 +18,6 @@ from unstir.data import pack
 from unstir.diffusion.denoiser import Labelled, clipped
 from unstir.diffusion.likelihood import variational_bound
 from unstir.diffusion.loss import denoising_loss
-from unstir.diffusion.times import middles
 from unstir.errors import UserError
 from unstir.pictures.charts import held_out_curves, held_out_figure
 from unstir.runs import build, checkpoint
@@ -51,14 +50,6 @@ def denoiser_of(run, step):
     net = build.network(run.config, CPU)
     net.load_state_dict(weights_of(run.load(step), ema=True))
     return build.denoiser(run.config, net.eval(), build.dtype(run.config.train.dtype, CPU))
-
-
-@pytest.mark.parametrize(
-    ("T", "num", "times"),
-    [(1000, 10, range(50, 1000, 100)), (20, 2, (5, 15)), (20, 20, range(1, 21)), (4, 10, range(1, 5)), (7, 1, (4,))],
-)
-def test_times_are_the_middles_of_equal_parts(T, num, times):
-    assert middles(T, num) == tuple(times)
 
 
 @pytest.mark.parametrize("classes", [0, 10])

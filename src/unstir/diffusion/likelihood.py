@@ -133,8 +133,8 @@ def strata(steps: int, n: int, key: Key) -> dict[int, float]:
     if not 1 <= n <= steps - 1 or len(key.slots) != n:
         raise ValueError(f"n={n} is outside 1..{steps - 1}, or differs from the {len(key.slots)} slots of the key")
     edges = [2]
-    for i in range(1, n + 1):  # at least one step per part, and as many left as there are parts to come
-        edges.append(min(max(round(2 * ((steps + 1) / 2) ** (i / n)), edges[-1] + 1), steps + 1 - (n - i)))
+    for i in range(1, n + 1):  # at least one step per part
+        edges.append(max(round(2 * ((steps + 1) / 2) ** (i / n)), edges[-1] + 1))
     uniform = randomness.uniform(key).tolist()
     sizes = [end - begin for begin, end in pairwise(edges)]
     return {edges[i] + int(uniform[i] * size): float(size) for i, size in enumerate(sizes)}
