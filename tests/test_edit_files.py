@@ -193,6 +193,7 @@ def test_psnr_is_in_decibels_of_the_whole_range():
     zeros = torch.zeros(1, 1, 2, 2)
     assert edit.psnr(zeros, zeros + 2) == pytest.approx(0) and edit.psnr(zeros, zeros + 0.2) == pytest.approx(20)
     assert edit.psnr(zeros, zeros) == float("inf")
+    assert edit.psnr(zeros - 1, zeros + 1) == pytest.approx(0) and edit.psnr(zeros + 1, zeros + 1) == float("inf")
 
 
 def test_tiles_are_ten_in_a_row_below_the_names_of_their_classes():
@@ -241,3 +242,22 @@ def test_what_is_done_to_an_image_of_another_size_is_said(tmp_path, size, notes)
 def test_an_inversion_is_poor_below_thirty_decibels():
     made = lambda *psnr: Edited(torch.zeros(0), torch.zeros(0), {}, psnr=psnr)
     assert advice(made()) == advice(made(30.0)) == "" and advice(made(40.0, 29.9)).startswith("little of the image")
+
+
+@pytest.mark.parametrize(
+    ("label", "guided", "has_null", "guidance", "asks_guide"),
+    [
+        (None, False, True, 1.0, False),  # the network is not told a class that it could be led to
+        (None, False, False, 3.0, False),
+        (None, True, True, 3.0, True),
+        (4, False, True, 3.0, False),
+        (4, True, True, 3.0, False),
+    ],
+)
+def test_guidance_needs_a_class_or_a_guide_that_does_without(label, guided, has_null, guidance, asks_guide):
+    checked, asked = [], []
+    guide = SimpleNamespace(labels=SimpleNamespace(or_null=asked.append)) if guided else None
+    labels = SimpleNamespace(or_null=lambda label: label, has_null=has_null)
+    model = SimpleNamespace(labels=labels, guide=guide, check=checked.append)
+    made = Editing(model, Job(num=1, chain=Chain(), label=label), Chain(guidance=3.0))
+    assert made.chain.guidance == guidance and checked == [made.chain] and bool(asked) is asks_guide

@@ -9,6 +9,7 @@ from conftest import tiny_config
 from unstir.errors import UserError
 from unstir.runs import memory, toml
 from unstir.runs.config import Config
+from unstir.runs.sections import TrainConfig
 from unstir.train import launch
 from unstir.train.launch import open_data
 
@@ -154,3 +155,12 @@ def test_the_memory_is_what_the_control_group_leaves(monkeypatch, limit, bytes_)
     monkeypatch.setattr(memory.Path, "read_text", read)
     monkeypatch.setattr(memory.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 500}.__getitem__)
     assert memory.memory(torch.device("cpu")) == bytes_
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "ema_decay", "power_ema", "copies"),
+    [("muon", 0.0, False, 3), ("adam", 0.0, False, 4), ("adamw", 0.9, False, 5), ("muon", 0.9, True, 6)],
+)
+def test_training_holds_a_weight_its_gradient_its_moments_and_its_averages(optimizer, ema_decay, power_ema, copies):
+    train = TrainConfig(optimizer=optimizer, ema_decay=ema_decay, power_ema=power_ema)
+    assert memory.copies(Config(train=train)) == copies

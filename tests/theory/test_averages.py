@@ -9,12 +9,12 @@ from unstir.theory.averages import WIDTHS, combination, decay, exponent
 
 def test_exponents_are_those_of_the_paper_and_of_the_width():
     assert exponent(0.05) == pytest.approx(16.97, abs=0.005) and exponent(0.1) == pytest.approx(6.94, abs=0.005)
-    for width in (0.01, 0.15, 0.28):
+    for width in (0.001, 0.01, 0.15, 0.28):
         g = exponent(width)
         assert (g + 1) ** 0.5 / (g + 2) / (g + 3) ** 0.5 == pytest.approx(width, rel=1e-12)
 
 
-@pytest.mark.parametrize("width", [0.0, 0.3, -0.1, float("nan")])
+@pytest.mark.parametrize("width", [0.0, 0.0009, 0.281, 0.3, -0.1, float("nan")])
 def test_a_width_that_no_average_has_is_refused(width):
     with pytest.raises(UserError, match=r"give one in 0\.001\.\.0\.28"):
         exponent(width)

@@ -44,3 +44,14 @@ def test_steps_agree_with_the_marginals_that_they_lead_between():
         assert var + at_x_t**2 * at_t.var == pytest.approx(at_s.var, rel=1e-9, abs=1e-15)
     one, named = PROCESS.one_step(x_0, 500), PROCESS.one_step(x_0, 500, 499)
     assert torch.equal(one.mean, named.mean) and one.log_var == named.log_var
+
+
+def test_the_step_to_the_image_takes_the_small_variance_of_the_one_before_it():
+    for T in (1, 2, 3):
+        process = Process(from_betas(torch.tensor([0.1, 0.3, 0.6], dtype=torch.float64)[:T]))
+        at_x_0, log_small, log_large = process.step(1, torch.zeros(1))
+        assert at_x_0 == process.posterior_coefficients(1, 0)[1] and log_large == process.log_variances(1, 0)[1]
+        assert log_small == (process.log_variances(2, 1)[0] if T > 1 else log_large)
+        several = process.step(torch.arange(1, T + 1), torch.zeros(T, 1, dtype=torch.float64))
+        for t in range(1, T + 1):
+            assert [each[t - 1].item() for each in several] == list(process.step(t, torch.zeros(1)))

@@ -1,16 +1,19 @@
 """What a training writes down, and how it is asked to stop, each for itself with a clock and a device made up."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from unstir.data import Store
-from unstir.runs.checkpoint import environment
+from unstir.runs import checkpoint
+from unstir.runs.checkpoint import DamagedError, environment
 from unstir.runs.config import Config
 from unstir.runs.sections import LossConfig, TrainConfig
-from unstir.train import batches, held_out, observer, record
+from unstir.theory.averages import WIDTHS, decay
+from unstir.train import batches, held_out, observer, record, trainer
 from unstir.train.held_out import HeldOutLoss
 from unstir.train.observer import Stop
 from unstir.train.record import Record
@@ -133,3 +136,83 @@ def test_what_differs_on_this_machine_is_said_and_random_numbers_first():
     assert len(said) == 1 and "what ran on {'threads': inf}" in said.pop()
     made._tell_what_differs({**here, "randomness": 0})
     assert said[0].startswith("this version draws other random numbers") and "{'randomness': 0}" in said[1]
+
+
+def test_lines_and_checkpoints_are_due_at_their_steps_and_once_at_the_end(make_run, monkeypatch):
+    for length, snapshot, due_lines, due_saves in ((7, 5, [3, 6, 7], [2, 4, 5, 6, 7]), (6, 1, [3, 6], [1, 2, 4, 6])):
+        often = {"log__every": "3 steps", "checkpoint__every": "2 steps", "train__length": f"{length} steps"}
+        run, store = make_run(f"run-{length}", **often)
+        made, lines, saves = Trainer(run, store), [], []
+        state = made.state
+        monkeypatch.setattr(made, "take_step", lambda state=state: setattr(state, "step", state.step + 1))
+        monkeypatch.setattr(made, "_log", lambda lines=lines, state=state: lines.append(state.step))
+        monkeypatch.setattr(made, "_save", lambda saves=saves, state=state: saves.append(state.step))
+        monkeypatch.setattr(made, "_take_snapshot", lambda stop: None)
+        made._snapshots = {snapshot: "name"}
+        assert made.run() is (snapshot < length) and (lines, saves) == (due_lines, due_saves)
+        run.checkpoints.mkdir(exist_ok=True)
+        (run.checkpoints / checkpoint.file_name(length)).touch()
+        made.run()
+        assert saves == due_saves  # what is there is not saved again
+    assert [line["event"] for line in run.log("events").lines][-4:] == ["started", "finished", "continued", "finished"]
+
+
+def test_power_averages_take_the_first_weights_and_then_fall_behind_by_their_decay(make_run):
+    made, weights = Trainer(*make_run(train__power_ema=True)), []
+    torch.nn.init.normal_(made.state.net.output_conv.weight)
+    for _ in range(2):
+        made.take_step()
+        weights.append(torch.nn.utils.parameters_to_vector(made.state.net.parameters()).detach().clone())
+        averages = [torch.nn.utils.parameters_to_vector(each.parameters()) for each in made.state.powers]
+        for width, average in zip(WIDTHS, averages, strict=True):
+            expected = weights[-1] + decay(width, len(weights)) * (weights[0] - weights[-1])
+            torch.testing.assert_close(average, expected, rtol=0, atol=1e-7)
+    assert len(averages) == 2 and not torch.equal(*averages)
+
+
+def test_a_checkpoint_has_moments_where_a_step_was_taken_and_figures_of_their_kind(make_run):
+    made = Trainer(*make_run(train__optimizer="muon"))
+    state = made.state
+    saved = state.to_checkpoint(made._run)
+    saved = replace(saved, tensors={name: t.clone() for name, t in saved.tensors.items()})
+    for step, counters in ((0, [0, 0]), (3, [3, 1])):  # those of step 3 were skipped
+        state.check(replace(saved, step=step, state={**saved.state, "counters": counters}))
+    with pytest.raises(DamagedError, match=r"of step 4 is damaged: optimizer\..* is missing"):
+        state.check(replace(saved, step=4, state={**saved.state, "counters": [3, 1]}))
+    for broken in (
+        {"window": {**saved.state["window"], "bits": None}}, {"window": [0.0] * 6}, {"counters": [0]},
+        {"counters": [0, 0, 0]}, {"counters": [0, "0"]}, {"counters": "00"}, {"logged": -1}, {"measured": 0.5},
+        {"seconds": None},
+    ):  # fmt: skip
+        with pytest.raises(DamagedError, match="of step 0 is damaged: of its state"):
+            state.check(replace(saved, state={**saved.state, **broken}))
+    made.take_step()
+    after = state.to_checkpoint(made._run)
+    state.check(after)
+    for ending in (".momentum_buffer", ".exp_avg", ".exp_avg_sq", ".step"):
+        name = next(name for name in after.tensors if name.startswith("optimizer.") and name.endswith(ending))
+        with pytest.raises(DamagedError, match="is missing"):
+            state.check(replace(after, tensors={key: t for key, t in after.tensors.items() if key != name}))
+        with pytest.raises(DamagedError, match=r"is float32 \[7\], float32 .* is due"):
+            state.check(replace(after, tensors={**after.tensors, name: torch.zeros(7)}))
+    state.restore(saved)  # and goes back to the beginning
+    assert not state.optimizer.state and state.step == 0 and state.window.tolist() == [0.0] * 6
+    assert all(torch.equal(t, saved.tensors[f"model.{name}"]) for name, t in state.net.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "period", "whole", "words"),
+    [
+        ("constant", 1, 20, '--train.length "40 steps"; '),
+        ("cosine", 35, 20, '--train.length "40 steps" --train.lr_period "36 steps"; '),
+        ("cosine", 36, 20, '--train.length "40 steps"; '),
+        ("cosine", 35, 21, "is at step 20 of 21, beyond the 20 asked for: nothing to do"),
+    ],
+)
+def test_a_run_that_is_finished_is_made_twice_as_long(monkeypatch, schedule, period, whole, words):
+    made = object.__new__(Trainer)
+    monkeypatch.setattr(trainer.Run, "open", lambda path: SimpleNamespace(length=whole))
+    made._run = SimpleNamespace(path="run", length=20, steps_in=lambda span: int(span.split()[0]))
+    made._config = TrainConfig(lr_schedule=schedule, lr_period=f"{period} steps", warmup="4 steps")
+    made.state = SimpleNamespace(step=20)
+    assert words in made.conclusion()
