@@ -343,6 +343,26 @@ def test_library_calls_count_every_network_call(unstir, run):
         assert result.given.dtype == result.made.dtype == torch.uint8
 
 
+def test_calls_are_counted_for_each_class_and_for_guidance(unstir, once):
+    known = Run.open(once("classes", model__num_classes=10)).model()
+    hidden = Run.open(once("guided", model__num_classes=10, train__label_dropout=0.5)).model()
+    pair, jobs = (Path("a.png"), Path("b.png")), {}
+    for scale in (1.0, 3.0):
+        jobs[scale] = Job(chain=replace(known.chain, sampler="ddim", steps=2, guidance=scale), num=2, batch_size=3)
+    for calls, work in (
+        (2, lambda told: edit.blend(known, (4, 1), jobs[1.0], labels=(3, 3), count=3, progress=told)),
+        (4, lambda told: edit.blend(known, (4, 1), jobs[1.0], labels=(3, 5), count=3, progress=told)),
+        (14, lambda told: edit.blend(known, pair, jobs[1.0], labels=(3, 3), count=3, progress=told)),
+        (16, lambda told: edit.blend(known, pair, jobs[1.0], labels=(3, 5), count=3, progress=told)),
+        (8, lambda told: edit.morph(known, jobs[1.0], labels=(3, 5), count=3, progress=told)),
+        (8, lambda told: edit.morph(hidden, jobs[1.0], labels=(3, 5), count=3, progress=told)),
+        (12, lambda told: edit.morph(hidden, jobs[3.0], labels=(3, 5), count=3, progress=told)),
+    ):
+        counted = []
+        result = work(lambda done, total, counted=counted: counted.append((done, total)))
+        assert counted == [(done, calls) for done in range(1, calls + 1)] and result.calls == calls
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -261,3 +261,32 @@ def test_guidance_needs_a_class_or_a_guide_that_does_without(label, guided, has_
     model = SimpleNamespace(labels=labels, guide=guide, check=checked.append)
     made = Editing(model, Job(num=1, chain=Chain(), label=label), Chain(guidance=3.0))
     assert made.chain.guidance == guidance and checked == [made.chain] and bool(asked) is asks_guide
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"), [((4, 4), True), ((9, 6), True), ((9, 4), False), ((4, 6), False), ((6, 9), False)]
+)
+def test_a_mask_has_the_size_of_the_image_or_of_the_runs(tmp_path, size, fits):
+    Image.new("L", (9, 6)).save(tmp_path / "image.png")
+    mask = Image.new("L", size)
+    mask.paste(255, (0, 0, size[0], size[1] // 2))
+    mask.save(tmp_path / "mask.png")
+    read = lambda: read_mask(tmp_path / "mask.png", None, tmp_path / "image.png", (1, 4, 4))
+    if fits:
+        keep = read()
+        assert keep.shape == (1, 1, 4, 4) and not keep[0, 0, 0].any() and keep[0, 0, -1].all()
+    else:
+        with pytest.raises(UserError, match=f"mask.png is {size[0]}x{size[1]}, .*image.png 9x6; .* the run's 4x4"):
+            read()
+
+
+def test_what_takes_all_or_nothing_is_no_mask(tmp_path):
+    for level, words in ((0, "has no white part"), (255, "nothing of the image is kept")):
+        Image.new("L", (4, 4), level).save(tmp_path / "mask.png")
+        with pytest.raises(UserError, match=words):
+            read_mask(tmp_path / "mask.png", None, tmp_path / "mask.png", (1, 4, 4))
+    with pytest.raises(UserError, match="nothing of the image is kept"):
+        read_mask(None, (0, 0, 4, 4), Path("unread"), (1, 4, 4))
+    for mask, box in ((None, None), (tmp_path / "mask.png", (0, 0, 1, 1))):
+        with pytest.raises(UserError, match="and not by both"):
+            read_mask(mask, box, Path("unread"), (1, 4, 4))

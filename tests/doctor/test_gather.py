@@ -106,3 +106,18 @@ def test_without_data_that_fits_or_weights_nothing_is_measured(store, reason):
     there = store and SimpleNamespace(count=lambda split: store[0], shape=store[1])
     facts = RunFacts(run=run, lines=(), files=(), store=there, store_problem="", needs=None)
     assert _measured(facts, lambda *_: None).unmeasured == reason
+
+
+def test_a_network_of_classes_is_not_measured_on_data_without_labels(monkeypatch):
+    monkeypatch.setattr(module, "_unlike", lambda run, loaded: "")
+    monkeypatch.setattr(module, "draw_samples", lambda *_: "drawn")
+    monkeypatch.setattr(module, "squared_errors", lambda *_: "errors")
+    for classes, labelled in ((0, False), (0, True), (3, False), (3, True)):
+        data, model = SimpleNamespace(shape=(1, 8, 8)), SimpleNamespace(num_classes=classes)
+        run = SimpleNamespace(data=data, config=SimpleNamespace(model=model))
+        store = SimpleNamespace(count=lambda split: 2, shape=(1, 8, 8), labelled=labelled)
+        facts = RunFacts(run, (), (), store, "", None, loaded="weights")
+        found = _measured(facts, lambda *_: None)
+        refused = "the data has no labels" if classes and not labelled else ""
+        assert found.unmeasured == refused
+        assert (found.samples, found.errors) == ((None, None) if refused else ("drawn", "errors"))

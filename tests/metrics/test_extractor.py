@@ -72,9 +72,31 @@ def test_figures_are_those_of_torch_fidelity(store):
 
 def test_what_is_no_extractor_is_refused(store):
     images = store.images("held_out")[:9]
-    with pytest.raises(UserError, match="goes into file names"):
-        Extractor("../up", Small())
+    for name in ("../up", "", "-"):
+        with pytest.raises(UserError, match="goes into file names"):
+            Extractor(name, Small())
     with pytest.raises(UserError, match=r"images are float32 \[9, 1, 8, 8\]"):
         Extractor("small", Small()).features(images.float())
     with pytest.raises(UserError, match=r"answers \[9, 3, 8, 8\] for 9 images"):
         Extractor("flat", nn.Identity()).features(images)
+    with pytest.raises(UserError, match=r"answers \[1, 192\] for 9 images"):
+        Extractor("one", Answer(lambda images: images[:1].flatten(1))).features(images)
+
+
+class Answer(nn.Module):
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, images):
+        return self.answer(images)
+
+
+def test_an_extractor_may_answer_alone_and_is_named_by_its_hash_in_evaluation_mode(store):
+    images = store.images("held_out")[:9]
+    net = Answer(lambda images: images.float().mean((2, 3)))
+    made = Extractor("means-2", net, hash="mine")
+    assert made.hash == "mine" and not net.training
+    torch.testing.assert_close(made.features(images), images.double().mean((2, 3)).expand(-1, 3))
+    hashes = {Extractor(name, Small()).hash for name in ("a", "b")} | {Extractor("a", nn.Identity()).hash}
+    assert len(hashes) == 3

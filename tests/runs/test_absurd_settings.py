@@ -125,7 +125,8 @@ def test_the_memory_is_this_machines(monkeypatch):
     assert 1e8 < memory.memory(torch.device("cpu")) < 1e14
     assert launch.check_weights(Config(), torch.device("cpu")) is None
     monkeypatch.setattr(memory, "memory", lambda device: 20 * 35_746_307 - 1)
-    refused(lambda: launch.check_weights(Config(), torch.device("cpu")), "35,746,307 parameters", "20 bytes each")
+    words = "35,746,307 parameters", "which take 0.7 GB in training (20 bytes each)"
+    refused(lambda: launch.check_weights(Config(), torch.device("cpu")), *words)
     monkeypatch.setattr(memory, "memory", lambda device: 20 * 35_746_307)
     launch.check_weights(Config(), torch.device("cpu"))
 

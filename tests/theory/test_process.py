@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from unstir.errors import UserError
 from unstir.theory.process import Process
 from unstir.theory.schedule import from_betas, linear
+from unstir.theory.variance import VARIANCES, check_variance, chosen_variance, log_variance
 
 PROCESS = Process(linear())
 
@@ -55,3 +57,21 @@ def test_the_step_to_the_image_takes_the_small_variance_of_the_one_before_it():
         several = process.step(torch.arange(1, T + 1), torch.zeros(T, 1, dtype=torch.float64))
         for t in range(1, T + 1):
             assert [each[t - 1].item() for each in several] == list(process.step(t, torch.zeros(1)))
+
+
+def test_a_variance_is_the_small_the_large_or_one_between_that_was_learned():
+    fraction = torch.tensor([0.0, 0.25, 1.0])
+    assert log_variance("small", -3.0, -1.0) == -3.0 and log_variance("large", -3.0, -1.0) == -1.0
+    assert log_variance("learned", -3.0, -1.0, fraction).tolist() == [-3.0, -2.5, -1.0]
+    for kind, given in (("learned", None), ("auto", fraction)):
+        with pytest.raises(ValueError, match=f"variance '{kind}' is none of small, large, learned"):
+            log_variance(kind, -3.0, -1.0, given)
+    chosen = {of: chosen_variance("auto", *of) for of in ((True, True), (True, False), (False, True), (False, False))}
+    assert list(chosen.values()) == ["learned", "learned", "large", "small"]
+    assert all(chosen_variance(kind, True, True) == kind for kind in VARIANCES)
+    for kind in ("auto", *VARIANCES):
+        check_variance(kind, learned=True)
+    check_variance("large", learned=False)
+    for kind, learned, words in (("learned", False, "needs a network that has learned it"), ("none", True, "unknown")):
+        with pytest.raises(UserError, match=words):
+            check_variance(kind, learned)

@@ -49,7 +49,7 @@ class Extractor(Network):
     trust = None
 
     def __post_init__(self) -> None:
-        if not self.name or not self.name.replace("-", "").isalnum():
+        if not self.name.replace("-", "").isalnum():
             raise UserError(f"an extractor's name, {self.name!r}, goes into file names: letters, digits and - alone")
         self.net.eval()
         if not self.hash:
