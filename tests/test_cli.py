@@ -78,7 +78,7 @@ def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypa
     status, out, err = unstir("train", *tiny(), "--out", "here")
     assert status == 0
     assert "here/samples/images-00000048.png" in out and "here/curves.png" in out
-    assert "step 6 of 6" in err and "8x1x8x8" in err and "images/s" in err and "lr 9.33e-04" in err
+    assert "step 6 of 6" in err and "8x1x8x8" in err and "images/s" in err and "lr 1.87e-03" in err
     run = Run.open("here")
     assert run.config.recipe == "digits" and run.config.train.lr_period == "6 steps"
     assert run.config == toml.load(tmp_path / "here/config.toml")
@@ -214,7 +214,7 @@ def test_classes_are_learned_and_asked_for(unstir, tmp_path):
         ("train --model.dropout 1", ["model.dropout", "less than 1"]),
         ("train --diffusion.schedule cosin", ["diffusion.schedule", "cosin", "cosine"]),
         ("train --diffusion.beta_T 0.00001", ["beta_1", "beta_T", "swap"]),
-        ("train --diffusion.zero_terminal_snr", ["eps", "predict"]),
+        ("train --diffusion.zero_terminal_snr --diffusion.predict eps", ["eps", "predict"]),
         ("train --train.length 3weeks", ["train.length", "epochs", "images"]),
         ("train --train.micro_batch 500", ["micro_batch=500", "batch_size"]),
         ("train --train.weight_decay 0.1", ["weight_decay", "adamw"]),
@@ -276,7 +276,7 @@ def test_a_recipe_file_is_a_recipe_and_options_win(unstir, tmp_path):
     (tmp_path / "mine.toml").write_text('seed = 5\nrecipe = "digits"\n[model]\nmults = [1]\nattention = []\n')
     assert unstir("train", "mine.toml", *tiny())[0] == 0
     run = Run.open("runs/mine")
-    assert run.config.seed == 5 and run.config.recipe == "digits" and run.config.train.lr == 1e-3
+    assert run.config.seed == 5 and run.config.recipe == "digits" and run.config.train.lr == 2e-3
     assert run.config.model.mults == (1,) and run.config.model.in_channels == 1 and run.config.model.channels == 8
 
 

@@ -93,11 +93,11 @@ def test_a_rate_far_above_any_usual_one_is_named_where_nothing_was_learned(spoil
 @pytest.mark.parametrize(
     ("recipe", "rate", "lower", "higher"),
     [
-        ("digits", 1e-3, 1e-3 / 3, None),
-        ("digits", 1.0, 1e-3, None),
-        ("digits", 2e-3, 1e-3, None),
-        ("digits", 1e-4, 1e-4 / 3, 3e-4),
-        ("digits", 5e-4, 5e-4 / 3, 1e-3),
+        ("digits", 2e-3, 2e-3 / 3, None),
+        ("digits", 1.0, 2e-3, None),
+        ("digits", 4e-3, 2e-3, None),
+        ("digits", 2e-4, 2e-4 / 3, 6e-4),
+        ("digits", 1e-3, 1e-3 / 3, 2e-3),
         ("cifar10", 1e-3, 2e-4, None),
         ("", 0.5, HIGHEST, None),
         ("", 3e-3, 1e-3, None),

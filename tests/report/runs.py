@@ -136,8 +136,10 @@ def evaluation(*, step=STEPS, sampler="dpmpp_2m_sde", calls=20, num=300, seeds=3
 
 
 def facts(*, config=None, **changes):
-    """Facts of the digits' recipe; ``config`` holds dotted keys with __ for the dot, such as train__length."""
+    """Facts of a run that predicts the noise; ``config`` holds dotted keys, __ for the dot, such as train__length."""
     values = to_dict(recipes.load_recipe("digits"))
+    values["diffusion"] |= {"schedule": "linear", "predict": "eps"}
+    values["train"] |= {"lr": 1e-3, "length": f"{STEPS} steps", "lr_period": f"{STEPS - 200} steps"}
     for key, value in (config or {}).items():
         section, name = key.split("__")
         values[section][name] = value
