@@ -56,6 +56,7 @@ SAMPLERS = {
     "heun": Sampler("heun", calls=2, divides_by_alpha=True),
     "ipndm": Sampler("ipndm", divides_by_alpha=True),
     "pndm": Sampler("pndm", start=(4, 4, 4), divides_by_alpha=True),
+    "consistency": Sampler("consistency"),
 }
 """Every sampler by name."""
 

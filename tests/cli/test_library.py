@@ -12,6 +12,7 @@ from unstir import cli
 
 LIBRARY = {
     ("train",): "unstir.train.launch:train_run",
+    ("distill",): "unstir.train.distill:distill_run",
     ("data", "pack"): "unstir.data:pack",
     ("data", "inspect"): "unstir.pictures.contact:inspect",
     ("doctor",): "unstir.doctor:diagnose",

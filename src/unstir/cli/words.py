@@ -38,6 +38,8 @@ OPTIONS = {
     "--minutes": "time budget max_time",
     "--fid": "inception kid is isc prdc",
     "--features": "inception_path inception_file feature_extractor",
+    "--length": "epochs num_epochs epoch steps num_steps max_steps train_steps iterations iters duration",
+    "--lr": "learning_rate base_lr max_lr rate",
     "--reference": "num_reference real num_real ref",
     "--memorisation": "memorization copies nearest",
     "--against": "versus vs baseline compare_with",

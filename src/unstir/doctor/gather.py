@@ -166,12 +166,13 @@ def affordable(run: Run, calls: int, most: int) -> int:
 def draw_samples(run: Run, loaded: Checkpoint, store: Store, progress: Progress) -> Samples:
     """Images from the averaged weights by a fast sampler, with real ones to compare; ``progress`` counts steps."""
     steps = min(FAST.steps, run.config.diffusion.T)
+    chain = run.chain() if run.config.distilled else FAST.changed(steps=steps)
     num = affordable(run, steps, MOST_IMAGES)
-    job = Job(num=num, chain=FAST.changed(steps=steps), batch_size=num)
-    on_step = counter(lambda done, total: progress(done, total, "steps of samples"), steps)
+    job = Job(num=num, chain=chain, batch_size=num)
+    on_step = counter(lambda done, total: progress(done, total, "steps of samples"), chain.steps)
     batches = sample_batches(model_of(run, loaded, dtype="auto"), job, on_step=on_step)
     images = torch.cat([x for _, x in batches])
-    words = f"{num} images by {job.chain.sampler} in {steps} steps from step {loaded.step}"
+    words = f"{num} images by {job.chain.sampler} in {chain.steps} steps from step {loaded.step}"
     return Samples(to_uint8(images), _real(run, store, num), words)
 
 

@@ -80,7 +80,7 @@ def _quarters(facts: RunFacts) -> list[Estimate]:
 
     Medians of neighbours' differences measure the scatter about as well as half as many lines would.
     """
-    logs = _logs(settled(facts))
+    logs = [] if facts.run.config.distilled else _logs(settled(facts))  # losses of other gaps do not compare
     n = len(logs) // 4
     if not n:
         return []

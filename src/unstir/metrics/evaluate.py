@@ -106,7 +106,12 @@ def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, 
 
 
 def usual_chain(run: Run) -> Chain:
-    """The chain of an evaluation where nothing else is asked: the clamp and guidance of the grids, a fast sampler."""
+    """The chain of an evaluation where nothing else is asked: the clamp and guidance of the grids, a fast sampler.
+
+    Of a distilled run it is that of its grids.
+    """
+    if run.config.distilled:
+        return run.chain()
     steps = min(FAST.steps, run.config.diffusion.T)
     return run.chain().changed(sampler=FAST.sampler, steps=steps, spacing=FAST.spacing)
 

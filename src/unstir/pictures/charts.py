@@ -28,7 +28,7 @@ SPLITS = (("train", "bits_train", "training images", "o"), ("held_out", "bits", 
 FLOOR_NAME = "floor (images remembered)"  # the loss of a network that remembers them all
 DEPTH = 0.2  # of the lowest loss: how far down the floor below it is shown
 
-MARKERS = ("o", "s", "^", "D", "v", "X", "P", "<", "*")
+MARKERS = ("o", "s", "^", "D", "v", "X", "P", "<", "*", "h")
 DASHES = ("-", "--", "-.", ":")
 PALETTE = "petroff10"  # of matplotlib; to be distinguished under all common forms of colour blindness (Petroff 2021)
 

@@ -19,6 +19,10 @@ Pair = tuple[Estimate, Estimate]  # bits per dimension of held-out images and of
 def fit(facts: Facts) -> Iterator[Statement]:
     """Sentences on how the network fits images it was trained on and images it was not."""
     measured = facts.measured
+    if facts.config.distilled:
+        text = "Whether the network over-fits was not measured: a distilled run has no held-out loss and no likelihood."
+        yield Statement("gap", "fit", "neighbours", "undecided", text)
+        return
     if len(measured) >= 2:
         yield from _rise(measured)
     gaps = list(_gap(measured, facts.data.counts["train"])) if len(measured) >= 2 else []

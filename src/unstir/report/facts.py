@@ -60,18 +60,19 @@ class Cost:
     """What training took: parameters, training images seen, seconds, and floating-point operations.
 
     ``forward_flops`` are those of one image's forward pass, a multiplication and an addition counted as two; training
-    takes three times as many, for the backward pass costs two forwards.
+    takes as many as ``passes`` of them, for the backward pass costs two, and consistency looks at each image twice.
     """
 
     parameters: int
     images: int
     seconds: float
     forward_flops: float
+    passes: int = 3
 
     @property
     def training_flops(self) -> float:
         """Floating-point operations of the whole training."""
-        return 3 * self.forward_flops * self.images
+        return self.passes * self.forward_flops * self.images
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ from unstir.train.loss_floor import read_floor
 
 CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,unipc:20,dpmpp_2m_sde:10,dpmpp_2m_sde:50,ancestral:50"
 """What the last step is sampled by in addition to the usual chain, for the plot of calls against quality."""
+DISTILLED = "consistency:1,consistency:2,consistency:4"  # the same of a distilled run
 
 APART = ("sampler", "steps", "calls", "spacing", *OPTIONS)  # what differs between the chains of that plot
 SPEED = "speed.json"
@@ -58,7 +59,8 @@ def planned(run: Run, store: Store, *, seconds: float, num: int = 0, seeds: int 
     models = [run.model(step, dtype="auto") for step in steps]  # what cannot be sampled is refused before any work
     job = Job(num=100, chain=usual, **usual_labels(run, store))
     plan = Plan(model=models[-1], job=job, seeds=seeds, networks=tuple(networks_there(store)))
-    chains = [chain for chain in parse(CHAINS, usual) if chain.steps <= models[-1].process.T]
+    others = parse(DISTILLED if run.config.distilled else CHAINS, usual)
+    chains = [chain for chain in others if chain.steps <= models[-1].process.T]
     by_step = [replace(plan, model=model, memorisation=model is models[-1]) for model in models]
     by_chain = [replace(plan, job=replace(job, chain=chain), memorisation=False) for chain in chains]
     for each in (*by_step, *by_chain):
@@ -183,6 +185,7 @@ def cost(run: Run) -> Cost:
         images=lines[-1]["images"] if lines else 0,
         seconds=lines[-1]["seconds"] if lines else 0.0,
         forward_flops=float(counter.get_total_flops()),
+        passes=4 if run.config.distilled else 3,
     )
 
 

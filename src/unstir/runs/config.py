@@ -55,23 +55,38 @@ class Config:
             raise ValueError(f"model.out_channels={model.out_channels} must be 0 (as many as it takes) or {outputs}")
         if model.augmented and not self.train.augment:
             raise ValueError("model.augmented follows from train.augment: set that, or leave it out")
-        if diffusion.learned_variance and loss.objective == "simple":
-            raise ValueError('learned_variance is not taught by loss.objective="simple": use "hybrid" or "vlb"')
+        if diffusion.learned_variance and not loss.has_bound:
+            taught = f'learned_variance is not taught by loss.objective="{loss.objective}"'
+            raise ValueError(f'{taught}: use "hybrid" or "vlb"')
         if loss.objective == "hybrid" and not diffusion.learned_variance:
             raise ValueError('loss.objective="hybrid" is for diffusion.learned_variance: set that, or use "simple"')
         if diffusion.zero_terminal_snr and loss.weighting in ("min_snr", "p2"):
             zero = f'loss.weighting="{loss.weighting}" is 0 at t = T with zero_terminal_snr, where every sampler starts'
             raise ValueError(f'{zero}: use "simple" or "truncated_snr"')
+        if self.distilled and diffusion.predict == "eps":
+            at_T = "an error of the noise counts sigma_T / alpha_T times in the image"
+            raise ValueError(f'loss.objective="consistency" asks for the image at t = T, where {at_T}: use predict="v"')
+        if self.distilled and self.log.held_out_images:
+            other = 'what loss.objective="consistency" does not minimise'
+            raise ValueError(f"log.held_out_images={self.log.held_out_images} measures {other}: use 0")
         if self.train.label_dropout and not model.num_classes:
             raise ValueError(f"train.label_dropout={self.train.label_dropout} hides labels: set model.num_classes")
         return self
 
+    @property
+    def distilled(self) -> bool:
+        """Whether the network learns the ends of whole paths (consistency), and so is sampled in few calls."""
+        return self.loss.objective == "consistency"
+
     @model_validator(mode="after")
     def _grids_are_possible(self) -> "Config":
-        grids, diffusion = self.grids, self.diffusion
+        grids, diffusion, loss = self.grids, self.diffusion, self.loss
         if diffusion.zero_terminal_snr and SAMPLERS[grids.sampler].divides_by_alpha:
             zero = f'grids.sampler="{grids.sampler}" divides by alpha_T, which is 0 with zero_terminal_snr'
             raise ValueError(f'{zero}: use "ddim" or "dpmpp_2m"')
+        if (grids.sampler == "consistency") != self.distilled:
+            pair = f'grids.sampler="{grids.sampler}" with loss.objective="{loss.objective}"'
+            raise ValueError(f'{pair}: either both are "consistency" or neither')
         if grids.variance == "learned" and not diffusion.learned_variance:
             raise ValueError('grids.variance="learned" needs diffusion.learned_variance')
         if grids.guidance != 1 and not self.train.label_dropout:

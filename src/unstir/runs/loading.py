@@ -157,6 +157,7 @@ def _of(run: "Run") -> dict[str, Any]:
         "folder": run.path,
         "settings": {"model": settings["model"], "diffusion": settings["diffusion"]},
         "nrow": run.config.grids.nrow,
+        "distilled": run.config.distilled,
     }
 
 

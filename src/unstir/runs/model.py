@@ -36,6 +36,7 @@ class Model:
     ``dtype`` is "float32", "bfloat16" or "auto". ``settings`` are those of the network and the process, as JSON has
     them. Guidance leads away from the ``guide`` (autoguidance, Karras et al. 2024: a smaller network or one trained
     less, on the same data) or, with None, from the model without its label. ``nrow`` is the tiles in a row of a grid.
+    Of a ``distilled`` one the estimates are images and no means: it is for the sampler "consistency" alone.
     """
 
     load: Callable[[torch.dtype], Denoiser]
@@ -55,6 +56,7 @@ class Model:
     averaged: bool | float = True
     guide: "Model | None" = None
     nrow: int = 8
+    distilled: bool = False
 
     def __post_init__(self) -> None:
         if self.guide is not None:
@@ -106,6 +108,12 @@ class Model:
     def check(self, chain: Chain) -> None:
         """Raise UserError for a chain that this model cannot take, wherever it begins, or a guide without effect."""
         check_variance(chain.variance, self.learned_variance)
+        if self.distilled and chain.sampler != "consistency":
+            what = f"was distilled, and is sampled by consistency, not by {chain.sampler}"
+            raise UserError(f"{self.folder} {what}; for other samplers take the run that it was distilled from")
+        if chain.sampler == "consistency" and not self.distilled:
+            what = "sampler=consistency is of distilled runs, and this one was not"
+            raise UserError(f"{what}; make one: unstir distill {self.folder} --out RUN2")
         chain.check(self.process.T)
         scale = chain.guidance
         if self.guide is not None and scale in (0, 1):
@@ -172,6 +180,7 @@ def _check_guide(model: Model, guide: Model) -> None:
         "classes": (guide.labels.count or model.labels.count, model.labels.count),
         "T": (guide.process.T, model.process.T),
         "predict": (guide.predict, model.predict),
+        "distilled": (guide.distilled, model.distilled),
     }
     if unlike := [f"{key} {theirs}, the run {ours}" for key, (theirs, ours) in alike.items() if theirs != ours]:
         raise UserError(f"{name} does not fit {model.folder}: it has {'; '.join(unlike)}")

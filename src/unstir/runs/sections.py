@@ -164,8 +164,10 @@ class TrainConfig:
 class LossConfig:
     """What is minimised."""
 
-    objective: Literal["simple", "hybrid", "vlb"] = "simple"
-    """The squared error, the variational bound, or both: hybrid teaches a learned variance by the bound."""
+    objective: Literal["simple", "hybrid", "vlb", "consistency"] = "simple"
+    """The squared error, the variational bound, or both: hybrid teaches a learned variance by the bound. Or that the
+    estimates along a path agree (consistency), for one to four calls per image: unstir distill sets all that it needs.
+    """
     weighting: Literal["simple", "min_snr", "truncated_snr", "p2"] = "simple"
     """How much the squared error counts at each time: alike, or by a function of the signal-to-noise ratio."""
     min_snr_gamma: Positive = 5.0
@@ -176,6 +178,8 @@ class LossConfig:
     """k of p2."""
     vlb_weight: Positive = 0.001
     """Factor of the bound, in bits per dimension, in the hybrid."""
+    gap_halving: PositiveSpan = "300 steps"
+    """Consistency compares a time with an earlier one, at first t = 0; in such a length the gap between them halves."""
     times: Literal["uniform", "importance", "laplace", "normal"] = "uniform"
     """How times are drawn: alike, by the size of their last losses (steadies vlb), or by a density of their log-SNR."""
     times_mean: Annotated[float, Field(ge=-100, le=100)] = 0.0
@@ -193,21 +197,29 @@ class LossConfig:
         return self.objective == "simple" and self.weighting == "simple"
 
     @property
+    def has_bound(self) -> bool:
+        """Whether the variational bound is a part of what is minimised."""
+        return self.objective in ("hybrid", "vlb")
+
+    @property
     def is_plain(self) -> bool:
         """Whether x_t and its time are drawn as those that the held-out loss is measured at."""
         return self.times == "uniform" and not self.input_perturbation and self.noise_choices == 1
 
     @model_validator(mode="after")
     def _consistent(self) -> "LossConfig":
-        if self.objective == "vlb" and self.weighting != "simple":
-            raise ValueError(f'weighting="{self.weighting}" weighs the squared error, which objective="vlb" has not')
+        if self.objective in ("vlb", "consistency") and self.weighting != "simple":
+            has_not = f'which objective="{self.objective}" has not'
+            raise ValueError(f'weighting="{self.weighting}" weighs the squared error, {has_not}')
+        if self.objective == "consistency" and self.input_perturbation:
+            raise ValueError(f"input_perturbation={self.input_perturbation} is not for consistency: leave it out")
         for key, (name, needs) in _ONLY_WITH.items():
             if getattr(self, name) not in needs and getattr(self, key) != getattr(LossConfig, key):
                 where = f'without {name}="{needs[0]}": set that, or leave it out'
                 raise ValueError(f"{key}={getattr(self, key)} has no effect {where}")
         for key in _NO_BOUND:
             value = getattr(self, key)
-            if self.objective != "simple" and value not in (getattr(LossConfig, key), "importance"):
+            if self.has_bound and value not in (getattr(LossConfig, key), "importance"):
                 why = f'what objective="{self.objective}" minimises would be no bound: leave it out, or use "simple"'
                 raise ValueError(f"with {key}={value} {why}")
         return self
@@ -218,6 +230,7 @@ _ONLY_WITH = {
     "p2_gamma": ("weighting", ("p2",)),
     "p2_k": ("weighting", ("p2",)),
     "vlb_weight": ("objective", ("hybrid",)),
+    "gap_halving": ("objective", ("consistency",)),
     "times_mean": ("times", ("laplace", "normal")),
     "times_scale": ("times", ("laplace", "normal")),
 }

@@ -47,7 +47,7 @@ class Record:
         means = {name: value / steps if steps else None for name, value in sums.items()}
         if config.loss.is_simple:
             del means["mse"]  # it is the loss itself
-        if config.loss.objective == "simple":
+        if not config.loss.has_bound:
             del means["bits"]
         state.window.zero_()
         now = time.perf_counter()

@@ -22,7 +22,7 @@ from unstir.runs import build, checkpoint
 from unstir.runs.checkpoint import environment
 from unstir.runs.loading import check_same, initial_weights, model_in_training
 from unstir.runs.run import Run, is_run
-from unstir.runs.timetable import ema_decay, grid_file, learning_rate, snapshots
+from unstir.runs.timetable import consistency_gap, ema_decay, grid_file, learning_rate, snapshots
 from unstir.theory.averages import WIDTHS, decay
 from unstir.train.batches import Batches
 from unstir.train.held_out import HeldOutLoss
@@ -178,8 +178,10 @@ class Trainer:
         perturbation = None
         if gamma := self._run.config.loss.input_perturbation:
             perturbation = gamma * randomness.normal(Key(seed, "perturbation", state.step, slots), tuple(eps.shape[1:]))
-        dropout_key = Key(seed, "dropout", state.step, slots)
-        losses = denoising_loss(denoiser, x_0, t, eps, label, dropout_key, self._objective, perturbation)
+        dropout_key, objective = Key(seed, "dropout", state.step, slots), self._objective
+        if self._run.config.distilled:
+            objective = replace(objective, gap=consistency_gap(self._run, state.step))
+        losses = denoising_loss(denoiser, x_0, t, eps, label, dropout_key, objective, perturbation)
         torch.autograd.backward((losses.total * weight).sum() * (cfg.loss_scale / cfg.batch_size))
         total, mse, bits = (torch.zeros_like(weight) if each is None else each.detach() for each in losses)
         return t, total, torch.stack((total, mse, bits), 1) * weight[:, None]

@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Callable, Iterable
 
 from unstir.errors import UserError
-from unstir.verify import bound, forward, loss, oracles, reverse, sampling, solvers
+from unstir.verify import bound, consistency, forward, loss, oracles, reverse, sampling, solvers
 from unstir.verify.check import Check, Row, measure
 
 THEMES: dict[str, tuple[Check, ...]] = {
@@ -17,7 +17,7 @@ THEMES: dict[str, tuple[Check, ...]] = {
         "forward": (forward,),
         "reverse": (reverse,),
         "bound": (bound, loss),
-        "sampling": (sampling, solvers),
+        "sampling": (sampling, solvers, consistency),
         "oracles": (oracles,),
     }.items()
 }
