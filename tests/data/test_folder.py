@@ -276,6 +276,8 @@ def test_a_folder_of_which_half_the_images_lie_deeper_is_a_class_and_with_more_a
         "all/x/2.png": ("x", False),
         "all/y/3.png": ("y", False),
     }
+    assert placed(["cat/a/1.png", "dog/b/2.png"]) == {"cat/a/1.png": ("cat", False), "dog/b/2.png": ("dog", False)}
+    assert placed(["all/cat/1.png"]) == {"all/cat/1.png": ("cat", False)}
     half = placed(["1.png", "2.png", "cat/3.png", "dog/4.png"])  # as many within class folders as outside
     assert half == {"cat/3.png": ("cat", False), "dog/4.png": ("dog", False)}
     assert {label for label, _ in placed(["1.png", "2.png", "3.png", "cat/4.png", "dog/5.png"]).values()} == {None}

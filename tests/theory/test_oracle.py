@@ -446,3 +446,24 @@ def test_what_is_no_mixture_is_refused(weights, means, covariances, message):
 def test_what_is_no_set_of_images_is_refused(images, chunk, message):
     with pytest.raises(ValueError, match=message):
         FiniteData(images, chunk)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_what_rounding_may_have_made_is_relative_to_the_covariance(size):
+    exact = torch.eye(2).double()
+    for off, words in (([[0.0, 0.0], [0.0, -1.0]], "semi-definite"), ([[0.0, 1.0], [0.0, 0.0]], "symmetric")):
+        covariance = exact * torch.tensor([1.0, 0.0]) if words == "semi-definite" else exact
+        within, beyond = (size * (covariance + share * 1e-12 * torch.tensor(off)) for share in (0.5, 1.5))
+        assert (GaussianData(zeros(2), within)._spectrum[0] >= 0).all()
+        with pytest.raises(ValueError, match=words):
+            GaussianData(zeros(2), beyond)
+
+
+def test_weights_sum_to_one_as_far_as_rounding_goes():
+    for off, made in ((0.5e-12, True), (-0.5e-12, True), (1.5e-12, False), (-1.5e-12, False)):
+        parts = torch.tensor([0.5, 0.5 + off], dtype=torch.float64), zeros(2, 2), eye(2).expand(2, 2, 2)
+        if made:
+            assert len(MixtureData(*parts).components) == 2
+        else:
+            with pytest.raises(ValueError, match="sum to 1"):
+                MixtureData(*parts)
