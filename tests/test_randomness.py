@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from unstir import randomness
@@ -54,6 +55,14 @@ def test_normal_has_the_moments_and_the_distribution_of_a_standard_normal():
     assert ks < 0.00263
 
 
+def test_an_odd_number_of_normals_is_of_as_many_pairs_as_the_next_even_one():
+    four = randomness.normal(key(), (2, 2))
+    assert torch.equal(randomness.normal(key(), (3,)), four.flatten(1)[:, :3])
+    pairs = randomness.bits(key(), 2)
+    radius = torch.sqrt(-2 * torch.log(((pairs & 0xFFFFFFFF).double() + 1) / 2**32))
+    torch.testing.assert_close(four.double().square().sum(1), radius**2, rtol=1e-5, atol=1e-5)
+
+
 def test_slots_and_neighbouring_numbers_are_uncorrelated():
     z = randomness.normal(key(slots=512), (2048,)).double()
     n = z.numel()
@@ -90,3 +99,46 @@ def test_permutation_is_one_and_changes_with_the_step():
     a, b = (randomness.permutation(0, "order", epoch, 1000) for epoch in (0, 1))
     assert torch.equal(a.sort().values, torch.arange(1000))
     assert (a == b).sum() < 20
+
+
+def test_numbers_are_mixed_by_blocks_that_stay_in_the_cache(monkeypatch):
+    assert 8 * randomness._BLOCK == 2**20
+    monkeypatch.setattr(randomness, "_BLOCK", 12)
+    real, mixed = randomness._mix64_, []
+    monkeypatch.setattr(randomness, "_mix64_", lambda x, work: (mixed.append((x.shape, work.shape)), real(x, work)))
+    for n, rows in ((0, [12, 4]), (1, [12, 4]), (5, [2] * 8), (12, [1] * 16), (40, [1] * 16)):
+        mixed.clear()
+        randomness.bits(key(slots=16), n)
+        assert mixed[2:] == [((each, n), (each, n)) for each in rows]  # the first two are the slots' own
+
+
+ZEROS, ONES = (torch.full((1, 4), bits) for bits in (0, -1))
+NAMED = {
+    "normal": lambda: randomness.normal(key(slots=1), (2,)),
+    "uniform": lambda: randomness.uniform(key(slots=1)),
+    "double": lambda: randomness.uniform(key(slots=1), torch.float64),
+    **{f"coin {p}": lambda p=p: randomness.coin(key(slots=1), p) for p in (0.0, 1 - 2**-32, 1.0)},
+    **{f"kept {p}": lambda p=p: randomness.kept(key(slots=1), 2, p) for p in (0.5 - 2**-16, 0.5, 0.5 + 2**-16)},
+}
+
+
+@pytest.mark.parametrize(
+    ("bits", "name", "wanted"),
+    [
+        (ZEROS, "normal", [math.sqrt(64 * math.log(2)), 0]), (ONES, "normal", [0, 0]),
+        (ZEROS, "uniform", [0]), (ONES, "uniform", [1 - 2**-24]), (ONES, "double", [1 - 2**-53]),
+        (ZEROS, "coin 0.0", [0]), (ONES, f"coin {1 - 2**-32}", [0]), (ONES, "coin 1.0", [1]),
+        (ZEROS, "kept 0.5", [1, 1]), (ZEROS, f"kept {0.5 + 2**-16}", [0, 0]),
+        (ONES, "kept 0.5", [0, 0]), (ONES, f"kept {0.5 - 2**-16}", [1, 1]),
+    ],
+)  # fmt: skip
+def test_numbers_of_known_bits(monkeypatch, bits, name, wanted):
+    """The ends of what 64 random bits may become, which chance shows once in 2^16 or 2^32 numbers."""
+    monkeypatch.setattr(randomness, "bits", lambda key, n: bits[:, :n])
+    assert NAMED[name]().double().flatten().tolist() == pytest.approx(wanted, rel=1e-6, abs=0)
+
+
+@pytest.mark.parametrize("slots", [torch.arange(4.0), torch.arange(4).int(), torch.zeros(2, 2).long(), torch.tensor(1)])
+def test_slots_are_whole_numbers_in_a_row(slots):
+    with pytest.raises(ValueError, match=r"slots must be int64 \[B\]"):
+        Key(0, "noise", 3, slots)

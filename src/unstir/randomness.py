@@ -75,7 +75,7 @@ def normal(key: Key, shape: tuple[int, ...]) -> Tensor:
     n = math.prod(shape)
     pairs = bits(key, (n + 1) // 2)
     uniform = (pairs & 0xFFFFFFFF).float().add_(1.0).mul_(2.0**-32)  # (0, 1], so that its logarithm is finite
-    radius = uniform.clamp_(max=1.0).log_().mul_(-2.0).sqrt_()
+    radius = uniform.log_().mul_(-2.0).sqrt_()
     angle = (pairs >> 32).float().mul_(2 * math.pi * 2.0**-32)
     both = torch.cat((radius * angle.cos(), radius * angle.sin()), dim=1)
     return both[:, :n].reshape(-1, *shape)
