@@ -56,6 +56,8 @@ def test_flops_of_one_convolution_by_hand():
     bare = UNetConfig(channels=4, mults=(1,), num_blocks=1, groups=1, attention=())
     wider = UNetConfig(channels=4, mults=(1,), num_blocks=1, groups=1, attention=(), in_channels=5, out_channels=3)
     assert flops(wider, 6, 10) - flops(bare, 6, 10) == 2 * (5 - 3) * 4 * 9 * 60
+    labelled = UNetConfig(channels=4, mults=(1,), num_blocks=1, groups=1, attention=(), num_classes=3)
+    assert flops(labelled, 6, 10) == flops(bare, 6, 10)  # a label is looked up
 
 
 def test_zero_initialisation_survives_the_whole_construction():
@@ -133,7 +135,31 @@ def test_every_label_and_every_time_changes_the_output():
     assert all(not torch.allclose(a, b, atol=1e-6) for i, a in enumerate(outputs) for b in outputs[:i])
 
 
+def test_a_network_is_told_of_augmentation_beside_the_time():
+    net, (x, t), heard = small(augmented=True).eval(), batch(), []
+    net.middle.blocks[0].register_forward_pre_hook(lambda _, args: heard.append(args[1]))
+    numbers = torch.randn(4, 7)
+    net(x, t), net(x, t, augmentation=numbers), net(x, t, augmentation=0 * numbers)
+    silu = nn.functional.silu
+    torch.testing.assert_close(heard[0], silu(net.time(t)))
+    torch.testing.assert_close(heard[1], silu(net.time(t) + numbers @ net.augment.weight.T))
+    assert torch.equal(heard[2], heard[0])  # zeros are an image as it is
+    for other, wrong in ((net, numbers[:3]), (net, numbers[:, :6]), (small().eval(), numbers)):
+        with pytest.raises(ValueError, match="augmentation is of shape"):
+            other(x, t, augmentation=wrong)
+
+
+def test_labels_begin_as_normal_numbers_of_the_size_of_the_time():
+    weight = UNet(UNetConfig(**SMALL, num_classes=500)).label.weight.detach()
+    assert weight.std().item() == pytest.approx(0.2, rel=0.02) and abs(weight.mean()) < 0.01
+
+
 class TestDropout:
+    def test_images_need_not_be_square(self):
+        net, x = small(dropout=0.4), torch.randn(4, 3, 8, 12)
+        assert {tuple(mask.shape[2:]) for mask in net._dropout_masks(x, key())} == {(8, 12), (4, 6)}
+        assert net(x, batch()[1], dropout_key=key()).shape == x.shape
+
     def test_training_without_a_key_is_refused(self):
         x, t = batch()
         with pytest.raises(ValueError, match=r"dropout=0.1 .* pass dropout_key, or call eval\(\)"):

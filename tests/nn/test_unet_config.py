@@ -43,6 +43,14 @@ def test_a_wrong_value_is_refused(wrong, message):
         UNetConfig(**wrong)
 
 
+@pytest.mark.parametrize(("name", "least", "most"), [("in_channels", 1, 16_384), ("num_classes", 0, 1_000_000)])
+def test_counts_have_bounds(name, least, most):
+    assert [getattr(UNetConfig(**{name: value}), name) for value in (least, most)] == [least, most]
+    for value in (least - 1, most + 1):
+        with pytest.raises(ValidationError, match=name):
+            UNetConfig(**{name: value})
+
+
 def test_lists_as_toml_has_them_become_tuples():
     config = UNetConfig(mults=[1, 2], attention=[])
     assert (config.mults, config.attention, config.widths) == ((1, 2), (), (128, 256))
