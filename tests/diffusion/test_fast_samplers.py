@@ -205,6 +205,10 @@ def test_a_runge_kutta_step_that_would_multiply_an_estimate_averages_those_of_th
                 forms[forced] = after(t, s)
         assert least < effect < most and not torch.equal(forms[0], forms[9])
         assert torch.equal(taken, forms[9 if effect > 1 else 0])
+    still = next(pndm(lambda x, t: Prediction(0 * x + 0.3, x), process, X_T, [990, 940, 0], QUIET)).x  # as DDIM's step
+    ratio = schedule.sigma(940) / schedule.sigma(990)
+    wanted = ratio * X_T + (schedule.alpha(940) - ratio * schedule.alpha(990)) * 0.3
+    torch.testing.assert_close(still, wanted, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", DETERMINISTIC)

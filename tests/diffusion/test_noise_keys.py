@@ -91,3 +91,11 @@ def test_noise_is_a_function_of_the_seed_and_the_number_of_the_image(sampler):
     assert torch.allclose(unit(whole[:, 20:25]), unit(part), atol=1e-6)
     other = innovations(sampler, seed=1)
     assert abs((whole * other).mean()) < 6 / whole.numel() ** 0.5
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("times", [[50, 60, 0], [50, 1], [101, 0], [0]])
+def test_times_that_do_not_fall_to_0_are_refused_by_every_sampler(sampler, times):
+    process, x_T = Process(linear(100, 1e-3, 0.2)), torch.ones(1, 1, 1, 1)
+    with pytest.raises(ValueError, match="times must fall strictly from at most T=100 to 0"):
+        list(function_of(sampler)(lambda x, t: Prediction(x, x), process, x_T, times, lambda t: x_T))
