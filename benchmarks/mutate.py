@@ -100,7 +100,7 @@ class Learned:
         return [*everywhere, *sorted(found, key=lambda test: (self.seconds.get(test, 1.0), test))]
 
     def batches(self, mutation: Mutation) -> Iterator[list[str]]:
-        """The same tests as pytest is given them, in turn."""
+        """The same tests as pytest is given them, in turn; at last its room's, which may run it in other processes."""
         most = iter(BATCHES)
         limit, batch, sum_ = next(most), [], 0.0
         for test in self.tests(mutation):
@@ -111,6 +111,8 @@ class Learned:
                 limit, batch, sum_ = next(most), [], 0.0
         if batch:
             yield batch
+        if (room := Path("tests") / mutation.file.parts[0]).is_dir():
+            yield [str(room)]
 
 
 def _executed(text: str, begin: int) -> range:
