@@ -84,3 +84,9 @@ def test_a_learned_variance_takes_twice_the_channels_out():
     for outputs, sections in ((6, {}), (2, {}), (3, learned), (9, learned)):
         with pytest.raises(UserError, match=f"out_channels={outputs} must be 0"):
             from_dict({"model": {"out_channels": outputs}, **sections}, "test")
+
+
+def test_a_micro_batch_may_be_the_whole_batch_and_no_more():
+    assert from_dict({"train": {"batch_size": 8, "micro_batch": 8}}, "test").train.micro_batch == 8
+    with pytest.raises(UserError, match="micro_batch=9 exceeds batch_size=8"):
+        from_dict({"train": {"batch_size": 8, "micro_batch": 9}}, "test")
