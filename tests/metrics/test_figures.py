@@ -236,7 +236,7 @@ def test_the_errors_of_a_figure_are_those_of_four_sets_and_the_reference_of_its_
     rows = torch.stack([feature_figures._neighbours(Reference(moments(s), s), sets[0])[0] for s in real.split(12)])
     assert choices[0]["density"] == pytest.approx((rows[:, 2].var() / 5).sqrt().item())
     assert stated[0]["fd"] == standard_error(sets[0], of.real.moments, 10)
-    alone = sides_of(real[:12])
+    alone = sides_of(real[:20])
     halves_ = [[feature_figures._neighbours(alone.real, part, 2)] for part in (sets[0][:6], sets[0][6:])]
     rows = (halves_[0][0] + halves_[1][0]) / 2
     assert feature_figures._choices(alone, sets[0])["precision"] == pytest.approx((rows[:, 0].var() / 2).sqrt().item())
