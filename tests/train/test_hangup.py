@@ -11,6 +11,7 @@ import pytest
 
 from processes import Command
 from unstir.runs.run import Run
+from unstir.train import observer
 
 OPTIONS = (
     "--model.channels 8 --model.groups 4 --train.batch_size 8 --train.dtype float32 --diffusion.T 20 "
@@ -107,3 +108,18 @@ def test_under_nohup_training_goes_on(tmp_path, started):
     child.send_signal(signal.SIGTERM)
     assert child.wait(timeout=60) == 143
     saved_everything(tmp_path)
+
+
+def test_a_terminal_that_is_left_hears_neither_output_nor_errors_and_a_file_goes_on(tmp_path):
+    outcomes = []
+    for errors in (None, tmp_path / "errors.txt"):
+        _, terminal = pty.openpty()
+        child = os.fork()
+        if child == 0:
+            os.dup2(terminal, 1)
+            os.dup2(terminal if errors is None else os.open(errors, os.O_CREAT | os.O_WRONLY), 2)
+            observer._leave_the_terminal()
+            gone = [os.path.samestat(os.fstat(each), os.stat(os.devnull)) for each in (1, 2)]
+            os._exit(10 * gone[0] + gone[1])
+        outcomes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    assert outcomes == [11, 10]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -117,3 +118,19 @@ def test_what_costs_too_much_is_left_to_the_report(make_run, monkeypatch):
     without, _ = make_run("without", log__held_out_images=0)
     keep_floor(without, store)
     assert not (without.path / FILE).exists()
+
+
+def test_training_pays_for_one_noise_of_each_watched_image_of_cifar10_and_four_of_fewer_images(make_run, monkeypatch):
+    asked = []
+
+    def measured(run, store, times, num, noises):
+        asked.append((len(times), num, noises))
+        raise InterruptedError
+
+    monkeypatch.setattr(loss_floor, "_measured", measured)
+    run, _ = make_run(diffusion__T=1000, log__held_out_images=128, log__held_out_times=10, data__flip=False)
+    for count in (50_000, 10_000):
+        store = SimpleNamespace(count=lambda split, count=count: count, shape=(3, 32, 32))
+        with pytest.raises(InterruptedError):
+            keep_floor(run, store)
+    assert asked == [(10, 128, 1), (10, 128, 4)]
