@@ -273,7 +273,9 @@ def test_a_plan_by_default_and_its_protocol():
 
 
 def test_the_usual_chain_has_no_more_steps_than_there_are():
-    run = lambda T: SimpleNamespace(config=SimpleNamespace(diffusion=SimpleNamespace(T=T)), chain=Chain)
+    run = lambda T: SimpleNamespace(
+        config=SimpleNamespace(diffusion=SimpleNamespace(T=T), distilled=False), chain=Chain
+    )
     assert [usual_chain(run(T)).steps for T in (19, 20, 21)] == [19, 20, 20]
 
 

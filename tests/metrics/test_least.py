@@ -90,7 +90,7 @@ def test_the_wasserstein_distance_by_default():
     assert wasserstein(*values, one, one).tolist() == [1.5]  # half of all moves by 1, half by 2
 
 
-BOUNDS = {"process": SimpleNamespace(T=20), "folder": None, "data": None, "learned_variance": False}
+BOUNDS = {"process": SimpleNamespace(T=20), "folder": None, "data": None, "learned_variance": False, "distilled": False}
 
 
 @pytest.mark.parametrize(
