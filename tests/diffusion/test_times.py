@@ -39,6 +39,11 @@ def test_a_time_without_signal_is_drawn_as_often_as_the_one_before_it():
     assert p[-1] == p[-2] > p[0] and p.isfinite().all()
 
 
+def test_two_times_of_which_one_has_no_signal_are_drawn_alike():
+    p = probabilities(schedule.zero_terminal_snr(schedule.cosine(2)), "laplace", 0.0, 0.5)
+    assert p.tolist() == [0.5, 0.5]
+
+
 def test_draws_follow_the_probabilities_and_no_other_slot():
     p = probabilities(schedule.cosine(20), "laplace", 0.0, 1.0)
     slots = torch.arange(40_000)

@@ -41,7 +41,7 @@ def probabilities(schedule: NoiseSchedule, density: str, mean: float, scale: flo
     lambda_ = torch.tensor([schedule.log_snr(t) for t in range(1, last + 1)], dtype=torch.float64)
     away = (lambda_ - mean).abs() / scale
     log_density = -away if density == "laplace" else -away.square() / 2
-    log_mass = log_density + (-torch.gradient(lambda_)[0]).log()
+    log_mass = log_density + (-torch.gradient(lambda_)[0]).log() if last > 1 else log_density
     p = torch.cat((log_mass, log_mass[last - 1 :].expand(schedule.T - last))).softmax(0)
     return (1 - EVEN_SHARE) * p + EVEN_SHARE / schedule.T
 
