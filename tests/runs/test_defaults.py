@@ -48,7 +48,7 @@ loss.vlb_weight = 0.001 > 0 <= 1000000000000.0
 loss.gap_halving = "300 steps"
 loss.times = "uniform"
 loss.times_mean = 0.0 >= -100 <= 100
-loss.times_scale = 1.0 > 0 <= 100
+loss.times_scale = 1.0 >= 0.01 <= 100
 loss.input_perturbation = 0.0 >= 0 <= 10
 loss.noise_choices = 1 >= 1 <= 10000
 train.length = "100 epochs"

@@ -184,7 +184,7 @@ class LossConfig:
     """How times are drawn: alike, by the size of their last losses (steadies vlb), or by a density of their log-SNR."""
     times_mean: Annotated[float, Field(ge=-100, le=100)] = 0.0
     """Centre of times laplace and normal, a log-SNR in nats; 0: signal and noise of one size."""
-    times_scale: Annotated[float, Field(gt=0, le=100)] = 1.0
+    times_scale: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     """Scale of times laplace and std of times normal, in nats of log-SNR; 0.5 is usual for laplace."""
     input_perturbation: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Std of the noise added to x_t's own, in parts of it, that the target does not have (Ning et al. 2023: 0.1)."""
