@@ -50,7 +50,7 @@ loss.times = "uniform"
 loss.times_mean = 0.0 >= -100 <= 100
 loss.times_scale = 1.0 >= 0.01 <= 100
 loss.input_perturbation = 0.0 >= 0 <= 10
-loss.noise_choices = 1 >= 1 <= 10000
+loss.noise_choices = 1 >= 1 <= 64
 train.length = "100 epochs"
 train.batch_size = 128 >= 1 <= 1000000
 train.micro_batch = 0 >= 0 <= 1000000

@@ -38,6 +38,7 @@ ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
         ({"loss": {"times_mean": 1.0, "times": "importance"}}, 'no effect without times="laplace"'),
         ({"loss": {"times_scale": 0.5}}, 'no effect without times="laplace"'),
         ({"loss": {"times": "normal", "times_scale": 1e-200}}, "times_scale.* 0.01"),  # every density would be 0
+        ({"loss": {"noise_choices": 65}}, "noise_choices.* 64"),  # all are in memory at once
         ({"loss": {"times": "normal", "objective": "vlb"}}, 'with times=normal what objective="vlb" minimises'),
         ({"loss": {"input_perturbation": 0.1, "times": "importance", "objective": "vlb"}}, "would be no bound"),
         ({"loss": {"noise_choices": 4, "objective": "vlb"}}, "with noise_choices=4"),

@@ -188,7 +188,7 @@ class LossConfig:
     """Scale of times laplace and std of times normal, in nats of log-SNR; 0.5 is usual for laplace."""
     input_perturbation: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Std of the noise added to x_t's own, in parts of it, that the target does not have (Ning et al. 2023: 0.1)."""
-    noise_choices: Annotated[int, Field(ge=1, le=10_000)] = 1
+    noise_choices: Annotated[int, Field(ge=1, le=64)] = 1
     """Noises drawn for each image, of which the nearest to it is taken (immiscible diffusion); 1: chance alone."""
 
     @property
