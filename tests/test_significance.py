@@ -245,6 +245,7 @@ def test_means_and_stretches_by_hand():
     assert level([1.0, 3.0, 2.0, 2.0]) == (2, pytest.approx(math.sqrt(5 / 3 / 2 / 4)), 2)
     known = difference(Estimate(1.0, 3.0, math.inf), Estimate(3.0, 4.0, math.inf))
     assert (known.value, known.error, known.z) == (2, 5, 0.4)
+    assert contrast([1.0], [[1.0, 2.0, 3.0, 4.0]]).df == 3
     value, error, df = contrast([1.0, -1.0], [[1.0, 3.0], [2.0, 2.0]])
     assert value == 0 and error == pytest.approx(0.5) and df == 1  # of 1/2 - 1 and 3/2 - 1
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from unstir.errors import UserError
+from unstir.metrics import classifier
 from unstir.metrics import classifier_training as learning
 from unstir.metrics import likelihood as bounding
 from unstir.metrics import memorisation as copying
@@ -180,3 +181,10 @@ def test_the_time_of_a_lesson_is_that_of_four_steps_in_the_mean(monkeypatch):
     assert learning.seconds(torch.nn.Linear(1, 1), lesson(1)) > 0 and learning.moved(
         noise(0, 3, 1, 9, 9), 0, 0
     ).shape == (3, 1, 9, 9)
+
+
+def test_two_classes_are_the_least_that_a_classifier_tells_apart(monkeypatch):
+    monkeypatch.setattr(classifier, "cached_classifier", lambda store: None)
+    store = lambda classes, count: SimpleNamespace(classes=classes, count=lambda split: count)
+    found = [classifier.networks_there(store(*given)) for given in (("ab", 1), ("a", 1), ("ab", 0))]
+    assert [len(networks) for networks in found] == [1, 0, 0]

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from conftest import copied
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.metrics import feature_figures
+from unstir.metrics import feature_figures, wasserstein
 from unstir.metrics import reference as referring
 from unstir.metrics.classifier import Classifier, classifier_for
 from unstir.metrics.evaluation import table
@@ -212,6 +212,13 @@ def test_without_labels_the_distance_is_of_patches(store):
     figure = found["patches/swd"]
     assert figure.floor == pytest.approx(figure.value, rel=0.5) and 5 * figure.value < figure.ceiling
     assert measure(store, [noisy(images, 48)], [])["patches/swd"].value > 2 * figure.value
+
+
+def test_the_directions_of_a_set_are_those_of_its_number_and_the_floor_s_are_the_first_set_s(store, monkeypatch):
+    images, swd, seeds = store.images("held_out"), wasserstein.swd, []
+    monkeypatch.setattr(wasserstein, "swd", lambda *sets, seed: seeds.append(seed) or swd(*sets, seed=seed))
+    measure(store, [images[:20], images[20:40]], [])
+    assert seeds == [0, 1, 0, 0]  # two sets, the floor, the noise
 
 
 def test_errors_from_halves_are_those_of_independent_sets(store, network):
