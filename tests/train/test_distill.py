@@ -107,6 +107,20 @@ def test_a_learned_variance_and_a_guide_of_the_other_kind_are_refused(trained):
         replace(fast.model(), guide=plain.model(1))
 
 
+def test_a_distilled_run_is_drawn_without_guidance_and_refuses_it_and_a_guide(make_run, trained):
+    classes = {"model__num_classes": 10, "train__label_dropout": 0.1}
+    guided = {"grids__guidance": 2.0, "grids__guidance_low": 2}
+    teacher, _ = trained("teacher", **classes, **guided)
+    assert distilled(teacher).grids.guidance == 1
+    with pytest.raises(UserError, match=r"grids: guidance=2\.0 .* estimates are images"):
+        make_run("fast", **CONSISTENCY, **classes, grids__guidance=2.0)
+    assert Chain("consistency", guidance=0.0).guidance == 0
+    fast, _ = trained("fast", **CONSISTENCY)
+    model = fast.model()
+    with pytest.raises(UserError, match="was distilled, and takes no guide"):
+        replace(model, guide=fast.model(1)).check(fast.chain())
+
+
 def test_what_a_distilled_run_takes_and_refuses_in_one_line(trained, unstir, refused):
     fast, _ = trained("fast", **CONSISTENCY)
     plain, _ = trained("plain")
@@ -119,6 +133,7 @@ def test_what_a_distilled_run_takes_and_refuses_in_one_line(trained, unstir, ref
         ("edit", "inpaint", fast.path, "a.png", "--box", 0, 0, 2, 2),
     ):
         refused(unstir(*words), "was distilled", "sampled by consistency, not by", "the run that it was distilled from")
+    refused(unstir("sample", fast.path, "--guidance", 2), "guidance=2.0", "estimates are images")
     refused(unstir("likelihood", fast.path), "was distilled", "no mean")
     refused(unstir("sample", plain.path, "--sampler", "consistency"), "unstir distill", "this one was not")
     refused(unstir("train", "--out", fast.path, "--grids.sampler", "ddim"), "neither")

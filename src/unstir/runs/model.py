@@ -114,6 +114,8 @@ class Model:
         if chain.sampler == "consistency" and not self.distilled:
             what = "sampler=consistency is of distilled runs, and this one was not"
             raise UserError(f"{what}; make one: unstir distill {self.folder} --out RUN2")
+        if self.distilled and self.guide is not None:
+            raise UserError(f"{self.folder} was distilled, and takes no guide; leave guide={self.guide_name} out")
         chain.check(self.process.T)
         scale = chain.guidance
         if self.guide is not None and scale in (0, 1):

@@ -63,7 +63,9 @@ def distilled(run: Run, length: str = "", lr: float = 0.0) -> Config:
         loss=LossConfig(objective="consistency", gap_halving=gap_halving, times="normal", times_scale=3.0),
         train=replace(train, warmup=f"{steps // 20} steps", lr_schedule="cosine", lr_period="0 steps"),
         log=replace(config.log, held_out_images=0),
-        grids=replace(config.grids.changed(sampler="consistency", steps=2, spacing="trailing"), epochs=()),
+        grids=replace(
+            config.grids.changed(sampler="consistency", steps=2, spacing="trailing", guidance=1.0), epochs=()
+        ),
     )
 
 
