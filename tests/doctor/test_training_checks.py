@@ -208,6 +208,7 @@ def test_a_run_in_training_needs_what_it_can_go_on_from(spoiled):
         ({"checkpoint__keep": 5, "grids__log_spaced": 3}, 599, 4, 1),
         ({"checkpoint__keep": 5, "grids__log_spaced": 3}, 600, 0, 0),
         ({"checkpoint__keep": 5, "train__ema_decay": 0.0}, 300, 4, 1),
+        ({"checkpoint__keep": 5, "train__power_ema": True}, 300, 4, 3),  # a slim file has two averages besides
     ],
 )
 def test_the_disk_that_the_rest_of_a_run_needs_is_known_to_the_byte(spoiled, changes, step, full, slim):
@@ -217,6 +218,7 @@ def test_the_disk_that_the_rest_of_a_run_needs_is_known_to_the_byte(spoiled, cha
     kept = gather(run.path, samples=False, progress=lambda *_: None).files
     num = sum(p.numel() for p in build.network(run.config, torch.device("cpu")).parameters())
     tensors = 4 if run.config.train.ema_decay else 3  # weights, two moments of Adam, and their average if there is one
+    tensors += 2 * run.config.train.power_ema
     assert needs(run, kept, step).files == 4 * num * (tensors * full + slim)
 
 

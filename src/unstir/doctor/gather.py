@@ -27,6 +27,7 @@ from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.loading import check_same, model_of
 from unstir.runs.run import Run
 from unstir.runs.timetable import snapshots
+from unstir.theory.averages import WIDTHS
 from unstir.train.loss_floor import read_floor
 
 Progress = Callable[[int, int, str], None]  # progress(done, total, what)
@@ -221,7 +222,8 @@ def needs(run: Run, files: tuple[SavedFile, ...], step: int) -> Needs:
     with suppress(UserError):  # of a device of another machine
         device = build.device(cfg.train.device)
     num, copies = memory.parameters(cfg), memory.copies(cfg)
-    full, slim = 4 * num * (copies - 1), 4 * num  # gradients are not saved
+    full = 4 * num * (copies - 1)  # gradients are not saved
+    slim = 4 * num * (1 + len(WIDTHS) * cfg.train.power_ema)
     there = sum(file.kind == "full" for file in files)
     pictures = sum(at > step for at in snapshots(run))
     more = max(cfg.checkpoint.keep - there, 0) + 1  # a new file is whole before the oldest goes
