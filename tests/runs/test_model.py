@@ -10,6 +10,7 @@ import torch
 import unstir
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser
+from unstir.edit.edits import morph
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.metrics.evaluate_run import _models
@@ -203,3 +204,8 @@ def test_guidance_leads_away_from_the_guide_or_the_null_label_or_nothing():
     assert null.away_from(None) is plain.away_from(labels) is plain.away_from(None) is None
     guided = foreign(guide=foreign(step=2))
     assert guided.away_from(None).denoiser is guided.guide.denoiser and guided.away_from(labels).label is None
+
+
+def test_a_distilled_model_is_not_morphed():
+    with pytest.raises(UserError, match="was distilled: .* no means, .* the run that it was distilled from"):
+        morph(foreign(distilled=True), Job(num=1, chain=Chain("consistency", steps=2)), labels=(0, 1))

@@ -137,6 +137,9 @@ def morph(
 ) -> Edited:
     """``count`` images from one of two classes to the other, out of one noise in each row; see `editing.mixed`."""
     weights = _weights(count)
+    if model.distilled:
+        why = "its estimates are images and no means, of which a mixture is made"
+        raise UserError(f"{model.folder} was distilled: {why}; take the run that it was distilled from")
     if not model.labels.count:
         raise UserError("this network knows no classes to morph between; name a run that does, or blend two images")
     for label in labels:
