@@ -363,3 +363,12 @@ def test_copies_are_looked_for_by_the_features_of_the_classifier(tmp_path, monke
     assert heard["flip"] is True and heard["features"].__self__ is networks[1]
     evaluating._memorisation(run, store, plan_of(networks=networks[:1]), [torch.zeros(1)], "name")
     assert heard["features"] is None and (tmp_path / "evaluation" / "name-pairs.png").exists()
+
+
+def test_a_plan_is_checked_before_anything_is_measured(monkeypatch):
+    def check(run, store, plan):
+        raise UserError(f"{run} {store} {plan}")
+
+    monkeypatch.setattr(evaluating, "check", check)
+    with pytest.raises(UserError, match="run store plan"):
+        evaluating.evaluate("run", "store", "plan")
