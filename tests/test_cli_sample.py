@@ -132,7 +132,7 @@ def test_the_way_is_shown_as_an_animation_and_a_strip(trained, command, tmp_path
     assert status == 2 and "at least 2" in err
 
 
-def test_the_folder_of_an_animation_and_a_strip_is_made_as_that_of_the_images_is(trained, command, tmp_path):
+def test_the_generated_an_animation_and_a_strip_is_made_as_that_of_the_images_is(trained, command, tmp_path):
     run, _ = trained()
     ask = ["sample", run.path, "--num", 1, "--out", tmp_path / "a/images"]
     status, _, err = command(*ask, "--animate", tmp_path / "b/c/way.gif", "--strip", tmp_path / "d/way.png")
@@ -332,3 +332,14 @@ def test_a_folder_is_counted_up_to_the_image_that_is_asked_for(tmp_path):
     assert generated._missing(tmp_path, job, (1, 1, 1)) == [0]
     with pytest.raises(UserError, match="holds 3 of these images, more than num=2"):
         generated._missing(tmp_path, drawing.Job(num=2, chain=None), (1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("label", "names", "drawn"), [(None, ["a", "b"], "named"), (3, ["d"], "titled"), (None, [], "plain")]
+)
+def test_a_grid_names_each_image_or_all_at_once(monkeypatch, label, names, drawn):
+    monkeypatch.setattr(generated, "drawn_classes", lambda *given: names)
+    monkeypatch.setattr(generated, "named_grid", lambda *given: "named")
+    monkeypatch.setattr(generated, "titled", lambda *given: "titled")
+    monkeypatch.setattr(generated, "grid", lambda *given: "plain")
+    assert generated._grid(SimpleNamespace(nrow=8), SimpleNamespace(label=label), [0, 0]) == drawn
