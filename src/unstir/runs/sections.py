@@ -192,6 +192,11 @@ class LossConfig:
     """Noises drawn for each image, of which the nearest to it is taken (immiscible diffusion); 1: chance alone."""
 
     @property
+    def means_all_times(self) -> bool:
+        """Whether the logged error is a mean over all times alike, as that of importance is by its weights."""
+        return self.objective != "consistency" and self.times in ("uniform", "importance")
+
+    @property
     def is_simple(self) -> bool:
         """Whether the squared error itself is minimised."""
         return self.objective == "simple" and self.weighting == "simple"

@@ -49,7 +49,8 @@ def distilled(run: Run, length: str = "", lr: float = 0.0) -> Config:
     config, predict = run.config, run.config.diffusion.predict
     if config.distilled:
         raise UserError(
-            f"{run.path} is distilled already; for longer: unstir train --out {run.path} --train.length ..."
+            f"{run.path} is distilled already; for longer: unstir train --out {run.path} --train.length ... "
+            "--train.lr_period ..."
         )
     if config.diffusion.learned_variance:
         raise UserError(f"{run.path} learned a variance, for which one call has no use; distil a run without one")
