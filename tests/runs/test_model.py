@@ -146,6 +146,10 @@ def test_an_average_of_any_width_is_made_of_those_that_a_run_saved(trained, comm
     assert run.model(ema=0.08).weights_sha256 == model.weights_sha256
     status, out, _ = command("likelihood", run.path, "--ema-width", 0.08, "--num", 4, "--calls", 2)
     assert status == 0 and "averaged (width 0.08) weights" in out
+    status, _, err = command("sample", run.path, "--no-ema", "--ema-width", 0.08, "--num", 1)
+    assert status == 2 and err.count("\n") == 1 and "--no-ema asks for the raw weights" in err
+    with pytest.raises(UserError, match="give one of them"):
+        _models(run, EvaluationRequest(ema=False, ema_width=0.08), print)
     for request, averaged in ((EvaluationRequest(ema_width=0.08), 0.08), (EvaluationRequest(), True)):
         assert _models(run, request, print)[0].averaged == averaged and PROTOCOL["ema"](averaged)
 
@@ -155,7 +159,7 @@ def test_an_average_of_any_width_is_made_of_those_that_a_run_saved(trained, comm
     [
         ({}, 0.1, "no averages at step 12 to make another of; train with --train.power_ema"),
         ({"train__power_ema": True}, 0.25, r"with an error of \d+%, above the 10% allowed"),
-        ({"train__power_ema": True}, 0.0, "width=0.0 of the training is none"),
+        ({"train__power_ema": True}, 0.0, "ema_width=0.0 has no average; give one in 0.001..0.28"),
     ],
 )
 def test_an_average_that_cannot_be_made_is_refused(trained, changes, width, words):

@@ -103,5 +103,7 @@ class ModelOptions:
 
     def model(self, run: "Run", guide: str | None = None) -> "Model":
         """The model of the run that these options name; errors as `Run.model`."""
-        ema = self.ema if self.ema_width is None else self.ema_width
+        from unstir.runs.loading import chosen_average
+
+        ema = chosen_average(self.ema, self.ema_width)
         return run.model(self.checkpoint, ema=ema, device=self.device, dtype=self.dtype, guide=guide, say=say)

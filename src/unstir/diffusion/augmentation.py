@@ -67,5 +67,5 @@ def _middles(pixels: int, like: Tensor) -> Tensor:
 
 
 def _each(values: Tensor) -> Tensor:
-    """A value an image, [B] to [B, 1, 1, 1]."""
+    """One value per image, [B] to [B, 1, 1, 1]."""
     return values[:, None, None, None]

@@ -23,7 +23,7 @@ from unstir.metrics.request import EvaluationRequest
 from unstir.progress import Say, Showing, duration, silently, unsaid
 from unstir.runs import build
 from unstir.runs.files import is_writable
-from unstir.runs.loading import open_store
+from unstir.runs.loading import chosen_average, open_store
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 
@@ -94,7 +94,7 @@ def _models(run: Run, request: EvaluationRequest, say: Say) -> list[Model]:
     """The models of the saved steps that are asked for, rising; a guide cannot lead away from itself."""
     text = request.checkpoint
     how: dict[str, Any] = {key: getattr(request, key) for key in ("device", "dtype", "guide")}
-    how["ema"] = request.ema if request.ema_width is None else request.ema_width
+    how["ema"] = chosen_average(request.ema, request.ema_width)
     if text == "newest":
         return [run.model(say=say, **how)]
     run.newest_step()  # says so where none was saved

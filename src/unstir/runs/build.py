@@ -39,8 +39,8 @@ def network_config(config: Config) -> UNetConfig:
     augmentation is told to it.
     """
     outputs = config.model.in_channels * (2 if config.diffusion.learned_variance else 1)
-    told = config.train.augment > 0
-    return replace(config.model, out_channels=outputs, num_classes=num_labels(config), augmented=told)
+    augmented = config.train.augment > 0
+    return replace(config.model, out_channels=outputs, num_classes=num_labels(config), augmented=augmented)
 
 
 def num_labels(config: Config) -> int:

@@ -172,6 +172,13 @@ def weights_of(found: Checkpoint, ema: bool) -> dict[str, Tensor]:
     return (found.part("ema") if ema else {}) or found.part("model")
 
 
+def chosen_average(ema: bool, width: float | None) -> bool | float:
+    """What `Run.model` takes as ``ema``, of an option for the average and one for its width; not both may be given."""
+    if width is not None and not ema:
+        raise UserError("--no-ema asks for the raw weights and --ema-width for an average; give one of them")
+    return ema if width is None else width
+
+
 def power_average(run: "Run", found: Checkpoint, width: float) -> dict[str, Tensor]:
     """The weights at the step of a checkpoint of a run, averaged by a power function of any ``width`` of the training.
 
