@@ -53,6 +53,16 @@ LEVERS = {
     "v, muon": V | MUON,
     "v, muon 4e-3": V | MUON | {"train.lr": 4e-3},
     "v, muon 1e-3": V | MUON | {"train.lr": 1e-3},
+    "v, lr 1e-3": V | {"train.lr": 1e-3},
+    "v, lr 2e-3": V | {"train.lr": 2e-3},
+    "v, lr 1e-3, laplace": V | {"train.lr": 1e-3, "loss.times": "laplace", "loss.times_scale": 0.5},
+    "v, lr 1e-3, laplace 1": V | {"train.lr": 1e-3, "loss.times": "laplace", "loss.times_scale": 1.0},
+    "v, lr 1e-3, batch 32": V | {"train.lr": 1e-3, "train.batch_size": 32},
+    "v, lr 1e-3, min-SNR": V | {"train.lr": 1e-3, "loss.weighting": "min_snr"},
+    "v, lr 1e-3, linear": V | {"train.lr": 1e-3, "diffusion.schedule": "linear"},
+    "v, lr 1e-3, zero SNR": V | {"train.lr": 1e-3, "diffusion.zero_terminal_snr": True},
+    "v, lr 1e-3, nearest of 4": V | {"train.lr": 1e-3, "loss.noise_choices": 4},
+    "v, lr 1e-3, augment": V | {"train.lr": 1e-3, "train.augment": 0.12},
     "rate x2": {"train.lr": 2e-3},
     "v, wsd": V | {"train.lr_schedule": "wsd"},
     "no dropout": {"model.dropout": 0.0},
@@ -65,15 +75,15 @@ TURNS = 5
 
 
 class Slice(Stop):
-    """Asks training to stop when its time is over."""
+    """Asks training to stop when its time is over and a step was taken, for a snapshot may take longer than a slice."""
 
-    def __init__(self, seconds):
-        self._end = time.monotonic() + seconds
+    def __init__(self, state, seconds):
+        self._state, self._first, self._end = state, state.step, time.monotonic() + seconds
         super().__init__(install=False)
 
     @property
     def signal(self):
-        return 1 if time.monotonic() > self._end else None
+        return 1 if time.monotonic() > self._end and self._state.step > self._first else None
 
     @signal.setter
     def signal(self, value):
@@ -112,7 +122,8 @@ def train(runs, store, seconds):
     left = dict(runs)
     while left:
         for name, run in list(left.items()):
-            if Trainer(run, store).run(Slice(seconds)):
+            trainer = Trainer(run, store)
+            if trainer.run(Slice(trainer.state, seconds)):
                 del left[name]
                 print(f"{name}: {run.length} steps trained", flush=True)
 
