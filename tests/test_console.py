@@ -93,10 +93,11 @@ def test_training_says_how_fast_it_is_when_it_ends_and_when_the_next_snapshot_co
         r"after step 12",
         forecast[0],
     )
-    assert re.search(r"step 12 of 12 epoch 0 loss \S+ 8x1x8x8 lr \S+ \d+ images/s, less than a second left", text)
+    speed = r"\d+ images/s \(\d+(\.\d)?% of the limit\)"
+    assert re.search(rf"step 12 of 12 epoch 0 loss \S+ 8x1x8x8 lr \S+ {speed}, less than a second left", text)
     alone, _ = make_run("alone", grids__epochs=[], grids__log_spaced=3)
     Trainer(alone, store).run()
-    timing = ("seconds", "images_per_second")
+    timing = ("seconds", "images_per_second", "share_of_limit")
     assert all(round(line["images_per_second"], 1) == line["images_per_second"] for line in run.metrics())
     assert [{k: v for k, v in line.items() if k not in timing} for line in alone.metrics()] == [
         {k: v for k, v in line.items() if k not in timing} for line in run.metrics()

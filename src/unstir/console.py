@@ -217,6 +217,8 @@ class TrainingDisplay(Observer):
         """Renew the figures behind the bar."""
         loss = "not finite" if line["loss"] is None else f"{line['loss']:.4f}"
         speed = f"{line['images_per_second']:.0f} images/s"
+        if (share := line.get("share_of_limit")) is not None:
+            speed += f" ({share:.{0 if share >= 0.095 else 1}%} of the limit)"
         first = not self._note
         self._note = f"epoch {line['epoch']} loss {loss} {self._shape} lr {line['lr']:.2e} {speed}"
         self._progress.update(self._training, note=self._note)

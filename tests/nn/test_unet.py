@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from unstir.errors import UserError
 from unstir.nn import blocks
@@ -50,6 +51,15 @@ def test_flops_of_known_networks():
     # Usual counts leave out the two products inside attention, 4 N^2 C each time: 12.1 and 14.85 G without them.
     assert flops(UNetConfig(), 32, 32) - 5 * 4 * 256**2 * 256 - 4 * 16**2 * 256 == pytest.approx(12.1e9, rel=2e-3)
     assert flops(REPORT, 32, 32) - 5 * 4 * 64**2 * 384 - 4 * 16**2 * 512 == pytest.approx(14.85e9, rel=2e-3)
+
+
+def test_flops_are_those_that_torch_counts():
+    odd = {"channels": 24, "mults": (1, 2, 3), "groups": 8, "attention": (0, 2), "heads": 4, "num_classes": 5}
+    config = UNetConfig(**odd, in_channels=1, out_channels=2, num_blocks=1, downsample_padding=1, augmented=True)
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        zero = torch.zeros(1, dtype=torch.int64)
+        UNet(config).eval()(torch.zeros(1, 1, 8, 12), zero, zero)  # of attention on a CPU it counts nothing
+    assert flops(config, 8, 12) == counter.get_total_flops()
 
 
 def test_flops_of_one_convolution_by_hand():

@@ -144,15 +144,34 @@ def flops(config: UNetConfig, height: int, width: int) -> int:
     """Floating-point operations of one forward pass of one image, two for each multiply-add.
 
     Convolutions and matrix products are counted, those inside attention too (published figures often leave these out).
-    Nothing is computed or allocated: the network lives on torch's meta device.
+    Nothing is computed or allocated: the network lives on torch's meta device, and is not called, for a call there
+    imports what takes a second.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # with torch.compile, a second that few commands need
+    with torch.device("meta"):
+        net = UNet(config)
+    depth, positions = len(config.mults) - 1, height * width
+    count = positions * (net.input_conv.weight.numel() + net.output_conv.weight.numel())
+    count += net.time.first.weight.numel() + net.time.second.weight.numel()
+    scales = (*range(depth + 1), depth, *range(depth, -1, -1))
+    for scale, level in zip(scales, (*net.down, net.middle, *net.up), strict=True):
+        count += _multiply_adds(level, positions >> 2 * scale)
+    return 2 * count
 
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net = UNet(config).eval()
-        label = torch.zeros(1, dtype=torch.int64) if config.num_classes else None
-        net(torch.zeros(1, config.in_channels, height, width), torch.zeros(1, dtype=torch.int64), label)
-    return int(counter.get_total_flops())
+
+def _multiply_adds(level: Level, positions: int) -> int:
+    """Those of a level, for one image of so many positions there."""
+    count = 0
+    for block, attention in level.pairs():
+        convolutions = (module for module in block.modules() if isinstance(module, nn.Conv2d))
+        count += positions * sum(each.weight.numel() for each in convolutions) + block.time.weight.numel()
+        if isinstance(attention, Attention):
+            count += positions * (attention.qkv.weight.numel() + attention.out.weight.numel())
+            count += 2 * positions**2 * attention.out.in_features  # q k^T, and its softmax times v
+    if isinstance(level.resize, Downsample):
+        count += positions // 4 * level.resize.conv.weight.numel()
+    elif isinstance(level.resize, Upsample):
+        count += positions * 4 * level.resize.conv.weight.numel()
+    return count
 
 
 def _block(config: UNetConfig, in_channels: int, out_channels: int) -> ResBlock:

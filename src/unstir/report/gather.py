@@ -18,6 +18,7 @@ from unstir.metrics.classifier import networks_there, preparing_seconds
 from unstir.metrics.evaluate import Plan, check, evaluate, usual_chain, usual_labels
 from unstir.metrics.evaluate_run import seconds_per_call, sized
 from unstir.metrics.evaluation import Evaluation, saved, unlike
+from unstir.nn.unet import UNet, flops
 from unstir.report.facts import Cost, Facts, Speed, chain_key
 from unstir.runs import build
 from unstir.runs.checkpoint import environment
@@ -171,21 +172,15 @@ def comparable(
 
 def cost(run: Run) -> Cost:
     """What training took so far."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    net = build.network(run.config, torch.device("cpu")).eval()
-    denoiser = build.denoiser(run.config, net, torch.float32)
-    x = torch.zeros(1, *run.data.shape)
-    label = torch.zeros(1, dtype=torch.int64) if run.config.model.num_classes else None
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        denoiser(x, 1, label)
-    lines = run.metrics()
+    network, lines = build.network_config(run.config), run.metrics()
+    with torch.device("meta"):
+        net = UNet(network)
     return Cost(
         parameters=sum(p.numel() for p in net.parameters()),
         images=lines[-1]["images"] if lines else 0,
         seconds=lines[-1]["seconds"] if lines else 0.0,
-        forward_flops=float(counter.get_total_flops()),
-        passes=4 if run.config.distilled else 3,
+        forward_flops=float(flops(network, *run.data.shape[1:])),
+        passes=build.passes(run.config),
     )
 
 

@@ -20,7 +20,7 @@ from unstir.metrics.figures import Figure
 from unstir.metrics.likelihood import terms_of
 from unstir.progress import duration
 from unstir.report.facts import Facts, chain_key
-from unstir.report.wording import brief, count, operations, passes, with_error
+from unstir.report.wording import brief, count, operations, passes, percent, with_error
 from unstir.runs.files import make_folder, write_text
 from unstir.runs.model import weights_in_words
 
@@ -151,6 +151,8 @@ def cost(facts: Facts) -> list[tuple[str, str]]:
     it = facts.cost
     speeds = numbers(facts.metrics, "images_per_second")
     pace = f", {brief(statistics.median(speeds), 3)} images/s while training" if speeds else ""
+    if shares := numbers(facts.metrics, "share_of_limit"):
+        pace += f", {percent(statistics.median(shares))} of the machine's rate of matrix products"
     return [
         ("parameters", f"{it.parameters:,}"),
         ("training images seen", f"{it.images:,}, {passes(facts.cost.images, facts.data.counts['train'])}"),

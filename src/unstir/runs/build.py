@@ -48,6 +48,11 @@ def num_labels(config: Config) -> int:
     return config.model.num_classes + (1 if config.train.label_dropout else 0)
 
 
+def passes(config: Config) -> int:
+    """How many forward passes the training on an image costs: the backward pass is two, and consistency looks twice."""
+    return 4 if config.distilled else 3
+
+
 def denoiser(config: Config, net: UNet, dtype: torch.dtype) -> Denoiser:
     """The network as a denoiser of the configured process; raises UserError where eps prediction is undefined."""
     process = Process(schedule(config.diffusion))

@@ -161,6 +161,7 @@ METRICS: Mapping[str, Kind] = {
     **dict.fromkeys(("loss", "grad_norm", "clipped"), is_figure),
     **dict.fromkeys(("lr", "ema_decay", "images_per_second", "seconds"), is_number),
 }
+OF_SOME_METRICS: Mapping[str, Kind] = {"mse": is_figure, "bits": is_figure, "share_of_limit": is_number}
 HELD_OUT: Mapping[str, Kind] = {
     **dict.fromkeys(("step", "epoch", "images", "num_train", "num_held_out"), is_count),
     **dict.fromkeys(("bits_num", "bits_train_num", "bits_calls"), is_count),
@@ -182,7 +183,7 @@ def _check_held_out(line: dict[str, Any]) -> None:
 
 
 NAMES: Mapping[str, Callable[[dict[str, Any]], None]] = {
-    "metrics": lambda line: check(line, METRICS, {"mse": is_figure, "bits": is_figure}),
+    "metrics": lambda line: check(line, METRICS, OF_SOME_METRICS),
     "held_out": _check_held_out,
     "events": lambda line: check(line, {"event": is_text}, {"step": is_count}),
 }

@@ -26,6 +26,7 @@ from unstir.runs.timetable import consistency_gap, ema_decay, grid_file, learnin
 from unstir.theory.averages import WIDTHS, decay
 from unstir.train.batches import Batches
 from unstir.train.held_out import HeldOutLoss
+from unstir.train.limit import least_seconds
 from unstir.train.loss_floor import keep_floor
 from unstir.train.observer import Observer, Stop
 from unstir.train.record import Record, draw_charts, draw_grid
@@ -122,6 +123,8 @@ class Trainer:
         run, state = self._run, self.state
         log_every, save_every = run.steps_in(run.config.log.every), run.steps_in(run.config.checkpoint.every)
         batch = (self._config.batch_size, *run.data.shape)
+        with self._record.paused():
+            self._record.least_seconds = least_seconds(run.config, run.data.shape, self._device)
         self._observer.begin(state.step, run.length, batch, tuple(self._snapshots))
         run.record("continued" if state.step else "started", step=state.step, **environment(self._device))
         self._take_snapshot(stop)
