@@ -28,7 +28,8 @@ def test_store_and_source_that_have_gone_are_asked_for_by_data_store(run, tmp_pa
     config, out, store, photos = run
     store.rename(tmp_path / "moved")
     photos.rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match=r"store: the packed data of the run is not there .*: --data\.store FOLDER$"):
+    gone = r"store: the packed data of .*run is not there .*train --out .*run --data\.store FOLDER$"
+    with pytest.raises(UserError, match=gone):
         open_data(config, out)
     moved = tiny_config(tmp_path / "moved", data__source=str(photos))
     assert open_data(moved, out).path == tmp_path / "moved"

@@ -1,10 +1,13 @@
 """`unstir distill`: a run that learns consistency from a finished one, and what may be done with it."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
+from conftest import copied
 from unstir import randomness
 from unstir.chain import Chain
 from unstir.diffusion.loss import SMOOTH, earlier
@@ -14,6 +17,7 @@ from unstir.randomness import Key
 from unstir.runs.run import Run
 from unstir.runs.timetable import consistency_gap
 from unstir.train.distill import distill_run, distilled
+from unstir.train.launch import train_run
 from unstir.train.trainer import Trainer
 
 CONSISTENCY = {
@@ -95,6 +99,35 @@ def test_a_distilled_run_begins_with_the_weights_continues_and_is_sampled_in_two
     other, _ = trained("other")
     with pytest.raises(UserError, match="was not distilled from"):
         distill_run(other.path, out)
+
+
+def test_it_learns_from_the_teachers_data_though_the_source_has_gone(make_run, tmp_path, digits):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(20):
+        Image.new("L", (8, 8), 12 * i).save(photos / f"{i}.png")
+    run, store = make_run("teacher", data__source=str(photos), data__store=str(tmp_path / "packed"))
+    Trainer(run, store).run()
+    shutil.rmtree(photos)
+    assert distill_run(run.path, tmp_path / "fast", "4 steps").finished
+    fast = Run.open(tmp_path / "fast")
+    assert fast.data == run.data and fast.config.data == run.config.data
+    store.path.rename(tmp_path / "moved")
+    with pytest.raises(
+        UserError,
+        match=r"the packed data of .*teacher is not there .*unstir train --out .*teacher --data.store FOLDER$",
+    ):
+        distill_run(run.path, tmp_path / "second", "4 steps")
+    copied(digits, tmp_path / "packed")  # another store in its place
+    with pytest.raises(
+        UserError, match=r"packed is not the data that .*teacher began with .*unstir train --out .*teacher"
+    ):
+        distill_run(run.path, tmp_path / "second", "4 steps")
+    assert not (tmp_path / "second").exists()
+    assert train_run(
+        replace(run.config, data=replace(run.config.data, store=str(tmp_path / "moved"))), run.path
+    ).finished
+    assert distill_run(run.path, tmp_path / "second", "4 steps").finished
 
 
 def test_a_learned_variance_and_a_guide_of_the_other_kind_are_refused(trained):

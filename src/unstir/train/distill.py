@@ -37,7 +37,7 @@ def distill_run(
     """
     run, out = Run.open(teacher), Path(folder)
     config = distilled(run, length, lr) if not is_run(out) else _begun(out, run, length, lr)
-    return train_run(config, out, observer=observer, stop=stop, say=say, showing=showing)
+    return train_run(config, out, observer=observer, stop=stop, say=say, showing=showing, data_of=run)
 
 
 def distilled(run: Run, length: str = "", lr: float = 0.0) -> Config:

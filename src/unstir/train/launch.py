@@ -46,15 +46,17 @@ def train_run(
     stop: Stop | None = None,
     say: Say = unsaid,
     showing: Showing = silently,
+    data_of: Run | None = None,
 ) -> Training:
     """Train the run in ``folder``, made from ``config`` or continued, until it is finished or ``stop`` is asked for.
 
     ``say`` is called with what a person should know of the data, ``showing`` opens a display while images are packed.
+    A new run learns from the data of the run ``data_of``, where one is given.
     Raises UserError as `open_data` and `open_run`, before the run's folder is made or changed.
     """
     folder = Path(folder)
     with showing("packing", "images") as progress:
-        store = open_data(config, folder, progress)
+        store = open_data(config, folder, progress, data_of)
     if store.refused:
         say(f"{len(store.refused)} files were refused; unstir data inspect {store.path} lists them")
     if lost := sum(note.count for note in store.notes if note.text == COLOUR_LOST):
@@ -83,31 +85,34 @@ def _made(run: Run) -> tuple[str, ...]:
     )
 
 
-def open_data(config: Config, out: Path, progress: Callable[[int, int], None] | None = None) -> Store:
+def open_data(
+    config: Config, out: Path, progress: Callable[[int, int], None] | None = None, data_of: Run | None = None
+) -> Store:
     """The packed store that a run in folder ``out`` is trained on, packed now where it is not there yet.
 
-    A run that exists keeps to its store, checked by its content hash; the source is then needed only where the store
-    has gone. Raises UserError for every mistake in the data, for a folder that cannot be the run's, for a device or
-    initial weights that are not there, for a network beyond the memory, and where the data is not what the run began
-    with.
+    A run that exists keeps to its store, checked by its content hash, and so does a new one to that of the run
+    ``data_of``; the source is then needed only where the store has gone. Raises UserError for every mistake in the
+    data, for a folder that cannot be the run's, for a device or initial weights that are not there, for a network
+    beyond the memory, and where the data is not what that run began with.
     """
     check_weights(config, build.device(config.train.device))
     if size := config.data.size:
         _check_sides(config, size, size)
-    if is_run(out):
-        old = Run.open(out)
-        if config.data.store not in ("", old.config.data.store) and not is_store(config.data.store):
-            raise UserError(f"data.store={config.data.store} is no packed store; leave it out, or name one")
-        store = _store_of(config.data, [config.data.store, old.config.data.store], progress)
-        if store.content_hash != old.data.content_hash:
-            raise UserError(
-                f"{store.path} is not the data that {out} began with (content hash {store.content_hash[:12]}..., "
-                f"the run's is {old.data.content_hash[:12]}...); give that with --data.store, or start another run"
-            )
-    else:
+    old = Run.open(out) if is_run(out) else data_of
+    if not is_run(out):
         run.check_free(out)
         check_initial(config)
-        store = _store_of(config.data, [], progress)
+    if old is not None:
+        if config.data.store not in ("", old.config.data.store) and not is_store(config.data.store):
+            raise UserError(f"data.store={config.data.store} is no packed store; leave it out, or name one")
+        store = _store_of(config.data, old, progress)
+        if store.content_hash != old.data.content_hash:
+            raise UserError(
+                f"{store.path} is not the data that {old.path} began with (content hash {store.content_hash[:12]}..., "
+                f"the run's is {old.data.content_hash[:12]}...); {_names_store(old)}, or start another run"
+            )
+    else:
+        store = _store_of(config.data, None, progress)
     store.verify()
     return store
 
@@ -192,15 +197,21 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
     return new
 
 
-def _store_of(data: DataConfig, places: list[str], progress: Callable[[int, int], None] | None) -> Store:
-    """The first of ``places`` that is a store, else the source if it is one, else the source packed."""
+def _names_store(run: Run) -> str:
+    """How to say where the data of a run is now."""
+    return f"name the folder of that data with unstir train --out {run.path} {after_train('out', 'FOLDER')}"
+
+
+def _store_of(data: DataConfig, old: Run | None, progress: Callable[[int, int], None] | None) -> Store:
+    """The store of ``data``, else that of the run ``old``, else the source if it is one, else the source packed."""
+    places = [] if old is None else [data.store, old.config.data.store]
     for place in (*places, data.source):
         if place and is_store(place):
             return Store.open(place)
-    if places and data.source not in ("digits", "cifar10") and not usable_path(data.source).exists():
+    if old is not None and data.source not in ("digits", "cifar10") and not usable_path(data.source).exists():
         raise UserError(
-            f"{places[-1]}: the packed data of the run is not there any more, nor is its source {data.source}; "
-            f"name the folder where the packed data is now: {after_train('out', 'FOLDER')}"
+            f"{places[-1]}: the packed data of {old.path} is not there any more, nor is its source {data.source}; "
+            f"{_names_store(old)}"
         )
     return pack(
         data.source,
