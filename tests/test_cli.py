@@ -361,7 +361,8 @@ def test_the_hint_how_to_go_on_is_taken(unstir):
     _, out, _ = unstir("train", "--out", "here")
     hint = shlex.split(out.split("To go on: ")[1].split(";")[0])
     assert "--train.lr_period" in hint
-    assert unstir("train", *hint)[0] == 0 and Run.open("here").metrics()[-1]["step"] == 12
+    assert hint[:2] == ["unstir", "train"] and unstir(*hint[1:])[0] == 0
+    assert Run.open("here").metrics()[-1]["step"] == 12
 
 
 def test_refused_files_are_spoken_of_when_training_packs(unstir, tmp_path):

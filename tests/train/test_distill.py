@@ -15,7 +15,7 @@ from unstir.errors import UserError
 from unstir.metrics.evaluate import usual_chain
 from unstir.randomness import Key
 from unstir.runs.run import Run
-from unstir.runs.timetable import consistency_gap
+from unstir.runs.timetable import consistency_gap, learning_rate
 from unstir.train.distill import distill_run, distilled
 from unstir.train.launch import train_run
 from unstir.train.trainer import Trainer
@@ -128,6 +128,19 @@ def test_it_learns_from_the_teachers_data_though_the_source_has_gone(make_run, t
         replace(run.config, data=replace(run.config.data, store=str(tmp_path / "moved"))), run.path
     ).finished
     assert distill_run(run.path, tmp_path / "second", "4 steps").finished
+
+
+def test_the_same_command_trains_it_for_longer_and_the_rate_follows(trained, tmp_path, refused, unstir):
+    teacher, _ = trained(train__lr=0.01)
+    assert unstir("distill", teacher.path, "--out", "fast", "--length", "20 steps")[0] == 0
+    assert Run.open("fast").config.train.lr_period == "19 steps"
+    status, _, _ = unstir("distill", teacher.path, "--out", "fast", "--length", "30 steps")
+    run = Run.open("fast")
+    assert status == 0 and run.newest_step() == 30 and run.config.train.lr_period == "29 steps"
+    assert learning_rate(run, 21) > 0.002 and learning_rate(run, 29) < 1e-4
+    said = unstir("distill", teacher.path, "--out", "fast")[1]
+    assert "at step 30. To go on: unstir train --out fast --train.length" in said
+    refused(unstir("distill", teacher.path, "--out", "fast", "--lr", 0.5), "train.lr is 0.01 in the run, 0.5 was asked")
 
 
 def test_a_learned_variance_and_a_guide_of_the_other_kind_are_refused(trained):

@@ -49,8 +49,8 @@ def distilled(run: Run, length: str = "", lr: float = 0.0) -> Config:
     config, predict = run.config, run.config.diffusion.predict
     if config.distilled:
         raise UserError(
-            f"{run.path} is distilled already; for longer: unstir train --out {run.path} --train.length ... "
-            "--train.lr_period ..."
+            f"{run.path} is distilled already; to train it for longer: unstir distill "
+            f"{run_and_step(config.train.init)[0]} --out {run.path} --length LONGER"
         )
     if config.diffusion.learned_variance:
         raise UserError(f"{run.path} learned a variance, for which one call has no use; distil a run without one")
@@ -71,9 +71,16 @@ def distilled(run: Run, length: str = "", lr: float = 0.0) -> Config:
 
 
 def _begun(out: Path, run: Run, length: str, lr: float) -> Config:
-    """The config of the run in folder ``out``, which was distilled from ``run``, with what is given in its place."""
-    config = Run.open(out).config
-    begun = run_and_step(config.train.init)[0]
-    if not config.distilled or Path(begun).resolve() != run.path.resolve():
+    """The config of the run in folder ``out``, which was distilled from ``run``, with what is given in its place.
+
+    Of another length the cosine of the rate ends where the run does.
+    """
+    begun = Run.open(out)
+    config, train = begun.config, begun.config.train
+    if not config.distilled or Path(run_and_step(train.init)[0]).resolve() != run.path.resolve():
         raise UserError(f"{out} was not distilled from {run.path}; name another folder with --out")
-    return replace(config, train=replace(config.train, length=length or config.train.length, lr=lr or config.train.lr))
+    longer = replace(train, length=length or train.length, lr=lr or train.lr)
+    if longer.length != train.length and train.lr_schedule == "cosine":
+        period = begun.steps_in(longer.length) - begun.steps_in(train.warmup)
+        longer = replace(longer, lr_period=f"{max(period, 1)} steps")
+    return replace(config, train=longer)

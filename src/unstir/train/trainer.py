@@ -100,14 +100,14 @@ class Trainer:
         if whole > self.state.step:
             return (
                 f"{run.path} is at step {self.state.step} of {whole}, beyond the {run.length} asked for: "
-                f"nothing to do. To go on: --out {run.path} alone"
+                f"nothing to do. To go on: unstir train --out {run.path}"
             )
         options, warmup = f'--train.length "{goal} steps"', run.steps_in(self._config.warmup)
         if self._config.lr_schedule == "cosine" and goal > warmup + run.steps_in(self._config.lr_period):
             options += f' --train.lr_period "{goal - warmup} steps"'
         return (
-            f"{run.path} is finished, at step {self.state.step}. To go on: --out {run.path} {options}; "
-            "to begin anew: another --out"
+            f"{run.path} is finished, at step {self.state.step}. To go on: unstir train --out {run.path} "
+            f"{options}; to begin anew: another --out"
         )
 
     @property
