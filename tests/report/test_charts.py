@@ -87,6 +87,13 @@ def test_samplers_of_equal_calls_hide_none_of_each_other():
     assert ancestral + 4 < ddim < unipc - 4
 
 
+def test_two_evaluations_of_one_sampler_and_equally_many_calls_are_both_drawn():
+    known = [replace(each, protocol={**DEFAULTS, **each.protocol}) for each in chains(known=(("ddim", 40, 0.9),) * 2)]
+    merged = [replace(each, protocol={**each.protocol, "spacing": "log_snr"}) for each in known]  # of 50 and 60 steps
+    drawn = charts.calls(facts(by_chain=tuple(merged)))[0]
+    assert len(set(re.findall(rf'<use href="[^"]*" x="([\d.]+)" y="[\d.]+" style="fill: {svg.COLOURS[0]}', drawn))) == 3
+
+
 def test_an_axis_of_decades_has_few_labels_and_one_of_a_part_of_a_decade_has_some():
     for low, high in ((1.2, 1.9), (3, 40), (1, 1e3), (10, 1e9)):
         with svg.style():

@@ -115,18 +115,21 @@ def calls(facts: Facts) -> list[str]:
     if len(facts.by_chain) < 2:
         return []
     key, main = facts.by_chain[-1].main_key, facts.by_chain[-1].main()
-    at: dict[int, dict[str, Figure]] = {}
+    at: dict[int, list[Evaluation]] = {}
     for each in facts.by_chain:
-        at.setdefault(each.protocol["calls"], {})[title(each.protocol)] = each.figures[key]
+        at.setdefault(each.protocol["calls"], []).append(each)
     ticks = sorted(at)
     with svg.style():
         axes = svg.axes(f"{main.name} ({main.better} is better)", "network calls per image")
         for name in dict.fromkeys(title(each.protocol) for each in facts.by_chain):
             own = [
-                (calls, list(at[calls]).index(name) - (len(at[calls]) - 1) / 2) for calls in ticks if name in at[calls]
+                (calls, place - (len(at[calls]) - 1) / 2, each.figures[key])
+                for calls in ticks
+                for place, each in enumerate(at[calls])
+                if title(each.protocol) == name
             ]
-            points = ((calls * (ticks[-1] / ticks[0]) ** (BESIDE * aside), at[calls][name]) for calls, aside in own)
-            bars(axes, by_value(points), name)
+            width = max(ticks[-1] / ticks[0], 2)
+            bars(axes, by_value((calls * width ** (BESIDE * aside), figure) for calls, aside, figure in own), name)
         bounds(axes, main, ceiling=False)
         svg.log(axes, "y")
         svg.log(axes, "x")
