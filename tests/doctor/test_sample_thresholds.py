@@ -108,6 +108,19 @@ def test_what_samples_show(name, made, real, expected):
 
 
 @pytest.mark.parametrize(
+    ("name", "made", "real"),
+    [
+        ("brightness", [[[v + 5 for v in SPREAD]]] * 9, [[SPREAD]] * 9),
+        ("tint", [[[v + 3 for v in SPREAD], SPREAD, SPREAD]] * 9, [[SPREAD] * 3] * 9),
+        ("saturation", [[[0] * 3 + [9] * 17]] * 2, [[[9] * 20]] * 2),
+    ],
+)
+def test_no_number_of_errors_is_said_where_images_do_not_vary(name, made, real):
+    (found,) = CHECKS[name].find(facts(), Samples(images(*made), images(*real), "by hand"))
+    assert "(the same in every image; by hand)" in found.evidence and "inf" not in found.evidence
+
+
+@pytest.mark.parametrize(
     ("made", "real", "expected"),
     [(16.0, 10.0, None), (16.1, 10.0, 1.61), (3.0, 1.0, None), (3.1, 1.0, 3.1), (5.0, 0.0, 5e9)],
 )

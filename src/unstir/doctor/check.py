@@ -217,6 +217,11 @@ def compared(real: Tensor, made: Tensor, choices: int = 1) -> Effect:
     return found if found.error else counted(found.value)
 
 
+def sureness(found: Effect) -> str:
+    """How sure an effect of `compared` is, in words."""
+    return f"{abs(found.errors):.0f} standard errors" if found.error else "the same in every image"
+
+
 @dataclass(frozen=True)
 class Cause:
     """A finding that no other explains, and the ``symptoms`` that it does explain."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from unstir.doctor.check import Errors, Finding, RunFacts, Samples, check, compared
+from unstir.doctor.check import Errors, Finding, RunFacts, Samples, check, compared, sureness
 from unstir.doctor.numbers import Lines, logged_errors, times
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.run import Run
@@ -110,7 +110,7 @@ def _brightness(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
     gap = abs(found.value)
     if gap > most and found.decided:
         evidence = f"""the mean of their values is {made.mean():.1f}, the data's {real.mean():.1f}: {gap:.1f} levels of
-            255 ({abs(found.errors):.0f} standard errors; {samples.chain}); at most {most:.1f} is usual"""
+            255 ({sureness(found)}; {samples.chain}); at most {most:.1f} is usual"""
         remedy = """train for longer (--train.length); if x_T keeps signal (see signal-left), use --diffusion.schedule
             cosine or a T of 1000 in a new run"""
         says = f"samples are {'lighter' if found.value > 0 else 'darker'} than the data"
@@ -128,7 +128,7 @@ def _tint(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
     if abs(found.value) > most and found.decided:
         name = ("red", "green", "blue")[channel]
         evidence = f"""against the mean of the channels {name} is {made[:, channel].mean():+.1f} levels of 255, in the
-            data {real[:, channel].mean():+.1f} ({abs(found.errors):.0f} standard errors; {samples.chain}); a difference
+            data {real[:, channel].mean():+.1f} ({sureness(found)}; {samples.chain}); a difference
             of at most {most:.1f} is usual"""
         remedy = """the averaged weights often lag where the colour is far off: try unstir sample --no-ema, and train
             for longer (--train.length) or with a faster average (--train.ema_decay 0.999)"""
@@ -142,7 +142,7 @@ def _saturation(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
     found = compared(real, made)
     if found.value > SATURATED and found.decided:
         evidence = f"""{made.mean():.1%} of their values are 0 or 255, of the data's {real.mean():.1%}
-            ({found.errors:.0f} standard errors; {samples.chain}); at most {SATURATED:.0%} more is usual"""
+            ({sureness(found)}; {samples.chain}); at most {SATURATED:.0%} more is usual"""
         remedy = """sample with --threshold 0.995 or a lower --guidance; train for longer, or predict
             --diffusion.predict v in a new run"""
         yield _finding(facts, evidence, remedy, found.value, SATURATED)
