@@ -66,7 +66,7 @@ def test_a_rate_too_high_has_one_remedy_that_names_it(spoiled, command):
     assert {each.check for each in report.findings} >= {"learning-rate", "not-learned", "first-loss"}
     (cause,) = causes(report.findings)
     assert cause.finding.check == "learning-rate" and cause.severity == "problem"
-    assert cause.finding.remedy == "a new run with --train.lr 0.001"
+    assert cause.finding.remedy == "a new run with --train.lr 0.002"
     assert "reached 12, where an untrained network has 1" in cause.finding.evidence
     status, out, _ = command("doctor", spoiled.path, "--no-samples", "--json")
     listed = {each["check"]: each["because"] for each in json.loads(out)["findings"]}
@@ -86,7 +86,7 @@ def test_a_rate_far_above_any_usual_one_is_named_where_nothing_was_learned(spoil
     spoiled.metrics(lambda line, place: {**line, "loss": 0.93})
     spoiled.config(train__lr=0.07)
     found = spoiled.found("learning-rate", **QUICK)
-    assert found.remedy == "a new run with --train.lr 0.001" and "diverged" not in found.says
+    assert found.remedy == "a new run with --train.lr 0.002" and "diverged" not in found.says
     assert found.figure > found.threshold
 
 
@@ -100,6 +100,7 @@ def test_a_rate_far_above_any_usual_one_is_named_where_nothing_was_learned(spoil
         ("digits", 1e-3, 1e-3 / 3, 2e-3),
         ("cifar10", 1e-3, 2e-4, None),
         ("", 0.5, HIGHEST, None),
+        ("", 9e-3, 2e-3, None),
         ("", 3e-3, 1e-3, None),
         ("", 1e-6, 1e-6 / 3, 3e-6),
         ("", 2e-4, 2e-4 / 3, None),
@@ -109,6 +110,10 @@ def test_a_remedy_names_a_rate_near_the_runs_own_or_the_recipes(recipe, rate, lo
     of = config(recipe, lr=rate)
     assert lower_rate(of) == pytest.approx(lower)
     assert higher_rate(of) == (None if higher is None else pytest.approx(higher))
+
+
+def test_the_highest_usual_rate_is_that_of_a_recipe():
+    assert max(recipes.load_recipe(name).train.lr for name in recipes.sentences()) == HIGHEST
 
 
 def test_no_remedy_multiplies_the_rate_by_ten(spoiled):

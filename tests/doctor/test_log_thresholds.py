@@ -168,7 +168,7 @@ def test_nothing_was_learned_by_the_last_three_lines(losses, steps, expected, kn
 
 @pytest.mark.parametrize(
     ("peak", "rate", "expected"),
-    [(2.6, 0.003, None), (2.7, 0.003, (1.35, 1.3)), (2.6, 0.0031, (0.0031, 0.003)), (2.7, 0.0031, (1.35, 1.3))],
+    [(2.6, 0.006, None), (2.7, 0.006, (1.35, 1.3)), (2.6, 0.0061, (0.0061, 0.006)), (2.7, 0.0061, (1.35, 1.3))],
 )
 def test_a_rate_too_high(peak, rate, expected, known):
     lines = tuple({"step": 100, "loss": loss} for loss in (peak, 0.9, 0.9, 0.9))
