@@ -168,10 +168,15 @@ def _first_loss(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterator[F
         yield Finding("problem", evidence, remedy, first[0] / expected, START)
 
 
+def _norms(facts: RunFacts, lines: Sequence[Line]) -> list[float]:
+    """The gradient norms of lines; none of consistency, whose weight grows as its gap halves, and its gradient too."""
+    return [] if facts.run.config.distilled else numbers(lines, "grad_norm")
+
+
 @check("clipping", "the gradient is clipped at nearly every step")
 def _clipping(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
     cfg, after = facts.run.config.train, settled(facts)
-    norms = numbers(after, "grad_norm")
+    norms = _norms(facts, after)
     share = math.fsum(numbers(after, "clipped")) / max(len(after), 1)
     if not cfg.clip or not norms or share <= CLIPPED:
         return
@@ -186,7 +191,7 @@ def _clipping(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
 
 @check("unclipped", "gradients leap and are not clipped")
 def _unclipped(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
-    norms = numbers(settled(facts), "grad_norm")
+    norms = _norms(facts, settled(facts))
     usual, highest = median(norms), max(norms, default=0.0)
     if highest > LEAP * usual and len(norms) >= FEWEST and not facts.run.config.train.clip:
         leap = highest / usual if usual else math.inf
