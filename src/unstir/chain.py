@@ -8,14 +8,13 @@ a field of `Chain`.
 
 import dataclasses
 from collections.abc import Mapping
-from functools import wraps
 from itertools import count
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from unstir.errors import UserError, explain, nearest
+from unstir.errors import UserError, nearest, refusing
 
 if TYPE_CHECKING:
     from unstir.theory.schedule import NoiseSchedule
@@ -80,26 +79,9 @@ else:
     SamplerName = Literal[tuple(SAMPLERS)]
 SpacingName = Literal["trailing", "leading", "linspace", "quadratic", "log_snr"]
 Time = Annotated[int, Field(ge=1, le=1_000_000)]
-Settings = TypeVar("Settings")
 
 
-def _refusing(settings: type[Settings]) -> type[Settings]:
-    """A pydantic dataclass whose constructor raises UserError; as a part of another, its mistakes are that one's."""
-    validated = settings.__init__
-
-    @wraps(validated)
-    def checked(self: Settings, *args: Any, **kwargs: Any) -> None:
-        try:
-            named = dict(zip(DEFAULTS, args, strict=False))  # so that a mistake has its name
-            validated(self, *args[len(named) :], **named, **kwargs)
-        except ValidationError as error:
-            raise UserError(explain(error, lambda name: nearest(name, DEFAULTS))) from None
-
-    settings.__init__ = checked  # type: ignore[assignment]
-    return settings
-
-
-@_refusing
+@refusing
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", validate_default=True, use_attribute_docstrings=True))
 class Chain:
     """How images are drawn. The sentence below each setting is its help on the command line.

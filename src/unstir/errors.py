@@ -1,14 +1,18 @@
 """The one exception a user's mistake raises, how foreign names and values are shown, and errors of others in words."""
 
+import dataclasses
 import difflib
 import errno
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 from unicodedata import category
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
+
+Settings = TypeVar("Settings")
 
 OF_THE_MACHINE = {
     errno.ENOSPC: "free some space",
@@ -110,6 +114,25 @@ def explain(error: "ValidationError", near_key: Callable[[str], str | None]) -> 
             given = short(item["input"])
             parts.append(f"{key}={given}: it must be {_allowed(item)}" if key else f"{given} must be {_allowed(item)}")
     return "; ".join(parts)
+
+
+def refusing(settings: type[Settings]) -> type[Settings]:
+    """A pydantic dataclass whose constructor raises UserError; as a part of another, its mistakes are that one's."""
+    from pydantic import ValidationError
+
+    fields, validated = dataclasses.fields(settings), settings.__init__  # type: ignore[arg-type, unused-ignore]
+    names, by_place = [each.name for each in fields], [each.name for each in fields if not each.kw_only]
+
+    @wraps(validated)
+    def checked(self: Settings, *args: Any, **kwargs: Any) -> None:
+        try:
+            named = dict(zip(by_place, args, strict=False))  # so that a mistake has its name
+            validated(self, *args[len(named) :], **named, **kwargs)
+        except ValidationError as error:
+            raise UserError(explain(error, lambda name: nearest(name, names))) from None
+
+    settings.__init__ = checked  # type: ignore[assignment]
+    return settings
 
 
 def _allowed(item: "ErrorDetails") -> str:

@@ -2,13 +2,17 @@
 
 import json
 import tomllib
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unstir.runs.sections import TrainConfig
+from unstir.errors import UserError
+from unstir.nn.config import UNetConfig
+from unstir.runs.config import Config
+from unstir.runs.sections import GridConfig, LossConfig, TrainConfig
 from unstir.runs.timetable import ema_decay
 from unstir.runs.toml import flat, from_dict, to_dict, to_toml
 from unstir.train.state import update_average
@@ -80,3 +84,19 @@ def test_an_average_is_the_closed_form_of_its_decays(n, limit, warmup):
     expected += weights[0].item() * left
     assert average.weight.item() == pytest.approx(expected, rel=1e-6, abs=1e-6)
     assert all(0 <= d <= limit for d in decays)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: GridConfig(steps=0), "steps=0: it must be at least 1"),
+        (lambda: GridConfig(step=5), "unknown key step; did you mean steps"),
+        (lambda: replace(TrainConfig(), lr=-1.0), "lr=-1.0: it must be more than 0"),
+        (lambda: replace(Config(), model=replace(UNetConfig(), in_channels=1)), "model.in_channels=1 differs from"),
+        (lambda: LossConfig(objective="none"), "objective='none': it must be one of 'simple'"),
+    ],
+)
+def test_a_mistake_in_python_is_one_line_of_the_users(make, words):
+    with pytest.raises(UserError, match=words) as raised:
+        make()
+    assert "\n" not in str(raised.value)

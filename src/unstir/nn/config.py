@@ -5,17 +5,20 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from unstir.errors import refusing
+
 AUGMENTATION = ("mirrored", "upside down", "scale", "cos - 1", "sin", "right", "down")
 """The numbers that a network is told of an augmented image (`diffusion.augmentation`); all are 0 of one as it is."""
 _Count = Annotated[int, Field(ge=1, le=16_384)]
 _Index = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
+@refusing
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class UNetConfig:
     """Everything that determines the shape of a `UNet`; the defaults are Ho et al.'s CIFAR-10 network.
 
-    Raises pydantic's ValidationError (a ValueError) for a wrong type, a value out of range or a contradiction.
+    Raises UserError for a wrong type, a value out of range or a contradiction.
     """
 
     in_channels: _Count = 3

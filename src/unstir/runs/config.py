@@ -12,7 +12,7 @@ from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from unstir.chain import DEFAULTS, SAMPLERS
-from unstir.errors import UserError
+from unstir.errors import UserError, refusing
 from unstir.nn.config import UNetConfig
 from unstir.runs.sections import (
     SPAN,
@@ -27,6 +27,7 @@ from unstir.runs.sections import (
 )
 
 
+@refusing
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Config:
     """A whole run. The module `toml` reads and writes it."""

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from unstir.chain import Chain
+from unstir.errors import refusing
 
 STRICT = ConfigDict(extra="forbid", validate_default=True)
 SPAN = re.compile(r"(\d+)\s*(step|epoch|image)s?")
@@ -49,6 +50,7 @@ Count = Annotated[int, Field(ge=1, le=MOST)]
 Ints = tuple[Annotated[int, Field(ge=0, le=MOST)], ...]
 
 
+@refusing
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DataConfig:
     """Which images."""
@@ -69,6 +71,7 @@ class DataConfig:
     """Mirror half of the training images, drawn anew at each step."""
 
 
+@refusing
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DiffusionConfig:
     """The forward process and what the network predicts."""
@@ -98,6 +101,7 @@ class DiffusionConfig:
         return self
 
 
+@refusing
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainConfig:
     """How the network learns."""
@@ -160,6 +164,7 @@ class TrainConfig:
         return self
 
 
+@refusing
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class LossConfig:
     """What is minimised."""
@@ -244,6 +249,7 @@ _NO_BOUND = ("times", "input_perturbation", "noise_choices")
 """Settings that draw another x_t, or other times, than those of the bound (importance sampling weighs them)."""
 
 
+@refusing
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class LogConfig:
     """What is logged: metrics.jsonl, and held_out.jsonl at each snapshot."""
@@ -262,6 +268,7 @@ class LogConfig:
         return self
 
 
+@refusing
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class CheckpointConfig:
     """What is kept to continue from."""
@@ -284,6 +291,7 @@ class _Snapshots:
     """Images per row."""
 
 
+@refusing
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class GridConfig(Chain, _Snapshots):
     """The grids drawn at snapshots, always from the same noise, and the slim weight files kept with them."""
