@@ -154,6 +154,15 @@ def test_an_average_of_any_width_is_made_of_those_that_a_run_saved(trained, comm
         assert _models(run, request, print)[0].averaged == averaged and PROTOCOL["ema"](averaged)
 
 
+def test_a_guide_has_the_width_where_its_run_keeps_averages_and_else_its_ordinary_one(trained):
+    run, _ = trained(train__power_ema=True)
+    plain, _ = trained("plain", train__lr=0.01)
+    guided = run.model(ema=0.08, guide=str(plain.path))
+    assert guided.ema == 0.08 and guided.guide.weights_sha256 == plain.model().weights_sha256
+    assert run.model(ema=0.07, guide="1").guide.weights_sha256 == run.model(1, ema=0.07).weights_sha256
+    assert run.model(ema=False, guide=str(plain.path)).guide.ema is False
+
+
 @pytest.mark.parametrize(
     ("changes", "width", "words"),
     [

@@ -164,19 +164,23 @@ class Run:
     ) -> Model:
         """The trained model: of the newest file that verifies, or of one saved ``step``; ``say`` as `load`.
 
-        ``ema`` takes the averaged weights where the run has them; a number is the width of another average, in parts of
-        the training so far, made of those that a run with train.power_ema keeps. Under "bfloat16" the weights are cast
-        once. ``guide`` is what guidance leads away from: a model, "1000" for a step of the same run, "runs/small" for
-        the newest weights of another, "runs/small@1000" for a step of it. Raises UserError where nothing was saved, or
-        not that step, a slim file has no raw weights, the averages do not make the one asked for, the device is absent,
-        or the guide is none of these or does not fit.
+        ``ema`` takes the averaged weights where the run has them; a number is the width of another average, a fraction
+        of the training so far, made of those that a run with train.power_ema keeps. Under "bfloat16" the weights are
+        cast once. ``guide`` is what guidance leads away from: a model, "1000" for a step of the same run, "runs/small"
+        for the newest weights of another, "runs/small@1000" for a step of it. Raises UserError where nothing was saved,
+        or not that step, a slim file has no raw weights, the averages do not make the one asked for, the device is
+        absent, or the guide is none of these or does not fit.
         """
         how: dict[str, Any] = {"ema": ema, "device": device, "dtype": dtype, "say": say}
         model = model_of(self, self._read(step, say), **how)
         return model if guide is None else replace(model, guide=self.guide(guide, **how))
 
     def guide(self, named: object, *, say: Say = unsaid, **how: Any) -> Model:
-        """The model that a guide names, as `model` reads it; ``how`` are the options of `model`."""
+        """The model that a guide names, as `model` reads it; ``how`` are the options of `model`.
+
+        An average of a width is made of the guide's weights too; a guide whose run keeps no averages to make it of has
+        its ordinary average.
+        """
         if isinstance(named, Model):
             return named
         try:
@@ -185,7 +189,10 @@ class Run:
             folder, step = (self.path, int(named)) if named.isdecimal() else run_and_step(named)
             if step is None and not Path(folder).is_dir():
                 raise UserError("neither a step nor a folder; write 1000, RUN or RUN@1000")
-            return (self if folder is self.path else Run.open(folder)).model(step, say=say, **how)
+            of = self if folder is self.path else Run.open(folder)
+            if not of.config.train.power_ema:
+                how["ema"] = bool(how.get("ema", True))
+            return of.model(step, say=say, **how)
         except UserError as error:
             raise UserError(f"guide={named}: {error}") from None
 
