@@ -123,8 +123,8 @@ class Chain:
                 f"threshold={self.threshold} is a kind of clamping, which clip=False turns off; leave clip on"
             )
         if self.sampler == "consistency" and self.guidance not in (0, 1):
-            images = 'sampler="consistency", whose estimates are images and no means'
-            raise ValueError(f"guidance={self.guidance} is not for {images}; use 1 (the class) or 0 (none)")
+            images = 'sampler="consistency", whose estimates are images, not means'
+            raise ValueError(f"guidance={self.guidance} does not work with {images}; use 1 (the class) or 0 (none)")
         if self.guidance == 1 and (self.guidance_low, self.guidance_high) != (1, 0):
             raise ValueError(
                 "an interval of guidance has no effect at guidance=1; give a scale, such as 2, or leave it out"

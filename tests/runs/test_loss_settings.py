@@ -15,8 +15,8 @@ ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
     ("sections", "words"),
     [
         ({"loss": {"objective": "hybrid"}}, "is for diffusion.learned_variance"),
-        ({"diffusion": {"learned_variance": True}}, 'is not taught by loss.objective="simple"'),
-        ({"loss": {"objective": "vlb", "weighting": "p2"}}, 'which objective="vlb" has not'),
+        ({"diffusion": {"learned_variance": True}}, 'loss.objective="simple" does not train learned_variance'),
+        ({"loss": {"objective": "vlb", "weighting": "p2"}}, 'which objective="vlb" does not use'),
         ({"loss": {"weighting": "snr"}}, "min_snr"),
         ({"loss": {"p2_k": 0.0}}, "more than 0"),
         ({"grids": {"variance": "learned"}}, "needs diffusion.learned_variance"),
@@ -27,20 +27,26 @@ ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
         ({"loss": {"p2_k": 3.0, "weighting": "min_snr"}}, 'no effect without weighting="p2"'),
         ({"loss": {"vlb_weight": 3.0}}, 'no effect without objective="hybrid"'),
         ({"loss": {"gap_halving": "5 steps"}}, 'no effect without objective="consistency"'),
-        ({"loss": {"objective": "consistency", "weighting": "p2"}}, 'which objective="consistency" has not'),
-        ({"loss": {"objective": "consistency", "input_perturbation": 0.1}}, "input_perturbation=0.1 is not for"),
-        ({"loss": {"objective": "consistency"}}, 'where an error of the noise counts .* use predict="v"'),
+        ({"loss": {"objective": "consistency", "weighting": "p2"}}, 'which objective="consistency" does not use'),
+        (
+            {"loss": {"objective": "consistency", "input_perturbation": 0.1}},
+            "input_perturbation=0.1 does not work with",
+        ),
+        (
+            {"loss": {"objective": "consistency"}},
+            'predict="eps" does not work with loss.objective="consistency", .*: use "v"',
+        ),
         (
             {"loss": {"objective": "consistency"}, "diffusion": {"predict": "v"}},
-            "log.held_out_images=128 measures what",
+            "log.held_out_images=128 measures the denoising loss",
         ),
         ({"grids": {"sampler": "consistency"}}, 'either both are "consistency" or neither'),
         ({"loss": {"times_mean": 1.0, "times": "importance"}}, 'no effect without times="laplace"'),
         ({"loss": {"times_scale": 0.5}}, 'no effect without times="laplace"'),
         ({"loss": {"times": "normal", "times_scale": 1e-200}}, "times_scale.* 0.01"),  # every density would be 0
         ({"loss": {"noise_choices": 65}}, "noise_choices.* 64"),  # all are in memory at once
-        ({"loss": {"times": "normal", "objective": "vlb"}}, 'with times=normal what objective="vlb" minimises'),
-        ({"loss": {"input_perturbation": 0.1, "times": "importance", "objective": "vlb"}}, "would be no bound"),
+        ({"loss": {"times": "normal", "objective": "vlb"}}, 'with times=normal objective="vlb" would not be'),
+        ({"loss": {"input_perturbation": 0.1, "times": "importance", "objective": "vlb"}}, "would not be a bound"),
         ({"loss": {"noise_choices": 4, "objective": "vlb"}}, "with noise_choices=4"),
         (
             {"grids": {"sampler": "unipc", "variance": "small"}},

@@ -166,9 +166,9 @@ def test_a_guide_has_the_width_where_its_run_keeps_averages_and_else_its_ordinar
 @pytest.mark.parametrize(
     ("changes", "width", "words"),
     [
-        ({}, 0.1, "no averages at step 12 to make another of; train with --train.power_ema"),
+        ({}, 0.1, "no power averages at step 12, which --ema-width needs; train with --train.power_ema"),
         ({"train__power_ema": True}, 0.25, r"with an error of \d+%, above the 10% allowed"),
-        ({"train__power_ema": True}, 0.0, "ema_width=0.0 has no average; give one in 0.001..0.28"),
+        ({"train__power_ema": True}, 0.0, "ema_width=0.0 is outside 0.001..0.28"),
     ],
 )
 def test_an_average_that_cannot_be_made_is_refused(trained, changes, width, words):
@@ -220,5 +220,5 @@ def test_guidance_leads_away_from_the_guide_or_the_null_label_or_nothing():
 
 
 def test_a_distilled_model_is_not_morphed():
-    with pytest.raises(UserError, match="was distilled: .* no means, .* the run that it was distilled from"):
+    with pytest.raises(UserError, match="was distilled: .* not the means .* the run that it was distilled from"):
         morph(foreign(distilled=True), Job(num=1, chain=Chain("consistency", steps=2)), labels=(0, 1))

@@ -163,7 +163,7 @@ def test_a_distilled_run_is_drawn_without_guidance_and_refuses_it_and_a_guide(ma
     assert Chain("consistency", guidance=0.0).guidance == 0
     fast, _ = trained("fast", **CONSISTENCY)
     model = fast.model()
-    with pytest.raises(UserError, match="was distilled, and takes no guide"):
+    with pytest.raises(UserError, match="was distilled, and cannot be guided"):
         replace(model, guide=fast.model(1)).check(fast.chain())
 
 
@@ -180,8 +180,8 @@ def test_what_a_distilled_run_takes_and_refuses_in_one_line(trained, unstir, ref
     ):
         refused(unstir(*words), "was distilled", "sampled by consistency, not by", "the run that it was distilled from")
     refused(unstir("sample", fast.path, "--guidance", 2), "guidance=2.0", "estimates are images")
-    refused(unstir("likelihood", fast.path), "was distilled", "no mean")
-    refused(unstir("sample", plain.path, "--sampler", "consistency"), "unstir distill", "this one was not")
+    refused(unstir("likelihood", fast.path), "was distilled", "not the mean")
+    refused(unstir("sample", plain.path, "--sampler", "consistency"), "unstir distill", f"which {plain.path} is not")
     refused(unstir("train", "--out", fast.path, "--grids.sampler", "ddim"), "neither")
     refused(unstir("distill", plain.path, "--out", "x", "--length", "5"), "write a whole number and a unit")
     with pytest.raises(UserError, match="was distilled"):

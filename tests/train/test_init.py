@@ -56,7 +56,7 @@ def test_a_run_that_tells_of_augmentation_begins_from_one_that_does_not_and_draw
     with torch.no_grad():
         assert torch.equal(begun.average(x, t), first.model().denoiser.net(x, t))
     assert Trainer(run, store).run() and "augment.weight" in run.model().denoiser.net.state_dict()
-    with pytest.raises(UserError, match=r"augmentation is told \(train.augment\) is True there, False here"):
+    with pytest.raises(UserError, match=r"is given the augmentation \(train.augment\) is True there, False here"):
         Trainer(*make_run("untold", train__init=str(run.path)))
 
 

@@ -10,15 +10,15 @@ from unstir.cli.options import RunFolder
 def distill(run: RunFolder, /, *, out: Path, length: str = "", lr: float = 0.0) -> int:
     """Train a run that samples in 1, 2 or 4 calls, from a finished run (consistency tuning, Geng et al. 2025).
 
-    It begins with the averaged weights of RUN and is a run as any other, sampled by consistency. The same command
-    continues it.
+    The new run begins with RUN's averaged weights, learns from RUN's data, and is sampled by consistency. The same
+    command continues it.
 
     Example: `unstir distill runs/digits --out runs/fast && unstir sample runs/fast --steps 1`
 
     Args:
         out: Folder of the new run.
         length: How long to train, such as "2000 steps" or "20 epochs"; by default half as long as RUN.
-        lr: Learning rate, its peak; by default that of RUN.
+        lr: Peak of the learning rate; by default that of RUN.
     """
     from unstir import console
     from unstir.train.distill import distill_run

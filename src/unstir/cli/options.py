@@ -98,8 +98,8 @@ class ModelOptions:
     ema: bool = True
     """Use the averaged weights where the run has them."""
     ema_width: float | None = None
-    """Use another average in their place, of this width in parts of the training (0.05 is short, 0.2 long); of a run
-    with train.power_ema."""
+    """Use an average of this width instead, a fraction of the training so far (0.05 is short, 0.2 long); needs a run
+    trained with train.power_ema."""
 
     def model(self, run: "Run", guide: str | None = None) -> "Model":
         """The model of the run that these options name; errors as `Run.model`."""

@@ -1,9 +1,9 @@
-"""Augmented training images, and the numbers that tell the network how each was augmented.
+"""Augmented training images, and the numbers that describe to the network how each was augmented.
 
-A network that is told what was done to an image can learn from it without making such images itself: sampling gives it
-zeros, the numbers of an image as it is (Karras et al. 2022, app. F.2, who take a probability of 0.12 on CIFAR-10).
-Here are their mirrorings, scaling, rotation and translation; stretching is left out, and between pixels is interpolated
-linearly, where they filter. What moves in at an edge is the image's own reflection.
+A network that is given these numbers can learn from augmented images without drawing such images itself: sampling gives
+it zeros, the numbers of an image that was not augmented (Karras et al. 2022, app. F.2, who take a probability of 0.12
+on CIFAR-10). Here are their mirrorings, scaling, rotation and translation; stretching is left out, and between pixels
+is interpolated linearly, where they filter. What moves in at an edge is the image's own reflection.
 
     mirrored left to right    half of all images             upside down    half of the chosen
     scaled by 2^(0.2 w)       w ~ N(0, 1)                     rotated        by any angle

@@ -138,8 +138,8 @@ def morph(
     """``count`` images from one of two classes to the other, out of one noise in each row; see `editing.mixed`."""
     weights = _weights(count)
     if model.distilled:
-        why = "its estimates are images and no means, of which a mixture is made"
-        raise UserError(f"{model.folder} was distilled: {why}; take the run that it was distilled from")
+        why = "its estimates are images and not the means that a mixture needs"
+        raise UserError(f"{model.folder} was distilled: {why}; name the run that it was distilled from")
     if not model.labels.count:
         raise UserError("this network knows no classes to morph between; name a run that does, or blend two images")
     for label in labels:

@@ -219,8 +219,8 @@ def check(model: Model, store: Store, protocol: Protocol) -> None:
     """Raise UserError for a protocol that does not fit the model or its data, whose bytes are read once a process."""
     T = model.process.T
     if model.distilled:
-        why = "its estimate of the image is no mean, of which the bound is made"
-        raise UserError(f"{model.folder} was distilled: {why}; take the run that it was distilled from")
+        why = "its estimate is an image and not the mean that the bound needs"
+        raise UserError(f"{model.folder} was distilled: {why}; name the run that it was distilled from")
     if protocol.split not in SPLITS:
         raise UserError(f"split={protocol.split!r} is unknown; choose one of {', '.join(SPLITS)}")
     count = store.count(protocol.split)

@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 from unstir.errors import refusing
 
 AUGMENTATION = ("mirrored", "upside down", "scale", "cos - 1", "sin", "right", "down")
-"""The numbers that a network is told of an augmented image (`diffusion.augmentation`); all are 0 of one as it is."""
+"""The numbers that describe an augmentation to a network (`diffusion.augmentation`); all are 0 where there is none."""
 _Count = Annotated[int, Field(ge=1, le=16_384)]
 _Index = Annotated[int, Field(ge=0, le=1_000_000)]
 
@@ -50,7 +50,7 @@ class UNetConfig:
     out_channels: _Index = 0
     """Channels of the output, 0 for as many as the images have."""
     augmented: bool = False
-    """Whether the network is told how an image was augmented; it follows from train.augment."""
+    """Whether the network is given the augmentation of each image; set by train.augment."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

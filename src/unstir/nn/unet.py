@@ -55,7 +55,7 @@ class UNet(nn.Module):
         ``t`` is int64 [B], the network's time 0..T-1; ``label`` is int64 [B] in 0..num_classes-1, given exactly if the
         config has classes. ``dropout_key`` names the dropout masks of this pass and has a slot for each image; it is
         required in training mode if dropout > 0, and without effect otherwise. ``augmentation``, float [B, 7], says how
-        each image was augmented, to a network that is told; None is zeros, an image as it is.
+        each image was augmented, for a network with that input; None is zeros, no augmentation.
 
         Raises UserError where images or labels do not fit the network, ValueError where t or the key is wrong.
         """

@@ -36,7 +36,7 @@ def network(config: Config, device: torch.device) -> UNet:
 
 def network_config(config: Config) -> UNetConfig:
     """The network's own config: a learned variance takes as many output channels again, a hidden label one class;
-    augmentation is told to it.
+    an augmentation is an input of it.
     """
     outputs = config.model.in_channels * (2 if config.diffusion.learned_variance else 1)
     augmented = config.train.augment > 0

@@ -57,19 +57,19 @@ class Config:
         if model.augmented and not self.train.augment:
             raise ValueError("model.augmented follows from train.augment: set that, or leave it out")
         if diffusion.learned_variance and not loss.has_bound:
-            taught = f'learned_variance is not taught by loss.objective="{loss.objective}"'
-            raise ValueError(f'{taught}: use "hybrid" or "vlb"')
+            trained = f'loss.objective="{loss.objective}" does not train learned_variance'
+            raise ValueError(f'{trained}: use "hybrid" or "vlb"')
         if loss.objective == "hybrid" and not diffusion.learned_variance:
             raise ValueError('loss.objective="hybrid" is for diffusion.learned_variance: set that, or use "simple"')
         if diffusion.zero_terminal_snr and loss.weighting in ("min_snr", "p2"):
             zero = f'loss.weighting="{loss.weighting}" is 0 at t = T with zero_terminal_snr, where every sampler starts'
             raise ValueError(f'{zero}: use "simple" or "truncated_snr"')
         if self.distilled and diffusion.predict == "eps":
-            at_T = "an error of the noise counts sigma_T / alpha_T times in the image"
-            raise ValueError(f'loss.objective="consistency" asks for the image at t = T, where {at_T}: use predict="v"')
+            at_T = "at t = T an error in the noise is multiplied by sigma_T / alpha_T in the image"
+            raise ValueError(f'predict="eps" does not work with loss.objective="consistency", for {at_T}: use "v"')
         if self.distilled and self.log.held_out_images:
-            other = 'what loss.objective="consistency" does not minimise'
-            raise ValueError(f"log.held_out_images={self.log.held_out_images} measures {other}: use 0")
+            other = 'measures the denoising loss, which loss.objective="consistency" does not minimise'
+            raise ValueError(f"log.held_out_images={self.log.held_out_images} {other}: use 0")
         if self.train.label_dropout and not model.num_classes:
             raise ValueError(f"train.label_dropout={self.train.label_dropout} hides labels: set model.num_classes")
         return self

@@ -26,7 +26,7 @@ from unstir.theory.process import Process
 if TYPE_CHECKING:
     from unstir.runs.run import Run
 
-MAY_BE_NEW = ("label.weight", "augment.weight")  # of networks that are told more than others
+MAY_BE_NEW = ("label.weight", "augment.weight")  # of networks with more inputs than others
 SHOWN = 8  # differences that a message names at most
 MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
 
@@ -187,7 +187,9 @@ def power_average(run: "Run", found: Checkpoint, width: float) -> dict[str, Tens
     """
     step, own = found.step, found.part("model")
     if not run.config.train.power_ema or not step:
-        raise UserError(f"{run.path} has no averages at step {step} to make another of; train with --train.power_ema")
+        raise UserError(
+            f"{run.path} has no power averages at step {step}, which --ema-width needs; train with --train.power_ema"
+        )
     steps = [*(each for each, _ in checkpoint.listed(run.weights) if each < step), step]
     shares, error = combination([(each, saved) for each in steps for saved in WIDTHS], (step, width))
     if error > MOST_ERROR:
@@ -266,5 +268,11 @@ def _unlike(saved: dict[str, Any], config: Config) -> list[str]:
     pairs = [(key, theirs.get(key), ours[key]) for key in (*keys, "diffusion.learned_variance")]
     labels = "the number of labels (model.num_classes, and one hidden with train.label_dropout)"
     pairs.append((labels, build.num_labels(there), build.num_labels(config)))
-    pairs.append(("whether augmentation is told (train.augment)", there.train.augment > 0, config.train.augment > 0))
+    pairs.append(
+        (
+            "whether the network is given the augmentation (train.augment)",
+            there.train.augment > 0,
+            config.train.augment > 0,
+        )
+    )
     return [f"{key} is {their} there, {our} here" for key, their, our in pairs if their != our]

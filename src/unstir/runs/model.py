@@ -36,7 +36,7 @@ class Model:
     ``dtype`` is "float32", "bfloat16" or "auto". ``settings`` are those of the network and the process, as JSON has
     them. Guidance leads away from the ``guide`` (autoguidance, Karras et al. 2024: a smaller network or one trained
     less, on the same data) or, with None, from the model without its label. ``nrow`` is the tiles in a row of a grid.
-    Of a ``distilled`` one the estimates are images and no means: it is for the sampler "consistency" alone.
+    A ``distilled`` one estimates images, not means, and only the sampler "consistency" takes it.
     """
 
     load: Callable[[torch.dtype], Denoiser]
@@ -110,12 +110,12 @@ class Model:
         check_variance(chain.variance, self.learned_variance)
         if self.distilled and chain.sampler != "consistency":
             what = f"was distilled, and is sampled by consistency, not by {chain.sampler}"
-            raise UserError(f"{self.folder} {what}; for other samplers take the run that it was distilled from")
+            raise UserError(f"{self.folder} {what}; for other samplers name the run that it was distilled from")
         if chain.sampler == "consistency" and not self.distilled:
-            what = "sampler=consistency is of distilled runs, and this one was not"
-            raise UserError(f"{what}; make one: unstir distill {self.folder} --out RUN2")
+            what = f"sampler=consistency needs a distilled run, which {self.folder} is not"
+            raise UserError(f"{what}; make one with unstir distill {self.folder} --out RUN2")
         if self.distilled and self.guide is not None:
-            raise UserError(f"{self.folder} was distilled, and takes no guide; leave guide={self.guide_name} out")
+            raise UserError(f"{self.folder} was distilled, and cannot be guided; leave guide={self.guide_name} out")
         chain.check(self.process.T)
         scale = chain.guidance
         if self.guide is not None and scale in (0, 1):

@@ -129,9 +129,9 @@ class TrainConfig:
     warmup_start: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Where the warm-up begins, as a fraction of lr."""
     lr_schedule: Literal["constant", "cosine", "wsd"] = "constant"
-    """What follows the warm-up: the same rate, half a cosine, or (wsd) the same rate that falls linearly at the end."""
+    """The rate after the warm-up: constant, half a cosine, or (wsd) constant with a linear fall at the end."""
     lr_period: Span = "0 steps"
-    """Half period of the cosine from the end of the warm-up, 0: what the length leaves. Of wsd the fall, 0: a fifth."""
+    """Length of the cosine's fall (0: the rest of the run), or of the fall of wsd (0: a fifth of the run)."""
     lr_every: Literal["step", "epoch"] = "step"
     """Whether the learning rate moves at each step or stands still within an epoch."""
     clip: Annotated[float, Field(ge=0, le=MOST_FLOAT)] = 1.0
@@ -143,7 +143,7 @@ class TrainConfig:
     ema_warmup: bool = True
     """Start the average fast: the decay of update n is at most (1 + n) / (10 + n)."""
     power_ema: bool = False
-    """Also save two power-function averages at each snapshot, to choose an average after training by --ema-width."""
+    """Also save two power-function averages at each snapshot; --ema-width then chooses an average after training."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic inside the network; auto: bfloat16 where the device has it. Weights stay float32."""
     device: str = "auto"
@@ -151,7 +151,7 @@ class TrainConfig:
     label_dropout: Fraction = 0.0
     """Share of images whose label is hidden from the network, for classifier-free guidance; 0.1 is usual."""
     augment: Fraction = 0.0
-    """Probability of scaling, turning, ... an image; the network is told, and draws no such ones. 0.12 is usual."""
+    """Probability of scaling, rotating, moving ... a training image; samples are not augmented. 0.12 is usual."""
     init: str = ""
     """Where the initial weights come from: a run (its newest), RUN@STEP, or a checkpoint or weights file of unstir."""
 
@@ -170,11 +170,10 @@ class LossConfig:
     """What is minimised."""
 
     objective: Literal["simple", "hybrid", "vlb", "consistency"] = "simple"
-    """The squared error, the variational bound, or both: hybrid teaches a learned variance by the bound. Or that the
-    estimates along a path agree (consistency), for one to four calls per image: unstir distill sets all that it needs.
-    """
+    """The squared error (simple), the variational bound (vlb), both, to train a learned variance (hybrid), or that the
+    estimates along a path agree, to sample in 1 to 4 calls (consistency, which unstir distill sets up)."""
     weighting: Literal["simple", "min_snr", "truncated_snr", "p2"] = "simple"
-    """How much the squared error counts at each time: alike, or by a function of the signal-to-noise ratio."""
+    """Weight of the squared error at each time: the same for all, or a function of the signal-to-noise ratio."""
     min_snr_gamma: Positive = 5.0
     """gamma of min_snr."""
     p2_gamma: Annotated[float, Field(gt=0, le=100)] = 1.0
@@ -184,17 +183,17 @@ class LossConfig:
     vlb_weight: Positive = 0.001
     """Factor of the bound, in bits per dimension, in the hybrid."""
     gap_halving: PositiveSpan = "300 steps"
-    """Consistency compares a time with an earlier one, at first t = 0; in such a length the gap between them halves."""
+    """Length of training in which the gap between the two times that consistency compares halves."""
     times: Literal["uniform", "importance", "laplace", "normal"] = "uniform"
-    """How times are drawn: alike, by the size of their last losses (steadies vlb), or by a density of their log-SNR."""
+    """How times are drawn: all with the same probability, by their recent losses (for vlb), or by log-SNR."""
     times_mean: Annotated[float, Field(ge=-100, le=100)] = 0.0
-    """Centre of times laplace and normal, a log-SNR in nats; 0: signal and noise of one size."""
+    """Centre of the laplace or normal density, a log-SNR in nats; at 0 signal and noise are equally strong."""
     times_scale: Annotated[float, Field(ge=0.01, le=100)] = 1.0
-    """Scale of times laplace and std of times normal, in nats of log-SNR; 0.5 is usual for laplace."""
+    """Scale of the laplace density or std of the normal one, in nats of log-SNR; 0.5 is usual for laplace."""
     input_perturbation: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """Std of the noise added to x_t's own, in parts of it, that the target does not have (Ning et al. 2023: 0.1)."""
+    """Extra noise in x_t that the target leaves out, as a fraction of x_t's own noise (Ning et al. 2023: 0.1)."""
     noise_choices: Annotated[int, Field(ge=1, le=64)] = 1
-    """Noises drawn for each image, of which the nearest to it is taken (immiscible diffusion); 1: chance alone."""
+    """How many noises to draw for an image; the nearest one is used (immiscible diffusion). 1: ordinary training."""
 
     @property
     def means_all_times(self) -> bool:
@@ -219,10 +218,11 @@ class LossConfig:
     @model_validator(mode="after")
     def _consistent(self) -> "LossConfig":
         if self.objective in ("vlb", "consistency") and self.weighting != "simple":
-            has_not = f'which objective="{self.objective}" has not'
-            raise ValueError(f'weighting="{self.weighting}" weighs the squared error, {has_not}')
+            other = f'which objective="{self.objective}" does not use: leave it out, or use objective="simple"'
+            raise ValueError(f'weighting="{self.weighting}" weighs the squared error, {other}')
         if self.objective == "consistency" and self.input_perturbation:
-            raise ValueError(f"input_perturbation={self.input_perturbation} is not for consistency: leave it out")
+            without = 'does not work with objective="consistency": leave it out'
+            raise ValueError(f"input_perturbation={self.input_perturbation} {without}")
         for key, (name, needs) in _ONLY_WITH.items():
             if getattr(self, name) not in needs and getattr(self, key) != getattr(LossConfig, key):
                 where = f'without {name}="{needs[0]}": set that, or leave it out'
@@ -230,7 +230,7 @@ class LossConfig:
         for key in _NO_BOUND:
             value = getattr(self, key)
             if self.has_bound and value not in (getattr(LossConfig, key), "importance"):
-                why = f'what objective="{self.objective}" minimises would be no bound: leave it out, or use "simple"'
+                why = f'objective="{self.objective}" would not be a bound: leave it out, or use objective="simple"'
                 raise ValueError(f"with {key}={value} {why}")
         return self
 

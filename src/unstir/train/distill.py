@@ -31,8 +31,8 @@ def distill_run(
 ) -> Training:
     """Train the run in ``folder``, distilled from the ``teacher``'s or continued; as `train_run` otherwise.
 
-    ``length`` ("2000 steps") is by default ("") half the teacher's, ``lr`` (0) the teacher's; or those of the run that
-    goes on.
+    ``length`` ("2000 steps") is by default ("") half the teacher's, ``lr`` (0) the teacher's; of a run that is
+    continued its own.
     Raises UserError as `distilled` and `train_run`, and where the run in ``folder`` was begun otherwise.
     """
     run, out = Run.open(teacher), Path(folder)
@@ -53,7 +53,9 @@ def distilled(run: Run, length: str = "", lr: float = 0.0) -> Config:
             f"{run_and_step(config.train.init)[0]} --out {run.path} --length LONGER"
         )
     if config.diffusion.learned_variance:
-        raise UserError(f"{run.path} learned a variance, for which one call has no use; distil a run without one")
+        raise UserError(
+            f"{run.path} learned a variance, which sampling in one call does not use; distil a run without it"
+        )
     half, begins = f"{max(run.length // 2, 1)} steps", f"{run.path.resolve()}@{run.newest_step()}"
     train = replace(config.train, length=length or half, lr=lr or config.train.lr, init=begins)
     steps = run.steps_in(train.length)
