@@ -150,7 +150,7 @@ def test_lines_and_checkpoints_are_due_at_their_steps_and_once_at_the_end(make_r
         state = made.state
         monkeypatch.setattr(made, "take_step", lambda state=state: setattr(state, "step", state.step + 1))
         monkeypatch.setattr(made, "_log", lambda lines=lines, state=state: lines.append(state.step))
-        monkeypatch.setattr(made, "_save", lambda saves=saves, state=state: saves.append(state.step))
+        monkeypatch.setattr(made._saving, "begin", lambda saves=saves, state=state: saves.append(state.step))
         monkeypatch.setattr(made, "_take_snapshot", lambda stop: None)
         made._snapshots = {snapshot: "name"}
         assert made.run() is (snapshot < length) and (lines, saves) == (due_lines, due_saves)

@@ -241,12 +241,11 @@ def test_a_longer_cosine_needs_a_longer_period(make_run):
 
 def test_metrics_are_synced_before_the_checkpoint_that_counts_on_them(make_run, monkeypatch):
     from unstir.runs import lines
-    from unstir.train import trainer as module
 
     calls = []
     fsync, save = os.fsync, checkpoint.save
     monkeypatch.setattr(lines.os, "fsync", lambda fd: calls.append(os.readlink(f"/proc/self/fd/{fd}")) or fsync(fd))
-    monkeypatch.setattr(module.checkpoint, "save", lambda folder, made: calls.append(str(folder)) or save(folder, made))
+    monkeypatch.setattr(checkpoint, "save", lambda folder, made: calls.append(str(folder)) or save(folder, made))
     run, store = make_run("synced", train__length="1 step", grids__log_spaced=0)
     Trainer(run, store).run()
     full = calls.index(str(run.checkpoints))
@@ -280,6 +279,7 @@ def test_an_infinite_loss_since_the_last_log_line_is_no_damage(make_run):
     trainer = Trainer(run, store)
     trainer.take_step()
     trainer.state.window[WINDOW.index("mse")] = math.inf
-    trainer._save()
+    trainer._saving.begin()
+    trainer._saving.wait()
     again = Trainer(run, store).state
     assert again.step == 1 and torch.equal(again.window, trainer.state.window)

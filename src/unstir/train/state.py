@@ -4,8 +4,8 @@ The moving average of the weights is part of it: that is what a trained model is
 """
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -81,19 +81,29 @@ class State:
         return {f"power.{width}.{name}": t for width, net in named for name, t in net.state_dict().items()}
 
     def to_checkpoint(self, run: Run) -> Checkpoint:
-        """A full checkpoint of this moment."""
-        tensors = self._tensors()
+        """A full checkpoint of this moment, copied to the host."""
+        return self.copied(run)()
+
+    def copied(self, run: Run) -> Callable[[], Checkpoint]:
+        """What gives the full checkpoint of this moment, from any thread, whatever becomes of this state meanwhile.
+
+        All is copied to the host, which nothing here waits for: training goes on while the copy is under way on a GPU.
+        """
+        tensors = self._tensors() | {"window": self.window, "counters": self.counters}
         for name, parameter in self.net.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"optimizer.{name}.{key}"] = value
-        figures = {
-            "window": dict(zip(WINDOW, self.window.tolist(), strict=True)),
-            "counters": self.counters.tolist(),
-            "logged": self.logged,
-            "measured": self.measured,
-            "seconds": self.seconds,
-        }
-        return self._saved(run, tensors, state=figures, environment=environment(self.window.device))
+        copies, arrived = on_host(tensors)
+        window, counters = copies.pop("window"), copies.pop("counters")
+        numbers = {"logged": self.logged, "measured": self.measured, "seconds": self.seconds}
+        made = self._saved(run, copies, environment=environment(self.window.device))
+
+        def checkpoint() -> Checkpoint:
+            arrived()
+            sums = dict(zip(WINDOW, window.tolist(), strict=True))
+            return replace(made, state={"window": sums, "counters": counters.tolist(), **numbers})
+
+        return checkpoint
 
     def to_slim(self, run: Run) -> Checkpoint:
         """The weights to sample from, and the power averages that others are made of."""
@@ -166,6 +176,19 @@ STATE: Mapping[str, Kind] = {
     "seconds": is_number,
 }
 """What a full checkpoint has to hold besides tensors, and of what kind each is."""
+
+
+def on_host(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Callable[[], None]]:
+    """Copies of tensors in the host's memory, and what waits until they are there (from CUDA they come on their own).
+
+    The copies belong to the moment of the call: what its stream does later comes after them.
+    """
+    device = next(iter(tensors.values())).device
+    travels = device.type == "cuda"  # to pinned memory
+    copies = {name: t.detach().to("cpu", non_blocking=travels, copy=True) for name, t in tensors.items()}
+    if not travels:
+        return copies, lambda: None
+    return copies, torch.cuda.current_stream(device).record_event().synchronize
 
 
 def averaged_copy(net: nn.Module) -> nn.Module:

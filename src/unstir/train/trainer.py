@@ -21,7 +21,7 @@ from unstir.randomness import Key
 from unstir.runs import build, checkpoint
 from unstir.runs.checkpoint import environment
 from unstir.runs.loading import check_same, initial_weights, model_in_training
-from unstir.runs.run import Run, is_run
+from unstir.runs.run import Run
 from unstir.runs.timetable import consistency_gap, ema_decay, grid_file, learning_rate, snapshots
 from unstir.theory.averages import WIDTHS, decay
 from unstir.train.batches import Batches
@@ -30,6 +30,7 @@ from unstir.train.limit import least_seconds
 from unstir.train.loss_floor import keep_floor
 from unstir.train.observer import Observer, Stop
 from unstir.train.record import Record, draw_charts, draw_grid
+from unstir.train.saving import Saving
 from unstir.train.state import State, update_average
 
 MAX_SKIPPED = 10
@@ -68,6 +69,7 @@ class Trainer:
             if said:
                 self._observer.say(said)
         self._record = Record(run, self.state)
+        self._saving = Saving(run, self.state, self._record)
         self._held_out = HeldOutLoss(run, store, self._device)
 
     def start(self) -> None:
@@ -129,18 +131,20 @@ class Trainer:
         run.record("continued" if state.step else "started", step=state.step, **environment(self._device))
         self._take_snapshot(stop)
         saved = (run.checkpoints / checkpoint.file_name(state.step)).exists()  # what is continued is saved already
-        while state.step < run.length and stop.signal is None:
-            self.take_step()
-            saved = False
-            self._observer.step(state.step)
-            if state.step % log_every == 0 or state.step == run.length:
-                self._log()
-            if state.step % save_every == 0 or state.step in self._snapshots:
-                self._save()
-                saved = True
-            self._take_snapshot(stop)
-        if not saved:
-            self._save()
+        with self._saving:
+            while state.step < run.length and stop.signal is None:
+                self.take_step()
+                saved = False
+                self._saving.check()
+                self._observer.step(state.step)
+                if state.step % log_every == 0 or state.step == run.length:
+                    self._log()
+                if state.step % save_every == 0 or state.step in self._snapshots:
+                    self._saving.begin()
+                    saved = True
+                self._take_snapshot(stop)
+            if not saved:
+                self._saving.begin()
         run.record("finished" if self.finished else "stopped", step=state.step, signal=stop.signal)
         return self.finished
 
@@ -220,7 +224,8 @@ class Trainer:
         self._observer.metrics(line)
         in_a_row = int(state.counters[1].item())
         if in_a_row >= MAX_SKIPPED:
-            self._save()
+            self._saving.begin()
+            self._saving.wait()
             raise UserError(
                 f"the gradient was not finite for {in_a_row} steps in a row, up to step {state.step}; the weights of "
                 f"before are saved in {self._run.checkpoints}. Start a new run with a lower train.lr or with train.clip"
@@ -235,6 +240,7 @@ class Trainer:
         loss_is_due = self._held_out.due(state.step) and (name is not None or self._ended_here())
         if self._is_drawn(name) and not loss_is_due:
             return
+        self._saving.wait()  # what is of this step comes after its checkpoint
         with self._record.paused():
             denoiser = replace(self._denoiser, net=state.sampling_net.eval())
             if state.step > 0:
@@ -266,16 +272,6 @@ class Trainer:
             if not self._spoilt:
                 self._observer.say(f"no grid of step {self.state.step} is drawn: {error}")
             self._spoilt = True
-
-    def _save(self) -> None:
-        if not is_run(self._run.path):
-            raise UserError(
-                f"{self._run.path} was moved or removed while it was trained; put it back to go on from there"
-            )
-        with self._record.paused():
-            self._record.sync()
-            checkpoint.save(self._run.checkpoints, self.state.to_checkpoint(self._run))
-            checkpoint.keep_last(self._run.checkpoints, self._run.config.checkpoint.keep)
 
     def _tell_what_differs(self, there: dict[str, Any]) -> None:
         here, say = environment(self._device), self._observer.say

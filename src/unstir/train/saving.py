@@ -1,0 +1,74 @@
+"""Checkpoints written aside, in a thread, while training goes on.
+
+The state is copied first, so that a file is of one step. At most one is being written, and the process does not end
+before it is whole: a kill leaves the one before it, as at any other time.
+"""
+
+from collections.abc import Callable
+from threading import Thread
+from typing import Self
+
+from unstir.errors import UserError
+from unstir.runs import checkpoint
+from unstir.runs.run import Run, is_run
+from unstir.train.record import Record
+from unstir.train.state import State
+
+
+class Saving:
+    """What saves a run's full checkpoints. Leaving the block waits for the one under way.
+
+    An error of writing is raised by the next call, or at the end of the block unless another error ends that.
+    """
+
+    def __init__(self, run: Run, state: State, record: Record) -> None:
+        self._run, self._state, self._record = run, state, record
+        self._thread: Thread | None = None
+        self._error: BaseException | None = None
+
+    def begin(self) -> None:
+        """Begin to save this moment; the state may change as soon as this returns.
+
+        Raises UserError where the run's folder has gone, and what the save before raised.
+        """
+        self.wait()
+        if not is_run(self._run.path):
+            raise UserError(
+                f"{self._run.path} was moved or removed while it was trained; put it back to go on from there"
+            )
+        with self._record.paused():
+            self._thread = Thread(target=self._write, args=(self._state.copied(self._run),), name="checkpoint")
+            self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until all is written. Raises UserError where it could not be."""
+        if self._thread is None:
+            return
+        with self._record.paused():
+            self._thread.join()
+        self._thread, error, self._error = None, self._error, None
+        if error is not None:
+            raise error
+
+    def check(self) -> None:
+        """Raise what a save raised, where it is over; this never waits."""
+        if self._thread is not None and not self._thread.is_alive():
+            self.wait()
+
+    def _write(self, copied: Callable[[], checkpoint.Checkpoint]) -> None:
+        """Write a checkpoint; the lines of metrics that it counts on come first."""
+        try:
+            self._record.sync()
+            checkpoint.save(self._run.checkpoints, copied())
+            checkpoint.keep_last(self._run.checkpoints, self._run.config.checkpoint.keep)
+        except BaseException as error:  # of whatever kind: the training's own thread raises it
+            self._error = error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self.wait()
+        elif self._thread is not None:
+            self._thread.join()
