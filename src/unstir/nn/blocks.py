@@ -95,7 +95,7 @@ class ResBlock(nn.Module):
         h = self.first_conv(nn.functional.silu(self.first_norm(x))) + self.time(time)[:, :, None, None]
         h = nn.functional.silu(self.second_norm(h))
         if keep is not None:
-            h = h * (keep.to(h.dtype) / (1 - self.dropout))
+            h = h * keep * (torch.ones((), dtype=h.dtype) / (1 - self.dropout))  # so that a mask is kept in bytes
         out: Tensor = self.shortcut(x) + self.second_conv(h)
         return out
 
