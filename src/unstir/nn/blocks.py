@@ -8,10 +8,13 @@ perceptron mixes.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 _SMALL_MAP = 64  # positions up to which two matrix products beat the fused kernel when training in bfloat16 on a CPU
 MAX_PERIOD = 10_000.0  # Vaswani et al.'s longest period, divided by 2 pi
@@ -162,14 +165,39 @@ class Upsample(nn.Module):
 
 
 class Level(nn.Module):
-    """The blocks of one resolution, each with its attention (or the identity), and the resize to the next one."""
+    """The blocks of one resolution, each with its attention (or the identity), and the resize to the next one.
+
+    Where it is ``checkpointed``, the backward pass keeps the inputs of each of these alone and computes the rest a
+    second time (activation checkpointing: Chen et al. 2016, "Training deep nets with sublinear memory cost"): less
+    memory, more time, and the same gradients to the last bit.
+    """
 
     def __init__(self, blocks: list[ResBlock], attentions: list[nn.Module], resize: nn.Module | None) -> None:
         super().__init__()
         self.blocks = cast("list[ResBlock]", nn.ModuleList(blocks))  # ModuleList cannot say what it holds
         self.attentions = cast("list[nn.Module]", nn.ModuleList(attentions))
         self.resize = resize
+        self.checkpointed = False
 
     def pairs(self) -> list[tuple[ResBlock, nn.Module]]:
         """Each block with its attention, in order of execution."""
         return list(zip(self.blocks, self.attentions, strict=True))
+
+    def stages(self) -> list[Callable[..., Tensor]]:
+        """The `pairs` as functions: (time, keep, x, ...) to x, of all x joined."""
+        return [partial(_stage, *pair) for pair in self.pairs()]
+
+    def run(self, stage: Callable[..., Tensor], *given: Tensor | None) -> Tensor:
+        """``stage(*given)``, recomputed in the backward pass where the level is checkpointed.
+
+        Dropout masks are given, so that both times are alike.
+        """
+        if self.checkpointed and torch.is_grad_enabled():
+            recomputed: Tensor = checkpoint(stage, *given, use_reentrant=False, preserve_rng_state=False)
+            return recomputed
+        return stage(*given)
+
+
+def _stage(block: ResBlock, attention: nn.Module, time: Tensor, keep: Tensor | None, *parts: Tensor) -> Tensor:
+    out: Tensor = attention(block(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), time, keep))
+    return out
