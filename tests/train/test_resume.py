@@ -200,6 +200,17 @@ def test_other_settings_continue_bit_for_bit_too(make_run, variant):
     assert_same(outcome(run), outcome(Run.open(run.path.parent / "whole")))
 
 
+def test_activation_checkpointing_may_change_and_changes_no_bit(make_run, uninterrupted):
+    for levels, at in ((2, 5), (0, 7), (1, 12)):
+        run, store = make_run("recomputed", train__activation_checkpointing=levels)
+        trainer = Trainer(run, store)
+        net = trainer.state.net
+        assert [level.checkpointed for level in net.down] == [levels > 0, levels > 1]
+        trainer.run(StopAt(trainer, at))
+    Trainer(*make_run("recomputed", train__activation_checkpointing=1)).run()
+    assert_same(outcome(run), uninterrupted)
+
+
 def test_only_whole_checkpoints_count_among_the_kept(make_run):
     run, store = make_run("damaged", checkpoint__keep=1, checkpoint__every="2 steps", train__length="12 steps")
     trainer = Trainer(run, store)

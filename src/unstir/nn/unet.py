@@ -41,6 +41,20 @@ class UNet(nn.Module):
         self.output_conv = nn.Conv2d(first, config.out_channels or config.in_channels, 3, padding=1)
         _initialise(self)
 
+    def checkpoint_activations(self, levels: int) -> None:
+        """Have the backward pass recompute the activations of so many levels, from the full resolution down.
+
+        The middle is of the last one. It changes memory and time, and no result.
+        """
+        for number, level in self.numbered():
+            level.checkpointed = number < levels
+
+    def numbered(self) -> list[tuple[int, Level]]:
+        """The levels in order of execution, each with its number: how often the height was halved."""
+        last = len(self.config.mults) - 1
+        numbers = (*range(last + 1), last, *range(last, -1, -1))
+        return list(zip(numbers, (*self.down, self.middle, *self.up), strict=True))
+
     def forward(
         self,
         x: Tensor,
@@ -68,19 +82,19 @@ class UNet(nn.Module):
         h = self.input_conv(x.to(self.input_conv.weight.dtype))
         skips = [h]
         for level in self.down:
-            for block, attention in level.pairs():
-                h = attention(block(h, time, next(keep)))
+            for stage in level.stages():
+                h = level.run(stage, time, next(keep), h)
                 skips.append(h)
             if level.resize is not None:
-                h = level.resize(h)
+                h = level.run(level.resize, h)
                 skips.append(h)
-        for block, attention in self.middle.pairs():
-            h = attention(block(h, time, next(keep)))
+        for stage in self.middle.stages():
+            h = self.middle.run(stage, time, next(keep), h)
         for level in self.up:
-            for block, attention in level.pairs():
-                h = attention(block(torch.cat((h, skips.pop()), dim=1), time, next(keep)))
+            for stage in level.stages():
+                h = level.run(stage, time, next(keep), h, skips.pop())
             if level.resize is not None:
-                h = level.resize(h)
+                h = level.run(level.resize, h)
         out: Tensor = self.output_conv(nn.functional.silu(self.output_norm(h)))
         return out.to(x.dtype)
 
@@ -113,7 +127,7 @@ class UNet(nn.Module):
 
     @property
     def _no_masks(self) -> list[None]:
-        return [None] * sum(len(level.blocks) for level in (*self.down, self.middle, *self.up))
+        return [None] * sum(len(level.blocks) for _, level in self.numbered())
 
     @_disable_dynamo  # as torch.compiler.disable, which takes a second more to import
     def _dropout_masks(self, x: Tensor, key: randomness.Key | None) -> list[Tensor]:
@@ -128,11 +142,9 @@ class UNet(nn.Module):
             )
         if len(key.slots) != len(x):
             raise ValueError(f"dropout_key has {len(key.slots)} slots for {len(x)} images; give it one for each image")
-        depth = len(self.config.mults) - 1
-        scales = (*range(depth + 1), depth, *range(depth, -1, -1))
         shapes = [
-            (block.out_channels, x.shape[2] >> scale, x.shape[3] >> scale)
-            for scale, level in zip(scales, (*self.down, self.middle, *self.up), strict=True)
+            (block.out_channels, x.shape[2] >> number, x.shape[3] >> number)
+            for number, level in self.numbered()
             for block in level.blocks
         ]
         sizes = [math.prod(shape) for shape in shapes]
@@ -149,12 +161,11 @@ def flops(config: UNetConfig, height: int, width: int) -> int:
     """
     with torch.device("meta"):
         net = UNet(config)
-    depth, positions = len(config.mults) - 1, height * width
+    positions = height * width
     count = positions * (net.input_conv.weight.numel() + net.output_conv.weight.numel())
     count += net.time.first.weight.numel() + net.time.second.weight.numel()
-    scales = (*range(depth + 1), depth, *range(depth, -1, -1))
-    for scale, level in zip(scales, (*net.down, net.middle, *net.up), strict=True):
-        count += _multiply_adds(level, positions >> 2 * scale)
+    for number, level in net.numbered():
+        count += _multiply_adds(level, positions >> 2 * number)
     return 2 * count
 
 

@@ -31,7 +31,9 @@ def network(config: Config, device: torch.device) -> UNet:
     """The network with its initial weights, a function of config.seed alone; torch's own generators are left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config.seed, "weights"))
-        return UNet(network_config(config)).to(device)
+        net = UNet(network_config(config)).to(device)
+    net.checkpoint_activations(config.train.activation_checkpointing)
+    return net
 
 
 def network_config(config: Config) -> UNetConfig:

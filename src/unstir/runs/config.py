@@ -70,6 +70,9 @@ class Config:
         if self.distilled and self.log.held_out_images:
             other = 'measures the denoising loss, which loss.objective="consistency" does not minimise'
             raise ValueError(f"log.held_out_images={self.log.held_out_images} {other}: use 0")
+        if (levels := self.train.activation_checkpointing) > len(model.mults):
+            there = f"model.mults={list(model.mults)} makes {len(model.mults)} levels"
+            raise ValueError(f"train.activation_checkpointing={levels}, but {there}: use at most that")
         if self.train.label_dropout and not model.num_classes:
             raise ValueError(f"train.label_dropout={self.train.label_dropout} hides labels: set model.num_classes")
         return self
@@ -100,8 +103,9 @@ class Config:
 
 
 MAY_CHANGE = (
-    "train.length", "train.lr_period", "train.micro_batch", "train.device", "log.every", "log.held_out_images",
-    "log.held_out_times", "checkpoint.every", "checkpoint.keep", "data.store", "grids.epochs", "grids.log_spaced",
+    "train.length", "train.lr_period", "train.micro_batch", "train.activation_checkpointing", "train.device",
+    "log.every", "log.held_out_images", "log.held_out_times", "checkpoint.every", "checkpoint.keep", "data.store",
+    "grids.epochs", "grids.log_spaced",
     *(f"grids.{name}" for name in DEFAULTS if name != "seed"),
 )  # fmt: skip
 """The keys that may differ when a run is continued. The data may move, but its content is checked by its hash."""

@@ -112,6 +112,8 @@ class TrainConfig:
     """Images an optimiser step, over all devices. The last partial batch of an epoch is dropped."""
     micro_batch: Annotated[int, Field(ge=0, le=MOST)] = 0
     """Images a device takes at once; 0: the whole batch."""
+    activation_checkpointing: Annotated[int, Field(ge=0, le=13)] = 0
+    """Levels, from the full resolution down, whose activations the backward pass recomputes: less memory, more time."""
     optimizer: Literal["adam", "adamw", "muon"] = "adam"
     """Adam, AdamW with decoupled weight decay, or Muon for the matrices and convolutions with AdamW for the rest."""
     lr: Positive = 2e-4

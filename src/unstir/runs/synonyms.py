@@ -10,6 +10,8 @@ SETTINGS = {
     "max_train_steps total_steps training_steps iterations iters num_iterations n_iter n_iters max_iters duration kimg",
     "train.batch_size": "batch bs b batchsize train_batch_size total_batch_size global_batch_size",
     "train.micro_batch": "micro_batch_size microbatch accumulate grad_accum gradient_accumulation_steps",
+    "train.activation_checkpointing": "gradient_checkpointing grad_checkpointing checkpoint_activations checkpointing "
+    "use_checkpoint recompute recompute_activations remat",
     "data.size": "size resolution res image_size img_size imsize crop_size",
     "train.ema_decay": "ema ema_rate ema_beta ema_max_decay use_ema",
     "diffusion.T": "t timesteps num_timesteps diffusion_steps num_diffusion_timesteps num_train_timesteps noise_steps "
