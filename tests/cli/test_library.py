@@ -20,6 +20,8 @@ LIBRARY = {
     ("report",): "unstir.report.write:write_report",
     ("evaluate",): "unstir.metrics.evaluate_run:evaluate_run",
     ("likelihood",): "unstir.metrics.likelihood:save_likelihood",
+    ("export",): "unstir.interop.exporting:export",
+    ("import",): "unstir.interop.importing:import_run",
     ("sample",): "unstir.generate.sampling:sample",
     **{("edit", name): f"unstir.edit:{name}" for name in ("inpaint", "vary", "invert", "blend", "morph")},
 }

@@ -14,7 +14,7 @@ from unstir.cli.app import say, show
 from unstir.errors import REMEDIES, UserError
 
 COMMANDS = (
-    ("train",), ("distill", "r"),
+    ("train",), ("distill", "r"), ("export", "r"), ("import", "s"),
     ("sample", "r"), ("likelihood", "r"), ("evaluate", "r"), ("report", "r"), ("doctor", "r"), ("verify",),
     ("data", "pack", "s"), ("data", "inspect", "s"), ("edit", "inpaint", "r", "i"), ("edit", "vary", "r", "i"),
     ("edit", "invert", "r", "i"), ("edit", "blend", "r", "i", "j"), ("edit", "morph", "r"), ("data",), ("edit",), (),

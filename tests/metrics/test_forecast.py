@@ -178,7 +178,7 @@ def test_inception_on_a_cpu_has_a_smaller_reference(request_of, train, reference
     monkeypatch.setattr(module, "usual_chain", lambda run: Chain())
     monkeypatch.setattr(module, "usual_labels", lambda *given: {})
     monkeypatch.setattr(module.build, "device", torch.device)
-    run = SimpleNamespace(labels=SimpleNamespace(number=lambda label: None))
+    run = SimpleNamespace(labels=SimpleNamespace(number=lambda label: None), config=SimpleNamespace(imported=""))
     request = EvaluationRequest(fid=True, **{"device": "cpu", **request_of})
     plans = module._plans(run, store_of(train=train), request, lambda sentence: None)
     assert [(plan.num_reference, plan.job.num, plan.model.step) for plan in plans] == [
@@ -215,7 +215,7 @@ def test_the_newest_of_several_steps_is_compared_by_the_network_that_was_loaded(
     own, other = (SimpleNamespace(path=Path(name), newest_step=lambda: 2) for name in ("own", "other"))
     heard, loaded = [], Awaited("loaded", "l")
     for name, answer in (
-        ("installed", None), ("open_store", None), ("check", None), ("inception", loaded), ("_plans", plans),
+        ("installed", None), ("with_store", (own, None)), ("check", None), ("inception", loaded), ("_plans", plans),
         ("saved", [evaluation(num=40), evaluation(num=90)]),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, lambda *given, answer=answer, **how: answer)

@@ -26,6 +26,8 @@ from unstir.nn.config import UNetConfig
         ({"attention": (1, 1)}, "names a level twice"),
         ({"heads": 3}, "heads=3 does not divide the 256 channels of level 1"),
         ({"mults": (1, 3), "attention": (), "heads": 5}, "heads=5 does not divide the 384 channels of level 1"),
+        ({"head_channels": 24}, "head_channels=24 does not divide the 256 channels of level 1.*use head_channels"),
+        ({"head_channels": 64, "heads": 2}, "heads=2 and head_channels=64 were given; give one of them"),
         ({"dropout": 1.0}, "less than 1"),
         ({"dropout": -0.1}, "at least 0"),
         ({"dropout": float("nan")}, "less than 1"),

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from diffusers_mapping import ours, peer, theirs
 from torch import Tensor, nn
 
+from unstir.interop.libraries import library
+from unstir.interop.names import from_diffusers, to_diffusers
+from unstir.interop.unet2d import to_unet2d
 from unstir.nn.config import UNetConfig
 from unstir.nn.unet import UNet
 
@@ -15,6 +17,7 @@ CASES = {
     "plain": {},
     "attention everywhere, two blocks": {"attention": (0, 1), "num_blocks": 2},
     "two heads, three blocks": {"attention": (1,), "heads": 2, "num_blocks": 3},
+    "heads of one width": {"mults": (1, 2, 4), "attention": (0, 2), "head_channels": 8},
     "four heads, three levels": {"mults": (1, 2, 2), "attention": (1, 2), "heads": 4},
     "one level": {"mults": (1,), "attention": (0,)},
     "falling and rising mults": {"mults": (3, 1, 2), "attention": (1,), "groups": 4},
@@ -37,8 +40,8 @@ def both(case: dict[str, object], dtype: torch.dtype) -> tuple[nn.Module, nn.Mod
     torch.manual_seed(1)
     config = UNetConfig(**{**SMALL, **case})
     net = scrambled(UNet(config)).to(dtype)
-    other = peer(config).to(dtype)
-    other.load_state_dict(theirs(net.state_dict()))  # strict: every name is found on both sides
+    other = library("diffusers", "diffusers", "a test").UNet2DModel(**to_unet2d(config, 8, 8)).to(dtype)
+    other.load_state_dict(to_diffusers(net.state_dict()))  # strict: every name is found on both sides
     size = 2 ** (len(config.mults) - 1)
     inputs = [torch.randn(3, config.in_channels, 3 * size, 4 * size, dtype=dtype), torch.tensor([0, 417, 999])]
     if config.num_classes:
@@ -66,7 +69,7 @@ def test_gradients_are_those_of_diffusers():
     weight = torch.randn(3, 3, *inputs[0].shape[2:], dtype=torch.float64)
     (net(*inputs) * weight).sum().backward()
     (other(*inputs[:2], class_labels=inputs[2]).sample * weight).sum().backward()
-    expected = ours({name: p.grad for name, p in other.named_parameters()}, net)
+    expected = from_diffusers({name: p.grad for name, p in other.named_parameters()}, net.state_dict())[0]
     for name, p in net.named_parameters():
         assert (p.grad - expected[name]).norm() <= 1e-10 * max(expected[name].norm(), 1e-3), name
 
@@ -74,7 +77,7 @@ def test_gradients_are_those_of_diffusers():
 def test_renaming_there_and_back_is_the_identity():
     net = UNet(UNetConfig(**{**SMALL, "attention": (0,), "num_classes": 2}))
     state = net.state_dict()
-    back = ours(theirs(state), net)
-    assert back.keys() == state.keys()
+    back, missing, unknown = from_diffusers(to_diffusers(state), state)
+    assert back.keys() == state.keys() and missing == unknown == []
     assert all(torch.equal(back[name], state[name]) for name in state)
-    assert len(theirs(UNet(UNetConfig(channels=32, groups=32)).state_dict())) == 328  # as google/ddpm-cifar10-32
+    assert len(to_diffusers(UNet(UNetConfig(channels=32, groups=32)).state_dict())) == 328  # as google/ddpm-cifar10-32

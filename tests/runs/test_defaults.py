@@ -9,6 +9,7 @@ from unstir.runs.toml import to_dict
 
 SETTINGS = """
 recipe = ""
+imported = ""
 seed = 0
 data.source = "digits"
 data.store = ""
@@ -23,6 +24,7 @@ model.mults = [1, 2, 2, 2] >= 1 <= 16384
 model.num_blocks = 2 >= 1 <= 64
 model.attention = [1] >= 0 <= 1000000
 model.heads = 1 >= 1 <= 16384
+model.head_channels = 0 >= 0 <= 16384
 model.dropout = 0.1 >= 0 < 1
 model.groups = 32 >= 1 <= 16384
 model.norm_eps = 1e-06 > 0 <= 1
@@ -54,6 +56,7 @@ loss.noise_choices = 1 >= 1 <= 64
 train.length = "100 epochs"
 train.batch_size = 128 >= 1 <= 1000000
 train.micro_batch = 0 >= 0 <= 1000000
+train.activation_checkpointing = 0 >= 0 <= 13
 train.optimizer = "adam"
 train.lr = 0.0002 > 0 <= 1000000000000.0
 train.weight_decay = 0.0 >= 0 <= 1000000000000.0

@@ -5,9 +5,23 @@ hung up (the terminal closed) after saving.
 """
 
 # each module, named after its command, adds it to the application
-from unstir.cli import data, distill, doctor, edit, evaluate, likelihood, report, sample, train, verify
+from unstir.cli import (
+    data,
+    distill,
+    doctor,
+    edit,
+    evaluate,
+    export,
+    import_,
+    likelihood,
+    report,
+    sample,
+    train,
+    verify,
+)  # fmt: skip
 from unstir.cli.app import app, main
 
 __all__ = [
-    "app", "data", "distill", "doctor", "edit", "evaluate", "likelihood", "main", "report", "sample", "train", "verify",
+    "app", "data", "distill", "doctor", "edit", "evaluate", "export", "import_", "likelihood", "main", "report",
+    "sample", "train", "verify",
 ]  # fmt: skip

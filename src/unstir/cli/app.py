@@ -51,7 +51,7 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
     given = {argument.field_info.name: argument.tokens for argument in arguments if not argument.keys}
     recipe, out = (given[name][-1].value if given.get(name) else "" for name in ("recipe", "out"))
     base = toml.to_dict(recipes.settings(recipe, recipes.run_folder(recipe, out)))
-    del base["recipe"]
+    del base["recipe"], base["imported"]
     update_argument_collection(base, recipe or recipes.DEFAULT, arguments, root_keys=(), allow_unknown=False)
 
 

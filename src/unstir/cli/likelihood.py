@@ -47,11 +47,10 @@ def likelihood(
     from unstir import console
     from unstir.data import SPLITS
     from unstir.metrics.likelihood import Protocol, describe, save_likelihood
-    from unstir.runs.loading import open_store
     from unstir.runs.run import Run
+    from unstir.runs.stores import with_store
 
-    opened = Run.open(run)
-    data = open_store(opened, store)
+    opened, data = with_store(Run.open(run), store)
     model = options.model(opened)
     splits = SPLITS if split == "both" else (split,)
     protocol = Protocol(num=num, calls=calls, variance=variance, clip=clip, seed=seed, batch_size=batch_size)

@@ -86,13 +86,9 @@ class InvertOptions(Given):
 
 @FLAT
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """Which weights, where, and in which arithmetic."""
+class WeightOptions:
+    """Which weights."""
 
-    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
-    """Arithmetic inside the network."""
-    device: str = "auto"
-    """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
     checkpoint: int | None = None
     """The saved step whose weights are used; by default the newest."""
     ema: bool = True
@@ -101,9 +97,23 @@ class ModelOptions:
     """Use an average of this width instead, a fraction of the training so far (0.05 is short, 0.2 long); needs a run
     trained with train.power_ema."""
 
-    def model(self, run: "Run", guide: str | None = None) -> "Model":
-        """The model of the run that these options name; errors as `Run.model`."""
+    def model(self, run: "Run", **how: Any) -> "Model":
+        """The model of the run that these options name; ``how`` and errors as `Run.model`."""
         from unstir.runs.loading import chosen_average
 
-        ema = chosen_average(self.ema, self.ema_width)
-        return run.model(self.checkpoint, ema=ema, device=self.device, dtype=self.dtype, guide=guide, say=say)
+        return run.model(self.checkpoint, ema=chosen_average(self.ema, self.ema_width), say=say, **how)
+
+
+@FLAT
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(WeightOptions):
+    """Which weights, where, and in which arithmetic."""
+
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Arithmetic inside the network."""
+    device: str = "auto"
+    """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
+
+    def model(self, run: "Run", guide: str | None = None, **how: Any) -> "Model":
+        """The model of the run that these options name; errors as `Run.model`."""
+        return super().model(run, device=self.device, dtype=self.dtype, guide=guide, **how)

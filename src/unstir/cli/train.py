@@ -15,9 +15,10 @@ from unstir.runs.sections import STRICT
 @Parameter(name="*", name_transform=str)
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Settings(Config):
-    """The settings of a run as options; its recipe is an argument of its own."""
+    """The settings of a run as options; its recipe is an argument of its own, and what it trains is not imported."""
 
     recipe: Annotated[str, Parameter(parse=False)] = ""
+    imported: Annotated[str, Parameter(parse=False)] = ""
 
 
 LISTED = "\n".join(f"- **{name}**: {sentence}" for name, sentence in recipes.sentences().items())

@@ -62,6 +62,8 @@ OPTIONS = {
     "--singles": "individual separate each",
     "--measure": "evaluate metrics",
     "--pdf": "print",
+    "--to": "format target backend kind framework",
+    "--classes": "labels names class_names label_names",
 }
 """The option that a word of the field leads to, in the commands that have it; of several the first that a command has.
 

@@ -20,6 +20,12 @@ CHECKS: dict[str, Check] = {
 }
 """Every check by its name, in the order of definition."""
 
+OF_TRAINING = frozenset(
+    {"few-images", "overfit", "slow-average", "average-behind", "weights-loss", "memory", "disk"}
+    | {check.name for check in vars(learning).values() if isinstance(check, Check)}
+)
+"""The checks of how a run was trained, which an imported one was elsewhere."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -42,6 +48,8 @@ class Report:
 def examine(facts: RunFacts) -> Report:
     """Run every check whose needs are met."""
     reasons = {name: next(filter(None, map(facts.why_not, check.needs)), "") for name, check in CHECKS.items()}
+    if facts.run.config.imported:
+        reasons |= dict.fromkeys(OF_TRAINING, "the run was imported, and trained elsewhere")
     skipped = {name: reason for name, reason in reasons.items() if reason}
     checked = tuple(name for name in CHECKS if name not in skipped)
     findings = explained(finding for name in checked for finding in CHECKS[name].run(facts))

@@ -26,6 +26,7 @@ from unstir.runs import build, checkpoint, memory, toml
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.loading import check_same, model_of
 from unstir.runs.run import Run
+from unstir.runs.stores import compared_with
 from unstir.runs.timetable import snapshots
 from unstir.theory.averages import WIDTHS
 from unstir.train.loss_floor import read_floor
@@ -48,7 +49,7 @@ def gather(path: str | Path, *, store: str | Path | None = None, samples: bool =
     if settings_problem and loaded:
         with suppress(UserError):
             run = replace(run, config=toml.from_dict(loaded.config, str(run.path)))
-    lines, (opened, store_problem) = tuple(run.metrics()), _store(run, store)
+    lines, (run, opened, store_problem) = tuple(run.metrics()), _store(run, store)
     facts = RunFacts(
         run=run,
         lines=lines,
@@ -107,20 +108,30 @@ def _refusal(check: Callable[..., object], *args: object) -> str:
     return ""
 
 
-def _store(run: Run, named: str | Path | None) -> tuple[Store | None, str]:
-    """The run's store with what is wrong with it; None where it cannot be opened. A named one has to be there."""
+def _store(run: Run, named: str | Path | None) -> tuple[Run, Store | None, str]:
+    """The run and its store with what is wrong with it; None where it cannot be opened. A named one has to be there.
+
+    An imported run knows no data; it takes the store named for its own.
+    """
+    if named is None and not run.data.content_hash:
+        return run, None, ""
     try:
         opened = Store.open(run.config.data.store if named is None else named)
     except UserError as error:
         if named is not None:
             raise
-        return None, str(error)
+        return run, None, str(error)
+    run = compared_with(run, opened)
     found, began = opened.content_hash, run.data.content_hash
     if found == began:
-        return opened, _refusal(verify_once, opened)
-    return opened, (
-        f"{opened.path} is not the data that the run began with: its content hash is {found[:12]}..., the run's "
-        f"{began[:12]}..."
+        return run, opened, _refusal(verify_once, opened)
+    return (
+        run,
+        opened,
+        (
+            f"{opened.path} is not the data that the run began with: its content hash is {found[:12]}..., the run's "
+            f"{began[:12]}..."
+        ),
     )
 
 

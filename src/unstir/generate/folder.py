@@ -22,10 +22,12 @@ from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_pi
 from unstir.pixels import to_uint8
 from unstir.progress import Progress, counter
 from unstir.runs import sidecar
+from unstir.runs.config import Config
 from unstir.runs.files import locked, make_folder, remove_partials, save_png, write_text
 from unstir.runs.kinds import is_count
 from unstir.runs.lines import decode, encode
 from unstir.runs.model import Model
+from unstir.runs.toml import to_dict
 
 GRID_IMAGES = 64
 SETTINGS = "settings.json"
@@ -153,7 +155,7 @@ def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: b
                 write_text(file, encode({**said, **wanted}, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"cannot use the folder {out}: {remedy(error, 'name another folder with --out')}") from None
-    present = settings_in(out)
+    present = _with_new_settings(settings_in(out))
     numbers = all(is_count(present.get(key)) and present[key] > 0 for key in ("batch_size", "threads"))
     ours = numbers and present.get("dtype") in ("float32", "bfloat16")
     if not ours or present.keys() != wanted.keys():
@@ -165,6 +167,15 @@ def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: b
         other = f"{out} holds images made with other settings ({', '.join(differing)})"
         raise UserError(f"{other}; name another folder with --out")
     return present["dtype"], present["batch_size"], present["threads"]
+
+
+def _with_new_settings(present: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a folder with those that have come since it was begun, which are off by default."""
+    defaults = to_dict(Config())
+    sections = {
+        key: defaults[key] | present[key] for key in ("model", "diffusion") if isinstance(present.get(key), dict)
+    }
+    return present | sections
 
 
 def _differences(key: str, there: Any, asked: Any) -> list[str]:

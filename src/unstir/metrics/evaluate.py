@@ -25,9 +25,9 @@ from unstir.metrics.measure import measure, reference_size
 from unstir.metrics.memorisation import Memorisation, memorisation, picture
 from unstir.progress import Showing, silently
 from unstir.runs.files import check_writable, make_folder, replacing
-from unstir.runs.loading import check_data
 from unstir.runs.model import Model
 from unstir.runs.run import Run
+from unstir.runs.stores import check_data
 
 NEW_IMAGES = 2000  # held-out images that are compared with the training images, at most
 

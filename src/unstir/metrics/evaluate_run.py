@@ -23,9 +23,10 @@ from unstir.metrics.request import EvaluationRequest
 from unstir.progress import Say, Showing, duration, silently, unsaid
 from unstir.runs import build
 from unstir.runs.files import is_writable
-from unstir.runs.loading import chosen_average, open_store
+from unstir.runs.loading import chosen_average
 from unstir.runs.model import Model
 from unstir.runs.run import Run
+from unstir.runs.stores import with_store
 
 ON_CPU = 2000  # reference images of Inception on a CPU, which computes some 5 to 10 a second
 SIZES = (100, 200, 300, 500, 1000, 2000, 5000, 10_000)  # the numbers of images that `fitting` chooses from
@@ -50,8 +51,7 @@ def evaluate_run(
         raise UserError(f"minutes={request.minutes} must be more than 0; --num sets the number of images itself")
     if request.inception:
         installed()
-    run = Run.open(path)
-    store = open_store(run, request.store)
+    run, store = with_store(Run.open(path), request.store)
     plans = _plans(run, store, request, say)
     for plan in plans:
         check(run, store, plan)
@@ -85,7 +85,8 @@ def _plans(run: Run, store: Store, request: EvaluationRequest, say: Say) -> list
             reference = min(store.count(request.split), max(ON_CPU, request.num))
     chain, labels = usual_chain(run).changed(**request.chain, seed=request.seed), usual_labels(run, store, label)
     job = Job(num=request.num or 100, chain=chain, batch_size=request.batch_size, **labels)
-    how: dict[str, Any] = {key: getattr(request, key) for key in ("seeds", "split", "memorisation")}
+    how: dict[str, Any] = {key: getattr(request, key) for key in ("seeds", "split")}
+    how["memorisation"] = request.memorisation and not run.config.imported  # what it was trained on is not known
     how |= {"job": job, "num_reference": reference, "networks": tuple(networks)}
     return [Plan(model=model, **how) for model in models]
 

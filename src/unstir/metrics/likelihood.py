@@ -28,8 +28,8 @@ from unstir.runs.files import check_writable, make_folder, replacing, write_text
 from unstir.runs.kinds import check as check_kinds
 from unstir.runs.kinds import is_count
 from unstir.runs.lines import decode, encode
-from unstir.runs.loading import check_data
 from unstir.runs.model import Model, weights_in_words
+from unstir.runs.stores import check_data
 from unstir.theory.variance import check_variance
 
 SAMPLES = 8  # an estimate is made in so many batches, where there are as many images: each has its own times

@@ -33,6 +33,8 @@ class UNetConfig:
     """Levels with self-attention, counted from 0, the full resolution. The middle of the network always has it."""
     heads: _Count = 1
     """Heads of each self-attention; must divide the channels of its level."""
+    head_channels: Annotated[int, Field(ge=0, le=16_384)] = 0
+    """Channels of a head, so that wider levels have more heads; 0: as many heads everywhere."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Probability in [0, 1) that an element is dropped inside each residual block in training."""
     groups: _Count = 32
@@ -75,12 +77,19 @@ class UNetConfig:
                 f"groups={self.groups} does not divide the {wrong[0]} channels of a level (channels={self.channels}, "
                 f"mults={self.mults}); use groups that divide {self.channels}, or another channels"
             )
-        if wrong := [level for level in (*self.attention, last) if self.widths[level] % self.heads]:
+        if self.head_channels and self.heads != 1:
+            raise ValueError(f"heads={self.heads} and head_channels={self.head_channels} were given; give one of them")
+        name, divisor = ("head_channels", self.head_channels) if self.head_channels else ("heads", self.heads)
+        if wrong := [level for level in (*self.attention, last) if self.widths[level] % divisor]:
             raise ValueError(
-                f"heads={self.heads} does not divide the {self.widths[wrong[0]]} channels of level {wrong[0]}, which "
-                f"has attention; use heads that divide {self.channels}"
+                f"{name}={divisor} does not divide the {self.widths[wrong[0]]} channels of level {wrong[0]}, which "
+                f"has attention; use {name} that divide {self.channels}"
             )
         return self
+
+    def heads_of(self, width: int) -> int:
+        """Heads of a self-attention over so many channels."""
+        return width // self.head_channels if self.head_channels else self.heads
 
     @property
     def multiple(self) -> int:

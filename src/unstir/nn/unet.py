@@ -197,7 +197,7 @@ def _block(config: UNetConfig, in_channels: int, out_channels: int) -> ResBlock:
 
 
 def _attention(config: UNetConfig, channels: int) -> Attention:
-    return Attention(channels, heads=config.heads, groups=config.groups, norm_eps=config.norm_eps)
+    return Attention(channels, heads=config.heads_of(channels), groups=config.groups, norm_eps=config.norm_eps)
 
 
 def _attention_or_identity(config: UNetConfig, level: int) -> nn.Module:

@@ -8,7 +8,7 @@ hurry, `summary` chooses three sentences, and `limitations` says what none of th
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from unstir.doctor import Cause, causes
 from unstir.doctor.learning import lower_rate
@@ -48,9 +48,19 @@ ASIDE = frozenset({"logs", "checkpoints", "memory", "disk"})  # of files and the
 
 def analyse(facts: Facts) -> tuple[Statement, ...]:
     """The sentences about a run, by topic in the order of `TOPICS`; what is missing in ``facts`` is said to be."""
-    themes = (progress, quality, fit, diversity, memorisation, sampling, cost)
+    themes: tuple[Callable[[Facts], Iterable[Statement]], ...] = (quality, diversity, sampling)
+    if facts.config.imported:
+        themes = (_imported, *themes)
+    else:
+        themes = (progress, quality, fit, diversity, memorisation, sampling, cost)
     found = [statement for theme in themes for statement in theme(facts)]
     return (*found, *advice(facts, found))
+
+
+def _imported(facts: Facts) -> list[Statement]:
+    text = "How the network was trained, and on which images, is not known here, for its weights were imported: "
+    text += "progress, over-fitting and memorisation cannot be told."
+    return [Statement("imported", "progress", "cost", "undecided", text)]
 
 
 def summary(statements: Sequence[Statement]) -> list[Statement]:
@@ -82,12 +92,13 @@ def limitations(facts: Facts) -> list[str]:
             found.append(f"{sets}, without an error bar: no difference can be distinguished from chance.")
         sees = next(says for start, says in FEATURES.items() if last.main_key.startswith(start))
         found.append(f"{main.name} {sees}")
-        found.append("Copies are searched for as whole images: a copied part of an image is not found.")
+        if not facts.config.imported:
+            found.append("Copies are searched for as whole images: a copied part of an image is not found.")
     else:
         found.append("The samples were not evaluated, so their quality is known only by eye.")
-    if not held_out:
+    if not held_out and not facts.config.imported:
         found.append("No images were held out, so neither over-fitting nor copies can be distinguished from chance.")
-    elif held_out < FEW:
+    elif 0 < held_out < FEW:
         found.append(f"{count(held_out, 'image')} held out are few: what is compared with them is rough.")
     return found
 

@@ -62,7 +62,9 @@ def planned(run: Run, store: Store, *, seconds: float, num: int = 0, seeds: int 
     plan = Plan(model=models[-1], job=job, seeds=seeds, networks=tuple(networks_there(store)))
     others = parse(DISTILLED if run.config.distilled else CHAINS, usual)
     chains = [chain for chain in others if chain.steps <= models[-1].process.T]
-    by_step = [replace(plan, model=model, memorisation=model is models[-1]) for model in models]
+    by_step = [
+        replace(plan, model=model, memorisation=model is models[-1] and not run.config.imported) for model in models
+    ]
     by_chain = [replace(plan, job=replace(job, chain=chain), memorisation=False) for chain in chains]
     for each in (*by_step, *by_chain):
         check(run, store, replace(each, job=replace(each.job, num=num or each.job.num)))

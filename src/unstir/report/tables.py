@@ -54,6 +54,8 @@ def cards(facts: Facts) -> list[tuple[str, str, str]]:
         found.append(("bits/dim, held out", value, f"the bound, {terms_of(bound['protocol'])}"))
     elif line.get("bits") is not None and math.isfinite(line["bits"]):
         found.append(("bits/dim, held out", plus_minus(line["bits"], line["bits_error"]), "an estimate of the bound"))
+    if facts.config.imported:
+        return [*found, ("parameters", f"{facts.cost.parameters:,}", "imported weights")]
     found.append(
         ("training images seen", f"{facts.cost.images:,}", passes(facts.cost.images, facts.data.counts["train"]))
     )
@@ -140,6 +142,9 @@ def data(facts: Facts, store: Store | None) -> list[tuple[str, str]]:
         ("mirrored", "half of the time" if cfg.flip else "no"),
         ("content hash", card.content_hash),
     ]
+    if facts.config.imported:
+        count = f"{card.counts['train']:,} and {card.counts['held_out']:,} images" if card.content_hash else "nothing"
+        rows[:2] = [("trained on", "not known: the weights were imported"), ("compared with", count)]
     if store is not None:
         rows += [("note", str(note)) for note in store.notes]
         rows += [("refused files", str(len(store.refused)))] if store.refused else []
@@ -153,15 +158,17 @@ def cost(facts: Facts) -> list[tuple[str, str]]:
     pace = f", {brief(statistics.median(speeds), 3)} images/s while training" if speeds else ""
     if shares := numbers(facts.metrics, "share_of_limit"):
         pace += f", {percent(statistics.median(shares))} of the machine's rate of matrix products"
-    return [
-        ("parameters", f"{it.parameters:,}"),
-        ("training images seen", f"{it.images:,}, {passes(facts.cost.images, facts.data.counts['train'])}"),
-        ("time", f"{duration(it.seconds)} with grids, held-out losses and files{pace}"),
-        ("one forward pass", f"{operations(it.forward_flops)} per image"),
-        ("training", f"{operations(it.training_flops)}: forward and backward of every image seen"),
-        ("precision", facts.config.train.dtype),
-        ("machine", "; then ".join(facts.trained_on) or "not recorded"),
-    ]
+    training = {
+        "training images seen": f"{it.images:,}, {passes(facts.cost.images, facts.data.counts['train'])}",
+        "time": f"{duration(it.seconds)} with grids, held-out losses and files{pace}",
+        "training": f"{operations(it.training_flops)}: forward and backward of every image seen",
+        "precision": facts.config.train.dtype,
+        "machine": "; then ".join(facts.trained_on) or "not recorded",
+    }
+    if facts.config.imported:
+        training = dict.fromkeys(training, "not known: the weights were imported")
+    forward = f"{operations(it.forward_flops)} per image"
+    return [("parameters", f"{it.parameters:,}"), ("one forward pass", forward), *training.items()]
 
 
 @dataclass(frozen=True)

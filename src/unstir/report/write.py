@@ -17,8 +17,8 @@ from unstir.report import compared, page
 from unstir.report.gather import Measuring, measure, planned, time_samplers
 from unstir.report.tables import export, targets
 from unstir.runs.files import check_file, make_folder, replacing
-from unstir.runs.loading import check_data, open_store
 from unstir.runs.run import Run
+from unstir.runs.stores import check_data, compared_with, with_store
 from unstir.train.held_out import catch_up
 from unstir.train.loss_floor import keep_floor
 
@@ -60,7 +60,7 @@ def write_report(
     prints = [path.with_suffix(".pdf")] if printed else []
     for target in prints:
         _check_file(target, "--pdf", ".pdf")
-    stores = _stores(runs, store, say)
+    runs, stores = _with_stores(runs, store, say)
     plans = _planned(runs, stores, minutes, num, seeds, say) if measuring else []
     protocols = [_measured(*plan, timed=len(runs) == 1, showing=showing) for plan in plans]
     make_folder(path.absolute().parent)
@@ -95,22 +95,27 @@ def _check_asked(paths: Sequence[Path], minutes: float, num: int, seeds: int) ->
         raise UserError(f"seeds={seeds} must be at least 1; error bars over seeds need 2")
 
 
-def _stores(runs: Sequence[Run], named: Path | None, say: Say) -> list[Store | None]:
-    """The data of each run: the store named, where it is that run's, else its own; None, said, where it has gone."""
+def _with_stores(runs: Sequence[Run], named: Path | None, say: Say) -> tuple[list[Run], list[Store | None]]:
+    """The runs and the data of each: the store named, where it is that run's, else its own; None, said, where it has
+    gone. An imported run, which knows no data, has the store named.
+    """
     given = None if named is None else Store.open(named)
-    if given is not None and given.content_hash not in {run.data.content_hash for run in runs}:
-        check_data(runs[0].path, runs[0].data, given)
-    found = []
+    if given is not None:
+        runs = [compared_with(run, given) for run in runs]
+        if given.content_hash not in {run.data.content_hash for run in runs}:
+            check_data(runs[0].path, runs[0].data, given)
+    found = list[Store | None]()
     for run in runs:
         store = given if given is not None and given.content_hash == run.data.content_hash else None
         if store is None and is_store(run.config.data.store):
-            store = open_store(run)
+            store = with_store(run)[1]
             check_data(run.path, run.data, store)
         elif store is None:
             gone = f"{run.config.data.store}, the data of {run.path}, is no longer there; name it with --store."
-            say(f"{gone} Without it nothing is measured and no data is shown")
+            none = f"{run.path} was imported and has no data; name images to compare it with, --store STORE."
+            say(f"{gone if run.data.content_hash else none} Without it nothing is measured and no data is shown")
         found.append(store)
-    return found
+    return list(runs), found
 
 
 def _planned(
@@ -131,9 +136,10 @@ def _planned(
 def _measured(run: Run, store: Store, plan: Measuring, timed: bool, showing: Showing) -> dict[str, Any]:
     """The protocol of the last step, with everything measured; of each sampler the seconds too where they are shown."""
     plans = prepared(store, [*plan.by_step, *plan.by_chain], showing)  # with the classifier trained, if it was not
-    with showing("measuring held-out losses", "snapshots") as progress:
-        catch_up(run, store, progress)
-        keep_floor(run, store, at_any_cost=True)
+    if not run.config.imported:
+        with showing("measuring held-out losses", "snapshots") as progress:
+            catch_up(run, store, progress)
+            keep_floor(run, store, at_any_cost=True)
     with showing("evaluating", "evaluations") as progress:
         measure(run, store, plans, progress)
     if timed:

@@ -34,6 +34,8 @@ class Config:
 
     recipe: str = ""
     """The recipe this began from; in a TOML file, the one that fills what the file leaves out."""
+    imported: str = ""
+    """Where the weights came from, of an imported run, which has no training; `unstir import` writes it."""
     seed: int = 0
     """Seed of everything random in training."""
     data: DataConfig = field(default_factory=DataConfig)

@@ -1,6 +1,6 @@
 """From a checkpoint to a model, or to the weights that a new run begins with, and whether its settings are the run's.
 
-Settings (of config.toml, of a checkpoint, asked for) must be those of one run, and a store its data.
+Settings (of config.toml, of a checkpoint, asked for) must be those of one run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,10 @@ import tomli_w
 import torch
 from torch import Tensor, nn
 
-from unstir.data import Store, is_store
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError, short
 from unstir.progress import Say, unsaid
 from unstir.runs import build, checkpoint, toml
-from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import Checkpoint, content_hash
 from unstir.runs.config import MAY_CHANGE, Config
 from unstir.runs.model import Model
@@ -66,20 +64,6 @@ def check_same(run: "Run", found: Checkpoint, say: Say = unsaid) -> None:
         raise UserError(f"{card_file} is not of the data that {name} was trained on: {what}; restore it from a copy")
     if of_grids := [text for key, text in said.items() if key.startswith("grids.")]:
         say(f"{file} has changed since step {found.step} was saved: {', '.join(of_grids)}")
-
-
-def open_store(run: "Run", named: Path | None = None) -> Store:
-    """The data of a run, in the folder ``named`` or where it was packed. Raises UserError where it has gone."""
-    own = run.config.data.store
-    if named is None and not is_store(own):
-        raise UserError(f"{own}, the data of {run.path}, is no longer there; name it with --store")
-    return Store.open(named or own)
-
-
-def check_data(folder: Path, data: DataCard, store: Store) -> None:
-    """Raise UserError where ``store`` is not the ``data`` that the run in the folder was trained on."""
-    if store.content_hash != data.content_hash:
-        raise UserError(f"{store.path} is not the data of {folder}; name the store that it was trained on")
 
 
 def _different(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -134,7 +118,8 @@ def model_of(
         return build.denoiser(run.config, net.to(arithmetic), torch.float32)
 
     how: dict[str, Any] = {"device": on, "dtype": dtype, "ema": ema}
-    averaged = ema if not isinstance(ema, bool) else ema and run.config.train.ema_decay > 0
+    kept = run.config.train.ema_decay > 0 and not run.config.imported
+    averaged = ema and kept if isinstance(ema, bool) else ema
     return Model(load=load, step=step, weights_sha256=content_hash(weights), averaged=averaged, **how, **_of(run))
 
 

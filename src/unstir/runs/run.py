@@ -90,8 +90,13 @@ class Run:
 
     @property
     def length(self) -> int:
-        """The optimiser steps of the whole run."""
-        return self.steps_in(self.config.train.length)
+        """The optimiser steps of the whole run; none of an imported one."""
+        return 0 if self.config.imported else self.steps_in(self.config.train.length)
+
+    @property
+    def going_on(self) -> str:
+        """What to type for a new run that begins with the weights of this one, with the same network."""
+        return f"unstir train {self.path}/config.toml --train.init {self.path} --data.source IMAGES --out NEW"
 
     def save_config(self) -> None:
         """Write config.toml."""

@@ -47,6 +47,11 @@ def distilled(run: Run, length: str = "", lr: float = 0.0) -> Config:
     large in the image. Raises UserError for a run that is distilled itself, learned a variance or saved no weights.
     """
     config, predict = run.config, run.config.diffusion.predict
+    if config.imported:
+        raise UserError(
+            f"{run.path} was imported and has no data to learn from; distil a run that went on from its weights: "
+            f"{run.going_on}"
+        )
     if config.distilled:
         raise UserError(
             f"{run.path} is distilled already; to train it for longer: unstir distill "

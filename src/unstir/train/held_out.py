@@ -37,8 +37,8 @@ from unstir.pixels import from_uint8
 from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs.lines import append, write
-from unstir.runs.loading import check_data
 from unstir.runs.run import Run
+from unstir.runs.stores import check_data
 from unstir.runs.timetable import snapshots
 from unstir.train.observer import Observer, Stop
 from unstir.train.record import cut_log

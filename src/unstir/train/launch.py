@@ -99,6 +99,11 @@ def open_data(
     if size := config.data.size:
         _check_sides(config, size, size)
     old = Run.open(out) if is_run(out) else data_of
+    if is_run(out) and old is not None and old.config.imported:
+        raise UserError(
+            f"{out} was imported ({old.config.imported}) and has no training to continue; to go on from its "
+            f"weights: {old.going_on}"
+        )
     if not is_run(out):
         run.check_free(out)
         check_initial(config)
@@ -166,7 +171,7 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
         )
     train = dataclasses.replace(train, dtype=build.dtype_name(train.dtype, build.device(train.device)))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))
-    return Run.create(dataclasses.replace(config, train=train, data=data), out, card)
+    return Run.create(dataclasses.replace(config, train=train, data=data, imported=""), out, card)
 
 
 def _continued(old: Run, asked: Config, store: Store) -> Run:
@@ -213,6 +218,8 @@ def _store_of(data: DataConfig, old: Run | None, progress: Callable[[int, int], 
             f"{places[-1]}: the packed data of {old.path} is not there any more, nor is its source {data.source}; "
             f"{_names_store(old)}"
         )
+    if not data.source:
+        raise UserError("data.source is empty, as an imported run has it; name images with --data.source")
     return pack(
         data.source,
         store_path(data),

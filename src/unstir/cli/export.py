@@ -1,0 +1,33 @@
+"""`unstir export`."""
+
+from pathlib import Path
+from typing import Literal
+
+from unstir.cli.app import app, show
+from unstir.cli.options import RunFolder, WeightOptions
+
+
+@app.command
+def export(
+    run: RunFolder,
+    /,
+    *,
+    to: Literal["diffusers", "safetensors"],
+    out: Path,
+    weights: WeightOptions = WeightOptions(),
+) -> int:
+    """Write a trained model as files of another program. What was written is read again and compared with the model.
+
+    Example: `unstir export runs/digits --to diffusers --out digits-diffusers`
+
+    Args:
+        to: "diffusers": a folder that DDPMPipeline and DDIMPipeline load. "safetensors": one file of weights with its
+            settings, which --train.init takes.
+        out: A new folder for the files.
+    """
+    from unstir.interop.exporting import export as export_model
+    from unstir.runs.run import Run
+
+    done = export_model(weights.model(Run.open(run), device="cpu"), to, out)
+    show(*done.lines)
+    return 0

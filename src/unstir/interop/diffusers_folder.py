@@ -1,0 +1,121 @@
+"""A folder of diffusers as a model: a pipeline's (DDPMPipeline, DDIMPipeline), or a UNet2DModel with its scheduler.
+
+diffusers itself is not needed. Both layouts are read: unet/ and scheduler/, and everything in one folder, as the files
+of google/ddpm-* lie.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from unstir.data.disk import file_errors, open_file
+from unstir.errors import UserError, short
+from unstir.interop.foreign import Asked, Foreign
+from unstir.interop.names import from_diffusers
+from unstir.interop.schedulers import from_scheduler
+from unstir.interop.unet2d import from_unet2d
+from unstir.interop.weights import read_weights
+from unstir.nn.unet import UNet
+
+PATTERNS = ("*.json", "unet/*", "scheduler/*", "diffusion_pytorch_model.*")
+"""The files of a repository that are needed."""
+WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+LABELS = "unstir.json"  # names of classes, which diffusers does not keep
+MOST_BYTES, MOST_SIDE = 1 << 24, 4096
+
+Read = TypeVar("Read")
+
+
+def is_folder_of_diffusers(folder: Path) -> bool:
+    """Whether a folder looks like one of diffusers."""
+    return any((folder / name).is_file() for name in ("model_index.json", "unet/config.json", "config.json"))
+
+
+def read_folder(folder: Path, asked: Asked) -> tuple[Foreign, str]:
+    """The model in a folder, and the SHA-256 (hex) of its weights. UserError, naming it, for what has no equal here."""
+    unet = next((place for place in (folder / "unet", folder) if (place / "config.json").is_file()), None)
+    if unet is None:
+        raise UserError(f"{folder} has neither unet/config.json nor config.json; name the folder of a pipeline")
+    settings = _json(unet / "config.json")
+    if (name := settings.get("_class_name", "UNet2DModel")) != "UNet2DModel":
+        raise UserError(f"{unet / 'config.json'} is of a {short(name)}; only UNet2DModel has an equal here")
+    network = _located(unet / "config.json", from_unet2d, settings)
+    scheduler = _scheduler(folder)
+    diffusion, chain, notes = _located(scheduler, from_scheduler, _json(scheduler))
+    size = _size(unet / "config.json", settings.get("sample_size"), asked)
+    file = next((unet / name for name in WEIGHTS if (unet / name).is_file()), None)
+    if file is None:
+        raise UserError(f"{unet} has no {' and no '.join(WEIGHTS)}; fetch the whole repository")
+    tensors, sha256 = read_weights(file)
+    with torch.device("meta"):
+        own = UNet(network).state_dict()
+    weights, missing, unknown = from_diffusers(tensors, own)
+    if missing or unknown:
+        what = f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
+        raise UserError(f"{file} is not of the network that {unet / 'config.json'} describes: {what}")
+    return Foreign(
+        program="diffusers",
+        network=network,
+        weights=weights,
+        diffusion=diffusion,
+        chain=chain,
+        size=size,
+        notes=tuple(notes),
+        **_labels(folder),
+    ), sha256
+
+
+def _scheduler(folder: Path) -> Path:
+    places = folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json"
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise UserError(f"{folder} has no scheduler/scheduler_config.json, which says how noise was added; add it")
+    return found
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """The object in a file; UserError where it is none."""
+    try:
+        with file_errors(file), open_file(file) as stream:
+            found = json.loads(stream.read(MOST_BYTES))
+    except (ValueError, RecursionError):
+        raise UserError(f"{file} is not JSON; fetch it again") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{file} holds no settings; fetch it again")
+    return found
+
+
+def _located(file: Path, read: Callable[[Mapping[str, Any]], Read], settings: Mapping[str, Any]) -> Read:
+    """What ``read`` makes of settings; its UserError names the file."""
+    try:
+        return read(settings)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+
+
+def _size(file: Path, said: Any, asked: Asked) -> tuple[int, int]:
+    """(H, W) of an image: what the file says, or where it is silent what was asked for."""
+    if said is None:
+        given = asked.of_silent(file, "size")
+        if "size" not in given:
+            raise UserError(f"{file} does not say how large images are (sample_size); give --size, such as --size 32")
+        return given["size"], given["size"]
+    asked.of_silent(file)
+    sides = said if isinstance(said, list) else [said, said]
+    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= MOST_SIDE for side in sides):
+        raise UserError(f"{file}: sample_size={short(said)} must be one or two whole numbers, 1 to {MOST_SIDE}")
+    return sides[0], sides[1]
+
+
+def _labels(folder: Path) -> dict[str, Any]:
+    """What `unstir export` wrote of the labels; nothing where it did not write the folder."""
+    if not (folder / LABELS).is_file():
+        return {}
+    found = _json(folder / LABELS)
+    classes = found.get("classes")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise UserError(f"{folder / LABELS} is damaged; restore it, or delete it and name the --classes")
+    return {"classes": tuple(classes), "has_null": found.get("has_null") is True}

@@ -1,0 +1,138 @@
+"""A trained model as files of other programs: a folder of diffusers, or one file of weights.
+
+What was written is read again and computed with before the folder gets its name: an export whose outputs are not those
+of the model is refused.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from unstir import randomness
+from unstir.errors import UserError
+from unstir.interop import readme
+from unstir.interop.diffusers_folder import LABELS
+from unstir.interop.folders import check_new, new_folder
+from unstir.interop.libraries import library
+from unstir.interop.names import to_diffusers
+from unstir.interop.schedulers import to_scheduler
+from unstir.interop.unet2d import to_unet2d
+from unstir.nn.unet import UNet
+from unstir.randomness import Key
+from unstir.runs import checkpoint
+from unstir.runs.checkpoint import Checkpoint, environment
+from unstir.runs.files import write_text
+from unstir.runs.model import Model
+from unstir.runs.run import Run
+from unstir.runs.sections import DiffusionConfig
+from unstir.runs.toml import to_dict
+
+Target = Literal["diffusers", "safetensors"]
+FRESH = 3  # images that an export is tried with
+MOST_ERROR = 1e-4  # of its outputs, in parts of the largest one: float32 arithmetic of another library
+
+Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (x, network time, label) to the network's output
+Writer = Callable[[Path], Network]  # writes into a folder, and returns the network that was read from there again
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The ``folder`` written, and the largest difference of outputs on fresh inputs, in parts of the largest output."""
+
+    folder: Path
+    error: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What was written, how well it agrees, and the notes."""
+        agrees = f"its outputs are those of the model to {self.error:.1g} of the largest"
+        return (f"exported {self.folder}; {agrees}", *(f"note     {note}" for note in self.notes))
+
+
+def export(model: Model, to: Target, folder: str | Path) -> Exported:
+    """Write a model to a new folder; ``to`` is what is to read it.
+
+    "diffusers": DDPMPipeline and DDIMPipeline load it, and `unstir import`. "safetensors": one slim file, as a run
+    keeps them. Raises UserError, before anything is written, where the folder is not empty or cannot be made, where
+    that program has no such network, or the library is missing.
+    """
+    writers = {"diffusers": _diffusers, "safetensors": _safetensors}
+    if to not in writers:
+        raise UserError(f"--to {to} is unknown; choose one of {', '.join(get_args(Target))}")
+    folder = Path(folder)
+    check_new(folder)
+    write = writers[to](model, folder.name)
+    with new_folder(folder) as partial:
+        error = _difference(model, write(partial))
+    return Exported(folder, error, readme.notes(model) if to == "diffusers" else ())
+
+
+def _difference(model: Model, read_again: Network) -> float:
+    """The largest difference between the outputs of a model and of what was read again, on inputs that neither saw.
+
+    Raises UserError where it is more than another library's arithmetic explains.
+    """
+    slots, labels = torch.arange(FRESH), _net(model).config.num_classes
+    x = randomness.normal(Key(0, "export", 0, slots), model.shape)
+    t, label = slots * (model.process.T - 1) // (FRESH - 1), (slots % labels if labels else None)
+    with torch.inference_mode():
+        own = model.denoiser.net(*(None if each is None else each.to(model.device) for each in (x, t, label))).cpu()
+        error = float((read_again(x, t, label) - own).abs().max() / own.abs().max().clamp(min=1e-30))
+    if not error <= MOST_ERROR:
+        raise UserError(
+            f"what was written computes other outputs than the model: they differ by {error:.2g} of the largest, more "
+            f"than {MOST_ERROR:g}; nothing was kept. Please report this"
+        )
+    return error
+
+
+def _net(model: Model) -> UNet:
+    net = model.denoiser.net
+    assert isinstance(net, UNet)
+    return net
+
+
+def _diffusers(model: Model, name: str) -> Writer:
+    """A pipeline's folder: model_index.json, unet/, scheduler/, and README.md that says how to draw."""
+    if model.distilled:
+        raise UserError(
+            f"{model.folder} was distilled, and no pipeline of diffusers draws so; export it to safetensors"
+        )
+    diffusers, net = library("diffusers", "diffusers", "--to diffusers"), _net(model)
+    weights = {name: t.cpu() for name, t in net.state_dict().items() if name != "augment.weight"}  # for training alone
+    unet = diffusers.UNet2DModel(**to_unet2d(net.config, *model.shape[1:]))
+    unet.load_state_dict(to_diffusers(weights))
+    settings = to_scheduler(DiffusionConfig(**model.settings["diffusion"]), model.chain)
+    pipeline = diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler(**settings))
+
+    def write(folder: Path) -> Network:
+        pipeline.save_pretrained(folder)
+        write_text(folder / "README.md", readme.text(model, name))
+        if model.labels.count:
+            known = {"classes": model.labels.names, "has_null": model.labels.has_null}
+            write_text(folder / LABELS, json.dumps(known, indent=1) + "\n")
+        again = diffusers.UNet2DModel.from_pretrained(folder / "unet", local_files_only=True).eval()
+        return lambda x, t, label: again(x, t, class_labels=label).sample
+
+    return write
+
+
+def _safetensors(model: Model, name: str) -> Writer:
+    """One file, with settings and a hash, as the slim ones of a run."""
+    run, net = Run.open(model.folder), _net(model)
+    tensors = {f"model.{name}": t for name, t in net.state_dict().items()}
+    how: dict[str, Any] = {"kind": "slim", "ema": bool(model.averaged), "environment": environment(model.device)}
+    content = Checkpoint(model.step, to_dict(run.config), tensors, data=run.data.plain(), **how)
+
+    def write(folder: Path) -> Network:
+        again = UNet(net.config).eval()
+        again.load_state_dict(checkpoint.load(checkpoint.save(folder, content)).part("model"))
+        return again
+
+    return write

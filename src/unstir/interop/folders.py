@@ -1,0 +1,30 @@
+"""Folders that are whole or absent, as `runs.files` makes files."""
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from unstir.errors import UserError
+from unstir.runs.files import check_writable, make_folder
+
+
+def check_new(folder: Path) -> None:
+    """Raise UserError where ``folder`` holds something, or cannot be made."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = "is not empty" if folder.is_dir() else "is a file"
+        raise UserError(f"--out {folder} {what}; name a new folder")
+    check_writable(folder, "name another with --out")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write in, which gets its name when the block ends well and is gone otherwise."""
+    partial = make_folder(folder.absolute().parent) / f".{folder.name[:50]}.{secrets.token_hex(4)}.partial"
+    try:
+        partial.mkdir()
+        yield partial
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

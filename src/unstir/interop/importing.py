@@ -1,0 +1,136 @@
+"""From a model of another program to a run: a folder like any other, which says where its weights came from.
+
+What cannot be had is left empty rather than made up: an imported run has no training, no log and no data. Weights that
+do not fit our network to the last tensor are refused.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from unstir.chain import DEFAULTS
+from unstir.errors import UserError, explain
+from unstir.interop import hub
+from unstir.interop.diffusers_folder import PATTERNS, is_folder_of_diffusers, read_folder
+from unstir.interop.folders import check_new, new_folder
+from unstir.interop.foreign import Asked, Foreign
+from unstir.runs import build, checkpoint
+from unstir.runs.card import DataCard
+from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.config import Config
+from unstir.runs.loading import misfits
+from unstir.runs.run import Run, is_run
+from unstir.runs.sections import DataConfig, GridConfig, LossConfig, TrainConfig
+from unstir.runs.toml import near_key, to_dict
+
+HIDDEN = 0.1  # the share of labels hidden in training, of a network that knows a label which says nothing
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The ``run`` that was made, its number of parameters, and ``notes`` on what is not the same here."""
+
+    run: Run
+    parameters: int
+    notes: tuple[str, ...]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What was made, where it came from, the notes, and what to type next."""
+        run, shape = self.run, "x".join(map(str, self.run.data.shape))
+        return (
+            f"run      {run.path}: {self.parameters:,} parameters, images of {shape}, T = {run.config.diffusion.T}",
+            f"from     {run.config.imported}",
+            *(f"note     {note}" for note in self.notes),
+            f"sample   unstir sample {run.path} --num 16 --sampler dpmpp_2m --steps 20",
+        )
+
+
+USUAL = Asked()
+
+
+def import_run(source: str | Path, folder: str | Path, asked: Asked = USUAL) -> Imported:
+    """Make a run in a new folder from a model of another program.
+
+    ``source`` is a folder of diffusers or the id of such a model on the Hugging Face Hub (OWNER/NAME). Raises
+    UserError, before the folder is made, where it is none of these, where its network or process has no equal here
+    (the layer or setting is named), or where ``asked`` says what the source says itself.
+    """
+    folder = Path(folder)
+    check_new(folder)
+    foreign, said = _read(str(source), asked)
+    names, null = _labels(foreign, asked)
+    config = _settings(foreign, len(names), null, said)
+    data = DataCard((config.data.channels, *foreign.size), names, {"train": 0, "held_out": 0}, content_hash="")
+    own = build.network(config, torch.device("cpu")).state_dict()
+    if wrong := misfits(own, foreign.weights):
+        raise UserError(f"{source}: its weights do not fit the network: {'; '.join(wrong[:3])}")
+    with new_folder(folder) as partial:
+        made = Run.create(config, partial, data)
+        tensors = {f"model.{name}": t for name, t in foreign.weights.items()}
+        checkpoint.save(made.weights, Checkpoint(0, to_dict(config), tensors, kind="slim"))
+        made.record("imported", source=said, notes=list(foreign.notes))
+    return Imported(Run.open(folder), sum(t.numel() for t in foreign.weights.values()), foreign.notes)
+
+
+def _read(source: str, asked: Asked) -> tuple[Foreign, str]:
+    """The model of a source, and where it came from in words, with the hash of its file."""
+    path, name = Path(source), source
+    if not path.exists():
+        if not hub.is_id(source):
+            raise UserError(f"{source} does not exist; name a file, a folder, or a model of the Hugging Face Hub")
+        path, name = hub.fetch(source, PATTERNS)
+    if is_run(path):
+        raise UserError(f"{source} is a run already; every command takes its folder")
+    if path.is_dir() and is_folder_of_diffusers(path):
+        foreign, sha256 = read_folder(path, asked)
+    else:
+        raise UserError(f"{source} is no folder of diffusers: it has no model_index.json and no config.json")
+    return foreign, f"{name}, {foreign.program}, SHA-256 {sha256}"
+
+
+def _settings(foreign: Foreign, count: int, null: bool, said: str) -> Config:
+    """The config of the run: network, process and chain of the model; what nobody knows has its default."""
+    network, learned = foreign.network, foreign.diffusion.learned_variance
+    channels, outputs = network.in_channels, network.out_channels or network.in_channels
+    if outputs != channels * (2 if learned else 1):
+        variance = "and a variance" if learned else "and no variance"
+        raise UserError(
+            f"{said.split(',')[0]}: the network makes {outputs} channels of {channels}, which is no image {variance}"
+        )
+    height, width = foreign.size
+    if height % network.multiple or width % network.multiple:
+        fits = f"{len(network.mults)} levels need multiples of {network.multiple}"
+        raise UserError(f"{said.split(',')[0]}: images of {height}x{width} do not fit the network, whose {fits}")
+    chain = {key: getattr(foreign.chain, key) for key in DEFAULTS}
+    try:
+        return Config(
+            imported=said,
+            data=DataConfig(source="", channels=channels, size=height if height == width else 0),
+            model=replace(network, out_channels=0, num_classes=count),
+            diffusion=foreign.diffusion,
+            loss=LossConfig(objective="hybrid" if learned else "simple"),
+            train=TrainConfig(
+                length="1 epoch", warmup="0 steps", label_dropout=HIDDEN if null else 0.0, dtype="float32"
+            ),
+            grids=GridConfig(**chain),
+        )
+    except ValidationError as error:
+        raise UserError(f"{said.split(',')[0]} has no equal here: {explain(error, near_key)}") from None
+
+
+def _labels(foreign: Foreign, asked: Asked) -> tuple[tuple[str, ...], bool]:
+    """The names of the classes, and whether the network knows one label more, which says nothing."""
+    known, null = foreign.network.num_classes, foreign.has_null
+    names = asked.classes or foreign.classes
+    if not known:
+        if names:
+            raise UserError(f"--classes {' '.join(names)}: this network knows no classes; leave it out")
+        return (), False
+    null = null or len(names) == known - 1 > 0
+    if names and len(names) != known - null:
+        allowed = f"{known - null}" if null else f"{known}, or {known - 1} where the last label says nothing"
+        raise UserError(f"--classes has {len(names)} names, the network knows {known} labels: give {allowed}")
+    return names or tuple(map(str, range(known - null))), null

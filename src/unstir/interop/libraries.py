@@ -1,0 +1,20 @@
+"""Libraries of extras, loaded when they are needed; what is missing is a sentence with its remedy."""
+
+import importlib
+import warnings
+from typing import Any
+
+from unstir.errors import UserError
+
+
+def library(name: str, extra: str, what: str) -> Any:
+    """The module ``name`` of an ``extra`` of this package. Raises UserError, naming ``what`` needs it, where it is not.
+
+    What libraries warn of while they are loaded is about their own parts, and is not shown.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            raise UserError(f"{what} needs {name}, which is not there: pip install 'unstir[{extra}]'") from None

@@ -1,0 +1,156 @@
+"""The forward process and the chain as the settings of diffusers' schedulers, and back.
+
+Their tables are float32 and ours float64: the same schedule differs by some 1e-4 of 1 - abar at the first times.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from unstir.chain import Chain
+from unstir.errors import UserError, explain, short
+from unstir.runs import build
+from unstir.runs.sections import DiffusionConfig
+
+PREDICTS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
+SPACINGS = ("trailing", "leading", "linspace")  # that diffusers has too
+VARIANCES = {
+    "fixed_small": "small",
+    "fixed_small_log": "small",
+    "fixed_large": "large",
+    "fixed_large_log": "large",
+    "learned_range": "learned",
+}
+SAMPLERS = {
+    "DDPMScheduler": ("ancestral", 0),
+    "DDIMScheduler": ("ddim", 50),
+    "PNDMScheduler": ("pndm", 50),
+    "DPMSolverMultistepScheduler": ("dpmpp_2m", 20),
+    "UniPCMultistepScheduler": ("unipc", 20),
+}
+"""The sampler that a scheduler is here, with its usual steps, 0 for all T; others are sampled as DDPM."""
+NEAR = 1e-5  # relative difference of betas that float32 explains
+
+
+def to_scheduler(diffusion: DiffusionConfig, chain: Chain) -> dict[str, Any]:
+    """The arguments of the DDPMScheduler of a process and a chain.
+
+    A schedule that diffusers has under no name is written out, beta by beta.
+    """
+    settings: dict[str, Any] = {
+        "num_train_timesteps": diffusion.T,
+        "prediction_type": PREDICTS[diffusion.predict],
+        "variance_type": _variance_type(diffusion, chain),
+        "clip_sample": chain.clip,
+        "timestep_spacing": chain.spacing if chain.spacing in SPACINGS else "trailing",
+    }
+    if diffusion.schedule == "linear":
+        settings |= {"beta_schedule": "linear", "beta_start": diffusion.beta_1, "beta_end": diffusion.beta_T}
+    elif diffusion.schedule == "cosine":
+        settings |= {"beta_schedule": "squaredcos_cap_v2"}
+    else:
+        settings |= {"trained_betas": _betas(diffusion).tolist()}
+    if chain.threshold:
+        settings |= {"thresholding": True, "dynamic_thresholding_ratio": chain.threshold, "sample_max_value": 1e6}
+    return settings | ({"rescale_betas_zero_snr": True} if diffusion.zero_terminal_snr else {})
+
+
+def from_scheduler(settings: Mapping[str, Any]) -> tuple[DiffusionConfig, Chain, list[str]]:
+    """The process, the chain and notes on what is not the same here, of the settings of any of diffusers' schedulers.
+
+    Raises UserError, naming the setting, for a process that is none of ours.
+    """
+    name, T = settings.get("_class_name", "DDPMScheduler"), settings.get("num_train_timesteps", 1000)
+    variance = settings.get("variance_type") or "fixed_small"
+    if name == "DDPMScheduler" and variance not in VARIANCES:
+        raise UserError(f"variance_type={short(variance)} has no equal here; it must be one of {', '.join(VARIANCES)}")
+    learned = VARIANCES.get(variance) == "learned"
+    predicts = {theirs: ours for ours, theirs in PREDICTS.items()}
+    if (predict := settings.get("prediction_type", "epsilon")) not in predicts:
+        raise UserError(f"prediction_type={short(predict)} has no equal here; it must be one of {', '.join(predicts)}")
+    try:
+        diffusion = _schedule(settings, T, predict=predicts[predict], learned_variance=learned)
+    except ValidationError as error:
+        raise UserError(f"the noise schedule has no equal here: {explain(error, lambda _: None)}") from None
+    chain, notes = _chain(settings, name, diffusion.T)
+    if chain.sampler == "ancestral":
+        chain = chain.changed(variance=VARIANCES[variance] if name == "DDPMScheduler" else "auto")
+    return diffusion, chain, notes
+
+
+def _variance_type(diffusion: DiffusionConfig, chain: Chain) -> str:
+    """What DDPMScheduler adds: that of the chain, or of the whole chain where its sampler has no variance."""
+    if diffusion.learned_variance and chain.variance in ("auto", "learned"):
+        return "learned_range"
+    strided = chain.sampler == "ancestral" and chain.steps < diffusion.T
+    small = chain.variance == "small" or (chain.variance == "auto" and strided)
+    return "fixed_small" if small else "fixed_large"
+
+
+def _betas(diffusion: DiffusionConfig) -> Tensor:
+    """beta_1..beta_T before a shift to zero terminal SNR, float64 [T]."""
+    schedule = build.schedule(replace(diffusion, zero_terminal_snr=False))
+    return torch.tensor([schedule.beta(t) for t in range(1, schedule.T + 1)], dtype=torch.float64)
+
+
+def _schedule(settings: Mapping[str, Any], T: int, **of_network: Any) -> DiffusionConfig:
+    """The process of a scheduler's betas; UserError where they are of none of our schedules."""
+    how: dict[str, Any] = {"T": T, "zero_terminal_snr": bool(settings.get("rescale_betas_zero_snr")), **of_network}
+    kind, betas = settings.get("beta_schedule"), settings.get("trained_betas")
+    if betas is not None:
+        return _named(betas, how)
+    if kind == "linear":
+        first, last = settings.get("beta_start", 0.0001), settings.get("beta_end", 0.02)
+        return DiffusionConfig(schedule="linear", beta_1=first, beta_T=last, **how)
+    if kind == "squaredcos_cap_v2":
+        return DiffusionConfig(schedule="cosine", **how)
+    what = f"beta_schedule={short(kind)}" if "beta_schedule" in settings else "a scheduler without beta_schedule"
+    raise UserError(f"{what} has no equal here; it must be linear or squaredcos_cap_v2, or trained_betas of ours")
+
+
+def _named(betas: Any, how: dict[str, Any]) -> DiffusionConfig:
+    """The schedule of ours that has these betas."""
+    try:
+        given = torch.tensor(betas, dtype=torch.float64)
+        ends: dict[str, float] = {"beta_1": float(given[0]), "beta_T": float(given[-1])}
+    except (TypeError, ValueError, IndexError):
+        raise UserError("trained_betas of the scheduler are no numbers") from None
+    for name, options in {"linear": ends, "cosine": {}, "sigmoid": {}}.items():
+        try:
+            found = DiffusionConfig(schedule=name, **{**how, "T": len(given), **options})  # type: ignore[arg-type]
+        except ValidationError:
+            continue
+        own = _betas(found)
+        if bool(((own - given).abs() <= NEAR * own).all()):
+            return found
+    raise UserError(f"trained_betas of the scheduler ({len(given)} numbers) are those of no schedule here")
+
+
+def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[str]]:
+    """How a pipeline with this scheduler samples, as nearly as a chain says it, and notes on the rest."""
+    sampler, steps = SAMPLERS.get(name, ("ancestral", 0))
+    notes = [] if name in SAMPLERS else [f"{name} is not a sampler here; grids are drawn by the ancestral chain"]
+    clip, limit = bool(settings.get("clip_sample", name in ("DDPMScheduler", "DDIMScheduler"))), 1.0
+    if clip and (limit := settings.get("clip_sample_range", 1.0)) != 1.0:
+        notes.append(f"clip_sample_range={short(limit)} is 1 here")
+    if (spacing := settings.get("timestep_spacing", "leading")) not in SPACINGS:
+        raise UserError(f"timestep_spacing={short(spacing)} has no equal here; it must be one of {', '.join(SPACINGS)}")
+    if settings.get("steps_offset"):
+        notes.append(f"steps_offset={short(settings['steps_offset'])} is not taken over: times are those of {spacing}")
+    if settings.get("set_alpha_to_one") is False:
+        notes.append("set_alpha_to_one=False is not taken over: every chain ends at t = 0, the clean image")
+    if sampler == "ddim" and clip:
+        notes.append("DDIM here is diffusers' with use_clipped_model_output=True: eps follows the clamped image")
+    threshold = settings.get("dynamic_thresholding_ratio", 0.995) if settings.get("thresholding") else 0.0
+    chain = Chain(
+        sampler,
+        min(steps, T) or T,
+        spacing,
+        clip=clip or threshold > 0,
+        threshold=threshold,
+    )
+    return chain, notes

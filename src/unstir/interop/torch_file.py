@@ -1,0 +1,73 @@
+"""Turn a file of torch.save into safetensors without trusting it; run as a program of its own.
+
+    python -I torch_file.py weights.pt weights.safetensors
+
+Tensors alone are written, under the names of the nested tables they lie in, joined by dots. On any doubt it writes one
+line to stderr and exits 1.
+
+Such a file is a pickle, and a pickle is a program. ``weights_only=True`` lets it build tensors and tables and nothing
+else; since that has been got round before (CVE-2025-32434, CVE-2026-24747), the process has bounded memory and
+processor time, writes no large files, and a torch older than 2.10 is refused by whoever starts it.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+GIGABYTE = 1 << 30
+SECONDS = 600
+
+
+def tensors(found: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """The names and tensors in nested tables."""
+    import torch
+
+    if isinstance(found, torch.Tensor):
+        yield name, found.detach().cpu().contiguous().clone()  # clone: tensors of one storage are two in safetensors
+    elif isinstance(found, Mapping) and depth < 8:
+        for key, value in found.items():
+            yield from tensors(value, f"{name}.{key}" if name else str(key), depth + 1)
+
+
+def convert(source: Path, target: Path) -> str:
+    """Write the tensors of ``source`` to ``target``; what is wrong in a line, "" where nothing is."""
+    import torch
+    from safetensors.torch import save_file
+
+    try:
+        found = dict(tensors(torch.load(source, map_location="cpu", weights_only=True)))
+    except MemoryError:
+        return "it asks for too much memory"
+    except Exception as error:  # a damaged or hostile file raises anything at all
+        text = " ".join(str(error).split())
+        asks = "Unsupported" in text or "WeightsUnpickler" in text or "weights_only" in text
+        return "it asks for more than tensors and tables, or is no file of torch.save" if asks else text[:200]
+    if not found:
+        return "it holds no tensors"
+    save_file(found, target)
+    return ""
+
+
+def _limit(size: int) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows; weights_only holds there too
+        return
+    memory = 8 * GIGABYTE + 4 * size
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * size + (1 << 24),) * 2)
+
+
+def main(source: str, target: str) -> int:
+    """Convert a file; the exit status."""
+    _limit(Path(source).stat().st_size)
+    if problem := convert(Path(source), Path(target)):
+        sys.stderr.write(f"{problem}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,132 @@
+"""The settings of our U-Net as those of diffusers' UNet2DModel, and back.
+
+Both are the network of Ho et al. 2020. What UNet2DModel can be and ours cannot is refused by the name of its setting.
+"""
+
+from collections.abc import Mapping
+from functools import reduce
+from math import gcd
+from typing import Any
+
+from pydantic import ValidationError
+
+from unstir.errors import UserError, explain, short
+from unstir.nn.config import UNetConfig
+
+_FIXED: dict[str, tuple[Any, ...]] = {
+    "center_input_sample": (False,),
+    "time_embedding_type": ("positional",),
+    "time_embedding_dim": (None,),
+    "mid_block_type": ("UNetMidBlock2D",),
+    "mid_block_scale_factor": (1,),
+    "downsample_type": ("conv",),
+    "upsample_type": ("conv",),
+    "act_fn": ("silu", "swish"),
+    "attn_norm_num_groups": (None,),
+    "resnet_time_scale_shift": ("default",),
+    "add_attention": (True,),
+    "class_embed_type": (None,),
+}
+"""Settings of UNet2DModel that ours has not, with the values that mean our network; the first is its default."""
+_BLOCKS = {"DownBlock2D": False, "UpBlock2D": False, "AttnDownBlock2D": True, "AttnUpBlock2D": True}
+"""The blocks that are ours, and whether they have attention."""
+_DEFAULTS = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "freq_shift": 0,
+    "flip_sin_to_cos": True,
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (224, 448, 672, 896),
+    "layers_per_block": 2,
+    "downsample_padding": 1,
+    "dropout": 0.0,
+    "attention_head_dim": 8,
+    "norm_num_groups": 32,
+    "norm_eps": 1e-5,
+    "num_class_embeds": None,
+}
+"""What UNet2DModel takes where a file leaves a setting out."""
+
+
+def to_unet2d(config: UNetConfig, height: int, width: int) -> dict[str, Any]:
+    """The arguments of the UNet2DModel that equals our network, for images of this size. UserError where none does."""
+    levels = range(len(config.mults))
+    heads = {config.widths[level] // config.heads_of(config.widths[level]) for level in (*config.attention, levels[-1])}
+    if len(heads) > 1 and config.heads > 1:
+        wide = ", ".join(map(str, sorted(heads)))
+        raise UserError(
+            f"model.heads={config.heads} makes heads of {wide} channels, and UNet2DModel has one width for all; a run "
+            "with model.head_channels can be exported to diffusers, or export this one to onnx"
+        )
+    return {
+        "sample_size": height if height == width else [height, width],
+        "in_channels": config.in_channels,
+        "out_channels": config.out_channels or config.in_channels,
+        "freq_shift": int(config.freq_shift) if config.freq_shift.is_integer() else config.freq_shift,
+        "flip_sin_to_cos": config.flip_sin_to_cos,
+        "down_block_types": ["AttnDownBlock2D" if i in config.attention else "DownBlock2D" for i in levels],
+        "up_block_types": ["AttnUpBlock2D" if i in config.attention else "UpBlock2D" for i in reversed(levels)],
+        "block_out_channels": list(config.widths),
+        "layers_per_block": config.num_blocks,
+        "downsample_padding": config.downsample_padding,
+        "dropout": config.dropout,
+        "attention_head_dim": None if config.heads == 1 and not config.head_channels else heads.pop(),
+        "norm_num_groups": config.groups,
+        "norm_eps": config.norm_eps,
+        "num_class_embeds": config.num_classes or None,
+    }
+
+
+def from_unet2d(settings: Mapping[str, Any]) -> UNetConfig:
+    """The config of our network that equals a UNet2DModel of these settings; UserError that names what it has not."""
+    for key, allowed in _FIXED.items():
+        if (value := settings.get(key, allowed[0])) not in allowed:
+            raise UserError(f"{key}={short(value)} of UNet2DModel has no equal here; it must be {allowed[0]!r}")
+    given = {key: settings.get(key, default) for key, default in _DEFAULTS.items()}
+    try:
+        return _config(given)
+    except ValidationError as error:
+        raise UserError(f"the network has no equal here: {explain(error, lambda _: None)}") from None
+    except (TypeError, AttributeError):
+        raise UserError("the settings of the network are not those of a UNet2DModel") from None
+
+
+def _config(given: Mapping[str, Any]) -> UNetConfig:
+    widths, attention = list(given["block_out_channels"]), _attention(given)
+    channels = widths[0] if all(width % widths[0] == 0 for width in widths) else reduce(gcd, widths)
+    heads: dict[str, Any] = {}
+    if (head := given["attention_head_dim"]) is not None:
+        of_levels = {widths[level] // head for level in (*attention, len(widths) - 1)}
+        heads = {"heads": of_levels.pop()} if len(of_levels) == 1 else {"head_channels": head}
+    outputs = given["out_channels"]
+    return UNetConfig(
+        in_channels=given["in_channels"],
+        out_channels=0 if outputs == given["in_channels"] else outputs,
+        channels=channels,
+        mults=tuple(width // channels for width in widths),
+        num_blocks=given["layers_per_block"],
+        attention=attention,
+        dropout=given["dropout"],
+        groups=given["norm_num_groups"],
+        norm_eps=given["norm_eps"],
+        freq_shift=given["freq_shift"],
+        flip_sin_to_cos=given["flip_sin_to_cos"],
+        downsample_padding=given["downsample_padding"],
+        num_classes=given["num_class_embeds"] or 0,
+        **heads,
+    )
+
+
+def _attention(given: Mapping[str, Any]) -> tuple[int, ...]:
+    """The levels with attention; UserError for other blocks, or where a level has it on one way alone."""
+    down, up = list(given["down_block_types"]), list(given["up_block_types"])[::-1]
+    for block in (*down, *up):
+        if block not in _BLOCKS:
+            raise UserError(f"{short(block)} of UNet2DModel has no equal here; there are {', '.join(_BLOCKS)}")
+    levels = tuple(i for i, block in enumerate(down) if _BLOCKS[block])
+    if levels != tuple(i for i, block in enumerate(up) if _BLOCKS[block]):
+        raise UserError(
+            "down_block_types and up_block_types have attention at different levels, which has no equal here"
+        )
+    return levels

@@ -1,0 +1,62 @@
+"""Weights in files of others: tensors by name, of safetensors or of torch.save, with the hash of the file."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from unstir.data.disk import file_errors, file_sha256, open_file
+from unstir.errors import UserError
+from unstir.runs.checkpoint import read_tensors
+
+SAFE_TORCH = (2, 10)  # the first whose weights_only=True has no known way round
+SECONDS = 900
+
+
+def read_weights(file: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a file by name, floating ones as float32, and the SHA-256 (hex) of the file.
+
+    Raises UserError where it cannot be read, is damaged, or holds more than tensors in tables.
+    """
+    with file_errors(file, f"{file} does not exist"), open_file(file):
+        sha256 = file_sha256(file)
+    if file.suffix == ".safetensors":
+        return _safetensors(file, file), sha256
+    _check_torch(file)
+    with tempfile.TemporaryDirectory() as folder:
+        safe = Path(folder) / "weights.safetensors"
+        program = Path(__file__).with_name("torch_file.py")
+        command = [sys.executable, "-I", str(program), str(file), str(safe)]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            raise UserError(f"{file} was not read within {SECONDS} s; is it a file of weights?") from None
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            raise UserError(f"{file}: refused, {said[-1] if said else 'it ended early'}; name a file of weights")
+        return _safetensors(safe, file), sha256
+
+
+def _safetensors(file: Path, named: Path) -> dict[str, Tensor]:
+    try:
+        tensors = read_tensors(file)[1]
+    except OSError as error:
+        raise UserError(f"cannot read {named}: {error.strerror or error}") from None
+    except (SafetensorError, ValueError, OverflowError, TypeError, AttributeError) as error:
+        raise UserError(f"{named} is damaged or no safetensors file: {error}; fetch it again") from None
+    return {name: t.float().clone() if t.is_floating_point() else t.clone() for name, t in tensors.items()}
+
+
+def _check_torch(file: Path) -> None:
+    """Raise UserError where this torch's way of reading a pickle safely is known not to be."""
+    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    if version < SAFE_TORCH:
+        wanted = ".".join(map(str, SAFE_TORCH))
+        raise UserError(
+            f"{file} is a pickle, which torch {torch.__version__} does not read safely (CVE-2026-24747): "
+            f"pip install 'torch>={wanted}', or convert it to safetensors"
+        )

@@ -1,0 +1,52 @@
+"""The data of a run: where it was packed, or where a person says it is; of an imported run, images to compare with."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unstir.data import SPLITS, Store, is_store
+from unstir.errors import UserError
+from unstir.runs.card import DataCard
+
+if TYPE_CHECKING:
+    from unstir.runs.run import Run
+
+
+def with_store(run: "Run", named: Path | None = None) -> tuple["Run", Store]:
+    """The run and its data, in the folder ``named`` or where it was packed. Raises UserError where it has gone.
+
+    An imported run knows no data: it is compared with the images ``named``, and the run returned is as if they were
+    its own.
+    """
+    own = run.config.data.store
+    if named is None and not run.data.content_hash:
+        how = "name images to compare it with, --store STORE (unstir data pack IMAGES --out STORE makes one)"
+        raise UserError(f"{run.path} was imported and has no data of its own; {how}")
+    if named is None and not is_store(own):
+        raise UserError(f"{own}, the data of {run.path}, is no longer there; name it with --store")
+    store = Store.open(named or own)
+    return compared_with(run, store), store
+
+
+def compared_with(run: "Run", store: Store) -> "Run":
+    """A run that knows no data as if that of ``store`` were its own; UserError where its images are of another kind.
+
+    A run that knows its data is returned as it is.
+    """
+    card = run.data
+    if card.content_hash:
+        return run
+    if store.shape != card.shape:
+        given, due = ("x".join(map(str, shape)) for shape in (store.shape, card.shape))
+        raise UserError(f"{store.path} holds images of {given}, {run.path} makes {due}; name a store of such images")
+    if run.config.model.num_classes not in (0, len(store.classes)):
+        count = run.config.model.num_classes
+        raise UserError(f"{store.path} has {len(store.classes)} classes, {run.path} knows {count}; name another store")
+    counts = {split: store.count(split) for split in SPLITS}
+    return replace(run, data=replace(card, counts=counts, content_hash=store.content_hash))
+
+
+def check_data(folder: Path, data: DataCard, store: Store) -> None:
+    """Raise UserError where ``store`` is not the ``data`` that the run in the folder was trained on."""
+    if store.content_hash != data.content_hash:
+        raise UserError(f"{store.path} is not the data of {folder}; name the store that it was trained on")

@@ -1,0 +1,202 @@
+"""Out to diffusers and back: the same bits, the same pictures, by diffusers' own pipelines and schedulers."""
+
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from untrained import untrained
+
+from unstir import randomness
+from unstir.chain import SAMPLERS, Chain
+from unstir.diffusion.draw import starting_noise
+from unstir.errors import UserError
+from unstir.generate.drawing import Job, sample_batches
+from unstir.interop import exporting
+from unstir.interop.exporting import export
+from unstir.interop.importing import import_run
+from unstir.interop.libraries import library
+from unstir.interop.names import to_diffusers
+from unstir.randomness import Key
+from unstir.runs.checkpoint import load
+
+pytest.importorskip("diffusers", reason="the pipelines compared with: pip install 'unstir[diffusers]'")
+diffusers = library("diffusers", "diffusers", "this test")
+GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.2, "diffusion__schedule": "cosine"}
+CASES = {
+    "plain": {"model__attention": [1]},
+    "guided": {**GUIDED, "diffusion__predict": "v", "model__heads": 2, "model__flip_sin_to_cos": True},
+    "learned": {"diffusion__learned_variance": True, "loss__objective": "hybrid", "train__augment": 0.5},
+    "zero": {"diffusion__zero_terminal_snr": True, "diffusion__predict": "x0", "diffusion__schedule": "sigmoid"},
+    "rectangular": {
+        "model__head_channels": 4,
+        "model__attention": [0, 1],
+        "grids__threshold": 0.9,
+        "grids__spacing": "leading",
+    },
+}
+
+
+@pytest.fixture
+def there_and_back(tmp_path):
+    """there_and_back("plain") -> the run, the folder it was exported to, and the run imported from that."""
+
+    def go(case):
+        run = untrained(tmp_path / "run", (1, 8, 12) if case == "rectangular" else (1, 8, 8), **CASES[case])
+        export(run.model(device="cpu"), "diffusers", tmp_path / "out")
+        return run, tmp_path / "out", import_run(tmp_path / "out", tmp_path / "back").run
+
+    return go
+
+
+def pictures(run, chain, num=3):
+    return next(sample_batches(run.model(device="cpu"), Job(num=num, chain=chain, batch_size=num)))[1]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_weights_and_settings_come_back_to_the_bit(there_and_back, case):
+    run, _, back = there_and_back(case)
+    weights, again = (each.model().denoiser.net.state_dict() for each in (run, back))
+    assert weights.keys() - again.keys() == ({"augment.weight"} if case == "learned" else set())
+    assert all(torch.equal(weights[name], tensor) for name, tensor in again.items())
+    of_cosine = {} if run.config.diffusion.schedule == "linear" else {"beta_1": 0.0001, "beta_T": 0.02}
+    assert back.config.diffusion == replace(run.config.diffusion, **of_cosine)
+    assert back.config.model == run.config.model
+    assert back.labels == run.labels and back.data.shape == run.data.shape
+    assert "diffusers, SHA-256" in back.config.imported and str(back.path.parent / "out") in back.config.imported
+
+
+@pytest.mark.parametrize("case", ["plain", "guided"])
+def test_every_sampler_draws_the_same_pictures_there_and_back(there_and_back, case):
+    run, _, back = there_and_back(case)
+    guided = {"guidance": 2.0} if case == "guided" else {}
+    for name in SAMPLERS:
+        if name != "consistency":
+            chain = Chain(name, steps=6, **guided)
+            assert torch.equal(pictures(run, chain), pictures(back, chain)), name
+
+
+STEPS = "num_inference_steps"
+
+
+class OurNoise:
+    """What `randn_tensor` of diffusers gives in a pipeline: the noise of our images, call by call."""
+
+    def __init__(self, chain, shape, num, times):
+        slots = torch.arange(num)
+        noises = [randomness.normal(Key(chain.seed, "sample", t, slots), shape) for t in times]
+        self.left = [starting_noise(chain.seed, slots, shape), *noises]
+
+    def __call__(self, shape, **_):
+        assert tuple(shape) == self.left[0].shape
+        return self.left.pop(0)
+
+
+def drawn_by(monkeypatch, pipeline, noise, **options):
+    for module in ("pipelines.ddpm.pipeline_ddpm", "pipelines.ddim.pipeline_ddim", "schedulers.scheduling_ddpm",
+                   "schedulers.scheduling_ddim"):  # fmt: skip
+        monkeypatch.setattr(f"diffusers.{module}.randn_tensor", noise)
+    pipeline.set_progress_bar_config(disable=True)
+    return torch.from_numpy(pipeline(batch_size=3, output_type="np", **options).images).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("case", ["plain", "learned", "zero", "rectangular"])
+def test_the_ddpm_pipeline_draws_our_pictures(there_and_back, monkeypatch, case):
+    run, folder, _ = there_and_back(case)
+    chain = Chain("ancestral", 20, variance="auto" if case == "learned" else "small", threshold=run.chain().threshold)
+    noise = OurNoise(chain, run.data.shape, 3, range(20, 0, -1))
+    pipeline = diffusers.DDPMPipeline.from_pretrained(folder, local_files_only=True)
+    theirs = drawn_by(monkeypatch, pipeline, noise, num_inference_steps=20)
+    ours = (pictures(run, chain).clamp(-1, 1) + 1) / 2
+    assert len(noise.left) == 1 and (theirs - ours).abs().max() < 1 / 255
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.7])
+def test_the_ddim_pipeline_draws_our_pictures(there_and_back, monkeypatch, eta):
+    run, folder, _ = there_and_back("plain")
+    chain = Chain("ddim", 10, eta=eta)
+    noise = OurNoise(chain, run.data.shape, 3, range(20, 0, -2))
+    pipeline = diffusers.DDIMPipeline.from_pretrained(folder, local_files_only=True)
+    options = {"eta": eta, "num_inference_steps": 10, "use_clipped_model_output": True}
+    theirs = drawn_by(monkeypatch, pipeline, noise, **options)
+    ours = (pictures(run, chain).clamp(-1, 1) + 1) / 2
+    assert (theirs - ours).abs().max() < 1 / 255
+
+
+def test_with_float32_tables_of_a_thousand_times_the_pictures_are_the_same(tmp_path, monkeypatch):
+    settings = {"diffusion__T": 1000, "diffusion__beta_1": 1e-4, "diffusion__beta_T": 0.02, "grids__steps": 100}
+    run = untrained(tmp_path / "run", **settings, model__mults=[1], model__attention=[])
+    export(run.model(device="cpu"), "diffusers", tmp_path / "out")
+    noise = OurNoise(run.chain(), run.data.shape, 3, range(1000, 0, -10))
+    theirs = drawn_by(monkeypatch, diffusers.DDPMPipeline.from_pretrained(tmp_path / "out"), noise, **{STEPS: 100})
+    assert (theirs - (pictures(run, run.chain()).clamp(-1, 1) + 1) / 2).abs().max() < 1 / 255
+
+
+def test_the_readme_draws_our_pictures_of_classes(there_and_back, monkeypatch, tmp_path):
+    run, folder, _ = there_and_back("guided")
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    assert "[0, 1, 2, 3]" in code and "0 is digit 0" in code
+    chain = Chain("ancestral", 20, variance="small", guidance=2.0)
+    noise = OurNoise(chain, run.data.shape, 4, range(20, 0, -1))
+    monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", noise)
+    monkeypatch.setattr(torch, "randn", lambda *shape: noise(shape))
+    monkeypatch.chdir(tmp_path)
+    said = {}
+    exec(code, said)
+    assert (said["images"] - (pictures(run, chain, 4).clamp(-1, 1) + 1) / 2).abs().max() < 1 / 255
+
+
+def test_an_export_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):
+    def swapped(weights):
+        return {name.replace("to_q", "to_x").replace("to_k", "to_q").replace("to_x", "to_k"): t for name, t in
+                to_diffusers(weights).items()}  # fmt: skip
+
+    run = untrained(tmp_path / "run", **CASES["plain"])
+    monkeypatch.setattr(exporting, "to_diffusers", swapped)
+    with pytest.raises(UserError, match="computes other outputs than the model: they differ by"):
+        export(run.model(device="cpu"), "diffusers", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model__heads": 2, "model__attention": [0, 1]}, "model.heads=2 makes heads of 4, 8 channels"),
+        (
+            {"loss__objective": "consistency", "grids__sampler": "consistency", "diffusion__predict": "v"},
+            "was distilled, and no pipeline of diffusers draws so",
+        ),
+    ],
+)
+def test_what_diffusers_has_not_is_refused_and_nothing_written(tmp_path, changes, words):
+    run = untrained(tmp_path / "run", **changes)
+    with pytest.raises(UserError, match=words):
+        export(run.model(device="cpu"), "diffusers", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_folder_that_is_not_empty_and_an_unknown_target_are_refused(tmp_path, unstir, refused):
+    run = untrained(tmp_path / "run")
+    refused(unstir("export", run.path, "--to", "diffusers", "--out", run.path), "is not empty; name a new folder")
+    refused(unstir("export", run.path, "--to", "keras", "--out", "o"), "--to keras must be one of diffusers")
+    with pytest.raises(UserError, match="--to keras is unknown; choose one of diffusers"):
+        export(run.model(), "keras", tmp_path / "o")
+
+
+def test_without_the_library_the_remedy_is_one_line(tmp_path, unstir, refused, monkeypatch):
+    run = untrained(tmp_path / "run")
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    line = refused(unstir("export", run.path, "--to", "diffusers", "--out", "out"), "pip install 'unstir[diffusers]'")
+    assert "--to diffusers needs diffusers" in line and not Path("out").exists()
+
+
+def test_the_slim_file_begins_a_run_and_is_the_model(tmp_path, unstir):
+    run = untrained(tmp_path / "run", **CASES["guided"])
+    status, out, _ = unstir("export", run.path, "--to", "safetensors", "--out", "slim")
+    (file,) = Path("slim").iterdir()
+    assert status == 0 and "exported slim" in out and file.name == "step-00000012.safetensors"
+    found, own = load(file), run.load()
+    assert found.config == own.config and found.data == own.data and found.ema and found.kind == "slim"
+    assert all(torch.equal(found.part("model")[name], tensor) for name, tensor in own.part("model").items())

@@ -1,0 +1,209 @@
+"""In from diffusers: folders of either layout and age, the Hub's cache, and every refusal by the name of the layer."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from untrained import scrambled
+
+from unstir.errors import UserError
+from unstir.interop.foreign import Asked
+from unstir.interop.importing import import_run
+from unstir.interop.libraries import library
+from unstir.runs.run import Run
+
+pytest.importorskip("diffusers", reason="what is imported is written by it: pip install 'unstir[diffusers]'")
+diffusers = library("diffusers", "diffusers", "this test")
+SMALL = {"block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4, "sample_size": 8}
+BLOCKS = {"down_block_types": ["DownBlock2D", "AttnDownBlock2D"], "up_block_types": ["AttnUpBlock2D", "UpBlock2D"]}
+GOOGLE = {"attention_head_dim": None, "downsample_padding": 0, "flip_sin_to_cos": False, "freq_shift": 1}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """folder(unet settings, scheduler) -> the network and the folder of its pipeline, by diffusers itself."""
+
+    def make(unet=None, scheduler=None):
+        net = scrambled(diffusers.UNet2DModel(**{**SMALL, **BLOCKS, **(unet or {})}).eval())
+        diffusers.DDPMPipeline(net, scheduler or diffusers.DDPMScheduler(20)).save_pretrained(tmp_path / "theirs")
+        return net, tmp_path / "theirs"
+
+    return make
+
+
+def check_same_outputs(net, run, label=None):
+    x, t = torch.randn(3, run.data.shape[0], *run.data.shape[1:]), torch.tensor([0, 7, 19])
+    with torch.no_grad():
+        expected = net(x, t, class_labels=label).sample
+        got = run.model(device="cpu").denoiser.net(x, t, label)
+    assert expected.std() > 0.1 and (got - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    "unet",
+    [
+        {**GOOGLE, "norm_eps": 1e-6},
+        {"attention_head_dim": 4, **{key: [b.replace("Down", "Down") for b in v] for key, v in BLOCKS.items()}},
+        {"attention_head_dim": 8, "down_block_types": ["AttnDownBlock2D"] * 2, "up_block_types": ["AttnUpBlock2D"] * 2},
+        {"block_out_channels": [24, 16], "num_class_embeds": 3, "dropout": 0.1},
+        {"out_channels": 6},
+    ],
+    ids=["as google's", "heads", "heads of one width", "falling, with classes", "learned variance"],
+)
+def test_a_folder_becomes_a_run_whose_network_answers_alike(folder, tmp_path, unet):
+    learned = {"variance_type": "learned_range"} if "out_channels" in unet else {}
+    net, theirs = folder(unet, diffusers.DDPMScheduler(20, beta_schedule="squaredcos_cap_v2", **learned))
+    run = import_run(theirs, tmp_path / "run").run
+    check_same_outputs(net, run, torch.tensor([2, 0, 1]) if "num_class_embeds" in unet else None)
+    assert run.config.diffusion.schedule == "cosine" and run.config.diffusion.learned_variance == bool(learned)
+    assert run.labels.count == unet.get("num_class_embeds", 0) and run.length == 0 and run.saved_steps() == [0]
+    schedule, table = run.model().process.schedule, diffusers.DDPMScheduler(20, beta_schedule="squaredcos_cap_v2")
+    assert torch.allclose(schedule.log_abar[1:].exp().float(), table.alphas_cumprod, rtol=1e-5)
+
+
+def as_in_2022(theirs, old):
+    """The folder as google/ddpm-cifar10-32 lies: no subfolders, a pickle, and other names of attention."""
+    old.mkdir()
+    shutil.copy(theirs / "unet/config.json", old / "config.json")
+    settings = json.loads((theirs / "scheduler/scheduler_config.json").read_text())
+    kept = ("_class_name", "num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "clip_sample")
+    few = {key: settings[key] for key in kept} | {"variance_type": "fixed_large"}
+    (old / "scheduler_config.json").write_text(json.dumps(few))
+    shutil.copy(theirs / "model_index.json", old)
+    names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    weights = load_file(theirs / "unet/diffusion_pytorch_model.safetensors")
+    renamed = {re.sub(r"to_q|to_k|to_v|to_out\.0", lambda m: names[m[0]], name): t for name, t in weights.items()}
+    assert len(set(renamed) - set(weights)) > 8
+    torch.save(renamed, old / "diffusion_pytorch_model.bin")
+
+
+def test_a_folder_of_2022_is_read_in_its_layout_its_names_and_its_pickle(folder, tmp_path):
+    net, theirs = folder(GOOGLE)
+    as_in_2022(theirs, tmp_path / "old")
+    done = import_run(tmp_path / "old", tmp_path / "run")
+    check_same_outputs(net, done.run)
+    chain = done.run.chain()
+    assert (chain.sampler, chain.steps, chain.variance, chain.clip) == ("ancestral", 20, "large", True)
+    assert done.parameters == sum(p.numel() for p in net.parameters())
+
+
+def test_a_model_of_the_hub_is_read_from_its_cache_without_a_network(folder, tmp_path, monkeypatch, unstir, refused):
+    net, theirs = folder(GOOGLE)
+    hub, commit = library("huggingface_hub", "diffusers", "this test"), "0123456789abcdef0123456789abcdef01234567"
+    place = tmp_path / "cache/models--google--ddpm-tiny"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs/main").write_text(commit)
+    shutil.copytree(theirs, place / "snapshots" / commit)
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    status, out, err = unstir("import", "google/ddpm-tiny", "--out", "run")
+    assert status == 0 and "from     google/ddpm-tiny@0123456789ab, diffusers, SHA-256" in out, err
+    check_same_outputs(net, Run.open("run"))
+    line = refused(
+        unstir("import", "google/ddpm-other", "--out", "other"), "could not be fetched from the Hugging Face"
+    )
+    assert "no file or folder" in line and not Path("other").exists()
+    refused(unstir("import", "no/such/path", "--out", "other"), "no/such/path does not exist")
+
+
+def test_another_scheduler_gives_its_sampler_and_says_what_is_not_the_same(folder, tmp_path):
+    _, theirs = folder(None, diffusers.DDIMScheduler(20, set_alpha_to_one=False, steps_offset=1))
+    done = import_run(theirs, tmp_path / "run")
+    assert (done.run.chain().sampler, done.run.chain().steps, done.run.chain().spacing) == ("ddim", 20, "leading")
+    text = " ".join(done.notes)
+    assert "use_clipped_model_output=True" in text and "set_alpha_to_one" in text and "steps_offset=1" in text
+    assert list(done.notes) == done.run.log("events").lines[0]["notes"]
+
+
+def changed(theirs, file, **settings):
+    path = theirs / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+
+
+@pytest.mark.parametrize(
+    ("file", "settings", "words"),
+    [
+        (
+            "unet/config.json",
+            {"time_embedding_type": "fourier"},
+            "time_embedding_type='fourier' of UNet2DModel has no eq",
+        ),
+        ("unet/config.json", {"add_attention": False}, "add_attention=False"),
+        (
+            "unet/config.json",
+            {"down_block_types": ["SkipDownBlock2D"] * 2},
+            "'SkipDownBlock2D' of UNet2DModel has no eq",
+        ),
+        ("unet/config.json", {"up_block_types": ["UpBlock2D"] * 2}, "attention at different levels"),
+        ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "is of a 'UNet2DConditionModel'"),
+        ("unet/config.json", {"sample_size": 9}, "images of 9x9 do not fit the network"),
+        ("unet/config.json", {"sample_size": "big"}, "sample_size='big' must be one or two whole numbers"),
+        ("unet/config.json", {"layers_per_block": 2}, r"resnets\.1\.\S+ is missing"),
+        ("unet/config.json", {"norm_num_groups": 3}, "groups=3 does not divide"),
+        ("unet/config.json", {"block_out_channels": "wide"}, "not those of a UNet2DModel"),
+        ("unet/config.json", {"out_channels": 4}, "makes 4 channels of 3, which is no image and no variance"),
+        ("unet/config.json", {"num_class_embeds": 3}, "class_embedding.weight is missing"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "scaled_linear"}, "beta_schedule='scaled_linear'"),
+        ("scheduler/scheduler_config.json", {"trained_betas": [0.1, 0.3, 0.2]}, "are those of no schedule here"),
+        ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "prediction_type='flow'"),
+        ("scheduler/scheduler_config.json", {"variance_type": "learned"}, "variance_type='learned'"),
+        ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True}, "predict.*undefined with zero_terminal"),
+        ("scheduler/scheduler_config.json", {"timestep_spacing": "odd"}, "timestep_spacing='odd'"),
+    ],
+)
+def test_what_has_no_equal_here_is_refused_by_name(folder, tmp_path, file, settings, words):
+    _, theirs = folder()
+    changed(theirs, file, **settings)
+    with pytest.raises(UserError, match=words):
+        import_run(theirs, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_missing_or_not_a_model_is_refused(folder, tmp_path):
+    _, theirs = folder()
+    refusals = {
+        "diffusion_pytorch_model.safetensors": "has no diffusion_pytorch_model.safetensors",
+        "config.json": "has neither unet/config.json nor config.json",
+    }
+    for name, words in refusals.items():
+        (theirs / "unet" / name).unlink()
+        with pytest.raises(UserError, match=words):
+            import_run(theirs, tmp_path / "run")
+    with pytest.raises(UserError, match="is no folder of diffusers"):
+        import_run(tmp_path, tmp_path / "run")
+
+
+def test_size_and_classes_are_asked_for_where_the_folder_is_silent(folder, tmp_path):
+    _, theirs = folder({"sample_size": None, "num_class_embeds": 3})
+    for asked, words in (
+        (Asked(), r"does not say how large images are \(sample_size\); give --size"),
+        (
+            Asked(size=8, classes=("a",)),
+            "--classes has 1 names, the network knows 3 labels: give 3, or 2 where the last",
+        ),
+    ):
+        with pytest.raises(UserError, match=words):
+            import_run(theirs, tmp_path / "run", asked)
+    run = import_run(theirs, tmp_path / "run", Asked(size=8, classes=("cat", "dog"))).run
+    assert run.labels.names == ("cat", "dog") and run.labels.has_null and run.data.shape == (3, 8, 8)
+    changed(theirs, "unet/config.json", sample_size=8)
+    with pytest.raises(UserError, match=r"--size 16 was given, but .*config.json says it itself; leave it out"):
+        import_run(theirs, tmp_path / "other", Asked(size=16))
+
+
+def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(folder, tmp_path):
+    _, theirs = folder()
+
+    class Hostile:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    (theirs / "unet/diffusion_pytorch_model.safetensors").unlink()
+    torch.save({"conv_in.weight": Hostile()}, theirs / "unet/diffusion_pytorch_model.bin")
+    with pytest.raises(UserError, match="refused, it asks for more than tensors and tables"):
+        import_run(theirs, tmp_path / "run")
+    assert not (tmp_path / "ran").exists() and not (tmp_path / "run").exists()

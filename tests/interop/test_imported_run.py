@@ -1,0 +1,97 @@
+"""What may be done with an imported run, and what says that its training and its data are not known."""
+
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from untrained import untrained
+
+from unstir.data import Store
+from unstir.errors import UserError
+from unstir.interop.exporting import export
+from unstir.interop.importing import import_run
+from unstir.metrics.evaluate_run import evaluate_run
+from unstir.metrics.request import EvaluationRequest
+from unstir.report.write import write_report
+from unstir.runs.run import Run
+from unstir.runs.stores import compared_with
+from unstir.train.distill import distilled
+from unstir.train.trainer import Trainer
+
+pytest.importorskip("diffusers", reason="pip install 'unstir[diffusers]'")
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+@pytest.fixture
+def imported(shared, tmp_path):
+    """An imported run of 8x8 digits: its folder, copied."""
+
+    def make(folder):
+        run = untrained(folder / "first")
+        export(run.model(device="cpu"), "diffusers", folder / "out")
+        import_run(folder / "out", folder / "run")
+
+    return Run.open(shutil.copytree(shared("imported", make) / "run", tmp_path / "imported"))
+
+
+def test_it_says_where_it_came_from_and_holds_nothing_made_up(imported):
+    assert re.fullmatch(r"\S+/out, diffusers, SHA-256 [0-9a-f]{64}", imported.config.imported)
+    assert imported.load().config["imported"] == imported.config.imported
+    assert imported.data.content_hash == "" and imported.data.counts == {"train": 0, "held_out": 0}
+    assert imported.metrics() == [] and imported.length == 0
+    assert [line["event"] for line in imported.log("events").lines] == ["imported"]
+    assert imported.model().averaged is False  # of what kind they were is not known
+
+
+def test_commands_that_need_images_ask_for_them(imported, unstir, refused):
+    for command in ("evaluate", "likelihood"):
+        refused(unstir(command, imported.path), "was imported and has no data of its own", "--store STORE", "data pack")
+
+
+def test_it_is_evaluated_against_images_that_are_named(imported, classified):
+    request = EvaluationRequest(store=classified, num=20, seeds=1)
+    ((found,), _) = evaluate_run(imported.path, request)
+    assert found.protocol["data"] and found.main().value > 0 and found.memorisation is None
+
+
+def test_images_of_another_kind_are_refused(imported, classified):
+    bare = replace(imported, data=replace(imported.data, shape=(1, 16, 16)))
+    with pytest.raises(UserError, match="holds images of 1x8x8, .* makes 1x16x16; name a store of such images"):
+        compared_with(bare, Store.open(classified))
+
+
+def test_the_doctor_leaves_out_what_was_elsewhere(imported, unstir, classified):
+    status, out, _ = unstir("doctor", imported.path)
+    assert status == 0 and "nothing found" in out and "trained elsewhere" in " ".join(out.split())
+    checked = unstir("doctor", imported.path, "--store", classified)[1].split("checked")[1].split("skipped")[0]
+    assert "brightness" in checked and "slow-average" not in checked
+
+
+def test_the_page_says_that_training_is_not_known(imported, tmp_path):
+    said = []
+    write_report([imported.path], measuring=False, say=said.append)
+    assert "was imported and has no data; name images to compare it with, --store STORE" in said[0]
+    text = re.sub(r"<[^>]+>", " ", (imported.path / "report.html").read_text())
+    assert f"imported from {imported.config.imported}" in text and "progress, over-fitting and memorisation" in text
+    assert "finished" not in text.split("Settings")[0] and "training time" not in text
+    untrained(tmp_path / "other")
+    write_report([imported.path, tmp_path / "other"], measuring=False)
+
+
+def test_training_does_not_continue_it_and_goes_on_from_its_weights(imported, unstir, refused, make_run):
+    line = refused(unstir("train", "--out", imported.path), "was imported (", "has no training to continue")
+    assert f"unstir train {imported.path}/config.toml --train.init {imported.path} --data.source IMAGES" in line
+    with pytest.raises(UserError, match="was imported and has no data to learn from"):
+        distilled(imported)
+    refused(unstir("train", imported.path / "config.toml", "--out", "new"), "data.source is empty", "--data.source")
+    run, store = make_run("new", train__init=str(imported.path))
+    state = Trainer(run, store).state.net.state_dict()
+    assert all(torch.equal(state[name], t) for name, t in imported.load().part("model").items())
+    status, _, err = unstir(
+        "train", imported.path / "config.toml", "--train.init", imported.path, "--data.source", "digits",
+        "--data.store", store.path, "--train.length", "1 step", "--out", "going-on", "--log.held_out_images", 0,
+        "--grids.num", 4, "--train.batch_size", 8,
+    )  # fmt: skip
+    assert status == 0 and Run.open("going-on").config.imported == "", err

@@ -1,0 +1,34 @@
+"""A run that was never trained: random weights, none of them zero, so that a wrong place of any of them is seen."""
+
+import torch
+from torch import nn
+
+from conftest import tiny_config
+from unstir.runs import build, checkpoint
+from unstir.runs.card import DataCard
+from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.run import Run
+from unstir.runs.toml import to_dict
+
+CLASSES = tuple(f"digit {i}" for i in range(10))
+
+
+def scrambled(net: nn.Module, seed: int = 0) -> nn.Module:
+    """The network with weights that keep activations of order one throughout."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in net.parameters():
+            std = p[0].numel() ** -0.5 if p.ndim > 1 else 0.5
+            p.copy_(torch.randn(p.shape, generator=generator) * std)
+    return net
+
+
+def untrained(folder, shape=(1, 8, 8), **changes):
+    """A run with a slim file of step 12, of the tiny config with these changes (`conftest.tiny_config`)."""
+    config = tiny_config("", **changes)
+    classes = CLASSES if config.model.num_classes else ()
+    run = Run.create(config, folder, DataCard(shape, classes, {"train": 1498, "held_out": 299}, "0" * 64))
+    net = scrambled(build.network(config, torch.device("cpu")))
+    tensors = {f"model.{name}": t for name, t in net.state_dict().items()}
+    checkpoint.save(run.weights, Checkpoint(12, to_dict(config), tensors, kind="slim", ema=True, data=run.data.plain()))
+    return run
