@@ -3,18 +3,20 @@
     python benchmarks/levers.py digits --minutes 2 --out levers/digits
     python benchmarks/levers.py cifar10-small --minutes 20 --levers plain v muon --seeds 3 --out levers/cifar10
 
-Each lever is the recipe with settings changed (`LEVERS`). Their speeds are measured in turns first, and every run is as
-long as the machine takes for the minutes given (--images N: as many images instead), its warm-up a tenth at most. They
-are trained in slices of --slice seconds, one after the other, so that a machine that slows down does so for all. At the
-last two snapshots (log spaced) images are drawn by each chain of --chains and compared with the training images: the
-Frechet distance in a classifier of the store's labels, the mean over seeds, with its deviation; then the held-out loss
-at fixed times and the estimated bound in bits per dimension. OUT/levers.json is written after each, and a command that
-was killed goes on where it was. Prints a Markdown table, by images and by seconds.
+Each lever is the recipe with settings changed: a name of `LEVERS`, or settings such as
+"diffusion.predict=v train.lr=2e-3". Their speeds are measured in turns first, and every run is as long as the machine
+takes for the minutes given (--images N: as many images instead), its warm-up a tenth at most. They are trained in
+slices of --slice seconds, one after the other, so that a machine that slows down does so for all. At the last two
+snapshots (log spaced) images are drawn by each chain of --chains and compared with the training images: the Frechet
+distance in a classifier of the store's labels, the mean over seeds, with its deviation; then the held-out loss at fixed
+times and the estimated bound in bits per dimension. OUT/levers.json is written after each, and a command that was
+killed goes on where it was. Prints a Markdown table, by images and by seconds.
 """
 
 import argparse
 import dataclasses
 import json
+import re
 import shutil
 import statistics
 import time
@@ -53,16 +55,6 @@ LEVERS = {
     "v, muon": V | MUON,
     "v, muon 4e-3": V | MUON | {"train.lr": 4e-3},
     "v, muon 1e-3": V | MUON | {"train.lr": 1e-3},
-    "v, lr 1e-3": V | {"train.lr": 1e-3},
-    "v, lr 2e-3": V | {"train.lr": 2e-3},
-    "v, lr 1e-3, laplace": V | {"train.lr": 1e-3, "loss.times": "laplace", "loss.times_scale": 0.5},
-    "v, lr 1e-3, laplace 1": V | {"train.lr": 1e-3, "loss.times": "laplace", "loss.times_scale": 1.0},
-    "v, lr 1e-3, batch 32": V | {"train.lr": 1e-3, "train.batch_size": 32},
-    "v, lr 1e-3, min-SNR": V | {"train.lr": 1e-3, "loss.weighting": "min_snr"},
-    "v, lr 1e-3, linear": V | {"train.lr": 1e-3, "diffusion.schedule": "linear"},
-    "v, lr 1e-3, zero SNR": V | {"train.lr": 1e-3, "diffusion.zero_terminal_snr": True},
-    "v, lr 1e-3, nearest of 4": V | {"train.lr": 1e-3, "loss.noise_choices": 4},
-    "v, lr 1e-3, augment": V | {"train.lr": 1e-3, "train.augment": 0.12},
     "rate x2": {"train.lr": 2e-3},
     "v, wsd": V | {"train.lr_schedule": "wsd"},
     "no dropout": {"model.dropout": 0.0},
@@ -184,7 +176,7 @@ def table(rows):
 def parsed():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
-    parser.add_argument("--levers", nargs="+", default=list(LEVERS), choices=LEVERS)
+    parser.add_argument("--levers", nargs="+", default=list(LEVERS), help=f"settings, or of {', '.join(LEVERS)}")
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--images", type=int, default=0, help="train on so many images instead of for so many minutes")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each lever")
@@ -206,7 +198,7 @@ def begun(options, base, store):
     known = json.loads(path.read_text()) if path.exists() else {**about, "seconds_a_step": {}, "rows": []}
     if differing := [name for name, value in about.items() if known[name] != value]:
         raise SystemExit(f"{path} was made with other {', '.join(differing)}: give another --out")
-    missing = {n: changed(base, LEVERS[n]) for n in options.levers if n not in known["seconds_a_step"]}
+    missing = {n: changed(base, settings_of(n)) for n in options.levers if n not in known["seconds_a_step"]}
     if missing:
         known["seconds_a_step"] |= seconds_a_step(missing, store, options.out / "speeds", 2.0)
         write(path, known)
@@ -228,10 +220,21 @@ def value_of(text):
         return text
 
 
+def given(settings):
+    """Settings written as section.name=value."""
+    if wrong := [each for each in settings if not re.fullmatch(r"\w+\.\w+=.*", each)]:
+        raise SystemExit(f"{wrong[0]!r} is no setting such as train.lr=2e-3, and no lever of {', '.join(LEVERS)}")
+    return {key: value_of(value) for key, value in (each.split("=", 1) for each in settings)}
+
+
+def settings_of(lever):
+    """The settings that a lever changes."""
+    return LEVERS[lever] if lever in LEVERS else given(lever.split())
+
+
 def main():
     options = parsed()
-    given = dict(each.split("=", 1) for each in options.set)
-    base = changed(load_recipe(options.recipe), {key: value_of(value) for key, value in given.items()})
+    base = changed(load_recipe(options.recipe), given(options.set))
     if options.store:
         base = changed(base, {"data.source": options.store})
     options.out.mkdir(parents=True, exist_ok=True)
@@ -240,13 +243,13 @@ def main():
     runs = {}
     for name in options.levers:
         for seed in range(options.seeds):
-            config = dataclasses.replace(changed(base, LEVERS[name]), seed=seed)
+            config = dataclasses.replace(changed(base, settings_of(name)), seed=seed)
             steps = options.images // config.train.batch_size or round(
                 60 * options.minutes / known["seconds_a_step"][name]
             )
             warmup = min(int(config.train.warmup.split()[0]), steps // 10)
             config = changed(config, {"train.length": f"{steps} steps", "train.warmup": f"{warmup} steps"})
-            folder = options.out / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
+            folder = options.out / (re.sub(r"[^\w.=-]+", "-", name) + f"-{seed}")
             runs[name, seed] = Run.open(folder) if folder.exists() else open_run(config, folder, store)
     train({f"{name}, seed {seed}": run for (name, seed), run in runs.items()}, store, options.slice)
     classifier = classifier_for(store)
