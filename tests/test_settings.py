@@ -20,7 +20,7 @@ from unstir.errors import UserError
 from unstir.generate import folder
 from unstir.generate.drawing import Job, check
 from unstir.generate.folder import image_path, save_images
-from unstir.runs import checkpoint
+from unstir.runs import checkpoint, compiling
 from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
 from unstir.train.launch import open_data, open_run
@@ -125,6 +125,7 @@ MODEL = {  # by an argument of Run.model: two of its values
     "guide": ("1", "8"),
     "ema": (True, False),
     "dtype": ("float32", "bfloat16"),
+    "compile": ("no", "yes"),
 }
 JOB = {"num": (1, 2), "label": (3, 4), "batch_size": (64, 32)}  # by a field of Job: two of its values
 CHAIN = {  # by a field of its chain: two chains
@@ -166,8 +167,9 @@ def pairs(name, pictures):
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_each_option_of_an_edit_is_among_its_settings(models, pictures, name):
+def test_each_option_of_an_edit_is_among_its_settings(models, pictures, name, monkeypatch):
     made = {}
+    monkeypatch.setattr(compiling, "BACKEND", "eager")  # kernels would take minutes
 
     def edited(given):
         if repr(given) not in made:

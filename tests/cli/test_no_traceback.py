@@ -109,6 +109,10 @@ def test_the_remedies_are_those_of_the_cause():
         (MemoryError(), "out of memory"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0"), "2.50 GiB"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."), "99 bytes"),
+        (
+            type("Failed", (RuntimeError,), {"__module__": "torch._dynamo.exc"})("odd"),
+            "odd. Leave it out: --compile no",
+        ),
         (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
         (OverflowError("int too large to convert to float"), "too large"),
         (ValueError("Exceeds the limit (4300 digits) for integer string conversion"), "too large"),

@@ -224,7 +224,7 @@ def test_the_newest_of_several_steps_is_compared_by_the_network_that_was_loaded(
     monkeypatch.setattr(module, "match", lambda plan, theirs, against, **how: (plan.model.step, how))
     monkeypatch.setattr(module, "_sized", lambda run, store, plans, num, *given: heard.append(num) or plans)
     monkeypatch.setattr(module, "prepared", lambda store, plans, showing: plans)
-    monkeypatch.setattr(module, "evaluate", lambda run, store, plan, showing: (plan.model.step, plan.networks))
+    monkeypatch.setattr(module, "evaluate", lambda run, store, plan, say, showing: (plan.model.step, plan.networks))
     monkeypatch.setattr(module, "differences", lambda last, rival: [last, rival])
     done = []
     found, words = evaluate_run(Path("own"), EvaluationRequest(fid=True, against=Path("other")), finished=done.append)
@@ -296,7 +296,9 @@ def test_an_evaluation_says_how_long_drawing_and_measuring_took(searched, clock,
     made, heard = evaluation(), []
     for name in ("check", "find", "save"):
         monkeypatch.setattr(evaluating, name, lambda *given: None)
-    monkeypatch.setattr(evaluating, "samples", lambda model, job, what, showing: clock.later(4.04, heard.append(what)))
+    monkeypatch.setattr(
+        evaluating, "samples", lambda model, job, what, showing, say: clock.later(4.04, heard.append(what))
+    )
     monkeypatch.setattr(evaluating, "_measured", lambda *given: clock.later(2.04, made))
     monkeypatch.setattr(evaluating, "_memorisation", lambda *given: clock.later(1.0))
     found = evaluating.evaluate(None, None, plan_of(seeds=2, memorisation=searched))
@@ -334,7 +336,9 @@ def test_the_images_seen_are_those_of_all_steps(monkeypatch):
 def test_images_there_are_kept_though_fewer_are_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluating, "name_of", lambda model, job: "job")
     drawn = []
-    monkeypatch.setattr(evaluating, "save_images", lambda model, job, folder, progress: drawn.append((job.num, folder)))
+    monkeypatch.setattr(
+        evaluating, "save_images", lambda model, job, folder, progress, say: drawn.append((job.num, folder))
+    )
     monkeypatch.setattr(evaluating, "read_images", lambda folder, num: num)
     model = SimpleNamespace(folder=tmp_path, hashes="w")
     job = Job(num=3, chain=Chain())

@@ -41,6 +41,11 @@ def of_limits(error: Exception) -> str | None:
             f"out of memory{f', at {asked[1]} more' if asked else ''}; lower --train.micro_batch (training) or "
             "--batch-size (sampling), or end other programs"
         )
+    if type(error).__module__.startswith(("torch._dynamo.", "torch._inductor.")):
+        cause = shortened(" ".join(text.split()))
+        return (
+            f"torch could not compile the network: {cause}. Leave it out: --compile no (training: --train.compile no)"
+        )
     if isinstance(error, RecursionError):
         return "something that was read is nested too deeply; name another file"
     if isinstance(error, OverflowError) or "Exceeds the limit" in text:

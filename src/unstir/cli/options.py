@@ -111,9 +111,12 @@ class ModelOptions(WeightOptions):
 
     dtype: Literal["float32", "bfloat16", "auto"] = "float32"
     """Arithmetic inside the network."""
+    compile: Literal["no", "yes", "graphs", "auto"] = "no"
+    """Compile the network: graphs with CUDA graphs, or auto: what is fastest at the start of a job of ten minutes or
+    more (unstir sample)."""
     device: str = "auto"
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
 
     def model(self, run: "Run", guide: str | None = None, **how: Any) -> "Model":
         """The model of the run that these options name; errors as `Run.model`."""
-        return super().model(run, device=self.device, dtype=self.dtype, guide=guide, **how)
+        return super().model(run, device=self.device, dtype=self.dtype, compile=self.compile, guide=guide, **how)

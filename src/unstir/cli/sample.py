@@ -64,7 +64,9 @@ def sample(
         file, rows = comparing.save_comparison(model, job, compare, out, given=own, showing=console.counting)
         show(*(row.caption for row in rows), f"compared {file}")
         return 0
-    done = save_samples(model, job, out, animation=animate, strip=strip, stages=stages, showing=console.counting)
+    done = save_samples(
+        model, job, out, animation=animate, strip=strip, stages=stages, say=say, showing=console.counting
+    )
     if done.job.batch_size != batch_size:
         say(f"{done.folder} was begun in batches of {done.job.batch_size}, and so it went on")
     show(*done.lines)

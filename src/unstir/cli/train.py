@@ -8,8 +8,8 @@ from pydantic.dataclasses import dataclass
 from unstir.cli.app import app, say, show
 from unstir.cli.train_help import FORMATTER
 from unstir.runs import recipes
+from unstir.runs.bounds import STRICT
 from unstir.runs.config import MAY_CHANGE, Config
-from unstir.runs.sections import STRICT
 
 
 @Parameter(name="*", name_transform=str)

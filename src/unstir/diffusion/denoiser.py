@@ -49,7 +49,8 @@ class Denoiser:
 
     With ``learned_variance`` the network has 2C output channels: F, then 2 v - 1 for the fraction v of the variance
     (Nichol & Dhariwal 2021, sec. 3.1), so that an output of 0 is the middle. ``augmentation``, in training alone, says
-    how each image of the batch was augmented (float [B, 7], see `augmentation`); None: not at all.
+    how each image of the batch was augmented (float [B, 7], see `augmentation`); None: not at all. Where the network
+    ``reuses_output``, its next call writes into the memory of the last output, which is therefore copied.
     """
 
     net: nn.Module
@@ -58,6 +59,7 @@ class Denoiser:
     dtype: torch.dtype = torch.float32
     learned_variance: bool = False
     augmentation: Tensor | None = None
+    reuses_output: bool = False
 
     def __call__(
         self, x_t: Tensor, t: int | Tensor, label: int | Tensor | None = None, dropout_key: Key | None = None
@@ -104,7 +106,7 @@ class Denoiser:
             if label is None:
                 raise
             raise UserError(f"labels {label.tolist()} are not all among the network's classes: {error}") from error
-        return output.to(x_t.dtype)
+        return output.to(x_t.dtype, copy=self.reuses_output)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from PIL.Image import Image
@@ -17,11 +17,13 @@ from unstir.chain import compared
 from unstir.diffusion.denoiser import NotFiniteError
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import UserError, remedy
-from unstir.generate.drawing import Job, batch, check
+from unstir.generate.drawing import Job, batch, check, settled
 from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_picture
 from unstir.pixels import to_uint8
-from unstir.progress import Progress, counter
+from unstir.progress import Progress, Say, counter, unsaid
 from unstir.runs import sidecar
+from unstir.runs.compiling import Compile
+from unstir.runs.compiling import check as check_compile
 from unstir.runs.config import Config
 from unstir.runs.files import locked, make_folder, remove_partials, save_png, write_text
 from unstir.runs.kinds import is_count
@@ -33,20 +35,30 @@ GRID_IMAGES = 64
 SETTINGS = "settings.json"
 
 
-def save_images(model: Model, job: Job, out: Path, progress: Progress | None = None) -> tuple[Model, Job]:
+def save_images(
+    model: Model, job: Job, out: Path, progress: Progress | None = None, say: Say = unsaid
+) -> tuple[Model, Job]:
     """Write the images of a job as out/000000.png, ..., with noise.png and grid.png of the first 64.
 
-    A job that is run again computes only the batches of which an image is missing, in the batch size and, for
-    ``dtype`` "auto", the arithmetic that it began with; the model and the job as it was done are returned.
-    ``progress(done, total)`` counts the steps of these. Raises UserError where the folder holds something else or more
-    images, and as `sample_batches` does, before anything is written.
+    A job that is run again computes only the batches of which an image is missing, in the batch size, compiled or not
+    and, for ``dtype`` "auto", in the arithmetic that it began with; the model and the job as it was done are returned.
+    ``progress(done, total)`` counts the steps of these, ``say`` is called with how a long job is compiled. Raises
+    UserError where the folder holds something else or more images, and as `sample_batches` does, before anything is
+    written.
     """
     check(model, job)
     said = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain)}
-    dtype, batch_size, threads = _claim(out, said, settings_of(model, job), any_dtype=model.dtype == "auto")
+    if not (out / SETTINGS).exists():
+        model, found = settled(model, job)
+        if found:
+            say(found)
+    dtype, batch_size, threads, how = _claim(out, said, settings_of(model, job), any_dtype=model.dtype == "auto")
     job = replace(job, batch_size=batch_size)
     if dtype != model.arithmetic:
         model = model.computing_in(dtype)
+    if how != model.compile:
+        check_compile(how, model.device)
+        model = model.compiling(how)
     begins = _missing(out, job, model.shape)
     on_step = counter(progress, len(begins) * job.chain.cost(model.process.schedule).steps)
     with computing_with(threads), _without_images_no_folder(out):
@@ -137,8 +149,8 @@ def read_images(out: Path, num: int) -> Tensor:
     return torch.stack([read(image_path(out, index)) for index in range(num)])
 
 
-def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: bool) -> tuple[str, int, int]:
-    """Make the folder this job's: the arithmetic, the batch size and the threads that the folder was begun with.
+def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: bool) -> tuple[str, int, int, str]:
+    """Make the folder this job's: the arithmetic, batch size, threads and compiling that the folder was begun with.
 
     Raises UserError where the folder is another job's: other settings, or other weights under the same settings.
     """
@@ -157,16 +169,16 @@ def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: b
         raise UserError(f"cannot use the folder {out}: {remedy(error, 'name another folder with --out')}") from None
     present = _with_new_settings(settings_in(out))
     numbers = all(is_count(present.get(key)) and present[key] > 0 for key in ("batch_size", "threads"))
-    ours = numbers and present.get("dtype") in ("float32", "bfloat16")
+    ours = numbers and present.get("dtype") in ("float32", "bfloat16") and present["compile"] in get_args(Compile)
     if not ours or present.keys() != wanted.keys():
         raise UserError(f"{file} was not written by this version of unstir sample; name another folder with --out")
     # as the job began; the guide's weights have their hash, wherever it lies
-    free = {"batch_size", "threads", "guide", *(["dtype"] if any_dtype else [])}
+    free = {"batch_size", "threads", "compile", "guide", *(["dtype"] if any_dtype else [])}
     asked = [key for key in wanted if key not in free]
     if differing := [each for key in asked for each in _differences(key, present[key], wanted[key])]:
         other = f"{out} holds images made with other settings ({', '.join(differing)})"
         raise UserError(f"{other}; name another folder with --out")
-    return present["dtype"], present["batch_size"], present["threads"]
+    return present["dtype"], present["batch_size"], present["threads"], present["compile"]
 
 
 def _with_new_settings(present: dict[str, Any]) -> dict[str, Any]:
@@ -175,7 +187,7 @@ def _with_new_settings(present: dict[str, Any]) -> dict[str, Any]:
     sections = {
         key: defaults[key] | present[key] for key in ("model", "diffusion") if isinstance(present.get(key), dict)
     }
-    return present | sections
+    return {"compile": "no"} | present | sections
 
 
 def _differences(key: str, there: Any, asked: Any) -> list[str]:

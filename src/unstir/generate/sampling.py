@@ -11,7 +11,7 @@ from unstir.generate.folder import computing_with, drawn_classes, name_of, save_
 from unstir.pictures.animation import MAX_FRAMES, Frame, animation_kind, save_animation
 from unstir.pictures.animation import strip as strip_of
 from unstir.pictures.grid import titled
-from unstir.progress import Showing, silently
+from unstir.progress import Say, Showing, silently, unsaid
 from unstir.runs import sidecar
 from unstir.runs.model import Model
 
@@ -49,6 +49,7 @@ def sample(
     animation: Path | None = None,
     strip: Path | None = None,
     stages: int | None = None,
+    say: Say = unsaid,
     showing: Showing = silently,
 ) -> Sampled:
     """Write the images of a job to a folder, as `save_images` does; by default one for these settings in RUN/generated.
@@ -65,7 +66,7 @@ def sample(
     _check("--animate", animation, (".webp", ".gif"), folder)
     _check("--strip", strip, (".png",), folder)
     with showing("sampling", "steps") as progress:
-        model, job = save_images(model, job, folder, progress)
+        model, job = save_images(model, job, folder, progress, say)
     if animation or strip:
         _save_trajectories(model, job, folder, animation, strip, stages or STAGES, showing)
     return Sampled(folder, job, model.cost(job.chain, " each"), tuple(path for path in (animation, strip) if path))

@@ -23,7 +23,7 @@ from unstir.metrics.features import Network
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.measure import measure, reference_size
 from unstir.metrics.memorisation import Memorisation, memorisation, picture
-from unstir.progress import Showing, silently
+from unstir.progress import Say, Showing, silently, unsaid
 from unstir.runs.files import check_writable, make_folder, replacing
 from unstir.runs.model import Model
 from unstir.runs.run import Run
@@ -125,7 +125,7 @@ def prepared(store: Store, plans: Sequence[Plan], showing: Showing = silently) -
     return [replace(plan, networks=networks) for plan, networks in zip(plans, trained, strict=True)]
 
 
-def evaluate(run: Run, store: Store, plan: Plan, *, showing: Showing = silently) -> Evaluation:
+def evaluate(run: Run, store: Store, plan: Plan, *, say: Say = unsaid, showing: Showing = silently) -> Evaluation:
     """The figures of a run's model by ``plan``, measured now or taken from the run, which keeps them.
 
     Images are drawn into RUN/generated and are whole after a kill, so the same call goes on; a classifier that is
@@ -141,7 +141,7 @@ def evaluate(run: Run, store: Store, plan: Plan, *, showing: Showing = silently)
         return known
     began = time.perf_counter()
     names = [f"sampling, set {number} of {plan.seeds}" for number in range(1, plan.seeds + 1)]
-    sets = [samples(plan.model, job, what, showing) for job, what in zip(jobs(plan), names, strict=True)]
+    sets = [samples(plan.model, job, what, showing, say) for job, what in zip(jobs(plan), names, strict=True)]
     drawn = time.perf_counter()
     plan = replace(plan, model=plan.model.unloaded())  # what computes the figures needs the memory
     made = known or _measured(run, store, plan, sets, showing)
@@ -168,7 +168,7 @@ def jobs(plan: Plan) -> list[Job]:
     return [replace(plan.job, chain=replace(chain, seed=chain.seed + k)) for k in range(plan.seeds)]
 
 
-def samples(model: Model, job: Job, what: str = "sampling", showing: Showing = silently) -> Tensor:
+def samples(model: Model, job: Job, what: str = "sampling", showing: Showing = silently, say: Say = unsaid) -> Tensor:
     """The images of a job, uint8 [num, C, H, W], from a folder in RUN/generated, drawn now as far as they are not.
 
     It is a folder for each that other weights, torch or format would draw. ``what`` is shown to be going on.
@@ -177,7 +177,7 @@ def samples(model: Model, job: Job, what: str = "sampling", showing: Showing = s
     folder = model.folder / "generated" / f"{name_of(model, job)}-{digest}"
     there = max((int(path.stem) + 1 for path in folder.glob("*.png") if path.stem.isdecimal()), default=0)
     with showing(what, "steps") as progress:
-        save_images(model, replace(job, num=max(job.num, there)), folder, progress)
+        save_images(model, replace(job, num=max(job.num, there)), folder, progress, say)
     return read_images(folder, job.num)
 
 

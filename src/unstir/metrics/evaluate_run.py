@@ -70,7 +70,7 @@ def evaluate_run(
     rival = None if against is None else match(plans[-1], theirs, against)
     found = []
     for plan in plans:
-        found.append(evaluate(run, store, plan, showing=showing))
+        found.append(evaluate(run, store, plan, say=say, showing=showing))
         finished(found[-1])
     return found, differences(found[-1], rival) if rival else []
 
@@ -94,7 +94,7 @@ def _plans(run: Run, store: Store, request: EvaluationRequest, say: Say) -> list
 def _models(run: Run, request: EvaluationRequest, say: Say) -> list[Model]:
     """The models of the saved steps that are asked for, rising; a guide cannot lead away from itself."""
     text = request.checkpoint
-    how: dict[str, Any] = {key: getattr(request, key) for key in ("device", "dtype", "guide")}
+    how: dict[str, Any] = {key: getattr(request, key) for key in ("device", "dtype", "compile", "guide")}
     how["ema"] = chosen_average(request.ema, request.ema_width)
     if text == "newest":
         return [run.model(say=say, **how)]

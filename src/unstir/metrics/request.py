@@ -46,6 +46,9 @@ class EvaluationRequest:
     """Images computed at once."""
     dtype: Literal["float32", "bfloat16", "auto"] = "auto"
     """Arithmetic inside the denoising network."""
+    compile: Literal["auto", "no", "yes", "graphs"] = "auto"
+    """Compile it: graphs with CUDA graphs, or auto: what is fastest at the start of a set that takes ten minutes or
+    more."""
     device: str = "auto"
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
     ema: bool = True

@@ -21,8 +21,8 @@ from unstir.report.analysis_quality import diversity, memorisation, quality
 from unstir.report.facts import Facts
 from unstir.report.statement import Statement, Topic
 from unstir.report.wording import brief, coded, count, listed
+from unstir.runs.bounds import SPAN
 from unstir.runs.config import steps_in
-from unstir.runs.sections import SPAN
 from unstir.significance import LEVEL
 
 URGENCY = ("bad", "good", "neutral", "undecided")

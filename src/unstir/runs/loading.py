@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError, short
 from unstir.progress import Say, unsaid
-from unstir.runs import build, checkpoint, toml
+from unstir.runs import build, checkpoint, compiling, toml
 from unstir.runs.checkpoint import Checkpoint, content_hash
 from unstir.runs.config import MAY_CHANGE, Config
 from unstir.runs.model import Model
@@ -101,11 +101,13 @@ def model_of(
     ema: bool | float = True,
     device: str = "auto",
     dtype: str = "float32",
+    compile: str = "no",
     say: Say = unsaid,
 ) -> Model:
     """The model of a checkpoint of a run, compared with it by `check_same`; arguments and errors as `Run.model`."""
     check_same(run, found, say)
     on, step = build.device(device), found.step
+    compiling.check(compile, on)
     weights = weights_of(found, ema) if isinstance(ema, bool) else power_average(run, found, ema)
 
     def load(arithmetic: torch.dtype) -> Denoiser:
@@ -117,7 +119,7 @@ def model_of(
         net.eval().requires_grad_(False)
         return build.denoiser(run.config, net.to(arithmetic), torch.float32)
 
-    how: dict[str, Any] = {"device": on, "dtype": dtype, "ema": ema}
+    how: dict[str, Any] = {"device": on, "dtype": dtype, "compile": compile, "ema": ema}
     kept = run.config.train.ema_decay > 0 and not run.config.imported
     averaged = ema and kept if isinstance(ema, bool) else ema
     return Model(load=load, step=step, weights_sha256=content_hash(weights), averaged=averaged, **how, **_of(run))

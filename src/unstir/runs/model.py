@@ -20,6 +20,7 @@ from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.runs import build
 from unstir.runs.card import DataCard, Labels
+from unstir.runs.compiling import compiled
 from unstir.theory.process import Process
 from unstir.theory.variance import check_variance
 
@@ -33,10 +34,11 @@ class Model:
     goes by default. ``chain`` is how it is sampled where nothing else is asked. ``weights_sha256`` is the hash (hex) of
     the weights, those of ``step``; ``ema`` says whether averaged ones were asked for, ``averaged`` whether they are so;
     both are the width of an average made after training.
-    ``dtype`` is "float32", "bfloat16" or "auto". ``settings`` are those of the network and the process, as JSON has
-    them. Guidance leads away from the ``guide`` (autoguidance, Karras et al. 2024: a smaller network or one trained
-    less, on the same data) or, with None, from the model without its label. ``nrow`` is the tiles in a row of a grid.
-    A ``distilled`` one estimates images, not means, and only the sampler "consistency" takes it.
+    ``dtype`` is "float32", "bfloat16" or "auto", ``compile`` what `compiling.compiled` takes. ``settings`` are those of
+    the network and the process, as JSON has them. Guidance leads away from the ``guide`` (autoguidance, Karras et al.
+    2024: a smaller network or one trained less, on the same data) or, with None, from the model without its label.
+    ``nrow`` is the tiles in a row of a grid. A ``distilled`` one estimates images, not means, and only the sampler
+    "consistency" takes it.
     """
 
     load: Callable[[torch.dtype], Denoiser]
@@ -52,6 +54,7 @@ class Model:
     settings: dict[str, Any]
     device: torch.device
     dtype: str = "float32"
+    compile: str = "no"
     ema: bool | float = True
     averaged: bool | float = True
     guide: "Model | None" = None
@@ -66,7 +69,7 @@ class Model:
     def denoiser(self) -> Denoiser:
         """The denoiser in evaluation mode, loaded when it is first asked for."""
         with torch.inference_mode(False):  # sampling may be the first to ask; gradients may be asked for later
-            return self.load(build.dtype(self.dtype, self.device))
+            return compiled(self.load(build.dtype(self.dtype, self.device)), self.compile)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -148,6 +151,7 @@ class Model:
             "weights": self.hashes,
             "device": self.device.type,
             "dtype": self.arithmetic,
+            "compile": "no" if self.compile == "auto" else self.compile,
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
         }
@@ -156,6 +160,10 @@ class Model:
     def hashes(self) -> str:
         """The hash of the weights, and after a space that of the guide's."""
         return self.weights_sha256 if self.guide is None else f"{self.weights_sha256} {self.guide.weights_sha256}"
+
+    def compiling(self, how: str) -> "Model":
+        """The same model compiled in another way, its guide too, with nothing loaded."""
+        return replace(self, compile=how, guide=self.guide and self.guide.compiling(how))
 
     def unloaded(self) -> "Model":
         """The same model without what was loaded, whose memory lasts no longer than this copy."""

@@ -3,51 +3,26 @@
 The sentence below each setting is its help on the command line.
 """
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from unstir.chain import Chain
 from unstir.errors import refusing
-
-STRICT = ConfigDict(extra="forbid", validate_default=True)
-SPAN = re.compile(r"(\d+)\s*(step|epoch|image)s?")
-MOST_DIGITS = 12
-MOST = 1_000_000  # the greatest of most counts: beyond what any machine holds, and far below what overflows
-MOST_FLOAT = 1e12  # the greatest of most numbers: products of a few such still are finite in single precision
-
-
-def _normal_span(text: str) -> str:
-    match = SPAN.fullmatch(text.strip())
-    if match is None:
-        raise ValueError('write a whole number and a unit: "5000 steps", "20 epochs" or "1000000 images"')
-    if len(match[1].lstrip("0")) > MOST_DIGITS:
-        raise ValueError(f"{text[:20]}... is beyond 10^{MOST_DIGITS}: the longest trainings saw some 10^10 images")
-    number, unit = int(match[1]), match[2] if int(match[1]) else "step"
-    return f"{number} {unit}" + ("" if number == 1 else "s")
-
-
-def _positive_span(text: str) -> str:
-    if text == "0 steps":
-        raise ValueError("must be more than nothing")
-    return text
-
-
-def _grey_or_rgb(channels: int) -> int:
-    if channels not in (1, 3):
-        raise ValueError(f"{channels} must be 1 (grey) or 3 (RGB)")
-    return channels
-
-
-Span = Annotated[str, AfterValidator(_normal_span)]
-PositiveSpan = Annotated[Span, AfterValidator(_positive_span)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, le=MOST_FLOAT, allow_inf_nan=False)]
-Epsilon = Annotated[float, Field(gt=0, le=1)]
-Count = Annotated[int, Field(ge=1, le=MOST)]
-Ints = tuple[Annotated[int, Field(ge=0, le=MOST)], ...]
+from unstir.runs.bounds import (
+    MOST,
+    MOST_FLOAT,
+    STRICT,
+    Channels,
+    Count,
+    Epsilon,
+    Fraction,
+    Ints,
+    Positive,
+    PositiveSpan,
+    Span,
+)
 
 
 @refusing
@@ -61,7 +36,7 @@ class DataConfig:
     """Folder of the packed store; empty: data/NAME below the current folder."""
     size: Annotated[int, Field(ge=0, le=4096)] = 0
     """Side in pixels that images are resized and centre-cropped to; 0: as they come, all alike."""
-    channels: Annotated[int, AfterValidator(_grey_or_rgb)] = 3
+    channels: Channels = 3
     """1 grey, 3 RGB."""
     held_out: Fraction | None = None
     """Fraction kept out of training where the source has no split; left out: 1/6 of digits, 1/10 of others."""
@@ -148,6 +123,8 @@ class TrainConfig:
     """Also save two power-function averages at each snapshot; --ema-width then chooses an average after training."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic inside the network; auto: bfloat16 where the device has it. Weights stay float32."""
+    compile: Literal["auto", "no", "yes", "graphs"] = "auto"
+    """Compile the network: graphs with CUDA graphs, no, or auto: what is fastest at the start of a long training."""
     device: str = "auto"
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
     label_dropout: Fraction = 0.0

@@ -15,7 +15,11 @@ from unstir.runs.kinds import is_count
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MACHINE = "torch", "threads"  # settings that a picture's name does not carry: they change its pixels by rounding alone
+MACHINE = (
+    "torch",
+    "threads",
+    "compile",
+)  # settings that a picture's name does not carry: they change its pixels by rounding alone
 RECORD = "command", "unstir", "cost"  # what is said beside settings and is none of them
 MOST_SINGLES = 10_000  # single results of one picture
 

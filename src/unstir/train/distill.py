@@ -62,7 +62,7 @@ def distilled(run: Run, length: str = "", lr: float = 0.0) -> Config:
             f"{run.path} learned a variance, which sampling in one call does not use; distil a run without it"
         )
     half, begins = f"{max(run.length // 2, 1)} steps", f"{run.path.resolve()}@{run.newest_step()}"
-    train = replace(config.train, length=length or half, lr=lr or config.train.lr, init=begins)
+    train = replace(config.train, length=length or half, lr=lr or config.train.lr, init=begins, compile="auto")
     steps = run.steps_in(train.length)
     gap_halving = f"{max(steps // HALVINGS, 1)} steps"
     return replace(

@@ -16,16 +16,19 @@ from unstir.data.images import COLOUR_LOST
 from unstir.data.source import after_train
 from unstir.errors import UserError
 from unstir.progress import Say, Showing, silently, unsaid
-from unstir.runs import build, checkpoint, run
+from unstir.runs import build, checkpoint, compiling, run
 from unstir.runs.card import DataCard
+from unstir.runs.compiling import Compile
 from unstir.runs.config import Config
 from unstir.runs.loading import check_initial, compare
-from unstir.runs.memory import check_images, check_weights
+from unstir.runs.memory import check_images, check_weights, parameters
 from unstir.runs.run import Run, is_run
 from unstir.runs.sections import DataConfig
 from unstir.runs.timetable import newest_grid
 from unstir.train.observer import Observer, Stop
 from unstir.train.trainer import Trainer
+
+LONG = 7200.0  # seconds of a training that pays for trying how to compile, which takes minutes
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def train_run(
     if lost := sum(note.count for note in store.notes if note.text == COLOUR_LOST):
         keep = "--data.channels 3 --model.in_channels 3"
         say(f"{lost} images had colours, which {store.path} has not; a new run with {keep} keeps them")
-    run = open_run(config, folder, store)
+    run = open_run(config, folder, store, say)
     with run.lock(), stop or Stop(install=False) as stop, observer or Observer() as observer:
         run.tidy()
         trainer = Trainer(run, store, observer)
@@ -139,10 +142,11 @@ def store_path(data: DataConfig) -> Path:
     return Path("data") / f"{name}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
 
 
-def open_run(config: Config, out: Path, store: Store) -> Run:
+def open_run(config: Config, out: Path, store: Store, say: Say = unsaid) -> Run:
     """The run in folder ``out``: made from ``config``, or, where there is one, continued with what may change.
 
-    Raises UserError where the settings do not fit the data or each other, and where they change what a run keeps.
+    ``say`` is called with how the network of a long training is compiled. Raises UserError where the settings do not
+    fit the data or each other, and where they change what a run keeps.
     """
     if is_run(out):
         return _continued(Run.open(out), config, store)
@@ -171,7 +175,28 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
         )
     train = dataclasses.replace(train, dtype=build.dtype_name(train.dtype, build.device(train.device)))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))
-    return Run.create(dataclasses.replace(config, train=train, data=data, imported=""), out, card)
+    config = dataclasses.replace(config, train=train, data=data, imported="")
+    train = dataclasses.replace(train, compile=_how_to_compile(Run(out, config, card), store, say))
+    return Run.create(dataclasses.replace(config, train=train), out, card)
+
+
+def _how_to_compile(draft: Run, store: Store, say: Say) -> Compile:
+    """How a run that is about to begin compiles its network, by train.compile. Raises UserError where it cannot."""
+    config, device = draft.config, build.device(draft.config.train.device)
+    if config.train.compile != "auto":
+        compiling.check(config.train.compile, device)
+        return config.train.compile
+
+    def step(how: str) -> Callable[[], None]:
+        train = dataclasses.replace(config.train, compile=how)  # type: ignore[arg-type]  # it is one of the four
+        return Trainer(dataclasses.replace(draft, config=dataclasses.replace(config, train=train)), store).take_step
+
+    _, height, width = store.shape
+    work = 2 * build.passes(config) * parameters(config) * height * width * draft.length * config.train.batch_size
+    how, found = compiling.fastest(step, device, draft.length, work, LONG)
+    if found:
+        say(found)
+    return how
 
 
 def _continued(old: Run, asked: Config, store: Store) -> Run:
@@ -180,6 +205,7 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
     train = dataclasses.replace(
         asked.train,
         dtype=saved.train.dtype if asked.train.dtype == "auto" else asked.train.dtype,
+        compile=saved.train.compile if asked.train.compile == "auto" else asked.train.compile,
         lr_period=saved.train.lr_period if asked.train.lr_period == "0 steps" else asked.train.lr_period,
     )
     data = dataclasses.replace(asked.data, store=str(store.path.resolve()))

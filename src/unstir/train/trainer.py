@@ -20,6 +20,7 @@ from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint
 from unstir.runs.checkpoint import environment
+from unstir.runs.compiling import compiled, set_aside
 from unstir.runs.loading import check_same, initial_weights, model_in_training
 from unstir.runs.run import Run
 from unstir.runs.timetable import consistency_gap, ema_decay, grid_file, learning_rate, snapshots
@@ -45,7 +46,8 @@ class Trainer:
         self._run, self._store, self._config, self._observer = run, store, cfg, observer or Observer()
         self._device = build.device(cfg.device)
         self.state = State.initial(run, self._device)
-        self._denoiser = build.denoiser(run.config, self.state.net, build.dtype(cfg.dtype, self._device))
+        denoiser = build.denoiser(run.config, self.state.net, build.dtype(cfg.dtype, self._device))
+        self._denoiser = compiled(denoiser, cfg.compile)
         self._objective = build.objective(run.config, self._denoiser)
         self._times = build.times(run.config, self._denoiser)
         self._batches = Batches(
@@ -89,8 +91,9 @@ class Trainer:
     def introduction(self) -> str:
         """What is about to be trained on what, in a line."""
         count, data = sum(p.numel() for p in self.state.net.parameters()), self._run.data
+        kind = self._config.dtype + (", compiled," if self._config.compile in ("yes", "graphs") else "")
         return (
-            f"{self._run.path}: {count:,} parameters in {self._config.dtype} on {self._device}; {data.counts['train']} "
+            f"{self._run.path}: {count:,} parameters in {kind} on {self._device}; {data.counts['train']} "
             f"training and {data.counts['held_out']} held-out images of {'x'.join(map(str, data.shape))}; "
             f"step {self.state.step} of {self._run.length}"
         )
@@ -155,7 +158,7 @@ class Trainer:
         for group in state.optimizer.param_groups:
             group["lr"] = lr
         state.net.train()
-        state.optimizer.zero_grad(set_to_none=True)
+        state.optimizer.zero_grad(set_to_none=not self._denoiser.reuses_output)
         size = cfg.micro_batch or cfg.batch_size
         parts = [self._learn_from(slice(first, first + size)) for first in range(0, cfg.batch_size, size)]
         self._apply(*(torch.cat(column) for column in zip(*parts, strict=True)))
@@ -241,7 +244,7 @@ class Trainer:
         if self._is_drawn(name) and not loss_is_due:
             return
         self._saving.wait()  # what is of this step comes after its checkpoint
-        with self._record.paused():
+        with self._record.paused(), set_aside(self._config.compile):
             denoiser = replace(self._denoiser, net=state.sampling_net.eval())
             if state.step > 0:
                 checkpoint.save(self._run.weights, state.to_slim(self._run))
