@@ -28,7 +28,13 @@ GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.2, "diffusion__sch
 CASES = {
     "plain": {"model__attention": [1]},
     "guided": {**GUIDED, "diffusion__predict": "v", "model__heads": 2, "model__flip_sin_to_cos": True},
-    "learned": {"diffusion__learned_variance": True, "loss__objective": "hybrid", "train__augment": 0.5},
+    "learned": {
+        "model__scale_shift": True,
+        "model__time_table": 20,
+        "diffusion__learned_variance": True,
+        "loss__objective": "hybrid",
+        "train__augment": 0.5,
+    },
     "zero": {"diffusion__zero_terminal_snr": True, "diffusion__predict": "x0", "diffusion__schedule": "sigmoid"},
     "rectangular": {
         "model__head_channels": 4,

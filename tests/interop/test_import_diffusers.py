@@ -140,6 +140,7 @@ def changed(theirs, file, **settings):
         ),
         ("unet/config.json", {"up_block_types": ["UpBlock2D"] * 2}, "attention at different levels"),
         ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "is of a 'UNet2DConditionModel'"),
+        ("unet/config.json", {"resnet_time_scale_shift": "scale_shift"}, "attn_norm_num_groups=None leaves the middle"),
         ("unet/config.json", {"sample_size": 9}, "images of 9x9 do not fit the network"),
         ("unet/config.json", {"sample_size": "big"}, "sample_size='big' must be one or two whole numbers"),
         ("unet/config.json", {"layers_per_block": 2}, r"resnets\.1\.\S+ is missing"),

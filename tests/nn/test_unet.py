@@ -53,9 +53,12 @@ def test_flops_of_known_networks():
     assert flops(REPORT, 32, 32) - 5 * 4 * 64**2 * 384 - 4 * 16**2 * 512 == pytest.approx(14.85e9, rel=2e-3)
 
 
-def test_flops_are_those_that_torch_counts():
+@pytest.mark.parametrize("layout", [{}, {"layout": "report_guided"}, {"scale_shift": True, "time_table": 7}])
+def test_flops_are_those_that_torch_counts(layout):
     odd = {"channels": 24, "mults": (1, 2, 3), "groups": 8, "attention": (0, 2), "heads": 4, "num_classes": 5}
-    config = UNetConfig(**odd, in_channels=1, out_channels=2, num_blocks=1, downsample_padding=1, augmented=True)
+    config = UNetConfig(
+        **odd, in_channels=1, out_channels=2, num_blocks=1, downsample_padding=1, augmented=True, **layout
+    )
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         zero = torch.zeros(1, dtype=torch.int64)
         UNet(config).eval()(torch.zeros(1, 1, 8, 12), zero, zero)  # of attention on a CPU it counts nothing
@@ -236,8 +239,12 @@ def test_two_trainings_from_the_same_seeds_give_the_same_bits(autocast):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_every_weight_gets_a_gradient_after_one_step():
-    net = UNet(UNetConfig(**SMALL, num_classes=2, dropout=0.0))
+GUIDED = {"layout": "report_guided", "downsample_padding": 1, "time_table": 500}
+
+
+@pytest.mark.parametrize("layout", [{}, GUIDED, {"scale_shift": True}])
+def test_every_weight_gets_a_gradient_after_one_step(layout):
+    net = UNet(UNetConfig(**SMALL, num_classes=2, dropout=0.0, **layout))
     optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
     x, t = batch()
     for _ in range(4):  # the zeros open one after another: output, then residual branches, then what is inside them
@@ -246,6 +253,18 @@ def test_every_weight_gets_a_gradient_after_one_step():
         gone = [name for name, p in net.named_parameters() if not p.grad.any()]
         optimiser.zero_grad()
     assert not gone
+
+
+def test_a_table_begins_as_the_sines_and_is_what_the_network_sees():
+    x, t = batch()
+    plain, table = small(), UNet(UNetConfig(**SMALL, time_table=400))
+    table.load_state_dict({"time.table": table.time.table.detach(), **plain.state_dict()})
+    plain.eval(), table.eval()
+    assert torch.equal(table(x, t), plain(x, t)) and table.time.table.shape == (400, 16)
+    with torch.no_grad():
+        table.time.table[100] = 0
+    same = (table(x, t) == plain(x, t)).flatten(1).all(1)
+    assert same.tolist() == [True, False, True, True]  # of the times 0, 100, 200 and 300
 
 
 def test_bfloat16_weights_take_and_return_float32():

@@ -22,6 +22,8 @@ CASES = {
     "one level": {"mults": (1,), "attention": (0,)},
     "falling and rising mults": {"mults": (3, 1, 2), "attention": (1,), "groups": 4},
     "eps, shift 0, cosines first": {"norm_eps": 1e-2, "freq_shift": 0.0, "flip_sin_to_cos": True},
+    "a table of times": {"time_table": 1000, "attention": (1,)},
+    "scale and shift": {"scale_shift": True, "attention": (1,), "num_classes": 5},
     "symmetric padding": {"downsample_padding": 1, "mults": (1, 1, 2)},
     "classes, grey": {"num_classes": 5, "in_channels": 1, "attention": (1,)},
     "four channels in, eight out": {"in_channels": 4, "out_channels": 8},

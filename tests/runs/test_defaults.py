@@ -30,6 +30,9 @@ model.groups = 32 >= 1 <= 16384
 model.norm_eps = 1e-06 > 0 <= 1
 model.freq_shift = 1.0 >= 0
 model.flip_sin_to_cos = false
+model.time_table = 0 >= 0 <= 100000
+model.scale_shift = false
+model.layout = "ho"
 model.downsample_padding = 0 >= 0 <= 1
 model.num_classes = 0 >= 0 <= 1000000
 model.out_channels = 0 >= 0 <= 1000000

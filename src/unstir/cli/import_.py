@@ -1,21 +1,43 @@
 """`unstir import`."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from unstir.cli.app import app, show
+from unstir.cli.options import FLAT
+
+
+@FLAT
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """What SOURCE does not say itself; each has a usual value, which is printed."""
+
+    size: int | None = None
+    """Side of its images in pixels."""
+    classes: tuple[str, ...] = ()
+    """Names of its classes, in the order of their numbers; one less than it has labels where the last says nothing."""
+    T: int | None = None
+    """Times of its process."""
+    schedule: Literal["linear", "cosine"] | None = None
+    """How the signal fades."""
+    beta_1: float | None = None
+    """First variance of the linear schedule."""
+    beta_T: float | None = None  # noqa: N815
+    """Last variance of the linear schedule."""
+    heads: int | None = None
+    """Heads of its attention."""
 
 
 @app.command(name="import")
 def import_(
-    source: Annotated[str, Parameter(help="A folder, or a model of the Hugging Face Hub: OWNER/NAME.")],
+    source: Annotated[str, Parameter(help="A folder, a checkpoint, or a model of the Hugging Face Hub: OWNER/NAME.")],
     /,
     *,
     out: Path,
-    size: int | None = None,
-    classes: tuple[str, ...] = (),
+    said: SourceOptions = SourceOptions(),
 ) -> int:
     """Make a run from a model of another program. Every command takes it but `train`, which begins from it.
 
@@ -24,15 +46,14 @@ def import_(
 
     Example: `unstir import google/ddpm-cifar10-32 --out runs/google`
 
+    Example: `unstir import ckpt_199_.pt --out runs/report`
+
     Args:
         out: A new folder for the run.
-        size: Side of its images in pixels, where SOURCE does not say it.
-        classes: Names of its classes, in the order of their numbers; one less than it has labels where the last says
-            nothing.
     """
     from unstir.interop.foreign import Asked
     from unstir.interop.importing import import_run
 
-    done = import_run(source, out, Asked(size=size, classes=classes))
+    done = import_run(source, out, Asked(**asdict(said)))
     show(*done.lines)
     return 0

@@ -1,7 +1,8 @@
 """A model of another program, read: what every importer returns and `importing` makes a run of."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from torch import Tensor
 
@@ -9,6 +10,8 @@ from unstir.chain import Chain
 from unstir.errors import UserError
 from unstir.nn.config import UNetConfig
 from unstir.runs.sections import DiffusionConfig
+
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +38,17 @@ class Foreign:
 class Asked:
     """What a person says of a source that does not say it itself; None is what was left out.
 
-    ``size`` is the side of its images in pixels; ``classes`` are the names of its labels, in order.
+    ``size`` is the side of its images in pixels; ``classes`` are the names of its labels, in order. ``T``, ``schedule``
+    and the betas are of the process, ``heads`` are those of each attention.
     """
 
     size: int | None = None
     classes: tuple[str, ...] = ()
+    T: int | None = None
+    schedule: Literal["linear", "cosine"] | None = None
+    beta_1: float | None = None
+    beta_T: float | None = None
+    heads: int | None = None
 
     def of_silent(self, source: object, *silent: str) -> dict[str, Any]:
         """What was given of the ``silent``, which the source does not say; UserError for what it says itself."""
@@ -48,3 +57,28 @@ class Asked:
             option = said[0].replace("_", "-")
             raise UserError(f"--{option} {given[said[0]]} was given, but {source} says it itself; leave it out")
         return {name: value for name, value in given.items() if name in silent}
+
+
+def made(kind: Callable[..., Settings], source: str, **settings: Any) -> Settings:
+    """The ``kind`` of these settings; UserError, naming the ``source``, where they make none."""
+    try:
+        return kind(**settings)
+    except UserError as error:
+        raise UserError(f"{source} has no equal here: {error}") from None
+
+
+def without_prefix(tensors: Mapping[str, Tensor], mark: str) -> dict[str, Tensor]:
+    """The tensors under the prefix that the tensor ``mark`` has ("module.", "model."), without it.
+
+    Of several such, as of weights and their average, those of the average.
+    """
+    prefixes = [name.removesuffix(mark) for name in tensors if name.endswith(mark)]
+    chosen = next((prefix for prefix in prefixes if "ema" in prefix), prefixes[0])
+    return {name.removeprefix(chosen): t for name, t in tensors.items() if name.startswith(chosen)}
+
+
+def assumed(usual: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, ...]:
+    """A note on what a checkpoint does not say and nobody gave, with the values that were taken; none where all was."""
+    taken = [f"--{key.replace('_', '-')} {value:g}" if isinstance(value, float) else f"--{key} {value}"
+             for key, value in usual.items() if key not in given]  # fmt: skip
+    return (f"a checkpoint does not say everything; taken were {', '.join(taken)}",) if taken else ()

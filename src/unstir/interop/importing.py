@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 
 from unstir.chain import DEFAULTS
-from unstir.errors import UserError, explain
+from unstir.errors import UserError
 from unstir.interop import hub
 from unstir.interop.diffusers_folder import PATTERNS, is_folder_of_diffusers, read_folder
+from unstir.interop.files import read_file
 from unstir.interop.folders import check_new, new_folder
 from unstir.interop.foreign import Asked, Foreign
 from unstir.runs import build, checkpoint
@@ -23,7 +23,7 @@ from unstir.runs.config import Config
 from unstir.runs.loading import misfits
 from unstir.runs.run import Run, is_run
 from unstir.runs.sections import DataConfig, GridConfig, LossConfig, TrainConfig
-from unstir.runs.toml import near_key, to_dict
+from unstir.runs.toml import to_dict
 
 HIDDEN = 0.1  # the share of labels hidden in training, of a network that knows a label which says nothing
 
@@ -54,9 +54,10 @@ USUAL = Asked()
 def import_run(source: str | Path, folder: str | Path, asked: Asked = USUAL) -> Imported:
     """Make a run in a new folder from a model of another program.
 
-    ``source`` is a folder of diffusers or the id of such a model on the Hugging Face Hub (OWNER/NAME). Raises
-    UserError, before the folder is made, where it is none of these, where its network or process has no equal here
-    (the layer or setting is named), or where ``asked`` says what the source says itself.
+    ``source`` is a folder of diffusers, the id of such a model on the Hugging Face Hub (OWNER/NAME), or a checkpoint of
+    a program that `files` knows. Raises UserError, before the folder is made, where it is none of these, where its
+    network or process has no equal here (the layer or setting is named), or where ``asked`` says what the source says
+    itself.
     """
     folder = Path(folder)
     check_new(folder)
@@ -84,10 +85,9 @@ def _read(source: str, asked: Asked) -> tuple[Foreign, str]:
         path, name = hub.fetch(source, PATTERNS)
     if is_run(path):
         raise UserError(f"{source} is a run already; every command takes its folder")
-    if path.is_dir() and is_folder_of_diffusers(path):
-        foreign, sha256 = read_folder(path, asked)
-    else:
+    if path.is_dir() and not is_folder_of_diffusers(path):
         raise UserError(f"{source} is no folder of diffusers: it has no model_index.json and no config.json")
+    foreign, sha256 = read_folder(path, asked) if path.is_dir() else read_file(path, asked)
     return foreign, f"{name}, {foreign.program}, SHA-256 {sha256}"
 
 
@@ -117,8 +117,8 @@ def _settings(foreign: Foreign, count: int, null: bool, said: str) -> Config:
             ),
             grids=GridConfig(**chain),
         )
-    except ValidationError as error:
-        raise UserError(f"{said.split(',')[0]} has no equal here: {explain(error, near_key)}") from None
+    except UserError as error:
+        raise UserError(f"{said.split(',')[0]} has no equal here: {error}") from None
 
 
 def _labels(foreign: Foreign, asked: Asked) -> tuple[tuple[str, ...], bool]:

@@ -69,6 +69,8 @@ def _renewed(name: str) -> str:
 def _names(name: str) -> list[str]:
     """Diffusers' names of one of our weights: three where it is q, k and v in one."""
     module, kind = name.rsplit(".", 1)
+    if name == "time.table":
+        return ["time_proj.weight"]
     if module.endswith(".qkv"):
         place = _place(module.removesuffix(".qkv"))
         return [f"{place}.to_{letter}.{kind}" for letter in "qkv"]

@@ -8,11 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from unstir.chain import Chain
-from unstir.errors import UserError, explain, short
+from unstir.errors import UserError, short
 from unstir.runs import build
 from unstir.runs.sections import DiffusionConfig
 
@@ -72,10 +71,7 @@ def from_scheduler(settings: Mapping[str, Any]) -> tuple[DiffusionConfig, Chain,
     predicts = {theirs: ours for ours, theirs in PREDICTS.items()}
     if (predict := settings.get("prediction_type", "epsilon")) not in predicts:
         raise UserError(f"prediction_type={short(predict)} has no equal here; it must be one of {', '.join(predicts)}")
-    try:
-        diffusion = _schedule(settings, T, predict=predicts[predict], learned_variance=learned)
-    except ValidationError as error:
-        raise UserError(f"the noise schedule has no equal here: {explain(error, lambda _: None)}") from None
+    diffusion = _schedule(settings, T, predict=predicts[predict], learned_variance=learned)
     chain, notes = _chain(settings, name, diffusion.T)
     if chain.sampler == "ancestral":
         chain = chain.changed(variance=VARIANCES[variance] if name == "DDPMScheduler" else "auto")
@@ -122,7 +118,7 @@ def _named(betas: Any, how: dict[str, Any]) -> DiffusionConfig:
     for name, options in {"linear": ends, "cosine": {}, "sigmoid": {}}.items():
         try:
             found = DiffusionConfig(schedule=name, **{**how, "T": len(given), **options})  # type: ignore[arg-type]
-        except ValidationError:
+        except UserError:
             continue
         own = _betas(found)
         if bool(((own - given).abs() <= NEAR * own).all()):

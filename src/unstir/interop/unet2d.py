@@ -8,22 +8,19 @@ from functools import reduce
 from math import gcd
 from typing import Any
 
-from pydantic import ValidationError
-
-from unstir.errors import UserError, explain, short
+from unstir.errors import UserError, short
 from unstir.nn.config import UNetConfig
 
 _FIXED: dict[str, tuple[Any, ...]] = {
     "center_input_sample": (False,),
-    "time_embedding_type": ("positional",),
+    "time_embedding_type": ("positional", "learned"),
     "time_embedding_dim": (None,),
     "mid_block_type": ("UNetMidBlock2D",),
     "mid_block_scale_factor": (1,),
     "downsample_type": ("conv",),
     "upsample_type": ("conv",),
     "act_fn": ("silu", "swish"),
-    "attn_norm_num_groups": (None,),
-    "resnet_time_scale_shift": ("default",),
+    "resnet_time_scale_shift": ("default", "scale_shift"),
     "add_attention": (True,),
     "class_embed_type": (None,),
 }
@@ -45,12 +42,18 @@ _DEFAULTS = {
     "norm_num_groups": 32,
     "norm_eps": 1e-5,
     "num_class_embeds": None,
+    "time_embedding_type": "positional",
+    "num_train_timesteps": None,
+    "resnet_time_scale_shift": "default",
+    "attn_norm_num_groups": None,
 }
 """What UNet2DModel takes where a file leaves a setting out."""
 
 
 def to_unet2d(config: UNetConfig, height: int, width: int) -> dict[str, Any]:
     """The arguments of the UNet2DModel that equals our network, for images of this size. UserError where none does."""
+    if config.layout != "ho":
+        raise UserError(f"model.layout={config.layout} has no equal in diffusers; export it to onnx or safetensors")
     levels = range(len(config.mults))
     heads = {config.widths[level] // config.heads_of(config.widths[level]) for level in (*config.attention, levels[-1])}
     if len(heads) > 1 and config.heads > 1:
@@ -75,6 +78,10 @@ def to_unet2d(config: UNetConfig, height: int, width: int) -> dict[str, Any]:
         "norm_num_groups": config.groups,
         "norm_eps": config.norm_eps,
         "num_class_embeds": config.num_classes or None,
+        "time_embedding_type": "learned" if config.time_table else "positional",
+        "num_train_timesteps": config.time_table or None,
+        "resnet_time_scale_shift": "scale_shift" if config.scale_shift else "default",
+        "attn_norm_num_groups": config.groups if config.scale_shift else None,
     }
 
 
@@ -86,8 +93,6 @@ def from_unet2d(settings: Mapping[str, Any]) -> UNetConfig:
     given = {key: settings.get(key, default) for key, default in _DEFAULTS.items()}
     try:
         return _config(given)
-    except ValidationError as error:
-        raise UserError(f"the network has no equal here: {explain(error, lambda _: None)}") from None
     except (TypeError, AttributeError):
         raise UserError("the settings of the network are not those of a UNet2DModel") from None
 
@@ -99,7 +104,11 @@ def _config(given: Mapping[str, Any]) -> UNetConfig:
     if (head := given["attention_head_dim"]) is not None:
         of_levels = {widths[level] // head for level in (*attention, len(widths) - 1)}
         heads = {"heads": of_levels.pop()} if len(of_levels) == 1 else {"head_channels": head}
-    outputs = given["out_channels"]
+    outputs, groups = given["out_channels"], given["norm_num_groups"]
+    scale_shift, of_middle = given["resnet_time_scale_shift"] == "scale_shift", given["attn_norm_num_groups"]
+    if of_middle not in (groups, *(() if scale_shift else (None,))):
+        why = f"attn_norm_num_groups={short(of_middle)} leaves the middle's attention another norm than the others"
+        raise UserError(f"{why}, which has no equal here; it must be norm_num_groups={groups}")
     return UNetConfig(
         in_channels=given["in_channels"],
         out_channels=0 if outputs == given["in_channels"] else outputs,
@@ -108,7 +117,9 @@ def _config(given: Mapping[str, Any]) -> UNetConfig:
         num_blocks=given["layers_per_block"],
         attention=attention,
         dropout=given["dropout"],
-        groups=given["norm_num_groups"],
+        groups=groups,
+        time_table=given["num_train_timesteps"] or 0 if given["time_embedding_type"] == "learned" else 0,
+        scale_shift=scale_shift,
         norm_eps=given["norm_eps"],
         freq_shift=given["freq_shift"],
         flip_sin_to_cos=given["flip_sin_to_cos"],

@@ -36,10 +36,15 @@ def sinusoids(t: Tensor, dim: int, freq_shift: float, flip_sin_to_cos: bool) -> 
 
 
 class TimeEmbedding(nn.Module):
-    """Linear(SiLU(Linear(sinusoids(t)))): int64 [B] to [B, 4 channels]."""
+    """Linear(SiLU(Linear(sinusoids(t)))): int64 [B] to [B, 4 channels].
 
-    def __init__(self, channels: int, freq_shift: float, flip_sin_to_cos: bool) -> None:
+    With ``rows`` the sinusoids of t = 0..rows - 1 are a table, which may be another and is trained.
+    """
+
+    def __init__(self, channels: int, freq_shift: float, flip_sin_to_cos: bool, rows: int = 0) -> None:
         super().__init__()
+        waves = sinusoids(torch.arange(rows), channels, freq_shift, flip_sin_to_cos)
+        self.table = nn.Parameter(waves) if rows else None
         self.channels = channels
         self.freq_shift = freq_shift
         self.flip_sin_to_cos = flip_sin_to_cos
@@ -48,7 +53,10 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """The embedding of the times, [B, 4 channels] in the type of the weights."""
-        waves = sinusoids(t, self.channels, self.freq_shift, self.flip_sin_to_cos)
+        if self.table is None:
+            waves = sinusoids(t, self.channels, self.freq_shift, self.flip_sin_to_cos)
+        else:
+            waves = nn.functional.embedding(t, self.table)
         hidden = nn.functional.silu(self.first(waves.to(self.first.weight.dtype)))
         mixed: Tensor = self.second(hidden)
         return mixed
@@ -74,18 +82,28 @@ class GroupNorm(nn.GroupNorm):
 class ResBlock(nn.Module):
     """shortcut(x) + conv(dropout(silu(norm(conv(silu(norm(x))) + linear(time))))).
 
-    ``time_channels`` is the width of the time embedding, ``dropout`` the probability of dropping an element.
+    ``time_channels`` is the width of the time embedding, ``dropout`` the probability of dropping an element. With
+    ``scale_shift`` the time enters behind the second norm: silu(norm(h) (1 + scale) + shift).
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, time_channels: int, *, groups: int, norm_eps: float, dropout: float
+        self,
+        in_channels: int,
+        out_channels: int,
+        time_channels: int,
+        *,
+        groups: int,
+        norm_eps: float,
+        dropout: float,
+        scale_shift: bool = False,
     ) -> None:
         super().__init__()
+        self.scale_shift = scale_shift
         self.out_channels = out_channels
         self.dropout = dropout
         self.first_norm = GroupNorm(groups, in_channels, norm_eps)
         self.first_conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.time = nn.Linear(time_channels, out_channels)
+        self.time = nn.Linear(time_channels, 2 * out_channels if scale_shift else out_channels)
         self.second_norm = GroupNorm(groups, out_channels, norm_eps)
         self.second_conv = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
@@ -95,8 +113,13 @@ class ResBlock(nn.Module):
 
         ``keep`` is bool [B, out_channels, H, W], the elements dropout keeps; None keeps all, unscaled.
         """
-        h = self.first_conv(nn.functional.silu(self.first_norm(x))) + self.time(time)[:, :, None, None]
-        h = nn.functional.silu(self.second_norm(h))
+        h, time = self.first_conv(nn.functional.silu(self.first_norm(x))), self.time(time)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = time.chunk(2, dim=1)
+            h = self.second_norm(h) * (1 + scale) + shift
+        else:
+            h = self.second_norm(h + time)
+        h = nn.functional.silu(h)
         if keep is not None:
             h = h * keep * (torch.ones((), dtype=h.dtype) / (1 - self.dropout))  # so that a mask is kept in bytes
         out: Tensor = self.shortcut(x) + self.second_conv(h)
@@ -135,15 +158,15 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class Downsample(nn.Module):
-    """A 3x3 convolution of stride 2: [B, C, H, W] to [B, C, H/2, W/2], H and W even.
+    """A convolution of stride 2, ``size`` x ``size``: [B, C, H, W] to [B, C, H/2, W/2], H and W even.
 
     ``padding`` 1 adds a border all round; 0 adds one row below and one column to the right, as TensorFlow does for even
     sizes and Ho et al. 2020 therefore did.
     """
 
-    def __init__(self, channels: int, padding: int) -> None:
+    def __init__(self, channels: int, padding: int, size: int = 3) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding)
+        self.conv = nn.Conv2d(channels, channels, size, stride=2, padding=padding * (size // 2))
 
     def forward(self, x: Tensor) -> Tensor:
         """x at half its height and width."""
@@ -152,15 +175,23 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Each pixel repeated 2x2, then a 3x3 convolution: [B, C, H, W] to [B, C, 2H, 2W]."""
+    """Each pixel repeated 2x2, then a 3x3 convolution: [B, C, H, W] to [B, C, 2H, 2W].
 
-    def __init__(self, channels: int) -> None:
+    With ``spreads`` a transposed 5x5 convolution of stride 2 stands in place of the repeating.
+    """
+
+    def __init__(self, channels: int, spreads: bool = False) -> None:
         super().__init__()
+        spread = nn.ConvTranspose2d(channels, channels, 5, stride=2, padding=2, output_padding=1) if spreads else None
+        self.spread = spread
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """x at twice its height and width."""
-        double: Tensor = self.conv(nn.functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+        spread = (
+            nn.functional.interpolate(x, scale_factor=2.0, mode="nearest") if self.spread is None else self.spread(x)
+        )
+        double: Tensor = self.conv(spread)
         return double
 
 

@@ -1,6 +1,6 @@
 """What determines a U-Net's shape. Free of torch, so that a command line can read and check it at once."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
@@ -45,6 +45,12 @@ class UNetConfig:
     """The time's frequencies fall as 10000^(-i / (channels/2 - freq_shift)): 1 as Ho et al., 0 as many others."""
     flip_sin_to_cos: bool = False
     """Put the cosines of the time before its sines."""
+    time_table: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Rows of a table in place of the time's sines and cosines, which it begins as: diffusion.T. 0: none."""
+    scale_shift: bool = False
+    """Let the time scale the features of a block too (Nichol & Dhariwal 2021), and not shift them alone."""
+    layout: Literal["ho", "report_guided"] = "ho"
+    """Ho et al.'s, or that of the report's network by class: 5x5 resizing, attention on the way down alone."""
     downsample_padding: Annotated[int, Field(ge=0, le=1)] = 0
     """Padding of the strided convolutions: 0 below and to the right only, as Ho et al.; 1 all round."""
     num_classes: _Index = 0
@@ -77,6 +83,10 @@ class UNetConfig:
                 f"groups={self.groups} does not divide the {wrong[0]} channels of a level (channels={self.channels}, "
                 f"mults={self.mults}); use groups that divide {self.channels}, or another channels"
             )
+        if self.layout == "report_guided" and not (self.num_classes and self.downsample_padding):
+            raise ValueError(
+                'layout="report_guided" is by class and pads all round: set num_classes, downsample_padding=1'
+            )
         if self.head_channels and self.heads != 1:
             raise ValueError(f"heads={self.heads} and head_channels={self.head_channels} were given; give one of them")
         name, divisor = ("head_channels", self.head_channels) if self.head_channels else ("heads", self.heads)
@@ -86,6 +96,11 @@ class UNetConfig:
                 f"has attention; use {name} that divide {self.channels}"
             )
         return self
+
+    @property
+    def label_beside(self) -> bool:
+        """Whether the label's embedding stands behind the time's, in place of being added to it."""
+        return self.layout == "report_guided" and self.num_classes > 0
 
     def heads_of(self, width: int) -> int:
         """Heads of a self-attention over so many channels."""

@@ -28,7 +28,7 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         first, last = config.widths[0], config.widths[-1]
-        self.time = TimeEmbedding(first, config.freq_shift, config.flip_sin_to_cos)
+        self.time = TimeEmbedding(first, config.freq_shift, config.flip_sin_to_cos, config.time_table)
         self.label = nn.Embedding(config.num_classes, 4 * first) if config.num_classes else None
         self.augment = nn.Linear(len(AUGMENTATION), 4 * first, bias=False) if config.augmented else None
         self.input_conv = nn.Conv2d(config.in_channels, first, 3, padding=1)
@@ -75,10 +75,7 @@ class UNet(nn.Module):
         """
         self._check(x, t, label, augmentation)
         keep = iter(self._dropout_masks(x, dropout_key) if self.training and self.config.dropout else self._no_masks)
-        time = self.time(t) if self.label is None else self.time(t) + self.label(label)
-        if self.augment is not None and augmentation is not None:
-            time = time + self.augment(augmentation.to(self.augment.weight.dtype))
-        time = nn.functional.silu(time)  # once for all blocks
+        time = self._embedding(t, label, augmentation)
         h = self.input_conv(x.to(self.input_conv.weight.dtype))
         skips = [h]
         for level in self.down:
@@ -97,6 +94,17 @@ class UNet(nn.Module):
                 h = level.run(level.resize, h)
         out: Tensor = self.output_conv(nn.functional.silu(self.output_norm(h)))
         return out.to(x.dtype)
+
+    def _embedding(self, t: Tensor, label: Tensor | None, augmentation: Tensor | None) -> Tensor:
+        """SiLU of what the network knows of time, label and augmentation, once for all blocks: [B, D]."""
+        time: Tensor = self.time(t)
+        if self.label is not None and not self.config.label_beside:
+            time = time + self.label(label)
+        if self.augment is not None and augmentation is not None:
+            time = time + self.augment(augmentation.to(self.augment.weight.dtype))
+        if self.label is not None and self.config.label_beside:
+            time = torch.cat((time, self.label(label)), dim=1)
+        return nn.functional.silu(time)
 
     def _check(self, x: Tensor, t: Tensor, label: Tensor | None, augmentation: Tensor | None) -> None:
         """Refuse what does not fit, by shapes and types only: reading values would wait for the device."""
@@ -182,6 +190,8 @@ def _multiply_adds(level: Level, positions: int) -> int:
         count += positions // 4 * level.resize.conv.weight.numel()
     elif isinstance(level.resize, Upsample):
         count += positions * 4 * level.resize.conv.weight.numel()
+        if level.resize.spread is not None:
+            count += positions * level.resize.spread.weight.numel()
     return count
 
 
@@ -189,10 +199,11 @@ def _block(config: UNetConfig, in_channels: int, out_channels: int) -> ResBlock:
     return ResBlock(
         in_channels,
         out_channels,
-        4 * config.channels * config.mults[0],
+        4 * config.widths[0] * (2 if config.label_beside else 1),
         groups=config.groups,
         norm_eps=config.norm_eps,
         dropout=config.dropout,
+        scale_shift=config.scale_shift,
     )
 
 
@@ -213,7 +224,8 @@ def _levels_down(config: UNetConfig) -> tuple[list[Level], list[int]]:
         blocks = [_block(config, width if n == 0 else out, out) for n in range(config.num_blocks)]
         attentions = [_attention_or_identity(config, i) for _ in blocks]
         last = i == len(config.widths) - 1
-        levels.append(Level(blocks, attentions, None if last else Downsample(out, config.downsample_padding)))
+        size = 3 if config.layout == "ho" else 5
+        levels.append(Level(blocks, attentions, None if last else Downsample(out, config.downsample_padding, size)))
         skips += [out] * (config.num_blocks if last else config.num_blocks + 1)
         width = out
     return levels, skips
@@ -222,14 +234,14 @@ def _levels_down(config: UNetConfig) -> tuple[list[Level], list[int]]:
 def _levels_up(config: UNetConfig, skips: list[int]) -> list[Level]:
     """The levels from the lowest resolution up; each block takes the last of the skips still waiting."""
     levels: list[Level] = []
-    width, waiting = config.widths[-1], list(skips)
+    width, waiting, ho = config.widths[-1], list(skips), config.layout == "ho"
     for i, out in reversed(list(enumerate(config.widths))):
         blocks = []
         for _ in range(config.num_blocks + 1):
             blocks.append(_block(config, width + waiting.pop(), out))
             width = out
-        attentions = [_attention_or_identity(config, i) for _ in blocks]
-        levels.append(Level(blocks, attentions, Upsample(out) if i else None))
+        attentions = [_attention_or_identity(config, i) if ho else nn.Identity() for _ in blocks]
+        levels.append(Level(blocks, attentions, Upsample(out, spreads=not ho) if i else None))
     return levels
 
 
@@ -240,7 +252,7 @@ def _initialise(net: UNet) -> None:
     enclosing module can undo the zeros.
     """
     for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

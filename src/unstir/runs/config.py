@@ -55,6 +55,10 @@ class Config:
         outputs = model.in_channels * (2 if diffusion.learned_variance else 1)
         if model.out_channels not in (0, outputs):
             raise ValueError(f"model.out_channels={model.out_channels} must be 0 (as many as it takes) or {outputs}")
+        if model.time_table not in (0, diffusion.T):
+            raise ValueError(
+                f"model.time_table={model.time_table} must be 0 or diffusion.T={diffusion.T}, a row per time"
+            )
         if model.augmented and not self.train.augment:
             raise ValueError("model.augmented follows from train.augment: set that, or leave it out")
         if diffusion.learned_variance and not loss.has_bound:

@@ -86,7 +86,9 @@ def orthogonalised(matrices: Tensor) -> Tensor:
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
     """Whether Muon is for this parameter of the U-Net: the matrices within, not its ends, labels, norms or biases."""
-    return parameter.ndim >= 2 and not name.startswith(("input_conv.", "output_conv.", "label.", "augment."))
+    return parameter.ndim >= 2 and not name.startswith(
+        ("input_conv.", "output_conv.", "label.", "augment.", "time.table")
+    )
 
 
 def make_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

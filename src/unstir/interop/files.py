@@ -1,0 +1,49 @@
+"""Single files of weights: whose they are, by the names of their tensors."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from unstir.errors import UserError
+from unstir.interop import report_code
+from unstir.interop.foreign import Asked, Foreign
+from unstir.interop.weights import read_weights
+
+READERS: dict[str, Callable[[Mapping[str, Tensor], Asked, str], Foreign]] = {
+    report_code.MARK: report_code.read_report,
+}
+"""What reads a checkpoint that has a tensor of this name, under whatever prefix."""
+SHOWN = 3
+
+
+def read_file(file: Path, asked: Asked) -> tuple[Foreign, str]:
+    """The model in a file, and the SHA-256 (hex) of the file. UserError where it is of no program known here."""
+    tensors, sha256 = read_weights(file)
+    for mark, reader in READERS.items():
+        if any(name == mark or name.endswith(f".{mark}") for name in tensors):
+            return _read(reader, tensors, asked, file), sha256
+    if "conv_in.weight" in tensors:
+        raise UserError(
+            f"{file} is of diffusers, whose settings lie beside it; name the folder that has its config.json"
+        )
+    some = ", ".join(sorted(tensors)[:SHOWN])
+    raise UserError(
+        f"{file} holds {len(tensors)} tensors ({some}, ...) of no program known here; docs/interop.md lists them"
+    )
+
+
+def _read(
+    reader: Callable[[Mapping[str, Tensor], Asked, str], Foreign],
+    tensors: Mapping[str, Tensor],
+    asked: Asked,
+    file: Path,
+) -> Foreign:
+    """What a reader makes of tensors, those that lack one or have it in another shape refused."""
+    try:
+        return reader(tensors, asked, str(file))
+    except KeyError as error:
+        raise UserError(f"{file}: {error.args[0]} is missing, without which it is no whole checkpoint") from None
+    except (IndexError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{file}: its tensors have other shapes than those of such a network ({reason})") from None

@@ -1,0 +1,176 @@
+"""Checkpoints of the code that the course report is built on: a plain state_dict of its network.
+
+The first network is Ho et al.'s with other names and a table of times (sine and cosine in turns, frequencies
+10000^(-2i/d)), which is kept as it is. The second, by class, is `layout="report_guided"`; three of its parts are sums
+that are written as one:
+
+    the 3x3 and the 5x5 convolution that shrink a level    one 5x5 convolution, for they are centred alike
+    the projections of time and label in a block           one projection of both, side by side
+    the perceptron behind the table of labels              its values: there are only as many as labels
+
+Label 0 says nothing there; here it is the last one.
+"""
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from unstir.chain import Chain
+from unstir.errors import UserError
+from unstir.interop.foreign import Asked, Foreign, assumed, made, without_prefix
+from unstir.nn.config import UNetConfig
+from unstir.runs.sections import DiffusionConfig
+
+MARK = "time_embedding.timembedding.0.weight"
+"""The tensor by which such a checkpoint is known."""
+GROUPS, EPS, DROPOUT = 32, 1e-5, 0.15  # fixed in its code, or known from its settings alone
+SIZE = 32
+SECOND = {"beta_T": 0.028, "guidance": 2.8}  # of its run by class: w = 1.8 is a scale of 2.8
+_BLOCK = {
+    "block1.0": "first_norm",
+    "block1.2": "first_conv",
+    "temb_proj.1": "time",
+    "block2.0": "second_norm",
+    "block2.3": "second_conv",
+    "shortcut": "shortcut",
+}
+_TOP = {
+    "time_embedding.timembedding.1": "time.first",
+    "time_embedding.timembedding.3": "time.second",
+    "head": "input_conv",
+    "tail.0": "output_norm",
+    "tail.2": "output_conv",
+}
+_LABELS = "cond_embedding.condEmbedding"
+
+
+def read_report(tensors: Mapping[str, Tensor], asked: Asked, source: str) -> Foreign:
+    """The model in a state_dict, of the sizes of its tensors. UserError, naming the layer, for one that is unknown.
+
+    Raises KeyError where one is missing.
+    """
+    state = without_prefix(tensors, MARK)
+    by_class = f"{_LABELS}.0.weight" in state
+    usual = {"size": SIZE, "beta_1": 1e-4, "beta_T": SECOND["beta_T"] if by_class else 0.02}
+    given = asked.of_silent(source, *usual)
+    network, places = _network(state, by_class, source)
+    left = dict(state)
+    weights = {"time.table": left.pop(MARK)}
+    for theirs, ours in _TOP.items():
+        weights |= _taken(left, theirs, ours)
+    for theirs, ours in places.items():
+        weights |= _block(left, theirs, ours) if ".blocks." in ours else _resize(left, theirs, f"{ours}.resize")
+    if by_class:
+        weights["label.weight"] = _labels(left)
+    if left:
+        raise UserError(f"{source}: {sorted(left)[0]} is unknown in a checkpoint of the report's code")
+    T = len(weights["time.table"])
+    settings = usual | given
+    betas = {key: settings[key] for key in ("beta_1", "beta_T")}
+    chain = Chain("ancestral", T, variance="large", clip=False, guidance=SECOND["guidance"] if by_class else 1.0)
+    return Foreign(
+        program="code of the report",
+        network=network,
+        weights=weights,
+        diffusion=made(DiffusionConfig, source, T=T, **betas),
+        chain=chain,
+        size=(settings["size"], settings["size"]),
+        has_null=by_class,
+        notes=assumed(usual, given),
+    )
+
+
+def _network(state: Mapping[str, Tensor], by_class: bool, source: str) -> tuple[UNetConfig, dict[str, str]]:
+    """The config of the network, and where each of its blocks and resizings is in ours."""
+    channels = state["head.weight"].shape[0]
+    down, up = (_levels(state, part, source) for part in ("downblocks", "upblocks"))
+    widths = [state[f"{level[0]}.block1.2.weight"].shape[0] for level in down]
+    attention = tuple(i for i, level in enumerate(down) if f"{level[0]}.attn.proj_q.weight" in state)
+    classes = {"num_classes": len(state[f"{_LABELS}.0.weight"]), "layout": "report_guided"} if by_class else {}
+    network = made(
+        UNetConfig,
+        source,
+        in_channels=state["head.weight"].shape[1],
+        out_channels=0,
+        channels=channels,
+        mults=tuple(width // channels for width in widths),
+        num_blocks=len([name for name in down[0] if f"{name}.block1.2.weight" in state]),
+        attention=attention,
+        groups=GROUPS,
+        norm_eps=EPS,
+        dropout=DROPOUT,
+        freq_shift=0.0,
+        downsample_padding=1,
+        time_table=len(state[MARK]),
+        **classes,
+    )
+    places = {f"middleblocks.{i}": f"middle.blocks.{i}" for i in range(2)}
+    for ours, levels in (("down", down), ("up", up)):
+        for i, level in enumerate(levels):
+            blocks = [name for name in level if f"{name}.block1.2.weight" in state]
+            places |= {name: f"{ours}.{i}.blocks.{n}" for n, name in enumerate(blocks)}
+            places |= {name: f"{ours}.{i}" for name in level if name not in blocks}
+    return network, places
+
+
+def _levels(state: Mapping[str, Tensor], part: str, source: str) -> list[list[str]]:
+    """The names of the layers of a way, level by level; a resizing ends its level."""
+    numbers = sorted({int(match[1]) for name in state if (match := re.match(rf"{part}\.(\d+)\.", name))})
+    levels: list[list[str]] = [[]]
+    for number in numbers:
+        levels[-1].append(f"{part}.{number}")
+        if f"{part}.{number}.block1.2.weight" not in state:
+            levels.append([])
+    if not all(levels) or numbers != list(range(len(numbers))):
+        raise UserError(f"{source}: {part} is no row of blocks and resizings, level by level")
+    return levels
+
+
+def _taken(left: dict[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]:
+    """Weight and bias of a layer under our name, taken out of ``left``; those that are not there are not given."""
+    return {f"{ours}.{kind}": left.pop(f"{theirs}.{kind}") for kind in ("weight", "bias") if f"{theirs}.{kind}" in left}
+
+
+def _block(left: dict[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]:
+    """A residual block, with its attention."""
+    weights = dict[str, Tensor]()
+    for name, own in _BLOCK.items():
+        weights |= _taken(left, f"{theirs}.{name}", f"{ours}.{own}")
+    label = _taken(left, f"{theirs}.cond_proj.1", "label")
+    if label:
+        weights[f"{ours}.time.weight"] = torch.cat((weights[f"{ours}.time.weight"], label["label.weight"]), dim=1)
+        weights[f"{ours}.time.bias"] = weights[f"{ours}.time.bias"] + label["label.bias"]
+    if f"{theirs}.attn.proj_q.weight" in left:
+        place = ours.replace(".blocks.", ".attentions.")
+        parts = [_taken(left, f"{theirs}.attn.proj_{letter}", letter) for letter in "qkv"]
+        for kind in ("weight", "bias"):
+            joined = torch.cat([part[f"{letter}.{kind}"] for letter, part in zip("qkv", parts, strict=True)])
+            weights[f"{place}.qkv.{kind}"] = joined.flatten(1) if kind == "weight" else joined
+        weights |= _taken(left, f"{theirs}.attn.group_norm", f"{place}.norm")
+        out = _taken(left, f"{theirs}.attn.proj", f"{place}.out")
+        weights |= {name: t.flatten(1) if t.ndim > 1 else t for name, t in out.items()}
+    return weights
+
+
+def _resize(left: dict[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]:
+    """What ends a level: main, c1 and c2 in one, or t and c."""
+    if f"{theirs}.c1.weight" in left:
+        small, large = (_taken(left, f"{theirs}.{name}", "conv") for name in ("c1", "c2"))
+        weight = large["conv.weight"] + torch.nn.functional.pad(small["conv.weight"], (1, 1, 1, 1))
+        return {f"{ours}.conv.weight": weight, f"{ours}.conv.bias": small["conv.bias"] + large["conv.bias"]}
+    names = {"main": "conv", "c": "conv", "t": "spread"}
+    return {
+        key: t for name, own in names.items() for key, t in _taken(left, f"{theirs}.{name}", f"{ours}.{own}").items()
+    }
+
+
+def _labels(left: dict[str, Tensor]) -> Tensor:
+    """What the perceptron says of each label, [labels, D], the one that says nothing last."""
+    table = left.pop(f"{_LABELS}.0.weight").double()
+    for layer in (1, 3):
+        part = _taken(left, f"{_LABELS}.{layer}", "layer")
+        table = table if layer == 1 else torch.nn.functional.silu(table)
+        table = torch.nn.functional.linear(table, part["layer.weight"].double(), part["layer.bias"].double())
+    return torch.cat((table[1:], table[:1])).float()

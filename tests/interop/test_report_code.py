@@ -1,0 +1,120 @@
+"""Checkpoints of the report's code: the network made again from its description, random weights, outputs equal."""
+
+import pytest
+import torch
+from report_network import Network, waves
+from untrained import scrambled
+
+from unstir.errors import UserError
+from unstir.interop import torch_file
+from unstir.interop.foreign import Asked
+from unstir.interop.importing import import_run
+from unstir.runs.run import Run
+from unstir.train.trainer import Trainer
+
+SMALL = {"T": 50, "ch": 32, "ch_mult": [1, 2], "attn": [1], "num_res_blocks": 1}
+CASES = {
+    "the first": SMALL,
+    "two blocks, three levels": {"T": 20, "ch": 32, "ch_mult": [1, 3, 2], "attn": [0, 2], "num_res_blocks": 2},
+    "one level": {**SMALL, "ch_mult": [1], "attn": []},
+    "by class": {**SMALL, "labels": 3},
+    "by class, two blocks": {"T": 20, "ch": 32, "ch_mult": [1, 2, 2], "attn": [], "num_res_blocks": 2, "labels": 5},
+}
+
+
+@pytest.fixture
+def saved(tmp_path, monkeypatch):
+    """saved(net, prefix) -> the file of its state_dict; it is read in this process, which is quicker."""
+
+    def in_process(command, **_):
+        return type("Done", (), {"returncode": torch_file.convert(*command[-2:]), "stderr": b"it was refused"})
+
+    monkeypatch.setattr("unstir.interop.weights.subprocess.run", in_process)
+
+    def save(net, prefix="", **changes):
+        state = {f"{prefix}{name}": tensor for name, tensor in net.state_dict().items()} | changes
+        torch.save({name: tensor for name, tensor in state.items() if tensor is not None}, tmp_path / "ckpt_199_.pt")
+        return tmp_path / "ckpt_199_.pt"
+
+    return save
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("case", CASES)
+def test_the_run_answers_as_the_network(saved, tmp_path, case, prefix):
+    net = scrambled(Network(**CASES[case])).eval()
+    if "labels" not in CASES[case]:
+        net.time_embedding.timembedding[0].weight.copy_(waves(CASES[case]["T"], 32))
+    T, labels = CASES[case]["T"], CASES[case].get("labels", 0)
+    run = import_run(saved(net, prefix), tmp_path / "run", Asked(size=8)).run
+    x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    t, own = torch.tensor([0, 1, T // 2, T - 1]), run.model(device="cpu").denoiser.net
+    theirs = torch.tensor([1, labels, 0, 2]) if labels else None  # 0 says nothing there
+    ours = torch.tensor([0, labels - 1, labels, 1]) if labels else None
+    for limit in (3e-6, 1e-6):  # in float32 both round; in float64 what is left is the rounding of sums of weights
+        with torch.no_grad():
+            expected, got = net(x, t, theirs), own(x, t, ours)
+        assert expected.std() > 0.1 and (got - expected).abs().max() < limit * expected.abs().max()
+        net, own, x = net.double(), own.double(), x.double()
+    assert run.config.diffusion.T == run.config.model.time_table == T and run.config.model.norm_eps == 1e-5
+
+
+def test_the_run_has_the_settings_of_the_report(saved, tmp_path, unstir, refused):
+    status, out, err = unstir("import", saved(Network(**SMALL)), "--out", "first")
+    assert status == 0 and "--size 32, --beta-1 0.0001, --beta-T 0.02" in out, err
+    run = Run.open("first")
+    grids, diffusion = run.config.grids, run.config.diffusion
+    assert (grids.sampler, grids.steps, grids.variance, grids.clip) == ("ancestral", 50, "large", False)
+    assert (diffusion.beta_1, diffusion.beta_T, diffusion.predict, run.data.shape) == (1e-4, 0.02, "eps", (3, 32, 32))
+    names = [f"class {i}" for i in range(10)]
+    given = "--classes", *names, "--size", 16, "--beta-T", 0.03, "--beta-1", 1e-4
+    status, out, err = unstir("import", saved(Network(**SMALL, labels=10)), "--out", "second", *given)
+    assert status == 0 and "note" not in out, err
+    run = Run.open("second")
+    assert run.labels.names == tuple(names) and run.labels.has_null and run.chain().guidance == 2.8
+    assert run.config.model.layout == "report_guided" and run.config.diffusion.beta_T == 0.03
+    refused(unstir("import", saved(Network(**SMALL)), "--out", "third", "--heads", 2), "--heads 2 was given", "itself")
+    refused(unstir("import", saved(Network(**SMALL)), "--out", "third", "--beta-1", 0.5), "beta_1=0.5 exceeds beta_T")
+
+
+def test_a_step_of_training_goes_on_from_either(saved, tmp_path, make_run):
+    import_run(saved(Network(**SMALL, labels=10)), tmp_path / "guided", Asked(size=8))
+    config = Run.open(tmp_path / "guided").config
+    model = {f"model__{key}": value for key, value in vars(config.model).items() if key != "in_channels"}
+    grey = {"data__channels": 1, "model__in_channels": 1, "train__label_dropout": 0.1, "diffusion__T": 50}
+    run, store = make_run("new", **model, **grey, train__length="1 step", grids__num=2)
+    trainer = Trainer(run, store)
+    before = {name: t.clone() for name, t in trainer.state.net.state_dict().items()}
+    assert trainer.run()
+    after = trainer.state.net.state_dict()
+    assert not torch.equal(before["output_conv.weight"], after["output_conv.weight"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"head.weight": None}, "head.weight is missing"),
+        ({"downblocks.0.block1.0.bias": None}, "down.0.blocks.0.first_norm.bias is missing"),
+        ({"downblocks.0.extra": torch.ones(1)}, "downblocks.0.extra is unknown in a checkpoint of the report's code"),
+        (
+            {"tail.2.weight": torch.ones(3, 32, 1, 1)},
+            r"output_conv.weight is \[3, 32, 1, 1\], the network's is \[3, 32, 3",
+        ),
+        ({"downblocks.1.main.weight": None, "downblocks.1.main.bias": None}, "downblocks is no row of blocks"),
+        ({"head.weight": torch.ones(())}, "its tensors have other shapes than those of such a network"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_the_name_of_the_layer(saved, tmp_path, changes, words):
+    with pytest.raises(UserError, match=words):
+        import_run(saved(Network(**SMALL), **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_of_nobody_are_refused(tmp_path, saved, monkeypatch):
+    with pytest.raises(UserError, match=r"holds 1 tensors \(other, ...\) of no program known here"):
+        import_run(saved(torch.nn.Identity(), other=torch.ones(1)), tmp_path / "run")
+    with pytest.raises(UserError, match="lie beside it; name the folder that has its config.json"):
+        import_run(saved(torch.nn.Identity(), **{"conv_in.weight": torch.ones(1)}), tmp_path / "run")
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+    with pytest.raises(UserError, match=r"torch 2.9.1\+cpu does not read safely .* pip install 'torch>=2.10'"):
+        import_run(tmp_path / "ckpt_199_.pt", tmp_path / "run")
