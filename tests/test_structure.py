@@ -13,6 +13,7 @@ SOURCE = Path(unstir.__file__).parent
 ROOMS = [
     "errors",
     "progress",
+    "distributed",
     "significance",
     "randomness",
     "pixels",

@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from unstir.distributed.place import place
 from unstir.errors import printable
 from unstir.progress import duration
 from unstir.train.observer import Observer
@@ -33,8 +34,8 @@ def waiting(seconds: float) -> str:
 
 
 def stderr() -> Console:
-    """Where progress goes; standard output is kept for results."""
-    return Console(file=sys.stderr)
+    """Where progress goes; standard output is kept for results. Of several processes the first one shows it."""
+    return Console(file=sys.stderr, quiet=place().rank > 0)
 
 
 class Speaker:

@@ -18,7 +18,8 @@ from unstir.generate.folder import save_images
 from unstir.runs import checkpoint, compiling
 from unstir.runs.compiling import fastest
 from unstir.runs.run import Run
-from unstir.train import launch
+from unstir.train import launch, trial
+from unstir.train.sentences import introduction
 from unstir.train.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -48,7 +49,7 @@ def test_a_compiled_run_has_the_names_and_here_the_numbers_of_one_that_is_not(ma
     plain, _ = trained("plain")
     run, store = make_run("compiled", train__compile="graphs", train__activation_checkpointing=2)
     trainer = Trainer(run, store)
-    assert "in float32, compiled, on cpu" in trainer.introduction()
+    assert "in float32, compiled, on cpu" in introduction(run, trainer.state)
     trainer.run()
     assert set(traced) == {(4, 1, 8, 8)}  # a micro-batch; grids are drawn as the network was written
     ours, theirs = tensors(run), tensors(plain)
@@ -215,7 +216,7 @@ def test_a_long_training_is_compiled_as_measured_and_says_so(make_run, tmp_path,
         assert trainer._config.compile == "no" and trainer._config.dtype == "float32"
         return "yes", "compile=yes, as measured"
 
-    monkeypatch.setattr(launch.compiling, "fastest", measured)
+    monkeypatch.setattr(trial.compiling, "fastest", measured)
     config, said = make_run()[0].config, []
     store = launch.open_data(config, tmp_path / "new")
     auto = dataclasses.replace(config, train=dataclasses.replace(config.train, compile="auto"))

@@ -9,15 +9,15 @@ import torch
 
 from unstir.data import Store
 from unstir.runs import checkpoint
-from unstir.runs.checkpoint import DamagedError, environment
+from unstir.runs.checkpoint import DamagedError, what_differs
 from unstir.runs.config import Config
 from unstir.runs.sections import LossConfig, TrainConfig
 from unstir.theory.averages import WIDTHS, decay
-from unstir.train import batches, held_out, observer, record, trainer
+from unstir.train import batches, held_out, observer, record, sentences
 from unstir.train.held_out import HeldOutLoss
 from unstir.train.observer import Stop
 from unstir.train.record import Record
-from unstir.train.state import update_average
+from unstir.train.state import conditions, update_average
 from unstir.train.trainer import Trainer
 
 
@@ -131,15 +131,14 @@ def test_buffers_of_an_average_are_those_of_the_network():
 
 
 def test_what_differs_on_this_machine_is_said_and_random_numbers_first():
-    made, said = object.__new__(Trainer), []
-    made._device, made._observer = torch.device("cpu"), SimpleNamespace(say=said.append)
-    here = environment(made._device)
-    made._tell_what_differs(here)
-    assert said == []
-    made._tell_what_differs({**here, "threads": math.inf})
-    assert len(said) == 1 and "what ran on {'threads': inf}" in said.pop()
-    made._tell_what_differs({**here, "randomness": 0})
+    here = conditions(torch.device("cpu"))
+    assert here["processes"] == 1 and what_differs(here, here) == []
+    (said,) = what_differs({**here, "threads": math.inf}, here)
+    assert "what ran on {'threads': inf}" in said
+    said = what_differs({**here, "randomness": 0}, here)
     assert said[0].startswith("this version draws other random numbers") and "{'randomness': 0}" in said[1]
+    before_there_were_several = {key: value for key, value in here.items() if key != "processes"}
+    assert what_differs(before_there_were_several, here) == []
 
 
 def test_lines_and_checkpoints_are_due_at_their_steps_and_once_at_the_end(make_run, monkeypatch):
@@ -214,9 +213,8 @@ def test_a_checkpoint_has_moments_where_a_step_was_taken_and_figures_of_their_ki
     ],
 )
 def test_a_run_that_is_finished_is_made_twice_as_long(monkeypatch, schedule, period, whole, words):
-    made = object.__new__(Trainer)
-    monkeypatch.setattr(trainer.Run, "open", lambda path: SimpleNamespace(length=whole))
-    made._run = SimpleNamespace(path="run", length=20, steps_in=lambda span: int(span.split()[0]))
-    made._config = TrainConfig(lr_schedule=schedule, lr_period=f"{period} steps", warmup="4 steps")
-    made.state = SimpleNamespace(step=20)
-    assert words in made.conclusion()
+    monkeypatch.setattr(sentences.Run, "open", lambda path: SimpleNamespace(length=whole))
+    config = TrainConfig(lr_schedule=schedule, lr_period=f"{period} steps", warmup="4 steps")
+    config = SimpleNamespace(train=config)
+    run = SimpleNamespace(path="run", length=20, steps_in=lambda span: int(span.split()[0]), config=config)
+    assert words in sentences.conclusion(run, 20)

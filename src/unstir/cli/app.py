@@ -15,10 +15,12 @@ import unstir
 from unstir.cli import terminal, values
 from unstir.cli.messages import of_limits, one_line
 from unstir.cli.train_help import FORMATTER
+from unstir.distributed.place import LOST, LostError, may_speak, place
 from unstir.errors import UserError, printable
 from unstir.runs import recipes, toml
 
 HELP = "--help", "-h"
+BY_SEVERAL = "train", "distill"  # commands that several processes share
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -26,12 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     terminal.prepare()
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        if place().size > 1 and words[:1] and words[0] not in BY_SEVERAL:
+            raise UserError(f"unstir {words[0]} is the work of one process; start it without torchrun")
         if words[:1] == ["train"] and (settings := [word for word in words if word not in HELP]) != words:
             _show_values_of(settings)
         status = app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except BrokenPipeError:  # whoever reads the output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except LostError as error:
+        _fail(str(error), status=LOST)
     except (UserError, CycloptsError, ValidationError, OSError, UnicodeEncodeError) as error:
         _fail(one_line(error))
     except KeyboardInterrupt:
@@ -65,22 +71,28 @@ def _show_values_of(words: Sequence[str]) -> None:
 
 
 def say(text: str) -> None:
-    """Something a person should know, on standard error."""
-    print(f"unstir: {printable(text)}", file=sys.stderr)
+    """Something a person should know, on standard error; of several processes the first one says it."""
+    if place().rank == 0:
+        print(f"unstir: {printable(text)}", file=sys.stderr)
 
 
 def show(*lines: str) -> None:
     """Results, a line each, on standard output; what a terminal would act on in a name is escaped."""
-    print("\n".join(map(printable, lines)))
+    if place().rank == 0:
+        print("\n".join(map(printable, lines)))
 
 
 def show_json(value: object) -> None:
     """A result, dataclasses too, as one line of JSON, which has no NaN and no infinity: null in their place."""
-    print(json.dumps(to_jsonable_python(value, inf_nan_mode="null"), allow_nan=False))
+    if place().rank == 0:
+        print(json.dumps(to_jsonable_python(value, inf_nan_mode="null"), allow_nan=False))
 
 
 def _fail(message: str, status: int = 2) -> NoReturn:
-    say(message)
+    """End with a word, which of several processes one says."""
+    if may_speak(message):
+        here = f"{place()}: " if place().rank else ""
+        print(f"unstir: {here}{printable(message)}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from unstir.cli.app import app, say, show
 from unstir.cli.options import RunFolder
+from unstir.distributed.place import place
 
 
 @app.command
@@ -27,4 +28,4 @@ def distill(run: RunFolder, /, *, out: Path, length: str = "", lr: float = 0.0) 
     stop, display = Stop(), console.TrainingDisplay()
     done = distill_run(run, out, length, lr, observer=display, stop=stop, say=say, showing=console.counting)
     show(*done.conclusion)
-    return 0 if done.finished else stop.status
+    return 0 if done.finished or place().rank else stop.status

@@ -7,6 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from unstir.cli.app import app, say, show
 from unstir.cli.train_help import FORMATTER
+from unstir.distributed.place import place
 from unstir.runs import recipes
 from unstir.runs.bounds import STRICT
 from unstir.runs.config import MAY_CHANGE, Config
@@ -53,4 +54,4 @@ def train(
     stop, display = Stop(), console.TrainingDisplay()
     done = train_run(settings, folder, observer=display, stop=stop, say=say, showing=console.counting)
     show(*done.conclusion)
-    return 0 if done.finished else stop.status
+    return 0 if done.finished or place().rank else stop.status

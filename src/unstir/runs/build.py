@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
+from torch import nn
 
 from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.loss import Objective
@@ -55,7 +56,7 @@ def passes(config: Config) -> int:
     return 4 if config.distilled else 3
 
 
-def denoiser(config: Config, net: UNet, dtype: torch.dtype) -> Denoiser:
+def denoiser(config: Config, net: nn.Module, dtype: torch.dtype) -> Denoiser:
     """The network as a denoiser of the configured process; raises UserError where eps prediction is undefined."""
     process = Process(schedule(config.diffusion))
     parameterization = PARAMETERIZATIONS[config.diffusion.predict]

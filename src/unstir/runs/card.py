@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,11 @@ class DataCard:
         """As JSON has it, where there are no tuples."""
         return {**dataclasses.asdict(self), "shape": list(self.shape), "classes": list(self.classes)}
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "DataCard":
+        """The card that `plain` wrote."""
+        return cls(tuple(values["shape"]), tuple(values["classes"]), values["counts"], values["content_hash"])
+
 
 def save(folder: Path, card: DataCard) -> None:
     """Write data.json into a run's folder; UserError where it cannot be written."""
@@ -58,7 +63,7 @@ def load(folder: Path) -> DataCard:
         raise UserError(f"cannot read {file}: {remedy(error)}") from None
     except ValueError as error:
         raise UserError(f"{file} is damaged: {error}; {restore}") from None
-    return DataCard(tuple(values["shape"]), tuple(values["classes"]), values["counts"], values["content_hash"])
+    return DataCard.of(values)
 
 
 KINDS = {

@@ -79,6 +79,17 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
+def what_differs(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """What to say where a run that began in one `environment` goes on in another; nothing where they are alike."""
+    differing = [key for key, value in there.items() if here.get(key) != value]
+    if not differing:
+        return []
+    was, now = ({key: each.get(key) for key in differing} for each in (there, here))
+    numbers = "this version draws other random numbers: the run will not be what it would have been"
+    bits = f"continuing on {now} what ran on {was}: the result may differ in the last bits"
+    return [numbers, bits] if "randomness" in differing else [bits]
+
+
 def file_name(step: int) -> str:
     """The name of the file of a step; it sorts by step, which is how the newest is found (never by time)."""
     return f"step-{step:08d}.safetensors"

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,21 +15,23 @@ from unstir.data import SPLITS, Store, is_store, pack
 from unstir.data.disk import usable_path
 from unstir.data.images import COLOUR_LOST
 from unstir.data.source import after_train
+from unstir.distributed import processes
+from unstir.distributed.join import joined
 from unstir.errors import UserError
 from unstir.progress import Say, Showing, silently, unsaid
-from unstir.runs import build, checkpoint, compiling, run
+from unstir.runs import build, checkpoint, run
 from unstir.runs.card import DataCard
-from unstir.runs.compiling import Compile
 from unstir.runs.config import Config
 from unstir.runs.loading import check_initial, compare
-from unstir.runs.memory import check_images, check_weights, parameters
+from unstir.runs.memory import check_images, check_weights
 from unstir.runs.run import Run, is_run
 from unstir.runs.sections import DataConfig
 from unstir.runs.timetable import newest_grid
+from unstir.train import parallel
 from unstir.train.observer import Observer, Stop
+from unstir.train.sentences import conclusion, introduction
 from unstir.train.trainer import Trainer
-
-LONG = 7200.0  # seconds of a training that pays for trying how to compile, which takes minutes
+from unstir.train.trial import how_to_compile
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,36 @@ def train_run(
     """Train the run in ``folder``, made from ``config`` or continued, until it is finished or ``stop`` is asked for.
 
     ``say`` is called with what a person should know of the data, ``showing`` opens a display while images are packed.
-    A new run learns from the data of the run ``data_of``, where one is given.
+    A new run learns from the data of the run ``data_of``, where one is given. Several processes that torchrun started
+    train one run together, and the first of them alone writes and speaks (`distributed`).
     Raises UserError as `open_data` and `open_run`, before the run's folder is made or changed.
     """
-    folder = Path(folder)
+    with joined(config.train.device):
+        if not processes.is_first():
+            observer, say, showing = Observer(), unsaid, silently
+        run, store = _opened(config, Path(folder), data_of, say, showing)
+        lock = run.lock() if processes.is_first() else nullcontext()
+        with lock, stop or Stop(install=False) as stop, observer or Observer() as observer:
+            if processes.is_first():
+                run.tidy()
+            processes.follow(stop)
+            trainer = Trainer(run, store, observer)
+            trainer.start()  # which says what was damaged, before the introduction; run() starts no second time
+            observer.say(introduction(run, trainer.state))
+            done = trainer.finished
+            finished = done or trainer.run(stop)
+    step = trainer.state.step
+    if done:
+        return Training(run, step, True, tuple(conclusion(run, step).splitlines()))
+    stopped = f"stopped at step {step} of {run.length}; all is saved, the same command continues"
+    return Training(run, step, finished, _made(run) if finished else (stopped,))
+
+
+def _opened(config: Config, folder: Path, data_of: Run | None, say: Say, showing: Showing) -> tuple[Run, Store]:
+    """The run and its data, made ready by the first process for all, which must have been asked alike."""
+    parallel.check_asked(config)
+    if not processes.is_first():
+        return parallel.shared()
     with showing("packing", "images") as progress:
         store = open_data(config, folder, progress, data_of)
     if store.refused:
@@ -65,18 +94,7 @@ def train_run(
     if lost := sum(note.count for note in store.notes if note.text == COLOUR_LOST):
         keep = "--data.channels 3 --model.in_channels 3"
         say(f"{lost} images had colours, which {store.path} has not; a new run with {keep} keeps them")
-    run = open_run(config, folder, store, say)
-    with run.lock(), stop or Stop(install=False) as stop, observer or Observer() as observer:
-        run.tidy()
-        trainer = Trainer(run, store, observer)
-        trainer.start()  # which says what was damaged, before the introduction; run() starts no second time
-        observer.say(trainer.introduction())
-        if trainer.finished:
-            return Training(run, trainer.state.step, True, tuple(trainer.conclusion().splitlines()))
-        finished = trainer.run(stop)
-    step = trainer.state.step
-    stopped = f"stopped at step {step} of {run.length}; all is saved, the same command continues"
-    return Training(run, step, finished, _made(run) if finished else (stopped,))
+    return parallel.shared((open_run(config, folder, store, say), store))
 
 
 def _made(run: Run) -> tuple[str, ...]:
@@ -176,27 +194,8 @@ def open_run(config: Config, out: Path, store: Store, say: Say = unsaid) -> Run:
     train = dataclasses.replace(train, dtype=build.dtype_name(train.dtype, build.device(train.device)))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))
     config = dataclasses.replace(config, train=train, data=data, imported="")
-    train = dataclasses.replace(train, compile=_how_to_compile(Run(out, config, card), store, say))
+    train = dataclasses.replace(train, compile=how_to_compile(Run(out, config, card), store, say))
     return Run.create(dataclasses.replace(config, train=train), out, card)
-
-
-def _how_to_compile(draft: Run, store: Store, say: Say) -> Compile:
-    """How a run that is about to begin compiles its network, by train.compile. Raises UserError where it cannot."""
-    config, device = draft.config, build.device(draft.config.train.device)
-    if config.train.compile != "auto":
-        compiling.check(config.train.compile, device)
-        return config.train.compile
-
-    def step(how: str) -> Callable[[], None]:
-        train = dataclasses.replace(config.train, compile=how)  # type: ignore[arg-type]  # it is one of the four
-        return Trainer(dataclasses.replace(draft, config=dataclasses.replace(config, train=train)), store).take_step
-
-    _, height, width = store.shape
-    work = 2 * build.passes(config) * parameters(config) * height * width * draft.length * config.train.batch_size
-    how, found = compiling.fastest(step, device, draft.length, work, LONG)
-    if found:
-        say(found)
-    return how
 
 
 def _continued(old: Run, asked: Config, store: Store) -> Run:

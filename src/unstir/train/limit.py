@@ -10,6 +10,7 @@ from functools import cache
 
 import torch
 
+from unstir.distributed import processes
 from unstir.nn.unet import flops
 from unstir.runs import build
 from unstir.runs.config import Config
@@ -23,10 +24,12 @@ def least_seconds(config: Config, shape: tuple[int, int, int], device: torch.dev
     """The seconds that training on an image of ``shape`` (C, H, W) would take at the measured rate of products.
 
     The images per second times this are the share of the limit that a training reaches. None where the device has no
-    product of the run's type, or no memory for it. The rate is measured once a process, in 0.1 to 0.3 s.
+    product of the run's type, or no memory for it. The rate is measured once a process, in 0.1 to 0.3 s; several
+    processes together have that of each times their number.
     """
     rate = _product_rate(device, build.dtype(config.train.dtype, device), torch.get_num_threads())
-    return build.passes(config) * flops(build.network_config(config), *shape[1:]) / rate if rate else None
+    work = build.passes(config) * flops(build.network_config(config), *shape[1:])
+    return work / (rate * processes.size()) if rate else None
 
 
 @cache

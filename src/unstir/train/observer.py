@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, Self
 
+from unstir.distributed import processes
+
 
 class Observer:
     """Called with what training does; this one is silent, the command line's draws a progress bar."""
@@ -42,6 +44,7 @@ class Stop:
 
     SIGHUP comes when the terminal closes, as with an ssh connection; where it was ignored from the start, as under
     nohup, it stays so. What is written to a terminal that has closed is dropped, for it would be an error.
+    Of several processes a second signal is ignored, for torchrun repeats one; it ends who takes longer than 30 seconds.
     Used as a context manager; ``signal`` is the number received or None, and ``status`` the exit status it asks for.
     With ``install=False`` no handler is set, and only `request` stops the loop.
     """
@@ -59,6 +62,8 @@ class Stop:
     def request(self, number: int, frame: FrameType | None = None) -> None:
         """Ask to stop; when already asked, end the process now (files are whole or absent at any time)."""
         if self.signal is not None:
+            if processes.size() > 1:
+                return
             os._exit(128 + number)
         if number == signal.SIGHUP:
             _leave_the_terminal()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from unstir.diffusion.draw import starting_noise
+from unstir.distributed import processes
 from unstir.pictures.charts import held_out_curves, training_curves
 from unstir.pictures.grid import grid, named_grid
 from unstir.pixels import to_uint8
@@ -72,7 +73,8 @@ class Record:
             **share,
             "seconds": round(state.seconds, 2),
         }
-        lines.append(self._run.metrics_file, line)
+        if processes.is_first():
+            lines.append(self._run.metrics_file, line)
         state.logged = state.step
         self._line_began, self._paused_for, self._line_step = now, 0.0, state.step
         return line

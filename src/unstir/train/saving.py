@@ -8,9 +8,11 @@ from collections.abc import Callable
 from threading import Thread
 from typing import Self
 
+from unstir.distributed import processes
 from unstir.errors import UserError
 from unstir.runs import checkpoint
 from unstir.runs.run import Run, is_run
+from unstir.train import parallel
 from unstir.train.record import Record
 from unstir.train.state import State
 
@@ -27,11 +29,15 @@ class Saving:
         self._error: BaseException | None = None
 
     def begin(self) -> None:
-        """Begin to save this moment; the state may change as soon as this returns.
+        """Begin to save this moment; the state may change as soon as this returns. Of several processes the first does.
 
-        Raises UserError where the run's folder has gone, and what the save before raised.
+        Raises UserError where the run's folder has gone or the processes' weights differ, and what the save before
+        raised.
         """
         self.wait()
+        parallel.check_alike(self._state.net)
+        if not processes.is_first():
+            return
         if not is_run(self._run.path):
             raise UserError(
                 f"{self._run.path} was moved or removed while it was trained; put it back to go on from there"

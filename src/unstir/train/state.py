@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unstir.diffusion.loss import LossHistory
+from unstir.distributed import processes
 from unstir.nn.unet import UNet
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint, DamagedError, environment
@@ -96,7 +97,7 @@ class State:
         copies, arrived = on_host(tensors)
         window, counters = copies.pop("window"), copies.pop("counters")
         numbers = {"logged": self.logged, "measured": self.measured, "seconds": self.seconds}
-        made = self._saved(run, copies, environment=environment(self.window.device))
+        made = self._saved(run, copies, environment=conditions(self.window.device))
 
         def checkpoint() -> Checkpoint:
             arrived()
@@ -176,6 +177,11 @@ STATE: Mapping[str, Kind] = {
     "seconds": is_number,
 }
 """What a full checkpoint has to hold besides tensors, and of what kind each is."""
+
+
+def conditions(device: torch.device) -> dict[str, Any]:
+    """What bit-identity of a training depends on besides its config: the environment, and the number of processes."""
+    return {**environment(device), "processes": processes.size()}
 
 
 def on_host(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Callable[[], None]]:

@@ -3,6 +3,9 @@
 Read `Trainer.run` first. Between two steps the only state is `State`; everything random is a function of the step, so
 that a run continued from any checkpoint takes the steps it would have taken. Within a step nothing waits for the
 device: figures are summed there and read once a log line.
+
+Of several processes each computes its part of every batch (`parallel`). The first one alone writes; where files or
+signals decide, all do as one says (`distributed.processes`).
 """
 
 import math
@@ -16,15 +19,17 @@ from unstir.data import Store
 from unstir.diffusion.augmentation import augmented
 from unstir.diffusion.denoiser import Denoiser, NotFiniteError
 from unstir.diffusion.loss import denoising_loss, nearest_noise
+from unstir.distributed import processes
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint
-from unstir.runs.checkpoint import environment
+from unstir.runs.checkpoint import what_differs
 from unstir.runs.compiling import compiled, set_aside
-from unstir.runs.loading import check_same, initial_weights, model_in_training
+from unstir.runs.loading import check_same, model_in_training
 from unstir.runs.run import Run
 from unstir.runs.timetable import consistency_gap, ema_decay, grid_file, learning_rate, snapshots
 from unstir.theory.averages import WIDTHS, decay
+from unstir.train import parallel
 from unstir.train.batches import Batches
 from unstir.train.held_out import HeldOutLoss
 from unstir.train.limit import least_seconds
@@ -32,7 +37,7 @@ from unstir.train.loss_floor import keep_floor
 from unstir.train.observer import Observer, Stop
 from unstir.train.record import Record, draw_charts, draw_grid
 from unstir.train.saving import Saving
-from unstir.train.state import State, update_average
+from unstir.train.state import State, conditions, update_average
 
 MAX_SKIPPED = 10
 """So many or more steps in a row without a finite gradient, seen when a log line is written, end the training."""
@@ -46,10 +51,7 @@ class Trainer:
         self._run, self._store, self._config, self._observer = run, store, cfg, observer or Observer()
         self._device = build.device(cfg.device)
         self.state = State.initial(run, self._device)
-        denoiser = build.denoiser(run.config, self.state.net, build.dtype(cfg.dtype, self._device))
-        self._denoiser = compiled(denoiser, cfg.compile)
-        self._objective = build.objective(run.config, self._denoiser)
-        self._times = build.times(run.config, self._denoiser)
+        self._part = processes.share(cfg.batch_size)
         self._batches = Batches(
             store,
             seed=run.config.seed,
@@ -61,15 +63,22 @@ class Trainer:
         self._slots = torch.arange(cfg.batch_size, device=self._device)
         self._snapshots = snapshots(run)
         self._spoilt = self._started = False
-        found, self._damaged = checkpoint.newest(run.checkpoints, self._check)
+        found, self._damaged = parallel.newest(run, self._check)
         if found is not None:
             self.state.restore(found)
-            self._tell_what_differs(found.environment)
+            for sentence in what_differs(found.environment, conditions(self._device)):
+                self._observer.say(sentence)
         elif cfg.init:
-            weights, said = initial_weights(self.state.net, run.config)
+            weights, said = parallel.initial(self.state.net, run.config)
             self.state.start_from(weights)
             if said:
                 self._observer.say(said)
+        denoiser = build.denoiser(run.config, self.state.net, build.dtype(cfg.dtype, self._device))
+        denoiser = compiled(denoiser, cfg.compile)
+        self._learner = parallel.learner(self.state.net)
+        self._denoiser = replace(denoiser, net=self._learner)
+        self._objective = build.objective(run.config, self._denoiser)
+        self._times = build.times(run.config, self._denoiser)
         self._record = Record(run, self.state)
         self._saving = Saving(run, self.state, self._record)
         self._held_out = HeldOutLoss(run, store, self._device)
@@ -78,7 +87,7 @@ class Trainer:
         """Make the folder ready, once, before anything else is written: set damaged checkpoints aside and cut the logs
         at the present step. What was damaged goes to the observer.
         """
-        if self._started:
+        if self._started or not processes.is_first():
             return
         state, say, self._started = self.state, self._observer.say, True
         for path, problem in self._damaged.items():
@@ -88,38 +97,11 @@ class Trainer:
         self._held_out.start(state.step, say, state.measured)
         state.measured = max(state.measured, self._held_out.last)  # it may have been measured after its checkpoint
 
-    def introduction(self) -> str:
-        """What is about to be trained on what, in a line."""
-        count, data = sum(p.numel() for p in self.state.net.parameters()), self._run.data
-        kind = self._config.dtype + (", compiled," if self._config.compile in ("yes", "graphs") else "")
-        return (
-            f"{self._run.path}: {count:,} parameters in {kind} on {self._device}; {data.counts['train']} "
-            f"training and {data.counts['held_out']} held-out images of {'x'.join(map(str, data.shape))}; "
-            f"step {self.state.step} of {self._run.length}"
-        )
-
-    def conclusion(self) -> str:
-        """What to say of a run that has nothing left to do, and how to make it longer."""
-        run, goal = self._run, 2 * self.state.step
-        whole = Run.open(run.path).length
-        if whole > self.state.step:
-            return (
-                f"{run.path} is at step {self.state.step} of {whole}, beyond the {run.length} asked for: "
-                f"nothing to do. To go on: unstir train --out {run.path}"
-            )
-        options, warmup = f'--train.length "{goal} steps"', run.steps_in(self._config.warmup)
-        if self._config.lr_schedule == "cosine" and goal > warmup + run.steps_in(self._config.lr_period):
-            options += f' --train.lr_period "{goal - warmup} steps"'
-        return (
-            f"{run.path} is finished, at step {self.state.step}. To go on: unstir train --out {run.path} "
-            f"{options}; to begin anew: another --out"
-        )
-
     @property
     def finished(self) -> bool:
         """Whether every step is taken and the last grid drawn, if it can be."""
         last = self._snapshots.get(self.state.step)
-        return self.state.step >= self._run.length and (self._spoilt or self._is_drawn(last))
+        return processes.of_first(self.state.step >= self._run.length and (self._spoilt or self._is_drawn(last)))
 
     def run(self, stop: Stop | None = None) -> bool:
         """Start, train to the run's length or until ``stop`` is asked for, save, and return whether it finished."""
@@ -131,11 +113,13 @@ class Trainer:
         with self._record.paused():
             self._record.least_seconds = least_seconds(run.config, run.data.shape, self._device)
         self._observer.begin(state.step, run.length, batch, tuple(self._snapshots))
-        run.record("continued" if state.step else "started", step=state.step, **environment(self._device))
+        self._event("continued" if state.step else "started", **conditions(self._device))
         self._take_snapshot(stop)
-        saved = (run.checkpoints / checkpoint.file_name(state.step)).exists()  # what is continued is saved already
+        saved = processes.of_first((run.checkpoints / checkpoint.file_name(state.step)).exists())
+        vote = processes.Vote()
+        self._warm_up()
         with self._saving:
-            while state.step < run.length and stop.signal is None:
+            while state.step < run.length and vote(stop.signal) is None:
                 self.take_step()
                 saved = False
                 self._saving.check()
@@ -148,8 +132,20 @@ class Trainer:
                 self._take_snapshot(stop)
             if not saved:
                 self._saving.begin()
-        run.record("finished" if self.finished else "stopped", step=state.step, signal=stop.signal)
-        return self.finished
+        stop.signal = stop.signal or vote.result()
+        finished = self.finished
+        self._event("finished" if finished else "stopped", signal=stop.signal)
+        return finished
+
+    def _warm_up(self) -> None:
+        """The pass by which several processes settle how they exchange gradients (`parallel`)."""
+        if processes.size() > 1 and self.state.step < self._run.length:
+            self.state.net.train()
+            self._learn_from(slice(self._part.start, self._part.start + 1))
+
+    def _event(self, name: str, **details: Any) -> None:
+        if processes.is_first():
+            self._run.record(name, step=self.state.step, **details)
 
     def take_step(self) -> None:
         """One optimiser step on the global batch, a micro-batch at a time."""
@@ -159,12 +155,14 @@ class Trainer:
             group["lr"] = lr
         state.net.train()
         state.optimizer.zero_grad(set_to_none=not self._denoiser.reuses_output)
-        size = cfg.micro_batch or cfg.batch_size
-        parts = [self._learn_from(slice(first, first + size)) for first in range(0, cfg.batch_size, size)]
-        self._apply(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        size, end = cfg.micro_batch or cfg.batch_size, self._part.stop
+        firsts = range(self._part.start, end, size)
+        parts = [self._learn_from(slice(first, min(first + size, end)), first == firsts[-1]) for first in firsts]
+        own = tuple(torch.cat(column) for column in zip(*parts, strict=True))
+        self._apply(*processes.rows_of_all(own, self._part, cfg.batch_size))
         state.step += 1
 
-    def _learn_from(self, part: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _learn_from(self, part: slice, last: bool = True) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Add the gradient of a part of the batch. Returns its times [b], losses [b] and weighted figures [b, 3]."""
         cfg, state, seed = self._config, self.state, self._run.config.seed
         slots = self._slots[part]
@@ -191,8 +189,9 @@ class Trainer:
         dropout_key, objective = Key(seed, "dropout", state.step, slots), self._objective
         if self._run.config.distilled:
             objective = replace(objective, gap=consistency_gap(self._run, state.step))
-        losses = denoising_loss(denoiser, x_0, t, eps, label, dropout_key, objective, perturbation)
-        torch.autograd.backward((losses.total * weight).sum() * (cfg.loss_scale / cfg.batch_size))
+        with parallel.exchanging(self._learner, last):
+            losses = denoising_loss(denoiser, x_0, t, eps, label, dropout_key, objective, perturbation)
+            torch.autograd.backward((losses.total * weight).sum() * (cfg.loss_scale / cfg.batch_size))
         total, mse, bits = (torch.zeros_like(weight) if each is None else each.detach() for each in losses)
         return t, total, torch.stack((total, mse, bits), 1) * weight[:, None]
 
@@ -229,6 +228,7 @@ class Trainer:
         if in_a_row >= MAX_SKIPPED:
             self._saving.begin()
             self._saving.wait()
+            processes.wait_for_all()  # or the others would end before the first has saved
             raise UserError(
                 f"the gradient was not finite for {in_a_row} steps in a row, up to step {state.step}; the weights of "
                 f"before are saved in {self._run.checkpoints}. Start a new run with a lower train.lr or with train.clip"
@@ -239,6 +239,8 @@ class Trainer:
 
         The grid comes last, for it says that the snapshot is whole. What is not done when stopping is left out quietly.
         """
+        if not processes.is_first():
+            return
         state, name = self.state, self._snapshots.get(self.state.step)
         loss_is_due = self._held_out.due(state.step) and (name is not None or self._ended_here())
         if self._is_drawn(name) and not loss_is_due:
@@ -275,14 +277,6 @@ class Trainer:
             if not self._spoilt:
                 self._observer.say(f"no grid of step {self.state.step} is drawn: {error}")
             self._spoilt = True
-
-    def _tell_what_differs(self, there: dict[str, Any]) -> None:
-        here, say = environment(self._device), self._observer.say
-        if differing := [key for key, value in there.items() if here.get(key) != value]:
-            if "randomness" in differing:
-                say("this version draws other random numbers: the run will not be what it would have been")
-            was, now = ({key: env.get(key) for key in differing} for env in (there, here))
-            say(f"continuing on {now} what ran on {was}: the result may differ in the last bits")
 
     def _check(self, found: checkpoint.Checkpoint) -> None:
         check_same(self._run, found)

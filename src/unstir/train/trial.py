@@ -1,0 +1,42 @@
+"""How a run that is about to begin compiles its network, tried on its own steps where it is long enough."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from unstir.data import Store
+from unstir.distributed import processes
+from unstir.progress import Say
+from unstir.runs import build, compiling
+from unstir.runs.compiling import Compile
+from unstir.runs.memory import parameters
+from unstir.runs.run import Run
+from unstir.train.trainer import Trainer
+
+LONG = 7200.0  # seconds of a training that pays for trying how to compile, which takes minutes
+
+
+def how_to_compile(draft: Run, store: Store, say: Say) -> Compile:
+    """What train.compile means for the run that ``draft`` describes; ``say`` is called with what was measured.
+
+    Of several processes one alone tries it, on its share of a batch. Raises UserError where it cannot be compiled as
+    asked.
+    """
+    config, device = draft.config, build.device(draft.config.train.device)
+    if config.train.compile != "auto":
+        compiling.check(config.train.compile, device)
+        return config.train.compile
+    part = -(-config.train.batch_size // processes.size())
+    share: dict[str, Any] = {"batch_size": part, "micro_batch": min(config.train.micro_batch, part)}
+
+    def step(how: str) -> Callable[[], None]:
+        train = dataclasses.replace(config.train, **share, compile=how)  # type: ignore[arg-type]  # one of the four
+        return Trainer(dataclasses.replace(draft, config=dataclasses.replace(config, train=train)), store).take_step
+
+    _, height, width = store.shape
+    work = 2 * build.passes(config) * parameters(config) * height * width * draft.length * part
+    with processes.alone():
+        how, found = compiling.fastest(step, device, draft.length, work, LONG)
+    if found:
+        say(found)
+    return how

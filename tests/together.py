@@ -1,0 +1,100 @@
+"""Several processes that do one job, as torchrun starts them: copies of this one, without the seconds of a start."""
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+
+import torch._dynamo  # noqa: F401  # which DistributedDataParallel needs: here once, not in every copy
+
+
+class Together:
+    """``work(rank)`` in each of so many processes; what it returns, as JSON has it, is in the folder ``out``.
+
+    What they print is in out/RANK.err.
+    """
+
+    def __init__(self, num, work, out):
+        out.mkdir(parents=True, exist_ok=True)
+        self.out, self.began, self.ended = out, time.monotonic(), {}
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.pids = [self._start(rank, num, work, port) for rank in range(num)]
+        self.statuses = [None] * num
+
+    def _start(self, rank, num, work, port):
+        if pid := os.fork():
+            return pid
+        status = 70
+
+        try:
+            os.environ.update(RANK=str(rank), WORLD_SIZE=str(num), LOCAL_RANK=str(rank))
+            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            for number in (1, 2):
+                os.dup2(os.open(self.out / f"{rank}.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+            sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
+            (self.out / f"{rank}.json").write_text(json.dumps(work(rank)))
+            status = 0
+        except SystemExit as left:
+            status = left.code
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        return None
+
+    def poll(self):
+        """Whether all have ended."""
+        for rank, pid in enumerate(self.pids):
+            if self.statuses[rank] is None:
+                found, status = os.waitpid(pid, os.WNOHANG)
+                if found:
+                    self.statuses[rank], self.ended[rank] = os.waitstatus_to_exitcode(status), time.monotonic()
+        return None not in self.statuses
+
+    def wait(self, timeout=90):
+        """The exit statuses, when all have ended; those that have not in time are killed, and the test fails."""
+        deadline = time.monotonic() + timeout
+        while not self.poll():
+            if time.monotonic() > deadline:
+                self.kill()
+                raise AssertionError(f"after {timeout} s only {self.statuses} had ended: {self.said()}")
+            time.sleep(0.01)
+        return self.statuses
+
+    def signal(self, rank, number):
+        """Send one of them a signal, unless it has ended."""
+        self.poll()
+        if self.statuses[rank] is None:
+            os.kill(self.pids[rank], number)
+
+    def kill(self):
+        """End all of them at once."""
+        for rank in range(len(self.pids)):
+            self.signal(rank, signal.SIGKILL)
+        for rank, pid in enumerate(self.pids):
+            if self.statuses[rank] is None:
+                os.waitpid(pid, 0)
+
+    def said(self):
+        """What all of them have printed."""
+        return "".join((self.out / f"{rank}.err").read_text() for rank in range(len(self.pids)))
+
+    def results(self):
+        """What each has returned, when all have ended well."""
+        assert not any(self.wait()), self.said()
+        return [json.loads((self.out / f"{rank}.json").read_text()) for rank in range(len(self.pids))]
+
+
+def together(num, work, out):
+    """What ``work(rank)`` returns in each of so many processes."""
+    return Together(num, work, out).results()

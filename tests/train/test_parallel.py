@@ -1,0 +1,323 @@
+"""A run trained by several processes: the steps of one, but for rounding; and nothing is lost when one of them ends."""
+
+import os
+import random
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from test_resume import assert_same, outcome
+
+import unstir
+from conftest import tiny_config, without_charts
+from together import Together, together
+from unstir.distributed import processes
+from unstir.distributed.join import joined
+from unstir.distributed.place import LOST, LostError
+from unstir.errors import UserError
+from unstir.runs import build, checkpoint
+from unstir.runs.run import Run
+from unstir.train import parallel, trainer
+from unstir.train.launch import train_run
+from unstir.train.observer import Observer, Stop
+from unstir.train.trainer import Trainer
+
+KILLS = int(os.environ.get("UNSTIR_KILLS_TOGETHER", "3"))
+LIMIT = 30.0  # seconds until all have ended
+
+VARIANTS = {
+    "flip, dropout, hidden labels, augmentation, nearest of three noises, perturbed inputs": {
+        "train__batch_size": 13,
+        "train__micro_batch": 3,
+        "model__num_classes": 10,
+        "train__label_dropout": 0.3,
+        "train__augment": 0.5,
+        "loss__noise_choices": 3,
+        "loss__input_perturbation": 0.1,
+    },
+    "a learned variance, times by their losses, no micro-batches": {
+        "train__batch_size": 13,
+        "train__micro_batch": 0,
+        "diffusion__T": 4,
+        "diffusion__learned_variance": True,
+        "loss__objective": "hybrid",
+        "loss__times": "importance",
+        "train__activation_checkpointing": 1,
+    },
+    "consistency": {
+        "train__batch_size": 7,
+        "diffusion__predict": "v",
+        "loss__objective": "consistency",
+        "loss__gap_halving": "2 steps",
+        "loss__times": "normal",
+        "grids__sampler": "consistency",
+    },
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_float64_gradients_are_those_of_one_process(make_run, tmp_path, monkeypatch, variant):
+    network = build.network
+    monkeypatch.setattr(build, "network", lambda *given: network(*given).double())
+    run, store = make_run(**VARIANTS[variant], train__clip=0.0)
+
+    def step(rank=0):
+        with joined("cpu"):
+            made = Trainer(run, store)
+            made.take_step()
+            gradient = torch.cat([p.grad.flatten() for p in made.state.net.parameters()])
+            made.take_step()
+            history = [] if made.state.history is None else made.state.history.losses.flatten().tolist()
+            return gradient.tolist(), [*made.state.window.tolist(), *made.state.counters.tolist(), *history]
+
+    gradient, figures = step()
+    gradient = torch.tensor(gradient, dtype=torch.float64)
+    assert len(gradient) > 1000 and gradient.abs().max() > 0
+    for num in (2, 3, 4):
+        found = together(num, step, tmp_path / str(num))
+        assert all(each == found[0] for each in found), "the processes differ"
+        ours = torch.tensor(found[0][0], dtype=torch.float64)
+        assert (ours - gradient).norm() / gradient.norm() < 1e-12
+        assert found[0][1] == pytest.approx(figures, rel=1e-5)
+
+
+def training(config, out, ask=(None, None), after=lambda rank, step: None):
+    """What each process does; number ask[0] is asked to stop after step ask[1]."""
+
+    def work(rank):
+        stop, take_step = Stop(), Trainer.take_step
+
+        def counted(self):
+            take_step(self)
+            after(rank, self.state.step)
+            if ask == (rank, self.state.step):
+                stop.request(signal.SIGTERM)
+
+        Trainer.take_step = counted
+        try:
+            done = train_run(config, out, stop=stop)
+        except LostError:
+            os._exit(LOST)
+        return done.step, done.finished, stop.signal
+
+    return work
+
+
+@pytest.fixture
+def tiny(digits, monkeypatch):
+    without_charts(monkeypatch)
+    return lambda **changes: tiny_config(digits, train__batch_size=7, train__micro_batch=2, **changes)
+
+
+def test_a_run_of_three_continues_bit_for_bit_though_one_was_asked_to_stop(tiny, tmp_path, quick_watch, monkeypatch):
+    monkeypatch.setattr(processes, "follow", lambda stop: None)  # they know it by their vote alone
+    assert together(3, training(tiny(), tmp_path / "whole"), tmp_path / "0") == [[12, True, None]] * 3
+    for rank, at in ((0, 2), (2, 6)):
+        found = together(3, training(tiny(), tmp_path / "parts", (rank, at)), tmp_path / f"{rank}-{at}")
+        step, *rest = found[0]
+        assert found == [found[0]] * 3 and rest == [False, 15] and at <= step <= at + 2
+        assert checkpoint.listed(tmp_path / "parts/checkpoints")[-1][0] == step
+    together(3, training(tiny(), tmp_path / "parts"), tmp_path / "last")
+    assert_same(outcome(Run.open(tmp_path / "parts")), outcome(Run.open(tmp_path / "whole")))
+    events = Run.open(tmp_path / "parts").log("events").lines
+    assert [line["event"] for line in events] == ["started", *["stopped", "continued"] * 2, "finished"]
+    assert {line["processes"] for line in events if "processes" in line} == {3}
+
+
+def test_losses_follow_those_of_one_process_and_the_number_may_change(tiny, tmp_path, quick_watch):
+    config = tiny(log__every="1 step")
+    train_run(config, tmp_path / "one")
+    said = []
+    together(2, training(config, tmp_path / "changing", (0, 3)), tmp_path / "2")
+    together(3, training(config, tmp_path / "changing", (1, 6)), tmp_path / "3")
+    observer = Observer()
+    observer.say = said.append
+    train_run(config, tmp_path / "changing", observer=observer)
+    assert any("{'processes': 1} what ran on {'processes': 3}" in text for text in said), said
+    one, changing = (Run.open(tmp_path / name).metrics() for name in ("one", "changing"))
+    assert [line["step"] for line in changing] == list(range(1, 13))
+    for name in ("loss", "grad_norm", "lr", "clipped", "skipped"):
+        assert [line[name] for line in changing] == pytest.approx([line[name] for line in one], rel=1e-5, abs=1e-9)
+    tensors = [outcome(Run.open(tmp_path / name))[1] for name in ("one", "changing")]
+    assert all(torch.allclose(t, tensors[1][name], atol=1e-5) for name, t in tensors[0].items())
+
+
+def test_one_killed_at_any_instant_ends_all_and_the_run_continues_bit_for_bit(tiny, tmp_path, quick_watch):
+    chance, slowest, kills, lives = random.Random(int(os.environ.get("UNSTIR_SEED", "0"))), 0.0, 0, 0
+    began = time.monotonic()
+    together(2, training(tiny(), tmp_path / "whole"), tmp_path / "w")
+    duration = time.monotonic() - began
+    while kills < KILLS:
+        out = tmp_path / f"killed-{kills}"
+        for life in range(1000):
+            job, lives = Together(2, training(tiny(), out), tmp_path / f"life-{lives}"), lives + 1
+            until = time.monotonic() + chance.uniform(0, duration * (1 + life / 10))
+            while time.monotonic() < until and not job.poll():
+                time.sleep(0.005)
+            if job.poll():
+                break
+            job.signal(chance.randrange(2), signal.SIGKILL)
+            killed, kills = time.monotonic(), kills + 1
+            assert sorted(map(bool, job.wait(LIMIT))) == [True, True] or 0 in job.statuses, job.said()
+            slowest = max(slowest, *(ended - killed for ended in job.ended.values()))
+        assert job.statuses == [0, 0], job.said()
+        assert_same(outcome(Run.open(out)), outcome(Run.open(tmp_path / "whole")))
+    print(f"{kills} kills, every run the same; the others ended within {slowest:.1f} s")
+    assert slowest < LIMIT
+
+
+def test_a_gradient_that_is_not_finite_in_one_process_is_skipped_by_all(make_run, tmp_path, monkeypatch, quick_watch):
+    run, store = make_run(train__length="14 steps", log__every="14 steps", checkpoint__every="14 steps")
+    loss = trainer.denoising_loss
+
+    def spoilt(*given):
+        losses = loss(*given)
+        return losses._replace(total=losses.total * torch.nan) if processes.rank() == 1 and spoilt.at else losses
+
+    def slowly(*given):
+        time.sleep(1.0)  # longer than the others would wait for one that has failed
+        return save(*given)
+
+    save, spoilt.at = checkpoint.save, False
+    monkeypatch.setattr(trainer, "denoising_loss", spoilt)
+    monkeypatch.setattr(trainer.checkpoint, "save", slowly)
+
+    def work(rank):
+        seen = []
+        try:
+            with joined("cpu"):
+                made = Trainer(run, store)
+                made.take_step()
+                before = [p.clone() for p in made.state.net.parameters()]
+                spoilt.at = True
+                made.take_step()
+                seen += [all(map(torch.equal, before, made.state.net.parameters())), made.state.counters.tolist()]
+                made.run()
+        except UserError as error:
+            return *seen, str(error), [step for step, _ in checkpoint.listed(run.checkpoints)]
+
+    (alike, counted, error, saved), second = together(2, work, tmp_path / "out")
+    assert alike and counted == [1, 1] and second[:3] == [alike, counted, error]
+    assert "was not finite for 13 steps in a row, up to step 14" in error and 14 in saved
+
+
+def test_one_out_of_memory_says_so_and_the_last_checkpoint_is_whole(tiny, tmp_path, quick_watch, monkeypatch):
+    from unstir import cli
+    from unstir.runs.toml import to_toml
+
+    (tmp_path / "tiny.toml").write_text(to_toml(tiny()))
+    draw = trainer.nearest_noise
+
+    def greedy(key, *given):
+        if processes.rank() == 1 and key.step == 9:
+            raise torch.OutOfMemoryError("out of memory. Tried to allocate 3.00 GiB")
+        return draw(key, *given)
+
+    monkeypatch.setattr(trainer, "nearest_noise", greedy)
+    job = Together(
+        2, lambda rank: cli.main(["train", str(tmp_path / "tiny.toml"), "--out", str(tmp_path / "run")]), tmp_path
+    )
+    assert job.wait(LIMIT) == [LOST, 2]
+    last = [line for line in job.said().splitlines() if line.startswith("unstir: ")]
+    assert len(last) == 1 and last[0].startswith("unstir: process 1 of 2") and "out of memory, at 3.00 GiB" in last[0]
+    found, damaged = checkpoint.newest(tmp_path / "run/checkpoints")
+    assert found.step == 8 and not damaged and "Traceback" not in job.said()
+
+
+def test_on_the_command_line_the_first_alone_speaks_and_sigterm_to_another_stops_all(tiny, tmp_path, quick_watch):
+    from unstir import cli
+    from unstir.runs.toml import to_toml
+
+    (tmp_path / "tiny.toml").write_text(to_toml(tiny(train__length="100000 steps")))
+    words = ["train", str(tmp_path / "tiny.toml"), "--out", str(tmp_path / "run")]
+    job = Together(2, lambda rank: cli.main(words), tmp_path / "out")
+    deadline = time.monotonic() + 60
+    while not checkpoint.listed(tmp_path / "run/checkpoints") and not job.poll():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    job.signal(1, signal.SIGTERM)
+    job.signal(1, signal.SIGTERM)  # torchrun says it again
+    assert job.wait(LIMIT) == [128 + signal.SIGTERM, 0]
+    first, second = ((tmp_path / f"out/{rank}.err").read_text() for rank in (0, 1))
+    assert second == "" and first.count("stopped at step") == 1 and "on 2 processes" in first
+    step = checkpoint.listed(tmp_path / "run/checkpoints")[-1][0]
+    assert f"stopped at step {step} of 100000" in first
+
+
+class Elsewhere:
+    """What process 1 has otherwise than the first."""
+
+    @staticmethod
+    def settings(config):
+        return tiny_config(config.data.store, train__batch_size=7, train__micro_batch=2, train__lr=0.5)
+
+    @staticmethod
+    def version(config):
+        unstir.__version__ = "0.0.1"
+        return config
+
+    @staticmethod
+    def data(config):
+        parallel.with_store = lambda run: (run, SimpleNamespace(content_hash="other", path="there"))
+        return config
+
+    @staticmethod
+    def no_data(config):
+        parallel.with_store = lambda run: _refuse("there, the data of the run, is no longer there")
+        return config
+
+
+def _refuse(text):
+    raise UserError(text)
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("settings", "process 1 of 2 (counted from 0) differs from the first: train.lr is 0.5, not 0.0002; start all"),
+        ("version", "process 1 of 2 (counted from 0) differs from the first: unstir is '0.0.1', not "),
+        ("data", "process 1 of 2 (counted from 0): there is not the data of"),
+        ("no_data", "process 1 of 2 (counted from 0): there, the data of the run, is no longer there"),
+    ],
+)
+def test_processes_that_disagree_are_refused_before_the_first_step(tiny, tmp_path, quick_watch, what, words):
+    def work(rank):
+        config = getattr(Elsewhere, what)(tiny()) if rank == 1 else tiny()
+        try:
+            train_run(config, tmp_path / "run")
+        except (UserError, LostError) as error:
+            return str(error)
+
+    said = together(2, work, tmp_path / "out")
+    assert words in said[1], said
+    assert not (tmp_path / "run/checkpoints").exists()
+    if what in ("settings", "version"):
+        assert said[0] == said[1] and not (tmp_path / "run").exists()
+
+
+def test_fewer_images_than_processes_are_refused(digits, tmp_path, quick_watch):
+    def work(rank):
+        try:
+            train_run(tiny_config(digits, train__batch_size=2, train__micro_batch=0), tmp_path / "run")
+        except UserError as error:
+            return str(error)
+
+    assert set(together(3, work, tmp_path / "out")) == {
+        "train.batch_size=2 leaves some of 3 processes without an image; start fewer, or give a batch of 3 at least"
+    }
+
+
+def test_initial_weights_and_checkpoints_are_read_by_the_first_alone(tiny, tmp_path, quick_watch, monkeypatch):
+    train_run(tiny(train__length="1 step"), tmp_path / "before")
+    config = tiny(train__init=str(tmp_path / "before"), train__length="6 steps")
+    read = checkpoint.load
+
+    def once(path):
+        assert processes.is_first(), "another process reads the run's folder"
+        return read(path)
+
+    monkeypatch.setattr(checkpoint, "load", once)
+    assert together(2, training(config, tmp_path / "run", (1, 3)), tmp_path / "a")[0][1:] == [False, 15]
+    assert together(2, training(config, tmp_path / "run"), tmp_path / "b") == [[6, True, None]] * 2
