@@ -36,9 +36,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+
 from faults import cut, failing_calls, flip, forge
 from sample_run import CONSUMERS, READERS, SLOW, Consumer, build, choose, targets
-
 from unstir import cli
 
 PATIENCE = 300
