@@ -74,13 +74,11 @@ def test_weights_and_settings_come_back_to_the_bit(there_and_back, case):
     assert "diffusers, SHA-256" in back.config.imported and str(back.path.parent / "out") in back.config.imported
 
 
-@pytest.mark.parametrize("case", ["plain", "guided"])
-def test_every_sampler_draws_the_same_pictures_there_and_back(there_and_back, case):
-    run, _, back = there_and_back(case)
-    guided = {"guidance": 2.0} if case == "guided" else {}
+def test_every_sampler_draws_the_same_pictures_there_and_back(there_and_back):
+    run, _, back = there_and_back("guided")
     for name in SAMPLERS:
         if name != "consistency":
-            chain = Chain(name, steps=6, **guided)
+            chain = Chain(name, steps=5, guidance=2.0)
             assert torch.equal(pictures(run, chain), pictures(back, chain)), name
 
 
@@ -132,11 +130,11 @@ def test_the_ddim_pipeline_draws_our_pictures(there_and_back, monkeypatch, eta):
 
 
 def test_with_float32_tables_of_a_thousand_times_the_pictures_are_the_same(tmp_path, monkeypatch):
-    settings = {"diffusion__T": 1000, "diffusion__beta_1": 1e-4, "diffusion__beta_T": 0.02, "grids__steps": 100}
+    settings = {"diffusion__T": 1000, "diffusion__beta_1": 1e-4, "diffusion__beta_T": 0.02, "grids__steps": 50}
     run = untrained(tmp_path / "run", **settings, model__mults=[1], model__attention=[])
     export(run.model(device="cpu"), "diffusers", tmp_path / "out")
-    noise = OurNoise(run.chain(), run.data.shape, 3, range(1000, 0, -10))
-    theirs = drawn_by(monkeypatch, diffusers.DDPMPipeline.from_pretrained(tmp_path / "out"), noise, **{STEPS: 100})
+    noise = OurNoise(run.chain(), run.data.shape, 3, range(1000, 0, -20))
+    theirs = drawn_by(monkeypatch, diffusers.DDPMPipeline.from_pretrained(tmp_path / "out"), noise, **{STEPS: 50})
     assert (theirs - (pictures(run, run.chain()).clamp(-1, 1) + 1) / 2).abs().max() < 1 / 255
 
 

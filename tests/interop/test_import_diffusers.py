@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from untrained import scrambled
 
 from unstir.errors import UserError
+from unstir.interop import torch_file
 from unstir.interop.foreign import Asked
 from unstir.interop.importing import import_run
 from unstir.interop.libraries import library
@@ -196,15 +197,18 @@ def test_size_and_classes_are_asked_for_where_the_folder_is_silent(folder, tmp_p
         import_run(theirs, tmp_path / "other", Asked(size=16))
 
 
-def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(folder, tmp_path):
-    _, theirs = folder()
-
+def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(tmp_path):
     class Hostile:
         def __reduce__(self):
             return Path.touch, (tmp_path / "ran",)
 
-    (theirs / "unet/diffusion_pytorch_model.safetensors").unlink()
-    torch.save({"conv_in.weight": Hostile()}, theirs / "unet/diffusion_pytorch_model.bin")
-    with pytest.raises(UserError, match="refused, it asks for more than tensors and tables"):
-        import_run(theirs, tmp_path / "run")
-    assert not (tmp_path / "ran").exists() and not (tmp_path / "run").exists()
+    torch.save({"conv_in.weight": Hostile()}, tmp_path / "weights.bin")
+    refusal = torch_file.convert(tmp_path / "weights.bin", tmp_path / "safe")
+    assert refusal == "it asks for more than tensors and tables"
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.bin"]
+    for content in (b"text", b""):
+        (tmp_path / "weights.bin").write_bytes(content)
+        refusal = torch_file.convert(tmp_path / "weights.bin", tmp_path / "safe")
+        assert refusal == "it is damaged, or no file of torch.save"
+    torch.save({"step": 1, "names": ["a"]}, tmp_path / "weights.bin")
+    assert torch_file.convert(tmp_path / "weights.bin", tmp_path / "safe") == "it holds no tensors"

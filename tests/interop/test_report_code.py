@@ -39,8 +39,7 @@ def saved(tmp_path, monkeypatch):
     return save
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "prefix"), [*((case, "") for case in CASES), ("one level", "module.")])
 def test_the_run_answers_as_the_network(saved, tmp_path, case, prefix):
     net = scrambled(Network(**CASES[case])).eval()
     if "labels" not in CASES[case]:

@@ -24,7 +24,8 @@ ZEROS = {
     "model.num_classes", "model.out_channels", "train.micro_batch", "train.weight_decay", "train.beta1", "train.beta2",
     "train.warmup_start", "train.clip", "train.ema_decay", "train.label_dropout", "log.held_out_images", "grids.epochs",
     "grids.log_spaced", "grids.eta", "grids.threshold", "grids.guidance_high", "data.held_out", "loss.times_mean",
-    "loss.input_perturbation", "train.augment", "train.activation_checkpointing",
+    "loss.input_perturbation", "train.augment", "train.activation_checkpointing", "model.head_channels",
+    "model.time_table",
 }  # fmt: skip
 """Where 0 means none, the first, or what is usual."""
 

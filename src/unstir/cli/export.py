@@ -12,7 +12,7 @@ def export(
     run: RunFolder,
     /,
     *,
-    to: Literal["diffusers", "safetensors"],
+    to: Literal["diffusers", "onnx", "safetensors"],
     out: Path,
     weights: WeightOptions = WeightOptions(),
 ) -> int:
@@ -21,8 +21,8 @@ def export(
     Example: `unstir export runs/digits --to diffusers --out digits-diffusers`
 
     Args:
-        to: "diffusers": a folder that DDPMPipeline and DDIMPipeline load. "safetensors": one file of weights with its
-            settings, which --train.init takes.
+        to: "diffusers": a folder that DDPMPipeline and DDIMPipeline load. "onnx": the network alone, for any batch.
+            "safetensors": one file of weights with its settings, which --train.init takes.
         out: A new folder for the files.
     """
     from unstir.interop.exporting import export as export_model

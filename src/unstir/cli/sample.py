@@ -1,6 +1,7 @@
 """`unstir sample`."""
 
 from pathlib import Path
+from typing import Literal
 
 from unstir.chain import OPTIONS
 from unstir.cli.app import app, say, show
@@ -23,6 +24,7 @@ def sample(
     strip: Path | None = None,
     stages: int | None = None,
     batch_size: int = 64,
+    engine: Literal["torch", "onnxruntime"] = "torch",
     options: ModelOptions = ModelOptions(),
 ) -> int:
     """Draw images from a trained run: OUT/000000.png, ..., with grids of the images and of their noise.
@@ -45,17 +47,21 @@ def sample(
         strip: File of a picture of the first 8 images at stages of their trajectories, with the estimates of x_0 below.
         stages: How many stages the strip has; 10 if left out.
         batch_size: Images computed at once; a job that goes on keeps what it began with.
+        engine: What computes the network. ONNX Runtime takes float32 on the CPU and a file that it makes in RUN/onnx.
     """
     from unstir import compare as comparing
     from unstir import console
     from unstir.generate.drawing import Job
     from unstir.generate.sampling import sample as save_samples
+    from unstir.interop.onnx_file import on_onnxruntime
     from unstir.runs.run import Run
 
     if compare and (animate or strip or stages is not None or chain.given().keys() & {"sampler", "steps"}):
         others = "--sampler, --steps, --animate, --strip and --stages"
         raise UserError(f"--compare names samplers and steps; leave out {others}")
     model = options.model(Run.open(run), chain.guide)
+    if engine == "onnxruntime":
+        model = on_onnxruntime(model)
     given = chain.given()
     own = {name: given.pop(name) for name in OPTIONS if compare and name in given}  # for the samplers that take them
     settings = model.chain.changed(**given, seed=seed)

@@ -187,7 +187,7 @@ def _with_new_settings(present: dict[str, Any]) -> dict[str, Any]:
     sections = {
         key: defaults[key] | present[key] for key in ("model", "diffusion") if isinstance(present.get(key), dict)
     }
-    return {"compile": "no"} | present | sections
+    return {"compile": "no", "engine": "torch"} | present | sections
 
 
 def _differences(key: str, there: Any, asked: Any) -> list[str]:
@@ -215,6 +215,7 @@ def name_of(model: Model, job: Job) -> str:
     """A folder name of its own for all images of these settings, whatever their number and batches."""
     known = model.provenance()
     how = {**_asked(replace(job, num=0, batch_size=0)), **{key: known[key] for key in ("step", "ema", "guide")}}
+    how |= {} if model.engine == "torch" else {"engine": model.engine}
     digest = hashlib.sha256(json.dumps({**how, "dtype": model.dtype}, sort_keys=True).encode())
     label = "" if job.label is None else f"-label{job.label}"
     chain = f"{job.chain.sampler}{job.chain.steps}"

@@ -1,4 +1,4 @@
-"""A trained model as files of other programs: a folder of diffusers, or one file of weights.
+"""A trained model as files of other programs: a folder of diffusers, ONNX, or one file of weights.
 
 What was written is read again and computed with before the folder gets its name: an export whose outputs are not those
 of the model is refused.
@@ -10,20 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
-from torch import Tensor
-
-from unstir import randomness
 from unstir.errors import UserError
 from unstir.interop import readme
+from unstir.interop.compared import Network, check_equal
 from unstir.interop.diffusers_folder import LABELS
 from unstir.interop.folders import check_new, new_folder
 from unstir.interop.libraries import library
 from unstir.interop.names import to_diffusers
+from unstir.interop.onnx_file import OnnxNetwork, check_installed, description, write_onnx
 from unstir.interop.schedulers import to_scheduler
 from unstir.interop.unet2d import to_unet2d
 from unstir.nn.unet import UNet
-from unstir.randomness import Key
 from unstir.runs import checkpoint
 from unstir.runs.checkpoint import Checkpoint, environment
 from unstir.runs.files import write_text
@@ -32,11 +29,7 @@ from unstir.runs.run import Run
 from unstir.runs.sections import DiffusionConfig
 from unstir.runs.toml import to_dict
 
-Target = Literal["diffusers", "safetensors"]
-FRESH = 3  # images that an export is tried with
-MOST_ERROR = 1e-4  # of its outputs, in parts of the largest one: float32 arithmetic of another library
-
-Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (x, network time, label) to the network's output
+Target = Literal["diffusers", "onnx", "safetensors"]
 Writer = Callable[[Path], Network]  # writes into a folder, and returns the network that was read from there again
 
 
@@ -58,38 +51,19 @@ class Exported:
 def export(model: Model, to: Target, folder: str | Path) -> Exported:
     """Write a model to a new folder; ``to`` is what is to read it.
 
-    "diffusers": DDPMPipeline and DDIMPipeline load it, and `unstir import`. "safetensors": one slim file, as a run
-    keeps them. Raises UserError, before anything is written, where the folder is not empty or cannot be made, where
-    that program has no such network, or the library is missing.
+    "diffusers": DDPMPipeline and DDIMPipeline load it, and `unstir import`. "onnx": the network alone, for any batch.
+    "safetensors": one slim file, as a run keeps them. Raises UserError, before anything is written, where the folder is
+    not empty or cannot be made, where that program has no such network, or the library is missing.
     """
-    writers = {"diffusers": _diffusers, "safetensors": _safetensors}
+    writers = {"diffusers": _diffusers, "onnx": _onnx, "safetensors": _safetensors}
     if to not in writers:
         raise UserError(f"--to {to} is unknown; choose one of {', '.join(get_args(Target))}")
     folder = Path(folder)
     check_new(folder)
     write = writers[to](model, folder.name)
     with new_folder(folder) as partial:
-        error = _difference(model, write(partial))
+        error = check_equal(_net(model), write(partial), model.shape, model.process.T)
     return Exported(folder, error, readme.notes(model) if to == "diffusers" else ())
-
-
-def _difference(model: Model, read_again: Network) -> float:
-    """The largest difference between the outputs of a model and of what was read again, on inputs that neither saw.
-
-    Raises UserError where it is more than another library's arithmetic explains.
-    """
-    slots, labels = torch.arange(FRESH), _net(model).config.num_classes
-    x = randomness.normal(Key(0, "export", 0, slots), model.shape)
-    t, label = slots * (model.process.T - 1) // (FRESH - 1), (slots % labels if labels else None)
-    with torch.inference_mode():
-        own = model.denoiser.net(*(None if each is None else each.to(model.device) for each in (x, t, label))).cpu()
-        error = float((read_again(x, t, label) - own).abs().max() / own.abs().max().clamp(min=1e-30))
-    if not error <= MOST_ERROR:
-        raise UserError(
-            f"what was written computes other outputs than the model: they differ by {error:.2g} of the largest, more "
-            f"than {MOST_ERROR:g}; nothing was kept. Please report this"
-        )
-    return error
 
 
 def _net(model: Model) -> UNet:
@@ -102,7 +76,7 @@ def _diffusers(model: Model, name: str) -> Writer:
     """A pipeline's folder: model_index.json, unet/, scheduler/, and README.md that says how to draw."""
     if model.distilled:
         raise UserError(
-            f"{model.folder} was distilled, and no pipeline of diffusers draws so; export it to safetensors"
+            f"{model.folder} was distilled, and no pipeline of diffusers draws so; export it to onnx or safetensors"
         )
     diffusers, net = library("diffusers", "diffusers", "--to diffusers"), _net(model)
     weights = {name: t.cpu() for name, t in net.state_dict().items() if name != "augment.weight"}  # for training alone
@@ -119,6 +93,18 @@ def _diffusers(model: Model, name: str) -> Writer:
             write_text(folder / LABELS, json.dumps(known, indent=1) + "\n")
         again = diffusers.UNet2DModel.from_pretrained(folder / "unet", local_files_only=True).eval()
         return lambda x, t, label: again(x, t, class_labels=label).sample
+
+    return write
+
+
+def _onnx(model: Model, name: str) -> Writer:
+    """model.onnx: the network, with its settings in the metadata."""
+    check_installed("--to onnx")
+    net = _net(model)
+
+    def write(folder: Path) -> Network:
+        write_onnx(net, model.shape, folder / "model.onnx", description(model))
+        return OnnxNetwork(folder / "model.onnx", net.config)
 
     return write
 

@@ -40,9 +40,8 @@ def convert(source: Path, target: Path) -> str:
     except MemoryError:
         return "it asks for too much memory"
     except Exception as error:  # a damaged or hostile file raises anything at all
-        text = " ".join(str(error).split())
-        asks = "Unsupported" in text or "WeightsUnpickler" in text or "weights_only" in text
-        return "it asks for more than tensors and tables, or is no file of torch.save" if asks else text[:200]
+        asks = any(word in str(error) for word in ("Unsupported", "WeightsUnpickler", "weights_only"))
+        return "it asks for more than tensors and tables" if asks else "it is damaged, or no file of torch.save"
     if not found:
         return "it holds no tensors"
     save_file(found, target)

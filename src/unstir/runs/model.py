@@ -34,7 +34,8 @@ class Model:
     goes by default. ``chain`` is how it is sampled where nothing else is asked. ``weights_sha256`` is the hash (hex) of
     the weights, those of ``step``; ``ema`` says whether averaged ones were asked for, ``averaged`` whether they are so;
     both are the width of an average made after training.
-    ``dtype`` is "float32", "bfloat16" or "auto", ``compile`` what `compiling.compiled` takes. ``settings`` are those of
+    ``dtype`` is "float32", "bfloat16" or "auto", ``compile`` what `compiling.compiled` takes, ``engine``
+    what computes the network. ``settings`` are those of
     the network and the process, as JSON has them. Guidance leads away from the ``guide`` (autoguidance, Karras et al.
     2024: a smaller network or one trained less, on the same data) or, with None, from the model without its label.
     ``nrow`` is the tiles in a row of a grid. A ``distilled`` one estimates images, not means, and only the sampler
@@ -55,6 +56,7 @@ class Model:
     device: torch.device
     dtype: str = "float32"
     compile: str = "no"
+    engine: str = "torch"
     ema: bool | float = True
     averaged: bool | float = True
     guide: "Model | None" = None
@@ -152,6 +154,7 @@ class Model:
             "device": self.device.type,
             "dtype": self.arithmetic,
             "compile": "no" if self.compile == "auto" else self.compile,
+            "engine": self.engine,
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
         }

@@ -1,0 +1,35 @@
+"""Whether what was written computes what the network does: on inputs that neither of them saw before."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from unstir import randomness
+from unstir.errors import UserError
+from unstir.nn.unet import UNet
+from unstir.randomness import Key
+
+FRESH = 3  # images
+MOST_ERROR = 1e-4  # of outputs, in parts of the largest one: what float32 arithmetic of another library explains
+
+Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (x, network time, label or None) to the network's output
+
+
+@torch.inference_mode()
+def check_equal(net: UNet, written: Network, shape: tuple[int, int, int], T: int) -> float:
+    """The largest difference between the outputs of ``net`` and ``written``, in parts of the largest output.
+
+    Images are of ``shape`` (C, H, W), times 0..T-1. Raises UserError where it is more than `MOST_ERROR`.
+    """
+    slots, labels, device = torch.arange(FRESH), net.config.num_classes, net.input_conv.weight.device
+    x, t = randomness.normal(Key(0, "export", 0, slots), shape), slots * (T - 1) // (FRESH - 1)
+    label = slots % labels if labels else None
+    own = net(x.to(device), t.to(device), None if label is None else label.to(device)).cpu()
+    error = float((written(x, t, label) - own).abs().max() / own.abs().max().clamp(min=1e-30))
+    if not error <= MOST_ERROR:
+        raise UserError(
+            f"what was written computes other outputs than the model: they differ by {error:.2g} of the largest, more "
+            f"than {MOST_ERROR:g}; nothing was kept. Please report this"
+        )
+    return error

@@ -1,0 +1,110 @@
+"""The network of a model as an ONNX file, and ONNX Runtime in the place of torch.
+
+The file has inputs ``x`` float32 [batch, C, H, W], ``t`` int64 [batch], the network's time 0..T-1, and, of a network
+with classes, ``label`` int64 [batch]; and ``output`` float32 [batch, C or 2C, H, W]: what the network predicts, no
+image yet. batch may be any number. Its metadata "unstir" has the settings of network and process as JSON.
+"""
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unstir.diffusion.denoiser import Denoiser
+from unstir.errors import UserError
+from unstir.interop.compared import check_equal
+from unstir.interop.libraries import library
+from unstir.nn.config import UNetConfig
+from unstir.nn.unet import UNet
+from unstir.runs.files import make_folder, replacing
+from unstir.runs.model import Model
+
+TRACED = 2  # images that the network is traced with; 1 would be taken for a constant
+
+
+def check_installed(what: str) -> None:
+    """Raise UserError where the libraries of the extra are missing, which ``what`` needs."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        library(name, "onnx", what)
+
+
+def write_onnx(net: UNet, shape: tuple[int, int, int], file: Path, said: Mapping[str, Any]) -> None:
+    """Write a network for images of ``shape`` (C, H, W), with ``said`` as JSON in the metadata of the file."""
+    given = [torch.zeros(TRACED, *shape), torch.zeros(TRACED, dtype=torch.int64)]
+    names = ["x", "t"]
+    if net.config.num_classes:
+        given, names = [*given, torch.zeros(TRACED, dtype=torch.int64)], [*names, "label"]
+    batch = {0: torch.export.Dim("batch")}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of the exporter about its own parts
+        program = torch.onnx.export(
+            net.cpu().eval(),
+            tuple(given),
+            dynamo=True,
+            verbose=False,
+            dynamic_shapes=tuple(batch for _ in given),
+            input_names=names,
+            output_names=["output"],
+        )
+    assert program is not None
+    program.model.metadata_props["unstir"] = json.dumps(said)
+    program.save(file)
+
+
+class OnnxNetwork(nn.Module):
+    """A network that ONNX Runtime computes, on the CPU in as many threads as torch has when it is first called."""
+
+    def __init__(self, file: Path, config: UNetConfig) -> None:
+        super().__init__()
+        self.file, self.config = file, config
+        self._session: Any = None
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """F(x, t) as `UNet` gives it, without gradients."""
+        if self._session is None:
+            runtime = library("onnxruntime", "onnx", "--engine onnxruntime")
+            options = runtime.SessionOptions()
+            options.intra_op_num_threads = torch.get_num_threads()
+            self._session = runtime.InferenceSession(str(self.file), options, providers=["CPUExecutionProvider"])
+        given = {"x": x, "t": t} | ({} if label is None else {"label": label})
+        (output,) = self._session.run(None, {name: tensor.cpu().numpy() for name, tensor in given.items()})
+        return torch.from_numpy(output).to(x.device)
+
+
+def on_onnxruntime(model: Model) -> Model:
+    """The same model computed by ONNX Runtime in float32 on the CPU, its guide too.
+
+    Its network is written to RUN/onnx when the first image is computed, once for these weights, and compared with the
+    model. Raises UserError where the libraries are missing, and for another arithmetic, device or a compiled network.
+    """
+    check_installed("--engine onnxruntime")
+    if model.arithmetic != "float32" or model.compile != "no":
+        raise UserError(
+            "--engine onnxruntime computes in float32 and compiles by itself; leave out --dtype and --compile"
+        )
+    if model.device.type != "cpu":
+        raise UserError(f"--engine onnxruntime computes on the CPU, not on {model.device.type}; give --device cpu")
+
+    def load(dtype: torch.dtype) -> Denoiser:
+        denoiser, file = model.load(dtype), model.folder / "onnx" / f"{model.weights_sha256[:16]}.onnx"
+        net = denoiser.net
+        assert isinstance(net, UNet)
+        if not file.exists():
+            make_folder(file.parent)
+            with replacing(file) as partial:
+                write_onnx(net, model.shape, partial, description(model))
+                check_equal(net, OnnxNetwork(partial, net.config), model.shape, model.process.T)
+        return replace(denoiser, net=OnnxNetwork(file, net.config))
+
+    return replace(model, load=load, engine="onnxruntime", guide=model.guide and on_onnxruntime(model.guide))
+
+
+def description(model: Model) -> dict[str, Any]:
+    """What a file says of its model: the weights by their hash, the settings, and the names of classes."""
+    named = {"classes": list(model.labels.names), "has_null": model.labels.has_null} if model.labels.count else {}
+    return {"weights": model.weights_sha256, "shape": list(model.shape), **model.settings, **named}

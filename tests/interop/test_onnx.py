@@ -1,0 +1,93 @@
+"""The network as ONNX: any batch, outputs equal on fresh inputs, and every sampler on ONNX Runtime."""
+
+import json
+import shutil
+import sys
+
+import pytest
+import torch
+from untrained import untrained
+
+from unstir.chain import SAMPLERS, Chain
+from unstir.errors import UserError
+from unstir.generate.drawing import Job, sample_batches
+from unstir.interop import exporting, onnx_file
+from unstir.interop.exporting import export
+from unstir.interop.onnx_file import OnnxNetwork, on_onnxruntime
+from unstir.runs.run import Run
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="what is compared with: pip install 'unstir[onnx]'")
+GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.2, "model__attention": [1], "model__mults": [1, 1]}
+
+
+@pytest.fixture
+def run(shared, tmp_path):
+    """A run by class with hidden labels, whose network ONNX Runtime has computed before: its folder, copied."""
+
+    def make(folder):
+        made = untrained(folder, (1, 4, 8), **GUIDED)
+        list(sample_batches(on_onnxruntime(made.model(device="cpu")), Job(num=1, chain=Chain("ddim", 1))))
+
+    return Run.open(shutil.copytree(shared("onnx", make), tmp_path / "run"))
+
+
+def test_any_batch_gives_the_outputs_of_the_network_and_the_file_says_what_it_is(run):
+    (file,) = (run.path / "onnx").iterdir()
+    model = run.model(device="cpu")
+    net, written = model.denoiser.net, OnnxNetwork(file, model.denoiser.net.config)
+    for num in (1, 2, 5):
+        x, t, label = torch.randn(num, 1, 4, 8), torch.randint(20, (num,)), torch.randint(11, (num,))
+        with torch.no_grad():
+            expected = net(x, t, label)
+        assert (written(x, t, label) - expected).abs().max() < 1e-5 * expected.abs().max()
+    session = onnxruntime.InferenceSession(str(file))
+    assert [(each.name, each.shape) for each in session.get_inputs()] == [
+        ("x", ["batch", 1, 4, 8]), ("t", ["batch"]), ("label", ["batch"]),
+    ]  # fmt: skip
+    said = json.loads(session.get_modelmeta().custom_metadata_map["unstir"])
+    assert said["weights"] == model.weights_sha256 and file.stem == model.weights_sha256[:16]
+    assert said["diffusion"]["T"] == 20 and said["has_null"] and said["classes"][3] == "digit 3"
+
+
+def test_every_sampler_draws_the_pictures_of_torch(run):
+    model = run.model(device="cpu")
+    engine = on_onnxruntime(model)
+    for name in SAMPLERS:
+        if name != "consistency":
+            job = Job(num=2, chain=Chain(name, 4, guidance=2.0), batch_size=2)
+            ((_, ours),), ((_, theirs),) = list(sample_batches(model, job)), list(sample_batches(engine, job))
+            assert (ours.clamp(-1, 1) - theirs.clamp(-1, 1)).abs().max() < 2 / 255, name
+    assert isinstance(engine.denoiser.net, OnnxNetwork) and isinstance(engine.unloaded().denoiser.net, OnnxNetwork)
+
+
+def test_the_command_says_which_engine_drew_and_does_not_mix_them(run, unstir, refused):
+    words = "sample", run.path, "--num", 2, "--steps", 2
+    assert unstir(*words, "--engine", "onnxruntime", "--out", "made")[0] == 0
+    with open("made/settings.json") as file:
+        assert json.load(file)["engine"] == "onnxruntime"
+    refused(unstir(*words, "--out", "made"), "engine is onnxruntime there, torch was asked")
+    refused(unstir(*words, "--engine", "onnxruntime", "--dtype", "bfloat16"), "computes in float32")
+    refused(unstir(*words, "--engine", "onnxruntime", "--compile", "yes"), "--compile")
+    refused(unstir(*words, "--engine", "tensorrt"), "must be one of torch, onnxruntime")
+
+
+def test_an_export_is_one_file_and_what_is_missing_is_a_line(run, tmp_path, unstir, refused, monkeypatch):
+    (known,) = (run.path / "onnx").iterdir()  # the exporter takes seconds
+    monkeypatch.setattr(exporting, "write_onnx", lambda net, shape, file, said: shutil.copy(known, file))
+    done = export(run.model(device="cpu"), "onnx", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.onnx"] and done.error < 1e-5
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    refused(unstir("export", run.path, "--to", "onnx", "--out", "o"), "needs onnxscript", "pip install 'unstir[onnx]'")
+    with pytest.raises(UserError, match="--engine onnxruntime needs onnxscript"):
+        on_onnxruntime(run.model(device="cpu"))
+
+
+def test_a_file_that_computes_something_else_is_not_kept(run, monkeypatch):
+    shutil.rmtree(run.path / "onnx")
+    monkeypatch.setattr(
+        onnx_file, "write_onnx", lambda net, shape, file, said: shutil.copy(run.path / "data.json", file)
+    )
+    monkeypatch.setattr(onnx_file, "OnnxNetwork", lambda file, config: lambda x, t, label: x * 0)
+    with pytest.raises(UserError, match="computes other outputs than the model"):
+        _ = on_onnxruntime(run.model(device="cpu")).denoiser
+    assert not list((run.path / "onnx").iterdir())
