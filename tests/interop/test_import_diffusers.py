@@ -15,6 +15,7 @@ from unstir.interop import torch_file
 from unstir.interop.foreign import Asked
 from unstir.interop.importing import import_run
 from unstir.interop.libraries import library
+from unstir.interop.schedulers import from_scheduler
 from unstir.runs.run import Run
 
 pytest.importorskip("diffusers", reason="what is imported is written by it: pip install 'unstir[diffusers]'")
@@ -212,3 +213,23 @@ def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(tmp_path)
         assert refusal == "it is damaged, or no file of torch.save"
     torch.save({"step": 1, "names": ["a"]}, tmp_path / "weights.bin")
     assert torch_file.convert(tmp_path / "weights.bin", tmp_path / "safe") == "it holds no tensors"
+
+
+@pytest.mark.parametrize(
+    ("settings", "spacing", "threshold"),
+    [
+        ({"_class_name": "DPMSolverMultistepScheduler"}, "linspace", 0.0),
+        ({"_class_name": "DDIMScheduler"}, "leading", 0.0),
+        ({"thresholding": True}, "leading", 0.0),  # its bound is clamped to 1 by default
+        ({"thresholding": True, "sample_max_value": 2.0}, "leading", 0.995),
+    ],
+)
+def test_what_a_scheduler_leaves_out_is_what_diffusers_takes(settings, spacing, threshold):
+    _, chain, _ = from_scheduler({"beta_schedule": "linear"} | settings)
+    assert (chain.spacing, chain.threshold, chain.clip) == (spacing, threshold, "DPM" not in str(settings))
+
+
+def test_a_setting_of_a_solver_that_is_not_taken_over_is_noted():
+    settings = {"_class_name": "UniPCMultistepScheduler", "beta_schedule": "linear", "solver_order": 3}
+    assert from_scheduler(settings)[2] == ["solver_order=3 is not taken over"]
+    assert from_scheduler(settings | {"solver_order": 2})[2] == []

@@ -51,9 +51,9 @@ def test_a_span_has_one_form(text, span):
 
 
 def test_no_span_is_beyond_twelve_digits_and_no_training_is_of_nothing():
-    with pytest.raises(ValueError, match=r"is beyond 10\^12"):
+    with pytest.raises(UserError, match=r"is beyond 10\^12"):
         TrainConfig(warmup="1" + "0" * 12 + " images")
-    with pytest.raises(ValueError, match="must be more than nothing"):
+    with pytest.raises(UserError, match="must be more than nothing"):
         TrainConfig(length="0 epochs")
 
 

@@ -94,6 +94,8 @@ def _located(file: Path, read: Callable[[Mapping[str, Any]], Read], settings: Ma
         return read(settings)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        raise UserError(f"{file} holds settings that diffusers would not write ({error}); fetch it again") from None
 
 
 def _size(file: Path, said: Any, asked: Asked) -> tuple[int, int]:

@@ -44,6 +44,6 @@ def _read(
         return reader(tensors, asked, str(file))
     except KeyError as error:
         raise UserError(f"{file}: {error.args[0]} is missing, without which it is no whole checkpoint") from None
-    except (IndexError, RuntimeError) as error:
+    except (IndexError, RuntimeError, TypeError, ValueError, ArithmeticError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{file}: its tensors have other shapes than those of such a network ({reason})") from None

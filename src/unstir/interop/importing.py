@@ -16,6 +16,7 @@ from unstir.interop.diffusers_folder import PATTERNS, is_folder_of_diffusers, re
 from unstir.interop.files import read_file
 from unstir.interop.folders import check_new, new_folder
 from unstir.interop.foreign import Asked, Foreign
+from unstir.nn.unet import UNet
 from unstir.runs import build, checkpoint
 from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import Checkpoint
@@ -65,7 +66,8 @@ def import_run(source: str | Path, folder: str | Path, asked: Asked = USUAL) -> 
     names, null = _labels(foreign, asked)
     config = _settings(foreign, len(names), null, said)
     data = DataCard((config.data.channels, *foreign.size), names, {"train": 0, "held_out": 0}, content_hash="")
-    own = build.network(config, torch.device("cpu")).state_dict()
+    with torch.device("meta"):  # shapes alone: the settings of a stranger may ask for any amount of memory
+        own = UNet(build.network_config(config)).state_dict()
     if wrong := misfits(own, foreign.weights):
         raise UserError(f"{source}: its weights do not fit the network: {'; '.join(wrong[:3])}")
     with new_folder(folder) as partial:

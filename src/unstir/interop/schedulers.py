@@ -32,6 +32,16 @@ SAMPLERS = {
     "UniPCMultistepScheduler": ("unipc", 20),
 }
 """The sampler that a scheduler is here, with its usual steps, 0 for all T; others are sampled as DDPM."""
+USUAL_SPACING = {"DPMSolverMultistepScheduler": "linspace", "UniPCMultistepScheduler": "linspace"}
+"""The spacing of a scheduler whose settings do not say it; of the others it is "leading"."""
+SOLVER = {
+    "algorithm_type": "dpmsolver++",
+    "solver_order": 2,
+    "use_karras_sigmas": False,
+    "final_sigmas_type": "zero",
+    "lower_order_final": True,
+}
+"""The settings of these two that the samplers here have, with the only values that they have."""
 NEAR = 1e-5  # relative difference of betas that float32 explains
 
 
@@ -126,6 +136,13 @@ def _named(betas: Any, how: dict[str, Any]) -> DiffusionConfig:
     raise UserError(f"trained_betas of the scheduler ({len(given)} numbers) are those of no schedule here")
 
 
+def _threshold(settings: Mapping[str, Any]) -> float:
+    """The share of pixels of dynamic thresholding; 0 for none, and where its bound is at most 1, which is to clip."""
+    if not settings.get("thresholding") or settings.get("sample_max_value", 1.0) <= 1:
+        return 0.0
+    return float(settings.get("dynamic_thresholding_ratio", 0.995))
+
+
 def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[str]]:
     """How a pipeline with this scheduler samples, as nearly as a chain says it, and notes on the rest."""
     sampler, steps = SAMPLERS.get(name, ("ancestral", 0))
@@ -133,7 +150,7 @@ def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[
     clip, limit = bool(settings.get("clip_sample", name in ("DDPMScheduler", "DDIMScheduler"))), 1.0
     if clip and (limit := settings.get("clip_sample_range", 1.0)) != 1.0:
         notes.append(f"clip_sample_range={short(limit)} is 1 here")
-    if (spacing := settings.get("timestep_spacing", "leading")) not in SPACINGS:
+    if (spacing := settings.get("timestep_spacing", USUAL_SPACING.get(name, "leading"))) not in SPACINGS:
         raise UserError(f"timestep_spacing={short(spacing)} has no equal here; it must be one of {', '.join(SPACINGS)}")
     if settings.get("steps_offset"):
         notes.append(f"steps_offset={short(settings['steps_offset'])} is not taken over: times are those of {spacing}")
@@ -141,12 +158,17 @@ def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[
         notes.append("set_alpha_to_one=False is not taken over: every chain ends at t = 0, the clean image")
     if sampler == "ddim" and clip:
         notes.append("DDIM here is diffusers' with use_clipped_model_output=True: eps follows the clamped image")
-    threshold = settings.get("dynamic_thresholding_ratio", 0.995) if settings.get("thresholding") else 0.0
+    threshold = _threshold(settings)
+    notes += [
+        f"{key}={short(settings[key])} is not taken over"
+        for key, usual in SOLVER.items()
+        if name in USUAL_SPACING and settings.get(key, usual) != usual
+    ]
     chain = Chain(
         sampler,
         min(steps, T) or T,
         spacing,
-        clip=clip or threshold > 0,
+        clip=clip or bool(settings.get("thresholding")),
         threshold=threshold,
     )
     return chain, notes
