@@ -18,12 +18,13 @@ BY_IDENTITY = {
 }  # fmt: skip
 """What holds tensors or networks, and is a key of a dictionary or never compared."""
 BY_NAME = {
-    "config.Config", "config.UNetConfig", "drawing.Job", "edit.EditOptions", "evaluate.EvaluationOptions",
-    "evaluate.Plan", "evaluation.Evaluation", "facts.Cost", "facts.Facts", "facts.Measurement", "facts.Speed",
-    "figures.Figure", "likelihood.Protocol", "model.Model", "options.ChainOptions", "options.FillOptions",
-    "options.InvertOptions", "options.ModelOptions", "request.EvaluationRequest", "sections.CheckpointConfig",
-    "sections.DataConfig", "sections.DiffusionConfig", "sections.LogConfig", "sections.LossConfig",
-    "sections.TrainConfig", "sections._Snapshots", "significance.Effect", "train.Settings",
+    "activations.Stage", "config.Config", "config.UNetConfig", "drawing.Job", "edit.EditOptions",
+    "evaluate.EvaluationOptions", "evaluate.Plan", "evaluation.Evaluation", "facts.Cost", "facts.Facts",
+    "facts.Measurement", "facts.Speed", "figures.Figure", "foreign.Asked", "foreign.Foreign",
+    "import_.SourceOptions", "likelihood.Protocol", "model.Model", "options.ChainOptions", "options.FillOptions",
+    "options.InvertOptions", "options.ModelOptions", "options.WeightOptions", "request.EvaluationRequest",
+    "sections.CheckpointConfig", "sections.DataConfig", "sections.DiffusionConfig", "sections.LogConfig",
+    "sections.LossConfig", "sections.TrainConfig", "sections._Snapshots", "significance.Effect", "train.Settings",
 }  # fmt: skip
 """What has so many fields that they are given by name."""
 

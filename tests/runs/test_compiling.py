@@ -94,15 +94,13 @@ def test_what_a_network_writes_again_was_copied():
         assert first.max() == (1 if reuses else 2)
 
 
-def test_a_run_keeps_to_how_it_began(make_run, traced):
+def test_a_run_keeps_to_how_it_began_unless_asked(make_run, traced):
     for how, asked in (("yes", "auto"), ("no", "auto"), ("yes", "no")):
         name = f"{how}-{asked}"
         make_run(name, train__compile=how, train__length="2 steps")
-        if asked == "auto":
-            assert make_run(name, train__length="2 steps")[0].config.train.compile == how
-        else:
-            with pytest.raises(UserError, match=r"train\.compile is 'yes' in the run, 'no' was asked"):
-                make_run(name, train__compile=asked, train__length="2 steps")
+        again = {} if asked == "auto" else {"train__compile": asked}
+        goes_on = make_run(name, train__length="2 steps", **again)[0].config.train.compile
+        assert goes_on == (how if asked == "auto" else asked)  # another machine may have no compiler
 
 
 def test_a_model_is_compiled_by_its_handle_alone(trained, traced):
