@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -21,14 +21,10 @@ class SourceOptions:
     """Names of its classes, in the order of their numbers; one less than it has labels where the last says nothing."""
     T: int | None = None
     """Times of its process."""
-    schedule: Literal["linear", "cosine"] | None = None
-    """How the signal fades."""
     beta_1: float | None = None
     """First variance of the linear schedule."""
     beta_T: float | None = None  # noqa: N815
     """Last variance of the linear schedule."""
-    heads: int | None = None
-    """Heads of its attention."""
 
 
 @app.command(name="import")

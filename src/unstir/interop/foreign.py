@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -38,17 +38,15 @@ class Foreign:
 class Asked:
     """What a person says of a source that does not say it itself; None is what was left out.
 
-    ``size`` is the side of its images in pixels; ``classes`` are the names of its labels, in order. ``T``, ``schedule``
-    and the betas are of the process, ``heads`` are those of each attention.
+    ``size`` is the side of its images in pixels; ``classes`` are the names of its labels, in order. ``T`` and the betas
+    are of the process.
     """
 
     size: int | None = None
     classes: tuple[str, ...] = ()
     T: int | None = None
-    schedule: Literal["linear", "cosine"] | None = None
     beta_1: float | None = None
     beta_T: float | None = None
-    heads: int | None = None
 
     def of_silent(self, source: object, *silent: str) -> dict[str, Any]:
         """What was given of the ``silent``, which the source does not say; UserError for what it says itself."""
