@@ -136,6 +136,22 @@ def test_images_go_on_as_they_began_and_those_of_before_were_not_compiled(traine
     assert save_images(run.model(compile="yes"), job, tmp_path / "made")[0].compile == "no"
 
 
+def test_a_folder_begun_compiled_says_what_to_do_where_there_is_no_compiler(trained, traced, tmp_path, monkeypatch):
+    run, job = trained()[0], Job(num=2, chain=Chain("ddim", steps=2))
+    save_images(run.model(compile="yes"), job, tmp_path / "made")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match="no-such-compiler on this machine; .* or name another folder with --out"):
+        save_images(run.model(), job, tmp_path / "made")
+
+
+def test_a_folder_of_something_else_is_refused_before_anything_is_compiled(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("unstir.generate.folder.settled", lambda *_: pytest.fail("it was tried how to compile"))
+    (tmp_path / "photo.png").touch()
+    for out, why in ((tmp_path, "was not made by unstir sample"), (tmp_path / "photo.png", "is a file")):
+        with pytest.raises(UserError, match=why):
+            save_images(trained()[0].model(compile="auto"), Job(num=2, chain=Chain("ddim", steps=2)), out)
+
+
 def _without(settings, key):
     from unstir.runs.lines import decode, encode
 

@@ -49,6 +49,7 @@ def save_images(
     check(model, job)
     said = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain)}
     if not (out / SETTINGS).exists():
+        _check_free(out)
         model, found = settled(model, job)
         if found:
             say(found)
@@ -57,7 +58,7 @@ def save_images(
     if dtype != model.arithmetic:
         model = model.computing_in(dtype)
     if how != model.compile:
-        check_compile(how, model.device)
+        check_compile(how, model.device, "name another folder with --out, for these images were begun compiled")
         model = model.compiling(how)
     begins = _missing(out, job, model.shape)
     on_step = counter(progress, len(begins) * job.chain.cost(model.process.schedule).steps)
@@ -149,21 +150,25 @@ def read_images(out: Path, num: int) -> Tensor:
     return torch.stack([read(image_path(out, index)) for index in range(num)])
 
 
+def _check_free(out: Path) -> None:
+    """Raise UserError where images cannot be begun in a folder: it is a file, or holds something else."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; name a folder with --out")
+    if out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
+        raise UserError(f"{out} is not empty and was not made by unstir sample; name another folder with --out")
+
+
 def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: bool) -> tuple[str, int, int, str]:
     """Make the folder this job's: the arithmetic, batch size, threads and compiling that the folder was begun with.
 
     Raises UserError where the folder is another job's: other settings, or other weights under the same settings.
     """
     file = out / SETTINGS
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; name a folder with --out")
     make_folder(out)
     try:
         with locked(out):  # of several processes that begin at once, the others do as the first
             if not file.exists():
-                if any(not path.name.startswith(".") for path in out.iterdir()):
-                    foreign = f"{out} is not empty and was not made by unstir sample"
-                    raise UserError(f"{foreign}; name another folder with --out")
+                _check_free(out)
                 write_text(file, encode({**said, **wanted}, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"cannot use the folder {out}: {remedy(error, 'name another folder with --out')}") from None
