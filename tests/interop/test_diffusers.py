@@ -181,9 +181,14 @@ def test_what_diffusers_has_not_is_refused_and_nothing_written(tmp_path, changes
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_a_folder_that_is_not_empty_and_an_unknown_target_are_refused(tmp_path, unstir, refused):
+def test_a_folder_that_cannot_be_replaced_and_an_unknown_target_are_refused(tmp_path, unstir, refused, monkeypatch):
     run = untrained(tmp_path / "run")
     refused(unstir("export", run.path, "--to", "diffusers", "--out", run.path), "is not empty; name a new folder")
+    (tmp_path / "empty").mkdir()
+    Path("link").symlink_to(tmp_path / "empty", target_is_directory=True)
+    monkeypatch.chdir(tmp_path / "empty")
+    for out in (".", "../link"):
+        refused(unstir("export", run.path, "--to", "diffusers", "--out", out), "cannot be replaced", "does not exist")
     refused(unstir("export", run.path, "--to", "keras", "--out", "o"), "--to keras must be one of diffusers")
     with pytest.raises(UserError, match="--to keras is unknown; choose one of diffusers"):
         export(run.model(), "keras", tmp_path / "o")

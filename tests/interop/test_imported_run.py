@@ -83,6 +83,7 @@ def test_the_page_says_that_training_is_not_known(imported, tmp_path):
 def test_training_does_not_continue_it_and_goes_on_from_its_weights(imported, unstir, refused, make_run):
     line = refused(unstir("train", "--out", imported.path), "was imported (", "has no training to continue")
     assert f"unstir train {imported.path}/config.toml --train.init {imported.path} --data.source IMAGES" in line
+    assert "--train.length LENGTH --train.warmup LENGTH --out NEW" in line  # which an imported run does not know
     with pytest.raises(UserError, match="was imported and has no data to learn from"):
         distilled(imported)
     refused(unstir("train", imported.path / "config.toml", "--out", "new"), "data.source is empty", "--data.source")

@@ -11,10 +11,12 @@ from unstir.runs.files import check_writable, make_folder
 
 
 def check_new(folder: Path) -> None:
-    """Raise UserError where ``folder`` holds something, or cannot be made."""
+    """Raise UserError where ``folder`` holds something, is a link, a mount or the present one, or cannot be made."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         what = "is not empty" if folder.is_dir() else "is a file"
         raise UserError(f"--out {folder} {what}; name a new folder")
+    if folder.exists() and (folder.is_symlink() or folder.is_mount() or folder.samefile(".")):
+        raise UserError(f"--out {folder} cannot be replaced by a folder that is whole; name one that does not exist")
     check_writable(folder, "name another with --out")
 
 

@@ -96,7 +96,11 @@ class Run:
     @property
     def going_on(self) -> str:
         """What to type for a new run that begins with the weights of this one, with the same network."""
-        return f"unstir train {self.path}/config.toml --train.init {self.path} --data.source IMAGES --out NEW"
+        length = (
+            "--train.length LENGTH --train.warmup LENGTH " if self.config.imported else ""
+        )  # which it does not know
+        begin = f"unstir train {self.path}/config.toml --train.init {self.path}"
+        return f"{begin} --data.source IMAGES {length}--out NEW"
 
     def save_config(self) -> None:
         """Write config.toml."""
