@@ -28,7 +28,7 @@ from unstir.randomness import VERSION
 from unstir.runs.files import replacing
 from unstir.runs.kinds import check, check_format, is_count
 
-FORMAT = 4
+FORMAT = 5
 NAME = re.compile(r"step-(\d+)\.safetensors")
 
 
