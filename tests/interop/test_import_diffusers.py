@@ -207,7 +207,7 @@ def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(tmp_path)
     refusal = torch_file.convert(tmp_path / "weights.bin", tmp_path / "safe")
     assert refusal == "it asks for more than tensors and tables"
     assert [path.name for path in tmp_path.iterdir()] == ["weights.bin"]
-    for content in (b"text", b""):
+    for content in (b"text", b"# A page\n", b""):
         (tmp_path / "weights.bin").write_bytes(content)
         refusal = torch_file.convert(tmp_path / "weights.bin", tmp_path / "safe")
         assert refusal == "it is damaged, or no file of torch.save"

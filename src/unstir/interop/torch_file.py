@@ -35,6 +35,9 @@ def convert(source: Path, target: Path) -> str:
     import torch
     from safetensors.torch import save_file
 
+    with source.open("rb") as file:
+        if file.read(2) not in (b"PK", b"\x80\x02"):  # a zip, or as it was written before torch 1.6
+            return "it is damaged, or no file of torch.save"
     try:
         found = dict(tensors(torch.load(source, map_location="cpu", weights_only=True)))
     except MemoryError:
