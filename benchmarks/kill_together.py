@@ -18,7 +18,6 @@ import time
 from pathlib import Path
 
 from kill_and_continue import command, differences
-
 from unstir.runs.run import Run
 
 LIMIT = 30.0
@@ -74,7 +73,7 @@ def main() -> None:
     parser.add_argument("--length", default="300 steps")
     parser.add_argument("--folder", type=Path, default=None)
     arguments = parser.parse_args()
-    folder = arguments.folder or Path(tempfile.mkdtemp())
+    folder = (arguments.folder or Path(tempfile.mkdtemp())).resolve()
     began = time.monotonic()
     assert start(arguments.processes, arguments.length, folder / "whole").wait() == 0
     duration = time.monotonic() - began

@@ -96,8 +96,16 @@ def test_what_all_refuse_is_said_once(tmp_path, quick_watch):
     assert lines(job) == ["unstir: lr=-1 must be positive"]
 
 
-@pytest.mark.parametrize("words", [("train", "--train.lr", "much"), ("sample", "nowhere"), ("likelihood", "nowhere")])
-def test_what_is_refused_before_they_meet_is_said_once(tmp_path, words):
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("train", "--train.lr", "much"), "train.lr"),
+        (("evaluate", "nowhere"), "nowhere"),
+        (("likelihood", "nowhere"), "unstir likelihood is the work of one process; start it without torchrun"),
+        (("sample", "nowhere", "--compare", "ddim:2"), "unstir sample --compare is the work of one process"),
+    ],
+)
+def test_what_is_refused_before_they_meet_is_said_once(tmp_path, words, said):
     from torch.distributed import TCPStore
 
     from unstir import cli
@@ -111,7 +119,7 @@ def test_what_is_refused_before_they_meet_is_said_once(tmp_path, words):
     job = Together(3, refused, tmp_path)
     assert job.wait(LIMIT) == [2, 2, 2]
     (line,) = lines(job)
-    assert ("train.lr" in line) if words[0] == "train" else ("is the work of one process" in line)
+    assert said in line
 
 
 def test_a_long_silence_of_the_first_is_no_death(tmp_path, quick_watch):

@@ -20,7 +20,7 @@ from unstir.errors import UserError, printable
 from unstir.runs import recipes, toml
 
 HELP = "--help", "-h"
-BY_SEVERAL = "train", "distill"  # commands that several processes share
+BY_SEVERAL = "train", "distill", "sample", "evaluate"  # commands that several processes share
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -28,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     terminal.prepare()
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        if place().size > 1 and words[:1] and words[0] not in BY_SEVERAL:
-            raise UserError(f"unstir {words[0]} is the work of one process; start it without torchrun")
+        if words[:1] and words[0] not in BY_SEVERAL:
+            of_one(f"unstir {words[0]}")
         if words[:1] == ["train"] and (settings := [word for word in words if word not in HELP]) != words:
             _show_values_of(settings)
         status = app(words, exit_on_error=False, print_error=False, result_action="return_value")
@@ -68,6 +68,12 @@ def _show_values_of(words: Sequence[str]) -> None:
     continued = not recipe and (folder / "config.toml").is_file()
     FORMATTER.config = given["config"]
     FORMATTER.source = f"{folder}" if continued else f"recipe {recipe or recipes.DEFAULT}"
+
+
+def of_one(what: str) -> None:
+    """Raise UserError in one of several processes, for ``what`` they cannot share."""
+    if place().size > 1:
+        raise UserError(f"{what} is the work of one process; start it without torchrun")
 
 
 def say(text: str) -> None:

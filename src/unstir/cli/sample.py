@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from unstir.chain import OPTIONS
-from unstir.cli.app import app, say, show
+from unstir.cli.app import app, of_one, say, show
 from unstir.cli.options import ChainOptions, ModelOptions, RunFolder
 from unstir.errors import UserError
 
@@ -59,6 +59,8 @@ def sample(
     if compare and (animate or strip or stages is not None or chain.given().keys() & {"sampler", "steps"}):
         others = "--sampler, --steps, --animate, --strip and --stages"
         raise UserError(f"--compare names samplers and steps; leave out {others}")
+    if compare:
+        of_one("unstir sample --compare")
     model = options.model(Run.open(run), chain.guide)
     if engine == "onnxruntime":
         model = on_onnxruntime(model)

@@ -9,7 +9,7 @@ asked of the first process (`of_first`) or of all (`Vote`), never decided by eac
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -136,6 +136,23 @@ def tensors_of_first(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+def rows_to_first(own: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Rows of all processes, one's after another's, in the first; in the others their ``own``, [n, ...] on the CPU.
+
+    ``lengths`` are the numbers of rows by process. All rows are of one kind; the first has some.
+    """
+    if not is_first():
+        if len(own):
+            dist.send(own.contiguous(), 0)
+        return own
+    parts = [own]
+    for number, length in list(enumerate(lengths))[1:]:
+        if length:
+            parts.append(torch.empty(length, *own.shape[1:], dtype=own.dtype))
+            dist.recv(parts[-1], number)
+    return torch.cat(parts)
+
+
 def check_alike(tensors: Mapping[str, Tensor], remedy: str) -> None:
     """Raise UserError, in all processes, where one's tensors are not the first one's, by a checksum of each.
 
@@ -150,6 +167,16 @@ def check_alike(tensors: Mapping[str, Tensor], remedy: str) -> None:
         if unlike:
             what = f"{len(unlike)} of {len(sums)} tensors, such as {unlike[0]}"
             raise UserError(f"{named(number, size())} differs from the first in {what}; {remedy}")
+
+
+@contextmanager
+def first_before_others() -> Iterator[None]:
+    """A block that the others begin when the first process has left it: they find what it has made or fetched."""
+    if not is_first():
+        wait_for_all()
+    yield
+    if is_first():
+        wait_for_all()
 
 
 @contextmanager

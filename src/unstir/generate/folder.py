@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +16,8 @@ from torch import Tensor
 from unstir.chain import compared
 from unstir.diffusion.denoiser import NotFiniteError
 from unstir.diffusion.draw import starting_noise
+from unstir.distributed import processes
+from unstir.distributed.place import place
 from unstir.errors import UserError, remedy
 from unstir.generate.drawing import Job, batch, check, settled
 from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_picture
@@ -42,37 +44,64 @@ def save_images(
 
     A job that is run again computes only the batches of which an image is missing, in the batch size, compiled or not
     and, for ``dtype`` "auto", in the arithmetic that it began with; the model and the job as it was done are returned.
-    ``progress(done, total)`` counts the steps of these, ``say`` is called with how a long job is compiled. Raises
+    ``progress(done, total)`` counts the steps of these, ``say`` is called with how a long job is compiled. Several
+    processes share the batches that are missing; how many images there are to be, and how, the first one says. Raises
     UserError where the folder holds something else or more images, and as `sample_batches` does, before anything is
-    written.
+    written, and where the processes were asked for different images or do not see one folder.
     """
     check(model, job)
-    said = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain)}
+    made = settings_of(model, job)
+    own = ("threads", "batch_size", "compile")  # which are those that the folder began with
+    processes.agree({key: made[key] for key in made if key not in own}, "start all with the same options and weights")
+    todo: dict[str, Any] = {}
+    if processes.is_first():
+        todo = _begun(model, job, out, say)
+    todo = processes.of_first(todo)
     if not (out / SETTINGS).exists():
-        _check_free(out)
-        model, found = settled(model, job)
-        if found:
-            say(found)
-    dtype, batch_size, threads, how = _claim(out, said, settings_of(model, job), any_dtype=model.dtype == "auto")
-    job = replace(job, batch_size=batch_size)
-    if dtype != model.arithmetic:
-        model = model.computing_in(dtype)
-    if how != model.compile:
-        check_compile(how, model.device, "name another folder with --out, for these images were begun compiled")
-        model = model.compiling(how)
-    begins = _missing(out, job, model.shape)
+        raise UserError(f"{place()} does not see {out}; name a folder with --out on a disk that all processes share")
+    job = replace(job, num=todo["num"], batch_size=todo["batch_size"])
+    if todo["dtype"] != model.arithmetic:
+        model = model.computing_in(todo["dtype"])
+    if todo["compile"] != model.compile:
+        check_compile(
+            todo["compile"], model.device, "name another folder with --out, for these images were begun compiled"
+        )
+        model = model.compiling(todo["compile"])
+    begins = todo["begins"][processes.rank() :: processes.size()]
     on_step = counter(progress, len(begins) * job.chain.cost(model.process.schedule).steps)
-    with computing_with(threads), _without_images_no_folder(out):
+    with computing_with(todo["threads"]), _without_images_no_folder(out):
         for begin in begins:
             indices, images = batch(model, job, begin, on_step)
             for index, image in zip(indices, to_uint8(images), strict=True):
                 save_png(image_path(out, index), to_picture(image), durable=False)
+        processes.wait_for_all()
+    if processes.is_first():
+        _save_grids(model, job, out)
+    return model, job
+
+
+def _begun(model: Model, job: Job, out: Path, say: Say) -> dict[str, Any]:
+    """How the job in a folder is done, which is claimed for it, and where the batches begin that are missing."""
+    said = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain)}
+    if not (out / SETTINGS).exists():
+        _check_free(out)
+        with processes.alone():
+            model, found = settled(model, job)
+        if found:
+            say(found)
+    dtype, batch_size, threads, how = _claim(out, said, settings_of(model, job), any_dtype=model.dtype == "auto")
+    begins = _missing(out, replace(job, batch_size=batch_size), model.shape)
+    settings = {"dtype": dtype, "batch_size": batch_size, "threads": threads, "compile": how}
+    return {**settings, "num": job.num, "begins": begins}
+
+
+def _save_grids(model: Model, job: Job, out: Path) -> None:
+    """Write noise.png and grid.png of a folder of images."""
     shown = torch.arange(min(job.num, GRID_IMAGES))
     noise = to_uint8(starting_noise(job.chain.seed, shown, model.shape))
     images = torch.stack([read(image_path(out, int(index))) for index in shown])
     save_png(out / "noise.png", grid(noise, model.nrow))
     save_png(out / "grid.png", _grid(model, job, images))
-    return model, job
 
 
 def drawn_classes(model: Model, job: Job, num: int) -> list[str]:
@@ -96,9 +125,10 @@ def _without_images_no_folder(out: Path) -> Iterator[None]:
     try:
         yield
     except NotFiniteError:
-        if [path.name for path in out.iterdir()] == [SETTINGS]:
-            (out / SETTINGS).unlink()
-            out.rmdir()
+        with suppress(FileNotFoundError):  # another process has done it
+            if [path.name for path in out.iterdir()] == [SETTINGS]:
+                (out / SETTINGS).unlink()
+                out.rmdir()
         raise
 
 

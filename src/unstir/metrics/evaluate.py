@@ -5,6 +5,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +14,12 @@ from torch import Tensor
 from unstir import randomness
 from unstir.chain import FAST, Chain
 from unstir.data import SPLITS, Store, verify_once
+from unstir.distributed import processes
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.generate.drawing import check as check_job
 from unstir.generate.folder import name_of, read_images, save_images
+from unstir.metrics.assist import assisted, serve
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluation import FOLDER, FORMAT, SHARES, Evaluation, find, save
 from unstir.metrics.features import Network
@@ -137,19 +140,31 @@ def evaluate(run: Run, store: Store, plan: Plan, *, say: Say = unsaid, showing: 
     known = find(run, plan.model.step, plan.protocol())
     if known is not None and known.weights != plan.model.hashes:  # the step was trained anew
         known = None
-    if known is not None and (known.memorisation is not None or not plan.memorisation):
+    complete = known is not None and (known.memorisation is not None or not plan.memorisation)
+    if processes.of_first(complete) and known is not None:
         return known
     began = time.perf_counter()
     names = [f"sampling, set {number} of {plan.seeds}" for number in range(1, plan.seeds + 1)]
     sets = [samples(plan.model, job, what, showing, say) for job, what in zip(jobs(plan), names, strict=True)]
     drawn = time.perf_counter()
     plan = replace(plan, model=plan.model.unloaded())  # what computes the figures needs the memory
-    made = known or _measured(run, store, plan, sets, showing)
-    if plan.memorisation:
-        made = replace(made, memorisation=_memorisation(run, store, plan, sets, made.name()))
+    with assisted(plan.networks) as networks:
+        plan = replace(plan, networks=networks)
+        made = known or _measured(run, store, plan, sets, showing)
+        if plan.memorisation:
+            made = replace(made, memorisation=_memorisation(run, store, plan, sets, made.name()))
     seconds = {"drawing": round(drawn - began, 1), "measuring": round(time.perf_counter() - drawn, 1)}
     save(run, made := replace(made, seconds=seconds))
     return made
+
+
+def assist(plan: Plan) -> None:
+    """Do a process's part of what the first one does by `evaluate` with the same plan: draw, and compute features."""
+    if processes.of_first(False):  # it was evaluated before
+        return
+    for job in jobs(plan):
+        save_images(plan.model, job, folder_of(plan.model, job))
+    serve(plan.networks)
 
 
 def _measured(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], showing: Showing) -> Evaluation:
@@ -171,14 +186,19 @@ def jobs(plan: Plan) -> list[Job]:
 def samples(model: Model, job: Job, what: str = "sampling", showing: Showing = silently, say: Say = unsaid) -> Tensor:
     """The images of a job, uint8 [num, C, H, W], from a folder in RUN/generated, drawn now as far as they are not.
 
-    It is a folder for each that other weights, torch or format would draw. ``what`` is shown to be going on.
+    ``what`` is shown to be going on.
     """
-    digest = hashlib.sha256(f"{model.hashes} {torch.__version__} {FORMAT}".encode()).hexdigest()[:6]
-    folder = model.folder / "generated" / f"{name_of(model, job)}-{digest}"
+    folder = folder_of(model, job)
     there = max((int(path.stem) + 1 for path in folder.glob("*.png") if path.stem.isdecimal()), default=0)
     with showing(what, "steps") as progress:
         save_images(model, replace(job, num=max(job.num, there)), folder, progress, say)
     return read_images(folder, job.num)
+
+
+def folder_of(model: Model, job: Job) -> Path:
+    """The folder in RUN/generated of a job's images: one for each that other weights, torch or format would draw."""
+    digest = hashlib.sha256(f"{model.hashes} {torch.__version__} {FORMAT}".encode()).hexdigest()[:6]
+    return model.folder / "generated" / f"{name_of(model, job)}-{digest}"
 
 
 def held_out_like(store: Store, label: int | None) -> Tensor:

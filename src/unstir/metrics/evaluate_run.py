@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from unstir.data import Store
+from unstir.distributed import processes
+from unstir.distributed.join import joined
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import name_of
 from unstir.metrics.classifier import networks_there, preparing_seconds
-from unstir.metrics.evaluate import Plan, check, evaluate, jobs, prepared, usual_chain, usual_labels
+from unstir.metrics.evaluate import Plan, assist, check, evaluate, jobs, prepared, usual_chain, usual_labels
 from unstir.metrics.evaluation import Evaluation, best_match, differences, find, saved, unlike
 from unstir.metrics.features import Awaited
 from unstir.metrics.inception import NAME, SHA256, inception, installed
@@ -44,15 +46,28 @@ def evaluate_run(
 ) -> tuple[list[Evaluation], list[str]]:
     """The evaluations of the run in a folder, by rising step, and in words how the last differs from ``against``.
 
-    ``say`` is called with forecasts, ``finished`` with each evaluation as it is made. Raises UserError, before anything
-    is trained, drawn or written, for what cannot be evaluated or compared.
+    ``say`` is called with forecasts, ``finished`` with each evaluation as it is made. Several processes that torchrun
+    started share the work; those but the first return nothing. Raises UserError, before anything is trained, drawn or
+    written, for what cannot be evaluated or compared.
     """
     if not request.minutes > 0:  # NaN too
         raise UserError(f"minutes={request.minutes} must be more than 0; --num sets the number of images itself")
     if request.inception:
         installed()
+    with joined(request.device):
+        if not processes.is_first():
+            say, showing = unsaid, silently
+        return _evaluate_run(path, request, say, showing, finished)
+
+
+def _evaluate_run(
+    path: Path, request: EvaluationRequest, say: Say, showing: Showing, finished: Callable[[Evaluation], None]
+) -> tuple[list[Evaluation], list[str]]:
+    """As `evaluate_run`; of several processes those but the first help it, and return nothing."""
     run, store = with_store(Run.open(path), request.store)
     plans = _plans(run, store, request, say)
+    models = {"steps": [plan.model.step for plan in plans], "weights": [plan.model.hashes for plan in plans]}
+    processes.agree({**models, "data": store.content_hash}, "start all with the same options, run and data")
     for plan in plans:
         check(run, store, plan)
     num, against, theirs = request.num, request.against, list[Evaluation]()
@@ -64,10 +79,20 @@ def evaluate_run(
         num = num or known_number(plans[-1:], theirs)  # of another number nothing would compare
         match(plans[-1], theirs, against, any_number=not request.num)
     if request.inception:
-        loaded = inception(request.features, say, device=request.device)
+        with processes.first_before_others():
+            loaded = inception(request.features, say, device=request.device)
         plans = [replace(plan, networks=(*plan.networks[:-1], loaded)) for plan in plans]
-    plans = prepared(store, _sized(run, store, plans, num, request, say), showing)
+    if processes.is_first():
+        with processes.alone():
+            plans = _sized(run, store, plans, num, request, say)
+    num = processes.of_first(plans[0].job.num)
+    with processes.first_before_others(), processes.alone():
+        plans = prepared(store, [of_size(plan, num) for plan in plans], showing)
     rival = None if against is None else match(plans[-1], theirs, against)
+    if not processes.is_first():
+        for plan in plans:
+            assist(plan)
+        return [], []
     found = []
     for plan in plans:
         found.append(evaluate(run, store, plan, say=say, showing=showing))
@@ -137,18 +162,20 @@ def sized(
     if not num and (num := known_number(plans, saved(run))):
         say(f"{num} images per seed, as in an earlier evaluation; --num takes another number")
 
-    def of_size(plan: Plan) -> Plan:
-        return replace(plan, job=replace(plan.job, num=num))
-
-    missing = [plan for plan in plans if not num or find(run, plan.model.step, of_size(plan).protocol()) is None]
+    missing = [plan for plan in plans if not num or find(run, plan.model.step, of_size(plan, num).protocol()) is None]
     if not missing:
-        return list(map(of_size, plans)), 0.0
+        return [of_size(plan, num) for plan in plans], 0.0
     each = seconds_per_call(plans[0].model.unloaded(), plans[0].job)
     calls = {plan: plan.job.chain.calls(plan.model.process.schedule) for plan in plans}
     if not num:
         num = fitting(seconds, each * sum(calls[plan] * plan.seeds for plan in plans), store, plans[0].split)
-    lacking = {plan: sum(max(num - _count(plan.model, job), 0) for job in jobs(of_size(plan))) for plan in missing}
-    return list(map(of_size, plans)), each * sum(calls[plan] * images for plan, images in lacking.items())
+    lacking = {plan: sum(max(num - _count(plan.model, job), 0) for job in jobs(of_size(plan, num))) for plan in missing}
+    return [of_size(plan, num) for plan in plans], each * sum(calls[plan] * images for plan, images in lacking.items())
+
+
+def of_size(plan: Plan, num: int) -> Plan:
+    """A plan with ``num`` images per set."""
+    return replace(plan, job=replace(plan.job, num=num))
 
 
 def known_number(plans: Sequence[Plan], evaluations: Sequence[Evaluation]) -> int:
