@@ -50,7 +50,7 @@ loss.min_snr_gamma = 5.0 > 0 <= 1000000000000.0
 loss.p2_gamma = 1.0 > 0 <= 100
 loss.p2_k = 1.0 > 0 <= 1000000000000.0
 loss.vlb_weight = 0.001 > 0 <= 1000000000000.0
-loss.gap_halving = "300 steps"
+loss.teacher = "v"
 loss.times = "uniform"
 loss.times_mean = 0.0 >= -100 <= 100
 loss.times_scale = 1.0 >= 0.01 <= 100

@@ -26,11 +26,11 @@ ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
         ({"loss": {"min_snr_gamma": 3.0}}, 'no effect without weighting="min_snr"'),
         ({"loss": {"p2_k": 3.0, "weighting": "min_snr"}}, 'no effect without weighting="p2"'),
         ({"loss": {"vlb_weight": 3.0}}, 'no effect without objective="hybrid"'),
-        ({"loss": {"gap_halving": "5 steps"}}, 'no effect without objective="consistency"'),
+        ({"loss": {"teacher": "eps"}}, 'no effect without objective="consistency"'),
         ({"loss": {"objective": "consistency", "weighting": "p2"}}, 'which objective="consistency" does not use'),
         (
             {"loss": {"objective": "consistency", "input_perturbation": 0.1}},
-            "input_perturbation=0.1 does not work with",
+            'input_perturbation=0.1 has no effect with objective="consistency"',
         ),
         (
             {"loss": {"objective": "consistency"}},
@@ -40,6 +40,7 @@ ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
             {"loss": {"objective": "consistency"}, "diffusion": {"predict": "v"}},
             "log.held_out_images=128 measures the denoising loss",
         ),
+        ({"loss": {"objective": "consistency", "times": "normal"}}, "times=normal has no effect with"),
         ({"grids": {"sampler": "consistency"}}, 'either both are "consistency" or neither'),
         ({"loss": {"times_mean": 1.0, "times": "importance"}}, 'no effect without times="laplace"'),
         ({"loss": {"times_scale": 0.5}}, 'no effect without times="laplace"'),

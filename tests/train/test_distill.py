@@ -8,77 +8,102 @@ import torch
 from PIL import Image
 
 from conftest import copied
-from unstir import randomness
 from unstir.chain import Chain
-from unstir.diffusion.loss import SMOOTH, earlier
+from unstir.diffusion.denoiser import Labelled, clipped
+from unstir.diffusion.paths import SMOOTH, follow, visits
 from unstir.errors import UserError
 from unstir.metrics.evaluate import usual_chain
 from unstir.randomness import Key
 from unstir.runs.run import Run
-from unstir.runs.timetable import consistency_gap, learning_rate
+from unstir.runs.timetable import learning_rate
 from unstir.train.distill import distill_run, distilled
 from unstir.train.launch import train_run
+from unstir.train.paths import PATHS, PERIOD
 from unstir.train.trainer import Trainer
 
-CONSISTENCY = {
-    "diffusion__predict": "v",
-    "loss__objective": "consistency",
-    "loss__gap_halving": "2 steps",
-    "grids__sampler": "consistency",
-}
+CONSISTENCY = {"diffusion__predict": "v", "loss__objective": "consistency", "grids__sampler": "consistency"}
 
 
-def test_the_gap_halves_and_leaves_a_time_between_any_two(make_run):
-    run, _ = make_run(**CONSISTENCY)
-    assert [consistency_gap(run, step) for step in (0, 2, 4, 20)] == [1, 0.5, 0.25, 2**-10]
-    assert consistency_gap(run, 1) == pytest.approx(0.5**0.5)
-    t = torch.tensor([1, 2, 3, 10, 1000])
-    for gap, r in ((1.0, [0] * 5), (0.5, [0, 1, 1, 5, 500]), (0.25, [0, 1, 2, 7, 750]), (2**-12, [0, 1, 2, 9, 999])):
-        assert earlier(t, gap).tolist() == r
+def test_a_path_visits_other_times_with_another_key():
+    key = Key(0, "times", 0, torch.zeros(1, dtype=torch.int64))
+    seen = [visits(1000, 16, Key(0, "times", number, key.slots)) for number in range(200)]
+    assert all(times[0] == 1000 and times[-1] == 0 and len(times) == 17 for times in seen)
+    assert {t // 10 for times in seen for t in times[1:]} == set(range(94))
+    assert visits(2, 16, key) == [2, 1, 0] and visits(1000, 16, key) == seen[0]
 
 
-def pair_loss(trainer, keys, gap):
-    """What consistency minimises of a batch, from its definition, with a key of the masks for each call."""
-    seed, step, slots = 0, trainer.state.step, torch.arange(8)
-    denoiser, schedule = trainer._denoiser, trainer._denoiser.process.schedule
-    x_0, _ = trainer._batches(step, slots, slice(0, 8))
-    t = randomness.integers(Key(seed, "time", step, slots), 1, 20)
-    eps = randomness.normal(Key(seed, "noise", step, slots), (1, 8, 8))
-    r = earlier(t, gap)
-    at_t = denoiser(denoiser.process.diffuse(x_0, t, eps), t, None, keys[0]).x0
-    at_r = denoiser(denoiser.process.diffuse(x_0, r, eps), r.clamp(min=1), None, keys[1]).x0.detach()
-    target = torch.stack([image if time == 0 else estimate for image, estimate, time in zip(x_0, at_r, r, strict=True)])
-    apart = ((at_t - target).square().mean((1, 2, 3)) + SMOOTH**2).sqrt() - SMOOTH
-    ratio = torch.tensor([schedule.sigma(s) / schedule.alpha(s) for s in r.tolist()])
-    alpha, sigma = (each.flatten() for each in schedule.gather(t, x_0))
-    return apart / (sigma - alpha * ratio)
+def pairs_of(trainer, steps, parts=(slice(0, 4), slice(4, 8))):
+    """What the slots of a batch learn from at these steps: (t, x_t, end) of each, [steps * 8, ...]."""
+    found = [trainer._paths(step, torch.arange(part.start, part.stop), part) for step in steps for part in parts]
+    return [torch.cat([getattr(each, name) for each in found]) for name in ("t", "x_t", "end")]
 
 
-def test_a_step_in_parts_is_that_of_the_whole_batch_and_both_calls_have_one_key_of_masks(trained, make_run):
+def test_pairs_are_points_on_paths_of_the_teacher_and_their_ends(trained, make_run):
+    teacher, _ = trained("teacher", diffusion__predict="v", train__lr=0.01)
+    made = Trainer(*make_run(**CONSISTENCY, train__init=str(teacher.path)))
+    t, x_t, end = pairs_of(made, range(2 * PERIOD))
+    from_noise = t == 20
+    of_period = [
+        visits(20, 16, Key(0, "times of paths", period, torch.zeros(1, dtype=torch.int64)))[:-1] for period in (0, 1)
+    ]
+    assert 0.2 < from_noise.float().mean() < 0.3 and of_period[0] != of_period[1]
+    assert [sorted(set(part.tolist()), reverse=True) for part in t.chunk(2)] == of_period
+    assert x_t[from_noise].std().item() == pytest.approx(1, abs=0.1)
+    ends = {tuple(each.flatten().tolist()) for each in end}
+    assert len(ends) == 2 * PATHS * 8  # each slot has its own, and others in the next period
+    first = x_t[from_noise][0]
+    key = Key(0, "times of paths", 0, torch.zeros(1, dtype=torch.int64))
+    with torch.no_grad():
+        _, own = follow(
+            clipped(Labelled(teacher.model().denoiser, None)), made._denoiser.process, first[None], visits(20, 16, key)
+        )
+    torch.testing.assert_close(own[0], end[from_noise][0], rtol=1e-4, atol=1e-5)
+
+
+def test_pairs_are_those_of_the_step_and_slot_whatever_came_before_and_however_the_batch_is_cut(make_run):
+    made, other = Trainer(*make_run(**CONSISTENCY)), Trainer(*make_run(**CONSISTENCY))
+    whole = pairs_of(made, (0, 70, 71))
+    for theirs, ours in zip(pairs_of(other, (70,), (slice(0, 8),)), whole, strict=True):
+        torch.testing.assert_close(theirs, ours[8:16], rtol=1e-4, atol=1e-5)
+
+
+def test_classes_are_hidden_for_whole_paths_and_else_come_as_often_as_in_the_data(make_run):
+    made = Trainer(*make_run(**CONSISTENCY, model__num_classes=10, train__label_dropout=0.3))
+    labels = torch.stack([made._paths._label(number, torch.arange(500)) for number in (0, 1)])
+    assert (labels == 10).float().mean().item() == pytest.approx(0.3, abs=0.05)
+    assert set(labels.flatten().tolist()) == set(range(11)) and not torch.equal(*labels)
+    found = made._paths(0, torch.arange(8), slice(0, 8))
+    assert found.label.shape == (8,)
+
+
+def test_a_teacher_that_predicts_noise_teaches_one_that_predicts_velocity(trained, make_run):
     teacher, _ = trained("teacher", train__lr=0.01)
-    begins = {"train__init": str(teacher.path), "train__clip": 0.0}
-    run, store = make_run(**CONSISTENCY, **begins)
-    made = Trainer(run, store)
-    made.state.step, gap = 4, 0.25
+    made = Trainer(*make_run(**CONSISTENCY, loss__teacher="eps", train__init=str(teacher.path)))
+    t, x_t = torch.tensor([20]), torch.rand(1, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(made._paths._teacher(x_t, t).x0, teacher.model().denoiser(x_t, t).x0)
+    assert made._denoiser.parameterization != made._paths._teacher.parameterization
+
+
+def test_a_step_learns_the_ends_and_leaves_the_teacher(trained, make_run):
+    teacher, _ = trained("teacher", diffusion__predict="v", train__lr=0.01)
+    made = Trainer(*make_run(**CONSISTENCY, train__init=str(teacher.path), train__clip=0.0))
+    before = {name: tensor.clone() for name, tensor in made.state.teacher.state_dict().items()}
     made.state.net.train()
-    key, other = (Key(0, stream, 4, torch.arange(8)) for stream in ("dropout", "another"))
-    own, planted = (pair_loss(made, keys, gap) for keys in ((key, key), (key, other)))
-    assert (own - planted).abs().max() > 0.01  # masks of their own are seen
-    expected = torch.autograd.grad(own.mean(), list(made.state.net.parameters()))
-    made.take_step()  # in two micro-batches
-    assert made.state.window[1].item() == pytest.approx(own.mean().item(), rel=1e-5)
+    total = torch.zeros(())
+    for part in (slice(0, 4), slice(4, 8)):
+        slots = torch.arange(part.start, part.stop)
+        pairs = made._paths(0, slots, part)
+        estimate = made._denoiser(pairs.x_t, pairs.t, None, Key(0, "dropout", 0, slots)).x0
+        sigma = torch.tensor([made._denoiser.process.schedule.sigma(t) for t in pairs.t.tolist()])
+        error = (estimate - pairs.end).square().mean((1, 2, 3))
+        total = total + ((((error + SMOOTH**2).sqrt() - SMOOTH) / sigma).sum()) / 8
+    expected = torch.autograd.grad(total, list(made.state.net.parameters()))
+    made.take_step()
+    assert made.state.window[1].item() == pytest.approx(total.item(), rel=1e-5)
     for parameter, gradient in zip(made.state.net.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
-
-
-def test_at_the_whole_gap_it_is_the_error_of_the_image_and_the_second_call_is_saved(make_run):
-    made = Trainer(*make_run(**CONSISTENCY))
-    calls = []
-    made.state.net.register_forward_hook(lambda *_: calls.append(1))
-    made.take_step()
-    assert len(calls) == 2  # micro-batches
-    made.take_step()
-    assert len(calls) == 6
+    assert all(torch.equal(tensor, before[name]) for name, tensor in made.state.teacher.state_dict().items())
 
 
 def test_a_distilled_run_begins_with_the_weights_continues_and_is_sampled_in_two_calls(trained, tmp_path):
@@ -87,7 +112,7 @@ def test_a_distilled_run_begins_with_the_weights_continues_and_is_sampled_in_two
     assert distill_run(teacher.path, out, "16 steps").finished
     run = Run.open(out)
     assert run.config.train.init == f"{teacher.path.resolve()}@12" and run.config.diffusion.predict == "v"
-    assert run.config.loss.gap_halving == "3 steps" and run.config.log.held_out_images == 0
+    assert run.config.loss.teacher == "eps" and run.config.log.held_out_images == 0 and run.config.model.dropout == 0
     assert usual_chain(run) == run.chain() and run.chain().calls(run.model().process.schedule) == 2
     assert "bits" not in run.metrics()[-1] and run.metrics()[-1]["mse"] > 0
     assert distilled(teacher).train.length == "6 steps" and distilled(teacher, lr=0.5).train.lr == 0.5
@@ -184,5 +209,6 @@ def test_what_a_distilled_run_takes_and_refuses_in_one_line(trained, unstir, ref
     refused(unstir("sample", plain.path, "--sampler", "consistency"), "unstir distill", f"which {plain.path} is not")
     refused(unstir("train", "--out", fast.path, "--grids.sampler", "ddim"), "neither")
     refused(unstir("distill", plain.path, "--out", "x", "--length", "5"), "write a whole number and a unit")
+    refused(unstir("distill", plain.path, "--out", "x", "--lr", 0), "lr")
     with pytest.raises(UserError, match="was distilled"):
         fast.model().check(Chain("heun"))

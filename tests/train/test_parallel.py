@@ -50,8 +50,6 @@ VARIANTS = {
         "train__batch_size": 7,
         "diffusion__predict": "v",
         "loss__objective": "consistency",
-        "loss__gap_halving": "2 steps",
-        "loss__times": "normal",
         "grids__sampler": "consistency",
     },
 }

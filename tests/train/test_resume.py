@@ -172,11 +172,9 @@ VARIANTS = {
         "loss__input_perturbation": 0.1,
         "loss__noise_choices": 4,
     },
-    "consistency, whose gap shrinks": {
+    "consistency, whose teacher goes with it": {
         "diffusion__predict": "v",
         "loss__objective": "consistency",
-        "loss__gap_halving": "2 steps",
-        "loss__times": "normal",
         "grids__sampler": "consistency",
     },
     "a learned variance, times drawn by their losses": {

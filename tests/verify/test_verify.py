@@ -21,7 +21,8 @@ from unstir.verify import CHECKS, THEMES
 from unstir.verify.check import Check, absolute, measure, relative, worst
 
 NAMES = [check.name for check in CHECKS]
-INEXACT = ("noise-is-normal", "ddim-order", "importance", "solver-orders", "sde-moments")  # counts, and orders
+INEXACT = ("noise-is-normal", "ddim-order", "importance", "solver-orders", "sde-moments", "path-ends", "path-learned")
+# counts, orders, and paths of a solver
 QUICK = ("abar-exact", "posterior-ho", "clamp-first")
 
 

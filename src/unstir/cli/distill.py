@@ -8,11 +8,11 @@ from unstir.distributed.place import place
 
 
 @app.command
-def distill(run: RunFolder, /, *, out: Path, length: str = "", lr: float = 0.0) -> int:
-    """Train a run that samples in 1, 2 or 4 calls, from a finished run (consistency tuning, Geng et al. 2025).
+def distill(run: RunFolder, /, *, out: Path, length: str | None = None, lr: float | None = None) -> int:
+    """Train a run that samples in 1, 2 or 4 calls, from a finished run.
 
-    The new run begins with RUN's averaged weights, learns from RUN's data, and is sampled by consistency. The same
-    command continues it.
+    The new run begins with RUN's averaged weights, learns in which image each path from noise ends that RUN's network
+    follows, and is sampled by consistency. The same command continues it.
 
     Example: `unstir distill runs/digits --out runs/fast && unstir sample runs/fast --steps 1`
 

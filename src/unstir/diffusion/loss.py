@@ -3,13 +3,9 @@
     simple       w(t) || F(x_t, t) - target ||^2 / D           (Ho et al. 2020, eq. 14, where w = 1; D elements)
     vlb          T L_{t-1}, the bound's term at a random t     (an unbiased estimate of the bound without its prior)
     hybrid       simple + 0.001 vlb                            (Nichol & Dhariwal 2021, eq. 16)
-    consistency  d( x_0_hat(x_t, t), x_0_hat(x_r, r) ) w(t, r) (Geng et al. 2025; r < t, one noise, no gradient at r)
 
 The vlb is in bits per dimension, as in their code. In the hybrid the mean of the reverse step is a constant for it, so
-that it trains only the variance. Consistency makes the estimate the end of the whole path through x_t, in place of the
-mean of all images that x_t may hide, so that one call is a sample. At r = 0 the estimate is the image itself. The
-distance d is sqrt( squared error / D + c^2 ) - c; w = 1 / ( sigma_t - alpha_t sigma_r / alpha_r ) is one over the share
-of the image's error that is chance in a pair, so that all times and gaps give losses of one size (docs/theory.md).
+that it trains only the variance. What a distilled run minimises is in `paths`.
 
 Which times to train on, where their losses differ by orders of magnitude (Nichol & Dhariwal 2021, sec. 3.3):
 importance sampling draws t with probability p_t ~ sqrt( E[L_t^2] ), estimated from the last ten losses seen at each t,
@@ -34,8 +30,7 @@ from unstir.diffusion.times import TimeTable
 from unstir.errors import UserError
 from unstir.randomness import Key
 
-OBJECTIVES = ("simple", "hybrid", "vlb", "consistency")
-SMOOTH = 0.00054  # the c of consistency: Song & Dhariwal 2024, for a root mean square in place of a norm
+OBJECTIVES = ("simple", "hybrid", "vlb")
 REMEMBERED, UNIFORM_SHARE = 10, 0.001
 MOST_OF_OTHERS = 9.0  # the greatest root of a time, in sums of all others: nine tenths of the probability
 
@@ -52,14 +47,13 @@ class Losses(NamedTuple):
 class Objective:
     """What is minimised. ``weights`` are those of the squared error by time, float64 [T+1]; None weighs all equally.
 
-    ``vlb_weight`` is the bound's factor in the hybrid, ``gap`` in (0, 1] how much earlier than t the other time of
-    consistency is (`earlier`). Raises UserError for an unknown kind, or a factor that is no finite number above 0.
+    ``vlb_weight`` is the bound's factor in the hybrid. Raises UserError for an unknown kind, or a factor that is no
+    finite number above 0.
     """
 
     kind: str = "simple"
     weights: Tensor | None = None
     vlb_weight: float = 0.001
-    gap: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in OBJECTIVES:
@@ -93,8 +87,6 @@ def denoising_loss(
     target = denoiser.parameterization.target(schedule, x_0, t, eps)
     prediction = denoiser(x_t, t, label, dropout_key)
     mse = (prediction.raw - target).square().flatten(1).mean(1)
-    if objective.kind == "consistency":
-        return Losses(_inconsistency(denoiser, prediction.x0, x_0, t, eps, label, dropout_key, objective.gap), mse)
     simple = mse if objective.weights is None else objective.weights.to(mse)[t] * mse
     if objective.kind == "simple":
         return Losses(simple, mse)
@@ -104,35 +96,6 @@ def denoising_loss(
     nats = bound_term(prediction, denoiser.process, x_0, t, variance)
     bits = nats * (schedule.T / (x_0[0].numel() * math.log(2)))
     return Losses(bits if objective.kind == "vlb" else simple + objective.vlb_weight * bits, mse, bits)
-
-
-def earlier(t: Tensor, gap: float) -> Tensor:
-    """The time r = t - ceil( gap t ) that t is compared with, int64 [B] in 0..t-1; ``gap`` in (0, 1], t int64 [B]."""
-    return t - (gap * t).ceil().long().clamp(min=1)
-
-
-def _inconsistency(
-    denoiser: Denoiser,
-    estimate: Tensor,
-    x_0: Tensor,
-    t: Tensor,
-    eps: Tensor,
-    label: Tensor | None,
-    dropout_key: Key | None,
-    gap: float,
-) -> Tensor:
-    """How far the estimate at t is from that at the earlier time r of the same path, weighted: [B].
-
-    Both calls take the dropout masks of one key. At r = 0 the target is the image itself, whatever the network says.
-    """
-    process, r, target = denoiser.process, earlier(t, gap), x_0
-    if gap < 1:
-        with torch.no_grad():
-            at_r = denoiser(process.diffuse(x_0, r, eps), r.clamp(min=1), label, dropout_key).x0
-        target = torch.where((r == 0).view(-1, *[1] * (x_0.ndim - 1)), x_0, at_r)
-    distance = ((estimate - target).square().flatten(1).mean(1) + SMOOTH**2).sqrt() - SMOOTH
-    (alpha_t, sigma_t), (alpha_r, sigma_r) = (process.schedule.gather(time, distance) for time in (t, r))
-    return distance / (sigma_t - alpha_t * sigma_r / alpha_r)
 
 
 def nearest_noise(key: Key, x_0: Tensor, choices: int = 1) -> Tensor:

@@ -80,7 +80,7 @@ def _quarters(facts: RunFacts) -> list[Estimate]:
 
     Medians of neighbours' differences measure the scatter about as well as half as many lines would.
     """
-    logs = [] if facts.run.config.distilled else _logs(settled(facts))  # losses of other gaps do not compare
+    logs = _logs(settled(facts))
     n = len(logs) // 4
     if not n:
         return []
@@ -168,15 +168,10 @@ def _first_loss(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterator[F
         yield Finding("problem", evidence, remedy, first[0] / expected, START)
 
 
-def _norms(facts: RunFacts, lines: Sequence[Line]) -> list[float]:
-    """The gradient norms of lines; none of consistency, whose weight grows as its gap halves, and its gradient too."""
-    return [] if facts.run.config.distilled else numbers(lines, "grad_norm")
-
-
 @check("clipping", "the gradient is clipped at nearly every step")
 def _clipping(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
     cfg, after = facts.run.config.train, settled(facts)
-    norms = _norms(facts, after)
+    norms = numbers(after, "grad_norm")
     share = math.fsum(numbers(after, "clipped")) / max(len(after), 1)
     if not cfg.clip or not norms or share <= CLIPPED:
         return
@@ -191,7 +186,7 @@ def _clipping(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
 
 @check("unclipped", "gradients leap and are not clipped")
 def _unclipped(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
-    norms = _norms(facts, settled(facts))
+    norms = numbers(settled(facts), "grad_norm")
     usual, highest = median(norms), max(norms, default=0.0)
     if highest > LEAP * usual and len(norms) >= FEWEST and not facts.run.config.train.clip:
         leap = highest / usual if usual else math.inf

@@ -30,9 +30,7 @@ def progress(facts: Facts) -> Iterator[Statement]:
         yield from _last_stretch(measured)
         yield from _average(facts, measured[-1])
     elif facts.config.distilled:
-        text = (
-            "The losses of a distilled run are of ever smaller gaps and do not compare: its images alone tell progress."
-        )
+        text = "A distilled run has no held-out loss, so progress is known from the training loss alone."
         yield Statement("held-out loss", "progress", "quality", "undecided", text)
     elif not facts.broken:
         text = "The loss of held-out images was not followed in this run, so progress is known from the training loss "
@@ -53,8 +51,6 @@ def _health(facts: Facts) -> Iterator[Statement]:
         text = f"Training diverged: from step {min(steps):,} on there are losses that are not finite."
         where: Shown = "curves" if missing else "losses"
         yield Statement("diverged", "progress", where, "bad", text, counted(len(steps)))
-        return
-    if facts.config.distilled:
         return
     for said in _training_loss([(line["step"], line["loss"]) for line in facts.metrics if line["loss"]]):
         # the same held-out images each time tell of a fall what noisy batches leave undecided

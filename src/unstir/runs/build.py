@@ -52,7 +52,7 @@ def num_labels(config: Config) -> int:
 
 
 def passes(config: Config) -> int:
-    """How many forward passes the training on an image costs: the backward pass is two, and consistency looks twice."""
+    """How many forward passes the training on an image costs: the backward pass is two, a teacher's one more."""
     return 4 if config.distilled else 3
 
 
@@ -64,9 +64,18 @@ def denoiser(config: Config, net: nn.Module, dtype: torch.dtype) -> Denoiser:
     return Denoiser(net, process, parameterization, dtype, config.diffusion.learned_variance)
 
 
-def objective(config: Config, denoiser: Denoiser) -> Objective:
-    """What the config's [loss] asks training to minimise; its weights are on the network's device."""
+def teacher(config: Config, net: nn.Module, dtype: torch.dtype) -> Denoiser:
+    """The denoiser whose paths a distilled run learns from, of the weights that it began with; errors as `denoiser`."""
+    parameterization, made = PARAMETERIZATIONS[config.loss.teacher], denoiser(config, net, dtype)
+    parameterization.check(made.process.schedule)
+    return replace(made, parameterization=parameterization)
+
+
+def objective(config: Config, denoiser: Denoiser) -> Objective | None:
+    """What the config's [loss] asks training to minimise, its weights on the network's device; None: ends of paths."""
     cfg, weights = config.loss, None
+    if cfg.objective == "consistency":
+        return None
     if cfg.weighting != "simple":
         numbers = {"min_snr_gamma": cfg.min_snr_gamma, "p2_gamma": cfg.p2_gamma, "p2_k": cfg.p2_k}
         weights = loss_weights(cfg.weighting, denoiser.process.schedule, denoiser.parameterization, **numbers)

@@ -22,9 +22,9 @@ def parameters(config: Config) -> int:
 
 
 def copies(config: Config) -> int:
-    """Numbers that training holds for a weight: itself, its gradient, its moments (one with Muon), and its averages."""
+    """Numbers that training holds for a weight: itself, its gradient, moments (one with Muon), averages and teacher."""
     train = config.train
-    return 3 + (train.optimizer != "muon") + (train.ema_decay > 0) + len(WIDTHS) * train.power_ema
+    return 3 + (train.optimizer != "muon") + (train.ema_decay > 0) + len(WIDTHS) * train.power_ema + config.distilled
 
 
 def kept_numbers(config: UNetConfig, height: int, width: int) -> int:

@@ -149,8 +149,8 @@ class LossConfig:
     """What is minimised."""
 
     objective: Literal["simple", "hybrid", "vlb", "consistency"] = "simple"
-    """The squared error (simple), the variational bound (vlb), both, to train a learned variance (hybrid), or that the
-    estimates along a path agree, to sample in 1 to 4 calls (consistency, which unstir distill sets up)."""
+    """The squared error (simple), the variational bound (vlb), both, to train a learned variance (hybrid), or the error
+    of the ends of paths, to sample in 1 to 4 calls (consistency, which unstir distill sets up)."""
     weighting: Literal["simple", "min_snr", "truncated_snr", "p2"] = "simple"
     """Weight of the squared error at each time: the same for all, or a function of the signal-to-noise ratio."""
     min_snr_gamma: Positive = 5.0
@@ -161,8 +161,8 @@ class LossConfig:
     """k of p2."""
     vlb_weight: Positive = 0.001
     """Factor of the bound, in bits per dimension, in the hybrid."""
-    gap_halving: PositiveSpan = "300 steps"
-    """Length of training in which the gap between the two times that consistency compares halves."""
+    teacher: Literal["eps", "x0", "v"] = "v"
+    """What the weights that consistency begins with predict; their paths are the ones it learns from."""
     times: Literal["uniform", "importance", "laplace", "normal"] = "uniform"
     """How times are drawn: all with the same probability, by their recent losses (for vlb), or by log-SNR."""
     times_mean: Annotated[float, Field(ge=-100, le=100)] = 0.0
@@ -199,15 +199,14 @@ class LossConfig:
         if self.objective in ("vlb", "consistency") and self.weighting != "simple":
             other = f'which objective="{self.objective}" does not use: leave it out, or use objective="simple"'
             raise ValueError(f'weighting="{self.weighting}" weighs the squared error, {other}')
-        if self.objective == "consistency" and self.input_perturbation:
-            without = 'does not work with objective="consistency": leave it out'
-            raise ValueError(f"input_perturbation={self.input_perturbation} {without}")
         for key, (name, needs) in _ONLY_WITH.items():
             if getattr(self, name) not in needs and getattr(self, key) != getattr(LossConfig, key):
                 where = f'without {name}="{needs[0]}": set that, or leave it out'
                 raise ValueError(f"{key}={getattr(self, key)} has no effect {where}")
         for key in _NO_BOUND:
             value = getattr(self, key)
+            if self.objective == "consistency" and value != getattr(LossConfig, key):
+                raise ValueError(f'{key}={value} has no effect with objective="consistency": leave it out')
             if self.has_bound and value not in (getattr(LossConfig, key), "importance"):
                 why = f'objective="{self.objective}" would not be a bound: leave it out, or use objective="simple"'
                 raise ValueError(f"with {key}={value} {why}")
@@ -219,7 +218,7 @@ _ONLY_WITH = {
     "p2_gamma": ("weighting", ("p2",)),
     "p2_k": ("weighting", ("p2",)),
     "vlb_weight": ("objective", ("hybrid",)),
-    "gap_halving": ("objective", ("consistency",)),
+    "teacher": ("objective", ("consistency",)),
     "times_mean": ("times", ("laplace", "normal")),
     "times_scale": ("times", ("laplace", "normal")),
 }

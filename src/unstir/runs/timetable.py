@@ -64,11 +64,6 @@ def learning_rate(run: Run, step: int) -> float:
     return cfg.lr * 0.5 * (1 + math.cos(math.pi * min((step - warmup) / period, 1)))
 
 
-def consistency_gap(run: Run, step: int) -> float:
-    """The gap between the two times of consistency at optimiser step ``step``, in parts of t: 1 at first, then less."""
-    return math.exp2(-step / run.steps_in(run.config.loss.gap_halving))
-
-
 def ema_decay(config: TrainConfig, step: int) -> float:
     """The decay of the average's update after optimiser step ``step``, counted from 0; 0 where there is no average.
 

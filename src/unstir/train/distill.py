@@ -1,7 +1,7 @@
-"""From a finished run to one that samples in 1, 2 or 4 calls: consistency tuning (Geng et al. 2025).
+"""From a finished run to one that samples in 1, 2 or 4 calls, for it learns where the paths of the first one end.
 
-The new run is a run as any other: its weights begin as the averaged ones of the old run, its objective is consistency.
-`train_run` trains it and continues it.
+The new run begins with the averaged weights of the old one, its teacher; its objective is consistency
+(`diffusion.paths`). `train_run` trains it and continues it.
 """
 
 from dataclasses import replace
@@ -15,14 +15,12 @@ from unstir.runs.sections import LossConfig
 from unstir.train.launch import Training, train_run
 from unstir.train.observer import Observer, Stop
 
-HALVINGS = 5  # of the gap in the whole length: at last t is compared with a time that is earlier by 1/32 of t
-
 
 def distill_run(
     teacher: str | Path,
     folder: str | Path,
-    length: str = "",
-    lr: float = 0.0,
+    length: str | None = None,
+    lr: float | None = None,
     *,
     observer: Observer | None = None,
     stop: Stop | None = None,
@@ -31,8 +29,8 @@ def distill_run(
 ) -> Training:
     """Train the run in ``folder``, distilled from the ``teacher``'s or continued; as `train_run` otherwise.
 
-    ``length`` ("2000 steps") is by default ("") half the teacher's, ``lr`` (0) the teacher's; of a run that is
-    continued its own.
+    ``length`` ("2000 steps") is by default half the teacher's, ``lr`` the teacher's; of a run that is continued its
+    own.
     Raises UserError as `distilled` and `train_run`, and where the run in ``folder`` was begun otherwise.
     """
     run, out = Run.open(teacher), Path(folder)
@@ -40,7 +38,7 @@ def distill_run(
     return train_run(config, out, observer=observer, stop=stop, say=say, showing=showing, data_of=run)
 
 
-def distilled(run: Run, length: str = "", lr: float = 0.0) -> Config:
+def distilled(run: Run, length: str | None = None, lr: float | None = None) -> Config:
     """The config of a new run that is distilled from the newest weights of ``run``; arguments as `distill_run`.
 
     Noise prediction becomes velocity prediction: at t = T an error of the noise would be sigma_T / alpha_T times as
@@ -62,14 +60,16 @@ def distilled(run: Run, length: str = "", lr: float = 0.0) -> Config:
             f"{run.path} learned a variance, which sampling in one call does not use; distil a run without it"
         )
     half, begins = f"{max(run.length // 2, 1)} steps", f"{run.path.resolve()}@{run.newest_step()}"
-    train = replace(config.train, length=length or half, lr=lr or config.train.lr, init=begins, compile="auto")
-    steps = run.steps_in(train.length)
-    gap_halving = f"{max(steps // HALVINGS, 1)} steps"
+    length, lr = half if length is None else length, config.train.lr if lr is None else lr
+    train = replace(config.train, length=length, lr=lr, init=begins, compile="auto")
     return replace(
         config,
         diffusion=replace(config.diffusion, predict="v" if predict == "eps" else predict),
-        loss=LossConfig(objective="consistency", gap_halving=gap_halving, times="normal", times_scale=3.0),
-        train=replace(train, warmup=f"{steps // 20} steps", lr_schedule="cosine", lr_period="0 steps"),
+        model=replace(config.model, dropout=0.0),
+        loss=LossConfig(objective="consistency", teacher=predict),
+        train=replace(
+            train, warmup=f"{run.steps_in(train.length) // 20} steps", lr_schedule="cosine", lr_period="0 steps"
+        ),
         log=replace(config.log, held_out_images=0),
         grids=replace(
             config.grids.changed(sampler="consistency", steps=2, spacing="trailing", guidance=1.0), epochs=()
@@ -77,7 +77,7 @@ def distilled(run: Run, length: str = "", lr: float = 0.0) -> Config:
     )
 
 
-def _begun(out: Path, run: Run, length: str, lr: float) -> Config:
+def _begun(out: Path, run: Run, length: str | None, lr: float | None) -> Config:
     """The config of the run in folder ``out``, which was distilled from ``run``, with what is given in its place.
 
     Of another length the cosine of the rate ends where the run does.
@@ -86,7 +86,8 @@ def _begun(out: Path, run: Run, length: str, lr: float) -> Config:
     config, train = begun.config, begun.config.train
     if not config.distilled or Path(run_and_step(train.init)[0]).resolve() != run.path.resolve():
         raise UserError(f"{out} was not distilled from {run.path}; name another folder with --out")
-    longer = replace(train, length=length or train.length, lr=lr or train.lr)
+    length, lr = train.length if length is None else length, train.lr if lr is None else lr
+    longer = replace(train, length=length, lr=lr)
     if longer.length != train.length and train.lr_schedule == "cosine":
         period = begun.steps_in(longer.length) - begun.steps_in(train.warmup)
         longer = replace(longer, lr_period=f"{max(period, 1)} steps")

@@ -35,8 +35,9 @@ class State:
     ``step`` counts optimiser steps taken. ``window`` holds sums since the last log line, by `WINDOW`: steps with finite
     gradients, then the loss, squared error, bound in bits, gradient norm and clipped steps among them. ``counters``,
     by `COUNTERS`, count steps skipped for a gradient that was not finite. ``history`` is what an importance sampler of
-    times has seen, ``powers`` the power-function averages of `WIDTHS`, or none. ``logged`` and ``measured`` are the
-    steps of the last lines in metrics.jsonl and held_out.jsonl, ``seconds`` is the time of training so far.
+    times has seen, ``powers`` the power-function averages of `WIDTHS`, or none, ``teacher`` the network that a
+    distilled run began with. ``logged`` and ``measured`` are the steps of the last lines in metrics.jsonl and
+    held_out.jsonl, ``seconds`` is the time of training so far.
     """
 
     net: UNet
@@ -46,6 +47,7 @@ class State:
     counters: Tensor
     history: LossHistory | None = None
     powers: tuple[nn.Module, ...] = ()
+    teacher: nn.Module | None = None
     step: int = 0
     logged: int = 0
     measured: int = 0
@@ -60,7 +62,9 @@ class State:
         by_losses = run.config.loss.times == "importance"
         history = LossHistory.empty(run.config.diffusion.T, device) if by_losses else None
         powers = tuple(averaged_copy(net) for _ in WIDTHS) if train.power_ema else ()
-        return cls(net, average, make_optimizer(net, train), zeros(len(WINDOW)), zeros(len(COUNTERS)), history, powers)
+        teacher = averaged_copy(net) if run.config.distilled else None
+        figures = zeros(len(WINDOW)), zeros(len(COUNTERS))
+        return cls(net, average, make_optimizer(net, train), *figures, history, powers, teacher)
 
     @property
     def sampling_net(self) -> nn.Module:
@@ -73,6 +77,8 @@ class State:
         if self.average is not None:
             tensors |= {f"ema.{name}": t for name, t in self.average.state_dict().items()}
         tensors |= self._power_tensors()
+        if self.teacher is not None:
+            tensors |= {f"teacher.{name}": t for name, t in self.teacher.state_dict().items()}
         if self.history is not None:
             tensors |= {"times.losses": self.history.losses, "times.counts": self.history.counts}
         return tensors
@@ -117,9 +123,9 @@ class State:
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Take initial weights from elsewhere."""
         self.net.load_state_dict(dict(weights))
-        for average in (self.average, *self.powers):
-            if average is not None:
-                average.load_state_dict(self.net.state_dict())
+        for other in (self.average, self.teacher, *self.powers):
+            if other is not None:
+                other.load_state_dict(self.net.state_dict())
 
     def check(self, saved: Checkpoint) -> None:
         """Raise DamagedError where a checkpoint lacks a part of this state, or has one of another shape or dtype."""
@@ -154,6 +160,8 @@ class State:
             self.average.load_state_dict(saved.part("ema"))
         for width, average in zip(WIDTHS, self.powers, strict=False):
             average.load_state_dict(saved.part(f"power.{width}"))
+        if self.teacher is not None:
+            self.teacher.load_state_dict(saved.part("teacher"))
         if self.history is not None:
             times = saved.part("times")
             self.history.losses.copy_(times["losses"])

@@ -9,7 +9,9 @@ signals decide, all do as one says (`distributed.processes`).
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +20,8 @@ from unstir import randomness
 from unstir.data import Store
 from unstir.diffusion.augmentation import augmented
 from unstir.diffusion.denoiser import Denoiser, NotFiniteError
-from unstir.diffusion.loss import denoising_loss, nearest_noise
+from unstir.diffusion.loss import Losses, denoising_loss, nearest_noise
+from unstir.diffusion.paths import path_loss
 from unstir.distributed import processes
 from unstir.errors import UserError
 from unstir.randomness import Key
@@ -27,7 +30,7 @@ from unstir.runs.checkpoint import what_differs
 from unstir.runs.compiling import compiled, set_aside
 from unstir.runs.loading import check_same, model_in_training
 from unstir.runs.run import Run
-from unstir.runs.timetable import consistency_gap, ema_decay, grid_file, learning_rate, snapshots
+from unstir.runs.timetable import ema_decay, grid_file, learning_rate, snapshots
 from unstir.theory.averages import WIDTHS, decay
 from unstir.train import parallel
 from unstir.train.batches import Batches
@@ -35,6 +38,7 @@ from unstir.train.held_out import HeldOutLoss
 from unstir.train.limit import least_seconds
 from unstir.train.loss_floor import keep_floor
 from unstir.train.observer import Observer, Stop
+from unstir.train.paths import Paths
 from unstir.train.record import Record, draw_charts, draw_grid
 from unstir.train.saving import Saving
 from unstir.train.state import State, conditions, update_average
@@ -79,6 +83,10 @@ class Trainer:
         self._denoiser = replace(denoiser, net=self._learner)
         self._objective = build.objective(run.config, self._denoiser)
         self._times = build.times(run.config, self._denoiser)
+        self._paths = None
+        if self.state.teacher is not None:
+            teacher = build.teacher(run.config, self.state.teacher, self._denoiser.dtype)
+            self._paths = Paths(teacher, run.config, run.data.shape, self._batches.labels)
         self._record = Record(run, self.state)
         self._saving = Saving(run, self.state, self._record)
         self._held_out = HeldOutLoss(run, store, self._device)
@@ -164,8 +172,22 @@ class Trainer:
 
     def _learn_from(self, part: slice, last: bool = True) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Add the gradient of a part of the batch. Returns its times [b], losses [b] and weighted figures [b, 3]."""
+        t, weight, losses_of = self._examples(part)
+        with parallel.exchanging(self._learner, last):
+            losses = losses_of()
+            torch.autograd.backward((losses.total * weight).sum() * (self._config.loss_scale / self._config.batch_size))
+        total, mse, bits = (torch.zeros_like(weight) if each is None else each.detach() for each in losses)
+        return t, total, torch.stack((total, mse, bits), 1) * weight[:, None]
+
+    def _examples(self, part: slice) -> tuple[torch.Tensor, torch.Tensor, Callable[[], Losses]]:
+        """What a part of the batch is to learn from: times [b], weights of its losses [b], and what computes these."""
         cfg, state, seed = self._config, self.state, self._run.config.seed
         slots = self._slots[part]
+        dropout_key = Key(seed, "dropout", state.step, slots)
+        if self._paths is not None:
+            pairs = self._paths(state.step, slots, part)
+            losses = partial(path_loss, self._denoiser, pairs.x_t, pairs.t, pairs.end, pairs.label, dropout_key)
+            return pairs.t, torch.ones_like(pairs.x_t[:, 0, 0, 0]), losses
         x_0, label = self._batches(state.step, slots, part)
         if label is not None and cfg.label_dropout:
             hidden = randomness.coin(Key(seed, "label dropout", state.step, slots), cfg.label_dropout)
@@ -186,14 +208,9 @@ class Trainer:
         perturbation = None
         if gamma := self._run.config.loss.input_perturbation:
             perturbation = gamma * randomness.normal(Key(seed, "perturbation", state.step, slots), tuple(eps.shape[1:]))
-        dropout_key, objective = Key(seed, "dropout", state.step, slots), self._objective
-        if self._run.config.distilled:
-            objective = replace(objective, gap=consistency_gap(self._run, state.step))
-        with parallel.exchanging(self._learner, last):
-            losses = denoising_loss(denoiser, x_0, t, eps, label, dropout_key, objective, perturbation)
-            torch.autograd.backward((losses.total * weight).sum() * (cfg.loss_scale / cfg.batch_size))
-        total, mse, bits = (torch.zeros_like(weight) if each is None else each.detach() for each in losses)
-        return t, total, torch.stack((total, mse, bits), 1) * weight[:, None]
+        assert self._objective is not None
+        given = (denoiser, x_0, t, eps, label, dropout_key, self._objective, perturbation)
+        return t, weight, partial(denoising_loss, *given)
 
     def _apply(self, t: torch.Tensor, losses: torch.Tensor, figures_of_all: torch.Tensor) -> None:
         """Clip the gradient, move the weights and their average, and add to the figures.
