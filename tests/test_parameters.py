@@ -48,7 +48,7 @@ metrics.distances:precision_recall k=3
 metrics.distances:density_coverage k=5
 metrics.distances:infinite_fd seed=0 repeats=10
 metrics.evaluate:Plan seeds=3 num_reference=0 memorisation=True
-metrics.evaluate_run:match any_number=False
+metrics.known:match any_number=False
 metrics.features:Network.outputs batch_size=64
 metrics.features:Network.features batch_size=64
 metrics.figures:Figure num_floor=0 num_reference=0
@@ -62,7 +62,7 @@ metrics.nearest:nearest k=1 flip=False
 metrics.nearest:nearest_features k=1
 metrics.reference:keep durable=True
 metrics.reference:reference num=0
-metrics.request:EvaluationRequest num=0 seeds=3 minutes=3.0 fid=False reference=0
+metrics.request:EvaluationRequest num=0 seeds=None minutes=3.0 fid=False reference=0
 metrics.request:EvaluationRequest memorisation=True seed=0 batch_size=64 ema=True
 metrics.wasserstein:swd seed=0 patches=32 projections=128 repeats=20
 metrics.wasserstein:descriptors seed=0 patches=32

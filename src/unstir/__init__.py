@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from unstir.chain import Chain
     from unstir.data import Store, pack
     from unstir.diffusion.denoiser import Prediction
-    from unstir.diffusion.draw import draw, starting_noise
+    from unstir.diffusion.draw import draw, drawn_images, starting_noise
     from unstir.errors import UserError
     from unstir.generate.drawing import Job, sample_batches
     from unstir.generate.sampling import sample
     from unstir.interop.exporting import export
     from unstir.interop.importing import import_run
+    from unstir.metrics.evaluate_images import evaluate_images
     from unstir.metrics.evaluate_run import evaluate_run
     from unstir.metrics.request import EvaluationRequest
     from unstir.runs.model import Model
@@ -30,15 +31,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Chain", "EvaluationRequest", "Job", "Model", "Prediction", "Process", "Run", "Store", "UserError", "cosine",
-    "draw", "evaluate_run", "export", "import_run", "linear", "load_recipe", "pack", "sample", "sample_batches",
-    "starting_noise", "train_run",
+    "draw", "drawn_images", "evaluate_images", "evaluate_run", "export", "import_run", "linear", "load_recipe",
+    "pack", "sample", "sample_batches", "starting_noise", "train_run",
 ]  # fmt: skip
 
 _MODULES = {
-    "chain": "Chain", "data": "Store pack", "diffusion.denoiser": "Prediction", "diffusion.draw": "draw starting_noise",
+    "chain": "Chain", "data": "Store pack", "diffusion.denoiser": "Prediction",
+    "diffusion.draw": "draw drawn_images starting_noise",
     "errors": "UserError", "generate.drawing": "Job sample_batches", "generate.sampling": "sample",
     "interop.exporting": "export", "interop.importing": "import_run", "metrics.evaluate_run": "evaluate_run",
-    "metrics.request": "EvaluationRequest", "runs.model": "Model",
+    "metrics.evaluate_images": "evaluate_images", "metrics.request": "EvaluationRequest", "runs.model": "Model",
     "runs.recipes": "load_recipe", "runs.run": "Run", "theory.process": "Process", "theory.schedule": "cosine linear",
     "train.launch": "train_run",
 }  # fmt: skip

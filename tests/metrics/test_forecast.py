@@ -13,10 +13,13 @@ from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.metrics import evaluate as evaluating
 from unstir.metrics import evaluate_run as module
-from unstir.metrics.evaluate import Plan, held_out_like, usual_chain
-from unstir.metrics.evaluate_run import as_far_as_known, evaluate_run, fitting, seconds_per_call, sized
+from unstir.metrics import judgement
+from unstir.metrics.evaluate import Plan, usual_chain
+from unstir.metrics.evaluate_run import evaluate_run, fitting, seconds_per_call, sized
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.features import Awaited, Network, Trust
+from unstir.metrics.judgement import held_out_like
+from unstir.metrics.known import as_far_as_known
 from unstir.metrics.request import EvaluationRequest
 from unstir.runs import build
 from unstir.runs.sections import DiffusionConfig
@@ -158,7 +161,7 @@ def test_minutes_above_0_are_asked_for_and_are_seconds_times_60(tmp_path, monkey
         evaluate_run(tmp_path, EvaluationRequest(minutes=0.5))
     heard, said = [], []
     monkeypatch.setattr(module, "sized", lambda *given: heard.append(given) or (given[2], 90.0))
-    monkeypatch.setattr(module, "preparing_seconds", lambda store: 30.0)
+    monkeypatch.setattr(judgement, "preparing_seconds", lambda store: 30.0)
     module._sized(None, store_of(), [plan_of()], 40, EvaluationRequest(minutes=2.5), said.append)
     assert heard[0][3:5] == (40, 150)
     assert said[0].startswith("about 30 seconds to train the classifier")
@@ -174,17 +177,17 @@ def test_minutes_above_0_are_asked_for_and_are_seconds_times_60(tmp_path, monkey
 )  # fmt: skip
 def test_inception_on_a_cpu_has_a_smaller_reference(request_of, train, reference, num, monkeypatch):
     monkeypatch.setattr(module, "_models", lambda *given: [model_of(1), model_of(2)])
-    monkeypatch.setattr(module, "networks_there", lambda store: [])
+    monkeypatch.setattr(judgement, "networks_there", lambda store: [])
     monkeypatch.setattr(module, "usual_chain", lambda run: Chain())
     monkeypatch.setattr(module, "usual_labels", lambda *given: {})
-    monkeypatch.setattr(module.build, "device", torch.device)
+    monkeypatch.setattr(judgement.build, "device", torch.device)
     run = SimpleNamespace(labels=SimpleNamespace(number=lambda label: None), config=SimpleNamespace(imported=""))
     request = EvaluationRequest(fid=True, **{"device": "cpu", **request_of})
     plans = module._plans(run, store_of(train=train), request, lambda sentence: None)
     assert [(plan.num_reference, plan.job.num, plan.model.step) for plan in plans] == [
         (reference, num, 1), (reference, num, 2),
     ]  # fmt: skip
-    assert plans[0].networks == (Awaited("inception-v3-compat", module.SHA256),)
+    assert plans[0].networks == (Awaited("inception-v3-compat", judgement.SHA256),)
     (alone, _) = module._plans(
         run, store_of(train=train), replace(request, features=Path("own")), lambda sentence: None
     )
@@ -215,8 +218,8 @@ def test_the_newest_of_several_steps_is_compared_by_the_network_that_was_loaded(
     own, other = (SimpleNamespace(path=Path(name), newest_step=lambda: 2) for name in ("own", "other"))
     heard, loaded = [], Awaited("loaded", "l")
     for name, answer in (
-        ("installed", None), ("with_store", (own, None)), ("check", None), ("inception", loaded), ("_plans", plans),
-        ("saved", [evaluation(num=40), evaluation(num=90)]),
+        ("installed", None), ("with_store", (own, SimpleNamespace(content_hash="d"))), ("check", None), ("inception", loaded), ("_plans", plans),
+        ("evaluated", ([evaluation(num=40), evaluation(num=90)], "other")),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, lambda *given, answer=answer, **how: answer)
     monkeypatch.setattr(module.Run, "open", lambda path: own if path == Path("own") else other)
@@ -246,7 +249,8 @@ LEAST = {"num": 12, "seeds": 1, "num_reference": 24}
     ],
 )  # fmt: skip
 def test_the_least_of_an_evaluation(changes, held_out, words, monkeypatch):
-    for name in ("check_data", "check_job", "check_writable", "verify_once"):
+    monkeypatch.setattr(judgement, "verify_once", lambda *given: None)
+    for name in ("check_data", "check_job", "check_writable"):
         monkeypatch.setattr(evaluating, name, lambda *given: None)
     asked = {**LEAST, **changes}
     plan = plan_of(seeds=asked["seeds"], num_reference=asked["num_reference"], split="held_out")
@@ -357,9 +361,9 @@ def test_copies_are_looked_for_by_the_features_of_the_classifier(tmp_path, monke
             self.name = name
 
     heard = {}
-    monkeypatch.setattr(evaluating, "memorisation", lambda *given, **how: heard.update(how))
-    monkeypatch.setattr(evaluating, "picture", lambda *given: SimpleNamespace(save=lambda *a, **b: a[0].touch()))
-    monkeypatch.setattr(evaluating, "held_out_like", lambda *given: None)
+    monkeypatch.setattr(judgement, "memorisation", lambda *given, **how: heard.update(how))
+    monkeypatch.setattr(judgement, "picture", lambda *given: SimpleNamespace(save=lambda *a, **b: a[0].touch()))
+    monkeypatch.setattr(judgement, "held_out_like", lambda *given: None)
     run = SimpleNamespace(config=SimpleNamespace(data=SimpleNamespace(flip=True)), path=tmp_path)
     store = SimpleNamespace(images=lambda split: None)
     networks = [Named("inception"), Named("classifier")]

@@ -14,10 +14,10 @@ import torch
 from unstir.metrics import feature_figures as measures
 from unstir.metrics import floor
 from unstir.metrics.classifier import Classifier
-from unstir.metrics.evaluate import held_out_like
 from unstir.metrics.features import NEAR, Trust
 from unstir.metrics.floor import bound, draws
 from unstir.metrics.frechet import moments
+from unstir.metrics.judgement import held_out_like
 from unstir.metrics.memorisation import memorisation
 from unstir.metrics.reference import Reference
 

@@ -3,13 +3,15 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from unstir.chain import FAST
-from unstir.cli.app import app, say, show, show_json
+from unstir.cli.app import app, of_one, say, show, show_json
 from unstir.cli.options import FLAT, ChainOptions, RunFolder
+from unstir.errors import UserError
 from unstir.metrics.request import EvaluationRequest
 
 USUAL = f"Defaults are {FAST.sampler} with {FAST.steps} steps, and else as in the run's [grids] settings."
@@ -26,9 +28,10 @@ class EvaluationOptions(EvaluationRequest):
 
 @app.command
 def evaluate(
-    run: RunFolder,
+    run: RunFolder | None = None,
     /,
     *,
+    images: list[Path] | None = None,
     options: EvaluationOptions = EvaluationOptions(),
     chain: Annotated[ChainOptions, Parameter(group=Group("Chain", help=USUAL))] = ChainOptions(),
     json_: bool = False,
@@ -41,25 +44,42 @@ def evaluate(
     into RUN/generated, figures with their whole protocol go to RUN/evaluation; the same command again goes on where it
     was killed, and a finished one only prints.
 
+    Images that any other program made are judged by --images in place of a run, in the same way: a folder or zip of
+    them, or a NumPy file (.npy, .npz). Their figures are kept with the data, in STORE/evaluation, and found there by
+    the content of the images, wherever these lie.
+
     Example: `unstir evaluate runs/digits`
 
     Example: `unstir evaluate runs/mine --num 10000 --fid --against runs/theirs`
 
+    Example: `unstir evaluate --images made/ --store data/digits --against runs/digits`
+
     Args:
+        images: Images to judge in place of a run, of the size of those in --store. Several folders are a set each.
+            Subfolders named as the classes say which class their images were asked to show.
         json_: Print the evaluations as JSON.
     """
     from unstir import console
+    from unstir.metrics.evaluate_images import evaluate_images
     from unstir.metrics.evaluate_run import evaluate_run
     from unstir.metrics.evaluation import Evaluation, describe
 
     request = dataclasses.replace(options, chain=chain.given(), guide=chain.guide)
+    if (run is None) == (images is None):
+        raise UserError("give the folder of a run, or images with --images, and not both")
 
     def finished(evaluation: Evaluation) -> None:
         if not json_:
             show(*describe(evaluation).splitlines())
 
     with console.heartbeat("evaluating"):
-        found, comparison = evaluate_run(run, request, say=say, showing=console.counting, finished=finished)
+        if run is not None:
+            found, comparison = evaluate_run(run, request, say=say, showing=console.counting, finished=finished)
+        else:
+            of_one("unstir evaluate --images")
+            made, comparison = evaluate_images(images or [], None, request, say=say, showing=console.counting)
+            finished(made)
+            found = [made]
     if json_:
         show_json({"evaluations": found, "comparison": comparison or None})
     elif comparison:

@@ -5,6 +5,7 @@ Image number i is a function of (seed, i) and the settings, whatever batch it is
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from unstir import randomness
@@ -13,6 +14,7 @@ from unstir.diffusion.denoiser import Denoise, clipped, finite, thresholded
 from unstir.diffusion.guidance import Interval, guided
 from unstir.diffusion.samplers import Step, function_of
 from unstir.errors import UserError
+from unstir.pixels import to_uint8
 from unstir.randomness import Key
 from unstir.theory.process import Process
 
@@ -39,6 +41,17 @@ def steered(
     if not chain.clip:
         return denoise
     return thresholded(denoise, chain.threshold) if chain.threshold else clipped(denoise)
+
+
+def drawn_images(
+    denoise: Denoise, process: Process, shape: tuple[int, ...], num: int, chain: Chain, batch_size: int = 64
+) -> Iterator[Tensor]:
+    """Yield ``num`` images of any denoiser, by batches, as pixels: uint8 [b, *shape]. Errors as `draw`."""
+    for indices in torch.split(torch.arange(num), batch_size):
+        images = x_T = starting_noise(chain.seed, indices, shape)
+        for step in draw(denoise, process, x_T, indices, chain):
+            images = step.x
+        yield to_uint8(images)
 
 
 def draw(

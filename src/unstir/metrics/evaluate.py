@@ -11,65 +11,39 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unstir import randomness
 from unstir.chain import FAST, Chain
-from unstir.data import SPLITS, Store, verify_once
+from unstir.data import Store, verify_once
 from unstir.distributed import processes
-from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.generate.drawing import check as check_job
 from unstir.generate.folder import name_of, read_images, save_images
 from unstir.metrics.assist import assisted, serve
-from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluation import FOLDER, FORMAT, SHARES, Evaluation, find, save
-from unstir.metrics.features import Network
-from unstir.metrics.floor import FEWEST
-from unstir.metrics.measure import measure, reference_size
-from unstir.metrics.memorisation import Memorisation, memorisation, picture
+from unstir.metrics.judgement import Judgement, check_judgement, prepared, search_copies
+from unstir.metrics.measure import measure
+from unstir.metrics.memorisation import Memorisation
 from unstir.progress import Say, Showing, silently, unsaid
-from unstir.runs.files import check_writable, make_folder, replacing
+from unstir.runs.files import check_writable
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.runs.stores import check_data
 
-NEW_IMAGES = 2000  # held-out images that are compared with the training images, at most
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Plan:
+class Plan(Judgement):
     """How to evaluate a ``model``: by which sampling ``job`` (number and seed are the first set's), against what.
 
-    ``seeds`` sets are drawn, with seeds job.chain.seed, +1, ... The reference is ``num_reference`` images of ``split``
-    (0: all). ``networks`` are those whose features measure; empty for the sliced Wasserstein distance. A classifier
-    that is not trusted (`features.Trust`) may be among them: the protocol says how it did, and it does not measure.
+    ``seeds`` sets are drawn, with seeds job.chain.seed, +1, ... What they are measured against is a `Judgement`.
     """
 
     model: Model
     job: Job
-    seeds: int = 3
-    split: str = "train"
-    num_reference: int = 0
-    networks: Sequence[Network] = ()
-    memorisation: bool = True
-
-    @property
-    def measuring(self) -> list[Network]:
-        """The networks that measure: all but a classifier that knows nothing."""
-        return [network for network in self.networks if network.trust is None or network.trust.given]
 
     def protocol(self) -> dict[str, Any]:
         """All that decides a figure but the weights: what two evaluations must share to be compared."""
         model, job, chain = self.model, self.job, self.job.chain
         return {
-            "num": job.num,
-            "seeds": self.seeds,
-            "split": self.split,
-            "num_reference": reference_size(model.data.counts[self.split], self.num_reference, self.measuring),
-            "data": model.data.content_hash,
-            "flip": False,  # reference images are as they are stored
-            "rounding": "uint8, to nearest",
-            "networks": {network.name: network.hash for network in self.measuring},
-            "classifier": next((each.trust.entry() for each in self.networks if each.trust is not None), None),
+            **self.judged(job.num, model.data.content_hash, model.data.counts),
             **chain.in_effect(),
             **dataclasses.asdict(chain.cost(model.process.schedule)),
             "label": SHARES if job.shares else job.label,
@@ -83,20 +57,9 @@ def check(run: Run, store: Store, plan: Plan) -> None:
     """Raise UserError for a plan that does not fit the run or its data, whose bytes are read once a process."""
     check_data(run.path, run.data, store)
     check_job(plan.model, plan.job)
-    if plan.split not in SPLITS:
-        raise UserError(f"split={plan.split!r} is unknown; choose one of {', '.join(SPLITS)}")
-    count, least = store.count(plan.split), 2 * FEWEST  # it is halved where no floor can be drawn from other images
-    if count < least:
-        raise UserError(f"{store.path} has {count} {plan.split} images, too few to compare with: it takes {least}")
-    if plan.job.num < FEWEST:
-        raise UserError(f"num={plan.job.num} must be at least {FEWEST}: a distance is between sets; better hundreds")
-    if plan.seeds < 1:
-        raise UserError(f"seeds={plan.seeds} must be at least 1; error bars over seeds need 2")
-    if (num := plan.num_reference) and not least <= num <= count:
-        raise UserError(f"num_reference={num} is outside {least}..{count}, the {plan.split} images; 0 is all")
     for folder in ("generated", FOLDER):
         check_writable(run.path / folder)
-    verify_once(store)
+    check_judgement(store, plan, plan.job.num)
 
 
 def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, Any]:
@@ -117,15 +80,6 @@ def usual_chain(run: Run) -> Chain:
         return run.chain()
     steps = min(FAST.steps, run.config.diffusion.T)
     return run.chain().changed(sampler=FAST.sampler, steps=steps, spacing=FAST.spacing)
-
-
-def prepared(store: Store, plans: Sequence[Plan], showing: Showing = silently) -> list[Plan]:
-    """The plans with their classifier trained, once for all, where it is awaited."""
-    if not any(network.awaited and network.name == "classifier" for plan in plans for network in plan.networks):
-        return list(plans)
-    (found,) = networks_for(store, showing)
-    trained = [tuple(found if each.name == found.name else each for each in plan.networks) for plan in plans]
-    return [replace(plan, networks=networks) for plan, networks in zip(plans, trained, strict=True)]
 
 
 def evaluate(run: Run, store: Store, plan: Plan, *, say: Say = unsaid, showing: Showing = silently) -> Evaluation:
@@ -201,23 +155,7 @@ def folder_of(model: Model, job: Job) -> Path:
     return model.folder / "generated" / f"{name_of(model, job)}-{digest}"
 
 
-def held_out_like(store: Store, label: int | None) -> Tensor:
-    """At most `NEW_IMAGES` held-out images, uint8 [N, C, H, W]; of class ``label`` alone where one was asked for.
-
-    Images of some classes lie nearer to each other than those of others do, which is no sign of copies.
-    """
-    labels, kept = store.labels("held_out"), torch.arange(store.count("held_out"))
-    if label is not None and labels is not None:
-        kept = kept[labels == label]
-    some = randomness.permutation(0, "memorisation", 0, len(kept))[:NEW_IMAGES]
-    return store.images("held_out")[kept[some].sort().values]
-
-
 def _memorisation(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], name: str) -> Memorisation:
     """Search for copies of training images among all sets together, and draw the closest pairs."""
-    images = torch.cat(list(sets)), store.images("train"), held_out_like(store, plan.job.label)
-    features = next((network.features for network in plan.measuring if network.name == "classifier"), None)
-    found = memorisation(*images, flip=run.config.data.flip, features=features)
-    with replacing(make_folder(run.path / FOLDER) / f"{name}-pairs.png") as partial:
-        picture(found, *images).save(partial, format="png")
-    return found
+    path = run.path / FOLDER / f"{name}-pairs.png"
+    return search_copies(store, sets, plan, plan.job.label, run.config.data.flip, path)

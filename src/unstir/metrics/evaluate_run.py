@@ -4,7 +4,7 @@ The number of images, and how long they take, is known from earlier evaluations 
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,22 +15,20 @@ from unstir.distributed.join import joined
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import name_of
-from unstir.metrics.classifier import networks_there, preparing_seconds
-from unstir.metrics.evaluate import Plan, assist, check, evaluate, jobs, prepared, usual_chain, usual_labels
-from unstir.metrics.evaluation import Evaluation, best_match, differences, find, saved, unlike
-from unstir.metrics.features import Awaited
-from unstir.metrics.inception import NAME, SHA256, inception, installed
+from unstir.metrics.evaluate import Plan, assist, check, evaluate, jobs, usual_chain, usual_labels
+from unstir.metrics.evaluate_images import evaluated
+from unstir.metrics.evaluation import Evaluation, differences, find, saved
+from unstir.metrics.inception import inception, installed
+from unstir.metrics.judgement import judges, prepared, say_preparing, with_inception
+from unstir.metrics.known import known_number, match
 from unstir.metrics.reference import other_split
-from unstir.metrics.request import EvaluationRequest
+from unstir.metrics.request import SEEDS, EvaluationRequest
 from unstir.progress import Say, Showing, duration, silently, unsaid
-from unstir.runs import build
-from unstir.runs.files import is_writable
 from unstir.runs.loading import chosen_average
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.runs.stores import with_store
 
-ON_CPU = 2000  # reference images of Inception on a CPU, which computes some 5 to 10 a second
 SIZES = (100, 200, 300, 500, 1000, 2000, 5000, 10_000)  # the numbers of images that `fitting` chooses from
 SPARE_HELD_OUT = 100  # of so many or more, no more images are drawn by default than are held out: a floor of equal n
 USUAL = EvaluationRequest()
@@ -52,6 +50,8 @@ def evaluate_run(
     """
     if not request.minutes > 0:  # NaN too
         raise UserError(f"minutes={request.minutes} must be more than 0; --num sets the number of images itself")
+    if request.flip:
+        raise UserError("--flip is of --images: a run says so itself; leave it out")
     if request.inception:
         installed()
     with joined(request.device):
@@ -70,25 +70,24 @@ def _evaluate_run(
     processes.agree({**models, "data": store.content_hash}, "start all with the same options, run and data")
     for plan in plans:
         check(run, store, plan)
-    num, against, theirs = request.num, request.against, list[Evaluation]()
+    num, against, theirs, name = request.num, request.against, list[Evaluation](), ""
     if against is not None:
-        other = Run.open(against)
-        if other.path.resolve() == run.path.resolve():
+        if against.resolve() == run.path.resolve():
             raise UserError(f"--against {against} is the run itself; name another")
-        theirs = saved(other)
+        theirs, name = evaluated(against, store, request.label)
         num = num or known_number(plans[-1:], theirs)  # of another number nothing would compare
-        match(plans[-1], theirs, against, any_number=not request.num)
+        match(plans[-1], theirs, name, any_number=not request.num)
     if request.inception:
         with processes.first_before_others():
             loaded = inception(request.features, say, device=request.device)
-        plans = [replace(plan, networks=(*plan.networks[:-1], loaded)) for plan in plans]
+        plans = [with_inception(plan, loaded) for plan in plans]
     if processes.is_first():
         with processes.alone():
             plans = _sized(run, store, plans, num, request, say)
     num = processes.of_first(plans[0].job.num)
     with processes.first_before_others(), processes.alone():
         plans = prepared(store, [of_size(plan, num) for plan in plans], showing)
-    rival = None if against is None else match(plans[-1], theirs, against)
+    rival = None if against is None else match(plans[-1], theirs, name)
     if not processes.is_first():
         for plan in plans:
             assist(plan)
@@ -103,16 +102,10 @@ def _evaluate_run(
 def _plans(run: Run, store: Store, request: EvaluationRequest, say: Say) -> list[Plan]:
     """A plan for each step, with as many images as are asked for, or 100, and networks that are not there yet."""
     label, models = run.labels.number(request.label), _models(run, request, say)
-    networks, reference = networks_there(store), request.reference
-    if request.inception:
-        networks.append(Awaited(NAME, "" if request.features else SHA256))
-        if not reference and build.device(request.device).type == "cpu":
-            reference = min(store.count(request.split), max(ON_CPU, request.num))
     chain, labels = usual_chain(run).changed(**request.chain, seed=request.seed), usual_labels(run, store, label)
     job = Job(num=request.num or 100, chain=chain, batch_size=request.batch_size, **labels)
-    how: dict[str, Any] = {key: getattr(request, key) for key in ("seeds", "split")}
+    how = {"job": job, "seeds": SEEDS if request.seeds is None else request.seeds, **judges(store, request)}
     how["memorisation"] = request.memorisation and not run.config.imported  # what it was trained on is not known
-    how |= {"job": job, "num_reference": reference, "networks": tuple(networks)}
     return [Plan(model=model, **how) for model in models]
 
 
@@ -141,12 +134,9 @@ def _models(run: Run, request: EvaluationRequest, say: Say) -> list[Model]:
 def _sized(run: Run, store: Store, plans: list[Plan], num: int, request: EvaluationRequest, say: Say) -> list[Plan]:
     """The plans with their number of images; how long they will take is said."""
     plans, drawing = sized(run, store, plans, num, 60 * request.minutes, say)
-    if preparing := preparing_seconds(store):
-        kept = is_writable(store.path / "statistics")
-        again = "once for this data" if kept else f"at every call, for {store.path} cannot be written to"
-        say(f"about {duration(preparing)} to train the classifier, {again}")
+    say_preparing(store, say)
     if drawing:
-        images = f"{len(plans)} x {request.seeds} x {plans[0].job.num} images"
+        images = f"{len(plans)} x {plans[0].seeds} x {plans[0].job.num} images"
         say(f"{images}, about {duration(drawing)} to draw those still missing")
     return plans
 
@@ -176,39 +166,6 @@ def sized(
 def of_size(plan: Plan, num: int) -> Plan:
     """A plan with ``num`` images per set."""
     return replace(plan, job=replace(plan.job, num=num))
-
-
-def known_number(plans: Sequence[Plan], evaluations: Sequence[Evaluation]) -> int:
-    """The most images per set of the ``evaluations`` that are by one of the plans but for their number; 0 without any.
-
-    A network that is awaited is taken for that of the evaluation.
-    """
-    asked, known = [plan.protocol() for plan in plans], [each.protocol for each in evaluations]
-    return max(
-        (its["num"] for its in known for mine in asked if not unlike(as_far_as_known(mine, its), its, ("num",))),
-        default=0,
-    )
-
-
-def match(plan: Plan, others: Sequence[Evaluation], run: Path, any_number: bool = False) -> Evaluation:
-    """The newest of ``others``, those of a ``run``, by the protocol of ``plan``; UserError as `best_match`.
-
-    What only an awaited network will tell is taken to be alike, and so is the number of images with ``any_number``.
-    """
-    asked, left = plan.protocol(), ("num",) if any_number else ()
-    return best_match(lambda its: as_far_as_known(asked | {key: its[key] for key in left}, its), others, str(run))
-
-
-def as_far_as_known(protocol: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """A protocol with what only an awaited network will tell, its hash and its accuracy, taken from an ``other``."""
-    networks = {name: digest or other["networks"].get(name, "") for name, digest in protocol["networks"].items()}
-    found = {**protocol, "networks": networks}
-    if protocol["networks"].get("classifier") == "":
-        found["classifier"] = entry = other.get("classifier")
-        if entry and not entry["used"]:  # it may turn out to be one that is not trusted
-            del networks["classifier"]
-            found["num_reference"] = other["num_reference"]
-    return found
 
 
 def _count(model: Model, job: Job) -> int:

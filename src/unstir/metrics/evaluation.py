@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from unstir.chain import Cost, compared
+from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics.figures import Figure, figure_effect, verdict
 from unstir.metrics.memorisation import Memorisation
@@ -37,12 +38,16 @@ PROTOCOL = {
 }
 """What is read of a protocol, and of what kind each is."""
 
+JUDGED = ("num", "seeds", "split", "num_reference", "data", "flip", "rounding", "networks", "classifier", "label")
+"""The keys of a protocol that say how images are judged; the others say how a run drew them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """The figures of one saved step of a run, by key such as "classifier/fd", and the protocol they came by.
 
-    ``images`` is how many training images the weights had seen, ``weights`` their SHA-256 (hex).
+    ``images`` is how many training images the weights had seen, ``weights`` their SHA-256 (hex). Figures of images that
+    no run drew are of no step and no weights: their protocol has a hash of them, and ``source`` says what was named.
     """
 
     step: int
@@ -52,6 +57,7 @@ class Evaluation:
     figures: dict[str, Figure]
     memorisation: Memorisation | None = None
     seconds: dict[str, float] = field(default_factory=dict)  # of "drawing" and of "measuring"
+    source: str = ""
 
     def name(self) -> str:
         """A file name of its own for the figures of this protocol and step."""
@@ -70,11 +76,23 @@ class Evaluation:
 def name_of(step: int, protocol: Mapping[str, Any]) -> str:
     """The file name (without suffix) of an evaluation of a step by a protocol."""
     digest = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:8]
+    if of_images(protocol):
+        return f"images-{protocol['images'][:12]}-{protocol['seeds']}x{protocol['num']}-{digest}"
     return f"step{step}-{protocol['sampler']}{protocol['steps']}-{protocol['seeds']}x{protocol['num']}-{digest}"
 
 
+def of_images(protocol: Mapping[str, Any]) -> bool:
+    """Whether a protocol is of images that are judged as they are, and of no run."""
+    return "images" in protocol
+
+
 def unlike(a: Mapping[str, Any], b: Mapping[str, Any], apart_from: Collection[str] = ()) -> list[str]:
-    """How two protocols differ, a phrase a key ("num is 500 and 2000"), but for keys that differ on purpose."""
+    """How two protocols differ, a phrase a key ("num is 500 and 2000"), but for keys that differ on purpose.
+
+    How images of a run were drawn counts between runs alone: nobody knows it of other images.
+    """
+    if of_images(a) or of_images(b):
+        a, b = ({key: each.get(key) for key in JUDGED} for each in (a, b))
     pairs = {key: values for key, values in compared(a, b).items() if key not in apart_from}
     return [f"{key} is {shown(mine)} and {shown(theirs)}" for key, (mine, theirs) in pairs.items()]
 
@@ -96,6 +114,8 @@ def check_alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
         remedy = "evaluate both by one protocol with unstir evaluate"
         if (a.get("label") is None) != (b.get("label") is None):
             remedy = "figures of a network with classes and of one without never do; name a run of the same kind"
+            if of_images(a) or of_images(b):
+                remedy = "say which classes the images show: a subfolder for each class, or --label"
         if a.get("data") != b.get("data"):
             remedy = "figures of other data never do"
         raise UserError(f"these figures do not compare: {'; '.join(different)}; {remedy}")
@@ -128,35 +148,44 @@ def differences(a: Evaluation, b: Evaluation) -> list[str]:
     return lines
 
 
-def save(run: Run, evaluation: Evaluation) -> Path:
-    """Write RUN/evaluation/NAME.json and return its path. Raises UserError where it cannot be written."""
+def save(run: Run | Store, evaluation: Evaluation) -> Path:
+    """Write RUN/evaluation/NAME.json and return its path. Raises UserError where it cannot be written.
+
+    Evaluations of images that no run drew are kept so with the store that they were compared with.
+    """
     path = make_folder(run.path / FOLDER) / f"{evaluation.name()}.json"
     write_text(path, encode({"unstir_evaluation": FORMAT, **asdict(evaluation)}, indent=1) + "\n")
     return path
 
 
-def saved(run: Run) -> list[Evaluation]:
-    """The evaluations of a run, by rising step; files that are damaged or of another format are left out."""
+def saved(run: Run | Store) -> list[Evaluation]:
+    """The evaluations of a run, by rising step, or those kept with a store.
+
+    Files that are damaged or of another format are left out.
+    """
     found = map(_read, (run.path / FOLDER).glob("*.json"))
     return sorted((each for each in found if each is not None), key=lambda each: (each.step, each.name()))
 
 
-def find(run: Run, step: int, protocol: Mapping[str, Any]) -> Evaluation | None:
+def find(run: Run | Store, step: int, protocol: Mapping[str, Any]) -> Evaluation | None:
     """The evaluation of this step by exactly this protocol, if it was made before."""
     found = _read(run.path / FOLDER / f"{name_of(step, protocol)}.json")
-    return None if found is None or unlike(found.protocol, protocol) else found
+    return None if found is None or compared(found.protocol, protocol) else found
 
 
 def describe(evaluation: Evaluation) -> str:
     """What was evaluated and how, and a table of the figures: value, standard error, real images, noise."""
     how = evaluation.protocol
     networks = ", ".join(f"{name} {digest[:12]}" for name, digest in how["networks"].items()) or "no network"
-    cost = Cost(how["steps"], how["calls"])
-    head = (
-        f"step {evaluation.step} ({evaluation.images} images seen), {weights_in_words(how['ema'])}: "
-        f"{how['seeds']} x {how['num']} images by {how['sampler']}, {cost}, {how['dtype']}, seed "
-        f"{how['seed']} on; against {how['num_reference']} of {how['split']}; features: {networks}"
-    )
+    if of_images(how):
+        head = f"{evaluation.source} (images {how['images'][:12]}): {how['seeds']} x {how['num']} images; "
+    else:
+        head = (
+            f"step {evaluation.step} ({evaluation.images} images seen), {weights_in_words(how['ema'])}: "
+            f"{how['seeds']} x {how['num']} images by {how['sampler']}, {Cost(how['steps'], how['calls'])}, "
+            f"{how['dtype']}, seed {how['seed']} on; "
+        )
+    head += f"against {how['num_reference']} of {how['split']}; features: {networks}"
     copies = None if evaluation.memorisation is None else f"memorisation: {evaluation.memorisation.says}"
     lines = (head, table(evaluation.figures, how["num"]), describe_classifier(how), copies)
     return "\n".join(line for line in lines if line is not None)
@@ -210,7 +239,8 @@ def _read(path: Path) -> Evaluation | None:
         if values.pop("unstir_evaluation", None) != FORMAT:
             return None
         read = _EVALUATION.validate_json(json.dumps(values), strict=True)
-        check(read.protocol, PROTOCOL)
+        kinds = {key: kind for key, kind in PROTOCOL.items() if key in JUDGED or not of_images(read.protocol)}
+        check(read.protocol, kinds, {"images": is_text})
         return read if read.figures and all(figure.by_seed for figure in read.figures.values()) else None
     except (OSError, ValueError):
         return None

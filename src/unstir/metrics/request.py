@@ -5,6 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+SEEDS = 3
+OF_RUNS = (
+    "minutes", "chain", "guide", "checkpoint", "seed", "batch_size", "dtype", "compile", "ema", "ema_width",
+)  # fmt: skip
+"""What says how the images of a run are drawn, and nothing about images that are there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRequest:
@@ -12,9 +18,10 @@ class EvaluationRequest:
 
     num: int = 0
     """Images per seed; 0: as many as before, else as --minutes allow, but no more than are held out where 100 or more
-    are."""
-    seeds: int = 3
-    """Sets of images, each with its own seed, for error bars."""
+    are; with --images all of them."""
+    seeds: int | None = None
+    """Sets of images for error bars, by default 3, each with its own seed. With --images each folder is a set; one
+    alone is divided into so many at random, by default as --against was, else not at all."""
     minutes: float = 3.0
     """Time for drawing the images where --num is 0."""
     chain: Mapping[str, Any] = field(default_factory=dict)
@@ -35,13 +42,16 @@ class EvaluationRequest:
     memorisation: bool = True
     """Look for copies of training images."""
     against: Path | None = None
-    """Another run to compare with, evaluated before by the same protocol."""
+    """Another run or folder of images to compare with, evaluated before by the same protocol."""
     seed: int = 0
     """Seed of the first set."""
     label: str | None = None
-    """Class, by name or number, for a network with classes; by default each as often as the data has it."""
+    """Class, by name or number, for a network with classes; by default each as often as the data has it. With --images
+    the class that all of them show; else the names of their subfolders say it."""
     store: Path | None = None
-    """Folder of the packed data, where it has moved."""
+    """Folder of the packed data, where it has moved; with --images always."""
+    flip: bool = False
+    """With --images: mirror images of training images count as copies too. A run says itself what it trained on."""
     batch_size: int = 64
     """Images computed at once."""
     dtype: Literal["float32", "bfloat16", "auto"] = "auto"

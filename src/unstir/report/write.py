@@ -10,8 +10,8 @@ from typing import Any
 
 from unstir.data import Store, is_store
 from unstir.errors import UserError
-from unstir.metrics.evaluate import prepared
 from unstir.metrics.floor import FEWEST
+from unstir.metrics.judgement import prepared
 from unstir.progress import Say, Showing, silently, unsaid
 from unstir.report import compared, page
 from unstir.report.gather import Measuring, measure, planned, time_samplers

@@ -1,0 +1,251 @@
+"""Images that anything made, judged as a run's own are: to the last digit, found again, and refused in one line."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import copied, tiny_config, without_charts
+from unstir.data import Store
+from unstir.errors import UserError
+from unstir.metrics import evaluate_images as module
+from unstir.metrics.evaluate_images import evaluate_images
+from unstir.metrics.evaluation import SHARES, find, saved
+from unstir.metrics.images import AS_GIVEN, Images, images_of, label_of
+from unstir.metrics.request import EvaluationRequest
+from unstir.pictures.grid import to_picture
+from unstir.runs.run import Run
+from unstir.train.launch import open_data, open_run
+from unstir.train.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("quick")
+SMALL = ("--num", 24, "--seeds", 2, "--batch-size", 16)
+
+
+@pytest.fixture(scope="module")
+def place(classified, tmp_path_factory):
+    """A store with its classifier and two tiny runs of it, one without classes, one with."""
+    base = tmp_path_factory.mktemp("images")
+    copied(classified, base / "digits", classifier=True)
+    with pytest.MonkeyPatch.context() as patch:
+        without_charts(patch)
+        for name, changes in (("plain", {}), ("classes", {"model__num_classes": 10})):
+            config = tiny_config(base / "digits", data__source=str(base / "digits"), train__length="2 steps", **changes)
+            run = open_run(config, base / name, open_data(config, base / name))
+            Trainer(run, Store.open(base / "digits")).run()
+    return base
+
+
+@pytest.fixture(scope="module")
+def store(place):
+    return Store.open(place / "digits")
+
+
+def drawn(run):
+    return sorted((run / "generated").iterdir(), key=lambda folder: folder.name.split("seed")[1][:1])
+
+
+def saved_as(folder, images, names=None):
+    """Images, uint8 [N, C, H, W], as PNG files of a folder."""
+    for number, image in enumerate(images):
+        path = folder / (f"{number}.png" if names is None else names[number])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        to_picture(image).save(path)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["plain", "classes"])
+def test_the_figures_of_a_folder_are_those_of_the_run_that_drew_it(place, store, command, name):
+    assert command("evaluate", place / name, *SMALL)[0] == 0
+    (own,) = [each for each in saved(Run.open(place / name)) if each.protocol["seeds"] == 2]
+    status, out, err = command(
+        "evaluate", "--images", *drawn(place / name), "--store", store.path, "--flip", "--json"
+    )  # the tiny runs train on mirrored images
+    assert status == 0, err
+    (shown,) = json.loads(out)["evaluations"]
+    found = find(store, 0, shown["protocol"])
+    assert found.figures == own.figures and len(found.figures) > 5
+    assert found.memorisation == own.memorisation
+    assert found.protocol["label"] == own.protocol["label"] == (SHARES if name == "classes" else None)
+    assert "classifier/accuracy" in found.figures or name == "plain"
+    same = {key: found.protocol[key] for key in found.protocol if key != "images"}
+    assert same.items() <= own.protocol.items()
+
+
+def test_a_run_and_a_folder_are_compared_both_ways(place, store, command):
+    command("evaluate", place / "plain", *SMALL)
+    both = ("--images", *drawn(place / "plain"), "--store", store.path)
+    status, out, err = command("evaluate", *both, "--against", place / "plain")
+    assert status == 0, err
+    assert out.count(", +0 +- ") >= 5 and out.splitlines()[-1].endswith("undecided")
+    together = saved_as(place / "together", images_of(drawn(place / "plain"), store).parts[0].repeat(2, 1, 1, 1))
+    status, _, err = command("evaluate", place / "plain", *SMALL, "--against", together)
+    assert status == 2 and f"unstir evaluate --images {together} --store {store.path} first" in err
+    status, out, err = command("evaluate", "--images", together, "--store", store.path, "--against", place / "plain")
+    assert status == 0 and "2 x 24 images" in out, err  # divided as the run's images are
+    status, out, err = command("evaluate", place / "plain", *SMALL, "--against", together)
+    assert status == 0 and out.splitlines()[-1].endswith("undecided"), err
+    status, _, err = command("evaluate", place / "classes", *SMALL, "--against", together)
+    assert status == 2 and "do not compare: label is by the data's shares and none; say which classes" in err
+    status, _, err = command("evaluate", "--images", together, "--store", store.path, "--against", together)
+    assert status == 2 and "holds the same images" in err
+
+
+def test_the_same_images_are_found_again_wherever_they_lie(place, store, monkeypatch):
+    images = store.images("held_out")[:30]
+    first, _ = evaluate_images(saved_as(place / "here", images), store)
+    monkeypatch.setattr(module, "measure", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(module, "search_copies", lambda *_, **__: pytest.fail("searched again"))
+    (place / "here").rename(place / "there")
+    shutil.make_archive(str(place / "zipped"), "zip", place / "there")
+    np.save(place / "array.npy", images.permute(0, 2, 3, 1).numpy())
+    np.savez(place / "arrays.npz", images[:, 0].numpy())
+    for source in ("there", "zipped.zip", "array.npy", "arrays.npz"):
+        assert evaluate_images(place / source, store)[0] == first, source
+    batches = (images[begin : begin + 7].numpy() for begin in range(0, 30, 7))
+    assert evaluate_images(batches, store)[0] == first
+    assert evaluate_images(images, store, EvaluationRequest(store=place))[0] == first
+    with pytest.raises(pytest.fail.Exception, match="measured"):
+        evaluate_images(images.flip(0), store)
+    with pytest.raises(pytest.fail.Exception, match="searched"):
+        evaluate_images(images, store, EvaluationRequest(flip=True))
+
+
+def test_any_denoiser_is_judged(place, store):
+    from unstir import Chain, linear
+    from unstir.diffusion.denoiser import Prediction
+    from unstir.diffusion.draw import drawn_images
+    from unstir.theory.process import Process
+
+    mean = store.images("train").float().mean(0) / 127.5 - 1
+    process = Process(linear(20, 0.01, 0.3))
+
+    def denoise(x_t, t):
+        return Prediction(mean.expand_as(x_t), x_t)
+
+    batches = list(drawn_images(denoise, process, store.shape, 13, Chain("ddim", steps=3), batch_size=5))
+    assert [len(each) for each in batches] == [5, 5, 3]
+    found, _ = evaluate_images(iter(batches), store, EvaluationRequest(memorisation=False))
+    assert found.memorisation is None and found.figures["classifier/fd"].value > found.figures["classifier/fd"].floor
+    off = (torch.cat(batches).float() - 127.5 * (mean + 1)).abs().max()
+    assert off <= 0.5 + 1e-3  # every image is the mean, rounded
+
+
+def test_subfolders_of_the_classes_say_what_was_asked_for(place, store):
+    labels = store.labels("held_out")
+    names = [f"{store.classes[label]}/{number}.png" for number, label in enumerate(labels[:40])]
+    folder = saved_as(place / "by-class", store.images("held_out")[:40], names)
+    found = images_of(folder, store)
+    assert found.asked[0].tolist() == sorted(labels[:40].tolist())
+    sets, asked = found.sets(10, 3)
+    assert torch.cat([each.bincount(minlength=10)[None] for each in asked]).sum(0).max() <= 5
+    shown = dict(zip(map(tuple, found.parts[0].flatten(1).tolist()), found.asked[0].tolist(), strict=True))
+    for some, classes in zip(sets, asked, strict=True):
+        assert [shown[tuple(image)] for image in some.flatten(1).tolist()] == classes.tolist()
+    odd = saved_as(place / "odd", store.images("held_out")[:40], [f"set{n % 2}/{n}.png" for n in range(40)])
+    assert images_of(odd, store).asked is None
+    assert images_of(odd, store, label="7").asked[0].tolist() == [7] * 40
+
+
+def test_classes_asked_for_have_a_name_in_the_protocol(store):
+    shares = store.labels("train").bincount() / store.count("train")
+    near = torch.repeat_interleave(torch.arange(10), (shares * 100).round().long())
+    assert label_of([near], store) == SHARES and label_of(None, store) is None
+    assert label_of([near[:50], near[50:]], store) == AS_GIVEN
+    assert label_of([torch.full((9,), 4)] * 2, store) == 4
+
+
+def test_one_folder_is_divided_and_several_are_sets():
+    images = torch.arange(60, dtype=torch.uint8).view(60, 1, 1, 1)
+    one = Images("one", (images,))
+    assert torch.equal(one.sets(60, 1)[0][0], images)
+    sets, asked = one.sets(20, 3)
+    assert asked is None and sorted(torch.cat(sets).flatten().tolist()) == list(range(60))
+    assert all((each.flatten().diff() > 0).all() for each in sets) and sets[0].max() > 40 > 20 > sets[2].min()
+    labels = torch.arange(10).repeat_interleave(6)
+    _, classes = Images("one", (images,), (labels,)).sets(10, 3)
+    assert [each.bincount().tolist() for each in classes] == [[1] * 10] * 3
+    several, _ = Images("several", (images, images + 60)).sets(60, 2)
+    assert [int(each.min()) for each in several] == [0, 60]
+    assert one.hash != Images("one", (images[:30], images[30:])).hash != Images("one", (images,), (labels,)).hash
+
+
+def bad(place, images):
+    """A folder each of what is refused."""
+    small = torch.zeros(20, 1, 4, 4, dtype=torch.uint8)
+    saved_as(place / "small", small)
+    saved_as(place / "few", images[:5])
+    coloured = torch.zeros(20, 3, 8, 8, dtype=torch.uint8)
+    coloured[:, 0] = 200
+    saved_as(place / "coloured", coloured)
+    (place / "empty").mkdir(exist_ok=True)
+    saved_as(place / "damaged", images[:20])
+    (place / "damaged" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"broken")
+    saved_as(place / "text", images[:20])
+    (place / "text" / "4.png").write_text("no image")
+    np.save(place / "floats.npy", images[:20].numpy() / 255)
+    (place / "broken.npz").write_bytes(b"PK\x03\x04 and no more")
+    to_picture(images[0]).save(place / "one.png")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("small", ("'0.png' is 4x4", "holds images of 8x8", "--size 4")),
+        ("few", ("holds 5 images, too few for a set of at least 12",)),
+        ("coloured", ("'0.png' is in colour", "is grey", "--channels 3")),
+        ("empty", ("holds no images",)),
+        ("damaged", ("'3.png' cannot be judged: damaged",)),
+        ("text", ("'4.png' cannot be judged: not an image",)),
+        ("floats.npy", ("images are float64", "to_uint8")),
+        ("broken.npz", ("no whole NumPy file",)),
+        ("one.png", ("is one image; give the folder",)),
+        ("nothing", ("is not there; give a folder",)),
+        ("plain", ("is a run; give it without --images",)),
+        ("digits", ("is a store",)),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_in_one_line(place, store, command, refused, source, words):
+    if not (place / "few").exists():
+        bad(place, store.images("held_out"))
+    before = sorted(path for path in store.path.rglob("*"))
+    refused(command("evaluate", "--images", place / source, "--store", store.path), *words)
+    assert sorted(path for path in store.path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--images", "{}/few"), ("--store STORE",)),
+        ((), ("give the folder of a run, or images with --images",)),
+        (("{}/plain", "--images", "{}/few"), ("not both",)),
+        (("--images", "{}/few", "--store", "{}/digits", "--checkpoint", 3), ("--checkpoint says how a run's images",)),
+        (("--images", "{}/few", "--store", "{}/digits", "--eta", 1), ("--eta says how a run's images",)),
+        (("--images", "{}/few", "{}/few", "--store", "{}/digits", "--seeds", 3), ("seeds=3, but 2 sets were given",)),
+        (("--images", "{}/few", "--store", "{}/digits", "--seeds", 0), ("seeds=0 must be at least 1",)),
+        (("--images", "{}/few", "--store", "{}/digits", "--num", 20), ("too few for a set of 20",)),
+        (("--images", "{}/few", "--store", "{}/digits", "--label", "x"), ("label 'x' is no class",)),
+        (("{}/plain", "--flip"), ("--flip is of --images",)),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_in_one_line(place, store, command, refused, options, words):
+    if not (place / "few").exists():
+        bad(place, store.images("held_out"))
+    refused(command("evaluate", *(str(each).replace("{}", str(place)) for each in options)), *words)
+
+
+def test_a_grey_image_is_refused_where_the_store_is_in_colour(tmp_path, store):
+    colour = replace(store, manifest={**store.manifest, "shape": [3, 8, 8]})
+    Image.new("L", (8, 8)).save(tmp_path / "grey.png")
+    with pytest.raises(UserError, match=r"'grey.png' is grey, .* in colour; save it in RGB"):
+        images_of(tmp_path, colour)
+    Image.new("RGB", (8, 8)).save(tmp_path / "grey.png")
+    assert images_of(tmp_path, colour).parts[0].shape == (1, 3, 8, 8)
+    said = []
+    Image.new("RGB", (8, 8)).save(tmp_path / "lossy.jpg")
+    images_of(tmp_path, colour, say=said.append)
+    assert said == [f"{tmp_path}: 1 of 2 images: JPEG, whose losses the figures see"]
