@@ -101,6 +101,32 @@ def test_permutation_is_one_and_changes_with_the_step():
     assert (a == b).sum() < 20
 
 
+def test_an_order_that_is_listed_is_the_permutation():
+    order = randomness.Order(3, "order", 2, 1000)
+    assert torch.equal(order[10:20], randomness.permutation(3, "order", 2, 1000)[10:20])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 64, 1000, 4096, 4097])
+def test_an_order_that_is_not_listed_has_each_number_once_wherever_it_is_cut(monkeypatch, n):
+    monkeypatch.setattr(randomness, "LISTED", 0)
+    order = randomness.Order(0, "order", 5, n)
+    assert torch.equal(order[:].sort().values, torch.arange(n))
+    parts = torch.cat([order[first : first + 700] for first in range(0, n, 700)])
+    assert torch.equal(parts, order[: n + 50]) and torch.equal(order[n - 1 :], parts[-1:])
+
+
+def test_an_order_that_is_not_listed_is_random():
+    n = 2 * randomness.LISTED
+    a, b, c = (
+        randomness.Order(seed, "order", step, n)[:20_000].double() / n for seed, step in ((0, 0), (0, 1), (1, 0))
+    )
+    for one, other in ((a, b), (a, c), (a, torch.arange(20_000)), (a[1:], a[:-1]), (a[1024:], a[:-1024])):
+        assert abs(torch.corrcoef(torch.stack((one, other.double())))[0, 1]) < 5 / math.sqrt(len(one))
+    counts = torch.histc(a, 100, 0, 1)
+    assert ((counts - 200).square() / 200).sum() < 99 + 5 * math.sqrt(2 * 99)
+    assert abs((a[1:] > a[:-1]).double().mean() - 0.5) < 5 / math.sqrt(12 * 20_000)
+
+
 def test_numbers_are_mixed_by_blocks_that_stay_in_the_cache(monkeypatch):
     assert 8 * randomness._BLOCK == 2**20
     monkeypatch.setattr(randomness, "_BLOCK", 12)

@@ -6,7 +6,7 @@ batch or the index of the image. Two processes that split a batch between them t
 process would have drawn, and an image comes out the same in whatever batch it is computed.
 
     training    time, noise, perturbation, dropout ...        the optimiser step; the place in the global batch
-                order                                          the epoch; slot 0, an order of all images
+                order                                          the epoch; an order of all images (`Order`)
     held-out    watched loss, watched bound, watched steps     the time or the number of the call; the image
                 loss floor                                     the number of the noise; the image
     sampling    start, sample, inpaint ...                     the diffusion time; the index of the image
@@ -31,6 +31,8 @@ _MASK64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, the increment of SplitMix64
 _MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # "variant 13" of the 64-bit finaliser
 _SHIFTS = (30, 27, 31)
+LISTED = 1 << 20  # an order of at most so many is a list of them all; a part of a longer one is computed by itself
+_ROUNDS = 8  # of the Feistel network that orders more
 _BLOCK = 1 << 17  # numbers mixed at once on a CPU: 1 MiB, so that the ten passes of `mix64` stay in the cache
 
 
@@ -110,6 +112,40 @@ def kept(key: Key, n: int, dropout: float) -> Tensor:
 def permutation(seed: int, stream: str, step: int, n: int) -> Tensor:
     """A random order of 0..n-1: int64 [n] on the CPU, a function of its arguments alone."""
     return torch.argsort(bits(Key(seed, stream, step, torch.zeros(1, dtype=torch.int64)), n)[0], stable=True)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A random order of 0..n-1, a function of its fields; ``order[places]`` is what stands there, int64 on the CPU.
+
+    Up to `LISTED` it is `permutation`. A longer one is a bijection of the places, so that neither time nor memory grows
+    with n: a Feistel network (Luby & Rackoff 1988, "How to construct pseudorandom permutations") over the next power
+    of two, applied again wherever it leaves 0..n-1 (fewer than twice on average).
+    """
+
+    seed: int
+    stream: str
+    step: int
+    n: int
+
+    def __getitem__(self, places: slice) -> Tensor:
+        if self.n <= LISTED:
+            return permutation(self.seed, self.stream, self.step, self.n)[places]
+        found = self._mixed(torch.arange(*places.indices(self.n)))
+        while len(beyond := torch.nonzero(found >= self.n)[:, 0]):
+            found[beyond] = self._mixed(found[beyond])
+        return found
+
+    def _mixed(self, x: Tensor) -> Tensor:
+        """A bijection of 0..2^b-1, b the bits of n - 1: each half in turn changes by a random function of the other."""
+        low = (self.n - 1).bit_length() // 2
+        sizes = (low, (self.n - 1).bit_length() - low)
+        halves = [x & (1 << low) - 1, x >> low]
+        for number in range(_ROUNDS):
+            changed, by = number % 2, halves[1 - number % 2]
+            mask = bits(Key(self.seed, f"{self.stream} round {number}", self.step, by), 1)[:, 0]
+            halves[changed] = halves[changed] ^ (mask & (1 << sizes[changed]) - 1)
+        return halves[0] | halves[1] << low
 
 
 def derive_seed(seed: int, stream: str) -> int:

@@ -2,6 +2,7 @@
 
     manifest.json            everything below in words and figures, and a hash over them: equal input gives equal bytes
     origin.json              where it was packed from, to know that source again; nothing rests on it
+    verified.json            of a large one, that its bytes were read (see `verified`); another machine makes its own
     train.images.npy         uint8 [N, C, H, W], 0..255, C order
     train.labels.npy         int64 [N], absent when the data has no labels
     held_out.images.npy      the images training never sees, kept for likelihood, distances and memorisation
@@ -15,11 +16,12 @@ import difflib
 import hashlib
 import json
 import math
+import mmap
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -36,7 +38,10 @@ if TYPE_CHECKING:  # torch takes seconds to import and decoding workers do witho
     import torch
 
 HEADER_BYTES = 128
-_verified: set[tuple[Any, ...]] = set()
+LARGE = 1 << 28  # bytes of pixels from which on a store may not be in memory, and reading all of it takes a while
+_PRIVATE: dict[str, Any] = {"access": mmap.ACCESS_COPY}
+if sys.platform == "linux":  # no memory is set aside for pages that might be written, or no file larger than it maps
+    _PRIVATE = {"flags": mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)}
 
 
 class Array(NamedTuple):
@@ -78,12 +83,12 @@ class Array(NamedTuple):
         if self.shape[0] == 0:  # an empty region cannot be mapped
             return torch.from_numpy(np.zeros(self.shape, self.descr))
         try:
-            with file_errors(self.file):
-                array: np.ndarray[Any, Any] = np.load(self.file, mmap_mode="c", allow_pickle=False)
-        except (ValueError, EOFError):
+            with file_errors(self.file), open_file(self.file) as stream:
+                mapped = mmap.mmap(stream.fileno(), 0, **_PRIVATE)
+            return torch.from_numpy(np.ndarray(self.shape, self.descr, mapped, HEADER_BYTES))
+        except (TypeError, ValueError):  # shorter than its header says
             again = "delete the folder and pack the data again"
             raise UserError(f"{self.file}: damaged since it was opened; {again}") from None
-        return torch.from_numpy(array)
 
 
 def arrays(folder: Path, shape: Shape, counts: dict[str, int], labelled: bool) -> dict[tuple[str, str], Array]:
@@ -154,6 +159,11 @@ class Store:
             raise UserError(f"split={split!r} is unknown; use one of {', '.join(SPLITS)}")
         return int(self.manifest["counts"][split])
 
+    @property
+    def is_large(self) -> bool:
+        """Whether its pixels take `LARGE` bytes or more."""
+        return math.prod(self.shape) * sum(map(self.count, SPLITS)) >= LARGE
+
     def arrays(self) -> dict[tuple[str, str], Array]:
         """The arrays, by (split, "images" or "labels")."""
         return arrays(self.path, self.shape, self.manifest["counts"], self.labelled)
@@ -186,21 +196,6 @@ class Store:
             labels = self.labels(split)
             if labels is not None and len(labels) and not 0 <= labels.min() <= labels.max() < len(self.classes):
                 raise UserError(f"{self.path}: labels in {split} that are no class's; {again}")
-
-
-def verify_once(store: Store) -> None:
-    """Read every byte of a store unless this process did so and no file has changed since. Raises as `Store.verify`.
-
-    A change is recognised by inode, length and the times of the file, the last of which no program can set.
-    """
-    found: list[Any] = [str(store.path.resolve()), repr(store.manifest)]
-    for array in store.arrays().values():
-        with suppress(OSError):  # `Store.verify` says so
-            it = array.file.stat()
-            found += [it.st_ino, it.st_size, it.st_mtime_ns, it.st_ctime_ns]
-    if (key := tuple(found)) not in _verified:
-        store.verify()
-        _verified.add(key)
 
 
 def is_store(path: str | Path) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.chain import FAST
-from unstir.data import Store, verify_once
+from unstir.data import Store
 from unstir.diffusion.denoiser import NotFiniteError, autocast
 from unstir.diffusion.loss import denoising_loss
 from unstir.doctor.check import MISSING, Errors, Needs, RunFacts, Samples, SavedFile, step_of
@@ -124,7 +124,7 @@ def _store(run: Run, named: str | Path | None) -> tuple[Run, Store | None, str]:
     run = compared_with(run, opened)
     found, began = opened.content_hash, run.data.content_hash
     if found == began:
-        return run, opened, _refusal(verify_once, opened)
+        return run, opened, _refusal(Store.verify, opened)
     return (
         run,
         opened,
@@ -208,7 +208,7 @@ def _real(run: Run, store: Store, num: int) -> Tensor:
 def squared_errors(run: Run, loaded: Checkpoint, store: Store) -> Errors:
     """The errors of raw and averaged weights on the same training images, times (stratified over 1..T) and noise."""
     num = min(affordable(run, 2, ERROR_IMAGES), store.count("train"))
-    index = randomness.permutation(0, "doctor errors", 0, store.count("train"))[:num]
+    index = randomness.Order(0, "doctor errors", 0, store.count("train"))[:num]
     labels = store.labels("train") if run.config.model.num_classes else None
     slots = torch.arange(num)
     t = 1 + (slots * run.config.diffusion.T) // num

@@ -80,9 +80,10 @@ def _begun(net: nn.Module, lesson: Lesson, kept: Path | None) -> tuple[torch.opt
     """The optimizer, the images of each step, int64 [BATCH], in epochs of random order, and the steps done before."""
     optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99), fused=True)
     epochs, num = range(math.ceil(lesson.steps * BATCH / len(lesson.images))), len(lesson.images)
-    order = torch.cat([randomness.permutation(lesson.seed, "classifier order", epoch, num) for epoch in epochs])
+    seen = lesson.steps * BATCH
+    order = torch.cat([randomness.Order(lesson.seed, "classifier order", epoch, num)[:seen] for epoch in epochs])
     done = 0 if kept is None else _load(kept, net, optimizer, lesson)
-    return optimizer, torch.split(order[: lesson.steps * BATCH], BATCH), done
+    return optimizer, torch.split(order[:seen], BATCH), done
 
 
 def _step(net: nn.Module, optimizer: torch.optim.Optimizer, lesson: Lesson, step: int, index: Tensor) -> None:

@@ -124,7 +124,7 @@ def held_out_like(store: Store, label: int | None) -> Tensor:
     labels, kept = store.labels("held_out"), torch.arange(store.count("held_out"))
     if label is not None and labels is not None:
         kept = kept[labels == label]
-    some = randomness.permutation(0, "memorisation", 0, len(kept))[:NEW_IMAGES]
+    some = randomness.Order(0, "memorisation", 0, len(kept))[:NEW_IMAGES]
     return store.images("held_out")[kept[some].sort().values]
 
 

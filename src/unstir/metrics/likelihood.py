@@ -116,8 +116,8 @@ def likelihood(
     check(model, store, protocol)
     if protocol.variance == "auto":
         protocol = replace(protocol, variance="learned" if model.learned_variance else "large")
-    chosen = randomness.permutation(protocol.seed, "likelihood", 0, store.count(protocol.split))
-    chosen = chosen[: protocol.num or None].sort().values
+    order = randomness.Order(protocol.seed, "likelihood", 0, store.count(protocol.split))
+    chosen = order[: protocol.num or None].sort().values
     most = -(-len(chosen) // SAMPLES) if protocol.calls else len(chosen)
     batches = torch.split(chosen, min(protocol.batch_size, most))
     calls = protocol.calls or model.process.T

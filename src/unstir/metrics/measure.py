@@ -133,7 +133,7 @@ def reference_size(count: int, asked: int, networks: Sequence[Network]) -> int:
 def _of_patches(store: Store, sets: Sequence[Tensor], split: str, num_reference: int, asked: Tensor | None) -> Figure:
     """The sliced Wasserstein distance to ``num_reference`` images of ``split``; its floor is one set of real images."""
     num, part = len(sets[0]), other_split(split)
-    real = store.images(split)[randomness.permutation(0, f"some {split}", 0, store.count(split))[:num_reference]]
+    real = store.images(split)[randomness.Order(0, f"some {split}", 0, store.count(split))[:num_reference]]
     each = [wasserstein.swd(images, real, seed=seed) for seed, images in enumerate(sets)]
     index, draws = draws_of(store, part, num, asked)
     if draws is not None:

@@ -110,7 +110,7 @@ def reference(store: Store, part: str, network: Network, num: int = 0, progress:
 
 def chosen(part: str, total: int, num: int) -> Tensor:
     """Which ``num`` of the ``total`` images of a part a reference is of, in the order of its features: int64 [num]."""
-    return randomness.permutation(0, f"reference {part}", 0, total)[:num]
+    return randomness.Order(0, f"reference {part}", 0, total)[:num]
 
 
 def other_split(split: str) -> str:

@@ -66,8 +66,8 @@ class FixedImages:
     @classmethod
     def choose(cls, run: Run, store: Store, split: str, device: torch.device) -> "FixedImages":
         """The first log.held_out_images of a random order of the split; more of them begin with the same ones."""
-        index = randomness.permutation(run.config.seed, f"watched {split}", 0, store.count(split))
-        index = index[: run.config.log.held_out_images]
+        order = randomness.Order(run.config.seed, f"watched {split}", 0, store.count(split))
+        index = order[: run.config.log.held_out_images]
         x_0 = from_uint8(store.images(split)[index].to(device))
         labels = store.labels(split) if run.config.model.num_classes else None
         label = None if labels is None else labels[index].to(device)

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from unstir.data import SPLITS, Store, is_store, pack
+from unstir.data import SPLITS, Store, is_store, pack, verify_once
 from unstir.data.disk import usable_path
 from unstir.data.images import COLOUR_LOST
 from unstir.data.source import after_train
@@ -139,7 +139,7 @@ def open_data(
             )
     else:
         store = _store_of(config.data, None, progress)
-    store.verify()
+    verify_once(store)
     return store
 
 

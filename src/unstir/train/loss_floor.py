@@ -85,7 +85,7 @@ def _measured(run: Run, store: Store, times: tuple[int, ...], num: int, noises: 
     """The floor from the first ``num`` images of those that are followed, each under so many ``noises``."""
     config, schedule = run.config, build.schedule(run.config.diffusion)
     scales = [(schedule.alpha(t), schedule.sigma(t)) for t in times]
-    index = randomness.permutation(config.seed, "watched train", 0, store.count("train"))[:num]
+    index = randomness.Order(config.seed, "watched train", 0, store.count("train"))[:num]
     eps = [randomness.normal(Key(config.seed, "loss floor", i, index), tuple(store.shape)) for i in range(noises)]
     labels = store.labels("train") if config.model.num_classes else None
     snr = [(alpha / sigma) ** 2 for alpha, sigma in scales]
