@@ -218,7 +218,8 @@ def test_the_newest_of_several_steps_is_compared_by_the_network_that_was_loaded(
     own, other = (SimpleNamespace(path=Path(name), newest_step=lambda: 2) for name in ("own", "other"))
     heard, loaded = [], Awaited("loaded", "l")
     for name, answer in (
-        ("installed", None), ("with_store", (own, SimpleNamespace(content_hash="d"))), ("check", None), ("inception", loaded), ("_plans", plans),
+        ("installed", None), ("with_store", (own, SimpleNamespace(content_hash="d"))), ("check", None),
+        ("inception", loaded), ("_plans", plans),
         ("evaluated", ([evaluation(num=40), evaluation(num=90)], "other")),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, lambda *given, answer=answer, **how: answer)

@@ -21,9 +21,9 @@ from unstir.metrics.evaluation import FID, saved
 from unstir.pictures.grid import grid
 from unstir.report import compared, page, pictures, tables
 from unstir.report.analysis import analyse
+from unstir.report.files import browser as browser_there
+from unstir.report.files import print_pdf
 from unstir.report.gather import SPEED, gather, measure, planned, read_speed, time_samplers
-from unstir.report.write import browser as browser_there
-from unstir.report.write import print_pdf
 from unstir.runs import checkpoint
 from unstir.runs.lines import encode
 from unstir.runs.run import Run
@@ -348,7 +348,7 @@ def test_the_worst_samples_are_those_farthest_from_all_training_images(run, stor
     classifier = networks_for(store)[0] if by == "classifier" else None
     odd = torch.full((1, *store.shape), 255, dtype=torch.uint8)
     samples = torch.cat((store.images("train")[:20], odd, store.images("held_out")[:20]))
-    found = pictures.worst(run, store, pictures.Drawn(samples, None), classifier)
+    found = pictures.worst(run.config.data.flip, store, pictures.Drawn(samples, None), classifier)
     assert found.samples == pictures.encode(grid(_worst_first(samples, odd, store, classifier), 8), "the worst samples")
     assert "16 of 41 samples" in found.how and f"{store.count('held_out')} held-out images" in found.how
 

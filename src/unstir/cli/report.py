@@ -1,21 +1,27 @@
 """`unstir report`."""
 
 from pathlib import Path
+from typing import Any
 
 from unstir.cli.app import app, say, show
 from unstir.cli.options import StoreFolder
+from unstir.errors import UserError
+from unstir.metrics.request import SEEDS, EvaluationRequest
 
 
 @app.command
 def report(
-    runs: list[Path],
+    runs: list[Path] | None = None,
     /,
     *,
+    images: list[Path] | None = None,
+    label: str | None = None,
+    flip: bool = False,
     out: Path | None = None,
     measure: bool = True,
     minutes: float = 5.0,
     num: int = 0,
-    seeds: int = 3,
+    seeds: int | None = None,
     pdf: bool = False,
     export: Path | None = None,
     store: StoreFolder = None,
@@ -34,34 +40,40 @@ def report(
 
     Example: `unstir report runs/first runs/second --out compared.html`
 
+    Example: `unstir report --images made/ --store data/digits`
+
     Args:
         runs: Folder of the run, or of several to be compared.
+        images: Images of any program in place of a run, as `unstir evaluate` takes them: the part of the page that
+            needs no training, by default report.html in their folder.
+        label: With --images the class that all of them show.
+        flip: With --images: mirror images of training images count as copies too.
         out: The HTML file, in a folder that is made where it is missing; by default report.html in the (first) run's
             folder, comparison.html for several.
         measure: Measure what is missing; without, the page has what was measured before.
         minutes: About how long drawing images for the figures of a run may take, where --num is 0.
         num: Images per seed for the figures; 0: as many as --minutes allow, no more than are held out.
-        seeds: Sets of images for a figure, for its error bar.
+        seeds: Sets of images for a figure, for its error bar: 3, and of --images as `unstir evaluate` has them.
         pdf: Print the page to a PDF of the same name too; needs Chromium or Chrome.
         export: Write the figures with their errors and protocols to this file too, by its ending .csv, .md (Markdown)
             or .tex (LaTeX), or to all three in this folder.
     """
     from unstir import console
+    from unstir.report.images import ReportFiles, write_images_report
     from unstir.report.write import write_report
 
-    page, *others = write_report(
-        runs,
-        out,
-        measuring=measure,
-        minutes=minutes,
-        num=num,
-        seeds=seeds,
-        printed=pdf,
-        exported=export,
-        store=store,
-        say=say,
-        showing=console.counting,
-    )
+    if bool(runs) == bool(images):
+        raise UserError("give the folder of a run or several, or images with --images, and not both")
+    telling: dict[str, Any] = {"say": say, "showing": console.counting}
+    if images:
+        request = EvaluationRequest(num=num, seeds=seeds, label=label, flip=flip, store=store)
+        page, *others = write_images_report(images, ReportFiles(out, pdf, export), request, **telling)
+    else:
+        if label is not None or flip:
+            raise UserError("--label and --flip are of --images; leave them out")
+        how: dict[str, Any] = {"measuring": measure, "minutes": minutes, "num": num, "printed": pdf, "exported": export}
+        how["seeds"] = SEEDS if seeds is None else seeds
+        page, *others = write_report(runs or [], out, store=store, **how, **telling)
     show(f"report   {page} ({page.stat().st_size / 1e6:.1f} MB)")
     for file in others:
         show(f"{'pdf' if file.suffix == '.pdf' else 'figures':8} {file}")

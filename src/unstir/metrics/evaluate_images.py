@@ -72,6 +72,21 @@ def evaluate_images(
     by the content of the images. ``say`` is called with forecasts. Raises UserError, before anything is trained or
     written, for images that are of another shape or none, and for what cannot be compared.
     """
+    plan, rival = planned_images(images, store, request, labels=labels, say=say, showing=showing)
+    made = evaluate_plan(plan, say, showing)
+    return made, differences(made, rival) if rival else []
+
+
+def planned_images(
+    images: Source,
+    store: str | Path | Store | None,
+    request: EvaluationRequest,
+    *,
+    labels: Sequence[int] | Tensor | None = None,
+    say: Say = unsaid,
+    showing: Showing = silently,
+) -> tuple[ImagesPlan, Evaluation | None]:
+    """A plan with all that it needs, and what it is to be compared with; arguments and errors as `evaluate_images`."""
     _check_asked(request)
     if request.inception:
         installed()
@@ -93,9 +108,7 @@ def evaluate_images(
         plan = with_inception(plan, inception(request.features, say, device=request.device))
     say_preparing(opened, say)
     (plan,) = prepared(opened, [plan], showing)
-    rival = None if request.against is None else match(plan, theirs, name)
-    made = evaluate_plan(plan, say, showing)
-    return made, differences(made, rival) if rival else []
+    return plan, None if request.against is None else match(plan, theirs, name)
 
 
 def evaluated(path: Path, store: Store, label: str | None = None) -> tuple[list[Evaluation], str]:

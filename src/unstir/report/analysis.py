@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from unstir.doctor import Cause, causes
 from unstir.doctor.learning import lower_rate
-from unstir.metrics.evaluation import FID
+from unstir.metrics.evaluation import FID, Evaluation
 from unstir.metrics.figures import figure_effect
 from unstir.report.analysis_cost import cost, enough, sampling
 from unstir.report.analysis_fit import fit
@@ -83,17 +83,9 @@ def limitations(facts: Facts) -> list[str]:
         "Samples are the first of a fixed seed and not chosen; the worst ones are chosen, as their caption says.",
     ]
     if (last := facts.last) is not None:
-        main, how = last.main(), last.protocol
-        sets = f"Figures are of {count(how['seeds'], 'set')} of {count(how['num'], 'image')}"
-        if main.error:
-            least = f"a difference of {main.name} below about {brief(LEVEL * figure_effect(main, main).error)}"
-            found.append(f"{sets}: {least} from a run evaluated alike is not seen.")
-        else:
-            found.append(f"{sets}, without an error bar: no difference can be distinguished from chance.")
-        sees = next(says for start, says in FEATURES.items() if last.main_key.startswith(start))
-        found.append(f"{main.name} {sees}")
+        found += limits_of(last)
         if not facts.config.imported:
-            found.append("Copies are searched for as whole images: a copied part of an image is not found.")
+            found.append(PARTS_OF_IMAGES)
     else:
         found.append("The samples were not evaluated, so their quality is known only by eye.")
     if not held_out and not facts.config.imported:
@@ -101,6 +93,22 @@ def limitations(facts: Facts) -> list[str]:
     elif 0 < held_out < FEW:
         found.append(f"{count(held_out, 'image')} held out are few: what is compared with them is rough.")
     return found
+
+
+PARTS_OF_IMAGES = "Copies are searched for as whole images: a copied part of an image is not found."
+
+
+def limits_of(last: Evaluation) -> list[str]:
+    """What the figures of an evaluation cannot show."""
+    main, how = last.main(), last.protocol
+    sets = f"Figures are of {count(how['seeds'], 'set')} of {count(how['num'], 'image')}"
+    if main.error:
+        least = f"a difference of {main.name} below about {brief(LEVEL * figure_effect(main, main).error)}"
+        found = [f"{sets}: {least} from a run evaluated alike is not seen."]
+    else:
+        found = [f"{sets}, without an error bar: no difference can be distinguished from chance."]
+    sees = next(says for start, says in FEATURES.items() if last.main_key.startswith(start))
+    return [*found, f"{main.name} {sees}"]
 
 
 FEATURES = {

@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from unstir.metrics.evaluation import Evaluation, describe_classifier
+from unstir.metrics.evaluation import Evaluation, describe_classifier, of_images
 from unstir.metrics.figures import LOWER, Figure, above_floor, as_share
 from unstir.metrics.memorisation import Memorisation
-from unstir.report.facts import Facts, same_features
+from unstir.report.facts import Evaluated, same_features
 from unstir.report.statement import Statement, Topic
 from unstir.report.wording import brief, change, count, percent, shown, size, with_error
 from unstir.significance import (
@@ -33,7 +33,7 @@ MEANINGS = {
 }
 
 
-def quality(facts: Facts) -> Iterator[Statement]:
+def quality(facts: Evaluated) -> Iterator[Statement]:
     """Sentences on the main figure against that of real images, on classes, and on what the finite n adds."""
     last, said = facts.last, partial(Statement, topic="quality", figure="quality")
     if last is None:
@@ -60,7 +60,7 @@ def quality(facts: Facts) -> Iterator[Statement]:
     yield from _classes(last)
 
 
-def diversity(facts: Facts) -> list[Statement]:
+def diversity(facts: Evaluated) -> list[Statement]:
     """Sentences on precision, density, recall and coverage, each against that of real images."""
     last, found, num_floor = facts.last, [], 0
     num = 0 if last is None else last.protocol["num"]
@@ -110,8 +110,9 @@ def _excess(last: Evaluation, figure: Figure, num: int) -> Statement:
 def _how(last: Evaluation) -> str:
     """What the main figure was made of, and how good the classifier is whose features it is in."""
     how = last.protocol
-    sets = f"{count(how['seeds'], 'set')} of {count(how['num'], 'image')}, {how['sampler']} with "
-    sets += count(how["calls"], "call")
+    sets = f"{count(how['seeds'], 'set')} of {count(how['num'], 'image')}"
+    if not of_images(how):
+        sets += f", {how['sampler']} with {count(how['calls'], 'call')}"
     if (entry := how.get("classifier")) and entry["used"] and last.main_key.startswith("classifier/"):
         sets += f"; its classifier is right in {percent(entry['accuracy'])} of {entry['num']:,} held-out images"
     return sets
@@ -130,7 +131,7 @@ def _times(figure: Figure, least: Estimate, apart: Effect) -> str:
     return f"{with_error(ratio, ratio * math.hypot(error / value, least.error / least.value) * widened)} times "
 
 
-def _accuracy(facts: Facts, last: Evaluation) -> Iterator[Statement]:
+def _accuracy(facts: Evaluated, last: Evaluation) -> Iterator[Statement]:
     """How often a sample shows the class it was asked for, against real images."""
     figure, held_out = last.figures.get("classifier/accuracy"), facts.data.counts["held_out"]
     if figure is not None and figure.floor is not None and held_out:
@@ -162,7 +163,7 @@ def _against_real(name: str, topic: Topic, text: str, apart: Effect, higher_is_b
     return said("good", f"{text}: no worse than real images {by}", apart)
 
 
-def memorisation(facts: Facts) -> list[Statement]:
+def memorisation(facts: Evaluated) -> list[Statement]:
     """Sentences on copies, and on nearness as a whole, from the newest evaluation that looked for them."""
     said = partial(Statement, "copies", "memorisation", "neighbours", "undecided")
     found = next((each.memorisation for each in reversed(facts.by_step) if each.memorisation is not None), None)

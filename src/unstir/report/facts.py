@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from unstir.doctor import Finding
 from unstir.doctor.numbers import is_number
@@ -121,6 +121,39 @@ class Facts:
     def broken(self) -> list[int]:
         """The steps at which a held-out loss was not a finite number."""
         return [int(line["step"]) for line in self.held_out if _is_broken(line)]
+
+
+class Evaluated(Protocol):
+    """What sentences about samples need to know: figures of a run, or of images that are there."""
+
+    @property
+    def data(self) -> DataCard:
+        """What they are compared with."""
+
+    @property
+    def by_step(self) -> tuple[Evaluation, ...]:
+        """Evaluations by one protocol, the newest last."""
+
+    @property
+    def last(self) -> Evaluation | None:
+        """The newest one."""
+
+
+@dataclass(frozen=True)
+class ImagesFacts:
+    """What is known of images that no run drew: their ``name``, their figures, and the ``data`` that they were held
+    against."""
+
+    name: str
+    data: DataCard
+    last: Evaluation
+
+    @property
+    def by_step(self) -> tuple[Evaluation, ...]:
+        """The evaluation alone."""
+        return (self.last,)
+
+    by_chain = ()
 
 
 def same_features(evaluation: Evaluation, figure: str) -> Figure | None:

@@ -145,7 +145,7 @@ def _of_evaluated(run: Run, store: Store | None, last: Evaluation | None) -> dic
     return {
         "classes": pictures.by_class(store, known, classifier),
         "asked": known is not None and known.asked is not None,
-        "worst": None if known is None else pictures.worst(run, store, known, classifier),
+        "worst": None if known is None else pictures.worst(run.config.data.flip, store, known, classifier),
     }
 
 

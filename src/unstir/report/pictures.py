@@ -221,14 +221,16 @@ def by_class(store: Store, drawn: Drawn | None, classifier: Classifier | None) -
     return found
 
 
-def worst(run: Run, store: Store, drawn: Drawn, classifier: Classifier | None) -> Worst:
-    """The samples farthest from their nearest training image, in the classifier's features or else by pixels."""
+def worst(flip: bool, store: Store, drawn: Drawn, classifier: Classifier | None) -> Worst:
+    """The samples farthest from their nearest training image, in the classifier's features or else by pixels.
+
+    With ``flip`` the nearest may be a mirror image.
+    """
     held_out = store.images("held_out")
     if classifier is not None:
         train, by = reference(store, "train", classifier).features, "in the classifier's features"
     else:
         train, by = store.images("train"), "by pixels, which favours strong contrast"
-    flip = run.config.data.flip
 
     def far(images: Tensor) -> Tensor:
         if classifier is None:

@@ -14,16 +14,17 @@ from unstir.chain import Cost, title
 from unstir.data import Store
 from unstir.doctor.numbers import numbers
 from unstir.errors import UserError, printable
-from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.evaluation import Evaluation, of_images
 from unstir.metrics.evaluation import shown as shown_value
 from unstir.metrics.figures import Figure
 from unstir.metrics.likelihood import terms_of
 from unstir.progress import duration
-from unstir.report.facts import Facts, chain_key
+from unstir.report.facts import Facts, ImagesFacts, chain_key
 from unstir.report.wording import brief, count, operations, passes, percent, with_error
 from unstir.runs.files import make_folder, write_text
 from unstir.runs.model import weights_in_words
 
+Shown = Facts | ImagesFacts
 STEM = "figures"  # in a folder the files are figures.csv, figures.md and figures.tex
 HEADS = ("run", "step", "sampler", "steps", "calls", "figure", "value", "real images", "noise", "better", "protocol")
 """The columns of a table to be read; "value" has its standard error."""
@@ -117,9 +118,10 @@ def protocol(evaluation: Evaluation, classes: tuple[str, ...] = ()) -> str:
     guided = f"guidance {how['guidance']:g}{away}, " if how.get("guidance", 1) != 1 else ""
     label = how.get("label")
     of_class = f" of class {classes[label]}" if isinstance(label, int) and label < len(classes) else ""
-    text = f"{how['seeds']} × {how['num']} images{of_class} by {how['sampler']}, {Cost(how['steps'], how['calls'])}, "
-    text += f"{guided}{weights_in_words(how['ema'])}, against {how['num_reference']:,} images of the "
-    return f"{text}{how['split']} split"
+    text = f"{how['seeds']} × {how['num']} images{of_class}"
+    if not of_images(how):
+        text += f" by {how['sampler']}, {Cost(how['steps'], how['calls'])}, {guided}{weights_in_words(how['ema'])}"
+    return f"{text}, against {how['num_reference']:,} images of the {how['split']} split"
 
 
 def protocol_rows(evaluation: Evaluation, classes: tuple[str, ...] = ()) -> list[tuple[str, str]]:
@@ -193,7 +195,7 @@ def targets(path: Path) -> list[Path]:
     return [path / f"{STEM}{suffix}" for suffix in WRITERS]
 
 
-def export(path: Path, runs: Sequence[Facts]) -> list[Path]:
+def export(path: Path, runs: Sequence[Shown]) -> list[Path]:
     """Write the figures of some runs to a file or folder and return the files. Raises UserError as `targets`."""
     files, rows = targets(path), rows_of(runs)
     for file in files:
@@ -202,7 +204,7 @@ def export(path: Path, runs: Sequence[Facts]) -> list[Path]:
     return files
 
 
-def rows_of(runs: Sequence[Facts]) -> list[Row]:
+def rows_of(runs: Sequence[Shown]) -> list[Row]:
     """A row per figure of every evaluation that the pages of these runs show; protocols alike in the rest are one."""
     protocols, rows = list[dict[str, Any]](), []
     for facts in runs:
@@ -249,8 +251,8 @@ def _record(row: Row) -> dict[str, Any]:
     infinite, infinite_error = it.infinite or (None, None)
     return {
         "run": row.run,
-        "step": of.step,
-        "images_seen": of.images,
+        "step": None if of_images(of.protocol) else of.step,
+        "images_seen": None if of_images(of.protocol) else of.images,
         "figure": it.name,
         "value": it.value,
         "standard_error": it.error,
@@ -274,8 +276,9 @@ def _cells(rows: Sequence[Row]) -> Iterable[list[str]]:
     for row in rows:
         how = row.evaluation.protocol
         (name, *cells), *_ = figures([row.figure], how["num"])
-        chain = (str(how[key]) for key in IN_COLUMNS)
-        yield [row.run, str(row.evaluation.step), *chain, name, *cells, str(row.protocol)]
+        chain = (str(how.get(key, "")) for key in IN_COLUMNS)
+        step = "" if of_images(how) else str(row.evaluation.step)
+        yield [row.run, step, *chain, name, *cells, str(row.protocol)]
 
 
 def _protocols(rows: Sequence[Row]) -> list[tuple[int, str]]:

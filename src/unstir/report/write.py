@@ -1,9 +1,5 @@
 """The report of one run or several, from their folders: what is missing is measured, then the page is written."""
 
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,17 +10,14 @@ from unstir.metrics.floor import FEWEST
 from unstir.metrics.judgement import prepared
 from unstir.progress import Say, Showing, silently, unsaid
 from unstir.report import compared, page
+from unstir.report.files import check_browser, check_files, print_pdf
 from unstir.report.gather import Measuring, measure, planned, time_samplers
-from unstir.report.tables import export, targets
-from unstir.runs.files import check_file, make_folder, replacing
+from unstir.report.tables import export
+from unstir.runs.files import make_folder
 from unstir.runs.run import Run
 from unstir.runs.stores import check_data, compared_with, with_store
 from unstir.train.held_out import catch_up
 from unstir.train.loss_floor import keep_floor
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
-OPTIONS = ("--headless=new", "--disable-gpu", "--no-first-run", "--disable-extensions", "--no-pdf-header-footer")
-SECONDS = 180
 
 
 def write_report(
@@ -54,12 +47,7 @@ def write_report(
         check_browser(paths[0])
     runs = [Run.open(path) for path in paths]
     path = out or runs[0].path / ("report.html" if len(runs) == 1 else "comparison.html")
-    _check_file(path, "--out", ".html")
-    for target in targets(exported) if exported else ():
-        _check_file(target, "--export", target.suffix)
-    prints = [path.with_suffix(".pdf")] if printed else []
-    for target in prints:
-        _check_file(target, "--pdf", ".pdf")
+    prints = check_files(path, printed, exported)
     runs, stores = _with_stores(runs, store, say)
     plans = _planned(runs, stores, minutes, num, seeds, say) if measuring else []
     protocols = [_measured(*plan, timed=len(runs) == 1, showing=showing) for plan in plans]
@@ -72,14 +60,6 @@ def write_report(
         for target in prints:
             print_pdf(path, target)
     return [path, *prints, *(export(exported, facts) if exported else ())]
-
-
-def _check_file(path: Path, option: str, suffix: str) -> None:
-    """Raise UserError for a file of another kind or one that cannot be written."""
-    if path.suffix.lower() != suffix.lower():
-        more = "; --pdf adds a PDF of the page" if path.suffix.lower() == ".pdf" else ""
-        raise UserError(f"{option} {path} must end in {suffix}{more}")
-    check_file(path, option)
 
 
 def _check_asked(paths: Sequence[Path], minutes: float, num: int, seeds: int) -> None:
@@ -145,35 +125,3 @@ def _measured(run: Run, store: Store, plan: Measuring, timed: bool, showing: Sho
     if timed:
         time_samplers(run, plan)
     return plans[len(plan.by_step) - 1].protocol()
-
-
-def browser() -> str | None:
-    """The path of a browser that can print; None where there is none. $UNSTIR_BROWSER names another."""
-    named = os.environ.get("UNSTIR_BROWSER", "")
-    return shutil.which(named) if named else next(filter(None, map(shutil.which, BROWSERS)), None)
-
-
-def check_browser(html: Path) -> str:
-    """The browser that is to print ``html``. Raises UserError where none is found."""
-    if program := browser():
-        return program
-    raise UserError(
-        f"--pdf needs Chromium or Chrome, which was not found ({', '.join(BROWSERS)}); install one, name it in "
-        f"UNSTIR_BROWSER, or print {html} from any browser"
-    )
-
-
-def print_pdf(html: Path, path: Path) -> None:
-    """Print an HTML file to a PDF by a browser of the machine. Raises UserError where there is none or it fails."""
-    program = check_browser(html)
-    with tempfile.TemporaryDirectory() as profile, replacing(path) as partial:
-        files = f"--user-data-dir={profile}", f"--print-to-pdf={partial.resolve()}", html.resolve().as_uri()
-        as_root = hasattr(os, "geteuid") and os.geteuid() == 0  # Chromium's sandbox does not run as root
-        command = [program, *(["--no-sandbox"] if as_root else []), *OPTIONS, *files]
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
-        except subprocess.TimeoutExpired:
-            raise UserError(f"{program} did not print {html} within {SECONDS} s; print it by hand") from None
-        if done.returncode or not partial.read_bytes().startswith(b"%PDF"):
-            said = done.stderr.decode(errors="replace").strip().splitlines()
-            raise UserError(f"{program} did not print {html}: {said[-1] if said else 'no reason given'}")
