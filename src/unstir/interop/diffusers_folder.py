@@ -14,7 +14,7 @@ import torch
 from unstir.data.disk import file_errors, open_file
 from unstir.errors import UserError, short
 from unstir.interop.foreign import Asked, Foreign
-from unstir.interop.names import from_diffusers
+from unstir.interop.names import from_diffusers, theirs_of
 from unstir.interop.schedulers import from_scheduler
 from unstir.interop.unet2d import from_unet2d
 from unstir.interop.weights import read_weights
@@ -64,6 +64,7 @@ def read_folder(folder: Path, asked: Asked) -> tuple[Foreign, str]:
         chain=chain,
         size=size,
         notes=tuple(notes),
+        named={name: theirs_of(name)[0] for name in own},
         **_labels(folder),
     ), sha256
 

@@ -6,12 +6,14 @@ from pathlib import Path
 from torch import Tensor
 
 from unstir.errors import UserError
-from unstir.interop import report_code
+from unstir.interop import improved, lucidrains, report_code
 from unstir.interop.foreign import Asked, Foreign
 from unstir.interop.weights import read_weights
 
 READERS: dict[str, Callable[[Mapping[str, Tensor], Asked, str], Foreign]] = {
     report_code.MARK: report_code.read_report,
+    improved.MARK: improved.read_improved,
+    lucidrains.MARK: lucidrains.read_lucidrains,
 }
 """What reads a checkpoint that has a tensor of this name, under whatever prefix."""
 SHOWN = 3

@@ -1,7 +1,7 @@
 """A model of another program, read: what every importer returns and `importing` makes a run of."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -20,7 +20,7 @@ class Foreign:
 
     ``program`` is whose files they were, ``network`` the config of the network (its num_classes count a label that
     says nothing, if there ``has_null`` is one), ``weights`` are by our names. Images are of ``size`` (H, W). ``notes``
-    say what is not the same here.
+    say what is not the same here. ``named`` are the names that tensors have there, by ours.
     """
 
     program: str
@@ -32,17 +32,25 @@ class Foreign:
     has_null: bool = False
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    named: Mapping[str, str] = field(default_factory=dict)
+
+    def in_their_names(self, wrong: str) -> str:
+        """A phrase of `loading.misfits`, which begins with a tensor of ours, with its name in the source."""
+        name, _, rest = wrong.partition(" ")
+        return f"{self.named[name]} {rest} (here {name})" if name in self.named else wrong
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """What a person says of a source that does not say it itself; None is what was left out.
 
-    ``size`` is the side of its images in pixels; ``classes`` are the names of its labels, in order. ``T`` and the betas
-    are of the process.
+    ``size`` is the side of its images in pixels; ``classes`` are the names of its labels, in order. ``T``, the betas
+    and the ``schedule`` are of the process; ``heads`` are those of each attention.
     """
 
     size: int | None = None
+    heads: int | None = None
+    schedule: str | None = None
     classes: tuple[str, ...] = ()
     T: int | None = None
     beta_1: float | None = None

@@ -69,7 +69,9 @@ def import_run(source: str | Path, folder: str | Path, asked: Asked = USUAL) -> 
     with torch.device("meta"):  # shapes alone: the settings of a stranger may ask for any amount of memory
         own = UNet(build.network_config(config)).state_dict()
     if wrong := misfits(own, foreign.weights):
-        raise UserError(f"{source}: its weights do not fit the network: {'; '.join(wrong[:3])}")
+        raise UserError(
+            f"{source}: its weights do not fit the network: {'; '.join(map(foreign.in_their_names, wrong[:3]))}"
+        )
     with new_folder(folder) as partial:
         made = Run.create(config, partial, data)
         tensors = {f"model.{name}": t for name, t in foreign.weights.items()}

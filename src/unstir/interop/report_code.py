@@ -79,7 +79,17 @@ def read_report(tensors: Mapping[str, Tensor], asked: Asked, source: str) -> For
         size=(settings["size"], settings["size"]),
         has_null=by_class,
         notes=assumed(usual, given),
+        named=_named(places),
     )
+
+
+def _named(places: Mapping[str, str]) -> dict[str, str]:
+    """The names of their layers, by ours, where one is one."""
+    layers = {ours: theirs for theirs, ours in _TOP.items()}
+    for theirs, ours in places.items():
+        if ".blocks." in ours:
+            layers |= {f"{ours}.{own}": f"{theirs}.{name}" for name, own in _BLOCK.items()}
+    return {f"{ours}.{kind}": f"{theirs}.{kind}" for ours, theirs in layers.items() for kind in ("weight", "bias")}
 
 
 def _network(state: Mapping[str, Tensor], by_class: bool, source: str) -> tuple[UNetConfig, dict[str, str]]:
