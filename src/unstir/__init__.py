@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from unstir.data import Store, pack
     from unstir.diffusion.denoiser import Prediction
     from unstir.diffusion.draw import draw, drawn_images, starting_noise
+    from unstir.diffusion.samplers import Step
     from unstir.errors import UserError
     from unstir.generate.drawing import Job, sample_batches
     from unstir.generate.sampling import sample
@@ -20,29 +21,30 @@ if TYPE_CHECKING:
     from unstir.metrics.evaluate_images import evaluate_images
     from unstir.metrics.evaluate_run import evaluate_run
     from unstir.metrics.request import EvaluationRequest
+    from unstir.nn.own import network
     from unstir.runs.model import Model
     from unstir.runs.recipes import load_recipe
     from unstir.runs.run import Run
     from unstir.theory.process import Process
-    from unstir.theory.schedule import cosine, linear
+    from unstir.theory.schedule import NoiseSchedule, cosine, linear
     from unstir.train.launch import train_run
 
     __version__: str
 
 __all__ = [
-    "Chain", "EvaluationRequest", "Job", "Model", "Prediction", "Process", "Run", "Store", "UserError", "cosine",
-    "draw", "drawn_images", "evaluate_images", "evaluate_run", "export", "import_run", "linear", "load_recipe",
-    "pack", "sample", "sample_batches", "starting_noise", "train_run",
+    "Chain", "EvaluationRequest", "Job", "Model", "NoiseSchedule", "Prediction", "Process", "Run", "Step", "Store",
+    "UserError", "cosine", "draw", "drawn_images", "evaluate_images", "evaluate_run", "export", "import_run", "linear",
+    "load_recipe", "network", "pack", "sample", "sample_batches", "starting_noise", "train_run",
 ]  # fmt: skip
 
 _MODULES = {
     "chain": "Chain", "data": "Store pack", "diffusion.denoiser": "Prediction",
-    "diffusion.draw": "draw drawn_images starting_noise",
+    "diffusion.draw": "draw drawn_images starting_noise", "diffusion.samplers": "Step",
     "errors": "UserError", "generate.drawing": "Job sample_batches", "generate.sampling": "sample",
     "interop.exporting": "export", "interop.importing": "import_run", "metrics.evaluate_run": "evaluate_run",
-    "metrics.evaluate_images": "evaluate_images", "metrics.request": "EvaluationRequest", "runs.model": "Model",
-    "runs.recipes": "load_recipe", "runs.run": "Run", "theory.process": "Process", "theory.schedule": "cosine linear",
-    "train.launch": "train_run",
+    "metrics.evaluate_images": "evaluate_images", "metrics.request": "EvaluationRequest", "nn.own": "network",
+    "runs.model": "Model", "runs.recipes": "load_recipe", "runs.run": "Run", "theory.process": "Process",
+    "theory.schedule": "NoiseSchedule cosine linear", "train.launch": "train_run",
 }  # fmt: skip
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 

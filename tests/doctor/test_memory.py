@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from unstir.doctor.data import _overfit
+from unstir.nn.config import ModelConfig
 from unstir.theory.loss_floor import LossFloor
 
 TIMES = [50, 350, 950]
@@ -27,7 +28,8 @@ def line(images, train, held_out, scatter=0.2, num=128, **changes):
 
 
 def found(*lines, floor=FLOOR):
-    run = SimpleNamespace(data=SimpleNamespace(counts={"train": 1000}))
+    config = SimpleNamespace(model=ModelConfig())
+    run = SimpleNamespace(data=SimpleNamespace(counts={"train": 1000}), config=config)
     return _overfit.run(SimpleNamespace(run=run, held_out=lines, floor=floor))
 
 

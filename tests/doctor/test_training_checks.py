@@ -14,7 +14,7 @@ from unstir.doctor.gather import activations, needs
 from unstir.doctor.image_stats import learns_nothing, outputs_nothing
 from unstir.doctor.samples import initial_share
 from unstir.errors import UserError
-from unstir.runs import build, card, checkpoint, lines, memory
+from unstir.runs import build, card, checkpoint, lines
 from unstir.runs.run import Run
 
 pytest_plugins = ["spoiled"]
@@ -225,7 +225,7 @@ def test_the_disk_that_the_rest_of_a_run_needs_is_known_to_the_byte(spoiled, cha
 def test_the_disk_of_a_run_without_files_is_that_of_all_it_keeps(spoiled):
     spoiled.config(train__length="600 steps", train__lr_period="570 steps", checkpoint__keep=3)
     slim = [file for file in gather(spoiled.path, samples=False, progress=lambda *_: None).files if file.kind == "slim"]
-    run, num = Run.open(spoiled.path), memory.parameters(spoiled.run.config)
+    run, num = Run.open(spoiled.path), build.num_parameters(spoiled.run.config)
     assert needs(run, (), 0).files == needs(run, tuple(slim), 0).files == 4 * num * (4 * (3 + 1) + 1)
 
 

@@ -34,7 +34,7 @@ def run(shared, tmp_path):
 def test_any_batch_gives_the_outputs_of_the_network_and_the_file_says_what_it_is(run):
     (file,) = (run.path / "onnx").iterdir()
     model = run.model(device="cpu")
-    net, written = model.denoiser.net, OnnxNetwork(file, model.denoiser.net.config)
+    net, written = model.denoiser.net, OnnxNetwork(file)
     for num in (1, 2, 5):
         x, t, label = torch.randn(num, 1, 4, 8), torch.randint(20, (num,)), torch.randint(11, (num,))
         with torch.no_grad():
@@ -73,7 +73,7 @@ def test_the_command_says_which_engine_drew_and_does_not_mix_them(run, unstir, r
 
 def test_an_export_is_one_file_and_what_is_missing_is_a_line(run, tmp_path, unstir, refused, monkeypatch):
     (known,) = (run.path / "onnx").iterdir()  # the exporter takes seconds
-    monkeypatch.setattr(exporting, "write_onnx", lambda net, shape, file, said: shutil.copy(known, file))
+    monkeypatch.setattr(exporting, "write_onnx", lambda model, file: shutil.copy(known, file))
     done = export(run.model(device="cpu"), "onnx", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.onnx"] and done.error < 1e-5
     monkeypatch.setitem(sys.modules, "onnxscript", None)
@@ -84,10 +84,8 @@ def test_an_export_is_one_file_and_what_is_missing_is_a_line(run, tmp_path, unst
 
 def test_a_file_that_computes_something_else_is_not_kept(run, monkeypatch):
     shutil.rmtree(run.path / "onnx")
-    monkeypatch.setattr(
-        onnx_file, "write_onnx", lambda net, shape, file, said: shutil.copy(run.path / "data.json", file)
-    )
-    monkeypatch.setattr(onnx_file, "OnnxNetwork", lambda file, config: lambda x, t, label: x * 0)
+    monkeypatch.setattr(onnx_file, "write_onnx", lambda model, file: shutil.copy(run.path / "data.json", file))
+    monkeypatch.setattr(onnx_file, "OnnxNetwork", lambda file: lambda x, t, label: x * 0)
     with pytest.raises(UserError, match="computes other outputs than the model"):
         _ = on_onnxruntime(run.model(device="cpu")).denoiser
     assert not list((run.path / "onnx").iterdir())

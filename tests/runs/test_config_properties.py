@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unstir.errors import UserError
-from unstir.nn.config import UNetConfig
+from unstir.nn.config import ModelConfig
 from unstir.runs.config import Config
 from unstir.runs.sections import GridConfig, LossConfig, TrainConfig
 from unstir.runs.timetable import ema_decay
@@ -92,7 +92,7 @@ def test_an_average_is_the_closed_form_of_its_decays(n, limit, warmup):
         (lambda: GridConfig(steps=0), "steps=0: it must be at least 1"),
         (lambda: GridConfig(step=5), "unknown key step; did you mean steps"),
         (lambda: replace(TrainConfig(), lr=-1.0), "lr=-1.0: it must be more than 0"),
-        (lambda: replace(Config(), model=replace(UNetConfig(), in_channels=1)), "model.in_channels=1 differs from"),
+        (lambda: replace(Config(), model=replace(ModelConfig(), in_channels=1)), "model.in_channels=1 differs from"),
         (lambda: LossConfig(objective="none"), "objective='none': it must be one of 'simple'"),
     ],
 )

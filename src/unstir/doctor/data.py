@@ -11,7 +11,7 @@ from unstir.data import SPLITS, Store
 from unstir.doctor.check import Finding, RunFacts, Severity, check
 from unstir.doctor.image_stats import NEAR, ImageStats
 from unstir.doctor.numbers import Line, Lines, is_number
-from unstir.runs import memory
+from unstir.runs import build
 from unstir.significance import LEVEL, Effect, Estimate, nearer, paired, two_sample
 from unstir.theory.loss_floor import LossFloor
 
@@ -135,11 +135,12 @@ def _few_images(facts: RunFacts) -> Iterator[Finding]:
     """So few images that a network can remember them all; advice, for only held-out images can prove it."""
     num, config = facts.run.data.counts["train"], facts.run.config
     if num < FEW:
-        values, parameters = num * math.prod(facts.run.data.shape), memory.parameters(config)
+        values, parameters = num * math.prod(facts.run.data.shape), build.num_parameters(config)
         evidence = f"""{num} training images ({values:,} values) for {parameters:,} parameters; {FEW} images or more are
             usual"""
         flip = "" if config.data.flip else "; --data.flip doubles photographs (not writing)"
-        remedy = f"add images, or a smaller network (--model.channels) for fewer steps{flip}"
+        smaller = "(--model.channels) " if config.model.is_unet else ""
+        remedy = f"add images, or a smaller network {smaller}for fewer steps{flip}"
         yield Finding("warning" if num < FAR_TOO_FEW else "note", evidence, remedy, num, FEW)
 
 
@@ -180,7 +181,8 @@ def _overfit(facts: RunFacts, held_out: Lines) -> Iterator[Finding]:
     of_train, of_held_out = ([b - a for a, b in zip(*pair, strict=True)] for pair in pairs)
     more = two_sample(of_train, of_held_out, choices)
     needed, memory = _needed(choices), _remembered(held_out, facts.floor, facts.run.data.counts["train"])
-    mend = "more images, --data.flip where mirror images are right, --model.dropout 0.1, or fewer steps"
+    dropout = "--model.dropout 0.1, " if facts.run.config.model.is_unet else ""
+    mend = f"more images, --data.flip where mirror images are right, {dropout}or fewer steps"
     if rise.positive and more.positive and not change.positive:
         before = fmean(best.held_out)
         evidence = f"""since step {best.step} the held-out loss rose from {before:.4g} by {rise.value:.4g}

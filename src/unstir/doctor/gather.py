@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unstir import randomness
 from unstir.chain import FAST
@@ -18,7 +18,7 @@ from unstir.doctor.check import MISSING, Errors, Needs, RunFacts, Samples, Saved
 from unstir.doctor.image_stats import ImageStats, image_stats
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
-from unstir.nn.unet import UNet, flops
+from unstir.nn.own import takes
 from unstir.pixels import from_uint8, to_uint8
 from unstir.progress import counter
 from unstir.randomness import Key
@@ -171,7 +171,7 @@ def _read(step: int, path: Path, kind: str) -> tuple[SavedFile, Checkpoint | Non
 
 def affordable(run: Run, calls: int, most: int) -> int:
     """How many images, FEWEST_IMAGES to ``most``, take about WORK operations at ``calls`` network calls per image."""
-    each = flops(build.network_config(run.config), *run.data.shape[1:]) * calls
+    each = build.forward_flops(run.config, *run.data.shape[1:]) * calls
     return max(FEWEST_IMAGES, min(most, int(WORK / each)))
 
 
@@ -232,7 +232,7 @@ def needs(run: Run, files: tuple[SavedFile, ...], step: int) -> Needs:
     cfg, device = run.config, torch.device("cpu")
     with suppress(UserError):  # of a device of another machine
         device = build.device(cfg.train.device)
-    num, copies = memory.parameters(cfg), memory.copies(cfg)
+    num, copies = build.num_parameters(cfg), memory.copies(cfg)
     full = 4 * num * (copies - 1)  # gradients are not saved
     slim = 4 * num * (1 + len(WIDTHS) * cfg.train.power_ema)
     there = sum(file.kind == "full" for file in files)
@@ -257,7 +257,7 @@ def activations(run: Run) -> int:
     return _kept(run, net, 2) - _kept(run, net, 1)
 
 
-def _kept(run: Run, net: UNet, num: int) -> int:
+def _kept(run: Run, net: nn.Module, num: int) -> int:
     """Bytes of the tensors that a training pass of ``num`` images keeps for its backward pass, each counted once."""
     kept: dict[int, Tensor] = {}  # kept alive until counted, so that no address is reused
 
@@ -266,11 +266,11 @@ def _kept(run: Run, net: UNet, num: int) -> int:
         return tensor
 
     slots = torch.arange(num)
-    options = {"dropout_key": Key(0, "doctor dropout", 0, slots)} if run.config.model.dropout else {}
+    options = {"dropout_key": Key(0, "doctor dropout", 0, slots)} if takes(net, "dropout_key") else {}
     arithmetic = {"bfloat16": torch.bfloat16}.get(run.config.train.dtype, torch.float32)
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         autocast(torch.device("cpu"), arithmetic),
     ):
-        net(torch.zeros(num, *run.data.shape), slots, slots * 0 if net.config.num_classes else None, **options)
+        net(torch.zeros(num, *run.data.shape), slots, slots * 0 if build.num_labels(run.config) else None, **options)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())

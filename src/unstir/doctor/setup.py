@@ -97,7 +97,8 @@ def _memory(facts: RunFacts) -> Iterator[Finding]:
             {FULL:.0%} of that is safe"""
         remedy = f"--train.micro_batch {part}, which changes the memory and not the batch"
         if needs.activations <= needs.weights:
-            remedy = "a smaller network, --model.channels, in a new run"
+            by = ", --model.channels," if facts.run.config.model.is_unet else ""
+            remedy = f"a smaller network{by} in a new run"
         yield Finding("problem" if need > needs.memory else "warning", evidence, remedy, need / needs.memory, FULL)
 
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.errors import UserError
-from unstir.nn.unet import UNet
 from unstir.randomness import Key
+from unstir.runs.model import Model
 
 FRESH = 3  # images
 MOST_ERROR = 1e-4  # of outputs, in parts of the largest one: what float32 arithmetic of another library explains
@@ -17,15 +17,15 @@ Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (x, network time,
 
 
 @torch.inference_mode()
-def check_equal(net: UNet, written: Network, shape: tuple[int, int, int], T: int) -> float:
-    """The largest difference between the outputs of ``net`` and ``written``, in parts of the largest output.
+def check_equal(model: Model, written: Network) -> float:
+    """The largest difference between the outputs of a model's network and ``written``, in parts of the largest output.
 
-    Images are of ``shape`` (C, H, W), times 0..T-1. Raises UserError where it is more than `MOST_ERROR`.
+    Raises UserError where it is more than `MOST_ERROR`.
     """
-    slots, labels, device = torch.arange(FRESH), net.config.num_classes, net.input_conv.weight.device
-    x, t = randomness.normal(Key(0, "export", 0, slots), shape), slots * (T - 1) // (FRESH - 1)
+    slots, labels, device = torch.arange(FRESH), model.labels.known, model.device
+    x, t = randomness.normal(Key(0, "export", 0, slots), model.shape), slots * (model.process.T - 1) // (FRESH - 1)
     label = slots % labels if labels else None
-    own = net(x.to(device), t.to(device), None if label is None else label.to(device)).cpu()
+    own = model.denoiser.net(x.to(device), t.to(device), None if label is None else label.to(device)).cpu()
     error = float((written(x, t, label) - own).abs().max() / own.abs().max().clamp(min=1e-30))
     if not error <= MOST_ERROR:
         raise UserError(

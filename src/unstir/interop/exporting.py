@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
+
 from unstir.errors import UserError
 from unstir.interop import readme
 from unstir.interop.compared import Network, check_equal
@@ -17,11 +19,11 @@ from unstir.interop.diffusers_folder import LABELS
 from unstir.interop.folders import check_new, new_folder
 from unstir.interop.libraries import library
 from unstir.interop.names import to_diffusers
-from unstir.interop.onnx_file import OnnxNetwork, check_installed, description, write_onnx
+from unstir.interop.onnx_file import OnnxNetwork, check_installed, write_onnx
 from unstir.interop.schedulers import to_scheduler
 from unstir.interop.unet2d import to_unet2d
 from unstir.nn.unet import UNet
-from unstir.runs import checkpoint
+from unstir.runs import build, checkpoint
 from unstir.runs.checkpoint import Checkpoint, environment
 from unstir.runs.files import write_text
 from unstir.runs.model import Model
@@ -62,14 +64,8 @@ def export(model: Model, to: Target, folder: str | Path) -> Exported:
     check_new(folder)
     write = writers[to](model, folder.name)
     with new_folder(folder) as partial:
-        error = check_equal(_net(model), write(partial), model.shape, model.process.T)
+        error = check_equal(model, write(partial))
     return Exported(folder, error, readme.notes(model) if to == "diffusers" else ())
-
-
-def _net(model: Model) -> UNet:
-    net = model.denoiser.net
-    assert isinstance(net, UNet)
-    return net
 
 
 def _diffusers(model: Model, name: str) -> Writer:
@@ -78,7 +74,9 @@ def _diffusers(model: Model, name: str) -> Writer:
         raise UserError(
             f"{model.folder} was distilled, and no pipeline of diffusers draws so; export it to onnx or safetensors"
         )
-    diffusers, net = library("diffusers", "diffusers", "--to diffusers"), _net(model)
+    diffusers, net = library("diffusers", "diffusers", "--to diffusers"), model.denoiser.net
+    if not isinstance(net, UNet):
+        raise UserError(f"{model.folder} has a network of its own, which diffusers does not know; use --to onnx")
     weights = {name: t.cpu() for name, t in net.state_dict().items() if name != "augment.weight"}  # for training alone
     unet = diffusers.UNet2DModel(**to_unet2d(net.config, *model.shape[1:]))
     unet.load_state_dict(to_diffusers(weights))
@@ -100,24 +98,23 @@ def _diffusers(model: Model, name: str) -> Writer:
 def _onnx(model: Model, name: str) -> Writer:
     """model.onnx: the network, with its settings in the metadata."""
     check_installed("--to onnx")
-    net = _net(model)
 
     def write(folder: Path) -> Network:
-        write_onnx(net, model.shape, folder / "model.onnx", description(model))
-        return OnnxNetwork(folder / "model.onnx", net.config)
+        write_onnx(model, folder / "model.onnx")
+        return OnnxNetwork(folder / "model.onnx")
 
     return write
 
 
 def _safetensors(model: Model, name: str) -> Writer:
     """One file, with settings and a hash, as the slim ones of a run."""
-    run, net = Run.open(model.folder), _net(model)
+    run, net = Run.open(model.folder), model.denoiser.net
     tensors = {f"model.{name}": t for name, t in net.state_dict().items()}
     how: dict[str, Any] = {"kind": "slim", "ema": bool(model.averaged), "environment": environment(model.device)}
     content = Checkpoint(model.step, to_dict(run.config), tensors, data=run.data.plain(), **how)
 
     def write(folder: Path) -> Network:
-        again = UNet(net.config).eval()
+        again = build.network(run.config, torch.device("cpu")).eval()
         again.load_state_dict(checkpoint.load(checkpoint.save(folder, content)).part("model"))
         return again
 

@@ -7,8 +7,6 @@ do not fit our network to the last tensor are refused.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from unstir.chain import DEFAULTS
 from unstir.errors import UserError
 from unstir.interop import hub
@@ -16,7 +14,7 @@ from unstir.interop.diffusers_folder import PATTERNS, is_folder_of_diffusers, re
 from unstir.interop.files import read_file
 from unstir.interop.folders import check_new, new_folder
 from unstir.interop.foreign import Asked, Foreign
-from unstir.nn.unet import UNet
+from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint
 from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import Checkpoint
@@ -66,8 +64,7 @@ def import_run(source: str | Path, folder: str | Path, asked: Asked = USUAL) -> 
     names, null = _labels(foreign, asked)
     config = _settings(foreign, len(names), null, said)
     data = DataCard((config.data.channels, *foreign.size), names, {"train": 0, "held_out": 0}, content_hash="")
-    with torch.device("meta"):  # shapes alone: the settings of a stranger may ask for any amount of memory
-        own = UNet(build.network_config(config)).state_dict()
+    own = build.outline(config).state_dict()  # shapes alone: a stranger's settings may ask for any amount of memory
     if wrong := misfits(own, foreign.weights):
         raise UserError(
             f"{source}: its weights do not fit the network: {'; '.join(map(foreign.in_their_names, wrong[:3]))}"
@@ -113,7 +110,7 @@ def _settings(foreign: Foreign, count: int, null: bool, said: str) -> Config:
         return Config(
             imported=said,
             data=DataConfig(source="", channels=channels, size=height if height == width else 0),
-            model=replace(network, out_channels=0, num_classes=count),
+            model=ModelConfig(**vars(replace(network, out_channels=0, num_classes=count))),
             diffusion=foreign.diffusion,
             loss=LossConfig(objective="hybrid" if learned else "simple"),
             train=TrainConfig(

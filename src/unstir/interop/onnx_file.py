@@ -7,7 +7,6 @@ image yet. batch may be any number. Its metadata "unstir" has the settings of ne
 
 import json
 import warnings
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,6 @@ from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
 from unstir.interop.compared import check_equal
 from unstir.interop.libraries import library
-from unstir.nn.config import UNetConfig
-from unstir.nn.unet import UNet
 from unstir.runs.files import make_folder, replacing
 from unstir.runs.model import Model
 
@@ -33,17 +30,17 @@ def check_installed(what: str) -> None:
         library(name, "onnx", what)
 
 
-def write_onnx(net: UNet, shape: tuple[int, int, int], file: Path, said: Mapping[str, Any]) -> None:
-    """Write a network for images of ``shape`` (C, H, W), with ``said`` as JSON in the metadata of the file."""
-    given = [torch.zeros(TRACED, *shape), torch.zeros(TRACED, dtype=torch.int64)]
+def write_onnx(model: Model, file: Path) -> None:
+    """Write the network of a model, with its `description` as JSON in the metadata of the file."""
+    given = [torch.zeros(TRACED, *model.shape), torch.zeros(TRACED, dtype=torch.int64)]
     names = ["x", "t"]
-    if net.config.num_classes:
+    if model.labels.known:
         given, names = [*given, torch.zeros(TRACED, dtype=torch.int64)], [*names, "label"]
     batch = {0: torch.export.Dim("batch")}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter about its own parts
         program = torch.onnx.export(
-            net.cpu().eval(),
+            model.denoiser.net.cpu().eval(),
             tuple(given),
             dynamo=True,
             verbose=False,
@@ -52,16 +49,16 @@ def write_onnx(net: UNet, shape: tuple[int, int, int], file: Path, said: Mapping
             output_names=["output"],
         )
     assert program is not None
-    program.model.metadata_props["unstir"] = json.dumps(said)
+    program.model.metadata_props["unstir"] = json.dumps(description(model))
     program.save(file)
 
 
 class OnnxNetwork(nn.Module):
     """A network that ONNX Runtime computes, on the CPU in as many threads as torch has when it is first called."""
 
-    def __init__(self, file: Path, config: UNetConfig) -> None:
+    def __init__(self, file: Path) -> None:
         super().__init__()
-        self.file, self.config = file, config
+        self.file = file
         self._session: Any = None
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
@@ -92,14 +89,12 @@ def on_onnxruntime(model: Model) -> Model:
 
     def load(dtype: torch.dtype) -> Denoiser:
         denoiser, file = model.load(dtype), model.folder / "onnx" / f"{model.weights_sha256[:16]}.onnx"
-        net = denoiser.net
-        assert isinstance(net, UNet)
         if not file.exists():
             make_folder(file.parent)
             with replacing(file) as partial:
-                write_onnx(net, model.shape, partial, description(model))
-                check_equal(net, OnnxNetwork(partial, net.config), model.shape, model.process.T)
-        return replace(denoiser, net=OnnxNetwork(file, net.config))
+                write_onnx(model, partial)
+                check_equal(model, OnnxNetwork(partial))
+        return replace(denoiser, net=OnnxNetwork(file))
 
     return replace(model, load=load, engine="onnxruntime", guide=model.guide and on_onnxruntime(model.guide))
 

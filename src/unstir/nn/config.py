@@ -1,8 +1,12 @@
-"""What determines a U-Net's shape. Free of torch, so that a command line can read and check it at once."""
+"""What determines a network's shape. Free of torch, so that a command line can read and check it at once."""
 
-from typing import Annotated, Literal, Self
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import field, fields
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from unstir.errors import refusing
@@ -115,3 +119,74 @@ class UNetConfig:
     def widths(self) -> tuple[int, ...]:
         """Feature channels of each level, from full resolution down."""
         return tuple(self.channels * mult for mult in self.mults)
+
+
+UNET = "unet"
+
+
+def _read(value: object) -> object:
+    """A text that is a number, true or false as that, for a command line has text alone."""
+    try:
+        return json.loads(value) if isinstance(value, str) and WORD.fullmatch(value) else value
+    except ValueError:  # such as 007
+        return value
+
+
+WORD = re.compile(r"true|false|-?[0-9]{1,15}(\.[0-9]+)?(e[+-]?[0-9]{1,2})?")
+Option = Annotated[bool | int | float | str, BeforeValidator(_read)]
+SHARED = ("type", "options", "in_channels", "num_classes", "out_channels", "augmented")
+"""The settings of [model] that every network has; all others are the U-Net's."""
+
+
+@refusing
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class ModelConfig(UNetConfig):
+    """The network: the U-Net of these settings, or one of your own.
+
+    Raises UserError as `UNetConfig`, and where a setting of one network is given to another.
+    """
+
+    type: str = UNET
+    """"unet", or a network of your own as MODULE:CLASS, such as "dit:DiT" (docs/extend.md)."""
+    options: dict[str, Option] = field(default_factory=dict)
+    """Settings of a network of your own: arguments of its class, such as --model.options.width 64."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.is_unet:
+            if self.options:
+                raise ValueError(
+                    f"options={self.options} are of a network of your own, which type names: the U-Net's settings are "
+                    "channels, mults, ..."
+                )
+            return super()._fits_together()  # type: ignore[operator, no-any-return, unused-ignore]
+        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.type):
+            raise ValueError(f'type="{self.type}" must be "{UNET}" or MODULE:CLASS, such as "dit:DiT"')
+        others = [key for key in fields(UNetConfig) if key.name not in SHARED]  # type: ignore[arg-type, unused-ignore]
+        if given := [key.name for key in others if getattr(self, key.name) != key.default]:
+            value = getattr(self, given[0])
+            raise ValueError(f"{given[0]}={value} is of the U-Net; the settings of {self.type} are in model.options")
+        return self
+
+    @property
+    def is_unet(self) -> bool:
+        """Whether the network is the U-Net."""
+        return self.type == UNET
+
+    @property
+    def multiple(self) -> int:
+        """As that of `UNetConfig`; of a network of your own 1, for it is tried on an image."""
+        return super().multiple if self.is_unet else 1
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The settings that are not this network's, which files leave out."""
+        names = [key.name for key in fields(UNetConfig)]  # type: ignore[arg-type, unused-ignore]
+        return ("type", "options") if self.is_unet else tuple(name for name in names if name not in SHARED)
+
+
+def over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a [model] with those of another as its base, which gives only `SHARED` ones to another type."""
+    if "type" in own and own["type"] != base.get("type", UNET):
+        base = {key: value for key, value in base.items() if key in SHARED and key not in ("type", "options")}
+    return {**base, **own}

@@ -170,9 +170,10 @@ def _from_statements(facts: Facts, found: Sequence[Statement]) -> list[Statement
     if memorised is not None:
         made.append(_regularise(facts, memorised))
     elif "excess" in bad and "under-fitted" not in bad and facts.held_out:
-        channels = facts.config.model.channels
+        model = facts.config.model
         text = "the samples can be distinguished from real images, though a longer run is not known to help and no gap "
-        text += f"to held-out images is: try a larger network, `--model.channels {2 * channels}` in place of {channels}"
+        text += "to held-out images is: try a larger network"
+        text += f", `--model.channels {2 * model.channels}` in place of {model.channels}" if model.is_unet else ""
         made.append(_because(bad["excess"], "larger", text))
     if "enough calls" in decided and (chain := enough(facts)) is not None:
         how = chain.chain.protocol
@@ -214,7 +215,7 @@ def _regularise(facts: Facts, cause: Statement) -> Statement:
     if not facts.config.data.flip:
         remedies.append("mirrored ones (`--data.flip`, where a mirrored image is as good)")
     dropout = facts.config.model.dropout
-    if dropout < 0.3:
+    if dropout < 0.3 and facts.config.model.is_unet:
         remedies.append(f"more dropout (`--model.dropout {min(dropout + 0.1, 0.3):.2g}` in place of {dropout:g})")
     text = why.get(cause.name, "the loss of held-out images is above that of training images")
     return _because(cause, "regularise", f"{text}: start another run with {listed(remedies, 'or')}")

@@ -148,7 +148,8 @@ def _average(facts: Facts, last: Measurement) -> Iterator[Statement]:
     if behind.decided and behind.value >= LAG * fmean(losses):
         text = f"The averaged weights lag: their loss on training images is {size(behind)} above the "
         text += f"{with_error(fmean(losses), mean_error(losses))} of the raw weights"
-        text += ", though those have dropout to bear." if config.model.dropout else " at the same time."
+        has_dropout = config.model.is_unet and config.model.dropout
+        text += ", though those have dropout to bear." if has_dropout else " at the same time."
         yield Statement("average lags", "progress", "losses", "bad", text, behind)
 
 

@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
-
 from unstir.chain import OPTIONS
 from unstir.compare import compare, parse
 from unstir.data import Store
@@ -18,7 +16,6 @@ from unstir.metrics.classifier import networks_there, preparing_seconds
 from unstir.metrics.evaluate import Plan, check, evaluate, usual_chain, usual_labels
 from unstir.metrics.evaluate_run import seconds_per_call, sized
 from unstir.metrics.evaluation import Evaluation, saved, unlike
-from unstir.nn.unet import UNet, flops
 from unstir.report.facts import Cost, Facts, Speed, chain_key
 from unstir.runs import build
 from unstir.runs.checkpoint import environment
@@ -174,14 +171,12 @@ def comparable(
 
 def cost(run: Run) -> Cost:
     """What training took so far."""
-    network, lines = build.network_config(run.config), run.metrics()
-    with torch.device("meta"):
-        net = UNet(network)
+    lines = run.metrics()
     return Cost(
-        parameters=sum(p.numel() for p in net.parameters()),
+        parameters=build.num_parameters(run.config),
         images=lines[-1]["images"] if lines else 0,
         seconds=lines[-1]["seconds"] if lines else 0.0,
-        forward_flops=float(flops(network, *run.data.shape[1:])),
+        forward_flops=float(build.forward_flops(run.config, *run.data.shape[1:])),
         passes=build.passes(run.config),
     )
 

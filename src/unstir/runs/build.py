@@ -4,14 +4,15 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.loss import Objective
 from unstir.diffusion.times import TimeTable, probabilities
 from unstir.errors import UserError
-from unstir.nn.config import UNetConfig
-from unstir.nn.unet import UNet
+from unstir.nn import own
+from unstir.nn.config import ModelConfig
+from unstir.nn.unet import UNet, flops
 from unstir.randomness import derive_seed
 from unstir.runs.config import Config
 from unstir.runs.sections import DiffusionConfig
@@ -28,16 +29,89 @@ def schedule(config: DiffusionConfig) -> NoiseSchedule:
     return zero_terminal_snr(made) if config.zero_terminal_snr else made
 
 
-def network(config: Config, device: torch.device) -> UNet:
-    """The network with its initial weights, a function of config.seed alone; torch's own generators are left alone."""
+def network(config: Config, device: torch.device) -> nn.Module:
+    """The network with its initial weights, a function of config.seed alone; torch's own generators are left alone.
+
+    Raises UserError where a network of the user's own cannot be found or made (`nn.own`).
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config.seed, "weights"))
-        net = UNet(network_config(config)).to(device)
-    net.checkpoint_activations(config.train.activation_checkpointing)
+        net = _made(network_config(config)).to(device)
+    if isinstance(net, UNet):
+        net.checkpoint_activations(config.train.activation_checkpointing)
     return net
 
 
-def network_config(config: Config) -> UNetConfig:
+def _made(config: ModelConfig) -> nn.Module:
+    if config.is_unet:
+        return UNet(config)
+    outputs = config.out_channels or config.in_channels
+    return own.make(config.type, (config.in_channels, outputs, config.num_classes), config.options)
+
+
+def find_own(config: Config) -> None:
+    """Import a network of the user's own. Raises UserError where it may not be, or cannot be found (`nn.own`)."""
+    if not config.model.is_unet:
+        own.find(config.model.type)
+
+
+def outline(config: Config) -> nn.Module:
+    """The network on torch's meta device: its shapes, without memory. Raises UserError as `network`."""
+    with torch.device("meta"):
+        return _made(network_config(config))
+
+
+def num_parameters(config: Config) -> int:
+    """The number of weights of a config's network, counted without making them."""
+    return sum(p.numel() for p in outline(config).parameters())
+
+
+def forward_flops(config: Config, height: int, width: int) -> int:
+    """Floating-point operations of one forward pass of one image, as `flops` counts them, without computing it."""
+    made = network_config(config)
+    if made.is_unet:
+        return flops(made, height, width)
+    from torch.utils.flop_counter import FlopCounterMode  # a second that the U-Net does not need
+
+    with FlopCounterMode(display=False) as counter:
+        _outline_output(config, height, width, 1)
+    return int(counter.get_total_flops())
+
+
+def _outline_output(config: Config, height: int, width: int, num: int) -> Tensor:
+    """What the network's outline makes of ``num`` images of this size, on the meta device."""
+    net = outline(config).eval()
+    with torch.device("meta"), torch.no_grad():
+        x, t = torch.zeros(num, config.model.in_channels, height, width), torch.zeros(num, dtype=torch.int64)
+        output: Tensor = net(x, t, t if num_labels(config) else None)
+    return output
+
+
+def check_own(config: Config, height: int, width: int) -> None:
+    """Raise UserError where a network of the user's own does not do what `nn.own` asks, on images of this size."""
+    if config.model.is_unet:
+        return
+    name, net = config.model.type, outline(config)
+    if wrong := [key for key, t in net.state_dict().items() if t.dtype != torch.float32]:
+        raise UserError(f"the network {name} holds {wrong[0]}, which is not float32; keep it as a plain attribute")
+    if any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 for module in net.modules()):
+        raise UserError(
+            f"the network {name} has torch's Dropout, whose random numbers a continued run would not have again; take "
+            "dropout_key in its forward pass and draw with unstir.randomness.kept"
+        )
+    if config.train.augment and not own.takes(net, "augmentation"):
+        raise UserError(f"train.augment={config.train.augment} needs a network that takes augmentation; set it to 0")
+    due = [2, config.model.in_channels * (2 if config.diffusion.learned_variance else 1), height, width]
+    given = f"the network {name}, given images of {config.model.in_channels}x{height}x{width}"
+    try:
+        output = _outline_output(config, height, width, 2)
+    except Exception as error:
+        raise UserError(f"{given}, fails: {own.said(error)}") from None
+    if list(output.shape) != due:
+        raise UserError(f"{given}, returns {list(output.shape)} for two of them; {due} is due")
+
+
+def network_config(config: Config) -> ModelConfig:
     """The network's own config: a learned variance takes as many output channels again, a hidden label one class;
     an augmentation is an input of it.
     """

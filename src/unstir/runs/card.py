@@ -88,6 +88,11 @@ class Labels:
     names: tuple[str, ...] = ()
     has_null: bool = False
 
+    @property
+    def known(self) -> int:
+        """All labels that the network knows, that which says nothing too."""
+        return self.count + self.has_null
+
     def of(self, indices: Tensor, label: int | None = None, shares: Sequence[int] = ()) -> Tensor | None:
         """The class that each image with these indices shows, int64 [B]; None where the network knows no classes.
 

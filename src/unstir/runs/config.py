@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from unstir.chain import DEFAULTS, SAMPLERS
 from unstir.errors import UserError, refusing
-from unstir.nn.config import UNetConfig
+from unstir.nn.config import ModelConfig
 from unstir.runs.bounds import SPAN, STRICT
 from unstir.runs.sections import (
     CheckpointConfig,
@@ -38,7 +38,7 @@ class Config:
     seed: int = 0
     """Seed of everything random in training."""
     data: DataConfig = field(default_factory=DataConfig)
-    model: UNetConfig = field(default_factory=UNetConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -75,6 +75,8 @@ class Config:
         if self.distilled and self.log.held_out_images:
             other = 'measures the denoising loss, which loss.objective="consistency" does not minimise'
             raise ValueError(f"log.held_out_images={self.log.held_out_images} {other}: use 0")
+        if self.train.activation_checkpointing and not model.is_unet:
+            raise ValueError(f"train.activation_checkpointing is of the U-Net, not of {model.type}: leave it out")
         if (levels := self.train.activation_checkpointing) > len(model.mults):
             there = f"model.mults={list(model.mults)} makes {len(model.mults)} levels"
             raise ValueError(f"train.activation_checkpointing={levels}, but {there}: use at most that")

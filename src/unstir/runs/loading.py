@@ -107,6 +107,7 @@ def model_of(
     """The model of a checkpoint of a run, compared with it by `check_same`; arguments and errors as `Run.model`."""
     check_same(run, found, say)
     on, step = build.device(device), found.step
+    build.find_own(run.config)
     compiling.check(compile, on)
     weights = weights_of(found, ema) if isinstance(ema, bool) else power_average(run, found, ema)
 

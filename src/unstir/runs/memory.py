@@ -6,19 +6,12 @@ from pathlib import Path
 import torch
 
 from unstir.errors import UserError
-from unstir.nn.config import UNetConfig
-from unstir.nn.unet import UNet
+from unstir.nn.config import ModelConfig
 from unstir.runs import build
 from unstir.runs.config import Config
 from unstir.theory.averages import WIDTHS
 
 FLOAT = 4  # bytes; weights and all that belongs to them are float32
-
-
-def parameters(config: Config) -> int:
-    """The number of weights of a config's network, counted without making them."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in UNet(build.network_config(config)).parameters())
 
 
 def copies(config: Config) -> int:
@@ -27,8 +20,13 @@ def copies(config: Config) -> int:
     return 3 + (train.optimizer != "muon") + (train.ema_decay > 0) + len(WIDTHS) * train.power_ema + config.distilled
 
 
-def kept_numbers(config: UNetConfig, height: int, width: int) -> int:
-    """A lower bound of what the network holds for an image of this size at once: all that skips from down to up."""
+def kept_numbers(config: ModelConfig, height: int, width: int) -> int:
+    """A lower bound of what the network holds for an image of this size at once: all that skips from down to up.
+
+    Of a network that is no U-Net nothing is known but the image itself.
+    """
+    if not config.is_unet:
+        return config.in_channels * height * width
     size, last = height * width, len(config.widths) - 1
     held = config.widths[0] * size
     for level, channels in enumerate(config.widths):
@@ -51,11 +49,12 @@ def memory(device: torch.device) -> int:
 
 def check_weights(config: Config, device: torch.device) -> None:
     """Raise UserError where the weights, with all that training holds for each, exceed the memory of the device."""
-    count, each, there = parameters(config), copies(config) * FLOAT, memory(device)
+    count, each, there = build.num_parameters(config), copies(config) * FLOAT, memory(device)
     if count * each > there:
+        sizes = "--model.channels, --model.mults or --model.num_blocks" if config.model.is_unet else "its model.options"
         raise UserError(
             f"[model] has {count:,} parameters, which take {_gb(count * each)} in training ({each} bytes each), more "
-            f"than the {_gb(there)} of {device}; lower --model.channels, --model.mults or --model.num_blocks"
+            f"than the {_gb(there)} of {device}; lower {sizes}"
         )
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,11 @@ def to_toml(config: Config) -> str:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """The whole config as nested dicts of TOML's own types."""
-    return _plain(dataclasses.asdict(config))
+    """The config as nested dicts of TOML's own types, without the settings of another network than its own."""
+    values = dataclasses.asdict(config)
+    for key in config.model.unused:
+        del values["model"][key]
+    return _plain(values)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,7 +84,12 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def flat(config: Config) -> dict[str, Any]:
     """The config as dotted keys: {"train.lr": 0.0002, ...}."""
-    keys: dict[str, Any] = {}
-    for name, value in to_dict(config).items():
-        keys |= {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {name: value}
-    return keys
+    return dict(_flat(to_dict(config), ""))
+
+
+def _flat(values: Mapping[str, Any], before: str) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value

@@ -279,6 +279,7 @@ def _check_fit(config: Config, store: Store) -> None:
 
 
 def _check_sides(config: Config, height: int, width: int) -> None:
+    build.check_own(config, height, width)
     multiple = config.model.multiple
     if height % multiple or width % multiple:
         raise UserError(

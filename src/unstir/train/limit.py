@@ -11,7 +11,6 @@ from functools import cache
 import torch
 
 from unstir.distributed import processes
-from unstir.nn.unet import flops
 from unstir.runs import build
 from unstir.runs.config import Config
 
@@ -28,7 +27,7 @@ def least_seconds(config: Config, shape: tuple[int, int, int], device: torch.dev
     processes together have that of each times their number.
     """
     rate = _product_rate(device, build.dtype(config.train.dtype, device), torch.get_num_threads())
-    work = build.passes(config) * flops(build.network_config(config), *shape[1:])
+    work = build.passes(config) * build.forward_flops(config, *shape[1:])
     return work / (rate * processes.size()) if rate else None
 
 

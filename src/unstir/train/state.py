@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from unstir.diffusion.loss import LossHistory
 from unstir.distributed import processes
-from unstir.nn.unet import UNet
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint, DamagedError, environment
 from unstir.runs.kinds import Kind, check, is_count, is_figures, is_number
@@ -40,7 +39,7 @@ class State:
     held_out.jsonl, ``seconds`` is the time of training so far.
     """
 
-    net: UNet
+    net: nn.Module
     average: nn.Module | None
     optimizer: torch.optim.Optimizer
     window: Tensor

@@ -24,6 +24,7 @@ from unstir.diffusion.loss import Losses, denoising_loss, nearest_noise
 from unstir.diffusion.paths import path_loss
 from unstir.distributed import processes
 from unstir.errors import UserError
+from unstir.nn.own import takes
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint
 from unstir.runs.checkpoint import what_differs
@@ -65,8 +66,7 @@ class Trainer:
             device=self._device,
         )
         self._slots = torch.arange(cfg.batch_size, device=self._device)
-        self._snapshots = snapshots(run)
-        self._spoilt = self._started = False
+        self._snapshots, self._spoilt, self._started = snapshots(run), False, False
         found, self._damaged = parallel.newest(run, self._check)
         if found is not None:
             self.state.restore(found)
@@ -79,7 +79,7 @@ class Trainer:
                 self._observer.say(said)
         denoiser = build.denoiser(run.config, self.state.net, build.dtype(cfg.dtype, self._device))
         denoiser = compiled(denoiser, cfg.compile)
-        self._learner = parallel.learner(self.state.net)
+        self._learner, self._takes_key = parallel.learner(self.state.net), takes(self.state.net, "dropout_key")
         self._denoiser = replace(denoiser, net=self._learner)
         self._objective = build.objective(run.config, self._denoiser)
         self._times = build.times(run.config, self._denoiser)
@@ -183,7 +183,7 @@ class Trainer:
         """What a part of the batch is to learn from: times [b], weights of its losses [b], and what computes these."""
         cfg, state, seed = self._config, self.state, self._run.config.seed
         slots = self._slots[part]
-        dropout_key = Key(seed, "dropout", state.step, slots)
+        dropout_key = Key(seed, "dropout", state.step, slots) if self._takes_key else None
         if self._paths is not None:
             pairs = self._paths(state.step, slots, part)
             losses = partial(path_loss, self._denoiser, pairs.x_t, pairs.t, pairs.end, pairs.label, dropout_key)

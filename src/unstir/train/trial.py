@@ -9,7 +9,6 @@ from unstir.distributed import processes
 from unstir.progress import Say
 from unstir.runs import build, compiling
 from unstir.runs.compiling import Compile
-from unstir.runs.memory import parameters
 from unstir.runs.run import Run
 from unstir.train.trainer import Trainer
 
@@ -34,7 +33,7 @@ def how_to_compile(draft: Run, store: Store, say: Say) -> Compile:
         return Trainer(dataclasses.replace(draft, config=dataclasses.replace(config, train=train)), store).take_step
 
     _, height, width = store.shape
-    work = 2 * build.passes(config) * parameters(config) * height * width * draft.length * part
+    work = 2 * build.passes(config) * build.num_parameters(config) * height * width * draft.length * part
     with processes.alone():
         how, found = compiling.fastest(step, device, draft.length, work, LONG)
     if found:

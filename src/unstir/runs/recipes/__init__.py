@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from unstir.errors import UserError, nearest
+from unstir.nn.config import over
+from unstir.nn.own import allow
 from unstir.runs import toml
 from unstir.runs.config import Config
 
@@ -26,6 +28,7 @@ def load_recipe(name: str) -> Config:
 
     What a file leaves out comes from the recipe that its key ``recipe`` names. A file without that key must say
     which images and how large a network, ``data.source`` and ``model.channels``; the rest are the defaults of `Config`.
+    The module of a network that a file names may be imported (`nn.own`), unless it is the config.toml of a run.
     Raises UserError where ``name`` is neither, or where the file is wrong.
     """
     if name in sentences():
@@ -42,7 +45,11 @@ def load_recipe(name: str) -> Config:
     if not isinstance(base, str) or (base and base not in sentences()):
         raise UserError(f"{path}: recipe={base!r} is unknown; name one of {', '.join(sentences())}, or leave it out")
     config = toml.from_dict(_over_base(own), str(path))
+    if not (config.model.is_unet or (path.parent / "data.json").is_file()):  # of the user's own, and not of a run
+        allow(config.model.type)
     left_out = [f"{section}.{key}" for section, key in NEEDED if key not in own.get(section, {})]
+    if not config.model.is_unet and "model.channels" in left_out:
+        left_out.remove("model.channels")
     if left_out and not base:
         raise UserError(
             f"{path} names no recipe to fill what it leaves out, and has no {' and no '.join(left_out)}; begin it with "
@@ -73,5 +80,8 @@ def _over_base(own: dict[str, Any]) -> dict[str, Any]:
     merged = _tables(own["recipe"]) if own.get("recipe") else {}
     for key, value in own.items():
         base = merged.get(key)
-        merged[key] = base | value if isinstance(value, dict) and isinstance(base, dict) else value
+        if key == "model" and isinstance(value, dict):
+            merged[key] = over(base or {}, value)
+        else:
+            merged[key] = base | value if isinstance(value, dict) and isinstance(base, dict) else value
     return merged

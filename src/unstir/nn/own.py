@@ -1,0 +1,111 @@
+"""Networks of your own, found by name; a module is imported only where the user names it, never because a file does.
+
+A class that `network` decorates is known as MODULE:CLASS to the settings of a run (model.type) once its module is
+imported. A run may come from a stranger, and importing runs code: what its config.toml names is therefore imported
+only where the user has said so, by typing --model.type, by a TOML file of their own, by the environment variable
+UNSTIR_NETWORKS (modules, separated by commas), or by importing the module themselves.
+
+Such a class takes (in_channels, out_channels, num_labels, **options) and makes a module with
+
+    forward(x, t, label=None)     x float [B, C, H, W], t int64 [B] in 0..T-1, label int64 [B] or None
+
+to float [B, out_channels, H, W]. It may also take ``dropout_key`` and ``augmentation``, as `UNet.forward` does.
+"""
+
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from unstir.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+VARIABLE = "UNSTIR_NETWORKS"
+Network = TypeVar("Network", bound="type[nn.Module]")
+_known: dict[str, "type[nn.Module]"] = {}
+_allowed: set[str] = set()
+
+
+def network(cls: Network) -> Network:
+    """Decorate the class of a network, so that model.type = "MODULE:CLASS" finds it; it is returned as it is.
+
+    Of a program that is run, the module is the name of its file, as others would import it.
+    """
+    module = cls.__module__
+    if module == "__main__" and (file := getattr(sys.modules["__main__"], "__file__", None)):
+        module = Path(file).stem
+    _known[f"{module}:{cls.__name__}"] = cls
+    return cls
+
+
+def allow(name: str) -> None:
+    """Let the module of MODULE:CLASS be imported when it is needed, for the user has named it."""
+    _allowed.add(name.partition(":")[0])
+
+
+def find(name: str) -> "type[nn.Module]":
+    """The class of MODULE:CLASS. Raises UserError where the user has not named its module, or it has no such class."""
+    if name in _known:
+        return _known[name]
+    module = name.partition(":")[0]
+    if module not in _allowed | {each.strip() for each in os.environ.get(VARIABLE, "").split(",")}:
+        raise UserError(
+            f"the network {name} is code of its own, which a run does not hold; where you trust the module {module}, "
+            f"type {VARIABLE}={module} before the command, or import it first"
+        )
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # last, so that no file there stands for an installed module
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        where = f"install it, or type the command in the folder of {module}.py"
+        missing = isinstance(error, ModuleNotFoundError) and error.name == module
+        why = where if missing else "mend it there"
+        raise UserError(f"the module {module} of the network {name} cannot be imported: {said(error)}; {why}") from None
+    if name not in _known:
+        there = [each for each in _known if each.partition(":")[0] == module]
+        has = f"it has {', '.join(there)}" if there else "put @unstir.network above the class"
+        raise UserError(f"the module {module} has no network {name.partition(':')[2]}; {has}")
+    return _known[name]
+
+
+def make(name: str, sizes: tuple[int, int, int], options: Mapping[str, Any]) -> "nn.Module":
+    """The network of a name for (in_channels, out_channels, num_labels). Raises UserError as `find`, or as it fails."""
+    cls = find(name)
+    takes = inspect.signature(cls).parameters
+    known = list(takes)[len(sizes) :]
+    free = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in takes.values())
+    for key in options:
+        if key not in known and not free:
+            near = nearest(key, known)
+            hint = f"did you mean {near}?" if near else f"it takes {', '.join(known) or 'none'}"
+            raise UserError(f"model.options.{key} is no argument of {name}; {hint}")
+    try:
+        return cls(*sizes, **options)
+    except Exception as error:
+        given = ", ".join(map(str, (*sizes, *(f"{key}={value!r}" for key, value in options.items()))))
+        raise UserError(f"the network {name} cannot be made with ({given}): {said(error)}") from None
+
+
+def takes(net: "nn.Module", name: str) -> bool:
+    """Whether the forward pass of a network takes an argument of this name."""
+    parameters = inspect.signature(net.forward).parameters
+    return name in parameters or any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+
+
+def said(error: Exception) -> str:
+    """An exception of the user's own code in one line: its kind, its message, and the last line of theirs that ran."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    theirs = [frame for frame in frames if "site-packages" not in frame.filename and "<frozen" not in frame.filename]
+    if isinstance(error, SyntaxError) and error.filename:
+        where = f" ({Path(error.filename).name}, line {error.lineno})"
+    else:
+        where = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
+    text = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())[:300]
+    return f"{type(error).__name__}: {text}{where}"

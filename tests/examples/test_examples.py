@@ -1,0 +1,77 @@
+"""Each file of examples/ does what it says, in few steps: a loop, a network, a schedule, a loss, a sampler."""
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from unstir import Process, cosine, starting_noise
+from unstir.diffusion.denoiser import known
+from unstir.nn import own
+from unstir.theory.oracle import GaussianData
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """example("loop") -> the module of examples/loop.py, with what it has registered forgotten afterwards."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.setattr(own, "_known", dict(own._known))
+    monkeypatch.setattr(own, "_allowed", set())
+    monkeypatch.delenv(own.VARIABLE, raising=False)
+    for path in EXAMPLES.glob("*.py"):
+        monkeypatch.delitem(sys.modules, path.stem, raising=False)
+    torch.manual_seed(0)
+    yield lambda name: __import__(name)
+    for path in EXAMPLES.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+def small(example):
+    return example("dit").DiT(1, 1, 0, width=16, depth=1, heads=2)
+
+
+@pytest.fixture
+def images():
+    return torch.randint(0, 2, (8, 1, 1, 1)).mul(255).expand(8, 1, 4, 4).byte()
+
+
+def test_the_loop_is_short_and_learns(example, images):
+    assert len((EXAMPLES / "loop.py").read_text().splitlines()) < 40
+    loop, process, net = example("loop"), Process(cosine(20)), small(example)
+    losses = list(loop.train(net, images, process, steps=60, batch_size=8))
+    assert sum(losses[-20:]) < 0.85 * sum(losses[:20])
+    made = loop.sample(net, process, 4, (1, 4, 4))
+    assert made.shape == (4, 1, 4, 4)
+    assert torch.allclose(made[:3], loop.sample(net, process, 3, (1, 4, 4)), atol=1e-3)
+
+
+def test_a_straight_path_is_a_schedule(example, images):
+    schedule = example("schedule").straight(10)
+    assert schedule.log_snr(5) == pytest.approx(0, abs=1e-15) and schedule.abar(10) == 0
+    assert schedule.log_snr(2) == pytest.approx(2 * math.log(4))
+    losses = list(example("loop").train(small(example), images, Process(schedule), steps=2))
+    assert all(map(math.isfinite, losses))
+    assert example("loop").sample(small(example), Process(schedule), 2, (1, 4, 4)).isfinite().all()
+
+
+def test_a_loss_of_your_own_is_minimised(example, images):
+    loss = example("loss").pseudo_huber
+    assert loss(torch.zeros(2, 1, 2, 2), None) == 0 and loss(torch.ones(2, 1, 2, 2), None, c=0.75) == pytest.approx(0.5)
+    losses = list(example("loop").train(small(example), images, Process(cosine(20)), 60, loss, 8))
+    assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
+
+
+def test_a_sampler_of_your_own_is_of_second_order(example):
+    process = Process(cosine(1024))
+    denoise = known(GaussianData(torch.full((1, 2, 2), 0.3).double(), 0.25 * torch.eye(4).double()), process)
+    x_T = starting_noise(0, torch.arange(2), (1, 2, 2)).double()
+    ends = {}
+    for stride in (2, 16, 32):
+        *_, last = example("sampler").midpoint(denoise, process, x_T, range(768, 255, -stride))
+        ends[stride] = last.x
+    coarse, fine = ((ends[n] - ends[2]).abs().max() for n in (32, 16))
+    assert 1.8 < math.log2(coarse / fine) < 2.2

@@ -1,0 +1,189 @@
+"""A network of the user's own: trained, continued, sampled and reported by its name; never imported without consent."""
+
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from conftest import tiny_config, without_charts
+from unstir import Run, load_recipe
+from unstir.errors import UserError
+from unstir.nn import own
+from unstir.nn.config import ModelConfig
+from unstir.runs import build, checkpoint, toml
+from unstir.runs.memory import check_weights, kept_numbers
+
+DIT = Path(__file__).parents[2] / "examples" / "dit.py"
+CPU = torch.device("cpu")
+OPTIONS = {"width": 16, "depth": 1, "heads": 2}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with the code of a network, dit.py, which nothing has imported; it is the current folder."""
+    monkeypatch.chdir(tmp_path)
+    without_charts(monkeypatch)
+    shutil.copy(DIT, tmp_path)
+    monkeypatch.setattr(own, "_known", {})
+    monkeypatch.setattr(own, "_allowed", set())
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv(own.VARIABLE, raising=False)
+    yield tmp_path
+    for module in ("dit", "mine"):
+        sys.modules.pop(module, None)
+
+
+def forget():
+    """As in a new process: nothing is imported and nothing allowed."""
+    own._known.clear()
+    own._allowed.clear()
+    sys.modules.pop("dit", None)
+
+
+def words(digits, out, length="4 steps"):
+    return [
+        "train", "--out", out, "--model.type", "dit:DiT", "--model.options.width", 16, "--model.options.depth", 1,
+        "--model.options.heads", 2, "--data.store", digits, "--diffusion.T", 20, "--train.length", length,
+        "--train.lr_schedule", "constant", "--train.warmup", "0 steps", "--train.batch_size", 8,
+        "--log.every", "2 steps", "--checkpoint.every", "2 steps", "--grids.num", 4, "--grids.steps", 2,
+        "--grids.log_spaced", 1, "--log.held_out_images", 2, "--log.held_out_times", 1,
+    ]  # fmt: skip
+
+
+def test_it_is_trained_continued_sampled_and_reported_like_the_unet(place, digits, unstir, refused, monkeypatch):
+    status, _, err = unstir(*words(digits, "whole"))
+    assert status == 0, err
+    assert Run.open("whole").config.model == ModelConfig(type="dit:DiT", in_channels=1, options=OPTIONS)
+    assert unstir(*words(digits, "run", "2 steps"))[0] == 0
+    forget()
+    assert "UNSTIR_NETWORKS=dit" in refused(unstir("train", "--out", "run", "--train.length", "4 steps"), "dit:DiT")
+    assert "dit" not in sys.modules
+    assert unstir(*words(digits, "run"))[0] == 0
+    saved = [checkpoint.load(Run.open(name).checkpoints / checkpoint.file_name(4)) for name in ("whole", "run")]
+    assert saved[0].tensors.keys() == saved[1].tensors.keys() and "ema.blocks.0.steer.weight" in saved[0].tensors
+    assert all(torch.equal(t, saved[1].tensors[name]) for name, t in saved[0].tensors.items())
+    forget()
+    refused(unstir("sample", "run", "--num", 2, "--steps", 2, "--out", "made"), "dit:DiT", "where you trust")
+    refused(unstir("doctor", "run", "--no-samples"), "where you trust")
+    assert "dit" not in sys.modules and not Path("made").exists()
+
+    monkeypatch.setenv(own.VARIABLE, "other, dit")
+    assert unstir("sample", "run", "--num", 2, "--sampler", "ddim", "--steps", 2, "--out", "made")[0] == 0
+    status, out, err = unstir("doctor", "run")
+    assert status in (0, 1) and "--model." not in out, err
+    assert unstir("report", "run", "--no-measure")[0] == 0
+    assert unstir("export", "run", "--to", "safetensors", "--out", "file")[0] == 0
+
+
+def test_a_file_of_settings_of_the_users_own_is_consent_and_the_config_of_a_run_is_not(place, digits):
+    Path("mine.toml").write_text('recipe = "digits"\n[model]\ntype = "dit:DiT"\n')
+    assert load_recipe("mine.toml").model == ModelConfig(type="dit:DiT", in_channels=1)
+    assert build.network(load_recipe("mine.toml"), CPU).patch == 2
+    forget()
+    Path("data.json").touch()  # now it lies in a run, which may be a stranger's
+    with pytest.raises(UserError, match="UNSTIR_NETWORKS=dit"):
+        build.network(load_recipe("mine.toml"), CPU)
+    assert "dit" not in sys.modules
+
+
+def test_importing_the_module_is_consent_and_no_class_but_a_registered_one_is_found(place):
+    config = tiny_config("none")
+    tiny = replace(config, model=ModelConfig(type="subprocess:Popen", in_channels=1, options={"args": "true"}))
+    own.allow("subprocess:Popen")
+    with pytest.raises(UserError, match="has no network Popen; put @unstir.network above the class"):
+        build.network(tiny, CPU)
+    sys.path.append(str(place))
+    import dit
+
+    assert isinstance(build.network(replace(tiny, model=ModelConfig(type="dit:DiT", in_channels=1)), CPU), dit.DiT)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model.type", "dit"], 'type="dit" must be "unet" or MODULE:CLASS'),
+        (["--model.type", "dit:DiT", "--model.channels", 64], "channels=64 is of the U-Net"),
+        (["--model.options.width", 64], "options={'width': 64} are of a network of your own"),
+        (["--model.type", "dit:DiT", "--model.options.widht", 64], "did you mean width?"),
+        (["--model.type", "dit:DiT", "--model.options.width", "wide"], "cannot be made with (1, 1, 0, width='wide')"),
+        (["--model.type", "dit:Dit"], "has no network Dit; it has dit:DiT"),
+        (["--model.type", "absent:Net"], "No module named 'absent'"),
+        (["--model.type", "broken:Net"], "SyntaxError"),
+        (["--model.type", "dit:DiT", "--model.options.patch", 3], "given images of 1x8x8, returns [2, 1, 6, 6]"),
+        (["--model.type", "dit:DiT", "--train.activation_checkpointing", 1], "is of the U-Net"),
+        (["--model.type", "dit:DiT", "--train.augment", 0.1], "needs a network that takes augmentation"),
+        (["--model.type", "mine:Dropping"], "has torch's Dropout"),
+        (["--model.type", "mine:Counting"], "holds seen, which is not float32"),
+        (["--model.type", "mine:Raising"], "by zero (mine.py, line 22)"),
+    ],
+)
+def test_what_is_wrong_with_it_is_one_line_before_anything_is_written(place, digits, unstir, refused, arguments, said):
+    Path("broken.py").write_text("class Net(\n")
+    Path("mine.py").write_text(MINE)
+    refused(unstir("train", "--out", "run", "--data.store", digits, *arguments), said)
+    assert not Path("run").exists()
+
+
+MINE = """import torch
+import unstir
+
+@unstir.network
+class Plain(torch.nn.Conv2d):
+    def __init__(self, channels, outputs, labels, rate=0.0):
+        super().__init__(channels, outputs, 1)
+        self.drop = torch.nn.Dropout(rate)
+
+    def forward(self, x, t, label=None, dropout_key=None):
+        assert (dropout_key is None) == (not self.training)
+        return super().forward(self.drop(x))
+
+@unstir.network
+class Dropping(Plain):
+    def __init__(self, *sizes):
+        super().__init__(*sizes, rate=0.5)
+
+@unstir.network
+class Raising(Plain):
+    def forward(self, x, t, label=None):
+        return x * (1 // 0)
+
+@unstir.network
+class Counting(Plain):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+"""
+
+
+def test_forecasts_are_of_the_network_and_not_of_the_unet(place):
+    own.allow("dit:DiT")
+    config = replace(tiny_config("none"), model=ModelConfig(type="dit:DiT", in_channels=1, options=OPTIONS))
+    net = build.network(config, CPU)
+    assert build.num_parameters(config) == sum(p.numel() for p in net.parameters())
+    width, tokens = 16, 16
+    block = tokens * 12 * width**2 + 2 * tokens**2 * width + 6 * width**2  # matrices of tokens, attention, the gates
+    ends = tokens * 4 * width * 2 + 2 * width**2  # in and out of patches of 2x2, the time
+    assert build.forward_flops(config, 8, 8) == 2 * (block + ends)
+    assert kept_numbers(config.model, 8, 8) == 64
+    with pytest.raises(UserError, match=r"more than the .* lower its model.options"):
+        check_weights(replace(config, model=replace(config.model, options={"width": 100_000})), CPU)
+    assert toml.from_dict(toml.to_dict(config), "test") == config and "channels" not in toml.to_dict(config)["model"]
+
+
+def test_dropout_keys_reach_a_network_that_takes_them(place, make_run):
+    from unstir.train.trainer import Trainer
+
+    Path("mine.py").write_text(MINE)
+    own.allow("mine:Plain")
+    run, store = make_run(train__length="2 steps")
+    config = replace(run.config, model=ModelConfig(type="mine:Plain", in_channels=1, options={"rate": 0.0}))
+    assert Trainer(replace(run, config=config), store).run()  # its forward pass asserts it
+
+
+def test_the_settings_of_the_unet_are_written_as_before():
+    assert not {"type", "options"} & toml.to_dict(load_recipe("digits"))["model"].keys()
+    assert isinstance(build.network(load_recipe("digits"), CPU), nn.Module)
