@@ -10,7 +10,7 @@ from PIL import Image
 from conftest import copied
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Labelled, clipped
-from unstir.diffusion.paths import SMOOTH, follow, visits
+from unstir.diffusion.paths import SMOOTH, follow
 from unstir.errors import UserError
 from unstir.metrics.evaluate import usual_chain
 from unstir.randomness import Key
@@ -18,18 +18,18 @@ from unstir.runs.run import Run
 from unstir.runs.timetable import learning_rate
 from unstir.train.distill import distill_run, distilled
 from unstir.train.launch import train_run
-from unstir.train.paths import PATHS, PERIOD
+from unstir.train.paths import PATHS, PERIOD, STEPS
 from unstir.train.trainer import Trainer
 
 CONSISTENCY = {"diffusion__predict": "v", "loss__objective": "consistency", "grids__sampler": "consistency"}
 
 
-def test_a_path_visits_other_times_with_another_key():
-    key = Key(0, "times", 0, torch.zeros(1, dtype=torch.int64))
-    seen = [visits(1000, 16, Key(0, "times", number, key.slots)) for number in range(200)]
-    assert all(times[0] == 1000 and times[-1] == 0 and len(times) == 17 for times in seen)
-    assert {t // 10 for times in seen for t in times[1:]} == set(range(94))
-    assert visits(2, 16, key) == [2, 1, 0] and visits(1000, 16, key) == seen[0]
+def test_paths_take_as_many_steps_as_are_drawn_for_them(make_run):
+    long, short = (Trainer(*make_run(f"T{T}", **CONSISTENCY, diffusion__T=T))._paths for T in (1000, 4))
+    assert {long._chain(number).steps for number in range(200)} == set(range(STEPS[0], STEPS[1] + 1))
+    assert short._chain(0).steps == 4 and long._chain(3) == long._chain(3)
+    pairs = short(0, torch.arange(8), slice(0, 8))
+    assert set(pairs.t.tolist()) <= {1, 2, 3, 4}
 
 
 def pairs_of(trainer, steps, parts=(slice(0, 4), slice(4, 8))):
@@ -43,21 +43,18 @@ def test_pairs_are_points_on_paths_of_the_teacher_and_their_ends(trained, make_r
     made = Trainer(*make_run(**CONSISTENCY, train__init=str(teacher.path)))
     t, x_t, end = pairs_of(made, range(2 * PERIOD))
     from_noise = t == 20
-    of_period = [
-        visits(20, 16, Key(0, "times of paths", period, torch.zeros(1, dtype=torch.int64)))[:-1] for period in (0, 1)
-    ]
-    assert 0.2 < from_noise.float().mean() < 0.3 and of_period[0] != of_period[1]
-    assert [sorted(set(part.tolist()), reverse=True) for part in t.chunk(2)] == of_period
+    visited = [made._paths._chain(number).times(made._denoiser.process.schedule) for number in range(2 * PATHS)]
+    assert 0.3 < from_noise.float().mean() < 0.45 and len({tuple(times) for times in visited}) > 3
+    for part, times in zip(t.chunk(2), (visited[:PATHS], visited[PATHS:]), strict=True):
+        assert set(part.tolist()) == set().union(*times) - {0}
     assert x_t[from_noise].std().item() == pytest.approx(1, abs=0.1)
     ends = {tuple(each.flatten().tolist()) for each in end}
     assert len(ends) == 2 * PATHS * 8  # each slot has its own, and others in the next period
     first = x_t[from_noise][0]
-    key = Key(0, "times of paths", 0, torch.zeros(1, dtype=torch.int64))
+    denoise, process = clipped(Labelled(teacher.model().denoiser, None)), made._denoiser.process
     with torch.no_grad():
-        _, own = follow(
-            clipped(Labelled(teacher.model().denoiser, None)), made._denoiser.process, first[None], visits(20, 16, key)
-        )
-    torch.testing.assert_close(own[0], end[from_noise][0], rtol=1e-4, atol=1e-5)
+        own = [follow(denoise, process, first[None], times)[1][0] for times in visited[:PATHS]]
+    assert min((each - end[from_noise][0]).abs().max().item() for each in own) < 1e-5
 
 
 def test_pairs_are_those_of_the_step_and_slot_whatever_came_before_and_however_the_batch_is_cut(make_run):
@@ -115,7 +112,8 @@ def test_a_distilled_run_begins_with_the_weights_continues_and_is_sampled_in_two
     assert run.config.loss.teacher == "eps" and run.config.log.held_out_images == 0 and run.config.model.dropout == 0
     assert usual_chain(run) == run.chain() and run.chain().calls(run.model().process.schedule) == 2
     assert "bits" not in run.metrics()[-1] and run.metrics()[-1]["mse"] > 0
-    assert distilled(teacher).train.length == "6 steps" and distilled(teacher, lr=0.5).train.lr == 0.5
+    assert distilled(teacher).train.length == "12 steps" and distilled(teacher).train.lr == 0.005
+    assert distilled(teacher, lr=0.5).train.lr == 0.5
     start = run.load(run.saved_steps()[0])
     again = distill_run(teacher.path, out)
     assert again.finished and again.step == 16 and start.step < 16
@@ -162,10 +160,10 @@ def test_the_same_command_trains_it_for_longer_and_the_rate_follows(trained, tmp
     status, _, _ = unstir("distill", teacher.path, "--out", "fast", "--length", "30 steps")
     run = Run.open("fast")
     assert status == 0 and run.newest_step() == 30 and run.config.train.lr_period == "29 steps"
-    assert learning_rate(run, 21) > 0.002 and learning_rate(run, 29) < 1e-4
+    assert learning_rate(run, 21) > 0.001 and learning_rate(run, 29) < 1e-4
     said = unstir("distill", teacher.path, "--out", "fast")[1]
     assert "at step 30. To go on: unstir train --out fast --train.length" in said
-    refused(unstir("distill", teacher.path, "--out", "fast", "--lr", 0.5), "train.lr is 0.01 in the run, 0.5 was asked")
+    refused(unstir("distill", teacher.path, "--out", "fast", "--lr", 0.5), "train.lr is 0.005 in the run, 0.5 was asked")
 
 
 def test_a_learned_variance_and_a_guide_of_the_other_kind_are_refused(trained):

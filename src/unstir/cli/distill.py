@@ -18,8 +18,8 @@ def distill(run: RunFolder, /, *, out: Path, length: str | None = None, lr: floa
 
     Args:
         out: Folder of the new run.
-        length: How long to train, such as "2000 steps" or "20 epochs"; by default half as long as RUN.
-        lr: Peak of the learning rate; by default that of RUN.
+        length: How long to train, such as "2000 steps" or "20 epochs"; by default as long as RUN.
+        lr: Peak of the learning rate; by default half that of RUN.
     """
     from unstir import console
     from unstir.train.distill import distill_run

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from unstir import randomness
 from unstir.diffusion.denoiser import Denoise, Denoiser
 from unstir.diffusion.loss import Losses
 from unstir.diffusion.samplers.unipc import unipc
@@ -24,18 +23,6 @@ from unstir.randomness import Key
 from unstir.theory.process import Process
 
 SMOOTH = 0.00054  # the c of the distance: Song & Dhariwal 2024, for a root mean square in place of a norm
-
-
-def visits(T: int, num: int, key: Key) -> list[int]:
-    """About ``num`` times of a path, falling from T to 0, and 0: T, then one in each of num - 1 stretches.
-
-    These are equal in sqrt(t), so that they lie closest near the image, where a step of a path errs most. ``key`` draws
-    where in its stretch each time lies (its slots count for nothing), so that paths of other keys visit others. Of few
-    times two may fall together, and are visited once.
-    """
-    places = randomness.uniform(Key(key.seed, key.stream, key.step, torch.arange(1, num)), torch.float64)
-    between = (round(T * ((num - place + 0.5 - u) / num) ** 2) for place, u in enumerate(places.tolist(), 1))
-    return [*sorted({T, *(t for t in between if 0 < t < T)}, reverse=True), 0]
 
 
 @torch.no_grad()

@@ -60,7 +60,7 @@ class Cost:
     """What training took: parameters, training images seen, seconds, and floating-point operations.
 
     ``forward_flops`` are those of one image's forward pass, a multiplication and an addition counted as two; training
-    takes as many as ``passes`` of them, for the backward pass costs two, and the teacher of a distilled run takes one.
+    takes as many as ``passes`` of them, for the backward pass costs two, and the teacher of a distilled run takes two.
     """
 
     parameters: int

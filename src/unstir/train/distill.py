@@ -29,7 +29,7 @@ def distill_run(
 ) -> Training:
     """Train the run in ``folder``, distilled from the ``teacher``'s or continued; as `train_run` otherwise.
 
-    ``length`` ("2000 steps") is by default half the teacher's, ``lr`` the teacher's; of a run that is continued its
+    ``length`` ("2000 steps") is by default the teacher's, ``lr`` half the teacher's; of a run that is continued its
     own.
     Raises UserError as `distilled` and `train_run`, and where the run in ``folder`` was begun otherwise.
     """
@@ -59,8 +59,8 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
         raise UserError(
             f"{run.path} learned a variance, which sampling in one call does not use; distil a run without it"
         )
-    half, begins = f"{max(run.length // 2, 1)} steps", f"{run.path.resolve()}@{run.newest_step()}"
-    length, lr = half if length is None else length, config.train.lr if lr is None else lr
+    begins = f"{run.path.resolve()}@{run.newest_step()}"
+    length, lr = f"{run.length} steps" if length is None else length, config.train.lr / 2 if lr is None else lr
     train = replace(config.train, length=length, lr=lr, init=begins, compile="auto")
     return replace(
         config,

@@ -1,9 +1,9 @@
 """The pairs that a distilled run learns from: points on paths of its teacher, and the images where these end.
 
-The teacher is the network with the weights that the run began with. Each slot of the batch has `PATHS` paths, which
-last for `PERIOD` steps, about as many as they have points: a step takes one call of the teacher more. Which point
-a slot learns from at a step is drawn: the first at or below a uniform t, or x_T. All is a function of (seed, step,
-slot).
+The teacher is the network with the weights that the run began with. Each slot of the batch has `PATHS` paths at a time,
+which last for `PERIOD` steps; with `STEPS` of its solver they take two calls of the teacher for each step of training.
+These visit equally spaced times, as many as are drawn for a path, so that other paths visit others. Which point a slot
+learns from at a step is drawn: the first at or below a uniform t, or x_T. All is a function of (seed, step, slot).
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,12 @@ from unstir import randomness
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser, Labelled
 from unstir.diffusion.draw import steered
-from unstir.diffusion.paths import follow, visits
+from unstir.diffusion.paths import follow
 from unstir.randomness import Key
 from unstir.runs.config import Config
 
-PATHS, VISITED = 4, 16
-PERIOD = PATHS * VISITED
-FROM_NOISE = 0.2  # of the pairs are at t = T besides those that chance takes there: one call begins from nowhere else
+PATHS, PERIOD, STEPS = 8, 56, (10, 18)
+FROM_NOISE = 0.3  # of the pairs are at t = T besides those that chance takes there: one call begins from nowhere else
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +36,7 @@ class Pairs:
 @dataclass(frozen=True, eq=False)
 class _Followed:
     period: int
-    times: Tensor  # int64 [n]
+    times: Tensor  # int64 [PATHS, n]; a path that has fewer points repeats its last one
     states: Tensor  # [PATHS, n, b, C, H, W]
     ends: Tensor  # [PATHS, b, C, H, W]
     labels: Tensor | None  # int64 [PATHS, b]
@@ -58,27 +57,35 @@ class Paths:
             found = self._followed[part.start] = self._follow(step // PERIOD, slots)
         path = randomness.integers(Key(seed, "path", step, slots), 0, PATHS - 1)
         latest = randomness.integers(Key(seed, "time", step, slots), 1, self._teacher.process.T)
-        place = (found.times > latest[:, None]).sum(1).clamp(max=len(found.times) - 1)  # of the last one by then
+        later, last = found.times[path] > latest[:, None], found.times.shape[1] - 1
+        place = later.sum(1).clamp(max=last)  # of the first one by then, as the path goes
         place = place.masked_fill(randomness.coin(Key(seed, "from noise", step, slots), FROM_NOISE), 0)
         row = torch.arange(len(slots), device=slots.device)
         label = None if found.labels is None else found.labels[path, row]
-        return Pairs(found.states[path, place, row], found.times[place], found.ends[path, row], label)
+        return Pairs(found.states[path, place, row], found.times[path, place], found.ends[path, row], label)
 
     def _follow(self, period: int, slots: Tensor) -> _Followed:
         seed, process = self._config.seed, self._teacher.process
-        times = visits(process.T, VISITED, Key(seed, "times of paths", period, torch.zeros(1, dtype=torch.int64)))
-        states, ends, labels = [], [], []
+        most = min(STEPS[1], process.T)
+        moments, states, ends, labels = [], [], [], []
         for number in range(period * PATHS, (period + 1) * PATHS):
-            label = self._label(number, slots)
-            denoise = steered(Labelled(self._teacher, label), Chain("unipc"), process, indices=slots)
+            chain, label = self._chain(number), self._label(number, slots)
+            times = chain.times(process.schedule)
+            denoise = steered(Labelled(self._teacher, label), chain, process, indices=slots)
             noise = randomness.normal(Key(seed, "start of path", number, slots), self._shape)
             on_the_way, end = follow(denoise, process, noise, times)
-            states.append(on_the_way)
+            places = [min(place, len(on_the_way) - 1) for place in range(most)]
+            moments.append(torch.tensor(times, device=slots.device)[places])
+            states.append(on_the_way[places])
             ends.append(end)
             labels += [] if label is None else [label]
-        moments = torch.tensor(times[:-1], device=slots.device)
         known = torch.stack(labels) if labels else None
-        return _Followed(period, moments, torch.stack(states), torch.stack(ends), known)
+        return _Followed(period, torch.stack(moments), torch.stack(states), torch.stack(ends), known)
+
+    def _chain(self, number: int) -> Chain:
+        """The solver of paths of this number, of as many steps as are drawn, at most T."""
+        key, T = Key(self._config.seed, "steps of path", number, torch.zeros(1).long()), self._teacher.process.T
+        return Chain("unipc", steps=min(int(randomness.integers(key, *STEPS)), T))
 
     def _label(self, number: int, slots: Tensor) -> Tensor | None:
         """The classes of paths of this number, as often as in the data, or hidden as in the teacher's training."""

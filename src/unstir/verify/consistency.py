@@ -9,9 +9,8 @@ from collections.abc import Iterator
 import torch
 
 from unstir.diffusion.denoiser import Denoiser
-from unstir.diffusion.paths import SMOOTH, follow, path_loss, visits
+from unstir.diffusion.paths import SMOOTH, follow, path_loss
 from unstir.diffusion.samplers.consistency import consistency
-from unstir.randomness import Key
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import cosine, linear
@@ -22,6 +21,7 @@ from unstir.verify.loss import Network
 
 S = 0.5  # the standard deviation of the data
 TIMES = (1, 10, 100, 500, 1000)
+VISITED = tuple(range(1000, -1, -10))
 
 
 def _end(table: Table, t: int) -> float:
@@ -47,34 +47,31 @@ def _consistency_boundary() -> Iterator[float]:
 
 @check(0.01, "Song et al. 2023, sec. 3; Luhman & Luhman 2021")
 def _path_ends() -> Iterator[float]:
-    """Each point on a path has the same end, m + s / sqrt( v_t ) (x_t - alpha_t m), and 20 visits of a path find it.
+    """Each point on a path has the same end, m + s / sqrt( v_t ) (x_t - alpha_t m), and 100 visits of a path find it.
 
     states and ends of `follow` for data N(0.3, 0.5^2), linear and cosine, with the end of the path through x_T;
-    absolute. `visits` has T, 0, and a time in each of 19 stretches between, equal in sqrt(t)
+    absolute
     """
     x_T = normal("x_T", 8, 1, 1, 1)
     for table, process in ((exact.linear(), Process(linear())), (exact.cosine(), Process(cosine()))):
-        times = visits(1000, 20, Key(0, "verify paths", 0, torch.zeros(1, dtype=torch.int64)))
-        require(len(times) == 21 and times[0] == 1000 and times[-1] == 0, f"{times} do not fall from T to 0")
-        far = max(abs(20 * math.sqrt(t / 1000) - (20 - place)) for place, t in enumerate(times[:-1]))
-        require(far <= 1, f"{times} are not one in each stretch of sqrt(t)")
-        states, ends = follow(gaussian_denoise(table, S), process, x_T, times)
-        found = [M + _end(table, t) * (x - table.alpha(t) * M) for t, x in zip(times, states, strict=False)]
+        states, ends = follow(gaussian_denoise(table, S), process, x_T, VISITED)
+        require(len(states) == len(VISITED) - 1, "there is no state at each time")
+        found = [M + _end(table, t) * (x - table.alpha(t) * M) for t, x in zip(VISITED, states, strict=False)]
         yield absolute(torch.stack(found), found[0].expand_as(states))
         yield absolute(ends, found[0])
 
 
 @check(0.01, "Luhman & Luhman 2021; Song & Dhariwal 2024")
 def _path_learned() -> Iterator[float]:
-    """What the loss learns from followed paths is the map to their ends, at every time that they visit.
+    """What the loss learns from followed paths is the map to their ends, at every fifth time that they visit.
 
     slopes and offsets of a network that is affine at each time and predicts v, after Newton steps (L-BFGS) on
     `path_loss` of 64 paths, with s / sqrt( v_t ) and m - alpha_t m s / sqrt( v_t ); absolute
     """
     table, process, x_T = exact.linear(), Process(linear()), normal("x_T", 64, 1, 1, 1)
-    times = visits(1000, 20, Key(0, "verify paths", 0, torch.zeros(1, dtype=torch.int64)))
-    states, ends = follow(gaussian_denoise(table, S), process, x_T, times)
-    x_t, t, end = states.flatten(0, 1), torch.tensor(times[:-1]).repeat_interleave(64), ends.repeat(20, 1, 1, 1)
+    states, ends = follow(gaussian_denoise(table, S), process, x_T, VISITED)
+    times = VISITED[:-1:5]
+    x_t, end, t = states[::5].flatten(0, 1), ends.repeat(20, 1, 1, 1), torch.tensor(times).repeat_interleave(64)
     slopes, offsets = (torch.zeros(1000, 1, 1, 1, dtype=torch.float64, requires_grad=True) for _ in range(2))
     net = Network(lambda x, time: slopes[time] * x + offsets[time])
     denoiser = Denoiser(net, process, PARAMETERIZATIONS["v"])
@@ -87,7 +84,7 @@ def _path_learned() -> Iterator[float]:
         return total
 
     solver.step(closure)  # type: ignore[no-untyped-call]
-    for time in times[:-1]:
+    for time in times:
         zero, one = (denoiser(torch.full((1, 1, 1, 1), x, dtype=torch.float64), time).x0.item() for x in (0.0, 1.0))
         slope = _end(table, time)
         yield from [absolute(one - zero, slope), absolute(zero, M - slope * table.alpha(time) * M)]
