@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unstir.generate.sampling import sample
     from unstir.interop.exporting import export
     from unstir.interop.importing import import_run
+    from unstir.interop.published import pull, push
     from unstir.metrics.evaluate_images import evaluate_images
     from unstir.metrics.evaluate_run import evaluate_run
     from unstir.metrics.request import EvaluationRequest
@@ -34,17 +35,18 @@ if TYPE_CHECKING:
 __all__ = [
     "Chain", "EvaluationRequest", "Job", "Model", "NoiseSchedule", "Prediction", "Process", "Run", "Step", "Store",
     "UserError", "cosine", "draw", "drawn_images", "evaluate_images", "evaluate_run", "export", "import_run", "linear",
-    "load_recipe", "network", "pack", "sample", "sample_batches", "starting_noise", "train_run",
+    "load_recipe", "network", "pack", "pull", "push", "sample", "sample_batches", "starting_noise", "train_run",
 ]  # fmt: skip
 
 _MODULES = {
     "chain": "Chain", "data": "Store pack", "diffusion.denoiser": "Prediction",
     "diffusion.draw": "draw drawn_images starting_noise", "diffusion.samplers": "Step",
     "errors": "UserError", "generate.drawing": "Job sample_batches", "generate.sampling": "sample",
-    "interop.exporting": "export", "interop.importing": "import_run", "metrics.evaluate_run": "evaluate_run",
-    "metrics.evaluate_images": "evaluate_images", "metrics.request": "EvaluationRequest", "nn.own": "network",
-    "runs.model": "Model", "runs.recipes": "load_recipe", "runs.run": "Run", "theory.process": "Process",
-    "theory.schedule": "NoiseSchedule cosine linear", "train.launch": "train_run",
+    "interop.exporting": "export", "interop.importing": "import_run", "interop.published": "pull push",
+    "metrics.evaluate_images": "evaluate_images", "metrics.evaluate_run": "evaluate_run",
+    "metrics.request": "EvaluationRequest", "nn.own": "network", "runs.model": "Model", "runs.recipes": "load_recipe",
+    "runs.run": "Run", "theory.process": "Process", "theory.schedule": "NoiseSchedule cosine linear",
+    "train.launch": "train_run",
 }  # fmt: skip
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 

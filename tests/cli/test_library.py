@@ -22,6 +22,8 @@ LIBRARY = {
     ("likelihood",): "unstir.metrics.likelihood:save_likelihood",
     ("export",): "unstir.interop.exporting:export",
     ("import",): "unstir.interop.importing:import_run",
+    ("push",): "unstir.interop.published:push",
+    ("pull",): "unstir.interop.published:pull",
     ("sample",): "unstir.generate.sampling:sample",
     **{("edit", name): f"unstir.edit:{name}" for name in ("inpaint", "vary", "invert", "blend", "morph")},
 }

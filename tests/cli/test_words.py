@@ -10,7 +10,7 @@ from unstir.runs.synonyms import SETTINGS
 COMMANDS = (
     ("train",), ("sample",), ("likelihood",), ("evaluate",), ("report",), ("doctor",), ("verify",), ("data", "pack"),
     ("data", "inspect"), ("edit", "inpaint"), ("edit", "vary"), ("edit", "invert"), ("edit", "blend"),
-    ("edit", "morph"), ("distill",), ("export",), ("import",),
+    ("edit", "morph"), ("distill",), ("export",), ("import",), ("push",), ("pull",),
 )  # fmt: skip
 
 

@@ -114,6 +114,6 @@ def test_a_checkpoint_of_denoising_diffusion_is_refused_by_its_first_layers(tmp_
         torch.save(net.state_dict(), file)
     with pytest.raises(UserError) as error:
         import_run(file, tmp_path / "run")
-    words = "init_conv.weight is a 7x7 convolution, where ours is 3x3; downs.0.0.block1.norm.g is a norm over all"
+    words = "init_conv.weight is a 7x7 convolution, where ours is 3x3; time_mlp.1.weight is a perceptron with GELU"
     assert "of denoising-diffusion-pytorch, whose network has no equal here" in str(error.value)
     assert words in str(error.value) and not (tmp_path / "run").exists()

@@ -14,6 +14,8 @@ from unstir.cli import (
     export,
     import_,
     likelihood,
+    pull,
+    push,
     report,
     sample,
     train,
@@ -22,6 +24,6 @@ from unstir.cli import (
 from unstir.cli.app import app, main
 
 __all__ = [
-    "app", "data", "distill", "doctor", "edit", "evaluate", "export", "import_", "likelihood", "main", "report",
-    "sample", "train", "verify",
+    "app", "data", "distill", "doctor", "edit", "evaluate", "export", "import_", "likelihood", "main", "pull", "push",
+    "report", "sample", "train", "verify",
 ]  # fmt: skip

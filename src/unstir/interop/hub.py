@@ -1,17 +1,23 @@
-"""Models of the Hugging Face Hub, by their id: OWNER/NAME, or OWNER/NAME@REVISION.
+"""The Hugging Face Hub: models by their id, OWNER/NAME or OWNER/NAME@REVISION, fetched and published.
 
 huggingface_hub keeps what it fetches in its own cache (~/.cache/huggingface, or HF_HOME). What lies there is read
-without a network.
+without a network. It also knows who is logged in; the token is never read here, and no message shows it.
 """
 
+import logging
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from unstir.errors import UserError
 from unstir.interop.libraries import library
 
 ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
+LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
+NOT_FOUND = ("RepositoryNotFoundError", "RevisionNotFoundError", "GatedRepoError", "HFValidationError")
 
 
 def is_id(source: str) -> bool:
@@ -27,17 +33,123 @@ def fetch(source: str, patterns: Sequence[str]) -> tuple[Path, str]:
     match = ID.fullmatch(source)
     assert match is not None
     name, revision = match[1], match[2]
-    hub = library("huggingface_hub", "diffusers", f"{source}, a model of the Hugging Face Hub,")
-    try:
-        folder = Path(hub.snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
-    except (OSError, ValueError, RuntimeError) as error:  # as all of its errors are, of requests or httpx too
-        raise UserError(_refusal(source, error)) from None
+    hub = library("huggingface_hub", "hub", f"{source}, a model of the Hugging Face Hub,")
+    wanted = {"repo_id": name, "revision": revision, "allow_patterns": list(patterns)}
+    with _refused(lambda error: _not_fetched(source, error)):
+        try:
+            folder = Path(hub.snapshot_download(**wanted))
+        except _errors() as error:
+            if type(error).__name__ in NOT_FOUND:
+                raise
+            folder = _cached(hub, wanted, error)
     return folder, f"{name}@{folder.name[:12]}"
 
 
-def _refusal(source: str, error: Exception) -> str:
+class Account:
+    """Whoever is logged in at the Hub. Raises UserError where nobody is, or no network is there."""
+
+    def __init__(self) -> None:
+        hub = library("huggingface_hub", "hub", "the Hugging Face Hub")
+        self._api: Any = hub.HfApi()
+        if hub.get_token() is None:
+            raise UserError(f"nobody is logged in at the Hugging Face Hub; {LOGIN}")
+        with _refused(self._not_known):
+            found = self._api.whoami()
+        self.name = str(found["name"])
+        self.owners = {self.name, *(str(each.get("name")) for each in found.get("orgs") or ())}
+
+    def check(self, name: str, ours: str) -> None:
+        """Raise UserError where a model of this id cannot be published: another's, or it holds something else.
+
+        What was published before has a file called ``ours``.
+        """
+        if not (match := ID.fullmatch(name)) or match[2]:
+            raise UserError(f"{name} is no name of a model on the Hugging Face Hub; give OWNER/NAME")
+        owner = name.split("/")[0]
+        if owner not in self.owners:
+            raise UserError(f"{owner} is neither {self.name}, who is logged in, nor one of its organisations; name one")
+        with _refused(lambda error: self._not_published(name, error)):
+            files = self._files(name)
+        if files and ours not in files:
+            raise UserError(f"{name} is there and holds something else than a model of unstir; name another")
+
+    def publish(self, folder: Path, name: str, message: str, private: bool, replaced: Sequence[str]) -> str:
+        """Upload a folder as a model in one commit, and return its address; files there that fit ``replaced`` go.
+
+        Raises UserError where the Hub refuses it or cannot be reached.
+        """
+        with _refused(lambda error: self._not_published(name, error)):
+            self._api.create_repo(name, private=private or None, exist_ok=True)
+            self._api.upload_folder(
+                repo_id=name, folder_path=folder, commit_message=message, delete_patterns=list(replaced)
+            )
+        return f"{self._api.endpoint}/{name}"
+
+    def _files(self, name: str) -> set[str]:
+        """The files of a model; none where there is no such model, which a private one of another looks like."""
+        try:
+            return {each.rfilename for each in self._api.model_info(name).siblings or ()}
+        except _part("errors").RepositoryNotFoundError:
+            return set()
+
+    @staticmethod
+    def _not_known(error: Exception) -> str:
+        if _status(error) in (401, 403):
+            return f"the Hugging Face Hub does not accept the token that is logged in; {LOGIN}"
+        return f"the Hugging Face Hub could not be reached ({type(error).__name__}); try again with a network"
+
+    def _not_published(self, name: str, error: Exception) -> str:
+        if _status(error) in (401, 403):
+            return f"{self.name} has no right to write {name}; use a token of the kind write: {LOGIN}"
+        return f"{name} could not be published ({type(error).__name__}); try again, which goes on with what is missing"
+
+
+@contextmanager
+def _refused(words: Callable[[Exception], str]) -> Iterator[None]:
+    """Errors of the library, and of the one under it that speaks HTTP, in a line of ours that holds none of theirs.
+
+    Theirs may name addresses with keys in them.
+    """
+    log, bars = logging.getLogger("huggingface_hub"), _part("utils")
+    level, silent = log.level, not sys.stderr.isatty() and not bars.are_progress_bars_disabled()
+    log.setLevel(logging.ERROR)  # what it warns of, such as another try, ends well or is said in our line
+    if silent:
+        bars.disable_progress_bars()
+    try:
+        yield
+    except _errors() as error:
+        raise UserError(words(error)) from None
+    finally:
+        log.setLevel(level)
+        if silent:
+            bars.enable_progress_bars()
+
+
+def _part(name: str) -> Any:
+    """A module of the library, which loads them when they are asked for."""
+    return library(f"huggingface_hub.{name}", "hub", "the Hugging Face Hub")
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What the library raises, by requests or by httpx, for want of a network, a right, or a model."""
+    return (OSError, ValueError, RuntimeError, getattr(_part("errors"), "HTTPError", OSError))
+
+
+def _cached(hub: Any, wanted: dict[str, Any], error: Exception) -> Path:
+    """The folder in the cache of what could not be fetched; the ``error`` again where it is not there."""
+    try:
+        return Path(hub.snapshot_download(**wanted, local_files_only=True))
+    except _errors():
+        raise error from None
+
+
+def _status(error: Exception) -> int:
+    return int(getattr(getattr(error, "response", None), "status_code", 0) or 0)
+
+
+def _not_fetched(source: str, error: Exception) -> str:
     kind = type(error).__name__
-    if kind in ("RepositoryNotFoundError", "RevisionNotFoundError", "GatedRepoError", "HFValidationError"):
+    if kind in NOT_FOUND:
         what = {"RevisionNotFoundError": "has no such revision", "GatedRepoError": "asks for a login (hf auth login)"}
         return f"{source} {what.get(kind, 'is neither a file, a folder nor a model of the Hugging Face Hub')}"
     return (

@@ -1,7 +1,7 @@
 """Checkpoints of denoising-diffusion-pytorch (lucidrains): recognised, and refused by the layer that has no equal here.
 
 Its U-Net begins with a 7x7 convolution, and its norms divide by the length of all channels at a place. No weights of
-the network of Ho et al. 2020 compute the same, so that none of its checkpoints can be imported exactly.
+the network of Ho et al. 2020 compute the same, so that its checkpoints cannot be imported (seen in its version 2.3).
 """
 
 import re
@@ -17,8 +17,8 @@ MARK = "init_conv.weight"
 _FOREIGN = (
     (r"init_conv\.weight", "a {side}x{side} convolution, where ours is 3x3"),
     (r"time_mlp\.0\.weights", "a time whose frequencies are random or learned"),
+    (r"time_mlp\.1\.weight", "a perceptron with GELU, where ours has SiLU"),
     (r"downs\.0\.0\.block1\.norm\.g", "a norm over all channels at a place, where ours is over groups of them"),
-    (r"downs\.0\.0\.block1\.proj\.weight", "a convolution of standardised weights"),
     (r"downs\.\d+\.2\.mem_kv", "an attention with keys and values of its own"),
     (r"downs\.\d+\.2\.to_out\.0\.weight", "a linear attention"),
     (r"downs\.\d+\.3\.1\.weight", "a resizing that puts 2x2 places into channels"),

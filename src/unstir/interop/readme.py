@@ -46,7 +46,6 @@ GUIDANCE = """        without = pipe.unet(x, t, class_labels=torch.full_like(lab
 
 def text(model: Model, name: str) -> str:
     """The README of a model in a folder of this name."""
-    count, T = model.labels.count, model.process.T
     head = HEAD.format(
         name=printable(name),
         version=unstir.__version__,
@@ -55,13 +54,19 @@ def text(model: Model, name: str) -> str:
         weights=weights_in_words(model.averaged),
         sha256=model.weights_sha256,
         shape="x".join(map(str, model.shape)),
-        T=T,
+        T=model.process.T,
         predict=model.predict,
     )
+    return head + usage(model, name)
+
+
+def usage(model: Model, name: str) -> str:
+    """How to draw with diffusers from the folder or the repository of this name."""
+    count, T = model.labels.count, model.process.T
     if not count:
         how = PIPELINES + ("" if model.learned_variance else DDIM) + "```\n"
         clipped = ", use_clipped_model_output=True" if model.chain.clip else ""
-        return head + how.format(name=printable(name), T=T, few=min(50, T), clipped=clipped) + _notes(model)
+        return how.format(name=printable(name), T=T, few=min(50, T), clipped=clipped) + _notes(model)
     shown = range(min(count, 4))
     names = ", ".join(f"{i} is {printable(model.labels.names[i])}" for i in range(count))
     how = CLASSES.format(
@@ -72,7 +77,7 @@ def text(model: Model, name: str) -> str:
         shape=", ".join(map(str, model.shape)),
         guidance=GUIDANCE.format(null=count) if model.labels.has_null else "",
     )
-    return head + how + _notes(model)
+    return how + _notes(model)
 
 
 def notes(model: Model) -> tuple[str, ...]:

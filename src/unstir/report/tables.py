@@ -229,9 +229,9 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 def to_markdown(rows: Sequence[Row]) -> str:
     """A table, and the protocols below it."""
-    lines = [HEADS, ["---"] * len(HEADS), *(map(_markdown, cells) for cells in _cells(rows))]
+    lines = [HEADS, ["---"] * len(HEADS), *(map(as_markdown, cells) for cells in _cells(rows))]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return table + "".join(f"\n{number}. {_markdown(text)}\n" for number, text in _protocols(rows))
+    return table + "".join(f"\n{number}. {as_markdown(text)}\n" for number, text in _protocols(rows))
 
 
 def to_latex(rows: Sequence[Row]) -> str:
@@ -290,7 +290,7 @@ def _protocols(rows: Sequence[Row]) -> list[tuple[int, str]]:
     return list({row.protocol: in_words(row.evaluation.protocol) for row in rows}.items())
 
 
-def _markdown(text: str) -> str:
+def as_markdown(text: str) -> str:
     """Text in which nothing is markup, on one line."""
     return re.sub(r"([\\`*_{}\[\]<>|#~$&!])", r"\\\1", " ".join(text.split()))
 

@@ -121,7 +121,7 @@ def model_of(
         return build.denoiser(run.config, net.to(arithmetic), torch.float32)
 
     how: dict[str, Any] = {"device": on, "dtype": dtype, "compile": compile, "ema": ema}
-    kept = run.config.train.ema_decay > 0 and not run.config.imported
+    kept = run.config.train.ema_decay > 0 and (not run.config.imported or found.ema)
     averaged = ema and kept if isinstance(ema, bool) else ema
     return Model(load=load, step=step, weights_sha256=content_hash(weights), averaged=averaged, **how, **_of(run))
 

@@ -1,0 +1,31 @@
+"""`unstir pull`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from unstir.cli.app import app, show
+
+
+@app.command
+def pull(
+    name: Annotated[str, Parameter(help="Name of the model on the Hub: OWNER/NAME, or OWNER/NAME@REVISION.")],
+    /,
+    *,
+    out: Path | None = None,
+) -> int:
+    """Make a run of a model that `unstir push` published. What was fetched before is read without a network.
+
+    It is a run like one that was imported: its figures come with it, and to draw, evaluate and export from it is the
+    same as where it was trained, but it cannot be continued.
+
+    Example: `unstir pull me/ddpm-digits`
+
+    Args:
+        out: A new folder for the run; by default runs/NAME.
+    """
+    from unstir.interop.published import pull as fetch_run
+
+    show(*fetch_run(name, out).lines)
+    return 0

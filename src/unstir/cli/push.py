@@ -1,0 +1,43 @@
+"""`unstir push`."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from unstir.cli.app import app, show
+from unstir.cli.options import RunFolder, WeightOptions
+
+
+@app.command
+def push(
+    run: RunFolder,
+    name: Annotated[str, Parameter(help="Name of the model on the Hub: OWNER/NAME.")],
+    /,
+    *,
+    private: bool = False,
+    licence: str = "",
+    data_licence: str = "",
+    weights: WeightOptions = WeightOptions(),
+) -> int:
+    """Publish a trained model on the Hugging Face Hub: weights, settings, samples, figures, and a page about them.
+
+    The page (README.md) has samples, the figures of `unstir evaluate` with their protocols, the data, the licences, and
+    how to load the model in unstir and in diffusers, whose files are there too where it has such a network. Paths of
+    this machine are left out. Log in before with `hf auth login`, or set HF_TOKEN.
+
+    Example: `unstir push runs/digits me/ddpm-digits --licence apache-2.0`
+
+    Args:
+        private: Let nobody else see it, where it is new.
+        licence: Licence of the model as the Hub names it, such as apache-2.0 or cc-by-4.0.
+        data_licence: Licence of the images that it learned from, in words.
+    """
+    from unstir import console
+    from unstir.interop.model_card import Licences
+    from unstir.interop.published import push as publish
+    from unstir.runs.run import Run
+
+    licences = Licences(licence, data_licence)
+    model = weights.model(Run.open(run), device="cpu")
+    show(*publish(model, name, private=private, licences=licences, showing=console.counting).lines)
+    return 0

@@ -1,0 +1,125 @@
+"""The page of a model on the Hugging Face Hub: README.md of its repository, with all that its figures rest on."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import unstir
+from unstir.errors import printable
+from unstir.interop import readme
+from unstir.metrics.evaluation import Evaluation
+from unstir.report import tables
+from unstir.runs.config import Config
+from unstir.runs.model import Model, weights_in_words
+
+OF_DATA = {
+    "digits": "UCI Optical Recognition of Handwritten Digits (Alpaydin & Kaynak 1998), CC BY 4.0",
+    "cifar10": "CIFAR-10 (Krizhevsky 2009), published without a licence",
+}
+"""What is known of the data sets that are known by name."""
+
+_HEAD = """# {title}
+
+![the first {count} samples of seed 0, not chosen](samples.png)
+
+A denoising diffusion model of {shape} images, trained with unstir {version}{recipe}: {parameters} parameters,
+T = {T}, the network predicts {predict}. These are the {weights} of step {step} (SHA-256 `{sha256}`).
+The samples are the first ones of seed 0 and not chosen.
+"""
+_USE = """## Use
+
+```sh
+pip install 'unstir[hub]'
+unstir pull {name} --out runs/{own}
+unstir sample runs/{own} --num 16
+```
+
+```python
+from unstir import Job, Run, sample_batches
+
+model = Run.open("runs/{own}").model()
+for indices, images in sample_batches(model, Job(num=16, chain=model.chain)):
+    print(images.shape)  # [b, C, H, W] in about [-1, 1]
+```
+"""
+
+
+@dataclass(frozen=True)
+class Licences:
+    """The licence of the model as the Hub names it ("apache-2.0"), and that of the data in words; "" is not stated."""
+
+    model: str = ""
+    data: str = ""
+
+
+def card(
+    model: Model,
+    config: Config,
+    name: str,
+    figures: Sequence[Evaluation],
+    licences: Licences,
+    without_diffusers: str = "",
+) -> str:
+    """The text of README.md; ``without_diffusers`` says why the repository holds no files for diffusers, if so."""
+    own, counts = name.split("/")[1], model.data.counts
+    head = _HEAD.format(
+        title=own,
+        count=16,
+        shape="x".join(map(str, model.shape)),
+        version=unstir.__version__,
+        recipe=f" from the recipe {printable(config.recipe)}" if config.recipe else "",
+        parameters=f"{sum(t.numel() for t in model.denoiser.net.parameters()):,}",
+        T=model.process.T,
+        predict=model.predict,
+        weights=weights_in_words(model.averaged),
+        step=model.step,
+        sha256=model.weights_sha256,
+    )
+    known = OF_DATA.get(config.data.source)
+    data = [
+        f"- source: {_plain(known or config.data.source or 'not known')}",
+        f"- licence: {_plain(licences.data or ('see above' if known else 'not stated'))}",
+        f"- images: {counts['train']:,} for training, {counts['held_out']:,} held out",
+        f"- classes: {_plain(', '.join(model.data.classes) or 'none')}",
+        f"- content hash: `{model.data.content_hash or 'not known'}`",
+    ]
+    came = f"\nThe weights were imported from {_plain(config.imported)}.\n" if config.imported else ""
+    parts = [
+        _front(licences, not without_diffusers),
+        head + came,
+        "## Figures\n\n" + ("\n".join(map(_figures, figures)) or "This step was not evaluated.\n"),
+        "## Data\n\n" + "\n".join(data) + "\n",
+        f"## Licence of the model\n\n{_plain(licences.model or 'Not stated.')}\n",
+        _USE.format(name=name, own=own),
+        f"### diffusers\n\n{_plain(without_diffusers) + '.' if without_diffusers else readme.usage(model, name)}",
+    ]
+    return "\n".join(part if part.endswith("\n") else f"{part}\n" for part in parts)
+
+
+def _front(licences: Licences, diffusers: bool) -> str:
+    """The metadata that the Hub reads, as YAML, which takes quoted JSON for text."""
+    lines = [f"license: {json.dumps(licences.model)}"] if licences.model else []
+    lines += [f"library_name: {'diffusers' if diffusers else 'unstir'}", "pipeline_tag: unconditional-image-generation"]
+    return "\n".join(["---", *lines, "tags:", *(f"- {tag}" for tag in ("unstir", "ddpm", "diffusion")), "---", ""])
+
+
+def _figures(evaluation: Evaluation) -> str:
+    """The figures of an evaluation as a table, and below it how they were made."""
+    how = evaluation.protocol
+    rows = [("figure", "value", "real images", "noise", "better"), ("---",) * 5]
+    rows += tables.figures(evaluation.figures.values(), how["num"])
+    lines = [
+        f"| {' | '.join(map(_plain, row)) if number != 1 else ' | '.join(row)} |" for number, row in enumerate(rows)
+    ]
+    copies = evaluation.memorisation
+    searched = "" if copies is None else f"\nCopies of training images: {_plain(copies.says.splitlines()[0])}.\n"
+    full = (
+        f"[evaluation/{evaluation.name()}.json](evaluation/{evaluation.name()}.json) has every number and the protocol"
+    )
+    made = f"{tables.protocol(evaluation)}. {full}, without which none of them compares; ± is one standard error."
+    return "\n".join(lines) + f"\n\n{made}\n{searched}"
+
+
+def _plain(text: str) -> str:
+    """A text on one line in which nothing is markup."""
+    return tables.as_markdown(printable(text))

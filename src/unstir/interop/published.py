@@ -1,0 +1,195 @@
+"""A run on the Hugging Face Hub: one saved step of it as a repository, and a run made of such a repository again.
+
+The repository holds what a run folder does of one step (config.toml, data.json, weights/, evaluation/), a page about it
+with samples (README.md, samples.png), and the same model for diffusers where that has such a network. Paths of the
+machine that trained it stay at home: of data, stores and other runs the last part of a name is all that is kept.
+"""
+
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from unstir.chain import FAST
+from unstir.data.disk import file_sha256
+from unstir.errors import UserError, printable
+from unstir.generate.drawing import Job, sample_batches
+from unstir.generate.folder import drawn_classes
+from unstir.interop import hub
+from unstir.interop.exporting import export
+from unstir.interop.folders import check_new, new_folder
+from unstir.interop.model_card import Licences, card
+from unstir.metrics.evaluation import FOLDER, Evaluation, save, saved
+from unstir.pictures.grid import named_grid
+from unstir.pixels import to_uint8
+from unstir.progress import Showing, silently
+from unstir.runs import checkpoint
+from unstir.runs.checkpoint import Checkpoint, environment
+from unstir.runs.config import Config
+from unstir.runs.files import save_png, write_text
+from unstir.runs.model import Model
+from unstir.runs.run import Run, is_run
+from unstir.runs.toml import to_dict
+
+DATA = "data.json"
+OURS = ("config.toml", DATA, "weights/*.safetensors", "evaluation/*.json")
+"""The files of a repository that make a run."""
+REPLACED = (*OURS, "unet/*", "scheduler/*", "model_index.json", "unstir.json")
+"""What a published step replaces of the one before it."""
+SHOWN, COLUMNS = 16, 8
+NO_LICENCES = Licences()
+
+
+@dataclass(frozen=True)
+class Published:
+    """The ``address`` of a model on the Hub, and ``notes`` on what is not there."""
+
+    address: str
+    notes: tuple[str, ...]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Where it is, and the notes."""
+        return (f"published {self.address}", *(f"note      {note}" for note in self.notes))
+
+
+def push(
+    model: Model,
+    name: str,
+    *,
+    private: bool = False,
+    licences: Licences = NO_LICENCES,
+    showing: Showing = silently,
+) -> Published:
+    """Publish a run's model on the Hugging Face Hub as ``name``, OWNER/NAME.
+
+    A model that was published there before is replaced, in one commit. Raises UserError, before anything is made, where
+    nobody is logged in, where the name is another's or holds something else, and without a network.
+    """
+    account = hub.Account()
+    account.check(name, DATA)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / name.split("/")[1]
+        notes = write_repository(model, name, folder, licences, showing)
+        message = f"Step {model.step}, SHA-256 {model.weights_sha256[:12]}, by unstir push"
+        with showing("publishing", ""):
+            return Published(account.publish(folder, name, message, private, REPLACED), notes)
+
+
+def write_repository(
+    model: Model, name: str, folder: Path, licences: Licences = NO_LICENCES, showing: Showing = silently
+) -> tuple[str, ...]:
+    """Write the files of a repository called ``name`` to a new folder, and return notes on what is not among them."""
+    run, notes = Run.open(model.folder), list[str]()
+    try:
+        export(model, "diffusers", folder)
+        diffusers = ""
+    except UserError as error:
+        if "pip install" in str(error):  # it could be there: nothing is published without it unasked
+            raise
+        diffusers = str(error)
+        notes.append(f"no files for diffusers: {diffusers}")
+    figures = [each for each in saved(run) if (each.step, each.weights) == (model.step, model.weights_sha256)]
+    _write_run(run, model, folder, figures)
+    with showing("drawing samples", "images"):
+        _draw(model, folder / "samples.png")
+    if not figures:
+        notes.append(f"no figures: step {model.step} was not evaluated with these weights (unstir evaluate)")
+    write_text(folder / "README.md", card(model, public(run.config), name, figures, licences, diffusers))
+    return tuple(notes)
+
+
+def public(config: Config) -> Config:
+    """A config without the places of the machine that it was made on: of each path the last part alone."""
+
+    def last(text: str) -> str:
+        return Path(text).name
+
+    source, *rest = config.imported.split(", ") if config.imported else ("",)
+    imported = ", ".join([source if hub.is_id(source) else last(source), *rest])
+    data = replace(config.data, source=last(config.data.source), store="")
+    train = replace(config.train, init=last(config.train.init))
+    return replace(config, data=data, train=train, imported=imported)
+
+
+def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) -> None:
+    """The files of which `pull` makes a run."""
+    config = public(run.config)
+    made = Run.create(config, folder / "run", run.data)
+    tensors = {f"model.{name}": t for name, t in model.denoiser.net.state_dict().items()}
+    content = Checkpoint(
+        model.step,
+        to_dict(config),
+        tensors,
+        kind="slim",
+        ema=bool(model.averaged),
+        environment=environment(model.device),
+        data=run.data.plain(),
+    )
+    checkpoint.save(made.weights, content)
+    for each in figures:
+        save(made, each)
+    for path in made.path.iterdir():
+        path.rename(folder / path.name)
+    made.path.rmdir()
+
+
+def _draw(model: Model, file: Path) -> None:
+    """The first images of seed 0 by the usual fast sampler, or the run's own where that is another kind."""
+    chain = model.chain if model.distilled else model.chain.changed(
+        sampler=FAST.sampler, steps=min(FAST.steps, model.process.T), spacing=FAST.spacing
+    )  # fmt: skip
+    job = Job(num=SHOWN, chain=replace(chain, seed=0), batch_size=SHOWN)
+    images = to_uint8(torch.cat([images for _, images in sample_batches(model, job)]))
+    names = drawn_classes(model, job, SHOWN)
+    save_png(file, named_grid(images, COLUMNS, names or None))
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """The ``run`` that was made, and where it ``came_from``."""
+
+    run: Run
+    came_from: str
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What was made, where it came from, and what to type next."""
+        path, shape = self.run.path, "x".join(map(str, self.run.data.shape))
+        return (
+            f"run      {path}: step {self.run.newest_step()}, images of {shape}",
+            f"from     {self.came_from}",
+            f"sample   unstir sample {path} --num 16",
+        )
+
+
+def pull(name: str, folder: str | Path | None = None) -> Pulled:
+    """Make a run of a model that `push` published: OWNER/NAME, or OWNER/NAME@REVISION.
+
+    It goes to a new ``folder``, by default runs/NAME. Raises UserError where there is no such model of unstir, where
+    its files are damaged, and where neither network nor cache have it.
+    """
+    if not hub.is_id(name):
+        raise UserError(f"{name} is no name of a model on the Hugging Face Hub; give OWNER/NAME")
+    folder = Path(folder) if folder is not None else Path("runs") / name.split("/")[1].split("@")[0]
+    check_new(folder)
+    there, identity = hub.fetch(name, OURS)
+    if not is_run(there):
+        how = f"unstir import {name} --out {folder}"
+        raise UserError(f"{name} is no model that unstir push published; one of diffusers is imported: {how}")
+    published = Run.open(there)
+    step = published.newest_step()
+    file = published.weights / checkpoint.file_name(step)
+    found = checkpoint.load(file)
+    published.model(step, device="cpu", dtype="float32")  # weights that are not of these settings are refused
+    came_from = f"{identity}, unstir, SHA-256 {file_sha256(file)}"
+    config = replace(published.config, imported=came_from)
+    with new_folder(folder) as partial:
+        made = Run.create(config, partial, published.data)
+        checkpoint.save(made.weights, replace(found, config=to_dict(config)))
+        if (there / FOLDER).is_dir():
+            shutil.copytree(there / FOLDER, made.path / FOLDER)
+        made.record("imported", source=came_from, notes=[])
+    return Pulled(Run.open(folder), printable(came_from))

@@ -1,0 +1,211 @@
+"""Models on the Hub, by the real client against a stand-in server: published, fetched, and refused in one line."""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from hub_server import Hub
+from PIL import Image
+from untrained import untrained
+
+from unstir.chain import Chain
+from unstir.generate.drawing import Job, sample_batches
+from unstir.interop.published import public, pull, push
+from unstir.metrics.evaluation import Evaluation, saved
+from unstir.metrics.evaluation import save as save_evaluation
+from unstir.metrics.figures import Figure
+from unstir.runs.recipes import load_recipe
+from unstir.runs.run import Run
+
+hub_library = pytest.importorskip("huggingface_hub", reason="pip install 'unstir[hub]'")
+pytest.importorskip("diffusers", reason="what is published is also of diffusers")
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of the client's own upload
+TOKEN = "hf_write"
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """The stand-in, as whose user one is logged in; the client is told of it as HF_ENDPOINT would."""
+    found, constants = Hub(), hub_library.constants
+    template = found.address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", found.address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    yield found
+    found.close()
+
+
+def evaluated(run, **changes):
+    """The figures of the run's step with its own weights, which nobody measured."""
+    model = run.model(12, device="cpu")
+    protocol = {
+        "num": 24, "seeds": 2, "split": "train", "num_reference": 1498, "data": run.data.content_hash, "flip": False,
+        "rounding": "uint8, to nearest", "networks": {"classifier": "c" * 64}, "classifier": None, "label": None,
+        "sampler": "ddim", "steps": 20, "calls": 20, "seed": 0, "dtype": "float32", "ema": model.averaged, **changes,
+    }  # fmt: skip
+    figure = Figure(name="FD-classifier", better="lower", by_seed=(1.25, 1.5), floor=0.5, num_floor=24, ceiling=90.0)
+    found = Evaluation(
+        step=12, images=96, weights=model.weights_sha256, protocol=protocol, figures={"classifier/fd": figure}
+    )
+    save_evaluation(run, found)
+    return found
+
+
+def drawn(model):
+    job = Job(num=3, chain=Chain("ddim", 4), batch_size=3)
+    return torch.cat([images for _, images in sample_batches(model, job)])
+
+
+def test_a_run_is_published_and_pulled_and_draws_the_same(hub, tmp_path, unstir):
+    run = untrained(tmp_path / "run", data__source="/home/me/secret/photos", train__init="/home/me/other@3")
+    figures = evaluated(run)
+    status, out, err = unstir(
+        "push", run.path, "me/ddpm-digits", "--licence", "apache-2.0", "--data-licence", "CC BY 4.0 | mine"
+    )
+    assert status == 0 and f"published {hub.address}/me/ddpm-digits" in out, err
+    files = hub.files("me/ddpm-digits")
+    kept = {"config.toml", "data.json", "weights/step-00000012.safetensors", f"evaluation/{figures.name()}.json",
+            "README.md", "samples.png", "model_index.json", "unet/config.json",
+            "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"}  # fmt: skip
+    assert kept <= set(files) and not any(path.startswith(("events", "run/")) for path in files)
+    assert not any(b"/home/me" in data or b"secret" in data for data in files.values())
+    card = files["README.md"].decode()
+    assert card.startswith('---\nlicense: "apache-2.0"\nlibrary_name: diffusers\n') and "![the first 16" in card
+    for words in ("FD-classifier | 1.38 ± ", "| 0.5 | 90 |", "2 × 24 images by ddim, 20 steps", "CC BY 4.0 \\| mine",
+                  "unstir pull me/ddpm-digits", 'DDPMPipeline.from_pretrained("me/ddpm-digits")', "source: photos",
+                 ):  # fmt: skip
+        assert words in card, words
+    status, out, err = unstir("pull", "me/ddpm-digits", "--out", "pulled")
+    assert status == 0 and "step 12, images of 1x8x8" in out, err
+    again = Run.open("pulled")
+    assert again.config.imported.startswith("me/ddpm-digits@") and again.config.data.source == "photos"
+    own, theirs = run.model(12, device="cpu"), again.model(device="cpu")
+    assert theirs.weights_sha256 == own.weights_sha256 and theirs.averaged == own.averaged
+    assert torch.equal(drawn(own), drawn(theirs))
+    assert saved(again) == [figures]
+    status, _, err = unstir("train", "--out", "pulled")
+    assert status == 2 and "Traceback" not in err
+
+
+def test_the_repository_opens_in_diffusers_with_the_same_weights(hub, tmp_path):
+    import diffusers
+
+    run = untrained(tmp_path / "run", model__num_classes=10, train__label_dropout=0.1)
+    done = push(run.model(12, device="cpu"), "lab/by-class")
+    assert done.address == f"{hub.address}/lab/by-class" and "no figures: step 12 was not evaluated" in done.notes[0]
+    folder = hub_library.snapshot_download("lab/by-class")
+    net = diffusers.UNet2DModel.from_pretrained(f"{folder}/unet", local_files_only=True).eval()
+    x, t, label = torch.randn(2, 1, 8, 8), torch.tensor([3, 11]), torch.tensor([0, 9])
+    with torch.no_grad():
+        own = run.model(12, device="cpu").denoiser.net(x, t, label)
+        assert torch.allclose(net(x, t, class_labels=label).sample, own, atol=1e-5)
+    card = hub.files("lab/by-class")["README.md"].decode()
+    assert "digit 9" in card and "class_labels=label" in card and "This step was not evaluated." in card
+    with Image.open(f"{folder}/samples.png") as picture:
+        assert picture.width > 8 * 48
+
+
+def test_a_later_step_replaces_the_one_before_in_one_commit(hub, tmp_path):
+    run = untrained(tmp_path / "run")
+    evaluated(run)
+    push(run.model(12, device="cpu"), "me/again")
+    first = set(hub.files("me/again"))
+    shutil.rmtree(run.path / "evaluation")
+    (run.weights / "step-00000012.safetensors").unlink()
+    other = untrained(tmp_path / "other", model__scale_shift=True)
+    push(other.model(12, device="cpu"), "me/again")
+    assert len(hub.repositories["me/again"]) == 3  # empty, and a commit each
+    assert {path for path in first if path.startswith("evaluation/")} and not any(
+        path.startswith("evaluation/") for path in hub.files("me/again")
+    )
+    assert pull("me/again", tmp_path / "pulled").run.config.model.scale_shift
+
+
+def test_a_network_that_diffusers_has_not_is_published_without_it(hub, tmp_path):
+    run = untrained(tmp_path / "run", model__heads=2, model__attention=[0, 1], model__mults=[1, 2])
+    done = push(run.model(12, device="cpu"), "me/heads")
+    assert "no files for diffusers: model.heads=2" in done.notes[0]
+    files = hub.files("me/heads")
+    assert not any(path.startswith("unet/") for path in files) and b"library_name: unstir" in files["README.md"]
+    assert pull("me/heads", tmp_path / "pulled").run.config.model.heads == 2
+
+
+@pytest.mark.parametrize(
+    ("token", "name", "words"),
+    [
+        ("hf_write", "you/x", "you is neither me, who is logged in, nor one of its organisations"),
+        ("hf_write", "x", "x is no name of a model"),
+        ("hf_write", "me/x@main", "is no name of a model"),
+        ("hf_write", "me/other", "me/other is there and holds something else"),
+        ("hf_read", "me/x", "me has no right to write me/x; use a token of the kind write"),
+        ("hf_wrong", "me/x", "does not accept the token that is logged in; log in with `hf auth login`"),
+        ("", "me/x", "nobody is logged in at the Hugging Face Hub"),
+    ],
+)
+def test_what_cannot_be_published_is_refused_in_one_line_without_the_token(
+    hub, tmp_path, unstir, refused, monkeypatch, caplog, token, name, words
+):
+    caplog.set_level(logging.DEBUG)
+    run = untrained(tmp_path / "run")
+    hub.repositories["me/other"] = [{"model.bin": b"of somebody"}]
+    monkeypatch.setenv("HF_TOKEN", token)
+    if not token:
+        monkeypatch.delenv("HF_TOKEN")
+    before = sorted(run.path.rglob("*"))
+    result = unstir("push", run.path, name)
+    refused(result, words)
+    assert not token or not any(token in text for text in (*result[1:], caplog.text))
+    assert sorted(run.path.rglob("*")) == before and set(hub.repositories) == {"me/other"}
+
+
+def test_what_cannot_be_pulled_is_refused_in_one_line(hub, tmp_path, unstir, refused, monkeypatch):
+    hub.repositories["me/other"] = [{"model.bin": b"of somebody", "config.json": b"{}"}]
+    refused(unstir("pull", "me/nothing", "--out", "a"), "me/nothing is neither a file, a folder nor a model")
+    refused(unstir("pull", "nothing"), "nothing is no name of a model")
+    refused(unstir("pull", "me/other"), "unstir import me/other --out runs/other")
+    run = untrained(tmp_path / "run")
+    push(run.model(12, device="cpu"), "me/whole")
+    refused(unstir("pull", "me/whole", "--out", run.path), "is not empty; name a new folder")
+    refused(unstir("pull", "me/whole@0123abc"), "me/whole@0123abc has no such revision")
+    files = hub.repositories["me/whole"][-1]
+    weights = files["weights/step-00000012.safetensors"]
+    files["weights/step-00000012.safetensors"] = weights[:-8] + b"\1\1\1\1\1\1\1\1"
+    refused(unstir("pull", "me/whole"), "damaged", "its content does not match its SHA-256")
+    assert not os.path.exists("runs")
+
+
+def test_without_a_network_the_cache_is_read_and_nothing_is_published(hub, tmp_path, unstir, refused):
+    run = untrained(tmp_path / "run")
+    push(run.model(12, device="cpu"), "me/kept")
+    first = pull("me/kept", tmp_path / "first")
+    hub.close()
+    assert pull("me/kept", tmp_path / "second").came_from == first.came_from
+    refused(unstir("pull", "me/never"), "could not be fetched from the Hugging Face Hub")
+    refused(unstir("push", run.path, "me/new"), "could not be reached", "try again with a network")
+
+
+def test_paths_of_the_machine_stay_at_home():
+    config = replace(load_recipe("digits"), imported="/home/me/secret/ckpt.pt, code of the report, SHA-256 00")
+    found = public(replace(config, data=replace(config.data, store="/home/me/data")))
+    assert found.imported == "ckpt.pt, code of the report, SHA-256 00" and found.data.store == ""
+    named = replace(config, imported="google/ddpm@0123, diffusers, SHA-256 00")
+    assert public(named).imported == named.imported and public(named).data.source == "digits"
+
+
+def test_the_address_of_another_hub_is_taken_from_the_environment(hub, tmp_path):
+    push(untrained(tmp_path / "run").model(12, device="cpu"), "me/by-environment")
+    env = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+    command = [sys.executable, "-m", "unstir", "pull", "me/by-environment", "--out", str(tmp_path / "pulled")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "step 12, images of 1x8x8" in done.stdout and done.stderr == "", done.stderr
+    assert json.loads((tmp_path / "pulled" / "data.json").read_text())["shape"] == [1, 8, 8]
