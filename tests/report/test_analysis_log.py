@@ -103,3 +103,15 @@ def test_a_look_with_a_value_that_is_no_number_is_named(key):
         broken = {**lines[-1], key: [*lines[-1][key][1:], value]}
         found = by_name(facts(held_out=(*lines[:-1], broken)))
         assert f"from step {MOMENTS[-1]:,} on" in found["diverged"].text
+
+
+def test_the_training_loss_of_a_distilled_run_tells_its_progress():
+    distilled = {
+        "diffusion__predict": "v",
+        "loss__objective": "consistency",
+        "log__held_out_images": 0,
+        "grids__sampler": "consistency",
+    }
+    said = by_name(facts(config=distilled))
+    assert "training loss fell" in said["training loss"].text and "no held-out loss" in said["held-out loss"].text
+    assert "unstir train" not in said["held-out loss"].text
