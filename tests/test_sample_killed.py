@@ -1,7 +1,6 @@
 """A job of many images, killed again and again: exactly as many whole files as asked, the same as without."""
 
 import hashlib
-import os
 import time
 from dataclasses import replace
 from io import BytesIO
@@ -11,6 +10,7 @@ import torch
 from PIL import Image
 
 from processes import Command
+from tiers import times
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
@@ -19,7 +19,7 @@ from unstir.generate.drawing import Job
 from unstir.generate.folder import image_path, save_images
 from unstir.pictures.grid import is_whole, to_picture
 
-KILLS = int(os.environ.get("UNSTIR_KILLS", "3"))
+KILLS = times(3, 20)
 
 
 def hashes(folder):

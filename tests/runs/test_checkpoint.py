@@ -10,11 +10,12 @@ import struct
 import pytest
 import torch
 
+from tiers import SEED, times
 from unstir.errors import UserError
 from unstir.runs import checkpoint, files
 from unstir.runs.checkpoint import Checkpoint
 
-FLIPS, CUTS = 100, 40
+FLIPS, CUTS = times(100, 10_000), times(40, 1_000)
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_a_checkpoint_can_be_read_by_whom_the_umask_allows(content, tmp_path):
 
 def test_every_damage_is_found(content, tmp_path):
     path = checkpoint.save(tmp_path, content)
-    whole, chance = path.read_bytes(), random.Random(0)
+    whole, chance = path.read_bytes(), random.Random(SEED)
     damaged = [whole[: chance.randrange(len(whole))] for _ in range(CUTS)]
     for _ in range(FLIPS):
         flipped = bytearray(whole)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tiers import SEED, times
 from unstir import randomness
 from unstir.data import pack
 from unstir.diffusion.denoiser import Labelled, clipped
@@ -28,6 +29,8 @@ from unstir.train.held_out import FixedImages, estimated_bits, squared_errors
 from unstir.train.observer import Observer, Stop
 from unstir.train.record import TIMING_FIELDS
 from unstir.train.trainer import Trainer
+
+KILLS = times(6, 100)
 
 CPU = torch.device("cpu")
 MEASURED = {"log__held_out_images": 6, "log__held_out_times": 2}
@@ -245,9 +248,9 @@ def test_killed_at_random_instants_the_lines_are_the_same(make_run):
     whole, store = make_run("whole", **SHORT)
     began = time.perf_counter()
     Trainer(whole, store).run()
-    duration, chance = time.perf_counter() - began, random.Random(int(os.environ.get("UNSTIR_SEED", "0")))
+    duration, chance = time.perf_counter() - began, random.Random(SEED)
     kills, runs = 0, itertools.count()
-    while kills < int(os.environ.get("UNSTIR_KILLS", "6")):
+    while kills < KILLS:
         name = f"killed-{next(runs)}"  # a finished run would have no time to be killed
         for life in itertools.count():
             child = os.fork()

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tiers import SEED, proven, times
 from unstir.errors import UserError
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
@@ -19,7 +20,7 @@ from unstir.train.record import TIMING_FIELDS
 from unstir.train.state import WINDOW
 from unstir.train.trainer import Trainer
 
-KILLS = int(os.environ.get("UNSTIR_KILLS", "12"))
+KILLS = times(12, 200)
 
 
 def outcome(run):
@@ -103,7 +104,7 @@ def train_in_a_child(run_and_store):
 
 
 def test_killed_at_random_instants_it_continues_bit_for_bit(make_run, uninterrupted):
-    chance = random.Random(int(os.environ.get("UNSTIR_SEED", "0")))
+    chance = random.Random(SEED)
     began = time.perf_counter()
     Trainer(*make_run("timed")).run()
     duration = time.perf_counter() - began
@@ -124,7 +125,7 @@ def test_killed_at_random_instants_it_continues_bit_for_bit(make_run, uninterrup
         assert Trainer(run, store).finished
         assert_same(outcome(run), uninterrupted)
         assert [path.name for path in run.path.rglob(".*")] == [".lock"]
-    print(f"{kills} kills, every run the same: failure rate below {3 / kills:.1%} (95%)")
+    proven("SIGKILL while training", kills)
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over_with_a_word(make_run, uninterrupted):

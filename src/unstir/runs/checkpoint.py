@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from unstir.data.disk import sync_folder
 from unstir.errors import UserError, remedy
 from unstir.randomness import VERSION
 from unstir.runs.files import replacing
@@ -103,7 +104,9 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     size = sum(t.numel() * t.element_size() for t in tensors.values()) + len(text)
     path = folder / file_name(checkpoint.step)
     try:
-        folder.mkdir(exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True)
+            sync_folder(folder.parent)
     except OSError as error:
         raise UserError(f"cannot make the folder {folder}: {error.strerror}; was the run moved or removed?") from None
     with replacing(path, needs=size + 64 * len(tensors)) as partial:

@@ -111,8 +111,11 @@ def sync(file: Path) -> None:
 @contextmanager
 def _written(file: Path) -> Iterator[IO[bytes]]:
     try:
+        begun = not file.exists()
         with file.open("a+b") as stream:
             yield stream
+        if begun:
+            sync_folder(file.parent)
     except OSError as error:
         raise UserError(f"cannot write {file}: {remedy(error)}; then run the same command again to continue") from None
 

@@ -1,0 +1,113 @@
+"""A disk that is really full, at every page of what is written: the message counts bytes, what was there is whole."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+
+import pytest
+import torch
+
+from tiers import proven, times
+from unstir.data import Store, pack
+from unstir.errors import UserError
+from unstir.runs import checkpoint, files
+from unstir.runs.checkpoint import Checkpoint
+
+PAGE, ROOM = 4096, 8 << 20
+STEP = times(40, 1)  # every so many pages
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 8 MB in memory; where this user may mount none, the test is skipped."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(folder)]
+    if os.geteuid() or shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting a file system takes the rights of root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(disk, free):
+    """Leave ``free`` bytes on the disk."""
+    filler = disk / "filler"
+    filler.unlink(missing_ok=True)
+    left = os.statvfs(disk).f_bavail * PAGE - free
+    with filler.open("wb") as file:
+        file.write(bytes(left))
+
+
+def content(step):
+    return Checkpoint(step, {}, {"model.a": torch.full((100_000,), float(step))}, {})
+
+
+def test_a_checkpoint_on_a_full_disk_is_refused_and_the_last_one_stays(disk):
+    checkpoint.save(disk, content(4))
+    trials = 0
+    for pages in range(0, 105, STEP):
+        fill(disk, pages * PAGE)
+        try:
+            checkpoint.save(disk, content(8))
+        except UserError as error:
+            assert "it needs 0.4 MB" in str(error) and "MB are free there" in str(error), error
+            assert checkpoint.newest(disk)[0].step == 4
+            assert sorted(os.listdir(disk)) == ["filler", checkpoint.file_name(4)]
+        else:
+            assert pages * PAGE > 400_000 and checkpoint.newest(disk)[0].step == 8
+            (disk / checkpoint.file_name(8)).unlink()
+        trials += 1
+    (disk / "filler").unlink()
+    checkpoint.save(disk, content(8))
+    assert checkpoint.newest(disk)[0].step == 8
+    proven("checkpoints on a disk with so many pages free", trials)
+
+
+def test_a_pack_that_filled_the_disk_continues_when_there_is_room(disk, tmp_path):
+    whole, trials = pack("digits", tmp_path / "whole"), 0
+    for pages in range(0, 40, max(1, STEP // 4)):
+        fill(disk, pages * PAGE)
+        try:
+            pack("digits", disk / "store")
+        except UserError as error:
+            assert "free" in str(error) and "\n" not in str(error)
+            assert not (disk / "store").exists()
+        (disk / "filler").unlink()
+        store = pack("digits", disk / "store")
+        store.verify()
+        assert store.content_hash == whole.content_hash == Store.open(disk / "store").content_hash
+        shutil.rmtree(disk / "store")
+        trials += 1
+    proven("packs on a disk with so many pages free", trials)
+
+
+@pytest.mark.parametrize("kills", [False, True])
+def test_a_limit_on_the_length_of_files_cuts_any_write_and_loses_nothing(tmp_path, kills):
+    """Without any rights: the kernel cuts a write at this byte, and fails the next or ends the process there."""
+    checkpoint.save(tmp_path, content(4))
+    trials = 0
+    for limit in range(0, 400_000, 40_000 if STEP > 1 else 1_000):
+        child = os.fork()
+        if child == 0:
+            status = 2
+            try:
+                signal.signal(signal.SIGXFSZ, signal.SIG_DFL if kills else signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+                checkpoint.save(tmp_path, content(8))
+            except UserError:
+                status = 1
+            finally:
+                os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert status == (-signal.SIGXFSZ if kills else 1), limit
+        assert checkpoint.newest(tmp_path)[0].step == 4
+        files.remove_partials(tmp_path)
+        for partial in tmp_path.glob(".tmp*"):  # of safetensors, as `Run.tidy` does
+            partial.unlink()
+        assert os.listdir(tmp_path) == [checkpoint.file_name(4)]
+        trials += 1
+    checkpoint.save(tmp_path, content(8))
+    proven(f"writes cut by the kernel, {'killed' if kills else 'failed'} there", trials)
