@@ -47,7 +47,11 @@ class ImagesPlan(Judgement):
         """All that decides a figure, and a hash of the images, by which it is found again."""
         counts = {split: self.store.count(split) for split in ("train", "held_out")}
         judged = self.judged(self.num, self.store.content_hash, counts)
-        return {**judged, "label": label_of(self.sets()[1], self.store), "images": self.images.hash}
+        return {
+            **judged,
+            "label": label_of(self.images.classes(self.num, self.seeds), self.store),
+            "images": self.images.hash,
+        }
 
     def sets(self) -> tuple[list[Tensor], list[Tensor] | None]:
         """The sets, and the classes that they were asked to show."""

@@ -73,14 +73,20 @@ class Images:
         Each part is a set; one part alone is divided at random, each class evenly where classes were asked for. Of
         more images than are needed some are taken at random, and all are kept in their order.
         """
+        where = self._where(num, seeds)
+        return [self.parts[k][index] for k, index in where], self.classes(num, seeds)
+
+    def classes(self, num: int, seeds: int) -> list[Tensor] | None:
+        """The classes asked for in `sets`, int64 [num] each; None where none were."""
+        return None if self.asked is None else [self.asked[k][index] for k, index in self._where(num, seeds)]
+
+    def _where(self, num: int, seeds: int) -> list[tuple[int, Tensor]]:
+        """Of each of the `sets` the part that it is from, and which of its images it has, int64 [num]."""
         asked = self.asked or (None,) * len(self.parts)
         if len(self.parts) == 1:
             index = _chosen(len(self.parts[0]), num, seeds, asked[0])
-            where = [(0, index[k::seeds].sort().values) for k in range(seeds)]
-        else:
-            where = [(k, _chosen(len(part), num, 1, asked[k]).sort().values) for k, part in enumerate(self.parts)]
-        classes = None if self.asked is None else [self.asked[k][index] for k, index in where]
-        return [self.parts[k][index] for k, index in where], classes
+            return [(0, index[k::seeds].sort().values) for k in range(seeds)]
+        return [(k, _chosen(len(part), num, 1, asked[k]).sort().values) for k, part in enumerate(self.parts)]
 
 
 def _chosen(total: int, num: int, seeds: int, asked: Tensor | None) -> Tensor:
