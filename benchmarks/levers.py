@@ -84,12 +84,13 @@ class Slice(Stop):
 
 def changed(config, settings):
     """The config with dotted settings changed."""
+    sections = {}
     for key, value in settings.items():
         section, name = key.split(".")
-        config = dataclasses.replace(
-            config, **{section: dataclasses.replace(getattr(config, section), **{name: value})}
-        )
-    return config
+        sections.setdefault(section, {})[name] = value
+    return dataclasses.replace(
+        config, **{name: dataclasses.replace(getattr(config, name), **given) for name, given in sections.items()}
+    )
 
 
 def seconds_a_step(configs, store, folder, seconds):

@@ -201,7 +201,8 @@ class LossConfig:
             raise ValueError(f'weighting="{self.weighting}" weighs the squared error, {other}')
         for key, (name, needs) in _ONLY_WITH.items():
             if getattr(self, name) not in needs and getattr(self, key) != getattr(LossConfig, key):
-                where = f'without {name}="{needs[0]}": set that, or leave it out'
+                default = f"{key}={getattr(LossConfig, key)!r}, the default"
+                where = f'without {name}="{needs[0]}": set that, or {default}'
                 raise ValueError(f"{key}={getattr(self, key)} has no effect {where}")
         for key in _NO_BOUND:
             value = getattr(self, key)
