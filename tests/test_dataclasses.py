@@ -13,8 +13,8 @@ BY_IDENTITY = {
     "check.Errors", "check.RunFacts", "check.Samples", "classifier.Classifier", "classifier_training.Lesson",
     "evaluate.Plan", "evaluate_images.ImagesPlan", "feature_figures.Floor", "feature_figures.Sides", "floor.Draws",
     "frechet.Moments", "images.Images", "inception.Extractor", "judgement.Judgement", "model.Model", "nearest.Nearest",
-    "oracle.FiniteData", "oracle.GaussianData", "oracle.MixtureData", "pairs.Block", "pairs.Row", "pictures.Drawn",
-    "reference.Reference", "schedule.NoiseSchedule", "times.TimeTable",
+    "oracle.FiniteData", "oracle.GaussianData", "oracle.MixtureData", "pairs.Block", "pairs.Row", "paths.Pairs",
+    "paths._Followed", "pictures.Drawn", "reference.Reference", "schedule.NoiseSchedule", "times.TimeTable",
 }  # fmt: skip
 """What holds tensors or networks, and is a key of a dictionary or never compared."""
 BY_NAME = {

@@ -56,11 +56,8 @@ def sample(
     from unstir.interop.onnx_file import on_onnxruntime
     from unstir.runs.run import Run
 
-    if compare and (animate or strip or stages is not None or chain.given().keys() & {"sampler", "steps"}):
-        others = "--sampler, --steps, --animate, --strip and --stages"
-        raise UserError(f"--compare names samplers and steps; leave out {others}")
     if compare:
-        of_one("unstir sample --compare")
+        _check_compared(bool(animate or strip or stages is not None), chain)
     model = options.model(Run.open(run), chain.guide)
     if engine == "onnxruntime":
         model = on_onnxruntime(model)
@@ -79,3 +76,11 @@ def sample(
         say(f"{done.folder} was begun in batches of {done.job.batch_size}, and so it went on")
     show(*done.lines)
     return 0
+
+
+def _check_compared(trajectories: bool, chain: ChainOptions) -> None:
+    """Raise UserError for what goes with --compare neither in one process nor in several."""
+    if trajectories or chain.given().keys() & {"sampler", "steps"}:
+        others = "--sampler, --steps, --animate, --strip and --stages"
+        raise UserError(f"--compare names samplers and steps; leave out {others}")
+    of_one("unstir sample --compare")
