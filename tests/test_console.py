@@ -97,7 +97,7 @@ def test_training_says_how_fast_it_is_when_it_ends_and_when_the_next_snapshot_co
     assert re.search(rf"step 12 of 12 epoch 0 loss \S+ 8x1x8x8 lr \S+ {speed}, less than a second left", text)
     alone, _ = make_run("alone", grids__epochs=[], grids__log_spaced=3)
     Trainer(alone, store).run()
-    timing = ("seconds", "images_per_second", "share_of_limit")
+    timing = ("seconds", "images_per_second", "share_of_limit", "peak_memory_bytes")
     assert all(round(line["images_per_second"], 1) == line["images_per_second"] for line in run.metrics())
     assert [{k: v for k, v in line.items() if k not in timing} for line in alone.metrics()] == [
         {k: v for k, v in line.items() if k not in timing} for line in run.metrics()

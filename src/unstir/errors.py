@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import errno
+import re
 from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -63,6 +64,31 @@ class UserError(Exception):
 
     def __init__(self, message: object) -> None:
         super().__init__(printable(message))
+
+
+class OutOfMemoryError(UserError):
+    """The memory is used up; the message says what would fit."""
+
+
+NO_MEMORY = "out of memory", "can't allocate memory", "bad_alloc", "could not create a primitive"
+"""What torch's errors say that are of no kind of their own: of a GPU, the CPU, the system's allocator, and oneDNN."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python's or torch's says that the memory is used up."""
+    text = str(error)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in text for w in NO_MEMORY))
+
+
+def asked_for(error: BaseException) -> str:
+    """What could not be had, as ", at 2.50 GiB more"; "" where the error does not say."""
+    asked = re.search(r"[Tt]ried to allocate ([0-9.]+) (\w+)", str(error))
+    if asked is None:
+        return ""
+    number, unit = asked.groups()
+    if unit == "bytes" and float(number) >= 1e6:
+        number, unit = f"{float(number) / 1e9:,.3f}", "GB"
+    return f", at {number} {unit} more"
 
 
 def printable(name: object) -> str:

@@ -108,7 +108,9 @@ def test_the_remedies_are_those_of_the_cause():
     [
         (MemoryError(), "out of memory"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0"), "2.50 GiB"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."), "99 bytes"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."), "99 bytes more"),
+        (RuntimeError("can't allocate memory: you tried to allocate 2500000000 bytes."), "2.500 GB more"),
+        (RuntimeError("std::bad_alloc"), "out of memory; lower --batch-size"),
         (
             type("Failed", (RuntimeError,), {"__module__": "torch._dynamo.exc"})("odd"),
             "odd. Leave it out: --compile no",

@@ -15,7 +15,7 @@ from unstir.errors import UserError
 from unstir.nn import own
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint, toml
-from unstir.runs.memory import check_weights, kept_numbers
+from unstir.runs.memory import OF_IMAGES, activations, check_weights
 
 DIT = Path(__file__).parents[2] / "examples" / "dit.py"
 CPU = torch.device("cpu")
@@ -168,7 +168,7 @@ def test_forecasts_are_of_the_network_and_not_of_the_unet(place):
     block = tokens * 12 * width**2 + 2 * tokens**2 * width + 6 * width**2  # matrices of tokens, attention, the gates
     ends = tokens * 4 * width * 2 + 2 * width**2  # in and out of patches of 2x2, the time
     assert build.forward_flops(config, 8, 8) == 2 * (block + ends)
-    assert kept_numbers(config.model, 8, 8) == 64
+    assert activations(config, (1, 8, 8), CPU) == 64 * OF_IMAGES
     with pytest.raises(UserError, match=r"more than the .* lower its model.options"):
         check_weights(replace(config, model=replace(config.model, options={"width": 100_000})), CPU)
     assert toml.from_dict(toml.to_dict(config), "test") == config and "channels" not in toml.to_dict(config)["model"]

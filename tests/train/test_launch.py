@@ -11,16 +11,17 @@ from conftest import tiny_config
 from unstir.errors import UserError
 from unstir.runs.sections import DataConfig
 from unstir.train import launch
-from unstir.train.launch import open_run, store_path
+from unstir.train.launch import open_run
+from unstir.train.packed import check_sides, store_path
 
 
 def test_both_sides_are_multiples_of_the_networks():
-    config = SimpleNamespace(model=SimpleNamespace(multiple=4, mults=(1, 2, 2)))
+    config = SimpleNamespace(model=SimpleNamespace(multiple=4, mults=(1, 2, 2), is_unet=True))
     for sides in ((4, 8), (8, 4), (4, 4)):
-        launch._check_sides(config, *sides)
+        check_sides(config, *sides)
     for sides in ((4, 6), (6, 4), (3, 8)):
         with pytest.raises(UserError, match=f"images of {sides[0]}x{sides[1]} .* 3 levels .* multiples of 4"):
-            launch._check_sides(config, *sides)
+            check_sides(config, *sides)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_a_run_that_is_further_than_asked_is_left_as_it_is(make_run, digits, mon
     [(8, 8, 0, ""), (8, 8, 8, ""), (8, 16, 8, "holds 8x16 images"), (16, 8, 8, "holds 16x8"), (16, 8, 0, "")],
 )
 def test_images_have_the_size_that_was_asked_for(digits, monkeypatch, height, width, size, says):
-    monkeypatch.setattr(launch, "check_images", lambda *_: None)
+    monkeypatch.setattr(launch, "check", lambda *_: None)
     config = tiny_config(digits, data__size=size, model__num_classes=0)
     store = SimpleNamespace(path="store", shape=(1, height, width), classes=(), count=lambda split: 100)
     if says:

@@ -40,10 +40,12 @@ def test_a_line_has_the_means_and_the_time_of_its_steps_alone(tmp_path, monkeypa
     with made.paused():
         now[0] = 1012.0
     state.step, state.window, now[0] = 14, torch.tensor([4.0, 8.0, 8.0, 0.0, 2.0, 1.0]), 1016.0
+    monkeypatch.setattr(record.resources, "peak", lambda device: 12_345 if device.type == "cpu" else 0)
     line = made.write_line(0.25, 0.5)
     assert line == {
         "step": 14, "epoch": 1, "images": 420, "steps": 4, "loss": 2.0, "grad_norm": 0.5, "clipped": 0.25, "lr": 0.25,
         "ema_decay": 0.5, "skipped": 3, "images_per_second": 10.0, "seconds": 116.0,
+        "peak_memory_bytes": 12_345,
     }  # fmt: skip
     assert state.logged == 14 and not state.window.any()
     state.step, now[0] = 15, 1018.127  # a step that was skipped has no means

@@ -1,6 +1,5 @@
 """An exception as the one line that a person reads: what was given, what is allowed, what to type."""
 
-import re
 from collections.abc import Iterable
 from typing import get_args
 
@@ -11,7 +10,7 @@ from pydantic import ValidationError
 
 from unstir.cli import words
 from unstir.cli.values import option_of, shortened
-from unstir.errors import explain, nearest, printable, remedy
+from unstir.errors import asked_for, explain, is_out_of_memory, nearest, printable, remedy
 from unstir.runs import toml
 
 
@@ -35,12 +34,8 @@ def one_line(error: BaseException) -> str:
 def of_limits(error: Exception) -> str | None:
     """What to say where a limit of the machine or of Python was met; None for any other error, which is a bug."""
     text = str(error)
-    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
-        asked = re.search(r"[Tt]ried to allocate ([0-9.]+ \w+)", text)
-        return (
-            f"out of memory{f', at {asked[1]} more' if asked else ''}; lower --train.micro_batch (training) or "
-            "--batch-size (sampling), or end other programs"
-        )
+    if is_out_of_memory(error):
+        return f"out of memory{asked_for(error)}; lower --batch-size where the command has it, or end other programs"
     if type(error).__module__.startswith(("torch._dynamo.", "torch._inductor.")):
         cause = shortened(" ".join(text.split()))
         return (

@@ -75,9 +75,9 @@ class Errors:
 class Needs:
     """Bytes that training takes, and bytes that the machine has.
 
-    ``weights`` is for weights, gradients, moments and average; ``activations`` what the backward pass keeps of a
-    micro-batch, measured on an image. ``memory`` is what the training device has, ``disk`` what is free where the run
-    lies, ``files`` what checkpoints still to come will take; ``device`` names the device.
+    ``weights`` is for weights, gradients, moments and average, and on the CPU for the copy that is saved;
+    ``activations`` for a micro-batch (`memory.of_steps`). ``memory`` is what the training device has, ``disk`` what is
+    free where the run lies, ``files`` what checkpoints still to come will take; ``device`` names the device.
     """
 
     weights: int

@@ -7,22 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unstir import randomness
 from unstir.chain import FAST
 from unstir.data import Store
-from unstir.diffusion.denoiser import NotFiniteError, autocast
+from unstir.diffusion.denoiser import NotFiniteError
 from unstir.diffusion.loss import denoising_loss
 from unstir.doctor.check import MISSING, Errors, Needs, RunFacts, Samples, SavedFile, step_of
 from unstir.doctor.image_stats import ImageStats, image_stats
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
-from unstir.nn.own import takes
 from unstir.pixels import from_uint8, to_uint8
 from unstir.progress import counter
 from unstir.randomness import Key
-from unstir.runs import build, checkpoint, memory, toml
+from unstir.runs import build, checkpoint, memory, resources, toml
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.loading import check_same, model_of
 from unstir.runs.run import Run
@@ -232,45 +231,17 @@ def needs(run: Run, files: tuple[SavedFile, ...], step: int) -> Needs:
     cfg, device = run.config, torch.device("cpu")
     with suppress(UserError):  # of a device of another machine
         device = build.device(cfg.train.device)
-    num, copies = build.num_parameters(cfg), memory.copies(cfg)
+    num, copies, expected = build.num_parameters(cfg), memory.copies(cfg), memory.of_steps(cfg, run.data.shape, device)
     full = 4 * num * (copies - 1)  # gradients are not saved
     slim = 4 * num * (1 + len(WIDTHS) * cfg.train.power_ema)
     there = sum(file.kind == "full" for file in files)
     pictures = sum(at > step for at in snapshots(run))
     more = max(cfg.checkpoint.keep - there, 0) + 1  # a new file is whole before the oldest goes
     return Needs(
-        weights=4 * num * copies,
-        activations=activations(run) * (cfg.train.micro_batch or cfg.train.batch_size),
-        memory=memory.memory(device),
+        weights=expected.weights,
+        activations=expected.images,
+        memory=resources.memory(device),
         disk=shutil.disk_usage(run.path).free,
         files=0 if step >= run.length else full * more + slim * pictures,
         device=str(device),
     )
-
-
-def activations(run: Run) -> int:
-    """Bytes that the backward pass keeps of one image: what two images keep less what one keeps, on the CPU.
-
-    The difference leaves out what is kept once however large the batch, such as weights cast to bfloat16.
-    """
-    net = build.network(run.config, torch.device("cpu")).train()
-    return _kept(run, net, 2) - _kept(run, net, 1)
-
-
-def _kept(run: Run, net: nn.Module, num: int) -> int:
-    """Bytes of the tensors that a training pass of ``num`` images keeps for its backward pass, each counted once."""
-    kept: dict[int, Tensor] = {}  # kept alive until counted, so that no address is reused
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
-        return tensor
-
-    slots = torch.arange(num)
-    options = {"dropout_key": Key(0, "doctor dropout", 0, slots)} if takes(net, "dropout_key") else {}
-    arithmetic = {"bfloat16": torch.bfloat16}.get(run.config.train.dtype, torch.float32)
-    with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        autocast(torch.device("cpu"), arithmetic),
-    ):
-        net(torch.zeros(num, *run.data.shape), slots, slots * 0 if build.num_labels(run.config) else None, **options)
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())

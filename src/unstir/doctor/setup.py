@@ -95,7 +95,10 @@ def _memory(facts: RunFacts) -> Iterator[Finding]:
         evidence = f"""about {need / 1e9:.1f} GB ({needs.weights / 1e9:.1f} of weights and moments,
             {needs.activations / 1e9:.1f} of activations) on {needs.device}, which has {needs.memory / 1e9:.1f} GB;
             {FULL:.0%} of that is safe"""
+        levels = len(facts.run.config.model.mults)
         remedy = f"--train.micro_batch {part}, which changes the memory and not the batch"
+        if cfg.activation_checkpointing < levels:
+            remedy += f", or --train.activation_checkpointing {levels}, which takes more time"
         if needs.activations <= needs.weights:
             by = ", --model.channels," if facts.run.config.model.is_unet else ""
             remedy = f"a smaller network{by} in a new run"

@@ -10,6 +10,7 @@ from unstir.chain import Chain
 from unstir.diffusion.draw import starting_noise
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
+from unstir.generate.memory import check_batch, within_memory
 from unstir.pictures.animation import MAX_FRAMES, Frame, collect
 from unstir.progress import Progress, counter
 from unstir.runs.compiling import fastest
@@ -44,6 +45,7 @@ def check(model: Model, job: Job) -> None:
     model.labels.check(job.label, job.shares)
     model.check(job.chain)
     job.chain.times(model.process.schedule)
+    check_batch(model, min(job.batch_size, job.num))
 
 
 def settled(model: Model, job: Job) -> tuple[Model, str]:
@@ -91,8 +93,13 @@ def batch(model: Model, job: Job, begin: int, on_step: Callable[[], None] | None
 def steps(model: Model, job: Job, begin: int) -> tuple[range, Iterator[Step]]:
     """(indices, steps) of the batch that begins at an image's number: a whole one, but for a job of less."""
     computed = range(begin, begin + min(job.batch_size, job.num))
-    slots = torch.tensor(computed, device=model.device)
-    return computed, model.draw(job.chain, slots, model.labels.of(slots, job.label, job.shares))
+
+    def taken() -> Iterator[Step]:
+        with within_memory(model, len(computed)):
+            slots = torch.tensor(computed, device=model.device)
+            yield from model.draw(job.chain, slots, model.labels.of(slots, job.label, job.shares))
+
+    return computed, taken()
 
 
 def trajectory(

@@ -18,7 +18,7 @@ from unstir.diffusion.denoiser import NotFiniteError
 from unstir.diffusion.draw import starting_noise
 from unstir.distributed import processes
 from unstir.distributed.place import place
-from unstir.errors import UserError, remedy
+from unstir.errors import OutOfMemoryError, UserError, remedy
 from unstir.generate.drawing import Job, batch, check, settled
 from unstir.nn.config import over
 from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_picture
@@ -122,10 +122,10 @@ def _grid(model: Model, job: Job, images: Tensor) -> Image:
 
 @contextmanager
 def _without_images_no_folder(out: Path) -> Iterator[None]:
-    """Where the weights answer with NaN before any image was made, leave no folder behind."""
+    """Where the weights answer with NaN, or a batch is too large, before any image was made, leave no folder behind."""
     try:
         yield
-    except NotFiniteError:
+    except (NotFiniteError, OutOfMemoryError):
         with suppress(FileNotFoundError):  # another process has done it
             if [path.name for path in out.iterdir()] == [SETTINGS]:
                 (out / SETTINGS).unlink()

@@ -1,17 +1,60 @@
-"""Whether a training can fit into memory, from its settings, before anything is packed or built."""
+"""How much memory a training or a batch of samples takes, before anything is packed or built, and what would fit.
 
-import os
-from pathlib import Path
+What is counted are tensors: of the weights with all that belongs to each, and of the images that are computed at once
+(`unstir.nn.activations`). On the CPU the forecast adds what a process has besides; docs/performance.md compares it with
+what was measured.
+"""
+
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 
-from unstir.errors import UserError
+from unstir.distributed import processes
+from unstir.errors import OutOfMemoryError, UserError, asked_for, is_out_of_memory
+from unstir.nn.activations import sampling_bytes, training_bytes
 from unstir.nn.config import ModelConfig
-from unstir.runs import build
+from unstir.runs import build, resources
 from unstir.runs.config import Config
+from unstir.runs.sections import TrainConfig
 from unstir.theory.averages import WIDTHS
 
+Shape = tuple[int, int, int]
 FLOAT = 4  # bytes; weights and all that belongs to them are float32
+OF_IMAGES = 6 * FLOAT  # bytes kept of each number of an image besides: it, its noise, both mixed, target, output, error
+OF_NOISE = 16  # bytes for each normal number while it is drawn: its bits, and the steps from them
+OF_CHAIN = (
+    8 * FLOAT
+)  # bytes for each number of an image that is sampled: x_t, its estimates, what the sampler remembers
+OF_PATHS = 152 * FLOAT  # bytes for each number of an image that is distilled: points and ends of its paths
+LOADED = 140_000_000  # bytes of libraries that are loaded when training first needs them, the charts' last
+SPARE = 0.12  # what the CPU's allocator and kernels take besides tensors, in parts of those of images
+SURE = 0.9  # so many parts of what is counted are taken for certain
+SAFE = 0.9  # so many parts of the memory may be planned for
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Bytes at a peak: for ``weights`` with all that belongs to each, for the ``images`` that are computed at once, and
+    the ``rest``, of the program and its data.
+    """
+
+    weights: int
+    images: int
+    rest: int = 0
+
+    @property
+    def total(self) -> int:
+        """The forecast."""
+        return self.weights + self.images + self.rest
+
+    @property
+    def least(self) -> int:
+        """What is taken for certain."""
+        return round(SURE * (self.weights + self.images))
 
 
 def copies(config: Config) -> int:
@@ -20,54 +63,186 @@ def copies(config: Config) -> int:
     return 3 + (train.optimizer != "muon") + (train.ema_decay > 0) + len(WIDTHS) * train.power_ema + config.distilled
 
 
-def kept_numbers(config: ModelConfig, height: int, width: int) -> int:
-    """A lower bound of what the network holds for an image of this size at once: all that skips from down to up.
+def at_once(train: TrainConfig) -> int:
+    """The images that a process computes at once: a micro-batch, or its share of the batch, which others keep small."""
+    share = -(-train.batch_size // processes.size())
+    return min(train.micro_batch or share, share)
 
-    Of a network that is no U-Net nothing is known but the image itself.
+
+def activations(config: Config, shape: Shape, device: torch.device) -> int:
+    """Bytes that an image of ``shape`` (C, H, W) takes at the peak of a training pass on the device.
+
+    Of a network of the user's own nothing is known but the images themselves.
     """
-    if not config.is_unet:
-        return config.in_channels * height * width
-    size, last = height * width, len(config.widths) - 1
-    held = config.widths[0] * size
-    for level, channels in enumerate(config.widths):
-        here = size >> (2 * level)
-        held += config.num_blocks * channels * here + (channels * here // 4 if level < last else 0)
-    return held
+    itemsize, numbers = build.dtype(config.train.dtype, device).itemsize, math.prod(shape)
+    network, levels = build.network_config(config), config.train.activation_checkpointing
+    each = (training_bytes(network, *shape[1:], itemsize, levels) if network.is_unet else 0) + OF_IMAGES * numbers
+    if config.distilled:
+        each = max(each, sampled(network, shape, build.dtype(config.train.dtype, device)))  # of the teacher
+    return max(each, OF_NOISE * config.loss.noise_choices * numbers)
 
 
-def memory(device: torch.device) -> int:
-    """Bytes of the device, or of what this process may use of the machine's."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-    except OSError:
-        return whole
-    return min(whole, int(limit)) if limit.isdigit() else whole
+def of_steps(config: Config, shape: Shape, device: torch.device, rest: int = 0) -> Forecast:
+    """The peak of the training steps, where the process has ``rest`` besides.
+
+    It is in the backward pass, before there are gradients unless of another part of the batch, or where the optimiser
+    steps, with numbers for each weight by which it or its average moves. On a CPU with activation checkpointing it is
+    later in the backward pass, for the allocator keeps what is given back in pieces.
+    """
+    train, weight, num = config.train, FLOAT * build.num_parameters(config), at_once(config.train)
+    held, images = _held(config, weight, device), num * activations(config, shape, device)
+    if config.distilled:  # the paths of the whole batch
+        images += -(-train.batch_size // processes.size()) * OF_PATHS * math.prod(shape)
+    cast = weight // 2 if build.dtype(train.dtype, device) == torch.bfloat16 else 0
+    late = train.activation_checkpointing > 0 and device.type != "cuda"
+    in_pass = held + cast - (weight if num == train.batch_size and not late else 0)
+    return max(_besides(in_pass, images, rest, device), _besides(held + weight, 0, rest, device), key=_total)
+
+
+def of_grids(config: Config, shape: Shape, device: torch.device, rest: int = 0) -> Forecast:
+    """The peak while a grid is drawn; arguments as `of_steps`."""
+    weight, dtype = FLOAT * build.num_parameters(config), build.dtype(config.train.dtype, device)
+    images = config.grids.num * sampled(build.network_config(config), shape, dtype)
+    return _besides(_held(config, weight, device), images, rest, device)
+
+
+def forecast(config: Config, shape: Shape, device: torch.device, rest: int = 0) -> Forecast:
+    """The peak of a whole training; arguments as `of_steps`."""
+    return max((of(config, shape, device, rest) for of in (of_steps, of_grids)), key=_total)
+
+
+def _total(forecast: Forecast) -> int:
+    return forecast.total
+
+
+def _held(config: Config, weight: int, device: torch.device) -> int:
+    """What is held of the weights; on the CPU with the copy without gradients that a checkpoint is written of."""
+    num = copies(config)
+    return weight * (num if device.type == "cuda" else 2 * num - 1)
+
+
+def sampled(network: ModelConfig, shape: Shape, dtype: torch.dtype) -> int:
+    """Bytes of an image of ``shape`` (C, H, W) that is sampled in a batch."""
+    of_network = sampling_bytes(network, *shape[1:], dtype.itemsize) if network.is_unet else 0
+    return of_network + OF_CHAIN * math.prod(shape)
+
+
+def _besides(weights: int, images: int, rest: int, device: torch.device) -> Forecast:
+    """The forecast with what allocator and kernels take on the CPU."""
+    return Forecast(weights, images, rest if device.type == "cuda" else rest + round(SPARE * images))
+
+
+def of_program(device: torch.device) -> int:
+    """The bytes of this process besides the training to come: what it has now, and libraries that are yet to load."""
+    return resources.taken(device) + (0 if device.type == "cuda" or "matplotlib.figure" in sys.modules else LOADED)
 
 
 def check_weights(config: Config, device: torch.device) -> None:
     """Raise UserError where the weights, with all that training holds for each, exceed the memory of the device."""
-    count, each, there = build.num_parameters(config), copies(config) * FLOAT, memory(device)
+    count, each, there = build.num_parameters(config), copies(config) * FLOAT, resources.memory(device)
     if count * each > there:
-        sizes = "--model.channels, --model.mults or --model.num_blocks" if config.model.is_unet else "its model.options"
         raise UserError(
-            f"[model] has {count:,} parameters, which take {_gb(count * each)} in training ({each} bytes each), more "
-            f"than the {_gb(there)} of {device}; lower {sizes}"
+            f"[model] has {count:,} parameters, which take {gigabytes(count * each)} in training ({each} bytes each), "
+            f"more than the {gigabytes(there)} of {device}; lower {_sizes(config)}"
         )
 
 
-def check_images(config: Config, height: int, width: int, device: torch.device) -> None:
-    """Raise UserError where the images that are computed at once exceed the memory of the device."""
-    there = memory(device)
-    each = kept_numbers(config.model, height, width) * build.dtype(config.train.dtype, device).itemsize
-    at_once = config.train.micro_batch or config.train.batch_size, "set --train.micro_batch to fewer"
-    for key, (number, remedy) in {"train.batch_size": at_once, "grids.num": (config.grids.num, "lower it")}.items():
-        if number * each > there:
-            take = f"images of {height}x{width} at once take at least {_gb(number * each)}"
-            raise UserError(f"{key}={number} {take}, more than the {_gb(there)} of {device}; {remedy}")
+def check(config: Config, shape: Shape, device: torch.device, rest: int = 0) -> None:
+    """Raise UserError where a training exceeds the memory of the device for certain; arguments as `of_steps`."""
+    there, train = resources.memory(device), config.train
+    of_batch = f"train.micro_batch={train.micro_batch}" if train.micro_batch else f"train.batch_size={train.batch_size}"
+    parts = (of_steps, of_batch, _fitting_steps), (of_grids, f"grids.num={config.grids.num}", _fitting_grids)
+    for of, given, fitting in parts:
+        if (least := of(config, shape, device, rest).least) > there:
+            fits = fitting(config, shape, device, rest, round(SAFE * there))
+            raise UserError(
+                f"{given} images of {shape[1]}x{shape[2]} at once take at least {gigabytes(least)} in training, more "
+                f"than the {gigabytes(there)} of {device}; {f'what fits: {fits}' if fits else _nothing(config)}"
+            )
 
 
-def _gb(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB"
+def what_fits(config: Config, shape: Shape, device: torch.device, rest: int, there: int) -> str:
+    """What to change for a training to take no more than ``there`` bytes, with what it takes then; or what else to do.
+
+    Each is less than the config has, for the memory may have run out though the forecast is below. Arguments as
+    `of_steps`.
+    """
+    room = round(SAFE * there)
+    steps, grids = (of(config, shape, device, rest).total for of in (of_steps, of_grids))
+    changes = []
+    if steps > room or steps >= grids:
+        changes.append(_fitting_steps(config, shape, device, rest, room))
+    if grids > room or grids > steps:
+        num = _fitting_grids(config, shape, device, rest, room)
+        changes.append(num and f"for its grids, in a new run, {num}")
+    return f"what fits: {'; '.join(changes)}" if all(changes) else _nothing(config)
+
+
+def _nothing(config: Config) -> str:
+    return f"nothing of this network fits: lower {_sizes(config)}"
+
+
+def _sizes(config: Config) -> str:
+    return "--model.channels, --model.mults or --model.num_blocks" if config.model.is_unet else "its model.options"
+
+
+def _fitting_steps(config: Config, shape: Shape, device: torch.device, rest: int, room: int) -> str:
+    """Options that let the steps fit, the fewest parts of the batch and the fewest levels; "" where there are none."""
+    train, levels, size = config.train, len(config.model.mults) * config.model.is_unet, at_once(config.train)
+    halves = [replace(train, micro_batch=-(-size >> number)) for number in range(1, (size - 1).bit_length() + 1)]
+    more = range(train.activation_checkpointing + 1, levels + 1)
+    fewer = [replace(train, activation_checkpointing=each) for each in more]
+    both = [replace(each, activation_checkpointing=levels) for each in halves]
+
+    def first(trials: list[TrainConfig]) -> str:
+        for trial in trials:
+            total = of_steps(replace(config, train=trial), shape, device, rest).total
+            if total <= room:
+                changed = [key for key in ("activation_checkpointing", "micro_batch") if differs(trial, key)]
+                return " ".join(f"--train.{key} {getattr(trial, key)}" for key in changed) + f" ({gigabytes(total)})"
+        return ""
+
+    def differs(trial: TrainConfig, key: str) -> bool:
+        return bool(getattr(trial, key) != getattr(train, key))
+
+    return " or ".join(filter(None, (first(halves), first(fewer)))) or first(both)
+
+
+def _fitting_grids(config: Config, shape: Shape, device: torch.device, rest: int, room: int) -> str:
+    """The option of a grid of as many images as fit; "" where none does."""
+    one, two = (of_grids(_of_num(config, num), shape, device, rest).total for num in (1, 2))
+    num = min(1 + (room - one) // (two - one), config.grids.num - 1)
+    return (
+        f"--grids.num {num} ({gigabytes(of_grids(_of_num(config, num), shape, device, rest).total)})" if num > 0 else ""
+    )
+
+
+def _of_num(config: Config, num: int) -> Config:
+    return replace(config, grids=replace(config.grids, num=num))
+
+
+@contextmanager
+def within_memory(config: Config, shape: Shape, device: torch.device, rest: int) -> Iterator[None]:
+    """Where the memory runs out in this block, raise OutOfMemoryError with what would fit; arguments as `of_steps`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        expected, there = forecast(config, shape, device, rest), resources.reachable(device)
+        raise OutOfMemoryError(
+            f"out of memory{asked_for(error)}: this training takes about {in_words(expected)}, and this process can "
+            f"have {gigabytes(there)} of {device}; {what_fits(config, shape, device, rest, there)}"
+        ) from None
+
+
+def in_words(forecast: Forecast) -> str:
+    """A forecast, and what it is made of."""
+    parts = {"weights": forecast.weights, "images": forecast.images, "program and data": forecast.rest}
+    listed = ", ".join(f"{gigabytes(size)} of {name}" for name, size in parts.items() if size)
+    return f"{gigabytes(forecast.total)} ({listed})"
+
+
+def gigabytes(size: int) -> str:
+    """Bytes in words, such as "1.2 GB"."""
+    return f"{size / 1e9:,.{1 if size >= 1e9 else 2}f} GB"

@@ -4,31 +4,29 @@ Everything that can be refused is refused before the run's folder is made or cha
 """
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Callable
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from unstir.data import SPLITS, Store, is_store, pack, verify_once
-from unstir.data.disk import usable_path
+import torch
+
+from unstir.data import SPLITS, Store
 from unstir.data.images import COLOUR_LOST
-from unstir.data.source import after_train
 from unstir.distributed import processes
 from unstir.distributed.join import joined
 from unstir.errors import UserError
 from unstir.progress import Say, Showing, silently, unsaid
-from unstir.runs import build, checkpoint, run
+from unstir.runs import build, checkpoint, resources
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
-from unstir.runs.loading import check_initial, compare
-from unstir.runs.memory import check_images, check_weights
+from unstir.runs.loading import compare
+from unstir.runs.memory import check, forecast, gigabytes, in_words, of_program, what_fits, within_memory
 from unstir.runs.run import Run, is_run
-from unstir.runs.sections import DataConfig
 from unstir.runs.timetable import newest_grid
 from unstir.train import parallel
 from unstir.train.observer import Observer, Stop
+from unstir.train.packed import check_sides, open_data
 from unstir.train.sentences import conclusion, introduction
 from unstir.train.trainer import Trainer
 from unstir.train.trial import how_to_compile
@@ -65,21 +63,23 @@ def train_run(
         if not processes.is_first():
             observer, say, showing = Observer(), unsaid, silently
         run, store = _opened(config, Path(folder), data_of, say, showing)
-        lock = run.lock() if processes.is_first() else nullcontext()
-        with lock, stop or Stop(install=False) as stop, observer or Observer() as observer:
+        lock, taken = run.lock() if processes.is_first() else nullcontext(), needs(run.config, store)
+        with lock, within_memory(*taken), stop or Stop(install=False) as stop, observer or Observer() as observer:
             if processes.is_first():
                 run.tidy()
             processes.follow(stop)
             trainer = Trainer(run, store, observer)
             trainer.start()  # which says what was damaged, before the introduction; run() starts no second time
-            observer.say(introduction(run, trainer.state))
+            observer.say(introduction(run, trainer.state, expected := forecast(*taken).total))
             done = trainer.finished
+            if not done and (warning := _too_much(taken)):
+                observer.say(warning)
             finished = done or trainer.run(stop)
     step = trainer.state.step
     if done:
         return Training(run, step, True, tuple(conclusion(run, step).splitlines()))
     stopped = f"stopped at step {step} of {run.length}; all is saved, the same command continues"
-    return Training(run, step, finished, _made(run) if finished else (stopped,))
+    return Training(run, step, finished, _made(run, expected) if finished else (stopped,))
 
 
 def _opened(config: Config, folder: Path, data_of: Run | None, say: Say, showing: Showing) -> tuple[Run, Store]:
@@ -97,67 +97,35 @@ def _opened(config: Config, folder: Path, data_of: Run | None, say: Say, showing
     return parallel.shared((open_run(config, folder, store, say), store))
 
 
-def _made(run: Run) -> tuple[str, ...]:
+def needs(config: Config, store: Store) -> tuple[Config, tuple[int, int, int], torch.device, int]:
+    """What a forecast of memory takes: the config, the shape of an image, the device, and what is taken besides: by the
+    program and, on the CPU, by the images, which are mapped into memory.
+    """
+    device, images = build.device(config.train.device), sum(map(store.count, SPLITS))
+    mapped = 0 if device.type == "cuda" else images * math.prod(store.shape)
+    return config, store.shape, device, of_program(device) + mapped
+
+
+def _too_much(taken: tuple[Config, tuple[int, int, int], torch.device, int]) -> str:
+    """What to say where a training, by what `needs` gives, may take more memory than there is now; "" where it fits."""
+    expected, there = forecast(*taken), resources.reachable(taken[2])
+    if expected.total <= there:
+        return ""
+    return (
+        f"the memory may run out: training takes about {in_words(expected)}, and this process can have "
+        f"{gigabytes(there)} now; {what_fits(*taken, there)}"
+    )
+
+
+def _made(run: Run, expected: int) -> tuple[str, ...]:
+    peak = resources.peak(build.device(run.config.train.device))
     curves = [path for path in (run.path / "curves.png", run.path / "losses.png") if path.exists()]
     return (
         f"samples  {newest_grid(run)}",
         f"curves   {', '.join(map(str, curves))}",
         f"data     {run.config.data.store}",
+        f"memory   {gigabytes(peak)} at the peak; the forecast was {gigabytes(expected)}",
     )
-
-
-def open_data(
-    config: Config, out: Path, progress: Callable[[int, int], None] | None = None, data_of: Run | None = None
-) -> Store:
-    """The packed store that a run in folder ``out`` is trained on, packed now where it is not there yet.
-
-    A run that exists keeps to its store, checked by its content hash, and so does a new one to that of the run
-    ``data_of``; the source is then needed only where the store has gone. Raises UserError for every mistake in the
-    data, for a folder that cannot be the run's, for a device or initial weights that are not there, for a network
-    beyond the memory, and where the data is not what that run began with.
-    """
-    check_weights(config, build.device(config.train.device))
-    if size := config.data.size:
-        _check_sides(config, size, size)
-    old = Run.open(out) if is_run(out) else data_of
-    if is_run(out) and old is not None and old.config.imported:
-        raise UserError(
-            f"{out} was imported ({old.config.imported}) and has no training to continue; to go on from its "
-            f"weights: {old.going_on}"
-        )
-    if not is_run(out):
-        run.check_free(out)
-        check_initial(config)
-    if old is not None:
-        if config.data.store not in ("", old.config.data.store) and not is_store(config.data.store):
-            raise UserError(f"data.store={config.data.store} is no packed store; leave it out, or name one")
-        store = _store_of(config.data, old, progress)
-        if store.content_hash != old.data.content_hash:
-            raise UserError(
-                f"{store.path} is not the data that {old.path} began with (content hash {store.content_hash[:12]}..., "
-                f"the run's is {old.data.content_hash[:12]}...); {_names_store(old)}, or start another run"
-            )
-    else:
-        store = _store_of(config.data, None, progress)
-    verify_once(store)
-    return store
-
-
-def store_path(data: DataConfig) -> Path:
-    """Where the packed data of these settings is kept: data.store, or data/NAME below the current folder.
-
-    What comes with the package or is published under a name is data/digits or data/cifar10. A path of the user's, or
-    another selection of those, has the first digits of a hash of its settings behind its name.
-    """
-    if data.store:
-        return Path(data.store)
-    name = usable_path(data.source).resolve().name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
-    usual = DataConfig(source=data.source, channels=1 if data.source == "digits" else 3, flip=data.flip)
-    if data == usual and data.source in ("digits", "cifar10"):
-        return Path("data") / name
-    source = data.source if data.source in ("digits", "cifar10") else str(Path(data.source).resolve())
-    settings = [source, data.size, data.channels, data.held_out, data.sha256]
-    return Path("data") / f"{name}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
 
 
 def open_run(config: Config, out: Path, store: Store, say: Say = unsaid) -> Run:
@@ -194,7 +162,8 @@ def open_run(config: Config, out: Path, store: Store, say: Say = unsaid) -> Run:
     train = dataclasses.replace(train, dtype=build.dtype_name(train.dtype, build.device(train.device)))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))
     config = dataclasses.replace(config, train=train, data=data, imported="")
-    train = dataclasses.replace(train, compile=how_to_compile(Run(out, config, card), store, say))
+    with within_memory(*needs(config, store)):
+        train = dataclasses.replace(train, compile=how_to_compile(Run(out, config, card), store, say))
     return Run.create(dataclasses.replace(config, train=train), out, card)
 
 
@@ -220,41 +189,12 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
                 f"train.length={train.length} goes beyond step {ends}, where the cosine of train.lr is 0; give the "
                 f'period its new length too: --train.lr_period "{new.length - new.steps_in(train.warmup)} steps"'
             )
+    check(*needs(new.config, store))
     if changed:
         with old.lock():  # another process may be training it with the old ones
             new.save_config()
             new.record("changed", **changed)
     return new
-
-
-def _names_store(run: Run) -> str:
-    """How to say where the data of a run is now."""
-    return f"name the folder of that data with unstir train --out {run.path} {after_train('out', 'FOLDER')}"
-
-
-def _store_of(data: DataConfig, old: Run | None, progress: Callable[[int, int], None] | None) -> Store:
-    """The store of ``data``, else that of the run ``old``, else the source if it is one, else the source packed."""
-    places = [] if old is None else [data.store, old.config.data.store]
-    for place in (*places, data.source):
-        if place and is_store(place):
-            return Store.open(place)
-    if old is not None and data.source not in ("digits", "cifar10") and not usable_path(data.source).exists():
-        raise UserError(
-            f"{places[-1]}: the packed data of {old.path} is not there any more, nor is its source {data.source}; "
-            f"{_names_store(old)}"
-        )
-    if not data.source:
-        raise UserError("data.source is empty, as an imported run has it; name images with --data.source")
-    return pack(
-        data.source,
-        store_path(data),
-        size=data.size or None,
-        channels=data.channels,
-        held_out=data.held_out,
-        sha256=data.sha256 or None,
-        progress=progress,
-        spelling=after_train,
-    )
 
 
 def _check_fit(config: Config, store: Store) -> None:
@@ -267,8 +207,8 @@ def _check_fit(config: Config, store: Store) -> None:
         )
     if size and (height, width) != (size, size):
         raise UserError(f"{store.path} holds {height}x{width} images, data.size is {size}; leave it out, or pack anew")
-    _check_sides(config, height, width)
-    check_images(config, height, width, build.device(config.train.device))
+    check_sides(config, height, width)
+    check(*needs(config, store))
     if classes and classes != len(store.classes):
         raise UserError(
             f"model.num_classes={classes}, but {store.path} has {len(store.classes)} classes; "
@@ -276,13 +216,3 @@ def _check_fit(config: Config, store: Store) -> None:
         )
     if batch > store.count("train"):
         raise UserError(f"train.batch_size={batch} exceeds the {store.count('train')} training images: lower it")
-
-
-def _check_sides(config: Config, height: int, width: int) -> None:
-    build.check_own(config, height, width)
-    multiple = config.model.multiple
-    if height % multiple or width % multiple:
-        raise UserError(
-            f"images of {height}x{width} were given, but {len(config.model.mults)} levels need sides that are "
-            f"multiples of {multiple}; set --data.size, or shorten --model.mults"
-        )

@@ -12,7 +12,7 @@ from unstir.distributed import processes
 from unstir.pictures.charts import held_out_curves, training_curves
 from unstir.pictures.grid import grid, named_grid
 from unstir.pixels import to_uint8
-from unstir.runs import lines
+from unstir.runs import lines, resources
 from unstir.runs.files import replacing
 from unstir.runs.model import Model
 from unstir.runs.run import Run
@@ -21,8 +21,8 @@ from unstir.train.loss_floor import read_floor
 from unstir.train.observer import Observer, Stop
 from unstir.train.state import WINDOW, State
 
-TIMING_FIELDS = ("images_per_second", "share_of_limit", "seconds")
-"""The fields of a line that depend on the clock; all others are the same however often a run was interrupted."""
+TIMING_FIELDS = ("images_per_second", "share_of_limit", "seconds", "peak_memory_bytes")
+"""The fields that depend on clock and process; all others are the same however often a run was interrupted."""
 
 
 class Record:
@@ -72,6 +72,7 @@ class Record:
             "images_per_second": round(per_second, 1),
             **share,
             "seconds": round(state.seconds, 2),
+            "peak_memory_bytes": resources.peak(state.window.device),
         }
         if processes.is_first():
             lines.append(self._run.metrics_file, line)

@@ -1,0 +1,67 @@
+"""The memory of a device: how much there is, how much this process has taken, at most and now, and could still take.
+
+On CUDA it is what torch's allocator has given to tensors, elsewhere all that the process keeps in the machine's memory.
+"""
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+import torch
+
+KILO = 1024
+
+
+def memory(device: torch.device) -> int:
+    """Bytes of the device, or of what this process may use of the machine's."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return whole
+    return min(whole, int(limit)) if limit.isdigit() else whole
+
+
+def peak(device: torch.device) -> int:
+    """The most bytes that this process has had so far."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else KILO
+    # A process begins with its parent's ru_maxrss; VmHWM is its own.
+    return _of("/proc/self/status", "VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def taken(device: torch.device) -> int:
+    """The bytes that this process has now."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    return _of("/proc/self/status", "VmRSS") or peak(device)
+
+
+def reachable(device: torch.device) -> int:
+    """The bytes that this process has now and those that it could still get, within its limits."""
+    now = taken(device)
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - now
+        return now + cached + int(torch.cuda.mem_get_info(device)[0])
+    free = [memory(device) - now]
+    if there := _of("/proc/meminfo", "MemAvailable"):
+        free.append(there)
+    for limit, key in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        most, used = resource.getrlimit(limit)[0], _of("/proc/self/status", key)
+        if most != resource.RLIM_INFINITY and used:
+            free.append(most - used)
+    return now + max(min(free), 0)
+
+
+def _of(file: str, key: str) -> int:
+    """The bytes of a line such as "VmRSS:  1024 kB"; 0 where there is none."""
+    try:
+        lines = Path(file).read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return 0
+    found = [line.split() for line in lines if line.startswith(f"{key}:")]
+    return int(found[0][1]) * KILO if found else 0

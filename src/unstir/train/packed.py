@@ -1,0 +1,112 @@
+"""The packed data that a run is trained on: where it is kept, packed or found again, and whether it is the run's."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from unstir.data import Store, is_store, pack, verify_once
+from unstir.data.disk import usable_path
+from unstir.data.source import after_train
+from unstir.errors import UserError
+from unstir.runs import build, run
+from unstir.runs.config import Config
+from unstir.runs.loading import check_initial
+from unstir.runs.memory import check_weights
+from unstir.runs.run import Run, is_run
+from unstir.runs.sections import DataConfig
+
+
+def open_data(
+    config: Config, out: Path, progress: Callable[[int, int], None] | None = None, data_of: Run | None = None
+) -> Store:
+    """The packed store that a run in folder ``out`` is trained on, packed now where it is not there yet.
+
+    A run that exists keeps to its store, checked by its content hash, and so does a new one to that of the run
+    ``data_of``; the source is then needed only where the store has gone. Raises UserError for every mistake in the
+    data, for a folder that cannot be the run's, for a device or initial weights that are not there, for a network
+    beyond the memory, and where the data is not what that run began with.
+    """
+    check_weights(config, build.device(config.train.device))
+    if size := config.data.size:
+        check_sides(config, size, size)
+    old = Run.open(out) if is_run(out) else data_of
+    if is_run(out) and old is not None and old.config.imported:
+        raise UserError(
+            f"{out} was imported ({old.config.imported}) and has no training to continue; to go on from its "
+            f"weights: {old.going_on}"
+        )
+    if not is_run(out):
+        run.check_free(out)
+        check_initial(config)
+    if old is not None:
+        if config.data.store not in ("", old.config.data.store) and not is_store(config.data.store):
+            raise UserError(f"data.store={config.data.store} is no packed store; leave it out, or name one")
+        store = _store_of(config.data, old, progress)
+        if store.content_hash != old.data.content_hash:
+            raise UserError(
+                f"{store.path} is not the data that {old.path} began with (content hash {store.content_hash[:12]}..., "
+                f"the run's is {old.data.content_hash[:12]}...); {_names_store(old)}, or start another run"
+            )
+    else:
+        store = _store_of(config.data, None, progress)
+    verify_once(store)
+    return store
+
+
+def store_path(data: DataConfig) -> Path:
+    """Where the packed data of these settings is kept: data.store, or data/NAME below the current folder.
+
+    What comes with the package or is published under a name is data/digits or data/cifar10. A path of the user's, or
+    another selection of those, has the first digits of a hash of its settings behind its name.
+    """
+    if data.store:
+        return Path(data.store)
+    name = usable_path(data.source).resolve().name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
+    usual = DataConfig(source=data.source, channels=1 if data.source == "digits" else 3, flip=data.flip)
+    if data == usual and data.source in ("digits", "cifar10"):
+        return Path("data") / name
+    source = data.source if data.source in ("digits", "cifar10") else str(Path(data.source).resolve())
+    settings = [source, data.size, data.channels, data.held_out, data.sha256]
+    return Path("data") / f"{name}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
+
+
+def _store_of(data: DataConfig, old: Run | None, progress: Callable[[int, int], None] | None) -> Store:
+    """The store of ``data``, else that of the run ``old``, else the source if it is one, else the source packed."""
+    places = [] if old is None else [data.store, old.config.data.store]
+    for place in (*places, data.source):
+        if place and is_store(place):
+            return Store.open(place)
+    if old is not None and data.source not in ("digits", "cifar10") and not usable_path(data.source).exists():
+        raise UserError(
+            f"{places[-1]}: the packed data of {old.path} is not there any more, nor is its source {data.source}; "
+            f"{_names_store(old)}"
+        )
+    if not data.source:
+        raise UserError("data.source is empty, as an imported run has it; name images with --data.source")
+    return pack(
+        data.source,
+        store_path(data),
+        size=data.size or None,
+        channels=data.channels,
+        held_out=data.held_out,
+        sha256=data.sha256 or None,
+        progress=progress,
+        spelling=after_train,
+    )
+
+
+def _names_store(run: Run) -> str:
+    """How to say where the data of a run is now."""
+    return f"name the folder of that data with unstir train --out {run.path} {after_train('out', 'FOLDER')}"
+
+
+def check_sides(config: Config, height: int, width: int) -> None:
+    """Raise UserError where the network cannot halve images of these sides at each level."""
+    build.check_own(config, height, width)
+    multiple = config.model.multiple
+    if height % multiple or width % multiple:
+        raise UserError(
+            f"images of {height}x{width} were given, but {len(config.model.mults)} levels need sides that are "
+            f"multiples of {multiple}; set --data.size, or shorten --model.mults"
+        )

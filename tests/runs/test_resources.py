@@ -1,0 +1,83 @@
+"""How much memory there is, was taken at most and is taken, against what is allocated here and what the system says."""
+
+import os
+import resource
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from unstir.runs import resources
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("limit", "bytes_"), [("1000\n", 1000), ("max\n", 2_048_000), ("9" * 20, 2_048_000), (None, 2_048_000)]
+)
+def test_the_memory_is_what_the_control_group_leaves(monkeypatch, limit, bytes_):
+    def read(path, encoding):
+        if limit is None:
+            raise FileNotFoundError
+        return limit
+
+    monkeypatch.setattr(resources.Path, "read_text", read)
+    monkeypatch.setattr(resources.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 500}.__getitem__)
+    assert resources.memory(CPU) == bytes_
+
+
+def test_the_memory_is_this_machines():
+    assert 1e8 < resources.memory(CPU) < 1e14
+    assert 1e7 < resources.taken(CPU) <= resources.peak(CPU)
+    assert resources.taken(CPU) < resources.reachable(CPU) <= resources.memory(CPU)
+
+
+def test_what_is_allocated_is_taken_and_stays_the_peak():
+    before, most = resources.taken(CPU), resources.peak(CPU)
+    held = torch.ones(64_000_000)
+    taken = resources.taken(CPU) - before
+    assert 0.9 * 256e6 < taken < 1.2 * 256e6
+    del held
+    assert resources.taken(CPU) - before < 0.2 * 256e6
+    assert resources.peak(CPU) >= max(most, before + 0.9 * 256e6)
+
+
+def in_a_child(function):
+    """What a function returns in a process of its own, as text."""
+    reading, writing = os.pipe()
+    if not (child := os.fork()):
+        os.write(writing, str(function()).encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    return text
+
+
+@pytest.mark.parametrize("limit", [resource.RLIMIT_AS, resource.RLIMIT_DATA])
+def test_a_limit_of_the_process_bounds_what_it_can_have(limit):
+    def left():
+        key = {resource.RLIMIT_AS: "VmSize", resource.RLIMIT_DATA: "VmData"}[limit]
+        most = resources._of("/proc/self/status", key) + 50_000_000
+        resource.setrlimit(limit, (most, most))
+        return resources.reachable(CPU) - resources.taken(CPU)
+
+    assert int(in_a_child(left)) == pytest.approx(50_000_000, abs=20_000_000)
+
+
+def test_without_proc_the_peak_is_what_the_system_counts(monkeypatch):
+    monkeypatch.setattr(resources, "_of", lambda file, key: 0)
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert resources.peak(CPU) == own * 1024 == resources.taken(CPU)
+    monkeypatch.setattr(resources.sys, "platform", "darwin")
+    assert resources.peak(CPU) == own
+
+
+def test_on_cuda_it_is_what_torch_has_given_to_tensors(monkeypatch):
+    given = {"memory_allocated": 10, "max_memory_allocated": 30, "memory_reserved": 25, "mem_get_info": (100, 400)}
+    for name, value in given.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=400))
+    assert (resources.memory(CUDA), resources.taken(CUDA), resources.peak(CUDA)) == (400, 10, 30)
+    assert resources.reachable(CUDA) == 125  # what is free, and what the allocator keeps
