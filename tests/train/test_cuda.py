@@ -19,11 +19,12 @@ CHANGES = pytest.mark.parametrize("changes", [{}, LEVERS], ids=["plain", "levers
 
 @CHANGES
 def test_a_step_does_not_wait_for_the_device(make_run, changes):
-    trainer = Trainer(*make_run(train__device="cuda", train__dtype="auto", **changes))
+    run, store = make_run(train__device="cuda", train__dtype="auto", **changes)
+    trainer = Trainer(run, store)
     trainer.take_step()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for _ in range(3):
+        for _ in range(run.steps_per_epoch + 1):  # into the next epoch, whose order is drawn
             trainer.take_step()
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -65,7 +65,8 @@ class Batches:
         """The images of so many steps, in the order of their epoch: int64."""
         size = self._steps_listed * self.batch_size
         order = Order(self.seed, "order", epoch, len(self.images))
-        return order[stretch * size : (stretch + 1) * size].to(self.images.device)
+        listed = order[stretch * size : (stretch + 1) * size]
+        return self._moved(listed) if self.images.is_cuda else listed
 
 
 def _fits(images: Tensor, device: torch.device) -> bool:
