@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from unstir import Process, cosine, starting_noise
+from unstir import Process, cosine, pack, starting_noise
 from unstir.diffusion.denoiser import known
 from unstir.nn import own
 from unstir.theory.oracle import GaussianData
@@ -75,3 +75,13 @@ def test_a_sampler_of_your_own_is_of_second_order(example):
         ends[stride] = last.x
     coarse, fine = ((ends[n] - ends[2]).abs().max() for n in (32, 16))
     assert 1.8 < math.log2(coarse / fine) < 2.2
+
+
+def test_a_dataset_of_your_own_is_packed_with_its_classes(example, tmp_path):
+    discs = example("data").Discs(40)
+    store = pack(discs, tmp_path / "store", channels=1)
+    assert store.classes == ("small", "large") and store.shape == (1, 8, 8)
+    assert torch.equal(store.images("train")[0], (discs[0][0] * 255).round().byte())
+    ink = store.images("train").float().mean((1, 2, 3))
+    large = store.labels("train") == 1
+    assert ink[large].min() > ink[~large].max()

@@ -21,6 +21,7 @@ def pack(
     channels: Literal[1, 3] | None = None,
     held_out: float | None = None,
     sha256: str = "",
+    license: str = "",
     strict: bool = False,
 ) -> int:
     """Check every image of a source and pack them into one store; the same command continues where it was killed.
@@ -28,14 +29,16 @@ def pack(
     Example: `unstir data pack my_images/ --out data/mine --size 32`
 
     Args:
-        source: "digits", "cifar10", a CIFAR-10 archive, or a folder or zip of images. Subfolders name classes; train/
-            and test/ are the split.
+        source: "digits", "cifar10", a CIFAR-10 archive, or a folder or zip of images, where subfolders name classes
+            and train/ and test/ are the split; a .npy, .npz, parquet or (webdataset) tar file or a folder of these;
+            hf:OWNER/NAME of the Hugging Face Hub, or a folder that datasets saved.
         out: Folder of the store.
         size: Side in pixels that images are resized and centre-cropped to; 0: as they come, all alike.
         channels: 1 grey, 3 RGB; by default 1 for digits, 3 for all else.
         held_out: Fraction kept out of training, where the source has no split; by default 1/6 of digits, 1/10 of
             others.
         sha256: Expected SHA-256 of a CIFAR-10 archive that is not the official one.
+        license: Licence of the data, recorded with it; by default what the source says, or unknown.
         strict: Fail if any file is refused.
     """
     from unstir import console
@@ -51,6 +54,7 @@ def pack(
             held_out=held_out,
             sha256=sha256 or None,
             strict=strict,
+            license=license,
             progress=progress,
             spelling=after_pack,
         )

@@ -33,7 +33,7 @@ _FILES, _BYTES = 2_000, 8 << 20
 """What a process decodes in about the time that another one takes to start, a quarter of a second."""
 
 _TRAIN = "train"
-_HELD_OUT_NAMES = frozenset(("test", "val", "valid", "validation", "held_out"))
+HELD_OUT_NAMES = frozenset(("test", "val", "valid", "validation", "held_out"))
 
 
 class Arrangement(NamedTuple):
@@ -54,7 +54,7 @@ def arrange(entries: list[Entry], held_out: float, seed: int) -> Arrangement:
     parts = {path: tuple(part for part in path.split("/") if part not in ("", ".")) for path in paths}
     depth = _wrappers(list(parts.values()))
     tops = {p[depth].casefold() for p in parts.values() if len(p) > depth + 1}
-    given = {_TRAIN} | _HELD_OUT_NAMES & tops if _TRAIN in tops else set()  # the top folders that say the split
+    given = {_TRAIN} | HELD_OUT_NAMES & tops if _TRAIN in tops else set()  # the top folders that say the split
     outside = [path for path, p in parts.items() if given and (len(p) <= depth + 1 or p[depth].casefold() not in given)]
     for path in outside:
         del parts[path]

@@ -91,11 +91,11 @@ def signature(start: bytes) -> str | None:
     return "BMP" if start[:2] == b"BM" and start[6:10] == b"\0\0\0\0" else None
 
 
-def decode(data: bytes, name: str, size: int | None, channels: int, ground: str = "white") -> Decoded:
+def decode(data: bytes, name: str | None, size: int | None, channels: int, ground: str = "white") -> Decoded:
     """Decode an image file's bytes to uint8 [channels, H, W], H = W = size when size is given.
 
-    `name` serves to compare its extension with the content; channels is 1 or 3; what is transparent lies on a `ground`
-    of one colour, "white" or "black". Raises Refused.
+    `name` serves to compare its extension with the content (None: it has none); channels is 1 or 3; what is
+    transparent lies on a `ground` of one colour, "white" or "black". Raises Refused.
     """
     if not data:
         raise Refused("empty file")
@@ -103,7 +103,7 @@ def decode(data: bytes, name: str, size: int | None, channels: int, ground: str 
     if kind is None:
         raise Refused("not an image of an allowed format (PNG, JPEG, WebP, BMP, GIF, TIFF)")
     notes: list[str] = []
-    if EXTENSIONS.get(PurePosixPath(name).suffix.lower()) != kind:
+    if name is not None and EXTENSIONS.get(PurePosixPath(name).suffix.lower()) != kind:
         notes.append("decoded by content, the extension is not the format's")
     try:
         with warnings.catch_warnings():
@@ -115,6 +115,17 @@ def decode(data: bytes, name: str, size: int | None, channels: int, ground: str 
         raise Refused(f"more than {MAX_PIXELS:,} pixels") from None
     except Exception as error:  # decoders raise anything at all on damaged bytes
         raise Refused(f"damaged: {_damage(kind, error)}") from None
+    return _decoded(image, channels, notes)
+
+
+def convert(image: Image.Image, size: int | None, channels: int) -> Decoded:
+    """An image of Pillow as `decode` makes it of the same pixels in a file. Raises Refused."""
+    notes: list[str] = []
+    _check_pixels(*image.size)
+    return _decoded(fit(_to_8_bit(image, notes, "white"), size, notes), channels, notes)
+
+
+def _decoded(image: Image.Image, channels: int, notes: list[str]) -> Decoded:
     if channels == 1 and image.mode == "RGB":
         pixels = np.asarray(image)
         if (pixels.max(2) - pixels.min(2)).max(initial=0) > GREY_ENOUGH:

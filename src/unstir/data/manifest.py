@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unstir.data.disk import file_errors, open_file
 from unstir.data.images import MAX_PIXELS, Shape
@@ -123,21 +123,28 @@ def parsed(data: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def write_origin(folder: Path, source: str, stamp: str) -> None:
-    """Write down where the images of a store came from, and the stamp that source had then."""
-    (folder / ORIGIN).write_bytes(json.dumps({"source": source, "stamp": stamp}, indent=1).encode() + b"\n")
+class Origin(NamedTuple):
+    """Where the images of a store came from: the source, the stamp that it had then, and the licence of the data."""
+
+    source: str = ""
+    stamp: str = ""
+    license: str = ""
 
 
-def read_origin(folder: Path) -> tuple[str, str]:
-    """The (source, stamp) that a store was packed from; empty where that is not known any more."""
+def write_origin(folder: Path, origin: Origin) -> None:
+    """Write down where the images of a store came from."""
+    (folder / ORIGIN).write_bytes(json.dumps(origin._asdict(), indent=1).encode() + b"\n")
+
+
+def read_origin(folder: Path) -> Origin:
+    """What a store was packed from; empty where that is not known any more."""
     try:
         with open_file(folder / ORIGIN) as stream:
             origin = parsed(stream.read())
     except (OSError, ValueError):
-        return "", ""
-    values = [origin.get(key) if isinstance(origin, dict) else None for key in ("source", "stamp")]
-    source, stamp = (value if isinstance(value, str) else "" for value in values)
-    return source, stamp
+        return Origin()
+    values = [origin.get(key) if isinstance(origin, dict) else None for key in Origin._fields]
+    return Origin(*(value if isinstance(value, str) else "" for value in values))
 
 
 @cache

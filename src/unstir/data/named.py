@@ -66,6 +66,7 @@ class DigitsSource(Source):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options, DIGITS_SIDE, 1, HELD_OUT)
+        self.license = options.license or "CC BY 4.0"
 
     def stamp(self) -> str:
         """Hash the file of the digits."""

@@ -12,10 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from unstir.data.arrays import ArrayFile, Arrays, ItemsOfDataset, is_arrays
+from unstir.data.columns import PREFIX, SAVED, HubDataset, Parquet
 from unstir.data.disk import disk_errors, file_errors, require_space, usable_path, what_it_is
 from unstir.data.folder import FolderSource, joint_digest
-from unstir.data.manifest import FORMAT, SPLITS, read_origin
+from unstir.data.images import EXTENSIONS
+from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
 from unstir.data.named import CifarSource, DigitsSource
+from unstir.data.records import Records, RecordsSource
+from unstir.data.shards import Shards
 from unstir.data.source import Options, Source, Spelling, in_python
 from unstir.data.store import Store, is_store
 from unstir.data.writer import Writer, publish, staging_folder
@@ -23,12 +28,15 @@ from unstir.errors import UserError, printable
 from unstir.progress import Progress
 
 MAX_SIZE = 4096
+Sources = Any
+"""What `pack` takes: text, a path, arrays (also a tuple or mapping of them), or a torch Dataset."""
+_START = 264  # bytes of a file that tell what it is
 
 _EXAMPLES = 10
 
 
 def pack(
-    source: str | Path,
+    source: Sources,
     out: str | Path,
     *,
     size: int | None = None,
@@ -38,19 +46,23 @@ def pack(
     download_dir: str | Path | None = None,
     strict: bool = False,
     seed: int = 0,
+    license: str = "",
     progress: Progress | None = None,
     spelling: Spelling = in_python,
 ) -> Store:
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
 
     source: "digits" (embedded, 8x8 grey), "cifar10" (downloaded to download_dir, by default out's parent), or the path
-        of a CIFAR-10 archive (.tar.gz, binary or python), a folder of images or a zip of images.
+        of a CIFAR-10 archive (.tar.gz, binary or python), a folder of images, a zip of images, a .npy, .npz, parquet or
+        tar file or a folder of these, a folder that the library datasets saved; "hf:OWNER/NAME", of the Hugging Face
+        Hub; arrays (images, or a tuple or mapping with labels); a torch Dataset. docs/data.md has each form.
     size: side of the packed square in pixels, 1..4096; None keeps the images' own common shape.
     channels: 1 (grey) or 3 (RGB); None means 1 for digits and 3 for all else.
     held_out: fraction in [0, 1) of each class kept from training; None means 1/6 for digits and 1/10 for folders
         and zips. It does not apply to sources that bring a split: CIFAR-10, and folders named train and test.
     sha256: the archive's expected hash (CIFAR-10 only), in place of the official ones.
-    strict: any refused file is an error. seed: picks the held-out images.
+    strict: any refused file is an error. seed: picks the held-out images. license: that of the data, recorded with it;
+        "" takes what the source says of it, or "unknown".
     progress: called with (done, total); bytes during a download, images afterwards.
     spelling: how messages write these arguments, for the caller to type.
 
@@ -59,7 +71,8 @@ def pack(
     """
     with disk_errors(out := usable_path(out)):
         downloads = usable_path(download_dir or out.parent)
-        origin = source_of(Options(source, size, channels, held_out, sha256, downloads, strict, seed, spelling))
+        how = (size, channels, held_out, sha256, downloads, strict, seed, spelling, license)
+        origin = source_of(Options(source, *how))
         if finished := _finished(origin, out):
             return finished
         with staging_folder(out) as staging:
@@ -72,24 +85,61 @@ def pack(
 def source_of(asked: Options) -> Source:
     """The source that the arguments of `pack` name. Raises UserError for what is out of range, missing or no source."""
     options, source = _checked(asked), asked.source
+    if not isinstance(source, str | Path):
+        return RecordsSource(_in_memory(source), options)
     if source == "digits":
         return DigitsSource(options)
     if source == "cifar10":
         return CifarSource(None, options)
+    if isinstance(source, str) and source.startswith(PREFIX):
+        return RecordsSource(HubDataset(source), options)
     path, named = usable_path(source), asked.spelling("source", str(source))
     with file_errors(path, f"{named} is not there; use digits, cifar10, or the path of a folder or archive"):
         mode, start = path.stat().st_mode, b""
         if stat.S_ISREG(mode):
             with path.open("rb") as stream:
-                start = stream.read(4)
+                start = stream.read(_START)
     if stat.S_ISDIR(mode) and is_store(path):
         raise UserError(f"{path}: is a packed store already; use it as it is")
+    if (records := _records(path, mode, start)) is not None:
+        return RecordsSource(records, options)
     if stat.S_ISDIR(mode) or start[:2] == b"PK":
         return FolderSource(path, options)
     if start[:2] == b"\x1f\x8b":
         return CifarSource(path, options)
-    found = "neither a folder, a zip nor a CIFAR-10 .tar.gz" if stat.S_ISREG(mode) else what_it_is(mode)
+    found = (
+        "neither a folder, a zip, .npy, .npz, .parquet, .tar nor a CIFAR-10 .tar.gz"
+        if stat.S_ISREG(mode)
+        else what_it_is(mode)
+    )
     raise UserError(f"{path}: {found}; give the folder that holds the images")
+
+
+def _in_memory(source: object) -> Records:
+    """What the program that calls has in memory. Raises UserError for what is no source."""
+    if is_arrays(source):
+        return Arrays(source)
+    if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+        return ItemsOfDataset(source)
+    raise UserError(f"{type(source).__name__} is no source of images; give a path, arrays, or a torch Dataset")
+
+
+def _records(path: Path, mode: int, start: bytes) -> Records | None:
+    """A file or folder whose images are rows; None for images that are files, and for what is not known."""
+    if not stat.S_ISDIR(mode):
+        if start[:6] == b"\x93NUMPY" or (start[:2] == b"PK" and path.suffix == ".npz"):
+            return ArrayFile(path)
+        if start[:4] == b"PAR1":
+            return Parquet([path], str(path))
+        return Shards([path], str(path)) if start[257:262] == b"ustar" else None
+    if any((path / name).is_file() for name in SAVED):
+        return HubDataset(path)
+    files = [file for file in path.iterdir() if not file.name.startswith(".")]
+    for suffix, kind in ((".tar", Shards), (".parquet", Parquet)):
+        own = [file for file in files if file.suffix == suffix and file.is_file()]
+        if own and not any(file.is_dir() or file.suffix.lower() in EXTENSIONS for file in files):
+            return kind(own, str(path))
+    return None
 
 
 def _checked(asked: Options) -> Options:
@@ -122,7 +172,7 @@ def _whole(name: str, value: object, spelling: Spelling) -> int | None:
 
 
 def _pack(origin: Source, staging: Path, out: Path, progress: Progress | None) -> None:
-    name, stamp = str(origin.options.source), origin.stamp()
+    name, stamp = origin.name, origin.stamp()
     plan = origin.plan(progress)
     needed = plan.total * (math.prod(plan.shape) + 8 * bool(plan.classes)) + (1 << 16)
     require_space(staging, needed, origin.options.spelling("size", max(1, plan.shape[1] // 2)))
@@ -153,12 +203,12 @@ def _pack(origin: Source, staging: Path, out: Path, progress: Progress | None) -
         "held_out_rule": plan.held_out_rule,
         "refused": refused,
         "notes": _notes((*plan.notes, *state.notes)),
-    }, (name, stamp))  # fmt: skip
+    }, Origin(name, stamp, origin.license))  # fmt: skip
 
 
 def _check_refused(origin: Source, refused: Sequence[tuple[str, str]], packed: bool = True) -> None:
     """Raise UserError where nothing is packed, or something refused though the caller is strict."""
-    name, listed = origin.options.source, [f"{path} ({reason})" for path, reason in refused]
+    name, listed = origin.name, [f"{path} ({reason})" for path, reason in refused]
     if not packed:
         first = ", ".join(listed[:1])
         raise UserError(f"{name}: no images to pack, all {len(refused)} are refused; the first: {first}")
@@ -170,15 +220,17 @@ def _check_refused(origin: Source, refused: Sequence[tuple[str, str]], packed: b
 
 def _finished(origin: Source, out: Path) -> Store | None:
     """Open what `out` holds if it is what would be packed; None if there is nothing. Raises UserError if it is else."""
-    source, another = origin.options.source, f"choose another place ({origin.options.spelling('out', 'FOLDER')})"
-    if origin.kind == "folder" and out.resolve().is_relative_to(Path(source).resolve()):
+    source, another = origin.name, f"choose another place ({origin.options.spelling('out', 'FOLDER')})"
+    if origin.kind in ("folder", "parquet", "webdataset", "datasets") and out.resolve().is_relative_to(
+        Path(source).resolve()
+    ):
         raise UserError(f"{out}: lies inside the images' folder {source}, which packing must not change; {another}")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     if not is_store(out):
         raise UserError(f"{out}: exists and is not a packed store; {another}")
     store = Store.open(out)
-    made, (place, stamp) = store.manifest, read_origin(out)
+    made, (place, stamp, _) = store.manifest, read_origin(out)
     anew = f"delete that folder to pack anew, or {another}"
     pairs = ((made["kind"], made["settings"]), (origin.kind, origin.settings))
     if pairs[0] != pairs[1]:

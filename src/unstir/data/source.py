@@ -23,6 +23,11 @@ Spelling = Callable[[str, object], str]
 """(name of an argument of `pack`, value) to what is typed for it; so a remedy can be typed as it stands."""
 
 
+def is_named(source: str) -> bool:
+    """Whether a source is a data set with a name, and no path."""
+    return source in ("digits", "cifar10") or source.startswith("hf:")
+
+
 def in_python(name: str, value: object) -> str:
     """`size=32`."""
     return f"{name}={value!r}"
@@ -68,7 +73,7 @@ class Plan:
 class Options:
     """What `pack` was asked for, as there; None leaves it to the source."""
 
-    source: str | Path
+    source: Any  # as `packing.Sources`; what is in memory is named by its source's records
     size: int | None
     channels: int | None
     held_out: float | None
@@ -77,25 +82,32 @@ class Options:
     strict: bool
     seed: int
     spelling: Spelling
+    license: str = ""
 
 
 class Source(ABC):
     """A place images come from.
 
-    ``kind`` is a word for the manifest, ``settings`` are the options that shape the result, as JSON values: a store
-    made with others is another store.
+    ``kind`` is a word for the manifest, ``license`` that of the data, as far as it is known, ``settings`` are the
+    options that shape the result, as JSON values: a store made with others is another store.
     """
 
     kind: str
+    license: str
 
     def __init__(self, options: Options, size: int | None, channels: int, held_out: float | None = None) -> None:
         """``size``, ``channels`` and ``held_out`` are defaults; a source that brings its split has no ``held_out``."""
-        self.options = options
+        self.options, self.license = options, options.license or "unknown"
         self.size, self.channels = options.size or size, options.channels or channels
         self.held_out = (held_out if options.held_out is None else options.held_out) or 0.0
         self.settings: dict[str, Any] = {"size": self.size, "channels": self.channels}
         if held_out is not None:
             self.settings |= {"held_out": self.held_out, "seed": options.seed}
+
+    @property
+    def name(self) -> str:
+        """What messages call the source."""
+        return str(self.options.source)
 
     @abstractmethod
     def stamp(self) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 
 from unstir.data.disk import sync_folder
 from unstir.data.images import Shape
-from unstir.data.manifest import MANIFEST, SPLITS, parsed, sealed, write_origin
+from unstir.data.manifest import MANIFEST, SPLITS, Origin, parsed, sealed, write_origin
 from unstir.data.source import Chunk
 from unstir.data.store import Array, arrays, content_hash
 from unstir.errors import UserError
@@ -194,10 +194,10 @@ def _lock(descriptor: int, out: Path) -> None:
             raise UserError(f"{out}: another process is packing it; wait for it or choose another folder") from None
 
 
-def publish(staging: Path, out: Path, manifest: dict[str, Any], origin: tuple[str, str]) -> None:
-    """Write (source, stamp) and the manifest, give the finished store its name in one rename, clear the rest away."""
+def publish(staging: Path, out: Path, manifest: dict[str, Any], origin: Origin) -> None:
+    """Write origin and manifest, give the finished store its name in one rename, clear the rest away."""
     store = staging / "store"
-    write_origin(store, *origin)
+    write_origin(store, origin)
     with (store / MANIFEST).open("wb") as file:
         file.write(sealed(manifest))
         _sync(file)

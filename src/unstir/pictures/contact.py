@@ -8,6 +8,7 @@ from PIL import Image
 from rich.cells import cell_len
 
 from unstir.data import SPLITS, Store
+from unstir.data.manifest import read_origin
 from unstir.errors import printable
 from unstir.pictures.caption import of_class
 from unstir.pictures.grid import check_png, contact_sheet
@@ -38,6 +39,8 @@ def describe(store: Store) -> str:
     lines = [f"{printable(store.path)}: {height}x{width} {kind}{named}, content {store.content_hash[:12]}"]
     labels = {split: store.labels(split) for split in SPLITS}
     width_of_name = max(map(cell_len, (*store.classes, "all")))
+    origin = read_origin(store.path)
+    lines.append(f"from {printable(origin.source or 'unknown')}, licence {printable(origin.license or 'unknown')}")
     lines.append(f"{'':5}  {'':{width_of_name}}  {'train':>9}  {'held out':>9}")
     for index, name in enumerate(store.classes):
         counts = [int((labels[split] == index).sum()) for split in SPLITS]  # type: ignore[union-attr]

@@ -31,7 +31,7 @@ class DataConfig:
     """Which images."""
 
     source: str = "digits"
-    """"digits" (embedded), "cifar10" (downloaded), a CIFAR-10 archive, a folder or zip of images, or a packed store."""
+    """"digits" (embedded), "cifar10" (downloaded), a folder or zip of images, another form of docs/data.md, a store."""
     store: str = ""
     """Folder of the packed store; empty: data/NAME below the current folder."""
     size: Annotated[int, Field(ge=0, le=4096)] = 0

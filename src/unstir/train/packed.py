@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unstir.data import Store, is_store, pack, verify_once
 from unstir.data.disk import usable_path
-from unstir.data.source import after_train
+from unstir.data.source import after_train, is_named
 from unstir.errors import UserError
 from unstir.runs import build, run
 from unstir.runs.config import Config
@@ -66,7 +66,7 @@ def store_path(data: DataConfig) -> Path:
     usual = DataConfig(source=data.source, channels=1 if data.source == "digits" else 3, flip=data.flip)
     if data == usual and data.source in ("digits", "cifar10"):
         return Path("data") / name
-    source = data.source if data.source in ("digits", "cifar10") else str(Path(data.source).resolve())
+    source = data.source if is_named(data.source) else str(Path(data.source).resolve())
     settings = [source, data.size, data.channels, data.held_out, data.sha256]
     return Path("data") / f"{name}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
 
@@ -77,7 +77,7 @@ def _store_of(data: DataConfig, old: Run | None, progress: Callable[[int, int], 
     for place in (*places, data.source):
         if place and is_store(place):
             return Store.open(place)
-    if old is not None and data.source not in ("digits", "cifar10") and not usable_path(data.source).exists():
+    if old is not None and not is_named(data.source) and not usable_path(data.source).exists():
         raise UserError(
             f"{places[-1]}: the packed data of {old.path} is not there any more, nor is its source {data.source}; "
             f"{_names_store(old)}"

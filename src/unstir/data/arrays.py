@@ -1,0 +1,146 @@
+"""Images that are arrays: .npy and .npz files, arrays in memory, and the items of a torch Dataset."""
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unstir.data.records import Records, Rows, file_stamp
+from unstir.errors import UserError, remedy
+
+IMAGES = "images", "image", "x", "data", "arr_0"
+LABELS = "labels", "label", "targets", "y", "arr_1"
+_SAMPLED = 16  # items of a Dataset that its stamp is made of
+
+
+class ArrayFile(Records):
+    """A .npy file of images, or a .npz file of images and labels; it is mapped into memory where it can be."""
+
+    kind = "numpy"
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.name = file, str(file)
+
+    def stamp(self) -> str:
+        """Identify the file by length and time."""
+        return file_stamp([self.file])
+
+    def rows(self) -> list[Rows]:
+        """The images along the first axis."""
+        try:
+            found = np.load(self.file, mmap_mode="r", allow_pickle=False)
+            arrays = {"images": found} if isinstance(found, np.ndarray) else {key: found[key] for key in found.files}
+        except OSError as error:
+            raise UserError(f"{self.file}: {remedy(error)}") from None
+        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError):
+            raise UserError(f"{self.file}: damaged, or arrays of objects; write it again with numpy.save") from None
+        return _rows(arrays, self.file.name, self.name)
+
+
+class Arrays(Records):
+    """Arrays in memory: images, (images, labels), or a mapping of names as `numpy.savez` takes them."""
+
+    kind = "arrays"
+
+    def __init__(self, given: Any) -> None:
+        self._arrays, self.name = _as_mapping(given), "the arrays"
+
+    def stamp(self) -> str:
+        """Hash them."""
+        return self._stamp
+
+    @cached_property
+    def _stamp(self) -> str:
+        digest = hashlib.sha256()
+        for key, array in sorted(self._arrays.items()):
+            digest.update(f"{key} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def rows(self) -> list[Rows]:
+        """The images along the first axis."""
+        return _rows(self._arrays, "images", self.name)
+
+
+class ItemsOfDataset(Records):
+    """A torch Dataset, or anything else with a length and items, each an image or (image, label, ...).
+
+    Its items must not change from one time to the next: leave out random transforms.
+    """
+
+    kind = "dataset"
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset, self.name = dataset, f"the {type(dataset).__name__}"
+        self.classes = tuple(map(str, getattr(dataset, "classes", ()) or ()))
+
+    def stamp(self) -> str:
+        """Identify it by its type, its length and some items."""
+        total, digest = len(self._dataset), hashlib.sha256(f"{self.name} {len(self._dataset)}".encode())
+        for index in sorted({number * (total - 1) // _SAMPLED for number in range(_SAMPLED + 1)} if total else ()):
+            image, label = self._item(index)
+            values = np.asarray(image)
+            digest.update(f"{index} {label} {values.shape}".encode() + values.tobytes())
+        return digest.hexdigest()
+
+    def rows(self) -> list[Rows]:
+        """Its items. Labels are those of its ``targets``, or of every item, read once for them."""
+        total = len(self._dataset)
+        targets = getattr(self._dataset, "targets", None)
+        if targets is None or len(targets) != total:
+            targets = [self._item(index)[1] for index in range(total)]
+        return [Rows("train", "items", [_plain(target) for target in targets], lambda index: self._item(index)[0])]
+
+    def _item(self, index: int) -> tuple[Any, Hashable]:
+        item = self._dataset[index]
+        if isinstance(item, Mapping):
+            image = next((item[key] for key in IMAGES if key in item), None)
+            if image is None:
+                raise UserError(f"{self.name}: no image in item {index}; its keys are {', '.join(map(str, item))}")
+            return image, _plain(next((item[key] for key in LABELS if key in item), None))
+        if isinstance(item, tuple | list):
+            return item[0], _plain(item[1]) if len(item) > 1 else None
+        return item, None
+
+
+def is_arrays(source: object) -> bool:
+    """Whether a source is arrays in memory."""
+    several = isinstance(source, tuple | list) and bool(source) and all(hasattr(each, "__array__") for each in source)
+    return several or hasattr(source, "__array__") or isinstance(source, Mapping)
+
+
+def _as_mapping(given: Any) -> dict[str, NDArray[Any]]:
+    if isinstance(given, Mapping):
+        return {str(key): np.asarray(array) for key, array in given.items()}
+    parts = given if isinstance(given, tuple | list) else (given,)
+    if len(parts) > 2:
+        raise UserError(f"{len(parts)} arrays were given; give images, or (images, labels)")
+    return dict(zip(("images", "labels"), map(np.asarray, parts), strict=False))
+
+
+def _rows(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows]:
+    key = next((key for key in IMAGES if key in arrays), None)
+    if key is None:
+        there = ", ".join(f"{key} {list(array.shape)}" for key, array in arrays.items())
+        raise UserError(f"{name}: no array named {' or '.join(IMAGES)}; there are {there or 'none'}")
+    images, labels = arrays[key], next((arrays[key] for key in LABELS if key in arrays), None)
+    if images.ndim not in (3, 4):
+        shapes = "[N, H, W], [N, H, W, C] or [N, C, H, W]"
+        raise UserError(f"{name}: {key} has shape {list(images.shape)}; give {shapes}")
+    if labels is not None and labels.shape != images.shape[:1]:
+        raise UserError(f"{name}: labels have shape {list(labels.shape)}, {list(images.shape[:1])} is due")
+    plain: Sequence[Hashable] = [None] * len(images) if labels is None else labels.tolist()
+    read: Callable[[int], object] = images.__getitem__
+    return [Rows("train", what, plain, read)]
+
+
+def _plain(label: Any) -> Hashable:
+    """A label as a number or text: what a tensor or array of one value holds."""
+    value = label.item() if hasattr(label, "item") and getattr(label, "ndim", 0) == 0 else label
+    return value if isinstance(value, int | str) else None

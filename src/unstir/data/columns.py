@@ -1,0 +1,176 @@
+"""Images in tables: parquet files, and data sets of the Hugging Face Hub or saved by its library (extra [hf]).
+
+The column of images is that which the table's own description calls an image, or else holds image files as bytes; the
+labels are in the first column that it calls a class, or that is named label.
+"""
+
+import json
+from bisect import bisect_right
+from collections.abc import Hashable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from unstir.data.images import signature
+from unstir.data.records import UNKNOWN, Records, Rows, file_stamp, split_of
+from unstir.errors import UserError
+
+PREFIX = "hf:"
+LABELS = "label", "labels", "class", "fine_label", "cls"
+SAVED = "dataset_dict.json", "state.json"  # what marks a folder that datasets saved
+
+
+def library(name: str) -> Any:
+    """A library of the extra [hf]; UserError with the remedy where it is not installed."""
+    try:
+        return import_module(name)
+    except ImportError:
+        raise UserError(f"this source needs {name}; install it with pip install 'unstir[hf]'") from None
+
+
+class Parquet(Records):
+    """Parquet files with one table; names beginning with train, test or validation say the split."""
+
+    kind = "parquet"
+
+    def __init__(self, files: Sequence[Path], name: str) -> None:
+        self._files, self.name, self._reader = sorted(files), name, library("pyarrow.parquet")
+
+    def stamp(self) -> str:
+        """Identify the files by name, length and time."""
+        return file_stamp(self._files)
+
+    def rows(self) -> list[Rows]:
+        """The rows of all files."""
+        return [self._of(file) for file in self._files]
+
+    def _of(self, file: Path) -> Rows:
+        try:
+            opened = self._reader.ParquetFile(file)
+            schema = opened.schema_arrow
+            about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+            features = about.get("info", {}).get("features", {}) if isinstance(about, dict) else {}
+            image = self._image_column(opened, schema, features)
+            label = _label_column(schema.names, features)
+            self.classes = tuple(features.get(label, {}).get("names", ())) if label else ()
+            labels = opened.read([label]).column(0).to_pylist() if label else [None] * opened.metadata.num_rows
+        except UserError:
+            raise
+        except Exception as error:  # pyarrow raises anything at all on damaged files
+            raise UserError(f"{file}: no readable parquet file ({_short(error)}); fetch it again") from None
+        starts = [0]
+        for group in range(opened.num_row_groups):
+            starts.append(starts[-1] + opened.metadata.row_group(group).num_rows)
+
+        newest: dict[int, Any] = {}  # the row group read last: rows are asked for in order
+
+        def read(index: int) -> object:
+            group = bisect_right(starts, index) - 1
+            if group not in newest:
+                newest.clear()
+                newest[group] = opened.read_row_group(group, [image]).column(0)
+            return _bytes(newest[group][index - starts[group]].as_py(), file.parent)
+
+        return Rows(split_of(file.name), file.name, labels, read)
+
+    def _image_column(self, opened: Any, schema: Any, features: dict[str, Any]) -> str:
+        named = [name for name, of in features.items() if isinstance(of, dict) and of.get("_type") == "Image"]
+        likely = [name for name in schema.names if _holds_bytes(str(schema.field(name).type))]
+        for name in map(str, [*named, *likely]):
+            if name in schema.names and (name in named or _looks_like_images(opened, name)):
+                return name
+        there = ", ".join(f"{name} ({schema.field(name).type})" for name in schema.names)
+        raise UserError(f"{self.name}: no column of images; the columns are {there}")
+
+
+class HubDataset(Records):
+    """A data set of the Hugging Face Hub, hf:OWNER/NAME or hf:OWNER/NAME:CONFIG, or a folder that datasets saved."""
+
+    kind = "datasets"
+
+    def __init__(self, source: str | Path) -> None:
+        self._library = library("datasets")
+        self.name = str(source)
+        self._splits = self._load(source)
+        first = next(iter(self._splits.values()))
+        info, features = first.info, first.features
+        self.license = _short_text(info.license) or UNKNOWN
+        if self.license == UNKNOWN and isinstance(source, str):
+            self.license = _license_of_card(source.removeprefix(PREFIX).partition(":")[0])
+        kinds = {name: type(of).__name__ for name, of in features.items()}
+        self._image = next((name for name, kind in kinds.items() if kind == "Image"), "")
+        if not self._image:
+            there = ", ".join(f"{name} ({getattr(of, 'dtype', kinds[name])})" for name, of in features.items())
+            raise UserError(f"{self.name}: no column of images; the columns are {there}")
+        self._label = next((name for name, kind in kinds.items() if kind == "ClassLabel"), "")
+        self._label = self._label or next((name for name in LABELS if name in kinds), "")
+        self.classes = tuple(getattr(features[self._label], "names", ())) if self._label else ()
+
+    def _load(self, source: str | Path) -> dict[str, Any]:
+        try:
+            if isinstance(source, Path):
+                loaded = self._library.load_from_disk(str(source))
+            else:
+                name, _, config = source.removeprefix(PREFIX).partition(":")
+                loaded = self._library.load_dataset(name, config or None)
+        except Exception as error:  # of the library, the network or the Hub
+            raise UserError(f"{source}: it cannot be loaded ({_short(error)}); check the name and connection") from None
+        return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+
+    def stamp(self) -> str:
+        """The fingerprints of its splits."""
+        return " ".join(f"{name} {of._fingerprint}" for name, of in self._splits.items())
+
+    def rows(self) -> list[Rows]:
+        """The rows of all splits."""
+        return [self._of(name, of) for name, of in self._splits.items()]
+
+    def _of(self, split: str, dataset: Any) -> Rows:
+        labels: Sequence[Hashable] = list(dataset[self._label]) if self._label else [None] * len(dataset)
+        files = dataset.cast_column(self._image, self._library.Image(decode=False))
+        return Rows(split, split, labels, lambda index: _bytes(files[index][self._image], Path()))
+
+
+def _label_column(names: Sequence[str], features: dict[str, Any]) -> str:
+    classes = [name for name, of in features.items() if isinstance(of, dict) and of.get("_type") == "ClassLabel"]
+    return next((name for name in (*classes, *LABELS) if name in names), "")
+
+
+def _holds_bytes(kind: str) -> bool:
+    return kind in ("binary", "large_binary") or (kind.startswith("struct<") and "bytes: binary" in kind)
+
+
+def _looks_like_images(opened: Any, name: str) -> bool:
+    first = next(iter(opened.iter_batches(1, columns=[name])), None)
+    if first is None:
+        return True
+    value = first.column(0)[0].as_py()
+    data = value.get("bytes") if isinstance(value, dict) else value
+    return isinstance(data, bytes) and signature(data[:16]) is not None
+
+
+def _bytes(value: Any, folder: Path) -> bytes:
+    """The bytes of an image file in a table, or in the file that the table names; none where there are none."""
+    data = value.get("bytes") if isinstance(value, dict) else value
+    if data is None and isinstance(value, dict) and value.get("path"):
+        file = folder / str(value["path"])
+        data = file.read_bytes() if file.is_file() else b""
+    return bytes(data or b"")
+
+
+def _license_of_card(name: str) -> str:
+    """What the card of a data set on the Hub says of its licence."""
+    try:
+        card = import_module("huggingface_hub").DatasetCard.load(name)
+    except Exception:  # offline, or none
+        return UNKNOWN
+    return _short_text(card.data.get("license")) or UNKNOWN
+
+
+def _short_text(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value or "")
+    return " ".join(text.split())[:200]
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

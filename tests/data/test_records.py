@@ -1,0 +1,237 @@
+"""Arrays, tables, tars and data sets in memory become the store that a folder of the same images becomes."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unstir import Store, UserError, pack
+from unstir.data import packing
+from unstir.data.manifest import read_origin
+
+RANDOM = np.random.default_rng(0)
+IMAGES = RANDOM.integers(0, 256, (24, 6, 5, 3), dtype=np.uint8)
+LABELS = np.arange(24) % 2
+NAMES = ["cat", "dog"]
+
+
+def png(image):
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+FILES = [png(image) for image in IMAGES]
+
+
+def tar(path, parts):
+    with tarfile.open(path, "w") as made:
+        for name, data in parts:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            made.addfile(info, io.BytesIO(data))
+    return path
+
+
+class Items(torch.utils.data.Dataset):
+    """As torchvision's: ToTensor's floats, a label, the names of classes."""
+
+    classes = NAMES
+
+    def __len__(self):
+        return len(IMAGES)
+
+    def __getitem__(self, index):
+        return torch.from_numpy(IMAGES[index]).permute(2, 0, 1) / 255, int(LABELS[index])
+
+
+def npy(folder):
+    np.save(folder / "x.npy", IMAGES)
+    return folder / "x.npy"
+
+
+def npz(folder):
+    np.savez(folder / "x.npz", x=IMAGES.transpose(0, 3, 1, 2), y=LABELS)
+    return folder / "x.npz"
+
+
+def shards(folder):
+    rows = list(zip(FILES, LABELS, strict=True))
+    for part in (0, 1):
+        parts = [(f"{i:03d}.png", data) for i, (data, _) in enumerate(rows) if i // 12 == part]
+        names = [(f"{i:03d}.cls", NAMES[label].encode()) for i, (_, label) in enumerate(rows) if i // 12 == part]
+        tar(folder / f"part-{part}.tar", [each for pair in zip(parts, names, strict=True) for each in pair])
+    return folder
+
+
+def table(folder):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)})
+    rows = {"image": [{"bytes": data, "path": None} for data in FILES], "label": LABELS.tolist()}
+    return datasets.Dataset.from_dict(rows, features=features)
+
+
+def parquet(folder):
+    table(folder).to_parquet(folder / "train-00000-of-00001.parquet", batch_size=7)
+    return folder / "train-00000-of-00001.parquet"
+
+
+def saved(folder):
+    table(folder).save_to_disk(folder / "saved")
+    return folder / "saved"
+
+
+FORMS = {
+    "npy": npy, "npz": npz, "shards": shards, "parquet": parquet, "saved": saved,
+    "arrays": lambda folder: (IMAGES, LABELS), "mapping": lambda folder: {"image": IMAGES, "label": LABELS},
+    "dataset": lambda folder: Items(),
+}  # fmt: skip
+KINDS = {"npy": "numpy", "npz": "numpy", "shards": "webdataset", "saved": "datasets", "mapping": "arrays"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_pixels_and_labels(tmp_path, form):
+    (tmp_path / "in").mkdir()
+    source = FORMS[form](tmp_path / "in")
+    store = pack(source, tmp_path / "store", held_out=0.25, license="MIT")
+    store.verify()
+    assert store.manifest["kind"] == KINDS.get(form, form) and read_origin(store.path).license == "MIT"
+    found = {}
+    for split, count in {"train": 18, "held_out": 6}.items():
+        labels = store.labels(split) if store.labelled else torch.zeros(count)
+        assert len(labels) == store.count(split) == count
+        found |= {image.numpy().tobytes(): int(label) for image, label in zip(store.images(split), labels, strict=True)}
+    labels = [0] * 24 if form == "npy" else LABELS.tolist()
+    assert found == {i.transpose(2, 0, 1).tobytes(): n for i, n in zip(IMAGES, labels, strict=True)}
+    named = form in ("shards", "parquet", "saved", "dataset")
+    assert store.classes == (tuple(NAMES) if named else () if form == "npy" else ("0", "1"))
+    assert pack(source, tmp_path / "store", held_out=0.25).manifest == store.manifest
+
+
+def test_a_killed_pack_continues_to_the_same_bytes(tmp_path, monkeypatch):
+    source, whole = shards(tmp_path), pack(shards(tmp_path), tmp_path.parent / f"{tmp_path.name}-whole")
+    monkeypatch.setattr("unstir.data.records.chunk_rows", lambda shape: 5)
+    monkeypatch.setattr("unstir.data.writer.FLUSH_SECONDS", 0)
+    small, read = pack(source, tmp_path.parent / f"{tmp_path.name}-small"), []
+    assert small.content_hash == whole.content_hash
+
+    def killed(done, total):
+        if done > 12:
+            raise KeyboardInterrupt
+
+    out = tmp_path.parent / f"{tmp_path.name}-out"
+    with pytest.raises(KeyboardInterrupt):
+        pack(source, out, progress=killed)
+    again = pack(source, out, progress=lambda done, total: read.append(done))
+    assert again.manifest == small.manifest and read[0] > 12
+
+
+def test_a_split_and_a_licence_that_the_data_brings_are_kept(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    both = table(tmp_path).train_test_split(4, shuffle=False)
+    for part in both.values():
+        part.info.license = "cc-by-4.0"
+    datasets.DatasetDict(both).save_to_disk(tmp_path / "both")
+    store = pack(tmp_path / "both", tmp_path / "store", size=4)
+    assert [store.count(split) for split in ("train", "held_out")] == [20, 4] and store.shape == (3, 4, 4)
+    assert store.manifest["held_out_rule"] == "the splits named test"
+    assert read_origin(store.path)[0::2] == (str(tmp_path / "both"), "cc-by-4.0")
+
+
+def test_a_data_set_named_by_its_id_is_loaded_by_the_library(tmp_path, monkeypatch):
+    from unstir.data import columns
+
+    class Library:
+        Image = staticmethod(lambda decode: pytest.importorskip("datasets").Image(decode=decode))
+
+        def load_dataset(self, name, config):
+            assert (name, config) == ("me/animals", "small")
+            return {"train": table(tmp_path)}
+
+    monkeypatch.setattr(columns, "library", lambda name: Library())
+    monkeypatch.setattr(columns, "_license_of_card", lambda name: f"card of {name}")
+    store = pack("hf:me/animals:small", tmp_path / "store")
+    assert store.classes == tuple(NAMES) and read_origin(store.path).license == "card of me/animals"
+    assert read_origin(store.path).source == "hf:me/animals:small"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")  # its own
+def test_webdataset_reads_the_same_tars(tmp_path):
+    webdataset = pytest.importorskip("webdataset")
+    shards(tmp_path)
+    samples = [*webdataset.WebDataset(str(tmp_path / "part-{0..1}.tar"), shardshuffle=False)]
+    theirs = {sample["png"]: sample["cls"] for sample in samples}
+    rows = packing.Shards([tmp_path / f"part-{part}.tar" for part in (0, 1)], "both").rows()
+    assert {each.read(i): each.labels[i].encode() for each in rows for i in range(12)} == theirs
+
+
+def broken(folder):
+    data = bytearray(FILES[0])
+    data[40:] = data[:-40]
+    return tar(folder / "b.tar", [("a.png", FILES[1]), ("b.png", bytes(data)), ("c.jpg", b""), ("d.png", FILES[2])])
+
+
+def test_broken_images_are_refused_by_their_row(tmp_path):
+    store = pack(broken(tmp_path), tmp_path / "store", held_out=0)
+    assert store.count("train") == 2 and [path for path, _ in store.refused] == ["b.tar[1]", "b.tar[2]"]
+
+
+def other_columns(folder):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"text": ["a"], "blob": [b"no image"]}), folder / "x.parquet")
+    return folder / "x.parquet"
+
+
+def mixed(folder):
+    return tar(folder / "m.tar", [("a.png", FILES[0]), ("b.png", png(IMAGES[0][:, :4]))])
+
+
+def written(name, data):
+    return lambda folder: (folder / name).write_bytes(data) and folder / name
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (other_columns, "no column of images; the columns are text (string), blob (binary)"),
+        (
+            mixed,
+            "is of another shape: 5x6 pixels, where others have 4x6; give one size",
+        ),
+        (written("x.parquet", b"PAR1 and no more PAR1"), "no readable parquet file"),
+        (written("x.npy", b"\x93NUMPY\x01\x00"), "damaged, or arrays of objects"),
+        (lambda folder: tar(folder / "t.tar", [("a.txt", b"x"), ("b.json", b"{}")]), "there are .json, .txt"),
+        (lambda folder: {"pictures": IMAGES}, "no array named images or image or x"),
+        (lambda folder: (IMAGES, LABELS[:3]), "labels have shape [3], [24] is due"),
+        (lambda folder: np.zeros((3, 4)), "images has shape [3, 4]; give [N, H, W]"),
+        (lambda folder: IMAGES.astype(np.float32), "give floating point in 0..1, or uint8"),
+        (lambda folder: np.zeros((3, 4, 4), np.int32), "values of type int32"),
+        (lambda folder: 7, "int is no source of images"),
+        (lambda folder: [{"pic": 1}], "no image in item 0; its keys are pic"),
+    ],
+)
+def test_what_cannot_be_packed_is_one_line_and_leaves_nothing(tmp_path, make, said):
+    (tmp_path / "in").mkdir()
+    with pytest.raises(UserError) as error:
+        pack(make(tmp_path / "in"), tmp_path / "store")
+    assert said in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_extra_is_named_where_its_library_is_missing(tmp_path, monkeypatch, unstir, refused):
+    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    refused(unstir("data", "pack", "hf:me/animals", "--out", "store"), "needs datasets", "pip install 'unstir[hf]'")
+
+
+def test_the_command_says_where_the_data_came_from_and_its_licence(unstir, tmp_path):
+    npz(tmp_path)
+    status, out, err = unstir("data", "pack", "x.npz", "--out", "store", "--license", "CC0")
+    assert status == 0 and "from x.npz, licence CC0" in out, err
+    assert Store.open("store").manifest["settings"] == {"size": None, "channels": 3, "held_out": 0.1, "seed": 0}
+    assert json.loads((tmp_path / "store" / "origin.json").read_text())["license"] == "CC0"
