@@ -79,6 +79,7 @@ train.power_ema = false
 train.dtype = "auto"
 train.compile = "auto"
 train.device = "auto"
+train.shard = false
 train.label_dropout = 0.0 >= 0 < 1
 train.augment = 0.0 >= 0 < 1
 train.init = ""

@@ -127,6 +127,8 @@ class TrainConfig:
     """Compile the network: graphs with CUDA graphs, no, or auto: what is fastest at the start of a long training."""
     device: str = "auto"
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
+    shard: bool = False
+    """Split weights, moments and averages among the processes that torchrun started; alone it has no effect."""
     label_dropout: Fraction = 0.0
     """Share of images whose label is hidden from the network, for classifier-free guidance; 0.1 is usual."""
     augment: Fraction = 0.0
@@ -140,6 +142,10 @@ class TrainConfig:
             raise ValueError(f"micro_batch={self.micro_batch} exceeds batch_size={self.batch_size}; use at most that")
         if self.weight_decay and self.optimizer == "adam":
             raise ValueError(f'weight_decay={self.weight_decay} needs optimizer="adamw" or "muon"')
+        if self.shard and self.optimizer == "muon":
+            raise ValueError('shard=true splits the matrices that optimizer="muon" needs whole; use "adam" or "adamw"')
+        if self.shard and self.compile in ("yes", "graphs"):
+            raise ValueError(f'shard=true computes blocks that compile="{self.compile}" would join; use compile="no"')
         return self
 
 

@@ -30,7 +30,7 @@ from unstir.data import Store, verify_once
 from unstir.distributed import processes
 from unstir.distributed.place import place
 from unstir.errors import UserError
-from unstir.runs import checkpoint, toml
+from unstir.runs import build, checkpoint, toml
 from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import FIELDS, Checkpoint
 from unstir.runs.config import Config
@@ -39,9 +39,9 @@ from unstir.runs.run import Run
 from unstir.runs.stores import check_data, with_store
 
 
-def learner(net: nn.Module) -> nn.Module:
-    """What is called in place of a network that several processes train; the network itself in one alone."""
-    if processes.size() == 1:
+def learner(net: nn.Module, split: bool = False) -> nn.Module:
+    """What is called in place of a network that several processes train; itself in one alone, or if it is ``split``."""
+    if processes.size() == 1 or split:
         return net
     wrapped = DistributedDataParallel(net, gradient_as_bucket_view=True)
     wrapped.register_comm_hook(None, lambda _, bucket: _sum(bucket.buffer()))
@@ -56,6 +56,8 @@ def _sum(gradients: Tensor) -> Future[Tensor]:
 
 def exchanging(learner: nn.Module, last: bool) -> AbstractContextManager[None]:
     """Where a part of a batch goes forward and back: with the ``last`` one of a process the gradients are exchanged."""
+    if hasattr(learner, "set_requires_gradient_sync"):  # it is split (`sharding`)
+        learner.set_requires_gradient_sync(last)  # type: ignore[operator]
     waits = isinstance(learner, DistributedDataParallel) and not last
     return learner.no_sync() if waits else nullcontext()  # type: ignore[operator]
 
@@ -103,9 +105,11 @@ def newest(run: Run, check: Callable[[Checkpoint], None]) -> tuple[Checkpoint | 
     return Checkpoint(tensors=tensors, **fields), damaged
 
 
-def initial(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], str]:
-    """As `initial_weights`, read by the first process for all of them."""
-    weights, said = initial_weights(net, config) if processes.is_first() else ({}, "")
+def initial(config: Config) -> tuple[dict[str, Tensor], str]:
+    """As `initial_weights` of the config's network, read by the first process for all of them."""
+    weights, said = dict[str, Tensor](), ""
+    if processes.is_first():
+        weights, said = initial_weights(build.network(config, torch.device("cpu")), config)
     return processes.tensors_of_first(weights), said
 
 

@@ -35,8 +35,11 @@ class Saving:
         raised.
         """
         self.wait()
-        parallel.check_alike(self._state.net)
+        if not self._state.split:
+            parallel.check_alike(self._state.net)
         if not processes.is_first():
+            if self._state.split:
+                self._state.copied(self._run)  # by which the first gets this one's parts
             return
         if not is_run(self._run.path):
             raise UserError(

@@ -20,6 +20,7 @@ from unstir.runs.kinds import Kind, check, is_count, is_figures, is_number
 from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
 from unstir.theory.averages import WIDTHS
+from unstir.train import sharding
 from unstir.train.optimizer import Muon, is_matrix, make_optimizer
 
 WINDOW = ("steps", "loss", "mse", "bits", "grad_norm", "clipped")
@@ -36,7 +37,8 @@ class State:
     by `COUNTERS`, count steps skipped for a gradient that was not finite. ``history`` is what an importance sampler of
     times has seen, ``powers`` the power-function averages of `WIDTHS`, or none, ``teacher`` the network that a
     distilled run began with. ``logged`` and ``measured`` are the steps of the last lines in metrics.jsonl and
-    held_out.jsonl, ``seconds`` is the time of training so far.
+    held_out.jsonl, ``seconds`` is the time of training so far. Where it is ``split``, each process has its part of
+    weights, averages and moments (`sharding`), and all have to save together.
     """
 
     net: nn.Module
@@ -51,19 +53,25 @@ class State:
     logged: int = 0
     measured: int = 0
     seconds: float = 0.0
+    split: bool = False
 
     @classmethod
     def initial(cls, run: Run, device: torch.device) -> "State":
         """The state of a run before its first step, with all figures at zero."""
-        train, net = run.config.train, build.network(run.config, device)
+        train = run.config.train
+        split = train.shard and processes.size() > 1
+        net = build.network(run.config, torch.device("cpu") if split else device)
         zeros = partial(torch.zeros, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
         average = averaged_copy(net) if train.ema_decay else None
         by_losses = run.config.loss.times == "importance"
         history = LossHistory.empty(run.config.diffusion.T, device) if by_losses else None
         powers = tuple(averaged_copy(net) for _ in WIDTHS) if train.power_ema else ()
-        teacher = averaged_copy(net) if run.config.distilled else None
+        teacher = averaged_copy(net).to(device) if run.config.distilled else None
+        for each in (net, average, *powers) if split else ():
+            if each is not None:
+                sharding.split(each, device)
         figures = zeros(len(WINDOW)), zeros(len(COUNTERS))
-        return cls(net, average, make_optimizer(net, train), *figures, history, powers, teacher)
+        return cls(net, average, make_optimizer(net, train), *figures, history, powers, teacher, split=split)
 
     @property
     def sampling_net(self) -> nn.Module:
@@ -99,7 +107,7 @@ class State:
         for name, parameter in self.net.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"optimizer.{name}.{key}"] = value
-        copies, arrived = on_host(tensors)
+        copies, arrived = on_host(sharding.whole(tensors))
         window, counters = copies.pop("window"), copies.pop("counters")
         numbers = {"logged": self.logged, "measured": self.measured, "seconds": self.seconds}
         made = self._saved(run, copies, environment=conditions(self.window.device))
@@ -114,17 +122,28 @@ class State:
     def to_slim(self, run: Run) -> Checkpoint:
         """The weights to sample from, and the power averages that others are made of."""
         tensors = {f"model.{name}": t for name, t in self.sampling_net.state_dict().items()} | self._power_tensors()
-        return self._saved(run, tensors, kind="slim", ema=self.average is not None)
+        return self._saved(run, sharding.whole(tensors), kind="slim", ema=self.average is not None)
 
     def _saved(self, run: Run, tensors: dict[str, Tensor], **fields: Any) -> Checkpoint:
         return Checkpoint(self.step, to_dict(run.config), tensors, data=run.data.plain(), **fields)
 
+    def all_if_split(self, due: bool) -> bool:
+        """Whether this process has to do what the first one says is ``due``: it alone, or all if the state is split."""
+        return processes.of_first(due) if self.split else due and processes.is_first()
+
+    def whole_net(self, run: Run, slim: Checkpoint) -> nn.Module:
+        """The sampling network in evaluation mode; of one that is split a copy, made of the weights of `to_slim`."""
+        if not self.split:
+            return self.sampling_net.eval()
+        net = build.network(run.config, self.window.device)
+        net.load_state_dict(slim.part("model"))
+        return net.eval()
+
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Take initial weights from elsewhere."""
-        self.net.load_state_dict(dict(weights))
-        for other in (self.average, self.teacher, *self.powers):
-            if other is not None:
-                other.load_state_dict(self.net.state_dict())
+        for each in (self.net, self.average, self.teacher, *self.powers):
+            if each is not None:
+                sharding.load(each, weights)
 
     def check(self, saved: Checkpoint) -> None:
         """Raise DamagedError where a checkpoint lacks a part of this state, or has one of another shape or dtype."""
@@ -154,11 +173,11 @@ class State:
         self.seconds = float(saved.state["seconds"])
         self.window.copy_(torch.tensor([saved.state["window"][name] for name in WINDOW], dtype=self.window.dtype))
         self.counters.copy_(torch.tensor(saved.state["counters"], dtype=self.counters.dtype))
-        self.net.load_state_dict(saved.part("model"))
+        sharding.load(self.net, saved.part("model"))
         if self.average is not None:
-            self.average.load_state_dict(saved.part("ema"))
+            sharding.load(self.average, saved.part("ema"))
         for width, average in zip(WIDTHS, self.powers, strict=False):
-            average.load_state_dict(saved.part(f"power.{width}"))
+            sharding.load(average, saved.part(f"power.{width}"))
         if self.teacher is not None:
             self.teacher.load_state_dict(saved.part("teacher"))
         if self.history is not None:
@@ -169,7 +188,7 @@ class State:
         for name, parameter in self.net.named_parameters():
             moments = saved.part(f"optimizer.{name}")
             if moments:
-                self.optimizer.state[parameter] = {key: t.to(parameter.device) for key, t in moments.items()}
+                self.optimizer.state[parameter] = {key: sharding.part_of(parameter, t) for key, t in moments.items()}
 
 
 def _is_window(value: Any) -> bool:
@@ -216,8 +235,7 @@ def update_average(average: nn.Module, net: nn.Module, decay: float, applied: Te
     ``applied`` is a float scalar on the device, 1 where the optimiser took its step and 0 where it skipped it; a
     skipped step leaves the average as it was too.
     """
-    ours: list[Tensor] = list(average.parameters())
-    theirs: list[Tensor] = list(net.parameters())
+    ours, theirs = sharding.local(average.parameters()), sharding.local(net.parameters())
     moves = torch._foreach_sub(theirs, ours)
     torch._foreach_mul_(moves, applied * (1 - decay))  # a tensor, so that the device is not waited for
     torch._foreach_add_(ours, moves, alpha=1)

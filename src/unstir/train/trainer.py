@@ -8,7 +8,6 @@ Of several processes each computes its part of every batch (`parallel`). The fir
 signals decide, all do as one says (`distributed.processes`).
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -33,7 +32,7 @@ from unstir.runs.loading import check_same, model_in_training
 from unstir.runs.run import Run
 from unstir.runs.timetable import ema_decay, grid_file, learning_rate, snapshots
 from unstir.theory.averages import WIDTHS, decay
-from unstir.train import parallel
+from unstir.train import parallel, sharding
 from unstir.train.batches import Batches
 from unstir.train.held_out import HeldOutLoss
 from unstir.train.limit import least_seconds
@@ -73,13 +72,14 @@ class Trainer:
             for sentence in what_differs(found.environment, conditions(self._device)):
                 self._observer.say(sentence)
         elif cfg.init:
-            weights, said = parallel.initial(self.state.net, run.config)
+            weights, said = parallel.initial(run.config)
             self.state.start_from(weights)
             if said:
                 self._observer.say(said)
         denoiser = build.denoiser(run.config, self.state.net, build.dtype(cfg.dtype, self._device))
         denoiser = compiled(denoiser, cfg.compile)
-        self._learner, self._takes_key = parallel.learner(self.state.net), takes(self.state.net, "dropout_key")
+        net, self._takes_key = self.state.net, takes(self.state.net, "dropout_key")
+        self._learner = parallel.learner(net, self.state.split)
         self._denoiser = replace(denoiser, net=self._learner)
         self._objective = build.objective(run.config, self._denoiser)
         self._times = build.times(run.config, self._denoiser)
@@ -219,19 +219,18 @@ class Trainer:
         leaves weights and moments alone when ``found_inf`` is 1.
         """
         cfg, state = self._config, self.state
-        norm = torch.nn.utils.clip_grad_norm_(state.net.parameters(), cfg.clip or math.inf, foreach=True)
+        norm = sharding.clipped(state.net.parameters(), cfg.clip)
         applied = torch.isfinite(norm)
         state.optimizer.found_inf = (~applied).float()  # type: ignore[attr-defined]
         if self._device.type != "mps" or bool(applied):  # fused Adam does not look at found_inf on MPS
             state.optimizer.step()
         if state.average is not None:
             update_average(state.average, state.net, ema_decay(cfg, state.step), applied.float())
-        for width, average in zip(WIDTHS, state.powers, strict=False):
-            update_average(average, state.net, decay(width, state.step + 1), applied.float())
+        for width, each in zip(WIDTHS, state.powers, strict=False):
+            update_average(each, state.net, decay(width, state.step + 1), applied.float())
         if state.history is not None:
             state.history.record(t, losses, applied)
-        clipped = norm > cfg.clip if cfg.clip else torch.zeros_like(applied)
-        of_step = (applied, *figures_of_all.mean(0), norm, clipped)
+        of_step = (applied, *figures_of_all.mean(0), norm, norm > (cfg.clip or float("inf")))
         step_figures = torch.stack([figure.to(state.window.dtype) for figure in of_step])
         state.window += torch.where(applied, step_figures, 0.0)
         skipped, in_a_row = state.counters
@@ -256,17 +255,18 @@ class Trainer:
 
         The grid comes last, for it says that the snapshot is whole. What is not done when stopping is left out quietly.
         """
-        if not processes.is_first():
-            return
         state, name = self.state, self._snapshots.get(self.state.step)
         loss_is_due = self._held_out.due(state.step) and (name is not None or self._ended_here())
-        if self._is_drawn(name) and not loss_is_due:
+        if not state.all_if_split(loss_is_due or not self._is_drawn(name)):
             return
         self._saving.wait()  # what is of this step comes after its checkpoint
         with self._record.paused(), set_aside(self._config.compile):
-            denoiser = replace(self._denoiser, net=state.sampling_net.eval())
+            slim = state.to_slim(self._run)
+            if not processes.is_first():
+                return
+            denoiser = replace(self._denoiser, net=state.whole_net(self._run, slim))
             if state.step > 0:
-                checkpoint.save(self._run.weights, state.to_slim(self._run))
+                checkpoint.save(self._run.weights, slim)
             if loss_is_due:
                 if not self._held_out.measure(denoiser, state.step, self._observer, stop):
                     return

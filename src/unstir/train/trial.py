@@ -22,6 +22,8 @@ def how_to_compile(draft: Run, store: Store, say: Say) -> Compile:
     asked.
     """
     config, device = draft.config, build.device(draft.config.train.device)
+    if config.train.compile == "auto" and config.train.shard:
+        return "no"
     if config.train.compile != "auto":
         compiling.check(config.train.compile, device)
         return config.train.compile

@@ -1,0 +1,112 @@
+"""A training whose weights, moments and averages are split among processes: the steps and files of one that is not."""
+
+import signal
+
+import pytest
+import torch
+import torch.distributed.fsdp  # here once, not in every copy
+from test_parallel import training
+from test_resume import assert_same, outcome
+
+from conftest import tiny_config, without_charts
+from together import together
+from unstir.distributed import processes
+from unstir.distributed.join import joined
+from unstir.errors import UserError
+from unstir.runs import build, checkpoint
+from unstir.runs.run import Run
+from unstir.train import sharding, trainer
+from unstir.train.launch import train_run
+from unstir.train.trainer import Trainer
+
+CLASSES = {"model__mults": [1], "model__attention": [], "model__num_classes": 10, "train__label_dropout": 0.3}
+SETTINGS = {
+    "train__batch_size": 7,
+    "train__micro_batch": 2,
+    "train__activation_checkpointing": 1,
+    "train__optimizer": "adamw",
+    "train__weight_decay": 0.1,
+    "train__clip": 0.1,
+    "train__power_ema": True,
+    "train__warmup": "0 steps",
+    **CLASSES,
+}
+
+
+def test_steps_in_float64_are_those_of_whole_weights(make_run, tmp_path, monkeypatch):
+    network, loss = build.network, trainer.denoising_loss
+
+    def spoilt(*given):
+        losses = loss(*given)
+        return losses._replace(total=losses.total * torch.nan) if processes.rank() == 1 and spoilt.at else losses
+
+    spoilt.at = False
+    monkeypatch.setattr(build, "network", lambda *given: network(*given).double())
+    monkeypatch.setattr(trainer, "denoising_loss", spoilt)
+    runs = [make_run(f"{shard}", **SETTINGS, train__shard=shard) for shard in (False, True)]
+
+    def steps(rank):
+        with joined("cpu"):
+            made = [Trainer(*run) for run in runs]
+            parts = [sharding.local([each]) for each in made[1].state.net.parameters()]
+            assert 0.4 < sum(t.numel() for (t,) in parts) / sum(p.numel() for p in made[0].state.net.parameters()) < 0.6
+            for each in made:
+                each.take_step()
+                spoilt.at = True
+                each.take_step()  # which all of them skip
+                spoilt.at = False
+                each.take_step()
+            whole, split = (each.state.to_checkpoint(runs[0][0]) for each in made)
+            figures = [[*each.state.window.tolist(), *each.state.counters.tolist()] for each in made]
+            if rank:
+                return {}, figures
+            worst = {}
+            for name, t in whole.tensors.items():
+                worst[name.split(".")[0]] = max(worst.get(name.split(".")[0], 0.0), _error(split.tensors[name], t))
+            assert whole.tensors.keys() == split.tensors.keys()
+            return worst, figures
+
+    (worst, (ours, theirs)), (_, second) = together(2, steps, tmp_path / "out")
+    assert set(worst) == {"model", "ema", "power", "optimizer"} and max(worst.values()) < 1e-12, worst
+    assert ours == pytest.approx(theirs, rel=1e-12) and second == [ours, theirs] and ours[-2:] == [1, 0]
+    assert ours[-3] > 0  # it was clipped
+
+
+def _error(found, due):
+    """The distance of two tensors relative to the size of one; infinite where their shapes or types differ."""
+    if (found.shape, found.dtype) != (due.shape, due.dtype):
+        return float("inf")
+    return float((found - due).double().norm() / due.double().norm().clamp(min=1e-30))
+
+
+def test_a_run_stopped_and_continued_ends_with_the_same_bits_and_any_other_may_go_on(
+    digits, tmp_path, quick_watch, monkeypatch
+):
+    without_charts(monkeypatch)
+    monkeypatch.setattr(processes, "follow", lambda stop: None)  # they know it by their vote alone
+    changes = {**CLASSES, "train__micro_batch": 0, "train__batch_size": 5, "train__length": "6 steps"}
+    config = tiny_config(digits, **changes, train__shard=True)
+    assert together(2, training(config, tmp_path / "whole"), tmp_path / "0") == [[6, True, None]] * 2
+    assert together(2, training(config, tmp_path / "parts", (1, 2)), tmp_path / "1")[0][1:] == [False, signal.SIGTERM]
+    assert together(2, training(config, tmp_path / "parts"), tmp_path / "2") == [[6, True, None]] * 2
+    ours, theirs = (Run.open(tmp_path / name) for name in ("parts", "whole"))
+    assert_same(outcome(ours), outcome(theirs))
+    for step in ours.saved_steps():
+        assert ours.model(step).weights_sha256 == theirs.model(step).weights_sha256
+    longer = {**changes, "train__length": "7 steps"}
+    assert together(2, training(tiny_config(digits, **longer), ours.path), tmp_path / "3") == [[7, True, None]] * 2
+    train_run(tiny_config(digits, **longer, train__shard=True), theirs.path)
+    assert checkpoint.newest(theirs.checkpoints)[0].step == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train__optimizer": "muon"}, 'shard=true splits the matrices that optimizer="muon" needs whole'),
+        ({"train__compile": "yes"}, 'shard=true computes blocks that compile="yes" would join'),
+    ],
+)
+def test_what_does_not_go_with_it_is_refused(digits, changes, words):
+    with pytest.raises(UserError) as refused:
+        tiny_config(digits, **changes, train__shard=True)
+    assert words in str(refused.value)
