@@ -283,3 +283,17 @@ def test_with_real_kernels_a_stopped_run_continues_bit_for_bit(make_run):
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert not all(torch.equal(whole[name], eager[name]) for name in whole)
     assert all(torch.allclose(whole[name], eager[name], rtol=0.02, atol=1e-3) for name in whole)
+
+
+def test_a_folder_of_images_says_that_it_goes_on_as_it_was_begun(make_run, tmp_path):
+    from unstir.chain import Chain
+    from unstir.generate.drawing import Job
+    from unstir.generate.folder import save_images
+
+    run, store = make_run("begun", train__length="1 step")
+    Trainer(run, store).run()
+    job, said = Job(num=2, chain=Chain("ddim", steps=2)), []
+    for how in ("no", "yes"):
+        save_images(run.model(device="cpu", compile=how), job, tmp_path / "made", say=said.append)
+        assert len(said) == (how == "yes")
+    assert said[0].endswith("was begun with compile=no and goes on so, for all of its images to be alike")

@@ -64,6 +64,8 @@ def save_images(
     if todo["dtype"] != model.arithmetic:
         model = model.computing_in(todo["dtype"])
     if todo["compile"] != model.compile:
+        if model.compile != "auto" and processes.is_first():
+            say(f"{out} was begun with compile={todo['compile']} and goes on so, for all of its images to be alike")
         check_compile(
             todo["compile"], model.device, "name another folder with --out, for these images were begun compiled"
         )
