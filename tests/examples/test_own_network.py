@@ -77,6 +77,8 @@ def test_it_is_trained_continued_sampled_and_reported_like_the_unet(place, digit
     assert status in (0, 1) and "--model." not in out, err
     assert unstir("report", "run", "--no-measure")[0] == 0
     assert unstir("export", "run", "--to", "safetensors", "--out", "file")[0] == 0
+    status, _, err = unstir("distill", "run", "--out", "fast", "--length", "1 steps")
+    assert status == 0 and Run.open("fast").config.model.options == OPTIONS, err
 
 
 def test_a_file_of_settings_of_the_users_own_is_consent_and_the_config_of_a_run_is_not(place, digits):
@@ -116,9 +118,12 @@ def test_importing_the_module_is_consent_and_no_class_but_a_registered_one_is_fo
         (["--model.type", "dit:DiT", "--model.options.patch", 3], "given images of 1x8x8, returns [2, 1, 6, 6]"),
         (["--model.type", "dit:DiT", "--train.activation_checkpointing", 1], "is of the U-Net"),
         (["--model.type", "dit:DiT", "--train.augment", 0.1], "needs a network that takes augmentation"),
-        (["--model.type", "mine:Dropping"], "has torch's Dropout"),
+        (["--model.type", "mine:Dropping"], "draws random numbers of torch's, such as those of Dropout"),
+        (["--model.type", "mine:Attending"], "draws random numbers of torch's"),
+        (["--model.type", "mine:Frozen"], "has the parameter still, which gets no gradient"),
+        (["--model.type", "mine:Unused"], "has the parameter idle, which gets no gradient"),
         (["--model.type", "mine:Counting"], "holds seen, which is not float32"),
-        (["--model.type", "mine:Raising"], "by zero (mine.py, line 22)"),
+        (["--model.type", "mine:Raising"], "by zero (mine.py, line 45)"),
     ],
 )
 def test_what_is_wrong_with_it_is_one_line_before_anything_is_written(place, digits, unstir, refused, arguments, said):
@@ -145,6 +150,29 @@ class Plain(torch.nn.Conv2d):
 class Dropping(Plain):
     def __init__(self, *sizes):
         super().__init__(*sizes, rate=0.5)
+
+@unstir.network
+class Attending(Plain):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.attention = torch.nn.MultiheadAttention(1, 1, dropout=0.5, batch_first=True)
+
+    def forward(self, x, t, label=None):
+        tokens = x.flatten(2).mT
+        seen = self.attention(tokens, tokens, tokens)[0].mT.reshape(x.shape)
+        return super().forward(seen, t, label, self.training or None)
+
+@unstir.network
+class Frozen(Plain):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.still = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
+
+@unstir.network
+class Unused(Plain):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.idle = torch.nn.Parameter(torch.zeros(1))
 
 @unstir.network
 class Raising(Plain):

@@ -13,7 +13,7 @@ from unstir.errors import UserError
 from unstir.nn import own
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet, flops
-from unstir.randomness import derive_seed
+from unstir.randomness import Key, derive_seed
 from unstir.runs.config import Config
 from unstir.runs.sections import DiffusionConfig
 from unstir.theory.parameterization import PARAMETERIZATIONS
@@ -80,10 +80,16 @@ def forward_flops(config: Config, height: int, width: int) -> int:
 
 def _outline_output(config: Config, height: int, width: int, num: int) -> Tensor:
     """What the network's outline makes of ``num`` images of this size, on the meta device."""
-    net = outline(config).eval()
     with torch.device("meta"), torch.no_grad():
-        x, t = torch.zeros(num, config.model.in_channels, height, width), torch.zeros(num, dtype=torch.int64)
-        output: Tensor = net(x, t, t if num_labels(config) else None)
+        return _output(config, outline(config).eval(), height, width, num)
+
+
+def _output(config: Config, net: nn.Module, height: int, width: int, num: int) -> Tensor:
+    """What a network makes of ``num`` grey images of this size at the least time, on torch's default device."""
+    x, t = torch.zeros(num, config.model.in_channels, height, width), torch.zeros(num, dtype=torch.int64)
+    draws = net.training and own.takes(net, "dropout_key")
+    keys = {"dropout_key": Key(0, "dropout", 0, torch.arange(num))} if draws else {}
+    output: Tensor = net(x, t, t if num_labels(config) else None, **keys)
     return output
 
 
@@ -94,11 +100,6 @@ def check_own(config: Config, height: int, width: int) -> None:
     name, net = config.model.type, outline(config)
     if wrong := [key for key, t in net.state_dict().items() if t.dtype != torch.float32]:
         raise UserError(f"the network {name} holds {wrong[0]}, which is not float32; keep it as a plain attribute")
-    if any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 for module in net.modules()):
-        raise UserError(
-            f"the network {name} has torch's Dropout, whose random numbers a continued run would not have again; take "
-            "dropout_key in its forward pass and draw with unstir.randomness.kept"
-        )
     if config.train.augment and not own.takes(net, "augmentation"):
         raise UserError(f"train.augment={config.train.augment} needs a network that takes augmentation; set it to 0")
     due = [2, config.model.in_channels * (2 if config.diffusion.learned_variance else 1), height, width]
@@ -109,6 +110,35 @@ def check_own(config: Config, height: int, width: int) -> None:
         raise UserError(f"{given}, fails: {own.said(error)}") from None
     if list(output.shape) != due:
         raise UserError(f"{given}, returns {list(output.shape)} for two of them; {due} is due")
+    if unlearned := _unlearned(config, height, width):
+        raise UserError(
+            f"the network {name} has the parameter {unlearned}, which gets no gradient; register it as a buffer, or "
+            "take it out"
+        )
+    if _draws(config, height, width):
+        raise UserError(
+            f"the network {name} draws random numbers of torch's, such as those of Dropout, which a continued run "
+            "would not have again; take dropout_key in its forward pass and draw with unstir.randomness.kept"
+        )
+
+
+def _unlearned(config: Config, height: int, width: int) -> str:
+    """The name of a parameter to which no gradient comes, "" where there is none, on the meta device."""
+    net = outline(config).train()
+    with torch.device("meta"):
+        output = _output(config, net, height, width, 2)
+        if output.requires_grad:
+            output.sum().backward()  # type: ignore[no-untyped-call, unused-ignore]
+    return next((name for name, parameter in net.named_parameters() if parameter.grad is None), "")
+
+
+def _draws(config: Config, height: int, width: int) -> bool:
+    """Whether a forward pass in training takes numbers of torch's own generator, which is left as it was."""
+    net = network(config, torch.device("cpu")).train()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        before = torch.get_rng_state()
+        _output(config, net, height, width, 2)
+        return not torch.equal(before, torch.get_rng_state())
 
 
 def network_config(config: Config) -> ModelConfig:

@@ -65,7 +65,7 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
     return replace(
         config,
         diffusion=replace(config.diffusion, predict="v" if predict == "eps" else predict),
-        model=replace(config.model, dropout=0.0),
+        model=replace(config.model, dropout=0.0) if config.model.is_unet else config.model,
         loss=LossConfig(objective="consistency", teacher=predict),
         train=replace(
             train, warmup=f"{run.steps_in(train.length) // 20} steps", lr_schedule="cosine", lr_period="0 steps"
