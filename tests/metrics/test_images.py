@@ -189,6 +189,7 @@ def bad(place, images):
     (place / "damaged" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"broken")
     saved_as(place / "text", images[:20])
     (place / "text" / "4.png").write_text("no image")
+    np.save(place / "nothing-in.npy", images[:0].numpy())
     np.save(place / "floats.npy", images[:20].numpy() / 255)
     (place / "broken.npz").write_bytes(b"PK\x03\x04 and no more")
     to_picture(images[0]).save(place / "one.png")
@@ -231,6 +232,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line(place, store, command, ref
         (("--images", "{}/few", "--store", "{}/digits", "--seeds", 0), ("seeds=0 must be at least 1",)),
         (("--images", "{}/few", "--store", "{}/digits", "--num", 20), ("too few for a set of 20",)),
         (("--images", "{}/few", "--store", "{}/digits", "--label", "x"), ("label 'x' is no class",)),
+        (("--images", "{}/nothing-in.npy", "--store", "{}/digits", "--label", 3), ("a set of no images",)),
         (("{}/plain", "--flip"), ("--flip is of --images",)),
     ],
 )
@@ -238,6 +240,17 @@ def test_options_that_do_not_fit_are_refused_in_one_line(place, store, command, 
     if not (place / "few").exists():
         bad(place, store.images("held_out"))
     refused(command("evaluate", *(str(each).replace("{}", str(place)) for each in options)), *words)
+
+
+def test_labels_that_fit_no_images_are_refused(place, store):
+    images = store.images("held_out")[:30].reshape(2, 15, *store.shape)
+    asked = images_of(images, store, labels=[3] * 15 + [4] * 15).asked
+    assert [each.tolist() for each in asked] == [[3] * 15, [4] * 15]
+    for count in (29, 15, 31):
+        with pytest.raises(UserError, match=rf"{count} labels were given for 30 images"):
+            images_of(images, store, labels=[3] * count)
+    with pytest.raises(UserError, match="labels are of an array or of batches"):
+        images_of(saved_as(place / "labelled", images[0]), store, labels=[3] * 15)
 
 
 def test_a_grey_image_is_refused_where_the_store_is_in_colour(tmp_path, store):

@@ -19,7 +19,7 @@ def report(
     flip: bool = False,
     out: Path | None = None,
     measure: bool = True,
-    minutes: float = 5.0,
+    minutes: float | None = None,
     num: int = 0,
     seeds: int | None = None,
     pdf: bool = False,
@@ -51,7 +51,7 @@ def report(
         out: The HTML file, in a folder that is made where it is missing; by default report.html in the (first) run's
             folder, comparison.html for several.
         measure: Measure what is missing; without, the page has what was measured before.
-        minutes: About how long drawing images for the figures of a run may take, where --num is 0.
+        minutes: About how long drawing images for the figures of a run may take, where --num is 0; by default 5.
         num: Images per seed for the figures; 0: as many as --minutes allow, no more than are held out.
         seeds: Sets of images for a figure, for its error bar: 3, and of --images as `unstir evaluate` has them.
         pdf: Print the page to a PDF of the same name too; needs Chromium or Chrome.
@@ -66,13 +66,15 @@ def report(
         raise UserError("give the folder of a run or several, or images with --images, and not both")
     telling: dict[str, Any] = {"say": say, "showing": console.counting}
     if images:
+        if not measure or minutes is not None:
+            raise UserError("--no-measure and --minutes are of runs; leave them out with --images")
         request = EvaluationRequest(num=num, seeds=seeds, label=label, flip=flip, store=store)
         page, *others = write_images_report(images, ReportFiles(out, pdf, export), request, **telling)
     else:
         if label is not None or flip:
             raise UserError("--label and --flip are of --images; leave them out")
-        how: dict[str, Any] = {"measuring": measure, "minutes": minutes, "num": num, "printed": pdf, "exported": export}
-        how["seeds"] = SEEDS if seeds is None else seeds
+        how: dict[str, Any] = {"measuring": measure, "num": num, "printed": pdf, "exported": export}
+        how |= {"minutes": 5.0 if minutes is None else minutes, "seeds": SEEDS if seeds is None else seeds}
         page, *others = write_report(runs or [], out, store=store, **how, **telling)
     show(f"report   {page} ({page.stat().st_size / 1e6:.1f} MB)")
     for file in others:

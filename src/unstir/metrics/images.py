@@ -120,19 +120,35 @@ def images_of(
     """
     paths = _paths(source)
     if paths:
+        if labels is not None:
+            raise UserError("labels are of an array or of batches; of files subfolders say the class, or label")
         there = [read(path, store, say) for path in paths]
         parts, asked = tuple(images for images, _ in there), tuple(classes for _, classes in there)
         name = ", ".join(printable(path) for path in paths)
+        _check_filled(parts, name)
     else:
         parts, name = _parts(source, store), "the images"
-        given_labels = None if labels is None else torch.as_tensor(labels, dtype=torch.int64).reshape(len(parts), -1)
-        asked = (None,) * len(parts) if given_labels is None else tuple(given_labels)
+        _check_filled(parts, name)
+        asked = (None,) * len(parts) if labels is None else _divided(labels, parts)
     if label is not None:
         number = class_number(store.classes, label)
         asked = tuple(torch.full((len(part),), number) for part in parts)
     known = tuple(each for each in asked if each is not None)
     _check_labels(known, parts, store, name)
     return Images(name, parts, known if len(known) == len(parts) else None)
+
+
+def _check_filled(parts: Sequence[Tensor], name: str) -> None:
+    if not parts or not all(map(len, parts)):
+        raise UserError(f"{name}: a set of no images; give at least one image in each")
+
+
+def _divided(labels: Sequence[int] | Tensor, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """One label for each image of sets of equal size, by set: int64 [N] each; UserError for another number of them."""
+    flat, total = torch.as_tensor(labels, dtype=torch.int64).flatten(), sum(map(len, parts))
+    if len(flat) != total:
+        raise UserError(f"{len(flat)} labels were given for {total} images; give one for each")
+    return tuple(flat.reshape(len(parts), len(parts[0])))
 
 
 def _check_labels(known: Sequence[Tensor], parts: Sequence[Tensor], store: Store, name: str) -> None:
