@@ -20,6 +20,8 @@ LARGE = "*.safetensors"
 class Hub:
     def __init__(self):
         self.repositories = {}  # by name the commits, each {path: bytes}
+        self.private = set()  # the names of those that only their owner sees
+        self.failing = {}  # by a part of the path the status that requests are answered with
         self.large, self.requests, self.closed = {}, [], False
         handler = type("Handler", (Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -67,6 +69,10 @@ class Handler(BaseHTTPRequestHandler):
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         self.user, self.may_write = TOKENS.get(token, ("", False))
         path, _, _ = self.path.partition("?")
+        for part, status in self.hub.failing.items():
+            if part in path:
+                self.refuse(status)
+                return
         for pattern, how in ROUTES:
             if match := re.fullmatch(pattern, path):
                 getattr(self, how)(body, *match.groups())
@@ -89,7 +95,9 @@ class Handler(BaseHTTPRequestHandler):
         elif name in self.hub.repositories:
             self.reply({"url": f"{self.hub.address}/{name}"}, 409)
         else:
-            self.hub.repositories[name] = [{}]
+            self.hub.repositories[name] = [{".gitattributes": b"*.safetensors filter=lfs"}]
+            if asked.get("visibility") == "private" or asked.get("private"):
+                self.hub.private.add(name)
             self.reply({"url": f"{self.hub.address}/{name}"})
 
     def found(self, name, revision="main"):
@@ -109,7 +117,8 @@ class Handler(BaseHTTPRequestHandler):
             number, files = found
             sha = commit_id(self.hub.repositories[name], number)
             siblings = [{"rfilename": path} for path in files]
-            self.reply({"_id": "1", "id": name, "modelId": name, "sha": sha, "private": False, "tags": [],
+            self.reply({"_id": "1", "id": name, "modelId": name, "sha": sha, "tags": [],
+                        "private": name in self.hub.private,
                         "downloads": 0, "likes": 0, "siblings": siblings})  # fmt: skip
 
     def tree(self, body, name, revision):

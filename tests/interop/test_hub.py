@@ -16,10 +16,12 @@ from untrained import untrained
 
 from unstir.chain import Chain
 from unstir.generate.drawing import Job, sample_batches
+from unstir.interop.model_card import Licences, card
 from unstir.interop.published import public, pull, push
 from unstir.metrics.evaluation import Evaluation, saved
 from unstir.metrics.evaluation import save as save_evaluation
 from unstir.metrics.figures import Figure
+from unstir.nn.config import ModelConfig
 from unstir.runs.recipes import load_recipe
 from unstir.runs.run import Run
 
@@ -124,7 +126,7 @@ def test_a_later_step_replaces_the_one_before_in_one_commit(hub, tmp_path):
     (run.weights / "step-00000012.safetensors").unlink()
     other = untrained(tmp_path / "other", model__scale_shift=True)
     push(other.model(12, device="cpu"), "me/again")
-    assert len(hub.repositories["me/again"]) == 3  # empty, and a commit each
+    assert len(hub.repositories["me/again"]) == 3  # the Hub's own first one, and a commit each
     assert {path for path in first if path.startswith("evaluation/")} and not any(
         path.startswith("evaluation/") for path in hub.files("me/again")
     )
@@ -198,8 +200,51 @@ def test_paths_of_the_machine_stay_at_home():
     config = replace(load_recipe("digits"), imported="/home/me/secret/ckpt.pt, code of the report, SHA-256 00")
     found = public(replace(config, data=replace(config.data, store="/home/me/data")))
     assert found.imported == "ckpt.pt, code of the report, SHA-256 00" and found.data.store == ""
-    named = replace(config, imported="google/ddpm@0123, diffusers, SHA-256 00")
+    named = replace(config, imported="google/ddpm@0123456789ab, diffusers, SHA-256 00")
     assert public(named).imported == named.imported and public(named).data.source == "digits"
+    for source, kept in (("secret/run", "run"), ("/home/me, myself/ckpt.pt", "ckpt.pt"), ("me, secret/x", "x")):
+        local = replace(config, imported=f"{source}, diffusers, SHA-256 00")
+        assert public(local).imported == f"{kept}, diffusers, SHA-256 00"
+
+
+def test_why_there_are_no_files_for_diffusers_names_no_folder_of_the_machine(hub, tmp_path):
+    changes = {"loss__objective": "consistency", "diffusion__predict": "v", "grids__sampler": "consistency"}
+    run = untrained(tmp_path / "secret" / "run", **changes)
+    done = push(run.model(12, device="cpu"), "me/fast")
+    assert "this model was distilled" in done.notes[0]
+    files = hub.files("me/fast")
+    assert b"this model was distilled" in files["README.md"]
+    assert not any(str(tmp_path).encode() in data or b"secret" in data for data in files.values())
+
+
+def test_what_failed_is_tried_again_and_a_licence_that_is_refused_is_named(hub, tmp_path, unstir, refused):
+    run = untrained(tmp_path / "run")
+    hub.failing = {"validate-yaml": 400}
+    refused(unstir("push", run.path, "me/again", "--licence", "mine"), "refuses me/again (HTTP 400); check --licence")
+    assert set(hub.files("me/again")) == {".gitattributes"}
+    hub.failing = {}
+    status, _, err = unstir("push", run.path, "me/again", "--licence", "mit")
+    assert status == 0 and "data.json" in hub.files("me/again"), err
+
+
+def test_what_is_to_be_private_is_never_published_openly(hub, tmp_path, unstir, refused):
+    run = untrained(tmp_path / "run")
+    for _ in range(2):
+        assert unstir("push", run.path, "me/hidden", "--private")[0] == 0
+    assert hub.private == {"me/hidden"}
+    assert unstir("push", run.path, "me/open")[0] == 0
+    commits = len(hub.repositories["me/open"])
+    refused(unstir("push", run.path, "me/open", "--private"), "me/open is there and public", "make it private in its")
+    assert len(hub.repositories["me/open"]) == commits
+
+
+def test_the_page_of_a_network_of_ones_own_says_what_it_needs(tmp_path):
+    model = untrained(tmp_path / "run").model(12, device="cpu")
+    config = Run.open(model.folder).config
+    assert "UNSTIR_NETWORKS" not in card(model, config, "me/x", [], Licences())
+    own = replace(config, model=ModelConfig(type="dit:DiT", in_channels=1, options={}))
+    text = card(model, own, "me/x", [], Licences(), "no such network")
+    assert "UNSTIR_NETWORKS=dit" in text and "pip install '.[hub]'" in text
 
 
 def test_the_address_of_another_hub_is_taken_from_the_environment(hub, tmp_path):

@@ -16,6 +16,8 @@ from unstir.errors import UserError
 from unstir.interop.libraries import library
 
 ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
+COMMIT = re.compile(r"[0-9a-f]{12}")
+FIRST = {".gitattributes"}  # what the Hub itself puts into a new repository
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 NOT_FOUND = ("RepositoryNotFoundError", "RevisionNotFoundError", "GatedRepoError", "HFValidationError")
 
@@ -23,6 +25,12 @@ NOT_FOUND = ("RepositoryNotFoundError", "RevisionNotFoundError", "GatedRepoError
 def is_id(source: str) -> bool:
     """Whether a source that is no file or folder can be the id of a model on the Hub."""
     return ID.fullmatch(source) is not None
+
+
+def is_fetched(identity: str) -> bool:
+    """Whether this is the id@commit of a model that `fetch` fetched, and no local file or folder."""
+    match = ID.fullmatch(identity)
+    return match is not None and COMMIT.fullmatch(match[2] or "") is not None
 
 
 def fetch(source: str, patterns: Sequence[str]) -> tuple[Path, str]:
@@ -58,10 +66,10 @@ class Account:
         self.name = str(found["name"])
         self.owners = {self.name, *(str(each.get("name")) for each in found.get("orgs") or ())}
 
-    def check(self, name: str, ours: str) -> None:
+    def check(self, name: str, ours: str, private: bool) -> None:
         """Raise UserError where a model of this id cannot be published: another's, or it holds something else.
 
-        What was published before has a file called ``ours``.
+        What was published before has a file called ``ours``. A public one is refused where ``private`` is asked for.
         """
         if not (match := ID.fullmatch(name)) or match[2]:
             raise UserError(f"{name} is no name of a model on the Hugging Face Hub; give OWNER/NAME")
@@ -69,9 +77,15 @@ class Account:
         if owner not in self.owners:
             raise UserError(f"{owner} is neither {self.name}, who is logged in, nor one of its organisations; name one")
         with _refused(lambda error: self._not_published(name, error)):
-            files = self._files(name)
+            there = self._there(name)
+        if there is None:
+            return
+        files = {each.rfilename for each in there.siblings or ()} - FIRST
         if files and ours not in files:
             raise UserError(f"{name} is there and holds something else than a model of unstir; name another")
+        if private and not there.private:
+            how = "make it private in its settings on the Hub, or name another"
+            raise UserError(f"{name} is there and public, which --private does not change; {how}")
 
     def publish(self, folder: Path, name: str, message: str, private: bool, replaced: Sequence[str]) -> str:
         """Upload a folder as a model in one commit, and return its address; files there that fit ``replaced`` go.
@@ -85,12 +99,12 @@ class Account:
             )
         return f"{self._api.endpoint}/{name}"
 
-    def _files(self, name: str) -> set[str]:
-        """The files of a model; none where there is no such model, which a private one of another looks like."""
+    def _there(self, name: str) -> Any:
+        """What the Hub says of a model; None where there is none, which a private one of another looks like."""
         try:
-            return {each.rfilename for each in self._api.model_info(name).siblings or ()}
+            return self._api.model_info(name)
         except _part("errors").RepositoryNotFoundError:
-            return set()
+            return None
 
     @staticmethod
     def _not_known(error: Exception) -> str:
@@ -101,6 +115,9 @@ class Account:
     def _not_published(self, name: str, error: Exception) -> str:
         if _status(error) in (401, 403):
             return f"{self.name} has no right to write {name}; use a token of the kind write: {LOGIN}"
+        if _status(error) == 400:
+            known = "the Hub knows names such as apache-2.0 and cc-by-4.0"
+            return f"the Hugging Face Hub refuses {name} (HTTP 400); check --licence: {known}"
         return f"{name} could not be published ({type(error).__name__}); try again, which goes on with what is missing"
 
 
@@ -143,8 +160,10 @@ def _cached(hub: Any, wanted: dict[str, Any], error: Exception) -> Path:
         raise error from None
 
 
-def _status(error: Exception) -> int:
-    return int(getattr(getattr(error, "response", None), "status_code", 0) or 0)
+def _status(error: BaseException) -> int:
+    """The HTTP status of an error, or of the one that it was made of; 0 for none."""
+    found = int(getattr(getattr(error, "response", None), "status_code", 0) or 0)
+    return found or (_status(error.__cause__) if error.__cause__ else 0)
 
 
 def _not_fetched(source: str, error: Exception) -> str:

@@ -187,11 +187,11 @@ def _places(down: list[list[Row]], up: list[list[Row]]) -> dict[str, str]:
     """Where each layer is in our network, by its name."""
     places = {"middle_block.0": "middle.blocks.0", "middle_block.1": "middle.attentions.0"}
     places["middle_block.2"] = "middle.blocks.1"
-    for way, levels in (("down", down), ("up", up)):
+    for part, levels in (("down", down), ("up", up)):
         for i, level in enumerate(levels):
             for n, row in enumerate(level):
                 parts = {"block": f"blocks.{n}", "attention": f"attentions.{n}"}
-                places |= {name: f"{way}.{i}.{parts.get(kind, 'resize')}" for kind, name in row.items()}
+                places |= {name: f"{part}.{i}.{parts.get(kind, 'resize')}" for kind, name in row.items()}
     return places
 
 

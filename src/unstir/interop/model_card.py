@@ -28,8 +28,10 @@ The samples are the first ones of seed 0 and not chosen.
 """
 _USE = """## Use
 
+unstir is installed from the folder of its source.{module}
+
 ```sh
-pip install 'unstir[hub]'
+pip install '.[hub]'
 unstir pull {name} --out runs/{own}
 unstir sample runs/{own} --num 16
 ```
@@ -42,6 +44,9 @@ for indices, images in sample_batches(model, Job(num=16, chain=model.chain)):
     print(images.shape)  # [b, C, H, W] in about [-1, 1]
 ```
 """
+
+_OWN = """ The network is one of the author's own: its code, the module `{module}`,
+is not in this repository and is needed too, with `UNSTIR_NETWORKS={module}` in the environment."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +89,14 @@ def card(
         f"- content hash: `{model.data.content_hash or 'not known'}`",
     ]
     came = f"\nThe weights were imported from {_plain(config.imported)}.\n" if config.imported else ""
+    module = config.model.type.partition(":")[0] if ":" in config.model.type else ""
     parts = [
         _front(licences, not without_diffusers),
         head + came,
         "## Figures\n\n" + ("\n".join(map(_figures, figures)) or "This step was not evaluated.\n"),
         "## Data\n\n" + "\n".join(data) + "\n",
         f"## Licence of the model\n\n{_plain(licences.model or 'Not stated.')}\n",
-        _USE.format(name=name, own=own),
+        _USE.format(name=name, own=own, module=_OWN.format(module=module) if module else ""),
         f"### diffusers\n\n{_plain(without_diffusers) + '.' if without_diffusers else readme.usage(model, name)}",
     ]
     return "\n".join(part if part.endswith("\n") else f"{part}\n" for part in parts)

@@ -66,10 +66,11 @@ def push(
     """Publish a run's model on the Hugging Face Hub as ``name``, OWNER/NAME.
 
     A model that was published there before is replaced, in one commit. Raises UserError, before anything is made, where
-    nobody is logged in, where the name is another's or holds something else, and without a network.
+    nobody is logged in, without a network, and where the name is another's, holds something else, or is public though
+    ``private`` is asked for.
     """
     account = hub.Account()
-    account.check(name, DATA)
+    account.check(name, DATA, private)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / name.split("/")[1]
         notes = write_repository(model, name, folder, licences, showing)
@@ -89,7 +90,7 @@ def write_repository(
     except UserError as error:
         if "pip install" in str(error):  # it could be there: nothing is published without it unasked
             raise
-        diffusers = str(error)
+        diffusers = str(error).replace(printable(model.folder), "this model")
         notes.append(f"no files for diffusers: {diffusers}")
     figures = [each for each in saved(run) if (each.step, each.weights) == (model.step, model.weights_sha256)]
     _write_run(run, model, folder, figures)
@@ -107,8 +108,8 @@ def public(config: Config) -> Config:
     def last(text: str) -> str:
         return Path(text).name
 
-    source, *rest = config.imported.split(", ") if config.imported else ("",)
-    imported = ", ".join([source if hub.is_id(source) else last(source), *rest])
+    source, *rest = config.imported.rsplit(", ", 2)  # program and hash, which hold no comma
+    imported = ", ".join([source if hub.is_fetched(source) else last(source), *rest])
     data = replace(config.data, source=last(config.data.source), store="")
     train = replace(config.train, init=last(config.train.init))
     return replace(config, data=data, train=train, imported=imported)
