@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from unstir.errors import UserError
 from unstir.nn import blocks
 from unstir.nn.blocks import Attention, ResBlock, _attend, sinusoids
-from unstir.nn.config import UNetConfig
+from unstir.nn.config import ModelConfig, UNetConfig
 from unstir.nn.unet import UNet, flops
 from unstir.randomness import Key
 
@@ -306,6 +306,10 @@ def test_it_compiles_as_one_graph_and_the_dropout_key_compiles_nothing_anew():
     net, (x, t) = small(num_classes=2), batch()
     whole = torch.compile(net.eval(), backend="eager", fullgraph=True)  # raises where the graph would break
     assert torch.equal(whole(x, t, t % 2), net(x, t, t % 2))
+    torch.compiler.reset()
+    of_run = UNet(ModelConfig(in_channels=1, channels=8, mults=(1, 2), num_blocks=1, attention=(1,), groups=4)).eval()
+    whole = torch.compile(of_run, backend="eager", fullgraph=True)  # a run's own settings, which know other networks
+    assert torch.equal(whole(x[:, :1], t), of_run(x[:, :1], t))
     torch.compiler.reset()
     expected = [net.train()(x, t, t % 2, dropout_key=key(step=step)) for step in range(3)]
     net.compile(backend="eager")

@@ -27,6 +27,7 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
+        self._multiple = config.multiple  # once: torch.compile cannot follow a property that asks super()
         first, last = config.widths[0], config.widths[-1]
         self.time = TimeEmbedding(first, config.freq_shift, config.flip_sin_to_cos, config.time_table)
         self.label = nn.Embedding(config.num_classes, 4 * first) if config.num_classes else None
@@ -114,7 +115,7 @@ class UNet(nn.Module):
                 f"images of shape {list(x.shape)} were given to a network for [B, {config.in_channels}, H, W]; "
                 f"convert the images to {config.in_channels} channels, or build the network with their in_channels"
             )
-        multiple = config.multiple
+        multiple = self._multiple
         height, width = x.shape[2:]
         if height % multiple or width % multiple or not height * width:
             raise UserError(
