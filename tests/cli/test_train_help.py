@@ -9,6 +9,7 @@ import pytest
 
 from unstir.cli.train_help import MOST_USED
 from unstir.runs import recipes, toml
+from unstir.runs.lines import encode
 
 
 @pytest.fixture(params=[80, 120])
@@ -75,6 +76,18 @@ def test_a_file_options_and_a_run_have_their_own_values(page, unstir, tmp_path):
 
 def test_help_on_a_recipe_that_is_none_says_so(unstir, refused):
     refused(unstir("train", "nonsense", "--help"), "nonsense", "cifar10-small")
+
+
+def test_help_where_a_run_cannot_be_read_has_the_values_of_the_recipe_and_training_says_what_is_wrong(
+    page, unstir, refused, tmp_path
+):
+    run = tmp_path / "runs/digits"
+    run.mkdir(parents=True)
+    (run / "config.toml").write_text("[loss]\nno_longer_known = 64\n")
+    (run / "data.json").write_text(encode({"unstir_data": 1}))
+    assert "with the values of recipe digits" in page("train", "--help")
+    assert "with the values of recipe digits" in page("train", "--out", "runs/digits", "--help")
+    refused(unstir("train"), "runs/digits/data.json has format 1, this version reads")
 
 
 def test_help_is_quick_for_torch_is_not_loaded():

@@ -68,8 +68,16 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
 
 
 def _show_values_of(words: Sequence[str]) -> None:
-    """Have the help of `unstir train` show the values that the command of these words would use."""
-    given = app.parse_known_args(words)[1].arguments
+    """Have the help of `unstir train` show the values that the command of these words would use.
+
+    Where the run that it would continue cannot be read, these are the values of the default recipe.
+    """
+    try:
+        given = app.parse_known_args(words)[1].arguments
+    except UserError:
+        if words[1:] and not words[1].startswith("-"):  # a recipe
+            raise
+        given = app.parse_known_args([words[0], recipes.DEFAULT])[1].arguments
     recipe, folder = given.get("recipe", ""), recipes.run_folder(given.get("recipe", ""), given.get("out", ""))
     continued = not recipe and (folder / "config.toml").is_file()
     FORMATTER.config = given["config"]
