@@ -295,7 +295,8 @@ def test_an_interrupted_job_says_what_becomes_of_it(trained, command, tmp_path, 
 
 
 @pytest.mark.parametrize("name", ["num", "batch_size"])
-def test_the_least_and_the_most_of_a_job(name):
+def test_the_least_and_the_most_of_a_job(name, monkeypatch):
+    monkeypatch.setattr(drawing, "check_batch", lambda model, num: None)
     times = SimpleNamespace(times=lambda schedule: None)
     model = SimpleNamespace(labels=SimpleNamespace(check=lambda *given: None), check=lambda chain: None)
     model.process = SimpleNamespace(schedule=None)
@@ -311,7 +312,7 @@ def test_a_strip_has_two_stages_at_the_least_and_ten_where_none_are_named(tmp_pa
     heard = []
     monkeypatch.setattr(sampling, "save_images", lambda model, job, folder, progress, say: (model, job))
     monkeypatch.setattr(sampling, "_save_trajectories", lambda *given: heard.append(given[5]))
-    model = SimpleNamespace(folder=tmp_path, cost=lambda chain, each: f"1 call{each}")
+    model = SimpleNamespace(folder=tmp_path, device="cpu", cost=lambda chain, each: f"1 call{each}")
     job, strip = drawing.Job(num=5, chain=None), tmp_path / "strip.png"
     with pytest.raises(UserError, match="--stages 1 must be at least 2"):
         sampling.sample(model, job, tmp_path / "out", strip=strip, stages=1)

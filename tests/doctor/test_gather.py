@@ -45,9 +45,8 @@ def test_the_newest_file_is_the_full_one_of_its_step_and_folders_are_read_twice_
 
 
 def test_as_many_images_as_some_seconds_compute_and_no_fewer_than_16(monkeypatch):
-    run = SimpleNamespace(config=None, data=SimpleNamespace(shape=(3, 8, 4)))
-    monkeypatch.setattr(module.build, "network_config", lambda config: "network")
-    monkeypatch.setattr(module, "flops", lambda *of: {("network", 8, 4): 1e9}[of])
+    run = SimpleNamespace(config="config", data=SimpleNamespace(shape=(3, 8, 4)))
+    monkeypatch.setattr(module.build, "forward_flops", lambda *of: {("config", 8, 4): 1e9}[of])
     for calls, num in ((1, 64), (20, 64), (24, 62), (50, 30), (93, 16), (94, 16), (1000, 16)):
         assert affordable(run, calls, 64) == num
     assert affordable(run, 2, 256) == 256 and affordable(run, 10, 256) == 150

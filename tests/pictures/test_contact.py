@@ -72,7 +72,7 @@ def test_classes_are_listed_by_number_and_name_in_one_line_each(tmp_path):
     store = pack(tmp_path / "in", tmp_path / "st\x1bore")
     lines = describe(store).splitlines()
     assert "\x1b" not in "".join(lines) and "8x8 RGB, 3 classes" in lines[0]
-    assert [line.split()[:4] for line in lines[2:5]] == [
+    assert [line.split()[:4] for line in lines[3:6]] == [
         ["0", r"\x1b[2J", "2", "1"],
         ["1", "forest", "2", "1"],
         ["2", "日本", "2", "1"],

@@ -70,7 +70,7 @@ def test_without_a_search_for_copies_nothing_is_said_of_them(place, tmp_path):
     ("options", "words"),
     [
         ((), "give the folder of a run or several, or images with --images"),
-        (("{}/run", "--images", "{}/made"), "and not both"),
+        (("{}/run", "--images", "{}/made"), "give either the folder of a run"),
         (("{}/run", "--flip"), "--label and --flip are of --images"),
         (("--images", "{}/made"), "--store STORE"),
         (("--images", "{}/made", "--store", "{}/digits", "--out", "{}/page.pdf"), "must end in .html"),

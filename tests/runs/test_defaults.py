@@ -37,6 +37,8 @@ model.downsample_padding = 0 >= 0 <= 1
 model.num_classes = 0 >= 0 <= 1000000
 model.out_channels = 0 >= 0 <= 1000000
 model.augmented = false
+model.type = null
+model.options = null
 diffusion.schedule = "linear"
 diffusion.T = 1000 >= 2 <= 100000
 diffusion.beta_1 = 0.0001 > 0 < 1

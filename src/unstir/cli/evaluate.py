@@ -66,7 +66,7 @@ def evaluate(
 
     request = dataclasses.replace(options, chain=chain.given(), guide=chain.guide)
     if (run is None) == (images is None):
-        raise UserError("give the folder of a run, or images with --images, and not both")
+        raise UserError("give either the folder of a run, or images with --images")
 
     def finished(evaluation: Evaluation) -> None:
         if not json_:

@@ -62,17 +62,12 @@ def report(
     from unstir.report.images import ReportFiles, write_images_report
     from unstir.report.write import write_report
 
-    if bool(runs) == bool(images):
-        raise UserError("give the folder of a run or several, or images with --images, and not both")
+    _check(bool(runs), bool(images), label is not None or flip, not measure or minutes is not None)
     telling: dict[str, Any] = {"say": say, "showing": console.counting}
     if images:
-        if not measure or minutes is not None:
-            raise UserError("--no-measure and --minutes are of runs; leave them out with --images")
         request = EvaluationRequest(num=num, seeds=seeds, label=label, flip=flip, store=store)
         page, *others = write_images_report(images, ReportFiles(out, pdf, export), request, **telling)
     else:
-        if label is not None or flip:
-            raise UserError("--label and --flip are of --images; leave them out")
         how: dict[str, Any] = {"measuring": measure, "num": num, "printed": pdf, "exported": export}
         how |= {"minutes": 5.0 if minutes is None else minutes, "seeds": SEEDS if seeds is None else seeds}
         page, *others = write_report(runs or [], out, store=store, **how, **telling)
@@ -80,3 +75,13 @@ def report(
     for file in others:
         show(f"{'pdf' if file.suffix == '.pdf' else 'figures':8} {file}")
     return 0
+
+
+def _check(runs: bool, images: bool, of_images: bool, of_runs: bool) -> None:
+    """Raise UserError unless runs or images were given, with options of their own alone."""
+    if runs == images:
+        raise UserError("give either the folder of a run or several, or images with --images")
+    if images and of_runs:
+        raise UserError("--no-measure and --minutes are of runs; leave them out with --images")
+    if runs and of_images:
+        raise UserError("--label and --flip are of --images; leave them out")

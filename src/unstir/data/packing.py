@@ -28,7 +28,7 @@ from unstir.errors import UserError, printable
 from unstir.progress import Progress
 
 MAX_SIZE = 4096
-Sources = Any
+Sources = object
 """What `pack` takes: text, a path, arrays (also a tuple or mapping of them), or a torch Dataset."""
 _START = 264  # bytes of a file that tell what it is
 
