@@ -224,7 +224,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line(place, store, command, ref
     ("options", "words"),
     [
         (("--images", "{}/few"), ("--store STORE",)),
-        ((), ("give the folder of a run, or images with --images",)),
+        ((), ("give either the folder of a run, or images with --images",)),
         (("{}/plain", "--images", "{}/few"), ("not both",)),
         (("--images", "{}/few", "--store", "{}/digits", "--checkpoint", 3), ("--checkpoint says how a run's images",)),
         (("--images", "{}/few", "--store", "{}/digits", "--eta", 1), ("--eta says how a run's images",)),

@@ -69,7 +69,7 @@ def test_without_a_search_for_copies_nothing_is_said_of_them(place, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((), "give the folder of a run or several, or images with --images"),
+        ((), "give either the folder of a run or several, or images with --images"),
         (("{}/run", "--images", "{}/made"), "give either the folder of a run"),
         (("{}/run", "--flip"), "--label and --flip are of --images"),
         (("--images", "{}/made"), "--store STORE"),
