@@ -225,7 +225,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line(place, store, command, ref
     [
         (("--images", "{}/few"), ("--store STORE",)),
         ((), ("give either the folder of a run, or images with --images",)),
-        (("{}/plain", "--images", "{}/few"), ("not both",)),
+        (("{}/plain", "--images", "{}/few"), ("give either",)),
         (("--images", "{}/few", "--store", "{}/digits", "--checkpoint", 3), ("--checkpoint says how a run's images",)),
         (("--images", "{}/few", "--store", "{}/digits", "--eta", 1), ("--eta says how a run's images",)),
         (("--images", "{}/few", "{}/few", "--store", "{}/digits", "--seeds", 3), ("seeds=3, but 2 sets were given",)),
