@@ -21,7 +21,18 @@ import torch.distributed as dist
 from unstir.runs import build
 from unstir.runs.run import Run
 
-OPTIONS = ("--log.every", "10 steps", "--log.held_out_images", "0", "--grids.log_spaced", "1", "--train.compile", "no")
+OPTIONS = (
+    "--train.warmup",
+    "10 steps",
+    "--log.every",
+    "10 steps",
+    "--log.held_out_images",
+    "0",
+    "--grids.log_spaced",
+    "1",
+    "--train.compile",
+    "no",
+)
 
 
 def train(processes: int, threads: int, steps: int, out: Path) -> Run:
