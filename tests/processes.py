@@ -4,6 +4,7 @@ For what becomes of a command that is signalled or killed. How a command starts 
 """
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import time
 import traceback
 
 from unstir import cli
+from unstir.errors import OutOfMemoryError
+from unstir.runs import resources
 
 USUAL = {
     signal.SIGINT: signal.default_int_handler,
@@ -76,3 +79,25 @@ def _run(words, cwd, files, handlers):
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def in_a_child(function, room=None):
+    """What a function returns, or the error of a user that it raises, as text, in a process with so many bytes more."""
+    reading, writing = os.pipe()
+    if not (child := os.fork()):
+        try:
+            if room:
+                most = resources._of("/proc/self/status", "VmData") + room
+                resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+            text = str(function())
+        except OutOfMemoryError as error:
+            text = f"OutOfMemoryError: {error}"
+        except BaseException as error:
+            text = f"{type(error).__name__}: {error}"
+        os.write(writing, text.encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    return text

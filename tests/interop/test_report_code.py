@@ -1,14 +1,13 @@
 """Checkpoints of the report's code: the network made again from its description, random weights, outputs equal."""
 
-from pathlib import Path
+from functools import partial
 
 import pytest
 import torch
 from report_network import Network, waves
-from untrained import scrambled
+from untrained import read_here, save, scrambled
 
 from unstir.errors import UserError
-from unstir.interop import torch_file
 from unstir.interop.foreign import Asked
 from unstir.interop.importing import import_run
 from unstir.runs.run import Run
@@ -26,21 +25,9 @@ CASES = {
 
 @pytest.fixture
 def saved(tmp_path, monkeypatch):
-    """saved(net, prefix) -> the file of its state_dict; it is read in this process, which is quicker."""
-
-    def in_process(command, **_):
-        return type(
-            "Done", (), {"returncode": torch_file.convert(*map(Path, command[-2:])), "stderr": b"it was refused"}
-        )
-
-    monkeypatch.setattr("unstir.interop.weights.subprocess.run", in_process)
-
-    def save(net, prefix="", **changes):
-        state = {f"{prefix}{name}": tensor for name, tensor in net.state_dict().items()} | changes
-        torch.save({name: tensor for name, tensor in state.items() if tensor is not None}, tmp_path / "ckpt_199_.pt")
-        return tmp_path / "ckpt_199_.pt"
-
-    return save
+    """saved(net, prefix, **changes) -> the file of its state_dict; it is read in this process, which is quicker."""
+    read_here(monkeypatch)
+    return partial(save, tmp_path / "ckpt_199_.pt")
 
 
 @pytest.mark.parametrize(("case", "prefix"), [*((case, "") for case in CASES), ("one level", "module.")])

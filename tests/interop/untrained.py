@@ -1,9 +1,13 @@
 """A run that was never trained: random weights, none of them zero, so that a wrong place of any of them is seen."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import torch
 from torch import nn
 
 from conftest import tiny_config
+from unstir.interop import torch_file
 from unstir.runs import build, checkpoint
 from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import Checkpoint
@@ -32,3 +36,19 @@ def untrained(folder, shape=(1, 8, 8), **changes):
     tensors = {f"model.{name}": t for name, t in net.state_dict().items()}
     checkpoint.save(run.weights, Checkpoint(12, to_dict(config), tensors, kind="slim", ema=True, data=run.data.plain()))
     return run
+
+
+def read_here(monkeypatch):
+    """Files of torch.save are read in this process, which is quicker than one of its own."""
+
+    def in_process(command, **_):
+        return SimpleNamespace(returncode=torch_file.convert(*map(Path, command[-2:])), stderr=b"it was refused")
+
+    monkeypatch.setattr("unstir.interop.weights.subprocess.run", in_process)
+
+
+def save(file, net, prefix="", **changes):
+    """The ``file`` with the network's state_dict, its names after a prefix, and with changes; None leaves one out."""
+    state = {f"{prefix}{name}": tensor for name, tensor in net.state_dict().items()} | changes
+    torch.save({name: tensor for name, tensor in state.items() if tensor is not None}, file)
+    return file

@@ -1,12 +1,12 @@
 """How much memory there is, was taken at most and is taken, against what is allocated here and what the system says."""
 
-import os
 import resource
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from processes import in_a_child
 from unstir.runs import resources
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -40,19 +40,6 @@ def test_what_is_allocated_is_taken_and_stays_the_peak():
     del held
     assert resources.taken(CPU) - before < 0.2 * 256e6
     assert resources.peak(CPU) >= max(most, before + 0.9 * 256e6)
-
-
-def in_a_child(function):
-    """What a function returns in a process of its own, as text."""
-    reading, writing = os.pipe()
-    if not (child := os.fork()):
-        os.write(writing, str(function()).encode())
-        os._exit(0)
-    os.close(writing)
-    with open(reading, encoding="utf-8") as pipe:
-        text = pipe.read()
-    os.waitpid(child, 0)
-    return text
 
 
 @pytest.mark.parametrize("limit", [resource.RLIMIT_AS, resource.RLIMIT_DATA])

@@ -1,15 +1,13 @@
 """Memory that really runs out: one message that says what fits, and that does fit; and how near the forecast comes."""
 
-import os
 import re
-import resource
 from dataclasses import replace
 
 import pytest
 import torch
 
+from processes import in_a_child
 from unstir.chain import Chain
-from unstir.errors import OutOfMemoryError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import save_images
 from unstir.runs import memory, resources
@@ -23,28 +21,6 @@ LARGE = {
     "train__ema_decay": 0.0, "checkpoint__every": "9 steps", "log__every": "1 step",
 }  # fmt: skip
 ROOM = 150_000_000
-
-
-def in_a_child(function, room=None):
-    """What a function returns, or the error of a user that it raises, as text, in a process with so many bytes more."""
-    reading, writing = os.pipe()
-    if not (child := os.fork()):
-        try:
-            if room:
-                most = resources._of("/proc/self/status", "VmData") + room
-                resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-            text = str(function())
-        except OutOfMemoryError as error:
-            text = f"OutOfMemoryError: {error}"
-        except BaseException as error:
-            text = f"{type(error).__name__}: {error}"
-        os.write(writing, text.encode())
-        os._exit(0)
-    os.close(writing)
-    with open(reading, encoding="utf-8") as pipe:
-        text = pipe.read()
-    os.waitpid(child, 0)
-    return text
 
 
 @pytest.fixture
