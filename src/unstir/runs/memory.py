@@ -26,9 +26,7 @@ Shape = tuple[int, int, int]
 FLOAT = 4  # bytes; weights and all that belongs to them are float32
 OF_IMAGES = 6 * FLOAT  # bytes kept of each number of an image besides: it, its noise, both mixed, target, output, error
 OF_NOISE = 16  # bytes for each normal number while it is drawn: its bits, and the steps from them
-OF_CHAIN = (
-    8 * FLOAT
-)  # bytes for each number of an image that is sampled: x_t, its estimates, what the sampler remembers
+OF_CHAIN = 8 * FLOAT  # bytes for each number of an image that is sampled: x_t, estimates, what the sampler remembers
 OF_PATHS = 152 * FLOAT  # bytes for each number of an image that is distilled: points and ends of its paths
 LOADED = 140_000_000  # bytes of libraries that are loaded when training first needs them, the charts' last
 SPARE = 0.12  # what the CPU's allocator and kernels take besides tensors, in parts of those of images
