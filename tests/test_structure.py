@@ -9,6 +9,7 @@ import pytest
 
 import unstir
 
+ROOT = Path(__file__).parents[1]
 SOURCE = Path(unstir.__file__).parent
 ROOMS = [
     "errors",
@@ -70,14 +71,14 @@ def test_imports_go_one_way(path):
 
 
 def test_every_room_is_listed_in_the_design():
-    design = (Path(__file__).parents[1] / "docs/design.md").read_text()
+    design = (ROOT / "docs/design.md").read_text()
     for room in ROOMS:
         assert (SOURCE / room).is_dir() or (SOURCE / f"{room}.py").is_file()
         assert room == "__main__" or f"{room}/" in design or f"{room}.py" in design
 
 
 def test_the_files_to_read_need_only_those_before_them():
-    text = (Path(__file__).parents[1] / "docs/reading.md").read_text()
+    text = (ROOT / "docs/reading.md").read_text()
     files = re.findall(r"\(\.\./src/unstir/([a-z_/]+)\.py\)", text)
     assert len(files) > 20 and len(set(files)) == len(files)
     for number, name in enumerate(files):
@@ -132,7 +133,16 @@ def test_what_all_promises_exists(path):
 
 
 def test_the_rooms_of_mutations_exist_and_have_places():
-    spec = importlib.util.spec_from_file_location("mutations", Path(__file__).parents[1] / "benchmarks/mutations.py")
+    spec = importlib.util.spec_from_file_location("mutations", ROOT / "benchmarks/mutations.py")
     mutations = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(mutations)
     assert all(mutations.places([room]) for room in mutations.ROOMS)
+
+
+def test_no_page_keeps_the_marks_of_a_conflict_or_links_to_a_file_that_is_not_there():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"^(<{7}|={7}|>{7})( |$)", text, re.MULTILINE), page
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+            assert re.match(r"https?:|mailto:", target) or (page.parent / target).exists(), f"{page}: {target}"

@@ -17,7 +17,7 @@ from unstir.cli.messages import of_limits, one_line
 from unstir.cli.train_help import FORMATTER
 from unstir.distributed.place import LOST, LostError, may_speak, place
 from unstir.errors import UserError, printable
-from unstir.nn.config import over
+from unstir.nn.config import merged
 from unstir.nn.own import allow
 from unstir.runs import recipes, toml
 
@@ -62,7 +62,7 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
     base = toml.to_dict(recipes.settings(recipe, recipes.run_folder(recipe, out)))
     del base["recipe"], base["imported"]
     if typed := [argument.tokens[-1].value for argument in arguments if argument.tokens and argument.name == TYPE]:
-        base["model"] = over(base["model"], {"type": typed[0]})
+        base["model"] = merged(base["model"], {"type": typed[0]})
         allow(typed[0])
     update_argument_collection(base, recipe or recipes.DEFAULT, arguments, root_keys=(), allow_unknown=False)
 

@@ -20,7 +20,7 @@ from unstir.distributed import processes
 from unstir.distributed.place import place
 from unstir.errors import OutOfMemoryError, UserError, remedy
 from unstir.generate.drawing import Job, batch, check, settled
-from unstir.nn.config import over
+from unstir.nn.config import merged
 from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_picture
 from unstir.pixels import to_uint8
 from unstir.progress import Progress, Say, counter, unsaid
@@ -223,7 +223,7 @@ def _with_new_settings(present: dict[str, Any]) -> dict[str, Any]:
     """Settings of a folder with those that have come since it was begun, which are off by default."""
     defaults = to_dict(Config())
     sections = {
-        key: over(defaults[key], present[key]) for key in ("model", "diffusion") if isinstance(present.get(key), dict)
+        key: merged(defaults[key], present[key]) for key in ("model", "diffusion") if isinstance(present.get(key), dict)
     }
     return {"compile": "no", "engine": "torch"} | present | sections
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unstir.errors import UserError, nearest
-from unstir.nn.config import over
+from unstir.nn.config import merged
 from unstir.nn.own import allow
 from unstir.runs import toml
 from unstir.runs.config import Config
@@ -83,11 +83,11 @@ def _tables(name: str) -> dict[str, Any]:
 
 
 def _over_base(own: dict[str, Any]) -> dict[str, Any]:
-    merged = _tables(own["recipe"]) if own.get("recipe") else {}
+    tables = _tables(own["recipe"]) if own.get("recipe") else {}
     for key, value in own.items():
-        base = merged.get(key)
+        base = tables.get(key)
         if key == "model" and isinstance(value, dict):
-            merged[key] = over(base or {}, value)
+            tables[key] = merged(base or {}, value)
         else:
-            merged[key] = base | value if isinstance(value, dict) and isinstance(base, dict) else value
-    return merged
+            tables[key] = base | value if isinstance(value, dict) and isinstance(base, dict) else value
+    return tables
