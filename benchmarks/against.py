@@ -9,7 +9,7 @@
 Timed are a training step, a call of the network without gradients, 64 images at equal quality, an epoch of data, the
 random numbers of a step, and a process until its first training step; the last three of the first size alone. All
 sides take turns in every round. Printed are medians and quartiles, ratios within a round, and what part of this
-machine's own rate of matrix products is reached.
+machine's own rate of products and convolutions is reached.
 """
 
 import argparse
@@ -118,7 +118,11 @@ def setting(text: str) -> tuple[str, object]:
 def page_of(sections: list[tables.Section], about: list[tuple[str, str]]) -> str:
     """All that is written into the page."""
     limits = ", ".join(f"{dtype} {rate / 1e9:,.0f} GFLOP/s" for dtype, rate in sections[0].limits.items())
-    rows = [("command", f"`{machine.command()}`"), *about, ("limit: products of matrices", limits)]
+    rows = [
+        ("command", f"`{machine.command()}`"),
+        *about,
+        ("limit: the faster of matrix products and 3×3 convolutions", limits),
+    ]
     return "\n\n".join(
         (
             tables.table(("measured", ""), rows),

@@ -1,4 +1,4 @@
-"""What a measurement was made on: processor, memory, threads, versions, load, and the limit of matrix products."""
+"""What a measurement was made on: processor, memory, threads, versions, load, and the limit of its arithmetic."""
 
 import datetime
 import os

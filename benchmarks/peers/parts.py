@@ -16,7 +16,7 @@ from peers.sizes import IMAGES, Size, T
 from peers.tables import DIFFUSERS, LUCIDRAINS, OURS, Section
 from peers.timing import Contestant, in_turns
 from unstir.runs.build import has_native_bfloat16
-from unstir.train.limit import product_rate
+from unstir.train.limit import measured_rate
 
 TORCH = "torch"
 DEFAULT = "its default"
@@ -53,8 +53,8 @@ class Setting:
 
     @cached_property
     def limits(self) -> dict[str, float]:
-        """FLOP/s of the machine's products of matrices, by dtype."""
-        return {dtype: product_rate(self.device, getattr(torch, dtype), 0.5) for dtype in self.dtypes}
+        """FLOP/s of the machine's fastest products and convolutions, by dtype."""
+        return {dtype: measured_rate(self.device, getattr(torch, dtype), 0.5) for dtype in self.dtypes}
 
     @property
     def few(self) -> int:

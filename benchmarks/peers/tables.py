@@ -13,7 +13,7 @@ OURS, DIFFUSERS, LUCIDRAINS = "unstir", "diffusers", "denoising-diffusion-pytorc
 class Section:
     """What was timed in turns: ``of`` which network, and a ``note`` on how. All is compared with ``base``.
 
-    ``limits`` are FLOP/s of the machine's products of matrices by dtype.
+    ``limits`` are FLOP/s of the machine's fastest products and convolutions by dtype.
     """
 
     title: str

@@ -1,12 +1,15 @@
-"""How fast this machine multiplies matrices, the limit that a training is compared with.
+"""How fast this machine multiplies and adds, the limit that a training is compared with.
 
-Nearly all the work of a U-Net is products of matrices. Their rate is measured and not read from a data sheet: it is the
-rate of this machine, with the threads and the arithmetic of the run. It is no strict bound, for a library may do a 3x3
-convolution in fewer operations than its sum has; and where other processes use the machine too, both fall.
+Nearly all the work of a U-Net is products of matrices and 3x3 convolutions. Their rate is measured and not read from a
+data sheet: it is the rate of this machine, with the threads and the arithmetic of the run. Both are measured, for their
+libraries differ: on an AMD processor float32 convolutions ran at 2.3 times the rate of products. It is no strict bound,
+for other sizes may be faster still; and where other processes use the machine too, all of it falls.
 """
 
+import math
 import time
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 
 import torch
 
@@ -14,65 +17,93 @@ from unstir.distributed import processes
 from unstir.runs import build
 from unstir.runs.config import Config
 
-SECONDS = 0.04  # for which products of one size are repeated
-SMALLEST, LARGEST = 128, 8192  # sides of the matrices
-ENOUGH = 4e-3  # seconds of a product, well above what it takes to begin one
+SECONDS = 0.04  # for which one size is repeated
+ENOUGH = 4e-3  # seconds of a product or convolution, well above what it takes to begin one
+SIDES = tuple(128 << n for n in range(7))  # of the matrices, up to 8192
+BATCHES = tuple(4 << n for n in range(11))  # of the images that are convolved, up to 4096
+CHANNELS, SIDE = 128, 16  # of these images
 
 
 def least_seconds(config: Config, shape: tuple[int, int, int], device: torch.device) -> float | None:
-    """The seconds that training on an image of ``shape`` (C, H, W) would take at the measured rate of products.
+    """The seconds that training on an image of ``shape`` (C, H, W) would take at the measured rate.
 
-    The images per second times this are the share of the limit that a training reaches. None where the device has no
-    product of the run's type, or no memory for it. The rate is measured once a process, in 0.1 to 0.3 s; several
+    The images per second times this are the share of the limit that a training reaches. None where the device cannot
+    multiply in the run's type, or has no memory for it. The rate is measured once a process, in 0.2 to 0.5 s; several
     processes together have that of each times their number.
     """
-    rate = _product_rate(device, build.dtype(config.train.dtype, device), torch.get_num_threads())
+    rate = _rate(device, build.dtype(config.train.dtype, device), torch.get_num_threads())
     work = build.passes(config) * build.forward_flops(config, *shape[1:])
     return work / (rate * processes.size()) if rate else None
 
 
 @cache
-def _product_rate(device: torch.device, dtype: torch.dtype, threads: int) -> float | None:
+def _rate(device: torch.device, dtype: torch.dtype, threads: int) -> float | None:
     try:
-        return product_rate(device, dtype)
+        return measured_rate(device, dtype)
     except RuntimeError:  # unsupported, or out of memory
         return None
 
 
-def product_rate(device: torch.device, dtype: torch.dtype, seconds: float = SECONDS) -> float:
-    """Floating-point operations per second of the fastest of products of two square matrices.
+def measured_rate(device: torch.device, dtype: torch.dtype, seconds: float = SECONDS) -> float:
+    """Floating-point operations per second of the fastest of matrix products and 3x3 convolutions, two a multiply-add.
 
-    Those of one size are repeated for ``seconds``; the sizes double until a product lasts `ENOUGH`. On CUDA float32 is
-    multiplied as convolutions multiply it there: as TF32, unless that is turned off. Raises RuntimeError where
-    ``device`` cannot do it.
+    Each size is repeated for ``seconds``; sizes double until one takes `ENOUGH`. On CUDA float32 is multiplied as
+    convolutions multiply it there: as TF32, unless that is turned off. Raises RuntimeError where ``device`` cannot
+    do it.
     """
     precision = torch.get_float32_matmul_precision()
     if device.type == "cuda" and torch.backends.cudnn.allow_tf32:
         torch.set_float32_matmul_precision("high")
     try:
-        side, rate, fastest = SMALLEST, 0.0, 0.0
-        while fastest < ENOUGH and side <= LARGEST:
-            fastest = _fastest(device, dtype, side, seconds)
-            rate, side = max(rate, 2 * side**3 / fastest), 2 * side
-        return rate
+        with torch.inference_mode():
+            products = _best_rate(partial(_product, device, dtype), SIDES, seconds)
+            return max(products, _best_rate(partial(_convolution, device, dtype), BATCHES, seconds))
     finally:
         torch.set_float32_matmul_precision(precision)
 
 
-def _fastest(device: torch.device, dtype: torch.dtype, side: int, seconds: float) -> float:
-    """The seconds of the fastest of products repeated for so long, once at least; a first one, slower, is left out."""
-    values = torch.arange(side * side, device=device).view(side, side).sin()
-    a, b = values.to(dtype), values.T.to(dtype)
-    _seconds(a, b)
-    best, end = _seconds(a, b), time.perf_counter() + seconds
+Work = tuple[Callable[[], object], int]  # and how many operations it has
+
+
+def _product(device: torch.device, dtype: torch.dtype, side: int) -> Work:
+    values = _values(device, side, side)
+    return partial(torch.mm, values.to(dtype), values.T.to(dtype)), 2 * side**3
+
+
+def _convolution(device: torch.device, dtype: torch.dtype, batch: int) -> Work:
+    x, weight = _values(device, batch, CHANNELS, SIDE, SIDE), _values(device, CHANNELS, CHANNELS, 3, 3)
+    x, weight = (each.to(dtype, memory_format=torch.channels_last) for each in (x, weight))
+    return partial(torch.conv2d, x, weight, padding=1), 2 * batch * SIDE**2 * weight.numel()
+
+
+def _values(device: torch.device, *shape: int) -> torch.Tensor:
+    """Numbers in [-1, 1] that take nothing from torch's generator."""
+    return torch.arange(math.prod(shape), device=device, dtype=torch.float32).view(shape).sin()
+
+
+def _best_rate(work_of: Callable[[int], Work], sizes: tuple[int, ...], seconds: float) -> float:
+    rate = 0.0
+    for size in sizes:
+        work, operations = work_of(size)
+        fastest = _fastest(work, seconds)
+        rate = max(rate, operations / fastest)
+        if fastest >= ENOUGH:
+            break
+    return rate
+
+
+def _fastest(work: Callable[[], object], seconds: float) -> float:
+    """The seconds of the fastest of calls repeated for so long, once at least; a first one, slower, is left out."""
+    _seconds(work)
+    best, end = _seconds(work), time.perf_counter() + seconds
     while time.perf_counter() < end:
-        best = min(best, _seconds(a, b))
+        best = min(best, _seconds(work))
     return best
 
 
-def _seconds(a: torch.Tensor, b: torch.Tensor) -> float:
+def _seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
-    torch.mm(a, b)
-    if not a.is_cpu:
-        torch.accelerator.synchronize(a.device)
+    result = work()
+    if isinstance(result, torch.Tensor) and not result.is_cpu:
+        torch.accelerator.synchronize(result.device)
     return time.perf_counter() - began
