@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
 
 from unstir import randomness
-from unstir.diffusion.times import EVEN_SHARE, TimeTable, middles, probabilities
+from unstir.diffusion.times import EVEN_SHARE, TimeTable, middles, probabilities, running_sums
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.theory import schedule
@@ -74,3 +75,9 @@ def test_what_is_no_density_is_refused(name, mean, scale):
 )
 def test_times_are_the_middles_of_equal_parts(T, num, times):
     assert middles(T, num) == tuple(times)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 1000])
+def test_running_sums_are_those_of_numpy(n):
+    values = torch.rand(n, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
+    np.testing.assert_allclose(running_sums(values).numpy(), np.cumsum(values.numpy()), rtol=1e-14)

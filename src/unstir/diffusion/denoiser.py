@@ -1,12 +1,12 @@
 """From a network to an estimate of the clean image, which is all that samplers and losses need."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from unstir.diffusion.arithmetic import autocast, repeatable
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.theory.oracle import KnownData
@@ -95,25 +95,18 @@ class Denoiser:
         return Prediction(self.parameterization.x0(self.process.schedule, x_t, t, raw), raw, fraction)
 
     def raw(self, x_t: Tensor, t: int | Tensor, label: Tensor | None = None, dropout_key: Key | None = None) -> Tensor:
-        """The network's whole output in x_t's dtype."""
+        """The network's whole output in x_t's dtype, laid out in memory as images are elsewhere (`arithmetic`)."""
         time = torch.full((len(x_t),), t, device=x_t.device) if isinstance(t, int) else t
         given = {"dropout_key": dropout_key, "augmentation": self.augmentation}
         options = {name: value for name, value in given.items() if value is not None}
         try:
-            with autocast(x_t.device, self.dtype):
+            with repeatable(x_t.device), autocast(x_t.device, self.dtype):
                 output: Tensor = self.net(x_t, time - 1, label, **options)
         except IndexError as error:  # of the embedding, on the CPU
             if label is None:
                 raise
             raise UserError(f"labels {label.tolist()} are not all among the network's classes: {error}") from error
-        return output.to(x_t.dtype, copy=self.reuses_output)
-
-
-def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """Autocast to ``dtype``, or nothing where it is float32 (or wider), the dtype of the weights themselves."""
-    if dtype == torch.bfloat16:
-        return torch.autocast(device.type, dtype=dtype)
-    return nullcontext()
+        return output.to(x_t.dtype, copy=self.reuses_output, memory_format=torch.contiguous_format)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from unstir.diffusion.arithmetic import layout
 from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.loss import Objective
 from unstir.diffusion.times import TimeTable, probabilities
@@ -32,12 +33,14 @@ def schedule(config: DiffusionConfig) -> NoiseSchedule:
 def network(config: Config, device: torch.device) -> nn.Module:
     """The network with its initial weights, a function of config.seed alone; torch's own generators are left alone.
 
+    The U-Net's convolutions lie in memory as suits the device (`layout`); a network of the user's own as it was made.
     Raises UserError where a network of the user's own cannot be found or made (`nn.own`).
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config.seed, "weights"))
         net = _made(network_config(config)).to(device)
     if isinstance(net, UNet):
+        net = net.to(memory_format=layout(device))  # type: ignore[call-overload]  # torch forgot to declare it
         net.checkpoint_activations(config.train.activation_checkpointing)
     return net
 

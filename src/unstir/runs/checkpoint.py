@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unstir.data.disk import sync_folder
+from unstir.diffusion.arithmetic import kernels
 from unstir.errors import UserError, remedy
 from unstir.randomness import VERSION
 from unstir.runs.files import replacing
@@ -70,14 +71,18 @@ class Checkpoint:
         return {name[len(prefix) + 1 :]: t for name, t in self.tensors.items() if name.startswith(prefix + ".")}
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """What bit-identity depends on besides the config, for checkpoints and logs: torch, device, threads, randomness."""
+def environment(device: torch.device, split: bool = False) -> dict[str, Any]:
+    """What bit-identity depends on besides the config, for checkpoints and logs: torch, device, threads, randomness.
+
+    On CUDA also by what kernels it computes, where weights may be ``split`` (`arithmetic.kernels`).
+    """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "torch": torch.__version__,
         "device": f"{device.type} {name}",
         "threads": torch.get_num_threads(),
         "randomness": VERSION,
+        **({"kernels": kernels(device, split)} if device.type == "cuda" else {}),
     }
 
 

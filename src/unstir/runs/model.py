@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from unstir.chain import Chain
+from unstir.diffusion.arithmetic import kernels
 from unstir.diffusion.denoiser import Denoise, Denoiser, Labelled
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import Step
@@ -157,6 +158,7 @@ class Model:
             "engine": self.engine,
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
+            **({"kernels": kernels(self.device)} if self.device.type == "cuda" else {}),
         }
 
     @property

@@ -13,6 +13,7 @@ from functools import cache, partial
 
 import torch
 
+from unstir.diffusion.arithmetic import tf32
 from unstir.distributed import processes
 from unstir.runs import build
 from unstir.runs.config import Config
@@ -52,7 +53,7 @@ def measured_rate(device: torch.device, dtype: torch.dtype, seconds: float = SEC
     do it.
     """
     precision = torch.get_float32_matmul_precision()
-    if device.type == "cuda" and torch.backends.cudnn.allow_tf32:
+    if device.type == "cuda" and tf32()[0]:
         torch.set_float32_matmul_precision("high")
     try:
         with torch.inference_mode():

@@ -97,12 +97,18 @@ def clipped(parameters: Iterable[Tensor], most: float) -> Tensor:
 
 
 def part_of(like: Tensor, tensor: Tensor) -> Tensor:
-    """This process's part of a whole ``tensor``, split as one of its shape ``like`` is, on its device."""
-    if not is_split(like) or tensor.shape != like.shape:
-        return tensor.to(like.device)
+    """This process's part of a whole ``tensor``, split as one of its shape ``like`` is, on its device.
+
+    It lies in memory as ``like`` does: a fused optimizer takes the n-th number of each tensor, wherever that belongs.
+    """
+    moved = tensor.to(like.device)
+    if tensor.shape != like.shape:
+        return moved
+    if not is_split(like):
+        return moved if moved.stride() == like.stride() else torch.empty_like(like, dtype=moved.dtype).copy_(moved)
     from torch.distributed.tensor import distribute_tensor
 
-    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+    return distribute_tensor(moved, like.device_mesh, like.placements, src_data_rank=None)
 
 
 @torch.no_grad()

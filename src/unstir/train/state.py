@@ -110,7 +110,7 @@ class State:
         copies, arrived = on_host(sharding.whole(tensors))
         window, counters = copies.pop("window"), copies.pop("counters")
         numbers = {"logged": self.logged, "measured": self.measured, "seconds": self.seconds}
-        made = self._saved(run, copies, environment=conditions(self.window.device))
+        made = self._saved(run, copies, environment=conditions(self.window.device, self.split))
 
         def checkpoint() -> Checkpoint:
             arrived()
@@ -205,9 +205,9 @@ STATE: Mapping[str, Kind] = {
 """What a full checkpoint has to hold besides tensors, and of what kind each is."""
 
 
-def conditions(device: torch.device) -> dict[str, Any]:
+def conditions(device: torch.device, split: bool = False) -> dict[str, Any]:
     """What bit-identity of a training depends on besides its config: the environment, and the number of processes."""
-    return {**environment(device), "processes": processes.size()}
+    return {**environment(device, split), "processes": processes.size()}
 
 
 def on_host(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Callable[[], None]]:

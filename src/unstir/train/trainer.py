@@ -17,6 +17,7 @@ import torch
 
 from unstir import randomness
 from unstir.data import Store
+from unstir.diffusion.arithmetic import repeatable
 from unstir.diffusion.augmentation import augmented
 from unstir.diffusion.denoiser import Denoiser, NotFiniteError
 from unstir.diffusion.loss import Losses, denoising_loss, nearest_noise
@@ -69,16 +70,15 @@ class Trainer:
         found, self._damaged = parallel.newest(run, self._check)
         if found is not None:
             self.state.restore(found)
-            for sentence in what_differs(found.environment, conditions(self._device)):
+            for sentence in what_differs(found.environment, conditions(self._device, self.state.split)):
                 self._observer.say(sentence)
         elif cfg.init:
             weights, said = parallel.initial(run.config)
             self.state.start_from(weights)
             if said:
                 self._observer.say(said)
-        denoiser = build.denoiser(run.config, self.state.net, build.dtype(cfg.dtype, self._device))
-        denoiser = compiled(denoiser, cfg.compile)
         net, self._takes_key = self.state.net, takes(self.state.net, "dropout_key")
+        denoiser = compiled(build.denoiser(run.config, net, build.dtype(cfg.dtype, self._device)), cfg.compile)
         self._learner = parallel.learner(net, self.state.split)
         self._denoiser = replace(denoiser, net=self._learner)
         self._objective = build.objective(run.config, self._denoiser)
@@ -121,7 +121,7 @@ class Trainer:
         with self._record.paused():
             self._record.least_seconds = least_seconds(run.config, run.data.shape, self._device)
         self._observer.begin(state.step, run.length, batch, tuple(self._snapshots))
-        self._event("continued" if state.step else "started", **conditions(self._device))
+        self._event("continued" if state.step else "started", **conditions(self._device, state.split))
         self._take_snapshot(stop)
         saved = processes.of_first((run.checkpoints / checkpoint.file_name(state.step)).exists())
         vote = processes.Vote()
@@ -173,7 +173,7 @@ class Trainer:
     def _learn_from(self, part: slice, last: bool = True) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Add the gradient of a part of the batch. Returns its times [b], losses [b] and weighted figures [b, 3]."""
         t, weight, losses_of = self._examples(part)
-        with parallel.exchanging(self._learner, last):
+        with parallel.exchanging(self._learner, last), repeatable(self._device):
             losses = losses_of()
             torch.autograd.backward((losses.total * weight).sum() * (self._config.loss_scale / self._config.batch_size))
         total, mse, bits = (torch.zeros_like(weight) if each is None else each.detach() for each in losses)

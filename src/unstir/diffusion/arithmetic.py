@@ -1,0 +1,103 @@
+"""How a device computes a network: in which type, how its memory is laid out, and with the same bits each time.
+
+On the CPU torch gives the same bits whenever it is asked alike. On CUDA some of its kernels add numbers up in the order
+in which threads happen to end (gradients of convolutions, of attention and of embeddings), or are chosen by timing
+them. In a `repeatable` block neither happens. Where CUDA has no repeatable form of an operation torch raises an error;
+the U-Net has no such one.
+
+Convolutions on CUDA have their weights, and so their images, channels last (`layout`), as tensor cores read them. It
+is a matter of memory alone: what is saved, and what leaves a `Denoiser`, is laid out as on the CPU.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+import torch.utils.deterministic
+
+from unstir.errors import UserError
+
+WORKSPACE = ":4096:8"
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", WORKSPACE)  # torch looks at it once, at a process's first product
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Autocast to ``dtype``, or nothing where it is float32 (or wider), the dtype of the weights themselves."""
+    if dtype == torch.bfloat16:
+        return torch.autocast(device.type, dtype=dtype)
+    return nullcontext()
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """In this block CUDA gives the same bits whenever it is asked alike; other devices do so anyway.
+
+    torch's settings are for the whole process, and are put back when the block ends. Raises UserError where the network
+    has an operation of which CUDA has no repeatable form, and where a product came before the setting of cuBLAS.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn: Any = torch.backends.cudnn
+    memory: Any = torch.utils.deterministic
+    mode = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    before = cudnn.benchmark, memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    cudnn.benchmark = memory.fill_uninitialized_memory = False  # no choice by timing; nothing here reads unset memory
+    try:
+        yield
+    except RuntimeError as error:
+        if refused := _refused(str(error)):
+            raise refused from None
+        raise
+    finally:
+        torch.use_deterministic_algorithms(mode[0], warn_only=mode[1])
+        cudnn.benchmark, memory.fill_uninitialized_memory = before
+
+
+def _refused(text: str) -> UserError | None:
+    """What to say of an error by which torch refuses what is not repeatable; None for any other."""
+    if "CUBLAS_WORKSPACE_CONFIG" in text:
+        given = os.environ.get("CUBLAS_WORKSPACE_CONFIG", "")
+        return UserError(
+            f"CUBLAS_WORKSPACE_CONFIG={given} does not give the same bits each time on CUDA, or came after this "
+            f"process's first product there; set CUBLAS_WORKSPACE_CONFIG={WORKSPACE} before the program starts"
+        )
+    if "does not have a deterministic implementation" in text:
+        return UserError(
+            f"the network uses {text.split()[0]}, of which CUDA has no form that gives the same bits each time, so "
+            "a run could not continue exactly; use another operation in its place, or the CPU"
+        )
+    return None
+
+
+def layout(device: torch.device) -> torch.memory_format:
+    """How the weights of convolutions lie in the memory of a device: channels last on CUDA, else as they are made."""
+    return torch.channels_last if device.type == "cuda" else torch.preserve_format
+
+
+def tf32() -> tuple[bool, bool]:
+    """Whether CUDA computes (convolutions, products of matrices) of float32 with the 10-bit fractions of TF32.
+
+    torch's defaults are yes and no; its settings change it, and NVIDIA_TF32_OVERRIDE=0 in the environment.
+    """
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    if os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+        return False, False
+    if (convolutions := getattr(cudnn, "conv", None)) is None:  # before torch 2.9
+        return bool(cudnn.allow_tf32), bool(products.allow_tf32)
+    return convolutions.fp32_precision == "tf32", products.fp32_precision == "tf32"
+
+
+def kernels(device: torch.device, split: bool = False) -> str:
+    """What the last bits on CUDA depend on besides type and device, in words; "" on other devices.
+
+    Weights that are ``split`` among processes lie as on the CPU: torch splits no others.
+    """
+    if device.type != "cuda":
+        return ""
+    names = ["TF32" if each else "float32" for each in tf32()]
+    where = "as on the CPU" if split else "channels last"
+    return f"repeatable, {where}, float32 convolutions in {names[0]}, products in {names[1]}"
