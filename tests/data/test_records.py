@@ -180,6 +180,24 @@ def test_broken_images_are_refused_by_their_row(tmp_path):
     assert store.count("train") == 2 and [path for path, _ in store.refused] == ["b.tar[1]", "b.tar[2]"]
 
 
+def test_a_table_names_files_below_its_own_folder_and_no_others(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    (tmp_path / "in/sub").mkdir(parents=True)
+    for name, data in {"in/sub/a.png": FILES[0], "private.png": FILES[1], "in/c.png": FILES[2]}.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "in/link.png").symlink_to(tmp_path / "private.png")
+    paths = ["sub/a.png", "../private.png", str(tmp_path / "private.png"), "link.png", "c.png"]
+    kind = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
+    images = pyarrow.array([{"bytes": None, "path": path} for path in paths], kind)
+    about = {b"huggingface": json.dumps({"info": {"features": {"image": {"_type": "Image"}}}}).encode()}
+    parquet.write_table(pyarrow.table({"image": images}).replace_schema_metadata(about), tmp_path / "in/x.parquet")
+    store = pack(tmp_path / "in/x.parquet", tmp_path / "store", held_out=0)
+    assert [path for path, _ in store.refused] == ["x.parquet[1]", "x.parquet[2]", "x.parquet[3]"]
+    assert store.count("train") == 2
+
+
 def other_columns(folder):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet

@@ -128,7 +128,7 @@ class HubDataset(Records):
     def _of(self, split: str, dataset: Any) -> Rows:
         labels: Sequence[Hashable] = list(dataset[self._label]) if self._label else [None] * len(dataset)
         files = dataset.cast_column(self._image, self._library.Image(decode=False))
-        return Rows(split, split, labels, lambda index: _bytes(files[index][self._image], Path()))
+        return Rows(split, split, labels, lambda index: _bytes(files[index][self._image], None))
 
 
 def _label_column(names: Sequence[str], features: dict[str, Any]) -> str:
@@ -149,12 +149,17 @@ def _looks_like_images(opened: Any, name: str) -> bool:
     return isinstance(data, bytes) and signature(data[:16]) is not None
 
 
-def _bytes(value: Any, folder: Path) -> bytes:
-    """The bytes of an image file in a table, or in the file that the table names; none where there are none."""
+def _bytes(value: Any, folder: Path | None) -> bytes:
+    """The bytes of an image file in a table, or in the file that it names; none where there are none.
+
+    With ``folder`` only a file below it: a table from a stranger must not name others of this machine. Data sets name
+    those that the library has fetched, wherever it keeps them.
+    """
     data = value.get("bytes") if isinstance(value, dict) else value
     if data is None and isinstance(value, dict) and value.get("path"):
-        file = folder / str(value["path"])
-        data = file.read_bytes() if file.is_file() else b""
+        file = ((folder or Path()) / str(value["path"])).resolve()
+        allowed = folder is None or file.is_relative_to(folder.resolve())
+        data = file.read_bytes() if allowed and file.is_file() else b""
     return bytes(data or b"")
 
 
