@@ -14,6 +14,8 @@ SOURCE = Path(unstir.__file__).parent
 ROOMS = [
     "errors",
     "progress",
+    "libraries",
+    "child",
     "distributed",
     "significance",
     "randomness",

@@ -152,7 +152,7 @@ def test_a_data_set_named_by_its_id_is_loaded_by_the_library(tmp_path, monkeypat
             assert (name, config) == ("me/animals", "small")
             return {"train": table(tmp_path)}
 
-    monkeypatch.setattr(columns, "library", lambda name: Library())
+    monkeypatch.setattr(columns, "library", lambda name, *_: Library())
     monkeypatch.setattr(columns, "_license_of_card", lambda name: f"card of {name}")
     store = pack("hf:me/animals:small", tmp_path / "store")
     assert store.classes == tuple(NAMES) and read_origin(store.path).license == "card of me/animals"

@@ -17,8 +17,8 @@ from unstir.generate.drawing import Job, sample_batches
 from unstir.interop import exporting
 from unstir.interop.exporting import export
 from unstir.interop.importing import import_run
-from unstir.interop.libraries import library
 from unstir.interop.names import to_diffusers
+from unstir.libraries import library
 from unstir.randomness import Key
 from unstir.runs.checkpoint import load
 

@@ -14,8 +14,8 @@ from unstir.errors import UserError
 from unstir.interop import torch_file
 from unstir.interop.foreign import Asked
 from unstir.interop.importing import import_run
-from unstir.interop.libraries import library
 from unstir.interop.schedulers import from_scheduler
+from unstir.libraries import library
 from unstir.runs.run import Run
 
 pytest.importorskip("diffusers", reason="what is imported is written by it: pip install 'unstir[diffusers]'")

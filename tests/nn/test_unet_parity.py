@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unstir.interop.libraries import library
 from unstir.interop.names import from_diffusers, to_diffusers
 from unstir.interop.unet2d import to_unet2d
+from unstir.libraries import library
 from unstir.nn.config import UNetConfig
 from unstir.nn.unet import UNet
 

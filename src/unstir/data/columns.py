@@ -7,25 +7,17 @@ labels are in the first column that it calls a class, or that is named label.
 import json
 from bisect import bisect_right
 from collections.abc import Hashable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from unstir.data.images import signature
 from unstir.data.records import UNKNOWN, Records, Rows, file_stamp, split_of
 from unstir.errors import UserError
+from unstir.libraries import library
 
 PREFIX = "hf:"
 LABELS = "label", "labels", "class", "fine_label", "cls"
 SAVED = "dataset_dict.json", "state.json"  # what marks a folder that datasets saved
-
-
-def library(name: str) -> Any:
-    """A library of the extra [hf]; UserError with the remedy where it is not installed."""
-    try:
-        return import_module(name)
-    except ImportError:
-        raise UserError(f"this source needs {name}; install it with pip install 'unstir[hf]'") from None
 
 
 class Parquet(Records):
@@ -34,7 +26,7 @@ class Parquet(Records):
     kind = "parquet"
 
     def __init__(self, files: Sequence[Path], name: str) -> None:
-        self._files, self.name, self._reader = sorted(files), name, library("pyarrow.parquet")
+        self._files, self.name, self._reader = sorted(files), name, library("pyarrow.parquet", "hf", "this source")
 
     def stamp(self) -> str:
         """Identify the files by name, length and time."""
@@ -89,7 +81,7 @@ class HubDataset(Records):
     kind = "datasets"
 
     def __init__(self, source: str | Path) -> None:
-        self._library = library("datasets")
+        self._library = library("datasets", "hf", "this source")
         self.name = str(source)
         self._splits = self._load(source)
         first = next(iter(self._splits.values()))
@@ -166,7 +158,7 @@ def _bytes(value: Any, folder: Path | None) -> bytes:
 def _license_of_card(name: str) -> str:
     """What the card of a data set on the Hub says of its licence."""
     try:
-        card = import_module("huggingface_hub").DatasetCard.load(name)
+        card = library("huggingface_hub", "hf", "the licence").DatasetCard.load(name)
     except Exception:  # offline, or none
         return UNKNOWN
     return _short_text(card.data.get("license")) or UNKNOWN

@@ -2,8 +2,7 @@
 
 Measured on 10,000 JPEG files of 32x32 pixels, two cores: one process 1.1 s, two threads 1.2 s, two processes 0.6 s.
 
-A child is a program of its own fed through pipes. One of multiprocessing would run the script that packs a second time,
-unless that has an `if __name__ == "__main__"`. A child whose parent is killed reads the end of its input and leaves.
+A child (`unstir.child`) whose parent is killed reads the end of its input and leaves.
 Request: one line of JSON, a list of paths. Reply: one line of JSON (shape of the decoded block, the rest of `Reply`),
 then the block's bytes; or {"failed": why}, which ends the packing.
 """
@@ -19,12 +18,12 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, Popen
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unstir.child import start
 from unstir.data.images import OTHER_SHAPE, Refused, Shape, decode
 from unstir.data.listing import Items, item_digest
 from unstir.errors import UserError
@@ -83,11 +82,8 @@ class _Worker:
     """One child, as its parent sees it."""
 
     def __init__(self, setup: str) -> None:
-        modules = [str(Path(__file__).parents[2]), *filter(None, sys.path)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(modules), "OPENBLAS_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", _PROGRAM, setup]
         # what decoders written in C print about damaged files goes nowhere: the reasons are in the replies
-        self._process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment)
+        self._process = start(_PROGRAM, setup)
 
     def decode(self, paths: list[str]) -> Reply:
         assert self._process.stdin and self._process.stdout

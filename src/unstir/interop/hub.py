@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unstir.errors import UserError
-from unstir.interop.libraries import library
+from unstir.libraries import library
 
 ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
 COMMIT = re.compile(r"[0-9a-f]{12}")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
 from unstir.interop.compared import check_equal
-from unstir.interop.libraries import library
+from unstir.libraries import library
 from unstir.runs.files import make_folder, replacing
 from unstir.runs.model import Model
 

@@ -1,0 +1,21 @@
+"""Programs of this package in processes of their own, fed through pipes.
+
+One of multiprocessing would run the script of the user a second time, unless that has an `if __name__ == "__main__"`.
+"""
+
+import os
+import sys
+from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
+
+
+def start(program: str, *arguments: str, group: bool = False) -> Popen[bytes]:
+    """Start Python with a program and its arguments; it finds what this process finds, and not the current folder.
+
+    Its input and output are pipes, its errors go nowhere. With ``group`` it is the first of a group of its own, which
+    a terminal that sends Ctrl-C or closes leaves alone.
+    """
+    modules = [str(Path(__file__).parents[1]), *filter(None, sys.path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(modules), "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-P", "-c", program, *arguments]
+    return Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=group)
