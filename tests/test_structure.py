@@ -28,6 +28,7 @@ ROOMS = [
     "data",
     "pictures",
     "runs",
+    "trackers",
     "train",
     "generate",
     "compare",

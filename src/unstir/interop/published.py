@@ -103,7 +103,7 @@ def write_repository(
 
 
 def public(config: Config) -> Config:
-    """A config without the places of the machine that it was made on: of each path the last part alone."""
+    """A config without the places of the machine that it was made on: of each path the last part alone, no tracker."""
 
     def last(text: str) -> str:
         return Path(text).name
@@ -112,7 +112,7 @@ def public(config: Config) -> Config:
     imported = ", ".join([source if hub.is_fetched(source) else last(source), *rest])
     data = replace(config.data, source=last(config.data.source), store="")
     train = replace(config.train, init=last(config.train.init))
-    return replace(config, data=data, train=train, imported=imported)
+    return replace(config, data=data, train=train, log=replace(config.log, to=()), imported=imported)
 
 
 def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) -> None:

@@ -111,7 +111,7 @@ class Config:
 
 MAY_CHANGE = (
     "train.length", "train.lr_period", "train.micro_batch", "train.activation_checkpointing", "train.compile",
-    "train.device", "train.shard",
+    "train.device", "train.shard", "log.to",
     "log.every", "log.held_out_images", "log.held_out_times", "checkpoint.every", "checkpoint.keep", "data.store",
     "grids.epochs", "grids.log_spaced",
     *(f"grids.{name}" for name in DEFAULTS if name != "seed"),

@@ -241,6 +241,8 @@ class LogConfig:
 
     every: PositiveSpan = "50 steps"
     """How often a line of metrics is written: means over the steps since the last one."""
+    to: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Trackers that show the run too: tensorboard (in RUN/tensorboard), wandb (Weights & Biases, on its server)."""
     held_out_images: Annotated[int, Field(ge=0, le=MOST)] = 128
     """Training images, and held-out ones, whose loss is measured at each snapshot; at most what there are. 0: none."""
     held_out_times: Annotated[int, Field(ge=1, le=100_000)] = 10
@@ -250,6 +252,8 @@ class LogConfig:
     def _consistent(self) -> "LogConfig":
         if self.held_out_images == 1:
             raise ValueError("held_out_images=1 gives a mean without its error: use at least 2, or 0 for none")
+        if twice := next((name for name in self.to if self.to.count(name) > 1), ""):
+            raise ValueError(f"to={list(self.to)} names {twice} twice; once is enough")
         return self
 
 

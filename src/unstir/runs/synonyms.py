@@ -54,6 +54,7 @@ SETTINGS = {
     "checkpoint.every": "save_every save_freq save_interval checkpoint_every checkpoint_interval checkpointing_steps",
     "checkpoint.keep": "save_total_limit checkpoints_total_limit max_checkpoints keep",
     "log.every": "log_every log_freq log_interval print_freq logging_steps",
+    "log.to": "tracker trackers report_to log_with logger loggers wandb use_wandb tensorboard use_tensorboard tb",
     "grids.num": "n num num_samples n_samples",
     "grids.steps": "sample_steps sampling_steps sampling_timesteps num_inference_steps ddim_steps",
     "grids.sampler": "sampler sampling_method",

@@ -24,6 +24,7 @@ from unstir.runs.loading import compare
 from unstir.runs.memory import check, forecast, gigabytes, in_words, of_program, what_fits, within_memory
 from unstir.runs.run import Run, is_run
 from unstir.runs.timetable import newest_grid
+from unstir.trackers.following import Trackers
 from unstir.train import parallel
 from unstir.train.observer import Observer, Stop
 from unstir.train.packed import check_sides, open_data
@@ -57,23 +58,29 @@ def train_run(
     ``say`` is called with what a person should know of the data, ``showing`` opens a display while images are packed.
     A new run learns from the data of the run ``data_of``, where one is given. Several processes that torchrun started
     train one run together, and the first of them alone writes and speaks (`distributed`).
-    Raises UserError as `open_data` and `open_run`, before the run's folder is made or changed.
+    Raises UserError as `open_data`, `open_run` and `Trackers`, before the run's folder is made or changed.
     """
     with joined(config.train.device):
         if not processes.is_first():
             observer, say, showing = Observer(), unsaid, silently
-        run, store = _opened(config, Path(folder), data_of, say, showing)
-        lock, taken = run.lock() if processes.is_first() else nullcontext(), needs(run.config, store)
-        with lock, within_memory(*taken), stop or Stop(install=False) as stop, observer or Observer() as observer:
-            if processes.is_first():
-                run.tidy()
-            processes.follow(stop)
-            trainer = Trainer(run, store, observer)
-            trainer.start()  # which says what was damaged, before the introduction; run() starts no second time
-            observer.say(introduction(run, trainer.state, expected := forecast(*taken).total))
-            done = trainer.finished
-            if not done and (warning := _too_much(taken)):
-                observer.say(warning)
+        with Trackers(config.log.to if processes.is_first() else ()) as trackers:
+            run, store = _opened(config, Path(folder), data_of, say, showing)
+            return _trained(run, store, trackers, observer or Observer(), stop or Stop(install=False))
+
+
+def _trained(run: Run, store: Store, trackers: Trackers, observer: Observer, stop: Stop) -> Training:
+    lock, taken = run.lock() if processes.is_first() else nullcontext(), needs(run.config, store)
+    with lock, within_memory(*taken), stop, observer:
+        if processes.is_first():
+            run.tidy()
+        processes.follow(stop)
+        trainer = Trainer(run, store, observer)
+        trainer.start()  # which says what was damaged, before the introduction; run() starts no second time
+        observer.say(introduction(run, trainer.state, expected := forecast(*taken).total))
+        done = trainer.finished
+        if not done and (warning := _too_much(taken)):
+            observer.say(warning)
+        with trackers.following(run, observer.say):
             finished = done or trainer.run(stop)
     step = trainer.state.step
     if done:

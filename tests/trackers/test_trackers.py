@@ -1,0 +1,330 @@
+"""Trackers against the libraries themselves: what TensorBoard and W&B have of a run is what its folder says."""
+
+import base64
+import fcntl
+import hashlib
+import io
+import json
+import os
+import signal
+import struct
+import time
+import tomllib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import tiny_config, without_charts
+from unstir.errors import UserError
+from unstir.interop.published import public
+from unstir.runs import checkpoint
+from unstir.runs.run import Run
+from unstir.runs.timetable import snapshots
+from unstir.trackers import following, to_wandb
+from unstir.trackers.folder import Row
+from unstir.trackers.following import Trackers
+from unstir.trackers.job import Job
+from unstir.train.launch import train_run
+from unstir.train.observer import Observer
+
+pytest.importorskip("tensorboard", reason="what is tested: pip install 'unstir[tensorboard]'")
+pytest.importorskip("wandb", reason="what is tested: pip install 'unstir[wandb]'")
+
+BOTH = ["tensorboard", "wandb"]
+KILLED_AT = 11  # three steps after the checkpoint of step 8, and one after the line of step 10
+LOSSES = {"loss": "held_out", "loss_train": "train"}
+
+
+class Watching(Observer):
+    """Keeps what was said, and calls ``at(step)`` after each step."""
+
+    def __init__(self, at=lambda step: None):
+        self.said, self.at = [], at
+
+    def say(self, text):
+        self.said.append(text)
+
+    def step(self, step):
+        self.at(step)
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory):
+    """W&B without a network, and with a home of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            patch.delenv(name)
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("WANDB_MODE", "offline")
+        patch.setattr(following, "SILENT_SECONDS", 60.0)  # of a machine that has other work
+        without_charts(patch)
+        yield patch
+
+
+def asked(digits, **changes):
+    return tiny_config(digits, log__to=BOTH, log__held_out_images=8, log__held_out_times=2, **changes)
+
+
+def wait_until_free(run):
+    """Until the trackers of a training that was killed have ended."""
+    for name in BOTH:
+        with open(run / name / ".lock", "w") as lock:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    time.sleep(0.05)
+            else:
+                raise AssertionError(f"{name} did not end")
+
+
+def events(run):
+    """What TensorBoard's own reader finds, of all steps."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    kept = {"scalars": 0, "images": 0, "tensors": 0}
+    return EventAccumulator(str(run / "tensorboard"), size_guidance=kept).Reload()
+
+
+def records(run):
+    """The records of the newest offline file, by W&B's own protocol buffers; its frames are those of LevelDB's log."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (file,) = (run / "wandb").glob("offline-run-*/run-*.wandb")
+    data, at, parts, found = file.read_bytes(), 7, b"", []
+    while at + 7 <= len(data):
+        if (left := 32768 - at % 32768) < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        assert 1 <= kind <= 4
+        parts = (b"" if kind in (1, 2) else parts) + data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):
+            found.append(Record.FromString(parts))
+    return found
+
+
+def history(run):
+    """The rows of W&B by step: names (joined by a dot) and values."""
+    rows = {}
+    for record in records(run):
+        if record.WhichOneof("record_type") == "history":
+            row = {".".join(each.nested_key) or each.key: json.loads(each.value_json) for each in record.history.item}
+            assert row["_step"] not in rows, "a step is there twice"
+            rows[row["_step"]] = row
+    return rows
+
+
+def expected(run):
+    """The scalars that the logs of a run hold, {name: {step: value}}."""
+    found = {}
+    for line in run.metrics():
+        for key, value in line.items():
+            if key != "step":
+                found.setdefault(f"metrics/{key}", {})[line["step"]] = value
+    for line in run.held_out():
+        means = {name: float(np.mean(line[key])) for name, key in LOSSES.items()}
+        for key in ("bits", "bits_error", "bits_train", "bits_train_error"):
+            means[key] = line[key]
+        for key, value in means.items():
+            found.setdefault(f"held_out/{key}", {})[line["step"]] = value
+    return found
+
+
+@pytest.fixture(scope="module")
+def tracked(digits, offline, tmp_path_factory):
+    """A run with both trackers that was killed and continued: its folder, and what TensorBoard showed in between."""
+    folder = tmp_path_factory.mktemp("tracked") / "run"
+    config = asked(digits)
+    if (child := os.fork()) == 0:
+        die = Watching(lambda step: step == KILLED_AT and os.kill(os.getpid(), signal.SIGKILL))
+        train_run(config, folder, observer=die)
+        os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    wait_until_free(folder)
+    live = events(folder)
+    before = [event.step for event in live.Scalars("metrics/loss")], sorted(history(folder))
+    (folder / "report.html").write_text("<title>a page</title>")
+    watching = Watching()
+    assert train_run(config, folder, observer=watching).finished
+    return SimpleNamespace(run=Run.open(folder), live=live, before=before, said=watching.said)
+
+
+def test_a_killed_and_continued_run_has_each_step_once_in_tensorboard(tracked):
+    assert tracked.before[0] == [2, 4, 6, 8, 10]  # past the checkpoint of step 8, where it went on
+    want, run = expected(tracked.run), tracked.run
+    assert {"metrics/loss", "metrics/grad_norm", "metrics/lr", "metrics/images", "held_out/loss"} <= want.keys()
+    assert list(want["metrics/loss"]) == [2, 4, 6, 8, 10, 12]
+    for found in (events(run.path), tracked.live.Reload()):  # one that reads anew, one that was open all the time
+        assert set(found.Tags()["scalars"]) == want.keys()
+        for name, values in want.items():
+            shown = {event.step: event.value for event in found.Scalars(name)}
+            assert len(shown) == len(found.Scalars(name))
+            assert shown == {step: float(np.float32(value)) for step, value in values.items()}
+        for event in found.Scalars("metrics/loss"):
+            began = (run.path / "data.json").stat().st_mtime
+            assert event.wall_time - began == pytest.approx(want["metrics/seconds"][event.step], abs=1e-3)
+    assert len(list((run.path / "tensorboard").glob("events*"))) == 2
+    text = events(run.path).Tensors("config")[-1].tensor_proto.string_val[0].decode()
+    assert text == f"```toml\n{(run.path / 'config.toml').read_text()}\n```"
+
+
+def test_grids_are_pictures_in_tensorboard_and_the_same_files(tracked):
+    found, run = events(tracked.run.path), tracked.run
+    shown = {event.step: event for event in found.Images("samples")}
+    assert len(shown) == len(found.Images("samples")) and shown.keys() == snapshots(run).keys()
+    for step, name in snapshots(run).items():
+        assert shown[step].encoded_image_string == (run.samples / f"{name}.png").read_bytes()
+        picture = Image.open(io.BytesIO(shown[step].encoded_image_string))
+        assert picture.size == (shown[step].width, shown[step].height) and picture.convert("RGB").getextrema()
+    assert {event.step for name in ("curves", "losses") for event in found.Images(name)} <= shown.keys()
+
+
+def test_a_killed_and_continued_run_has_each_step_once_in_wandb(tracked):
+    run = tracked.run
+    assert set(tracked.before[1]) == {0, 1, 2, 4, 6, 8, 10}
+    rows, want = history(run.path), expected(run)
+    for name, values in want.items():
+        assert {step: row[name] for step, row in rows.items() if name in row} == values
+    assert len(list((run.path / "wandb").glob("offline-run-*"))) == 1
+    pictures = {step: row for step, row in rows.items() if "samples.path" in row}
+    assert pictures.keys() == snapshots(run).keys()
+    (files,) = (run.path / "wandb").glob("offline-run-*/files")
+    for step, name in snapshots(run).items():
+        assert (files / pictures[step]["samples.path"]).read_bytes() == (run.samples / f"{name}.png").read_bytes()
+    of_run = next(record.run for record in records(run.path) if record.WhichOneof("record_type") == "run")
+    config = {item.key: json.loads(item.value_json) for item in of_run.config.update}
+    assert config.items() >= tomllib.loads((run.path / "config.toml").read_text()).items()
+    assert (of_run.run_id, of_run.display_name) == ((run.path / "wandb/id").read_text(), "run")
+    assert not of_run.git.remote_url and not of_run.git.commit
+    assert tracked.said[1:] == []  # after the introduction
+
+
+def artifact(run):
+    found = [record.artifact for record in records(run) if record.WhichOneof("record_type") == "artifact"]
+    return {each.path: each for each in found[0].manifest.contents}, found
+
+
+def test_the_page_is_an_artifact_of_wandb_at_the_end_of_training_and_of_the_report(tracked, tmp_path):
+    contents, found = artifact(tracked.run.path)
+    page = tracked.run.path / "report.html"
+    assert len(found) == 1 and found[0].type == "report"
+    assert contents["report.html"].digest == base64.b64encode(hashlib.md5(page.read_bytes()).digest()).decode()
+    other, said = tmp_path / "other.html", []
+    other.write_text("<title>another</title>")
+    before = history(tracked.run.path)
+    following.send(tracked.run, other, said.append)
+    contents, found = artifact(tracked.run.path)
+    assert contents["report.html"].digest == base64.b64encode(hashlib.md5(other.read_bytes()).digest()).decode()
+    assert history(tracked.run.path).keys() == before.keys() and said == []
+    assert len(list((tracked.run.path / "tensorboard").glob("events*"))) == 2
+    with tracked.run.lock():  # it is being trained
+        following.send(tracked.run, page, said.append)
+    assert artifact(tracked.run.path)[0]["report.html"].digest == contents["report.html"].digest
+
+
+PLANTED = """
+import sys
+if sys.argv[0] == "-c":
+    import tensorboard.summary.writer.record_writer as writer
+    def write(self, data):
+        raise OSError(28, "No space left on device")
+    writer.RecordWriter.write = write
+"""
+
+
+def test_a_full_disk_and_a_server_that_never_answers_change_no_bit(
+    digits, offline, tmp_path, monkeypatch, capfd, tracked
+):
+    """Nor does W&B print anything, ask for anything or keep the training waiting."""
+    import socket
+
+    (tmp_path / "planted").mkdir()
+    (tmp_path / "planted/sitecustomize.py").write_text(PLANTED)
+    monkeypatch.syspath_prepend(tmp_path / "planted")
+    monkeypatch.setattr(following, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(following, "WAIT_SECONDS", 2.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("WANDB_MODE", "online")
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        watching = Watching()
+        assert train_run(asked(digits), tmp_path / "run", observer=watching).finished
+    ours, theirs = (checkpoint.newest(path / "checkpoints")[0] for path in (tmp_path / "run", tracked.run.path))
+    assert ours.tensors.keys() == theirs.tensors.keys()
+    assert all(torch.equal(ours.tensors[name], theirs.tensors[name]) for name in ours.tensors)
+    of = {name: [text for text in watching.said[1:] if text.startswith(name)] for name in (*BOTH, "waiting")}
+    assert of["tensorboard"] == [
+        "tensorboard failed, and is tried again every minute; the run does not depend on it: No space left on device; "
+        "free some space"
+    ]
+    assert len(of["waiting"]) == 1 and "for wandb to take what is left, 2 s at most" in of["waiting"][0]
+    assert len(of["wandb"]) == 1 and "was ended: unstir report" in of["wandb"][0] and len(watching.said) == 4
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_run_without_a_login_is_offline_and_says_so(tracked, offline, monkeypatch, tmp_path):
+    monkeypatch.delenv("WANDB_MODE")
+    said = []
+    with Trackers(["wandb"]) as trackers, trackers.following(tracked.run, said.append):
+        pass
+    assert len(said) == 1 and "cannot log in" in said[0] and "wandb sync" in said[0]
+    assert sorted(history(tracked.run.path)) == [0, 1, 2, 4, 6, 8, 10, 12]
+
+
+@pytest.mark.parametrize(
+    ("planted", "says"),
+    [
+        ("raise ModuleNotFoundError(__name__)", "needs tensorboard.* which is not there: pip install 'unstir.tensorb"),
+        ("raise TypeError('descriptors')", "tensorboard: the library cannot be loaded: TypeError: descriptors"),
+        ("import os; os._exit(7)", "tensorboard: its process ended with status 7"),
+    ],
+)
+def test_a_library_that_is_missing_or_broken_is_refused_before_anything_is_made(
+    digits, tmp_path, monkeypatch, planted, says
+):
+    (tmp_path / "planted/tensorboard").mkdir(parents=True)
+    (tmp_path / "planted/tensorboard/__init__.py").write_text(planted)
+    monkeypatch.syspath_prepend(tmp_path / "planted")
+    with pytest.raises(UserError, match=says):
+        train_run(tiny_config(digits, log__to=["tensorboard"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_online_the_server_says_what_it_has_and_nothing_is_sent_twice(tracked, offline, monkeypatch):
+    """Of a run whose server has the steps before 8; there is no server to ask here."""
+
+    class Server:
+        offline, starting_step, url, rows = False, 8, "https://there", []
+
+        def log(self, values, step, commit):
+            self.rows.append((step, commit, values))
+
+    import wandb
+
+    made = []
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    monkeypatch.setenv("WANDB_CACHE_DIR", "there")
+    monkeypatch.setattr(to_wandb, "_library", lambda: SimpleNamespace(
+        Settings=wandb.Settings, Image=wandb.Image, errors=wandb.errors,
+        setup=lambda settings: SimpleNamespace(settings=SimpleNamespace(mode=os.environ["WANDB_MODE"])),
+        init=lambda **how: made.append(how) or Server(),
+    ))  # fmt: skip
+    said = []
+    tracker = to_wandb.Tracker(Job(tracked.run.path, {}, tracked.run.path / "report.html"), said.append)
+    assert (made[0]["resume"], made[0]["project"]) == ("allow", "mine") and made[0]["settings"].console == "off"
+    assert made[0]["id"] == (tracked.run.path / "wandb/id").read_text() and said == ["wandb: https://there"]
+    for step in (6, 8, 10):
+        tracker.add(Row(step, scalars={"metrics/loss": 0.5}))
+    assert Server.rows == [(8, True, {"metrics/loss": 0.5}), (10, True, {"metrics/loss": 0.5})]
+
+
+def test_a_published_run_names_no_tracker(tracked):
+    assert tracked.run.config.log.to == tuple(BOTH) and public(tracked.run.config).log.to == ()
