@@ -4,10 +4,11 @@
     python benchmarks/against.py                               # the 16x16 network and Ho et al.'s
     python benchmarks/against.py --write                       # and the tables of docs/performance.md
     python benchmarks/against.py --quick --sizes tiny          # whether all of it runs
-    python benchmarks/against.py --device cuda --sizes ho --batch 128 --compile --write
+    bash benchmarks/gpu.sh                                     # on a GPU: this, and all else that is measured there
 
 Timed are a training step, a call of the network without gradients, 64 images at equal quality, an epoch of data, the
-random numbers of a step, and a process until its first training step; the last three of the first size alone. All
+random numbers of a step, and a process until its first training step; the last three of the first size alone. The
+part "settings", which has to be named, is our training step in each type, layout and way of compiling. All
 sides take turns in every round. Printed are medians and quartiles, ratios within a round, and what part of this
 machine's own rate of products and convolutions is reached.
 """
@@ -15,6 +16,7 @@ machine's own rate of products and convolutions is reached.
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,20 +29,21 @@ except ModuleNotFoundError as missing:
 import numpy as np
 from PIL import Image
 
-from peers import machine, parts, tables
+from peers import machine, parts, tables, variants
 from peers.sizes import IMAGES, SIZES
 from unstir.chain import FAST
 from unstir.runs.build import device
 
 PAGE = Path(__file__).parents[1] / "docs/performance.md"
-PARTS = ("training", "inference", "drawing", "data", "randomness", "start")
+PARTS = {part.__name__: part for part in (parts.training, parts.inference, parts.drawing, variants.settings)}
+PARTS |= {part.__name__: part for part in (parts.data, parts.randomness, parts.start)}
 ONCE = ("data", "randomness", "start")  # of the first size alone
 
 
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["tiny", "ho"])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=[name for name in PARTS if name != "settings"])
     parser.add_argument("--rounds", type=int, default=9, help="turns that count; a third for images and start-up")
     parser.add_argument("--quick", action="store_true", help="2 rounds of small batches: whether it runs, not how fast")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
@@ -50,6 +53,8 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--ema", action="store_true", help="every side averages its weights at each training step")
     parser.add_argument("--compile", action="store_true", help="add ours and diffusers compiled")
     parser.add_argument("--set", nargs="*", default=[], help="settings of our run, such as train.optimizer=muon")
+    also = "Markdown files whose text ends what is written, such as figures of other commands"
+    parser.add_argument("--also", nargs="*", type=Path, default=[], metavar="FILE", help=also)
     page = f"put the tables into a page (default: docs/{PAGE.name}) between its comments"
     parser.add_argument("--write", nargs="?", type=Path, const=PAGE, help=page)
     options = parser.parse_args(arguments)
@@ -76,7 +81,7 @@ def measured(options: argparse.Namespace, folder: Path) -> list[tables.Section]:
     for place, name in enumerate(options.sizes):
         on = prepared(options, name, folder / name)
         for part in (part for part in PARTS if part in options.parts and (place == 0 or part not in ONCE)):
-            done = getattr(parts, part)(on)
+            done = PARTS[part](on)
             for section in done if isinstance(done, list) else [done]:
                 print(f"\n{section.markdown()}", flush=True)
                 found.append(section)
@@ -115,7 +120,7 @@ def setting(text: str) -> tuple[str, object]:
         return key, value
 
 
-def page_of(sections: list[tables.Section], about: list[tuple[str, str]]) -> str:
+def page_of(sections: list[tables.Section], about: list[tuple[str, str]], also: Sequence[str] = ()) -> str:
     """All that is written into the page."""
     limits = ", ".join(f"{dtype} {rate / 1e9:,.0f} GFLOP/s" for dtype, rate in sections[0].limits.items())
     rows = [
@@ -130,6 +135,7 @@ def page_of(sections: list[tables.Section], about: list[tuple[str, str]]) -> str
             tables.headline(sections),
             *filter(None, [tables.spent(section for section in sections if section.of == sections[0].of)]),
             *(section.markdown() for section in sections),
+            *also,
         )
     )
 
@@ -145,7 +151,7 @@ def main() -> None:
         print(f"{what}: {text}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         sections = measured(options, Path(folder))
-    text = page_of(sections, about)
+    text = page_of(sections, about, [file.read_text().strip() for file in options.also])
     print(f"\n{text[: text.index('###')].strip()}")
     if options.write:
         tables.write(options.write, kind, text)

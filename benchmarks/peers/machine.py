@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from unstir.diffusion.arithmetic import kernels
+
 PACKAGES = ("torch", "diffusers", "denoising-diffusion-pytorch", "unstir")
 EXTENSIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
 
@@ -20,7 +22,9 @@ def described(device: torch.device) -> list[tuple[str, str]]:
     rows = [("processor", f"{processor()}, {threads}, {memory() / 2**30:.0f} GiB")]
     if device.type == "cuda":
         at = torch.cuda.get_device_properties(device)
-        rows.append(("device", f"{at.name}, {at.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"))
+        cuda = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+        rows.append(("device", f"{at.name}, {at.total_memory / 2**30:.0f} GiB, {cuda}"))
+        rows.append(("kernels", kernels(device)))
     load = os.getloadavg()[0]
     loaded = "" if load < 0.3 else f"; load average {load:.1f} as it began, so other processes had a part of it"
     rows.append(("day", f"{datetime.date.today().isoformat()}{loaded}"))

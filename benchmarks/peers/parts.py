@@ -77,10 +77,14 @@ class Setting:
         """How our network is compiled at its fastest."""
         return "graphs" if self.device.type == "cuda" else "yes"
 
-    def trainer(self, dtype: str, how: str = "no") -> Any:
-        """A run of ours that computes in ``dtype``, in a folder of its own; ``how`` it is compiled."""
+    def trainer(self, dtype: str, how: str = "no", **changes: Any) -> Any:
+        """A run of ours that computes in ``dtype``, in a folder of its own; ``how`` it is compiled.
+
+        ``changes`` are settings of [train].
+        """
         values = ours.settings(self.size, self.device, dtype, self.ema)
         values = ours.changed(values, {"train.compile": how, **self.changes})
+        values["train"] |= changes
         number = len(list(self.folder.iterdir()))
         return ours.trainer_of(self.folder / f"run-{number}", self.store, values)
 
@@ -105,11 +109,11 @@ def forward_flops(side: str, size: Size) -> int:
 def training(on: Setting) -> Section:
     """A training step of each side, each with a network and an optimiser of its own."""
     size, x_0, best = on.size, on.images(on.size.batch), on.dtypes[-1]
-    contestants = [_trained(on, OURS, on.trainer("auto").take_step, best, DEFAULT)]
+    contestants = [trained(on, OURS, on.trainer("auto").take_step, best, DEFAULT)]
     if on.native:
-        contestants.append(_trained(on, OURS, on.trainer("float32").take_step, "float32"))
+        contestants.append(trained(on, OURS, on.trainer("float32").take_step, "float32"))
     if on.compiled:
-        contestants.append(_trained(on, OURS, on.trainer("auto", on.how).take_step, best, f"compiled ({on.how})"))
+        contestants.append(trained(on, OURS, on.trainer("auto", on.how).take_step, best, f"compiled ({on.how})"))
 
     def of_diffusers_in(dtype: str, how: str, compiled: bool = False) -> Contestant:
         net, given = of_diffusers.network(size, on.device), x_0
@@ -118,7 +122,7 @@ def training(on: Setting) -> Section:
             net.compile()
         low, fused = dtype == "bfloat16", "fused" in how
         step = of_diffusers.step_of(net, given, autocast=low, fused=fused, ema=on.ema)
-        return _trained(on, DIFFUSERS, step, dtype, how)
+        return trained(on, DIFFUSERS, step, dtype, how)
 
     contestants += [of_diffusers_in("float32", DEFAULT), of_diffusers_in("float32", "fused")]
     if on.native:
@@ -128,7 +132,7 @@ def training(on: Setting) -> Section:
     for dtype in on.dtypes:
         net = of_lucidrains.network(size, on.device)
         step = of_lucidrains.step_of(net, x_0, autocast=dtype == "bfloat16", ema=on.ema)
-        contestants.append(_trained(on, LUCIDRAINS, step, dtype, DEFAULT if dtype == "float32" else ""))
+        contestants.append(trained(on, LUCIDRAINS, step, dtype, DEFAULT if dtype == "float32" else ""))
     return on.timed("Training step", _about_training(on), contestants, DIFFUSERS)
 
 
@@ -143,7 +147,7 @@ def _about_training(on: Setting) -> str:
     )
 
 
-def _trained(on: Setting, side: str, step: Callable[[], object], dtype: str, how: str = "") -> Contestant:
+def trained(on: Setting, side: str, step: Callable[[], object], dtype: str, how: str = "") -> Contestant:
     flops = TRAINING * on.size.batch * forward_flops(_structure(side), on.size)
     return Contestant(side, ", ".join(filter(None, (dtype, how))), step, on.size.batch, flops, dtype)
 

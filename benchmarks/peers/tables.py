@@ -92,14 +92,14 @@ def figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 99.95 else f"{value:.3g}"
 
 
-def between(name: str) -> tuple[str, str]:
-    """The comments around a part of a page."""
-    return f"<!-- {name}: written by benchmarks/against.py -->", f"<!-- {name}: end -->"
+def between(name: str, by: str = "against.py") -> tuple[str, str]:
+    """The comments around a part of a page, which name the program ``by`` which it is written."""
+    return f"<!-- {name}: written by benchmarks/{by} -->", f"<!-- {name}: end -->"
 
 
-def around(page: Path, name: str) -> tuple[str, str]:
+def around(page: Path, name: str, by: str = "against.py") -> tuple[str, str]:
     """What stands before and after the two comments of ``name`` in a page; SystemExit where they are not there once."""
-    begin, end = between(name)
+    begin, end = between(name, by)
     before, found, rest = (page.read_text() if page.exists() else "").partition(begin)
     _, ended, after = rest.partition(end)
     if not (found and ended) or begin in rest or end in before + after:
@@ -107,7 +107,7 @@ def around(page: Path, name: str) -> tuple[str, str]:
     return before, after
 
 
-def write(page: Path, name: str, text: str) -> None:
+def write(page: Path, name: str, text: str, by: str = "against.py") -> None:
     """Replace what stands between the two comments of ``name`` in a page; SystemExit as `around`."""
-    (before, after), (begin, end) = around(page, name), between(name)
+    (before, after), (begin, end) = around(page, name, by), between(name, by)
     page.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}")
