@@ -66,7 +66,7 @@ table() {
     local how=(--compile)
     if [ -n "$QUICK" ]; then
         place "$DEVICE" against.py
-        page=("$OUT/page.md") sizes=(--sizes tiny) kills=(--kills 1 --length "201 steps") memory=(--size tiny --batch 4) how=(--quick)
+        page=("$OUT/page.md") sizes=(--sizes tiny) kills=(--kills 1 --length "30 steps") memory=(--size tiny --batch 4) how=(--quick)
     fi
     part tests "$PYTHON" -m pytest -q -n 0 -rs tests/train/test_cuda.py
     part kills "$PYTHON" benchmarks/kill_and_continue.py "${kills[@]}"

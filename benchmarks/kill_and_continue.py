@@ -2,9 +2,9 @@
 
 Usage: python benchmarks/kill_and_continue.py [--kills 10] [--seed 0] [--length "300 steps"] [--folder DIR]
 
-Both runs use the default recipe, shortened. Compared bit for bit: every tensor of the last checkpoint (weights,
-averages, optimiser state), its history, each line of metrics.jsonl without its timing fields, and every picture. Exit
-status 1 if anything differs.
+Both runs use the default recipe, shortened and without its warm-up. Compared bit for bit: every tensor of the last
+checkpoint (weights, averages, optimiser state), its history, each line of metrics.jsonl without its timing fields, and
+every picture. Exit status 1 if anything differs.
 """
 
 import argparse
@@ -24,7 +24,8 @@ from unstir.train.record import TIMING_FIELDS
 
 
 def command(length: str, out: Path) -> list[str]:
-    options = ["--train.length", length, "--checkpoint.every", "50 steps", "--log.every", "20 steps", "--out", str(out)]
+    options = ["--train.length", length, "--train.warmup", "0 steps", "--checkpoint.every", "50 steps"]
+    options += ["--log.every", "20 steps", "--out", str(out)]
     return [sys.executable, "-m", "unstir", "train", "digits", *options]
 
 
