@@ -37,7 +37,7 @@ def ours(size: Size, options: argparse.Namespace, folder: Path, levels: int) -> 
     from PIL import Image
 
     from peers import ours as side
-    from unstir.runs import memory, toml
+    from unstir.runs import build, memory, toml
 
     (folder / "images").mkdir()
     for number in range(size.batch):
@@ -48,7 +48,7 @@ def ours(size: Size, options: argparse.Namespace, folder: Path, levels: int) -> 
     config = toml.from_dict(side.changed(values, {"data.store": str(store.path)}), "the benchmark's settings")
     expected = memory.of_steps(config, size.shape, torch.device(options.device)).total
     if options.device == "cpu":  # where the forecast of a training counts the copy that a checkpoint is written of
-        expected -= (memory.copies(config) - 1) * memory.FLOAT * memory.parameters(config)
+        expected -= (memory.copies(config) - 1) * memory.FLOAT * build.num_parameters(config)
     made: list[Callable[[], None]] = []
 
     def step() -> None:

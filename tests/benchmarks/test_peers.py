@@ -68,6 +68,15 @@ def test_ours_takes_a_step_and_calls_and_draws(folder):
     assert ours.masks_of(NANO, CPU)().shape == (4, NANO.dropped) and ours.noise_of(NANO, CPU)()[1].shape[0] == 4
 
 
+def test_the_memory_of_both_is_taken_by_steps_of_theirs(tmp_path):
+    memory = runpy.run_path(str(FOLDER / "peak_memory.py"))
+    options = memory["parsed"](["--size", "tiny"])
+    step, forecast = memory["ours"](NANO, options, tmp_path, 1)
+    assert 1e6 < forecast < 1e9
+    step()
+    memory["theirs"](NANO, options, True)()
+
+
 @pytest.mark.filterwarnings("ignore")  # theirs, such as files left open
 def test_both_peers_take_a_step_and_call_and_draw(folder):
     from peers import of_lucidrains
