@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import struct
 import time
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from wandb_server import Server
 
 from conftest import tiny_config, without_charts
 from unstir.errors import UserError
@@ -23,10 +25,8 @@ from unstir.interop.published import public
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
 from unstir.runs.timetable import snapshots
-from unstir.trackers import following, to_wandb
-from unstir.trackers.folder import Row
+from unstir.trackers import following
 from unstir.trackers.following import Trackers
-from unstir.trackers.job import Job
 from unstir.train.launch import train_run
 from unstir.train.observer import Observer
 
@@ -211,7 +211,8 @@ def artifact(run):
     return {each.path: each for each in found[0].manifest.contents}, found
 
 
-def test_the_page_is_an_artifact_of_wandb_at_the_end_of_training_and_of_the_report(tracked, tmp_path):
+def test_the_page_is_an_artifact_of_wandb_at_the_end_of_training_and_of_the_report(tracked, tmp_path, monkeypatch):
+    """Offline, as it is without a login too, which is said."""
     contents, found = artifact(tracked.run.path)
     page = tracked.run.path / "report.html"
     assert len(found) == 1 and found[0].type == "report"
@@ -219,10 +220,13 @@ def test_the_page_is_an_artifact_of_wandb_at_the_end_of_training_and_of_the_repo
     other, said = tmp_path / "other.html", []
     other.write_text("<title>another</title>")
     before = history(tracked.run.path)
+    monkeypatch.delenv("WANDB_MODE")
     following.send(tracked.run, other, said.append)
     contents, found = artifact(tracked.run.path)
     assert contents["report.html"].digest == base64.b64encode(hashlib.md5(other.read_bytes()).digest()).decode()
-    assert history(tracked.run.path).keys() == before.keys() and said == []
+    assert history(tracked.run.path).keys() == before.keys()
+    (text,) = said
+    assert "wandb cannot log in" in text and "No API key" in text and "wandb sync" in text
     assert len(list((tracked.run.path / "tensorboard").glob("events*"))) == 2
     with tracked.run.lock():  # it is being trained
         following.send(tracked.run, page, said.append)
@@ -269,15 +273,6 @@ def test_a_full_disk_and_a_server_that_never_answers_change_no_bit(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_run_without_a_login_is_offline_and_says_so(tracked, offline, monkeypatch, tmp_path):
-    monkeypatch.delenv("WANDB_MODE")
-    said = []
-    with Trackers(["wandb"]) as trackers, trackers.following(tracked.run, said.append):
-        pass
-    assert len(said) == 1 and "cannot log in" in said[0] and "wandb sync" in said[0]
-    assert sorted(history(tracked.run.path)) == [0, 1, 2, 4, 6, 8, 10, 12]
-
-
 @pytest.mark.parametrize(
     ("planted", "says"),
     [
@@ -297,33 +292,34 @@ def test_a_library_that_is_missing_or_broken_is_refused_before_anything_is_made(
     assert not (tmp_path / "run").exists()
 
 
-def test_online_the_server_says_what_it_has_and_nothing_is_sent_twice(tracked, offline, monkeypatch):
-    """Of a run whose server has the steps before 8; there is no server to ask here."""
-
-    class Server:
-        offline, starting_step, url, rows = False, 8, "https://there", []
-
-        def log(self, values, step, commit):
-            self.rows.append((step, commit, values))
-
-    import wandb
-
-    made = []
+def test_online_the_server_gets_each_step_once_and_what_it_lacks(tracked, offline, monkeypatch, tmp_path):
+    """Of a run that was followed to step 6 and goes on: W&B's own client, and a server that knows what it was sent."""
+    folder = shutil.copytree(tracked.run.path, tmp_path / "run", ignore=shutil.ignore_patterns("wandb", "report.html"))
+    run, said, want = Run.open(folder), [], expected(tracked.run)
+    whole = run.metrics_file.read_text().splitlines(keepends=True)
+    last = run.samples / f"{snapshots(run)[12]}.png"
+    picture = last.read_bytes()
     monkeypatch.setenv("WANDB_MODE", "online")
-    monkeypatch.setenv("WANDB_PROJECT", "mine")
-    monkeypatch.setenv("WANDB_CACHE_DIR", "there")
-    monkeypatch.setattr(to_wandb, "_library", lambda: SimpleNamespace(
-        Settings=wandb.Settings, Image=wandb.Image, errors=wandb.errors,
-        setup=lambda settings: SimpleNamespace(settings=SimpleNamespace(mode=os.environ["WANDB_MODE"])),
-        init=lambda **how: made.append(how) or Server(),
-    ))  # fmt: skip
-    said = []
-    tracker = to_wandb.Tracker(Job(tracked.run.path, {}, tracked.run.path / "report.html"), said.append)
-    assert (made[0]["resume"], made[0]["project"]) == ("allow", "mine") and made[0]["settings"].console == "off"
-    assert made[0]["id"] == (tracked.run.path / "wandb/id").read_text() and said == ["wandb: https://there"]
-    for step in (6, 8, 10):
-        tracker.add(Row(step, scalars={"metrics/loss": 0.5}))
-    assert Server.rows == [(8, True, {"metrics/loss": 0.5}), (10, True, {"metrics/loss": 0.5})]
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    with Server() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        run.metrics_file.write_text("".join(whole[:3]))
+        run.held_out_file.unlink()
+        last.unlink()
+        for steps in ([0, 1, 2, 4, 6], [0, 1, 2, 4, 6, 8, 10, 12]):
+            with Trackers(["wandb"]) as trackers, trackers.following(run, said.append):
+                pass
+            assert [server.history[number]["_step"] for number in sorted(server.history)] == steps
+            run.metrics_file.write_text("".join(whole))
+            last.write_bytes(picture)
+    name = (folder / "wandb/id").read_text()
+    assert said == [f"wandb: {server.url}/lab/unstir/runs/{name}"] * 2
+    loss = {line["_step"]: line["metrics/loss"] for line in server.history.values() if "metrics/loss" in line}
+    assert loss == want["metrics/loss"] and picture in server.files.values()
+    assert server.config["train"]["value"]["length"] == "12 steps"
+    kinds = {path.partition("/")[0] for path in server.files}
+    assert kinds == {"media", "config.yaml", "wandb-summary.json", "wandb-metadata.json"} and server.others == set()
+    assert not list((folder / "wandb").glob("offline-run-*"))
 
 
 def test_a_published_run_names_no_tracker(tracked):
