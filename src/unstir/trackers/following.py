@@ -130,8 +130,9 @@ def _listen(tracker: tuple[str, Popen[bytes]], say: Say) -> None:
 
 
 def _kill(process: Popen[bytes]) -> None:
-    """End a process, if it runs, and those that it started."""
-    with suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
+    """End a process, if it runs, and those of its group."""
+    if process.poll() is None:
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
     with suppress(OSError), process:  # closes the pipes and waits
         pass
