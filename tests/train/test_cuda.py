@@ -5,6 +5,7 @@
 
 import pytest
 import torch
+from variety import VARIETY
 
 from unstir.diffusion.arithmetic import kernels
 from unstir.generate.drawing import Job, sample_batches
@@ -20,15 +21,7 @@ from unstir.train.trainer import Trainer
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
-LEVERS = {
-    "train__optimizer": "muon", "train__augment": 0.5, "train__power_ema": True, "loss__times": "laplace",
-    "loss__input_perturbation": 0.1, "loss__noise_choices": 4, "train__activation_checkpointing": 1,
-}  # fmt: skip
-BY_CLASS = {
-    "model__num_classes": 10, "train__label_dropout": 0.2, "model__attention": [0, 1], "model__time_table": 20,
-    "diffusion__learned_variance": True, "loss__objective": "hybrid", "loss__times": "importance",
-}  # fmt: skip
-CHANGES = pytest.mark.parametrize("changes", [{}, LEVERS, BY_CLASS], ids=["plain", "levers", "by class"])
+CHANGES = pytest.mark.parametrize("changes", VARIETY.values(), ids=VARIETY)
 WAYS = [("float32", "no"), ("bfloat16", "no"), ("bfloat16", "yes"), ("bfloat16", "graphs")]
 COMPILED = [pytest.mark.skipif(bool(lacking(CUDA)), reason="no compiler"), pytest.mark.filterwarnings("ignore")]
 COMPUTED = pytest.mark.parametrize(
