@@ -10,10 +10,10 @@ import struct
 import pytest
 import torch
 
-from tiers import SEED, times
+from tiers import SEED, proven, times
 from unstir.errors import UserError
 from unstir.runs import checkpoint, files
-from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.checkpoint import FIELDS, Checkpoint
 
 FLIPS, CUTS = times(100, 10_000), times(40, 1_000)
 
@@ -67,6 +67,8 @@ def test_every_damage_is_found(content, tmp_path):
         else:  # safetensors ignores nothing but padding; whatever loads must be equal
             assert all(torch.equal(loaded.tensors[name], tensor) for name, tensor in content.tensors.items())
             assert loaded.state == content.state
+    proven("flips of a checkpoint", FLIPS)
+    proven("cuts of a checkpoint", CUTS)
 
 
 def _with_tensors_swapped(data):
@@ -126,6 +128,69 @@ def test_a_disk_that_cannot_be_read_is_not_taken_for_damage(content, tmp_path, m
     with pytest.raises(UserError, match="cannot read.*Permission denied") as refusal:
         checkpoint.newest(tmp_path)
     assert not isinstance(refusal.value, checkpoint.DamagedError) and path.exists()
+
+
+def test_what_cannot_be_held_or_hashed_is_said(content, tmp_path, monkeypatch):
+    path = checkpoint.save(tmp_path, content)
+
+    def raising(error):
+        def fail(*_):
+            raise error
+
+        return fail
+
+    monkeypatch.setattr(checkpoint, "read_tensors", raising(MemoryError()))
+    with pytest.raises(UserError, match="does not fit into memory; end other programs") as refusal:
+        checkpoint.load(path)
+    assert not isinstance(refusal.value, checkpoint.DamagedError)
+    monkeypatch.undo()
+    for error in (TypeError("Got unsupported ScalarType"), RuntimeError("view is not supported")):  # of another torch
+        monkeypatch.setattr(checkpoint, "content_hash", raising(error))
+        with pytest.raises(checkpoint.DamagedError, match="numbers of a kind that no checkpoint has"):
+            checkpoint.load(path)
+        monkeypatch.undo()
+
+
+def test_a_folder_that_cannot_be_made_is_named(content, tmp_path):
+    with pytest.raises(UserError, match=r"cannot make the folder .*gone/checkpoints: No such file.*moved or removed"):
+        checkpoint.save(tmp_path / "gone/checkpoints", content)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot make the folder .*file: File exists"):
+        checkpoint.save(tmp_path / "file", content)
+
+
+def test_a_file_under_the_name_of_another_step_or_without_a_part_of_its_metadata_is_damaged(
+    content, tmp_path, monkeypatch
+):
+    path = checkpoint.save(tmp_path, content)
+    path.rename(renamed := tmp_path / checkpoint.file_name(13))
+    with pytest.raises(checkpoint.DamagedError, match="it holds step 12"):
+        checkpoint.load(renamed)
+    assert checkpoint.load(renamed.rename(tmp_path / "a-copy.safetensors")).step == 12  # any other name says nothing
+    for name in checkpoint.FIELDS:
+        monkeypatch.setattr(checkpoint, "FIELDS", {key: is_kind for key, is_kind in FIELDS.items() if key != name})
+        path = checkpoint.save(tmp_path, content)
+        monkeypatch.undo()
+        with pytest.raises(checkpoint.DamagedError, match=f"of its metadata, it has no {name}"):
+            checkpoint.load(path)
+
+
+def test_a_damaged_file_that_is_set_aside_is_listed_no_more(content, tmp_path):
+    path = checkpoint.save(tmp_path, content)
+    checkpoint.set_aside(path)
+    assert checkpoint.listed(tmp_path) == [] and os.listdir(tmp_path) == [path.name + ".damaged"]
+
+
+def test_what_differs_between_two_environments_is_said_with_both_values():
+    here = checkpoint.environment(torch.device("cpu"))
+    assert here["torch"] == torch.__version__ and here["device"].startswith("cpu ")
+    assert checkpoint.what_differs(here, here) == []
+    assert checkpoint.what_differs({**here, "threads": 99}, here) == [
+        f"continuing on {{'threads': {here['threads']}}} what ran on {{'threads': 99}}: "
+        "the result may differ in the last bits"
+    ]
+    numbers, bits = checkpoint.what_differs({**here, "randomness": 0}, here)
+    assert numbers.startswith("this version draws other random numbers") and "{'randomness': 0}" in bits
 
 
 def test_a_pickle_is_never_read(tmp_path):
