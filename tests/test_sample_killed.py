@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from processes import Command
-from tiers import times
+from tiers import proven, times
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
@@ -44,6 +44,7 @@ def test_a_killed_job_ends_with_the_files_of_one_never_killed(trained, command, 
     assert command("sample", run.path, *options, "--out", killed)[0] == 0
     assert hashes(killed) == hashes(tmp_path / "whole")
     assert len(list(killed.glob("[0-9]*.png"))) == 200 and not list(killed.glob(".*"))
+    proven("SIGKILL while sampling", KILLS)
 
 
 def test_fewer_than_are_there_is_refused(trained, command, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tiers import SEED, times
+from tiers import SEED, proven, times
 from unstir import randomness
 from unstir.data import pack
 from unstir.diffusion.denoiser import Labelled, clipped
@@ -268,6 +268,7 @@ def test_killed_at_random_instants_the_lines_are_the_same(make_run):
                 break
             kills += 1
         assert measured(make_run(name, **SHORT)[0]) == measured(whole)
+    proven("SIGKILL while held-out losses are measured", kills)
 
 
 def test_lines_past_the_step_that_training_goes_back_to_are_dropped_and_taken_again(trained, make_run):
