@@ -13,8 +13,10 @@ The processes see the same files where they share a disk. Without one the first 
 machine a copy of the packed data.
 """
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,18 @@ def exchanging(learner: nn.Module, last: bool) -> AbstractContextManager[None]:
         learner.set_requires_gradient_sync(last)  # type: ignore[operator]
     waits = isinstance(learner, DistributedDataParallel) and not last
     return learner.no_sync() if waits else nullcontext()  # type: ignore[operator]
+
+
+def passes(part: slice, total: int, size: int, split: bool) -> list[slice]:
+    """What this process computes at once, ``size`` slots at most, of its ``part`` of the ``total`` slots of a batch.
+
+    Every pass of a network that is ``split`` needs all processes, so that they have equally many then; one that has
+    fewer slots than passes gets an empty one.
+    """
+    if not split:
+        return [slice(first, min(first + size, part.stop)) for first in range(part.start, part.stop, size)]
+    own, num = part.stop - part.start, math.ceil(math.ceil(total / processes.size()) / size)
+    return [slice(*pair) for pair in pairwise(part.start + own * number // num for number in range(num + 1))]
 
 
 def check_asked(config: Config) -> None:

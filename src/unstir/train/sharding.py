@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from unstir.distributed import processes
+from unstir.errors import UserError
 from unstir.nn.blocks import Attention, ResBlock
 
 if TYPE_CHECKING:  # importing it takes a second, and few split anything
@@ -30,7 +31,10 @@ def split(net: nn.Module, device: torch.device) -> None:
     """Leave each process its part of the parameters of a network, which are alike in all of them, on its ``device``.
 
     Gradients will be sums over the processes (`parallel`). The optimizer is made of the parameters that are there then.
+    Raises UserError for a parameter without a dimension, of a network of the user's own.
     """
+    if scalars := [name for name, parameter in net.named_parameters() if not parameter.shape]:
+        raise UserError(f"train.shard=true cannot split the parameter {scalars[0]}, one number; give it the shape [1]")
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard
 

@@ -57,14 +57,9 @@ class Trainer:
         self._device = build.device(cfg.device)
         self.state = State.initial(run, self._device)
         self._part = processes.share(cfg.batch_size)
-        self._batches = Batches(
-            store,
-            seed=run.config.seed,
-            batch_size=cfg.batch_size,
-            flip=run.config.data.flip,
-            labels=run.config.model.num_classes > 0,
-            device=self._device,
-        )
+        seed, size, flip = run.config.seed, cfg.batch_size, run.config.data.flip
+        labels = run.config.model.num_classes > 0
+        self._batches = Batches(store, seed=seed, batch_size=size, flip=flip, labels=labels, device=self._device)
         self._slots = torch.arange(cfg.batch_size, device=self._device)
         self._snapshots, self._spoilt, self._started = snapshots(run), False, False
         found, self._damaged = parallel.newest(run, self._check)
@@ -163,21 +158,22 @@ class Trainer:
             group["lr"] = lr
         state.net.train()
         state.optimizer.zero_grad(set_to_none=not self._denoiser.reuses_output)
-        size, end = cfg.micro_batch or cfg.batch_size, self._part.stop
-        firsts = range(self._part.start, end, size)
-        parts = [self._learn_from(slice(first, min(first + size, end)), first == firsts[-1]) for first in firsts]
+        slots = parallel.passes(self._part, cfg.batch_size, cfg.micro_batch or cfg.batch_size, state.split)
+        parts = [self._learn_from(part, part is slots[-1]) for part in slots]
         own = tuple(torch.cat(column) for column in zip(*parts, strict=True))
         self._apply(*processes.rows_of_all(own, self._part, cfg.batch_size))
         state.step += 1
 
     def _learn_from(self, part: slice, last: bool = True) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Add the gradient of a part of the batch. Returns its times [b], losses [b] and weighted figures [b, 3]."""
-        t, weight, losses_of = self._examples(part)
+        num = part.stop - part.start  # 0: the others need this pass, which adds nothing
+        t, weight, losses_of = self._examples(part if num else slice(part.start, part.start + 1))
+        weight = weight if num else torch.zeros_like(weight)
         with parallel.exchanging(self._learner, last), repeatable(self._device):
             losses = losses_of()
             torch.autograd.backward((losses.total * weight).sum() * (self._config.loss_scale / self._config.batch_size))
         total, mse, bits = (torch.zeros_like(weight) if each is None else each.detach() for each in losses)
-        return t, total, torch.stack((total, mse, bits), 1) * weight[:, None]
+        return t[:num], total[:num], (torch.stack((total, mse, bits), 1) * weight[:, None])[:num]
 
     def _examples(self, part: slice) -> tuple[torch.Tensor, torch.Tensor, Callable[[], Losses]]:
         """What a part of the batch is to learn from: times [b], weights of its losses [b], and what computes these."""
