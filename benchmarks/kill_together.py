@@ -1,16 +1,21 @@
-"""Kill, freeze or stop one process of a real `torchrun ... unstir train` at random moments, and see what becomes of it.
+"""Kill, freeze or stop one process of a real shared `unstir train` at random moments, and see what becomes of it.
 
 Usage: python benchmarks/kill_together.py [--kills 10] [--processes 2] [--signal KILL] [--length "300 steps"] [--seed 0]
+                                          [--launcher torchrun]
 
-torchrun starts the processes again by itself (--max-restarts). Printed are the seconds until the others had ended, and
-what differs at last from a run of as many processes that was left alone: tensors of the last checkpoint, history, lines
-of metrics.jsonl without their timing fields, pictures. Exit status 1 if anything differs, or others took over 30 s.
+By default one torchrun starts the processes, again too (--max-restarts). With `--launcher agents` each has a torchrun
+of its own, as each machine of several has (--nnodes), and the signal goes to a torchrun and its process at once, as if
+the machine went; with `--launcher none` they are started without torchrun, their places in the environment. There, what
+has ended badly is started again by this program. Printed are the seconds until the others had ended, and what differs
+at last from a run of as many processes that was left alone: tensors of the last checkpoint, history, lines of
+metrics.jsonl without their timing fields, pictures. Exit status 1 if anything differs, or others took over 30 s.
 """
 
 import argparse
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,17 +33,70 @@ SMALL = (
 """Quick steps, of a batch that two processes cannot halve."""
 
 
-def start(processes: int, length: str, out: Path) -> subprocess.Popen[bytes]:
-    python, _, *words = (*command(length, out), *SMALL)
-    launcher = [python, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--max-restarts", "10000"]
-    with (out.parent / f"{out.name}.err").open("ab") as said:
-        return subprocess.Popen([*launcher, "-m", *words], cwd=out.parent, stdout=subprocess.DEVNULL, stderr=said)
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
 
-def workers(launcher: int) -> list[int]:
-    """The processes that train, by the order of their start."""
-    found = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-    return [int(pid) for pid in found if b"unstir" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+class Job:
+    """A training that ``processes`` share, its output in a file beside its folder ``out``."""
+
+    def __init__(self, launcher: str, processes: int, length: str, out: Path) -> None:
+        self.launcher, self.processes, self.out = launcher, processes, out
+        self.words = (*command(length, out), *SMALL)
+        self.children = list[subprocess.Popen[bytes]]()
+        self._start_all()
+
+    def _start_all(self) -> None:
+        self.port = free_port()
+        self.children = [self._start(n) for n in range(1 if self.launcher == "torchrun" else self.processes)]
+
+    def _start(self, number: int) -> subprocess.Popen[bytes]:
+        python, _, *words = self.words
+        here, given, size = dict(os.environ), list[str](), str(self.processes)
+        if self.launcher == "none":
+            here |= {"RANK": str(number), "WORLD_SIZE": size, "LOCAL_RANK": str(number)}
+            here |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": self.port}
+        elif self.launcher == "agents":
+            given = ["--nnodes", size, "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", self.out.name]
+            given += ["--rdzv-endpoint", f"localhost:{self.port}"]
+        else:
+            given = ["--nproc-per-node", size]
+        launcher = ["-m", "torch.distributed.run", *given, "--max-restarts", "10000"] if given else []
+        with (self.out.parent / f"{self.out.name}.err").open("ab") as said:
+            return subprocess.Popen(
+                [python, *launcher, "-m", *words], cwd=self.out.parent, env=here, stdout=subprocess.DEVNULL, stderr=said
+            )
+
+    def goes_on(self) -> bool:
+        """Whether it is not yet done; what has ended badly is started again, without torchrun when all have ended."""
+        ended = [child.poll() for child in self.children]
+        if self.launcher == "none" and None not in ended and any(ended):
+            self._start_all()
+        elif self.launcher != "none":
+            self.children = [self._start(n) if ended[n] else child for n, child in enumerate(self.children)]
+        return any(child.poll() != 0 for child in self.children)
+
+    def workers(self) -> list[int]:
+        """The processes that train, by the order of their start."""
+        if self.launcher == "none":
+            return [child.pid for child in self.children if alive(child.pid)]
+        return [pid for child in self.children for pid in trainers(child.pid)]
+
+    def struck(self, victim: int) -> list[int]:
+        """What goes with a process: its own torchrun too, where it has one."""
+        agents = [child.pid for child in self.children if victim in trainers(child.pid)]
+        return [*(agents if self.launcher == "agents" else []), victim]
+
+
+def trainers(launcher: int) -> list[int]:
+    """The processes of a torchrun that train."""
+    try:
+        found = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+        return [int(pid) for pid in found if b"unstir" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    except FileNotFoundError:  # it has just ended, or one of them has
+        return []
 
 
 def alive(pid: int) -> bool:
@@ -48,16 +106,17 @@ def alive(pid: int) -> bool:
         return False
 
 
-def disturb(launcher: subprocess.Popen[bytes], count: int, number: int, chance: random.Random, most: float) -> float:
+def disturb(job: Job, number: int, chance: random.Random, most: float) -> float:
     """Send a signal to one of the processes after a random time; the seconds until the others had ended, or -1."""
     end = time.monotonic() + 120
-    while len(found := workers(launcher.pid)) < count and launcher.poll() is None and time.monotonic() < end:
+    while len(found := job.workers()) < job.processes and job.goes_on() and time.monotonic() < end:
         time.sleep(0.05)
     time.sleep(chance.uniform(0.1, 1.0) * most)
-    if launcher.poll() is not None or not all(map(alive, found)):
+    if len(found) < job.processes or not all(map(alive, found)):
         return -1.0
     victim = chance.choice(found)
-    os.kill(victim, number)
+    for pid in job.struck(victim):
+        os.kill(pid, number)
     began = time.monotonic()
     while any(alive(pid) for pid in found if pid != victim) and time.monotonic() < began + 2 * LIMIT:
         time.sleep(0.02)
@@ -71,21 +130,24 @@ def main() -> None:
     parser.add_argument("--signal", choices=("KILL", "STOP", "TERM"), default="KILL")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--length", default="300 steps")
+    parser.add_argument("--launcher", choices=("torchrun", "agents", "none"), default="torchrun")
     parser.add_argument("--folder", type=Path, default=None)
     arguments = parser.parse_args()
     folder = (arguments.folder or Path(tempfile.mkdtemp())).resolve()
+    asked = (arguments.launcher, arguments.processes, arguments.length)
     began = time.monotonic()
-    assert start(arguments.processes, arguments.length, folder / "whole").wait() == 0
+    whole = Job(*asked, folder / "whole")
+    while whole.goes_on():
+        time.sleep(0.1)
     duration = time.monotonic() - began
     number, chance = getattr(signal, f"SIG{arguments.signal}"), random.Random(arguments.seed)
     seconds, found = list[float](), list[str]()
     for run in range(1000):  # one that ended before it was killed often enough is followed by another
-        out = folder / f"killed-{run}"
-        launcher = start(arguments.processes, arguments.length, out)
-        while launcher.poll() is None and len(seconds) < arguments.kills:
-            took = disturb(launcher, arguments.processes, number, chance, duration)
-            seconds += [took] if took >= 0 else []
-        assert launcher.wait() == 0
+        job = Job(*asked, out := folder / f"killed-{run}")
+        while job.goes_on():
+            time.sleep(0.1)
+            if len(seconds) < arguments.kills and (took := disturb(job, number, chance, duration)) >= 0:
+                seconds.append(took)
         found += differences(Run.open(folder / "whole"), Run.open(out))
         if len(seconds) >= arguments.kills:
             break
