@@ -235,7 +235,7 @@ def test_classes_are_learned_and_asked_for(unstir, tmp_path):
         ("train --data.source missing", ["missing"]),
         ("train digits extra", ["extra"]),
         ("trian", ["trian", "train"]),
-        ("sample nowhere", ["nowhere", "holds no run"]),
+        ("sample nowhere", ["nowhere does not exist; name the folder of a run"]),
         ("sample", ["RUN"]),
         ("data inspect nowhere", ["nowhere", "data pack"]),
         ("data pack missing --out x", ["missing"]),

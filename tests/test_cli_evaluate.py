@@ -60,7 +60,7 @@ def test_without_torch_fidelity_inception_alone_is_refused_and_before_any_work(
     for name in ("torch_fidelity", "torch_fidelity.feature_extractor_inceptionv3"):
         monkeypatch.setitem(sys.modules, name, None)
     before = sorted(folder.rglob("*"))
-    refused(command("evaluate", folder, *SMALL, "--seed", 5, *option), "--fid", "pip install 'unstir[fid]'")
+    refused(command("evaluate", folder, *SMALL, "--seed", 5, *option), "--fid", "pip install '.[fid]'")
     assert sorted(folder.rglob("*")) == before
     status, out, err = command("evaluate", folder, *SMALL, "--seed", 5)
     assert status == 0 and "KID-classifier" in out, err
@@ -180,7 +180,7 @@ def test_mistakes_of_a_report_are_one_line_and_come_before_any_work(folder, comm
     (tmp_path / "folder.html").mkdir()
     before = sorted(tmp_path.rglob("*"))
     for arguments, words in (
-        ((tmp_path / "none",), "holds no run"),
+        ((tmp_path / "none",), "none does not exist"),
         ((fresh, "--out", fresh / "config.toml" / "page.html"), "cannot make the folder"),
         ((fresh, "--out", tmp_path / "new" / "x.txt"), "x.txt must end in .html"),
         ((fresh, "--out", tmp_path / "new" / "x.pdf"), "must end in .html; --pdf adds a PDF of the page"),

@@ -85,7 +85,7 @@ def test_a_guide_is_named_by_a_step_a_run_or_both(pair, tmp_path):
     assert run.model(guide=str(odd)).guide_name == f"{odd}@12"
     for wrong, words in (
         ("early", "write 1000, RUN or RUN@1000"),
-        (f"{tmp_path / 'none'}@8", "holds no run"),
+        (f"{tmp_path / 'none'}@8", "none does not exist"),
         (str(tmp_path), "holds no run"),
     ):
         with pytest.raises(UserError, match=words):

@@ -64,12 +64,12 @@ def test_numbers_beyond_64_bits_are_refused(unstir, refused, text):
 
 @pytest.mark.parametrize("arguments", [("--seed=-5",), ("--seed", "-5"), ("--seed", "+007"), ("--seed", "9" * 18)])
 def test_whole_numbers_pass(unstir, refused, arguments):
-    refused(unstir("sample", "here", *arguments), "here holds no run")
+    refused(unstir("sample", "here", *arguments), "here does not exist")
 
 
 @pytest.mark.parametrize("switch", ["--ema=no", "--ema=TRUE", "--no-ema", "--ema", "--ema=0"])
 def test_switches_pass(unstir, refused, switch):
-    refused(unstir("sample", "here", switch), "here holds no run")
+    refused(unstir("sample", "here", switch), "here does not exist")
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_json_has_figures_and_thresholds(spoiled, command):
 
 def test_mistakes_are_one_line(tmp_path, spoiled, command):
     for arguments, word in (
-        ((tmp_path / "none",), "holds no run"),
+        ((tmp_path / "none",), "none does not exist"),
         ((spoiled.path, "--store", tmp_path), "no packed data"),
     ):
         status, out, err = command("doctor", *arguments)

@@ -86,7 +86,11 @@ def test_a_run_and_a_folder_are_compared_both_ways(place, store, command):
     assert out.count(", +0 +- ") >= 5 and out.splitlines()[-1].endswith("undecided")
     together = saved_as(place / "together", images_of(drawn(place / "plain"), store).parts[0].repeat(2, 1, 1, 1))
     status, _, err = command("evaluate", place / "plain", *small, "--against", together)
-    assert status == 2 and f"unstir evaluate --images {together} --store {store.path} first" in err
+    assert status == 2 and f"unstir evaluate --images {together} --store {store.path} --seeds 2 first" in err
+    scant = saved_as(place / "scant", store.images("held_out")[:23])
+    for asked, sets in ((small, "2 sets of 24"), (small[2:], "2 sets of at least 12")):
+        status, _, err = command("evaluate", place / "plain", *asked, "--against", scant)
+        assert status == 2 and f"scant holds 23 images, too few for {sets}" in err, err
     status, out, err = command("evaluate", "--images", together, *both[-3:], "--against", place / "plain")
     assert status == 0 and "2 x 24 images" in out, err  # divided as the run's images are
     status, out, err = command("evaluate", place / "plain", *small, "--against", together)
@@ -224,8 +228,10 @@ def test_what_cannot_be_judged_is_refused_in_one_line(place, store, command, ref
     ("options", "words"),
     [
         (("--images", "{}/few"), ("--store STORE",)),
-        ((), ("give either the folder of a run, or images with --images",)),
-        (("{}/plain", "--images", "{}/few"), ("give either",)),
+        ((), ("nothing to evaluate was named; give the folder of a run, or --images",)),
+        (("{}/plain", "--images", "{}/few"), ("are two things to evaluate; leave one out",)),
+        (("{}/few",), ("holds images and no run", "unstir evaluate --images")),
+        (("{}/none",), ("none does not exist; name the folder of a run",)),
         (("--images", "{}/few", "--store", "{}/digits", "--checkpoint", 3), ("--checkpoint says how a run's images",)),
         (("--images", "{}/few", "--store", "{}/digits", "--eta", 1), ("--eta says how a run's images",)),
         (("--images", "{}/few", "{}/few", "--store", "{}/digits", "--seeds", 3), ("seeds=3, but 2 sets were given",)),

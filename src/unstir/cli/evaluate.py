@@ -65,8 +65,10 @@ def evaluate(
     from unstir.metrics.evaluation import Evaluation, describe
 
     request = dataclasses.replace(options, chain=chain.given(), guide=chain.guide)
-    if (run is None) == (images is None):
-        raise UserError("give either the folder of a run, or images with --images")
+    if run is None and images is None:
+        raise UserError("nothing to evaluate was named; give the folder of a run, or --images MADE --store STORE")
+    if run is not None and images is not None:
+        raise UserError(f"{run} and --images are two things to evaluate; leave one out, or compare them by --against")
 
     def finished(evaluation: Evaluation) -> None:
         if not json_:

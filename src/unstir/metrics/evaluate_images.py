@@ -101,7 +101,9 @@ def planned_images(
     with showing("reading the images", "images"):
         found = images_of(images, opened, request.label, labels, say)
     plan = _plan(found, opened, request)
-    theirs, name = ([], "") if request.against is None else evaluated(request.against, opened, request.label)
+    theirs, name = list[Evaluation](), ""
+    if request.against is not None:
+        theirs, name = evaluated(request.against, opened, request.label, plan.seeds, request.num)
     plan = _sized(plan, theirs, request)
     check_judgement(opened, plan, plan.num)
     if request.against is not None:
@@ -115,10 +117,11 @@ def planned_images(
     return plan, None if request.against is None else match(plan, theirs, name)
 
 
-def evaluated(path: Path, store: Store, label: str | None = None) -> tuple[list[Evaluation], str]:
+def evaluated(path: Path, store: Store, label: str | None, seeds: int, num: int) -> tuple[list[Evaluation], str]:
     """The evaluations of a run, or of the images in a folder against ``store``, and what `best_match` calls it.
 
-    ``label`` is the class of all images of a folder, as `images_of` takes it. Raises UserError for what is neither.
+    ``label`` is the class of all images of a folder, as `images_of` takes it. ``seeds`` sets of ``num`` images, or of
+    any number for 0, are to be compared with it. Raises UserError for what is neither, and for too few images.
     """
     if is_run(path) or not path.exists():
         return saved(Run.open(path)), str(path)
@@ -127,7 +130,10 @@ def evaluated(path: Path, store: Store, label: str | None = None) -> tuple[list[
     except UserError as error:
         raise UserError(f"--against {path} holds no run and no images to compare with: {error}") from None
     own = [each for each in saved(store) if each.protocol.get("images") == found.hash]
-    return own, f"--images {path} --store {store.path}"
+    if not own and found.most < seeds * (num or FEWEST):
+        sets = f"{seeds} sets of {num}" if num else f"{seeds} sets of at least {FEWEST}"
+        raise UserError(f"--against {path} holds {found.most} images, too few for {sets}; name a folder of hundreds")
+    return own, f"--images {path} --store {store.path}" + (f" --seeds {seeds}" if seeds > 1 else "")
 
 
 def evaluate_plan(plan: ImagesPlan, say: Say = unsaid, showing: Showing = silently) -> Evaluation:

@@ -31,6 +31,13 @@ from unstir.runs.run import is_run
 ARRAYS = ".npy", ".npz"
 
 
+def holds_images(path: Path) -> bool:
+    """Whether a path is a folder with an image in it or in a subfolder, or a zip or a NumPy file."""
+    if path.is_dir():
+        return bool(list_folder(path).entries)
+    return path.is_file() and path.suffix.lower() in (*ARRAYS, ".zip")
+
+
 def as_tensor(array: Any) -> Tensor:
     """An array as a tensor, copied where its memory may not be written to."""
     return array if isinstance(array, Tensor) else torch.from_numpy(np.require(array, requirements=["W", "C"]))

@@ -49,6 +49,8 @@ class Run:
     def open(cls, path: str | Path) -> "Run":
         """Open a run folder. Raises UserError where it holds no run or a broken one."""
         path = Path(path)
+        if not path.exists():
+            raise UserError(f"{path} does not exist; name the folder of a run")
         if not is_run(path):
             raise UserError(f"{path} holds no run (config.toml is missing); name the folder of one")
         data = card.load(path)  # first: its number says whether this version reads the rest
