@@ -27,6 +27,12 @@ def is_id(source: str) -> bool:
     return ID.fullmatch(source) is not None
 
 
+def check_name(name: str) -> None:
+    """Raise UserError where this is no OWNER/NAME, under which a model could be published."""
+    if not (match := ID.fullmatch(name)) or match[2]:
+        raise UserError(f"{name} is no name of a model on the Hugging Face Hub; give OWNER/NAME")
+
+
 def is_fetched(identity: str) -> bool:
     """Whether this is the id@commit of a model that `fetch` fetched, and no local file or folder."""
     match = ID.fullmatch(identity)
@@ -67,12 +73,10 @@ class Account:
         self.owners = {self.name, *(str(each.get("name")) for each in found.get("orgs") or ())}
 
     def check(self, name: str, ours: str, private: bool) -> None:
-        """Raise UserError where a model of this id cannot be published: another's, or it holds something else.
+        """Raise UserError where a model of this name cannot be published: another's, or it holds something else.
 
         What was published before has a file called ``ours``. A public one is refused where ``private`` is asked for.
         """
-        if not (match := ID.fullmatch(name)) or match[2]:
-            raise UserError(f"{name} is no name of a model on the Hugging Face Hub; give OWNER/NAME")
         owner = name.split("/")[0]
         if owner not in self.owners:
             raise UserError(f"{owner} is neither {self.name}, who is logged in, nor one of its organisations; name one")

@@ -66,9 +66,10 @@ def push(
     """Publish a run's model on the Hugging Face Hub as ``name``, OWNER/NAME.
 
     A model that was published there before is replaced, in one commit. Raises UserError, before anything is made, where
-    nobody is logged in, without a network, and where the name is another's, holds something else, or is public though
-    ``private`` is asked for.
+    the name is none, nobody is logged in, without a network, and where the name is another's, holds something else, or
+    is public though ``private`` is asked for.
     """
+    hub.check_name(name)
     account = hub.Account()
     account.check(name, DATA, private)
     with tempfile.TemporaryDirectory() as temporary:
