@@ -18,7 +18,7 @@ from unstir.interop.schedulers import from_scheduler
 from unstir.libraries import library
 from unstir.runs.run import Run
 
-pytest.importorskip("diffusers", reason="what is imported is written by it: pip install 'unstir[diffusers]'")
+pytest.importorskip("diffusers", reason="what is imported is written by it: pip install '.[diffusers]'")
 diffusers = library("diffusers", "diffusers", "this test")
 SMALL = {"block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4, "sample_size": 8}
 BLOCKS = {"down_block_types": ["DownBlock2D", "AttnDownBlock2D"], "up_block_types": ["AttnUpBlock2D", "UpBlock2D"]}
@@ -110,6 +110,12 @@ def test_a_model_of_the_hub_is_read_from_its_cache_without_a_network(folder, tmp
     )
     assert "no file or folder" in line and not Path("other").exists()
     refused(unstir("import", "no/such/path", "--out", "other"), "no/such/path does not exist")
+    Path("exported").mkdir()
+    Path("exported/model.onnx").touch()
+    for source in ("exported", "exported/model.onnx"):
+        refused(
+            unstir("import", source, "--out", "other"), f"{source} is ONNX", "unstir sample RUN --engine onnxruntime"
+        )
 
 
 def test_another_scheduler_gives_its_sampler_and_says_what_is_not_the_same(folder, tmp_path):

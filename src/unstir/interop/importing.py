@@ -86,6 +86,9 @@ def _read(source: str, asked: Asked) -> tuple[Foreign, str]:
         path, name = hub.fetch(source, PATTERNS)
     if is_run(path):
         raise UserError(f"{source} is a run already; every command takes its folder")
+    if path.suffix == ".onnx" or (path.is_dir() and any(path.glob("*.onnx"))):
+        how = "name the run that it was exported from, which unstir sample RUN --engine onnxruntime computes by it"
+        raise UserError(f"{source} is ONNX, which holds what is computed and no network to import; {how}")
     if path.is_dir() and not is_folder_of_diffusers(path):
         raise UserError(f"{source} is no folder of diffusers: it has no model_index.json and no config.json")
     foreign, sha256 = read_folder(path, asked) if path.is_dir() else read_file(path, asked)
