@@ -113,7 +113,7 @@ def test_importing_the_module_is_consent_and_no_class_but_a_registered_one_is_fo
         (["--model.type", "dit:DiT", "--model.options.widht", 64], "did you mean width?"),
         (["--model.type", "dit:DiT", "--model.options.width", "wide"], "cannot be made with (1, 1, 0, width='wide')"),
         (["--model.type", "dit:Dit"], "has no network Dit; it has dit:DiT"),
-        (["--model.type", "absent:Net"], "No module named 'absent'"),
+        (["--model.type", "absent:Net"], "ModuleNotFoundError: No module named 'absent'; install it"),
         (["--model.type", "broken:Net"], "SyntaxError"),
         (["--model.type", "dit:DiT", "--model.options.patch", 3], "given images of 1x8x8, returns [2, 1, 6, 6]"),
         (["--model.type", "dit:DiT", "--train.activation_checkpointing", 1], "is of the U-Net"),

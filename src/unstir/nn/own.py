@@ -101,7 +101,8 @@ def takes(net: "nn.Module", name: str) -> bool:
 
 def said(error: Exception) -> str:
     """An exception of the user's own code in one line: its kind, its message, and the last line of theirs that ran."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    own = __file__, importlib.__file__
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in own]
     theirs = [frame for frame in frames if "site-packages" not in frame.filename and "<frozen" not in frame.filename]
     if isinstance(error, SyntaxError) and error.filename:
         where = f" ({Path(error.filename).name}, line {error.lineno})"
