@@ -223,6 +223,17 @@ def test_the_cost_of_guidance_is_said(trained, command, tmp_path):
     ]
 
 
+def test_a_long_chain_that_nobody_asked_for_is_said_with_a_shorter_one(trained, command, tmp_path, monkeypatch):
+    run, _ = trained()
+    monkeypatch.setattr(sampling, "LONG", 2)
+    said = [
+        command("sample", run.path, "--num", 2, "--out", tmp_path / str(number), *options)[2]
+        for number, options in enumerate([(), ("--steps", 3), ("--sampler", "ddim")])
+    ]
+    assert f"3 steps, 3 calls an image, as {run.path}/config.toml says; --sampler dpmpp_2m --steps 20" in said[0]
+    assert "config.toml" not in said[1] + said[2]
+
+
 def test_comparisons_and_edits_say_the_cost_of_guidance_as_sampling_does(trained, command, tmp_path):
     run, _ = trained("guided", **GUIDED)
     assert command("sample", run.path, "--num", 1, "--out", tmp_path / "made")[0] == 0

@@ -53,6 +53,7 @@ def sample(
     from unstir import console
     from unstir.generate.drawing import Job
     from unstir.generate.sampling import sample as save_samples
+    from unstir.generate.sampling import shorter
     from unstir.interop.onnx_file import on_onnxruntime
     from unstir.runs.run import Run
 
@@ -69,6 +70,8 @@ def sample(
         file, rows = comparing.save_comparison(model, job, compare, out, given=own, showing=console.counting)
         show(*(row.caption for row in rows), f"compared {file}")
         return 0
+    if not given.keys() & {"sampler", "steps"} and (advice := shorter(model, settings)):
+        say(advice)
     done = save_samples(
         model, job, out, animation=animate, strip=strip, stages=stages, say=say, showing=console.counting
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from unstir.chain import FAST, Chain
 from unstir.distributed import processes
 from unstir.distributed.join import joined
 from unstir.errors import UserError
@@ -19,6 +20,8 @@ from unstir.runs.model import Model
 
 NAMES = "grid", "noise", "settings"  # names in a folder of images, besides the numbers of these
 MOVING, IN_STRIP, STAGES = 64, 8, 10  # the first images that an animation and a strip show, and the stages of a strip
+
+LONG = 250  # network calls an image: longer chains than this are not taken without a word
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,14 @@ class Sampled:
             f"images   {self.job.num} in {self.folder}, {self.cost}",
             *(f"{kind} {path}" for kind, path in zip(kinds, self.shown, strict=True)),
         )
+
+
+def shorter(model: Model, chain: Chain) -> str:
+    """What to say where nobody asked for the long ``chain`` of a run's own settings; "" where it is none."""
+    if model.distilled or chain.calls(model.process.schedule) <= LONG:
+        return ""
+    fast = f"--sampler dpmpp_2m --steps {FAST.steps}"
+    return f"{model.cost(chain, ' an image')}, as {model.folder}/config.toml says; {fast} takes {FAST.steps} calls"
 
 
 def sample(
