@@ -17,4 +17,10 @@ def library(name: str, extra: str, what: str) -> Any:
         try:
             return importlib.import_module(name)
         except ImportError:
-            raise UserError(f"{what} needs {name}, which is not there: pip install 'unstir[{extra}]'") from None
+            raise missing(name, extra, what) from None
+
+
+def missing(name: str, extra: str, what: str) -> UserError:
+    """The error for a library that is not installed; arguments as `library`. The package is installed from source."""
+    how = f"in the folder of unstir's source type pip install '.[{extra}]'"
+    return UserError(f"{what} needs {name}, which is not installed; {how}")

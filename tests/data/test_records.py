@@ -244,7 +244,7 @@ def test_what_cannot_be_packed_is_one_line_and_leaves_nothing(tmp_path, make, sa
 
 def test_the_extra_is_named_where_its_library_is_missing(tmp_path, monkeypatch, unstir, refused):
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
-    refused(unstir("data", "pack", "hf:me/animals", "--out", "store"), "needs datasets", "pip install 'unstir[hf]'")
+    refused(unstir("data", "pack", "hf:me/animals", "--out", "store"), "needs datasets", "pip install '.[hf]'")
 
 
 def test_the_command_says_where_the_data_came_from_and_its_licence(unstir, tmp_path):

@@ -22,7 +22,7 @@ from unstir.libraries import library
 from unstir.randomness import Key
 from unstir.runs.checkpoint import load
 
-pytest.importorskip("diffusers", reason="the pipelines compared with: pip install 'unstir[diffusers]'")
+pytest.importorskip("diffusers", reason="the pipelines compared with: pip install '.[diffusers]'")
 diffusers = library("diffusers", "diffusers", "this test")
 GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.2, "diffusion__schedule": "cosine"}
 CASES = {
@@ -197,7 +197,7 @@ def test_a_folder_that_cannot_be_replaced_and_an_unknown_target_are_refused(tmp_
 def test_without_the_library_the_remedy_is_one_line(tmp_path, unstir, refused, monkeypatch):
     run = untrained(tmp_path / "run")
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    line = refused(unstir("export", run.path, "--to", "diffusers", "--out", "out"), "pip install 'unstir[diffusers]'")
+    line = refused(unstir("export", run.path, "--to", "diffusers", "--out", "out"), "pip install '.[diffusers]'")
     assert "--to diffusers needs diffusers" in line and not Path("out").exists()
 
 

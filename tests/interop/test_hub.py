@@ -25,7 +25,7 @@ from unstir.nn.config import ModelConfig
 from unstir.runs.recipes import load_recipe
 from unstir.runs.run import Run
 
-hub_library = pytest.importorskip("huggingface_hub", reason="pip install 'unstir[hub]'")
+hub_library = pytest.importorskip("huggingface_hub", reason="pip install '.[hub]'")
 pytest.importorskip("diffusers", reason="what is published is also of diffusers")
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of the client's own upload
 TOKEN = "hf_write"
@@ -152,6 +152,7 @@ def test_a_network_that_diffusers_has_not_is_published_without_it(hub, tmp_path)
         ("hf_read", "me/x", "me has no right to write me/x; use a token of the kind write"),
         ("hf_wrong", "me/x", "does not accept the token that is logged in; log in with `hf auth login`"),
         ("", "me/x", "nobody is logged in at the Hugging Face Hub"),
+        ("", "x", "x is no name of a model"),
     ],
 )
 def test_what_cannot_be_published_is_refused_in_one_line_without_the_token(

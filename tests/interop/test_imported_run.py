@@ -20,7 +20,7 @@ from unstir.runs.stores import compared_with
 from unstir.train.distill import distilled
 from unstir.train.trainer import Trainer
 
-pytest.importorskip("diffusers", reason="pip install 'unstir[diffusers]'")
+pytest.importorskip("diffusers", reason="pip install '.[diffusers]'")
 pytestmark = pytest.mark.usefixtures("quick")
 
 

@@ -16,7 +16,7 @@ from unstir.interop.exporting import export
 from unstir.interop.onnx_file import OnnxNetwork, on_onnxruntime
 from unstir.runs.run import Run
 
-onnxruntime = pytest.importorskip("onnxruntime", reason="what is compared with: pip install 'unstir[onnx]'")
+onnxruntime = pytest.importorskip("onnxruntime", reason="what is compared with: pip install '.[onnx]'")
 GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.2, "model__attention": [1], "model__mults": [1, 1]}
 
 
@@ -77,7 +77,7 @@ def test_an_export_is_one_file_and_what_is_missing_is_a_line(run, tmp_path, unst
     done = export(run.model(device="cpu"), "onnx", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.onnx"] and done.error < 1e-5
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    refused(unstir("export", run.path, "--to", "onnx", "--out", "o"), "needs onnxscript", "pip install 'unstir[onnx]'")
+    refused(unstir("export", run.path, "--to", "onnx", "--out", "o"), "needs onnxscript", "pip install '.[onnx]'")
     with pytest.raises(UserError, match="--engine onnxruntime needs onnxscript"):
         on_onnxruntime(run.model(device="cpu"))
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from unstir.data.disk import fetch
 from unstir.errors import UserError
+from unstir.libraries import missing
 from unstir.metrics.features import NEAR, Network, Outputs, given
 from unstir.runs import build
 from unstir.runs.checkpoint import content_hash
@@ -93,8 +94,7 @@ def installed() -> Any:
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # type: ignore[import-untyped, unused-ignore]
     except ImportError:
-        problem = "Inception (--fid) needs torch-fidelity, which is not there"
-        raise UserError(f"{problem}: pip install 'unstir[fid]'") from None
+        raise missing("torch-fidelity", "fid", "Inception (--fid)") from None
     return FeatureExtractorInceptionV3
 
 

@@ -31,8 +31,8 @@ class EvaluationRequest:
     checkpoint: str = "newest"
     """The saved step whose weights are evaluated, "newest", or "all": each saved step, for a curve."""
     fid: bool = False
-    """Also measure FID and its company by the Inception network; needs unstir[fid], and a file of 96 MB, downloaded
-    once."""
+    """Also measure FID and its company by the Inception network; needs torch-fidelity (pip install '.[fid]'), and a
+    file of 96 MB, downloaded once."""
     features: Path | None = None
     """The file of that network, where it is already there; implies --fid."""
     split: Literal["train", "held_out"] = "train"
