@@ -19,7 +19,7 @@ job = sys.stdin.readline()
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    monkeypatch.setattr(following, "snapshots", lambda run: {0: "start", 7: "images-00000448"})
+    monkeypatch.setattr(following, "all_snapshots", lambda run: {0: "start", 7: "images-00000448"})
     return SimpleNamespace(path=tmp_path)
 
 
@@ -46,7 +46,7 @@ def test_one_that_crashes_is_said_once_and_changes_nothing_else(run, monkeypatch
     said = []
     with Trackers(["wandb"]) as trackers, trackers.following(run, said.append):
         trackers._processes["wandb"].wait()
-    assert said == ["wandb ended with status 9; training goes on without it"]
+    assert said == ["wandb ended with status 9; the run goes on without it"]
 
 
 def test_one_that_does_not_end_is_waited_for_and_then_ended(run, monkeypatch):

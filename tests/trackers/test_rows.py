@@ -52,6 +52,42 @@ def test_a_row_is_given_once_its_grid_is_drawn_or_training_has_passed_it(folder)
     assert rows.new(ended=True) == []
 
 
+def test_grids_of_a_training_that_went_back_count_when_it_comes_to_their_steps(folder):
+    """Or W&B, which takes no step back, would have the row of a later step first."""
+    for name in ("fourth", "eighth"):
+        (folder / f"samples/{name}.png").touch()
+    for step in (2, 4):
+        metrics(folder, step)
+    rows = Rows(folder, {4: "fourth", 8: "eighth", 10: "tenth"})
+    assert [(row.step, len(row.pictures)) for row in rows.new()] == [(2, 0), (4, 1)]
+    metrics(folder, 6)
+    assert [(row.step, len(row.pictures)) for row in rows.new()] == [(6, 0)]
+    metrics(folder, 8)
+    assert [(row.step, len(row.pictures)) for row in rows.new()] == [(8, 1)]
+    metrics(folder, 10)
+    assert rows.new() == []
+    (folder / "samples/tenth.png").touch()
+    assert [(row.step, len(row.pictures)) for row in rows.new()] == [(10, 1)]
+
+
+def test_a_grid_drawn_while_the_logs_are_read_waits_for_its_losses(folder, monkeypatch):
+    rows = Rows(folder, {4: "fourth"})
+    metrics(folder, 4)
+    of_step, read = rows._held_out, rows._held_out.new
+
+    def meanwhile():
+        found = read()
+        held_out(folder, 4)
+        (folder / "samples/fourth.png").touch()
+        return found
+
+    monkeypatch.setattr(of_step, "new", meanwhile)
+    assert rows.new() == []
+    monkeypatch.setattr(of_step, "new", read)
+    (row,) = rows.new()
+    assert row.scalars["held_out/loss"] == 2.0 and set(row.pictures) == {"samples"}
+
+
 def test_a_history_has_the_rows_in_order_and_the_charts_of_the_last_snapshot(folder):
     for step in (2, 4, 6):
         metrics(folder, step)

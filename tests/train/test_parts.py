@@ -12,7 +12,7 @@ from unstir.errors import UserError
 from unstir.runs import checkpoint, recipes
 from unstir.runs.run import DataCard, Run
 from unstir.runs.sections import TrainConfig
-from unstir.runs.timetable import ema_decay, grid_file, learning_rate, newest_grid, snapshots
+from unstir.runs.timetable import all_snapshots, ema_decay, grid_file, learning_rate, newest_grid, snapshots
 from unstir.train import trainer
 from unstir.train.batches import Batches
 from unstir.train.state import WINDOW, averaged_copy, update_average
@@ -260,6 +260,21 @@ def test_log_spaced_snapshots_begin_at_a_thousandth_of_the_run(make_run):
     assert list(snapshots(named).items())[1:] == [(named.steps_per_epoch, "epoch-0000"), (2000, "end-00002000")]
     short, _ = make_run("short", train__length="2 steps", grids__log_spaced=3)
     assert list(snapshots(short)) == [0, 1, 2]
+
+
+def test_grids_of_a_run_that_was_shorter_keep_their_steps(make_run):
+    run, _ = make_run("run", train__length="10 steps", grids__log_spaced=1)
+    run.samples.mkdir()
+    named, _ = make_run("named", grids__epochs=[0], train__batch_size=64, train__length="30 steps")
+    drawn = {**snapshots(run), 23: "epoch-0000", 30: "end-00000030"}
+    assert snapshots(named) == {0: "start", 23: "epoch-0000", 30: "end-00000030"}
+    for name in (*drawn.values(), "noise", "my-own", "images-"):
+        grid_file(run, name).touch()
+    longer, _ = make_run("run", train__length="20 steps", grids__log_spaced=1)
+    assert snapshots(longer) == {0: "start", 20: "images-00000160"}
+    steps = {0: "start", 10: "images-00000080", 20: "images-00000160", 30: "end-00000030"}
+    assert all_snapshots(longer) == {**steps, longer.steps_per_epoch: "epoch-0000"}
+    assert list(all_snapshots(longer)) == sorted(all_snapshots(longer))
 
 
 def test_the_last_grid_that_was_drawn_is_the_newest(make_run):

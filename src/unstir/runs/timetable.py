@@ -29,6 +29,21 @@ def snapshots(run: Run) -> dict[int, str]:
     return {step: name for step, name in sorted(named.items()) if step <= length}
 
 
+def all_snapshots(run: Run) -> dict[int, str]:
+    """As `snapshots`, with those that were drawn when the run had another length or other grids.epochs."""
+    batch, found = run.config.train.batch_size, {}
+    steps_of = {
+        "epoch": lambda number: (number + 1) * run.steps_per_epoch,
+        "images": lambda number: number // batch,
+        "end": lambda number: number,
+    }
+    for file in run.samples.glob("*-*.png"):
+        kind, _, number = file.stem.partition("-")
+        if kind in steps_of and number.isdecimal():
+            found[steps_of[kind](int(number))] = file.stem
+    return dict(sorted({**found, **snapshots(run)}.items()))
+
+
 def grid_file(run: Run, name: str) -> Path:
     """The grid of samples of the snapshot of this name."""
     return run.samples / f"{name}.png"

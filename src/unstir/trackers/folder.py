@@ -33,35 +33,41 @@ class Rows:
         self._folder = folder
         self._metrics, self._held_out = _Tail(folder / "metrics.jsonl"), _Tail(folder / "held_out.jsonl")
         self._missing = {step: folder / "samples" / f"{name}.png" for step, name in snapshots.items()}
+        self._before = {step for step, file in self._missing.items() if file.exists()}
         self._rows: dict[int, Row] = {}
-        self._passed, self._drawn, self._seconds = -1, -1, 0.0
+        self._passed, self._logged, self._drawn, self._seconds = -1, -1, -1, 0.0
 
     def new(self, ended: bool = False) -> list[Row]:
         """The rows that are whole since the last call; ``ended``: nothing more is written, so that all are.
 
         A row is whole once the grid of its snapshot is drawn, which comes last, or where training has passed it.
         """
-        drawn = self._there()  # before the logs are read: what a log has of these steps is there now
+        drawn = self._before | self._there()  # before the logs are read, which then have all of these steps
         for line in self._metrics.new():
             row = self._row(line["step"])
             row.scalars.update({f"metrics/{key}": line[key] for key in line if key != "step" and _shown(line[key])})
             self._passed = max(self._passed, row.step)
         for line in self._held_out.new():
             self._row(line["step"]).scalars.update({f"held_out/{key}": loss for key, loss in _losses(line).items()})
-        self._picture()
-        self._passed = max(self._passed, *drawn, -1)
-        waiting = self._missing.keys() - drawn
+        self._logged = max(self._logged, *self._rows, -1)
+        pictured = self._picture()
+        self._passed = max(self._passed, *(pictured & drawn), -1)
+        waiting = self._missing.keys() | (pictured - drawn)
         whole = [step for step in sorted(self._rows) if ended or step < self._passed or step not in waiting]
         return [self._timed(self._rows.pop(step)) for step in whole]
 
     def _row(self, step: int) -> Row:
         return self._rows.setdefault(step, Row(step))
 
-    def _there(self) -> list[int]:
-        return [step for step, file in self._missing.items() if file.exists()]
+    def _there(self) -> set[int]:
+        """The steps whose grids are drawn. One that was there at first and that no log has reached is of a training
+        that went back to an earlier checkpoint: it counts once that comes to its step again.
+        """
+        there = {step for step, file in self._missing.items() if file.exists()}
+        return {step for step in there if step <= self._logged or step not in self._before}
 
-    def _picture(self) -> None:
-        """Add the grids drawn since, and to the last of all the charts, which are of that moment."""
+    def _picture(self) -> set[int]:
+        """Add the grids drawn since, and to the last of all the charts, which are as old; return their steps."""
         drawn = self._there()
         for step in drawn:
             self._row(step).pictures["samples"] = self._missing.pop(step)
@@ -69,6 +75,7 @@ class Rows:
             self._drawn = max(drawn)
             charts = {name: self._folder / f"{name}.png" for name in CHARTS}
             self._row(self._drawn).pictures.update({name: file for name, file in charts.items() if file.exists()})
+        return drawn
 
     def _timed(self, row: Row) -> Row:
         """The row; one without a line of metrics is as old as the last that had one."""

@@ -16,7 +16,7 @@ from unstir.child import start
 from unstir.errors import UserError
 from unstir.progress import Say
 from unstir.runs.run import Run
-from unstir.runs.timetable import snapshots
+from unstir.runs.timetable import all_snapshots
 from unstir.trackers.job import Job
 
 PROGRAM = "from unstir.trackers.serve import serve; serve()"
@@ -32,7 +32,7 @@ class Trackers:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._names, self._processes = names, dict[str, Popen[bytes]]()
+        self._names, self._processes, self._left = names, dict[str, Popen[bytes]](), list[str]()
 
     def __enter__(self) -> Self:
         try:
@@ -57,8 +57,10 @@ class Trackers:
         That takes `WAIT_SECONDS` at most. ``say`` is called, from a thread, with what a person should know. What a
         tracker sends as the page of the run is ``page``, by default RUN/report.html, if it is there.
         """
-        job = Job(run.path.absolute(), snapshots(run), (page or run.path / "report.html").absolute())
-        threads = [threading.Thread(target=_listen, args=(each, say), daemon=True) for each in self._processes.items()]
+        job = Job(run.path.absolute(), all_snapshots(run), (page or run.path / "report.html").absolute())
+        threads = [
+            threading.Thread(target=self._listen, args=(*each, say), daemon=True) for each in self._processes.items()
+        ]
         for process, thread in zip(self._processes.values(), threads, strict=True):
             with suppress(OSError):  # one that has died is noticed by whoever listens
                 assert process.stdin
@@ -83,13 +85,21 @@ class Trackers:
             for process in self._processes.values():
                 with suppress(TimeoutExpired):
                     process.wait(max(until - (time.monotonic() - began), 0))
-            left = [name for name, process in self._processes.items() if process.poll() is None]
-            if left and until == SILENT_SECONDS:
-                say(f"waiting for {' and '.join(left)} to take what is left, {WAIT_SECONDS:.0f} s at most")
-        for name in left:
+            self._left = [name for name, process in self._processes.items() if process.poll() is None]
+            if self._left and until == SILENT_SECONDS:
+                say(f"waiting for {' and '.join(self._left)} to take what is left, {WAIT_SECONDS:.0f} s at most")
+        for name in self._left:
             _kill(self._processes[name])
             mend = f"unstir report {run.path} --no-measure, or continuing the run, gives it the rest"
             say(f"{name} took longer than {WAIT_SECONDS:.0f} s to take what was left and was ended: {mend}")
+
+    def _listen(self, name: str, process: Popen[bytes], say: Say) -> None:
+        """Pass on what a tracker says until its end, and say so where it crashed."""
+        assert process.stdout
+        for line in process.stdout:
+            say(json.loads(line)["say"])
+        if (status := process.wait()) and name not in self._left:
+            say(f"{name} ended with status {status}; the run goes on without it")
 
 
 def send(run: Run, page: Path, say: Say) -> None:
@@ -117,16 +127,6 @@ def _problem(name: str, process: Popen[bytes]) -> str:
     if not line:
         return f"--log.to {name}: its process ended with status {process.wait()}; leave it out, or install it anew"
     return str(json.loads(line)["problem"])
-
-
-def _listen(tracker: tuple[str, Popen[bytes]], say: Say) -> None:
-    """Pass on what a tracker says until its end; of one that was not asked to end, say so."""
-    name, process = tracker
-    assert process.stdin and process.stdout
-    for line in process.stdout:
-        say(json.loads(line)["say"])
-    if not process.stdin.closed:
-        say(f"{name} ended with status {process.wait()}; training goes on without it")
 
 
 def _kill(process: Popen[bytes]) -> None:
