@@ -7,12 +7,13 @@
 # Both may be killed: `train` goes on where it was, the other begins anew. Everything that is printed is kept in $OUT.
 # Needs pip install '.[bench,test]', which has [fid] too, and for `train` the download of CIFAR-10 and of Inception.
 #
-# From the environment: OUT (gpu), RUN (runs/ho), PYTHON (python), DRY=1 (print the commands alone), and
-# DEVICE=cpu QUICK=1, which takes the same way at tiny sizes, writes into $OUT/page.md, and says nothing of speed.
+# From the environment: BATCH (128; fewer where the memory is too small for several networks at once), OUT (gpu), RUN
+# (runs/ho), PYTHON (python), DRY=1 (print the commands alone), and DEVICE=cpu QUICK=1, which takes the same way at tiny
+# sizes, writes into $OUT/page.md, and says nothing of speed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 WHAT=${1:-table} DEVICE=${DEVICE:-cuda} OUT=${OUT:-gpu} RUN=${RUN:-runs/ho} PYTHON=${PYTHON:-python}
-QUICK=${QUICK:-} DRY=${DRY:-} FAILED=()
+BATCH=${BATCH:-128} QUICK=${QUICK:-} DRY=${DRY:-} FAILED=()
 
 die() {
     echo "gpu.sh: $1" >&2
@@ -62,8 +63,8 @@ summary() {
 }
 
 table() {
-    local page=() sizes=(--sizes ho --batch 128) kills=(--kills 3 --length "300 steps") memory=(--size ho --batch 128 --dtype bfloat16)
-    local how=(--compile)
+    local page=() sizes=(--sizes ho --batch "$BATCH") kills=(--kills 3 --length "300 steps") how=(--compile)
+    local memory=(--size ho --batch "$BATCH" --dtype bfloat16)
     if [ -n "$QUICK" ]; then
         place "$DEVICE" against.py
         page=("$OUT/page.md") sizes=(--sizes tiny) kills=(--kills 1 --length "30 steps") memory=(--size tiny --batch 4) how=(--quick)
