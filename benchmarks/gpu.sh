@@ -63,7 +63,7 @@ summary() {
 }
 
 table() {
-    local page=() sizes=(--sizes ho --batch "$BATCH") kills=(--kills 3 --length "300 steps") how=(--compile)
+    local page=() sizes=(--sizes ho --batch "$BATCH") kills=(--kills 2 --length "3000 steps") how=(--compile)
     local memory=(--size ho --batch "$BATCH" --dtype bfloat16)
     if [ -n "$QUICK" ]; then
         place "$DEVICE" against.py
