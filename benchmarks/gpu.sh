@@ -88,6 +88,7 @@ train() {
             --grids.steps 2 --grids.log_spaced 1 --log.held_out_images 0 --data.store "$OUT/digits")
     fi
     part train "$PYTHON" -m unstir train "${train[@]}" --out "$RUN" --train.device "$DEVICE"
+    [ "${#FAILED[@]}" -eq 0 ] || return 0 # stopped or failed: nothing is judged before it is trained
     part fid "$PYTHON" -m unstir evaluate "$RUN" "${judged[@]}" "${fast[@]}" --device "$DEVICE"
     part fid-ancestral "$PYTHON" -m unstir evaluate "$RUN" "${judged[@]}" "${slow[@]}" --device "$DEVICE"
     part curve "$PYTHON" benchmarks/published_curve.py "$RUN" --write "${page[@]}"

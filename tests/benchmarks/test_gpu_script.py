@@ -78,7 +78,8 @@ def test_what_fails_is_named_and_the_rest_is_done_and_kept(tmp_path):
     assert "pytest says so." in summary and "--kills says so." in summary and "### Memory" in summary
     assert "== against took" in said and "against.py --device cpu" in (tmp_path / "log").read_text()
     status, _, err = started("train", **given)
-    assert status == 1 and "failed: train;" in err and "published_curve.py" in (tmp_path / "log").read_text()
+    assert status == 1 and "failed: train;" in err
+    assert "-m unstir train" in (log := (tmp_path / "log").read_text()) and "-m unstir evaluate" not in log
 
 
 def test_the_page_has_a_place_for_what_is_measured():
