@@ -65,10 +65,7 @@ def evaluate(
     from unstir.metrics.evaluation import Evaluation, describe
 
     request = dataclasses.replace(options, chain=chain.given(), guide=chain.guide)
-    if run is None and images is None:
-        raise UserError("nothing to evaluate was named; give the folder of a run, or --images MADE --store STORE")
-    if run is not None and images is not None:
-        raise UserError(f"{run} and --images are two things to evaluate; leave one out, or compare them by --against")
+    _check_one(run, images)
 
     def finished(evaluation: Evaluation) -> None:
         if not json_:
@@ -87,3 +84,11 @@ def evaluate(
     elif comparison:
         show(*comparison)
     return 0
+
+
+def _check_one(run: Path | None, images: list[Path] | None) -> None:
+    """Raise UserError unless either a run or images were named."""
+    if run is None and images is None:
+        raise UserError("nothing to evaluate was named; give the folder of a run, or --images MADE --store STORE")
+    if run is not None and images is not None:
+        raise UserError(f"{run} and --images are two things to evaluate; leave one out, or compare them by --against")

@@ -70,7 +70,7 @@ def sample(
         file, rows = comparing.save_comparison(model, job, compare, out, given=own, showing=console.counting)
         show(*(row.caption for row in rows), f"compared {file}")
         return 0
-    if not given.keys() & {"sampler", "steps"} and (advice := shorter(model, settings)):
+    if advice := shorter(model, settings, given):
         say(advice)
     done = save_samples(
         model, job, out, animation=animate, strip=strip, stages=stages, say=say, showing=console.counting

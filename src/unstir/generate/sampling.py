@@ -1,6 +1,6 @@
 """Samples of a model as files, with an animation and a strip of how the first of them came from noise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -46,9 +46,9 @@ class Sampled:
         )
 
 
-def shorter(model: Model, chain: Chain) -> str:
-    """What to say where nobody asked for the long ``chain`` of a run's own settings; "" where it is none."""
-    if model.distilled or chain.calls(model.process.schedule) <= LONG:
+def shorter(model: Model, chain: Chain, given: Collection[str]) -> str:
+    """What to say of a long ``chain`` that a run's own settings ask for, where no sampler or steps were ``given``."""
+    if model.distilled or {"sampler", "steps"} & set(given) or chain.calls(model.process.schedule) <= LONG:
         return ""
     fast = f"--sampler dpmpp_2m --steps {FAST.steps}"
     return f"{model.cost(chain, ' an image')}, as {model.folder}/config.toml says; {fast} takes {FAST.steps} calls"
