@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import select
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -40,6 +41,7 @@ class Tracker(Protocol):
 
 def serve() -> None:
     """Be the process of a tracker until the end of the input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a button of W&B sends it, to stop what is trained elsewhere
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print goes where errors do
     parent = os.getppid()
@@ -133,6 +135,8 @@ def _follow(job: Job, tracker: Tracker, ended: threading.Event) -> None:
 
 def in_words(error: Exception) -> str:
     """An exception of a library as a part of a line."""
+    if isinstance(error, UserError):
+        return str(error)
     if isinstance(error, OSError) and error.errno in REMEDIES:
         return remedy(error)
     text = " ".join(printable(error).split())
