@@ -73,6 +73,8 @@ def test_it_is_trained_continued_sampled_and_reported_like_the_unet(place, digit
 
     monkeypatch.setenv(own.VARIABLE, "other, dit")
     assert unstir("sample", "run", "--num", 2, "--sampler", "ddim", "--steps", 2, "--out", "made")[0] == 0
+    status, _, err = unstir("sample", "run", "--num", 2, "--steps", 2, "--dtype", "bfloat16", "--out", "half")
+    assert status == 0, err
     status, out, err = unstir("doctor", "run")
     assert status in (0, 1) and "--model." not in out, err
     assert unstir("report", "run", "--no-measure")[0] == 0

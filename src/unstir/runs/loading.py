@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError, short
+from unstir.nn.config import UNET
 from unstir.progress import Say, unsaid
 from unstir.runs import build, checkpoint, compiling, toml
 from unstir.runs.checkpoint import Checkpoint, content_hash
@@ -118,6 +119,8 @@ def model_of(
             raise UserError(f"{text}; use the same [model] settings")
         net.load_state_dict(weights)
         net.eval().requires_grad_(False)
+        if run.config.model.type != UNET:  # one of the user's own gets float32 images, as in training
+            return build.denoiser(run.config, net, arithmetic)
         return build.denoiser(run.config, net.to(arithmetic), torch.float32)
 
     how: dict[str, Any] = {"device": on, "dtype": dtype, "compile": compile, "ema": ema}
