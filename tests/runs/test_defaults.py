@@ -86,6 +86,7 @@ train.label_dropout = 0.0 >= 0 < 1
 train.augment = 0.0 >= 0 < 1
 train.init = ""
 log.every = "50 steps"
+log.to = []
 log.held_out_images = 128 >= 0 <= 1000000
 log.held_out_times = 10 >= 1 <= 100000
 checkpoint.every = "1 epoch"
