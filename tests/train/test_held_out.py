@@ -24,7 +24,7 @@ from unstir.pictures.charts import held_out_curves, held_out_figure
 from unstir.runs import build, checkpoint
 from unstir.runs.loading import weights_of
 from unstir.runs.run import Run
-from unstir.train import held_out, trainer
+from unstir.train import grids, held_out, trainer
 from unstir.train.held_out import FixedImages, estimated_bits, squared_errors
 from unstir.train.observer import Observer, Stop
 from unstir.train.record import TIMING_FIELDS
@@ -231,7 +231,7 @@ def killed_before(monkeypatch, module, name, at_call):
 def test_killed_between_the_line_and_the_grid_it_has_each_line_once(trained, make_run, monkeypatch):
     whole, _ = trained("whole", **{**MEASURED, **SHORT})
     pictures = {path.name: path.read_bytes() for path in whole.samples.iterdir()}
-    for module, name in ((held_out, "append"), (trainer, "draw_charts"), (trainer, "draw_grid")):
+    for module, name in ((held_out, "append"), (trainer, "draw_charts"), (grids, "draw_grid")):
         for at in (1, 2):
             run, store = make_run(f"{name}-{at}", **SHORT)
             with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

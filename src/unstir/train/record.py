@@ -1,24 +1,16 @@
-"""What training writes besides weights: the lines of metrics.jsonl, timed by a clock, its grids and its curves."""
+"""What training writes besides weights and grids: the lines of metrics.jsonl, timed by a clock, and its curves."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
-from unstir.diffusion.draw import starting_noise
 from unstir.distributed import processes
 from unstir.pictures.charts import held_out_curves, training_curves
-from unstir.pictures.grid import grid, named_grid
-from unstir.pixels import to_uint8
 from unstir.runs import lines, resources
 from unstir.runs.files import replacing
-from unstir.runs.model import Model
 from unstir.runs.run import Run
-from unstir.runs.timetable import grid_file
 from unstir.train.loss_floor import read_floor
-from unstir.train.observer import Observer, Stop
 from unstir.train.state import WINDOW, State
 
 TIMING_FIELDS = ("images_per_second", "share_of_limit", "seconds", "peak_memory_bytes")
@@ -110,29 +102,6 @@ def cut_log(run: Run, name: str, step: int | None, say: Callable[[str], None], d
     if log.damaged or (step is not None and log.file.exists()):
         lines.write(log.file, kept)
     return kept
-
-
-def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop) -> None:
-    """Draw samples/NAME.png, with the names of the classes; the noise is the same in every grid.
-
-    Draws nothing when stopping. Raises NotFiniteError where the network answers with NaN or an infinity.
-    """
-    cfg = run.config.grids
-    indices = torch.arange(cfg.num, device=model.device)
-    x = starting_noise(cfg.seed, indices, run.data.shape)
-    run.samples.mkdir(exist_ok=True)
-    noise = run.samples / "noise.png"
-    if not noise.exists():
-        with replacing(noise) as partial:
-            grid(to_uint8(x), cfg.nrow).save(partial, format="png")
-    total, labels = len(model.chain.times(model.process.schedule)) - 1, model.labels.of(indices)
-    for done, step in enumerate(model.draw(model.chain, indices, labels), start=1):
-        if stop.signal is not None:
-            return
-        observer.snapshot("drawing samples", done, total)
-        x = step.x
-    with replacing(grid_file(run, name)) as partial:
-        named_grid(to_uint8(x), cfg.nrow, model.labels.captions(labels) or None).save(partial, format="png")
 
 
 def draw_charts(run: Run) -> None:

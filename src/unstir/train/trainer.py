@@ -19,7 +19,6 @@ from unstir import randomness
 from unstir.data import Store
 from unstir.diffusion.arithmetic import repeatable
 from unstir.diffusion.augmentation import augmented
-from unstir.diffusion.denoiser import Denoiser, NotFiniteError
 from unstir.diffusion.loss import Losses, denoising_loss, nearest_noise
 from unstir.diffusion.paths import path_loss
 from unstir.distributed import processes
@@ -29,18 +28,19 @@ from unstir.randomness import Key
 from unstir.runs import build, checkpoint
 from unstir.runs.checkpoint import what_differs
 from unstir.runs.compiling import compiled, set_aside
-from unstir.runs.loading import check_same, model_in_training
+from unstir.runs.loading import check_same
 from unstir.runs.run import Run
-from unstir.runs.timetable import ema_decay, grid_file, learning_rate, snapshots
+from unstir.runs.timetable import ema_decay, learning_rate, snapshots
 from unstir.theory.averages import WIDTHS, decay
 from unstir.train import parallel, sharding
 from unstir.train.batches import Batches
+from unstir.train.grids import Grids
 from unstir.train.held_out import HeldOutLoss
 from unstir.train.limit import least_seconds
 from unstir.train.loss_floor import keep_floor
 from unstir.train.observer import Observer, Stop
 from unstir.train.paths import Paths
-from unstir.train.record import Record, draw_charts, draw_grid
+from unstir.train.record import Record, draw_charts
 from unstir.train.saving import Saving
 from unstir.train.state import State, conditions, update_average
 
@@ -61,7 +61,7 @@ class Trainer:
         labels = run.config.model.num_classes > 0
         self._batches = Batches(store, seed=seed, batch_size=size, flip=flip, labels=labels, device=self._device)
         self._slots = torch.arange(cfg.batch_size, device=self._device)
-        self._snapshots, self._spoilt, self._started = snapshots(run), False, False
+        self._snapshots, self._grids, self._started = snapshots(run), Grids(run, self._observer), False
         found, self._damaged = parallel.newest(run, self._check)
         if found is not None:
             self.state.restore(found)
@@ -103,8 +103,8 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether every step is taken and the last grid drawn, if it can be."""
-        last = self._snapshots.get(self.state.step)
-        return processes.of_first(self.state.step >= self._run.length and (self._spoilt or self._is_drawn(last)))
+        drawn = self._grids.spoilt or self._grids.is_drawn(self._snapshots.get(self.state.step))
+        return processes.of_first(self.state.step >= self._run.length and drawn)
 
     def run(self, stop: Stop | None = None) -> bool:
         """Start, train to the run's length or until ``stop`` is asked for, save, and return whether it finished."""
@@ -253,7 +253,7 @@ class Trainer:
         """
         state, name = self.state, self._snapshots.get(self.state.step)
         loss_is_due = self._held_out.due(state.step) and (name is not None or self._ended_here())
-        if not state.all_if_split(loss_is_due or not self._is_drawn(name)):
+        if not state.all_if_split(loss_is_due or not self._grids.is_drawn(name)):
             return
         self._saving.wait()  # what is of this step comes after its checkpoint
         with self._record.paused(), set_aside(self._config.compile):
@@ -269,27 +269,12 @@ class Trainer:
                 state.measured = state.step
             keep_floor(self._run, self._store)
             draw_charts(self._run)
-            if name is not None and not self._is_drawn(name):
-                self._draw(denoiser, name, stop)
+            if name is not None and not self._grids.is_drawn(name):
+                self._grids.draw(denoiser, state.step, name, stop)
 
     def _ended_here(self) -> bool:
         """Whether the run, now longer, had its end at this step: its weights were kept, its losses are measured."""
         return self._held_out.last >= 0 and (self._run.weights / checkpoint.file_name(self.state.step)).exists()
-
-    def _is_drawn(self, name: str | None) -> bool:
-        """Whether the grid of a snapshot exists (that of no snapshot counts as drawn)."""
-        return name is None or grid_file(self._run, name).exists()
-
-    def _draw(self, denoiser: Denoiser, name: str, stop: Stop) -> None:
-        """Draw the grid of a snapshot; of weights that answer with NaN there is none, which is said once."""
-        try:
-            model = model_in_training(self._run, denoiser, self.state.step)
-            draw_grid(self._run, model, name, self._observer, stop)
-            self._spoilt = False
-        except NotFiniteError as error:
-            if not self._spoilt:
-                self._observer.say(f"no grid of step {self.state.step} is drawn: {error}")
-            self._spoilt = True
 
     def _check(self, found: checkpoint.Checkpoint) -> None:
         check_same(self._run, found)
