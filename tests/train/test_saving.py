@@ -109,7 +109,7 @@ def test_what_could_not_be_written_ends_the_training_with_the_same_words(make_ru
 
     def step():
         take()
-        until(lambda: trainer._saving._thread is None or not trainer._saving._thread.is_alive())
+        until(lambda: trainer._saving._written is None or trainer._saving._written.done())
 
     trainer.take_step, gate.error = step, UserError("cannot write: the disk is full")
     gate.open.set()

@@ -2,10 +2,12 @@
 
 The state is copied first, so that a file is of one step. At most one is being written, and the process does not end
 before it is whole: a kill leaves the one before it, as at any other time.
+
+The thread begins with the block, while there is memory: one that begins where none is left may wait for ever.
 """
 
 from collections.abc import Callable
-from threading import Thread
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
 from unstir.distributed import processes
@@ -25,8 +27,8 @@ class Saving:
 
     def __init__(self, run: Run, state: State, record: Record) -> None:
         self._run, self._state, self._record = run, state, record
-        self._thread: Thread | None = None
-        self._error: BaseException | None = None
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._written: Future[None] | None = None
 
     def begin(self) -> None:
         """Begin to save this moment; the state may change as soon as this returns. Of several processes the first does.
@@ -46,38 +48,36 @@ class Saving:
                 f"{self._run.path} was moved or removed while it was trained; put it back to go on from there"
             )
         with self._record.paused():
-            self._thread = Thread(target=self._write, args=(self._state.copied(self._run),), name="checkpoint")
-            self._thread.start()
+            self._written = self._thread.submit(self._write, self._state.copied(self._run))
 
     def wait(self) -> None:
         """Wait until all is written. Raises UserError where it could not be."""
-        if self._thread is None:
-            return
-        with self._record.paused():
-            self._thread.join()
-        self._thread, error, self._error = None, self._error, None
-        if error is not None:
-            raise error
+        written, self._written = self._written, None
+        if written is not None:
+            with self._record.paused():
+                written.exception()
+            written.result()
 
     def check(self) -> None:
         """Raise what a save raised, where it is over; this never waits."""
-        if self._thread is not None and not self._thread.is_alive():
+        if self._written is not None and self._written.done():
             self.wait()
 
     def _write(self, copied: Callable[[], checkpoint.Checkpoint]) -> None:
         """Write a checkpoint; the lines of metrics that it counts on come first."""
-        try:
-            self._record.sync()
-            checkpoint.save(self._run.checkpoints, copied())
-            checkpoint.keep_last(self._run.checkpoints, self._run.config.checkpoint.keep)
-        except BaseException as error:  # of whatever kind: the training's own thread raises it
-            self._error = error
+        self._record.sync()
+        checkpoint.save(self._run.checkpoints, copied())
+        checkpoint.keep_last(self._run.checkpoints, self._run.config.checkpoint.keep)
 
     def __enter__(self) -> Self:
+        if processes.is_first():
+            self._thread.submit(int).result()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            self.wait()
-        elif self._thread is not None:
-            self._thread.join()
+        try:
+            if error is None:
+                self.wait()
+        finally:
+            self._thread.shutdown()
+            self._thread, self._written = ThreadPoolExecutor(1, "checkpoint"), None
