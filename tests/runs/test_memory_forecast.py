@@ -196,15 +196,33 @@ def test_a_grid_that_fits_is_named(there):
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4096000000 bytes."),
     ],
 )
-def test_out_of_memory_says_what_would_fit(there, error):
+def test_out_of_memory_says_what_would_fit(there, error, monkeypatch):
     there(1_200_000_000)
-    with pytest.raises(OutOfMemoryError) as raised, memory.within_memory(HO, SHAPE, CUDA, 0):
+    monkeypatch.setattr(memory.processes, "size", lambda: 2)  # one process alone halves its micro-batch by itself
+    one = replace(HO, train=replace(HO.train, batch_size=2 * HO.train.batch_size))
+    with pytest.raises(OutOfMemoryError) as raised, memory.within_memory(one, SHAPE, CUDA, 0):
         raise error
     text = str(raised.value)
     assert text.startswith(
-        f"out of memory{asked_for(error)}: this training takes about 1.4 GB (0.57 GB of weights, 0.80 GB of images)"
+        f"out of memory{asked_for(error)}: this training takes about 1.5 GB (0.71 GB of weights, 0.80 GB of images)"
     )
     assert "this process can have 1.2 GB of cuda; what fits: --train.micro_batch 4 (" in text and "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("memory_there", "num", "says"),
+    [
+        (500_000_000, 16, "nothing of this network fits"),
+        (980_000_000, 1000, "what fits: for its grids, in a new run, "),
+    ],
+)
+def test_of_one_process_it_says_what_fits_besides_smaller_parts_of_the_batch(there, memory_there, num, says):
+    there(memory_there)
+    config = replace(HO, grids=replace(HO.grids, num=num))
+    with pytest.raises(OutOfMemoryError) as raised, memory.within_memory(config, SHAPE, CUDA, 0):
+        raise MemoryError
+    assert f") with train.micro_batch=1, and this process can have {memory_there / 1e9:.2f} GB" in str(raised.value)
+    assert says in str(raised.value) and "--train.micro_batch" not in str(raised.value)
 
 
 def test_other_errors_are_left_alone():

@@ -29,6 +29,7 @@ from unstir.runs.stores import compared_with
 from unstir.runs.timetable import snapshots
 from unstir.theory.averages import WIDTHS
 from unstir.train.loss_floor import read_floor
+from unstir.train.micro_batch import in_effect
 
 Progress = Callable[[int, int, str], None]  # progress(done, total, what)
 MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
@@ -228,7 +229,7 @@ def squared_errors(run: Run, loaded: Checkpoint, store: Store) -> Errors:
 
 def needs(run: Run, files: tuple[SavedFile, ...], step: int) -> Needs:
     """The bytes of training, and of files to come from ``step`` on, and what the machine has."""
-    cfg, device = run.config, torch.device("cpu")
+    cfg, device = in_effect(run), torch.device("cpu")
     with suppress(UserError):  # of a device of another machine
         device = build.device(cfg.train.device)
     num, copies, expected = build.num_parameters(cfg), memory.copies(cfg), memory.of_steps(cfg, run.data.shape, device)

@@ -9,6 +9,7 @@ from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.lines import NAMES, cut
 from unstir.runs.timetable import snapshots
+from unstir.train.micro_batch import in_effect
 
 # Thresholds; docs/doctor.md has what trained runs and published ones measure.
 SIGNAL_NOTE, SIGNAL_WARNING, SIGNAL_PROBLEM = 1.0, 2.0, 4.0  # shift of x_T by an image, in deviations of the noise
@@ -88,7 +89,7 @@ def _checkpoints(facts: RunFacts) -> Iterator[Finding]:
 
 @check("memory", "training needs more memory than there is")
 def _memory(facts: RunFacts) -> Iterator[Finding]:
-    needs, cfg = facts.needs, facts.run.config.train
+    needs, cfg = facts.needs, in_effect(facts.run).train
     need = needs.weights + needs.activations
     if need > FULL * needs.memory and not facts.finished:
         part = max(1, (cfg.micro_batch or cfg.batch_size) // (2 * math.ceil(need / needs.memory)))

@@ -157,8 +157,12 @@ def _end_last_line(stream: Any) -> None:
         stream.truncate(stream.tell() - len(last))
 
 
+def _is_positive(value: Any) -> bool:
+    return is_count(value) and value > 0
+
+
 def _are_times(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(is_count(t) and t > 0 for t in value)
+    return isinstance(value, list) and bool(value) and all(map(_is_positive, value))
 
 
 METRICS: Mapping[str, Kind] = {
@@ -192,10 +196,16 @@ def _check_held_out(line: dict[str, Any]) -> None:
             raise ValueError(f"its {split} are not one for each of its times")
 
 
+def _check_event(line: dict[str, Any]) -> None:
+    check(line, {"event": is_text}, {"step": is_count})
+    if line["event"] == "halved":
+        check(line, {"step": _is_positive, "micro_batch": _is_positive})
+
+
 NAMES: Mapping[str, Callable[[dict[str, Any]], None]] = {
     "metrics": lambda line: check(line, METRICS, OF_SOME_METRICS),
     "held_out": _check_held_out,
-    "events": lambda line: check(line, {"event": is_text}, {"step": is_count}),
+    "events": _check_event,
 }
 """The logs by name, each with what raises ValueError for a line that it cannot have."""
 

@@ -226,16 +226,22 @@ def _of_num(config: Config, num: int) -> Config:
 
 @contextmanager
 def within_memory(config: Config, shape: Shape, device: torch.device, rest: int) -> Iterator[None]:
-    """Where the memory runs out in this block, raise OutOfMemoryError with what would fit; arguments as `of_steps`."""
+    """Where the memory runs out in this block, raise OutOfMemoryError with what would fit; arguments as `of_steps`.
+
+    One process has tried its steps with half the micro-batch, and again down to 1: what fits is besides that.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
+        least = ""
+        if processes.size() == 1:
+            config, least = replace(config, train=replace(config.train, micro_batch=1)), " with train.micro_batch=1"
         expected, there = forecast(config, shape, device, rest), resources.reachable(device)
         raise OutOfMemoryError(
-            f"out of memory{asked_for(error)}: this training takes about {in_words(expected)}, and this process can "
-            f"have {gigabytes(there)} of {device}; {what_fits(config, shape, device, rest, there)}"
+            f"out of memory{asked_for(error)}: this training takes about {in_words(expected)}{least}, and this process "
+            f"can have {gigabytes(there)} of {device}; {what_fits(config, shape, device, rest, there)}"
         ) from None
 
 

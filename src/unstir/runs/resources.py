@@ -3,6 +3,7 @@
 On CUDA it is what torch's allocator has given to tensors, elsewhere all that the process keeps in the machine's memory.
 """
 
+import gc
 import os
 import resource
 import sys
@@ -39,6 +40,13 @@ def taken(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
     return _of("/proc/self/status", "VmRSS") or peak(device)
+
+
+def release(device: torch.device) -> None:
+    """Give back what nothing refers to any more but cycles of references, and what the allocator keeps of it."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def reachable(device: torch.device) -> int:

@@ -40,6 +40,7 @@ from unstir.runs.lines import append, write
 from unstir.runs.run import Run
 from unstir.runs.stores import check_data
 from unstir.runs.timetable import snapshots
+from unstir.train.micro_batch import MicroBatch, halvings
 from unstir.train.observer import Observer, Stop
 from unstir.train.record import cut_log
 
@@ -142,10 +143,10 @@ class HeldOutLoss:
     log.held_out_images is 0, no line is ever due.
     """
 
-    def __init__(self, run: Run, store: Store, device: torch.device) -> None:
-        self._run = run
+    def __init__(self, run: Run, store: Store, device: torch.device, sizes: MicroBatch) -> None:
+        self._run, self._sizes = run, sizes
         self._written = {line["step"] for line in run.held_out()}
-        self._size = run.config.train.micro_batch or run.config.train.batch_size
+        self._size = sizes.at(0)
         self._times = middles(run.config.diffusion.T, run.config.log.held_out_times)
         self._bits_calls = min(BITS_CALLS, run.config.diffusion.T)
         chosen = (FixedImages.choose(run, store, split, device) for split in SPLITS)
@@ -166,6 +167,7 @@ class HeldOutLoss:
 
     def measure(self, denoiser: Denoiser, step: int, observer: Observer, stop: Stop) -> bool:
         """Measure and add the line of a step, durably; False, and nothing is written, where ``stop`` was asked for."""
+        self._size = self._sizes.at(step)
         began, done, total = time.perf_counter(), itertools.count(1), sum(map(self._calls, self._splits.values()))
 
         def on_call() -> None:
@@ -247,7 +249,7 @@ def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None
         if before.damaged:  # continuing keeps a copy first, and says so
             return 0
         device, planned = build.device(run.config.train.device), snapshots(run)
-        loss = HeldOutLoss(run, store, device)
+        loss = HeldOutLoss(run, store, device, MicroBatch(run.config, halvings(run)))
         missing = [step for step in run.saved_steps() if step in planned and loss.due(step)]
         added = 0
         for done, step in enumerate(missing, start=1):

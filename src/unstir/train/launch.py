@@ -26,6 +26,7 @@ from unstir.runs.run import Run, is_run
 from unstir.runs.timetable import newest_grid
 from unstir.trackers.following import Trackers
 from unstir.train import parallel
+from unstir.train.micro_batch import in_effect
 from unstir.train.observer import Observer, Stop
 from unstir.train.packed import check_sides, open_data
 from unstir.train.sentences import conclusion, introduction
@@ -69,7 +70,7 @@ def train_run(
 
 
 def _trained(run: Run, store: Store, trackers: Trackers, observer: Observer, stop: Stop) -> Training:
-    lock, taken = run.lock() if processes.is_first() else nullcontext(), needs(run.config, store)
+    lock, taken = run.lock() if processes.is_first() else nullcontext(), needs(in_effect(run), store)
     with lock, within_memory(*taken), stop, observer:
         if processes.is_first():
             run.tidy()

@@ -52,7 +52,10 @@ class Paths:
     def __call__(self, step: int, slots: Tensor, part: slice) -> Pairs:
         """The pairs of a step for ``slots``, int64 [b], the places in the batch that ``part`` cuts out."""
         seed, found = self._config.seed, self._followed.get(part.start)
-        if found is None or found.period != step // PERIOD or len(slots) != found.ends.shape[1]:
+        if found is not None and len(slots) != found.ends.shape[1]:  # the batch is cut into other parts
+            self._followed.clear()
+            found = None
+        if found is None or found.period != step // PERIOD:
             self._followed.pop(part.start, None)  # before the next, so that there is memory for one alone
             found = self._followed[part.start] = self._follow(step // PERIOD, slots)
         path = randomness.integers(Key(seed, "path", step, slots), 0, PATHS - 1)

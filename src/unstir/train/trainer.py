@@ -38,6 +38,7 @@ from unstir.train.grids import Grids
 from unstir.train.held_out import HeldOutLoss
 from unstir.train.limit import least_seconds
 from unstir.train.loss_floor import keep_floor
+from unstir.train.micro_batch import MicroBatch, halvings
 from unstir.train.observer import Observer, Stop
 from unstir.train.paths import Paths
 from unstir.train.record import Record, draw_charts
@@ -57,9 +58,8 @@ class Trainer:
         self._device = build.device(cfg.device)
         self.state = State.initial(run, self._device)
         self._part = processes.share(cfg.batch_size)
-        seed, size, flip = run.config.seed, cfg.batch_size, run.config.data.flip
-        labels = run.config.model.num_classes > 0
-        self._batches = Batches(store, seed=seed, batch_size=size, flip=flip, labels=labels, device=self._device)
+        self._sizes = MicroBatch(run.config, processes.of_first(halvings(run)))
+        self._batches = Batches.of(run, store, self._device)
         self._slots = torch.arange(cfg.batch_size, device=self._device)
         self._snapshots, self._grids, self._started = snapshots(run), Grids(run, self._observer), False
         found, self._damaged = parallel.newest(run, self._check)
@@ -84,7 +84,7 @@ class Trainer:
             self._paths = Paths(teacher, run.config, run.data.shape, self._batches.labels)
         self._record = Record(run, self.state)
         self._saving = Saving(run, self.state, self._record)
-        self._held_out = HeldOutLoss(run, store, self._device)
+        self._held_out = HeldOutLoss(run, store, self._device, self._sizes)
 
     def start(self) -> None:
         """Make the folder ready, once, before anything else is written: set damaged checkpoints aside and cut the logs
@@ -123,7 +123,9 @@ class Trainer:
         self._warm_up()
         with self._saving:
             while state.step < run.length and vote(stop.signal) is None:
-                self.take_step()
+                if halved := self.take_step():
+                    self._event("halved", micro_batch=self.micro_batch)
+                    self._observer.say(halved)
                 saved = False
                 self._saving.check()
                 self._observer.step(state.step)
@@ -150,19 +152,32 @@ class Trainer:
         if processes.is_first():
             self._run.record(name, step=self.state.step, **details)
 
-    def take_step(self) -> None:
-        """One optimiser step on the global batch, a micro-batch at a time."""
+    @property
+    def micro_batch(self) -> int:
+        """How many images the last step was computed of at once."""
+        return self._sizes.at(self.state.step)
+
+    def take_step(self) -> str:
+        """One optimiser step on the global batch, a micro-batch at a time.
+
+        Returns a sentence where the memory ran out and it was taken with a smaller micro-batch, as the next ones are.
+        """
         cfg, state = self._config, self.state
         lr = learning_rate(self._run, state.step)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
         state.net.train()
-        state.optimizer.zero_grad(set_to_none=not self._denoiser.reuses_output)
-        slots = parallel.passes(self._part, cfg.batch_size, cfg.micro_batch or cfg.batch_size, state.split)
-        parts = [self._learn_from(part, part is slots[-1]) for part in slots]
-        own = tuple(torch.cat(column) for column in zip(*parts, strict=True))
+        own, halved = self._sizes.fitting(self._gradient, state.step + 1, state.net)
         self._apply(*processes.rows_of_all(own, self._part, cfg.batch_size))
         state.step += 1
+        return halved
+
+    def _gradient(self, size: int) -> tuple[torch.Tensor, ...]:
+        """Compute the gradient of this process's part of the batch, ``size`` images at once; see `_learn_from`."""
+        self.state.optimizer.zero_grad(set_to_none=not self._denoiser.reuses_output)
+        slots = parallel.passes(self._part, self._config.batch_size, size, self.state.split)
+        parts = [self._learn_from(part, part is slots[-1]) for part in slots]
+        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
     def _learn_from(self, part: slice, last: bool = True) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Add the gradient of a part of the batch. Returns its times [b], losses [b] and weighted figures [b, 3]."""

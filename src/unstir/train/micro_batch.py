@@ -1,0 +1,90 @@
+"""How many images are computed at once: train.micro_batch, and less from the step on that ran out of memory.
+
+A gradient is added up over the micro-batches of a batch, and sums over other parts have other last bits. Each halving
+is therefore an event of the run, and the size a function of the step: a run that goes back to a checkpoint from before
+a halving halves at the same step again, whatever memory there is.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from unstir.distributed import processes
+from unstir.errors import asked_for, is_out_of_memory
+from unstir.runs import resources
+from unstir.runs.config import Config
+from unstir.runs.run import Run
+
+OF_MEMORY = ("train.micro_batch", "train.activation_checkpointing", "train.compile", "train.device", "train.shard")
+"""The settings that decide how much memory a step takes. A run that changes one of them starts from its
+train.micro_batch again."""
+
+Result = TypeVar("Result")
+
+
+def halvings(run: Run) -> list[tuple[int, int]]:
+    """The halvings (step, size) in a run's events: from this step on, 1 is the first, so many images at once."""
+    found = list[tuple[int, int]]()
+    for event in run.log("events").lines:
+        if event["event"] == "changed" and any(key in event for key in OF_MEMORY):
+            found.clear()
+        elif event["event"] == "halved":
+            found.append((event["step"], event["micro_batch"]))
+    return found
+
+
+def in_effect(run: Run) -> Config:
+    """The run's config with the micro-batch at which it has arrived."""
+    train, sizes = run.config.train, [size for _, size in halvings(run)]
+    least = min([train.batch_size, *sizes]) if sizes else train.micro_batch
+    return replace(run.config, train=replace(train, micro_batch=least))
+
+
+class MicroBatch:
+    """The size of the micro-batch at every step of a training with ``config``, with its `halvings` so far."""
+
+    def __init__(self, config: Config, halved: Sequence[tuple[int, int]] = ()) -> None:
+        train = config.train
+        self._compiled = train.compile in ("yes", "graphs")
+        self._first, self._halved = train.micro_batch or train.batch_size, [(step, size) for step, size in halved]
+
+    def at(self, step: int) -> int:
+        """How many images are computed at once for step number ``step``, of which 1 is the first."""
+        return min([self._first, *(size for since, size in self._halved if since <= step)])
+
+    def fitting(self, gradient: Callable[[int], Result], step: int, net: nn.Module) -> tuple[Result, str]:
+        """What ``gradient(size)`` of ``net`` gives for a step, and in words by which size; "" where it is that of `at`.
+
+        Where the memory runs out it is computed again, with half the size. It must change nothing but gradients, which
+        it begins at zero, and buffers, which are set back. An error is raised at size 1, and in one of several
+        processes: the others wait for it where they exchange their gradients.
+        """
+        buffers = [buffer.clone() for buffer in net.buffers()]
+        first = size = self.at(step)
+        asked = ""
+        while True:
+            try:
+                result = gradient(size)
+                break
+            except (MemoryError, RuntimeError) as error:
+                if size == 1 or processes.size() > 1 or not is_out_of_memory(error):
+                    raise
+                asked = asked_for(error)
+            self._undo(net, buffers)  # out here, for the error holds all that was computed
+            size = -(-size // 2)
+        if size == first:
+            return result, ""
+        self._halved.append((step, size))
+        less = f"from there on train.micro_batch is {size} in place of {first}"
+        return result, f"out of memory at step {step}{asked}: {less}, which changes the memory and not the batch"
+
+    @torch.no_grad()
+    def _undo(self, net: nn.Module, buffers: list[Tensor]) -> None:
+        for buffer, before in zip(net.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        if self._compiled:
+            torch.compiler.reset()  # as in a process that goes on from here
+        resources.release(next(net.parameters()).device)
