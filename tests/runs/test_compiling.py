@@ -4,7 +4,9 @@ import dataclasses
 import json
 import os
 import shutil
+from contextlib import contextmanager
 from itertools import count
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from unstir.generate.folder import save_images
 from unstir.runs import checkpoint, compiling
 from unstir.runs.compiling import fastest
 from unstir.runs.run import Run
-from unstir.train import launch, trial
+from unstir.train import launch, trainer, trial
 from unstir.train.sentences import introduction
 from unstir.train.trainer import Trainer
 
@@ -161,21 +163,35 @@ def _without(settings, key):
 
 
 class Clock:
-    """Takes the place of time.perf_counter: each call of a network so compiled takes so many seconds."""
+    """Takes the place of time.perf_counter: each call of a network so compiled takes so many seconds.
+
+    No more than one call is held at any time.
+    """
 
     def __init__(self, monkeypatch, **seconds):
-        self.now, self.seconds, self.built = 0.0, seconds, []
+        self.now, self.seconds, self.built, self.aside, self.held = 0.0, seconds, [], False, WeakSet()
         monkeypatch.setattr(compiling.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(compiling, "set_aside", self.kernels_set_aside)
+
+    @contextmanager
+    def kernels_set_aside(self, how):
+        assert how == self.built[-1] != "no"
+        self.aside = True
+        yield
+        self.aside = False
 
     def build(self, how):
+        assert not self.held
         self.built.append(how)
         first = count()
 
         def call():
             if isinstance(seconds := self.seconds[how], Exception):
                 raise seconds
-            self.now += seconds + (90 if how != "no" and next(first) == 0 else 0)
+            without = self.seconds["no"] if self.aside else seconds
+            self.now += without + (90 if how != "no" and next(first) == 0 else 0)
 
+        self.held.add(call)
         return call
 
 
@@ -199,10 +215,11 @@ def test_what_gains_less_than_a_twentieth_is_left(monkeypatch):
 
 def test_a_gpu_tries_graphs_too_and_what_fails_is_said(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "synchronize", lambda device: None)
-    for graphs, chosen in ((0.4, "graphs"), (0.6, "yes"), (RuntimeError("no\n room"), "yes")):
+    for graphs, chosen in ((0.4, "graphs"), (0.6, "yes"), (RuntimeError("no\n room"), "yes"), (MemoryError(), "yes")):
         clock = Clock(monkeypatch, no=1.0, yes=0.5, graphs=graphs)
         how, words = fastest(clock.build, torch.device("cuda"), 10**6, WORK, 60)
-        assert how == chosen and ("graphs fails: no room" in words) == (chosen == "yes" and graphs != 0.6)
+        failed = f"graphs fails: {'no room' if isinstance(graphs, RuntimeError) else ''}" in words
+        assert how == chosen and failed == isinstance(graphs, Exception) and clock.built == ["no", "yes", "graphs"]
     clock = Clock(monkeypatch, no=1.0, yes=RuntimeError("broken"))
     assert fastest(clock.build, CPU, 10**6, WORK, 60) == ("no", "compile=no, as measured: yes fails: broken")
 
@@ -222,12 +239,20 @@ def test_without_a_compiler_auto_is_no_and_yes_is_refused(monkeypatch, make_run,
 
 
 def test_a_long_training_is_compiled_as_measured_and_says_so(make_run, tmp_path, monkeypatch, traced):
-    asked = []
+    asked, made = [], []
+
+    class Kept(Trainer):
+        def __init__(self, *given):
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr(trial, "Trainer", Kept)
 
     def measured(build, device, calls, work, least):
         asked.append((device.type, calls, work, least))
-        trainer = build("no").__self__
-        assert trainer._config.compile == "no" and trainer._config.dtype == "float32"
+        build("no")()
+        trainer = made[-1]
+        assert (trainer._config.compile, trainer._config.dtype, trainer.state.step) == ("no", "float32", 1)
         return "yes", "compile=yes, as measured"
 
     monkeypatch.setattr(trial.compiling, "fastest", measured)
@@ -258,6 +283,87 @@ def test_a_long_job_of_images_is_compiled_as_measured_and_says_so(trained, tmp_p
     assert settled(run.model(), job)[1] == "" and len(asked) == 1
     save_images(run.model(compile="auto"), job, tmp_path / "made", say=said.append)
     assert len(asked) == len(said) == 1  # a job that goes on has its way
+
+
+@pytest.fixture
+def tried(make_run, tmp_path, monkeypatch, traced):
+    """tried() -> (how to compile, what was said): a tiny training that counts as long enough to be tried both ways.
+
+    Attempts of its trainers are in tried.made; no two of them hold weights at once.
+    """
+    run, store = make_run()
+    monkeypatch.setattr(compiling, "WORK", 0)
+    monkeypatch.setattr(trial, "LONG", 0)
+    monkeypatch.setattr(compiling, "lacking", lambda _: "")
+    alive, made, said = WeakSet(), [], []
+
+    class One(Trainer):
+        def __init__(self, draft, store):
+            assert not alive
+            super().__init__(draft, store)
+            alive.add(self.state.net)
+            made.append((draft.config.train.compile, draft.config.train.micro_batch))
+
+    monkeypatch.setattr(trial, "Trainer", One)
+
+    def call():
+        train = dataclasses.replace(run.config.train, compile="auto", micro_batch=0)
+        draft = dataclasses.replace(run, path=tmp_path / "draft", config=dataclasses.replace(run.config, train=train))
+        how = trial.how_to_compile(draft, store, said.append)
+        assert not alive and not (tmp_path / "draft").exists()
+        return how, said
+
+    call.made = made
+    return call
+
+
+def test_one_training_is_held_while_it_is_tried_how_to_compile(tried, traced):
+    how, said = tried()
+    assert tried.made == [("no", 0), ("yes", 0)] and set(traced) == {(8, 1, 8, 8)}
+    assert how in ("no", "yes") and said[0].startswith(f"compile={how}, as measured: yes is ")
+
+
+def test_a_trial_halves_as_training_does_and_does_not_compile_what_needs_more_memory(tried, traced, monkeypatch):
+    real = trainer.denoising_loss
+    for compiled, says in ((4, ": yes is "), (3, "compile=no, as measured: yes fails: out of memory")):
+
+        def loss(denoiser, x_0, *given, compiled=compiled):
+            if len(x_0) > (4 if denoiser.net._compiled_call_impl is None else compiled):
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return real(denoiser, x_0, *given)
+
+        monkeypatch.setattr(trainer, "denoising_loss", loss)
+        tried.made.clear()
+        how, said = tried()
+        assert tried.made == [("no", 0), ("yes", 4)] and says in said[-1]
+        assert how == "no" or compiled == 4
+    monkeypatch.setattr(trainer, "denoising_loss", lambda *_: exec("raise MemoryError"))
+    with pytest.raises(MemoryError):  # which `open_run` says in words
+        tried()
+
+
+@pytest.mark.parametrize("how", ["yes", "graphs"])
+def test_a_compiled_run_that_halves_is_compiled_anew_and_resumes_bit_for_bit(make_run, traced, monkeypatch, how):
+    settings = {"train__compile": how, "train__micro_batch": 0, "train__length": "6 steps"}
+    before, store = make_run("before", **{**settings, "train__length": "3 steps"})
+    Trainer(before, store).run()
+    Trainer(*make_run("before", **{**settings, "train__micro_batch": 4})).run()
+    expected, real = tensors(before), trainer.denoising_loss
+
+    def loss(denoiser, x_0, *given):
+        losses = real(denoiser, x_0, *given)
+        if len(x_0) > 4 and given[3].step == 3:
+            losses.total.register_hook(lambda _: exec('raise RuntimeError("out of memory")'))
+        return losses
+
+    run, store = make_run("halved", **settings)
+    traced.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "denoising_loss", loss)
+        Trainer(run, store).run()
+    assert traced == [(4, 1, 8, 8)]  # anew, though the other run had compiled it
+    ours = tensors(run)
+    assert all(torch.equal(ours[name], expected[name]) for name in ours)
 
 
 @pytest.mark.skipif("UNSTIR_COMPILE" not in os.environ, reason="compiles for minutes; set UNSTIR_COMPILE=1")

@@ -21,6 +21,7 @@ import torch
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
 from unstir.progress import duration
+from unstir.runs import resources
 
 Compile = Literal["no", "yes", "graphs"]
 BACKEND = "inductor"
@@ -81,13 +82,16 @@ def fastest(
 ) -> tuple[Compile, str]:
     """How to compile for a job of so many ``calls``, measured here, and in words what was found; "" where nothing was.
 
-    ``build(how)`` gives the call with a network compiled so. The attempt takes as long as compiling does, which a job
-    of fewer than ``least`` seconds does not pay for; one of less ``work`` (operations) than `WORK` is not even timed.
+    ``build(how)`` gives the call with a network compiled so; one is held at a time. The attempt takes as long as
+    compiling does, which a job of fewer than ``least`` seconds does not pay for; one of less ``work`` (operations) than
+    `WORK` is not even timed. What fails, such as for want of memory, is not taken; an error of the call as it is
+    written is raised.
     """
     if work < WORK:
         return "no", ""
-    plain = build("no")
-    if calls * _medians([plain], device, 1)[0] < least:
+    seconds = _medians([build("no")], device, 1)[0]
+    resources.release(device)
+    if calls * seconds < least:
         return "no", ""
     if reason := lacking(device):
         return "no", f"compile=no: {reason}"
@@ -95,21 +99,35 @@ def fastest(
     best: Compile = "no"
     attempts: tuple[Compile, ...] = ("yes", "graphs") if device.type == "cuda" else ("yes",)
     for how in attempts:
-        began = time.perf_counter()
         try:
-            call = build(how)
-            _medians([call], device, 1)
-            start = time.perf_counter() - began
-            without, seconds = _medians([plain, call], device, CALLS)
-        except RuntimeError as error:  # of torch's compiler, which fails in many ways
+            faster, start = _attempt(build, how, device)
+        except (RuntimeError, MemoryError) as error:  # torch's compiler fails in many ways
             words.append(f"{how} fails: {' '.join(str(error).split())[:100]}")
-            continue
-        finally:
-            torch.compiler.reset()  # as in a process that goes on with the job
-        words.append(f"{how} is {without / seconds:.2f} times as fast, ready after {duration(start)}")
-        if without / seconds >= gain:
-            best, gain = how, without / seconds
+            faster, start = 0.0, 0.0
+        else:
+            words.append(f"{how} is {faster:.2f} times as fast, ready after {duration(start)}")
+        torch.compiler.reset()  # as in a process that goes on with the job
+        resources.release(device)
+        if faster >= gain:
+            best, gain = how, faster
     return best, f"compile={best}, as measured: {'; '.join(words)}"
+
+
+def _attempt(build: Callable[[str], Callable[[], object]], how: Compile, device: torch.device) -> tuple[float, float]:
+    """How many times as fast the call is that is compiled so, and the seconds until it was ready.
+
+    Both are one call, which sets its kernels aside every other time: so there is memory for one alone.
+    """
+    began, call = time.perf_counter(), build(how)
+    _medians([call], device, 1)
+    start = time.perf_counter() - began
+
+    def without() -> None:
+        with set_aside(how):
+            call()
+
+    as_written, compiled = _medians([without, call], device, CALLS)
+    return as_written / compiled, start
 
 
 def _medians(calls: Sequence[Callable[[], object]], device: torch.device, rounds: int) -> list[float]:

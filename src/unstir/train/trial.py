@@ -18,8 +18,9 @@ LONG = 7200.0  # seconds of a training that pays for trying how to compile, whic
 def how_to_compile(draft: Run, store: Store, say: Say) -> Compile:
     """What train.compile means for the run that ``draft`` describes; ``say`` is called with what was measured.
 
-    Of several processes one alone tries it, on its share of a batch. Raises UserError where it cannot be compiled as
-    asked.
+    Of several processes one alone tries it, on its share of a batch. A step as it is written that runs out of memory
+    is tried with a smaller micro-batch, as in training; one that is compiled is not. Raises UserError where it cannot
+    be compiled as asked.
     """
     config, device = draft.config, build.device(draft.config.train.device)
     if config.train.compile == "auto" and config.train.shard:
@@ -32,7 +33,15 @@ def how_to_compile(draft: Run, store: Store, say: Say) -> Compile:
 
     def step(how: str) -> Callable[[], None]:
         train = dataclasses.replace(config.train, **share, compile=how)  # type: ignore[arg-type]  # one of the four
-        return Trainer(dataclasses.replace(draft, config=dataclasses.replace(config, train=train)), store).take_step
+        trainer = Trainer(dataclasses.replace(draft, config=dataclasses.replace(config, train=train)), store)
+
+        def take() -> None:
+            if trainer.take_step():
+                if how != "no":
+                    raise MemoryError("out of memory")
+                share["micro_batch"] = trainer.micro_batch  # of which kernels will be made
+
+        return take
 
     _, height, width = store.shape
     work = 2 * build.passes(config) * build.num_parameters(config) * height * width * draft.length * part
