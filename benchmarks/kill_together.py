@@ -27,7 +27,7 @@ from unstir.runs.run import Run
 
 LIMIT = 30.0
 SMALL = (
-    *("--train.warmup", "10 steps", "--train.batch_size", "15", "--log.held_out_images", "0"),
+    *("--train.batch_size", "15", "--log.held_out_images", "0"),
     *("--grids.num", "8", "--grids.log_spaced", "2"),
 )
 """Quick steps, of a batch that two processes cannot halve."""
@@ -72,6 +72,7 @@ class Job:
     def goes_on(self) -> bool:
         """Whether it is not yet done; what has ended badly is started again, without torchrun when all have ended."""
         ended = [child.poll() for child in self.children]
+        assert 2 not in ended, f"a mistake: see {self.out}.err"
         if self.launcher == "none" and None not in ended and any(ended):
             self._start_all()
         elif self.launcher != "none":

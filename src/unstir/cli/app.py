@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (UserError, CycloptsError, ValidationError, OSError, UnicodeEncodeError) as error:
         _fail(one_line(error))
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends it at once, without a word
         _fail("interrupted; what was written stays, and the same command goes on or begins again", status=130)
     except (MemoryError, RecursionError, OverflowError, ValueError, RuntimeError) as error:
         if (message := of_limits(error)) is None:
