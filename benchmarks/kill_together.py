@@ -49,7 +49,7 @@ class Job:
         self._start_all()
 
     def _start_all(self) -> None:
-        self.port = free_port()
+        self.port, self.began_before = free_port(), self._begun()
         self.children = [self._start(n) for n in range(1 if self.launcher == "torchrun" else self.processes)]
 
     def _start(self, number: int) -> subprocess.Popen[bytes]:
@@ -69,6 +69,11 @@ class Job:
                 [python, *launcher, "-m", *words], cwd=self.out.parent, env=here, stdout=subprocess.DEVNULL, stderr=said
             )
 
+    def _begun(self) -> int:
+        """How often it has begun to train."""
+        events = self.out / "events.jsonl"
+        return sum(b'"processes"' in line for line in events.read_bytes().splitlines()) if events.exists() else 0
+
     def goes_on(self) -> bool:
         """Whether it is not yet done; what has ended badly is started again, without torchrun when all have ended."""
         ended = [child.poll() for child in self.children]
@@ -80,9 +85,12 @@ class Job:
         return any(child.poll() != 0 for child in self.children)
 
     def workers(self) -> list[int]:
-        """The processes that train, by the order of their start."""
+        """The processes that train, by the order of their start; without torchrun none before they have met.
+
+        There the others would wait for minutes for one that is killed before.
+        """
         if self.launcher == "none":
-            return [child.pid for child in self.children if alive(child.pid)]
+            return [child.pid for child in self.children if alive(child.pid) and self._begun() > self.began_before]
         return [pid for child in self.children for pid in trainers(child.pid)]
 
     def struck(self, victim: int) -> list[int]:

@@ -4,9 +4,10 @@ Usage: python benchmarks/scaling.py [--rounds 3] [--steps 100] [--processes 2] [
 
 Printed are images per second (the median over the rounds of each run's median line), the efficiency, and both loss
 curves side by side with their largest relative difference. Then the parts of a step of n processes are measured by
-themselves: what each computes (n processes at once that train alone, on 1/n of the batch and on the whole of it), and
-what the gradients take to be added up (gloo, n processes). `step_seconds` puts them together, and what it predicts is
-printed beside what was measured. With --forecast nothing is measured: the same formula, with published bandwidths.
+themselves: what each computes (one thread alone, 1/n of the batch and the whole of it, in CPU time, which other work of
+the machine changes little), and what the gradients take to be added up (gloo, n processes, the fastest of many times).
+`step_seconds` puts them together, and what it predicts is printed beside what was measured; --rounds 0 measures the
+parts alone. With --forecast nothing is measured: the same formula, with published bandwidths.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +25,10 @@ import torch
 import torch.distributed as dist
 
 from unstir.runs import build, recipes
+from unstir.runs.config import Config
 from unstir.runs.run import Run
+from unstir.train.launch import open_data, open_run
+from unstir.train.trainer import Trainer
 
 OPTIONS = (
     "--train.warmup",
@@ -72,18 +77,13 @@ def step_seconds(compute: float, exchange: float) -> tuple[float, float]:
     return compute + exchange, compute / 3 + max(2 / 3 * compute, exchange)
 
 
-def start(processes: int, threads: int, steps: int, out: Path, *more: str) -> subprocess.Popen[bytes]:
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
-    words = ["-m", "unstir", "train", "digits", "--train.length", f"{steps} steps", *OPTIONS, *more, "--out", str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(
-        [sys.executable, *launcher, *words], cwd=out.parent, env=environment, stdout=quiet, stderr=quiet
-    )
-
-
 def train(processes: int, threads: int, steps: int, out: Path) -> Run:
-    assert start(processes, threads, steps, out).wait() == 0
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
+    words = ["-m", "unstir", "train", "digits", "--train.length", f"{steps} steps", *OPTIONS, "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    subprocess.run(
+        [sys.executable, *launcher, *words], cwd=out.parent, env=environment, check=True, capture_output=True
+    )
     return Run.open(out)
 
 
@@ -92,13 +92,18 @@ def speed(run: Run) -> float:
     return statistics.median(line["images_per_second"] for line in run.metrics()[1:])
 
 
-def compute_seconds(processes: int, batch: int, steps: int, folder: Path) -> float:
-    """Seconds of a step that a process takes by itself for ``batch`` images, by one thread, while the others do too."""
-    outs = [folder / f"alone-{batch}-{number}" for number in range(processes)]
-    children = [start(1, 1, steps, out, "--train.batch_size", str(batch)) for out in outs]
-    ended = [child.wait() for child in children]  # all of them, or one would go on
-    assert not any(ended)
-    return statistics.mean(batch / speed(Run.open(out)) for out in outs)
+def compute_seconds(config: Config, batch: int, steps: int, folder: Path) -> float:
+    """Seconds of CPU time that a step of ``batch`` images takes one thread of one process (the median)."""
+    config = replace(config, train=replace(config.train, batch_size=batch, compile="no"))
+    store = open_data(config, folder / f"alone-{batch}")
+    trainer = Trainer(open_run(config, folder / f"alone-{batch}", store), store)
+    torch.set_num_threads(1)
+    seconds = list[float]()
+    for _ in range(steps):
+        began = time.process_time()
+        trainer.take_step()
+        seconds.append(time.process_time() - began)
+    return statistics.median(seconds)
 
 
 def measured_link(size: int, processes: int, address: Path) -> tuple[Link, float]:
@@ -110,7 +115,7 @@ def measured_link(size: int, processes: int, address: Path) -> tuple[Link, float
             break
         children.append(child)
     dist.init_process_group("gloo", init_method=f"file://{address}", rank=rank, world_size=processes)
-    few, many = (_median_all_reduce(count) for count in (1, size))
+    few, many = (_fastest_all_reduce(count) for count in (1, size))
     dist.barrier()
     if rank:
         os._exit(0)
@@ -120,14 +125,14 @@ def measured_link(size: int, processes: int, address: Path) -> tuple[Link, float
     return Link(sent / (many - few), few), many
 
 
-def _median_all_reduce(count: int, times: int = 50) -> float:
+def _fastest_all_reduce(count: int, times: int = 200) -> float:
     numbers, seconds = torch.zeros(count), list[float]()
     for _ in range(times):
         dist.barrier()
         began = time.perf_counter()
         dist.all_reduce(numbers)
         seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
+    return min(seconds)  # of times that differ by what else the machine does
 
 
 def compare(pairs: list[tuple[Run, Run]], processes: int) -> tuple[float, float]:
@@ -147,12 +152,12 @@ def compare(pairs: list[tuple[Run, Run]], processes: int) -> tuple[float, float]
     return alone, together
 
 
-def explain(run: Run, processes: int, steps: int, speeds: tuple[float, float], folder: Path) -> None:
+def explain(processes: int, steps: int, speeds: tuple[float, float] | None, folder: Path) -> None:
     """Print the parts of a step, and the step that they predict beside the measured one."""
-    batch = run.config.train.batch_size
-    part, whole = (compute_seconds(processes, of, steps, folder) for of in (batch // processes, batch))
+    config = recipes.load_recipe("digits")
+    batch, size = config.train.batch_size, 4 * build.num_parameters(config)
+    part, whole = (compute_seconds(config, of, steps, folder) for of in (batch // processes, batch))
     image = (whole - part) / (batch - batch // processes)
-    size = 4 * build.num_parameters(run.config)
     link, seconds = measured_link(size // 4, processes, folder / "meeting")
     exchange = exchange_seconds(size, processes, link)
     print(
@@ -163,11 +168,11 @@ def explain(run: Run, processes: int, steps: int, speeds: tuple[float, float], f
         f"{size / 1e6:.2f} MB added up in {1e3 * seconds:.2f} ms, one number in {1e3 * link.latency:.3f} ms: "
         f"{link.bandwidth / 1e9:.2f} GB/s; {1e3 * exchange:.1f} ms a step"
     )
-    longest, shortest = step_seconds(part, exchange)
-    alone, together = speeds
-    for what, step in (("nothing overlaps", longest), ("all that can overlaps", shortest)):
-        print(f"predicted, {what}: {1e3 * step:.1f} ms a step, efficiency {batch / step / alone:.2f}")
-    print(f"measured: {1e3 * batch / together:.1f} ms a step, efficiency {together / alone:.2f}")
+    for what, step in zip(("nothing overlaps", "all that can"), step_seconds(part, exchange), strict=True):
+        efficiency = f", efficiency {batch / step / speeds[0]:.2f}" if speeds else ""
+        print(f"predicted, {what}: {1e3 * step:.1f} ms a step{efficiency}")
+    if speeds:
+        print(f"measured: {1e3 * batch / speeds[1]:.1f} ms a step, efficiency {speeds[1] / speeds[0]:.2f}")
 
 
 def forecast() -> None:
@@ -196,8 +201,7 @@ def main() -> None:
     for number in range(arguments.rounds):
         one = train(1, num, arguments.steps, folder / f"one-{number}")
         pairs.append((one, train(num, 1, arguments.steps, folder / f"several-{number}")))
-    speeds = compare(pairs, num)
-    explain(pairs[0][0], num, arguments.steps, speeds, folder)
+    explain(num, arguments.steps, compare(pairs, num) if pairs else None, folder)
 
 
 if __name__ == "__main__":
