@@ -120,7 +120,7 @@ def disturb(job: Job, number: int, chance: random.Random, most: float) -> float:
     end = time.monotonic() + 120
     while len(found := job.workers()) < job.processes and job.goes_on() and time.monotonic() < end:
         time.sleep(0.05)
-    time.sleep(chance.uniform(0.1, 1.0) * most)
+    time.sleep(chance.uniform(0.1, 1.0) * (most if job.launcher != "none" else most / 3))  # much of it is the start
     if len(found) < job.processes or not all(map(alive, found)):
         return -1.0
     victim = chance.choice(found)

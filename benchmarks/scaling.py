@@ -41,6 +41,8 @@ OPTIONS = (
     "1",
     "--train.compile",
     "no",
+    "--train.dtype",
+    "float32",
 )
 BUCKETS = (1 << 20, 25 << 20)  # bytes: DistributedDataParallel exchanges the first gradients and the others in these
 SMALL = 2  # exchanges of a few numbers in each step: losses and figures, and the vote
@@ -94,7 +96,7 @@ def speed(run: Run) -> float:
 
 def compute_seconds(config: Config, batch: int, steps: int, folder: Path) -> float:
     """Seconds of CPU time that a step of ``batch`` images takes one thread of one process (the median)."""
-    config = replace(config, train=replace(config.train, batch_size=batch, compile="no"))
+    config = replace(config, train=replace(config.train, batch_size=batch, compile="no", dtype="float32"))
     store = open_data(config, folder / f"alone-{batch}")
     trainer = Trainer(open_run(config, folder / f"alone-{batch}", store), store)
     torch.set_num_threads(1)
@@ -168,9 +170,11 @@ def explain(processes: int, steps: int, speeds: tuple[float, float] | None, fold
         f"{size / 1e6:.2f} MB added up in {1e3 * seconds:.2f} ms, one number in {1e3 * link.latency:.3f} ms: "
         f"{link.bandwidth / 1e9:.2f} GB/s; {1e3 * exchange:.1f} ms a step"
     )
-    for what, step in zip(("nothing overlaps", "all that can"), step_seconds(part, exchange), strict=True):
-        efficiency = f", efficiency {batch / step / speeds[0]:.2f}" if speeds else ""
-        print(f"predicted, {what}: {1e3 * step:.1f} ms a step{efficiency}")
+    longest, _ = step_seconds(part, exchange)  # all cores compute: nothing is left that could exchange meanwhile
+    print(
+        f"predicted: {1e3 * longest:.1f} ms a step, efficiency {whole / processes / longest:.2f} where the threads of "
+        f"one process share all of its step, {part / longest:.2f} where they share the images alone"
+    )
     if speeds:
         print(f"measured: {1e3 * batch / speeds[1]:.1f} ms a step, efficiency {speeds[1] / speeds[0]:.2f}")
 
