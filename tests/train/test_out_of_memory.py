@@ -53,15 +53,17 @@ def test_a_training_that_runs_out_of_memory_goes_on_with_smaller_micro_batches(l
         def say(self, text):
             said.append(text)
 
+    one = replace(run.config, train=replace(run.config.train, length="1 step"))  # of parts that may be single images
+
     def trained():
-        return train_run(run.config, run.path, observer=Heard()).finished, said
+        return train_run(one, run.path, observer=Heard()).finished, said
 
     text = in_a_child(trained, ROOM)
     halved = [event for event in run.log("events").lines if event["event"] == "halved"]
     assert halved and halved[0]["step"] == 1 and 1 <= halved[-1]["micro_batch"] <= 500
     assert text.startswith("(True, [") and text.count("out of memory at step") == len(halved), text
     assert f"from there on train.micro_batch is {halved[0]['micro_batch']} in place of 1000" in text
-    assert [line["step"] for line in run.metrics()] == [1, 2]
+    assert [line["step"] for line in run.metrics()] == [1]
     assert all(line["peak_memory_bytes"] > 1e7 for line in run.metrics())
 
 
