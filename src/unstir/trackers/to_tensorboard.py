@@ -7,6 +7,7 @@ may be reading it, and would not get beyond it if it were gone.
 """
 
 import struct
+import time
 from typing import Any
 
 from unstir.libraries import library
@@ -15,6 +16,7 @@ from unstir.trackers.folder import Row
 from unstir.trackers.job import Job
 
 FLUSH_SECONDS = 5
+FIRST = f"events.out.tfevents.{int(time.time()):010d}"  # the least name of a file that this process makes
 COLOURS = {0: 1, 2: 3, 4: 2, 6: 4}  # of a PNG file its type of colour, and as many values has a pixel
 
 
@@ -34,6 +36,9 @@ class Tracker:
     def __init__(self, job: Job, say: Say) -> None:
         folder = job.run / "tensorboard"
         self._old = sorted(folder.glob("events.out.tfevents.*"))[:-1]
+        for file in self._old:
+            if file.name >= FIRST:  # of an attempt that failed, and not the last one, which may be read
+                file.unlink(missing_ok=True)
         self._began = (job.run / "data.json").stat().st_mtime  # which is written once, when the run is made
         self._event, self._summary = (_library(f"compat.proto.{name}_pb2") for name in ("event", "summary"))
         writer = _library("summary.writer.event_file_writer")
