@@ -1,6 +1,7 @@
 """The processes of trackers, as training sees them, with programs in their place that crash, hang or refuse."""
 
 import json
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -49,6 +50,12 @@ def test_one_that_crashes_is_said_once_and_changes_nothing_else(run, monkeypatch
     assert said == ["wandb ended with status 9; the run goes on without it"]
 
 
+def test_one_that_crashes_at_the_end_is_said_too(run, monkeypatch):
+    monkeypatch.setattr(following, "SILENT_SECONDS", 0.1)
+    said, (status,) = followed(run, monkeypatch, f"{READY}\nsys.stdin.read(); time.sleep(0.5); os._exit(9)")
+    assert status == 9 and said[1:] == ["wandb ended with status 9; the run goes on without it"]
+
+
 def test_one_that_does_not_end_is_waited_for_and_then_ended(run, monkeypatch):
     monkeypatch.setattr(following, "SILENT_SECONDS", 0.1)
     monkeypatch.setattr(following, "WAIT_SECONDS", 0.3)
@@ -56,6 +63,39 @@ def test_one_that_does_not_end_is_waited_for_and_then_ended(run, monkeypatch):
     assert status == -9 and len(said) == 2
     assert said[0].startswith("waiting for wandb to take what is left")
     assert f"unstir report {run.path} --no-measure" in said[1]
+
+
+def test_one_that_does_not_end_keeps_other_processes_waiting_for_a_failure_only_shortly(run, monkeypatch):
+    monkeypatch.setattr(following, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(following, "SHARED_SECONDS", 0.3)
+    monkeypatch.setattr(following.processes, "size", lambda: 2)
+    monkeypatch.setattr(following, "PROGRAM", f"{READY}\ntime.sleep(600)")
+    said = []
+    with pytest.raises(ZeroDivisionError), Trackers(["wandb"]) as trackers, trackers.following(run, said.append):
+        raise ZeroDivisionError
+    assert trackers._processes["wandb"].returncode == -9 and len(said) == 2
+
+
+def test_what_one_says_while_it_is_ended_and_half_a_line_are_no_error(run, monkeypatch):
+    """An exception in the thread that listens would be an error of this test, and a traceback for a user."""
+    monkeypatch.setattr(following, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(following, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(
+        following, "PROGRAM", f"{READY}\nprint(json.dumps({{'say': 'last'}}), flush=True); time.sleep(600)"
+    )
+    said, ended = [], threading.Event()
+
+    def say(text):
+        said.append(text)
+        if text == "last":
+            assert ended.wait(60)
+        ended.set() if "was ended" in text else None
+
+    with Trackers(["wandb"]) as trackers, trackers.following(run, say):
+        pass
+    assert [text.split()[0] for text in said] == ["last", "waiting", "wandb"]
+    said, _ = followed(run, monkeypatch, f'{READY}\nos.write(1, b\'{{"say": "cut\'); os._exit(9)')
+    assert said == ["wandb ended with status 9; the run goes on without it"]
 
 
 def test_where_one_is_refused_the_others_end_too(monkeypatch):

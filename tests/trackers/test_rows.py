@@ -146,10 +146,29 @@ def test_a_tracker_that_fails_is_made_anew_given_everything_again_and_named_once
         assert Tracker.given == [whole[:-1]]
     else:
         assert Tracker.given[-1] == whole and len(Tracker.given) == 1 + len(fails)
-    plain = (
-        "wandb failed, and is tried again every minute; the run does not depend on it: RuntimeError: no\\nserver at "
+    why = "RuntimeError: no\\nserver at "
+    again = f"wandb failed, and is tried again every minute; the run does not depend on it: {why}"
+    last = f"wandb failed, and lacks the rest: {why}closed. unstir report {folder} --no-measure, or continuing the run"
+    expected = [f"{last}, gives it the rest"] if fails == ["closed"] else [f"{again}{first}" for first in fails[:1]]
+    assert said == expected
+
+
+def test_one_that_fails_until_the_end_says_why_and_at_last_what_gives_it_the_rest(folder, monkeypatch):
+    ended, said = threading.Event(), []
+
+    def refuse(job, say):
+        (ended.set() if said else None)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(serve, "PAUSE_SECONDS", 0.01)
+    serve.follow(Job(folder, {}, folder / "none"), "wandb", refuse, ended, said.append)
+    assert [text.split(":")[0] for text in said] == [
+        "wandb failed, and is tried again every minute; the run does not depend on it",
+        "wandb failed, and lacks the rest",
+    ]
+    assert said[1].endswith(
+        f"free some space. unstir report {folder} --no-measure, or continuing the run, gives it the rest"
     )
-    assert said == [f"{plain}{first}" for first in fails[:1]]
 
 
 def test_the_names_of_trackers_are_checked():

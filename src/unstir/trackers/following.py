@@ -13,15 +13,17 @@ from subprocess import Popen, TimeoutExpired
 from typing import Self
 
 from unstir.child import start
+from unstir.distributed import processes
 from unstir.errors import UserError
 from unstir.progress import Say
 from unstir.runs.run import Run
 from unstir.runs.timetable import all_snapshots
-from unstir.trackers.job import Job
+from unstir.trackers.job import Job, rest_of
 
 PROGRAM = "from unstir.trackers.serve import serve; serve()"
 LOAD_SECONDS = 120.0  # for the imports of a library
 WAIT_SECONDS = 60.0  # for what is left at the end
+SHARED_SECONDS = 10.0  # the same where a training fails whose other processes wait to be told
 SILENT_SECONDS = 3.0  # of these, without a word
 
 
@@ -49,13 +51,16 @@ class Trackers:
     def __exit__(self, *_: object) -> None:
         for process in self._processes.values():
             _kill(process)
+            with suppress(OSError), process:  # closes the pipes and waits
+                pass
 
     @contextmanager
     def following(self, run: Run, say: Say, page: Path | None = None) -> Iterator[None]:
         """A context in which the trackers follow what is written in a run's folder; at its end they get the rest.
 
-        That takes `WAIT_SECONDS` at most. ``say`` is called, from a thread, with what a person should know. What a
-        tracker sends as the page of the run is ``page``, by default RUN/report.html, if it is there.
+        That takes `WAIT_SECONDS` at most, and of several processes where this one fails `SHARED_SECONDS`. ``say`` is
+        called, from a thread, with what a person should know. What a tracker sends as the page of the run is ``page``,
+        by default RUN/report.html, if it is there.
         """
         job = Job(run.path.absolute(), all_snapshots(run), (page or run.path / "report.html").absolute())
         threads = [
@@ -67,37 +72,40 @@ class Trackers:
                 process.stdin.write(job.to_json().encode() + b"\n")
                 process.stdin.flush()
             thread.start()
+        most = WAIT_SECONDS if processes.size() == 1 else SHARED_SECONDS
         try:
             yield
+            most = WAIT_SECONDS
         finally:
-            self._end(run, say)
+            self._end(run, say, most)
             for thread in threads:
                 thread.join()
 
-    def _end(self, run: Run, say: Say) -> None:
-        """Close the input of all, wait for them together, and leave those that take too long."""
+    def _end(self, run: Run, say: Say, most: float) -> None:
+        """Close the input of all, wait for them together, ``most`` seconds, and end those that take longer."""
         for process in self._processes.values():
             with suppress(OSError):
                 assert process.stdin
                 process.stdin.close()
         began = time.monotonic()
-        for until in (SILENT_SECONDS, WAIT_SECONDS):
+        for until in (SILENT_SECONDS, most):
             for process in self._processes.values():
                 with suppress(TimeoutExpired):
                     process.wait(max(until - (time.monotonic() - began), 0))
-            self._left = [name for name, process in self._processes.items() if process.poll() is None]
-            if self._left and until == SILENT_SECONDS:
-                say(f"waiting for {' and '.join(self._left)} to take what is left, {WAIT_SECONDS:.0f} s at most")
-        for name in self._left:
+            left = [name for name, process in self._processes.items() if process.poll() is None]
+            if left and until == SILENT_SECONDS:
+                say(f"waiting for {' and '.join(left)} to take what is left, {most:.0f} s at most")
+        self._left = left  # whose end is no crash
+        for name in left:
             _kill(self._processes[name])
-            mend = f"unstir report {run.path} --no-measure, or continuing the run, gives it the rest"
-            say(f"{name} took longer than {WAIT_SECONDS:.0f} s to take what was left and was ended: {mend}")
+            say(f"{name} took longer than {most:.0f} s to take what was left and was ended: {rest_of(run.path)}")
 
     def _listen(self, name: str, process: Popen[bytes], say: Say) -> None:
         """Pass on what a tracker says until its end, and say so where it crashed."""
         assert process.stdout
         for line in process.stdout:
-            say(json.loads(line)["say"])
+            if line.endswith(b"\n"):  # one that is killed may leave half a line
+                say(json.loads(line)["say"])
         if (status := process.wait()) and name not in self._left:
             say(f"{name} ended with status {status}; the run goes on without it")
 
@@ -115,7 +123,7 @@ def send(run: Run, page: Path, say: Say) -> None:
         with run.lock(), Trackers(names) as trackers, trackers.following(run, say, page):
             pass
     except UserError as error:
-        say(str(error))
+        say(f"{' and '.join(names)} did not get what is new: {error}")
 
 
 def _problem(name: str, process: Popen[bytes]) -> str:
@@ -134,5 +142,3 @@ def _kill(process: Popen[bytes]) -> None:
     if process.poll() is None:
         with suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
-    with suppress(OSError), process:  # closes the pipes and waits
-        pass

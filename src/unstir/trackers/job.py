@@ -22,3 +22,8 @@ class Job:
         """The job of a line that `to_json` made."""
         values = json.loads(text)
         return cls(Path(values["run"]), {int(step): name for step, name in values["snapshots"]}, Path(values["page"]))
+
+
+def rest_of(run: Path) -> str:
+    """What gives a tracker that failed at the end the rest of a run."""
+    return f"unstir report {run} --no-measure, or continuing the run, gives it the rest"

@@ -19,7 +19,7 @@ from typing import IO, Protocol
 from unstir.errors import REMEDIES, UserError, printable, remedy
 from unstir.progress import Say
 from unstir.trackers.folder import Row, Rows
-from unstir.trackers.job import Job
+from unstir.trackers.job import Job, rest_of
 
 POLL_SECONDS = 1.0
 PAUSE_SECONDS = 60.0  # until a tracker that failed is tried again
@@ -97,20 +97,18 @@ def _lock(job: Job, name: str) -> IO[str] | None:
 def follow(job: Job, name: str, tracker_of: Callable[[Job, Say], Tracker], ended: threading.Event, say: Say) -> None:
     """Give a tracker the rows of the job's run until it has ended; one that fails is made anew after a pause.
 
-    Of failures the first alone is said.
+    Of failures the first alone is said, and the one at the end, after which nothing is tried.
     """
     failed = False
     while True:
         try:
-            _follow(job, tracker_of(job, say), ended)
+            return _follow(job, tracker_of(job, say), ended)
         except Exception as error:  # of any library, in any state of disk and network
-            if not failed:
+            if not failed and not ended.is_set():
                 say(f"{name} failed, and is tried again every minute; the run does not depend on it: {in_words(error)}")
             failed = True
             if ended.wait(PAUSE_SECONDS):
-                return
-        else:
-            return
+                return say(f"{name} failed, and lacks the rest: {in_words(error)}. {rest_of(job.run)}")
 
 
 def _follow(job: Job, tracker: Tracker, ended: threading.Event) -> None:
