@@ -198,6 +198,22 @@ def test_a_table_names_files_below_its_own_folder_and_no_others(tmp_path):
     assert store.count("train") == 2
 
 
+def test_a_saved_data_set_names_no_file_outside_its_folder(tmp_path):
+    """The library keeps the images themselves in it; one that was written by hand may name any file."""
+    pyarrow, datasets = pytest.importorskip("pyarrow"), pytest.importorskip("datasets")
+    (tmp_path / "private.png").write_bytes(FILES[0])
+    features = datasets.Features({"image": datasets.Image()})
+    rows = [{"bytes": data, "path": str(tmp_path / "private.png")} for data in (FILES[1], None)]
+    datasets.Dataset.from_dict({"image": rows[:1]}, features).save_to_disk(tmp_path / "in")
+    schema = features.arrow_schema
+    table = pyarrow.table({"image": pyarrow.array(rows, schema.field("image").type)})
+    (file,) = (tmp_path / "in").glob("*.arrow")
+    with pyarrow.OSFile(str(file), "wb") as out, pyarrow.ipc.new_stream(out, schema) as writer:
+        writer.write_table(table.cast(schema))
+    store = pack(tmp_path / "in", tmp_path / "store", held_out=0)
+    assert store.count("train") == 1 and [path for path, _ in store.refused] == ["train[1]"]
+
+
 def other_columns(folder):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet

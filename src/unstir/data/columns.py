@@ -82,7 +82,7 @@ class HubDataset(Records):
 
     def __init__(self, source: str | Path) -> None:
         self._library = library("datasets", "hf", "this source")
-        self.name = str(source)
+        self.name, self._folder = str(source), source if isinstance(source, Path) else None
         self._splits = self._load(source)
         first = next(iter(self._splits.values()))
         info, features = first.info, first.features
@@ -120,7 +120,7 @@ class HubDataset(Records):
     def _of(self, split: str, dataset: Any) -> Rows:
         labels: Sequence[Hashable] = list(dataset[self._label]) if self._label else [None] * len(dataset)
         files = dataset.cast_column(self._image, self._library.Image(decode=False))
-        return Rows(split, split, labels, lambda index: _bytes(files[index][self._image], None))
+        return Rows(split, split, labels, lambda index: _bytes(files[index][self._image], self._folder))
 
 
 def _label_column(names: Sequence[str], features: dict[str, Any]) -> str:
@@ -144,8 +144,8 @@ def _looks_like_images(opened: Any, name: str) -> bool:
 def _bytes(value: Any, folder: Path | None) -> bytes:
     """The bytes of an image file in a table, or in the file that it names; none where there are none.
 
-    With ``folder`` only a file below it: a table from a stranger must not name others of this machine. Data sets name
-    those that the library has fetched, wherever it keeps them.
+    With ``folder`` only a file below it: a table from a stranger must not name others of this machine. Data sets of
+    the Hub name those that the library has fetched, wherever it keeps them.
     """
     data = value.get("bytes") if isinstance(value, dict) else value
     if data is None and isinstance(value, dict) and value.get("path"):
