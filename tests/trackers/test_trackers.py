@@ -236,6 +236,14 @@ def test_the_page_is_an_artifact_of_wandb_at_the_end_of_training_and_of_the_repo
     assert artifact(tracked.run.path)[0]["report.html"].digest == contents["report.html"].digest
 
 
+def test_wandb_that_is_disabled_leaves_what_was_written_offline(tracked, tmp_path, monkeypatch):
+    folder, said = shutil.copytree(tracked.run.path, tmp_path / "run", symlinks=True), []
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    with Trackers(["wandb"]) as trackers, trackers.following(Run.open(folder), said.append):
+        pass
+    assert said == [] and history(folder).keys() == history(tracked.run.path).keys()
+
+
 def test_attempts_that_fail_leave_few_files_of_tensorboard(tracked, tmp_path, monkeypatch):
     """Each of them writes the whole history, and there is one a minute."""
     folder, counts = shutil.copytree(tracked.run.path, tmp_path / "run"), []

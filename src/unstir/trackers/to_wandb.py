@@ -45,8 +45,8 @@ class Tracker:
         if not (file := self._folder / "id").exists():
             write_text(file, secrets.token_hex(4))
         self._id = file.read_text(encoding="utf-8").strip()
-        self._old = list(self._folder.glob(f"offline-run-*-{self._id}"))
         mode = self._wandb.setup(self._wandb.Settings(silent=True)).settings.mode
+        self._old = [] if mode == "disabled" else list(self._folder.glob(f"offline-run-*-{self._id}"))
         try:
             self._run = self._begin(mode) if mode in OFFLINE else self._begin(mode, resume="allow")
         except self._wandb.errors.UsageError as error:
