@@ -244,6 +244,17 @@ def test_wandb_that_is_disabled_leaves_what_was_written_offline(tracked, tmp_pat
     assert said == [] and history(folder).keys() == history(tracked.run.path).keys()
 
 
+def test_settings_of_wandb_that_lie_in_a_run_are_not_obeyed(tracked, tmp_path, monkeypatch):
+    """They could name a server, which the key of whoever is logged in would be sent to."""
+    folder, said = shutil.copytree(tracked.run.path, tmp_path / "run", symlinks=True), []
+    (folder / "wandb/settings").write_text("[default]\nmode = disabled\n")
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.chdir(folder)
+    with Trackers(["wandb"]) as trackers, trackers.following(Run.open("."), said.append):
+        pass
+    assert "wandb cannot log in" in said[0]
+
+
 def test_attempts_that_fail_leave_few_files_of_tensorboard(tracked, tmp_path, monkeypatch):
     """Each of them writes the whole history, and there is one a minute."""
     folder, counts = shutil.copytree(tracked.run.path, tmp_path / "run"), []

@@ -69,6 +69,16 @@ def test_sizes_grow_until_one_lasts_long_enough_and_the_best_rate_of_products_an
     assert limit.measured_rate(CPU, torch.float32) == pytest.approx(3e12)
 
 
+def test_where_convolutions_fail_the_rate_is_that_of_products(monkeypatch):
+    def fastest(work, seconds):
+        if work.func is torch.conv2d:
+            raise RuntimeError("could not create a primitive")
+        return 1.0
+
+    monkeypatch.setattr(limit, "_fastest", fastest)
+    assert limit.measured_rate(CPU, torch.float32) == 2 * 128**3
+
+
 def test_sizes_end_where_nothing_lasts_long_enough(monkeypatch):
     monkeypatch.setattr(limit, "_fastest", lambda work, seconds: 1e-6)
     monkeypatch.setattr(limit, "SIDES", (8, 16))

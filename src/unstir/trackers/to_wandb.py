@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import tomllib
+from pathlib import Path
 from typing import Any
 
 from unstir.libraries import library
@@ -41,6 +42,8 @@ class Tracker:
         self._wandb, self._job = _library(), job
         self._folder = job.run / "wandb"
         self._folder.mkdir(exist_ok=True)
+        if Path.cwd().is_relative_to(job.run.resolve()):  # W&B obeys ./wandb/settings, a stranger's run may have one
+            os.chdir(job.run.resolve().anchor)
         os.environ.setdefault("WANDB_CACHE_DIR", str(self._folder / "cache"))
         if not (file := self._folder / "id").exists():
             write_text(file, secrets.token_hex(4))
