@@ -70,14 +70,18 @@ class OutOfMemoryError(UserError):
     """The memory is used up; the message says what would fit."""
 
 
-NO_MEMORY = "out of memory", "can't allocate memory", "bad_alloc", "could not create a primitive"
-"""What torch's errors say that are of no kind of their own: of a GPU, the CPU, the system's allocator, and oneDNN."""
+NO_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|bad_alloc|_ALLOC(ATION)?_FAILED|could not create a primitive(?! descriptor)"
+)
+"""What torch's errors say that are of no kind of their own: of a GPU, the CPU, the system's allocator, NVIDIA's
+libraries (CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED), and oneDNN, which fails to
+create a *descriptor* for what this processor cannot do.
+"""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of Python's or torch's says that the memory is used up."""
-    text = str(error)
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in text for w in NO_MEMORY))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(NO_MEMORY.search(str(error))))
 
 
 def asked_for(error: BaseException) -> str:

@@ -225,8 +225,24 @@ def test_of_one_process_it_says_what_fits_besides_smaller_parts_of_the_batch(the
     assert says in str(raised.value) and "--train.micro_batch" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "could not create a primitive",
+    ],
+)
+def test_libraries_that_torch_calls_have_words_of_their_own_for_it(text, there):
+    there(500_000_000)
+    with pytest.raises(OutOfMemoryError), memory.within_memory(HO, SHAPE, CUDA, 0):
+        raise RuntimeError(text)
+
+
 def test_other_errors_are_left_alone():
-    for error in (RuntimeError("odd"), ValueError("out of memory")):
+    cannot = "could not create a primitive descriptor for the matmul primitive. Run workload with environment variable"
+    for error in (RuntimeError("odd"), RuntimeError(cannot), ValueError("out of memory")):
         assert not is_out_of_memory(error)
         with pytest.raises(type(error)), memory.within_memory(HO, SHAPE, CUDA, 0):
             raise error
