@@ -115,6 +115,7 @@ def test_the_remedies_are_those_of_the_cause():
             type("Failed", (RuntimeError,), {"__module__": "torch._dynamo.exc"})("odd"),
             "odd. Leave it out: --compile no",
         ),
+        (RuntimeError("can't start new thread"), "no further thread; raise its limit (ulimit -u"),
         (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
         (OverflowError("int too large to convert to float"), "too large"),
         (ValueError("Exceeds the limit (4300 digits) for integer string conversion"), "too large"),
