@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 
 from unstir.diffusion.denoiser import Denoiser
-from unstir.errors import UserError
+from unstir.errors import UserError, is_out_of_memory
 from unstir.progress import duration
 from unstir.runs import resources
 
@@ -102,7 +102,8 @@ def fastest(
         try:
             faster, start = _attempt(build, how, device)
         except (RuntimeError, MemoryError) as error:  # torch's compiler fails in many ways
-            words.append(f"{how} fails: {' '.join(str(error).split())[:100]}")
+            reason = "out of memory" if is_out_of_memory(error) else " ".join(str(error).split())[:100]
+            words.append(f"{how} fails: {reason}")
             faster, start = 0.0, 0.0
         else:
             words.append(f"{how} is {faster:.2f} times as fast, ready after {duration(start)}")
