@@ -393,7 +393,7 @@ def test_calls_are_counted_for_each_class_and_for_guidance(unstir, once):
         ("vary RUN a.png --checkpoint 77", ["step 77", "was not saved"]),
         ("vary RUN a.png --device cuda:9", ["cuda:9"]),
         ("vary RUN a.png --out picture.jpg", ["picture.jpg", ".png"]),
-        ("vary nowhere a.png", ["nowhere", "no run"]),
+        ("vary nowhere a.png", ["nowhere", "does not exist"]),
         ("vary RUN a.png --out folder.png", ["folder.png is a folder"]),
         ("vary RUN a.png --out notes.txt/x.png", ["cannot make the folder notes.txt", "notes.txt is a file"]),
         ("vary RUN a.png --out notes.txt/deeper/x.png", ["cannot make", "notes.txt is a file"]),

@@ -198,7 +198,7 @@ def test_a_grid_that_fits_is_named(there):
 )
 def test_out_of_memory_says_what_would_fit(there, error, monkeypatch):
     there(1_200_000_000)
-    monkeypatch.setattr(memory.processes, "size", lambda: 2)  # one process alone halves its micro-batch by itself
+    monkeypatch.setattr(memory.processes, "size", lambda: 2)
     one = replace(HO, train=replace(HO.train, batch_size=2 * HO.train.batch_size))
     with pytest.raises(OutOfMemoryError) as raised, memory.within_memory(one, SHAPE, CUDA, 0):
         raise error
@@ -216,11 +216,13 @@ def test_out_of_memory_says_what_would_fit(there, error, monkeypatch):
         (980_000_000, 1000, "what fits: for its grids, in a new run, "),
     ],
 )
-def test_of_one_process_it_says_what_fits_besides_smaller_parts_of_the_batch(there, memory_there, num, says):
+def test_of_a_step_of_one_image_at_once_it_says_what_fits_besides_smaller_parts_of_the_batch(
+    there, memory_there, num, says
+):
     there(memory_there)
     config = replace(HO, grids=replace(HO.grids, num=num))
     with pytest.raises(OutOfMemoryError) as raised, memory.within_memory(config, SHAPE, CUDA, 0):
-        raise MemoryError
+        raise memory.OneImageError
     assert f") with train.micro_batch=1, and this process can have {memory_there / 1e9:.2f} GB" in str(raised.value)
     assert says in str(raised.value) and "--train.micro_batch" not in str(raised.value)
 

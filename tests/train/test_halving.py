@@ -16,6 +16,7 @@ from unstir.nn.config import ModelConfig
 from unstir.randomness import Key
 from unstir.runs import checkpoint
 from unstir.runs.config import Config
+from unstir.runs.memory import OneImageError
 from unstir.runs.sections import TrainConfig
 from unstir.runs.toml import to_toml
 from unstir.train import held_out, trainer
@@ -173,7 +174,7 @@ def test_half_of_an_odd_number_is_the_larger_half_and_1_is_the_end():
 
     sizes = MicroBatch(Config(train=TrainConfig(batch_size=9, micro_batch=7)), [(5, 4)])
     assert [sizes.at(step) for step in (0, 4, 5, 90)] == [7, 7, 4, 4]
-    with pytest.raises(RuntimeError, match="can't allocate"):
+    with pytest.raises(OneImageError, match="can't allocate"):
         sizes.fitting(gradient, 2, net)
     assert tried == [7, 4, 2, 1] and sizes.at(90) == 4  # what did not help is not kept
     assert sizes.fitting(lambda size: size, 3, net) == (7, "")
@@ -215,9 +216,9 @@ def test_where_one_image_is_too_much_the_command_says_so_and_the_last_checkpoint
 def test_what_runs_out_of_memory_after_the_gradient_is_not_repeated(make_run, monkeypatch):
     run, _ = make_run(train__length="2 steps")
     monkeypatch.setattr(trainer.sharding, "clipped", lambda *_: exec("raise MemoryError"))
-    with pytest.raises(OutOfMemoryError, match=r"with train\.micro_batch=1"):
+    with pytest.raises(OutOfMemoryError) as raised:
         train_run(run.config, run.path)
-    assert of_halving(run) == []
+    assert of_halving(run) == [] and "with train.micro_batch=1" not in str(raised.value)  # which was not tried
 
 
 def test_a_change_of_what_decides_on_memory_begins_with_the_micro_batch_of_the_settings_again(make_run, monkeypatch):

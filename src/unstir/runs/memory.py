@@ -224,11 +224,15 @@ def _of_num(config: Config, num: int) -> Config:
     return replace(config, grids=replace(config.grids, num=num))
 
 
+class OneImageError(MemoryError):
+    """The memory is used up in a step that computes one image at once."""
+
+
 @contextmanager
 def within_memory(config: Config, shape: Shape, device: torch.device, rest: int) -> Iterator[None]:
     """Where the memory runs out in this block, raise OutOfMemoryError with what would fit; arguments as `of_steps`.
 
-    One process has tried its steps with half the micro-batch, and again down to 1: what fits is besides that.
+    After an `OneImageError` what fits is besides a micro-batch of 1.
     """
     try:
         yield
@@ -236,7 +240,7 @@ def within_memory(config: Config, shape: Shape, device: torch.device, rest: int)
         if not is_out_of_memory(error):
             raise
         least = ""
-        if processes.size() == 1:
+        if isinstance(error, OneImageError):
             config, least = replace(config, train=replace(config.train, micro_batch=1)), " with train.micro_batch=1"
         expected, there = forecast(config, shape, device, rest), resources.reachable(device)
         raise OutOfMemoryError(

@@ -16,6 +16,7 @@ from unstir.distributed import processes
 from unstir.errors import asked_for, is_out_of_memory
 from unstir.runs import resources
 from unstir.runs.config import Config
+from unstir.runs.memory import OneImageError
 from unstir.runs.run import Run
 
 OF_MEMORY = ("train.micro_batch", "train.activation_checkpointing", "train.compile", "train.device", "train.shard")
@@ -59,8 +60,8 @@ class MicroBatch:
         """What ``gradient(size)`` of ``net`` gives for a step, and in words by which size; "" where it is that of `at`.
 
         Where the memory runs out it is computed again, with half the size. It must change nothing but gradients, which
-        it begins at zero, and buffers, which are set back. An error is raised at size 1, and in one of several
-        processes: the others wait for it where they exchange their gradients.
+        it begins at zero, and buffers, which are set back. Raises OneImageError at size 1, and the error itself in one
+        of several processes: the others wait for it where they exchange their gradients.
         """
         buffers = [buffer.clone() for buffer in net.buffers()]
         first = size = self.at(step)
@@ -70,8 +71,10 @@ class MicroBatch:
                 result = gradient(size)
                 break
             except (MemoryError, RuntimeError) as error:
-                if size == 1 or processes.size() > 1 or not is_out_of_memory(error):
+                if processes.size() > 1 or not is_out_of_memory(error):
                     raise
+                if size == 1:
+                    raise OneImageError(str(error)) from error
                 asked = asked_for(error)
             self._undo(net, buffers)  # out here, for the error holds all that was computed
             size = -(-size // 2)
