@@ -41,7 +41,8 @@ KEPT = """
 torch.save(
     {"walked": walked, "jumped": jumped, "bayes": bayes, "posterior": (posterior.mean.item(), posterior.var),
      "copies": copies, "by_time": by_time, "mean_loss": mean_loss, "drawn": drawn, "guided": guided,
-     "bits": bits, "figures": {figure.name: figure.by_seed for figure in evaluation.figures.values()}},
+     "bits": bits, "strip": strip, "way": way,
+     "figures": {figure.name: figure.by_seed for figure in evaluation.figures.values()}},
     "found.pt",
 )
 """
@@ -177,6 +178,21 @@ def test_the_perfect_denoiser_only_copies(executed, data):
     assert len(torch.unique(copies, dim=0)) == 10
 
 
+def test_each_estimate_is_shown_with_the_state_and_time_that_it_was_made_from(executed, data):
+    """Of the exact denoiser and of the network; a sampler's step holds the state after it, and the estimate before."""
+    process, exact = Process(cosine(1000)), FiniteData(data["train"][0])
+    strip, way = executed.found.strip, executed.found.way
+    for pairs in (strip, way):
+        assert len(pairs) == 10 and pairs[0][0] == 1000 and all(s < t for (t, *_), (s, *_) in pairwise(pairs))
+    for t, x_t, x0 in strip:
+        right = exact.estimate(x_t, process.schedule.alpha(t), process.schedule.sigma(t))
+        torch.testing.assert_close(x0, right, rtol=1e-3, atol=1e-3)
+    denoise = clipped(Run.open(executed.folder / "made/run").model(device="cpu").denoise(torch.arange(4)))
+    for t, x_t, x0 in way:
+        with torch.no_grad():
+            torch.testing.assert_close(x0, denoise(x_t, t).x0, rtol=1e-4, atol=1e-4)
+
+
 def test_the_floor_is_that_of_the_oracle(executed, data):
     """The curve that is drawn last is the exact denoiser's on digits that it does not know."""
     (known, classes), process = data["train"], Process(cosine(1000))
@@ -263,7 +279,8 @@ def test_the_bits_are_those_of_the_bound(executed, data):
     assert bits.sum().item() == pytest.approx(right.bits_per_dim.mean().item(), rel=1e-4)
     assert bits[0].item() == pytest.approx(right.to_bits(right.decoder).mean().item(), rel=1e-4)
     assert bits[-1].item() == pytest.approx(right.to_bits(right.prior).mean().item(), rel=1e-3, abs=1e-9)
-    assert printed(executed, "bound").startswith(f"{bits.sum():.2f} bits/dim, {bits[:10].sum():.2f} of them")
+    first = f"{bits[:10].sum():.2f} in the first ten of {1000 // STRIDE + 1} terms"
+    assert printed(executed, "bound").startswith(f"{bits.sum():.2f} bits/dim, {first}; ")
 
 
 def test_the_figures_are_those_kept_with_the_run(executed):
