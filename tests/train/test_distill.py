@@ -124,6 +124,11 @@ def test_a_distilled_run_begins_with_the_weights_continues_and_is_sampled_in_two
         distill_run(other.path, out)
 
 
+def test_the_trackers_of_the_teacher_are_not_told_of_the_new_run(trained):
+    teacher, _ = trained(log__to=["tensorboard", "wandb"])
+    assert teacher.config.log.to and distilled(teacher).log.to == ()
+
+
 def test_it_learns_from_the_teachers_data_though_the_source_has_gone(make_run, tmp_path, digits):
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -42,7 +42,8 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
     """The config of a new run that is distilled from the newest weights of ``run``; arguments as `distill_run`.
 
     Noise prediction becomes velocity prediction: at t = T an error of the noise would be sigma_T / alpha_T times as
-    large in the image. Raises UserError for a run that is distilled itself, learned a variance or saved no weights.
+    large in the image. The trackers of the old run are not told of the new one. Raises UserError for a run that is
+    distilled itself, learned a variance or saved no weights.
     """
     config, predict = run.config, run.config.diffusion.predict
     if config.imported:
@@ -70,7 +71,7 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
         train=replace(
             train, warmup=f"{run.steps_in(train.length) // 20} steps", lr_schedule="cosine", lr_period="0 steps"
         ),
-        log=replace(config.log, held_out_images=0),
+        log=replace(config.log, held_out_images=0, to=()),
         grids=replace(
             config.grids.changed(sampler="consistency", steps=2, spacing="trailing", guidance=1.0), epochs=()
         ),
