@@ -25,6 +25,7 @@ from unstir.errors import UserError
 from unstir.interop.published import public
 from unstir.report.write import write_report
 from unstir.runs import checkpoint
+from unstir.runs.files import write_text
 from unstir.runs.run import Run
 from unstir.runs.timetable import snapshots
 from unstir.trackers import following, serve, to_tensorboard
@@ -228,7 +229,11 @@ def test_the_page_is_an_artifact_of_wandb_at_the_end_of_training_and_of_the_repo
     assert contents["report.html"].digest == base64.b64encode(hashlib.md5(other.read_bytes()).digest()).decode()
     assert history(tracked.run.path).keys() == before.keys()
     (text,) = said
-    assert "wandb cannot log in" in text and "No API key" in text and "wandb sync" in text
+    where = tracked.run.path.absolute() / "wandb"
+    assert text == (
+        f"wandb: no login (No API key configured), so it writes to {where} alone; "
+        f"`wandb sync {where}/offline-run-*` sends it later"
+    )
     assert len(list((tracked.run.path / "tensorboard").glob("events*"))) == 2
     with tracked.run.lock():  # it is being trained
         following.send(tracked.run, page, said.append)
@@ -252,7 +257,7 @@ def test_settings_of_wandb_that_lie_in_a_run_are_not_obeyed(tracked, tmp_path, m
     monkeypatch.chdir(folder)
     with Trackers(["wandb"]) as trackers, trackers.following(Run.open("."), said.append):
         pass
-    assert "wandb cannot log in" in said[0]
+    assert "wandb: no login" in said[0]
 
 
 def test_attempts_that_fail_leave_few_files_of_tensorboard(tracked, tmp_path, monkeypatch):
@@ -276,6 +281,46 @@ def test_attempts_that_fail_leave_few_files_of_tensorboard(tracked, tmp_path, mo
     monkeypatch.setattr(serve, "PAUSE_SECONDS", 0.0)
     serve.follow(Job(folder, {}, folder / "none"), "tensorboard", Failing, ended, [].append)
     assert counts == [3, 4, 4, 4, 4, 4] and len(list(files.glob("events*"))) == 2
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("reason", ["Permission denied", "File exists"])
+def test_a_folder_that_takes_no_files_is_named_at_once_and_at_the_end(tmp_path, monkeypatch, name, reason):
+    """W&B would write to another folder, and say nothing."""
+    folder, tries, said, ended = tmp_path / name, [], [], threading.Event()
+    check = serve._check
+
+    def refuse(dir):
+        raise PermissionError(13, "Permission denied", str(dir / "made"))
+
+    def checked(folder):
+        tries.append(folder)
+        ended.set() if len(tries) == 3 else None
+        check(folder)
+
+    def never(*_):
+        raise AssertionError("it was made")
+
+    monkeypatch.setattr(serve, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(serve, "_check", checked)
+    monkeypatch.setattr(serve, "TemporaryFile", refuse)
+    folder.write_text("") if reason == "File exists" else None
+    serve.follow(Job(tmp_path, {}, tmp_path / "none"), name, never, ended, said.append)
+    why = f"{folder}: {reason}; it must be a folder that can be written to"
+    assert said == [
+        f"{name} failed, and is tried again every minute; the run does not depend on it: {why}",
+        f"{name} failed, and lacks the rest: {why}. "
+        f"unstir report {tmp_path} --no-measure, or continuing the run, gives it the rest",
+    ]
+    assert tries == [folder] * 3
+
+
+def test_a_refusal_of_ours_to_write_is_told_as_the_systems_reason(tmp_path):
+    """Its own remedy, to run the command again, is of a command that ends."""
+    with pytest.raises(UserError) as refused:
+        write_text(tmp_path / "none/id", "1")
+    text = serve.in_words(refused.value, tmp_path)
+    assert text == f"{tmp_path}: No such file or directory; it must be a folder that can be written to"
 
 
 PLANTED = """
@@ -310,7 +355,7 @@ def test_a_full_disk_and_a_server_that_never_answers_change_no_bit(
     assert all(torch.equal(ours.tensors[name], theirs.tensors[name]) for name in ours.tensors)
     of = {name: [text for text in watching.said[1:] if text.startswith(name)] for name in (*BOTH, "waiting")}
     *first, last = of["tensorboard"]  # the first unless training was over sooner
-    why = "No space left on device; free some space"
+    why = f"{tmp_path / 'run/tensorboard'}: No space left on device; free some space"
     again = f"tensorboard failed, and is tried again every minute; the run does not depend on it: {why}"
     assert first in ([], [again])
     assert last.startswith(f"tensorboard failed, and lacks the rest: {why}. unstir report {tmp_path / 'run'} ")

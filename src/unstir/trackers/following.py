@@ -64,7 +64,8 @@ class Trackers:
         """
         job = Job(run.path.absolute(), all_snapshots(run), (page or run.path / "report.html").absolute())
         threads = [
-            threading.Thread(target=self._listen, args=(*each, say), daemon=True) for each in self._processes.items()
+            threading.Thread(target=self._listen, args=(*each, run.path, say), daemon=True)
+            for each in self._processes.items()
         ]
         for process, thread in zip(self._processes.values(), threads, strict=True):
             with suppress(OSError):  # one that has died is noticed by whoever listens
@@ -100,14 +101,14 @@ class Trackers:
             _kill(self._processes[name])
             say(f"{name} took longer than {most:.0f} s to take what was left and was ended: {rest_of(run.path)}")
 
-    def _listen(self, name: str, process: Popen[bytes], say: Say) -> None:
+    def _listen(self, name: str, process: Popen[bytes], run: Path, say: Say) -> None:
         """Pass on what a tracker says until its end, and say so where it crashed."""
         assert process.stdout
         for line in process.stdout:
             if line.endswith(b"\n"):  # one that is killed may leave half a line
                 say(json.loads(line)["say"])
         if (status := process.wait()) and name not in self._left:
-            say(f"{name} ended with status {status}; the run goes on without it")
+            say(f"{name} ended with status {status}; the run goes on without it: {rest_of(run)}")
 
 
 def send(run: Run, page: Path, say: Say) -> None:

@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Protocol
 
 from unstir.errors import REMEDIES, UserError, printable, remedy
@@ -99,16 +101,24 @@ def follow(job: Job, name: str, tracker_of: Callable[[Job, Say], Tracker], ended
 
     Of failures the first alone is said, and the one at the end, after which nothing is tried.
     """
-    failed = False
+    folder, failed = job.run / name, False
     while True:
         try:
+            _check(folder)
             return _follow(job, tracker_of(job, say), ended)
         except Exception as error:  # of any library, in any state of disk and network
+            why = in_words(error, folder)
             if not failed and not ended.is_set():
-                say(f"{name} failed, and is tried again every minute; the run does not depend on it: {in_words(error)}")
+                say(f"{name} failed, and is tried again every minute; the run does not depend on it: {why}")
             failed = True
             if ended.wait(PAUSE_SECONDS):
-                return say(f"{name} failed, and lacks the rest: {in_words(error)}. {rest_of(job.run)}")
+                return say(f"{name} failed, and lacks the rest: {why}. {rest_of(job.run)}")
+
+
+def _check(folder: Path) -> None:
+    """Raise OSError where a tracker's folder takes no files, which W&B would write elsewhere without a word."""
+    folder.mkdir(exist_ok=True)
+    TemporaryFile(dir=folder).close()
 
 
 def _follow(job: Job, tracker: Tracker, ended: threading.Event) -> None:
@@ -131,11 +141,14 @@ def _follow(job: Job, tracker: Tracker, ended: threading.Event) -> None:
     tracker.close()
 
 
-def in_words(error: Exception) -> str:
-    """An exception of a library as a part of a line."""
+def in_words(error: Exception, folder: Path | None = None) -> str:
+    """An exception as a part of a line: of a library, or of what is written to a tracker's ``folder``."""
+    if isinstance(error, UserError) and isinstance(error.__context__, OSError):
+        error = error.__context__  # the remedy of a UserError is that of a command, which would end
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.errno in REMEDIES:
-        return remedy(error)
+        where = f"{printable(folder)}: " if folder else ""
+        return where + remedy(error, "it must be a folder that can be written to" if folder else "")
     text = " ".join(printable(error).split())
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

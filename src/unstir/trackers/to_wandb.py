@@ -54,8 +54,8 @@ class Tracker:
             self._run = self._begin(mode) if mode in OFFLINE else self._begin(mode, resume="allow")
         except self._wandb.errors.UsageError as error:
             self._run = self._begin("offline")
-            sent = f"wandb sync {self._folder}/offline-run-* sends it later"
-            say(f"wandb cannot log in, and writes to {self._folder} alone; {sent}: {' '.join(str(error).split())}")
+            why, sent = str(error).partition(". ")[0], f"`wandb sync {self._folder}/offline-run-*` sends it later"
+            say(f"wandb: no login ({' '.join(why.split())}), so it writes to {self._folder} alone; {sent}")
         if not self._run.offline and self._run.url:
             say(f"wandb: {self._run.url}")
 
