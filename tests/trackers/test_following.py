@@ -21,7 +21,7 @@ job = sys.stdin.readline()
 def crash(run):
     """What is said of one that ended with status 9."""
     rest = f"unstir report {run.path} --no-measure, or continuing the run, gives it the rest"
-    return f"wandb ended with status 9; the run goes on without it: {rest}"
+    return f"wandb ended with status 9; the run goes on without it. When it has ended, {rest}"
 
 
 @pytest.fixture

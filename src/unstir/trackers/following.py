@@ -108,7 +108,7 @@ class Trackers:
             if line.endswith(b"\n"):  # one that is killed may leave half a line
                 say(json.loads(line)["say"])
         if (status := process.wait()) and name not in self._left:
-            say(f"{name} ended with status {status}; the run goes on without it: {rest_of(run)}")
+            say(f"{name} ended with status {status}; the run goes on without it. When it has ended, {rest_of(run)}")
 
 
 def send(run: Run, page: Path, say: Say) -> None:
