@@ -9,6 +9,7 @@ from unstir.errors import UserError
 from unstir.interop import improved, lucidrains, report_code
 from unstir.interop.foreign import Asked, Foreign
 from unstir.interop.weights import read_weights
+from unstir.runs import checkpoint, mistaken
 
 READERS: dict[str, Callable[[Mapping[str, Tensor], Asked, str], Foreign]] = {
     report_code.MARK: report_code.read_report,
@@ -29,6 +30,10 @@ def read_file(file: Path, asked: Asked) -> tuple[Foreign, str]:
         raise UserError(
             f"{file} is of diffusers, whose settings lie beside it; name the folder that has its config.json"
         )
+    if file.suffix == ".safetensors" and checkpoint.is_ours(file):
+        run = mistaken.around(file)
+        how = f"name its run, {run}" if run else "sample from the run that it was saved by"
+        raise UserError(f"{file} is unstir's own and needs no import; {how}, or train from it: --train.init {file}")
     some = ", ".join(sorted(tensors)[:SHOWN])
     raise UserError(
         f"{file} holds {len(tensors)} tensors ({some}, ...) of no program known here; docs/interop.md lists them"

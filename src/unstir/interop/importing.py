@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unstir.chain import DEFAULTS
+from unstir.data.recognised import holds_images, refuse_onnx
 from unstir.errors import UserError
 from unstir.interop import hub
 from unstir.interop.diffusers_folder import PATTERNS, is_folder_of_diffusers, read_folder
@@ -15,7 +16,7 @@ from unstir.interop.files import read_file
 from unstir.interop.folders import check_new, new_folder
 from unstir.interop.foreign import Asked, Foreign
 from unstir.nn.config import ModelConfig
-from unstir.runs import build, checkpoint
+from unstir.runs import build, checkpoint, mistaken
 from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
@@ -86,11 +87,14 @@ def _read(source: str, asked: Asked) -> tuple[Foreign, str]:
         path, name = hub.fetch(source, PATTERNS)
     if is_run(path):
         raise UserError(f"{source} is a run already; every command takes its folder")
-    if path.suffix == ".onnx" or (path.is_dir() and any(path.glob("*.onnx"))):
-        how = "name the run that it was exported from, which unstir sample RUN --engine onnxruntime computes by it"
-        raise UserError(f"{source} is ONNX, which holds what is computed and no network to import; {how}")
+    refuse_onnx(path, "network to import")
     if path.is_dir() and not is_folder_of_diffusers(path):
-        raise UserError(f"{source} is no folder of diffusers: it has no model_index.json and no config.json")
+        how = "name one, a checkpoint of another program, or OWNER/NAME of the Hugging Face Hub"
+        if run := mistaken.around(path):
+            how = f"it lies in the run {run}, which every command takes as it is"
+        elif holds_images(path):
+            how = f"it holds images; to train on them: unstir train RECIPE --data.source {source}"
+        raise UserError(f"{source} is no folder of diffusers: it has no model_index.json and no config.json; {how}")
     foreign, sha256 = read_folder(path, asked) if path.is_dir() else read_file(path, asked)
     return foreign, f"{name}, {foreign.program}, SHA-256 {sha256}"
 

@@ -18,7 +18,6 @@ from unstir.generate.folder import name_of
 from unstir.metrics.evaluate import Plan, assist, check, evaluate, jobs, usual_chain, usual_labels
 from unstir.metrics.evaluate_images import evaluated
 from unstir.metrics.evaluation import Evaluation, differences, find, saved
-from unstir.metrics.image_files import holds_images
 from unstir.metrics.inception import inception, installed
 from unstir.metrics.judgement import judges, prepared, say_preparing, with_inception
 from unstir.metrics.known import known_number, match
@@ -27,7 +26,7 @@ from unstir.metrics.request import SEEDS, EvaluationRequest
 from unstir.progress import Say, Showing, duration, silently, unsaid
 from unstir.runs.loading import chosen_average
 from unstir.runs.model import Model
-from unstir.runs.run import Run, is_run
+from unstir.runs.run import Run
 from unstir.runs.stores import with_store
 
 SIZES = (100, 200, 300, 500, 1000, 2000, 5000, 10_000)  # the numbers of images that `fitting` chooses from
@@ -65,7 +64,7 @@ def _evaluate_run(
     path: Path, request: EvaluationRequest, say: Say, showing: Showing, finished: Callable[[Evaluation], None]
 ) -> tuple[list[Evaluation], list[str]]:
     """As `evaluate_run`; of several processes those but the first help it, and return nothing."""
-    run, store = with_store(_opened(path), request.store)
+    run, store = with_store(Run.open(path), request.store)
     plans = _plans(run, store, request, say)
     models = {"steps": [plan.model.step for plan in plans], "weights": [plan.model.hashes for plan in plans]}
     processes.agree({**models, "data": store.content_hash}, "start all with the same options, run and data")
@@ -98,14 +97,6 @@ def _evaluate_run(
         found.append(evaluate(run, store, plan, say=say, showing=showing))
         finished(found[-1])
     return found, differences(found[-1], rival) if rival else []
-
-
-def _opened(path: Path) -> Run:
-    """The run in a folder. Raises UserError as `Run.open`, and says how images are evaluated where it holds these."""
-    if not is_run(path) and holds_images(path):
-        how = f"unstir evaluate --images {path} --store STORE"
-        raise UserError(f"{path} holds images and no run; compare them with those of a store: {how}")
-    return Run.open(path)
 
 
 def _plans(run: Run, store: Store, request: EvaluationRequest, say: Say) -> list[Plan]:

@@ -21,21 +21,13 @@ from unstir.data import Store, is_store
 from unstir.data.disk import file_errors, open_file
 from unstir.data.images import COLOUR_LOST, Refused, decode, signature
 from unstir.data.listing import Entry, Items, Listing, list_folder, list_zip, natural
+from unstir.data.recognised import ARRAYS, refuse_onnx
 from unstir.errors import UserError, printable
 from unstir.generate.folder import SETTINGS, image_path, settings_in
 from unstir.metrics.features import given
 from unstir.progress import Say
 from unstir.runs.card import Labels
 from unstir.runs.run import is_run
-
-ARRAYS = ".npy", ".npz"
-
-
-def holds_images(path: Path) -> bool:
-    """Whether a path is a folder with an image in it or in a subfolder, or a zip or a NumPy file."""
-    if path.is_dir():
-        return bool(list_folder(path).entries)
-    return path.is_file() and path.suffix.lower() in (*ARRAYS, ".zip")
 
 
 def as_tensor(array: Any) -> Tensor:
@@ -61,6 +53,7 @@ def read(path: Path, store: Store, say: Say) -> tuple[Tensor, Tensor | None]:
     """The images of a folder, zip or NumPy file, and the classes that they were asked to show, if that is said."""
     with file_errors(path, f"{path} is not there; give a folder of images, a zip of one, or a .npy or .npz file"):
         path.stat()
+    refuse_onnx(path, "images")
     if path.is_dir():
         if is_run(path) or is_store(path):
             raise UserError(f"{path} is {'a run; give it without --images' if is_run(path) else 'a store, no images'}")

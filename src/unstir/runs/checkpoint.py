@@ -143,6 +143,12 @@ def load(path: Path) -> Checkpoint:
     return _parse(path, text, tensors)
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a safetensors file was written by unstir. Raises as `read_tensors`."""
+    with safe_open(path, framework="pt") as file:
+        return "unstir" in (file.metadata() or {})
+
+
 def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """The metadata and the tensors, which may be views of the file, of any safetensors file. Raises as `safe_open`."""
     with safe_open(path, framework="pt") as file:

@@ -11,6 +11,7 @@ import tomli_w
 import torch
 from torch import Tensor, nn
 
+from unstir.data.recognised import refuse_onnx
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError, short
 from unstir.nn.config import UNET
@@ -242,6 +243,7 @@ def check_initial(config: Config) -> None:
 def _checkpoint_of(text: str) -> Checkpoint:
     from unstir.runs.run import Run, run_and_step  # which imports this module
 
+    refuse_onnx(Path(text), "weights")
     if Path(text).is_file():
         return checkpoint.load(Path(text))
     folder, step = run_and_step(text)

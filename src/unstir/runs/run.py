@@ -21,7 +21,7 @@ from typing import Any, TextIO
 from unstir.chain import DEFAULTS, Chain
 from unstir.errors import UserError, remedy
 from unstir.progress import Say, unsaid
-from unstir.runs import card, checkpoint, lines, toml
+from unstir.runs import card, checkpoint, lines, mistaken, toml
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
@@ -50,10 +50,8 @@ class Run:
     def open(cls, path: str | Path) -> "Run":
         """Open a run folder. Raises UserError where it holds no run or a broken one."""
         path = Path(path)
-        if not path.exists():
-            raise UserError(f"{path} does not exist; name the folder of a run")
         if not is_run(path):
-            raise UserError(f"{path} holds no run (config.toml is missing); name the folder of one")
+            mistaken.refuse(path)
         data = card.load(path)  # first: its number says whether this version reads the rest
         return cls(path, toml.load(path / "config.toml"), data)
 

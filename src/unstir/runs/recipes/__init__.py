@@ -35,11 +35,9 @@ def load_recipe(name: str) -> Config:
         return toml.from_dict({**_tables(name), "recipe": name}, f"recipe {name}")
     path = Path(name)
     if path.suffix != ".toml" or not path.is_file():
-        near = nearest(name, sentences())
-        hint = f"; did you mean {near}?" if near else ""
-        if name in ("true", "false"):
-            hint = "; a switch takes no value: --data.flip or --data.no-flip"
-        raise UserError(f"{name!r} is neither a recipe ({', '.join(sentences())}) nor a TOML file that exists{hint}")
+        raise UserError(
+            f"{name!r} is neither a recipe ({', '.join(sentences())}) nor a TOML file that exists{_meant(name, path)}"
+        )
     own = toml.read(path)
     base = own.get("recipe", "")
     if not isinstance(base, str) or (base and base not in sentences()):
@@ -56,6 +54,20 @@ def load_recipe(name: str) -> Config:
             f'recipe = "{DEFAULT}" (or another of {", ".join(sentences())}), or give these too'
         )
     return config
+
+
+def _meant(name: str, path: Path) -> str:
+    """What was meant by what is no recipe, as the end of a message; "" where nobody knows."""
+    from unstir.data.recognised import holds_images  # which loads what reads images
+
+    if name in ("true", "false"):
+        return "; a switch takes no value: --data.flip or --data.no-flip"
+    if (path / "config.toml").is_file():
+        return f"; it is a run; to continue it: unstir train --out {name}"
+    if path.exists() and holds_images(path):
+        return f"; it holds images; to train on them: unstir train RECIPE --data.source {name}"
+    near = nearest(name, sentences())
+    return f"; did you mean {near}?" if near else ""
 
 
 def run_folder(recipe: str, out: str) -> Path:

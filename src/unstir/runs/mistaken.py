@@ -1,0 +1,34 @@
+"""What was named in the place of a run, in words: images, a file of ONNX, a part of a run, the folder of several."""
+
+from pathlib import Path
+
+from unstir.data.recognised import holds_images, refuse_onnx
+from unstir.errors import UserError
+
+
+def around(path: Path) -> Path | None:
+    """The run in which a path lies; None where it lies in none."""
+    return next((parent for parent in path.parents if _is_run(parent)), None)
+
+
+def refuse(path: Path) -> None:
+    """Raise UserError for a path that is no run: what it is, and what to name or type."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist; name the folder of a run")
+    if run := around(path):
+        raise UserError(f"{path} lies in the run {run}; name {run}")
+    refuse_onnx(path, "run")
+    if path.is_dir() and (inside := sorted(each for each in path.iterdir() if _is_run(each))):
+        raise UserError(f"{path} holds no run itself; name one in it, such as {inside[0]}")
+    if holds_images(path):
+        compare, learn = f"unstir evaluate --images {path} --store STORE", f"unstir train RECIPE --data.source {path}"
+        raise UserError(
+            f"{path} holds images and no run; compare them with those of a store: {compare}; or train on them: {learn}"
+        )
+    if path.is_file():
+        raise UserError(f"{path} is a file and holds no run; name the folder of one")
+    raise UserError(f"{path} holds no run (config.toml is missing); name the folder of one")
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "config.toml").is_file() and (path / "data.json").is_file()  # config.toml alone is a usual name

@@ -1,0 +1,58 @@
+"""What is named in the place of something else is recognised, and the message says what to type."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unstir.train.trainer import Trainer
+
+FILE = "runs/r1/weights/step-00000001.safetensors"
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    """Images, a file named as ONNX's, nothing, and a place for a run."""
+    shelf = tmp_path_factory.mktemp("shelf")
+    for name in ("few", "ox", "empty"):
+        (shelf / name).mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(shelf / "few/1.png")
+    (shelf / "ox/model.onnx").write_bytes(b"\x08\x08")
+    return shelf
+
+
+@pytest.fixture
+def there(shelf, monkeypatch, make_run):
+    """The shelf, with a run of one step, as the present folder."""
+    monkeypatch.chdir(shelf)
+    if not (shelf / "runs").exists():
+        run, store = make_run("r1", train__length="1 step")
+        Trainer(run, store).run()
+        (shelf / "runs").mkdir()
+        run.path.rename(shelf / "runs/r1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("train few", ["it holds images", "--data.source few"]),
+        ("train runs/r1", ["it is a run", "unstir train --out runs/r1"]),
+        ("sample few", ["holds images and no run", "evaluate --images few", "train RECIPE --data.source few"]),
+        ("push few me/x", ["holds images and no run"]),
+        ("report few", ["holds images and no run"]),
+        ("sample few/1.png", ["is a file and holds no run"]),
+        ("sample runs", ["holds no run itself", "runs/r1"]),
+        ("sample runs/r1/weights", ["name runs/r1"]),
+        (f"evaluate {FILE}", ["name runs/r1"]),
+        ("sample ox/model.onnx", ["is ONNX", "no run", "that it was exported from"]),
+        ("evaluate ox", ["is ONNX", "no run"]),
+        ("push ox/model.onnx me/x", ["is ONNX", "no run"]),
+        ("train digits --out q --train.init ox/model.onnx", ["is ONNX", "no weights"]),
+        ("import ox/model.onnx --out i", ["is ONNX", "no network to import"]),
+        ("import few --out i", ["no folder of diffusers", "--data.source few"]),
+        ("import empty --out i", ["no folder of diffusers", "OWNER/NAME"]),
+        ("import runs/r1/weights --out i", ["lies in the run runs/r1"]),
+        (f"import {FILE} --out i", ["needs no import", "name its run, runs/r1", f"--train.init {FILE}"]),
+    ],
+)
+def test_what_it_is_and_what_to_type_is_said(there, command, refused, arguments, words):
+    refused(command(*arguments.split()), *words)
