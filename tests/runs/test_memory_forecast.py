@@ -242,6 +242,15 @@ def test_libraries_that_torch_calls_have_words_of_their_own_for_it(text, there):
         raise RuntimeError(text)
 
 
+def test_where_the_program_alone_is_too_large_no_other_network_is_advised(there):
+    there(350_000_000)
+    with pytest.raises(OutOfMemoryError) as raised, memory.within_memory(HO, SHAPE, CPU, 480_000_000):
+        raise MemoryError
+    text = str(raised.value)
+    assert "can have 0.35 GB of memory; the program and its data alone need more: raise its limit (ulimit -v" in text
+    assert "--model" not in text
+
+
 def test_other_errors_are_left_alone():
     cannot = "could not create a primitive descriptor for the matmul primitive. Run workload with environment variable"
     for error in (RuntimeError("odd"), RuntimeError(cannot), ValueError("out of memory")):

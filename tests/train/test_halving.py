@@ -197,7 +197,7 @@ def test_where_one_image_is_too_much_the_command_says_so_and_the_last_checkpoint
         assert status == 2 and "Traceback" not in err
         assert re.match(
             r"unstir: out of memory, at 3\.00 GiB more: this training takes about [\d.]+ GB \([^)]*\) with "
-            r"train\.micro_batch=1, and this process can have [\d.]+ GB of cpu; ",
+            r"train\.micro_batch=1, and this process can have [\d.]+ GB of memory; ",
             last,
         ), last
         found, damaged = checkpoint.newest(tmp_path / "run/checkpoints")

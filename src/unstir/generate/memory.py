@@ -9,7 +9,7 @@ from unstir.errors import OutOfMemoryError, UserError, asked_for, is_out_of_memo
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet
 from unstir.runs import build, resources
-from unstir.runs.memory import FLOAT, SAFE, SPARE, SURE, gigabytes, sampled
+from unstir.runs.memory import FLOAT, SAFE, SPARE, SURE, gigabytes, on, sampled
 from unstir.runs.model import Model
 
 
@@ -58,5 +58,5 @@ def _what_fits(model: Model, num: int, before: int, there: int) -> str:
     remedy = f"what fits: --batch-size {fits}" if fits > 0 else "not one image fits: end other programs"
     return (
         f"batch_size={num} images at once take about {gigabytes(num * each + rest)}, and this process can have "
-        f"{gigabytes(there)} of {model.device}; {remedy}"
+        f"{gigabytes(there)} of {on(model.device)}; {remedy}"
     )

@@ -146,7 +146,7 @@ def check_weights(config: Config, device: torch.device) -> None:
     if count * each > there:
         raise UserError(
             f"[model] has {count:,} parameters, which take {gigabytes(count * each)} in training ({each} bytes each), "
-            f"more than the {gigabytes(there)} of {device}; lower {_sizes(config)}"
+            f"more than the {gigabytes(there)} of {on(device)}; lower {_sizes(config)}"
         )
 
 
@@ -160,7 +160,7 @@ def check(config: Config, shape: Shape, device: torch.device, rest: int = 0) -> 
             fits = fitting(config, shape, device, rest, round(SAFE * there))
             raise UserError(
                 f"{given} images of {shape[1]}x{shape[2]} at once take at least {gigabytes(least)} in training, more "
-                f"than the {gigabytes(there)} of {device}; {f'what fits: {fits}' if fits else _nothing(config)}"
+                f"than the {gigabytes(there)} of {on(device)}; {f'what fits: {fits}' if fits else _nothing(config)}"
             )
 
 
@@ -171,6 +171,9 @@ def what_fits(config: Config, shape: Shape, device: torch.device, rest: int, the
     `of_steps`.
     """
     room = round(SAFE * there)
+    if rest > room:
+        limits = "its limit (ulimit -v, or that of its container)"
+        return f"the program and its data alone need more: raise {limits}, or end other programs"
     steps, grids = (of(config, shape, device, rest).total for of in (of_steps, of_grids))
     changes = []
     if steps > room or steps >= grids:
@@ -245,7 +248,7 @@ def within_memory(config: Config, shape: Shape, device: torch.device, rest: int)
         expected, there = forecast(config, shape, device, rest), resources.reachable(device)
         raise OutOfMemoryError(
             f"out of memory{asked_for(error)}: this training takes about {in_words(expected)}{least}, and this process "
-            f"can have {gigabytes(there)} of {device}; {what_fits(config, shape, device, rest, there)}"
+            f"can have {gigabytes(there)} of {on(device)}; {what_fits(config, shape, device, rest, there)}"
         ) from None
 
 
@@ -254,6 +257,11 @@ def in_words(forecast: Forecast) -> str:
     parts = {"weights": forecast.weights, "images": forecast.images, "program and data": forecast.rest}
     listed = ", ".join(f"{gigabytes(size)} of {name}" for name, size in parts.items() if size)
     return f"{gigabytes(forecast.total)} ({listed})"
+
+
+def on(device: torch.device) -> str:
+    """Where memory is, in words: on a GPU its name, else just "memory"."""
+    return str(device) if device.type == "cuda" else "memory"
 
 
 def gigabytes(size: int) -> str:
