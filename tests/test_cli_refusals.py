@@ -155,6 +155,7 @@ FID = {"inception-v3-compat": "f" * 64}
 EVALUATE = {
     "no run": (nothing, ("--against", "{}/digits"), "holds no run"),
     "one image": (nothing, ("--num", 1), "num=1 must be at least 12"),
+    "fewer than none": (nothing, ("--num", -5), "num=-5 must be at least 12"),
     "eight images": (nothing, ("--num", 8), "num=8 must be at least 12"),
     "eleven images": (nothing, ("--num", 11), "num=11 must be at least 12"),
     "no seeds": (nothing, ("--seeds", 0), "seeds=0 must be at least 1"),

@@ -18,6 +18,7 @@ from unstir.generate.folder import name_of
 from unstir.metrics.evaluate import Plan, assist, check, evaluate, jobs, usual_chain, usual_labels
 from unstir.metrics.evaluate_images import evaluated
 from unstir.metrics.evaluation import Evaluation, differences, find, saved
+from unstir.metrics.floor import FEWEST
 from unstir.metrics.inception import inception, installed
 from unstir.metrics.judgement import judges, prepared, say_preparing, with_inception
 from unstir.metrics.known import known_number, match
@@ -50,6 +51,8 @@ def evaluate_run(
     """
     if not request.minutes > 0:  # NaN too
         raise UserError(f"minutes={request.minutes} must be more than 0; --num sets the number of images itself")
+    if request.num and request.num < FEWEST:
+        raise UserError(f"num={request.num} must be at least {FEWEST}: a distance is between sets; 0: by --minutes")
     if request.flip:
         raise UserError("--flip is of --images: a run says so itself; leave it out")
     if request.inception:
