@@ -148,6 +148,7 @@ def test_a_network_that_diffusers_has_not_is_published_without_it(hub, tmp_path)
         ("hf_write", "you/x", "you is neither me, who is logged in, nor one of its organisations"),
         ("hf_write", "x", "x is no name of a model"),
         ("hf_write", "me/x@main", "is no name of a model"),
+        ("hf_write", "https://huggingface.co/me/x", "is no name of a model on the Hugging Face Hub; give me/x"),
         ("hf_write", "me/other", "me/other is there and holds something else"),
         ("hf_read", "me/x", "me has no right to write me/x; use a token of the kind write"),
         ("hf_wrong", "me/x", "does not accept the token that is logged in; log in with `hf auth login`"),
@@ -175,6 +176,7 @@ def test_what_cannot_be_pulled_is_refused_in_one_line(hub, tmp_path, unstir, ref
     hub.repositories["me/other"] = [{"model.bin": b"of somebody", "config.json": b"{}"}]
     refused(unstir("pull", "me/nothing", "--out", "a"), "me/nothing is neither a file, a folder nor a model")
     refused(unstir("pull", "nothing"), "nothing is no name of a model")
+    refused(unstir("pull", "https://hf.co/me/x/tree/main"), "is no name of a model", "give me/x")
     refused(unstir("pull", "me/other"), "unstir import me/other --out runs/other")
     run = untrained(tmp_path / "run")
     push(run.model(12, device="cpu"), "me/whole")
@@ -193,7 +195,7 @@ def test_without_a_network_the_cache_is_read_and_nothing_is_published(hub, tmp_p
     first = pull("me/kept", tmp_path / "first")
     hub.close()
     assert pull("me/kept", tmp_path / "second").came_from == first.came_from
-    refused(unstir("pull", "me/never"), "could not be fetched from the Hugging Face Hub")
+    refused(unstir("pull", "me/never"), "could not be fetched from the Hugging Face Hub; with a network")
     refused(unstir("push", run.path, "me/new"), "could not be reached", "try again with a network")
 
 

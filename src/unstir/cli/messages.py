@@ -75,7 +75,9 @@ def _of_parser(error: CycloptsError) -> str:
         what = "is required" if not error.argument.tokens and not error.tokens_so_far else f"takes {many}"
         return f"{command}: {name} {what}; {command} --help says what it takes"
     if isinstance(error, Unused) and error.unused_tokens:
-        return f"{command} takes no further {shortened(error.unused_tokens[0])!r}; leave it out, or name its option"
+        given = shortened(error.unused_tokens[0])
+        how = f"compare with it by --against {given}" if command == "unstir evaluate" else "name its option"
+        return f"{command} takes no further {given!r}; leave it out, or {how}"
     if isinstance(error, RepeatArgumentError):
         return f"{error.token.keyword} was given twice; give it once"
     if isinstance(error, CoercionError) and error.argument:

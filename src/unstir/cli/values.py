@@ -14,6 +14,7 @@ from cyclopts.argument import Argument, ArgumentCollection
 
 from unstir.cli import words
 from unstir.errors import UserError, nearest
+from unstir.runs.recipes import sentences
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
 NOT_UTF8 = re.compile("[\ud800-\udfff]")  # a byte that is not UTF-8, as Python reads it
@@ -28,9 +29,26 @@ def check(arguments: ArgumentCollection) -> None:
         if argument.tokens and argument.children:
             raise UserError(_section(argument, arguments))
         kinds = _kinds(argument.hint)
+        texts = [token.value for token in argument.tokens]
+        if get_origin(argument.hint) is tuple and get_origin(kinds[0]) is Literal and len({*texts}) < len(texts):
+            twice = max(texts, key=texts.count)
+            raise UserError(f"{option_of(argument, argument.tokens[0])} names {twice} twice; once is enough")
         for token in argument.tokens:
             if token.value and kinds:
-                _check(argument, token, kinds)
+                try:
+                    _check(argument, token, kinds)
+                except UserError as error:
+                    raise UserError(f"{error}{_of_recipe(argument, token)}") from None
+
+
+def _of_recipe(argument: Argument, token: Token) -> str:
+    """What to add where a recipe was taken for a further value of the setting before it."""
+    is_setting = "." in argument.name and len(argument.tokens) > 1
+    return (
+        f"; write the recipe first: unstir train {token.value} ..."
+        if is_setting and (token.value in sentences() or token.value.endswith(".toml"))
+        else ""
+    )
 
 
 def shortened(text: str) -> str:

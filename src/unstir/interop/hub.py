@@ -16,6 +16,7 @@ from unstir.errors import UserError
 from unstir.libraries import library
 
 ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
+ADDRESS = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+).*")
 COMMIT = re.compile(r"[0-9a-f]{12}")
 FIRST = {".gitattributes"}  # what the Hub itself puts into a new repository
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
@@ -30,7 +31,15 @@ def is_id(source: str) -> bool:
 def check_name(name: str) -> None:
     """Raise UserError where this is no OWNER/NAME, under which a model could be published."""
     if not (match := ID.fullmatch(name)) or match[2]:
-        raise UserError(f"{name} is no name of a model on the Hugging Face Hub; give OWNER/NAME")
+        raise no_name(name)
+
+
+def no_name(name: str) -> UserError:
+    """What to say of a name that no model has; of an address the name in it."""
+    meant = ADDRESS.fullmatch(name)
+    return UserError(
+        f"{name} is no name of a model on the Hugging Face Hub; give {meant[1] if meant else 'OWNER/NAME'}"
+    )
 
 
 def is_fetched(identity: str) -> bool:
@@ -176,6 +185,6 @@ def _not_fetched(source: str, error: Exception) -> str:
         what = {"RevisionNotFoundError": "has no such revision", "GatedRepoError": "asks for a login (hf auth login)"}
         return f"{source} {what.get(kind, 'is neither a file, a folder nor a model of the Hugging Face Hub')}"
     return (
-        f"{source} is no file or folder here, and could not be fetched from the Hugging Face Hub ({kind}); "
+        f"{source} is no file or folder here, and could not be fetched from the Hugging Face Hub; "
         f"with a network: hf download {source.split('@')[0]}, or name a folder that has its files"
     )

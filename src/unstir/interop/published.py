@@ -174,7 +174,7 @@ def pull(name: str, folder: str | Path | None = None) -> Pulled:
     its files are damaged, and where neither network nor cache have it.
     """
     if not hub.is_id(name):
-        raise UserError(f"{name} is no name of a model on the Hugging Face Hub; give OWNER/NAME")
+        raise hub.no_name(name)
     folder = Path(folder) if folder is not None else Path("runs") / name.split("/")[1].split("@")[0]
     check_new(folder)
     there, identity = hub.fetch(name, OURS)
