@@ -217,3 +217,17 @@ def test_what_a_distilled_run_takes_and_refuses_in_one_line(trained, unstir, ref
     refused(unstir("distill", plain.path, "--out", "x", "--lr", 0), "lr")
     with pytest.raises(UserError, match="was distilled"):
         fast.model().check(Chain("heun"))
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"), [(4, []), (9, ["is at step 4 of 9; to finish it first: unstir train"])]
+)
+def test_a_teacher_that_is_unfinished_is_said_to_be(make_run, tmp_path, monkeypatch, length, expected):
+    run, store = make_run("teacher", train__length="4 steps")
+    Trainer(run, store).run()
+    config = replace(run.config, train=replace(run.config.train, length=f"{length} steps"))
+    replace(run, config=config).save_config()
+    monkeypatch.setattr("unstir.train.distill.train_run", lambda *_, **__: None)
+    said = []
+    distill_run(run.path, tmp_path / "fast", say=said.append)
+    assert [text.removeprefix(f"{run.path} ").removesuffix(f" --out {run.path}") for text in said] == expected

@@ -9,7 +9,7 @@ from unstir.distributed.place import place
 
 @app.command
 def distill(run: RunFolder, /, *, out: Path, length: str | None = None, lr: float | None = None) -> int:
-    """Train a run that samples in 1, 2 or 4 calls, from a finished run.
+    """Train a run that samples in 1, 2 or 4 calls, from a run, best a finished one.
 
     The new run begins with RUN's averaged weights, learns in which image each path from noise ends that RUN's network
     follows, and is sampled by consistency. The same command continues it.

@@ -35,6 +35,8 @@ def distill_run(
     """
     run, out = Run.open(teacher), Path(folder)
     config = distilled(run, length, lr) if not is_run(out) else _begun(out, run, length, lr)
+    if not is_run(out) and (step := run.newest_step()) < run.length:
+        say(f"{run.path} is at step {step} of {run.length}; to finish it first: unstir train --out {run.path}")
     return train_run(config, out, observer=observer, stop=stop, say=say, showing=showing, data_of=run)
 
 
