@@ -145,8 +145,10 @@ def test_a_split_and_a_licence_that_the_data_brings_are_kept(tmp_path):
 def test_a_data_set_named_by_its_id_is_loaded_by_the_library(tmp_path, monkeypatch):
     from unstir.data import columns
 
+    datasets = pytest.importorskip("datasets")
+
     class Library:
-        Image = staticmethod(lambda decode: pytest.importorskip("datasets").Image(decode=decode))
+        Image, config = datasets.Image, datasets.config
 
         def load_dataset(self, name, config):
             assert (name, config) == ("me/animals", "small")
@@ -212,6 +214,30 @@ def test_a_saved_data_set_names_no_file_outside_its_folder(tmp_path):
         writer.write_table(table.cast(schema))
     store = pack(tmp_path / "in", tmp_path / "store", held_out=0)
     assert store.count("train") == 1 and [path for path, _ in store.refused] == ["train[1]"]
+
+
+def test_a_data_set_of_the_hub_names_files_of_the_library_s_caches_alone(tmp_path, monkeypatch):
+    from unstir.data import columns
+
+    datasets = pytest.importorskip("datasets")
+    (tmp_path / "cache").mkdir()
+    for n, name in enumerate(("cache/fetched.png", "private.png")):
+        (tmp_path / name).write_bytes(FILES[n])
+    paths = [str(tmp_path / name) for name in ("cache/fetched.png", "private.png", "cache/../private.png")]
+
+    class Library:
+        Image, config = datasets.Image, datasets.config
+
+        def load_dataset(self, name, config):
+            features = datasets.Features({"image": datasets.Image(decode=False)})
+            rows = {"image": [{"bytes": None, "path": path} for path in paths]}
+            return datasets.Dataset.from_dict(rows, features=features)
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(columns, "library", lambda name, *_: Library())
+    monkeypatch.setattr(columns, "_license_of_card", lambda name: "")
+    store = pack("hf:me/animals", tmp_path / "store", held_out=0)
+    assert store.count("train") == 1 and [path for path, _ in store.refused] == ["train[1]", "train[2]"]
 
 
 def other_columns(folder):

@@ -82,7 +82,7 @@ class HubDataset(Records):
 
     def __init__(self, source: str | Path) -> None:
         self._library = library("datasets", "hf", "this source")
-        self.name, self._folder = str(source), source if isinstance(source, Path) else None
+        self.name, self._folders = str(source), (source,) if isinstance(source, Path) else self._kept(source)
         self._splits = self._load(source)
         first = next(iter(self._splits.values()))
         info, features = first.info, first.features
@@ -109,6 +109,15 @@ class HubDataset(Records):
             raise UserError(f"{source}: it cannot be loaded ({_short(error)}); check the name and connection") from None
         return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
 
+    def _kept(self, source: str) -> tuple[Path, ...]:
+        """Where the library keeps the files of a data set of the Hub; and the folder of one on this machine."""
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        settings = self._library.config
+        caches = settings.HF_DATASETS_CACHE, settings.DOWNLOADED_DATASETS_PATH, HF_HUB_CACHE
+        local = Path(source.removeprefix(PREFIX).partition(":")[0])
+        return (*map(Path, caches), *([local] if local.is_dir() else ()))
+
     def stamp(self) -> str:
         """The fingerprints of its splits."""
         return " ".join(f"{name} {of._fingerprint}" for name, of in self._splits.items())
@@ -120,7 +129,7 @@ class HubDataset(Records):
     def _of(self, split: str, dataset: Any) -> Rows:
         labels: Sequence[Hashable] = list(dataset[self._label]) if self._label else [None] * len(dataset)
         files = dataset.cast_column(self._image, self._library.Image(decode=False))
-        return Rows(split, split, labels, lambda index: _bytes(files[index][self._image], self._folder))
+        return Rows(split, split, labels, lambda index: _bytes(files[index][self._image], *self._folders))
 
 
 def _label_column(names: Sequence[str], features: dict[str, Any]) -> str:
@@ -141,16 +150,16 @@ def _looks_like_images(opened: Any, name: str) -> bool:
     return isinstance(data, bytes) and signature(data[:16]) is not None
 
 
-def _bytes(value: Any, folder: Path | None) -> bytes:
+def _bytes(value: Any, *folders: Path) -> bytes:
     """The bytes of an image file in a table, or in the file that it names; none where there are none.
 
-    With ``folder`` only a file below it: a table from a stranger must not name others of this machine. Data sets of
-    the Hub name those that the library has fetched, wherever it keeps them.
+    Only of a file below one of the ``folders``, of which the first is what its path begins from: a table from a
+    stranger must not name others of this machine.
     """
     data = value.get("bytes") if isinstance(value, dict) else value
     if data is None and isinstance(value, dict) and value.get("path"):
-        file = ((folder or Path()) / str(value["path"])).resolve()
-        allowed = folder is None or file.is_relative_to(folder.resolve())
+        file = (folders[0] / str(value["path"])).resolve()
+        allowed = any(file.is_relative_to(folder.resolve()) for folder in folders)
         data = file.read_bytes() if allowed and file.is_file() else b""
     return bytes(data or b"")
 
