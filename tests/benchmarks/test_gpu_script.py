@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from peers import parts, variants
 from peers.sizes import Size
 from peers.tables import around
 from unstir.cli.app import app
@@ -106,6 +105,9 @@ def test_the_fids_of_a_run_stand_among_the_published_ones():
 @pytest.fixture
 def on(digits, tmp_path):
     """The parts of a tiny network on the digits, whose limits are not measured."""
+    pytest.importorskip("denoising_diffusion_pytorch", reason="needs the extra [bench]")
+    from peers import parts
+
     size = Size(32, (1, 2), (1,), 8, 2, num_blocks=1)
     made = parts.Setting(name="nano", size=size, device=torch.device("cpu"), folder=tmp_path, rounds=1, calls=2)
     colours = tmp_path / "images"
@@ -119,6 +121,8 @@ def on(digits, tmp_path):
 
 
 def test_settings_are_timed_and_undone(on, monkeypatch):
+    from peers import variants
+
     before = torch.backends.cudnn.allow_tf32, variants.denoiser.repeatable, variants.trainer.repeatable
     section = variants.settings(on)
     names = [row.contestant.setting.removeprefix(f"{on.dtypes[-1]}, ") for row in section.rows]
