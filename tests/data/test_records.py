@@ -161,6 +161,25 @@ def test_a_data_set_named_by_its_id_is_loaded_by_the_library(tmp_path, monkeypat
     assert read_origin(store.path).source == "hf:me/animals:small"
 
 
+@pytest.mark.parametrize("form", ["parquet", "pictures"])
+def test_the_library_itself_loads_what_hf_names(tmp_path, monkeypatch, form):
+    """A data set in a folder of this machine, whose files lie in the library's cache or in that folder."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "in").mkdir()
+    if form == "parquet":
+        parquet(tmp_path / "in")
+    for number, (data, label) in enumerate(zip(FILES, LABELS, strict=True)):
+        if form == "pictures":
+            (tmp_path / "in" / NAMES[label]).mkdir(exist_ok=True)
+            (tmp_path / "in" / NAMES[label] / f"{number}.png").write_bytes(data)
+    store = pack(f"hf:{tmp_path / 'in'}", tmp_path / "store", held_out=0)
+    assert store.classes == tuple(NAMES) and store.refused == ()
+    read = zip(store.images("train"), store.labels("train"), strict=True)
+    found = {image.numpy().tobytes(): int(label) for image, label in read}
+    assert found == {image.transpose(2, 0, 1).tobytes(): int(n) for image, n in zip(IMAGES, LABELS, strict=True)}
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")  # its own
 def test_webdataset_reads_the_same_tars(tmp_path):
     webdataset = pytest.importorskip("webdataset")
