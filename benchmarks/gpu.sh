@@ -38,10 +38,10 @@ part() {
     fi
 }
 
-# has MODULE EXTRA: refuse a machine without a package.
+# has MODULE [EXTRA]: refuse a machine without a package.
 has() {
     "$PYTHON" -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$1') is None)" ||
-        die "$1 is not installed; pip install '.[$2]'"
+        die "$1 is not installed; pip install '.${2:+[$2]}'"
 }
 
 # place NAME PROGRAM: a page of its own for the figures that PROGRAM writes between two comments.
@@ -99,6 +99,7 @@ if [ -z "$DRY" ]; then
     if [ -z "$QUICK" ] && [ "$DEVICE" = cpu ]; then
         die "DEVICE=cpu needs QUICK=1; a CPU is measured by python benchmarks/against.py"
     fi
+    has torch
     if [ "$DEVICE" != cpu ] && ! "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
         die "torch sees no CUDA GPU on this machine; DEVICE=cpu QUICK=1 bash benchmarks/gpu.sh tries the script without one"
     fi

@@ -58,6 +58,10 @@ def test_a_machine_without_a_gpu_is_refused_in_one_line(tmp_path):
     status, out, err = started("train", CUDA_VISIBLE_DEVICES="", OUT=str(tmp_path / "out"))
     assert (status, out, err.count("\n")) == (2, "", 1) and "no CUDA GPU on this machine; DEVICE=cpu QUICK=1" in err
     assert "DEVICE=cpu needs QUICK=1" in started(DEVICE="cpu")[2] and not list(tmp_path.iterdir())
+    assert started("train", PYTHON=shutil.which("false"))[::2] == (
+        2,
+        "gpu.sh: torch is not installed; pip install '.'\n",
+    )
     assert started("fly")[::2] == (2, "gpu.sh: fly is unknown; type nothing more, or train\n")
 
 
