@@ -28,6 +28,11 @@ def is_id(source: str) -> bool:
     return ID.fullmatch(source) is not None
 
 
+def is_address(source: str) -> bool:
+    """Whether a source is the address of a page on the Hub, which has a model's id in it."""
+    return ADDRESS.fullmatch(source) is not None
+
+
 def check_name(name: str) -> None:
     """Raise UserError where this is no OWNER/NAME, under which a model could be published."""
     if not (match := ID.fullmatch(name)) or match[2]:

@@ -82,6 +82,8 @@ def _read(source: str, asked: Asked) -> tuple[Foreign, str]:
     """The model of a source, and where it came from in words, with the hash of its file."""
     path, name = Path(source), source
     if not path.exists():
+        if hub.is_address(source):
+            raise hub.no_name(source)
         if not hub.is_id(source):
             raise UserError(f"{source} does not exist; name a file, a folder, or a model of the Hugging Face Hub")
         path, name = hub.fetch(source, PATTERNS)
