@@ -177,7 +177,7 @@ def test_what_cannot_be_pulled_is_refused_in_one_line(hub, tmp_path, unstir, ref
     refused(unstir("pull", "me/nothing", "--out", "a"), "me/nothing is neither a file, a folder nor a model")
     refused(unstir("pull", "nothing"), "nothing is no name of a model")
     refused(unstir("pull", "https://hf.co/me/x/tree/main"), "is no name of a model", "give me/x")
-    refused(unstir("import", "https://huggingface.co/me/x"), "is no name of a model", "give me/x")
+    refused(unstir("import", "https://huggingface.co/me/x", "--out", "a"), "is no name of a model", "give me/x")
     refused(unstir("pull", "me/other"), "unstir import me/other --out runs/other")
     run = untrained(tmp_path / "run")
     push(run.model(12, device="cpu"), "me/whole")
