@@ -29,6 +29,28 @@ def test_an_orthogonalised_matrix_keeps_the_directions_and_levels_the_sizes(shap
     assert torch.equal(orthogonalised(torch.zeros(1, *shape)), torch.zeros(1, *shape))
 
 
+def plainly(x):
+    for _ in range(5):
+        square = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_the_factors_of_five_iterations_give_what_the_iterations_give(precision):
+    hardly = normal(2, 32, 3) @ normal(2, 3, 288, seed=1) + 1e-4 * normal(2, 32, 288, seed=2)
+    matrices = torch.cat([normal(2, 32, 288, seed=3), hardly, normal(1, 32, 1, seed=4) @ normal(1, 1, 288, seed=5)])
+    expected = plainly((matrices / matrices.flatten(1).norm(dim=1)[:, None, None]).double())
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        made = orthogonalised(matrices)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert made.dtype == matrices.dtype
+    assert ((made - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1)).max() < 3e-4
+
+
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has its own Muon from 2.9 on")
 def test_steps_are_those_of_torchs_own_muon():
     ours, theirs = ([torch.nn.Parameter(normal(12, 30)), torch.nn.Parameter(normal(30, 7))] for _ in range(2))

@@ -91,6 +91,17 @@ def tf32() -> tuple[bool, bool]:
     return convolutions.fp32_precision == "tf32", products.fp32_precision == "tf32"
 
 
+def rounds_products(device: torch.device) -> bool:
+    """Whether torch was told to round the numbers of float32 matrices before it multiplies them there."""
+    if device.type == "cuda":
+        return tf32()[1]
+    if device.type != "cpu":
+        return False
+    if (products := getattr(torch.backends.mkldnn, "matmul", None)) is None:  # before torch 2.9
+        return torch.get_float32_matmul_precision() == "medium"
+    return products.fp32_precision in ("bf16", "tf32")
+
+
 def kernels(device: torch.device, split: bool = False) -> str:
     """What the last bits on CUDA depend on besides type and device, in words; "" on other devices.
 
