@@ -1,6 +1,7 @@
 """How a job's processes become a group, and how they end: all well together, or all because of one."""
 
 import atexit
+import gc
 import os
 import signal
 import threading
@@ -76,10 +77,11 @@ def _join(here: Place, device: str) -> Group:
         store.set(alive(here.rank), "0")
         _wait_for_others(store, here)
         if not dist.is_initialized():
+            import torch.distributed.nn  # loaded later, its defaults would hold the group for ever
+
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.size, timeout=PATIENCE)
-            if torch.cuda.is_available():  # NCCL warns where it is not done
-                atexit.register(dist.destroy_process_group)
+            atexit.register(_end_group)
     except (RuntimeError, ValueError) as error:
         at, why = (os.environ.get(key) for key in ("MASTER_ADDR", "MASTER_PORT")), " ".join(str(error).split())
         raise UserError(f"{here} cannot reach the others by {':'.join(map(str, at))}: {why[:200]}") from None
@@ -178,11 +180,27 @@ def _is_loss(error: BaseException) -> bool:
 def _leave(group: Group, failed: bool) -> None:
     """Stop watching; after a failure the others get the time to read why.
 
-    torch's own group stays until the process ends: what refers to it may last longer than ours, and if it is that
-    which destroys it, both wait for each other (gloo's thread for Python's lock, whose holder waits for the thread).
+    torch's own group stays until the process ends (`_end_group`): what refers to it may last longer than ours.
     """
     if failed and group.place.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         time.sleep(3 * BEAT)  # it holds the store
     if failed and torch.cuda.is_available():
         return  # NCCL may wait for the others for ever: the watch ends this process
     group.watch.end()
+    if failed:
+        atexit.unregister(_end_group)  # which would wait for what the others no longer send
+
+
+def _end_group() -> None:
+    """Destroy torch's group while Python still works, and wait for gloo's threads.
+
+    A thread that has carried an exchange gives its tensors back afterwards, for which it needs Python's lock. It ends
+    the process by SIGABRT where Python has begun to end by then (pytorch/pytorch#190489). The threads end with the last
+    reference to the group. That must be torch's own, which lets go of Python's lock: a DistributedDataParallel, whose
+    references go round in circles, would keep the lock and wait for ever, so it is collected before. Caches of
+    fully_shard keep the group for good: there the threads get a moment in which they can have the lock.
+    """
+    gc.collect()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+        time.sleep(0.1)
