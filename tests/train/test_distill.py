@@ -14,6 +14,7 @@ from unstir.diffusion.paths import SMOOTH, follow
 from unstir.errors import UserError
 from unstir.metrics.evaluate import usual_chain
 from unstir.randomness import Key
+from unstir.runs import checkpoint
 from unstir.runs.run import Run
 from unstir.runs.timetable import learning_rate
 from unstir.train.distill import distill_run, distilled
@@ -122,6 +123,16 @@ def test_a_distilled_run_begins_with_the_weights_continues_and_is_sampled_in_two
     other, _ = trained("other")
     with pytest.raises(UserError, match="was not distilled from"):
         distill_run(other.path, out)
+
+
+def test_one_of_a_teacher_that_was_told_of_augmentation_is_continued_too(trained, tmp_path):
+    teacher, _ = trained(train__augment=0.5)
+    out = tmp_path / "fast"
+    assert distill_run(teacher.path, out, "2 steps").step == 2
+    saved = checkpoint.load(out / "checkpoints" / checkpoint.file_name(2)).tensors
+    weight = saved["teacher.augment.weight"]
+    assert weight.any() and torch.equal(saved["model.augment.weight"], weight)  # nothing here is augmented
+    assert distill_run(teacher.path, out, "3 steps").step == 3
 
 
 def test_the_trackers_of_the_teacher_are_not_told_of_the_new_run(trained):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from unstir import randomness
+from unstir.nn.config import AUGMENTATION
 from unstir.randomness import Key
 
 SCALE, SHIFT = 0.2, 0.125  # std of the scale's binary logarithm, and of a translation in parts of the side
@@ -43,6 +44,11 @@ def augmented(x_0: Tensor, seed: int, step: int, slots: Tensor, probability: flo
     moves = (chosen("scale") * scale, angle.cos() - 1, angle.sin(), shifted * right, shifted * down)
     numbers = torch.stack((mirrored, upside_down, *moves), 1)
     return transformed(x_0, numbers), numbers
+
+
+def unaugmented(num: int, device: torch.device) -> Tensor:
+    """The numbers of so many images that were not augmented: zeros, float32 [num, 7]."""
+    return torch.zeros(num, len(AUGMENTATION), device=device)
 
 
 def transformed(images: Tensor, numbers: Tensor) -> Tensor:

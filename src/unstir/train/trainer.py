@@ -18,7 +18,7 @@ import torch
 from unstir import randomness
 from unstir.data import Store
 from unstir.diffusion.arithmetic import repeatable
-from unstir.diffusion.augmentation import augmented
+from unstir.diffusion.augmentation import augmented, unaugmented
 from unstir.diffusion.loss import Losses, denoising_loss, nearest_noise
 from unstir.diffusion.paths import path_loss
 from unstir.distributed import processes
@@ -195,15 +195,17 @@ class Trainer:
         cfg, state, seed = self._config, self.state, self._run.config.seed
         slots = self._slots[part]
         dropout_key = Key(seed, "dropout", state.step, slots) if self._takes_key else None
+        denoiser = self._denoiser
         if self._paths is not None:
             pairs = self._paths(state.step, slots, part)
-            losses = partial(path_loss, self._denoiser, pairs.x_t, pairs.t, pairs.end, pairs.label, dropout_key)
+            if cfg.augment:  # as the teacher was: what took it stays a part of the network, and gets a gradient
+                denoiser = replace(denoiser, augmentation=unaugmented(len(slots), self._device))
+            losses = partial(path_loss, denoiser, pairs.x_t, pairs.t, pairs.end, pairs.label, dropout_key)
             return pairs.t, torch.ones_like(pairs.x_t[:, 0, 0, 0]), losses
         x_0, label = self._batches(state.step, slots, part)
         if label is not None and cfg.label_dropout:
             hidden = randomness.coin(Key(seed, "label dropout", state.step, slots), cfg.label_dropout)
             label = torch.where(hidden, self._run.config.model.num_classes, label)
-        denoiser = self._denoiser
         if cfg.augment:
             x_0, how = augmented(x_0, seed, state.step, slots, cfg.augment)
             denoiser = replace(denoiser, augmentation=how)
