@@ -33,6 +33,20 @@ def test_a_run_gives_its_newest_weights_or_those_of_a_step(trained, make_run):
     assert not same(begun.net.state_dict(), first.model().denoiser.net.state_dict())
 
 
+def test_a_run_keeps_to_the_step_that_it_was_made_with_though_the_other_one_trained_on(trained, make_run):
+    first, _ = trained(train__lr=0.01)
+    begun, _ = make_run("later", train__init=str(first.path))
+    weights = first.model().denoiser.net.state_dict()
+    trained(train__lr=0.01, train__length="14 steps")
+    assert first.newest_step() == 14
+    for text in (first.path, f"{first.path}@12"):
+        run, store = make_run("later", train__init=str(text))
+        assert run.config.train.init == begun.config.train.init == f"{first.path.resolve()}@12"
+    assert same(Trainer(run, store).state.net.state_dict(), weights)
+    with pytest.raises(UserError, match="a run keeps its settings: train.init"):
+        make_run("later", train__init=f"{first.path}@14")
+
+
 @pytest.mark.parametrize("hidden", [0.0, 0.5])
 def test_a_conditional_run_begins_from_an_unconditional_one_and_names_what_is_new(trained, make_run, hidden):
     first, _ = trained(train__lr=0.01)

@@ -234,6 +234,24 @@ def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], 
     return weights, f"{begins} keeps its own initial values" if new else ""
 
 
+def pinned(init: str) -> str:
+    """A train.init that names a run, as RUN@STEP of its newest weights now: it may train on. Errors as `model_of`."""
+    from unstir.runs.run import run_and_step  # which imports this module
+
+    if not init or Path(init).is_file():
+        return init
+    folder, step = run_and_step(init)
+    return f"{Path(folder).resolve()}@{_checkpoint_of(init).step if step is None else step}"
+
+
+def is_pinned(saved: str, asked: str) -> bool:
+    """Whether ``saved`` is what `pinned` made, then, of the train.init that is ``asked`` now."""
+    from unstir.runs.run import run_and_step  # which imports this module
+
+    (there, at), (folder, step) = run_and_step(saved), run_and_step(asked)
+    return bool(asked) and at is not None and step in (None, at) and Path(folder).resolve() == Path(there).resolve()
+
+
 def check_initial(config: Config) -> None:
     """Raise UserError where train.init is no saved weights, or does not fit the network of the config."""
     if config.train.init:

@@ -20,7 +20,7 @@ from unstir.progress import Say, Showing, silently, unsaid
 from unstir.runs import build, checkpoint, resources
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
-from unstir.runs.loading import compare
+from unstir.runs.loading import compare, is_pinned, pinned
 from unstir.runs.memory import check, forecast, gigabytes, in_words, of_program, what_fits, within_memory
 from unstir.runs.run import Run, is_run
 from unstir.runs.timetable import newest_grid
@@ -167,7 +167,8 @@ def open_run(config: Config, out: Path, store: Store, say: Say = unsaid) -> Run:
             f"train.lr_period={train.lr_period} of fall and train.warmup={train.warmup} are longer than the run of "
             f"{draft.length} steps; leave lr_period out for a fifth of the run, or give a shorter one"
         )
-    train = dataclasses.replace(train, dtype=build.dtype_name(train.dtype, build.device(train.device)))
+    dtype = build.dtype_name(train.dtype, build.device(train.device))
+    train = dataclasses.replace(train, dtype=dtype, init=pinned(train.init))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))
     config = dataclasses.replace(config, train=train, data=data, imported="")
     with within_memory(*needs(config, store)):
@@ -180,6 +181,7 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
     saved = old.config
     train = dataclasses.replace(
         asked.train,
+        init=saved.train.init if is_pinned(saved.train.init, asked.train.init) else asked.train.init,
         dtype=saved.train.dtype if asked.train.dtype == "auto" else asked.train.dtype,
         compile=saved.train.compile if asked.train.compile == "auto" else asked.train.compile,
         lr_period=saved.train.lr_period if asked.train.lr_period == "0 steps" else asked.train.lr_period,
