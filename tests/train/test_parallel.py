@@ -4,11 +4,13 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from test_resume import assert_same, outcome
+from torch import nn
 
 import unstir
 from conftest import tiny_config, without_charts
@@ -18,6 +20,8 @@ from unstir.distributed import processes
 from unstir.distributed.join import joined
 from unstir.distributed.place import LOST, LostError
 from unstir.errors import UserError
+from unstir.nn import own
+from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint
 from unstir.runs.run import Run
 from unstir.train import parallel, trainer
@@ -123,6 +127,27 @@ def test_a_run_of_three_continues_bit_for_bit_though_one_was_asked_to_stop(tiny,
     events = Run.open(tmp_path / "parts").log("events").lines
     assert [line["event"] for line in events] == ["started", *["stopped", "continued"] * 2, "finished"]
     assert {line["processes"] for line in events if "processes" in line} == {3}
+
+
+def test_the_pass_that_does_not_count_leaves_the_buffers(tiny, tmp_path, quick_watch, monkeypatch):
+    monkeypatch.setattr(own, "_known", {})
+
+    @unstir.network
+    class Passing(nn.Module):
+        def __init__(self, in_channels, out_channels, num_labels):
+            super().__init__()
+            self.conv = nn.Conv2d(in_channels, out_channels, 1)
+            self.register_buffer("passes", torch.zeros(1))
+
+        def forward(self, x, t, label=None):
+            self.passes.add_(self.training)
+            return self.conv(x)
+
+    network = ModelConfig(type=f"{__name__}:Passing", in_channels=1)
+    config = replace(tiny(train__length="2 steps"), model=network)
+    together(2, training(config, tmp_path / "run"), tmp_path / "2")
+    saved = checkpoint.load(tmp_path / "run/checkpoints" / checkpoint.file_name(2)).tensors
+    assert saved["model.passes"].item() == 2 * 2  # of four slots, two at once
 
 
 def test_losses_follow_those_of_one_process_and_the_number_may_change(tiny, tmp_path, quick_watch):

@@ -145,8 +145,10 @@ class Trainer:
     def _warm_up(self) -> None:
         """The pass by which several processes settle how they exchange gradients (`parallel`)."""
         if processes.size() > 1 and self.state.step < self._run.length:
-            self.state.net.train()
+            buffers = [(buffer, buffer.clone()) for buffer in self.state.net.train().buffers()]
             self._learn_from(slice(self._part.start, self._part.start + 1))
+            for buffer, before in buffers:
+                buffer.copy_(before)
 
     def _event(self, name: str, **details: Any) -> None:
         if processes.is_first():
