@@ -263,3 +263,10 @@ def test_a_disk_has_to_have_room_for_tensors_metadata_and_headers(content, tmp_p
     text = checkpoint.read_tensors(path)[0]["unstir"]
     values = 2 * 4 * 7 * 3 + 2 * 5 + 4
     assert asked == [values + len(text) + 64 * 5]
+
+
+def test_weights_that_share_their_memory_are_saved_by_each_name(tmp_path):
+    weight = torch.arange(6.0)
+    tensors = {"model.a": weight, "model.b": weight, "model.c": weight[2:4]}
+    found = checkpoint.load(checkpoint.save(tmp_path, checkpoint.Checkpoint(1, {}, tensors))).tensors
+    assert found.keys() == tensors.keys() and all(torch.equal(found[name], t) for name, t in tensors.items())

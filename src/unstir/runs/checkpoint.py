@@ -104,7 +104,12 @@ def file_name(step: int) -> str:
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint into ``folder``, whole or not at all, and return its path; UserError where it cannot be."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
+    tensors, places = dict[str, Tensor](), set[int]()
+    for name, tensor in checkpoint.tensors.items():
+        t = tensor.detach().cpu().contiguous()
+        place = t.untyped_storage().data_ptr()
+        tensors[name] = t.clone() if place in places else t  # of one's own network weights may be tied
+        places.add(place)
     text = _canonical(checkpoint)
     size = sum(t.numel() * t.element_size() for t in tensors.values()) + len(text)
     path = folder / file_name(checkpoint.step)
