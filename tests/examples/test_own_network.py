@@ -16,6 +16,8 @@ from unstir.nn import own
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint, toml
 from unstir.runs.memory import OF_IMAGES, activations, check_weights
+from unstir.train.distill import distill_run
+from unstir.train.launch import train_run
 
 DIT = Path(__file__).parents[2] / "examples" / "dit.py"
 CPU = torch.device("cpu")
@@ -42,6 +44,33 @@ def forget():
     own._known.clear()
     own._allowed.clear()
     sys.modules.pop("dit", None)
+
+
+TOLD = """
+import unstir
+from torch import nn
+
+@unstir.network
+class Told(nn.Module):
+    def __init__(self, in_channels, out_channels, num_labels):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.how = nn.Linear(7, out_channels)
+
+    def forward(self, x, t, label=None, augmentation=None):
+        h = self.conv(x)
+        return h if augmentation is None else h + self.how(augmentation)[:, :, None, None]
+"""
+
+
+def test_it_may_be_told_of_augmentation_and_distilled(place, digits):
+    Path("mine.py").write_text(TOLD)
+    own.allow("mine:Told")
+    network = ModelConfig(type="mine:Told", in_channels=1)
+    config = replace(tiny_config(digits, train__length="2 steps", train__augment=0.5), model=network)
+    assert train_run(config, "run").finished
+    assert distill_run("run", "fast", "2 steps").finished
+    assert distill_run("run", "fast", "3 steps").step == 3
 
 
 def words(digits, out, length="4 steps"):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from unstir.diffusion.arithmetic import layout
+from unstir.diffusion.augmentation import unaugmented
 from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.loss import Objective
 from unstir.diffusion.times import TimeTable, probabilities
@@ -92,7 +93,9 @@ def _output(config: Config, net: nn.Module, height: int, width: int, num: int) -
     x, t = torch.zeros(num, config.model.in_channels, height, width), torch.zeros(num, dtype=torch.int64)
     draws = net.training and own.takes(net, "dropout_key")
     keys = {"dropout_key": Key(0, "dropout", 0, torch.arange(num))} if draws else {}
-    output: Tensor = net(x, t, t if num_labels(config) else None, **keys)
+    told = config.train.augment > 0 and own.takes(net, "augmentation")
+    how = {"augmentation": unaugmented(num, x.device)} if told else {}
+    output: Tensor = net(x, t, t if num_labels(config) else None, **keys, **how)
     return output
 
 
