@@ -250,8 +250,23 @@ def test_the_errors_of_a_figure_are_those_of_four_sets_and_the_reference_of_its_
     lines = [infinite_fd(each, of.real.moments, seed) for seed, each in enumerate(sets)]
     expected = statistics.fmean(value for value, _ in lines), math.hypot(*(error for _, error in lines)) / 6
     assert found["means/fd"].infinite == pytest.approx(expected, rel=1e-12)
-    assert feature_figures._infinite(of, [draw(0, 5, 2)]) is None  # two features take six images
-    assert feature_figures._infinite(of, [draw(0, 6, 2)]) is not None
+    assert feature_figures._infinite(of, [draw(0, 5, 2)], [None]) is None  # two features take six images
+    assert feature_figures._infinite(of, [draw(0, 6, 2)], [None]) is not None
+
+
+def test_sets_in_fixed_shares_of_classes_are_split_in_these_shares():
+    """Ten classes, each as often as in the reference: chance is within classes alone, and the true distance is 0."""
+    means, classes = draw(0, 10, 8), torch.arange(200) % 10
+    real = means.repeat(1000, 1) + 0.5 * draw(1, 10_000, 8)
+    of = feature_figures.Sides(Means(), Reference(moments(real), real[:300]), None, draw(2, 200, 8))
+    sets = [means[classes] + 0.5 * draw(seed, 200, 8) for seed in range(3, 15)]
+    found, plain = feature_figures.figures_of(of, sets, [classes] * 12), feature_figures.figures_of(of, sets)
+    value, error = found["means/fd"].infinite
+    assert abs(value) < 4 * error and plain["means/fd"].infinite[0] < -8 * error
+    deviation = found["means/fd"].deviation
+    assert 0.6 * deviation < found["means/fd"].bootstrap < 1.5 * deviation < plain["means/fd"].bootstrap
+    for key in ("means/kid", "means/coverage", "means/precision"):
+        assert found[key].by_seed == plain[key].by_seed and found[key].bootstrap != plain[key].bootstrap
 
 
 def test_the_floor_is_drawn_by_twenty_splits_and_its_sets_by_fifty_subsets(monkeypatch):

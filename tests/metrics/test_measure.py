@@ -14,6 +14,7 @@ from unstir.metrics import feature_figures, wasserstein
 from unstir.metrics import reference as referring
 from unstir.metrics.classifier import Classifier, classifier_for
 from unstir.metrics.evaluation import table
+from unstir.metrics.figures import halved
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.frechet import frechet, frechet_of, moments
 from unstir.metrics.measure import measure
@@ -72,6 +73,11 @@ def test_what_a_figure_comes_with(store, network):
     assert distance.network_hash == network.hash and distance.name == "FD-classifier"
     assert 0 < distance.error < distance.value < distance.ceiling and distance.deviation is None
     assert distance.infinite[0] < distance.value  # the bias is upwards
+    assert distance.infinite[0] == pytest.approx(distance.floor_infinite[0], abs=2 * distance.infinite[1])
+    seen, real = network.outputs(images).logits.argmax(1), store.labels("train").bincount() / store.count("train")
+    imbalance = lambda part: {"a": (seen[part].bincount(minlength=10) / len(part) - real).abs().sum().item() / 2}
+    in_shares = halved(imbalance, len(images), labels)["a"]
+    assert found["classifier/classes"].bootstrap == pytest.approx(in_shares, rel=1e-3)
     accuracy = found["classifier/accuracy"]
     assert accuracy.value == accuracy.floor == network.trust.accuracy and accuracy.ceiling == 0.1
     assert found["classifier/classes"].value == found["classifier/classes"].floor < 0.05

@@ -25,7 +25,7 @@ from unstir.runs.lines import decode, encode
 from unstir.runs.model import weights_in_words
 from unstir.runs.run import Run
 
-FORMAT = 5  # grows when a figure of the same name and protocol would come out otherwise; no other format is read
+FORMAT = 6  # grows when a figure of the same name and protocol would come out otherwise; no other format is read
 FOLDER = "evaluation"
 FID = "inception-v3-compat/fd"  # the key of the one figure that may be called so
 SHARES = "by the data's shares"  # the label of a protocol in which each class is drawn as often as the data has it

@@ -77,10 +77,15 @@ def draws_of(store: Store, part: str, num: int, asked: Tensor | None) -> tuple[T
     return index, draws(labels[index], shares / shares.sum(), num, asked is None)
 
 
-def figures_of(of: Sides, sets: Sequence[Tensor]) -> dict[str, Figure]:
-    """The figures of ``sets`` of features, float64 [N, F] of equal N, one per seed, by key such as "classifier/fd"."""
+def figures_of(of: Sides, sets: Sequence[Tensor], labels: Sequence[Tensor] | None = None) -> dict[str, Figure]:
+    """The figures of ``sets`` of features, float64 [N, F] of equal N, one per seed, by key such as "classifier/fd".
+
+    ``labels``, int64 [N] per set, are the classes that were asked for: sets drawn anew would be of the same ones.
+    """
+    strata = [None] * len(sets) if labels is None else labels
     values = [_measure(of, features) for features in sets]
-    errors, choices = ([error(of, features) for features in sets[:FEW_SETS]] for error in (_errors, _choices))
+    few = list(zip(sets, strata, strict=True))[:FEW_SETS]
+    errors, choices = [_errors(of, *each) for each in few], [_choices(of, features) for features, _ in few]
     floor, floor_errors, num_floor = _floor(of, len(sets[0]))
     ceiling = _measure(of, of.ceiling)
     found = {}
@@ -100,8 +105,8 @@ def figures_of(of: Sides, sets: Sequence[Tensor]) -> dict[str, Figure]:
             num_reference=of.real.moments.n,
         )
     key = f"{of.network.name}/fd"
-    of_real = None if of.floor is None else _infinite(of, [of.floor.features], of.floor.draws.classes)
-    return found | {key: replace(found[key], infinite=_infinite(of, sets), floor_infinite=of_real)}
+    of_real = None if of.floor is None else _infinite(of, [of.floor.features], [of.floor.draws.classes])
+    return found | {key: replace(found[key], infinite=_infinite(of, sets, strata), floor_infinite=of_real)}
 
 
 def _floor(of: Sides, num: int) -> tuple[Figures, Figures, int]:
@@ -188,11 +193,15 @@ def _named(row: Tensor) -> Figures:
     return dict(zip(NEAR, row.tolist(), strict=True))
 
 
-def _infinite(of: Sides, sets: Sequence[Tensor], strata: Tensor | None = None) -> tuple[float, float] | None:
-    """The mean distance of infinitely many images and its standard error; None where there are too few to tell."""
+def _infinite(of: Sides, sets: Sequence[Tensor], strata: Sequence[Tensor | None]) -> tuple[float, float] | None:
+    """The mean distance of infinitely many images and its standard error; None where there are too few to tell.
+
+    ``strata`` are the classes of each set that are in fixed shares, int64 [N], or None.
+    """
     if len(sets[0]) < infinite_needs(sets[0].shape[1]):
         return None
-    lines = [infinite_fd(features, of.real.moments, seed, strata=strata) for seed, features in enumerate(sets)]
+    pairs = enumerate(zip(sets, strata, strict=True))
+    lines = [infinite_fd(features, of.real.moments, seed, strata=classes) for seed, (features, classes) in pairs]
     spread = sum(error**2 for _, error in lines) ** 0.5 / len(lines)
     return statistics.mean(value for value, _ in lines), spread
 

@@ -47,6 +47,7 @@ def measure(
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != store.shape or len(images) < FEWEST:
             wanted = ", ".join(map(str, store.shape))
             raise UserError(f"{given(images)}; {store.path} needs uint8 [N, {wanted}] with N >= {FEWEST}")
+    labels = None if labels is None else [each.cpu() for each in labels]
     asked = None if labels is None else labels[0]
     if not networks:
         num_reference = reference_size(store.count(split), num_reference, networks)
@@ -55,20 +56,21 @@ def measure(
     for network in networks:
         of = sides(store, network, len(sets[0]), split, num_reference, asked, progress)
         outputs = [network.outputs(images, progress=progress) for images in sets]
-        found |= figures_of(of, [each.features for each in outputs])
+        found |= figures_of(of, [each.features for each in outputs], labels)
         logits = [each.logits for each in outputs if each.logits is not None]
         if network.trust is not None:
             found |= _of_classes(store, split, of, [each.argmax(1) for each in logits], labels)
         elif logits:
-            found[f"{network.name}/is"] = _inception_score(network, logits)
+            found[f"{network.name}/is"] = _inception_score(network, logits, labels)
     return found
 
 
-def _inception_score(network: Network, sets: Sequence[Tensor]) -> Figure:
-    def error(logits: Tensor) -> float:
-        return halved(lambda part: {"is": inception_score(logits[part])}, len(logits))["is"]
+def _inception_score(network: Network, sets: Sequence[Tensor], labels: Sequence[Tensor] | None) -> Figure:
+    def error(logits: Tensor, strata: Tensor | None = None) -> float:
+        return halved(lambda part: {"is": inception_score(logits[part])}, len(logits), strata)["is"]
 
-    return _plain(network, "Inception Score", HIGHER, tuple(map(inception_score, sets)), mean(map(error, sets)))
+    of_seed = mean(map(error, sets) if labels is None else map(error, sets, labels))
+    return _plain(network, "Inception Score", HIGHER, tuple(map(inception_score, sets)), of_seed)
 
 
 def _plain(network: Network, name: str, better: str, by_seed: tuple[float, ...], bootstrap: float) -> Figure:
@@ -100,8 +102,8 @@ def _of_classes(
     share = shares(real)
     if labels is not None:
         found["classifier/accuracy"] = _class_accuracy(network, taken_for, labels, len(share))
-    by_seed, error_of_seed = tuple(map(imbalance, taken_for)), mean(map(error, taken_for))
-    figure = _plain(network, "class imbalance", LOWER, by_seed, error_of_seed)
+    of_seed = mean(map(error, taken_for) if labels is None else map(error, taken_for, labels))
+    figure = _plain(network, "class imbalance", LOWER, tuple(map(imbalance, taken_for)), of_seed)
     if of.floor is not None:
         draws, logits = of.floor.draws, network.outputs(store.images(other_split(split)), of.floor.index).logits
         assert logits is not None
@@ -119,7 +121,7 @@ def _of_classes(
 def _class_accuracy(network: Network, taken_for: Sequence[Tensor], labels: Sequence[Tensor], classes: int) -> Figure:
     """How often images are taken for the class asked for; its bounds are the accuracy on held-out images and chance."""
     assert network.trust is not None
-    right = tuple((t == asked.cpu()).double().mean().item() for t, asked in zip(taken_for, labels, strict=True))
+    right = tuple((t == asked).double().mean().item() for t, asked in zip(taken_for, labels, strict=True))
     share = sum(right) / len(right)
     figure = _plain(network, "class accuracy", HIGHER, right, (share * (1 - share) / len(taken_for[0])) ** 0.5)
     return replace(figure, floor=network.trust.accuracy, ceiling=1 / classes)
