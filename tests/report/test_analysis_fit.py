@@ -47,6 +47,17 @@ def test_a_rise_of_unknown_cause_is_advised_against_and_no_more():
     assert advice(facts(held_out=of)) == ["stop earlier"]
 
 
+def test_a_loss_at_other_times_is_no_loss_that_rose():
+    """Followed at half of the times, the later ones, before the run was continued."""
+    *early, last = held_out(curve=runs.flat, worse=lambda images: 0.0 if images < STEPS * runs.BATCH else 0.5)
+    rose = {"rose", "worse", "over-fitted"}
+    assert by_name(facts(held_out=(*early, last))).keys() & rose
+    keys = ("times", "held_out", "held_out_error", "train", "train_error")
+    fewer = tuple({**line, **{key: line[key][len(line[key]) // 2 :] for key in keys}} for line in early)
+    known = facts(held_out=(*fewer, last))
+    assert [each.step for each in known.measured] == [STEPS] and not by_name(known).keys() & rose
+
+
 def test_images_that_are_hard_by_nature_are_not_learned_memorised():
     lines = held_out(worse=lambda images: 0.3)
     once = facts(held_out=(lines[0], lines[-1]))  # nothing to compare with

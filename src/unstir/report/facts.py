@@ -111,11 +111,11 @@ class Facts:
 
     @cached_property
     def measured(self) -> list[Measurement]:
-        """The held-out losses that can be compared, by rising step: of the last one's images, for pairs need them."""
+        """The held-out losses that can be compared, by rising step: of the last one's times, and images, for pairs."""
         lines = [line for line in self.held_out if not _is_broken(line) and len(line.get("of_held_out") or ()) > 1]
         found = [_measurement(line) for line in lines]
-        sizes = [(len(each.held_out), len(each.train)) for each in found]
-        return [each for each, size in zip(found, sizes, strict=True) if size == sizes[-1]]
+        of = [(len(each.held_out), len(each.train), [t for t, *_ in each.by_time]) for each in found]
+        return [each for each, one in zip(found, of, strict=True) if one == of[-1]]
 
     @property
     def broken(self) -> list[int]:
