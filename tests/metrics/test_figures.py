@@ -71,6 +71,9 @@ def test_halves_share_every_class_and_an_odd_one_is_in_the_second():
     strata = torch.tensor([0, 0, 0, 0, 1, 1, 1])
     first, second = two_halves(7, 0, "test", 0, strata)
     assert strata[first].bincount().tolist() == [2, 1] and strata[second].bincount().tolist() == [2, 2]
+    alone = torch.arange(8)  # one image of each class
+    kinds = {tuple(sorted(two_halves(8, 0, "test", repeat, alone)[0].tolist())) for repeat in range(20)}
+    assert len(kinds) > 10 and {len(each) for each in kinds} == {4}
     heard = []
     found = halves_of(lambda part: {"a": float(len(heard)), "b": heard.append(len(part)) or 1.0}, 7)
     assert heard == [3] * 10  # five splits

@@ -129,11 +129,13 @@ def verdict(change: Effect, better: str) -> str:
 def two_halves(num: int, seed: int, stream: str, repeat: int, strata: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """A random split of 0..num-1 into halves, of which the second has one more where ``num`` is odd: int64 each.
 
-    Where ``strata``, int64 [num], says the class of each, the halves share every class evenly.
+    Where ``strata``, int64 [num], says the class of each, the halves share every class evenly; where a class has one
+    too many, chance says which half has it.
     """
     order = randomness.permutation(seed, stream, repeat, num)
     if strata is not None:
-        order = order[strata[order].argsort(stable=True)]
+        places = randomness.permutation(seed, f"{stream}, classes", repeat, int(strata.max()) + 1)
+        order = order[places[strata[order]].argsort(stable=True)]
         return order[1::2], order[::2]
     return order[: num // 2], order[num // 2 :]
 
