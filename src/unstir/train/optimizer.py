@@ -77,21 +77,28 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     product of the factors meets x once: convolutions are many times as wide as high. Errors of x x^T grow by up
     to a^10 = 2e5 there, so where torch was told to round float32 numbers before products, all is done in float64.
     """
-    a, b, c = COEFFICIENTS
     wide = matrices.shape[1] <= matrices.shape[2]
     x = matrices if wide else matrices.mT
     if rounds_products(x.device):
         x = x.double()
     x = x / x.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None]  # no singular value is above 1
     square = x @ x.mT
-    factors = torch.eye(len(square[0]), dtype=x.dtype, device=x.device)
-    for _ in range(ITERATIONS):
-        factor = torch.baddbmm(square, square, square, beta=b, alpha=c)
-        factor.diagonal(dim1=1, dim2=2).add_(a)
-        square, factors = factor @ (factor @ square), factor @ factors
+    factors = factor = _factor(square)
+    for _ in range(ITERATIONS - 1):
+        square = factor @ (factor @ square)
+        factor = _factor(square)
+        factors = factor @ factors
     x = factors @ x
     result: Tensor = x if wide else x.mT
     return result.to(matrices.dtype)
+
+
+def _factor(square: Tensor) -> Tensor:
+    """a + b s + c s^2 of symmetric matrices s, [N, m, m]."""
+    a, b, c = COEFFICIENTS
+    factor = torch.baddbmm(square, square, square, beta=b, alpha=c)
+    factor.diagonal(dim1=1, dim2=2).add_(a)
+    return factor
 
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
