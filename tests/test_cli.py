@@ -384,6 +384,22 @@ def test_colours_that_are_lost_are_spoken_of(unstir, tmp_path):
     assert status == 0 and "12 images had colours, which data/photos-" in err and "--data.channels 3" in err
 
 
+def test_images_left_out_and_labels_lost_are_spoken_of(unstir, tmp_path):
+    picture = Image.fromarray(np.zeros((8, 8), np.uint8))
+    for name in (*(f"split/{part}/{i}" for part in ("train", "test") for i in range(12)), "split/more/1", "split/2"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / f"{name}.png")
+    (tmp_path / "split/train/again").symlink_to(tmp_path / "split")
+    status, _, err = unstir("train", *tiny(), "--data.source", "split", "--out", "here")
+    assert status == 0 and "2 left out: outside the train and test folders; unstir data inspect data/split-" in err
+    assert "1 left out: a link to a folder" in err
+    for name in (*map(str, range(12)), "few/1", "few/2"):
+        (tmp_path / "flat" / name).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / f"flat/{name}.png")
+    status, _, err = unstir("train", *tiny(), "--data.source", "flat", "--out", "there")
+    assert status == 0 and "2 packed without a label: the folder is not taken for a class" in err
+
+
 def test_a_store_with_a_byte_changed_is_not_shown_as_whole(unstir, tmp_path):
     assert unstir("data", "pack", "digits", "--out", "digits")[0] == 0
     images = tmp_path / "digits/train.images.npy"

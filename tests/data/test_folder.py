@@ -69,6 +69,14 @@ def test_train_and_test_folders_become_the_split(name: str) -> None:
     }
 
 
+def test_a_class_named_train_is_a_class_where_no_folder_is_the_test_one() -> None:
+    paths = [f"{name}/{name}/{i}.png" for name in ("ship", "train", "tram") for i in range(2)]
+    assert placed(paths, 0.5).keys() == set(paths)
+    assert {label for label, _ in placed(paths).values()} == {"ship", "train", "tram"}
+    within = placed(["train/train/1.png", "train/ship/2.png", "test/train/3.png"])
+    assert [label for label, _ in within.values()] == ["ship", "train", "train"]
+
+
 def test_train_folder_alone_is_split_by_hash_like_the_folder_inside_it() -> None:
     names = [f"{label}/{i}.png" for label in "ab" for i in range(20)]
     inside = [path for path, (_, held) in placed(names, 0.1).items() if held]
@@ -148,7 +156,7 @@ def test_folder_is_packed_and_every_oddity_accounted_for(tmp_path: Path) -> None
     assert notes == {
         "hidden file ignored": (4, (".DS_Store", "__MACOSX", "cat/.hidden.png", "cat/Thumbs.db")),
         "decoded by content, the extension is not the format's": (2, ("cat/2.jpg", "cat/noext")),
-        "link to a folder not followed": (1, ("again",)),
+        "left out: a link to a folder, which is not followed": (1, ("again",)),
         "device, pipe or socket ignored": (1, ("cat/pipe.png",)),
         "not an image, ignored": (1, ("dog/readme.txt",)),
     }

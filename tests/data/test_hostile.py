@@ -82,7 +82,7 @@ def test_pipes_sockets_devices_and_looping_links_in_a_folder_are_listed(sources,
     assert store.refused == (("self.png", "a link that leads to itself"),)
     assert {(note.text, note.count) for note in store.notes} == {
         ("device, pipe or socket ignored", 4),
-        ("link to a folder not followed", 1),
+        ("left out: a link to a folder, which is not followed", 1),
     }
 
 

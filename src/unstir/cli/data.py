@@ -30,8 +30,8 @@ def pack(
 
     Args:
         source: "digits", "cifar10", a CIFAR-10 archive, or a folder or zip of images, where subfolders name classes
-            and train/ and test/ are the split; a .npy, .npz, parquet or (webdataset) tar file or a folder of these;
-            hf:OWNER/NAME of the Hugging Face Hub, or a folder that datasets saved.
+            and train/ and test/, where there are both, are the split; a .npy, .npz, parquet or (webdataset) tar file
+            or a folder of these; hf:OWNER/NAME of the Hugging Face Hub, or a folder that datasets saved.
         out: Folder of the store.
         size: Side in pixels that images are resized and centre-cropped to; 0: as they come, all alike.
         channels: 1 grey, 3 RGB; by default 1 for digits, 3 for all else.

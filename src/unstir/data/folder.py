@@ -2,6 +2,7 @@
 
     root/cat/1.png root/dog/7.png               classes cat and dog; held out by hash, class by class
     root/train/cat/1.png root/test/cat/9.png    the split as given (test, val, valid, validation or held_out)
+    root/train/1.png root/ship/2.png            a class named train, for no folder beside it is named as above
     root/1.png root/2.png                       no labels
 
 One folder that wraps all others is entered. Deeper folders belong to their class. Images outside the class folders
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unstir.data.decoding import MAX_WORKERS, decode_all
-from unstir.data.images import OTHER_SHAPE, Refused, Shape
+from unstir.data.images import LEFT_OUT, OTHER_SHAPE, UNLABELLED, Refused, Shape
 from unstir.data.listing import Entry, Items, Listing, item_digest, list_folder, list_zip, natural
 from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
 from unstir.errors import UserError
@@ -54,7 +55,8 @@ def arrange(entries: list[Entry], held_out: float, seed: int) -> Arrangement:
     parts = {path: tuple(part for part in path.split("/") if part not in ("", ".")) for path in paths}
     depth = _wrappers(list(parts.values()))
     tops = {p[depth].casefold() for p in parts.values() if len(p) > depth + 1}
-    given = {_TRAIN} | HELD_OUT_NAMES & tops if _TRAIN in tops else set()  # the top folders that say the split
+    said = _TRAIN in tops and (tops == {_TRAIN} or not HELD_OUT_NAMES.isdisjoint(tops))
+    given = {_TRAIN} | HELD_OUT_NAMES & tops if said else set()  # the top folders that say the split
     outside = [path for path, p in parts.items() if given and (len(p) <= depth + 1 or p[depth].casefold() not in given)]
     for path in outside:
         del parts[path]
@@ -77,8 +79,8 @@ def arrange(entries: list[Entry], held_out: float, seed: int) -> Arrangement:
     number = {name: i for i, name in enumerate(classes)}
     labels = np.array([number[names[path]] for path in ordered], np.int64) if names else None
     refused = [(path, "outside the class folders, so without a label") for path in loose]
-    notes = [("outside the train and test folders, ignored", path) for path in outside]
-    why = "its folder is not taken for a class, for most images lie outside such folders"
+    notes = [(f"{LEFT_OUT}: outside the train and test folders", path) for path in outside]
+    why = f"{UNLABELLED}: the folder is not taken for a class, for most images lie outside such folders"
     notes += [(why, path) for path in unlabelled]
     return Arrangement(ordered, labels, len(paths) - len(held), classes, rule, refused, notes)
 

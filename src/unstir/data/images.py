@@ -67,6 +67,8 @@ _ORIENT = {
     6: _TURNS.ROTATE_270, 7: _TURNS.TRANSVERSE, 8: _TURNS.ROTATE_90,
 }  # fmt: skip
 COLOUR_LOST = "colour made grey"
+LEFT_OUT = "left out"  # how notes of images that are not packed begin
+UNLABELLED = "packed without a label"  # and of those whose folder gives them none
 GREY_ENOUGH = 16  # greatest difference between the channels of a grey image, as JPEGs and their resizing leave it
 
 

@@ -13,7 +13,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from unstir.data.images import EXTENSIONS, FOREIGN, MAX_FILE_BYTES, Refused, signature
+from unstir.data.images import EXTENSIONS, FOREIGN, LEFT_OUT, MAX_FILE_BYTES, Refused, signature
 from unstir.errors import OF_THE_MACHINE, UserError, remedy
 
 _LITTER = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
@@ -138,7 +138,7 @@ def _is_folder(entry: os.DirEntry[str], path: str, listing: Listing) -> bool:
     elif not stat.S_ISDIR(status.st_mode):
         listing.notes.append(("device, pipe or socket ignored", path))
     elif entry.is_symlink():
-        listing.notes.append(("link to a folder not followed", path))
+        listing.notes.append((f"{LEFT_OUT}: a link to a folder, which is not followed", path))
     else:
         return True
     return False

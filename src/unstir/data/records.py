@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unstir.data.folder import HELD_OUT, HELD_OUT_NAMES, joint_digest
-from unstir.data.images import OTHER_SHAPE, Decoded, Refused, Shape, convert, decode
+from unstir.data.images import LEFT_OUT, OTHER_SHAPE, Decoded, Refused, Shape, convert, decode
 from unstir.data.listing import item_digest, natural
 from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
 from unstir.errors import UserError
@@ -123,7 +123,7 @@ class RecordsSource(Source):
         for rows in found:
             places = [Place(rows, index) for index in range(len(rows.labels))]
             if rows.split not in known:
-                notes += [(f"of the split {rows.split}, ignored", place.name) for place in places]
+                notes += [(f"{LEFT_OUT}: of the split {rows.split}", place.name) for place in places]
             else:
                 (held if "train" in splits and rows.split != "train" else train).extend(places)
         rule = f"the splits named {', '.join(sorted(known - {'train'}))}"

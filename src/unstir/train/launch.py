@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from unstir.data import SPLITS, Store
-from unstir.data.images import COLOUR_LOST
+from unstir.data.images import COLOUR_LOST, LEFT_OUT, UNLABELLED
 from unstir.distributed import processes
 from unstir.distributed.join import joined
 from unstir.errors import UserError
@@ -99,6 +99,9 @@ def _opened(config: Config, folder: Path, data_of: Run | None, say: Say, showing
         store = open_data(config, folder, progress, data_of)
     if store.refused:
         say(f"{len(store.refused)} files were refused; unstir data inspect {store.path} lists them")
+    for note in store.notes:
+        if note.text.startswith((LEFT_OUT, UNLABELLED)):
+            say(f"{note.count} {note.text}; unstir data inspect {store.path} names some")
     if lost := sum(note.count for note in store.notes if note.text == COLOUR_LOST):
         keep = "--data.channels 3 --model.in_channels 3"
         say(f"{lost} images had colours, which {store.path} has not; a new run with {keep} keeps them")
