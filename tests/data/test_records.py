@@ -142,6 +142,35 @@ def test_a_split_and_a_licence_that_the_data_brings_are_kept(tmp_path):
     assert read_origin(store.path)[0::2] == (str(tmp_path / "both"), "cc-by-4.0")
 
 
+@pytest.mark.parametrize("form", ["saved", "parquet"])
+def test_a_test_split_whose_labels_are_withheld_is_left_out(tmp_path, form):
+    """As the Hub has it: -1 for each of them."""
+    datasets = pytest.importorskip("datasets")
+    train, test = table(tmp_path).train_test_split(4, shuffle=False).values()
+    test = test.map(lambda row: {"label": -1})
+    (tmp_path / "in").mkdir()
+    if form == "saved":
+        datasets.DatasetDict({"train": train, "test": test}).save_to_disk(tmp_path / "in")
+    else:
+        train.to_parquet(tmp_path / "in/train-0.parquet")
+        test.to_parquet(tmp_path / "in/test-0.parquet")
+    store = pack(tmp_path / "in", tmp_path / "store", held_out=0.2)
+    assert store.classes == tuple(NAMES) and store.manifest["held_out_rule"].startswith("by class, 0.2 of each")
+    assert [store.count(split) for split in ("train", "held_out")] == [16, 4]
+    (note,) = store.notes
+    assert (note.text, note.count) == ("left out: of the split test, which has no labels", 4)
+    alone = pack(in_one(test, tmp_path / "alone"), tmp_path / "none", held_out=0)
+    assert alone.classes == () and alone.count("train") == 4
+    mixed = in_one(datasets.concatenate_datasets([train, test]), tmp_path / "mixed")
+    with pytest.raises(UserError, match="4 of 24 rows have no label, or -1, which is none; give all or none one"):
+        pack(mixed, tmp_path / "refused")
+
+
+def in_one(rows, folder):
+    rows.save_to_disk(folder)
+    return folder
+
+
 def test_a_data_set_named_by_its_id_is_loaded_by_the_library(tmp_path, monkeypatch):
     from unstir.data import columns
 

@@ -117,13 +117,17 @@ class RecordsSource(Source):
     def _arranged(self) -> tuple[list[Place], list[str], int, tuple[str, ...], str, list[tuple[str, str]]]:
         """The rows in packing order with their labels' names; how many are of train; classes, rule and notes."""
         train, held, notes = list[Place](), list[Place](), list[tuple[str, str]]()
-        found = self.records.rows()
+        found = self._found()
         splits = {rows.split for rows in found}
+        labelled = {rows.split for rows in found if any(label is not None for label in rows.labels)}
         known = {"train", *HELD_OUT_NAMES} & splits if "train" in splits else splits
+        withheld = known - labelled if "train" in labelled else set[str]()
+        known = known - withheld
         for rows in found:
             places = [Place(rows, index) for index in range(len(rows.labels))]
             if rows.split not in known:
-                notes += [(f"{LEFT_OUT}: of the split {rows.split}", place.name) for place in places]
+                why = f"{LEFT_OUT}: of the split {rows.split}" + ", which has no labels" * (rows.split in withheld)
+                notes += [(why, place.name) for place in places]
             else:
                 (held if "train" in splits and rows.split != "train" else train).extend(places)
         rule = f"the splits named {', '.join(sorted(known - {'train'}))}"
@@ -137,14 +141,24 @@ class RecordsSource(Source):
         labels, classes = self._named([_label(place) for place in places])
         return places, labels, len(train), classes, rule, notes
 
+    def _found(self) -> list[Rows]:
+        """The rows, without the labels that are none: data sets of the Hub write -1 for one that is withheld."""
+        found = self.records.rows()
+        if not self.records.classes:
+            return found
+        return [
+            rows._replace(labels=[None if isinstance(label, int) and label < 0 else label for label in rows.labels])
+            for rows in found
+        ]
+
     def _named(self, labels: list[Hashable]) -> tuple[list[str], tuple[str, ...]]:
         """The labels by name, and all names in order; UserError where some rows have a label and others none."""
-        missing = sum(label is None for label in labels)
+        known, missing = self.records.classes, sum(label is None for label in labels)
         if missing == len(labels):
             return ["" for _ in labels], ()
         if missing:
-            raise UserError(f"{self.records.name}: {missing} of {len(labels)} rows have no label; give all or none one")
-        known = self.records.classes
+            none = "no label, or -1, which is none" if known else "no label"
+            raise UserError(f"{self.records.name}: {missing} of {len(labels)} rows have {none}; give all or none one")
         numbers = [label for label in labels if isinstance(label, int) and 0 <= label < len(known)]
         if len(numbers) == len(labels):
             return [known[number] for number in numbers], tuple(known)
