@@ -11,6 +11,7 @@ from PIL import Image
 
 from unstir import Store, UserError, pack
 from unstir.data import packing
+from unstir.data.arrays import ItemsOfDataset
 from unstir.data.manifest import read_origin
 
 RANDOM = np.random.default_rng(0)
@@ -110,6 +111,23 @@ def test_every_form_gives_the_same_pixels_and_labels(tmp_path, form):
     named = form in ("shards", "parquet", "saved", "dataset")
     assert store.classes == (tuple(NAMES) if named else () if form == "npy" else ("0", "1"))
     assert pack(source, tmp_path / "store", held_out=0.25).manifest == store.manifest
+
+
+@pytest.mark.parametrize("with_targets", [True, False])
+def test_a_data_set_whose_labels_changed_is_not_taken_for_the_packed_one(tmp_path, with_targets):
+    """Its stamp reads 17 items of 24; the label that changes here is of another."""
+    items, targets = Items(), LABELS.tolist()
+    if with_targets:
+        items.targets = targets
+    else:
+        items.__class__ = type("Items", (Items,), {"__getitem__": lambda self, i: (IMAGES[i], targets[i])})
+    store = pack(items, tmp_path / "store")
+    assert pack(items, tmp_path / "store").manifest == store.manifest
+    stamp = ItemsOfDataset(items).stamp()
+    targets[3] = 0
+    assert (ItemsOfDataset(items).stamp() != stamp) is with_targets
+    with pytest.raises(UserError, match="differs from it"):
+        pack(items, tmp_path / "store")
 
 
 def test_a_killed_pack_continues_to_the_same_bytes(tmp_path, monkeypatch):

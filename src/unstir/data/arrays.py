@@ -81,8 +81,9 @@ class ItemsOfDataset(Records):
         self.classes = tuple(map(str, getattr(dataset, "classes", ()) or ()))
 
     def stamp(self) -> str:
-        """Identify it by its type, its length and some items."""
+        """Identify it by its type, its length, its ``targets`` and some items."""
         total, digest = len(self._dataset), hashlib.sha256(f"{self.name} {len(self._dataset)}".encode())
+        digest.update(repr(self._targets()).encode("utf-8", "backslashreplace"))
         for index in sorted({number * (total - 1) // _SAMPLED for number in range(_SAMPLED + 1)} if total else ()):
             image, label = self._item(index)
             values = np.asarray(image)
@@ -91,11 +92,17 @@ class ItemsOfDataset(Records):
 
     def rows(self) -> list[Rows]:
         """Its items. Labels are those of its ``targets``, or of every item, read once for them."""
-        total = len(self._dataset)
+        labels = self._targets()
+        if labels is None:
+            labels = [self._item(index)[1] for index in range(len(self._dataset))]
+        return [Rows("train", "items", labels, lambda index: self._item(index)[0])]
+
+    def _targets(self) -> list[Hashable] | None:
+        """Its ``targets``, where there is one for each item."""
         targets = getattr(self._dataset, "targets", None)
-        if targets is None or len(targets) != total:
-            targets = [self._item(index)[1] for index in range(total)]
-        return [Rows("train", "items", [_plain(target) for target in targets], lambda index: self._item(index)[0])]
+        if targets is None or len(targets) != len(self._dataset):
+            return None
+        return [_plain(target) for target in targets]
 
     def _item(self, index: int) -> tuple[Any, Hashable]:
         item = self._dataset[index]
