@@ -106,6 +106,8 @@ def test_binary_and_python_archives_give_one_store(tmp_path: Path) -> None:
     assert first.content_hash == second.content_hash
     assert first.manifest["source_hash"] == sha(binary)
     assert pack(binary, tmp_path / "b", sha256=sha(binary)).path == first.path
+    with pytest.raises(UserError, match=f"SHA-256 is {sha(binary)}, expected {sha(python)}"):
+        pack(binary, tmp_path / "b", sha256=sha(python))
 
 
 def test_resized_and_grey(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """Packing: killed and continued, twice at once, over something else, on a full or closed disk."""
 
+import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -294,6 +297,33 @@ def test_place_that_cannot_be_written(tmp_path: Path) -> None:
 def test_settings_out_of_range(tmp_path: Path, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         pack("digits", tmp_path / "store", **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["npy", "zip"])
+def test_a_file_of_another_hash_is_refused_also_where_it_is_packed_already(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / f"x.{kind}"
+    if kind == "npy":
+        np.save(file, np.arange(4 * 5 * 5 * 3, dtype=np.uint8).reshape(4, 5, 5, 3))
+    else:
+        Image.new("RGB", (5, 5)).save(tmp_path / "a.png")
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.write(tmp_path / "a.png", "a.png")
+    own, other = hashlib.sha256(file.read_bytes()).hexdigest(), "0" * 64
+    said = f"{re.escape(str(file))}: SHA-256 is {own}, expected {other}; .*sha256='{own}'"
+    with pytest.raises(UserError, match=said):
+        pack(file, tmp_path / "store", sha256=other)
+    assert not (tmp_path / "store").exists()
+    store = pack(file, tmp_path / "store", sha256=own.upper())
+    assert pack(file, tmp_path / "store", sha256=own).content_hash == store.content_hash
+    with pytest.raises(UserError, match=said):
+        pack(file, tmp_path / "store", sha256=other)
+
+
+def test_a_hash_of_what_is_no_file_is_refused(photos: Path, tmp_path: Path) -> None:
+    sources = {"digits": "digits", "hf:me/animals": "hf:me/animals", str(photos): photos, "what is in memory": [1]}
+    for said, source in sources.items():
+        with pytest.raises(UserError, match=f"0' is the hash of one file, and {re.escape(said)} is none; leave it out"):
+            pack(source, tmp_path / "store", sha256="0" * 64)
 
 
 def test_the_least_size_is_one_pixel(tmp_path: Path) -> None:

@@ -35,6 +35,13 @@ def test_store_and_source_that_have_gone_are_asked_for_by_data_store(run, tmp_pa
     assert open_data(moved, out).path == tmp_path / "moved"
 
 
+def test_a_hash_is_not_taken_for_that_of_a_store(run, tmp_path):
+    _, _, store, _ = run
+    config = tiny_config("", data__source=str(store), data__sha256="0" * 64)
+    with pytest.raises(UserError, match=r"--data\.sha256 0+ is the hash of one file, and .*store is a packed store"):
+        open_data(config, tmp_path / "new")
+
+
 def test_damaged_store_of_a_run_is_said_and_no_other_is_packed(run, tmp_path):
     config, out, store, _ = run
     manifest = store / "manifest.json"

@@ -37,7 +37,7 @@ def pack(
         channels: 1 grey, 3 RGB; by default 1 for digits, 3 for all else.
         held_out: Fraction kept out of training, where the source has no split; by default 1/6 of digits, 1/10 of
             others.
-        sha256: Expected SHA-256 of a CIFAR-10 archive that is not the official one.
+        sha256: Expected SHA-256 of a source that is one file; for CIFAR-10 in place of the official ones.
         license: Licence of the data, recorded with it; by default what the source says, or unknown.
         strict: Fail if any file is refused.
     """

@@ -14,14 +14,14 @@ import numpy as np
 
 from unstir.data.arrays import ArrayFile, Arrays, ItemsOfDataset, is_arrays
 from unstir.data.columns import PREFIX, SAVED, HubDataset, Parquet
-from unstir.data.disk import disk_errors, file_errors, require_space, usable_path, what_it_is
+from unstir.data.disk import disk_errors, file_errors, file_sha256, require_space, usable_path, what_it_is
 from unstir.data.folder import FolderSource, joint_digest
 from unstir.data.images import EXTENSIONS
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
 from unstir.data.named import CifarSource, DigitsSource
 from unstir.data.records import Records, RecordsSource
 from unstir.data.shards import Shards
-from unstir.data.source import Options, Source, Spelling, in_python
+from unstir.data.source import Options, Source, Spelling, in_python, is_named
 from unstir.data.store import Store, is_store
 from unstir.data.writer import Writer, publish, staging_folder
 from unstir.errors import UserError, printable
@@ -60,7 +60,7 @@ def pack(
     channels: 1 (grey) or 3 (RGB); None means 1 for digits and 3 for all else.
     held_out: fraction in [0, 1) of each class kept from training; None means 1/6 for digits and 1/10 for folders
         and zips. It does not apply to sources that bring a split: CIFAR-10, and folders named train and test.
-    sha256: the archive's expected hash (CIFAR-10 only), in place of the official ones.
+    sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
     strict: any refused file is an error. seed: picks the held-out images. license: that of the data, recorded with it;
         "" takes what the source says of it, or "unknown".
     progress: called with (done, total); bytes during a download, images afterwards.
@@ -85,6 +85,7 @@ def pack(
 def source_of(asked: Options) -> Source:
     """The source that the arguments of `pack` name. Raises UserError for what is out of range, missing or no source."""
     options, source = _checked(asked), asked.source
+    _check_hash(options)
     if not isinstance(source, str | Path):
         return RecordsSource(_in_memory(source), options)
     if source == "digits":
@@ -113,6 +114,26 @@ def source_of(asked: Options) -> Source:
         else what_it_is(mode)
     )
     raise UserError(f"{path}: {found}; give the folder that holds the images")
+
+
+def _check_hash(options: Options) -> None:
+    """Raise UserError where a hash is given and the source is another file than that, or none.
+
+    The download of CIFAR-10 is checked when it is there, and what is missing is said by others.
+    """
+    source = options.source
+    if not options.sha256 or (isinstance(source, str) and source == "cifar10"):
+        return
+    named = isinstance(source, str) and is_named(source)
+    path = usable_path(source) if isinstance(source, str | Path) and not named else None
+    with file_errors(path or Path()):
+        if path is None or path.is_dir():
+            what, given = source if named else path or "what is in memory", options.spelling("sha256", options.sha256)
+            raise UserError(f"{given} is the hash of one file, and {what} is none; leave it out")
+        found = file_sha256(path) if path.is_file() else None
+    if found not in (None, options.sha256.lower()):
+        mend = f"fetch it again, or vouch for this file with {options.spelling('sha256', found)}"
+        raise UserError(f"{path}: SHA-256 is {found}, expected {options.sha256.lower()}; {mend}")
 
 
 def _in_memory(source: object) -> Records:

@@ -41,7 +41,7 @@ class DataConfig:
     held_out: Fraction | None = None
     """Fraction kept out of training where the source has no split; left out: 1/6 of digits, 1/10 of others."""
     sha256: str = ""
-    """Expected SHA-256 of a CIFAR-10 archive that is not the official one."""
+    """Expected SHA-256 of a source that is one file; for CIFAR-10 in place of the official ones."""
     flip: bool = False
     """Mirror half of the training images, drawn anew at each step."""
 

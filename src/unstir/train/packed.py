@@ -76,6 +76,9 @@ def _store_of(data: DataConfig, old: Run | None, progress: Callable[[int, int], 
     places = [] if old is None else [data.store, old.config.data.store]
     for place in (*places, data.source):
         if place and is_store(place):
+            if old is None and data.sha256:
+                given = after_train("sha256", data.sha256)
+                raise UserError(f"{given} is the hash of one file, and {place} is a packed store; leave it out")
             return Store.open(place)
     if old is not None and not is_named(data.source) and not usable_path(data.source).exists():
         raise UserError(
