@@ -134,7 +134,7 @@ class TrainConfig:
     augment: Fraction = 0.0
     """Probability of scaling, rotating, moving ... a training image; samples are not augmented. 0.12 is usual."""
     init: str = ""
-    """Where the initial weights come from: a run (its newest), RUN@STEP, or a checkpoint or weights file of unstir."""
+    """Where the initial weights come from: a run (its newest when this one begins), RUN@STEP, or a weights file."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
