@@ -48,6 +48,7 @@ def test_its_error_is_that_of_the_samples_and_not_of_their_images(trained, bound
     means = [bound.bits_per_dim.mean().item() for bound in bounds]
     of_images = torch.cat([bound.bits_per_dim for bound in bounds]).tolist()
     assert found.standard_error == pytest.approx(statistics.stdev(means) / math.sqrt(8), rel=1e-6)
+    assert found.num_samples == 8
     assert found.standard_error > 1.5 * statistics.stdev(of_images) / math.sqrt(256)  # images of a batch share times
     assert found.bits_per_dim == pytest.approx(statistics.fmean(of_images), rel=1e-6)
 

@@ -34,6 +34,7 @@ def test_the_whole_sum_is_the_bound_of_the_held_out_images(trained):
         bound = variational_bound(clipped(Labelled(denoiser, None)), denoiser.process, x_0, noise)
     assert found.bits_per_dim == pytest.approx(bound.bits_per_dim.mean().item(), rel=1e-5)
     assert found.standard_error == pytest.approx((bound.bits_per_dim.std() / math.sqrt(count)).item(), rel=1e-4)
+    assert found.num_samples == count
     assert found.bits_per_dim == pytest.approx(found.prior + found.decoder + sum(found.curve), rel=1e-9)
     assert f"{found.bits_per_dim:.4f} +-" in describe(found) and "all 20 terms, large variance" in describe(found)
 

@@ -17,9 +17,9 @@ from unstir.runs import lines
 from unstir.theory.loss_floor import LossFloor
 
 
-def bound(bits, **other):
+def bound(bits, samples=299, **other):
     protocol = {"step": STEPS, "variance": "large", "calls": 1000, "T": 1000} | other
-    return {"bits_per_dim": bits, "standard_error": 0.02, "num": 299, "protocol": protocol}
+    return {"bits_per_dim": bits, "standard_error": 0.02, "num": 299, "num_samples": samples, "protocol": protocol}
 
 
 def without_train(lines):
@@ -92,6 +92,14 @@ def test_likelihoods_of_one_step_are_compared():
         {**both, "train": bound(4.5, variance="small")},
     ):
         assert "not measured" in by_name(facts(likelihoods=other))["bits"].text
+
+
+def test_an_estimated_likelihood_is_as_sure_as_its_batches_are_many():
+    """4.2 errors apart: decided by 299 images, and by chance one time in 250 of 8 batches that share their times."""
+    told = lambda samples: by_name(facts(likelihoods={"held_out": bound(4.62, samples), "train": bound(4.5, samples)}))
+    many, few = told(299)["bits"], told(8)["bits"]
+    assert many.effect.positive and not few.effect.positive and many.effect.value == few.effect.value
+    assert many.text != few.text
 
 
 def test_bits_that_differ_from_the_start_are_no_over_fitting():

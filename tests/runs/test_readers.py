@@ -298,7 +298,7 @@ def test_any_figures_are_read_or_left_out(whole, data, tmp_path_factory):
         assert math.isfinite(found.main().value) or math.isinf(found.main().value) or math.isnan(found.main().value)
     path.unlink()
     protocol = {"step": 12, "calls": 2, "T": 20}
-    bound = likelihood.Likelihood(3.0, 0.1, 0.0, 1.0, (1, 2), (0.1, 0.2), (1.1, 1.3), 8, protocol)
+    bound = likelihood.Likelihood(3.0, 0.1, 0.0, 1.0, (1, 2), (0.1, 0.2), (1.1, 1.3), 8, 8, protocol)
     file = tmp_path_factory.mktemp("likelihood") / "held_out.json"
     likelihood.save(file, bound)
     assert likelihood.read(file) == bound

@@ -57,6 +57,7 @@ class Protocol:
 class Likelihood:
     """The bound of a set of images, in bits per dimension; ``standard_error`` is None where there is one sample alone.
 
+    ``num_samples`` are the independent samples that the error is from: images, or batches of them under an estimate.
     ``prior``, ``decoder`` and ``curve`` (L_{t-1} of each of ``times``, rising) are means over the images. Under an
     estimate the curve holds the terms that were drawn, which do not add up to the sum; ``total``, the decoder's and all
     terms up to each of ``times``, is estimated as the sum is. A network with classes is given the image's true label.
@@ -70,6 +71,7 @@ class Likelihood:
     curve: tuple[float, ...]
     total: tuple[float, ...]
     num: int
+    num_samples: int
     protocol: dict[str, Any]
 
 
@@ -167,7 +169,8 @@ def _summary(bounds: list[Bound], num: int, protocol: dict[str, Any]) -> Likelih
     prior = torch.cat([bound.to_bits(bound.prior) for bound in bounds]).mean().item()
     decoder = torch.cat([bound.to_bits(bound.decoder) for bound in bounds]).mean().item()
     total, bits = _total(bounds, torch.tensor(list(curve))), of_image.mean().item()
-    return Likelihood(bits, error, prior, decoder, tuple(curve), tuple(curve.values()), total, num, protocol)
+    curves = tuple(curve), tuple(curve.values()), total
+    return Likelihood(bits, error, prior, decoder, *curves, num, len(samples), protocol)
 
 
 def _total(bounds: list[Bound], times: Tensor) -> tuple[float, ...]:

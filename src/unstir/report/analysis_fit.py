@@ -262,4 +262,4 @@ def _bounds(by_split: Mapping[str, dict[str, Any]], newest: int) -> tuple[int, P
 def _bound(of: dict[str, Any]) -> Estimate | None:
     if of["standard_error"] is None:
         return None
-    return Estimate(of["bits_per_dim"], of["standard_error"], max(of["num"] - 1.0, 1.0))
+    return Estimate(of["bits_per_dim"], of["standard_error"], of["num_samples"] - 1.0)
