@@ -232,6 +232,16 @@ def test_several_runs_are_compared_on_equal_figures(comparison, run, other):
     assert re.search(r"FD-classifier: (second is (better|worse) than first|whether second differs from first)", text)
 
 
+def test_held_out_losses_of_runs_are_drawn_together_where_they_compare(comparison, run, other, store, tmp_path):
+    chart, said = "held-out loss, sampling weights", "Held-out losses are drawn where"
+    assert chart in comparison.read_text(encoding="utf-8") and said not in text_of(comparison)
+    for number, changed in enumerate(({"diffusion__predict": "v"}, {"log__held_out_times": 3})):
+        unlike = train(store, tmp_path / str(number), **changed)
+        path = tmp_path / f"{number}.html"
+        compared.write([run, unlike], [store, store], path)
+        assert chart not in path.read_text(encoding="utf-8") and said in text_of(path)
+
+
 def test_runs_that_were_judged_differently_are_shown_and_what_differs_is_said(run, other, store, tmp_path, command):
     shutil.copytree(other.path, tmp_path / "my other", ignore=shutil.ignore_patterns("evaluation"))
     unlike = Run.open(tmp_path / "my other")

@@ -49,7 +49,8 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
         names = [f"{name} (step {step:,})" for name, step in zip(names, steps, strict=True)]
     keys = [key for key in alike[0].figures if all(key in each.figures for each in alike)] if alike else []
     settings, metrics = _settings(facts), [(name, it.metrics) for name, it in zip(names, facts, strict=True)]
-    held_out = {name: charts.mean_losses(it.held_out, "held_out") for name, it in zip(names, facts, strict=True)}
+    losses = {name: charts.mean_losses(it.held_out, "held_out") for name, it in zip(names, facts, strict=True)}
+    held_out = losses if losses_compare(runs, facts) else {}
     shown: dict[str, Any] = {
         "names": names,
         "classes": facts[0].data.classes,
@@ -69,6 +70,14 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     }
     write_page(path, "comparison.html", shown)
     return facts
+
+
+def losses_compare(runs: Sequence[Run], facts: Sequence[Facts]) -> bool:
+    """Whether held-out losses are of the same data, forward process, target and times in all runs."""
+    diffusions = [dataclasses.replace(run.config.diffusion, learned_variance=False) for run in runs]
+    times = [line.get("times") for it in facts for line in it.held_out]
+    alike = [run.data.content_hash for run in runs], diffusions, times
+    return all(each == of[0] for of in alike for each in of)
 
 
 def _summary(names: Sequence[str], alike: Sequence[Evaluation], settings: Sequence[ByRun]) -> list[str]:
