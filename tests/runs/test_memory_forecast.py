@@ -213,7 +213,7 @@ def test_out_of_memory_says_what_would_fit(there, error, monkeypatch):
     ("memory_there", "num", "says"),
     [
         (500_000_000, 16, "nothing of this network fits"),
-        (980_000_000, 1000, "what fits: for its grids, in a new run, "),
+        (980_000_000, 1000, "what fits: for its grids --grids.num "),
     ],
 )
 def test_of_a_step_of_one_image_at_once_it_says_what_fits_besides_smaller_parts_of_the_batch(

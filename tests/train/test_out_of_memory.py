@@ -67,6 +67,26 @@ def test_a_training_that_runs_out_of_memory_goes_on_with_smaller_micro_batches(l
     assert all(line["peak_memory_bytes"] > 1e7 for line in run.metrics())
 
 
+def test_a_grid_that_runs_out_of_memory_says_how_many_images_fit_and_they_do(make_run, monkeypatch):
+    settings = {"model__channels": 16, "train__length": "1 step", "grids__num": 4000, "grids__log_spaced": 0}
+    run, _ = make_run("many", **settings)
+    Trainer(*make_run("small", train__length="1 step")).run()  # which loads what training needs
+    monkeypatch.setattr(launch, "check", lambda *_: None)
+
+    def trained(config):
+        return train_run(config, run.path).finished
+
+    text = in_a_child(lambda: trained(run.config), ROOM)
+    assert re.match(
+        "OutOfMemoryError: out of memory.*, for the grid of step 0, whose 4000 images are drawn at once, and this "
+        r"process can have .*; nothing was trained yet: continue the run with --grids.num \d+, or ",
+        text,
+    ), text
+    num = int(re.search(r"--grids.num (\d+)", text)[1])
+    fewer = replace(run.config, grids=replace(run.config.grids, num=num))
+    assert num > 100 and in_a_child(lambda: trained(fewer), ROOM) == "True"
+
+
 def test_a_batch_of_samples_that_is_too_large_says_what_fits_and_leaves_no_folder(make_run, tmp_path):
     run, store = make_run("wide", model__channels=16, train__length="1 step")
     Trainer(run, store).run()

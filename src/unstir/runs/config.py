@@ -113,7 +113,7 @@ MAY_CHANGE = (
     "train.length", "train.lr_period", "train.micro_batch", "train.activation_checkpointing", "train.compile",
     "train.device", "train.shard", "log.to",
     "log.every", "log.held_out_images", "log.held_out_times", "checkpoint.every", "checkpoint.keep", "data.store",
-    "grids.epochs", "grids.log_spaced",
+    "grids.epochs", "grids.log_spaced", "grids.num",
     *(f"grids.{name}" for name in DEFAULTS if name != "seed"),
 )  # fmt: skip
 """The keys that may differ when a run is continued. The data may move, but its content is checked by its hash."""

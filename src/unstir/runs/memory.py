@@ -180,7 +180,7 @@ def what_fits(config: Config, shape: Shape, device: torch.device, rest: int, the
         changes.append(_fitting_steps(config, shape, device, rest, room))
     if grids > room or grids > steps:
         num = _fitting_grids(config, shape, device, rest, room)
-        changes.append(num and f"for its grids, in a new run, {num}")
+        changes.append(num and f"for its grids {num}")
     return f"what fits: {'; '.join(changes)}" if all(changes) else _nothing(config)
 
 
@@ -221,6 +221,16 @@ def _fitting_grids(config: Config, shape: Shape, device: torch.device, rest: int
     return (
         f"--grids.num {num} ({gigabytes(of_grids(_of_num(config, num), shape, device, rest).total)})" if num > 0 else ""
     )
+
+
+def grid_that_fits(config: Config, shape: Shape, device: torch.device, before: int, there: int) -> int:
+    """How many images a grid may have where the process has taken ``before`` bytes and can have ``there``; 0: not one.
+
+    They take half of what is free, for what an earlier grid gave back is there in pieces, and are at most half of those
+    that the config has, for the memory has run out whatever the forecast says.
+    """
+    each = sampled(build.network_config(config), shape, build.dtype(config.train.dtype, device))
+    return max(min((there - before) // 2 // _besides(0, each, 0, device).total, config.grids.num // 2), 0)
 
 
 def _of_num(config: Config, num: int) -> Config:

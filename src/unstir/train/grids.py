@@ -12,6 +12,7 @@ from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.runs.timetable import grid_file
 from unstir.train.observer import Observer, Stop
+from unstir.train.out_of_memory import for_grid
 
 
 class Grids:
@@ -27,10 +28,12 @@ class Grids:
 
     def draw(self, denoiser: Denoiser, step: int, name: str, stop: Stop) -> None:
         """Draw the grid of a snapshot, taken after ``step``; of weights that answer with NaN there is none, which is
-        said once.
+        said once. Raises OutOfMemoryError with what would fit.
         """
+        model = model_in_training(self._run, denoiser, step)
         try:
-            draw_grid(self._run, model_in_training(self._run, denoiser, step), name, self._observer, stop)
+            with for_grid(self._run, step, model.device):
+                draw_grid(self._run, model, name, self._observer, stop)
             self.spoilt = False
         except NotFiniteError as error:
             if not self.spoilt:
@@ -39,7 +42,8 @@ class Grids:
 
 
 def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop) -> None:
-    """Draw samples/NAME.png, with the names of the classes; the noise is the same in every grid.
+    """Draw samples/NAME.png, with the names of the classes; the noise is the same in every grid, and noise.png shows it
+    for as many images.
 
     Draws nothing when stopping. Raises NotFiniteError where the network answers with NaN or an infinity.
     """
@@ -47,10 +51,8 @@ def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop)
     indices = torch.arange(cfg.num, device=model.device)
     x = starting_noise(cfg.seed, indices, run.data.shape)
     run.samples.mkdir(exist_ok=True)
-    noise = run.samples / "noise.png"
-    if not noise.exists():
-        with replacing(noise) as partial:
-            grid(to_uint8(x), cfg.nrow).save(partial, format="png")
+    with replacing(run.samples / "noise.png") as partial:
+        grid(to_uint8(x), cfg.nrow).save(partial, format="png")
     total, labels = len(model.chain.times(model.process.schedule)) - 1, model.labels.of(indices)
     for done, step in enumerate(model.draw(model.chain, indices, labels), start=1):
         if stop.signal is not None:

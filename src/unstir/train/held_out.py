@@ -42,6 +42,7 @@ from unstir.runs.stores import check_data
 from unstir.runs.timetable import snapshots
 from unstir.train.micro_batch import MicroBatch, halvings
 from unstir.train.observer import Observer, Stop
+from unstir.train.out_of_memory import for_held_out
 from unstir.train.record import cut_log
 
 BITS_CALLS = 8
@@ -166,7 +167,10 @@ class HeldOutLoss:
         return bool(self._splits) and step not in self._written
 
     def measure(self, denoiser: Denoiser, step: int, observer: Observer, stop: Stop) -> bool:
-        """Measure and add the line of a step, durably; False, and nothing is written, where ``stop`` was asked for."""
+        """Measure and add the line of a step, durably; False, and nothing is written, where ``stop`` was asked for.
+
+        Raises OutOfMemoryError with what would fit.
+        """
         self._size = self._sizes.at(step)
         began, done, total = time.perf_counter(), itertools.count(1), sum(map(self._calls, self._splits.values()))
 
@@ -175,8 +179,9 @@ class HeldOutLoss:
             if stop.signal is not None:
                 raise _StoppedError
 
+        num, device = max(map(len, self._splits.values())), next(iter(self._splits.values())).slots.device
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), for_held_out(self._run, step, device, num, self._size):
                 measured = {split: self._of_split(denoiser, each, on_call) for split, each in self._splits.items()}
         except _StoppedError:
             return False

@@ -1,7 +1,8 @@
 """Checkpoints written aside, in a thread, while training goes on.
 
 The state is copied first, so that a file is of one step. At most one is being written, and the process does not end
-before it is whole: a kill leaves the one before it, as at any other time.
+before it is whole: a kill leaves the one before it, as at any other time. Where there is no memory for the copy,
+training waits while the same file is written of the state itself.
 
 The thread begins with the block, while there is memory: one that begins where none is left may wait for ever.
 """
@@ -11,10 +12,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
 from unstir.distributed import processes
-from unstir.errors import UserError
-from unstir.runs import checkpoint
+from unstir.errors import UserError, asked_for, is_out_of_memory
+from unstir.progress import Say
+from unstir.runs import checkpoint, resources
 from unstir.runs.run import Run, is_run
 from unstir.train import parallel
+from unstir.train.out_of_memory import for_checkpoint
 from unstir.train.record import Record
 from unstir.train.state import State
 
@@ -23,18 +26,20 @@ class Saving:
     """What saves a run's full checkpoints. Leaving the block waits for the one under way.
 
     An error of writing is raised by the next call, or at the end of the block unless another error ends that.
+    ``say`` is called, once, where the state cannot be copied.
     """
 
-    def __init__(self, run: Run, state: State, record: Record) -> None:
-        self._run, self._state, self._record = run, state, record
+    def __init__(self, run: Run, state: State, record: Record, say: Say) -> None:
+        self._run, self._state, self._record, self._say = run, state, record, say
+        self._copies = True
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._written: Future[None] | None = None
 
     def begin(self) -> None:
         """Begin to save this moment; the state may change as soon as this returns. Of several processes the first does.
 
-        Raises UserError where the run's folder has gone or the processes' weights differ, and what the save before
-        raised.
+        Raises UserError where the run's folder has gone or the processes' weights differ, OutOfMemoryError where there
+        is no memory to write without a copy either, and what the save before raised.
         """
         self.wait()
         if not self._state.split:
@@ -48,7 +53,26 @@ class Saving:
                 f"{self._run.path} was moved or removed while it was trained; put it back to go on from there"
             )
         with self._record.paused():
-            self._written = self._thread.submit(self._write, self._state.copied(self._run))
+            copied = self._copied()
+            self._written = self._thread.submit(self._write, copied or self._state.uncopied(self._run))
+            if copied is None:
+                self._written.exception()
+
+    def _copied(self) -> Callable[[], checkpoint.Checkpoint] | None:
+        """The state's copy; None, from then on, where the memory runs out for it."""
+        try:
+            return self._state.copied(self._run) if self._copies else None
+        except (MemoryError, RuntimeError) as error:
+            if self._state.split or not is_out_of_memory(error):  # of one that is split, all take part in another try
+                raise
+            asked = asked_for(error)
+        self._copies = False
+        resources.release(self._state.window.device)
+        self._say(
+            f"out of memory at step {self._state.step}{asked}, for the copy of what a checkpoint holds: from there on "
+            "training waits while one is written, which changes nothing else"
+        )
+        return None
 
     def wait(self) -> None:
         """Wait until all is written. Raises UserError where it could not be."""
@@ -66,7 +90,9 @@ class Saving:
     def _write(self, copied: Callable[[], checkpoint.Checkpoint]) -> None:
         """Write a checkpoint; the lines of metrics that it counts on come first."""
         self._record.sync()
-        checkpoint.save(self._run.checkpoints, copied())
+        made = copied()
+        with for_checkpoint(self._run, made.step, self._state.window.device):
+            checkpoint.save(self._run.checkpoints, made)
         checkpoint.keep_last(self._run.checkpoints, self._run.config.checkpoint.keep)
 
     def __enter__(self) -> Self:

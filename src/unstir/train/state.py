@@ -103,14 +103,24 @@ class State:
 
         All is copied to the host, which nothing here waits for: training goes on while the copy is under way on a GPU.
         """
+        return self._full(run, *on_host(sharding.whole(self._saved_tensors())))
+
+    def uncopied(self, run: Run) -> Callable[[], Checkpoint]:
+        """As `copied`, but of the tensors themselves: what it gives is to be written before the next step."""
+        return self._full(run, sharding.whole(self._saved_tensors()), lambda: None)
+
+    def _saved_tensors(self) -> dict[str, Tensor]:
         tensors = self._tensors() | {"window": self.window, "counters": self.counters}
         for name, parameter in self.net.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"optimizer.{name}.{key}"] = value
-        copies, arrived = on_host(sharding.whole(tensors))
-        window, counters = copies.pop("window"), copies.pop("counters")
+        return tensors
+
+    def _full(self, run: Run, tensors: dict[str, Tensor], arrived: Callable[[], None]) -> Callable[[], Checkpoint]:
+        """What gives the full checkpoint of ``tensors``, which are there when ``arrived`` returns."""
+        window, counters = tensors.pop("window"), tensors.pop("counters")
         numbers = {"logged": self.logged, "measured": self.measured, "seconds": self.seconds}
-        made = self._saved(run, copies, environment=conditions(self.window.device, self.split))
+        made = self._saved(run, tensors, environment=conditions(self.window.device, self.split))
 
         def checkpoint() -> Checkpoint:
             arrived()

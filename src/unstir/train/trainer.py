@@ -83,7 +83,7 @@ class Trainer:
             teacher = build.teacher(run.config, self.state.teacher, self._denoiser.dtype)
             self._paths = Paths(teacher, run.config, run.data.shape, self._batches.labels)
         self._record = Record(run, self.state)
-        self._saving = Saving(run, self.state, self._record)
+        self._saving = Saving(run, self.state, self._record, self._observer.say)
         self._held_out = HeldOutLoss(run, store, self._device, self._sizes)
 
     def start(self) -> None:
