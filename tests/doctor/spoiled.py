@@ -30,19 +30,26 @@ SMALL = {
 """Grey digits as RGB, so that a tint can be planted: seconds of training, at the end of which digits can be guessed."""
 
 
+def train_small(folder, **sections):
+    """Train the small run, with these sections of settings too, in ``folder``/run."""
+    values = {**SMALL, **sections, "data": {**SMALL["data"], "store": str(folder / "digits")}}
+    config = from_dict(values, "test")
+    store = open_data(config, folder / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        without_charts(patch)
+        Trainer(open_run(config, folder / "run", store), store).run()
+
+
 @pytest.fixture(scope="session")
 def healthy(shared):
     """The folder of a trained run of the digits, of which nothing should be said."""
+    return shared("healthy", train_small) / "run"
 
-    def make(folder):
-        values = {**SMALL, "data": {**SMALL["data"], "store": str(folder / "digits")}}
-        config = from_dict(values, "test")
-        store = open_data(config, folder / "run")
-        with pytest.MonkeyPatch.context() as patch:
-            without_charts(patch)
-            Trainer(open_run(config, folder / "run", store), store).run()
 
-    return shared("healthy", make) / "run"
+@pytest.fixture(scope="module")
+def healthy_laplace(shared):
+    """Another one, whose times were drawn by a density."""
+    return shared("healthy-laplace", lambda folder: train_small(folder, loss={"times": "laplace"})) / "run"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,5 +106,10 @@ class Spoiled:
 @pytest.fixture
 def spoiled(healthy, tmp_path):
     """A copy of the healthy run."""
-    shutil.copytree(healthy, tmp_path / "run")
-    return Spoiled(Run.open(tmp_path / "run"))
+    return Spoiled(Run.open(shutil.copytree(healthy, tmp_path / "run")))
+
+
+@pytest.fixture
+def spoiled_laplace(healthy_laplace, tmp_path):
+    """A copy of the healthy run whose times were drawn by a density."""
+    return Spoiled(Run.open(shutil.copytree(healthy_laplace, tmp_path / "run")))

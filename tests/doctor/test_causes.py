@@ -123,11 +123,3 @@ def test_no_remedy_multiplies_the_rate_by_ten(spoiled):
         spoiled.config(train__lr=rate)
         remedy = spoiled.found("not-learned", **QUICK).remedy
         assert re.findall(r"--train\.lr (\S+)", remedy) == named and "--train.length" in remedy
-
-
-@pytest.mark.parametrize(("times", "found"), [("uniform", True), ("normal", False)])
-def test_a_log_of_other_times_is_not_compared_with_limits_over_all_times(spoiled, times, found):
-    spoiled.metrics(lambda line, place: {**line, "loss": 3.0, "mse": 3.0})
-    spoiled.config(loss__times=times)
-    named = {"not-learned", "learning-rate", "first-loss"} & {*spoiled.findings(**QUICK)}
-    assert bool(named) == found, named

@@ -64,7 +64,10 @@ def test_as_many_images_as_some_seconds_compute_and_no_fewer_than_16(monkeypatch
 def test_errors_are_of_the_weights_that_are_there_at_every_time(monkeypatch, kind, decay, ema, measured):
     heard, sizes = [], []
     config = SimpleNamespace(
-        model=SimpleNamespace(num_classes=3), diffusion=SimpleNamespace(T=20), train=SimpleNamespace(ema_decay=decay)
+        model=SimpleNamespace(num_classes=3),
+        diffusion=SimpleNamespace(T=20),
+        loss=SimpleNamespace(times="uniform"),
+        train=SimpleNamespace(ema_decay=decay),
     )
     run = SimpleNamespace(config=config, data=SimpleNamespace(shape=(1, 1, 1)))
     images = torch.arange(100, dtype=torch.uint8).view(100, 1, 1, 1)

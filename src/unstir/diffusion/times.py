@@ -54,9 +54,15 @@ class TimeTable:
 
     def draw(self, key: Key) -> Tensor:
         """A time in 1..T per slot: int64 [B]."""
+        return self.at(randomness.uniform(key, self.p.dtype))
+
+    def at(self, shares: Tensor) -> Tensor:
+        """The time at which the probabilities from t = 1 on exceed each of ``shares`` [B] of their sum: int64 [B].
+
+        Shares are in [0, 1), of the dtype of ``p``; evenly spaced ones give times that follow the probabilities.
+        """
         edges = running_sums(self.p)
-        uniform = randomness.uniform(key, self.p.dtype) * edges[-1]
-        return torch.searchsorted(edges, uniform, right=True).clamp(max=len(self.p) - 1) + 1
+        return torch.searchsorted(edges, shares * edges[-1], right=True).clamp(max=len(self.p) - 1) + 1
 
 
 def running_sums(values: Tensor) -> Tensor:

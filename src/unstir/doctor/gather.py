@@ -23,6 +23,7 @@ from unstir.progress import counter
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint, memory, resources, toml
 from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.config import Config
 from unstir.runs.loading import check_same, model_of
 from unstir.runs.run import Run
 from unstir.runs.stores import compared_with
@@ -206,12 +207,11 @@ def _real(run: Run, store: Store, num: int) -> Tensor:
 
 @torch.inference_mode()
 def squared_errors(run: Run, loaded: Checkpoint, store: Store) -> Errors:
-    """The errors of raw and averaged weights on the same training images, times (stratified over 1..T) and noise."""
+    """The errors of raw and averaged weights on the same training images, times (`training_times`) and noise."""
     num = min(affordable(run, 2, ERROR_IMAGES), store.count("train"))
     index = randomness.Order(0, "doctor errors", 0, store.count("train"))[:num]
     labels = store.labels("train") if run.config.model.num_classes else None
-    slots = torch.arange(num)
-    t = 1 + (slots * run.config.diffusion.T) // num
+    slots, t = torch.arange(num), training_times(run.config, num)
     found: dict[bool, Tensor] = {}
     full = loaded.kind == "full"
     averaged = run.config.train.ema_decay > 0 if full else loaded.ema
@@ -225,6 +225,17 @@ def squared_errors(run: Run, loaded: Checkpoint, store: Store) -> Errors:
             errors.append(mse.double().cpu())
         found[ema] = torch.cat(errors)
     return Errors(found.get(False), found.get(True))
+
+
+def training_times(config: Config, num: int) -> Tensor:
+    """Rising times in 1..T, int64 [num], distributed as those that training draws, or those its log is weighted to.
+
+    Those of a density are the middles of equal shares of it; without one they are the first of equal parts of 1..T.
+    """
+    density = build.times(config, torch.device("cpu"))
+    if density is None:
+        return 1 + torch.arange(num) * config.diffusion.T // num
+    return density.at((torch.arange(num, dtype=density.p.dtype) + 0.5) / num)
 
 
 def needs(run: Run, files: tuple[SavedFile, ...], step: int) -> Needs:

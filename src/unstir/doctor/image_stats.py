@@ -116,24 +116,34 @@ def grid_means(images: Tensor) -> Tensor:
 
 
 def learns_nothing(run: Run, mean: float, std: float) -> float:
-    """The squared error of the best denoiser that knows only the mean and the variance of all values, over all times.
+    """The squared error of the best denoiser that knows only the mean and variance of all values, as a log has it.
 
     With x_0 ~ N(mean, std^2), V = Var(x_0 | x_t) = std^2 sigma^2 / (alpha^2 std^2 + sigma^2); the error is V of the
     image, alpha^2 / sigma^2 V of the noise and V / sigma^2 of the velocity, each a linear function of x_0 given x_t.
     """
     a, s = _squares(run)
     var = std**2 * s / (a * std**2 + s)
-    return ({"x0": var, "eps": a / s * var, "v": var / s}[run.config.diffusion.predict]).mean().item()
+    return _logged_mean(run, {"x0": var, "eps": a / s * var, "v": var / s}[run.config.diffusion.predict])
 
 
 def outputs_nothing(run: Run, mean: float, std: float) -> float:
-    """The squared error of a network whose output is 0, as that of its initial weights is: E[target^2].
+    """The squared error of a network whose output is 0, as that of its initial weights is, as a log has it.
 
-    1 for the noise, mean^2 + std^2 for the image, and their mixture for the velocity.
+    E[target^2]: 1 for the noise, mean^2 + std^2 for the image, and their mixture for the velocity.
     """
     power = mean**2 + std**2
     a, s = _squares(run)
-    return {"x0": power, "eps": 1.0, "v": (a + s * power).mean().item()}[run.config.diffusion.predict]
+    return {"x0": power, "eps": 1.0, "v": _logged_mean(run, a + s * power)}[run.config.diffusion.predict]
+
+
+def _logged_mean(run: Run, errors: Tensor) -> float:
+    """The mean of ``errors`` at t = 1..T, float64 [T], over times as metrics.jsonl has it.
+
+    Over the density that training draws times from; else over all times alike, for the log of times that are drawn by
+    their losses is weighted to that mean.
+    """
+    density = build.times(run.config, torch.device("cpu"))
+    return (errors.mean() if density is None else density.p @ errors).item()
 
 
 def _squares(run: Run) -> tuple[Tensor, Tensor]:

@@ -79,7 +79,7 @@ def _average_behind(facts: RunFacts, errors: Errors) -> Iterator[Finding]:
 def _weights_loss(facts: RunFacts, errors: Errors, loaded: Checkpoint, lines: Lines) -> Iterator[Finding]:
     measured = errors.average if errors.raw is None else errors.raw
     logged = logged_errors([line for line in lines if line["step"] <= loaded.step][-3:])
-    if measured is None or not logged or not facts.run.config.loss.means_all_times:
+    if measured is None or not logged or facts.run.config.distilled:
         return
     usual = math.fsum(logged) / len(logged)
     mean, error, df = mean_of(measured.tolist())

@@ -193,12 +193,15 @@ def objective(config: Config, denoiser: Denoiser) -> Objective | None:
     return Objective(cfg.objective, weights, cfg.vlb_weight)
 
 
-def times(config: Config, denoiser: Denoiser) -> TimeTable | None:
-    """The fixed distribution of times that the config's [loss] asks for, on the network's device; None: another one."""
-    cfg, device = config.loss, next(denoiser.net.parameters()).device
+def times(config: Config, device: torch.device) -> TimeTable | None:
+    """What draws the times by the density that the config's [loss] asks for, on ``device``; None: by no density.
+
+    Without one they are uniform, or weighted so that means of losses are those over uniform times.
+    """
+    cfg = config.loss
     if cfg.times in ("uniform", "importance"):
         return None
-    p = probabilities(denoiser.process.schedule, cfg.times, cfg.times_mean, cfg.times_scale)
+    p = probabilities(schedule(config.diffusion), cfg.times, cfg.times_mean, cfg.times_scale)
     return TimeTable((p.float() if device.type == "mps" else p).to(device))
 
 

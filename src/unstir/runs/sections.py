@@ -181,11 +181,6 @@ class LossConfig:
     """How many noises to draw for an image; the nearest one is used (immiscible diffusion). 1: ordinary training."""
 
     @property
-    def means_all_times(self) -> bool:
-        """Whether the logged error is a mean over all times alike, as that of importance is by its weights."""
-        return self.objective != "consistency" and self.times in ("uniform", "importance")
-
-    @property
     def is_simple(self) -> bool:
         """Whether the squared error itself is minimised."""
         return self.objective == "simple" and self.weighting == "simple"

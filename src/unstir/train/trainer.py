@@ -77,7 +77,7 @@ class Trainer:
         self._learner = parallel.learner(net, self.state.split)
         self._denoiser = replace(denoiser, net=self._learner)
         self._objective = build.objective(run.config, self._denoiser)
-        self._times = build.times(run.config, self._denoiser)
+        self._times = build.times(run.config, self._device)
         self._paths = None
         if self.state.teacher is not None:
             teacher = build.teacher(run.config, self.state.teacher, self._denoiser.dtype)
