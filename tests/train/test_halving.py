@@ -10,18 +10,18 @@ from torch import nn
 
 import unstir
 from conftest import tiny_config, without_charts
-from unstir.errors import OutOfMemoryError
+from unstir.errors import OutOfMemoryError, UserError
 from unstir.nn import own
 from unstir.nn.config import ModelConfig
 from unstir.randomness import Key
-from unstir.runs import checkpoint
+from unstir.runs import checkpoint, memory, resources
 from unstir.runs.config import Config
 from unstir.runs.memory import OneImageError
 from unstir.runs.sections import TrainConfig
 from unstir.runs.toml import to_toml
 from unstir.train import held_out, trainer
 from unstir.train.held_out import catch_up
-from unstir.train.launch import open_run, train_run
+from unstir.train.launch import needs, open_run, train_run
 from unstir.train.micro_batch import MicroBatch, halvings, in_effect
 from unstir.train.observer import Observer
 from unstir.train.trainer import Trainer
@@ -233,6 +233,25 @@ def test_a_change_of_what_decides_on_memory_begins_with_the_micro_batch_of_the_s
     assert made.take_step() == "" and (made.state.step, made.micro_batch) == (5, 8)
     run, _ = make_run(**{**WHOLE, "train__micro_batch": 6})
     assert halvings(run) == [] and in_effect(run).train.micro_batch == 6
+
+
+def test_a_run_goes_on_where_its_halved_micro_batch_fits_and_the_one_of_its_settings_would_not(make_run, monkeypatch):
+    run, store = make_run(**WHOLE)
+    with monkeypatch.context() as patch:
+        room_for(patch, 2, 3)
+        train(run, store, until=5)
+    config, shape, device, _ = needs(run.config, store)
+    least = [memory.of_steps(each, shape, device).least for each in (config, in_effect(run))]
+    assert least[0] > least[1] >= memory.of_grids(config, shape, device).least
+    monkeypatch.setattr(resources, "memory", lambda _: sum(least) // 2)
+    assert open_run(run.config, run.path, store).config == run.config
+    for given, changes in {"micro_batch=7": {"micro_batch": 7}, "batch_size=8": {"compile": "yes"}}.items():
+        changed = replace(run.config, train=replace(run.config.train, **changes))  # begins with its settings again
+        with pytest.raises(UserError, match=rf"^train.{given} images of 8x8 at once take at least "):
+            open_run(changed, run.path, store)
+    (run.path / "events.jsonl").unlink()
+    with pytest.raises(UserError, match=r"train.batch_size=8 images of 8x8 at once take at least"):
+        open_run(run.config, run.path, store)
 
 
 def test_held_out_losses_are_measured_with_the_size_of_their_step(make_run, monkeypatch):

@@ -202,7 +202,7 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
                 f"train.length={train.length} goes beyond step {ends}, where the cosine of train.lr is 0; give the "
                 f'period its new length too: --train.lr_period "{new.length - new.steps_in(train.warmup)} steps"'
             )
-    check(*needs(new.config, store))
+    check(*needs(in_effect(new, changed), store))
     if changed:
         with old.lock():  # another process may be training it with the old ones
             new.save_config()

@@ -5,7 +5,7 @@ is therefore an event of the run, and the size a function of the step: a run tha
 a halving halves at the same step again, whatever memory there is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -37,9 +37,10 @@ def halvings(run: Run) -> list[tuple[int, int]]:
     return found
 
 
-def in_effect(run: Run) -> Config:
-    """The run's config with the micro-batch at which it has arrived."""
-    train, sizes = run.config.train, [size for _, size in halvings(run)]
+def in_effect(run: Run, changed: Collection[str] = ()) -> Config:
+    """The run's config with the micro-batch at which it has arrived; events do not tell yet of keys ``changed`` now."""
+    train, begins = run.config.train, any(key in changed for key in OF_MEMORY)
+    sizes = [] if begins else [size for _, size in halvings(run)]
     least = min([train.batch_size, *sizes]) if sizes else train.micro_batch
     return replace(run.config, train=replace(train, micro_batch=least))
 
