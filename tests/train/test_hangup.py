@@ -2,6 +2,7 @@
 
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -38,12 +39,15 @@ def lines(folder):
 
 @pytest.fixture
 def started(tmp_path):
-    """started(make) -> the process of a training that has taken steps, as make() began it; it is killed at the end."""
+    """started(make) -> the process of a training that has taken steps, as make() began it; it is killed at the end.
+
+    Until then meanwhile() is called now and then.
+    """
     children = []
 
-    def start(make):
+    def start(make, meanwhile=lambda: None):
         children.append(make())
-        until(lambda: lines(tmp_path) > 3 or children[-1].poll() is not None)
+        until(lambda: meanwhile() or lines(tmp_path) > 3 or children[-1].poll() is not None)
         assert children[-1].poll() is None
         return children[-1]
 
@@ -75,9 +79,15 @@ def test_a_terminal_that_closes_ends_training_with_all_saved(tmp_path, started):
         os.close(os.open(os.ttyname(terminal), os.O_RDWR))  # the first one opened controls the session
 
     words, streams = [sys.executable, "-m", "unstir", *WORDS], dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
-    child = started(lambda: subprocess.Popen(words, cwd=tmp_path, preexec_fn=take_the_terminal, **streams))
+    drawn = []
+
+    def read():  # or the terminal would be full, on a slow machine before there is a step, and its writer would wait
+        if select.select((master,), (), (), 0)[0]:
+            drawn.append(os.read(master, 1 << 16))
+
+    child = started(lambda: subprocess.Popen(words, cwd=tmp_path, preexec_fn=take_the_terminal, **streams), read)
     os.close(terminal)
-    os.read(master, 1024)  # something was drawn there
+    assert drawn
     os.close(master)  # whereupon the kernel sends SIGHUP, and writing to the terminal is an error
     assert child.wait(timeout=60) == 129
     saved_everything(tmp_path)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 import unstir
-from unstir.cli import terminal, values
+from unstir.cli import interrupts, terminal, values
 from unstir.cli.messages import of_limits, one_line
 from unstir.cli.train_help import FORMATTER
 from unstir.distributed.place import LOST, LostError, may_speak, place
@@ -24,13 +24,18 @@ from unstir.runs import recipes, toml
 
 HELP = "--help", "-h"
 TYPE = "--model.type"
+STOPPED = 129, 130, 143  # the exit status of a command that was asked to stop
 BY_SEVERAL = "train", "distill", "sample", "evaluate"  # commands that several processes share
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status; a user's mistake is one line on standard error."""
     terminal.prepare()
-    words = sys.argv[1:] if arguments is None else list(arguments)
+    with interrupts.noticed():
+        _main(sys.argv[1:] if arguments is None else list(arguments))
+
+
+def _main(words: list[str]) -> NoReturn:
     try:
         if words[:1] and words[0] not in BY_SEVERAL:
             of_one(f"unstir {words[0]}")
@@ -51,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if (message := of_limits(error)) is None:
             raise
         _fail(message)
+    if status in STOPPED:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is saved: a second one ends it at once, as above
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from unstir.cli import interrupts
 from unstir.cli.app import app, say, show
 from unstir.cli.options import RunFolder
 from unstir.distributed.place import place
@@ -25,7 +26,7 @@ def distill(run: RunFolder, /, *, out: Path, length: str | None = None, lr: floa
     from unstir.train.distill import distill_run
     from unstir.train.observer import Stop
 
-    stop, display = Stop(), console.TrainingDisplay()
+    stop, display = Stop(end=interrupts.end), console.TrainingDisplay()
     done = distill_run(run, out, length, lr, observer=display, stop=stop, say=say, showing=console.counting)
     show(*done.conclusion)
     return 0 if done.finished or place().rank else stop.status

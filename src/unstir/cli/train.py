@@ -5,6 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from pydantic.dataclasses import dataclass
 
+from unstir.cli import interrupts
 from unstir.cli.app import app, say, show
 from unstir.cli.train_help import FORMATTER
 from unstir.distributed.place import place
@@ -51,7 +52,7 @@ def train(
 
     folder = recipes.run_folder(recipe, out)
     settings = Config(**{**vars(config), "recipe": recipes.settings(recipe, folder).recipe})
-    stop, display = Stop(), console.TrainingDisplay()
+    stop, display = Stop(end=interrupts.end), console.TrainingDisplay()
     done = train_run(settings, folder, observer=display, stop=stop, say=say, showing=console.counting)
     show(*done.conclusion)
     return 0 if done.finished or place().rank else stop.status

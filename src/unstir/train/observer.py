@@ -5,7 +5,7 @@ import signal
 import stat
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from unstir.distributed import processes
 
@@ -46,12 +46,13 @@ class Stop:
     nohup, it stays so. What is written to a terminal that has closed is dropped, for it would be an error.
     Of several processes a second signal is ignored, for torchrun repeats one; it ends who takes longer than 30 seconds.
     Used as a context manager; ``signal`` is the number received or None, and ``status`` the exit status it asks for.
-    With ``install=False`` no handler is set, and only `request` stops the loop.
+    With ``install=False`` no handler is set, and only `request` stops the loop. ``end`` is called with the exit status
+    to end the process at once.
     """
 
-    def __init__(self, install: bool = True) -> None:
+    def __init__(self, install: bool = True, end: Callable[[int], NoReturn] = os._exit) -> None:
         self.signal: int | None = None
-        self._install = install
+        self._install, self._end = install, end
         self._previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
     @property
@@ -64,7 +65,7 @@ class Stop:
         if self.signal is not None:
             if processes.size() > 1:
                 return
-            os._exit(128 + number)
+            self._end(128 + number)
         if number == signal.SIGHUP:
             _leave_the_terminal()
         self.signal = number

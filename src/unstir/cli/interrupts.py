@@ -1,0 +1,59 @@
+"""A second Ctrl-C ends a command at once, whatever it is in the middle of.
+
+Python runs its handlers of signals between two of its own operations. A pass through a network is one call of torch,
+which puts them off for seconds, and two signals in the meantime count as one. The system itself writes the number of
+each into a pipe as it comes (`signal.set_wakeup_fd`), where a thread waits for it.
+"""
+
+import os
+import select
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NoReturn
+
+from unstir.distributed.place import place
+
+SHOW_CURSOR = b"\x1b[?25h\n"
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def noticed() -> Iterator[None]:
+    """In this block a Ctrl-C that is not the first signal to stop ends the process at once, by `end`.
+
+    Not in one of several processes, to which torchrun repeats a signal, nor in another thread than the main one.
+    """
+    if threading.current_thread() is not threading.main_thread() or place().size > 1:
+        yield
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    previous = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    thread = threading.Thread(target=_wait, args=(reading,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous)
+        os.write(writing, b"\0")
+        thread.join()
+        os.close(reading)
+        os.close(writing)
+
+
+def _wait(reading: int) -> None:
+    asked = False
+    while number := os.read(reading, 1)[0]:
+        if number == signal.SIGINT and asked:
+            end(128 + number)
+        asked = asked or number in ASKING
+
+
+def end(status: int) -> NoReturn:
+    """End the process now, with the cursor that a progress bar has hidden. Files are whole or absent at any time."""
+    with suppress(OSError):  # the terminal may have closed
+        if os.isatty(2) and select.select((), (2,), (), 0)[1]:  # one that was stopped by Ctrl-S would wait
+            os.write(2, SHOW_CURSOR)
+    os._exit(status)

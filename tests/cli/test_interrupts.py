@@ -1,0 +1,117 @@
+"""A second Ctrl-C ends a command in the middle of one long call, with the cursor shown and whole files."""
+
+import hashlib
+import os
+import pty
+import signal
+import time
+
+import pytest
+
+from conftest import tiny_config, without_charts
+from processes import Command
+from unstir.cli import interrupts
+from unstir.errors import UserError
+from unstir.runs import checkpoint
+from unstir.runs.toml import to_toml
+from unstir.train import trainer
+
+SHOWN, HIDDEN = b"\x1b[?25h", b"\x1b[?25l"
+
+
+def one_long_call():
+    """Some half a minute in one call, which gives up Python's lock and lets no handler of Python's run."""
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 40_000_000)
+
+
+def read(shown):
+    """What stands on a terminal that was not read yet."""
+    try:
+        return os.read(shown, 1 << 16)
+    except BlockingIOError:
+        return b""
+
+
+@pytest.fixture
+def stuck(digits, tmp_path, monkeypatch):
+    """stuck(*numbers) -> (status, seconds, what the terminal showed) of a training whose second step takes half a
+    minute and which is sent these signals in the middle of it.
+    """
+    without_charts(monkeypatch)
+    monkeypatch.setenv("TERM", "xterm")
+    real = trainer.denoising_loss
+
+    def loss(*given):
+        if checkpoint.listed(tmp_path / "run/checkpoints"):
+            (tmp_path / "stuck").touch()
+            one_long_call()
+        return real(*given)
+
+    monkeypatch.setattr(trainer, "denoising_loss", loss)
+
+    def train(*numbers):
+        config = tiny_config(digits, checkpoint__every="1 step", grids__log_spaced=0)
+        (tmp_path / "tiny.toml").write_text(to_toml(config))
+        shown, terminal = pty.openpty()
+        name = os.ttyname(terminal)
+        child = Command(["train", tmp_path / "tiny.toml", "--out", tmp_path / "run"], tmp_path, name, name)
+        deadline, text = time.monotonic() + 120, b""
+        os.set_blocking(shown, False)
+        while not (tmp_path / "stuck").exists():
+            assert time.monotonic() < deadline and child.poll() is None
+            text += read(shown)
+            time.sleep(0.01)
+        time.sleep(0.2)
+        for number in numbers:
+            child.send_signal(number)
+            time.sleep(0.1)
+        began = time.monotonic()
+        status = child.wait()
+        seconds = time.monotonic() - began
+        while more := read(shown):
+            text += more
+        os.close(terminal)
+        os.close(shown)
+        return status, seconds, text
+
+    return train
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_one_is_noticed_in_the_middle_of_a_call(stuck, tmp_path, first):
+    status, seconds, text = stuck(first, signal.SIGINT)
+    assert status == 130 and seconds < 5, seconds
+    assert text.rfind(SHOWN) > text.rfind(HIDDEN) >= 0 and b"Traceback" not in text
+    found, damaged = checkpoint.newest(tmp_path / "run/checkpoints")
+    assert found is not None and not damaged
+
+
+def test_sampling_too_ends_in_the_middle_of_a_call(trained, tmp_path, monkeypatch):
+    run, _ = trained()
+
+    def sampler(*_, **__):
+        (tmp_path / "stuck").touch()
+        one_long_call()
+        yield from ()
+
+    monkeypatch.setattr("unstir.diffusion.draw.function_of", lambda _: sampler)
+    child = Command(["sample", run.path, "--num", 2, "--out", tmp_path / "made"], tmp_path, err=tmp_path / "err")
+    while not (tmp_path / "stuck").exists():
+        assert child.poll() is None
+        time.sleep(0.01)
+    for _ in range(2):
+        child.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    began = time.monotonic()
+    assert child.wait() == 130 and time.monotonic() - began < 5
+    assert (tmp_path / "err").read_text() == ""
+
+
+def test_afterwards_nothing_is_left_of_it(monkeypatch):
+    open_files = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(UserError), interrupts.noticed():
+        raise UserError("a mistake")
+    assert signal.set_wakeup_fd(-1) == -1 and len(os.listdir("/proc/self/fd")) == open_files
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with interrupts.noticed():
+        assert signal.set_wakeup_fd(-1) == -1  # torchrun repeats a signal to each of several processes
