@@ -276,7 +276,7 @@ def test_a_recipe_file_is_a_recipe_and_options_win(unstir, tmp_path):
     (tmp_path / "mine.toml").write_text('seed = 5\nrecipe = "digits"\n[model]\nmults = [1]\nattention = []\n')
     assert unstir("train", "mine.toml", *tiny())[0] == 0
     run = Run.open("runs/mine")
-    assert run.config.seed == 5 and run.config.recipe == "digits" and run.config.train.lr == 2e-3
+    assert run.config.seed == 5 and run.config.recipe == "digits" and run.config.train.lr == 4e-3
     assert run.config.model.mults == (1,) and run.config.model.in_channels == 1 and run.config.model.channels == 8
 
 

@@ -17,7 +17,7 @@ from unstir.runs.run import Run
 pytest.importorskip("sklearn")
 
 NUM = 500
-WHOLE = 1500
+WHOLE = 1150
 STEPS = WHOLE if os.environ.get("UNSTIR_WHOLE") else WHOLE // 2
 CHANCE = 0.001
 """Level of the one-sided test that samples lie nearer to the training set than held-out digits do."""
