@@ -66,7 +66,7 @@ def test_each_setting_is_there_once_and_the_most_used_are_first(page):
 def test_a_file_options_and_a_run_have_their_own_values(page, unstir, tmp_path):
     (tmp_path / "mine.toml").write_text('recipe = "digits"\n[model]\nchannels = 48\n')
     shown = entries(page("train", "mine.toml", "--help"))
-    assert shown["--model.channels"] == "48" and shown["--train.lr"] == "0.002"
+    assert shown["--model.channels"] == "48" and shown["--train.lr"] == "0.004"
     assert entries(page("train", "--help", "mine.toml", "--train.lr", "0.5"))["--train.lr"] == "0.5"
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.toml").write_text("[model]\nchannels = 64\n")

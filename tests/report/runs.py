@@ -138,8 +138,15 @@ def evaluation(*, step=STEPS, sampler="dpmpp_2m_sde", calls=20, num=300, seeds=3
 def facts(*, config=None, **changes):
     """Facts of a run that predicts the noise; ``config`` holds dotted keys, __ for the dot, such as train__length."""
     values = to_dict(recipes.load_recipe("digits"))
+    values["model"]["dropout"] = 0.1
     values["diffusion"] |= {"schedule": "linear", "predict": "eps"}
-    values["train"] |= {"lr": 1e-3, "length": f"{STEPS} steps", "lr_period": f"{STEPS - 200} steps"}
+    values["loss"]["times"] = "uniform"
+    values["train"] |= {
+        "lr": 1e-3,
+        "optimizer": "adam",
+        "length": f"{STEPS} steps",
+        "lr_period": f"{STEPS - 200} steps",
+    }
     for key, value in (config or {}).items():
         section, name = key.split("__")
         values[section][name] = value
