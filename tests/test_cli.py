@@ -78,7 +78,7 @@ def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypa
     status, out, err = unstir("train", *tiny(), "--out", "here")
     assert status == 0
     assert "here/samples/images-00000048.png" in out and "here/curves.png" in out
-    assert "step 6 of 6" in err and "8x1x8x8" in err and "images/s" in err and "lr 1.87e-03" in err
+    assert "step 6 of 6" in err and "8x1x8x8" in err and "images/s" in err and "lr 3.73e-03" in err
     run = Run.open("here")
     assert run.config.recipe == "digits" and run.config.train.lr_period == "6 steps"
     assert run.config == toml.load(tmp_path / "here/config.toml")
@@ -217,7 +217,7 @@ def test_classes_are_learned_and_asked_for(unstir, tmp_path):
         ("train --diffusion.zero_terminal_snr --diffusion.predict eps", ["eps", "predict"]),
         ("train --train.length 3weeks", ["train.length", "epochs", "images"]),
         ("train --train.micro_batch 500", ["micro_batch=500", "batch_size"]),
-        ("train --train.weight_decay 0.1", ["weight_decay", "adamw"]),
+        ("train --train.optimizer adam --train.weight_decay 0.1", ["weight_decay", "adamw"]),
         ("train --grids.steps 2000", ["grids.steps=2000", "a chain of T=1000 has at most 1000 steps"]),
         ("train --train.batch_size 5000", ["batch_size=5000", "lower"]),
         ("train --model.mults 1 2 2 2 2", ["8x8", "multiples of 16"]),

@@ -66,7 +66,7 @@ def test_a_rate_too_high_has_one_remedy_that_names_it(spoiled, command):
     assert {each.check for each in report.findings} >= {"learning-rate", "not-learned", "first-loss"}
     (cause,) = causes(report.findings)
     assert cause.finding.check == "learning-rate" and cause.severity == "problem"
-    assert cause.finding.remedy == "a new run with --train.lr 0.002"
+    assert cause.finding.remedy == "a new run with --train.lr 0.004"
     assert "reached 12, where an untrained network has 1" in cause.finding.evidence
     status, out, _ = command("doctor", spoiled.path, "--no-samples", "--json")
     listed = {each["check"]: each["because"] for each in json.loads(out)["findings"]}
