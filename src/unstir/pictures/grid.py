@@ -96,6 +96,20 @@ def named_grid(images: Tensor, nrow: int, names: Sequence[str] | None) -> Image.
     return sheet
 
 
+def corner(
+    sheet: Image.Image, shape: tuple[int, ...], nrow: int, names: Sequence[str] | None, most: int
+) -> Image.Image:
+    """The first ``most`` rows and columns of a sheet that `named_grid` made of images of ``shape`` (C, H, W), however
+    many there are on it; ``names`` are those of as many rows, or None.
+    """
+    _, height, width = (scale_of(shape[1]) * side for side in shape)
+    bottom = GAP + most * (height + GAP)
+    if names is not None:
+        rows = [tuple(names[row * nrow : (row + 1) * nrow]) for row in range(most)]
+        bottom += LINE * sum(row == 0 or of_row != rows[row - 1] for row, of_row in enumerate(rows))
+    return sheet.crop((0, 0, min(GAP + most * (width + GAP), sheet.width), min(bottom, sheet.height)))
+
+
 def titled(picture: Image.Image, title: str) -> Image.Image:
     """The picture below a line of text, which is cut where the picture is narrower; without a text, the picture."""
     if not title:

@@ -3,6 +3,7 @@
 import base64
 import io
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from unstir.metrics.evaluation import SHARES, Evaluation
 from unstir.metrics.nearest import nearest, nearest_features
 from unstir.metrics.reference import reference
 from unstir.pictures import animation
-from unstir.pictures.grid import GAP, grid
+from unstir.pictures.grid import corner, grid
 from unstir.pixels import from_uint8, to_uint8
 from unstir.runs import build
 from unstir.runs import timetable as of_run
@@ -82,10 +83,11 @@ def _opened(path: Path) -> Image.Image:
 def snapshots(run: Run) -> list[tuple[str, Picture]]:
     """When each grid was drawn while training, and a corner of it, first to last, after that of their common noise."""
     named, found = {"noise": "the noise", of_run.START: "untrained"}, []
+    names = run.labels.captions(run.labels.of(torch.arange(CORNER * run.config.grids.nrow))) or None
     for step, name in {-1: "noise", **of_run.snapshots(run)}.items():
         when, path = named.get(name, f"{step * run.config.train.batch_size:,} images"), of_run.grid_file(run, name)
         if path.exists():
-            found.append((when, _corner(run, path, f"samples: {when}")))
+            found.append((when, _corner(run, path, None if step < 0 else names, f"samples: {when}")))
     return found
 
 
@@ -107,14 +109,10 @@ def real_grid(run: Run, store: Store) -> Picture:
     return encode(grid(images, run.config.grids.nrow), "training images, drawn at random")
 
 
-def _corner(run: Run, path: Path, shows: str) -> Picture:
-    """The first rows and columns of a grid of the run in a file."""
-    cfg = run.config.grids
-    columns, rows = min(cfg.nrow, cfg.num), -(-cfg.num // cfg.nrow)
+def _corner(run: Run, path: Path, names: Sequence[str] | None, shows: str) -> Picture:
+    """The first rows and columns of a grid of the run in a file, which may be of another grids.num than now."""
     with _opened(path) as image:
-        width = (image.width - GAP) * min(CORNER, columns) // columns + GAP
-        height = (image.height - GAP) * min(CORNER, rows) // rows + GAP
-        return encode(image.crop((0, 0, width, height)), shows)
+        return encode(corner(image, run.data.shape, run.config.grids.nrow, names, CORNER), shows)
 
 
 def forward(run: Run, store: Store) -> tuple[Picture, list[int]]:

@@ -1,0 +1,34 @@
+"""The corners of a run's grids on its page: whole images, of whatever number each grid was drawn."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from unstir.pictures.grid import LINE, named_grid
+from unstir.report import pictures
+from unstir.runs.timetable import grid_file, snapshots
+
+NUMS = (64, 3, 9, 1)
+"""Of the noise and of the grids, first to last; the present one is the last."""
+
+
+@pytest.mark.parametrize(("classes", "nrow", "lines"), [(0, 8, 0), (10, 8, 3), (10, 10, 1), (0, 2, 0), (10, 1, 3)])
+def test_corners_are_whole_images_where_grids_num_changed(make_run, monkeypatch, classes, nrow, lines):
+    run, _ = make_run(model__num_classes=classes, grids__nrow=nrow)
+    run = replace(run, config=replace(run.config, grids=replace(run.config.grids, num=NUMS[-1])))
+    monkeypatch.setattr(pictures, "encode", lambda image, shows: image)
+    images = torch.randint(0, 200, (max(NUMS), *run.data.shape), generator=torch.Generator().manual_seed(0)).byte()
+    files = [run.samples / "noise.png", *(grid_file(run, name) for name in snapshots(run).values())]
+    assert len(files) == len(NUMS)
+    run.samples.mkdir()
+    expected = []
+    for num, path in zip(NUMS, files, strict=True):
+        names = run.labels.captions(run.labels.of(torch.arange(num))) if path is not files[0] else []
+        named_grid(images[:num], nrow, names or None).save(path)
+        columns, rows = min(num, nrow, 3), min(-(-num // nrow), 3)
+        strips = min(lines, rows) if names else 0
+        expected.append((50 * columns + 2, 50 * rows + 2 + LINE * strips))
+    corners = [picture for _, picture in pictures.snapshots(run)]
+    assert [corner.size for corner in corners] == expected
+    assert corners[0].tobytes() == named_grid(images[:64], nrow, None).crop((0, 0, *expected[0])).tobytes()
