@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -10,6 +11,7 @@ from unstir.doctor.check import EXPLAINS, OF_SAMPLES, explained
 from unstir.doctor.learning import HIGHEST, higher_rate, lower_rate
 from unstir.runs import recipes
 from unstir.runs.config import Config
+from unstir.runs.sections import TrainConfig
 from unstir.runs.toml import from_dict, to_dict
 
 pytest_plugins = ["spoiled"]
@@ -66,7 +68,7 @@ def test_a_rate_too_high_has_one_remedy_that_names_it(spoiled, command):
     assert {each.check for each in report.findings} >= {"learning-rate", "not-learned", "first-loss"}
     (cause,) = causes(report.findings)
     assert cause.finding.check == "learning-rate" and cause.severity == "problem"
-    assert cause.finding.remedy == "a new run with --train.lr 0.004"
+    assert cause.finding.remedy == "a new run with --train.lr 0.002"
     assert "reached 12, where an untrained network has 1" in cause.finding.evidence
     status, out, _ = command("doctor", spoiled.path, "--no-samples", "--json")
     listed = {each["check"]: each["because"] for each in json.loads(out)["findings"]}
@@ -86,7 +88,7 @@ def test_a_rate_far_above_any_usual_one_is_named_where_nothing_was_learned(spoil
     spoiled.metrics(lambda line, place: {**line, "loss": 0.93})
     spoiled.config(train__lr=0.07)
     found = spoiled.found("learning-rate", **QUICK)
-    assert found.remedy == "a new run with --train.lr 0.004" and "diverged" not in found.says
+    assert found.remedy == "a new run with --train.lr 0.002" and "diverged" not in found.says
     assert found.figure > found.threshold
 
 
@@ -99,9 +101,8 @@ def test_a_rate_far_above_any_usual_one_is_named_where_nothing_was_learned(spoil
         ("digits", 2e-4, 2e-4 / 3, 6e-4),
         ("digits", 2e-3, 2e-3 / 3, 4e-3),
         ("cifar10", 1e-3, 2e-4, None),
-        ("", 0.5, HIGHEST, None),
-        ("", 0.015, HIGHEST, None),
-        ("", 9e-3, 3e-3, None),
+        ("", 0.5, HIGHEST["adam"], None),
+        ("", 9e-3, 2e-3, None),
         ("", 3e-3, 1e-3, None),
         ("", 1e-6, 1e-6 / 3, 3e-6),
         ("", 2e-4, 2e-4 / 3, None),
@@ -114,7 +115,11 @@ def test_a_remedy_names_a_rate_near_the_runs_own_or_the_recipes(recipe, rate, lo
 
 
 def test_the_highest_usual_rate_is_that_of_a_recipe():
-    assert max(recipes.load_recipe(name).train.lr for name in recipes.sentences()) == HIGHEST
+    rates = {name: recipes.load_recipe(name).train for name in recipes.sentences()}
+    assert max(each.lr for each in rates.values() if each.optimizer == "muon") == HIGHEST["muon"]
+    assert all(each.lr <= HIGHEST[each.optimizer] for each in rates.values())
+    assert HIGHEST.keys() == set(get_args(get_type_hints(TrainConfig)["optimizer"]))
+    assert lower_rate(config(optimizer="muon", lr=0.5)) == HIGHEST["muon"]
 
 
 def test_no_remedy_multiplies_the_rate_by_ten(spoiled):

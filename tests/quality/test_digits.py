@@ -83,6 +83,6 @@ def test_the_run_learned_and_kept_what_it_says(folder):
     run = Run.open(folder / "runs/digits")
     lines = run.metrics()
     assert lines[-1]["step"] == run.length == STEPS and lines[-1]["skipped"] == 0
-    assert lines[-1]["loss"] < 0.3 < lines[0]["loss"]  # of the velocity: 1 is predicting none
+    assert lines[-1]["loss"] < 0.3 < lines[0]["loss"]  # of the velocity: about 0.86 is predicting none
     pictures = sorted(path.stem for path in run.samples.glob("images-*.png"))
     assert len(pictures) == 6 and len(run.saved_steps()) >= 6

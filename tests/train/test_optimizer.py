@@ -8,7 +8,7 @@ import torch
 
 from unstir.nn.unet import UNet
 from unstir.runs.sections import TrainConfig
-from unstir.train.optimizer import Muon, is_matrix, make_optimizer, orthogonalised
+from unstir.train.optimizer import Muon, make_optimizer, matrices, orthogonalised
 from unstir.train.trainer import Trainer
 
 
@@ -72,17 +72,34 @@ def test_steps_are_those_of_torchs_own_muon():
 def test_convolutions_within_are_moved_by_muon_and_all_else_by_adamw(make_run):
     trainer = Trainer(*make_run("muon", train__optimizer="muon", model__num_classes=10, train__augment=0.1))
     net, optimizer = trainer.state.net, trainer.state.optimizer
-    matrices, rest = (group["params"] for group in optimizer.param_groups)
-    assert sum(map(len, (matrices, rest))) == len(set(map(id, [*matrices, *rest]))) == len(list(net.parameters()))
+    moved, rest = (group["params"] for group in optimizer.param_groups)
+    assert sum(map(len, (moved, rest))) == len(set(map(id, [*moved, *rest]))) == len(list(net.parameters()))
     named = dict(net.named_parameters())
-    mine = {name for name, p in named.items() if is_matrix(name, p)}
-    assert {id(named[name]) for name in mine} == set(map(id, matrices))
+    mine = matrices(net).keys()
+    assert {id(named[name]) for name in mine} == set(map(id, moved))
+    ends = ("input_conv.", "output_conv.", "label.", "augment.", "time.table")
+    assert mine == {name for name, p in named.items() if p.ndim > 1 and not name.startswith(ends)}
     assert {"down.0.blocks.0.conv_1.weight", "time.linear_1.weight"} & mine or len(mine) > 5
     assert not mine & {"input_conv.weight", "output_conv.weight", "label.weight", "augment.weight"} and net.augment
     trainer.take_step()
-    assert {key for p in matrices for key in optimizer.state[p]} == {"momentum_buffer"}
+    assert {key for p in moved for key in optimizer.state[p]} == {"momentum_buffer"}
     assert {key for p in rest for key in optimizer.state[p]} == {"step", "exp_avg", "exp_avg_sq"}
     assert all(group["lr"] == pytest.approx(2e-4 / 3) for group in optimizer.param_groups)
+
+
+class Own(torch.nn.Module):
+    """A network that is no U-Net: a table tied to its last layer, places as a bare parameter, other names."""
+
+    def __init__(self):
+        super().__init__()
+        self.input, self.middle, self.table = torch.nn.Conv2d(1, 8, 2), torch.nn.Linear(8, 8), torch.nn.Embedding(9, 8)
+        self.places, self.last = torch.nn.Parameter(torch.zeros(16, 8)), torch.nn.Linear(8, 9)
+        self.last.weight = self.table.weight
+        self.output = torch.nn.Linear(8, 4)
+
+
+def test_of_another_network_the_inner_layers_alone_are_muons():
+    assert list(matrices(Own())) == ["middle.weight"]
 
 
 def test_an_update_has_the_size_of_adams(make_run):

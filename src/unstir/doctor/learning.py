@@ -28,8 +28,8 @@ ENOUGH_IMAGES = 20_000  # seen: trained runs then have half the error of a denoi
 WARM, LEFT = 0.5, 0.1  # share of the run that is warm-up; share of the rate that a cosine has left at the run's end
 
 # Learning rates that a remedy may name are near the run's own, and such at which these networks are known to train.
-HIGHEST = 4e-3  # of the recipes here, that of the digits; the recipes of CIFAR-10 have 2e-4 to 1.5e-3
-STEP = 3.0  # a rate is changed by this factor at once, unless it lies above HIGHEST or the recipe's
+HIGHEST = {"adam": 2e-3, "adamw": 2e-3, "muon": 4e-3}  # that trained digits well; CIFAR-10 takes 2e-4 to 1.5e-3
+STEP = 3.0  # a rate is changed by this factor at once, unless it lies above the highest or the recipe's
 
 
 def usual_rate(config: Config) -> float:
@@ -39,9 +39,14 @@ def usual_rate(config: Config) -> float:
 
 
 def lower_rate(config: Config) -> float:
-    """A rate to try where the run's is too high: the recipe's if that is lower, else a third, at most `HIGHEST`."""
+    """A rate to try where the run's is too high: the recipe's if lower, else a third, at most `highest_rate`."""
     rate, usual = config.train.lr, usual_rate(config)
-    return usual if config.recipe in recipes.sentences() and usual < rate else min(rate / STEP, HIGHEST)
+    return usual if config.recipe in recipes.sentences() and usual < rate else min(rate / STEP, highest_rate(config))
+
+
+def highest_rate(config: Config) -> float:
+    """The highest usual rate of the run's optimizer."""
+    return HIGHEST[config.train.optimizer]
 
 
 def higher_rate(config: Config) -> float | None:
@@ -216,19 +221,20 @@ def _learning_rate(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterato
     untrained = outputs_nothing(facts.run, images.mean, images.std)
     peak = max(logged_errors(lines), default=0.0)
     unlearned, rose = _unlearned(facts, lines, images), peak > PEAK * untrained
-    if unlearned is None or not (rose or train.lr > STEP * HIGHEST):
+    highest = highest_rate(facts.run.config)
+    if unlearned is None or not (rose or train.lr > STEP * highest):
         return
     ended, limit = unlearned
     clip = "" if 0 < train.clip <= 1 else " and --train.clip 1"
     evidence = f"""with train.lr={train.lr:g} the squared error reached {peak:.3g}, where an untrained network has
         {untrained:.3g}, and is {ended:.3g} at the end, where the data's mean and variance alone give {limit:.3g}; a
-        peak of at most {PEAK:g} times the untrained network's, and rates up to {HIGHEST:g}, are usual"""
+        peak of at most {PEAK:g} times the untrained network's, and rates up to {highest:g}, are usual"""
     remedy = f"a new run with --train.lr {lower_rate(facts.run.config):.2g}{clip}"
     if rose:
         yield Finding("problem", evidence, remedy, peak / untrained, PEAK)
     else:
         says = "nothing was learned, at a learning rate far above any usual one"
-        yield Finding("problem", evidence, remedy, train.lr, STEP * HIGHEST, says=says)
+        yield Finding("problem", evidence, remedy, train.lr, STEP * highest, says=says)
 
 
 @check("not-learned", "the network has not learned to see images")

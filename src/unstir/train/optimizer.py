@@ -26,6 +26,9 @@ ITERATIONS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """a, b, c of a x + b x^3 + c x^5, which in five rounds moves the singular values in (0.01, 1] into about 0.7..1.2."""
 UPDATE_RMS = 0.2
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
+ENDS = ("input", "input_conv", "output", "output_conv", "label", "augment")
+"""The parts of a network, by their first name, whose matrices are not Muon's."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -101,11 +104,15 @@ def _factor(square: Tensor) -> Tensor:
     return factor
 
 
-def is_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether Muon is for this parameter of the U-Net: the matrices within, not its ends, labels, norms or biases."""
-    return parameter.ndim >= 2 and not name.startswith(
-        ("input_conv.", "output_conv.", "label.", "augment.", "time.table")
-    )
+def matrices(net: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of a network that Muon is for, by name: weights of its linear and convolutional layers.
+
+    Not those of its `ENDS`, which map between pixels or labels and features, nor tables, norms and biases.
+    """
+    own = {id(layer.weight) for layer in net.modules() if isinstance(layer, LAYERS)}
+    tables = {id(table.weight) for table in net.modules() if isinstance(table, nn.Embedding)}  # one may be tied to both
+    named = net.named_parameters()
+    return {name: p for name, p in named if id(p) in own - tables and name.split(".")[0] not in ENDS}
 
 
 def make_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -113,13 +120,13 @@ def make_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
     waited for. With Muon, AdamW moves what is no matrix.
     """
     named = dict(net.named_parameters())
-    matrices = {name: p for name, p in named.items() if config.optimizer == "muon" and is_matrix(name, p)}
+    mine = matrices(net) if config.optimizer == "muon" else {}
     adam = (torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW)(
-        [p for name, p in named.items() if name not in matrices],
+        [p for name, p in named.items() if name not in mine],
         lr=config.lr,
         betas=(config.beta1, config.beta2),
         eps=config.adam_eps,
         weight_decay=config.weight_decay,
         fused=True,
     )
-    return Muon(matrices.values(), adam) if isinstance(adam, torch.optim.AdamW) and matrices else adam
+    return Muon(mine.values(), adam) if isinstance(adam, torch.optim.AdamW) and mine else adam

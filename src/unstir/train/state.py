@@ -21,7 +21,7 @@ from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
 from unstir.theory.averages import WIDTHS
 from unstir.train import sharding
-from unstir.train.optimizer import Muon, is_matrix, make_optimizer
+from unstir.train.optimizer import Muon, make_optimizer, matrices
 
 WINDOW = ("steps", "loss", "mse", "bits", "grad_norm", "clipped")
 COUNTERS = ("skipped", "skipped_in_a_row")
@@ -163,8 +163,9 @@ class State:
             raise DamagedError(f"the checkpoint of step {saved.step} is damaged: of its state, {error}") from None
         wanted = self._tensors()
         if saved.step > saved.state["counters"][0] or saved.part("optimizer"):  # a step was taken, not skipped
+            momenta = matrices(self.net) if isinstance(self.optimizer, Muon) else {}
             for name, parameter in self.net.named_parameters():
-                if isinstance(self.optimizer, Muon) and is_matrix(name, parameter):
+                if name in momenta:
                     wanted[f"optimizer.{name}.momentum_buffer"] = parameter.detach()
                     continue
                 wanted |= {f"optimizer.{name}.{key}": parameter.detach() for key in MOMENTS}
