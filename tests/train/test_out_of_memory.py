@@ -79,7 +79,7 @@ def test_a_grid_that_runs_out_of_memory_says_how_many_images_fit_and_they_do(mak
     text = in_a_child(lambda: trained(run.config), ROOM)
     assert re.match(
         "OutOfMemoryError: out of memory.*, for the grid of step 0, whose 4000 images are drawn at once, and this "
-        r"process can have .*; nothing was trained yet: continue the run with --grids.num \d+, or ",
+        r"process can have .*; nothing was trained yet; to go on: unstir train --out .* --grids.num \d+; or ",
         text,
     ), text
     num = int(re.search(r"--grids.num (\d+)", text)[1])

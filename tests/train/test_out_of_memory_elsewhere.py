@@ -1,6 +1,8 @@
 """Memory that runs out for a grid, a held-out loss or a checkpoint: one line says for which, and its remedy works."""
 
 import re
+import shlex
+import shutil
 
 import pytest
 import torch
@@ -10,10 +12,11 @@ from test_resume import assert_same, outcome
 import unstir.runs.model as models
 from conftest import tiny_config, without_charts
 from unstir.errors import OutOfMemoryError
-from unstir.runs import checkpoint
+from unstir.runs import checkpoint, resources
+from unstir.runs import lines as log
 from unstir.runs.run import Run
 from unstir.runs.toml import to_toml
-from unstir.train import held_out, saving, state
+from unstir.train import held_out, out_of_memory, saving, state
 from unstir.train.launch import train_run
 from unstir.train.observer import Observer
 from unstir.train.trainer import Trainer
@@ -73,10 +76,10 @@ def test_a_grid_that_does_not_fit_is_named_with_a_number_of_images_that_does(
     with monkeypatch.context() as patch:
         lacking(patch, models, "draw", error, most=2, since=1)  # the first grid is drawn
         said = refusal(typed())
-        path = tmp_path / "run/checkpoints/step-00000001.safetensors"
+        run, path = tmp_path / "run", tmp_path / "run/checkpoints/step-00000001.safetensors"
         assert re.fullmatch(
             f"unstir: out of memory{re.escape(ASKED[error])}, for the grid of step 1, whose 4 images are drawn at once"
-            f"{THERE}{re.escape(str(path))} is whole: continue the run with --grids.num 2, or end other programs .*",
+            f"{THERE}{re.escape(str(path))} is whole; to go on: unstir train --out {run} --grids.num 2; or end .*",
             said,
         ), said
         assert checkpoint.newest(path.parent)[0].step == 1
@@ -92,8 +95,8 @@ def test_a_grid_of_one_image_has_no_smaller_one(typed, monkeypatch):
     lacking(monkeypatch, models, "draw", CPU)
     said = refusal(typed(grids__num=1))
     assert "for the grid of step 0, whose one image is drawn at once, and this process can have" in said
-    assert "; nothing was trained yet: end other" in said
-    assert said.endswith("then continue the run") and "--grids" not in said
+    assert "; nothing was trained yet; to go on: end other" in said
+    assert said.endswith("then give the same command again") and "--grids" not in said
 
 
 def test_a_held_out_loss_that_does_not_fit_is_named_with_what_takes_less(typed, trained, tmp_path, monkeypatch):
@@ -105,8 +108,8 @@ def test_a_held_out_loss_that_does_not_fit_is_named_with_what_takes_less(typed, 
             where = re.escape(str(run / "checkpoints/step-00000001.safetensors"))
             assert re.fullmatch(
                 "unstir: out of memory, at 4.096 GB more, for the held-out loss of step 1, of 6 images, 4 at once"
-                f"{THERE}{where} is whole: continue the run with --train.micro_batch 2 or --log.held_out_images 3, or "
-                "end other programs .*",
+                f"{THERE}{where} is whole; to go on: unstir train --out {run} --train.micro_batch 2; or unstir train "
+                f"--out {run} --log.held_out_images 3; or end other programs .*",
                 said,
             ), said
             assert typed(*words, **MEASURED)[0] == 0
@@ -114,11 +117,12 @@ def test_a_held_out_loss_that_does_not_fit_is_named_with_what_takes_less(typed, 
         run.rename(tmp_path / f"run{words}")
 
 
-def test_two_held_out_images_one_at_once_have_none_as_their_remedy(typed, monkeypatch):
+def test_two_held_out_images_one_at_once_have_none_as_their_remedy(typed, tmp_path, monkeypatch):
     lacking(monkeypatch, held_out, "denoising_loss", CPU)
     said = refusal(typed(log__held_out_images=2, train__micro_batch=1))
     assert "of 2 images, 1 at once, and this process can have" in said
-    assert "; nothing was trained yet: continue the run with --log.held_out_images 0, which measures none, or" in said
+    remedy = f"unstir train --out {tmp_path / 'run'} --log.held_out_images 0; or end"
+    assert f"; nothing was trained yet; to go on: {remedy}" in said
 
 
 class Heard(Observer):
@@ -144,8 +148,8 @@ def test_a_state_that_cannot_be_copied_is_written_as_it_is_with_the_same_bits(ma
     assert trainer.run()
     assert_same(outcome(run), outcome(trained("whole")[0]))
     assert len(calls) == 2 and observer.said == [
-        "out of memory at step 4, at 4.096 GB more, for the copy of what a checkpoint holds: from there on training "
-        "waits while one is written, which changes nothing else"
+        "out of memory at step 4, at 4.096 GB more, for the copy of the state that a checkpoint is written from; from "
+        "now on training waits while a checkpoint is written, which changes nothing else"
     ]
 
 
@@ -176,8 +180,57 @@ def test_a_checkpoint_that_cannot_be_written_for_want_of_memory_names_the_one_be
         train_run(run.config, run.path)
     where = re.escape(str(run.checkpoints / "step-00000004.safetensors"))
     assert re.fullmatch(
-        f"out of memory, at 4.096 GB more, for the checkpoint of step 8{THERE}{where} is whole: end other programs or "
-        r"raise this one's limit \(.*\), then continue the run",
+        f"out of memory, at 4.096 GB more, for the checkpoint of step 8{THERE}{where} is whole; to go on: end other "
+        r"programs or raise this one's limit \(.*\), then give the same command again",
         str(raised.value),
     ), str(raised.value)
     assert checkpoint.newest(run.checkpoints)[0].step == 4
+
+
+def remedies(text):
+    """The commands that a refusal names, as they are typed, without the program's name."""
+    return [shlex.split(each)[1:] for each in text.split("to go on: ")[1].split("; or ") if each.startswith("unstir ")]
+
+
+def test_the_remedy_of_a_grid_continues_a_run_that_is_distilled(trained, command, tmp_path, monkeypatch):
+    teacher, _ = trained("teacher")
+    asked = ("distill", teacher.path, "--out", tmp_path / "a fast one", "--length", "2 steps")
+    for since in (0, 1):  # before the first step, and after the last one
+        with monkeypatch.context() as patch:
+            lacking(patch, models, "draw", CPU, most=2, since=since)
+            [continued] = remedies(refusal(command(*asked)))
+            assert continued[-2:] == ["--grids.num", "2"]
+            assert command(*continued)[0] == 0
+        assert Run.open(tmp_path / "a fast one").newest_step() == 2
+        assert command(*asked)[0] == 0
+        shutil.rmtree(tmp_path / "a fast one")
+
+
+def test_the_remedies_of_a_held_out_loss_serve_a_finished_run(trained, command, monkeypatch):
+    run, store = trained(**MEASURED)
+    lines = run.held_out()
+    lacking(monkeypatch, held_out, "denoising_loss", CPU, most=3)
+    for which in (0, 1):
+        run.save_config()  # as it was before the other remedy
+        log.write(run.held_out_file, lines[:-1])
+        with pytest.raises(OutOfMemoryError) as raised:
+            held_out.catch_up(Run.open(run.path), store)
+        assert command(*remedies(str(raised.value))[which])[0] == 0
+        assert held_out.catch_up(Run.open(run.path), store) == 1
+
+
+def test_of_a_gpu_other_memory_and_other_words_are_named(make_run, monkeypatch):
+    run, _ = make_run()
+    monkeypatch.setattr(resources, "taken", lambda device: 0)
+    monkeypatch.setattr(resources, "reachable", lambda device: 8e9 if device.type == "cuda" else 3e9)
+    cuda = torch.device("cuda:0")
+    for block in (out_of_memory.for_grid(run, 4, cuda), out_of_memory.for_held_out(run, 4, cuda, 6, 4)):
+        with pytest.raises(OutOfMemoryError) as raised, block:
+            raise GPU
+        assert "can have 8.0 GB of cuda:0; " in str(raised.value) and "ulimit" not in str(raised.value)
+        assert str(raised.value).endswith("; or end other programs on that GPU, then give the same command again")
+    host = pytest.raises(
+        OutOfMemoryError, match=r"can have 3.0 GB of memory; .*ulimit"
+    )  # where its tensors are by then
+    with host, out_of_memory.for_checkpoint(run, 4):
+        raise CPU

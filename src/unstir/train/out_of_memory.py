@@ -1,10 +1,14 @@
-"""Memory that runs out beside the steps of a training: what it was for, what is saved, and what helps.
+"""Memory that runs out for a grid, a held-out loss or a full checkpoint: what it was for, what is saved, what helps.
+
+Of the rest of a training (slim weights, the floor of the loss, charts) nothing is known but the forecast of the whole,
+which is what is said there (`unstir.runs.memory.within_memory`).
 
 A step is repeated with a smaller part of its batch (`micro_batch`), and a run remembers that. Grids and held-out losses
 are made as they were asked for, or not at all: in other batches they have other last bits, and would depend on what
 memory there was.
 """
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +19,9 @@ from unstir.runs import checkpoint, resources
 from unstir.runs.memory import gigabytes, grid_that_fits, on
 from unstir.runs.run import Run
 
+HOST = torch.device("cpu")  # where a checkpoint is written from, whatever the run is trained on
 MORE = "end other programs or raise this one's limit (ulimit -v, or that of its container)"
+MORE_OF_A_GPU = "end other programs on that GPU"
 
 
 @contextmanager
@@ -29,7 +35,7 @@ def for_grid(run: Run, step: int, device: torch.device) -> Iterator[None]:
             raise
         fits = grid_that_fits(run.config, run.data.shape, device, before, resources.reachable(device))
         what = f"the grid of step {step}, whose {_images(num)} drawn at once"
-        raise _refusal(run, device, error, what, f"with --grids.num {fits}" if fits else "") from None
+        raise _refusal(run, device, error, what, *([f"--grids.num {fits}"] if fits else [])) from None
 
 
 @contextmanager
@@ -44,29 +50,34 @@ def for_held_out(run: Run, step: int, device: torch.device, num: int, size: int)
             raise
         at_once = min(num, size)
         what = f"the held-out loss of step {step}, of {num} images, {at_once} at once"
-        fewer = f"--log.held_out_images {num // 2}" if num > 3 else "--log.held_out_images 0, which measures none"
-        less = f"with --train.micro_batch {at_once // 2} or {fewer}" if at_once > 1 else f"with {fewer}"
-        raise _refusal(run, device, error, what, less) from None
+        fewer = f"--log.held_out_images {num // 2}" if num > 3 else "--log.held_out_images 0"
+        smaller = [f"--train.micro_batch {at_once // 2}"] if at_once > 1 else []
+        raise _refusal(run, device, error, what, *smaller, fewer) from None
 
 
 @contextmanager
-def for_checkpoint(run: Run, step: int, device: torch.device) -> Iterator[None]:
+def for_checkpoint(run: Run, step: int) -> Iterator[None]:
     """Where the memory runs out in this block, which writes the checkpoint of a step, raise OutOfMemoryError."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise _refusal(run, device, error, f"the checkpoint of step {step}", "") from None
+        raise _refusal(run, HOST, error, f"the checkpoint of step {step}") from None
 
 
-def _refusal(run: Run, device: torch.device, error: BaseException, what: str, less: str) -> OutOfMemoryError:
-    """What ran out, what is saved, and the remedy: the option that takes ``less``, where there is one; more memory."""
+def _refusal(run: Run, device: torch.device, error: BaseException, what: str, *less: str) -> OutOfMemoryError:
+    """What ran out, what is saved, and the remedies: commands that take ``less``, by an option each; more memory.
+
+    They are commands of `unstir train`, which continues a distilled run too and changes the settings of a finished one.
+    """
     there = f"this process can have {gigabytes(resources.reachable(device))} of {on(device)}"
     saved = checkpoint.listed(run.checkpoints)
     kept = f"{saved[-1][1]} is whole" if saved else "nothing was trained yet"
-    remedy = f"continue the run {less}, or {MORE}" if less else f"{MORE}, then continue the run"
-    return OutOfMemoryError(f"out of memory{asked_for(error)}, for {what}, and {there}; {kept}: {remedy}")
+    commands = [f"unstir train --out {shlex.quote(str(run.path))} {option}" for option in less]
+    more = f"{MORE_OF_A_GPU if device.type == 'cuda' else MORE}, then give the same command again"
+    remedies = "; or ".join([*commands, more])
+    return OutOfMemoryError(f"out of memory{asked_for(error)}, for {what}, and {there}; {kept}; to go on: {remedies}")
 
 
 def _images(num: int) -> str:

@@ -69,8 +69,8 @@ class Saving:
         self._copies = False
         resources.release(self._state.window.device)
         self._say(
-            f"out of memory at step {self._state.step}{asked}, for the copy of what a checkpoint holds: from there on "
-            "training waits while one is written, which changes nothing else"
+            f"out of memory at step {self._state.step}{asked}, for the copy of the state that a checkpoint is written "
+            "from; from now on training waits while a checkpoint is written, which changes nothing else"
         )
         return None
 
@@ -91,7 +91,7 @@ class Saving:
         """Write a checkpoint; the lines of metrics that it counts on come first."""
         self._record.sync()
         made = copied()
-        with for_checkpoint(self._run, made.step, self._state.window.device):
+        with for_checkpoint(self._run, made.step):
             checkpoint.save(self._run.checkpoints, made)
         checkpoint.keep_last(self._run.checkpoints, self._run.config.checkpoint.keep)
 
