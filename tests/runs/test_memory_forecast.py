@@ -126,8 +126,23 @@ def test_a_training_beyond_the_memory_for_certain_is_refused_with_what_fits(ther
         "train.batch_size=16 images of 32x32 at once take at least 1.2 GB in training, more than the "
     )
     assert text.endswith("what fits: --train.micro_batch 4 (0.92 GB) or --train.activation_checkpointing 2 (0.90 GB)")
-    with pytest.raises(UserError, match=r"train.micro_batch=9 images"):
-        memory.check(ho(micro_batch=9), SHAPE, torch.device("cpu"))
+    with pytest.raises(UserError, match=r"train.micro_batch=15 images"):
+        memory.check(ho(micro_batch=15), SHAPE, torch.device("cpu"))
+
+
+def test_a_training_that_fits_without_the_copy_for_checkpoints_is_not_refused(there):
+    taken, copied = memory.of_steps(HO, SHAPE, CPU), 4 * WEIGHT  # without gradients
+    least = round(0.9 * (taken.weights - copied + taken.images))
+    assert taken.total >= taken.weights + taken.images and taken.least == least
+    there(least)
+    memory.check(HO, SHAPE, CPU)
+    there(least - 1)
+    with pytest.raises(UserError, match="train.batch_size=16 images"):
+        memory.check(HO, SHAPE, CPU)
+    split = memory.of_steps(ho(shard=True), SHAPE, CPU)  # whose copy is not left out
+    assert split.least == round(0.9 * (split.weights + split.images))
+    grids = memory.of_grids(HO, SHAPE, CPU)
+    assert grids.least == round(0.9 * (grids.weights - copied + grids.images))
 
 
 def options(text):

@@ -37,12 +37,14 @@ SAFE = 0.9  # so many parts of the memory may be planned for
 @dataclass(frozen=True)
 class Forecast:
     """Bytes at a peak: for ``weights`` with all that belongs to each, for the ``images`` that are computed at once, and
-    the ``rest``, of the program and its data.
+    the ``rest``, of the program and its data. Of the weights ``spared`` are those of a copy that is made where there is
+    memory for it, and left out otherwise.
     """
 
     weights: int
     images: int
     rest: int = 0
+    spared: int = 0
 
     @property
     def total(self) -> int:
@@ -52,7 +54,7 @@ class Forecast:
     @property
     def least(self) -> int:
         """What is taken for certain."""
-        return round(SURE * (self.weights + self.images))
+        return round(SURE * (self.weights - self.spared + self.images))
 
 
 def copies(config: Config) -> int:
@@ -94,14 +96,16 @@ def of_steps(config: Config, shape: Shape, device: torch.device, rest: int = 0) 
     cast = weight // 2 if build.dtype(train.dtype, device) == torch.bfloat16 else 0
     late = train.activation_checkpointing > 0 and device.type != "cuda"
     in_pass = held + cast - (weight if num == train.batch_size and not late else 0)
-    return max(_besides(in_pass, images, rest, device), _besides(held + weight, 0, rest, device), key=_total)
+    peaks = _besides(in_pass, images, rest, device), _besides(held + weight, 0, rest, device)
+    return replace(max(peaks, key=_total), spared=_spared(config, weight, device))
 
 
 def of_grids(config: Config, shape: Shape, device: torch.device, rest: int = 0) -> Forecast:
     """The peak while a grid is drawn; arguments as `of_steps`."""
     weight, dtype = FLOAT * build.num_parameters(config), build.dtype(config.train.dtype, device)
     images = config.grids.num * sampled(build.network_config(config), shape, dtype)
-    return _besides(_held(config, weight, device), images, rest, device)
+    peak = _besides(_held(config, weight, device), images, rest, device)
+    return replace(peak, spared=_spared(config, weight, device))
 
 
 def forecast(config: Config, shape: Shape, device: torch.device, rest: int = 0) -> Forecast:
@@ -117,6 +121,11 @@ def _held(config: Config, weight: int, device: torch.device) -> int:
     """What is held of the weights; on the CPU with the copy without gradients that a checkpoint is written of."""
     num = copies(config)
     return weight * (num if device.type == "cuda" else 2 * num - 1)
+
+
+def _spared(config: Config, weight: int, device: torch.device) -> int:
+    """What of `_held` is the copy, where training goes on without it: not where processes split the weights."""
+    return 0 if config.train.shard else _held(config, weight, device) - weight * copies(config)
 
 
 def sampled(network: ModelConfig, shape: Shape, dtype: torch.dtype) -> int:
