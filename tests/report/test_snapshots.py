@@ -32,3 +32,16 @@ def test_corners_are_whole_images_where_grids_num_changed(make_run, monkeypatch,
     corners = [picture for _, picture in pictures.snapshots(run)]
     assert [corner.size for corner in corners] == expected
     assert corners[0].tobytes() == named_grid(images[:64], nrow, None).crop((0, 0, *expected[0])).tobytes()
+
+
+def test_grids_of_before_a_run_was_lengthened_are_shown_too(make_run, monkeypatch):
+    monkeypatch.setattr(pictures, "encode", lambda image, shows: image)
+    run, _ = make_run(train__length="20 steps", grids__log_spaced=2)
+    run.samples.mkdir()
+    images = torch.zeros((4, *run.data.shape), dtype=torch.uint8)
+    drawn = {**snapshots(run), 8: "images-00000064", 11: "images-00000088"}  # those of 8 and of 11 steps, by 8 images
+    for name in drawn.values():
+        named_grid(images, 2, None).save(grid_file(run, name))
+    seen = [0, *sorted(8 * step for step in drawn if step)]
+    assert [when for when, _ in pictures.snapshots(run)] == ["untrained", *(f"{each:,} images" for each in seen[1:])]
+    assert len(seen) == len(snapshots(run)) + 2

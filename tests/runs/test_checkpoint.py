@@ -187,11 +187,11 @@ def test_what_differs_between_two_environments_is_said_with_both_values():
     assert here["torch"] == torch.__version__ and here["device"].startswith("cpu ")
     assert checkpoint.what_differs(here, here) == []
     assert checkpoint.what_differs({**here, "threads": 99}, here) == [
-        f"continuing on {{'threads': {here['threads']}}} what ran on {{'threads': 99}}: "
+        f"the run goes on with threads={here['threads']}, where it had threads=99: "
         "the result may differ in the last bits"
     ]
     numbers, bits = checkpoint.what_differs({**here, "randomness": 0}, here)
-    assert numbers.startswith("this version draws other random numbers") and "{'randomness': 0}" in bits
+    assert numbers.startswith("this version draws other random numbers") and "where it had randomness=0" in bits
 
 
 def test_a_pickle_is_never_read(tmp_path):

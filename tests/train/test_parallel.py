@@ -159,7 +159,7 @@ def test_losses_follow_those_of_one_process_and_the_number_may_change(tiny, tmp_
     observer = Observer()
     observer.say = said.append
     train_run(config, tmp_path / "changing", observer=observer)
-    assert any("{'processes': 1} what ran on {'processes': 3}" in text for text in said), said
+    assert any("goes on with processes=1, where it had processes=3" in text for text in said), said
     one, changing = (Run.open(tmp_path / name).metrics() for name in ("one", "changing"))
     assert [line["step"] for line in changing] == list(range(1, 13))
     for name in ("loss", "grad_norm", "lr", "clipped", "skipped"):

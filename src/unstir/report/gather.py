@@ -22,7 +22,7 @@ from unstir.runs.checkpoint import environment
 from unstir.runs.files import write_text
 from unstir.runs.lines import decode, encode
 from unstir.runs.run import Run
-from unstir.runs.timetable import snapshots
+from unstir.runs.timetable import all_snapshots
 from unstir.train.loss_floor import read_floor
 
 CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,unipc:20,dpmpp_2m_sde:10,dpmpp_2m_sde:50,ancestral:50"
@@ -53,7 +53,8 @@ def planned(run: Run, store: Store, *, seconds: float, num: int = 0, seeds: int 
     usual = usual_chain(run)
     run.newest_step()  # says so where none was saved
     kept = run.saved_steps()
-    steps = [step for step in kept if step in snapshots(run)] or kept[-1:]
+    drawn = all_snapshots(run)
+    steps = [step for step in kept if step in drawn] or kept[-1:]
     models = [run.model(step, dtype="auto") for step in steps]  # what cannot be sampled is refused before any work
     job = Job(num=100, chain=usual, **usual_labels(run, store))
     plan = Plan(model=models[-1], job=job, seeds=seeds, networks=tuple(networks_there(store)))

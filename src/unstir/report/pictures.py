@@ -84,7 +84,7 @@ def snapshots(run: Run) -> list[tuple[str, Picture]]:
     """When each grid was drawn while training, and a corner of it, first to last, after that of their common noise."""
     named, found = {"noise": "the noise", of_run.START: "untrained"}, []
     names = run.labels.captions(run.labels.of(torch.arange(CORNER * run.config.grids.nrow))) or None
-    for step, name in {-1: "noise", **of_run.snapshots(run)}.items():
+    for step, name in {-1: "noise", **of_run.all_snapshots(run)}.items():
         when, path = named.get(name, f"{step * run.config.train.batch_size:,} images"), of_run.grid_file(run, name)
         if path.exists():
             found.append((when, _corner(run, path, None if step < 0 else names, f"samples: {when}")))

@@ -91,9 +91,9 @@ def what_differs(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     differing = [key for key, value in there.items() if here.get(key) != value]
     if not differing:
         return []
-    was, now = ({key: each.get(key) for key in differing} for each in (there, here))
+    was, now = (", ".join(f"{key}={each.get(key)}" for key in differing) for each in (there, here))
     numbers = "this version draws other random numbers: the run will not be what it would have been"
-    bits = f"continuing on {now} what ran on {was}: the result may differ in the last bits"
+    bits = f"the run goes on with {now}, where it had {was}: the result may differ in the last bits"
     return [numbers, bits] if "randomness" in differing else [bits]
 
 

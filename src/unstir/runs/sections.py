@@ -210,8 +210,8 @@ class LossConfig:
             if self.objective == "consistency" and value != getattr(LossConfig, key):
                 raise ValueError(f'{key}={value} has no effect with objective="consistency": leave it out')
             if self.has_bound and value not in (getattr(LossConfig, key), "importance"):
-                other = 'use times="uniform" or "importance"' if key == "times" else "leave it out"
-                why = f'objective="{self.objective}" would not be a bound: {other}, or use objective="simple"'
+                other = 'use times="uniform" or "importance"' if key == "times" else f"leave {key} out"
+                why = f'objective="{self.objective}" would not be a bound: {other}'
                 raise ValueError(f"with {key}={value} {why}")
         return self
 

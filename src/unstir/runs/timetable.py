@@ -51,7 +51,7 @@ def grid_file(run: Run, name: str) -> Path:
 
 def newest_grid(run: Run) -> Path | None:
     """The grid of the last snapshot that was drawn; None before the first."""
-    drawn = [file for name in snapshots(run).values() if (file := grid_file(run, name)).exists()]
+    drawn = [file for name in all_snapshots(run).values() if (file := grid_file(run, name)).exists()]
     return drawn[-1] if drawn else None
 
 
