@@ -120,6 +120,7 @@ def test_the_highest_usual_rate_is_that_of_a_recipe():
     assert all(each.lr <= HIGHEST[each.optimizer] for each in rates.values())
     assert HIGHEST.keys() == set(get_args(get_type_hints(TrainConfig)["optimizer"]))
     assert lower_rate(config(optimizer="muon", lr=0.5)) == HIGHEST["muon"]
+    assert lower_rate(config("digits", optimizer="adam", lr=0.5)) == HIGHEST["adam"]  # and not the recipe's, of Muon
 
 
 def test_no_remedy_multiplies_the_rate_by_ten(spoiled):

@@ -33,9 +33,9 @@ STEP = 3.0  # a rate is changed by this factor at once, unless it lies above the
 
 
 def usual_rate(config: Config) -> float:
-    """The rate of the recipe that the run began from; without one, that of Ho et al. 2020."""
+    """The rate of the recipe that the run began from, at most `highest_rate`; without one, that of Ho et al. 2020."""
     known = config.recipe in recipes.sentences()
-    return (recipes.load_recipe(config.recipe) if known else Config()).train.lr
+    return min((recipes.load_recipe(config.recipe) if known else Config()).train.lr, highest_rate(config))
 
 
 def lower_rate(config: Config) -> float:
