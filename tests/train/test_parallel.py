@@ -227,29 +227,6 @@ def test_a_gradient_that_is_not_finite_in_one_process_is_skipped_by_all(make_run
     assert "was not finite for 13 steps in a row, up to step 14" in error and 14 in saved
 
 
-def test_one_out_of_memory_says_so_and_the_last_checkpoint_is_whole(tiny, tmp_path, quick_watch, monkeypatch):
-    from unstir import cli
-    from unstir.runs.toml import to_toml
-
-    (tmp_path / "tiny.toml").write_text(to_toml(tiny()))
-    draw = trainer.nearest_noise
-
-    def greedy(key, *given):
-        if processes.rank() == 1 and key.step == 9:
-            raise torch.OutOfMemoryError("out of memory. Tried to allocate 3.00 GiB")
-        return draw(key, *given)
-
-    monkeypatch.setattr(trainer, "nearest_noise", greedy)
-    job = Together(
-        2, lambda rank: cli.main(["train", str(tmp_path / "tiny.toml"), "--out", str(tmp_path / "run")]), tmp_path
-    )
-    assert job.wait(LIMIT) == [LOST, 2]
-    last = [line for line in job.said().splitlines() if line.startswith("unstir: ")]
-    assert len(last) == 1 and last[0].startswith("unstir: process 1 of 2") and "out of memory, at 3.00 GiB" in last[0]
-    found, damaged = checkpoint.newest(tmp_path / "run/checkpoints")
-    assert found.step == 8 and not damaged and "Traceback" not in job.said()
-
-
 def test_on_the_command_line_the_first_alone_speaks_and_sigterm_to_another_stops_all(tiny, tmp_path, quick_watch):
     from unstir import cli
     from unstir.runs.toml import to_toml

@@ -18,9 +18,9 @@ from torch.distributed.rendezvous import rendezvous
 
 from unstir.distributed import place as places
 from unstir.distributed import processes
-from unstir.distributed.place import LostError, Place, named
+from unstir.distributed.place import AGAIN, LostError, Place, named
 from unstir.distributed.processes import Group, wait_for_all
-from unstir.distributed.watch import AGAIN, ASKED, BEAT, FAILED, NOTHING, Watch, alive, announce
+from unstir.distributed.watch import ASKED, BEAT, FAILED, LEFT, NOTHING, Watch, alive, announce
 from unstir.errors import UserError
 
 GATHERING = timedelta(minutes=5)  # how long the first process waits for the last one to start
@@ -72,7 +72,7 @@ def _join(here: Place, device: str) -> Group:
             _stores.append(next(iter(rendezvous("env://", timeout=GATHERING)))[0])
         store = PrefixStore(name, _stores[0])
         if here.rank == 0:
-            for key in (FAILED, ASKED):
+            for key in (FAILED, ASKED, LEFT):
                 store.set(key, NOTHING)
         store.set(alive(here.rank), "0")
         _wait_for_others(store, here)

@@ -7,10 +7,11 @@ from unstir.errors import UserError
 
 LOST = 75
 """The exit status of processes that end because another one did: the same command continues (EX_TEMPFAIL)."""
+AGAIN = "all processes end, and the same command goes on from what is saved"
 
 
 class LostError(Exception):
-    """The other processes are gone, or do not answer; the message says which."""
+    """The job ends here, and the same command goes on: others are gone or do not answer, or this one cannot follow."""
 
 
 @dataclass(frozen=True)

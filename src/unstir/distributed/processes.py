@@ -9,7 +9,7 @@ asked of the first process (`of_first`) or of all (`Vote`), never decided by eac
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -194,6 +194,22 @@ def follow(asked: "Asked") -> None:
     """Let ``asked`` learn within seconds that another process was asked to stop, and the others that this one was."""
     if present is not None:
         present.watch.asked = asked
+
+
+def left_to_first(act: Callable[..., None]) -> Callable[..., None]:
+    """A function that has the first process do ``act(**details)``, for one that ends the job and can exchange no more.
+
+    The details travel as JSON, by the store of the job, and the first process's watch acts when it learns of the end.
+    All processes call this; without a group it is ``act`` itself.
+    """
+    if present is None or is_first():
+        if present is not None:
+            present.watch.heir = act
+        return act
+    from unstir.distributed.watch import leave  # which needs torch's distributed part
+
+    store = present.store
+    return lambda **details: leave(store, details)
 
 
 class Vote:

@@ -10,25 +10,26 @@ thread that waits for a frozen process cannot be woken, so the thread ends its p
 """
 
 import itertools
+import json
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol
 
 from torch.distributed import Store  # type: ignore[attr-defined]  # it is not in __all__
 
-from unstir.distributed.place import LOST, Place, named
-from unstir.errors import printable
+from unstir.distributed.place import AGAIN, LOST, Place, named
+from unstir.errors import UserError, printable
 
 BEAT = 1.0  # seconds between two looks
 SILENT = 20.0  # the longest time for which a number may stand still
 SUSPECTED = 4.0  # the same where the exchange has failed, so that something is known to be wrong
 GRACE = 3.0  # how long the main thread has to end by itself, which leaves a terminal in order
-FAILED, ASKED = "failed", "asked"
+FAILED, ASKED, LEFT = "failed", "asked", "left"
 NOTHING = " "  # of a key that has no value yet: reading one that is not there would wait for it
-AGAIN = "all processes end, and the same command goes on from what is saved"
 
 
 class Asked(Protocol):
@@ -48,12 +49,14 @@ class Watch(threading.Thread):
     """The thread of the process at a ``place``; ``connect()`` opens a connection of its own to the store.
 
     ``asked`` is what learns that another process was asked to stop, and tells of its own; ``leaving`` says that the
-    job is done, so that who keeps the store may leave.
+    job is done, so that who keeps the store may leave. ``heir`` is called with what the process that ended the job left
+    to be done (`leave`).
     """
 
     def __init__(self, place: Place, connect: Callable[[], Store]) -> None:
         super().__init__(daemon=True)
         self.asked: Asked | None = None
+        self.heir: Callable[..., None] | None = None
         self.leaving = False
         self._place, self._connect = place, connect
         self._suspicious = False
@@ -73,6 +76,7 @@ class Watch(threading.Thread):
                 text = f"the store of the job, at MASTER_ADDR and MASTER_PORT, does not answer {self._place}; {AGAIN}"
                 self._verdict = Verdict(self._place.rank, text)
             if self._verdict is not None:
+                self._inherit(store)
                 self._found.set()
                 if not self._over.wait(GRACE):
                     self._end_process(self._verdict)
@@ -108,6 +112,12 @@ class Watch(threading.Thread):
             return announce(store, rank, f"{which} was killed, is frozen or cannot be reached any more; {AGAIN}")
         return None
 
+    def _inherit(self, store: Store) -> None:
+        """Do what was left to be done; where the store has gone or it fails, the next attempt leaves it again."""
+        with suppress(RuntimeError, OSError, UserError):
+            if self.heir is not None and (left := store.get(LEFT).decode()) != NOTHING:
+                self.heir(**json.loads(left))
+
     def _silent(self, beats: dict[int, str]) -> list[int]:
         """The processes whose numbers stand still for longer than is allowed."""
         now, limit = time.monotonic(), SUSPECTED if self._suspicious else SILENT
@@ -132,6 +142,11 @@ def alive(rank: int) -> str:
 def announce(store: Store, rank: int, text: str) -> Verdict:
     """Write down why the job ends, and which process says so; or what another one has written before."""
     return _read(bytes(store.compare_set(FAILED, NOTHING, f"{rank} {text}")).decode())
+
+
+def leave(store: Store, details: dict[str, Any]) -> None:
+    """Write down what is to be done when the job ends, which it is about to; what another one has left comes first."""
+    store.compare_set(LEFT, NOTHING, json.dumps(details))
 
 
 def _read(written: str) -> Verdict:

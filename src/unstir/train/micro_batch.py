@@ -7,12 +7,14 @@ a halving halves at the same step again, whatever memory there is.
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from unstir.distributed import processes
+from unstir.distributed.place import AGAIN, LostError
 from unstir.errors import asked_for, is_out_of_memory
 from unstir.runs import resources
 from unstir.runs.config import Config
@@ -46,12 +48,25 @@ def in_effect(run: Run, changed: Collection[str] = ()) -> Config:
 
 
 class MicroBatch:
-    """The size of the micro-batch at every step of a training with ``config``, with its `halvings` so far."""
+    """The size of the micro-batch at every step of a training with ``config``, with its `halvings` so far.
 
-    def __init__(self, config: Config, halved: Sequence[tuple[int, int]] = ()) -> None:
-        train = config.train
+    Of several processes one that runs out of memory calls ``record(step=, micro_batch=)`` and ends.
+    """
+
+    def __init__(
+        self, config: Config, halved: Sequence[tuple[int, int]] = (), record: Callable[..., None] = lambda **_: None
+    ) -> None:
+        train, self._record = config.train, record
+        self._share = -(-train.batch_size // processes.size())
         self._compiled = train.compile in ("yes", "graphs")
         self._first, self._halved = train.micro_batch or train.batch_size, [(step, size) for step, size in halved]
+
+    @classmethod
+    def of(cls, run: Run) -> "MicroBatch":
+        """That of a ``run``, in whose folder the first process alone reads and records the halvings of all."""
+        return cls(
+            run.config, processes.of_first(halvings(run)), processes.left_to_first(partial(run.record, "halved"))
+        )
 
     def at(self, step: int) -> int:
         """How many images are computed at once for step number ``step``, of which 1 is the first."""
@@ -61,29 +76,32 @@ class MicroBatch:
         """What ``gradient(size)`` of ``net`` gives for a step, and in words by which size; "" where it is that of `at`.
 
         Where the memory runs out it is computed again, with half the size. It must change nothing but gradients, which
-        it begins at zero, and buffers, which are set back. Raises OneImageError at size 1, and the error itself in one
-        of several processes: the others wait for it where they exchange their gradients.
+        it begins at zero, and buffers, which are set back. Raises OneImageError at size 1, and LostError in one of
+        several processes: the others wait for it where they exchange their gradients, so that none can repeat the step.
+        The halving is recorded, and the job started again, by torchrun or by hand, takes that step as the run of one.
         """
         buffers = [buffer.clone() for buffer in net.buffers()]
-        first = size = self.at(step)
+        first = size = min(self.at(step), self._share)
         asked = ""
         while True:
             try:
                 result = gradient(size)
                 break
             except (MemoryError, RuntimeError) as error:
-                if processes.size() > 1 or not is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if size == 1:
                     raise OneImageError(str(error)) from error
                 asked = asked_for(error)
-            self._undo(net, buffers)  # out here, for the error holds all that was computed
             size = -(-size // 2)
+            if processes.size() > 1:
+                self._record(step=step, micro_batch=size)
+                raise LostError(f"{_said(step, asked, size, first)}; {AGAIN}")
+            self._undo(net, buffers)  # out here, for the error holds all that was computed
         if size == first:
             return result, ""
         self._halved.append((step, size))
-        less = f"from there on train.micro_batch is {size} in place of {first}"
-        return result, f"out of memory at step {step}{asked}: {less}, which changes the memory and not the batch"
+        return result, _said(step, asked, size, first)
 
     @torch.no_grad()
     def _undo(self, net: nn.Module, buffers: list[Tensor]) -> None:
@@ -92,3 +110,8 @@ class MicroBatch:
         if self._compiled:
             torch.compiler.reset()  # as in a process that goes on from here
         resources.release(next(net.parameters()).device)
+
+
+def _said(step: int, asked: str, size: int, first: int) -> str:
+    less = f"from there on train.micro_batch is {size} in place of {first}"
+    return f"out of memory at step {step}{asked}: {less}, which changes the memory and not the batch"

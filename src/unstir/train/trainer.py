@@ -38,7 +38,7 @@ from unstir.train.grids import Grids
 from unstir.train.held_out import HeldOutLoss
 from unstir.train.limit import least_seconds
 from unstir.train.loss_floor import keep_floor
-from unstir.train.micro_batch import MicroBatch, halvings
+from unstir.train.micro_batch import MicroBatch
 from unstir.train.observer import Observer, Stop
 from unstir.train.paths import Paths
 from unstir.train.record import Record, draw_charts
@@ -58,7 +58,7 @@ class Trainer:
         self._device = build.device(cfg.device)
         self.state = State.initial(run, self._device)
         self._part = processes.share(cfg.batch_size)
-        self._sizes = MicroBatch(run.config, processes.of_first(halvings(run)))
+        self._sizes = MicroBatch.of(run)
         self._batches = Batches.of(run, store, self._device)
         self._slots = torch.arange(cfg.batch_size, device=self._device)
         self._snapshots, self._grids, self._started = snapshots(run), Grids(run, self._observer), False
