@@ -18,6 +18,10 @@ class Given:
         self.place = Place(rank, size)
 
 
+def fail():
+    raise UserError("a mistake")
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
 def test_shares_cover_all_slots_once_and_differ_by_one_at_most(monkeypatch, size):
     for total in (size, size + 1, 13, 128):
@@ -38,6 +42,8 @@ def test_one_process_alone_is_the_first_and_exchanges_nothing():
         assert processes.rows_of_all(rows, slice(0, 3), 3) is rows
         processes.agree({"a": 1}, "")
         processes.check_alike({"a": torch.rand(3)}, "")
+        assert processes.made_by_first(lambda: [3]) == [3]
+        assert refusal(processes.made_by_first, fail) == "a mistake"
         processes.wait_for_all()
         vote = processes.Vote()
         assert [vote(None), vote(15), vote(None)] == [None, 15, None]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from unstir.chain import FAST
-from unstir.cli.app import app, of_one, say, show, show_json
+from unstir.cli.app import app, say, show, show_json
 from unstir.cli.options import FLAT, ChainOptions, RunFolder
 from unstir.errors import UserError
 from unstir.metrics.request import EvaluationRequest
@@ -75,7 +75,6 @@ def evaluate(
         if run is not None:
             found, comparison = evaluate_run(run, request, say=say, showing=console.counting, finished=finished)
         else:
-            of_one("unstir evaluate --images")
             made, comparison = evaluate_images(images or [], None, request, say=say, showing=console.counting)
             finished(made)
             found = [made]

@@ -190,6 +190,32 @@ def alone() -> Iterator[None]:
         present = group
 
 
+def made_by_first(make: Callable[[], Value]) -> Value | None:
+    """What ``make`` gives in the first process, which does it alone; None in the others, which wait for it.
+
+    A UserError that it raises there is raised in all, so that all end with the status of a mistake; the first says it.
+    """
+    made, mistake = None, None
+    if is_first():
+        try:
+            with alone():
+                made = make()
+        except UserError as error:
+            mistake = error
+            _announce(str(error))
+    if (said := of_first(None if mistake is None else str(mistake))) is not None:
+        raise mistake or UserError(said)
+    return made
+
+
+def _announce(reason: str) -> None:
+    """Write down why this process ends, before another one does that ends for the same reason."""
+    if present is not None:
+        from unstir.distributed.watch import announce  # which needs torch's distributed part
+
+        announce(present.store, rank(), reason)
+
+
 def follow(asked: "Asked") -> None:
     """Let ``asked`` learn within seconds that another process was asked to stop, and the others that this one was."""
     if present is not None:

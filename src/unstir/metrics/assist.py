@@ -5,7 +5,7 @@ ones that one process alone would compute. Whatever else the first does may depe
 the others do nothing but wait to be asked (`serve`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unstir.distributed import processes
+from unstir.metrics import classifier
 from unstir.metrics.features import BATCH, Network, Outputs
 from unstir.progress import Progress
 
@@ -34,6 +35,24 @@ class Shared(Network):
         processes.of_first({"network": self._number, "batch_size": batch_size})
         processes.tensors_of_first({"images": images})
         return _outputs(self._network, images, batch_size, progress)
+
+
+def networks_of_first(networks: Sequence[Network], load: Callable[[], Network]) -> Sequence[Network]:
+    """The first process's networks in all of them; what the others give is not looked at.
+
+    The classifier's weights are sent; a network of another name each of the others gets by ``load()``. Raises UserError
+    in all where its weights are not the first one's.
+    """
+    found = list[Network]()
+    for number, name in enumerate(processes.of_first([network.name for network in networks])):
+        own = networks[number] if processes.is_first() else None
+        if name == classifier.Classifier.name:
+            assert own is None or isinstance(own, classifier.Classifier)
+            found.append(classifier.of_first(own))
+        else:
+            found.append(own or load())
+    processes.agree({network.name: network.hash for network in found}, "give all the same file of weights")
+    return found
 
 
 @contextmanager

@@ -15,12 +15,14 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unstir import randomness
 from unstir.data import Store, verify_once
+from unstir.distributed import processes
 from unstir.errors import UserError
 from unstir.metrics.classifier_training import BATCH, Lesson, learn, seconds
 from unstir.metrics.features import Awaited, Network, Outputs, Trust, given
@@ -159,6 +161,21 @@ def train_classifier(
     return replace(untested, trust=Trust(int(right.sum()), len(labels), int(labels.bincount().max())))
 
 
+def of_first(classifier: Classifier | None) -> Classifier:
+    """The first process's classifier in all of them, by its weights, whether or not they see its file."""
+    about, weights = dict[str, Any](), dict[str, Tensor]()
+    if classifier is not None:
+        about = {key: getattr(classifier, key) for key in ("shape", "data", "seen")}
+        about |= {"classes": classifier.net.head.out_features, "trust": dataclasses.asdict(classifier.trust)}
+        weights = classifier.net.state_dict()
+    about, weights = processes.of_first(about), processes.tensors_of_first(weights)
+    if classifier is not None:
+        return classifier
+    net = _initial(shape := tuple(about["shape"]), about["classes"], seed=0)
+    net.load_state_dict(weights)
+    return Classifier(net, shape, about["data"], about["seen"], Trust.read(about["trust"]))
+
+
 def networks_there(store: Store) -> list[Network]:
     """What `networks_for` gives, with nothing trained: a classifier that is not kept with the store is `Awaited`."""
     if len(store.classes) < 2 or store.count("train") == 0:
@@ -199,10 +216,14 @@ def _lesson(store: Store, seed: int) -> Lesson:
 
 
 def _network(store: Store, seed: int) -> ConvNet:
+    return _initial(store.shape, len(store.classes), seed)
+
+
+def _initial(shape: tuple[int, int, int], num_classes: int, seed: int) -> ConvNet:
     """The network with its initial weights, a function of the seed; torch's own generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(randomness.derive_seed(seed, "classifier"))
-        return ConvNet(store.shape, len(store.classes))
+        return ConvNet(shape, num_classes)
 
 
 def _check(store: Store) -> None:

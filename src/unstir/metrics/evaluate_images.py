@@ -2,18 +2,21 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from unstir.data import Store
+from unstir.distributed import processes
+from unstir.distributed.join import joined
 from unstir.errors import UserError
-from unstir.metrics.evaluation import FOLDER, Evaluation, differences, find, save, saved, unlike
+from unstir.metrics.assist import assisted, networks_of_first, serve
+from unstir.metrics.evaluation import FOLDER, Evaluation, differences, find, of_first, save, saved, unlike
 from unstir.metrics.figures import Figure
 from unstir.metrics.floor import FEWEST
-from unstir.metrics.images import Images, Source, images_of, label_of
+from unstir.metrics.images import Images, Source, images_of, label_of, paths_of
 from unstir.metrics.inception import inception, installed
 from unstir.metrics.judgement import (
     Judgement,
@@ -73,12 +76,35 @@ def evaluate_images(
     [seeds, N, C, H, W], or batches of such arrays, as a generator yields them. ``labels``, int64 [N] or [seeds, N], are
     the classes that the images of arrays were asked to show. ``store`` is what they are compared with, by default
     ``request.store``. The figures are kept in STORE/evaluation and found there
-    by the content of the images. ``say`` is called with forecasts. Raises UserError, before anything is trained or
-    written, for images that are of another shape or none, and for what cannot be compared.
+    by the content of the images. ``say`` is called with forecasts. Several processes that torchrun started share the
+    features: the first one alone reads and writes, and all return the same. Raises UserError, before anything is
+    trained or written, for images that are of another shape or none, and for what cannot be compared.
     """
-    plan, rival = planned_images(images, store, request, labels=labels, say=say, showing=showing)
-    made = evaluate_plan(plan, say, showing)
-    return made, differences(made, rival) if rival else []
+    with joined(request.device):
+        if not processes.is_first():
+            say, showing = unsaid, silently
+        processes.agree(_named(images, store, request), "start all with the same options")
+        planned = processes.made_by_first(
+            lambda: planned_images(images, store, request, labels=labels, say=say, showing=showing)
+        )
+        return _of_all(planned, request, say, showing)
+
+
+def _of_all(
+    planned: tuple[ImagesPlan, Evaluation | None] | None, request: EvaluationRequest, say: Say, showing: Showing
+) -> tuple[Evaluation, list[str]]:
+    """What `evaluate_images` returns, by all processes, of which the first has what `planned_images` returns."""
+    networks = [] if planned is None else planned[0].networks
+    networks = networks_of_first(networks, lambda: inception(request.features, unsaid, device=request.device))
+    made, said = None, list[str]()
+    if planned is None:
+        serve(networks)
+    else:
+        plan, rival = planned
+        with assisted(networks) as shared:
+            made = evaluate_plan(replace(plan, networks=shared), say, showing)
+        said = differences(made, rival) if rival else []
+    return of_first(made), processes.of_first(said)
 
 
 def planned_images(
@@ -168,6 +194,13 @@ def _measured(
         return measure(
             plan.store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels, progress=progress
         )
+
+
+def _named(images: Source, store: str | Path | Store | None, request: EvaluationRequest) -> dict[str, Any]:
+    """What was asked for, as JSON has it; of images that are no files nothing."""
+    where = store.content_hash if isinstance(store, Store) else str(store)
+    asked = {field.name: str(getattr(request, field.name)) for field in fields(request)}
+    return {"images": ", ".join(map(str, paths_of(images))), **asked, "store": where if store else asked["store"]}
 
 
 def _check_asked(request: EvaluationRequest) -> None:

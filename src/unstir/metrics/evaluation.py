@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from unstir.chain import Cost, compared
 from unstir.data import Store
+from unstir.distributed import processes
 from unstir.errors import UserError
 from unstir.metrics.figures import Figure, figure_effect, verdict
 from unstir.metrics.memorisation import Memorisation
@@ -171,6 +172,12 @@ def find(run: Run | Store, step: int, protocol: Mapping[str, Any]) -> Evaluation
     """The evaluation of this step by exactly this protocol, if it was made before."""
     found = _read(run.path / FOLDER / f"{name_of(step, protocol)}.json")
     return None if found is None or compared(found.protocol, protocol) else found
+
+
+def of_first(evaluation: Evaluation | None) -> Evaluation:
+    """The first process's evaluation in all of them; what the others give is not looked at."""
+    values = processes.of_first(None if evaluation is None else asdict(evaluation))
+    return evaluation or _EVALUATION.validate_json(json.dumps(values), strict=True)
 
 
 def describe(evaluation: Evaluation) -> str:

@@ -118,7 +118,7 @@ def images_of(
     ``label``, a class by name or number, is that of all; ``labels``, int64 [N], one for each image of an array or of
     batches. ``say`` is called with what was done to files out of the ordinary.
     """
-    paths = _paths(source)
+    paths = paths_of(source)
     if paths:
         if labels is not None:
             raise UserError("labels are of an array or of batches; of files subfolders say the class, or label")
@@ -161,7 +161,7 @@ def _check_labels(known: Sequence[Tensor], parts: Sequence[Tensor], store: Store
             raise UserError(f"labels are outside 0..{len(store.classes) - 1}, the classes of {store.path}")
 
 
-def _paths(source: Source) -> list[Path]:
+def paths_of(source: Source) -> list[Path]:
     """The paths that a source is, if it is paths."""
     if isinstance(source, str | Path):
         return [usable_path(source)]
