@@ -9,6 +9,7 @@ from conftest import tiny_config
 from unstir.errors import UserError
 from unstir.runs import toml
 from unstir.runs.config import Config
+from unstir.runs.timetable import learning_rate
 from unstir.train.launch import open_data
 
 KEYS = {
@@ -72,11 +73,23 @@ def test_a_network_beyond_the_memory_is_refused_before_the_data_is_packed(tmp_pa
     assert not (tmp_path / "store").exists()
 
 
-def test_a_warm_up_longer_than_the_run_is_refused(make_run, tmp_path):
-    refused(
-        lambda: make_run(train__length="20 steps", train__warmup="1 epoch"),
-        "train.warmup=1 epoch is longer than the whole run, train.length=20 steps", '--train.warmup "2 steps"',
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    ("length", "warmup", "given", "remedy"),
+    [
+        ("20 steps", "1 epoch", "20 steps is no longer than the warm-up, train.warmup=1 epoch (", "2 steps"),
+        ("20 steps", "20 steps", "20 steps is no longer than the warm-up, train.warmup=20 steps,", "2 steps"),
+        ("8 images", "1 step", "train.length=8 images (1 step) is no longer", "0 steps"),
+        ("10 steps", "200 steps", "train.length=10 steps is no longer", "1 step"),
+    ],
+)  # fmt: skip
+def test_a_run_without_a_step_at_the_full_rate_is_refused(make_run, tmp_path, length, warmup, given, remedy):
+    asked = {"train__length": length, "train__lr_schedule": "cosine"}
+    refused(lambda: make_run(**asked, train__warmup=warmup), given, f'--train.warmup "{remedy}"')
     assert not (tmp_path / "run").exists()
-    run, _ = make_run(train__length="20 steps", train__warmup="20 steps")
-    assert run.length == 20
+    run, _ = make_run(**asked, train__warmup=remedy)
+    assert run.steps_in(remedy) < run.length
+
+
+def test_a_warm_up_may_leave_a_single_step(make_run):
+    run, _ = make_run(train__length="20 steps", train__warmup="19 steps")
+    assert learning_rate(run, 18) == learning_rate(run, 19) == run.config.train.lr > learning_rate(run, 17)

@@ -344,7 +344,7 @@ def test_a_trial_halves_as_training_does_and_does_not_compile_what_needs_more_me
 
 @pytest.mark.parametrize("how", ["yes", "graphs"])
 def test_a_compiled_run_that_halves_is_compiled_anew_and_resumes_bit_for_bit(make_run, traced, monkeypatch, how):
-    settings = {"train__compile": how, "train__micro_batch": 0, "train__length": "6 steps"}
+    settings = {"train__compile": how, "train__micro_batch": 0, "train__length": "6 steps", "train__warmup": "2 steps"}
     before, store = make_run("before", **{**settings, "train__length": "3 steps"})
     Trainer(before, store).run()
     Trainer(*make_run("before", **{**settings, "train__micro_batch": 4})).run()

@@ -149,12 +149,13 @@ def open_run(config: Config, out: Path, store: Store, say: Say = unsaid) -> Run:
         return _continued(Run.open(out), config, store)
     _check_fit(config, store)
     card = DataCard(store.shape, store.classes, {split: store.count(split) for split in SPLITS}, store.content_hash)
+    config = dataclasses.replace(config, imported="")
     draft = Run(out, config, card)
     train, warmup = config.train, draft.steps_in(config.train.warmup)
-    if warmup > draft.length:
+    if draft.length <= warmup:
         raise UserError(
-            f"train.warmup={train.warmup} is longer than the whole run, train.length={train.length} ({draft.length} "
-            f'steps), which would end before its rate is reached; set --train.warmup "{draft.length // 10} steps"'
+            f"{_in_steps(draft, 'length')} is no longer than the warm-up, {_in_steps(draft, 'warmup')}, so that no "
+            f'step follows at the full rate; shorten the warm-up too: --train.warmup "{_span(draft.length // 10)}"'
         )
     if train.lr_schedule != "constant" and train.lr_period == "0 steps":
         period = draft.length - warmup if train.lr_schedule == "cosine" else draft.length // 5
@@ -173,10 +174,20 @@ def open_run(config: Config, out: Path, store: Store, say: Say = unsaid) -> Run:
     dtype = build.dtype_name(train.dtype, build.device(train.device))
     train = dataclasses.replace(train, dtype=dtype, init=pinned(train.init))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))
-    config = dataclasses.replace(config, train=train, data=data, imported="")
+    config = dataclasses.replace(config, train=train, data=data)
     with within_memory(*needs(config, store)):
         train = dataclasses.replace(train, compile=how_to_compile(Run(out, config, card), store, say))
     return Run.create(dataclasses.replace(config, train=train), out, card)
+
+
+def _in_steps(run: Run, name: str) -> str:
+    """A span of [train] as it was given, and what it is in steps where it is not of steps."""
+    span: str = getattr(run.config.train, name)
+    return f"train.{name}={span}" + ("" if "step" in span else f" ({_span(run.steps_in(span))})")
+
+
+def _span(steps: int) -> str:
+    return f"{steps} step{'s' * (steps != 1)}"
 
 
 def _continued(old: Run, asked: Config, store: Store) -> Run:
