@@ -17,7 +17,7 @@ from unstir.metrics.distances import (
     kid,
     precision_recall,
 )
-from unstir.metrics.frechet import Moments, frechet_of, moments
+from unstir.metrics.frechet import Moments, frechet_of, moments, standard_error
 
 
 def draw(seed, n, size=8, scale=1.0, shift=0.0):
@@ -164,15 +164,28 @@ def test_the_infinite_distance_is_the_true_one_with_the_error_stated(n, scale, s
     true = float(((1 - scale) ** 2 + shift**2) * (SPREAD**2).sum())
     given = sets(n, scale, shift, 300)
     found = [infinite_fd(each, EXACT, seed) for seed, each in enumerate(given)]
-    values = [value for value, _ in found]
+    values = [each.value for each in found]
     deviation = statistics.stdev(values)
     bias = statistics.fmean(frechet_of(each, EXACT) for each in given) - true
     assert bias > 3 * deviation / 300**0.5
     assert statistics.fmean(values) == pytest.approx(true, abs=0.1 * bias + 4 * deviation / 300**0.5)
-    stated = statistics.fmean(error**2 for _, error in found) ** 0.5
+    stated = statistics.fmean(each.error**2 for each in found) ** 0.5
     assert stated == pytest.approx(deviation, rel=0.25)
-    within = statistics.fmean(abs(value - statistics.fmean(values)) < 2 * error for value, error in found)
+    within = statistics.fmean(abs(value - statistics.fmean(values)) < 2 * error for value, error, _ in found)
     assert within > 0.88  # 95 % of normal errors that are known
+
+
+@pytest.mark.parametrize(("n", "scale", "shift"), [(129, 1.0, 0.0), (129, 1.3, 0.5), (300, 0.8, 0.2), (1000, 1.0, 0.5)])
+def test_the_bias_removed_has_the_error_stated_and_not_that_of_independent_distances(n, scale, shift):
+    """The same images are in both distances, so that what they add to either by chance is not in the difference."""
+    given = sets(n, scale, shift, 200)
+    found = [infinite_fd(each, EXACT, seed) for seed, each in enumerate(given)]
+    biases = [frechet_of(each, EXACT) - line.value for each, line in zip(given, found, strict=True)]
+    stated = statistics.fmean(line.bias_error**2 for line in found) ** 0.5
+    deviation = statistics.stdev(biases)
+    assert stated == pytest.approx(deviation, rel=0.25)
+    independent = [math.hypot(line.error, standard_error(each, EXACT)) for each, line in zip(given, found, strict=True)]
+    assert statistics.fmean(independent) > 3 * deviation
 
 
 def test_the_bias_of_a_finite_reference_stays():
@@ -190,14 +203,14 @@ def test_the_line_is_straight_in_one_over_the_number(monkeypatch):
     monkeypatch.setattr(distances, "frechet_of", straight)
     monkeypatch.setattr("unstir.metrics.frechet._quickly", straight)
     for n in (34, 35, 101):
-        value, _ = infinite_fd(draw(0, n, SIZE), EXACT)
-        assert value == pytest.approx(2, rel=1e-12)
+        line = infinite_fd(draw(0, n, SIZE), EXACT)
+        assert line.value == pytest.approx(2, rel=1e-12) and line.bias_error == pytest.approx(0, abs=1e-12)
 
 
 def test_too_few_to_extrapolate_are_refused():
     assert infinite_needs(SIZE) == 34
-    value, error = infinite_fd(draw(0, 34, SIZE) * SPREAD, EXACT)
-    assert math.isfinite(value) and error > 0
+    value, error, bias_error = infinite_fd(draw(0, 34, SIZE) * SPREAD, EXACT)
+    assert math.isfinite(value) and error > bias_error > 0
     with pytest.raises(UserError, match="33 images are too few .* between 16 features; give at least 34, better 128"):
         infinite_fd(draw(0, 33, SIZE) * SPREAD, EXACT)
     first = infinite_fd(draw(0, 50, SIZE) * SPREAD, EXACT, seed=1)

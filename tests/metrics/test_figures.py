@@ -251,8 +251,10 @@ def test_the_errors_of_a_figure_are_those_of_four_sets_and_the_reference_of_its_
     kernel = lambda subsets: kid(sets[0], real, subsets, 12, seed=0)[0]
     assert found["means/kid"].by_seed[0] == kernel(50) and feature_figures._kid(of, sets[0], 10) == kernel(10)
     lines = [infinite_fd(each, of.real.moments, seed) for seed, each in enumerate(sets)]
-    expected = statistics.fmean(value for value, _ in lines), math.hypot(*(error for _, error in lines)) / 6
+    expected = statistics.fmean(line.value for line in lines), math.hypot(*(line.error for line in lines)) / 6
     assert found["means/fd"].infinite == pytest.approx(expected, rel=1e-12)
+    of_bias = math.hypot(*(line.bias_error for line in lines)) / 6
+    assert found["means/fd"].bias_error == pytest.approx(of_bias, rel=1e-12)
     assert feature_figures._infinite(of, [draw(0, 5, 2)], [None]) is None  # two features take six images
     assert feature_figures._infinite(of, [draw(0, 6, 2)], [None]) is not None
 

@@ -10,7 +10,7 @@ from runs import by_name, evaluation, facts
 from unstir.metrics.features import Trust
 from unstir.report.analysis import analyse
 from unstir.report.analysis_quality import NEAR
-from unstir.significance import LEVEL
+from unstir.significance import LEVEL, widening
 
 TIMES = re.compile(r", ([\d.,]+) \+- ([\d.,]+) times that of real images")
 
@@ -58,6 +58,16 @@ def test_as_good_as_real_is_called_good_only_where_it_is_decidedly_near():
     assert f"decidedly less than {NEAR:g} times theirs" in near.text and "Whether they differ is undecided" in near.text
     rough = by_name(judged({"floor": 0.24, "floor_error": 0.2, "bootstrap": 0.3}, fd=0.24))
     assert "near" not in rough and rough["excess"].verdict == "undecided"
+
+
+def test_what_the_finite_number_adds_is_known_better_than_the_figure_and_that_of_infinitely_many():
+    made = {"by_seed": (0.30, 0.40, 0.32), "bootstrap": 0.08, "infinite": (0.0, 0.06)}
+    said = by_name(judged({**made, "bias_error": 0.01}))["finite number"]
+    assert said.effect.value == pytest.approx(0.34) and said.verdict == "neutral" and said.effect.decided
+    assert said.effect.error == pytest.approx(0.01 * widening(27))  # three sets, ten splits each
+    assert "0.340 +- 0.011 is due to the finite number of samples" in said.text and "0.00 +- 0.06" in said.text
+    assert "finite number" not in by_name(judged({**made, "bias_error": 0.2}))
+    assert "finite number" not in by_name(judged(made))  # figures of before that was measured
 
 
 def test_further_than_noise_is_said_where_it_is():

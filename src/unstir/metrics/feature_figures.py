@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unstir.data import Store
-from unstir.metrics.distances import fidelity, infinite_fd, infinite_needs, kid, near
+from unstir.metrics.distances import InfiniteDistance, fidelity, infinite_fd, infinite_needs, kid, near
 from unstir.metrics.features import NEAR, Network
 from unstir.metrics.figures import HIGHER, LOWER, SPLITS, Figure, Figures, error_of_halves, halved, halves_of
 from unstir.metrics.floor import FLOOR_SPLITS, Draws, bound, draws
@@ -105,8 +105,15 @@ def figures_of(of: Sides, sets: Sequence[Tensor], labels: Sequence[Tensor] | Non
             num_reference=of.real.moments.n,
         )
     key = f"{of.network.name}/fd"
+    made = _infinite(of, sets, strata)
     of_real = None if of.floor is None else _infinite(of, [of.floor.features], [of.floor.draws.classes])
-    return found | {key: replace(found[key], infinite=_infinite(of, sets, strata), floor_infinite=of_real)}
+    extrapolated = replace(
+        found[key],
+        infinite=made and made[:2],
+        bias_error=made and made.bias_error,
+        floor_infinite=of_real and of_real[:2],
+    )
+    return found | {key: extrapolated}
 
 
 def _floor(of: Sides, num: int) -> tuple[Figures, Figures, int]:
@@ -193,8 +200,8 @@ def _named(row: Tensor) -> Figures:
     return dict(zip(NEAR, row.tolist(), strict=True))
 
 
-def _infinite(of: Sides, sets: Sequence[Tensor], strata: Sequence[Tensor | None]) -> tuple[float, float] | None:
-    """The mean distance of infinitely many images and its standard error; None where there are too few to tell.
+def _infinite(of: Sides, sets: Sequence[Tensor], strata: Sequence[Tensor | None]) -> InfiniteDistance | None:
+    """The mean distance of infinitely many images with its errors; None where there are too few to tell.
 
     ``strata`` are the classes of each set that are in fixed shares, int64 [N], or None.
     """
@@ -202,8 +209,10 @@ def _infinite(of: Sides, sets: Sequence[Tensor], strata: Sequence[Tensor | None]
         return None
     pairs = enumerate(zip(sets, strata, strict=True))
     lines = [infinite_fd(features, of.real.moments, seed, strata=classes) for seed, (features, classes) in pairs]
-    spread = sum(error**2 for _, error in lines) ** 0.5 / len(lines)
-    return statistics.mean(value for value, _ in lines), spread
+    of_values, of_biases = (
+        sum(error**2 for error in errors) ** 0.5 / len(lines) for errors in list(zip(*lines, strict=True))[1:]
+    )
+    return InfiniteDistance(statistics.mean(each.value for each in lines), of_values, of_biases)
 
 
 def _errors_of_means(values: Tensor, strata: Tensor | None) -> list[float]:

@@ -19,6 +19,7 @@ LOWER, HIGHER = "lower", "higher"
 Figures = dict[str, float]  # values or errors of figures by key
 SPLITS = 5  # sets are split into halves so often to estimate how figures vary with the choice of images
 FLOOR_DF = 19.0  # of a floor's error: 20 splits into halves, or 20 sets drawn with replacement, less one
+BIAS_DF = 9.0  # of the error of a set's bias: ten splits into halves, less one
 BOOTSTRAP_DF = 5.0  # of a bootstrap in addition to those of seeds, for it includes the choice of images alone: with
 # three seeds chance then decides as seldom as `LEVEL` says even where the bootstrap is 0.7 of the true spread
 
@@ -34,7 +35,8 @@ class Figure:
     that are not in the reference of ``num_reference``, drawn as the generator draws, as good as new images can be;
     ``num_floor`` is 0 where such images were lacking, and nothing may be compared with that floor. ``ceiling`` is that
     of uniform noise. Both are None where there is none. ``infinite`` (value, standard error) is extrapolated to
-    infinitely many samples, ``floor_infinite`` to real images. ``network`` and ``network_hash`` name the features.
+    infinitely many samples, ``floor_infinite`` to real images; ``bias_error`` is the standard error of ``value`` less
+    the former, both of the same images. ``network`` and ``network_hash`` name the features.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Figure:
     num_floor: int = 0
     ceiling: float | None = None
     infinite: tuple[float, float] | None = None
+    bias_error: float | None = None
     floor_infinite: tuple[float, float] | None = None
     network: str = ""
     network_hash: str = ""
@@ -85,6 +88,13 @@ class Figure:
         """
         df = len(self.by_seed) - 1.0 + (0 if self.bootstrap is None else BOOTSTRAP_DF)
         return Estimate(self.value, math.nan if self.own_error is None else self.own_error, max(df, 1.0))
+
+    @property
+    def bias(self) -> Estimate | None:
+        """What the finite number of samples adds to ``value``; None where that was not measured."""
+        if self.infinite is None or self.bias_error is None:
+            return None
+        return Estimate(self.value - self.infinite[0], self.bias_error, BIAS_DF * len(self.by_seed))
 
     def floor_estimate(self, num: int) -> Estimate | None:
         """The floor as a test takes it; None where there is none. ``num`` is the images of a set.
