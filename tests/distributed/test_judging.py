@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -88,7 +88,8 @@ def test_images_are_judged_by_three_as_by_one(here, command):
 
 
 def test_all_compute_features_and_return_the_same(here):
-    images, store = torch.from_numpy(np.load("a.npy")), here / "digits"
+    images, request = torch.from_numpy(np.load("faint.npy")), EvaluationRequest(store=here / "digits", reference=100)
+    evaluate_images("b.npy", None, request)
 
     def judge(rank=0):
         counted, batch = [], Classifier._batch
@@ -99,20 +100,25 @@ def test_all_compute_features_and_return_the_same(here):
                 patch.setattr(module, "planned_images", lambda *_, **__: pytest.fail("planned by another"))
             else:
                 given = images
-            request = EvaluationRequest(store=store, reference=100)
-            made, comparison = evaluate_images(given, None, request, say=lambda text: pytest.fail(text))
+            asked = replace(request, against=here / "b.npy")
+            made, comparison = evaluate_images(given, None, asked, say=lambda text: pytest.fail(text))
         return {**asdict(made), "seconds": {}}, comparison, sum(counted)
 
+    def forget():
+        for kept in (here / "digits/statistics").glob("classifier-*"):
+            kept.unlink()
+
+    forget()
     by_two = together(2, judge, here / "two")
-    (store / "evaluation").rename(here / "of-two")
-    for kept in (store / "statistics").glob("classifier-*"):
+    forget()
+    for kept in (here / "digits/evaluation").glob(f"images-{by_two[0][0]['protocol']['images'][:12]}*"):
         kept.unlink()
     made, comparison, counted = judge()
     expected = json.loads(json.dumps(made))
-    assert [found[:2] for found in by_two] == [[expected, comparison]] * 2
+    assert [found[:2] for found in by_two] == [[expected, comparison]] * 2 and len(comparison) == len(made["figures"])
     first, second = (found[2] for found in by_two)
-    asked = first + second - counted
-    assert second >= 0.4 * counted and 0 < asked < 20, (first, second, counted)  # of each the first looks at one image
+    twice = first + second - counted
+    assert second >= 0.4 * counted and 0 < twice < 20, (first, second, counted)  # of each the first looks at one image
 
 
 @pytest.mark.parametrize(
