@@ -8,7 +8,7 @@ from PIL import Image
 
 from unstir.data import Store, pack
 from unstir.doctor import CHECKS, diagnose, examine, gather
-from unstir.doctor.data import _losses
+from unstir.doctor.held_out import losses
 from unstir.runs.toml import from_dict
 from unstir.train.launch import open_run
 
@@ -245,9 +245,9 @@ def test_overfitting_is_a_rise_that_surely_exceeds_the_change_in_training(sound,
 
 def test_two_images_of_each_split_are_enough_to_compare():
     two, one = [0.1, 0.2], [0.1]
-    assert _losses({"step": 1, "of_train": two, "of_held_out": two}).train == two
-    assert _losses({"step": 1, "of_train": two, "of_held_out": one}) is None
-    assert _losses({"step": 1, "of_train": one, "of_held_out": two}) is None
+    assert losses({"step": 1, "of_train": two, "of_held_out": two}).train == two
+    assert losses({"step": 1, "of_train": two, "of_held_out": one}) is None
+    assert losses({"step": 1, "of_train": one, "of_held_out": two}) is None
 
 
 def test_looks_without_a_number_for_each_image_or_at_other_times_are_left_out(sound):

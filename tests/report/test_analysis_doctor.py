@@ -1,16 +1,20 @@
 """The advice of a page knows the doctor: his remedies come first, and nothing is advised against them."""
 
 import dataclasses
+import math
 import re
+from pathlib import Path
 
 import pytest
 
 import runs
 from runs import advice, by_name
 from unstir.doctor import CHECKS, Finding, causes
-from unstir.doctor.check import explained
+from unstir.doctor.check import Needs, RunFacts, explained
+from unstir.doctor.held_out import STEEP
 from unstir.report.analysis import ASIDE, NOT_MENDED, SAME, analyse
 from unstir.report.wording import coded, sentence
+from unstir.runs.run import Run
 
 SIGNAL = Finding(
     "problem",
@@ -71,6 +75,80 @@ def test_a_warning_comes_before_other_advice_and_stops_what_it_makes_useless():
 )
 def test_what_both_say_is_advised_once(run, check, severity, expected):
     assert advice(with_findings(getattr(runs, run)(), finding(check, severity))) == expected
+
+
+def examined(known):
+    """What the doctor's check of the length says of the same logs."""
+    needs = Needs(weights=0, activations=0, memory=1, disk=1, files=0, device="cpu")
+    run, held_out = Run(Path("run"), known.config, known.data), known.held_out
+    of_run = RunFacts(
+        run=run, lines=known.metrics, files=(), store=None, store_problem="", needs=needs, held_out=held_out
+    )
+    return CHECKS["still-falling"].run(of_run)
+
+
+def falling_by(rate, moments=runs.MOMENTS, **changes):
+    """A run whose held-out loss each doubling of the images lowers by the share ``rate``, as that of its log."""
+    curve = lambda images: 0.5 * (1 + images) ** math.log2(1 - rate)
+    held_out = runs.held_out(curve=curve, noise=0.002, moments=moments)
+    return runs.facts(held_out=held_out, metrics=runs.metrics(curve=curve), **changes)
+
+
+@pytest.mark.parametrize("rate", [0.004, 0.02, 0.05, 0.09, 0.11, 0.16, 0.2])
+def test_the_page_and_the_doctor_call_the_same_runs_too_short(rate):
+    known = falling_by(rate)
+    found = {"under-fitted", "more to gain", "last stretch"} & by_name(known).keys()
+    expected = "last stretch" if rate < 0.01 else "more to gain" if rate < 0.1 else "under-fitted"
+    assert found == {expected}
+    text, finding = by_name(known)[expected].text, examined(known)
+    assert bool(finding) == (expected == "under-fitted")
+    if expected != "last stretch":
+        assert f"{rate:.0%} for each doubling of the images" in text
+    if finding:
+        assert finding[0].severity == "warning" and f"which is {rate:.0%} for each doubling" in finding[0].evidence
+        assert finding[0].figure == pytest.approx(rate, abs=0.005) and finding[0].threshold == STEEP
+        assert by_name(known)[expected].verdict == "bad" and "under-fitted" in text
+    else:
+        assert by_name(known)[expected].verdict in ("good", "neutral")
+        assert not re.search("under-fitted|not converged", " ".join(each.text for each in analyse(known)))
+
+
+def test_a_fall_is_counted_by_doublings_however_far_apart_the_snapshots_are():
+    """Over a stretch of 3.2-fold, as the recipes' snapshots are, the loss falls by 11%: less for each doubling."""
+    known = falling_by(0.07, moments=(0, 95, 300, 949, runs.STEPS))
+    found = by_name(known)["more to gain"]
+    assert "(3.2-fold)" in found.text and "(11% of it, 7% for each doubling" in found.text and not examined(known)
+
+
+def test_what_a_finished_run_may_still_gain_is_advised_where_its_samples_need_it():
+    assert advice(falling_by(0.05)) == ["next"] and advice(falling_by(0.16)) == ["longer"]
+    near, far = (runs.evaluation(fd=fd, memory=runs.copied()) for fd in (0.24, 5.0))
+    assert advice(falling_by(0.05, by_step=(near,))) == ["next"]
+    assert advice(falling_by(0.05, by_step=(far,))) == ["longer"]  # and no larger network
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2])
+def test_a_run_that_is_to_go_on_is_not_called_too_short(rate):
+    known = falling_by(rate, length=2 * runs.STEPS)
+    found = by_name(known)
+    assert found["more to gain"].text.endswith("; the run is not at its end.") and "under-fitted" not in found
+    assert found["more to gain"].verdict == "neutral" and "let the run go on" in found["longer"].text
+    going_on = dataclasses.replace(known, config=dataclasses.replace(known.config, train=longer(known.config.train)))
+    assert examined(falling_by(0.2)) and examined(going_on) == []
+
+
+def longer(train):
+    return dataclasses.replace(train, length=f"{2 * runs.STEPS} steps")
+
+
+@pytest.mark.parametrize("on_train", [0.0, 0.3])
+def test_a_fall_of_held_out_images_alone_is_no_lack_of_training(on_train):
+    """Where the loss of training images does not fall too, more training is no remedy."""
+    known = falling_by(0.16)
+    *early, last = known.held_out
+    stayed = [loss * (1 + on_train) for loss in early[-1]["of_train"]]
+    known = dataclasses.replace(known, held_out=(*early, {**last, "of_train": stayed}))
+    assert by_name(known)["last stretch"].verdict == "good" and examined(known) == []
 
 
 def test_a_diverged_rate_has_one_problem_and_one_remedy():

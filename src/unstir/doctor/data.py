@@ -9,6 +9,7 @@ import torch
 
 from unstir.data import SPLITS, Store
 from unstir.doctor.check import Finding, RunFacts, Severity, check
+from unstir.doctor.held_out import alike, losses
 from unstir.doctor.image_stats import NEAR, ImageStats
 from unstir.doctor.numbers import Line, Lines, is_number
 from unstir.runs import build
@@ -144,24 +145,6 @@ def _few_images(facts: RunFacts) -> Iterator[Finding]:
         yield Finding("warning" if num < FAR_TOO_FEW else "note", evidence, remedy, num, FEW)
 
 
-class _Losses(NamedTuple):
-    """A line of held_out.jsonl: a loss of each image, ``of`` these times and numbers of images, which may change."""
-
-    step: int
-    of: tuple[object, int, int]
-    train: list[float]
-    held_out: list[float]
-
-
-def _losses(line: Line) -> _Losses | None:
-    """A line with a loss of each image; None where one is no finite number, or there are no two of a split."""
-    train, held_out = (line.get(f"of_{split}", []) for split in SPLITS)
-    for losses in (train, held_out):
-        if not isinstance(losses, list) or len(losses) < 2 or not all(map(is_number, losses)):
-            return None
-    return _Losses(line["step"], (line.get("times"), len(train), len(held_out)), train, held_out)
-
-
 @check("overfit", "the network begins to remember its training images")
 def _overfit(facts: RunFacts, held_out: Lines) -> Iterator[Finding]:
     """A held-out loss that has risen since its best, and more than that of training images, both beyond their errors.
@@ -170,12 +153,11 @@ def _overfit(facts: RunFacts, held_out: Lines) -> Iterator[Finding]:
     Where the loss of training images has risen for sure too, the network fails at both and remembers nothing. Without
     a rise too it remembers where the training loss is nearer to its floor than to the held-out loss.
     """
-    measured = [losses for line in held_out if (losses := _losses(line))]
+    measured = alike(held_out)
     if not measured:
         return
     last = measured[-1]
-    alike = [losses for losses in measured if losses.of == last.of]
-    best, choices = min(alike, key=lambda losses: fmean(losses.held_out)), max(len(alike) - 1, 1)
+    best, choices = min(measured, key=lambda losses: fmean(losses.held_out)), max(len(measured) - 1, 1)
     rise, change = paired(best.held_out, last.held_out, choices), paired(best.train, last.train)
     pairs = ((best.train, last.train), (best.held_out, last.held_out))
     of_train, of_held_out = ([b - a for a, b in zip(*pair, strict=True)] for pair in pairs)
@@ -210,7 +192,7 @@ def _remembered(held_out: Lines, floor: LossFloor | None, num_train: int) -> _Me
 
     Times at which it was so before any image was seen twice are left out: there held-out images are harder by nature.
     """
-    lines = [line for line in held_out if _losses(line) and is_number(line.get("images"))]
+    lines = [line for line in held_out if losses(line) and is_number(line.get("images"))]
     if floor is None or not lines:
         return None
     early = [line for line in lines[:-1] if 0 < line["images"] <= num_train]

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from unstir.doctor.check import Finding, RunFacts, Severity, check
+from unstir.doctor.held_out import STEEP, alike, last_stretch
 from unstir.doctor.image_stats import ImageStats, learns_nothing, outputs_nothing
 from unstir.doctor.numbers import Line, Lines, is_number, logged_errors, median, numbers, short, times
 from unstir.runs import recipes
@@ -146,14 +147,22 @@ def _loss_rises(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
 
 @check("still-falling", "the loss still falls steeply where the run ends")
 def _still_falling(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
-    quarters = _quarters(facts) if facts.finished else []
+    """A loss of the log that falls steeply over the last quarters, or a held-out loss that does over a doubling."""
+    if not facts.finished:
+        return
+    remedy = f"""go on for longer, --train.length "{2 * facts.run.length} steps" (with a cosine --train.lr_period
+        too){_or_higher(facts)}"""
+    quarters, last = _quarters(facts), last_stretch(alike(facts.held_out))
     gap = _rise(quarters[-1], quarters[-2]) if quarters else 0.0
     if gap > math.log(FALL):
         evidence = f"""in the last quarter of the log it is {math.exp(-gap):.2f} of that in the quarter before; at least
             {1 / FALL:.2f} is usual"""
-        remedy = f"""go on for longer, --train.length "{2 * facts.run.length} steps" (with a cosine --train.lr_period
-            too){_or_higher(facts)}"""
         yield Finding("warning", evidence, remedy, math.exp(-gap), 1 / FALL)
+    elif last is not None and last.steep:
+        evidence = f"""from {last.before.images} to {last.after.images} training images the held-out loss fell by
+            {last.share:.0%} ({abs(last.fall.errors):.0f} standard errors), which is {last.rate:.0%} for each doubling
+            of the images; less than {STEEP:.0%} is usual"""
+        yield Finding("warning", evidence, remedy, last.rate, STEEP)
 
 
 @check("first-loss", "the loss begins above that of an untrained network")

@@ -8,7 +8,7 @@ hurry, `summary` chooses three sentences, and `limitations` says what none of th
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from unstir.doctor import Cause, causes
 from unstir.doctor.learning import lower_rate
@@ -164,12 +164,12 @@ def _from_statements(facts: Facts, found: Sequence[Statement]) -> list[Statement
         text = f"the held-out loss rose since step {lowest:,}: sample from the weights of that step, "
         text += f"`unstir sample RUN --checkpoint {lowest}`, where they were kept, or train the next run no longer"
         made.append(_because(rose, "stop earlier", text))
-    elif "under-fitted" in bad and not made:
-        made.append(_longer(facts, bad["under-fitted"]))
+    elif (short := _too_short(facts, decided)) is not None and not made:
+        made.append(_longer(facts, short))
     memorised = bad.get("over-fitted") or bad.get("copies") or bad.get("gap")
     if memorised is not None:
         made.append(_regularise(facts, memorised))
-    elif "excess" in bad and "under-fitted" not in bad and facts.held_out:
+    elif "excess" in bad and _too_short(facts, decided) is None and facts.held_out:
         model = facts.config.model
         text = "the samples can be distinguished from real images, though a longer run is not known to help and no gap "
         text += "to held-out images is: try a larger network"
@@ -219,6 +219,16 @@ def _regularise(facts: Facts, cause: Statement) -> Statement:
         remedies.append(f"more dropout (`--model.dropout {min(dropout + 0.1, 0.3):.2g}` in place of {dropout:g})")
     text = why.get(cause.name, "the loss of held-out images is above that of training images")
     return _because(cause, "regularise", f"{text}: start another run with {listed(remedies, 'or')}")
+
+
+def _too_short(facts: Facts, decided: Mapping[str, Statement]) -> Statement | None:
+    """The statement for which a longer run is advised: that it is under-fitted, or may gain where that is wanted.
+
+    What more a finished run may gain is wanted where its samples can be distinguished from real images.
+    """
+    gain, excess = decided.get("more to gain"), decided.get("excess")
+    wanted = facts.step < facts.length or (excess is not None and excess.verdict == "bad")
+    return decided.get("under-fitted") or (gain if wanted else None)
 
 
 def _longer(facts: Facts, cause: Statement) -> Statement:

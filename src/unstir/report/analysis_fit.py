@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from unstir.doctor.held_out import half_way
 from unstir.metrics.likelihood import terms_of
-from unstir.report.facts import Facts, Measurement, before_repeats, half_way
+from unstir.report.facts import Facts, Measurement, before_repeats
 from unstir.report.statement import Statement
 from unstir.report.wording import change, count, percent, size, with_error
 from unstir.significance import Effect, Estimate, adjusted, contrast, difference, mean_of, nearer, paired, two_sample

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from statistics import fmean
 
+from unstir.doctor.held_out import STEEP, half_way, last_stretch
 from unstir.doctor.numbers import is_number, times
 from unstir.metrics.figures import figure_effect
 from unstir.metrics.figures import verdict as verdict_of
-from unstir.report.facts import Facts, Measurement, half_way
+from unstir.report.facts import Facts, Measurement
 from unstir.report.statement import MARKS, Shown, Statement, Verdict
 from unstir.report.wording import TIMES, brief, change, count, percent, shown, size, with_error
 from unstir.significance import counted, difference, level, mean_error, paired, two_sample
@@ -17,7 +18,6 @@ STRETCHES, FEWEST = 4, 5  # training losses are compared in so many stretches, o
 LEAST = 1e-30  # below this a loss has no logarithm of its own
 SKIPPED = 0.01  # a healthy run skips no more than this share of its steps
 DIVERGED = 0.5  # a loss that rises again by less than this share of its lowest, or of its fall, has not diverged
-WORTH = 0.01  # a fall over the last stretch of less than this share of the loss is not worth a longer run
 LAG = 0.3  # averaged weights lag where their loss is more than this share above that of the raw ones
 
 
@@ -27,7 +27,7 @@ def progress(facts: Facts) -> Iterator[Statement]:
     measured = facts.measured
     if len(measured) >= 2:
         yield _fall(facts, measured)
-        yield from _last_stretch(measured)
+        yield from _last_stretch(facts, measured)
         yield from _average(facts, measured[-1])
     elif facts.config.distilled:
         text = "A distilled run has no held-out loss, so progress is known from the training loss alone."
@@ -111,29 +111,41 @@ def _fall(facts: Facts, measured: Sequence[Measurement]) -> Statement:
     return said("good", f"The loss on held-out images fell {span}{most}.", fall)
 
 
-def _last_stretch(measured: Sequence[Measurement]) -> Iterator[Statement]:
-    """Whether the last doubling (or so) of the images seen still helped, tested on the same images before and after.
+def _last_stretch(facts: Facts, measured: Sequence[Measurement]) -> Iterator[Statement]:
+    """Whether the last doubling (or so) of the images seen still helped, by the rule that the doctor goes by.
 
-    A fall that matters, of training images too, says that training has not converged: "under-fitted".
+    A steep fall where the run ends says that the run is "under-fitted"; a lesser one, or one of a run that is to go on,
+    that there is "more to gain".
     """
-    last, half = measured[-1], half_way(measured)
-    if half is None:
+    last = last_stretch(measured)
+    if last is None:
         return
-    fall, said = paired(half.held_out, last.held_out), partial(Statement, "last stretch", "progress", "losses")
-    on_train = paired(half.train, last.train) if last.train else None
-    span = f"from {half.images:,} to {last.images:,} training images ({brief(last.images / half.images)}-fold)"
-    by = f"{size(fall)} ({percent(abs(fall.value) / half.loss)} of it)"
+    fall, said = last.fall, partial(Statement, topic="progress", figure="losses", effect=last.fall)
+    seen = f"from {last.before.images:,} to {last.after.images:,} training images"
+    span = f"{seen} ({brief(last.after.images / last.before.images)}-fold)"
+    by = f"{size(fall)} ({percent(last.share)} of it"
     text = f"The held-out loss was still falling: over the last stretch, {span}, by {by}"
     if not fall.decided:
         text = f"Whether the last stretch, {span}, still changed the held-out loss is undecided ({change(fall)})."
-        yield said("undecided", text, fall)
+        yield said("last stretch", verdict="undecided", text=text)
     elif fall.value > 0:
-        yield said("bad", f"The held-out loss rose over the last stretch, {span}, by {by}.", fall)
-    elif -fall.value < WORTH * half.loss or (on_train is not None and not on_train.negative):
-        yield said("good", f"{text}.", fall)
+        text = f"The held-out loss rose over the last stretch, {span}, by {by})."
+        yield said("last stretch", verdict="bad", text=text)
+    elif not last.gains:
+        yield said("last stretch", verdict="good", text=f"{text}).")
     else:
-        text += "" if on_train is None else f", and that of training images by {size(on_train)}"
-        yield Statement("under-fitted", "progress", "losses", "bad", f"{text}: training has not converged.", fall)
+        text += f", {percent(last.rate)} for each doubling of the images)"
+        text += "" if last.on_train is None else f", and that of training images by {size(last.on_train)}"
+        if facts.step < facts.length:
+            yield said("more to gain", verdict="neutral", text=f"{text}; the run is not at its end.")
+        elif last.steep:
+            text += (
+                f": the run is under-fitted, for it ended while each doubling still gained {percent(STEEP)} or more."
+            )
+            yield said("under-fitted", verdict="bad", text=text)
+        else:
+            text += ": longer training may gain a little more, which is no fault of the run."
+            yield said("more to gain", verdict="neutral", text=text)
 
 
 def _average(facts: Facts, last: Measurement) -> Iterator[Statement]:

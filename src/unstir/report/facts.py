@@ -1,11 +1,10 @@
 """What is known of a run, gathered from its folder into one value that pages and sentences are made of."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from unstir.doctor import Finding
 from unstir.doctor.numbers import is_number
@@ -159,16 +158,6 @@ class ImagesFacts:
 def same_features(evaluation: Evaluation, figure: str) -> Figure | None:
     """The figure of this name ("coverage") in the features of the main one; None where it is not there."""
     return evaluation.figures.get(f"{evaluation.main_key.split('/')[0]}/{figure}")
-
-
-Seen = TypeVar("Seen", Measurement, Evaluation)
-
-
-def half_way(found: Sequence[Seen]) -> Seen | None:
-    """The one after the start from which the images seen grow most nearly twofold to the last; or None."""
-    last = found[-1]
-    earlier = [each for each in found[:-1] if each.step > 0 and last.images >= 1.3 * each.images]
-    return min(earlier, key=lambda each: abs(math.log2(last.images / each.images) - 1), default=None)
 
 
 def before_repeats(measured: Sequence[Measurement], num_train: int) -> Measurement | None:
