@@ -3,8 +3,9 @@
 import dataclasses
 import difflib
 import errno
+import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 from unicodedata import category
@@ -130,20 +131,72 @@ def short(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def explain(error: "ValidationError", near_key: Callable[[str], str | None]) -> str:
-    """An error of pydantic as one line: each key, what was given and what is allowed, or the near key of an unknown."""
-    parts = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
+class MisfitError(ValueError):
+    """Settings that do not go together, for validators of settings: what is wrong, up to its remedies, and these, of
+    which each is enough: values to give by the names of their settings, or words.
+    """
+
+    def __init__(self, what: str, *remedies: Mapping[str, Any] | str) -> None:
+        self.what, self.remedies = what, remedies
+        super().__init__(self.said())
+
+    def said(self, section: str = "", typed: bool = False) -> str:
+        """The message; the remedies are settings of this ``section``, and options where these were ``typed``."""
+        return f"{self.what} {', or '.join(_remedy(each, section, typed) for each in self.remedies)}".strip()
+
+
+def _remedy(remedy: Mapping[str, Any] | str, section: str, typed: bool) -> str:
+    if isinstance(remedy, str):
+        return remedy
+    named = {f"{section}.{name}" if section else name: value for name, value in remedy.items()}
+    if typed:
+        return " ".join(option(*each) for each in named.items())
+    return " with ".join(f"{name}={json.dumps(value)}" for name, value in named.items())
+
+
+def option(name: str, value: object) -> str:
+    """A setting as it is typed, such as ``--train.warmup "6 steps"`` or ``--data.no-flip``."""
+    section, _, key = name.rpartition(".")
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--{section}.no-{key}"
+    values = value if isinstance(value, list | tuple) else [value]
+    return " ".join([f"--{name}", *map(_as_typed, values)])
+
+
+def _as_typed(value: object) -> str:
+    text = str(value) if len(str(value)) <= 40 else f"{str(value)[:37]}..."
+    return f'"{text}"' if not text or " " in text else text
+
+
+def explain(error: "ValidationError", near_key: Callable[[str], str | None], typed: bool = False) -> str:
+    """An error of pydantic as one line: each key, what was given and what is allowed, or the near key of an unknown.
+
+    Where the settings were ``typed`` as options they are written as such.
+    """
+    parts, items = [], error.errors()
+    for item in items:
+        if item["type"] == "too_short" and any(other["loc"][:-1] == item["loc"] for other in items):
+            continue  # its values that are refused were not counted
+        key = ".".join(str(part) for part in item["loc"] if not (typed and isinstance(part, int)))
         if item["type"] == "unexpected_keyword_argument":
             near = near_key(key)
             parts.append(f"unknown key {key}" + (f"; did you mean {near}?" if near else ""))
-        elif item["type"] == "value_error":
-            parts.append((f"{key}: " if key else "") + item["msg"].removeprefix("Value error, "))
+        elif item["type"] == "value_error" and not isinstance(item["input"], str | int | float):  # of a section
+            cause = item["ctx"]["error"]
+            said = cause.said(key, typed) if isinstance(cause, MisfitError) else str(cause)
+            parts.append(f"{key}: {said}" if key else said)
         else:
-            given = short(item["input"])
-            parts.append(f"{key}={given}: it must be {_allowed(item)}" if key else f"{given} must be {_allowed(item)}")
+            parts.append(_of_value(key, item, typed))
     return "; ".join(parts)
+
+
+def _of_value(key: str, item: "ErrorDetails", typed: bool) -> str:
+    """What is wrong with the value of one setting."""
+    is_own = item["type"] == "value_error"
+    must = item["msg"].removeprefix("Value error, ") if is_own else f"must be {_allowed(item)}"
+    if typed and key:
+        return f"{option(key, item['input'])} {must}"
+    return f"{key}={short(item['input'])}: it {must}" if key else f"{short(item['input'])} {must}"
 
 
 def refusing(settings: type[Settings]) -> type[Settings]:

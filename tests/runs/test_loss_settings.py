@@ -15,7 +15,10 @@ ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
     ("sections", "words"),
     [
         ({"loss": {"objective": "hybrid"}}, "is for diffusion.learned_variance"),
-        ({"diffusion": {"learned_variance": True}}, 'loss.objective="simple" does not train learned_variance'),
+        (
+            {"diffusion": {"learned_variance": True}},
+            'loss.objective="simple" does not train diffusion.learned_variance',
+        ),
         ({"loss": {"objective": "vlb", "weighting": "p2"}}, 'which objective="vlb" does not use'),
         ({"loss": {"weighting": "snr"}}, "min_snr"),
         ({"loss": {"p2_k": 0.0}}, "more than 0"),
@@ -34,7 +37,7 @@ ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
         ),
         (
             {"loss": {"objective": "consistency"}},
-            'predict="eps" does not work with loss.objective="consistency", .*: use "v"',
+            'predict="eps" does not work with loss.objective="consistency", .*: use diffusion.predict="v"',
         ),
         (
             {"loss": {"objective": "consistency"}, "diffusion": {"predict": "v"}},
@@ -58,7 +61,7 @@ ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
             {"diffusion": {"zero_terminal_snr": True, "predict": "v"}, "grids": {"sampler": "heun"}},
             "divides by alpha_T",
         ),
-        ({"train": {"label_dropout": 0.1}}, "set model.num_classes"),
+        ({"train": {"label_dropout": 0.1}}, "hides labels: use model.num_classes=10"),
         ({"grids": {"guidance": 2.0}}, "needs train.label_dropout"),
         ({"grids": {"threshold": 0.99, "clip": False}}, "leave clip on"),
         ({"loss": {"weigthing": "p2"}}, "did you mean loss.weighting"),

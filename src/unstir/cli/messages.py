@@ -18,7 +18,7 @@ def one_line(error: BaseException) -> str:
     """What to say about an exception that a user's mistake, or the machine, has caused."""
     cause = error.__cause__ or error
     if isinstance(cause, ValidationError):
-        return explain(cause, toml.near_key)
+        return explain(cause, toml.near_key, typed=True)
     if isinstance(error, CycloptsError):
         return _of_parser(error)
     if isinstance(error, OSError) and error.strerror:

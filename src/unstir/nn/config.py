@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from unstir.errors import refusing
+from unstir.errors import MisfitError, refusing
 
 AUGMENTATION = ("mirrored", "upside down", "scale", "cos - 1", "sin", "right", "down")
 """The numbers that describe an augmentation to a network (`diffusion.augmentation`); all are 0 where there is none."""
@@ -88,9 +88,8 @@ class UNetConfig:
                 f"mults={self.mults}); use groups that divide {self.channels}, or another channels"
             )
         if self.layout == "report_guided" and not (self.num_classes and self.downsample_padding):
-            raise ValueError(
-                'layout="report_guided" is by class and pads all round: set num_classes, downsample_padding=1'
-            )
+            by_class = {"num_classes": self.num_classes or 10, "downsample_padding": 1}
+            raise MisfitError('layout="report_guided" is by class and pads all round: use', by_class)
         if self.head_channels and self.heads != 1:
             raise ValueError(f"heads={self.heads} and head_channels={self.head_channels} were given; give one of them")
         name, divisor = ("head_channels", self.head_channels) if self.head_channels else ("heads", self.heads)

@@ -14,23 +14,25 @@ MOST_FLOAT = 1e12  # the greatest of most numbers: products of a few such still 
 
 def _normal_span(text: str) -> str:
     match = SPAN.fullmatch(text.strip())
+    if match is None and re.fullmatch(r"\d{1,12}", number := text.strip()):
+        raise ValueError(f'must have a unit: "{number} steps", "{number} epochs" or "{number} images"')
     if match is None:
-        raise ValueError('write a whole number and a unit: "5000 steps", "20 epochs" or "1000000 images"')
+        raise ValueError('must be a whole number and a unit, such as "5000 steps", "20 epochs" or "1000000 images"')
     if len(match[1].lstrip("0")) > MOST_DIGITS:
-        raise ValueError(f"{text[:20]}... is beyond 10^{MOST_DIGITS}: the longest trainings saw some 10^10 images")
-    number, unit = int(match[1]), match[2] if int(match[1]) else "step"
-    return f"{number} {unit}" + ("" if number == 1 else "s")
+        raise ValueError(f"is beyond 10^{MOST_DIGITS}: the longest trainings saw some 10^10 images; give a shorter one")
+    count, unit = int(match[1]), match[2] if int(match[1]) else "step"
+    return f"{count} {unit}" + ("" if count == 1 else "s")
 
 
 def _positive_span(text: str) -> str:
     if text == "0 steps":
-        raise ValueError("must be more than nothing")
+        raise ValueError('must be more than nothing, such as "1 epoch"')
     return text
 
 
 def _grey_or_rgb(channels: int) -> int:
     if channels not in (1, 3):
-        raise ValueError(f"{channels} must be 1 (grey) or 3 (RGB)")
+        raise ValueError("must be 1 (grey) or 3 (RGB)")
     return channels
 
 

@@ -3,13 +3,13 @@
 The sentence below each setting is its help on the command line.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from unstir.chain import Chain
-from unstir.errors import refusing
+from unstir.errors import MisfitError, refusing
 from unstir.runs.bounds import (
     MOST,
     MOST_FLOAT,
@@ -70,10 +70,15 @@ class DiffusionConfig:
     def _consistent(self) -> "DiffusionConfig":
         first, last = self.beta_1, self.beta_T
         if first > last:
-            raise ValueError(f"beta_1={first} exceeds beta_T={last}; noise grows along the chain: swap them")
+            falls = f"beta_1={first} exceeds beta_T={last}; noise grows along the chain: use"
+            raise MisfitError(falls, {"beta_1": last, "beta_T": first})
         if self.zero_terminal_snr and self.predict == "eps":
-            raise ValueError('predict="eps" is undefined with zero_terminal_snr: use predict="v" or "x0"')
+            undefined = 'predict="eps" is undefined with zero_terminal_snr: use'
+            raise MisfitError(undefined, {"predict": "v"}, {"predict": "x0"})
         return self
+
+
+HIGHEST_BY_ADAM = 2e-3  # the highest rate that trained digits well by Adam; by Muon rates are higher
 
 
 @refusing
@@ -138,14 +143,17 @@ class TrainConfig:
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
-        if self.micro_batch > self.batch_size:
-            raise ValueError(f"micro_batch={self.micro_batch} exceeds batch_size={self.batch_size}; use at most that")
+        if self.micro_batch > (size := self.batch_size):
+            most = {"micro_batch": size}
+            raise MisfitError(f"micro_batch={self.micro_batch} exceeds batch_size={size}: use at most", most)
         if self.weight_decay and self.optimizer == "adam":
-            raise ValueError(f'weight_decay={self.weight_decay} needs optimizer="adamw" or "muon"')
+            remedies = {"optimizer": "adamw"}, {"weight_decay": 0.0}
+            raise MisfitError(f'weight_decay={self.weight_decay} has no effect with optimizer="adam": use', *remedies)
         if self.shard and self.optimizer == "muon":
-            raise ValueError('shard=true splits the matrices that optimizer="muon" needs whole; use "adam" or "adamw"')
+            adam = {"optimizer": "adamw" if self.weight_decay else "adam", "lr": min(self.lr, HIGHEST_BY_ADAM)}
+            raise MisfitError('shard=true splits the matrices that optimizer="muon" needs whole: use', adam)
         if self.shard and self.compile in ("yes", "graphs"):
-            raise ValueError(f'shard=true computes blocks that compile="{self.compile}" would join; use compile="no"')
+            raise MisfitError(f'shard=true computes blocks that compile="{self.compile}" joins: use', {"compile": "no"})
         return self
 
 
@@ -191,6 +199,12 @@ class LossConfig:
         return self.objective in ("hybrid", "vlb")
 
     @property
+    def without_bound(self) -> dict[str, Any]:
+        """The settings by which the variational bound would not be one, with values by which it is."""
+        default = {key: getattr(LossConfig, key) for key in (*_NO_BOUND, "times_mean", "times_scale")}
+        return {key: value for key, value in default.items() if getattr(self, key) not in (value, "importance")}
+
+    @property
     def is_plain(self) -> bool:
         """Whether x_t and its time are drawn as those that the held-out loss is measured at."""
         return self.times == "uniform" and not self.input_perturbation and self.noise_choices == 1
@@ -198,21 +212,22 @@ class LossConfig:
     @model_validator(mode="after")
     def _consistent(self) -> "LossConfig":
         if self.objective in ("vlb", "consistency") and self.weighting != "simple":
-            other = f'which objective="{self.objective}" does not use: leave it out, or use objective="simple"'
-            raise ValueError(f'weighting="{self.weighting}" weighs the squared error, {other}')
+            weighs = f'weighting="{self.weighting}" weighs the squared error, which objective="{self.objective}"'
+            raise MisfitError(f"{weighs} does not use: use", {"weighting": "simple"}, {"objective": "simple"})
         for key, (name, needs) in _ONLY_WITH.items():
             if getattr(self, name) not in needs and getattr(self, key) != getattr(LossConfig, key):
-                default = f"{key}={getattr(LossConfig, key)!r}, the default"
-                where = f'without {name}="{needs[0]}": set that, or {default}'
-                raise ValueError(f"{key}={getattr(self, key)} has no effect {where}")
+                without = f'{key}={getattr(self, key)} has no effect without {name}="{needs[0]}": use'
+                raise MisfitError(without, {name: needs[0]}, {key: getattr(LossConfig, key)})
         for key in _NO_BOUND:
             value = getattr(self, key)
             if self.objective == "consistency" and value != getattr(LossConfig, key):
-                raise ValueError(f'{key}={value} has no effect with objective="consistency": leave it out')
-            if self.has_bound and value not in (getattr(LossConfig, key), "importance"):
-                other = 'use times="uniform" or "importance"' if key == "times" else f"leave {key} out"
-                why = f'objective="{self.objective}" would not be a bound: {other}'
-                raise ValueError(f"with {key}={value} {why}")
+                default = {key: getattr(LossConfig, key)}
+                raise MisfitError(f'{key}={value} has no effect with objective="consistency": use', default)
+            if self.has_bound and key in (plain := self.without_bound):
+                weighed = [plain | {"times": "importance"}] if key == "times" else []
+                recipe = ["the recipe digits-hybrid"] * (self.objective == "hybrid")
+                no_bound = f'with {key}={value} objective="{self.objective}" would not be a bound: use'
+                raise MisfitError(no_bound, plain, *weighed, *recipe)
         return self
 
 
@@ -247,7 +262,8 @@ class LogConfig:
     @model_validator(mode="after")
     def _consistent(self) -> "LogConfig":
         if self.held_out_images == 1:
-            raise ValueError("held_out_images=1 gives a mean without its error: use at least 2, or 0 for none")
+            error = "held_out_images=1 gives a mean without its error: use"
+            raise MisfitError(error, {"held_out_images": 2}, {"held_out_images": 0})
         if twice := next((name for name in self.to if self.to.count(name) > 1), ""):
             raise ValueError(f"to={list(self.to)} names {twice} twice; once is enough")
         return self
