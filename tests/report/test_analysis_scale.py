@@ -6,8 +6,9 @@ import statistics
 
 import pytest
 
-from runs import by_name, evaluation, facts
+from runs import STEPS, by_name, evaluation, facts, held_out
 from unstir.metrics.features import Trust
+from unstir.report import tables
 from unstir.report.analysis import analyse
 from unstir.report.analysis_quality import NEAR
 from unstir.significance import LEVEL, widening
@@ -68,6 +69,20 @@ def test_what_the_finite_number_adds_is_known_better_than_the_figure_and_that_of
     assert "0.340 +- 0.011 is due to the finite number of samples" in said.text and "0.00 +- 0.06" in said.text
     assert "finite number" not in by_name(judged({**made, "bias_error": 0.2}))
     assert "finite number" not in by_name(judged(made))  # figures of before that was measured
+
+
+def test_figures_of_an_older_step_say_so_where_they_are_read_first():
+    newest, older = judged(fd=14.0), dataclasses.replace(judged(fd=14.0), step=STEPS + 500)
+    assert by_name(newest)["excess"].text.startswith("FD-classifier is 1") and newest.older == ""
+    start = f"FD-classifier, of step {STEPS:,}, while the run is at step {STEPS + 500:,}, is 1"
+    assert by_name(older)["excess"].text.startswith(start)
+    bits = {"bits_per_dim": 4.9, "standard_error": 0.02, "protocol": {"step": STEPS, "calls": 1000, "T": 1000}}
+    for known, end in ((newest, ""), (older, f"; of step {STEPS:,}")):
+        for changes in ({}, {"likelihoods": {"held_out": bits}}):
+            made = dataclasses.replace(known, held_out=held_out(), **changes)
+            notes = [note for *_, note in tables.cards(made)]
+            assert all(note.endswith(end) if end else "step" not in note for note in notes[:3]), notes
+            assert not any("step" in note for note in notes[3:])
 
 
 def test_further_than_noise_is_said_where_it_is():

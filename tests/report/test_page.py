@@ -147,10 +147,26 @@ def test_a_person_in_a_hurry_sees_sentences_then_pictures_then_figures_then_all_
 def test_all_moments_stand_side_by_side_and_real_images_beside_samples(report, run):
     grids = next(element for element in parsed(report).iter("section") if element.get("id") == "grids")
     captions = ["".join(element.itertext()) for element in grids.iter("figcaption")]
-    assert captions[0].startswith("Samples of the newest") and captions[1].startswith("Real images")
+    assert captions[0] == f"Samples after {12 * 8} training images, the first ones of a fixed seed: not chosen."
+    assert captions[1].startswith("Real images")
     moments = captions[2:]
     assert moments[:2] == ["the noise", "untrained"]
     assert len(moments) == 2 + len(list(run.weights.iterdir())) and moments[-1] == f"{12 * 8:,} images"
+
+
+def test_figures_of_an_older_step_than_the_run_are_named_where_they_are_read(report, run, other, store, tmp_path):
+    shutil.copytree(run.path, tmp_path / "run")
+    for newest in (tmp_path / "run" / "evaluation").glob("step12-*.json"):
+        newest.unlink()
+    known, last = Run.open(tmp_path / "run"), max(each.step for each in saved(Run.open(tmp_path / "run")))
+    assert 0 < last < 12
+    page.write(known, store, path := tmp_path / "older.html")
+    text = text_of(path)
+    older = f"of step {last}, while the run is at step 12"
+    assert text.count(older) >= 2 and f"the nearest images are {older}. unstir evaluate {known.path} " in text
+    assert f"; of step {last}" in text and "while the run is at step" not in text_of(report)
+    compared.write([known, other], [store, store], path)
+    assert f"run (step {last})" in text_of(path)
 
 
 def test_classes_have_their_names_real_images_and_samples(report, run):

@@ -41,7 +41,7 @@ def quality(facts: Evaluated) -> Iterator[Statement]:
         yield said("excess", verdict="undecided", text=text)
         return
     figure = last.main()
-    yield _excess(last, figure, last.protocol["num"])
+    yield _excess(last, figure, last.protocol["num"], facts.older)
     value, error, df = figure.estimate
     beyond = effect(math.nan if figure.ceiling is None else value - figure.ceiling, error, df, "Student's t")
     if beyond.decided and (beyond.value > 0) == (figure.better == LOWER):
@@ -84,10 +84,13 @@ def diversity(facts: Evaluated) -> list[Statement]:
     return [Statement("coverage", "diversity", "grids", "undecided", text)]
 
 
-def _excess(last: Evaluation, figure: Figure, num: int) -> Statement:
-    """The main figure, how many times that of real images it is, and whether it tells the samples from them."""
+def _excess(last: Evaluation, figure: Figure, num: int, older: str) -> Statement:
+    """The main figure, how many times that of real images it is, and whether it tells the samples from them.
+
+    ``older`` says of which step it is where that is not the run's.
+    """
     said = partial(Statement, "excess", "quality", "quality")
-    head = f"{figure.name} is {shown(figure)} ({_how(last)})"
+    head = f"{figure.name}{older and f', {older},'} is {shown(figure)} ({_how(last)})"
     least, apart = figure.floor_estimate(num), above_floor(figure, num)
     if least is None or apart is None:
         return said("undecided", f"{head}; there are not as many held-out images to hold it against.")

@@ -45,7 +45,8 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     if len(set(names)) < len(names):  # of folders that are called alike, the paths
         names = [printable(str(run.path)) for run in runs]
     steps = [it.step for it in alike or facts]
-    if len(set(steps)) > 1:  # a comparison of unequal training says so wherever it names a run
+    if len(set(steps)) > 1 or any(step < it.step for step, it in zip(steps, facts, strict=True)):
+        # a comparison of unequal training, or of older weights than the runs', says so wherever it names a run
         names = [f"{name} (step {step:,})" for name, step in zip(names, steps, strict=True)]
     keys = [key for key in alike[0].figures if all(key in each.figures for each in alike)] if alike else []
     settings, metrics = _settings(facts), [(name, it.metrics) for name, it in zip(names, facts, strict=True)]

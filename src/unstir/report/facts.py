@@ -108,6 +108,17 @@ class Facts:
         """The evaluation of the newest step evaluated."""
         return self.by_step[-1] if self.by_step else None
 
+    @property
+    def older(self) -> str:
+        """Where the newest evaluation is of an older step than the run's: which, in words; else ""."""
+        if self.last is None or self.last.step >= self.step:
+            return ""
+        return f"of step {self.last.step:,}, while the run is at step {self.step:,}"
+
+    def noted(self, note: str, step: int) -> str:
+        """A note to a figure of a step, with the step where it is older than the run's."""
+        return "; ".join(filter(None, (note, f"of step {step:,}" if step < self.step else "")))
+
     @cached_property
     def measured(self) -> list[Measurement]:
         """The held-out losses that can be compared, by rising step: of the last one's times, and images, for pairs."""
@@ -137,6 +148,10 @@ class Evaluated(Protocol):
     def last(self) -> Evaluation | None:
         """The newest one."""
 
+    @property
+    def older(self) -> str:
+        """Where that is of an older step than the run's: which, in words; else ""."""
+
 
 @dataclass(frozen=True)
 class ImagesFacts:
@@ -153,6 +168,7 @@ class ImagesFacts:
         return (self.last,)
 
     by_chain = ()
+    older = ""
 
 
 def same_features(evaluation: Evaluation, figure: str) -> Figure | None:

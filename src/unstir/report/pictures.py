@@ -94,7 +94,11 @@ def snapshots(run: Run) -> list[tuple[str, Picture]]:
 def newest_grid(run: Run) -> Picture | None:
     """The whole grid of the last snapshot; None before the first."""
     path = of_run.newest_grid(run)
-    return None if path is None else from_file(path, "samples, the first ones of a fixed seed")
+    if path is None:
+        return None
+    step = {name: step for step, name in of_run.all_snapshots(run).items()}[path.stem]
+    when = f"after {step * run.config.train.batch_size:,} training images" if step else "of the untrained network"
+    return from_file(path, f"samples {when}, the first ones of a fixed seed: not chosen")
 
 
 def real_grid(run: Run, store: Store) -> Picture:

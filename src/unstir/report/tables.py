@@ -42,24 +42,24 @@ _LATEX = str.maketrans(
 def cards(facts: Facts) -> list[tuple[str, str, str]]:
     """The figures to see first: name, value, and what to hold it against."""
     found = []
-    if facts.last is not None:
-        figure = facts.last.main()
+    if (last := facts.last) is not None:
+        figure = last.main()
         floor = "" if figure.floor is None else f"real images {figure.floor:.3g}"
-        found.append((figure.name, plus_minus(figure.value, figure.error), floor))
-        if accuracy := facts.last.figures.get("classifier/accuracy"):
+        found.append((figure.name, plus_minus(figure.value, figure.error), facts.noted(floor, last.step)))
+        if accuracy := last.figures.get("classifier/accuracy"):
             real = "" if accuracy.floor is None else f"real images {accuracy.floor:.1%}"
-            found.append(("class accuracy", f"{accuracy.value:.1%}", real))
+            found.append(("class accuracy", f"{accuracy.value:.1%}", facts.noted(real, last.step)))
     line = facts.held_out[-1] if facts.held_out else {}
     if bound := facts.likelihoods.get("held_out"):
-        value = plus_minus(bound["bits_per_dim"], bound["standard_error"])
-        found.append(("bits/dim, held out", value, f"the bound, {terms_of(bound['protocol'])}"))
+        how, value = bound["protocol"], plus_minus(bound["bits_per_dim"], bound["standard_error"])
+        found.append(("bits/dim, held out", value, facts.noted(f"the bound, {terms_of(how)}", how["step"])))
     elif line.get("bits") is not None and math.isfinite(line["bits"]):
-        found.append(("bits/dim, held out", plus_minus(line["bits"], line["bits_error"]), "an estimate of the bound"))
+        value, note = plus_minus(line["bits"], line["bits_error"]), "an estimate of the bound"
+        found.append(("bits/dim, held out", value, facts.noted(note, line["step"])))
     if facts.config.imported:
         return [*found, ("parameters", f"{facts.cost.parameters:,}", "imported weights")]
-    found.append(
-        ("training images seen", f"{facts.cost.images:,}", passes(facts.cost.images, facts.data.counts["train"]))
-    )
+    seen, num = facts.cost.images, facts.data.counts["train"]
+    found.append(("training images seen", f"{seen:,}", passes(seen, num)))
     found.append(("training time", duration(facts.cost.seconds), operations(facts.cost.training_flops)))
     return found
 
