@@ -175,6 +175,32 @@ def test_what_fits_is_less_than_there_is_and_than_is_asked(there, changes, room,
     )
 
 
+@pytest.mark.parametrize(("device", "copy"), [(CPU, 4 * WEIGHT), (CUDA, 0)])
+def test_the_copy_for_checkpoints_is_left_out_where_nothing_fits_with_it(device, copy):
+    def fits(room):
+        return memory.what_fits(HO, SHAPE, device, 0, round(room / memory.SAFE))
+
+    least = memory.of_steps(ho(activation_checkpointing=4, micro_batch=1), SHAPE, device).total
+    assert fits(least + 1e6).startswith("what fits: --train."), fits(least + 1e6)
+    assert fits(least - copy - 1e6).startswith("nothing of this network fits")
+    if copy:
+        assert (found := options(fits(least - 1e6))) and all(float(takes) * 1e9 < least for _, takes in found)
+        assert options(fits(least - copy + 1e6))
+
+
+def test_a_forecast_in_words_says_what_may_be_left_out():
+    on_cpu, on_cuda = (memory.in_words(memory.of_steps(HO, SHAPE, device)) for device in (CPU, CUDA))
+    assert " GB of weights, 0.57 GB of them a copy that it goes on without, " in on_cpu and "copy" not in on_cuda
+
+
+def test_of_a_gpu_no_limit_of_the_machine_is_named(there):
+    there(350_000_000)
+    for device, remedy in ((CUDA, "end other programs on that GPU"), (CPU, resources.more(CPU))):
+        text = memory.what_fits(HO, SHAPE, device, 480_000_000, 350_000_000)
+        assert text == f"the program and its data alone need more: {remedy}"
+    assert "ulimit -v" in remedy
+
+
 def test_both_are_named_where_neither_alone_fits():
     config = replace(
         HO,
@@ -262,7 +288,8 @@ def test_where_the_program_alone_is_too_large_no_other_network_is_advised(there)
     with pytest.raises(OutOfMemoryError) as raised, memory.within_memory(HO, SHAPE, CPU, 480_000_000):
         raise MemoryError
     text = str(raised.value)
-    assert "can have 0.35 GB of memory; the program and its data alone need more: raise its limit (ulimit -v" in text
+    assert f"can have 0.35 GB of memory; the program and its data alone need more: {resources.more(CPU)}" in text
+    assert "raise this one's limit (ulimit -v" in text
     assert "--model" not in text
 
 

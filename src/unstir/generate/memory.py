@@ -50,12 +50,12 @@ def _weights(model: Model) -> int:
 def _what_fits(model: Model, num: int, before: int, there: int) -> str:
     """What ``num`` images at once take beside what the process had ``before``, and how many fewer would fit."""
     if not (each := _each(model)):
-        return "compute fewer images at once with --batch-size, or end other programs"
+        return f"compute fewer images at once with --batch-size, or {resources.more(model.device)}"
     if model.device.type != "cuda":
         each += round(SPARE * each)
     rest = before + FLOAT * _weights(model)
     fits = min((round(SAFE * there) - rest) // each, num - 1)
-    remedy = f"what fits: --batch-size {fits}" if fits > 0 else "not one image fits: end other programs"
+    remedy = f"what fits: --batch-size {fits}" if fits > 0 else f"not one image fits: {resources.more(model.device)}"
     return (
         f"batch_size={num} images at once take about {gigabytes(num * each + rest)}, and this process can have "
         f"{gigabytes(there)} of {on(model.device)}; {remedy}"

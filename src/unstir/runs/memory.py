@@ -7,7 +7,7 @@ what was measured.
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -117,6 +117,14 @@ def _total(forecast: Forecast) -> int:
     return forecast.total
 
 
+def _needed(forecast: Forecast) -> int:
+    return forecast.total - forecast.spared
+
+
+Size = Callable[[Forecast], int]
+SIZES: tuple[Size, ...] = (_total, _needed)  # with the copy that training goes on without, and without it
+
+
 def _held(config: Config, weight: int, device: torch.device) -> int:
     """What is held of the weights; on the CPU with the copy without gradients that a checkpoint is written of."""
     num = copies(config)
@@ -166,7 +174,8 @@ def check(config: Config, shape: Shape, device: torch.device, rest: int = 0) -> 
     parts = (of_steps, of_batch, _fitting_steps), (of_grids, f"grids.num={config.grids.num}", _fitting_grids)
     for of, given, fitting in parts:
         if (least := of(config, shape, device, rest).least) > there:
-            fits = fitting(config, shape, device, rest, round(SAFE * there))
+            room = round(SAFE * there)
+            fits = next(filter(None, (fitting(config, shape, device, rest, room, size) for size in SIZES)), "")
             raise UserError(
                 f"{given} images of {shape[1]}x{shape[2]} at once take at least {gigabytes(least)} in training, more "
                 f"than the {gigabytes(there)} of {on(device)}; {f'what fits: {fits}' if fits else _nothing(config)}"
@@ -176,21 +185,23 @@ def check(config: Config, shape: Shape, device: torch.device, rest: int = 0) -> 
 def what_fits(config: Config, shape: Shape, device: torch.device, rest: int, there: int) -> str:
     """What to change for a training to take no more than ``there`` bytes, with what it takes then; or what else to do.
 
-    Each is less than the config has, for the memory may have run out though the forecast is below. Arguments as
-    `of_steps`.
+    Each is less than the config has, for the memory may have run out though the forecast is below. The copy that
+    training goes on without is counted where anything fits with it. Arguments as `of_steps`.
     """
     room = round(SAFE * there)
     if rest > room:
-        limits = "its limit (ulimit -v, or that of its container)"
-        return f"the program and its data alone need more: raise {limits}, or end other programs"
-    steps, grids = (of(config, shape, device, rest).total for of in (of_steps, of_grids))
-    changes = []
-    if steps > room or steps >= grids:
-        changes.append(_fitting_steps(config, shape, device, rest, room))
-    if grids > room or grids > steps:
-        num = _fitting_grids(config, shape, device, rest, room)
-        changes.append(num and f"for its grids {num}")
-    return f"what fits: {'; '.join(changes)}" if all(changes) else _nothing(config)
+        return f"the program and its data alone need more: {resources.more(device)}"
+    for size in SIZES:
+        steps, grids = (size(of(config, shape, device, rest)) for of in (of_steps, of_grids))
+        changes = []
+        if steps > room or steps >= grids:
+            changes.append(_fitting_steps(config, shape, device, rest, room, size))
+        if grids > room or grids > steps:
+            num = _fitting_grids(config, shape, device, rest, room, size)
+            changes.append(num and f"for its grids {num}")
+        if all(changes):
+            return f"what fits: {'; '.join(changes)}"
+    return _nothing(config)
 
 
 def _nothing(config: Config) -> str:
@@ -201,20 +212,20 @@ def _sizes(config: Config) -> str:
     return "--model.channels, --model.mults or --model.num_blocks" if config.model.is_unet else "its model.options"
 
 
-def _fitting_steps(config: Config, shape: Shape, device: torch.device, rest: int, room: int) -> str:
+def _fitting_steps(config: Config, shape: Shape, device: torch.device, rest: int, room: int, size: Size) -> str:
     """Options that let the steps fit, the fewest parts of the batch and the fewest levels; "" where there are none."""
-    train, levels, size = config.train, len(config.model.mults) * config.model.is_unet, at_once(config.train)
-    halves = [replace(train, micro_batch=-(-size >> number)) for number in range(1, (size - 1).bit_length() + 1)]
+    train, levels, num = config.train, len(config.model.mults) * config.model.is_unet, at_once(config.train)
+    halves = [replace(train, micro_batch=-(-num >> number)) for number in range(1, (num - 1).bit_length() + 1)]
     more = range(train.activation_checkpointing + 1, levels + 1)
     fewer = [replace(train, activation_checkpointing=each) for each in more]
     both = [replace(each, activation_checkpointing=levels) for each in halves]
 
     def first(trials: list[TrainConfig]) -> str:
         for trial in trials:
-            total = of_steps(replace(config, train=trial), shape, device, rest).total
-            if total <= room:
+            takes = size(of_steps(replace(config, train=trial), shape, device, rest))
+            if takes <= room:
                 changed = [key for key in ("activation_checkpointing", "micro_batch") if differs(trial, key)]
-                return " ".join(f"--train.{key} {getattr(trial, key)}" for key in changed) + f" ({gigabytes(total)})"
+                return " ".join(f"--train.{key} {getattr(trial, key)}" for key in changed) + f" ({gigabytes(takes)})"
         return ""
 
     def differs(trial: TrainConfig, key: str) -> bool:
@@ -223,13 +234,13 @@ def _fitting_steps(config: Config, shape: Shape, device: torch.device, rest: int
     return " or ".join(filter(None, (first(halves), first(fewer)))) or first(both)
 
 
-def _fitting_grids(config: Config, shape: Shape, device: torch.device, rest: int, room: int) -> str:
+def _fitting_grids(config: Config, shape: Shape, device: torch.device, rest: int, room: int, size: Size) -> str:
     """The option of a grid of as many images as fit; "" where none does."""
-    one, two = (of_grids(_of_num(config, num), shape, device, rest).total for num in (1, 2))
+    one, two = (size(of_grids(_of_num(config, num), shape, device, rest)) for num in (1, 2))
     num = min(1 + (room - one) // (two - one), config.grids.num - 1)
-    return (
-        f"--grids.num {num} ({gigabytes(of_grids(_of_num(config, num), shape, device, rest).total)})" if num > 0 else ""
-    )
+    if num < 1:
+        return ""
+    return f"--grids.num {num} ({gigabytes(size(of_grids(_of_num(config, num), shape, device, rest)))})"
 
 
 def grid_that_fits(config: Config, shape: Shape, device: torch.device, before: int, there: int) -> int:
@@ -273,7 +284,8 @@ def within_memory(config: Config, shape: Shape, device: torch.device, rest: int)
 
 def in_words(forecast: Forecast) -> str:
     """A forecast, and what it is made of."""
-    parts = {"weights": forecast.weights, "images": forecast.images, "program and data": forecast.rest}
+    spared = f", {gigabytes(forecast.spared)} of them a copy that it goes on without" if forecast.spared else ""
+    parts = {f"weights{spared}": forecast.weights, "images": forecast.images, "program and data": forecast.rest}
     listed = ", ".join(f"{gigabytes(size)} of {name}" for name, size in parts.items() if size)
     return f"{gigabytes(forecast.total)} ({listed})"
 

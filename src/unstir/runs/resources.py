@@ -65,6 +65,13 @@ def reachable(device: torch.device) -> int:
     return now + max(min(free), 0)
 
 
+def more(device: torch.device) -> str:
+    """What to do for this process to have more memory of the device."""
+    if device.type == "cuda":
+        return "end other programs on that GPU"
+    return "end other programs or raise this one's limit (ulimit -v, or that of its container)"
+
+
 def _of(file: str, key: str) -> int:
     """The bytes of a line such as "VmRSS:  1024 kB"; 0 where there is none."""
     try:

@@ -20,8 +20,6 @@ from unstir.runs.memory import gigabytes, grid_that_fits, on
 from unstir.runs.run import Run
 
 HOST = torch.device("cpu")  # where a checkpoint is written from, whatever the run is trained on
-MORE = "end other programs or raise this one's limit (ulimit -v, or that of its container)"
-MORE_OF_A_GPU = "end other programs on that GPU"
 
 
 @contextmanager
@@ -75,7 +73,7 @@ def _refusal(run: Run, device: torch.device, error: BaseException, what: str, *l
     saved = checkpoint.listed(run.checkpoints)
     kept = f"{saved[-1][1]} is whole" if saved else "nothing was trained yet"
     commands = [f"unstir train --out {shlex.quote(str(run.path))} {option}" for option in less]
-    more = f"{MORE_OF_A_GPU if device.type == 'cuda' else MORE}, then give the same command again"
+    more = f"{resources.more(device)}, then give the same command again"
     remedies = "; or ".join([*commands, more])
     return OutOfMemoryError(f"out of memory{asked_for(error)}, for {what}, and {there}; {kept}; to go on: {remedies}")
 
