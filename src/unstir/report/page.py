@@ -126,6 +126,7 @@ def _drawn(run: Run, store: Store | None) -> dict[str, Any]:
     """The pictures that need the run's own, the weights or the data."""
     drawn: dict[str, Any] = dict.fromkeys(("trajectory", "moving", "chain", "forward_strip", "forward_times", "real"))
     drawn |= {"snapshots": pictures.snapshots(run), "newest": pictures.newest_grid(run)}
+    drawn["in_common"] = pictures.in_common(run, drawn["snapshots"])
     if run.saved_steps():
         model, job = run.model(run.newest_step()), Job(num=pictures.ANIMATED, chain=usual_chain(run))
         drawn["trajectory"], drawn["moving"] = pictures.strip_and_animation(model, job)
