@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unstir.errors import UserError
 from unstir.train.trainer import Trainer
 
 FILE = "runs/r1/weights/step-00000001.safetensors"
@@ -56,3 +57,20 @@ def there(shelf, monkeypatch, make_run):
 )
 def test_what_it_is_and_what_to_type_is_said(there, command, refused, arguments, words):
     refused(command(*arguments.split()), *words)
+
+
+def test_a_store_in_the_place_of_a_recipe_is_the_source_to_train_on(there, command, refused, digits, monkeypatch):
+    line = refused(command("train", digits), "it is a packed store", f"unstir train RECIPE --data.source {digits}")
+    assert "did you mean" not in line
+
+    def stop(config, *_):
+        raise UserError(f"trains on {config.data.source}")
+
+    monkeypatch.setattr("unstir.train.launch.open_data", stop)
+    typed = line.strip().split("unstir ")[-1].replace("RECIPE", "digits")
+    refused(command(*typed.split()), f"trains on {digits}")
+
+
+def test_of_a_path_that_is_absent_no_recipe_is_guessed(there, command, refused):
+    assert "did you mean" not in refused(command("train", "data/digits"), "'data/digits' is neither a recipe")
+    refused(command("train", "digit"), "did you mean digits?")

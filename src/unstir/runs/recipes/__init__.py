@@ -58,15 +58,18 @@ def load_recipe(name: str) -> Config:
 
 def _meant(name: str, path: Path) -> str:
     """What was meant by what is no recipe, as the end of a message; "" where nobody knows."""
-    from unstir.data.recognised import holds_images  # which loads what reads images
+    from unstir.data import is_store  # which loads what reads images
+    from unstir.data.recognised import holds_images
 
     if name in ("true", "false"):
         return "; a switch takes no value: --data.flip or --data.no-flip"
     if (path / "config.toml").is_file():
         return f"; it is a run; to continue it: unstir train --out {name}"
+    if is_store(path):
+        return f"; it is a packed store; to train on its images: unstir train RECIPE --data.source {name}"
     if path.exists() and holds_images(path):
         return f"; it holds images; to train on them: unstir train RECIPE --data.source {name}"
-    near = nearest(name, sentences())
+    near = nearest(name, sentences()) if len(path.parts) == 1 else None  # of a path its last part may be anything
     return f"; did you mean {near}?" if near else ""
 
 
