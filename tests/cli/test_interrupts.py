@@ -4,7 +4,9 @@ import hashlib
 import os
 import pty
 import signal
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -82,6 +84,7 @@ def test_a_second_one_is_noticed_in_the_middle_of_a_call(stuck, tmp_path, first)
     status, seconds, text = stuck(first, signal.SIGINT)
     assert status == 130 and seconds < 5, seconds
     assert text.rfind(SHOWN) > text.rfind(HIDDEN) >= 0 and b"Traceback" not in text
+    assert text.endswith(b"\r\n" + interrupts.ENDED.replace(b"\n", b"\r\n"))
     found, damaged = checkpoint.newest(tmp_path / "run/checkpoints")
     assert found is not None and not damaged
 
@@ -104,7 +107,33 @@ def test_sampling_too_ends_in_the_middle_of_a_call(trained, tmp_path, monkeypatc
         time.sleep(0.1)
     began = time.monotonic()
     assert child.wait() == 130 and time.monotonic() - began < 5
-    assert (tmp_path / "err").read_text() == ""
+    assert (tmp_path / "err").read_bytes() == interrupts.ENDED
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_line_is_said_once_and_never_waited_for(full):
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    os.set_blocking(reading, False)
+    with suppress(BlockingIOError):
+        while full:
+            os.write(writing, bytes(4096))
+    os.set_blocking(writing, True)
+    child = os.fork()
+    if child == 0:
+        os.dup2(writing, 2)
+        threading.Thread(target=interrupts.end, args=(130,)).start()  # as of the signal whose handler is here
+        interrupts.end(130)
+    began = time.monotonic()
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() - began < 5:
+        time.sleep(0.005)
+    if ended[0] == 0:
+        os.kill(child, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(ended[1]) == 130 and ended[0] == child
+    said = b"".join(iter(lambda: read(reading), b""))
+    os.close(reading)
+    os.close(writing)
+    assert said.strip(b"\0") == (b"" if full else interrupts.ENDED)
 
 
 def test_afterwards_nothing_is_left_of_it(monkeypatch):

@@ -16,6 +16,8 @@ from typing import NoReturn
 from unstir.distributed.place import place
 
 SHOW_CURSOR = b"\x1b[?25h\n"
+ENDED = b"unstir: ended at once; what was written stays, and the same command goes on or begins again\n"
+_ending = threading.Lock()  # whoever has it writes that line and ends the process
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -52,8 +54,11 @@ def _wait(reading: int) -> None:
 
 
 def end(status: int) -> NoReturn:
-    """End the process now, with the cursor that a progress bar has hidden. Files are whole or absent at any time."""
-    with suppress(OSError):  # the terminal may have closed
-        if os.isatty(2) and select.select((), (2,), (), 0)[1]:  # one that was stopped by Ctrl-S would wait
-            os.write(2, SHOW_CURSOR)
+    """End the process now, with a line, and the cursor that a progress bar has hidden. Files are whole or absent at any
+    time. The line goes past Python's stream, which another thread may hold.
+    """
+    if _ending.acquire(timeout=0.1):  # the thread and the handler of one signal may both be here: one line is enough
+        with suppress(OSError):  # the terminal may have closed
+            if select.select((), (2,), (), 0)[1]:  # one that was stopped by Ctrl-S, or a full pipe, would wait
+                os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + ENDED)
     os._exit(status)
