@@ -151,6 +151,17 @@ def test_a_fall_of_held_out_images_alone_is_no_lack_of_training(on_train):
     assert by_name(known)["last stretch"].verdict == "good" and examined(known) == []
 
 
+def test_whether_the_average_lags_is_said_by_the_doctor_where_both_weights_were_measured():
+    lagging = lambda images: 0.5 if images else 1.0
+    known = runs.facts(held_out=runs.held_out(curve=lagging), metrics=runs.metrics(curve=runs.flat))
+    assert "average lags" in by_name(known) and advice(known) == ["quicker average"]
+    measured = dataclasses.replace(known, checked=("average-behind",))
+    assert "average lags" not in by_name(measured) and "quicker average" not in advice(measured)
+    for severity in ("problem", "warning"):
+        found = with_findings(measured, finding("average-behind", severity))
+        assert advice(found)[0] == "mend average-behind" and "average lags" not in by_name(found)
+
+
 def test_a_diverged_rate_has_one_problem_and_one_remedy():
     unsteady = [finding(check) for check in ("not-learned", "first-loss", "brightness", "noise", "learning-rate")]
     known = with_findings(runs.diverged(), *unsteady)

@@ -149,8 +149,14 @@ def _last_stretch(facts: Facts, measured: Sequence[Measurement]) -> Iterator[Sta
 
 
 def _average(facts: Facts, last: Measurement) -> Iterator[Statement]:
-    """Whether the averaged weights lag: worse on training images without dropout than the raw ones were with it."""
+    """Whether the averaged weights lag: worse on training images without dropout than the raw ones were with it.
+
+    The doctor, who compares both weights on the same images, times and noise, knows better: where that was done, his
+    finding is all that is said. The log, compared here, is of other images, and is none at all of other times.
+    """
     config = facts.config
+    if "average-behind" in facts.checked:
+        return
     raw = [line.get("loss") for line in facts.metrics if last.step * 0.7 < line["step"] <= last.step]
     losses = [loss for loss in raw if is_number(loss)]
     alike = config.train.ema_decay > 0 and not config.train.augment and config.loss.is_simple and config.loss.is_plain
