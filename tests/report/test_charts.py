@@ -112,3 +112,9 @@ def test_the_floor_of_the_training_loss_is_drawn_below_the_losses():
     for chart in (charts.losses, charts.loss_by_time):
         with_it, without = (chart(facts(held_out=held_out(), floor=each))[0] for each in (floor, None))
         assert FLOOR_NAME in with_it and FLOOR_NAME not in without
+
+
+def test_a_training_loss_at_other_times_is_not_read_beside_that_of_held_out_images():
+    assert charts.losses_caption(facts()).endswith("standard errors over images.")
+    for changes in ({"loss__times": "laplace"}, {"loss__noise_choices": 4}, {"loss__input_perturbation": 0.1}):
+        assert "training loss above does not compare" in charts.losses_caption(facts(config=changes))

@@ -169,6 +169,12 @@ def test_figures_of_an_older_step_than_the_run_are_named_where_they_are_read(rep
     assert f"run (step {last})" in text_of(path)
 
 
+def test_what_is_seen_first_and_what_pictures_show_is_said_in_full(report, run):
+    text = text_of(report)
+    assert f" finished after {run.length} steps." in text and " imported – " in text
+    assert "closest to training images, each with the nearest of these; right: the same of held-out" in text
+
+
 def test_classes_have_their_names_real_images_and_samples(report, run):
     section = next(element for element in parsed(report).iter("section") if element.get("id") == "classes")
     rows = [list(row) for row in next(section.iter("tbody"))]

@@ -46,6 +46,14 @@ def curve(lines: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], key: str, ti
         return svg.inline(axes, f"fig-{key}", f"{title} by training images seen")
 
 
+def losses_caption(facts: Facts) -> str:
+    """What the charts of `losses` show, and whether they compare with the training loss."""
+    text = "The sampling weights on the same images with the same noise each time; error bars are standard errors over "
+    if facts.config.loss.is_plain:
+        return f"{text}images."
+    return f"{text}images. The training loss above does not compare with them, for it is of other times or other noise."
+
+
 def losses(facts: Facts) -> list[str]:
     """Loss and bits per dimension of fixed training and held-out images by images seen, with error bars."""
     lines = [line for line in facts.held_out if line["step"] > 0]

@@ -80,7 +80,6 @@ def write(plan: ImagesPlan, facts: ImagesFacts, path: Path) -> None:
     sets, asked = plan.sets()
     drawn = pictures.Drawn(torch.cat(sets), None if asked is None else torch.cat(asked))
     classifier, pairs = pictures.classifier_of(store, last), store.path / FOLDER / f"{last.name()}-pairs.png"
-    near = "samples that lie closest to training images, next to these (left); the same of held-out images"
     of_topic = [(title, [each for each in statements if each.topic == topic]) for topic, title in TITLES.items()]
     shown: dict[str, Any] = {
         "facts": facts,
@@ -93,7 +92,7 @@ def write(plan: ImagesPlan, facts: ImagesFacts, path: Path) -> None:
         "classes": pictures.by_class(store, drawn, classifier),
         "asked": asked is not None,
         "worst": pictures.worst(plan.flip, store, drawn, classifier),
-        "neighbours": pictures.from_file(pairs, near) if last.memorisation and pairs.exists() else None,
+        "neighbours": pictures.from_file(pairs, pictures.PAIRS) if last.memorisation and pairs.exists() else None,
         "about": _about(plan, store),
     }
     there = [part for part in PARTS if part.id in IDS and shown.get(part.id, True)]

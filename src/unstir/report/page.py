@@ -152,5 +152,4 @@ def _of_evaluated(run: Run, store: Store | None, last: Evaluation | None) -> dic
 
 def _neighbours(run: Run, last: Evaluation) -> pictures.Picture | None:
     path = run.path / FOLDER / f"{last.name()}-pairs.png"
-    shows = "samples that lie closest to training images, next to these (left); the same of held-out images"
-    return pictures.from_file(path, shows) if path.exists() else None
+    return pictures.from_file(path, pictures.PAIRS) if path.exists() else None

@@ -33,6 +33,13 @@ from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.theory.process import Process
 
+PAIRS = (
+    "Left: the samples that lie closest to training images, each with the nearest of these; right: the same of "
+    "held-out images, which are no copies. Below a training image is its distance; below the others is the least "
+    "distance divided by the mean one to the 50 nearest, which is small of copies"
+)
+"""What the picture of the nearest training images shows, of which `unstir.metrics.memorisation` is the source."""
+
 WEBP_SIDE = 16_383
 NOISE = "the noise"  # the name of the picture of it, among the snapshots
 OF_CHAIN = frozenset(f"grids.{name}" for name in DEFAULTS)  # settings by which grids are sampled
