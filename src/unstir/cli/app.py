@@ -25,7 +25,7 @@ from unstir.runs import recipes, toml
 HELP = "--help", "-h"
 TYPE = "--model.type"
 STOPPED = 129, 130, 143  # the exit status of a command that was asked to stop
-BY_SEVERAL = "train", "distill", "sample", "evaluate"  # commands that several processes share
+BY_SEVERAL = "train", "distill", "sample", "evaluate", "likelihood"  # commands that several processes share
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -195,16 +195,28 @@ def made_by_first(make: Callable[[], Value]) -> Value | None:
 
     A UserError that it raises there is raised in all, so that all end with the status of a mistake; the first says it.
     """
-    made, mistake = None, None
-    if is_first():
-        try:
-            with alone():
-                made = make()
-        except UserError as error:
-            mistake = error
-            _announce(str(error))
-    if (said := of_first(None if mistake is None else str(mistake))) is not None:
-        raise mistake or UserError(said)
+    return made_by_all(make if is_first() else lambda: None)
+
+
+def made_by_all(make: Callable[[], Value]) -> Value:
+    """What ``make`` gives in each process, which does it without the others and then waits for them.
+
+    A UserError that one raises is raised in all, so that all end with the status of a mistake; who made it says it, of
+    several the one with the lowest number.
+    """
+    mistake = None
+    try:
+        with alone():
+            made = make()
+    except UserError as error:
+        mistake = error
+    said = of_all(None if mistake is None else str(mistake))
+    for number, text in enumerate(said):
+        if text is not None:
+            if rank() == number:
+                _announce(text)
+            wait_for_all()
+            raise mistake or UserError(text)
     return made
 
 

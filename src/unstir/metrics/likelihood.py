@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,11 @@ from unstir import randomness
 from unstir.data import SPLITS, Store, verify_once
 from unstir.diffusion.denoiser import clipped, finite
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
+from unstir.distributed import processes
+from unstir.distributed.join import joined
 from unstir.errors import UserError
+from unstir.generate.folder import computing_with
+from unstir.metrics.bounds import bounds_to_first
 from unstir.pictures.charts import likelihood_curves
 from unstir.pixels import from_uint8
 from unstir.progress import Progress, Showing, counter, silently
@@ -87,24 +92,46 @@ def save_likelihood(
     """The bound on each of the ``splits`` by the ``protocol``, and the picture of the curves.
 
     Written are SPLIT.json and curve.png, by default in the folder likelihood of the run; fewer calls or images than all
-    are in the names. Raises UserError, before anything is computed, for what cannot be computed or written.
+    are in the names. Several processes that torchrun started share the batches, as in `likelihood`: the first one alone
+    writes and shows, and all return the same. Raises UserError, before anything is computed, for what cannot be
+    computed or written.
     """
     protocols = {split: replace(protocol, split=split) for split in splits}
-    for each in protocols.values():
-        check(model, store, each)
-    folder = folder or model.folder / "likelihood"
+    out = folder or model.folder / "likelihood"
+    with joined(str(model.device)):
+        _agree(model, store, protocol, split=", ".join(splits), out=folder and str(folder))
+        for each in protocols.values():
+            processes.made_by_all(partial(check, model, store, each))
+        processes.made_by_first(partial(_make_writable, out))
+        return _saved(model, store, protocols, out, showing if processes.is_first() else silently)
+
+
+def _saved(
+    model: Model, store: Store, protocols: Mapping[str, Protocol], folder: Path, showing: Showing
+) -> tuple[dict[str, Likelihood], Path]:
+    """What `save_likelihood` returns, computed by all processes and written by the first."""
+    size, found, suffix = processes.size(), dict[str, Likelihood](), ""
+    for split, each in protocols.items():
+        suffix = (f"-{each.calls}-calls" if each.calls else "") + (f"-{each.num}-images" if each.num else "")
+        of_whom = f" of one of {size} processes" if size > 1 else ""
+        with showing(f"bounding {split}", f"network calls{of_whom}") as progress:
+            found[split] = likelihood(model, store, each, progress=progress)
+        processes.made_by_first(partial(save, folder / f"{split}{suffix}.json", found[split]))
+    curve = folder / f"curve{suffix}.png"
+    processes.made_by_first(partial(_draw, found, curve))
+    return found, curve
+
+
+def _make_writable(folder: Path) -> None:
+    """Make a folder for the figures; UserError where none can be written there."""
     check_writable(folder, "name another with --out")
     make_folder(folder)
-    calls, num, found = protocol.calls, protocol.num, {}
-    suffix = (f"-{calls}-calls" if calls else "") + (f"-{num}-images" if num else "")
-    for split, each in protocols.items():
-        with showing(f"bounding {split}", "network calls") as progress:
-            found[split] = likelihood(model, store, each, progress=progress)
-        save(folder / f"{split}{suffix}.json", found[split])
-    curve = folder / f"curve{suffix}.png"
-    with replacing(curve) as partial:
-        likelihood_curves({name: (r.times, r.curve, r.decoder, r.total) for name, r in found.items()}, partial)
-    return found, curve
+
+
+def _draw(found: Mapping[str, Likelihood], file: Path) -> None:
+    """Draw the curves of results by their names."""
+    with replacing(file) as unfinished:
+        likelihood_curves({name: (r.times, r.curve, r.decoder, r.total) for name, r in found.items()}, unfinished)
 
 
 def likelihood(
@@ -112,10 +139,30 @@ def likelihood(
 ) -> Likelihood:
     """The bound on images of ``store`` under the model; its guide is left aside.
 
-    ``progress(done, total)`` counts network calls. Raises UserError for a protocol that does not fit the model or its
-    data, NotFiniteError for weights that answer with NaN.
+    Several processes that torchrun started share the batches, in turn, and all return what one alone would: each batch
+    is computed whole by one of them, with as many threads as the first has. ``progress(done, total)`` counts network
+    calls, in the first process and of its own batches. Raises UserError for a protocol that does not fit the model or
+    its data and for processes that were asked for different things, NotFiniteError for weights that answer with NaN.
     """
-    check(model, store, protocol)
+    with joined(str(model.device)):
+        _agree(model, store, protocol)
+        processes.made_by_all(partial(check, model, store, protocol))
+        threads = processes.of_first(torch.get_num_threads())
+        with computing_with(threads):
+            found = _computed(model, store, protocol, progress if processes.is_first() else None)
+        values = processes.of_first(None if found is None else dataclasses.asdict(found))
+        return found or _LIKELIHOOD.validate_json(json.dumps(values), strict=True)
+
+
+def _agree(model: Model, store: Store, protocol: Protocol, **asked: Any) -> None:
+    """Raise UserError, in all processes, where one was asked for something else, has another model or other data."""
+    own = {key: value for key, value in model.provenance().items() if key != "threads"}  # all take the first one's
+    settings = {**dataclasses.asdict(protocol), **asked, **own, "data": store.content_hash}
+    processes.agree(settings, "start all with the same options, run and data")
+
+
+def _computed(model: Model, store: Store, protocol: Protocol, progress: Progress | None) -> Likelihood | None:
+    """The bound, of which each process computes its batches; None in all but the first, to which they are sent."""
     if protocol.variance == "auto":
         protocol = replace(protocol, variance="learned" if model.learned_variance else "large")
     order = randomness.Order(protocol.seed, "likelihood", 0, store.count(protocol.split))
@@ -123,8 +170,12 @@ def likelihood(
     most = -(-len(chosen) // SAMPLES) if protocol.calls else len(chosen)
     batches = torch.split(chosen, min(protocol.batch_size, most))
     calls = protocol.calls or model.process.T
-    on_call = counter(progress, len(batches) * calls)
-    bounds = [_bound(model, store, protocol, number, index, on_call) for number, index in enumerate(batches)]
+    own = list(enumerate(batches))[processes.rank() :: processes.size()]
+    on_call = counter(progress, len(own) * calls)
+    bounds = [_bound(model, store, protocol, number, index, on_call) for number, index in own]
+    bounds = bounds_to_first(bounds, [len(index) for index in batches], calls - 1)
+    if not processes.is_first():
+        return None
     settings = {key: getattr(protocol, key) for key in ("variance", "split", "clip", "seed")}
     how = {"calls": calls, "ema": model.averaged, "step": model.step, "T": model.process.T, "dtype": model.arithmetic}
     labelled = model.labels.count > 0 and store.labelled
