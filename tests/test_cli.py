@@ -199,7 +199,9 @@ def test_classes_are_learned_and_asked_for(unstir, tmp_path):
     assert unstir("train", *tiny(), "--model.num_classes", 10, "--out", "here")[0] == 0
     assert unstir("sample", "here", "--num", 2, "--label", 3, "--out", "threes")[0] == 0
     refused(unstir("sample", "here", "--num", 2, "--label", 10), "label=10", "0..9")
-    refused(unstir("train", *tiny(), "--model.num_classes", 9), "num_classes=9", "10 classes")
+    refused(
+        unstir("train", *tiny(), "--model.num_classes", 9), "num_classes=9", "10 classes; set --model.num_classes 10"
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,7 +221,7 @@ def test_classes_are_learned_and_asked_for(unstir, tmp_path):
         ("train --train.micro_batch 500", ["micro_batch=500", "batch_size"]),
         ("train --train.optimizer adam --train.weight_decay 0.1", ["weight_decay", "adamw"]),
         ("train --grids.steps 2000", ["grids.steps=2000", "use at most --grids.steps 1000"]),
-        ("train --train.batch_size 5000", ["batch_size=5000", "lower"]),
+        ("train --train.batch_size 5000", ["batch_size=5000", "at most --train.batch_size 1498"]),
         ("train --model.mults 1 2 2 2 2", ["8x8", "multiples of 16"]),
         ("train --data.channels 3", ["in_channels=1", "data.channels=3"]),
         ("train --train.device cuda:7", ["cuda:7", "auto"]),

@@ -230,7 +230,7 @@ def test_without_a_compiler_auto_is_no_and_yes_is_refused(monkeypatch, make_run,
     how, words = fastest(clock.build, CPU, 10**6, WORK, 60)
     assert how == "no" and "compile=no: there is no C++ compiler no-such-compiler on this machine" in words
     for asked in ("yes", "graphs"):
-        with pytest.raises(UserError, match=f"compile={asked}: there is no C.. compiler .* or use compile=no"):
+        with pytest.raises(UserError, match=f"compile={asked}: there is no C.. compiler .* or use --train.compile no"):
             make_run("refused", train__compile=asked)
         with pytest.raises(UserError, match="no C.. compiler"):
             trained()[0].model(compile=asked)

@@ -50,12 +50,12 @@ def test_packed_data_has_the_name_of_its_source_and_a_hash_of_what_is_unusual(da
     [
         ("cosine", 20, 3, 0, 17),
         ("cosine", 20, 3, 17, 17),
-        ("cosine", 20, 3, 16, "ends at step 19 of 20"),
+        ("cosine", 20, 3, 16, 'ends at step 19 of 20.*--train.lr_period "17 steps"$'),
         ("cosine", 4, 3, 0, 1),
         ("wsd", 20, 3, 0, 4),
         ("wsd", 4, 3, 0, 1),
         ("wsd", 20, 3, 17, 17),
-        ("wsd", 20, 3, 18, "longer than the run of 20 steps"),
+        ("wsd", 20, 3, 18, 'longer than the run of 20 steps; at most --train.lr_period "17 steps"$'),
         ("constant", 20, 3, 0, 0),
     ],
 )

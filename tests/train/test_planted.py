@@ -66,7 +66,8 @@ def test_the_average_moves_by_the_decay_that_is_logged(make_run):
 
 def test_a_batch_may_be_the_whole_training_set(make_run, monkeypatch):
     count = 1498
-    run, store = make_run(train__batch_size=count, train__micro_batch=0, train__length="3 epochs", grids__log_spaced=0)
+    whole = {"train__batch_size": count, "train__micro_batch": 0, "train__length": "3 epochs"}
+    run, store = make_run(**whole, train__warmup="0 steps", grids__log_spaced=0)
     assert store.count("train") == count and run.steps_per_epoch == 1 and run.length == 3
     made = Trainer(run, store)
     made._batches.labels = torch.arange(count)  # the label tells which image it is

@@ -107,7 +107,9 @@ def check_own(config: Config, height: int, width: int) -> None:
     if wrong := [key for key, t in net.state_dict().items() if t.dtype != torch.float32]:
         raise UserError(f"the network {name} holds {wrong[0]}, which is not float32; keep it as a plain attribute")
     if config.train.augment and not own.takes(net, "augmentation"):
-        raise UserError(f"train.augment={config.train.augment} needs a network that takes augmentation; set it to 0")
+        raise UserError(
+            f"train.augment={config.train.augment} needs a network that takes augmentation; set --train.augment 0"
+        )
     due = [2, config.model.in_channels * (2 if config.diffusion.learned_variance else 1), height, width]
     given = f"the network {name}, given images of {config.model.in_channels}x{height}x{width}"
     try:

@@ -164,12 +164,12 @@ def open_run(config: Config, out: Path, store: Store, say: Say = unsaid) -> Run:
     if train.lr_schedule == "cosine" and draft.length > ends:
         raise UserError(
             f"train.lr_period={train.lr_period} ends at step {ends} of {draft.length}, and the rest would train at a "
-            "rate of 0; leave it out for the whole length, or give a longer one"
+            f'rate of 0; let it end with the run: --train.lr_period "{_span(draft.length - warmup)}"'
         )
     if train.lr_schedule == "wsd" and draft.length < ends:
         raise UserError(
             f"train.lr_period={train.lr_period} of fall and train.warmup={train.warmup} are longer than the run of "
-            f"{draft.length} steps; leave lr_period out for a fifth of the run, or give a shorter one"
+            f'{draft.length} steps; at most --train.lr_period "{_span(draft.length - warmup)}"'
         )
     dtype = build.dtype_name(train.dtype, build.device(train.device))
     train = dataclasses.replace(train, dtype=dtype, init=pinned(train.init))
@@ -230,13 +230,16 @@ def _check_fit(config: Config, store: Store) -> None:
             f"set --data.channels {channels} --model.in_channels {channels}"
         )
     if size and (height, width) != (size, size):
-        raise UserError(f"{store.path} holds {height}x{width} images, data.size is {size}; leave it out, or pack anew")
+        raise UserError(
+            f"{store.path} holds {height}x{width} images, data.size is {size}; set --data.size 0, or pack anew"
+        )
     check_sides(config, height, width)
     check(*needs(config, store))
     if classes and classes != len(store.classes):
         raise UserError(
             f"model.num_classes={classes}, but {store.path} has {len(store.classes)} classes; "
-            f"set it to {len(store.classes)}" + ("" if store.classes else ", for the data has no labels")
+            f"set --model.num_classes {len(store.classes)}" + ("" if store.classes else ", for the data has no labels")
         )
     if batch > store.count("train"):
-        raise UserError(f"train.batch_size={batch} exceeds the {store.count('train')} training images: lower it")
+        least = f"--train.batch_size {store.count('train')}"
+        raise UserError(f"train.batch_size={batch} exceeds the {store.count('train')} training images; at most {least}")

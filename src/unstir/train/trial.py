@@ -26,7 +26,7 @@ def how_to_compile(draft: Run, store: Store, say: Say) -> Compile:
     if config.train.compile == "auto" and config.train.shard:
         return "no"
     if config.train.compile != "auto":
-        compiling.check(config.train.compile, device)
+        compiling.check(config.train.compile, device, "use --train.compile no")
         return config.train.compile
     part = -(-config.train.batch_size // processes.size())
     share: dict[str, Any] = {"batch_size": part, "micro_batch": min(config.train.micro_batch, part)}
