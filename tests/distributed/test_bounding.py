@@ -14,8 +14,11 @@ from test_not_finite import spoil
 from together import Together, together
 from unstir import cli
 from unstir.data import Store
+from unstir.diffusion.likelihood import Bound
+from unstir.distributed.join import joined
 from unstir.distributed.place import LOST, place
 from unstir.metrics import likelihood as module
+from unstir.metrics.bounds import bounds_to_first
 from unstir.metrics.likelihood import Protocol, likelihood, save_likelihood
 from unstir.runs.run import Run
 
@@ -86,6 +89,33 @@ def test_batches_are_computed_once_in_turn_and_all_return_the_same(trained, tmp_
         assert computed == [[number, 1] for number in own * 2]
         assert told == ([[done, 21] for done in range(1, 22)] if rank == 0 else [])
         assert displays == ([["bounding held_out", "network calls of one of 3 processes"]] if rank == 0 else [])
+
+
+def test_what_is_sent_has_the_same_sums_to_the_last_bit(tmp_path):
+    lengths, terms = [12, 38, 12, 7, 1], 59
+    generator = torch.Generator().manual_seed(0)
+    random = lambda *shape: torch.rand(*shape, dtype=torch.float64, generator=generator)
+    times = [tuple(range(2 + number, 2 + number + terms)) for number in range(len(lengths))]
+    bounds = [
+        Bound(random(num), random(num, terms), random(num), at, random(terms), 48)
+        for num, at in zip(lengths, times, strict=True)
+    ]
+
+    def work(rank):
+        with joined("cpu"):
+            found = bounds_to_first(bounds[rank::2], lengths, terms)
+        if rank:
+            return []
+        return [
+            [
+                torch.equal(getattr(a, each), getattr(b, each))
+                for each in ("prior", "terms", "decoder", "weights", "nats")
+            ]
+            + [a.times == b.times, a.dims == b.dims]
+            for a, b in zip(found, bounds, strict=True)
+        ]
+
+    assert together(2, work, tmp_path)[0] == [[True] * 7] * len(lengths)
 
 
 @pytest.mark.parametrize(
