@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from unstir.metrics import feature_figures, floor, measure
-from unstir.metrics.distances import infinite_fd, kid
+from unstir.metrics.distances import bias_of, infinite_fd, kid
 from unstir.metrics.evaluation import check_alike, name_of, shown, table
 from unstir.metrics.features import Awaited, Network, Outputs, Trust
 from unstir.metrics.figures import (
@@ -253,10 +253,13 @@ def test_the_errors_of_a_figure_are_those_of_four_sets_and_the_reference_of_its_
     lines = [infinite_fd(each, of.real.moments, seed) for seed, each in enumerate(sets)]
     expected = statistics.fmean(line.value for line in lines), math.hypot(*(line.error for line in lines)) / 6
     assert found["means/fd"].infinite == pytest.approx(expected, rel=1e-12)
-    of_bias = math.hypot(*(line.bias_error for line in lines)) / 6
-    assert found["means/fd"].bias_error == pytest.approx(of_bias, rel=1e-12)
-    assert feature_figures._infinite(of, [draw(0, 5, 2)], [None]) is None  # two features take six images
-    assert feature_figures._infinite(of, [draw(0, 6, 2)], [None]) is not None
+    assert found["means/fd"].bias == pytest.approx(bias_of(lines, 12, 2), rel=1e-12)
+    assert feature_figures._infinite(of, [draw(0, 5, 2)] * 2, [None] * 2) == (
+        None,
+        None,
+    )  # six do
+    assert None not in feature_figures._infinite(of, [draw(0, 6, 2)] * 2, [None] * 2)
+    assert feature_figures._infinite(of, [draw(0, 6, 2)], [None])[1] is None
 
 
 def test_sets_in_fixed_shares_of_classes_are_split_in_these_shares():

@@ -63,11 +63,11 @@ def test_as_good_as_real_is_called_good_only_where_it_is_decidedly_near():
 
 def test_what_the_finite_number_adds_is_known_better_than_the_figure_and_that_of_infinitely_many():
     made = {"by_seed": (0.30, 0.40, 0.32), "bootstrap": 0.08, "infinite": (0.0, 0.06)}
-    said = by_name(judged({**made, "bias_error": 0.01}))["finite number"]
+    said = by_name(judged({**made, "bias_error": (0.01, 27.0)}))["finite number"]
     assert said.effect.value == pytest.approx(0.34) and said.verdict == "neutral" and said.effect.decided
-    assert said.effect.error == pytest.approx(0.01 * widening(27))  # three sets, ten splits each
+    assert said.effect.error == pytest.approx(0.01 * widening(27))
     assert "0.340 +- 0.011 is due to the finite number of samples" in said.text and "0.00 +- 0.06" in said.text
-    assert "finite number" not in by_name(judged({**made, "bias_error": 0.2}))
+    assert "finite number" not in by_name(judged({**made, "bias_error": (0.2, 27.0)}))
     assert "finite number" not in by_name(judged(made))  # figures of before that was measured
 
 

@@ -6,6 +6,7 @@ images are spoilt, those of diversity (recall, coverage) when kinds of images ar
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from unstir.errors import UserError
 from unstir.metrics.frechet import Moments, frechet_of, halves
+from unstir.significance import Estimate, mean_of
 
 Matrix = npt.NDArray[np.float64]
 _CHUNK = 1 << 25  # distances held at once: 256 MB
@@ -169,12 +171,20 @@ def infinite_needs(size: int) -> int:
     return 2 * (size + 1)
 
 
+BEND = 0.4  # times features / images is the share of a bias by which `infinite_fd` removes too much, on Gaussians
+SPLITS_DF = 9.0  # of what ten splits of a set say, less one
+
+
 class InfiniteDistance(NamedTuple):
-    """A distance for infinitely many images with its standard error, and that of the bias that was removed."""
+    """A distance for infinitely many images with its standard error, and the bias that was removed.
+
+    ``of_splits`` is the standard error of the bias from the choice of splits alone, of the same images.
+    """
 
     value: float
     error: float
-    bias_error: float
+    bias: float
+    of_splits: float
 
 
 def infinite_fd(
@@ -189,10 +199,11 @@ def infinite_fd(
     `frechet.standard_error` tells apart, the value has s + q + q / repeats; on Gaussians the standard error is right
     within 25 %. The value may be below 0. ``strata``, int64 [N], are classes in fixed shares, as in `frechet.halves`.
 
-    The bias removed is the mean over splits of the halves' distances less the distance of all, of the same images. What
-    each image adds to either is the same and cancels; of the pairs, which a split parts at random, q / repeats is left.
-    That is the variance of the mean over splits: on Gaussians its root is right within 20 %, and the errors of the two
-    distances, taken for independent, are 4 to 50 times as large.
+    The bias removed is the mean over splits of the halves' distances less the distance of all, of the same images. To
+    first order what each image adds to either is the same and cancels, so that the errors of the two distances, taken
+    for independent, are 4 to 50 times too large. Of the second order, pairs of images leave q / repeats, the variance
+    of the mean over splits. How far each image is from the mean decides the bias itself: what that adds is the same in
+    all splits, and shows between sets of images alone (`bias_of`). On Gaussians it is small.
 
     What is removed is the bias from N alone. That of a reference of finitely many images stays, and so does what bends
     the line: on Gaussians of equal variances, the value is too small by 19 % of the bias removed at N = 2.3 F, by 4 %
@@ -204,11 +215,27 @@ def infinite_fd(
         raise UserError(f"{n} images are too few to extrapolate a distance between {size} features; {need}")
     means, differences = halves(features, reference, repeats, seed, strata)
     x = (1 / (n // 2) + 1 / (n - n // 2)) / 2
-    value = (x * frechet_of(features, reference) - float(means.mean()) / n) / (x - 1 / n)
-    bias_error = float(means.std()) / math.sqrt(repeats) / n / (x - 1 / n)
+    whole_set = frechet_of(features, reference)
+    value = (x * whole_set - float(means.mean()) / n) / (x - 1 / n)
+    of_splits = float(means.std()) / math.sqrt(repeats) / n / (x - 1 / n)
     whole, share = differences.square().mean(), 1 / repeats
     variance = torch.maximum(whole - (1 - share) * means.var(), whole * (1 + share) / 2)
-    return InfiniteDistance(value, math.sqrt(float(variance)), bias_error)
+    return InfiniteDistance(value, math.sqrt(float(variance)), whole_set - value, of_splits)
+
+
+def bias_of(lines: Sequence[InfiniteDistance], n: int, size: int) -> Estimate | None:
+    """The mean bias of several sets of ``n`` images, of ``size`` features, with its error; None for one set.
+
+    Its variance is that between the sets, and besides what the splits and what bends the line may add. The first has
+    the splits in it too: with few sets it is by chance too small.
+    """
+    if len(lines) < 2:
+        return None
+    bias, between, df = mean_of([line.bias for line in lines])
+    of_splits = math.sqrt(sum(line.of_splits**2 for line in lines)) / len(lines)
+    variances = (between**2, of_splits**2, (BEND * size / n * bias) ** 2)
+    freedom = between**4 / df + of_splits**4 / (SPLITS_DF * len(lines))  # Welch 1947; the bend is no estimate
+    return Estimate(bias, math.sqrt(sum(variances)), sum(variances) ** 2 / freedom if freedom else math.inf)
 
 
 def _same_width(a: Tensor, b: Tensor) -> None:

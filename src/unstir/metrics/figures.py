@@ -19,7 +19,6 @@ LOWER, HIGHER = "lower", "higher"
 Figures = dict[str, float]  # values or errors of figures by key
 SPLITS = 5  # sets are split into halves so often to estimate how figures vary with the choice of images
 FLOOR_DF = 19.0  # of a floor's error: 20 splits into halves, or 20 sets drawn with replacement, less one
-BIAS_DF = 9.0  # of the error of a set's bias: ten splits into halves, less one
 BOOTSTRAP_DF = 5.0  # of a bootstrap in addition to those of seeds, for it includes the choice of images alone: with
 # three seeds chance then decides as seldom as `LEVEL` says even where the bootstrap is 0.7 of the true spread
 
@@ -36,7 +35,7 @@ class Figure:
     ``num_floor`` is 0 where such images were lacking, and nothing may be compared with that floor. ``ceiling`` is that
     of uniform noise. Both are None where there is none. ``infinite`` (value, standard error) is extrapolated to
     infinitely many samples, ``floor_infinite`` to real images; ``bias_error`` is the standard error of ``value`` less
-    the former, both of the same images. ``network`` and ``network_hash`` name the features.
+    the former, of the same images, and its degrees of freedom. ``network`` and ``network_hash`` name the features.
     """
 
     name: str
@@ -49,7 +48,7 @@ class Figure:
     num_floor: int = 0
     ceiling: float | None = None
     infinite: tuple[float, float] | None = None
-    bias_error: float | None = None
+    bias_error: tuple[float, float] | None = None
     floor_infinite: tuple[float, float] | None = None
     network: str = ""
     network_hash: str = ""
@@ -94,7 +93,7 @@ class Figure:
         """What the finite number of samples adds to ``value``; None where that was not measured."""
         if self.infinite is None or self.bias_error is None:
             return None
-        return Estimate(self.value - self.infinite[0], self.bias_error, BIAS_DF * len(self.by_seed))
+        return Estimate(self.value - self.infinite[0], *self.bias_error)
 
     def floor_estimate(self, num: int) -> Estimate | None:
         """The floor as a test takes it; None where there is none. ``num`` is the images of a set.

@@ -51,7 +51,7 @@ def quality(facts: Evaluated) -> Iterator[Statement]:
     if entry and not entry["used"] and described is not None:  # the data's own is not trusted: what is in its place
         yield said("classifier", verdict="neutral", text=f"{described[0].upper()}{described[1:]}.")
     if figure.infinite is not None and figure.bias is not None:
-        due = effect(*figure.bias, "splits into halves")
+        due = effect(*figure.bias, "sets and splits into halves")
         text = f"Of {figure.name}, {with_error(due.value, due.error)} is due to the finite number of samples: "
         text += f"extrapolated to infinitely many it is {with_error(*figure.infinite)}."
         if due.decided:
