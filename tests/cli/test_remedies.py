@@ -48,6 +48,10 @@ def pasted(given, remedy):
         ("digits-hybrid --diffusion.no-learned_variance", ["--diffusion.learned_variance", "--loss.objective simple"]),
         ("digits --loss.min_snr_gamma 3", ["--loss.weighting min_snr", "--loss.min_snr_gamma 5.0"]),
         ("cifar10 --loss.weighting p2 --loss.objective vlb", ["--loss.weighting simple", "--loss.objective simple"]),
+        (
+            "digits --loss.weighting p2 --loss.objective vlb",
+            ["--loss.weighting simple --loss.times uniform", "--loss.objective simple"],
+        ),
         ("cifar10-small --loss.times uniform", ["--loss.times laplace", "--loss.times_scale 1.0"]),
         ("digits --train.shard", ["--train.optimizer adam --train.lr 0.002"]),
         ("cifar10-small --train.shard", ["--train.optimizer adam --train.lr 0.0015"]),

@@ -14,6 +14,7 @@ from together import Together, together
 from unstir import cli
 from unstir.data import Store
 from unstir.distributed.place import LOST, place
+from unstir.errors import UserError
 from unstir.metrics import evaluate_images as module
 from unstir.metrics.classifier import Classifier
 from unstir.metrics.evaluate_images import evaluate_images
@@ -184,6 +185,20 @@ class Means(Network):
 
     def _batch(self, images):
         return Outputs(images.double().flatten(1)[:, 20:28])
+
+
+def test_a_network_that_one_cannot_load_is_a_mistake_in_all(here, monkeypatch):
+    def inception(file, say, device):
+        if place().rank == 1:
+            raise UserError("no weights are here")
+        return Means("0" * 64)
+
+    monkeypatch.setattr(module, "installed", lambda: None)
+    monkeypatch.setattr(module, "inception", inception)
+    job = commands(2, ("--images", "b.npy", *SMALL, "--fid"), here / "out")
+    assert job.wait() == [2, 2], job.said()
+    (line,) = said(job)
+    assert "process 1 of 2 (counted from 0): no weights are here" in line
 
 
 @pytest.mark.parametrize("alike", [True, False])

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import pytest
 import torch
@@ -91,6 +92,7 @@ def test_what_is_exchanged_arrives_whole(tmp_path, quick_watch):
                 "alike": alike,
                 "drifted": refusal(processes.check_alike, drifted, "remedy"),
                 "agreed": refusal(processes.agree, {"a": 1, "b": [rank // 3]}, "remedy"),
+                "ends": refusal(processes.agree, {"path": f"{'long/' * 20}{rank // 2}"}, "remedy"),
                 "differing": refusal(processes.agree, {"a": 1, **({"lr": 2} if rank == 1 else {})}, "remedy"),
             }
 
@@ -105,6 +107,8 @@ def test_what_is_exchanged_arrives_whole(tmp_path, quick_watch):
         "process 2 of 3 (counted from 0) differs from the first in 1 of 2 tensors, such as weight; remedy"
     )
     assert first["differing"] == "process 1 of 3 (counted from 0) differs from the first: lr is 2, not None; remedy"
+    (its, due) = re.findall(r"'([^']*)'", first["ends"])
+    assert its.endswith("long/1") and due.endswith("long/0") and len(its) < 40
 
 
 def test_what_each_makes_alone_it_keeps_and_a_mistake_is_raised_in_all(tmp_path, quick_watch):

@@ -113,6 +113,13 @@ def test_the_page_and_the_doctor_call_the_same_runs_too_short(rate):
         assert not re.search("under-fitted|not converged", " ".join(each.text for each in analyse(known)))
 
 
+def test_where_the_doctor_sees_a_steep_fall_in_the_log_the_page_calls_it_no_small_matter():
+    text = lambda known: by_name(known)["more to gain"].text
+    known = falling_by(0.05)
+    assert text(known).endswith("may gain a little more, which is no fault of the run.")
+    assert text(with_findings(known, finding("still-falling", "warning"))).endswith("may gain a little more.")
+
+
 def test_a_fall_is_counted_by_doublings_however_far_apart_the_snapshots_are():
     """Over a stretch of 3.2-fold, as the recipes' snapshots are, the loss falls by 11%: less for each doubling."""
     known = falling_by(0.07, moments=(0, 95, 300, 949, runs.STEPS))

@@ -20,7 +20,7 @@ from unstir.distributed import place as places
 from unstir.distributed import processes
 from unstir.distributed.place import AGAIN, LostError, Place, named
 from unstir.distributed.processes import Group, wait_for_all
-from unstir.distributed.watch import ASKED, BEAT, FAILED, LEFT, NOTHING, Watch, alive, announce
+from unstir.distributed.watch import ASKED, BEAT, FAILED, NOTHING, PENDING, SUSPECTED, Watch, alive, announce, gone
 from unstir.errors import UserError
 
 GATHERING = timedelta(minutes=5)  # how long the first process waits for the last one to start
@@ -72,7 +72,7 @@ def _join(here: Place, device: str) -> Group:
             _stores.append(next(iter(rendezvous("env://", timeout=GATHERING)))[0])
         store = PrefixStore(name, _stores[0])
         if here.rank == 0:
-            for key in (FAILED, ASKED, LEFT):
+            for key in (FAILED, ASKED, PENDING):
                 store.set(key, NOTHING)
         store.set(alive(here.rank), "0")
         _wait_for_others(store, here)
@@ -178,17 +178,24 @@ def _is_loss(error: BaseException) -> bool:
 
 
 def _leave(group: Group, failed: bool) -> None:
-    """Stop watching; after a failure the others get the time to read why.
+    """Stop watching; after a failure the others get the time to read why, else until they have stopped too.
 
     torch's own group stays until the process ends (`_end_group`): what refers to it may last longer than ours.
     """
-    if failed and group.place.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        time.sleep(3 * BEAT)  # it holds the store
+    holds_store = group.place.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    if failed and holds_store:
+        time.sleep(3 * BEAT)
     if failed and torch.cuda.is_available():
         return  # NCCL may wait for the others for ever: the watch ends this process
     group.watch.end()
     if failed:
         atexit.unregister(_end_group)  # which would wait for what the others no longer send
+        return
+    with suppress(RuntimeError):  # one was ended meanwhile, or the store has gone
+        if holds_store:
+            group.store.wait([gone(rank) for rank in range(1, group.place.size)], timedelta(seconds=SUSPECTED))
+        else:
+            group.store.set(gone(group.place.rank), "")
 
 
 def _end_group() -> None:

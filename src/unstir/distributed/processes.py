@@ -103,8 +103,15 @@ def agree(values: Mapping[str, Any], remedy: str) -> None:
     for number, theirs in enumerate(others, start=1):
         keys = [key for key in {**first, **theirs} if theirs.get(key) != first.get(key)]
         if keys:
-            said = ", ".join(f"{key} is {short(theirs.get(key))}, not {short(first.get(key))}" for key in keys[:8])
+            pairs = ((key, _apart(theirs.get(key), first.get(key))) for key in keys[:8])
+            said = ", ".join(f"{key} is {its}, not {due}" for key, (its, due) in pairs)
             raise UserError(f"{named(number, size())} differs from the first: {said}; {remedy}")
+
+
+def _apart(ours: Any, theirs: Any) -> tuple[str, str]:
+    """Two values that differ, in few letters: of long texts that begin alike the ends."""
+    said = short(ours), short(theirs)
+    return said if said[0] != said[1] else (f"...{str(ours)[-37:]!a}", f"...{str(theirs)[-37:]!a}")
 
 
 def rows_of_all(columns: tuple[Tensor, ...], part: slice, total: int) -> tuple[Tensor, ...]:
@@ -201,8 +208,8 @@ def made_by_first(make: Callable[[], Value]) -> Value | None:
 def made_by_all(make: Callable[[], Value]) -> Value:
     """What ``make`` gives in each process, which does it without the others and then waits for them.
 
-    A UserError that one raises is raised in all, so that all end with the status of a mistake; who made it says it, of
-    several the one with the lowest number.
+    A UserError that one raises is raised in all, so that all end with the status of a mistake; of those that raise one
+    the process with the lowest number prints it.
     """
     mistake = None
     try:
@@ -234,20 +241,27 @@ def follow(asked: "Asked") -> None:
         present.watch.asked = asked
 
 
-def left_to_first(act: Callable[..., None]) -> Callable[..., None]:
+def done_by_first(act: Callable[..., None]) -> Callable[..., None]:
     """A function that has the first process do ``act(**details)``, for one that ends the job and can exchange no more.
 
     The details travel as JSON, by the store of the job, and the first process's watch acts when it learns of the end.
-    All processes call this; without a group it is ``act`` itself.
+    All processes call this; what several of them ask for is done once. Without a group it is ``act`` itself.
     """
-    if present is None or is_first():
-        if present is not None:
-            present.watch.heir = act
+    if present is None:
         return act
-    from unstir.distributed.watch import leave  # which needs torch's distributed part
+    store, watch = present.store, present.watch
+    if is_first():
+        watch.at_end = act
 
-    store = present.store
-    return lambda **details: leave(store, details)
+        def at_once(**details: Any) -> None:
+            if watch.at_end is not None:  # it is not done yet, as another process asked for it
+                watch.at_end = None
+                act(**details)
+
+        return at_once
+    from unstir.distributed.watch import pend  # which needs torch's distributed part
+
+    return lambda **details: pend(store, details)
 
 
 class Vote:

@@ -27,8 +27,8 @@ from unstir.errors import UserError, printable
 BEAT = 1.0  # seconds between two looks
 SILENT = 20.0  # the longest time for which a number may stand still
 SUSPECTED = 4.0  # the same where the exchange has failed, so that something is known to be wrong
-GRACE = 3.0  # how long the main thread has to end by itself, which leaves a terminal in order
-FAILED, ASKED, LEFT = "failed", "asked", "left"
+GRACE = 4.0  # how long the main thread has to end by itself, which leaves a terminal in order
+FAILED, ASKED, PENDING = "failed", "asked", "pending"
 NOTHING = " "  # of a key that has no value yet: reading one that is not there would wait for it
 
 
@@ -49,14 +49,14 @@ class Watch(threading.Thread):
     """The thread of the process at a ``place``; ``connect()`` opens a connection of its own to the store.
 
     ``asked`` is what learns that another process was asked to stop, and tells of its own; ``leaving`` says that the
-    job is done, so that who keeps the store may leave. ``heir`` is called with what the process that ended the job left
-    to be done (`leave`).
+    job is done, so that who keeps the store may leave. ``at_end`` is called once with the details that the process
+    which ended the job wrote down for it (`pend`).
     """
 
     def __init__(self, place: Place, connect: Callable[[], Store]) -> None:
         super().__init__(daemon=True)
         self.asked: Asked | None = None
-        self.heir: Callable[..., None] | None = None
+        self.at_end: Callable[..., None] | None = None
         self.leaving = False
         self._place, self._connect = place, connect
         self._suspicious = False
@@ -76,7 +76,7 @@ class Watch(threading.Thread):
                 text = f"the store of the job, at MASTER_ADDR and MASTER_PORT, does not answer {self._place}; {AGAIN}"
                 self._verdict = Verdict(self._place.rank, text)
             if self._verdict is not None:
-                self._inherit(store)
+                self._act(store)
                 self._found.set()
                 if not self._over.wait(GRACE):
                     self._end_process(self._verdict)
@@ -112,11 +112,12 @@ class Watch(threading.Thread):
             return announce(store, rank, f"{which} was killed, is frozen or cannot be reached any more; {AGAIN}")
         return None
 
-    def _inherit(self, store: Store) -> None:
-        """Do what was left to be done; where the store has gone or it fails, the next attempt leaves it again."""
+    def _act(self, store: Store) -> None:
+        """Do what another process wrote down to be done; where that fails, the next attempt of the job does it."""
         with suppress(RuntimeError, OSError, UserError):
-            if self.heir is not None and (left := store.get(LEFT).decode()) != NOTHING:
-                self.heir(**json.loads(left))
+            if self.at_end is not None and (pending := store.get(PENDING).decode()) != NOTHING:
+                act, self.at_end = self.at_end, None
+                act(**json.loads(pending))
 
     def _silent(self, beats: dict[int, str]) -> list[int]:
         """The processes whose numbers stand still for longer than is allowed."""
@@ -139,14 +140,19 @@ def alive(rank: int) -> str:
     return f"alive/{rank}"
 
 
+def gone(rank: int) -> str:
+    """The key that is there when a process has stopped watching, its job well done."""
+    return f"gone/{rank}"
+
+
 def announce(store: Store, rank: int, text: str) -> Verdict:
     """Write down why the job ends, and which process says so; or what another one has written before."""
     return _read(bytes(store.compare_set(FAILED, NOTHING, f"{rank} {text}")).decode())
 
 
-def leave(store: Store, details: dict[str, Any]) -> None:
-    """Write down what is to be done when the job ends, which it is about to; what another one has left comes first."""
-    store.compare_set(LEFT, NOTHING, json.dumps(details))
+def pend(store: Store, details: dict[str, Any]) -> None:
+    """Write down what the first process is to do when the job ends, as it is about to; one process's details count."""
+    store.compare_set(PENDING, NOTHING, json.dumps(details))
 
 
 def _read(written: str) -> Verdict:

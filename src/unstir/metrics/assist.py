@@ -50,9 +50,14 @@ def networks_of_first(networks: Sequence[Network], load: Callable[[], Network]) 
             assert own is None or isinstance(own, classifier.Classifier)
             found.append(classifier.of_first(own))
         else:
-            found.append(own or load())
+            found.append(_loaded(own, load))
     processes.agree({network.name: network.hash for network in found}, "give all the same file of weights")
     return found
+
+
+def _loaded(own: Network | None, load: Callable[[], Network]) -> Network:
+    """A network that each process has, or loads, by itself; where one cannot, all end with the status of a mistake."""
+    return processes.made_by_all(lambda: own or load())
 
 
 @contextmanager

@@ -84,12 +84,10 @@ def _evaluate_run(
         with processes.first_before_others():
             loaded = inception(request.features, say, device=request.device)
         plans = [with_inception(plan, loaded) for plan in plans]
-    if processes.is_first():
-        with processes.alone():
-            plans = _sized(run, store, plans, num, request, say)
-    num = processes.of_first(plans[0].job.num)
-    with processes.first_before_others(), processes.alone():
-        plans = prepared(store, [of_size(plan, num) for plan in plans], showing)
+    plans = processes.made_by_first(lambda: _sized(run, store, plans, num, request, say)) or plans
+    plans = [of_size(plan, processes.of_first(plans[0].job.num)) for plan in plans]
+    made = processes.made_by_first(lambda: prepared(store, plans, showing))  # the others find what it has made
+    plans = processes.made_by_all(lambda: made or prepared(store, plans, showing))
     rival = None if against is None else match(plans[-1], theirs, name)
     if not processes.is_first():
         for plan in plans:

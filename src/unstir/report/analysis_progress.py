@@ -144,7 +144,8 @@ def _last_stretch(facts: Facts, measured: Sequence[Measurement]) -> Iterator[Sta
             )
             yield said("under-fitted", verdict="bad", text=text)
         else:
-            text += ": longer training may gain a little more, which is no fault of the run."
+            steep = any(finding.check == "still-falling" for finding in facts.findings)  # by the log of training
+            text += ": longer training may gain a little more" + ("." if steep else ", which is no fault of the run.")
             yield said("more to gain", verdict="neutral", text=text)
 
 

@@ -44,10 +44,8 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     alike = sides.alike
     if len(set(names)) < len(names):  # of folders that are called alike, the paths
         names = [printable(str(run.path)) for run in runs]
-    steps = [it.step for it in alike or facts]
-    if len(set(steps)) > 1 or any(step < it.step for step, it in zip(steps, facts, strict=True)):
-        # a comparison of unequal training, or of older weights than the runs', says so wherever it names a run
-        names = [f"{name} (step {step:,})" for name, step in zip(names, steps, strict=True)]
+    of_figures = _with_steps(names, [it.step for it in alike or facts], [it.step for it in facts])
+    names = _with_steps(names, [it.step for it in facts])
     keys = [key for key in alike[0].figures if all(key in each.figures for each in alike)] if alike else []
     settings, metrics = _settings(facts), [(name, it.metrics) for name, it in zip(names, facts, strict=True)]
     losses = {name: charts.mean_losses(it.held_out, "held_out") for name, it in zip(names, facts, strict=True)}
@@ -55,10 +53,11 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     shown: dict[str, Any] = {
         "names": names,
         "classes": facts[0].data.classes,
-        "summary": _summary(names, alike, settings),
+        "of_figures": of_figures,
+        "summary": _summary(of_figures, alike, settings),
         "sides": sides,
         "figures": _figures(alike, keys),
-        "verdicts": _verdicts(names, alike, keys),
+        "verdicts": _verdicts(of_figures, alike, keys),
         "cost": _cost(facts),
         "settings": settings,
         "curves": [charts.curve(metrics, "loss", "training loss", True)] if any(it.metrics for it in facts) else [],
@@ -71,6 +70,13 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     }
     write_page(path, "comparison.html", shown)
     return facts
+
+
+def _with_steps(names: Sequence[str], steps: Sequence[int], trained: Sequence[int] = ()) -> list[str]:
+    """The names of runs with the steps of what is shown, where these differ or are older than what was ``trained``."""
+    if len(set(steps)) == 1 and not any(step < last for step, last in zip(steps, trained, strict=False)):
+        return list(names)
+    return [f"{name} (step {step:,})" for name, step in zip(names, steps, strict=True)]
 
 
 def losses_compare(runs: Sequence[Run], facts: Sequence[Facts]) -> bool:

@@ -284,7 +284,7 @@ def within_memory(config: Config, shape: Shape, device: torch.device, rest: int)
 
 def in_words(forecast: Forecast) -> str:
     """A forecast, and what it is made of."""
-    spared = f", {gigabytes(forecast.spared)} of them a copy that it goes on without" if forecast.spared else ""
+    spared = f", {gigabytes(forecast.spared)} of them a copy that training can do without" if forecast.spared else ""
     parts = {f"weights{spared}": forecast.weights, "images": forecast.images, "program and data": forecast.rest}
     listed = ", ".join(f"{gigabytes(size)} of {name}" for name, size in parts.items() if size)
     return f"{gigabytes(forecast.total)} ({listed})"

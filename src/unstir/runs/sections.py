@@ -213,7 +213,8 @@ class LossConfig:
     def _consistent(self) -> "LossConfig":
         if self.objective in ("vlb", "consistency") and self.weighting != "simple":
             weighs = f'weighting="{self.weighting}" weighs the squared error, which objective="{self.objective}"'
-            raise MisfitError(f"{weighs} does not use: use", {"weighting": "simple"}, {"objective": "simple"})
+            unweighed = {"weighting": "simple", **self.without_bound}
+            raise MisfitError(f"{weighs} does not use: use", unweighed, {"objective": "simple"})
         for key, (name, needs) in _ONLY_WITH.items():
             if getattr(self, name) not in needs and getattr(self, key) != getattr(LossConfig, key):
                 without = f'{key}={getattr(self, key)} has no effect without {name}="{needs[0]}": use'
@@ -221,8 +222,8 @@ class LossConfig:
         for key in _NO_BOUND:
             value = getattr(self, key)
             if self.objective == "consistency" and value != getattr(LossConfig, key):
-                default = {key: getattr(LossConfig, key)}
-                raise MisfitError(f'{key}={value} has no effect with objective="consistency": use', default)
+                plain = {key: getattr(LossConfig, key), **self.without_bound}
+                raise MisfitError(f'{key}={value} has no effect with objective="consistency": use', plain)
             if self.has_bound and key in (plain := self.without_bound):
                 weighed = [plain | {"times": "importance"}] if key == "times" else []
                 recipe = ["the recipe digits-hybrid"] * (self.objective == "hybrid")

@@ -18,7 +18,7 @@ from unstir.distributed.place import AGAIN, LostError
 from unstir.errors import asked_for, is_out_of_memory
 from unstir.runs import resources
 from unstir.runs.config import Config
-from unstir.runs.memory import OneImageError
+from unstir.runs.memory import OneImageError, at_once
 from unstir.runs.run import Run
 
 OF_MEMORY = ("train.micro_batch", "train.activation_checkpointing", "train.compile", "train.device", "train.shard")
@@ -56,8 +56,8 @@ class MicroBatch:
     def __init__(
         self, config: Config, halved: Sequence[tuple[int, int]] = (), record: Callable[..., None] = lambda **_: None
     ) -> None:
-        train, self._record = config.train, record
-        self._share = -(-train.batch_size // processes.size())
+        self._train = train = config.train
+        self._record = record
         self._compiled = train.compile in ("yes", "graphs")
         self._first, self._halved = train.micro_batch or train.batch_size, [(step, size) for step, size in halved]
 
@@ -65,7 +65,7 @@ class MicroBatch:
     def of(cls, run: Run) -> "MicroBatch":
         """That of a ``run``, in whose folder the first process alone reads and records the halvings of all."""
         return cls(
-            run.config, processes.of_first(halvings(run)), processes.left_to_first(partial(run.record, "halved"))
+            run.config, processes.of_first(halvings(run)), processes.done_by_first(partial(run.record, "halved"))
         )
 
     def at(self, step: int) -> int:
@@ -78,10 +78,10 @@ class MicroBatch:
         Where the memory runs out it is computed again, with half the size. It must change nothing but gradients, which
         it begins at zero, and buffers, which are set back. Raises OneImageError at size 1, and LostError in one of
         several processes: the others wait for it where they exchange their gradients, so that none can repeat the step.
-        The halving is recorded, and the job started again, by torchrun or by hand, takes that step as the run of one.
+        The halving is recorded, and the job started again, by torchrun or by hand, takes that step with half the size.
         """
         buffers = [buffer.clone() for buffer in net.buffers()]
-        first = size = min(self.at(step), self._share)
+        first = size = at_once(replace(self._train, micro_batch=self.at(step)))
         asked = ""
         while True:
             try:
