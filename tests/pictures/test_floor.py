@@ -18,6 +18,7 @@ def test_the_floor_is_drawn_by_time_and_over_the_run_down_to_a_fifth_of_the_loss
     for axes, bottom in zip((course, by_time), bottoms, strict=True):
         assert FLOOR_NAME in [text.get_text() for text in axes.get_legend().get_texts()]
         assert axes.get_yscale() == "log" and axes.get_ylim()[0] == pytest.approx(bottom)
+        assert 1.0 < axes.get_ylim()[1] < 1.5  # the losses end at 1.0
     drawn = [line for line in by_time.lines if line.get_linestyle() == ":"]
     assert [list(line.get_ydata()) for line in drawn] == [list(floor.values)]
     (level,) = (line for line in course.lines if line.get_linestyle() == ":")

@@ -325,6 +325,10 @@ def test_runs_looked_at_less_than_usual():
         for line in held_out()
     )
     assert "not followed" in by_name(facts(held_out=without_held_out))["held-out loss"].text
+    fewer = [line | {"of_held_out": line["of_held_out"][:9]} for line in held_out()]
+    found = by_name(facts(held_out=(*held_out()[:-1], fewer[-1])))["held-out loss"]
+    assert "do not compare with its last, which" in found.text and found.verdict == "undecided"
+    assert "at one step alone" in by_name(facts(held_out=held_out()[:1]))["held-out loss"].text
     one = by_name(facts(held_out=held_out()[-1:]))
     assert one["loss by time"].verdict == "neutral" and "fall" not in one
     other_number = (*held_out(num=64)[:3], *held_out(num=128)[3:])

@@ -99,3 +99,10 @@ def test_the_accuracy_of_the_classifier_stands_with_its_figure_or_instead_of_it(
     assert found.verdict == "neutral" and found.effect is None
     assert found.text.startswith("The classifier is right in 8.7% of 299 held-out images, not decidedly above chance")
     assert found.text.endswith("it is not used; the sliced Wasserstein distance is used instead.")
+
+
+def test_where_samples_may_be_no_nearer_than_noise_it_is_said():
+    noise = judged().last.main().ceiling
+    found = by_name(judged(fd=1.1 * noise))["beyond noise"]
+    assert found.verdict == "undecided" and found.effect.value > 0 and f"that of noise {noise:.3g}. A net" in found.text
+    assert "beyond noise" not in by_name(judged(fd=noise))  # which comes out a little lower

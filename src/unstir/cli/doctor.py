@@ -71,6 +71,6 @@ def _forecast(report: "Report") -> str:
     time = f"{left} steps left, {how_long}" if left else "finished"
     memory, there, files, free = (expected[key] / 1e9 for key in keys)
     return (
-        f"{time}; training takes about {memory:.2f} GB of {there:.1f} GB of memory, files to come {files:.2f} GB of "
-        f"{free:.1f} GB free"
+        f"{time}; weights and images take about {memory:.2f} GB of {there:.1f} GB of memory, files to come "
+        f"{files:.2f} GB of {free:.1f} GB free"
     )

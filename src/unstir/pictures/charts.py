@@ -139,20 +139,21 @@ def _draw_by_time(axes: "Axes", lines: Sequence[Mapping[str, Any]]) -> None:
 def draw_floor(axes: "Axes", floor: LossFloor, color: str, by_time: bool = False) -> None:
     """The floor of the training loss, dotted, below losses that are drawn already: its mean, or each time's.
 
-    It may be lower by any number of digits; it is shown down to `DEPTH` of the lowest loss.
+    It may be lower by any number of digits; it is shown down to `DEPTH` of the lowest loss, and the axis ends above as
+    it did without it.
     """
     import numpy as np
 
+    axes.set_yscale("log")
+    top, values = axes.get_ylim()[1], floor.values if by_time else (floor.mean,)
     drawn = [float(y) for line in axes.lines for y in np.asarray(line.get_ydata(), float) if y > 0]
     how: dict[str, Any] = {"color": color, "linestyle": ":", "linewidth": 1.2, "marker": "", "label": FLOOR_NAME}
     if by_time:
         axes.errorbar(floor.times, floor.values, floor.errors, **how)
     else:
         axes.axhline(floor.mean, **how)
-    axes.set_yscale("log")
     if drawn:
-        least = min(*drawn, *(floor.values if by_time else (floor.mean,)))
-        axes.set_ylim(bottom=max(DEPTH * min(drawn), 0.8 * least))
+        axes.set_ylim(max(DEPTH * min(drawn), 0.8 * min(*drawn, *values)), max(top, 1.25 * max(values)))
 
 
 def _is_number(value: Any) -> bool:

@@ -35,6 +35,11 @@ def progress(facts: Facts) -> Iterator[Statement]:
     elif not facts.broken:
         text = "The loss of held-out images was not followed in this run, so progress is known from the training loss "
         text += "alone; `unstir train` follows it where images are held out and log.held_out_images is not 0."
+        if (num := sum(bool(line.get("of_held_out")) for line in facts.held_out)) > 1:
+            text = "The held-out losses of this run do not compare with its last, which is of other images or times "
+            text += "(log.held_out_images, log.held_out_times), so progress is known from the training loss alone."
+        elif num:
+            text = "The loss of held-out images was measured at one step alone, so no change of it is known yet."
         yield Statement("held-out loss", "progress", "losses", "undecided", text)
     yield from _quality(facts)
 

@@ -44,9 +44,14 @@ def quality(facts: Evaluated) -> Iterator[Statement]:
     yield _excess(last, figure, last.protocol["num"], facts.older)
     value, error, df = figure.estimate
     beyond = effect(math.nan if figure.ceiling is None else value - figure.ceiling, error, df, "Student's t")
-    if beyond.decided and (beyond.value > 0) == (figure.better == LOWER):
+    if math.isfinite(beyond.value) and (beyond.value > 0) == (figure.better == LOWER):
         text = f"The samples are further from real images than uniform noise: {figure.name} is {size(beyond)} beyond "
-        yield said("beyond noise", verdict="bad", text=f"{text}that of noise, {figure.ceiling:.3g}.", effect=beyond)
+        text += f"that of noise, {figure.ceiling:.3g}."
+        if not beyond.decided:
+            text = "Whether the samples are nearer to real images than uniform noise, or further, is undecided: "
+            text += f"{figure.name} is {shown(figure)}, that of noise {figure.ceiling:.3g}. A network that has learned "
+            text += "next to nothing yet draws such images, or a chain that does not suit it."
+        yield said("beyond noise", verdict="bad" if beyond.decided else "undecided", text=text, effect=beyond)
     entry, described = last.protocol.get("classifier"), describe_classifier(last.protocol)
     if entry and not entry["used"] and described is not None:  # the data's own is not trusted: what is in its place
         yield said("classifier", verdict="neutral", text=f"{described[0].upper()}{described[1:]}.")
