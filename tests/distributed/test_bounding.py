@@ -37,9 +37,11 @@ def files(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("num", [2, 3, 4])
+ALL_TERMS = ("--num", 40, "--batch-size", 12, "--split", "both")
+
+
 @pytest.mark.parametrize(
-    "options", [("--num", 40, "--batch-size", 12, "--split", "both"), ("--num", 50, "--calls", 6), ("--num", 3)]
+    ("num", "options"), [(2, ALL_TERMS), (3, ALL_TERMS), (4, ("--num", 50, "--calls", 6)), (3, ("--num", 2))]
 )
 def test_files_and_figures_are_those_of_one(trained, command, tmp_path, num, options):
     run, _ = trained()

