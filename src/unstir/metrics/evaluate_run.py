@@ -85,7 +85,8 @@ def _evaluate_run(
             loaded = inception(request.features, say, device=request.device)
         plans = [with_inception(plan, loaded) for plan in plans]
     plans = processes.made_by_first(lambda: _sized(run, store, plans, num, request, say)) or plans
-    plans = [of_size(plan, processes.of_first(plans[0].job.num)) for plan in plans]
+    num = processes.of_first(plans[0].job.num)
+    plans = [of_size(plan, num) for plan in plans]
     made = processes.made_by_first(lambda: prepared(store, plans, showing))  # the others find what it has made
     plans = processes.made_by_all(lambda: made or prepared(store, plans, showing))
     rival = None if against is None else match(plans[-1], theirs, name)
