@@ -56,8 +56,8 @@ class MicroBatch:
     def __init__(
         self, config: Config, halved: Sequence[tuple[int, int]] = (), record: Callable[..., None] = lambda **_: None
     ) -> None:
-        self._train = train = config.train
-        self._record = record
+        train, self._record = config.train, record
+        self._share = at_once(replace(train, micro_batch=0))  # more is not there to be computed
         self._compiled = train.compile in ("yes", "graphs")
         self._first, self._halved = train.micro_batch or train.batch_size, [(step, size) for step, size in halved]
 
@@ -81,7 +81,7 @@ class MicroBatch:
         The halving is recorded, and the job started again, by torchrun or by hand, takes that step with half the size.
         """
         buffers = [buffer.clone() for buffer in net.buffers()]
-        first = size = at_once(replace(self._train, micro_batch=self.at(step)))
+        first = size = min(self.at(step), self._share)
         asked = ""
         while True:
             try:
