@@ -11,6 +11,7 @@ import tomli_w
 import torch
 from torch import Tensor, nn
 
+from unstir.chain import DEFAULTS
 from unstir.data.recognised import refuse_onnx
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError, short
@@ -49,7 +50,8 @@ def check_same(run: "Run", found: Checkpoint, say: Say = unsaid) -> None:
     """Raise UserError where the weights of ``found`` were not trained with the settings and data of the run.
 
     What may change when a run is continued may differ. The message names each key, both values and what to write.
-    ``say`` is told of other [grids] settings: they may be edited, and commands that are given no others sample by them.
+    ``say`` is told of other settings of a chain in [grids] that `unstir train` has not recorded as changed: they may be
+    edited, and commands that are given no others sample by them.
     """
     name, file = f"the checkpoint of step {found.step}", run.path / "config.toml"
     theirs, ours = toml.flat(toml.from_dict(found.config, f"{run.path}: {name}")), toml.flat(run.config)
@@ -64,8 +66,16 @@ def check_same(run: "Run", found: Checkpoint, say: Say = unsaid) -> None:
         what = ", ".join(f"{key} is {short(card[key])}, not {short(found.data.get(key))}" for key in other)
         card_file = run.path / "data.json"
         raise UserError(f"{card_file} is not of the data that {name} was trained on: {what}; restore it from a copy")
-    if of_grids := [text for key, text in said.items() if key.startswith("grids.")]:
-        say(f"{file} has changed since step {found.step} was saved: {', '.join(of_grids)}")
+    of_chain = {f"grids.{name}" for name in DEFAULTS} & said.keys()
+    recorded = _changed(run) if of_chain else {}
+    if edited := [said[key] for key in said if key in of_chain and recorded.get(key) != ours.get(key)]:
+        say(f"{file} has changed since step {found.step} was saved: {', '.join(edited)}")
+
+
+def _changed(run: "Run") -> dict[str, Any]:
+    """The settings that `unstir train` has changed in a run, by dotted keys, as it recorded them last."""
+    events = run.log("events").lines
+    return {key: value for each in events if each.get("event") == "changed" for key, value in each.items()}
 
 
 def _different(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
