@@ -13,6 +13,7 @@ from PIL import Image
 
 from conftest import copied, tiny_config
 from unstir.data import Store
+from unstir.doctor import CHECKS
 from unstir.errors import UserError
 from unstir.metrics import measure as evaluating
 from unstir.metrics.classifier import networks_for
@@ -175,6 +176,15 @@ def test_what_is_seen_first_and_what_pictures_show_is_said_in_full(report, run):
     text = text_of(report)
     assert f" finished after {run.length} steps." in text and " imported – " in text
     assert "closest to training images, each with the nearest of these; right: the same of held-out" in text
+
+
+def test_the_page_names_every_check_that_was_not_made_and_how_to_make_it(report, run):
+    section = next(element for element in parsed(report).iter("section") if element.get("id") == "doctor")
+    checked, skipped = "".join(section.itertext()).split("Checked: ")[1].split("Not checked: ")
+    names = {text: set(re.findall(r"[a-z]+(?:-[a-z]+)*", text.split(" (")[0])) for text in (checked, skipped)}
+    assert names[checked] | names[skipped] == set(CHECKS) and {"noise", "weights-loss"} <= names[skipped]
+    assert f"unstir doctor {run.path} makes these checks" in skipped and "--no-samples" not in skipped
+    assert f"unstir report {run.path} without --no-measure has them here" in skipped
 
 
 def test_classes_have_their_names_real_images_and_samples(report, run):

@@ -44,7 +44,7 @@ def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True
 
 
 def _print(report: "Report") -> None:
-    from unstir.doctor import causes
+    from unstir.doctor import by_reason, causes
 
     screen = Console(file=sys.stdout, highlight=False)
     for cause in causes(report.findings):
@@ -58,8 +58,7 @@ def _print(report: "Report") -> None:
         screen.print("nothing found")
     screen.print(Text.assemble(("checked   ", "dim"), ", ".join(report.checked)))
     if report.skipped:
-        reasons = dict.fromkeys(report.skipped.values())
-        listed = ("{} ({})".format(", ".join(n for n, r in report.skipped.items() if r == why), why) for why in reasons)
+        listed = (f"{', '.join(names)} ({why})" for why, names in by_reason(report.skipped).items())
         screen.print(Text.assemble(("skipped   ", "dim"), "; ".join(listed)))
     screen.print(Text.assemble(("forecast  ", "dim"), _forecast(report)))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unstir.doctor import data, learning, samples, setup
-from unstir.doctor.check import Cause, Check, Finding, RunFacts, causes, explained
+from unstir.doctor.check import NO_SAMPLES, Cause, Check, Finding, RunFacts, by_reason, causes, explained
 from unstir.doctor.gather import Progress, gather
 
 CHECKS: dict[str, Check] = {
@@ -63,4 +63,4 @@ def diagnose(
     return examine(gather(path, store=store, samples=samples, progress=progress))
 
 
-__all__ = ["CHECKS", "Cause", "Finding", "Report", "causes", "diagnose", "examine", "gather"]
+__all__ = ["CHECKS", "NO_SAMPLES", "Cause", "Finding", "Report", "by_reason", "causes", "diagnose", "examine", "gather"]

@@ -5,7 +5,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,9 @@ MISSING = {
     "images": "the data is not there",
 }
 """Why a part of the facts is None or empty. Samples and errors have several reasons: `RunFacts.unmeasured`."""
+
+NO_SAMPLES = "left out by --no-samples"
+"""The reason where nothing was to be drawn."""
 
 
 @dataclass(frozen=True)
@@ -251,6 +254,11 @@ def explained(findings: Iterable[Finding]) -> list[Finding]:
         each if (cause := root(each.check)) == each.check else replace(each, because=cause, remedy=f"that of {cause}")
         for each in found
     ]
+
+
+def by_reason(skipped: Mapping[str, str]) -> dict[str, list[str]]:
+    """The names of skipped checks by the reason that they share, from the reason of each."""
+    return {why: [name for name, own in skipped.items() if own == why] for why in skipped.values()}
 
 
 def causes(findings: Sequence[Finding]) -> tuple[Cause, ...]:

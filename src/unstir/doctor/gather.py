@@ -14,7 +14,7 @@ from unstir.chain import FAST
 from unstir.data import Store
 from unstir.diffusion.denoiser import NotFiniteError
 from unstir.diffusion.loss import denoising_loss
-from unstir.doctor.check import MISSING, Errors, Needs, RunFacts, Samples, SavedFile, step_of
+from unstir.doctor.check import MISSING, NO_SAMPLES, Errors, Needs, RunFacts, Samples, SavedFile, step_of
 from unstir.doctor.image_stats import ImageStats, image_stats
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
@@ -64,7 +64,7 @@ def gather(path: str | Path, *, store: str | Path | None = None, samples: bool =
         settings_problem=settings_problem,
         images=_looked_at(opened, progress),
     )
-    return _measured(facts, progress) if samples else replace(facts, unmeasured="left out by --no-samples")
+    return _measured(facts, progress) if samples else replace(facts, unmeasured=NO_SAMPLES)
 
 
 def _looked_at(store: Store | None, progress: Progress) -> ImageStats | None:

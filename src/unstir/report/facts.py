@@ -81,9 +81,9 @@ class Facts:
     ``step`` of ``length`` optimiser steps are taken. ``metrics`` are the lines of metrics.jsonl, ``held_out`` those of
     held_out.jsonl. ``by_step`` are evaluations of several saved steps by one protocol, by rising step; ``by_chain``
     evaluations of the last of these steps by several samplers and calls, alike in everything else. ``likelihoods``
-    are what `unstir likelihood` wrote, by split. ``findings`` are the doctor's, ``checked`` the names of its checks.
-    ``speed`` is how long samplers take, ``trained_on`` the machines that it was trained on, with torch. ``floor`` is
-    that of the training loss.
+    are what `unstir likelihood` wrote, by split. ``findings`` are the doctor's, ``checked`` the names of its checks,
+    ``skipped`` why others were not made, by name. ``speed`` is how long samplers take, ``trained_on`` the machines that
+    it was trained on, with torch. ``floor`` is that of the training loss.
     """
 
     name: str
@@ -99,6 +99,7 @@ class Facts:
     likelihoods: dict[str, dict[str, Any]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     checked: tuple[str, ...] = ()
+    skipped: dict[str, str] = field(default_factory=dict)
     speed: Speed | None = None
     trained_on: tuple[str, ...] = ()
     floor: LossFloor | None = None

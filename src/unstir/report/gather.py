@@ -143,6 +143,7 @@ def gather(run: Run, store: Store | None, protocol: Mapping[str, Any] | None = N
         likelihoods=_likelihoods(run, evaluated=by_step[-1].step if by_step else (run.saved_steps() or [step])[-1]),
         findings=examined.findings,
         checked=examined.checked,
+        skipped=examined.skipped,
         speed=read_speed(run),
         trained_on=tuple(dict.fromkeys(machines)),
         floor=read_floor(run),

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 import unstir
 from unstir.data import Store
-from unstir.doctor import causes
+from unstir.doctor import NO_SAMPLES, by_reason, causes
 from unstir.errors import printable
 from unstir.generate.drawing import Job
 from unstir.metrics.evaluate import usual_chain
@@ -65,6 +65,11 @@ PARTS = (
 )
 """In the order of the page: what is seen at a glance, then figures, then all that can be said."""
 
+_UNDRAWN = {
+    NO_SAMPLES: "no images were drawn for this page: `unstir doctor RUN` makes these checks in seconds, "
+    "`unstir report RUN` without `--no-measure` has them here"
+}
+"""How checks that were skipped are made, in place of the reason."""
 
 _RUN = re.compile(r"\bRUN\b")
 
@@ -84,13 +89,14 @@ def write(
     """
     facts = gather(run, store, protocol, samples)
     statements, last = analyse(facts), facts.last
-    found = causes(facts.findings)
+    found, skipped = causes(facts.findings), by_reason(facts.skipped)
     of_topic = [(title, [each for each in statements if each.topic == topic]) for topic, title in TITLES.items()]
     shown: dict[str, Any] = {
         "facts": facts,
         "store": store,
         "problems": [cause for cause in found if cause.severity == "problem"],
         "findings": found,
+        "skipped": [f"{', '.join(names)} ({_UNDRAWN.get(why, why)})" for why, names in skipped.items()],
         "summary": summary(statements),
         "rule": MULTIPLICITY,
         "topics": [(title, own) for title, own in of_topic if own],
