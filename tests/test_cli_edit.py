@@ -15,8 +15,11 @@ from PIL import Image
 from conftest import tiny_config
 from unstir import edit
 from unstir.diffusion.samplers import Step
+from unstir.edit import editing
 from unstir.generate.drawing import Job
-from unstir.pictures.grid import GAP, LINE, TILE
+from unstir.pictures import grid as grids
+from unstir.pictures.caption import cut
+from unstir.pictures.grid import GAP, LINE, TILE, named_grid
 from unstir.runs import sidecar
 from unstir.runs.run import Run
 from unstir.train.launch import open_data, open_run
@@ -56,9 +59,8 @@ def tiles(path, rows=1):
     with Image.open(path) as picture:
         assert picture.format == "PNG"
         sheet = np.asarray(picture).astype(int)
-    beside = Path(path).with_suffix(".json")
-    if beside.exists() and json.loads(beside.read_text()).get("classes"):
-        sheet = sheet[LINE:]  # below the names of the classes
+    classes = json.loads(Path(path).with_suffix(".json").read_text())["classes"]
+    sheet = sheet[LINE * (2 if classes else 1) :]  # below the names of the classes and of the tiles
     assert sheet.shape[0] == GAP + rows * (TILE + GAP)
     columns = (sheet.shape[1] - GAP) // (TILE + GAP)
     step = TILE // 8
@@ -79,6 +81,31 @@ def refused(result, *words):
     assert len(lines) == 1 and lines[0].startswith("unstir: ") and "Traceback" not in err, err
     for word in words:
         assert word in err, err
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        (
+            "inpaint a.png --box 0 0 4 4 --num 12",
+            ["given", "to fill in", *(f"result {i}" for i in range(10)), "10", "11"],
+        ),
+        ("vary a.png --num 2", ["given", "result 0", "result 1"]),
+        ("invert a.png", ["given", "noise", "back"]),
+        ("blend a.png b.png --count 3", ["first", "second", "0%", "50%", "100%"]),
+        ("blend --numbers 0 5 --count 3", ["0%", "50%", "100%"]),
+        ("morph --labels 3 8 --count 3 --num 2", ["0%", "50%", "100%"] * 2),
+    ],
+)
+def test_each_tile_of_a_picture_has_its_name_above_it(unstir, run, classes, monkeypatch, asked, names):
+    name, *options = asked.split()
+    drawn, kept = [], []
+    monkeypatch.setattr(editing, "named_grid", lambda *given: drawn.append(given) or named_grid(*given))
+    monkeypatch.setattr(grids, "cut", lambda text, width: kept.append(cut(text, width)) or kept[-1])
+    assert unstir("edit", name, classes if name == "morph" else run, *options, "--out", "out.png")[0] == 0
+    ((tiles, _, shown),) = drawn
+    assert list(shown) == names and len(tiles) == len(names)
+    assert set(names) <= set(kept), "a name is too long for its tile"
 
 
 def test_inpaint_keeps_what_it_should(unstir, run):

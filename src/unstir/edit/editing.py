@@ -1,7 +1,7 @@
 """One edit under way: what is asked of the model is checked, its calls are counted, its settings recorded."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.pictures.caption import of_class
-from unstir.pictures.grid import grid, titled
+from unstir.pictures.grid import named_grid, titled
 from unstir.pixels import to_uint8
 from unstir.progress import Progress
 from unstir.runs.model import Model
@@ -33,7 +33,8 @@ class Edited:
 
     ``settings`` are all that decides the pixels, as JSON can hold it: the same settings give the same pixels. ``calls``
     are the network calls that were made, each of a batch of images; ``besides`` says in words what guidance added.
-    ``nrow`` are the tiles in a row of the picture; ``psnr``, in decibels, says how well each inverted image came back.
+    ``nrow`` are the tiles in a row of the picture, ``names`` what each of them is, the given ones first, or none at
+    all; ``psnr``, in decibels, says how well each inverted image came back.
     """
 
     given: Tensor
@@ -43,10 +44,11 @@ class Edited:
     besides: str = ""
     nrow: int = 10
     psnr: tuple[float, ...] = ()
+    names: tuple[str, ...] = ()
 
     def picture(self) -> Image:
-        """All tiles, the given ones first, below the names of the classes that were asked for."""
-        tiles = grid(torch.cat((self.given, self.made)), self.nrow)
+        """All tiles, the given ones first, each below its name, and all below the classes that were asked for."""
+        tiles = named_grid(torch.cat((self.given, self.made)), self.nrow, self.names or None)
         numbers = self.settings.get("labels") or [self.settings["label"]]
         return titled(tiles, " to ".join(map(of_class, numbers, self.settings["classes"])))
 
@@ -81,6 +83,7 @@ class Editing:
         files: Mapping[str, Path],
         given: Tensor,
         made: Tensor,
+        names: Sequence[str],
         *,
         nrow: int = 10,
         psnr: tuple[float, ...] = (),
@@ -89,6 +92,7 @@ class Editing:
         """What came of an ``edit``, with all that decides its pixels: what was asked (``how``), and what was in force.
 
         ``files`` are the picture files that were read, by what they are: each is recorded by its name and SHA-256.
+        ``names`` are those of the first tiles; those that follow are results, which have their numbers.
         """
         named = [label for label in how.get("labels") or [self.job.label] if label is not None]
         settings = {
@@ -102,7 +106,9 @@ class Editing:
             "chain": self.chain.in_effect(),
             **self.model.provenance(),
         }
-        return Edited(given, made, settings, self.calls, self.model.besides(self.chain), nrow, psnr)
+        results = (f"result {i}" if i < 10 else f"{i}" for i in range(len(given) + len(made) - len(names)))
+        shown, besides = (*names, *results), self.model.besides(self.chain)
+        return Edited(given, made, settings, self.calls, besides, nrow, psnr, shown)
 
     def guided(self, indices: Tensor) -> Denoise:
         """The denoiser for the job's label, guided and clamped as the chain says, for the batch of these indices."""

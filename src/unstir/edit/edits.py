@@ -62,7 +62,8 @@ def inpaint(
     pixels = to_uint8(x_0)
     files = {"image": image} if mask is None else {"image": image, "mask": mask}
     given = torch.cat((pixels, pixels.where(keep, GREY)))
-    return editing.done("inpaint", files, given, made, box=box, resamples=resamples, jump=jump)
+    names = "given", "to fill in"
+    return editing.done("inpaint", files, given, made, names, box=box, resamples=resamples, jump=jump)
 
 
 def vary(model: Model, image: Path, job: Job, *, strength: float, progress: Progress | None = None) -> Edited:
@@ -77,7 +78,7 @@ def vary(model: Model, image: Path, job: Job, *, strength: float, progress: Prog
         return mathematics.vary(denoise, model.process, x_0.to(model.device), strength, indices, chain, weak)
 
     made = editing.results(like_it, chain.calls(part.schedule), progress)
-    return editing.done("vary", {"image": image}, to_uint8(x_0), made, strength=strength)
+    return editing.done("vary", {"image": image}, to_uint8(x_0), made, ("given",), strength=strength)
 
 
 @torch.inference_mode()
@@ -89,7 +90,8 @@ def invert(model: Model, image: Path, job: Job, *, refinements: int = 2, progres
         x_T = last(mathematics.invert(denoise, model.process, x_0.to(model.device), times[::-1], refinements))
         back = last(ddim(denoise, model.process, x_T, times, lambda _: x_T))  # no noise is asked for
     made, came_back = torch.cat((to_uint8(x_T), to_uint8(back))), (psnr(back.clamp(-1, 1).cpu(), x_0),)
-    return editing.done("invert", {"image": image}, to_uint8(x_0), made, psnr=came_back, refinements=refinements)
+    given, names = to_uint8(x_0), ("given", "noise", "back")
+    return editing.done("invert", {"image": image}, given, made, names, psnr=came_back, refinements=refinements)
 
 
 @torch.inference_mode()
@@ -129,7 +131,8 @@ def blend(
     came_back = tuple(psnr(made[at].clamp(-1, 1).cpu(), image[0]) for at, image in zip((0, -1), images, strict=False))
     shown = to_uint8(torch.cat(images)) if images else to_uint8(made[:0])
     how = {"count": count, "labels": asked} | ({"refinements": refinements} if images else {"numbers": list(ends)})
-    return editing.done("blend", named, shown, to_uint8(made), nrow=count + len(shown), psnr=came_back, **how)
+    names, nrow = (*("first", "second")[: len(shown)], *_shares(weights)), count + len(shown)
+    return editing.done("blend", named, shown, to_uint8(made), names, nrow=nrow, psnr=came_back, **how)
 
 
 def morph(
@@ -161,7 +164,8 @@ def morph(
     hidden = editing.chain.guidance != 1 and model.guide is None  # the network asked once more; a guide is another one
     calls = (2 + hidden) * editing.chain.calls(model.process.schedule)
     made = editing.results(between, calls, progress, cells=count)
-    return editing.done("morph", {}, made[:0], made, nrow=count, labels=list(labels), count=count)
+    names = _shares(weights) * job.num
+    return editing.done("morph", {}, made[:0], made, names, nrow=count, labels=list(labels), count=count)
 
 
 def _inverting(model: Model, job: Job, refinements: int) -> Editing:
@@ -176,3 +180,8 @@ def _weights(count: int) -> Tensor:
     if count < 2:
         raise UserError(f"count={count} must be at least 2, for both ends are among the images")
     return torch.linspace(0, 1, count)
+
+
+def _shares(weights: Tensor) -> list[str]:
+    """How much of each image is of the second end, in percent."""
+    return [f"{w:.0%}" for w in weights.tolist()]
