@@ -5,9 +5,10 @@ import re
 import time
 
 import pytest
+import torch
 from rich.console import Console
 
-from unstir import console, data
+from unstir import console, data, threads
 from unstir.data import pack
 from unstir.train.trainer import Trainer
 
@@ -148,3 +149,46 @@ def test_what_came_before_training_is_no_snapshot(monkeypatch):
     now[0] += 4
     display.snapshot("drawing", 1, 1)
     assert display._pace.snapshot_seconds == pytest.approx(4)
+
+
+def test_threads_that_wait_for_each_other_are_told_of_once(screen, monkeypatch):
+    seconds, clock = [1e-5], [0.0]
+    monkeypatch.setattr(threads, "operation_seconds", lambda: seconds[0])
+    monkeypatch.setattr(threads.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    display = console.TrainingDisplay()
+
+    def go(looks):
+        for _ in range(looks):
+            clock[0] += threads.EVERY
+            display.snapshot("drawing samples", 1, 9)
+        return [line for line in said(screen) if "other programs" in line]
+
+    assert not go(20)
+    seconds[0] = 0.016
+    assert not go(threads.FOUND - 1)  # a moment's work of another program
+    seconds[0] = 1e-5
+    assert not go(threads.LAST)
+    seconds[0] = 0.016
+    (advice,) = go(threads.LAST)
+    assert "4 threads" in advice and "16 ms" in advice and "OMP_NUM_THREADS=2 before it may" in advice
+
+
+@pytest.mark.parametrize(("unit", "told"), [("steps", True), ("network calls", True), ("images", False)])
+def test_jobs_that_compute_a_network_look_for_waiting_threads(screen, monkeypatch, unit, told):
+    monkeypatch.setattr(threads, "operation_seconds", lambda: 0.016)
+    monkeypatch.setattr(threads, "EVERY", 0.0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with console.counting("working", unit) as count:
+        for done in range(9):
+            count(done, 9)
+    assert ("OMP_NUM_THREADS=1" in screen.file.getvalue()) == told
+
+
+def test_one_thread_waits_for_none(monkeypatch):
+    monkeypatch.setattr(threads, "operation_seconds", lambda: pytest.fail("it looked"))
+    assert torch.get_num_threads() == 1 and threads.Crowded()() is None
+
+
+def test_an_operation_of_threads_is_timed():
+    assert 0 < threads.operation_seconds() < 0.5

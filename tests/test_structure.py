@@ -37,6 +37,7 @@ ROOMS = [
     "doctor",
     "report",
     "interop",
+    "threads",
     "console",
     "cli",
     "__main__",

@@ -1,0 +1,58 @@
+"""Whether torch's threads wait for each other because other programs use the processor cores that they need.
+
+torch shares an operation among its threads and goes on when all have done their part. Where another program has one of
+the cores, the part of one thread waits for some milliseconds until that core is free, in each of the hundreds of
+operations of a step, so that two threads may be a hundred times as slow as one.
+"""
+
+import time
+from collections import deque
+
+import torch
+
+NUMBERS = 2**17  # of one operation: torch shares it among its threads, and free threads need some 10 microseconds
+OPERATIONS, MOST = 40, 0.2  # of a look, and its seconds
+SLOW = 5e-4  # seconds of an operation: in a step of the smallest networks some 500 of them
+EVERY = 2.0  # seconds between two looks
+LAST, FOUND = 10, 3  # of so many looks so many find it: a moment's work of another program is no reason for advice
+
+
+def operation_seconds() -> float:
+    """Seconds of an operation that torch's threads share: the mean of `OPERATIONS`, or of as many as `MOST` allows."""
+    numbers = torch.zeros(NUMBERS)
+    began = now = time.perf_counter()
+    done = 0
+    while done < OPERATIONS and now - began < MOST:
+        numbers.add_(1)
+        done, now = done + 1, time.perf_counter()
+    return (now - began) / done
+
+
+class Crowded:
+    """Call it as often as you like while torch computes on the CPU; it looks now and then.
+
+    ``also`` says what the same command needs besides, such as " and another --out".
+    """
+
+    def __init__(self, also: str = "") -> None:
+        self._also = also
+        self._next, self._said = time.monotonic(), False
+        self._looks: deque[float] = deque(maxlen=LAST)
+
+    def __call__(self) -> str | None:
+        """What to say of threads that wait for each other, once; else None."""
+        threads = torch.get_num_threads()
+        on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        if self._said or on_gpu or threads == 1 or time.monotonic() < self._next:
+            return None
+        self._looks.append(operation_seconds())
+        self._next = time.monotonic() + EVERY
+        slow = [seconds for seconds in self._looks if seconds >= SLOW]
+        if len(slow) < FOUND:
+            return None
+        self._said = True
+        return (
+            f"other programs use this machine's cores: torch's {threads} threads wait for each other, up to "
+            f"{1000 * max(slow):.0f} ms in each operation. Ctrl-C, then the same command with "
+            f"OMP_NUM_THREADS={threads // 2} before it{self._also} may be many times as fast"
+        )
