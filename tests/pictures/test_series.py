@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from unstir.chain import SAMPLERS
-from unstir.pictures.charts import MARKERS, likelihood_curves, series
+from unstir.pictures.charts import MARKERS, held_out_curves, likelihood_curves, series, training_curves
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -80,3 +81,22 @@ def test_both_panels_of_a_likelihood_have_every_curve(drawn, tmp_path, times):
             assert list(line.get_xdata()) == [1, *times] and len(line.get_ydata()) == len(times) + 1
     assert [line.get_ydata()[-1] for line in drawn[0].axes[1].lines] == [summed[-1]] * 2
     assert drawn[0].axes[0].lines[0].get_color() != drawn[0].axes[0].lines[1].get_color()
+
+
+def test_every_axis_of_losses_has_two_plain_labels_or_more(drawn, tmp_path):
+    metrics = [{"images": 100 * i, "loss": 0.9 / i, "grad_norm": 1.1 / i, "lr": 2e-4} for i in range(1, 5)]
+    training_curves(metrics, tmp_path / "curves.png")
+    line = {"times": [10, 50, 90], "train": [1.0, 0.5, 0.3], "held_out": [1.0, 0.6, 0.4]}
+    line |= {f"of_{split}": [0.95, 1.25] for split in ("train", "held_out")}
+    line |= {"bits": 7.0, "bits_error": 0.5, "bits_train": 6.0, "bits_train_error": 0.5}
+    held_out_curves([{**line, "images": images} for images in (0, 256, 90_000)], tmp_path / "losses.png")
+    times, curve = [2, 3, 4], [0.9, 0.5, 0.3]
+    likelihood_curves({"train": (times, curve, 0.5, curve)}, tmp_path / "likelihood.png")
+    panels = [axes for figure in drawn for axes in figure.axes]
+    assert len(panels) == 8
+    for axis, ends in [
+        pair for axes in panels for pair in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim()))
+    ]:
+        found = zip(axis.get_majorticklabels(), axis.get_majorticklocs(), strict=True)
+        labels = [text.get_text() for text, place in found if ends[0] <= place <= ends[1]]
+        assert len(labels) >= 2 and all(re.fullmatch(r"[−-]?[\d.]+[kM]?", label) for label in labels), labels

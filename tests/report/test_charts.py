@@ -9,7 +9,7 @@ import pytest
 
 from runs import TIMES, chains, facts, good, held_out, metrics
 from unstir.chain import DEFAULTS
-from unstir.pictures.charts import FLOOR_NAME
+from unstir.pictures.charts import FLOOR_NAME, log_axis
 from unstir.report import charts, svg
 from unstir.theory.loss_floor import LossFloor
 
@@ -95,16 +95,30 @@ def test_two_evaluations_of_one_sampler_and_equally_many_calls_are_both_drawn():
 
 
 def test_an_axis_of_decades_has_few_labels_and_one_of_a_part_of_a_decade_has_some():
-    for low, high in ((1.2, 1.9), (3, 40), (1, 1e3), (10, 1e9)):
+    ends = [
+        (1.2, 1.9),
+        (3, 40),
+        (1, 1e3),
+        (10, 1e9),
+        (0.9, 1.3),
+        (7, 15),
+        (0.12, 0.95),
+        (0.03, 1),
+        (2e-6, 3e-6),
+        (3, 3),
+    ]
+    for low, high in ends:
         with svg.style():
             axes = svg.axes("title")
             axes.plot([low, high], [low, high])
-            svg.log(axes, "y")
+            log_axis(axes, "y")
             svg.images_axis(axes)
             axes.figure.canvas.draw()
             for axis, ends in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
                 inside = [tick for tick in axis.get_majorticklocs() if ends[0] <= tick <= ends[1]]
                 assert 2 <= len(inside) <= 10, (low, high, inside)
+            exponents = {"e" in text.get_text() for text in axes.get_yticklabels()}
+            assert len(exponents) == 1, "labels of one axis are written alike"
 
 
 def test_the_floor_of_the_training_loss_is_drawn_below_the_losses():

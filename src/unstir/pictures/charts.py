@@ -28,6 +28,9 @@ SPLITS = (("train", "bits_train", "training images", "o"), ("held_out", "bits", 
 FLOOR_NAME = "floor (images remembered)"  # the loss of a network that remembers them all
 DEPTH = 0.2  # of the lowest loss: how far down the floor below it is shown
 
+PLAIN = (1e-4, 1e6)  # the labels of an axis that stays between these are written without an exponent
+TICKS = ((1,), (1, 3), (1, 2, 5))  # the labels of a decade: the first that give three labels or more
+
 MARKERS = ("o", "s", "^", "D", "v", "X", "P", "<", "*", "h")
 DASHES = ("-", "--", "-.", ":")
 PALETTE = "petroff10"  # of matplotlib; to be distinguished under all common forms of colour blindness (Petroff 2021)
@@ -60,7 +63,7 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         if key != "lr" and lines:
-            axes.set_yscale("log")
+            log_axis(axes, "y")
     _save(figure, path, "training images seen")
 
 
@@ -85,14 +88,13 @@ def held_out_figure(lines: Sequence[Mapping[str, Any]], floor: LossFloor | None 
     first = next((line["images"] for line in lines if line["images"]), 1)
     _draw_course(course, bound, lines)
     for axes in (course, *bound):
-        axes.set_xscale("symlog", linthresh=first)  # steps are spaced by a factor, and the first is 0
-        axes.set_xlabel("training images seen")
+        _images_axis(axes, first)
     _draw_by_time(by_time, lines)
     if floor is not None:
         draw_floor(course, floor, "k")
         draw_floor(by_time, floor, "k", by_time=True)
     for axes in (course, *bound, by_time):
-        axes.set_yscale("log")
+        log_axis(axes, "y")
         axes.grid(alpha=0.3)
     by_time.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
     course.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), borderaxespad=0, ncols=2)
@@ -181,12 +183,59 @@ def likelihood_curves(
             line = {**line, "drawstyle": "steps-post", "label": f"{name}, estimated"}
         single.plot(t, [decoder, *terms], **terms_as)
         total.plot(t, [decoder, *summed], **line)
-    single.set(xscale="log", yscale="log", title="one term of the bound (t = 1: the decoder)")
-    total.set(xscale="log", title="terms up to t, summed")
+    log_axis(single, "y")
+    single.set_title("one term of the bound (t = 1: the decoder)")
+    total.set_title("terms up to t, summed")
     for axes in (single, total):
+        log_axis(axes, "x")
         axes.set_ylabel("bits per dimension")
         axes.legend(fontsize=8)
     _save(figure, path, "t")
+
+
+def log_axis(axes: "Axes", which: str) -> None:
+    """Make the "x" or "y" axis logarithmic, its labels all written alike; after its data is drawn."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axes.set(**{f"{which}scale": "log"})
+    low, high = axis.get_view_interval()
+    plain = low >= PLAIN[0] and high < PLAIN[1]
+    axis.set_major_locator(FixedLocator(_ticks(low, high)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if plain else _with_exponent(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Two round numbers or more from ``low`` > 0 to ``high``, so few that their labels leave each other room: powers of
+    ten, or parts of them, or, where the axis is too short for these, equally spaced ones.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for parts in TICKS:
+        found = [float(f"{part}e{decade}") for decade in decades for part in parts]
+        found = [tick for tick in found if low <= tick <= high]
+        if len(found) >= 3:
+            return found[:: -(-len(found) // 7)]
+    return [tick for tick in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if low <= tick <= high]
+
+
+def _with_exponent(value: float) -> str:
+    """A number as "2e-5"."""
+    mantissa, exponent = f"{value:.3e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def _images_axis(axes: "Axes", first: int) -> None:
+    """Make the x axis that of images seen, logarithmic from ``first`` on, as snapshots are spaced, and linear to 0."""
+    from matplotlib.ticker import EngFormatter, FixedLocator
+
+    axes.set_xscale("symlog", linthresh=first)
+    high = axes.get_xlim()[1]
+    axes.xaxis.set_major_locator(FixedLocator([0, *(_ticks(first, high) if high >= 2 * first else [first])]))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlabel("training images seen")
 
 
 def _save(figure: "Figure", path: Path, xlabel: str = "") -> None:

@@ -12,6 +12,7 @@ from unstir.data.disk import open_file
 from unstir.data.images import Refused, decode
 from unstir.data.named import load_digits
 from unstir.errors import UserError
+from unstir.pictures.charts import log_axis
 from unstir.pixels import from_uint8, to_uint8
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule, cosine, linear, sigmoid, zero_terminal_snr
@@ -57,8 +58,9 @@ def _draw_curves(panels: Iterable[Any], schedules: dict[str, NoiseSchedule]) -> 
     coefficients.plot(times, [at_x_0 for _, at_x_0, _ in steps], linewidth=1, label="of x_0")
     variances.plot(times, [process.schedule.beta(t) for t in times], linewidth=1, label="beta (large)")
     variances.plot(times, [var for _, _, var in steps], linewidth=1, label="beta~ (small, the posterior's)")
-    coefficients.set(xscale="log", yscale="log")
-    variances.set(xscale="log", yscale="log")
+    for axes in (coefficients, variances):
+        log_axis(axes, "x")
+        log_axis(axes, "y")
     titles = ["abar_t: share of the variance that is signal", "log SNR_t"]
     titles += ["mean of q(x_t-1 | x_t, x_0), linear", "variance of a step, linear"]
     for axes, title in zip(panels, titles, strict=True):

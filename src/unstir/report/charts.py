@@ -7,7 +7,7 @@ from unstir.chain import title
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
 from unstir.pictures.animation import evenly
-from unstir.pictures.charts import draw_floor
+from unstir.pictures.charts import draw_floor, log_axis
 from unstir.report import svg
 from unstir.report.facts import Facts, same_features
 from unstir.report.wording import count
@@ -41,7 +41,7 @@ def curve(lines: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], key: str, ti
         for place, (name, of) in enumerate(lines):
             axes.plot(*svg.finite(of, key), label=svg.plain(name), markevery=(MARKED * place / len(lines), MARKED))
         if log:
-            svg.log(axes, "y")
+            log_axis(axes, "y")
         svg.images_axis(axes, logarithmic=False)
         return svg.inline(axes, f"fig-{key}", f"{title} by training images seen")
 
@@ -84,7 +84,7 @@ def loss_by_time(facts: Facts) -> list[str]:
             bars(axes, points, f"after {count(line['images'], 'image')}", **how)
         if facts.floor is not None:
             draw_floor(axes, facts.floor, svg.INK, by_time=True)
-        svg.log(axes, "y")
+        log_axis(axes, "y")
         return [svg.inline(axes, "fig-loss-by-time", f"Loss of {split} images by timestep at several steps")]
 
 
@@ -139,8 +139,8 @@ def calls(facts: Facts) -> list[str]:
             width = max(ticks[-1] / ticks[0], 2)
             bars(axes, by_value((calls * width ** (BESIDE * aside), figure) for calls, aside, figure in own), name)
         bounds(axes, main, ceiling=False)
-        svg.log(axes, "y")
-        svg.log(axes, "x")
+        log_axis(axes, "y")
+        log_axis(axes, "x")
         axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
         axes.xaxis.minorticks_off()
         return [svg.inline(axes, "fig-calls", f"{main.name} by network calls, one line per sampler")]
@@ -182,7 +182,7 @@ def by_images(
             bounds(axes, bounded)
         if floor is not None:
             draw_floor(axes, floor, svg.INK)
-        svg.log(axes, "y")
+        log_axis(axes, "y")
         svg.images_axis(axes)
         return [svg.inline(axes, id_, label or f"{title} by training images seen, with error bars")]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unstir.errors import printable
+from unstir.pictures.charts import log_axis
 
 INK = "#010203"  # stands for the colour of text while a figure is drawn; becomes ``currentColor``
 COLOURS = ("#1f6fd0", "#d9520c", "#0a9a78", "#ad6cab", "#857000", "#6b7480")
@@ -65,23 +66,10 @@ def images_axis(axes: Any, logarithmic: bool = True) -> None:
 
     axes.set_xlabel("training images seen")
     if logarithmic:
-        log(axes, "x")
+        log_axis(axes, "x")
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-
-
-def log(axes: Any, which: str) -> None:
-    """Make the "x" or "y" axis logarithmic, with plain numbers that leave each other room; after its data is drawn."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axes.set(**{f"{which}scale": "log"})
-    low, high = axis.get_view_interval()
-    wide = 0 < low < high and high >= 1000 * low
-    axis.set_major_locator(LogLocator(subs=(1,), numticks=7) if wide else LogLocator(subs=(1, 2, 5), numticks=12))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def plain(text: str) -> str:
