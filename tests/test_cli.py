@@ -78,7 +78,13 @@ def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypa
     status, out, err = unstir("train", *tiny(), "--out", "here")
     assert status == 0
     assert "here/samples/images-00000048.png" in out and "here/curves.png" in out
-    assert "step 6 of 6" in err and "8x1x8x8" in err and "images/s" in err and "lr 3.73e-03" in err
+    assert (
+        "here: a new run by the recipe digits, " in err
+        and "step 6 of 6" in err
+        and "8x1x8x8" in err
+        and "images/s" in err
+        and "lr 3.73e-03" in err
+    )
     run = Run.open("here")
     assert run.config.recipe == "digits" and run.config.train.lr_period == "6 steps"
     assert run.config == toml.load(tmp_path / "here/config.toml")
@@ -87,8 +93,8 @@ def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypa
         assert picture.ndim == 2 and picture.shape[1] > 100 and picture.std() > 10
     assert pixels(tmp_path / "here/curves.png").shape[1] > 600
 
-    status, out, _ = unstir("train", *tiny(), "--out", "here")
-    assert status == 0 and "here is finished, at step 6" in out
+    status, out, err = unstir("train", *tiny(), "--out", "here")
+    assert status == 0 and "here is finished, at step 6" in out and "a new run" not in err
     assert '--train.length "12 steps" --train.lr_period "12 steps"' in out
 
     status, out, _ = unstir("sample", "here", "--num", 5, "--out", "made", "--steps", 7, "--batch-size", 2)

@@ -74,3 +74,26 @@ def test_a_store_in_the_place_of_a_recipe_is_the_source_to_train_on(there, comma
 def test_of_a_path_that_is_absent_no_recipe_is_guessed(there, command, refused):
     assert "did you mean" not in refused(command("train", "data/digits"), "'data/digits' is neither a recipe")
     refused(command("train", "digit"), "did you mean digits?")
+
+
+@pytest.fixture
+def packed_nothing(monkeypatch):
+    def stop(config, folder, *_):
+        raise UserError(f"begins {folder} on {config.data.source}")
+
+    monkeypatch.setattr("unstir.train.launch.open_data", stop)
+
+
+@pytest.mark.parametrize("name", ["runs/r11", "run/r1", "./runs/r-1/"])
+def test_a_run_that_is_near_a_mistyped_out_is_named(there, packed_nothing, command, refused, name):
+    longer = ["--train.length", "200 epochs"]
+    line = refused(command("train", "--out", name, *longer), "holds no run; did you mean runs/r1?")
+    typed = line.strip().split(": unstir ")[-1]
+    refused(command(*typed.split(), *longer), f"begins {typed.split()[-1]} on digits")
+
+
+@pytest.mark.parametrize(
+    "given", ["--out fresh", "--out runs/r11 --data.source few", "--out runs/r2", "digits --out runs/r11"]
+)
+def test_a_new_run_begins_beside_others(there, packed_nothing, command, refused, given):
+    refused(command("train", *given.split()), "begins ")

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
@@ -23,7 +24,7 @@ from unstir.nn.own import allow
 from unstir.runs import recipes, toml
 
 HELP = "--help", "-h"
-TYPE = "--model.type"
+TYPE, SOURCE = "--model.type", "--data.source"
 STOPPED = 129, 130, 143  # the exit status of a command that was asked to stop
 BY_SEVERAL = "train", "distill", "sample", "evaluate", "likelihood"  # commands that several processes share
 
@@ -67,12 +68,17 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
     if commands != ("train",):
         return
     given = {argument.field_info.name: argument.tokens for argument in arguments if not argument.keys}
+    typed = {argument.name: argument.tokens[-1].value for argument in arguments if argument.tokens}
     recipe, out = (given[name][-1].value if given.get(name) else "" for name in ("recipe", "out"))
+    if out and not recipe and SOURCE not in typed and not (Path(out) / "config.toml").is_file():
+        from unstir.runs import mistaken  # which loads what reads images
+
+        mistaken.refuse_near(Path(out), recipes.DEFAULT)
     base = toml.to_dict(recipes.settings(recipe, recipes.run_folder(recipe, out)))
     del base["recipe"], base["imported"]
-    if typed := [argument.tokens[-1].value for argument in arguments if argument.tokens and argument.name == TYPE]:
-        base["model"] = merged(base["model"], {"type": typed[0]})
-        allow(typed[0])
+    if kind := typed.get(TYPE):
+        base["model"] = merged(base["model"], {"type": kind})
+        allow(kind)
     update_argument_collection(base, recipe or recipes.DEFAULT, arguments, root_keys=(), allow_unknown=False)
 
 

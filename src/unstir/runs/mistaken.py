@@ -1,9 +1,14 @@
-"""What was named in the place of a run, in words: images, a file of ONNX, a part of a run, the folder of several."""
+"""What was named in the place of a run, in words: images, a file of ONNX, a part of a run, the folder of several.
 
+And where a run was to go on: which runs are beside a name that is none's.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from unstir.data.recognised import holds_images, refuse_onnx
-from unstir.errors import UserError
+from unstir.errors import UserError, nearest
 
 
 def around(path: Path) -> Path | None:
@@ -28,6 +33,32 @@ def refuse(path: Path) -> None:
     if path.is_file():
         raise UserError(f"{path} is a file and holds no run; name the folder of one")
     raise UserError(f"{path} holds no run (config.toml is missing); name the folder of one")
+
+
+ALMOST = 0.8  # how like two names are that differ by a slip: run1 and run2 are less, digts and digits more
+
+
+def beside(path: Path) -> list[Path]:
+    """The runs in the folder of a path, or where that is not there, in the one whose name is most like its name."""
+    folder = path.parent
+    if not folder.exists() and (near := nearest(folder.name, (each.name for each in _in(folder.parent)), ALMOST)):
+        folder = folder.parent / near
+    return sorted(each for each in _in(folder) if _is_run(each))
+
+
+def refuse_near(path: Path, recipe: str) -> None:
+    """Raise UserError where ``path``, at which a run of ``recipe`` would begin, is named almost as a run beside it."""
+    runs = {run.name: run for run in beside(path)}
+    if near := nearest(path.name, runs, ALMOST):
+        raise UserError(
+            f"{path} holds no run; did you mean {runs[near]}? To begin a new run there, name its recipe: "
+            f"unstir train {recipe} --out {path}"
+        )
+
+
+def _in(folder: Path) -> Iterator[Path]:
+    with suppress(OSError):
+        yield from folder.iterdir()
 
 
 def _is_run(path: Path) -> bool:
