@@ -8,6 +8,7 @@ import torch
 
 from unstir.nn.unet import UNet
 from unstir.runs.sections import TrainConfig
+from unstir.train import optimizer as optimizers
 from unstir.train.optimizer import Muon, make_optimizer, matrices, orthogonalised
 from unstir.train.trainer import Trainer
 
@@ -19,14 +20,24 @@ def normal(*shape, seed=0):
 @pytest.mark.parametrize("shape", [(8, 8), (16, 144), (90, 20), (5, 1)])
 def test_an_orthogonalised_matrix_keeps_the_directions_and_levels_the_sizes(shape):
     matrices = normal(3, *shape) * torch.tensor([1e-4, 1.0, 300.0])[:, None, None]
-    made = orthogonalised(matrices)
+    (made,) = orthogonalised([matrices])
     for before, after in zip(matrices, made, strict=True):
         u, s, vh = torch.linalg.svd(before, full_matrices=False)
         in_its_axes = u.mT @ after @ vh.mT
         sizes = in_its_axes.diagonal()
         assert (in_its_axes - sizes.diag()).abs().max() < 1e-3  # the singular vectors stay
         assert sizes[s > 0.01 * before.norm()].aminmax()[0] > 0.6 and sizes.max() < 1.25
-    assert torch.equal(orthogonalised(torch.zeros(1, *shape)), torch.zeros(1, *shape))
+    assert torch.equal(orthogonalised([torch.zeros(1, *shape)])[0], torch.zeros(1, *shape))
+
+
+def test_matrices_of_one_height_are_orthogonalised_together_and_as_alone(monkeypatch):
+    groups = [normal(n, *shape, seed=n) for n, shape in enumerate([(8, 9), (30, 8), (8, 72), (5, 5), (9, 5)], 1)]
+    alone = [orthogonalised([group])[0] for group in groups]
+    calls, each = [], optimizers._factors
+    monkeypatch.setattr(optimizers, "_factors", lambda squares: calls.append(squares.shape) or each(squares))
+    for one, made, group in zip(alone, orthogonalised(groups), groups, strict=True):
+        assert made.shape == group.shape and (made - one).abs().max() < 1e-5
+    assert sorted(calls) == [(6, 8, 8), (9, 5, 5)]
 
 
 def plainly(x):
@@ -44,7 +55,7 @@ def test_the_factors_of_five_iterations_give_what_the_iterations_give(precision)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
-        made = orthogonalised(matrices)
+        (made,) = orthogonalised([matrices])
     finally:
         torch.set_float32_matmul_precision(before)
     assert made.dtype == matrices.dtype
@@ -113,7 +124,14 @@ def test_an_update_has_the_size_of_adams(make_run):
     assert statistics.median(sizes) == pytest.approx(0.17, abs=0.05)
 
 
-def test_a_step_that_is_not_finite_changes_nothing():
+class Elsewhere(torch.Tensor):
+    """A tensor that says it lies on a GPU, so that nobody may look at its value."""
+
+    device = property(lambda self: torch.device("cuda"))
+
+
+@pytest.mark.parametrize("kind", [torch.Tensor, Elsewhere])
+def test_a_step_that_is_not_finite_changes_nothing(kind):
     net = make_small()
     optimizer = make_optimizer(net, TrainConfig(optimizer="muon", lr=0.01, weight_decay=0.1))
     for bad in (0.0, math.nan, 0.0):
@@ -121,7 +139,7 @@ def test_a_step_that_is_not_finite_changes_nothing():
         kept = {p: {k: v.clone() for k, v in optimizer.state[p].items()} for p in net.parameters()}
         for p in net.parameters():
             p.grad = torch.full_like(p, 0.1 + bad)
-        optimizer.found_inf = torch.tensor(float(math.isnan(bad)))
+        optimizer.found_inf = torch.tensor(float(math.isnan(bad))).as_subclass(kind)
         optimizer.step()
         same = [torch.equal(p, old) for p, old in zip(net.parameters(), before, strict=True)]
         assert all(same) if math.isnan(bad) else not any(same)

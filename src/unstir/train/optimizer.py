@@ -12,7 +12,7 @@ shape are orthogonalised together, without which small networks would wait for t
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -34,8 +34,8 @@ ENDS = ("input", "input_conv", "output", "output_conv", "label", "augment")
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov's momentum for ``matrices``, of two dimensions or more, and ``adam`` for all other parameters.
 
-    As with fused Adam, a step changes nothing where ``found_inf``, a float scalar on the device, is 1: the device is
-    not waited for. Of a matrix the state is its ``momentum_buffer``.
+    As with fused Adam, a step changes nothing where ``found_inf``, a float scalar on the device, is 1: no other device
+    than the CPU is waited for. Of a matrix the state is its ``momentum_buffer``.
     """
 
     found_inf: Tensor | None = None
@@ -51,49 +51,75 @@ class Muon(torch.optim.Optimizer):
         """m <- 0.95 m + g;  w <- (1 - lr decay) w - lr 0.2 sqrt(max(rows, columns)) O(g + 0.95 m)."""
         self._adam.found_inf = self.found_inf  # type: ignore[attr-defined]
         self._adam.step()
+        skip = self.found_inf
+        if skip is not None and skip.device.type == "cpu":
+            if skip > 0:
+                return
+            skip = None
         alike = defaultdict[torch.Size, list[Tensor]](list)
         for parameter in (p for p in self._of_matrices["params"] if p.grad is not None):
-            alike[parameter.flatten(1).shape].append(parameter)
-        for parameters in alike.values():
-            self._step_of_alike(parameters, self._of_matrices["lr"], self._of_matrices["weight_decay"])
-
-    def _step_of_alike(self, parameters: list[Tensor], lr: float, weight_decay: float) -> None:
-        """The step of parameters whose matrices have one shape."""
-        skip = torch.zeros((), device=parameters[0].device) if self.found_inf is None else self.found_inf
-        for parameter in parameters:
             self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
-        buffers: list[Tensor] = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
-        gradient = torch.stack([p.grad.flatten(1) for p in parameters])  # type: ignore[union-attr]  # see `step`
-        momentum = MOMENTUM * torch.stack([buffer.flatten(1) for buffer in buffers]) + gradient
-        size = UPDATE_RMS * max(gradient.shape[1:]) ** 0.5
-        update = torch.where(skip > 0, 0.0, size * orthogonalised(gradient + MOMENTUM * momentum))
-        for parameter, buffer, new, move in zip(parameters, buffers, momentum, update, strict=True):
-            buffer.copy_(torch.where(skip > 0, buffer, new.view_as(buffer)))
-            parameter.mul_(1 - lr * weight_decay * (1 - skip)).add_(move.view_as(parameter), alpha=-lr)
+            alike[parameter.flatten(1).shape].append(parameter)
+        directions = orthogonalised([self._directions(parameters, skip) for parameters in alike.values()])
+        lr, weight_decay = self._of_matrices["lr"], self._of_matrices["weight_decay"]
+        for parameters, direction in zip(alike.values(), directions, strict=True):
+            size = UPDATE_RMS * max(direction.shape[1:]) ** 0.5
+            update = size * direction if skip is None else torch.where(skip > 0, 0.0, size * direction)
+            if weight_decay:
+                torch._foreach_mul_(parameters, 1 - lr * weight_decay * (1 if skip is None else 1 - skip))
+            torch._foreach_add_(
+                parameters, [one.view_as(p) for p, one in zip(parameters, update, strict=True)], alpha=-lr
+            )
+
+    def _directions(self, parameters: list[Tensor], skip: Tensor | None) -> Tensor:
+        """g + 0.95 m of parameters whose matrices have one shape, [N, rows, columns], after m <- 0.95 m + g."""
+        gradients = torch.stack([p.grad.flatten(1) for p in parameters])  # type: ignore[union-attr]  # see `step`
+        buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+        before = torch.stack([buffer.flatten(1) for buffer in buffers])
+        momentum = torch.add(gradients, before, alpha=MOMENTUM)
+        if skip is not None:
+            momentum = torch.where(skip > 0, before, momentum)
+        torch._foreach_copy_(buffers, [new.view_as(buffer) for buffer, new in zip(buffers, momentum, strict=True)])
+        return gradients.add_(momentum, alpha=MOMENTUM)
 
 
-def orthogonalised(matrices: Tensor) -> Tensor:
-    """About U V^T of each of ``matrices`` [N, rows, columns] = U S V^T: 0.7 to 1.2 in place of S; zeros stay zeros.
+def orthogonalised(groups: Sequence[Tensor]) -> list[Tensor]:
+    """About U V^T of each matrix U S V^T of the ``groups``, [N, rows, columns] each: 0.7 to 1.2 in place of S; zeros
+    stay zeros.
 
     Five Newton-Schulz iterations x <- (a + b x x^T + c (x x^T)^2) x: products alone, no decomposition. They are
     computed on the small square matrix x x^T, which each turns into R x x^T R by its symmetric factor R, and the
-    product of the factors meets x once: convolutions are many times as wide as high. Errors of x x^T grow by up
-    to a^10 = 2e5 there, so where torch was told to round float32 numbers before products, all is done in float64.
+    product of the factors meets x once: convolutions are many times as wide as high. The squares of one size are
+    computed together, whatever the widths. Errors of x x^T grow by up to a^10 = 2e5 there, so where torch was told to
+    round float32 numbers before products, all is done in float64.
     """
-    wide = matrices.shape[1] <= matrices.shape[2]
-    x = matrices if wide else matrices.mT
-    if rounds_products(x.device):
-        x = x.double()
-    x = x / x.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None]  # no singular value is above 1
-    square = x @ x.mT
+    wide = [group if group.shape[1] <= group.shape[2] else group.mT for group in groups]
+    if wide and rounds_products(wide[0].device):
+        wide = [x.double() for x in wide]
+    wide = [x / x.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None] for x in wide]  # no singular value is above 1
+    factors = _each_size(_factors, [x @ x.mT for x in wide])
+    made = [factor @ x for factor, x in zip(factors, wide, strict=True)]
+    return [(x if x.shape == group.shape else x.mT).to(group.dtype) for x, group in zip(made, groups, strict=True)]
+
+
+def _each_size(function: Callable[[Tensor], Tensor], groups: Sequence[Tensor]) -> list[Tensor]:
+    """``function`` of square matrices [N, m, m], called once for all of one size m."""
+    results: dict[int, Tensor] = {}
+    for size in {group.shape[1] for group in groups}:
+        same = [i for i, group in enumerate(groups) if group.shape[1] == size]
+        parts = torch.split(function(torch.cat([groups[i] for i in same])), [len(groups[i]) for i in same])
+        results.update(zip(same, parts, strict=True))
+    return [results[i] for i in range(len(groups))]
+
+
+def _factors(square: Tensor) -> Tensor:
+    """The product of the factors of all iterations on symmetric matrices x x^T, [N, m, m]."""
     factors = factor = _factor(square)
     for _ in range(ITERATIONS - 1):
         square = factor @ (factor @ square)
         factor = _factor(square)
         factors = factor @ factors
-    x = factors @ x
-    result: Tensor = x if wide else x.mT
-    return result.to(matrices.dtype)
+    return factors
 
 
 def _factor(square: Tensor) -> Tensor:
