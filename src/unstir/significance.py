@@ -287,3 +287,12 @@ def _preceding(a: Tensor, b: Tensor) -> Tensor:
     ordered = a.sort().values
     below, upto = (torch.searchsorted(ordered, b, right=right) for right in (False, True))
     return (below + upto).double() / (2 * len(a))
+
+
+def decimals(error: float) -> int:
+    """The decimals of a value with this error > 0: one digit of the error, two where it begins with 1; below 0 for
+    tens.
+    """
+    first = -math.floor(math.log10(error))
+    leading: float = round(error * 10.0**first, 1)
+    return first + (leading < 2)

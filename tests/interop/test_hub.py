@@ -83,7 +83,8 @@ def test_a_run_is_published_and_pulled_and_draws_the_same(hub, tmp_path, unstir)
     assert not any(b"/home/me" in data or b"secret" in data for data in files.values())
     card = files["README.md"].decode()
     assert card.startswith('---\nlicense: "apache-2.0"\nlibrary_name: diffusers\n') and "![the first 16" in card
-    for words in ("FD-classifier | 1.38 ± ", "| 0.5 | 90 |", "2 × 24 images by ddim, 20 steps", "CC BY 4.0 \\| mine",
+    for words in ("FD-classifier | 1.38 ± ", "| 0.50 | 90.00 |", "2 × 24 images by ddim, 20 steps",
+                      "CC BY 4.0 \\| mine",
                   "unstir pull me/ddpm-digits", 'DDPMPipeline.from_pretrained("me/ddpm-digits")', "source: photos",
                  ):  # fmt: skip
         assert words in card, words

@@ -88,9 +88,9 @@ def test_a_difference_is_decided_at_the_level_of_all_tests():
     assert [verdict(figure_effect(a, far), better) for better in ("lower", "higher")] == ["worse", "better"]
     alone = Figure(name="x", better="lower", by_seed=(9.0,))
     assert verdict(figure_effect(alone, a), "lower") == "undecided"
-    assert differences(made(1.0), made(3.0)) == [f"FD-classifier: 1 against 3, -2 +- {error:.2g}: better"]
+    assert differences(made(1.0), made(3.0)) == [f"FD-classifier: 1.00 against 3.00, -2.00 +- {error:.2f}: better"]
     without = [replace(made(value), figures={"classifier/fd": replace(a, by_seed=(value,))}) for value in (1.0, 3.0)]
-    assert differences(*without) == ["FD-classifier: 1 against 3, -2: undecided"]
+    assert differences(*without) == ["FD-classifier: 1.000 against 3.000, -2.000: undecided"]
 
 
 def test_the_match_of_a_run_is_the_newest_of_the_same_protocol():
@@ -134,7 +134,7 @@ def test_what_is_printed_has_the_protocol_and_the_bounds():
     text = describe(made(1.25))
     assert "step 10 (80 images seen), averaged weights: 3 x 100 images by ddim, 20 steps, 20 calls, float32" in text
     assert "against 1498 of train; features: classifier cccccccccccc" in text
-    assert text.splitlines()[2].split()[:4] == ["FD-classifier", "1.25", "0.058", "0.2"]
+    assert text.splitlines()[2].split()[:4] == ["FD-classifier", "1.25", "0.06", "0.20"]
 
 
 def test_fid_is_the_main_figure_where_it_was_measured():

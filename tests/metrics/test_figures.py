@@ -20,6 +20,7 @@ from unstir.metrics.figures import (
     figure_effect,
     halved,
     halves_of,
+    in_columns,
     two_halves,
     verdict,
 )
@@ -335,8 +336,24 @@ def test_a_table_has_a_line_for_each_figure():
     known = figure(1.5, floor=0.25, num_floor=100, ceiling=9.0, infinite=(1.0, 0.5), floor_infinite=(0.1, 0.05))
     other = Figure(name="coverage", better="higher", by_seed=(0.5, 0.7), floor=0.9, num_floor=50)
     assert table({"a": known, "b": other}, 100).splitlines() == [
-        "          value   +-        real  noise",
-        "x           1.5    -        0.25      9  lower is better; of infinitely many images 1 +- 0.5 "
-        "(real 0.1 +- 0.05)",
-        "coverage    0.6  0.1  0.9 (n=50)      -  higher is better",
+        "          value    +-         real  noise",
+        "x          1.50     -         0.25   9.00  lower is better; of infinitely many images 1.00 +- 0.50 "
+        "(real 0.10 +- 0.05)",
+        "coverage   0.60  0.10  0.90 (n=50)      -  higher is better",
     ]
+
+
+@pytest.mark.parametrize(
+    ("errors", "shown"),
+    [
+        ((0.56, 0.029), ["2.23 ± 0.56", "2.23 ± 0.03"]),  # as many decimals in both, of value and error
+        ((0.56, 0.012), ["2.232 ± 0.560", "2.232 ± 0.012"]),
+        ((30.0, 0.00003), ["2.2321 ± 30.0000", "2.23210 ± 0.00003"]),  # but for an error that would be 0
+        ((None, None), ["2.232", "2.232"]),
+        ((None, 400.0), ["2.232", "2.232 ± 400.000"]),
+    ],
+)
+def test_figures_of_a_column_have_equally_many_decimals(errors, shown):
+    of = [Figure(name="x", better="lower", by_seed=(2.2321,), bootstrap=error) for error in errors]
+    assert [each.error for each in of] == list(errors)
+    assert [each.whole for each in in_columns(of)] == shown

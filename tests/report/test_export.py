@@ -74,7 +74,7 @@ def test_a_csv_has_every_number_in_full_and_the_whole_protocol():
 def test_markdown_is_one_table_and_the_protocols_and_nothing_in_it_is_markup():
     of = known(NASTY)
     head, rule, *rest = tables.to_markdown(tables.rows_of([of])).splitlines()
-    assert cells_of_markdown(head) == list(tables.HEADS) and set(rule) == set("| -")
+    assert cells_of_markdown(head) == list(tables.HEADS) and set(rule) == set("| -:")
     body = [cells_of_markdown(line) for line in rest if line.startswith("|")]
     assert len(body) == number_of_figures(of) and {len(row) for row in body} == {len(tables.HEADS)}
     assert body[0][0].startswith("50% of_A & B$#{x}~^\\ | <i>*`[2]`*</i>\\nnext")

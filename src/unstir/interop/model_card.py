@@ -112,7 +112,7 @@ def _front(licences: Licences, diffusers: bool) -> str:
 def _figures(evaluation: Evaluation) -> str:
     """The figures of an evaluation as a table, and below it how they were made."""
     how = evaluation.protocol
-    rows = [("figure", "value", "real images", "noise", "better"), ("---",) * 5]
+    rows = [("figure", "value", "real images", "noise", "better"), ("---", "---:", "---:", "---:", "---")]
     rows += tables.figures(evaluation.figures.values(), how["num"])
     lines = [
         f"| {' | '.join(map(_plain, row)) if number != 1 else ' | '.join(row)} |" for number, row in enumerate(rows)

@@ -18,7 +18,7 @@ from unstir.chain import Cost, compared
 from unstir.data import Store
 from unstir.distributed import processes
 from unstir.errors import UserError
-from unstir.metrics.figures import Figure, figure_effect, verdict
+from unstir.metrics.figures import Figure, figure_effect, in_columns, verdict
 from unstir.metrics.memorisation import Memorisation
 from unstir.runs.files import make_folder, write_text
 from unstir.runs.kinds import check, is_count, is_text
@@ -143,8 +143,10 @@ def differences(a: Evaluation, b: Evaluation) -> list[str]:
     for key, mine in a.figures.items():
         other = b.figures[key]
         change = figure_effect(other, mine)
-        bar = "" if math.isnan(change.error) else f" +- {change.error:.2g}"
-        values = f"{mine.value:.4g} against {other.value:.4g}, {change.value:+.3g}{bar}"
+        own, theirs = in_columns((mine, other))
+        places = max(len(each.value.partition(".")[2]) for each in (own, theirs))
+        bar = "" if math.isnan(change.error) else f" +- {change.error:.{places}f}"
+        values = f"{own.value} against {theirs.value}, {change.value:+.{places}f}{bar}"
         lines.append(f"{mine.name}: {values}: {verdict(change, mine.better)}")
     return lines
 
@@ -217,17 +219,16 @@ def describe_classifier(protocol: Mapping[str, Any]) -> str | None:
 def table(figures: Mapping[str, Figure], num: int) -> str:
     """A figure of ``num`` images per line: value, standard error, the same of real images and of noise."""
     rows = [("", "value", "+-", "real", "noise", "")]
-    for figure in figures.values():
+    for figure, texts in zip(figures.values(), in_columns(figures.values()), strict=True):
         note = f"{figure.better} is better"
         if figure.infinite is not None:
-            note += f"; of infinitely many images {figure.infinite[0]:.4g} +- {figure.infinite[1]:.2g}"
+            note += f"; of infinitely many images {texts.infinite.replace('±', '+-')}"
             if figure.floor_infinite is not None:
-                note += f" (real {figure.floor_infinite[0]:.4g} +- {figure.floor_infinite[1]:.2g})"
-        floor, ceiling = ("-" if bound is None else f"{bound:.4g}" for bound in (figure.floor, figure.ceiling))
+                note += f" (real {texts.infinite_real.replace('±', '+-')})"
+        real = texts.real
         if figure.num_floor not in (0, num):
-            floor += f" (n={figure.num_floor})"  # of another n, a bound has another bias
-        error = "-" if figure.error is None else f"{figure.error:.2g}"
-        rows.append((figure.name, f"{figure.value:.4g}", error, floor, ceiling, note))
+            real += f" (n={figure.num_floor})"  # of another n, a bound has another bias
+        rows.append((figure.name, texts.value, texts.error or "-", real or "-", texts.noise or "-", note))
     first, *widths = (max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1])
     lines = []
     for name, *cells, note in rows:

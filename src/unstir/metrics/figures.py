@@ -6,14 +6,15 @@ replacement doubles the bias of a Fréchet distance, and spoils what is counted 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.significance import Effect, Estimate, difference
+from unstir.significance import Effect, Estimate, decimals, difference
 
 LOWER, HIGHER = "lower", "higher"
 Figures = dict[str, float]  # values or errors of figures by key
@@ -117,6 +118,32 @@ def as_share(figure: Figure, num: int) -> Figure:
     return figure if figure.bootstrap is not None else replace(figure, bootstrap=0.5 / math.sqrt(num))
 
 
+MOST_DECIMALS = 4  # of the figures of a table
+
+
+class Shown(NamedTuple):
+    """A figure as texts, "" for what is not known: value and error, the values of real images and of noise, and with
+    their errors those of infinitely many images, made and real.
+    """
+
+    value: str
+    error: str
+    real: str
+    noise: str
+    infinite: str
+    infinite_real: str
+
+    @property
+    def whole(self) -> str:
+        """The value with its error."""
+        return _joined(self.value, self.error)
+
+
+def _joined(value: str, error: str) -> str:
+    """A value with its error, where there is one."""
+    return f"{value} ± {error}" if error else value
+
+
 def figure_effect(a: Figure, b: Figure) -> Effect:
     """How much figure ``b`` is above ``a``, of other images: Welch's t."""
     return difference(a.estimate, b.estimate)
@@ -180,3 +207,26 @@ def error_of_halves(means: Tensor, differences: Tensor) -> Tensor:
     """
     whole = differences.square().mean(0)
     return torch.maximum(whole - means.var(0), whole / 2).sqrt()
+
+
+def in_columns(of: Iterable[Figure]) -> list[Shown]:
+    """The figures of one table as texts, all with as many decimals: those of the least error, `MOST_DECIMALS` at most
+    but for a figure whose own error is smaller still.
+    """
+    found = list(of)
+    own = [max(0, *(decimals(error) for error in _errors(each))) if any(_errors(each)) else 0 for each in found]
+    common = min(max(own, default=0), MOST_DECIMALS) or MOST_DECIMALS - 1  # where no error is known
+    return [_shown(figure, max(common, places)) for figure, places in zip(found, own, strict=True)]
+
+
+def _errors(figure: Figure) -> list[float]:
+    every = figure.error, figure.infinite and figure.infinite[1]
+    return [error for error in every if error and math.isfinite(error)]
+
+
+def _shown(figure: Figure, places: int) -> Shown:
+    def text(value: float | None) -> str:
+        return "" if value is None or math.isnan(value) else f"{round(value, places) or 0.0:,.{places}f}"
+
+    infinite, real = (_joined(*map(text, pair)) if pair else "" for pair in (figure.infinite, figure.floor_infinite))
+    return Shown(text(figure.value), text(figure.error), text(figure.floor), text(figure.ceiling), infinite, real)

@@ -15,7 +15,7 @@ from unstir.data import Store
 from unstir.errors import printable
 from unstir.metrics.evaluate import usual_chain
 from unstir.metrics.evaluation import FID, SHARES, Evaluation, saved, unlike
-from unstir.metrics.figures import figure_effect, verdict
+from unstir.metrics.figures import figure_effect, in_columns, verdict
 from unstir.report import charts, pictures, tables
 from unstir.report.facts import Facts
 from unstir.report.gather import gather
@@ -107,11 +107,11 @@ def _real(runs: Sequence[Run], stores: Sequence[Store | None]) -> pictures.Pictu
 
 def _figures(alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str, list[str], str]]:
     """A row per figure: its name, the value of each run and that of real images, and which is better."""
+    columns = [in_columns(each.figures[key] for key in keys) for each in alike]
     rows = []
-    for key in keys:
-        first, *_ = of = [each.figures[key] for each in alike]
-        values = [tables.plus_minus(each.value, each.error) for each in of]
-        rows.append((first.name, [*values, tables.bound(first.floor)], first.better))
+    for key, texts in zip(keys, zip(*columns, strict=True), strict=True):
+        first = alike[0].figures[key]
+        rows.append((first.name, [*(each.whole for each in texts), texts[0].real], first.better))
     return rows
 
 

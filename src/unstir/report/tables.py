@@ -16,18 +16,21 @@ from unstir.doctor.numbers import numbers
 from unstir.errors import UserError, printable
 from unstir.metrics.evaluation import Evaluation, of_images
 from unstir.metrics.evaluation import shown as shown_value
-from unstir.metrics.figures import Figure
+from unstir.metrics.figures import Figure, Shown, in_columns
 from unstir.metrics.likelihood import terms_of
 from unstir.progress import duration
 from unstir.report.facts import Facts, ImagesFacts, chain_key
 from unstir.report.wording import brief, count, operations, passes, percent, with_error
 from unstir.runs.files import make_folder, write_text
 from unstir.runs.model import weights_in_words
+from unstir.significance import decimals
 
-Shown = Facts | ImagesFacts
+Reported = Facts | ImagesFacts
 STEM = "figures"  # in a folder the files are figures.csv, figures.md and figures.tex
 HEADS = ("run", "step", "sampler", "steps", "calls", "figure", "value", "real images", "noise", "better", "protocol")
 """The columns of a table to be read; "value" has its standard error."""
+
+ALIGNED = "lrlrrlrrrlr"  # of each of these columns: left or right
 
 IN_COLUMNS = ("sampler", "steps", "calls")  # keys of a protocol; the rest of it stands below, by a number
 
@@ -69,35 +72,32 @@ def plus_minus(value: float, error: float | None) -> str:
     return with_error(value, error).replace("+-", "±")
 
 
-def bound(value: float | None) -> str:
-    """The figure of real images or of noise; nothing where it was not measured."""
-    return "" if value is None else f"{value:.4g}"
-
-
 def figures(found: Iterable[Figure], num: int) -> list[tuple[str, str, str, str, str]]:
     """A row per figure of ``num`` images: its name and value, those of real images and noise, which is better."""
-    rows = []
-    for figure in found:
-        value, real, better = plus_minus(figure.value, figure.error), bound(figure.floor), figure.better
-        if figure.num_floor not in (0, num):
-            real += f" (n = {figure.num_floor})"
-        rows.append((figure.name, value, real, bound(figure.ceiling), better))
+    found, rows = list(found), []
+    for figure, texts in zip(found, in_columns(found), strict=True):
+        rows.append((figure.name, *_cells_of(figure, texts, num), figure.better))
         if figure.infinite is not None:
-            real = "" if figure.floor_infinite is None else plus_minus(*figure.floor_infinite)
-            rows.append((f"{figure.name}, infinite n", plus_minus(*figure.infinite), real, "", better))
+            rows.append((f"{figure.name}, infinite n", texts.infinite, texts.infinite_real, "", figure.better))
     return rows
+
+
+def _cells_of(figure: Figure, texts: Shown, num: int) -> tuple[str, str, str]:
+    """The value of a figure of ``num`` images, and those of real images and of noise."""
+    return texts.whole, texts.real + ("" if figure.num_floor in (0, num) else f" (n = {figure.num_floor})"), texts.noise
 
 
 def samplers(facts: Facts) -> list[tuple[str, str, str, str]]:
     """A row per sampler evaluated, by rising calls: name and steps, calls, main figure, and seconds per image."""
-    rows = []
     timed = {} if facts.speed is None else facts.speed.seconds
-    for each in sorted(facts.by_chain, key=lambda each: (each.protocol["calls"], title(each.protocol))):
-        how, main = each.protocol, each.main()
-        seconds = timed.get(chain_key(how["sampler"], how["spacing"], how["calls"]))
-        cost = "" if seconds is None else f"{seconds:.3g}"
-        name = f"{title(each.protocol)}, {count(how['steps'], 'step')}"
-        rows.append((name, f"{how['calls']:,}", plus_minus(main.value, main.error), cost))
+    found = sorted(facts.by_chain, key=lambda each: (each.protocol["calls"], title(each.protocol)))
+    keys = [chain_key(each.protocol["sampler"], each.protocol["spacing"], each.protocol["calls"]) for each in found]
+    places = max((1 + decimals(timed[key]) for key in keys if key in timed), default=0)
+    rows = []
+    for key, each, texts in zip(keys, found, in_columns(each.main() for each in found), strict=True):
+        cost = f"{timed[key]:.{max(places, 0)}f}" if key in timed else ""
+        name = f"{title(each.protocol)}, {count(each.protocol['steps'], 'step')}"
+        rows.append((name, f"{each.protocol['calls']:,}", texts.whole, cost))
     return rows
 
 
@@ -195,7 +195,7 @@ def targets(path: Path) -> list[Path]:
     return [path / f"{STEM}{suffix}" for suffix in WRITERS]
 
 
-def export(path: Path, runs: Sequence[Shown]) -> list[Path]:
+def export(path: Path, runs: Sequence[Reported]) -> list[Path]:
     """Write the figures of some runs to a file or folder and return the files. Raises UserError as `targets`."""
     files, rows = targets(path), rows_of(runs)
     for file in files:
@@ -204,7 +204,7 @@ def export(path: Path, runs: Sequence[Shown]) -> list[Path]:
     return files
 
 
-def rows_of(runs: Sequence[Shown]) -> list[Row]:
+def rows_of(runs: Sequence[Reported]) -> list[Row]:
     """A row per figure of every evaluation that the pages of these runs show; protocols alike in the rest are one."""
     protocols, rows = list[dict[str, Any]](), []
     for facts in runs:
@@ -229,7 +229,8 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 def to_markdown(rows: Sequence[Row]) -> str:
     """A table, and the protocols below it."""
-    lines = [HEADS, ["---"] * len(HEADS), *(map(as_markdown, cells) for cells in _cells(rows))]
+    rule = ["---" + ":" * (side == "r") for side in ALIGNED]
+    lines = [HEADS, rule, *(map(as_markdown, cells) for cells in _cells(rows))]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     return table + "".join(f"\n{number}. {as_markdown(text)}\n" for number, text in _protocols(rows))
 
@@ -238,7 +239,7 @@ def to_latex(rows: Sequence[Row]) -> str:
     """A tabular without packages, and the protocols below it, to be read with \\input."""
     lines = [map(_latex, HEADS), *(map(_latex, cells) for cells in _cells(rows))]
     head, *body = (f"{' & '.join(line)} \\\\\n" for line in lines)
-    table = f"\\begin{{tabular}}{{lrlrrlrrrlr}}\n\\hline\n{head}\\hline\n{''.join(body)}\\hline\n\\end{{tabular}}\n"
+    table = f"\\begin{{tabular}}{{{ALIGNED}}}\n\\hline\n{head}\\hline\n{''.join(body)}\\hline\n\\end{{tabular}}\n"
     return table + "".join(f"\n\\par Protocol {number}: {_latex(text)}\n" for number, text in _protocols(rows))
 
 
@@ -273,12 +274,11 @@ def _in_a_cell(value: Any) -> Any:
 
 
 def _cells(rows: Sequence[Row]) -> Iterable[list[str]]:
-    for row in rows:
-        how = row.evaluation.protocol
-        (name, *cells), *_ = figures([row.figure], how["num"])
+    for row, texts in zip(rows, in_columns(row.figure for row in rows), strict=True):
+        how, it = row.evaluation.protocol, row.figure
         chain = (str(how.get(key, "")) for key in IN_COLUMNS)
         step = "" if of_images(how) else str(row.evaluation.step)
-        yield [row.run, step, *chain, name, *cells, str(row.protocol)]
+        yield [row.run, step, *chain, it.name, *_cells_of(it, texts, how["num"]), it.better, str(row.protocol)]
 
 
 def _protocols(rows: Sequence[Row]) -> list[tuple[int, str]]:

@@ -19,13 +19,13 @@ def with_error(value: float, error: float | None, sign: bool = False) -> str:
     plus = "+" if sign else ""
     if error is None or not math.isfinite(error) or error <= 0:
         return f"{value:{plus}.4g}"
-    decimals = -math.floor(math.log10(error))
-    leading = round(error * 10**decimals, 1)
-    decimals += 1 if leading < 2 else 0
-    if decimals > 6 or max(abs(value), error) >= 1e7:
+    from unstir.significance import decimals  # with torch, without which the command line reads this module
+
+    places = decimals(error)
+    if places > 6 or max(abs(value), error) >= 1e7:
         return f"{value:{plus}.3g} +- {error:.1g}"
-    shown, bar = round(value, decimals) or 0.0, round(error, decimals)  # or: no "-0.00"
-    return f"{shown:{plus},.{max(decimals, 0)}f} +- {bar:,.{max(decimals, 0)}f}"
+    shown, bar = round(value, places) or 0.0, round(error, places)  # or: no "-0.00"
+    return f"{shown:{plus},.{max(places, 0)}f} +- {bar:,.{max(places, 0)}f}"
 
 
 def shown(figure: "Figure") -> str:
