@@ -2,6 +2,8 @@
 
 import pytest
 
+from unstir.errors import UserError
+
 
 @pytest.fixture(autouse=True)
 def no_training(monkeypatch):
@@ -34,6 +36,8 @@ def no_training(monkeypatch):
         ("train --model.attention 1.0", ["--model.attention 1.0", "in digits: 1"]),
         ("train --train.batch_size 1e3", ["--train.batch_size 1e3", "in digits: 1000"]),
         ("train --train.batch_size 2.0", ["--train.batch_size 2.0", "in digits: 2"]),
+        ("edit inpaint here a.png --box 1,2,3.3,4", ["--box 3.3", "whole number"]),
+        ("train --log.to=tensorboard,wnb", ["--log.to wnb", "did you mean wandb?"]),
         ("train --seed yes", ["--seed yes", "whole number"]),
         ("train --data.flip=2", ["--data.flip 2", "yes or no"]),
         ("train --train.lr fast", ["--train.lr fast", "number"]),
@@ -69,6 +73,16 @@ def test_numbers_beyond_64_bits_are_refused(unstir, refused, text):
 @pytest.mark.parametrize("arguments", [("--seed=-5",), ("--seed", "-5"), ("--seed", "+007"), ("--seed", "9" * 18)])
 def test_whole_numbers_pass(unstir, refused, arguments):
     refused(unstir("sample", "here", *arguments), "here does not exist")
+
+
+def test_a_list_has_commas_or_spaces_and_a_name_keeps_its_commas(unstir, refused, monkeypatch):
+    def stop(config, folder, *_):
+        raise UserError(f"{folder} {config.data.source} {config.model.mults} {config.grids.epochs}")
+
+    monkeypatch.setattr("unstir.train.launch.open_data", stop)
+    for mults, epochs in (("1,2,4", "3,"), ("1 2 4", "3"), ("1, 2,4", "3")):
+        lists = ["--model.mults", *(mults.split() if "," not in mults else [mults]), f"--grids.epochs={epochs}"]
+        refused(unstir("train", "digits", "--out", "a,b", "--data.source", "1,2", *lists), "a,b 1,2 (1, 2, 4) (3,)")
 
 
 @pytest.mark.parametrize("switch", ["--ema=no", "--ema=TRUE", "--no-ema", "--ema", "--ema=0"])

@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _main(words: list[str]) -> NoReturn:
     try:
+        words = _spelled(words)
         if words[:1] and words[0] not in BY_SEVERAL:
             of_one(f"unstir {words[0]}")
         if words[:1] == ["train"] and (settings := [word for word in words if word not in HELP]) != words:
@@ -60,6 +61,16 @@ def _main(words: list[str]) -> NoReturn:
     if status in STOPPED:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is saved: a second one ends it at once, as above
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _spelled(words: list[str]) -> list[str]:
+    """`values.spelled`, for the command that these words begin with."""
+    if not any("," in word or values.NEGATIVE.match(word) for word in words):
+        return words
+    commands, (*_, command), _ = app.parse_commands(words)
+    if not command.default_command or {*commands} & {*HELP, "--version"}:
+        return words
+    return values.spelled(words, command.assemble_argument_collection())
 
 
 def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

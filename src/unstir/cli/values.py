@@ -4,6 +4,7 @@ Whole numbers are written in digits: 2.7 is not rounded, and 1e3 is answered wit
 """
 
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from types import NoneType
@@ -20,7 +21,34 @@ WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
 NOT_UTF8 = re.compile("[\ud800-\udfff]")  # a byte that is not UTF-8, as Python reads it
 LONGEST = 4000  # characters of a name; a path has at most 4095 bytes
 LONG = 200  # characters of a value that a message shows
+NEGATIVE = re.compile(r"-[0-9]")  # how a value begins that is less than 0; no option does
 YES_NO = "yes", "no", "true", "false", "y", "n", "t", "f", "1", "0"  # what may follow a switch: --ema=no
+
+
+def spelled(typed: Sequence[str], arguments: ArgumentCollection) -> list[str]:
+    """The words that were typed, as the parser takes them: of the list 1,2,2 each value as a word of its own.
+
+    What begins as a negative number and is none, such as "-3 steps", is a value of the option before it, joined by "=".
+    Names may hold commas: lists of them are left as they are.
+    """
+    lists = {name for each in arguments if _is_list(each.hint) for name in each.names}
+    words, option = list[str](), ""
+    for word in typed:
+        name, _, value = word.partition("=") if word.startswith("--") else (option, "", word)
+        option = name
+        if option in lists and "," in value:
+            words += [*([option] if value != word else []), *value.replace(",", " ").split()]
+        elif words and words[-1] == option and NEGATIVE.match(word) and not _is_number(word):
+            words[-1] = f"{option}={word}"
+        else:
+            words.append(word)
+    return words
+
+
+def _is_list(hint: Any) -> bool:
+    """Whether a hint takes several numbers, or several words of those known."""
+    many, kinds = any(get_origin(each) in (tuple, list) for each in (hint, *get_args(hint))), _kinds(hint)
+    return many and len(kinds) == 1 and (kinds[0] in (int, float) or get_origin(kinds[0]) is Literal)
 
 
 def check(arguments: ArgumentCollection) -> None:

@@ -16,6 +16,8 @@ def _normal_span(text: str) -> str:
     match = SPAN.fullmatch(text.strip())
     if match is None and re.fullmatch(r"\d{1,12}", number := text.strip()):
         raise ValueError(f'must have a unit: "{number} steps", "{number} epochs" or "{number} images"')
+    if match is None and text.strip().startswith("-"):
+        raise ValueError('must not be negative, but a whole number and a unit, such as "5000 steps" or "20 epochs"')
     if match is None:
         raise ValueError('must be a whole number and a unit, such as "5000 steps", "20 epochs" or "1000000 images"')
     if len(match[1].lstrip("0")) > MOST_DIGITS:
