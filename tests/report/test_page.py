@@ -9,6 +9,7 @@ from dataclasses import replace
 import html5lib
 import pytest
 import torch
+from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from conftest import copied, tiny_config
@@ -175,7 +176,10 @@ def test_figures_of_an_older_step_than_the_run_are_named_where_they_are_read(rep
 
 def test_what_is_seen_first_and_what_pictures_show_is_said_in_full(report, run):
     text = text_of(report)
-    assert f" finished after {run.length} steps." in text and " imported – " in text
+    head = "A diffusion model: a network that turns noise into new grey images of 8x8 pixels. It was trained on 1,498 "
+    assert 0 < text.index(head) < text.index("FD-classifier")
+    assert text.index("bits/dim, held out") < text.index("Bits per dimension (bits/dim) are what the model needs")
+    assert f"Training finished after {run.length} steps. It took" in text and " imported – " in text
     assert "closest to training images, each with the nearest of these; right: the same of held-out" in text
 
 
@@ -482,6 +486,24 @@ def test_charts_and_tables_fit_the_screen_and_their_labels_are_whole(browser, wh
         ".map(e => e.getAttribute('aria-label') || e.textContent)"
     )
     assert wide == []
+    tab.close()
+
+
+@NO_BROWSER
+def test_pictures_of_unlike_sizes_in_a_row_have_one_height_and_their_captions_one_line(browser, tmp_path):
+    snapshots = [(f"{height} pixels", pictures.encode(Image.new("L", (150, height)), "a")) for height in (150, 170, 60)]
+    templates = Environment(loader=PackageLoader("unstir.report"), autoescape=True)
+    templates.filters |= dict.fromkeys(("code", "sentence"), str)
+    drawn = templates.get_template("macros.html").make_module().strip(snapshots)
+    css = templates.loader.get_source(templates, "report.css")[0]
+    (tmp_path / "row.html").write_text(f"<style>{css}</style>{drawn}")
+    tab = browser.new_page(viewport={"width": 900, "height": 800})
+    tab.goto((tmp_path / "row.html").as_uri())
+    box = "(each => (box => [box.top, box.bottom])(each.getBoundingClientRect()))"
+    for which in ("img", "figcaption"):
+        found = tab.evaluate(f"[...document.querySelectorAll('.moments {which}')].map{box}")
+        assert len(found) == 3 and len({tuple(map(round, ends)) for ends in found}) == 1, found
+        assert which == "figcaption" or found[0][1] - found[0][0] > 100
     tab.close()
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from runs import diverged, evaluation, facts, good, noise_only, over_fitted, too_short
 from unstir.report.analysis import URGENCY, analyse, limitations, summary
+from unstir.report.lead import explained, lead
 from unstir.significance import LEVEL, widening
 
 
@@ -49,3 +50,28 @@ def test_limitations_say_what_is_missing():
         data = dataclasses.replace(facts().data, counts={"train": 1000, "held_out": held_out})
         assert words in " ".join(limitations(facts(data=data)))
     assert "held out" not in " ".join(limitations(good()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "Whether its images are good was not measured: see them below, or measure it with `unstir evaluate RUN`."),
+        ({"by_step": (evaluation(fd=9.0),)}, "By the figures its images can still be told from real ones."),
+        ({"by_step": (evaluation(fd=0.24),)}, "real ones."),
+        (
+            {"step": 5},
+            "Training is at step 5 of 3,000. It took 2.7 minutes and saw 192,000 images, 128 times each image.",
+        ),
+    ],
+)
+def test_the_first_lines_say_in_plain_words_what_the_run_is_and_whether_its_images_are_good(changes, said):
+    known = facts(**changes)
+    text = " ".join(lead(known, analyse(known)))
+    assert text.startswith("A diffusion model: a network that turns noise into new grey images of 8x8 pixels. It was ")
+    assert said in text and not explained([text.replace("held out", "")]), "no term of the field in it"
+
+
+def test_terms_are_explained_where_they_occur():
+    assert explained(["KID"]) == ""
+    assert explained(["bits/dim, held out"]).startswith("Held-out images are")
+    assert "without a model it takes 8" in explained(["bits/dim"])

@@ -28,12 +28,12 @@ def report(
 ) -> int:
     """Write what a run shows as one page: RUN/report.html, a single file that works offline and prints well.
 
-    Three sentences and the pictures come first: samples next to real images, and the grids of all snapshots. Figures
-    follow: quality by step with error bars, samplers with their seconds per image, classes, the worst samples, the
-    nearest training images; then every statement of the analysis, its limitations, curves and the doctor's findings.
-    What is missing is measured first, each saved step and some samplers, as `unstir evaluate` does, and kept. Several
-    runs share a page, with their figures where their protocols agree; where not, with what differs and what helps.
-    A run that was trained with --log.to wandb sends its page there.
+    What the run is in plain words, three sentences and the pictures come first: samples next to real images, and the
+    grids of all snapshots. Figures follow: quality by step with error bars, samplers with their seconds per image,
+    classes, the worst samples, the nearest training images; then every statement of the analysis, its limitations,
+    curves and the doctor's findings. What is missing is measured first, each saved step and some samplers, as `unstir
+    evaluate` does, and kept. Several runs share a page, with their figures where their protocols agree; where not, with
+    what differs and what helps. A run that was trained with --log.to wandb sends its page there.
 
     Example: `unstir report runs/digits`
 

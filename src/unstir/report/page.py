@@ -24,6 +24,7 @@ from unstir.report import charts, pictures, tables
 from unstir.report.analysis import analyse, limitations, summary
 from unstir.report.facts import Facts
 from unstir.report.gather import gather
+from unstir.report.lead import explained, lead
 from unstir.report.statement import MULTIPLICITY, TITLES
 from unstir.report.wording import sentence
 from unstir.runs import toml
@@ -98,6 +99,7 @@ def write(
         "findings": found,
         "skipped": [f"{', '.join(names)} ({_UNDRAWN.get(why, why)})" for why, names in skipped.items()],
         "summary": summary(statements),
+        "lead": lead(facts, statements),
         "rule": MULTIPLICITY,
         "topics": [(title, own) for title, own in of_topic if own],
         "limitations": limitations(facts),
@@ -121,7 +123,7 @@ def write_page(path: Path, template: str, shown: dict[str, Any], run: str = "RUN
     """Write a page from its template, all that is put into it escaped; RUN in a command becomes ``run``."""
     how: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True}
     made = Environment(loader=PackageLoader("unstir.report"), **how)
-    made.filters |= {"code": partial(with_code, path=run), "sentence": sentence}
+    made.filters |= {"code": partial(with_code, path=run), "sentence": sentence, "explained": explained}
     style = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
     made_by = f"unstir {unstir.__version__}, torch {torch.__version__}, {datetime.date.today().isoformat()}"
     text = made.get_template(template).render(css=style, made_by=made_by, tables=tables, charts=charts, **shown)
