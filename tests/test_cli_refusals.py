@@ -159,7 +159,7 @@ SMALL = ("--num", 24, "--seeds", 2, "--batch-size", 16)
 FID = {"inception-v3-compat": "f" * 64}
 EVALUATE = {
     "no run": (nothing, ("--against", "{}/digits"), "holds no run"),
-    "one image": (nothing, ("--num", 1), "num=1 must be at least 12"),
+    "one image": (nothing, ("--num", 1), "num=1 must be at least 12: a distance is between sets; give --num 12"),
     "fewer than none": (nothing, ("--num", -5), "num=-5 must be at least 12"),
     "eight images": (nothing, ("--num", 8), "num=8 must be at least 12"),
     "eleven images": (nothing, ("--num", 11), "num=11 must be at least 12"),
@@ -175,7 +175,7 @@ EVALUATE = {
     "too many steps": (nothing, ("--steps", 21), "21"),
     "a device": (nothing, ("--device", "cuda:99"), "cuda"),
     "a step that was not saved": (nothing, ("--checkpoint", 5), "step 5 was not saved"),
-    "a step in words": (nothing, ("--checkpoint", "best"), "is no step"),
+    "a step in words": (nothing, ("--checkpoint", "best"), "is no step; give --checkpoint newest, --checkpoint all"),
     "no weights": (without_weights, (), "no saved weights yet"),
     "no weights of any step": (without_weights, ("--checkpoint", "all"), "no saved weights yet"),
     "a damaged step": (damaged(12), ("--checkpoint", 12), "damaged"),

@@ -193,6 +193,8 @@ def bad(place, images):
     (place / "damaged" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"broken")
     saved_as(place / "text", images[:20])
     (place / "text" / "4.png").write_text("no image")
+    (place / "oblong").mkdir()
+    Image.new("L", (12, 9)).save(place / "oblong/0.png")
     np.save(place / "nothing-in.npy", images[:0].numpy())
     np.save(place / "floats.npy", images[:20].numpy() / 255)
     (place / "broken.npz").write_bytes(b"PK\x03\x04 and no more")
@@ -203,6 +205,7 @@ def bad(place, images):
     ("source", "words"),
     [
         ("small", ("'0.png' is 4x4", "holds images of 8x8", "--size 4")),
+        ("oblong", ("'0.png' is 12x9", "; make images of 8x8\n")),
         ("few", ("holds 5 images, too few for a set of at least 12",)),
         ("coloured", ("'0.png' is in colour", "is grey", "--channels 3")),
         ("empty", ("holds no images",)),

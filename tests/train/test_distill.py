@@ -224,8 +224,10 @@ def test_what_a_distilled_run_takes_and_refuses_in_one_line(trained, unstir, ref
     refused(unstir("likelihood", fast.path), "was distilled", "not the mean")
     refused(unstir("sample", plain.path, "--sampler", "consistency"), "unstir distill", f"which {plain.path} is not")
     refused(unstir("train", "--out", fast.path, "--grids.sampler", "ddim"), "neither")
-    refused(unstir("distill", plain.path, "--out", "x", "--length", "5"), "length='5': it must have a unit")
-    refused(unstir("distill", plain.path, "--out", "x", "--lr", 0), "lr")
+    refused(
+        unstir("distill", plain.path, "--out", "x", "--length", "5"), 'unstir: --length 5 must have a unit: "5 steps"'
+    )
+    refused(unstir("distill", plain.path, "--out", "x", "--lr", 0), "unstir: --lr 0 must be more than 0")
     with pytest.raises(UserError, match="was distilled"):
         fast.model().check(Chain("heun"))
 

@@ -16,11 +16,17 @@ from unstir.train.packed import check_sides, store_path
 
 
 def test_both_sides_are_multiples_of_the_networks():
-    config = SimpleNamespace(model=SimpleNamespace(multiple=4, mults=(1, 2, 2), is_unet=True))
+    config = SimpleNamespace(model=SimpleNamespace(multiple=4, mults=(1, 2, 2), attention=(1, 2), is_unet=True))
     for sides in ((4, 8), (8, 4), (4, 4)):
         check_sides(config, *sides)
-    for sides in ((4, 6), (6, 4), (3, 8)):
-        with pytest.raises(UserError, match=f"images of {sides[0]}x{sides[1]} .* 3 levels .* multiples of 4"):
+    remedies = {
+        (4, 6): "--data.size 4 .*, or --model.mults 1 2 --model.attention 1$",
+        (6, 4): "--data.size 4 .*, or --model.mults 1 2 --model.attention 1$",
+        (3, 8): "--data.size 4 .*, or --model.mults 1 --model.attention 0$",
+    }
+    for sides, remedy in remedies.items():
+        images = f"images of {sides[0]}x{sides[1]} .* 3 levels .* multiples of 4; give {remedy}"
+        with pytest.raises(UserError, match=images):
             check_sides(config, *sides)
 
 

@@ -1,15 +1,30 @@
 """`unstir distill`."""
 
 from pathlib import Path
+from typing import Any
+
+from pydantic.dataclasses import dataclass
 
 from unstir.cli import interrupts
 from unstir.cli.app import app, say, show
-from unstir.cli.options import RunFolder
+from unstir.cli.options import FLAT, RunFolder
 from unstir.distributed.place import place
+from unstir.runs.bounds import STRICT, Positive, PositiveSpan
+
+
+@FLAT
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DistillOptions:
+    """What may differ from RUN's training."""
+
+    length: PositiveSpan | None = None
+    """How long to train, such as "2000 steps" or "20 epochs"; by default as long as RUN."""
+    lr: Positive | None = None
+    """Peak of the learning rate; by default half that of RUN."""
 
 
 @app.command
-def distill(run: RunFolder, /, *, out: Path, length: str | None = None, lr: float | None = None) -> int:
+def distill(run: RunFolder, /, *, out: Path, options: DistillOptions = DistillOptions()) -> int:
     """Train a run that samples in 1, 2 or 4 calls, from a run, best a finished one.
 
     The new run begins with RUN's averaged weights, learns in which image each path from noise ends that RUN's network
@@ -19,14 +34,13 @@ def distill(run: RunFolder, /, *, out: Path, length: str | None = None, lr: floa
 
     Args:
         out: Folder of the new run.
-        length: How long to train, such as "2000 steps" or "20 epochs"; by default as long as RUN.
-        lr: Peak of the learning rate; by default half that of RUN.
     """
     from unstir import console
     from unstir.train.distill import distill_run
     from unstir.train.observer import Stop
 
     stop, display = Stop(end=interrupts.end), console.TrainingDisplay()
-    done = distill_run(run, out, length, lr, observer=display, stop=stop, say=say, showing=console.counting)
+    how: dict[str, Any] = {"observer": display, "stop": stop, "say": say, "showing": console.counting}
+    done = distill_run(run, out, options.length, options.lr, **how)
     show(*done.conclusion)
     return 0 if done.finished or place().rank else stop.status

@@ -52,7 +52,8 @@ def evaluate_run(
     if not request.minutes > 0:  # NaN too
         raise UserError(f"minutes={request.minutes} must be more than 0; --num sets the number of images itself")
     if request.num and request.num < FEWEST:
-        raise UserError(f"num={request.num} must be at least {FEWEST}: a distance is between sets; 0: by --minutes")
+        how = f"give --num {FEWEST}, or --num 0: as many as --minutes allow"
+        raise UserError(f"num={request.num} must be at least {FEWEST}: a distance is between sets; {how}")
     if request.flip:
         raise UserError("--flip is of --images: a run says so itself; leave it out")
     if request.inception:
@@ -129,7 +130,11 @@ def _models(run: Run, request: EvaluationRequest, say: Say) -> list[Model]:
             raise UserError(f"guide={request.guide} is the only saved step of {run.path}; no other is left to evaluate")
         return [run.model(step, **how) for step in steps]
     if not (text.isascii() and text.isdecimal()):
-        raise UserError(f'--checkpoint {text} is no step; give "newest", "all" or one of {run.saved_steps()}')
+        saved_steps = ", ".join(map(str, run.saved_steps()))
+        raise UserError(
+            f"--checkpoint {text} is no step; give --checkpoint newest, --checkpoint all, or --checkpoint with one of "
+            f"{saved_steps}"
+        )
     return [run.model(int(text), say=say, **how)]
 
 

@@ -130,8 +130,9 @@ def _decoded(path: Path, entries: Sequence[Entry], store: Store, say: Say) -> Te
                 raise UserError(f"{file} cannot be judged: {error}; remove it, or make it again") from None
             if image.pixels.shape != store.shape:
                 was, due = ("x".join(map(str, shape[:0:-1])) for shape in (image.pixels.shape, store.shape))
-                size = f"make images of {due}, or pack a store with --size {min(image.pixels.shape[1:])}"
-                raise UserError(f"{file} is {was}, {store.path} holds images of {due}; {size}")
+                height, width = image.pixels.shape[1:]
+                square = f", or pack a store with --size {height}" if height == width else ""
+                raise UserError(f"{file} is {was}, {store.path} holds images of {due}; make images of {due}{square}")
             _check_colours(file, data, image.notes, store)
             notes.update(image.notes)
             notes["JPEG, whose losses the figures see"] += signature(data[:16]) == "JPEG"

@@ -1,6 +1,7 @@
 """What determines a network's shape. Free of torch, so that a command line can read and check it at once."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import field, fields
@@ -68,37 +69,42 @@ class UNetConfig:
     def _fits_together(self) -> Self:
         last = len(self.mults) - 1
         if wrong := [i for i in self.attention if i > last]:
-            raise ValueError(
-                f"attention={self.attention} names level {wrong[0]}, but mults={self.mults} makes levels 0 to {last}; "
-                f"use levels up to {last} or a longer mults"
-            )
-        if len(set(self.attention)) < len(self.attention):
-            raise ValueError(f"attention={self.attention} names a level twice; name each level once")
-        if self.channels % 2:
-            raise ValueError(
-                f"channels={self.channels} is odd, but the time needs as many sines as cosines; make it even"
-            )
-        if self.freq_shift >= self.channels / 2:
-            raise ValueError(
-                f"freq_shift={self.freq_shift} must be less than channels/2 = {self.channels / 2:g}; use 0 or 1"
-            )
-        if wrong := [width for width in self.widths if width % self.groups]:
-            raise ValueError(
-                f"groups={self.groups} does not divide the {wrong[0]} channels of a level (channels={self.channels}, "
-                f"mults={self.mults}); use groups that divide {self.channels}, or another channels"
-            )
+            there = [level for level in dict.fromkeys(self.attention) if level <= last] or [last]
+            levels = f"attention={list(self.attention)} names level {wrong[0]}, but mults={list(self.mults)} makes"
+            raise MisfitError(f"{levels} levels 0 to {last}: use", {"attention": there})
+        if len(once := dict.fromkeys(self.attention)) < len(self.attention):
+            raise MisfitError(f"attention={list(self.attention)} names a level twice: use", {"attention": list(once)})
+        if self.head_channels and self.heads != 1:
+            both = f"heads={self.heads} and head_channels={self.head_channels} were given, and one is enough: use"
+            raise MisfitError(both, {"heads": 1}, {"head_channels": 0})
+        self._check_channels()
         if self.layout == "report_guided" and not (self.num_classes and self.downsample_padding):
             by_class = {"num_classes": self.num_classes or 10, "downsample_padding": 1}
             raise MisfitError('layout="report_guided" is by class and pads all round: use', by_class)
-        if self.head_channels and self.heads != 1:
-            raise ValueError(f"heads={self.heads} and head_channels={self.head_channels} were given; give one of them")
-        name, divisor = ("head_channels", self.head_channels) if self.head_channels else ("heads", self.heads)
-        if wrong := [level for level in (*self.attention, last) if self.widths[level] % divisor]:
-            raise ValueError(
-                f"{name}={divisor} does not divide the {self.widths[wrong[0]]} channels of level {wrong[0]}, which "
-                f"has attention; use {name} that divide {self.channels}"
-            )
         return self
+
+    def _check_channels(self) -> None:
+        """Each number of channels that a remedy names is one that all the other settings divide."""
+        last, widths = len(self.mults) - 1, self.widths
+        name, divisor = ("head_channels", self.head_channels) if self.head_channels else ("heads", self.heads)
+        step = math.lcm(2, self.groups, divisor)
+        near = {"channels": max(round(self.channels / step), 1) * step}
+        if self.channels % 2:
+            odd = f"channels={self.channels} is odd, but the time needs as many sines as cosines: use"
+            raise MisfitError(odd, near)
+        if self.freq_shift >= self.channels / 2:
+            shift = f"freq_shift={self.freq_shift} must be less than channels/2 = {self.channels / 2:g}: use"
+            raise MisfitError(shift, {"freq_shift": 0.0})
+        attended = [level for level in (*self.attention, last) if widths[level] % divisor]
+        fitting = {"groups": math.gcd(self.groups, *widths)} if any(width % self.groups for width in widths) else {}
+        if attended:
+            fitting[name] = math.gcd(divisor, *(widths[level] for level in (*self.attention, last)))
+        if wrong := [width for width in widths if width % self.groups]:
+            divides = f"groups={self.groups} does not divide the {wrong[0]} channels of a level"
+            raise MisfitError(f"{divides} (channels={self.channels}, mults={list(self.mults)}): use", fitting, near)
+        if attended:
+            divides = f"{name}={divisor} does not divide the {widths[attended[0]]} channels of level {attended[0]}"
+            raise MisfitError(f"{divides}, which has attention: use", fitting, near)
 
     @property
     def label_beside(self) -> bool:

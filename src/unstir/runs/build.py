@@ -214,12 +214,15 @@ def device(name: str) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if name.split(":")[0] not in ("cpu", "cuda", "mps"):
-        raise UserError(f'device={name!r} is unknown; use "auto", "cpu", "cuda", "cuda:1" or "mps"')
+        kinds = "auto, cpu, cuda, cuda:1 or mps"
+        raise UserError(f"device={name!r} is unknown; give --device (training: --train.device) {kinds}")
     try:
         chosen = torch.device(name)
         torch.empty((), device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise UserError(f'device={name!r} is not on this machine; use "auto" or "cpu"') from None
+        raise UserError(
+            f"device={name!r} is not on this machine; give --device (training: --train.device) auto or cpu"
+        ) from None
     return chosen
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from unstir.data import Store, is_store, pack, verify_once
 from unstir.data.disk import usable_path
 from unstir.data.source import after_train, is_named
-from unstir.errors import UserError
+from unstir.errors import UserError, option
 from unstir.runs import build, run
 from unstir.runs.config import Config
 from unstir.runs.loading import check_initial
@@ -109,7 +109,11 @@ def check_sides(config: Config, height: int, width: int) -> None:
     build.check_own(config, height, width)
     multiple = config.model.multiple
     if height % multiple or width % multiple:
+        model, side = config.model, max(min(height, width) // multiple, 1) * multiple
+        levels = [level for level in range(len(model.mults)) if not (height % (1 << level) or width % (1 << level))]
+        attention = [level for level in model.attention if level in levels] or levels[-1:]
+        fewer = f"{option('model.mults', model.mults[: len(levels)])} {option('model.attention', attention)}"
         raise UserError(
-            f"images of {height}x{width} were given, but {len(config.model.mults)} levels need sides that are "
-            f"multiples of {multiple}; set --data.size, or shorten --model.mults"
+            f"images of {height}x{width} were given, but {len(model.mults)} levels need sides that are "
+            f"multiples of {multiple}; give --data.size {side} (which a packed store does not take), or {fewer}"
         )
