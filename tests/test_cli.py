@@ -81,7 +81,7 @@ def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypa
     assert (
         "here: a new run by the recipe digits, " in err
         and "step 6 of 6" in err
-        and "8x1x8x8" in err
+        and "8x1x8x8" not in err
         and "images/s" in err
         and "lr 3.73e-03" in err
     )

@@ -90,12 +90,12 @@ def test_training_says_how_fast_it_is_when_it_ends_and_when_the_next_snapshot_co
     forecast = [line for line in said(screen) if "images/s measured" in line]
     assert len(forecast) == 1, text
     assert re.fullmatch(
-        r"[\d,]+ images/s measured: (less|about) [^;]* seconds? to the end; the next snapshot in [^,]* seconds?, "
-        r"after step 12",
+        r"[\d,]+ images/s measured: (less|about|at least) [^;]* seconds? to the end; "
+        r"the next snapshot in [^,]* seconds?, after step 12",
         forecast[0],
     )
     speed = r"\d+ images/s \(\d+(\.\d)?% of the limit\)"
-    assert re.search(rf"step 12 of 12 epoch 0 loss \S+ 8x1x8x8 lr \S+ {speed}, less than a second left", text)
+    assert re.search(rf"step 12 of 12 epoch 0 loss \S+ lr \S+ {speed}, (less|about|at least) [^,]*seconds? left", text)
     alone, _ = make_run("alone", grids__epochs=[], grids__log_spaced=3)
     Trainer(alone, store).run()
     timing = ("seconds", "images_per_second", "share_of_limit", "peak_memory_bytes")
@@ -148,7 +148,45 @@ def test_what_came_before_training_is_no_snapshot(monkeypatch):
     display.begin(0, 10, (8, 1, 8, 8), [0, 10])
     now[0] += 4
     display.snapshot("drawing", 1, 1)
-    assert display._pace.snapshot_seconds == pytest.approx(4)
+    assert display._pace.under_way == pytest.approx(4)
+    assert display._line() == "step 0 of 10 in batches of 8 images of 8x8, drawing 1 of 1"
+
+
+def test_the_time_left_is_known_after_one_slow_step_and_counts_the_grids_to_come(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(console, "Crowded", lambda: lambda: None)
+    display, left = console.TrainingDisplay(), []
+    display.begin(0, 3, (16, 3, 64, 64), [0, 3])
+
+    def after(seconds, call, *given):
+        now[0] += seconds
+        call(*given)
+        left.append(display._line().rpartition(", ")[2])
+
+    after(40, display.snapshot, "drawing samples", 5, 5)
+    for step in (1, 2, 3):
+        after(30, display.step, step)
+    after(25, display.snapshot, "drawing samples", 3, 5)
+    after(20, display.snapshot, "drawing samples", 4, 5)
+    seconds = [100, 70, 40, 15]  # two steps and a grid, one and a grid, a grid, the rest of it
+    assert left == [
+        "drawing samples 5 of 5",
+        *(f"about {each} seconds left" for each in seconds),
+        "at least a second left",
+    ]
+
+
+def test_the_time_left_is_the_least_where_no_grid_was_drawn_before(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    display = console.TrainingDisplay()
+    display.begin(4, 9, (16, 3, 64, 64), [0, 9])
+    now[0] += 30
+    display.step(5)
+    assert display._line() == "step 5 of 9 in batches of 16 images of 64x64, at least 2 minutes left"
+    display._snapshots = ()
+    assert display._line().endswith(", about 2 minutes left")
 
 
 def test_threads_that_wait_for_each_other_are_told_of_once(screen, monkeypatch):

@@ -12,11 +12,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from unstir.distributed.place import place
 from unstir.errors import printable
@@ -89,15 +91,19 @@ class Speaker:
 
 
 class Pace:
-    """The seconds of a step and of a snapshot (its held-out loss and its grid), from the first of each."""
+    """The seconds of a step, and those of the last snapshot (its held-out loss and its grid) and of one under way.
+
+    All are 0 where nothing is known of them yet. After one step its seconds are those of the others too.
+    """
 
     STEPS, SECONDS = 5, 2.0
     """The pace is known after so many steps and seconds, of which the first step, slow but once, is none."""
+    LONG = 20.0  # so many seconds of steps are enough, however few they are
 
     def __init__(self) -> None:
-        self.step_seconds = self.snapshot_seconds = self._spent = 0.0
+        self.step_seconds = self.snapshot_seconds = self.under_way = self._spent = 0.0
         self._taken = -1
-        self._last = self._snapshot_began = time.monotonic()
+        self._last = self._snapshot_began = self._heard = time.monotonic()
         self._paused = self._known = False
 
     def step(self) -> bool:
@@ -107,18 +113,21 @@ class Pace:
             self._spent += now - self._last
         if not self._paused:
             self._taken += 1
+        if not self._known:
+            self.step_seconds = self._spent / self._taken if self._taken > 0 else now - max(self._last, self._heard)
+        if self.under_way:
+            self.snapshot_seconds, self.under_way = self.under_way, 0.0
         self._last, self._paused = now, False
-        if self._known or self._taken < self.STEPS or self._spent < self.SECONDS:
-            return False
-        self.step_seconds, self._known = self._spent / self._taken, True
-        return True
+        enough = (self._taken >= self.STEPS and self._spent >= self.SECONDS) or self._spent >= self.LONG
+        first, self._known = enough and not self._known, self._known or enough
+        return first
 
     def pause(self) -> None:
         """A snapshot is going on."""
-        now = time.monotonic()
+        self._heard = time.monotonic()
         if not self._paused:
             self._paused, self._snapshot_began = True, self._last
-        self.snapshot_seconds = now - self._snapshot_began
+        self.under_way = self._heard - self._snapshot_began
 
 
 def heartbeat(what: str) -> AbstractContextManager[Speaker]:
@@ -135,6 +144,14 @@ def counting(what: str, unit: str) -> Iterator["Counter"]:
         counter = Counter(progress, what, unit)
         with Speaker(console, counter.line):
             yield counter
+
+
+class _Left(TimeRemainingColumn):
+    """The time left as rich forecasts it or, where a task has a field ``left``, as that says it when it is called."""
+
+    def render(self, task: Task) -> Text:
+        left: Callable[[], str] | None = task.fields.get("left")
+        return super().render(task) if left is None else Text(left(), style="progress.remaining")
 
 
 class Counter:
@@ -166,7 +183,7 @@ class Counter:
 def _bar(console: Console, unit: str) -> Progress:
     """A progress bar with count, unit, time spent and time left; it draws nothing where there is no terminal."""
     count = TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn(unit)
-    times = TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+    times = TimeElapsedColumn(), TextColumn("left"), _Left()
     note = TextColumn("{task.fields[note]}", markup=False)
     return Progress(*count, *times, note, console=console, disable=not console.is_terminal)
 
@@ -177,7 +194,7 @@ class TrainingDisplay(Observer):
     def __init__(self) -> None:
         self._console = stderr()
         self._progress = _bar(self._console, "steps")
-        self._training = self._progress.add_task("training", total=None, note="")
+        self._training = self._progress.add_task("training", total=None, note="", left=self._left_in_words)
         self._second: TaskID | None = None
         self._speaker = Speaker(self._console, self._line)
         self._shape = self._doing = self._note = ""
@@ -198,7 +215,8 @@ class TrainingDisplay(Observer):
         """Set the bar to where training stands."""
         self._pace = Pace()  # what came before, such as packing, is neither a step nor a snapshot
         self._step, self._length, self._snapshots = step, length, tuple(snapshots)
-        self._batch, self._shape = shape[0], "x".join(map(str, shape))
+        self._batch, _, height, width = shape
+        self._shape = f"in batches of {self._batch} images of {width}x{height}"
         self._progress.reset(self._training, total=length, completed=step, note=self._shape)
 
     def step(self, step: int) -> None:
@@ -213,16 +231,27 @@ class TrainingDisplay(Observer):
         if advice := self._crowded():
             self.say(advice)
 
-    def _left(self, until: int) -> float:
-        """The seconds to a step, with the snapshots before it."""
-        between = sum(self._step < at <= until for at in self._snapshots)
-        return (until - self._step) * self._pace.step_seconds + between * self._pace.snapshot_seconds
+    def _left_in_words(self) -> str:
+        """The time to the end with all snapshots to come, that after this step too; "" where it is not known yet.
+
+        Before the first snapshot, or where one takes longer than the last, it is said to be the least.
+        """
+        pace, coming = self._pace, sum(at >= self._step for at in self._snapshots)
+        if not pace.step_seconds:
+            return ""
+        steps = (self._length - self._step) * pace.step_seconds
+        left = steps + max(0.0, coming * pace.snapshot_seconds - pace.under_way)
+        if coming and pace.snapshot_seconds <= pace.under_way:
+            left = steps + (coming - 1) * max(pace.snapshot_seconds, pace.under_way)
+            return f"at least {duration(left)}".replace("at least less than", "at least")
+        return waiting(left)
 
     def _forecast(self) -> str:
         speed = self._batch / max(self._pace.step_seconds, 1e-9)
-        text = f"{speed:,.0f} images/s measured: {waiting(self._left(self._length))} to the end"
+        text = f"{speed:,.0f} images/s measured: {self._left_in_words()} to the end"
         if coming := [at for at in self._snapshots if at > self._step]:
-            text += f"; the next snapshot in {duration(self._left(coming[0]))}, after step {coming[0]}"
+            seconds = (coming[0] - self._step) * self._pace.step_seconds
+            text += f"; the next snapshot in {duration(seconds)}, after step {coming[0]}"
         return text
 
     def metrics(self, line: dict[str, Any]) -> None:
@@ -232,14 +261,14 @@ class TrainingDisplay(Observer):
         if (share := line.get("share_of_limit")) is not None:
             speed += f" ({share:.{0 if share >= 0.095 else 1}%} of the limit)"
         first = not self._note
-        self._note = f"epoch {line['epoch']} loss {loss} {self._shape} lr {line['lr']:.2e} {speed}"
+        self._note = f"epoch {line['epoch']} loss {loss} lr {line['lr']:.2e} {speed}"
         self._progress.update(self._training, note=self._note)
         self._pace.step_seconds = self._batch / max(line["images_per_second"], 1e-9)
         if first or line["step"] == self._length or self._speaker.silent() > BETWEEN_SECONDS:
             self._speaker.speak()
 
     def _line(self) -> str:
-        left = f", {waiting(self._left(self._length))} left" if self._pace.step_seconds else ""
+        left = f", {words} left" if (words := self._left_in_words()) else ""
         doing = f", {self._doing}" if self._doing else ""
         return f"step {self._step} of {self._length} {self._note or self._shape}{doing}{left}"
 
