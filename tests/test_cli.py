@@ -320,7 +320,8 @@ def test_a_file_that_says_too_little_does_not_start_the_large_network(unstir, tm
 def test_less_than_was_trained_is_nothing_to_do_and_changes_nothing(unstir, here):
     before = Run.open("here").config
     status, out, _ = unstir("train", "--out", "here", "--train.length", "3 steps")
-    assert status == 0 and "finished, at step 6" in out and '--train.length "12 steps"' in out
+    assert status == 0 and "finished, at step 6, beyond the 3 asked for: nothing to do" in out
+    assert '--train.length "12 steps"' in out and "to begin anew: another --out" in out
     assert Run.open("here").config == before
 
 

@@ -1,4 +1,4 @@
-"""A second Ctrl-C ends a command at once, whatever it is in the middle of.
+"""A second Ctrl-C, or SIGTERM where nothing waits to be saved, ends a command at once, whatever it is in the middle of.
 
 Python runs its handlers of signals between two of its own operations. A pass through a network is one call of torch,
 which puts them off for seconds, and two signals in the meantime count as one. The system itself writes the number of
@@ -25,6 +25,8 @@ ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def noticed() -> Iterator[None]:
     """In this block a Ctrl-C that is not the first signal to stop ends the process at once, by `end`.
 
+    So does SIGTERM, unless it was ignored from the start, or while a training, which saves first, has a handler for it.
+
     Not in one of several processes, to which torchrun repeats a signal, nor in another thread than the main one.
     """
     if threading.current_thread() is not threading.main_thread() or place().size > 1:
@@ -35,9 +37,13 @@ def noticed() -> Iterator[None]:
     previous = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     thread = threading.Thread(target=_wait, args=(reading,), daemon=True)
     thread.start()
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminated)
     try:
         yield
     finally:
+        signal.signal(signal.SIGTERM, handler)
         signal.set_wakeup_fd(previous)
         os.write(writing, b"\0")
         thread.join()
@@ -48,9 +54,14 @@ def noticed() -> Iterator[None]:
 def _wait(reading: int) -> None:
     asked = False
     while number := os.read(reading, 1)[0]:
-        if number == signal.SIGINT and asked:
+        terminated = number == signal.SIGTERM and signal.getsignal(number) is _terminated
+        if terminated or (number == signal.SIGINT and asked):
             end(128 + number)
         asked = asked or number in ASKING
+
+
+def _terminated(number: int, _: object) -> None:
+    end(128 + number)
 
 
 def end(status: int) -> NoReturn:

@@ -32,7 +32,10 @@ def conclusion(run: Run, step: int) -> str:
     options, warmup = f'--train.length "{goal} steps"', run.steps_in(run.config.train.warmup)
     if run.config.train.lr_schedule == "cosine" and goal > warmup + run.steps_in(run.config.train.lr_period):
         options += f' --train.lr_period "{goal - warmup} steps"'
+    beyond = (
+        f", beyond the {run.length} asked for: nothing to do, for a run keeps its steps" if run.length < step else ""
+    )
     return (
-        f"{run.path} is finished, at step {step}. To go on: unstir train --out {run.path} "
+        f"{run.path} is finished, at step {step}{beyond}. To go on: unstir train --out {run.path} "
         f"{options}; to begin anew: another --out"
     )
