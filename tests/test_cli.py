@@ -380,7 +380,7 @@ def test_refused_files_are_spoken_of_when_training_packs(unstir, tmp_path):
         Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(tmp_path / f"photos/{i}.png")
     (tmp_path / "photos/broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     status, out, err = unstir("train", *tiny(), "--data.source", "photos", "--out", "here")
-    assert status == 0 and "1 files were refused" in err and "unstir data inspect" in err
+    assert status == 0 and "unstir: 1 file was refused;" in err and "unstir data inspect" in err
     assert "11 training and 1 held-out images of 1x8x8" in err and "parameters" in err
     assert "photos-" in out
 

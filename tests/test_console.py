@@ -10,6 +10,7 @@ from rich.console import Console
 
 from unstir import console, data, threads
 from unstir.data import pack
+from unstir.progress import counted
 from unstir.train.trainer import Trainer
 
 
@@ -230,3 +231,8 @@ def test_one_thread_waits_for_none(monkeypatch):
 
 def test_an_operation_of_threads_is_timed():
     assert 0 < threads.operation_seconds() < 0.5
+
+
+def test_one_of_a_thing_is_singular():
+    said = [counted(number, "image") for number in (0, 1, 2, 2000)] + [counted(n, "class", "classes") for n in (1, 10)]
+    assert said == ["0 images", "1 image", "2 images", "2000 images", "1 class", "10 classes"]

@@ -26,6 +26,11 @@ def unsaid(sentence: str) -> None:
     """Drop a sentence."""
 
 
+def counted(number: int, one: str, several: str = "") -> str:
+    """A number of things in words, "1 image" or "2000 images"; ``several`` where it is not ``one`` with an s."""
+    return f"{number} {one if number == 1 else several or f'{one}s'}"
+
+
 def duration(seconds: float) -> str:
     """A time in the unit that suits it: "less than a second", "20 seconds", "3.3 minutes", "80 minutes", "231 days"."""
     for size, name in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds")):

@@ -48,7 +48,7 @@ def no_training(monkeypatch):
         ("train --train.dtype half", ["--train.dtype half", "auto, float32, bfloat16"]),
         ("sample here --ema=perhaps", ["--ema perhaps", "yes or no"]),
         ("sample here --out a\0b", [r"--out a\x00b", "holds a NUL character"]),
-        ("edit blend here --numbers 0", ["--numbers takes 2 values, 1 were given"]),
+        ("edit blend here --numbers 0", ["--numbers takes 2 values, 1 was given"]),
         ("sample here --sampler dim", ["--sampler dim", "ancestral, ddim", "did you mean ddim?"]),
         ("evaluate here --sampler ancestal", ["--sampler ancestal", "did you mean ancestral?"]),
         ("train --grids.sampler dpmp_2m", ["--grids.sampler dpmp_2m", "did you mean dpmpp_2m?"]),

@@ -122,5 +122,5 @@ def test_damaged_png_is_listed_and_left_out_of_the_store(tmp_path):
     store = pack(root, tmp_path / "store")
     assert store.refused == (("bad.png", "damaged: a checksum does not fit"),)
     assert store.count("train") + store.count("held_out") == 1
-    with pytest.raises(UserError, match="1 files? refused"):
+    with pytest.raises(UserError, match=r"\b1 file refused"):
         pack(root, tmp_path / "strict", strict=True)

@@ -205,7 +205,7 @@ def test_folder_without_images_is_a_mistake(tmp_path: Path, files: dict[str, byt
     root.mkdir()
     fill(root, files)
     for size in (None, 8):
-        with pytest.raises(UserError, match=r"no images to pack|none of 1 files can be decoded"):
+        with pytest.raises(UserError, match=r"no images to pack|none of 1 file can be decoded"):
             pack(root, tmp_path / "store", size=size)
     assert not (tmp_path / "store").exists()
 

@@ -162,10 +162,12 @@ def test_minutes_above_0_are_asked_for_and_are_seconds_times_60(tmp_path, monkey
     heard, said = [], []
     monkeypatch.setattr(module, "sized", lambda *given: heard.append(given) or (given[2], 90.0))
     monkeypatch.setattr(judgement, "preparing_seconds", lambda store: 30.0)
-    module._sized(None, store_of(), [plan_of()], 40, EvaluationRequest(minutes=2.5), said.append)
+    for num in (0, 40):
+        module._sized(None, store_of(), [plan_of()], 40, EvaluationRequest(num=num, minutes=2.5), said.append)
     assert heard[0][3:5] == (40, 150)
     assert said[0].startswith("about 30 seconds to train the classifier")
-    assert said[1:] == ["1 x 3 x 100 images, about 90 seconds to draw those still missing"]
+    drawing = "1 x 3 x 100 images, about 90 seconds to draw those still missing, and then they are measured"
+    assert said[1::2] == [f"{drawing}; --num or --minutes takes fewer", drawing]
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_from_features_it_is_the_same_number(n, num_reference):
 
 
 def test_from_one_feature_there_is_no_distance():
-    with pytest.raises(UserError, match="asked for 1 images; give at least 2"):
+    with pytest.raises(UserError, match="asked for 1 image; give at least 2"):
         frechet_of(features(0, 1), moments(features(1, 9)))
 
 

@@ -164,7 +164,7 @@ def test_mistakes_are_refused():
     good = noise(0, 4, 1, 8, 8)
     for wrong, message in (
         (good.float(), "images are float32"),
-        (good[:1], "asked for 1 images; give at least 2"),
+        (good[:1], "asked for 1 image; give at least 2"),
         (noise(0, 4, 3, 8, 8), "give sets of one shape"),
     ):
         with pytest.raises(UserError, match=message):

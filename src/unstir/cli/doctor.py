@@ -10,7 +10,7 @@ from rich.text import Text
 from unstir.cli.app import app, show_json
 from unstir.cli.options import RunFolder, StoreFolder
 from unstir.errors import printable
-from unstir.progress import duration
+from unstir.progress import counted, duration
 
 if TYPE_CHECKING:
     from unstir.doctor import Report
@@ -67,7 +67,7 @@ def _forecast(report: "Report") -> str:
     expected, keys = report.forecast, ("memory_bytes", "memory_there", "disk_bytes", "disk_free")
     left, seconds = expected["steps_left"], expected["seconds_left"]
     how_long = "at a speed that is not known yet" if seconds is None else f"about {duration(seconds)}"
-    time = f"{left} steps left, {how_long}" if left else "finished"
+    time = f"{counted(left, 'step')} left, {how_long}" if left else "finished"
     memory, there, files, free = (expected[key] / 1e9 for key in keys)
     return (
         f"{time}; weights and images take about {memory:.2f} GB of {there:.1f} GB of memory, files to come "

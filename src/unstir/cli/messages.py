@@ -71,7 +71,8 @@ def _of_parser(error: CycloptsError) -> str:
                 return f"{command} has no option {shortened(given)}. Did you mean {error.argument.name}?"
         name = error.keyword or option_of(error.argument, next(iter(error.argument.tokens[::-1]), None))
         count = max(1, error.argument.token_count()[0])
-        many = f"{count} values, {len(error.tokens_so_far) % count} were given" if count > 1 else "a value"
+        there = len(error.tokens_so_far) % count
+        many = f"{count} values, {there} {'was' if there == 1 else 'were'} given" if count > 1 else "a value"
         what = "is required" if not error.argument.tokens and not error.tokens_so_far else f"takes {many}"
         return f"{command}: {name} {what}; {command} --help says what it takes"
     if isinstance(error, Unused) and error.unused_tokens:

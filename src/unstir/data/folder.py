@@ -26,7 +26,7 @@ from unstir.data.images import LEFT_OUT, OTHER_SHAPE, UNLABELLED, Refused, Shape
 from unstir.data.listing import Entry, Items, Listing, item_digest, list_folder, list_zip, natural
 from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
 from unstir.errors import UserError
-from unstir.progress import Progress
+from unstir.progress import Progress, counted
 
 HELD_OUT = 0.1  # fraction held out when neither the caller nor the folder says
 
@@ -149,7 +149,7 @@ class FolderSource(Source):
                 if len(reply.pixels):
                     _, channels, height, width = reply.pixels.shape
                     return channels, height, width
-        raise UserError(f"{self.root}: none of {len(paths)} files can be decoded; the first: {paths[0]!r}")
+        raise UserError(f"{self.root}: none of {counted(len(paths), 'file')} can be decoded; the first: {paths[0]!r}")
 
     def _chunks(self, arranged: Arrangement, shape: Shape, start: int) -> Generator[Chunk, None, None]:
         ranges = [chunk for chunk in self._ranges(arranged, shape) if chunk[1] >= start]

@@ -25,7 +25,7 @@ from unstir.data.source import Options, Source, Spelling, in_python, is_named
 from unstir.data.store import Store, is_store
 from unstir.data.writer import Writer, publish, staging_folder
 from unstir.errors import UserError, printable
-from unstir.progress import Progress
+from unstir.progress import Progress, counted
 
 MAX_SIZE = 4096
 Sources = object
@@ -235,7 +235,7 @@ def _check_refused(origin: Source, refused: Sequence[tuple[str, str]], packed: b
         raise UserError(f"{name}: no images to pack, all {len(refused)} are refused; the first: {first}")
     if origin.options.strict and refused:
         more = f", and {len(refused) - _EXAMPLES} more" if len(refused) > _EXAMPLES else ""
-        found = f"{len(refused)} files refused: {', '.join(listed[:_EXAMPLES])}{more}"
+        found = f"{counted(len(refused), 'file')} refused: {', '.join(listed[:_EXAMPLES])}{more}"
         raise UserError(f"{name}: {found}; mend them or pack without --strict")
 
 

@@ -30,7 +30,7 @@ from unstir.metrics.judgement import (
 from unstir.metrics.known import as_far_as_known, match
 from unstir.metrics.measure import measure
 from unstir.metrics.request import OF_RUNS, EvaluationRequest
-from unstir.progress import Say, Showing, silently, unsaid
+from unstir.progress import Say, Showing, counted, silently, unsaid
 from unstir.runs.files import is_writable
 from unstir.runs.run import Run, is_run
 
@@ -158,7 +158,8 @@ def evaluated(path: Path, store: Store, label: str | None, seeds: int, num: int)
     own = [each for each in saved(store) if each.protocol.get("images") == found.hash]
     if not own and found.most < seeds * (num or FEWEST):
         sets = f"{seeds} sets of {num}" if num else f"{seeds} sets of at least {FEWEST}"
-        raise UserError(f"--against {path} holds {found.most} images, too few for {sets}; name a folder of hundreds")
+        there = counted(found.most, "image")
+        raise UserError(f"--against {path} holds {there}, too few for {sets}; name a folder of hundreds")
     return own, f"--images {path} --store {store.path}" + (f" --seeds {seeds}" if seeds > 1 else "")
 
 
@@ -233,11 +234,11 @@ def _sized(plan: ImagesPlan, theirs: Sequence[Evaluation], request: EvaluationRe
     alike = [its for its in (each.protocol for each in theirs) if not unlike(as_far_as_known(mine, its), its, free)]
     if alike and not num:
         num, seeds = max((its["num"], its["seeds"]) for its in alike)
-    most = there // seeds if one else there
+    most, holds = there // seeds if one else there, f"{name} holds {counted(there, 'image')}"
     if num > most:
         sets = f"a set of {num}" if seeds == 1 or not one else f"{seeds} sets of {num}"
-        raise UserError(f"{name} holds {there} images, too few for {sets}; give more images or a lower --num")
+        raise UserError(f"{holds}, too few for {sets}; give more images or a lower --num")
     if most < FEWEST:
         sets = "a set" if seeds == 1 or not one else f"{seeds} sets"
-        raise UserError(f"{name} holds {there} images, too few for {sets} of at least {FEWEST}; give hundreds")
+        raise UserError(f"{holds}, too few for {sets} of at least {FEWEST}; give hundreds")
     return replace(plan, num=num or most, seeds=seeds)

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from unstir.errors import UserError
 from unstir.metrics.figures import error_of_halves, two_halves
+from unstir.progress import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,9 @@ def moments(features: Tensor) -> Moments:
     """The moments of ``features`` [N, F], in float64. Raises UserError for fewer than two, which have no covariance."""
     n = len(features)
     if n < 2:
-        raise UserError(f"a distance between sets was asked for {n} images; give at least 2, better thousands")
+        raise UserError(
+            f"a distance between sets was asked for {counted(n, 'image')}; give at least 2, better thousands"
+        )
     mean = features.double().mean(0)
     centred = features.double() - mean
     return Moments(mean, centred.T @ centred / (n - 1), n)

@@ -25,7 +25,7 @@ from unstir.data.recognised import ARRAYS, refuse_onnx
 from unstir.errors import UserError, printable
 from unstir.generate.folder import SETTINGS, image_path, settings_in
 from unstir.metrics.features import given
-from unstir.progress import Say
+from unstir.progress import Say, counted
 from unstir.runs.card import Labels
 from unstir.runs.run import is_run
 
@@ -139,7 +139,7 @@ def _decoded(path: Path, entries: Sequence[Entry], store: Store, say: Say) -> Te
             pixels[number] = image.pixels
     for note, count in notes.items():
         if count:
-            say(f"{path}: {count} of {len(entries)} images: {note}")
+            say(f"{path}: {count} of {counted(len(entries), 'image')}: {note}")
     return torch.from_numpy(pixels)
 
 

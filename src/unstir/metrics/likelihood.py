@@ -27,7 +27,7 @@ from unstir.generate.folder import computing_with
 from unstir.metrics.bounds import bounds_to_first
 from unstir.pictures.charts import likelihood_curves
 from unstir.pixels import from_uint8
-from unstir.progress import Progress, Showing, counter, silently
+from unstir.progress import Progress, Showing, counted, counter, silently
 from unstir.randomness import Key
 from unstir.runs.files import check_writable, make_folder, replacing, write_text
 from unstir.runs.kinds import check as check_kinds
@@ -246,8 +246,8 @@ def describe(result: Likelihood) -> str:
     error = " +- unknown" if result.standard_error is None else f" +- {result.standard_error:.4f}"
     return (
         f"{how['split']:9} {result.bits_per_dim:.4f}{error} bits/dim (prior {result.prior:.4f}, decoder "
-        f"{result.decoder:.4f}); {result.num} images, {terms_of(how)}, {how['variance']} variance, step {how['step']}, "
-        f"{weights_in_words(how['ema'])}" + (", given the label" if how["given_labels"] else "")
+        f"{result.decoder:.4f}); {counted(result.num, 'image')}, {terms_of(how)}, {how['variance']} variance, "
+        f"step {how['step']}, {weights_in_words(how['ema'])}" + (", given the label" if how["given_labels"] else "")
     )
 
 

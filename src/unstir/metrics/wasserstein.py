@@ -28,6 +28,7 @@ from torch.nn.functional import conv2d, pad
 from unstir import randomness
 from unstir.errors import UserError
 from unstir.metrics.features import given
+from unstir.progress import counted
 from unstir.randomness import Key
 
 PATCH = 7  # pixels per side of a patch (Karras et al. 2018); the last level is the smallest whose sides are no shorter
@@ -86,7 +87,7 @@ def descriptors(images: Tensor, *, seed: int = 0, patches: int = PATCHES) -> lis
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise UserError(f"{given(images)}; this distance takes uint8 [N, C, H, W]")
     if len(images) < 2:
-        asked = f"a distance between sets was asked for {len(images)} images"
+        asked = f"a distance between sets was asked for {counted(len(images), 'image')}"
         raise UserError(f"{asked}; give at least 2, better thousands")
     if patches < 1:
         raise UserError(f"patches={patches} must be at least 1")

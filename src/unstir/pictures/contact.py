@@ -12,6 +12,7 @@ from unstir.data.manifest import read_origin
 from unstir.errors import printable
 from unstir.pictures.caption import of_class
 from unstir.pictures.grid import check_png, contact_sheet
+from unstir.progress import counted
 
 COLUMNS = 12
 LISTED = 20
@@ -35,7 +36,7 @@ def describe(store: Store) -> str:
     """The counts by class (its number and name) and split, the oddities handled, and the files refused, as text."""
     channels, height, width = store.shape
     kind = "grey" if channels == 1 else "RGB"
-    named = f", {len(store.classes)} classes" if store.classes else ", no classes"
+    named = f", {counted(len(store.classes), 'class', 'classes')}" if store.classes else ", no classes"
     lines = [f"{printable(store.path)}: {height}x{width} {kind}{named}, content {store.content_hash[:12]}"]
     labels = {split: store.labels(split) for split in SPLITS}
     width_of_name = max(map(cell_len, (*store.classes, "all")))

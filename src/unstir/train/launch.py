@@ -16,7 +16,7 @@ from unstir.data.images import COLOUR_LOST, LEFT_OUT, UNLABELLED
 from unstir.distributed import processes
 from unstir.distributed.join import joined
 from unstir.errors import UserError
-from unstir.progress import Say, Showing, silently, unsaid
+from unstir.progress import Say, Showing, counted, silently, unsaid
 from unstir.runs import build, checkpoint, resources
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
@@ -98,13 +98,14 @@ def _opened(config: Config, folder: Path, data_of: Run | None, say: Say, showing
     with showing("packing", "images") as progress:
         store = open_data(config, folder, progress, data_of)
     if store.refused:
-        say(f"{len(store.refused)} files were refused; unstir data inspect {store.path} lists them")
+        files = "file was" if len(store.refused) == 1 else "files were"
+        say(f"{len(store.refused)} {files} refused; unstir data inspect {store.path} lists them")
     for note in store.notes:
         if note.text.startswith((LEFT_OUT, UNLABELLED)):
             say(f"{note.count} {note.text}; unstir data inspect {store.path} names some")
     if lost := sum(note.count for note in store.notes if note.text == COLOUR_LOST):
         keep = "--data.channels 3 --model.in_channels 3"
-        say(f"{lost} images had colours, which {store.path} has not; a new run with {keep} keeps them")
+        say(f"{counted(lost, 'image')} had colours, which {store.path} has not; a new run with {keep} keeps them")
     return parallel.shared((open_run(config, folder, store, say), store))
 
 
