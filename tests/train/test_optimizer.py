@@ -6,6 +6,7 @@ import statistics
 import pytest
 import torch
 
+from planting import Elsewhere
 from unstir.nn.unet import UNet
 from unstir.runs.sections import TrainConfig
 from unstir.train import optimizer as optimizers
@@ -122,12 +123,6 @@ def test_an_update_has_the_size_of_adams(make_run):
     sizes = [((p - old).square().mean().sqrt() / 0.01).item() for p, old in zip(matrices, before, strict=True)]
     assert max(sizes) < 0.25 and min(sizes) > 0.05  # 0.2 for a momentum of full rank
     assert statistics.median(sizes) == pytest.approx(0.17, abs=0.05)
-
-
-class Elsewhere(torch.Tensor):
-    """A tensor that says it lies on a GPU, so that nobody may look at its value."""
-
-    device = property(lambda self: torch.device("cuda"))
 
 
 @pytest.mark.parametrize("kind", [torch.Tensor, Elsewhere])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from planting import Elsewhere
 from unstir.errors import UserError
 from unstir.runs import checkpoint, recipes
 from unstir.runs.run import DataCard, Run
@@ -76,7 +77,8 @@ def test_the_reports_loss_scale_is_its_sum_over_a_thousand():
     assert config.train.ema_decay == 0 and config.grids.steps == config.diffusion.T == 1000
 
 
-def test_the_average_has_its_closed_form():
+@pytest.mark.parametrize("kind", [torch.Tensor, Elsewhere])
+def test_the_average_has_its_closed_form(kind):
     net = torch.nn.Linear(1, 1, bias=False)
     average = averaged_copy(net)
     expected, values = average.weight.item(), []
@@ -85,12 +87,12 @@ def test_the_average_has_its_closed_form():
             net.weight.fill_(math.sin(step))
         decay = ema_decay(TrainConfig(ema_decay=0.9), step)
         assert decay == min(0.9, (1 + step) / (10 + step))
-        update_average(average, net, decay, torch.tensor(1.0))
+        update_average(average, net, decay, torch.tensor(1.0).as_subclass(kind))
         expected = decay * expected + (1 - decay) * math.sin(step)
         values.append((average.weight.item(), expected))
     assert all(ours == pytest.approx(exact, rel=1e-5) for ours, exact in values)
     before = average.weight.clone()
-    update_average(average, net, 0.5, torch.tensor(0.0))
+    update_average(average, net, 0.5, torch.tensor(0.0).as_subclass(kind))
     assert torch.equal(average.weight, before)
     assert ema_decay(TrainConfig(ema_warmup=False), 3) == 0.9999
     assert not average.training and not average.weight.requires_grad
