@@ -1,5 +1,8 @@
 """What is named in the place of something else is recognised, and the message says what to type."""
 
+import shlex
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -84,16 +87,23 @@ def packed_nothing(monkeypatch):
     monkeypatch.setattr("unstir.train.launch.open_data", stop)
 
 
-@pytest.mark.parametrize("name", ["runs/r11", "run/r1", "./runs/r-1/"])
+@pytest.mark.parametrize("name", ["runs/rr1", "run/r1", "./runs/r-1/", "runs/r 1"])
 def test_a_run_that_is_near_a_mistyped_out_is_named(there, packed_nothing, command, refused, name):
     longer = ["--train.length", "200 epochs"]
     line = refused(command("train", "--out", name, *longer), "holds no run; did you mean runs/r1?")
-    typed = line.strip().split(": unstir ")[-1]
-    refused(command(*typed.split(), *longer), f"begins {typed.split()[-1]} on digits")
+    refused(command(*shlex.split(line.strip().split(": unstir ")[-1])), f"begins {Path(name)} on digits")
 
 
 @pytest.mark.parametrize(
-    "given", ["--out fresh", "--out runs/r11 --data.source few", "--out runs/r2", "digits --out runs/r11"]
+    "given", ["--out fresh", "--out runs/rr1 --seed 2", "--out runs/r2", "--out runs/r11", "digits --out runs/rr1"]
 )
-def test_a_new_run_begins_beside_others(there, packed_nothing, command, refused, given):
+def test_a_new_run_begins_beside_others(there, packed_nothing, command, refused, given, monkeypatch):
+    def shut(path):  # as a folder of another user is to Path.is_file
+        if path.parent.name == "shut":
+            raise PermissionError
+        return is_file(path)
+
+    Path("runs/shut").mkdir(exist_ok=True)
+    is_file = Path.is_file
+    monkeypatch.setattr(Path, "is_file", shut)
     refused(command("train", *given.split()), "begins ")

@@ -85,6 +85,12 @@ def test_a_list_has_commas_or_spaces_and_a_name_keeps_its_commas(unstir, refused
         refused(unstir("train", "digits", "--out", "a,b", "--data.source", "1,2", *lists), "a,b 1,2 (1, 2, 4) (3,)")
 
 
+@pytest.mark.parametrize("box", ["0 0 4 4", "0,0,4,4", "0 0,4 4"])
+def test_a_path_with_a_comma_may_follow_a_list(unstir, refused, box):
+    refused(unstir("edit", "inpaint", "here", "--box", *box.split(), "a,b.png"), "here does not exist")
+    refused(unstir("edit", "blend", "here", "--numbers", "0", "5", "a,b.png", "1,2.png"), "or two --numbers")
+
+
 @pytest.mark.parametrize("switch", ["--ema=no", "--ema=TRUE", "--no-ema", "--ema", "--ema=0"])
 def test_switches_pass(unstir, refused, switch):
     refused(unstir("sample", "here", switch), "here does not exist")

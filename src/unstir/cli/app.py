@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ from unstir.nn.own import allow
 from unstir.runs import recipes, toml
 
 HELP = "--help", "-h"
-TYPE, SOURCE = "--model.type", "--data.source"
+TYPE = "--model.type"
+GOES_ON = "--out", "--train.length"  # all that is typed where a run is to go on
 STOPPED = 129, 130, 143  # the exit status of a command that was asked to stop
 BY_SEVERAL = "train", "distill", "sample", "evaluate", "likelihood"  # commands that several processes share
 
@@ -81,10 +83,11 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
     given = {argument.field_info.name: argument.tokens for argument in arguments if not argument.keys}
     typed = {argument.name: argument.tokens[-1].value for argument in arguments if argument.tokens}
     recipe, out = (given[name][-1].value if given.get(name) else "" for name in ("recipe", "out"))
-    if out and not recipe and SOURCE not in typed and not (Path(out) / "config.toml").is_file():
+    if out and not recipe and typed.keys() <= set(GOES_ON) and not (Path(out) / "config.toml").is_file():
         from unstir.runs import mistaken  # which loads what reads images
 
-        mistaken.refuse_near(Path(out), recipes.DEFAULT)
+        words = [word for option in GOES_ON if option in typed for word in (option, typed[option])]
+        mistaken.refuse_near(Path(out), shlex.join(["unstir", "train", recipes.DEFAULT, *words]))
     base = toml.to_dict(recipes.settings(recipe, recipes.run_folder(recipe, out)))
     del base["recipe"], base["imported"]
     if kind := typed.get(TYPE):

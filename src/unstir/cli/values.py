@@ -29,20 +29,26 @@ def spelled(typed: Sequence[str], arguments: ArgumentCollection) -> list[str]:
     """The words that were typed, as the parser takes them: of the list 1,2,2 each value as a word of its own.
 
     What begins as a negative number and is none, such as "-3 steps", is a value of the option before it, joined by "=".
-    Names may hold commas: lists of them are left as they are.
+    Names may hold commas: lists of them are left as they are, and so is a path that follows a list.
     """
-    lists = {name for each in arguments if _is_list(each.hint) for name in each.names}
+    lists = {name: _kinds(each.hint)[0] for each in arguments if _is_list(each.hint) for name in each.names}
     words, option = list[str](), ""
     for word in typed:
         name, _, value = word.partition("=") if word.startswith("--") else (option, "", word)
-        option = name
-        if option in lists and "," in value:
+        option, first = name, value != word or words[-1:] == [name]
+        if option in lists and "," in value and (first or _are(lists[option], value.split(","))):
             words += [*([option] if value != word else []), *value.replace(",", " ").split()]
         elif words and words[-1] == option and NEGATIVE.match(word) and not _is_number(word):
             words[-1] = f"{option}={word}"
         else:
             words.append(word)
     return words
+
+
+def _are(kind: Any, texts: Sequence[str]) -> bool:
+    """Whether these are all numbers, or words of those known, as the values of a list of this kind are."""
+    known = get_args(kind)
+    return all(text in known if known else not text or _is_number(text) for text in texts)
 
 
 def _is_list(hint: Any) -> bool:

@@ -3,6 +3,7 @@
 And where a run was to go on: which runs are beside a name that is none's.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -35,7 +36,8 @@ def refuse(path: Path) -> None:
     raise UserError(f"{path} holds no run (config.toml is missing); name the folder of one")
 
 
-ALMOST = 0.8  # how like two names are that differ by a slip: run1 and run2 are less, digts and digits more
+NUMBER = re.compile("[0-9]+")
+ALMOST = 0.8  # how like two names are that differ by a slip, such as digts and digits
 
 
 def beside(path: Path) -> list[Path]:
@@ -46,13 +48,15 @@ def beside(path: Path) -> list[Path]:
     return sorted(each for each in _in(folder) if _is_run(each))
 
 
-def refuse_near(path: Path, recipe: str) -> None:
-    """Raise UserError where ``path``, at which a run of ``recipe`` would begin, is named almost as a run beside it."""
-    runs = {run.name: run for run in beside(path)}
+def refuse_near(path: Path, anew: str) -> None:
+    """Raise UserError where ``path``, at which a run would begin, is named almost as a run beside it.
+
+    Names whose numbers differ, as of a series, are not almost the same. ``anew`` is the command that begins it.
+    """
+    runs = {run.name: run for run in beside(path) if NUMBER.findall(run.name) == NUMBER.findall(path.name)}
     if near := nearest(path.name, runs, ALMOST):
         raise UserError(
-            f"{path} holds no run; did you mean {runs[near]}? To begin a new run there, name its recipe: "
-            f"unstir train {recipe} --out {path}"
+            f"{path} holds no run; did you mean {runs[near]}? To begin a new run there, name its recipe: {anew}"
         )
 
 
@@ -62,4 +66,6 @@ def _in(folder: Path) -> Iterator[Path]:
 
 
 def _is_run(path: Path) -> bool:
-    return (path / "config.toml").is_file() and (path / "data.json").is_file()  # config.toml alone is a usual name
+    with suppress(OSError):  # a folder that may not be looked into is none that is meant
+        return (path / "config.toml").is_file() and (path / "data.json").is_file()  # config.toml alone is a usual name
+    return False

@@ -8,7 +8,7 @@ which gradients rarely visit move as far as the others. A convolution [out, in, 
 et al. 2025, "Muon is scalable for LLM training", eq. 4): one learning rate and one weight decay serve both.
 
 torch.optim.Muon (torch 2.9) takes matrices alone and one by one; here convolutions are flattened, and matrices of one
-shape are orthogonalised together, without which small networks would wait for their many small products.
+height are orthogonalised together, without which small networks would wait for their many small products.
 """
 
 from collections import defaultdict
@@ -51,15 +51,15 @@ class Muon(torch.optim.Optimizer):
         """m <- 0.95 m + g;  w <- (1 - lr decay) w - lr 0.2 sqrt(max(rows, columns)) O(g + 0.95 m)."""
         self._adam.found_inf = self.found_inf  # type: ignore[attr-defined]
         self._adam.step()
+        alike = defaultdict[torch.Size, list[Tensor]](list)
+        for parameter in (p for p in self._of_matrices["params"] if p.grad is not None):
+            self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+            alike[parameter.flatten(1).shape].append(parameter)
         skip = self.found_inf
         if skip is not None and skip.device.type == "cpu":
             if skip > 0:
                 return
             skip = None
-        alike = defaultdict[torch.Size, list[Tensor]](list)
-        for parameter in (p for p in self._of_matrices["params"] if p.grad is not None):
-            self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
-            alike[parameter.flatten(1).shape].append(parameter)
         directions = orthogonalised([self._directions(parameters, skip) for parameters in alike.values()])
         lr, weight_decay = self._of_matrices["lr"], self._of_matrices["weight_decay"]
         for parameters, direction in zip(alike.values(), directions, strict=True):
