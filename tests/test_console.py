@@ -190,7 +190,14 @@ def test_the_time_left_is_the_least_where_no_grid_was_drawn_before(monkeypatch):
     assert display._line().endswith(", about 2 minutes left")
 
 
-def test_threads_that_wait_for_each_other_are_told_of_once(screen, monkeypatch):
+@pytest.fixture
+def alone(monkeypatch):
+    """A process that has said nothing of its threads, and has no GPU."""
+    monkeypatch.setattr(threads.Crowded, "said", False)
+    monkeypatch.setattr(threads, "_on_gpu", lambda: False)
+
+
+def test_threads_that_wait_for_each_other_are_told_of_once(screen, alone, monkeypatch):
     seconds, clock = [1e-5], [0.0]
     monkeypatch.setattr(threads, "operation_seconds", lambda: seconds[0])
     monkeypatch.setattr(threads.time, "monotonic", lambda: clock[0])
@@ -201,7 +208,7 @@ def test_threads_that_wait_for_each_other_are_told_of_once(screen, monkeypatch):
         for _ in range(looks):
             clock[0] += threads.EVERY
             display.snapshot("drawing samples", 1, 9)
-        return [line for line in said(screen) if "other programs" in line]
+        return [line for line in said(screen) if "other work" in line]
 
     assert not go(20)
     seconds[0] = 0.016
@@ -211,10 +218,19 @@ def test_threads_that_wait_for_each_other_are_told_of_once(screen, monkeypatch):
     seconds[0] = 0.016
     (advice,) = go(threads.LAST)
     assert "4 threads" in advice and "16 ms" in advice and "OMP_NUM_THREADS=2 before it may" in advice
+    display = console.TrainingDisplay()
+    assert go(threads.LAST) == [advice]  # once a process
+
+
+def test_on_a_gpu_the_threads_of_the_processor_do_not_matter(alone, monkeypatch):
+    monkeypatch.setattr(threads, "_on_gpu", lambda: True)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(threads, "operation_seconds", lambda: pytest.fail("it looked"))
+    assert threads.Crowded()() is None
 
 
 @pytest.mark.parametrize(("unit", "told"), [("steps", True), ("network calls", True), ("images", False)])
-def test_jobs_that_compute_a_network_look_for_waiting_threads(screen, monkeypatch, unit, told):
+def test_jobs_that_compute_a_network_look_for_waiting_threads(screen, alone, monkeypatch, unit, told):
     monkeypatch.setattr(threads, "operation_seconds", lambda: 0.016)
     monkeypatch.setattr(threads, "EVERY", 0.0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
@@ -224,7 +240,7 @@ def test_jobs_that_compute_a_network_look_for_waiting_threads(screen, monkeypatc
     assert ("OMP_NUM_THREADS=1" in screen.file.getvalue()) == told
 
 
-def test_one_thread_waits_for_none(monkeypatch):
+def test_one_thread_waits_for_none(alone, monkeypatch):
     monkeypatch.setattr(threads, "operation_seconds", lambda: pytest.fail("it looked"))
     assert torch.get_num_threads() == 1 and threads.Crowded()() is None
 

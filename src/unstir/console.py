@@ -27,8 +27,8 @@ from unstir.threads import Crowded
 from unstir.train.observer import Observer
 
 SILENT_SECONDS = 20.0  # without a terminal, the longest time without a line of progress
-COMPUTED = {"network calls": "", "steps": " (and another --out, where some images are there)"}
-"""The units of jobs that compute a network, and what else the same command needs to go on with fewer threads."""
+COMPUTED = {"network calls": "", "steps": ", where no image is drawn yet,"}
+"""The units of jobs that compute a network, and where the same command can go on with fewer threads."""
 BETWEEN_SECONDS = 10.0  # without a terminal, the least time between two lines of metrics
 
 

@@ -1,4 +1,4 @@
-"""Whether torch's threads wait for each other because other programs use the processor cores that they need.
+"""Whether torch's threads wait for each other because other work takes the processor cores that they need.
 
 torch shares an operation among its threads and goes on when all have done their part. Where another program has one of
 the cores, the part of one thread waits for some milliseconds until that core is free, in each of the hundreds of
@@ -7,6 +7,7 @@ operations of a step, so that two threads may be a hundred times as slow as one.
 
 import time
 from collections import deque
+from typing import ClassVar
 
 import torch
 
@@ -29,30 +30,35 @@ def operation_seconds() -> float:
 
 
 class Crowded:
-    """Call it as often as you like while torch computes on the CPU; it looks now and then.
+    """Call it as often as you like while torch computes on the CPU; it looks now and then, and speaks once a process.
 
-    ``also`` says what the same command needs besides, such as " and another --out".
+    ``where`` says in which case the same command can go on with fewer threads, such as " where no image is drawn yet,".
     """
 
-    def __init__(self, also: str = "") -> None:
-        self._also = also
-        self._next, self._said = time.monotonic(), False
+    said: ClassVar[bool] = False
+
+    def __init__(self, where: str = "") -> None:
+        self._where, self._next = where, time.monotonic()
         self._looks: deque[float] = deque(maxlen=LAST)
 
     def __call__(self) -> str | None:
         """What to say of threads that wait for each other, once; else None."""
         threads = torch.get_num_threads()
-        on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-        if self._said or on_gpu or threads == 1 or time.monotonic() < self._next:
+        if Crowded.said or threads == 1 or time.monotonic() < self._next or _on_gpu():
             return None
         self._looks.append(operation_seconds())
         self._next = time.monotonic() + EVERY
-        slow = [seconds for seconds in self._looks if seconds >= SLOW]
+        slow = [1000 * seconds for seconds in self._looks if seconds >= SLOW]
         if len(slow) < FOUND:
             return None
-        self._said = True
+        Crowded.said = True
         return (
-            f"other programs use this machine's cores: torch's {threads} threads wait for each other, up to "
-            f"{1000 * max(slow):.0f} ms in each operation. Ctrl-C, then the same command with "
-            f"OMP_NUM_THREADS={threads // 2} before it{self._also} may be many times as fast"
+            f"other work takes this machine's cores: torch's {threads} threads wait for each other, up to "
+            f"{max(slow):.2g} ms in each operation. Ctrl-C, then the same command with "
+            f"OMP_NUM_THREADS={threads // 2} before it{self._where} may be many times as fast"
         )
+
+
+def _on_gpu() -> bool:
+    cuda: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return cuda or torch.backends.mps.is_available()

@@ -43,7 +43,8 @@ def noticed() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        if handler == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, handler)
         signal.set_wakeup_fd(previous)
         os.write(writing, b"\0")
         thread.join()
