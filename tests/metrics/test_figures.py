@@ -351,6 +351,7 @@ def test_a_table_has_a_line_for_each_figure():
         ((30.0, 0.00003), ["2.2321 ± 30.0000", "2.23210 ± 0.00003"]),  # but for an error that would be 0
         ((None, None), ["2.232", "2.232"]),
         ((None, 400.0), ["2.232", "2.232 ± 400.000"]),
+        ((8e-17, 1e-310), ["2.232 ± 0.000", "2.232 ± 0.000"]),
     ],
 )
 def test_figures_of_a_column_have_equally_many_decimals(errors, shown):

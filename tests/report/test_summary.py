@@ -57,7 +57,11 @@ def test_limitations_say_what_is_missing():
     [
         ({}, "Whether its images are good was not measured: see them below, or measure it with `unstir evaluate RUN`."),
         ({"by_step": (evaluation(fd=9.0),)}, "By the figures its images can still be told from real ones."),
-        ({"by_step": (evaluation(fd=0.24),)}, "real ones."),
+        ({"by_step": (evaluation(fd=0.24),)}, "By the figures its images are close to real ones."),
+        (
+            {"by_step": (evaluation(fd=9.0, step=7),), "step": 9},
+            "real ones. They are of step 7, while the run is at step 9.",
+        ),
         (
             {"step": 5},
             "Training is at step 5 of 3,000. It took 2.7 minutes and saw 192,000 images, 128 times each image.",

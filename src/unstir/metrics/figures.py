@@ -119,6 +119,7 @@ def as_share(figure: Figure, num: int) -> Figure:
 
 
 MOST_DECIMALS = 4  # of the figures of a table
+ROUNDING = 1e-12  # an error of no more is that of adding up equal numbers
 
 
 class Shown(NamedTuple):
@@ -221,7 +222,7 @@ def in_columns(of: Iterable[Figure]) -> list[Shown]:
 
 def _errors(figure: Figure) -> list[float]:
     every = figure.error, figure.infinite and figure.infinite[1]
-    return [error for error in every if error and math.isfinite(error)]
+    return [error for error in every if error and math.isfinite(error) and error > ROUNDING]
 
 
 def _shown(figure: Figure, places: int) -> Shown:

@@ -12,7 +12,10 @@ GOODNESS = {
     ("excess", "bad"): "By the figures its images can still be told from real ones.",
     ("excess", "undecided"): "The figures do not decide whether its images can be told from real ones.",
     ("near", "good"): "By the figures its images are close to real ones.",
-    ("too near", "bad"): "Its images are nearer to the training images than new ones can be: they may be copies.",
+    (
+        "too near",
+        "bad",
+    ): "By the figures its images are nearer to the training images than new ones can be: they may be copies.",
 }
 """What a statement about the main figure says, by its name and verdict."""
 
@@ -58,8 +61,8 @@ def _goodness(facts: Facts, statements: Sequence[Statement]) -> str:
     """Whether its images are good, by the statement about the main figure."""
     if facts.last is None:
         return "Whether its images are good was not measured: see them below, or measure it with `unstir evaluate RUN`."
-    said = (GOODNESS.get((each.name, each.verdict)) for each in statements)
-    return next(filter(None, said), "There is nothing yet to hold its figures against.")
+    said = next(said for each in statements if (said := GOODNESS.get((each.name, each.verdict))))
+    return f"{said} They are {facts.older}." if facts.older else said
 
 
 def explained(texts: Iterable[str]) -> str:
