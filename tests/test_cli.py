@@ -228,7 +228,7 @@ def test_classes_are_learned_and_asked_for(unstir, tmp_path):
         ("train --train.optimizer adam --train.weight_decay 0.1", ["weight_decay", "adamw"]),
         ("train --grids.steps 2000", ["grids.steps=2000", "use at most --grids.steps 1000"]),
         ("train --train.batch_size 5000", ["batch_size=5000", "at most --train.batch_size 1498"]),
-        ("train --model.mults 1 2 2 2 2", ["8x8", "multiples of 16", "or --model.mults 1 2 2 2 --model.attention 1"]),
+        ("train --model.mults 1 2 2 2 2", ["8x8", "multiples of 16", ": --model.mults 1 2 2 2 --model.attention 1"]),
         ("train --data.channels 3", ["in_channels=1", "data.channels=3"]),
         ("train --train.device cuda:7", ["cuda:7", "auto"]),
         ("train --train.init nowhere.safetensors", ["nowhere.safetensors", "does not exist"]),
@@ -390,7 +390,7 @@ def test_colours_that_are_lost_are_spoken_of(unstir, tmp_path):
     for i in range(12):
         Image.fromarray(np.full((8, 8, 3), (20 * i, 10, 200), np.uint8)).save(tmp_path / f"photos/{i}.png")
     status, _, err = unstir("train", *tiny(), "--data.source", "photos", "--out", "here")
-    assert status == 0 and "12 images had colours, which data/photos-" in err and "--data.channels 3" in err
+    assert status == 0 and "12 images had colours and were packed as grey" in err and "--data.channels 3" in err
 
 
 def test_images_left_out_and_labels_lost_are_spoken_of(unstir, tmp_path):

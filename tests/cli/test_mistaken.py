@@ -40,6 +40,11 @@ def there(shelf, monkeypatch, make_run):
     [
         ("train few", ["it holds images", "--data.source few"]),
         ("train runs/r1", ["it is a run", "unstir train --out runs/r1"]),
+        ("sample runs/rr1", ["runs/rr1 does not exist; did you mean runs/r1?"]),
+        ("data inspect few", ["few holds images that are not packed: unstir data pack few --out STORE packs them"]),
+        ("data inspect fwe", ["fwe: no such folder"]),
+        ("sample runs/r1 --num", ["--num takes a value;"]),
+        ("sample", ["RUN is required;"]),
         ("sample few", ["holds images and no run", "evaluate --images few", "train RECIPE --data.source few"]),
         ("push few me/x", ["holds images and no run"]),
         ("report few", ["holds images and no run"]),

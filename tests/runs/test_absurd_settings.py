@@ -76,10 +76,10 @@ def test_a_network_beyond_the_memory_is_refused_before_the_data_is_packed(tmp_pa
 @pytest.mark.parametrize(
     ("length", "warmup", "given", "remedy"),
     [
-        ("20 steps", "1 epoch", "20 steps is no longer than the warm-up, train.warmup=1 epoch (", "2 steps"),
-        ("20 steps", "20 steps", "20 steps is no longer than the warm-up, train.warmup=20 steps,", "2 steps"),
-        ("8 images", "1 step", "train.length=8 images (1 step) is no longer", "0 steps"),
-        ("10 steps", "200 steps", "train.length=10 steps is no longer", "1 step"),
+        ("20 steps", "1 epoch", "20 steps is not more than the warm-up, train.warmup=1 epoch (", "2 steps"),
+        ("20 steps", "20 steps", "20 steps is not more than the warm-up, train.warmup=20 steps,", "2 steps"),
+        ("8 images", "1 step", "train.length=8 images (1 step) is not more", "0 steps"),
+        ("10 steps", "200 steps", "train.length=10 steps is not more", "1 step"),
     ],
 )  # fmt: skip
 def test_a_run_without_a_step_at_the_full_rate_is_refused(make_run, tmp_path, length, warmup, given, remedy):

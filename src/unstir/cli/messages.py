@@ -73,7 +73,8 @@ def _of_parser(error: CycloptsError) -> str:
         count = max(1, error.argument.token_count()[0])
         there = len(error.tokens_so_far) % count
         many = f"{count} values, {there} {'was' if there == 1 else 'were'} given" if count > 1 else "a value"
-        what = "is required" if not error.argument.tokens and not error.tokens_so_far else f"takes {many}"
+        typed = error.keyword or error.argument.tokens or error.tokens_so_far
+        what = f"takes {many}" if typed else "is required"
         return f"{command}: {name} {what}; {command} --help says what it takes"
     if isinstance(error, Unused) and error.unused_tokens:
         given = shortened(error.unused_tokens[0])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unstir.data.disk import file_errors, open_file
 from unstir.data.images import MAX_PIXELS, Shape
+from unstir.data.recognised import holds_images
 from unstir.errors import UserError
 
 if TYPE_CHECKING:  # decoding workers do without it
@@ -91,9 +92,12 @@ def sealed(content: dict[str, Any]) -> bytes:
 def read(folder: Path) -> dict[str, Any]:
     """The manifest of the store in ``folder``. Raises UserError where it is missing, damaged, or of another format."""
     file = folder / MANIFEST
+    if not file.exists() and holds_images(folder):
+        raise UserError(f"{folder} holds images that are not packed: unstir data pack {folder} --out STORE packs them")
     missing = (
-        f"{folder}: no packed data here ({MANIFEST} is missing); name the folder where it is now (--data.store of "
-        "unstir train, --store of other commands), or make it with unstir data pack"
+        f"{folder}: {'no packed data here' if folder.exists() else 'no such folder'} ({MANIFEST} is missing); name the "
+        "folder where it is now (--data.store of unstir train, --store of other commands), or make it with unstir data "
+        "pack"
     )
     with file_errors(file, missing), open_file(file) as stream:
         data = stream.read()

@@ -154,7 +154,7 @@ def picture(result: Memorisation, samples: Tensor, train: Tensor, held_out: Tens
     The tensors are those that ``result`` came from. Below an image stands its relative distance, below a training image
     the distance to it; one that is near as its mirror image is shown so.
     """
-    heads = ("relative", *(f"nearest by {space.name}" for space in result.spaces))
+    heads = ("sample", *(f"nearest by {space.name}" for space in result.spaces))
     lines: list[list[Block]] = [[] for _ in result.spaces]
     for number, space in enumerate(result.spaces):
         sides = (("samples", samples, space.closest), ("new images", held_out, space.closest_held_out))

@@ -20,7 +20,10 @@ def around(path: Path) -> Path | None:
 def refuse(path: Path) -> None:
     """Raise UserError for a path that is no run: what it is, and what to name or type."""
     if not path.exists():
-        raise UserError(f"{path} does not exist; name the folder of a run")
+        near = nearest(path.name, runs := {run.name: run for run in beside(path)}, ALMOST)
+        raise UserError(
+            f"{path} does not exist; {f'did you mean {runs[near]}?' if near else 'name the folder of a run'}"
+        )
     if run := around(path):
         raise UserError(f"{path} lies in the run {run}; name {run}")
     refuse_onnx(path, "run")

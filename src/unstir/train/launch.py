@@ -105,7 +105,7 @@ def _opened(config: Config, folder: Path, data_of: Run | None, say: Say, showing
             say(f"{note.count} {note.text}; unstir data inspect {store.path} names some")
     if lost := sum(note.count for note in store.notes if note.text == COLOUR_LOST):
         keep = "--data.channels 3 --model.in_channels 3"
-        say(f"{counted(lost, 'image')} had colours, which {store.path} has not; a new run with {keep} keeps them")
+        say(f"{counted(lost, 'image')} had colours and were packed as grey; a new run with {keep} keeps the colours")
     return parallel.shared((open_run(config, folder, store, say), store))
 
 
@@ -155,7 +155,7 @@ def open_run(config: Config, out: Path, store: Store, say: Say = unsaid) -> Run:
     train, warmup = config.train, draft.steps_in(config.train.warmup)
     if draft.length <= warmup:
         raise UserError(
-            f"{_in_steps(draft, 'length')} is no longer than the warm-up, {_in_steps(draft, 'warmup')}, so that no "
+            f"{_in_steps(draft, 'length')} is not more than the warm-up, {_in_steps(draft, 'warmup')}, so that no "
             f'step follows at the full rate; shorten the warm-up too: --train.warmup "{_span(draft.length // 10)}"'
         )
     if train.lr_schedule != "constant" and train.lr_period == "0 steps":

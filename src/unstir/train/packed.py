@@ -115,5 +115,5 @@ def check_sides(config: Config, height: int, width: int) -> None:
         fewer = f"{option('model.mults', model.mults[: len(levels)])} {option('model.attention', attention)}"
         raise UserError(
             f"images of {height}x{width} were given, but {len(model.mults)} levels need sides that are "
-            f"multiples of {multiple}; give --data.size {side} (which a packed store does not take), or {fewer}"
+            f"multiples of {multiple}; give --data.size {side}, or keep the images as they are: {fewer}"
         )

@@ -12,12 +12,15 @@ def introduction(run: Run, state: State, memory: int) -> str:
     kind = run.config.train.dtype + (", compiled," if run.config.train.compile in ("yes", "graphs") else "")
     device, num = state.window.device, processes.size()
     where = f"{num} processes, {device.type}" if num > 1 else str(device)
-    recipe = f" by the recipe {run.config.recipe}" if run.config.recipe else ""
-    new = "" if state.step else f"a new run{recipe}, "
+    how = f" by the recipe {run.config.recipe}" if run.config.recipe else ""
+    if run.config.distilled:
+        how = f" distilled from {run.config.train.init}"
+    new = "" if state.step else f"a new run{how}, "
+    goal = f"of {run.length}" if state.step <= run.length else f"beyond the {run.length} asked for"
     return (
         f"{run.path}: {new}{count:,} parameters in {kind} on {where}; {data.counts['train']} "
         f"training and {data.counts['held_out']} held-out images of {'x'.join(map(str, data.shape))}; "
-        f"step {state.step} of {run.length}; about {gigabytes(memory)} of memory{' each' if num > 1 else ''}"
+        f"step {state.step} {goal}; about {gigabytes(memory)} of memory{' each' if num > 1 else ''}"
     )
 
 

@@ -65,7 +65,8 @@ class Trainer:
         found, self._damaged = parallel.newest(run, self._check)
         if found is not None:
             self.state.restore(found)
-            for sentence in what_differs(found.environment, conditions(self._device, self.state.split)):
+            here = conditions(self._device, self.state.split)
+            for sentence in what_differs(found.environment, here) if self.state.step else ():
                 self._observer.say(sentence)
         elif cfg.init:
             weights, said = parallel.initial(run.config)
