@@ -65,8 +65,8 @@ class Trainer:
         found, self._damaged = parallel.newest(run, self._check)
         if found is not None:
             self.state.restore(found)
-            here = conditions(self._device, self.state.split)
-            for sentence in what_differs(found.environment, here) if self.state.step else ():
+            there = found.environment if found.step else {}  # before the first step nothing was computed there
+            for sentence in what_differs(there, conditions(self._device, self.state.split)):
                 self._observer.say(sentence)
         elif cfg.init:
             weights, said = parallel.initial(run.config)
@@ -113,10 +113,9 @@ class Trainer:
         stop = stop or Stop(install=False)
         run, state = self._run, self.state
         log_every, save_every = run.steps_in(run.config.log.every), run.steps_in(run.config.checkpoint.every)
-        batch = (self._config.batch_size, *run.data.shape)
         with self._record.paused():
             self._record.least_seconds = least_seconds(run.config, run.data.shape, self._device)
-        self._observer.begin(state.step, run.length, batch, tuple(self._snapshots))
+        self._observer.begin(state.step, run.length, (self._config.batch_size, *run.data.shape), tuple(self._snapshots))
         self._event("continued" if state.step else "started", **conditions(self._device, state.split))
         self._take_snapshot(stop)
         saved = processes.of_first((run.checkpoints / checkpoint.file_name(state.step)).exists())
