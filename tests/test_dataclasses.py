@@ -18,7 +18,8 @@ BY_IDENTITY = {
 }  # fmt: skip
 """What holds tensors or networks, and is a key of a dictionary or never compared."""
 BY_NAME = {
-    "activations.Stage", "config.Config", "config.ModelConfig", "config.UNetConfig", "drawing.Job", "edit.EditOptions",
+    "activations.Stage", "config.Config", "config.ModelConfig", "config.UNetConfig", "distill.DistillOptions",
+    "drawing.Job", "edit.EditOptions",
     "evaluate.EvaluationOptions", "evaluate.Plan", "evaluate_images.ImagesPlan", "evaluation.Evaluation", "facts.Cost",
     "facts.Facts", "facts.Measurement", "facts.Speed", "figures.Figure", "foreign.Asked", "foreign.Foreign",
     "import_.SourceOptions", "judgement.Judgement", "likelihood.Protocol", "model.Model", "options.ChainOptions",

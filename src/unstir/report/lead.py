@@ -10,7 +10,7 @@ from unstir.report.wording import count, passes
 
 GOODNESS = {
     ("excess", "bad"): "By the figures its images can still be told from real ones.",
-    ("excess", "undecided"): "The figures do not decide whether its images can be told from real ones.",
+    ("excess", "undecided"): "By the figures its images cannot be told from real ones; more samples might do it.",
     ("near", "good"): "By the figures its images are close to real ones.",
     (
         "too near",

@@ -34,8 +34,8 @@ ENDS = ("input", "input_conv", "output", "output_conv", "label", "augment")
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov's momentum for ``matrices``, of two dimensions or more, and ``adam`` for all other parameters.
 
-    As with fused Adam, a step changes nothing where ``found_inf``, a float scalar on the device, is 1: no other device
-    than the CPU is waited for. Of a matrix the state is its ``momentum_buffer``.
+    As with fused Adam, a step changes nothing where ``found_inf``, a float scalar on the device, is 1: the device is
+    not waited for. Of a matrix the state is its ``momentum_buffer``.
     """
 
     found_inf: Tensor | None = None
@@ -55,30 +55,29 @@ class Muon(torch.optim.Optimizer):
         for parameter in (p for p in self._of_matrices["params"] if p.grad is not None):
             self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
             alike[parameter.flatten(1).shape].append(parameter)
-        skip = self.found_inf
-        if skip is not None and skip.device.type == "cpu":
-            if skip > 0:
-                return
-            skip = None
-        directions = orthogonalised([self._directions(parameters, skip) for parameters in alike.values()])
+        directions = orthogonalised([self._directions(parameters) for parameters in alike.values()])
+        taken = 1.0 if self.found_inf is None else 1 - self.found_inf
         lr, weight_decay = self._of_matrices["lr"], self._of_matrices["weight_decay"]
         for parameters, direction in zip(alike.values(), directions, strict=True):
-            size = UPDATE_RMS * max(direction.shape[1:]) ** 0.5
-            update = size * direction if skip is None else torch.where(skip > 0, 0.0, size * direction)
+            update = direction.mul_(UPDATE_RMS * max(direction.shape[1:]) ** 0.5 * taken)
             if weight_decay:
-                torch._foreach_mul_(parameters, 1 - lr * weight_decay * (1 if skip is None else 1 - skip))
-            torch._foreach_add_(
-                parameters, [one.view_as(p) for p, one in zip(parameters, update, strict=True)], alpha=-lr
-            )
+                torch._foreach_mul_(parameters, 1 - lr * weight_decay * taken)
+            moves = [move.view_as(p) for p, move in zip(parameters, update, strict=True)]
+            torch._foreach_add_(parameters, moves, alpha=-lr)
 
-    def _directions(self, parameters: list[Tensor], skip: Tensor | None) -> Tensor:
-        """g + 0.95 m of parameters whose matrices have one shape, [N, rows, columns], after m <- 0.95 m + g."""
+    def _directions(self, parameters: list[Tensor]) -> Tensor:
+        """g + 0.95 m of parameters whose matrices have one shape, [N, rows, columns], after m <- 0.95 m + g.
+
+        Of a step that is skipped g is 0, and m is as it was.
+        """
         gradients = torch.stack([p.grad.flatten(1) for p in parameters])  # type: ignore[union-attr]  # see `step`
         buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
-        before = torch.stack([buffer.flatten(1) for buffer in buffers])
-        momentum = torch.add(gradients, before, alpha=MOMENTUM)
-        if skip is not None:
-            momentum = torch.where(skip > 0, before, momentum)
+        momentum = torch.stack([buffer.flatten(1) for buffer in buffers])
+        kept: float | Tensor = MOMENTUM
+        if self.found_inf is not None:
+            gradients.masked_fill_(self.found_inf > 0, 0.0)
+            kept = MOMENTUM + (1 - MOMENTUM) * self.found_inf
+        momentum.mul_(kept).add_(gradients)
         torch._foreach_copy_(buffers, [new.view_as(buffer) for buffer, new in zip(buffers, momentum, strict=True)])
         return gradients.add_(momentum, alpha=MOMENTUM)
 

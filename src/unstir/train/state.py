@@ -247,11 +247,12 @@ def update_average(average: nn.Module, net: nn.Module, decay: float, applied: Te
     skipped step leaves the average as it was too.
     """
     ours, theirs = sharding.local(average.parameters()), sharding.local(net.parameters())
-    if applied.device.type == "cpu":  # its value is at hand, and in place this takes a sixteenth of the time
-        torch._foreach_lerp_(ours, theirs, (1 - decay) * applied.item())
+    weight = applied * (1 - decay)  # a tensor, so that the device is not waited for
+    if applied.device.type == "cpu":  # in place, where a kernel per tensor costs nothing
+        torch._foreach_lerp_(ours, theirs, [weight] * len(ours))
     else:
         moves = torch._foreach_sub(theirs, ours)
-        torch._foreach_mul_(moves, applied * (1 - decay))  # a tensor, so that the device is not waited for
+        torch._foreach_mul_(moves, weight)
         torch._foreach_add_(ours, moves, alpha=1)
     for mine, buffer in zip(average.buffers(), net.buffers(), strict=True):
         mine.copy_(buffer)
