@@ -202,6 +202,7 @@ def test_threads_that_wait_for_each_other_are_told_of_once(screen, alone, monkey
     monkeypatch.setattr(threads, "operation_seconds", lambda: seconds[0])
     monkeypatch.setattr(threads.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr("sys.argv", ["/somewhere/bin/unstir", "train", "--out", "runs/a b"])
     display = console.TrainingDisplay()
 
     def go(looks):
@@ -217,7 +218,8 @@ def test_threads_that_wait_for_each_other_are_told_of_once(screen, alone, monkey
     assert not go(threads.LAST)
     seconds[0] = 0.016
     (advice,) = go(threads.LAST)
-    assert "4 threads" in advice and "16 ms" in advice and "OMP_NUM_THREADS=2 before it may" in advice
+    assert "4 threads" in advice and "16 ms" in advice
+    assert advice.endswith("then OMP_NUM_THREADS=2 unstir train --out 'runs/a b'")
     display = console.TrainingDisplay()
     assert go(threads.LAST) == [advice]  # once a process
 

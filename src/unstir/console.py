@@ -27,7 +27,7 @@ from unstir.threads import Crowded
 from unstir.train.observer import Observer
 
 SILENT_SECONDS = 20.0  # without a terminal, the longest time without a line of progress
-COMPUTED = {"network calls": "", "steps": ", where no image is drawn yet,"}
+COMPUTED = {"network calls": "", "steps": ", where no image is drawn yet"}
 """The units of jobs that compute a network, and where the same command can go on with fewer threads."""
 BETWEEN_SECONDS = 10.0  # without a terminal, the least time between two lines of metrics
 

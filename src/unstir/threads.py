@@ -5,8 +5,11 @@ the cores, the part of one thread waits for some milliseconds until that core is
 operations of a step, so that two threads may be a hundred times as slow as one.
 """
 
+import shlex
+import sys
 import time
 from collections import deque
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -32,7 +35,7 @@ def operation_seconds() -> float:
 class Crowded:
     """Call it as often as you like while torch computes on the CPU; it looks now and then, and speaks once a process.
 
-    ``where`` says in which case the same command can go on with fewer threads, such as " where no image is drawn yet,".
+    ``where`` says in which case the same command can go on with fewer threads, such as ", where no image is drawn yet".
     """
 
     said: ClassVar[bool] = False
@@ -54,9 +57,15 @@ class Crowded:
         Crowded.said = True
         return (
             f"other work takes this machine's cores: torch's {threads} threads wait for each other, up to "
-            f"{max(slow):.2g} ms in each operation. Ctrl-C, then the same command with "
-            f"OMP_NUM_THREADS={threads // 2} before it{self._where} may be many times as fast"
+            f"{max(slow):.2g} ms in each of hundreds of operations a step. What may be many times as fast"
+            f"{self._where}: Ctrl-C, then OMP_NUM_THREADS={threads // 2} {_command()}"
         )
+
+
+def _command() -> str:
+    """The command that this process carries out, as it was typed."""
+    name, *words = sys.argv
+    return shlex.join(["unstir", *words]) if Path(name).name in ("unstir", "__main__.py") else "and the same command"
 
 
 def _on_gpu() -> bool:
