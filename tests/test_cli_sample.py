@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from PIL import Image
+from pydantic_core import SchemaError
 
 import unstir
 from unstir.errors import REMEDIES, UserError
@@ -294,11 +295,15 @@ def test_a_job_that_goes_on_says_in_what_batches(trained, command, tmp_path):
     assert status == 0 and "was begun in batches of 2, and so it went on" in err
 
 
-def test_an_interrupted_job_says_what_becomes_of_it(trained, command, tmp_path, monkeypatch):
+IN_PYDANTIC = SchemaError("Error building validator:\n  SchemaError: Field 'x':\n  KeyboardInterrupt: ")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), IN_PYDANTIC], ids=["Python", "pydantic"])
+def test_an_interrupted_job_says_what_becomes_of_it(trained, command, tmp_path, monkeypatch, error):
     run, _ = trained()
 
     def stopped(*_):
-        raise KeyboardInterrupt
+        raise error
 
     monkeypatch.setattr("unstir.generate.folder.batch", stopped)
     status, _, err = command("sample", run.path, "--num", 2, "--out", tmp_path / "made")

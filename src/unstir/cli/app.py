@@ -12,7 +12,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.argument import ArgumentCollection, update_argument_collection
 from pydantic import ValidationError
-from pydantic_core import to_jsonable_python
+from pydantic_core import SchemaError, to_jsonable_python
 
 import unstir
 from unstir.cli import interrupts, terminal, values
@@ -53,7 +53,9 @@ def _main(words: list[str]) -> NoReturn:
         _fail(str(error), status=LOST)
     except (UserError, CycloptsError, ValidationError, OSError, UnicodeEncodeError) as error:
         _fail(one_line(error))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SchemaError) as error:
+        if isinstance(error, SchemaError) and "KeyboardInterrupt" not in str(error):
+            raise  # while pydantic's compiled part was at work a Ctrl-C became a line of its error
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends it at once, without a word
         _fail("interrupted; what was written stays, and the same command goes on or begins again", status=130)
     except (MemoryError, RecursionError, OverflowError, ValueError, RuntimeError) as error:

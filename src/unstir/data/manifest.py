@@ -89,10 +89,15 @@ def sealed(content: dict[str, Any]) -> bytes:
     return json.dumps({**content, _HASH: _hashed(content)}, indent=1, allow_nan=False).encode() + b"\n"
 
 
+def _holds_images(folder: Path) -> bool:
+    """Whether images lie in a folder itself, or in some that name classes, and not those of a run or of several."""
+    return folder.is_dir() and not any(folder.glob("**/config.toml")) and holds_images(folder)
+
+
 def read(folder: Path) -> dict[str, Any]:
     """The manifest of the store in ``folder``. Raises UserError where it is missing, damaged, or of another format."""
     file = folder / MANIFEST
-    if not file.exists() and holds_images(folder):
+    if not file.exists() and _holds_images(folder):
         raise UserError(f"{folder} holds images that are not packed: unstir data pack {folder} --out STORE packs them")
     missing = (
         f"{folder}: {'no packed data here' if folder.exists() else 'no such folder'} ({MANIFEST} is missing); name the "
