@@ -10,6 +10,7 @@ from scipy.linalg import sqrtm
 from unstir import randomness
 from unstir.errors import UserError
 from unstir.metrics.frechet import Moments, frechet, frechet_of, halves, moments, standard_error
+from unstir.progress import counted
 
 
 def generator(seed):
@@ -89,7 +90,7 @@ def test_moments_are_the_mean_and_the_unbiased_covariance():
             expected = statistics.covariance([row[i] for row in rows], [row[j] for row in rows])
             assert found.covariance[i, j].item() == pytest.approx(expected, rel=1e-6, abs=1e-15)
     for few in (0, 1):
-        with pytest.raises(UserError, match=f"asked for {few} images?; give at least 2"):
+        with pytest.raises(UserError, match=f"asked for {counted(few, 'image')}; give at least 2"):
             moments(features[:few])
 
 

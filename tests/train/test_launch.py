@@ -20,9 +20,9 @@ def test_both_sides_are_multiples_of_the_networks():
     for sides in ((4, 8), (8, 4), (4, 4)):
         check_sides(config, *sides)
     remedies = {
-        (4, 6): "--data.size 4, or .*: --model.mults 1 2 --model.attention 1$",
-        (6, 4): "--data.size 4, or .*: --model.mults 1 2 --model.attention 1$",
-        (3, 8): "--data.size 4, or .*: --model.mults 1 --model.attention 0$",
+        (4, 6): "--data.size 4, or keep the images as they are: --model.mults 1 2 --model.attention 1$",
+        (6, 4): "--data.size 4, or keep the images as they are: --model.mults 1 2 --model.attention 1$",
+        (3, 8): "--data.size 4, or keep the images as they are: --model.mults 1 --model.attention 0$",
     }
     for sides, remedy in remedies.items():
         images = f"images of {sides[0]}x{sides[1]} .* 3 levels .* multiples of 4; give {remedy}"

@@ -8,6 +8,8 @@ origin.json: equal images and settings give equal bytes in every other file, wha
 import hashlib
 import json
 import math
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -97,12 +99,14 @@ def _holds_images(folder: Path) -> bool:
 def read(folder: Path) -> dict[str, Any]:
     """The manifest of the store in ``folder``. Raises UserError where it is missing, damaged, or of another format."""
     file = folder / MANIFEST
-    if not file.exists() and _holds_images(folder):
-        raise UserError(f"{folder} holds images that are not packed: unstir data pack {folder} --out STORE packs them")
+    with suppress(OSError):  # what may not be looked into is told of below
+        if not file.exists() and _holds_images(folder):
+            how = f"unstir data pack {folder} --out STORE packs them"
+            raise UserError(f"{folder} holds images that are not packed: {how}")
+    what = "no packed data here" if os.path.lexists(folder) else "no such folder"
     missing = (
-        f"{folder}: {'no packed data here' if folder.exists() else 'no such folder'} ({MANIFEST} is missing); name the "
-        "folder where it is now (--data.store of unstir train, --store of other commands), or make it with unstir data "
-        "pack"
+        f"{folder}: {what} ({MANIFEST} is missing); name the folder where it is now (--data.store of unstir train, "
+        "--store of other commands), or make it with unstir data pack"
     )
     with file_errors(file, missing), open_file(file) as stream:
         data = stream.read()
