@@ -195,8 +195,12 @@ def test_without_a_network_the_cache_is_read_and_nothing_is_published(hub, tmp_p
     run = untrained(tmp_path / "run")
     push(run.model(12, device="cpu"), "me/kept")
     first = pull("me/kept", tmp_path / "first")
+    assert first.notes == ()
     hub.close()
-    assert pull("me/kept", tmp_path / "second").came_from == first.came_from
+    second = pull("me/kept", tmp_path / "second")
+    assert second.came_from == first.came_from
+    (note,) = second.notes
+    assert "did not answer" in note and "perhaps not all of them" in note and f"note     {note}" in second.lines
     refused(unstir("pull", "me/never"), "could not be fetched from the Hugging Face Hub; with a network")
     refused(unstir("push", run.path, "me/new"), "could not be reached", "try again with a network")
 

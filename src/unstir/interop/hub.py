@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from unstir.errors import UserError
 from unstir.libraries import library
@@ -20,6 +20,7 @@ ADDRESS = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-
 COMMIT = re.compile(r"[0-9a-f]{12}")
 FIRST = {".gitattributes"}  # what the Hub itself puts into a new repository
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
+FROM_CACHE = "the Hub did not answer: these are the files that an earlier fetch left here, perhaps not all of them"
 NOT_FOUND = ("RepositoryNotFoundError", "RevisionNotFoundError", "GatedRepoError", "HFValidationError")
 
 
@@ -53,8 +54,16 @@ def is_fetched(identity: str) -> bool:
     return match is not None and COMMIT.fullmatch(match[2] or "") is not None
 
 
-def fetch(source: str, patterns: Sequence[str]) -> tuple[Path, str]:
-    """The folder of a model's files, of which those that fit the ``patterns`` are fetched, and its id@commit.
+class Fetched(NamedTuple):
+    """The ``folder`` of a model's files, its ``identity`` (id@commit), and what is to be said of them, if anything."""
+
+    folder: Path
+    identity: str
+    notes: tuple[str, ...]
+
+
+def fetch(source: str, patterns: Sequence[str]) -> Fetched:
+    """Fetch those files of a model that fit the ``patterns``, or take what an earlier fetch of them left here.
 
     Raises UserError where there is no such model, or neither network nor cache have it.
     """
@@ -63,14 +72,15 @@ def fetch(source: str, patterns: Sequence[str]) -> tuple[Path, str]:
     name, revision = match[1], match[2]
     hub = library("huggingface_hub", "hub", f"{source}, a model of the Hugging Face Hub,")
     wanted = {"repo_id": name, "revision": revision, "allow_patterns": list(patterns)}
+    notes: tuple[str, ...] = ()
     with _refused(lambda error: _not_fetched(source, error)):
         try:
             folder = Path(hub.snapshot_download(**wanted))
         except _errors() as error:
             if type(error).__name__ in NOT_FOUND:
                 raise
-            folder = _cached(hub, wanted, error)
-    return folder, f"{name}@{folder.name[:12]}"
+            folder, notes = _cached(hub, wanted, error), (FROM_CACHE,)
+    return Fetched(folder, f"{name}@{folder.name[:12]}", notes)
 
 
 class Account:

@@ -80,13 +80,13 @@ def import_run(source: str | Path, folder: str | Path, asked: Asked = USUAL) -> 
 
 def _read(source: str, asked: Asked) -> tuple[Foreign, str]:
     """The model of a source, and where it came from in words, with the hash of its file."""
-    path, name = Path(source), source
+    path, name, notes = Path(source), source, tuple[str, ...]()
     if not path.exists():
         if hub.is_address(source):
             raise hub.no_name(source)
         if not hub.is_id(source):
             raise UserError(f"{source} does not exist; name a file, a folder, or a model of the Hugging Face Hub")
-        path, name = hub.fetch(source, PATTERNS)
+        path, name, notes = hub.fetch(source, PATTERNS)
     if is_run(path):
         raise UserError(f"{source} is a run already; every command takes its folder")
     refuse_onnx(path, "network to import")
@@ -98,7 +98,7 @@ def _read(source: str, asked: Asked) -> tuple[Foreign, str]:
             how = f"it holds images; to train on them: unstir train RECIPE --data.source {source}"
         raise UserError(f"{source} is no folder of diffusers: it has no model_index.json and no config.json; {how}")
     foreign, sha256 = read_folder(path, asked) if path.is_dir() else read_file(path, asked)
-    return foreign, f"{name}, {foreign.program}, SHA-256 {sha256}"
+    return replace(foreign, notes=(*notes, *foreign.notes)), f"{name}, {foreign.program}, SHA-256 {sha256}"
 
 
 def _settings(foreign: Foreign, count: int, null: bool, said: str) -> Config:

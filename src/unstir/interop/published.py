@@ -151,10 +151,11 @@ def _draw(model: Model, file: Path) -> None:
 
 @dataclass(frozen=True)
 class Pulled:
-    """The ``run`` that was made, and where it ``came_from``."""
+    """The ``run`` that was made, where it ``came_from``, and ``notes`` on the files that it was made of."""
 
     run: Run
     came_from: str
+    notes: tuple[str, ...]
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -163,6 +164,7 @@ class Pulled:
         return (
             f"run      {path}: step {self.run.newest_step()}, images of {shape}",
             f"from     {self.came_from}",
+            *(f"note     {note}" for note in self.notes),
             f"sample   unstir sample {path} --num 16",
         )
 
@@ -177,7 +179,7 @@ def pull(name: str, folder: str | Path | None = None) -> Pulled:
         raise hub.no_name(name)
     folder = Path(folder) if folder is not None else Path("runs") / name.split("/")[1].split("@")[0]
     check_new(folder)
-    there, identity = hub.fetch(name, OURS)
+    there, identity, notes = hub.fetch(name, OURS)
     if not is_run(there):
         how = f"unstir import {name} --out {folder}"
         raise UserError(f"{name} is no model that unstir push published; one of diffusers is imported: {how}")
@@ -193,5 +195,5 @@ def pull(name: str, folder: str | Path | None = None) -> Pulled:
         checkpoint.save(made.weights, replace(found, config=to_dict(config)))
         if (there / FOLDER).is_dir():
             shutil.copytree(there / FOLDER, made.path / FOLDER)
-        made.record("imported", source=came_from, notes=[])
-    return Pulled(Run.open(folder), printable(came_from))
+        made.record("imported", source=came_from, notes=list(notes))
+    return Pulled(Run.open(folder), printable(came_from), notes)
