@@ -67,6 +67,15 @@ def test_what_happens_is_by_slot_and_as_often_as_asked():
     assert not torch.equal(augmented(images[:50], 0, 8, slots[:50], 0.3)[1], numbers[:50])
 
 
+@pytest.mark.parametrize("part", [1, 3, 5, 7, 9, 64])
+def test_an_augmented_image_is_the_same_in_any_split_of_the_batch(part):
+    images, slots = torch.rand(200, 3, 9, 7), torch.arange(200)
+    made, numbers = augmented(images, 0, 7, slots, 0.7)
+    parts = [augmented(images[some], 0, 7, some, 0.7) for some in slots.split(part)]
+    assert torch.equal(torch.cat([images for images, _ in parts]), made)
+    assert torch.equal(torch.cat([numbers for _, numbers in parts]), numbers)
+
+
 def test_a_network_takes_no_numbers_for_zeros():
     torch.manual_seed(0)
     config = {"in_channels": 1, "channels": 8, "mults": (1,), "num_blocks": 1, "groups": 4, "attention": ()}

@@ -58,10 +58,10 @@ def transformed(images: Tensor, numbers: Tensor) -> Tensor:
     images = torch.where(upside_down > 0, images.flip(2), images)
     height, width = images.shape[2:]
     # Where each pixel comes from, in half sides from the middle: the inverse of scaling, turning and moving. No matrix
-    # product, whose rounding might depend on the number of images.
+    # product and no exp2, whose rounding depends on the number of images.
     x = _middles(width, images)[None, None, None] - 2 * SHIFT * right
     y = _middles(height, images)[None, None, :, None] - 2 * SHIFT * down
-    smaller, cos, aspect = (-SCALE * scale).exp2(), cos_less_1 + 1, height / width
+    smaller, cos, aspect = (-SCALE * math.log(2) * scale).exp(), cos_less_1 + 1, height / width
     grid = torch.stack((smaller * (cos * x + sin * aspect * y), smaller * (cos * y - sin / aspect * x)), 4)[:, 0]
     moved = nn.functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
     return torch.where(_each((numbers[:, 2:] != 0).any(1)), moved, images)
