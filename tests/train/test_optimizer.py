@@ -150,3 +150,13 @@ def make_small():
 
     torch.manual_seed(0)
     return UNet(UNetConfig(in_channels=1, channels=8, mults=(1, 2), num_blocks=1, groups=4))
+
+
+def test_a_network_of_inner_matrices_alone_leaves_nothing_to_adamw():
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3, bias=False), torch.nn.Conv2d(8, 1, 3, bias=False))
+    optimizer = make_optimizer(net, TrainConfig(optimizer="muon", lr=0.01))
+    before = [p.detach().clone() for p in net.parameters()]
+    net(normal(2, 1, 8, 8)).square().mean().backward()
+    optimizer.step()
+    assert all((new - old).abs().max() > 1e-4 for new, old in zip(net.parameters(), before, strict=True))
+    assert len(matrices(net)) == 2 and optimizer.state_dict()["param_groups"][1]["params"] == []

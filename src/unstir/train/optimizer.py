@@ -147,7 +147,7 @@ def make_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
     named = dict(net.named_parameters())
     mine = matrices(net) if config.optimizer == "muon" else {}
     adam = (torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW)(
-        [p for name, p in named.items() if name not in mine],
+        [{"params": [p for name, p in named.items() if name not in mine]}],  # a group may be empty, a list may not
         lr=config.lr,
         betas=(config.beta1, config.beta2),
         eps=config.adam_eps,
