@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import copied
+from conftest import copied, tiny_config
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Labelled, clipped
 from unstir.diffusion.paths import SMOOTH, follow
@@ -244,3 +244,24 @@ def test_a_teacher_that_is_unfinished_is_said_to_be(make_run, tmp_path, monkeypa
     said = []
     distill_run(run.path, tmp_path / "fast", say=said.append)
     assert [text.removeprefix(f"{run.path} ").removesuffix(f" --out {run.path}") for text in said] == expected
+
+
+def test_a_teacher_is_a_trained_run_of_the_same_process_whose_answer_is_read_as_it_is_meant(trained, tmp_path, digits):
+    teacher, _ = trained("teacher", train__lr=0.01)
+    asked = tiny_config(digits, **CONSISTENCY, loss__teacher="eps", log__held_out_images=0)
+    begins = replace(asked.train, init=str(teacher.path))
+    wrong = [
+        (asked, "learns from a trained run, and train.init names none"),
+        (replace(asked, train=begins, loss=replace(asked.loss, teacher="v")), "predicts .* is eps there, v here"),
+        (
+            replace(asked, train=begins, diffusion=replace(asked.diffusion, T=50, schedule="cosine")),
+            "diffusion.schedule is linear there, cosine here; diffusion.T is 20 there, 50 here",
+        ),
+    ]
+    for config, says in wrong:
+        with pytest.raises(UserError, match=f"{says}.*unstir distill RUN --out NEW"):
+            train_run(config, tmp_path / "wrong")
+        assert not (tmp_path / "wrong").exists()
+    fast = distill_run(teacher.path, tmp_path / "fast", "2 steps").run
+    with pytest.raises(UserError, match="was distilled itself, and is no teacher"):
+        train_run(replace(asked, train=replace(begins, init=str(fast.path))), tmp_path / "wrong")

@@ -4,15 +4,13 @@ Settings (of config.toml, of a checkpoint, asked for) must be those of one run.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unstir.chain import DEFAULTS
-from unstir.data.recognised import refuse_onnx
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError, short
 from unstir.nn.config import UNET
@@ -27,7 +25,6 @@ from unstir.theory.process import Process
 if TYPE_CHECKING:
     from unstir.runs.run import Run
 
-MAY_BE_NEW = ("label.weight", "augment.weight")  # of networks with more inputs than others
 SHOWN = 8  # differences that a message names at most
 MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
 
@@ -225,75 +222,3 @@ def misfits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[st
     return wrong + [
         f"{name} is {t.dtype}, not floating point" for name, t in weights.items() if not t.is_floating_point()
     ]
-
-
-def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], str]:
-    """The sampling weights that train.init names, completed by the network's own of `MAY_BE_NEW`; a sentence on these.
-
-    It names a file, a run, or RUN@STEP. Raises UserError for anything else, and for weights that do not fit.
-    """
-    found, own, source = _checkpoint_of(config.train.init), net.state_dict(), config.train.init
-    weights = weights_of(found, ema=True)
-    new = [name for name in MAY_BE_NEW if name in own and name not in weights]
-    weights |= {name: own[name] for name in new}
-    if wrong := misfits(own, weights):
-        what = f"{'; '.join(_unlike(found.config, config) or wrong[:3])} ({len(wrong)} tensors, {wrong[0]})"
-        remedy = "use the same [model] settings, or leave it out"
-        raise UserError(f"train.init={source} does not fit the network: {what}; {remedy}")
-    begins = f"begins with the weights of {source}, step {found.step}; it has no {', '.join(new)}, which is new and"
-    return weights, f"{begins} keeps its own initial values" if new else ""
-
-
-def pinned(init: str) -> str:
-    """A train.init that names a run, as RUN@STEP of its newest weights now: it may train on. Errors as `model_of`."""
-    from unstir.runs.run import run_and_step  # which imports this module
-
-    if not init or Path(init).is_file():
-        return init
-    folder, step = run_and_step(init)
-    return f"{Path(folder).resolve()}@{_checkpoint_of(init).step if step is None else step}"
-
-
-def is_pinned(saved: str, asked: str) -> bool:
-    """Whether ``saved`` is what `pinned` made, then, of the train.init that is ``asked`` now."""
-    from unstir.runs.run import run_and_step  # which imports this module
-
-    (there, at), (folder, step) = run_and_step(saved), run_and_step(asked)
-    return bool(asked) and at is not None and step in (None, at) and Path(folder).resolve() == Path(there).resolve()
-
-
-def check_initial(config: Config) -> None:
-    """Raise UserError where train.init is no saved weights, or does not fit the network of the config."""
-    if config.train.init:
-        initial_weights(build.network(config, torch.device("cpu")), config)
-
-
-def _checkpoint_of(text: str) -> Checkpoint:
-    from unstir.runs.run import Run, run_and_step  # which imports this module
-
-    refuse_onnx(Path(text), "weights")
-    if Path(text).is_file():
-        return checkpoint.load(Path(text))
-    folder, step = run_and_step(text)
-    if not Path(folder).is_dir():
-        raise UserError(f"train.init={text} does not exist; name a run, RUN@STEP, or a weights file of unstir")
-    return Run.open(folder).load(step)
-
-
-def _unlike(saved: dict[str, Any], config: Config) -> list[str]:
-    """The settings of the network's shape that differ, in words."""
-    there = toml.from_dict(saved, "train.init")
-    theirs, ours = toml.flat(there), toml.flat(config)
-    free = "model.dropout", "model.num_classes"
-    keys = [key for key in ours if key.startswith("model.") and key not in free]
-    pairs = [(key, theirs.get(key), ours[key]) for key in (*keys, "diffusion.learned_variance")]
-    labels = "the number of labels (model.num_classes, and one hidden with train.label_dropout)"
-    pairs.append((labels, build.num_labels(there), build.num_labels(config)))
-    pairs.append(
-        (
-            "whether the network is given the augmentation (train.augment)",
-            there.train.augment > 0,
-            config.train.augment > 0,
-        )
-    )
-    return [f"{key} is {their} there, {our} here" for key, their, our in pairs if their != our]

@@ -16,6 +16,9 @@ from torch import Tensor
 from unstir.errors import UserError
 from unstir.theory.schedule import Coefficient, NoiseSchedule
 
+LEAST = 1e-30
+"""The least alpha_T that eps is predicted with: x_T / alpha_T is then far below the largest float32 number, 3e38."""
+
 OfSchedule = Callable[[Coefficient, Coefficient], Coefficient]  # a function of (alpha_t, sigma_t)
 
 
@@ -39,12 +42,15 @@ class Parameterization:
         return self._target(alpha, sigma, x_0, eps)
 
     def check(self, schedule: NoiseSchedule) -> None:
-        """Raise UserError where the pair is undefined: eps when alpha_T = 0."""
-        if self.name == "eps" and schedule.abar(schedule.T) == 0:
-            raise UserError(
-                "predicting eps is undefined where alpha_T = 0 (zero terminal SNR): "
-                'use diffusion.predict = "v" or "x0", or turn diffusion.zero_terminal_snr off'
-            )
+        """Raise UserError where the pair is undefined, or no float32 number: eps when alpha_T is 0 or below `LEAST`."""
+        if self.name != "eps" or (last := schedule.alpha(schedule.T)) >= LEAST:
+            return
+        others = 'use diffusion.predict = "v" or "x0"'
+        if last == 0:
+            undefined = "predicting eps is undefined where alpha_T = 0 (zero terminal SNR)"
+            raise UserError(f"{undefined}: {others}, or turn diffusion.zero_terminal_snr off")
+        small = f"predicting eps divides by alpha_T = {last:.1e}, too small for float32 numbers"
+        raise UserError(f"{small}: {others}, or lower diffusion.beta_T or diffusion.T")
 
 
 PARAMETERIZATIONS = {

@@ -20,15 +20,18 @@ from unstir.progress import Say, Showing, counted, silently, unsaid
 from unstir.runs import build, checkpoint, resources
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
-from unstir.runs.loading import compare, is_pinned, pinned
+from unstir.runs.initial import check_teacher, is_pinned, pinned
+from unstir.runs.loading import compare
 from unstir.runs.memory import check, forecast, gigabytes, in_words, of_program, what_fits, within_memory
 from unstir.runs.run import Run, is_run
 from unstir.runs.timetable import newest_grid
+from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.trackers.following import Trackers
 from unstir.train import parallel
 from unstir.train.micro_batch import in_effect
 from unstir.train.observer import Observer, Stop
 from unstir.train.packed import check_sides, open_data
+from unstir.train.rate import check_changed, settled
 from unstir.train.sentences import conclusion, introduction
 from unstir.train.trainer import Trainer
 from unstir.train.trial import how_to_compile
@@ -95,6 +98,8 @@ def _opened(config: Config, folder: Path, data_of: Run | None, say: Say, showing
     parallel.check_asked(config)
     if not processes.is_first():
         return parallel.shared()
+    if not is_run(folder):
+        check_teacher(config)
     with showing("packing", "images") as progress:
         store = open_data(config, folder, progress, data_of)
     if store.refused:
@@ -151,27 +156,7 @@ def open_run(config: Config, out: Path, store: Store, say: Say = unsaid) -> Run:
     _check_fit(config, store)
     card = DataCard(store.shape, store.classes, {split: store.count(split) for split in SPLITS}, store.content_hash)
     config = dataclasses.replace(config, imported="")
-    draft = Run(out, config, card)
-    train, warmup = config.train, draft.steps_in(config.train.warmup)
-    if draft.length <= warmup:
-        raise UserError(
-            f"{_in_steps(draft, 'length')} is not more than the warm-up, {_in_steps(draft, 'warmup')}, so that no "
-            f'step follows at the full rate; shorten the warm-up too: --train.warmup "{_span(draft.length // 10)}"'
-        )
-    if train.lr_schedule != "constant" and train.lr_period == "0 steps":
-        period = draft.length - warmup if train.lr_schedule == "cosine" else draft.length // 5
-        train = dataclasses.replace(train, lr_period=f"{max(period, 1)} steps")
-    ends = warmup + draft.steps_in(train.lr_period)
-    if train.lr_schedule == "cosine" and draft.length > ends:
-        raise UserError(
-            f"train.lr_period={train.lr_period} ends at step {ends} of {draft.length}, and the rest would train at a "
-            f'rate of 0; let it end with the run: --train.lr_period "{_span(draft.length - warmup)}"'
-        )
-    if train.lr_schedule == "wsd" and draft.length < ends:
-        raise UserError(
-            f"train.lr_period={train.lr_period} of fall and train.warmup={train.warmup} are longer than the run of "
-            f'{draft.length} steps; at most --train.lr_period "{_span(draft.length - warmup)}"'
-        )
+    train = settled(Run(out, config, card))
     dtype = build.dtype_name(train.dtype, build.device(train.device))
     train = dataclasses.replace(train, dtype=dtype, init=pinned(train.init))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))
@@ -179,16 +164,6 @@ def open_run(config: Config, out: Path, store: Store, say: Say = unsaid) -> Run:
     with within_memory(*needs(config, store)):
         train = dataclasses.replace(train, compile=how_to_compile(Run(out, config, card), store, say))
     return Run.create(dataclasses.replace(config, train=train), out, card)
-
-
-def _in_steps(run: Run, name: str) -> str:
-    """A span of [train] as it was given, and what it is in steps where it is not of steps."""
-    span: str = getattr(run.config.train, name)
-    return f"train.{name}={span}" + ("" if "step" in span else f" ({_span(run.steps_in(span))})")
-
-
-def _span(steps: int) -> str:
-    return f"{steps} step{'s' * (steps != 1)}"
 
 
 def _continued(old: Run, asked: Config, store: Store) -> Run:
@@ -207,13 +182,7 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
     new = Run(old.path, dataclasses.replace(asked, recipe=saved.recipe), old.data)
     if new.length < max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0):
         return new  # further than asked: nothing is left to do, and nothing is changed
-    if "train.length" in changed and train.lr_schedule == "cosine":
-        ends = new.steps_in(train.warmup) + new.steps_in(train.lr_period)
-        if new.length > ends and new.length > old.length:
-            raise UserError(
-                f"train.length={train.length} goes beyond step {ends}, where the cosine of train.lr is 0; give the "
-                f'period its new length too: --train.lr_period "{new.length - new.steps_in(train.warmup)} steps"'
-            )
+    check_changed(old, new, changed)
     check(*needs(in_effect(new, changed), store))
     if changed:
         with old.lock():  # another process may be training it with the old ones
@@ -235,6 +204,7 @@ def _check_fit(config: Config, store: Store) -> None:
             f"{store.path} holds {height}x{width} images, data.size is {size}; set --data.size 0, or pack anew"
         )
     check_sides(config, height, width)
+    PARAMETERIZATIONS[config.diffusion.predict].check(build.schedule(config.diffusion))
     check(*needs(config, store))
     if classes and classes != len(store.classes):
         raise UserError(

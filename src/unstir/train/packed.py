@@ -11,7 +11,7 @@ from unstir.data.source import after_train, is_named
 from unstir.errors import UserError, option
 from unstir.runs import build, run
 from unstir.runs.config import Config
-from unstir.runs.loading import check_initial
+from unstir.runs.initial import check_initial
 from unstir.runs.memory import check_weights
 from unstir.runs.run import Run, is_run
 from unstir.runs.sections import DataConfig

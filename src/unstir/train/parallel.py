@@ -36,7 +36,7 @@ from unstir.runs import build, checkpoint, toml
 from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import FIELDS, Checkpoint
 from unstir.runs.config import Config
-from unstir.runs.loading import initial_weights
+from unstir.runs.initial import initial_weights
 from unstir.runs.run import Run
 from unstir.runs.stores import check_data, with_store
 

@@ -1,0 +1,102 @@
+"""The weights that a new run begins with: those of another run, or of a file, that train.init names."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unstir.data.recognised import refuse_onnx
+from unstir.errors import UserError
+from unstir.runs import build, checkpoint, toml
+from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.config import Config
+from unstir.runs.loading import misfits, weights_of
+from unstir.runs.run import Run, run_and_step
+
+MAY_BE_NEW = ("label.weight", "augment.weight")  # of networks with more inputs than others
+
+
+def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], str]:
+    """The sampling weights that train.init names, completed by the network's own of `MAY_BE_NEW`; a sentence on these.
+
+    It names a file, a run, or RUN@STEP. Raises UserError for anything else, and for weights that do not fit.
+    """
+    found, own, source = _checkpoint_of(config.train.init), net.state_dict(), config.train.init
+    weights = weights_of(found, ema=True)
+    new = [name for name in MAY_BE_NEW if name in own and name not in weights]
+    weights |= {name: own[name] for name in new}
+    if wrong := misfits(own, weights):
+        what = f"{'; '.join(_unlike(found.config, config) or wrong[:3])} ({len(wrong)} tensors, {wrong[0]})"
+        remedy = "use the same [model] settings, or leave it out"
+        raise UserError(f"train.init={source} does not fit the network: {what}; {remedy}")
+    begins = f"begins with the weights of {source}, step {found.step}; it has no {', '.join(new)}, which is new and"
+    return weights, f"{begins} keeps its own initial values" if new else ""
+
+
+def pinned(init: str) -> str:
+    """A train.init that names a run, as RUN@STEP of its newest weights now: it may train on. Errors as `model_of`."""
+    if not init or Path(init).is_file():
+        return init
+    folder, step = run_and_step(init)
+    return f"{Path(folder).resolve()}@{_checkpoint_of(init).step if step is None else step}"
+
+
+def is_pinned(saved: str, asked: str) -> bool:
+    """Whether ``saved`` is what `pinned` made, then, of the train.init that is ``asked`` now."""
+    (there, at), (folder, step) = run_and_step(saved), run_and_step(asked)
+    return bool(asked) and at is not None and step in (None, at) and Path(folder).resolve() == Path(there).resolve()
+
+
+def check_initial(config: Config) -> None:
+    """Raise UserError where train.init is no saved weights, or does not fit the network of the config."""
+    if config.train.init:
+        initial_weights(build.network(config, torch.device("cpu")), config)
+
+
+def check_teacher(config: Config) -> None:
+    """Raise UserError where the paths of a distilled run would not be a trained run's: that which train.init names has
+    its process, is not distilled itself, and predicts what loss.teacher says.
+    """
+    if not config.distilled:
+        return
+    how, source = "let unstir distill RUN --out NEW set all of it", config.train.init
+    if not source:
+        raise UserError(f'loss.objective="consistency" learns from a trained run, and train.init names none; {how}')
+    there = toml.from_dict(_checkpoint_of(source).config, "train.init")
+    if there.distilled:
+        raise UserError(f"train.init={source} was distilled itself, and is no teacher; name the run it was made from")
+    process = [name for name in vars(config.diffusion) if name not in ("predict", "learned_variance")]
+    pairs = [(f"diffusion.{name}", getattr(there.diffusion, name), getattr(config.diffusion, name)) for name in process]
+    pairs.append(("what the teacher predicts (loss.teacher)", there.diffusion.predict, config.loss.teacher))
+    if wrong := [f"{name} is {their} there, {our} here" for name, their, our in pairs if their != our]:
+        raise UserError(f"train.init={source} is not the teacher that is asked for: {'; '.join(wrong)}; {how}")
+
+
+def _checkpoint_of(text: str) -> Checkpoint:
+    refuse_onnx(Path(text), "weights")
+    if Path(text).is_file():
+        return checkpoint.load(Path(text))
+    folder, step = run_and_step(text)
+    if not Path(folder).is_dir():
+        raise UserError(f"train.init={text} does not exist; name a run, RUN@STEP, or a weights file of unstir")
+    return Run.open(folder).load(step)
+
+
+def _unlike(saved: dict[str, Any], config: Config) -> list[str]:
+    """The settings of the network's shape that differ, in words."""
+    there = toml.from_dict(saved, "train.init")
+    theirs, ours = toml.flat(there), toml.flat(config)
+    free = "model.dropout", "model.num_classes"
+    keys = [key for key in ours if key.startswith("model.") and key not in free]
+    pairs = [(key, theirs.get(key), ours[key]) for key in (*keys, "diffusion.learned_variance")]
+    labels = "the number of labels (model.num_classes, and one hidden with train.label_dropout)"
+    pairs.append((labels, build.num_labels(there), build.num_labels(config)))
+    pairs.append(
+        (
+            "whether the network is given the augmentation (train.augment)",
+            there.train.augment > 0,
+            config.train.augment > 0,
+        )
+    )
+    return [f"{key} is {their} there, {our} here" for key, their, our in pairs if their != our]

@@ -1,0 +1,70 @@
+"""The spans of the learning rate: settled and refused alike when a run begins and when one goes on with others."""
+
+import re
+
+import pytest
+
+from conftest import tiny_config
+from unstir.errors import UserError
+from unstir.runs.run import Run
+from unstir.runs.timetable import learning_rate
+from unstir.train.launch import open_run
+
+
+def settings(schedule, length, **changes):
+    return {"train__lr_schedule": schedule, "train__length": length, "train__warmup": "1 step", **changes}
+
+
+def continued(run, store, digits, **asked):
+    """The run as it goes on with these settings."""
+    return open_run(tiny_config(digits, **asked), run.path, store)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "period", "says"),
+    [
+        ("cosine", "3 steps", 'ends at step 4 of 12, and the rest would train at a rate of 0; .*lr_period "11 steps"$'),
+        ("wsd", "1000 steps", 'longer than the run of 12 steps; at most --train.lr_period "11 steps"$'),
+    ],
+)
+def test_a_run_that_goes_on_takes_no_fall_that_a_new_one_does_not(make_run, digits, schedule, period, says):
+    run, store = make_run("run", **settings(schedule, "12 steps"))
+    before = run.config
+    for name in ("new", "run"):
+        with pytest.raises(UserError, match=says):
+            make_run(name, **settings(schedule, "12 steps", train__lr_period=period))
+    assert Run.open(run.path).config == before
+    kept = continued(run, store, digits, **settings(schedule, "12 steps", train__lr_period="11 steps"))
+    assert kept.config.train.lr_period == "11 steps"
+
+
+def test_a_cosine_that_goes_on_beyond_its_end_asks_for_its_new_length(make_run, digits):
+    run, store = make_run("run", **settings("cosine", "12 steps"))
+    remedy = '--train.lr_period "19 steps"'
+    with pytest.raises(UserError, match=rf"train.length=20 steps goes beyond step 12, .*{re.escape(remedy)}$"):
+        continued(run, store, digits, **settings("cosine", "20 steps"))
+    longer = continued(run, store, digits, **settings("cosine", "20 steps", train__lr_period="19 steps"))
+    assert longer.length == 20
+
+
+def test_a_run_is_made_shorter_whatever_its_fall(make_run, digits):
+    for schedule in ("cosine", "wsd"):
+        run, store = make_run(schedule, **settings(schedule, "12 steps"))
+        assert continued(run, store, digits, **settings(schedule, "3 steps")).length == 3
+
+
+def test_a_rate_that_stands_still_within_an_epoch_falls_all_the_same(make_run, digits):
+    per_epoch = make_run("any")[0].steps_per_epoch
+    by_epoch = {"train__lr_every": "epoch", "train__lr": 1e-3}
+    run, _ = make_run("wsd", **settings("wsd", "3 epochs", **by_epoch))
+    assert run.config.train.lr_period == f"{2 * per_epoch} steps"
+    rates = [learning_rate(run, epoch * per_epoch) for epoch in range(3)]
+    assert rates[1:] == pytest.approx([1e-3, 0.5e-3])
+    for schedule, length, changes in (
+        ("wsd", "3 epochs", {"train__lr_period": "1 epoch"}),
+        ("wsd", "1 epoch", {}),
+        ("cosine", "1 epoch", {}),
+    ):
+        with pytest.raises(UserError, match=r"the rate would not fall: .*; use --train.lr_every step$"):
+            make_run("never", **settings(schedule, length, **by_epoch, **changes))
+    make_run("long enough", **settings("wsd", "3 epochs", **by_epoch, train__lr_period=f"{per_epoch + 1} steps"))
