@@ -1,0 +1,107 @@
+"""A run goes on by its folder alone, and keeps its settings, its data and itself to one process."""
+
+import shlex
+
+import tiny_command
+from tiny_command import refused, tiny
+from unstir.runs import toml
+from unstir.runs.run import Run
+
+unstir, here = tiny_command.unstir, tiny_command.here
+
+
+def test_a_run_is_continued_by_its_folder_alone(unstir, here):
+    refused(unstir("train", "--out", "here", "--train.length", "8 steps"), "cosine", '--train.lr_period "8 steps"')
+    status, *_ = unstir("train", "--out", "here", "--train.length", "8 steps", "--train.lr_period", "8 steps")
+    assert status == 0 and Run.open("here").config.train.length == "8 steps"
+    assert Run.open("here").config.model.channels == 8
+    assert [line["step"] for line in Run.open("here").metrics()] == [2, 4, 6, 8]
+
+
+def test_a_mistake_does_not_stay_behind_in_a_run(unstir, here):
+    before = Run.open("here").config
+    refused(unstir("train", "--out", "here", "--train.device", "cuda:7", "--train.length", "9 steps"), "cuda:7")
+    assert Run.open("here").config == before
+    assert unstir("train", "--out", "here", "--train.length", "6 steps")[0] == 0
+
+
+def test_a_run_killed_at_its_birth_is_no_hindrance(unstir, tmp_path):
+    (tmp_path / "here").mkdir()
+    for name in ("data.json", ".config.toml.partial", ".lock"):
+        (tmp_path / "here" / name).touch()
+    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+    assert not list((tmp_path / "here").glob(".*.partial"))
+
+
+def test_less_than_was_trained_is_nothing_to_do_and_changes_nothing(unstir, here):
+    before = Run.open("here").config
+    status, out, _ = unstir("train", "--out", "here", "--train.length", "3 steps")
+    assert status == 0 and "finished, at step 6, beyond the 3 asked for: nothing to do" in out
+    assert '--train.length "12 steps"' in out and "to begin anew: another --out" in out
+    assert Run.open("here").config == before
+
+
+def test_a_run_that_was_asked_for_less_by_its_recipe_says_that_it_goes_on(unstir, tmp_path):
+    assert unstir("train", "digits", *tiny(), "--out", "here")[0] == 0
+    file = tmp_path / "here/config.toml"  # as if it had been asked for 12 steps and stopped at 6
+    file.write_text(file.read_text().replace('length = "6 steps"', 'length = "12 steps"'))
+    status, out, _ = unstir("train", "digits", *tiny("3 steps"), "--out", "here")
+    assert status == 0 and "at step 6 of 12, beyond the 3 asked for" in out
+    assert 'length = "12 steps"' in file.read_text()
+
+
+def test_a_store_that_is_none_is_refused_and_not_remembered(unstir, here):
+    before = Run.open("here").config
+    longer = ["--train.length", "8 steps", "--train.lr_period", "8 steps"]
+    refused(unstir("train", "--out", "here", *longer, "--data.store", "typo"), "typo", "no packed store")
+    refused(unstir("train", "--out", "here", *longer, "--data.source", "typo"), "data.source", "typo")
+    assert Run.open("here").config == before
+
+
+def test_the_hint_how_to_go_on_is_taken(unstir):
+    warm = ["--train.warmup", "5 steps"]  # the warm-up takes nearly the whole run, and the cosine a single step
+    short = [word for word in tiny() if word not in ("--train.warmup", "0 steps")]
+    assert unstir("train", *short, *warm, "--out", "here")[0] == 0
+    _, out, _ = unstir("train", "--out", "here")
+    hint = shlex.split(out.split("To go on: ")[1].split(";")[0])
+    assert "--train.lr_period" in hint
+    assert hint[:2] == ["unstir", "train"] and unstir(*hint[1:])[0] == 0
+    assert Run.open("here").metrics()[-1]["step"] == 12
+
+
+def test_every_setting_but_the_listed_ones_is_fixed_once_a_run_exists(unstir, here):
+    run = Run.open("here")
+    for key, value in {"train.lr": "0.5", "model.dropout": "0.3", "seed": "7", "train.ema_decay": "0.5"}.items():
+        message = refused(unstir("train", "--out", "here", f"--{key}", value), key, value, "unstir train --help")
+        assert repr(toml.flat(run.config)[key]) in message
+    assert Run.open("here").config == run.config
+
+
+def test_a_folder_that_is_no_run_is_left_alone(unstir, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("precious")
+    refused(unstir("train", *tiny(), "--out", "mine"), "mine", "not empty", "--out")
+    (tmp_path / "file").write_text("x")
+    refused(unstir("train", *tiny(), "--out", "file"), "file")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_other_data_under_the_same_run_is_refused(unstir, here):
+    assert unstir("data", "pack", "digits", "--channels", 1, "--held-out", 0.3, "--out", "other")[0] == 0
+    refused(unstir("train", "--out", "here", "--data.store", "other"), "content hash", "--data.store")
+
+
+def test_two_trainers_do_not_share_a_run(unstir, here):
+    with Run.open("here").lock():
+        for longer in ([], ["--train.length", "9 steps", "--train.lr_period", "9 steps"]):
+            refused(unstir("train", "--out", "here", *longer), "another process")
+        assert Run.open("here").config.train.length == "6 steps"
+    assert unstir("train", "--out", "here", *longer)[0] == 0
+
+
+def test_another_recipe_is_named_as_what_a_run_cannot_go_on_with(unstir, here):
+    for shorter in ((), ("--train.length", "1 step", "--train.warmup", "0 steps")):
+        status, out, err = unstir("train", "digits-guided", *shorter, "--out", "here")
+        assert status == 2 and out == "" and err.count("\n") == 1
+        assert "the run began with recipe digits, digits-guided was asked, but a run keeps its settings: " in err
+        assert "config.toml" not in err and "start another run with --out" in err

@@ -1,0 +1,77 @@
+"""Data by the command line: another store for other settings, damage found, and what packing left out spoken of."""
+
+import numpy as np
+from PIL import Image
+
+import tiny_command
+from tiny_command import refused, tiny
+from unstir.runs.run import Run
+
+unstir = tiny_command.unstir
+
+
+def test_other_data_settings_have_another_store(unstir, tmp_path):
+    assert unstir("train", *tiny(), "--out", "a")[0] == 0
+    assert unstir("train", *tiny(), "--data.held_out", "0.3", "--out", "b")[0] == 0
+    stores = {Run.open(name).config.data.store for name in ("a", "b")}
+    assert len(stores) == 2 and str(tmp_path / "data/digits") in stores
+    refused(
+        unstir("train", *tiny(), "--data.source", "data/digits", "--data.size", 16, "--out", "c"), "8x8", "data.size"
+    )
+    status, *_ = unstir(
+        "train", "digits", *tiny("8 steps"), "--data.held_out", "0.3", "--train.lr_period", "8 steps", "--out", "b"
+    )
+    assert status == 0  # named again with its recipe, a run still finds its own store
+
+
+def test_a_damaged_store_is_found_before_training(unstir, tmp_path):
+    assert unstir("train", *tiny(), "--out", "a")[0] == 0
+    file = tmp_path / "data/digits/train.images.npy"
+    content = bytearray(file.read_bytes())
+    content[1000] ^= 1
+    file.write_bytes(content)
+    refused(unstir("train", *tiny(), "--out", "b"), "data/digits", "damaged")
+
+
+def test_refused_files_are_spoken_of_when_training_packs(unstir, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for i in range(12):
+        Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(tmp_path / f"photos/{i}.png")
+    (tmp_path / "photos/broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    status, out, err = unstir("train", *tiny(), "--data.source", "photos", "--out", "here")
+    assert status == 0 and "unstir: 1 file was refused;" in err and "unstir data inspect" in err
+    assert "11 training and 1 held-out images of 1x8x8" in err and "parameters" in err
+    assert "photos-" in out
+
+
+def test_colours_that_are_lost_are_spoken_of(unstir, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for i in range(12):
+        Image.fromarray(np.full((8, 8, 3), (20 * i, 10, 200), np.uint8)).save(tmp_path / f"photos/{i}.png")
+    status, _, err = unstir("train", *tiny(), "--data.source", "photos", "--out", "here")
+    assert status == 0 and "12 images had colours and were packed as grey" in err and "--data.channels 3" in err
+
+
+def test_images_left_out_and_labels_lost_are_spoken_of(unstir, tmp_path):
+    picture = Image.fromarray(np.zeros((8, 8), np.uint8))
+    for name in (*(f"split/{part}/{i}" for part in ("train", "test") for i in range(12)), "split/more/1", "split/2"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / f"{name}.png")
+    (tmp_path / "split/train/again").symlink_to(tmp_path / "split")
+    status, _, err = unstir("train", *tiny(), "--data.source", "split", "--out", "here")
+    assert status == 0 and "2 left out: outside the train and test folders; unstir data inspect data/split-" in err
+    assert "1 left out: a link to a folder" in err
+    for name in (*map(str, range(12)), "few/1", "few/2"):
+        (tmp_path / "flat" / name).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / f"flat/{name}.png")
+    status, _, err = unstir("train", *tiny(), "--data.source", "flat", "--out", "there")
+    assert status == 0 and "2 packed without a label: the folder is not taken for a class" in err
+
+
+def test_a_store_with_a_byte_changed_is_not_shown_as_whole(unstir, tmp_path):
+    assert unstir("data", "pack", "digits", "--out", "digits")[0] == 0
+    images = tmp_path / "digits/train.images.npy"
+    content = bytearray(images.read_bytes())
+    content[5000] ^= 1
+    images.write_bytes(content)
+    refused(unstir("data", "inspect", "digits"), "digits", "changed or damaged", "pack it again")

@@ -1,0 +1,84 @@
+"""Images by the command line: the same in any batch, a job that goes on, and what a refused one leaves."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tiny_command
+from tiny_command import pixels, refused, tiny
+from unstir.runs.run import Run
+
+unstir, here = tiny_command.unstir, tiny_command.here
+
+
+def test_image_i_is_the_same_in_any_batch_and_job(unstir, here, tmp_path):
+    made = {}
+    for name, num, size in (("one", 6, 1), ("four", 6, 4), ("all", 9, 9)):
+        assert unstir("sample", "here", "--num", num, "--batch-size", size, "--out", name)[0] == 0
+        made[name] = np.stack([pixels(tmp_path / name / f"{i:06d}.png") for i in range(6)])
+    assert abs(made["one"] - made["four"]).max() <= 1 and abs(made["one"] - made["all"]).max() <= 1
+    status, _, _ = unstir("sample", "here", "--num", 6, "--batch-size", 4, "--out", "seed1", "--seed", 1)
+    other = np.stack([pixels(tmp_path / "seed1" / f"{i:06d}.png") for i in range(6)])
+    assert status == 0 and abs(other - made["four"]).max() > 20
+
+
+def test_a_sampling_job_goes_on_where_it_was(unstir, here, tmp_path):
+    assert unstir("sample", "here", "--num", 7, "--batch-size", 2, "--out", "whole")[0] == 0
+    assert unstir("sample", "here", "--num", 3, "--batch-size", 2, "--out", "parts")[0] == 0
+    kept = (tmp_path / "parts/000001.png").stat().st_mtime_ns
+    assert unstir("sample", "here", "--num", 7, "--batch-size", 5, "--out", "parts")[0] == 0  # goes on by twos
+    assert (tmp_path / "parts/000001.png").stat().st_mtime_ns == kept
+    for path in (tmp_path / "whole").iterdir():
+        assert (tmp_path / "parts" / path.name).read_bytes() == path.read_bytes()
+    refused(
+        unstir("sample", "here", "--num", 7, "--out", "parts", "--seed", 1),
+        "(chain.seed is 0 there, 1 was asked)",
+        "another folder",
+    )
+    refused(unstir("sample", "here", "--out", "here"), "not empty", "--out")
+
+
+def test_images_of_one_run_are_not_passed_off_as_those_of_another(unstir, here):
+    assert unstir("train", *tiny(), "--out", "other", "--seed", 1)[0] == 0
+    assert unstir("sample", "here", "--num", 2, "--out", "made")[0] == 0
+    refused(unstir("sample", "other", "--num", 2, "--out", "made"), "other settings (weights is ", "--out")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["--steps 99", "--num 0", "--batch-size 0", "--label 3", "--checkpoint 77", "--device cuda:9", "--spacing odd"],
+)
+def test_a_refused_sample_leaves_nothing_in_the_way_of_the_next(unstir, here, tmp_path, wrong):
+    refused(unstir("sample", "here", "--out", "made", *wrong.split()), wrong.split()[1])
+    assert not (tmp_path / "made").exists()
+
+
+def test_classes_are_learned_and_asked_for(unstir, tmp_path):
+    assert unstir("train", *tiny(), "--model.num_classes", 10, "--out", "here")[0] == 0
+    assert unstir("sample", "here", "--num", 2, "--label", 3, "--out", "threes")[0] == 0
+    refused(unstir("sample", "here", "--num", 2, "--label", 10), "label=10", "0..9")
+    refused(
+        unstir("train", *tiny(), "--model.num_classes", 9), "num_classes=9", "10 classes; set --model.num_classes 10"
+    )
+
+
+def test_a_small_job_does_not_slow_the_large_one_after_it(unstir, here, tmp_path):
+    for num in (1, 5):
+        assert unstir("sample", "here", "--num", num, "--out", "made")[0] == 0
+    assert json.loads((tmp_path / "made/settings.json").read_text())["batch_size"] == 64
+
+
+def test_a_job_goes_on_from_the_slim_file_of_the_same_weights(unstir, here):
+    assert unstir("sample", "here", "--num", 2, "--out", "made")[0] == 0
+    for path in Run.open("here").checkpoints.iterdir():
+        path.unlink()
+    assert unstir("sample", "here", "--num", 4, "--out", "made")[0] == 0
+
+
+def test_sampling_falls_back_from_a_damaged_newest_file(unstir):
+    assert unstir("train", *tiny(checkpoint="4 steps"), "--out", "here")[0] == 0
+    run = Run.open("here")
+    for folder in (run.checkpoints, run.weights):
+        (folder / "step-00000006.safetensors").write_bytes(b"junk")
+    assert unstir("sample", "here", "--num", 1, "--out", "made")[0] == 0
