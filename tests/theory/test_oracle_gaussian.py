@@ -1,0 +1,132 @@
+"""The exact denoiser of Gaussian data: against linear algebra, and without noise."""
+
+import math
+
+import pytest
+import torch
+from exact import (
+    SHAPE,
+    close,
+    every_time,
+    eye,
+    gaussian,
+    ones,
+    rand,
+    scales,
+    some_x_t,
+    zeros,
+)
+from torch.distributions import MultivariateNormal
+
+from unstir.theory.oracle import FiniteData, GaussianData
+
+
+@every_time
+@pytest.mark.parametrize("s", [1, 0.5, 0.25])
+def test_a_scalar_gaussian_has_the_known_noise_and_variance(t, s):
+    m, (alpha, sigma) = 0.3, scales(t)
+    data = GaussianData(m * ones(1, 1, 1), s**2 * ones(1, 1))
+    x, v = rand(5, 1, 1, 1), alpha**2 * s**2 + sigma**2
+    close((x - alpha * data.estimate(x, alpha, sigma)) / sigma, sigma * (x - alpha * m) / v, 4e-15 / sigma, scale=1)
+    remaining = s**2 * sigma**2 / v
+    assert data.conditional_covariance(alpha, sigma).item() == pytest.approx(remaining, rel=1e-14, abs=0)
+    assert data.loss_floor(alpha, sigma) == pytest.approx(alpha**2 * s**2 / v, rel=1e-14, abs=0)
+    close(data.spread(x, alpha, sigma), remaining * ones(5), 1e-14)
+
+
+@pytest.mark.parametrize(("s", "floor"), [(1, 0.275513233), (0.5, 0.173053406), (0.25, 0.098639296)])
+def test_the_loss_floor_of_a_scalar_gaussian_is_the_known_one(s, floor):
+    data = GaussianData(0.3 * ones(1), s**2 * ones(1, 1))
+    floors = [data.loss_floor(*scales(t)) for t in range(1, 1001)]
+    assert sum(floors) / 1000 == pytest.approx(floor, abs=1e-9)
+
+
+@every_time
+def test_a_singular_covariance_agrees_with_linear_algebra(t):
+    data, (alpha, sigma) = gaussian(rank=4), scales(t)
+    x, S = some_x_t(data, t), data.covariance
+    of_x_t = alpha**2 * S + sigma**2 * eye(12)
+    gain = alpha * torch.linalg.solve(of_x_t, S, left=False)
+    centred = (x - alpha * data.mean).flatten(1)
+    estimate = data.estimate(x, alpha, sigma)
+    close(estimate, data.mean + (centred @ gain.T).view(x.shape), 1e-12)
+    direct = MultivariateNormal(alpha * data.mean.flatten(), of_x_t).log_prob(x.flatten(1))
+    close(data.log_prob(x, alpha, sigma), direct, 1e-12)
+    remaining = data.conditional_covariance(alpha, sigma)
+    close(remaining, S - alpha * gain @ S, 1e-14, scale=S.abs().max().item())
+    close(data.spread(x, alpha, sigma), (remaining.trace() / 12).expand(len(x)), 1e-14)
+    floor = (alpha / sigma) ** 2 * remaining.trace().item() / 12
+    assert data.loss_floor(alpha, sigma) == pytest.approx(floor, rel=1e-13, abs=0)
+    # the test sees an exchange of axes
+    for permuted in (x.mT, x.flip(1), x.flip(3)):
+        changed = data.estimate(permuted.contiguous(), alpha, sigma)
+        assert all((undone - estimate).abs().max() > 1e-3 * alpha for undone in (changed.mT, changed.flip(1)))
+
+
+def test_gaussian_samples_have_the_mean_and_the_covariance():
+    for data in (gaussian(), gaussian(rank=4)):
+        root = (data.sample(eye(12).view(12, *SHAPE)) - data.mean).flatten(1)
+        close(root @ root.T, data.covariance, 1e-13)
+        close(root, root.T, 1e-14)
+        assert (data.sample(torch.zeros(1, *SHAPE)) == data.mean.float()).all()
+
+
+def test_without_noise_a_gaussian_gives_back_what_may_be_data():
+    data, singular, x = gaussian(), gaussian(rank=4), rand(6, *SHAPE)
+    close(data.estimate(0.5 * x, 0.5, 0.0), x, 1e-13)
+    assert data.loss_floor(0.5, 0.0) == 1 and singular.loss_floor(0.5, 0.0) == pytest.approx(4 / 12, rel=1e-15, abs=0)
+    for each in (data, singular):
+        assert (each.conditional_covariance(0.5, 0.0) == 0).all() and (each.spread(x, 0.5, 0.0) == 0).all()
+        assert each.loss_floor(0.0, 1.0) == 0
+    projected = singular.estimate(0.5 * x, 0.5, 0.0)
+    close(projected, singular.estimate(0.5 * x, 0.5, 1e-7), 1e-11)
+    close(singular.estimate(0.5 * projected, 0.5, 0.0), projected, 1e-13)
+    density = MultivariateNormal(0.5 * data.mean.flatten(), 0.25 * data.covariance).log_prob(x.flatten(1))
+    close(data.log_prob(x, 0.5, 0.0), density, 1e-11)
+
+
+def test_an_image_may_be_one_number():
+    data, x = GaussianData(torch.tensor(0.3, dtype=torch.float64), ones(1, 1)), rand(5)
+    close(data.estimate(x, 0.6, 0.8), 0.3 + 0.6 * (x - 0.18), 1e-15)
+    close(FiniteData(ones(4)).estimate(x, 0.6, 0.8), ones(5), 1e-15)
+    with pytest.raises(ValueError, match=r"must be \[B, \*shape\] of a float dtype, where shape is \[\]"):
+        data.estimate(x[0], 0.6, 0.8)
+
+
+def test_a_point_mass_is_known_at_once():
+    data = GaussianData(rand(*SHAPE), zeros(12, 12))
+    x = rand(2, *SHAPE, seed=1)
+    for sigma in (0.0, 0.3):
+        assert (data.estimate(x, 0.9, sigma) == data.mean).all() and data.loss_floor(0.9, sigma) == 0
+    assert (data.sample(x) == data.mean).all()
+
+
+@pytest.mark.parametrize(
+    ("mean", "covariance", "message"),
+    [
+        (zeros(2).float(), eye(2), "mean must be float64 and finite, not torch.float32"),
+        (zeros(2), eye(2).float(), "covariance must be float64 and finite, not torch.float32"),
+        (math.nan * zeros(2), eye(2), "mean must be float64 and finite, .* with 2 elements that are not"),
+        (zeros(2), math.inf * ones(2, 2), "covariance must be float64 and finite, .* with 4 elements"),
+        (zeros(2, 2), eye(2), r"covariance be \[D, D\], not \[2, 2\] and \[2, 2\]"),
+        (zeros(2), ones(2), r"covariance be \[D, D\], not \[2\] and \[2\]"),
+        (zeros(0), zeros(0, 0), "mean must have D >= 1 elements"),
+        (zeros(2), torch.tensor([[1.0, 0.5], [0.4, 1.0]]).double(), "symmetric, not 0.1 away from its transpose"),
+        (zeros(2), torch.tensor([[1.0, 2.0], [2.0, 1.0]]).double(), "semi-definite, not with an eigenvalue of -1"),
+        (zeros(2), -eye(2), "semi-definite, not with an eigenvalue of -1"),
+    ],
+)
+def test_what_is_no_gaussian_is_refused(mean, covariance, message):
+    with pytest.raises(ValueError, match=message):
+        GaussianData(mean, covariance)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_what_rounding_may_have_made_is_relative_to_the_covariance(size):
+    exact = torch.eye(2).double()
+    for off, words in (([[0.0, 0.0], [0.0, -1.0]], "semi-definite"), ([[0.0, 1.0], [0.0, 0.0]], "symmetric")):
+        covariance = exact * torch.tensor([1.0, 0.0]) if words == "semi-definite" else exact
+        within, beyond = (size * (covariance + share * 1e-12 * torch.tensor(off)) for share in (0.5, 1.5))
+        assert (GaussianData(zeros(2), within)._spectrum[0] >= 0).all()
+        with pytest.raises(ValueError, match=words):
+            GaussianData(zeros(2), beyond)

@@ -1,0 +1,99 @@
+"""The exact denoiser of a mixture of Gaussians: its components, their weights, and what is none."""
+
+import pytest
+import torch
+from exact import (
+    SHAPE,
+    close,
+    covariance,
+    every_time,
+    eye,
+    gaussian,
+    mixture,
+    ones,
+    rand,
+    scales,
+    some_x_t,
+    zeros,
+)
+from scipy.stats import binom
+
+from unstir.theory.oracle import MixtureData
+
+
+@every_time
+def test_a_mixture_of_one_component_is_that_gaussian(t):
+    one = gaussian()
+    data = MixtureData(ones(1), one.mean[None], one.covariance[None])
+    x, at = some_x_t(one, t), scales(t)
+    close(data.estimate(x, *at), one.estimate(x, *at), 1e-15)
+    close(data.log_prob(x, *at), one.log_prob(x, *at), 1e-15)
+    close(data.spread(x, *at), one.spread(x, *at), 1e-15)
+    assert (data.sample(x, torch.rand(len(x))) == one.sample(x)).all()
+
+
+def test_a_mixture_draws_its_components_by_their_weights():
+    weights, n = torch.tensor([0.0, 0.1, 0.6, 0.0, 0.3, 0.0], dtype=torch.float64), 20_000
+    levels = torch.arange(6, dtype=torch.float64)
+    data = MixtureData(weights, levels[:, None], zeros(6, 1, 1))
+    uniform = torch.rand(n, generator=torch.Generator().manual_seed(0))
+    drawn = data.sample(torch.zeros(n, 1), uniform)[:, 0]
+    for level, weight in zip(levels, weights, strict=True):
+        low, high = binom.interval(1 - 1e-6 / 3, n, weight.item()) if weight > 0 else (0, 0)
+        assert low <= (drawn == level).sum().item() <= high
+    edges = torch.tensor([0.0, 0.0999, 0.1001, 0.6999, 0.7001, 1.0])
+    assert data.sample(torch.zeros(6, 1), edges)[:, 0].tolist() == [1, 1, 2, 2, 4, 4]
+
+
+def test_a_mixture_sample_is_its_components_sample():
+    data, noise = mixture(), rand(5, *SHAPE)
+    drawn = data.sample(noise, torch.tensor([0.9, 0.1, 0.6, 0.3, 0.71]))
+    for row, k in enumerate([2, 0, 1, 0, 2]):
+        assert (drawn[row] == data.components[k].sample(noise)[row]).all()
+
+
+def test_a_mixture_without_noise_needs_regular_covariances():
+    full = torch.stack([covariance(2), covariance(3)])
+    data = MixtureData(torch.tensor([0.5, 0.5], dtype=torch.float64), rand(2, *SHAPE), full)
+    x = rand(3, *SHAPE, seed=1)
+    close(data.estimate(0.5 * x, 0.5, 0.0), x, 1e-13)
+    for method in (mixture().estimate, mixture().spread, mixture().log_prob):
+        with pytest.raises(ValueError, match=r"sigma=0.0 as the covariance is singular; use sigma > 0"):
+            method(x, 0.5, 0.0)
+
+
+def test_a_mixture_needs_a_uniform_number_for_each_image():
+    with pytest.raises(ValueError, match=r"uniform must be \[2\]"):
+        mixture().sample(rand(2, *SHAPE), torch.tensor([0.5]))
+
+
+@pytest.mark.parametrize(
+    ("weights", "means", "covariances", "message"),
+    [
+        (ones(2).float() / 2, zeros(2, 1), ones(2, 1, 1), "weights must be float64"),
+        (ones(2) / 2, zeros(2, 1).float(), ones(2, 1, 1), "means must be float64"),
+        (ones(2) / 2, zeros(2, 1), ones(2, 1, 1).float(), "covariances must be float64"),
+        (ones(2, 1) / 2, zeros(2, 1), ones(2, 1, 1), r"must have one K, not \[\[2, 1\], \[2, 1\], \[2, 1, 1\]\]"),
+        (ones(2) / 2, zeros(3, 1), ones(2, 1, 1), "must have one K"),
+        (ones(2) / 2, zeros(2, 1), ones(3, 1, 1), "must have one K"),
+        (ones(2) / 2, zeros(()), ones(2, 1, 1), "must have one K"),
+        (ones(2), zeros(2, 1), ones(2, 1, 1), r"sum to 1; they are \[1.0, 1.0\], with sum 2"),
+        (zeros(0), zeros(0, 1), zeros(0, 1, 1), "sum to 1"),
+        (torch.tensor([1.5, -0.5]).double(), zeros(2, 1), ones(2, 1, 1), "weights must be >= 0"),
+        (ones(2) / 2, zeros(2, 1), -ones(2, 1, 1), "semi-definite"),
+        (ones(2) / 2, zeros(2, 2), ones(2, 1, 1), r"covariance be \[D, D\], not \[2\] and \[1, 1\]"),
+    ],
+)
+def test_what_is_no_mixture_is_refused(weights, means, covariances, message):
+    with pytest.raises(ValueError, match=message):
+        MixtureData(weights, means, covariances)
+
+
+def test_weights_sum_to_one_as_far_as_rounding_goes():
+    for off, made in ((0.5e-12, True), (-0.5e-12, True), (1.5e-12, False), (-1.5e-12, False)):
+        parts = torch.tensor([0.5, 0.5 + off], dtype=torch.float64), zeros(2, 2), eye(2).expand(2, 2, 2)
+        if made:
+            assert len(MixtureData(*parts).components) == 2
+        else:
+            with pytest.raises(ValueError, match="sum to 1"):
+                MixtureData(*parts)
