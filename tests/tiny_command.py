@@ -54,7 +54,7 @@ def here(unstir, digits, shared, tmp_path):
 def refused(result, *words):
     """The call was a user's mistake: status 2, one line, no traceback, and it says what is named."""
     status, out, err = result
-    assert status == 2 and out == ""
+    assert status == 2 and out == "", (status, out, err)
     lines = err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("unstir: ") and "Traceback" not in err, err
     for word in words:

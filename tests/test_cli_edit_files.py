@@ -1,0 +1,102 @@
+"""The files of `unstir edit`: each picture with its own settings beside it, and nothing of the user's overwritten."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import edited
+from tiny_command import pixels, refused
+from unstir.runs import sidecar
+from unstir.runs.run import Run
+
+once, run = edited.once, edited.run
+
+
+def test_each_picture_has_its_settings_beside_it_and_other_settings_another_file(unstir, run):
+    shutil.copy("b.png", "mask.png")
+    commands = [
+        ("inpaint", "a.png", "--box", 0, 0, 4, 4, "--num", 1, "--resamples", 1, "--steps", 5),
+        ("inpaint", "a.png", "--mask", "mask.png", "--num", 1, "--resamples", 1, "--steps", 5),
+        ("vary", "a.png", "--num", 1),
+        ("vary", "a.png", "--num", 1, "--strength", 0.5),
+        ("vary", "a.png", "--num", 1, "--sampler", "ddim"),
+        ("vary", "a.png", "--num", 1, "--seed", 1),
+        ("vary", "a.png", "--num", 1, "--no-ema"),
+        ("vary", "a.png", "--num", 1, "--checkpoint", Run.open(run).saved_steps()[-2]),
+        ("invert", "a.png"),
+        ("invert", "a.png", "--refinements", 1),
+        ("blend", "a.png", "b.png", "--count", 3),
+    ]
+    files = [unstir("edit", name, run, *rest)[1].splitlines()[0].split()[1] for name, *rest in commands]
+    assert len(set(files)) == len(commands) == len(list((run / "edits").glob("*.png")))
+    before = {file: Path(file).read_bytes() for file in files}
+    again = [unstir("edit", name, run, *rest)[1].splitlines()[0].split()[1] for name, *rest in commands]
+    assert again == files and {file: Path(file).read_bytes() for file in files} == before
+    settings = [json.loads(Path(file).with_suffix(".json").read_text()) for file in files]
+    assert [each["command"].split()[2] for each in settings] == [name for name, *_ in commands]
+    hashes = {name: hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in ("a.png", "b.png")}
+    assert settings[1]["mask"] == {"name": "mask.png", "sha256": hashes["b.png"]} and settings[0]["box"] == [0, 0, 4, 4]
+    assert all(each["image"]["sha256"] == hashes["a.png"] for each in settings[:-1])
+    assert settings[-1]["image2"]["sha256"] == hashes["b.png"] and settings[-1]["count"] == 3
+    assert len({each["weights"] for each in settings}) == 3  # averaged, raw, and of an earlier step
+    assert settings[3]["strength"] == 0.5 and settings[4]["chain"]["sampler"] == "ddim"
+    assert settings[8]["psnr"] != settings[9]["psnr"] > [10] and "psnr" not in settings[3]
+    shutil.copy("b.png", "a.png")  # another image of the same name
+    unstir("edit", *commands[2][:1], run, *commands[2][1:])
+    assert (
+        len(list((run / "edits").glob("*.png"))) == len(commands) + 1
+        and Path(files[2]).read_bytes() == before[files[2]]
+    )
+
+
+def test_a_json_file_of_the_users_is_not_overwritten(unstir, run, tmp_path):
+    (tmp_path / "mine.json").write_text('{"precious": 1}')
+    refused(unstir("edit", "vary", run, "a.png", "--out", "mine.png"), "mine.json", "another file")
+    assert (tmp_path / "mine.json").read_text() == '{"precious": 1}' and not (tmp_path / "mine.png").exists()
+    for strength in (0.3, 0.6):  # what --out names is replaced, with its settings
+        assert unstir("edit", "vary", run, "a.png", "--strength", strength, "--out", "own.png")[0] == 0
+        assert json.loads((tmp_path / "own.json").read_text())["strength"] == strength
+
+
+class Stopped(BaseException):
+    """What ends a save in the middle."""
+
+
+def test_a_save_that_fails_leaves_no_picture_with_settings_not_its_own(tmp_path, monkeypatch):
+    file, settings = tmp_path / "own.png", tmp_path / "own.json"
+    picture = lambda grey: Image.new("L", (8, 8), grey)
+    stop, done = [None], []  # the calls begun, and which of them does not happen
+
+    def stopping(owner, name):
+        work = getattr(owner, name)
+
+        def call(*given, **options):
+            done.append(name)
+            if len(done) == stop[0]:
+                raise Stopped
+            return work(*given, **options)
+
+        monkeypatch.setattr(owner, name, call)
+
+    for owner, name in ((Image.Image, "save"), (Path, "unlink"), (Path, "replace"), (os, "fsync")):
+        stopping(owner, name)
+    sidecar.save(file, sidecar.png(picture(0)), "unstir test", {"grey": 0})
+    calls = len(done)
+    for number in range(1, calls + 1):
+        sidecar.save(file, sidecar.png(picture(0)), "unstir test", {"grey": 0})
+        done.clear()
+        stop[0] = number
+        with pytest.raises(Stopped):
+            sidecar.save(file, sidecar.png(picture(200)), "unstir test", {"grey": 200})
+        stop[0] = None
+        assert not settings.exists() or json.loads(settings.read_text())["grey"] == pixels(file)[0, 0], number
+        assert settings.exists() or number > 2  # a picture that cannot be written takes nothing from the old one
+        assert {path.name for path in tmp_path.glob(".*")} <= {f".{file.name}.unfinished"}
+    sidecar.save(file, sidecar.png(picture(200)), "unstir test", {"grey": 200})
+    assert not list(tmp_path.glob(".*"))
+    assert json.loads(settings.read_text())["grey"] == pixels(file)[0, 0] == 200 and calls > 6
