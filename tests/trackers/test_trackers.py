@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import struct
 import threading
 import time
 import tomllib
@@ -18,14 +17,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from trackers_read import BOTH, artifact, events, expected, history, records
 from wandb_server import Server
 
 from conftest import tiny_config, without_charts
-from unstir.errors import UserError
 from unstir.interop.published import public
 from unstir.report.write import write_report
 from unstir.runs import checkpoint
-from unstir.runs.files import write_text
 from unstir.runs.run import Run
 from unstir.runs.timetable import snapshots
 from unstir.trackers import following, serve, to_tensorboard
@@ -37,9 +35,7 @@ from unstir.train.observer import Observer
 pytest.importorskip("tensorboard", reason="what is tested: pip install '.[tensorboard]'")
 pytest.importorskip("wandb", reason="what is tested: pip install '.[wandb]'")
 
-BOTH = ["tensorboard", "wandb"]
 KILLED_AT = 11  # three steps after the checkpoint of step 8, and one after the line of step 10
-LOSSES = {"loss": "held_out", "loss_train": "train"}
 
 
 class Watching(Observer):
@@ -85,60 +81,6 @@ def wait_until_free(run):
                     time.sleep(0.05)
             else:
                 raise AssertionError(f"{name} did not end")
-
-
-def events(run):
-    """What TensorBoard's own reader finds, of all steps."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    kept = {"scalars": 0, "images": 0, "tensors": 0}
-    return EventAccumulator(str(run / "tensorboard"), size_guidance=kept).Reload()
-
-
-def records(run):
-    """The records of the newest offline file, by W&B's own protocol buffers; its frames are those of LevelDB's log."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    (file,) = (run / "wandb").glob("offline-run-*/run-*.wandb")
-    data, at, parts, found = file.read_bytes(), 7, b"", []
-    while at + 7 <= len(data):
-        if (left := 32768 - at % 32768) < 7:
-            at += left
-            continue
-        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
-        assert 1 <= kind <= 4
-        parts = (b"" if kind in (1, 2) else parts) + data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):
-            found.append(Record.FromString(parts))
-    return found
-
-
-def history(run):
-    """The rows of W&B by step: names (joined by a dot) and values."""
-    rows = {}
-    for record in records(run):
-        if record.WhichOneof("record_type") == "history":
-            row = {".".join(each.nested_key) or each.key: json.loads(each.value_json) for each in record.history.item}
-            assert row["_step"] not in rows, "a step is there twice"
-            rows[row["_step"]] = row
-    return rows
-
-
-def expected(run):
-    """The scalars that the logs of a run hold, {name: {step: value}}."""
-    found = {}
-    for line in run.metrics():
-        for key, value in line.items():
-            if key != "step":
-                found.setdefault(f"metrics/{key}", {})[line["step"]] = value
-    for line in run.held_out():
-        means = {name: float(np.mean(line[key])) for name, key in LOSSES.items()}
-        for key in ("bits", "bits_error", "bits_train", "bits_train_error"):
-            means[key] = line[key]
-        for key, value in means.items():
-            found.setdefault(f"held_out/{key}", {})[line["step"]] = value
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -210,11 +152,6 @@ def test_a_killed_and_continued_run_has_each_step_once_in_wandb(tracked):
     assert tracked.said[1:] == []  # after the introduction
 
 
-def artifact(run):
-    found = [record.artifact for record in records(run) if record.WhichOneof("record_type") == "artifact"]
-    return {each.path: each for each in found[0].manifest.contents}, found
-
-
 def test_the_page_is_an_artifact_of_wandb_at_the_end_of_training_and_of_the_report(tracked, tmp_path, monkeypatch):
     """Offline, as it is without a login too, which is said."""
     contents, found = artifact(tracked.run.path)
@@ -283,46 +220,6 @@ def test_attempts_that_fail_leave_few_files_of_tensorboard(tracked, tmp_path, mo
     assert counts == [3, 4, 4, 4, 4, 4] and len(list(files.glob("events*"))) == 2
 
 
-@pytest.mark.parametrize("name", BOTH)
-@pytest.mark.parametrize("reason", ["Permission denied", "File exists"])
-def test_a_folder_that_takes_no_files_is_named_at_once_and_at_the_end(tmp_path, monkeypatch, name, reason):
-    """W&B would write to another folder, and say nothing."""
-    folder, tries, said, ended = tmp_path / name, [], [], threading.Event()
-    check = serve._check
-
-    def refuse(dir):
-        raise PermissionError(13, "Permission denied", str(dir / "made"))
-
-    def checked(folder):
-        tries.append(folder)
-        ended.set() if len(tries) == 3 else None
-        check(folder)
-
-    def never(*_):
-        raise AssertionError("it was made")
-
-    monkeypatch.setattr(serve, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(serve, "_check", checked)
-    monkeypatch.setattr(serve, "TemporaryFile", refuse)
-    folder.write_text("") if reason == "File exists" else None
-    serve.follow(Job(tmp_path, {}, tmp_path / "none"), name, never, ended, said.append)
-    why = f"{folder}: {reason}; it must be a folder that can be written to"
-    assert said == [
-        f"{name} failed, and is tried again every minute; the run does not depend on it: {why}",
-        f"{name} failed, and lacks the rest: {why}. "
-        f"unstir report {tmp_path} --no-measure, or continuing the run, gives it the rest",
-    ]
-    assert tries == [folder] * 3
-
-
-def test_a_refusal_of_ours_to_write_is_told_as_the_systems_reason(tmp_path):
-    """Its own remedy, to run the command again, is of a command that ends."""
-    with pytest.raises(UserError) as refused:
-        write_text(tmp_path / "none/id", "1")
-    text = serve.in_words(refused.value, tmp_path)
-    assert text == f"{tmp_path}: No such file or directory; it must be a folder that can be written to"
-
-
 PLANTED = """
 import sys
 if sys.argv[0] == "-c":
@@ -363,28 +260,6 @@ def test_a_full_disk_and_a_server_that_never_answers_change_no_bit(
     assert len(of["wandb"]) == 1 and "was ended: unstir report" in of["wandb"][0]
     assert len(watching.said) == 4 + len(first)
     assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(
-    ("planted", "says"),
-    [
-        (
-            "raise ModuleNotFoundError(__name__)",
-            "needs tensorboard.* which is not installed; .* pip install '..tensorb",
-        ),
-        ("raise TypeError('descriptors')", "tensorboard: the library cannot be loaded: TypeError: descriptors"),
-        ("import os; os._exit(7)", "tensorboard: its process ended with status 7"),
-    ],
-)
-def test_a_library_that_is_missing_or_broken_is_refused_before_anything_is_made(
-    digits, tmp_path, monkeypatch, planted, says
-):
-    (tmp_path / "planted/tensorboard").mkdir(parents=True)
-    (tmp_path / "planted/tensorboard/__init__.py").write_text(planted)
-    monkeypatch.syspath_prepend(tmp_path / "planted")
-    with pytest.raises(UserError, match=says):
-        train_run(tiny_config(digits, log__to=["tensorboard"]), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 def test_online_the_server_gets_each_step_once_and_what_it_lacks(tracked, offline, monkeypatch, tmp_path):
