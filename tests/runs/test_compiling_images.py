@@ -1,0 +1,87 @@
+"""A model is compiled by its handle, and a folder of images goes on as it was begun."""
+
+import json
+import shutil
+
+import pytest
+import torch
+import without_kernels
+
+from unstir.chain import Chain
+from unstir.errors import UserError
+from unstir.generate.drawing import Job
+from unstir.generate.folder import save_images
+from unstir.train.trainer import Trainer
+
+traced = without_kernels.traced
+
+
+def test_a_model_is_compiled_by_its_handle_alone(trained, traced):
+    run, _ = trained()
+    x, plain = torch.randn(3, *run.data.shape), run.model()
+    for how, reuses in (("yes", False), ("graphs", True), ("no", False), ("auto", False)):
+        model, before = run.model(compile=how), len(traced)
+        with torch.inference_mode():
+            made, expected = model.denoiser(x, 5), plain.denoiser(x, 5)
+        assert torch.equal(made.x0, expected.x0) and model.denoiser.reuses_output is reuses
+        assert (len(traced) > before) == (how == "yes")  # graphs has the graph of yes
+        assert model.provenance()["compile"] == ("no" if how == "auto" else how)
+        assert model.denoiser.net.state_dict().keys() == plain.denoiser.net.state_dict().keys()
+    assert model.compiling("yes").unloaded().compile == "yes"
+
+
+def test_a_guide_is_compiled_with_its_model(trained):
+    model = trained()[0].model(guide="1", compile="yes")
+    assert model.guide.compile == "yes" and model.compiling("no").guide.compile == "no"
+
+
+def test_images_go_on_as_they_began_and_those_of_before_were_not_compiled(trained, traced, tmp_path):
+    run, _ = trained()
+    job, settings = Job(num=2, chain=Chain("ddim", steps=2)), tmp_path / "made/settings.json"
+    save_images(run.model(compile="yes"), job, tmp_path / "made")
+    assert json.loads(settings.read_text())["compile"] == "yes" and traced
+    for how in ("no", "auto", "graphs"):
+        model, _ = save_images(run.model(compile=how), job, tmp_path / "made")
+        assert model.compile == "yes"
+    shutil.rmtree(tmp_path / "made")
+    save_images(run.model(), job, tmp_path / "made")
+    _without(settings, "compile")
+    assert save_images(run.model(compile="yes"), job, tmp_path / "made")[0].compile == "no"
+
+
+def test_a_folder_begun_compiled_says_what_to_do_where_there_is_no_compiler(trained, traced, tmp_path, monkeypatch):
+    run, job = trained()[0], Job(num=2, chain=Chain("ddim", steps=2))
+    save_images(run.model(compile="yes"), job, tmp_path / "made")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match="no-such-compiler on this machine; .* or name another folder with --out"):
+        save_images(run.model(), job, tmp_path / "made")
+
+
+def test_a_folder_of_something_else_is_refused_before_anything_is_compiled(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("unstir.generate.folder.settled", lambda *_: pytest.fail("it was tried how to compile"))
+    (tmp_path / "photo.png").touch()
+    for out, why in ((tmp_path, "was not made by unstir sample"), (tmp_path / "photo.png", "is a file")):
+        with pytest.raises(UserError, match=why):
+            save_images(trained()[0].model(compile="auto"), Job(num=2, chain=Chain("ddim", steps=2)), out)
+
+
+def _without(settings, key):
+    from unstir.runs.lines import decode, encode
+
+    values = decode(settings.read_bytes())
+    del values[key]
+    settings.write_text(encode(values, indent=1))
+
+
+def test_a_folder_of_images_says_that_it_goes_on_as_it_was_begun(make_run, tmp_path):
+    from unstir.chain import Chain
+    from unstir.generate.drawing import Job
+    from unstir.generate.folder import save_images
+
+    run, store = make_run("begun", train__length="1 step")
+    Trainer(run, store).run()
+    job, said = Job(num=2, chain=Chain("ddim", steps=2)), []
+    for how in ("no", "yes"):
+        save_images(run.model(device="cpu", compile=how), job, tmp_path / "made", say=said.append)
+        assert len(said) == (how == "yes")
+    assert said[0].endswith("was begun with compile=no and goes on so, for all of its images to be alike")
