@@ -49,7 +49,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     parser.add_argument("--batch", type=int, default=0, help="images of a training step in place of each size's own")
     parser.add_argument("--images", type=int, default=2048, help="files of the data part")
-    parser.add_argument("--calls", type=int, default=FAST.steps, help=f"of {FAST.sampler}, at equal quality")
+    parser.add_argument("--calls", type=int, default=12, help=f"of {FAST.sampler}, at equal quality")
     parser.add_argument("--ema", action="store_true", help="every side averages its weights at each training step")
     parser.add_argument("--compile", action="store_true", help="add ours and diffusers compiled")
     parser.add_argument("--set", nargs="*", default=[], help="settings of our run, such as train.optimizer=muon")

@@ -49,7 +49,7 @@ def test_a_run_is_judged_and_its_figures_kept(folder, command):
     assert (folder / "evaluation" / f"{found.name()}-pairs.png").exists()
     protocol = found.protocol
     told = [protocol[key] for key in ("sampler", "calls", "seeds", "split", "num_reference", "flip")]
-    assert told == ["dpmpp_2m_sde", 20, 2, "train", 1498, False]
+    assert told == ["unipc", 20, 2, "train", 1498, False]
     assert {"networks", "data", "rounding", "ema", "seed", "dtype", "guidance", "clip"} <= set(protocol)
     assert len(list((folder / "generated").iterdir())) >= 2  # a folder of images for each seed
 
@@ -283,7 +283,7 @@ def test_other_weights_under_the_same_step_are_judged_anew(folder, command, tmp_
     run = tmp_path / "run"
     shutil.copytree(folder, run)
     command("evaluate", run, *SMALL)
-    usual = {"num": 24, "sampler": "dpmpp_2m_sde", "seed": 0}
+    usual = {"num": 24, "sampler": "unipc", "seed": 0}
     (before,) = [each for each in saved(Run.open(run)) if usual.items() <= each.protocol.items()]
     found = checkpoint.load(run / "weights" / checkpoint.file_name(12))
     for tensor in found.tensors.values():

@@ -231,7 +231,7 @@ def test_a_long_chain_that_nobody_asked_for_is_said_with_a_shorter_one(trained, 
         command("sample", run.path, "--num", 2, "--out", tmp_path / str(number), *options)[2]
         for number, options in enumerate([(), ("--steps", 3), ("--sampler", "ddim")])
     ]
-    assert f"3 steps, 3 calls an image, as {run.path}/config.toml says; --sampler dpmpp_2m --steps 20" in said[0]
+    assert f"3 steps, 3 calls an image, as {run.path}/config.toml says; --sampler unipc --steps 20" in said[0]
     assert "config.toml" not in said[1] + said[2]
 
 

@@ -70,10 +70,10 @@ def forward_of(net: nn.Module, x: Tensor) -> Callable[[], Tensor]:
 
 
 def drawing_of(net: UNet2DModel, num: int, steps: int, solver: bool) -> Callable[[], object]:
-    """``num`` images by DDPMPipeline, whose default is T steps of DDPMScheduler; ``solver``: by its SDE solver."""
+    """``num`` images by DDPMPipeline, whose default is T steps of DDPMScheduler; ``solver``: by its fast solver."""
     scheduler = DDPMScheduler(num_train_timesteps=T)
     if solver:
-        scheduler = DPMSolverMultistepScheduler(num_train_timesteps=T, algorithm_type="sde-dpmsolver++")
+        scheduler = DPMSolverMultistepScheduler(num_train_timesteps=T)
     pipeline = DDPMPipeline(net, scheduler)
     pipeline.set_progress_bar_config(disable=True)
     return lambda: pipeline(batch_size=num, num_inference_steps=steps, output_type="pt").images

@@ -203,7 +203,7 @@ def drawing(on: Setting) -> Section:
     net = of_diffusers.network(size, on.device).eval()
     solver = of_diffusers.drawing_of(net, num, part, solver=True)
     entered(DIFFUSERS, "DDPMPipeline, its default", of_diffusers.drawing_of(net, num, part, solver=False), T)
-    entered(DIFFUSERS, "the same with DPMSolverMultistep (sde-dpmsolver++)", solver, on.calls)
+    entered(DIFFUSERS, "the same with DPMSolverMultistep", solver, on.calls)
     other = of_lucidrains.network(size, on.device).eval()
     entered(LUCIDRAINS, "its default", of_lucidrains.drawing_of(other, size.side, num, part), T)
     note = (

@@ -7,7 +7,7 @@ do not fit our network to the last tensor are refused.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unstir.chain import DEFAULTS
+from unstir.chain import DEFAULTS, FAST
 from unstir.data.recognised import holds_images, refuse_onnx
 from unstir.errors import UserError
 from unstir.interop import hub
@@ -44,7 +44,7 @@ class Imported:
             f"run      {run.path}: {self.parameters:,} parameters, images of {shape}, T = {run.config.diffusion.T}",
             f"from     {run.config.imported}",
             *(f"note     {note}" for note in self.notes),
-            f"sample   unstir sample {run.path} --num 16 --sampler dpmpp_2m --steps 20",
+            f"sample   unstir sample {run.path} --num 16 --sampler {FAST.sampler} --steps {FAST.steps}",
         )
 
 

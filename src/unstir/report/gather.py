@@ -25,7 +25,7 @@ from unstir.runs.run import Run
 from unstir.runs.timetable import all_snapshots
 from unstir.train.loss_floor import read_floor
 
-CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,unipc:20,dpmpp_2m_sde:10,dpmpp_2m_sde:50,ancestral:50"
+CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,dpmpp_2m_sde:10,dpmpp_2m_sde:20,dpmpp_2m_sde:50,ancestral:50"
 """What the last step is sampled by in addition to the usual chain, for the plot of calls against quality."""
 DISTILLED = "consistency:1,consistency:2,consistency:4"  # the same of a distilled run
 
