@@ -113,6 +113,34 @@ def test_a_grid_may_take_more_than_a_step():
     assert memory.forecast(large, SHAPE, CUDA) == many
 
 
+def guided(scale, num=64):
+    """A config whose grids of ``num`` images have classifier-free guidance of this scale."""
+    classes, hidden = replace(HO.model, num_classes=10), replace(HO.train, label_dropout=0.1)
+    return replace(HO, model=classes, train=hidden, grids=replace(HO.grids, num=num, guidance=scale))
+
+
+def test_the_networks_part_of_a_grid_counts_twice_where_guidance_computes_both_labels():
+    network, chain = sampling_bytes(build.network_config(guided(3.0)), 32, 32, 4), memory.OF_CHAIN * 3072
+    for scale, labels in ((1.0, 1), (0.0, 1), (0.5, 2), (3.0, 2)):
+        expected, each = memory.of_grids(guided(scale), SHAPE, CUDA), labels * network + chain
+        assert expected.images == 64 * each, scale
+        assert memory.grid_that_fits(guided(scale, 1000), SHAPE, CUDA, 0, 200 * each) == 100, scale
+        assert memory.of_steps(guided(scale), SHAPE, CUDA) == memory.of_steps(guided(1.0), SHAPE, CUDA)
+
+
+def test_a_grid_that_should_have_fitted_is_halved_and_another_takes_what_fits():
+    def advised(room):
+        (said,) = options(memory.what_fits(guided(3.0, 1000), SHAPE, CUDA, 0, round(room)))
+        return int(said[0].removeprefix("--grids.num "))
+
+    takes = memory.of_grids(guided(3.0, 1000), SHAPE, CUDA).total
+    assert advised(10 * takes) == advised(takes + 1) == 500
+    num = advised(takes - 1e6)
+    assert 500 < num < 1000
+    fits, more = (memory.of_grids(guided(3.0, each), SHAPE, CUDA).total for each in (num, num + 1))
+    assert fits <= 0.9 * (takes - 1e6) < more
+
+
 def test_a_training_beyond_the_memory_for_certain_is_refused_with_what_fits(there):
     least = memory.of_steps(HO, SHAPE, CUDA).least
     assert least == pytest.approx(0.9 * memory.of_steps(HO, SHAPE, CUDA).total, rel=1e-6)

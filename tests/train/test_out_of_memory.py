@@ -87,10 +87,12 @@ def test_a_grid_that_runs_out_of_memory_says_how_many_images_fit_and_they_do(mak
     assert num > 100 and in_a_child(lambda: trained(fewer), ROOM) == "True"
 
 
-def test_a_batch_of_samples_that_is_too_large_says_what_fits_and_leaves_no_folder(make_run, tmp_path):
-    run, store = make_run("wide", model__channels=16, train__length="1 step")
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_a_batch_of_samples_that_is_too_large_says_what_fits_and_leaves_no_folder(guidance, make_run, tmp_path):
+    labels = {"model__num_classes": 10, "train__label_dropout": 0.1}
+    run, store = make_run("wide", model__channels=16, train__length="1 step", **labels)
     Trainer(run, store).run()
-    job = Job(num=4000, chain=Chain("ddim", steps=2), batch_size=4000)
+    job = Job(num=4000, chain=Chain("ddim", steps=2, guidance=guidance), batch_size=4000)
     room = 120_000_000
     text = in_a_child(lambda: save_images(run.model(device="cpu"), job, tmp_path / "made"), room)
     assert re.match(

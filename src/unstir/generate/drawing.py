@@ -45,7 +45,7 @@ def check(model: Model, job: Job) -> None:
     model.labels.check(job.label, job.shares)
     model.check(job.chain)
     job.chain.times(model.process.schedule)
-    check_batch(model, min(job.batch_size, job.num))
+    check_batch(model, min(job.batch_size, job.num), job.chain.guidance)
 
 
 def settled(model: Model, job: Job) -> tuple[Model, str]:
@@ -95,7 +95,7 @@ def steps(model: Model, job: Job, begin: int) -> tuple[range, Iterator[Step]]:
     computed = range(begin, begin + min(job.batch_size, job.num))
 
     def taken() -> Iterator[Step]:
-        with within_memory(model, len(computed)):
+        with within_memory(model, len(computed), job.chain.guidance):
             slots = torch.tensor(computed, device=model.device)
             yield from model.draw(job.chain, slots, model.labels.of(slots, job.label, job.shares))
 

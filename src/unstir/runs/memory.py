@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from unstir.diffusion.guidance import in_one_batch
 from unstir.distributed import processes
 from unstir.errors import OutOfMemoryError, UserError, asked_for, is_out_of_memory
 from unstir.nn.activations import sampling_bytes, training_bytes
@@ -103,7 +104,7 @@ def of_steps(config: Config, shape: Shape, device: torch.device, rest: int = 0) 
 def of_grids(config: Config, shape: Shape, device: torch.device, rest: int = 0) -> Forecast:
     """The peak while a grid is drawn; arguments as `of_steps`."""
     weight, dtype = FLOAT * build.num_parameters(config), build.dtype(config.train.dtype, device)
-    images = config.grids.num * sampled(build.network_config(config), shape, dtype)
+    images = config.grids.num * sampled(build.network_config(config), shape, dtype, config.grids.guidance)
     peak = _besides(_held(config, weight, device), images, rest, device)
     return replace(peak, spared=_spared(config, weight, device))
 
@@ -136,10 +137,10 @@ def _spared(config: Config, weight: int, device: torch.device) -> int:
     return 0 if config.train.shard else _held(config, weight, device) - weight * copies(config)
 
 
-def sampled(network: ModelConfig, shape: Shape, dtype: torch.dtype) -> int:
-    """Bytes of an image of ``shape`` (C, H, W) that is sampled in a batch."""
+def sampled(network: ModelConfig, shape: Shape, dtype: torch.dtype, guidance: float = 1.0) -> int:
+    """Bytes of an image of ``shape`` (C, H, W) that is sampled in a batch, at a scale of classifier-free guidance."""
     of_network = sampling_bytes(network, *shape[1:], dtype.itemsize) if network.is_unet else 0
-    return of_network + OF_CHAIN * math.prod(shape)
+    return in_one_batch(guidance) * of_network + OF_CHAIN * math.prod(shape)
 
 
 def _besides(weights: int, images: int, rest: int, device: torch.device) -> Forecast:
@@ -185,8 +186,8 @@ def check(config: Config, shape: Shape, device: torch.device, rest: int = 0) -> 
 def what_fits(config: Config, shape: Shape, device: torch.device, rest: int, there: int) -> str:
     """What to change for a training to take no more than ``there`` bytes, with what it takes then; or what else to do.
 
-    Each is less than the config has, for the memory may have run out though the forecast is below. The copy that
-    training goes on without is counted where anything fits with it. Arguments as `of_steps`.
+    Each is less than the config has, a grid at most half where it should have fitted, as the memory may have run out.
+    The copy that training goes on without is counted where anything fits with it. Arguments as `of_steps`.
     """
     room = round(SAFE * there)
     if rest > room:
@@ -236,11 +237,14 @@ def _fitting_steps(config: Config, shape: Shape, device: torch.device, rest: int
 
 def _fitting_grids(config: Config, shape: Shape, device: torch.device, rest: int, room: int, size: Size) -> str:
     """The option of a grid of as many images as fit; "" where none does."""
-    one, two = (size(of_grids(_of_num(config, num), shape, device, rest)) for num in (1, 2))
-    num = min(1 + (room - one) // (two - one), config.grids.num - 1)
-    if num < 1:
-        return ""
-    return f"--grids.num {num} ({gigabytes(size(of_grids(_of_num(config, num), shape, device, rest)))})"
+    given = config.grids.num
+
+    def takes(num: int) -> int:
+        return size(of_grids(replace(config, grids=replace(config.grids, num=num)), shape, device, rest))
+
+    most = given // 2 if SAFE * takes(given) <= room else given - 1
+    num = min(1 + (room - takes(1)) // (takes(2) - takes(1)), most)
+    return f"--grids.num {num} ({gigabytes(takes(num))})" if num > 0 else ""
 
 
 def grid_that_fits(config: Config, shape: Shape, device: torch.device, before: int, there: int) -> int:
@@ -249,12 +253,8 @@ def grid_that_fits(config: Config, shape: Shape, device: torch.device, before: i
     They take half of what is free, for what an earlier grid gave back is there in pieces, and are at most half of those
     that the config has, for the memory has run out whatever the forecast says.
     """
-    each = sampled(build.network_config(config), shape, build.dtype(config.train.dtype, device))
+    each = sampled(build.network_config(config), shape, build.dtype(config.train.dtype, device), config.grids.guidance)
     return max(min((there - before) // 2 // _besides(0, each, 0, device).total, config.grids.num // 2), 0)
-
-
-def _of_num(config: Config, num: int) -> Config:
-    return replace(config, grids=replace(config.grids, num=num))
 
 
 class OneImageError(MemoryError):
