@@ -191,16 +191,26 @@ def test_what_cannot_be_pulled_is_refused_in_one_line(hub, tmp_path, unstir, ref
     assert not os.path.exists("runs")
 
 
-def test_without_a_network_the_cache_is_read_and_nothing_is_published(hub, tmp_path, unstir, refused):
+def test_without_a_network_the_cache_is_read_and_nothing_is_published(hub, tmp_path, unstir, refused, monkeypatch):
     run = untrained(tmp_path / "run")
+    evaluated(run)
     push(run.model(12, device="cpu"), "me/kept")
     first = pull("me/kept", tmp_path / "first")
     assert first.notes == ()
+    with monkeypatch.context() as patch:  # the network goes in between, and the library gives what is there
+        fetched = next((tmp_path / "cache/models--me--kept/snapshots").iterdir())
+        patch.setattr(hub_library, "snapshot_download", lambda **wanted: str(fetched))
+        assert pull("me/kept", tmp_path / "once more").notes == ()
+        figures = next(fetched.glob("evaluation/*.json"))
+        aside = figures.rename(tmp_path / "aside")
+        assert "perhaps not all of them" in pull("me/kept", tmp_path / "a part").notes[0]
+        aside.rename(figures)
     hub.close()
     second = pull("me/kept", tmp_path / "second")
     assert second.came_from == first.came_from
     (note,) = second.notes
-    assert "did not answer" in note and "perhaps not all of them" in note and f"note     {note}" in second.lines
+    assert "without an answer from the Hub" in note and "perhaps not all of them" in note
+    assert f"note     {note}" in second.lines
     refused(unstir("pull", "me/never"), "could not be fetched from the Hugging Face Hub; with a network")
     refused(unstir("push", run.path, "me/new"), "could not be reached", "try again with a network")
 

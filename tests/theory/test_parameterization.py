@@ -34,11 +34,13 @@ def test_eps_is_refused_where_its_image_is_no_float32_number():
     for made, kept in ((linear(1000, 1e-4, 0.5), 2.2e-67), (linear(20_000), 1.1e-44)):
         assert made.alpha(made.T) == pytest.approx(kept, rel=0.05)
         with pytest.raises(
-            UserError, match=f"alpha_T = {kept:.1e}, too small .* lower diffusion.beta_T or diffusion.T"
+            UserError, match=f"alpha_T, which is {kept:.1e}, too small .* lower diffusion.beta_T or diffusion.T"
         ):
             PARAMETERIZATIONS["eps"].check(made)
         for name in ("x0", "v"):
             PARAMETERIZATIONS[name].check(made)
+    with pytest.raises(UserError, match="divides by alpha_T, which is 0: .* lower diffusion.beta_T or diffusion.T"):
+        PARAMETERIZATIONS["eps"].check(linear(10_000, 1e-4, 0.5))
     least = linear(13_600)  # alpha_T is a little above the least
     PARAMETERIZATIONS["eps"].check(least)
     image = PARAMETERIZATIONS["eps"].x0(least, torch.full((1, 1, 2, 2), 10.0), least.T, torch.full((1, 1, 2, 2), 1e6))

@@ -265,3 +265,10 @@ def test_a_teacher_is_a_trained_run_of_the_same_process_whose_answer_is_read_as_
     fast = distill_run(teacher.path, tmp_path / "fast", "2 steps").run
     with pytest.raises(UserError, match="was distilled itself, and is no teacher"):
         train_run(replace(asked, train=replace(begins, init=str(fast.path))), tmp_path / "wrong")
+
+
+def test_the_rate_falls_by_steps_though_the_teachers_stood_still_within_an_epoch(trained, tmp_path):
+    teacher, _ = trained("teacher", train__lr_every="epoch", train__lr_schedule="constant")
+    assert distilled(teacher).train.lr_every == "step"
+    fast = distill_run(teacher.path, tmp_path / "fast", "12 steps").run  # far less than an epoch
+    assert learning_rate(fast, 11) < 0.05 * fast.config.train.lr

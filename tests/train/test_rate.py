@@ -68,3 +68,20 @@ def test_a_rate_that_stands_still_within_an_epoch_falls_all_the_same(make_run, d
         with pytest.raises(UserError, match=r"the rate would not fall: .*; use --train.lr_every step$"):
             make_run("never", **settings(schedule, length, **by_epoch, **changes))
     make_run("long enough", **settings("wsd", "3 epochs", **by_epoch, train__lr_period=f"{per_epoch + 1} steps"))
+    rising = settings("cosine", "1 epoch", **by_epoch) | {"train__warmup": "20 steps", "train__warmup_start": 0.5}
+    with pytest.raises(UserError, match="the rate would not fall"):
+        make_run("rising", **rising)
+    make_run("a part of a longer cosine", **settings("cosine", "1 epoch", **by_epoch, train__lr_period="9 epochs"))
+
+
+def test_a_run_that_goes_on_is_told_what_it_may_change(make_run, digits):
+    whole = settings("wsd", "3 epochs", train__lr_every="epoch")
+    run, store = make_run("run", **whole)
+    with pytest.raises(UserError, match=r"the rate would not fall: .*; leave --train.lr_period out$"):
+        continued(run, store, digits, **whole, train__lr_period="1 epoch")
+    short, store = make_run("short", train__lr_schedule="wsd", train__length="20 steps", train__warmup="10 steps")
+    fewer = {"train__lr_schedule": "wsd", "train__length": "5 steps", "train__warmup": "10 steps"}
+    says = "does not fall in 5 steps, for the warm-up takes 10 steps; leave --train.lr_period out, or give a longer"
+    with pytest.raises(UserError, match=says):
+        continued(short, store, digits, **fewer, train__lr_period="3 steps")
+    assert continued(short, store, digits, **fewer).length == 5

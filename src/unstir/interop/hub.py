@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ ADDRESS = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-
 COMMIT = re.compile(r"[0-9a-f]{12}")
 FIRST = {".gitattributes"}  # what the Hub itself puts into a new repository
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
-FROM_CACHE = "the Hub did not answer: these are the files that an earlier fetch left here, perhaps not all of them"
+FROM_CACHE = "without an answer from the Hub: the files that an earlier fetch left here, perhaps not all of them"
 NOT_FOUND = ("RepositoryNotFoundError", "RevisionNotFoundError", "GatedRepoError", "HFValidationError")
 
 
@@ -72,15 +73,22 @@ def fetch(source: str, patterns: Sequence[str]) -> Fetched:
     name, revision = match[1], match[2]
     hub = library("huggingface_hub", "hub", f"{source}, a model of the Hugging Face Hub,")
     wanted = {"repo_id": name, "revision": revision, "allow_patterns": list(patterns)}
-    notes: tuple[str, ...] = ()
     with _refused(lambda error: _not_fetched(source, error)):
         try:
-            folder = Path(hub.snapshot_download(**wanted))
+            there = hub.HfApi().model_info(name, revision=revision)
+            folder = Path(hub.snapshot_download(**wanted))  # which without a network gives what lies there, silently
+            whole = folder.name == there.sha and all(map(Path.exists, _places(folder, there, patterns)))
         except _errors() as error:
             if type(error).__name__ in NOT_FOUND:
                 raise
-            folder, notes = _cached(hub, wanted, error), (FROM_CACHE,)
-    return Fetched(folder, f"{name}@{folder.name[:12]}", notes)
+            folder, whole = _cached(hub, wanted, error), False
+    return Fetched(folder, f"{name}@{folder.name[:12]}", () if whole else (FROM_CACHE,))
+
+
+def _places(folder: Path, there: Any, patterns: Sequence[str]) -> list[Path]:
+    """Where the files of a model that fit the ``patterns`` lie when it has been fetched to a folder."""
+    names = [each.rfilename for each in there.siblings or ()]
+    return [folder / name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
 
 
 class Account:

@@ -35,7 +35,7 @@ def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], 
 
 
 def pinned(init: str) -> str:
-    """A train.init that names a run, as RUN@STEP of its newest weights now: it may train on. Errors as `model_of`."""
+    """A train.init that names a run, as RUN@STEP of its newest weights now: it may train on. UserError as above."""
     if not init or Path(init).is_file():
         return init
     folder, step = run_and_step(init)

@@ -1,4 +1,4 @@
-"""From a checkpoint to a model, or to the weights that a new run begins with, and whether its settings are the run's.
+"""From a checkpoint to a model, and whether its settings are the run's.
 
 Settings (of config.toml, of a checkpoint, asked for) must be those of one run.
 """

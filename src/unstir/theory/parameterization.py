@@ -42,15 +42,14 @@ class Parameterization:
         return self._target(alpha, sigma, x_0, eps)
 
     def check(self, schedule: NoiseSchedule) -> None:
-        """Raise UserError where the pair is undefined, or no float32 number: eps when alpha_T is 0 or below `LEAST`."""
+        """Raise UserError where the pair is undefined or no float32 number: eps, for an alpha_T below `LEAST`."""
         if self.name != "eps" or (last := schedule.alpha(schedule.T)) >= LEAST:
             return
-        others = 'use diffusion.predict = "v" or "x0"'
-        if last == 0:
-            undefined = "predicting eps is undefined where alpha_T = 0 (zero terminal SNR)"
-            raise UserError(f"{undefined}: {others}, or turn diffusion.zero_terminal_snr off")
-        small = f"predicting eps divides by alpha_T = {last:.1e}, too small for float32 numbers"
-        raise UserError(f"{small}: {others}, or lower diffusion.beta_T or diffusion.T")
+        small = f"{last:.1e}, too small for float32 numbers" if last else "0"
+        raise UserError(
+            f"predicting eps divides by alpha_T, which is {small}: "
+            'use diffusion.predict = "v" or "x0", or lower diffusion.beta_T or diffusion.T'
+        )
 
 
 PARAMETERIZATIONS = {

@@ -71,7 +71,11 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
         model=replace(config.model, dropout=0.0) if config.model.is_unet else config.model,
         loss=LossConfig(objective="consistency", teacher=predict),
         train=replace(
-            train, warmup=f"{run.steps_in(train.length) // 20} steps", lr_schedule="cosine", lr_period="0 steps"
+            train,
+            warmup=f"{run.steps_in(train.length) // 20} steps",
+            lr_schedule="cosine",
+            lr_period="0 steps",
+            lr_every="step",
         ),
         log=replace(config.log, held_out_images=0, to=()),
         grids=replace(

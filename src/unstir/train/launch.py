@@ -204,7 +204,8 @@ def _check_fit(config: Config, store: Store) -> None:
             f"{store.path} holds {height}x{width} images, data.size is {size}; set --data.size 0, or pack anew"
         )
     check_sides(config, height, width)
-    PARAMETERIZATIONS[config.diffusion.predict].check(build.schedule(config.diffusion))
+    for predict in (config.diffusion.predict, *([config.loss.teacher] if config.distilled else [])):
+        PARAMETERIZATIONS[predict].check(build.schedule(config.diffusion))
     check(*needs(config, store))
     if classes and classes != len(store.classes):
         raise UserError(

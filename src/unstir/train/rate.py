@@ -6,14 +6,14 @@ from dataclasses import replace
 from unstir.errors import UserError
 from unstir.runs.run import Run
 from unstir.runs.sections import TrainConfig
-from unstir.runs.timetable import learning_rate
 
 
 def settled(draft: Run) -> TrainConfig:
     """[train] of a new run, with the length of its rate's fall: of a cosine the rest of the run, of wsd a fifth of it
     (two epochs at least, where the rate stands still within an epoch).
 
-    Raises UserError where no step follows the warm-up, and as `check_fall`.
+    Raises UserError where no step follows the warm-up, and where the fall ends before the run, is longer than it or
+    never comes.
     """
     train, warmup = draft.config.train, draft.steps_in(draft.config.train.warmup)
     rest = draft.length - warmup
@@ -26,24 +26,27 @@ def settled(draft: Run) -> TrainConfig:
         fifth = max(draft.length // 5, 2 * draft.steps_per_epoch if train.lr_every == "epoch" else 1)
         period = rest if train.lr_schedule == "cosine" else min(fifth, rest)
         train = replace(train, lr_period=f"{period} steps")
-    check_fall(Run(draft.path, replace(draft.config, train=train), draft.data))
+    _check_fall(Run(draft.path, replace(draft.config, train=train), draft.data), "use --train.lr_every step")
     return train
 
 
 def check_changed(old: Run, new: Run, changed: Collection[str]) -> None:
-    """Raise UserError, as `check_fall`, where a run that goes on was given another fall or more steps."""
-    train = new.config.train
-    if "train.lr_period" in changed:
-        check_fall(new)
+    """Raise UserError, as `settled`, where a run that goes on was given another fall, or more steps than a cosine."""
+    train, warmup = new.config.train, new.steps_in(new.config.train.warmup)
+    if "train.lr_period" in changed and train.lr_schedule != "constant":
+        if new.length <= warmup:
+            none = f"the rate does not fall in {_span(new.length)}, for the warm-up takes {_span(warmup)}"
+            raise UserError(f"{none}; leave --train.lr_period out, or give a longer --train.length")
+        _check_fall(new, "leave --train.lr_period out")
     elif new.length > old.length and train.lr_schedule == "cosine" and new.length > (ends := _end(new)):
         raise UserError(
             f"train.length={train.length} goes beyond step {ends}, where the cosine of train.lr is 0; give the "
-            f'period its new length too: --train.lr_period "{_span(new.length - new.steps_in(train.warmup))}"'
+            f'period its new length too: --train.lr_period "{_span(new.length - warmup)}"'
         )
 
 
-def check_fall(run: Run) -> None:
-    """Raise UserError where the rate's fall ends before the run, is longer than it, or never comes."""
+def _check_fall(run: Run, remedy: str) -> None:
+    """Refuse a fall that ends before the run, is longer than it, or never comes: for the last one the ``remedy``."""
     train, ends = run.config.train, _end(run)
     most = f'--train.lr_period "{_span(run.length - run.steps_in(train.warmup))}"'
     if train.lr_schedule == "cosine" and run.length > ends:
@@ -56,12 +59,21 @@ def check_fall(run: Run) -> None:
             f"train.lr_period={train.lr_period} of fall and train.warmup={train.warmup} are longer than the run of "
             f"{run.length} steps; at most {most}"
         )
-    if train.lr_schedule != "constant" and train.lr_every == "epoch" and learning_rate(run, run.length - 1) == train.lr:
+    if train.lr_every == "epoch" and run.length >= ends and _stands_still(run):
         raise UserError(
             f'the rate would not fall: with train.lr_every="epoch" it is that of the first step of an epoch of '
             f"{_span(run.steps_per_epoch)}, and its fall of {train.lr_period} has not begun by that of the last one; "
-            "use --train.lr_every step"
+            f"{remedy}"
         )
+
+
+def _stands_still(run: Run) -> bool:
+    """Whether the first step of the last epoch still has the full rate, or a part of the warm-up."""
+    train = run.config.train
+    first = (run.length - 1) // run.steps_per_epoch * run.steps_per_epoch
+    if train.lr_schedule == "cosine":
+        return first <= run.steps_in(train.warmup)
+    return train.lr_schedule == "wsd" and run.length - first >= run.steps_in(train.lr_period)
 
 
 def _end(run: Run) -> int:
