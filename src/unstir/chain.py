@@ -204,7 +204,9 @@ DEFAULTS: dict[str, Any] = {each.name: each.default for each in dataclasses.fiel
 assert set(OPTIONS) <= DEFAULTS.keys(), "each option that SAMPLERS names is a field of Chain"
 
 FAST = Chain("unipc", steps=20)
-"""What images to be evaluated are drawn with by default: as good as the ancestral chain of 1000 (docs/sampling.md)."""
+"""What images to be evaluated are drawn with by default: of a trained network as good as 1000 steps of the ancestral
+chain. One that predicts the noise and is far from trained is better sampled at random (docs/sampling.md).
+"""
 
 
 def compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
