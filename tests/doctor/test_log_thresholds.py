@@ -190,8 +190,10 @@ def test_a_clip_is_advised_where_there_is_none(clip, named, known):
         ({"warmup": "51 steps"}, 0.0, ("warning", 0.51, 0.5)),
         ({"warmup": "99 steps"}, 0.0, ("warning", 0.99, 0.5)),
         ({"warmup": "100 steps"}, 0.0, ("problem", 1.0, 0.5)),
-        ({"lr_schedule": "cosine"}, 0.05, None),
-        ({"lr_schedule": "cosine"}, 0.06, ("warning", 0.12, 0.1)),
+        ({"lr_schedule": "cosine", "lr_period": "200 steps"}, 0.05, None),
+        ({"lr_schedule": "cosine", "lr_period": "200 steps"}, 0.06, ("warning", 0.12, 0.1)),
+        ({"lr_schedule": "cosine", "lr_period": "101 steps"}, 0.06, ("warning", 0.12, 0.1)),
+        ({"lr_schedule": "cosine", "lr_period": "100 steps"}, 0.06, None),  # the last step before its end
         ({"lr_schedule": "constant"}, 0.06, None),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 from runs import diverged, evaluation, facts, good, noise_only, over_fitted, too_short
 from unstir.report.analysis import URGENCY, analyse, limitations, summary
 from unstir.report.lead import explained, lead
+from unstir.runs.sections import LossConfig
 from unstir.significance import LEVEL, widening
 
 
@@ -73,6 +74,22 @@ def test_the_first_lines_say_in_plain_words_what_the_run_is_and_whether_its_imag
     text = " ".join(lead(known, analyse(known)))
     assert text.startswith("A diffusion model: a network that turns noise into new grey images of 8x8 pixels. It was ")
     assert said in text and not explained([text.replace("held out", "")]), "no term of the field in it"
+
+
+def test_the_first_lines_of_a_distilled_run_name_its_teacher_and_count_no_passes_over_the_data():
+    made, replace = facts(), dataclasses.replace
+    config = replace(
+        made.config,
+        diffusion=replace(made.config.diffusion, predict="v"),
+        loss=LossConfig(objective="consistency"),
+        train=replace(made.config.train, init="runs/digits@1150"),
+        log=replace(made.config.log, held_out_images=0),
+        grids=made.config.grids.changed(sampler="consistency", steps=2, spacing="trailing", guidance=1.0),
+    )
+    known = replace(made, config=config)
+    text = " ".join(lead(known, analyse(known)))
+    assert "It was distilled: it learned from the run `runs/digits@1150` to make in one call what" in text
+    assert "with 192,000 images in its batches." in text and "times each image" not in text
 
 
 def test_terms_are_explained_where_they_occur():

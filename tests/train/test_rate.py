@@ -60,12 +60,13 @@ def test_a_rate_that_stands_still_within_an_epoch_falls_all_the_same(make_run, d
     assert run.config.train.lr_period == f"{2 * per_epoch} steps"
     rates = [learning_rate(run, epoch * per_epoch) for epoch in range(3)]
     assert rates[1:] == pytest.approx([1e-3, 0.5e-3])
-    for schedule, length, changes in (
-        ("wsd", "3 epochs", {"train__lr_period": "1 epoch"}),
-        ("wsd", "1 epoch", {}),
-        ("cosine", "1 epoch", {}),
+    longer = '--train.lr_period "2 epochs" or '
+    for schedule, length, changes, remedy in (
+        ("wsd", "3 epochs", {"train__lr_period": "1 epoch"}, longer),
+        ("wsd", "1 epoch", {}, ""),
+        ("cosine", "1 epoch", {}, ""),
     ):
-        with pytest.raises(UserError, match=r"the rate would not fall: .*; use --train.lr_every step$"):
+        with pytest.raises(UserError, match=rf"the rate would not fall: .*; use {remedy}--train.lr_every step$"):
             make_run("never", **settings(schedule, length, **by_epoch, **changes))
     make_run("long enough", **settings("wsd", "3 epochs", **by_epoch, train__lr_period=f"{per_epoch + 1} steps"))
     rising = settings("cosine", "1 epoch", **by_epoch) | {"train__warmup": "20 steps", "train__warmup_start": 0.5}
@@ -85,3 +86,13 @@ def test_a_run_that_goes_on_is_told_what_it_may_change(make_run, digits):
     with pytest.raises(UserError, match=says):
         continued(short, store, digits, **fewer, train__lr_period="3 steps")
     assert continued(short, store, digits, **fewer).length == 5
+
+
+def test_a_constant_rate_has_no_fall(make_run, digits):
+    run, store = make_run("run", **settings("constant", "12 steps"))
+    asked = settings("constant", "12 steps", train__lr_period="3 steps")
+    for go in (lambda: make_run("new", **asked), lambda: continued(run, store, digits, **asked)):
+        with pytest.raises(
+            UserError, match=r'lr_period=3 steps has no effect with train.lr_schedule="constant": leave'
+        ):
+            go()

@@ -189,8 +189,8 @@ def _clipping(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
     usual = cfg.loss_scale == 1 and facts.run.config.loss.is_simple  # others have large gradients by nature
     evidence = f"""after the warm-up {share:.0%} of the steps; its norm is {norm:.2g} where train.clip={cfg.clip:g}; at
         most {CLIPPED:.0%} is usual"""
-    remedy = f"""a new run with --train.clip {short(2 * norm)}, which cuts only what stands out. Adam divides by the
-        gradient's size, so a lower --train.lr would do something else: it shortens every step and stops no spike"""
+    remedy = f"""a new run with --train.clip {short(2 * norm)}, which cuts only what stands out. A step does not
+        grow with the gradient, so a lower --train.lr would shorten every step and stop no spike"""
     yield Finding("warning" if usual else "note", evidence, remedy, share, CLIPPED)
 
 
@@ -263,8 +263,11 @@ def _rate_plan(facts: RunFacts) -> Iterator[Finding]:
         evidence = f"train.warmup={cfg.warmup} is {share:.2g} of the run's {length} steps; at most {WARM} is usual"
         remedy = f'a new run with --train.warmup "{max(length // 20, 1)} steps"'
         yield Finding("problem" if warmup >= length else "warning", evidence, remedy, share, WARM)
-    elif cfg.lr_schedule == "cosine" and (left := learning_rate(run, length - 1) / cfg.lr) > LEFT:
+        return
+    ends = warmup + run.steps_in(cfg.lr_period)
+    left = learning_rate(run, length - 1) / cfg.lr
+    if cfg.lr_schedule == "cosine" and ends > length and left > LEFT:
         evidence = f"the rate of the last step is {left:.0%} of train.lr={cfg.lr:g}; at most {LEFT:.0%} is usual"
-        remedy = f'--train.length "{warmup + run.steps_in(cfg.lr_period)} steps", which goes on to its end'
+        remedy = f'--train.length "{ends} steps", which goes on to its end'
         says = "the cosine is not at its end when the run is"
         yield Finding("warning", evidence, remedy, left, LEFT, says=says)

@@ -10,7 +10,10 @@ from unstir.report.wording import count, passes
 
 GOODNESS = {
     ("excess", "bad"): "By the figures its images can still be told from real ones.",
-    ("excess", "undecided"): "By the figures its images cannot be told from real ones; more samples might do it.",
+    (
+        "excess",
+        "undecided",
+    ): "By the figures its images cannot be told from real ones; more samples might tell them apart.",
     ("near", "good"): "By the figures its images are close to real ones.",
     (
         "too near",
@@ -41,6 +44,9 @@ def lead(facts: Facts, statements: Sequence[Statement]) -> list[str]:
 
 
 def _learned_from(facts: Facts) -> str:
+    if facts.config.distilled:
+        teacher = f"the run `{facts.config.train.init}`"
+        return f"It was distilled: it learned from {teacher} to make in one call what that makes in many."
     train, held_out = facts.data.counts["train"], facts.data.counts["held_out"]
     kept = f"; {held_out:,} others were held out, to compare with" if held_out else ""
     return f"It was trained on {count(train, 'image')} of `{facts.config.data.source}`{kept}."
@@ -53,6 +59,10 @@ def _length(facts: Facts) -> str:
         where = f"Training finished after {count(facts.step, 'step')}"
     if not facts.cost.images:
         return f"{where}."
+    if facts.config.distilled:
+        return (
+            f"{where}. It took {duration(facts.cost.seconds)}, with {count(facts.cost.images, 'image')} in its batches."
+        )
     seen = passes(facts.cost.images, facts.data.counts["train"])
     return f"{where}. It took {duration(facts.cost.seconds)} and saw {count(facts.cost.images, 'image')}, {seen}."
 

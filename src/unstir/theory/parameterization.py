@@ -47,8 +47,8 @@ class Parameterization:
             return
         small = f"{last:.1e}, too small for float32 numbers" if last else "0"
         raise UserError(
-            f"predicting eps divides by alpha_T, which is {small}: "
-            'use diffusion.predict = "v" or "x0", or lower diffusion.beta_T or diffusion.T'
+            f"predicting eps divides by alpha_T, which is {small}; "
+            "use --diffusion.predict v or x0, or lower --diffusion.beta_T or --diffusion.T"
         )
 
 

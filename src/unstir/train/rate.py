@@ -12,8 +12,8 @@ def settled(draft: Run) -> TrainConfig:
     """[train] of a new run, with the length of its rate's fall: of a cosine the rest of the run, of wsd a fifth of it
     (two epochs at least, where the rate stands still within an epoch).
 
-    Raises UserError where no step follows the warm-up, and where the fall ends before the run, is longer than it or
-    never comes.
+    Raises UserError where no step follows the warm-up, where a constant rate is given a fall, and where the fall ends
+    before the run, is longer than it or never comes.
     """
     train, warmup = draft.config.train, draft.steps_in(draft.config.train.warmup)
     rest = draft.length - warmup
@@ -26,14 +26,16 @@ def settled(draft: Run) -> TrainConfig:
         fifth = max(draft.length // 5, 2 * draft.steps_per_epoch if train.lr_every == "epoch" else 1)
         period = rest if train.lr_schedule == "cosine" else min(fifth, rest)
         train = replace(train, lr_period=f"{period} steps")
-    _check_fall(Run(draft.path, replace(draft.config, train=train), draft.data), "use --train.lr_every step")
+    longer = '--train.lr_period "2 epochs" or ' * (train.lr_schedule == "wsd" and rest >= 2 * draft.steps_per_epoch)
+    remedy = f"use {longer}--train.lr_every step"
+    _check_fall(Run(draft.path, replace(draft.config, train=train), draft.data), remedy)
     return train
 
 
 def check_changed(old: Run, new: Run, changed: Collection[str]) -> None:
     """Raise UserError, as `settled`, where a run that goes on was given another fall, or more steps than a cosine."""
     train, warmup = new.config.train, new.steps_in(new.config.train.warmup)
-    if "train.lr_period" in changed and train.lr_schedule != "constant":
+    if "train.lr_period" in changed:
         if new.length <= warmup:
             none = f"the rate does not fall in {_span(new.length)}, for the warm-up takes {_span(warmup)}"
             raise UserError(f"{none}; leave --train.lr_period out, or give a longer --train.length")
@@ -46,8 +48,13 @@ def check_changed(old: Run, new: Run, changed: Collection[str]) -> None:
 
 
 def _check_fall(run: Run, remedy: str) -> None:
-    """Refuse a fall that ends before the run, is longer than it, or never comes: for the last one the ``remedy``."""
+    """Refuse a fall of a constant rate, and one that ends before the run, is longer than it, or never comes: for this
+    the ``remedy``.
+    """
     train, ends = run.config.train, _end(run)
+    if train.lr_schedule == "constant" and run.steps_in(train.lr_period):
+        without = f'train.lr_period={train.lr_period} has no effect with train.lr_schedule="constant"'
+        raise UserError(f"{without}: leave it out, or use --train.lr_schedule wsd or cosine")
     most = f'--train.lr_period "{_span(run.length - run.steps_in(train.warmup))}"'
     if train.lr_schedule == "cosine" and run.length > ends:
         raise UserError(
@@ -61,9 +68,8 @@ def _check_fall(run: Run, remedy: str) -> None:
         )
     if train.lr_every == "epoch" and run.length >= ends and _stands_still(run):
         raise UserError(
-            f'the rate would not fall: with train.lr_every="epoch" it is that of the first step of an epoch of '
-            f"{_span(run.steps_per_epoch)}, and its fall of {train.lr_period} has not begun by that of the last one; "
-            f"{remedy}"
+            f'the rate would not fall: train.lr_every="epoch" holds it for an epoch of {_span(run.steps_per_epoch)}, '
+            f"and its fall of train.lr_period={train.lr_period} is no longer; {remedy}"
         )
 
 
