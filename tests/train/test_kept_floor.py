@@ -128,7 +128,9 @@ def test_training_pays_for_one_noise_of_each_watched_image_of_cifar10_and_four_o
         raise InterruptedError
 
     monkeypatch.setattr(loss_floor, "_measured", measured)
-    run, _ = make_run(diffusion__T=1000, log__held_out_images=128, log__held_out_times=10, data__flip=False)
+    run, _ = make_run(
+        diffusion__T=1000, diffusion__beta_T=0.02, log__held_out_images=128, log__held_out_times=10, data__flip=False
+    )
     for count in (50_000, 10_000):
         store = SimpleNamespace(count=lambda split, count=count: count, shape=(3, 32, 32))
         with pytest.raises(InterruptedError):
