@@ -207,8 +207,9 @@ def drawing(on: Setting) -> Section:
     other = of_lucidrains.network(size, on.device).eval()
     entered(LUCIDRAINS, "its default", of_lucidrains.drawing_of(other, size.side, num, part), T)
     note = (
-        f"Ours with {on.calls} calls of the sampler that [sampling.md](sampling.md) measures to be as good as 1000 "
-        f"ancestral calls, the default of both peers; all peers in float32. {part} calls on {num} images were timed of "
+        f"Ours with {on.calls} calls of the sampler that [sampling.md](sampling.md#how-few-calls-do) measures to be as "
+        "good as 1000 ancestral calls, the default of both peers, for digits and a network that predicts the velocity; "
+        f"of other networks it was not measured. All peers in float32. {part} calls on {num} images were timed of "
         f"each, with all that a sampler does around them; the time is that of {IMAGES} images and all calls in "
         "proportion."
     )
