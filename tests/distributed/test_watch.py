@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import time
 
@@ -111,14 +112,18 @@ def test_what_is_refused_before_they_meet_is_said_once(tmp_path, words, said):
 
     from unstir import cli
 
-    store = TCPStore("127.0.0.1", 0, is_master=True)  # as torchrun keeps it
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
 
     def refused(rank):
-        os.environ.update(TORCHELASTIC_USE_AGENT_STORE="True", MASTER_PORT=str(store.port))
+        os.environ.update(TORCHELASTIC_USE_AGENT_STORE="True", MASTER_PORT=str(port))
         cli.main(words)
 
     job = Together(3, refused, tmp_path)
+    # As torchrun keeps it. Its thread begins after the copies are made: a copy keeps the locks that are held just then.
+    store = TCPStore("127.0.0.1", port, is_master=True, master_listen_fd=listening.detach())
     assert job.wait(LIMIT) == [2, 2, 2]
+    del store
     (line,) = lines(job)
     assert said in line
 
