@@ -1,5 +1,7 @@
 """How much memory there is, was taken at most and is taken, against what is allocated here and what the system says."""
 
+import ctypes
+import json
 import resource
 from types import SimpleNamespace
 
@@ -68,3 +70,42 @@ def test_on_cuda_it_is_what_torch_has_given_to_tensors(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=400))
     assert (resources.memory(CUDA), resources.taken(CUDA), resources.peak(CUDA)) == (400, 10, 30)
     assert resources.reachable(CUDA) == 125  # what is free, and what the allocator keeps
+
+
+class Counts(ctypes.Structure):
+    """What glibc counts of its memory, mallinfo2(3)."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in ["arena", "ordblks", "smblks", "hblks", "hblkhd", "a", "b", "c", "d", "keepcost"]
+    ]
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc 2.33")
+def test_freed_blocks_go_back_to_the_system_at_once():
+    def mapped():
+        libc = ctypes.CDLL(None)
+        libc.mallinfo2.restype = Counts
+        libc.mallopt(resources.M_MMAP_THRESHOLD, 32 * resources.BLOCK)  # as it is after a block of that size
+        found, held = [], []
+        for ask in (lambda: None, resources.return_blocks_at_once):
+            ask()
+            for size in (resources.BLOCK // 2, 2 * resources.BLOCK):
+                before = libc.mallinfo2().hblks
+                new = [torch.empty(size, dtype=torch.uint8) for _ in range(100)]  # some fit into what is free already
+                found.append(libc.mallinfo2().hblks - before)
+                held.extend(new)
+        before = libc.mallinfo2().hblks
+        del held, new
+        return [*found, before - libc.mallinfo2().hblks]
+
+    *kept, given, back = json.loads(in_a_child(mapped))
+    assert kept == [0, 0, 0] and 50 < given == back
+
+
+def test_another_c_library_is_left_as_it_is(monkeypatch):
+    monkeypatch.setattr(resources.ctypes, "CDLL", lambda name: SimpleNamespace())
+    resources.return_blocks_at_once()
+    monkeypatch.delattr(resources.ctypes, "CDLL")
+    monkeypatch.setattr(resources.sys, "platform", "win32")
+    resources.return_blocks_at_once()

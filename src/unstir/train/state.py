@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unstir.diffusion.loss import LossHistory
 from unstir.distributed import processes
-from unstir.runs import build
+from unstir.runs import build, resources
 from unstir.runs.checkpoint import Checkpoint, DamagedError, environment
 from unstir.runs.kinds import Kind, check, is_count, is_figures, is_number
 from unstir.runs.run import Run
@@ -59,6 +59,8 @@ class State:
     def initial(cls, run: Run, device: torch.device) -> "State":
         """The state of a run before its first step, with all figures at zero."""
         train = run.config.train
+        if device.type == "cpu" and train.activation_checkpointing == len(run.config.model.mults):
+            resources.return_blocks_at_once()  # every level is recomputed: memory counts for more than time
         split = train.shard and processes.size() > 1
         net = build.network(run.config, torch.device("cpu") if split else device)
         zeros = partial(torch.zeros, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
