@@ -61,6 +61,33 @@ def test_a_conditional_run_begins_from_an_unconditional_one_and_names_what_is_ne
     assert Trainer(run, store).run()
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"diffusion__predict": "v"}, "(diffusion.predict is eps there, v here)"),
+        (
+            {"diffusion__T": 12, "diffusion__beta_1": 0.02},
+            "(diffusion.T is 10 there, 12 here; diffusion.beta_1 is 0.1 th",
+        ),
+        (
+            {"diffusion__schedule": "cosine", "diffusion__beta_1": 0.02},
+            "(diffusion.schedule is linear there, cosine her",
+        ),
+        ({"train__lr": 0.02, "loss__weighting": "min_snr"}, ""),
+    ],
+)
+def test_weights_of_another_process_are_named(trained, make_run, changes, said):
+    first, _ = trained(diffusion__T=10, diffusion__beta_1=0.1, diffusion__beta_T=0.2, diffusion__schedule="linear")
+    watch = Said()
+    given = {"diffusion__T": 10, "diffusion__beta_1": 0.1, "diffusion__beta_T": 0.2, "diffusion__schedule": "linear"}
+    begun = Trainer(*make_run("other", train__init=str(first.path), **{**given, **changes}), observer=watch)
+    assert same(begun.state.net.state_dict(), first.model().denoiser.net.state_dict())
+    assert len(watch.said) == bool(said) and all(
+        f"step 12; they were trained for another process {said}" in text and "learn this one anew" in text
+        for text in watch.said
+    )
+
+
 def test_a_run_that_tells_of_augmentation_begins_from_one_that_does_not_and_draws_as_it(trained, make_run):
     first, _ = trained(train__lr=0.01)
     run, store = make_run("told", train__init=str(first.path), train__augment=0.5)

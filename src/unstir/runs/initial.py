@@ -20,7 +20,8 @@ MAY_BE_NEW = ("label.weight", "augment.weight")  # of networks with more inputs 
 def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], str]:
     """The sampling weights that train.init names, completed by the network's own of `MAY_BE_NEW`; a sentence on these.
 
-    It names a file, a run, or RUN@STEP. Raises UserError for anything else, and for weights that do not fit.
+    The sentence also says where they were trained for another process or prediction; "" where there is nothing to say.
+    train.init names a file, a run, or RUN@STEP. Raises UserError for anything else, and for weights that do not fit.
     """
     found, own, source = _checkpoint_of(config.train.init), net.state_dict(), config.train.init
     weights = weights_of(found, ema=True)
@@ -30,8 +31,10 @@ def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], 
         what = f"{'; '.join(_unlike(found.config, config) or wrong[:3])} ({len(wrong)} tensors, {wrong[0]})"
         remedy = "use the same [model] settings, or leave it out"
         raise UserError(f"train.init={source} does not fit the network: {what}; {remedy}")
-    begins = f"begins with the weights of {source}, step {found.step}; it has no {', '.join(new)}, which is new and"
-    return weights, f"{begins} keeps its own initial values" if new else ""
+    notes = [f"it has no {', '.join(new)}, which is new and keeps its own initial values"] if new else []
+    if other := _other_process(found.config.get("diffusion", {}), config):
+        notes.append(f"they were trained for another process ({'; '.join(other)}) and learn this one anew")
+    return weights, "; ".join((f"begins with the weights of {source}, step {found.step}", *notes)) if notes else ""
 
 
 def pinned(init: str) -> str:
@@ -71,6 +74,17 @@ def check_teacher(config: Config) -> None:
     pairs.append(("what the teacher predicts (loss.teacher)", there.diffusion.predict, config.loss.teacher))
     if wrong := [f"{name} is {their} there, {our} here" for name, their, our in pairs if their != our]:
         raise UserError(f"train.init={source} is not the teacher that is asked for: {'; '.join(wrong)}; {how}")
+
+
+def _other_process(there: dict[str, Any], config: Config) -> list[str]:
+    """The settings of diffusion that had an effect ``there`` and differ here, in words; none of a distilled run, whose
+    teacher `check_teacher` compares.
+    """
+    linear = config.diffusion.schedule == there.get("schedule") == "linear"
+    names = [name for name in vars(config.diffusion) if linear or name not in ("beta_1", "beta_T")]
+    pairs = [(name, there.get(name), getattr(config.diffusion, name)) for name in names if name in there]
+    differ = [f"diffusion.{name} is {their} there, {our} here" for name, their, our in pairs if their != our]
+    return [] if config.distilled else differ
 
 
 def _checkpoint_of(text: str) -> Checkpoint:
