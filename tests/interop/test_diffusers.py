@@ -18,6 +18,7 @@ from unstir.interop import exporting
 from unstir.interop.exporting import export
 from unstir.interop.importing import import_run
 from unstir.interop.names import to_diffusers
+from unstir.interop.schedulers import to_scheduler
 from unstir.libraries import library
 from unstir.randomness import Key
 from unstir.runs.checkpoint import load
@@ -117,6 +118,18 @@ def test_the_ddpm_pipeline_draws_our_pictures(there_and_back, monkeypatch, case)
     assert len(noise.left) == 1 and (theirs - ours).abs().max() < 1 / 255
 
 
+@pytest.mark.parametrize("fixed", ["small", "large"])
+def test_a_learned_variance_that_the_run_leaves_aside_is_drawn_with_and_said(tmp_path, unstir, monkeypatch, fixed):
+    run = untrained(tmp_path / "run", **CASES["learned"], grids__variance=fixed)
+    status, out, _ = unstir("export", run.path, "--to", "diffusers", "--out", "out")
+    assert status == 0 and f"grids.variance={fixed} is not carried over: DDPMPipeline adds the learned one" in out
+    assert f"grids.variance={fixed} is not carried over" in Path("out/README.md").read_text()
+    noise = OurNoise(run.chain(), run.data.shape, 3, range(20, 0, -1))
+    theirs = drawn_by(monkeypatch, diffusers.DDPMPipeline.from_pretrained("out"), noise, num_inference_steps=20)
+    ours = (pictures(run, Chain("ancestral", 20, variance="learned")).clamp(-1, 1) + 1) / 2
+    assert (theirs - ours).abs().max() < 1 / 255
+
+
 @pytest.mark.parametrize("eta", [0.0, 0.7])
 def test_the_ddim_pipeline_draws_our_pictures(there_and_back, monkeypatch, eta):
     run, folder, _ = there_and_back("plain")
@@ -160,6 +173,17 @@ def test_an_export_that_computes_something_else_is_not_kept(tmp_path, monkeypatc
     run = untrained(tmp_path / "run", **CASES["plain"])
     monkeypatch.setattr(exporting, "to_diffusers", swapped)
     with pytest.raises(UserError, match="computes other outputs than the model: they differ by"):
+        export(run.model(device="cpu"), "diffusers", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_an_export_whose_scheduler_cannot_step_is_not_kept(tmp_path, monkeypatch):
+    def fixed(*given):
+        return to_scheduler(*given) | {"variance_type": "fixed_small"}
+
+    run = untrained(tmp_path / "run", **CASES["learned"])
+    monkeypatch.setattr(exporting, "to_scheduler", fixed)
+    with pytest.raises(UserError, match=r"makes \[1, 2, 8, 8\] of an image \[1, 1, 8, 8\]; nothing was kept"):
         export(run.model(device="cpu"), "diffusers", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from torch import Tensor
 
 from unstir.errors import UserError
 from unstir.interop import readme
@@ -89,10 +90,25 @@ def _diffusers(model: Model, name: str) -> Writer:
         if model.labels.count:
             known = {"classes": model.labels.names, "has_null": model.labels.has_null}
             write_text(folder / LABELS, json.dumps(known, indent=1) + "\n")
-        again = diffusers.UNet2DModel.from_pretrained(folder / "unet", local_files_only=True).eval()
-        return lambda x, t, label: again(x, t, class_labels=label).sample
+        return _stepping(diffusers.DDPMPipeline.from_pretrained(folder, local_files_only=True))
 
     return write
+
+
+def _stepping(pipeline: Any) -> Network:
+    """The network of a pipeline; UserError where its scheduler makes no image of what the network says."""
+
+    def network(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+        output: Tensor = pipeline.unet(x, t, class_labels=label).sample
+        step = pipeline.scheduler.step(output[-1:], int(t[-1]), x[-1:], generator=torch.Generator()).prev_sample
+        if step.shape != x[-1:].shape:
+            raise UserError(
+                f"a step of the scheduler that was written makes {list(step.shape)} of an image {list(x[-1:].shape)}; "
+                "nothing was kept. Please report this"
+            )
+        return output
+
+    return network
 
 
 def _onnx(model: Model, name: str) -> Writer:

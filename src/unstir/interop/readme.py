@@ -87,6 +87,8 @@ def notes(model: Model) -> tuple[str, ...]:
         said.append("the pipelines of diffusers cannot pass a class on: README.md has the loop")
     if model.learned_variance:
         said.append("DDIMScheduler takes no learned variance: draw by DDPMPipeline")
+        if model.chain.variance in ("small", "large"):
+            said.append(f"grids.variance={model.chain.variance} is not carried over: DDPMPipeline adds the learned one")
     elif model.chain.clip:
         said.append("DDIM draws as here with use_clipped_model_output=True: eps then follows the clamped image")
     if model.process.T != DEFAULT_STEPS:

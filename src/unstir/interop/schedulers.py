@@ -89,8 +89,11 @@ def from_scheduler(settings: Mapping[str, Any]) -> tuple[DiffusionConfig, Chain,
 
 
 def _variance_type(diffusion: DiffusionConfig, chain: Chain) -> str:
-    """What DDPMScheduler adds: that of the chain, or of the whole chain where its sampler has no variance."""
-    if diffusion.learned_variance and chain.variance in ("auto", "learned"):
+    """What DDPMScheduler adds: that of the chain, or of the whole chain where its sampler has no variance.
+
+    Of a network that learned one it is always that: in every other type DDPMScheduler takes all channels for the image.
+    """
+    if diffusion.learned_variance:
         return "learned_range"
     strided = chain.sampler == "ancestral" and chain.steps < diffusion.T
     small = chain.variance == "small" or (chain.variance == "auto" and strided)
