@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unstir.data.records import Records, Rows, file_stamp
+from unstir.data.records import Records, file_stamp
+from unstir.data.rows import Rows
 from unstir.errors import UserError, remedy
 
 IMAGES = "images", "image", "x", "data", "arr_0"
@@ -78,7 +79,7 @@ class ItemsOfDataset(Records):
 
     def __init__(self, dataset: Any) -> None:
         self._dataset, self.name = dataset, f"the {type(dataset).__name__}"
-        self.classes = tuple(map(str, getattr(dataset, "classes", ()) or ()))
+        self._classes = tuple(map(str, getattr(dataset, "classes", ()) or ()))
 
     def stamp(self) -> str:
         """Identify it by its type, its length, its ``targets`` and some items."""
@@ -95,7 +96,7 @@ class ItemsOfDataset(Records):
         labels = self._targets()
         if labels is None:
             labels = [self._item(index)[1] for index in range(len(self._dataset))]
-        return [Rows("train", "items", labels, lambda index: self._item(index)[0])]
+        return [Rows("train", "items", labels, lambda index: self._item(index)[0], self._classes)]
 
     def _targets(self) -> list[Hashable] | None:
         """Its ``targets``, where there is one for each item."""

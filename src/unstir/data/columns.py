@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from unstir.data.images import signature
-from unstir.data.records import UNKNOWN, Records, Rows, file_stamp, split_of
+from unstir.data.records import UNKNOWN, Records, file_stamp, split_of
+from unstir.data.rows import Rows
 from unstir.errors import UserError
 from unstir.libraries import library
 
@@ -44,7 +45,7 @@ class Parquet(Records):
             features = about.get("info", {}).get("features", {}) if isinstance(about, dict) else {}
             image = self._image_column(opened, schema, features)
             label = _label_column(schema.names, features)
-            self.classes = tuple(features.get(label, {}).get("names", ())) if label else ()
+            classes = tuple(map(str, features.get(label, {}).get("names") or ())) if label else ()
             labels = opened.read([label]).column(0).to_pylist() if label else [None] * opened.metadata.num_rows
         except UserError:
             raise
@@ -63,7 +64,7 @@ class Parquet(Records):
                 newest[group] = opened.read_row_group(group, [image]).column(0)
             return _bytes(newest[group][index - starts[group]].as_py(), file.parent)
 
-        return Rows(split_of(file.name), file.name, labels, read)
+        return Rows(split_of(file.name), file.name, labels, read, classes)
 
     def _image_column(self, opened: Any, schema: Any, features: dict[str, Any]) -> str:
         named = [name for name, of in features.items() if isinstance(of, dict) and of.get("_type") == "Image"]
@@ -96,7 +97,6 @@ class HubDataset(Records):
             raise UserError(f"{self.name}: no column of images; the columns are {there}")
         self._label = next((name for name, kind in kinds.items() if kind == "ClassLabel"), "")
         self._label = self._label or next((name for name in LABELS if name in kinds), "")
-        self.classes = tuple(getattr(features[self._label], "names", ())) if self._label else ()
 
     def _load(self, source: str | Path) -> dict[str, Any]:
         try:
@@ -127,9 +127,11 @@ class HubDataset(Records):
         return [self._of(name, of) for name, of in self._splits.items()]
 
     def _of(self, split: str, dataset: Any) -> Rows:
-        labels: Sequence[Hashable] = list(dataset[self._label]) if self._label else [None] * len(dataset)
+        feature = dataset.features.get(self._label)
+        labels: Sequence[Hashable] = [None] * len(dataset) if feature is None else list(dataset[self._label])
         files = dataset.cast_column(self._image, self._library.Image(decode=False))
-        return Rows(split, split, labels, lambda index: _bytes(files[index][self._image], *self._folders))
+        classes = tuple(getattr(feature, "names", None) or ())
+        return Rows(split, split, labels, lambda index: _bytes(files[index][self._image], *self._folders), classes)
 
 
 def _label_column(names: Sequence[str], features: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ is that of the rows, train first. A row may be an image file's bytes, an image o
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Generator, Hashable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from PIL import Image
 from unstir.data.folder import HELD_OUT, HELD_OUT_NAMES, joint_digest
 from unstir.data.images import LEFT_OUT, OTHER_SHAPE, Decoded, Refused, Shape, convert, decode
 from unstir.data.listing import item_digest, natural
+from unstir.data.rows import Rows, in_one_list
 from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
 from unstir.errors import UserError
 from unstir.progress import Progress
@@ -28,21 +29,11 @@ from unstir.progress import Progress
 UNKNOWN = "unknown"  # the licence of data whose source says none
 
 
-class Rows(NamedTuple):
-    """Rows of one split, as the source names it: what they are called, how many, their labels, and how one is read."""
-
-    split: str
-    name: str
-    labels: Sequence[Hashable]  # None where a row has none
-    read: Callable[[int], object]
-
-
 class Records(ABC):
-    """Where rows are found. ``name`` is what messages call it, ``classes`` the names of labels that are numbers."""
+    """Where rows are found. ``name`` is what messages call it."""
 
     kind: str
     name: str
-    classes: Sequence[str] = ()
     license: str = UNKNOWN
 
     @abstractmethod
@@ -123,13 +114,13 @@ class RecordsSource(Source):
         known = {"train", *HELD_OUT_NAMES} & splits if "train" in splits else splits
         withheld = known - labelled if "train" in labelled else set[str]()
         known = known - withheld
+        packed, listed = in_one_list([rows for rows in found if rows.split in known], self.name)
+        for rows in packed:
+            (held if "train" in splits and rows.split != "train" else train).extend(_places(rows))
         for rows in found:
-            places = [Place(rows, index) for index in range(len(rows.labels))]
             if rows.split not in known:
                 why = f"{LEFT_OUT}: of the split {rows.split}" + ", which has no labels" * (rows.split in withheld)
-                notes += [(why, place.name) for place in places]
-            else:
-                (held if "train" in splits and rows.split != "train" else train).extend(places)
+                notes += [(why, place.name) for place in _places(rows)]
         rule = f"the splits named {', '.join(sorted(known - {'train'}))}"
         if not held:
             names = [place.name for place in train]
@@ -138,22 +129,22 @@ class RecordsSource(Source):
             train = [place for i, place in enumerate(train) if i not in chosen]
             rule = f"by class, {self.held_out:.4g} of each, ranked by the hash of (seed {self.options.seed}, row)"
         places = train + held
-        labels, classes = self._named([_label(place) for place in places])
+        labels, classes = self._named([_label(place) for place in places], listed)
         return places, labels, len(train), classes, rule, notes
 
     def _found(self) -> list[Rows]:
         """The rows, without the labels that are none: data sets of the Hub write -1 for one that is withheld."""
         found = self.records.rows()
-        if not self.records.classes:
+        if not any(rows.classes for rows in found):
             return found
         return [
             rows._replace(labels=[None if isinstance(label, int) and label < 0 else label for label in rows.labels])
             for rows in found
         ]
 
-    def _named(self, labels: list[Hashable]) -> tuple[list[str], tuple[str, ...]]:
+    def _named(self, labels: list[Hashable], known: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
         """The labels by name, and all names in order; UserError where some rows have a label and others none."""
-        known, missing = self.records.classes, sum(label is None for label in labels)
+        missing = sum(label is None for label in labels)
         if missing == len(labels):
             return ["" for _ in labels], ()
         if missing:
@@ -161,7 +152,7 @@ class RecordsSource(Source):
             raise UserError(f"{self.records.name}: {missing} of {len(labels)} rows have {none}; give all or none one")
         numbers = [label for label in labels if isinstance(label, int) and 0 <= label < len(known)]
         if len(numbers) == len(labels):
-            return [known[number] for number in numbers], tuple(known)
+            return [known[number] for number in numbers], known
         names = [str(label) for label in labels]
         return names, tuple(sorted(set(names), key=natural))
 
@@ -225,6 +216,10 @@ def as_image(values: NDArray[Any]) -> Image.Image:
     if values.dtype != np.uint8:
         raise Refused(f"values of type {values.dtype}; give uint8, or floating point in 0..1")
     return Image.fromarray(np.ascontiguousarray(values))
+
+
+def _places(rows: Rows) -> list[Place]:
+    return [Place(rows, index) for index in range(len(rows.labels))]
 
 
 def _label(place: Place) -> Hashable:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unstir.data.images import EXTENSIONS, MAX_FILE_BYTES
-from unstir.data.records import Records, Rows, file_stamp, split_of
+from unstir.data.records import Records, file_stamp, split_of
+from unstir.data.rows import Rows
 from unstir.errors import UserError, remedy
 
 LABELS = ("cls", "txt", "json")

@@ -1,0 +1,60 @@
+"""Rows of images as a source finds them, and their labels where parts of a source number the classes differently."""
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple
+
+from unstir.data.listing import natural
+from unstir.errors import UserError, printable
+
+_SHOWN = 10  # names of a list in a message
+
+
+class Rows(NamedTuple):
+    """Rows of one split, as the source names it: what they are called, how many, their labels, and how one is read."""
+
+    split: str
+    name: str
+    labels: Sequence[Hashable]  # None where a row has none
+    read: Callable[[int], object]
+    classes: tuple[str, ...] = ()  # names of the labels that are numbers
+
+
+def in_one_list(found: Sequence[Rows], whose: str) -> tuple[list[Rows], tuple[str, ...]]:
+    """The rows with labels that are numbers of one list of classes, and that list; () where no part names its classes.
+
+    Where all parts with labels have one list, nothing changes. Otherwise each label gets the name that its own part
+    gives it, or that it is, and becomes the number of this name in the joint list: the parts' lists one after the
+    other, then further names in natural order. Raises UserError for a number that its own part gives no name.
+    """
+    labelled = [rows for rows in found if any(label is not None for label in rows.labels)]
+    lists = list(dict.fromkeys(rows.classes for rows in labelled))
+    if len(lists) < 2:
+        return list(found), (lists or [()])[0]
+    named = [_named(rows, labelled, whose) for rows in found]
+    listed = [name for names in lists for name in names]
+    further = {name for names in named for name in names if name is not None}.difference(listed)
+    classes = tuple(dict.fromkeys((*listed, *sorted(further, key=natural))))
+    number: dict[str | None, Hashable] = {name: index for index, name in enumerate(classes)}
+    number[None] = None
+    return [rows._replace(labels=[*map(number.get, names)]) for rows, names in zip(found, named, strict=True)], classes
+
+
+def _named(rows: Rows, labelled: Sequence[Rows], whose: str) -> list[str | None]:
+    """The labels of one part by name; ``labelled`` are all parts that have labels."""
+    own, names = rows.classes, list[str | None]()
+    for label in rows.labels:
+        if isinstance(label, int) and 0 <= label < len(own):
+            names.append(own[label])
+        elif label is None or isinstance(label, str):
+            names.append(label)
+        else:
+            other = next(each for each in labelled if each.classes != own)
+            lists = f"{rows.name} lists {_shown(own)}, {other.name} lists {_shown(other.classes)}"
+            mend = "give each the same list of class names, or labels as text"
+            raise UserError(f"{whose}: {rows.name} gives its label {printable(label)} no name ({lists}); {mend}")
+    return names
+
+
+def _shown(classes: Sequence[str]) -> str:
+    names = ", ".join(repr(printable(name)) for name in classes[:_SHOWN]) + ", ..." * (len(classes) > _SHOWN)
+    return names or "no class names"

@@ -1,0 +1,105 @@
+"""Files and splits of one data set that number the classes differently: each image keeps the name its own gives."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unstir import UserError, pack
+
+COLOURS = {"cat": (250, 0, 0), "dog": (0, 250, 0), "bird": (0, 0, 250)}
+
+
+def image(name):
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 4), COLOURS[name]).save(stream, "PNG")
+    return {"bytes": stream.getvalue(), "path": None}
+
+
+def table(datasets, shown, names, labels=None):
+    """Images of what is ``shown``, labelled by their places in ``names``, or by ``labels`` where there is no list."""
+    label = datasets.ClassLabel(names=names) if names else datasets.Value("string" if labels is None else "int64")
+    labels = ([names.index(name) for name in shown] if names else shown) if labels is None else labels
+    features = datasets.Features({"image": datasets.Image(), "label": label})
+    return datasets.Dataset.from_dict({"image": list(map(image, shown)), "label": labels}, features=features)
+
+
+def found(store):
+    """How often each name is given, of images that are what it says; an image under another name fails."""
+    counts = dict.fromkeys(store.classes, 0)
+    for split in ("train", "held_out"):
+        for pixels, label in zip(store.images(split), store.labels(split), strict=True):
+            name = store.classes[int(label)]
+            assert tuple(pixels[:, 0, 0].tolist()) == COLOURS[name]
+            counts[name] += 1
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("lists", "classes"),
+    [
+        ((["cat", "dog"], ["dog", "cat"]), ("cat", "dog")),
+        ((["dog", "cat"], ["bird", "cat"]), ("dog", "cat", "bird")),
+        ((["dog", "cat"], None), ("dog", "cat", "bird")),  # labels as text
+        ((None, ["dog", "cat"]), ("dog", "cat", "bird")),
+        ((["dog", "cat", "bird"], ["dog", "cat", "bird"]), ("dog", "cat", "bird")),
+    ],
+)
+def test_each_file_names_its_own_labels(tmp_path, lists, classes):
+    datasets = pytest.importorskip("datasets")
+    (tmp_path / "in").mkdir()
+    for number, names in enumerate(lists):
+        shown = [*(names or ["bird", "cat"])] * 5
+        table(datasets, shown, names).to_parquet(tmp_path / f"in/part-{number}.parquet")
+    store = pack(tmp_path / "in", tmp_path / "store", held_out=0.2)
+    assert store.classes == classes
+    counts = {name: 5 * sum(name in (names or ["bird", "cat"]) for names in lists) for name in classes}
+    assert found(store) == counts
+    held_out = np.bincount(store.labels("held_out").numpy(), minlength=len(classes)).tolist()
+    assert held_out == [counts[name] // 5 for name in classes]  # a fifth of each name, not of each number
+    assert pack(tmp_path / "in", tmp_path / "store", held_out=0.2).manifest == store.manifest
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "said"),
+    [
+        (None, [0, 1], "b.parquet gives its label 0 no name (b.parquet lists no class names, a.parquet lists 'cat', "),
+        (["dog", "cat"], [0, 7], "b.parquet gives its label 7 no name (b.parquet lists 'dog', 'cat', a.parquet lists "),
+    ],
+)
+def test_a_number_that_its_own_file_gives_no_name_is_refused_with_both_lists(tmp_path, names, labels, said):
+    datasets = pytest.importorskip("datasets")
+    pyarrow = pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "in").mkdir()
+    table(datasets, ["cat", "dog"], ["cat", "dog"]).to_parquet(tmp_path / "in/a.parquet")
+    table(datasets, ["cat", "dog"], names, [0, 1]).to_parquet(tmp_path / "in/b.parquet")
+    written = pyarrow.read_table(tmp_path / "in/b.parquet")
+    changed = written.set_column(1, written.schema.field(1), [labels])
+    pyarrow.write_table(changed.replace_schema_metadata(written.schema.metadata), tmp_path / "in/b.parquet")
+    with pytest.raises(UserError) as error:
+        pack(tmp_path / "in", tmp_path / "store")
+    assert said in str(error.value) and "\n" not in str(error.value)
+    assert str(error.value).endswith("give each the same list of class names, or labels as text")
+
+
+def test_each_split_of_a_saved_data_set_names_its_own_labels(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    lists = {"train": ["cat", "dog"], "test": ["dog", "bird", "cat"]}
+    splits = {split: table(datasets, names * 2, names) for split, names in lists.items()}
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "in")
+    store = pack(tmp_path / "in", tmp_path / "store")
+    assert store.classes == ("cat", "dog", "bird") and store.count("held_out") == 6
+    assert found(store) == {"cat": 4, "dog": 4, "bird": 2}
+
+
+def test_a_split_without_labels_beside_one_of_another_list_is_left_out(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    (tmp_path / "in").mkdir()
+    table(datasets, ["cat", "dog"] * 3, ["cat", "dog"]).to_parquet(tmp_path / "in/train-0.parquet")
+    table(datasets, ["dog"] * 2, ["dog", "cat"], [-1, -1]).to_parquet(tmp_path / "in/test-0.parquet")
+    store = pack(tmp_path / "in", tmp_path / "store", held_out=0)
+    assert found(store) == {"cat": 3, "dog": 3}
+    assert [(note.text, note.count) for note in store.notes] == [
+        ("left out: of the split test, which has no labels", 2)
+    ]
