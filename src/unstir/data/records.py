@@ -116,6 +116,7 @@ class RecordsSource(Source):
         known = known - withheld
         packed, listed = in_one_list([rows for rows in found if rows.split in known], self.name)
         for rows in packed:
+            notes += rows.notes
             (held if "train" in splits and rows.split != "train" else train).extend(_places(rows))
         for rows in found:
             if rows.split not in known:

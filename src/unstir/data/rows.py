@@ -17,6 +17,7 @@ class Rows(NamedTuple):
     labels: Sequence[Hashable]  # None where a row has none
     read: Callable[[int], object]
     classes: tuple[str, ...] = ()  # names of the labels that are numbers
+    notes: Sequence[tuple[str, str]] = ()  # (text, what it is of) of images that are no rows
 
 
 def in_one_list(found: Sequence[Rows], whose: str) -> tuple[list[Rows], tuple[str, ...]]:

@@ -1,6 +1,8 @@
 """Images in tars, as webdataset has them: files that share a name up to its first point are one sample.
 
     000.jpg 000.cls 001.jpg 001.json ...        an image, and its class in .cls, .txt or the "label" of .json
+    000.jpg 000.seg.png 000.mask.png            the image is the one without a further point; the others are noted
+    img.0000.png img.0001.png ...               one sample of many images, which is refused
 
 Members are read in place by their offset: nothing is extracted.
 """
@@ -12,16 +14,19 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from unstir.data.images import EXTENSIONS, MAX_FILE_BYTES
+from unstir.data.images import EXTENSIONS, LEFT_OUT, MAX_FILE_BYTES
 from unstir.data.records import Records, file_stamp, split_of
 from unstir.data.rows import Rows
-from unstir.errors import UserError, remedy
+from unstir.errors import UserError, printable, remedy
 
 LABELS = ("cls", "txt", "json")
 _MOST_LABEL = 1 << 16  # bytes
+_FURTHER = f"{LEFT_OUT}: beside the image of its sample, as masks are"
+_SHOWN = 3  # endings in a message
 
 
 class _Part(NamedTuple):
+    ending: str  # what follows the first point of its name, in small letters
     offset: int
     size: int
 
@@ -44,14 +49,16 @@ class Shards(Records):
 
     def _of(self, file: Path) -> Rows:
         samples, endings = self._samples(file), set[str]()
-        images, labels = list[_Part](), list[Hashable]()
+        images, labels, notes = list[_Part](), list[Hashable](), list[tuple[str, str]]()
         with file.open("rb") as stream:
-            for parts in samples.values():
-                endings |= parts.keys()
-                image = next((parts[ending] for ending in parts if f".{ending.rpartition('.')[2]}" in EXTENSIONS), None)
-                if image is not None:
+            for key, parts in samples.items():
+                endings |= {part.ending for part in parts}
+                found = [part for part in parts if f".{part.ending.rpartition('.')[2]}" in EXTENSIONS]
+                if found:
+                    image = _image(found, f"{file}: the sample {printable(key)!r}")
                     images.append(image)
-                    labels.append(_label(stream, parts))
+                    labels.append(_label(stream, {part.ending: part for part in reversed(parts)}))
+                    notes += [(_FURTHER, f"{file.name}: {key}.{part.ending}") for part in found if part is not image]
         if not images:
             there = ", ".join(f".{ending}" for ending in sorted(endings)[:20])
             raise UserError(
@@ -63,19 +70,19 @@ class Shards(Records):
                 stream.seek(images[index].offset)
                 return stream.read(min(images[index].size, MAX_FILE_BYTES + 1))
 
-        return Rows(split_of(file.name), file.name, labels, read)
+        return Rows(split_of(file.name), file.name, labels, read, notes=notes)
 
-    def _samples(self, file: Path) -> dict[str, dict[str, _Part]]:
-        """The parts of each sample by their endings, in the order of the tar."""
-        found: dict[str, dict[str, _Part]] = {}
+    def _samples(self, file: Path) -> dict[str, list[_Part]]:
+        """The parts of each sample, in the order of the tar."""
+        found: dict[str, list[_Part]] = {}
         try:
             with tarfile.open(file, "r:") as tar:
                 for member in tar:
                     folder, slash, name = member.name.rpartition("/")
                     key, point, ending = name.partition(".")
                     if member.isreg() and key and point:
-                        part = _Part(member.offset_data, member.size)
-                        found.setdefault(f"{folder}{slash}{key}", {}).setdefault(ending.lower(), part)
+                        part = _Part(ending.lower(), member.offset_data, member.size)
+                        found.setdefault(f"{folder}{slash}{key}", []).append(part)
         except OSError as error:
             if error.errno:
                 raise UserError(f"{file}: {remedy(error)}") from None
@@ -83,6 +90,17 @@ class Shards(Records):
         except (tarfile.TarError, zlib.error, EOFError, ValueError, OverflowError):
             raise UserError(f"{file}: no readable tar; fetch it again") from None
         return found
+
+
+def _image(found: list[_Part], whose: str) -> _Part:
+    """The image of a sample: the only one, or the only one whose ending has no further point."""
+    plain = [part for part in found if "." not in part.ending]
+    if len(found) > 1 and len(plain) != 1:
+        endings = ", ".join(f".{printable(part.ending)}" for part in found[:_SHOWN]) + ", ..." * (len(found) > _SHOWN)
+        rule = "files that share a name up to its first point are one sample, of one image"
+        mend = "write img-1.png in place of img.1.png, or unpack the tar and pack the folder"
+        raise UserError(f"{whose} has {len(found)} images ({endings}): {rule}; {mend}")
+    return plain[0] if plain else found[0]
 
 
 def _label(stream: object, parts: dict[str, _Part]) -> Hashable:
