@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from unstir.data import Store, is_store, pack
 from unstir.data import store as stores
-from unstir.data.store import Array
+from unstir.data.store import Array, matched
 from unstir.errors import UserError
 
 
@@ -174,3 +174,23 @@ def test_labels_are_those_of_classes(digits: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Store, "labels", lambda self, split: torch.tensor([5, label]))
     with contextlib.nullcontext() if is_sound else pytest.raises(UserError, match="labels in train that are no class"):
         store.verify()
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "numbers"),
+    [
+        ("cat dog", "cat dog", (0, 1)),
+        ("Cat sea-lion", "cat sea_lion", (0, 1)),
+        ("crane crane", "crane crane", (0, 1)),  # as ImageNet has
+        ("dog cat ant", "ant cat dog", (2, 1, 0)),
+        ("cat dog", "cat fox", None),
+        ("0 1", "cat dog", (0, 1)),  # nobody said their names
+        ("cat dog", "0 1", (0, 1)),
+        ("0 1", "1 2", (0, 1)),
+        ("1 0", "0 1", (1, 0)),
+    ],
+)
+def test_classes_are_matched_by_name_and_by_number_where_they_have_none(
+    names: str, classes: str, numbers: tuple[int, ...] | None
+) -> None:
+    assert matched(names.split(), classes.split()) == numbers

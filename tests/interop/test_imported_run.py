@@ -62,6 +62,34 @@ def test_images_of_another_kind_are_refused(imported, classified):
         compared_with(bare, Store.open(classified))
 
 
+NAMES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "words"),
+    [
+        (NAMES, ""),
+        (tuple(map(str, range(10))), ""),  # as an import without --classes makes up
+        (NAMES[:5] + NAMES[:4:-1], "from 5 on those of .* are truck, ship, horse, frog, ..., those of .* dog, frog, "),
+        ((*NAMES[:9], "lorry"), "from 9 on those of .* are lorry, those of .* truck; name a store .* --classes$"),
+    ],
+)
+def test_a_number_that_is_one_class_there_and_another_here_is_refused(imported, classified, theirs, words):
+    store = Store.open(classified)
+    store = replace(store, manifest={**store.manifest, "classes": list(NAMES)})
+    by_class = replace(
+        imported,
+        config=replace(imported.config, model=replace(imported.config.model, num_classes=10)),
+        data=replace(imported.data, classes=theirs),
+    )
+    assert compared_with(imported, store).data.content_hash == store.content_hash  # whose classes nobody asks for
+    if not words:
+        assert compared_with(by_class, store).data.content_hash == store.content_hash
+    else:
+        with pytest.raises(UserError, match=words):
+            compared_with(by_class, store)
+
+
 def test_the_doctor_leaves_out_what_was_elsewhere(imported, unstir, classified):
     status, out, _ = unstir("doctor", imported.path)
     assert status == 0 and "nothing found" in out and "trained elsewhere" in " ".join(out.split())

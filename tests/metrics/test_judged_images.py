@@ -11,8 +11,11 @@ import torch
 from PIL import Image
 
 from conftest import copied, tiny_config, without_charts
+from unstir.chain import Chain
 from unstir.data import Store
 from unstir.errors import UserError
+from unstir.generate.drawing import Job
+from unstir.generate.folder import save_images
 from unstir.metrics import evaluate_images as module
 from unstir.metrics.evaluate_images import evaluate_images
 from unstir.metrics.evaluation import SHARES, find, saved
@@ -140,6 +143,31 @@ def test_any_denoiser_is_judged(place, store):
     assert found.memorisation is None and found.figures["classifier/fd"].value > found.figures["classifier/fd"].floor
     off = (torch.cat(batches).float() - 127.5 * (mean + 1)).abs().max()
     assert off <= 0.5 + 1e-3  # every image is the mean, rounded
+
+
+def test_classes_that_a_run_was_asked_for_are_those_of_the_same_names(tmp_path, make_run, store):
+    run, own = make_run(model__num_classes=10, train__length="1 step")
+    Trainer(run, own).run()
+    names = [f"digit {number}" for number in range(10)]
+    model = run.model(device="cpu")
+    named = replace(model, labels=replace(model.labels, names=tuple(names)))
+    save_images(named, Job(num=12, chain=Chain("ddim", steps=1)), tmp_path / "made")
+    save_images(named, Job(num=13, chain=Chain("ddim", steps=1)), tmp_path / "made")  # goes on, with names or without
+
+    def asked(classes):
+        said = []
+        return images_of(tmp_path / "made", with_names(store, classes), say=said.append).asked, said
+
+    for classes, numbers in ((names, range(13)), (names[::-1], range(9, -4, -1)), (store.classes, range(13))):
+        (found,), said = asked(classes)
+        assert [number % 10 for number in numbers] == found.tolist() and not said
+    found, (line,) = asked(["one", *names[1:]])
+    assert found is None and line.endswith("its images are judged as of no class")
+    assert "(digit 0, digit 1, digit 2, digit 3, ...) than those of" in line and "(one, digit 1, digit 2, " in line
+
+
+def with_names(store, classes):
+    return replace(store, manifest={**store.manifest, "classes": list(classes)})
 
 
 def test_subfolders_of_the_classes_say_what_was_asked_for(place, store):

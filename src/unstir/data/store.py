@@ -245,6 +245,27 @@ def class_number(classes: Sequence[str], text: str) -> int:
     return found
 
 
+def matched(names: Sequence[str], classes: Sequence[str]) -> tuple[int, ...] | None:
+    """The number among ``classes`` of each of as many ``names`` that somebody else gave; None for other classes.
+
+    Case, spaces, - and _ make no difference to names in the same order. Numbers alone, as of data without names, say
+    nothing: they are matched by their place, unless both lists have the same ones.
+    """
+    ours, theirs = ([_canonical(printable(name)) for name in each] for each in (names, classes))
+    alike = [[re.sub(r"[\s_-]+", " ", name.casefold()) for name in each] for each in (ours, theirs)]
+    same = sorted(ours) == sorted(theirs)
+    numbers = any(all(map(str.isdecimal, each)) for each in (ours, theirs))
+    if alike[0] == alike[1] or (numbers and not same):
+        return tuple(range(len(ours)))
+    return tuple(map(theirs.index, ours)) if same else None
+
+
+def some(names: Sequence[str], first: int = 0) -> str:
+    """At most four names of classes, each of at most 40 characters, beginning with number ``first``, for a message."""
+    shown = [name if len(name) <= 40 else f"{name[:37]}..." for name in names[first : first + 4]]
+    return ", ".join(shown) + ", ..." * (len(names) > first + 4)
+
+
 def _canonical(name: str) -> str:
     """The form in which names are compared: macOS takes letters and their accents apart."""
     return unicodedata.normalize("NFC", name).strip()

@@ -29,13 +29,14 @@ from unstir.runs.compiling import Compile
 from unstir.runs.compiling import check as check_compile
 from unstir.runs.config import Config
 from unstir.runs.files import locked, make_folder, remove_partials, save_png, write_text
-from unstir.runs.kinds import is_count
+from unstir.runs.kinds import is_count, is_text
 from unstir.runs.lines import decode, encode
 from unstir.runs.model import Model
 from unstir.runs.toml import to_dict
 
 GRID_IMAGES = 64
 SETTINGS = "settings.json"
+CLASSES = "classes"  # in that file, the names of all classes that the network knows, which decide no pixel
 
 
 def save_images(
@@ -85,7 +86,8 @@ def save_images(
 
 def _begun(model: Model, job: Job, out: Path, say: Say) -> dict[str, Any]:
     """How the job in a folder is done, which is claimed for it, and where the batches begin that are missing."""
-    said = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain)}
+    names = {CLASSES: list(model.labels.names)} if model.labels.count else {}
+    said = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain), **names}
     if not (out / SETTINGS).exists():
         _check_free(out)
         with processes.alone():
@@ -148,9 +150,21 @@ def computing_with(threads: int) -> Iterator[None]:
 
 def settings_in(out: Path) -> dict[str, Any]:
     """The settings of the images in a job's folder, as `settings_of` has them; UserError where they are broken."""
+    return {key: value for key, value in _read(out).items() if key not in (*sidecar.RECORD, CLASSES)}
+
+
+def classes_in(out: Path) -> tuple[str, ...]:
+    """The names of the classes that the images in a job's folder were asked for by; none where it does not say them.
+
+    Raises UserError where its settings are broken.
+    """
+    found = _read(out).get(CLASSES)
+    return tuple(found) if isinstance(found, list) and all(map(is_text, found)) else ()
+
+
+def _read(out: Path) -> dict[str, Any]:
     try:
-        found = decode((out / SETTINGS).read_bytes())
-        return {key: value for key, value in found.items() if key not in sidecar.RECORD}
+        return decode((out / SETTINGS).read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {out / SETTINGS}: {remedy(error)}") from None
     except ValueError:

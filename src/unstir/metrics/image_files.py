@@ -22,8 +22,9 @@ from unstir.data.disk import file_errors, open_file
 from unstir.data.images import COLOUR_LOST, Refused, decode, signature
 from unstir.data.listing import Entry, Items, Listing, list_folder, list_zip, natural
 from unstir.data.recognised import ARRAYS, refuse_onnx
+from unstir.data.store import matched, some
 from unstir.errors import UserError, printable
-from unstir.generate.folder import SETTINGS, image_path, settings_in
+from unstir.generate.folder import SETTINGS, classes_in, image_path, settings_in
 from unstir.metrics.features import given
 from unstir.progress import Say, counted
 from unstir.runs.card import Labels
@@ -58,7 +59,7 @@ def read(path: Path, store: Store, say: Say) -> tuple[Tensor, Tensor | None]:
         if is_run(path) or is_store(path):
             raise UserError(f"{path} is {'a run; give it without --images' if is_run(path) else 'a store, no images'}")
         listing = list_folder(path)
-        drawn, asked = _drawn(path, listing, store)
+        drawn, asked = _drawn(path, listing, store, say)
         if drawn is not None:
             return _decoded(path, drawn, store, say), asked
     elif path.suffix.lower() in ARRAYS:
@@ -94,19 +95,32 @@ def _of_numpy(path: Path, store: Store) -> tuple[Tensor, Tensor | None]:
     return as_images(images, store, printable(path)), asked
 
 
-def _drawn(path: Path, listing: Listing, store: Store) -> tuple[list[Entry] | None, Tensor | None]:
-    """The files and classes of a folder that unstir drew, in their order; None, None for another folder."""
+def _drawn(path: Path, listing: Listing, store: Store, say: Say) -> tuple[list[Entry] | None, Tensor | None]:
+    """The files and classes of a folder that unstir drew, in their order; None, None for another folder.
+
+    The classes are those of the store that have the names by which the images were asked for.
+    """
     if not (path / SETTINGS).is_file():
         return None, None
-    with suppress(UserError, KeyError, TypeError, ValueError, AttributeError):  # of another program
+    with suppress(UserError, KeyError, TypeError, ValueError, AttributeError, IndexError):  # of another program
         settings = settings_in(path)
         label, shares, count = settings["label"], tuple(settings.get("shares", ())), settings["model"]["num_classes"]
         numbered = {int(stem): entry for entry in listing.entries if (stem := Path(entry.path).stem).isdecimal()}
         numbers = [number for number in sorted(numbered) if image_path(path, number) == path / numbered[number].path]
-        known = Labels(count, store.classes) if count == len(store.classes) else Labels()
-        asked = known.of(torch.tensor(numbers), label, shares) if known.count else None
+        asked = Labels(count).of(torch.tensor(numbers), label, shares) if count == len(store.classes) else None
+        if asked is not None and len(names := classes_in(path)) == count:
+            asked = _of_names(path, asked, names, store, say)
         return [numbered[number] for number in numbers], asked
     return None, None
+
+
+def _of_names(path: Path, asked: Tensor, names: tuple[str, ...], store: Store, say: Say) -> Tensor | None:
+    """The store's numbers of the classes ``asked`` for, int64 [N], which have these names; None, said, for others."""
+    numbers = matched(names, store.classes)
+    if numbers is None:
+        others = f"asked for by other classes ({some(names)}) than those of {store.path} ({some(store.classes)})"
+        say(f"{path} was {others}: its images are judged as of no class")
+    return None if numbers is None else torch.tensor(numbers)[asked]
 
 
 def _by_subfolder(entries: Sequence[Entry], store: Store) -> Tensor | None:

@@ -1,10 +1,12 @@
 """The data of a run: where it was packed, or where a person says it is; of an imported run, images to compare with."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unstir.data import SPLITS, Store, is_store
+from unstir.data.store import matched, some
 from unstir.errors import UserError
 from unstir.runs.card import DataCard
 
@@ -42,8 +44,23 @@ def compared_with(run: "Run", store: Store) -> "Run":
     if run.config.model.num_classes not in (0, len(store.classes)):
         count = run.config.model.num_classes
         raise UserError(f"{store.path} has {len(store.classes)} classes, {run.path} knows {count}; name another store")
+    if run.config.model.num_classes:
+        _check_names(run.path, card.classes, store)
     counts = {split: store.count(split) for split in SPLITS}
     return replace(run, data=replace(card, counts=counts, content_hash=store.content_hash))
+
+
+def _check_names(folder: Path, names: Sequence[str], store: Store) -> None:
+    """Raise UserError where a number is one class of the run in the folder and another of the store."""
+    if matched(names, store.classes) == tuple(range(len(names))):
+        return
+    first = next(n for n, pair in enumerate(zip(names, store.classes, strict=True)) if pair[0] != pair[1])
+    ours, theirs = some(names, first), some(store.classes, first)
+    raise UserError(
+        f"classes are matched by number, and from {first} on those of {folder} are {ours}, those of {store.path} "
+        f"{theirs}; name a store of the same classes in the same order, or, where only their names differ, import "
+        "the run again with the store's names, --classes"
+    )
 
 
 def check_data(folder: Path, data: DataCard, store: Store) -> None:
