@@ -15,7 +15,7 @@ from unstir.diffusion.samplers.ancestral import ancestral
 from unstir.diffusion.samplers.ddim import ddim
 from unstir.diffusion.samplers.dpmpp import dpmpp_2m, dpmpp_2m_sde, dpmpp_3m
 from unstir.diffusion.samplers.heun import heun
-from unstir.diffusion.samplers.ipndm import ipndm
+from unstir.diffusion.samplers.ipndm import ADAMS_BASHFORTH, GROWTH, Order, ipndm
 from unstir.diffusion.samplers.pndm import _count, pndm
 from unstir.diffusion.samplers.unipc import unipc
 from unstir.errors import UserError
@@ -290,3 +290,50 @@ def test_the_sde_solver_of_first_order_is_the_ancestral_chain():
     theirs = list(ancestral(denoise, PROCESS, X_T, visited, NOISES.__getitem__, "small"))
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one.x, other.x, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["heun", "ipndm", "pndm"])
+@pytest.mark.parametrize(
+    ("schedule", "spread"),
+    [(linear(4000), 0.39), (linear(1000, 1e-4, 0.1), 0.39), (linear(1000, 1e-4, 0.5), 0.22)],
+    ids=["T=4000", "beta_T=0.1", "beta_T=0.5"],
+)
+def test_rounding_errors_do_not_grow_while_there_is_hardly_a_signal(name, schedule, spread):
+    """Many steps with an alpha_T down to 1e-63: a float32 state stays that of float64. Data N(0.3, 0.5^2)."""
+
+    def denoise(x, t):
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        return Prediction(0.3 + alpha * 0.25 * (x - alpha * 0.3) / (alpha**2 * 0.25 + sigma**2), x)
+
+    process = Process(schedule)
+    for spacing in ("trailing", "log_snr", "quadratic"):
+        for steps in (4, 7, 10, 20, 50):
+            visited = times(schedule, steps, spacing)
+            exact, rounded = (
+                list(DETERMINISTIC[name](denoise, process, start, visited, QUIET)) for start in (MANY, MANY.float())
+            )
+            assert max(step.x.abs().max() for step in exact) < 4  # what MANY begins with
+            assert max((a.x - b.x).abs().max() for a, b in zip(exact, rounded, strict=True)) < 5e-4
+            if (spacing, steps) == ("trailing", 20):
+                assert spread < exact[-1].x.std().item() < 0.5  # DDIM ends just below, and far more steps at 0.5
+
+
+def test_a_step_averages_as_many_estimates_as_the_bound_on_growth_allows():
+    """Over T=1000 and trailing times always as many as there are; over a long schedule in few steps down to one."""
+
+    def orders(schedule, visited):
+        order = Order(schedule)
+        return [order.of(min(number, 4), *pair) for number, pair in enumerate(pairwise(visited[:-1]), 1)]
+
+    for schedule in (linear(), cosine(), sigmoid()):
+        for steps in (8, 10, 20, 50):
+            assert orders(schedule, times(schedule, steps)) == [min(n, 4) for n in range(1, steps)]
+    long = orders(linear(4000), times(linear(4000), 20))
+    assert long == [1, 2, 3, 2, 2, 1, 1, 2, 2, 2, 2, 2, 2, 2, 3, 3, 4, 3, 3]
+
+
+def test_a_change_of_the_state_grows_in_the_average_by_as_much_as_is_said():
+    """Where eps is x: the largest growth of differences of one size, by the weights themselves."""
+    for weights, growth in zip(ADAMS_BASHFORTH, GROWTH, strict=True):
+        left = np.cumsum(weights[::-1])[::-1]  # what x_n - sum w x has of d_n, d_(n-1), ...: 1 - left[0] = 0 of x_n
+        assert left[0] == pytest.approx(1) and np.abs(left[1:]).sum() == pytest.approx(growth)

@@ -18,7 +18,8 @@ changes e_2 by 1 / u_m; e_3 by up to u_t / u_m times as much, for x_m has moved 
 
 where noise has size 1. In the first step of a cosine schedule that is 8 from 1000 to 999 and 2700 from 1000 to 994, so
 that the small differences of exact estimates spoil x_s. Where it exceeds 1, the step averages the estimates of the
-image in the form of `exponential` instead, which multiplies nothing by more than 1.
+image in the form of `exponential` instead, which multiplies nothing by more than 1. So it does where rounding errors
+would grow: that of e_1 moves x_m by `ipndm.reach` from t to m, twice, and x_s by that from t to s, twice, and a sixth.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +31,7 @@ from unstir.chain import check_signal
 from unstir.diffusion.denoiser import Denoise
 from unstir.diffusion.samplers import Noise, Step, check_times
 from unstir.diffusion.samplers.exponential import Span
-from unstir.diffusion.samplers.ipndm import adams_bashforth, transfer
+from unstir.diffusion.samplers.ipndm import MOST, Order, multistep, reach, transfer
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule
 
@@ -44,7 +45,7 @@ def pndm(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], 
     signal at ``times[0]`` is zero, for the noise does not determine the image there.
     """
     check_times(times, process)
-    schedule, x, history = process.schedule, x_T, list[Tensor]()
+    schedule, x, history, order = process.schedule, x_T, list[Tensor](), Order(process.schedule)
     check_signal("pndm", schedule, times[0])
     for number, (t, s) in enumerate(pairwise(times)):
         x0 = denoise(x, t).x0
@@ -54,14 +55,15 @@ def pndm(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], 
         elif number < RUNGE_KUTTA_STEPS:
             x = _runge_kutta(denoise, process, x, x0, t, s)
         else:
-            x = transfer(schedule, x, adams_bashforth(history), t, s)
+            x = multistep(schedule, x, x0, history[: order.of(len(history), t, s)], t, s)
         yield Step(s, x, x0)
 
 
 def _runge_kutta(denoise: Denoise, process: Process, x: Tensor, x0: Tensor, t: int, s: int) -> Tensor:
     """x_s of x_t, whose estimate of the image is ``x0``; the midpoint is rounded down."""
     schedule, half = process.schedule, (t + s) // 2
-    of_noise = _count(schedule, t, half, s) <= 1
+    rounding = (reach(schedule, t, half) * reach(schedule, t, s)) ** 2 / 6
+    of_noise = _count(schedule, t, half, s) <= 1 and rounding <= MOST
 
     def kept(x_u: Tensor, x0_u: Tensor, u: int) -> Tensor:
         return process.eps(x_u, x0_u, u) if of_noise else x0_u
