@@ -208,10 +208,10 @@ def drawing(on: Setting) -> Section:
     entered(LUCIDRAINS, "its default", of_lucidrains.drawing_of(other, size.side, num, part), T)
     note = (
         f"Ours with {on.calls} calls of the sampler that [sampling.md](sampling.md#how-few-calls-do) measures to be as "
-        "good as 1000 ancestral calls, the default of both peers, for digits and a network that predicts the velocity; "
-        f"of other networks it was not measured. All peers in float32. {part} calls on {num} images were timed of "
-        f"each, with all that a sampler does around them; the time is that of {IMAGES} images and all calls in "
-        "proportion."
+        "good as 1000 ancestral calls, the default of both peers, of trained networks: for digits that of the velocity "
+        "and that of the noise, for colour images that of the velocity. All peers in float32. "
+        f"{part} calls on {num} images were timed of each, with all that a sampler does around them; the time is that "
+        f"of {IMAGES} images and all calls in proportion."
     )
     return on.timed(f"{IMAGES} images at equal quality", note, contestants, DIFFUSERS, on.few)
 
