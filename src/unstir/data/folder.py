@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from unstir.data.decoding import MAX_WORKERS, decode_all
 from unstir.data.images import LEFT_OUT, OTHER_SHAPE, UNLABELLED, Refused, Shape
 from unstir.data.listing import Entry, Items, Listing, item_digest, list_folder, list_zip, natural
-from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
+from unstir.data.source import Chunk, Options, Plan, Source, UnfitError, chunk_ranges, chunk_rows, hold_out
 from unstir.errors import UserError
 from unstir.progress import Progress, counted
 
@@ -161,7 +161,7 @@ class FolderSource(Source):
                 for path, why in reply.refused:
                     if why.startswith(OTHER_SHAPE):
                         size = f"give one size, such as {self.options.spelling('size', 32)}"
-                        raise UserError(f"{self.root}: images differ in size, {path!r} is {why}; {size}")
+                        raise UnfitError(f"{self.root}: images differ in size, {path!r} is {why}; {size}")
                 labels = None if arranged.labels is None else arranged.labels[first:stop][reply.kept]
                 yield Chunk(split, reply.pixels, labels, stop, reply.refused, reply.notes, reply.digest)
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from unstir.data.disk import fetch, file_sha256
 from unstir.data.images import Shape
-from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
+from unstir.data.source import Chunk, Options, Plan, Source, UnfitError, chunk_ranges, chunk_rows, hold_out
 from unstir.errors import UserError, remedy
 from unstir.progress import Progress
 
@@ -138,7 +138,7 @@ class CifarSource(Source):
                 for split, first, stop in chunk_ranges(total, contents.num_train, chunk_rows(shape)):
                     data = b"".join(islice(contents.records, stop - first))
                     if len(data) < (stop - first) * _RECORD:
-                        raise UserError("the archive ended before its last record; fetch it again")
+                        raise UnfitError("the archive ended before its last record; fetch it again")
                     if first >= start:
                         yield self._chunk(split, data, stop, len(classes))
 
@@ -148,7 +148,7 @@ class CifarSource(Source):
         records = np.frombuffer(data, np.uint8).reshape(-1, _RECORD)
         labels = records[:, 0].astype(np.int64)
         if (most := labels.max()) >= num_classes:
-            raise UserError(
+            raise UnfitError(
                 f"{self.kind}: label {most} in {split}, but {num_classes} class names; the archive is damaged"
             )
         pixels: NDArray[np.uint8] = records[:, 1:].reshape(-1, 3, SIDE, SIDE)

@@ -21,7 +21,7 @@ from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
 from unstir.data.named import CifarSource, DigitsSource
 from unstir.data.records import Records, RecordsSource
 from unstir.data.shards import Shards
-from unstir.data.source import Options, Source, Spelling, in_python, is_named
+from unstir.data.source import Options, Source, Spelling, UnfitError, in_python, is_named
 from unstir.data.store import Store, is_store
 from unstir.data.writer import Writer, publish, staging_folder
 from unstir.errors import UserError, printable
@@ -228,15 +228,15 @@ def _pack(origin: Source, staging: Path, out: Path, progress: Progress | None) -
 
 
 def _check_refused(origin: Source, refused: Sequence[tuple[str, str]], packed: bool = True) -> None:
-    """Raise UserError where nothing is packed, or something refused though the caller is strict."""
+    """Raise UnfitError where nothing is packed, or something refused though the caller is strict."""
     name, listed = origin.name, [f"{path} ({reason})" for path, reason in refused]
     if not packed:
         first = ", ".join(listed[:1])
-        raise UserError(f"{name}: no images to pack, all {len(refused)} are refused; the first: {first}")
+        raise UnfitError(f"{name}: no images to pack, all {len(refused)} are refused; the first: {first}")
     if origin.options.strict and refused:
         more = f", and {len(refused) - _EXAMPLES} more" if len(refused) > _EXAMPLES else ""
         found = f"{counted(len(refused), 'file')} refused: {', '.join(listed[:_EXAMPLES])}{more}"
-        raise UserError(f"{name}: {found}; mend them or pack without --strict")
+        raise UnfitError(f"{name}: {found}; mend them or pack without --strict")
 
 
 def _finished(origin: Source, out: Path) -> Store | None:

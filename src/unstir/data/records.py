@@ -22,7 +22,7 @@ from unstir.data.folder import HELD_OUT, HELD_OUT_NAMES, joint_digest
 from unstir.data.images import LEFT_OUT, OTHER_SHAPE, Decoded, Refused, Shape, convert, decode
 from unstir.data.listing import item_digest, natural
 from unstir.data.rows import Rows, in_one_list
-from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
+from unstir.data.source import Chunk, Options, Plan, Source, UnfitError, chunk_ranges, chunk_rows, hold_out
 from unstir.errors import UserError
 from unstir.progress import Progress
 
@@ -184,7 +184,7 @@ class RecordsSource(Source):
                 height, width = made.pixels.shape[1:]
                 size = f"give one size, such as {self.options.spelling('size', 32)}"
                 what = f"{place.name} is {OTHER_SHAPE} {width}x{height} pixels, where others have {shape[2]}x{shape[1]}"
-                raise UserError(f"{self.records.name}: images differ in size, {what}; {size}")
+                raise UnfitError(f"{self.records.name}: images differ in size, {what}; {size}")
             kept.append(number)
             pixels.append(made.pixels)
             notes += [(text, place.name) for text in made.notes]

@@ -43,6 +43,10 @@ def after_train(name: str, value: object) -> str:
     return f"--data.{'store' if name == 'out' else name} {value}"
 
 
+class UnfitError(UserError):
+    """The images cannot be packed as they are and as was asked, so what was packed of them is of no use."""
+
+
 class Chunk(NamedTuple):
     """Consecutive images of one split."""
 

@@ -24,7 +24,7 @@ import numpy as np
 from unstir.data.disk import sync_folder
 from unstir.data.images import Shape
 from unstir.data.manifest import MANIFEST, SPLITS, Origin, parsed, sealed, write_origin
-from unstir.data.source import Chunk
+from unstir.data.source import Chunk, UnfitError
 from unstir.data.store import Array, arrays, content_hash
 from unstir.errors import UserError
 
@@ -164,7 +164,10 @@ def _appending(array: Array) -> BinaryIO:
 
 @contextmanager
 def staging_folder(out: Path) -> Iterator[Path]:
-    """Make (or find) and lock the folder where the store of `out` is built. Raises UserError if it is in use."""
+    """Make (or find) and lock the folder where the store of `out` is built. Raises UserError if it is in use.
+
+    It is left for the same call to continue, unless the block ends by `UnfitError`.
+    """
     staging = out.parent / f".{out.name}.packing"
     out.parent.mkdir(parents=True, exist_ok=True)
     while True:
@@ -178,6 +181,9 @@ def staging_folder(out: Path) -> Iterator[Path]:
             if staging.exists() and os.path.samestat(os.fstat(descriptor), staging.stat()):
                 try:
                     yield staging
+                except UnfitError:
+                    shutil.rmtree(staging, ignore_errors=True)
+                    raise
                 finally:
                     with suppress(OSError):
                         staging.rmdir()  # only when nothing is in it
