@@ -36,6 +36,12 @@ CASES = {
         "loss__objective": "hybrid",
         "train__augment": 0.5,
     },
+    "guided learned": {
+        **GUIDED,
+        "diffusion__predict": "v",
+        "diffusion__learned_variance": True,
+        "loss__objective": "hybrid",
+    },
     "zero": {"diffusion__zero_terminal_snr": True, "diffusion__predict": "x0", "diffusion__schedule": "sigmoid"},
     "rectangular": {
         "model__head_channels": 4,
@@ -151,18 +157,19 @@ def test_with_float32_tables_of_a_thousand_times_the_pictures_are_the_same(tmp_p
     assert (theirs - (pictures(run, run.chain()).clamp(-1, 1) + 1) / 2).abs().max() < 1 / 255
 
 
-def test_the_readme_draws_our_pictures_of_classes(there_and_back, monkeypatch, tmp_path):
-    run, folder, _ = there_and_back("guided")
+@pytest.mark.parametrize("case", ["guided", "guided learned"])
+def test_the_readme_draws_our_pictures_of_classes(there_and_back, monkeypatch, tmp_path, case):
+    run, folder, _ = there_and_back(case)
     (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     assert "[0, 1, 2, 3]" in code and "0 is digit 0" in code
-    chain = Chain("ancestral", 20, variance="small", guidance=2.0)
+    chain = Chain("ancestral", 20, variance="small" if case == "guided" else "learned", guidance=2.0)
     noise = OurNoise(chain, run.data.shape, 4, range(20, 0, -1))
     monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", noise)
     monkeypatch.setattr(torch, "randn", lambda *shape: noise(shape))
     monkeypatch.chdir(tmp_path)
     said = {}
     exec(code, said)
-    assert (said["images"] - (pictures(run, chain, 4).clamp(-1, 1) + 1) / 2).abs().max() < 1 / 255
+    assert (said["images"] - (pictures(run, chain, 4).clamp(-1, 1) + 1) / 2).abs().max() < 1e-5
 
 
 def test_an_export_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):

@@ -42,6 +42,10 @@ images = (x / 2 + 0.5).clamp(0, 1)
 GUIDANCE = """        without = pipe.unet(x, t, class_labels=torch.full_like(label, {null})).sample  # {null}: no class
     output = without + 2.0 * (output - without)  # guidance of scale 2
 """
+GUIDANCE_LEARNED = """        without = pipe.unet(x, t, class_labels=torch.full_like(label, {null})).sample
+    (told, variance), (untold, _) = output.chunk(2, 1), without.chunk(2, 1)  # {null}, above: no class
+    output = torch.cat((untold + 2.0 * (told - untold), variance), 1)  # guidance of scale 2, not of the variance
+"""
 
 
 def text(model: Model, name: str) -> str:
@@ -75,7 +79,9 @@ def usage(model: Model, name: str) -> str:
         labels=list(shown),
         names=names,
         shape=", ".join(map(str, model.shape)),
-        guidance=GUIDANCE.format(null=count) if model.labels.has_null else "",
+        guidance=(GUIDANCE_LEARNED if model.learned_variance else GUIDANCE).format(null=count)
+        if model.labels.has_null
+        else "",
     )
     return how + _notes(model)
 
