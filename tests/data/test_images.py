@@ -108,6 +108,48 @@ def test_16_bit_grey_is_scaled_and_not_clipped(kind: str) -> None:
     assert notes == ("16-bit grey scaled to 8 bits",)
 
 
+def tiff(values: np.ndarray, photometric: int) -> bytes:
+    """A TIFF of grey values as they stand, uint8 or uint16; ``photometric`` 0 says that zero is white, 1 black."""
+    (height, width), size = values.shape, values.nbytes
+    bits = 8 * values.itemsize
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: height, 279: size}
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, of) for tag, of in tags.items())
+    start = b"II*\0" + struct.pack("<I", 8 + size) + values.astype(f"<u{values.itemsize}").tobytes()
+    return start + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_tiff_in_which_zero_is_white_is_no_negative(channels: int) -> None:
+    deep = np.array([[0, 257, 300], [25700, 65000, 65535]], np.uint16)
+    grey, notes = decode(tiff(deep, 0), "a.tif", None, channels)  # (65535 - 300) / 257 is 253.8, 535 / 257 is 2.1
+    assert grey.tolist() == [[[255, 254, 254], [155, 2, 0]]] * channels and notes == ("16-bit grey scaled to 8 bits",)
+    assert decode(tiff(deep, 1), "a.tif", None, 1).pixels.tolist() == [[[0, 1, 1], [100, 253, 255]]]
+    plain = np.array([[0, 1, 100, 255]], np.uint8)
+    assert decode(tiff(plain, 0), "a.tif", None, 1).pixels.tolist() == [[[255, 254, 155, 0]]]
+
+
+@pytest.mark.parametrize(("bits", "scale"), [(8, 1), (16, 257)])
+@pytest.mark.parametrize(("ground", "shown"), [("white", 255), ("black", 0)])
+def test_the_transparent_value_of_a_grey_png_is_composited(bits: int, scale: int, ground: str, shown: int) -> None:
+    values = np.array([[0, 20, 21], [20, 200, 255]]) * scale
+    rows = b"".join(b"\0" + row.astype(f">u{bits // 8}").tobytes() for row in values)
+    data = bytearray(png(3, 2, (b"tRNS", struct.pack(">H", 20 * scale)), (b"IDAT", zlib.compress(rows))))
+    data[24:26] = bytes((bits, 0))  # grey
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    pixels, notes = decode(bytes(data), "a.png", None, 1, ground)
+    assert pixels.tolist() == [[[0, shown, 21], [shown, 200, 255]]]
+    scaled = ("16-bit grey scaled to 8 bits",) if bits == 16 else ()
+    assert notes == (*scaled, f"transparency composited on {ground}")
+
+
+def test_a_neighbour_of_the_transparent_value_that_is_the_same_at_8_bits_stays() -> None:
+    values = np.array([[5140, 5141, 5139]], ">u2")
+    data = bytearray(png(3, 1, (b"tRNS", struct.pack(">H", 5140)), (b"IDAT", zlib.compress(b"\0" + values.tobytes()))))
+    data[24:26] = bytes((16, 0))
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    assert decode(bytes(data), "a.png", None, 1).pixels.tolist() == [[[255, 20, 20]]]
+
+
 def test_16_bit_colour_png_is_within_one_level() -> None:
     values = np.random.default_rng(0).integers(0, 65536, (8, 8, 3), dtype=np.uint16)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)

@@ -8,10 +8,11 @@
 | empty, truncated or damaged file               | refused; a half-decoded image is never packed                     |
 | more than 67,108,864 pixels, or 64 MiB of file | refused from the header, before any pixel is allocated             |
 | grey, 1-bit, palette, RGB, YCbCr               | grey is copied to RGB, colour becomes grey by ITU-R 601 luma; noted|
-| alpha channel or transparent palette entry     | composited on white; noted when any pixel is not opaque            |
+| alpha channel, transparent entry or grey value | composited on white; noted when any pixel is not opaque            |
 | CMYK                                           | converted without a colour profile; noted                          |
 | colour profile other than sRGB                 | ignored; noted. sRGB values are kept as they are                   |
 | 16-bit grey                                    | round(v / 257), not clipped; noted                                 |
+| TIFF in which zero is white                    | 255 - v, at 16 bits 65535 - v before it is rounded                 |
 | 16-bit colour PNG                              | high byte of each value (within 1/255)                             |
 | float or 32-bit integer samples, Lab           | refused                                                            |
 | EXIF orientation 2..8                          | applied; noted                                                     |
@@ -35,7 +36,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
 
 Shape = tuple[int, int, int]  # (C, H, W) of an image
 MAX_PIXELS = 1 << 26  # largest image decoded, in pixels; below the 89,478,485 at which Pillow itself begins to warn
@@ -211,7 +212,7 @@ def _to_8_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Image:
     """Convert to mode L or RGB."""
     mode = image.mode
     if mode.startswith("I;16") or (mode == "I" and image.format == "PNG"):
-        return _from_16_bit(image, notes)
+        return _from_16_bit(image, notes, ground)
     if mode in ("I", "F", "LAB", "HSV"):
         raise Refused(f"pixels of mode {mode} (float, 32-bit or Lab) have no fixed range to map to 0..255")
     icc = image.info.get("icc_profile") or b""
@@ -227,13 +228,22 @@ def _to_8_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Image:
     return image.convert("L" if mode in ("1", "L") else "RGB")
 
 
-def _from_16_bit(image: Image.Image, notes: list[str]) -> Image.Image:
-    bits = getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample, (16,))
+def _from_16_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Image:
+    """What Pillow does of 8 bits is done here: it turns neither white-is-zero nor a transparent value of 16 bits."""
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(ExifTags.Base.BitsPerSample, (16,))
     if bits not in (16, (16,)):
         raise Refused(f"{bits} bits a sample; 8 or 16 can be packed")
     notes.append("16-bit grey scaled to 8 bits")
     values = np.asarray(image).astype(np.uint32)
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:
+        values = 65535 - values
+    grey = ((values + 128) // 257).astype(np.uint8)
+    clear = values == image.info.get("transparency", -1)
+    if clear.any():
+        notes.append(f"transparency composited on {ground}")
+        grey[clear] = ImageColor.getcolor(ground, "L")
+    return Image.fromarray(grey)
 
 
 def _webp_canvas(data: bytes) -> tuple[int, int]:
