@@ -128,15 +128,22 @@ def test_a_tiff_in_which_zero_is_white_is_no_negative(channels: int) -> None:
     assert decode(tiff(plain, 0), "a.tif", None, 1).pixels.tolist() == [[[255, 254, 155, 0]]]
 
 
+def transparent(width: int, height: int, bits: int, rows: bytes, *value: int) -> bytes:
+    """A PNG of which one grey is transparent, or one colour."""
+    key = struct.pack(f">{len(value)}H", *value)
+    data = bytearray(png(width, height, (b"tRNS", key), (b"IDAT", zlib.compress(rows))))
+    data[24:26] = bytes((bits, 0 if len(value) == 1 else 2))
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    return bytes(data)
+
+
 @pytest.mark.parametrize(("bits", "scale"), [(8, 1), (16, 257)])
 @pytest.mark.parametrize(("ground", "shown"), [("white", 255), ("black", 0)])
 def test_the_transparent_value_of_a_grey_png_is_composited(bits: int, scale: int, ground: str, shown: int) -> None:
     values = np.array([[0, 20, 21], [20, 200, 255]]) * scale
     rows = b"".join(b"\0" + row.astype(f">u{bits // 8}").tobytes() for row in values)
-    data = bytearray(png(3, 2, (b"tRNS", struct.pack(">H", 20 * scale)), (b"IDAT", zlib.compress(rows))))
-    data[24:26] = bytes((bits, 0))  # grey
-    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
-    pixels, notes = decode(bytes(data), "a.png", None, 1, ground)
+    data = transparent(3, 2, bits, rows, 20 * scale)
+    pixels, notes = decode(data, "a.png", None, 1, ground)
     assert pixels.tolist() == [[[0, shown, 21], [shown, 200, 255]]]
     scaled = ("16-bit grey scaled to 8 bits",) if bits == 16 else ()
     assert notes == (*scaled, f"transparency composited on {ground}")
@@ -144,10 +151,33 @@ def test_the_transparent_value_of_a_grey_png_is_composited(bits: int, scale: int
 
 def test_a_neighbour_of_the_transparent_value_that_is_the_same_at_8_bits_stays() -> None:
     values = np.array([[5140, 5141, 5139]], ">u2")
-    data = bytearray(png(3, 1, (b"tRNS", struct.pack(">H", 5140)), (b"IDAT", zlib.compress(b"\0" + values.tobytes()))))
-    data[24:26] = bytes((16, 0))
-    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
-    assert decode(bytes(data), "a.png", None, 1).pixels.tolist() == [[[255, 20, 20]]]
+    data = transparent(3, 1, 16, b"\0" + values.tobytes(), 5140)
+    assert decode(data, "a.png", None, 1).pixels.tolist() == [[[255, 20, 20]]]
+
+
+@pytest.mark.parametrize(
+    ("bits", "packed", "value", "shown"),
+    [
+        (1, 0b0101_0000, 1, [0, 255, 0, 255]),
+        (2, 0b00_01_10_01, 1, [0, 255, 170, 255]),  # 2 of 3 is 170
+        (2, 0b00_01_10_01, 5, [0, 255, 170, 255]),  # whose lower two bits are 1
+        (4, 0x03E3, 3, [0, 255, 238, 255]),  # 14 of 15 is 238
+    ],
+)
+def test_the_transparent_value_of_few_bits_is_composited(bits: int, packed: int, value: int, shown: list[int]) -> None:
+    rows = b"\0" + packed.to_bytes(max(1, bits // 2), "big")
+    pixels, notes = decode(transparent(4, 1, bits, rows, value), "a.png", None, 1)
+    assert pixels.tolist() == [[shown]] and notes == ("transparency composited on white",)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_transparent_colour_of_a_png_is_composited(bits: int) -> None:
+    values = np.array([[19, 23, 27], [19, 23, 28], [27, 23, 19]])
+    values = values * 256 + 7 if bits == 16 else values
+    data = transparent(3, 1, bits, b"\0" + values.astype(f">u{bits // 8}").tobytes(), *values[0].tolist())
+    pixels, notes = decode(data, "a.png", None, 3)
+    assert pixels[:, 0].T.tolist() == [[255, 255, 255], [19, 23, 28], [27, 23, 19]]
+    assert notes == ("transparency composited on white",)
 
 
 def test_16_bit_colour_png_is_within_one_level() -> None:

@@ -8,12 +8,12 @@
 | empty, truncated or damaged file               | refused; a half-decoded image is never packed                     |
 | more than 67,108,864 pixels, or 64 MiB of file | refused from the header, before any pixel is allocated             |
 | grey, 1-bit, palette, RGB, YCbCr               | grey is copied to RGB, colour becomes grey by ITU-R 601 luma; noted|
-| alpha channel, transparent entry or grey value | composited on white; noted when any pixel is not opaque            |
+| alpha channel, one transparent entry or colour | composited on white; noted when any pixel is not opaque            |
 | CMYK                                           | converted without a colour profile; noted                          |
 | colour profile other than sRGB                 | ignored; noted. sRGB values are kept as they are                   |
 | 16-bit grey                                    | round(v / 257), not clipped; noted                                 |
 | TIFF in which zero is white                    | 255 - v, at 16 bits 65535 - v before it is rounded                 |
-| 16-bit colour PNG                              | high byte of each value (within 1/255)                             |
+| 16-bit colour PNG                              | high byte of each value (within 1/255), also of a transparent one  |
 | float or 32-bit integer samples, Lab           | refused                                                            |
 | EXIF orientation 2..8                          | applied; noted                                                     |
 | animated GIF, WebP or PNG, several pages       | first frame; noted                                                 |
@@ -175,6 +175,8 @@ def _load(data: bytes, kind: str, notes: list[str], ground: str) -> Image.Image:
         asked = _orientation(image, notes) if kind == "TIFF" else 1
         image.load()
         left = _orientation(image, notes)
+        if kind == "PNG":
+            _scale_transparent(image, data[24])  # the header's bit depth
         plain = _to_8_bit(image, notes, ground)
         if asked in _ORIENT or left in _ORIENT:
             notes.append("EXIF orientation applied")
@@ -183,6 +185,15 @@ def _load(data: bytes, kind: str, notes: list[str], ground: str) -> Image.Image:
         if getattr(image, "n_frames", 1) > 1:
             notes.append("first frame of several")
         return plain
+
+
+def _scale_transparent(image: Image.Image, bits: int) -> None:
+    """Bring a transparent grey or colour to the 8 bits of the pixels: Pillow leaves it as the file has it."""
+    value, most = image.info.get("transparency"), (1 << bits) - 1  # of a value that is too large the lower bits count
+    if image.mode == "L" and isinstance(value, int):
+        image.info["transparency"] = (value & most) * {2: 85, 4: 17}.get(bits, 1)
+    elif image.mode == "RGB" and isinstance(value, tuple):
+        image.info["transparency"] = tuple(part >> 8 if bits == 16 else part & most for part in value)
 
 
 def _damage(kind: str, error: Exception) -> str:
