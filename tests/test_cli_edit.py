@@ -1,5 +1,9 @@
 """`unstir edit` as a person uses it, on tiny runs: what each command makes of its images."""
 
+import json
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -160,3 +164,27 @@ def test_a_network_trained_with_hidden_labels_is_guided_and_does_without(unstir,
         pictures.append(tiles("out.png"))
         assert unstir("edit", "morph", guided, "--labels", 1, 2, "--guidance", scale, "--out", "m.png")[0] == 0
     assert (pictures[0] != pictures[1]).any()
+
+
+def test_what_is_said_of_guidance_is_of_the_part_of_the_chain_that_was_taken(unstir, once):
+    guided = once("guided", model__num_classes=10, train__label_dropout=0.5)
+    half = ("edit", "vary", guided, "a.png", "--label", 0, "--strength", 0.5, "--guidance", 3, "--out", "out.png")
+    for options, words in (
+        ((), "computed for two labels (guidance)"),
+        (("--guidance-low", 5), "computed for two labels (guidance) at t = 5 to 10"),
+        (("--guidance-low", 5, "--guidance-high", 7), "computed for two labels (guidance) at t = 5 to 7"),
+        (("--guidance-low", 1, "--guidance-high", 15), "computed for two labels (guidance)"),
+    ):
+        status, out, _ = unstir(*half, *options)
+        assert status == 0 and re.search(r"calls .*, (.*)", out)[1] == words
+        assert json.loads(Path("out.json").read_text())["cost"].endswith(f" calls, {words}")
+    Path("out.png").unlink()
+    line = refused(unstir(*half, "--guidance-low", 11), "guidance from 11 to 20 never acts", "strength=0.5", "t = 10")
+    assert "guidance_low of at most 10, or a greater strength" in line and not Path("out.png").exists()
+
+
+def test_a_run_that_is_guided_at_high_times_alone_is_varied_below_them(unstir, once):
+    habit = {"grids__guidance": 3.0, "grids__guidance_low": 15}
+    run = once("habit", model__num_classes=10, train__label_dropout=0.5, **habit)
+    status, out, _ = unstir("edit", "vary", run, "a.png", "--label", 0, "--strength", 0.5)
+    assert status == 0 and "guidance" not in out

@@ -87,12 +87,14 @@ class Editing:
         *,
         nrow: int = 10,
         psnr: tuple[float, ...] = (),
+        besides: str | None = None,
         **how: Any,
     ) -> Edited:
         """What came of an ``edit``, with all that decides its pixels: what was asked (``how``), and what was in force.
 
         ``files`` are the picture files that were read, by what they are: each is recorded by its name and SHA-256.
         ``names`` are those of the first tiles; those that follow are results, which have their numbers.
+        ``besides`` says what guidance added, where that is not what it adds to the whole chain.
         """
         named = [label for label in how.get("labels") or [self.job.label] if label is not None]
         settings = {
@@ -107,8 +109,8 @@ class Editing:
             **self.model.provenance(),
         }
         results = (f"result {i}" if i < 10 else f"{i}" for i in range(len(given) + len(made) - len(names)))
-        shown, besides = (*names, *results), self.model.besides(self.chain)
-        return Edited(given, made, settings, self.calls, besides, nrow, psnr, shown)
+        said = self.model.besides(self.chain) if besides is None else besides
+        return Edited(given, made, settings, self.calls, said, nrow, psnr, (*names, *results))
 
     def guided(self, indices: Tensor) -> Denoise:
         """The denoiser for the job's label, guided and clamped as the chain says, for the batch of these indices."""

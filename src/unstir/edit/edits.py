@@ -6,11 +6,13 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from unstir import randomness
+from unstir.chain import Chain
 from unstir.diffusion import editing as mathematics
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import Step
@@ -67,10 +69,14 @@ def inpaint(
 
 
 def vary(model: Model, image: Path, job: Job, *, strength: float, progress: Progress | None = None) -> Edited:
-    """Images like one, and the less so the greater the ``strength`` in (0, 1]; see `editing.vary`."""
+    """Images like one, and the less so the greater the ``strength`` in (0, 1]; see `editing.vary`.
+
+    An interval of guidance that was asked for and lies above the time at which the chain begins is refused.
+    """
     x_0 = read_image(image, model.shape)
     editing = Editing(model, job, job.chain)
     part, chain = mathematics.below(model.process, strength, editing.chain)
+    _check_guided(model, editing.chain, strength, part.T)
 
     def like_it(indices: Tensor) -> Iterable[Step]:
         labels = labels_for(indices, editing.label)
@@ -78,7 +84,8 @@ def vary(model: Model, image: Path, job: Job, *, strength: float, progress: Prog
         return mathematics.vary(denoise, model.process, x_0.to(model.device), strength, indices, chain, weak)
 
     made = editing.results(like_it, chain.calls(part.schedule), progress)
-    return editing.done("vary", {"image": image}, to_uint8(x_0), made, ("given",), strength=strength)
+    besides = model.besides(chain, part.T)
+    return editing.done("vary", {"image": image}, to_uint8(x_0), made, ("given",), besides=besides, strength=strength)
 
 
 @torch.inference_mode()
@@ -130,7 +137,9 @@ def blend(
     named = {f"image{number}": file for number, file in enumerate(files, start=1)}
     came_back = tuple(psnr(made[at].clamp(-1, 1).cpu(), image[0]) for at, image in zip((0, -1), images, strict=False))
     shown = to_uint8(torch.cat(images)) if images else to_uint8(made[:0])
-    how = {"count": count, "labels": asked} | ({"refinements": refinements} if images else {"numbers": list(ends)})
+    how: dict[str, Any] = {"count": count, "labels": asked} | (
+        {"refinements": refinements} if images else {"numbers": list(ends)}
+    )
     names, nrow = (*("first", "second")[: len(shown)], *_shares(weights)), count + len(shown)
     return editing.done("blend", named, shown, to_uint8(made), names, nrow=nrow, psnr=came_back, **how)
 
@@ -166,6 +175,17 @@ def morph(
     made = editing.results(between, calls, progress, cells=count)
     names = _shares(weights) * job.num
     return editing.done("morph", {}, made[:0], made, names, nrow=count, labels=list(labels), count=count)
+
+
+def _check_guided(model: Model, chain: Chain, strength: float, begins: int) -> None:
+    """Raise UserError where guidance would act only before a chain ``begins``, unless it is the run's own habit."""
+    own = model.chain.guidance, model.chain.guidance_low
+    if chain.guidance != 1 and chain.guidance_low > begins and (chain.guidance, chain.guidance_low) != own:
+        interval = f"guidance from {chain.guidance_low} to {chain.guidance_high or model.process.T}"
+        raise UserError(
+            f"{interval} never acts, for at strength={strength:g} the chain begins at t = {begins}; give a "
+            f"guidance_low of at most {begins}, or a greater strength"
+        )
 
 
 def _inverting(model: Model, job: Job, refinements: int) -> Editing:

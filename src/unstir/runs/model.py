@@ -135,12 +135,16 @@ class Model:
         """What an image costs by a chain, in words: `Chain.cost_in_words`, and what guidance adds."""
         return chain.cost_in_words(self.process.schedule, each) + self.besides(chain)
 
-    def besides(self, chain: Chain) -> str:
-        """What guidance adds to the network calls of a chain, in words; "" where it adds nothing."""
+    def besides(self, chain: Chain, begins: int = 0) -> str:
+        """What guidance adds to the network calls of a chain, in words; "" where it adds nothing.
+
+        The chain ``begins`` at this time, 0 for T.
+        """
         if chain.guidance in (0, 1):
             return ""
-        first, last = chain.guidance_low, chain.guidance_high or self.process.T
-        when = "" if (first, last) == (1, self.process.T) else f" at t = {first} to {last}"
+        T = begins or self.process.T
+        first, last = chain.guidance_low, chain.guidance_high or T
+        when = "" if (first, last) == (1, T) else f" at t = {first} to {last}"
         return f", {'computed for two labels (guidance)' if self.guide is None else 'and as many of the guide'}{when}"
 
     def provenance(self) -> dict[str, Any]:
