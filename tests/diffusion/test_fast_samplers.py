@@ -1,7 +1,7 @@
 """Fast samplers: step by step against diffusers, their order on a mixture, and their ends."""
 
 import math
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -139,6 +139,27 @@ def test_pndm_equals_diffusers(process, steps):
             x = theirs.step(denoise(x, told + 1).raw, told, x).prev_sample
         torch.testing.assert_close(step.x, x, rtol=1e-10, atol=1e-10)
         x = step.x
+    assert list(calls) == [visited[-2] - 1]
+
+
+@pytest.mark.parametrize("steps", [5, 10, 50])
+def test_ipndm_equals_diffusers_pndm_without_runge_kutta_steps(steps):
+    """All but the first step, which theirs takes once more, by the average of two estimates, and the last, to 0."""
+    diffusers = pytest.importorskip("diffusers")
+    visited, denoise = times(PROCESS.schedule, steps), denoise_of(PROCESS)
+    theirs = diffusers.PNDMScheduler(1000, timestep_spacing="trailing", set_alpha_to_one=True, skip_prk_steps=True)
+    theirs.set_timesteps(steps)
+    theirs.alphas_cumprod = torch.tensor([PROCESS.schedule.abar(t) for t in range(1, 1001)], dtype=torch.float64)
+    calls, x = iter(theirs.timesteps.tolist()), X_T
+    for number, step in enumerate(islice(ipndm(denoise, PROCESS, X_T, visited, QUIET), steps - 1)):
+        told = next(calls)
+        ended = theirs.step(denoise(x, told + 1).raw, told, x).prev_sample
+        torch.testing.assert_close(step.x, ended, rtol=1e-10, atol=1e-10)
+        x = step.x
+        if number == 0:
+            told = next(calls)
+            again = theirs.step(denoise(x, told + 1).raw, told, x).prev_sample
+            assert (again - x).abs().max() > 1e-6
     assert list(calls) == [visited[-2] - 1]
 
 

@@ -240,3 +240,11 @@ def test_a_setting_of_a_solver_that_is_not_taken_over_is_noted():
     settings = {"_class_name": "UniPCMultistepScheduler", "beta_schedule": "linear", "solver_order": 3}
     assert from_scheduler(settings)[2] == ["solver_order=3 is not taken over"]
     assert from_scheduler(settings | {"solver_order": 2})[2] == []
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_pndm_without_its_runge_kutta_steps_is_ipndm(skip):
+    settings = {"_class_name": "PNDMScheduler", "beta_schedule": "linear", "skip_prk_steps": skip}
+    _, chain, notes = from_scheduler(settings)
+    assert (chain.sampler, chain.steps) == ("ipndm" if skip else "pndm", 50)
+    assert bool(notes) == skip and all("ipndm here, but for two steps" in note for note in notes)

@@ -42,6 +42,10 @@ SOLVER = {
     "lower_order_final": True,
 }
 """The settings of these two that the samplers here have, with the only values that they have."""
+WITHOUT_RUNGE_KUTTA = (
+    "PNDM with skip_prk_steps is ipndm here, but for two steps: diffusers takes the first one again by the average of "
+    "two estimates, a call more, and ends in an average of the noise, ipndm in the last estimate of the image"
+)
 NEAR = 1e-5  # relative difference of betas that float32 explains
 
 
@@ -146,10 +150,18 @@ def _threshold(settings: Mapping[str, Any]) -> float:
     return float(settings.get("dynamic_thresholding_ratio", 0.995))
 
 
+def _sampler(settings: Mapping[str, Any], name: str) -> tuple[str, int, list[str]]:
+    """The sampler that a scheduler is here, its usual steps, 0 for all T, and notes on what is not the same."""
+    if name == "PNDMScheduler" and settings.get("skip_prk_steps"):
+        return "ipndm", SAMPLERS[name][1], [WITHOUT_RUNGE_KUTTA]
+    if name not in SAMPLERS:
+        return "ancestral", 0, [f"{name} is not a sampler here; grids are drawn by the ancestral chain"]
+    return *SAMPLERS[name], []
+
+
 def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[str]]:
     """How a pipeline with this scheduler samples, as nearly as a chain says it, and notes on the rest."""
-    sampler, steps = SAMPLERS.get(name, ("ancestral", 0))
-    notes = [] if name in SAMPLERS else [f"{name} is not a sampler here; grids are drawn by the ancestral chain"]
+    sampler, steps, notes = _sampler(settings, name)
     clip, limit = bool(settings.get("clip_sample", name in ("DDPMScheduler", "DDIMScheduler"))), 1.0
     if clip and (limit := settings.get("clip_sample_range", 1.0)) != 1.0:
         notes.append(f"clip_sample_range={short(limit)} is 1 here")
