@@ -28,6 +28,8 @@ def tar(path, names):
         (["a.jpg", "a.seg.png", "a.mask.png", "b.jpg"], [0, 3], ["a.seg.png", "a.mask.png"]),
         (["a.depth.png", "a.jpg", "a.cls", "b.depth.png", "b.jpg", "b.cls"], [1, 4], ["a.depth.png", "b.depth.png"]),
         (["a.rgb.png", "a.cls", "v1.0/b.rgb.png", "v1.0/b.cls"], [0, 2], []),
+        (["a.jpg", "a.SEG.png"], [0], ["a.SEG.png"]),
+        (["a.png", "b.png", "a.png"], [2, 1], []),  # one that was added again, as tar -u does: the last counts
     ],
 )
 def test_the_image_of_a_sample_is_the_one_without_a_further_point(tmp_path, names, packed, further):

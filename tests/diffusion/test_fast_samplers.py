@@ -339,6 +339,15 @@ def test_rounding_errors_do_not_grow_while_there_is_hardly_a_signal(name, schedu
                 assert spread < exact[-1].x.std().item() < 0.5  # DDIM ends just below, and far more steps at 0.5
 
 
+@pytest.mark.parametrize("steps", [2, 3, 20])
+def test_a_schedule_whose_numbers_are_almost_too_large_is_drawn_all_the_same(steps):
+    process = Process(linear(1000, 1e-4, 0.8))
+    denoise = lambda x, t: Prediction(0.3 + 0 * x, x)
+    for name in ("heun", "ipndm", "pndm"):
+        *_, ended = DETERMINISTIC[name](denoise, process, X_T.float(), times(process.schedule, steps), QUIET)
+        torch.testing.assert_close(ended.x, torch.full_like(ended.x, 0.3))
+
+
 def test_a_step_averages_as_many_estimates_as_the_bound_on_growth_allows():
     """Over T=1000 and trailing times always as many as there are; over a long schedule in few steps down to one."""
 
@@ -350,6 +359,8 @@ def test_a_step_averages_as_many_estimates_as_the_bound_on_growth_allows():
         for steps in (8, 10, 20, 50):
             assert orders(schedule, times(schedule, steps)) == [min(n, 4) for n in range(1, steps)]
     long = orders(linear(4000), times(linear(4000), 20))
+    assert orders(linear(2000), times(linear(2000), 10)) == [1, 2, 3, 4, 2, 2, 2, 3, 3]
+    assert orders(cosine(), times(cosine(), 10, "log_snr")) == [1, 2, 3, 3, 2, 3, 4, 4]
     assert long == [1, 2, 3, 2, 2, 1, 1, 2, 2, 2, 2, 2, 2, 2, 3, 3, 4, 3, 3]
 
 

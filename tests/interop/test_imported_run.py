@@ -71,6 +71,10 @@ NAMES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", 
         (NAMES, ""),
         (tuple(map(str, range(10))), ""),  # as an import without --classes makes up
         (NAMES[:5] + NAMES[:4:-1], "from 5 on those of .* are truck, ship, horse, frog, ..., those of .* dog, frog, "),
+        (
+            ("Plane", *NAMES[2:0:-1], *NAMES[3:]),
+            "from 1 on those of .* are bird, car, cat, .*, those of .* car, ",
+        ),
         ((*NAMES[:9], "lorry"), "from 9 on those of .* are lorry, those of .* truck; name a store .* --classes$"),
     ],
 )

@@ -164,6 +164,8 @@ def test_classes_that_a_run_was_asked_for_are_those_of_the_same_names(tmp_path, 
     found, (line,) = asked(["one", *names[1:]])
     assert found is None and line.endswith("its images are judged as of no class")
     assert "(digit 0, digit 1, digit 2, digit 3, ...) than those of" in line and "(one, digit 1, digit 2, " in line
+    found, (line,) = asked([*names, "another"])
+    assert found is None and line.endswith("its images are judged as of no class")
 
 
 def with_names(store, classes):

@@ -203,6 +203,7 @@ class TestDropout:
         assert all((m != n).float().mean() > 0.4 for m, n in zip(masks, later, strict=True))
         assert all((m[0] != m[1]).float().mean() > 0.4 for m in masks)
         assert (masks[0] != masks[-1]).float().mean() > 0.4  # of one shape: first block down, last block up
+        masks += net._dropout_masks(x[:1], key(1))
         assert all(m.untyped_storage().nbytes() == m.numel() for m in masks)  # none keeps the memory of the others
 
     def test_the_block_drops_the_given_elements_and_scales_the_rest(self):

@@ -26,6 +26,7 @@ _SHOWN = 3  # endings in a message
 
 
 class _Part(NamedTuple):
+    name: str
     ending: str  # what follows the first point of its name, in small letters
     offset: int
     size: int
@@ -58,7 +59,7 @@ class Shards(Records):
                     image = _image(found, f"{file}: the sample {printable(key)!r}")
                     images.append(image)
                     labels.append(_label(stream, {part.ending: part for part in reversed(parts)}))
-                    notes += [(_FURTHER, f"{file.name}: {key}.{part.ending}") for part in found if part is not image]
+                    notes += [(_FURTHER, f"{file.name}: {part.name}") for part in found if part is not image]
         if not images:
             there = ", ".join(f".{ending}" for ending in sorted(endings)[:20])
             raise UserError(
@@ -73,23 +74,23 @@ class Shards(Records):
         return Rows(split_of(file.name), file.name, labels, read, notes=notes)
 
     def _samples(self, file: Path) -> dict[str, list[_Part]]:
-        """The parts of each sample, in the order of the tar."""
-        found: dict[str, list[_Part]] = {}
+        """The parts of each sample, in the order of the tar; of files of one name the last, as tar takes it."""
+        found: dict[str, dict[str, _Part]] = {}
         try:
             with tarfile.open(file, "r:") as tar:
                 for member in tar:
                     folder, slash, name = member.name.rpartition("/")
                     key, point, ending = name.partition(".")
                     if member.isreg() and key and point:
-                        part = _Part(ending.lower(), member.offset_data, member.size)
-                        found.setdefault(f"{folder}{slash}{key}", []).append(part)
+                        part = _Part(member.name, ending.lower(), member.offset_data, member.size)
+                        found.setdefault(f"{folder}{slash}{key}", {})[member.name] = part
         except OSError as error:
             if error.errno:
                 raise UserError(f"{file}: {remedy(error)}") from None
             raise UserError(f"{file}: no readable tar; fetch it again") from None
         except (tarfile.TarError, zlib.error, EOFError, ValueError, OverflowError):
             raise UserError(f"{file}: no readable tar; fetch it again") from None
-        return found
+        return {key: list(parts.values()) for key, parts in found.items()}
 
 
 def _image(found: list[_Part], whose: str) -> _Part:

@@ -252,12 +252,19 @@ def matched(names: Sequence[str], classes: Sequence[str]) -> tuple[int, ...] | N
     nothing: they are matched by their place, unless both lists have the same ones.
     """
     ours, theirs = ([_canonical(printable(name)) for name in each] for each in (names, classes))
-    alike = [[re.sub(r"[\s_-]+", " ", name.casefold()) for name in each] for each in (ours, theirs)]
+    if len(names) != len(classes):
+        return None
+    alike = [[plain(name) for name in each] for each in (names, classes)]
     same = sorted(ours) == sorted(theirs)
     numbers = any(all(map(str.isdecimal, each)) for each in (ours, theirs))
     if alike[0] == alike[1] or (numbers and not same):
         return tuple(range(len(ours)))
-    return tuple(map(theirs.index, ours)) if same else None
+    return tuple(map(theirs.index, ours)) if same and len(set(ours)) == len(ours) else None
+
+
+def plain(name: str) -> str:
+    """A name of a class without what makes no difference between two: case, and which of spaces, - and _ it has."""
+    return re.sub(r"[\s_-]+", " ", _canonical(printable(name)).casefold())
 
 
 def some(names: Sequence[str], first: int = 0) -> str:

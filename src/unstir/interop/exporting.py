@@ -90,17 +90,18 @@ def _diffusers(model: Model, name: str) -> Writer:
         if model.labels.count:
             known = {"classes": model.labels.names, "has_null": model.labels.has_null}
             write_text(folder / LABELS, json.dumps(known, indent=1) + "\n")
-        return _stepping(diffusers.DDPMPipeline.from_pretrained(folder, local_files_only=True))
+        parts = (diffusers.UNet2DModel, "unet"), (diffusers.DDPMScheduler, "scheduler")
+        return _stepping(*(each.from_pretrained(folder / name, local_files_only=True) for each, name in parts))
 
     return write
 
 
-def _stepping(pipeline: Any) -> Network:
-    """The network of a pipeline; UserError where its scheduler makes no image of what the network says."""
+def _stepping(unet: Any, scheduler: Any) -> Network:
+    """The network of a pipeline; UserError where the scheduler makes no image of what the network says."""
 
     def network(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        output: Tensor = pipeline.unet(x, t, class_labels=label).sample
-        step = pipeline.scheduler.step(output[-1:], int(t[-1]), x[-1:], generator=torch.Generator()).prev_sample
+        output: Tensor = unet(x, t, class_labels=label).sample
+        step = scheduler.step(output[-1:], int(t[-1]), x[-1:], generator=torch.Generator()).prev_sample
         if step.shape != x[-1:].shape:
             raise UserError(
                 f"a step of the scheduler that was written makes {list(step.shape)} of an image {list(x[-1:].shape)}; "

@@ -107,9 +107,9 @@ def _drawn(path: Path, listing: Listing, store: Store, say: Say) -> tuple[list[E
         label, shares, count = settings["label"], tuple(settings.get("shares", ())), settings["model"]["num_classes"]
         numbered = {int(stem): entry for entry in listing.entries if (stem := Path(entry.path).stem).isdecimal()}
         numbers = [number for number in sorted(numbered) if image_path(path, number) == path / numbered[number].path]
-        asked = Labels(count).of(torch.tensor(numbers), label, shares) if count == len(store.classes) else None
-        if asked is not None and len(names := classes_in(path)) == count:
-            asked = _of_names(path, asked, names, store, say)
+        asked = Labels(count).of(torch.tensor(numbers), label, shares) if count else None
+        if asked is not None and (count != len(store.classes) or len(classes_in(path)) == count):
+            asked = _of_names(path, asked, classes_in(path), store, say)
         return [numbered[number] for number in numbers], asked
     return None, None
 
@@ -118,7 +118,8 @@ def _of_names(path: Path, asked: Tensor, names: tuple[str, ...], store: Store, s
     """The store's numbers of the classes ``asked`` for, int64 [N], which have these names; None, said, for others."""
     numbers = matched(names, store.classes)
     if numbers is None:
-        others = f"asked for by other classes ({some(names)}) than those of {store.path} ({some(store.classes)})"
+        given = some(names) or "without names"
+        others = f"asked for by other classes ({given}) than those of {store.path} ({some(store.classes) or 'none'})"
         say(f"{path} was {others}: its images are judged as of no class")
     return None if numbers is None else torch.tensor(numbers)[asked]
 

@@ -159,7 +159,8 @@ class UNet(nn.Module):
         sizes = [math.prod(shape) for shape in shapes]
         columns = torch.split(randomness.kept(key, sum(sizes), self.config.dropout), sizes, dim=1)
         # Each a tensor of its own: the backward pass lets go of one after the other.
-        return [part.reshape(-1, *shape).contiguous() for part, shape in zip(columns, shapes, strict=True)]
+        own = [part.clone(memory_format=torch.contiguous_format) for part in columns]
+        return [part.view(-1, *shape) for part, shape in zip(own, shapes, strict=True)]
 
 
 def flops(config: UNetConfig, height: int, width: int) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unstir.data import SPLITS, Store, is_store
-from unstir.data.store import matched, some
+from unstir.data.store import matched, plain, some
 from unstir.errors import UserError
 from unstir.runs.card import DataCard
 
@@ -54,7 +54,7 @@ def _check_names(folder: Path, names: Sequence[str], store: Store) -> None:
     """Raise UserError where a number is one class of the run in the folder and another of the store."""
     if matched(names, store.classes) == tuple(range(len(names))):
         return
-    first = next(n for n, pair in enumerate(zip(names, store.classes, strict=True)) if pair[0] != pair[1])
+    first = next(n for n, pair in enumerate(zip(names, store.classes, strict=True)) if plain(pair[0]) != plain(pair[1]))
     ours, theirs = some(names, first), some(store.classes, first)
     raise UserError(
         f"classes are matched by number, and from {first} on those of {folder} are {ours}, those of {store.path} "

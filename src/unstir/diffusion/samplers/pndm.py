@@ -22,6 +22,7 @@ image in the form of `exponential` instead, which multiplies nothing by more tha
 would grow: that of e_1 moves x_m by `ipndm.reach` from t to m, twice, and x_s by that from t to s, twice, and a sixth.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -62,8 +63,8 @@ def pndm(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], 
 def _runge_kutta(denoise: Denoise, process: Process, x: Tensor, x0: Tensor, t: int, s: int) -> Tensor:
     """x_s of x_t, whose estimate of the image is ``x0``; the midpoint is rounded down."""
     schedule, half = process.schedule, (t + s) // 2
-    rounding = (reach(schedule, t, half) * reach(schedule, t, s)) ** 2 / 6
-    of_noise = _count(schedule, t, half, s) <= 1 and rounding <= MOST
+    rounding = reach(schedule, t, half) * reach(schedule, t, s)  # its square may exceed all numbers
+    of_noise = _count(schedule, t, half, s) <= 1 and rounding <= math.sqrt(6 * MOST)
 
     def kept(x_u: Tensor, x0_u: Tensor, u: int) -> Tensor:
         return process.eps(x_u, x0_u, u) if of_noise else x0_u
