@@ -90,8 +90,9 @@ def _diffusers(model: Model, name: str) -> Writer:
         if model.labels.count:
             known = {"classes": model.labels.names, "has_null": model.labels.has_null}
             write_text(folder / LABELS, json.dumps(known, indent=1) + "\n")
-        parts = (diffusers.UNet2DModel, "unet"), (diffusers.DDPMScheduler, "scheduler")
-        return _stepping(*(each.from_pretrained(folder / name, local_files_only=True) for each, name in parts))
+        from_here = {"local_files_only": True}
+        unet = diffusers.UNet2DModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False, **from_here)
+        return _stepping(unet, diffusers.DDPMScheduler.from_pretrained(folder / "scheduler", **from_here))
 
     return write
 

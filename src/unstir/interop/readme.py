@@ -16,7 +16,7 @@ images of {shape}, {T} times, the network predicts {predict}.
 
 """
 PIPELINES = """```python
-from diffusers import DDIMPipeline, DDPMPipeline
+from diffusers import {pipelines}
 
 images = DDPMPipeline.from_pretrained("{name}")(batch_size=16, num_inference_steps={T}).images
 """
@@ -70,13 +70,15 @@ def usage(model: Model, name: str) -> str:
     if not count:
         how = PIPELINES + ("" if model.learned_variance else DDIM) + "```\n"
         clipped = ", use_clipped_model_output=True" if model.chain.clip else ""
-        return how.format(name=printable(name), T=T, few=min(50, T), clipped=clipped) + _notes(model)
-    shown = range(min(count, 4))
+        pipelines = "DDPMPipeline" if model.learned_variance else "DDIMPipeline, DDPMPipeline"
+        shown = {"name": printable(name), "T": T, "few": min(50, T), "clipped": clipped, "pipelines": pipelines}
+        return how.format(**shown) + _notes(model)
+    labels = range(min(count, 4))
     names = ", ".join(f"{i} is {printable(model.labels.names[i])}" for i in range(count))
     how = CLASSES.format(
         name=printable(name),
         T=T,
-        labels=list(shown),
+        labels=list(labels),
         names=names,
         shape=", ".join(map(str, model.shape)),
         guidance=(GUIDANCE_LEARNED if model.learned_variance else GUIDANCE).format(null=count)
