@@ -69,6 +69,7 @@ NAMES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", 
     ("theirs", "words"),
     [
         (NAMES, ""),
+        ((), ""),
         (tuple(map(str, range(10))), ""),  # as an import without --classes makes up
         (NAMES[:5] + NAMES[:4:-1], "from 5 on those of .* are truck, ship, horse, frog, ..., those of .* dog, frog, "),
         (

@@ -251,9 +251,9 @@ def matched(names: Sequence[str], classes: Sequence[str]) -> tuple[int, ...] | N
     Case, spaces, - and _ make no difference to names in the same order. Numbers alone, as of data without names, say
     nothing: they are matched by their place, unless both lists have the same ones.
     """
-    ours, theirs = ([_canonical(printable(name)) for name in each] for each in (names, classes))
     if len(names) != len(classes):
         return None
+    ours, theirs = ([_canonical(printable(name)) for name in each] for each in (names, classes))
     alike = [[plain(name) for name in each] for each in (names, classes)]
     same = sorted(ours) == sorted(theirs)
     numbers = any(all(map(str.isdecimal, each)) for each in (ours, theirs))
