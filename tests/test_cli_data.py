@@ -75,3 +75,42 @@ def test_a_store_with_a_byte_changed_is_not_shown_as_whole(unstir, tmp_path):
     content[5000] ^= 1
     images.write_bytes(content)
     refused(unstir("data", "inspect", "digits"), "digits", "changed or damaged", "pack it again")
+
+
+def grey_images(folder, values):
+    """Twenty grey PNG files of 16x16 of these values, uint8 or uint16 [20, 16, 16]."""
+    folder.mkdir()
+    for i, image in enumerate(values):
+        Image.fromarray(image).save(folder / f"{i}.png")
+
+
+def test_images_that_use_little_of_the_range_are_spoken_of(unstir, tmp_path):
+    values = np.random.default_rng(0).integers(0, 4096, (20, 16, 16)).astype(np.uint16)
+    grey_images(tmp_path / "of12", values)
+    status, out, _ = unstir("data", "pack", "of12", "--out", "dark", "--channels", "1")
+    (line,) = [line for line in out.splitlines() if "small part of the range" in line]
+    assert status == 0 and "18 training images lie in 0..16 of 0..255" in line and "times 16" in line
+    status, _, err = unstir("train", *tiny(), "--data.source", "dark", "--data.size", 16, "--out", "run")
+    assert status == 0 and "unstir: the images use a small part of the range" in err
+    grey_images(tmp_path / "of8", (values // 256).astype(np.uint8))
+    assert "small part of the range" in unstir("data", "pack", "of8", "--out", "as-dark")[1]
+    values[1:] //= 256  # one image in full range is enough: a few dark ones are no mistake
+    values[0] *= 16
+    grey_images(tmp_path / "some", values)
+    said = unstir("data", "pack", "some", "--out", "faint", "--channels", "1", "--held-out", "0")[1]
+    assert "small part" not in said
+    grey_images(tmp_path / "full", np.random.default_rng(0).integers(0, 65536, (20, 16, 16)).astype(np.uint16))
+    said = unstir("data", "pack", "full", "--out", "full-store", "--channels", "1")[1]
+    assert "small part" not in said and "contrast" not in said
+
+
+def test_grey_images_packed_as_rgb_are_spoken_of_at_8_and_16_bits(unstir, tmp_path):
+    values = np.random.default_rng(0).integers(0, 65536, (20, 16, 16)).astype(np.uint16)
+    grey_images(tmp_path / "of16", values)
+    grey_images(tmp_path / "of8", (values // 256).astype(np.uint8))
+    for name in ("of8", "of16"):
+        assert "grey, packed as RGB; --channels 1" in unstir("data", "pack", name, "--out", f"{name}-rgb")[1]
+        assert "packed as RGB" not in unstir("data", "pack", name, "--out", f"{name}-grey", "--channels", "1")[1]
+    coloured = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3)).astype(np.uint8)
+    grey_images(tmp_path / "rgb", coloured)
+    assert "packed as RGB" not in unstir("data", "pack", "rgb", "--out", "coloured")[1]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from unstir.data import SPLITS, Store
+from unstir.data.levels import FAINT, NARROW, SPREAD, weakness
 from unstir.doctor.check import Finding, RunFacts, Severity, check
 from unstir.doctor.held_out import alike, losses
 from unstir.doctor.image_stats import NEAR, ImageStats
@@ -17,8 +18,6 @@ from unstir.significance import LEVEL, Effect, Estimate, nearer, paired, two_sam
 from unstir.theory.loss_floor import LossFloor
 
 # Thresholds; docs/doctor.md has what the data sets here measure.
-NARROW = 32  # levels of 255 from the darkest value to the lightest
-FAINT = 0.1  # standard deviation of the values in [-1, 1]; at 0.1 the SNR is 50 times less than for digits
 SMALLEST_CLASS, UNEQUAL, ONE_CLASS = 10, 20.0, 0.95
 FEW, FAR_TOO_FEW = 500, 100  # training images
 OVERFIT = 0.1  # rise of the held-out loss over its best, as a share, that makes the warning a problem
@@ -43,15 +42,14 @@ def _store(facts: RunFacts) -> Iterator[Finding]:
 @check("value-range")
 def _value_range(facts: RunFacts, images: ImageStats) -> Iterator[Finding]:
     """Values that fill a small part of 0..255, as masks of 0 and 1 do, so that all images are black for a network."""
-    width = images.most - images.least
+    width, says = images.most - images.least, weakness(images.least, images.most, images.std)
     evidence = f"""their values lie in {images.least}..{images.most} of 0..255, mean {images.mean:+.2f} and standard
         deviation {images.std:.3f} in [-1, 1]; a width of at least {NARROW} and a deviation of {FAINT} are usual"""
-    remedy = f"spread the values over 0..255 before packing (a mask of 0 and 1: times 255); {_again(facts)}"
-    if width < NARROW:
-        says = "the images use a small part of the range"
+    remedy = f"{SPREAD}; {_again(facts)}"
+    if says and width < NARROW:
         yield Finding("problem", evidence, remedy, float(width), float(NARROW), says=says)
-    elif images.std < FAINT:
-        yield Finding("warning", evidence, remedy, images.std, FAINT, says="the images have hardly any contrast")
+    elif says:
+        yield Finding("warning", evidence, remedy, images.std, FAINT, says=says)
 
 
 def _of_share(

@@ -13,6 +13,7 @@ import torch
 
 from unstir.data import SPLITS, Store
 from unstir.data.images import COLOUR_LOST, LEFT_OUT, UNLABELLED
+from unstir.data.levels import of_range
 from unstir.distributed import processes
 from unstir.distributed.join import joined
 from unstir.errors import UserError
@@ -111,6 +112,8 @@ def _opened(config: Config, folder: Path, data_of: Run | None, say: Say, showing
     if lost := sum(note.count for note in store.notes if note.text == COLOUR_LOST):
         keep = "--data.channels 3 --model.in_channels 3"
         say(f"{counted(lost, 'image')} had colours and were packed as grey; a new run with {keep} keeps the colours")
+    if weak := of_range(store):
+        say(weak)
     return parallel.shared((open_run(config, folder, store, say), store))
 
 
