@@ -8,7 +8,7 @@ from unstir.data import Store, is_store
 from unstir.errors import UserError
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.judgement import prepared
-from unstir.progress import Say, Showing, silently, unsaid
+from unstir.progress import Say, Showing, counted, silently, unsaid
 from unstir.report import compared, page
 from unstir.report.files import check_browser, check_files, print_pdf
 from unstir.report.gather import Measuring, measure, planned, time_samplers
@@ -111,8 +111,9 @@ def _planned(
             plan = planned(run, store, seconds=60 * minutes, num=num, seeds=seeds)
             plans.append((run, store, plan))
             num = num or plan.num  # the next runs have the same, for unlike numbers do not compare
-            steps = f"{len(plan.by_step)} steps and {len(plan.by_chain)} samplers, {seeds} x {plan.num} images each"
-            say(f"{run.path}: {steps}, about {plan.seconds / 60:.1f} min where none was measured before")
+            chains = counted(len(plan.by_chain), "pair of sampler and steps", "pairs of sampler and steps")
+            drawn = f"{counted(len(plan.by_step), 'saved step')} and {chains}, {seeds} x {plan.num} images each"
+            say(f"{run.path}: {drawn}, about {plan.seconds / 60:.1f} min where none was measured before")
     return plans
 
 
