@@ -318,7 +318,10 @@ def test_the_least_and_the_most_of_a_job(name, monkeypatch):
     model.process = SimpleNamespace(schedule=None)
     for allowed in (1, 100_000_000):
         drawing.check(model, drawing.Job(**{"num": 5, "chain": times, name: allowed}))
-    for refused, words in ((0, "must be at least 1"), (100_000_001, "is more than 100000000, the most")):
+    for refused, words in (
+        (0, "must be at least 1; 0 means all" if name == "num" else "must be at least 1$"),
+        (100_000_001, "is more than 100000000, the most"),
+    ):
         with pytest.raises(UserError, match=f"{name}={refused} {words}"):
             drawing.check(model, drawing.Job(**{"num": 5, "chain": times, name: refused}))
     assert drawing.Job(num=5, chain=times).batch_size == 64

@@ -32,7 +32,13 @@ def test_splitmix64_matches_the_published_vector():
 def test_numbers_depend_on_each_coordinate_and_on_nothing_else():
     base = randomness.normal(key(), (3, 4, 4))
     assert torch.equal(base, randomness.normal(key(), (3, 4, 4)))
-    for other in (key(seed=1), key(stream="sample"), key(step=4), Key(0, "noise", 3, torch.arange(8) + 8)):
+    for other in (
+        key(seed=1),
+        key(seed=-1),
+        key(stream="sample"),
+        key(step=4),
+        Key(0, "noise", 3, torch.arange(8) + 8),
+    ):
         assert not torch.isclose(base, randomness.normal(other, (3, 4, 4))).any(dim=(1, 2, 3)).all()
 
 

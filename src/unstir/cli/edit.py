@@ -30,7 +30,7 @@ class EditOptions(ModelOptions):
     singles: bool = False
     """Also write each result as a file of its own, at the run's resolution: OUT-0.png, OUT-1.png, ..."""
     seed: int = 0
-    """Result i is a function of the seed and i."""
+    """Result i is a function of the seed, any whole number, and i."""
 
 
 IMAGE = Parameter(help="A picture file; its centre square is resized to the run's images.")

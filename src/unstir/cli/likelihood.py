@@ -39,7 +39,7 @@ def likelihood(
             drawn anew for each batch; below about 20 it is rough. Its error is that over batches.
         variance: Variance of the reverse steps; auto: learned where it was, else large (beta).
         clip: Clamp each estimate of the clean image to [-1, 1].
-        seed: Seed of noise, times and choice of images.
+        seed: Seed of noise, times and choice of images, any whole number.
         batch_size: Images computed at once.
         out: Folder of the figures; by default RUN/likelihood.
         json_: Print the figures as JSON.

@@ -36,9 +36,9 @@ def sample(
     Example: `unstir sample runs/digits --num 8 --compare "ancestral:1000,ddim:50,dpmpp_2m:15" --out compared`
 
     Args:
-        num: How many images: exactly so many are written.
+        num: How many images, 1 or more: exactly so many are written.
         out: Folder for the images; by default one in RUN/generated, named after the settings.
-        seed: Image i is a function of the seed and i.
+        seed: Image i is a function of the seed, any whole number, and i.
         label: Class, by name or number, for a network with classes; by default each class in turn.
         compare: Samplers with their steps and, if another, spacing: "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr". Each
             has its row in OUT/compare.png, all from one noise.

@@ -44,7 +44,7 @@ class EvaluationRequest:
     against: Path | None = None
     """Another run or folder of images to compare with, evaluated before by the same protocol."""
     seed: int = 0
-    """Seed of the first set."""
+    """Seed of the first set, any whole number; the others follow it, +1 each."""
     label: str | None = None
     """Class, by name or number, for a network with classes; by default each as often as the data has it. With --images
     the class that all of them show; else the names of their subfolders say it."""

@@ -36,7 +36,7 @@ class Config:
     imported: str = ""
     """Where the weights came from, of an imported run, which has no training; `unstir import` writes it."""
     seed: int = 0
-    """Seed of everything random in training."""
+    """Seed of everything random in training, any whole number."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
