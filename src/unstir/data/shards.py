@@ -99,9 +99,17 @@ def _image(found: list[_Part], whose: str) -> _Part:
     if len(found) > 1 and len(plain) != 1:
         endings = ", ".join(f".{printable(part.ending)}" for part in found[:_SHOWN]) + ", ..." * (len(found) > _SHOWN)
         rule = "files that share a name up to its first point are one sample, of one image"
-        mend = "write img-1.png in place of img.1.png, or unpack the tar and pack the folder"
+        first = next((part for part in found if part not in plain), found[1])
+        mend = f"write {_alone(first)} in place of {printable(first.name)}, or unpack the tar and pack the folder"
         raise UserError(f"{whose} has {len(found)} images ({endings}): {rule}; {mend}")
     return plain[0] if plain else found[0]
+
+
+def _alone(part: _Part) -> str:
+    """A name by which a file is a sample of its own: "img-1.png" for "img.1.png", "a-2.png" for "a.png"."""
+    folder, slash, name = part.name.rpartition("/")
+    stem, _, ending = name.rpartition(".")
+    return printable(f"{folder}{slash}{stem.replace('.', '-') if '.' in stem else f'{stem}-2'}.{ending}")
 
 
 def _label(stream: object, parts: dict[str, _Part]) -> Hashable:
