@@ -194,9 +194,13 @@ def test_touched_or_copied_source_is_still_the_same(photos: Path, whole: Path, t
 
 
 def test_store_of_something_else_is_not_overwritten(photos: Path, whole: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds folder \(size=8.*asked for is folder \(size=16.*\(out='FOLDER'\)"):
+    with pytest.raises(UserError, match=r"holds folder \(size=8\), asked for is folder \(size=16\); .*='FOLDER'\)"):
         pack(photos, whole, size=16)
-    with pytest.raises(UserError, match="asked for is digits"):
+    with pytest.raises(
+        UserError, match=r"holds folder \(size=8, held_out=0.1\), asked for .* \(size=4, held_out=0.2\)"
+    ):
+        pack(photos, whole, size=4, held_out=0.2)
+    with pytest.raises(UserError, match="holds folder, asked for is digits;"):
         pack("digits", whole)
     other = tmp_path / "other"
     shutil.copytree(photos, other)

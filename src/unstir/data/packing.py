@@ -33,6 +33,10 @@ Sources = object
 _START = 264  # bytes of a file that tell what it is
 
 _EXAMPLES = 10
+_GIVEN = (
+    f"use digits, cifar10, {PREFIX}OWNER/NAME, or the path of a folder or zip of images, of a .npy, .npz, .parquet or "
+    "tar file or a folder of these, or of a CIFAR-10 archive"
+)
 
 
 def pack(
@@ -95,7 +99,7 @@ def source_of(asked: Options) -> Source:
     if isinstance(source, str) and source.startswith(PREFIX):
         return RecordsSource(HubDataset(source), options)
     path, named = usable_path(source), asked.spelling("source", str(source))
-    with file_errors(path, f"{named} is not there; use digits, cifar10, or the path of a folder or archive"):
+    with file_errors(path, f"{named} is not there; {_GIVEN}"):
         mode, start = path.stat().st_mode, b""
         if stat.S_ISREG(mode):
             with path.open("rb") as stream:
@@ -255,13 +259,19 @@ def _finished(origin: Source, out: Path) -> Store | None:
     anew = f"delete that folder to pack anew, or {another}"
     pairs = ((made["kind"], made["settings"]), (origin.kind, origin.settings))
     if pairs[0] != pairs[1]:
-        had, asked = (f"{kind} ({', '.join(f'{k}={v}' for k, v in of.items())})" for kind, of in pairs)
+        had, asked = map(_settings, pairs, reversed(pairs))
         raise UserError(f"{out}: holds {had}, asked for is {asked}; {anew}")
     surely = stamp == origin.stamp() and origin.kind != "dataset"  # whose stamp is of some items only
     if not surely and made["source_hash"] != origin.source_hash(store.shape):
         raise UserError(f"{out}: holds {place or 'another source'}, and {source} differs from it; {anew}")
     _check_refused(origin, store.refused)
     return store
+
+
+def _settings(own: tuple[str, dict[str, Any]], other: tuple[str, dict[str, Any]]) -> str:
+    """A kind of source with its settings, as far as they differ from those of the other, if that is of its kind."""
+    differing = [f"{name}={value}" for name, value in own[1].items() if other[1].get(name) != value]
+    return own[0] if own[0] != other[0] else f"{own[0]} ({', '.join(differing) or 'without others'})"
 
 
 def _notes(notes: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
