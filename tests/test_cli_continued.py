@@ -41,6 +41,19 @@ def test_less_than_was_trained_is_nothing_to_do_and_changes_nothing(unstir, here
     assert Run.open("here").config == before
 
 
+def test_settings_that_no_step_is_left_to_use_are_named(unstir, here):
+    before = Run.open("here").config
+    unused = "unstir: train.lr_period=3 steps changes nothing now, and nothing of it is kept: the run has taken step 6,"
+    status, _, err = unstir("train", "--out", "here", "--train.length", "3 steps", "--train.lr_period", "3 steps")
+    assert status == 0 and unused in err and Run.open("here").config == before
+    status, _, err = unstir("train", "--out", "here", "--train.lr_period", "9 steps")
+    kept = "unstir: train.lr_period=9 steps changes nothing now, and is kept for when the run goes on"
+    assert status == 0 and kept in err and Run.open("here").config.train.lr_period == "9 steps"
+    status, _, err = unstir("train", "--out", "here", "--train.length", "8 steps")
+    assert status == 0 and "changes nothing" not in err
+    assert "changes nothing" not in unstir("train", "--out", "here")[2]
+
+
 def test_a_run_that_was_asked_for_less_by_its_recipe_says_that_it_goes_on(unstir, tmp_path):
     assert unstir("train", "digits", *tiny(), "--out", "here")[0] == 0
     file = tmp_path / "here/config.toml"  # as if it had been asked for 12 steps and stopped at 6

@@ -8,6 +8,7 @@ import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -155,7 +156,7 @@ def open_run(config: Config, out: Path, store: Store, say: Say = unsaid) -> Run:
     fit the data or each other, and where they change what a run keeps.
     """
     if is_run(out):
-        return _continued(Run.open(out), config, store)
+        return _continued(Run.open(out), config, store, say)
     _check_fit(config, store)
     card = DataCard(store.shape, store.classes, {split: store.count(split) for split in SPLITS}, store.content_hash)
     config = dataclasses.replace(config, imported="")
@@ -169,8 +170,11 @@ def open_run(config: Config, out: Path, store: Store, say: Say = unsaid) -> Run:
     return Run.create(dataclasses.replace(config, train=train), out, card)
 
 
-def _continued(old: Run, asked: Config, store: Store) -> Run:
-    """The old run with the settings that may change taken from ``asked``; what was resolved at its start stays."""
+def _continued(old: Run, asked: Config, store: Store, say: Say) -> Run:
+    """The old run with the settings that may change taken from ``asked``; what was resolved at its start stays.
+
+    ``say`` is told of settings that no step is left to use.
+    """
     saved = old.config
     train = dataclasses.replace(
         asked.train,
@@ -183,7 +187,9 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
     asked = dataclasses.replace(asked, train=train, data=data)
     changed = compare(saved, asked)
     new = Run(old.path, dataclasses.replace(asked, recipe=saved.recipe), old.data)
-    if new.length < max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0):
+    newest = max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0)
+    if new.length < newest:
+        _say_unused(changed, newest, "and nothing of it is kept", say)
         return new  # further than asked: nothing is left to do, and nothing is changed
     check_changed(old, new, changed)
     check(*needs(in_effect(new, changed), store))
@@ -191,7 +197,18 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
         with old.lock():  # another process may be training it with the old ones
             new.save_config()
             new.record("changed", **changed)
+    if new.length == newest:
+        _say_unused(changed, newest, "and is kept for when the run goes on", say)
     return new
+
+
+def _say_unused(changed: dict[str, Any], newest: int, kept: str, say: Say) -> None:
+    """Say which settings were asked for that no step is left to use, by a run at its step ``newest``."""
+    of_steps = [
+        f"{key}={value}" for key, value in changed.items() if key not in ("train.length", "log.to", "data.store")
+    ]
+    if of_steps:
+        say(f"{', '.join(of_steps)} changes nothing now, {kept}: the run has taken step {newest}, its last")
 
 
 def _check_fit(config: Config, store: Store) -> None:
