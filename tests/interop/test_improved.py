@@ -56,6 +56,22 @@ def test_what_a_checkpoint_does_not_say_is_taken_as_its_recipes_have_it(saved, u
 
 
 @pytest.mark.parametrize(
+    "prefixes",
+    [("ema.online_model.model.", "ema.ema_model.model.", "model."), ("", "averaged.module."), ("net.", "ema.")],
+)
+def test_of_several_sets_of_weights_the_average_is_taken_and_named(tmp_path, monkeypatch, prefixes):
+    read_here(monkeypatch)
+    (average,) = {"ema.ema_model.model.", "averaged.module.", "ema."} & set(prefixes)
+    nets = {prefix: scrambled(Network(attn=()), seed) for seed, prefix in enumerate(prefixes)}
+    state = {f"{prefix}{name}": t for prefix, net in nets.items() for name, t in net.state_dict().items()}
+    torch.save(state, tmp_path / "all.pt")
+    made = import_run(tmp_path / "all.pt", tmp_path / "run")
+    own = made.run.model(device="cpu").denoiser.net
+    assert torch.equal(own.input_conv.weight, nets[average].state_dict()["input_blocks.0.0.weight"])
+    assert f"of {len(prefixes)} sets of weights in it taken was {average[:-1]}, not" in made.notes[0]
+
+
+@pytest.mark.parametrize(
     ("how", "changes", "words"),
     [
         ({"pools": True}, {}, "input_blocks.2 has no weights: it is an average pooling"),

@@ -12,6 +12,7 @@ from unstir.nn.config import UNetConfig
 from unstir.runs.sections import DiffusionConfig
 
 Settings = TypeVar("Settings")
+AVERAGE = ("ema", "averag", "avg")  # in a name: what it holds is an average of weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +74,19 @@ def made(kind: Callable[..., Settings], source: str, **settings: Any) -> Setting
         raise UserError(f"{source} has no equal here: {error}") from None
 
 
-def without_prefix(tensors: Mapping[str, Tensor], mark: str) -> dict[str, Tensor]:
-    """The tensors under the prefix that the tensor ``mark`` has ("module.", "model."), without it.
+def without_prefix(tensors: Mapping[str, Tensor], mark: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors under the prefix that the tensor ``mark`` has ("module.", "model."), without it, and a note.
 
-    Of several such, as of weights and their average, those of the average.
+    Of several such, as of weights and their average, those whose prefix speaks most of an average: ema_pytorch keeps
+    both under "ema.", as "ema.online_model." and "ema.ema_model.". The note says which; none where there is one alone.
     """
     prefixes = [name.removesuffix(mark) for name in tensors if name.endswith(mark)]
-    chosen = next((prefix for prefix in prefixes if "ema" in prefix), prefixes[0])
-    return {name.removeprefix(chosen): t for name, t in tensors.items() if name.startswith(chosen)}
+    chosen = max(prefixes, key=lambda prefix: sum(any(word in part for word in AVERAGE) for part in prefix.split(".")))
+    state = {name.removeprefix(chosen): t for name, t in tensors.items() if name.startswith(chosen)}
+    others = [prefix.rstrip(".") or "those without a prefix" for prefix in prefixes if prefix != chosen]
+    if not others:
+        return state, ()
+    return state, (f"of {len(prefixes)} sets of weights in it taken was {chosen.rstrip('.')}, not {', '.join(others)}",)
 
 
 def assumed(usual: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ def read_improved(tensors: Mapping[str, Tensor], asked: Asked, source: str) -> F
 
     Raises KeyError where one is missing.
     """
-    state = without_prefix(tensors, MARK)
+    state, notes = without_prefix(tensors, MARK)
     rows = [_rows(state, part, source) for part in ("input_blocks", "output_blocks")]
     down, up = _levels(rows[0][1:], "shrink"), _levels(rows[1], "grow")
     attention = _checked(down, up[::-1], source)
@@ -84,7 +84,7 @@ def read_improved(tensors: Mapping[str, Tensor], asked: Asked, source: str) -> F
         diffusion=made(DiffusionConfig, source, learned_variance=learned, **process),
         chain=Chain("ancestral", T, variance="learned" if learned else "large", clip=True),
         size=(settings["size"], settings["size"]),
-        notes=assumed(usual, given),
+        notes=(*notes, *assumed(usual, given)),
         named=named,
     )
 

@@ -30,7 +30,7 @@ SHOWN = 3
 
 def read_lucidrains(tensors: Mapping[str, Tensor], asked: Asked, source: str) -> Foreign:
     """Raises UserError, naming the first layers that have no equal here."""
-    state = without_prefix(tensors, MARK)
+    state, _ = without_prefix(tensors, MARK)
     found = []
     for pattern, why in _FOREIGN:
         name = next((name for name in sorted(state) if re.fullmatch(pattern, name)), None)

@@ -51,7 +51,7 @@ def read_report(tensors: Mapping[str, Tensor], asked: Asked, source: str) -> For
 
     Raises KeyError where one is missing.
     """
-    state = without_prefix(tensors, MARK)
+    state, notes = without_prefix(tensors, MARK)
     by_class = f"{_LABELS}.0.weight" in state
     usual = {"size": SIZE, "beta_1": 1e-4, "beta_T": SECOND["beta_T"] if by_class else 0.02}
     given = asked.of_silent(source, *usual)
@@ -78,7 +78,7 @@ def read_report(tensors: Mapping[str, Tensor], asked: Asked, source: str) -> For
         chain=chain,
         size=(settings["size"], settings["size"]),
         has_null=by_class,
-        notes=assumed(usual, given),
+        notes=(*notes, *assumed(usual, given)),
         named=_named(places),
     )
 
