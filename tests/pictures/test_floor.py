@@ -24,3 +24,12 @@ def test_the_floor_is_drawn_by_time_and_over_the_run_down_to_a_fifth_of_the_loss
     (level,) = (line for line in course.lines if line.get_linestyle() == ":")
     assert set(level.get_ydata()) == {floor.mean}
     assert all(FLOOR_NAME not in axes.get_legend_handles_labels()[1] for axes in held_out_figure([LINE]).axes)
+
+
+def test_curves_of_one_point_have_a_marker():
+    one = {"images": 100, "times": [50], "train": [0.5], "held_out": [0.6]}
+    one |= {"of_train": [0.5, 0.6], "of_held_out": [0.6, 0.7]}
+    figure = held_out_figure([one], LossFloor((50,), (0.1,), (0.001,), (0.1, 0.1)))
+    for axes in figure.axes:
+        for line in axes.lines:
+            assert len(line.get_xdata()) > 1 or line.get_marker() not in ("", "None"), line.get_label()

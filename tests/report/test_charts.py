@@ -132,3 +132,13 @@ def test_a_training_loss_at_other_times_is_not_read_beside_that_of_held_out_imag
     assert charts.losses_caption(facts()).endswith("standard errors over images.")
     for changes in ({"loss__times": "laplace"}, {"loss__noise_choices": 4}, {"loss__input_perturbation": 0.1}):
         assert "training loss above does not compare" in charts.losses_caption(facts(config=changes))
+
+
+def test_a_run_with_one_line_of_its_log_is_seen_beside_others():
+    lines = metrics(seed=0)
+    both = charts.curve([("first", lines), ("second", lines[:1])], "loss", "training loss", True)
+    alone = charts.curve([("first", lines)], "loss", "training loss", True)
+    of_second = [
+        len(re.findall(rf'<use href="#[^"]*"[^>]*style="fill: {svg.COLOURS[1]}', drawn)) for drawn in (both, alone)
+    ]
+    assert of_second[0] == 2 and of_second[1] == 0  # in the legend, and its only point

@@ -133,7 +133,8 @@ def _draw_by_time(axes: "Axes", lines: Sequence[Mapping[str, Any]]) -> None:
         if line[shown] is not None:
             axes.plot(line["times"], line[shown], color=colour, linewidth=1, marker="o", markersize=2, label=label)
     if (train := lines[-1]["train"]) is not None and shown == "held_out":
-        axes.plot(lines[-1]["times"], train, "--", color=colours[-1], linewidth=1, label="training, last")
+        how: dict[str, Any] = {"color": colours[-1], "linewidth": 1, "marker": _lone(train), "markersize": 3}
+        axes.plot(lines[-1]["times"], train, "--", label="training, last", **how)
     axes.set_title(f"{'held-out' if shown == 'held_out' else 'training'} images at t, by images seen", fontsize=10)
     axes.set_xlabel("t")
 
@@ -151,11 +152,17 @@ def draw_floor(axes: "Axes", floor: LossFloor, color: str, by_time: bool = False
     drawn = [float(y) for line in axes.lines for y in np.asarray(line.get_ydata(), float) if y > 0]
     how: dict[str, Any] = {"color": color, "linestyle": ":", "linewidth": 1.2, "marker": "", "label": FLOOR_NAME}
     if by_time:
+        how |= {"marker": _lone(floor.times), "markersize": 3}
         axes.errorbar(floor.times, floor.values, floor.errors, **how)
     else:
         axes.axhline(floor.mean, **how)
     if drawn:
         axes.set_ylim(max(DEPTH * min(drawn), 0.8 * min(*drawn, *values)), max(top, 1.25 * max(values)))
+
+
+def _lone(points: Sequence[Any]) -> str:
+    """The marker of a curve that has none: a curve of one point would not be seen."""
+    return "s" if len(points) == 1 else ""
 
 
 def _is_number(value: Any) -> bool:
@@ -176,7 +183,8 @@ def likelihood_curves(
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     single, total = figure.subplots(1, 2)
     for place, (name, (times, terms, decoder, summed)) in enumerate(curves.items()):
-        t, line = [1, *times], {**series(place), "marker": "", "linewidth": 1, "label": name}
+        t = [1, *times]
+        line = {**series(place), "marker": _lone(t), "linewidth": 1, "label": name}
         terms_as = line
         if list(times) != list(range(2, len(times) + 2)):
             terms_as = {**series(place), "linestyle": "", "markersize": 3, "label": f"{name}, those drawn"}

@@ -39,7 +39,9 @@ def curve(lines: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], key: str, ti
     with svg.style():
         axes = svg.axes(title)
         for place, (name, of) in enumerate(lines):
-            axes.plot(*svg.finite(of, key), label=svg.plain(name), markevery=(MARKED * place / len(lines), MARKED))
+            x, y = svg.finite(of, key)
+            every = (MARKED * place / len(lines), MARKED) if len(x) > 1 else None  # shares of no length mark nothing
+            axes.plot(x, y, label=svg.plain(name), markevery=every)
         if log:
             log_axis(axes, "y")
         svg.images_axis(axes, logarithmic=False)
