@@ -8,7 +8,7 @@ a field of `Chain`.
 
 import dataclasses
 from collections.abc import Mapping
-from itertools import count
+from itertools import count, pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -170,6 +170,14 @@ class Chain:
         if SAMPLERS[self.sampler].divides_by_alpha:
             check_signal(self.sampler, schedule, visited[0])
         return visited
+
+    def guidance_acts(self, schedule: "NoiseSchedule") -> bool:
+        """Whether a time at which the network is called is in the interval of guidance. Raises UserError as `times`."""
+        times = self.times(schedule)
+        called = times[:-1]
+        if self.sampler == "pndm":  # whose first steps call it in the middle too
+            called += [(t + s) // 2 for t, s in pairwise(times[: min(4, len(times) - 1)])]
+        return any(self.guidance_low <= t <= (self.guidance_high or schedule.T) for t in called)
 
     def calls(self, schedule: "NoiseSchedule") -> int:
         """The network calls for an image, the two of guidance counted as one."""

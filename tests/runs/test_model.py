@@ -187,6 +187,17 @@ def test_what_guidance_costs_besides_is_said_where_it_costs():
     assert guided.besides(twice.changed(guidance_high=10)) == ", and as many of the guide"
     assert guided.besides(twice.changed(guidance_low=2)) == ", and as many of the guide at t = 2 to 10"
     assert guided.besides(twice.changed(guidance_high=9)) == ", and as many of the guide at t = 1 to 9"
+    assert twice.times(null.process.schedule) == [10, 8, 6, 4, 2, 0]
+    between = ", and guidance never acts: no time that the chain visits is in t = {} to {}"
+    for model in (null, guided):
+        assert model.besides(twice.changed(guidance_low=7, guidance_high=7)) == between.format(7, 7)
+        assert model.besides(twice.changed(guidance_high=1)) == between.format(1, 1)
+    nothing = chain.changed(guidance=0.0, guidance_low=9, guidance_high=9)
+    assert null.besides(nothing) == between.format(9, 9)
+    assert null.besides(twice.changed(steps=10, guidance_low=7, guidance_high=7)).endswith("(guidance) at t = 7 to 7")
+    middle = Chain("pndm", steps=5, guidance=2.0, guidance_low=7, guidance_high=7)
+    assert null.besides(middle).endswith("(guidance) at t = 7 to 7")  # its Runge-Kutta steps call the network there
+    assert null.besides(middle.changed(guidance_low=3, guidance_high=3)) == between.format(3, 3)  # no more of those
 
 
 @pytest.mark.parametrize(("scale", "words"), [(1.0, "has no effect at guidance=1"), (0.0, "is alone, which is to")])

@@ -84,7 +84,7 @@ def vary(model: Model, image: Path, job: Job, *, strength: float, progress: Prog
         return mathematics.vary(denoise, model.process, x_0.to(model.device), strength, indices, chain, weak)
 
     made = editing.results(like_it, chain.calls(part.schedule), progress)
-    besides = model.besides(chain, part.T)
+    besides = model.besides(chain, part)
     return editing.done("vary", {"image": image}, to_uint8(x_0), made, ("given",), besides=besides, strength=strength)
 
 

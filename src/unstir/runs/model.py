@@ -135,16 +135,18 @@ class Model:
         """What an image costs by a chain, in words: `Chain.cost_in_words`, and what guidance adds."""
         return chain.cost_in_words(self.process.schedule, each) + self.besides(chain)
 
-    def besides(self, chain: Chain, begins: int = 0) -> str:
+    def besides(self, chain: Chain, process: Process | None = None) -> str:
         """What guidance adds to the network calls of a chain, in words; "" where it adds nothing.
 
-        The chain ``begins`` at this time, 0 for T.
+        The chain is one of ``process``, by default the model's own.
         """
+        schedule = (process or self.process).schedule
+        first, last = chain.guidance_low, chain.guidance_high or schedule.T
+        if chain.guidance != 1 and not chain.guidance_acts(schedule):
+            return f", and guidance never acts: no time that the chain visits is in t = {first} to {last}"
         if chain.guidance in (0, 1):
             return ""
-        T = begins or self.process.T
-        first, last = chain.guidance_low, chain.guidance_high or T
-        when = "" if (first, last) == (1, T) else f" at t = {first} to {last}"
+        when = "" if (first, last) == (1, schedule.T) else f" at t = {first} to {last}"
         return f", {'computed for two labels (guidance)' if self.guide is None else 'and as many of the guide'}{when}"
 
     def provenance(self) -> dict[str, Any]:
