@@ -32,7 +32,7 @@ def run(shared, tmp_path):
 
 
 def test_any_batch_gives_the_outputs_of_the_network_and_the_file_says_what_it_is(run):
-    (file,) = (run.path / "onnx").iterdir()
+    (file,) = (run.path / "onnx").glob("*.onnx")
     model = run.model(device="cpu")
     net, written = model.denoiser.net, OnnxNetwork(file)
     for num in (1, 2, 5):
@@ -72,7 +72,7 @@ def test_the_command_says_which_engine_drew_and_does_not_mix_them(run, unstir, r
 
 
 def test_an_export_is_one_file_and_what_is_missing_is_a_line(run, tmp_path, unstir, refused, monkeypatch):
-    (known,) = (run.path / "onnx").iterdir()  # the exporter takes seconds
+    (known,) = (run.path / "onnx").glob("*.onnx")  # the exporter takes seconds
     monkeypatch.setattr(exporting, "write_onnx", lambda model, file: shutil.copy(known, file))
     done = export(run.model(device="cpu"), "onnx", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.onnx"] and done.error < 1e-5
@@ -80,6 +80,27 @@ def test_an_export_is_one_file_and_what_is_missing_is_a_line(run, tmp_path, unst
     refused(unstir("export", run.path, "--to", "onnx", "--out", "o"), "needs onnxscript", "pip install '.[onnx]'")
     with pytest.raises(UserError, match="--engine onnxruntime needs onnxscript"):
         on_onnxruntime(run.model(device="cpu"))
+
+
+@pytest.mark.parametrize("damage", ["a weight", "cut", "hash gone"])
+def test_a_damaged_file_is_written_anew_and_never_computed_with(run, monkeypatch, damage):
+    (file,) = (run.path / "onnx").glob("*.onnx")
+    good, made = file.read_bytes(), []
+    monkeypatch.setattr(onnx_file, "write_onnx", lambda model, file: made.append(file.write_bytes(good)))
+    _ = on_onnxruntime(run.model(device="cpu")).denoiser.net
+    assert not made
+    weights = run.model(device="cpu").denoiser.net.label.weight.detach().numpy().tobytes()
+    at = good.index(weights) + len(weights) - 1  # of a label that the comparison does not ask for
+    if damage == "a weight":
+        file.write_bytes(good[:at] + bytes([good[at] ^ 0x40]) + good[at + 1 :])
+    elif damage == "cut":
+        file.write_bytes(good[:20_000])
+    else:
+        file.with_suffix(".sha256").unlink()
+    model = on_onnxruntime(run.model(device="cpu"))
+    assert isinstance(model.denoiser.net, OnnxNetwork) and file.read_bytes() == good and len(made) == 1
+    _ = on_onnxruntime(run.model(device="cpu")).denoiser
+    assert len(made) == 1
 
 
 def test_a_file_that_computes_something_else_is_not_kept(run, monkeypatch):

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unstir.data.disk import file_sha256
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
 from unstir.interop.compared import check_equal
 from unstir.libraries import library
-from unstir.runs.files import make_folder, replacing
+from unstir.runs.files import make_folder, replacing, write_text
 from unstir.runs.model import Model
 
 TRACED = 2  # images that the network is traced with; 1 would be taken for a constant
@@ -77,7 +78,8 @@ def on_onnxruntime(model: Model) -> Model:
     """The same model computed by ONNX Runtime in float32 on the CPU, its guide too.
 
     Its network is written to RUN/onnx when the first image is computed, once for these weights, and compared with the
-    model. Raises UserError where the libraries are missing, and for another arithmetic, device or a compiled network.
+    model; its hash is kept beside it, and a file that is no longer the same is written anew. Raises UserError where
+    the libraries are missing, and for another arithmetic, device or a compiled network.
     """
     check_installed("--engine onnxruntime")
     if model.arithmetic != "float32" or model.compile != "no":
@@ -89,14 +91,26 @@ def on_onnxruntime(model: Model) -> Model:
 
     def load(dtype: torch.dtype) -> Denoiser:
         denoiser, file = model.load(dtype), model.folder / "onnx" / f"{model.weights_sha256[:16]}.onnx"
-        if not file.exists():
+        if not _whole(file):
             make_folder(file.parent)
             with replacing(file) as partial:
                 write_onnx(model, partial)
                 check_equal(model, OnnxNetwork(partial))
+                sha256 = file_sha256(partial)
+            write_text(_noted(file), f"{sha256}\n")
         return replace(denoiser, net=OnnxNetwork(file))
 
     return replace(model, load=load, engine="onnxruntime", guide=model.guide and on_onnxruntime(model.guide))
+
+
+def _noted(file: Path) -> Path:
+    """Where the SHA-256 (hex) of a file in RUN/onnx is kept."""
+    return file.with_suffix(".sha256")
+
+
+def _whole(file: Path) -> bool:
+    """Whether a file in RUN/onnx is there as it was written."""
+    return file.is_file() and _noted(file).is_file() and _noted(file).read_bytes() == f"{file_sha256(file)}\n".encode()
 
 
 def description(model: Model) -> dict[str, Any]:
