@@ -55,6 +55,7 @@ def inpaint(
     label: Label = None,
     resamples: int = 10,
     jump: int = 1,
+    batch_size: int = 64,
     chain: FillOptions = FillOptions(),
     options: EditOptions = EditOptions(),
 ) -> int:
@@ -71,11 +72,13 @@ def inpaint(
         num: How many results.
         resamples: How often each step is taken; more agree better, at as many times the calls.
         jump: Steps in a row that are repeated together.
+        batch_size: Results computed at once.
     """
     from unstir import edit
 
     work = partial(edit.inpaint, image=image, mask=mask, box=box, resamples=resamples, jump=jump)
-    return _carry_out(run, [image], "filling in", chain, options, work, mask=mask, num=num, label=label)
+    asked: dict[str, Any] = {"num": num, "label": label, "batch_size": batch_size}
+    return _carry_out(run, [image], "filling in", chain, options, work, mask=mask, **asked)
 
 
 @edit.command
@@ -87,6 +90,7 @@ def vary(
     strength: float = 0.6,
     num: int = 8,
     label: str | None = None,
+    batch_size: int = 64,
     chain: ChainOptions = ChainOptions(),
     options: EditOptions = EditOptions(),
 ) -> int:
@@ -101,11 +105,13 @@ def vary(
         num: How many images to draw.
         label: Class of the images, by name or number, for a network with classes; optional where labels were hidden in
             training.
+        batch_size: Images computed at once.
     """
     from unstir import edit
 
     work = partial(edit.vary, image=image, strength=strength)
-    return _carry_out(run, [image], "varying", chain, options, work, num=num, label=label)
+    asked: dict[str, Any] = {"num": num, "label": label, "batch_size": batch_size}
+    return _carry_out(run, [image], "varying", chain, options, work, **asked)
 
 
 @edit.command
@@ -183,6 +189,7 @@ def morph(
     labels: tuple[str, str],
     count: int = 8,
     num: int = 4,
+    batch_size: int = 64,
     chain: ChainOptions = ChainOptions(),
     options: EditOptions = EditOptions(),
 ) -> int:
@@ -195,11 +202,13 @@ def morph(
         labels: The classes at both ends, by name or number.
         count: How many images per row, both ends among them.
         num: How many rows, each from its own noise.
+        batch_size: Images computed at once.
     """
     from unstir import edit
 
     work, remedy = partial(edit.morph, count=count), "name a run that does, or blend two images"
-    return _carry_out(run, labels, "morphing", chain, options, work, labels=labels, remedy=remedy, num=num)
+    asked: dict[str, Any] = {"num": num, "batch_size": batch_size}
+    return _carry_out(run, labels, "morphing", chain, options, work, labels=labels, remedy=remedy, **asked)
 
 
 def _carry_out(
@@ -218,7 +227,7 @@ def _carry_out(
     """Call the library to do the ``work``, and to write what came of it; ``parts`` are the images, or what names them.
 
     ``labels`` are the classes of both ends, as typed, and ``remedy`` what to do where there are none; what else is
-    ``asked`` are the number of results and the class, as typed.
+    ``asked`` are the number of results, how many at once, and the class, as typed.
     """
     from unstir import console
     from unstir.edit.files import Target, advice, notes_on

@@ -18,6 +18,7 @@ from unstir.diffusion.draw import steered
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
+from unstir.generate.memory import check_batch, within_memory
 from unstir.pictures.caption import of_class
 from unstir.pictures.grid import named_grid, titled
 from unstir.pixels import to_uint8
@@ -141,10 +142,19 @@ class Editing:
     def results(
         self, chain: Callable[[Tensor], Iterable[Step]], calls: int, progress: Progress | None, cells: int = 1
     ) -> Tensor:
-        """What the chain makes of the results' indices, ``cells`` for each of num, in batches: uint8 [n, C, H, W]."""
+        """What the chain makes of the results' indices, ``cells`` for each of num, in batches: uint8 [n, C, H, W].
+
+        Raises UserError where a batch exceeds the memory for certain, OutOfMemoryError where it runs out.
+        """
+        guidance = self.chain.guidance
+        check_batch(self.model, min(self.job.batch_size, self.job.num * cells), guidance)
         batches = torch.split(torch.arange(self.job.num * cells, device=self.model.device), self.job.batch_size)
         with self.counting(progress, calls * len(batches)):
-            return torch.cat([to_uint8(last(chain(indices))) for indices in batches])
+            made = []
+            for indices in batches:
+                with within_memory(self.model, len(indices), guidance):
+                    made.append(to_uint8(last(chain(indices))))
+            return torch.cat(made)
 
 
 def labels_for(indices: Tensor, label: int | None) -> Tensor | None:
