@@ -1,7 +1,8 @@
 """A network of your own: a small diffusion transformer (Peebles & Xie 2023).
 
-Train it on the digits by `cd examples; unstir train dit.toml`. A run only names its network, and you say that the code
-may run: `UNSTIR_NETWORKS=dit unstir sample runs/dit --num 16`, and so for every command that needs the network.
+Train it on the digits by `PYTHONPATH=examples unstir train examples/dit.toml`, in the folder above this one. A run only
+names its network, and you say where its code is and that it may run, for every command that needs the network:
+`PYTHONPATH=examples UNSTIR_NETWORKS=dit unstir sample runs/dit --num 16`.
 """
 
 import torch

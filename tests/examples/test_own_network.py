@@ -1,6 +1,8 @@
 """A network of the user's own: trained, continued, sampled and reported by its name; never imported without consent."""
 
+import os
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from unstir.nn import own
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint, toml
 from unstir.runs.memory import OF_IMAGES, activations, check_weights
+from unstir.runs.run import is_run
 from unstir.train.distill import distill_run
 from unstir.train.launch import train_run
 
@@ -246,3 +249,18 @@ def test_dropout_keys_reach_a_network_that_takes_them(place, make_run):
 def test_the_settings_of_the_unet_are_written_as_before():
     assert not {"type", "options"} & toml.to_dict(load_recipe("digits"))["model"].keys()
     assert isinstance(build.network(load_recipe("digits"), CPU), nn.Module)
+
+
+def test_the_example_is_trained_as_it_says_and_writes_to_runs_of_the_current_folder(tmp_path):
+    shutil.copytree(DIT.parent, tmp_path / "examples", ignore=shutil.ignore_patterns("*.ipynb", "__pycache__", "*-*"))
+    typed = "PYTHONPATH=examples unstir train examples/dit.toml"
+    for file in (DIT, DIT.with_suffix(".toml"), DIT.parents[1] / "docs/extend.md"):
+        assert typed in file.read_text()
+    before = sorted(path.name for path in (tmp_path / "examples").iterdir())
+    short = "--train.warmup=0steps --train.length=1step --grids.num=1 --grids.steps=2 --log.held_out_images=0"
+    small = "--train.batch_size=2 --model.options.width=16 --model.options.depth=1"
+    command = [sys.executable, "-m", "unstir", "train", "examples/dit.toml", *short.split(), *small.split()]
+    paths = os.pathsep.join(filter(None, ("examples", os.environ.get("PYTHONPATH"))))
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}, check=True, timeout=240)
+    assert is_run(tmp_path / "runs/dit") and (tmp_path / "data/digits").is_dir()
+    assert sorted({path.name for path in (tmp_path / "examples").iterdir()} - {"__pycache__"}) == before
