@@ -183,9 +183,25 @@ def test_subfolders_of_the_classes_say_what_was_asked_for(place, store):
     shown = dict(zip(map(tuple, found.parts[0].flatten(1).tolist()), found.asked[0].tolist(), strict=True))
     for some, classes in zip(sets, asked, strict=True):
         assert [shown[tuple(image)] for image in some.flatten(1).tolist()] == classes.tolist()
-    odd = saved_as(place / "odd", store.images("held_out")[:40], [f"set{n % 2}/{n}.png" for n in range(40)])
-    assert images_of(odd, store).asked is None
+    odd, heard = saved_as(place / "odd", store.images("held_out")[:40], [f"set{n % 2}/{n}.png" for n in range(40)]), []
+    assert images_of(odd, store, say=heard.append).asked is None
+    assert len(heard) == 1 and "(set0, set1): judged as of no class" in heard[0]
     assert images_of(odd, store, label="7").asked[0].tolist() == [7] * 40
+
+
+def test_folders_that_wrap_the_classes_are_entered_as_packing_does(place, store):
+    labels = store.labels("held_out")[:6]
+    names = [f"made/all/{store.classes[label]}/{number}.png" for number, label in enumerate(labels)]
+    folder, heard = saved_as(place / "wrapped", store.images("held_out")[:6], names), []
+    archive = shutil.make_archive(str(place / "wrapped"), "zip", folder)
+    for source in (folder, archive):
+        assert images_of(source, store, say=heard.append).asked[0].tolist() == sorted(labels.tolist())
+    one = saved_as(
+        place / "one-class", store.images("held_out")[:2], [f"{store.classes[3]}/a.png", f"{store.classes[3]}/b.png"]
+    )
+    assert images_of(one, store, say=heard.append).asked[0].tolist() == [3, 3] and not heard
+    shutil.copy(next(one.glob("*/a.png")), one / "loose.png")
+    assert images_of(one, store, say=heard.append).asked is None and "(images outside them)" in heard[0]
 
 
 def test_classes_asked_for_have_a_name_in_the_protocol(store):

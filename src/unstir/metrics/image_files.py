@@ -75,7 +75,7 @@ def read(path: Path, store: Store, say: Say) -> tuple[Tensor, Tensor | None]:
     entries = sorted(listing.entries, key=lambda entry: natural(entry.path))
     if not entries:
         raise UserError(f"{path} holds no images; give a folder of PNG, JPEG, WebP, BMP, GIF or TIFF files")
-    return _decoded(path, entries, store, say), _by_subfolder(entries, store)
+    return _decoded(path, entries, store, say), _by_subfolder(path, entries, store, say)
 
 
 def _of_numpy(path: Path, store: Store) -> tuple[Tensor, Tensor | None]:
@@ -124,11 +124,22 @@ def _of_names(path: Path, asked: Tensor, names: tuple[str, ...], store: Store, s
     return None if numbers is None else torch.tensor(numbers)[asked]
 
 
-def _by_subfolder(entries: Sequence[Entry], store: Store) -> Tensor | None:
-    """The classes that the names of the first folders say, where all do."""
+def _by_subfolder(path: Path, entries: Sequence[Entry], store: Store, say: Say) -> Tensor | None:
+    """The classes that the names of the first folders say, where all do; of folders that wrap all others, those in it.
+
+    Other folders are said.
+    """
     numbers = {name: number for number, name in enumerate(store.classes)}
-    tops = [printable(entry.path.split("/")[0]) if "/" in entry.path else "" for entry in entries]
-    return torch.tensor([numbers[top] for top in tops]) if entries and all(top in numbers for top in tops) else None
+    parts = [[part for part in printable(entry.path).split("/") if part != "."] for entry in entries]
+    while all(len(names) > 1 and names[0] == parts[0][0] not in numbers for names in parts):
+        parts = [names[1:] for names in parts]
+    tops = [names[0] if len(names) > 1 else "" for names in parts]
+    if all(top in numbers for top in tops):
+        return torch.tensor([numbers[top] for top in tops])
+    if any(tops) and numbers:
+        others = some(sorted({top for top in tops if top not in numbers} - {""})) or "images outside them"
+        say(f"{path}: its subfolders are not the classes of {store.path} alone ({others}): judged as of no class")
+    return None
 
 
 def _decoded(path: Path, entries: Sequence[Entry], store: Store, say: Say) -> Tensor:
