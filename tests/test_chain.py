@@ -249,6 +249,8 @@ def test_steps_and_an_interval_are_within_the_times():
         chain.check(9)
         with pytest.raises(UserError, match=r"1\.\.8"):
             chain.check(8)
+    with pytest.raises(UserError, match="at most 1 step$"):
+        Chain(steps=2).check(1)
     Chain(steps=1, guidance=2, guidance_low=4, guidance_high=4).check(9)
     with pytest.raises(UserError, match="no interval of times"):
         Chain(steps=1, guidance=2, guidance_low=5, guidance_high=4).check(9)

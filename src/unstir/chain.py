@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from unstir.errors import UserError, nearest, refusing
+from unstir.progress import counted
 
 if TYPE_CHECKING:
     from unstir.theory.schedule import NoiseSchedule
@@ -154,7 +155,7 @@ class Chain:
     def check(self, T: int) -> None:
         """Raise UserError for settings that no chain of T times can have, wherever it begins."""
         if self.steps > T:
-            raise UserError(f"steps={self.steps} is outside 1..{T}; a chain of T={T} has at most {T} steps")
+            raise UserError(f"steps={self.steps} is outside 1..{T}; a chain of T={T} has at most {counted(T, 'step')}")
         if not self.guidance_low <= (self.guidance_high or T) <= T:
             raise UserError(
                 f"guidance from {self.guidance_low} to {self.guidance_high} is no interval of times; both are in "

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from unstir.distributed.place import place
 from unstir.errors import printable
-from unstir.progress import duration
+from unstir.progress import counted, duration
 from unstir.threads import Crowded
 from unstir.train.observer import Observer
 
@@ -216,7 +216,7 @@ class TrainingDisplay(Observer):
         self._pace = Pace()  # what came before, such as packing, is neither a step nor a snapshot
         self._step, self._length, self._snapshots = step, length, tuple(snapshots)
         self._batch, _, height, width = shape
-        self._shape = f"in batches of {self._batch} images of {width}x{height}"
+        self._shape = f"in batches of {counted(self._batch, 'image')} of {width}x{height}"
         self._progress.reset(self._training, total=length, completed=step, note=self._shape)
 
     def step(self, step: int) -> None:

@@ -50,6 +50,8 @@ def test_an_image_that_is_given_has_the_null_label_where_there_is_one():
     assert Labels().or_null(None) is None
     with pytest.raises(UserError, match=r"3 classes; name the image's, 0\.\.2, with --label$"):
         LABELS.or_null(None)
+    with pytest.raises(UserError, match=r"knows 1 class; name the image's, 0\.\.0, with --label$"):
+        Labels(1, ("a",)).or_null(None)
 
 
 def test_without_shares_each_class_is_drawn_in_turn_or_one_for_all():

@@ -24,7 +24,7 @@ from unstir.data.listing import item_digest, natural
 from unstir.data.rows import Rows, in_one_list
 from unstir.data.source import Chunk, Options, Plan, Source, UnfitError, chunk_ranges, chunk_rows, hold_out
 from unstir.errors import UserError
-from unstir.progress import Progress
+from unstir.progress import Progress, counted
 
 UNKNOWN = "unknown"  # the licence of data whose source says none
 
@@ -167,7 +167,7 @@ class RecordsSource(Source):
                 first = first or f"{place.name} ({refusal})"
             else:
                 return channels, height, width
-        raise UserError(f"{self.records.name}: none of {len(places)} rows is an image; the first: {first}")
+        raise UserError(f"{self.records.name}: none of {counted(len(places), 'row')} is an image; the first: {first}")
 
     def _chunk(self, split: str, places: list[Place], labels: list[str], ids: Any, shape: Shape, stop: int) -> Chunk:
         kept, pixels, digest = list[int](), list[NDArray[np.uint8]](), hashlib.sha256()

@@ -19,7 +19,7 @@ from unstir.doctor.image_stats import ImageStats, image_stats
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.pixels import from_uint8, to_uint8
-from unstir.progress import counter
+from unstir.progress import counted, counter
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint, memory, resources, toml
 from unstir.runs.checkpoint import Checkpoint
@@ -185,7 +185,7 @@ def draw_samples(run: Run, loaded: Checkpoint, store: Store, progress: Progress)
     on_step = counter(lambda done, total: progress(done, total, "steps of samples"), chain.steps)
     batches = sample_batches(model_of(run, loaded, dtype="auto"), job, on_step=on_step)
     images = torch.cat([x for _, x in batches])
-    words = f"{num} images by {job.chain.sampler} in {chain.steps} steps from step {loaded.step}"
+    words = f"{counted(num, 'image')} by {job.chain.sampler} in {counted(chain.steps, 'step')} from step {loaded.step}"
     return Samples(to_uint8(images), _real(run, store, num), words)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from unstir.doctor.check import Finding, RunFacts, Severity, check
 from unstir.doctor.numbers import median, numbers
+from unstir.progress import counted
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.lines import NAMES, cut
@@ -46,7 +47,9 @@ def _grid_sampler(facts: RunFacts) -> Iterator[Finding]:
         need, variance, remedy = min(FEWEST_STEPS, T), "", "--grids.sampler dpmpp_2m --grids.steps 15"
     else:
         return
-    evidence = f"grids.sampler={cfg.sampler} with {variance}{steps} steps of T = {T}; at least {need} are usual"
+    evidence = (
+        f"grids.sampler={cfg.sampler} with {variance}{counted(steps, 'step')} of T = {T}; at least {need} are usual"
+    )
     yield Finding("warning", evidence, f"{remedy}, {may_change}", steps, need)
 
 

@@ -12,6 +12,7 @@ import torch
 from unstir.errors import OutOfMemoryError, UserError, asked_for, is_out_of_memory
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet
+from unstir.progress import counted
 from unstir.runs import build, resources
 from unstir.runs.memory import FLOAT, SAFE, SPARE, SURE, gigabytes, on, sampled
 from unstir.runs.model import Model
@@ -67,7 +68,8 @@ def _what_fits(model: Model, num: int, guidance: float, before: int, there: int)
     takes = num * each + rest
     fits = min((round(SAFE * there) - rest) // each, num - 1 if takes > there else num // 2)
     remedy = f"what fits: --batch-size {fits}" if fits > 0 else f"not one image fits: {resources.more(model.device)}"
+    at_once = f"{counted(num, 'image')} at once take{'s' * (num == 1)}"
     return (
-        f"batch_size={num} images at once take about {gigabytes(takes)}, and this process can have "
+        f"batch_size={at_once} about {gigabytes(takes)}, and this process can have "
         f"{gigabytes(there)} of {on(model.device)}; {remedy}"
     )

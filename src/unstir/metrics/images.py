@@ -23,7 +23,7 @@ from unstir.errors import UserError, printable
 from unstir.metrics.evaluation import SHARES
 from unstir.metrics.floor import AS_ASKED
 from unstir.metrics.image_files import as_images, as_tensor, read
-from unstir.progress import Say, unsaid
+from unstir.progress import Say, counted, unsaid
 
 AS_GIVEN = "as given"  # the label of a protocol in which classes were asked for in other numbers than the data has
 Source = str | Path | Tensor | np.ndarray[Any, Any] | Iterable[Any]
@@ -147,7 +147,7 @@ def _divided(labels: Sequence[int] | Tensor, parts: Sequence[Tensor]) -> tuple[T
     """One label for each image of sets of equal size, by set: int64 [N] each; UserError for another number of them."""
     flat, total = torch.as_tensor(labels, dtype=torch.int64).flatten(), sum(map(len, parts))
     if len(flat) != total:
-        raise UserError(f"{len(flat)} labels were given for {total} images; give one for each")
+        raise UserError(f"{counted(len(flat), 'label')} given for {counted(total, 'image')}; give one for each")
     return tuple(flat.reshape(len(parts), len(parts[0])))
 
 
@@ -156,7 +156,9 @@ def _check_labels(known: Sequence[Tensor], parts: Sequence[Tensor], store: Store
         raise UserError(f"of {name} some say which classes they show and some do not; give all alike, or --label")
     for labels, images in zip(known, parts, strict=False):
         if len(labels) != len(images):
-            raise UserError(f"{len(labels)} labels were given for {len(images)} images; give one for each")
+            raise UserError(
+                f"{counted(len(labels), 'label')} given for {counted(len(images), 'image')}; give one for each"
+            )
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(store.classes):
             raise UserError(f"labels are outside 0..{len(store.classes) - 1}, the classes of {store.path}")
 

@@ -18,7 +18,7 @@ from unstir.metrics.inception import NAME, SHA256
 from unstir.metrics.measure import reference_size
 from unstir.metrics.memorisation import Memorisation, memorisation, picture
 from unstir.metrics.request import EvaluationRequest
-from unstir.progress import Say, Showing, duration, silently
+from unstir.progress import Say, Showing, counted, duration, silently
 from unstir.runs import build
 from unstir.runs.files import is_writable, make_folder, replacing
 
@@ -72,7 +72,9 @@ def check_judgement(store: Store, plan: Judgement, num: int) -> None:
         raise UserError(f"split={plan.split!r} is unknown; choose one of {', '.join(SPLITS)}")
     count, least = store.count(plan.split), 2 * FEWEST  # it is halved where no floor can be drawn from other images
     if count < least:
-        raise UserError(f"{store.path} has {count} {plan.split} images, too few to compare with: it takes {least}")
+        raise UserError(
+            f"{store.path} has {counted(count, f'{plan.split} image')}, too few to compare with: it takes {least}"
+        )
     if num < FEWEST:
         raise UserError(f"num={num} must be at least {FEWEST}: a distance is between sets; better hundreds")
     if plan.seeds < 1:

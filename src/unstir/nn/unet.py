@@ -16,6 +16,7 @@ from unstir import randomness
 from unstir.errors import UserError
 from unstir.nn.blocks import Attention, Downsample, GroupNorm, Level, ResBlock, TimeEmbedding, Upsample
 from unstir.nn.config import AUGMENTATION, UNetConfig
+from unstir.progress import counted
 
 
 class UNet(nn.Module):
@@ -125,7 +126,9 @@ class UNet(nn.Module):
         if t.shape != x.shape[:1] or t.is_floating_point():
             raise ValueError(f"t must be integers of shape [{len(x)}], not {t.dtype} {list(t.shape)}")
         if label is None and config.num_classes:
-            raise UserError(f"this network was built for {config.num_classes} classes; give each image a label")
+            raise UserError(
+                f"this network was built for {counted(config.num_classes, 'class', 'classes')}; give each image a label"
+            )
         if label is not None and not config.num_classes:
             raise UserError("labels were given to a network without classes; leave them out or set num_classes")
         if label is not None and (label.shape != x.shape[:1] or label.is_floating_point()):

@@ -16,6 +16,7 @@ from unstir.metrics.classifier import networks_there, preparing_seconds
 from unstir.metrics.evaluate import Plan, check, evaluate, usual_chain, usual_labels
 from unstir.metrics.evaluate_run import seconds_per_call, sized
 from unstir.metrics.evaluation import Evaluation, saved, unlike
+from unstir.progress import counted
 from unstir.report.facts import Cost, Facts, Speed, chain_key
 from unstir.runs import build
 from unstir.runs.checkpoint import environment
@@ -81,7 +82,7 @@ def measure(
     found, tell = [], progress or (lambda done, total, note: None)
     for done, plan in enumerate(plans):
         chain = plan.job.chain
-        tell(done, len(plans), f"step {plan.model.step} by {chain.sampler}, {chain.steps} steps")
+        tell(done, len(plans), f"step {plan.model.step} by {chain.sampler}, {counted(chain.steps, 'step')}")
         found.append(evaluate(run, store, plan))
     tell(len(plans), len(plans), "")
     return found

@@ -13,6 +13,7 @@ from torch import Tensor
 from unstir.data.store import class_number
 from unstir.errors import UserError, remedy
 from unstir.pictures.caption import of_class
+from unstir.progress import counted
 from unstir.runs.files import write_text
 from unstir.runs.kinds import check, check_format, is_count, is_text
 from unstir.runs.lines import decode, encode
@@ -144,6 +145,6 @@ class Labels:
         """
         self.check(label)
         if label is None and self.count and not self.has_null:
-            classes = f"{self.count} classes; name the image's, 0..{self.count - 1}, with {option}"
+            classes = f"{counted(self.count, 'class', 'classes')}; name the image's, 0..{self.count - 1}, with {option}"
             raise UserError(f"this network knows {classes}")
         return self.count if label is None and self.has_null else label

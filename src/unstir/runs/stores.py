@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from unstir.data import SPLITS, Store, is_store
 from unstir.data.store import matched, plain, some
 from unstir.errors import UserError
+from unstir.progress import counted
 from unstir.runs.card import DataCard
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def compared_with(run: "Run", store: Store) -> "Run":
         raise UserError(f"{store.path} holds images of {given}, {run.path} makes {due}; name a store of such images")
     if run.config.model.num_classes not in (0, len(store.classes)):
         count = run.config.model.num_classes
-        raise UserError(f"{store.path} has {len(store.classes)} classes, {run.path} knows {count}; name another store")
+        there = counted(len(store.classes), "class", "classes")
+        raise UserError(f"{store.path} has {there}, {run.path} knows {count}; name another store")
     if run.config.model.num_classes:
         _check_names(run.path, card.classes, store)
     counts = {split: store.count(split) for split in SPLITS}

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from unstir.errors import UserError
+from unstir.progress import counted
 
 Coefficient = Tensor | float
 BETA_MAX = 0.999  # Nichol & Dhariwal 2021, sec. 3.2: keeps the last steps of a cosine schedule from being singular
@@ -199,7 +200,9 @@ def times(schedule: NoiseSchedule, steps: int, spacing: str = "trailing") -> lis
     """
     T = schedule.T
     if not 1 <= steps <= T:
-        raise UserError(f"steps={steps} is outside 1..{T}; a chain of T={T} has at most {T} steps, so use steps <= {T}")
+        raise UserError(
+            f"steps={steps} is outside 1..{T}; a chain of T={T} has at most {counted(T, 'step')}, so use steps <= {T}"
+        )
     if spacing not in SPACINGS:
         raise UserError(f"spacing={spacing!r} is unknown; choose one of {', '.join(SPACINGS)}")
     rounded = (max(round(t), 1) for t in SPACINGS[spacing](schedule, steps))

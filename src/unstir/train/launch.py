@@ -229,9 +229,10 @@ def _check_fit(config: Config, store: Store) -> None:
     check(*needs(config, store))
     if classes and classes != len(store.classes):
         raise UserError(
-            f"model.num_classes={classes}, but {store.path} has {len(store.classes)} classes; "
+            f"model.num_classes={classes}, but {store.path} has {counted(len(store.classes), 'class', 'classes')}; "
             f"set --model.num_classes {len(store.classes)}" + ("" if store.classes else ", for the data has no labels")
         )
     if batch > store.count("train"):
         least = f"--train.batch_size {store.count('train')}"
-        raise UserError(f"train.batch_size={batch} exceeds the {store.count('train')} training images; at most {least}")
+        images = counted(store.count("train"), "training image")
+        raise UserError(f"train.batch_size={batch} exceeds the {images}; at most {least}")

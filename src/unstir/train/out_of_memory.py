@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import torch
 
 from unstir.errors import OutOfMemoryError, asked_for, is_out_of_memory
+from unstir.progress import counted
 from unstir.runs import checkpoint, resources
 from unstir.runs.memory import gigabytes, grid_that_fits, on
 from unstir.runs.run import Run
@@ -47,7 +48,7 @@ def for_held_out(run: Run, step: int, device: torch.device, num: int, size: int)
         if not is_out_of_memory(error):
             raise
         at_once = min(num, size)
-        what = f"the held-out loss of step {step}, of {num} images, {at_once} at once"
+        what = f"the held-out loss of step {step}, of {counted(num, 'image')}, {at_once} at once"
         fewer = f"--log.held_out_images {num // 2}" if num > 3 else "--log.held_out_images 0"
         smaller = [f"--train.micro_batch {at_once // 2}"] if at_once > 1 else []
         raise _refusal(run, device, error, what, *smaller, fewer) from None

@@ -64,7 +64,7 @@ def _check_fall(run: Run, remedy: str) -> None:
     if train.lr_schedule == "wsd" and run.length < ends:
         raise UserError(
             f"train.lr_period={train.lr_period} of fall and train.warmup={train.warmup} are longer than the run of "
-            f"{run.length} steps; at most {most}"
+            f"{_span(run.length)}; at most {most}"
         )
     if train.lr_every == "epoch" and run.length >= ends and _stands_still(run):
         raise UserError(
