@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -187,8 +188,13 @@ def test_what_cannot_be_pulled_is_refused_in_one_line(hub, tmp_path, unstir, ref
     files = hub.repositories["me/whole"][-1]
     weights = files["weights/step-00000012.safetensors"]
     files["weights/step-00000012.safetensors"] = weights[:-8] + b"\1\1\1\1\1\1\1\1"
-    refused(unstir("pull", "me/whole"), "damaged", "its content does not match its SHA-256")
+    result = unstir("pull", "me/whole")
+    refused(result, "me/whole cannot be used: ", "damaged", "its content does not match its SHA-256")
     assert not os.path.exists("runs")
+    files["weights/step-00000012.safetensors"] = weights  # the Hub is right again, and the copy here is not
+    refused(unstir("pull", "me/whole"), "its content does not match its SHA-256")
+    shutil.rmtree(re.search("at fault, remove (.*) and pull again", result[2])[1])
+    assert unstir("pull", "me/whole")[0] == 0
 
 
 def test_without_a_network_the_cache_is_read_and_nothing_is_published(hub, tmp_path, unstir, refused, monkeypatch):

@@ -7,6 +7,8 @@ machine that trained it stay at home: of data, stores and other runs the last pa
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -183,11 +185,12 @@ def pull(name: str, folder: str | Path | None = None) -> Pulled:
     if not is_run(there):
         how = f"unstir import {name} --out {folder}"
         raise UserError(f"{name} is no model that unstir push published; one of diffusers is imported: {how}")
-    published = Run.open(there)
-    step = published.newest_step()
-    file = published.weights / checkpoint.file_name(step)
-    found = checkpoint.load(file)
-    published.model(step, device="cpu", dtype="float32")  # weights that are not of these settings are refused
+    with _of_copy(name, there):
+        published = Run.open(there)
+        step = published.newest_step()
+        file = published.weights / checkpoint.file_name(step)
+        found = checkpoint.load(file)
+        published.model(step, device="cpu", dtype="float32")  # weights that are not of these settings are refused
     came_from = f"{identity}, unstir, SHA-256 {file_sha256(file)}"
     config = replace(published.config, imported=came_from)
     with new_folder(folder) as partial:
@@ -197,3 +200,13 @@ def pull(name: str, folder: str | Path | None = None) -> Pulled:
             shutil.copytree(there / FOLDER, made.path / FOLDER)
         made.record("imported", source=came_from, notes=list(notes))
     return Pulled(Run.open(folder), printable(came_from), notes)
+
+
+@contextmanager
+def _of_copy(name: str, there: Path) -> Iterator[None]:
+    """What is wrong with the files of a model as it was fetched, and how to have them anew: a cache keeps bad ones."""
+    try:
+        yield
+    except UserError as error:
+        how = f"if the copy here is at fault, remove {there.parent.parent} and pull again"
+        raise UserError(f"{name} cannot be used: {error}; {how}") from None
