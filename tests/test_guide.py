@@ -111,6 +111,21 @@ def test_a_guide_that_does_not_fit_is_refused(pair, command, changes, words):
     assert not (run.path / "generated").exists()
 
 
+def test_a_guide_whose_classes_are_others_or_in_another_order_is_refused(pair):
+    strong, weak = (run.model() for run in pair(CLASSES, CLASSES))
+    names = tuple(f"digit {n}" for n in range(10))
+
+    def guided(*classes):
+        guide = replace(weak, labels=replace(weak.labels, names=classes))
+        return replace(strong, labels=replace(strong.labels, names=names), guide=guide)
+
+    for wrong in (names[::-1], (*names[:9], "a tree")):
+        with pytest.raises(UserError, match=f"its classes are {wrong[0]}, .* the run's digit 0, "):
+            guided(*wrong)
+    for right in (names, [name.upper() for name in names], map(str, range(10))):  # numbers: told no names
+        assert guided(*right).guide_name
+
+
 def test_a_guide_without_effect_is_refused(trained, command):
     run, _ = trained()
     newest = run.newest_step()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from unstir.chain import Chain
+from unstir.data.store import matched, some
 from unstir.diffusion.arithmetic import kernels
 from unstir.diffusion.denoiser import Denoise, Denoiser, Labelled
 from unstir.diffusion.draw import draw, starting_noise
@@ -205,5 +206,9 @@ def _check_guide(model: Model, guide: Model) -> None:
     }
     if unlike := [f"{key} {theirs}, the run {ours}" for key, (theirs, ours) in alike.items() if theirs != ours]:
         raise UserError(f"{name} does not fit {model.folder}: it has {'; '.join(unlike)}")
+    theirs, ours = guide.labels.names, model.labels.names
+    if theirs and ours and matched(theirs, ours) != tuple(range(len(ours))):
+        classes = f"its classes are {some(theirs)}, the run's {some(ours)}"
+        raise UserError(f"{name} does not fit {model.folder}: {classes}; both must have the same in one order")
     if not torch.equal(guide.process.schedule.log_abar, model.process.schedule.log_abar):
         raise UserError(f"{name} does not fit {model.folder}: its noise schedule is another")
