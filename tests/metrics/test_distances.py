@@ -121,6 +121,18 @@ def test_neighbourhoods_are_those_of_every_pair(k, scale, shift, chunk, monkeypa
     assert density_coverage(*far, k) == pytest.approx((density, coverage), abs=0.02)
 
 
+@pytest.mark.parametrize("size", [2, 16, 300])
+def test_neighbours_themselves_lie_in_a_ball_whatever_the_rounding(size):
+    real = draw(0, 120, size=size)
+    turned, some, doubled = real.flip(0), real[:90], real[:20].repeat_interleave(6, 0)  # radii of `doubled` are 0
+    assert density_coverage(real, turned) == (1.2, 1) and precision_recall(real, turned) == (1, 1)
+    assert density_coverage(doubled, doubled.flip(0)) == (1.2, 1) and precision_recall(doubled, doubled) == (1, 1)
+    assert precision_recall(real, doubled)[1] == 20 / 120
+    a, b = real.tolist(), some.tolist()
+    density = statistics.fmean(covered_by(b, a, radii(a, 5))) / 5
+    assert density_coverage(real, some)[0] == pytest.approx(density, abs=1e-12)
+
+
 def test_what_is_true_to_life_but_narrow_is_precise_and_what_is_broad_recalls():
     real = draw(0, 300, size=4)
     precision, recall = precision_recall(real, draw(1, 300, size=4, scale=0.3))

@@ -21,6 +21,7 @@ from unstir.significance import Estimate, mean_of
 Matrix = npt.NDArray[np.float64]
 _CHUNK = 1 << 25  # distances held at once: 256 MB
 _K, _K_DENSITY = 3, 5  # the neighbours that give the size of a ball, as published: of precision, of density
+ROUNDING = 1e-12  # of squared distances as x.x - 2 x.y + y.y, in parts of the largest x.x
 _SEED = 2020  # torch-fidelity's own default, which published figures used
 
 
@@ -150,6 +151,8 @@ def _radii(balls: Tensor, *ks: int) -> Tensor:
 
 def _inside(points: Tensor, balls: Tensor, radii: Tensor) -> list[tuple[Tensor, Tensor]]:
     """How many balls each point lies in, int64 [N], and which hold a point, bool [M]; per row of ``radii`` [K, M]."""
+    longest = max(float(each.square().sum(1).max()) for each in (points, balls))
+    radii = (radii.square() + ROUNDING * longest).sqrt()  # surfaces are inside, where the neighbours themselves lie
     found = [torch.zeros(len(points), dtype=torch.int64) for _ in radii]
     covered: list[list[Tensor]] = [[] for _ in radii]
     size = max(_CHUNK // max(len(balls), len(points)), 1)
