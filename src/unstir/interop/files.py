@@ -1,6 +1,7 @@
 """Single files of weights: whose they are, by the names of their tensors."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -25,7 +26,8 @@ def read_file(file: Path, asked: Asked) -> tuple[Foreign, str]:
     tensors, sha256 = read_weights(file)
     for mark, reader in READERS.items():
         if any(name == mark or name.endswith(f".{mark}") for name in tensors):
-            return _read(reader, tensors, asked, file), sha256
+            found = _read(reader, tensors, asked, file)
+            return replace(found, notes=(*found.notes, *_unnamed(tensors))), sha256
     if "conv_in.weight" in tensors:
         raise UserError(
             f"{file} is of diffusers, whose settings lie beside it; name the folder that has its config.json"
@@ -38,6 +40,14 @@ def read_file(file: Path, asked: Asked) -> tuple[Foreign, str]:
     raise UserError(
         f"{file} holds {len(tensors)} tensors ({some}, ...) of no program known here; docs/interop.md lists them"
     )
+
+
+def _unnamed(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """A note on lists of tensors beside the weights, such as those in which torch_ema keeps the average of them."""
+    parts = (name.rpartition(".") for name in tensors)
+    lists = ", ".join(sorted({table for table, _, last in parts if last.isdecimal()})[:SHOWN])
+    how = "if that is an average of the weights, put it into the network and save its state_dict"
+    return (f"left out was a list of tensors without names, {lists}; {how}",) if lists else ()
 
 
 def _read(

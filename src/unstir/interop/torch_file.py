@@ -2,8 +2,8 @@
 
     python -I torch_file.py weights.pt weights.safetensors
 
-Tensors alone are written, under the names of the nested tables they lie in, joined by dots. On any doubt it writes one
-line to stderr and exits 1.
+Tensors alone are written, under the names of the nested tables they lie in (numbers in lists), joined by dots. On any
+doubt it writes one line to stderr and exits 1.
 
 Such a file is a pickle, and a pickle is a program. ``weights_only=True`` lets it build tensors and tables and nothing
 else; since that has been got round before (CVE-2025-32434, CVE-2026-24747), the process has bounded memory and
@@ -20,13 +20,13 @@ SECONDS = 600
 
 
 def tensors(found: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """The names and tensors in nested tables."""
+    """The names and tensors in nested tables; in lists they are numbered."""
     import torch
 
     if isinstance(found, torch.Tensor):
         yield name, found.detach().cpu().contiguous().clone()  # clone: tensors of one storage are two in safetensors
-    elif isinstance(found, Mapping) and depth < 8:
-        for key, value in found.items():
+    elif isinstance(found, Mapping | list | tuple) and depth < 8:
+        for key, value in found.items() if isinstance(found, Mapping) else enumerate(found):
             yield from tensors(value, f"{name}.{key}" if name else str(key), depth + 1)
 
 
