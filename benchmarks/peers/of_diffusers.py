@@ -1,6 +1,6 @@
 """diffusers: its UNet2DModel, trained as its example of unconditional generation does, and sampled by its pipeline."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -17,6 +17,8 @@ def network(size: Size, device: torch.device) -> UNet2DModel:
     levels = range(len(size.mults))
     return UNet2DModel(
         sample_size=size.side,
+        in_channels=size.colours,
+        out_channels=size.colours,
         freq_shift=1,
         flip_sin_to_cos=False,
         down_block_types=tuple("AttnDownBlock2D" if i in size.attention else "DownBlock2D" for i in levels),
@@ -56,6 +58,33 @@ def step_of(net: nn.Module, x_0: Tensor, *, autocast: bool, fused: bool, ema: bo
             average.step(net.parameters())
 
     return step
+
+
+def trained(size: Size, batches: Sequence[Tensor], lr: float, warmup: int) -> UNet2DModel:
+    """The averaged network after a step on each of the batches, in -1..1, as its example trains it.
+
+    The noise is predicted, under the linear schedule; AdamW's rate falls as a cosine, and the average's length grows.
+    """
+    from diffusers.optimization import get_scheduler
+    from diffusers.training_utils import EMAModel
+
+    device = batches[0].device
+    net, scheduler = network(size, device), DDPMScheduler(num_train_timesteps=T)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.95, 0.999), weight_decay=1e-6)
+    rate = get_scheduler("cosine", optimiser, num_warmup_steps=warmup, num_training_steps=len(batches))
+    average = EMAModel(net.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
+    net.train()
+    for x_0 in batches:
+        eps, t = torch.randn_like(x_0), torch.randint(0, T, (len(x_0),), device=device)
+        predicted = net(scheduler.add_noise(x_0, eps, t), t, return_dict=False)[0]
+        nn.functional.mse_loss(predicted, eps).backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        rate.step()
+        average.step(net.parameters())
+        optimiser.zero_grad(set_to_none=True)
+    average.copy_to(net.parameters())
+    return net.eval()
 
 
 def forward_of(net: nn.Module, x: Tensor) -> Callable[[], Tensor]:

@@ -1,6 +1,6 @@
 """denoising-diffusion-pytorch: its own U-Net of the same width and levels, another structure with fewer operations."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ LR = 1e-4
 
 def network(size: Size, device: torch.device) -> Unet:
     """Two residual blocks a level, as it always has, with its own choice of attention."""
-    return Unet(size.channels, dim_mults=size.mults, dropout=size.dropout).to(device)
+    return Unet(size.channels, dim_mults=size.mults, channels=size.colours, dropout=size.dropout).to(device)
 
 
 def step_of(net: Unet, x_0: Tensor, *, autocast: bool, ema: bool) -> Callable[[], None]:
@@ -40,6 +40,35 @@ def step_of(net: Unet, x_0: Tensor, *, autocast: bool, ema: bool) -> Callable[[]
             average.update()
 
     return step
+
+
+def trained(size: Size, batches: Sequence[Tensor], lr: float) -> Unet:
+    """The averaged network after a step on each of the batches, in -1..1, as its Trainer trains it by default.
+
+    The velocity is predicted, under its sigmoid schedule, by Adam at a constant rate; the average is renewed every ten
+    steps.
+    """
+    from ema_pytorch import EMA
+
+    device = batches[0].device
+    diffusion = GaussianDiffusion(network(size, device), image_size=size.side).to(device)
+    optimiser = torch.optim.Adam(diffusion.parameters(), lr=lr, betas=(0.9, 0.99))
+    average = EMA(diffusion, beta=0.995, update_every=10)
+    diffusion.train()
+    for x_0 in batches:
+        diffusion(x_0 / 2 + 0.5).backward()
+        nn.utils.clip_grad_norm_(diffusion.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        average.update()
+    return average.ema_model.model.eval()
+
+
+def drawn(net: Unet, side: int, num: int, steps: int) -> Tensor:
+    """``num`` images in 0..1 of what `trained` gave: ancestral in T steps, as by default, in fewer by its DDIM."""
+    library.tqdm = lambda steps, **_: steps
+    diffusion = GaussianDiffusion(net, image_size=side, sampling_timesteps=steps)
+    return diffusion.to(next(net.parameters()).device).sample(num)
 
 
 def forward_of(net: Unet, x: Tensor) -> Callable[[], Tensor]:

@@ -8,7 +8,7 @@ IMAGES = 64  # that are drawn at equal quality
 
 @dataclass(frozen=True)
 class Size:
-    """A U-Net in the structure of Ho et al. 2020, the side of its square RGB images, and the batch it is trained with.
+    """A U-Net in the structure of Ho et al. 2020, the side of its square images, and the batch it is trained with.
 
     Drawing is timed on ``drawn`` images in ``calls`` network calls at once, a part of `IMAGES` and of a whole chain; 0
     is as many calls as our own chain has. ``attention`` names levels, counted from 0, the full resolution.
@@ -24,6 +24,7 @@ class Size:
     dropout: float = 0.1
     num_blocks: int = 2
     groups: int = 32
+    colours: int = 3
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -31,7 +32,7 @@ class Size:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return (3, self.side, self.side)
+        return (self.colours, self.side, self.side)
 
     @property
     def dropped(self) -> int:
