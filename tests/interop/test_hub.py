@@ -151,6 +151,8 @@ def test_a_network_that_diffusers_has_not_is_published_without_it(hub, tmp_path)
         ("hf_write", "x", "x is no name of a model"),
         ("hf_write", "me/x@main", "is no name of a model"),
         ("hf_write", "https://huggingface.co/me/x", "is no name of a model on the Hugging Face Hub; give me/x"),
+        ("hf_write", "me/a--b", "me/a--b is no name that the Hub takes: at most 96 characters, no --"),
+        ("hf_write", "me/x.git", "me/x.git is no name that the Hub takes"),
         ("hf_write", "me/other", "me/other is there and holds something else"),
         ("hf_read", "me/x", "me has no right to write me/x; use a token of the kind write"),
         ("hf_wrong", "me/x", "does not accept the token that is logged in; log in with `hf auth login`"),

@@ -151,6 +151,10 @@ class Account:
     def _not_published(self, name: str, error: Exception) -> str:
         if _status(error) in (401, 403):
             return f"{self.name} has no right to write {name}; use a token of the kind write: {LOGIN}"
+        if type(error).__name__ == "HFValidationError":
+            return (
+                f"{name} is no name that the Hub takes: at most 96 characters, no -- or .., no .git, . or - at its end"
+            )
         if _status(error) == 400:
             known = "the Hub knows names such as apache-2.0 and cc-by-4.0"
             return f"the Hugging Face Hub refuses {name} (HTTP 400); check --licence: {known}"
