@@ -1,19 +1,14 @@
-"""The held-out loss: what it is, that its lines are paired, and that each is written exactly once."""
+"""The held-out loss: what it is, and that its lines are paired."""
 
 import dataclasses
-import itertools
 import math
-import os
-import random
-import signal
-import time
 
 import numpy as np
 import pytest
 import torch
+from held_out_lines import MEASURED, measured
 from PIL import Image
 
-from tiers import SEED, proven, times
 from unstir import randomness
 from unstir.data import pack
 from unstir.diffusion.denoiser import Labelled, clipped
@@ -24,28 +19,17 @@ from unstir.pictures.charts import held_out_curves, held_out_figure
 from unstir.runs import build, checkpoint
 from unstir.runs.loading import weights_of
 from unstir.runs.run import Run
-from unstir.train import grids, held_out, trainer
+from unstir.train import held_out
 from unstir.train.held_out import FixedImages, estimated_bits, squared_errors
-from unstir.train.observer import Observer, Stop
-from unstir.train.record import TIMING_FIELDS
 from unstir.train.trainer import Trainer
 
-KILLS = times(6, 100)
-
 CPU = torch.device("cpu")
-MEASURED = {"log__held_out_images": 6, "log__held_out_times": 2}
-SHORT = {"train__length": "3 steps", "grids__log_spaced": 1, "grids__steps": 1, "log__held_out_images": 4}
 
 
 @pytest.fixture
 def make_run(make_run):
     """The tiny run, whose loss is measured on six images of each split."""
     return lambda name="run", **changes: make_run(name, **{**MEASURED, **changes})
-
-
-def measured(run):
-    """The lines without what depends on the clock."""
-    return [{key: value for key, value in line.items() if key not in TIMING_FIELDS} for line in run.held_out()]
 
 
 def denoiser_of(run, step):
@@ -172,118 +156,6 @@ def test_measuring_leaves_training_as_it_was(make_run):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_stopped_anywhere_each_line_is_written_once(trained, make_run):
-    whole, _ = trained("whole", **{**MEASURED, **SHORT})
-    for at in (0, 1, 3):
-        made, stop = Trainer(*make_run("parts", **SHORT)), Stop(install=False)
-        while made.state.step < at:
-            made.take_step()
-        stop.request(2)
-        made.run(stop)
-    run, store = make_run("parts", **SHORT)
-    assert [line["step"] for line in run.held_out()] == []  # nothing was begun while stopping
-    assert Trainer(run, store).run()
-    assert measured(run) == measured(whole)[1:]
-
-
-class Interrupting(Observer):
-    """Asks to stop at the n-th call of a snapshot."""
-
-    def __init__(self, stop, at):
-        self.stop, self.at, self.heard = stop, at, []
-
-    def snapshot(self, what, call, calls):
-        if what != "measuring the held-out loss":
-            return
-        self.heard.append((call, calls))
-        if call == self.at:
-            self.stop.request(2)
-
-
-def test_a_measurement_that_is_interrupted_is_given_up_and_taken_again(trained, make_run):
-    whole, _ = trained("whole", **{**MEASURED, **SHORT})
-    stop = Stop(install=False)
-    observer = Interrupting(stop, at=9)
-    run, store = make_run("parts", **SHORT)
-    assert not Trainer(run, store, observer).run(stop)
-    assert observer.heard[-1][0] == 9 and not run.held_out_file.exists()
-    assert not (run.samples / "start.png").exists()
-    observer = Interrupting(stop, at=0)
-    assert Trainer(*make_run("parts", **SHORT), observer).run()
-    assert measured(run) == measured(whole)
-    heard = len(observer.heard) // 2
-    assert observer.heard == 2 * [(call, heard) for call in range(1, heard + 1)]
-
-
-def killed_before(monkeypatch, module, name, at_call):
-    """Make the n-th call of a function raise as a kill would end it: nothing after it is run."""
-    real, calls = getattr(module, name), []
-
-    def fatal(*arguments, **options):
-        calls.append(1)
-        if len(calls) == at_call:
-            raise KeyboardInterrupt
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(module, name, fatal)
-
-
-def test_killed_between_the_line_and_the_grid_it_has_each_line_once(trained, make_run, monkeypatch):
-    whole, _ = trained("whole", **{**MEASURED, **SHORT})
-    pictures = {path.name: path.read_bytes() for path in whole.samples.iterdir()}
-    for module, name in ((held_out, "append"), (trainer, "draw_charts"), (grids, "draw_grid")):
-        for at in (1, 2):
-            run, store = make_run(f"{name}-{at}", **SHORT)
-            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-                killed_before(patch, module, name, at)
-                Trainer(run, store).run()
-            assert len(run.held_out()) == at - (name == "append")
-            assert Trainer(*make_run(run.path.name, **SHORT)).run()
-            assert measured(run) == measured(whole)
-            assert {path.name: path.read_bytes() for path in run.samples.iterdir()} == pictures
-            assert (run.path / "losses.png").exists()
-
-
-def test_killed_at_random_instants_the_lines_are_the_same(make_run):
-    whole, store = make_run("whole", **SHORT)
-    began = time.perf_counter()
-    Trainer(whole, store).run()
-    duration, chance = time.perf_counter() - began, random.Random(SEED)
-    kills, runs = 0, itertools.count()
-    while kills < KILLS:
-        name = f"killed-{next(runs)}"  # a finished run would have no time to be killed
-        for life in itertools.count():
-            child = os.fork()
-            if child == 0:
-                try:
-                    os._exit(0 if Trainer(*make_run(name, **SHORT)).run() else 1)
-                finally:
-                    os._exit(1)
-            lives = duration * (1 + life / 10)  # they grow, or a child that is slower than this process never finishes
-            time.sleep(chance.uniform(0, lives))
-            os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
-            if not os.WIFSIGNALED(status):
-                assert os.WEXITSTATUS(status) == 0
-                break
-            kills += 1
-        assert measured(make_run(name, **SHORT)[0]) == measured(whole)
-    proven("SIGKILL while held-out losses are measured", kills)
-
-
-def test_lines_past_the_step_that_training_goes_back_to_are_dropped_and_taken_again(trained, make_run):
-    run, _ = trained(**MEASURED)
-    whole, last = measured(run), checkpoint.listed(run.checkpoints)[-1][1]
-    last.write_bytes(last.read_bytes()[:-100])
-    with run.held_out_file.open("a") as file:
-        file.write('{"step": 13, "tra')  # what a kill in the middle of a line leaves
-    again = Trainer(*make_run())
-    again.start()
-    assert again.state.step == 8 and [line["step"] for line in run.held_out()] == [0, 1]
-    assert again.run()  # though the last grid is there
-    assert measured(run) == whole and len(run.held_out_file.read_text().splitlines()) == 3
-
-
 def test_an_older_run_has_lines_from_then_on_and_the_settings_may_change(make_run):
     run, store = make_run(log__held_out_images=0)
     Trainer(run, store).run()
@@ -379,13 +251,3 @@ def test_every_curve_is_seen_and_named_and_no_legend_lies_over_a_panel(num):
     assert len(named) == min(num, 16) + 1 and named[-1] == "training, last"
     without = held_out_figure([{**one, "bits": None, "bits_train": None}])
     assert len(without.axes) == 2
-
-
-def test_a_line_that_a_kill_left_out_changes_no_checkpoint_when_it_is_taken(trained, make_run):
-    """As a kill between the last save and the last measurement leaves it."""
-    run, _ = trained(log__held_out_images=8)
-    whole, texts = checkpoint.newest(run.checkpoints)[0], run.held_out_file.read_bytes().splitlines(keepends=True)
-    run.held_out_file.write_bytes(b"".join(texts[:-1]))
-    Trainer(*make_run(log__held_out_images=8)).run()
-    again = checkpoint.newest(run.checkpoints)[0]
-    assert again.state == whole.state and [line["step"] for line in run.held_out()][-1] == 12
