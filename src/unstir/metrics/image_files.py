@@ -63,7 +63,7 @@ def read(path: Path, store: Store, say: Say) -> tuple[Tensor, Tensor | None]:
         if drawn is not None:
             return _decoded(path, drawn, store, say), asked
     elif path.suffix.lower() in ARRAYS:
-        return _of_numpy(path, store)
+        return _of_numpy(path, store, say)
     else:
         with file_errors(path), open_file(path) as stream:
             if signature(stream.read(16)):
@@ -78,7 +78,7 @@ def read(path: Path, store: Store, say: Say) -> tuple[Tensor, Tensor | None]:
     return _decoded(path, entries, store, say), _by_subfolder(path, entries, store, say)
 
 
-def _of_numpy(path: Path, store: Store) -> tuple[Tensor, Tensor | None]:
+def _of_numpy(path: Path, store: Store, say: Say) -> tuple[Tensor, Tensor | None]:
     """The images of a .npy file, or the first array of an .npz one, of which a second array may be the classes."""
     whole = f"{path} is no whole NumPy file of uint8 images; write one by numpy.save or numpy.savez"
     try:
@@ -92,6 +92,9 @@ def _of_numpy(path: Path, store: Store) -> tuple[Tensor, Tensor | None]:
         raise UserError(whole)
     images, *rest = found
     asked = rest[0].long() if rest and rest[0].ndim == 1 and not rest[0].is_floating_point() else None
+    if rest and asked is None:
+        kind = f"{str(rest[0].dtype).removeprefix('torch.')} {list(rest[0].shape)}"
+        say(f"{path}: its second array is {kind}, not a whole number for each image: judged as of no class")
     return as_images(images, store, printable(path)), asked
 
 
