@@ -99,8 +99,8 @@ def _image(found: list[_Part], whose: str) -> _Part:
     if len(found) > 1 and len(plain) != 1:
         endings = ", ".join(f".{printable(part.ending)}" for part in found[:_SHOWN]) + ", ..." * (len(found) > _SHOWN)
         rule = "files that share a name up to its first point are one sample, of one image"
-        first = next((part for part in found if part not in plain), found[1])
-        mend = f"write {_alone(first)} in place of {printable(first.name)}, or unpack the tar and pack the folder"
+        further = plain[1] if plain else found[0]  # whatever has a further point is no image beside a plain one
+        mend = f"write {_alone(further)} in place of {printable(further.name)}, or unpack the tar and pack the folder"
         raise UserError(f"{whose} has {len(found)} images ({endings}): {rule}; {mend}")
     return plain[0] if plain else found[0]
 
