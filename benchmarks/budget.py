@@ -10,7 +10,8 @@ batches of 64 and a rate of 1e-3 ("tuned"), in float32; ours as `unstir train` d
 the images as tensors, mirrored where the recipe mirrors them. Each draws --num images by its default of 1000 calls and
 in --calls calls by its fast sampler. They are judged by the Frechet distance in a classifier of the store's labels and,
 for digits, by the SVM of the tests: its mean top probability. OUT/budget.json is written after each, and a command that
-was killed goes on where it was. Prints a Markdown table, means over seeds with their standard deviations.
+was killed goes on where it was; what was measured with another recipe, store, --num or --calls stays there and is
+measured anew. Prints a Markdown table, means over seeds with their standard deviations.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,6 +46,7 @@ from unstir.runs.build import num_parameters
 from unstir.runs.config import Config, steps_in
 from unstir.train.launch import open_data, train_run
 
+Row = dict[str, Any]
 Draw = Callable[[int, int], Tensor]  # (images, calls) to uint8 [N, C, H, W]
 BATCH = 250  # images that are drawn at once
 
@@ -95,7 +98,8 @@ class Work:
 def ours(work: Work, seed: int) -> Trained:
     train, folder = work.config.train, work.folder / f"run-{work.images}-{seed}"
     steps = work.images // train.batch_size
-    warmup = min(steps_in(train.warmup, steps, train.batch_size), steps // 5)
+    epoch = work.store.count("train") // train.batch_size
+    warmup = min(steps_in(train.warmup, epoch, train.batch_size), steps // 5)
     train = dataclasses.replace(train, length=f"{steps} steps", warmup=f"{warmup} steps", device="cpu")
     run = train_run(dataclasses.replace(work.config, seed=seed, train=train), folder).run
     model = run.model(device="cpu")
@@ -174,19 +178,18 @@ def svm_of(store: Store):
     return Judge(*(each.numpy() for pair in splits for each in pair))
 
 
-def measured(name: str, work: Work, seed: int, judges: Judges, options: argparse.Namespace) -> dict[str, object]:
-    """What is written down of a side and a seed."""
-    began = time.process_time()
-    trained = SIDES[name](work, seed)
-    row: dict[str, object] = {"side": name, "seed": seed, "images": work.images, "seconds": time.process_time() - began}
-    row |= {"steps": trained.steps, "parameters": trained.parameters}
-    for calls in options.calls:
+def measured(asked: Row, work: Work, judges: Judges) -> Row:
+    """What is written down of a side and a seed: what was ``asked``, and the figures."""
+    began, seed = time.process_time(), asked["seed"]
+    trained = SIDES[asked["side"]](work, seed)
+    row = {**asked, "seconds": time.process_time() - began, "steps": trained.steps, "parameters": trained.parameters}
+    for calls in asked["calls"]:
         torch.manual_seed(seed)
-        row[str(calls)] = judges(trained.draw(options.num, calls))
+        row[str(calls)] = judges(trained.draw(asked["num"], calls))
     return row
 
 
-def table(rows: Sequence[dict], calls: Sequence[int]) -> list[str]:
+def table(rows: Sequence[Row], calls: Sequence[int]) -> list[str]:
     """The lines of a Markdown table, a row for each side and number of images."""
     figures = [name for name in ("svm", "fd") if name in rows[0][str(calls[0])]]
     heads = [f"{'SVM' if name == 'svm' else 'FD-classifier'}, {each} calls" for each in calls for name in figures]
@@ -237,14 +240,15 @@ def main() -> None:
     path = options.out / "budget.json"
     rows = json.loads(path.read_text()) if path.exists() else []
     judges = Judges(store, config.data.source == "digits")
+    alike = {"recipe": options.recipe, "store": store.content_hash, "num": options.num, "calls": options.calls}
     for seed in range(options.seeds):
         for name in options.sides:
-            asked = {"side": name, "seed": seed, "images": work.images}
+            asked = {"side": name, "seed": seed, "images": work.images, **alike}
             if not any(asked.items() <= row.items() for row in rows):
-                rows.append(measured(name, work, seed, judges, options))
+                rows.append(measured(asked, work, judges))
                 path.write_text(json.dumps(rows, indent=1) + "\n")
                 print(rows[-1], flush=True)
-    print("\n".join(table(rows, options.calls)))
+    print("\n".join(table([row for row in rows if alike.items() <= row.items()], options.calls)))
 
 
 if __name__ == "__main__":

@@ -103,6 +103,12 @@ def test_sides_are_measured_and_a_second_time_none(budget, tmp_path, monkeypatch
     budget["main"]()
     again = capsys.readouterr().out
     assert again.splitlines() == table and json.loads((tmp_path / "out/budget.json").read_text()) == rows
+    options[-1] = "2"  # other calls: measured anew, and what was measured stays for those who ask for it
+    monkeypatch.setattr(sys, "argv", [SCRIPT, *options, "--out", "out"])
+    budget["main"]()
+    assert capsys.readouterr().out.splitlines()[-3].endswith("| SVM, 2 calls | FD-classifier, 2 calls |")
+    both = json.loads((tmp_path / "out/budget.json").read_text())
+    assert both[0] == rows[0] and both[1]["2"].keys() == rows[0]["3"].keys() and len(both) == 2
 
 
 def test_means_stand_with_their_deviation_over_seeds(budget):
@@ -119,3 +125,19 @@ def test_a_missing_peer_is_a_line_with_its_remedy(monkeypatch):
         SystemExit, match=r"denoising_diffusion_pytorch is not installed; .* pip install '\.\[bench,test\]'"
     ):
         runpy.run_path(SCRIPT)
+
+
+def test_a_warm_up_in_epochs_is_of_epochs_of_the_store(budget, work, monkeypatch):
+    from dataclasses import replace
+
+    heard = []
+
+    def train_run(config, folder):
+        heard.append(config.train)
+        raise InterruptedError
+
+    monkeypatch.setitem(budget["ours"].__globals__, "train_run", train_run)
+    config = replace(work.config, train=replace(work.config.train, warmup="7 epochs"))
+    with pytest.raises(InterruptedError):
+        budget["ours"](replace(work, config=config, images=64 * 2000), 0)
+    assert heard[0].length == "2000 steps" and heard[0].warmup == "161 steps"  # 7 times the 23 of 1498 images
