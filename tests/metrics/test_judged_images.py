@@ -185,8 +185,12 @@ def test_subfolders_of_the_classes_say_what_was_asked_for(place, store):
         assert [shown[tuple(image)] for image in some.flatten(1).tolist()] == classes.tolist()
     odd, heard = saved_as(place / "odd", store.images("held_out")[:40], [f"set{n % 2}/{n}.png" for n in range(40)]), []
     assert images_of(odd, store, say=heard.append).asked is None
-    assert len(heard) == 1 and "(set0, set1): judged as of no class" in heard[0]
-    assert images_of(odd, store, label="7").asked[0].tolist() == [7] * 40
+    assert (
+        len(heard) == 1
+        and f"odd has folders of no class of {store.path} (set0, set1): its images are judged as of" in heard[0]
+    )
+    assert images_of(odd, store, label="7", say=heard.append).asked[0].tolist() == [7] * 40
+    assert len(heard) == 1  # for those with a label are judged as of its class
 
 
 def test_folders_that_wrap_the_classes_are_entered_as_packing_does(place, store):
@@ -201,7 +205,10 @@ def test_folders_that_wrap_the_classes_are_entered_as_packing_does(place, store)
     )
     assert images_of(one, store, say=heard.append).asked[0].tolist() == [3, 3] and not heard
     shutil.copy(next(one.glob("*/a.png")), one / "loose.png")
-    assert images_of(one, store, say=heard.append).asked is None and "(images outside them)" in heard[0]
+    assert (
+        images_of(one, store, say=heard.append).asked is None
+        and "one-class has images in no folder of a class: its images are" in heard[0]
+    )
 
 
 def test_classes_asked_for_have_a_name_in_the_protocol(store):

@@ -26,7 +26,7 @@ from unstir.data.store import matched, some
 from unstir.errors import UserError, printable
 from unstir.generate.folder import SETTINGS, classes_in, image_path, settings_in
 from unstir.metrics.features import given
-from unstir.progress import Say, counted
+from unstir.progress import Say, counted, unsaid
 from unstir.runs.card import Labels
 from unstir.runs.run import is_run
 
@@ -50,8 +50,12 @@ def as_images(array: Tensor, store: Store, name: str) -> Tensor:
     raise UserError(f"{name}: {given(array)}; {store.path} needs {wanted}: pack a store of such images to compare with")
 
 
-def read(path: Path, store: Store, say: Say) -> tuple[Tensor, Tensor | None]:
-    """The images of a folder, zip or NumPy file, and the classes that they were asked to show, if that is said."""
+def read(path: Path, store: Store, say: Say, by_class: bool = True) -> tuple[Tensor, Tensor | None]:
+    """The images of a folder, zip or NumPy file, and the classes that they were asked to show, if that is said.
+
+    ``say`` is told of classes that are not the store's unless ``by_class`` is False.
+    """
+    say_class = say if by_class else unsaid
     with file_errors(path, f"{path} is not there; give a folder of images, a zip of one, or a .npy or .npz file"):
         path.stat()
     refuse_onnx(path, "images")
@@ -59,7 +63,7 @@ def read(path: Path, store: Store, say: Say) -> tuple[Tensor, Tensor | None]:
         if is_run(path) or is_store(path):
             raise UserError(f"{path} is {'a run; give it without --images' if is_run(path) else 'a store, no images'}")
         listing = list_folder(path)
-        drawn, asked = _drawn(path, listing, store, say)
+        drawn, asked = _drawn(path, listing, store, say_class)
         if drawn is not None:
             return _decoded(path, drawn, store, say), asked
     elif path.suffix.lower() in ARRAYS:
@@ -75,7 +79,7 @@ def read(path: Path, store: Store, say: Say) -> tuple[Tensor, Tensor | None]:
     entries = sorted(listing.entries, key=lambda entry: natural(entry.path))
     if not entries:
         raise UserError(f"{path} holds no images; give a folder of PNG, JPEG, WebP, BMP, GIF or TIFF files")
-    return _decoded(path, entries, store, say), _by_subfolder(path, entries, store, say)
+    return _decoded(path, entries, store, say), _by_subfolder(path, entries, store, say_class)
 
 
 def _of_numpy(path: Path, store: Store, say: Say) -> tuple[Tensor, Tensor | None]:
@@ -140,8 +144,9 @@ def _by_subfolder(path: Path, entries: Sequence[Entry], store: Store, say: Say) 
     if all(top in numbers for top in tops):
         return torch.tensor([numbers[top] for top in tops])
     if any(tops) and numbers:
-        others = some(sorted({top for top in tops if top not in numbers} - {""})) or "images outside them"
-        say(f"{path}: its subfolders are not the classes of {store.path} alone ({others}): judged as of no class")
+        others = some(sorted({top for top in tops if top not in numbers} - {""}))
+        why = f"has folders of no class of {store.path} ({others})" if others else "has images in no folder of a class"
+        say(f"{path} {why}: its images are judged as of no class")
     return None
 
 

@@ -122,7 +122,7 @@ def images_of(
     if paths:
         if labels is not None:
             raise UserError("labels are of an array or of batches; of files subfolders say the class, or label")
-        there = [read(path, store, say) for path in paths]
+        there = [read(path, store, say, label is None) for path in paths]
         parts, asked = tuple(images for images, _ in there), tuple(classes for _, classes in there)
         name = ", ".join(printable(path) for path in paths)
         _check_filled(parts, name)
