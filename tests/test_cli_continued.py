@@ -43,15 +43,20 @@ def test_less_than_was_trained_is_nothing_to_do_and_changes_nothing(unstir, here
 
 def test_settings_that_no_step_is_left_to_use_are_named(unstir, here):
     before = Run.open("here").config
-    unused = "unstir: train.lr_period=3 steps changes nothing now, and nothing of it is kept: the run has taken step 6,"
+    unused = (
+        "unstir: no step is left to use train.lr_period=3 steps, and nothing of it is kept: the run has taken step 6,"
+    )
     status, _, err = unstir("train", "--out", "here", "--train.length", "3 steps", "--train.lr_period", "3 steps")
     assert status == 0 and unused in err and Run.open("here").config == before
     status, _, err = unstir("train", "--out", "here", "--train.lr_period", "9 steps")
-    kept = "unstir: train.lr_period=9 steps changes nothing now, and is kept for when the run goes on"
+    kept = "unstir: no step is left to use train.lr_period=9 steps, which is kept for when the run goes on: the run has"
     assert status == 0 and kept in err and Run.open("here").config.train.lr_period == "9 steps"
     status, _, err = unstir("train", "--out", "here", "--train.length", "8 steps")
-    assert status == 0 and "changes nothing" not in err
-    assert "changes nothing" not in unstir("train", "--out", "here")[2]
+    assert status == 0 and "no step is left" not in err
+    assert "no step is left" not in unstir("train", "--out", "here")[2]
+    status, _, err = unstir("train", "--out", "here", "--grids.steps", 2, "--checkpoint.keep", 3)
+    assert status == 0 and "no step is left to use checkpoint.keep=3, grids.steps=2, which is kept" in err
+    assert "2 steps, 2 calls" in unstir("sample", "here", "--num", 1)[1]  # so nobody is told that nothing changes
 
 
 def test_a_run_that_was_asked_for_less_by_its_recipe_says_that_it_goes_on(unstir, tmp_path):

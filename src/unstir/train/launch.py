@@ -198,7 +198,7 @@ def _continued(old: Run, asked: Config, store: Store, say: Say) -> Run:
             new.save_config()
             new.record("changed", **changed)
     if new.length == newest:
-        _say_unused(changed, newest, "and is kept for when the run goes on", say)
+        _say_unused(changed, newest, "which is kept for when the run goes on", say)
     return new
 
 
@@ -208,7 +208,7 @@ def _say_unused(changed: dict[str, Any], newest: int, kept: str, say: Say) -> No
         f"{key}={value}" for key, value in changed.items() if key not in ("train.length", "log.to", "data.store")
     ]
     if of_steps:
-        say(f"{', '.join(of_steps)} changes nothing now, {kept}: the run has taken step {newest}, its last")
+        say(f"no step is left to use {', '.join(of_steps)}, {kept}: the run has taken step {newest}, its last")
 
 
 def _check_fit(config: Config, store: Store) -> None:
