@@ -68,16 +68,17 @@ def test_of_several_sets_of_weights_the_average_is_taken_and_named(tmp_path, mon
     made = import_run(tmp_path / "all.pt", tmp_path / "run")
     own = made.run.model(device="cpu").denoiser.net
     assert torch.equal(own.input_conv.weight, nets[average].state_dict()["input_blocks.0.0.weight"])
-    assert f"of {len(prefixes)} sets of weights in it taken was {average[:-1]}, not" in made.notes[0]
+    assert f"of its {len(prefixes)} sets of weights {average[:-1]} was taken, not" in made.notes[0]
 
 
 def test_an_average_that_has_no_names_is_not_left_out_in_silence(tmp_path, monkeypatch):
     read_here(monkeypatch)
     net = scrambled(Network(attn=()))
     average = {"decay": 0.999, "shadow_params": [p.detach() * 0 for p in net.parameters()]}  # as torch_ema saves it
-    torch.save({"model": net.state_dict(), "ema": average, "losses": [0.5, 0.25]}, tmp_path / "all.pt")
+    lists = {"losses": [torch.tensor(0.5)], "rng": [torch.get_rng_state()]}  # which hold no weights
+    torch.save({"model": net.state_dict(), "ema": average, **lists}, tmp_path / "all.pt")
     notes = import_run(tmp_path / "all.pt", tmp_path / "run").notes
-    assert "left out was a list of tensors without names, ema.shadow_params; if that is an average" in notes[-1]
+    assert "tensors without names were left out, in ema.shadow_params; if they are an average" in notes[-1]
 
 
 @pytest.mark.parametrize(

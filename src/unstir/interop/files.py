@@ -44,10 +44,10 @@ def read_file(file: Path, asked: Asked) -> tuple[Foreign, str]:
 
 def _unnamed(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
     """A note on lists of tensors beside the weights, such as those in which torch_ema keeps the average of them."""
-    parts = (name.rpartition(".") for name in tensors)
+    parts = (name.rpartition(".") for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.ndim)
     lists = ", ".join(sorted({table for table, _, last in parts if last.isdecimal()})[:SHOWN])
-    how = "if that is an average of the weights, put it into the network and save its state_dict"
-    return (f"left out was a list of tensors without names, {lists}; {how}",) if lists else ()
+    how = "if they are an average of the weights, put it into the network and save its state_dict"
+    return (f"tensors without names were left out, in {lists}; {how}",) if lists else ()
 
 
 def _read(

@@ -86,7 +86,7 @@ def without_prefix(tensors: Mapping[str, Tensor], mark: str) -> tuple[dict[str, 
     others = [prefix.rstrip(".") or "those without a prefix" for prefix in prefixes if prefix != chosen]
     if not others:
         return state, ()
-    return state, (f"of {len(prefixes)} sets of weights in it taken was {chosen.rstrip('.')}, not {', '.join(others)}",)
+    return state, (f"of its {len(prefixes)} sets of weights {chosen.rstrip('.')} was taken, not {', '.join(others)}",)
 
 
 def assumed(usual: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, ...]:
