@@ -319,7 +319,8 @@ def test_the_least_and_the_most_of_a_job(name, monkeypatch):
     for allowed in (1, 100_000_000):
         drawing.check(model, drawing.Job(**{"num": 5, "chain": times, name: allowed}))
     for refused, words in (
-        (0, "must be at least 1; 0 means all" if name == "num" else "must be at least 1$"),
+        (0, "must be at least 1; 0 means all images only where" if name == "num" else "must be at least 1$"),
+        (-1, "must be at least 1$"),
         (100_000_001, "is more than 100000000, the most"),
     ):
         with pytest.raises(UserError, match=f"{name}={refused} {words}"):

@@ -200,6 +200,8 @@ def test_store_of_something_else_is_not_overwritten(photos: Path, whole: Path, t
         UserError, match=r"holds folder \(size=8, held_out=0.1\), asked for .* \(size=4, held_out=0.2\)"
     ):
         pack(photos, whole, size=4, held_out=0.2)
+    older, newer = ("folder", {"size": 8}), ("folder", {"size": 8, "crop": 4})  # of another version
+    assert packing._settings(older, newer) == "folder (crop=not set)"
     with pytest.raises(UserError, match="holds folder, asked for is digits;"):
         pack("digits", whole)
     other = tmp_path / "other"

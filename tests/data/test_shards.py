@@ -57,8 +57,8 @@ def test_the_image_of_a_sample_is_the_one_without_a_further_point(tmp_path, name
         ),
         (
             ["a.mask.png", "a.jpg", "a.png"],
-            "the sample 'a' has 3 images (.mask.png, .jpg, .png): files that share a name up to its first point are one "
-            "sample, of one image; write a-2.png in place of a.png, or",
+            "the sample 'a' has 3 images (.mask.png, .jpg, .png): files that share a name up to its first point are "
+            "one sample, of one image; write a-2.png in place of a.png, or",
         ),
         (["a.png", "a.PNG"], "the sample 'a' has 2 images (.png, .png): "),
         (["a.left.png", "a.right.png"], "the sample 'a' has 2 images (.left.png, .right.png): "),

@@ -270,8 +270,10 @@ def _finished(origin: Source, out: Path) -> Store | None:
 
 def _settings(own: tuple[str, dict[str, Any]], other: tuple[str, dict[str, Any]]) -> str:
     """A kind of source with its settings, as far as they differ from those of the other, if that is of its kind."""
-    differing = [f"{name}={value}" for name, value in own[1].items() if other[1].get(name) != value]
-    return own[0] if own[0] != other[0] else f"{own[0]} ({', '.join(differing) or 'without others'})"
+    if own[0] != other[0]:
+        return own[0]
+    values = {name: [of.get(name, "not set") for of in (own[1], other[1])] for name in own[1] | other[1]}
+    return f"{own[0]} ({', '.join(f'{name}={ours}' for name, (ours, theirs) in values.items() if ours != theirs)})"
 
 
 def _notes(notes: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:

@@ -40,8 +40,8 @@ def check(model: Model, job: Job) -> None:
     most = {"num": "a folder is made for; use several seeds", "batch_size": "of a job; 64 is usual"}
     for name, words in most.items():
         if not 1 <= (value := getattr(job, name)) <= MOST_IMAGES:
-            none = "; 0 means all only of images that are there" if name == "num" else ""
-            beyond = f"must be at least 1{none}" if value < 1 else f"is more than {MOST_IMAGES}, the most {words}"
+            every = "; 0 means all images only where they exist already" if (name, value) == ("num", 0) else ""
+            beyond = f"must be at least 1{every}" if value < 1 else f"is more than {MOST_IMAGES}, the most {words}"
             raise UserError(f"{name}={value} {beyond}")
     model.labels.check(job.label, job.shares)
     model.check(job.chain)
