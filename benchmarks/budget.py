@@ -83,16 +83,28 @@ class Work:
             colours=self.store.shape[0],
         )
 
-    def batches(self, batch: int) -> list[Tensor]:
-        """Those of a training: shuffled epochs without the last, smaller batch, in -1..1."""
-        x_0, made = from_uint8(self.store.images("train")), list[Tensor]()
-        while len(made) < self.images // batch:
-            order = torch.randperm(len(x_0))
-            made += x_0[order].split(batch)[: len(x_0) // batch]
-        made = made[: self.images // batch]
-        if not self.config.data.flip:
-            return made
-        return [torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, x.flip(3), x) for x in made]
+    def batches(self, batch: int) -> "Batches":
+        """Those of a training: shuffled epochs without the last, smaller batch."""
+        images, rows = self.store.images("train"), list[Tensor]()
+        while len(rows) < self.images // batch:
+            rows += torch.randperm(len(images)).split(batch)[: len(images) // batch]
+        rows = rows[: self.images // batch]
+        turned = [torch.rand(len(each), 1, 1, 1) < 0.5 if self.config.data.flip else None for each in rows]
+        return Batches(images, rows, turned)
+
+
+class Batches(Sequence[Tensor]):
+    """Batches in -1..1, each made when it is asked for: together they are as large as all epochs."""
+
+    def __init__(self, images: Tensor, rows: Sequence[Tensor], turned: Sequence[Tensor | None]) -> None:
+        self._images, self._rows, self._turned = images, rows, turned
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, number):
+        x_0, turned = from_uint8(self._images[self._rows[number]]), self._turned[number]
+        return x_0 if turned is None else torch.where(turned, x_0.flip(3), x_0)
 
 
 def ours(work: Work, seed: int) -> Trained:

@@ -41,7 +41,7 @@ def test_the_network_is_that_of_the_recipe(budget, work):
 def test_batches_are_whole_shuffled_and_in_the_range_of_the_networks(work):
     batches = work.batches(16)
     assert [len(batch) for batch in batches] == [16] * 8
-    images = torch.cat(batches)
+    images = torch.cat(list(batches))
     assert images.min() == -1 and images.max() == 1
     assert len(images.flatten(1).unique(dim=0)) > 120  # an epoch names each once; few digits are alike
     torch.manual_seed(0)
@@ -50,14 +50,23 @@ def test_batches_are_whole_shuffled_and_in_the_range_of_the_networks(work):
     assert all(map(torch.equal, first, work.batches(64)))
 
 
+def test_batches_are_made_when_they_are_asked_for(budget, work, monkeypatch):
+    made, names = [], budget["Work"].batches.__globals__
+    as_floats = names["from_uint8"]
+    monkeypatch.setitem(names, "from_uint8", lambda images: made.append(len(images)) or as_floats(images))
+    batches = work.batches(16)
+    assert not made and len(batches) == 8
+    assert batches[0].shape == (16, 1, 8, 8) and made == [16]
+
+
 def test_a_recipe_that_mirrors_has_the_peers_images_mirrored_too(budget, work):
     from dataclasses import replace
 
     torch.manual_seed(0)
-    plain = torch.cat(work.batches(64))
+    plain = torch.cat(list(work.batches(64)))
     mirroring = replace(work, config=replace(work.config, data=replace(work.config.data, flip=True)))
     torch.manual_seed(0)
-    images = torch.cat(mirroring.batches(64))
+    images = torch.cat(list(mirroring.batches(64)))
     turned = (images == plain.flip(3)).flatten(1).all(1) & (images != plain).flatten(1).any(1)
     kept = (images == plain).flatten(1).all(1)
     assert (turned | kept).all() and 40 < turned.sum() < 90
