@@ -57,18 +57,24 @@ def test_what_a_checkpoint_does_not_say_is_taken_as_its_recipes_have_it(saved, u
 
 @pytest.mark.parametrize(
     "prefixes",
-    [("ema.online_model.model.", "ema.ema_model.model.", "model."), ("", "averaged.module."), ("net.", "ema.")],
+    [
+        ("ema.online_model.model.", "ema.ema_model.model.", "model."),
+        ("", "averaged.module."),
+        ("net.", "ema."),
+        ("model.", "modelEMA."),
+        ("remapped.", "averaged.module."),
+    ],
 )
 def test_of_several_sets_of_weights_the_average_is_taken_and_named(tmp_path, monkeypatch, prefixes):
     read_here(monkeypatch)
-    (average,) = {"ema.ema_model.model.", "averaged.module.", "ema."} & set(prefixes)
+    (average,) = {"ema.ema_model.model.", "averaged.module.", "ema.", "modelEMA."} & set(prefixes)
     nets = {prefix: scrambled(Network(attn=()), seed) for seed, prefix in enumerate(prefixes)}
     state = {f"{prefix}{name}": t for prefix, net in nets.items() for name, t in net.state_dict().items()}
     torch.save(state, tmp_path / "all.pt")
     made = import_run(tmp_path / "all.pt", tmp_path / "run")
     own = made.run.model(device="cpu").denoiser.net
     assert torch.equal(own.input_conv.weight, nets[average].state_dict()["input_blocks.0.0.weight"])
-    assert f"of its {len(prefixes)} sets of weights {average[:-1]} was taken, not" in made.notes[0]
+    assert f"of its {len(prefixes)} sets of weights, {average[:-1]} was taken, not" in made.notes[0]
 
 
 def test_an_average_that_has_no_names_is_not_left_out_in_silence(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """A model of another program, read: what every importer returns and `importing` makes a run of."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
@@ -12,7 +13,8 @@ from unstir.nn.config import UNetConfig
 from unstir.runs.sections import DiffusionConfig
 
 Settings = TypeVar("Settings")
-AVERAGE = ("ema", "averag", "avg")  # in a name: what it holds is an average of weights
+# In a name: what it holds is an average of weights; "remapped" says no such thing, "modelEMA" does.
+AVERAGE = re.compile("(?<![a-z])ema|ema(?![a-z])|averag|avg", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +83,12 @@ def without_prefix(tensors: Mapping[str, Tensor], mark: str) -> tuple[dict[str, 
     both under "ema.", as "ema.online_model." and "ema.ema_model.". The note says which; none where there is one alone.
     """
     prefixes = [name.removesuffix(mark) for name in tensors if name.endswith(mark)]
-    chosen = max(prefixes, key=lambda prefix: sum(any(word in part for word in AVERAGE) for part in prefix.split(".")))
+    chosen = max(prefixes, key=lambda prefix: sum(bool(AVERAGE.search(part)) for part in prefix.split(".")))
     state = {name.removeprefix(chosen): t for name, t in tensors.items() if name.startswith(chosen)}
     others = [prefix.rstrip(".") or "those without a prefix" for prefix in prefixes if prefix != chosen]
     if not others:
         return state, ()
-    return state, (f"of its {len(prefixes)} sets of weights {chosen.rstrip('.')} was taken, not {', '.join(others)}",)
+    return state, (f"of its {len(prefixes)} sets of weights, {chosen.rstrip('.')} was taken, not {', '.join(others)}",)
 
 
 def assumed(usual: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, ...]:
