@@ -28,3 +28,5 @@ def test_a_second_array_that_says_no_classes_is_named(tmp_path, digits, labels, 
     else:
         rule = f"its second array is {said}, not a whole number for each image: judged as of no class"
         assert classes is None and heard == [f"{path}: {rule}"]
+        read(path, store, heard.append, by_class=False)  # where --label says the class
+        assert len(heard) == 1

@@ -67,7 +67,7 @@ def read(path: Path, store: Store, say: Say, by_class: bool = True) -> tuple[Ten
         if drawn is not None:
             return _decoded(path, drawn, store, say), asked
     elif path.suffix.lower() in ARRAYS:
-        return _of_numpy(path, store, say)
+        return _of_numpy(path, store, say_class)
     else:
         with file_errors(path), open_file(path) as stream:
             if signature(stream.read(16)):
