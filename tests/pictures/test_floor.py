@@ -33,3 +33,11 @@ def test_curves_of_one_point_have_a_marker():
     for axes in figure.axes:
         for line in axes.lines:
             assert len(line.get_xdata()) > 1 or line.get_marker() not in ("", "None"), line.get_label()
+
+
+def test_a_snapshot_alone_is_drawn_in_the_colour_of_the_newest_and_below_the_edge():
+    floor = LossFloor((10, 50, 90), (0.05, 0.2, 0.04), (0.001,) * 3, (0.1, 0.1))
+    first, newest = (held_out_figure(lines, floor).axes for lines in ([LINE], [LINE, {**LINE, "images": 1000}]))
+    assert first[1].lines[0].get_color() == pytest.approx(newest[1].lines[1].get_color())
+    highest = max(y for line in first[0].lines for y in line.get_ydata())
+    assert first[0].get_ylim()[1] >= 1.09 * highest

@@ -60,6 +60,15 @@ def test_limitations_say_what_is_missing():
         ({"by_step": (evaluation(fd=9.0),)}, "By the figures its images can still be told from real ones."),
         ({"by_step": (evaluation(fd=0.24),)}, "By the figures its images are close to real ones."),
         (
+            {"by_step": (evaluation(fd=0.24, precision=0.3, recall=0.2),)},
+            "images are close to real ones; by others they can be told from them (below: precision, recall).",
+        ),
+        (
+            {"by_step": (evaluation(fd=0.3, recall=0.2, seeds=1),)},
+            "By the main figure its images cannot be told from real ones; by others they can (below: recall).",
+        ),
+        ({"by_step": (evaluation(fd=9.0, precision=0.3),)}, "By the figures its images can still be told from real"),
+        (
             {"by_step": (evaluation(fd=9.0, step=7),), "step": 9},
             "real ones. They are of step 7, while the run is at step 9.",
         ),

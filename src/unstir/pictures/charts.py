@@ -126,7 +126,7 @@ def _draw_by_time(axes: "Axes", lines: Sequence[Mapping[str, Any]]) -> None:
     from matplotlib.ticker import EngFormatter
 
     shown = "train" if all(line["held_out"] is None for line in lines) else "held_out"
-    colours = colormaps["viridis_r"](np.linspace(0.05, 1, len(lines)))
+    colours = colormaps["viridis_r"](np.linspace(1, 0.05, len(lines)))[::-1]  # one alone is the newest
     named = evenly(len(lines), MOST_NAMED)
     for i, (line, colour) in enumerate(zip(lines, colours, strict=True)):
         label = EngFormatter(sep="")(line["images"]) if i in named else None
@@ -143,7 +143,7 @@ def draw_floor(axes: "Axes", floor: LossFloor, color: str, by_time: bool = False
     """The floor of the training loss, dotted, below losses that are drawn already: its mean, or each time's.
 
     It may be lower by any number of digits; it is shown down to `DEPTH` of the lowest loss, and the axis ends above as
-    it did without it.
+    it did without it, or a tenth above the highest loss.
     """
     import numpy as np
 
@@ -157,7 +157,9 @@ def draw_floor(axes: "Axes", floor: LossFloor, color: str, by_time: bool = False
     else:
         axes.axhline(floor.mean, **how)
     if drawn:
-        axes.set_ylim(max(DEPTH * min(drawn), 0.8 * min(*drawn, *values)), max(top, 1.25 * max(values)))
+        axes.set_ylim(
+            max(DEPTH * min(drawn), 0.8 * min(*drawn, *values)), max(top, 1.1 * max(drawn), 1.25 * max(values))
+        )
 
 
 def _lone(points: Sequence[Any]) -> str:

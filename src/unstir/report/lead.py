@@ -4,23 +4,27 @@ import re
 from collections.abc import Iterable, Sequence
 
 from unstir.progress import duration
+from unstir.report.analysis_quality import MEANINGS
 from unstir.report.facts import Facts
 from unstir.report.statement import Statement
 from unstir.report.wording import count, passes
 
 GOODNESS = {
     ("excess", "bad"): "By the figures its images can still be told from real ones.",
-    (
-        "excess",
-        "undecided",
-    ): "By the figures its images cannot be told from real ones; more samples might tell them apart.",
+    ("excess", "undecided"): "By the figures its images cannot be told from real ones; more samples might tell them "
+    "apart.",
     ("near", "good"): "By the figures its images are close to real ones.",
-    (
-        "too near",
-        "bad",
-    ): "By the figures its images are nearer to the training images than new ones can be: they may be copies.",
-}
+    ("too near", "bad"): "By the figures its images are nearer to the training images than new ones can be: they may "
+    "be copies.",
+}  # fmt: skip
 """What a statement about the main figure says, by its name and verdict."""
+
+DIVIDED = {
+    ("excess", "undecided"): "By the main figure its images cannot be told from real ones; by others they can",
+    ("near", "good"): "By the main figure its images are close to real ones; by others they can be told from them",
+}
+"""The same where `OTHERS` are decidedly worse than of real images."""
+OTHERS = ("class accuracy", "classes", *MEANINGS)  # statements on figures beside the main one
 
 TERMS = (
     (r"[Hh]eld[- ]out", "Held-out images are real images that training never used."),
@@ -68,10 +72,12 @@ def _length(facts: Facts) -> str:
 
 
 def _goodness(facts: Facts, statements: Sequence[Statement]) -> str:
-    """Whether its images are good, by the statement about the main figure."""
+    """Whether its images are good, by the statement about the main figure and, against it, those on others."""
     if facts.last is None:
         return "Whether its images are good was not measured: see them below, or measure it with `unstir evaluate RUN`."
-    said = next(said for each in statements if (said := GOODNESS.get((each.name, each.verdict))))
+    main = next(key for each in statements if (key := (each.name, each.verdict)) in GOODNESS)
+    worse = [each.name for each in statements if each.name in OTHERS and each.verdict == "bad"]
+    said = f"{DIVIDED[main]} (below: {', '.join(worse)})." if worse and main in DIVIDED else GOODNESS[main]
     return f"{said} They are {facts.older}." if facts.older else said
 
 
