@@ -178,7 +178,7 @@ def test_what_cannot_be_published_is_refused_in_one_line_without_the_token(
 
 def test_what_cannot_be_pulled_is_refused_in_one_line(hub, tmp_path, unstir, refused, monkeypatch):
     hub.repositories["me/other"] = [{"model.bin": b"of somebody", "config.json": b"{}"}]
-    refused(unstir("pull", "me/nothing", "--out", "a"), "me/nothing is neither a file, a folder nor a model")
+    refused(unstir("pull", "me/nothing", "--out", "a"), "me/nothing is no model of the Hugging Face Hub")
     refused(unstir("pull", "nothing"), "nothing is no name of a model")
     refused(unstir("pull", "https://hf.co/me/x/tree/main"), "is no name of a model", "give me/x")
     refused(unstir("import", "https://huggingface.co/me/x", "--out", "a"), "is no name of a model", "give me/x")
@@ -219,7 +219,19 @@ def test_without_a_network_the_cache_is_read_and_nothing_is_published(hub, tmp_p
     (note,) = second.notes
     assert "without an answer from the Hub" in note and "perhaps not all of them" in note
     assert f"note     {note}" in second.lines
-    refused(unstir("pull", "me/never"), "could not be fetched from the Hugging Face Hub; with a network")
+    untrained(tmp_path / "me/never")
+    monkeypatch.chdir(tmp_path)
+    line = refused(unstir("pull", "me/never"), "me/never could not be fetched from the Hugging Face Hub (no answer: ")
+    assert "; with a network: hf download me/never" in line and "no file" not in line and "has its files" not in line
+    assert "; the folder me/never is a run already; every command takes its folder" in line
+    monkeypatch.setattr(hub_library.constants, "HF_HUB_OFFLINE", True)
+    line = refused(
+        unstir("pull", "me/digits"), "Hub (HF_HUB_OFFLINE forbids it); with a network: hf download me/digits"
+    )
+    assert "folder" not in line
+    untrained(tmp_path / "runs/digits")
+    for named in ("runs/digits", "./runs/digits"):
+        refused(unstir("pull", named), f"{named} is a run already; every command takes its folder")
     refused(unstir("push", run.path, "me/new"), "could not be reached", "try again with a network")
 
 

@@ -110,7 +110,8 @@ def test_a_model_of_the_hub_is_read_from_its_cache_without_a_network(folder, tmp
         unstir("import", "google/ddpm-other", "--out", "other"), "could not be fetched from the Hugging Face"
     )
     assert "no file or folder" in line and not Path("other").exists()
-    refused(unstir("import", "no/such/path", "--out", "other"), "no/such/path does not exist")
+    for source in ("no/such/path", "res/model-last.pt", "res/model.SAFETENSORS"):
+        refused(unstir("import", source, "--out", "other"), f"{source} does not exist")
     Path("exported").mkdir()
     Path("exported/model.onnx").touch()
     for source in ("exported", "exported/model.onnx"):

@@ -9,6 +9,8 @@ from pathlib import Path
 from unstir.errors import UserError
 from unstir.runs.files import check_writable, make_folder
 
+IS_RUN = "is a run already; every command takes its folder"  # what is said of a run in the place of a foreign model
+
 
 def check_new(folder: Path) -> None:
     """Raise UserError where ``folder`` holds something, is a link, a mount or the present one, or cannot be made."""

@@ -63,17 +63,18 @@ class Fetched(NamedTuple):
     notes: tuple[str, ...]
 
 
-def fetch(source: str, patterns: Sequence[str]) -> Fetched:
+def fetch(source: str, patterns: Sequence[str], *, or_folder: bool) -> Fetched:
     """Fetch those files of a model that fit the ``patterns``, or take what an earlier fetch of them left here.
 
-    Raises UserError where there is no such model, or neither network nor cache have it.
+    Raises UserError where there is no such model, or neither network nor cache have it; with ``or_folder`` it says that
+    ``source``, which is no file or folder here, might have been one.
     """
     match = ID.fullmatch(source)
     assert match is not None
     name, revision = match[1], match[2]
     hub = library("huggingface_hub", "hub", f"{source}, a model of the Hugging Face Hub,")
     wanted = {"repo_id": name, "revision": revision, "allow_patterns": list(patterns)}
-    with _refused(lambda error: _not_fetched(source, error)):
+    with _refused(lambda error: _not_fetched(source, error, or_folder)):
         try:
             there = hub.HfApi().model_info(name, revision=revision)
             folder = Path(hub.snapshot_download(**wanted))  # which without a network gives what lies there, silently
@@ -146,7 +147,7 @@ class Account:
     def _not_known(error: Exception) -> str:
         if _status(error) in (401, 403):
             return f"the Hugging Face Hub does not accept the token that is logged in; {LOGIN}"
-        return f"the Hugging Face Hub could not be reached ({type(error).__name__}); try again with a network"
+        return f"the Hugging Face Hub could not be reached ({_unreached(error)}); try again with a network"
 
     def _not_published(self, name: str, error: Exception) -> str:
         if _status(error) in (401, 403):
@@ -206,12 +207,19 @@ def _status(error: BaseException) -> int:
     return found or (_status(error.__cause__) if error.__cause__ else 0)
 
 
-def _not_fetched(source: str, error: Exception) -> str:
-    kind = type(error).__name__
+def _not_fetched(source: str, error: Exception, or_folder: bool) -> str:
+    kind, name = type(error).__name__, source.split("@")[0]
     if kind in NOT_FOUND:
+        nothing = "is neither a file, a folder nor a model" if or_folder else "is no model"
         what = {"RevisionNotFoundError": "has no such revision", "GatedRepoError": "asks for a login (hf auth login)"}
-        return f"{source} {what.get(kind, 'is neither a file, a folder nor a model of the Hugging Face Hub')}"
-    return (
-        f"{source} is no file or folder here, and could not be fetched from the Hugging Face Hub; "
-        f"with a network: hf download {source.split('@')[0]}, or name a folder that has its files"
-    )
+        return f"{source} {what.get(kind, f'{nothing} of the Hugging Face Hub')}"
+    here = "is no file or folder here, and " if or_folder else ""
+    failed = f"{source} {here}could not be fetched from the Hugging Face Hub ({_unreached(error)})"
+    return f"{failed}; with a network: hf download {name}" + (", or name a folder that has its files" * or_folder)
+
+
+def _unreached(error: Exception) -> str:
+    """Why the Hub did not give what it was asked for, without a word of the library's own."""
+    if type(error).__name__ == "OfflineModeIsEnabled":
+        return "HF_HUB_OFFLINE forbids it"
+    return f"HTTP {status}" if (status := _status(error)) else f"no answer: {type(error).__name__}"

@@ -13,7 +13,7 @@ from unstir.errors import UserError
 from unstir.interop import hub
 from unstir.interop.diffusers_folder import PATTERNS, is_folder_of_diffusers, read_folder
 from unstir.interop.files import read_file
-from unstir.interop.folders import check_new, new_folder
+from unstir.interop.folders import IS_RUN, check_new, new_folder
 from unstir.interop.foreign import Asked, Foreign
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint, mistaken
@@ -25,6 +25,7 @@ from unstir.runs.run import Run, is_run
 from unstir.runs.sections import DataConfig, GridConfig, LossConfig, TrainConfig
 from unstir.runs.toml import to_dict
 
+FILES = ".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx"  # how files of weights end, and no model of the Hub
 HIDDEN = 0.1  # the share of labels hidden in training, of a network that knows a label which says nothing
 
 
@@ -84,11 +85,11 @@ def _read(source: str, asked: Asked) -> tuple[Foreign, str]:
     if not path.exists():
         if hub.is_address(source):
             raise hub.no_name(source)
-        if not hub.is_id(source):
+        if not hub.is_id(source) or path.suffix.lower() in FILES:
             raise UserError(f"{source} does not exist; name a file, a folder, or a model of the Hugging Face Hub")
-        path, name, notes = hub.fetch(source, PATTERNS)
+        path, name, notes = hub.fetch(source, PATTERNS, or_folder=True)
     if is_run(path):
-        raise UserError(f"{source} is a run already; every command takes its folder")
+        raise UserError(f"{source} {IS_RUN}")
     refuse_onnx(path, "network to import")
     if path.is_dir() and not is_folder_of_diffusers(path):
         how = "name one, a checkpoint of another program, or OWNER/NAME of the Hugging Face Hub"

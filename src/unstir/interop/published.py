@@ -21,7 +21,7 @@ from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import drawn_classes
 from unstir.interop import hub
 from unstir.interop.exporting import export
-from unstir.interop.folders import check_new, new_folder
+from unstir.interop.folders import IS_RUN, check_new, new_folder
 from unstir.interop.model_card import Licences, card
 from unstir.metrics.evaluation import FOLDER, Evaluation, save, saved
 from unstir.pictures.grid import named_grid
@@ -177,11 +177,19 @@ def pull(name: str, folder: str | Path | None = None) -> Pulled:
     It goes to a new ``folder``, by default runs/NAME. Raises UserError where there is no such model of unstir, where
     its files are damaged, and where neither network nor cache have it.
     """
+    local = is_run(Path(name))
     if not hub.is_id(name):
-        raise hub.no_name(name)
+        raise UserError(f"{name} {IS_RUN}") if local else hub.no_name(name)
     folder = Path(folder) if folder is not None else Path("runs") / name.split("/")[1].split("@")[0]
+    if local and folder == Path(name):
+        raise UserError(f"{name} {IS_RUN}")
     check_new(folder)
-    there, identity, notes = hub.fetch(name, OURS)
+    try:
+        there, identity, notes = hub.fetch(name, OURS, or_folder=False)
+    except UserError as error:
+        if local:
+            raise UserError(f"{error}; the folder {name} {IS_RUN}") from None
+        raise
     if not is_run(there):
         how = f"unstir import {name} --out {folder}"
         raise UserError(f"{name} is no model that unstir push published; one of diffusers is imported: {how}")
