@@ -14,11 +14,10 @@ from PIL.Image import Image
 from torch import Tensor
 
 from unstir.chain import compared
-from unstir.diffusion.denoiser import NotFiniteError
 from unstir.diffusion.draw import starting_noise
 from unstir.distributed import processes
 from unstir.distributed.place import place
-from unstir.errors import OutOfMemoryError, UserError, remedy
+from unstir.errors import UserError, remedy
 from unstir.generate.drawing import Job, batch, check, settled
 from unstir.nn.config import merged
 from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_picture
@@ -73,7 +72,7 @@ def save_images(
         model = model.compiling(todo["compile"])
     begins = todo["begins"][processes.rank() :: processes.size()]
     on_step = counter(progress, len(begins) * job.chain.cost(model.process.schedule).steps)
-    with computing_with(todo["threads"]), _without_images_no_folder(out):
+    with computing_with(todo["threads"]), _without_images_no_job(out, todo["own"]):
         for begin in begins:
             indices, images = batch(model, job, begin, on_step)
             for index, image in zip(indices, to_uint8(images), strict=True):
@@ -85,10 +84,14 @@ def save_images(
 
 
 def _begun(model: Model, job: Job, out: Path, say: Say) -> dict[str, Any]:
-    """How the job in a folder is done, which is claimed for it, and where the batches begin that are missing."""
+    """How the job in a folder is done, which is claimed for it, and where the batches begin that are missing.
+
+    "own" says whether the folder was made by a job, and not empty before.
+    """
     names = {CLASSES: list(model.labels.names)} if model.labels.count else {}
     said = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain), **names}
-    if not (out / SETTINGS).exists():
+    goes_on, own = (out / SETTINGS).exists(), not out.exists()
+    if not goes_on:
         _check_free(out)
         with processes.alone():
             model, found = settled(model, job)
@@ -97,7 +100,7 @@ def _begun(model: Model, job: Job, out: Path, say: Say) -> dict[str, Any]:
     dtype, batch_size, threads, how = _claim(out, said, settings_of(model, job), any_dtype=model.dtype == "auto")
     begins = _missing(out, replace(job, batch_size=batch_size), model.shape)
     settings = {"dtype": dtype, "batch_size": batch_size, "threads": threads, "compile": how}
-    return {**settings, "num": job.num, "begins": begins}
+    return {**settings, "num": job.num, "begins": begins, "own": goes_on or own}
 
 
 def _save_grids(model: Model, job: Job, out: Path) -> None:
@@ -125,15 +128,16 @@ def _grid(model: Model, job: Job, images: Tensor) -> Image:
 
 
 @contextmanager
-def _without_images_no_folder(out: Path) -> Iterator[None]:
-    """Where the weights answer with NaN, or a batch is too large, before any image was made, leave no folder behind."""
+def _without_images_no_job(out: Path, own: bool) -> Iterator[None]:
+    """Where a job fails before any image was made, leave nothing of it: no settings, and no folder of its ``own``."""
     try:
         yield
-    except (NotFiniteError, OutOfMemoryError):
+    except Exception:
         with suppress(FileNotFoundError):  # another process has done it
             if [path.name for path in out.iterdir()] == [SETTINGS]:
                 (out / SETTINGS).unlink()
-                out.rmdir()
+                if own:
+                    out.rmdir()
         raise
 
 
