@@ -42,7 +42,8 @@ def there(shelf, monkeypatch, make_run):
         ("train runs/r1", ["it is a run", "unstir train --out runs/r1"]),
         ("sample runs/rr1", ["runs/rr1 does not exist; did you mean runs/r1?"]),
         ("data inspect few", ["few holds images that are not packed: unstir data pack few --out STORE packs them"]),
-        ("data inspect fwe", ["fwe: no such folder"]),
+        ("data inspect fwe", ["fwe: no such folder (manifest.json is missing); name the folder of a store, or"]),
+        ("data inspect runs/r1", ["name the folder of a store, which runs/r1/config.toml has as data.store, or make"]),
         ("sample runs/r1 --num", ["--num takes a value;"]),
         ("sample", ["RUN is required;"]),
         ("sample few", ["holds images and no run", "evaluate --images few", "train RECIPE --data.source few"]),
@@ -65,6 +66,14 @@ def there(shelf, monkeypatch, make_run):
 )
 def test_what_it_is_and_what_to_type_is_said(there, command, refused, arguments, words):
     refused(command(*arguments.split()), *words)
+
+
+def test_a_store_in_the_place_of_a_run_or_of_images_is_named_as_one(there, command, refused, digits):
+    for words in (("doctor",), ("evaluate",), ("sample",), ("likelihood",), ("report",)):
+        line = refused(command(*words, digits), f"{digits} is a packed store", f"unstir data inspect {digits}")
+        assert "--images" not in line
+    words = "evaluate", "--images", digits, "--store", digits
+    refused(command(*words), f"{digits} is a store, no images; give it as --store, and here images to compare with it")
 
 
 def test_a_store_in_the_place_of_a_recipe_is_the_source_to_train_on(there, command, refused, digits, monkeypatch):

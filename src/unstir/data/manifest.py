@@ -30,6 +30,7 @@ MANIFEST = "manifest.json"
 ORIGIN = "origin.json"
 _HASH = "manifest_hash"
 _MOST_IMAGES = 1 << 40
+NAME = "name the folder where it is now (--data.store of unstir train, --store of other commands)"
 _PACK_AGAIN = "delete the folder and pack the data again"
 
 
@@ -96,18 +97,18 @@ def _holds_images(folder: Path) -> bool:
     return folder.is_dir() and not any(folder.glob("**/config.toml")) and holds_images(folder)
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """The manifest of the store in ``folder``. Raises UserError where it is missing, damaged, or of another format."""
+def read(folder: Path, name: str = NAME) -> dict[str, Any]:
+    """The manifest of the store in ``folder``. Raises UserError where it is missing, damaged, or of another format.
+
+    ``name`` says how to name another folder where it is missing.
+    """
     file = folder / MANIFEST
     with suppress(OSError):  # what may not be looked into is told of below
         if not file.exists() and _holds_images(folder):
             how = f"unstir data pack {folder} --out STORE packs them"
             raise UserError(f"{folder} holds images that are not packed: {how}")
     what = "no packed data here" if os.path.lexists(folder) else "no such folder"
-    missing = (
-        f"{folder}: {what} ({MANIFEST} is missing); name the folder where it is now (--data.store of unstir train, "
-        "--store of other commands), or make it with unstir data pack"
-    )
+    missing = f"{folder}: {what} ({MANIFEST} is missing); {name}, or make it with unstir data pack"
     with file_errors(file, missing), open_file(file) as stream:
         data = stream.read()
     try:

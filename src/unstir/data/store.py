@@ -109,14 +109,14 @@ class Store:
     manifest: dict[str, Any]
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | Path, *, name: str = manifests.NAME) -> Self:
         """Open the store in folder `path`, checking that each file is there, whole and as the manifest says.
 
         The manifest is compared with its own hash; the bytes of the arrays are not hashed here (see `verify`).
-        Raises UserError naming the file and the reason.
+        Raises UserError naming the file and the reason; where there is no store, ``name`` says how to name another.
         """
         path = usable_path(path)
-        store = cls(path, manifests.read(path))
+        store = cls(path, manifests.read(path, name))
         for array in store.arrays().values():
             array.check()
         return store

@@ -61,7 +61,8 @@ def read(path: Path, store: Store, say: Say, by_class: bool = True) -> tuple[Ten
     refuse_onnx(path, "images")
     if path.is_dir():
         if is_run(path) or is_store(path):
-            raise UserError(f"{path} is {'a run; give it without --images' if is_run(path) else 'a store, no images'}")
+            store_is = "a store, no images; give it as --store, and here images to compare with it"
+            raise UserError(f"{path} is {'a run; give it without --images' if is_run(path) else store_is}")
         listing = list_folder(path)
         drawn, asked = _drawn(path, listing, store, say_class)
         if drawn is not None:

@@ -25,7 +25,8 @@ def inspect(path: Path, sheet: Path | None = None) -> tuple[str, Path]:
     The file is ``sheet``, by default contact-sheet.png of the folder. Raises UserError where the store is damaged or
     the file is no PNG.
     """
-    store = Store.open(path)
+    run = f", which {path}/config.toml has as data.store" if (path / "config.toml").is_file() else ""
+    store = Store.open(path, name=f"name the folder of a store{run}")
     store.verify()
     sheet = sheet or path / "contact-sheet.png"
     check_png(sheet, "--sheet")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from unstir.data import is_store
 from unstir.data.recognised import holds_images, refuse_onnx
 from unstir.errors import UserError, nearest
 
@@ -27,6 +28,8 @@ def refuse(path: Path) -> None:
     if run := around(path):
         raise UserError(f"{path} lies in the run {run}; name {run}")
     refuse_onnx(path, "run")
+    if is_store(path):
+        raise UserError(f"{path} is a packed store and no run; to see what it holds: unstir data inspect {path}")
     if path.is_dir() and (inside := sorted(each for each in path.iterdir() if _is_run(each))):
         raise UserError(f"{path} holds no run itself; name one in it, such as {inside[0]}")
     if holds_images(path):
