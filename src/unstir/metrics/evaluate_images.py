@@ -170,7 +170,7 @@ def evaluate_plan(plan: ImagesPlan, say: Say = unsaid, showing: Showing = silent
     if plan.memorisation and copies is not None and copies.flip != plan.flip:
         copies = None
     if known is not None and (copies is not None or not plan.memorisation):
-        return known
+        return replace(known, source=plan.images.name)  # the same images may have been judged under another name
     began, keeping = time.perf_counter(), is_writable(plan.store.path)
     sets, labels = plan.sets()
     figures = known.figures if known is not None else _measured(plan, sets, labels, showing)
