@@ -1,6 +1,7 @@
 """A run goes on by its folder alone, and keeps its settings, its data and itself to one process."""
 
 import shlex
+from pathlib import Path
 
 import tiny_command
 from tiny_command import refused, tiny
@@ -16,6 +17,21 @@ def test_a_run_is_continued_by_its_folder_alone(unstir, here):
     assert status == 0 and Run.open("here").config.train.length == "8 steps"
     assert Run.open("here").config.model.channels == 8
     assert [line["step"] for line in Run.open("here").metrics()] == [2, 4, 6, 8]
+
+
+def test_what_a_recipe_asks_of_a_run_that_goes_on_is_told_from_what_was_typed(unstir, here):
+    before, text = Run.open("here").config, (here / "config.toml").read_text()
+    Path("longer.toml").write_text(text.replace('\nlength = "6 steps"', '\nlength = "8 steps"'))
+    Path("smaller.toml").write_text(text.replace("\nbatch_size = 8", "\nbatch_size = 4"))
+    remedy = "what was asked comes from recipe {}: unstir train --out here goes on with the run's own settings"
+    for recipe, said, typed in (
+        ("longer.toml", "train.length={} steps goes beyond step 6", ("--train.length", "9 steps")),
+        ("smaller.toml", "a run keeps its settings: train.batch_size is 8 in", ("--train.batch_size", 2)),
+    ):
+        refused(unstir("train", recipe, "--out", "here"), said.format(8), remedy.format(recipe))
+        refused(answer := unstir("train", recipe, "--out", "here", *typed), said.format(9))
+        assert "what was asked" not in answer[2]
+    assert unstir("train", "--out", "here")[0] == 0 and Run.open("here").config == before
 
 
 def test_a_mistake_does_not_stay_behind_in_a_run(unstir, here):

@@ -67,6 +67,14 @@ class UserError(Exception):
         super().__init__(printable(message))
 
 
+class KeptSettingsError(UserError):
+    """A run that goes on was asked for other settings than it can take: ``keys``, such as train.length."""
+
+    def __init__(self, message: object, keys: Iterable[str]) -> None:
+        self.keys = tuple(keys)
+        super().__init__(message)
+
+
 class OutOfMemoryError(UserError):
     """The memory is used up; the message says what would fit."""
 

@@ -1,5 +1,6 @@
 """`unstir train`."""
 
+import shlex
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -9,7 +10,8 @@ from unstir.cli import interrupts
 from unstir.cli.app import app, say, show
 from unstir.cli.train_help import FORMATTER
 from unstir.distributed.place import place
-from unstir.runs import recipes
+from unstir.errors import KeptSettingsError, UserError
+from unstir.runs import recipes, toml
 from unstir.runs.bounds import STRICT
 from unstir.runs.config import MAY_CHANGE, Config
 
@@ -51,8 +53,16 @@ def train(
     from unstir.train.observer import Stop
 
     folder = recipes.run_folder(recipe, out)
-    settings = Config(**{**vars(config), "recipe": recipes.settings(recipe, folder).recipe})
+    base = recipes.settings(recipe, folder)
+    settings = Config(**{**vars(config), "recipe": base.recipe})
     stop, display = Stop(end=interrupts.end), console.TrainingDisplay()
-    done = train_run(settings, folder, observer=display, stop=stop, say=say, showing=console.counting)
+    try:
+        done = train_run(settings, folder, observer=display, stop=stop, say=say, showing=console.counting)
+    except KeptSettingsError as error:
+        asked, default = toml.flat(settings), toml.flat(base)
+        if not recipe or any(asked.get(key) != default.get(key) for key in error.keys):
+            raise
+        own = f"unstir train --out {shlex.quote(str(folder))} goes on with the run's own settings"
+        raise UserError(f"{error}; what was asked comes from recipe {recipe}: {own}") from None
     show(*done.conclusion)
     return 0 if done.finished or place().rank else stop.status

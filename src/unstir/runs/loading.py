@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unstir.chain import DEFAULTS
 from unstir.diffusion.denoiser import Denoiser
-from unstir.errors import UserError, short
+from unstir.errors import KeptSettingsError, UserError, short
 from unstir.nn.config import UNET
 from unstir.progress import Say, unsaid
 from unstir.runs import build, checkpoint, compiling, toml
@@ -30,15 +30,16 @@ MOST_ERROR = 0.1  # of the profile of an average that is made of others, relativ
 
 
 def compare(saved: Config, asked: Config) -> dict[str, Any]:
-    """What ``asked`` would change in a run, by dotted keys; UserError for one that must not change."""
+    """What ``asked`` would change in a run, by dotted keys; KeptSettingsError for those that must not change."""
     old, new = toml.flat(saved), toml.flat(asked)
     changed = {key: new.get(key) for key in _different(old, new)}
     if fixed := [key for key in changed if key not in MAY_CHANGE]:
         said = _shortened([f"{key} is {old.get(key)!r} in the run, {new.get(key)!r} was asked" for key in fixed])
         began = f"the run began with recipe {saved.recipe or 'none'}, {asked.recipe or 'none'} was asked, but "
-        raise UserError(
+        raise KeptSettingsError(
             f"{began if asked.recipe != saved.recipe else ''}a run keeps its settings: {said}; leave out what differs, "
-            "or start another run with --out (unstir train --help lists what may change)"
+            "or start another run with --out (unstir train --help lists what may change)",
+            fixed,
         )
     return changed
 

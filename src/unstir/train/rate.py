@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import replace
 
-from unstir.errors import UserError
+from unstir.errors import KeptSettingsError, UserError
 from unstir.runs.run import Run
 from unstir.runs.sections import TrainConfig
 
@@ -41,9 +41,10 @@ def check_changed(old: Run, new: Run, changed: Collection[str]) -> None:
             raise UserError(f"{none}; leave --train.lr_period out, or give a longer --train.length")
         _check_fall(new, "leave --train.lr_period out")
     elif new.length > old.length and train.lr_schedule == "cosine" and new.length > (ends := _end(new)):
-        raise UserError(
+        raise KeptSettingsError(
             f"train.length={train.length} goes beyond step {ends}, where the cosine of train.lr is 0; give the "
-            f'period its new length too: --train.lr_period "{_span(new.length - warmup)}"'
+            f'period its new length too: --train.lr_period "{_span(new.length - warmup)}"',
+            ["train.length"],
         )
 
 
