@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import edited
@@ -200,7 +199,6 @@ def test_a_run_that_is_guided_at_high_times_alone_is_varied_below_them(unstir, o
 def test_an_edit_that_exceeds_the_memory_is_refused_and_one_that_runs_out_of_it_says_what_fits(
     unstir, run, classes, monkeypatch
 ):
-    taken = resources.taken(torch.device("cpu"))
     each = Run.open(classes).model(device="cpu")
     of_one = memory._each(each, 1.0)
     vary = ("edit", "vary", run, "a.png", "--num", 40, "--out", "out.png")
@@ -217,7 +215,7 @@ def test_an_edit_that_exceeds_the_memory_is_refused_and_one_that_runs_out_of_it_
         raise MemoryError
 
     monkeypatch.setattr(resources, "memory", lambda device: 1 << 50)
-    monkeypatch.setattr(resources, "reachable", lambda device: taken + (64 << 20))
+    monkeypatch.setattr(resources, "reachable", lambda device: 2 * resources.taken(device) + (64 << 20))
     monkeypatch.setattr(editing, "last", runs_out)
     status, _, err = unstir(*vary)
     assert status == 2 and "out of memory: batch_size=40 images at once take about" in err
