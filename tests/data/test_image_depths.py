@@ -1,4 +1,4 @@
-"""Images of 1 to 32 bits a value: how they are scaled, and which of their values are transparent."""
+"""Images of 1 to 32 bits per value: how they are scaled, and which of their values are transparent."""
 
 import struct
 import zlib
