@@ -125,8 +125,8 @@ def test_the_number_of_images_fits_the_minutes_and_the_held_out(make_run):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--num", 8), "num=8 must be at least 12"),
-        (("--seeds", 0), "seeds=0 must be at least 1"),
+        (("--num", 8), "--num 8 must be at least 12"),
+        (("--seeds", 0), "--seeds 0 must be at least 1"),
         (("--reference", 1), "num_reference=1 is outside 24..1498"),
         (("--features", "no-such-file"), "cannot read no-such-file"),
         (("--label", 3), "knows no classes"),
@@ -277,6 +277,14 @@ def test_a_guide_is_part_of_the_protocol(conditional):
     plan = evaluating.Plan(model=run.model(12), job=Job(num=24, chain=replace(run.chain(), guidance=2.0)))
     guided = replace(plan, model=run.model(12, guide=str(run.saved_steps()[0])))
     assert plan.protocol() != guided.protocol()
+
+
+def test_a_guidance_that_acts_at_no_time_is_said_before_any_work(conditional, command):
+    between = ("--guidance", 2, "--guidance-low", 14, "--guidance-high", 14)
+    idle = "unstir: guidance never acts: no time that the chain visits is in t = 14 to 14"
+    status, _, err = command("evaluate", conditional, *SMALL, "--steps", 4, *between)  # at t = 20, 15, 10 and 5
+    assert status == 0 and err.startswith(idle)
+    assert "never acts" not in command("evaluate", conditional, *SMALL, "--steps", 4, "--guidance", 2)[2]
 
 
 def test_other_weights_under_the_same_step_are_judged_anew(folder, command, tmp_path):

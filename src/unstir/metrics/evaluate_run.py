@@ -26,7 +26,7 @@ from unstir.metrics.reference import other_split
 from unstir.metrics.request import SEEDS, EvaluationRequest
 from unstir.progress import Say, Showing, duration, silently, unsaid
 from unstir.runs.loading import chosen_average
-from unstir.runs.model import Model
+from unstir.runs.model import Model, idle_guidance
 from unstir.runs.run import Run
 from unstir.runs.stores import with_store
 
@@ -74,6 +74,8 @@ def _evaluate_run(
     processes.agree({**models, "data": store.content_hash}, "start all with the same options, run and data")
     for plan in plans:
         check(run, store, plan)
+    if idle := idle_guidance(plans[0].job.chain, plans[0].model.process.schedule):
+        say(idle)
     num, against, theirs, name = request.num, request.against, list[Evaluation](), ""
     if against is not None:
         if against.resolve() == run.path.resolve():

@@ -24,6 +24,7 @@ from unstir.runs import build
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.compiling import compiled
 from unstir.theory.process import Process
+from unstir.theory.schedule import NoiseSchedule
 from unstir.theory.variance import check_variance
 
 
@@ -143,8 +144,8 @@ class Model:
         """
         schedule = (process or self.process).schedule
         first, last = chain.guidance_low, chain.guidance_high or schedule.T
-        if chain.guidance != 1 and not chain.guidance_acts(schedule):
-            return f", and guidance never acts: no time that the chain visits is in t = {first} to {last}"
+        if idle := idle_guidance(chain, schedule):
+            return f", and {idle}"
         if chain.guidance in (0, 1):
             return ""
         when = "" if (first, last) == (1, schedule.T) else f" at t = {first} to {last}"
@@ -184,6 +185,14 @@ class Model:
     def computing_in(self, dtype: str) -> "Model":
         """The same model in another arithmetic, its guide too, with nothing loaded."""
         return replace(self, dtype=dtype, guide=self.guide and self.guide.computing_in(dtype))
+
+
+def idle_guidance(chain: Chain, schedule: NoiseSchedule) -> str:
+    """What to say of a chain whose guidance acts at no time that it visits; "" where it acts, or there is none."""
+    if chain.guidance == 1 or chain.guidance_acts(schedule):
+        return ""
+    interval = f"t = {chain.guidance_low} to {chain.guidance_high or schedule.T}"
+    return f"guidance never acts: no time that the chain visits is in {interval}"
 
 
 def weights_in_words(ema: bool | float) -> str:
