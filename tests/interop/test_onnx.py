@@ -9,6 +9,7 @@ import torch
 from untrained import untrained
 
 from unstir.chain import SAMPLERS, Chain
+from unstir.data.disk import file_sha256
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.interop import exporting, onnx_file
@@ -121,6 +122,14 @@ def test_a_damaged_file_is_written_anew_and_never_computed_with(run, monkeypatch
     assert isinstance(model.denoiser.net, OnnxNetwork) and file.read_bytes() == good and len(made) == 1
     _ = on_onnxruntime(run.model(device="cpu")).denoiser
     assert len(made) == 1
+
+
+def test_a_file_that_is_none_of_onnx_with_its_hash_is_refused_in_one_line(run, unstir, refused, tmp_path):
+    (file,) = (run.path / "onnx").glob("*.onnx")
+    file.write_bytes(b"no network")
+    file.with_suffix(".sha256").write_text(f"{file_sha256(file)}\n")
+    words = ("sample", run.path, "--num", 2, "--engine", "onnxruntime", "--device", "cpu", "--out", "none")
+    refused(unstir(*words), f"{file}: ONNX Runtime cannot read it (Protobuf parsing failed); delete it, and")
 
 
 def test_a_file_that_computes_something_else_is_not_kept(run, monkeypatch):

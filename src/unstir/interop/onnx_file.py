@@ -65,13 +65,23 @@ class OnnxNetwork(nn.Module):
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """F(x, t) as `UNet` gives it, without gradients."""
         if self._session is None:
-            runtime = library("onnxruntime", "onnx", "--engine onnxruntime")
-            options = runtime.SessionOptions()
-            options.intra_op_num_threads = torch.get_num_threads()
-            self._session = runtime.InferenceSession(str(self.file), options, providers=["CPUExecutionProvider"])
+            self._session = self._opened()
         given = {"x": x, "t": t} | ({} if label is None else {"label": label})
         (output,) = self._session.run(None, {name: tensor.cpu().numpy() for name, tensor in given.items()})
         return torch.from_numpy(output).to(x.device)
+
+    def _opened(self) -> Any:
+        """A session of ONNX Runtime with the file. Raises UserError where it cannot be read."""
+        runtime = library("onnxruntime", "onnx", "--engine onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        try:
+            return runtime.InferenceSession(str(self.file), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its classes have no parent of their own
+            reason = " ".join(str(error).rpartition(":")[2].split()).rstrip(".")
+            raise UserError(
+                f"{self.file}: ONNX Runtime cannot read it ({reason}); delete it, and it is written anew"
+            ) from None
 
 
 def on_onnxruntime(model: Model) -> Model:
