@@ -236,3 +236,14 @@ def test_before_the_first_step_no_other_threads_are_told_of(make_run, monkeypatc
         trainer.take_step()
         trainer.run(stop)
     assert "threads=7" in said[0]
+
+
+def test_after_the_last_step_no_other_threads_are_told_of(make_run, monkeypatch):
+    run, store = make_run("ended", train__length="2 steps")
+    Trainer(run, store).run()
+    said = []
+    observer = type("Heard", (Observer,), {"say": lambda self, text: said.append(text)})()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    assert Trainer(run, store, observer).finished and said == []
+    longer = replace(run, config=replace(run.config, train=replace(run.config.train, length="3 steps")))
+    assert not Trainer(longer, store, observer).finished and "threads=7" in said[0]
