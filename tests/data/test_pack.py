@@ -194,14 +194,16 @@ def test_touched_or_copied_source_is_still_the_same(photos: Path, whole: Path, t
 
 
 def test_store_of_something_else_is_not_overwritten(photos: Path, whole: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds folder \(size=8\), asked for is folder \(size=16\); .*='FOLDER'\)"):
+    with pytest.raises(UserError, match=r"holds folder \(size 8\), asked for is folder \(size 16\); .*='FOLDER'\)"):
         pack(photos, whole, size=16)
     with pytest.raises(
-        UserError, match=r"holds folder \(size=8, held_out=0.1\), asked for .* \(size=4, held_out=0.2\)"
+        UserError, match=r"holds folder \(size 8, held_out 0.1\), asked for .* \(size 4, held_out 0.2\)"
     ):
         pack(photos, whole, size=4, held_out=0.2)
     older, newer = ("folder", {"size": 8}), ("folder", {"size": 8, "crop": 4})  # of another version
-    assert packing._settings(older, newer) == "folder (crop=not set)"
+    assert packing._settings(older, newer) == "folder (crop not set)"
+    plain = ("records", {"size": None, "held_out": 0.1, "chunked": True})
+    assert packing._settings(plain, ("records", {"size": 8})) == "records (size not set, held_out 0.1, chunked yes)"
     with pytest.raises(UserError, match="holds folder, asked for is digits;"):
         pack("digits", whole)
     other = tmp_path / "other"

@@ -272,8 +272,15 @@ def _settings(own: tuple[str, dict[str, Any]], other: tuple[str, dict[str, Any]]
     """A kind of source with its settings, as far as they differ from those of the other, if that is of its kind."""
     if own[0] != other[0]:
         return own[0]
-    values = {name: [of.get(name, "not set") for of in (own[1], other[1])] for name in own[1] | other[1]}
-    return f"{own[0]} ({', '.join(f'{name}={ours}' for name, (ours, theirs) in values.items() if ours != theirs)})"
+    values = {name: [_said(of.get(name)) for of in (own[1], other[1])] for name in own[1] | other[1]}
+    return f"{own[0]} ({', '.join(f'{name} {ours}' for name, (ours, theirs) in values.items() if ours != theirs)})"
+
+
+def _said(value: object) -> str:
+    """A setting's value in a message: yes and no, and what none was given for."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "not set" if value is None else f"{value}"
 
 
 def _notes(notes: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
