@@ -57,9 +57,11 @@ def test_a_refused_sample_leaves_nothing_in_the_way_of_the_next(unstir, here, tm
 def test_classes_are_learned_and_asked_for(unstir, tmp_path):
     assert unstir("train", *tiny(), "--model.num_classes", 10, "--out", "here")[0] == 0
     assert unstir("sample", "here", "--num", 2, "--label", 3, "--out", "threes")[0] == 0
-    refused(unstir("sample", "here", "--num", 2, "--label", 10), "label=10", "0..9")
+    refused(unstir("sample", "here", "--num", 2, "--label", 10), "--label 10 is outside", "0..9")
     refused(
-        unstir("train", *tiny(), "--model.num_classes", 9), "num_classes=9", "10 classes; set --model.num_classes 10"
+        unstir("train", *tiny(), "--model.num_classes", 9),
+        "--model.num_classes 9",
+        "10 classes; set --model.num_classes 10",
     )
 
 

@@ -159,15 +159,15 @@ SMALL = ("--num", 24, "--seeds", 2, "--batch-size", 16)
 FID = {"inception-v3-compat": "f" * 64}
 EVALUATE = {
     "no run": (nothing, ("--against", "{}/digits"), "holds no run"),
-    "one image": (nothing, ("--num", 1), "num=1 must be at least 12: a distance is between sets; give --num 12"),
-    "fewer than none": (nothing, ("--num", -5), "num=-5 must be at least 12"),
-    "eight images": (nothing, ("--num", 8), "num=8 must be at least 12"),
-    "eleven images": (nothing, ("--num", 11), "num=11 must be at least 12"),
-    "no seeds": (nothing, ("--seeds", 0), "seeds=0 must be at least 1"),
-    "no batch": (nothing, ("--batch-size", 0), "batch_size=0 must be at least 1"),
-    "no time": (nothing, ("--minutes", 0), "minutes=0"),
-    "time that is no number": (nothing, ("--minutes", "nan"), "minutes=nan"),
-    "a batch beyond all": (nothing, ("--batch-size", 10**17), "batch_size=1000"),
+    "one image": (nothing, ("--num", 1), "--num 1 must be at least 12: a distance is between sets; give --num 12"),
+    "fewer than none": (nothing, ("--num", -5), "--num -5 must be at least 12"),
+    "eight images": (nothing, ("--num", 8), "--num 8 must be at least 12"),
+    "eleven images": (nothing, ("--num", 11), "--num 11 must be at least 12"),
+    "no seeds": (nothing, ("--seeds", 0), "--seeds 0 must be at least 1"),
+    "no batch": (nothing, ("--batch-size", 0), "--batch-size 0 must be at least 1"),
+    "no time": (nothing, ("--minutes", 0), "--minutes 0"),
+    "time that is no number": (nothing, ("--minutes", "nan"), "--minutes nan"),
+    "a batch beyond all": (nothing, ("--batch-size", 10**17), "--batch-size 1000"),
     "a reference too small": (nothing, ("--reference", 23), "num_reference=23 is outside 24..1498"),
     "a reference too large": (nothing, ("--reference", 1499), "num_reference=1499 is outside 24..1498"),
     "a label": (nothing, ("--label", 3), "knows no classes"),
@@ -226,8 +226,8 @@ def test_evaluate_refuses_before_any_work(place, command, case):
 LIKELIHOOD = {
     "an inverted store": (inverted, (), "the files were changed or damaged"),
     "another store": (another_store, ("--store", "{}/another"), "is not the data of"),
-    "one call": (nothing, ("--calls", 1), "calls=1 is outside 2..20"),
-    "too many images": (nothing, ("--num", 300), "num=300 is outside 1..299"),
+    "one call": (nothing, ("--calls", 1), "--calls 1 is outside 2..20"),
+    "too many images": (nothing, ("--num", 300), "--num 300 is outside 1..299"),
     "a damaged step": (damaged(12), ("--checkpoint", 12), "damaged"),
     "raw weights that were not kept": (lambda p: shutil.rmtree(p / "run/checkpoints"), ("--no-ema",), "averages alone"),
     "a device": (nothing, ("--device", "cuda:99"), "cuda"),
@@ -246,8 +246,8 @@ def test_likelihood_refuses_before_any_work(place, command, case):
 
 
 REPORT = {
-    "eight images": (nothing, ("--num", 8), "num=8 must be at least 12"),
-    "no time": (nothing, ("--minutes", 0), "minutes=0"),
+    "eight images": (nothing, ("--num", 8), "--num 8 must be at least 12"),
+    "no time": (nothing, ("--minutes", 0), "--minutes 0"),
     "an inverted store": (inverted, (), "the files were changed or damaged"),
     "another store": (another_store, ("--store", "{}/another"), "is not the data of"),
     "a damaged step": (damaged(12), (), "damaged"),

@@ -175,9 +175,9 @@ def test_an_edit_has_from_one_to_ten_thousand_results_in_batches_of_at_least_one
             Editing(model, Job(num=num, chain=Chain(), batch_size=batch_size), Chain())
 
 
-@pytest.mark.parametrize(("resamples", "jump"), [(0, 1), (1, 0)])
-def test_counts_below_one_are_refused_before_anything_is_read(resamples, jump):
-    with pytest.raises(UserError, match=f"resamples={resamples} and jump={jump} must be at least 1"):
+@pytest.mark.parametrize(("resamples", "jump", "wrong"), [(0, 1, "resamples"), (1, 0, "jump"), (0, 0, "resamples")])
+def test_counts_below_one_are_refused_before_anything_is_read(resamples, jump, wrong):
+    with pytest.raises(UserError, match=f"^{wrong}=0 must be at least 1$"):
         edit.inpaint(None, None, None, resamples=resamples, jump=jump)
 
 

@@ -16,7 +16,7 @@ from pydantic_core import SchemaError, to_jsonable_python
 
 import unstir
 from unstir.cli import interrupts, terminal, values
-from unstir.cli.messages import of_limits, one_line
+from unstir.cli.messages import as_typed, of_limits, one_line
 from unstir.cli.train_help import FORMATTER
 from unstir.distributed.place import LOST, LostError, may_speak, place
 from unstir.errors import UserError, printable
@@ -52,7 +52,7 @@ def _main(words: list[str]) -> NoReturn:
     except LostError as error:
         _fail(str(error), status=LOST)
     except (UserError, CycloptsError, ValidationError, OSError, UnicodeEncodeError) as error:
-        _fail(one_line(error))
+        _fail(as_typed(one_line(error), words))
     except (KeyboardInterrupt, SchemaError) as error:
         if isinstance(error, SchemaError) and "KeyboardInterrupt" not in str(error):
             raise  # while pydantic's compiled part was at work a Ctrl-C became a line of its error

@@ -31,6 +31,17 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def as_typed(message: str, words: Iterable[str]) -> str:
+    """A message that begins with what was given, batch_size=0, with the option of the command line: --batch-size 0.
+
+    It stays as it is where no such option is among the ``words`` that were typed.
+    """
+    name, value = message.partition("=")[::2]
+    options = [word.partition("=")[0] for word in words]
+    typed = next((option for option in options if option[2:].replace("-", "_") == name and option[:2] == "--"), None)
+    return f"{typed} {value}" if typed else message
+
+
 def of_limits(error: Exception) -> str | None:
     """What to say where a limit of the machine or of Python was met; None for any other error, which is a bug."""
     text = str(error)

@@ -45,8 +45,9 @@ def inpaint(
     A mask has the size of the model's images, or that of the image file, with which it is then cropped and resized.
     ``resamples`` and ``jump`` are those of `editing.inpaint`.
     """
-    if resamples < 1 or jump < 1:
-        raise UserError(f"resamples={resamples} and jump={jump} must be at least 1")
+    for name, value in (("resamples", resamples), ("jump", jump)):
+        if value < 1:
+            raise UserError(f"{name}={value} must be at least 1")
     x_0, keep = read_image(image, model.shape), read_mask(mask, box, image, model.shape)
     editing = Editing(model, job, job.chain.changed(sampler="ancestral"))
     chain, process, shape = editing.chain, model.process, model.shape
