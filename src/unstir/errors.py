@@ -246,6 +246,6 @@ KINDS = {
     "int_parsing_size": "a smaller number", "int": "a whole number", "float": "a number", "finite": "a finite number",
     "bool": "true or false", "string_unicode": "text in UTF-8",
     "string": "text in quotes", "tuple": "a list, such as [1, 2]", "list": "a list",
-    "too_short": "a longer list", "dataclass": "a table of settings", "json": "text in UTF-8",
+    "too_short": "a list of one value at least", "dataclass": "a table of settings", "json": "text in UTF-8",
 }  # fmt: skip
 """What is allowed, by the beginning of pydantic's name of the error."""

@@ -4,6 +4,7 @@ import shlex
 
 import pytest
 
+from unstir.cli.messages import as_typed
 from unstir.doctor.learning import HIGHEST
 from unstir.errors import UserError, option
 from unstir.runs.sections import HIGHEST_BY_ADAM, TrainConfig
@@ -166,7 +167,7 @@ def test_a_setting_as_an_option(name, value, text):
         (["--data.channels", "2"], "--data.channels 2 must be 1 (grey) or 3 (RGB)"),
         (["--grids.epochs", "3", "-1"], "--grids.epochs -1 must be at least 0"),
         (["--model.mults", "1", "0"], "--model.mults 0 must be at least 1\n"),
-        (["--model.mults"], "--model.mults must be a longer list\n"),
+        (["--model.mults"], "--model.mults must be a list of one value at least\n"),
     ],
 )
 def test_a_wrong_value_is_shown_as_it_was_typed(unstir, refused, typed, says):
@@ -177,3 +178,28 @@ def test_in_a_file_a_wrong_value_is_shown_with_its_key():
     for text, says in (("abc", r"='abc': it must be a whole number and a unit"), ("5", "='5': it must have a unit")):
         with pytest.raises(UserError, match=f"^mine.toml: train.length{says}"):
             from_dict({"train": {"length": text}}, "mine.toml")
+
+
+@pytest.mark.parametrize(
+    ("message", "words", "said"),
+    [
+        (
+            "batch_size=0 must be at least 1",
+            ["sample", "run", "--batch-size", "0"],
+            "--batch-size 0 must be at least 1",
+        ),
+        ("batch_size=0 must be", ["sample", "run", "--batch-size=0"], "--batch-size 0 must be"),
+        ("train.batch_size=0 must be", ["train", "--train.batch_size", "0"], "--train.batch_size 0 must be"),
+        ("batch_size=0 must be", ["sample", "run"], "batch_size=0 must be"),
+        ("batch_size=0 must be", ["sample", "batch-size", "--num", "1"], "batch_size=0 must be"),
+        ("run: it has a=b in it", ["sample", "--a", "b"], "run: it has a=b in it"),
+        ("no value", ["sample", "--no", "1"], "no value"),
+    ],
+)
+def test_what_was_typed_as_an_option_is_named_so_at_the_head_of_a_message(message, words, said):
+    assert as_typed(message, words) == said
+
+
+def test_the_beginning_of_a_word_that_is_known_is_answered_with_the_word(unstir, refused):
+    refused(unstir("sample", "nowhere", "--engine", "onnx"), "torch, onnxruntime; did you mean onnxruntime?")
+    assert "did you mean" not in refused(unstir("sample", "nowhere", "--engine", "jax"))

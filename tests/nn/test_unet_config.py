@@ -18,7 +18,7 @@ from unstir.nn.config import UNetConfig
         ({"channels": 0}, "at least 1"),
         ({"channels": 33, "groups": 11}, "channels=33 is odd.*: use channels=44$"),
         ({"channels": 48}, r"groups=32 does not divide the 48 channels .*: use groups=16, or channels=64$"),
-        ({"mults": ()}, "a longer list"),
+        ({"mults": ()}, "a list of one value at least"),
         ({"mults": (1, 0)}, "at least 1"),
         ({"mults": (1, 1.5)}, "a whole number"),
         ({"attention": (4,)}, r"names level 4, but mults=\[1, 2, 2, 2\] makes levels 0 to 3: use attention=\[3\]"),

@@ -43,7 +43,9 @@ def check(
     As many ``singles`` as the sidecar says are its own too.
     """
     if picture.suffix.lower() not in suffixes:
-        raise UserError(f"{option} {picture} would be a picture; name a file that ends in {' or '.join(suffixes)}")
+        raise UserError(
+            f"{option} {picture} is no name for the picture; name a file that ends in {' or '.join(suffixes)}"
+        )
     check_file(picture, option)
     sidecar = sidecar_of(picture)
     ours = _read(sidecar)
