@@ -220,7 +220,7 @@ def test_what_a_distilled_run_takes_and_refuses_in_one_line(trained, unstir, ref
         ("edit", "inpaint", fast.path, "a.png", "--box", 0, 0, 2, 2),
     ):
         refused(unstir(*words), "was distilled", "sampled by consistency, not by", "the run that it was distilled from")
-    refused(unstir("sample", fast.path, "--guidance", 2), "guidance=2.0", "estimates are images")
+    refused(unstir("sample", fast.path, "--guidance", 2), "--guidance 2.0", "estimates are images")
     refused(unstir("likelihood", fast.path), "was distilled", "not the mean")
     refused(unstir("sample", plain.path, "--sampler", "consistency"), "unstir distill", f"which {plain.path} is not")
     refused(unstir("train", "--out", fast.path, "--grids.sampler", "ddim"), "neither")
