@@ -5,8 +5,8 @@ import torch
 from invented import STATS, facts, said
 
 from unstir.diffusion.times import probabilities
-from unstir.doctor import CHECKS, diagnose, gather
-from unstir.doctor.check import Errors
+from unstir.doctor import CHECKS, diagnose, examine, gather
+from unstir.doctor.check import NO_SAMPLES, Errors
 from unstir.doctor.gather import training_times
 from unstir.doctor.image_stats import learns_nothing, outputs_nothing
 from unstir.runs import build
@@ -82,16 +82,21 @@ def test_the_ends_of_paths_are_not_held_against_errors_of_single_times(healthy):
         "loss__objective": "consistency", "diffusion__predict": "v", "grids__sampler": "consistency",
         "log__held_out_images": 0,
     }  # fmt: skip
-    of_run, lines = facts(**distilled), tuple({"step": step, "loss": 9.0} for step in (1, 50, 100))
+    lines = tuple({"step": step, "loss": 9.0} for step in (1, 50, 100))
     loaded = gather(healthy, samples=False, progress=lambda *_: None).loaded
-    errors = Errors(torch.linspace(98, 99, 9, dtype=torch.float64), None)
-    for name, *parts in (
-        ("first-loss", lines, STATS),
-        ("not-learned", lines, STATS),
-        ("learning-rate", lines, STATS),
-        ("weights-loss", errors, loaded, lines),
-    ):
-        assert said(name, of_run, *parts) is None and said(name, facts(), *parts) is not None
+    raw = torch.linspace(98, 99, 9, dtype=torch.float64)
+    parts = {
+        "lines": lines,
+        "loaded": loaded,
+        "errors": Errors(raw, 2 * raw),
+        "images": STATS,
+        "unmeasured": NO_SAMPLES,
+    }
+    plain, other = (examine(facts(**parts, **settings)) for settings in ({}, distilled))
+    of_times = {"first-loss", "not-learned", "learning-rate", "weights-loss", "average-behind"}
+    assert of_times <= {each.check for each in plain.findings}
+    assert not of_times & {each.check for each in other.findings} and not of_times & {*other.checked}
+    assert {other.skipped[name] for name in of_times} == {"a distilled run has no error of single times"}
 
 
 @pytest.mark.parametrize("times", ["laplace", "normal"])

@@ -27,6 +27,10 @@ OF_TRAINING = frozenset(
 """The checks of how a run was trained, which an imported one was elsewhere."""
 
 
+OF_SINGLE_TIMES = frozenset({"first-loss", "not-learned", "learning-rate", "average-behind", "weights-loss"})
+"""The checks of errors at single times, of which a distilled run, that learns the ends of paths, has none."""
+
+
 @dataclass(frozen=True)
 class Report:
     """The findings, most severe first; the names of what was ``checked``; and why the rest was ``skipped``, by name.
@@ -50,6 +54,8 @@ def examine(facts: RunFacts) -> Report:
     reasons = {name: next(filter(None, map(facts.why_not, check.needs)), "") for name, check in CHECKS.items()}
     if facts.run.config.imported:
         reasons |= dict.fromkeys(OF_TRAINING, "the run was imported, and trained elsewhere")
+    if facts.run.config.distilled:
+        reasons |= dict.fromkeys(OF_SINGLE_TIMES, "a distilled run has no error of single times")
     skipped = {name: reason for name, reason in reasons.items() if reason}
     checked = tuple(name for name in CHECKS if name not in skipped)
     findings = explained(finding for name in checked for finding in CHECKS[name].run(facts))

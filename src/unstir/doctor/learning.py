@@ -170,7 +170,7 @@ def _first_loss(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterator[F
     first = logged_errors(lines[:1])
     expected = outputs_nothing(facts.run, images.mean, images.std)
     config = facts.run.config
-    if first and first[0] > START * expected and not config.train.init and not config.distilled:
+    if first and first[0] > START * expected and not config.train.init:
         evidence = f"""over the first {lines[0]["step"]} steps the squared error is {first[0]:.4g}; an output of 0 has
             {expected:.4g}, and at most {START} times that is usual"""
         rate = f"a lower rate, --train.lr {lower_rate(config):.2g}"
@@ -207,7 +207,7 @@ def _unclipped(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
 def _unlearned(facts: RunFacts, lines: Lines, images: ImageStats) -> tuple[float, float] | None:
     """The error of the last lines and the limit that it has not come below; None where it has, or it is too early."""
     errors = logged_errors(lines[-3:])
-    if not errors or facts.run.config.distilled:
+    if not errors:
         return None
     if not facts.finished and _images_seen(facts) < ENOUGH_IMAGES:
         return None

@@ -58,7 +58,7 @@ def _slow_average(facts: RunFacts) -> Iterator[Finding]:
 @check("average-behind", "the averaged weights are worse than the raw ones")
 def _average_behind(facts: RunFacts, errors: Errors) -> Iterator[Finding]:
     """An average whose loss is clearly above that of the weights it averages, on the same images, times and noise."""
-    if errors.raw is None or errors.average is None or facts.run.config.distilled:
+    if errors.raw is None or errors.average is None:
         return
     behind = paired(errors.raw.tolist(), errors.average.tolist())
     average, raw = errors.average.mean().item(), errors.raw.mean().item()
@@ -79,7 +79,7 @@ def _average_behind(facts: RunFacts, errors: Errors) -> Iterator[Finding]:
 def _weights_loss(facts: RunFacts, errors: Errors, loaded: Checkpoint, lines: Lines) -> Iterator[Finding]:
     measured = errors.average if errors.raw is None else errors.raw
     logged = logged_errors([line for line in lines if line["step"] <= loaded.step][-3:])
-    if measured is None or not logged or facts.run.config.distilled:
+    if measured is None or not logged:
         return
     usual = math.fsum(logged) / len(logged)
     mean, error, df = mean_of(measured.tolist())
