@@ -115,3 +115,10 @@ def test_the_training_loss_of_a_distilled_run_tells_its_progress():
     said = by_name(facts(config=distilled))
     assert "training loss fell" in said["training loss"].text and "no held-out loss" in said["held-out loss"].text
     assert "unstir train" not in said["held-out loss"].text
+
+
+@pytest.mark.parametrize(
+    ("init", "said"), [("", "in the untrained network"), ("/runs/a@3", "with the weights of /runs/a@3")]
+)
+def test_the_loss_before_the_first_step_is_that_of_the_weights_that_it_began_with(init, said):
+    assert f" {said} to " in by_name(facts(held_out=held_out(), config={"train__init": init}))["fall"].text

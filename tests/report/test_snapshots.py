@@ -7,7 +7,7 @@ import torch
 
 from unstir.pictures.grid import LINE, named_grid
 from unstir.report import pictures
-from unstir.runs.timetable import grid_file, snapshots
+from unstir.runs.timetable import START, grid_file, snapshots
 
 NUMS = (64, 3, 9, 1)
 """Of the noise and of the grids, first to last; the present one is the last."""
@@ -59,6 +59,19 @@ def test_what_grids_have_in_common_is_said_as_it_is(make_run, changed, expected)
         run.record("changed", **each)
     said = pictures.in_common(run, pictures.snapshots(run))
     assert said == f"The same images from the same noise each time{expected}"
+
+
+@pytest.mark.parametrize(
+    ("init", "first", "whole"),
+    [("", "untrained", "of the untrained network"), ("runs/a@3", "initial weights", "of the weights that it began")],
+)
+def test_a_run_that_began_with_weights_is_not_called_untrained(make_run, init, first, whole):
+    run, _ = make_run()
+    run = replace(run, config=replace(run.config, train=replace(run.config.train, init=init)))
+    run.samples.mkdir()
+    named_grid(torch.zeros((4, *run.data.shape), dtype=torch.uint8), 2, None).save(grid_file(run, START))
+    ((when, _),) = pictures.snapshots(run)
+    assert when == first and f"samples {whole}" in pictures.newest_grid(run).shows
 
 
 def test_grids_of_before_a_run_was_lengthened_are_shown_too(make_run, monkeypatch):

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from runs import diverged, evaluation, facts, good, noise_only, over_fitted, too_short
+from unstir.report import tables
 from unstir.report.analysis import URGENCY, analyse, limitations, summary
 from unstir.report.lead import explained, lead
 from unstir.runs.sections import LossConfig
@@ -99,6 +100,16 @@ def test_the_first_lines_of_a_distilled_run_name_its_teacher_and_count_no_passes
     text = " ".join(lead(known, analyse(known)))
     assert "It was distilled: it learned from the run `runs/digits@1150` to make in one call what" in text
     assert "with 192,000 images in its batches." in text and "times each image" not in text
+    said = " ".join(
+        [
+            *(each.text for each in analyse(known)),
+            *map(" ".join, tables.cards(known)),
+            *map(" ".join, tables.cost(known)),
+        ]
+    )
+    assert "192,000 images of its teacher's paths, " in said and "images in its batches 192,000 on paths of its" in said
+    assert "every image in its batches, and the teacher's paths" in said
+    assert not any(of_data in said for of_data in ("times each image", "images seen", "image seen"))
 
 
 def test_terms_are_explained_where_they_occur():

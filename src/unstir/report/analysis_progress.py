@@ -103,7 +103,8 @@ def _fall(facts: Facts, measured: Sequence[Measurement]) -> Statement:
     """The whole change of the held-out loss, and by when most of it had come."""
     first, last, said = measured[0], measured[-1], partial(Statement, "fall", "progress", "losses")
     fall = paired(first.held_out, last.held_out)
-    began = "in the untrained network" if first.step == 0 else f"after {count(first.images, 'image')}"
+    start = f"with the weights of {facts.config.train.init}" if facts.config.train.init else "in the untrained network"
+    began = start if first.step == 0 else f"after {count(first.images, 'image')}"
     scale = " (1 is predicting no noise at all)" if facts.config.diffusion.predict == "eps" else ""
     span = f"from {with_error(first.loss, None)} {began} to {with_error(last.loss, None)} after "
     span += f"{count(last.images, 'training image')}{scale}, by {size(fall)}"

@@ -10,6 +10,7 @@ from unstir.doctor import Finding
 from unstir.doctor.numbers import is_number
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
+from unstir.report.wording import passes
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
 from unstir.significance import Estimate
@@ -119,6 +120,14 @@ class Facts:
     def noted(self, note: str, step: int) -> str:
         """A note to a figure of a step, with the step where it is older than the run's."""
         return "; ".join(filter(None, (note, f"of step {step:,}" if step < self.step else "")))
+
+    @property
+    def images_seen(self) -> tuple[str, str, str]:
+        """How many images training took: a name, the number, how often each; a distilled run sees none of the data."""
+        num = f"{self.cost.images:,}"
+        if self.config.distilled:
+            return "images in its batches", num, "on paths of its teacher"
+        return "training images seen", num, passes(self.cost.images, self.data.counts["train"])
 
     @cached_property
     def measured(self) -> list[Measurement]:

@@ -92,7 +92,7 @@ def _opened(path: Path) -> Image.Image:
 
 def snapshots(run: Run) -> list[tuple[str, Picture]]:
     """When each grid was drawn while training, and a corner of it, first to last, after that of their common noise."""
-    named, found = {"noise": NOISE, of_run.START: "untrained"}, []
+    named, found = {"noise": NOISE, of_run.START: "initial weights" if run.config.train.init else "untrained"}, []
     names = run.labels.captions(run.labels.of(torch.arange(CORNER * run.config.grids.nrow))) or None
     for step, name in {-1: "noise", **of_run.all_snapshots(run)}.items():
         when, path = named.get(name, f"{step * run.config.train.batch_size:,} images"), of_run.grid_file(run, name)
@@ -120,8 +120,13 @@ def newest_grid(run: Run) -> Picture | None:
     if path is None:
         return None
     step = {name: step for step, name in of_run.all_snapshots(run).items()}[path.stem]
-    when = f"after {step * run.config.train.batch_size:,} training images" if step else "of the untrained network"
+    images = "images in its batches" if run.config.distilled else "training images"
+    when = f"after {step * run.config.train.batch_size:,} {images}" if step else _of_start(run)
     return from_file(path, f"samples {when}, the first ones of a fixed seed: not chosen")
+
+
+def _of_start(run: Run) -> str:
+    return "of the weights that it began with" if run.config.train.init else "of the untrained network"
 
 
 def real_grid(run: Run, store: Store) -> Picture:

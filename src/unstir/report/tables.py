@@ -20,7 +20,7 @@ from unstir.metrics.figures import Figure, Shown, in_columns
 from unstir.metrics.likelihood import terms_of
 from unstir.progress import duration
 from unstir.report.facts import Facts, ImagesFacts, chain_key
-from unstir.report.wording import brief, count, operations, passes, percent, with_error
+from unstir.report.wording import brief, count, operations, percent, with_error
 from unstir.runs.files import make_folder, write_text
 from unstir.runs.model import weights_in_words
 from unstir.significance import decimals
@@ -61,9 +61,7 @@ def cards(facts: Facts) -> list[tuple[str, str, str]]:
         found.append(("bits/dim, held out", value, facts.noted(note, line["step"])))
     if facts.config.imported:
         return [*found, ("parameters", f"{facts.cost.parameters:,}", "imported weights")]
-    seen, num = facts.cost.images, facts.data.counts["train"]
-    found.append(("training images seen", f"{seen:,}", passes(seen, num)))
-    found.append(("training time", duration(facts.cost.seconds), operations(facts.cost.training_flops)))
+    found += [facts.images_seen, ("training time", duration(facts.cost.seconds), operations(facts.cost.training_flops))]
     return found
 
 
@@ -160,10 +158,12 @@ def cost(facts: Facts) -> list[tuple[str, str]]:
     pace = f", {brief(statistics.median(speeds), 3)} images/s while training" if speeds else ""
     if shares := numbers(facts.metrics, "share_of_limit"):
         pace += f", {percent(statistics.median(shares))} of the machine's rate of matrix products"
+    name, num, how = facts.images_seen
+    of = "image in its batches, and the teacher's paths" if facts.config.distilled else "image seen"
     training = {
-        "training images seen": f"{it.images:,}, {passes(facts.cost.images, facts.data.counts['train'])}",
+        name: f"{num}, {how}",
         "time": f"{duration(it.seconds)} with grids, held-out losses and files{pace}",
-        "training": f"{operations(it.training_flops)}: forward and backward of every image seen",
+        "training": f"{operations(it.training_flops)}: forward and backward of every {of}",
         "precision": facts.config.train.dtype,
         "machine": "; then ".join(facts.trained_on) or "not recorded",
     }
