@@ -27,8 +27,8 @@ def line(images, train, held_out, scatter=0.2, num=128, **changes):
     return made | changes
 
 
-def found(*lines, floor=FLOOR):
-    config = SimpleNamespace(model=ModelConfig())
+def found(*lines, floor=FLOOR, init=""):
+    config = SimpleNamespace(model=ModelConfig(), train=SimpleNamespace(init=init))
     run = SimpleNamespace(data=SimpleNamespace(counts={"train": 1000}), config=config)
     return _overfit.run(SimpleNamespace(run=run, held_out=lines, floor=floor))
 
@@ -60,6 +60,7 @@ def test_what_was_so_before_any_image_was_seen_twice_is_no_memory():
     early, late = line(960, REMEMBERED, BOTH), line(64_000, REMEMBERED, BOTH)
     assert found(early, late) == []
     assert len(found(line(1_024, REMEMBERED, BOTH), late)) == 1
+    assert len(found(early, late, init="runs/first@100")) == 1  # whose weights may have seen them often
 
 
 def test_a_rise_and_a_loss_near_the_floor_are_one_finding():

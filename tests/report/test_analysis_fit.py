@@ -199,6 +199,14 @@ FLOOR = LossFloor(
 )
 
 
+def test_what_was_seen_before_is_no_measure_of_how_hard_images_are_by_nature():
+    """Each loss is near its floor whenever it is measured, as those of held-out images that are harder by nature."""
+    lines = held_out(curve=runs.flat, worse=lambda images: 2.0)
+    for few, config in ((lines, {"train__init": "/runs/a@3"}), ([lines[0], *lines[3:]], {})):
+        found = by_name(facts(held_out=few, floor=FLOOR, config=config))["memory"]
+        assert found.verdict == "bad" and "it remembers them" in found.text
+
+
 @pytest.mark.parametrize(
     ("memorised", "worse", "verdict", "says"),
     [

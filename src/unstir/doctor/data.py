@@ -160,7 +160,7 @@ def _overfit(facts: RunFacts, held_out: Lines) -> Iterator[Finding]:
     pairs = ((best.train, last.train), (best.held_out, last.held_out))
     of_train, of_held_out = ([b - a for a, b in zip(*pair, strict=True)] for pair in pairs)
     more = two_sample(of_train, of_held_out, choices)
-    needed, memory = _needed(choices), _remembered(held_out, facts.floor, facts.run.data.counts["train"])
+    needed, memory = _needed(choices), _remembered(facts, held_out)
     dropout = "--model.dropout 0.1, " if facts.run.config.model.is_unet else ""
     mend = f"more images, --data.flip where mirror images are right, {dropout}or fewer steps"
     if rise.positive and more.positive and not change.positive:
@@ -185,15 +185,17 @@ class _Memory(NamedTuple):
     needed: float
 
 
-def _remembered(held_out: Lines, floor: LossFloor | None, num_train: int) -> _Memory | None:
+def _remembered(facts: RunFacts, held_out: Lines) -> _Memory | None:
     """The time t at which the training loss is most surely nearer to its floor than to the held-out loss; or None.
 
     Times at which it was so before any image was seen twice are left out: there held-out images are harder by nature.
+    A run that began with weights has no such beginning, for these may have seen any image.
     """
+    floor, once = facts.floor, 0 if facts.run.config.train.init else facts.run.data.counts["train"]
     lines = [line for line in held_out if losses(line) and is_number(line.get("images"))]
     if floor is None or not lines:
         return None
-    early = [line for line in lines[:-1] if 0 < line["images"] <= num_train]
+    early = [line for line in lines[:-1] if 0 < line["images"] <= once]
     before = [effect.positive for *_, effect in _by_time(early[-1], floor)] if early else []
     rows = list(_by_time(lines[-1], floor))
     found = [row for row, was in zip(rows, before or [False] * len(rows), strict=False) if row[-1].positive and not was]

@@ -29,7 +29,9 @@ def fit(facts: Facts) -> Iterator[Statement]:
     gaps = list(_gap(measured, facts.data.counts["train"])) if len(measured) >= 2 else []
     yield from gaps
     if measured and measured[-1].train and facts.floor is not None:
-        yield _memory(measured, facts.floor, before_repeats(measured, facts.data.counts["train"]))
+        first = before_repeats(measured, facts.data.counts["train"])
+        unseen = first is not None and first.images <= facts.data.counts["train"] and not facts.config.train.init
+        yield _memory(measured, facts.floor, first if unseen else None)
     if measured:
         yield from _gap_by_time(measured[-1], any(each.name == "gap" and each.verdict == "bad" for each in gaps))
         yield from _loss_by_time(measured[-1], facts.config.diffusion.predict)
@@ -136,7 +138,8 @@ def _growth(half: Measurement, last: Measurement) -> Iterator[Statement]:
 def _memory(measured: Sequence[Measurement], floor: LossFloor, before: Measurement | None) -> Statement:
     """Whether the training loss is nearer to that of a network that remembers, or to that of held-out images.
 
-    Where it was nearer to the first ``before`` any image was seen twice, the held-out images are others by nature.
+    Where it was nearer to the first ``before`` any image was seen twice, the held-out images are others by nature. That
+    is None where it was not measured then, or the run began with weights, which may have seen any image.
     """
     said, at, least = partial(Statement, "memory", "fit", "loss-by-time"), measured[-1], mean_of(floor.of_images)
     now, *early = (nearer(least, mean_of(e.train), mean_of(e.held_out)) for e in (at, before) if e is not None)
