@@ -46,6 +46,14 @@ def test_symptoms_go_with_the_first_cause_of_the_table():
     assert [(cause.finding.check, len(cause.symptoms)) for cause in causes(found)] == [("rate-plan", 2), ("leak", 0)]
 
 
+def test_weights_that_a_divergence_ruined_are_not_called_those_of_other_data():
+    (cause,) = causes(explained(map(finding, ("weights-loss", "average-behind", "not-finite"))))
+    assert cause.finding.check == "not-finite" and {each.check for each in cause.symptoms} == {
+        "weights-loss",
+        "average-behind",
+    }
+
+
 def test_a_cause_is_as_grave_as_what_it_explains_and_a_note_explains_nothing():
     (cause,) = causes(explained([finding("signal-left", "warning"), finding("brightness")]))
     assert cause.finding.check == "signal-left" and cause.severity == "problem"

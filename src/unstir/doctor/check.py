@@ -150,7 +150,10 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
         *("not-finite", "first-loss", "loss-rises", "loss-spikes", "unclipped", "clipping"),
         *("not-learned", "still-falling", "average-behind", "weights-loss", *OF_SAMPLES),
     ),
-    "not-finite": ("first-loss", "loss-rises", "loss-spikes", "unclipped", "not-learned", *OF_SAMPLES),
+    "not-finite": (
+        *("first-loss", "loss-rises", "loss-spikes", "unclipped", "not-learned"),
+        *("average-behind", "weights-loss", *OF_SAMPLES),
+    ),
     "first-loss": ("loss-rises", "loss-spikes", "not-learned", *OF_SAMPLES),
     "loss-rises": ("loss-spikes", "unclipped", "not-learned", "average-behind", *OF_SAMPLES),
     "loss-spikes": ("unclipped",),
