@@ -77,6 +77,16 @@ def test_what_both_say_is_advised_once(run, check, severity, expected):
     assert advice(with_findings(getattr(runs, run)(), finding(check, severity))) == expected
 
 
+@pytest.mark.parametrize(
+    ("run", "check", "severity", "advised"),
+    [("diverged", "not-finite", "problem", "steadier"), ("too_short", "still-falling", "warning", "longer")],
+)
+def test_what_both_say_keeps_the_place_of_the_finding(run, check, severity, advised):
+    """A lesser finding does not go before it, which the summary, that has the first alone, would name."""
+    known = with_findings(getattr(runs, run)(), finding(check, severity), finding("grid-sampler", "warning"))
+    assert advice(known) == [advised, "mend grid-sampler"]
+
+
 def examined(known):
     """What the doctor's check of the length says of the same logs."""
     needs = Needs(weights=0, activations=0, memory=1, disk=1, files=0, device="cpu")

@@ -133,13 +133,16 @@ def advice(facts: Facts, found: Sequence[Statement]) -> list[Statement]:
         own = [each for each in own if each.name in same]
     elif any(cause.finding.check in NOT_MENDED for cause in pressing):
         own = [each for each in own if each.name not in ("longer", "larger", "quicker average")]
-    names = {each.name for each in own}
-    mended = [_remedy(cause) for cause in pressing if not names.intersection(SAME.get(cause.finding.check, ()))]
+    made = list[Statement]()
+    for cause in pressing:
+        as_his = [each for each in own if each.name in SAME.get(cause.finding.check, ())]
+        made += [each for each in as_his or [_remedy(cause)] if each not in made]
     nothing = "No decided effect says what to try next; more seeds make the errors smaller "
     nothing += "(`unstir evaluate RUN --seeds 10`)."
     if facts.last is None:
         nothing = "What to try next is undecided, for the samples were not measured; `unstir report RUN` measures them."
-    return [*mended, *own] or [Statement("next", "next", "quality", "undecided", nothing)]
+    made += [each for each in own if each not in made]
+    return made or [Statement("next", "next", "quality", "undecided", nothing)]
 
 
 def _remedy(cause: Cause) -> Statement:
