@@ -16,6 +16,7 @@ from unstir.report import compared, tables
 from unstir.report.gather import planned
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
+from unstir.train.distill import distilled
 
 pytestmark = pytest.mark.usefixtures("quick")
 run, other, store = reported.run, reported.other, reported.store
@@ -100,6 +101,16 @@ def test_figures_of_other_data_or_of_a_network_that_knows_classes_have_no_comman
         shutil.copytree(other.path, tmp_path / said, ignore=shutil.ignore_patterns("evaluation"))
         sides = compared.same_protocol([run, replace(own, path=tmp_path / said)])
         assert sides.remedies == () and said in sides.reasons[0]
+
+
+def test_figures_of_a_distilled_run_and_of_another_have_no_command(run):
+    """Each command would be refused: the samplers of the one are not those of the other."""
+    usual, fast = saved(run)[-1], replace(run, config=distilled(run))
+    of_fast = replace(usual, protocol=usual.protocol | {"sampler": "consistency", "steps": 2, "calls": 2})
+    for judged, bare in ((usual, fast), (of_fast, run)):
+        why, command = compared._side(bare, [], judged)
+        assert "was not evaluated. " in why and "a distilled run" in why and command == ""
+    assert compared._side(fast, [], of_fast)[1] and compared._side(run, [], usual)[1]
 
 
 def test_names_that_charts_would_read_as_formulas_are_names(run, other, store, tmp_path):
