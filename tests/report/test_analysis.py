@@ -224,6 +224,15 @@ def test_missed_classes_want_guidance_and_lost_variety_less_of_it():
     narrow = by_name(facts(by_step=at(recall=0.4, guidance=3.0), config=guided))
     assert "`unstir evaluate RUN --guidance 2`" in narrow["less guidance"].text
     assert "less guidance" not in by_name(facts(by_step=at(recall=0.4)))
+    distilled = {
+        "loss__objective": "consistency",
+        "diffusion__predict": "v",
+        "grids__sampler": "consistency",
+        "log__held_out_images": 0,
+    }
+    for config in (distilled, distilled | guided):
+        found = by_name(facts(by_step=at(accuracy=0.7), config=config))
+        assert found["class accuracy"].verdict == "bad" and "guidance" not in found
 
 
 def test_averaged_weights_that_lag():

@@ -250,7 +250,9 @@ def _longer(facts: Facts, cause: Statement) -> Statement:
 
 
 def _guidance(facts: Facts, bad: dict[str, Statement]) -> list[Statement]:
-    """Guidance where classes are missed, less of it where variety is."""
+    """Guidance where classes are missed, less of it where variety is; none of a distilled run, which takes none."""
+    if facts.config.distilled:
+        return []
     protocol = facts.last.protocol if facts.last is not None else {}
     scale = protocol.get("guidance", 1.0)
     guide = f" --guide {protocol['guide']}" if protocol.get("guide") else ""
