@@ -40,6 +40,23 @@ def test_a_stray_folder_beside_many_images_makes_no_classes(tmp_path):
     assert any("not taken for a class" in note.text for note in store.notes)
 
 
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_the_sheets_beside_images_that_were_drawn_are_left_out(tmp_path, as_zip):
+    draw(tmp_path / "made", [f"{i:06d}.png" for i in range(10)] + ["grid.png", "noise.png", "mine.png"])
+    (tmp_path / "made/settings.json").write_text("{}")
+    draw(tmp_path / "made/mine", ["000000.png", "grid.png", "noise.png"])  # without settings: photos of another program
+    source = tmp_path / "made"
+    if as_zip:
+        with zipfile.ZipFile(source := tmp_path / "made.zip", "w") as out:
+            for path in sorted((tmp_path / "made").rglob("*.*")):
+                out.write(path, path.relative_to(tmp_path))
+    store = pack(source, tmp_path / "store", channels=1, held_out=0.0)
+    assert store.count("train") == 14
+    (left,) = [note for note in store.notes if "a sheet of images that are here one by one" in note.text]
+    assert left.count == 2 and [path.rpartition("/")[2] for path in left.examples] == ["grid.png", "noise.png"]
+    assert all("mine" not in path for path in left.examples)
+
+
 @pytest.mark.parametrize("inside", ["", "store", "deep/er/store"])
 def test_a_store_inside_its_own_source_is_refused(tmp_path, inside):
     draw(tmp_path / "photos", [f"{i}.png" for i in range(4)])

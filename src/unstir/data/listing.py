@@ -19,6 +19,8 @@ from unstir.errors import OF_THE_MACHINE, UserError, remedy
 _LITTER = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
 _ENCRYPTED = 1
 _IGNORED_HIDDEN = "hidden file ignored"
+_SHEETS = "grid.png", "noise.png"  # of a folder of images that unstir drew, beside the first and the settings
+_DRAWN = "000000.png", "settings.json"
 
 
 class Entry(NamedTuple):
@@ -46,6 +48,19 @@ class Listing:
             self.entries.append(entry)
         else:
             self.notes.append(("not an image, ignored", entry.path))
+
+    def without_sheets(self) -> "Listing":
+        """Itself, the sheets noted and left out that `unstir sample` puts beside the images it draws."""
+        first = (entry.path for entry in self.entries)
+        folders = [path.removesuffix(_DRAWN[0]) for path in first if path.rpartition("/")[2] == _DRAWN[0]]
+        if not folders:
+            return self
+        there = {entry.path for entry in self.entries} | {path for _, path in self.notes}
+        drawn = {folder for folder in folders if {folder + name for name in (*_DRAWN, *_SHEETS)} <= there}
+        sheets = {folder + name for folder in drawn for name in _SHEETS}
+        self.entries = [entry for entry in self.entries if entry.path not in sheets]
+        self.notes += [(f"{LEFT_OUT}: a sheet of images that are here one by one", path) for path in sorted(sheets)]
+        return self
 
 
 def natural(path: str) -> tuple[tuple[tuple[int, str, str], ...], str]:
@@ -127,7 +142,7 @@ def list_folder(root: Path) -> Listing:
                     pending.append(path)
             except OSError as error:
                 listing.refused.append((path, _why(error, f"{root}: {path}")))
-    return listing
+    return listing.without_sheets()
 
 
 def _is_folder(entry: os.DirEntry[str], path: str, listing: Listing) -> bool:
@@ -161,7 +176,7 @@ def list_zip(archive: Path) -> Listing:
         raise UserError(f"{archive}: a name in it is not the UTF-8 that it says it is; make the zip again") from None
     except Exception:  # zipfile raises anything at all on damaged bytes
         raise UserError(f"{archive}: not a readable zip; fetch or make it again") from None
-    return listing
+    return listing.without_sheets()
 
 
 def _list_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, listing: Listing, seen: set[str]) -> None:
