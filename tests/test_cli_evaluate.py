@@ -165,6 +165,30 @@ def test_figures_are_exported_beside_the_page(folder, command, tmp_path):
     assert found and found <= {each.main().value for each in saved(Run.open(folder))}
 
 
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [("--out", "mine.html"), ("--export", "mine.csv"), ("--export", "mine.MD"), ("--export", "a.tex")],
+)
+def test_a_file_that_is_not_the_reports_own_is_never_replaced(folder, command, tmp_path, option, name):
+    command("evaluate", folder, *SMALL)
+    page = ("--out", tmp_path / "page.html") if option == "--export" else ()
+    words = ("report", folder, "--no-measure", *page, option, tmp_path / name)
+    (tmp_path / name).write_text("run,my notes")
+    status, _, err = command(*words)
+    assert status == 2 and f"{option} {tmp_path / name} is there and was not written by unstir report" in err
+    assert (tmp_path / name).read_text() == "run,my notes" and not (tmp_path / "page.html").exists()
+    (tmp_path / name).unlink()
+    assert command(*words)[0] == command(*words)[0] == 0
+
+
+def test_a_pdf_without_its_page_is_not_replaced(folder, command, tmp_path, monkeypatch):
+    (tmp_path / "page.pdf").write_text("mine")
+    monkeypatch.setenv("UNSTIR_BROWSER", sys.executable)
+    status, _, err = command("report", folder, "--no-measure", "--pdf", "--out", tmp_path / "page.html")
+    assert status == 2 and f"--pdf {tmp_path / 'page.pdf'} is there without its page page.html" in err
+    assert (tmp_path / "page.pdf").read_text() == "mine"
+
+
 def test_what_is_missing_is_measured_first_and_once(folder, command, tmp_path):
     status, _, err = command("report", folder, "--num", 16, "--seeds", 2)
     assert status == 0 and (folder / "report.html").exists() and "2 x 16 images each, about" in err

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from unstir.data import pack
+from unstir.errors import UserError
 from unstir.pictures.caption import caption, cut, font, of_class
-from unstir.pictures.contact import contact, describe
+from unstir.pictures.contact import contact, describe, inspect
 from unstir.pictures.grid import WIDEST, contact_sheet
 
 TILES = torch.full((2, 1, 8, 8), 128, dtype=torch.uint8)
@@ -87,3 +88,14 @@ def test_store_without_training_images_has_a_sheet(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "in/test/1.png")
     store = pack(tmp_path / "in", tmp_path / "store")
     assert store.count("train") == 0 and contact(store).width > 0
+
+
+def test_a_sheet_takes_the_place_of_no_other_picture(tmp_path):
+    store = pack("digits", tmp_path / "digits")
+    _, sheet = inspect(store.path)
+    assert inspect(store.path)[1] == sheet == inspect(store.path, sheet)[1]  # its own may be replaced
+    Image.new("L", (8, 8), 77).save(mine := tmp_path / "mine.png")
+    kept = mine.read_bytes()
+    with pytest.raises(UserError, match=f"--sheet {mine} is there and is no such picture of unstir"):
+        inspect(store.path, mine)
+    assert mine.read_bytes() == kept

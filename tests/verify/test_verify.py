@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from unstir import cli, verify
 from unstir.verify import CHECKS, THEMES
@@ -158,6 +159,14 @@ def test_the_picture_is_saved_beside_the_table(unstir, tmp_path):
     status, out, _ = unstir("abar-exact", "--plot", tmp_path / "theory.png")
     assert status == 0 and f"picture  {tmp_path / 'theory.png'}" in out
     assert (tmp_path / "theory.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert unstir("abar-exact", "--plot", tmp_path / "theory.png")[0] == 0  # its own may be replaced
+    Image.new("L", (8, 8), 77).save(tmp_path / "mine.png")
+    kept = (tmp_path / "mine.png").read_bytes()
+    for file in ("mine.png", "text.png"):
+        (tmp_path / "text.png").write_text("no picture")
+        status, _, err = unstir("abar-exact", "--plot", tmp_path / file)
+        assert status == 2 and f"--plot {tmp_path / file} is there and is no such picture of unstir" in err
+    assert (tmp_path / "mine.png").read_bytes() == kept and (tmp_path / "text.png").read_text() == "no picture"
     status, _, err = unstir("abar-exact", "--image", tmp_path / "theory.png")
     assert status == 2 and "--plot FILE" in err
     status, _, err = unstir("abar-exact", "--plot", tmp_path / "no" / "theory.png")

@@ -12,7 +12,7 @@ from unstir.data.levels import all_grey, of_range
 from unstir.data.manifest import read_origin
 from unstir.errors import printable
 from unstir.pictures.caption import of_class
-from unstir.pictures.grid import check_png, contact_sheet
+from unstir.pictures.grid import check_png, contact_sheet, save_signed
 from unstir.progress import counted
 
 COLUMNS = 12
@@ -28,9 +28,10 @@ def inspect(path: Path, sheet: Path | None = None) -> tuple[str, Path]:
     run = f", which {path}/config.toml has as data.store" if (path / "config.toml").is_file() else ""
     store = Store.open(path, name=f"name the folder of a store{run}")
     store.verify()
+    if sheet:
+        check_png(sheet, "--sheet")
     sheet = sheet or path / "contact-sheet.png"
-    check_png(sheet, "--sheet")
-    contact(store).save(sheet, format="png")
+    save_signed(contact(store), sheet)
     return describe(store), sheet
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from unstir.errors import UserError
@@ -21,6 +22,8 @@ LINE = SIZE + 5  # the height of a line of names
 _TEXT = 14
 _END = b"\0\0\0\0IEND\xaeB`\x82"
 TILE = 48  # smaller images are enlarged until they are at least this high, in pixels
+SIGNED = {"Software": "unstir"}
+"""The text in the PNG of a picture without a sidecar, which may be replaced by the next one of its kind."""
 
 
 def to_picture(image: Tensor) -> Image.Image:
@@ -55,9 +58,27 @@ def is_whole(path: Path, shape: tuple[int, int, int]) -> bool:
 
 
 def check_png(path: Path, option: str) -> None:
-    """Raise UserError where a file is no PNG in a folder that exists."""
+    """Raise UserError where a file is no PNG in a folder that exists, or is there and has no `SIGNED`."""
     if path.suffix.lower() != ".png" or path.is_dir() or not path.parent.is_dir():
         raise UserError(f"{option} {path} would be a PNG in a folder that exists; name a file that ends in .png")
+    if path.exists() and not _is_signed(path):
+        raise UserError(f"{option} {path} is there and is no such picture of unstir; name another file")
+
+
+def _is_signed(path: Path) -> bool:
+    try:
+        with Image.open(path) as picture:
+            return SIGNED.items() <= picture.info.items()
+    except (OSError, ValueError, SyntaxError):  # of what is no picture
+        return False
+
+
+def save_signed(picture: Image.Image, path: Path) -> None:
+    """Write a PNG that `check_png` lets be replaced."""
+    said = PngInfo()
+    for key, value in SIGNED.items():
+        said.add_text(key, value)
+    picture.save(path, format="png", pnginfo=said)
 
 
 def grid(images: Tensor, nrow: int = 8) -> Image.Image:

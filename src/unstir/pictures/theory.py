@@ -13,6 +13,7 @@ from unstir.data.images import Refused, decode
 from unstir.data.named import load_digits
 from unstir.errors import UserError
 from unstir.pictures.charts import log_axis
+from unstir.pictures.grid import SIGNED
 from unstir.pixels import from_uint8, to_uint8
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule, cosine, linear, sigmoid, zero_terminal_snr
@@ -42,7 +43,7 @@ def save_theory(path: Path, image: Path | None = None) -> None:
         _draw_strip(row, name, schedule, x_0)
     for axes, t in zip(rows[0], SHOWN, strict=True):
         axes.set_title(f"t = {t}", fontsize=8)
-    figure.savefig(path, dpi=110, format="png")
+    figure.savefig(path, dpi=110, format="png", metadata=SIGNED)
 
 
 def _draw_curves(panels: Iterable[Any], schedules: dict[str, NoiseSchedule]) -> None:

@@ -7,12 +7,13 @@ import tempfile
 from pathlib import Path
 
 from unstir.errors import UserError
-from unstir.report.tables import targets
+from unstir.report.tables import WRITERS, targets
 from unstir.runs.files import check_file, replacing
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 OPTIONS = ("--headless=new", "--disable-gpu", "--no-first-run", "--disable-extensions", "--no-pdf-header-footer")
 SECONDS = 180
+MADE_BY = "<footer>Made by unstir "  # of every page (templates/base.html)
 
 
 def check_files(path: Path, printed: bool, exported: Path | None) -> list[Path]:
@@ -23,6 +24,8 @@ def check_files(path: Path, printed: bool, exported: Path | None) -> list[Path]:
     prints = [path.with_suffix(".pdf")] if printed else []
     for target in prints:
         _check_file(target, "--pdf", ".pdf")
+        if target.exists() and not path.exists():  # it is that of no page
+            raise UserError(f"--pdf {target} is there without its page {path.name}; name another page with --out")
         check_browser(path)
     return prints
 
@@ -33,6 +36,16 @@ def _check_file(path: Path, option: str, suffix: str) -> None:
         more = "; --pdf adds a PDF of the page" if path.suffix.lower() == ".pdf" else ""
         raise UserError(f"{option} {path} must end in {suffix}{more}")
     check_file(path, option)
+    if path.is_file() and suffix != ".pdf" and not _is_ours(path):
+        raise UserError(f"{option} {path} is there and was not written by unstir report; name another file")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a page, or a file of figures, was written by unstir."""
+    text, kind = path.read_bytes(), path.suffix.lower()
+    if kind == ".html":
+        return MADE_BY.encode() in text
+    return text.startswith(WRITERS[kind](()).splitlines()[0].encode())  # the first line, whatever figures follow
 
 
 def browser() -> str | None:

@@ -220,7 +220,7 @@ def rows_of(runs: Sequence[Reported]) -> list[Row]:
 def to_csv(rows: Sequence[Row]) -> str:
     """A line per figure, every number in full, the whole protocol in columns of its own."""
     table, stream = [_record(row) for row in rows], io.StringIO()
-    heads = list(dict.fromkeys(key for record in table for key in record)) or ["run"]
+    heads = list(dict.fromkeys(key for record in table for key in record)) or ["run", "step", "images_seen", "figure"]
     writer = csv.DictWriter(stream, heads, lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
