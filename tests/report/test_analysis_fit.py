@@ -205,6 +205,8 @@ def test_what_was_seen_before_is_no_measure_of_how_hard_images_are_by_nature():
     for few, config in ((lines, {"train__init": "/runs/a@3"}), ([lines[0], *lines[3:]], {})):
         found = by_name(facts(held_out=few, floor=FLOOR, config=config))["memory"]
         assert found.verdict == "bad" and "it remembers them" in found.text
+    gap = by_name(facts(held_out=lines, config={"train__init": "/runs/a@3"}))["gap"]
+    assert gap.verdict == "neutral" and "which they may be by nature" in gap.text and "allowing for" not in gap.text
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,11 @@ def fit(facts: Facts) -> Iterator[Statement]:
         return
     if len(measured) >= 2:
         yield from _rise(measured)
-    gaps = list(_gap(measured, facts.data.counts["train"])) if len(measured) >= 2 else []
+    first = _before_repeats(facts, measured)
+    gaps = list(_gap(measured, first)) if len(measured) >= 2 else []
     yield from gaps
     if measured and measured[-1].train and facts.floor is not None:
-        first = before_repeats(measured, facts.data.counts["train"])
-        unseen = first is not None and first.images <= facts.data.counts["train"] and not facts.config.train.init
+        unseen = first is not None and first.images <= facts.data.counts["train"]
         yield _memory(measured, facts.floor, first if unseen else None)
     if measured:
         yield from _gap_by_time(measured[-1], any(each.name == "gap" and each.verdict == "bad" for each in gaps))
@@ -82,14 +82,19 @@ def _grown(before: Measurement, after: Measurement) -> Effect:
     return two_sample(on_train, on_held_out, test="difference in differences")
 
 
-def _gap(measured: Sequence[Measurement], num_train: int) -> Iterator[Statement]:
+def _before_repeats(facts: Facts, measured: Sequence[Measurement]) -> Measurement | None:
+    """As `before_repeats`; None of a run that began with weights, which may have seen any image."""
+    return None if facts.config.train.init else before_repeats(measured, facts.data.counts["train"])
+
+
+def _gap(measured: Sequence[Measurement], before: Measurement | None) -> Iterator[Statement]:
     """The gap between the splits at the end, allowing for images that are hard by nature; and whether it grows."""
     last, said = measured[-1], partial(Statement, "gap", "fit", "losses")
     if len(last.train) < 2:
         text = "The loss of training images was not measured with that of held-out ones, so the gap is not known."
         yield said("undecided", text)
         return
-    before, half = before_repeats(measured, num_train), half_way(measured)
+    half = half_way(measured)
     if before is None:
         now, allowed = two_sample(last.train, last.held_out), ""
     else:
@@ -220,7 +225,7 @@ def _bits(facts: Facts) -> Statement:
     if gap.value < 0:
         return said("neutral", f"{text}less: they are the easier ones.", gap)
     earlier = [each for each in facts.measured if each.step in of_step and each.step < step]
-    before = before_repeats([*earlier, *facts.measured[-1:]], facts.data.counts["train"])
+    before = _before_repeats(facts, [*earlier, *facts.measured[-1:]])
     if before is None or before.step not in of_step:
         return said("neutral", f"{text}more, which they may by nature: no earlier measurement tells.", gap)
     # bits of the same images have errors in common, which are taken for independent here: the error is too large
