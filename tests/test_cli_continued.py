@@ -29,8 +29,14 @@ def test_what_a_recipe_asks_of_a_run_that_goes_on_is_told_from_what_was_typed(un
         ("smaller.toml", "a run keeps its settings: train.batch_size is 8 in", ("--train.batch_size", 2)),
     ):
         refused(unstir("train", recipe, "--out", "here"), said.format(8), remedy.format(recipe))
+        said = said.replace("train.length={} steps", '--train.length "{} steps"')
         refused(answer := unstir("train", recipe, "--out", "here", *typed), said.format(9))
         assert "what was asked" not in answer[2]
+    refused(
+        unstir("train", "smaller.toml", "--out", "here", "--train.clip", 7),
+        "train.batch_size is 8 in the run, 4 was asked",
+        "; train.batch_size as asked comes from recipe smaller.toml: unstir train --out here goes on with the run's",
+    )
     assert unstir("train", "--out", "here")[0] == 0 and Run.open("here").config == before
 
 

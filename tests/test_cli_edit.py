@@ -148,7 +148,7 @@ def test_morph_and_labels_need_classes(unstir, run, classes):
         name, *options = command
         assert unstir("edit", name, classes, "a.png", *options, "--label", 0, "--out", "out.png")[0] == 0
         refused(unstir("edit", name, classes, "a.png", *options), "10 classes", "0..9", "--label")
-        refused(unstir("edit", name, classes, "a.png", *options, "--label", 10), "label=10", "0..9")
+        refused(unstir("edit", name, classes, "a.png", *options, "--label", 10), "--label 10 is outside", "0..9")
         refused(unstir("edit", name, run, "a.png", *options, "--label", 1), "--label 1", "no classes")
     refused(unstir("edit", "blend", classes, "a.png", "b.png"), "10 classes", "--labels")
     refused(unstir("edit", "blend", classes, "a.png", "b.png", "--labels", 0, -1), "label=-1", "0..9")

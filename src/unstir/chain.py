@@ -128,7 +128,8 @@ class Chain:
             raise ValueError(f"guidance={self.guidance} does not work with {images}; use 1 (the class) or 0 (none)")
         if self.guidance == 1 and (self.guidance_low, self.guidance_high) != (1, 0):
             raise ValueError(
-                "an interval of guidance has no effect at guidance=1; give a scale, such as 2, or leave it out"
+                "an interval of guidance has no effect at guidance=1; leave it out, or give a scale, such as 2, where "
+                "the model takes one"
             )
         return self
 
@@ -156,11 +157,12 @@ class Chain:
         """Raise UserError for settings that no chain of T times can have, wherever it begins."""
         if self.steps > T:
             raise UserError(f"steps={self.steps} is outside 1..{T}; a chain of T={T} has at most {counted(T, 'step')}")
-        if not self.guidance_low <= (self.guidance_high or T) <= T:
-            raise UserError(
-                f"guidance from {self.guidance_low} to {self.guidance_high} is no interval of times; both are in "
-                f"1..{T} (0 as the upper end: {T})"
-            )
+        low, high = self.guidance_low, self.guidance_high or T
+        for name, value in (("guidance_low", low), ("guidance_high", high)):
+            if value > T:
+                raise UserError(f"{name}={value} is outside 1..{T}, the times of the chain")
+        if low > high:
+            raise UserError(f"guidance_low={low} is above guidance_high={high}; give the lower time first")
 
     def times(self, schedule: "NoiseSchedule") -> list[int]:
         """The times visited, and 0, falling. Raises UserError as `check` and `check_signal`."""

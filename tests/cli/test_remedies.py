@@ -192,6 +192,12 @@ def test_in_a_file_a_wrong_value_is_shown_with_its_key():
         ("train.batch_size=0 must be", ["train", "--train.batch_size", "0"], "--train.batch_size 0 must be"),
         ("batch_size=0 must be", ["sample", "run"], "batch_size=0 must be"),
         ("batch_size=0 must be", ["sample", "batch-size", "--num", "1"], "batch_size=0 must be"),
+        ("guidance=2.0 needs a network", ["sample", "run", "--guidance", "2"], "--guidance 2 needs a network"),
+        ("guidance=1000000000.0: it must be", ["sample", "--guidance=1e9"], "--guidance 1e9: it must be"),
+        ("guidance=nan: it must be", ["sample", "--guidance", "nan"], "--guidance nan: it must be"),
+        ("variance='large' is an option", ["sample", "--variance", "large"], "--variance large is an option"),
+        ("train.length=9 steps goes", ["train", "--train.length", "9 steps"], '--train.length "9 steps" goes'),
+        ("model.mults=[1, 2] makes", ["train", "--model.mults", "1", "2"], "--model.mults [1, 2] makes"),
         ("run: it has a=b in it", ["sample", "--a", "b"], "run: it has a=b in it"),
         ("no value", ["sample", "--no", "1"], "no value"),
     ],
@@ -203,3 +209,8 @@ def test_what_was_typed_as_an_option_is_named_so_at_the_head_of_a_message(messag
 def test_the_beginning_of_a_word_that_is_known_is_answered_with_the_word(unstir, refused):
     refused(unstir("sample", "nowhere", "--engine", "onnx"), "torch, onnxruntime; did you mean onnxruntime?")
     assert "did you mean" not in refused(unstir("sample", "nowhere", "--engine", "jax"))
+
+
+def test_a_folder_without_a_name_is_not_the_one_that_one_is_in(unstir, refused):
+    for words in (("sample", ""), ("sample", "nowhere", "--out", ""), ("evaluate", " "), ("verify", "--plot=")):
+        refused(unstir(*words), "is no name of a file or folder")

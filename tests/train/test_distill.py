@@ -135,6 +135,14 @@ def test_one_of_a_teacher_that_was_told_of_augmentation_is_continued_too(trained
     assert distill_run(teacher.path, out, "3 steps").step == 3
 
 
+def test_of_one_that_is_longer_than_asked_no_setting_is_named_that_distill_does_not_take(trained, tmp_path):
+    teacher, _ = trained(train__lr_schedule="cosine")
+    said = []
+    assert distill_run(teacher.path, tmp_path / "fast", "4 steps", say=said.append).finished
+    assert distill_run(teacher.path, tmp_path / "fast", "3 steps", say=said.append).step == 4
+    assert not any("no step is left to use" in text for text in said), said
+
+
 def test_the_trackers_of_the_teacher_are_not_told_of_the_new_run(trained):
     teacher, _ = trained(log__to=["tensorboard", "wandb"])
     assert teacher.config.log.to and distilled(teacher).log.to == ()
@@ -215,12 +223,12 @@ def test_what_a_distilled_run_takes_and_refuses_in_one_line(trained, unstir, ref
     assert unstir("sample", fast.path, "--num", 2, "--compare", "consistency:1,consistency:4", "--out", "c")[0] == 0
     assert unstir("edit", "vary", fast.path, "a.png", "--strength", 0.5, "--num", 2, "--out", "v.png")[0] == 0
     assert unstir("doctor", fast.path)[2].count("Traceback") == 0
-    for words in (
-        ("sample", fast.path, "--sampler", "ddim"),
-        ("edit", "inpaint", fast.path, "a.png", "--box", 0, 0, 2, 2),
+    for words, why in (
+        (("sample", fast.path, "--sampler", "ddim"), "sampled by consistency, not by"),
+        (("edit", "inpaint", fast.path, "a.png", "--box", 0, 0, 2, 2), "fills in nothing: that takes every step"),
     ):
-        refused(unstir(*words), "was distilled", "sampled by consistency, not by", "the run that it was distilled from")
-    refused(unstir("sample", fast.path, "--guidance", 2), "--guidance 2.0", "estimates are images")
+        refused(unstir(*words), "was distilled", why, "the run that it was distilled from")
+    refused(unstir("sample", fast.path, "--guidance", 2), "--guidance 2 does not work", "estimates are images")
     refused(unstir("likelihood", fast.path), "was distilled", "not the mean")
     refused(unstir("sample", plain.path, "--sampler", "consistency"), "unstir distill", f"which {plain.path} is not")
     refused(unstir("train", "--out", fast.path, "--grids.sampler", "ddim"), "neither")

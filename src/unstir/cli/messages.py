@@ -1,6 +1,8 @@
 """An exception as the one line that a person reads: what was given, what is allowed, what to type."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import get_args
 
 from cyclopts import CycloptsError, MissingArgumentError, RepeatArgumentError, UnknownCommandError, UnknownOptionError
@@ -12,6 +14,9 @@ from unstir.cli import words
 from unstir.cli.values import option_of, shortened
 from unstir.errors import asked_for, explain, is_out_of_memory, nearest, printable, remedy
 from unstir.runs import toml
+from unstir.runs.bounds import SPAN
+
+GIVEN = re.compile(rf"([a-z_.]+)=({SPAN.pattern}\b|[^\s:,;]+)")  # how a message begins that says what was given
 
 
 def one_line(error: BaseException) -> str:
@@ -31,15 +36,28 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def as_typed(message: str, words: Iterable[str]) -> str:
+def as_typed(message: str, words: Sequence[str]) -> str:
     """A message that begins with what was given, batch_size=0, with the option of the command line: --batch-size 0.
 
     It stays as it is where no such option is among the ``words`` that were typed.
     """
-    name, value = message.partition("=")[::2]
-    options = [word.partition("=")[0] for word in words]
-    typed = next((option for option in options if option[2:].replace("-", "_") == name and option[:2] == "--"), None)
-    return f"{typed} {value}" if typed else message
+    if not (given := GIVEN.match(message)):
+        return message
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        option, joined, value = word.partition("=")
+        if option[:2] == "--" and option[2:].replace("-", "_") == given[1]:
+            return f"{option} {_value(given[2], value if joined else following)}{message[given.end() :]}"
+    return message
+
+
+def _value(said: str, typed: str) -> str:
+    """A value that a message has, as it was ``typed`` where that means the same; a span of training in quotes."""
+    if SPAN.fullmatch(said):
+        return f'"{said}"'
+    with suppress(ValueError):
+        if float(said) == float(typed):
+            return typed
+    return typed if said.strip("'\"") == typed else said
 
 
 def of_limits(error: Exception) -> str | None:

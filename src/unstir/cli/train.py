@@ -60,9 +60,11 @@ def train(
         done = train_run(settings, folder, observer=display, stop=stop, say=say, showing=console.counting)
     except KeptSettingsError as error:
         asked, default = toml.flat(settings), toml.flat(base)
-        if not recipe or any(asked.get(key) != default.get(key) for key in error.keys):
+        of_recipe = [key for key in error.keys if asked.get(key) == default.get(key)]
+        if not recipe or not of_recipe:
             raise
+        what = "what was asked" if len(of_recipe) == len(error.keys) else f"{', '.join(of_recipe)} as asked"
         own = f"unstir train --out {shlex.quote(str(folder))} goes on with the run's own settings"
-        raise UserError(f"{error}; what was asked comes from recipe {recipe}: {own}") from None
+        raise UserError(f"{error}; {what} comes from recipe {recipe}: {own}") from None
     show(*done.conclusion)
     return 0 if done.finished or place().rank else stop.status

@@ -68,7 +68,7 @@ def check(arguments: ArgumentCollection) -> None:
             twice = max(texts, key=texts.count)
             raise UserError(f"{option_of(argument, argument.tokens[0])} names {twice} twice; once is enough")
         for token in argument.tokens:
-            if token.value and kinds:
+            if kinds and (token.value or kinds == (Path,)):
                 try:
                     _check(argument, token, kinds)
                 except UserError as error:

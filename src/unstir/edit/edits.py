@@ -48,6 +48,11 @@ def inpaint(
     for name, value in (("resamples", resamples), ("jump", jump)):
         if value < 1:
             raise UserError(f"{name}={value} must be at least 1")
+    if model.distilled:
+        raise UserError(
+            f"{model.folder} was distilled, and fills in nothing: that takes every step of a chain. Name the run that "
+            "it was distilled from"
+        )
     x_0, keep = read_image(image, model.shape), read_mask(mask, box, image, model.shape)
     editing = Editing(model, job, job.chain.changed(sampler="ancestral"))
     chain, process, shape = editing.chain, model.process, model.shape

@@ -189,7 +189,8 @@ def _continued(old: Run, asked: Config, store: Store, say: Say) -> Run:
     new = Run(old.path, dataclasses.replace(asked, recipe=saved.recipe), old.data)
     newest = max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0)
     if new.length < newest:
-        _say_unused(changed, newest, "and nothing of it is kept", say)
+        asked_for = {key: value for key, value in changed.items() if not (key == "train.lr_period" and saved.distilled)}
+        _say_unused(asked_for, newest, "and nothing of it is kept", say)  # a distilled run's period follows its length
         return new  # further than asked: nothing is left to do, and nothing is changed
     check_changed(old, new, changed)
     check(*needs(in_effect(new, changed), store))
