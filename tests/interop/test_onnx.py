@@ -132,6 +132,20 @@ def test_a_file_that_is_none_of_onnx_with_its_hash_is_refused_in_one_line(run, u
     refused(unstir(*words), f"{file}: ONNX Runtime cannot read it (Protobuf parsing failed); delete it, and")
 
 
+def test_a_network_that_torch_cannot_export_is_refused_in_one_line(run, unstir, refused, monkeypatch):
+    net = run.model(device="cpu").denoiser.net
+    plain = type(net).forward
+
+    def depends(self, x, *rest, **options):
+        return plain(self, x, *rest, **options) if x.sum() > 0 else x
+
+    shutil.rmtree(run.path / "onnx")
+    monkeypatch.setattr(type(net), "forward", depends)
+    words = ("sample", run.path, "--num", 2, "--device", "cpu", "--engine", "onnxruntime", "--out", "none")
+    refused(unstir(*words), f"torch cannot make an ONNX file of {run.path} (", "--engine torch")
+    assert not list((run.path / "onnx").iterdir())
+
+
 def test_a_file_that_computes_something_else_is_not_kept(run, monkeypatch):
     shutil.rmtree(run.path / "onnx")
     monkeypatch.setattr(onnx_file, "write_onnx", lambda model, file: shutil.copy(run.path / "data.json", file))

@@ -22,6 +22,7 @@ from unstir.libraries import library
 from unstir.runs.files import make_folder, replacing, write_text
 from unstir.runs.model import Model
 
+MOST = 200  # characters of what torch says
 TRACED = 2  # images that the network is traced with; 1 would be taken for a constant
 
 
@@ -32,23 +33,32 @@ def check_installed(what: str) -> None:
 
 
 def write_onnx(model: Model, file: Path) -> None:
-    """Write the network of a model, with its `description` as JSON in the metadata of the file."""
+    """Write the network of a model, with its `description` as JSON in the metadata of the file.
+
+    Raises UserError for a network that torch cannot export.
+    """
     given = [torch.zeros(TRACED, *model.shape), torch.zeros(TRACED, dtype=torch.int64)]
     names = ["x", "t"]
     if model.labels.known:
         given, names = [*given, torch.zeros(TRACED, dtype=torch.int64)], [*names, "label"]
     batch = {0: torch.export.Dim("batch")}
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the exporter about its own parts
-        program = torch.onnx.export(
-            model.denoiser.net.cpu().eval(),
-            tuple(given),
-            dynamo=True,
-            verbose=False,
-            dynamic_shapes=tuple(batch for _ in given),
-            input_names=names,
-            output_names=["output"],
-        )
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of the exporter about its own parts
+            program = torch.onnx.export(
+                model.denoiser.net.cpu().eval(),
+                tuple(given),
+                dynamo=True,
+                verbose=False,
+                dynamic_shapes=tuple(batch for _ in given),
+                input_names=names,
+                output_names=["output"],
+            )
+    except torch.onnx.OnnxExporterError as error:  # such as for an operation in a network of the user's own
+        cause = error.__cause__ or error
+        reason = " ".join(f"{type(cause).__name__}: {cause}".split())[:MOST]
+        otherwise = "sample by --engine torch, or export it --to safetensors"
+        raise UserError(f"torch cannot make an ONNX file of {model.folder} ({reason}); {otherwise}") from None
     assert program is not None
     program.model.metadata_props["unstir"] = json.dumps(description(model))
     program.save(file)
