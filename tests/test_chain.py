@@ -254,7 +254,7 @@ def test_steps_and_an_interval_are_within_the_times():
     with pytest.raises(UserError, match="at most 1 step$"):
         Chain(steps=2).check(1)
     Chain(steps=1, guidance=2, guidance_low=4, guidance_high=4).check(9)
-    with pytest.raises(UserError, match="guidance_low=5 is above guidance_high=4"):
+    with pytest.raises(UserError, match="guidance_low=5 is above the greatest time of guidance, 4"):
         Chain(steps=1, guidance=2, guidance_low=5, guidance_high=4).check(9)
     for how in ({"guidance_low": 2}, {"guidance_high": 1}):
         with pytest.raises(UserError, match="has no effect at guidance=1"):

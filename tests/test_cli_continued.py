@@ -35,7 +35,7 @@ def test_what_a_recipe_asks_of_a_run_that_goes_on_is_told_from_what_was_typed(un
     refused(
         unstir("train", "smaller.toml", "--out", "here", "--train.clip", 7),
         "train.batch_size is 8 in the run, 4 was asked",
-        "; train.batch_size as asked comes from recipe smaller.toml: unstir train --out here goes on with the run's",
+        "; recipe smaller.toml asks for train.batch_size: unstir train --out here goes on with the run's own settings",
     )
     assert unstir("train", "--out", "here")[0] == 0 and Run.open("here").config == before
 

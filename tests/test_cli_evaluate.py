@@ -173,19 +173,23 @@ def test_a_file_that_is_not_the_reports_own_is_never_replaced(folder, command, t
     command("evaluate", folder, *SMALL)
     page = ("--out", tmp_path / "page.html") if option == "--export" else ()
     words = ("report", folder, "--no-measure", *page, option, tmp_path / name)
-    (tmp_path / name).write_text("run,my notes")
+    (tmp_path / name).write_text("run,step,images_seen,figure_of_mine")
     status, _, err = command(*words)
     assert status == 2 and f"{option} {tmp_path / name} is there and was not written by unstir report" in err
-    assert (tmp_path / name).read_text() == "run,my notes" and not (tmp_path / "page.html").exists()
-    (tmp_path / name).unlink()
+    assert (tmp_path / name).read_text() == "run,step,images_seen,figure_of_mine" and not (
+        tmp_path / "page.html"
+    ).exists()
+    (tmp_path / name).write_text("")  # nothing is lost
     assert command(*words)[0] == command(*words)[0] == 0
 
 
-def test_a_pdf_without_its_page_is_not_replaced(folder, command, tmp_path, monkeypatch):
+def test_a_pdf_that_no_browser_printed_is_not_replaced(folder, command, tmp_path, monkeypatch):
     (tmp_path / "page.pdf").write_text("mine")
     monkeypatch.setenv("UNSTIR_BROWSER", sys.executable)
-    status, _, err = command("report", folder, "--no-measure", "--pdf", "--out", tmp_path / "page.html")
-    assert status == 2 and f"--pdf {tmp_path / 'page.pdf'} is there without its page page.html" in err
+    for _ in ("without its page", "beside one"):
+        status, _, err = command("report", folder, "--no-measure", "--pdf", "--out", tmp_path / "page.html")
+        assert status == 2 and f"--pdf {tmp_path / 'page.pdf'} is there and was printed by no browser" in err
+        assert command("report", folder, "--no-measure", "--out", tmp_path / "page.html")[0] == 0
     assert (tmp_path / "page.pdf").read_text() == "mine"
 
 

@@ -162,7 +162,9 @@ class Chain:
             if value > T:
                 raise UserError(f"{name}={value} is outside 1..{T}, the times of the chain")
         if low > high:
-            raise UserError(f"guidance_low={low} is above guidance_high={high}; give the lower time first")
+            raise UserError(
+                f"guidance_low={low} is above the greatest time of guidance, {high}; give the lower one first"
+            )
 
     def times(self, schedule: "NoiseSchedule") -> list[int]:
         """The times visited, and 0, falling. Raises UserError as `check` and `check_signal`."""

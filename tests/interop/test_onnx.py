@@ -129,7 +129,7 @@ def test_a_file_that_is_none_of_onnx_with_its_hash_is_refused_in_one_line(run, u
     file.write_bytes(b"no network")
     file.with_suffix(".sha256").write_text(f"{file_sha256(file)}\n")
     words = ("sample", run.path, "--num", 2, "--engine", "onnxruntime", "--device", "cpu", "--out", "none")
-    refused(unstir(*words), f"{file}: ONNX Runtime cannot read it (Protobuf parsing failed); delete it, and")
+    refused(unstir(*words), f"{file}: ONNX Runtime cannot read it (Protobuf parsing failed); delete it")
 
 
 def test_a_network_that_torch_cannot_export_is_refused_in_one_line(run, unstir, refused, monkeypatch):

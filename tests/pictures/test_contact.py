@@ -1,6 +1,8 @@
 """Class names of every language on a contact sheet, and in the words of `unstir data inspect`."""
 
 import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -96,6 +98,12 @@ def test_a_sheet_takes_the_place_of_no_other_picture(tmp_path):
     assert inspect(store.path)[1] == sheet == inspect(store.path, sheet)[1]  # its own may be replaced
     Image.new("L", (8, 8), 77).save(mine := tmp_path / "mine.png")
     kept = mine.read_bytes()
-    with pytest.raises(UserError, match=f"--sheet {mine} is there and is no such picture of unstir"):
+    with pytest.raises(UserError, match=f"--sheet {mine} is there and does not say that unstir drew it"):
         inspect(store.path, mine)
     assert mine.read_bytes() == kept
+    kept = kept[:16] + struct.pack(">II", 60_000, 60_000) + kept[24:29] + struct.pack(">I", 0) + kept[33:]
+    mine.write_bytes(
+        kept[:29] + struct.pack(">I", zlib.crc32(kept[12:29])) + kept[33:]
+    )  # of 3.6 thousand million pixels
+    with pytest.raises(UserError, match="does not say that unstir drew it"):
+        inspect(store.path, mine)

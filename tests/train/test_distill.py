@@ -225,7 +225,10 @@ def test_what_a_distilled_run_takes_and_refuses_in_one_line(trained, unstir, ref
     assert unstir("doctor", fast.path)[2].count("Traceback") == 0
     for words, why in (
         (("sample", fast.path, "--sampler", "ddim"), "sampled by consistency, not by"),
-        (("edit", "inpaint", fast.path, "a.png", "--box", 0, 0, 2, 2), "fills in nothing: that takes every step"),
+        (
+            ("edit", "inpaint", fast.path, "a.png", "--box", 0, 0, 2, 2),
+            "cannot fill in an image, which needs every step",
+        ),
     ):
         refused(unstir(*words), "was distilled", why, "the run that it was distilled from")
     refused(unstir("sample", fast.path, "--guidance", 2), "--guidance 2 does not work", "estimates are images")

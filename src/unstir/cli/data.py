@@ -69,7 +69,7 @@ def inspect(store: Path, /, *, sheet: Path | None = None) -> int:
 
     Args:
         store: Folder of the store.
-        sheet: File of the contact sheet; by default STORE/contact-sheet.png.
+        sheet: File of the contact sheet; by default STORE/contact-sheet.png. Only an earlier one is replaced.
     """
     from unstir.pictures import contact
 

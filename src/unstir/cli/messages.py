@@ -1,6 +1,7 @@
 """An exception as the one line that a person reads: what was given, what is allowed, what to type."""
 
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import get_args
@@ -51,9 +52,9 @@ def as_typed(message: str, words: Sequence[str]) -> str:
 
 
 def _value(said: str, typed: str) -> str:
-    """A value that a message has, as it was ``typed`` where that means the same; a span of training in quotes."""
-    if SPAN.fullmatch(said):
-        return f'"{said}"'
+    """A value that a message has, as it was ``typed`` where that means the same."""
+    if SPAN.fullmatch(typed.strip()):
+        return shlex.quote(said).replace("'", '"')
     with suppress(ValueError):
         if float(said) == float(typed):
             return typed

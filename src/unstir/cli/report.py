@@ -50,7 +50,7 @@ def report(
         label: With --images the class that all of them show.
         flip: With --images: mirror images of training images count as copies too.
         out: The HTML file, in a folder that is made where it is missing; by default report.html in the (first) run's
-            folder, comparison.html for several.
+            folder, comparison.html for several. No file but an earlier page is replaced, nor by --pdf and --export.
         measure: Measure what is missing; without, the page has what was measured before.
         minutes: About how long drawing images for the figures of a run may take, where --num is 0; by default 5.
         num: Images per seed for the figures; 0: as many as --minutes allow, no more than are held out.

@@ -63,8 +63,13 @@ def train(
         of_recipe = [key for key in error.keys if asked.get(key) == default.get(key)]
         if not recipe or not of_recipe:
             raise
-        what = "what was asked" if len(of_recipe) == len(error.keys) else f"{', '.join(of_recipe)} as asked"
+        whole = len(of_recipe) == len(error.keys)
+        what = (
+            f"what was asked comes from recipe {recipe}"
+            if whole
+            else f"recipe {recipe} asks for {', '.join(of_recipe)}"
+        )
         own = f"unstir train --out {shlex.quote(str(folder))} goes on with the run's own settings"
-        raise UserError(f"{error}; {what} comes from recipe {recipe}: {own}") from None
+        raise UserError(f"{error}; {what}: {own}") from None
     show(*done.conclusion)
     return 0 if done.finished or place().rank else stop.status

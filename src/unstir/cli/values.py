@@ -133,7 +133,8 @@ def _check(argument: Argument, token: Token, kinds: tuple[Any, ...]) -> None:
         raise UserError(f"{given} must be yes or no")
     elif get_origin(kind) is Literal and text not in map(str, get_args(kind)):
         allowed = [str(each) for each in get_args(kind)]
-        near = nearest(text, allowed) or next((each for each in allowed if text and each.startswith(text)), None)
+        begun = [each for each in allowed if text and each.startswith(text)]
+        near = nearest(text, allowed) or (begun[0] if len(begun) == 1 else None)
         raise UserError(f"{given} must be one of {', '.join(allowed)}" + (f"; did you mean {near}?" if near else ""))
     elif kind is str and argument.keys and NOT_UTF8.search(text):
         raise UserError(f"{given} is not UTF-8, as a run's settings are; rename that file or folder")

@@ -50,8 +50,8 @@ def inpaint(
             raise UserError(f"{name}={value} must be at least 1")
     if model.distilled:
         raise UserError(
-            f"{model.folder} was distilled, and fills in nothing: that takes every step of a chain. Name the run that "
-            "it was distilled from"
+            f"{model.folder} was distilled, and cannot fill in an image, which needs every step of a chain; name the "
+            "run that it was distilled from"
         )
     x_0, keep = read_image(image, model.shape), read_mask(mask, box, image, model.shape)
     editing = Editing(model, job, job.chain.changed(sampler="ancestral"))

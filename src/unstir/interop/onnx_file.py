@@ -22,7 +22,7 @@ from unstir.libraries import library
 from unstir.runs.files import make_folder, replacing, write_text
 from unstir.runs.model import Model
 
-MOST = 200  # characters of what torch says
+MOST = 200  # characters of what torch and ONNX Runtime say
 TRACED = 2  # images that the network is traced with; 1 would be taken for a constant
 
 
@@ -87,11 +87,12 @@ class OnnxNetwork(nn.Module):
         options.intra_op_num_threads = torch.get_num_threads()
         try:
             return runtime.InferenceSession(str(self.file), options, providers=["CPUExecutionProvider"])
+        except MemoryError:
+            raise
         except Exception as error:  # its classes have no parent of their own
-            reason = " ".join(str(error).rpartition(":")[2].split()).rstrip(".")
-            raise UserError(
-                f"{self.file}: ONNX Runtime cannot read it ({reason}); delete it, and it is written anew"
-            ) from None
+            reason = " ".join(str(error).partition("failed:")[2].split() or str(error).split()).rstrip(".")[:MOST]
+            otherwise = "delete it to have it written anew, or take another version of onnxruntime"
+            raise UserError(f"{self.file}: ONNX Runtime cannot read it ({reason}); {otherwise}") from None
 
 
 def on_onnxruntime(model: Model) -> Model:

@@ -2,13 +2,14 @@
 
 import io
 import struct
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
@@ -62,14 +63,19 @@ def check_png(path: Path, option: str) -> None:
     if path.suffix.lower() != ".png" or path.is_dir() or not path.parent.is_dir():
         raise UserError(f"{option} {path} would be a PNG in a folder that exists; name a file that ends in .png")
     if path.exists() and not _is_signed(path):
-        raise UserError(f"{option} {path} is there and is no such picture of unstir; name another file")
+        raise UserError(
+            f"{option} {path} is there and does not say that unstir drew it; delete it, or name another file"
+        )
 
 
 def _is_signed(path: Path) -> bool:
+    """Whether a file is a PNG with the text `SIGNED`; its pixels, however many, are not decoded."""
     try:
-        with Image.open(path) as picture:
-            return SIGNED.items() <= picture.info.items()
-    except (OSError, ValueError, SyntaxError):  # of what is no picture
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=["PNG"]) as picture:
+                return SIGNED.items() <= picture.info.items()
+    except (UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError):
         return False
 
 

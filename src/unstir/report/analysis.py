@@ -135,8 +135,8 @@ def advice(facts: Facts, found: Sequence[Statement]) -> list[Statement]:
         own = [each for each in own if each.name not in ("longer", "larger", "quicker average")]
     made = list[Statement]()
     for cause in pressing:
-        as_his = [each for each in own if each.name in SAME.get(cause.finding.check, ())]
-        made += [each for each in as_his or [_remedy(cause)] if each not in made]
+        of_page = [each for each in own if each.name in SAME.get(cause.finding.check, ())]
+        made += [each for each in of_page or [_remedy(cause)] if each not in made]
     nothing = "No decided effect says what to try next; more seeds make the errors smaller "
     nothing += "(`unstir evaluate RUN --seeds 10`)."
     if facts.last is None:

@@ -132,7 +132,10 @@ def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[
 def _cost(facts: Sequence[Facts]) -> list[ByRun]:
     """What the runs took."""
     steps, data = [f"{it.step:,} of {it.length:,}" for it in facts], [it.data.content_hash[:12] for it in facts]
-    took = [(rows[0][0], [value for _, value in rows]) for rows in zip(*map(tables.cost, facts), strict=True)]
+    took = [
+        (" or ".join(dict.fromkeys(name for name, _ in rows)), [value for _, value in rows])
+        for rows in zip(*map(tables.cost, facts), strict=True)
+    ]
     return [("step", steps), *took, ("data", data)]
 
 

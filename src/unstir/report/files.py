@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from unstir.data.disk import open_file
 from unstir.errors import UserError
 from unstir.report.tables import WRITERS, targets
 from unstir.runs.files import check_file, replacing
@@ -13,7 +14,9 @@ from unstir.runs.files import check_file, replacing
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 OPTIONS = ("--headless=new", "--disable-gpu", "--no-first-run", "--disable-extensions", "--no-pdf-header-footer")
 SECONDS = 180
-MADE_BY = "<footer>Made by unstir "  # of every page (templates/base.html)
+LAST = 65_536  # bytes at the end of a page, where its footer is, and at the beginning of other files
+MADE_BY = b"<footer>Made by unstir "  # of every page (templates/base.html)
+PRINTED_BY = b"Skia/PDF"  # of every PDF by Chromium and Chrome
 
 
 def check_files(path: Path, printed: bool, exported: Path | None) -> list[Path]:
@@ -24,8 +27,6 @@ def check_files(path: Path, printed: bool, exported: Path | None) -> list[Path]:
     prints = [path.with_suffix(".pdf")] if printed else []
     for target in prints:
         _check_file(target, "--pdf", ".pdf")
-        if target.exists() and not path.exists():  # it is that of no page
-            raise UserError(f"--pdf {target} is there without its page {path.name}; name another page with --out")
         check_browser(path)
     return prints
 
@@ -36,16 +37,23 @@ def _check_file(path: Path, option: str, suffix: str) -> None:
         more = "; --pdf adds a PDF of the page" if path.suffix.lower() == ".pdf" else ""
         raise UserError(f"{option} {path} must end in {suffix}{more}")
     check_file(path, option)
-    if path.is_file() and suffix != ".pdf" and not _is_ours(path):
-        raise UserError(f"{option} {path} is there and was not written by unstir report; name another file")
+    if path.is_file() and path.stat().st_size and not _is_ours(path):
+        what = "was printed by no browser" if suffix == ".pdf" else "was not written by unstir report"
+        raise UserError(f"{option} {path} is there and {what}; delete it, or name another file")
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a page, or a file of figures, was written by unstir."""
-    text, kind = path.read_bytes(), path.suffix.lower()
-    if kind == ".html":
-        return MADE_BY.encode() in text
-    return text.startswith(WRITERS[kind](()).splitlines()[0].encode())  # the first line, whatever figures follow
+    """Whether a page or a file of figures was written by unstir; of a PDF, whether a browser printed it."""
+    kind = path.suffix.lower()
+    with open_file(path) as stream:
+        if kind == ".html":
+            stream.seek(max(0, path.stat().st_size - LAST))
+            return MADE_BY in stream.read()
+        text = stream.read(LAST)
+    if kind == ".pdf":
+        return PRINTED_BY in text
+    first = WRITERS[kind](()).splitlines()[0].encode()  # whatever figures follow
+    return text.startswith((first + b"\n", first + b","))
 
 
 def browser() -> str | None:

@@ -65,7 +65,7 @@ class Trainer:
         found, self._damaged = parallel.newest(run, self._check)
         if found is not None:
             self.state.restore(found)
-            there = found.environment if 0 < found.step < run.length else {}  # or nothing was, or is, computed
+            there = found.environment if 0 < found.step < run.length else {}  # else none was taken, or is left to take
             for sentence in what_differs(there, conditions(self._device, self.state.split)):
                 self._observer.say(sentence)
         elif cfg.init:
