@@ -93,7 +93,7 @@ def test_an_option_of_one_sampler_is_for_the_rows_that_take_it(trained, command,
     assert made[0]["eta"] == 1 and "eta" not in made[1] and made[1]["variance"] == "auto"
     status, said, error = command("sample", run.path, "--num", 2, "--compare", "unipc:3", "--eta", 1)
     assert (status, said) == (2, "")
-    assert error == "unstir: eta=1.0 is an option of none of the samplers of unipc:3; leave it out\n"
+    assert error == "unstir: --eta 1 is an option of none of the samplers of unipc:3; leave it out\n"
 
 
 def test_the_seconds_are_those_of_an_image_and_of_its_own_chain_alone(trained, monkeypatch):

@@ -131,7 +131,7 @@ def test_a_guide_without_effect_is_refused(trained, command):
     newest = run.newest_step()
     for options, words in (
         (("--guide", 8), "no effect at guidance=1"),
-        (("--guide", 3, "--guidance", 2), f"guide=3: step 3 was not saved; {run.path} has 1, 8, {newest}"),
+        (("--guide", 3, "--guidance", 2), f"--guide 3: step 3 was not saved; {run.path} has 1, 8, {newest}"),
         (("--guide", newest, "--guidance", 2), "the very step"),
         (("--guide", run.path, "--guidance", 2), "the very step"),
     ):

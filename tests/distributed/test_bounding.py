@@ -123,8 +123,8 @@ def test_what_is_sent_has_the_same_sums_to_the_last_bit(tmp_path):
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (("--calls", 21), "calls=21 is outside 2..20, the terms of the bound"),
-        (("--num", 300), "num=300 is outside 1..299"),
+        (("--calls", 21), "--calls 21 is outside 2..20, the terms of the bound"),
+        (("--num", 300), "--num 300 is outside 1..299"),
         (("--variance", "learned"), "a network that has learned it"),
         (("--out", "file"), "cannot make the folder file: "),
         (("--out", "taken"), "taken/held_out.json"),

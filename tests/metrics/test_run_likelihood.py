@@ -104,7 +104,7 @@ def test_the_command_writes_figures_and_a_curve(trained, command):
     status, out, _ = command("likelihood", run.path, "--num", 32, "--json")
     assert status == 0 and json.loads(out)["held_out"] == saved
     status, out, err = command("likelihood", run.path, "--calls", 1)
-    assert status == 2 and out == "" and "calls=1 is outside 2..20" in err
+    assert status == 2 and out == "" and "--calls 1 is outside 2..20" in err
     names = ("held_out-32-images.json", "curve-32-images.png", "train-32-images.json")
     assert sorted(path.name for path in (run.path / "likelihood").iterdir()) == sorted(names)  # nothing of what failed
     status, out, _ = command("likelihood", run.path, "--num", 32, "--calls", 5)

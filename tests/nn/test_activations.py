@@ -60,14 +60,14 @@ class Allocated(TorchDispatchMode):
         self.now -= self.there.pop(storage)
 
 
-def per_image(compute):
+def per_image(compute, nums=(12, 16)):
     """Bytes that one image more allocates at the peak, of enough images that weights decide nothing."""
     peaks = []
-    for num in (12, 16):
+    for num in nums:
         with Allocated() as allocated:
             compute(num)
         peaks.append(allocated.peak)
-    return (peaks[1] - peaks[0]) / 4
+    return (peaks[1] - peaks[0]) / (nums[1] - nums[0])
 
 
 @pytest.mark.parametrize("low", [False, True], ids=["float32", "bfloat16"])
@@ -117,6 +117,18 @@ def test_the_bytes_of_activations_are_known_before(name):
         forecasts.append(training_bytes(config, 8, 8, 4, levels))
         assert forecasts[-1] == pytest.approx(per_image(lambda num: pass_through(net, num)), rel=0.08), levels
     assert forecasts == sorted(forecasts, reverse=True) and forecasts[-1] < 0.75 * forecasts[0]
+
+
+@pytest.mark.parametrize("levels", [0, 2])
+@pytest.mark.parametrize(("heads", "channels", "side"), [(1, 32, 8), (8, 32, 8), (1, 128, 10), (1, 32, 10)], ids=str)
+def test_the_bytes_of_attention_that_is_trained_by_products_are_known_before(heads, channels, side, levels):
+    config = UNetConfig(channels=channels, mults=(1, 1), num_blocks=1, attention=(0,), heads=heads, groups=8)
+    net = network(config)
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    net.checkpoint_activations(levels)
+    found = per_image(lambda num: pass_through(net, num, low=True, side=side), nums=(32, 40))
+    assert training_bytes(config, side, side, 2, levels, products=True) == pytest.approx(found, rel=0.1)
 
 
 @pytest.mark.parametrize("name", SHAPES)

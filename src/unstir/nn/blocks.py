@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-_SMALL_MAP = 64  # positions, of which a head's scores take little memory however few channels it has
+from unstir.nn.activations import by_products
+
 MAX_PERIOD = 10_000.0  # Vaswani et al.'s longest period, divided by 2 pi
 
 
@@ -157,9 +158,9 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     head, so they take its place where these are no more numbers than the head's N d, or few. Scores are rounded to
     bfloat16: an error of 0.8%, by the kernel 0.2%, with which images are drawn.
     """
-    places, channels = q.shape[2:]
-    few = places <= max(channels, _SMALL_MAP)
-    if few and q.requires_grad and q.dtype == torch.bfloat16 and q.device.type == "cpu":
+    positions, channels = q.shape[2:]
+    low = q.dtype == torch.bfloat16 and q.device.type == "cpu"
+    if low and q.requires_grad and by_products(positions, channels):
         return torch.softmax(q * channels**-0.5 @ k.transpose(2, 3), dim=3) @ v
     return nn.functional.scaled_dot_product_attention(q, k, v)
 

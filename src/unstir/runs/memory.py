@@ -71,16 +71,15 @@ def at_once(train: TrainConfig) -> int:
 
 
 def activations(config: Config, shape: Shape, device: torch.device) -> int:
-    """Bytes that an image of ``shape`` (C, H, W) takes at the peak of a training pass on the device.
-
-    Of a network of the user's own nothing is known but the images themselves.
+    """Bytes that an image of ``shape`` (C, H, W) takes at the peak of a training pass on the device; of a network of
+    the user's own nothing is known but the images.
     """
-    itemsize, numbers = build.dtype(config.train.dtype, device).itemsize, math.prod(shape)
-    network, levels = build.network_config(config), config.train.activation_checkpointing
-    each = (training_bytes(network, *shape[1:], itemsize, levels) if network.is_unet else 0) + OF_IMAGES * numbers
-    if config.distilled:
-        each = max(each, sampled(network, shape, build.dtype(config.train.dtype, device)))  # of the teacher
-    return max(each, OF_NOISE * config.loss.noise_choices * numbers)
+    train, numbers, network = config.train, math.prod(shape), build.network_config(config)
+    dtype, levels = build.dtype(train.dtype, device), train.activation_checkpointing
+    low = dtype == torch.bfloat16 and device.type == "cpu"
+    unet = training_bytes(network, *shape[1:], dtype.itemsize, levels, products=low) if network.is_unet else 0
+    teacher = sampled(network, shape, dtype) if config.distilled else 0
+    return max(unet + OF_IMAGES * numbers, teacher, OF_NOISE * config.loss.noise_choices * numbers)
 
 
 def of_steps(config: Config, shape: Shape, device: torch.device, rest: int = 0) -> Forecast:
