@@ -139,7 +139,7 @@ def _check(argument: Argument, token: Token, kinds: tuple[Any, ...]) -> None:
     elif kind is str and argument.keys and NOT_UTF8.search(text):
         raise UserError(f"{given} is not UTF-8, as a run's settings are; rename that file or folder")
     elif kind is Path and not text.strip():
-        raise UserError(f"{given!r} is no name of a file or folder")
+        raise UserError(f"{option_of(argument, token)} {text!r} is no name of a file or folder")
 
 
 def _check_whole(given: str, text: str) -> None:
