@@ -1,7 +1,6 @@
 """An exception as the one line that a person reads: what was given, what is allowed, what to type."""
 
 import re
-import shlex
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import get_args
@@ -54,7 +53,7 @@ def as_typed(message: str, words: Sequence[str]) -> str:
 def _value(said: str, typed: str) -> str:
     """A value that a message has, as it was ``typed`` where that means the same."""
     if SPAN.fullmatch(typed.strip()):
-        return shlex.quote(said).replace("'", '"')
+        return f'"{said}"' if " " in said else said
     with suppress(ValueError):
         if float(said) == float(typed):
             return typed

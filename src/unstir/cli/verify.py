@@ -32,6 +32,7 @@ def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Pa
         names: Rows, or the themes forward, reverse, bound, sampling and oracles; by default all of them.
         json_: Print the rows as JSON.
         plot: File of a picture (.png): the schedules, the posterior's coefficients, and an image dissolving into noise.
+            Only an earlier one is replaced.
         image: The image that dissolves, its centre square at 64 x 64; by default a handwritten digit.
     """
     from unstir import console
