@@ -80,10 +80,11 @@ else:
     SamplerName = Literal[tuple(SAMPLERS)]
 SpacingName = Literal["trailing", "leading", "linspace", "quadratic", "log_snr"]
 Time = Annotated[int, Field(ge=1, le=1_000_000)]
+STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 @refusing
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", validate_default=True, use_attribute_docstrings=True))
+@dataclass(frozen=True, config=STRICT)
 class Chain:
     """How images are drawn. The sentence below each setting is its help on the command line.
 

@@ -124,9 +124,13 @@ def _escaped(character: str) -> str:
     return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else character.encode("unicode_escape").decode("ascii")
 
 
+ALMOST = 0.8  # how like two names are that differ by a slip, such as digts and digits
+
+
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known word whose letters are most like those of this one; None where none is like it."""
-    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
+    """The known word whose letters are most like those of this one, capital or not; None where none is like it."""
+    plain = {each.lower(): each for each in known}
+    return next((plain[near] for near in difflib.get_close_matches(word.lower(), plain, n=1, cutoff=cutoff)), None)
 
 
 def short(value: object) -> str:
@@ -137,6 +141,9 @@ def short(value: object) -> str:
         return f"a list of {len(value)}"
     text = "a table" if isinstance(value, dict) else ascii(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+OF_SETTING = re.compile("[a-zA-Z_0-9]+=")  # how a message begins that is of one setting
 
 
 class MisfitError(ValueError):
@@ -192,7 +199,7 @@ def explain(error: "ValidationError", near_key: Callable[[str], str | None], typ
         elif item["type"] == "value_error" and not isinstance(item["input"], str | int | float):  # of a section
             cause = item["ctx"]["error"]
             said = cause.said(key, typed) if isinstance(cause, MisfitError) else str(cause)
-            parts.append(f"{key}: {said}" if key else said)
+            parts.append(f"{key}{'.' if OF_SETTING.match(said) else ': '}{said}" if key else said)
         else:
             parts.append(_of_value(key, item, typed))
     return "; ".join(parts)
@@ -230,7 +237,8 @@ def _allowed(item: "ErrorDetails") -> str:
     """What pydantic would have taken, in the words of a config file."""
     kind, limits = item["type"], item.get("ctx", {})
     if kind in BOUNDS:
-        return f"{BOUNDS[kind]} {next(iter(limits.values()))}"
+        limit = next(iter(limits.values()))
+        return f"{BOUNDS[kind]} {f'{limit:g}' if isinstance(limit, float) else limit}"
     if kind == "literal_error":
         return f"one of {limits['expected'].replace(' or ', ', ')}"
     return next((words for prefix, words in KINDS.items() if kind.startswith(prefix)), "another value")

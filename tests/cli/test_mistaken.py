@@ -1,6 +1,7 @@
 """What is named in the place of something else is recognised, and the message says what to type."""
 
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,27 @@ def test_what_it_is_and_what_to_type_is_said(there, command, refused, arguments,
     refused(command(*arguments.split()), *words)
 
 
+def test_a_run_whose_config_is_gone_is_told_from_images_and_begun_nowhere(there, command, refused, tmp_path):
+    shutil.copytree("runs/r1", broken := tmp_path / "broken")
+    (broken / "config.toml").unlink()
+    for name in ("sample", "doctor", "report", "evaluate"):
+        refused(
+            command(name, broken), f"{broken} has checkpoints of a run and no config.toml, without which it is none"
+        )
+    refused(command("train", "digits", "--out", broken), f"{broken} has checkpoints of a run whose config.toml is gone")
+
+
+def test_the_folder_of_stores_and_one_that_is_near_a_store_lead_to_it(there, command, refused, digits, tmp_path):
+    store = shutil.copytree(digits, tmp_path / "shelf/digits")
+    refused(command("data", "inspect", store.parent), f"holds no packed data itself; name one in it, such as {store}")
+    refused(command("data", "inspect", store.parent / "digts"), f"digts: no such folder; did you mean {store}?")
+
+
+def test_a_run_is_compared_with_others_alone(there, command, refused):
+    refused(command("report", "runs/r1", "runs/../runs/r1"), "runs/r1 is named twice; name each run once")
+    refused(command("report", "runs/r1", "--no-measure", "--minutes", "3"), "--no-measure and --minutes exclude each")
+
+
 def test_a_store_in_the_place_of_a_run_or_of_images_is_named_as_one(there, command, refused, digits):
     for words in (("doctor",), ("evaluate",), ("sample",), ("likelihood",), ("report",)):
         line = refused(command(*words, digits), f"{digits} is a packed store", f"unstir data inspect {digits}")
@@ -91,6 +113,11 @@ def test_a_store_in_the_place_of_a_recipe_is_the_source_to_train_on(there, comma
 def test_of_a_path_that_is_absent_no_recipe_is_guessed(there, command, refused):
     assert "did you mean" not in refused(command("train", "data/digits"), "'data/digits' is neither a recipe")
     refused(command("train", "digit"), "did you mean digits?")
+
+
+def test_a_name_almost_that_of_a_source_is_answered_with_it(there, command, refused):
+    refused(command("data", "pack", "Digts", "--out", "s"), "Digts is not there; did you mean digits? Else use digits")
+    assert "did you mean" not in refused(command("data", "pack", "photos", "--out", "s"), "photos is not there; use")
 
 
 @pytest.fixture

@@ -116,7 +116,8 @@ def test_a_remedy_is_an_option_to_paste(unstir, refused, typed, remedies):
 
 def test_elsewhere_it_is_a_setting_of_the_file_or_of_the_call():
     sections = {"train": {"shard": True, "optimizer": "muon", "lr": 4e-3}}
-    with pytest.raises(UserError, match='^mine.toml: train: .*: use train.optimizer="adam" with train.lr=0.002$'):
+    adam = 'use train.optimizer="adam" with train.lr=0.002'
+    with pytest.raises(UserError, match=rf"^mine.toml: train\.shard=true .*: {adam}$"):
         from_dict(sections, "mine.toml")
     with pytest.raises(UserError, match='^shard=true .*: use optimizer="adam" with lr=0.002$'):
         TrainConfig(**sections["train"])
@@ -174,6 +175,15 @@ def test_a_wrong_value_is_shown_as_it_was_typed(unstir, refused, typed, says):
     assert f"unstir: {says}" in refused(unstir("train", "digits", *typed))
 
 
+def test_what_does_not_fit_another_setting_is_shown_as_it_was_typed(unstir, refused):
+    refused(unstir("train", "digits", "--model.heads", "7"), "unstir: --model.heads 7 does not divide the 64 channels")
+    refused(
+        unstir("train", "digits", "--grids.eta", "0.5", "--grids.sampler", "ancestral"), "unstir: --grids.eta 0.5 is"
+    )
+    with pytest.raises(UserError, match=r"^mine.toml: model.heads=7 does not divide .*: use model.heads="):
+        from_dict({"model": {"heads": 7}}, "mine.toml")
+
+
 def test_in_a_file_a_wrong_value_is_shown_with_its_key():
     for text, says in (("abc", r"='abc': it must be a whole number and a unit"), ("5", "='5': it must have a unit")):
         with pytest.raises(UserError, match=f"^mine.toml: train.length{says}"):
@@ -197,6 +207,12 @@ def test_in_a_file_a_wrong_value_is_shown_with_its_key():
         ("guidance=nan: it must be", ["sample", "--guidance", "nan"], "--guidance nan: it must be"),
         ("variance='large' is an option", ["sample", "--variance", "large"], "--variance large is an option"),
         ("train.length=9 steps goes", ["train", "--train.length", "9 steps"], '--train.length "9 steps" goes'),
+        ("diffusion.beta_T=0.5 exceeds", ["train", "--diffusion.beta_T", "0.5"], "--diffusion.beta_T 0.5 exceeds"),
+        ("device='gpu' is unknown", ["train", "--train.device", "gpu"], "--train.device gpu is unknown"),
+        ("steps=3 exceeds", ["train", "--diffusion.steps", "9", "--grids.steps", "3"], "--grids.steps 3 exceeds"),
+        ("steps=3 exceeds", ["train", "--grids.steps", "4"], "steps=3 exceeds"),
+        ("num_reference=3 is", ["evaluate", "--reference", "3"], "--reference 3 is"),
+        ("label=99 is outside", ["edit", "--labels", "3", "99"], "--labels 99 is outside"),
         ("model.mults=[1, 2] makes", ["train", "--model.mults", "1", "2"], "--model.mults [1, 2] makes"),
         ("run: it has a=b in it", ["sample", "--a", "b"], "run: it has a=b in it"),
         ("no value", ["sample", "--no", "1"], "no value"),
@@ -209,6 +225,7 @@ def test_what_was_typed_as_an_option_is_named_so_at_the_head_of_a_message(messag
 def test_the_beginning_of_a_word_that_is_known_is_answered_with_the_word(unstir, refused):
     refused(unstir("sample", "nowhere", "--engine", "onnx"), "torch, onnxruntime; did you mean onnxruntime?")
     assert "did you mean" not in refused(unstir("sample", "nowhere", "--engine", "jax"))
+    refused(unstir("sample", "nowhere", "--sampler", "DDIM"), "dpmpp_2m_sde, unipc, heun", "did you mean ddim?")
 
 
 def test_a_folder_without_a_name_is_not_the_one_that_one_is_in(unstir, refused):

@@ -99,6 +99,19 @@ def test_the_ends_of_paths_are_not_held_against_errors_of_single_times(healthy):
     assert {other.skipped[name] for name in of_times} == {"a distilled run has no error of single times"}
 
 
+def test_the_remedies_of_a_distilled_run_are_options_of_distill(monkeypatch):
+    distilled = {"loss__objective": "consistency", "grids__sampler": "consistency", "diffusion__predict": "v"}
+    distilled |= {"log__held_out_images": 0}
+    lines = tuple({"step": step, "loss": None} for step in (1, 50, 100))
+    parts = {"lines": lines, "images": STATS, "unmeasured": NO_SAMPLES}
+    plain, other = (
+        next(each.remedy for each in examine(facts(**parts, **settings)).findings if each.check == "not-finite")
+        for settings in ({}, distilled)
+    )
+    assert "(--train.lr " in plain and "unstir distill" not in plain
+    assert "(--lr " in other and "--train.lr" not in other and other.endswith("(unstir distill)")
+
+
 @pytest.mark.parametrize("times", ["laplace", "normal"])
 @pytest.mark.parametrize(("T", "num"), [(1000, 256), (20, 16), (3, 1000)])
 def test_errors_of_weights_are_measured_at_times_that_follow_the_density(times, T, num):

@@ -121,6 +121,9 @@ def test_the_first_loss(first, init, expected, monkeypatch):
     found = said("first-loss", facts(lines=lines, train__init=init), lines, STATS)
     assert found == (expected and ("problem", pytest.approx(expected), 1.5))
     assert said("first-loss", facts(), ({"step": 1}, *lines), STATS) is None
+    for warmup, advised in (("0 steps", "with a warm-up"), ("5 steps", "with a longer warm-up")):
+        given = facts(lines=lines, train__warmup=warmup), ({"step": 1, "loss": 9.0},), STATS
+        assert advised in next(iter(CHECKS["first-loss"].find(*given))).remedy
 
 
 def test_clipping_of_most_steps_and_the_lack_of_it():

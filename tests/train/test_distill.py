@@ -207,7 +207,7 @@ def test_a_distilled_run_is_drawn_without_guidance_and_refuses_it_and_a_guide(ma
     guided = {"grids__guidance": 2.0, "grids__guidance_low": 2}
     teacher, _ = trained("teacher", **classes, **guided)
     assert distilled(teacher).grids.guidance == 1
-    with pytest.raises(UserError, match=r"grids: guidance=2\.0 .* estimates are images"):
+    with pytest.raises(UserError, match=r"grids\.guidance=2\.0 .* estimates are images"):
         make_run("fast", **CONSISTENCY, **classes, grids__guidance=2.0)
     assert Chain("consistency", guidance=0.0).guidance == 0
     fast, _ = trained("fast", **CONSISTENCY)

@@ -145,6 +145,20 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_word(make_run, uninte
     assert_same(outcome(run), uninterrupted)
 
 
+def test_a_run_whose_checkpoints_are_gone_starts_over_with_a_word(make_run, uninterrupted):
+    run, store = make_run("gone")
+    trainer = Trainer(run, store)
+    trainer.run(StopAt(trainer, 9))
+    for _, path in checkpoint.listed(run.checkpoints):
+        path.unlink()
+    said = []
+    trainer = Trainer(*make_run("gone"), observer=_Listener(said))
+    trainer.run()
+    over = [text for text in said if "starts over" in text]
+    assert len(over) == 1 and "no checkpoint to go on from" in over[0] and "its log of 8 steps with it" in over[0]
+    assert_same(outcome(run), uninterrupted)
+
+
 VARIANTS = {
     "epochs of two steps, cosine by epoch, classes": {
         "train__batch_size": 700,

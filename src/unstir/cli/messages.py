@@ -16,7 +16,10 @@ from unstir.errors import asked_for, explain, is_out_of_memory, nearest, printab
 from unstir.runs import toml
 from unstir.runs.bounds import SPAN
 
-GIVEN = re.compile(rf"([a-z_.]+)=({SPAN.pattern}\b|[^\s:,;]+)")  # how a message begins that says what was given
+GIVEN = re.compile(rf"([a-zA-Z_.0-9]+)=({SPAN.pattern}\b|[^\s:,;]+)")  # how a message begins that says what was given
+
+OWN_NAMES = {"reference": "num_reference", "labels": "label"}
+"""What the library calls options that are called otherwise on the command line."""
 
 
 def one_line(error: BaseException) -> str:
@@ -43,10 +46,13 @@ def as_typed(message: str, words: Sequence[str]) -> str:
     """
     if not (given := GIVEN.match(message)):
         return message
+    rest = message[given.end() :]
     for word, following in zip(words, [*words[1:], ""], strict=True):
         option, joined, value = word.partition("=")
-        if option[:2] == "--" and option[2:].replace("-", "_") == given[1]:
-            return f"{option} {_value(given[2], value if joined else following)}{message[given.end() :]}"
+        name, typed = option[2:].replace("-", "_"), value if joined else following
+        is_it, same = given[1] in (name, OWN_NAMES.get(name)), _value(given[2], typed) == typed
+        if option[:2] == "--" and (is_it or (same and given[1] == name.rpartition(".")[2])):
+            return f"{option} {_value(given[2], typed)}{rest}"
     return message
 
 

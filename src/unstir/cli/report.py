@@ -63,7 +63,7 @@ def report(
     from unstir.report.images import ReportFiles, write_images_report
     from unstir.report.write import write_report
 
-    _check(bool(runs), bool(images), label is not None or flip, not measure or minutes is not None)
+    _check(bool(runs), bool(images), label is not None or flip, (not measure, minutes is not None))
     telling: dict[str, Any] = {"say": say, "showing": console.counting}
     if images:
         request = EvaluationRequest(num=num, seeds=seeds, label=label, flip=flip, store=store)
@@ -78,11 +78,13 @@ def report(
     return 0
 
 
-def _check(runs: bool, images: bool, of_images: bool, of_runs: bool) -> None:
+def _check(runs: bool, images: bool, of_images: bool, of_runs: tuple[bool, bool]) -> None:
     """Raise UserError unless runs or images were given, with options of their own alone."""
     if runs == images:
         raise UserError("give either the folder of a run or several, or images with --images")
-    if images and of_runs:
+    if images and any(of_runs):
         raise UserError("--no-measure and --minutes are of runs; leave them out with --images")
+    if all(of_runs):
+        raise UserError("--no-measure and --minutes exclude each other: nothing is measured; leave one out")
     if runs and of_images:
         raise UserError("--label and --flip are of --images; leave them out")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unstir.data.disk import file_errors, open_file
 from unstir.data.images import MAX_PIXELS, Shape
 from unstir.data.recognised import holds_images
-from unstir.errors import UserError
+from unstir.errors import ALMOST, UserError, nearest
 
 if TYPE_CHECKING:  # decoding workers do without it
     from pydantic import TypeAdapter
@@ -107,6 +107,11 @@ def read(folder: Path, name: str = NAME) -> dict[str, Any]:
         if not file.exists() and _holds_images(folder):
             how = f"unstir data pack {folder} --out STORE packs them"
             raise UserError(f"{folder} holds images that are not packed: {how}")
+        if inside := sorted(file.parent for file in folder.glob(f"*/{MANIFEST}")):
+            raise UserError(f"{folder} holds no packed data itself; name one in it, such as {inside[0]}")
+        beside = {file.parent.name: file.parent for file in folder.parent.glob(f"*/{MANIFEST}")}
+        if not os.path.lexists(folder) and (near := nearest(folder.name, beside, ALMOST)):
+            raise UserError(f"{folder}: no such folder; did you mean {beside[near]}?")
     what = "no packed data here" if os.path.lexists(folder) else "no such folder"
     missing = f"{folder}: {what} ({MANIFEST} is missing); {name}, or make it with unstir data pack"
     with file_errors(file, missing), open_file(file) as stream:

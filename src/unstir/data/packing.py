@@ -24,7 +24,7 @@ from unstir.data.shards import Shards
 from unstir.data.source import Options, Source, Spelling, UnfitError, in_python, is_named
 from unstir.data.store import Store, is_store
 from unstir.data.writer import Writer, publish, staging_folder
-from unstir.errors import UserError, printable
+from unstir.errors import UserError, nearest, printable
 from unstir.progress import Progress, counted
 
 MAX_SIZE = 4096
@@ -99,7 +99,8 @@ def source_of(asked: Options) -> Source:
     if isinstance(source, str) and source.startswith(PREFIX):
         return RecordsSource(HubDataset(source), options)
     path, named = usable_path(source), asked.spelling("source", str(source))
-    with file_errors(path, f"{named} is not there; {_GIVEN}"):
+    near = nearest(str(source), ("digits", "cifar10"))
+    with file_errors(path, f"{named} is not there; {f'did you mean {near}? Else ' if near else ''}{_GIVEN}"):
         mode, start = path.stat().st_mode, b""
         if stat.S_ISREG(mode):
             with path.open("rb") as stream:

@@ -4,7 +4,7 @@ A finding has the figure that was measured, the threshold that it was compared w
 thresholds are explained, with what trained runs measure, in docs/doctor.md.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,17 @@ def examine(facts: RunFacts) -> Report:
         reasons |= dict.fromkeys(OF_SINGLE_TIMES, "a distilled run has no error of single times")
     skipped = {name: reason for name, reason in reasons.items() if reason}
     checked = tuple(name for name in CHECKS if name not in skipped)
-    findings = explained(finding for name in checked for finding in CHECKS[name].run(facts))
+    found = (finding for name in checked for finding in CHECKS[name].run(facts))
+    if facts.run.config.distilled:
+        found = (replace(each, remedy=_of_distill(each.remedy)) for each in found)
+    findings = explained(found)
     return Report(tuple(findings), checked, skipped, setup.forecast(facts))
+
+
+def _of_distill(remedy: str) -> str:
+    """A remedy whose options are those of `unstir distill`, where that has its own."""
+    own = remedy.replace("--train.lr", "--lr").replace("--train.length", "--length")
+    return remedy if own == remedy else f"{own} (unstir distill)"
 
 
 def diagnose(

@@ -160,7 +160,7 @@ def _still_falling(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
         yield Finding("warning", evidence, remedy, math.exp(-gap), 1 / FALL)
     elif last is not None and last.steep:
         evidence = f"""from {last.before.images} to {last.after.images} training images the held-out loss fell by
-            {last.share:.0%} ({abs(last.fall.errors):.0f} standard errors), which is {last.rate:.0%} for each doubling
+            {last.share:.0%} ({abs(last.fall.errors):.0f} standard errors), which is {last.rate:.1%} for each doubling
             of the images; less than {STEEP:.0%} is usual"""
         yield Finding("warning", evidence, remedy, last.rate, STEEP)
 
@@ -174,7 +174,8 @@ def _first_loss(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterator[F
         evidence = f"""over the first {lines[0]["step"]} steps the squared error is {first[0]:.4g}; an output of 0 has
             {expected:.4g}, and at most {START} times that is usual"""
         rate = f"a lower rate, --train.lr {lower_rate(config):.2g}"
-        remedy = f"a new run with a warm-up (--train.warmup) and {rate}"
+        has_warmup = facts.run.steps_in(config.train.warmup) > 0
+        remedy = f"a new run with {'a longer' if has_warmup else 'a'} warm-up (--train.warmup) and {rate}"
         yield Finding("problem", evidence, remedy, first[0] / expected, START)
 
 

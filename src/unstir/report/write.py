@@ -69,6 +69,9 @@ def _check_asked(paths: Sequence[Path], minutes: float, num: int, seeds: int) ->
     """Raise UserError for no run, and for numbers that no figure can be made of."""
     if not paths:
         raise UserError("no run was named; give the folder of one, such as runs/digits")
+    places = [path.resolve() for path in paths]
+    if twice := next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None):
+        raise UserError(f"{twice} is named twice; name each run once")
     if not minutes > 0:  # NaN too
         raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
     if num and num < FEWEST:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-STRICT = ConfigDict(extra="forbid", validate_default=True)
+STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 SPAN = re.compile(r"(\d+)\s*(step|epoch|image)s?")
 MOST_DIGITS = 12
 MOST = 1_000_000  # the greatest of most counts: beyond what any machine holds, and far below what overflows

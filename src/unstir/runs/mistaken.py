@@ -10,7 +10,7 @@ from pathlib import Path
 
 from unstir.data import is_store
 from unstir.data.recognised import holds_images, refuse_onnx
-from unstir.errors import UserError, nearest
+from unstir.errors import ALMOST, UserError, nearest
 
 
 def around(path: Path) -> Path | None:
@@ -32,6 +32,8 @@ def refuse(path: Path) -> None:
         raise UserError(f"{path} is a packed store and no run; to see what it holds: unstir data inspect {path}")
     if path.is_dir() and (inside := sorted(each for each in path.iterdir() if _is_run(each))):
         raise UserError(f"{path} holds no run itself; name one in it, such as {inside[0]}")
+    if has_lost_config(path):
+        raise UserError(f"{path} has checkpoints of a run and no config.toml, without which it is none; put that back")
     if holds_images(path):
         compare, learn = f"unstir evaluate --images {path} --store STORE", f"unstir train RECIPE --data.source {path}"
         raise UserError(
@@ -42,8 +44,12 @@ def refuse(path: Path) -> None:
     raise UserError(f"{path} holds no run (config.toml is missing); name the folder of one")
 
 
+def has_lost_config(path: Path) -> bool:
+    """Whether a folder has what a run has, but for its config.toml."""
+    return (path / "data.json").is_file() and (path / "checkpoints").is_dir() and not _is_run(path)
+
+
 NUMBER = re.compile("[0-9]+")
-ALMOST = 0.8  # how like two names are that differ by a slip, such as digts and digits
 
 
 def beside(path: Path) -> list[Path]:
