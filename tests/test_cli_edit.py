@@ -151,8 +151,8 @@ def test_morph_and_labels_need_classes(unstir, run, classes):
         refused(unstir("edit", name, classes, "a.png", *options, "--label", 10), "--label 10 is outside", "0..9")
         refused(unstir("edit", name, run, "a.png", *options, "--label", 1), "--label 1", "no classes")
     refused(unstir("edit", "blend", classes, "a.png", "b.png"), "10 classes", "--labels")
-    refused(unstir("edit", "blend", classes, "a.png", "b.png", "--labels", 0, -1), "label=-1", "0..9")
-    refused(unstir("edit", "morph", classes, "--labels", 0, 11), "label=11", "0..9")
+    refused(unstir("edit", "blend", classes, "a.png", "b.png", "--labels", 0, -1), "--labels -1", "0..9")
+    refused(unstir("edit", "morph", classes, "--labels", 0, 11), "--labels 11", "0..9")
     refused(unstir("edit", "morph", run, "--labels", 0, 1), "no classes", "blend")
 
 

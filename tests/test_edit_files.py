@@ -57,6 +57,60 @@ def test_single_results_are_the_tiles_at_the_size_of_the_images(unstir, trained)
             assert np.array_equal(np.asarray(single), pixels[0].numpy())
 
 
+def singles(stem="made"):
+    return sorted(path.name for path in Path().glob(f"{stem}-*.png"))
+
+
+def test_single_results_of_an_older_picture_go_with_it(unstir, trained):
+    run, _ = trained()
+    ask = lambda num, *more: unstir(
+        "edit", "vary", run.path, "a.png", "--steps", 3, "--num", num, "--out", "made.png", *more
+    )
+    assert ask(4, "--singles")[0] == 0 and len(singles()) == 4
+    for _ in range(2):
+        status, _, err = ask(2, "--singles")
+        assert status == 0 and singles() == ["made-0.png", "made-1.png"], err
+    kept = Path("made-1.png").read_bytes()
+    assert ask(2)[0] == 0 and Path("made-1.png").read_bytes() == kept  # the same settings: they are still its results
+    assert json.loads(Path("made.json").read_text())["singles"] == 2
+    Path("made-2.png").write_bytes(b"precious")
+    assert ask(1)[0] == 0 and singles() == ["made-2.png"]
+    assert "singles" not in json.loads(Path("made.json").read_text())
+    Path("made-2.png").unlink()
+    assert ask(3, "--singles")[0] == 0 and len(singles()) == 3
+
+
+def test_a_single_result_that_is_edited_stays(unstir, trained):
+    run, _ = trained()
+    assert unstir("edit", "vary", run.path, "a.png", "--steps", 3, "--num", 2, "--singles", "--out", "made.png")[0] == 0
+    before = Path("made-1.png").read_bytes()
+    status, _, err = unstir("edit", "vary", run.path, "made-1.png", "--steps", 3, "--num", 2, "--out", "made.png")
+    assert status == 2 and "would replace made-1.png, the image that is edited" in err
+    assert Path("made-1.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("num", [3, 1])
+def test_single_results_that_a_full_disk_cut_short_have_no_settings_and_are_made_again(
+    unstir, trained, monkeypatch, num
+):
+    run, _ = trained()
+    ask = ("edit", "vary", run.path, "a.png", "--steps", 3, "--singles", "--out", "made.png")
+    assert unstir(*ask, "--num", 2, "--seed", 1)[0] == 0
+    save_png = sidecar.save_png
+
+    def full(path, picture):
+        if path.name == "made-1.png":
+            raise UserError("cannot write made-1.png: No space left on device")
+        save_png(path, picture)
+
+    monkeypatch.setattr(sidecar, "save_png", full)
+    assert unstir(*ask, "--num", 3)[0] == 2 and not Path("made.json").exists()
+    monkeypatch.setattr(sidecar, "save_png", save_png)
+    assert unstir(*ask, "--num", num)[0] == 0
+    assert singles() == [f"made-{number}.png" for number in range(num)]
+    assert json.loads(Path("made.json").read_text())["singles"] == num and not list(Path().glob(".made*"))
+
+
 @pytest.mark.parametrize("ink", ["white", "black"])
 def test_what_is_transparent_in_a_mask_is_kept(unstir, trained, ink):
     run, _ = trained()

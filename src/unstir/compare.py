@@ -114,8 +114,8 @@ def save_comparison(
         (row.caption if at == 0 else "", row.images[at : at + LINE]) for row in rows for at in range(0, job.num, LINE)
     ]
     sheet = titled(contact_sheet(lines, widest=400), ", ".join(drawn_classes(model, job, LINE)))
-    costs = {"steps": [row.cost.steps for row in rows], "calls": [row.cost.calls for row in rows]}
+    steps, calls = [row.cost.steps for row in rows], [row.cost.calls for row in rows]
     said, seconds = [row.said for row in rows], [row.seconds for row in rows]
     command = "unstir sample --compare"
-    sidecar.save(file, sidecar.png(sheet), command, settings, cost=said, seconds=seconds, **costs)
+    sidecar.save(file, sidecar.png(sheet), command, settings, cost=said, seconds=seconds, steps=steps, calls=calls)
     return file, rows

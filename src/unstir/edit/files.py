@@ -17,7 +17,6 @@ from unstir.errors import UserError
 from unstir.pictures.grid import to_picture
 from unstir.pixels import from_uint8
 from unstir.runs import sidecar
-from unstir.runs.files import save_png
 
 Box = tuple[int, int, int, int]  # (left, top, width, height) in pixels of the run's images
 POOR = 30.0  # decibels below which an inversion is called poor: a difference that anyone sees
@@ -114,7 +113,8 @@ class Target:
             return
         single = re.compile(re.escape(self.out.stem) + r"-\d+\.png")
         own = [path for path in self.out.parent.glob("*.png") if single.fullmatch(path.name)] if self.singles else []
-        if edited := {path.resolve() for path in self.read} & {path.resolve() for path in (self.out, *own)}:
+        goes = (self.out, *own, *sidecar.singles_of(self.out))  # with the picture that is replaced
+        if edited := {path.resolve() for path in self.read} & {path.resolve() for path in goes}:
             image = f"{edited.pop().name}, the image that is edited"
             raise UserError(f"--out {self.out} would replace {image}; name another file")
         sidecar.check(self.out, own)
@@ -127,13 +127,11 @@ class Target:
             "calls": edited.calls,
             "cost": f"{edited.calls:,} call{'s' * (edited.calls > 1)}{edited.besides}",
             "psnr": [None if value == math.inf else value for value in edited.psnr] or None,
-            "singles": len(singles) or None,
         }
         given = {key: value for key, value in measured.items() if value is not None}
         command = f"unstir edit {edited.settings['edit']}"
-        sidecar.save(file, sidecar.png(edited.picture()), command, edited.settings, **given)
-        for path, pixels in zip(singles, edited.made, strict=False):
-            save_png(path, to_picture(pixels))
+        pictures = [to_picture(pixels) for pixels in edited.made] if self.singles else []
+        sidecar.save(file, sidecar.png(edited.picture()), command, edited.settings, pictures, **given)
         return (
             f"picture  {file}",
             *([f"singles  {singles[0]} to {singles[-1].name}"] if singles else []),

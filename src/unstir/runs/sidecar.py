@@ -3,13 +3,14 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import unstir
 from unstir.data.disk import sync_folder
 from unstir.errors import UserError
-from unstir.runs.files import check_file, make_folder, replacing, write_text
+from unstir.runs.files import check_file, make_folder, replacing, save_png, write_text
 from unstir.runs.kinds import is_count
 
 if TYPE_CHECKING:
@@ -51,10 +52,7 @@ def check(
     ours = _read(sidecar)
     if sidecar.exists() and ours is None:
         raise UserError(f"{sidecar}, where the settings go, is not of unstir; name another file with {option}")
-    count = (ours or {}).get("singles", 0)
-    known = {picture, *numbered(picture, count if is_count(count) and count <= MOST_SINGLES else 0)} if ours else set()
-    if _claim(picture).exists():  # a command that failed or was killed has left them without settings
-        known |= {picture, *singles}
+    known = {picture, *singles_of(picture)} if ours or _claim(picture).exists() else set()
     if taken := [path for path in (picture, *singles) if path.exists() and path not in known]:
         raise UserError(f"{taken[0]} is there and has no sidecar of unstir; name another with {option}")
 
@@ -69,24 +67,49 @@ def numbered(picture: Path, count: int) -> list[Path]:
     return [picture.with_name(f"{picture.stem}-{number}.png") for number in range(count)]
 
 
+def singles_of(picture: Path) -> list[Path]:
+    """The files of the single results that a picture has, by its sidecar or by what a command that was killed left."""
+    with suppress(OSError, ValueError):
+        return numbered(picture, _checked(int(_claim(picture).read_text())))
+    return numbered(picture, _checked((_read(sidecar_of(picture)) or {}).get("singles")))
+
+
 def png(image: "Image") -> Callable[[Path], None]:
     """What writes an image as a PNG."""
     return lambda path: image.save(path, format="png")
 
 
-def save(picture: Path, write: Callable[[Path], None], command: str, settings: dict[str, Any], **measured: Any) -> None:
+def save(
+    picture: Path,
+    write: Callable[[Path], None],
+    command: str,
+    settings: dict[str, Any],
+    singles: "Sequence[Image]" = (),
+    **measured: Any,
+) -> None:
     """Write the picture and its sidecar: the ``command`` and settings that made it, and what was ``measured``.
 
-    At no time does a picture have the sidecar of another: an older one goes just before its picture is replaced. One
-    that a kill or a full disk left without is known by an empty file. Raises UserError where either cannot be written.
+    The ``singles`` are its single results, files of their own; those of an older picture that it replaces are removed,
+    but where none are given for the same settings, which leaves them. At no time does a picture have the sidecar of
+    another: an older one goes just before its picture is replaced. One that a kill or a full disk left without is known
+    by a file that counts its singles. Raises UserError where a file cannot be written.
     """
     folder, sidecar, claim = make_folder(picture.parent), sidecar_of(picture), _claim(picture)
-    write_text(claim, "")
+    older, there = singles_of(picture), _read(sidecar) or {}
+    if not singles and older and json.loads(json.dumps(settings)).items() <= there.items():
+        older, measured = [], {**measured, "singles": len(older)}
+    elif singles:
+        measured["singles"] = len(singles)
+    write_text(claim, str(max(len(older), measured.get("singles", 0))))
     try:
         with replacing(picture) as partial:
             write(partial)
             sidecar.unlink(missing_ok=True)
             sync_folder(folder)
+        for path, image in zip(numbered(picture, len(singles)), singles, strict=True):
+            save_png(path, image)
+        for path in older[len(singles) :]:
+            path.unlink(missing_ok=True)
         write_text(sidecar, json.dumps({**made_by(command), **settings, **measured}, indent=1) + "\n")
     finally:
         if sidecar.exists() or not picture.exists():
@@ -96,6 +119,11 @@ def save(picture: Path, write: Callable[[Path], None], command: str, settings: d
 def _claim(picture: Path) -> Path:
     """The file that says a picture is being written by unstir."""
     return picture.with_name(f".{picture.name}.unfinished")
+
+
+def _checked(count: Any) -> int:
+    """A number of single results; 0 for what is none."""
+    return count if is_count(count) and count <= MOST_SINGLES else 0
 
 
 def _read(file: Path) -> dict[str, Any] | None:
