@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from untrained import untrained
 
 from unstir import randomness
@@ -18,6 +19,7 @@ from unstir.interop import exporting
 from unstir.interop.exporting import export
 from unstir.interop.importing import import_run
 from unstir.interop.names import to_diffusers
+from unstir.interop.published import write_repository
 from unstir.interop.schedulers import to_scheduler
 from unstir.libraries import library
 from unstir.randomness import Key
@@ -182,6 +184,22 @@ def test_an_export_that_computes_something_else_is_not_kept(tmp_path, monkeypatc
     with pytest.raises(UserError, match="computes other outputs than the model: they differ by"):
         export(run.model(device="cpu"), "diffusers", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("error", [SafetensorError, OSError])
+def test_a_full_disk_ends_an_export_in_a_line_and_leaves_nothing(tmp_path, monkeypatch, error):
+    full = "Error while serializing: I/O error: No space left on device (os error 28)"
+
+    def save_pretrained(pipeline, folder):
+        (folder / "model_index.json").write_text("{}")
+        raise error(full)
+
+    run = untrained(tmp_path / "run", **CASES["plain"])
+    monkeypatch.setattr(diffusers.DDPMPipeline, "save_pretrained", save_pretrained)
+    for write in (export, lambda model, to, folder: write_repository(model, "me/x", folder)):
+        with pytest.raises(UserError, match=rf"^cannot write {tmp_path}/out: .*No space left .* MB are free there"):
+            write(run.model(12, device="cpu"), "diffusers", tmp_path / "out")
+        assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_an_export_whose_scheduler_cannot_step_is_not_kept(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from unstir.errors import UserError
-from unstir.runs.files import check_writable, make_folder
+from unstir.runs.files import check_writable, make_folder, writing
 
 IS_RUN = "is a run already; every command takes its folder"  # what is said of a run in the place of a foreign model
 
@@ -24,11 +24,15 @@ def check_new(folder: Path) -> None:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write in, which gets its name when the block ends well and is gone otherwise."""
+    """A folder to write in, which gets its name when the block ends well and is gone otherwise.
+
+    Raises UnwrittenError where the disk is full, whichever library writes.
+    """
     partial = make_folder(folder.absolute().parent) / f".{folder.name[:50]}.{secrets.token_hex(4)}.partial"
     try:
-        partial.mkdir()
-        yield partial
-        partial.replace(folder)
+        with writing(folder):
+            partial.mkdir()
+            yield partial
+            partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -30,7 +30,7 @@ from unstir.progress import Showing, silently
 from unstir.runs import checkpoint
 from unstir.runs.checkpoint import Checkpoint, environment
 from unstir.runs.config import Config
-from unstir.runs.files import save_png, write_text
+from unstir.runs.files import UnwrittenError, save_png, write_text
 from unstir.runs.model import Model
 from unstir.runs.run import Run, is_run
 from unstir.runs.toml import to_dict
@@ -91,7 +91,8 @@ def write_repository(
         export(model, "diffusers", folder)
         diffusers = ""
     except UserError as error:
-        if "pip install" in str(error):  # it could be there: nothing is published without it unasked
+        # it could be there: nothing is published without it unasked
+        if isinstance(error, UnwrittenError) or "pip install" in str(error):
             raise
         diffusers = str(error).replace(printable(model.folder), "this model")
         notes.append(f"no files for diffusers: {diffusers}")

@@ -24,31 +24,43 @@ WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 """Errors of file systems that know no locks, as some network folders: files are written there all the same."""
 
 
+class UnwrittenError(UserError):
+    """What was to be written is not there: the disk is full, or a right is missing."""
+
+
+@contextmanager
+def writing(path: Path, needs: int = 0) -> Iterator[None]:
+    """Errors of a disk in this block are an UnwrittenError of ``path``, with ``needs`` (bytes, where known)."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise UnwrittenError(_refusal(path, needs, error)) from None
+
+
 @contextmanager
 def replacing(path: Path, needs: int = 0, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path to write; when the block ends well it takes the place of ``path``, durably.
 
-    When it fails, the temporary file is removed and ``path`` keeps what it had. A full disk or a missing right is a
-    UserError that states ``needs`` (bytes, where known) and what is free. Without ``durable`` a power cut may lose
+    When it fails, the temporary file is removed and ``path`` keeps what it had. A full disk or a missing right is an
+    UnwrittenError that states ``needs`` (bytes, where known) and what is free. Without ``durable`` a power cut may lose
     the file (a kill may not): for the thousands of images that can be drawn again. Several processes may write the same
     ``path``: each has a temporary file of its own, which `remove_partials` leaves alone while it is in use.
     """
     partial = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}{PARTIAL}")
     try:
-        if needs and shutil.disk_usage(path.parent).free < needs:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with _in_use(partial):
-            mode = partial.stat().st_mode  # what the user's umask grants; some writers would hide the file from others
-            yield partial
-            partial.chmod(mode)
+        with writing(path, needs):
+            if needs and shutil.disk_usage(path.parent).free < needs:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            with _in_use(partial):
+                mode = partial.stat().st_mode  # what the user's umask grants; some writers would hide it from others
+                yield partial
+                partial.chmod(mode)
+                if durable:
+                    with partial.open("rb+") as file:
+                        os.fsync(file.fileno())
+                partial.replace(path)
             if durable:
-                with partial.open("rb+") as file:
-                    os.fsync(file.fileno())
-            partial.replace(path)
-        if durable:
-            sync_folder(path.parent)
-    except (OSError, SafetensorError) as error:
-        raise UserError(_refusal(path, needs, error)) from None
+                sync_folder(path.parent)
     except ValueError as error:
         if "null" not in str(error):
             raise
