@@ -189,6 +189,20 @@ def test_what_is_said_of_guidance_is_of_the_part_of_the_chain_that_was_taken(uns
     assert "guidance_low of at most 10, or a greater strength" in line and not Path("out.png").exists()
 
 
+def test_a_guided_morph_counts_the_calls_without_a_label_and_no_second_label_in_a_call(unstir, once):
+    guided = once("guided", model__num_classes=10, train__label_dropout=0.5)
+    ask = ("edit", "morph", guided, "--labels", 1, 2, "--guidance", 3, "--steps", 2, "--out", "m.png")
+    for options, said in (
+        ((), "6 calls"),  # at each step, those of the two classes and one without
+        (("--guidance-low", 15), "5 calls"),
+        (("--guidance-low", 2, "--guidance-high", 3), "4 calls, and guidance never acts: no time that the chain"),
+    ):
+        status, out, _ = unstir(*ask, *options)
+        cost = json.loads(Path("m.json").read_text())["cost"]
+        assert status == 0 and (cost == said if said.endswith("calls") else cost.startswith(said))
+        assert f"calls    {said[0]} of the network" in out and ("," in out) == ("," in said)
+
+
 def test_a_run_that_is_guided_at_high_times_alone_is_varied_below_them(unstir, once):
     habit = {"grids__guidance": 3.0, "grids__guidance_low": 15}
     run = once("habit", model__num_classes=10, train__label_dropout=0.5, **habit)

@@ -179,8 +179,9 @@ def morph(
     hidden = editing.chain.guidance != 1 and model.guide is None  # the network asked once more; a guide is another one
     calls = (2 + hidden) * editing.chain.calls(model.process.schedule)
     made = editing.results(between, calls, progress, cells=count)
-    names = _shares(weights) * job.num
-    return editing.done("morph", {}, made[:0], made, names, nrow=count, labels=list(labels), count=count)
+    acts = hidden and editing.chain.guidance_acts(model.process.schedule)  # by a call of its own at each step
+    names, ends, besides = _shares(weights) * job.num, list(labels), "" if acts else None
+    return editing.done("morph", {}, made[:0], made, names, nrow=count, besides=besides, labels=ends, count=count)
 
 
 def _check_guided(model: Model, chain: Chain, strength: float, begins: int) -> None:
