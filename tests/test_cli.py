@@ -73,7 +73,7 @@ def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypa
         ("train --diffusion.beta_T 0.00001", ["beta_1", "beta_T", "--diffusion.beta_T 0.0001"]),
         ("train --diffusion.zero_terminal_snr --diffusion.predict eps", ["eps", "predict"]),
         ("train --train.length 3weeks", ["train.length", "epochs", "images"]),
-        ("train --train.micro_batch 500", ["micro_batch=500", "batch_size"]),
+        ("train --train.micro_batch 500", ["--train.micro_batch 500 exceeds", "batch_size"]),
         ("train --train.optimizer adam --train.weight_decay 0.1", ["weight_decay", "adamw"]),
         ("train --grids.steps 2000", ["--grids.steps 2000 exceeds", "use at most --grids.steps 1000"]),
         ("train --train.batch_size 5000", ["--train.batch_size 5000 exceeds", "at most --train.batch_size 1498"]),

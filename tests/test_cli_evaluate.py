@@ -127,7 +127,7 @@ def test_the_number_of_images_fits_the_minutes_and_the_held_out(make_run):
     [
         (("--num", 8), "--num 8 must be at least 12"),
         (("--seeds", 0), "--seeds 0 must be at least 1"),
-        (("--reference", 1), "num_reference=1 is outside 24..1498"),
+        (("--reference", 1), "--reference 1 is outside 24..1498"),
         (("--features", "no-such-file"), "cannot read no-such-file"),
         (("--label", 3), "knows no classes"),
         (("--store", "no-store"), "no-store"),

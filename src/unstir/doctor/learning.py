@@ -160,7 +160,7 @@ def _still_falling(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
         yield Finding("warning", evidence, remedy, math.exp(-gap), 1 / FALL)
     elif last is not None and last.steep:
         evidence = f"""from {last.before.images} to {last.after.images} training images the held-out loss fell by
-            {last.share:.0%} ({abs(last.fall.errors):.0f} standard errors), which is {last.rate:.1%} for each doubling
+            {last.share:.0%} ({abs(last.fall.errors):.0f} standard errors), which is {last.rate:.0%} for each doubling
             of the images; less than {STEEP:.0%} is usual"""
         yield Finding("warning", evidence, remedy, last.rate, STEEP)
 
