@@ -115,6 +115,19 @@ def test_of_a_path_that_is_absent_no_recipe_is_guessed(there, command, refused):
     refused(command("train", "digit"), "did you mean digits?")
 
 
+def test_what_is_no_command_no_number_and_no_set_of_images_is_said_so(there, command, refused, digits):
+    refused(command("--vers"), "unstir has no option '--vers'. Did you mean unstir --version?")
+    refused(command("smaple"), "unstir has no command 'smaple'. Did you mean unstir sample?")
+    refused(command("sample", "runs/r1", "--num", ""), '--num "" must be a whole number, such as 3')
+    refused(command("sample", "runs/r1", "--guidance="), '--guidance "" must be a number')
+    refused(command("verify", "--plot", "nowhere/t.png"), "--plot nowhere/t.png: there is no folder nowhere; make it")
+    refused(command("verify", "--plot", "t.jpg"), "--plot t.jpg is no name of a PNG file; name one that ends in .png")
+    Path("program.py").write_text("print(1)")
+    refused(
+        command("evaluate", "--images", "program.py", "--store", digits), "program.py is neither a folder, a zip nor"
+    )
+
+
 def test_a_name_almost_that_of_a_source_is_answered_with_it(there, command, refused):
     refused(command("data", "pack", "Digts", "--out", "s"), "Digts is not there; did you mean digits? Else use digits")
     assert "did you mean" not in refused(command("data", "pack", "photos", "--out", "s"), "photos is not there; use")

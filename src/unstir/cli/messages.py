@@ -93,7 +93,7 @@ def _of_parser(error: CycloptsError) -> str:
     """A mistake in the command line itself."""
     command = " ".join(["unstir", *(error.command_chain or ())])
     if isinstance(error, UnknownCommandError) and error.unused_tokens and error.app:
-        return _unknown_command(error.unused_tokens[0], command, (name for name in error.app if name[0] != "-"))
+        return _unknown_command(error.unused_tokens[0], command, error.app)
     if isinstance(error, UnknownOptionError):
         given = (error.token.keyword or error.token.value).split("=")[0]
         near = words.meant(given, tuple(error.command_chain or ()), error.argument_collection)
@@ -127,6 +127,8 @@ def _of_parser(error: CycloptsError) -> str:
 
 
 def _unknown_command(given: str, command: str, known: Iterable[str]) -> str:
-    near = nearest(given, known := list(known), cutoff=0.5)
+    kind = "option" if given[:1] == "-" else "command"
+    known = [name for name in known if (name[0] == "-") == (kind == "option")]
+    near = nearest(given, known, cutoff=0.5)
     hint = f"Did you mean {command} {near}?" if near else f"Name one of {', '.join(known)}"
-    return f"{command} has no command {shortened(given)!r}. {hint}"
+    return f"{command} has no {kind} {shortened(given)!r}. {hint}"

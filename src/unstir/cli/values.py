@@ -21,6 +21,7 @@ WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
 NOT_UTF8 = re.compile("[\ud800-\udfff]")  # a byte that is not UTF-8, as Python reads it
 LONGEST = 4000  # characters of a name; a path has at most 4095 bytes
 LONG = 200  # characters of a value that a message shows
+EMPTY = '""'
 NEGATIVE = re.compile(r"-[0-9]")  # how a value begins that is less than 0; no option does
 YES_NO = "yes", "no", "true", "false", "y", "n", "t", "f", "1", "0"  # what may follow a switch: --ema=no
 
@@ -68,7 +69,7 @@ def check(arguments: ArgumentCollection) -> None:
             twice = max(texts, key=texts.count)
             raise UserError(f"{option_of(argument, argument.tokens[0])} names {twice} twice; once is enough")
         for token in argument.tokens:
-            if kinds and (token.value or kinds == (Path,)):
+            if kinds and (token.value or (kinds in ((Path,), (int,), (float,)) and not _is_list(argument.hint))):
                 try:
                     _check(argument, token, kinds)
                 except UserError as error:
@@ -117,7 +118,7 @@ def _kinds(hint: Any) -> tuple[Any, ...]:
 
 
 def _check(argument: Argument, token: Token, kinds: tuple[Any, ...]) -> None:
-    text, given = token.value, f"{option_of(argument, token)} {shortened(token.value)}"
+    text, given = token.value, f"{option_of(argument, token)} {shortened(token.value) or EMPTY}"
     if "\0" in text:
         raise UserError(f"{given} holds a NUL character, which no name and no number has; leave it out")
     if len(kinds) > 1:
