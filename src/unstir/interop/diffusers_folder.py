@@ -45,7 +45,7 @@ def read_folder(folder: Path, asked: Asked) -> tuple[Foreign, str]:
     network = _located(unet / "config.json", from_unet2d, settings)
     scheduler = _scheduler(folder)
     diffusion, chain, notes = _located(scheduler, from_scheduler, _json(scheduler))
-    size = _size(unet / "config.json", settings.get("sample_size"), asked)
+    size = _size(folder, unet / "config.json", settings.get("sample_size"), asked)
     file = next((unet / name for name in WEIGHTS if (unet / name).is_file()), None)
     if file is None:
         raise UserError(f"{unet} has no {' and no '.join(WEIGHTS)}; fetch the whole repository")
@@ -72,6 +72,8 @@ def read_folder(folder: Path, asked: Asked) -> tuple[Foreign, str]:
 def _scheduler(folder: Path) -> Path:
     places = folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json"
     found = next((place for place in places if place.is_file()), None)
+    if found is None and is_folder_of_diffusers(folder.absolute().parent):
+        raise UserError(f"{folder} is a part of a folder of diffusers; name that: {folder.absolute().parent}")
     if found is None:
         raise UserError(f"{folder} has no scheduler/scheduler_config.json, which says how noise was added; add it")
     return found
@@ -99,14 +101,14 @@ def _located(file: Path, read: Callable[[Mapping[str, Any]], Read], settings: Ma
         raise UserError(f"{file} holds settings that diffusers would not write ({error}); fetch it again") from None
 
 
-def _size(file: Path, said: Any, asked: Asked) -> tuple[int, int]:
-    """(H, W) of an image: what the file says, or where it is silent what was asked for."""
+def _size(folder: Path, file: Path, said: Any, asked: Asked) -> tuple[int, int]:
+    """(H, W) of an image: what the file in a folder says, or where it is silent what was asked for."""
     if said is None:
-        given = asked.of_silent(file, "size")
+        given = asked.of_silent(folder, "size")
         if "size" not in given:
             raise UserError(f"{file} does not say how large images are (sample_size); give --size, such as --size 32")
         return given["size"], given["size"]
-    asked.of_silent(file)
+    asked.of_silent(folder)
     sides = said if isinstance(said, list) else [said, said]
     if len(sides) != 2 or not all(type(side) is int and 1 <= side <= MOST_SIDE for side in sides):
         raise UserError(f"{file}: sample_size={short(said)} must be one or two whole numbers, 1 to {MOST_SIDE}")
