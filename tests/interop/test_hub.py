@@ -8,21 +8,25 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from hub_server import Hub
 from PIL import Image
-from untrained import untrained
+from untrained import CLASSES, untrained
 
 from unstir.chain import Chain
 from unstir.generate.drawing import Job, sample_batches
+from unstir.interop.exporting import export
+from unstir.interop.importing import import_run
 from unstir.interop.model_card import Licences, card
-from unstir.interop.published import public, pull, push
+from unstir.interop.published import public, pull, push, write_repository
 from unstir.metrics.evaluation import Evaluation, saved
 from unstir.metrics.evaluation import save as save_evaluation
 from unstir.metrics.figures import Figure
 from unstir.nn.config import ModelConfig
+from unstir.pictures.grid import named_grid, read
 from unstir.runs.recipes import load_recipe
 from unstir.runs.run import Run
 
@@ -233,6 +237,32 @@ def test_without_a_network_the_cache_is_read_and_nothing_is_published(hub, tmp_p
     for named in ("runs/digits", "./runs/digits"):
         refused(unstir("pull", named), f"{named} is a run already; every command takes its folder")
     refused(unstir("push", run.path, "me/new"), "could not be reached", "try again with a network")
+
+
+def test_the_page_of_an_imported_run_does_not_say_that_it_was_trained_here(tmp_path):
+    run = untrained(tmp_path / "run")
+    export(run.model(12, device="cpu"), "diffusers", tmp_path / "theirs")
+    for folder, made, images in (
+        (run.path, "trained", "1,498 for training, 299 held out"),
+        (import_run(tmp_path / "theirs", tmp_path / "imported").run.path, "published", "not known"),
+    ):
+        model = Run.open(folder).model(device="cpu")
+        text = card(model, Run.open(folder).config, "me/x", [], Licences())
+        assert f"images, {made} with unstir" in text and f"\n- images: {images}\n" in text
+
+
+def test_the_samples_of_the_page_are_drawn_again_by_what_it_says(tmp_path, unstir):
+    hidden = {"model__num_classes": 10, "train__label_dropout": 0.2, "grids__guidance": 2.0}
+    model = untrained(tmp_path / "run", **hidden).model(12, device="cpu")
+    write_repository(model, "me/x", tmp_path / "there")
+    said = "The samples are the first ones of seed 0 by unipc in 20 steps with guidance 2, and not chosen."
+    assert said in (tmp_path / "there/README.md").read_text()
+    words = ("--sampler", "unipc", "--steps", 20, "--spacing", "trailing", "--guidance", 2)
+    status, _, err = unstir("sample", model.folder, "--num", 16, *words, "--out", "made")
+    assert status == 0, err
+    drawn = torch.stack([read(Path(f"made/{number:06d}.png")) for number in range(16)])
+    with Image.open(tmp_path / "there/samples.png") as shown:
+        assert shown.tobytes() == named_grid(drawn, 8, [CLASSES[number % 10] for number in range(16)]).tobytes()
 
 
 def test_paths_of_the_machine_stay_at_home():

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import unstir
+from unstir.chain import FAST, Chain, title
 from unstir.errors import printable
 from unstir.interop import readme
 from unstir.metrics.evaluation import Evaluation
+from unstir.progress import counted
 from unstir.report import tables
 from unstir.runs.config import Config
 from unstir.runs.model import Model, weights_in_words
@@ -22,9 +24,9 @@ _HEAD = """# {title}
 
 ![the first {count} samples of seed 0, not chosen](samples.png)
 
-A denoising diffusion model of {shape} images, trained with unstir {version}{recipe}: {parameters} parameters,
+A denoising diffusion model of {shape} images, {made} with unstir {version}{recipe}: {parameters} parameters,
 T = {T}, the network predicts {predict}. These are the {weights} of step {step} (SHA-256 `{sha256}`).
-The samples are the first ones of seed 0 and not chosen.
+The samples are the first ones of seed 0 by {chain}, and not chosen.
 """
 _USE = """## Use
 
@@ -67,10 +69,13 @@ def card(
 ) -> str:
     """The text of README.md; ``without_diffusers`` says why the repository holds no files for diffusers, if so."""
     own, counts = name.split("/")[1], model.data.counts
+    trained = counts["train"] > 0  # else it came from another program, with no word of its data
+    images = f"{counts['train']:,} for training, {counts['held_out']:,} held out" if trained else "not known"
     head = _HEAD.format(
         title=own,
         count=16,
         shape="x".join(map(str, model.shape)),
+        made="trained" if trained else "published",
         version=unstir.__version__,
         recipe=f" from the recipe {printable(config.recipe)}" if config.recipe else "",
         parameters=f"{sum(t.numel() for t in model.denoiser.net.parameters()):,}",
@@ -79,12 +84,13 @@ def card(
         weights=weights_in_words(model.averaged),
         step=model.step,
         sha256=model.weights_sha256,
+        chain=_in_words(shown_chain(model)),
     )
     known = OF_DATA.get(config.data.source)
     data = [
         f"- source: {_plain(known or config.data.source or 'not known')}",
         f"- licence: {_plain(licences.data or ('see above' if known else 'not stated'))}",
-        f"- images: {counts['train']:,} for training, {counts['held_out']:,} held out",
+        f"- images: {images}",
         f"- classes: {_plain(', '.join(model.data.classes) or 'none')}",
         f"- content hash: `{model.data.content_hash or 'not known'}`",
     ]
@@ -100,6 +106,19 @@ def card(
         f"### diffusers\n\n{_plain(without_diffusers) + '.' if without_diffusers else readme.usage(model, name)}",
     ]
     return "\n".join(part if part.endswith("\n") else f"{part}\n" for part in parts)
+
+
+def shown_chain(model: Model) -> Chain:
+    """What the samples of the page are drawn by, with seed 0: the usual fast sampler, or that of a distilled run."""
+    chain = model.chain if model.distilled else model.chain.changed(
+        sampler=FAST.sampler, steps=min(FAST.steps, model.process.T), spacing=FAST.spacing
+    )  # fmt: skip
+    return replace(chain, seed=0)
+
+
+def _in_words(chain: Chain) -> str:
+    guided = "" if chain.guidance == 1 else f" with guidance {chain.guidance:g}"
+    return f"{title(chain.in_effect())} in {counted(chain.steps, 'step')}{guided}"
 
 
 def _front(licences: Licences, diffusers: bool) -> str:

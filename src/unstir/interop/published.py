@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 
-from unstir.chain import FAST
 from unstir.data.disk import file_sha256
 from unstir.errors import UserError, printable
 from unstir.generate.drawing import Job, sample_batches
@@ -22,7 +21,7 @@ from unstir.generate.folder import drawn_classes
 from unstir.interop import hub
 from unstir.interop.exporting import export
 from unstir.interop.folders import IS_RUN, check_new, new_folder
-from unstir.interop.model_card import Licences, card
+from unstir.interop.model_card import Licences, card, shown_chain
 from unstir.metrics.evaluation import FOLDER, Evaluation, save, saved
 from unstir.pictures.grid import named_grid
 from unstir.pixels import to_uint8
@@ -142,11 +141,8 @@ def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) 
 
 
 def _draw(model: Model, file: Path) -> None:
-    """The first images of seed 0 by the usual fast sampler, or the run's own where that is another kind."""
-    chain = model.chain if model.distilled else model.chain.changed(
-        sampler=FAST.sampler, steps=min(FAST.steps, model.process.T), spacing=FAST.spacing
-    )  # fmt: skip
-    job = Job(num=SHOWN, chain=replace(chain, seed=0), batch_size=SHOWN)
+    """The first images of seed 0, as the page says."""
+    job = Job(num=SHOWN, chain=shown_chain(model), batch_size=SHOWN)
     images = to_uint8(torch.cat([images for _, images in sample_batches(model, job)]))
     names = drawn_classes(model, job, SHOWN)
     save_png(file, named_grid(images, COLUMNS, names or None))
