@@ -68,14 +68,12 @@ def card(
     without_diffusers: str = "",
 ) -> str:
     """The text of README.md; ``without_diffusers`` says why the repository holds no files for diffusers, if so."""
-    own, counts = name.split("/")[1], model.data.counts
-    trained = counts["train"] > 0  # else it came from another program, with no word of its data
-    images = f"{counts['train']:,} for training, {counts['held_out']:,} held out" if trained else "not known"
+    own = name.split("/")[1]
     head = _HEAD.format(
         title=own,
         count=16,
         shape="x".join(map(str, model.shape)),
-        made="trained" if trained else "published",
+        made="trained" if _is_trained(model) else "published",
         version=unstir.__version__,
         recipe=f" from the recipe {printable(config.recipe)}" if config.recipe else "",
         parameters=f"{sum(t.numel() for t in model.denoiser.net.parameters()):,}",
@@ -86,21 +84,13 @@ def card(
         sha256=model.weights_sha256,
         chain=_in_words(shown_chain(model)),
     )
-    known = OF_DATA.get(config.data.source)
-    data = [
-        f"- source: {_plain(known or config.data.source or 'not known')}",
-        f"- licence: {_plain(licences.data or ('see above' if known else 'not stated'))}",
-        f"- images: {images}",
-        f"- classes: {_plain(', '.join(model.data.classes) or 'none')}",
-        f"- content hash: `{model.data.content_hash or 'not known'}`",
-    ]
     came = f"\nThe weights were imported from {_plain(config.imported)}.\n" if config.imported else ""
     module = config.model.type.partition(":")[0] if ":" in config.model.type else ""
     parts = [
         _front(licences, not without_diffusers),
         head + came,
         "## Figures\n\n" + ("\n".join(map(_figures, figures)) or "This step was not evaluated.\n"),
-        "## Data\n\n" + "\n".join(data) + "\n",
+        f"## Data\n\n{_data(model, config, licences)}\n",
         f"## Licence of the model\n\n{_plain(licences.model or 'Not stated.')}\n",
         _USE.format(name=name, own=own, module=_OWN.format(module=module) if module else ""),
         f"### diffusers\n\n{_plain(without_diffusers) + '.' if without_diffusers else readme.usage(model, name)}",
@@ -119,6 +109,27 @@ def shown_chain(model: Model) -> Chain:
 def _in_words(chain: Chain) -> str:
     guided = "" if chain.guidance == 1 else f" with guidance {chain.guidance:g}"
     return f"{title(chain.in_effect())} in {counted(chain.steps, 'step')}{guided}"
+
+
+def _is_trained(model: Model) -> bool:
+    """Whether its training is known; not of one that came from another program, with no word of its data."""
+    return model.data.counts["train"] > 0
+
+
+def _data(model: Model, config: Config, licences: Licences) -> str:
+    """What is known of the data, as a list."""
+    counts = model.data.counts
+    images = f"{counts['train']:,} for training, {counts['held_out']:,} held out" if _is_trained(model) else "not known"
+    known = OF_DATA.get(config.data.source)
+    return "\n".join(
+        [
+            f"- source: {_plain(known or config.data.source or 'not known')}",
+            f"- licence: {_plain(licences.data or ('see above' if known else 'not stated'))}",
+            f"- images: {images}",
+            f"- classes: {_plain(', '.join(model.data.classes) or 'none')}",
+            f"- content hash: `{model.data.content_hash or 'not known'}`",
+        ]
+    )
 
 
 def _front(licences: Licences, diffusers: bool) -> str:
