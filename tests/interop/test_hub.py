@@ -17,6 +17,7 @@ from PIL import Image
 from untrained import CLASSES, untrained
 
 from unstir.chain import Chain
+from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.interop.exporting import export
 from unstir.interop.importing import import_run
@@ -237,6 +238,19 @@ def test_without_a_network_the_cache_is_read_and_nothing_is_published(hub, tmp_p
     for named in ("runs/digits", "./runs/digits"):
         refused(unstir("pull", named), f"{named} is a run already; every command takes its folder")
     refused(unstir("push", run.path, "me/new"), "could not be reached", "try again with a network")
+
+
+def test_a_published_model_is_imported_too_though_it_was_pulled_before(hub, tmp_path):
+    model = untrained(tmp_path / "run").model(12, device="cpu")
+    push(model, "me/both")
+    for number in range(2):
+        run = import_run("me/both", tmp_path / f"imported{number}").run
+        assert run.config.imported.startswith("me/both@") and ", diffusers, SHA-256 " in run.config.imported
+        assert torch.equal(drawn(run.model(device="cpu")), drawn(model))
+        pull("me/both", tmp_path / f"pulled{number}")  # which leaves config.toml beside the files of diffusers
+    push(untrained(tmp_path / "two", model__heads=2, model__attention=[0, 1]).model(12, device="cpu"), "me/ours")
+    with pytest.raises(UserError, match="no folder of diffusers.*; unstir push published it: unstir pull me/ours$"):
+        import_run("me/ours", tmp_path / "third")
 
 
 def test_the_page_of_an_imported_run_does_not_say_that_it_was_trained_here(tmp_path):

@@ -17,7 +17,7 @@ from unstir.interop.folders import IS_RUN, check_new, new_folder
 from unstir.interop.foreign import Asked, Foreign
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint, mistaken
-from unstir.runs.card import DataCard
+from unstir.runs.card import NAME, DataCard
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
 from unstir.runs.loading import misfits
@@ -82,18 +82,20 @@ def import_run(source: str | Path, folder: str | Path, asked: Asked = USUAL) -> 
 def _read(source: str, asked: Asked) -> tuple[Foreign, str]:
     """The model of a source, and where it came from in words, with the hash of its file."""
     path, name, notes = Path(source), source, tuple[str, ...]()
-    if not path.exists():
+    if of_hub := not path.exists():
         if hub.is_address(source):
             raise hub.no_name(source)
         if not hub.is_id(source) or path.suffix.lower() in FILES:
             raise UserError(f"{source} does not exist; name a file, a folder, or a model of the Hugging Face Hub")
         path, name, notes = hub.fetch(source, PATTERNS, or_folder=True)
-    if is_run(path):
+    elif is_run(path):
         raise UserError(f"{source} {IS_RUN}")
     refuse_onnx(path, "network to import")
     if path.is_dir() and not is_folder_of_diffusers(path):
         how = "name one, a checkpoint of another program, or OWNER/NAME of the Hugging Face Hub"
-        if run := mistaken.around(path):
+        if of_hub and (path / NAME).is_file():
+            how = f"unstir push published it: unstir pull {source}"
+        elif run := mistaken.around(path):
             how = f"it lies in the run {run}, which every command takes as it is"
         elif holds_images(path):
             how = f"it holds images; to train on them: unstir train RECIPE --data.source {source}"
