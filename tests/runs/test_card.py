@@ -54,6 +54,15 @@ def test_an_image_that_is_given_has_the_null_label_where_there_is_one():
         Labels(1, ("a",)).or_null(None)
 
 
+def test_shares_go_with_classes_and_without_a_label():
+    with pytest.raises(
+        UserError, match=r"^shares=\(1, 1\) were given, but this network knows no classes; leave them out"
+    ):
+        Labels().check(None, (1, 1))
+    with pytest.raises(UserError, match=r"^label=2 and shares=\(1, 1, 1\) were given; leave out one of them"):
+        LABELS.check(2, (1, 1, 1))
+
+
 def test_without_shares_each_class_is_drawn_in_turn_or_one_for_all():
     assert LABELS.of(torch.arange(7)).tolist() == [0, 1, 2, 0, 1, 2, 0] and Labels().of(torch.arange(7)) is None
     assert LABELS.of(torch.arange(2), label=2).tolist() == [2, 2]

@@ -134,6 +134,10 @@ class Labels:
             raise UserError(f"label={label} was given, but this network knows no classes; leave it out")
         if label is not None and not 0 <= label < self.count:
             raise UserError(f"label={label} is outside 0..{self.count - 1}, the classes of this run")
+        if shares and not self.count:
+            raise UserError(f"shares={tuple(shares)} were given, but this network knows no classes; leave them out")
+        if shares and label is not None:
+            raise UserError(f"label={label} and shares={tuple(shares)} were given; leave out one of them")
         if shares and (len(shares) != self.count or min(shares) < 0 or not 1 <= sum(shares) < MOST_SHARES):
             numbers = f"{self.count} numbers, one a class, not all 0, with a sum below {MOST_SHARES}"
             raise UserError(f"shares={tuple(shares)} must be {numbers}")
