@@ -7,6 +7,8 @@ import pytest
 
 import tiny_command
 from tiny_command import pixels, refused, tiny
+from unstir.errors import UserError
+from unstir.generate import folder as images
 from unstir.runs.run import Run
 
 unstir, here = tiny_command.unstir, tiny_command.here
@@ -52,6 +54,18 @@ def test_images_of_one_run_are_not_passed_off_as_those_of_another(unstir, here):
 def test_a_refused_sample_leaves_nothing_in_the_way_of_the_next(unstir, here, tmp_path, wrong):
     refused(unstir("sample", "here", "--out", "made", *wrong.split()), wrong.split()[1])
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_job_whose_settings_cannot_be_written_makes_no_folder(unstir, here, tmp_path, monkeypatch, there):
+    def full(path, text):
+        raise UserError(f"cannot write {path}: No space left on device")
+
+    if there:
+        (tmp_path / "made").mkdir()
+    monkeypatch.setattr(images, "write_text", full)
+    refused(unstir("sample", "here", "--num", 2, "--out", "made"), "No space left on device")
+    assert (tmp_path / "made").exists() == there
 
 
 def test_classes_are_learned_and_asked_for(unstir, tmp_path):

@@ -97,7 +97,13 @@ def _begun(model: Model, job: Job, out: Path, say: Say) -> dict[str, Any]:
             model, found = settled(model, job)
         if found:
             say(found)
-    dtype, batch_size, threads, how = _claim(out, said, settings_of(model, job), any_dtype=model.dtype == "auto")
+    try:
+        dtype, batch_size, threads, how = _claim(out, said, settings_of(model, job), any_dtype=model.dtype == "auto")
+    except UserError:
+        with suppress(OSError):  # it is not empty, or was never made
+            if own:
+                out.rmdir()
+        raise
     begins = _missing(out, replace(job, batch_size=batch_size), model.shape)
     settings = {"dtype": dtype, "batch_size": batch_size, "threads": threads, "compile": how}
     return {**settings, "num": job.num, "begins": begins, "own": goes_on or own}
