@@ -64,7 +64,7 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         if key != "lr" and lines:
             log_axis(axes, "y")
-    _save(figure, path, "training images seen")
+    _save(figure, path, "images seen in training")
 
 
 def held_out_curves(lines: Sequence[Mapping[str, Any]], path: Path, floor: LossFloor | None = None) -> None:
@@ -245,7 +245,7 @@ def _images_axis(axes: "Axes", first: int) -> None:
     high = axes.get_xlim()[1]
     axes.xaxis.set_major_locator(FixedLocator([0, *(_ticks(first, high) if high >= 2 * first else [first])]))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_xlabel("training images seen")
+    axes.set_xlabel("images seen in training")
 
 
 def _save(figure: "Figure", path: Path, xlabel: str = "") -> None:

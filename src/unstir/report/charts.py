@@ -29,13 +29,13 @@ BESIDE = 0.02  # samplers of equally many calls stand side by side, so far apart
 
 
 def curves(facts: Facts) -> list[str]:
-    """Loss, gradient norm, learning rate and decay of the average by training images seen."""
+    """Loss, gradient norm, learning rate and decay of the average by images seen in training."""
     panels = [panel for panel in CURVES if len(svg.finite(facts.metrics, panel[0])[0]) > 1]
     return [curve([(facts.name, facts.metrics)], *panel) for panel in panels]
 
 
 def curve(lines: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], key: str, title: str, log: bool) -> str:
-    """A column of metrics.jsonl by training images seen, a line a (name of a run, its lines)."""
+    """A column of metrics.jsonl by images seen in training, a line a (name of a run, its lines)."""
     with svg.style():
         axes = svg.axes(title)
         for place, (name, of) in enumerate(lines):
@@ -45,7 +45,7 @@ def curve(lines: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], key: str, ti
         if log:
             log_axis(axes, "y")
         svg.images_axis(axes, logarithmic=False)
-        return svg.inline(axes, f"fig-{key}", f"{title} by training images seen")
+        return svg.inline(axes, f"fig-{key}", f"{title} by images seen in training")
 
 
 def losses_caption(facts: Facts) -> str:
@@ -91,12 +91,12 @@ def loss_by_time(facts: Facts) -> list[str]:
 
 
 def quality(facts: Facts) -> list[str]:
-    """The main distance, and precision and recall, by training images seen, with error bars and real images'."""
+    """The main distance, and precision and recall, by images seen in training, with error bars and real images'."""
     if facts.last is None or len(facts.by_step) < 2:
         return []
     key, main = facts.last.main_key, facts.last.main()
     points = by_value((each.images, each.figures[key]) for each in facts.by_step)
-    label = f"{main.name} of samples by training images seen, with error bars"
+    label = f"{main.name} of samples by images seen in training, with error bars"
     drawn = by_images({main.name: points}, f"{main.name} ({main.better} is better)", "fig-quality", label, main)
     return drawn + precision_and_recall(facts.by_step)
 
@@ -117,7 +117,7 @@ def precision_and_recall(by_step: Sequence[Evaluation]) -> list[str]:
                 axes.axhline(floor, linestyle=":", linewidth=1, color=colour, label=f"{name} of real images")
         axes.set_ylim(-0.03, 1.03)
         svg.images_axis(axes)
-        return [svg.inline(axes, "fig-precision", "Precision and recall by training images seen, with error bars")]
+        return [svg.inline(axes, "fig-precision", "Precision and recall by images seen in training, with error bars")]
 
 
 def calls(facts: Facts) -> list[str]:
@@ -173,7 +173,7 @@ def by_images(
     bounded: Figure | None = None,
     floor: LossFloor | None = None,
 ) -> list[str]:
-    """A chart of named series by training images seen, both axes logarithmic; none where there is nothing to draw."""
+    """A chart of named series by images seen in training, both axes logarithmic; none where there is nothing to draw."""
     if not any(series.values()):
         return []
     with svg.style():
@@ -186,7 +186,7 @@ def by_images(
             draw_floor(axes, floor, svg.INK)
         log_axis(axes, "y")
         svg.images_axis(axes)
-        return [svg.inline(axes, id_, label or f"{title} by training images seen, with error bars")]
+        return [svg.inline(axes, id_, label or f"{title} by images seen in training, with error bars")]
 
 
 def bars(axes: Any, points: Sequence[Point], name: str, **how: Any) -> None:
@@ -202,7 +202,7 @@ def by_value(points: Iterable[tuple[float, Figure]]) -> list[Point]:
 
 
 def mean_losses(lines: Iterable[Mapping[str, Any]], split: str) -> list[Point]:
-    """The mean loss over the images of a split by training images seen, from the lines of held_out.jsonl."""
+    """The mean loss over the images of a split by images seen in training, from the lines of held_out.jsonl."""
     found = [(line["images"], line[f"of_{split}"]) for line in lines if line["step"] and line.get(f"of_{split}")]
     return [(seen, *mean_of(each)[:2]) for seen, each in found]
 

@@ -61,10 +61,10 @@ def inline(drawn: Any, name: str, label: str) -> str:
 
 
 def images_axis(axes: Any, logarithmic: bool = True) -> None:
-    """Label the x axis as training images seen, with k and M."""
+    """Label the x axis as images seen in training, with k and M."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
-    axes.set_xlabel("training images seen")
+    axes.set_xlabel("images seen in training")
     if logarithmic:
         log_axis(axes, "x")
     else:
