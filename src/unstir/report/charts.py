@@ -173,7 +173,7 @@ def by_images(
     bounded: Figure | None = None,
     floor: LossFloor | None = None,
 ) -> list[str]:
-    """A chart of named series by images seen in training, both axes logarithmic; none where there is nothing to draw."""
+    """A chart of named series by images seen in training, both axes logarithmic; none of no points."""
     if not any(series.values()):
         return []
     with svg.style():
