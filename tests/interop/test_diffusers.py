@@ -150,6 +150,31 @@ def test_the_ddim_pipeline_draws_our_pictures(there_and_back, monkeypatch, eta):
     assert (theirs - ours).abs().max() < 1 / 255
 
 
+@pytest.mark.parametrize(
+    ("spacing", "steps", "alike"),
+    [
+        ("trailing", 5, True),
+        ("trailing", 6, False),
+        ("leading", 6, True),
+        ("linspace", 5, False),
+        ("linspace", 20, True),
+    ],
+)
+def test_what_ddim_pipelines_draw_in_other_numbers_of_steps_is_as_noted(tmp_path, monkeypatch, spacing, steps, alike):
+    run = untrained(tmp_path / "run", **CASES["plain"], grids__spacing=spacing)
+    notes = " ".join(export(run.model(device="cpu"), "diffusers", tmp_path / "out").notes)
+    chain = Chain("ddim", steps, spacing)
+    times = chain.times(run.model(device="cpu").process.schedule)[:-1]
+    pipeline = diffusers.DDIMPipeline.from_pretrained(tmp_path / "out", local_files_only=True)
+    noise = OurNoise(chain, run.data.shape, 3, times)
+    theirs = drawn_by(monkeypatch, pipeline, noise, num_inference_steps=steps, use_clipped_model_output=True)
+    off = (theirs - (pictures(run, chain).clamp(-1, 1) + 1) / 2).abs().max()
+    assert off < 1e-5 if alike else off > 1 / 255
+    said = {"trailing": "a number of steps that divides 20", "linspace": "a number of steps that is 20, with linspace"}
+    assert ("takes each step over T // steps times" in notes) == (spacing in said)
+    assert said.get(spacing, "") in notes
+
+
 def test_with_float32_tables_of_a_thousand_times_the_pictures_are_the_same(tmp_path, monkeypatch):
     settings = {"diffusion__T": 1000, "diffusion__beta_1": 1e-4, "diffusion__beta_T": 0.02, "grids__steps": 50}
     run = untrained(tmp_path / "run", **settings, model__mults=[1], model__attention=[])

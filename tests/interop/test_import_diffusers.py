@@ -14,7 +14,7 @@ from unstir.errors import UserError
 from unstir.interop import torch_file
 from unstir.interop.foreign import Asked
 from unstir.interop.importing import import_run
-from unstir.interop.schedulers import from_scheduler
+from unstir.interop.schedulers import DDIM_STRIDES, from_scheduler
 from unstir.libraries import library
 from unstir.runs.run import Run
 
@@ -238,6 +238,22 @@ def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(tmp_path)
 def test_what_a_scheduler_leaves_out_is_what_diffusers_takes(settings, spacing, threshold):
     _, chain, _ = from_scheduler({"beta_schedule": "linear"} | settings)
     assert (chain.spacing, chain.threshold, chain.clip) == (spacing, threshold, "DPM" not in str(settings))
+
+
+@pytest.mark.parametrize(
+    ("T", "spacing", "noted"),
+    [
+        (1000, "trailing", False),
+        (120, "trailing", True),
+        (120, "leading", False),
+        (1000, "linspace", True),
+        (20, "linspace", False),
+    ],
+)
+def test_where_ddim_of_diffusers_steps_past_its_times_is_noted(T, spacing, noted):
+    settings = {"_class_name": "DDIMScheduler", "beta_schedule": "linear", "timestep_spacing": spacing}
+    _, chain, notes = from_scheduler(settings | {"num_train_timesteps": T})
+    assert chain.steps == min(50, T) and any(note.startswith(DDIM_STRIDES) for note in notes) == noted
 
 
 def test_a_setting_of_a_solver_that_is_not_taken_over_is_noted():

@@ -46,6 +46,7 @@ WITHOUT_RUNGE_KUTTA = (
     "PNDM with skip_prk_steps is ipndm here, but for two steps: diffusers takes the first one again by the average of "
     "two estimates, a call more, and ends in an average of the noise, ipndm in the last estimate of the image"
 )
+DDIM_STRIDES = "DDIMScheduler takes each step over T // steps times, and not to the next time that it visits"
 NEAR = 1e-5  # relative difference of betas that float32 explains
 
 
@@ -59,7 +60,7 @@ def to_scheduler(diffusion: DiffusionConfig, chain: Chain) -> dict[str, Any]:
         "prediction_type": PREDICTS[diffusion.predict],
         "variance_type": _variance_type(diffusion, chain),
         "clip_sample": chain.clip,
-        "timestep_spacing": chain.spacing if chain.spacing in SPACINGS else "trailing",
+        "timestep_spacing": spacing_there(chain),
     }
     if diffusion.schedule == "linear":
         settings |= {"beta_schedule": "linear", "beta_start": diffusion.beta_1, "beta_end": diffusion.beta_T}
@@ -70,6 +71,11 @@ def to_scheduler(diffusion: DiffusionConfig, chain: Chain) -> dict[str, Any]:
     if chain.threshold:
         settings |= {"thresholding": True, "dynamic_thresholding_ratio": chain.threshold, "sample_max_value": 1e6}
     return settings | ({"rescale_betas_zero_snr": True} if diffusion.zero_terminal_snr else {})
+
+
+def spacing_there(chain: Chain) -> str:
+    """The timestep_spacing of a chain, of those that diffusers has."""
+    return chain.spacing if chain.spacing in SPACINGS else "trailing"
 
 
 def from_scheduler(settings: Mapping[str, Any]) -> tuple[DiffusionConfig, Chain, list[str]]:
@@ -173,6 +179,9 @@ def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[
         notes.append("set_alpha_to_one=False is not taken over: every chain ends at t = 0, the clean image")
     if sampler == "ddim" and clip:
         notes.append("DDIM here is diffusers' with use_clipped_model_output=True: eps follows the clamped image")
+    taken = min(steps, T) or T
+    if sampler == "ddim" and (T % taken if spacing == "trailing" else spacing == "linspace" and taken < T):
+        notes.append(f"{DDIM_STRIDES}, as here; its pictures are other ones")
     threshold = _threshold(settings)
     notes += [
         f"{key}={short(settings[key])} is not taken over"
@@ -181,7 +190,7 @@ def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[
     ]
     chain = Chain(
         sampler,
-        min(steps, T) or T,
+        taken,
         spacing,
         clip=clip or bool(settings.get("thresholding")),
         threshold=threshold,
