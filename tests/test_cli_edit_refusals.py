@@ -29,7 +29,7 @@ once, run = edited.once, edited.run
         ("inpaint RUN nowhere.png --box 0 0 4 4", ["nowhere.png", "name a picture"]),
         ("inpaint RUN notes.txt --box 0 0 4 4", ["notes.txt", "no picture"]),
         ("vary RUN small.png", ["small.png", "too small"]),
-        ("vary RUN a.png --strength 0", ["--strength 0 ", "(0, 1]", "0.6"]),
+        ("vary RUN a.png --strength 0", ["--strength 0 ", "(0, 1]", "; try 0.6"]),
         ("vary RUN a.png --strength 1.5", ["--strength 1.5", "(0, 1]"]),
         ("vary RUN a.png --strength nan", ["--strength nan", "(0, 1]"]),
         ("vary RUN a.png --steps 21", ["--steps 21", "1..20"]),
