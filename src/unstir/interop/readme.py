@@ -104,7 +104,7 @@ def notes(model: Model) -> tuple[str, ...]:
         alike = (
             f"that divides {model.process.T}" if spacing == "trailing" else f"that is {model.process.T}, with linspace"
         )
-        said.append(f"{DDIM_STRIDES}: its pictures are those of here in a number of steps {alike}")
+        said.append(f"{DDIM_STRIDES}. Its pictures are those of here in a number of steps {alike}")
     if model.process.T != DEFAULT_STEPS:
         said.append(
             f"num_inference_steps={model.process.T} is the whole chain; the default of DDPMPipeline is {DEFAULT_STEPS}"

@@ -46,7 +46,7 @@ WITHOUT_RUNGE_KUTTA = (
     "PNDM with skip_prk_steps is ipndm here, but for two steps: diffusers takes the first one again by the average of "
     "two estimates, a call more, and ends in an average of the noise, ipndm in the last estimate of the image"
 )
-DDIM_STRIDES = "DDIMScheduler takes each step over T // steps times, and not to the next time that it visits"
+DDIM_STRIDES = "DDIMScheduler takes each step over T // steps times; here a step goes to the next time that is visited"
 NEAR = 1e-5  # relative difference of betas that float32 explains
 
 
@@ -181,7 +181,7 @@ def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[
         notes.append("DDIM here is diffusers' with use_clipped_model_output=True: eps follows the clamped image")
     taken = min(steps, T) or T
     if sampler == "ddim" and (T % taken if spacing == "trailing" else spacing == "linspace" and taken < T):
-        notes.append(f"{DDIM_STRIDES}, as here; its pictures are other ones")
+        notes.append(f"{DDIM_STRIDES}, so its pictures are other ones")
     threshold = _threshold(settings)
     notes += [
         f"{key}={short(settings[key])} is not taken over"
