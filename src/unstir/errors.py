@@ -80,17 +80,19 @@ class OutOfMemoryError(UserError):
 
 
 NO_MEMORY = re.compile(
-    r"out of memory|can't allocate memory|bad_alloc|_ALLOC(ATION)?_FAILED|could not create a primitive(?! descriptor)"
+    r"out of memory|failed to map segment|can't allocate memory|bad_alloc|_ALLOC(ATION)?_FAILED|"
+    "could not create a primitive(?! descriptor)"
 )
-"""What torch's errors say that are of no kind of their own: of a GPU, the CPU, the system's allocator, NVIDIA's
-libraries (CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED), and oneDNN, which fails to
-create a *descriptor* for what this processor cannot do.
+"""What errors say that are of no kind of their own: torch's of a GPU and the CPU, those of the system's allocator and
+loader, of NVIDIA's libraries (CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED), and
+oneDNN's, which fails to create a *descriptor* for what this processor cannot do.
 """
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of Python's or torch's says that the memory is used up."""
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(NO_MEMORY.search(str(error))))
+    of_others = isinstance(error, RuntimeError | ImportError) and bool(NO_MEMORY.search(str(error)))
+    return isinstance(error, MemoryError) or of_others
 
 
 def asked_for(error: BaseException) -> str:

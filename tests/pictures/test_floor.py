@@ -26,6 +26,14 @@ def test_the_floor_is_drawn_by_time_and_over_the_run_down_to_a_fifth_of_the_loss
     assert all(FLOOR_NAME not in axes.get_legend_handles_labels()[1] for axes in held_out_figure([LINE]).axes)
 
 
+def test_a_floor_far_below_the_losses_of_a_run_is_named_with_its_value():
+    for mean, named in ((0.05, f"{FLOOR_NAME}: 0.05, below"), (0.2, FLOOR_NAME)):
+        floor = LossFloor((10, 50, 90), (mean,) * 3, (0.001,) * 3, (mean, mean))
+        course, by_time = held_out_figure([LINE, {**LINE, "images": 1000}], floor).axes
+        assert named in course.get_legend_handles_labels()[1] and FLOOR_NAME in by_time.get_legend_handles_labels()[1]
+        assert (mean < course.get_ylim()[0]) == (named != FLOOR_NAME)
+
+
 def test_curves_of_one_point_have_a_marker():
     one = {"images": 100, "times": [50], "train": [0.5], "held_out": [0.6]}
     one |= {"of_train": [0.5, 0.6], "of_held_out": [0.6, 0.7]}

@@ -14,7 +14,7 @@ from unstir.nn.config import ModelConfig
 from unstir.runs.config import Config
 from unstir.runs.sections import GridConfig, LossConfig, TrainConfig
 from unstir.runs.timetable import ema_decay
-from unstir.runs.toml import flat, from_dict, to_dict, to_toml
+from unstir.runs.toml import flat, from_dict, read, to_dict, to_toml
 from unstir.train.state import update_average
 
 POSITIVE = st.floats(1e-6, 100, allow_subnormal=False)
@@ -65,6 +65,13 @@ def test_any_config_survives_toml_and_json(values):
         for key, value in keys.items() if isinstance(keys, dict) else []:
             found = flat(config)[f"{section}.{key}"]
             assert found == value
+
+
+def test_what_is_no_toml_is_told_where_it_is(tmp_path):
+    for text, where in (("seed = 1\nlr = 0,004\n", "at line 2, column 7"), ('seed = "', "at end of file")):
+        (tmp_path / "mine.toml").write_text(text)
+        with pytest.raises(UserError, match=rf"mine.toml: it is not TOML {where}; mend it there"):
+            read(tmp_path / "mine.toml")
 
 
 @given(st.integers(1, 60), st.floats(0, 0.9999), st.booleans())

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from conftest import tiny_config
+from unstir.cli.messages import of_limits
 from unstir.errors import OutOfMemoryError, UserError, asked_for, is_out_of_memory
 from unstir.nn.activations import sampling_bytes, training_bytes
 from unstir.runs import build, memory, resources
@@ -309,6 +310,14 @@ def test_libraries_that_torch_calls_have_words_of_their_own_for_it(text, there):
     there(500_000_000)
     with pytest.raises(OutOfMemoryError), memory.within_memory(HO, SHAPE, CUDA, 0):
         raise RuntimeError(text)
+
+
+def test_a_library_that_finds_no_room_is_told_of_as_memory_that_ran_out(there):
+    there(500_000_000)
+    found_no_room = ImportError("_c_internal_utils.so: failed to map segment from shared object")
+    with pytest.raises(OutOfMemoryError), memory.within_memory(HO, SHAPE, CPU, 0):
+        raise found_no_room
+    assert "out of memory" in of_limits(found_no_room) and of_limits(ImportError("no module named q")) is None
 
 
 def test_where_the_program_alone_is_too_large_no_other_network_is_advised(there):

@@ -16,9 +16,10 @@ from unstir.generate.drawing import Job, sample_batches
 from unstir.metrics.evaluate_run import _models
 from unstir.metrics.evaluation import PROTOCOL
 from unstir.metrics.request import EvaluationRequest
-from unstir.runs import build, checkpoint
+from unstir.runs import build, checkpoint, loading
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.model import Model
+from unstir.runs.timetable import log_spaced
 from unstir.theory.averages import WIDTHS, combination
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
@@ -167,7 +168,11 @@ def test_a_guide_has_the_width_where_its_run_keeps_averages_and_else_its_ordinar
     ("changes", "width", "words"),
     [
         ({}, 0.1, "no power averages at step 12, which --ema-width needs; train with --train.power_ema"),
-        ({"train__power_ema": True}, 0.25, r"with an error of \d+%, above the 10% allowed"),
+        (
+            {"train__power_ema": True},
+            0.25,
+            r"with an error of \d+%, above the 10% allowed; take a width nearer to 0.05..0.1",
+        ),
         ({"train__power_ema": True}, 0.0, "ema_width=0.0 is outside 0.001..0.28"),
     ],
 )
@@ -175,6 +180,15 @@ def test_an_average_that_cannot_be_made_is_refused(trained, changes, width, word
     run, _ = trained(**changes)
     with pytest.raises(UserError, match=words):
         run.model(ema=width)
+
+
+def test_the_snapshots_that_are_advised_make_the_average():
+    for width, num in ((0.2, 40), (0.03, 60), (0.02, None)):
+        said = loading._denser(1150, width)
+        assert said == (f", or train with more snapshots (--grids.log_spaced {num})" if num else "")
+        for given in (30, num) if num else (100,):
+            saved = [(step, own) for step in sorted(log_spaced(1150, given)) for own in WIDTHS]
+            assert (combination(saved, (1150, width))[1] <= loading.MOST_ERROR) == (given == num)
 
 
 def test_what_guidance_costs_besides_is_said_where_it_costs():

@@ -155,7 +155,11 @@ def test_a_run_whose_checkpoints_are_gone_starts_over_with_a_word(make_run, unin
     trainer = Trainer(*make_run("gone"), observer=_Listener(said))
     trainer.run()
     over = [text for text in said if "starts over" in text]
-    assert len(over) == 1 and "no checkpoint to go on from" in over[0] and "its log of 8 steps with it" in over[0]
+    assert (
+        len(over) == 1
+        and "no checkpoint to go on from" in over[0]
+        and "it starts over and drops 8 steps of its log" in over[0]
+    )
     assert_same(outcome(run), uninterrupted)
 
 

@@ -257,7 +257,7 @@ def _finished(origin: Source, out: Path) -> Store | None:
         raise UserError(f"{out}: exists and is not a packed store; {another}")
     store = Store.open(out)
     made, (place, stamp, _) = store.manifest, read_origin(out)
-    anew = f"delete that folder to pack anew, or {another}"
+    anew = f"{another}, or delete that folder to pack anew, if no run needs it any more"
     pairs = ((made["kind"], made["settings"]), (origin.kind, origin.settings))
     if pairs[0] != pairs[1]:
         had, asked = map(_settings, pairs, reversed(pairs))

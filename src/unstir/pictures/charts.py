@@ -155,11 +155,12 @@ def draw_floor(axes: "Axes", floor: LossFloor, color: str, by_time: bool = False
         how |= {"marker": _lone(floor.times), "markersize": 3}
         axes.errorbar(floor.times, floor.values, floor.errors, **how)
     else:
-        axes.axhline(floor.mean, **how)
+        line = axes.axhline(floor.mean, **how)
     if drawn:
-        axes.set_ylim(
-            max(DEPTH * min(drawn), 0.8 * min(*drawn, *values)), max(top, 1.1 * max(drawn), 1.25 * max(values))
-        )
+        low = max(DEPTH * min(drawn), 0.8 * min(*drawn, *values))
+        axes.set_ylim(low, max(top, 1.1 * max(drawn), 1.25 * max(values)))
+        if not by_time and floor.mean < low:
+            line.set_label(f"{FLOOR_NAME}: {floor.mean:.2g}, below")
 
 
 def _lone(points: Sequence[Any]) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SHOWN = 8  # differences that a message names at most
 MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
+SNAPSHOTS = 40, 60, 80, 100  # numbers of them that make most averages, up to the most that a run may have
 
 
 def compare(saved: Config, asked: Config) -> dict[str, Any]:
@@ -179,6 +180,17 @@ def chosen_average(ema: bool, width: float | None) -> bool | float:
     return ema if width is None else width
 
 
+def _denser(step: int, width: float) -> str:
+    """How many snapshots make an average of this width at a step well, as a remedy; "" where the most do not."""
+    from unstir.runs.timetable import log_spaced  # which needs runs
+
+    for num in SNAPSHOTS:
+        saved = [(each, own) for each in sorted(log_spaced(step, num)) for own in WIDTHS]
+        if combination(saved, (step, width))[1] <= MOST_ERROR:
+            return f", or train with more snapshots (--grids.log_spaced {num})"
+    return ""
+
+
 def power_average(run: "Run", found: Checkpoint, width: float) -> dict[str, Tensor]:
     """The weights at the step of a checkpoint of a run, averaged by a power function of any ``width`` of the training.
 
@@ -195,8 +207,7 @@ def power_average(run: "Run", found: Checkpoint, width: float) -> dict[str, Tens
     if error > MOST_ERROR:
         raise UserError(
             f"the averages of {run.path} up to step {step} make one of width {width:g} with an error of {error:.0%}, "
-            f"above the {MOST_ERROR:.0%} allowed; take a width nearer to {WIDTHS[0]}..{WIDTHS[1]}, or train with more "
-            "snapshots (--grids.log_spaced 40)"
+            f"above the {MOST_ERROR:.0%} allowed; take a width nearer to {WIDTHS[0]}..{WIDTHS[1]}{_denser(step, width)}"
         )
     total, left = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in own.items()}, iter(shares)
     for each in steps:

@@ -268,7 +268,7 @@ def within_memory(config: Config, shape: Shape, device: torch.device, rest: int)
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ImportError) as error:
         if not is_out_of_memory(error):
             raise
         least = ""

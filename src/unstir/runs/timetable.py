@@ -22,11 +22,17 @@ def snapshots(run: Run) -> dict[int, str]:
         named = {(epoch + 1) * run.steps_per_epoch: f"epoch-{epoch:04d}" for epoch in cfg.epochs}
         named.setdefault(length, f"end-{length:08d}")
     else:
-        spaced = (length * 1000 ** (k / cfg.log_spaced - 1) for k in range(1, cfg.log_spaced + 1))
-        steps = {length, *(max(1, round(step)) for step in spaced)}
+        steps = log_spaced(length, cfg.log_spaced)
         named = {step: f"images-{step * run.config.train.batch_size:08d}" for step in steps}
     named[0] = START
     return {step: name for step, name in sorted(named.items()) if step <= length}
+
+
+def log_spaced(length: int, num: int) -> set[int]:
+    """``num`` steps, each a constant factor after the last, from a thousandth of ``length`` to it; fewer where they
+    round to the same.
+    """
+    return {length, *(max(1, round(length * 1000 ** (k / num - 1))) for k in range(1, num + 1))}
 
 
 def all_snapshots(run: Run) -> dict[int, str]:

@@ -51,8 +51,8 @@ def read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {remedy(error)}") from None
     except tomllib.TOMLDecodeError as error:
-        where = re.search(r"line \d+, column \d+|end of document", str(error))
-        at = f" at {where[0].replace('document', 'file')}" if where else ""
+        where = re.search(r"\(at (line \d+, column \d+|end of document)\)$", str(error))
+        at = f" at {where[1].replace('document', 'file')}" if where else ""
         raise UserError(f"cannot read {path}: it is not TOML{at}; mend it there, or restore it from a copy") from None
     except UnicodeDecodeError as error:
         raise UserError(f"cannot read {path}: byte {error.start} is no UTF-8 text; save it as UTF-8") from None

@@ -224,6 +224,10 @@ def _check_fit(config: Config, store: Store) -> None:
         raise UserError(
             f"{store.path} holds {height}x{width} images, data.size is {size}; set --data.size 0, or pack anew"
         )
+    if batch > store.count("train"):
+        least = f"--train.batch_size {store.count('train')}"
+        images = counted(store.count("train"), "training image")
+        raise UserError(f"train.batch_size={batch} exceeds the {images}; at most {least}")
     check_sides(config, height, width)
     for predict in (config.diffusion.predict, *([config.loss.teacher] if config.distilled else [])):
         PARAMETERIZATIONS[predict].check(build.schedule(config.diffusion))
@@ -233,7 +237,3 @@ def _check_fit(config: Config, store: Store) -> None:
             f"model.num_classes={classes}, but {store.path} has {counted(len(store.classes), 'class', 'classes')}; "
             f"set --model.num_classes {len(store.classes)}" + ("" if store.classes else ", for the data has no labels")
         )
-    if batch > store.count("train"):
-        least = f"--train.batch_size {store.count('train')}"
-        images = counted(store.count("train"), "training image")
-        raise UserError(f"train.batch_size={batch} exceeds the {images}; at most {least}")

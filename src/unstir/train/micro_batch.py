@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from unstir.distributed import processes
 from unstir.distributed.place import AGAIN, LostError
-from unstir.errors import asked_for, is_out_of_memory
+from unstir.errors import OutOfMemoryError, asked_for, is_out_of_memory
 from unstir.runs import resources
 from unstir.runs.config import Config
 from unstir.runs.memory import OneImageError, at_once
@@ -24,6 +24,10 @@ from unstir.runs.run import Run
 OF_MEMORY = ("train.micro_batch", "train.activation_checkpointing", "train.compile", "train.device", "train.shard")
 """The settings that decide how much memory a step takes. A run that changes one of them starts from its
 train.micro_batch again."""
+
+LAST_KERNEL = "could not create a primitive"
+"""What oneDNN says where there is no memory for a compiled kernel. The process can make no further one afterwards,
+however much memory comes free."""
 
 Result = TypeVar("Result")
 
@@ -79,6 +83,7 @@ class MicroBatch:
         it begins at zero, and buffers, which are set back. Raises OneImageError at size 1, and LostError in one of
         several processes: the others wait for it where they exchange their gradients, so that none can repeat the step.
         The halving is recorded, and the job started again, by torchrun or by hand, takes that step with half the size.
+        So it is with OutOfMemoryError where this process can compute nothing more (`LAST_KERNEL`).
         """
         buffers = [buffer.clone() for buffer in net.buffers()]
         first = size = min(self.at(step), self._share)
@@ -90,13 +95,19 @@ class MicroBatch:
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if size == 1:
+                at_end = LAST_KERNEL in str(error)
+                if size == 1 and not (at_end and first > 1):
                     raise OneImageError(str(error)) from error
                 asked = asked_for(error)
             size = -(-size // 2)
             if processes.size() > 1:
                 self._record(step=step, micro_batch=size)
                 raise LostError(f"{_said(step, asked, size, first)}; {AGAIN}")
+            if at_end:
+                self._record(step=step, micro_batch=size)
+                raise OutOfMemoryError(
+                    f"{_said(step, asked, size, first)}; run the same command again, which goes on so"
+                )
             self._undo(net, buffers)  # out here, for the error holds all that was computed
         if size == first:
             return result, ""

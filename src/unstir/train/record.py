@@ -39,7 +39,7 @@ class Record:
         """
         if not self._state.step and (earlier := self._run.metrics()):
             steps = counted(earlier[-1]["step"], "step")
-            say(f"{self._run.path} has no checkpoint to go on from: it starts over, and its log of {steps} with it")
+            say(f"{self._run.path} has no checkpoint to go on from: it starts over and drops {steps} of its log")
         cut_log(self._run, "metrics", self._state.step, say, self._state.logged)
         cut_log(self._run, "events", None, say)
 
