@@ -131,7 +131,7 @@ ALMOST = 0.8  # how like two names are that differ by a slip, such as digts and 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The known word whose letters are most like those of this one, capital or not; None where none is like it."""
-    plain = {each.lower(): each for each in known}
+    plain = {each.lower(): each for each in reversed([*known])}  # of those that differ by capitals the first
     return next((plain[near] for near in difflib.get_close_matches(word.lower(), plain, n=1, cutoff=cutoff)), None)
 
 

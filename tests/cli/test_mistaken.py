@@ -74,15 +74,25 @@ def test_a_run_whose_config_is_gone_is_told_from_images_and_begun_nowhere(there,
     (broken / "config.toml").unlink()
     for name in ("sample", "doctor", "report", "evaluate"):
         refused(
-            command(name, broken), f"{broken} has checkpoints of a run and no config.toml, without which it is none"
+            command(name, broken), f"{broken} has checkpoints of a run, and its config.toml is missing; put that back"
         )
     refused(command("train", "digits", "--out", broken), f"{broken} has checkpoints of a run whose config.toml is gone")
+    (own := tmp_path / "own/checkpoints").mkdir(parents=True)
+    (own.parent / "data.json").write_text("{}")
+    shutil.copy("few/1.png", own.parent)
+    refused(command("sample", own.parent), "own holds images and no run")
 
 
 def test_the_folder_of_stores_and_one_that_is_near_a_store_lead_to_it(there, command, refused, digits, tmp_path):
     store = shutil.copytree(digits, tmp_path / "shelf/digits")
     refused(command("data", "inspect", store.parent), f"holds no packed data itself; name one in it, such as {store}")
     refused(command("data", "inspect", store.parent / "digts"), f"digts: no such folder; did you mean {store}?")
+    shutil.copytree(store, store / "inside")
+    assert command("data", "inspect", store)[0] == 0
+    (tmp_path / "web/ext").mkdir(parents=True)
+    (tmp_path / "web/ext/manifest.json").write_text("{}")
+    refused(command("data", "inspect", tmp_path / "web"), "no packed data here (manifest.json is missing)")
+    refused(command("data", "inspect", tmp_path / "web/exts"), "exts: no such folder (manifest.json is missing)")
 
 
 def test_a_run_is_compared_with_others_alone(there, command, refused):
@@ -120,12 +130,16 @@ def test_what_is_no_command_no_number_and_no_set_of_images_is_said_so(there, com
     refused(command("smaple"), "unstir has no command 'smaple'. Did you mean unstir sample?")
     refused(command("sample", "runs/r1", "--num", ""), '--num "" must be a whole number, such as 3')
     refused(command("sample", "runs/r1", "--guidance="), '--guidance "" must be a number')
-    refused(command("verify", "--plot", "nowhere/t.png"), "--plot nowhere/t.png: there is no folder nowhere; make it")
+    refused(
+        command("verify", "--plot", "nowhere/t.png"), "--plot nowhere/t.png: nowhere is no folder that exists; make it"
+    )
     refused(command("verify", "--plot", "t.jpg"), "--plot t.jpg is no name of a PNG file; name one that ends in .png")
     Path("program.py").write_text("print(1)")
     refused(
         command("evaluate", "--images", "program.py", "--store", digits), "program.py is neither a folder, a zip nor"
     )
+    refused(command("verify", "--plot", "few"), "--plot few is a folder; name a PNG file, such as few/picture.png")
+    refused(command("verify", "--plot", "program.py/t.png"), "program.py is no folder that exists; make it, or name")
 
 
 def test_a_name_almost_that_of_a_source_is_answered_with_it(there, command, refused):

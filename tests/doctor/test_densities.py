@@ -5,7 +5,7 @@ import torch
 from invented import STATS, facts, said
 
 from unstir.diffusion.times import probabilities
-from unstir.doctor import CHECKS, diagnose, examine, gather
+from unstir.doctor import CHECKS, diagnose, examine, gather, of_distill
 from unstir.doctor.check import NO_SAMPLES, Errors
 from unstir.doctor.gather import training_times
 from unstir.doctor.image_stats import learns_nothing, outputs_nothing
@@ -109,7 +109,10 @@ def test_the_remedies_of_a_distilled_run_are_options_of_distill(monkeypatch):
         for settings in ({}, distilled)
     )
     assert "(--train.lr " in plain and "unstir distill" not in plain
-    assert "(--lr " in other and "--train.lr" not in other and other.endswith("(unstir distill)")
+    assert other == plain.replace("--train.lr", "unstir distill --lr")
+    told = "--train.lr, or --train.lr_schedule cosine with --train.lr_period, or --train.length "
+    kept = "or --train.lr_schedule cosine with --train.lr_period"
+    assert of_distill(told) == f"unstir distill --lr, {kept}, or unstir distill --length "
 
 
 @pytest.mark.parametrize("times", ["laplace", "normal"])

@@ -117,7 +117,7 @@ def test_a_run_without_anything_measured_has_a_page_that_says_so(run, store, tmp
     assert "Not evaluated yet" in text and "Nearest images" not in text
     page.write(bare, store, path)
     text = " ".join(parsed(path).itertext())
-    assert "Of which class a sample is, is not known." in text and "the classifier predicts" not in text
+    assert "The classes of the samples are not known." in text and "the classifier predicts" not in text
     (bare.path / "metrics.jsonl").unlink()
     for folder in ("checkpoints", "weights"):
         shutil.rmtree(bare.path / folder)

@@ -97,6 +97,24 @@ def _holds_images(folder: Path) -> bool:
     return folder.is_dir() and not any(folder.glob("**/config.toml")) and holds_images(folder)
 
 
+def _refuse(folder: Path) -> None:
+    """Raise UserError for a folder without a manifest where it is known what was meant."""
+    if _holds_images(folder):
+        how = f"unstir data pack {folder} --out STORE packs them"
+        raise UserError(f"{folder} holds images that are not packed: {how}")
+    if inside := _stores_in(folder):
+        raise UserError(f"{folder} holds no packed data itself; name one in it, such as {min(inside.values())}")
+    beside = {} if os.path.lexists(folder) else _stores_in(folder.parent)
+    if near := nearest(folder.name, beside, ALMOST):
+        raise UserError(f"{folder}: no such folder; did you mean {beside[near]}?")
+
+
+def _stores_in(folder: Path) -> dict[str, Path]:
+    """The stores that lie in a folder, by name; other programs have files of the same name as a manifest, too."""
+    found = (file for file in folder.glob(f"*/{MANIFEST}") if b"unstir_store" in file.read_bytes())
+    return {file.parent.name: file.parent for file in found}
+
+
 def read(folder: Path, name: str = NAME) -> dict[str, Any]:
     """The manifest of the store in ``folder``. Raises UserError where it is missing, damaged, or of another format.
 
@@ -104,14 +122,8 @@ def read(folder: Path, name: str = NAME) -> dict[str, Any]:
     """
     file = folder / MANIFEST
     with suppress(OSError):  # what may not be looked into is told of below
-        if not file.exists() and _holds_images(folder):
-            how = f"unstir data pack {folder} --out STORE packs them"
-            raise UserError(f"{folder} holds images that are not packed: {how}")
-        if inside := sorted(file.parent for file in folder.glob(f"*/{MANIFEST}")):
-            raise UserError(f"{folder} holds no packed data itself; name one in it, such as {inside[0]}")
-        beside = {file.parent.name: file.parent for file in folder.parent.glob(f"*/{MANIFEST}")}
-        if not os.path.lexists(folder) and (near := nearest(folder.name, beside, ALMOST)):
-            raise UserError(f"{folder}: no such folder; did you mean {beside[near]}?")
+        if not file.exists():
+            _refuse(folder)
     what = "no packed data here" if os.path.lexists(folder) else "no such folder"
     missing = f"{folder}: {what} ({MANIFEST} is missing); {name}, or make it with unstir data pack"
     with file_errors(file, missing), open_file(file) as stream:

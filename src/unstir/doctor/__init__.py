@@ -4,6 +4,7 @@ A finding has the figure that was measured, the threshold that it was compared w
 thresholds are explained, with what trained runs measure, in docs/doctor.md.
 """
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,15 +61,14 @@ def examine(facts: RunFacts) -> Report:
     checked = tuple(name for name in CHECKS if name not in skipped)
     found = (finding for name in checked for finding in CHECKS[name].run(facts))
     if facts.run.config.distilled:
-        found = (replace(each, remedy=_of_distill(each.remedy)) for each in found)
+        found = (replace(each, remedy=of_distill(each.remedy)) for each in found)
     findings = explained(found)
     return Report(tuple(findings), checked, skipped, setup.forecast(facts))
 
 
-def _of_distill(remedy: str) -> str:
+def of_distill(remedy: str) -> str:
     """A remedy whose options are those of `unstir distill`, where that has its own."""
-    own = remedy.replace("--train.lr", "--lr").replace("--train.length", "--length")
-    return remedy if own == remedy else f"{own} (unstir distill)"
+    return re.sub(r"--train\.(lr|length)(?![\w.])", r"unstir distill --\1", remedy)
 
 
 def diagnose(

@@ -71,10 +71,9 @@ def read(path: Path, store: Store, say: Say, by_class: bool = True) -> tuple[Ten
         return _of_numpy(path, store, say_class)
     else:
         with file_errors(path), open_file(path) as stream:
-            start = stream.read(16)
-        if signature(start):
-            raise UserError(f"{path} is one image; give the folder that holds them all")
-        if start[:2] != b"PK":
+            if signature(stream.read(16)):
+                raise UserError(f"{path} is one image; give the folder that holds them all")
+        if not zipfile.is_zipfile(path):
             raise UserError(
                 f"{path} is neither a folder, a zip nor a NumPy file (.npy, .npz) of images; give one of these"
             )

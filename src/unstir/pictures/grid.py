@@ -60,10 +60,12 @@ def is_whole(path: Path, shape: tuple[int, int, int]) -> bool:
 
 def check_png(path: Path, option: str) -> None:
     """Raise UserError where a file is no PNG in a folder that exists, or is there and has no `SIGNED`."""
-    if path.suffix.lower() != ".png" or path.is_dir():
+    if path.is_dir():
+        raise UserError(f"{option} {path} is a folder; name a PNG file, such as {path / 'picture.png'}")
+    if path.suffix.lower() != ".png":
         raise UserError(f"{option} {path} is no name of a PNG file; name one that ends in .png")
     if not path.parent.is_dir():
-        raise UserError(f"{option} {path}: there is no folder {path.parent}; make it, or name another")
+        raise UserError(f"{option} {path}: {path.parent} is no folder that exists; make it, or name another")
     if path.exists() and not _is_signed(path):
         raise UserError(
             f"{option} {path} is there and does not say that unstir drew it; delete it, or name another file"

@@ -173,7 +173,7 @@ def by_images(
     bounded: Figure | None = None,
     floor: LossFloor | None = None,
 ) -> list[str]:
-    """A chart of named series by images seen in training, both axes logarithmic; none of no points."""
+    """A chart of named series by images seen in training, both axes logarithmic; [] without points."""
     if not any(series.values()):
         return []
     with svg.style():

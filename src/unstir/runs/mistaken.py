@@ -33,7 +33,7 @@ def refuse(path: Path) -> None:
     if path.is_dir() and (inside := sorted(each for each in path.iterdir() if _is_run(each))):
         raise UserError(f"{path} holds no run itself; name one in it, such as {inside[0]}")
     if has_lost_config(path):
-        raise UserError(f"{path} has checkpoints of a run and no config.toml, without which it is none; put that back")
+        raise UserError(f"{path} has checkpoints of a run, and its config.toml is missing; put that back")
     if holds_images(path):
         compare, learn = f"unstir evaluate --images {path} --store STORE", f"unstir train RECIPE --data.source {path}"
         raise UserError(
@@ -46,7 +46,8 @@ def refuse(path: Path) -> None:
 
 def has_lost_config(path: Path) -> bool:
     """Whether a folder has what a run has, but for its config.toml."""
-    return (path / "data.json").is_file() and (path / "checkpoints").is_dir() and not _is_run(path)
+    has_steps = any((path / "checkpoints").glob("step-*.safetensors"))
+    return (path / "data.json").is_file() and has_steps and not _is_run(path)
 
 
 NUMBER = re.compile("[0-9]+")

@@ -8,7 +8,7 @@ from typing import Any
 from unstir.distributed import processes
 from unstir.pictures.charts import held_out_curves, training_curves
 from unstir.progress import counted
-from unstir.runs import lines, resources
+from unstir.runs import checkpoint, lines, resources
 from unstir.runs.files import replacing
 from unstir.runs.run import Run
 from unstir.train.loss_floor import read_floor
@@ -35,11 +35,12 @@ class Record:
     def start(self, say: Callable[[str], None]) -> None:
         """Drop the lines of steps that will be taken again, of metrics.jsonl and the damaged ones of events.jsonl.
 
-        A run that has a log and begins at step 0 has lost its checkpoints, or was killed before the first; it says so.
+        A run that has a log and begins at step 0 has lost its checkpoints, or was killed before the next; it says so.
         """
         if not self._state.step and (earlier := self._run.metrics()):
             steps = counted(earlier[-1]["step"], "step")
-            say(f"{self._run.path} has no checkpoint to go on from: it starts over and drops {steps} of its log")
+            why = "" if checkpoint.listed(self._run.checkpoints) else ": it has no checkpoint to go on from"
+            say(f"{self._run.path} begins at step 0 again and drops {steps} of its log{why}")
         cut_log(self._run, "metrics", self._state.step, say, self._state.logged)
         cut_log(self._run, "events", None, say)
 
