@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from operator import itemgetter
 from typing import get_args
 
 from cyclopts import CycloptsError, MissingArgumentError, RepeatArgumentError, UnknownCommandError, UnknownOptionError
@@ -46,14 +47,19 @@ def as_typed(message: str, words: Sequence[str]) -> str:
     """
     if not (given := GIVEN.match(message)):
         return message
-    rest = message[given.end() :]
+    name, said, rest = given[1], given[2], message[given.end() :]
+    typed = list[tuple[bool, str, str]]()
     for word, following in zip(words, [*words[1:], ""], strict=True):
         option, joined, value = word.partition("=")
-        name, typed = option[2:].replace("-", "_"), value if joined else following
-        is_it, same = given[1] in (name, OWN_NAMES.get(name)), _value(given[2], typed) == typed
-        if option[:2] == "--" and (is_it or (same and given[1] == name.rpartition(".")[2])):
-            return f"{option} {_value(given[2], typed)}{rest}"
-    return message
+        own, value = option[2:].replace("-", "_"), value if joined else following
+        is_it, same = name in (own, OWN_NAMES.get(own)), _value(said, value) == value
+        if option[:2] == "--" and (is_it or (same and name == own.rpartition(".")[2])):
+            typed.append((not is_it, option, value))
+    if not typed:
+        return message
+    _, option, value = min(typed, key=itemgetter(0))  # of this very name where there is one
+    is_switch = said.lower() == "true" and value != said
+    return f"{option}{rest}" if is_switch else f"{option} {_value(said, value)}{rest}"
 
 
 def _value(said: str, typed: str) -> str:
