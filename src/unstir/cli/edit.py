@@ -28,7 +28,8 @@ class EditOptions(ModelOptions):
     out: Path | None = None
     """The PNG file to write, with its settings in a sidecar, OUT.json; by default one in RUN/edits for each setting."""
     singles: bool = False
-    """Also write each result as a file of its own, at the run's resolution: OUT-0.png, OUT-1.png, ..."""
+    """Also write each result as a file, at the run's resolution: OUT-0.png, OUT-1.png, ... Those of an older picture of
+    the same name go with it, unless they have changed since."""
     seed: int = 0
     """Result i is a function of the seed, any whole number, and i."""
 

@@ -116,6 +116,11 @@ def write_text(path: Path, text: str) -> None:
     except UnicodeEncodeError as error:
         name = f"{text[max(error.start - 20, 0) : error.end]!a} in it is a name that is not UTF-8"
         raise UserError(f"cannot write {path}: {name}; rename that file or folder") from None
+    write_bytes(path, content)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace ``path`` by a file of this content, durably; raises UserError as `replacing` does."""
     with replacing(path) as partial:
         partial.write_bytes(content)
 

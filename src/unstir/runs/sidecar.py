@@ -4,14 +4,15 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import unstir
-from unstir.data.disk import sync_folder
+from unstir.data.disk import file_sha256, sync_folder
 from unstir.errors import UserError
-from unstir.runs.files import check_file, make_folder, replacing, save_png, write_text
-from unstir.runs.kinds import is_count
+from unstir.runs.files import check_file, make_folder, replacing, write_bytes, write_text
+from unstir.runs.kinds import is_count, is_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,7 +23,6 @@ MACHINE = (
     "compile",
 )  # settings that a picture's name does not carry: they change its pixels by rounding alone
 RECORD = "command", "unstir", "cost"  # what is said beside settings and is none of them
-MOST_SINGLES = 10_000  # single results of one picture
 
 
 def made_by(command: str) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def check(
 ) -> None:
     """Raise UserError where a picture, named with ``option``, cannot be written, or would replace one without sidecar.
 
-    As many ``singles`` as the sidecar says are its own too.
+    Those of the ``singles`` that are its own (`singles_of`) may be replaced too.
     """
     if picture.suffix.lower() not in suffixes:
         raise UserError(
@@ -54,7 +54,9 @@ def check(
         raise UserError(f"{sidecar}, where the settings go, is not of unstir; name another file with {option}")
     known = {picture, *singles_of(picture)} if ours or _claim(picture).exists() else set()
     if taken := [path for path in (picture, *singles) if path.exists() and path not in known]:
-        raise UserError(f"{taken[0]} is there and has no sidecar of unstir; name another with {option}")
+        own = sidecar_of(taken[0])
+        why = f"is a picture of its own, with {own.name}" if own.exists() else "has no sidecar of unstir"
+        raise UserError(f"{taken[0]} is there and {why}; name another with {option}")
 
 
 def sidecar_of(picture: Path) -> Path:
@@ -64,14 +66,15 @@ def sidecar_of(picture: Path) -> Path:
 
 def numbered(picture: Path, count: int) -> list[Path]:
     """The files of the single results of a picture."""
-    return [picture.with_name(f"{picture.stem}-{number}.png") for number in range(count)]
+    return [_single(picture, number) for number in range(count)]
 
 
 def singles_of(picture: Path) -> list[Path]:
-    """The files of the single results that a picture has, by its sidecar or by what a command that was killed left."""
-    with suppress(OSError, ValueError):
-        return numbered(picture, _checked(int(_claim(picture).read_text())))
-    return numbered(picture, _checked((_read(sidecar_of(picture)) or {}).get("singles")))
+    """The files that are single results of a picture still: they have the content that was written, and no sidecar.
+
+    The hash of that content is in the picture's sidecar, or in what a command that was killed left.
+    """
+    return [_single(picture, number) for number in _own(picture)]
 
 
 def png(image: "Image") -> Callable[[Path], None]:
@@ -89,27 +92,30 @@ def save(
 ) -> None:
     """Write the picture and its sidecar: the ``command`` and settings that made it, and what was ``measured``.
 
-    The ``singles`` are its single results, files of their own; those of an older picture that it replaces are removed,
-    but where none are given for the same settings, which leaves them. At no time does a picture have the sidecar of
-    another: an older one goes just before its picture is replaced. One that a kill or a full disk left without is known
-    by a file that counts its singles. Raises UserError where a file cannot be written.
+    The ``singles`` are its single results, files of their own, whose SHA-256 the sidecar has; those of an older picture
+    that it replaces are removed (`singles_of`), but where none are given for the same settings, which leaves them. At
+    no time does a picture have the sidecar of another: an older one goes just before its picture is replaced. One that
+    a kill or a full disk left without is known by a file with the hashes of its singles. Raises UserError where a file
+    cannot be written.
     """
     folder, sidecar, claim = make_folder(picture.parent), sidecar_of(picture), _claim(picture)
-    older, there = singles_of(picture), _read(sidecar) or {}
-    if not singles and older and json.loads(json.dumps(settings)).items() <= there.items():
-        older, measured = [], {**measured, "singles": len(older)}
-    elif singles:
-        measured["singles"] = len(singles)
-    write_text(claim, str(max(len(older), measured.get("singles", 0))))
+    older, there, contents = _own(picture), _read(sidecar) or {}, [_as_png(image) for image in singles]
+    hashes = [hashlib.sha256(content).hexdigest() for content in contents]
+    if not singles and json.loads(json.dumps(settings)).items() <= there.items():
+        older, hashes = {}, _hashes(there)
+    if hashes:
+        measured["singles"] = hashes
+    write_text(claim, json.dumps([*older.items(), *enumerate(hashes)]))
     try:
         with replacing(picture) as partial:
             write(partial)
             sidecar.unlink(missing_ok=True)
             sync_folder(folder)
-        for path, image in zip(numbered(picture, len(singles)), singles, strict=True):
-            save_png(path, image)
-        for path in older[len(singles) :]:
-            path.unlink(missing_ok=True)
+        for path, content in zip(numbered(picture, len(contents)), contents, strict=True):
+            write_bytes(path, content)
+        for number in older:
+            if number >= len(contents):
+                _single(picture, number).unlink(missing_ok=True)
         write_text(sidecar, json.dumps({**made_by(command), **settings, **measured}, indent=1) + "\n")
     finally:
         if sidecar.exists() or not picture.exists():
@@ -121,9 +127,43 @@ def _claim(picture: Path) -> Path:
     return picture.with_name(f".{picture.name}.unfinished")
 
 
-def _checked(count: Any) -> int:
-    """A number of single results; 0 for what is none."""
-    return count if is_count(count) and count <= MOST_SINGLES else 0
+def _single(picture: Path, number: int) -> Path:
+    return picture.with_name(f"{picture.stem}-{number}.png")
+
+
+def _as_png(image: "Image") -> bytes:
+    file = BytesIO()
+    image.save(file, format="png")
+    return file.getvalue()
+
+
+def _own(picture: Path) -> dict[int, str]:
+    """The numbers and hashes of `singles_of`; what else has such a name is another's."""
+    found = {}
+    for number, sha256 in _written(picture):
+        path = _single(picture, number)
+        with suppress(UserError):
+            if path.is_file() and not sidecar_of(path).exists() and file_sha256(path) == sha256:
+                found[number] = sha256
+    return found
+
+
+def _written(picture: Path) -> list[tuple[int, str]]:
+    """The number and the hash of each single result that was written, and of those that a killed command was to write.
+
+    These may be files of two pictures, so that a number comes twice.
+    """
+    with suppress(OSError, ValueError, RecursionError):
+        pairs = json.loads(_claim(picture).read_bytes())
+        pairs = [each for each in pairs if isinstance(each, list)] if isinstance(pairs, list) else []
+        return [(each[0], each[1]) for each in pairs if len(each) == 2 and is_count(each[0]) and is_text(each[1])]
+    return list(enumerate(_hashes(_read(sidecar_of(picture)) or {})))
+
+
+def _hashes(settings: dict[str, Any]) -> list[str]:
+    """The hashes of the single results in a sidecar, by number; none where it has no list of text."""
+    found = settings.get("singles")
+    return found if isinstance(found, list) and all(map(is_text, found)) else []
 
 
 def _read(file: Path) -> dict[str, Any] | None:
