@@ -45,6 +45,17 @@ def test_the_forecast_of_a_larger_batch_is_near_what_is_measured(large, make_run
     assert found[0] - found[1] == pytest.approx(expected[0] - expected[1], rel=0.25)
 
 
+def test_the_forecast_of_a_compiled_training_counts_its_compiler(make_run, monkeypatch):
+    monkeypatch.setattr(resources, "taken", lambda device: 1000)
+    run, store = make_run("run")
+    rest = {how: launch.needs(with_compile(run.config, how), store)[3] for how in ("no", "auto", "yes", "graphs")}
+    assert rest["yes"] - rest["no"] == rest["graphs"] - rest["no"] == launch.COMPILER and rest["auto"] == rest["no"]
+
+
+def with_compile(config, how):
+    return replace(config, train=replace(config.train, compile=how))
+
+
 def test_a_training_that_runs_out_of_memory_goes_on_with_smaller_micro_batches(large):
     run, _ = large
     said = []
