@@ -23,6 +23,7 @@ from unstir.interop.published import write_repository
 from unstir.interop.schedulers import to_scheduler
 from unstir.libraries import library
 from unstir.randomness import Key
+from unstir.runs import checkpoint
 from unstir.runs.checkpoint import load
 
 pytest.importorskip("diffusers", reason="the pipelines compared with: pip install '.[diffusers]'")
@@ -222,7 +223,34 @@ def test_a_full_disk_ends_an_export_in_a_line_and_leaves_nothing(tmp_path, monke
     run = untrained(tmp_path / "run", **CASES["plain"])
     monkeypatch.setattr(diffusers.DDPMPipeline, "save_pretrained", save_pretrained)
     for write in (export, lambda model, to, folder: write_repository(model, "me/x", folder)):
-        with pytest.raises(UserError, match=rf"^cannot write {tmp_path}/out: .*No space left .* MB are free there"):
+        with pytest.raises(
+            UserError,
+            match=rf"^cannot write {tmp_path}/out: .*No space left .* MB are free there.* run the same command again$",
+        ):
+            write(run.model(12, device="cpu"), "diffusers", tmp_path / "out")
+        assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_full_disk_is_said_of_the_file_by_the_name_it_was_to_have(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    run = untrained(tmp_path / "run", **CASES["plain"])
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    place = f"{tmp_path}/out/step-00000012.safetensors"
+    with pytest.raises(UserError, match=rf"^cannot write {place}: No space left .*, and run the same command again$"):
+        export(run.model(12, device="cpu"), "safetensors", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_what_diffusers_cannot_read_again_is_not_called_an_error_of_writing(tmp_path, monkeypatch):
+    def unread(*_, **__):
+        raise OSError("Error no file named config.json found")
+
+    run = untrained(tmp_path / "run", **CASES["plain"])
+    monkeypatch.setattr(diffusers.UNet2DModel, "from_pretrained", unread)
+    for write in (export, lambda model, to, folder: write_repository(model, "me/x", folder)):
+        with pytest.raises(OSError, match=r"^Error no file named config\.json found$"):
             write(run.model(12, device="cpu"), "diffusers", tmp_path / "out")
         assert [path.name for path in tmp_path.iterdir()] == ["run"]
 

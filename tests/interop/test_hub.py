@@ -19,6 +19,7 @@ from untrained import CLASSES, untrained
 from unstir.chain import Chain
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
+from unstir.interop import published
 from unstir.interop.exporting import export
 from unstir.interop.importing import import_run
 from unstir.interop.model_card import Licences, card
@@ -122,6 +123,19 @@ def test_the_repository_opens_in_diffusers_with_the_same_weights(hub, tmp_path):
     assert "digit 9" in card and "class_labels=label" in card and "This step was not evaluated." in card
     with Image.open(f"{folder}/samples.png") as picture:
         assert picture.width > 8 * 48
+
+
+def test_figures_that_cannot_be_read_are_said_to_be_so(tmp_path, monkeypatch):
+    run = untrained(tmp_path / "run")
+    evaluated(run)
+    write_repository(run.model(12, device="cpu"), "me/x", tmp_path / "there")
+    (tmp_path / "there/evaluation/lost.json").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setattr(published.hub, "fetch", lambda *_, **__: (tmp_path / "there", "me/x@0", ()))
+    with pytest.raises(UserError, match=r"^me/x cannot be used: \S+/there/evaluation/lost\.json: No such file or dir"):
+        pull("me/x", tmp_path / "pulled")
+    assert not (tmp_path / "pulled").exists()
+    (tmp_path / "there/evaluation/lost.json").unlink()
+    assert len(saved(pull("me/x", tmp_path / "pulled").run)) == 1
 
 
 def test_a_later_step_replaces_the_one_before_in_one_commit(hub, tmp_path):

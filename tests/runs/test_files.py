@@ -164,7 +164,23 @@ def test_a_picture_lasts_unless_it_can_be_drawn_again(tmp_path, monkeypatch):
 
 def test_what_is_no_error_of_the_system_has_no_remedy_of_one(tmp_path, monkeypatch):
     monkeypatch.setattr(files.shutil, "disk_usage", lambda _: files.shutil._ntuple_diskusage(0, 0, 2_500_000))
-    said = files._refusal(tmp_path / "a", 1_500_000, SafetensorError("an odd\nname"))
+    said = files._reason(tmp_path / "a", 1_500_000, SafetensorError("an odd\nname"))
     need = "it needs 1.5 MB; 2.5 MB are free there"
-    assert said.startswith(f"cannot write {tmp_path / 'a'}: an odd name ({need}); check the path and the disk, and run")
-    assert "(its folder is gone)" not in said and "(2.5 MB" in files._refusal(tmp_path / "a", 0, OSError())
+    assert said == f"an odd name ({need}); check the path and the disk"
+    assert "(2.5 MB are free there)" in files._reason(tmp_path / "a", 0, OSError())
+    with pytest.raises(files.UnwrittenError) as caught, files.writing(tmp_path / "a", 1_500_000):
+        raise SafetensorError("an odd\nname")
+    assert str(caught.value) == f"cannot write {tmp_path / 'a'}: {said}, and run the same command again to continue"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_of"),
+    [("out", True), ("out/a", True), (".out.0.partial", True), ("", True), ("b", False), (".b.0.partial", False)],
+)
+def test_an_error_of_another_file_names_that_one(tmp_path, name, is_of):
+    error = FileNotFoundError(errno.ENOENT, "No such file or directory", str(tmp_path / name))
+    with pytest.raises(files.UnwrittenError) as caught, files.writing(tmp_path / "out"):
+        raise error
+    said = str(caught.value).removeprefix(f"cannot write {tmp_path / 'out'}: ")
+    assert said.startswith("No such file or directory (" if is_of else f"{tmp_path / name}: No such file")
+    assert ("free there" in said) == is_of

@@ -26,7 +26,7 @@ from unstir.libraries import library
 from unstir.nn.unet import UNet
 from unstir.runs import build, checkpoint
 from unstir.runs.checkpoint import Checkpoint, environment
-from unstir.runs.files import write_text
+from unstir.runs.files import write_text, writing
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.runs.sections import DiffusionConfig
@@ -85,7 +85,8 @@ def _diffusers(model: Model, name: str) -> Writer:
     pipeline = diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler(**settings))
 
     def write(folder: Path) -> Network:
-        pipeline.save_pretrained(folder)
+        with writing(folder):
+            pipeline.save_pretrained(folder)
         write_text(folder / "README.md", readme.text(model, name))
         if model.labels.count:
             known = {"classes": model.labels.names, "has_null": model.labels.has_null}
@@ -118,7 +119,8 @@ def _onnx(model: Model, name: str) -> Writer:
     check_installed("--to onnx")
 
     def write(folder: Path) -> Network:
-        write_onnx(model, folder / "model.onnx")
+        with writing(folder / "model.onnx"):
+            write_onnx(model, folder / "model.onnx")
         return OnnxNetwork(folder / "model.onnx")
 
     return write

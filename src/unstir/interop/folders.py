@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from unstir.errors import UserError
-from unstir.runs.files import check_writable, make_folder, writing
+from unstir.runs.files import UnwrittenError, check_writable, make_folder, writing
 
 IS_RUN = "is a run already; every command takes its folder"  # what is said of a run in the place of a foreign model
 
@@ -26,13 +26,19 @@ def check_new(folder: Path) -> None:
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to write in, which gets its name when the block ends well and is gone otherwise.
 
-    Raises UnwrittenError where the disk is full, whichever library writes.
+    Raises UnwrittenError, which names ``folder``, where it cannot be written; in the block `writing` does so for what
+    other libraries write. Other errors of the block, such as of a file that it reads, stay as they are.
     """
     partial = make_folder(folder.absolute().parent) / f".{folder.name[:50]}.{secrets.token_hex(4)}.partial"
     try:
-        with writing(folder):
+        with writing(partial):
             partial.mkdir()
-            yield partial
+        yield partial
+        with writing(partial):
             partial.replace(folder)
+    except UnwrittenError as error:
+        inside = error.path.is_relative_to(partial)
+        place = folder / error.path.relative_to(partial) if inside else error.path
+        raise UnwrittenError(place, error.why, continues=False) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)

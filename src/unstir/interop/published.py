@@ -5,7 +5,6 @@ with samples (README.md, samples.png), and the same model for diffusers where th
 machine that trained it stay at home: of data, stores and other runs the last part of a name is all that is kept.
 """
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from unstir.data.disk import file_sha256
+from unstir.data.disk import file_errors, file_sha256, open_file
 from unstir.errors import UserError, printable
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import drawn_classes
@@ -29,7 +28,7 @@ from unstir.progress import Showing, silently
 from unstir.runs import checkpoint
 from unstir.runs.checkpoint import Checkpoint, environment
 from unstir.runs.config import Config
-from unstir.runs.files import UnwrittenError, save_png, write_text
+from unstir.runs.files import UnwrittenError, make_folder, save_png, write_bytes, write_text, writing
 from unstir.runs.model import Model
 from unstir.runs.run import Run, is_run
 from unstir.runs.toml import to_dict
@@ -135,9 +134,10 @@ def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) 
     checkpoint.save(made.weights, content)
     for each in figures:
         save(made, each)
-    for path in made.path.iterdir():
-        path.rename(folder / path.name)
-    made.path.rmdir()
+    with writing(folder):
+        for path in made.path.iterdir():
+            path.rename(folder / path.name)
+        made.path.rmdir()
 
 
 def _draw(model: Model, file: Path) -> None:
@@ -196,15 +196,21 @@ def pull(name: str, folder: str | Path | None = None) -> Pulled:
         file = published.weights / checkpoint.file_name(step)
         found = checkpoint.load(file)
         published.model(step, device="cpu", dtype="float32")  # weights that are not of these settings are refused
+        figures = {path.name: _content(path) for path in (there / FOLDER).glob("*.json")}
     came_from = f"{identity}, unstir, SHA-256 {file_sha256(file)}"
     config = replace(published.config, imported=came_from)
     with new_folder(folder) as partial:
         made = Run.create(config, partial, published.data)
         checkpoint.save(made.weights, replace(found, config=to_dict(config)))
-        if (there / FOLDER).is_dir():
-            shutil.copytree(there / FOLDER, made.path / FOLDER)
+        for file_name, content in figures.items():
+            write_bytes(make_folder(made.path / FOLDER) / file_name, content)
         made.record("imported", source=came_from, notes=list(notes))
     return Pulled(Run.open(folder), printable(came_from), notes)
+
+
+def _content(file: Path) -> bytes:
+    with file_errors(file), open_file(file) as stream:
+        return stream.read()
 
 
 @contextmanager

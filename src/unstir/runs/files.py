@@ -25,7 +25,16 @@ WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 class UnwrittenError(UserError):
-    """What was to be written is not there: the disk is full, or a right is missing."""
+    """What was to be written at ``path`` is not there: the disk is full, or a right is missing.
+
+    ``why`` is the reason and the remedy in words; where the same command does not go on with what it left, it
+    begins anew, and ``continues`` is false.
+    """
+
+    def __init__(self, path: Path, why: str, continues: bool = True) -> None:
+        self.path, self.why = path, why
+        again = "run the same command again to continue" if continues else "run the same command again"
+        super().__init__(f"cannot write {path}: {why}, and {again}")
 
 
 @contextmanager
@@ -34,7 +43,7 @@ def writing(path: Path, needs: int = 0) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise UnwrittenError(_refusal(path, needs, error)) from None
+        raise UnwrittenError(path, _reason(path, needs, error)) from None
 
 
 @contextmanager
@@ -140,15 +149,25 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def _refusal(path: Path, needs: int, error: Exception) -> str:
+def _reason(path: Path, needs: int, error: Exception) -> str:
+    """Why ``path`` was not written, and what to do; the error may be of another file, which is named then."""
     number, reason = getattr(error, "errno", 0), getattr(error, "strerror", "") or " ".join(str(error).split())
+    mend = REMEDIES.get(number, "check the path and the disk")
+    other = getattr(error, "filename", None)
+    if isinstance(other, str | os.PathLike) and not _is_of(path.absolute(), Path(other).absolute()):
+        return f"{other}: {reason}; {mend}"
     try:
         space = f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free there"
     except OSError:
         space = "its folder is gone"
     need = f"it needs {needs / 1e6:.1f} MB; " if needs else ""
-    mend = REMEDIES.get(number, "check the path and the disk")
-    return f"cannot write {path}: {reason} ({need}{space}); {mend}, and run the same command again to continue"
+    return f"{reason} ({need}{space}); {mend}"
+
+
+def _is_of(path: Path, other: Path) -> bool:
+    """Whether ``other`` is ``path`` or in it, the temporary file that takes its place, or the folder of both."""
+    is_partial = other.name.startswith(f".{path.name[:50]}.") and other.suffix == PARTIAL
+    return path in (other, *other.parents) or other == path.parent or (is_partial and other.parent == path.parent)
 
 
 def check_writable(folder: Path, elsewhere: str = "") -> None:

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from unstir.data.disk import sync_folder
 from unstir.errors import UserError, remedy
-from unstir.runs.files import write_text
+from unstir.runs.files import UnwrittenError, write_text
 from unstir.runs.kinds import Kind, check, is_count, is_figure, is_figures, is_number, is_text
 
 if TYPE_CHECKING:  # torch takes seconds to import, and trackers read logs without it
@@ -119,7 +119,7 @@ def _written(file: Path) -> Iterator[IO[bytes]]:
         if begun:
             sync_folder(file.parent)
     except OSError as error:
-        raise UserError(f"cannot write {file}: {remedy(error)}; then run the same command again to continue") from None
+        raise UnwrittenError(file, remedy(error)) from None
 
 
 def write(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
