@@ -171,7 +171,7 @@ def test_what_ddim_pipelines_draw_in_other_numbers_of_steps_is_as_noted(tmp_path
     theirs = drawn_by(monkeypatch, pipeline, noise, num_inference_steps=steps, use_clipped_model_output=True)
     off = (theirs - (pictures(run, chain).clamp(-1, 1) + 1) / 2).abs().max()
     assert off < 1e-5 if alike else off > 1 / 255
-    said = {"trailing": "a number of steps that divides 20", "linspace": "a number of steps that is 20, with linspace"}
+    said = {"trailing": "a number of steps that divides 20", "linspace": "20 steps, with linspace"}
     assert ("takes each step over T // steps times" in notes) == (spacing in said)
     assert said.get(spacing, "") in notes
 

@@ -272,21 +272,37 @@ def test_the_page_of_an_imported_run_does_not_say_that_it_was_trained_here(tmp_p
     export(run.model(12, device="cpu"), "diffusers", tmp_path / "theirs")
     for folder, made, images in (
         (run.path, "trained", "1,498 for training, 299 held out"),
-        (import_run(tmp_path / "theirs", tmp_path / "imported").run.path, "published", "not known"),
+        (import_run(tmp_path / "theirs", tmp_path / "imported").run.path, "imported into and published", "not known"),
     ):
         model = Run.open(folder).model(device="cpu")
         text = card(model, Run.open(folder).config, "me/x", [], Licences())
         assert f"images, {made} with unstir" in text and f"\n- images: {images}\n" in text
 
 
-def test_the_samples_of_the_page_are_drawn_again_by_what_it_says(tmp_path, unstir):
-    hidden = {"model__num_classes": 10, "train__label_dropout": 0.2, "grids__guidance": 2.0}
-    model = untrained(tmp_path / "run", **hidden).model(12, device="cpu")
+@pytest.mark.parametrize(
+    ("settings", "says", "typed"),
+    [
+        ({}, "", ()),
+        ({"guidance": 2.0}, " with guidance 2", ("--guidance", 2)),
+        ({"guidance": 2.0, "guidance_low": 3}, " with guidance 2 at the times 3 to T",
+         ("--guidance", 2, "--guidance-low", 3)),
+        ({"guidance": 2.0, "guidance_high": 9, "threshold": 0.6},
+         " with guidance 2 at the times 1 to 9 and threshold 0.6",
+         ("--guidance", 2, "--guidance-high", 9, "--threshold", 0.6)),
+        ({"threshold": 0.6}, " with threshold 0.6", ("--threshold", 0.6)),
+        ({"clip": False}, " with no clamp", ("--no-clip",)),
+    ],
+)  # fmt: skip
+def test_the_samples_of_the_page_are_drawn_again_by_what_it_says(tmp_path, unstir, settings, says, typed):
+    grids = {f"grids__{name}": value for name, value in settings.items()}
+    hidden = {"model__num_classes": 10, "train__label_dropout": 0.2}
+    model = untrained(tmp_path / "run", **hidden, **grids).model(12, device="cpu")
     write_repository(model, "me/x", tmp_path / "there")
-    said = "The samples are the first ones of seed 0 by unipc in 20 steps with guidance 2, and not chosen."
+    said = f"The samples are the first ones of seed 0 by unipc in 20 steps{says}, and not chosen."
     assert said in (tmp_path / "there/README.md").read_text()
-    words = ("--sampler", "unipc", "--steps", 20, "--spacing", "trailing", "--guidance", 2)
-    status, _, err = unstir("sample", model.folder, "--num", 16, *words, "--out", "made")
+    words = ("--sampler", "unipc", "--steps", 20, "--spacing", "trailing", *typed)
+    plain = untrained(tmp_path / "plain", **hidden)  # the same weights, and no such settings in its config
+    status, _, err = unstir("sample", plain.path, "--num", 16, *words, "--out", "made")
     assert status == 0, err
     drawn = torch.stack([read(Path(f"made/{number:06d}.png")) for number in range(16)])
     with Image.open(tmp_path / "there/samples.png") as shown:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import unstir
-from unstir.chain import FAST, Chain, title
+from unstir.chain import DEFAULTS, FAST, Chain, title
 from unstir.errors import printable
 from unstir.interop import readme
 from unstir.metrics.evaluation import Evaluation
@@ -73,7 +73,7 @@ def card(
         title=own,
         count=16,
         shape="x".join(map(str, model.shape)),
-        made="trained" if _is_trained(model) else "published",
+        made="trained" if _is_trained(model) else "imported into and published",
         version=unstir.__version__,
         recipe=f" from the recipe {printable(config.recipe)}" if config.recipe else "",
         parameters=f"{sum(t.numel() for t in model.denoiser.net.parameters()):,}",
@@ -107,8 +107,13 @@ def shown_chain(model: Model) -> Chain:
 
 
 def _in_words(chain: Chain) -> str:
-    guided = "" if chain.guidance == 1 else f" with guidance {chain.guidance:g}"
-    return f"{title(chain.in_effect())} in {counted(chain.steps, 'step')}{guided}"
+    """All that decides what the chain draws, but for the seed: what is not said has its default."""
+    said = [] if chain.guidance == 1 else [f"guidance {chain.guidance:g}"]
+    if (chain.guidance_low, chain.guidance_high) != (DEFAULTS["guidance_low"], DEFAULTS["guidance_high"]):
+        said[-1] += f" at the times {chain.guidance_low} to {chain.guidance_high or 'T'}"
+    said += [f"threshold {chain.threshold:g}"] if chain.threshold else []
+    said += [] if chain.clip else ["no clamp"]
+    return f"{title(chain.in_effect())} in {counted(chain.steps, 'step')}{' with ' * bool(said)}{' and '.join(said)}"
 
 
 def _is_trained(model: Model) -> bool:

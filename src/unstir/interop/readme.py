@@ -3,6 +3,7 @@
 import unstir
 from unstir.errors import printable
 from unstir.interop.schedulers import DDIM_STRIDES, spacing_there
+from unstir.progress import counted
 from unstir.runs.model import Model, weights_in_words
 
 HEAD = """---
@@ -101,10 +102,11 @@ def notes(model: Model) -> tuple[str, ...]:
     elif model.chain.clip:
         said.append("DDIM draws as here with use_clipped_model_output=True: eps then follows the clamped image")
     if not model.learned_variance and (spacing := spacing_there(model.chain)) != "leading":
+        T = model.process.T
         alike = (
-            f"that divides {model.process.T}" if spacing == "trailing" else f"that is {model.process.T}, with linspace"
+            f"a number of steps that divides {T}" if spacing == "trailing" else f"{counted(T, 'step')}, with linspace"
         )
-        said.append(f"{DDIM_STRIDES}. Its pictures are those of here in a number of steps {alike}")
+        said.append(f"{DDIM_STRIDES}. Its pictures are those of here in {alike}")
     if model.process.T != DEFAULT_STEPS:
         said.append(
             f"num_inference_steps={model.process.T} is the whole chain; the default of DDPMPipeline is {DEFAULT_STEPS}"
