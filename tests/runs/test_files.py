@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from unstir.chain import Chain
 from unstir.errors import UserError
+from unstir.generate import folder
 from unstir.generate.drawing import Job
 from unstir.generate.folder import save_images
 from unstir.runs import files
@@ -68,6 +69,15 @@ def test_four_jobs_in_one_folder_make_the_images_of_one(trained, tmp_path, sizes
     assert alone.keys() == together.keys()
     if len(set(sizes)) == 1:  # else the last bits are those of whichever began
         assert alone == together
+
+
+def test_a_folder_is_free_for_a_job_that_another_process_has_just_begun_there(tmp_path):
+    for name in (folder.SETTINGS, "000000.png"):
+        (tmp_path / name).touch()
+    folder._check_free(tmp_path)
+    (tmp_path / folder.SETTINGS).unlink()
+    with pytest.raises(UserError, match="is not empty and was not made by unstir sample"):
+        folder._check_free(tmp_path)
 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):

@@ -185,23 +185,27 @@ def test_half_of_an_odd_number_is_the_larger_half_and_1_is_the_end():
 
 def test_a_process_that_can_make_no_further_kernel_ends_and_the_next_one_begins_with_half():
     net, tried, told = nn.Linear(1, 1), [], []
-    errors = {8: CPU, 4: RuntimeError("could not create a primitive")}
+    errors = {8: CPU, **dict.fromkeys((4, 2, 1), RuntimeError("could not create a primitive"))}
 
     def gradient(size):
         tried.append(size)
-        raise errors.get(size, CPU)
+        if size in errors:
+            raise errors[size]
+        return size
 
     sizes = MicroBatch(Config(train=TrainConfig(batch_size=8)), record=lambda **what: told.append(what))
     with pytest.raises(
         OutOfMemoryError, match=r"^out of memory at step 3: .* is 2 in place of 8, .*; run the same command"
     ):
         sizes.fitting(gradient, 3, net)
-    assert tried == [8, 4] and told == [{"step": 3, "micro_batch": 2}]
-    errors[1] = errors[4]
+    assert tried == [8, 4, 2, 1] and told == [{"step": 3, "micro_batch": 2}]
     for first, expected in ((2, OutOfMemoryError), (1, OneImageError)):  # at 1 from the start nothing smaller is left
         sizes = MicroBatch(Config(train=TrainConfig(batch_size=8, micro_batch=first)))
         with pytest.raises(expected, match="in place of 2" if first == 2 else "primitive"):
             sizes.fitting(gradient, 3, net)
+    del errors[2]  # where that size can be computed after all, it is
+    sizes = MicroBatch(Config(train=TrainConfig(batch_size=8)))
+    assert sizes.fitting(gradient, 3, net)[0] == 2 and sizes.at(3) == 2
 
 
 def test_where_one_image_is_too_much_the_command_says_so_and_the_last_checkpoint_stays(

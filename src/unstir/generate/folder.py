@@ -208,10 +208,14 @@ def read_images(out: Path, num: int) -> Tensor:
 
 
 def _check_free(out: Path) -> None:
-    """Raise UserError where images cannot be begun in a folder: it is a file, or holds something else."""
+    """Raise UserError where images cannot be begun in a folder: it is a file, or holds something else than a job's.
+
+    Another process may be beginning one there, whose settings come first.
+    """
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name a folder with --out")
-    if out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
+    is_free = not out.exists() or all(path.name.startswith(".") for path in out.iterdir())
+    if not is_free and not (out / SETTINGS).exists():
         raise UserError(f"{out} is not empty and was not made by unstir sample; name another folder with --out")
 
 

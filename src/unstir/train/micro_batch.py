@@ -25,8 +25,8 @@ OF_MEMORY = ("train.micro_batch", "train.activation_checkpointing", "train.compi
 """The settings that decide how much memory a step takes. A run that changes one of them starts from its
 train.micro_batch again."""
 
-LAST_KERNEL = "could not create a primitive"
-"""What oneDNN says where there is no memory for a compiled kernel. The process can make no further one afterwards,
+NO_KERNEL = "could not create a primitive"
+"""What oneDNN says where there is no memory for a compiled kernel. Some processes can make no further one afterwards,
 however much memory comes free."""
 
 Result = TypeVar("Result")
@@ -83,11 +83,12 @@ class MicroBatch:
         it begins at zero, and buffers, which are set back. Raises OneImageError at size 1, and LostError in one of
         several processes: the others wait for it where they exchange their gradients, so that none can repeat the step.
         The halving is recorded, and the job started again, by torchrun or by hand, takes that step with half the size.
-        So it is with OutOfMemoryError where this process can compute nothing more (`LAST_KERNEL`).
+        So it is with OutOfMemoryError where no size helps because this process can make no kernel (`NO_KERNEL`): it is
+        half of the size at which that began.
         """
         buffers = [buffer.clone() for buffer in net.buffers()]
         first = size = min(self.at(step), self._share)
-        asked = ""
+        asked, after_kernel = "", 0
         while True:
             try:
                 result = gradient(size)
@@ -95,19 +96,18 @@ class MicroBatch:
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                at_end = LAST_KERNEL in str(error)
-                if size == 1 and not (at_end and first > 1):
+                half, no_kernel = -(-size // 2), NO_KERNEL in str(error)
+                after_kernel = after_kernel or (half if no_kernel else 0)
+                if size == 1 and no_kernel and first > 1:
+                    self._record(step=step, micro_batch=after_kernel)
+                    again = "run the same command again, which goes on so"
+                    raise OutOfMemoryError(f"{_said(step, asked, after_kernel, first)}; {again}") from None
+                if size == 1:
                     raise OneImageError(str(error)) from error
-                asked = asked_for(error)
-            size = -(-size // 2)
+                size, asked = half, asked_for(error)
             if processes.size() > 1:
                 self._record(step=step, micro_batch=size)
                 raise LostError(f"{_said(step, asked, size, first)}; {AGAIN}")
-            if at_end:
-                self._record(step=step, micro_batch=size)
-                raise OutOfMemoryError(
-                    f"{_said(step, asked, size, first)}; run the same command again, which goes on so"
-                )
             self._undo(net, buffers)  # out here, for the error holds all that was computed
         if size == first:
             return result, ""
