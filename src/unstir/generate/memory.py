@@ -17,6 +17,8 @@ from unstir.runs import build, resources
 from unstir.runs.memory import FLOAT, SAFE, SPARE, SURE, gigabytes, on, sampled
 from unstir.runs.model import Model
 
+PIECES = 0.35  # what the CPU's allocator may keep in pieces while images are sampled, in parts of theirs: 0.16 to 0.34
+
 
 def check_batch(model: Model, num: int, guidance: float) -> None:
     """Raise UserError where ``num`` images that are sampled at once exceed the memory of the device for certain."""
@@ -62,11 +64,10 @@ def _what_fits(model: Model, num: int, guidance: float, before: int, there: int)
     """
     if not (each := _each(model, guidance)):
         return f"compute fewer images at once with --batch-size, or {resources.more(model.device)}"
-    if model.device.type != "cuda":
-        each += round(SPARE * each)
+    usual, most = (0.0, 0.0) if model.device.type == "cuda" else (SPARE, PIECES)
     rest = before + FLOAT * _weights(model)
-    takes = num * each + rest
-    fits = min((round(SAFE * there) - rest) // each, num - 1 if takes > there else num // 2)
+    takes = num * round((1 + usual) * each) + rest
+    fits = min((round(SAFE * there) - rest) // round((1 + most) * each), num - 1 if takes > there else num // 2)
     remedy = f"what fits: --batch-size {fits}" if fits > 0 else f"not one image fits: {resources.more(model.device)}"
     at_once = f"{counted(num, 'image')} at once take{'s' * (num == 1)}"
     return (
