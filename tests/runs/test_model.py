@@ -18,8 +18,8 @@ from unstir.metrics.evaluation import PROTOCOL
 from unstir.metrics.request import EvaluationRequest
 from unstir.runs import build, checkpoint, loading
 from unstir.runs.card import DataCard, Labels
+from unstir.runs.config import log_spaced
 from unstir.runs.model import Model
-from unstir.runs.timetable import log_spaced
 from unstir.theory.averages import WIDTHS, combination
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process

@@ -156,3 +156,10 @@ def steps_in(span: str, steps_per_epoch: int, batch_size: int) -> int:
         raise ValueError(f"not a span: {span!r}")
     number = int(match[1])
     return {"step": number, "epoch": number * steps_per_epoch, "image": math.ceil(number / batch_size)}[match[2]]
+
+
+def log_spaced(length: int, num: int) -> set[int]:
+    """``num`` steps, each a constant factor after the last, from a thousandth of ``length`` to it; fewer where they
+    round to the same.
+    """
+    return {length, *(max(1, round(length * 1000 ** (k / num - 1))) for k in range(1, num + 1))}

@@ -17,7 +17,7 @@ from unstir.nn.config import UNET
 from unstir.progress import Say, unsaid
 from unstir.runs import build, checkpoint, compiling, toml
 from unstir.runs.checkpoint import Checkpoint, content_hash
-from unstir.runs.config import MAY_CHANGE, Config
+from unstir.runs.config import MAY_CHANGE, Config, log_spaced
 from unstir.runs.model import Model
 from unstir.theory.averages import WIDTHS, combination
 from unstir.theory.process import Process
@@ -182,8 +182,6 @@ def chosen_average(ema: bool, width: float | None) -> bool | float:
 
 def _denser(step: int, width: float) -> str:
     """How many snapshots make an average of this width at a step well, as a remedy; "" where the most do not."""
-    from unstir.runs.timetable import log_spaced  # which needs runs
-
     for num in SNAPSHOTS:
         saved = [(each, own) for each in sorted(log_spaced(step, num)) for own in WIDTHS]
         if combination(saved, (step, width))[1] <= MOST_ERROR:

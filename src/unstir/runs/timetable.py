@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+from unstir.runs.config import log_spaced
 from unstir.runs.run import Run
 from unstir.runs.sections import TrainConfig
 
@@ -26,13 +27,6 @@ def snapshots(run: Run) -> dict[int, str]:
         named = {step: f"images-{step * run.config.train.batch_size:08d}" for step in steps}
     named[0] = START
     return {step: name for step, name in sorted(named.items()) if step <= length}
-
-
-def log_spaced(length: int, num: int) -> set[int]:
-    """``num`` steps, each a constant factor after the last, from a thousandth of ``length`` to it; fewer where they
-    round to the same.
-    """
-    return {length, *(max(1, round(length * 1000 ** (k / num - 1))) for k in range(1, num + 1))}
 
 
 def all_snapshots(run: Run) -> dict[int, str]:
