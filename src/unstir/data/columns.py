@@ -5,6 +5,7 @@ labels are in the first column that it calls a class, or that is named label.
 """
 
 import json
+import re
 from bisect import bisect_right
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -140,7 +141,7 @@ def _label_column(names: Sequence[str], features: dict[str, Any]) -> str:
 
 
 def _holds_bytes(kind: str) -> bool:
-    return kind in ("binary", "large_binary") or (kind.startswith("struct<") and "bytes: binary" in kind)
+    return re.fullmatch(r"(large_)?binary(_view)?|struct<.*\bbytes: (large_)?binary.*", kind) is not None
 
 
 def _looks_like_images(opened: Any, name: str) -> bool:
