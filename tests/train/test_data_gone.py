@@ -54,7 +54,7 @@ def test_damaged_store_of_a_run_is_said_and_no_other_is_packed(run, tmp_path):
 
 def test_advice_of_packing_is_an_option_of_train(run, tmp_path):
     Image.new("L", (9, 9)).save(run[3] / "other.png")
-    with pytest.raises(UserError, match=r"give one size, such as --data\.size 32$"):
+    with pytest.raises(UserError, match=r"give one size, such as --data\.size 8$"):
         open_data(tiny_config(tmp_path / "new", data__source=str(run[3])), tmp_path / "second")
 
 

@@ -160,7 +160,7 @@ class FolderSource(Source):
             for (split, first, stop), reply in zip(ranges, replies, strict=True):
                 for path, why in reply.refused:
                     if why.startswith(OTHER_SHAPE):
-                        size = f"give one size, such as {self.options.spelling('size', 32)}"
+                        size = f"give one size, such as {self.options.spelling('size', min(32, *shape[1:]))}"
                         raise UnfitError(f"{self.root}: images differ in size, {path!r} is {why}; {size}")
                 labels = None if arranged.labels is None else arranged.labels[first:stop][reply.kept]
                 yield Chunk(split, reply.pixels, labels, stop, reply.refused, reply.notes, reply.digest)

@@ -5,7 +5,7 @@
 | PNG, JPEG (also MPO), WebP, BMP, GIF, TIFF     | decoded, by content and never by name                              |
 | no extension, or that of another format        | decoded by content; noted                                          |
 | any other format, also HEIC, AVIF, JPEG 2000   | refused                                                            |
-| empty, truncated or damaged file               | refused; a half-decoded image is never packed                     |
+| empty, truncated or damaged file               | refused as far as its decoder notices: PNG has checksums, JPEG none|
 | more than 67,108,864 pixels, or 64 MiB of file | refused from the header, before any pixel is allocated             |
 | grey, 1-bit, palette, RGB, YCbCr               | grey is copied to RGB, colour becomes grey by ITU-R 601 luma; noted|
 | alpha channel, one transparent entry or colour | composited on white; noted when any pixel is not opaque            |
