@@ -11,7 +11,7 @@ from PIL import Image
 
 from unstir import Store, UserError, pack
 from unstir.data import packing
-from unstir.data.arrays import ItemsOfDataset
+from unstir.data.arrays import Arrays, ItemsOfDataset
 from unstir.data.manifest import read_origin
 
 RANDOM = np.random.default_rng(0)
@@ -111,6 +111,60 @@ def test_every_form_gives_the_same_pixels_and_labels(tmp_path, form):
     named = form in ("shards", "parquet", "saved", "dataset")
     assert store.classes == (tuple(NAMES) if named else () if form == "npy" else ("0", "1"))
     assert pack(source, tmp_path / "store", held_out=0.25).manifest == store.manifest
+
+
+def test_of_two_layouts_that_fit_the_square_one_is_meant(tmp_path):
+    images = RANDOM.integers(0, 256, (5, 3, 4, 4), dtype=np.uint8)
+    for number, given in enumerate((images, images.transpose(0, 2, 3, 1), images[:, :1])):
+        store = pack(given, tmp_path / f"{number}", channels=given.shape[1] if number == 2 else 3, held_out=0)
+        expected = images if number == 1 else given
+        assert np.array_equal(store.images("train"), expected)
+
+
+def labels_as(kind):
+    names = np.array(NAMES)[LABELS]
+    return {"list": names.tolist(), "bytes": names.astype("S"), "objects": names.astype(object)}[kind]
+
+
+@pytest.mark.parametrize("kind", ["list", "bytes", "objects"])
+def test_labels_of_any_kind_of_text_name_the_classes(tmp_path, kind):
+    store = pack((IMAGES, labels_as(kind)), tmp_path / "store", held_out=0)
+    assert store.classes == ("cat", "dog") and store.labels("train").tolist() == LABELS.tolist()
+    again, other = (Arrays((IMAGES, labels_as(kind))) for _ in "ab")
+    assert again.stamp() == other.stamp()  # that of objects too, wherever they lie
+
+
+def test_dates_are_names_and_a_label_that_is_not_a_number_is_missing(tmp_path):
+    days = np.array(["2020-01-01", "2020-01-02"], "datetime64[D]")[LABELS]
+    assert pack((IMAGES, days), tmp_path / "days").classes == ("2020-01-01", "2020-01-02")
+    with pytest.raises(UserError, match="12 of 24 rows have no label"):
+        pack((IMAGES, np.where(LABELS, np.nan, 1.0)), tmp_path / "nan")
+
+
+def test_labels_that_name_no_one_class_are_left_out_aloud(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    lists = pyarrow.table({"image": pyarrow.array(FILES, pyarrow.binary()), "label": [[0, 1]] * 24})
+    parquet.write_table(lists, tmp_path / "x.parquet")
+    vectors = [(image, torch.eye(2)[label]) for image, label in zip(IMAGES, LABELS, strict=True)]
+    for number, source in enumerate((tmp_path / "x.parquet", vectors)):
+        store = pack(source, tmp_path / f"{number}")
+        assert not store.labelled and store.notes[0].count == 24
+        assert "packed without a label: what it has in its place is neither a number nor a text" in str(store.notes[0])
+
+
+@pytest.mark.parametrize("kind", ["struct", "large", "view"])
+def test_columns_of_bytes_as_other_writers_of_parquet_type_them(tmp_path, kind):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    struct = pyarrow.struct([("bytes", pyarrow.large_binary()), ("path", pyarrow.large_string())])
+    types = {"struct": struct, "large": pyarrow.large_binary(), "view": pyarrow.binary_view()}
+    values = [{"bytes": data, "path": None} for data in FILES] if kind == "struct" else FILES
+    parquet.write_table(pyarrow.table({"image": pyarrow.array(values, types[kind])}), tmp_path / "x.parquet")
+    store = pack(tmp_path / "x.parquet", tmp_path / "store", held_out=0)
+    assert np.array_equal(store.images("train"), IMAGES.transpose(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize("with_targets", [True, False])
@@ -328,13 +382,15 @@ def written(name, data):
         (other_columns, "no column of images; the columns are text (string), blob (binary)"),
         (
             mixed,
-            "is of another shape: 5x6 pixels, where others have 4x6; give one size",
+            "is of another shape: 5x6 pixels, where others have 4x6; give one size, such as size=4",
         ),
         (written("x.parquet", b"PAR1 and no more PAR1"), "no readable parquet file"),
         (written("x.npy", b"\x93NUMPY\x01\x00"), "damaged, or arrays of objects"),
         (lambda folder: tar(folder / "t.tar", [("a.txt", b"x"), ("b.json", b"{}")]), "there are .json, .txt"),
         (lambda folder: {"pictures": IMAGES}, "no array named images or image or x"),
         (lambda folder: (IMAGES, LABELS[:3]), "labels have shape [3], [24] is due"),
+        (lambda folder: (IMAGES, [[0], [1, 2]]), "the labels are lists of several lengths"),
+        (lambda folder: np.zeros((2, 3, 8, 4), np.uint8), "[3, 8, 4] is [C, H, W] or [H, W, C], which nobody can tell"),
         (lambda folder: np.zeros((3, 4)), "images has shape [3, 4]; give [N, H, W]"),
         (lambda folder: IMAGES.astype(np.float32), "give floating point in 0..1, or uint8"),
         (lambda folder: np.zeros((3, 4, 4), np.int32), "values of type int32"),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unstir.data.records import Records, file_stamp
-from unstir.data.rows import Rows
+from unstir.data.rows import NO_CLASS, Rows
 from unstir.errors import UserError, remedy
 
 IMAGES = "images", "image", "x", "data", "arr_0"
@@ -61,7 +61,8 @@ class Arrays(Records):
         digest = hashlib.sha256()
         for key, array in sorted(self._arrays.items()):
             digest.update(f"{key} {array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
+            plain = array.dtype.kind not in "OMm"  # the bytes of objects say where they lie
+            digest.update(np.ascontiguousarray(array).data if plain else repr(array.tolist()).encode())
         return digest.hexdigest()
 
     def rows(self) -> list[Rows]:
@@ -120,6 +121,8 @@ class ItemsOfDataset(Records):
 def is_arrays(source: object) -> bool:
     """Whether a source is arrays in memory."""
     several = isinstance(source, tuple | list) and bool(source) and all(hasattr(each, "__array__") for each in source)
+    if isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], list):  # labels
+        several = hasattr(source[0], "__array__")
     return several or hasattr(source, "__array__") or isinstance(source, Mapping)
 
 
@@ -129,7 +132,10 @@ def _as_mapping(given: Any) -> dict[str, NDArray[Any]]:
     parts = given if isinstance(given, tuple | list) else (given,)
     if len(parts) > 2:
         raise UserError(f"{len(parts)} arrays were given; give images, or (images, labels)")
-    return dict(zip(("images", "labels"), map(np.asarray, parts), strict=False))
+    try:
+        return dict(zip(("images", "labels"), map(np.asarray, parts), strict=False))
+    except ValueError:
+        raise UserError("the labels are lists of several lengths; give one number or text for each image") from None
 
 
 def _rows(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows]:
@@ -151,4 +157,4 @@ def _rows(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows
 def _plain(label: Any) -> Hashable:
     """A label as a number or text: what a tensor or array of one value holds."""
     value = label.item() if hasattr(label, "item") and getattr(label, "ndim", 0) == 0 else label
-    return value if isinstance(value, int | str) else None
+    return value if value is None or isinstance(value, int | str) else NO_CLASS

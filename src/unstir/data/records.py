@@ -5,6 +5,8 @@ is that of the rows, train first. A row may be an image file's bytes, an image o
 
     uint8 or bool, [H, W], [H, W, 1 or 3 or 4] or [1 or 3, H, W]      as it is (alpha on white)
     floating point in 0..1, the same shapes                          rounded to 0..255, as torchvision's ToTensor undone
+
+Where a shape fits two of these ([3, 4, 4]), the one is meant of which the image is square.
 """
 
 import hashlib
@@ -21,7 +23,7 @@ from PIL import Image
 from unstir.data.folder import HELD_OUT, HELD_OUT_NAMES, joint_digest
 from unstir.data.images import LEFT_OUT, OTHER_SHAPE, Decoded, Refused, Shape, convert, decode
 from unstir.data.listing import item_digest, natural
-from unstir.data.rows import Rows, in_one_list
+from unstir.data.rows import Rows, in_one_list, with_plain_labels
 from unstir.data.source import Chunk, Options, Plan, Source, UnfitError, chunk_ranges, chunk_rows, hold_out
 from unstir.errors import UserError
 from unstir.progress import Progress, counted
@@ -135,7 +137,7 @@ class RecordsSource(Source):
 
     def _found(self) -> list[Rows]:
         """The rows, without the labels that are none: data sets of the Hub write -1 for one that is withheld."""
-        found = self.records.rows()
+        found = [with_plain_labels(rows) for rows in self.records.rows()]
         if not any(rows.classes for rows in found):
             return found
         return [
@@ -182,7 +184,7 @@ class RecordsSource(Source):
                 continue
             if made.pixels.shape != shape:
                 height, width = made.pixels.shape[1:]
-                size = f"give one size, such as {self.options.spelling('size', 32)}"
+                size = f"give one size, such as {self.options.spelling('size', min(32, *shape[1:]))}"
                 what = f"{place.name} is {OTHER_SHAPE} {width}x{height} pixels, where others have {shape[2]}x{shape[1]}"
                 raise UnfitError(f"{self.records.name}: images differ in size, {what}; {size}")
             kept.append(number)
@@ -201,7 +203,7 @@ class RecordsSource(Source):
 
 def as_image(values: NDArray[Any]) -> Image.Image:
     """An array as the table above has it. Raises Refused."""
-    if values.ndim == 3 and values.shape[2] not in (1, 3, 4) and values.shape[0] in (1, 3):
+    if values.ndim == 3 and _channels_first(*values.shape):
         values = values.transpose(1, 2, 0)
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
@@ -217,6 +219,16 @@ def as_image(values: NDArray[Any]) -> Image.Image:
     if values.dtype != np.uint8:
         raise Refused(f"values of type {values.dtype}; give uint8, or floating point in 0..1")
     return Image.fromarray(np.ascontiguousarray(values))
+
+
+def _channels_first(first: int, second: int, third: int) -> bool:
+    """Whether an array [first, second, third] is [C, H, W] and not [H, W, C]. Raises Refused where nobody can tell."""
+    if first not in (1, 3) or third not in (1, 3, 4):
+        return first in (1, 3)
+    if first != second and second != third:
+        shape = [first, second, third]
+        raise Refused(f"an array of shape {shape} is [C, H, W] or [H, W, C], which nobody can tell; give image files")
+    return first != second
 
 
 def _places(rows: Rows) -> list[Place]:

@@ -1,11 +1,14 @@
 """Rows of images as a source finds them, and their labels where parts of a source number the classes differently."""
 
+import math
 from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from unstir.data.images import UNLABELLED
 from unstir.data.listing import natural
 from unstir.errors import UserError, printable
 
+NO_CLASS = ()  # in the place of a label that is something else than a number or a text
 _SHOWN = 10  # names of a list in a message
 
 
@@ -18,6 +21,23 @@ class Rows(NamedTuple):
     read: Callable[[int], object]
     classes: tuple[str, ...] = ()  # names of the labels that are numbers
     notes: Sequence[tuple[str, str]] = ()  # (text, what it is of) of images that are no rows
+
+
+def with_plain_labels(rows: Rows) -> Rows:
+    """The rows with labels that are numbers or texts, or None; lists and the like name no one class, which is noted."""
+    labels = [plain(label) for label in rows.labels]
+    why = f"{UNLABELLED}: what it has in its place is neither a number nor a text"
+    notes = [(why, f"{rows.name}[{number}]") for number, label in enumerate(labels) if label == NO_CLASS]
+    return rows._replace(labels=[None if label == NO_CLASS else label for label in labels], notes=[*rows.notes, *notes])
+
+
+def plain(label: Any) -> Hashable:
+    """A label as a number or text, None where it is missing, as NaN is, and `NO_CLASS` for what names no one class."""
+    if isinstance(label, bytes):
+        return label.decode("utf-8", "replace")
+    if isinstance(label, float) and math.isnan(label):
+        return None
+    return NO_CLASS if isinstance(label, list | tuple | dict) else label
 
 
 def in_one_list(found: Sequence[Rows], whose: str) -> tuple[list[Rows], tuple[str, ...]]:
