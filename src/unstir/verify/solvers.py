@@ -103,9 +103,9 @@ def _spacings() -> Iterator[float]:
     }.items():
         yield absolute(times(linear(), 10, name), printed)
     log_snr = {t: math.log(exact.linear().snr(t)) for t in range(1, 1001)}
-    for i, t in enumerate(times(linear(), 10, "log_snr")[:-1]):
-        wanted = log_snr[1000] + (log_snr[1] - log_snr[1000]) * i / 9
-        yield absolute(float(t), float(min(log_snr, key=lambda k: abs(log_snr[k] - wanted))))
+    wanted = [log_snr[1000] + (log_snr[1] - log_snr[1000]) * i / 9 for i in range(10)]
+    nearest = [min(log_snr, key=lambda t: abs(log_snr[t] - value)) for value in wanted]
+    yield absolute(times(linear(), 10, "log_snr"), [*dict.fromkeys(nearest), 0])
 
 
 @check(1e-12, "this package, randomness")
