@@ -54,8 +54,10 @@ def _path_ends() -> Iterator[float]:
     """
     x_T = normal("x_T", 8, 1, 1, 1)
     for table, process in ((exact.linear(), Process(linear())), (exact.cosine(), Process(cosine()))):
-        states, ends = follow(gaussian_denoise(table, S), process, x_T, VISITED)
+        denoise = gaussian_denoise(table, S)
+        states, ends = follow(denoise, process, x_T, VISITED)
         require(len(states) == len(VISITED) - 1, "there is no state at each time")
+        require(torch.equal(ends, denoise(states[-1], VISITED[-2]).x0), "the end is not the estimate at the last visit")
         found = [M + _end(table, t) * (x - table.alpha(t) * M) for t, x in zip(VISITED, states, strict=False)]
         yield absolute(torch.stack(found), found[0].expand_as(states))
         yield absolute(ends, found[0])
