@@ -1,8 +1,10 @@
-"""Images to be judged that come as NumPy files: which classes a second array says."""
+"""Images to be judged that come as arrays and NumPy files: which classes a second array says, and what is refused."""
 
 import numpy as np
 import pytest
+import torch
 
+from unstir import EvaluationRequest, UserError, evaluate_images
 from unstir.data import Store
 from unstir.metrics.image_files import read
 
@@ -30,3 +32,17 @@ def test_a_second_array_that_says_no_classes_is_named(tmp_path, digits, labels, 
         assert classes is None and heard == [f"{path}: {rule}"]
         read(path, store, heard.append, by_class=False)  # where --label says the class
         assert len(heard) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "asked", "labels", "said"),
+    [
+        (None, {}, None, "NoneType is no source of images"),
+        (7, {}, None, "int is no source of images"),
+        (np.zeros((20, 1, 8, 8), np.uint8), {}, np.arange(20) / 2, "labels are float64; give the numbers of classes"),
+        (torch.zeros(20, 1, 8, 8, dtype=torch.uint8), {"split": "test"}, None, "split='test' is unknown; use one of"),
+    ],
+)
+def test_what_python_alone_can_give_is_refused_in_one_line(digits, source, asked, labels, said):
+    with pytest.raises(UserError, match=said):
+        evaluate_images(source, digits, EvaluationRequest(**asked), labels=labels)

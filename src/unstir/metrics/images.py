@@ -145,7 +145,10 @@ def _check_filled(parts: Sequence[Tensor], name: str) -> None:
 
 def _divided(labels: Sequence[int] | Tensor, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """One label for each image of sets of equal size, by set: int64 [N] each; UserError for another number of them."""
-    flat, total = torch.as_tensor(labels, dtype=torch.int64).flatten(), sum(map(len, parts))
+    given, total = torch.as_tensor(labels).flatten(), sum(map(len, parts))
+    if given.is_floating_point() or given.is_complex():
+        raise UserError(f"labels are {str(given.dtype).removeprefix('torch.')}; give the numbers of classes, int64")
+    flat = given.long()
     if len(flat) != total:
         raise UserError(f"{counted(len(flat), 'label')} given for {counted(total, 'image')}; give one for each")
     return tuple(flat.reshape(len(parts), len(parts[0])))
@@ -177,7 +180,8 @@ def _parts(source: Source, store: Store) -> tuple[Tensor, ...]:
     if isinstance(source, Tensor | np.ndarray):
         array = as_tensor(source)
         return tuple(as_images(each, store, "the array") for each in (array if array.ndim == 5 else [array]))
-    assert not isinstance(source, str | Path)
+    if not isinstance(source, Iterable) or isinstance(source, str | Path):
+        raise UserError(f"{type(source).__name__} is no source of images; give a folder, an array or batches of some")
     batches = [as_images(as_tensor(each), store, "a batch") for each in source]
     if not batches:
         raise UserError("no images were given; give a folder, an array or batches of some")

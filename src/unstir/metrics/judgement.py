@@ -87,12 +87,15 @@ def check_judgement(store: Store, plan: Judgement, num: int) -> None:
 
 
 def judges(store: Store, request: EvaluationRequest) -> dict[str, Any]:
-    """The settings of a `Judgement` that a request asks for; a network that is not there yet is awaited."""
-    networks, reference = networks_there(store), request.reference
+    """The settings of a `Judgement` that a request asks for; a network that is not there yet is awaited.
+
+    Raises UserError for an unknown split.
+    """
+    count, networks, reference = store.count(request.split), networks_there(store), request.reference
     if request.inception:
         networks.append(Awaited(NAME, "" if request.features else SHA256))
         if not reference and build.device(request.device).type == "cpu":
-            reference = min(store.count(request.split), max(ON_CPU, request.num))
+            reference = min(count, max(ON_CPU, request.num))
     return {"split": request.split, "num_reference": reference, "networks": tuple(networks)}
 
 
