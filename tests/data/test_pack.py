@@ -181,6 +181,24 @@ def test_source_that_changes_while_it_is_packed_is_an_error(photos: Path, tmp_pa
     assert pack(source, out, size=8).manifest["counts"] == {"train": 808, "held_out": 90}
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_leads_to_where_the_store_is_made(photos: Path, tmp_path: Path, there: bool) -> None:
+    disk, link = tmp_path / "disk", tmp_path / "here" / "store"
+    (disk / "store").mkdir(parents=True) if there else disk.mkdir()
+    link.parent.mkdir()
+    link.symlink_to(disk / "store")
+    made = pack(photos, link, size=8)
+    assert link.is_symlink() and made.path == disk / "store" and [each.name for each in disk.iterdir()] == ["store"]
+    assert [each.name for each in link.parent.iterdir()] == ["store"]
+    assert pack(photos, link, size=8).path == link
+
+
+def test_a_link_to_itself_is_one_line(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UserError, match="loop: a link that leads to itself; name another folder"):
+        pack(photos, tmp_path / "loop", size=8)
+
+
 def test_finished_store_is_opened_at_once(photos: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "_pack", None)  # would be called
     monkeypatch.setattr(FolderSource, "source_hash", None)

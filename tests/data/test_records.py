@@ -297,6 +297,16 @@ def broken(folder):
     return tar(folder / "b.tar", [("a.png", FILES[1]), ("b.png", bytes(data)), ("c.jpg", b""), ("d.png", FILES[2])])
 
 
+def test_items_that_differ_each_time_are_refused_and_nothing_is_kept(tmp_path):
+    class Random(Items):
+        def __getitem__(self, index):
+            return torch.rand(3, 6, 5), 0
+
+    with pytest.raises(UserError, match="the Random: its items differ from one reading to the next; leave out random"):
+        pack(Random(), tmp_path / "store")
+    assert not any(tmp_path.iterdir())
+
+
 def test_broken_images_are_refused_by_their_row(tmp_path):
     store = pack(broken(tmp_path), tmp_path / "store", held_out=0)
     assert store.count("train") == 2 and [path for path, _ in store.refused] == ["b.tar[1]", "b.tar[2]"]

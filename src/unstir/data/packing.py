@@ -23,7 +23,7 @@ from unstir.data.records import Records, RecordsSource
 from unstir.data.shards import Shards
 from unstir.data.source import Options, Source, Spelling, UnfitError, in_python, is_named
 from unstir.data.store import Store, is_store
-from unstir.data.writer import Writer, publish, staging_folder
+from unstir.data.writer import Writer, led_to, publish, staging_folder
 from unstir.errors import UserError, nearest, printable
 from unstir.progress import Progress, counted
 
@@ -73,7 +73,7 @@ def pack(
     Interrupted at any instant, the same call continues; the result is byte-identical to an uninterrupted one.
     Raises UserError for every mistake in the arguments, the source or the disk, with the remedy.
     """
-    with disk_errors(out := usable_path(out)):
+    with disk_errors(out := led_to(usable_path(out))):
         downloads = usable_path(download_dir or out.parent)
         how = (size, channels, held_out, sha256, downloads, strict, seed, spelling, license)
         origin = source_of(Options(source, *how))
@@ -212,6 +212,8 @@ def _pack(origin: Source, staging: Path, out: Path, progress: Progress | None) -
                     progress(chunk.stop, plan.total)
         content = writer.finish(classes)
         state, arrays = writer.state, writer.arrays()
+    if origin.stamp() != stamp and origin.kind == "dataset":
+        raise UnfitError(f"{name}: its items differ from one reading to the next; leave out random transforms")
     if origin.stamp() != stamp:
         raise UserError(f"{name}: changed while it was packed; run the same command again")
     refused = sorted((printable(path), printable(why)) for path, why in (*plan.refused, *state.refused))

@@ -25,7 +25,7 @@ from unstir.data.disk import sync_folder
 from unstir.data.images import Shape
 from unstir.data.manifest import MANIFEST, SPLITS, Origin, parsed, sealed, write_origin
 from unstir.data.source import Chunk, UnfitError
-from unstir.data.store import Array, arrays, content_hash
+from unstir.data.store import Array, arrays, content_hash, is_store
 from unstir.errors import UserError
 
 try:
@@ -160,6 +160,20 @@ def _appending(array: Array) -> BinaryIO:
     file.truncate(array.length)
     file.seek(0, os.SEEK_END)
     return file
+
+
+def led_to(out: Path) -> Path:
+    """Where a link leads that holds no store yet, for no folder can be renamed to the link itself.
+
+    Raises UserError for one that leads to itself.
+    """
+    with suppress(OSError):  # said where it is written
+        if out.is_symlink() and not is_store(out):
+            end = Path(os.path.realpath(out))
+            if end.is_symlink():
+                raise UserError(f"{out}: a link that leads to itself; name another folder")
+            return end
+    return out
 
 
 @contextmanager
