@@ -101,7 +101,7 @@ def _consistency_moments() -> Iterator[float]:
     """
     table = exact.linear()
     ends = denoising(table, lambda x_t, t: M + _end(table, t) * (x_t - table.alpha(t) * M))
-    for visited in ([1000, 0], [1000, 250, 0], [1000, 562, 250, 62, 0]):
+    for visited in ([1000, 0], [1000, 250, 0], [1000, 562, 250, 62, 0], [1000, 1, 0]):
         mean, cov = output(consistency, ends, Process(linear()), visited)
         off, var = -table.alpha(1000) * M * _end(table, 1000), _end(table, 1000) ** 2
         for s in visited[1:-1]:
