@@ -62,16 +62,19 @@ def _guidance_gaussian() -> Iterator[float]:
     """Between two Gaussians of one variance, guidance from m_u to m_c is the Gaussian of mean m_u + w (m_c - m_u);
     outside its interval the conditional one is alone.
 
-    x_0_hat and eps_hat of `guided` at 4 scales and 7 times with those of that Gaussian; relative to the largest element
+    x_0_hat and eps_hat of `guided` at 4 scales and 7 times, alone and in one batch, with those of that Gaussian;
+    relative to the largest element
     """
-    table, x = exact.linear(), normal("guided x_t", 4, 1, 1, 1)
+    table, x, visited = exact.linear(), normal("guided x_t", 7, 1, 1, 1), (1, 299, 300, 500, 700, 701, 1000)
     strong, weak = (gaussian_denoise(table, 0.5, m) for m in (0.8, M))
     for scale in (0.0, 0.5, 1.0, 2.8):
         steered = guided(strong, weak, scale, Interval(300, 700))
-        for t in (1, 299, 300, 500, 700, 701, 1000):
+        batch = steered(x, torch.tensor(visited))
+        for i, t in enumerate(visited):
             mean = M + (scale if 300 <= t <= 700 else 1.0) * (0.8 - M)
             found, expected = steered(x, t), gaussian_denoise(table, 0.5, mean)(x, t)
             yield from [relative_to_size(found.x0, expected.x0), relative_to_size(found.raw, expected.raw)]
+            yield from [absolute(batch.x0[i], expected.x0[i]), absolute(batch.raw[i], expected.raw[i])]
 
 
 @check(1e-12, "Saharia et al. 2022, sec. 2.3")
