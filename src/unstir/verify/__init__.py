@@ -1,4 +1,4 @@
-"""The theory checked: every equation the package rests on, with the error that was measured.
+"""The theory checked: the equations the package rests on, each with the error that was measured.
 
 Each row runs the package's own functions and compares them with something that shares no code with them: decimals, an
 integral, linear algebra, a closed form, a published value.
