@@ -82,6 +82,9 @@ def meant(given: str, command: Sequence[str], arguments: ArgumentCollection) -> 
 def option_for(given: str, command: Sequence[str], options: Iterable[str]) -> str | None:
     """As `meant`, of the names of a command's ``options``."""
     options, word = [name for name in options if name.startswith("--")], given.lstrip("-")
+    section, dot, switch = word.removeprefix("no-").replace("-", "_").rpartition(".")
+    if word.startswith("no-") and dot and (off := f"--{section}.no-{switch}") in options:
+        return off
     if tuple(command) != ("train",) and (synonym := by_word(OPTIONS, word, options)):
         return synonym
     find = near_setting if tuple(command) == ("train",) else nearest
