@@ -21,6 +21,7 @@ from unstir.data import Store
 from unstir.data.named import load_digits
 from unstir.metrics import feature_figures
 from unstir.metrics.classifier import FILE, classifier_for
+from unstir.runs import resources
 from unstir.runs.toml import from_dict
 from unstir.train import record
 from unstir.train.launch import open_data, open_run
@@ -31,6 +32,17 @@ gc.set_threshold(10_000, 20, 20)  # or a tenth of the time goes into looking thr
 settings.register_profile("tests", deadline=None, derandomize=True)
 settings.register_profile("random", deadline=None, max_examples=1000, print_blob=True)  # failures stay in .hypothesis/
 settings.load_profile(os.environ.get("UNSTIR_HYPOTHESIS", "tests"))
+
+
+_keep_blocks = resources.keep_blocks
+resources.keep_blocks = lambda takes, device: None  # or a worker only grows, and with it the processes that tests fork
+
+
+@pytest.fixture
+def keep_blocks(monkeypatch):
+    """`resources.keep_blocks`, which is left out of all other tests, where nothing was decided before."""
+    monkeypatch.setattr(resources, "_blocks", "")
+    return _keep_blocks
 
 
 LONGEST = ("quality", "train", "report", "metrics")

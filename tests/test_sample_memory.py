@@ -80,6 +80,15 @@ def test_the_networks_part_counts_twice_where_guidance_computes_both_labels(guid
     assert f"images at once take about {gigabytes(NUM * each + rest)}, and" in text and advised(text) == 1000
 
 
+def test_freed_blocks_are_kept_for_what_a_batch_takes(trained, there, monkeypatch):
+    run, _ = trained(**CLASSES)
+    sure, asked = with_chain(2 * network(run), run)[0], []
+    monkeypatch.setattr(resources, "keep_blocks", lambda *given: asked.append(given))
+    there(10**9)
+    batch(run.model(device="cpu"), Job(num=3, chain=Chain("ddim", steps=2, guidance=3.0), batch_size=3), 0)
+    assert asked == [(BEFORE + 3 * sure, torch.device("cpu"))]
+
+
 def test_a_guide_takes_weights_and_a_batch_of_its_own(trained, there, failed):
     run, wide = (trained(name, **CLASSES, model__channels=channels)[0] for name, channels in (("a", 8), ("b", 16)))
     rest = BEFORE + 4 * sum(build.num_parameters(each.config) for each in (run, wide))

@@ -103,9 +103,62 @@ def test_freed_blocks_go_back_to_the_system_at_once():
     assert kept == [0, 0, 0] and 50 < given == back
 
 
-def test_another_c_library_is_left_as_it_is(monkeypatch):
+LARGE = 64 * resources.BLOCK  # glibc maps such a block by itself, whatever was freed before
+
+
+def of_system(size):
+    """How many blocks the system gives, each by itself, where one of so many bytes is asked for and freed."""
+    libc = ctypes.CDLL(None)
+    libc.mallinfo2.restype = Counts
+    before = libc.mallinfo2().hblks
+    block = torch.empty(size, dtype=torch.uint8)
+    given = libc.mallinfo2().hblks - before
+    del block
+    return given
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc 2.33")
+def test_freed_blocks_are_kept_where_twice_the_memory_may_be_had(monkeypatch, keep_blocks):
+    monkeypatch.setattr(resources, "reachable", lambda device: 200)
+
+    def mapped():
+        found = []
+        for number, (takes, device) in enumerate([(101, CPU), (100, CUDA), (100, CPU), (101, CPU), (1, CPU)], start=1):
+            keep_blocks(takes, device)
+            found.append(of_system(number * LARGE))  # more than is free in the process
+        resources.return_blocks_at_once()
+        keep_blocks(1, CPU)
+        return [*found, of_system(6 * LARGE)]
+
+    assert json.loads(in_a_child(mapped)) == [1, 1, 0, 1, 0, 1]
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")
+def test_what_is_kept_is_released(monkeypatch, keep_blocks):
+    monkeypatch.setattr(resources, "reachable", lambda device: 2 * LARGE)
+
+    def held():
+        keep_blocks(1, CPU)
+        below, end = torch.ones(LARGE, dtype=torch.uint8), torch.ones(LARGE, dtype=torch.uint8)
+        before, _ = resources.taken(CPU), end.sum()
+        del below
+        kept = before - resources.taken(CPU)
+        resources.release(CPU)
+        return [kept, before - resources.taken(CPU)]
+
+    kept, released = json.loads(in_a_child(held))
+    assert kept < LARGE // 10 and released > 0.9 * LARGE
+
+
+def test_another_c_library_is_left_as_it_is(monkeypatch, keep_blocks):
+    def ask():
+        monkeypatch.setattr(resources, "_blocks", "")
+        keep_blocks(0, CPU)
+        resources.return_blocks_at_once()
+        resources.release(CPU)
+
     monkeypatch.setattr(resources.ctypes, "CDLL", lambda name: SimpleNamespace())
-    resources.return_blocks_at_once()
+    ask()
     monkeypatch.delattr(resources.ctypes, "CDLL")
     monkeypatch.setattr(resources.sys, "platform", "win32")
-    resources.return_blocks_at_once()
+    ask()

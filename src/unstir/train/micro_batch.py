@@ -120,6 +120,7 @@ class MicroBatch:
             buffer.copy_(before)
         if self._compiled:
             torch.compiler.reset()  # as in a process that goes on from here
+        resources.return_blocks_at_once()
         resources.release(next(net.parameters()).device)
 
 

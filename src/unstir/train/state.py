@@ -17,6 +17,7 @@ from unstir.distributed import processes
 from unstir.runs import build, resources
 from unstir.runs.checkpoint import Checkpoint, DamagedError, environment
 from unstir.runs.kinds import Kind, check, is_count, is_figures, is_number
+from unstir.runs.memory import forecast, of_program
 from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
 from unstir.theory.averages import WIDTHS
@@ -61,6 +62,7 @@ class State:
         train = run.config.train
         if device.type == "cpu" and train.activation_checkpointing == len(run.config.model.mults):
             resources.return_blocks_at_once()  # every level is recomputed: memory counts for more than time
+        resources.keep_blocks(forecast(run.config, run.data.shape, device, of_program(device)).total, device)
         split = train.shard and processes.size() > 1
         net = build.network(run.config, torch.device("cpu") if split else device)
         zeros = partial(torch.zeros, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
