@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from processes import in_a_child
+from unstir.distributed import processes
 from unstir.runs import resources
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -131,6 +132,9 @@ def test_freed_blocks_are_kept_where_twice_the_memory_may_be_had(monkeypatch, ke
         return [*found, of_system(6 * LARGE)]
 
     assert json.loads(in_a_child(mapped)) == [1, 1, 0, 1, 0, 1]
+    monkeypatch.setattr(processes, "size", lambda: 2)
+    assert json.loads(in_a_child(lambda: [keep_blocks(100, CPU), of_system(LARGE)][1])) == 1
+    assert json.loads(in_a_child(lambda: [keep_blocks(50, CPU), of_system(LARGE)][1])) == 0
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from unstir.distributed import processes
+
 KILO = 1024
 BLOCK = KILO**2
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -74,7 +76,7 @@ def keep_blocks(takes: int, device: torch.device) -> None:
     global _blocks
     if device.type != "cpu" or _blocks == "returned":
         return
-    if PLENTY * takes <= reachable(device):
+    if PLENTY * takes * processes.size() <= reachable(device):  # the others may be on this machine
         _blocks = "kept"
         _malloc_options(MOST, MOST)
     elif _blocks == "kept":
