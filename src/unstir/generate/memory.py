@@ -31,7 +31,8 @@ def check_batch(model: Model, num: int, guidance: float) -> None:
 def within_memory(model: Model, num: int, guidance: float) -> Iterator[None]:
     """Where the memory runs out for ``num`` images that are sampled at once, raise OutOfMemoryError with what fits."""
     before = resources.taken(model.device)
-    resources.keep_blocks(before + num * _each(model, guidance), model.device)
+    if each := _each(model, guidance):
+        resources.keep_blocks(before + num * each, model.device)
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -46,9 +46,11 @@ def peak(device: torch.device) -> int:
 
 
 def taken(device: torch.device) -> int:
-    """The bytes that this process has now."""
+    """The bytes that this process has now, without those of freed blocks that it keeps, which are given back."""
     if device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
+    if _blocks == "kept":
+        _trim()
     return _of("/proc/self/status", "VmRSS") or peak(device)
 
 
@@ -57,15 +59,15 @@ def release(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    elif trim := _of_glibc("malloc_trim"):
-        trim(0)
+    else:
+        _trim()
 
 
 _blocks = ""  # what was decided for this process: "kept", "returned" or nothing yet
 
 
 def keep_blocks(takes: int, device: torch.device) -> None:
-    """From now on keep freed blocks of memory for the next ones, where a job that ``takes`` so many bytes leaves many.
+    """From now on keep freed blocks of memory for the next ones, for a job that ``takes`` so many bytes.
 
     glibc, the C library of most Linux systems, gives blocks above 32 MiB back at once, and the system clears the pages
     of each new one: a third of the time of training with images of 64x64, and more of sampling them. Where blocks are
@@ -97,8 +99,15 @@ def return_blocks_at_once() -> None:
 def _malloc_options(mapped: int, trimmed: int) -> None:
     """The sizes from which glibc maps a block by itself, and gives back what is free at the end of its memory."""
     if mallopt := _of_glibc("mallopt"):
-        mallopt(M_MMAP_THRESHOLD, mapped)
+        if not mallopt(M_MMAP_THRESHOLD, mapped):  # glibc before 2.35 takes no more than this
+            mallopt(M_MMAP_THRESHOLD, 32 * BLOCK)
         mallopt(M_TRIM_THRESHOLD, trimmed)
+
+
+def _trim() -> None:
+    """Give back all of the memory that glibc keeps."""
+    if trim := _of_glibc("malloc_trim"):
+        trim(0)
 
 
 def _of_glibc(name: str) -> Callable[..., int] | None:

@@ -120,8 +120,10 @@ class MicroBatch:
             buffer.copy_(before)
         if self._compiled:
             torch.compiler.reset()  # as in a process that goes on from here
-        resources.return_blocks_at_once()
-        resources.release(next(net.parameters()).device)
+        device = next(net.parameters()).device
+        if device.type == "cpu":
+            resources.return_blocks_at_once()
+        resources.release(device)
 
 
 def _said(step: int, asked: str, size: int, first: int) -> str:

@@ -62,7 +62,8 @@ class State:
         train = run.config.train
         if device.type == "cpu" and train.activation_checkpointing == len(run.config.model.mults):
             resources.return_blocks_at_once()  # every level is recomputed: memory counts for more than time
-        resources.keep_blocks(forecast(run.config, run.data.shape, device, of_program(device)).total, device)
+        if run.config.model.is_unet:  # of another network nobody knows what it takes
+            resources.keep_blocks(forecast(run.config, run.data.shape, device, of_program(device)).total, device)
         split = train.shard and processes.size() > 1
         net = build.network(run.config, torch.device("cpu") if split else device)
         zeros = partial(torch.zeros, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
