@@ -122,7 +122,7 @@ def test_archive_of_another_hash_is_not_read(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(tarfile, "open", None)
     with pytest.raises(UserError) as caught:
         pack(file, tmp_path / "s")
-    for part in (sha(file), named.BINARY_SHA256, named.PYTHON_SHA256, f"sha256={sha(file)!r}", "unpacked first"):
+    for part in (sha(file), named.BINARY_SHA256, named.PYTHON_SHA256, f"sha256={sha(file)!r}", "archive, unpack it"):
         assert part in str(caught.value)
     with pytest.raises(UserError, match="0" * 64):
         pack(file, tmp_path / "s", sha256="0" * 64)

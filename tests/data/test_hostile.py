@@ -240,9 +240,9 @@ def test_advice_is_written_as_the_caller_types_it(tmp_path):
     for side in (8, 9):
         Image.new("RGB", (side, side)).save(root / f"{side}.png")
     for how, words in (
-        (source.in_python, "size=32"),
-        (source.after_pack, "--size 32"),
-        (source.after_train, "--data.size 32"),
+        (source.in_python, "size=9"),
+        (source.after_pack, "--size 9"),
+        (source.after_train, "--data.size 9"),
     ):
         assert mistake(root, tmp_path / "out", spelling=how).endswith(f"such as {words}")
     assert "--data.store FOLDER" in mistake(root, root / "out", spelling=source.after_train)

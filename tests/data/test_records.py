@@ -137,8 +137,31 @@ def test_labels_of_any_kind_of_text_name_the_classes(tmp_path, kind):
 def test_dates_are_names_and_a_label_that_is_not_a_number_is_missing(tmp_path):
     days = np.array(["2020-01-01", "2020-01-02"], "datetime64[D]")[LABELS]
     assert pack((IMAGES, days), tmp_path / "days").classes == ("2020-01-01", "2020-01-02")
+    precise = pack((IMAGES, days.astype("datetime64[ns]")), tmp_path / "precise").classes
+    assert [name[:10] for name in precise] == ["2020-01-01", "2020-01-02"]
     with pytest.raises(UserError, match="12 of 24 rows have no label"):
         pack((IMAGES, np.where(LABELS, np.nan, 1.0)), tmp_path / "nan")
+
+
+def test_bytes_that_are_no_utf_8_name_a_class_each(tmp_path):
+    names = np.array([b"\xe9", b"\xe8"])[LABELS]
+    store = pack((IMAGES, names), tmp_path / "store", held_out=0)
+    assert store.classes == ("\\xe8", "\\xe9") and store.labels("train").tolist() == (1 - LABELS).tolist()
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float32, np.array, torch.tensor])
+def test_single_values_of_numpy_and_torch_among_objects_are_numbers(tmp_path, kind):
+    labels = np.empty(24, object)
+    labels[:] = [kind(label) for label in LABELS]
+    store = pack((IMAGES, labels), tmp_path / "store", held_out=0)
+    items = pack(list(zip(IMAGES, labels, strict=True)), tmp_path / "items", held_out=0)
+    assert store.classes == items.classes == (("0.0", "1.0") if kind is np.float32 else ("0", "1"))
+    assert store.labels("train").tolist() == items.labels("train").tolist() == LABELS.tolist()
+
+
+def test_lists_of_several_lengths_are_refused_by_name_too(tmp_path):
+    with pytest.raises(UserError, match="the labels are lists of several lengths"):
+        pack({"images": IMAGES, "labels": [[1]] * 23 + [[1, 2]]}, tmp_path / "store")
 
 
 def test_labels_that_name_no_one_class_are_left_out_aloud(tmp_path):

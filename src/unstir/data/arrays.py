@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unstir.data.records import Records, file_stamp
-from unstir.data.rows import NO_CLASS, Rows
+from unstir.data.rows import NO_CLASS, Rows, plain
 from unstir.errors import UserError, remedy
 
 IMAGES = "images", "image", "x", "data", "arr_0"
@@ -127,12 +127,12 @@ def is_arrays(source: object) -> bool:
 
 
 def _as_mapping(given: Any) -> dict[str, NDArray[Any]]:
-    if isinstance(given, Mapping):
-        return {str(key): np.asarray(array) for key, array in given.items()}
-    parts = given if isinstance(given, tuple | list) else (given,)
-    if len(parts) > 2:
+    parts = given if isinstance(given, tuple | list | Mapping) else (given,)
+    if len(parts) > 2 and not isinstance(given, Mapping):
         raise UserError(f"{len(parts)} arrays were given; give images, or (images, labels)")
     try:
+        if isinstance(given, Mapping):
+            return {str(key): np.asarray(array) for key, array in given.items()}
         return dict(zip(("images", "labels"), map(np.asarray, parts), strict=False))
     except ValueError:
         raise UserError("the labels are lists of several lengths; give one number or text for each image") from None
@@ -149,12 +149,19 @@ def _rows(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows
         raise UserError(f"{name}: {key} has shape {list(images.shape)}; give {shapes}")
     if labels is not None and labels.shape != images.shape[:1]:
         raise UserError(f"{name}: labels have shape {list(labels.shape)}, {list(images.shape[:1])} is due")
-    plain: Sequence[Hashable] = [None] * len(images) if labels is None else labels.tolist()
     read: Callable[[int], object] = images.__getitem__
-    return [Rows("train", what, plain, read)]
+    return [Rows("train", what, [None] * len(images) if labels is None else _listed(labels), read)]
+
+
+def _listed(labels: NDArray[Any]) -> Sequence[Hashable]:
+    """Labels as Python has them; those that are dates or spans of time as text, in the array's own unit."""
+    if labels.dtype.kind in "Mm":
+        return [None if text == "NaT" else text for text in labels.astype(str).tolist()]
+    listed: list[Hashable] = labels.tolist()
+    return listed
 
 
 def _plain(label: Any) -> Hashable:
-    """A label as a number or text: what a tensor or array of one value holds."""
-    value = label.item() if hasattr(label, "item") and getattr(label, "ndim", 0) == 0 else label
-    return value if value is None or isinstance(value, int | str) else NO_CLASS
+    """A label as a number or text, None where there is none; `NO_CLASS` for all else."""
+    value = plain(label)
+    return value if value is None or isinstance(value, int | float | str) else NO_CLASS

@@ -128,7 +128,7 @@ class CifarSource(Source):
         found = file_sha256(archive)
         if found not in self.expected:
             mend = f"fetch {URL} again, or vouch for this file with {self.options.spelling('sha256', found)}"
-            mend += "; what is no CIFAR-10 archive is unpacked first"
+            mend += "; if it is not a CIFAR-10 archive, unpack it and give the folder"
             raise UserError(f"{archive}: SHA-256 is {found}, expected {' or '.join(self.expected)}; {mend}")
         shape = (self.channels, self.size or SIDE, self.size or SIDE)
         with _opened(archive) as contents:

@@ -73,8 +73,8 @@ def pack(
     Interrupted at any instant, the same call continues; the result is byte-identical to an uninterrupted one.
     Raises UserError for every mistake in the arguments, the source or the disk, with the remedy.
     """
+    downloads = usable_path(download_dir or usable_path(out).parent)
     with disk_errors(out := led_to(usable_path(out))):
-        downloads = usable_path(download_dir or out.parent)
         how = (size, channels, held_out, sha256, downloads, strict, seed, spelling, license)
         origin = source_of(Options(source, *how))
         if finished := _finished(origin, out):

@@ -27,17 +27,19 @@ def with_plain_labels(rows: Rows) -> Rows:
     """The rows with labels that are numbers or texts, or None; lists and the like name no one class, which is noted."""
     labels = [plain(label) for label in rows.labels]
     why = f"{UNLABELLED}: what it has in its place is neither a number nor a text"
-    notes = [(why, f"{rows.name}[{number}]") for number, label in enumerate(labels) if label == NO_CLASS]
-    return rows._replace(labels=[None if label == NO_CLASS else label for label in labels], notes=[*rows.notes, *notes])
+    notes = [(why, f"{rows.name}[{number}]") for number, label in enumerate(labels) if label is NO_CLASS]
+    return rows._replace(labels=[None if label is NO_CLASS else label for label in labels], notes=[*rows.notes, *notes])
 
 
 def plain(label: Any) -> Hashable:
     """A label as a number or text, None where it is missing, as NaN is, and `NO_CLASS` for what names no one class."""
+    if hasattr(label, "item") and getattr(label, "ndim", None) == 0:  # of NumPy or torch
+        label = label.item()
     if isinstance(label, bytes):
-        return label.decode("utf-8", "replace")
+        return label.decode("utf-8", "backslashreplace")
     if isinstance(label, float) and math.isnan(label):
         return None
-    return NO_CLASS if isinstance(label, list | tuple | dict) else label
+    return NO_CLASS if isinstance(label, list | tuple | dict | set) or hasattr(label, "ndim") else label
 
 
 def in_one_list(found: Sequence[Rows], whose: str) -> tuple[list[Rows], tuple[str, ...]]:

@@ -145,13 +145,15 @@ def _check_filled(parts: Sequence[Tensor], name: str) -> None:
 
 def _divided(labels: Sequence[int] | Tensor, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """One label for each image of sets of equal size, by set: int64 [N] each; UserError for another number of them."""
-    given, total = torch.as_tensor(labels).flatten(), sum(map(len, parts))
-    if given.is_floating_point() or given.is_complex():
+    try:
+        given, total = torch.as_tensor(labels).flatten(), sum(map(len, parts))
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError("labels are no numbers; give the numbers of classes, int64") from None
+    if len(given) != total:
+        raise UserError(f"{counted(len(given), 'label')} given for {counted(total, 'image')}; give one for each")
+    if given.is_complex() or not torch.equal(given.trunc() if given.is_floating_point() else given, given):
         raise UserError(f"labels are {str(given.dtype).removeprefix('torch.')}; give the numbers of classes, int64")
-    flat = given.long()
-    if len(flat) != total:
-        raise UserError(f"{counted(len(flat), 'label')} given for {counted(total, 'image')}; give one for each")
-    return tuple(flat.reshape(len(parts), len(parts[0])))
+    return tuple(given.long().reshape(len(parts), len(parts[0])))
 
 
 def _check_labels(known: Sequence[Tensor], parts: Sequence[Tensor], store: Store, name: str) -> None:
