@@ -22,7 +22,7 @@ NARROWEST = 72  # columns; narrower, a terminal had better wrap the lines than a
 
 @app.command
 def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Path | None = None) -> int:
-    """Check the theory: each equation, what it was compared with, and by how much it is missed; in seconds.
+    """Check the theory: equations, what each was compared with, and by how much it is missed; in seconds.
 
     The status is 0 where all hold and 1 where any does not.
 

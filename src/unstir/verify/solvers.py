@@ -74,7 +74,7 @@ def _guidance_gaussian() -> Iterator[float]:
             mean = M + (scale if 300 <= t <= 700 else 1.0) * (0.8 - M)
             found, expected = steered(x, t), gaussian_denoise(table, 0.5, mean)(x, t)
             yield from [relative_to_size(found.x0, expected.x0), relative_to_size(found.raw, expected.raw)]
-            yield from [absolute(batch.x0[i], expected.x0[i]), absolute(batch.raw[i], expected.raw[i])]
+            yield from [relative_to_size(batch.x0[i], expected.x0[i]), relative_to_size(batch.raw[i], expected.raw[i])]
 
 
 @check(1e-12, "Saharia et al. 2022, sec. 2.3")
