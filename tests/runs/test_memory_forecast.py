@@ -73,6 +73,8 @@ def test_paths_are_held_and_the_teachers_network_is_called_where_a_run_is_distil
     wide = replace(distilled, train=replace(distilled.train, activation_checkpointing=len(distilled.model.mults)))
     sampled = sampling_bytes(build.network_config(wide), 8, 8, 4) + memory.OF_CHAIN * numbers
     assert memory.activations(wide, (1, 8, 8), CUDA) >= sampled
+    said = memory.what_fits(distilled, (1, 8, 8), CPU, 0, 1000)
+    assert said.startswith("nothing of this network fits: end other programs or raise this one's limit"), said
 
 
 def test_the_peak_is_in_the_backward_pass_or_where_the_optimiser_steps():
@@ -211,7 +213,7 @@ def test_the_copy_for_checkpoints_is_left_out_where_nothing_fits_with_it(device,
 
     least = memory.of_steps(ho(activation_checkpointing=4, micro_batch=1), SHAPE, device).total
     assert fits(least + 1e6).startswith("what fits: --train."), fits(least + 1e6)
-    assert fits(least - copy - 1e6).startswith("nothing of this network fits")
+    assert fits(least - copy - 1e6).startswith("nothing of this network fits: lower --model.channels")
     if copy:
         assert (found := options(fits(least - 1e6))) and all(float(takes) * 1e9 < least for _, takes in found)
         assert options(fits(least - copy + 1e6))

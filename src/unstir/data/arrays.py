@@ -40,7 +40,8 @@ class ArrayFile(Records):
         except OSError as error:
             raise UserError(f"{self.file}: {remedy(error)}") from None
         except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError):
-            raise UserError(f"{self.file}: damaged, or arrays of objects; write it again with numpy.save") from None
+            mend = "write it again, labels as numbers or text: labels.astype(str)"
+            raise UserError(f"{self.file}: damaged, or arrays of objects; {mend}") from None
         return _rows(arrays, self.file.name, self.name)
 
 

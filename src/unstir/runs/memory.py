@@ -175,10 +175,11 @@ def check(config: Config, shape: Shape, device: torch.device, rest: int = 0) -> 
     for of, given, fitting in parts:
         if (least := of(config, shape, device, rest).least) > there:
             room = round(SAFE * there)
-            fits = next(filter(None, (fitting(config, shape, device, rest, room, size) for size in SIZES)), "")
+            found = next(filter(None, (fitting(config, shape, device, rest, room, size) for size in SIZES)), "")
+            advice = f"what fits: {found}" if found else _nothing(config, device)
             raise UserError(
                 f"{given} images of {shape[1]}x{shape[2]} at once take at least {gigabytes(least)} in training, more "
-                f"than the {gigabytes(there)} of {on(device)}; {f'what fits: {fits}' if fits else _nothing(config)}"
+                f"than the {gigabytes(there)} of {on(device)}; {advice}"
             )
 
 
@@ -201,11 +202,12 @@ def what_fits(config: Config, shape: Shape, device: torch.device, rest: int, the
             changes.append(num and f"for its grids {num}")
         if all(changes):
             return f"what fits: {'; '.join(changes)}"
-    return _nothing(config)
+    return _nothing(config, device)
 
 
-def _nothing(config: Config) -> str:
-    return f"nothing of this network fits: lower {_sizes(config)}"
+def _nothing(config: Config, device: torch.device) -> str:
+    remedy = resources.more(device) if config.distilled else f"lower {_sizes(config)}"  # its network is the teacher's
+    return f"nothing of this network fits: {remedy}"
 
 
 def _sizes(config: Config) -> str:
