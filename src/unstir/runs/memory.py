@@ -175,11 +175,10 @@ def check(config: Config, shape: Shape, device: torch.device, rest: int = 0) -> 
     for of, given, fitting in parts:
         if (least := of(config, shape, device, rest).least) > there:
             room = round(SAFE * there)
-            found = next(filter(None, (fitting(config, shape, device, rest, room, size) for size in SIZES)), "")
-            advice = f"what fits: {found}" if found else _nothing(config, device)
+            fits = next(filter(None, (fitting(config, shape, device, rest, room, size) for size in SIZES)), "")
             raise UserError(
                 f"{given} images of {shape[1]}x{shape[2]} at once take at least {gigabytes(least)} in training, more "
-                f"than the {gigabytes(there)} of {on(device)}; {advice}"
+                f"than the {gigabytes(there)} of {on(device)}; {_advice(fits, config, device)}"
             )
 
 
@@ -201,13 +200,13 @@ def what_fits(config: Config, shape: Shape, device: torch.device, rest: int, the
             num = _fitting_grids(config, shape, device, rest, room, size)
             changes.append(num and f"for its grids {num}")
         if all(changes):
-            return f"what fits: {'; '.join(changes)}"
-    return _nothing(config, device)
+            return _advice("; ".join(changes), config, device)
+    return _advice("", config, device)
 
 
-def _nothing(config: Config, device: torch.device) -> str:
-    remedy = resources.more(device) if config.distilled else f"lower {_sizes(config)}"  # its network is the teacher's
-    return f"nothing of this network fits: {remedy}"
+def _advice(fits: str, config: Config, device: torch.device) -> str:
+    smaller = resources.more(device) if config.distilled else f"lower {_sizes(config)}"  # its network is the teacher's
+    return f"what fits: {fits}" if fits else f"nothing of this network fits: {smaller}"
 
 
 def _sizes(config: Config) -> str:
