@@ -116,6 +116,7 @@ def test_of_a_guide_of_the_users_own_nothing_is_known(trained, there, failed, mo
     run, other = (trained(name, **CLASSES)[0] for name in "ab")
     model = run.model(device="cpu", guide=str(other.path))
     monkeypatch.delitem(model.guide.settings, "model")
+    monkeypatch.setattr(resources, "keep_blocks", None)  # not asked for
     there(1)
     memory.check_batch(model, NUM, 3.0)
     assert failed(model, 3.0).endswith(

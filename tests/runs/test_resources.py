@@ -2,7 +2,6 @@
 
 import ctypes
 import json
-import platform
 import resource
 import subprocess
 import sys
@@ -162,23 +161,41 @@ def given_back(function):
     return freed, before - resident()
 
 
-new_glibc = pytest.mark.skipif(
-    not hasattr(ctypes.CDLL(None), "mallinfo2") or platform.libc_ver()[1].split(".") < ["2", "35"],
-    reason="glibc before 2.35 keeps no large blocks",
-)
+def takes_large_ones():
+    return ctypes.CDLL(None).mallopt(resources.M_MMAP_THRESHOLD, resources.MOST)
 
 
-@new_glibc
+@pytest.fixture
+def new_glibc():
+    """Skips where the C library keeps no large blocks."""
+    if not hasattr(ctypes.CDLL(None), "mallinfo2") or not in_a_new_process("takes_large_ones()"):
+        pytest.skip("needs a glibc that keeps blocks above 32 MiB")
+
+
+@pytest.mark.usefixtures("new_glibc")
 def test_freed_blocks_are_kept_where_twice_the_memory_may_be_had():
     assert in_a_new_process("mapped_blocks()") == [1, 1, 0, 1, 0, 1]
     assert [in_a_new_process(f"mapped_of_two({takes})") for takes in (51, 50)] == [1, 0]
 
 
-@new_glibc
+@pytest.mark.usefixtures("new_glibc")
 @pytest.mark.parametrize("function", ["release", "taken"])  # the latter counts what is in use alone
 def test_what_is_kept_is_given_back(function):
     kept, released = in_a_new_process(f"given_back({function!r})")
     assert kept < LARGE // 10 and released > 0.9 * LARGE
+
+
+def test_a_glibc_that_refuses_large_blocks_keeps_those_that_it_can(monkeypatch, keep_blocks):
+    asked = []
+
+    def mallopt(option, value):
+        asked.append((option, value))
+        return option == resources.M_TRIM_THRESHOLD or value <= 32 * resources.BLOCK
+
+    monkeypatch.setattr(resources.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    keep_blocks(0, CPU)
+    mapped, trimmed = resources.M_MMAP_THRESHOLD, resources.M_TRIM_THRESHOLD
+    assert asked == [(mapped, resources.MOST), (mapped, 32 * resources.BLOCK), (trimmed, resources.MOST)]
 
 
 def test_another_c_library_is_left_as_it_is(monkeypatch, keep_blocks):

@@ -165,6 +165,19 @@ def test_it_halves_as_often_as_it_has_to_and_again_later(make_run, monkeypatch):
     assert halvings(run) == [(3, 2), (7, 1)]
 
 
+@pytest.mark.parametrize(("device", "times"), [("cpu", 3), ("meta", 0)])
+def test_after_a_halving_on_a_cpu_freed_memory_goes_back_at_once(device, times, monkeypatch):
+    asked = []
+    monkeypatch.setattr(resources, "return_blocks_at_once", lambda: asked.append(device))
+
+    def gradient(size):
+        if size > 1:
+            raise CPU
+
+    MicroBatch(Config(train=TrainConfig(batch_size=8))).fitting(gradient, 1, nn.Linear(1, 1, device=device))
+    assert asked == [device] * times
+
+
 def test_half_of_an_odd_number_is_the_larger_half_and_1_is_the_end():
     net, tried = nn.Linear(1, 1), []
 

@@ -99,7 +99,7 @@ def return_blocks_at_once() -> None:
 def _malloc_options(mapped: int, trimmed: int) -> None:
     """The sizes from which glibc maps a block by itself, and gives back what is free at the end of its memory."""
     if mallopt := _of_glibc("mallopt"):
-        if not mallopt(M_MMAP_THRESHOLD, mapped):  # glibc before 2.35 takes no more than this
+        if not mallopt(M_MMAP_THRESHOLD, mapped):  # an older glibc takes no more than this
             mallopt(M_MMAP_THRESHOLD, 32 * BLOCK)
         mallopt(M_TRIM_THRESHOLD, trimmed)
 
