@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -97,20 +98,33 @@ def test_the_command_writes_figures_and_a_curve(trained, command):
     run, _ = trained()
     status, out, _ = command("likelihood", run.path, "--num", 32, "--split", "both")
     assert status == 0 and out.count("bits/dim") == 2 and "train " in out and "held_out " in out
-    with Image.open(run.path / "likelihood/curve-32-images.png") as picture:
+    folder = run.path / "likelihood"
+    written = sorted(path.name for path in folder.iterdir())
+    of = [re.fullmatch(r"step12-(curve|held_out|train)-32-images-[0-9a-f]{8}\.(json|png)", name) for name in written]
+    assert [each and each.groups() for each in of] == [("curve", "png"), ("held_out", "json"), ("train", "json")]
+    with Image.open(folder / written[0]) as picture:
         assert picture.size[0] > 500
-    saved = decode((run.path / "likelihood/held_out-32-images.json").read_bytes())
+    saved = decode((folder / written[1]).read_bytes())
     assert saved["num"] == 32 and len(saved["curve"]) == 19 and saved["protocol"]["seed"] == 0
     status, out, _ = command("likelihood", run.path, "--num", 32, "--json")
     assert status == 0 and json.loads(out)["held_out"] == saved
     status, out, err = command("likelihood", run.path, "--calls", 1)
     assert status == 2 and out == "" and "--calls 1 is outside 2..20" in err
-    names = ("held_out-32-images.json", "curve-32-images.png", "train-32-images.json")
-    assert sorted(path.name for path in (run.path / "likelihood").iterdir()) == sorted(names)  # nothing of what failed
+    assert sorted(path.name for path in folder.iterdir()) == written  # of the same once, and nothing of what failed
     status, out, _ = command("likelihood", run.path, "--num", 32, "--calls", 5)
-    assert status == 0 and "curve-5-calls-32-images.png" in out and "+-" in out
+    assert status == 0 and "step12-curve-5-calls-32-images-" in out and "+-" in out
     status, _, err = command("likelihood", run.path, "--store", run.path)
     assert status == 2 and "Traceback" not in err
+
+
+def test_a_bound_computed_otherwise_replaces_none(trained, command):
+    run, _ = trained()
+    ways = [], ["--variance", "small"], ["--no-clip"], ["--seed", 1], ["--no-ema"], ["--checkpoint", 8], ["--num", 5]
+    for number, way in enumerate(ways):
+        asked = way if "--num" in way else ["--num", 4, *way]
+        assert command("likelihood", run.path, "--calls", 2, *asked)[0] == 0
+        for kind in ("json", "png"):
+            assert len([*(run.path / "likelihood").glob(f"*.{kind}")]) == number + 1
 
 
 def test_a_damaged_newest_file_is_named_and_an_earlier_one_used(trained, command):

@@ -26,8 +26,8 @@ def likelihood(
 ) -> int:
     """Bound the likelihood of images under a trained run, in bits per dimension, and draw where the bits go.
 
-    Every term of the bound of Ho et al. 2020, eq. 5 is summed: T network calls per image. Writes SPLIT.json with the
-    figures and the protocol, and curve.png, to RUN/likelihood; other numbers of calls or images are in the names. Of a
+    Every term of the bound of Ho et al. 2020, eq. 5 is summed: T network calls per image. Writes the figures with their
+    protocol and a picture of the curve to RUN/likelihood, under names of their own for each step and protocol. Of a
     network with classes it is the likelihood given the true class.
 
     Example: `unstir likelihood runs/digits --split both`

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +32,7 @@ from unstir.progress import Progress, Showing, counted, counter, silently
 from unstir.randomness import Key
 from unstir.runs.files import check_writable, make_folder, replacing, write_text
 from unstir.runs.kinds import check as check_kinds
-from unstir.runs.kinds import is_count
+from unstir.runs.kinds import is_count, is_text
 from unstir.runs.lines import decode, encode
 from unstir.runs.model import Model, weights_in_words
 from unstir.runs.stores import check_data
@@ -91,10 +92,10 @@ def save_likelihood(
 ) -> tuple[dict[str, Likelihood], Path]:
     """The bound on each of the ``splits`` by the ``protocol``, and the picture of the curves.
 
-    Written are SPLIT.json and curve.png, by default in the folder likelihood of the run; fewer calls or images than all
-    are in the names. Several processes that torchrun started share the batches, as in `likelihood`: the first one alone
-    writes and shows, and all return the same. Raises UserError, before anything is computed, for what cannot be
-    computed or written.
+    Written are a file of figures for each split and a picture, by default in the folder likelihood of the run, under
+    names of this step and protocol (`name_of`). Several processes that torchrun started share the batches, as in
+    `likelihood`: the first one alone writes and shows, and all return the same. Raises UserError, before anything is
+    computed, for what cannot be computed or written.
     """
     protocols = {split: replace(protocol, split=split) for split in splits}
     out = folder or model.folder / "likelihood"
@@ -110,16 +111,24 @@ def _saved(
     model: Model, store: Store, protocols: Mapping[str, Protocol], folder: Path, showing: Showing
 ) -> tuple[dict[str, Likelihood], Path]:
     """What `save_likelihood` returns, computed by all processes and written by the first."""
-    size, found, suffix = processes.size(), dict[str, Likelihood](), ""
+    size, found, curve = processes.size(), dict[str, Likelihood](), folder
     for split, each in protocols.items():
-        suffix = (f"-{each.calls}-calls" if each.calls else "") + (f"-{each.num}-images" if each.num else "")
         of_whom = f" of one of {size} processes" if size > 1 else ""
         with showing(f"bounding {split}", f"network calls{of_whom}") as progress:
             found[split] = likelihood(model, store, each, progress=progress)
-        processes.made_by_first(partial(save, folder / f"{split}{suffix}.json", found[split]))
-    curve = folder / f"curve{suffix}.png"
+        named = partial(name_of, found[split].protocol, each)
+        processes.made_by_first(partial(save, folder / f"{named(split)}.json", found[split]))
+        curve = folder / f"{named('curve')}.png"
     processes.made_by_first(partial(_draw, found, curve))
     return found, curve
+
+
+def name_of(protocol: Mapping[str, Any], asked: Protocol, what: str) -> str:
+    """A file name (no suffix) of its own for ``what``, a split or the "curve" of all, of this step and protocol."""
+    of_all = {**protocol, "split": None, "num": asked.num}
+    digest = hashlib.sha256(json.dumps(of_all, sort_keys=True).encode()).hexdigest()[:8]
+    fewer = (f"-{asked.calls}-calls" if asked.calls else "") + (f"-{asked.num}-images" if asked.num else "")
+    return f"step{protocol['step']}-{what}{fewer}-{digest}"
 
 
 def _make_writable(folder: Path) -> None:
@@ -263,7 +272,7 @@ def read(path: Path) -> Likelihood | None:
     """What `save` wrote; None for a file that is damaged or no result."""
     try:
         values = decode(path.read_bytes())
-        check_kinds(values.get("protocol"), {"step": is_count, "calls": is_count, "T": is_count})
+        check_kinds(values.get("protocol"), {**dict.fromkeys(("step", "calls", "T"), is_count), "split": is_text})
         return _LIKELIHOOD.validate_json(json.dumps(values), strict=True)
     except (OSError, ValueError):
         return None

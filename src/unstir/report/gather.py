@@ -11,11 +11,12 @@ from unstir.data import Store
 from unstir.doctor import diagnose
 from unstir.errors import printable
 from unstir.generate.drawing import Job
-from unstir.metrics import likelihood
 from unstir.metrics.classifier import networks_there, preparing_seconds
 from unstir.metrics.evaluate import Plan, check, evaluate, usual_chain, usual_labels
 from unstir.metrics.evaluate_run import seconds_per_call, sized
 from unstir.metrics.evaluation import Evaluation, saved, unlike
+from unstir.metrics.likelihood import Likelihood
+from unstir.metrics.likelihood import read as read_likelihood
 from unstir.progress import counted
 from unstir.report.facts import Cost, Facts, Speed, chain_key
 from unstir.runs import build
@@ -190,10 +191,19 @@ def _likelihoods(run: Run, evaluated: int) -> dict[str, dict[str, Any]]:
     Only those of the newest step that has any are taken, and none of a step before ``evaluated``: they are of weights
     that the run has left behind.
     """
-    found: dict[int, dict[str, dict[str, Any]]] = {}
-    for split in ("held_out", "train"):
-        for path in sorted((run.path / "likelihood").glob(f"{split}*.json"), key=lambda path: (len(path.name), path)):
-            if (result := likelihood.read(path)) is not None:
-                found.setdefault(result.protocol["step"], {}).setdefault(split, asdict(result))
-    newest = max(found, default=-1)
-    return found[newest] if newest >= evaluated else {}
+    read = map(read_likelihood, sorted((run.path / "likelihood").glob("*.json")))
+    results = [each for each in read if each is not None and each.protocol["step"] >= evaluated]
+    newest = max((each.protocol["step"] for each in results), default=None)
+    found: dict[str, dict[str, Any]] = {}
+    for each in sorted(results, key=_as_by_default):
+        if each.protocol["step"] == newest:
+            found.setdefault(each.protocol["split"], asdict(each))
+    return found
+
+
+def _as_by_default(result: Likelihood) -> tuple[int, ...]:
+    """What sorts bounds of one step: first those that `unstir likelihood` computes where it is told nothing else."""
+    how = result.protocol
+    variance = {"learned": 0, "large": 1}.get(how.get("variance", ""), 2)
+    unusual = how.get("ema") is not True, not how.get("clip"), how["calls"] != how["T"]
+    return (*unusual, variance, -result.num, how.get("seed") != 0)
