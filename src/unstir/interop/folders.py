@@ -1,13 +1,15 @@
 """Folders that are whole or absent, as `runs.files` makes files."""
 
+import fcntl
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from unstir.errors import UserError
-from unstir.runs.files import UnwrittenError, check_writable, make_folder, writing
+from unstir.runs.files import PARTIAL, UnwrittenError, check_writable, locked, make_folder, writing
 
 IS_RUN = "is a run already; every command takes its folder"  # what is said of a run in the place of a foreign model
 
@@ -27,18 +29,37 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to write in, which gets its name when the block ends well and is gone otherwise.
 
     Raises UnwrittenError, which names ``folder``, where it cannot be written; in the block `writing` does so for what
-    other libraries write. Other errors of the block, such as of a file that it reads, stay as they are.
+    other libraries write. Other errors of the block, such as of a file that it reads, stay as they are. What a killed
+    process left half written of a folder of this name is removed first.
     """
-    partial = make_folder(folder.absolute().parent) / f".{folder.name[:50]}.{secrets.token_hex(4)}.partial"
+    parent = make_folder(folder.absolute().parent)
+    partial = parent / f".{folder.name[:50]}.{secrets.token_hex(4)}{PARTIAL}"
     try:
-        with writing(partial):
-            partial.mkdir()
-        yield partial
-        with writing(partial):
-            partial.replace(folder)
+        with ExitStack() as in_use:
+            with writing(partial), locked(parent):
+                _remove_partials(parent, f".{folder.name[:50]}.")
+                partial.mkdir()
+                in_use.enter_context(locked(partial))
+            yield partial
+            with writing(partial):
+                partial.replace(folder)
     except UnwrittenError as error:
         inside = error.path.is_relative_to(partial)
         place = folder / error.path.relative_to(partial) if inside else error.path
         raise UnwrittenError(place, error.why, continues=False) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_partials(parent: Path, start: str) -> None:
+    """Remove folders in ``parent`` that no living process is writing, whose names begin so."""
+    for partial in parent.glob(f".*.????????{PARTIAL}"):
+        if partial.name[: -len("01234567" + PARTIAL)] != start or not partial.is_dir():
+            continue
+        with suppress(OSError):  # gone meanwhile, locked: its writer lives, or of a file system without locks
+            descriptor = os.open(partial, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(partial, ignore_errors=True)
+            finally:
+                os.close(descriptor)
