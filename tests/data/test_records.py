@@ -426,6 +426,7 @@ def written(name, data):
         (lambda folder: np.zeros((2, 3, 8, 4), np.uint8), "[3, 8, 4] is [C, H, W] or [H, W, C], which nobody can tell"),
         (lambda folder: np.zeros((3, 4)), "images has shape [3, 4]; give [N, H, W]"),
         (lambda folder: IMAGES.astype(np.float32), "give floating point in 0..1, or uint8"),
+        (lambda folder: IMAGES * np.float32(np.nan), "values that are NaN or infinite; give floating point in 0..1"),
         (lambda folder: np.zeros((3, 4, 4), np.int32), "values of type int32"),
         (lambda folder: 7, "int is no source of images"),
         (lambda folder: [{"pic": 1}], "no image in item 0; its keys are pic"),

@@ -169,7 +169,7 @@ class RecordsSource(Source):
                 first = first or f"{place.name} ({refusal})"
             else:
                 return channels, height, width
-        raise UserError(f"{self.records.name}: none of {counted(len(places), 'row')} is an image; the first: {first}")
+        raise UserError(f"{self.records.name}: none of {counted(len(places), 'row')} is an image; such as {first}")
 
     def _chunk(self, split: str, places: list[Place], labels: list[str], ids: Any, shape: Shape, stop: int) -> Chunk:
         kept, pixels, digest = list[int](), list[NDArray[np.uint8]](), hashlib.sha256()
@@ -212,6 +212,8 @@ def as_image(values: NDArray[Any]) -> Image.Image:
     if values.dtype == bool:
         values = values.astype(np.uint8) * 255
     if np.issubdtype(values.dtype, np.floating):
+        if not np.isfinite(values).all():
+            raise Refused("values that are NaN or infinite; give floating point in 0..1, or uint8")
         low, high = float(values.min()), float(values.max())
         if not 0 <= low <= high <= 1:
             raise Refused(f"values from {low:.3g} to {high:.3g}; give floating point in 0..1, or uint8")
