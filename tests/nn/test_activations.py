@@ -127,7 +127,8 @@ def test_the_bytes_of_attention_that_is_trained_by_products_are_known_before(hea
     for parameter in net.parameters():
         parameter.grad = torch.zeros_like(parameter)
     net.checkpoint_activations(levels)
-    found = per_image(lambda num: pass_through(net, num, low=True, side=side), nums=(32, 40))
+    nums = (32, 40) if levels else (12, 16)  # where all is recomputed, the weights count for more
+    found = per_image(lambda num: pass_through(net, num, low=True, side=side), nums)
     assert training_bytes(config, side, side, 2, levels, products=True) == pytest.approx(found, rel=0.1)
 
 

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+import types
 
 import pytest
 import tomli_w
@@ -17,7 +18,7 @@ from unstir.doctor import diagnose
 from unstir.errors import UserError
 from unstir.generate.folder import SETTINGS, settings_in
 from unstir.metrics import evaluation, likelihood
-from unstir.report.gather import gather
+from unstir.report.gather import _likelihoods, gather
 from unstir.runs import checkpoint, lines, recipes, sidecar, toml
 from unstir.runs.lines import Log, encode
 from unstir.runs.run import Run
@@ -297,11 +298,15 @@ def test_any_figures_are_read_or_left_out(whole, data, tmp_path_factory):
         evaluation.describe(found)
         assert math.isfinite(found.main().value) or math.isinf(found.main().value) or math.isnan(found.main().value)
     path.unlink()
-    protocol = {"step": 12, "calls": 2, "T": 20}
+    protocol = {"step": 12, "calls": 2, "T": 20, "split": "held_out", "variance": "large", "clip": True, "ema": True}
     bound = likelihood.Likelihood(3.0, 0.1, 0.0, 1.0, (1, 2), (0.1, 0.2), (1.1, 1.3), 8, 8, protocol)
-    file = tmp_path_factory.mktemp("likelihood") / "held_out.json"
+    kept = tmp_path_factory.mktemp("kept")
+    file = kept / "likelihood" / "step12-held_out.json"
+    file.parent.mkdir()
     likelihood.save(file, bound)
     assert likelihood.read(file) == bound
     spoilt = data.draw(damaged(json.loads(json.dumps(dataclasses.asdict(bound)))))
     file.write_text(encode(spoilt) if isinstance(spoilt, dict) else json.dumps(spoilt))
     assert likelihood.read(file) is None or isinstance(likelihood.read(file), likelihood.Likelihood)
+    likelihood.save(file.with_name("another.json"), bound)
+    assert _likelihoods(types.SimpleNamespace(path=kept), evaluated=0)

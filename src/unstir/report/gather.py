@@ -204,6 +204,6 @@ def _likelihoods(run: Run, evaluated: int) -> dict[str, dict[str, Any]]:
 def _as_by_default(result: Likelihood) -> tuple[int, ...]:
     """What sorts bounds of one step: first those that `unstir likelihood` computes where it is told nothing else."""
     how = result.protocol
-    variance = {"learned": 0, "large": 1}.get(how.get("variance", ""), 2)
-    unusual = how.get("ema") is not True, not how.get("clip"), how["calls"] != how["T"]
-    return (*unusual, variance, -result.num, how.get("seed") != 0)
+    weights_and_calls = how.get("ema") is not True, not how.get("clip"), how["calls"] != how["T"]
+    variance = how.get("variance") != "learned", how.get("variance") != "large"  # as auto takes them
+    return *weights_and_calls, *variance, -result.num, how.get("seed") != 0
