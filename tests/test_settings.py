@@ -82,7 +82,7 @@ def options_of(name, a, b, other_a, other_b):
     box, hole = {"box": (0, 4, 8, 4)}, {"box": None, "resamples": 2}
     return {
         "inpaint": (
-            {"image": a, **box},
+            {"image": a, "resamples": 3, **box},
             {
                 "image": [({}, {"image": other_a})],
                 "mask": [({"mask": b, **hole}, {"mask": other_b, **hole})],
