@@ -153,7 +153,7 @@ class ModelConfig(UNetConfig):
 
     type: str = UNET
     """"unet", or a network of your own as MODULE:CLASS, such as "dit:DiT" (docs/extend.md)."""
-    options: dict[str, Option] = field(default_factory=dict)
+    options: dict[str, Option] = field(default_factory=dict, hash=False)
     """Settings of a network of your own: arguments of its class, such as --model.options.width 64."""
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """From a config to the objects it describes. The one place that reads names and returns mathematics or networks."""
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -67,7 +68,15 @@ def outline(config: Config) -> nn.Module:
 
 def num_parameters(config: Config) -> int:
     """The number of weights of a config's network, counted without making them."""
-    return sum(p.numel() for p in outline(config).parameters())
+    made = network_config(config)
+    return _num_weights(made) if made.is_unet else sum(p.numel() for p in outline(config).parameters())
+
+
+@lru_cache
+def _num_weights(config: ModelConfig) -> int:
+    """The number of weights of a U-Net, of which a forecast is made again and again."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in UNet(config).parameters())
 
 
 def forward_flops(config: Config, height: int, width: int) -> int:
