@@ -60,9 +60,8 @@ class Told(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.how = nn.Linear(7, out_channels)
 
-    def forward(self, x, t, label=None, augmentation=None):
-        h = self.conv(x)
-        return h if augmentation is None else h + self.how(augmentation)[:, :, None, None]
+    def forward(self, x, t, label, augmentation):
+        return self.conv(x) + self.how(augmentation)[:, :, None, None]
 """
 
 
@@ -72,6 +71,10 @@ def test_it_may_be_told_of_augmentation_and_distilled(place, digits):
     network = ModelConfig(type="mine:Told", in_channels=1)
     config = replace(tiny_config(digits, train__length="2 steps", train__augment=0.5), model=network)
     assert train_run(config, "run").finished
+    model, x_t = Run.open("run").model(), torch.randn(2, 1, 8, 8)
+    net, t = model.denoiser.net, torch.full((2,), 6)
+    with torch.inference_mode():
+        assert torch.equal(model.denoiser(x_t, 7).raw, net(x_t, t, None, torch.zeros(2, 7)))  # as of images as they are
     assert distill_run("run", "fast", "2 steps").finished
     assert distill_run("run", "fast", "3 steps").step == 3
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from unstir.diffusion.arithmetic import autocast, repeatable
+from unstir.diffusion.augmentation import unaugmented
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.theory.oracle import KnownData
@@ -49,8 +50,9 @@ class Denoiser:
 
     With ``learned_variance`` the network has 2C output channels: F, then 2 v - 1 for the fraction v of the variance
     (Nichol & Dhariwal 2021, sec. 3.1), so that an output of 0 is the middle. ``augmentation``, in training alone, says
-    how each image of the batch was augmented (float [B, 7], see `augmentation`); None: not at all. Where the network
-    ``reuses_output``, its next call writes into the memory of the last output, which is therefore copied.
+    how each image of the batch was augmented (float [B, 7], see `augmentation`); None: not at all, of which a network
+    that is to be ``told`` gets zeros. Where the network ``reuses_output``, its next call writes into the memory of the
+    last output, which is therefore copied.
     """
 
     net: nn.Module
@@ -59,6 +61,7 @@ class Denoiser:
     dtype: torch.dtype = torch.float32
     learned_variance: bool = False
     augmentation: Tensor | None = None
+    told: bool = False
     reuses_output: bool = False
 
     def __call__(
@@ -97,7 +100,8 @@ class Denoiser:
     def raw(self, x_t: Tensor, t: int | Tensor, label: Tensor | None = None, dropout_key: Key | None = None) -> Tensor:
         """The network's whole output in x_t's dtype, laid out in memory as images are elsewhere (`arithmetic`)."""
         time = torch.full((len(x_t),), t, device=x_t.device) if isinstance(t, int) else t
-        given = {"dropout_key": dropout_key, "augmentation": self.augmentation}
+        how = unaugmented(len(x_t), x_t.device) if self.told and self.augmentation is None else self.augmentation
+        given = {"dropout_key": dropout_key, "augmentation": how}
         options = {name: value for name, value in given.items() if value is not None}
         try:
             with repeatable(x_t.device), autocast(x_t.device, self.dtype):

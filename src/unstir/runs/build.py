@@ -182,7 +182,8 @@ def denoiser(config: Config, net: nn.Module, dtype: torch.dtype) -> Denoiser:
     process = Process(schedule(config.diffusion))
     parameterization = PARAMETERIZATIONS[config.diffusion.predict]
     parameterization.check(process.schedule)
-    return Denoiser(net, process, parameterization, dtype, config.diffusion.learned_variance)
+    told = config.train.augment > 0 and not config.model.is_unet  # to the U-Net none is the same as zeros
+    return Denoiser(net, process, parameterization, dtype, config.diffusion.learned_variance, told=told)
 
 
 def teacher(config: Config, net: nn.Module, dtype: torch.dtype) -> Denoiser:
