@@ -240,6 +240,7 @@ def bad(place, images):
     small = torch.zeros(20, 1, 4, 4, dtype=torch.uint8)
     saved_as(place / "small", small)
     saved_as(place / "few", images[:5])
+    saved_as(place / "others", images[5:10])
     coloured = torch.zeros(20, 3, 8, 8, dtype=torch.uint8)
     coloured[:, 0] = 200
     saved_as(place / "coloured", coloured)
@@ -292,7 +293,11 @@ def test_what_cannot_be_judged_is_refused_in_one_line(place, store, command, ref
         (("{}/none",), ("none does not exist; name the folder of a run",)),
         (("--images", "{}/few", "--store", "{}/digits", "--checkpoint", 3), ("--checkpoint says how a run's images",)),
         (("--images", "{}/few", "--store", "{}/digits", "--eta", 1), ("--eta says how a run's images",)),
-        (("--images", "{}/few", "{}/few", "--store", "{}/digits", "--seeds", 3), ("--seeds 3, but 2 sets were given",)),
+        (
+            ("--images", "{}/few", "{}/others", "--store", "{}/digits", "--seeds", 3),
+            ("--seeds 3, but 2 sets were given",),
+        ),
+        (("--images", "{}/few", "{}/few", "--store", "{}/digits"), ("two sets hold the same images", "each set once")),
         (("--images", "{}/few", "--store", "{}/digits", "--seeds", 0), ("--seeds 0 must be at least 1",)),
         (("--images", "{}/few", "--store", "{}/digits", "--num", 20), ("too few for a set of 20",)),
         (("--images", "{}/few", "--store", "{}/digits", "--label", "x"), ("label 'x' is no class",)),

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,8 @@ def images_of(
         parts, name = _parts(source, store), "the images"
         _check_filled(parts, name)
         asked = (None,) * len(parts) if labels is None else _divided(labels, parts)
+    if any(torch.equal(a, b) for a, b in combinations(parts, 2)):
+        raise UserError(f"{name}: two sets hold the same images, and would say that none differ; give each set once")
     if label is not None:
         number = class_number(store.classes, label)
         asked = tuple(torch.full((len(part),), number) for part in parts)
