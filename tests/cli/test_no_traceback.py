@@ -115,6 +115,11 @@ def test_the_remedies_are_those_of_the_cause():
             type("Failed", (RuntimeError,), {"__module__": "torch._dynamo.exc"})("odd"),
             "odd. Leave it out: --compile no",
         ),
+        (
+            SystemError("error return without exception set"),
+            "as happens where the memory is used up; lower --batch-size",
+        ),
+        (SystemError("<built-in f> returned NULL without setting an exception"), "where the memory is used up; lower"),
         (RuntimeError("can't start new thread"), "no further thread; raise its limit (ulimit -u"),
         (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
         (OverflowError("int too large to convert to float"), "too large"),
@@ -129,7 +134,9 @@ def test_limits_of_the_machine_are_one_line(command, monkeypatch, error, word):
     assert status == 2 and err.count("\n") == 1 and word in err and "recursion" not in err and "Exceeds" not in err
 
 
-@pytest.mark.parametrize("error", [ValueError("odd"), RuntimeError("odd"), KeyError("odd"), AssertionError("odd")])
+@pytest.mark.parametrize(
+    "error", [ValueError("odd"), RuntimeError("odd"), KeyError("odd"), AssertionError("odd"), SystemError("odd")]
+)
 def test_a_bug_is_not_hidden(monkeypatch, error):
     monkeypatch.setattr("unstir.runs.run.Run.open", lambda _: (_ for _ in ()).throw(error))
     with pytest.raises(type(error)):

@@ -58,7 +58,7 @@ def _main(words: list[str]) -> NoReturn:
             raise  # while pydantic's compiled part was at work a Ctrl-C became a line of its error
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends it at once, without a word
         _fail("interrupted; what was written stays, and the same command goes on or begins again", status=130)
-    except (MemoryError, RecursionError, OverflowError, ValueError, RuntimeError, ImportError) as error:
+    except (MemoryError, RecursionError, OverflowError, ValueError, RuntimeError, ImportError, SystemError) as error:
         if (message := of_limits(error)) is None:
             raise
         _fail(message)

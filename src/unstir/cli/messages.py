@@ -77,6 +77,9 @@ def of_limits(error: Exception) -> str | None:
     text = str(error)
     if is_out_of_memory(error):
         return f"out of memory{asked_for(error)}; lower --batch-size where the command has it, or end other programs"
+    if isinstance(error, SystemError) and "without" in text:  # an exception
+        why = "a library failed without saying why, as happens where the memory is used up"
+        return f"{why}; lower --batch-size where the command has it, or end other programs"
     if "start new thread" in text:
         return (
             "the system gives no further thread; raise its limit (ulimit -u, or the container's), or end other programs"
