@@ -35,7 +35,7 @@ def test_each_name_is_that_of_the_module_where_it_is_defined(name):
 
 def test_a_type_checker_sees_the_same_names():
     tree = ast.parse(Path(unstir.__file__).read_text())
-    (checked,) = [node for node in tree.body if isinstance(node, ast.If)]
+    (checked,) = [node for node in tree.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name)]
     imported = [
         (node.module, alias.name) for node in checked.body if isinstance(node, ast.ImportFrom) for alias in node.names
     ]
@@ -55,3 +55,9 @@ def test_other_names_are_refused_as_python_does():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = unstir.nothing
     assert unstir.__version__ and set(unstir.__all__) <= set(dir(unstir))
+
+
+def test_windows_is_refused_in_words():
+    code = "import sys; sys.platform = 'win32'; import unstir"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "install it in Linux (WSL) or macOS" in done.stderr.splitlines()[-1]

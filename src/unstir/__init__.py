@@ -4,8 +4,12 @@ These names are what a user needs; each is loaded when it is first asked for, so
 What lies in the modules below may change.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+if sys.platform == "win32":
+    raise ImportError("unstir rests on locks of files that Windows has not; install it in Linux (WSL) or macOS")
 
 if TYPE_CHECKING:
     from unstir.chain import Chain

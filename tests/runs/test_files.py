@@ -12,13 +12,16 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
+from conftest import tiny_config
 from unstir.chain import Chain
+from unstir.data import Store, pack
 from unstir.errors import UserError
 from unstir.generate import folder
 from unstir.generate.drawing import Job
 from unstir.generate.folder import save_images
 from unstir.runs import files
 from unstir.runs.files import remove_partials, replacing, write_text
+from unstir.train.launch import train_run
 
 
 def in_children(*works):
@@ -102,7 +105,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
 
 
 def test_a_file_removed_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
-    flock, calls = files.fcntl.flock, []
+    flock, calls = fcntl.flock, []
 
     def slow(file, how):
         if not calls:
@@ -110,7 +113,7 @@ def test_a_file_removed_before_it_was_locked_is_made_again(tmp_path, monkeypatch
         calls.append(how)
         flock(file, how)
 
-    monkeypatch.setattr(files.fcntl, "flock", slow)
+    monkeypatch.setattr(fcntl, "flock", slow)
     write_text(tmp_path / "file", "whole")
     assert (tmp_path / "file").read_text() == "whole" and len(calls) == 2
 
@@ -128,12 +131,19 @@ def test_a_file_system_without_locks_is_written_to_and_nothing_there_is_removed(
     def none(file, how):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(files.fcntl, "flock", none)
+    monkeypatch.setattr(fcntl, "flock", none)
     (tmp_path / ".half.partial").touch()  # its writer may live
     with files.locked(tmp_path):
         write_text(tmp_path / "file", "whole")
     files.remove_partials(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [".half.partial", "file"]
+
+
+def test_a_run_is_trained_there_and_data_packed(tmp_path, digits, monkeypatch):
+    """Where no lock can be had, nobody has it: a run that says that another process trains it could never begin."""
+    monkeypatch.setattr(fcntl, "flock", lambda file, how: (_ for _ in ()).throw(OSError(errno.ENOSYS, "none")))
+    assert pack(Store.open(digits).images("train")[:20].numpy(), tmp_path / "store").count("train") == 18
+    assert train_run(tiny_config(digits, train__length="1 step"), tmp_path / "run").finished
 
 
 def test_a_folder_is_locked_while_its_block_runs_and_free_after_it(tmp_path):

@@ -4,6 +4,7 @@ Only regular files are opened. A download that was cut off goes on from there, a
 """
 
 import errno
+import fcntl
 import hashlib
 import http.client
 import os
@@ -16,11 +17,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
+from typing import IO
 
 from unstir.errors import OF_THE_MACHINE, REMEDIES, UserError, remedy
 from unstir.progress import Progress
 
 TIMEOUT = 30.0  # seconds without a byte after which the connection is given up
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+"""Errors of file systems that know no locks, as some network folders: files are written there all the same."""
 
 
 def usable_path(path: str | Path) -> Path:
@@ -89,10 +93,22 @@ def disk_errors(out: Path) -> Iterator[None]:
         raise UserError(f"{out}: cannot be written ({named}{remedy(error)}{again})") from None
 
 
+def take_lock(file: int | IO[str] | IO[bytes], wait: bool = True) -> bool:
+    """Take the lock of an open file or folder until it is closed; False where its file system has none.
+
+    Raises BlockingIOError where another process has it, which is not to be waited for.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        return False
+    return True
+
+
 def sync_folder(folder: Path) -> None:
     """Make the renames in a folder survive a power cut."""
-    if os.name == "nt":  # folders have no descriptor there
-        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

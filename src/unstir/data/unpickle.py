@@ -14,6 +14,7 @@ Nothing here is imported by the rest of the package.
 import io
 import json
 import pickle
+import resource
 import sys
 import tarfile
 from pathlib import Path
@@ -134,10 +135,6 @@ def convert(archive: Path) -> tuple[list[str], list[bytes], list[bytes]]:
 
 
 def _limit() -> None:
-    try:
-        import resource
-    except ImportError:  # Windows; the stand-ins hold there too
-        return
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))

@@ -21,17 +21,12 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from unstir.data.disk import sync_folder
+from unstir.data.disk import sync_folder, take_lock
 from unstir.data.images import Shape
 from unstir.data.manifest import MANIFEST, SPLITS, Origin, parsed, sealed, write_origin
 from unstir.data.source import Chunk, UnfitError
 from unstir.data.store import Array, arrays, content_hash, is_store
 from unstir.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # Windows: two packs of one store at a time are not prevented then
-    fcntl = None  # type: ignore[assignment]
 
 FLUSH_SECONDS = 0.5  # the most work, in seconds, that a kill can cost
 
@@ -207,11 +202,10 @@ def staging_folder(out: Path) -> Iterator[Path]:
 
 
 def _lock(descriptor: int, out: Path) -> None:
-    if fcntl:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{out}: another process is packing it; wait for it or choose another folder") from None
+    try:
+        take_lock(descriptor, wait=False)
+    except BlockingIOError:
+        raise UserError(f"{out}: another process is packing it; wait for it or choose another folder") from None
 
 
 def publish(staging: Path, out: Path, manifest: dict[str, Any], origin: Origin) -> None:

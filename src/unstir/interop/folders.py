@@ -1,6 +1,5 @@
 """Folders that are whole or absent, as `runs.files` makes files."""
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -8,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from unstir.data.disk import take_lock
 from unstir.errors import UserError
 from unstir.runs.files import PARTIAL, UnwrittenError, check_writable, locked, make_folder, writing
 
@@ -59,7 +59,7 @@ def _remove_partials(parent: Path, start: str) -> None:
         with suppress(OSError):  # gone meanwhile, locked: its writer lives, or of a file system without locks
             descriptor = os.open(partial, os.O_RDONLY)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(partial, ignore_errors=True)
+                if take_lock(descriptor, wait=False):
+                    shutil.rmtree(partial, ignore_errors=True)
             finally:
                 os.close(descriptor)

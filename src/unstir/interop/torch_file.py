@@ -10,6 +10,7 @@ else; since that has been got round before (CVE-2025-32434, CVE-2026-24747), the
 processor time, writes no large files, and a torch older than 2.10 is refused by whoever starts it.
 """
 
+import resource
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -52,10 +53,6 @@ def convert(source: Path, target: Path) -> str:
 
 
 def _limit(size: int) -> None:
-    try:
-        import resource
-    except ImportError:  # Windows; weights_only holds there too
-        return
     memory = 8 * GIGABYTE + 4 * size
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))

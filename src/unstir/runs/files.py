@@ -1,7 +1,6 @@
 """Files that are whole or absent: written under a temporary name, synced, renamed, and the rename synced too."""
 
 import errno
-import fcntl
 import os
 import secrets
 import shutil
@@ -9,19 +8,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
-from unstir.data.disk import sync_folder
+from unstir.data.disk import sync_folder, take_lock
 from unstir.errors import REMEDIES, UserError, remedy
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 PARTIAL = ".partial"
-WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
-"""Errors of file systems that know no locks, as some network folders: files are written there all the same."""
 
 
 class UnwrittenError(UserError):
@@ -80,8 +77,8 @@ def remove_partials(folder: Path) -> None:
     """Remove what killed processes left half written in ``folder``; what a living one is writing stays."""
     for partial in folder.glob(f".*{PARTIAL}"):
         with suppress(OSError), partial.open("rb+") as file:  # gone meanwhile, or locked: its writer lives
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            partial.unlink(missing_ok=True)
+            if take_lock(file, wait=False):
+                partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -89,7 +86,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of this block for the same ``folder``, where its file system has locks; they wait."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        _lock(descriptor)
+        take_lock(descriptor)
         yield
     finally:
         os.close(descriptor)
@@ -101,21 +98,13 @@ def _in_use(partial: Path) -> Iterator[None]:
     try:
         while True:
             with partial.open("wb") as file:
-                _lock(file)
+                take_lock(file)
                 if os.fstat(file.fileno()).st_nlink:  # else it was removed between being made and being locked
                     yield
                     return
     finally:
         with suppress(OSError, ValueError):
             partial.unlink(missing_ok=True)
-
-
-def _lock(file: int | IO[bytes]) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno not in WITHOUT_LOCKS:
-            raise
 
 
 def write_text(path: Path, text: str) -> None:

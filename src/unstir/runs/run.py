@@ -13,12 +13,12 @@ loss_floor.json     the least training loss that any network can have, at the ti
 curves.png          loss, gradient norm and learning rate; losses.png: those of held_out.jsonl, and that floor
 """
 
-import fcntl
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from unstir.chain import DEFAULTS, Chain
+from unstir.data.disk import take_lock
 from unstir.errors import UserError, remedy
 from unstir.progress import Say, unsaid
 from unstir.runs import card, checkpoint, lines, mistaken, toml
@@ -124,14 +124,17 @@ class Run:
         lines.append(self.path / "events.jsonl", {"event": event, **details}, durable=True)
 
     def lock(self) -> TextIO:
-        """Take the run until the file returned is closed, or this process dies; UserError where another one has it."""
+        """Take the run until the file returned is closed, or this process dies; UserError where another one has it.
+
+        On a file system that knows no locks, as some network folders, nobody can tell.
+        """
         try:
             file = (self.path / ".lock").open("w")
         except OSError as error:
             raise UserError(f"cannot write in {self.path}: {remedy(error)}") from None
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            take_lock(file, wait=False)
+        except BlockingIOError:
             file.close()
             text = f"{self.path} is being trained by another process; wait for it or name another --out"
             raise UserError(text) from None
