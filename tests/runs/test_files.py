@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import os
 import signal
+import stat
 import time
 
 import pytest
@@ -144,6 +145,23 @@ def test_a_run_is_trained_there_and_data_packed(tmp_path, digits, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", lambda file, how: (_ for _ in ()).throw(OSError(errno.ENOSYS, "none")))
     assert pack(Store.open(digits).images("train")[:20].numpy(), tmp_path / "store").count("train") == 18
     assert train_run(tiny_config(digits, train__length="1 step"), tmp_path / "run").finished
+
+
+def test_a_folder_that_cannot_be_synced_is_written_to_and_a_file_that_cannot_is_not(tmp_path, monkeypatch):
+    def only(kind):
+        def sync(descriptor):
+            if kind(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+        return sync
+
+    monkeypatch.setattr(os, "fsync", only(stat.S_ISDIR))
+    write_text(tmp_path / "file", "whole")
+    assert (tmp_path / "file").read_text() == "whole"
+    monkeypatch.setattr(os, "fsync", only(stat.S_ISREG))
+    with pytest.raises(UserError, match="Invalid argument"):
+        write_text(tmp_path / "file", "newer")
+    assert (tmp_path / "file").read_text() == "whole"
 
 
 def test_a_folder_is_locked_while_its_block_runs_and_free_after_it(tmp_path):

@@ -24,7 +24,8 @@ from unstir.progress import Progress
 
 TIMEOUT = 30.0  # seconds without a byte after which the connection is given up
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
-"""Errors of file systems that know no locks, as some network folders: files are written there all the same."""
+WITHOUT_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP)
+"""Errors of file systems that know no locks, or no sync of a folder, as some network folders: they are written to."""
 
 
 def usable_path(path: str | Path) -> Path:
@@ -108,10 +109,13 @@ def take_lock(file: int | IO[str] | IO[bytes], wait: bool = True) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the renames in a folder survive a power cut."""
+    """Make the renames in a folder survive a power cut, where its file system can be asked to."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in WITHOUT_SYNC:
+            raise
     finally:
         os.close(descriptor)
 
