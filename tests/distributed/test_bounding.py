@@ -79,7 +79,7 @@ def test_batches_are_computed_once_in_turn_and_all_return_the_same(trained, tmp_
         monkeypatch.setattr(module, "_bound", counted)
         found = likelihood(run.model(), store, protocol, progress=lambda *both: told.append(both))
         saved, curve = save_likelihood(run.model(), store, protocol=protocol, showing=showing)
-        assert saved["held_out"] == found and curve.match("likelihood/step12-curve-7-calls-70-images-*.png")
+        assert saved["held_out"] == found and curve.match("likelihood/step12-curve-held_out-7-calls-70-images-*.png")
         assert torch.get_num_threads() == 1 + rank
         return asdict(found), computed, told, displays
 

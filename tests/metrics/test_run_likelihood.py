@@ -100,19 +100,21 @@ def test_the_command_writes_figures_and_a_curve(trained, command):
     assert status == 0 and out.count("bits/dim") == 2 and "train " in out and "held_out " in out
     folder = run.path / "likelihood"
     written = sorted(path.name for path in folder.iterdir())
-    of = [re.fullmatch(r"step12-(curve|held_out|train)-32-images-[0-9a-f]{8}\.(json|png)", name) for name in written]
-    assert [each and each.groups() for each in of] == [("curve", "png"), ("held_out", "json"), ("train", "json")]
+    of = [re.fullmatch(r"step12-([a-z_-]+)-32-images-[0-9a-f]{8}\.(json|png)", name) for name in written]
+    expected = [("curve-train-held_out", "png"), ("held_out", "json"), ("train", "json")]
+    assert [each and each.groups() for each in of] == expected
     with Image.open(folder / written[0]) as picture:
         assert picture.size[0] > 500
     saved = decode((folder / written[1]).read_bytes())
     assert saved["num"] == 32 and len(saved["curve"]) == 19 and saved["protocol"]["seed"] == 0
     status, out, _ = command("likelihood", run.path, "--num", 32, "--json")
     assert status == 0 and json.loads(out)["held_out"] == saved
+    written = sorted([*written, written[0].replace("curve-train-held_out", "curve-held_out")])
     status, out, err = command("likelihood", run.path, "--calls", 1)
     assert status == 2 and out == "" and "--calls 1 is outside 2..20" in err
     assert sorted(path.name for path in folder.iterdir()) == written  # of the same once, and nothing of what failed
     status, out, _ = command("likelihood", run.path, "--num", 32, "--calls", 5)
-    assert status == 0 and "step12-curve-5-calls-32-images-" in out and "+-" in out
+    assert status == 0 and "step12-curve-held_out-5-calls-32-images-" in out and "+-" in out
     status, _, err = command("likelihood", run.path, "--store", run.path)
     assert status == 2 and "Traceback" not in err
 

@@ -118,13 +118,13 @@ def _saved(
             found[split] = likelihood(model, store, each, progress=progress)
         named = partial(name_of, found[split].protocol, each)
         processes.made_by_first(partial(save, folder / f"{named(split)}.json", found[split]))
-        curve = folder / f"{named('curve')}.png"
+        curve = folder / f"{named('-'.join(('curve', *found)))}.png"
     processes.made_by_first(partial(_draw, found, curve))
     return found, curve
 
 
 def name_of(protocol: Mapping[str, Any], asked: Protocol, what: str) -> str:
-    """A file name (no suffix) of its own for ``what``, a split or the "curve" of all, of this step and protocol."""
+    """A file name (no suffix) of its own for ``what``, a split or the "curve" of some, of this step and protocol."""
     of_all = {**protocol, "split": None, "num": asked.num}
     digest = hashlib.sha256(json.dumps(of_all, sort_keys=True).encode()).hexdigest()[:8]
     fewer = (f"-{asked.calls}-calls" if asked.calls else "") + (f"-{asked.num}-images" if asked.num else "")
