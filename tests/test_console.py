@@ -10,7 +10,7 @@ from rich.console import Console
 
 from unstir import console, data, threads
 from unstir.data import pack
-from unstir.progress import counted
+from unstir.progress import counted, waiting
 from unstir.train.trainer import Trainer
 
 
@@ -28,7 +28,7 @@ def said(screen):
 
 
 def test_a_forecast_is_no_approximation_of_less_than_a_second():
-    assert console.waiting(0.2) == "less than a second" and console.waiting(200) == "about 3.3 minutes"
+    assert waiting(0.2) == "less than a second" and waiting(200) == "about 3.3 minutes"
 
 
 def test_names_in_what_training_says_are_shown_as_they_are(screen):
@@ -151,6 +151,19 @@ def test_what_came_before_training_is_no_snapshot(monkeypatch):
     display.snapshot("drawing", 1, 1)
     assert display._pace.under_way == pytest.approx(4)
     assert display._line() == "step 0 of 10 in batches of 8 images of 8x8, drawing 1 of 1"
+
+
+def test_a_line_between_two_of_the_log_says_of_which_step_its_figures_are(screen):
+    display = console.TrainingDisplay()
+    display.begin(0, 200, (8, 1, 8, 8))
+    display.step(100)
+    display.metrics({"step": 100, "epoch": 33, "loss": 0.25, "lr": 1e-3, "images_per_second": 8e9})
+    assert (
+        display._line()
+        == "step 100 of 200 epoch 33 loss 0.2500 lr 1.00e-03 8000000000 images/s, less than a second left"
+    )
+    display.step(179)
+    assert display._line().startswith("step 179 of 200; at step 100 epoch 33 loss 0.2500 ")
 
 
 def test_the_time_left_is_known_after_one_slow_step_and_counts_the_grids_to_come(monkeypatch):

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from unstir.distributed.place import place
 from unstir.errors import printable
-from unstir.progress import counted, duration
+from unstir.progress import counted, duration, waiting
 from unstir.threads import Crowded
 from unstir.train.observer import Observer
 
@@ -30,12 +30,6 @@ SILENT_SECONDS = 20.0  # without a terminal, the longest time without a line of 
 COMPUTED = {"network calls": "", "steps": ", where no image is drawn yet"}
 """The units of jobs that compute a network, and where the same command can go on with fewer threads."""
 BETWEEN_SECONDS = 10.0  # without a terminal, the least time between two lines of metrics
-
-
-def waiting(seconds: float) -> str:
-    """A forecast in words: "about 3.3 minutes", "less than a second"."""
-    text = duration(seconds)
-    return text if text.startswith("less") else f"about {text}"
 
 
 def stderr() -> Console:
@@ -198,7 +192,7 @@ class TrainingDisplay(Observer):
         self._second: TaskID | None = None
         self._speaker = Speaker(self._console, self._line)
         self._shape = self._doing = self._note = ""
-        self._batch, self._step, self._length = 1, 0, 0
+        self._batch, self._step, self._length, self._noted = 1, 0, 0, 0
         self._snapshots: tuple[int, ...] = ()
         self._pace, self._crowded = Pace(), Crowded()
 
@@ -261,6 +255,7 @@ class TrainingDisplay(Observer):
         if (share := line.get("share_of_limit")) is not None:
             speed += f" ({share:.{0 if share >= 0.095 else 1}%} of the limit)"
         first = not self._note
+        self._noted = line["step"]
         self._note = f"epoch {line['epoch']} loss {loss} lr {line['lr']:.2e} {speed}"
         self._progress.update(self._training, note=self._note)
         self._pace.step_seconds = self._batch / max(line["images_per_second"], 1e-9)
@@ -270,7 +265,8 @@ class TrainingDisplay(Observer):
     def _line(self) -> str:
         left = f", {words} left" if (words := self._left_in_words()) else ""
         doing = f", {self._doing}" if self._doing else ""
-        return f"step {self._step} of {self._length} {self._note or self._shape}{doing}{left}"
+        of_when = f"; at step {self._noted}" if self._note and self._noted != self._step else ""  # figures of the log
+        return f"step {self._step} of {self._length}{of_when} {self._note or self._shape}{doing}{left}"
 
     def snapshot(self, what: str, done: int, total: int) -> None:
         """Show a second bar while a snapshot is taken."""

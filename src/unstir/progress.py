@@ -37,4 +37,11 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * size:
             number = seconds / size
             return f"{number:.2g} {name}" if number < 99.5 and (size > 1 or number < 9.95) else f"{number:,.0f} {name}"
-    return f"{seconds:.2g} seconds" if seconds >= 1 else "less than a second"
+    rounded = f"{seconds:.2g}"
+    return f"{rounded} second{'s' * (rounded != '1')}" if seconds >= 1 else "less than a second"
+
+
+def waiting(seconds: float) -> str:
+    """A forecast in words: "about 3.3 minutes", "less than a second"."""
+    text = duration(seconds)
+    return text if text.startswith("less") else f"about {text}"

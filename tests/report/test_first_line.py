@@ -12,8 +12,8 @@ from unstir.report.gather import Measuring
 @pytest.mark.parametrize(
     ("steps", "chains", "words"),
     [
-        (2, 7, "run: 2 saved steps and 7 pairs of sampler and steps, 3 x 100 images each, about 2.0 min where"),
-        (1, 1, "run: 1 saved step and 1 pair of sampler and steps, 3 x 100 images each, about 2.0 min where"),
+        (2, 7, "run: 2 saved steps and 7 pairs of sampler and steps, 3 x 100 images each, about 2 minutes where"),
+        (1, 1, "run: 1 saved step and 1 pair of sampler and steps, 3 x 100 images each, about 2 minutes where"),
     ],
 )
 def test_the_first_line_counts_pairs_of_sampler_and_steps_as_such(monkeypatch, steps, chains, words):

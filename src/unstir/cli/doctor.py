@@ -10,7 +10,7 @@ from rich.text import Text
 from unstir.cli.app import app, show_json
 from unstir.cli.options import RunFolder, StoreFolder
 from unstir.errors import printable
-from unstir.progress import counted, duration
+from unstir.progress import counted, waiting
 
 if TYPE_CHECKING:
     from unstir.doctor import Report
@@ -66,7 +66,7 @@ def _print(report: "Report") -> None:
 def _forecast(report: "Report") -> str:
     expected, keys = report.forecast, ("memory_bytes", "memory_there", "disk_bytes", "disk_free")
     left, seconds = expected["steps_left"], expected["seconds_left"]
-    how_long = "at a speed that is not known yet" if seconds is None else f"about {duration(seconds)}"
+    how_long = "at a speed that is not known yet" if seconds is None else waiting(seconds)
     time = f"{counted(left, 'step')} left, {how_long}" if left else "finished"
     memory, there, files, free = (expected[key] / 1e9 for key in keys)
     return (

@@ -24,7 +24,7 @@ from unstir.metrics.judgement import judges, prepared, say_preparing, with_incep
 from unstir.metrics.known import known_number, match
 from unstir.metrics.reference import other_split
 from unstir.metrics.request import SEEDS, EvaluationRequest
-from unstir.progress import Say, Showing, duration, silently, unsaid
+from unstir.progress import Say, Showing, silently, unsaid, waiting
 from unstir.runs.loading import chosen_average
 from unstir.runs.model import Model, idle_guidance
 from unstir.runs.run import Run
@@ -147,7 +147,7 @@ def _sized(run: Run, store: Store, plans: list[Plan], num: int, request: Evaluat
     if drawing:
         images = f"{len(plans)} x {plans[0].seeds} x {plans[0].job.num} images"
         fewer = "" if request.num else "; --num or --minutes takes fewer"
-        say(f"{images}, about {duration(drawing)} to draw those still missing, and then they are measured{fewer}")
+        say(f"{images}, {waiting(drawing)} to draw those still missing, and then they are measured{fewer}")
     return plans
 
 

@@ -18,7 +18,7 @@ from unstir.metrics.inception import NAME, SHA256
 from unstir.metrics.measure import reference_size
 from unstir.metrics.memorisation import Memorisation, memorisation, picture
 from unstir.metrics.request import EvaluationRequest
-from unstir.progress import Say, Showing, counted, duration, silently
+from unstir.progress import Say, Showing, counted, silently, waiting
 from unstir.runs import build
 from unstir.runs.files import is_writable, make_folder, replacing
 
@@ -109,7 +109,7 @@ def say_preparing(store: Store, say: Say) -> None:
     if preparing := preparing_seconds(store):
         kept = is_writable(store.path / "statistics")
         again = "once for this data" if kept else f"at every call, for {store.path} cannot be written to"
-        say(f"about {duration(preparing)} to train the classifier, {again}")
+        say(f"{waiting(preparing)} to train the classifier, {again}")
 
 
 def prepared(store: Store, plans: Sequence[Judged], showing: Showing = silently) -> list[Judged]:

@@ -8,7 +8,7 @@ from unstir.data import Store, is_store
 from unstir.errors import UserError
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.judgement import prepared
-from unstir.progress import Say, Showing, counted, silently, unsaid
+from unstir.progress import Say, Showing, counted, silently, unsaid, waiting
 from unstir.report import compared, page
 from unstir.report.files import check_browser, check_files, print_pdf
 from unstir.report.gather import Measuring, measure, planned, time_samplers
@@ -116,7 +116,7 @@ def _planned(
             num = num or plan.num  # the next runs have the same, for unlike numbers do not compare
             chains = counted(len(plan.by_chain), "pair of sampler and steps", "pairs of sampler and steps")
             drawn = f"{counted(len(plan.by_step), 'saved step')} and {chains}, {seeds} x {plan.num} images each"
-            say(f"{run.path}: {drawn}, about {plan.seconds / 60:.1f} min where none was measured before")
+            say(f"{run.path}: {drawn}, {waiting(plan.seconds)} where none was measured before")
     return plans
 
 
