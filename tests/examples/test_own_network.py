@@ -14,6 +14,8 @@ from torch import nn
 from conftest import tiny_config, without_charts
 from unstir import Run, load_recipe
 from unstir.errors import UserError
+from unstir.interop.exporting import export
+from unstir.interop.onnx_file import on_onnxruntime
 from unstir.nn import own
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint, toml
@@ -75,8 +77,22 @@ def test_it_may_be_told_of_augmentation_and_distilled(place, digits):
     net, t = model.denoiser.net, torch.full((2,), 6)
     with torch.inference_mode():
         assert torch.equal(model.denoiser(x_t, 7).raw, net(x_t, t, None, torch.zeros(2, 7)))  # as of images as they are
+    assert export(model, "safetensors", "slim").error == 0
     assert distill_run("run", "fast", "2 steps").finished
     assert distill_run("run", "fast", "3 steps").step == 3
+
+
+def test_told_of_augmentation_its_onnx_file_is_what_is_sampled(place, digits):
+    pytest.importorskip("onnxruntime", reason="what computes the file: pip install '.[onnx]'")
+    Path("mine.py").write_text(TOLD)
+    own.allow("mine:Told")
+    network = ModelConfig(type="mine:Told", in_channels=1)
+    config = replace(tiny_config(digits, train__length="1 step", train__augment=0.5), model=network)
+    assert train_run(config, "run").finished
+    model, x_t = Run.open("run").model(device="cpu"), torch.randn(3, 1, 8, 8)
+    with torch.inference_mode():
+        expected, found = (each.denoiser(x_t, 7).raw for each in (model, on_onnxruntime(model)))
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 def words(digits, out, length="4 steps"):

@@ -50,9 +50,9 @@ class Denoiser:
 
     With ``learned_variance`` the network has 2C output channels: F, then 2 v - 1 for the fraction v of the variance
     (Nichol & Dhariwal 2021, sec. 3.1), so that an output of 0 is the middle. ``augmentation``, in training alone, says
-    how each image of the batch was augmented (float [B, 7], see `augmentation`); None: not at all, of which a network
-    that is to be ``told`` gets zeros. Where the network ``reuses_output``, its next call writes into the memory of the
-    last output, which is therefore copied.
+    how each image of the batch was augmented (float [B, 7], see `augmentation`); None: not at all, for which a network
+    that ``needs_augmentation`` gets zeros. Where the network ``reuses_output``, its next call writes into the memory of
+    the last output, which is therefore copied.
     """
 
     net: nn.Module
@@ -61,7 +61,7 @@ class Denoiser:
     dtype: torch.dtype = torch.float32
     learned_variance: bool = False
     augmentation: Tensor | None = None
-    told: bool = False
+    needs_augmentation: bool = False
     reuses_output: bool = False
 
     def __call__(
@@ -100,7 +100,9 @@ class Denoiser:
     def raw(self, x_t: Tensor, t: int | Tensor, label: Tensor | None = None, dropout_key: Key | None = None) -> Tensor:
         """The network's whole output in x_t's dtype, laid out in memory as images are elsewhere (`arithmetic`)."""
         time = torch.full((len(x_t),), t, device=x_t.device) if isinstance(t, int) else t
-        how = unaugmented(len(x_t), x_t.device) if self.told and self.augmentation is None else self.augmentation
+        how = self.augmentation
+        if how is None and self.needs_augmentation:
+            how = unaugmented(len(x_t), x_t.device)
         given = {"dropout_key": dropout_key, "augmentation": how}
         options = {name: value for name, value in given.items() if value is not None}
         try:

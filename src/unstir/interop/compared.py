@@ -1,11 +1,13 @@
 """Whether what was written computes what the network does: on inputs that neither of them saw before."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from unstir import randomness
+from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.runs.model import Model
@@ -14,6 +16,12 @@ FRESH = 3  # images
 MOST_ERROR = 1e-4  # of outputs, in parts of the largest one: what float32 arithmetic of another library explains
 
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (x, network time, label or None) to the network's output
+
+
+def network_of(denoiser: Denoiser) -> Network:
+    """The network of a denoiser as sampling calls it, in float32."""
+    exact = replace(denoiser, dtype=torch.float32)
+    return lambda x, t, label: exact.raw(x, t + 1, label)
 
 
 @torch.inference_mode()
@@ -25,7 +33,7 @@ def check_equal(model: Model, written: Network) -> float:
     slots, labels, device = torch.arange(FRESH), model.labels.known, model.device
     x, t = randomness.normal(Key(0, "export", 0, slots), model.shape), slots * (model.process.T - 1) // (FRESH - 1)
     label = slots % labels if labels else None
-    own = model.denoiser.net(x.to(device), t.to(device), None if label is None else label.to(device)).cpu()
+    own = network_of(model.denoiser)(x.to(device), t.to(device), None if label is None else label.to(device)).cpu()
     error = float((written(x, t, label) - own).abs().max() / own.abs().max().clamp(min=1e-30))
     if not error <= MOST_ERROR:
         raise UserError(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unstir.errors import UserError
 from unstir.interop import readme
-from unstir.interop.compared import Network, check_equal
+from unstir.interop.compared import Network, check_equal, network_of
 from unstir.interop.diffusers_folder import LABELS
 from unstir.interop.folders import check_new, new_folder
 from unstir.interop.names import to_diffusers
@@ -136,6 +136,6 @@ def _safetensors(model: Model, name: str) -> Writer:
     def write(folder: Path) -> Network:
         again = build.network(run.config, torch.device("cpu")).eval()
         again.load_state_dict(checkpoint.load(checkpoint.save(folder, content)).part("model"))
-        return again
+        return network_of(build.denoiser(run.config, again, torch.float32))
 
     return write

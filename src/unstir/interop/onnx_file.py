@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from unstir.data.disk import file_sha256
+from unstir.diffusion.augmentation import unaugmented
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
 from unstir.interop.compared import check_equal
@@ -37,6 +38,8 @@ def write_onnx(model: Model, file: Path) -> None:
 
     Raises UserError for a network that torch cannot export.
     """
+    denoiser = model.denoiser
+    net = _Unaugmented(denoiser.net) if denoiser.needs_augmentation else denoiser.net
     given = [torch.zeros(TRACED, *model.shape), torch.zeros(TRACED, dtype=torch.int64)]
     names = ["x", "t"]
     if model.labels.known:
@@ -46,7 +49,7 @@ def write_onnx(model: Model, file: Path) -> None:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of the exporter about its own parts
             program = torch.onnx.export(
-                model.denoiser.net.cpu().eval(),
+                net.cpu().eval(),
                 tuple(given),
                 dynamo=True,
                 verbose=False,
@@ -62,6 +65,18 @@ def write_onnx(model: Model, file: Path) -> None:
     assert program is not None
     program.model.metadata_props["unstir"] = json.dumps(description(model))
     program.save(file)
+
+
+class _Unaugmented(nn.Module):
+    """A network as sampling calls it, which gives it the zeros of images that were not augmented."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        output: Tensor = self.net(x, t, label, augmentation=unaugmented(x.shape[0], x.device))
+        return output
 
 
 class OnnxNetwork(nn.Module):
@@ -119,7 +134,7 @@ def on_onnxruntime(model: Model) -> Model:
                 check_equal(model, OnnxNetwork(partial))
                 sha256 = file_sha256(partial)
             write_text(_noted(file), f"{sha256}\n")
-        return replace(denoiser, net=OnnxNetwork(file))
+        return replace(denoiser, net=OnnxNetwork(file), needs_augmentation=False)
 
     return replace(model, load=load, engine="onnxruntime", guide=model.guide and on_onnxruntime(model.guide))
 

@@ -182,8 +182,9 @@ def denoiser(config: Config, net: nn.Module, dtype: torch.dtype) -> Denoiser:
     process = Process(schedule(config.diffusion))
     parameterization = PARAMETERIZATIONS[config.diffusion.predict]
     parameterization.check(process.schedule)
-    told = config.train.augment > 0 and not config.model.is_unet  # to the U-Net none is the same as zeros
-    return Denoiser(net, process, parameterization, dtype, config.diffusion.learned_variance, told=told)
+    needs = config.train.augment > 0 and not config.model.is_unet  # to the U-Net none is the same as zeros
+    learned = config.diffusion.learned_variance
+    return Denoiser(net, process, parameterization, dtype, learned, needs_augmentation=needs)
 
 
 def teacher(config: Config, net: nn.Module, dtype: torch.dtype) -> Denoiser:
