@@ -165,3 +165,9 @@ def test_what_does_not_go_with_it_is_refused(digits, changes, words):
     with pytest.raises(UserError) as refused:
         tiny_config(digits, **changes, train__shard=True)
     assert words in str(refused.value)
+
+
+def test_an_older_torch_that_cannot_add_up_over_gloo_is_refused_in_words(monkeypatch):
+    monkeypatch.delattr(torch.distributed.fsdp.FSDPModule, "set_force_sum_reduction_for_comms")
+    with pytest.raises(UserError, match=r"train.shard=true needs torch 2.8 or newer, this is .*; upgrade torch, or"):
+        sharding.split(torch.nn.Linear(2, 2), torch.device("cpu"))

@@ -31,13 +31,16 @@ def split(net: nn.Module, device: torch.device) -> None:
     """Leave each process its part of the parameters of a network, which are alike in all of them, on its ``device``.
 
     Gradients will be sums over the processes (`parallel`). The optimizer is made of the parameters that are there then.
-    Raises UserError for a parameter without a dimension, of a network of the user's own.
+    Raises UserError for a parameter without a dimension, of a network of the user's own, and with an older torch.
     """
     if scalars := [name for name, parameter in net.named_parameters() if not parameter.shape]:
         raise UserError(f"train.shard=true cannot split the parameter {scalars[0]}, one number; give it the shape [1]")
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
+    if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
+        older = f"train.shard=true needs torch 2.8 or newer, this is {torch.__version__}"
+        raise UserError(f"{older}; upgrade torch, or leave weights whole: --train.no-shard")
     mesh = init_device_mesh(device.type, (processes.size(),))
     for module in net.modules():
         if isinstance(module, ResBlock | Attention):
