@@ -10,7 +10,7 @@ import reported
 from reported import parsed, text_of, train
 
 from unstir.metrics.evaluate import evaluate
-from unstir.metrics.evaluation import FID, saved
+from unstir.metrics.evaluation import FID, saved, unlike
 from unstir.metrics.figures import in_columns
 from unstir.report import compared, tables
 from unstir.report.gather import planned
@@ -31,6 +31,17 @@ def test_several_runs_are_compared_on_equal_figures(comparison, run, other):
     for each in compared.same_protocol([run, other]).alike:
         assert {texts.whole for texts in in_columns(each.figures.values())} <= set(cells)
     assert re.search(r"FD-classifier: (second is (better|worse) than first|whether second differs from first)", text)
+
+
+def test_figures_are_those_of_the_protocol_by_which_there_are_most(run, other, monkeypatch):
+    runs, of = [run, other], {each.path: saved(each) for each in (run, other)}
+    for once, each in zip(compared.same_protocol(runs).alike, runs, strict=True):
+        of[each.path].append(replace(once, protocol={**once.protocol, "steps": 7}))
+    monkeypatch.setattr(compared, "saved", lambda run: of[run.path])
+    first, second = compared.same_protocol(runs).alike
+    assert not unlike(first.protocol, second.protocol)
+    num = lambda one: sum(not unlike(one.protocol, each.protocol) for found in of.values() for each in found)
+    assert num(first) == max(map(num, of[run.path])) > 2 == num(of[run.path][-1])
 
 
 def test_held_out_losses_of_runs_are_drawn_together_where_they_compare(comparison, run, other, store, tmp_path):

@@ -169,12 +169,21 @@ class Sides:
 
 
 def same_protocol(runs: Sequence[Run]) -> Sides:
-    """The newest evaluation of each run, all by one protocol; or what differs, and the commands that mend it."""
-    of_each = [[each for each in found if each.step == found[-1].step] for found in map(saved, runs)]  # the newest
+    """The newest evaluation of each run, all by one protocol; or what differs, and the commands that mend it.
+
+    Of several protocols it is that by which most was evaluated, as on the page of one run; of these, with most images.
+    """
+    of_all = [saved(run) for run in runs]
+    of_each = [[each for each in found if each.step == found[-1].step] for found in of_all]  # the newest
     if not any(of_each):
         commands = tuple(f"unstir evaluate {shlex.quote(str(run.path))}" for run in runs)
         return Sides((), ("None of these runs was evaluated yet.",), commands)
-    for first in reversed(of_each[0]):
+
+    def weight(of: Evaluation) -> tuple[int, int]:
+        num = sum(not unlike(of.protocol, each.protocol) for each in itertools.chain(*of_all))
+        return num, of.protocol["num"] * of.protocol["seeds"]
+
+    for first in sorted(of_each[0], key=weight, reverse=True):
         matches = [next((e for e in found if not unlike(first.protocol, e.protocol)), None) for found in of_each]
         if all(matches):
             return Sides(tuple(match for match in matches if match is not None))
