@@ -13,7 +13,10 @@ from unstir.compare import compare, parse, save_comparison
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
+from unstir.pictures import grid
+from unstir.pictures.caption import caption
 from unstir.pixels import to_uint8
+from unstir.runs.model import Model
 
 
 def test_a_comparison_is_one_picture_with_what_each_costs(trained, command, tmp_path):
@@ -111,6 +114,15 @@ def test_the_seconds_are_those_of_an_image_and_of_its_own_chain_alone(trained, m
     assert [row.cost.calls for row in rows] == [5, 20, 9]
     assert [row.seconds for row in rows] == [pytest.approx(3 * 3 * calls / 10) for calls in (5, 20, 9)]
     assert rows[0].caption == "ddim, 5 steps, 5 calls, 4.5 s per image"
+
+
+def test_a_caption_with_guidance_is_drawn_whole(trained, command, monkeypatch):
+    run, _ = trained()
+    drawn = []
+    monkeypatch.setattr(Model, "besides", lambda *_: ", computed for two labels (guidance) at t = 100 to 900")
+    monkeypatch.setattr(grid, "caption", lambda name, *given: drawn.append((name, caption(name, *given))) or name)
+    assert command("sample", run.path, "--num", 2, "--compare", "dpmpp_2m_sde:15,ancestral:20")[0] == 0
+    assert len(drawn) == 2 and all("guidance" in name and name == shown for name, shown in drawn)
 
 
 def test_many_images_of_a_comparison_come_in_lines_of_sixteen(trained, command, tmp_path):

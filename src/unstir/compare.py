@@ -21,6 +21,7 @@ from unstir.runs import sidecar
 from unstir.runs.model import Model
 
 LINE = 16  # images in a line of the picture
+WIDEST = 900  # of a caption, in pixels: sampler, spacing, steps, calls, guidance within some times, and seconds
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def save_comparison(
     lines = [
         (row.caption if at == 0 else "", row.images[at : at + LINE]) for row in rows for at in range(0, job.num, LINE)
     ]
-    sheet = titled(contact_sheet(lines, widest=400), ", ".join(drawn_classes(model, job, LINE)))
+    sheet = titled(contact_sheet(lines, widest=WIDEST), ", ".join(drawn_classes(model, job, LINE)))
     steps, calls = [row.cost.steps for row in rows], [row.cost.calls for row in rows]
     said, seconds = [row.said for row in rows], [row.seconds for row in rows]
     command = "unstir sample --compare"
