@@ -166,6 +166,7 @@ def test_importing_the_module_is_consent_and_no_class_but_a_registered_one_is_fo
         (["--model.type", "dit:DiT", "--model.options.widht", 64], "did you mean width?"),
         (["--model.type", "dit:DiT", "--model.options.width", "wide"], "cannot be made with (1, 1, 0, width='wide')"),
         (["--model.type", "dit:Dit"], "has no network Dit; it has dit:DiT"),
+        (["--model.type", "mine:Forgotten"], "has no network Forgotten; put @unstir.network above the class"),
         (["--model.type", "absent:Net"], "ModuleNotFoundError: No module named 'absent'; install it"),
         (["--model.type", "broken:Net"], "SyntaxError"),
         (["--model.type", "dit:DiT", "--model.options.patch", 3], "given images of 1x8x8, returns [2, 1, 6, 6]"),
@@ -176,7 +177,7 @@ def test_importing_the_module_is_consent_and_no_class_but_a_registered_one_is_fo
         (["--model.type", "mine:Frozen"], "has the parameter still, which gets no gradient"),
         (["--model.type", "mine:Unused"], "has the parameter idle, which gets no gradient"),
         (["--model.type", "mine:Counting"], "holds seen, which is not float32"),
-        (["--model.type", "mine:Raising"], "by zero (mine.py, line 45)"),
+        (["--model.type", "mine:Raising"], "by zero (mine.py, line 47)"),
     ],
 )
 def test_what_is_wrong_with_it_is_one_line_before_anything_is_written(place, digits, unstir, refused, arguments, said):
@@ -188,6 +189,8 @@ def test_what_is_wrong_with_it_is_one_line_before_anything_is_written(place, dig
 
 MINE = """import torch
 import unstir
+
+class Forgotten(torch.nn.Module): ...
 
 @unstir.network
 class Plain(torch.nn.Conv2d):

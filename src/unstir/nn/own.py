@@ -70,8 +70,10 @@ def find(name: str) -> "type[nn.Module]":
         raise UserError(f"the module {module} of the network {name} cannot be imported: {said(error)}; {why}") from None
     if name not in _known:
         there = [each for each in _known if each.partition(":")[0] == module]
-        has = f"it has {', '.join(there)}" if there else "put @unstir.network above the class"
-        raise UserError(f"the module {module} has no network {name.partition(':')[2]}; {has}")
+        named = name.partition(":")[2]
+        unknown = there and not hasattr(sys.modules[module], named)
+        has = f"it has {', '.join(there)}" if unknown else "put @unstir.network above the class"
+        raise UserError(f"the module {module} has no network {named}; {has}")
     return _known[name]
 
 
