@@ -76,6 +76,20 @@ def test_values_driven_to_the_ends_are_saturated(facts):
     assert result["saturation"] == "problem" and set(result) <= OF_SAMPLES
 
 
+def test_saturated_samples_have_no_remedy_that_is_there_already_or_impossible(facts):
+    made = ((facts.samples.made.float() - 100) * 8 + 100).clamp(0, 255).to(torch.uint8)
+    config = facts.run.config
+    assert config.model.num_classes == 0 and config.diffusion.predict == "eps"
+    v = dataclasses.replace(config, diffusion=dataclasses.replace(config.diffusion, predict="v"))
+    remedies = []
+    for each in (config, v):
+        run, samples = (dataclasses.replace(facts.run, config=each), dataclasses.replace(facts.samples, made=made))
+        report = examine(dataclasses.replace(facts, run=run, samples=samples))
+        remedies += [finding.remedy for finding in report.findings if finding.check == "saturation"]
+    assert "--guidance" not in remedies[0] and "--diffusion.predict v" in remedies[0]
+    assert remedies[1].endswith("train for longer")
+
+
 def test_in_training_what_samples_show_is_a_warning(spoiled):
     spoiled.weights(biased([1], -0.3))
     spoiled.config(train__length="3000 steps", train__lr_period="2970 steps")

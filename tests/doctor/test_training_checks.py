@@ -76,7 +76,9 @@ def test_a_rising_loss_is_no_spike_and_small_batches_are_no_fault(spoiled):
 def test_losses_that_are_no_number_are_named(spoiled):
     spoiled.metrics(lambda line, place: {**line, "loss": None if place > 0.9 else line["loss"]})
     assert spoiled.findings(**QUICK)["not-finite"] == "problem"
-    assert spoiled.found("not-finite", **QUICK).remedy.startswith("a new run with a lower rate (--train.lr 0.001)")
+    assert spoiled.found("not-finite", **QUICK).remedy == "a new run with a lower rate (--train.lr 0.001)"
+    spoiled.config(train__clip=0.0)
+    assert spoiled.found("not-finite", **QUICK).remedy.endswith(" (--train.lr 0.001) and with --train.clip 1")
 
 
 def test_leaping_gradients_need_clipping(spoiled):

@@ -202,7 +202,7 @@ def test_ten_in_a_row_end_the_run_with_the_weights_of_before(make_run, monkeypat
     initial = {name: tensor.clone() for name, tensor in made.state.net.state_dict().items()}
     real = trainer.denoising_loss
     monkeypatch.setattr(trainer, "denoising_loss", lambda *a, **k: spoilt(real(*a, **k), math.inf))
-    with pytest.raises(UserError, match=r"not finite for 10 steps in a row, up to step 10.*lower train\.lr"):
+    with pytest.raises(UserError, match=r"not finite for 10 steps in a row, up to step 10.*lower train\.lr$"):
         made.run()
     saved = checkpoint.newest(run.checkpoints)[0]
     assert all(torch.equal(saved.part("model")[name], initial[name]) for name in initial)

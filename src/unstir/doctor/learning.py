@@ -111,7 +111,9 @@ def _not_finite(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
         severe = share > 0.01 or not is_number(last.get("loss"))
         evidence = f"""{skipped} of {last["step"]} steps were skipped and {without} of {len(lines)} lines have no finite
             loss; none should"""
-        remedy = f"a new run with a lower rate (--train.lr {lower_rate(facts.run.config):.2g}) and with --train.clip 1"
+        config = facts.run.config
+        clip = "" if 0 < config.train.clip <= 1 else " and with --train.clip 1"
+        remedy = f"a new run with a lower rate (--train.lr {lower_rate(config):.2g}){clip}"
         yield Finding("problem" if severe else "warning", evidence, remedy, share, 0.0)
 
 

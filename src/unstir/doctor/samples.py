@@ -143,8 +143,10 @@ def _saturation(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
     if found.value > SATURATED and found.decided:
         evidence = f"""{made.mean():.1%} of their values are 0 or 255, of the data's {real.mean():.1%}
             ({sureness(found)}; {samples.chain}); at most {SATURATED:.0%} more is usual"""
-        remedy = """sample with --threshold 0.995 or a lower --guidance; train for longer, or predict
-            --diffusion.predict v in a new run"""
+        config = facts.run.config
+        guided = " or a lower --guidance" if config.model.num_classes else ""
+        other = "" if config.diffusion.predict == "v" else ", or predict --diffusion.predict v in a new run"
+        remedy = f"sample with --threshold 0.995{guided}; train for longer{other}"
         yield _finding(facts, evidence, remedy, found.value, SATURATED)
 
 

@@ -260,9 +260,10 @@ class Trainer:
             self._saving.begin()
             self._saving.wait()
             processes.wait_for_all()  # or the others would end before the first has saved
+            clip = "" if self._config.clip else " or with train.clip"
             raise UserError(
                 f"the gradient was not finite for {in_a_row} steps in a row, up to step {state.step}; the weights of "
-                f"before are saved in {self._run.checkpoints}. Start a new run with a lower train.lr or with train.clip"
+                f"before are saved in {self._run.checkpoints}. Start a new run with a lower train.lr{clip}"
             )
 
     def _take_snapshot(self, stop: Stop) -> None:
