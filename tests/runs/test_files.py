@@ -147,6 +147,13 @@ def test_a_run_is_trained_there_and_data_packed(tmp_path, digits, monkeypatch):
     assert train_run(tiny_config(digits, train__length="1 step"), tmp_path / "run").finished
 
 
+def test_a_lock_that_the_disk_fails_to_give_is_no_other_trainer(trained, monkeypatch):
+    run, _ = trained()
+    monkeypatch.setattr(fcntl, "flock", lambda file, how: (_ for _ in ()).throw(OSError(errno.EIO, "it failed")))
+    with pytest.raises(UserError, match=f"cannot lock {run.path}: it failed; the disk or its connection is failing"):
+        run.lock()
+
+
 def test_a_folder_that_cannot_be_synced_is_written_to_and_a_file_that_cannot_is_not(tmp_path, monkeypatch):
     def only(kind):
         def sync(descriptor):

@@ -138,6 +138,9 @@ class Run:
             file.close()
             text = f"{self.path} is being trained by another process; wait for it or name another --out"
             raise UserError(text) from None
+        except OSError as error:
+            file.close()
+            raise UserError(f"cannot lock {self.path}: {remedy(error)}") from None
         return file
 
     def tidy(self) -> None:
