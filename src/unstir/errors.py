@@ -36,6 +36,7 @@ REMEDIES = {
     errno.EROFS: "its disk is mounted read-only; name a place on another",
     errno.ENOENT: "put back what was moved or removed, or name one that exists",
     errno.EEXIST: "name another",
+    errno.ENOTEMPTY: "something was put in it meanwhile; name another",
     errno.ENOTDIR: "a part of its path is a file; name another",
     errno.EISDIR: "it is a folder; name a file",
     errno.ELOOP: "its links lead in a circle; name the file or folder itself",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unstir.data.disk import take_lock
 from unstir.errors import UserError
-from unstir.runs.files import PARTIAL, UnwrittenError, check_writable, locked, make_folder, writing
+from unstir.runs.files import PARTIAL, UnwrittenError, check_writable, make_folder, writing
 
 IS_RUN = "is a run already; every command takes its folder"  # what is said of a run in the place of a foreign model
 
@@ -36,10 +36,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
     partial = parent / f".{folder.name[:50]}.{secrets.token_hex(4)}{PARTIAL}"
     try:
         with ExitStack() as in_use:
-            with writing(partial), locked(parent):
+            with writing(partial):
                 _remove_partials(parent, f".{folder.name[:50]}.")
-                partial.mkdir()
-                in_use.enter_context(locked(partial))
+                in_use.callback(os.close, _made_and_locked(partial))
             yield partial
             with writing(partial):
                 partial.replace(folder)
@@ -49,6 +48,18 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise UnwrittenError(place, error.why, continues=False) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _made_and_locked(partial: Path) -> int:
+    """The descriptor of a folder that is made, and locked until it is closed."""
+    while True:
+        partial.mkdir()
+        with suppress(FileNotFoundError):
+            descriptor = os.open(partial, os.O_RDONLY)
+            take_lock(descriptor)
+            if partial.exists():  # else it was removed between being made and being locked
+                return descriptor
+            os.close(descriptor)
 
 
 def _remove_partials(parent: Path, start: str) -> None:
