@@ -19,7 +19,7 @@ from unstir.theory.loss_floor import LossFloor
 
 def bound(bits, samples=299, **other):
     protocol = {"step": STEPS, "split": "held_out", "variance": "large", "clip": True, "ema": True, "seed": 0}
-    protocol |= {"calls": 1000, "T": 1000} | other
+    protocol |= {"dtype": "float32", "calls": 1000, "T": 1000} | other
     return {"bits_per_dim": bits, "standard_error": 0.02, "num": 299, "num_samples": samples, "protocol": protocol}
 
 
@@ -130,15 +130,23 @@ def test_likelihoods_of_weights_left_behind_are_not_gathered(tmp_path):
     assert _likelihoods(run, evaluated=STEPS) == {}
     assert set(_likelihoods(run, evaluated=500)) == {"held_out", "train"}
     write("z", bound(4.5))
-    others = {"seed": 1}, {"variance": "small"}, {"calls": 10}, {"clip": False}, {"ema": False}, {"ema": 0.05}
+    others = (
+        {"dtype": "bfloat16"},
+        {"seed": 1},
+        {"variance": "small"},
+        {"calls": 10},
+        {"clip": False},
+        {"ema": False},
+        {"ema": 0.05},
+    )
     for number, other in enumerate(others):
-        write(f"other-{number}", bound(4.4 - number, **other))
+        write(f"other-{number}", bound(5.4 - number, **other))
     write("few", {**bound(4.3), "num": 8})
     found = _likelihoods(run, evaluated=STEPS)
     assert set(found) == {"held_out"} and found["held_out"]["bits_per_dim"] == 4.5
     (folder / "damaged.json").write_text("[1]")
     assert _likelihoods(run, evaluated=STEPS) == found
-    order = {"z": 4.5, "other-0": 4.4, "few": 4.3, "other-1": 3.4, "other-2": 2.4, "other-3": 1.4, "other-4": 0.4}
+    order = {"z": 4.5, "other-0": 5.4, "other-1": 4.4, "few": 4.3, "other-2": 3.4, "other-3": 2.4, "other-4": 1.4}
     for name, bits in order.items():
         assert _likelihoods(run, evaluated=STEPS)["held_out"]["bits_per_dim"] == pytest.approx(bits)
         (folder / f"{name}.json").unlink()

@@ -70,6 +70,21 @@ def test_which_figure_in_bits_it_is_stands_in_the_sentence():
     assert "the bound, estimated from 10 of 1000 terms" in [note for *_, note in tables.cards(known)]
 
 
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"variance": "small"}, "all 1000 terms, small variance"),
+        ({"clip": False, "ema": False}, "all 1000 terms, estimates not clamped, raw weights"),
+        ({"ema": 0.05}, "all 1000 terms, averaged (width 0.05) weights"),
+    ],
+)
+def test_a_bound_that_is_none_of_the_usual_ones_says_so(how, words):
+    of = {split: bound(4.9, split=split, **how) for split in ("held_out", "train")}
+    known = facts(held_out=held_out(), likelihoods=of)
+    assert f"(`unstir likelihood`, {words})" in by_name(known)["bits"].text
+    assert f"the bound, {words}" in [note for *_, note in tables.cards(known)]
+
+
 @pytest.mark.parametrize("top", [1e9, 1e30, 1e55])
 def test_ratios_beyond_a_thousand_say_no_more(top):
     rising = lambda images: runs.settled(images) if images < 1000 * runs.BATCH else top

@@ -6,8 +6,7 @@ from functools import partial
 from typing import Any
 
 from unstir.doctor.held_out import half_way
-from unstir.metrics.likelihood import terms_of
-from unstir.report.facts import Facts, Measurement, before_repeats
+from unstir.report.facts import Facts, Measurement, before_repeats, bound_in_words
 from unstir.report.statement import Statement
 from unstir.report.wording import change, count, percent, size, with_error
 from unstir.significance import Effect, Estimate, adjusted, contrast, difference, mean_of, nearer, paired, two_sample
@@ -242,11 +241,11 @@ def _made_of(likelihoods: Mapping[str, dict[str, Any]], pair: Pair, by_bound: bo
     of = likelihoods.get("held_out")
     if by_bound and of is not None:
         images = f"{min(each['num'] for each in likelihoods.values()):,} images or more of each split"
-        return f"by the bound over {images} (`unstir likelihood`, {terms_of(of['protocol'])})"
+        return f"by the bound over {images} (`unstir likelihood`, {bound_in_words(of['protocol'])})"
     text = f"by an estimate of the bound from {1 + min(int(each.df) for each in pair):,} images or more of each split"
     if of is None or (known := _bound(of)) is None:
         return text
-    of_bound = f"{terms_of(of['protocol'])}, over {of['num']:,} held-out images: {with_error(*known[:2])}"
+    of_bound = f"{bound_in_words(of['protocol'])}, over {of['num']:,} held-out images: {with_error(*known[:2])}"
     return f"{text} (`unstir likelihood`, {of_bound})"
 
 

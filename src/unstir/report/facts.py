@@ -1,6 +1,6 @@
 """What is known of a run, gathered from its folder into one value that pages and sentences are made of."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
@@ -10,9 +10,11 @@ from unstir.doctor import Finding
 from unstir.doctor.numbers import is_number
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
+from unstir.metrics.likelihood import terms_of
 from unstir.report.wording import passes
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
+from unstir.runs.model import weights_in_words
 from unstir.significance import Estimate
 from unstir.theory.loss_floor import LossFloor
 
@@ -194,6 +196,14 @@ def before_repeats(measured: Sequence[Measurement], num_train: int) -> Measureme
     trained = [each for each in measured[:-1] if each.step > 0]
     early = [each for each in trained if each.images <= num_train]
     return early[-1] if early else trained[0] if trained else None
+
+
+def bound_in_words(how: Mapping[str, Any]) -> str:
+    """How a bound was computed, by its protocol: "all 1000 terms", and what `unstir likelihood` does if it is asked."""
+    asked = ["small variance"] if how.get("variance") == "small" else []
+    asked += ["estimates not clamped"] if how.get("clip") is False else []
+    asked += [weights_in_words(how["ema"])] if how.get("ema", True) is not True else []
+    return ", ".join((terms_of(how), *asked))
 
 
 def _is_broken(line: dict[str, Any]) -> bool:

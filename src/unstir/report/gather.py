@@ -206,4 +206,4 @@ def _as_by_default(result: Likelihood) -> tuple[int, ...]:
     how = result.protocol
     weights_and_calls = how.get("ema") is not True, not how.get("clip"), how["calls"] != how["T"]
     variance = how.get("variance") != "learned", how.get("variance") != "large"  # as auto takes them
-    return *weights_and_calls, *variance, -result.num, how.get("seed") != 0
+    return *weights_and_calls, *variance, -result.num, how.get("seed") != 0, how.get("dtype") != "float32"

@@ -17,9 +17,8 @@ from unstir.errors import UserError, printable
 from unstir.metrics.evaluation import Evaluation, of_images
 from unstir.metrics.evaluation import shown as shown_value
 from unstir.metrics.figures import Figure, Shown, in_columns
-from unstir.metrics.likelihood import terms_of
 from unstir.progress import duration
-from unstir.report.facts import Facts, ImagesFacts, chain_key
+from unstir.report.facts import Facts, ImagesFacts, bound_in_words, chain_key
 from unstir.report.wording import brief, count, operations, percent, with_error
 from unstir.runs.files import make_folder, write_text
 from unstir.runs.model import weights_in_words
@@ -55,7 +54,7 @@ def cards(facts: Facts) -> list[tuple[str, str, str]]:
     line = facts.held_out[-1] if facts.held_out else {}
     if bound := facts.likelihoods.get("held_out"):
         how, value = bound["protocol"], plus_minus(bound["bits_per_dim"], bound["standard_error"])
-        found.append(("bits/dim, held out", value, facts.noted(f"the bound, {terms_of(how)}", how["step"])))
+        found.append(("bits/dim, held out", value, facts.noted(f"the bound, {bound_in_words(how)}", how["step"])))
     elif line.get("bits") is not None and math.isfinite(line["bits"]):
         value, note = plus_minus(line["bits"], line["bits_error"]), "an estimate of the bound"
         found.append(("bits/dim, held out", value, facts.noted(note, line["step"])))
