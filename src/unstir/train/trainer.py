@@ -253,8 +253,7 @@ class Trainer:
 
     def _log(self) -> None:
         state, last = self.state, self.state.step - 1
-        line = self._record.write_line(learning_rate(self._run, last), ema_decay(self._config, last))
-        self._observer.metrics(line)
+        self._observer.metrics(self._record.write_line(learning_rate(self._run, last), ema_decay(self._config, last)))
         in_a_row = int(state.counters[1].item())
         if in_a_row >= MAX_SKIPPED:
             self._saving.begin()
