@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if sys.platform == "win32":
-    raise ImportError("unstir rests on locks of files that Windows has not; install it in Linux (WSL) or macOS")
+    raise ImportError("unstir needs file locks (fcntl), which Windows lacks; install it in WSL, on Linux or on macOS")
 
 if TYPE_CHECKING:
     from unstir.chain import Chain

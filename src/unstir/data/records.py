@@ -169,7 +169,7 @@ class RecordsSource(Source):
                 first = first or f"{place.name} ({refusal})"
             else:
                 return channels, height, width
-        raise UserError(f"{self.records.name}: none of {counted(len(places), 'row')} is an image; such as {first}")
+        raise UserError(f"{self.records.name}: none of {counted(len(places), 'row')} is an image; for example {first}")
 
     def _chunk(self, split: str, places: list[Place], labels: list[str], ids: Any, shape: Shape, stop: int) -> Chunk:
         kept, pixels, digest = list[int](), list[NDArray[np.uint8]](), hashlib.sha256()
