@@ -311,6 +311,14 @@ def test_options_that_do_not_fit_are_refused_in_one_line(place, store, command, 
     refused(command("evaluate", *(str(each).replace("{}", str(place)) for each in options)), *words)
 
 
+def test_sets_of_one_image_may_be_equal(store):
+    image = store.images("held_out")[:1].expand(30, -1, -1, -1)
+    assert len(images_of(torch.stack([image, image]), store).parts) == 2
+    images = store.images("held_out")[:30]
+    with pytest.raises(UserError, match="two sets hold the same images"):
+        images_of(torch.stack([images, images]), store)
+
+
 def test_labels_that_fit_no_images_are_refused(place, store):
     images = store.images("held_out")[:30].reshape(2, 15, *store.shape)
     asked = images_of(images, store, labels=[3] * 15 + [4] * 15).asked

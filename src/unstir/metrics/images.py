@@ -131,7 +131,8 @@ def images_of(
         parts, name = _parts(source, store), "the images"
         _check_filled(parts, name)
         asked = (None,) * len(parts) if labels is None else _divided(labels, parts)
-    if any(torch.equal(a, b) for a, b in combinations(parts, 2)):
+    alike = (a for a, b in combinations(parts, 2) if torch.equal(a, b))
+    if any(not torch.equal(a, a[:1].expand_as(a)) for a in alike):  # a generator may make one image for ever
         raise UserError(f"{name}: two sets hold the same images, and would say that none differ; give each set once")
     if label is not None:
         number = class_number(store.classes, label)
