@@ -68,6 +68,10 @@ def test_limitations_say_what_is_missing():
             {"by_step": (evaluation(fd=0.3, recall=0.2, seeds=1),)},
             "By the main figure its images cannot be told from real ones; by others they can (below: recall).",
         ),
+        (
+            {"by_step": (evaluation(fd=0.3, seeds=1),)},
+            "The samples are too few to say whether its images can be told from real ones.",
+        ),
         ({"by_step": (evaluation(fd=9.0, precision=0.3),)}, "By the figures its images can still be told from real"),
         (
             {"by_step": (evaluation(fd=9.0, step=7),), "step": 9},

@@ -11,8 +11,7 @@ from unstir.report.wording import count, passes
 
 GOODNESS = {
     ("excess", "bad"): "By the figures its images can still be told from real ones.",
-    ("excess", "undecided"): "By the figures its images cannot be told from real ones; more samples might tell them "
-    "apart.",
+    ("excess", "undecided"): "The samples are too few to say whether its images can be told from real ones.",
     ("near", "good"): "By the figures its images are close to real ones.",
     ("too near", "bad"): "By the figures its images are nearer to the training images than new ones can be: they may "
     "be copies.",
