@@ -87,3 +87,13 @@ def test_a_network_takes_no_numbers_for_zeros():
     for other, numbers in ((net, told()[:1]), (UNet(UNetConfig(**config)), told())):
         with pytest.raises(ValueError, match="augmentation is of shape"):
             other(x, t, augmentation=numbers)
+
+
+def test_what_happens_is_of_the_seed_and_each_kind_by_itself():
+    x, slots = torch.zeros(1000, 1, 4, 4), torch.arange(1000)
+    numbers, others = (augmented(x, seed, 0, slots, 0.5)[1] for seed in (0, 1))
+    assert 0.4 < (numbers != others).any(1).float().mean() <= 1
+    happened = [numbers[:, k] != 0 for k in (1, 2, 4, 5)]  # upside down, scale, sin, right
+    for k, one in enumerate(happened):
+        for other in happened[:k]:
+            assert abs(other[one].float().mean() - other.float().mean()) < 0.12  # 250 images: deviation 0.03

@@ -160,3 +160,11 @@ def test_a_network_of_inner_matrices_alone_leaves_nothing_to_adamw():
     optimizer.step()
     assert all((new - old).abs().max() > 1e-4 for new, old in zip(net.parameters(), before, strict=True))
     assert len(matrices(net)) == 2 and optimizer.state_dict()["param_groups"][1]["params"] == []
+
+
+@pytest.mark.parametrize(("optimizer", "decay"), [("adam", 0.0), ("adamw", 0.1), ("muon", 0.1)])
+def test_every_setting_reaches_adam(optimizer, decay):
+    net = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4))
+    settings = {"lr": 0.01, "beta1": 0.8, "beta2": 0.7, "adam_eps": 1e-5, "weight_decay": decay}
+    group = make_optimizer(net, TrainConfig(optimizer=optimizer, **settings)).param_groups[-1]
+    assert (group["lr"], group["betas"], group["eps"], group["weight_decay"]) == (0.01, (0.8, 0.7), 1e-5, decay)
