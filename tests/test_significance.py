@@ -18,6 +18,7 @@ from unstir.significance import (
     adjusted,
     contrast,
     counted,
+    decimals,
     deviate,
     difference,
     effect,
@@ -27,6 +28,7 @@ from unstir.significance import (
     mann_whitney,
     mean_error,
     mean_of,
+    nearer,
     paired,
     precedence,
     precedence_p,
@@ -271,3 +273,20 @@ def test_sets_that_do_not_overlap_have_no_error_and_of_three_a_least_count():
     sure = precedence(torch.zeros(3).double(), torch.ones(3).double(), precedence_p(2, 3, 3, 1))
     assert (sure.count, sure.least, sure.expected) == (3, 2, 3 / 4)
     assert precedence(torch.zeros(3).double(), torch.ones(3).double(), precedence_p(3, 3, 3, 1)).least == 3
+
+
+def test_how_much_nearer_a_value_is_has_the_error_of_all_three():
+    low, x, high = Estimate(1.0, 0.1, 50), Estimate(2.0, 0.2, 20), Estimate(6.0, 0.3, 9)
+    found = nearer(low, x, high)
+    error = math.sqrt(0.1**2 + 4 * 0.2**2 + 0.3**2)  # of high + low - 2 x
+    df = error**4 / ((0.1**2 + 4 * 0.2**2) ** 2 / 20 + 0.3**4 / 9)  # the fewer of low's and x's
+    assert found.value == pytest.approx((6 - 2) - (2 - 1))
+    assert found.z == pytest.approx(deviate(3 / error, df)) and found.error == pytest.approx(error * widening(df))
+
+
+@pytest.mark.parametrize(
+    ("error", "places"),
+    [(0.56, 1), (0.2, 1), (0.194, 2), (0.1996, 1), (0.0999, 2), (1.0, 1), (2.0, 0), (15.0, 0), (30.0, -1)],
+)
+def test_an_error_has_one_digit_and_two_where_it_begins_with_1(error, places):
+    assert decimals(error) == places

@@ -48,6 +48,20 @@ def test_every_step_equals_diffusers_with_our_tables(name, variance, steps):
     assert worst < 1e-10
 
 
+def test_the_large_variance_is_for_chains_of_every_time_only():
+    process = Process(linear(20))
+    noise = {t: torch.full((1, 1, 1, 1), t / 7) for t in range(1, 21)}.__getitem__
+
+    def last(visited, variance):
+        *_, end = ancestral(denoise_of(process), process, torch.ones(1, 1, 1, 1), visited, noise, variance)
+        return end.x
+
+    without_one = [20, *range(18, -1, -1)]
+    for visited, chosen, other in ((range(20, -1, -1), "large", "small"), (without_one, "small", "large")):
+        assert torch.equal(last(visited, "auto"), last(visited, chosen))
+        assert not torch.equal(last(visited, "auto"), last(visited, other))
+
+
 def test_wrong_calls_are_refused():
     x = torch.zeros(1, 1, 1, 1)
     run = lambda visited, variance="auto": list(

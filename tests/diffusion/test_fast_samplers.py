@@ -184,6 +184,28 @@ def test_the_steps_are_those_asked_and_the_calls_those_announced(name):
             assert SAMPLERS[name].calls_in(len(visited)) > len(told)
 
 
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_what_a_step_says_of_the_image_is_the_estimate_at_its_beginning(name):
+    asked, denoise = [], denoise_of(PROCESS)
+
+    def watched(x, t):
+        asked.append(x)
+        return denoise(x, t)
+
+    visited, before = times(PROCESS.schedule, 7), X_T
+    for t, step in zip(visited[:-1], DETERMINISTIC[name](watched, PROCESS, X_T, visited, QUIET), strict=True):
+        beginning = asked[-1] if name == "unipc" else before  # UniPC corrects its x by the call that begins a step
+        torch.testing.assert_close(step.x0, denoise(beginning, t).x0, rtol=0, atol=0)
+        before = step.x
+
+
+def test_the_stages_of_a_runge_kutta_step_are_at_its_ends_and_its_middle_rounded_down():
+    told = []
+    denoise = lambda x, t: (told.append(t), denoise_of(PROCESS)(x, t))[1]
+    next(pndm(denoise, PROCESS, X_T, [1000, 735, 400, 0], QUIET))
+    assert told == [1000, 867, 867, 735]
+
+
 def test_a_long_step_of_heun_is_exact_for_an_estimate_linear_in_the_log_snr():
     """One step in which the slope at the far end would weigh much (1000 to 990 of a cosine), by quadrature."""
     process = Process(cosine())
