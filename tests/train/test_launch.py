@@ -24,6 +24,10 @@ def test_both_sides_are_multiples_of_the_networks():
         (6, 4): "--data.size 4, or keep the images as they are: --model.mults 1 2 --model.attention 1$",
         (3, 8): "--data.size 4, or keep the images as they are: --model.mults 1 --model.attention 0$",
     }
+    remedies[7, 7] = (
+        "--data.size 8, or keep the images as they are: --model.mults 1 --model.attention 0$"  # the nearest
+    )
+    remedies[5, 9] = "--data.size 4, or keep the images as they are: --model.mults 1 --model.attention 0$"
     for sides, remedy in remedies.items():
         images = f"images of {sides[0]}x{sides[1]} .* 3 levels .* multiples of 4; give {remedy}"
         with pytest.raises(UserError, match=images):

@@ -109,7 +109,8 @@ def check_sides(config: Config, height: int, width: int) -> None:
     build.check_own(config, height, width)
     multiple = config.model.multiple
     if height % multiple or width % multiple:
-        model, side = config.model, max(min(height, width) // multiple, 1) * multiple
+        model, least = config.model, min(height, width)
+        side = max((2 * least + multiple) // (2 * multiple), 1) * multiple  # the nearest; as near, the larger
         levels = [level for level in range(len(model.mults)) if not (height % (1 << level) or width % (1 << level))]
         attention = [level for level in model.attention if level in levels] or levels[-1:]
         fewer = f"{option('model.mults', model.mults[: len(levels)])} {option('model.attention', attention)}"
