@@ -95,6 +95,17 @@ def test_likelihoods_of_one_step_are_compared():
         assert "not measured" in by_name(facts(likelihoods=other))["bits"].text
 
 
+def test_bounds_of_unlike_numbers_of_calls_are_each_named():
+    told = lambda **of_train: (
+        by_name(facts(held_out=held_out(), likelihoods={"held_out": bound(4.9), "train": bound(4.5, **of_train)}))[
+            "bits"
+        ].text
+    )
+    assert "(`unstir likelihood`, all 1000 terms);" in told()
+    unlike = "all 1000 terms for held-out images, estimated from 60 of 1000 terms for training images);"
+    assert unlike in told(calls=60)
+
+
 def test_an_estimated_likelihood_is_as_sure_as_its_batches_are_many():
     """4.2 errors apart: decided by 299 images, and by chance one time in 250 of 8 batches that share their times."""
     told = lambda samples: by_name(facts(likelihoods={"held_out": bound(4.62, samples), "train": bound(4.5, samples)}))

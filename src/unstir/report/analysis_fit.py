@@ -241,7 +241,9 @@ def _made_of(likelihoods: Mapping[str, dict[str, Any]], pair: Pair, by_bound: bo
     of = likelihoods.get("held_out")
     if by_bound and of is not None:
         images = f"{min(each['num'] for each in likelihoods.values()):,} images or more of each split"
-        return f"by the bound over {images} (`unstir likelihood`, {bound_in_words(of['protocol'])})"
+        ways = [bound_in_words(likelihoods[split]["protocol"]) for split in ("held_out", "train")]
+        how = ways[0] if ways[0] == ways[1] else f"{ways[0]} for held-out images, {ways[1]} for training images"
+        return f"by the bound over {images} (`unstir likelihood`, {how})"
     text = f"by an estimate of the bound from {1 + min(int(each.df) for each in pair):,} images or more of each split"
     if of is None or (known := _bound(of)) is None:
         return text
