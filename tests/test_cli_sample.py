@@ -328,7 +328,7 @@ def test_the_least_and_the_most_of_a_job(name, monkeypatch):
     assert drawing.Job(num=5, chain=times).batch_size == 64
 
 
-def test_a_strip_has_two_stages_at_the_least_and_ten_where_none_are_named(tmp_path, monkeypatch):
+def test_a_strip_has_two_stages_at_the_least_and_eleven_where_none_are_named(tmp_path, monkeypatch):
     heard = []
     monkeypatch.setattr(sampling, "save_images", lambda model, job, folder, progress, say: (model, job))
     monkeypatch.setattr(sampling, "_save_trajectories", lambda *given: heard.append(given[5]))
@@ -338,7 +338,7 @@ def test_a_strip_has_two_stages_at_the_least_and_ten_where_none_are_named(tmp_pa
         sampling.sample(model, job, tmp_path / "out", strip=strip, stages=1)
     for stages in (2, None):
         found = sampling.sample(model, job, tmp_path / "out", strip=strip, stages=stages)
-    assert heard == [2, 10] and found.cost == "1 call each" and found.lines[-1] == f"strip    {strip}"
+    assert heard == [2, 11] and found.cost == "1 call each" and found.lines[-1] == f"strip    {strip}"
     assert sampling.sample(model, job, tmp_path / "out").shown == () and len(heard) == 2
     assert (sampling.MOVING, sampling.IN_STRIP) == (64, 8)
 

@@ -7,7 +7,7 @@ from PIL import Image, ImageSequence
 
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
-from unstir.pictures.animation import HEAD, Frame, animation_kind, collect, evenly, save_animation, strip
+from unstir.pictures.animation import HEAD, STAGES, Frame, animation_kind, collect, evenly, save_animation, strip
 from unstir.pictures.grid import GAP, TILE, grid
 
 
@@ -32,9 +32,15 @@ def test_frames_are_evenly_chosen_with_both_ends():
         assert gaps.min() >= 1 and gaps.max() - gaps.min() <= 1
 
 
+@pytest.mark.parametrize("steps", [10, 20, 50, 100, 1000])
+def test_the_stages_of_a_chain_of_a_round_number_of_steps_are_at_round_times(steps):
+    frames = collect(*chain(steps + 1, num=1))
+    assert [frames[i].t for i in evenly(len(frames), STAGES)] == [steps * k // 10 for k in range(10, -1, -1)]
+
+
 def test_a_long_chain_is_thinned_while_it_is_collected():
     frames = collect(*chain(1000))
-    assert len(frames) == 60 and frames[0].t == 999 and frames[-1].t == 0
+    assert len(frames) == 61 and frames[0].t == 999 and frames[-1].t == 0
     assert frames[0].x.dtype == torch.uint8 and frames[0].x.shape == (4, 1, 8, 8)
     assert len(collect(*chain(10), limit=4)) == 4 and len(collect(*chain(10))) == 10
     for wrong in ([*range(9, -2, -1)], [9, 8, 7, 6, 5, 4, 3, 2, 1], [9, 8, 7, 6, 6, 4, 3, 2, 1, 0]):
@@ -72,11 +78,11 @@ def test_an_animation_opens_again_frame_by_frame(tmp_path, name, channels):
         assert (picture[:HEAD] < 128).any()  # the caption
 
 
-def test_more_than_sixty_frames_are_thinned_and_one_is_enough(tmp_path):
+def test_more_than_sixty_one_frames_are_thinned_and_one_is_enough(tmp_path):
     frames = collect(*chain(200), limit=200)
     save_animation(frames, tmp_path / "long.webp")
     save_animation(frames[-1:], tmp_path / "short.webp")
-    for name, count in (("long", 60), ("short", 1)):
+    for name, count in (("long", 61), ("short", 1)):
         with Image.open(tmp_path / f"{name}.webp") as moving:
             assert moving.n_frames == count
     with pytest.raises(ValueError, match="at least one frame"):

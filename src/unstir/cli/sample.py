@@ -45,7 +45,7 @@ def sample(
         animate: File of an animation of the first 64 images, from noise on, x_t next to the estimate of x_0: .webp or
             .gif.
         strip: File of a picture of the first 8 images at stages of their trajectories, with the estimates of x_0 below.
-        stages: How many stages the strip has; 10 if left out.
+        stages: How many stages the strip has; 11 if left out.
         batch_size: Images computed at once; a job that goes on keeps what it began with.
         engine: What computes the network. ONNX Runtime takes float32 on the CPU and a file that it makes in RUN/onnx.
     """

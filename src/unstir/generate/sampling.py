@@ -11,7 +11,7 @@ from unstir.distributed.join import joined
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, trajectory
 from unstir.generate.folder import computing_with, drawn_classes, name_of, save_images, settings_in
-from unstir.pictures.animation import MAX_FRAMES, Frame, animation_kind, save_animation
+from unstir.pictures.animation import MAX_FRAMES, STAGES, Frame, animation_kind, save_animation
 from unstir.pictures.animation import strip as strip_of
 from unstir.pictures.grid import titled
 from unstir.progress import Say, Showing, silently, unsaid
@@ -19,7 +19,7 @@ from unstir.runs import sidecar
 from unstir.runs.model import Model
 
 NAMES = "grid", "noise", "settings"  # names in a folder of images, besides the numbers of these
-MOVING, IN_STRIP, STAGES = 64, 8, 10  # the first images that an animation and a strip show, and the stages of a strip
+MOVING, IN_STRIP = 64, 8  # the first images that an animation and a strip show
 
 LONG = 250  # network calls an image: longer chains than this are not taken without a word
 
@@ -68,7 +68,7 @@ def sample(
     """Write the images of a job to a folder, as `save_images` does; by default one for these settings in RUN/generated.
 
     The ``animation``, a .webp or .gif file, shows the first 64 images from noise on, x_t next to the estimate of x_0;
-    the ``strip``, a .png file, the first 8 at so many ``stages``, by default 10. Several processes that torchrun
+    the ``strip``, a .png file, the first 8 at so many ``stages``, by default 11. Several processes that torchrun
     started share the work. Raises UserError, before anything is drawn, where these cannot be written or would replace a
     file that is not theirs, and as `save_images`.
     """

@@ -13,7 +13,7 @@ from unstir.errors import UserError
 from unstir.pictures.grid import GAP, blank, grid, write
 from unstir.pixels import to_uint8
 
-MAX_FRAMES = 60
+MAX_FRAMES, STAGES = 61, 11  # the ends of 60 and of 10 equal parts: of 10, 20, 50, 100 or 1000 steps at round times
 KINDS = {".webp": "WEBP", ".gif": "GIF"}
 HEAD = 20  # pixels above a grid, for its caption
 MARGIN = 3 * GAP
@@ -74,7 +74,7 @@ def save_animation(
 
     ``kind`` is "WEBP" (without loss) or "GIF" (256 colours), by default what the path's suffix says; it is there for
     temporary names. Each frame is shown for so many ``milliseconds``, the first and the last for ``hold``. A long chain
-    is thinned to 60 frames. Raises UserError for another suffix, ValueError for no frames.
+    is thinned to 61 frames. Raises UserError for another suffix, ValueError for no frames.
     """
     if not frames:
         raise ValueError("an animation needs at least one frame")
@@ -85,7 +85,7 @@ def save_animation(
     first.save(path, format=kind, save_all=True, append_images=others, duration=durations, loop=0, **how)
 
 
-def strip(frames: Sequence[Frame], stages: int = 10) -> Image.Image:
+def strip(frames: Sequence[Frame], stages: int = STAGES) -> Image.Image:
     """Stages of a chain as one picture: a row per image, a column per stage, its t above; below, the same of x_0.
 
     At most ``stages`` >= 2 of the frames are shown, evenly chosen, the first and the last among them.

@@ -46,7 +46,7 @@ OF_CHAIN = frozenset(f"grids.{name}" for name in DEFAULTS)  # settings by which 
 CORNER = 3  # so many rows and columns of the grid of each snapshot are shown
 REAL_IMAGES = 64  # at most so many are shown with the samples
 ANIMATED = 16  # images of the animation
-STRIP_IMAGES, STAGES = 6, 10  # of these images, and times of the strip
+STRIP_IMAGES = 6  # images of the strip
 FORWARD_IMAGES, FORWARD_STAGES = 2, 11
 CLASSES, OF_CLASS = 20, 6  # so many classes are shown at most, with so many real images and samples each
 WORST, COLUMNS = 16, 8
@@ -163,7 +163,7 @@ def strip_and_animation(model: Model, job: Job) -> tuple[Picture, Picture]:
     """The strip of stages and the animation of a job's first images, from noise to image."""
     frames = trajectory(model, job, ANIMATED)
     first = [replace(frame, x=frame.x[:STRIP_IMAGES], x0=frame.x0[:STRIP_IMAGES]) for frame in frames]
-    strip = encode(animation.strip(first, STAGES), "stages of sampling, the noisy images above, their estimates below")
+    strip = encode(animation.strip(first), "stages of sampling, the noisy images above, their estimates below")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trajectory.webp"
         animation.save_animation(frames, file, nrow=4)
