@@ -289,7 +289,7 @@ def test_calls_that_cannot_be_told_apart_are_not_called_enough():
     known = facts(by_chain=chains(known=[(name, calls, 0.43) for name, calls, _ in runs.CHAINS]))
     found = by_name(known)
     assert found["enough calls"].verdict == "undecided" and "hurt" not in found
-    assert "`unstir evaluate RUN --seeds 10`" in found["enough calls"].text
+    assert "`unstir report RUN --seeds 10`" in found["enough calls"].text  # evaluate measures one chain
     between = chains(known=[("ddim", 5, 0.92), ("ddim", 10, 0.72), ("ancestral", 1000, 0.6)])
     found = by_name(facts(by_chain=between))  # ten calls cannot be told from the most, nor from five
     assert "ddim with 5 calls" in found["hurt"].text and "ddim with 10 calls" not in found["hurt"].text

@@ -138,7 +138,7 @@ def advice(facts: Facts, found: Sequence[Statement]) -> list[Statement]:
         of_page = [each for each in own if each.name in SAME.get(cause.finding.check, ())]
         made += [each for each in of_page or [_remedy(cause)] if each not in made]
     nothing = "No decided effect says what to try next; more seeds make the errors smaller "
-    nothing += "(`unstir evaluate RUN --seeds 10`)."
+    nothing += "(`unstir report RUN --seeds 10`)."
     if facts.last is None:
         nothing = "What to try next is undecided, for the samples were not measured; `unstir report RUN` measures them."
     made += [each for each in own if each not in made]

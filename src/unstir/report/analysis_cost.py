@@ -68,7 +68,7 @@ def sampling(facts: Facts) -> list[Statement]:
         found.append(Statement("better chain", "sampling", "calls", "good", text, harm))
     if (enough_of := enough(facts)) is None:
         text = f"Whether fewer calls than the {_calls(reference):,} of {reference.protocol['sampler']} do as well is "
-        return [*found, few("undecided", f"{text}undecided: more seeds (`unstir evaluate RUN --seeds 10`) would tell.")]
+        return [*found, few("undecided", f"{text}undecided: more seeds (`unstir report RUN --seeds 10`) would tell.")]
     text = f"Fewer calls do: {_described(enough_of.chain)} cannot be distinguished from {_described(reference)} (the "
     text += f"difference is {change(enough_of.harm)}), but is better than {_chain(enough_of.worse)} by "
     return [*found, few("good", f"{text}{size(enough_of.gain)}.", enough_of.gain)]
