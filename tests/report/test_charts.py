@@ -132,6 +132,8 @@ def test_a_training_loss_at_other_times_is_not_read_beside_that_of_held_out_imag
     assert charts.losses_caption(facts()).endswith("standard errors over images.")
     for changes in ({"loss__times": "laplace"}, {"loss__noise_choices": 4}, {"loss__input_perturbation": 0.1}):
         assert "training loss above does not compare" in charts.losses_caption(facts(config=changes))
+        alone = facts(config=changes, metrics=metrics(seed=0)[:1])  # no curve of it is drawn
+        assert not charts.curves(alone) and "training loss" not in charts.losses_caption(alone)
 
 
 def test_a_run_with_one_line_of_its_log_is_seen_beside_others():

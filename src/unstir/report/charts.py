@@ -49,9 +49,9 @@ def curve(lines: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], key: str, ti
 
 
 def losses_caption(facts: Facts) -> str:
-    """What the charts of `losses` show, and whether they compare with the training loss."""
+    """What the charts of `losses` show, and whether they compare with the training loss, where `curves` draws it."""
     text = "The sampling weights on the same images with the same noise each time; error bars are standard errors over "
-    if facts.config.loss.is_plain:
+    if facts.config.loss.is_plain or len(svg.finite(facts.metrics, "loss")[0]) < 2:
         return f"{text}images."
     return f"{text}images. The training loss above does not compare with them, for it is of other times or other noise."
 
