@@ -44,8 +44,9 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, channels: int, freq_shift: float, flip_sin_to_cos: bool, rows: int = 0) -> None:
         super().__init__()
-        waves = sinusoids(torch.arange(rows), channels, freq_shift, flip_sin_to_cos)
-        self.table = nn.Parameter(waves) if rows else None
+        self.table = None
+        if rows:
+            self.table = nn.Parameter(sinusoids(torch.arange(rows), channels, freq_shift, flip_sin_to_cos))
         self.channels = channels
         self.freq_shift = freq_shift
         self.flip_sin_to_cos = flip_sin_to_cos
