@@ -151,7 +151,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
         *("not-learned", "still-falling", "average-behind", "weights-loss", *OF_SAMPLES),
     ),
     "not-finite": (
-        *("first-loss", "loss-rises", "loss-spikes", "unclipped", "not-learned"),
+        *("first-loss", "loss-rises", "loss-spikes", "unclipped", "clipping", "not-learned"),
         *("average-behind", "weights-loss", *OF_SAMPLES),
     ),
     "first-loss": ("loss-rises", "loss-spikes", "not-learned", *OF_SAMPLES),
