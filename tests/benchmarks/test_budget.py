@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from conftest import copied
 from unstir import Run
 
 SCRIPT = str(Path(__file__).parents[2] / "benchmarks/budget.py")
@@ -98,8 +99,9 @@ def test_ours_trains_the_recipe_on_so_many_images_and_draws_by_either_chain(budg
     assert fast.shape == (3, 1, 8, 8) and slow.shape == (1, 1, 8, 8) and fast.dtype == slow.dtype == torch.uint8
 
 
-def test_sides_are_measured_and_a_second_time_none(budget, tmp_path, monkeypatch, capsys):
+def test_sides_are_measured_and_a_second_time_none(budget, classified, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    copied(classified, tmp_path / "data/digits", classifier=True)  # the judge, which takes seconds to train
     options = ["--sides", "diffusers, tuned", "--images", "128", "--seeds", "1", "--num", "20", "--calls", "3"]
     monkeypatch.setattr(sys, "argv", [SCRIPT, *options, "--out", "out"])
     budget["main"]()
