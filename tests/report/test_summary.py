@@ -66,7 +66,8 @@ def test_limitations_say_what_is_missing():
         ),
         (
             {"by_step": (evaluation(fd=0.3, recall=0.2, seeds=1),)},
-            "By the main figure its images cannot be told from real ones; by others they can (below: recall).",
+            "By the main figure the samples are too few to say whether its images can be told from real ones; by "
+            "others they can (below: recall).",  # undecided is not alike
         ),
         (
             {"by_step": (evaluation(fd=0.3, seeds=1),)},

@@ -19,7 +19,8 @@ GOODNESS = {
 """What a statement about the main figure says, by its name and verdict."""
 
 DIVIDED = {
-    ("excess", "undecided"): "By the main figure its images cannot be told from real ones; by others they can",
+    ("excess", "undecided"): "By the main figure the samples are too few to say whether its images can be told from "
+    "real ones; by others they can",
     ("near", "good"): "By the main figure its images are close to real ones; by others they can be told from them",
 }
 """The same where `OTHERS` are decidedly worse than of real images."""
