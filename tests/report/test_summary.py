@@ -46,6 +46,11 @@ def without_error(of):
     return dataclasses.replace(of, figures=figures)
 
 
+def held_against_fewer(of):
+    figures = {key: dataclasses.replace(figure, num_floor=figure.num_floor // 2) for key, figure in of.figures.items()}
+    return dataclasses.replace(of, figures=figures)
+
+
 def test_limitations_say_what_is_missing():
     assert "not evaluated" in " ".join(limitations(facts()))
     for held_out, words in ((0, "No images were held out"), (40, "40 images held out are few")):
@@ -72,6 +77,15 @@ def test_limitations_say_what_is_missing():
         (
             {"by_step": (evaluation(fd=0.3, seeds=1),)},
             "The samples are too few to say whether its images can be told from real ones.",
+        ),
+        (
+            {"by_step": (held_against_fewer(evaluation(fd=0.3)),)},
+            "Too few real images were held out to say whether its images can be told from them.",
+        ),
+        (
+            {"by_step": (held_against_fewer(evaluation(fd=0.3, accuracy=0.3)),)},
+            "By the main figure it is not known whether its images can be told from real ones; by others they can "
+            "(below: class accuracy).",
         ),
         ({"by_step": (evaluation(fd=9.0, precision=0.3),)}, "By the figures its images can still be told from real"),
         (

@@ -9,9 +9,11 @@ from unstir.report.facts import Facts
 from unstir.report.statement import Statement
 from unstir.report.wording import count, passes
 
+NOT_COMPARED = "not compared"  # in the place of a verdict, where held-out images are fewer than the samples of a set
 GOODNESS = {
     ("excess", "bad"): "By the figures its images can still be told from real ones.",
     ("excess", "undecided"): "The samples are too few to say whether its images can be told from real ones.",
+    ("excess", NOT_COMPARED): "Too few real images were held out to say whether its images can be told from them.",
     ("near", "good"): "By the figures its images are close to real ones.",
     ("too near", "bad"): "By the figures its images are nearer to the training images than new ones can be: they may "
     "be copies.",
@@ -21,6 +23,8 @@ GOODNESS = {
 DIVIDED = {
     ("excess", "undecided"): "By the main figure the samples are too few to say whether its images can be told from "
     "real ones; by others they can",
+    ("excess", NOT_COMPARED): "By the main figure it is not known whether its images can be told from real ones; by "
+    "others they can",
     ("near", "good"): "By the main figure its images are close to real ones; by others they can be told from them",
 }
 """The same where `OTHERS` are decidedly worse than of real images."""
@@ -75,7 +79,8 @@ def _goodness(facts: Facts, statements: Sequence[Statement]) -> str:
     """Whether its images are good, by the statement about the main figure and, against it, those on others."""
     if facts.last is None:
         return "Whether its images are good was not measured: see them below, or measure it with `unstir evaluate RUN`."
-    main = next(key for each in statements if (key := (each.name, each.verdict)) in GOODNESS)
+    keys = ((each.name, NOT_COMPARED if each.effect is None else each.verdict) for each in statements)
+    main = next(key for key in keys if key in GOODNESS)
     worse = [each.name for each in statements if each.name in OTHERS and each.verdict == "bad"]
     said = f"{DIVIDED[main]} (below: {', '.join(worse)})." if worse and main in DIVIDED else GOODNESS[main]
     return f"{said} They are {facts.older}." if facts.older else said
