@@ -289,7 +289,9 @@ def test_calls_that_cannot_be_told_apart_are_not_called_enough():
     known = facts(by_chain=chains(known=[(name, calls, 0.43) for name, calls, _ in runs.CHAINS]))
     found = by_name(known)
     assert found["enough calls"].verdict == "undecided" and "hurt" not in found
-    assert "`unstir report RUN --seeds 10`" in found["enough calls"].text  # evaluate measures one chain
+    assert "`unstir report RUN --num 300 --seeds 10`" in found["enough calls"].text  # evaluate measures one chain
+    many = facts(by_chain=[evaluation(sampler="ddim", calls=calls, fd=0.43, num=500, seeds=10) for calls in (10, 20)])
+    assert "`unstir report RUN --num 500 --seeds 30`" in by_name(many)["enough calls"].text  # fewer images tell no more
     between = chains(known=[("ddim", 5, 0.92), ("ddim", 10, 0.72), ("ancestral", 1000, 0.6)])
     found = by_name(facts(by_chain=between))  # ten calls cannot be told from the most, nor from five
     assert "ddim with 5 calls" in found["hurt"].text and "ddim with 10 calls" not in found["hurt"].text

@@ -18,7 +18,7 @@ from unstir.report.analysis_cost import cost, enough, sampling
 from unstir.report.analysis_fit import fit
 from unstir.report.analysis_progress import progress
 from unstir.report.analysis_quality import diversity, memorisation, quality
-from unstir.report.facts import Facts
+from unstir.report.facts import Facts, more_seeds
 from unstir.report.statement import Statement, Topic
 from unstir.report.wording import brief, coded, count, listed
 from unstir.runs.bounds import SPAN
@@ -137,10 +137,10 @@ def advice(facts: Facts, found: Sequence[Statement]) -> list[Statement]:
     for cause in pressing:
         of_page = [each for each in own if each.name in SAME.get(cause.finding.check, ())]
         made += [each for each in of_page or [_remedy(cause)] if each not in made]
-    nothing = "No decided effect says what to try next; more seeds make the errors smaller "
-    nothing += "(`unstir report RUN --seeds 10`)."
-    if facts.last is None:
-        nothing = "What to try next is undecided, for the samples were not measured; `unstir report RUN` measures them."
+    nothing = "What to try next is undecided, for the samples were not measured; `unstir report RUN` measures them."
+    if facts.last is not None:
+        nothing = "No decided effect says what to try next; more seeds make the errors smaller "
+        nothing += f"({more_seeds(facts.last)})."
     made += [each for each in own if each not in made]
     return made or [Statement("next", "next", "quality", "undecided", nothing)]
 

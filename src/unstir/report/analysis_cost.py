@@ -12,7 +12,7 @@ from unstir.doctor.numbers import numbers
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import LOWER
 from unstir.progress import duration
-from unstir.report.facts import Facts, Measurement
+from unstir.report.facts import Facts, Measurement, more_seeds
 from unstir.report.statement import Statement
 from unstir.report.wording import brief, change, count, listed, operations, passes, percent, shown, size, with_error
 from unstir.significance import Effect, Estimate, contrast, difference, effect
@@ -68,7 +68,7 @@ def sampling(facts: Facts) -> list[Statement]:
         found.append(Statement("better chain", "sampling", "calls", "good", text, harm))
     if (enough_of := enough(facts)) is None:
         text = f"Whether fewer calls than the {_calls(reference):,} of {reference.protocol['sampler']} do as well is "
-        return [*found, few("undecided", f"{text}undecided: more seeds (`unstir report RUN --seeds 10`) would tell.")]
+        return [*found, few("undecided", f"{text}undecided: more seeds ({more_seeds(reference)}) would tell.")]
     text = f"Fewer calls do: {_described(enough_of.chain)} cannot be distinguished from {_described(reference)} (the "
     text += f"difference is {change(enough_of.harm)}), but is better than {_chain(enough_of.worse)} by "
     return [*found, few("good", f"{text}{size(enough_of.gain)}.", enough_of.gain)]

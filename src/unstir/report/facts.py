@@ -188,6 +188,11 @@ def same_features(evaluation: Evaluation, figure: str) -> Figure | None:
     return evaluation.figures.get(f"{evaluation.main_key.split('/')[0]}/{figure}")
 
 
+def more_seeds(of: Evaluation) -> str:
+    """The command that makes the errors of an evaluation smaller: more sets, each of as many images as now."""
+    return f"`unstir report RUN --num {of.protocol['num']} --seeds {max(10, 3 * of.protocol['seeds'])}`"
+
+
 def before_repeats(measured: Sequence[Measurement], num_train: int) -> Measurement | None:
     """The measurement to compare later gaps with: the last of the first epoch, when no image had been seen twice.
 
