@@ -47,9 +47,15 @@ def test_symptoms_go_with_the_first_cause_of_the_table():
 
 
 def test_weights_that_a_divergence_ruined_are_not_called_those_of_other_data():
-    symptoms = {"weights-loss", "average-behind", "clipping"}  # of clipping alone it is said that no rate mends it
+    symptoms = {"weights-loss", "average-behind", "clipping"}
     (cause,) = causes(explained(map(finding, (*symptoms, "not-finite"))))
     assert cause.finding.check == "not-finite" and {each.check for each in cause.symptoms} == symptoms
+
+
+@pytest.mark.parametrize("cause", ["learning-rate", "not-finite", "first-loss", "loss-rises", "loss-spikes"])
+def test_where_the_remedy_is_a_lower_rate_none_beside_it_says_that_a_lower_rate_does_not_help(cause):
+    (found,) = causes(explained(map(finding, ("clipping", cause))))  # the remedy of clipping says so
+    assert found.finding.check == cause and [each.check for each in found.symptoms] == ["clipping"]
 
 
 def test_a_cause_is_as_grave_as_what_it_explains_and_a_note_explains_nothing():
