@@ -15,23 +15,26 @@ from unstir.train.launch import open_run
 from unstir.train.packed import check_sides, store_path
 
 
-def test_both_sides_are_multiples_of_the_networks():
-    config = SimpleNamespace(model=SimpleNamespace(multiple=4, mults=(1, 2, 2), attention=(1, 2), is_unet=True))
+def test_both_sides_are_multiples_of_the_networks(tmp_path):
+    network, data = SimpleNamespace(multiple=4, mults=(1, 2, 2), attention=(1, 2), is_unet=True), DataConfig()
+    config = SimpleNamespace(model=network, data=data)
     for sides in ((4, 8), (8, 4), (4, 4)):
         check_sides(config, *sides)
     remedies = {
         (4, 6): "--data.size 4, or keep the images as they are: --model.mults 1 2 --model.attention 1$",
         (6, 4): "--data.size 4, or keep the images as they are: --model.mults 1 2 --model.attention 1$",
         (3, 8): "--data.size 4, or keep the images as they are: --model.mults 1 --model.attention 0$",
+        (7, 7): "--data.size 8, or keep the images as they are: --model.mults 1 --model.attention 0$",  # the nearest
+        (5, 9): "--data.size 4, or keep the images as they are: --model.mults 1 --model.attention 0$",
     }
-    remedies[7, 7] = (
-        "--data.size 8, or keep the images as they are: --model.mults 1 --model.attention 0$"  # the nearest
-    )
-    remedies[5, 9] = "--data.size 4, or keep the images as they are: --model.mults 1 --model.attention 0$"
     for sides, remedy in remedies.items():
         images = f"images of {sides[0]}x{sides[1]} .* 3 levels .* multiples of 4; give {remedy}"
         with pytest.raises(UserError, match=images):
             check_sides(config, *sides)
+    (tmp_path / "train.images.npy").touch()
+    config.data = DataConfig(source=str(tmp_path))  # a packed store, of which no other size can be asked
+    with pytest.raises(UserError, match="multiples of 4; pack the images again by unstir data pack --size 8, or keep"):
+        check_sides(config, 7, 7)
 
 
 @pytest.mark.parametrize(

@@ -113,8 +113,10 @@ def check_sides(config: Config, height: int, width: int) -> None:
         side = max((2 * least + multiple) // (2 * multiple), 1) * multiple  # the nearest; as near, the larger
         levels = [level for level in range(len(model.mults)) if not (height % (1 << level) or width % (1 << level))]
         attention = [level for level in model.attention if level in levels] or levels[-1:]
+        packed = is_store(config.data.source)  # packed images keep their size
+        how = f"pack the images again by unstir data pack --size {side}" if packed else f"give --data.size {side}"
         fewer = f"{option('model.mults', model.mults[: len(levels)])} {option('model.attention', attention)}"
         raise UserError(
             f"images of {height}x{width} were given, but {len(model.mults)} levels need sides that are "
-            f"multiples of {multiple}; give --data.size {side}, or keep the images as they are: {fewer}"
+            f"multiples of {multiple}; {how}, or keep the images as they are: {fewer}"
         )
