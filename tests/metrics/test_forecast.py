@@ -167,7 +167,7 @@ def test_minutes_above_0_are_asked_for_and_are_seconds_times_60(tmp_path, monkey
     assert heard[0][3:5] == (40, 150)
     assert said[0].startswith("about 30 seconds to train the classifier")
     drawing = "1 x 3 x 100 images, about 90 seconds to draw those still missing, and then they are measured"
-    assert said[1::2] == [f"{drawing}; --num or --minutes takes fewer", drawing]
+    assert said[1::2] == [f"{drawing}; --num takes fewer", drawing]
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def _sized(run: Run, store: Store, plans: list[Plan], num: int, request: Evaluat
     say_preparing(store, say)
     if drawing:
         images = f"{len(plans)} x {plans[0].seeds} x {plans[0].job.num} images"
-        fewer = "" if request.num else "; --num or --minutes takes fewer"
+        fewer = "" if request.num else "; --num takes fewer"
         say(f"{images}, {waiting(drawing)} to draw those still missing, and then they are measured{fewer}")
     return plans
 
