@@ -53,7 +53,7 @@ def report(
             folder, comparison.html for several. No file but an earlier page is replaced, nor by --pdf and --export.
         measure: Measure what is missing; without, the page has what was measured before.
         minutes: About how long drawing images for the figures of a run may take, where --num is 0; by default 5.
-        num: Images per seed for the figures; 0: as many as --minutes allow, no more than are held out.
+        num: Images per seed for the figures; 0: as many as before, else as --minutes allow, no more than are held out.
         seeds: Sets of images for a figure, for its error bar: 3, and of --images as `unstir evaluate` has them.
         pdf: Print the page to a PDF of the same name too; needs Chromium or Chrome.
         export: Write the figures with their errors and protocols to this file too, by its ending .csv, .md (Markdown)

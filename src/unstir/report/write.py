@@ -38,10 +38,10 @@ def write_report(
     """Write the page of the runs in these folders and return the files written, the page first.
 
     It is ``out``, by default report.html of the run, or comparison.html of the first of several. With ``measuring`` the
-    figures that are missing are measured first: ``num`` images per seed, or for 0 as many as can be drawn in
-    ``minutes``, for ``seeds`` seeds. ``printed`` adds a PDF of the same name, ``exported`` the figures as a file or a
-    folder of files; ``store`` is the data of the runs where it has moved. Raises UserError, before anything is
-    measured, for what cannot be opened, measured or written.
+    figures that are missing are measured first: ``num`` images per seed, or for 0 as many as before, else as can be
+    drawn in ``minutes``, for ``seeds`` seeds. ``printed`` adds a PDF of the same name, ``exported`` the figures as a
+    file or a folder of files; ``store`` is the data of the runs where it has moved. Raises UserError, before anything
+    is measured, for what cannot be opened, measured or written.
     """
     _check_asked(paths, minutes, num, seeds)
     if printed:
