@@ -13,7 +13,8 @@ from unstir.errors import UserError
 from unstir.pictures.grid import GAP, blank, grid, write
 from unstir.pixels import to_uint8
 
-MAX_FRAMES, STAGES = 61, 11  # the ends of 60 and of 10 equal parts: of 10, 20, 50, 100 or 1000 steps at round times
+MAX_FRAMES = 61  # both ends of 60 intervals
+STAGES = 11  # both ends of 10: a chain of 10, 20, 50, 100 or 1000 steps is shown at round times
 KINDS = {".webp": "WEBP", ".gif": "GIF"}
 HEAD = 20  # pixels above a grid, for its caption
 MARGIN = 3 * GAP
