@@ -125,7 +125,7 @@ def test_pictures_of_unlike_sizes_in_a_row_have_one_height_and_their_captions_on
 @NO_BROWSER
 @pytest.mark.parametrize(("pixels", "how"), [(1, "auto"), (2, "pixelated")])
 def test_a_picture_that_is_made_smaller_keeps_the_strokes_of_its_words(browser, report, pixels, how):
-    """A screen that has a pixel for a pixel makes pictures smaller and never larger; others keep hard edges."""
+    """With one pixel of the screen for one of the page, pictures are reduced or as they are, and never enlarged."""
     tab = browser.new_page(viewport={"width": 900, "height": 800}, device_scale_factor=pixels)
     tab.goto(report.as_uri())
     found = tab.evaluate("[...document.querySelectorAll('img')].map(e => getComputedStyle(e).imageRendering)")
