@@ -39,7 +39,7 @@ edit.files:Target singles=False
 errors:nearest cutoff=0.6
 generate.drawing:Job batch_size=64
 generate.drawing:sample_batches first=0
-generate.drawing:trajectory limit=60
+generate.drawing:trajectory limit=61
 metrics.classifier:Classifier.probabilities batch_size=64
 metrics.classifier:train_classifier seed=0
 metrics.distances:kid subsets=100 subset_size=1000 seed=2020
