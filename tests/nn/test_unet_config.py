@@ -78,3 +78,10 @@ def test_a_config_is_a_frozen_value():
 def test_a_config_is_read_without_torch():
     code = "import sys; from unstir.nn.config import UNetConfig; UNetConfig(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_weights_are_counted_without_symbolic_shapes():
+    """torch imports them, in two seconds, for as little as an empty range on its meta device."""
+    code = "import sys; from unstir.runs.build import num_parameters; from unstir.runs.config import Config; "
+    code += "assert num_parameters(Config()) > 10**6; sys.exit('sympy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
