@@ -283,12 +283,8 @@ def test_the_chain_is_cut_to_the_strength():
     asked.clear()
     go(0.5, Chain(steps=5, guidance=2.0, guidance_low=500))
     assert asked == [500, 500, 400, 300, 200, 100]  # guided at the first time alone
-    assert (
-        start_time(20, 0.001) == 1
-        and start_time(20, 0.33) == 7
-        and start_time(1000, 0.6) == 600
-        and start_time(1000, 1) == 1000
-    )
+    assert [start_time(20, strength) for strength in (0.001, 0.33)] == [1, 7]  # of 0.02 and 6.6
+    assert [start_time(1000, strength) for strength in (0.6, 1)] == [600, 1000]
     for strength in (0.0, -0.1, 1.1, math.nan):
         with pytest.raises(UserError, match=r"outside \(0, 1\]"):
             go(strength, Chain())

@@ -96,14 +96,11 @@ def test_likelihoods_of_one_step_are_compared():
 
 
 def test_bounds_of_unlike_numbers_of_calls_are_each_named():
-    told = lambda **of_train: (
-        by_name(facts(held_out=held_out(), likelihoods={"held_out": bound(4.9), "train": bound(4.5, **of_train)}))[
-            "bits"
-        ].text
-    )
-    assert "(`unstir likelihood`, all 1000 terms);" in told()
-    unlike = "all 1000 terms for held-out images, estimated from 60 of 1000 terms for training images);"
-    assert unlike in told(calls=60)
+    unlike = "all 1000 terms for held-out images, estimated from 60 of 1000 terms for training images"
+    for calls, words in ((1000, "all 1000 terms"), (60, unlike)):
+        both = {"held_out": bound(4.9), "train": bound(4.5, calls=calls)}
+        text = by_name(facts(held_out=held_out(), likelihoods=both))["bits"].text
+        assert f"(`unstir likelihood`, {words});" in text
 
 
 def test_an_estimated_likelihood_is_as_sure_as_its_batches_are_many():
