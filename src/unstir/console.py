@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from functools import partial
 from typing import Any, ClassVar, Self
 
 from rich.console import Console
@@ -12,6 +14,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     Task,
     TaskID,
     TextColumn,
@@ -140,12 +143,32 @@ def counting(what: str, unit: str) -> Iterator["Counter"]:
             yield counter
 
 
-class _Left(TimeRemainingColumn):
-    """The time left as rich forecasts it or, where a task has a field ``left``, as that says it when it is called."""
+class _Note(ProgressColumn):
+    """What a task says behind its other columns: the first of its notes that fits into what they leave of the line."""
+
+    def __init__(self, shown: Progress) -> None:
+        super().__init__()
+        self._shown = shown
 
     def render(self, task: Task) -> Text:
-        left: Callable[[], str] | None = task.fields.get("left")
-        return super().render(task) if left is None else Text(left(), style="progress.remaining")
+        notes: tuple[str, ...] = task.fields["notes"]
+        console, others = self._shown.console, [column for column in self._shown.columns if column is not self]
+        room = console.width - sum(1 + max(map(partial(self._width, column), self._shown.tasks)) for column in others)
+        return Text(next((note for note in notes if len(note) <= room), ""), no_wrap=True)
+
+    def _width(self, column: str | ProgressColumn, task: Task) -> int:
+        shown = column if isinstance(column, str) else column(task)
+        return self._shown.console.measure(shown).maximum
+
+
+class _Left(TimeRemainingColumn):
+    """The time left as rich forecasts it or, where a task has a field ``left``, as that knows it when it is called."""
+
+    def render(self, task: Task) -> Text:
+        left: Callable[[], tuple[float, bool] | None] | None = task.fields.get("left")
+        if left is None or (known := left()) is None:
+            return super().render(task)
+        return Text(str(timedelta(seconds=round(known[0]))), style="progress.remaining")
 
 
 class Counter:
@@ -153,7 +176,7 @@ class Counter:
 
     def __init__(self, progress: Progress, what: str, unit: str) -> None:
         self._progress, self._what, self._unit = progress, what, unit
-        self._task = progress.add_task(what, total=None, note="")
+        self._task = progress.add_task(what, total=None, notes=())
         self._state: tuple[int, int | None, str] = (0, None, "")
         self._began = time.monotonic()
         self._crowded = Crowded(COMPUTED[unit]) if unit in COMPUTED else None
@@ -163,7 +186,7 @@ class Counter:
         self._state = done, total, note
         if self._crowded and (advice := self._crowded()):
             self._progress.console.print(advice, highlight=False, markup=False, soft_wrap=True)
-        self._progress.update(self._task, completed=done, total=total, note=note)
+        self._progress.update(self._task, completed=done, total=total, notes=(note,))
 
     def line(self) -> str:
         """How far it has come, as a line."""
@@ -176,10 +199,12 @@ class Counter:
 
 def _bar(console: Console, unit: str) -> Progress:
     """A progress bar with count, unit, time spent and time left; it draws nothing where there is no terminal."""
-    count = TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn(unit)
+    bar = BarColumn(bar_width=24 if console.width >= 140 else 8)
+    count = TextColumn("{task.description}"), bar, MofNCompleteColumn(), TextColumn(unit)
     times = TimeElapsedColumn(), TextColumn("left"), _Left()
-    note = TextColumn("{task.fields[note]}", markup=False)
-    return Progress(*count, *times, note, console=console, disable=not console.is_terminal)
+    shown = Progress(*count, *times, console=console, disable=not console.is_terminal)
+    shown.columns = *shown.columns, _Note(shown)
+    return shown
 
 
 class TrainingDisplay(Observer):
@@ -188,7 +213,7 @@ class TrainingDisplay(Observer):
     def __init__(self) -> None:
         self._console = stderr()
         self._progress = _bar(self._console, "steps")
-        self._training = self._progress.add_task("training", total=None, note="", left=self._left_in_words)
+        self._training = self._progress.add_task("training", total=None, notes=(), left=self._left)
         self._second: TaskID | None = None
         self._speaker = Speaker(self._console, self._line)
         self._shape = self._doing = self._note = ""
@@ -211,7 +236,7 @@ class TrainingDisplay(Observer):
         self._step, self._length, self._snapshots = step, length, tuple(snapshots)
         self._batch, _, height, width = shape
         self._shape = f"in batches of {counted(self._batch, 'image')} of {width}x{height}"
-        self._progress.reset(self._training, total=length, completed=step, note=self._shape)
+        self._progress.reset(self._training, total=length, completed=step, notes=(self._shape,), left=self._left)
 
     def step(self, step: int) -> None:
         """Move the bar on."""
@@ -225,20 +250,24 @@ class TrainingDisplay(Observer):
         if advice := self._crowded():
             self.say(advice)
 
-    def _left_in_words(self) -> str:
-        """The time to the end with all snapshots to come, that after this step too; "" where it is not known yet.
+    def _left(self) -> tuple[float, bool] | None:
+        """The seconds to the end with all snapshots to come, that after this step too; None where they are not known.
 
-        Before the first snapshot, or where one takes longer than the last, it is said to be the least.
+        Before the first snapshot, or where one takes longer than the last, they are the least, which the second is.
         """
         pace, coming = self._pace, sum(at >= self._step for at in self._snapshots)
         if not pace.step_seconds:
-            return ""
+            return None
         steps = (self._length - self._step) * pace.step_seconds
-        left = steps + max(0.0, coming * pace.snapshot_seconds - pace.under_way)
         if coming and pace.snapshot_seconds <= pace.under_way:
-            left = steps + (coming - 1) * max(pace.snapshot_seconds, pace.under_way)
-            return f"at least {duration(left)}".replace("at least less than", "at least")
-        return waiting(left)
+            return steps + (coming - 1) * max(pace.snapshot_seconds, pace.under_way), True
+        return steps + max(0.0, coming * pace.snapshot_seconds - pace.under_way), False
+
+    def _left_in_words(self) -> str:
+        if (known := self._left()) is None:
+            return ""
+        seconds, least = known
+        return f"at least {duration(seconds)}".replace("at least less than", "at least") if least else waiting(seconds)
 
     def _forecast(self) -> str:
         speed = self._batch / max(self._pace.step_seconds, 1e-9)
@@ -251,13 +280,16 @@ class TrainingDisplay(Observer):
     def metrics(self, line: dict[str, Any]) -> None:
         """Renew the figures behind the bar."""
         loss = "not finite" if line["loss"] is None else f"{line['loss']:.4f}"
-        speed = f"{line['images_per_second']:.0f} images/s"
+        speed, limit = f"{line['images_per_second']:.0f} images/s", ""
         if (share := line.get("share_of_limit")) is not None:
-            speed += f" ({share:.{0 if share >= 0.095 else 1}%} of the limit)"
+            limit = f" ({share:.{0 if share >= 0.095 else 1}%} of the limit)"
         first = not self._note
         self._noted = line["step"]
-        self._note = f"epoch {line['epoch']} loss {loss} lr {line['lr']:.2e} {speed}"
-        self._progress.update(self._training, note=self._note)
+        epoch, least = f"epoch {line['epoch']}", f"loss {loss}"
+        rated = f"{least} lr {line['lr']:.2e} {speed}"
+        self._note = f"{epoch} {rated}{limit}"
+        notes = self._note, f"{epoch} {rated}", f"{epoch} {least} {speed}", f"{least} {speed}", least
+        self._progress.update(self._training, notes=notes)
         self._pace.step_seconds = self._batch / max(line["images_per_second"], 1e-9)
         if first or line["step"] == self._length or self._speaker.silent() > BETWEEN_SECONDS:
             self._speaker.speak()
@@ -274,7 +306,7 @@ class TrainingDisplay(Observer):
         self._pace.pause()
         self._advise()
         if self._second is None:
-            self._second = self._progress.add_task(what, total=total, note="")
+            self._second = self._progress.add_task(what, total=total, notes=())
         self._progress.update(self._second, completed=done)
         if done == total:
             self._progress.remove_task(self._second)

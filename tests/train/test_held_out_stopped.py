@@ -46,7 +46,7 @@ class Interrupting(Observer):
         self.stop, self.at, self.heard = stop, at, []
 
     def snapshot(self, what, call, calls):
-        if what != "measuring the held-out loss":
+        if what != "held-out loss":
             return
         self.heard.append((call, calls))
         if call == self.at:

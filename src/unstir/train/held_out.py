@@ -175,7 +175,7 @@ class HeldOutLoss:
         began, done, total = time.perf_counter(), itertools.count(1), sum(map(self._calls, self._splits.values()))
 
         def on_call() -> None:
-            observer.snapshot("measuring the held-out loss", next(done), total)
+            observer.snapshot("held-out loss", next(done), total)
             if stop.signal is not None:
                 raise _StoppedError
 
