@@ -18,7 +18,7 @@ from hypothesis import settings
 from PIL import Image
 
 from unstir.data import Store
-from unstir.data.named import load_digits
+from unstir.data.embedded import load_embedded
 from unstir.metrics import feature_figures
 from unstir.metrics.classifier import FILE, classifier_for
 from unstir.runs import resources
@@ -204,7 +204,7 @@ def command(capsys):
 def unstir(command, tmp_path, monkeypatch):
     """`command`, in a folder with pictures a.png and b.png."""
     monkeypatch.chdir(tmp_path)
-    for name, digit in zip("ab", load_digits()[0][:2].reshape(2, 8, 8), strict=True):
+    for name, digit in zip("ab", load_embedded("digits")[0][:2].reshape(2, 8, 8), strict=True):
         Image.fromarray(digit).save(f"{name}.png")
     return command
 

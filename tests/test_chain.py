@@ -73,9 +73,17 @@ def test_a_new_sampler_with_an_option_is_a_file_a_line_and_a_field(trained, comm
         "train help": ["train", "--help"],
         "of another": ["sample", str(run.path), "--tremor", "1"],
         "too much": ["sample", str(run.path), "--sampler", "trembling", "--tremor", "4"],
-        "of another in a config": ["train", "--grids.tremor", "1"],
+        "of another in a config": ["train", "digits", "--grids.tremor", "1"],
         "without signal": [
-            *("train", "--grids.sampler", "trembling", "--diffusion.zero_terminal_snr", "--diffusion.predict", "v")
+            *(
+                "train",
+                "digits",
+                "--grids.sampler",
+                "trembling",
+                "--diffusion.zero_terminal_snr",
+                "--diffusion.predict",
+                "v",
+            )
         ],
         "made": ["sample", str(run.path), "--num", "2", "--sampler", "trembling", "--out", out[0]],
         "moved": ["sample", str(run.path), "--num", "2", "--sampler", "trembling", "--tremor", "3", "--out", out[1]],

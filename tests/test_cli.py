@@ -21,7 +21,7 @@ unstir = tiny_command.unstir
 def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     unstir = command  # with real charts
-    status, out, err = unstir("train", *tiny(), "--out", "here")
+    status, out, err = unstir("train", "digits", *tiny(), "--out", "here")
     assert status == 0
     assert "here/samples/images-00000048.png" in out and "here/curves.png" in out
     assert (
@@ -39,7 +39,7 @@ def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypa
         assert picture.ndim == 2 and picture.shape[1] > 100 and picture.std() > 10
     assert pixels(tmp_path / "here/curves.png").shape[1] > 600
 
-    status, out, err = unstir("train", *tiny(), "--out", "here")
+    status, out, err = unstir("train", "digits", *tiny(), "--out", "here")
     assert status == 0 and "here is finished, at step 6" in out and "a new run" not in err
     assert '--train.length "12 steps" --train.lr_period "12 steps"' in out
 
@@ -62,34 +62,40 @@ def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("train --train.lrr 1", ["--train.lrr", "Did you mean --train.lr"]),
-        ("train --train.epochs 3", ["--train.epochs", "Did you mean --train.length"]),
-        ("train --train.lr -1", ["train.lr", "-1", "more than 0"]),
-        ("train --train.lr fast", ["train.lr", "fast", "number"]),
-        ("train --model.mults 1 x", ["model.mults", "x"]),
-        ("train --model.attention 7", ["attention", "level 7", "levels 0 to 1"]),
-        ("train --model.dropout 1", ["model.dropout", "less than 1"]),
-        ("train --diffusion.schedule cosin", ["diffusion.schedule", "cosin", "cosine"]),
-        ("train --diffusion.beta_T 0.00001", ["beta_1", "beta_T", "--diffusion.beta_T 0.0001"]),
-        ("train --diffusion.zero_terminal_snr --diffusion.predict eps", ["eps", "predict"]),
-        ("train --train.length 3weeks", ["train.length", "epochs", "images"]),
-        ("train --train.micro_batch 500", ["--train.micro_batch 500 exceeds", "batch_size"]),
-        ("train --train.optimizer adam --train.weight_decay 0.1", ["weight_decay", "adamw"]),
-        ("train --grids.steps 2000", ["--grids.steps 2000 exceeds", "use at most --grids.steps 1000"]),
-        ("train --train.batch_size 5000", ["--train.batch_size 5000 exceeds", "at most --train.batch_size 1498"]),
-        ("train --model.mults 1 2 2 2 2", ["8x8", "multiples of 16", ": --model.mults 1 2 2 2 --model.attention 1"]),
-        ("train --data.channels 3", ["in_channels=1", "data.channels=3"]),
-        ("train --train.device cuda:7", ["cuda:7", "auto"]),
-        ("train --train.init nowhere.safetensors", ["nowhere.safetensors", "does not exist"]),
-        ("train --log.every 0steps", ["log.every", "more than nothing"]),
-        ("train --train.device hpu", ["hpu", "cuda"]),
-        ("train --train.weight_decay inf", ["weight_decay", "inf"]),
+        ("train digits --train.lrr 1", ["--train.lrr", "Did you mean --train.lr"]),
+        ("train digits --train.epochs 3", ["--train.epochs", "Did you mean --train.length"]),
+        ("train digits --train.lr -1", ["train.lr", "-1", "more than 0"]),
+        ("train digits --train.lr fast", ["train.lr", "fast", "number"]),
+        ("train digits --model.mults 1 x", ["model.mults", "x"]),
+        ("train digits --model.attention 7", ["attention", "level 7", "levels 0 to 1"]),
+        ("train digits --model.dropout 1", ["model.dropout", "less than 1"]),
+        ("train digits --diffusion.schedule cosin", ["diffusion.schedule", "cosin", "cosine"]),
+        ("train digits --diffusion.beta_T 0.00001", ["beta_1", "beta_T", "--diffusion.beta_T 0.0001"]),
+        ("train digits --diffusion.zero_terminal_snr --diffusion.predict eps", ["eps", "predict"]),
+        ("train digits --train.length 3weeks", ["train.length", "epochs", "images"]),
+        ("train digits --train.micro_batch 500", ["--train.micro_batch 500 exceeds", "batch_size"]),
+        ("train digits --train.optimizer adam --train.weight_decay 0.1", ["weight_decay", "adamw"]),
+        ("train digits --grids.steps 2000", ["--grids.steps 2000 exceeds", "use at most --grids.steps 1000"]),
+        (
+            "train digits --train.batch_size 5000",
+            ["--train.batch_size 5000 exceeds", "at most --train.batch_size 1498"],
+        ),
+        (
+            "train digits --model.mults 1 2 2 2 2",
+            ["8x8", "multiples of 16", ": --model.mults 1 2 2 2 --model.attention 1"],
+        ),
+        ("train digits --data.channels 3", ["in_channels=1", "data.channels=3"]),
+        ("train digits --train.device cuda:7", ["cuda:7", "auto"]),
+        ("train digits --train.init nowhere.safetensors", ["nowhere.safetensors", "does not exist"]),
+        ("train digits --log.every 0steps", ["log.every", "more than nothing"]),
+        ("train digits --train.device hpu", ["hpu", "cuda"]),
+        ("train digits --train.weight_decay inf", ["weight_decay", "inf"]),
         ("train nonsense", ["nonsense", "digits", "cifar10-small"]),
         ("train digit", ["'digit'", "did you mean digits?"]),
-        ("train --data.flip true", ["'true'", "a switch takes no value: --data.flip or --data.no-flip"]),
+        ("train digits --data.flip true", ["'true'", "a switch takes no value: --data.flip or --data.no-flip"]),
         ("train cifar10_small", ["'cifar10_small'", "did you mean cifar10-small?"]),
         ("train missing.toml", ["missing.toml"]),
-        ("train --data.source missing", ["missing"]),
+        ("train digits --data.source missing", ["missing"]),
         ("train digits extra", ["extra"]),
         ("trian", ["trian", "train"]),
         ("sample nowhere", ["nowhere does not exist; name the folder of a run"]),
@@ -120,7 +126,7 @@ def test_help_lists_the_recipes_and_starts_fast():
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_the_same_command_continues(tmp_path, number, status):
-    words = ["train", *tiny("100000 steps", log="1 step")]
+    words = ["train", "digits", *tiny("100000 steps", log="1 step")]
     child = Command(words, tmp_path, out=tmp_path / "out", err=tmp_path / "err")
     metrics = tmp_path / "runs/digits/metrics.jsonl"
     deadline = time.monotonic() + 60
@@ -144,7 +150,7 @@ def test_a_signal_saves_and_the_same_command_continues(tmp_path, number, status)
 
 
 def test_a_second_interrupt_ends_at_once_and_loses_nothing(tmp_path):
-    child = Command(["train", *tiny("100000 steps", checkpoint="1 step")], tmp_path)
+    child = Command(["train", "digits", *tiny("100000 steps", checkpoint="1 step")], tmp_path)
     folder, deadline = tmp_path / "runs/digits/checkpoints", time.monotonic() + 60
     while not (folder.is_dir() and any(folder.glob("step-*"))):
         assert time.monotonic() < deadline and child.poll() is None

@@ -51,7 +51,7 @@ def test_a_run_killed_at_its_birth_is_no_hindrance(unstir, tmp_path):
     (tmp_path / "here").mkdir()
     for name in ("data.json", ".config.toml.partial", ".lock"):
         (tmp_path / "here" / name).touch()
-    assert unstir("train", *tiny(), "--out", "here")[0] == 0
+    assert unstir("train", "digits", *tiny(), "--out", "here")[0] == 0
     assert not list((tmp_path / "here").glob(".*.partial"))
 
 
@@ -120,9 +120,9 @@ def test_every_setting_but_the_listed_ones_is_fixed_once_a_run_exists(unstir, he
 def test_a_folder_that_is_no_run_is_left_alone(unstir, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("precious")
-    refused(unstir("train", *tiny(), "--out", "mine"), "mine", "not empty", "--out")
+    refused(unstir("train", "digits", *tiny(), "--out", "mine"), "mine", "not empty", "--out")
     (tmp_path / "file").write_text("x")
-    refused(unstir("train", *tiny(), "--out", "file"), "file")
+    refused(unstir("train", "digits", *tiny(), "--out", "file"), "file")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 

@@ -11,12 +11,14 @@ unstir = tiny_command.unstir
 
 
 def test_other_data_settings_have_another_store(unstir, tmp_path):
-    assert unstir("train", *tiny(), "--out", "a")[0] == 0
-    assert unstir("train", *tiny(), "--data.held_out", "0.3", "--out", "b")[0] == 0
+    assert unstir("train", "digits", *tiny(), "--out", "a")[0] == 0
+    assert unstir("train", "digits", *tiny(), "--data.held_out", "0.3", "--out", "b")[0] == 0
     stores = {Run.open(name).config.data.store for name in ("a", "b")}
     assert len(stores) == 2 and str(tmp_path / "data/digits") in stores
     refused(
-        unstir("train", *tiny(), "--data.source", "data/digits", "--data.size", 16, "--out", "c"), "8x8", "data.size"
+        unstir("train", "digits", *tiny(), "--data.source", "data/digits", "--data.size", 16, "--out", "c"),
+        "8x8",
+        "data.size",
     )
     status, *_ = unstir(
         "train", "digits", *tiny("8 steps"), "--data.held_out", "0.3", "--train.lr_period", "8 steps", "--out", "b"
@@ -25,12 +27,12 @@ def test_other_data_settings_have_another_store(unstir, tmp_path):
 
 
 def test_a_damaged_store_is_found_before_training(unstir, tmp_path):
-    assert unstir("train", *tiny(), "--out", "a")[0] == 0
+    assert unstir("train", "digits", *tiny(), "--out", "a")[0] == 0
     file = tmp_path / "data/digits/train.images.npy"
     content = bytearray(file.read_bytes())
     content[1000] ^= 1
     file.write_bytes(content)
-    refused(unstir("train", *tiny(), "--out", "b"), "data/digits", "damaged")
+    refused(unstir("train", "digits", *tiny(), "--out", "b"), "data/digits", "damaged")
 
 
 def test_refused_files_are_spoken_of_when_training_packs(unstir, tmp_path):
@@ -38,7 +40,7 @@ def test_refused_files_are_spoken_of_when_training_packs(unstir, tmp_path):
     for i in range(12):
         Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(tmp_path / f"photos/{i}.png")
     (tmp_path / "photos/broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    status, out, err = unstir("train", *tiny(), "--data.source", "photos", "--out", "here")
+    status, out, err = unstir("train", "digits", *tiny(), "--data.source", "photos", "--out", "here")
     assert status == 0 and "unstir: 1 file was refused;" in err and "unstir data inspect" in err
     assert "11 training and 1 held-out images of 1x8x8" in err and "parameters" in err
     assert "photos-" in out
@@ -48,7 +50,7 @@ def test_colours_that_are_lost_are_spoken_of(unstir, tmp_path):
     (tmp_path / "photos").mkdir()
     for i in range(12):
         Image.fromarray(np.full((8, 8, 3), (20 * i, 10, 200), np.uint8)).save(tmp_path / f"photos/{i}.png")
-    status, _, err = unstir("train", *tiny(), "--data.source", "photos", "--out", "here")
+    status, _, err = unstir("train", "digits", *tiny(), "--data.source", "photos", "--out", "here")
     assert status == 0 and "12 images had colours and were packed as grey" in err and "--data.channels 3" in err
 
 
@@ -58,13 +60,13 @@ def test_images_left_out_and_labels_lost_are_spoken_of(unstir, tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         picture.save(tmp_path / f"{name}.png")
     (tmp_path / "split/train/again").symlink_to(tmp_path / "split")
-    status, _, err = unstir("train", *tiny(), "--data.source", "split", "--out", "here")
+    status, _, err = unstir("train", "digits", *tiny(), "--data.source", "split", "--out", "here")
     assert status == 0 and "2 left out: outside the train and test folders; unstir data inspect data/split-" in err
     assert "1 left out: a link to a folder" in err
     for name in (*map(str, range(12)), "few/1", "few/2"):
         (tmp_path / "flat" / name).parent.mkdir(parents=True, exist_ok=True)
         picture.save(tmp_path / f"flat/{name}.png")
-    status, _, err = unstir("train", *tiny(), "--data.source", "flat", "--out", "there")
+    status, _, err = unstir("train", "digits", *tiny(), "--data.source", "flat", "--out", "there")
     assert status == 0 and "2 packed without a label: the folder is not taken for a class" in err
 
 
@@ -90,7 +92,7 @@ def test_images_that_use_little_of_the_range_are_spoken_of(unstir, tmp_path):
     status, out, _ = unstir("data", "pack", "of12", "--out", "dark", "--channels", "1")
     (line,) = [line for line in out.splitlines() if "small part of the range" in line]
     assert status == 0 and "18 training images lie in 0..16 of 0..255" in line and "times 16" in line
-    status, _, err = unstir("train", *tiny(), "--data.source", "dark", "--data.size", 16, "--out", "run")
+    status, _, err = unstir("train", "digits", *tiny(), "--data.source", "dark", "--data.size", 16, "--out", "run")
     assert status == 0 and "unstir: the images use a small part of the range" in err
     grey_images(tmp_path / "of8", (values // 256).astype(np.uint8))
     assert "small part of the range" in unstir("data", "pack", "of8", "--out", "as-dark")[1]

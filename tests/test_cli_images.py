@@ -42,7 +42,7 @@ def test_a_sampling_job_goes_on_where_it_was(unstir, here, tmp_path):
 
 
 def test_images_of_one_run_are_not_passed_off_as_those_of_another(unstir, here):
-    assert unstir("train", *tiny(), "--out", "other", "--seed", 1)[0] == 0
+    assert unstir("train", "digits", *tiny(), "--out", "other", "--seed", 1)[0] == 0
     assert unstir("sample", "here", "--num", 2, "--out", "made")[0] == 0
     refused(unstir("sample", "other", "--num", 2, "--out", "made"), "other settings (weights is ", "--out")
 
@@ -69,11 +69,11 @@ def test_a_job_whose_settings_cannot_be_written_makes_no_folder(unstir, here, tm
 
 
 def test_classes_are_learned_and_asked_for(unstir, tmp_path):
-    assert unstir("train", *tiny(), "--model.num_classes", 10, "--out", "here")[0] == 0
+    assert unstir("train", "digits", *tiny(), "--model.num_classes", 10, "--out", "here")[0] == 0
     assert unstir("sample", "here", "--num", 2, "--label", 3, "--out", "threes")[0] == 0
     refused(unstir("sample", "here", "--num", 2, "--label", 10), "--label 10 is outside", "0..9")
     refused(
-        unstir("train", *tiny(), "--model.num_classes", 9),
+        unstir("train", "digits", *tiny(), "--model.num_classes", 9),
         "--model.num_classes 9",
         "10 classes; set --model.num_classes 10",
     )
@@ -93,7 +93,7 @@ def test_a_job_goes_on_from_the_slim_file_of_the_same_weights(unstir, here):
 
 
 def test_sampling_falls_back_from_a_damaged_newest_file(unstir):
-    assert unstir("train", *tiny(checkpoint="4 steps"), "--out", "here")[0] == 0
+    assert unstir("train", "digits", *tiny(checkpoint="4 steps"), "--out", "here")[0] == 0
     run = Run.open("here")
     for folder in (run.checkpoints, run.weights):
         (folder / "step-00000006.safetensors").write_bytes(b"junk")

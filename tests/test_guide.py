@@ -11,7 +11,7 @@ from PIL import Image
 
 from unstir import edit
 from unstir.chain import Chain
-from unstir.data.named import load_digits
+from unstir.data.embedded import load_embedded
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
@@ -165,7 +165,7 @@ def test_figures_under_a_guide_are_of_its_weights_too(pair):
 @pytest.fixture
 def image(tmp_path):
     """A picture file of a digit."""
-    Image.fromarray(load_digits()[0][0].reshape(8, 8)).save(tmp_path / "a.png")
+    Image.fromarray(load_embedded("digits")[0][0].reshape(8, 8)).save(tmp_path / "a.png")
     return tmp_path / "a.png"
 
 

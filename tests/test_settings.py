@@ -15,7 +15,7 @@ from PIL import Image
 from conftest import tiny_config
 from unstir import edit
 from unstir.chain import Chain
-from unstir.data.named import load_digits
+from unstir.data.embedded import load_embedded
 from unstir.errors import UserError
 from unstir.generate import folder
 from unstir.generate.drawing import Job, check
@@ -66,7 +66,7 @@ def another(guided, tmp_path):
 def pictures(tmp_path):
     """Four picture files, a.png and b.png in each of two folders."""
     files = [tmp_path / where / name for where in ("one", "other") for name in ("a.png", "b.png")]
-    for file, digit in zip(files, load_digits()[0][:4].reshape(4, 8, 8), strict=True):
+    for file, digit in zip(files, load_embedded("digits")[0][:4].reshape(4, 8, 8), strict=True):
         file.parent.mkdir(exist_ok=True)
         Image.fromarray(digit).save(file)
     return files

@@ -46,7 +46,7 @@ def here(unstir, digits, shared, tmp_path):
     """The folder "here" of a tiny run, trained by the command line once and copied."""
 
     def make(folder):
-        assert unstir("train", *tiny(), "--data.store", digits, "--out", folder)[0] == 0
+        assert unstir("train", "digits", *tiny(), "--data.store", digits, "--out", folder)[0] == 0
 
     return shutil.copytree(shared("run-of-the-command", make), tmp_path / "here")
 

@@ -95,7 +95,7 @@ def test_help_is_quick_for_torch_is_not_loaded():
         "import sys\nfrom unstir.cli import main\n"
         "try:\n    main(sys.argv[1:])\nfinally:\n    assert 'torch' not in sys.modules and 'numpy' not in sys.modules\n"
     )
-    for words in (("train", "cifar10-small", "--help"), ("sample", "--help"), ("train", "--lr", "1")):
+    for words in (("train", "cifar10-small", "--help"), ("sample", "--help"), ("train", "digits", "--lr", "1")):
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
         assert "AssertionError" not in done.stderr and done.returncode == (2 if "--lr" in words else 0), done.stderr
 

@@ -46,6 +46,18 @@ def test_digits_are_split_by_class_and_match_their_source(digits: Path) -> None:
     store.verify()
 
 
+def test_mnist_is_split_by_class_and_has_no_image_twice(tmp_path: Path) -> None:
+    store = pack("mnist", tmp_path / "mnist")
+    assert store.shape == (1, 28, 28) and store.classes == tuple("0123456789")
+    assert (store.count("train"), store.count("held_out")) == (9001, 999)
+    images, labels = (torch.cat([read("train"), read("held_out")]) for read in (store.images, store.labels))  # type: ignore[arg-type]
+    assert labels.bincount().tolist() == [1001, 1127, 991, 1032, 980, 863, 1014, 1070, 944, 978]
+    assert len({image.numpy().tobytes() for image in images}) == 10_000
+    assert images.max() == 255 and images.float().mean().item() / 255 == pytest.approx(
+        0.1307, abs=0.001
+    )  # as published
+
+
 def test_images_are_mapped_and_writing_to_them_leaves_the_file_alone(copy: Path) -> None:
     images = Store.open(copy).images("train")
     assert images.dtype == torch.uint8 and images.is_contiguous()

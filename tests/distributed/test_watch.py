@@ -100,7 +100,7 @@ def test_what_all_refuse_is_said_once(tmp_path, quick_watch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("train", "--train.lr", "much"), "train.lr"),
+        (("train", "digits", "--train.lr", "much"), "train.lr"),
         (("evaluate", "nowhere"), "nowhere"),
         (("likelihood", "nowhere"), "nowhere"),
         (("doctor", "nowhere"), "unstir doctor is the work of one process; start it without torchrun"),

@@ -1,4 +1,4 @@
-"""The default recipe, end to end: what `unstir train` makes are digits, they are all ten, and they are not copies.
+"""The recipe `digits`, end to end: what it makes are digits, they are all ten, and they are not copies.
 
 It is trained for half its length, which has to do; with UNSTIR_WHOLE=1 for all of it, as before a release.
 """
@@ -25,11 +25,13 @@ CHANCE = 0.001
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder in which `unstir train` has run, in the background of no other test's files."""
+    """A folder in which `unstir train digits` has run, in the background of no other test's files."""
     folder = tmp_path_factory.mktemp("newcomer")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     length = [] if STEPS == WHOLE else ["--train.length", f"{STEPS} steps"]
-    subprocess.run([sys.executable, "-m", "unstir", "train", *length], cwd=folder, check=True, env=environment)
+    subprocess.run(
+        [sys.executable, "-m", "unstir", "train", "digits", *length], cwd=folder, check=True, env=environment
+    )
     return folder
 
 

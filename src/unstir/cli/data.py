@@ -29,12 +29,12 @@ def pack(
     Example: `unstir data pack my_images/ --out data/mine --size 32`
 
     Args:
-        source: "digits", "cifar10", a CIFAR-10 archive, or a folder or zip of images, where subfolders name classes
-            and train/ and test/, where there are both, are the split; a .npy, .npz, parquet or (webdataset) tar file
-            or a folder of these; hf:OWNER/NAME of the Hugging Face Hub, or a folder that datasets saved.
+        source: "mnist", "digits", "cifar10", a CIFAR-10 archive, or a folder or zip of images, where subfolders name
+            classes and train/ and test/, where there are both, are the split; a .npy, .npz, parquet or (webdataset)
+            tar file or a folder of these; hf:OWNER/NAME of the Hugging Face Hub, or a folder that datasets saved.
         out: Folder of the store.
         size: Side in pixels that images are resized and centre-cropped to; 0: as they come, all alike.
-        channels: 1 grey, 3 RGB; by default 1 for digits, 3 for all else.
+        channels: 1 grey, 3 RGB; by default 1 for mnist and digits, 3 for all else.
         held_out: Fraction kept out of training, where the source has no split; by default 1/6 of digits, 1/10 of
             others.
         sha256: Expected SHA-256 of a source that is one file; for CIFAR-10 in place of the official ones.

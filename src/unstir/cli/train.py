@@ -1,7 +1,7 @@
 """`unstir train`."""
 
 import shlex
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from pydantic.dataclasses import dataclass
@@ -14,6 +14,9 @@ from unstir.errors import KeptSettingsError, UserError
 from unstir.runs import recipes, toml
 from unstir.runs.bounds import STRICT
 from unstir.runs.config import MAY_CHANGE, Config
+
+if TYPE_CHECKING:
+    from unstir.runs.run import Run  # which loads torch
 
 
 @Parameter(name="*", name_transform=str)
@@ -28,8 +31,8 @@ class Settings(Config):
 LISTED = "\n".join(f"- **{name}**: {sentence}" for name, sentence in recipes.sentences().items())
 HELP = f"""Train a model, or continue a run: the same command continues where it stopped.
 
-Alone it trains the embedded digits in minutes. RECIPE is one of the list or a TOML file of the settings below; options
-override it. Ctrl-C saves and exits.
+Alone it trains the MNIST digits of the package in minutes. RECIPE is one of the list or a TOML file of the settings
+below; options override it. Ctrl-C saves and exits.
 
 Example: `unstir train cifar10-small --data.source my_images/ --data.size 32 --out runs/mine`
 
@@ -37,6 +40,8 @@ Example: `unstir train cifar10-small --data.source my_images/ --data.size 32 --o
 
 When continuing, these may change: {", ".join(MAY_CHANGE)}.
 """
+COMPARED = "ancestral:100,ddim:20,unipc:10"
+"""What the samplers of a new run are compared by: seconds for small images."""
 
 
 @app.command(help=HELP, help_formatter=FORMATTER)
@@ -71,5 +76,13 @@ def train(
         )
         own = f"unstir train --out {shlex.quote(str(folder))} goes on with the run's own settings"
         raise UserError(f"{error}; {what}: {own}") from None
-    show(*done.conclusion)
+    show(*done.conclusion, *(_next(done.run) if done.finished else ()))
     return 0 if done.finished or place().rank else stop.status
+
+
+def _next(run: "Run") -> tuple[str, ...]:
+    """The commands to go on with, to be pasted: images of a class, samplers compared, the report."""
+    folder, classes = shlex.quote(str(run.path)), run.config.model.num_classes
+    label = f" --label {shlex.quote(run.data.classes[-1])}" if classes else ""
+    compared = f"unstir sample {folder} --num 10 --compare {COMPARED}"
+    return f"next     unstir sample {folder}{label}", f"         {compared}", f"         unstir report {folder}"

@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 
 from unstir.data.arrays import ArrayFile, Arrays, ItemsOfDataset, is_arrays
+from unstir.data.cifar10 import CifarSource
 from unstir.data.columns import PREFIX, SAVED, HubDataset, Parquet
 from unstir.data.disk import disk_errors, file_errors, file_sha256, require_space, usable_path, what_it_is
+from unstir.data.embedded import EMBEDDED, EmbeddedSource
 from unstir.data.folder import FolderSource, joint_digest
 from unstir.data.images import EXTENSIONS
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
-from unstir.data.named import CifarSource, DigitsSource
 from unstir.data.records import Records, RecordsSource
 from unstir.data.shards import Shards
-from unstir.data.source import Options, Source, Spelling, UnfitError, in_python, is_named
+from unstir.data.source import NAMES, Options, Source, Spelling, UnfitError, in_python, is_named
 from unstir.data.store import Store, is_store
 from unstir.data.writer import Writer, led_to, publish, staging_folder
 from unstir.errors import UserError, nearest, printable
@@ -34,8 +35,8 @@ _START = 264  # bytes of a file that tell what it is
 
 _EXAMPLES = 10
 _GIVEN = (
-    f"use digits, cifar10, {PREFIX}OWNER/NAME, or the path of a folder or zip of images, of a .npy, .npz, .parquet or "
-    "tar file or a folder of these, or of a CIFAR-10 archive"
+    f"use {', '.join(NAMES)}, {PREFIX}OWNER/NAME, or the path of a folder or zip of images, of a .npy, .npz, .parquet "
+    "or tar file or a folder of these, or of a CIFAR-10 archive"
 )
 
 
@@ -56,14 +57,15 @@ def pack(
 ) -> Store:
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
 
-    source: "digits" (embedded, 8x8 grey), "cifar10" (downloaded to download_dir, by default out's parent), or the path
-        of a CIFAR-10 archive (.tar.gz, binary or python), a folder of images, a zip of images, a .npy, .npz, parquet or
-        tar file or a folder of these, a folder that the library datasets saved; "hf:OWNER/NAME", of the Hugging Face
-        Hub; arrays (images, or a tuple or mapping with labels); a torch Dataset. docs/data.md has each form.
+    source: "mnist" or "digits" (embedded, 28x28 and 8x8 grey), "cifar10" (downloaded to download_dir, by default out's
+        parent), or the path of a CIFAR-10 archive (.tar.gz, binary or python), a folder of images, a zip of images, a
+        .npy, .npz, parquet or tar file or a folder of these, a folder that the library datasets saved;
+        "hf:OWNER/NAME", of the Hugging Face Hub; arrays (images, or a tuple or mapping with labels); a torch Dataset.
+        docs/data.md has each form.
     size: side of the packed square in pixels, 1..4096; None keeps the images' own common shape.
-    channels: 1 (grey) or 3 (RGB); None means 1 for digits and 3 for all else.
-    held_out: fraction in [0, 1) of each class kept from training; None means 1/6 for digits and 1/10 for folders
-        and zips. It does not apply to sources that bring a split: CIFAR-10, and folders named train and test.
+    channels: 1 (grey) or 3 (RGB); None means 1 for mnist and digits, 3 for all else.
+    held_out: fraction in [0, 1) of each class kept from training; None means 1/6 for digits and 1/10 for all
+        others. It does not apply to sources that bring a split: CIFAR-10, and folders named train and test.
     sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
     strict: any refused file is an error. seed: picks the held-out images. license: that of the data, recorded with it;
         "" takes what the source says of it, or "unknown".
@@ -92,14 +94,14 @@ def source_of(asked: Options) -> Source:
     _check_hash(options)
     if not isinstance(source, str | Path):
         return RecordsSource(_in_memory(source), options)
-    if source == "digits":
-        return DigitsSource(options)
+    if source in EMBEDDED:
+        return EmbeddedSource(options)
     if source == "cifar10":
         return CifarSource(None, options)
     if isinstance(source, str) and source.startswith(PREFIX):
         return RecordsSource(HubDataset(source), options)
     path, named = usable_path(source), asked.spelling("source", str(source))
-    near = nearest(str(source), ("digits", "cifar10"))
+    near = nearest(str(source), NAMES)
     with file_errors(path, f"{named} is not there; {f'did you mean {near}? Else ' if near else ''}{_GIVEN}"):
         mode, start = path.stat().st_mode, b""
         if stat.S_ISREG(mode):

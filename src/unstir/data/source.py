@@ -23,9 +23,13 @@ Spelling = Callable[[str, object], str]
 """(name of an argument of `pack`, value) to what is typed for it; so a remedy can be typed as it stands."""
 
 
+NAMES = "mnist", "digits", "cifar10"
+"""The data sets that are known by name."""
+
+
 def is_named(source: str) -> bool:
     """Whether a source is a data set with a name, and no path."""
-    return source in ("digits", "cifar10") or source.startswith("hf:")
+    return source in NAMES or source.startswith("hf:")
 
 
 def in_python(name: str, value: object) -> str:

@@ -15,6 +15,7 @@ from unstir.runs.config import Config
 from unstir.runs.model import Model, weights_in_words
 
 OF_DATA = {
+    "mnist": "10,000 images of MNIST (LeCun, Cortes & Burges 1998), CC BY-SA 3.0",
     "digits": "UCI Optical Recognition of Handwritten Digits (Alpaydin & Kaynak 1998), CC BY 4.0",
     "cifar10": "CIFAR-10 (Krizhevsky 2009), published without a licence",
 }

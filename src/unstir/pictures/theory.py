@@ -9,8 +9,8 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.data.disk import open_file
+from unstir.data.embedded import load_embedded
 from unstir.data.images import Refused, decode
-from unstir.data.named import load_digits
 from unstir.errors import UserError
 from unstir.pictures.charts import log_axis
 from unstir.pictures.grid import SIGNED
@@ -32,7 +32,7 @@ def save_theory(path: Path, image: Path | None = None) -> None:
 
     schedules = {"linear": linear(), "cosine": cosine(), "sigmoid": sigmoid()}
     schedules["linear, zero terminal SNR"] = zero_terminal_snr(schedules["linear"])
-    digit = from_uint8(torch.from_numpy(load_digits()[0][:1].copy()))
+    digit = from_uint8(torch.from_numpy(load_embedded("digits")[0][:1].copy()))
     x_0 = digit.view(1, 1, *digit.shape[-2:]) if image is None else _read(image)
     figure = Figure(figsize=(13, 7.2), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1])

@@ -30,8 +30,8 @@ from unstir.runs.bounds import (
 class DataConfig:
     """Which images."""
 
-    source: str = "digits"
-    """"digits" (embedded), "cifar10" (downloaded), a folder or zip of images, another form of docs/data.md, a store."""
+    source: str = "mnist"
+    """"mnist" or "digits" (embedded), "cifar10" (downloaded), a folder or zip of images, any form of docs/data.md."""
     store: str = ""
     """Folder of the packed store; empty: data/NAME below the current folder."""
     size: Annotated[int, Field(ge=0, le=4096)] = 0

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from unstir.data import Store, is_store, pack, verify_once
 from unstir.data.disk import usable_path
-from unstir.data.source import after_train, is_named
+from unstir.data.embedded import EMBEDDED
+from unstir.data.source import NAMES, after_train, is_named
 from unstir.errors import UserError, option
 from unstir.runs import build, run
 from unstir.runs.config import Config
@@ -57,14 +58,14 @@ def open_data(
 def store_path(data: DataConfig) -> Path:
     """Where the packed data of these settings is kept: data.store, or data/NAME below the current folder.
 
-    What comes with the package or is published under a name is data/digits or data/cifar10. A path of the user's, or
+    What comes with the package or is published under a name is data/NAME, such as data/mnist. A path of the user's, or
     another selection of those, has the first digits of a hash of its settings behind its name.
     """
     if data.store:
         return Path(data.store)
     name = usable_path(data.source).resolve().name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
-    usual = DataConfig(source=data.source, channels=1 if data.source == "digits" else 3, flip=data.flip)
-    if data == usual and data.source in ("digits", "cifar10"):
+    usual = DataConfig(source=data.source, channels=1 if data.source in EMBEDDED else 3, flip=data.flip)
+    if data == usual and data.source in NAMES:
         return Path("data") / name
     source = data.source if is_named(data.source) else str(Path(data.source).resolve())
     settings = [source, data.size, data.channels, data.held_out, data.sha256]

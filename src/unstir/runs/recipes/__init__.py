@@ -10,7 +10,7 @@ from unstir.nn.own import allow
 from unstir.runs import toml
 from unstir.runs.config import Config
 
-DEFAULT = "digits"
+DEFAULT = "mnist"
 NEEDED = ("data", "source"), ("model", "channels")
 """What a file that names no recipe must say itself: the defaults would be a network of 35.7 M parameters."""
 

@@ -1,21 +1,16 @@
-"""The data sets known by name: handwritten digits inside the package, and CIFAR-10 from its official archives.
+"""CIFAR-10, known by name, from its official archives.
 
-*Digits*: 1,797 grey images of 8x8 pixels, so that training works at once and offline. See digits.txt next to this file
-for where they come from and their licence (CC BY 4.0).
-
-*CIFAR-10*: 60,000 colour images of 32x32 pixels in ten classes (Krizhevsky 2009).
+60,000 colour images of 32x32 pixels in ten classes (Krizhevsky 2009).
 The binary archive (downloaded on request) holds records of 1 label byte and 3,072 pixel bytes, colour plane by plane,
 which is [C, H, W] already. The python archive holds pickles; a separate process turns them into the same records
 (see unpickle.py). Either is hashed before a byte of it is interpreted, and its members are read as streams
 by their exact names: nothing is extracted. Train is data_batch_1 to 5 in order, held out is test_batch.
 """
 
-import hashlib
 import json
 import subprocess
 import sys
 import tarfile
-import zipfile
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -29,13 +24,9 @@ from numpy.typing import NDArray
 
 from unstir.data.disk import fetch, file_sha256
 from unstir.data.images import Shape
-from unstir.data.source import Chunk, Options, Plan, Source, UnfitError, chunk_ranges, chunk_rows, hold_out
+from unstir.data.source import Chunk, Options, Plan, Source, UnfitError, chunk_ranges, chunk_rows
 from unstir.errors import UserError, remedy
 from unstir.progress import Progress
-
-DIGITS = Path(__file__).with_name("digits.npz")
-DIGITS_SIDE = 8
-HELD_OUT = 1 / 6  # fraction of them held out unless another is asked for: 299 of 1,797 images, 29 or 30 of each digit
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 BINARY_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
@@ -47,47 +38,6 @@ _FOLDER = "cifar-10-batches-bin"
 _BATCHES = (*(f"{_FOLDER}/data_batch_{i}.bin" for i in range(1, 6)), f"{_FOLDER}/test_batch.bin")
 _META = f"{_FOLDER}/batches.meta.txt"
 _PYTHON_FOLDER = "cifar-10-batches-py"
-
-
-def load_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Read the digits: uint8 [1797, 8, 8] with ink 0..16 mapped to round(v * 255 / 16), and int64 labels 0..9."""
-    try:
-        with np.load(DIGITS, allow_pickle=False) as arrays:
-            ink, labels = arrays["images"], arrays["labels"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise UserError(f"{DIGITS}: the embedded digits are missing or damaged; install unstir again") from None
-    return np.round(ink * (255 / 16)).astype(np.uint8), labels.astype(np.int64)
-
-
-class DigitsSource(Source):
-    """The embedded digits as a source, split by class with the hash of each image's number."""
-
-    kind = "digits"
-
-    def __init__(self, options: Options) -> None:
-        super().__init__(options, DIGITS_SIDE, 1, HELD_OUT)
-        self.license = options.license or "CC BY 4.0"
-
-    def stamp(self) -> str:
-        """Hash the file of the digits."""
-        return hashlib.sha256(DIGITS.read_bytes()).hexdigest()
-
-    def plan(self, progress: Progress | None) -> Plan:
-        """Split the digits; every pixel is in memory already."""
-        ink, labels = load_digits()
-        total, side, seed = len(ink), self.size or DIGITS_SIDE, self.options.seed
-        held = hold_out([f"{i:04d}" for i in range(total)], labels.tolist(), self.held_out, seed)
-        order = sorted(range(total), key=lambda i: i in held)
-
-        def chunks(start: int) -> Generator[Chunk, None, None]:
-            for split, first, stop in chunk_ranges(total, total - len(held), total):
-                if first >= start:
-                    rows = order[first:stop]
-                    yield Chunk(split, np.stack([self.resized(ink[i], "the digits") for i in rows]), labels[rows], stop)
-
-        rule = f"by class, {self.held_out:.4g} of each, ranked by the hash of (seed {seed}, image number)"
-        shape = (self.channels, side, side)
-        return Plan(shape, tuple("0123456789"), total, rule, chunks, source_hash=self.stamp())
 
 
 class _Contents:
