@@ -24,9 +24,9 @@ import tempfile
 from pathlib import Path
 
 import torch
+from unstir.data.named import HELD_OUT, load_digits
 
 from unstir.data import Store
-from unstir.data.named import HELD_OUT, load_digits
 from unstir.data.source import hold_out
 from unstir.metrics.classifier import train_classifier
 from unstir.metrics.features import Trust

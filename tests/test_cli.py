@@ -92,7 +92,7 @@ def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypa
         ("train digits --train.weight_decay inf", ["weight_decay", "inf"]),
         ("train nonsense", ["nonsense", "digits", "cifar10-small"]),
         ("train digit", ["'digit'", "did you mean digits?"]),
-        ("train digits --data.flip true", ["'true'", "a switch takes no value: --data.flip or --data.no-flip"]),
+        ("train --data.flip true", ["'true'", "a switch takes no value: --data.flip or --data.no-flip"]),
         ("train cifar10_small", ["'cifar10_small'", "did you mean cifar10-small?"]),
         ("train missing.toml", ["missing.toml"]),
         ("train digits --data.source missing", ["missing"]),

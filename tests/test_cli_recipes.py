@@ -68,5 +68,5 @@ def test_a_config_without_a_recipe_has_the_defaults_beside_its_own_data_and_netw
 )
 def test_a_file_that_says_too_little_does_not_start_the_large_network(unstir, tmp_path, text, missing):
     (tmp_path / "few.toml").write_text(text)
-    refused(unstir("train", "few.toml"), "few.toml names no recipe", missing, 'recipe = "digits"')
+    refused(unstir("train", "few.toml"), "few.toml names no recipe", missing, 'recipe = "mnist"')
     assert not (tmp_path / "runs").exists() and not (tmp_path / "data").exists()

@@ -38,6 +38,7 @@ ROOMS = [
     "report",
     "interop",
     "threads",
+    "bars",
     "console",
     "cli",
     "__main__",

@@ -5,24 +5,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import timedelta
-from functools import partial
 from typing import Any, ClassVar, Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from rich.progress import Progress, TaskID
 
+from unstir.bars import bar
 from unstir.distributed.place import place
 from unstir.errors import printable
 from unstir.progress import counted, duration, waiting
@@ -137,38 +125,10 @@ def heartbeat(what: str) -> AbstractContextManager[Speaker]:
 def counting(what: str, unit: str) -> Iterator["Counter"]:
     """Show on standard error how far a job of known size has come: ``with counting(...) as count: job(count)``."""
     console = stderr()
-    with _bar(console, unit) as progress:
+    with bar(console, unit) as progress:
         counter = Counter(progress, what, unit)
         with Speaker(console, counter.line):
             yield counter
-
-
-class _Note(ProgressColumn):
-    """What a task says behind its other columns: the first of its notes that fits into what they leave of the line."""
-
-    def __init__(self, shown: Progress) -> None:
-        super().__init__()
-        self._shown = shown
-
-    def render(self, task: Task) -> Text:
-        notes: tuple[str, ...] = task.fields["notes"]
-        console, others = self._shown.console, [column for column in self._shown.columns if column is not self]
-        room = console.width - sum(1 + max(map(partial(self._width, column), self._shown.tasks)) for column in others)
-        return Text(next((note for note in notes if len(note) <= room), ""), no_wrap=True)
-
-    def _width(self, column: str | ProgressColumn, task: Task) -> int:
-        shown = column if isinstance(column, str) else column(task)
-        return self._shown.console.measure(shown).maximum
-
-
-class _Left(TimeRemainingColumn):
-    """The time left as rich forecasts it or, where a task has a field ``left``, as that knows it when it is called."""
-
-    def render(self, task: Task) -> Text:
-        left: Callable[[], tuple[float, bool] | None] | None = task.fields.get("left")
-        if left is None or (known := left()) is None:
-            return super().render(task)
-        return Text(str(timedelta(seconds=round(known[0]))), style="progress.remaining")
 
 
 class Counter:
@@ -197,22 +157,12 @@ class Counter:
         return f"{self._what}: {' '.join(f'{done} of {total} {self._unit} {note}'.split())}{left}"
 
 
-def _bar(console: Console, unit: str) -> Progress:
-    """A progress bar with count, unit, time spent and time left; it draws nothing where there is no terminal."""
-    bar = BarColumn(bar_width=24 if console.width >= 140 else 8)
-    count = TextColumn("{task.description}"), bar, MofNCompleteColumn(), TextColumn(unit)
-    times = TimeElapsedColumn(), TextColumn("left"), _Left()
-    shown = Progress(*count, *times, console=console, disable=not console.is_terminal)
-    shown.columns = *shown.columns, _Note(shown)
-    return shown
-
-
 class TrainingDisplay(Observer):
     """The progress of training, and after a few steps how fast they are, and when the end and a snapshot come."""
 
     def __init__(self) -> None:
         self._console = stderr()
-        self._progress = _bar(self._console, "steps")
+        self._progress = bar(self._console, "steps")
         self._training = self._progress.add_task("training", total=None, notes=(), left=self._left)
         self._second: TaskID | None = None
         self._speaker = Speaker(self._console, self._line)

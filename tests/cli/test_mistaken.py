@@ -143,7 +143,10 @@ def test_what_is_no_command_no_number_and_no_set_of_images_is_said_so(there, com
 
 
 def test_a_name_almost_that_of_a_source_is_answered_with_it(there, command, refused):
-    refused(command("data", "pack", "Digts", "--out", "s"), "Digts is not there; did you mean digits? Else use digits")
+    refused(
+        command("data", "pack", "Digts", "--out", "s"),
+        "Digts is not there; did you mean digits? Else use mnist, digits",
+    )
     assert "did you mean" not in refused(command("data", "pack", "photos", "--out", "s"), "photos is not there; use")
 
 
@@ -159,7 +162,7 @@ def packed_nothing(monkeypatch):
 def test_a_run_that_is_near_a_mistyped_out_is_named(there, packed_nothing, command, refused, name):
     longer = ["--train.length", "200 epochs"]
     line = refused(command("train", "--out", name, *longer), "holds no run; did you mean runs/r1?")
-    refused(command(*shlex.split(line.strip().split(": unstir ")[-1])), f"begins {Path(name)} on digits")
+    refused(command(*shlex.split(line.strip().split(": unstir ")[-1])), f"begins {Path(name)} on mnist")
 
 
 @pytest.mark.parametrize(

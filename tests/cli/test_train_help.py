@@ -36,11 +36,11 @@ def entries(text):
     return found
 
 
-@pytest.mark.parametrize("recipe", ["", "digits", "cifar10-small", "digits-guided"])
+@pytest.mark.parametrize("recipe", ["", "mnist", "cifar10-small", "digits-guided"])
 def test_the_defaults_are_those_of_the_recipe(page, recipe):
     text = page("train", *([recipe] if recipe else []), "--help")
-    assert f"with the values of recipe {recipe or 'digits'}" in text
-    shown, config = entries(text), recipes.load_recipe(recipe or "digits")
+    assert f"with the values of recipe {recipe or 'mnist'}" in text
+    shown, config = entries(text), recipes.load_recipe(recipe or "mnist")
     assert shown["--model.channels"] == str(config.model.channels)
     assert shown["--train.length"] == config.train.length
     assert shown["--train.lr"] == str(config.train.lr)
@@ -81,13 +81,13 @@ def test_help_on_a_recipe_that_is_none_says_so(unstir, refused):
 def test_help_where_a_run_cannot_be_read_has_the_values_of_the_recipe_and_training_says_what_is_wrong(
     page, unstir, refused, tmp_path
 ):
-    run = tmp_path / "runs/digits"
+    run = tmp_path / "runs/mnist"
     run.mkdir(parents=True)
     (run / "config.toml").write_text("[loss]\nno_longer_known = 64\n")
     (run / "data.json").write_text(encode({"unstir_data": 1}))
-    assert "with the values of recipe digits" in page("train", "--help")
-    assert "with the values of recipe digits" in page("train", "--out", "runs/digits", "--help")
-    refused(unstir("train"), "runs/digits/data.json has format 1, this version reads")
+    assert "with the values of recipe mnist" in page("train", "--help")
+    assert "with the values of recipe mnist" in page("train", "--out", "runs/mnist", "--help")
+    refused(unstir("train"), "runs/mnist/data.json has format 1, this version reads")
 
 
 def test_help_is_quick_for_torch_is_not_loaded():

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from unstir.data import folder, packing
+from unstir.data.cifar10 import BINARY_SHA256, CifarSource
 from unstir.data.folder import FolderSource, arrange
 from unstir.data.listing import Entry, Listing, _list_member
-from unstir.data.cifar10 import BINARY_SHA256, CifarSource
 from unstir.data.packing import source_of
 from unstir.data.source import Options, chunk_ranges, chunk_rows, hold_out, in_python
 from unstir.errors import UserError

@@ -54,7 +54,7 @@ class Judge:
         self.accuracy = self._svm.score(self._held_out, held_out_labels)
 
     def __call__(self, images, asked=None):
-        """The verdict on images, of the classes that were ``asked`` for, int [N]; None: those that they are taken for."""
+        """The verdict on images of the classes ``asked`` for, int [N]; None: those that they are taken for."""
         images = _flat(images)
         real, ours = self._svm.predict_proba(self._held_out), self._svm.predict_proba(images)
         near, real_near = self._nearest(images), self._nearest(self._held_out)
