@@ -64,8 +64,8 @@ def pack(
         docs/data.md has each form.
     size: side of the packed square in pixels, 1..4096; None keeps the images' own common shape.
     channels: 1 (grey) or 3 (RGB); None means 1 for mnist and digits, 3 for all else.
-    held_out: fraction in [0, 1) of each class kept from training; None means 1/6 for digits and 1/10 for all
-        others. It does not apply to sources that bring a split: CIFAR-10, and folders named train and test.
+    held_out: fraction in [0, 1) of each class kept from training; None means 1/6 for digits and 1/10 for others. It
+        does not apply to sources that bring a split: CIFAR-10, and folders named train and test.
     sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
     strict: any refused file is an error. seed: picks the held-out images. license: that of the data, recorded with it;
         "" takes what the source says of it, or "unknown".
