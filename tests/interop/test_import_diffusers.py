@@ -202,7 +202,7 @@ def test_size_and_classes_are_asked_for_where_the_folder_is_silent(folder, tmp_p
     run = import_run(theirs, tmp_path / "run", Asked(size=8, classes=("cat", "dog"))).run
     assert run.labels.names == ("cat", "dog") and run.labels.has_null and run.data.shape == (3, 8, 8)
     changed(theirs, "unet/config.json", sample_size=8)
-    for asked, option in ((Asked(size=16), "--size 16"), (Asked(T=500), "--T 500")):
+    for asked, option in ((Asked(size=16), "--size 16"), (Asked(beta_T=0.5), "--beta-T 0.5")):
         with pytest.raises(UserError, match=f"^{option} was given, but {theirs} says it itself; leave it out$"):
             import_run(theirs, tmp_path / "other", asked)
     with pytest.raises(UserError, match=f"unet is a part of a folder of diffusers; name that: {theirs}$"):
