@@ -107,7 +107,7 @@ def test_a_model_of_the_hub_is_read_from_its_cache_without_a_network(folder, tmp
     assert "note     without an answer from the Hub: " in out
     check_same_outputs(net, Run.open("run"))
     line = refused(
-        unstir("import", "google/ddpm-other", "--out", "other"), "could not be fetched from the Hugging Face"
+        unstir("import", "google/ddpm-other", "--out", "other"), "google/ddpm-other on the Hugging Face Hub: "
     )
     assert "no file or folder" in line and not Path("other").exists()
     for source in ("no/such/path", "res/model-last.pt", "res/model.SAFETENSORS"):

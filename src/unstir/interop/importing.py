@@ -93,11 +93,12 @@ def _read(source: str, asked: Asked) -> tuple[Foreign, str, str]:
     """The model of a source, what the source is called, and the SHA-256 (hex) of its file."""
     path, name, notes = Path(source), source, tuple[str, ...]()
     if of_hub := not path.exists():
-        if hub.is_address(source):
-            raise hub.no_name(source)
         if not hub.is_id(source) or path.suffix.lower() in FILES:
-            raise UserError(f"{source} does not exist; name a file, a folder, or a model of the Hugging Face Hub")
-        path, name, notes = hub.fetch(source, PATTERNS, or_folder=True)
+            raise UserError(f"{source} does not exist; name a file, a folder, or OWNER/NAME of the Hugging Face Hub")
+        try:
+            path, name, notes = hub.fetch(source, PATTERNS)
+        except UserError as error:
+            raise UserError(f"{source} is no file or folder here; {error}") from None
     elif is_run(path):
         raise UserError(f"{source} {IS_RUN}")
     refuse_onnx(path, "network to import")

@@ -66,18 +66,16 @@ def push(
     """Publish a run's model on the Hugging Face Hub as ``name``, OWNER/NAME.
 
     A model that was published there before is replaced, in one commit. Raises UserError, before anything is made, where
-    the name is none, nobody is logged in, without a network, and where the name is another's, holds something else, or
-    is public though ``private`` is asked for.
+    the name is none, nobody is logged in, without a network, and where it holds something else, or is public though
+    ``private`` is asked for; where the Hub refuses the rest, after.
     """
-    hub.check_name(name)
-    account = hub.Account()
-    account.check(name, DATA, private)
+    hub.check(name, DATA, private)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / name.split("/")[1]
         notes = write_repository(model, name, folder, licences, showing)
         message = f"Step {model.step}, SHA-256 {model.weights_sha256[:12]}, by unstir push"
         with showing("publishing", ""):
-            return Published(account.publish(folder, name, message, private, REPLACED), notes)
+            return Published(hub.publish(folder, name, message, private, REPLACED), notes)
 
 
 def write_repository(
@@ -174,19 +172,13 @@ def pull(name: str, folder: str | Path | None = None) -> Pulled:
     It goes to a new ``folder``, by default runs/NAME. Raises UserError where there is no such model of unstir, where
     its files are damaged, and where neither network nor cache have it.
     """
-    local = is_run(Path(name))
-    if not hub.is_id(name):
-        raise UserError(f"{name} {IS_RUN}") if local else hub.no_name(name)
-    folder = Path(folder) if folder is not None else Path("runs") / name.split("/")[1].split("@")[0]
-    if local and folder == Path(name):
+    if is_run(Path(name)):
         raise UserError(f"{name} {IS_RUN}")
+    if not hub.is_id(name):
+        raise hub.no_name(name)
+    folder = Path(folder) if folder is not None else Path("runs") / name.split("/")[1].split("@")[0]
     check_new(folder)
-    try:
-        there, identity, notes = hub.fetch(name, OURS, or_folder=False)
-    except UserError as error:
-        if local:
-            raise UserError(f"{error}; the folder {name} {IS_RUN}") from None
-        raise
+    there, identity, notes = hub.fetch(name, OURS)
     if not is_run(there):
         how = f"unstir import {name} --out {folder}"
         raise UserError(f"{name} is no model that unstir push published; one of diffusers is imported: {how}")
