@@ -22,7 +22,7 @@ from unstir.generate.drawing import Job, sample_batches
 from unstir.interop import published
 from unstir.interop.exporting import export
 from unstir.interop.importing import import_run
-from unstir.interop.model_card import Licences, card
+from unstir.interop.model_card import Page, card
 from unstir.interop.published import public, pull, push, write_repository
 from unstir.metrics.evaluation import Evaluation, saved
 from unstir.metrics.evaluation import save as save_evaluation
@@ -89,7 +89,13 @@ def test_a_run_is_published_and_pulled_and_draws_the_same(hub, tmp_path, unstir)
     assert kept <= set(files) and not any(path.startswith(("events", "run/")) for path in files)
     assert not any(b"/home/me" in data or b"secret" in data for data in files.values())
     card = files["README.md"].decode()
-    assert card.startswith('---\nlicense: "apache-2.0"\nlibrary_name: diffusers\n') and "![the first 16" in card
+    data = hub_library.ModelCard(card).data
+    assert (data.license, data.library_name, data.pipeline_tag) == (
+        "apache-2.0", "diffusers", "unconditional-image-generation",
+    )  # fmt: skip
+    (result,) = data.eval_results
+    assert (result.dataset_type, result.metric_type, result.metric_value[:6]) == ("photos", "FD-classifier", "1.38 ±")
+    assert result.metric_args == {"protocol": f"evaluation/{figures.name()}.json"} and "![the first 16" in card
     for words in ("FD-classifier | 1.38 ± ", "| 0.50 | 90.00 |", "2 × 24 images by ddim, 20 steps",
                       "CC BY 4.0 \\| mine",
                   "unstir pull me/ddpm-digits", 'DDPMPipeline.from_pretrained("me/ddpm-digits")', "source: photos",
@@ -259,10 +265,10 @@ def test_the_page_of_an_imported_run_does_not_say_that_it_was_trained_here(tmp_p
     export(run.model(12, device="cpu"), "diffusers", tmp_path / "theirs")
     for folder, made, images in (
         (run.path, "trained", "1,498 for training, 299 held out"),
-        (import_run(tmp_path / "theirs", tmp_path / "imported").run.path, "imported into and published", "not known"),
+        (import_run(tmp_path / "theirs", tmp_path / "imported").run.path, "imported", "not known"),
     ):
         model = Run.open(folder).model(device="cpu")
-        text = card(model, Run.open(folder).config, "me/x", [], Licences())
+        text = card(model, "me/x", Page(config=Run.open(folder).config))
         assert f"images, {made} with unstir" in text and f"\n- images: {images}\n" in text
 
 
@@ -346,9 +352,9 @@ def test_what_is_to_be_private_is_never_published_openly(hub, tmp_path, unstir, 
 def test_the_page_of_a_network_of_ones_own_says_what_it_needs(tmp_path):
     model = untrained(tmp_path / "run").model(12, device="cpu")
     config = Run.open(model.folder).config
-    assert "UNSTIR_NETWORKS" not in card(model, config, "me/x", [], Licences())
+    assert "UNSTIR_NETWORKS" not in card(model, "me/x", Page(config=config))
     own = replace(config, model=ModelConfig(type="dit:DiT", in_channels=1, options={}))
-    text = card(model, own, "me/x", [], Licences(), "no such network")
+    text = card(model, "me/x", Page(config=own, without_diffusers="no such network"))
     assert "UNSTIR_NETWORKS=dit" in text and "pip install '.[hub]'" in text
 
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from unstir.errors import UserError
-from unstir.interop import readme
 from unstir.interop.compared import Network, check_equal, network_of
 from unstir.interop.diffusers_folder import LABELS
 from unstir.interop.folders import check_new, new_folder
+from unstir.interop.model_card import card, notes
 from unstir.interop.names import to_diffusers
 from unstir.interop.onnx_file import OnnxNetwork, check_installed, write_onnx
 from unstir.interop.schedulers import to_scheduler
@@ -66,7 +66,7 @@ def export(model: Model, to: Target, folder: str | Path) -> Exported:
     write = writers[to](model, folder.name)
     with new_folder(folder) as partial:
         error = check_equal(model, write(partial))
-    return Exported(folder, error, readme.notes(model) if to == "diffusers" else ())
+    return Exported(folder, error, notes(model) if to == "diffusers" else ())
 
 
 def _diffusers(model: Model, name: str) -> Writer:
@@ -87,7 +87,7 @@ def _diffusers(model: Model, name: str) -> Writer:
     def write(folder: Path) -> Network:
         with writing(folder):
             pipeline.save_pretrained(folder)
-        write_text(folder / "README.md", readme.text(model, name))
+        write_text(folder / "README.md", card(model, name))
         if model.labels.count:
             known = {"classes": model.labels.names, "has_null": model.labels.has_null}
             write_text(folder / LABELS, json.dumps(known, indent=1) + "\n")

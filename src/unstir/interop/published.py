@@ -20,7 +20,7 @@ from unstir.generate.folder import drawn_classes
 from unstir.interop import hub
 from unstir.interop.exporting import export
 from unstir.interop.folders import IS_RUN, check_new, new_folder
-from unstir.interop.model_card import Licences, card, shown_chain
+from unstir.interop.model_card import NO_LICENCES, SHOWN, Licences, Page, card, shown_chain
 from unstir.metrics.evaluation import FOLDER, Evaluation, save, saved
 from unstir.pictures.grid import named_grid
 from unstir.pixels import to_uint8
@@ -38,8 +38,7 @@ OURS = ("config.toml", DATA, "weights/*.safetensors", "evaluation/*.json")
 """The files of a repository that make a run."""
 REPLACED = (*OURS, "unet/*", "scheduler/*", "model_index.json", "unstir.json")
 """What a published step replaces of the one before it."""
-SHOWN, COLUMNS = 16, 8
-NO_LICENCES = Licences()
+COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,8 @@ def write_repository(
         _draw(model, folder / "samples.png")
     if not figures:
         notes.append(f"no figures: step {model.step} was not evaluated with these weights (unstir evaluate)")
-    write_text(folder / "README.md", card(model, public(run.config), name, figures, licences, diffusers))
+    page = Page(config=public(run.config), figures=figures, licences=licences, without_diffusers=diffusers)
+    write_text(folder / "README.md", card(model, name, page))
     return tuple(notes)
 
 
