@@ -18,7 +18,7 @@ from unstir.errors import UserError, printable
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import drawn_classes
 from unstir.interop import hub
-from unstir.interop.exporting import export
+from unstir.interop.exporting import export, slim
 from unstir.interop.folders import IS_RUN, check_new, new_folder
 from unstir.interop.model_card import NO_LICENCES, SHOWN, Licences, Page, card, shown_chain
 from unstir.metrics.evaluation import FOLDER, Evaluation, save, saved
@@ -26,7 +26,6 @@ from unstir.pictures.grid import named_grid
 from unstir.pixels import to_uint8
 from unstir.progress import Showing, silently
 from unstir.runs import checkpoint
-from unstir.runs.checkpoint import Checkpoint, environment
 from unstir.runs.config import Config
 from unstir.runs.files import UnwrittenError, make_folder, save_png, write_bytes, write_text, writing
 from unstir.runs.model import Model
@@ -119,17 +118,7 @@ def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) 
     """The files of which `pull` makes a run."""
     config = public(run.config)
     made = Run.create(config, folder / "run", run.data)
-    tensors = {f"model.{name}": t for name, t in model.denoiser.net.state_dict().items()}
-    content = Checkpoint(
-        model.step,
-        to_dict(config),
-        tensors,
-        kind="slim",
-        ema=bool(model.averaged),
-        environment=environment(model.device),
-        data=run.data.plain(),
-    )
-    checkpoint.save(made.weights, content)
+    checkpoint.save(made.weights, slim(model, config))
     for each in figures:
         save(made, each)
     with writing(folder):
