@@ -57,7 +57,9 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def refuse(self, status, code=""):
-        self.reply({"error": "refused"}, status, {"X-Error-Code": code} if code else {})
+        repeated = f"refused: {self.headers.get('Authorization')} of {self.hub.address}/x?key=signature"
+        said = {"error": repeated, "errors": [{"message": '"license" must be one of apache-2.0, mit'}]}
+        self.reply(said, status, {"X-Error-Code": code} if code else {})
 
     def answer(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -90,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
     def create(self, body):
         asked = json.loads(body)
         name = f"{asked.get('organization') or self.user}/{asked['name']}"
-        if not self.may_write:
+        if not self.may_write or name.split("/")[0] not in (self.user, "lab"):
             self.refuse(403)
         elif name in self.hub.repositories:
             self.reply({"url": f"{self.hub.address}/{name}"}, 409)

@@ -20,7 +20,6 @@ from unstir.interop.exporting import export
 from unstir.interop.importing import import_run
 from unstir.interop.names import to_diffusers
 from unstir.interop.published import write_repository
-from unstir.interop.schedulers import to_scheduler
 from unstir.libraries import library
 from unstir.randomness import Key
 from unstir.runs import checkpoint
@@ -253,17 +252,6 @@ def test_what_diffusers_cannot_read_again_is_not_called_an_error_of_writing(tmp_
         with pytest.raises(OSError, match=r"^Error no file named config\.json found$"):
             write(run.model(12, device="cpu"), "diffusers", tmp_path / "out")
         assert [path.name for path in tmp_path.iterdir()] == ["run"]
-
-
-def test_an_export_whose_scheduler_cannot_step_is_not_kept(tmp_path, monkeypatch):
-    def fixed(*given):
-        return to_scheduler(*given) | {"variance_type": "fixed_small"}
-
-    run = untrained(tmp_path / "run", **CASES["learned"])
-    monkeypatch.setattr(exporting, "to_scheduler", fixed)
-    with pytest.raises(UserError, match=r"makes \[1, 2, 8, 8\] of an image \[1, 1, 8, 8\]; nothing was kept"):
-        export(run.model(device="cpu"), "diffusers", tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_a_model_of_the_hub_is_read_from_its_cache_without_a_network(folder, tmp
     assert "note     without an answer from the Hub: " in out
     check_same_outputs(net, Run.open("run"))
     line = refused(
-        unstir("import", "google/ddpm-other", "--out", "other"), "could not be fetched from the Hugging Face"
+        unstir("import", "google/ddpm-other", "--out", "other"), "google/ddpm-other on the Hugging Face Hub: "
     )
     assert "no file or folder" in line and not Path("other").exists()
     for source in ("no/such/path", "res/model-last.pt", "res/model.SAFETENSORS"):
@@ -202,7 +202,7 @@ def test_size_and_classes_are_asked_for_where_the_folder_is_silent(folder, tmp_p
     run = import_run(theirs, tmp_path / "run", Asked(size=8, classes=("cat", "dog"))).run
     assert run.labels.names == ("cat", "dog") and run.labels.has_null and run.data.shape == (3, 8, 8)
     changed(theirs, "unet/config.json", sample_size=8)
-    for asked, option in ((Asked(size=16), "--size 16"), (Asked(T=500), "--T 500")):
+    for asked, option in ((Asked(size=16), "--size 16"), (Asked(beta_T=0.5), "--beta-T 0.5")):
         with pytest.raises(UserError, match=f"^{option} was given, but {theirs} says it itself; leave it out$"):
             import_run(theirs, tmp_path / "other", asked)
     with pytest.raises(UserError, match=f"unet is a part of a folder of diffusers; name that: {theirs}$"):

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -17,14 +17,8 @@ class SourceOptions:
 
     size: int | None = None
     """Side of its images in pixels."""
-    heads: int | None = None
-    """Heads of each attention."""
-    schedule: Literal["linear", "cosine"] | None = None
-    """How the signal fades."""
     classes: tuple[str, ...] = ()
     """Names of its classes, in the order of their numbers; one less than it has labels where the last says nothing."""
-    T: int | None = None
-    """Times of its process."""
     beta_1: float | None = None
     """First variance of the linear schedule."""
     beta_T: float | None = None  # noqa: N815

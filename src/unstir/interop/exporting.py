@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
 
 from unstir.errors import UserError
-from unstir.interop import readme
 from unstir.interop.compared import Network, check_equal, network_of
 from unstir.interop.diffusers_folder import LABELS
 from unstir.interop.folders import check_new, new_folder
+from unstir.interop.model_card import card, notes
 from unstir.interop.names import to_diffusers
 from unstir.interop.onnx_file import OnnxNetwork, check_installed, write_onnx
 from unstir.interop.schedulers import to_scheduler
@@ -26,6 +25,7 @@ from unstir.libraries import library
 from unstir.nn.unet import UNet
 from unstir.runs import build, checkpoint
 from unstir.runs.checkpoint import Checkpoint, environment
+from unstir.runs.config import Config
 from unstir.runs.files import write_text, writing
 from unstir.runs.model import Model
 from unstir.runs.run import Run
@@ -66,7 +66,7 @@ def export(model: Model, to: Target, folder: str | Path) -> Exported:
     write = writers[to](model, folder.name)
     with new_folder(folder) as partial:
         error = check_equal(model, write(partial))
-    return Exported(folder, error, readme.notes(model) if to == "diffusers" else ())
+    return Exported(folder, error, notes(model) if to == "diffusers" else ())
 
 
 def _diffusers(model: Model, name: str) -> Writer:
@@ -87,31 +87,15 @@ def _diffusers(model: Model, name: str) -> Writer:
     def write(folder: Path) -> Network:
         with writing(folder):
             pipeline.save_pretrained(folder)
-        write_text(folder / "README.md", readme.text(model, name))
+        write_text(folder / "README.md", card(model, name))
         if model.labels.count:
             known = {"classes": model.labels.names, "has_null": model.labels.has_null}
             write_text(folder / LABELS, json.dumps(known, indent=1) + "\n")
-        from_here = {"local_files_only": True}
-        unet = diffusers.UNet2DModel.from_pretrained(folder / "unet", low_cpu_mem_usage=False, **from_here)
-        return _stepping(unet, diffusers.DDPMScheduler.from_pretrained(folder / "scheduler", **from_here))
+        how = {"local_files_only": True, "low_cpu_mem_usage": False}
+        unet = diffusers.UNet2DModel.from_pretrained(folder / "unet", **how)
+        return lambda x, t, label: unet(x, t, class_labels=label).sample
 
     return write
-
-
-def _stepping(unet: Any, scheduler: Any) -> Network:
-    """The network of a pipeline; UserError where the scheduler makes no image of what the network says."""
-
-    def network(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-        output: Tensor = unet(x, t, class_labels=label).sample
-        step = scheduler.step(output[-1:], int(t[-1]), x[-1:], generator=torch.Generator()).prev_sample
-        if step.shape != x[-1:].shape:
-            raise UserError(
-                f"a step of the scheduler that was written makes {list(step.shape)} of an image {list(x[-1:].shape)}; "
-                "nothing was kept. Please report this"
-            )
-        return output
-
-    return network
 
 
 def _onnx(model: Model, name: str) -> Writer:
@@ -128,14 +112,18 @@ def _onnx(model: Model, name: str) -> Writer:
 
 def _safetensors(model: Model, name: str) -> Writer:
     """One file, with settings and a hash, as the slim ones of a run."""
-    run, net = Run.open(model.folder), model.denoiser.net
-    tensors = {f"model.{name}": t for name, t in net.state_dict().items()}
-    how: dict[str, Any] = {"kind": "slim", "ema": bool(model.averaged), "environment": environment(model.device)}
-    content = Checkpoint(model.step, to_dict(run.config), tensors, data=run.data.plain(), **how)
+    run = Run.open(model.folder)
 
     def write(folder: Path) -> Network:
         again = build.network(run.config, torch.device("cpu")).eval()
-        again.load_state_dict(checkpoint.load(checkpoint.save(folder, content)).part("model"))
+        again.load_state_dict(checkpoint.load(checkpoint.save(folder, slim(model, run.config))).part("model"))
         return network_of(build.denoiser(run.config, again, torch.float32))
 
     return write
+
+
+def slim(model: Model, config: Config) -> Checkpoint:
+    """The weights of a model as a run with this config keeps them to sample from."""
+    tensors = {f"model.{name}": t for name, t in model.denoiser.net.state_dict().items()}
+    how: dict[str, Any] = {"kind": "slim", "ema": bool(model.averaged), "environment": environment(model.device)}
+    return Checkpoint(model.step, to_dict(config), tensors, data=model.data.plain(), **how)

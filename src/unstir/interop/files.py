@@ -7,14 +7,13 @@ from pathlib import Path
 from torch import Tensor
 
 from unstir.errors import UserError
-from unstir.interop import improved, lucidrains, report_code
+from unstir.interop import lucidrains, report_code
 from unstir.interop.foreign import Asked, Foreign
 from unstir.interop.weights import read_weights
 from unstir.runs import checkpoint, mistaken
 
 READERS: dict[str, Callable[[Mapping[str, Tensor], Asked, str], Foreign]] = {
     report_code.MARK: report_code.read_report,
-    improved.MARK: improved.read_improved,
     lucidrains.MARK: lucidrains.read_lucidrains,
 }
 """What reads a checkpoint that has a tensor of this name, under whatever prefix."""

@@ -47,15 +47,12 @@ class Foreign:
 class Asked:
     """What a person says of a source that does not say it itself; None is what was left out.
 
-    ``size`` is the side of its images in pixels; ``classes`` are the names of its labels, in order. ``T``, the betas
-    and the ``schedule`` are of the process; ``heads`` are those of each attention.
+    ``size`` is the side of its images in pixels; ``classes`` are the names of its labels, in order. The betas
+    are the ends of a linear schedule.
     """
 
     size: int | None = None
-    heads: int | None = None
-    schedule: str | None = None
     classes: tuple[str, ...] = ()
-    T: int | None = None
     beta_1: float | None = None
     beta_T: float | None = None
 

@@ -60,10 +60,20 @@ def import_run(source: str | Path, folder: str | Path, asked: Asked = USUAL) -> 
     network or process has no equal here (the layer or setting is named), or where ``asked`` says what the source says
     itself.
     """
-    folder = Path(folder)
+    check_new(Path(folder))
+    foreign, name, sha256 = _read(str(source), asked)
+    return make_run(foreign, folder, name, sha256, asked.classes)
+
+
+def make_run(foreign: Foreign, folder: str | Path, source: str, sha256: str, classes: tuple[str, ...] = ()) -> Imported:
+    """Make a run in a new folder from a model that an importer has read, of this package or of your own.
+
+    ``source`` names where it came from and ``sha256`` (hex) is the hash of its file; ``classes`` are names of labels
+    that it does not say. Raises UserError, before the folder is made, where the weights do not fit the network.
+    """
+    folder, said = Path(folder), f"{source}, {foreign.program}, SHA-256 {sha256}"
     check_new(folder)
-    foreign, said = _read(str(source), asked)
-    names, null = _labels(foreign, asked)
+    names, null = _labels(foreign, classes or foreign.classes)
     config = _settings(foreign, len(names), null, said)
     data = DataCard((config.data.channels, *foreign.size), names, {"train": 0, "held_out": 0}, content_hash="")
     own = build.outline(config).state_dict()  # shapes alone: a stranger's settings may ask for any amount of memory
@@ -79,15 +89,16 @@ def import_run(source: str | Path, folder: str | Path, asked: Asked = USUAL) -> 
     return Imported(Run.open(folder), sum(t.numel() for t in foreign.weights.values()), foreign.notes)
 
 
-def _read(source: str, asked: Asked) -> tuple[Foreign, str]:
-    """The model of a source, and where it came from in words, with the hash of its file."""
+def _read(source: str, asked: Asked) -> tuple[Foreign, str, str]:
+    """The model of a source, what the source is called, and the SHA-256 (hex) of its file."""
     path, name, notes = Path(source), source, tuple[str, ...]()
     if of_hub := not path.exists():
-        if hub.is_address(source):
-            raise hub.no_name(source)
         if not hub.is_id(source) or path.suffix.lower() in FILES:
-            raise UserError(f"{source} does not exist; name a file, a folder, or a model of the Hugging Face Hub")
-        path, name, notes = hub.fetch(source, PATTERNS, or_folder=True)
+            raise UserError(f"{source} does not exist; name a file, a folder, or OWNER/NAME of the Hugging Face Hub")
+        try:
+            path, name, notes = hub.fetch(source, PATTERNS)
+        except UserError as error:
+            raise UserError(f"{source} is no file or folder here; {error}") from None
     elif is_run(path):
         raise UserError(f"{source} {IS_RUN}")
     refuse_onnx(path, "network to import")
@@ -101,7 +112,7 @@ def _read(source: str, asked: Asked) -> tuple[Foreign, str]:
             how = f"it holds images; to train on them: unstir train RECIPE --data.source {source}"
         raise UserError(f"{source} is no folder of diffusers: it has no model_index.json and no config.json; {how}")
     foreign, sha256 = read_folder(path, asked) if path.is_dir() else read_file(path, asked)
-    return replace(foreign, notes=(*notes, *foreign.notes)), f"{name}, {foreign.program}, SHA-256 {sha256}"
+    return replace(foreign, notes=(*notes, *foreign.notes)), name, sha256
 
 
 def _settings(foreign: Foreign, count: int, null: bool, said: str) -> Config:
@@ -134,10 +145,9 @@ def _settings(foreign: Foreign, count: int, null: bool, said: str) -> Config:
         raise UserError(f"{said.split(',')[0]} has no equal here: {error}") from None
 
 
-def _labels(foreign: Foreign, asked: Asked) -> tuple[tuple[str, ...], bool]:
+def _labels(foreign: Foreign, names: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
     """The names of the classes, and whether the network knows one label more, which says nothing."""
     known, null = foreign.network.num_classes, foreign.has_null
-    names = asked.classes or foreign.classes
     if not known:
         if names:
             raise UserError(f"--classes {' '.join(names)}: this network knows no classes; leave it out")

@@ -1,55 +1,35 @@
-"""The page of a model on the Hugging Face Hub: README.md of its repository, with all that its figures rest on."""
+"""README.md of a model: the page of a repository on the Hugging Face Hub, or of a folder for diffusers.
 
-import json
+huggingface_hub writes and checks the metadata and fills in the template, card.md. Figures stand there with their error,
+and below it in tables with all that they rest on.
+"""
+
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import unstir
 from unstir.chain import DEFAULTS, FAST, Chain, title
 from unstir.errors import printable
-from unstir.interop import readme
+from unstir.interop.schedulers import DDIM_STRIDES, spacing_there
+from unstir.libraries import library
 from unstir.metrics.evaluation import Evaluation
 from unstir.progress import counted
 from unstir.report import tables
 from unstir.runs.config import Config
 from unstir.runs.model import Model, weights_in_words
 
+TASK = "unconditional-image-generation"
+SHOWN = 16  # samples of the page
+DEFAULT_STEPS = 1000  # of DDPMPipeline
 OF_DATA = {
     "mnist": "10,000 images of MNIST (LeCun, Cortes & Burges 1998), CC BY-SA 3.0",
     "digits": "UCI Optical Recognition of Handwritten Digits (Alpaydin & Kaynak 1998), CC BY 4.0",
     "cifar10": "CIFAR-10 (Krizhevsky 2009), published without a licence",
 }
 """What is known of the data sets that are known by name."""
-
-_HEAD = """# {title}
-
-![the first {count} samples of seed 0, not chosen](samples.png)
-
-A denoising diffusion model of {shape} images, {made} with unstir {version}{recipe}: {parameters} parameters,
-T = {T}, the network predicts {predict}. These are the {weights} of step {step} (SHA-256 `{sha256}`).
-The samples are the first ones of seed 0 by {chain}, and not chosen.
-"""
-_USE = """## Use
-
-unstir is installed from the folder of its source.{module}
-
-```sh
-pip install '.[hub]'
-unstir pull {name} --out runs/{own}
-unstir sample runs/{own} --num 16
-```
-
-```python
-from unstir import Job, Run, sample_batches
-
-model = Run.open("runs/{own}").model()
-for indices, images in sample_batches(model, Job(num=16, chain=model.chain)):
-    print(images.shape)  # [b, C, H, W] in about [-1, 1]
-```
-"""
-
-_OWN = """ The network is one of the author's own: its code, the module `{module}`,
-is not in this repository and is needed too, with `UNSTIR_NETWORKS={module}` in the environment."""
 
 
 @dataclass(frozen=True)
@@ -60,43 +40,93 @@ class Licences:
     data: str = ""
 
 
-def card(
-    model: Model,
-    config: Config,
-    name: str,
-    figures: Sequence[Evaluation],
-    licences: Licences,
-    without_diffusers: str = "",
-) -> str:
-    """The text of README.md; ``without_diffusers`` says why the repository holds no files for diffusers, if so."""
-    own = name.split("/")[1]
-    head = _HEAD.format(
-        title=own,
-        count=16,
-        shape="x".join(map(str, model.shape)),
-        made="trained" if _is_trained(model) else "imported into and published",
-        version=unstir.__version__,
-        recipe=f" from the recipe {printable(config.recipe)}" if config.recipe else "",
-        parameters=f"{sum(t.numel() for t in model.denoiser.net.parameters()):,}",
-        T=model.process.T,
-        predict=model.predict,
-        weights=weights_in_words(model.averaged),
-        step=model.step,
-        sha256=model.weights_sha256,
-        chain=_in_words(shown_chain(model)),
+NO_LICENCES = Licences()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What the page on the Hub says beside the model: its ``config``, ``figures`` of these very weights, licences.
+
+    ``without_diffusers`` says why the repository holds no files for diffusers, if so.
+    """
+
+    config: Config
+    figures: Sequence[Evaluation] = ()
+    licences: Licences = NO_LICENCES
+    without_diffusers: str = ""
+
+
+def card(model: Model, name: str, page: Page | None = None) -> str:
+    """The text of README.md of a model called ``name``: a folder for diffusers, or OWNER/NAME with its ``page``."""
+    hub, own = library("huggingface_hub", "hub", "README.md of a model"), printable(name.rpartition("/")[2])
+    results = _results(hub, page) if page else []
+    metadata = hub.ModelCardData(
+        license=(page and page.licences.model) or None,
+        library_name="unstir" if page and page.without_diffusers else "diffusers",
+        pipeline_tag=TASK,
+        tags=["unstir", "ddpm", "diffusion"],
+        model_name=own if results else None,
+        eval_results=results or None,
     )
-    came = f"\nThe weights were imported from {_plain(config.imported)}.\n" if config.imported else ""
-    module = config.model.type.partition(":")[0] if ":" in config.model.type else ""
-    parts = [
-        _front(licences, not without_diffusers),
-        head + came,
-        "## Figures\n\n" + ("\n".join(map(_figures, figures)) or "This step was not evaluated.\n"),
-        f"## Data\n\n{_data(model, config, licences)}\n",
-        f"## Licence of the model\n\n{_plain(licences.model or 'Not stated.')}\n",
-        _USE.format(name=name, own=own, module=_OWN.format(module=module) if module else ""),
-        f"### diffusers\n\n{_plain(without_diffusers) + '.' if without_diffusers else readme.usage(model, name)}",
+    values = _of_model(model) | (_of_page(model, page) if page else {})
+    template = str(Path(__file__).with_name("card.md"))
+    filled = hub.ModelCard.from_template(
+        metadata, template_path=template, model=model, name=printable(name), own=own, page=page, **values
+    )
+    return f"{filled}\n"
+
+
+def _results(hub: Any, page: Page) -> list[Any]:
+    """The figures as the Hub's metadata have them."""
+    source = page.config.data.source or "unknown"
+    return [
+        hub.EvalResult(
+            task_type=TASK,
+            dataset_type=re.sub(r"[^\w.-]+", "-", source),  # the Hub takes a name without spaces
+            dataset_name=source,
+            dataset_split=each.protocol["split"],
+            metric_type=figure.name,
+            metric_value=tables.plus_minus(figure.value, figure.error),
+            metric_args={"protocol": f"evaluation/{each.name()}.json"},
+        )
+        for each in page.figures
+        for figure in each.figures.values()
     ]
-    return "\n".join(part if part.endswith("\n") else f"{part}\n" for part in parts)
+
+
+def _of_model(model: Model) -> dict[str, Any]:
+    """What the template says of a model, in words."""
+    count = model.labels.count
+    return {
+        "version": unstir.__version__,
+        "made": "trained" if _is_trained(model) else "imported",
+        "shape": "x".join(map(str, model.shape)),
+        "parameters": f"{sum(t.numel() for t in model.denoiser.net.parameters()):,}",
+        "weights": weights_in_words(model.averaged),
+        "few": min(50, model.process.T),
+        "labels": list(range(min(count, 4))),
+        "names": ", ".join(f"{i} is {printable(model.labels.names[i])}" for i in range(count)),
+        "null": count,
+        "notes": notes(model),
+    }
+
+
+def _of_page(model: Model, page: Page) -> dict[str, Any]:
+    """What the template says on the Hub alone, in words."""
+    config, counts = page.config, model.data.counts
+    return {
+        "shown": SHOWN,
+        "recipe": f" from the recipe {printable(config.recipe)}" if config.recipe else "",
+        "chain": _in_words(shown_chain(model)),
+        "known": OF_DATA.get(config.data.source),
+        "images": f"{counts['train']:,} for training, {counts['held_out']:,} held out"
+        if _is_trained(model)
+        else "not known",
+        "module": config.model.type.partition(":")[0] if ":" in config.model.type else "",
+        "rows": lambda each: [map(_plain, row) for row in tables.figures(each.figures.values(), each.protocol["num"])],
+        "protocol": tables.protocol,
+        "plain": _plain,
+    }
 
 
 def shown_chain(model: Model) -> Chain:
@@ -122,44 +152,30 @@ def _is_trained(model: Model) -> bool:
     return model.data.counts["train"] > 0
 
 
-def _data(model: Model, config: Config, licences: Licences) -> str:
-    """What is known of the data, as a list."""
-    counts = model.data.counts
-    images = f"{counts['train']:,} for training, {counts['held_out']:,} held out" if _is_trained(model) else "not known"
-    known = OF_DATA.get(config.data.source)
-    return "\n".join(
-        [
-            f"- source: {_plain(known or config.data.source or 'not known')}",
-            f"- licence: {_plain(licences.data or ('see above' if known else 'not stated'))}",
-            f"- images: {images}",
-            f"- classes: {_plain(', '.join(model.data.classes) or 'none')}",
-            f"- content hash: `{model.data.content_hash or 'not known'}`",
-        ]
-    )
-
-
-def _front(licences: Licences, diffusers: bool) -> str:
-    """The metadata that the Hub reads, as YAML, which takes quoted JSON for text."""
-    lines = [f"license: {json.dumps(licences.model)}"] if licences.model else []
-    lines += [f"library_name: {'diffusers' if diffusers else 'unstir'}", "pipeline_tag: unconditional-image-generation"]
-    return "\n".join(["---", *lines, "tags:", *(f"- {tag}" for tag in ("unstir", "ddpm", "diffusion")), "---", ""])
-
-
-def _figures(evaluation: Evaluation) -> str:
-    """The figures of an evaluation as a table, and below it how they were made."""
-    how = evaluation.protocol
-    rows = [("figure", "value", "real images", "noise", "better"), ("---", "---:", "---:", "---:", "---")]
-    rows += tables.figures(evaluation.figures.values(), how["num"])
-    lines = [
-        f"| {' | '.join(map(_plain, row)) if number != 1 else ' | '.join(row)} |" for number, row in enumerate(rows)
-    ]
-    copies = evaluation.memorisation
-    searched = "" if copies is None else f"\nCopies of training images: {_plain(copies.says.splitlines()[0])}.\n"
-    full = (
-        f"[evaluation/{evaluation.name()}.json](evaluation/{evaluation.name()}.json) has every number and the protocol"
-    )
-    made = f"{tables.protocol(evaluation)}. {full}, without which none of them compares; ± is one standard error."
-    return "\n".join(lines) + f"\n\n{made}\n{searched}"
+def notes(model: Model) -> tuple[str, ...]:
+    """What a person should know who draws with an exported model."""
+    said = []
+    if model.labels.count:
+        said.append("the pipelines of diffusers cannot pass a class on: README.md has the loop")
+    if model.learned_variance:
+        said.append("DDIMScheduler takes no learned variance: draw by DDPMPipeline")
+        if model.chain.variance in ("small", "large"):
+            said.append(f"grids.variance={model.chain.variance} is not carried over: DDPMPipeline adds the learned one")
+    elif model.chain.clip:
+        said.append("DDIM draws as here with use_clipped_model_output=True: eps then follows the clamped image")
+    if not model.learned_variance and (spacing := spacing_there(model.chain)) != "leading":
+        T = model.process.T
+        alike = (
+            f"a number of steps that divides {T}" if spacing == "trailing" else f"{counted(T, 'step')}, with linspace"
+        )
+        said.append(f"{DDIM_STRIDES}. Its pictures are those of here in {alike}")
+    if model.process.T != DEFAULT_STEPS:
+        said.append(
+            f"num_inference_steps={model.process.T} is the whole chain; the default of DDPMPipeline is {DEFAULT_STEPS}"
+        )
+    if model.chain.guidance != 1:
+        said.append("guidance is not stored: it is a part of the loop")
+    return tuple(said)
 
 
 def _plain(text: str) -> str:

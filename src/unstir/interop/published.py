@@ -18,15 +18,14 @@ from unstir.errors import UserError, printable
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import drawn_classes
 from unstir.interop import hub
-from unstir.interop.exporting import export
+from unstir.interop.exporting import export, slim
 from unstir.interop.folders import IS_RUN, check_new, new_folder
-from unstir.interop.model_card import Licences, card, shown_chain
+from unstir.interop.model_card import NO_LICENCES, SHOWN, Licences, Page, card, shown_chain
 from unstir.metrics.evaluation import FOLDER, Evaluation, save, saved
 from unstir.pictures.grid import named_grid
 from unstir.pixels import to_uint8
 from unstir.progress import Showing, silently
 from unstir.runs import checkpoint
-from unstir.runs.checkpoint import Checkpoint, environment
 from unstir.runs.config import Config
 from unstir.runs.files import UnwrittenError, make_folder, save_png, write_bytes, write_text, writing
 from unstir.runs.model import Model
@@ -38,8 +37,7 @@ OURS = ("config.toml", DATA, "weights/*.safetensors", "evaluation/*.json")
 """The files of a repository that make a run."""
 REPLACED = (*OURS, "unet/*", "scheduler/*", "model_index.json", "unstir.json")
 """What a published step replaces of the one before it."""
-SHOWN, COLUMNS = 16, 8
-NO_LICENCES = Licences()
+COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -66,18 +64,16 @@ def push(
     """Publish a run's model on the Hugging Face Hub as ``name``, OWNER/NAME.
 
     A model that was published there before is replaced, in one commit. Raises UserError, before anything is made, where
-    the name is none, nobody is logged in, without a network, and where the name is another's, holds something else, or
-    is public though ``private`` is asked for.
+    the name is none, nobody is logged in, without a network, and where it holds something else, or is public though
+    ``private`` is asked for; where the Hub refuses the rest, after.
     """
-    hub.check_name(name)
-    account = hub.Account()
-    account.check(name, DATA, private)
+    hub.check(name, DATA, private)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / name.split("/")[1]
         notes = write_repository(model, name, folder, licences, showing)
         message = f"Step {model.step}, SHA-256 {model.weights_sha256[:12]}, by unstir push"
         with showing("publishing", ""):
-            return Published(account.publish(folder, name, message, private, REPLACED), notes)
+            return Published(hub.publish(folder, name, message, private, REPLACED), notes)
 
 
 def write_repository(
@@ -100,7 +96,8 @@ def write_repository(
         _draw(model, folder / "samples.png")
     if not figures:
         notes.append(f"no figures: step {model.step} was not evaluated with these weights (unstir evaluate)")
-    write_text(folder / "README.md", card(model, public(run.config), name, figures, licences, diffusers))
+    page = Page(config=public(run.config), figures=figures, licences=licences, without_diffusers=diffusers)
+    write_text(folder / "README.md", card(model, name, page))
     return tuple(notes)
 
 
@@ -121,17 +118,7 @@ def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) 
     """The files of which `pull` makes a run."""
     config = public(run.config)
     made = Run.create(config, folder / "run", run.data)
-    tensors = {f"model.{name}": t for name, t in model.denoiser.net.state_dict().items()}
-    content = Checkpoint(
-        model.step,
-        to_dict(config),
-        tensors,
-        kind="slim",
-        ema=bool(model.averaged),
-        environment=environment(model.device),
-        data=run.data.plain(),
-    )
-    checkpoint.save(made.weights, content)
+    checkpoint.save(made.weights, slim(model, config))
     for each in figures:
         save(made, each)
     with writing(folder):
@@ -174,19 +161,13 @@ def pull(name: str, folder: str | Path | None = None) -> Pulled:
     It goes to a new ``folder``, by default runs/NAME. Raises UserError where there is no such model of unstir, where
     its files are damaged, and where neither network nor cache have it.
     """
-    local = is_run(Path(name))
-    if not hub.is_id(name):
-        raise UserError(f"{name} {IS_RUN}") if local else hub.no_name(name)
-    folder = Path(folder) if folder is not None else Path("runs") / name.split("/")[1].split("@")[0]
-    if local and folder == Path(name):
+    if is_run(Path(name)):
         raise UserError(f"{name} {IS_RUN}")
+    if not hub.is_id(name):
+        raise hub.no_name(name)
+    folder = Path(folder) if folder is not None else Path("runs") / name.split("/")[1].split("@")[0]
     check_new(folder)
-    try:
-        there, identity, notes = hub.fetch(name, OURS, or_folder=False)
-    except UserError as error:
-        if local:
-            raise UserError(f"{error}; the folder {name} {IS_RUN}") from None
-        raise
+    there, identity, notes = hub.fetch(name, OURS)
     if not is_run(there):
         how = f"unstir import {name} --out {folder}"
         raise UserError(f"{name} is no model that unstir push published; one of diffusers is imported: {how}")

@@ -3,7 +3,7 @@
 Names of parameters are those of its checkpoints: input_blocks and output_blocks are flat rows of residual blocks with
 their attentions and resizings, in which level follows level. Cosines stand before sines. With ``scale_shift`` the time
 scales the second norm; with ``labels`` a table of them is added to the time. Group norms are of 32 groups. The rows of
-``qkv`` are q, k and v of the first head, then of the next. ``resizing_blocks`` are those of guided-diffusion.
+``qkv`` are q, k and v of the first head, then of the next.
 """
 
 import math
@@ -62,9 +62,9 @@ class Attention(nn.Module):
 
 
 class Shrink(nn.Module):
-    def __init__(self, channels, convolves=True):
+    def __init__(self, channels):
         super().__init__()
-        self.op = Conv(channels, channels, 3, stride=2, padding=1) if convolves else nn.AvgPool2d(2)
+        self.op = Conv(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x, time):
         return self.op(x)
@@ -90,8 +90,7 @@ def row(*layers):
 
 class Network(nn.Module):
     def __init__(
-        self, ch=32, mult=(1, 2), blocks=1, attn=(1,), heads=4, images=3, outputs=None, scale_shift=False, labels=0,
-        pools=False, resizing_blocks=False,
+        self, ch=32, mult=(1, 2), blocks=1, attn=(1,), heads=4, images=3, outputs=None, scale_shift=False, labels=0
     ):  # fmt: skip
         super().__init__()
         self.ch = ch
@@ -113,7 +112,7 @@ class Network(nn.Module):
                 width = factor * ch
                 skips.append(width)
             if level < last:
-                self.input_blocks.append(row(block(width, width) if resizing_blocks else Shrink(width, not pools)))
+                self.input_blocks.append(row(Shrink(width)))
                 skips.append(width)
         self.middle_block = row(block(width, width), Attention(width, heads), block(width, width))
         for level, factor in reversed(list(enumerate(mult))):
@@ -121,7 +120,7 @@ class Network(nn.Module):
                 layers = [block(width + skips.pop(), factor * ch), *attention(level, factor * ch)]
                 width = factor * ch
                 if level and n == blocks:
-                    layers.append(block(width, width) if resizing_blocks else Grow(width))
+                    layers.append(Grow(width))
                 self.output_blocks.append(row(*layers))
         self.out = nn.Sequential(nn.GroupNorm(32, ch), nn.SiLU(), Conv(ch, outputs or images, 3, padding=1))
 
