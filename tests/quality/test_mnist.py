@@ -56,8 +56,10 @@ def test_the_judge_tells_real_digits_from_noise_copies_and_repetition(judge, new
     assert judge(images, labels[::-1]).right < 0.3
     one = images[np.array([np.flatnonzero(labels == k)[0] for k in labels])]
     assert judge(one, labels).spread < 0.1
-    noise = judge(np.random.default_rng(0).integers(0, 256, (100, 1, 28, 28)))
-    assert noise.confidence < noise.real_confidence - 0.2
+    noise = judge(np.random.default_rng(0).integers(0, 256, (100, 1, 28, 28)), np.arange(100) % 10)
+    assert noise.right < 0.3 and noise.distance > 2 * noise.real_distance
+    mixed = judge(images // 2 + images[::-1] // 2, labels)
+    assert mixed.right < 0.5 and mixed.confidence < mixed.real_confidence - 0.06
 
 
 def test_its_digits_are_of_the_class_asked_for_clear_varied_and_no_copies(judge, newcomer):
@@ -70,6 +72,7 @@ def test_its_digits_are_of_the_class_asked_for_clear_varied_and_no_copies(judge,
     print(verdict)
     assert verdict.right > verdict.real_right - 0.1
     assert abs(verdict.confidence - verdict.real_confidence) < 0.05
+    assert verdict.distance < 1.3 * verdict.real_distance
     assert verdict.spread > 0.8 * verdict.real_spread
     assert verdict.p_nearer > CHANCE
 
