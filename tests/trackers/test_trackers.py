@@ -169,7 +169,7 @@ def test_without_a_login_wandb_is_offline_and_the_server_is_sent_no_step_twice(d
 def test_wandb_is_refused_inside_the_run_whose_settings_it_would_obey(digits, tmp_path, monkeypatch):
     (tmp_path / "run/sub").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "run/sub")
-    with pytest.raises(UserError, match=f"--log.to wandb works from outside {tmp_path / 'run'} alone"):
+    with pytest.raises(UserError, match=f"--log.to wandb does not work inside {tmp_path / 'run'};"):
         train_run(asked(digits, ["wandb"]), "..")
 
 

@@ -32,7 +32,9 @@ class Tracker(Observer):
     def __init__(self, folder: Path, say: Say) -> None:
         self._wandb = library("wandb", "wandb", "--log.to wandb")
         if Path.cwd().is_relative_to(folder.resolve()):
-            raise UserError(f"--log.to wandb works from outside {folder.resolve()} alone; type the command elsewhere")
+            raise UserError(
+                f"--log.to wandb does not work inside {folder.resolve()}; type the command in another folder"
+            )
         self._folder, self._say = folder, say
         self._run: Any = None
         self._snapshots: Sequence[int] = ()
