@@ -9,15 +9,14 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 
 
-def start(program: str, *arguments: str, group: bool = False) -> Popen[bytes]:
+def start(program: str, *arguments: str) -> Popen[bytes]:
     """Start Python with a program and its arguments; it finds what this process finds, and not the current folder.
 
-    Its input and output are pipes, its errors go nowhere. With ``group`` it is the first of a group of its own, which
-    a terminal that sends Ctrl-C or closes leaves alone.
+    Its input and output are pipes, its errors go nowhere.
     """
     modules, here = [path for path in sys.path if path], str(Path(__file__).parents[1])
     if here not in modules:
         modules.insert(0, here)  # this package was found in the current folder
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(modules), "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-P", "-c", program, *arguments]
-    return Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=group)
+    return Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment)

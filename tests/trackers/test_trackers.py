@@ -1,41 +1,34 @@
-"""Trackers against the libraries themselves: what TensorBoard and W&B have of a run is what its folder says."""
+"""Trackers against the libraries themselves: what TensorBoard and W&B show of a run that crashed and went on."""
 
-import base64
-import fcntl
-import hashlib
 import io
 import json
 import os
-import shutil
-import signal
-import threading
-import time
+import sys
 import tomllib
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from trackers_read import BOTH, artifact, events, expected, history, records
-from wandb_server import Server
+from trackers_read import BOTH, events, expected, history, records
 
 from conftest import tiny_config, without_charts
+from together import together
+from unstir.errors import UserError
 from unstir.interop.published import public
-from unstir.report.write import write_report
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
+from unstir.runs.sections import LogConfig
 from unstir.runs.timetable import snapshots
-from unstir.trackers import following, serve, to_tensorboard
-from unstir.trackers.following import Trackers
-from unstir.trackers.job import Job
+from unstir.runs.trackers import TRACKERS
 from unstir.train.launch import train_run
 from unstir.train.observer import Observer
+from unstir.train.record import TIMING_FIELDS
 
-pytest.importorskip("tensorboard", reason="what is tested: pip install '.[tensorboard]'")
-pytest.importorskip("wandb", reason="what is tested: pip install '.[wandb]'")
+wandb = pytest.importorskip("wandb", reason="what is tested: pip install '.[wandb]'")
+tensorboard = pytest.importorskip("torch.utils.tensorboard", reason="what is tested: pip install '.[tensorboard]'")
 
-KILLED_AT = 11  # three steps after the checkpoint of step 8, and one after the line of step 10
+CRASHED_AT = 11  # three steps after the checkpoint of step 8, and one after the line of step 10
 
 
 class Watching(Observer):
@@ -51,7 +44,7 @@ class Watching(Observer):
         self.at(step)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def offline(tmp_path_factory):
     """W&B without a network, and with a home of its own."""
     with pytest.MonkeyPatch.context() as patch:
@@ -59,238 +52,215 @@ def offline(tmp_path_factory):
             patch.delenv(name)
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("WANDB_MODE", "offline")
-        patch.setattr(following, "SILENT_SECONDS", 60.0)  # of a machine that has other work
         without_charts(patch)
-        yield patch
+        yield
+        wandb.teardown()
 
 
-def asked(digits, **changes):
-    return tiny_config(digits, log__to=BOTH, log__held_out_images=8, log__held_out_times=2, **changes)
+def asked(digits, names=BOTH, **changes):
+    return tiny_config(digits, log__to=names, log__held_out_images=8, log__held_out_times=2, **changes)
 
 
-def wait_until_free(run):
-    """Until the trackers of a training that was killed have ended."""
-    for name in BOTH:
-        with open(run / name / ".lock", "w") as lock:
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError:
-                    time.sleep(0.05)
-            else:
-                raise AssertionError(f"{name} did not end")
+def outcome(run):
+    """What a run has made, but for what the clock says."""
+    logs = [[{k: v for k, v in line.items() if k not in TIMING_FIELDS} for line in log]
+            for log in (run.metrics(), run.held_out())]  # fmt: skip
+    tensors = {name: t.numpy().tobytes() for name, t in checkpoint.newest(run.checkpoints)[0].tensors.items()}
+    return logs, tensors, {file.name: file.read_bytes() for file in run.samples.iterdir()}
 
 
 @pytest.fixture(scope="module")
-def tracked(digits, offline, tmp_path_factory):
-    """A run with both trackers that was killed and continued: its folder, and what TensorBoard showed in between."""
+def alone(digits, tmp_path_factory):
+    """What a run without trackers makes."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    train_run(asked(digits, []), folder)
+    return outcome(Run.open(folder))
+
+
+@pytest.fixture(scope="module")
+def tracked(digits, tmp_path_factory):
+    """A run with both trackers that crashed and went on, and what TensorBoard showed when it crashed."""
     folder = tmp_path_factory.mktemp("tracked") / "run"
-    config = asked(digits)
-    if (child := os.fork()) == 0:
-        die = Watching(lambda step: step == KILLED_AT and os.kill(os.getpid(), signal.SIGKILL))
-        train_run(config, folder, observer=die)
-        os._exit(1)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
-    wait_until_free(folder)
-    live = events(folder)
-    before = [event.step for event in live.Scalars("metrics/loss")], sorted(history(folder))
-    (folder / "report.html").write_text("<title>a page</title>")
+    before, watching = [], Watching()
+
+    def crash(step):
+        if step == CRASHED_AT:
+            before.extend(event.step for event in events(folder).Scalars("metrics/loss"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train_run(asked(digits), folder, observer=Watching(crash))
+    assert train_run(asked(digits), folder, observer=watching).finished
+    return SimpleNamespace(run=Run.open(folder), before=before, said=watching.said)
+
+
+def test_trackers_change_no_bit_and_print_nothing(alone, digits, tmp_path, capfd):
     watching = Watching()
-    assert train_run(config, folder, observer=watching).finished
-    return SimpleNamespace(run=Run.open(folder), live=live, before=before, said=watching.said)
+    assert train_run(asked(digits), tmp_path / "run", observer=watching).finished
+    assert outcome(Run.open(tmp_path / "run")) == alone
+    assert len(watching.said) == 1 and capfd.readouterr() == ("", "")  # the introduction
 
 
-def test_a_killed_and_continued_run_has_each_step_once_in_tensorboard(tracked):
-    assert tracked.before[0] == [2, 4, 6, 8, 10]  # past the checkpoint of step 8, where it went on
+def test_tensorboard_has_each_step_of_a_continued_run_once(tracked, alone):
+    assert tracked.before == [2, 4, 6, 8, 10]  # a kill would leave them
     want, run = expected(tracked.run), tracked.run
-    assert {"metrics/loss", "metrics/grad_norm", "metrics/lr", "metrics/images", "held_out/loss"} <= want.keys()
-    assert list(want["metrics/loss"]) == [2, 4, 6, 8, 10, 12]
-    for found in (events(run.path), tracked.live.Reload()):  # one that reads anew, one that was open all the time
-        assert set(found.Tags()["scalars"]) == want.keys()
-        for name, values in want.items():
-            shown = {event.step: event.value for event in found.Scalars(name)}
-            assert len(shown) == len(found.Scalars(name))
-            assert shown == {step: float(np.float32(value)) for step, value in values.items()}
-        for event in found.Scalars("metrics/loss"):
-            began = (run.path / "data.json").stat().st_mtime
-            assert event.wall_time - began == pytest.approx(want["metrics/seconds"][event.step], abs=1e-3)
-    assert len(list((run.path / "tensorboard").glob("events*"))) == 2
-    text = events(run.path).Tensors("config")[-1].tensor_proto.string_val[0].decode()
-    assert text == f"```toml\n{(run.path / 'config.toml').read_text()}\n```"
-
-
-def test_grids_are_pictures_in_tensorboard_and_the_same_files(tracked):
-    found, run = events(tracked.run.path), tracked.run
-    shown = {event.step: event for event in found.Images("samples")}
-    assert len(shown) == len(found.Images("samples")) and shown.keys() == snapshots(run).keys()
-    for step, name in snapshots(run).items():
-        assert shown[step].encoded_image_string == (run.samples / f"{name}.png").read_bytes()
-        picture = Image.open(io.BytesIO(shown[step].encoded_image_string))
-        assert picture.size == (shown[step].width, shown[step].height) and picture.convert("RGB").getextrema()
-    assert {event.step for name in ("curves", "losses") for event in found.Images(name)} <= shown.keys()
-
-
-def test_a_killed_and_continued_run_has_each_step_once_in_wandb(tracked):
-    run = tracked.run
-    assert set(tracked.before[1]) == {0, 1, 2, 4, 6, 8, 10}
-    rows, want = history(run.path), expected(run)
+    assert {"metrics/loss", "metrics/images_per_second", "metrics/lr", "held_out/loss", "held_out/bits"} <= want.keys()
+    found = events(run.path)
+    assert set(found.Tags()["scalars"]) == want.keys() and list(want["metrics/loss"]) == [2, 4, 6, 8, 10, 12]
     for name, values in want.items():
-        assert {step: row[name] for step, row in rows.items() if name in row} == values
-    assert len(list((run.path / "wandb").glob("offline-run-*"))) == 1
-    pictures = {step: row for step, row in rows.items() if "samples.path" in row}
-    assert pictures.keys() == snapshots(run).keys()
-    (files,) = (run.path / "wandb").glob("offline-run-*/files")
+        shown = [(event.step, event.value) for event in found.Scalars(name)]
+        assert shown == [(step, float(np.float32(value))) for step, value in values.items()]
+    text = found.Tensors("config/text_summary")[-1].tensor_proto.string_val[0].decode()
+    assert text == f"```toml\n{(run.path / 'config.toml').read_text()}\n```"
+    assert outcome(run) == alone
+
+
+def test_tensorboard_has_the_grids(tracked):
+    run, shown = tracked.run, events(tracked.run.path).Images("samples")
+    assert [event.step for event in shown] == list(snapshots(run))
+    for event, name in zip(shown, snapshots(run).values(), strict=True):
+        picture = Image.open(io.BytesIO(event.encoded_image_string))
+        assert np.array_equal(picture, Image.open(run.samples / f"{name}.png").convert("RGB"))
+
+
+def test_wandb_goes_on_with_a_run_under_its_id(tracked):
+    run, want = tracked.run, expected(tracked.run)
+    folders = sorted((run.path / "wandb").glob("offline-run-*"))
+    first, second = (next(folder.glob("run-*.wandb")) for folder in folders)
+    assert list(history(first)) == [0, 1, 2, 4, 6, 8, 10] and list(history(second)) == [10, 12]
+    rows = history(second) | history(first)  # of step 10 what was there first, as W&B's server has it
+    for name, values in want.items():
+        shown = {step: row[name] for step, row in rows.items() if name in row}
+        assert shown.keys() == values.keys()
+        assert shown == values or name.removeprefix("metrics/") in TIMING_FIELDS
+    files = {file.name: file.read_bytes() for folder in folders for file in folder.glob("files/media/images/*")}
     for step, name in snapshots(run).items():
-        assert (files / pictures[step]["samples.path"]).read_bytes() == (run.samples / f"{name}.png").read_bytes()
-    of_run = next(record.run for record in records(run.path) if record.WhichOneof("record_type") == "run")
-    config = {item.key: json.loads(item.value_json) for item in of_run.config.update}
-    assert config.items() >= tomllib.loads((run.path / "config.toml").read_text()).items()
-    assert (of_run.run_id, of_run.display_name) == ((run.path / "wandb/id").read_text(), "run")
-    assert not of_run.git.remote_url and not of_run.git.commit
+        assert files[rows[step]["samples.path"].rpartition("/")[2]] == (run.samples / f"{name}.png").read_bytes()
+    for file in (first, second):
+        sent = next(record.run for record in records(file) if record.WhichOneof("record_type") == "run")
+        config = {item.key: json.loads(item.value_json) for item in sent.config.update}
+        assert config.items() >= tomllib.loads((run.path / "config.toml").read_text()).items()
+        assert (sent.run_id, sent.display_name) == ((run.path / "wandb/id").read_text(), "run")
+        assert not sent.git.remote_url and not sent.git.commit
     assert tracked.said[1:] == []  # after the introduction
 
 
-def test_the_page_is_an_artifact_of_wandb_at_the_end_of_training_and_of_the_report(tracked, tmp_path, monkeypatch):
-    """Offline, as it is without a login too, which is said."""
-    contents, found = artifact(tracked.run.path)
-    page = tracked.run.path / "report.html"
-    assert len(found) == 1 and found[0].type == "report"
-    assert contents["report.html"].digest == base64.b64encode(hashlib.md5(page.read_bytes()).digest()).decode()
-    other, said = tmp_path / "other.html", []
-    before = history(tracked.run.path)
-    monkeypatch.delenv("WANDB_MODE")
-    write_report([tracked.run.path], other, measuring=False, say=said.append)
-    contents, found = artifact(tracked.run.path)
-    assert contents["report.html"].digest == base64.b64encode(hashlib.md5(other.read_bytes()).digest()).decode()
-    assert history(tracked.run.path).keys() == before.keys()
-    (text,) = said
-    where = tracked.run.path.absolute() / "wandb"
-    assert text == (
-        f"wandb: no login (No API key configured), so it writes to {where} alone; "
-        f"`wandb sync {where}/offline-run-*` sends it later"
-    )
-    assert len(list((tracked.run.path / "tensorboard").glob("events*"))) == 2
-    with tracked.run.lock():  # it is being trained
-        following.send(tracked.run, page, said.append)
-    assert said[1].startswith("tensorboard and wandb did not get what is new: ") and "is being trained" in said[1]
-    assert artifact(tracked.run.path)[0]["report.html"].digest == contents["report.html"].digest
+@pytest.mark.parametrize("login", [True, False])
+def test_without_a_login_wandb_is_offline_and_the_server_is_sent_no_step_twice(digits, tmp_path, monkeypatch, login):
+    given, rows = {}, []
+    sent = SimpleNamespace(starting_step=5, offline=not login, url="https://there", finish=lambda: rows.append("end"))
+    sent.log = lambda row, step, commit: rows.append((step, "samples" in row, commit))
+    monkeypatch.setattr(wandb, "setup", lambda settings: SimpleNamespace(settings=SimpleNamespace(mode="online")))
+    monkeypatch.setattr(wandb, "login", lambda **_: login)
+    monkeypatch.setattr(wandb, "init", lambda **values: given.update(values) or sent)
+    watching, kept = Watching(), tmp_path / "run/wandb"
+    train_run(asked(digits, ["wandb"]), tmp_path / "run", observer=watching)
+    if login:
+        assert given["mode"] == "online" and watching.said[1:] == ["wandb: https://there"]
+    else:
+        assert given["mode"] == "offline" and f"`wandb sync {kept}/offline-run-*` sends it later" in watching.said[1]
+    assert (given["id"], given["resume"]) == ((kept / "id").read_text(), "allow")
+    assert rows == [
+        (6, False, True), (8, False, True), (10, False, True), (12, False, False), (12, False, False), (12, True, True),
+        "end",
+    ]  # fmt: skip
 
 
-def test_wandb_that_is_disabled_leaves_what_was_written_offline(tracked, tmp_path, monkeypatch):
-    folder, said = shutil.copytree(tracked.run.path, tmp_path / "run", symlinks=True), []
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    with Trackers(["wandb"]) as trackers, trackers.following(Run.open(folder), said.append):
-        pass
-    assert said == [] and history(folder).keys() == history(tracked.run.path).keys()
+def test_wandb_is_refused_inside_the_run_whose_settings_it_would_obey(digits, tmp_path, monkeypatch):
+    (tmp_path / "run/sub").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "run/sub")
+    with pytest.raises(UserError, match=f"--log.to wandb does not work inside {tmp_path / 'run'};"):
+        train_run(asked(digits, ["wandb"]), "..")
 
 
-def test_settings_of_wandb_that_lie_in_a_run_are_not_obeyed(tracked, tmp_path, monkeypatch):
-    """They could name a server, which the key of whoever is logged in would be sent to."""
-    folder, said = shutil.copytree(tracked.run.path, tmp_path / "run", symlinks=True), []
-    (folder / "wandb/settings").write_text("[default]\nmode = disabled\n")
-    monkeypatch.delenv("WANDB_MODE")
-    monkeypatch.chdir(folder)
-    with Trackers(["wandb"]) as trackers, trackers.following(Run.open("."), said.append):
-        pass
-    assert "wandb: no login" in said[0]
+def test_a_library_that_fails_is_named_once_and_changes_no_bit(digits, alone, tmp_path, monkeypatch):
+    closed, close = [], tensorboard.SummaryWriter.close
+
+    def fail(self, name, value, step):
+        if step == 4:
+            raise OSError(28, "No space\nleft on device")
+
+    def refuse(**_):
+        raise TimeoutError
+
+    monkeypatch.setattr(tensorboard.SummaryWriter, "add_scalar", fail)
+    monkeypatch.setattr(tensorboard.SummaryWriter, "close", lambda self: closed.append(close(self)))
+    monkeypatch.setattr(wandb, "init", refuse)
+    watching = Watching()
+    assert train_run(asked(digits), tmp_path / "run", observer=watching).finished
+    assert watching.said[1:] == [
+        "wandb failed and shows nothing more of this run, which goes on: TimeoutError",
+        "tensorboard failed and shows nothing more of this run, which goes on: "
+        "OSError: [Errno 28] No space left on device",
+    ]
+    assert outcome(Run.open(tmp_path / "run")) == alone and closed == [None]
 
 
-def test_attempts_that_fail_leave_few_files_of_tensorboard(tracked, tmp_path, monkeypatch):
-    """Each of them writes the whole history, and there is one a minute."""
-    folder, counts = shutil.copytree(tracked.run.path, tmp_path / "run"), []
-    files = folder / "tensorboard"
-    before = sorted(files.glob("events*"))
-    last = before[-1].rename(files / "events.out.tfevents.0000000002.before")
-    before[0].rename(files / "events.out.tfevents.0000000001.before")
-
-    class Failing(to_tensorboard.Tracker):
-        def caught_up(self):
-            assert last.exists()  # whole, where a new one may never be
-            counts.append(len(list(files.glob("events*"))))
-            if len(counts) < 6:
-                raise OSError(28, "No space left on device")
-            super().caught_up()
-            ended.set()
-
-    ended = threading.Event()
-    monkeypatch.setattr(serve, "PAUSE_SECONDS", 0.0)
-    serve.follow(Job(folder, {}, folder / "none"), "tensorboard", Failing, ended, [].append)
-    assert counts == [3, 4, 4, 4, 4, 4] and len(list(files.glob("events*"))) == 2
+@pytest.mark.parametrize("name", BOTH)
+def test_a_library_that_is_missing_is_refused_before_anything_is_made(digits, tmp_path, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match=rf"--log.to {name} needs {name}, .* pip install '\.\[{name}\]'"):
+        train_run(asked(digits, [name]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
-PLANTED = """
-import sys
-if sys.argv[0] == "-c":
-    import tensorboard.summary.writer.record_writer as writer
-    def write(self, data):
-        raise OSError(28, "No space left on device")
-    writer.RecordWriter.write = write
+MINE = """
+from pathlib import Path
+from unstir.train.observer import Observer
+
+class Tracker(Observer):
+    def __init__(self, folder, say):
+        self.folder, self.lines = folder, []
+        if folder.name == "broken":
+            raise TypeError("descriptors")
+
+    def metrics(self, line):
+        self.lines.append(f"metrics {line['step']}")
+
+    def held_out(self, line):
+        self.lines.append(f"held-out {line['step']}")
+
+    def grid(self, step, file):
+        self.lines.append(f"{file.name} {step}")
+
+    def __exit__(self, *_):
+        with (self.folder / "mine").open("a") as file:
+            file.write("\\n".join([*self.lines, "end"]))
 """
 
 
-def test_a_full_disk_and_a_server_that_never_answers_change_no_bit(
-    digits, offline, tmp_path, monkeypatch, capfd, tracked
-):
-    """Nor does W&B print anything, ask for anything or keep the training waiting."""
-    import socket
-
-    (tmp_path / "planted").mkdir()
-    (tmp_path / "planted/sitecustomize.py").write_text(PLANTED)
-    monkeypatch.syspath_prepend(tmp_path / "planted")
-    monkeypatch.setattr(following, "SILENT_SECONDS", 1.0)
-    monkeypatch.setattr(following, "WAIT_SECONDS", 2.0)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setenv("WANDB_MODE", "online")
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-        watching = Watching()
-        assert train_run(asked(digits), tmp_path / "run", observer=watching).finished
-    ours, theirs = (checkpoint.newest(path / "checkpoints")[0] for path in (tmp_path / "run", tracked.run.path))
-    assert ours.tensors.keys() == theirs.tensors.keys()
-    assert all(torch.equal(ours.tensors[name], theirs.tensors[name]) for name in ours.tensors)
-    of = {name: [text for text in watching.said[1:] if text.startswith(name)] for name in (*BOTH, "waiting")}
-    *first, last = of["tensorboard"]  # the first unless training was over sooner
-    why = f"{tmp_path / 'run/tensorboard'}: No space left on device; free some space"
-    again = f"tensorboard failed, and is tried again every minute; the run does not depend on it: {why}"
-    assert first in ([], [again])
-    assert last.startswith(f"tensorboard failed, and lacks the rest: {why}. unstir report {tmp_path / 'run'} ")
-    assert len(of["waiting"]) == 1 and "for wandb to take what is left, 2 s at most" in of["waiting"][0]
-    assert len(of["wandb"]) == 1 and "was ended: unstir report" in of["wandb"][0]
-    assert len(watching.said) == 4 + len(first)
-    assert capfd.readouterr() == ("", "")
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A tracker of somebody's own, which is one file and one line of the registry."""
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(TRACKERS, "tensorboard", "mine")
 
 
-def test_online_the_server_gets_each_step_once_and_what_it_lacks(tracked, offline, monkeypatch, tmp_path):
-    """Of a run that was followed to step 6 and goes on: W&B's own client, and a server that knows what it was sent."""
-    folder = shutil.copytree(tracked.run.path, tmp_path / "run", ignore=shutil.ignore_patterns("wandb", "report.html"))
-    run, said, want = Run.open(folder), [], expected(tracked.run)
-    whole = run.metrics_file.read_text().splitlines(keepends=True)
-    last = run.samples / f"{snapshots(run)[12]}.png"
-    picture = last.read_bytes()
-    monkeypatch.setenv("WANDB_MODE", "online")
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    with Server() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        run.metrics_file.write_text("".join(whole[:3]))
-        run.held_out_file.unlink()
-        last.unlink()
-        for steps in ([0, 1, 2, 4, 6], [0, 1, 2, 4, 6, 8, 10, 12]):
-            with Trackers(["wandb"]) as trackers, trackers.following(run, said.append):
-                pass
-            assert [server.history[number]["_step"] for number in sorted(server.history)] == steps
-            run.metrics_file.write_text("".join(whole))
-            last.write_bytes(picture)
-    name = (folder / "wandb/id").read_text()
-    assert said == [f"wandb: {server.url}/lab/unstir/runs/{name}"] * 2
-    loss = {line["_step"]: line["metrics/loss"] for line in server.history.values() if "metrics/loss" in line}
-    assert loss == want["metrics/loss"] and picture in server.files.values()
-    assert server.config["train"]["value"]["length"] == "12 steps"
-    kinds = {path.partition("/")[0] for path in server.files}
-    assert kinds == {"media", "config.yaml", "wandb-summary.json", "wandb-metadata.json"} and server.others == set()
-    assert not list((folder / "wandb").glob("offline-run-*"))
+def test_one_of_several_processes_tells_a_tracker_of_ones_own(mine, digits, tmp_path):
+    config = asked(digits, ["tensorboard"], train__length="2 steps")
+    together(2, lambda rank: train_run(config, tmp_path / "run").finished, tmp_path / "out")
+    lines = (tmp_path / "run/mine").read_text().splitlines()
+    names = snapshots(Run.open(tmp_path / "run"))
+    assert lines == [
+        "held-out 0", f"{names[0]}.png 0", "held-out 1", f"{names[1]}.png 1",
+        "metrics 2", "held-out 2", f"{names[2]}.png 2", "end",
+    ]  # fmt: skip
 
 
-def test_a_published_run_names_no_tracker(tracked):
-    assert tracked.run.config.log.to == tuple(BOTH) and public(tracked.run.config).log.to == ()
+def test_a_library_that_is_broken_is_refused_before_anything_is_made(mine, digits, tmp_path):
+    with pytest.raises(UserError, match="tensorboard: the library cannot be loaded: TypeError: descriptors; install"):
+        train_run(asked(digits, ["tensorboard"]), tmp_path / "broken")
+    assert not (tmp_path / "broken").exists()
+
+
+def test_the_names_of_trackers_are_checked():
+    assert LogConfig(to=["wandb", "tensorboard"]).to == ("wandb", "tensorboard")
+    with pytest.raises(UserError, match=r"to.*='tensorbord': it must be one of 'tensorboard', 'wandb'"):
+        LogConfig(to=["tensorbord"])
+    with pytest.raises(UserError, match="names wandb twice; once is enough"):
+        LogConfig(to=["wandb", "tensorboard", "wandb"])
+
+
+def test_a_published_run_names_no_tracker(digits):
+    assert public(asked(digits)).log.to == ()

@@ -17,11 +17,10 @@ def events(run):
     return EventAccumulator(str(run / "tensorboard"), size_guidance=kept).Reload()
 
 
-def records(run):
-    """The records of the newest offline file, by W&B's own protocol buffers; its frames are those of LevelDB's log."""
+def records(file):
+    """The records of an offline file, by W&B's own protocol buffers; its frames are those of LevelDB's log."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    (file,) = (run / "wandb").glob("offline-run-*/run-*.wandb")
     data, at, parts, found = file.read_bytes(), 7, b"", []
     while at + 7 <= len(data):
         if (left := 32768 - at % 32768) < 7:
@@ -36,10 +35,10 @@ def records(run):
     return found
 
 
-def history(run):
+def history(file):
     """The rows of W&B by step: names (joined by a dot) and values."""
     rows = {}
-    for record in records(run):
+    for record in records(file):
         if record.WhichOneof("record_type") == "history":
             row = {".".join(each.nested_key) or each.key: json.loads(each.value_json) for each in record.history.item}
             assert row["_step"] not in rows, "a step is there twice"
@@ -61,8 +60,3 @@ def expected(run):
         for key, value in means.items():
             found.setdefault(f"held_out/{key}", {})[line["step"]] = value
     return found
-
-
-def artifact(run):
-    found = [record.artifact for record in records(run) if record.WhichOneof("record_type") == "artifact"]
-    return {each.path: each for each in found[0].manifest.contents}, found

@@ -33,7 +33,7 @@ def report(
     classes, the worst samples, the nearest training images; then every statement of the analysis, its limitations,
     curves and the doctor's findings. What is missing is measured first, each saved step and some samplers, as `unstir
     evaluate` does, and kept. Several runs share a page, with their figures where their protocols agree; where not, with
-    what differs and what helps. A run that was trained with --log.to wandb sends its page there.
+    what differs and what helps.
 
     Example: `unstir report runs/digits`
 

@@ -16,7 +16,6 @@ from unstir.report.tables import export
 from unstir.runs.files import make_folder
 from unstir.runs.run import Run
 from unstir.runs.stores import check_data, compared_with, with_store
-from unstir.trackers.following import send
 from unstir.train.held_out import catch_up
 from unstir.train.loss_floor import keep_floor
 
@@ -60,8 +59,6 @@ def write_report(
             facts = compared.write(runs, stores, path)
         for target in prints:
             print_pdf(path, target)
-    if len(runs) == 1:
-        send(runs[0], path, say)
     return [path, *prints, *(export(exported, facts) if exported else ())]
 
 

@@ -14,15 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from unstir.data.disk import sync_folder
 from unstir.errors import UserError, remedy
+from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.files import UnwrittenError, write_text
 from unstir.runs.kinds import Kind, check, is_count, is_figure, is_figures, is_number, is_text
-
-if TYPE_CHECKING:  # torch takes seconds to import, and trackers read logs without it
-    from unstir.runs.checkpoint import Checkpoint
 
 CHECKSUM = "crc32"
 
@@ -218,7 +216,7 @@ def cut_short(log: Log, due: Any) -> str:
     return f"{log.file} ends at step {last}, though its checkpoint counts on lines up to {due}: it was cut"
 
 
-def cut(of_run: Mapping[str, Log], found: "Checkpoint") -> list[str]:
+def cut(of_run: Mapping[str, Log], found: Checkpoint) -> list[str]:
     """How the logs of a run, by name, lack lines that were there when ``found`` was saved, a sentence each."""
     due = {"metrics": found.state.get("logged", 0), "held_out": found.state.get("measured", 0)}
     return [said for name, step in due.items() if (said := cut_short(of_run[name], step))]

@@ -23,6 +23,7 @@ from unstir.runs.bounds import (
     PositiveSpan,
     Span,
 )
+from unstir.runs.trackers import TrackerName
 
 
 @refusing
@@ -253,7 +254,7 @@ class LogConfig:
 
     every: PositiveSpan = "50 steps"
     """How often a line of metrics is written: means over the steps since the last one."""
-    to: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    to: tuple[TrackerName, ...] = ()
     """Trackers that show the run too: tensorboard (in RUN/tensorboard), wandb (Weights & Biases, on its server)."""
     held_out_images: Annotated[int, Field(ge=0, le=MOST)] = 128
     """Training images, and held-out ones, whose loss is measured at each snapshot; at most what there are. 0: none."""

@@ -59,5 +59,6 @@ def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop)
             return
         observer.snapshot("drawing samples", done, total)
         x = step.x
-    with replacing(grid_file(run, name)) as partial:
+    with replacing(file := grid_file(run, name)) as partial:
         named_grid(to_uint8(x), cfg.nrow, model.labels.captions(labels) or None).save(partial, format="png")
+    observer.grid(model.step, file)

@@ -189,6 +189,7 @@ class HeldOutLoss:
         line["seconds"] = round(time.perf_counter() - began, 3)
         append(self._run.held_out_file, line, durable=True)
         self._written.add(step)
+        observer.held_out(line)
         return True
 
     def _calls(self, images: FixedImages) -> int:

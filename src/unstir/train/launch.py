@@ -28,13 +28,13 @@ from unstir.runs.memory import check, forecast, gigabytes, in_words, of_program,
 from unstir.runs.run import Run, is_run
 from unstir.runs.timetable import newest_grid
 from unstir.theory.parameterization import PARAMETERIZATIONS
-from unstir.trackers.following import Trackers
 from unstir.train import parallel
 from unstir.train.micro_batch import in_effect
 from unstir.train.observer import Observer, Stop
 from unstir.train.packed import check_sides, open_data
 from unstir.train.rate import check_changed, settled
 from unstir.train.sentences import conclusion, introduction
+from unstir.train.tracking import tracked
 from unstir.train.trainer import Trainer
 from unstir.train.trial import how_to_compile
 
@@ -66,17 +66,18 @@ def train_run(
     ``say`` is called with what a person should know of the data, ``showing`` opens a display while images are packed.
     A new run learns from the data of the run ``data_of``, where one is given. Several processes that torchrun started
     train one run together, and the first of them alone writes and speaks (`distributed`).
-    Raises UserError as `open_data`, `open_run` and `Trackers`, before the run's folder is made or changed.
+    Raises UserError as `open_data`, `open_run` and `tracked`, before the run's folder is made or changed.
     """
     with joined(config.train.device):
-        if not processes.is_first():
+        if processes.is_first():
+            observer = tracked(observer or Observer(), config.log.to, Path(folder))
+        else:
             observer, say, showing = Observer(), unsaid, silently
-        with Trackers(config.log.to if processes.is_first() else ()) as trackers:
-            run, store = _opened(config, Path(folder), data_of, say, showing)
-            return _trained(run, store, trackers, observer or Observer(), stop or Stop(install=False))
+        run, store = _opened(config, Path(folder), data_of, say, showing)
+        return _trained(run, store, observer, stop or Stop(install=False))
 
 
-def _trained(run: Run, store: Store, trackers: Trackers, observer: Observer, stop: Stop) -> Training:
+def _trained(run: Run, store: Store, observer: Observer, stop: Stop) -> Training:
     lock, taken = run.lock() if processes.is_first() else nullcontext(), needs(in_effect(run), store)
     with lock, within_memory(*taken), stop, observer:
         if processes.is_first():
@@ -88,8 +89,7 @@ def _trained(run: Run, store: Store, trackers: Trackers, observer: Observer, sto
         done = trainer.finished
         if not done and (warning := _too_much(taken)):
             observer.say(warning)
-        with trackers.following(run, observer.say):
-            finished = done or trainer.run(stop)
+        finished = done or trainer.run(stop)
     step = trainer.state.step
     if done:
         return Training(run, step, True, tuple(conclusion(run, step).splitlines()))

@@ -4,6 +4,7 @@ import os
 import signal
 import stat
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, Self
 
@@ -31,6 +32,12 @@ class Observer:
 
     def metrics(self, line: dict[str, Any]) -> None:
         """A line went into metrics.jsonl."""
+
+    def held_out(self, line: dict[str, Any]) -> None:
+        """A line went into held_out.jsonl."""
+
+    def grid(self, step: int, file: Path) -> None:
+        """The grid of samples after ``step`` was drawn: a PNG file."""
 
     def snapshot(self, what: str, done: int, total: int) -> None:
         """Of a snapshot's work, in words, so much is done: steps of its grid, or network calls of its losses."""

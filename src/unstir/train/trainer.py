@@ -115,7 +115,7 @@ class Trainer:
         log_every, save_every = run.steps_in(run.config.log.every), run.steps_in(run.config.checkpoint.every)
         with self._record.paused():
             self._record.least_seconds = least_seconds(run.config, run.data.shape, self._device)
-        self._observer.begin(state.step, run.length, (self._config.batch_size, *run.data.shape), tuple(self._snapshots))
+            self._observer.begin(state.step, run.length, (self._config.batch_size, *run.data.shape), [*self._snapshots])
         self._event("continued" if state.step else "started", **conditions(self._device, state.split))
         self._take_snapshot(stop)
         saved = processes.of_first((run.checkpoints / checkpoint.file_name(state.step)).exists())

@@ -1,0 +1,52 @@
+"""A training as event files of TensorBoard, in RUN/tensorboard. Nothing leaves the machine."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from unstir.libraries import library
+from unstir.progress import Say
+from unstir.trackers.scalars import of_held_out, of_metrics
+from unstir.train.observer import Observer
+
+
+class Tracker(Observer):
+    """Writes an event file each time the run in ``folder`` goes on. Raises UserError where the extra is missing."""
+
+    def __init__(self, folder: Path, say: Say) -> None:
+        for name in ("tensorboard", "torch.utils.tensorboard"):
+            self._library = library(name, "tensorboard", "--log.to tensorboard")
+        self._folder = folder
+        self._writer: Any = None
+
+    def begin(self, step: int, length: int, shape: tuple[int, ...], snapshots: Sequence[int] = ()) -> None:
+        """Begin a file, which makes readers forget what earlier files say of the steps to come."""
+        self._writer = self._library.SummaryWriter(str(self._folder / "tensorboard"), purge_step=step + 1)
+        config = (self._folder / "config.toml").read_text(encoding="utf-8")
+        self._writer.add_text("config", f"```toml\n{config}\n```", step)
+
+    def metrics(self, line: dict[str, Any]) -> None:
+        """Add the numbers of a log line."""
+        self._add(line["step"], of_metrics(line))
+
+    def held_out(self, line: dict[str, Any]) -> None:
+        """Add the held-out losses of a snapshot."""
+        self._add(line["step"], of_held_out(line))
+
+    def grid(self, step: int, file: Path) -> None:
+        """Add the grid of a snapshot."""
+        with Image.open(file) as picture:
+            self._writer.add_image("samples", np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+        self._writer.flush()
+
+    def _add(self, step: int, scalars: dict[str, float]) -> None:
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()  # what a checkpoint has seen survives a kill, or the curve would have a hole
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
