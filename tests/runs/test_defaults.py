@@ -11,7 +11,7 @@ SETTINGS = """
 recipe = ""
 imported = ""
 seed = 0
-data.source = "digits"
+data.source = "mnist"
 data.store = ""
 data.size = 0 >= 0 <= 4096
 data.channels = 3
