@@ -362,7 +362,7 @@ def test_source_that_is_nothing_of_use(tmp_path: Path, whole: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
     cases = (
         (tmp_path / "a.png", "give the folder"),
-        ("mnist", "use digits, cifar10"),
+        ("typo", "use mnist, digits, cifar10"),
         (whole, "a packed store already"),
     )
     for source, message in cases:
