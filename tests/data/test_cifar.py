@@ -122,7 +122,13 @@ def test_archive_of_another_hash_is_not_read(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(tarfile, "open", None)
     with pytest.raises(UserError) as caught:
         pack(file, tmp_path / "s")
-    for part in (sha(file), cifar10.BINARY_SHA256, cifar10.PYTHON_SHA256, f"sha256={sha(file)!r}", "archive, unpack it"):
+    for part in (
+        sha(file),
+        cifar10.BINARY_SHA256,
+        cifar10.PYTHON_SHA256,
+        f"sha256={sha(file)!r}",
+        "archive, unpack it",
+    ):
         assert part in str(caught.value)
     with pytest.raises(UserError, match="0" * 64):
         pack(file, tmp_path / "s", sha256="0" * 64)

@@ -262,7 +262,7 @@ def test_advice_is_written_as_the_caller_types_it(tmp_path):
         (errno.EPERM, "lsattr"),
         (errno.EACCES, "chmod"),
         (errno.EROFS, "mounted read-only; name a place on another"),
-        (errno.ENOSPC, "free some space and run the same command again, it continues"),
+        (errno.ENOSPC, "free some space and run the same command again"),
         (errno.EDQUOT, "quota"),
         (errno.EFBIG, "ulimit -f"),
         (errno.ESTALE, "mount it again"),

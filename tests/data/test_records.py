@@ -207,12 +207,9 @@ def test_a_data_set_whose_labels_changed_is_not_taken_for_the_packed_one(tmp_pat
         pack(items, tmp_path / "store")
 
 
-def test_a_killed_pack_continues_to_the_same_bytes(tmp_path, monkeypatch):
+def test_a_killed_pack_begins_again_to_the_same_bytes(tmp_path, monkeypatch):
     source, whole = shards(tmp_path), pack(shards(tmp_path), tmp_path.parent / f"{tmp_path.name}-whole")
     monkeypatch.setattr("unstir.data.records.chunk_rows", lambda shape: 5)
-    monkeypatch.setattr("unstir.data.writer.FLUSH_SECONDS", 0)
-    small, read = pack(source, tmp_path.parent / f"{tmp_path.name}-small"), []
-    assert small.content_hash == whole.content_hash
 
     def killed(done, total):
         if done > 12:
@@ -221,8 +218,7 @@ def test_a_killed_pack_continues_to_the_same_bytes(tmp_path, monkeypatch):
     out = tmp_path.parent / f"{tmp_path.name}-out"
     with pytest.raises(KeyboardInterrupt):
         pack(source, out, progress=killed)
-    again = pack(source, out, progress=lambda done, total: read.append(done))
-    assert again.manifest == small.manifest and read[0] > 12
+    assert pack(source, out).content_hash == whole.content_hash
 
 
 def test_a_split_and_a_licence_that_the_data_brings_are_kept(tmp_path):

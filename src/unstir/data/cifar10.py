@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from unstir.data.disk import fetch, file_sha256
 from unstir.data.images import Shape
-from unstir.data.source import Chunk, Options, Plan, Source, UnfitError, chunk_ranges, chunk_rows
+from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows
 from unstir.errors import UserError, remedy
 from unstir.progress import Progress
 
@@ -84,28 +84,27 @@ class CifarSource(Source):
         with _opened(archive) as contents:
             classes, total = contents.classes, contents.total
 
-        def chunks(start: int) -> Generator[Chunk, None, None]:
+        def chunks() -> Generator[Chunk, None, None]:
             with _opened(archive) as contents:
                 for split, first, stop in chunk_ranges(total, contents.num_train, chunk_rows(shape)):
                     data = b"".join(islice(contents.records, stop - first))
                     if len(data) < (stop - first) * _RECORD:
-                        raise UnfitError("the archive ended before its last record; fetch it again")
-                    if first >= start:
-                        yield self._chunk(split, data, stop, len(classes))
+                        raise UserError("the archive ended before its last record; fetch it again")
+                    yield self._chunk(split, data, len(classes))
 
         return Plan(shape, classes, total, "the official test batch", chunks, source_hash=found)
 
-    def _chunk(self, split: str, data: bytes, stop: int, num_classes: int) -> Chunk:
+    def _chunk(self, split: str, data: bytes, num_classes: int) -> Chunk:
         records = np.frombuffer(data, np.uint8).reshape(-1, _RECORD)
         labels = records[:, 0].astype(np.int64)
         if (most := labels.max()) >= num_classes:
-            raise UnfitError(
+            raise UserError(
                 f"{self.kind}: label {most} in {split}, but {num_classes} class names; the archive is damaged"
             )
         pixels: NDArray[np.uint8] = records[:, 1:].reshape(-1, 3, SIDE, SIDE)
         if (self.channels, self.size) != (3, SIDE):
             pixels = np.stack([self.resized(image.transpose(1, 2, 0), "CIFAR-10's images") for image in pixels])
-        return Chunk(split, pixels, labels, stop)
+        return Chunk(split, pixels, labels)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""From any source of images to a packed store, once: validated, restartable, and the same bytes every time."""
+"""From any source of images to a packed store, once: validated, and the same bytes every time."""
 
 import math
 import operator
@@ -22,7 +22,7 @@ from unstir.data.images import EXTENSIONS
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
 from unstir.data.records import Records, RecordsSource
 from unstir.data.shards import Shards
-from unstir.data.source import NAMES, Options, Source, Spelling, UnfitError, in_python, is_named
+from unstir.data.source import NAMES, Options, Source, Spelling, in_python, is_named
 from unstir.data.store import Store, is_store
 from unstir.data.writer import Writer, led_to, publish, staging_folder
 from unstir.errors import UserError, nearest, printable
@@ -72,7 +72,7 @@ def pack(
     progress: called with (done, total); bytes during a download, images afterwards.
     spelling: how messages write these arguments, for the caller to type.
 
-    Interrupted at any instant, the same call continues; the result is byte-identical to an uninterrupted one.
+    Interrupted at any instant, the same call begins again; the result is byte-identical to an uninterrupted one.
     Raises UserError for every mistake in the arguments, the source or the disk, with the remedy.
     """
     downloads = usable_path(download_dir or usable_path(out).parent)
@@ -205,47 +205,46 @@ def _pack(origin: Source, staging: Path, out: Path, progress: Progress | None) -
     needed = plan.total * (math.prod(plan.shape) + 8 * bool(plan.classes)) + (1 << 16)
     require_space(staging, needed, origin.options.spelling("size", max(1, plan.shape[1] // 2)))
     classes = list(map(printable, plan.classes))
-    head = {"format": FORMAT, "kind": origin.kind, "settings": origin.settings, "stamp": stamp, "shape": plan.shape}
-    with Writer(staging, head, plan.shape, bool(classes)) as writer:
-        with closing(plan.chunks(writer.state.position)) as chunks:
+    with Writer(staging / "store", plan.shape, bool(classes)) as writer:
+        with closing(plan.chunks()) as chunks:
             for chunk in chunks:
                 writer.write(chunk)
                 if progress:
-                    progress(chunk.stop, plan.total)
+                    progress(writer.done, plan.total)
         content = writer.finish(classes)
-        state, arrays = writer.state, writer.arrays()
     if origin.stamp() != stamp and origin.kind == "dataset":
-        raise UnfitError(f"{name}: its items differ from one reading to the next; leave out random transforms")
+        raise UserError(f"{name}: its items differ from one reading to the next; leave out random transforms")
     if origin.stamp() != stamp:
         raise UserError(f"{name}: changed while it was packed; run the same command again")
-    refused = sorted((printable(path), printable(why)) for path, why in (*plan.refused, *state.refused))
-    _check_refused(origin, refused, any(state.rows.values()))
-    labels = {split: np.load(arrays[split, "labels"].file) for split in SPLITS if classes}
-    publish(staging, out, {
+    refused = sorted((printable(path), printable(why)) for path, why in (*plan.refused, *writer.refused))
+    _check_refused(origin, refused, any(writer.rows.values()))
+    labels = {split: np.load(writer.arrays()[split, "labels"].file) for split in SPLITS if classes}
+    publish(writer.store, out, {
         "unstir_store": FORMAT,
-        **{key: head[key] for key in ("kind", "settings")},
-        "source_hash": plan.source_hash or joint_digest(state.digests),
+        "kind": origin.kind,
+        "settings": origin.settings,
+        "source_hash": plan.source_hash or joint_digest(writer.digests),
         "content_hash": content,
         "shape": plan.shape,
-        "counts": {split: state.rows[split] for split in SPLITS},
+        "counts": {split: writer.rows[split] for split in SPLITS},
         "classes": classes,
         "counts_per_class": {split: np.bincount(n, minlength=len(classes)).tolist() for split, n in labels.items()},
         "held_out_rule": plan.held_out_rule,
         "refused": refused,
-        "notes": _notes((*plan.notes, *state.notes)),
+        "notes": _notes((*plan.notes, *writer.notes)),
     }, Origin(name, stamp, origin.license))  # fmt: skip
 
 
 def _check_refused(origin: Source, refused: Sequence[tuple[str, str]], packed: bool = True) -> None:
-    """Raise UnfitError where nothing is packed, or something refused though the caller is strict."""
+    """Raise UserError where nothing is packed, or something refused though the caller is strict."""
     name, listed = origin.name, [f"{path} ({reason})" for path, reason in refused]
     if not packed:
         first = ", ".join(listed[:1])
-        raise UnfitError(f"{name}: no images to pack, all {len(refused)} are refused; the first: {first}")
+        raise UserError(f"{name}: no images to pack, all {len(refused)} are refused; the first: {first}")
     if origin.options.strict and refused:
         more = f", and {len(refused) - _EXAMPLES} more" if len(refused) > _EXAMPLES else ""
         found = f"{counted(len(refused), 'file')} refused: {', '.join(listed[:_EXAMPLES])}{more}"
-        raise UnfitError(f"{name}: {found}; mend them or pack without --strict")
+        raise UserError(f"{name}: {found}; mend them or pack without --strict")
 
 
 def _finished(origin: Source, out: Path) -> Store | None:
