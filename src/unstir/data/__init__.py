@@ -7,6 +7,5 @@ from unstir.data.ahead import Ahead
 from unstir.data.manifest import SPLITS, Note
 from unstir.data.packing import pack
 from unstir.data.store import Store, is_store
-from unstir.data.verified import verify_once
 
-__all__ = ["SPLITS", "Ahead", "Note", "Store", "is_store", "pack", "verify_once"]
+__all__ = ["SPLITS", "Ahead", "Note", "Store", "is_store", "pack"]
