@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from unstir import Store, UserError, pack
-from unstir.data import packing
 from unstir.data.arrays import Arrays, ItemsOfDataset
 from unstir.data.manifest import read_origin
 
@@ -91,7 +90,7 @@ FORMS = {
     "arrays": lambda folder: (IMAGES, LABELS), "mapping": lambda folder: {"image": IMAGES, "label": LABELS},
     "dataset": lambda folder: Items(),
 }  # fmt: skip
-KINDS = {"npy": "numpy", "npz": "numpy", "shards": "webdataset", "saved": "datasets", "mapping": "arrays"}
+KINDS = {"npy": "numpy", "npz": "numpy", "shards": "tar", "saved": "datasets", "mapping": "arrays"}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -306,8 +305,9 @@ def test_webdataset_reads_the_same_tars(tmp_path):
     shards(tmp_path)
     samples = [*webdataset.WebDataset(str(tmp_path / "part-{0..1}.tar"), shardshuffle=False)]
     theirs = {sample["png"]: sample["cls"] for sample in samples}
-    rows = packing.Shards([tmp_path / f"part-{part}.tar" for part in (0, 1)], "both").rows()
-    assert {each.read(i): each.labels[i].encode() for each in rows for i in range(12)} == theirs
+    store = pack(tmp_path, tmp_path.parent / f"{tmp_path.name}-store", held_out=0)
+    ours = zip(store.images("train"), store.labels("train"), strict=True)
+    assert {png(image.permute(1, 2, 0).numpy()): store.classes[label].encode() for image, label in ours} == theirs
 
 
 def broken(folder):
@@ -326,9 +326,9 @@ def test_items_that_differ_each_time_are_refused_and_nothing_is_kept(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_broken_images_are_refused_by_their_row(tmp_path):
+def test_broken_images_are_refused_by_their_name(tmp_path):
     store = pack(broken(tmp_path), tmp_path / "store", held_out=0)
-    assert store.count("train") == 2 and [path for path, _ in store.refused] == ["b.tar[1]", "b.tar[2]"]
+    assert store.count("train") == 2 and [path for path, _ in store.refused] == ["b.png", "c.jpg"]
 
 
 def test_a_table_names_files_below_its_own_folder_and_no_others(tmp_path):
@@ -411,11 +411,14 @@ def written(name, data):
         (other_columns, "no column of images; the columns are text (string), blob (binary)"),
         (
             mixed,
-            "is of another shape: 5x6 pixels, where others have 4x6; give one size, such as size=4",
+            "'b.png' is of another shape: 4x6 pixels, where others have 5x6; give one size, such as size=5",
         ),
         (written("x.parquet", b"PAR1 and no more PAR1"), "no readable parquet file"),
         (written("x.npy", b"\x93NUMPY\x01\x00"), "damaged, or arrays of objects"),
-        (lambda folder: tar(folder / "t.tar", [("a.txt", b"x"), ("b.json", b"{}")]), "there are .json, .txt"),
+        (
+            lambda folder: tar(folder / "t.tar", [("a.txt", b"x"), ("b.json", b"{}")]),
+            "t.tar: no images to pack (0 refused, 2 ignored)",
+        ),
         (lambda folder: {"pictures": IMAGES}, "no array named images or image or x"),
         (lambda folder: (IMAGES, LABELS[:3]), "labels have shape [3], [24] is due"),
         (lambda folder: (IMAGES, [[0], [1, 2]]), "the labels are lists of several lengths"),

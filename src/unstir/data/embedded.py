@@ -66,7 +66,7 @@ class EmbeddedSource(Source):
         """Hash the file."""
         return hashlib.sha256(file_of(self.kind).read_bytes()).hexdigest()
 
-    def plan(self, progress: Progress | None) -> Plan:
+    def plan(self, staging: Path, progress: Progress | None) -> Plan:
         """Split the images; every pixel is in memory already."""
         images, labels = load_embedded(self.kind)
         total, side, seed = len(images), self.size or self._facts.side, self.options.seed

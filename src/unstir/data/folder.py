@@ -123,13 +123,13 @@ class FolderSource(Source):
                 digests.append(digest.hexdigest())
         return joint_digest(digests)
 
-    def plan(self, progress: Progress | None) -> Plan:
+    def plan(self, staging: Path, progress: Progress | None) -> Plan:
         """Arrange the files of the last stamp, and find the common shape when no size is given."""
         listing, arranged = self._listing, self._arranged()
         refused, notes = listing.refused + arranged.refused, listing.notes + arranged.notes
         if not arranged.paths:
             none = f"no images to pack ({len(refused)} refused, {len(listing.notes)} ignored)"
-            raise UserError(f"{self.root}: {none}; allowed are PNG, JPEG, WebP, BMP, GIF and TIFF files")
+            raise UserError(f"{self.name}: {none}; allowed are PNG, JPEG, WebP, BMP, GIF and TIFF files")
         shape = (self.channels, self.size, self.size) if self.size else self._common_shape(arranged.paths)
         chunks = partial(self._chunks, arranged, shape)
         return Plan(shape, arranged.classes, len(arranged.paths), arranged.rule, chunks, None, refused, notes)
@@ -149,7 +149,7 @@ class FolderSource(Source):
                 if len(reply.pixels):
                     _, channels, height, width = reply.pixels.shape
                     return channels, height, width
-        raise UserError(f"{self.root}: none of {counted(len(paths), 'file')} can be decoded; the first: {paths[0]!r}")
+        raise UserError(f"{self.name}: none of {counted(len(paths), 'file')} can be decoded; the first: {paths[0]!r}")
 
     def _chunks(self, arranged: Arrangement, shape: Shape) -> Generator[Chunk, None, None]:
         ranges = self._ranges(arranged, shape)
@@ -161,7 +161,7 @@ class FolderSource(Source):
                 for path, why in reply.refused:
                     if why.startswith(OTHER_SHAPE):
                         size = f"give one size, such as {self.options.spelling('size', min(32, *shape[1:]))}"
-                        raise UserError(f"{self.root}: images differ in size, {path!r} is {why}; {size}")
+                        raise UserError(f"{self.name}: images differ in size, {path!r} is {why}; {size}")
                 labels = None if arranged.labels is None else arranged.labels[first:stop][reply.kept]
                 yield Chunk(split, reply.pixels, labels, reply.refused, reply.notes, reply.digest)
 

@@ -1,4 +1,4 @@
-"""Images as rows of something: arrays, a table, shards of a tar, a torch Dataset. One source packs them all.
+"""Images as rows of something: arrays, a table, shards of samples, a torch Dataset. One source packs them all.
 
 What differs is how rows are found and read (`Rows`); what is alike is here: splits, labels, chunks, digests. The order
 is that of the rows, train first. A row may be an image file's bytes, an image of Pillow, or an array:
@@ -86,7 +86,7 @@ class RecordsSource(Source):
             digests.append(digest.hexdigest())
         return joint_digest(digests)
 
-    def plan(self, progress: Progress | None) -> Plan:
+    def plan(self, staging: Path, progress: Progress | None) -> Plan:
         """Arrange the rows, and find the common shape when no size is given."""
         places, labels, num_train, classes, rule, notes = self._arranged
         if not places:

@@ -121,8 +121,8 @@ class Source(ABC):
         return self.stamp()
 
     @abstractmethod
-    def plan(self, progress: Progress | None) -> Plan:
-        """Find out what there is to pack; may download."""
+    def plan(self, staging: Path, progress: Progress | None) -> Plan:
+        """Find out what there is to pack; may download, and unpack into folders in ``staging``."""
 
     def resized(self, image: NDArray[np.uint8], whose: str) -> NDArray[np.uint8]:
         """An image [H, W] or [H, W, 3] of ``whose`` as packed: [C, size, size]. UserError for too large a size."""
