@@ -450,3 +450,15 @@ def test_the_command_says_where_the_data_came_from_and_its_licence(unstir, tmp_p
     assert status == 0 and "from x.npz, licence CC0" in out, err
     assert Store.open("store").manifest["settings"] == {"size": None, "channels": 3, "held_out": 0.1, "seed": 0}
     assert json.loads((tmp_path / "store" / "origin.json").read_text())["license"] == "CC0"
+
+
+def test_a_table_without_rows_adds_none(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    for number, files in enumerate((FILES, [])):
+        table = pyarrow.table({"label": LABELS[: len(files)], "image": pyarrow.array(files, pyarrow.binary())})
+        parquet.write_table(table, tmp_path / f"{number}.parquet", row_group_size=7)
+    store = pack(tmp_path, tmp_path.parent / f"{tmp_path.name}-store", held_out=0)
+    assert np.array_equal(store.images("train"), IMAGES.transpose(0, 3, 1, 2))
+    assert store.labels("train").tolist() == LABELS.tolist()

@@ -1,6 +1,6 @@
 """Data: any source of images, validated and packed once into uint8 arrays that training maps into memory.
 
-`pack` makes a store of the embedded digits, CIFAR-10, a folder or a zip; `Store.open` opens it.
+`pack` makes a store of any source; `Store.open` opens it.
 """
 
 from unstir.data.ahead import Ahead
