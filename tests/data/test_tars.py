@@ -49,18 +49,17 @@ def test_the_image_of_a_sample_is_the_one_without_a_further_point(tmp_path, name
         (
             [f"set1.0/img.{n:04d}.png" for n in range(20)],
             "the sample 'set1.0/img' has 20 images (.0000.png, .0001.png, .0002.png, ...): files that share a name up "
-            "to its first point are one sample, of one image; write set1.0/img-0000.png in place of "
-            "set1.0/img.0000.png, or unpack the tar and pack the folder",
+            "to its first point are one sample, of one image; unpack the tar and pack the folder",
         ),
         (
             ["b.png", "a.jpg", "a.png"],
             "the sample 'a' has 2 images (.jpg, .png): files that share a name up to its first point are one sample, "
-            "of one image; write a-2.png in place of a.png, or",
+            "of one image; unpack the tar and pack the folder",
         ),
         (
             ["a.mask.png", "a.jpg", "a.png"],
             "the sample 'a' has 3 images (.mask.png, .jpg, .png): files that share a name up to its first point are "
-            "one sample, of one image; write a-2.png in place of a.png, or",
+            "one sample, of one image; unpack the tar and pack the folder",
         ),
         (["a.png", "a.PNG"], "the sample 'a' has 2 images (.png, .png): "),
         (["a.left.png", "a.right.png"], "the sample 'a' has 2 images (.left.png, .right.png): "),

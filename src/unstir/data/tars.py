@@ -193,14 +193,5 @@ def _image(found: list[_Part], whose: str) -> _Part:
     if len(found) > 1 and len(plain) != 1:
         endings = ", ".join(f".{printable(part.ending)}" for part in found[:_SHOWN]) + ", ..." * (len(found) > _SHOWN)
         rule = "files that share a name up to its first point are one sample, of one image"
-        further = plain[1] if plain else found[0]  # whatever has a further point is no image beside a plain one
-        mend = f"write {_alone(further)} in place of {printable(further.name)}, or unpack the tar and pack the folder"
-        raise UserError(f"{whose} has {len(found)} images ({endings}): {rule}; {mend}")
+        raise UserError(f"{whose} has {len(found)} images ({endings}): {rule}; unpack the tar and pack the folder")
     return plain[0] if plain else found[0]
-
-
-def _alone(part: _Part) -> str:
-    """A name by which a file is a sample of its own: "img-1.png" for "img.1.png", "a-2.png" for "a.png"."""
-    folder, slash, name = part.name.rpartition("/")
-    stem, _, ending = name.rpartition(".")
-    return printable(f"{folder}{slash}{stem.replace('.', '-') if '.' in stem else f'{stem}-2'}.{ending}")
