@@ -3,10 +3,9 @@
     python benchmarks/big_store.py FOLDER [--images 20000 2000000] [--batch 128] [--steps 2000]
 
 Makes synthetic stores of 32x32 colour images in FOLDER (3 KB an image), measures each in processes of its own, prints
-a table and removes them. *First opening* reads every byte once and remembers it; *opened again* is what each later
-start costs. *Cold* is after the system was asked to forget the file (Linux). RSS is the process's own memory
-(RssAnon) and pages of mapped files (RssFile), which the system takes back when it needs them, above what the process
-had after its imports.
+a table and removes them. *Cold* is after the system was asked to forget the file (Linux). RSS is the process's own
+memory (RssAnon) and pages of mapped files (RssFile), which the system takes back when it needs them, above what the
+process had after its imports.
 """
 
 import argparse
@@ -67,13 +66,13 @@ def measure(folder: Path, batch: int, steps: int) -> dict[str, float]:
     """Open a store, take a batch, then ``steps`` batches in random order."""
     import torch
 
-    from unstir.data import Store, verify_once
+    from unstir.data import Store
     from unstir.train.batches import Batches
 
     before, began = memory(), time.perf_counter()
     store = Store.open(folder)
     opened = time.perf_counter()
-    verify_once(store)
+    store.verify()
     verified = time.perf_counter()
     slots, whole = torch.arange(batch), slice(None)
     batches = Batches(store, seed=0, batch_size=batch, flip=True, labels=True, device=torch.device("cpu"))
@@ -109,7 +108,7 @@ def main() -> None:
     for num in options.images:
         folder = options.folder / f"store-{num}"
         make(folder, num)
-        for state in ("first opening", "opened again", "cold"):
+        for state in ("warm", "cold"):
             if state == "cold":
                 forget(folder)
             command = [sys.executable, __file__, str(folder), "--measure"]

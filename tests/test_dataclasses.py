@@ -7,7 +7,7 @@ import pkgutil
 import unstir
 
 COLLECTING = {
-    "listing.Listing", "loss.LossHistory", "state.State", "writer.Progressed",
+    "listing.Listing", "loss.LossHistory", "state.State",
 }  # fmt: skip
 BY_IDENTITY = {
     "check.Errors", "check.RunFacts", "check.Samples", "classifier.Classifier", "classifier_training.Lesson",

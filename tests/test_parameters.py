@@ -13,7 +13,6 @@ chain:Sampler calls=1 divides_by_alpha=False
 chain:Chain steps=50 clip=True eta=0.0 threshold=0.0 guidance=1.0 guidance_low=1 guidance_high=0 seed=0
 data.packing:pack strict=False seed=0
 data.source:chunk_rows file_bytes=1
-data.writer:Progressed position=0
 diffusion.denoiser:Denoiser learned_variance=False
 diffusion.editing:inpaint resamples=10 jump=1
 diffusion.editing:inpainting_calls resamples=10 jump=1
@@ -103,7 +102,7 @@ def test_what_is_left_out_is_what_is_written_down():
         assert [f"{key}={parameters[key].default}" for key in (each.partition("=")[0] for each in due)] == due, line
 
 
-MUTABLE = {"Listing", "LossHistory", "Progressed", "State"}
+MUTABLE = {"Listing", "LossHistory", "State"}
 
 
 def test_all_values_but_four_cannot_be_changed_and_no_decorator_says_what_holds_without_it():

@@ -1,17 +1,15 @@
-"""A store larger than memory: what opening and a first batch cost does not grow with it, and its bytes are read once.
+"""A store larger than memory: what opening and a first batch cost does not grow with it.
 
 The stores are sparse files: their length is real, their zeros take no disk.
 """
 
-import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from unstir.data import Ahead, Store, verified, verify_once
+from unstir.data import Ahead, Store
 from unstir.data import store as stores
 from unstir.data.manifest import FORMAT, MANIFEST, sealed
 from unstir.data.store import HEADER_BYTES, arrays
@@ -38,15 +36,6 @@ def sparse(folder, train):
     return folder
 
 
-@pytest.fixture
-def read(monkeypatch):
-    """The stores whose bytes were read; what was remembered in the process is forgotten."""
-    found = []
-    monkeypatch.setattr(Store, "verify", lambda self: found.append(self.path.name))
-    monkeypatch.setattr(verified, "_verified", set())
-    return found
-
-
 def _cost():
     """Bytes read by calls and bytes of the process's own memory, so far."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
@@ -57,21 +46,16 @@ def _cost():
 def _first_batch(folder):
     before = _cost()
     store = Store.open(folder)
-    verify_once(store)
     batches = Batches(store, seed=0, batch_size=BATCH, flip=True, labels=False, device=torch.device("cpu"))
     assert batches(0, torch.arange(BATCH), slice(None))[0].shape == (BATCH, *SHAPE)
     return [after - first for after, first in zip(_cost(), before, strict=True)]
 
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="what a process reads is counted by Linux")
-def test_neither_bytes_read_nor_memory_grow_with_the_store(tmp_path, read):
-    for name, num in (("warm", 20_000), ("small", 20_000), ("large", 20_000_000)):
-        verify_once(Store.open(sparse(tmp_path / name, num)))  # once, and remembered where that takes long
-    read.clear()
-    verified._verified.clear()
-    _first_batch(tmp_path / "warm")
-    small, large = _first_batch(tmp_path / "small"), _first_batch(tmp_path / "large")
-    assert read == ["warm", "small"]
+def test_neither_bytes_read_nor_memory_grow_with_the_store(tmp_path):
+    _first_batch(sparse(tmp_path / "warm", 20_000))
+    small = _first_batch(sparse(tmp_path / "small", 20_000))
+    large = _first_batch(sparse(tmp_path / "large", 20_000_000))
     assert large[0] < small[0] + 4096
     assert large[1] < small[1] + (8 << 20), "a list of all images would take 160 MB"
 
@@ -102,43 +86,6 @@ def test_rows_are_asked_for_by_whole_pages_that_hold_them(tmp_path):
     for (start, stop), row in zip(spans, (0, 49), strict=True):
         assert start % 4096 == 0 and start <= HEADER_BYTES + row * 3072 < start + 4096
         assert stop == HEADER_BYTES + (row + 1) * 3072
-
-
-def test_a_large_store_is_read_once_until_one_of_its_files_changes(tmp_path, monkeypatch, read):
-    monkeypatch.setattr(stores, "LARGE", 50 * 3072)
-    folder = sparse(tmp_path / "store", 50)
-
-    def opened(of=folder):
-        verified._verified.clear()  # as in another process
-        read.clear()
-        verify_once(Store.open(of))
-        return len(read)
-
-    assert [opened(), opened()] == [1, 0]
-    file = folder / "train.images.npy"
-    times = file.stat()
-    with file.open("r+b") as stream:
-        stream.seek(1000)
-        stream.write(b"1")
-    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert [opened(), opened()] == [1, 0]
-    assert opened(shutil.copytree(folder, tmp_path / "copy")) == 1
-    for damage in (b"", b"[", json.dumps([1]).encode()):
-        (folder / verified.RECORD).write_bytes(damage)
-        assert [opened(), opened()] == [1, 0]
-    (folder / verified.RECORD).unlink()
-    (folder / verified.RECORD).mkdir()  # it cannot be remembered
-    assert [opened(), opened()] == [1, 1]
-    assert not list(folder.glob(".*"))
-
-
-def test_a_store_that_is_damaged_is_not_remembered(tmp_path, monkeypatch):
-    monkeypatch.setattr(stores, "LARGE", 0)
-    folder = sparse(tmp_path / "store", 50)
-    for _ in range(2):
-        with pytest.raises(UserError, match="changed or damaged"):
-            verify_once(Store.open(folder))
-    assert not (folder / verified.RECORD).exists()
 
 
 @pytest.mark.parametrize("length", [0, 100, HEADER_BYTES + 49 * 3072])

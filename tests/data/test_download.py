@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unstir.data import named, pack
+from unstir.data import cifar10, pack
 from unstir.data.disk import fetch
 from unstir.errors import UserError
 
@@ -115,11 +115,11 @@ def test_server_error_is_one_line(server: Server, tmp_path: Path) -> None:
 
 def test_offline_says_which_file_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(named, "URL", "http://127.0.0.1:1/cifar-10-binary.tar.gz")
+    monkeypatch.setattr(cifar10, "URL", "http://127.0.0.1:1/cifar-10-binary.tar.gz")
     with pytest.raises(UserError) as caught:
         pack("cifar10", tmp_path / "store", download_dir=tmp_path / "downloads")
     place = tmp_path / "downloads/cifar-10-binary.tar.gz"
-    assert str(place) in str(caught.value) and named.BINARY_SHA256 in str(caught.value)
+    assert str(place) in str(caught.value) and cifar10.BINARY_SHA256 in str(caught.value)
     place.write_bytes(b"wrong")
     with pytest.raises(UserError, match=r"SHA-256 is .*sha256="):
         pack("cifar10", tmp_path / "store", download_dir=tmp_path / "downloads")
@@ -141,7 +141,7 @@ def test_cifar10_is_downloaded_packed_and_not_fetched_twice(
             archive.addfile(info, io.BytesIO(body))
     server.data = stream.getvalue()
     sha256 = hashlib.sha256(server.data).hexdigest()
-    monkeypatch.setattr(named, "URL", server.url)
+    monkeypatch.setattr(cifar10, "URL", server.url)
     store = pack("cifar10", tmp_path / "store", sha256=sha256)
     assert (store.count("train"), store.count("held_out"), store.classes) == (10, 2, ("cat", "dog"))
     (tmp_path / "file.tar.gz").unlink()

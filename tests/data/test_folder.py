@@ -311,5 +311,5 @@ def test_one_process_decodes_2000_files_or_8_mib(
     source._listing = Listing([Entry(f"{i}.png", size, 0) for i in range(num)])
     arranged = arrange(source._listing.entries, 0, 0)
     with pytest.raises(ValueError, match="zip"):  # which has no replies
-        list(source._chunks(arranged, (3, 4, 4), 0))
+        list(source._chunks(arranged, (3, 4, 4)))
     assert used == [workers] and means == [max(1, size)]

@@ -249,7 +249,7 @@ def test_advice_is_written_as_the_caller_types_it(tmp_path):
     assert "--out FOLDER" in mistake(root, root / "out", spelling=source.after_pack)
     assert mistake("typo", tmp_path / "o", spelling=source.after_train).startswith("--data.source typo is not there")
     said = mistake("typo", tmp_path / "o", spelling=source.after_pack)
-    assert said.startswith("typo is not there; use digits, cifar10, hf:OWNER/NAME, ")
+    assert said.startswith("typo is not there; use mnist, digits, cifar10, hf:OWNER/NAME, ")
     assert all(f" {kind}" in said for kind in ("folder", "zip", ".npy", ".npz", ".parquet", "tar"))
 
 
@@ -262,7 +262,7 @@ def test_advice_is_written_as_the_caller_types_it(tmp_path):
         (errno.EPERM, "lsattr"),
         (errno.EACCES, "chmod"),
         (errno.EROFS, "mounted read-only; name a place on another"),
-        (errno.ENOSPC, "free some space and run the same command again, it continues"),
+        (errno.ENOSPC, "free some space and run the same command again"),
         (errno.EDQUOT, "quota"),
         (errno.EFBIG, "ulimit -f"),
         (errno.ESTALE, "mount it again"),

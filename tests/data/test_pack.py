@@ -1,4 +1,4 @@
-"""Packing: killed and continued, twice at once, over something else, on a full or closed disk."""
+"""Packing: killed and begun again, twice at once, over something else, on a full or closed disk."""
 
 import hashlib
 import os
@@ -15,15 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unstir.data import pack, packing, writer
+from unstir.data import pack, packing
 from unstir.data.decoding import decode_all
 from unstir.data.folder import FolderSource
 from unstir.errors import UserError
 
 PROGRAM = """
 import sys, time
-from unstir.data import pack, writer
-writer.FLUSH_SECONDS = 0.0
+from unstir.data import pack
 def report(done, total):
     print(done, flush=True)
     time.sleep(float(sys.argv[3]))
@@ -71,97 +70,41 @@ def killed(source: Path, out: Path, after: int, pause: float = 0.05) -> None:
         process.wait()
 
 
-def test_killed_pack_continues_and_its_bytes_are_those_of_an_uninterrupted_one(
+def test_killed_pack_begins_again_and_its_bytes_are_those_of_an_uninterrupted_one(
     photos: Path, whole: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "store"
     for after in (0, 2, 2):
         killed(photos, out, after)
         assert not out.exists()
+    assert (tmp_path / ".store.packing/store").exists()
+    (tmp_path / ".store.packing/rest").mkdir()
     calls: list[tuple[int, int]] = []
     pack(photos, out, size=8, progress=lambda done, total: calls.append((done, total)))
-    assert calls[0][0] > 256  # the first chunks were not decoded again
-    assert calls[-1] == (900, 900)
+    assert calls[0][0] <= 256 and calls[-1] == (900, 900)
     assert contents(out) == contents(whole)
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_every_state_a_kill_can_leave_is_recovered_from(
-    photos: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Stop at the n-th write to disk, for every n, in place of a kill."""
-    monkeypatch.setattr(writer, "FLUSH_SECONDS", 0.0)
-    real, count = writer._sync, 0
-    limit = 0
+def test_every_state_a_kill_can_leave_is_recovered_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGKILL at the n-th sync, for every n."""
+    whole, out, limit, status = contents(pack("digits", tmp_path / "whole").path), tmp_path / "store", 0, -1
+    real = os.fsync
 
-    class Kill(BaseException):
-        pass
+    def sync(file: int) -> None:
+        if next(calls, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(file)
 
-    def sync(file: object) -> None:
-        nonlocal count
-        count += 1
-        if count > limit:
-            raise Kill
-        real(file)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(writer, "_sync", sync)
-    out = tmp_path / "store"
-    while not out.exists():
-        count, limit = 0, limit + 3
-        try:
-            pack(photos, out, size=8)
-        except Kill:
-            assert not out.exists()
-    assert contents(out) == contents(whole)
-    assert limit > 10
-
-
-@pytest.fixture(scope="module")
-def remains(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a pack killed half-way leaves behind."""
-    folder = tmp_path_factory.mktemp("remains")
-    killed(photos, folder / "store", 2)
-    return folder / ".store.packing"
-
-
-@pytest.mark.parametrize("damage", ["torn", "garbage", "short array", "no journal", "other head"])
-def test_damaged_remains_of_a_kill_are_repaired_or_dropped(
-    photos: Path, whole: Path, remains: Path, tmp_path: Path, damage: str
-) -> None:
-    out, staging = tmp_path / "store", tmp_path / ".store.packing"
-    shutil.copytree(remains, staging)
-    journal = staging / "journal.jsonl"
-    if damage == "torn":
-        journal.write_bytes(journal.read_bytes() + b'{"position": 8')
-    elif damage == "garbage":
-        journal.write_bytes(os.urandom(100))
-    elif damage == "short array":
-        os.truncate(staging / "store/train.images.npy", 130)
-    elif damage == "no journal":
-        journal.unlink()
-    else:
-        journal.write_bytes(b"{}\n" + journal.read_bytes())
-    pack(photos, out, size=8)
-    assert contents(out) == contents(whole)
-
-
-def test_second_kill_after_a_torn_line_loses_nothing(
-    photos: Path, remains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writer, "FLUSH_SECONDS", 0.0)
-    out, calls = tmp_path / "store", [0]
-
-    def interrupt(done: int, total: int) -> None:
-        calls.append(done)
-        raise KeyboardInterrupt
-
-    shutil.copytree(remains, tmp_path / ".store.packing")
-    for _ in range(2):
-        with (tmp_path / ".store.packing/journal.jsonl").open("ab") as journal:
-            journal.write(b'{"position": 8')
-        with pytest.raises(KeyboardInterrupt):
-            pack(photos, out, size=8, progress=interrupt)
-        assert calls[-1] > calls[-2]
+    monkeypatch.setattr(os, "fsync", sync)
+    while status:
+        assert not out.exists() or contents(out) == whole
+        calls = iter(range(limit))
+        if (child := os.fork()) == 0:
+            pack("digits", out)
+            os._exit(0)
+        status, limit = os.waitpid(child, 0)[1], limit + 1
+    assert contents(out) == whole and limit > 5
 
 
 def test_source_that_changed_after_a_kill_is_packed_anew(photos: Path, whole: Path, tmp_path: Path) -> None:
@@ -283,7 +226,7 @@ def test_full_disk_is_told_before_anything_is_written(
         pack(photos, tmp_path / "store", size=8)
 
 
-def test_disk_that_fills_up_meanwhile_leaves_a_pack_to_continue(photos: Path, whole: Path, tmp_path: Path) -> None:
+def test_disk_that_fills_up_meanwhile_leaves_nothing(photos: Path, whole: Path, tmp_path: Path) -> None:
     import resource
 
     out = tmp_path / "store"
@@ -293,6 +236,7 @@ def test_disk_that_fills_up_meanwhile_leaves_a_pack_to_continue(photos: Path, wh
     try:
         with pytest.raises(UserError, match="ulimit -f"):
             pack(photos, out, size=8)
+        assert not any(tmp_path.iterdir())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, previous)
@@ -362,7 +306,7 @@ def test_source_that_is_nothing_of_use(tmp_path: Path, whole: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
     cases = (
         (tmp_path / "a.png", "give the folder"),
-        ("mnist", "use digits, cifar10"),
+        ("typo", "use mnist, digits, cifar10"),
         (whole, "a packed store already"),
     )
     for source, message in cases:

@@ -45,10 +45,9 @@ def test_no_chunk_has_images_of_both_splits():
 
 
 @pytest.mark.parametrize(
-    ("count", "size", "start", "workers"),
-    [(1999, 1, 0, 1), (2000, 1, 0, 2), (4000, 1, 0, 3), (4000, 1, 4000, 1), (10, 1 << 21, 0, 3), (3, 1 << 20, 0, 1)],
+    ("count", "size", "workers"), [(1999, 1, 1), (2000, 1, 2), (4000, 1, 3), (10, 1 << 21, 3), (3, 1 << 20, 1)]
 )
-def test_a_worker_is_started_where_it_has_enough_to_do(tmp_path, monkeypatch, count, size, start, workers):
+def test_a_worker_is_started_where_it_has_enough_to_do(tmp_path, monkeypatch, count, size, workers):
     asked = []
 
     def decoded(root, requests, size, channels, shape, num_workers):
@@ -61,7 +60,7 @@ def test_a_worker_is_started_where_it_has_enough_to_do(tmp_path, monkeypatch, co
     entries = [Entry(f"{number}.png", size, 0) for number in range(count)]
     made._listing = Listing(entries)
     with (
-        closing(made._chunks(arrange(entries, 0.0, 0), (1, 8, 8), start)) as chunks,
+        closing(made._chunks(arrange(entries, 0.0, 0), (1, 8, 8))) as chunks,
         pytest.raises((ValueError, StopIteration)),
     ):
         next(chunks)
@@ -89,9 +88,9 @@ def test_an_archive_to_be_downloaded_is_known_by_the_hash_it_will_have():
 def test_a_label_is_below_the_number_of_classes():
     made = CifarSource(None, options("cifar10"))
     record = lambda label: bytes([label]) + bytes(3072)
-    assert made._chunk("train", record(9) + record(0), 2, 10).labels.tolist() == [9, 0]
+    assert made._chunk("train", record(9) + record(0), 10).labels.tolist() == [9, 0]
     with pytest.raises(UserError, match="label 10 in train, but 10 class names"):
-        made._chunk("train", record(0) + record(10), 2, 10)
+        made._chunk("train", record(0) + record(10), 10)
 
 
 def test_options_at_their_bounds_are_taken():

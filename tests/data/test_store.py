@@ -108,6 +108,15 @@ def test_header_of_another_shape_is_refused(copy: Path) -> None:
         Store.open(copy)
 
 
+def test_an_open_store_is_read_once(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, real = [], stores.content_hash
+    monkeypatch.setattr(stores, "content_hash", lambda folder, *given: read.append(folder) or real(folder, *given))
+    store = Store.open(digits)
+    for _ in range(2):
+        store.verify()
+    assert read == [digits]
+
+
 def test_any_flipped_bit_fails_verification(copy: Path) -> None:
     rng = np.random.default_rng(0)
     store = Store.open(copy)

@@ -65,7 +65,7 @@ def test_a_checkpoint_on_a_full_disk_is_refused_and_the_last_one_stays(disk):
     proven("checkpoints on a disk with so many pages free", trials)
 
 
-def test_a_pack_that_filled_the_disk_continues_when_there_is_room(disk, tmp_path):
+def test_a_pack_that_filled_the_disk_succeeds_when_there_is_room(disk, tmp_path):
     whole, trials = pack("digits", tmp_path / "whole"), 0
     for pages in range(0, 40, max(1, STEP // 4)):
         fill(disk, pages * PAGE)

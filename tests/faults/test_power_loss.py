@@ -9,7 +9,7 @@ from powerloss import Recorder
 
 from tiers import SEED, proven, times
 from train.test_resume import assert_same, outcome
-from unstir.data import Store, pack, writer
+from unstir.data import Store, pack
 from unstir.errors import UserError
 from unstir.runs import checkpoint, files, lines
 from unstir.runs.checkpoint import Checkpoint
@@ -111,9 +111,8 @@ WHOLE = {}
 SCENARIOS = {of.__name__: of for of in (checkpoints, texts, logs, stores)}
 
 
-def bad_states(scenario, tmp_path, monkeypatch, num, deaf_to=""):
+def bad_states(scenario, tmp_path, num, deaf_to=""):
     """How many of ``num`` states after a cut break a promise, and the first one's complaint."""
-    monkeypatch.setattr(writer, "FLUSH_SECONDS", 0.0)
     folder, chance, bad, first = tmp_path / "folder", random.Random(SEED), 0, ""
     folder.mkdir()
     act, check = SCENARIOS[scenario](folder)
@@ -131,16 +130,16 @@ def bad_states(scenario, tmp_path, monkeypatch, num, deaf_to=""):
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_what_was_promised_outlasts_a_power_cut(scenario, tmp_path, monkeypatch):
-    assert bad_states(scenario, tmp_path, monkeypatch, STATES[scenario]) == (0, "")
+def test_what_was_promised_outlasts_a_power_cut(scenario, tmp_path):
+    assert bad_states(scenario, tmp_path, STATES[scenario]) == (0, "")
     proven(f"power loss, {scenario}", STATES[scenario])
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_without_its_syncs_each_would_lose_something(scenario, kind, tmp_path, monkeypatch):
+def test_without_its_syncs_each_would_lose_something(scenario, kind, tmp_path):
     num = 10 if scenario == "stores" else 60
-    assert bad_states(scenario, tmp_path, monkeypatch, num, deaf_to=kind)[0] > 0
+    assert bad_states(scenario, tmp_path, num, deaf_to=kind)[0] > 0
 
 
 def test_a_run_ends_as_if_there_had_been_no_power_cut(make_run, tmp_path):

@@ -62,7 +62,8 @@ def model_of(step=7, **changes):
 
 
 def store_of(**counts):
-    return SimpleNamespace(count=lambda split: {"train": 3000, **counts}[split], path=Path("store"))
+    count = {"train": 3000, **counts}.get
+    return SimpleNamespace(count=count, path=Path("store"), verify=lambda: None)
 
 
 def plan_of(**changes):
@@ -252,7 +253,6 @@ LEAST = {"num": 12, "seeds": 1, "num_reference": 24}
     ],
 )  # fmt: skip
 def test_the_least_of_an_evaluation(changes, held_out, words, monkeypatch):
-    monkeypatch.setattr(judgement, "verify_once", lambda *given: None)
     for name in ("check_data", "check_job", "check_writable"):
         monkeypatch.setattr(evaluating, name, lambda *given: None)
     asked = {**LEAST, **changes}

@@ -105,8 +105,7 @@ BOUNDS = {"process": SimpleNamespace(T=20), "folder": None, "data": None, "learn
 )  # fmt: skip
 def test_the_least_of_a_bound(protocol, count, words, monkeypatch):
     monkeypatch.setattr(bounding, "check_data", lambda *given: None)
-    monkeypatch.setattr(bounding, "verify_once", lambda store: None)
-    store = SimpleNamespace(count=lambda split: count, path="store")
+    store = SimpleNamespace(count=lambda split: count, path="store", verify=lambda: None)
     if words is None:
         bounding.check(SimpleNamespace(**BOUNDS), store, Protocol(**protocol))
     else:

@@ -24,14 +24,15 @@ def pack(
     license: str = "",
     strict: bool = False,
 ) -> int:
-    """Check every image of a source and pack them into one store; the same command continues where it was killed.
+    """Check every image of a source and pack them into one store; run again after a kill, it gives the same bytes.
 
     Example: `unstir data pack my_images/ --out data/mine --size 32`
 
     Args:
-        source: "mnist", "digits", "cifar10", a CIFAR-10 archive, or a folder or zip of images, where subfolders name
-            classes and train/ and test/, where there are both, are the split; a .npy, .npz, parquet or (webdataset)
-            tar file or a folder of these; hf:OWNER/NAME of the Hugging Face Hub, or a folder that datasets saved.
+        source: "mnist", "digits", "cifar10", a CIFAR-10 archive, or a folder, zip or tar of images, where subfolders
+            name classes and train/ and test/, where there are both, are the split; a .npy, .npz, parquet or
+            webdataset tar file or a folder of these; hf:OWNER/NAME of the Hugging Face Hub, or a folder that datasets
+            saved.
         out: Folder of the store.
         size: Side in pixels that images are resized and centre-cropped to; 0: as they come, all alike.
         channels: 1 grey, 3 RGB; by default 1 for mnist and digits, 3 for all else.

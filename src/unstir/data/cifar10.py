@@ -3,8 +3,8 @@
 60,000 colour images of 32x32 pixels in ten classes (Krizhevsky 2009).
 The binary archive (downloaded on request) holds records of 1 label byte and 3,072 pixel bytes, colour plane by plane,
 which is [C, H, W] already. The python archive holds pickles; a separate process turns them into the same records
-(see unpickle.py). Either is hashed before a byte of it is interpreted, and its members are read as streams
-by their exact names: nothing is extracted. Train is data_batch_1 to 5 in order, held out is test_batch.
+(see unpickle.py). Either is known by the folder of its first members and hashed before any of them is read, as a
+stream by its exact name: nothing is unpacked. Train is data_batch_1 to 5 in order, held out is test_batch.
 """
 
 import json
@@ -13,7 +13,7 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from unstir.data.disk import fetch, file_sha256
 from unstir.data.images import Shape
-from unstir.data.source import Chunk, Options, Plan, Source, UnfitError, chunk_ranges, chunk_rows
+from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows
 from unstir.errors import UserError, remedy
 from unstir.progress import Progress
 
@@ -38,6 +38,15 @@ _FOLDER = "cifar-10-batches-bin"
 _BATCHES = (*(f"{_FOLDER}/data_batch_{i}.bin" for i in range(1, 6)), f"{_FOLDER}/test_batch.bin")
 _META = f"{_FOLDER}/batches.meta.txt"
 _PYTHON_FOLDER = "cifar-10-batches-py"
+_LOOKED_AT = 8  # members
+
+
+def is_cifar(archive: Path) -> bool:
+    """Whether a .tar.gz is one of the archives, by the names of its first members."""
+    found: list[str] = []
+    with suppress(OSError, EOFError, ValueError, tarfile.TarError, zlib.error), tarfile.open(archive, "r:gz") as tar:
+        found += (member.name.split("/")[0] for member in islice(tar, _LOOKED_AT))
+    return not {_FOLDER, _PYTHON_FOLDER}.isdisjoint(found)
 
 
 class _Contents:
@@ -69,7 +78,7 @@ class CifarSource(Source):
         """Hash the archive, unless it is to be downloaded."""
         return self.expected[0] if self.archive is None else file_sha256(self.archive)
 
-    def plan(self, progress: Progress | None) -> Plan:
+    def plan(self, staging: Path, progress: Progress | None) -> Plan:
         """Download if need be, check the hash, count the records. Raises UserError."""
         archive = self.archive
         if archive is None:
@@ -78,34 +87,32 @@ class CifarSource(Source):
         found = file_sha256(archive)
         if found not in self.expected:
             mend = f"fetch {URL} again, or vouch for this file with {self.options.spelling('sha256', found)}"
-            mend += "; if it is not a CIFAR-10 archive, unpack it and give the folder"
             raise UserError(f"{archive}: SHA-256 is {found}, expected {' or '.join(self.expected)}; {mend}")
         shape = (self.channels, self.size or SIDE, self.size or SIDE)
         with _opened(archive) as contents:
             classes, total = contents.classes, contents.total
 
-        def chunks(start: int) -> Generator[Chunk, None, None]:
+        def chunks() -> Generator[Chunk, None, None]:
             with _opened(archive) as contents:
                 for split, first, stop in chunk_ranges(total, contents.num_train, chunk_rows(shape)):
                     data = b"".join(islice(contents.records, stop - first))
                     if len(data) < (stop - first) * _RECORD:
-                        raise UnfitError("the archive ended before its last record; fetch it again")
-                    if first >= start:
-                        yield self._chunk(split, data, stop, len(classes))
+                        raise UserError("the archive ended before its last record; fetch it again")
+                    yield self._chunk(split, data, len(classes))
 
         return Plan(shape, classes, total, "the official test batch", chunks, source_hash=found)
 
-    def _chunk(self, split: str, data: bytes, stop: int, num_classes: int) -> Chunk:
+    def _chunk(self, split: str, data: bytes, num_classes: int) -> Chunk:
         records = np.frombuffer(data, np.uint8).reshape(-1, _RECORD)
         labels = records[:, 0].astype(np.int64)
         if (most := labels.max()) >= num_classes:
-            raise UnfitError(
+            raise UserError(
                 f"{self.kind}: label {most} in {split}, but {num_classes} class names; the archive is damaged"
             )
         pixels: NDArray[np.uint8] = records[:, 1:].reshape(-1, 3, SIDE, SIDE)
         if (self.channels, self.size) != (3, SIDE):
             pixels = np.stack([self.resized(image.transpose(1, 2, 0), "CIFAR-10's images") for image in pixels])
-        return Chunk(split, pixels, labels, stop)
+        return Chunk(split, pixels, labels)
 
 
 @contextmanager

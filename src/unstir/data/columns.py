@@ -5,9 +5,9 @@ labels are in the first column that it calls a class, or that is named label.
 """
 
 import json
-import re
 from bisect import bisect_right
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,38 +41,43 @@ class Parquet(Records):
     def _of(self, file: Path) -> Rows:
         try:
             opened = self._reader.ParquetFile(file)
-            schema = opened.schema_arrow
+            schema, starts = opened.schema_arrow, [0]
             about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-            features = about.get("info", {}).get("features", {}) if isinstance(about, dict) else {}
+            features = about.get("info", {}).get("features", {})
             image = self._image_column(opened, schema, features)
             label = _label_column(schema.names, features)
             classes = tuple(map(str, features.get(label, {}).get("names") or ())) if label else ()
             labels = opened.read([label]).column(0).to_pylist() if label else [None] * opened.metadata.num_rows
+            for group in range(opened.num_row_groups):
+                starts.append(starts[-1] + opened.metadata.row_group(group).num_rows)
         except UserError:
             raise
         except Exception as error:  # pyarrow raises anything at all on damaged files
             raise UserError(f"{file}: no readable parquet file ({_short(error)}); fetch it again") from None
-        starts = [0]
-        for group in range(opened.num_row_groups):
-            starts.append(starts[-1] + opened.metadata.row_group(group).num_rows)
 
-        newest: dict[int, Any] = {}  # the row group read last: rows are asked for in order
+        @lru_cache(1)  # rows are asked for in order
+        def images(group: int) -> Any:
+            return opened.read_row_group(group, [image]).column(0)
 
         def read(index: int) -> object:
             group = bisect_right(starts, index) - 1
-            if group not in newest:
-                newest.clear()
-                newest[group] = opened.read_row_group(group, [image]).column(0)
-            return _bytes(newest[group][index - starts[group]].as_py(), file.parent)
+            return _bytes(images(group)[index - starts[group]].as_py(), file.parent)
 
         return Rows(split_of(file.name), file.name, labels, read, classes)
 
     def _image_column(self, opened: Any, schema: Any, features: dict[str, Any]) -> str:
-        named = [name for name, of in features.items() if isinstance(of, dict) and of.get("_type") == "Image"]
-        likely = [name for name in schema.names if _holds_bytes(str(schema.field(name).type))]
-        for name in map(str, [*named, *likely]):
-            if name in schema.names and (name in named or _looks_like_images(opened, name)):
+        """The column that the table calls an image, or else whose first row is the bytes of one."""
+        for name, of in features.items():
+            if name in schema.names and isinstance(of, dict) and of.get("_type") == "Image":
                 return name
+        if not opened.metadata.num_rows:
+            return ""
+        for batch in opened.iter_batches(1):
+            for name, value in batch.to_pylist()[0].items():
+                data = value.get("bytes") if isinstance(value, dict) else value
+                if isinstance(data, bytes) and signature(data[:16]):
+                    return str(name)
+            break
         there = ", ".join(f"{name} ({schema.field(name).type})" for name in schema.names)
         raise UserError(f"{self.name}: no column of images; the columns are {there}")
 
@@ -138,19 +143,6 @@ class HubDataset(Records):
 def _label_column(names: Sequence[str], features: dict[str, Any]) -> str:
     classes = [name for name, of in features.items() if isinstance(of, dict) and of.get("_type") == "ClassLabel"]
     return next((name for name in (*classes, *LABELS) if name in names), "")
-
-
-def _holds_bytes(kind: str) -> bool:
-    return re.fullmatch(r"(large_)?binary(_view)?|struct<.*\bbytes: (large_)?binary.*", kind) is not None
-
-
-def _looks_like_images(opened: Any, name: str) -> bool:
-    first = next(iter(opened.iter_batches(1, columns=[name])), None)
-    if first is None:
-        return True
-    value = first.column(0)[0].as_py()
-    data = value.get("bytes") if isinstance(value, dict) else value
-    return isinstance(data, bytes) and signature(data[:16]) is not None
 
 
 def _bytes(value: Any, *folders: Path) -> bytes:

@@ -32,7 +32,6 @@ MAX_WORKERS = min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffi
 """One child for each core this process may use, and no more than 16."""
 
 _PROGRAM = "from unstir.data.decoding import serve; serve()"
-_MEMORY = "close other programs, and run the same command again to continue"
 
 
 class Reply(NamedTuple):
@@ -100,7 +99,7 @@ class _Worker:
             self._process.kill()
             code = self._process.wait()
             ended = f"a packing worker ended (status {code}) while decoding {paths[0]!r} to {paths[-1]!r}"
-            why = "for want of memory or by a crashing decoder; run the same command again to continue"
+            why = "for want of memory or by a crashing decoder; run the same command again"
             raise UserError(f"{ended}, {why}") from None
         refused, notes = ([(first, second) for first, second in head[key]] for key in ("refused", "notes"))
         return Reply(pixels, head["kept"], refused, notes, head["digest"])
@@ -120,7 +119,7 @@ def serve() -> None:
             try:
                 head, decoded = _decode_group(items, json.loads(line), setup)
             except (UserError, MemoryError) as error:  # of the machine, not of a file
-                memory = f"{setup['root']}: not enough memory to decode its images; {_MEMORY}"
+                memory = f"{setup['root']}: not enough memory to decode its images; close other programs"
                 head, decoded = {"failed": str(error) if isinstance(error, UserError) else memory}, []
             sys.stdout.buffer.write(json.dumps(head).encode() + b"\n")
             sys.stdout.buffer.writelines(decoded)

@@ -66,10 +66,8 @@ def what_it_is(mode: int) -> str:
 
 
 def require_space(staging: Path, needed: int, smaller: str) -> None:
-    """Raise UserError unless `needed` bytes are free or written already; `smaller`: what to type for smaller images."""
-    written = sum(file.stat().st_size for file in staging.rglob("*") if file.is_file())
-    free = shutil.disk_usage(staging).free + written
-    if free < needed:
+    """Raise UserError unless `needed` bytes are free; `smaller`: what to type for smaller images."""
+    if (free := shutil.disk_usage(staging).free) < needed:
         mend = f"free some space, choose another folder or smaller images ({smaller})"
         raise UserError(f"{staging.parent}: packing needs {needed:,} bytes, {free:,} are free; {mend}")
 
@@ -86,7 +84,7 @@ def disk_errors(out: Path) -> Iterator[None]:
         if not where.is_relative_to(out.parent):
             raise UserError(f"{where}: {remedy(error)}") from None
         machine = error.errno in OF_THE_MACHINE
-        again = " and run the same command again, it continues where it stopped" if machine else ""
+        again = " and run the same command again" if machine else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(out.parent if out.parent.exists() else Path.cwd()).free
             raise UserError(f"{out}: the disk is full ({free:,} bytes free); {REMEDIES[error.errno]}{again}") from None

@@ -66,19 +66,18 @@ class EmbeddedSource(Source):
         """Hash the file."""
         return hashlib.sha256(file_of(self.kind).read_bytes()).hexdigest()
 
-    def plan(self, progress: Progress | None) -> Plan:
+    def plan(self, staging: Path, progress: Progress | None) -> Plan:
         """Split the images; every pixel is in memory already."""
         images, labels = load_embedded(self.kind)
         total, side, seed = len(images), self.size or self._facts.side, self.options.seed
         held = hold_out([f"{i:04d}" for i in range(total)], labels.tolist(), self.held_out, seed)
         order, shape = sorted(range(total), key=lambda i: i in held), (self.channels, side, side)
 
-        def chunks(start: int) -> Generator[Chunk, None, None]:
+        def chunks() -> Generator[Chunk, None, None]:
             for split, first, stop in chunk_ranges(total, total - len(held), chunk_rows(shape)):
-                if first >= start:
-                    rows = order[first:stop]
-                    pixels = [self.resized(images[i], f"the images of {self.kind}") for i in rows]
-                    yield Chunk(split, np.stack(pixels), labels[rows], stop)
+                rows = order[first:stop]
+                pixels = [self.resized(images[i], f"the images of {self.kind}") for i in rows]
+                yield Chunk(split, np.stack(pixels), labels[rows])
 
         rule = f"by class, {self.held_out:.4g} of each, ranked by the hash of (seed {seed}, image number)"
         return Plan(shape, tuple("0123456789"), total, rule, chunks, source_hash=self.stamp())

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from unstir.data.decoding import MAX_WORKERS, decode_all
 from unstir.data.images import LEFT_OUT, OTHER_SHAPE, UNLABELLED, Refused, Shape
 from unstir.data.listing import Entry, Items, Listing, item_digest, list_folder, list_zip, natural
-from unstir.data.source import Chunk, Options, Plan, Source, UnfitError, chunk_ranges, chunk_rows, hold_out
+from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
 from unstir.errors import UserError
 from unstir.progress import Progress, counted
 
@@ -123,13 +123,13 @@ class FolderSource(Source):
                 digests.append(digest.hexdigest())
         return joint_digest(digests)
 
-    def plan(self, progress: Progress | None) -> Plan:
+    def plan(self, staging: Path, progress: Progress | None) -> Plan:
         """Arrange the files of the last stamp, and find the common shape when no size is given."""
         listing, arranged = self._listing, self._arranged()
         refused, notes = listing.refused + arranged.refused, listing.notes + arranged.notes
         if not arranged.paths:
             none = f"no images to pack ({len(refused)} refused, {len(listing.notes)} ignored)"
-            raise UserError(f"{self.root}: {none}; allowed are PNG, JPEG, WebP, BMP, GIF and TIFF files")
+            raise UserError(f"{self.name}: {none}; allowed are PNG, JPEG, WebP, BMP, GIF and TIFF files")
         shape = (self.channels, self.size, self.size) if self.size else self._common_shape(arranged.paths)
         chunks = partial(self._chunks, arranged, shape)
         return Plan(shape, arranged.classes, len(arranged.paths), arranged.rule, chunks, None, refused, notes)
@@ -149,10 +149,10 @@ class FolderSource(Source):
                 if len(reply.pixels):
                     _, channels, height, width = reply.pixels.shape
                     return channels, height, width
-        raise UserError(f"{self.root}: none of {counted(len(paths), 'file')} can be decoded; the first: {paths[0]!r}")
+        raise UserError(f"{self.name}: none of {counted(len(paths), 'file')} can be decoded; the first: {paths[0]!r}")
 
-    def _chunks(self, arranged: Arrangement, shape: Shape, start: int) -> Generator[Chunk, None, None]:
-        ranges = [chunk for chunk in self._ranges(arranged, shape) if chunk[1] >= start]
+    def _chunks(self, arranged: Arrangement, shape: Shape) -> Generator[Chunk, None, None]:
+        ranges = self._ranges(arranged, shape)
         worth = 1 + max(len(arranged.paths) // _FILES, sum(entry.size for entry in self._listing.entries) // _BYTES)
         num_workers = min(MAX_WORKERS, max(1, len(ranges)), worth)
         requests = (arranged.paths[first:stop] for _, first, stop in ranges)
@@ -161,9 +161,9 @@ class FolderSource(Source):
                 for path, why in reply.refused:
                     if why.startswith(OTHER_SHAPE):
                         size = f"give one size, such as {self.options.spelling('size', min(32, *shape[1:]))}"
-                        raise UnfitError(f"{self.root}: images differ in size, {path!r} is {why}; {size}")
+                        raise UserError(f"{self.name}: images differ in size, {path!r} is {why}; {size}")
                 labels = None if arranged.labels is None else arranged.labels[first:stop][reply.kept]
-                yield Chunk(split, reply.pixels, labels, stop, reply.refused, reply.notes, reply.digest)
+                yield Chunk(split, reply.pixels, labels, reply.refused, reply.notes, reply.digest)
 
 
 def joint_digest(digests: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""From any source of images to a packed store, once: validated, restartable, and the same bytes every time."""
+"""From any source of images to a packed store, once: validated, and the same bytes every time."""
 
 import math
 import operator
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from unstir.data.arrays import ArrayFile, Arrays, ItemsOfDataset, is_arrays
-from unstir.data.cifar10 import CifarSource
+from unstir.data.cifar10 import CifarSource, is_cifar
 from unstir.data.columns import PREFIX, SAVED, HubDataset, Parquet
 from unstir.data.disk import disk_errors, file_errors, file_sha256, require_space, usable_path, what_it_is
 from unstir.data.embedded import EMBEDDED, EmbeddedSource
@@ -21,9 +21,9 @@ from unstir.data.folder import FolderSource, joint_digest
 from unstir.data.images import EXTENSIONS
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
 from unstir.data.records import Records, RecordsSource
-from unstir.data.shards import Shards
-from unstir.data.source import NAMES, Options, Source, Spelling, UnfitError, in_python, is_named
+from unstir.data.source import NAMES, Options, Source, Spelling, in_python, is_named
 from unstir.data.store import Store, is_store
+from unstir.data.tars import ENDINGS, TarSource
 from unstir.data.writer import Writer, led_to, publish, staging_folder
 from unstir.errors import UserError, nearest, printable
 from unstir.progress import Progress, counted
@@ -35,8 +35,8 @@ _START = 264  # bytes of a file that tell what it is
 
 _EXAMPLES = 10
 _GIVEN = (
-    f"use {', '.join(NAMES)}, {PREFIX}OWNER/NAME, or the path of a folder or zip of images, of a .npy, .npz, .parquet "
-    "or tar file or a folder of these, or of a CIFAR-10 archive"
+    f"use {', '.join(NAMES)}, {PREFIX}OWNER/NAME, or the path of a folder or zip of images, of a .npy, .npz, .parquet, "
+    "tar or tar.gz file or a folder of these, or of a CIFAR-10 archive"
 )
 
 
@@ -58,10 +58,9 @@ def pack(
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
 
     source: "mnist" or "digits" (embedded, 28x28 and 8x8 grey), "cifar10" (downloaded to download_dir, by default out's
-        parent), or the path of a CIFAR-10 archive (.tar.gz, binary or python), a folder of images, a zip of images, a
-        .npy, .npz, parquet or tar file or a folder of these, a folder that the library datasets saved;
-        "hf:OWNER/NAME", of the Hugging Face Hub; arrays (images, or a tuple or mapping with labels); a torch Dataset.
-        docs/data.md has each form.
+        parent), or the path of a CIFAR-10 archive (.tar.gz, binary or python), a folder, zip or tar of images, a .npy,
+        .npz, parquet or webdataset tar file or a folder of these, a folder that the library datasets saved;
+        "hf:OWNER/NAME"; arrays (images, or a tuple or mapping with labels); a torch Dataset (all in docs/data.md).
     size: side of the packed square in pixels, 1..4096; None keeps the images' own common shape.
     channels: 1 (grey) or 3 (RGB); None means 1 for mnist and digits, 3 for all else.
     held_out: fraction in [0, 1) of each class kept from training; None means 1/6 for digits and 1/10 for others. It
@@ -72,7 +71,7 @@ def pack(
     progress: called with (done, total); bytes during a download, images afterwards.
     spelling: how messages write these arguments, for the caller to type.
 
-    Interrupted at any instant, the same call continues; the result is byte-identical to an uninterrupted one.
+    Interrupted at any instant, the same call begins again; the result is byte-identical to an uninterrupted one.
     Raises UserError for every mistake in the arguments, the source or the disk, with the remedy.
     """
     downloads = usable_path(download_dir or usable_path(out).parent)
@@ -109,17 +108,17 @@ def source_of(asked: Options) -> Source:
                 start = stream.read(_START)
     if stat.S_ISDIR(mode) and is_store(path):
         raise UserError(f"{path}: is a packed store already; use it as it is")
-    if (records := _records(path, mode, start)) is not None:
+    gzipped = start[:2] == b"\x1f\x8b"
+    if gzipped and is_cifar(path):
+        return CifarSource(path, options)
+    if tars := [path] if gzipped or start[257:262] == b"ustar" else _in_folder(path, *ENDINGS):
+        return TarSource(tars, options)
+    if (records := _records(path, start)) is not None:
         return RecordsSource(records, options)
     if stat.S_ISDIR(mode) or start[:2] == b"PK":
         return FolderSource(path, options)
-    if start[:2] == b"\x1f\x8b":
-        return CifarSource(path, options)
-    found = (
-        "neither a folder, a zip, .npy, .npz, .parquet, .tar nor a CIFAR-10 .tar.gz"
-        if stat.S_ISREG(mode)
-        else what_it_is(mode)
-    )
+    neither = "neither a folder, a zip, .npy, .npz, .parquet, .tar nor .tar.gz"
+    found = neither if stat.S_ISREG(mode) else what_it_is(mode)
     raise UserError(f"{path}: {found}; give the folder that holds the images")
 
 
@@ -152,22 +151,22 @@ def _in_memory(source: object) -> Records:
     raise UserError(f"{type(source).__name__} is no source of images; give a path, arrays, or a torch Dataset")
 
 
-def _records(path: Path, mode: int, start: bytes) -> Records | None:
+def _records(path: Path, start: bytes) -> Records | None:
     """A file or folder whose images are rows; None for images that are files, and for what is not known."""
-    if not stat.S_ISDIR(mode):
-        if start[:6] == b"\x93NUMPY" or (start[:2] == b"PK" and path.suffix == ".npz"):
-            return ArrayFile(path)
-        if start[:4] == b"PAR1":
-            return Parquet([path], str(path))
-        return Shards([path], str(path)) if start[257:262] == b"ustar" else None
+    if start[:6] == b"\x93NUMPY" or (start[:2] == b"PK" and path.suffix == ".npz"):
+        return ArrayFile(path)
     if any((path / name).is_file() for name in SAVED):
         return HubDataset(path)
-    files = [file for file in path.iterdir() if not file.name.startswith(".")]
-    for suffix, kind in ((".tar", Shards), (".parquet", Parquet)):
-        own = [file for file in files if file.suffix == suffix and file.is_file()]
-        if own and not any(file.is_dir() or file.suffix.lower() in EXTENSIONS for file in files):
-            return kind(own, str(path))
-    return None
+    tables = [path] if start[:4] == b"PAR1" else _in_folder(path, ".parquet")
+    return Parquet(tables, str(path)) if tables else None
+
+
+def _in_folder(path: Path, *endings: str) -> list[Path]:
+    """The files in a folder whose names end so; none where images or folders lie beside them."""
+    files = [file for file in path.iterdir() if not file.name.startswith(".")] if path.is_dir() else []
+    if any(file.is_dir() or file.suffix.lower() in EXTENSIONS for file in files):
+        return []
+    return [file for file in files if file.name.endswith(endings) and file.is_file()]
 
 
 def _checked(asked: Options) -> Options:
@@ -201,59 +200,56 @@ def _whole(name: str, value: object, spelling: Spelling) -> int | None:
 
 def _pack(origin: Source, staging: Path, out: Path, progress: Progress | None) -> None:
     name, stamp = origin.name, origin.stamp()
-    plan = origin.plan(progress)
+    plan = origin.plan(staging, progress)
     needed = plan.total * (math.prod(plan.shape) + 8 * bool(plan.classes)) + (1 << 16)
     require_space(staging, needed, origin.options.spelling("size", max(1, plan.shape[1] // 2)))
     classes = list(map(printable, plan.classes))
-    head = {"format": FORMAT, "kind": origin.kind, "settings": origin.settings, "stamp": stamp, "shape": plan.shape}
-    with Writer(staging, head, plan.shape, bool(classes)) as writer:
-        with closing(plan.chunks(writer.state.position)) as chunks:
+    with Writer(staging / "store", plan.shape, bool(classes)) as writer:
+        with closing(plan.chunks()) as chunks:
             for chunk in chunks:
                 writer.write(chunk)
                 if progress:
-                    progress(chunk.stop, plan.total)
+                    progress(writer.done, plan.total)
         content = writer.finish(classes)
-        state, arrays = writer.state, writer.arrays()
     if origin.stamp() != stamp and origin.kind == "dataset":
-        raise UnfitError(f"{name}: its items differ from one reading to the next; leave out random transforms")
+        raise UserError(f"{name}: its items differ from one reading to the next; leave out random transforms")
     if origin.stamp() != stamp:
         raise UserError(f"{name}: changed while it was packed; run the same command again")
-    refused = sorted((printable(path), printable(why)) for path, why in (*plan.refused, *state.refused))
-    _check_refused(origin, refused, any(state.rows.values()))
-    labels = {split: np.load(arrays[split, "labels"].file) for split in SPLITS if classes}
-    publish(staging, out, {
+    refused = sorted((printable(path), printable(why)) for path, why in (*plan.refused, *writer.refused))
+    _check_refused(origin, refused, any(writer.rows.values()))
+    labels = {split: np.load(writer.arrays()[split, "labels"].file) for split in SPLITS if classes}
+    publish(writer.store, out, {
         "unstir_store": FORMAT,
-        **{key: head[key] for key in ("kind", "settings")},
-        "source_hash": plan.source_hash or joint_digest(state.digests),
+        "kind": origin.kind,
+        "settings": origin.settings,
+        "source_hash": plan.source_hash or joint_digest(writer.digests),
         "content_hash": content,
         "shape": plan.shape,
-        "counts": {split: state.rows[split] for split in SPLITS},
+        "counts": {split: writer.rows[split] for split in SPLITS},
         "classes": classes,
         "counts_per_class": {split: np.bincount(n, minlength=len(classes)).tolist() for split, n in labels.items()},
         "held_out_rule": plan.held_out_rule,
         "refused": refused,
-        "notes": _notes((*plan.notes, *state.notes)),
+        "notes": _notes((*plan.notes, *writer.notes)),
     }, Origin(name, stamp, origin.license))  # fmt: skip
 
 
 def _check_refused(origin: Source, refused: Sequence[tuple[str, str]], packed: bool = True) -> None:
-    """Raise UnfitError where nothing is packed, or something refused though the caller is strict."""
+    """Raise UserError where nothing is packed, or something refused though the caller is strict."""
     name, listed = origin.name, [f"{path} ({reason})" for path, reason in refused]
     if not packed:
         first = ", ".join(listed[:1])
-        raise UnfitError(f"{name}: no images to pack, all {len(refused)} are refused; the first: {first}")
+        raise UserError(f"{name}: no images to pack, all {len(refused)} are refused; the first: {first}")
     if origin.options.strict and refused:
         more = f", and {len(refused) - _EXAMPLES} more" if len(refused) > _EXAMPLES else ""
         found = f"{counted(len(refused), 'file')} refused: {', '.join(listed[:_EXAMPLES])}{more}"
-        raise UnfitError(f"{name}: {found}; mend them or pack without --strict")
+        raise UserError(f"{name}: {found}; mend them or pack without --strict")
 
 
 def _finished(origin: Source, out: Path) -> Store | None:
     """Open what `out` holds if it is what would be packed; None if there is nothing. Raises UserError if it is else."""
     source, another = origin.name, f"choose another place ({origin.options.spelling('out', 'FOLDER')})"
-    if origin.kind in ("folder", "parquet", "webdataset", "datasets") and out.resolve().is_relative_to(
-        Path(source).resolve()
-    ):
+    if origin.kind in ("folder", "parquet", "tar", "datasets") and out.resolve().is_relative_to(Path(source).resolve()):
         raise UserError(f"{out}: lies inside the images' folder {source}, which packing must not change; {another}")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None

@@ -1,4 +1,4 @@
-"""Images as rows of something: arrays, a table, shards of a tar, a torch Dataset. One source packs them all.
+"""Images as rows of something: arrays, a table, shards of samples, a torch Dataset. One source packs them all.
 
 What differs is how rows are found and read (`Rows`); what is alike is here: splits, labels, chunks, digests. The order
 is that of the rows, train first. A row may be an image file's bytes, an image of Pillow, or an array:
@@ -24,7 +24,7 @@ from unstir.data.folder import HELD_OUT, HELD_OUT_NAMES, joint_digest
 from unstir.data.images import LEFT_OUT, OTHER_SHAPE, Decoded, Refused, Shape, convert, decode
 from unstir.data.listing import item_digest, natural
 from unstir.data.rows import Rows, in_one_list, with_plain_labels
-from unstir.data.source import Chunk, Options, Plan, Source, UnfitError, chunk_ranges, chunk_rows, hold_out
+from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
 from unstir.errors import UserError
 from unstir.progress import Progress, counted
 
@@ -86,7 +86,7 @@ class RecordsSource(Source):
             digests.append(digest.hexdigest())
         return joint_digest(digests)
 
-    def plan(self, progress: Progress | None) -> Plan:
+    def plan(self, staging: Path, progress: Progress | None) -> Plan:
         """Arrange the rows, and find the common shape when no size is given."""
         places, labels, num_train, classes, rule, notes = self._arranged
         if not places:
@@ -95,11 +95,10 @@ class RecordsSource(Source):
         numbers = {name: i for i, name in enumerate(classes)} if classes else {}
         ids = np.array([numbers[label] for label in labels], np.int64) if classes else None
 
-        def chunks(start: int) -> Generator[Chunk, None, None]:
+        def chunks() -> Generator[Chunk, None, None]:
             for split, first, stop in self._ranges(len(places), num_train, shape):
-                if first >= start:
-                    own = None if ids is None else ids[first:stop]
-                    yield self._chunk(split, places[first:stop], labels[first:stop], own, shape, stop)
+                own = None if ids is None else ids[first:stop]
+                yield self._chunk(split, places[first:stop], labels[first:stop], own, shape)
 
         return Plan(shape, classes, len(places), rule, chunks, notes=notes)
 
@@ -171,7 +170,7 @@ class RecordsSource(Source):
                 return channels, height, width
         raise UserError(f"{self.records.name}: none of {counted(len(places), 'row')} is an image; for example {first}")
 
-    def _chunk(self, split: str, places: list[Place], labels: list[str], ids: Any, shape: Shape, stop: int) -> Chunk:
+    def _chunk(self, split: str, places: list[Place], labels: list[str], ids: Any, shape: Shape) -> Chunk:
         kept, pixels, digest = list[int](), list[NDArray[np.uint8]](), hashlib.sha256()
         refused, notes = list[tuple[str, str]](), list[tuple[str, str]]()
         for number, (place, label) in enumerate(zip(places, labels, strict=True)):
@@ -186,12 +185,12 @@ class RecordsSource(Source):
                 height, width = made.pixels.shape[1:]
                 size = f"give one size, such as {self.options.spelling('size', min(32, *shape[1:]))}"
                 what = f"{place.name} is {OTHER_SHAPE} {width}x{height} pixels, where others have {shape[2]}x{shape[1]}"
-                raise UnfitError(f"{self.records.name}: images differ in size, {what}; {size}")
+                raise UserError(f"{self.records.name}: images differ in size, {what}; {size}")
             kept.append(number)
             pixels.append(made.pixels)
             notes += [(text, place.name) for text in made.notes]
         block = np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8)
-        return Chunk(split, block, None if ids is None else ids[kept], stop, refused, notes, digest.hexdigest())
+        return Chunk(split, block, None if ids is None else ids[kept], refused, notes, digest.hexdigest())
 
     def _decoded(self, place: Place, item: object) -> Decoded:
         """A row as an image. Raises Refused."""

@@ -1,4 +1,4 @@
-"""What any source of images gives to the packer: a plan, then its images chunk by chunk from any position."""
+"""What any source of images gives to the packer: a plan, then its images chunk by chunk."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -47,17 +47,12 @@ def after_train(name: str, value: object) -> str:
     return f"--data.{'store' if name == 'out' else name} {value}"
 
 
-class UnfitError(UserError):
-    """The images cannot be packed as they are and as was asked, so what was packed of them is of no use."""
-
-
 class Chunk(NamedTuple):
     """Consecutive images of one split."""
 
     split: str
     pixels: NDArray[np.uint8]  # [n, C, H, W]
     labels: NDArray[np.int64] | None  # [n]
-    stop: int  # position in the plan after this chunk
     refused: Sequence[tuple[str, str]] = ()  # (path, reason)
     notes: Sequence[tuple[str, str]] = ()  # (text, path)
     digest: str = ""  # of the source's own bytes, where its hash is not known beforehand
@@ -71,7 +66,7 @@ class Plan:
     classes: tuple[str, ...]
     total: int
     held_out_rule: str
-    chunks: Callable[[int], Generator[Chunk, None, None]]  # from a position that ended a chunk, or 0
+    chunks: Callable[[], Generator[Chunk, None, None]]
     source_hash: str | None = None  # None: the hash of the chunks' digests
     refused: Sequence[tuple[str, str]] = ()
     notes: Sequence[tuple[str, str]] = ()
@@ -126,8 +121,8 @@ class Source(ABC):
         return self.stamp()
 
     @abstractmethod
-    def plan(self, progress: Progress | None) -> Plan:
-        """Find out what there is to pack; may download."""
+    def plan(self, staging: Path, progress: Progress | None) -> Plan:
+        """Find out what there is to pack; may download, and unpack into folders in ``staging``."""
 
     def resized(self, image: NDArray[np.uint8], whose: str) -> NDArray[np.uint8]:
         """An image [H, W] or [H, W, 3] of ``whose`` as packed: [C, size, size]. UserError for too large a size."""
@@ -142,7 +137,7 @@ def chunk_rows(shape: Shape, file_bytes: int = 1) -> int:
     """Choose how many images of this shape make a chunk: at most 256, 4 MiB of pixels, and 4 MiB of files.
 
     file_bytes is the mean length of an image's file: decoding large photographs takes time, and a chunk is what
-    progress counts, what a core works on and what a kill loses.
+    progress counts and what a core works on.
     """
     return max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // int(np.prod(shape, dtype=np.int64)), _CHUNK_BYTES // file_bytes))
 

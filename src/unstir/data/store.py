@@ -2,7 +2,6 @@
 
     manifest.json            everything below in words and figures, and a hash over them: equal input gives equal bytes
     origin.json              where it was packed from, to know that source again; nothing rests on it
-    verified.json            of a large one, that its bytes were read (see `verified`); another machine makes its own
     train.images.npy         uint8 [N, C, H, W], 0..255, C order
     train.labels.npy         int64 [N], absent when the data has no labels
     held_out.images.npy      the images training never sees, kept for likelihood, distances and memorisation
@@ -23,6 +22,7 @@ import sys
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # torch takes seconds to import and decoding workers do witho
     import torch
 
 HEADER_BYTES = 128
-LARGE = 1 << 28  # bytes of pixels from which on a store may not be in memory, and reading all of it takes a while
+LARGE = 1 << 28  # bytes of pixels from which on a store may not be in memory
 _PRIVATE: dict[str, Any] = {"access": mmap.ACCESS_COPY}
 if sys.platform == "linux":  # no memory is set aside for pages that might be written, or no file larger than it maps
     _PRIVATE = {"flags": mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)}
@@ -183,10 +183,14 @@ class Store:
         return self.arrays()[split, "labels"].load() if self.labelled else None
 
     def verify(self) -> None:
-        """Read every byte and compare with `content_hash`. Raises UserError when they differ.
+        """Read every byte, once for this object, and compare with `content_hash`. Raises UserError when they differ.
 
-        A gigabyte takes about a second of processor time. Whoever makes a figure of the data calls this first.
+        A gigabyte takes about a second of processor time. Whoever trains on the data or measures it calls this first.
         """
+        self._read  # noqa: B018
+
+    @cached_property
+    def _read(self) -> None:
         found = content_hash(self.path, self.shape, self.manifest["classes"], self.manifest["counts"])
         again = "delete the folder and pack it again"
         if found != self.content_hash:

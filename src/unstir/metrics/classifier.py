@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from unstir import randomness
-from unstir.data import Store, verify_once
+from unstir.data import Store
 from unstir.distributed import processes
 from unstir.errors import UserError
 from unstir.metrics.classifier_training import BATCH, Lesson, learn, seconds
@@ -116,7 +116,7 @@ def classifier_for(store: Store, progress: Progress | None = None) -> Classifier
     A training that was interrupted goes on where its state was kept last. Raises UserError as `train_classifier` does,
     and where the store's bytes are not those of its manifest: what is kept under their hash was made of them.
     """
-    verify_once(store)
+    store.verify()
     if (cached := cached_classifier(store)) is not None:
         return cached
     made = train_classifier(store, kept=store.path / STATE, progress=progress)

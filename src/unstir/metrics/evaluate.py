@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unstir.chain import FAST, Chain
-from unstir.data import Store, verify_once
+from unstir.data import Store
 from unstir.distributed import processes
 from unstir.generate.drawing import Job
 from unstir.generate.drawing import check as check_job
@@ -66,7 +66,7 @@ def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, 
     """The settings of a `Job` that say which classes are drawn: one, or each as often as the data has it."""
     if label is not None or not run.config.model.num_classes:
         return {"label": label}
-    verify_once(store)  # a damaged label may be of any size
+    store.verify()  # a damaged label may be of any size
     of_data, classes = store.labels("train"), run.config.model.num_classes
     return {} if of_data is None else {"shares": tuple(of_data.bincount(minlength=classes).tolist())}
 

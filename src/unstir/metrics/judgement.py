@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.data import SPLITS, Store, verify_once
+from unstir.data import SPLITS, Store
 from unstir.errors import UserError
 from unstir.metrics.classifier import networks_for, networks_there, preparing_seconds
 from unstir.metrics.features import Awaited, Network
@@ -83,7 +83,7 @@ def check_judgement(store: Store, plan: Judgement, num: int) -> None:
         raise UserError(
             f"num_reference={plan.num_reference} is outside {least}..{count}, the {plan.split} images; 0 is all"
         )
-    verify_once(store)
+    store.verify()
 
 
 def judges(store: Store, request: EvaluationRequest) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from unstir import randomness
-from unstir.data import SPLITS, Store, verify_once
+from unstir.data import SPLITS, Store
 from unstir.diffusion.denoiser import clipped, finite
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
 from unstir.distributed import processes
@@ -297,4 +297,4 @@ def check(model: Model, store: Store, protocol: Protocol) -> None:
     if protocol.batch_size < 1:
         raise UserError(f"batch_size={protocol.batch_size} must be at least 1")
     check_variance(protocol.variance, model.learned_variance)
-    verify_once(store)
+    store.verify()

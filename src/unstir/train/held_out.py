@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.data import SPLITS, Store, verify_once
+from unstir.data import SPLITS, Store
 from unstir.diffusion.denoiser import Denoiser, Labelled, clipped
 from unstir.diffusion.likelihood import bound_term, strata, variational_bound
 from unstir.diffusion.loss import denoising_loss
@@ -245,7 +245,7 @@ def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None
     Raises UserError where ``store`` is not the run's data or has other bytes, or the file cannot be written.
     """
     check_data(run.path, run.data, store)
-    verify_once(store)
+    store.verify()
     try:
         lock = run.lock()
     except UserError:  # whoever trains it measures it

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from unstir.data import Store, is_store, pack, verify_once
+from unstir.data import Store, is_store, pack
 from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
 from unstir.data.source import NAMES, after_train, is_named
@@ -51,7 +51,7 @@ def open_data(
             )
     else:
         store = _store_of(config.data, None, progress)
-    verify_once(store)
+    store.verify()
     return store
 
 

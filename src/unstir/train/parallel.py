@@ -28,7 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import unstir
 from unstir import randomness
-from unstir.data import Store, verify_once
+from unstir.data import Store
 from unstir.distributed import processes
 from unstir.distributed.place import place
 from unstir.errors import UserError
@@ -101,7 +101,7 @@ def shared(own: tuple[Run, Store] | None = None) -> tuple[Run, Store]:
         store = with_store(run)[1]
         check_data(run.path, run.data, store)
         if place().local == 0:  # once on each machine
-            verify_once(store)
+            store.verify()
     except UserError as error:
         raise UserError(f"{place()}: {error}; all processes need it there, on a shared disk or as a copy") from None
     return run, store

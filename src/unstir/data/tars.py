@@ -1,0 +1,197 @@
+"""Images in tars (.tar, .tar.gz), unpacked into the staging folder of the store and read as the folder they give.
+
+Several tars, and one in which an image has a label or another image beside it, are read as webdataset has them: files
+that share a name up to its first point are one sample.
+
+    000.jpg 000.cls 001.jpg 001.json ...        an image, and its class in .cls, .txt or the "label" of .json
+    000.jpg 000.seg.png 000.mask.png            the image is the one without a further point; the others are noted
+    img.0000.png img.0001.png ...               one sample of many images, which is refused
+
+Only files are unpacked. A tar with a link, a device or a name that leads out of it is refused before.
+"""
+
+import json
+import shutil
+import tarfile
+import zlib
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from unstir.data.disk import file_sha256
+from unstir.data.folder import HELD_OUT, FolderSource, joint_digest
+from unstir.data.images import EXTENSIONS, LEFT_OUT, MAX_FILE_BYTES, Shape
+from unstir.data.records import Records, RecordsSource, file_stamp, split_of
+from unstir.data.rows import Rows
+from unstir.data.source import Options, Plan, Source
+from unstir.errors import UserError, printable, remedy
+from unstir.progress import Progress
+
+ENDINGS = ".tar", ".tar.gz", ".tgz"
+LABELS = ("cls", "txt", "json")
+_MOST_LABEL = 1 << 16  # bytes
+_FURTHER = f"{LEFT_OUT}: beside the image of its sample, as masks are"
+_SHOWN = 3  # endings in a message
+
+
+class _Part(NamedTuple):
+    name: str
+    ending: str  # what follows the first point of its name, in small letters
+
+
+class _Tar(NamedTuple):
+    """One tar unpacked into a folder: the names of its files in their order, and of those that are too large."""
+
+    file: Path
+    folder: Path
+    names: list[str]
+    large: list[str]
+
+    def samples(self) -> dict[str, list[_Part]]:
+        """The parts of each sample, in the order of the tar."""
+        found: dict[str, list[_Part]] = {}
+        for path in self.names:
+            folder, slash, name = path.rpartition("/")
+            key, point, ending = name.partition(".")
+            if key and point:
+                found.setdefault(f"{folder}{slash}{key}", []).append(_Part(path, ending.lower()))
+        return found
+
+    def label(self, parts: Sequence[_Part]) -> Hashable:
+        """The label of a sample; None where it has none."""
+        names = {part.ending: part.name for part in reversed(parts)}
+        for ending in (ending for ending in LABELS if ending in names):
+            data = self.read(names[ending], _MOST_LABEL + 1)
+            text: Any = data.decode("utf-8", "replace").strip() if len(data) <= _MOST_LABEL else ""
+            if ending == "json":
+                try:
+                    value = json.loads(text)
+                except (ValueError, RecursionError):
+                    continue
+                text = value.get("label") if isinstance(value, dict) else None
+            if isinstance(text, int):
+                return str(text)
+            if isinstance(text, str) and text:
+                return text
+        return None
+
+    def read(self, name: str, most: int) -> bytes:
+        """The first bytes of a file of it."""
+        with (self.folder / name).open("rb") as stream:
+            return stream.read(most)
+
+
+class TarSource(Source):
+    """One tar or several."""
+
+    kind = "tar"
+
+    def __init__(self, files: Sequence[Path], options: Options) -> None:
+        super().__init__(options, None, 3, HELD_OUT)
+        self._files = sorted(files)
+
+    def stamp(self) -> str:
+        """Identify the files by name, length and time."""
+        return file_stamp(self._files)
+
+    def source_hash(self, shape: Shape) -> str:
+        """Hash the files."""
+        return joint_digest([file_sha256(file) for file in self._files])
+
+    def plan(self, staging: Path, progress: Progress | None) -> Plan:
+        """Unpack the tars, and plan what they hold."""
+        tars = [_unpacked(file, staging / f"unpacked-{number}") for number, file in enumerate(self._files)]
+        large = [(name, f"larger than {MAX_FILE_BYTES >> 20} MiB") for tar in tars for name in tar.large]
+        source: Source = RecordsSource(Shards(tars, self.name), self.options)
+        if len(tars) == 1 and not any(map(_has_more, tars[0].samples().values())):
+            source = FolderSource(tars[0].folder, self.options)
+        source.stamp()
+        plan = source.plan(staging, progress)
+        return replace(plan, source_hash=self.source_hash(plan.shape), refused=[*large, *plan.refused])
+
+
+class Shards(Records):
+    """Unpacked tars as webdataset has them; names of tars beginning with train, test or validation say the split."""
+
+    kind = TarSource.kind
+
+    def __init__(self, tars: Sequence[_Tar], name: str) -> None:
+        self._tars, self.name = tars, name
+
+    def stamp(self) -> str:
+        """The files are what they were unpacked to."""
+        return ""
+
+    def rows(self) -> list[Rows]:
+        """The samples of all tars that have an image."""
+        return [self._of(tar) for tar in self._tars]
+
+    def _of(self, tar: _Tar) -> Rows:
+        images, labels, notes = list[str](), list[Hashable](), list[tuple[str, str]]()
+        for key, parts in tar.samples().items():
+            if found := _images(parts):
+                image = _image(found, f"{tar.file}: the sample {printable(key)!r}")
+                images.append(image.name)
+                labels.append(tar.label(parts))
+                notes += [(_FURTHER, f"{tar.file.name}: {part.name}") for part in found if part is not image]
+
+        def read(index: int) -> object:
+            return tar.read(images[index], MAX_FILE_BYTES + 1)
+
+        return Rows(split_of(tar.file.name), tar.file.name, labels, read, notes=notes)
+
+
+def _unpacked(file: Path, folder: Path) -> _Tar:
+    """Unpack the files of a tar into a new folder; of files of one name the last, as tar takes it.
+
+    Raises UserError for what is no tar of files and folders alone, or too large for the disk, before it is unpacked.
+    """
+    folder.mkdir()
+    try:
+        with tarfile.open(file) as tar:
+            files = [member for member in tar.getmembers() if _is_file(member, file)]
+            fit = [member for member in files if member.size <= MAX_FILE_BYTES]
+            needed, free = sum(member.size for member in fit), shutil.disk_usage(folder).free
+            if needed > free:
+                mend = "free some space or choose another folder"
+                raise UserError(f"{file}: unpacking it takes {needed:,} bytes, {free:,} are free; {mend}")
+            tar.extractall(folder, fit, filter="data")
+    except OSError as error:
+        if error.errno:
+            raise UserError(f"{file}: {remedy(error)}") from None
+        raise UserError(f"{file}: no readable tar; fetch it again") from None
+    except (tarfile.TarError, zlib.error, EOFError, ValueError, OverflowError):
+        raise UserError(f"{file}: no readable tar; fetch it again") from None
+    large = [member.name for member in files if member.size > MAX_FILE_BYTES]
+    return _Tar(file, folder, list(dict.fromkeys(member.name for member in fit)), large)
+
+
+def _is_file(member: tarfile.TarInfo, file: Path) -> bool:
+    """Whether a member is a file and no folder. Raises UserError for all else, and where its name leads out."""
+    inside = not member.name.startswith("/") and ".." not in member.name.split("/")
+    if not (inside and (member.isreg() or member.isdir())):
+        what = "is neither a file nor a folder" if inside else "leads out of it"
+        mend = "if you trust it, unpack it yourself and pack the folder"
+        raise UserError(f"{file}: {printable(member.name)} {what}, so it is not unpacked; {mend}")
+    return member.isreg()
+
+
+def _has_more(parts: Sequence[_Part]) -> bool:
+    """Whether a sample has an image and beside it another one or a file of its label."""
+    images = _images(parts)
+    return bool(images) and len(images) + sum(part.ending in LABELS for part in parts) > 1
+
+
+def _images(parts: Sequence[_Part]) -> list[_Part]:
+    return [part for part in parts if f".{part.ending.rpartition('.')[2]}" in EXTENSIONS]
+
+
+def _image(found: list[_Part], whose: str) -> _Part:
+    """The image of a sample: the only one, or the only one whose ending has no further point."""
+    plain = [part for part in found if "." not in part.ending]
+    if len(found) > 1 and len(plain) != 1:
+        endings = ", ".join(f".{printable(part.ending)}" for part in found[:_SHOWN]) + ", ..." * (len(found) > _SHOWN)
+        rule = "files that share a name up to its first point are one sample, of one image"
+        raise UserError(f"{whose} has {len(found)} images ({endings}): {rule}; unpack the tar and pack the folder")
+    return plain[0] if plain else found[0]
