@@ -97,7 +97,7 @@ def test_told_of_augmentation_its_onnx_file_is_what_is_sampled(place, digits):
 
 def words(digits, out, length="4 steps"):
     return [
-        "train", "--out", out, "--model.type", "dit:DiT", "--model.options.width", 16, "--model.options.depth", 1,
+        "train", "digits", "--out", out, "--model.type", "dit:DiT", "--model.options.width", 16, "--model.options.depth", 1,
         "--model.options.heads", 2, "--data.store", digits, "--diffusion.T", 20, "--train.length", length,
         "--train.lr_schedule", "constant", "--train.warmup", "0 steps", "--train.batch_size", 8,
         "--log.every", "2 steps", "--checkpoint.every", "2 steps", "--grids.num", 4, "--grids.steps", 2,
@@ -183,7 +183,7 @@ def test_importing_the_module_is_consent_and_no_class_but_a_registered_one_is_fo
 def test_what_is_wrong_with_it_is_one_line_before_anything_is_written(place, digits, unstir, refused, arguments, said):
     Path("broken.py").write_text("class Net(\n")
     Path("mine.py").write_text(MINE)
-    refused(unstir("train", "--out", "run", "--data.store", digits, *arguments), said)
+    refused(unstir("train", "digits", "--out", "run", "--data.store", digits, *arguments), said)
     assert not Path("run").exists()
 
 
