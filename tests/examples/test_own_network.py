@@ -99,9 +99,9 @@ def words(digits, out, length="4 steps"):
     return [
         "train", "digits", "--out", out, "--model.type", "dit:DiT", "--model.options.width", 16,
         "--model.options.depth", 1, "--model.options.heads", 2, "--data.store", digits, "--diffusion.T", 20,
-        "--train.length", length, "--train.lr_schedule", "constant", "--train.warmup", "0 steps", "--train.batch_size", 8,
-        "--log.every", "2 steps", "--checkpoint.every", "2 steps", "--grids.num", 4, "--grids.steps", 2,
-        "--grids.log_spaced", 1, "--log.held_out_images", 2, "--log.held_out_times", 1,
+        "--train.length", length, "--train.lr_schedule", "constant", "--train.warmup", "0 steps",
+        "--train.batch_size", 8, "--log.every", "2 steps", "--checkpoint.every", "2 steps", "--grids.num", 4,
+        "--grids.steps", 2, "--grids.log_spaced", 1, "--log.held_out_images", 2, "--log.held_out_times", 1,
     ]  # fmt: skip
 
 
