@@ -128,8 +128,8 @@ class TrainConfig:
     """Also save two power-function averages at each snapshot; --ema-width then chooses an average after training."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic inside the network; auto: bfloat16 where the device has it. Weights stay float32."""
-    compile: Literal["auto", "no", "yes", "graphs"] = "auto"
-    """Compile the network: graphs with CUDA graphs, no, or auto: what is fastest at the start of a long training."""
+    compile: Literal["no", "yes", "graphs"] = "no"
+    """Compile the network: yes, or graphs, which also records CUDA graphs on a GPU."""
     device: str = "auto"
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
     shard: bool = False
