@@ -230,15 +230,11 @@ class TrainingDisplay(Observer):
     def metrics(self, line: dict[str, Any]) -> None:
         """Renew the figures behind the bar."""
         loss = "not finite" if line["loss"] is None else f"{line['loss']:.4f}"
-        speed, limit = f"{line['images_per_second']:.0f} images/s", ""
-        if (share := line.get("share_of_limit")) is not None:
-            limit = f" ({share:.{0 if share >= 0.095 else 1}%} of the limit)"
-        first = not self._note
+        speed, first = f"{line['images_per_second']:.0f} images/s", not self._note
         self._noted = line["step"]
         epoch, least = f"epoch {line['epoch']}", f"loss {loss}"
-        rated = f"{least} lr {line['lr']:.2e} {speed}"
-        self._note = f"{epoch} {rated}{limit}"
-        notes = self._note, f"{epoch} {rated}", f"{epoch} {least} {speed}", f"{least} {speed}", least
+        self._note = f"{epoch} {least} lr {line['lr']:.2e} {speed}"
+        notes = self._note, f"{epoch} {least} {speed}", f"{least} {speed}", least
         self._progress.update(self._training, notes=notes)
         self._pace.step_seconds = self._batch / max(line["images_per_second"], 1e-9)
         if first or line["step"] == self._length or self._speaker.silent() > BETWEEN_SECONDS:

@@ -36,7 +36,6 @@ from unstir.train import parallel, sharding
 from unstir.train.batches import Batches
 from unstir.train.grids import Grids
 from unstir.train.held_out import HeldOutLoss
-from unstir.train.limit import least_seconds
 from unstir.train.loss_floor import keep_floor
 from unstir.train.micro_batch import MicroBatch
 from unstir.train.observer import Observer, Stop
@@ -113,8 +112,6 @@ class Trainer:
         stop = stop or Stop(install=False)
         run, state = self._run, self.state
         log_every, save_every = run.steps_in(run.config.log.every), run.steps_in(run.config.checkpoint.every)
-        with self._record.paused():
-            self._record.least_seconds = least_seconds(run.config, run.data.shape, self._device)
         self._observer.begin(state.step, run.length, (self._config.batch_size, *run.data.shape), tuple(self._snapshots))
         self._event("continued" if state.step else "started", **conditions(self._device, state.split))
         self._take_snapshot(stop)
