@@ -81,7 +81,6 @@ train.power_ema = false
 train.dtype = "auto"
 train.compile = "no"
 train.device = "auto"
-train.shard = false
 train.label_dropout = 0.0 >= 0 < 1
 train.augment = 0.0 >= 0 < 1
 train.init = ""
