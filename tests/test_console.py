@@ -5,10 +5,9 @@ import re
 import time
 
 import pytest
-import torch
 from rich.console import Console
 
-from unstir import console, data, threads
+from unstir import console, data
 from unstir.data import pack
 from unstir.progress import counted, waiting
 from unstir.train.trainer import Trainer
@@ -191,7 +190,6 @@ def test_a_line_between_two_of_the_log_says_of_which_step_its_figures_are(screen
 def test_the_time_left_is_known_after_one_slow_step_and_counts_the_grids_to_come(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(console, "Crowded", lambda: lambda: None)
     display, left = console.TrainingDisplay(), []
     display.begin(0, 3, (16, 3, 64, 64), [0, 3])
 
@@ -223,67 +221,6 @@ def test_the_time_left_is_the_least_where_no_grid_was_drawn_before(monkeypatch):
     assert display._line() == "step 5 of 9 in batches of 16 images of 64x64, at least 2 minutes left"
     display._snapshots = ()
     assert display._line().endswith(", about 2 minutes left")
-
-
-@pytest.fixture
-def alone(monkeypatch):
-    """A process that has said nothing of its threads, and has no GPU."""
-    monkeypatch.setattr(threads.Crowded, "said", False)
-    monkeypatch.setattr(threads, "_on_gpu", lambda: False)
-
-
-def test_threads_that_wait_for_each_other_are_told_of_once(screen, alone, monkeypatch):
-    seconds, clock = [1e-5], [0.0]
-    monkeypatch.setattr(threads, "operation_seconds", lambda: seconds[0])
-    monkeypatch.setattr(threads.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    monkeypatch.setattr("sys.argv", ["/somewhere/bin/unstir", "train", "--out", "runs/a b"])
-    display = console.TrainingDisplay()
-
-    def go(looks):
-        for _ in range(looks):
-            clock[0] += threads.EVERY
-            display.snapshot("drawing samples", 1, 9)
-        return [line for line in said(screen) if "other work" in line]
-
-    assert not go(20)
-    seconds[0] = 0.016
-    assert not go(threads.FOUND - 1)  # a moment's work of another program
-    seconds[0] = 1e-5
-    assert not go(threads.LAST)
-    seconds[0] = 0.016
-    (advice,) = go(threads.LAST)
-    assert "4 threads" in advice and "16 ms" in advice
-    assert advice.endswith("then OMP_NUM_THREADS=2 unstir train --out 'runs/a b'")
-    display = console.TrainingDisplay()
-    assert go(threads.LAST) == [advice]  # once a process
-
-
-def test_on_a_gpu_the_threads_of_the_processor_do_not_matter(alone, monkeypatch):
-    monkeypatch.setattr(threads, "_on_gpu", lambda: True)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    monkeypatch.setattr(threads, "operation_seconds", lambda: pytest.fail("it looked"))
-    assert threads.Crowded()() is None
-
-
-@pytest.mark.parametrize(("unit", "told"), [("steps", True), ("network calls", True), ("images", False)])
-def test_jobs_that_compute_a_network_look_for_waiting_threads(screen, alone, monkeypatch, unit, told):
-    monkeypatch.setattr(threads, "operation_seconds", lambda: 0.016)
-    monkeypatch.setattr(threads, "EVERY", 0.0)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    with console.counting("working", unit) as count:
-        for done in range(9):
-            count(done, 9)
-    assert ("OMP_NUM_THREADS=1" in screen.file.getvalue()) == told
-
-
-def test_one_thread_waits_for_none(alone, monkeypatch):
-    monkeypatch.setattr(threads, "operation_seconds", lambda: pytest.fail("it looked"))
-    assert torch.get_num_threads() == 1 and threads.Crowded()() is None
-
-
-def test_an_operation_of_threads_is_timed():
-    assert 0 < threads.operation_seconds() < 0.5
 
 
 def test_one_of_a_thing_is_singular():

@@ -37,7 +37,6 @@ ROOMS = [
     "doctor",
     "report",
     "interop",
-    "threads",
     "bars",
     "console",
     "cli",
