@@ -5,10 +5,9 @@ import re
 import time
 
 import pytest
-import torch
 from rich.console import Console
 
-from unstir import console, data, threads
+from unstir import console, data
 from unstir.data import pack
 from unstir.progress import counted, waiting
 from unstir.train.trainer import Trainer
@@ -95,11 +94,12 @@ def test_training_says_how_fast_it_is_when_it_ends_and_when_the_next_snapshot_co
         r"the next snapshot in [^,]* seconds?, after step 12",
         forecast[0],
     )
-    speed = r"\d+ images/s \(\d+(\.\d)?% of the limit\)"
-    assert re.search(rf"step 12 of 12 epoch 0 loss \S+ lr \S+ {speed}, (less|about|at least) [^,]*seconds? left", text)
+    assert re.search(
+        r"step 12 of 12 epoch 0 loss \S+ lr \S+ \d+ images/s, (less|about|at least) [^,]*seconds? left", text
+    )
     alone, _ = make_run("alone", grids__epochs=[], grids__log_spaced=3)
     Trainer(alone, store).run()
-    timing = ("seconds", "images_per_second", "share_of_limit", "peak_memory_bytes")
+    timing = ("seconds", "images_per_second", "peak_memory_bytes")
     assert all(round(line["images_per_second"], 1) == line["images_per_second"] for line in run.metrics())
     assert [{k: v for k, v in line.items() if k not in timing} for line in alone.metrics()] == [
         {k: v for k, v in line.items() if k not in timing} for line in run.metrics()
@@ -112,7 +112,6 @@ def test_training_says_how_fast_it_is_when_it_ends_and_when_the_next_snapshot_co
         (70, "loss 0.2345"),
         (80, "loss 0.2345 180 images/s"),
         (100, "epoch 1 loss 0.2345 lr 2.00e-03 180 images/s"),
-        (120, "epoch 1 loss 0.2345 lr 2.00e-03 180 images/s (55% of the limit)"),
     ],
 )
 def test_on_a_narrow_terminal_the_line_keeps_bar_steps_and_time_left(monkeypatch, width, figures):
@@ -122,9 +121,7 @@ def test_on_a_narrow_terminal_the_line_keeps_bar_steps_and_time_left(monkeypatch
         display.begin(0, 1250, (64, 1, 28, 28), (1250,))
         for step in range(1, 1001):
             display.step(step)
-        display.metrics(
-            {"loss": 0.2345, "images_per_second": 180.4, "share_of_limit": 0.55, "step": 1000, "epoch": 1, "lr": 2e-3}
-        )
+        display.metrics({"loss": 0.2345, "images_per_second": 180.4, "step": 1000, "epoch": 1, "lr": 2e-3})
     line = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", screen.file.getvalue()).strip().splitlines()[-1].rstrip()
     assert len(line) <= width
     assert re.fullmatch(rf"training ━+\S* +1000/1250 steps 0:00:0\d left 0:01:29 {re.escape(figures)}", line), line
@@ -193,7 +190,6 @@ def test_a_line_between_two_of_the_log_says_of_which_step_its_figures_are(screen
 def test_the_time_left_is_known_after_one_slow_step_and_counts_the_grids_to_come(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(console, "Crowded", lambda: lambda: None)
     display, left = console.TrainingDisplay(), []
     display.begin(0, 3, (16, 3, 64, 64), [0, 3])
 
@@ -225,67 +221,6 @@ def test_the_time_left_is_the_least_where_no_grid_was_drawn_before(monkeypatch):
     assert display._line() == "step 5 of 9 in batches of 16 images of 64x64, at least 2 minutes left"
     display._snapshots = ()
     assert display._line().endswith(", about 2 minutes left")
-
-
-@pytest.fixture
-def alone(monkeypatch):
-    """A process that has said nothing of its threads, and has no GPU."""
-    monkeypatch.setattr(threads.Crowded, "said", False)
-    monkeypatch.setattr(threads, "_on_gpu", lambda: False)
-
-
-def test_threads_that_wait_for_each_other_are_told_of_once(screen, alone, monkeypatch):
-    seconds, clock = [1e-5], [0.0]
-    monkeypatch.setattr(threads, "operation_seconds", lambda: seconds[0])
-    monkeypatch.setattr(threads.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    monkeypatch.setattr("sys.argv", ["/somewhere/bin/unstir", "train", "--out", "runs/a b"])
-    display = console.TrainingDisplay()
-
-    def go(looks):
-        for _ in range(looks):
-            clock[0] += threads.EVERY
-            display.snapshot("drawing samples", 1, 9)
-        return [line for line in said(screen) if "other work" in line]
-
-    assert not go(20)
-    seconds[0] = 0.016
-    assert not go(threads.FOUND - 1)  # a moment's work of another program
-    seconds[0] = 1e-5
-    assert not go(threads.LAST)
-    seconds[0] = 0.016
-    (advice,) = go(threads.LAST)
-    assert "4 threads" in advice and "16 ms" in advice
-    assert advice.endswith("then OMP_NUM_THREADS=2 unstir train --out 'runs/a b'")
-    display = console.TrainingDisplay()
-    assert go(threads.LAST) == [advice]  # once a process
-
-
-def test_on_a_gpu_the_threads_of_the_processor_do_not_matter(alone, monkeypatch):
-    monkeypatch.setattr(threads, "_on_gpu", lambda: True)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    monkeypatch.setattr(threads, "operation_seconds", lambda: pytest.fail("it looked"))
-    assert threads.Crowded()() is None
-
-
-@pytest.mark.parametrize(("unit", "told"), [("steps", True), ("network calls", True), ("images", False)])
-def test_jobs_that_compute_a_network_look_for_waiting_threads(screen, alone, monkeypatch, unit, told):
-    monkeypatch.setattr(threads, "operation_seconds", lambda: 0.016)
-    monkeypatch.setattr(threads, "EVERY", 0.0)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    with console.counting("working", unit) as count:
-        for done in range(9):
-            count(done, 9)
-    assert ("OMP_NUM_THREADS=1" in screen.file.getvalue()) == told
-
-
-def test_one_thread_waits_for_none(alone, monkeypatch):
-    monkeypatch.setattr(threads, "operation_seconds", lambda: pytest.fail("it looked"))
-    assert torch.get_num_threads() == 1 and threads.Crowded()() is None
-
-
-def test_an_operation_of_threads_is_timed():
-    assert 0 < threads.operation_seconds() < 0.5
 
 
 def test_one_of_a_thing_is_singular():

@@ -37,7 +37,6 @@ ROOMS = [
     "report",
     "interop",
     "trackers",
-    "threads",
     "bars",
     "console",
     "cli",

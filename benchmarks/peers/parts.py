@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from peers import of_diffusers, of_lucidrains, ours
+from peers.limit import measured_rate
 from peers.sizes import IMAGES, Size, T
 from peers.tables import DIFFUSERS, LUCIDRAINS, OURS, Section
 from peers.timing import Contestant, in_turns
 from unstir.runs.build import has_native_bfloat16
-from unstir.train.limit import measured_rate
 
 TORCH = "torch"
 DEFAULT = "its default"

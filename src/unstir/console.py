@@ -14,12 +14,9 @@ from unstir.bars import bar
 from unstir.distributed.place import place
 from unstir.errors import printable
 from unstir.progress import counted, duration, waiting
-from unstir.threads import Crowded
 from unstir.train.observer import Observer
 
 SILENT_SECONDS = 20.0  # without a terminal, the longest time without a line of progress
-COMPUTED = {"network calls": "", "steps": ", where no image is drawn yet"}
-"""The units of jobs that compute a network, and where the same command can go on with fewer threads."""
 BETWEEN_SECONDS = 10.0  # without a terminal, the least time between two lines of metrics
 
 
@@ -139,13 +136,10 @@ class Counter:
         self._task = progress.add_task(what, total=None, notes=())
         self._state: tuple[int, int | None, str] = (0, None, "")
         self._began = time.monotonic()
-        self._crowded = Crowded(COMPUTED[unit]) if unit in COMPUTED else None
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         """So much of it is done; ``note`` stands behind the bar."""
         self._state = done, total, note
-        if self._crowded and (advice := self._crowded()):
-            self._progress.console.print(advice, highlight=False, markup=False, soft_wrap=True)
         self._progress.update(self._task, completed=done, total=total, notes=(note,))
 
     def line(self) -> str:
@@ -169,7 +163,7 @@ class TrainingDisplay(Observer):
         self._shape = self._doing = self._note = ""
         self._batch, self._step, self._length, self._noted = 1, 0, 0, 0
         self._snapshots: tuple[int, ...] = ()
-        self._pace, self._crowded = Pace(), Crowded()
+        self._pace = Pace()
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -194,11 +188,6 @@ class TrainingDisplay(Observer):
         self._progress.update(self._training, completed=step)
         if self._pace.step() and step < self._length:
             self.say(self._forecast())
-        self._advise()
-
-    def _advise(self) -> None:
-        if advice := self._crowded():
-            self.say(advice)
 
     def _left(self) -> tuple[float, bool] | None:
         """The seconds to the end with all snapshots to come, that after this step too; None where they are not known.
@@ -230,15 +219,11 @@ class TrainingDisplay(Observer):
     def metrics(self, line: dict[str, Any]) -> None:
         """Renew the figures behind the bar."""
         loss = "not finite" if line["loss"] is None else f"{line['loss']:.4f}"
-        speed, limit = f"{line['images_per_second']:.0f} images/s", ""
-        if (share := line.get("share_of_limit")) is not None:
-            limit = f" ({share:.{0 if share >= 0.095 else 1}%} of the limit)"
-        first = not self._note
+        speed, first = f"{line['images_per_second']:.0f} images/s", not self._note
         self._noted = line["step"]
         epoch, least = f"epoch {line['epoch']}", f"loss {loss}"
-        rated = f"{least} lr {line['lr']:.2e} {speed}"
-        self._note = f"{epoch} {rated}{limit}"
-        notes = self._note, f"{epoch} {rated}", f"{epoch} {least} {speed}", f"{least} {speed}", least
+        self._note = f"{epoch} {least} lr {line['lr']:.2e} {speed}"
+        notes = self._note, f"{epoch} {least} {speed}", f"{least} {speed}", least
         self._progress.update(self._training, notes=notes)
         self._pace.step_seconds = self._batch / max(line["images_per_second"], 1e-9)
         if first or line["step"] == self._length or self._speaker.silent() > BETWEEN_SECONDS:
@@ -254,7 +239,6 @@ class TrainingDisplay(Observer):
         """Show a second bar while a snapshot is taken."""
         self._doing = f"{what} {done} of {total}"
         self._pace.pause()
-        self._advise()
         if self._second is None:
             self._second = self._progress.add_task(what, total=total, notes=())
         self._progress.update(self._second, completed=done)

@@ -5,9 +5,8 @@ import shlex
 import pytest
 
 from unstir.cli.messages import as_typed
-from unstir.doctor.learning import HIGHEST
 from unstir.errors import UserError, option
-from unstir.runs.sections import HIGHEST_BY_ADAM, TrainConfig
+from unstir.runs.sections import DiffusionConfig
 from unstir.runs.toml import from_dict
 
 ACCEPTED = "these settings go together"
@@ -54,13 +53,6 @@ def pasted(given, remedy):
             ["--loss.weighting simple --loss.times uniform", "--loss.objective simple"],
         ),
         ("cifar10-small --loss.times uniform", ["--loss.times laplace", "--loss.times_scale 1.0"]),
-        ("digits --train.shard", ["--train.optimizer adam --train.lr 0.002"]),
-        ("cifar10-small --train.shard", ["--train.optimizer adam --train.lr 0.0015"]),
-        (
-            "digits --train.shard --train.weight_decay 0.1 --train.lr 1e-3",
-            ["--train.optimizer adamw --train.lr 0.001"],
-        ),
-        ("cifar10 --train.shard --train.compile graphs", ["--train.compile no"]),
         ("cifar10 --train.weight_decay 0.1", ["--train.optimizer adamw", "--train.weight_decay 0.0"]),
         ("digits --train.micro_batch 100", ["--train.micro_batch 64"]),
         ("digits --train.activation_checkpointing 5", ["--train.activation_checkpointing 2"]),
@@ -115,16 +107,11 @@ def test_a_remedy_is_an_option_to_paste(unstir, refused, typed, remedies):
 
 
 def test_elsewhere_it_is_a_setting_of_the_file_or_of_the_call():
-    sections = {"train": {"shard": True, "optimizer": "muon", "lr": 4e-3}}
-    adam = 'use train.optimizer="adam" with train.lr=0.002'
-    with pytest.raises(UserError, match=rf"^mine.toml: train\.shard=true .*: {adam}$"):
+    sections, both = {"diffusion": {"beta_1": 0.5}}, "use diffusion.beta_1=0.02 with diffusion.beta_T=0.5"
+    with pytest.raises(UserError, match=rf"^mine.toml: diffusion\.beta_1=0.5 .*: {both}$"):
         from_dict(sections, "mine.toml")
-    with pytest.raises(UserError, match='^shard=true .*: use optimizer="adam" with lr=0.002$'):
-        TrainConfig(**sections["train"])
-
-
-def test_a_rate_for_adam_in_place_of_muon_is_one_that_trains():
-    assert HIGHEST_BY_ADAM == HIGHEST["adam"] == HIGHEST["adamw"]
+    with pytest.raises(UserError, match=r"^beta_1=0.5 .*: use beta_1=0.02 with beta_T=0.5$"):
+        DiffusionConfig(**sections["diffusion"])
 
 
 @pytest.mark.parametrize(
@@ -224,8 +211,8 @@ def test_in_a_file_a_wrong_value_is_shown_with_its_key():
         ),
         ("steps=3 exceeds", ["train", "digits", "--grids.steps", "4"], "steps=3 exceeds"),
         ("num=5 must", ["x", "--grids.num", "5", "--num", "5"], "--num 5 must"),
-        ("train.shard=true splits", ["train", "digits", "--train.shard", "--seed", "3"], "--train.shard splits"),
-        ("train.shard=true splits", ["train", "digits", "--train.shard=true"], "--train.shard true splits"),
+        ("data.flip=true mirrors", ["train", "digits", "--data.flip", "--seed", "3"], "--data.flip mirrors"),
+        ("data.flip=true mirrors", ["train", "digits", "--data.flip=true"], "--data.flip true mirrors"),
         ("num_reference=3 is", ["evaluate", "--reference", "3"], "--reference 3 is"),
         ("label=99 is outside", ["edit", "--labels", "3", "99"], "--labels 99 is outside"),
         ("model.mults=[1, 2] makes", ["train", "digits", "--model.mults", "1", "2"], "--model.mults [1, 2] makes"),

@@ -122,7 +122,6 @@ def test_no_word_of_a_table_is_an_option_of_a_command_already():
         ("data inspect x --output y", "--sheet"),
         ("verify --output x.png", "--plot"),
         ("report r --output x.html", "--out"),
-        ("train digits --no-train.shard", "--train.no-shard"),
         ("train digits --no-train.power-ema", "--train.no-power_ema"),
     ],
 )  # fmt: skip

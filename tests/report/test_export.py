@@ -137,8 +137,7 @@ def test_a_folder_gets_all_three_and_a_file_of_no_kind_is_refused(tmp_path):
         tables.targets(tmp_path / "plain")
 
 
-def test_the_pace_of_training_is_the_median_line_with_its_share_of_the_limit():
-    speeds = ((900.0, {}), (1200.0, {"share_of_limit": 0.312}), (1300.0, {"share_of_limit": 0.4}))
-    lines = [{"step": 1, "images_per_second": speed, **share} for speed, share in speeds]
-    assert "1,200 images/s while training, 36% of" in dict(tables.cost(facts(metrics=tuple(lines))))["time"]
+def test_the_pace_of_training_is_the_median_line():
+    lines = [{"step": 1, "images_per_second": speed} for speed in (900.0, 1200.0, 1300.0)]
+    assert dict(tables.cost(facts(metrics=tuple(lines))))["time"].endswith("1,200 images/s while training")
     assert dict(tables.cost(facts(metrics=tuple(lines[:1]))))["time"].endswith("900 images/s while training")

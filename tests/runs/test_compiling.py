@@ -8,7 +8,8 @@ import without_kernels
 from without_kernels import tensors
 
 from unstir.diffusion.denoiser import Denoiser
-from unstir.runs import checkpoint
+from unstir.errors import UserError
+from unstir.runs import checkpoint, compiling
 from unstir.runs.run import Run
 from unstir.train import trainer
 from unstir.train.sentences import introduction
@@ -66,13 +67,23 @@ def test_what_a_network_writes_again_was_copied():
         assert first.max() == (1 if reuses else 2)
 
 
-def test_a_run_keeps_to_how_it_began_unless_asked(make_run, traced):
-    for how, asked in (("yes", "auto"), ("no", "auto"), ("yes", "no")):
+def test_a_run_goes_on_as_asked(make_run, traced):
+    for how, asked in (("yes", "yes"), ("no", "yes"), ("yes", "no")):
         name = f"{how}-{asked}"
         make_run(name, train__compile=how, train__length="2 steps")
-        again = {} if asked == "auto" else {"train__compile": asked}
-        goes_on = make_run(name, train__length="2 steps", **again)[0].config.train.compile
-        assert goes_on == (how if asked == "auto" else asked)  # another machine may have no compiler
+        goes_on = make_run(name, train__length="2 steps", train__compile=asked)[0].config.train.compile
+        assert goes_on == asked  # another machine may have no compiler
+
+
+def test_without_a_compiler_it_is_refused(monkeypatch, make_run, trained):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    for asked in ("yes", "graphs"):
+        with pytest.raises(UserError, match=f"compile={asked}: there is no C.. compiler .* or use --train.compile no"):
+            make_run("refused", train__compile=asked)
+        with pytest.raises(UserError, match="no C.. compiler"):
+            trained()[0].model(compile=asked)
+    with pytest.raises(UserError, match="not for mps"):
+        compiling.check("yes", torch.device("mps"))
 
 
 @pytest.mark.parametrize("how", ["yes", "graphs"])

@@ -19,13 +19,13 @@ traced = without_kernels.traced
 def test_a_model_is_compiled_by_its_handle_alone(trained, traced):
     run, _ = trained()
     x, plain = torch.randn(3, *run.data.shape), run.model()
-    for how, reuses in (("yes", False), ("graphs", True), ("no", False), ("auto", False)):
+    for how, reuses in (("yes", False), ("graphs", True), ("no", False)):
         model, before = run.model(compile=how), len(traced)
         with torch.inference_mode():
             made, expected = model.denoiser(x, 5), plain.denoiser(x, 5)
         assert torch.equal(made.x0, expected.x0) and model.denoiser.reuses_output is reuses
         assert (len(traced) > before) == (how == "yes")  # graphs has the graph of yes
-        assert model.provenance()["compile"] == ("no" if how == "auto" else how)
+        assert model.provenance()["compile"] == how
         assert model.denoiser.net.state_dict().keys() == plain.denoiser.net.state_dict().keys()
     assert model.compiling("yes").unloaded().compile == "yes"
 
@@ -40,7 +40,7 @@ def test_images_go_on_as_they_began_and_those_of_before_were_not_compiled(traine
     job, settings = Job(num=2, chain=Chain("ddim", steps=2)), tmp_path / "made/settings.json"
     save_images(run.model(compile="yes"), job, tmp_path / "made")
     assert json.loads(settings.read_text())["compile"] == "yes" and traced
-    for how in ("no", "auto", "graphs"):
+    for how in ("no", "graphs"):
         model, _ = save_images(run.model(compile=how), job, tmp_path / "made")
         assert model.compile == "yes"
     shutil.rmtree(tmp_path / "made")
@@ -58,11 +58,11 @@ def test_a_folder_begun_compiled_says_what_to_do_where_there_is_no_compiler(trai
 
 
 def test_a_folder_of_something_else_is_refused_before_anything_is_compiled(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("unstir.generate.folder.settled", lambda *_: pytest.fail("it was tried how to compile"))
+    monkeypatch.setattr("unstir.runs.model.compiled", lambda *_: pytest.fail("it was compiled"))
     (tmp_path / "photo.png").touch()
     for out, why in ((tmp_path, "was not made by unstir sample"), (tmp_path / "photo.png", "is a file")):
         with pytest.raises(UserError, match=why):
-            save_images(trained()[0].model(compile="auto"), Job(num=2, chain=Chain("ddim", steps=2)), out)
+            save_images(trained()[0].model(compile="yes"), Job(num=2, chain=Chain("ddim", steps=2)), out)
 
 
 def _without(settings, key):

@@ -79,9 +79,8 @@ train.ema_decay = 0.9999 >= 0 < 1
 train.ema_warmup = true
 train.power_ema = false
 train.dtype = "auto"
-train.compile = "auto"
+train.compile = "no"
 train.device = "auto"
-train.shard = false
 train.label_dropout = 0.0 >= 0 < 1
 train.augment = 0.0 >= 0 < 1
 train.init = ""

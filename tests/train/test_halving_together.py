@@ -34,23 +34,22 @@ def tiny(digits, monkeypatch):
     return lambda **changes: tiny_config(digits, train__batch_size=7, **changes)
 
 
-@pytest.mark.parametrize("shard, cases", [(False, [(0,), (1,), (0, 1)]), (True, [(1,)])])
-def test_where_one_runs_out_of_memory_all_halve_when_they_go_on(tiny, tmp_path, quick_watch, monkeypatch, shard, cases):
+def test_where_one_runs_out_of_memory_all_halve_when_they_go_on(tiny, tmp_path, quick_watch, monkeypatch):
     def ends(rank, step):  # as the step before is saved
         if step == 6:
             raise LostError
 
     def work(name, micro_batch, **given):
-        config = tiny(checkpoint__every="1 step", train__shard=shard, train__micro_batch=micro_batch)
+        config = tiny(checkpoint__every="1 step", train__micro_batch=micro_batch)
         return training(config, tmp_path / name, **given)
 
     assert Together(2, work("by hand", 0, after=ends), tmp_path / "before").wait(LIMIT) == [LOST] * 2
     together(2, work("by hand", 2), tmp_path / "after")
     expected = outcome(Run.open(tmp_path / "by hand"))
-    if not shard:  # by the size of the settings the bits are others
-        assert together(2, work("more", 0), tmp_path / "all")[0][:2] == [12, True]
-        assert any(not torch.equal(expected[1][name], t) for name, t in outcome(Run.open(tmp_path / "more"))[1].items())
-    for ranks in cases:
+    assert together(2, work("more", 0), tmp_path / "all")[0][:2] == [12, True]
+    more = outcome(Run.open(tmp_path / "more"))[1]  # by the size of the settings the bits are others
+    assert any(not torch.equal(expected[1][name], t) for name, t in more.items())
+    for ranks in ((0,), (1,), (0, 1)):
         with monkeypatch.context() as patch:
             room_for(patch, 2, 6, *ranks)  # of the 3 and 4 images of a step
             job = Together(2, work(f"{ranks}", 0), tmp_path / f"halved {ranks}")

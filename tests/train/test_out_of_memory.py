@@ -48,8 +48,8 @@ def test_the_forecast_of_a_larger_batch_is_near_what_is_measured(large, make_run
 def test_the_forecast_of_a_compiled_training_counts_its_compiler(make_run, monkeypatch):
     monkeypatch.setattr(resources, "taken", lambda device: 1000)
     run, store = make_run("run")
-    rest = {how: launch.needs(with_compile(run.config, how), store)[3] for how in ("no", "auto", "yes", "graphs")}
-    assert rest["yes"] - rest["no"] == rest["graphs"] - rest["no"] == launch.COMPILER and rest["auto"] == rest["no"]
+    rest = {how: launch.needs(with_compile(run.config, how), store)[3] for how in ("no", "yes", "graphs")}
+    assert rest["yes"] - rest["no"] == rest["graphs"] - rest["no"] == launch.COMPILER
 
 
 def with_compile(config, how):

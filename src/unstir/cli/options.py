@@ -111,9 +111,8 @@ class ModelOptions(WeightOptions):
 
     dtype: Literal["float32", "bfloat16", "auto"] = "float32"
     """Arithmetic inside the network."""
-    compile: Literal["no", "yes", "graphs", "auto"] = "no"
-    """Compile the network: graphs with CUDA graphs, or auto: what is fastest at the start of a job of ten minutes or
-    more (unstir sample)."""
+    compile: Literal["no", "yes", "graphs"] = "no"
+    """Compile the network: yes, or graphs, which also records CUDA graphs on a GPU."""
     device: str = "auto"
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
 

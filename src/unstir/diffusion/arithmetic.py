@@ -102,13 +102,9 @@ def rounds_products(device: torch.device) -> bool:
     return products.fp32_precision in ("bf16", "tf32")
 
 
-def kernels(device: torch.device, split: bool = False) -> str:
-    """What the last bits on CUDA depend on besides type and device, in words; "" on other devices.
-
-    Weights that are ``split`` among processes lie as on the CPU: torch splits no others.
-    """
+def kernels(device: torch.device) -> str:
+    """What the last bits on CUDA depend on besides type and device, in words; "" on other devices."""
     if device.type != "cuda":
         return ""
     names = ["TF32" if each else "float32" for each in tf32()]
-    where = "as on the CPU" if split else "channels last"
-    return f"repeatable, {where}, float32 convolutions in {names[0]}, products in {names[1]}"
+    return f"repeatable, channels last, float32 convolutions in {names[0]}, products in {names[1]}"

@@ -204,10 +204,8 @@ def _end_group() -> None:
     A thread that has carried an exchange gives its tensors back afterwards, for which it needs Python's lock. It ends
     the process by SIGABRT where Python has begun to end by then (pytorch/pytorch#190489). The threads end with the last
     reference to the group. That must be torch's own, which lets go of Python's lock: a DistributedDataParallel, whose
-    references go round in circles, would keep the lock and wait for ever, so it is collected before. Caches of
-    fully_shard keep the group for good: there the threads get a moment in which they can have the lock.
+    references go round in circles, would keep the lock and wait for ever, so it is collected before.
     """
     gc.collect()
     if dist.is_initialized():
         dist.destroy_process_group()
-        time.sleep(0.1)

@@ -13,11 +13,9 @@ from unstir.errors import UserError
 from unstir.generate.memory import check_batch, within_memory
 from unstir.pictures.animation import MAX_FRAMES, Frame, collect
 from unstir.progress import Progress, counter
-from unstir.runs.compiling import fastest
 from unstir.runs.model import Model
 
 MOST_IMAGES = 100_000_000
-LONG = 600.0  # seconds of a job that pays for trying how to compile, which takes minutes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,22 +45,6 @@ def check(model: Model, job: Job) -> None:
     model.check(job.chain)
     job.chain.times(model.process.schedule)
     check_batch(model, min(job.batch_size, job.num), job.chain.guidance)
-
-
-def settled(model: Model, job: Job) -> tuple[Model, str]:
-    """The model with its "auto" of `Model.compile` settled for a job, and in words what was measured (or "")."""
-    if model.compile != "auto":
-        return model, ""
-    (_, height, width), cost = model.shape, job.chain.cost(model.process.schedule)
-    weights = sum(p.numel() for p in model.denoiser.net.parameters())
-
-    def step(how: str) -> Callable[[], object]:
-        tried = model.compiling(how)
-        return lambda: next(steps(tried, job, 0)[1])
-
-    work = 2 * weights * height * width * job.num * cost.calls
-    how, found = fastest(step, model.device, -(-job.num // job.batch_size) * cost.steps, work, LONG)
-    return model.compiling(how), found
 
 
 def sample_batches(

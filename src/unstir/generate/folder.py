@@ -18,7 +18,7 @@ from unstir.diffusion.draw import starting_noise
 from unstir.distributed import processes
 from unstir.distributed.place import place
 from unstir.errors import UserError, remedy
-from unstir.generate.drawing import Job, batch, check, settled
+from unstir.generate.drawing import Job, batch, check
 from unstir.nn.config import merged
 from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_picture
 from unstir.pixels import to_uint8
@@ -45,10 +45,10 @@ def save_images(
 
     A job that is run again computes only the batches of which an image is missing, in the batch size, compiled or not
     and, for ``dtype`` "auto", in the arithmetic that it began with; the model and the job as it was done are returned.
-    ``progress(done, total)`` counts the steps of these, ``say`` is called with how a long job is compiled. Several
-    processes share the batches that are missing; how many images there are to be, and how, the first one says. Raises
-    UserError where the folder holds something else or more images, and as `sample_batches` does, before anything is
-    written, and where the processes were asked for different images or do not see one folder.
+    ``progress(done, total)`` counts the steps of these, ``say`` is told where the folder was begun with another
+    ``compile``. Several processes share the batches that are missing; how many images there are to be, and how, the
+    first one says. Raises UserError where the folder holds something else or more images, and as `sample_batches` does,
+    before anything is written, and where the processes were asked for different images or do not see one folder.
     """
     check(model, job)
     made = settings_of(model, job)
@@ -56,7 +56,7 @@ def save_images(
     processes.agree({key: made[key] for key in made if key not in own}, "start all with the same options and weights")
     todo: dict[str, Any] = {}
     if processes.is_first():
-        todo = _begun(model, job, out, say)
+        todo = _begun(model, job, out)
     todo = processes.of_first(todo)
     if not (out / SETTINGS).exists():
         raise UserError(f"{place()} does not see {out}; name a folder with --out on a disk that all processes share")
@@ -64,7 +64,7 @@ def save_images(
     if todo["dtype"] != model.arithmetic:
         model = model.computing_in(todo["dtype"])
     if todo["compile"] != model.compile:
-        if model.compile != "auto" and processes.is_first():
+        if processes.is_first():
             say(f"{out} was begun with compile={todo['compile']} and goes on so, for all of its images to be alike")
         check_compile(
             todo["compile"], model.device, "name another folder with --out, for these images were begun compiled"
@@ -83,7 +83,7 @@ def save_images(
     return model, job
 
 
-def _begun(model: Model, job: Job, out: Path, say: Say) -> dict[str, Any]:
+def _begun(model: Model, job: Job, out: Path) -> dict[str, Any]:
     """How the job in a folder is done, which is claimed for it, and where the batches begin that are missing.
 
     "own" says whether the folder was made by a job, and not empty before.
@@ -93,10 +93,6 @@ def _begun(model: Model, job: Job, out: Path, say: Say) -> dict[str, Any]:
     goes_on, own = (out / SETTINGS).exists(), not out.exists()
     if not goes_on:
         _check_free(out)
-        with processes.alone():
-            model, found = settled(model, job)
-        if found:
-            say(found)
     try:
         dtype, batch_size, threads, how = _claim(out, said, settings_of(model, job), any_dtype=model.dtype == "auto")
     except UserError:

@@ -56,9 +56,8 @@ class EvaluationRequest:
     """Images computed at once."""
     dtype: Literal["float32", "bfloat16", "auto"] = "auto"
     """Arithmetic inside the denoising network."""
-    compile: Literal["auto", "no", "yes", "graphs"] = "auto"
-    """Compile it: graphs with CUDA graphs, or auto: what is fastest at the start of a set that takes ten minutes or
-    more."""
+    compile: Literal["no", "yes", "graphs"] = "no"
+    """Compile it: yes, or graphs, which also records CUDA graphs on a GPU."""
     device: str = "auto"
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
     ema: bool = True

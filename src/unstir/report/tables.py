@@ -19,7 +19,7 @@ from unstir.metrics.evaluation import shown as shown_value
 from unstir.metrics.figures import Figure, Shown, in_columns
 from unstir.progress import duration
 from unstir.report.facts import Facts, ImagesFacts, bound_in_words, chain_key
-from unstir.report.wording import brief, count, operations, percent, with_error
+from unstir.report.wording import brief, count, operations, with_error
 from unstir.runs.files import make_folder, write_text
 from unstir.runs.model import weights_in_words
 from unstir.significance import decimals
@@ -155,8 +155,6 @@ def cost(facts: Facts) -> list[tuple[str, str]]:
     it = facts.cost
     speeds = numbers(facts.metrics, "images_per_second")
     pace = f", {brief(statistics.median(speeds), 3)} images/s while training" if speeds else ""
-    if shares := numbers(facts.metrics, "share_of_limit"):
-        pace += f", {percent(statistics.median(shares))} of the machine's rate of matrix products"
     name, num, how = facts.images_seen
     of = "image in its batches, and the teacher's paths" if facts.config.distilled else "image seen"
     training = {

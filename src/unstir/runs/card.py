@@ -18,7 +18,7 @@ from unstir.runs.files import write_text
 from unstir.runs.kinds import check, check_format, is_count, is_text
 from unstir.runs.lines import decode, encode
 
-FORMAT = 5
+FORMAT = 6
 """Of the run folder: grows when any of its files but the checkpoints, which have a number of their own, changes."""
 
 NAME = "data.json"

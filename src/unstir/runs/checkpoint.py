@@ -31,7 +31,7 @@ from unstir.randomness import VERSION
 from unstir.runs.files import replacing
 from unstir.runs.kinds import check, check_format, is_count
 
-FORMAT = 6
+FORMAT = 7
 NAME = re.compile(r"step-(\d+)\.safetensors")
 
 
@@ -71,10 +71,10 @@ class Checkpoint:
         return {name[len(prefix) + 1 :]: t for name, t in self.tensors.items() if name.startswith(prefix + ".")}
 
 
-def environment(device: torch.device, split: bool = False) -> dict[str, Any]:
+def environment(device: torch.device) -> dict[str, Any]:
     """What bit-identity depends on besides the config, for checkpoints and logs: torch, device, threads, randomness.
 
-    On CUDA also by what kernels it computes, where weights may be ``split`` (`arithmetic.kernels`).
+    On CUDA also by what kernels it computes (`arithmetic.kernels`).
     """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
@@ -82,7 +82,7 @@ def environment(device: torch.device, split: bool = False) -> dict[str, Any]:
         "device": f"{device.type} {name}",
         "threads": torch.get_num_threads(),
         "randomness": VERSION,
-        **({"kernels": kernels(device, split)} if device.type == "cuda" else {}),
+        **({"kernels": kernels(device)} if device.type == "cuda" else {}),
     }
 
 

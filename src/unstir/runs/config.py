@@ -141,8 +141,8 @@ class Config:
 _CLASSES = {"model.num_classes": 10}  # as many as digits and CIFAR-10 have
 MAY_CHANGE = (
     "train.length", "train.lr_period", "train.micro_batch", "train.activation_checkpointing", "train.compile",
-    "train.device", "train.shard", "log.to",
-    "log.every", "log.held_out_images", "log.held_out_times", "checkpoint.every", "checkpoint.keep", "data.store",
+    "train.device", "log.to", "log.every", "log.held_out_images", "log.held_out_times",
+    "checkpoint.every", "checkpoint.keep", "data.store",
     "grids.epochs", "grids.log_spaced", "grids.num",
     *(f"grids.{name}" for name in DEFAULTS if name != "seed"),
 )  # fmt: skip

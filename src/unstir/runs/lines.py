@@ -171,7 +171,6 @@ METRICS: Mapping[str, Kind] = {
 OF_SOME_METRICS: Mapping[str, Kind] = {
     "mse": is_figure,
     "bits": is_figure,
-    "share_of_limit": is_number,
     "peak_memory_bytes": is_count,
 }
 HELD_OUT: Mapping[str, Kind] = {

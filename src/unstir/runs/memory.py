@@ -132,8 +132,8 @@ def _held(config: Config, weight: int, device: torch.device) -> int:
 
 
 def _spared(config: Config, weight: int, device: torch.device) -> int:
-    """What of `_held` is the copy, where training goes on without it: not where processes split the weights."""
-    return 0 if config.train.shard else _held(config, weight, device) - weight * copies(config)
+    """What of `_held` is the copy, without which training goes on too."""
+    return _held(config, weight, device) - weight * copies(config)
 
 
 def sampled(network: ModelConfig, shape: Shape, dtype: torch.dtype, guidance: float = 1.0) -> int:
@@ -152,14 +152,9 @@ def of_program(device: torch.device) -> int:
     return resources.taken(device) + (0 if device.type == "cuda" or "matplotlib.figure" in sys.modules else LOADED)
 
 
-def _memory(config: Config, device: torch.device) -> int:
-    """Bytes of the device, or of those of all processes that split the weights."""
-    return resources.memory(device) * (processes.size() if config.train.shard else 1)
-
-
 def check_weights(config: Config, device: torch.device) -> None:
     """Raise UserError where the weights, with all that training holds for each, exceed the memory of the device."""
-    count, each, there = build.num_parameters(config), copies(config) * FLOAT, _memory(config, device)
+    count, each, there = build.num_parameters(config), copies(config) * FLOAT, resources.memory(device)
     if count * each > there:
         raise UserError(
             f"[model] has {count:,} parameters, which take {gigabytes(count * each)} in training ({each} bytes each), "
@@ -169,7 +164,7 @@ def check_weights(config: Config, device: torch.device) -> None:
 
 def check(config: Config, shape: Shape, device: torch.device, rest: int = 0) -> None:
     """Raise UserError where a training exceeds the memory of the device for certain; arguments as `of_steps`."""
-    there, train = _memory(config, device), config.train
+    there, train = resources.memory(device), config.train
     of_batch = f"train.micro_batch={train.micro_batch}" if train.micro_batch else f"train.batch_size={train.batch_size}"
     parts = (of_steps, of_batch, _fitting_steps), (of_grids, f"grids.num={config.grids.num}", _fitting_grids)
     for of, given, fitting in parts:

@@ -162,7 +162,7 @@ class Model:
             "weights": self.hashes,
             "device": self.device.type,
             "dtype": self.arithmetic,
-            "compile": "no" if self.compile == "auto" else self.compile,
+            "compile": self.compile,
             "engine": self.engine,
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),

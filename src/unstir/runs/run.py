@@ -183,11 +183,11 @@ class Run:
 
         ``ema`` takes the averaged weights where the run has them; a number is the width of another average, a fraction
         of the training so far, made of those that a run with train.power_ema keeps. Under "bfloat16" the weights of the
-        U-Net are cast once. ``compile`` is "no", "yes", "graphs" (`compiling`), or "auto": the fastest at the start of
-        a long job. ``guide`` is what guidance leads away from: a model, "1000" for a step of the same run, "runs/small"
-        for the newest weights of another, "runs/small@1000" for a step of it. Raises UserError where nothing was saved,
-        or not that step, a slim file has no raw weights, the averages do not make the one asked for, the device or a
-        compiler is absent, or the guide is none of these or does not fit.
+        U-Net are cast once. ``compile`` is "no", "yes" or "graphs" (`compiling`). ``guide`` is what guidance leads away
+        from: a model, "1000" for a step of the same run, "runs/small" for the newest weights of another,
+        "runs/small@1000" for a step of it. Raises UserError where nothing was saved, or not that step, a slim file has
+        no raw weights, the averages do not make the one asked for, the device or a compiler is absent, or the guide is
+        none of these or does not fit.
         """
         how: dict[str, Any] = {"ema": ema, "device": device, "dtype": dtype, "compile": compile, "say": say}
         model = model_of(self, self._read(step, say), **how)

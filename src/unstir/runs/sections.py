@@ -79,9 +79,6 @@ class DiffusionConfig:
         return self
 
 
-HIGHEST_BY_ADAM = 2e-3  # the highest rate that trained digits well by Adam; by Muon rates are higher
-
-
 @refusing
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainConfig:
@@ -129,12 +126,10 @@ class TrainConfig:
     """Also save two power-function averages at each snapshot; --ema-width then chooses an average after training."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic inside the network; auto: bfloat16 where the device has it. Weights stay float32."""
-    compile: Literal["auto", "no", "yes", "graphs"] = "auto"
-    """Compile the network: graphs with CUDA graphs, no, or auto: what is fastest at the start of a long training."""
+    compile: Literal["no", "yes", "graphs"] = "no"
+    """Compile the network: yes, or graphs, which also records CUDA graphs on a GPU."""
     device: str = "auto"
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
-    shard: bool = False
-    """Split weights, moments and averages among the processes that torchrun started; alone it has no effect."""
     label_dropout: Fraction = 0.0
     """Share of images whose label is hidden from the network, for classifier-free guidance; 0.1 is usual."""
     augment: Fraction = 0.0
@@ -150,11 +145,6 @@ class TrainConfig:
         if self.weight_decay and self.optimizer == "adam":
             remedies = {"optimizer": "adamw"}, {"weight_decay": 0.0}
             raise MisfitError(f'weight_decay={self.weight_decay} has no effect with optimizer="adam": use', *remedies)
-        if self.shard and self.optimizer == "muon":
-            adam = {"optimizer": "adamw" if self.weight_decay else "adam", "lr": min(self.lr, HIGHEST_BY_ADAM)}
-            raise MisfitError('shard=true splits the matrices that optimizer="muon" needs whole: use', adam)
-        if self.shard and self.compile in ("yes", "graphs"):
-            raise MisfitError(f'shard=true computes blocks that compile="{self.compile}" joins: use', {"compile": "no"})
         return self
 
 

@@ -24,7 +24,6 @@ SETTINGS = {
     "data.source": "data dataset data_dir data_path data_root dataroot dataset_name train_data_dir root images path",
     "data.store": "cache cache_dir",
     "train.device": "gpu gpus gpu_id device cuda cpu accelerator",
-    "train.shard": "fsdp fsdp2 full_shard fully_shard sharding zero zero_stage",
     "train.dtype": "fp16 bf16 use_fp16 precision mixed_precision amp half dtype",
     "train.init": "init model pretrained pretrained_model pretrained_path weights ckpt init_from finetune",
     "train.optimizer": "optim opt optimiser",

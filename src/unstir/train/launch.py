@@ -19,7 +19,7 @@ from unstir.distributed import processes
 from unstir.distributed.join import joined
 from unstir.errors import UserError
 from unstir.progress import Say, Showing, counted, silently, unsaid
-from unstir.runs import build, checkpoint, resources
+from unstir.runs import build, checkpoint, compiling, resources
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
 from unstir.runs.initial import check_teacher, is_pinned, pinned
@@ -36,7 +36,6 @@ from unstir.train.rate import check_changed, settled
 from unstir.train.sentences import conclusion, introduction
 from unstir.train.tracking import tracked
 from unstir.train.trainer import Trainer
-from unstir.train.trial import how_to_compile
 
 COMPILER = 90_000_000  # bytes that torch.compile takes on the CPU: 0.08 GB more at the peak of the digits
 
@@ -155,8 +154,8 @@ def _made(run: Run, expected: int) -> tuple[str, ...]:
 def open_run(config: Config, out: Path, store: Store, say: Say = unsaid) -> Run:
     """The run in folder ``out``: made from ``config``, or, where there is one, continued with what may change.
 
-    ``say`` is called with how the network of a long training is compiled. Raises UserError where the settings do not
-    fit the data or each other, and where they change what a run keeps.
+    ``say`` is told of settings that no step is left to use. Raises UserError where the settings do not fit the data or
+    each other, or the network cannot be compiled as asked, and where they change what a run keeps.
     """
     if is_run(out):
         return _continued(Run.open(out), config, store, say)
@@ -164,26 +163,21 @@ def open_run(config: Config, out: Path, store: Store, say: Say = unsaid) -> Run:
     card = DataCard(store.shape, store.classes, {split: store.count(split) for split in SPLITS}, store.content_hash)
     config = dataclasses.replace(config, imported="")
     train = settled(Run(out, config, card))
-    dtype = build.dtype_name(train.dtype, build.device(train.device))
+    device = build.device(train.device)
+    compiling.check(train.compile, device, "use --train.compile no")
+    dtype = build.dtype_name(train.dtype, device)
     train = dataclasses.replace(train, dtype=dtype, init=pinned(train.init))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))
-    config = dataclasses.replace(config, train=train, data=data)
-    with within_memory(*needs(config, store)):
-        train = dataclasses.replace(train, compile=how_to_compile(Run(out, config, card), store, say))
-    return Run.create(dataclasses.replace(config, train=train), out, card)
+    return Run.create(dataclasses.replace(config, train=train, data=data), out, card)
 
 
 def _continued(old: Run, asked: Config, store: Store, say: Say) -> Run:
-    """The old run with the settings that may change taken from ``asked``; what was resolved at its start stays.
-
-    ``say`` is told of settings that no step is left to use.
-    """
+    """The old run with the settings that may change taken from ``asked``; what was resolved at its start stays."""
     saved = old.config
     train = dataclasses.replace(
         asked.train,
         init=saved.train.init if is_pinned(saved.train.init, asked.train.init) else asked.train.init,
         dtype=saved.train.dtype if asked.train.dtype == "auto" else asked.train.dtype,
-        compile=saved.train.compile if asked.train.compile == "auto" else asked.train.compile,
         lr_period=saved.train.lr_period if asked.train.lr_period == "0 steps" else asked.train.lr_period,
     )
     data = dataclasses.replace(asked.data, store=str(store.path.resolve()))

@@ -21,7 +21,7 @@ from unstir.runs.config import Config
 from unstir.runs.memory import OneImageError, at_once
 from unstir.runs.run import Run
 
-OF_MEMORY = ("train.micro_batch", "train.activation_checkpointing", "train.compile", "train.device", "train.shard")
+OF_MEMORY = ("train.micro_batch", "train.activation_checkpointing", "train.compile", "train.device")
 """The settings that decide how much memory a step takes. A run that changes one of them starts from its
 train.micro_batch again."""
 

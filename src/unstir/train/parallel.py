@@ -13,10 +13,8 @@ The processes see the same files where they share a disk. Without one the first 
 machine a copy of the packed data.
 """
 
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +39,9 @@ from unstir.runs.run import Run
 from unstir.runs.stores import check_data, with_store
 
 
-def learner(net: nn.Module, split: bool = False) -> nn.Module:
-    """What is called in place of a network that several processes train; itself in one alone, or if it is ``split``."""
-    if processes.size() == 1 or split:
+def learner(net: nn.Module) -> nn.Module:
+    """What is called in place of a network that several processes train; itself in one alone."""
+    if processes.size() == 1:
         return net
     wrapped = DistributedDataParallel(net, gradient_as_bucket_view=True)
     wrapped.register_comm_hook(None, lambda _, bucket: _sum(bucket.buffer()))
@@ -58,22 +56,8 @@ def _sum(gradients: Tensor) -> Future[Tensor]:
 
 def exchanging(learner: nn.Module, last: bool) -> AbstractContextManager[None]:
     """Where a part of a batch goes forward and back: with the ``last`` one of a process the gradients are exchanged."""
-    if hasattr(learner, "set_requires_gradient_sync"):  # it is split (`sharding`)
-        learner.set_requires_gradient_sync(last)  # type: ignore[operator]
     waits = isinstance(learner, DistributedDataParallel) and not last
     return learner.no_sync() if waits else nullcontext()  # type: ignore[operator]
-
-
-def passes(part: slice, total: int, size: int, split: bool) -> list[slice]:
-    """What this process computes at once, ``size`` slots at most, of its ``part`` of the ``total`` slots of a batch.
-
-    Every pass of a network that is ``split`` needs all processes, so that they have equally many then; one that has
-    fewer slots than passes gets an empty one.
-    """
-    if not split:
-        return [slice(first, min(first + size, part.stop)) for first in range(part.start, part.stop, size)]
-    own, num = part.stop - part.start, math.ceil(math.ceil(total / processes.size()) / size)
-    return [slice(*pair) for pair in pairwise(part.start + own * number // num for number in range(num + 1))]
 
 
 def check_asked(config: Config) -> None:

@@ -14,19 +14,15 @@ from unstir.runs.run import Run
 from unstir.train.loss_floor import read_floor
 from unstir.train.state import WINDOW, State
 
-TIMING_FIELDS = ("images_per_second", "share_of_limit", "seconds", "peak_memory_bytes")
+TIMING_FIELDS = ("images_per_second", "seconds", "peak_memory_bytes")
 """The fields that depend on clock and process; all others are the same however often a run was interrupted."""
 
 
 class Record:
-    """Writes a run's metrics, and keeps the clock from the moment it is made.
-
-    ``least_seconds`` are those of an image at the machine's measured limit (`limit`); None, as at first: not known.
-    """
+    """Writes a run's metrics, and keeps the clock from the moment it is made."""
 
     def __init__(self, run: Run, state: State) -> None:
         self._run, self._state = run, state
-        self.least_seconds: float | None = None
         self._seconds_before = state.seconds
         self._began = self._line_began = time.perf_counter()
         self._paused_for = 0.0
@@ -59,7 +55,6 @@ class Record:
         busy = max(now - self._line_began - self._paused_for, 1e-9)
         state.seconds = self._seconds_before + now - self._began
         per_second = (state.step - self._line_step) * config.train.batch_size / busy
-        share = {"share_of_limit": round(per_second * self.least_seconds, 4)} if self.least_seconds else {}
         line = {
             "step": state.step,
             "epoch": (state.step - 1) // self._run.steps_per_epoch,
@@ -70,7 +65,6 @@ class Record:
             "ema_decay": ema_decay,
             "skipped": int(state.counters[0].item()),
             "images_per_second": round(per_second, 1),
-            **share,
             "seconds": round(state.seconds, 2),
             "peak_memory_bytes": resources.peak(state.window.device),
         }

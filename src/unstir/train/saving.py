@@ -42,11 +42,8 @@ class Saving:
         is no memory to write without a copy either, and what the save before raised.
         """
         self.wait()
-        if not self._state.split:
-            parallel.check_alike(self._state.net)
+        parallel.check_alike(self._state.net)
         if not processes.is_first():
-            if self._state.split:
-                self._state.copied(self._run)  # by which the first gets this one's parts
             return
         if not is_run(self._run.path):
             raise UserError(
@@ -63,7 +60,7 @@ class Saving:
         try:
             return self._state.copied(self._run) if self._copies else None
         except (MemoryError, RuntimeError) as error:
-            if self._state.split or not is_out_of_memory(error):  # of one that is split, all take part in another try
+            if not is_out_of_memory(error):
                 raise
             asked = asked_for(error)
         self._copies = False

@@ -21,7 +21,6 @@ from unstir.runs.memory import forecast, of_program
 from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
 from unstir.theory.averages import WIDTHS
-from unstir.train import sharding
 from unstir.train.optimizer import Muon, make_optimizer, matrices
 
 WINDOW = ("steps", "loss", "mse", "bits", "grad_norm", "clipped")
@@ -38,8 +37,7 @@ class State:
     by `COUNTERS`, count steps skipped for a gradient that was not finite. ``history`` is what an importance sampler of
     times has seen, ``powers`` the power-function averages of `WIDTHS`, or none, ``teacher`` the network that a
     distilled run began with. ``logged`` and ``measured`` are the steps of the last lines in metrics.jsonl and
-    held_out.jsonl, ``seconds`` is the time of training so far. Where it is ``split``, each process has its part of
-    weights, averages and moments (`sharding`), and all have to save together.
+    held_out.jsonl, ``seconds`` is the time of training so far.
     """
 
     net: nn.Module
@@ -54,7 +52,6 @@ class State:
     logged: int = 0
     measured: int = 0
     seconds: float = 0.0
-    split: bool = False
 
     @classmethod
     def initial(cls, run: Run, device: torch.device) -> "State":
@@ -64,19 +61,15 @@ class State:
             resources.return_blocks_at_once()  # every level is recomputed: memory counts for more than time
         if run.config.model.is_unet:  # of another network nobody knows what it takes
             resources.keep_blocks(forecast(run.config, run.data.shape, device, of_program(device)).total, device)
-        split = train.shard and processes.size() > 1
-        net = build.network(run.config, torch.device("cpu") if split else device)
+        net = build.network(run.config, device)
         zeros = partial(torch.zeros, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
         average = averaged_copy(net) if train.ema_decay else None
         by_losses = run.config.loss.times == "importance"
         history = LossHistory.empty(run.config.diffusion.T, device) if by_losses else None
         powers = tuple(averaged_copy(net) for _ in WIDTHS) if train.power_ema else ()
-        teacher = averaged_copy(net).to(device) if run.config.distilled else None
-        for each in (net, average, *powers) if split else ():
-            if each is not None:
-                sharding.split(each, device)
+        teacher = averaged_copy(net) if run.config.distilled else None
         figures = zeros(len(WINDOW)), zeros(len(COUNTERS))
-        return cls(net, average, make_optimizer(net, train), *figures, history, powers, teacher, split=split)
+        return cls(net, average, make_optimizer(net, train), *figures, history, powers, teacher)
 
     @property
     def sampling_net(self) -> nn.Module:
@@ -108,11 +101,11 @@ class State:
 
         All is copied to the host, which nothing here waits for: training goes on while the copy is under way on a GPU.
         """
-        return self._full(run, *on_host(sharding.whole(self._saved_tensors())))
+        return self._full(run, *on_host(self._saved_tensors()))
 
     def uncopied(self, run: Run) -> Callable[[], Checkpoint]:
         """As `copied`, but of the tensors themselves: what it gives is to be written before the next step."""
-        return self._full(run, sharding.whole(self._saved_tensors()), lambda: None)
+        return self._full(run, self._saved_tensors(), lambda: None)
 
     def _saved_tensors(self) -> dict[str, Tensor]:
         tensors = self._tensors() | {"window": self.window, "counters": self.counters}
@@ -125,7 +118,7 @@ class State:
         """What gives the full checkpoint of ``tensors``, which are there when ``arrived`` returns."""
         window, counters = tensors.pop("window"), tensors.pop("counters")
         numbers = {"logged": self.logged, "measured": self.measured, "seconds": self.seconds}
-        made = self._saved(run, tensors, environment=conditions(self.window.device, self.split))
+        made = self._saved(run, tensors, environment=conditions(self.window.device))
 
         def checkpoint() -> Checkpoint:
             arrived()
@@ -137,28 +130,16 @@ class State:
     def to_slim(self, run: Run) -> Checkpoint:
         """The weights to sample from, and the power averages that others are made of."""
         tensors = {f"model.{name}": t for name, t in self.sampling_net.state_dict().items()} | self._power_tensors()
-        return self._saved(run, sharding.whole(tensors), kind="slim", ema=self.average is not None)
+        return self._saved(run, tensors, kind="slim", ema=self.average is not None)
 
     def _saved(self, run: Run, tensors: dict[str, Tensor], **fields: Any) -> Checkpoint:
         return Checkpoint(self.step, to_dict(run.config), tensors, data=run.data.plain(), **fields)
-
-    def all_if_split(self, due: bool) -> bool:
-        """Whether this process has to do what the first one says is ``due``: it alone, or all if the state is split."""
-        return processes.of_first(due) if self.split else due and processes.is_first()
-
-    def whole_net(self, run: Run, slim: Checkpoint) -> nn.Module:
-        """The sampling network in evaluation mode; of one that is split a copy, made of the weights of `to_slim`."""
-        if not self.split:
-            return self.sampling_net.eval()
-        net = build.network(run.config, self.window.device)
-        net.load_state_dict(slim.part("model"))
-        return net.eval()
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Take initial weights from elsewhere."""
         for each in (self.net, self.average, self.teacher, *self.powers):
             if each is not None:
-                sharding.load(each, weights)
+                each.load_state_dict(weights)
 
     def check(self, saved: Checkpoint) -> None:
         """Raise DamagedError where a checkpoint lacks a part of this state, or has one of another shape or dtype."""
@@ -189,11 +170,11 @@ class State:
         self.seconds = float(saved.state["seconds"])
         self.window.copy_(torch.tensor([saved.state["window"][name] for name in WINDOW], dtype=self.window.dtype))
         self.counters.copy_(torch.tensor(saved.state["counters"], dtype=self.counters.dtype))
-        sharding.load(self.net, saved.part("model"))
+        self.net.load_state_dict(saved.part("model"))
         if self.average is not None:
-            sharding.load(self.average, saved.part("ema"))
+            self.average.load_state_dict(saved.part("ema"))
         for width, average in zip(WIDTHS, self.powers, strict=False):
-            sharding.load(average, saved.part(f"power.{width}"))
+            average.load_state_dict(saved.part(f"power.{width}"))
         if self.teacher is not None:
             self.teacher.load_state_dict(saved.part("teacher"))
         if self.history is not None:
@@ -204,7 +185,17 @@ class State:
         for name, parameter in self.net.named_parameters():
             moments = saved.part(f"optimizer.{name}")
             if moments:
-                self.optimizer.state[parameter] = {key: sharding.part_of(parameter, t) for key, t in moments.items()}
+                self.optimizer.state[parameter] = {key: _laid_as(parameter, t) for key, t in moments.items()}
+
+
+def _laid_as(like: Tensor, tensor: Tensor) -> Tensor:
+    """A tensor on the device of ``like``, and in its order of memory where they have one shape: a fused optimizer takes
+    the n-th number of each, wherever that belongs.
+    """
+    moved = tensor.to(like.device)
+    if tensor.shape != like.shape or moved.stride() == like.stride():
+        return moved
+    return torch.empty_like(like, dtype=moved.dtype).copy_(moved)
 
 
 def _is_window(value: Any) -> bool:
@@ -221,9 +212,9 @@ STATE: Mapping[str, Kind] = {
 """What a full checkpoint has to hold besides tensors, and of what kind each is."""
 
 
-def conditions(device: torch.device, split: bool = False) -> dict[str, Any]:
+def conditions(device: torch.device) -> dict[str, Any]:
     """What bit-identity of a training depends on besides its config: the environment, and the number of processes."""
-    return {**environment(device, split), "processes": processes.size()}
+    return {**environment(device), "processes": processes.size()}
 
 
 def on_host(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Callable[[], None]]:
@@ -251,7 +242,7 @@ def update_average(average: nn.Module, net: nn.Module, decay: float, applied: Te
     ``applied`` is a float scalar on the device, 1 where the optimiser took its step and 0 where it skipped it; a
     skipped step leaves the average as it was too.
     """
-    ours, theirs = sharding.local(average.parameters()), sharding.local(net.parameters())
+    ours, theirs = list[Tensor](average.parameters()), list[Tensor](net.parameters())
     weight = applied * (1 - decay)  # a tensor, so that the device is not waited for
     if applied.device.type == "cpu":  # in place, where a kernel per tensor costs nothing
         torch._foreach_lerp_(ours, theirs, [weight] * len(ours))

@@ -8,6 +8,7 @@ Of several processes each computes its part of every batch (`parallel`). The fir
 signals decide, all do as one says (`distributed.processes`).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -32,11 +33,10 @@ from unstir.runs.loading import check_same
 from unstir.runs.run import Run
 from unstir.runs.timetable import ema_decay, learning_rate, snapshots
 from unstir.theory.averages import WIDTHS, decay
-from unstir.train import parallel, sharding
+from unstir.train import parallel
 from unstir.train.batches import Batches
 from unstir.train.grids import Grids
 from unstir.train.held_out import HeldOutLoss
-from unstir.train.limit import least_seconds
 from unstir.train.loss_floor import keep_floor
 from unstir.train.micro_batch import MicroBatch
 from unstir.train.observer import Observer, Stop
@@ -66,7 +66,7 @@ class Trainer:
         if found is not None:
             self.state.restore(found)
             there = found.environment if 0 < found.step < run.length else {}  # else none was taken, or is left to take
-            for sentence in what_differs(there, conditions(self._device, self.state.split)):
+            for sentence in what_differs(there, conditions(self._device)):
                 self._observer.say(sentence)
         elif cfg.init:
             weights, said = parallel.initial(run.config)
@@ -75,7 +75,7 @@ class Trainer:
                 self._observer.say(said)
         net, self._takes_key = self.state.net, takes(self.state.net, "dropout_key")
         denoiser = compiled(build.denoiser(run.config, net, build.dtype(cfg.dtype, self._device)), cfg.compile)
-        self._learner = parallel.learner(net, self.state.split)
+        self._learner = parallel.learner(net)
         self._denoiser = replace(denoiser, net=self._learner)
         self._objective = build.objective(run.config, self._denoiser)
         self._times = build.times(run.config, self._device)
@@ -114,9 +114,8 @@ class Trainer:
         run, state = self._run, self.state
         log_every, save_every = run.steps_in(run.config.log.every), run.steps_in(run.config.checkpoint.every)
         with self._record.paused():
-            self._record.least_seconds = least_seconds(run.config, run.data.shape, self._device)
             self._observer.begin(state.step, run.length, (self._config.batch_size, *run.data.shape), [*self._snapshots])
-        self._event("continued" if state.step else "started", **conditions(self._device, state.split))
+        self._event("continued" if state.step else "started", **conditions(self._device))
         self._take_snapshot(stop)
         saved = processes.of_first((run.checkpoints / checkpoint.file_name(state.step)).exists())
         vote = processes.Vote()
@@ -177,20 +176,19 @@ class Trainer:
     def _gradient(self, size: int) -> tuple[torch.Tensor, ...]:
         """Compute the gradient of this process's part of the batch, ``size`` images at once; see `_learn_from`."""
         self.state.optimizer.zero_grad(set_to_none=not self._denoiser.reuses_output)
-        slots = parallel.passes(self._part, self._config.batch_size, size, self.state.split)
-        parts = [self._learn_from(part, part is slots[-1]) for part in slots]
+        first, end = self._part.start, self._part.stop
+        slots = [slice(begin, min(begin + size, end)) for begin in range(first, end, size)]
+        parts = [self._learn_from(part, part.stop == end) for part in slots]
         return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
     def _learn_from(self, part: slice, last: bool = True) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Add the gradient of a part of the batch. Returns its times [b], losses [b] and weighted figures [b, 3]."""
-        num = part.stop - part.start  # 0: the others need this pass, which adds nothing
-        t, weight, losses_of = self._examples(part if num else slice(part.start, part.start + 1))
-        weight = weight if num else torch.zeros_like(weight)
+        t, weight, losses_of = self._examples(part)
         with parallel.exchanging(self._learner, last), repeatable(self._device):
             losses = losses_of()
             torch.autograd.backward((losses.total * weight).sum() * (self._config.loss_scale / self._config.batch_size))
         total, mse, bits = (torch.zeros_like(weight) if each is None else each.detach() for each in losses)
-        return t[:num], total[:num], (torch.stack((total, mse, bits), 1) * weight[:, None])[:num]
+        return t, total, torch.stack((total, mse, bits), 1) * weight[:, None]
 
     def _examples(self, part: slice) -> tuple[torch.Tensor, torch.Tensor, Callable[[], Losses]]:
         """What a part of the batch is to learn from: times [b], weights of its losses [b], and what computes these."""
@@ -234,7 +232,7 @@ class Trainer:
         leaves weights and moments alone when ``found_inf`` is 1.
         """
         cfg, state = self._config, self.state
-        norm = sharding.clipped(state.net.parameters(), cfg.clip)
+        norm = torch.nn.utils.clip_grad_norm_(state.net.parameters(), cfg.clip or math.inf, foreach=True)
         applied = torch.isfinite(norm)
         state.optimizer.found_inf = (~applied).float()  # type: ignore[attr-defined]
         if self._device.type != "mps" or bool(applied):  # fused Adam does not look at found_inf on MPS
@@ -272,16 +270,13 @@ class Trainer:
         """
         state, name = self.state, self._snapshots.get(self.state.step)
         loss_is_due = self._held_out.due(state.step) and (name is not None or self._ended_here())
-        if not state.all_if_split(loss_is_due or not self._grids.is_drawn(name)):
+        if not processes.is_first() or not (loss_is_due or not self._grids.is_drawn(name)):
             return
         self._saving.wait()  # what is of this step comes after its checkpoint
         with self._record.paused(), set_aside(self._config.compile):
-            slim = state.to_slim(self._run)
-            if not processes.is_first():
-                return
-            denoiser = replace(self._denoiser, net=state.whole_net(self._run, slim))
+            denoiser = replace(self._denoiser, net=state.sampling_net.eval())
             if state.step > 0:
-                checkpoint.save(self._run.weights, slim)
+                checkpoint.save(self._run.weights, state.to_slim(self._run))
             if loss_is_due:
                 if not self._held_out.measure(denoiser, state.step, self._observer, stop):
                     return

@@ -1,7 +1,7 @@
-"""How fast this machine multiplies and adds, the limit that a training is compared with.
+"""How fast this machine multiplies and adds, the limit that measurements are compared with.
 
 Nearly all the work of a U-Net is products of matrices and 3x3 convolutions. Their rate is measured and not read from a
-data sheet: it is the rate of this machine, with the threads and the arithmetic of the run. Both are measured, for their
+data sheet: it is the rate of this machine, with the threads and the arithmetic of the row. Both are measured, for their
 libraries differ: on an AMD processor float32 convolutions ran at 2.3 times the rate of products. It is no strict bound,
 for other sizes may be faster still; and where other processes use the machine too, all of it falls.
 """
@@ -10,43 +10,19 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 
 import torch
 
 from unstir.diffusion.arithmetic import tf32
-from unstir.distributed import processes
-from unstir.runs import build
-from unstir.runs.config import Config
 
-SECONDS = 0.04  # for which one size is repeated
 ENOUGH = 4e-3  # seconds of a product or convolution, well above what it takes to begin one
 SIDES = tuple(128 << n for n in range(7))  # of the matrices, up to 8192
 BATCHES = tuple(4 << n for n in range(11))  # of the images that are convolved, up to 4096
 CHANNELS, SIDE = 128, 16  # of these images
 
 
-def least_seconds(config: Config, shape: tuple[int, int, int], device: torch.device) -> float | None:
-    """The seconds that training on an image of ``shape`` (C, H, W) would take at the measured rate.
-
-    The images per second times this are the share of the limit that a training reaches. None where the device cannot
-    multiply in the run's type, or has no memory for it. The rate is measured once a process, in 0.2 to 0.5 s; several
-    processes together have that of each times their number.
-    """
-    rate = _rate(device, build.dtype(config.train.dtype, device), torch.get_num_threads())
-    work = build.passes(config) * build.forward_flops(config, *shape[1:])
-    return work / (rate * processes.size()) if rate else None
-
-
-@cache
-def _rate(device: torch.device, dtype: torch.dtype, threads: int) -> float | None:
-    try:
-        return measured_rate(device, dtype)
-    except RuntimeError:  # unsupported, or out of memory
-        return None
-
-
-def measured_rate(device: torch.device, dtype: torch.dtype, seconds: float = SECONDS) -> float:
+def measured_rate(device: torch.device, dtype: torch.dtype, seconds: float) -> float:
     """Floating-point operations per second of the fastest of matrix products and 3x3 convolutions, two a multiply-add.
 
     Each size is repeated for ``seconds``; sizes double until one takes `ENOUGH`. On CUDA float32 is multiplied as
