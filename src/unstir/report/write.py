@@ -39,9 +39,9 @@ def write_report(
 
     It is ``out``, by default report.html of the run, or comparison.html of the first of several. With ``measuring`` the
     figures that are missing are measured first: ``num`` images per seed, for 0 as many as `usual_number`, for ``seeds``
-    seeds. ``printed`` adds a PDF of the same name, ``exported`` the figures as a file or a folder of files; ``store`` is
-    the data of the runs where it has moved. Raises UserError, before anything is measured, for what cannot be opened,
-    measured or written.
+    seeds. ``printed`` adds a PDF of the same name, ``exported`` the figures as a file or a folder of files. ``store``
+    is the data of the runs where it has moved. Raises UserError, before anything is measured, for what cannot be
+    opened, measured or written.
     """
     _check_asked(paths)
     if printed:
