@@ -24,9 +24,9 @@ import tempfile
 from pathlib import Path
 
 import torch
-from unstir.data.named import HELD_OUT, load_digits
 
 from unstir.data import Store
+from unstir.data.embedded import EMBEDDED, load_embedded
 from unstir.data.source import hold_out
 from unstir.metrics.classifier import train_classifier
 from unstir.metrics.features import Trust
@@ -43,11 +43,11 @@ class Source:
     """The distribution: new images, uint8 [N, 1, 8, 8], of given classes."""
 
     def __init__(self):
-        pixels, labels = load_digits()
+        pixels, labels = load_embedded("digits")
         self.images, self.labels = torch.from_numpy(pixels).flatten(1).float(), torch.from_numpy(labels)
         names = [f"{i:04d}" for i in range(len(pixels))]
         held = torch.zeros(len(pixels), dtype=torch.bool)
-        held[list(hold_out(names, labels.tolist(), HELD_OUT, 0))] = True
+        held[list(hold_out(names, labels.tolist(), EMBEDDED["digits"].held_out, 0))] = True
         self.numbers = {"train": self.labels[~held].bincount(), "held_out": self.labels[held].bincount()}
         self.members = [(self.labels == k).nonzero()[:, 0] for k in range(10)]
         self.near = torch.empty(len(pixels), 5, dtype=torch.int64)

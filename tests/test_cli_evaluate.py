@@ -15,9 +15,10 @@ from unstir.data import Store, pack
 from unstir.data.manifest import sealed
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
-from unstir.metrics import evaluate as evaluating
-from unstir.metrics import evaluate_run as forecast
-from unstir.metrics.evaluation import saved
+from unstir.metrics import drawn as drawing
+from unstir.metrics import evaluate as forecast
+from unstir.metrics import plan as judging
+from unstir.metrics.evaluation import save, saved
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
 
@@ -70,11 +71,10 @@ def test_without_torch_fidelity_inception_alone_is_refused_and_before_any_work(
 def test_the_same_again_only_prints(folder, command, monkeypatch):
     command("evaluate", folder, *SMALL)
     first = command("evaluate", folder, *SMALL)[1]
-    monkeypatch.setattr(evaluating, "measure", lambda *arguments, **options: pytest.fail("judged again"))
-    monkeypatch.setattr(evaluating, "save_images", lambda *arguments, **options: pytest.fail("drawn again"))
+    monkeypatch.setattr(judging, "measure", lambda *arguments, **options: pytest.fail("judged again"))
+    monkeypatch.setattr(drawing, "save_images", lambda *arguments, **options: pytest.fail("drawn again"))
     monkeypatch.setattr(forecast, "seconds_per_call", lambda *arguments: pytest.fail("timed again"))
     assert command("evaluate", folder, *SMALL)[1] == first
-    assert command("evaluate", folder, "--seeds", 2, "--batch-size", 16)[1] == first  # as many as the last time
 
 
 def test_fewer_images_than_were_drawn_are_the_first_of_them(folder, command):
@@ -115,11 +115,17 @@ def test_another_run_is_compared_by_the_same_protocol_alone(folder, command, tmp
     assert status == 0 and again.splitlines()[-1] == out.splitlines()[-1], err
 
 
-def test_the_number_of_images_fits_the_minutes_and_the_held_out(make_run):
-    _, store = make_run()
-    assert forecast.fitting(1000, 1.0, store) == 299  # as many as are held out, that the floor has equal n
-    assert forecast.fitting(250, 1.0, store) == 200 and forecast.fitting(0, 1.0, store) == 100
-    assert forecast.fitting(1e9, 1.0, store, split="held_out") == 1498
+def test_figures_of_other_networks_are_refused_before_anything_is_drawn(folder, command, tmp_path, monkeypatch):
+    command("evaluate", folder, *SMALL)
+    other = tmp_path / "other"
+    shutil.copytree(folder, other, ignore=shutil.ignore_patterns("evaluation", "generated"))
+    usual = {"num": 24, "sampler": "unipc", "seed": 0}
+    (made,) = [each for each in saved(Run.open(folder)) if usual.items() <= each.protocol.items()]
+    networks = {"inception-v3-compat": "f" * 64}
+    save(Run.open(other), replace(made, protocol={**made.protocol, "networks": networks}))
+    monkeypatch.setattr(drawing, "save_images", lambda *arguments, **options: pytest.fail("drawn"))
+    status, _, err = command("evaluate", folder, *SMALL, "--against", other)
+    assert status == 2 and "do not compare: networks is classifier" in err
 
 
 @pytest.mark.parametrize(
@@ -196,7 +202,7 @@ def test_a_pdf_that_no_browser_printed_is_not_replaced(folder, command, tmp_path
 def test_what_is_missing_is_measured_first_and_once(folder, command, tmp_path):
     status, _, err = command("report", folder, "--num", 16, "--seeds", 2)
     assert status == 0 and (folder / "report.html").exists()
-    assert re.search(r"2 x 16 images each, (about [\d.]+ [a-z]+|less than a second) where none was measured", err)
+    assert re.search(r"2 x 16 images each, (about [\d.]+ [a-z]+|less than a second) to draw those still missing", err)
     chains = {each.protocol["sampler"] for each in saved(Run.open(folder)) if each.protocol["num"] == 16}
     assert {"ddim", "unipc", "dpmpp_2m_sde"} <= chains
     before = {path: path.stat().st_mtime_ns for path in (folder / "evaluation").iterdir()}
@@ -220,8 +226,6 @@ def test_mistakes_of_a_report_are_one_line_and_come_before_any_work(folder, comm
         ((fresh, "--out", tmp_path / "new" / "x.pdf"), "must end in .html; --pdf adds a PDF of the page"),
         ((fresh, "--out", tmp_path / "new"), "new must end in .html"),
         ((fresh, "--out", tmp_path / "folder.html"), "is a folder; name a file in it"),
-        ((fresh, "--out", tmp_path / "new" / "x.html", "--minutes", 0), "must be more than 0"),
-        ((fresh, "--minutes", "nan"), "must be more than 0"),
         ((fresh, "--num", 2), "must be at least"),
         ((fresh, "--seeds", 0), "must be at least 1"),
         ((fresh, "--store", other), "is not the data of"),
@@ -272,21 +276,21 @@ def test_classes_are_drawn_as_often_as_the_data_has_them(conditional, command, f
     drawn = torch.bincount(run.labels.of(torch.arange(1000), shares=job.shares), minlength=10).tolist()
     assert drawn == pytest.approx([500, 100, 100, 100, 0, 0, 0, 0, 0, 200], abs=3)
     shares = torch.bincount(store.labels("train")).tolist()
-    usual = evaluating.usual_labels(run, store)
-    assert usual == {"shares": tuple(shares)} and evaluating.usual_labels(run, store, 3) == {"label": 3}
+    usual = drawing.usual_labels(run, store)
+    assert usual == {"shares": tuple(shares)} and drawing.usual_labels(run, store, 3) == {"label": 3}
     with pytest.raises(UserError, match="must be 10 numbers, one a class"):
         list(sample_batches(run.model(), replace(job, shares=(1, 1))))
 
 
 def test_a_class_asked_for_is_the_class_held_against_what_is_seen(conditional, command, monkeypatch):
     heard = []
-    kept = evaluating.measure
+    kept = judging.measure
 
     def listening(*arguments, labels, **options):
         heard.append(labels)
         return kept(*arguments, labels=labels, **options)
 
-    monkeypatch.setattr(evaluating, "measure", listening)
+    monkeypatch.setattr(judging, "measure", listening)
     assert command("evaluate", conditional, *SMALL, "--label", 7)[0] == 0
     assert [set(each.tolist()) for each in heard[0]] == [{7}, {7}]
     protocol = saved(Run.open(conditional))[-1].protocol
@@ -301,11 +305,12 @@ def test_a_run_with_classes_and_one_without_are_not_compared(conditional, folder
         assert status == 2 and "do not compare: label is" in err and "Traceback" not in err
 
 
-def test_a_guide_is_part_of_the_protocol(conditional):
-    run = Run.open(conditional)
-    plan = evaluating.Plan(model=run.model(12), job=Job(num=24, chain=replace(run.chain(), guidance=2.0)))
-    guided = replace(plan, model=run.model(12, guide=str(run.saved_steps()[0])))
-    assert plan.protocol() != guided.protocol()
+def test_a_guide_is_part_of_the_protocol(conditional, folder):
+    run, store = Run.open(conditional), Store.open(folder.parent / "digits")
+    images = drawing.Drawn(run=run, model=run.model(12), chain=replace(run.chain(), guidance=2.0))
+    plan = judging.Plan(images=images, store=store, num=24)
+    guided = replace(images, model=run.model(12, guide=str(run.saved_steps()[0])))
+    assert plan.protocol() != replace(plan, images=guided).protocol()
 
 
 def test_a_guidance_that_acts_at_no_time_is_said_before_any_work(conditional, command):
@@ -339,7 +344,7 @@ def test_a_search_for_copies_is_made_up_for(folder, command, monkeypatch):
     command("evaluate", folder, *small, "--no-memorisation")
     (without,) = [each for each in saved(Run.open(folder)) if each.protocol["num"] == 20]
     assert without.memorisation is None
-    monkeypatch.setattr(evaluating, "measure", lambda *arguments, **options: pytest.fail("judged again"))
+    monkeypatch.setattr(judging, "measure", lambda *arguments, **options: pytest.fail("judged again"))
     status, out, _ = command("evaluate", folder, *small)
     assert status == 0 and "memorisation: " in out
     (found,) = [each for each in saved(Run.open(folder)) if each.protocol["num"] == 20]

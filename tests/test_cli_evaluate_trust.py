@@ -11,8 +11,9 @@ from unstir.data.manifest import sealed
 from unstir.data.store import content_hash
 from unstir.metrics import classifier
 from unstir.metrics.classifier import networks_for
-from unstir.metrics.evaluate import Plan
+from unstir.metrics.drawn import Drawn
 from unstir.metrics.evaluation import saved
+from unstir.metrics.plan import Plan
 from unstir.runs.run import Run
 
 SMALL = ("--num", 24, "--seeds", 2, "--batch-size", 16)
@@ -50,7 +51,7 @@ def briefly(monkeypatch):
 
 def test_shuffled_labels_are_told_and_the_classifier_is_not_used(briefly, lost, command):
     status, out, err = command("evaluate", lost, *SMALL)
-    assert status == 0 and "to train the classifier, once for this data" in err
+    assert status == 0 and "training a classifier on" in err
     assert "sliced Wasserstein" in out and "FD-classifier" not in out and "class accuracy" not in out
     assert "held-out images, not decidedly above chance (" in out
     assert "it is not used; the sliced Wasserstein distance is used instead" in out
@@ -60,7 +61,7 @@ def test_shuffled_labels_are_told_and_the_classifier_is_not_used(briefly, lost, 
     assert entry["used"] is False and entry["accuracy"] < 0.2 and entry["num"] == 299
     assert [space.name for space in found.memorisation.spaces] == ["pixels"]  # no features of such a network
     status, out, err = command("evaluate", lost, *SMALL, "--json")
-    assert json.loads(out)["evaluations"][0]["protocol"]["classifier"] == entry and "train the classifier" not in err
+    assert json.loads(out)["evaluations"][0]["protocol"]["classifier"] == entry and "training a classifier" not in err
 
 
 def test_the_accuracy_is_on_the_page_and_in_its_sentences(briefly, lost, command):
@@ -75,10 +76,9 @@ def test_the_accuracy_is_on_the_page_and_in_its_sentences(briefly, lost, command
 def test_a_plan_says_how_its_classifier_did_and_uses_it_where_it_is_trusted(classified, tmp_path, trained):
     run, store = trained(train__length="1 step")
     store = Store.open(copied(classified, tmp_path / "digits", classifier=True))
-    from unstir.generate.drawing import Job
-
     (network,) = networks_for(store)
-    plan = Plan(model=run.model(), job=Job(num=24, chain=run.chain()), networks=(network,))
+    images = Drawn(run=run, model=run.model(), chain=run.chain())
+    plan = Plan(images=images, store=store, num=24, networks=(network,))
     told = plan.protocol()
     assert told["classifier"]["used"] is True and told["classifier"]["accuracy"] > 0.95
     assert told["networks"] == {"classifier": network.hash} and plan.measuring == [network]

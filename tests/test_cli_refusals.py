@@ -17,9 +17,7 @@ from conftest import copied, tiny_config
 from unstir.data import Store
 from unstir.data.manifest import sealed
 from unstir.diffusion import samplers
-from unstir.metrics import classifier, evaluate_run
-from unstir.metrics import classifier_training as learning
-from unstir.metrics import evaluate as evaluating
+from unstir.metrics import classifier, drawn
 from unstir.metrics import likelihood as bounding
 from unstir.runs.checkpoint import file_name
 from unstir.train import held_out
@@ -54,10 +52,9 @@ def place(base, monkeypatch):
         file = place / name / "config.toml"
         file.write_text(file.read_text().replace(f'store = "{base}', f'store = "{place}'))  # the source may not change
     for module, name in (
-        (learning, "_step"),
         (classifier, "train_classifier"),
-        (evaluating, "save_images"),
-        (evaluate_run, "sample_batches"),
+        (drawn, "save_images"),
+        (drawn, "sample_batches"),
         (held_out, "HeldOutLoss"),
         (bounding, "_bound"),
     ):
@@ -133,17 +130,15 @@ def judged(**changes):
     """The other run has been judged by nearly the usual protocol."""
 
     def judge(place):
-        from unstir.generate.drawing import Job
-        from unstir.metrics.classifier import networks_there
-        from unstir.metrics.evaluate import Plan, usual_chain
+        from unstir.metrics.drawn import Drawn, usual_chain
         from unstir.metrics.evaluation import Evaluation, save
         from unstir.metrics.figures import Figure
+        from unstir.metrics.plan import Plan
         from unstir.runs.run import Run
 
         run, store = Run.open(place / "other"), Store.open(place / "digits")
-        job = Job(num=24, chain=usual_chain(run), batch_size=16)
-        networks = tuple(networks_there(store))
-        plan = Plan(model=run.model(12, dtype="auto"), job=job, seeds=2, networks=networks)
+        images = Drawn(run=run, model=run.model(12, dtype="auto"), chain=usual_chain(run))
+        plan = Plan(images=images, store=store, num=24, seeds=2)
         protocol = {**plan.protocol(), **changes}
         figures = {"patches/swd": Figure(name="x", better="lower", by_seed=(1.0, 2.0))}
         save(run, Evaluation(step=12, images=96, protocol=protocol, figures=figures))
@@ -156,17 +151,14 @@ def nothing(place):
 
 
 SMALL = ("--num", 24, "--seeds", 2, "--batch-size", 16)
-FID = {"inception-v3-compat": "f" * 64}
 EVALUATE = {
     "no run": (nothing, ("--against", "{}/digits"), "holds no run"),
-    "one image": (nothing, ("--num", 1), "--num 1 must be at least 12: a distance is between sets; give --num 12"),
+    "one image": (nothing, ("--num", 1), "--num 1 must be at least 12: a distance is between sets"),
     "fewer than none": (nothing, ("--num", -5), "--num -5 must be at least 12"),
     "eight images": (nothing, ("--num", 8), "--num 8 must be at least 12"),
     "eleven images": (nothing, ("--num", 11), "--num 11 must be at least 12"),
     "no seeds": (nothing, ("--seeds", 0), "--seeds 0 must be at least 1"),
     "no batch": (nothing, ("--batch-size", 0), "--batch-size 0 must be at least 1"),
-    "no time": (nothing, ("--minutes", 0), "--minutes 0"),
-    "time that is no number": (nothing, ("--minutes", "nan"), "--minutes nan"),
     "a batch beyond all": (nothing, ("--batch-size", 10**17), "--batch-size 1000"),
     "a reference too small": (nothing, ("--reference", 23), "--reference 23 is outside 24..1498"),
     "a reference too large": (nothing, ("--reference", 1499), "--reference 1499 is outside 24..1498"),
@@ -193,7 +185,6 @@ EVALUATE = {
     "itself": (nothing, ("--against", "{}/run"), "is the run itself"),
     "a run not judged": (nothing, ("--against", "{}/other"), "has not been evaluated"),
     "a run judged by other seeds": (judged(seeds=7), ("--against", "{}/other"), "seeds is 2 and 7"),
-    "a run judged by FID": (judged(networks=FID), ("--against", "{}/other"), "networks is"),
     "any number, other seeds": (judged(seeds=7), ("--num", 0, "--against", "{}/other"), "seeds is 2 and 7"),
 }  # fmt: skip
 
@@ -247,7 +238,6 @@ def test_likelihood_refuses_before_any_work(place, command, case):
 
 REPORT = {
     "eight images": (nothing, ("--num", 8), "--num 8 must be at least 12"),
-    "no time": (nothing, ("--minutes", 0), "--minutes 0"),
     "an inverted store": (inverted, (), "the files were changed or damaged"),
     "another store": (another_store, ("--store", "{}/another"), "is not the data of"),
     "a damaged step": (damaged(12), (), "damaged"),
@@ -272,13 +262,7 @@ def test_a_second_run_is_refused_before_the_first_is_measured(place, command):
         for file in (place / "second" / folder).iterdir():
             file.write_bytes(file.read_bytes()[:-9])
     before = tree(place)
-    monkey = pytest.MonkeyPatch()
-    with monkey.context() as free:
-        from unstir.report import gather
-
-        free.setattr(gather, "sized", lambda run, store, plans, num, seconds: (list(plans), 0.0))
-        free.setattr(gather, "preparing_seconds", lambda store: 0.0)
-        status, out, err = command("report", place / "run", place / "second", "--num", 24)
+    status, out, err = command("report", place / "run", place / "second", "--num", 24)
     assert status == 2 and "damaged" in err and out == "" and tree(place) == before
 
 
@@ -312,6 +296,6 @@ def test_a_store_without_the_right_to_write_is_judged_and_said_to_forget(place, 
     before = tree(place / "digits")
     with read_only(place / "digits"):
         status, out, err = command("evaluate", place / "run", *SMALL)
-    assert status == 0 and "to train the classifier, at every call, for" in err
+    assert status == 0 and "at every call, for" in err
     assert "FD-classifier" in out or "it is not used" in out
     assert tree(place / "digits") == before

@@ -11,19 +11,20 @@ COLLECTING = {
 }  # fmt: skip
 BY_IDENTITY = {
     "check.Errors", "check.RunFacts", "check.Samples", "classifier.Classifier", "classifier_training.Lesson",
-    "evaluate.Plan", "evaluate_images.ImagesPlan", "feature_figures.Floor", "feature_figures.Sides", "floor.Draws",
-    "frechet.Moments", "images.Images", "inception.Extractor", "judgement.Judgement", "model.Model", "nearest.Nearest",
+    "drawn.Drawn", "feature_figures.Floor", "feature_figures.Sides", "floor.Draws",
+    "frechet.Moments", "images.Images", "inception.Extractor", "model.Model", "nearest.Nearest",
     "oracle.FiniteData", "oracle.GaussianData", "oracle.MixtureData", "pairs.Block", "pairs.Row", "paths.Pairs",
-    "paths._Followed", "pictures.Drawn", "reference.Reference", "schedule.NoiseSchedule", "times.TimeTable",
+    "paths._Followed", "pictures.Drawn", "plan.Plan",
+    "reference.Reference", "schedule.NoiseSchedule", "times.TimeTable",
 }  # fmt: skip
 """What holds tensors or networks, and is a key of a dictionary or never compared."""
 BY_NAME = {
     "activations.Stage", "config.Config", "config.ModelConfig", "config.UNetConfig", "distill.DistillOptions",
-    "drawing.Job", "edit.EditOptions",
-    "evaluate.EvaluationOptions", "evaluate.Plan", "evaluate_images.ImagesPlan", "evaluation.Evaluation", "facts.Cost",
+    "drawing.Job", "drawn.Drawn", "edit.EditOptions",
+    "evaluate.EvaluationOptions", "evaluation.Evaluation", "facts.Cost",
     "facts.Facts", "facts.Measurement", "facts.Speed", "figures.Figure", "foreign.Asked", "foreign.Foreign",
-    "import_.SourceOptions", "judgement.Judgement", "likelihood.Protocol", "model.Model", "options.ChainOptions",
-    "options.FillOptions", "options.InvertOptions", "options.ModelOptions", "options.WeightOptions",
+    "import_.SourceOptions", "likelihood.Protocol", "model.Model", "options.ChainOptions",
+    "options.FillOptions", "options.InvertOptions", "options.ModelOptions", "options.WeightOptions", "plan.Plan",
     "request.EvaluationRequest", "sections.CheckpointConfig", "sections.DataConfig", "sections.DiffusionConfig",
     "sections.LogConfig", "sections.LossConfig", "sections.TrainConfig", "sections._Snapshots", "significance.Effect",
     "train.Settings",

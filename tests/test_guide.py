@@ -15,7 +15,7 @@ from unstir.data.embedded import load_embedded
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
-from unstir.metrics.evaluate_run import _models
+from unstir.metrics.evaluate import _models
 from unstir.metrics.request import EvaluationRequest
 from unstir.pixels import to_uint8
 
@@ -228,7 +228,7 @@ def test_all_steps_but_the_guide_are_judged_and_others_are_refused_first(trained
     status, out, err = command(*ask, "--guide", 8, "--checkpoint", "all")
     assert status == 0, err
     assert "step 12" in out and "step 1 " in out and "step 8 " not in out
-    monkeypatch.setattr("unstir.metrics.evaluate.samples", lambda *_: pytest.fail("something was drawn"))
+    monkeypatch.setattr("unstir.metrics.drawn.save_images", lambda *_: pytest.fail("something was drawn"))
     status, _, err = command(*ask, "--guide", 12)
     assert status == 2 and "the very step" in err
 

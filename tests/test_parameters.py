@@ -46,8 +46,7 @@ metrics.distances:inception_score splits=10 seed=2020
 metrics.distances:precision_recall k=3
 metrics.distances:density_coverage k=5
 metrics.distances:infinite_fd seed=0 repeats=10
-metrics.evaluate:Plan seeds=3 num_reference=0 memorisation=True
-metrics.known:match any_number=False
+metrics.drawn:Drawn batch_size=64
 metrics.features:Network.outputs batch_size=64
 metrics.features:Network.features batch_size=64
 metrics.figures:Figure num_floor=0 num_reference=0
@@ -59,9 +58,9 @@ metrics.measure:measure num_reference=0
 metrics.memorisation:memorisation flip=False closest=6
 metrics.nearest:nearest k=1 flip=False
 metrics.nearest:nearest_features k=1
-metrics.reference:keep durable=True
+metrics.plan:Plan seeds=3 num_reference=0 memorisation=True flip=False
 metrics.reference:reference num=0
-metrics.request:EvaluationRequest num=0 seeds=None minutes=3.0 fid=False reference=0
+metrics.request:EvaluationRequest num=0 seeds=None fid=False reference=0
 metrics.request:EvaluationRequest memorisation=True seed=0 batch_size=64 ema=True
 metrics.wasserstein:swd seed=0 patches=32 projections=128 repeats=20
 metrics.wasserstein:descriptors seed=0 patches=32

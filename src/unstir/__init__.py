@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from unstir.interop.exporting import export
     from unstir.interop.importing import import_run
     from unstir.interop.published import pull, push
-    from unstir.metrics.evaluate_images import evaluate_images
-    from unstir.metrics.evaluate_run import evaluate_run
+    from unstir.metrics.evaluate import evaluate_images, evaluate_run
     from unstir.metrics.request import EvaluationRequest
     from unstir.nn.own import network
     from unstir.runs.model import Model
@@ -47,8 +46,8 @@ _MODULES = {
     "diffusion.draw": "draw drawn_images starting_noise", "diffusion.samplers": "Step",
     "errors": "UserError", "generate.drawing": "Job sample_batches", "generate.sampling": "sample",
     "interop.exporting": "export", "interop.importing": "import_run", "interop.published": "pull push",
-    "metrics.evaluate_images": "evaluate_images", "metrics.evaluate_run": "evaluate_run",
-    "metrics.request": "EvaluationRequest", "nn.own": "network", "runs.model": "Model", "runs.recipes": "load_recipe",
+    "metrics.evaluate": "evaluate_images evaluate_run", "metrics.request": "EvaluationRequest", "nn.own": "network",
+    "runs.model": "Model", "runs.recipes": "load_recipe",
     "runs.run": "Run", "theory.process": "Process", "theory.schedule": "NoiseSchedule cosine linear",
     "train.launch": "train_run",
 }  # fmt: skip

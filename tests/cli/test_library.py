@@ -18,7 +18,7 @@ LIBRARY = {
     ("doctor",): "unstir.doctor:diagnose",
     ("verify",): "unstir.verify:verify",
     ("report",): "unstir.report.write:write_report",
-    ("evaluate",): "unstir.metrics.evaluate_run:evaluate_run",
+    ("evaluate",): "unstir.metrics.evaluate:evaluate_run",
     ("likelihood",): "unstir.metrics.likelihood:save_likelihood",
     ("export",): "unstir.interop.exporting:export",
     ("import",): "unstir.interop.importing:import_run",

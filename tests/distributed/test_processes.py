@@ -43,9 +43,6 @@ def test_one_process_alone_is_the_first_and_exchanges_nothing():
         assert processes.rows_of_all(rows, slice(0, 3), 3) is rows
         processes.agree({"a": 1}, "")
         processes.check_alike({"a": torch.rand(3)}, "")
-        assert processes.made_by_first(lambda: [3]) == [3]
-        assert refusal(processes.made_by_first, fail) == "a mistake"
-        assert processes.made_by_all(lambda: [4]) == [4] and refusal(processes.made_by_all, fail) == "a mistake"
         processes.wait_for_all()
         vote = processes.Vote()
         assert [vote(None), vote(15), vote(None)] == [None, 15, None]
@@ -109,27 +106,6 @@ def test_what_is_exchanged_arrives_whole(tmp_path, quick_watch):
     assert first["differing"] == "process 1 of 3 (counted from 0) differs from the first: lr is 2, not None; remedy"
     (its, due) = re.findall(r"'([^']*)'", first["ends"])
     assert its.endswith("long/1") and due.endswith("long/0") and len(its) < 40
-
-
-def test_what_each_makes_alone_it_keeps_and_a_mistake_is_raised_in_all(tmp_path, quick_watch):
-    def work(rank):
-        def fail_in_others(message):
-            if rank > 0:
-                raise UserError(message)
-
-        with joined("cpu"):
-            made = processes.made_by_all(lambda: [processes.size(), rank])
-            of_first = processes.made_by_first(lambda: [processes.size(), rank])
-            refused = refusal(processes.made_by_all, lambda: fail_in_others(f"a mistake of {rank}"))
-            with pytest.raises(UserError):
-                processes.made_by_all(lambda: fail_in_others(""))
-            return made, of_first, refused, processes.size()
-
-    assert together(3, work, tmp_path) == [
-        [[1, 0], [1, 0], "a mistake of 1", 3],
-        [[1, 1], None, "a mistake of 1", 3],
-        [[1, 2], None, "a mistake of 2", 3],
-    ]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from unstir.data.images import Refused, decode
 from unstir.errors import UserError
 from unstir.interop import torch_file
 from unstir.interop.weights import read_weights
-from unstir.metrics.image_files import _of_numpy
+from unstir.metrics.image_files import read
 from unstir.metrics.reference import NOT_KEPT, kept
 from unstir.runs import checkpoint, lines, toml
 
@@ -91,7 +91,7 @@ def as_images(data, folder, digits):
 
 def as_images_to_measure(data, folder, digits):
     (folder / "set.npz").write_bytes(data)
-    _of_numpy(folder / "set.npz", Store.open(digits))
+    read(folder / "set.npz", Store.open(digits), print)
 
 
 def as_cifar(data, folder, digits):

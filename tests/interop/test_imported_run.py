@@ -12,7 +12,7 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.interop.exporting import export
 from unstir.interop.importing import import_run
-from unstir.metrics.evaluate_run import evaluate_run
+from unstir.metrics.evaluate import evaluate_run
 from unstir.metrics.request import EvaluationRequest
 from unstir.report.write import write_report
 from unstir.runs.run import Run

@@ -95,11 +95,11 @@ def test_a_difference_is_decided_at_the_level_of_all_tests():
 
 def test_the_match_of_a_run_is_the_newest_of_the_same_protocol():
     others = [made(3.0, step=5), made(2.0, step=10), made(1.0, step=20, calls=50)]
-    assert best_match(lambda _: PROTOCOL, others, "runs/b").figures == others[1].figures
+    assert best_match(PROTOCOL, others, "runs/b").figures == others[1].figures
     with pytest.raises(UserError, match="num is 7 and 100"):
-        best_match(lambda _: {**PROTOCOL, "num": 7}, others, "runs/b")
+        best_match({**PROTOCOL, "num": 7}, others, "runs/b")
     with pytest.raises(UserError, match="runs/b has not been evaluated; run unstir evaluate runs/b first"):
-        best_match(lambda _: PROTOCOL, [], "runs/b")
+        best_match(PROTOCOL, [], "runs/b")
 
 
 NO_COPIES = Memorisation(spaces=(), verdict="none", num=100, num_train=8, num_held_out=2, flip=False)

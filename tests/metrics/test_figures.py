@@ -11,7 +11,7 @@ import torch
 from unstir.metrics import feature_figures, floor, measure
 from unstir.metrics.distances import bias_of, infinite_fd, kid
 from unstir.metrics.evaluation import check_alike, name_of, shown, table
-from unstir.metrics.features import Awaited, Network, Outputs, Trust
+from unstir.metrics.features import Network, Outputs, Trust
 from unstir.metrics.figures import (
     Figure,
     above_floor,
@@ -205,8 +205,7 @@ def test_a_network_is_given_batches_and_tells_how_far_it_is():
     found = network.outputs(images, torch.arange(129, -1, -1), progress=lambda *of: heard.append(of))
     assert network.sizes == [64, 64, 2] and heard == [(64, 130), (128, 130), (130, 130)]
     assert found.features.flatten().tolist() == list(range(129, -1, -1)) and found.logits[0] == 258
-    assert network.outputs(images, batch_size=1).features.shape == (130, 1) and not Network.awaited
-    assert Awaited("a").awaited is True
+    assert network.outputs(images, batch_size=1).features.shape == (130, 1)
 
 
 def test_images_of_the_floor_are_four_sets_and_of_one_kind_without_labels():

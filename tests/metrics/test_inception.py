@@ -164,7 +164,7 @@ def test_the_logits_are_those_without_the_bias(net, weights):
 
 def test_its_figures_have_the_published_names(net):
     assert [net.titles[key] for key in NAMES] == ["FID", "KID", "precision", "recall", "density", "coverage"]
-    assert net.name == "inception-v3-compat" and net.trust is None and not net.awaited
+    assert net.name == "inception-v3-compat" and net.trust is None
 
 
 def test_grey_images_are_those_that_pillow_makes_rgb_of(net):

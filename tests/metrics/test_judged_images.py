@@ -16,8 +16,8 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.generate.folder import save_images
-from unstir.metrics import evaluate_images as module
-from unstir.metrics.evaluate_images import evaluate_images
+from unstir.metrics import plan as module
+from unstir.metrics.evaluate import evaluate_images
 from unstir.metrics.evaluation import SHARES, find, saved
 from unstir.metrics.images import AS_GIVEN, Images, images_of, label_of
 from unstir.metrics.request import EvaluationRequest
@@ -179,7 +179,7 @@ def test_subfolders_of_the_classes_say_what_was_asked_for(place, store):
     folder = saved_as(place / "by-class", store.images("held_out")[:40], names)
     found = images_of(folder, store)
     assert found.asked[0].tolist() == sorted(labels[:40].tolist())
-    sets, asked = found.sets(10, 3)
+    sets, asked = found.sets(10, 3), found.classes(10, 3)
     assert torch.cat([each.bincount(minlength=10)[None] for each in asked]).sum(0).max() <= 5
     shown = dict(zip(map(tuple, found.parts[0].flatten(1).tolist()), found.asked[0].tolist(), strict=True))
     for some, classes in zip(sets, asked, strict=True):
@@ -188,7 +188,7 @@ def test_subfolders_of_the_classes_say_what_was_asked_for(place, store):
     assert images_of(odd, store, say=heard.append).asked is None
     assert (
         len(heard) == 1
-        and f"odd has folders of no class of {store.path} (set0, set1): its images are judged as of" in heard[0]
+        and f"odd has classes that {store.path} has not (set0, set1): its images are judged as of" in heard[0]
     )
     assert images_of(odd, store, label="7", say=heard.append).asked[0].tolist() == [7] * 40
     assert len(heard) == 1  # for those with a label are judged as of its class
@@ -206,10 +206,8 @@ def test_folders_that_wrap_the_classes_are_entered_as_packing_does(place, store)
     )
     assert images_of(one, store, say=heard.append).asked[0].tolist() == [3, 3] and not heard
     shutil.copy(next(one.glob("*/a.png")), one / "loose.png")
-    assert (
-        images_of(one, store, say=heard.append).asked is None
-        and "one-class has images in no folder of a class: its images are" in heard[0]
-    )
+    with pytest.raises(UserError, match="'loose.png' cannot be judged: outside the class folders"):
+        images_of(one, store)
 
 
 def test_classes_asked_for_have_a_name_in_the_protocol(store):
@@ -223,14 +221,14 @@ def test_classes_asked_for_have_a_name_in_the_protocol(store):
 def test_one_folder_is_divided_and_several_are_sets():
     images = torch.arange(60, dtype=torch.uint8).view(60, 1, 1, 1)
     one = Images("one", (images,))
-    assert torch.equal(one.sets(60, 1)[0][0], images)
-    sets, asked = one.sets(20, 3)
-    assert asked is None and sorted(torch.cat(sets).flatten().tolist()) == list(range(60))
+    assert torch.equal(one.sets(60, 1)[0], images) and one.classes(20, 3) is None
+    sets = one.sets(20, 3)
+    assert sorted(torch.cat(sets).flatten().tolist()) == list(range(60))
     assert all((each.flatten().diff() > 0).all() for each in sets) and sets[0].max() > 40 > 20 > sets[2].min()
     labels = torch.arange(10).repeat_interleave(6)
-    _, classes = Images("one", (images,), (labels,)).sets(10, 3)
+    classes = Images("one", (images,), (labels,)).classes(10, 3)
     assert [each.bincount().tolist() for each in classes] == [[1] * 10] * 3
-    several, _ = Images("several", (images, images + 60)).sets(60, 2)
+    several = Images("several", (images, images + 60)).sets(60, 2)
     assert [int(each.min()) for each in several] == [0, 60]
     assert one.hash != Images("one", (images[:30], images[30:])).hash != Images("one", (images,), (labels,)).hash
 
@@ -239,6 +237,8 @@ def bad(place, images):
     """A folder each of what is refused."""
     small = torch.zeros(20, 1, 4, 4, dtype=torch.uint8)
     saved_as(place / "small", small)
+    saved_as(place / "sizes", small)
+    to_picture(images[0]).save(place / "sizes" / "99.png")
     saved_as(place / "few", images[:5])
     saved_as(place / "others", images[5:10])
     coloured = torch.zeros(20, 3, 8, 8, dtype=torch.uint8)
@@ -252,7 +252,7 @@ def bad(place, images):
     (place / "oblong").mkdir()
     Image.new("L", (12, 9)).save(place / "oblong/0.png")
     np.save(place / "nothing-in.npy", images[:0].numpy())
-    np.save(place / "floats.npy", images[:20].numpy() / 255)
+    np.save(place / "floats.npy", images[:20].numpy() / 127.5 - 1)
     (place / "broken.npz").write_bytes(b"PK\x03\x04 and no more")
     to_picture(images[0]).save(place / "one.png")
 
@@ -260,16 +260,17 @@ def bad(place, images):
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("small", ("'0.png' is 4x4", "holds images of 8x8", "--size 4")),
-        ("oblong", ("'0.png' is 12x9", "; make images of 8x8\n")),
+        ("small", ("small holds images of 4x4", "digits of 8x8", "--size 4")),
+        ("oblong", ("oblong holds images of 12x9", "; make images of 8x8\n")),
         ("few", ("holds 5 images, too few for a set of at least 12",)),
-        ("coloured", ("'0.png' is in colour", "is grey", "--channels 3")),
-        ("empty", ("holds no images",)),
+        ("coloured", ("has images in colour", "is grey", "--channels 3")),
+        ("sizes", ("images differ in size", "give one size, such as size 4")),
+        ("empty", ("no images to pack",)),
         ("damaged", ("'3.png' cannot be judged: damaged",)),
         ("text", ("'4.png' cannot be judged: not an image",)),
-        ("floats.npy", ("images are float64", "to_uint8")),
-        ("broken.npz", ("no whole NumPy file",)),
-        ("one.png", ("is one image; give the folder",)),
+        ("floats.npy", ("floats.npy",)),
+        ("broken.npz", ("broken.npz: damaged",)),
+        ("one.png", ("give the folder that holds the images",)),
         ("nothing", ("is not there; give a folder",)),
         ("plain", ("is a run; give it without --images",)),
         ("digits", ("is a store",)),
@@ -301,7 +302,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line(place, store, command, ref
         (("--images", "{}/few", "--store", "{}/digits", "--seeds", 0), ("--seeds 0 must be at least 1",)),
         (("--images", "{}/few", "--store", "{}/digits", "--num", 20), ("too few for a set of 20",)),
         (("--images", "{}/few", "--store", "{}/digits", "--label", "x"), ("label 'x' is no class",)),
-        (("--images", "{}/nothing-in.npy", "--store", "{}/digits", "--label", 3), ("a set of no images",)),
+        (("--images", "{}/nothing-in.npy", "--store", "{}/digits", "--label", 3), ("no images to pack",)),
         (("{}/plain", "--flip"), ("--flip is of --images",)),
     ],
 )
@@ -330,14 +331,9 @@ def test_labels_that_fit_no_images_are_refused(place, store):
         images_of(saved_as(place / "labelled", images[0]), store, labels=[3] * 15)
 
 
-def test_a_grey_image_is_refused_where_the_store_is_in_colour(tmp_path, store):
-    colour = replace(store, manifest={**store.manifest, "shape": [3, 8, 8]})
-    Image.new("L", (8, 8)).save(tmp_path / "grey.png")
-    with pytest.raises(UserError, match=r"'grey.png' is grey, .* in colour; save it in RGB"):
-        images_of(tmp_path, colour)
-    Image.new("RGB", (8, 8)).save(tmp_path / "grey.png")
-    assert images_of(tmp_path, colour).parts[0].shape == (1, 3, 8, 8)
-    said = []
-    Image.new("RGB", (8, 8)).save(tmp_path / "lossy.jpg")
-    images_of(tmp_path, colour, say=said.append)
-    assert said == [f"{tmp_path}: 1 of 2 images: JPEG, whose losses the figures see"]
+def test_what_is_done_to_files_out_of_the_ordinary_is_said(tmp_path, store):
+    colour, said = replace(store, manifest={**store.manifest, "shape": [3, 8, 8]}), []
+    Image.new("RGB", (8, 8)).save(tmp_path / "whole.png")
+    Image.new("RGBA", (8, 8)).save(tmp_path / "clear.png")
+    assert images_of(tmp_path, colour, say=said.append).parts[0].shape == (2, 3, 8, 8)
+    assert said == [f"{tmp_path}: 1 of 2 images: transparency composited on white"]

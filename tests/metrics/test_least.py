@@ -135,55 +135,31 @@ def test_the_network_halves_and_doubles(shape, widths):
 
 def lesson(steps):
     images = noise(0, 100, 1, 8, 8)
-    return Lesson(images, torch.arange(100) % 3, steps, 0, "data", 1)
+    return Lesson(images, torch.arange(100) % 3, steps, 0)
 
 
 def test_the_rate_warms_up_over_a_tenth_and_falls_as_a_cosine(monkeypatch):
     net, of = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)), lesson(40)
     rates, step = [], torch.optim.Adam.step
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: rates.append(self.param_groups[0]["lr"]) or step(self))
+
+    def stepping(self):
+        rates.append(self.param_groups[0]["lr"])
+        assert self.defaults["betas"] == (0.9, 0.99)
+        return step(self)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", stepping)
     heard = []
     learning.learn(net, of, progress=lambda *done: heard.append(done))
     cosine = [0.5 * (1 + math.cos(math.pi * k / 40)) for k in range(40)]
     assert rates == pytest.approx([6e-3 * min((k + 1) / 4, 1) * cosine[k] for k in range(40)], rel=1e-12)
     assert heard == [((k + 1) * 64, 40 * 64) for k in range(40)]
-    optimizer, order, done = learning._begun(net, of, None)
-    assert optimizer.defaults["betas"] == (0.9, 0.99) and done == 0 and [len(each) for each in order] == [64] * 40
-    for epoch in torch.cat(order)[:2500].view(25, 100):
+    assert [len(each) for each in of.order] == [64] * 40
+    for epoch in torch.cat(of.order)[:2500].view(25, 100):
         assert sorted(epoch.tolist()) == list(range(100))
 
 
-def test_a_state_is_kept_every_hundred_steps_but_not_after_the_last(tmp_path, monkeypatch):
-    kept = []
-    monkeypatch.setattr(learning, "keep", lambda path, kind, text, tensors, durable: kept.append((text, durable)))
-    monkeypatch.setattr(learning, "_step", lambda *given: None)
-    net = torch.nn.Linear(1, 1)
-    for steps in (99, 100, 101, 200, 201):
-        learning.learn(net, lesson(steps), tmp_path / "state")
-    assert kept == [
-        (lesson(101).identity(100), False), (lesson(200).identity(100), False), (lesson(201).identity(100), False),
-        (lesson(201).identity(200), False),
-    ]  # fmt: skip
-
-
-def test_the_time_of_a_lesson_is_that_of_four_steps_in_the_mean(monkeypatch):
-    now, taken = [5.0], []
-    monkeypatch.setattr(learning.time, "perf_counter", lambda: now[0])
-
-    def step(net, optimizer, lesson, number, index):
-        taken.append(number)
-        now[0] += 100.0 if len(taken) == 1 else 0.25 * len(taken)  # the first warms up
-
-    monkeypatch.setattr(learning, "_step", step)
-    assert learning.seconds(torch.nn.Linear(1, 1), lesson(30)) == pytest.approx(30 * 0.25 * (2 + 3 + 4 + 5) / 4)
-    assert taken == [0, 0, 1, 2, 3]
-    assert learning.seconds(torch.nn.Linear(1, 1), lesson(1)) > 0 and learning.moved(
-        noise(0, 3, 1, 9, 9), 0, 0
-    ).shape == (3, 1, 9, 9)
-
-
 def test_two_classes_are_the_least_that_a_classifier_tells_apart(monkeypatch):
-    monkeypatch.setattr(classifier, "cached_classifier", lambda store: None)
+    monkeypatch.setattr(classifier, "cached_classifier", lambda store: "there")
     store = lambda classes, count: SimpleNamespace(classes=classes, count=lambda split: count)
-    found = [classifier.networks_there(store(*given)) for given in (("ab", 1), ("a", 1), ("ab", 0))]
+    found = [classifier.networks_for(store(*given)) for given in (("ab", 1), ("a", 1), ("ab", 0))]
     assert [len(networks) for networks in found] == [1, 0, 0]

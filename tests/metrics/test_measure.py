@@ -128,7 +128,7 @@ def test_the_floor_is_drawn_from_the_features_that_are_kept(store, network, monk
 def test_the_fewest_images_are_judged_where_no_floor_can_be_drawn(store, network):
     few = replace(store, manifest={**store.manifest, "counts": {**store.manifest["counts"], "held_out": 0}})
     sets = [store.images("held_out")[:FEWEST], store.images("held_out")[-FEWEST:]]
-    found = measure(few, sets, [network], num_reference=2 * FEWEST)  # which `evaluate.check` asks for at the least
+    found = measure(few, sets, [network], num_reference=2 * FEWEST)  # which `plan.check` asks for at the least
     assert found["classifier/coverage"].num_floor == 0 and found["classifier/coverage"].error >= 0
 
 

@@ -17,8 +17,8 @@ from unstir.metrics.classifier import Classifier
 from unstir.metrics.features import NEAR, Trust
 from unstir.metrics.floor import bound, draws
 from unstir.metrics.frechet import moments
-from unstir.metrics.judgement import held_out_like
 from unstir.metrics.memorisation import memorisation
+from unstir.metrics.plan import held_out_like
 from unstir.metrics.reference import Reference
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks/perfect_generator.py"

@@ -5,6 +5,7 @@ import pytest
 
 from conftest import copied, tiny_config
 from unstir.data import Store
+from unstir.metrics.classifier import networks_for
 from unstir.report import compared, page
 from unstir.report.gather import measure, planned, time_samplers
 from unstir.runs.run import Run
@@ -32,8 +33,8 @@ def run(quick, store, shared):
 
     def make(folder):
         made = train(store, folder / "first")
-        plans = planned(made, store, seconds=1, num=24, seeds=2)
-        measure(made, store, (*plans.by_step, *plans.by_chain))
+        plans = planned(made, store, num=24, seeds=2).with_networks(networks_for(store))
+        measure(plans.all)
         time_samplers(made, plans)
         page.write(made, store, made.path / "report.html")
 
@@ -46,8 +47,7 @@ def other(quick, store, shared):
 
     def make(folder):
         made = train(store, folder / "second", train__lr=1e-3)
-        plans = planned(made, store, seconds=1, num=24, seeds=2)
-        measure(made, store, plans.by_step)
+        measure(planned(made, store, num=24, seeds=2).with_networks(networks_for(store)).by_step)
 
     return Run.open(shared("reported-second", make) / "second")
 

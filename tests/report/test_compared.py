@@ -9,9 +9,10 @@ import pytest
 import reported
 from reported import parsed, text_of, train
 
-from unstir.metrics.evaluate import evaluate
+from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluation import FID, saved, unlike
 from unstir.metrics.figures import in_columns
+from unstir.metrics.plan import judge
 from unstir.report import compared, tables
 from unstir.report.gather import planned
 from unstir.runs import checkpoint
@@ -58,8 +59,7 @@ def test_runs_that_were_judged_differently_are_shown_and_what_differs_is_said(ru
     shutil.copytree(other.path, tmp_path / "my other", ignore=shutil.ignore_patterns("evaluation"))
     unlike = Run.open(tmp_path / "my other")
     assert compared.same_protocol([run, unlike]).reasons == (f"{unlike.path} was not evaluated.",)
-    plan = planned(unlike, store, seconds=1, num=20, seeds=2).by_step[-1]
-    evaluate(unlike, store, plan)
+    judge(planned(unlike, store, num=20, seeds=2).with_networks(networks_for(store)).by_step[-1])
     sides = compared.same_protocol([run, unlike])
     assert sides.alike == () and sides.reasons == (f"{unlike.path}: num is 20 and 24.",)
     compared.write([run, unlike], [store, store], tmp_path / "page.html")

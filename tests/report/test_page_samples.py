@@ -12,8 +12,8 @@ from reported import parsed, train
 
 from unstir.metrics import measure as evaluating
 from unstir.metrics.classifier import networks_for
-from unstir.metrics.evaluate import Plan, evaluate
 from unstir.metrics.evaluation import saved
+from unstir.metrics.plan import judge
 from unstir.pictures.grid import grid
 from unstir.report import page, pictures
 from unstir.report.gather import SPEED, gather, measure, planned, read_speed
@@ -43,9 +43,9 @@ def test_the_samplers_have_their_seconds_an_image(report, run):
 
 
 def test_what_is_measured_once_is_not_measured_again(run, store, monkeypatch):
-    plans = planned(run, store, seconds=1, num=24, seeds=2)
+    plans = planned(run, store, num=24, seeds=2).with_networks(networks_for(store))
     files = {path: path.stat().st_mtime_ns for path in (run.path / "evaluation").iterdir()}
-    found = measure(run, store, (*plans.by_step, *plans.by_chain))
+    found = measure(plans.all)
     assert {path: path.stat().st_mtime_ns for path in (run.path / "evaluation").iterdir()} == files
     facts = gather(run, store)
     assert [each.step for each in facts.by_step] == [1, 12]
@@ -68,9 +68,9 @@ def test_the_samples_of_a_page_are_those_that_were_judged(run, store, tmp_path):
 
 def test_classes_that_were_asked_for_are_read_from_the_settings_of_the_samples(store, tmp_path):
     made = train(store, tmp_path / "run", model__num_classes=10)
-    plan = planned(made, store, seconds=1, num=40, seeds=2).by_step[-1]
-    known = pictures.drawn_for(made, evaluate(made, store, plan))
-    asked = made.labels.of(torch.arange(40), plan.job.label, plan.job.shares)
+    plan = planned(made, store, num=40, seeds=2).with_networks(networks_for(store)).by_step[-1]
+    known = pictures.drawn_for(made, judge(plan))
+    asked = made.labels.of(torch.arange(40), plan.images.label, plan.images.shares)
     assert torch.equal(known.asked, asked.repeat(2)) and len(set(asked.tolist())) > 5
     rows = pictures.by_class(store, known, None)
     assert [row.name for row in rows] == list(store.classes) and all(row.samples for row in rows)
@@ -127,9 +127,9 @@ def test_unlabelled_data_is_judged_by_patches(store, tmp_path):
         Image.fromarray(image[0].numpy()).save(folder / f"{index}.png")
     flat = pack(folder, tmp_path / "flat-store", channels=1, held_out=0.25)
     run = train(flat, tmp_path / "run")
-    plan = planned(run, flat, seconds=1, num=20, seeds=2).by_step[-1]
-    assert networks_for(flat) == [] and isinstance(plan, Plan)
-    found = evaluate(run, flat, replace(plan, memorisation=True))
+    plan = planned(run, flat, num=20, seeds=2).by_step[-1]
+    assert networks_for(flat) == []
+    found = judge(replace(plan, memorisation=True))
     assert list(found.figures) == ["patches/swd"] and found.main().floor < found.main().value < found.main().ceiling
     page.write(run, flat, tmp_path / "page.html")
     assert "sliced Wasserstein" in " ".join(parsed(tmp_path / "page.html").itertext())

@@ -13,7 +13,7 @@ from unstir.diffusion.denoiser import Denoiser
 from unstir.edit.edits import morph
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
-from unstir.metrics.evaluate_run import _models
+from unstir.metrics.evaluate import _models
 from unstir.metrics.evaluation import PROTOCOL
 from unstir.metrics.request import EvaluationRequest
 from unstir.runs import build, checkpoint, loading

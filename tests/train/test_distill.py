@@ -12,7 +12,7 @@ from unstir.chain import Chain
 from unstir.diffusion.denoiser import Labelled, clipped
 from unstir.diffusion.paths import SMOOTH, follow
 from unstir.errors import UserError
-from unstir.metrics.evaluate import usual_chain
+from unstir.metrics.drawn import usual_chain
 from unstir.randomness import Key
 from unstir.runs import checkpoint
 from unstir.runs.run import Run

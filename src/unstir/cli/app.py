@@ -28,7 +28,7 @@ HELP = "--help", "-h"
 TYPE = "--model.type"
 GOES_ON = "--out", "--train.length"  # all that is typed where a run is to go on
 STOPPED = 129, 130, 143  # the exit status of a command that was asked to stop
-BY_SEVERAL = "train", "distill", "sample", "evaluate", "likelihood"  # commands that several processes share
+BY_SEVERAL = "train", "distill", "sample"  # commands that several processes share
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -60,8 +60,7 @@ def evaluate(
         json_: Print the evaluations as JSON.
     """
     from unstir import console
-    from unstir.metrics.evaluate_images import evaluate_images
-    from unstir.metrics.evaluate_run import evaluate_run
+    from unstir.metrics.evaluate import evaluate_images, evaluate_run
     from unstir.metrics.evaluation import Evaluation, describe
 
     request = dataclasses.replace(options, chain=chain.given(), guide=chain.guide)

@@ -19,7 +19,6 @@ def report(
     flip: bool = False,
     out: Path | None = None,
     measure: bool = True,
-    minutes: float | None = None,
     num: int = 0,
     seeds: int | None = None,
     pdf: bool = False,
@@ -52,8 +51,7 @@ def report(
         out: The HTML file, in a folder that is made where it is missing; by default report.html in the (first) run's
             folder, comparison.html for several. No file but an earlier page is replaced, nor by --pdf and --export.
         measure: Measure what is missing; without, the page has what was measured before.
-        minutes: About how long drawing images for the figures of a run may take, where --num is 0; by default 5.
-        num: Images per seed for the figures; 0: as many as before, else as --minutes allow, no more than are held out.
+        num: Images per seed for the figures; 0: as `unstir evaluate` has them.
         seeds: Sets of images for a figure, for its error bar: 3, and of --images as `unstir evaluate` has them.
         pdf: Print the page to a PDF of the same name too; needs Chromium or Chrome.
         export: Write the figures with their errors and protocols to this file too, by its ending .csv, .md (Markdown)
@@ -63,14 +61,14 @@ def report(
     from unstir.report.images import ReportFiles, write_images_report
     from unstir.report.write import write_report
 
-    _check(bool(runs), bool(images), label is not None or flip, (not measure, minutes is not None))
+    _check(bool(runs), bool(images), label is not None or flip, measure)
     telling: dict[str, Any] = {"say": say, "showing": console.counting}
     if images:
         request = EvaluationRequest(num=num, seeds=seeds, label=label, flip=flip, store=store)
         page, *others = write_images_report(images, ReportFiles(out, pdf, export), request, **telling)
     else:
         how: dict[str, Any] = {"measuring": measure, "num": num, "printed": pdf, "exported": export}
-        how |= {"minutes": 5.0 if minutes is None else minutes, "seeds": SEEDS if seeds is None else seeds}
+        how["seeds"] = SEEDS if seeds is None else seeds
         page, *others = write_report(runs or [], out, store=store, **how, **telling)
     show(f"report   {page} ({page.stat().st_size / 1e6:.1f} MB)")
     for file in others:
@@ -78,13 +76,11 @@ def report(
     return 0
 
 
-def _check(runs: bool, images: bool, of_images: bool, of_runs: tuple[bool, bool]) -> None:
+def _check(runs: bool, images: bool, of_images: bool, measure: bool) -> None:
     """Raise UserError unless runs or images were given, with options of their own alone."""
     if runs == images:
         raise UserError("give either the folder of a run or several, or images with --images")
-    if images and any(of_runs):
-        raise UserError("--no-measure and --minutes are of runs; leave them out with --images")
-    if all(of_runs):
-        raise UserError("--no-measure and --minutes exclude each other: nothing is measured; leave one out")
+    if images and not measure:
+        raise UserError("--no-measure is of runs; leave it out with --images")
     if runs and of_images:
         raise UserError("--label and --flip are of --images; leave them out")

@@ -35,7 +35,6 @@ OPTIONS = {
     "--store": "data dataset data_dir data_path dataroot cache data_store source",
     "--split": "subset set on",
     "--seeds": "repeats repetitions num_seeds",
-    "--minutes": "time budget max_time",
     "--fid": "inception kid is isc prdc",
     "--features": "inception_path inception_file feature_extractor",
     "--length": "epochs num_epochs epoch steps num_steps max_steps train_steps iterations iters duration",

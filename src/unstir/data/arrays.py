@@ -35,8 +35,11 @@ class ArrayFile(Records):
     def rows(self) -> list[Rows]:
         """The images along the first axis."""
         try:
-            found = np.load(self.file, mmap_mode="r", allow_pickle=False)
-            arrays = {"images": found} if isinstance(found, np.ndarray) else {key: found[key] for key in found.files}
+            with self.file.open("rb") as stream:  # NumPy leaves a broken zip open
+                zipped = stream.read(2) == b"PK"
+                stream.seek(0)
+                found = np.load(stream if zipped else self.file, None if zipped else "r", allow_pickle=False)
+                arrays = {key: found[key] for key in found.files} if zipped else {"images": found}
         except OSError as error:
             raise UserError(f"{self.file}: {remedy(error)}") from None
         except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError):

@@ -9,7 +9,7 @@ asked of the first process (`of_first`) or of all (`Vote`), never decided by eac
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -143,23 +143,6 @@ def tensors_of_first(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def rows_to_first(own: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Rows of all processes, one's after another's, in the first; in the others their ``own``, [n, ...] on the CPU.
-
-    ``lengths`` are the numbers of rows by process. All rows are of one kind; the first has some.
-    """
-    if not is_first():
-        if len(own):
-            dist.send(own.contiguous(), 0)
-        return own
-    parts = [own]
-    for number, length in list(enumerate(lengths))[1:]:
-        if length:
-            parts.append(torch.empty(length, *own.shape[1:], dtype=own.dtype))
-            dist.recv(parts[-1], number)
-    return torch.cat(parts)
-
-
 def check_alike(tensors: Mapping[str, Tensor], remedy: str) -> None:
     """Raise UserError, in all processes, where one's tensors are not the first one's, by a checksum of each.
 
@@ -177,16 +160,6 @@ def check_alike(tensors: Mapping[str, Tensor], remedy: str) -> None:
 
 
 @contextmanager
-def first_before_others() -> Iterator[None]:
-    """A block that the others begin when the first process has left it: they find what it has made or fetched."""
-    if not is_first():
-        wait_for_all()
-    yield
-    if is_first():
-        wait_for_all()
-
-
-@contextmanager
 def alone() -> Iterator[None]:
     """A block in which this process does by itself what all would do together, without the others."""
     global present
@@ -195,44 +168,6 @@ def alone() -> Iterator[None]:
         yield
     finally:
         present = group
-
-
-def made_by_first(make: Callable[[], Value]) -> Value | None:
-    """What ``make`` gives in the first process, which does it alone; None in the others, which wait for it.
-
-    A UserError that it raises there is raised in all, so that all end with the status of a mistake; the first says it.
-    """
-    return made_by_all(make if is_first() else lambda: None)
-
-
-def made_by_all(make: Callable[[], Value]) -> Value:
-    """What ``make`` gives in each process, which does it without the others and then waits for them.
-
-    A UserError that one raises is raised in all, so that all end with the status of a mistake; of those that raise one
-    the process with the lowest number prints it.
-    """
-    mistake = None
-    try:
-        with alone():
-            made = make()
-    except UserError as error:
-        mistake = error
-    said = of_all(None if mistake is None else str(mistake))
-    for number, text in enumerate(said):
-        if text is not None:
-            if rank() == number:
-                _announce(text)
-            wait_for_all()
-            raise mistake or UserError(text)
-    return made
-
-
-def _announce(reason: str) -> None:
-    """Write down why this process ends, before another one does that ends for the same reason."""
-    if present is not None:
-        from unstir.distributed.watch import announce  # which needs torch's distributed part
-
-        announce(present.store, rank(), reason)
 
 
 def follow(asked: "Asked") -> None:

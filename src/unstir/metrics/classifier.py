@@ -14,27 +14,24 @@ import dataclasses
 import json
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unstir import randomness
 from unstir.data import Store
-from unstir.distributed import processes
 from unstir.errors import UserError
-from unstir.metrics.classifier_training import BATCH, Lesson, learn, seconds
-from unstir.metrics.features import Awaited, Network, Outputs, Trust, given
+from unstir.metrics.classifier_training import BATCH, Lesson, learn
+from unstir.metrics.features import Network, Outputs, Trust, given
 from unstir.metrics.reference import NOT_KEPT, keep, kept
 from unstir.nn.blocks import GroupNorm
 from unstir.pixels import from_uint8
-from unstir.progress import Progress, Showing, silently
+from unstir.progress import Progress, Say, Showing, silently, unsaid
 from unstir.runs.checkpoint import content_hash
+from unstir.runs.files import is_writable
 
 VERSION = 2  # grows whenever the same store would give other weights; a classifier of another version is trained anew
 FILE = "classifier.safetensors"  # where the classifier is kept in the store's folder
-STATE = "statistics/classifier-training.safetensors"  # where a training in progress keeps its state there
 FEATURES = 64
 EPOCHS, LEAST_SEEN, MOST_SEEN = 45, 16_000, 64_000  # docs/evaluation.md has the accuracy by set and budget
 FULL_SIDE = 64  # images larger than this are seen less often, so that their pixels together stay the same
@@ -113,17 +110,16 @@ class Classifier(Network):
 def classifier_for(store: Store, progress: Progress | None = None) -> Classifier:
     """The classifier of a store, trained with seed 0 at the first call and kept in its folder as ``FILE``.
 
-    A training that was interrupted goes on where its state was kept last. Raises UserError as `train_classifier` does,
-    and where the store's bytes are not those of its manifest: what is kept under their hash was made of them.
+    Raises UserError as `train_classifier` does, and where the store's bytes are not those of its manifest: what is kept
+    under their hash was made of them.
     """
     store.verify()
     if (cached := cached_classifier(store)) is not None:
         return cached
-    made = train_classifier(store, kept=store.path / STATE, progress=progress)
+    made = train_classifier(store, progress=progress)
     meta = {"version": VERSION, "data": made.data, "seen": made.seen, "trust": dataclasses.asdict(made.trust)}
     with suppress(UserError, OSError):  # a store that cannot be written to is good all the same, at a training's cost
         keep(store.path / FILE, "classifier", json.dumps(meta, sort_keys=True), made.net.state_dict())
-        (store.path / STATE).unlink(missing_ok=True)
     return made
 
 
@@ -143,17 +139,17 @@ def cached_classifier(store: Store) -> Classifier | None:
     return None
 
 
-def train_classifier(
-    store: Store, *, seed: int = 0, kept: Path | None = None, progress: Progress | None = None
-) -> Classifier:
+def train_classifier(store: Store, *, seed: int = 0, progress: Progress | None = None) -> Classifier:
     """Train on `budget` of the store's training images with their labels, by Adam and cross-entropy.
 
     Each image is shifted (`moved`). The result is a function of store and seed for the same torch build, machine and
-    threads, also where it goes on from the state in the file ``kept``. UserError for fewer than two classes, no images.
+    threads. UserError for fewer than two classes, no images.
     """
     _check(store)
     net = _network(store, seed)
-    learn(net, _lesson(store, seed), kept, progress)
+    images, labels = store.images("train"), store.labels("train")
+    assert labels is not None
+    learn(net, Lesson(images, labels, budget(store) // BATCH, seed), progress)
     untested = Classifier(net, store.shape, store.content_hash, budget(store), Trust(0, 0, 0))
     if (labels := store.labels("held_out")) is None or len(labels) == 0:
         return untested
@@ -161,42 +157,20 @@ def train_classifier(
     return replace(untested, trust=Trust(int(right.sum()), len(labels), int(labels.bincount().max())))
 
 
-def of_first(classifier: Classifier | None) -> Classifier:
-    """The first process's classifier in all of them, by its weights, whether or not they see its file."""
-    about, weights = dict[str, Any](), dict[str, Tensor]()
-    if classifier is not None:
-        about = {key: getattr(classifier, key) for key in ("shape", "data", "seen")}
-        about |= {"classes": classifier.net.head.out_features, "trust": dataclasses.asdict(classifier.trust)}
-        weights = classifier.net.state_dict()
-    about, weights = processes.of_first(about), processes.tensors_of_first(weights)
-    if classifier is not None:
-        return classifier
-    net = _initial(shape := tuple(about["shape"]), about["classes"], seed=0)
-    net.load_state_dict(weights)
-    return Classifier(net, shape, about["data"], about["seen"], Trust.read(about["trust"]))
+def networks_for(store: Store, say: Say = unsaid, showing: Showing = silently) -> list[Network]:
+    """The networks that need no download: the classifier of the store's labels, or none where it has no two classes.
 
-
-def networks_there(store: Store) -> list[Network]:
-    """What `networks_for` gives, with nothing trained: a classifier that is not kept with the store is `Awaited`."""
+    Where it is to be trained, ``say`` is told.
+    """
     if len(store.classes) < 2 or store.count("train") == 0:
         return []
-    return [cached_classifier(store) or Awaited("classifier")]
-
-
-def networks_for(store: Store, showing: Showing = silently) -> list[Network]:
-    """The networks that need no download: the classifier of the store's labels, or none where it has no two classes."""
-    there = networks_there(store)
-    if not any(network.awaited for network in there):
-        return there
+    if (there := cached_classifier(store)) is not None:
+        return [there]
+    kept = is_writable(store.path / "statistics")
+    again = "once for this data" if kept else f"at every call, for {store.path} cannot be written to"
+    say(f"training a classifier on {store.path}, {again}")
     with showing("training the classifier", "images") as progress:
         return [classifier_for(store, progress)]
-
-
-def preparing_seconds(store: Store) -> float:
-    """How long `networks_for` will take, measured by a few steps of training; 0 where nothing is to be trained."""
-    if not any(network.awaited for network in networks_there(store)):
-        return 0.0
-    return seconds(_network(store, 0), _lesson(store, 0), store.path / STATE)
 
 
 def budget(store: Store) -> int:
@@ -209,21 +183,11 @@ def budget(store: Store) -> int:
     return max(min(seen, seen * FULL_SIDE**2 // (height * width)) // BATCH, 1) * BATCH
 
 
-def _lesson(store: Store, seed: int) -> Lesson:
-    images, labels = store.images("train"), store.labels("train")
-    assert labels is not None
-    return Lesson(images, labels, budget(store) // BATCH, seed, store.content_hash, VERSION)
-
-
 def _network(store: Store, seed: int) -> ConvNet:
-    return _initial(store.shape, len(store.classes), seed)
-
-
-def _initial(shape: tuple[int, int, int], num_classes: int, seed: int) -> ConvNet:
     """The network with its initial weights, a function of the seed; torch's own generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(randomness.derive_seed(seed, "classifier"))
-        return ConvNet(shape, num_classes)
+        return ConvNet(store.shape, len(store.classes))
 
 
 def _check(store: Store) -> None:

@@ -1,161 +1,249 @@
-"""From a run to an evaluation: images drawn (or found where they were drawn before), measured, and written down."""
+"""From a request to evaluations, of a run or of images that any program made: what was left open is decided here."""
 
-import dataclasses
-import hashlib
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from unstir.chain import FAST, Chain
 from unstir.data import Store
-from unstir.distributed import processes
-from unstir.generate.drawing import Job
-from unstir.generate.drawing import check as check_job
-from unstir.generate.folder import name_of, read_images, save_images
-from unstir.metrics.assist import assisted, serve
-from unstir.metrics.evaluation import FOLDER, FORMAT, SHARES, Evaluation, find, save
-from unstir.metrics.judgement import Judgement, check_judgement, prepared, search_copies
-from unstir.metrics.measure import measure
-from unstir.metrics.memorisation import Memorisation
-from unstir.progress import Say, Showing, silently, unsaid
-from unstir.runs.files import check_writable
-from unstir.runs.model import Model
-from unstir.runs.run import Run
-from unstir.runs.stores import check_data
+from unstir.errors import UserError
+from unstir.metrics.classifier import networks_for
+from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels
+from unstir.metrics.evaluation import Evaluation, best_match, differences, saved
+from unstir.metrics.floor import FEWEST
+from unstir.metrics.images import Images, Source, images_of
+from unstir.metrics.inception import inception, installed
+from unstir.metrics.plan import From, Plan, check, judge
+from unstir.metrics.reference import other_split
+from unstir.metrics.request import OF_RUNS, SEEDS, EvaluationRequest
+from unstir.progress import Say, Showing, counted, silently, unsaid, waiting
+from unstir.runs import build
+from unstir.runs.loading import chosen_average
+from unstir.runs.model import Model, idle_guidance
+from unstir.runs.run import Run, is_run
+from unstir.runs.stores import with_store
+
+MOST, FEW = 300, 100  # images a set has where no number is asked for; of so few held out, their number decides nothing
+ON_CPU = 2000  # reference images of Inception on a CPU, which computes some 5 to 10 a second
+USUAL = EvaluationRequest()
+OPEN = "networks", "classifier", "num_reference"  # keys of a protocol that are known when the classifier is trained
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Plan(Judgement):
-    """How to evaluate a ``model``: by which sampling ``job`` (number and seed are the first set's), against what.
+def evaluate_run(
+    path: Path,
+    request: EvaluationRequest = USUAL,
+    *,
+    say: Say = unsaid,
+    showing: Showing = silently,
+    finished: Callable[[Evaluation], None] = lambda _: None,
+) -> tuple[list[Evaluation], list[str]]:
+    """The evaluations of the run in a folder, by rising step, and in words how the last differs from ``against``.
 
-    ``seeds`` sets are drawn, with seeds job.chain.seed, +1, ... What they are measured against is a `Judgement`.
+    ``say`` is called with forecasts, ``finished`` with each evaluation as it is made. Raises UserError, before anything
+    is drawn, for what cannot be evaluated or compared.
     """
-
-    model: Model
-    job: Job
-
-    def protocol(self) -> dict[str, Any]:
-        """All that decides a figure but the weights: what two evaluations must share to be compared."""
-        model, job, chain = self.model, self.job, self.job.chain
-        return {
-            **self.judged(job.num, model.data.content_hash, model.data.counts),
-            **chain.in_effect(),
-            **dataclasses.asdict(chain.cost(model.process.schedule)),
-            "label": SHARES if job.shares else job.label,
-            "guide": model.guide_name,
-            "ema": model.averaged,
-            "dtype": model.arithmetic,
-        }
-
-
-def check(run: Run, store: Store, plan: Plan) -> None:
-    """Raise UserError for a plan that does not fit the run or its data, whose bytes are read once a process."""
-    check_data(run.path, run.data, store)
-    check_job(plan.model, plan.job)
-    for folder in ("generated", FOLDER):
-        check_writable(run.path / folder)
-    check_judgement(store, plan, plan.job.num)
-
-
-def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, Any]:
-    """The settings of a `Job` that say which classes are drawn: one, or each as often as the data has it."""
-    if label is not None or not run.config.model.num_classes:
-        return {"label": label}
-    store.verify()  # a damaged label may be of any size
-    of_data, classes = store.labels("train"), run.config.model.num_classes
-    return {} if of_data is None else {"shares": tuple(of_data.bincount(minlength=classes).tolist())}
+    if request.flip:
+        raise UserError("--flip is of --images: a run says so itself; leave it out")
+    if request.inception:
+        installed()
+    run, store = with_store(Run.open(path), request.store)
+    plans = _of_run(run, store, request, say)
+    for plan in plans:
+        check(plan)
+    first = plans[0].images
+    if idle := idle_guidance(first.chain, first.model.process.schedule):
+        say(idle)
+    theirs, name = list[Evaluation](), ""
+    if request.against is not None:
+        if request.against.resolve() == run.path.resolve():
+            raise UserError(f"--against {request.against} is the run itself; name another")
+        theirs, name = evaluated(request.against, store, request.label, plans[0].seeds, request.num)
+    plans, rival = ready(plans, request, theirs, name, say, showing)
+    if seconds := drawing_seconds(plans):
+        images = f"{len(plans)} x {plans[0].seeds} x {plans[0].num} images"
+        fewer = "" if request.num else "; --num takes fewer"
+        say(f"{images}, {waiting(seconds)} to draw those still missing, and then they are measured{fewer}")
+    found = []
+    for plan in plans:
+        found.append(judge(plan, say=say, showing=showing))
+        finished(found[-1])
+    return found, differences(found[-1], rival) if rival else []
 
 
-def usual_chain(run: Run) -> Chain:
-    """The chain of an evaluation where nothing else is asked: the clamp and guidance of the grids, a fast sampler.
+def evaluate_images(
+    images: Source,
+    store: str | Path | Store | None = None,
+    request: EvaluationRequest = USUAL,
+    *,
+    labels: Sequence[int] | Tensor | None = None,
+    say: Say = unsaid,
+    showing: Showing = silently,
+) -> tuple[Evaluation, list[str]]:
+    """The figures of images, and in words how they differ from those of ``request.against``.
 
-    Of a distilled run it is that of its grids.
+    ``images`` is a folder, a zip or a NumPy file, several of these (a set each), an array uint8 [N, C, H, W] or
+    [seeds, N, C, H, W], or batches of such arrays, as a generator yields them. ``labels``, int64 [N] or [seeds, N], are
+    the classes that the images of arrays were asked to show. ``store`` is what they are compared with, by default
+    ``request.store``. The figures are kept in STORE/evaluation and found there by the content of the images. Raises
+    UserError for images that are of another shape or none, and for what cannot be compared.
     """
-    if run.config.distilled:
-        return run.chain()
-    steps = min(FAST.steps, run.config.diffusion.T)
-    return run.chain().changed(sampler=FAST.sampler, steps=steps, spacing=FAST.spacing)
+    plan, rival = planned_images(images, store, request, labels=labels, say=say, showing=showing)
+    made = judge(plan, say=say, showing=showing)
+    return made, differences(made, rival) if rival else []
 
 
-def evaluate(run: Run, store: Store, plan: Plan, *, say: Say = unsaid, showing: Showing = silently) -> Evaluation:
-    """The figures of a run's model by ``plan``, measured now or taken from the run, which keeps them.
+def planned_images(
+    images: Source,
+    store: str | Path | Store | None,
+    request: EvaluationRequest,
+    *,
+    labels: Sequence[int] | Tensor | None = None,
+    say: Say = unsaid,
+    showing: Showing = silently,
+) -> tuple[Plan[Images], Evaluation | None]:
+    """A plan with all that it needs, and what it is to be compared with; arguments and errors as `evaluate_images`."""
+    _check_asked(request)
+    if request.inception:
+        installed()
+    if store is None and (store := request.store) is None:
+        how = "name images to compare with, --store STORE (unstir data pack IMAGES --out STORE makes one)"
+        raise UserError(f"images are judged against others; {how}")
+    opened = store if isinstance(store, Store) else Store.open(store)
+    with showing("reading the images", "images") as progress:
+        found = images_of(images, opened, request.label, labels, say, progress)
+    seeds = len(found.parts) if request.seeds is None else request.seeds
+    plan = Plan(
+        images=found, num=request.num or found.most(seeds), seeds=seeds, flip=request.flip, **_how(opened, request)
+    )
+    check(plan)
+    theirs, name, free = list[Evaluation](), "", ["num"]
+    if request.against is not None:
+        theirs, name = evaluated(request.against, opened, request.label, seeds, request.num)
+        if any(each.protocol.get("images") == found.hash for each in theirs):
+            raise UserError(f"--against {request.against} holds the same images; name others")
+        free += ["seeds"] * (len(found.parts) == 1 and request.seeds is None)
+    (plan,), rival = ready([plan], request, theirs, name, say, showing, free)
+    return plan, rival
 
-    Images are drawn into RUN/generated and are whole after a kill, so the same call goes on; a classifier that is
-    awaited is trained first. Raises UserError as `check` and `save_images` do.
+
+def ready(
+    plans: Sequence[Plan[From]],
+    request: EvaluationRequest,
+    theirs: Sequence[Evaluation],
+    name: str,
+    say: Say,
+    showing: Showing,
+    free: Sequence[str] = ("num",),
+) -> tuple[list[Plan[From]], Evaluation | None]:
+    """The plans with their networks and, where it is free, the size of the evaluation that the last is compared with.
+
+    That is one of ``theirs``, those of what is called ``name``, or None without ``against``. Raises UserError, before
+    anything is trained, where none is by the same protocol.
     """
-    check(run, store, plan)
-    (plan,) = prepared(store, [plan], showing)
-    plan = replace(plan, model=plan.model.unloaded())
-    known = find(run, plan.model.step, plan.protocol())
-    if known is not None and known.weights != plan.model.hashes:  # the step was trained anew
-        known = None
-    complete = known is not None and (known.memorisation is not None or not plan.memorisation)
-    if processes.of_first(complete) and known is not None:
-        return known
-    began = time.perf_counter()
-    names = [f"sampling, set {number} of {plan.seeds}" for number in range(1, plan.seeds + 1)]
-    sets = [samples(plan.model, job, what, showing, say) for job, what in zip(jobs(plan), names, strict=True)]
-    drawn = time.perf_counter()
-    plan = replace(plan, model=plan.model.unloaded())  # what computes the figures needs the memory
-    with assisted(plan.networks) as networks:
-        plan = replace(plan, networks=networks)
-        made = known or _measured(run, store, plan, sets, showing)
-        if plan.memorisation:
-            made = replace(made, memorisation=_memorisation(run, store, plan, sets, made.name()))
-    seconds = {"drawing": round(drawn - began, 1), "measuring": round(time.perf_counter() - drawn, 1)}
-    save(run, made := replace(made, seconds=seconds))
-    return made
+    if request.against is not None:
+        free = () if request.num else free
+        its = best_match(plans[-1].protocol(), theirs, name, (*OPEN, *free)).protocol
+        plans = [replace(plan, **{key: its[key] for key in free}) for plan in plans]
+        for plan in plans:
+            check(plan)
+    loaded = [inception(request.features, say, device=request.device)] if request.inception else []
+    networks = [*networks_for(plans[0].store, say, showing), *loaded]
+    plans = [replace(plan, networks=networks) for plan in plans]
+    return list(plans), None if request.against is None else best_match(plans[-1].protocol(), theirs, name)
 
 
-def assist(plan: Plan) -> None:
-    """Do a process's part of what the first one does by `evaluate` with the same plan: draw, and compute features."""
-    if processes.of_first(False):  # it was evaluated before
-        return
-    for job in jobs(plan):
-        save_images(plan.model, job, folder_of(plan.model, job))
-    serve(plan.networks)
+def evaluated(path: Path, store: Store, label: str | None, seeds: int, num: int) -> tuple[list[Evaluation], str]:
+    """The evaluations of a run, or of the images in a folder against ``store``, and what `best_match` calls it.
 
-
-def _measured(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], showing: Showing) -> Evaluation:
-    """The evaluation of sets of images, without a search for copies."""
-    asked = plan.model.labels.of(torch.arange(plan.job.num), plan.job.label, plan.job.shares)
-    labels = None if asked is None else [asked] * plan.seeds
-    with showing("measuring", "images") as progress:
-        figures = measure(store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels, progress=progress)
-    step, seen = plan.model.step, plan.model.step * run.config.train.batch_size
-    return Evaluation(step=step, images=seen, weights=plan.model.hashes, protocol=plan.protocol(), figures=figures)
-
-
-def jobs(plan: Plan) -> list[Job]:
-    """The sampling job of each seed."""
-    chain = plan.job.chain
-    return [replace(plan.job, chain=replace(chain, seed=chain.seed + k)) for k in range(plan.seeds)]
-
-
-def samples(model: Model, job: Job, what: str = "sampling", showing: Showing = silently, say: Say = unsaid) -> Tensor:
-    """The images of a job, uint8 [num, C, H, W], from a folder in RUN/generated, drawn now as far as they are not.
-
-    ``what`` is shown to be going on.
+    ``label`` is the class of all images of a folder, as `images_of` takes it. ``seeds`` sets of ``num`` images, or of
+    any number for 0, are to be compared with it. Raises UserError for what is neither, and for too few images.
     """
-    folder = folder_of(model, job)
-    there = max((int(path.stem) + 1 for path in folder.glob("*.png") if path.stem.isdecimal()), default=0)
-    with showing(what, "steps") as progress:
-        save_images(model, replace(job, num=max(job.num, there)), folder, progress, say)
-    return read_images(folder, job.num)
+    if is_run(path) or not path.exists():
+        return saved(Run.open(path)), str(path)
+    try:
+        found = images_of(path, store, label)
+    except UserError as error:
+        raise UserError(f"--against {path} holds no run and no images to compare with: {error}") from None
+    own = [each for each in saved(store) if each.protocol.get("images") == found.hash]
+    if not own and found.there < seeds * (num or FEWEST):
+        sets = f"{seeds} sets of {num}" if num else f"{seeds} sets of at least {FEWEST}"
+        there = counted(found.there, "image")
+        raise UserError(f"--against {path} holds {there}, too few for {sets}; name a folder of hundreds")
+    return own, f"--images {path} --store {store.path}" + (f" --seeds {seeds}" if seeds > 1 else "")
 
 
-def folder_of(model: Model, job: Job) -> Path:
-    """The folder in RUN/generated of a job's images: one for each that other weights, torch or format would draw."""
-    digest = hashlib.sha256(f"{model.hashes} {torch.__version__} {FORMAT}".encode()).hexdigest()[:6]
-    return model.folder / "generated" / f"{name_of(model, job)}-{digest}"
+def usual_number(store: Store, split: str = "train") -> int:
+    """How many images a set has where no number is asked for: `MOST`, or as many as are held out for the floor.
+
+    A floor of as many images compares best; where fewer than `FEW` are held out it does not, whatever the number.
+    """
+    spare = store.count(other_split(split))
+    return min(spare, MOST) if spare >= FEW else MOST
 
 
-def _memorisation(run: Run, store: Store, plan: Plan, sets: Sequence[Tensor], name: str) -> Memorisation:
-    """Search for copies of training images among all sets together, and draw the closest pairs."""
-    path = run.path / FOLDER / f"{name}-pairs.png"
-    return search_copies(store, sets, plan, plan.job.label, run.config.data.flip, path)
+def drawing_seconds(plans: Sequence[Plan[Drawn]]) -> float:
+    """How long the images of plans that are not there yet will take to draw, at the speed of the first one's model."""
+    calls = 0
+    for plan in plans:
+        if plan.known() is None:
+            lacking = sum(max(plan.num - plan.images.drawn(number), 0) for number in range(plan.seeds))
+            calls += lacking * plan.images.chain.calls(plan.images.model.process.schedule)
+    return calls * seconds_per_call(plans[0].images) if calls else 0.0
+
+
+def _of_run(run: Run, store: Store, request: EvaluationRequest, say: Say) -> list[Plan[Drawn]]:
+    """A plan for each step that is asked for, without networks."""
+    label, models = run.labels.number(request.label), _models(run, request, say)
+    chain = usual_chain(run).changed(**request.chain, seed=request.seed)
+    labels = usual_labels(run, store, label)
+    how = _how(store, request)
+    how["memorisation"] &= not run.config.imported  # what it was trained on is not known
+    how |= {"num": request.num or usual_number(store, request.split), "flip": run.config.data.flip}
+    how["seeds"] = SEEDS if request.seeds is None else request.seeds
+    drawn = [Drawn(run=run, model=each, chain=chain, batch_size=request.batch_size, **labels) for each in models]
+    return [Plan(images=each, **how) for each in drawn]
+
+
+def _how(store: Store, request: EvaluationRequest) -> dict[str, Any]:
+    """The settings of a `Plan` that say against what a request has images judged; UserError for an unknown split."""
+    count, reference = store.count(request.split), request.reference
+    if request.inception and not reference and build.device(request.device).type == "cpu":
+        reference = min(count, max(ON_CPU, request.num))
+    how = {"split": request.split, "num_reference": reference, "memorisation": request.memorisation}
+    return {"store": store, **how}
+
+
+def _models(run: Run, request: EvaluationRequest, say: Say) -> list[Model]:
+    """The models of the saved steps that are asked for, rising; a guide cannot lead away from itself."""
+    text = request.checkpoint
+    how: dict[str, Any] = {key: getattr(request, key) for key in ("device", "dtype", "compile", "guide")}
+    how["ema"] = chosen_average(request.ema, request.ema_width)
+    if text == "newest":
+        return [run.model(say=say, **how)]
+    run.newest_step()  # says so where none was saved
+    if text == "all":
+        steps = run.saved_steps()
+        if request.guide is not None:
+            guide = how["guide"] = run.guide(request.guide, say=say, **(how | {"guide": None}))
+            own = guide.folder.resolve() == run.path.resolve()
+            steps = [step for step in steps if not (own and step == guide.step)]
+        if not steps:
+            raise UserError(f"guide={request.guide} is the only saved step of {run.path}; no other is left to evaluate")
+        return [run.model(step, **how) for step in steps]
+    if not (text.isascii() and text.isdecimal()):
+        saved_steps = ", ".join(map(str, run.saved_steps()))
+        raise UserError(
+            f"--checkpoint {text} is no step; give --checkpoint newest, --checkpoint all, or --checkpoint with one of "
+            f"{saved_steps}"
+        )
+    return [run.model(int(text), say=say, **how)]
+
+
+def _check_asked(request: EvaluationRequest) -> None:
+    """Raise UserError for what says how a run's images are drawn."""
+    asked = next((key for key in OF_RUNS if getattr(request, key) != getattr(USUAL, key)), None)
+    if asked is not None:
+        option = ", ".join(f"--{key}" for key in request.chain) if asked == "chain" else f"--{asked.replace('_', '-')}"
+        raise UserError(f"{option} says how a run's images are drawn, and --images are there already; leave it out")

@@ -7,7 +7,7 @@ references by the reference. `unlike` names what differs, and a comparison is re
 import hashlib
 import json
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from pydantic import TypeAdapter
 
 from unstir.chain import Cost, compared
 from unstir.data import Store
-from unstir.distributed import processes
 from unstir.errors import UserError
 from unstir.metrics.figures import Figure, figure_effect, in_columns, verdict
 from unstir.metrics.memorisation import Memorisation
@@ -109,9 +108,9 @@ def shown(value: Any) -> str:
     return str(value)
 
 
-def check_alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+def check_alike(a: Mapping[str, Any], b: Mapping[str, Any], apart_from: Collection[str] = ()) -> None:
     """Raise UserError, naming the differences, where figures by these two protocols must not be compared."""
-    if different := unlike(a, b):
+    if different := unlike(a, b, apart_from):
         remedy = "evaluate both by one protocol with unstir evaluate"
         if (a.get("label") is None) != (b.get("label") is None):
             remedy = "figures of a network with classes and of one without never do; name a run of the same kind"
@@ -125,16 +124,21 @@ def check_alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
 
 
 def best_match(
-    protocol: Callable[[Mapping[str, Any]], Mapping[str, Any]], others: Sequence[Evaluation], name: str
+    protocol: Mapping[str, Any], others: Sequence[Evaluation], name: str, apart_from: Collection[str] = ()
 ) -> Evaluation:
-    """The newest of ``others`` of the same protocol; UserError naming how the nearest differs if there is none.
+    """The newest of those of the ``others`` with most images that are of the same protocol, but for some keys.
 
-    ``protocol(theirs)`` is what is asked for, with what it leaves open taken from theirs.
+    Raises UserError naming how the nearest differs if there is none; ``name`` is what was evaluated.
     """
     if not others:
         raise UserError(f"{name} has not been evaluated; run unstir evaluate {name} first, with the same options")
-    nearest = min(reversed(others), key=lambda other: len(unlike(protocol(other.protocol), other.protocol)))
-    check_alike(protocol(nearest.protocol), nearest.protocol)
+
+    def far(other: Evaluation) -> tuple[int, int, int]:
+        its = other.protocol
+        return len(unlike(protocol, its, apart_from)), -its["num"], -its["seeds"]
+
+    nearest = min(reversed(others), key=far)
+    check_alike(protocol, nearest.protocol, apart_from)
     return nearest
 
 
@@ -176,12 +180,6 @@ def find(run: Run | Store, step: int, protocol: Mapping[str, Any]) -> Evaluation
     """The evaluation of this step by exactly this protocol, if it was made before."""
     found = _read(run.path / FOLDER / f"{name_of(step, protocol)}.json")
     return None if found is None or compared(found.protocol, protocol) else found
-
-
-def of_first(evaluation: Evaluation | None) -> Evaluation:
-    """The first process's evaluation in all of them; what the others give is not looked at."""
-    values = processes.of_first(None if evaluation is None else asdict(evaluation))
-    return evaluation or _EVALUATION.validate_json(json.dumps(values), strict=True)
 
 
 def describe(evaluation: Evaluation) -> str:

@@ -92,7 +92,6 @@ class Network:
     hash: str
     titles: ClassVar[Mapping[str, str]] = {}
     trust: Trust | None
-    awaited = False  # whether the network is not there yet (`Awaited`)
 
     @torch.inference_mode()
     def outputs(
@@ -127,19 +126,6 @@ class Network:
     def _batch(self, images: Tensor) -> Outputs:
         """Features [B, F] and logits [B, K] of a batch, in any float type on any device."""
         raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Awaited(Network):
-    """Stands for a network that is not there yet, so that a plan can be checked and forecast before it is trained."""
-
-    name: str
-    hash: str = ""
-    trust = None
-    awaited = True
-
-    def _check(self, images: Tensor) -> None:
-        raise UserError(f"the network {self.name} is not there yet; train or load it first")
 
 
 def given(images: Tensor) -> str:

@@ -1,11 +1,11 @@
-"""Images that are there, to be judged: from folders, zips, NumPy files or arrays, as they are and in no other size.
+"""Images that any program made, to be judged: from folders, zips, NumPy files or arrays, in no other size.
 
-Nothing is resized or cropped, for that changes every figure. `image_files` reads them.
+Nothing is resized or cropped, for that changes every figure. `image_files` reads files.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -22,9 +22,10 @@ from unstir.data.disk import usable_path
 from unstir.data.store import class_number
 from unstir.errors import UserError, printable
 from unstir.metrics.evaluation import SHARES
-from unstir.metrics.floor import AS_ASKED
-from unstir.metrics.image_files import as_images, as_tensor, read
-from unstir.progress import Say, counted, unsaid
+from unstir.metrics.features import given
+from unstir.metrics.floor import AS_ASKED, FEWEST
+from unstir.metrics.image_files import read
+from unstir.progress import Progress, Say, Showing, counted, silently, unsaid
 
 AS_GIVEN = "as given"  # the label of a protocol in which classes were asked for in other numbers than the data has
 Source = str | Path | Tensor | np.ndarray[Any, Any] | Iterable[Any]
@@ -52,18 +53,46 @@ class Images:
         return digest.hexdigest()
 
     @property
-    def most(self) -> int:
+    def home(self) -> None:
+        """Figures are kept with the store."""
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """Where they come from."""
+        return {"source": self.name}
+
+    @property
+    def there(self) -> int:
         """The images of the smallest part."""
         return min(map(len, self.parts))
 
-    def sets(self, num: int, seeds: int) -> tuple[list[Tensor], list[Tensor] | None]:
-        """``seeds`` sets of ``num`` images, uint8 [num, C, H, W], and the classes asked for, int64 [num] each, or None.
+    def most(self, seeds: int) -> int:
+        """How many images each of ``seeds`` sets can have."""
+        return self.there // max(seeds, 1) if len(self.parts) == 1 else self.there
+
+    def check(self, num: int, seeds: int, store: Store) -> None:
+        """Raise UserError where there are not ``seeds`` sets of ``num`` images, or of `FEWEST`."""
+        one, holds = len(self.parts) == 1, f"{self.name} holds {counted(self.there, 'image')}"
+        sets = f"{seeds} sets" if one and seeds > 1 else "a set"
+        if not one and seeds != len(self.parts):
+            given = f"seeds={seeds}, but {len(self.parts)} sets were given"
+            raise UserError(f"{given}; leave --seeds out, or give one folder to divide")
+        if num > self.most(seeds):
+            raise UserError(f"{holds}, too few for {sets} of {num}; give more images or a lower --num")
+        if self.most(seeds) < FEWEST:
+            raise UserError(f"{holds}, too few for {sets} of at least {FEWEST}; give hundreds")
+
+    def protocol(self, num: int, seeds: int, store: Store) -> dict[str, Any]:
+        """The classes asked for, and a hash of the images, by which they are found again."""
+        return {"label": label_of(self.classes(num, seeds), store), "images": self.hash}
+
+    def sets(self, num: int, seeds: int, say: Say = unsaid, showing: Showing = silently) -> list[Tensor]:
+        """``seeds`` sets of ``num`` images, uint8 [num, C, H, W].
 
         Each part is a set; one part alone is divided at random, each class evenly where classes were asked for. Of
         more images than are needed some are taken at random, and all are kept in their order.
         """
-        where = self._where(num, seeds)
-        return [self.parts[k][index] for k, index in where], self.classes(num, seeds)
+        return [self.parts[k][index] for k, index in self._where(num, seeds)]
 
     def classes(self, num: int, seeds: int) -> list[Tensor] | None:
         """The classes asked for in `sets`, int64 [num] each; None where none were."""
@@ -113,17 +142,18 @@ def images_of(
     label: str | None = None,
     labels: Sequence[int] | Tensor | None = None,
     say: Say = unsaid,
+    progress: Progress | None = None,
 ) -> Images:
     """The images of a source, of the store's shape; UserError for what is no image or of another shape.
 
     ``label``, a class by name or number, is that of all; ``labels``, int64 [N], one for each image of an array or of
-    batches. ``say`` is called with what was done to files out of the ordinary.
+    batches. ``say`` is called with what was done to files out of the ordinary, ``progress`` counts those of a path.
     """
     paths = paths_of(source)
     if paths:
         if labels is not None:
             raise UserError("labels are of an array or of batches; of files subfolders say the class, or label")
-        there = [read(path, store, say, label is None) for path in paths]
+        there = [read(path, store, say, label is None, progress) for path in paths]
         parts, asked = tuple(images for images, _ in there), tuple(classes for _, classes in there)
         name = ", ".join(printable(path) for path in paths)
         _check_filled(parts, name)
@@ -150,14 +180,14 @@ def _check_filled(parts: Sequence[Tensor], name: str) -> None:
 def _divided(labels: Sequence[int] | Tensor, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """One label for each image of sets of equal size, by set: int64 [N] each; UserError for another number of them."""
     try:
-        given, total = torch.as_tensor(labels).flatten(), sum(map(len, parts))
+        numbers, total = torch.as_tensor(labels).flatten(), sum(map(len, parts))
     except (TypeError, ValueError, RuntimeError):
         raise UserError("labels are no numbers; give the numbers of classes, int64") from None
-    if len(given) != total:
-        raise UserError(f"{counted(len(given), 'label')} given for {counted(total, 'image')}; give one for each")
-    if given.is_complex() or not torch.equal(given.trunc() if given.is_floating_point() else given, given):
-        raise UserError(f"labels are {str(given.dtype).removeprefix('torch.')}; give the numbers of classes, int64")
-    return tuple(given.long().reshape(len(parts), len(parts[0])))
+    if len(numbers) != total:
+        raise UserError(f"{counted(len(numbers), 'label')} given for {counted(total, 'image')}; give one for each")
+    if numbers.is_complex() or not torch.equal(numbers.trunc() if numbers.is_floating_point() else numbers, numbers):
+        raise UserError(f"labels are {str(numbers.dtype).removeprefix('torch.')}; give the numbers of classes, int64")
+    return tuple(numbers.long().reshape(len(parts), len(parts[0])))
 
 
 def _check_labels(known: Sequence[Tensor], parts: Sequence[Tensor], store: Store, name: str) -> None:
@@ -181,14 +211,33 @@ def paths_of(source: Source) -> list[Path]:
     return []
 
 
+def _as_tensor(array: Any) -> Tensor:
+    """An array as a tensor, copied where its memory may not be written to."""
+    return array if isinstance(array, Tensor) else torch.from_numpy(np.require(array, requirements=["W", "C"]))
+
+
+def _as_images(array: Tensor, store: Store, name: str) -> Tensor:
+    """An array as uint8 [N, C, H, W]; UserError for another type or shape."""
+    channels, height, width = store.shape
+    if array.dtype != torch.uint8:
+        how = "unstir.pixels.to_uint8 makes them of floats in [-1, 1]"
+        raise UserError(f"{name}: {given(array)}; give uint8 values 0..255 ({how})")
+    array = array.cpu()
+    for found in (array, *([array.movedim(-1, 1)] if array.ndim == 4 else []), *([array[:, None]] * (array.ndim == 3))):
+        if tuple(found.shape[1:]) == store.shape:
+            return found.contiguous()
+    wanted = f"[N, {channels}, {height}, {width}] or [N, {height}, {width}, {channels}]"
+    raise UserError(f"{name}: {given(array)}; {store.path} needs {wanted}: pack a store of such images to compare with")
+
+
 def _parts(source: Source, store: Store) -> tuple[Tensor, ...]:
     """The sets of an array, or the one of batches."""
     if isinstance(source, Tensor | np.ndarray):
-        array = as_tensor(source)
-        return tuple(as_images(each, store, "the array") for each in (array if array.ndim == 5 else [array]))
+        array = _as_tensor(source)
+        return tuple(_as_images(each, store, "the array") for each in (array if array.ndim == 5 else [array]))
     if not isinstance(source, Iterable) or isinstance(source, str | Path):
         raise UserError(f"{type(source).__name__} is no source of images; give a folder, an array or batches of some")
-    batches = [as_images(as_tensor(each), store, "a batch") for each in source]
+    batches = [_as_images(_as_tensor(each), store, "a batch") for each in source]
     if not batches:
         raise UserError("no images were given; give a folder, an array or batches of some")
     return (torch.cat(batches),)

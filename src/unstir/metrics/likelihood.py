@@ -21,11 +21,7 @@ from unstir import randomness
 from unstir.data import SPLITS, Store
 from unstir.diffusion.denoiser import clipped, finite
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
-from unstir.distributed import processes
-from unstir.distributed.join import joined
 from unstir.errors import UserError
-from unstir.generate.folder import computing_with
-from unstir.metrics.bounds import bounds_to_first
 from unstir.pictures.charts import likelihood_curves
 from unstir.pixels import from_uint8
 from unstir.progress import Progress, Showing, counted, counter, silently
@@ -93,33 +89,24 @@ def save_likelihood(
     """The bound on each of the ``splits`` by the ``protocol``, and the picture of the curves.
 
     Written are a file of figures for each split and a picture, by default in the folder likelihood of the run, under
-    names of this step and protocol (`name_of`). Several processes that torchrun started share the batches, as in
-    `likelihood`: the first one alone writes and shows, and all return the same. Raises UserError, before anything is
-    computed, for what cannot be computed or written.
+    names of this step and protocol (`name_of`). Raises UserError, before anything is computed, for what cannot be
+    computed or written.
     """
     protocols = {split: replace(protocol, split=split) for split in splits}
     out = folder or model.folder / "likelihood"
-    with joined(str(model.device)):
-        _agree(model, store, protocol, split=", ".join(splits), out=folder and str(folder))
-        for each in protocols.values():
-            processes.made_by_all(partial(check, model, store, each))
-        processes.made_by_first(partial(_make_writable, out))
-        return _saved(model, store, protocols, out, showing if processes.is_first() else silently)
-
-
-def _saved(
-    model: Model, store: Store, protocols: Mapping[str, Protocol], folder: Path, showing: Showing
-) -> tuple[dict[str, Likelihood], Path]:
-    """What `save_likelihood` returns, computed by all processes and written by the first."""
-    size, found, curve = processes.size(), dict[str, Likelihood](), folder
+    for each in protocols.values():
+        check(model, store, each)
+    check_writable(out, "name another with --out")
+    make_folder(out)
+    found, curve = dict[str, Likelihood](), out
     for split, each in protocols.items():
-        of_whom = f" of one of {size} processes" if size > 1 else ""
-        with showing(f"bounding {split}", f"network calls{of_whom}") as progress:
+        with showing(f"bounding {split}", "network calls") as progress:
             found[split] = likelihood(model, store, each, progress=progress)
         named = partial(name_of, found[split].protocol, each)
-        processes.made_by_first(partial(save, folder / f"{named(split)}.json", found[split]))
-        curve = folder / f"{named('-'.join(('curve', *found)))}.png"
-    processes.made_by_first(partial(_draw, found, curve))
+        save(out / f"{named(split)}.json", found[split])
+        curve = out / f"{named('-'.join(('curve', *found)))}.png"
+    with replacing(curve) as unfinished:
+        likelihood_curves({name: (r.times, r.curve, r.decoder, r.total) for name, r in found.items()}, unfinished)
     return found, curve
 
 
@@ -131,47 +118,15 @@ def name_of(protocol: Mapping[str, Any], asked: Protocol, what: str) -> str:
     return f"step{protocol['step']}-{what}{fewer}-{digest}"
 
 
-def _make_writable(folder: Path) -> None:
-    """Make a folder for the figures; UserError where none can be written there."""
-    check_writable(folder, "name another with --out")
-    make_folder(folder)
-
-
-def _draw(found: Mapping[str, Likelihood], file: Path) -> None:
-    """Draw the curves of results by their names."""
-    with replacing(file) as unfinished:
-        likelihood_curves({name: (r.times, r.curve, r.decoder, r.total) for name, r in found.items()}, unfinished)
-
-
 def likelihood(
     model: Model, store: Store, protocol: Protocol = Protocol(), *, progress: Progress | None = None
 ) -> Likelihood:
     """The bound on images of ``store`` under the model; its guide is left aside.
 
-    Several processes that torchrun started share the batches, in turn, and all return what one alone would: each batch
-    is computed whole by one of them, with as many threads as the first has. ``progress(done, total)`` counts network
-    calls, in the first process and of its own batches. Raises UserError for a protocol that does not fit the model or
-    its data and for processes that were asked for different things, NotFiniteError for weights that answer with NaN.
+    ``progress(done, total)`` counts network calls. Raises UserError for a protocol that does not fit the model or its
+    data, NotFiniteError for weights that answer with NaN.
     """
-    with joined(str(model.device)):
-        _agree(model, store, protocol)
-        processes.made_by_all(partial(check, model, store, protocol))
-        threads = processes.of_first(torch.get_num_threads())
-        with computing_with(threads):
-            found = _computed(model, store, protocol, progress if processes.is_first() else None)
-        values = processes.of_first(None if found is None else dataclasses.asdict(found))
-        return found or _LIKELIHOOD.validate_json(json.dumps(values), strict=True)
-
-
-def _agree(model: Model, store: Store, protocol: Protocol, **asked: Any) -> None:
-    """Raise UserError, in all processes, where one was asked for something else, has another model or other data."""
-    own = {key: value for key, value in model.provenance().items() if key != "threads"}  # all take the first one's
-    settings = {**dataclasses.asdict(protocol), **asked, **own, "data": store.content_hash}
-    processes.agree(settings, "start all with the same options, run and data")
-
-
-def _computed(model: Model, store: Store, protocol: Protocol, progress: Progress | None) -> Likelihood | None:
-    """The bound, of which each process computes its batches; None in all but the first, to which they are sent."""
+    check(model, store, protocol)
     if protocol.variance == "auto":
         protocol = replace(protocol, variance="learned" if model.learned_variance else "large")
     order = randomness.Order(protocol.seed, "likelihood", 0, store.count(protocol.split))
@@ -179,12 +134,8 @@ def _computed(model: Model, store: Store, protocol: Protocol, progress: Progress
     most = -(-len(chosen) // SAMPLES) if protocol.calls else len(chosen)
     batches = torch.split(chosen, min(protocol.batch_size, most))
     calls = protocol.calls or model.process.T
-    own = list(enumerate(batches))[processes.rank() :: processes.size()]
-    on_call = counter(progress, len(own) * calls)
-    bounds = [_bound(model, store, protocol, number, index, on_call) for number, index in own]
-    bounds = bounds_to_first(bounds, [len(index) for index in batches], calls - 1)
-    if not processes.is_first():
-        return None
+    on_call = counter(progress, len(batches) * calls)
+    bounds = [_bound(model, store, protocol, number, index, on_call) for number, index in enumerate(batches)]
     settings = {key: getattr(protocol, key) for key in ("variance", "split", "clip", "seed")}
     how = {"calls": calls, "ema": model.averaged, "step": model.step, "T": model.process.T, "dtype": model.arithmetic}
     labelled = model.labels.count > 0 and store.labelled

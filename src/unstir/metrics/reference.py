@@ -36,15 +36,14 @@ NOT_KEPT = (OSError, SafetensorError, ValueError, OverflowError, KeyError, TypeE
 """What reading a file may raise that is not what `keep` wrote, whatever it is."""
 
 
-def keep(path: Path, kind: str, text: str, tensors: Mapping[str, Tensor], durable: bool = True) -> None:
+def keep(path: Path, kind: str, text: str, tensors: Mapping[str, Tensor]) -> None:
     """Replace the file; UserError where it cannot be written.
 
-    The bytes are made first, for safetensors' own writing leaves files behind when killed. A file that is not
-    ``durable`` may be lost when the machine stops.
+    The bytes are made first, for safetensors' own writing leaves files behind when killed.
     """
     data = save(dict(tensors), {f"unstir_{kind}": text, "sha256": content_hash(tensors, text)})
     make_folder(path.parent)
-    with replacing(path, durable=durable) as partial:
+    with replacing(path) as partial:
         partial.write_bytes(data)
 
 

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 SEEDS = 3
-OF_RUNS = (
-    "minutes", "chain", "guide", "checkpoint", "seed", "batch_size", "dtype", "compile", "ema", "ema_width",
-)  # fmt: skip
+OF_RUNS = "chain", "guide", "checkpoint", "seed", "batch_size", "dtype", "compile", "ema", "ema_width"
 """What says how the images of a run are drawn, and nothing about images that are there."""
 
 
@@ -17,13 +15,11 @@ class EvaluationRequest:
     """What of a run is to be evaluated, and how."""
 
     num: int = 0
-    """Images per seed; 0: as many as before, else as --minutes allow, but no more than are held out where 100 or more
-    are; with --images all of them."""
+    """Images per seed; 0: as many as --against has, else 300, or as many as are held out where these are 100 to 300;
+    with --images all of them."""
     seeds: int | None = None
     """Sets of images for error bars, by default 3, each with its own seed. With --images each folder is a set; one
     alone is divided into so many at random, by default as --against was, else not at all."""
-    minutes: float = 3.0
-    """Time for drawing the images where --num is 0."""
     chain: Mapping[str, Any] = field(default_factory=dict)
     """The settings of the chain that differ from those of `usual_chain`."""
     guide: str | None = None

@@ -13,7 +13,7 @@ from typing import Any
 
 from unstir.data import Store
 from unstir.errors import printable
-from unstir.metrics.evaluate import usual_chain
+from unstir.metrics.drawn import usual_chain
 from unstir.metrics.evaluation import FID, SHARES, Evaluation, saved, unlike
 from unstir.metrics.figures import figure_effect, in_columns, verdict
 from unstir.report import charts, pictures, tables

@@ -10,13 +10,14 @@ from unstir.compare import compare, parse
 from unstir.data import Store
 from unstir.doctor import diagnose
 from unstir.errors import printable
-from unstir.generate.drawing import Job
-from unstir.metrics.classifier import networks_there, preparing_seconds
-from unstir.metrics.evaluate import Plan, check, evaluate, usual_chain, usual_labels
-from unstir.metrics.evaluate_run import seconds_per_call, sized
+from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels
+from unstir.metrics.evaluate import usual_number
 from unstir.metrics.evaluation import Evaluation, saved, unlike
+from unstir.metrics.features import Network
 from unstir.metrics.likelihood import Likelihood
 from unstir.metrics.likelihood import read as read_likelihood
+from unstir.metrics.plan import Plan, check, judge
+from unstir.metrics.request import SEEDS
 from unstir.progress import counted
 from unstir.report.facts import Cost, Facts, Speed, chain_key
 from unstir.runs import build
@@ -38,19 +39,29 @@ SECONDS = 10.0  # about so long all samplers together are timed, on a whole batc
 
 @dataclass(frozen=True)
 class Measuring:
-    """The plans to be carried out, by step and by chain, and the seconds that training and drawing will take."""
+    """The plans to be carried out, by step and by chain."""
 
-    by_step: tuple[Plan, ...]
-    by_chain: tuple[Plan, ...]
-    num: int
-    seconds: float
+    by_step: tuple[Plan[Drawn], ...]
+    by_chain: tuple[Plan[Drawn], ...]
+
+    @property
+    def all(self) -> tuple[Plan[Drawn], ...]:
+        """All plans."""
+        return *self.by_step, *self.by_chain
+
+    def with_networks(self, networks: Sequence[Network]) -> "Measuring":
+        """The same plans, measured by the features of ``networks``."""
+        by_step, by_chain = (
+            [replace(plan, networks=networks) for plan in plans] for plans in (self.by_step, self.by_chain)
+        )
+        return Measuring(tuple(by_step), tuple(by_chain))
 
 
-def planned(run: Run, store: Store, *, seconds: float, num: int = 0, seeds: int = 3) -> Measuring:
+def planned(run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS) -> Measuring:
     """What a report measures: each kept snapshot by the usual chain, the last one by `CHAINS` too; nothing is done yet.
 
-    ``num`` images per set, 0 as `sized` says of it and ``seconds``. Raises UserError as `check`, for everything that
-    would be refused later.
+    ``num`` images per set; 0 as `usual_number`. Raises UserError as `check`, for everything that would be refused
+    later. Plans have no networks yet.
     """
     usual = usual_chain(run)
     run.newest_step()  # says so where none was saved
@@ -58,33 +69,35 @@ def planned(run: Run, store: Store, *, seconds: float, num: int = 0, seeds: int 
     drawn = all_snapshots(run)
     steps = [step for step in kept if step in drawn] or kept[-1:]
     models = [run.model(step, dtype="auto") for step in steps]  # what cannot be sampled is refused before any work
-    job = Job(num=100, chain=usual, **usual_labels(run, store))
-    plan = Plan(model=models[-1], job=job, seeds=seeds, networks=tuple(networks_there(store)))
+    of_last = Drawn(run=run, model=models[-1], chain=usual, **usual_labels(run, store))
+    plan = Plan(images=of_last, store=store, num=num or usual_number(store), seeds=seeds, flip=run.config.data.flip)
     others = parse(DISTILLED if run.config.distilled else CHAINS, usual)
     chains = [chain for chain in others if chain.steps <= models[-1].process.T]
     by_step = [
-        replace(plan, model=model, memorisation=model is models[-1] and not run.config.imported) for model in models
+        replace(
+            plan,
+            images=replace(of_last, model=model),
+            memorisation=model is models[-1] and not run.config.imported,
+        )
+        for model in models
     ]
-    by_chain = [replace(plan, job=replace(job, chain=chain), memorisation=False) for chain in chains]
-    for each in (*by_step, *by_chain):
-        check(run, store, replace(each, job=replace(each.job, num=num or each.job.num)))
-    plans, seconds = sized(run, store, [*by_step, *by_chain], num, seconds)
-    seconds += preparing_seconds(store)
-    return Measuring(tuple(plans[: len(steps)]), tuple(plans[len(steps) :]), plans[0].job.num, seconds)
+    by_chain = [replace(plan, images=replace(of_last, chain=chain), memorisation=False) for chain in chains]
+    found = Measuring(tuple(by_step), tuple(by_chain))
+    for each in found.all:
+        check(each)
+    return found
 
 
-def measure(
-    run: Run, store: Store, plans: Sequence[Plan], progress: Callable[[int, int, str], None] | None = None
-) -> list[Evaluation]:
+def measure(plans: Sequence[Plan[Drawn]], progress: Callable[[int, int, str], None] | None = None) -> list[Evaluation]:
     """Carry out plans; what was measured before is taken from the run's folder.
 
     ``progress(done, total, note)`` counts plans and names the next.
     """
     found, tell = [], progress or (lambda done, total, note: None)
     for done, plan in enumerate(plans):
-        chain = plan.job.chain
-        tell(done, len(plans), f"step {plan.model.step} by {chain.sampler}, {counted(chain.steps, 'step')}")
-        found.append(evaluate(run, store, plan))
+        chain = plan.images.chain
+        tell(done, len(plans), f"step {plan.images.model.step} by {chain.sampler}, {counted(chain.steps, 'step')}")
+        found.append(judge(plan))
     tell(len(plans), len(plans), "")
     return found
 
@@ -94,15 +107,15 @@ def time_samplers(run: Run, plans: Measuring) -> None:
 
     Not again but on another machine or for other samplers.
     """
-    last = plans.by_step[-1]
-    model, job = last.model.unloaded(), last.job
+    last = plans.by_step[-1].images
+    model, job = last.model.unloaded(), last.job(1)
     machine, schedule = environment(model.device), model.process.schedule
-    chains = [plan.job.chain for plan in (last, *plans.by_chain)]
+    chains = [last.chain, *(plan.images.chain for plan in plans.by_chain)]
     calls = {chain_key(each.sampler, each.spacing, each.calls(schedule)): each for each in chains}
     known = read_speed(run)
     if known is not None and known.machine == machine and known.seconds.keys() == calls.keys():
         return
-    whole = seconds_per_call(model, job) * sum(chain.calls(schedule) for chain in calls.values())
+    whole = seconds_per_call(last) * sum(chain.calls(schedule) for chain in calls.values())
     num = max(1, min(job.batch_size, int(SECONDS / whole)))
     timed = compare(model, replace(job, num=num), list(calls.values()))
     seconds = {name: float(f"{each.seconds:.3g}") for name, each in zip(calls, timed, strict=True)}

@@ -10,8 +10,10 @@ import torch
 from unstir import randomness
 from unstir.data import SPLITS, Store
 from unstir.errors import printable
-from unstir.metrics.evaluate_images import ImagesPlan, evaluate_plan, planned_images
+from unstir.metrics.evaluate import planned_images
 from unstir.metrics.evaluation import FOLDER
+from unstir.metrics.images import Images
+from unstir.metrics.plan import Plan, judge
 from unstir.metrics.request import EvaluationRequest
 from unstir.pictures.grid import grid
 from unstir.progress import Say, Showing, silently, unsaid
@@ -65,19 +67,19 @@ def write_images_report(
     return [path, *prints, *(tables.export(files.exported, [facts]) if files.exported else ())]
 
 
-def facts_of(plan: ImagesPlan, say: Say = unsaid, showing: Showing = silently) -> ImagesFacts:
+def facts_of(plan: Plan[Images], say: Say = unsaid, showing: Showing = silently) -> ImagesFacts:
     """What is known of the images of a plan, which are evaluated for it."""
-    store, made = plan.store, evaluate_plan(plan, say, showing)
+    store, made = plan.store, judge(plan, say=say, showing=showing)
     counts = {split: store.count(split) for split in SPLITS}
     data = DataCard(store.shape, store.classes, counts, store.content_hash)
     return ImagesFacts(name=plan.images.name, data=data, last=made)
 
 
-def write(plan: ImagesPlan, facts: ImagesFacts, path: Path) -> None:
+def write(plan: Plan[Images], facts: ImagesFacts, path: Path) -> None:
     """Write the page of evaluated images."""
     store, last = plan.store, facts.last
     statements = [*quality(facts), *diversity(facts), *(memorisation(facts) if last.memorisation else ())]
-    sets, asked = plan.sets()
+    sets, asked = plan.images.sets(plan.num, plan.seeds), plan.images.classes(plan.num, plan.seeds)
     drawn = pictures.Drawn(torch.cat(sets), None if asked is None else torch.cat(asked))
     classifier, pairs = pictures.classifier_of(store, last), store.path / FOLDER / f"{last.name()}-pairs.png"
     of_topic = [(title, [each for each in statements if each.topic == topic]) for topic, title in TITLES.items()]
@@ -106,7 +108,7 @@ def _some(images: torch.Tensor, shows: str) -> pictures.Picture:
     return pictures.encode(grid(images[some], COLUMNS), shows)
 
 
-def _about(plan: ImagesPlan, store: Store) -> list[tuple[str, str]]:
+def _about(plan: Plan[Images], store: Store) -> list[tuple[str, str]]:
     """The images, and what they are compared with."""
     counts = f"{store.count('train'):,} for training, {store.count('held_out'):,} held out"
     return [

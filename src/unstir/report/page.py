@@ -18,7 +18,7 @@ from unstir.data import Store
 from unstir.doctor import NO_SAMPLES, by_reason, causes
 from unstir.errors import printable
 from unstir.generate.drawing import Job
-from unstir.metrics.evaluate import usual_chain
+from unstir.metrics.drawn import usual_chain
 from unstir.metrics.evaluation import FOLDER, Evaluation
 from unstir.report import charts, pictures, tables
 from unstir.report.analysis import analyse, limitations, summary

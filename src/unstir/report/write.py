@@ -6,8 +6,9 @@ from typing import Any
 
 from unstir.data import Store, is_store
 from unstir.errors import UserError
-from unstir.metrics.floor import FEWEST
-from unstir.metrics.judgement import prepared
+from unstir.metrics.classifier import networks_for
+from unstir.metrics.evaluate import drawing_seconds
+from unstir.metrics.request import SEEDS
 from unstir.progress import Say, Showing, counted, silently, unsaid, waiting
 from unstir.report import compared, page
 from unstir.report.files import check_browser, check_files, print_pdf
@@ -25,9 +26,8 @@ def write_report(
     out: Path | None = None,
     *,
     measuring: bool = True,
-    minutes: float = 5.0,
     num: int = 0,
-    seeds: int = 3,
+    seeds: int = SEEDS,
     printed: bool = False,
     exported: Path | None = None,
     store: Path | None = None,
@@ -37,19 +37,19 @@ def write_report(
     """Write the page of the runs in these folders and return the files written, the page first.
 
     It is ``out``, by default report.html of the run, or comparison.html of the first of several. With ``measuring`` the
-    figures that are missing are measured first: ``num`` images per seed, or for 0 as many as before, else as can be
-    drawn in ``minutes``, for ``seeds`` seeds. ``printed`` adds a PDF of the same name, ``exported`` the figures as a
-    file or a folder of files; ``store`` is the data of the runs where it has moved. Raises UserError, before anything
-    is measured, for what cannot be opened, measured or written.
+    figures that are missing are measured first: ``num`` images per seed, for 0 as many as `usual_number`, for ``seeds``
+    seeds. ``printed`` adds a PDF of the same name, ``exported`` the figures as a file or a folder of files. ``store``
+    is the data of the runs where it has moved. Raises UserError, before anything is measured, for what cannot be
+    opened, measured or written.
     """
-    _check_asked(paths, minutes, num, seeds)
+    _check_asked(paths)
     if printed:
         check_browser(paths[0])
     runs = [Run.open(path) for path in paths]
     path = out or runs[0].path / ("report.html" if len(runs) == 1 else "comparison.html")
     prints = check_files(path, printed, exported)
     runs, stores = _with_stores(runs, store, say)
-    plans = _planned(runs, stores, minutes, num, seeds, say) if measuring else []
+    plans = _planned(runs, stores, num, seeds, say, showing) if measuring else []
     protocols = [_measured(*plan, timed=len(runs) == 1, showing=showing) for plan in plans]
     make_folder(path.absolute().parent)
     with showing("writing the page", ""):
@@ -62,20 +62,13 @@ def write_report(
     return [path, *prints, *(export(exported, facts) if exported else ())]
 
 
-def _check_asked(paths: Sequence[Path], minutes: float, num: int, seeds: int) -> None:
-    """Raise UserError for no run, and for numbers that no figure can be made of."""
+def _check_asked(paths: Sequence[Path]) -> None:
+    """Raise UserError for no run, and for one that is named twice."""
     if not paths:
         raise UserError("no run was named; give the folder of one, such as runs/digits")
     places = [path.resolve() for path in paths]
     if twice := next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None):
         raise UserError(f"{twice} is named twice; name each run once")
-    if not minutes > 0:  # NaN too
-        raise UserError(f"minutes={minutes} must be more than 0; --num sets the number of images itself")
-    if num and num < FEWEST:
-        needs = "a distance is between sets; better hundreds; 0: --minutes"
-        raise UserError(f"num={num} must be at least {FEWEST}: {needs}")
-    if seeds < 1:
-        raise UserError(f"seeds={seeds} must be at least 1; error bars over seeds need 2")
 
 
 def _with_stores(runs: Sequence[Run], named: Path | None, say: Say) -> tuple[list[Run], list[Store | None]]:
@@ -102,30 +95,32 @@ def _with_stores(runs: Sequence[Run], named: Path | None, say: Say) -> tuple[lis
 
 
 def _planned(
-    runs: Sequence[Run], stores: Sequence[Store | None], minutes: float, num: int, seeds: int, say: Say
+    runs: Sequence[Run], stores: Sequence[Store | None], num: int, seeds: int, say: Say, showing: Showing
 ) -> list[tuple[Run, Store, Measuring]]:
-    """What the pages of these runs need, all by one number of images; nothing of runs that cannot be measured."""
-    plans = []
-    for run, store in zip(runs, stores, strict=True):  # whatever is refused, of any run, is refused before all work
-        if store is not None and run.saved_steps():
-            plan = planned(run, store, seconds=60 * minutes, num=num, seeds=seeds)
-            plans.append((run, store, plan))
-            num = num or plan.num  # the next runs have the same, for unlike numbers do not compare
-            chains = counted(len(plan.by_chain), "pair of sampler and steps", "pairs of sampler and steps")
-            drawn = f"{counted(len(plan.by_step), 'saved step')} and {chains}, {seeds} x {plan.num} images each"
-            say(f"{run.path}: {drawn}, {waiting(plan.seconds)} where none was measured before")
-    return plans
+    """What the pages of these runs need, with the classifiers trained; nothing of runs that cannot be measured."""
+    measured = [
+        (run, store) for run, store in zip(runs, stores, strict=True) if store is not None and run.saved_steps()
+    ]
+    plans = [planned(run, store, num=num, seeds=seeds) for run, store in measured]  # what is refused is so before work
+    found = []
+    for (run, store), plan in zip(measured, plans, strict=True):
+        plan = plan.with_networks(networks_for(store, say, showing))
+        chains = counted(len(plan.by_chain), "pair of sampler and steps", "pairs of sampler and steps")
+        images = f"{plan.all[0].seeds} x {plan.all[0].num} images each"
+        drawn = f"{counted(len(plan.by_step), 'saved step')} and {chains}, {images}"
+        say(f"{run.path}: {drawn}, {waiting(drawing_seconds(plan.all))} to draw those still missing")
+        found.append((run, store, plan))
+    return found
 
 
 def _measured(run: Run, store: Store, plan: Measuring, timed: bool, showing: Showing) -> dict[str, Any]:
     """The protocol of the last step, with everything measured; of each sampler the seconds too where they are shown."""
-    plans = prepared(store, [*plan.by_step, *plan.by_chain], showing)  # with the classifier trained, if it was not
     if not run.config.imported:
         with showing("measuring held-out losses", "snapshots") as progress:
             catch_up(run, store, progress)
             keep_floor(run, store, at_any_cost=True)
     with showing("evaluating", "evaluations") as progress:
-        measure(run, store, plans, progress)
+        measure(plan.all, progress)
     if timed:
         time_samplers(run, plan)
-    return plans[len(plan.by_step) - 1].protocol()
+    return plan.by_step[-1].protocol()

@@ -1,0 +1,129 @@
+"""The images that a run draws to be judged: sets of them, a folder in RUN/generated for each, whole after a kill."""
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unstir.chain import FAST, Chain
+from unstir.data import Store
+from unstir.generate.drawing import Job, sample_batches
+from unstir.generate.drawing import check as check_job
+from unstir.generate.folder import name_of, read_images, save_images
+from unstir.metrics.evaluation import FOLDER, FORMAT, SHARES
+from unstir.progress import Say, Showing, silently, unsaid
+from unstir.runs.files import check_writable
+from unstir.runs.model import Model
+from unstir.runs.run import Run
+from unstir.runs.stores import check_data
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawn:
+    """What the ``model`` of a run draws by a ``chain``, whose seed is the first set's; the others have +1, +2, ...
+
+    ``label`` and ``shares`` say which classes, and ``batch_size`` how many at once, as in a `Job`.
+    """
+
+    run: Run
+    model: Model
+    chain: Chain
+    label: int | None = None
+    shares: tuple[int, ...] = ()
+    batch_size: int = 64
+
+    @property
+    def home(self) -> Run:
+        """Figures are kept with the run."""
+        return self.run
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """The step, how many training images it had seen, and the weights."""
+        step = self.model.step
+        return {"step": step, "images": step * self.run.config.train.batch_size, "weights": self.model.hashes}
+
+    def job(self, num: int, number: int = 0) -> Job:
+        """The sampling job of a set by its number, from 0."""
+        chain = replace(self.chain, seed=self.chain.seed + number)
+        return Job(num=num, chain=chain, label=self.label, shares=self.shares, batch_size=self.batch_size)
+
+    def folder(self, number: int = 0) -> Path:
+        """Where the images of a set are kept: other weights, torch or format have another folder."""
+        digest = hashlib.sha256(f"{self.model.hashes} {torch.__version__} {FORMAT}".encode()).hexdigest()[:6]
+        return self.run.path / "generated" / f"{name_of(self.model, self.job(1, number))}-{digest}"
+
+    def drawn(self, number: int) -> int:
+        """How many images of a set are there already."""
+        numbers = (int(path.stem) for path in self.folder(number).glob("*.png") if path.stem.isdecimal())
+        return max(numbers, default=-1) + 1
+
+    def check(self, num: int, seeds: int, store: Store) -> None:
+        """Raise UserError where the model cannot draw them, their folders cannot be written, or the data is other."""
+        check_data(self.run.path, self.run.data, store)
+        check_job(self.model, self.job(max(num, 1)))  # what is too few to be judged, the plan says
+        for folder in ("generated", FOLDER):
+            check_writable(self.run.path / folder)
+
+    def protocol(self, num: int, seeds: int, store: Store) -> dict[str, Any]:
+        """How they are drawn."""
+        model = self.model
+        return {
+            **self.chain.in_effect(),
+            **dataclasses.asdict(self.chain.cost(model.process.schedule)),
+            "label": SHARES if self.shares else self.label,
+            "guide": model.guide_name,
+            "ema": model.averaged,
+            "dtype": model.arithmetic,
+        }
+
+    def classes(self, num: int, seeds: int) -> list[Tensor] | None:
+        """The classes asked for, alike in all sets."""
+        asked = self.model.labels.of(torch.arange(num), self.label, self.shares)
+        return None if asked is None else [asked] * seeds
+
+    def sets(self, num: int, seeds: int, say: Say = unsaid, showing: Showing = silently) -> list[Tensor]:
+        """The first ``num`` images of each folder, drawn now as far as they are not there."""
+        model, found = self.model.unloaded(), []  # what computes the figures needs the memory afterwards
+        for number in range(seeds):
+            job = self.job(max(num, self.drawn(number)), number)
+            with showing(f"sampling, set {number + 1} of {seeds}", "steps") as progress:
+                save_images(model, job, self.folder(number), progress, say)
+            found.append(read_images(self.folder(number), num))
+        return found
+
+
+def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, Any]:
+    """The settings of `Drawn` that say which classes: one, or each as often as the data has it."""
+    if label is not None or not run.config.model.num_classes:
+        return {"label": label}
+    store.verify()  # a damaged label may be of any size
+    of_data, classes = store.labels("train"), run.config.model.num_classes
+    return {} if of_data is None else {"shares": tuple(of_data.bincount(minlength=classes).tolist())}
+
+
+def usual_chain(run: Run) -> Chain:
+    """The chain of an evaluation where nothing else is asked: the clamp and guidance of the grids, a fast sampler.
+
+    Of a distilled run it is that of its grids.
+    """
+    if run.config.distilled:
+        return run.chain()
+    steps = min(FAST.steps, run.config.diffusion.T)
+    return run.chain().changed(sampler=FAST.sampler, steps=steps, spacing=FAST.spacing)
+
+
+def seconds_per_call(drawn: Drawn) -> float:
+    """The seconds of one network call per image, measured on a short chain of a batch."""
+    model, job = drawn.model.unloaded(), drawn.job(drawn.batch_size)
+    short = replace(job, chain=replace(job.chain, steps=min(4, job.chain.steps)))
+    list(sample_batches(model, replace(short, chain=replace(short.chain, steps=2))))  # warm up
+    began = time.perf_counter()
+    list(sample_batches(model, short))
+    return (time.perf_counter() - began) / job.batch_size / short.chain.calls(model.process.schedule)

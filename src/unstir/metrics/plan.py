@@ -1,0 +1,187 @@
+"""A plan of an evaluation: which images are judged, against what, and in whose features; and `judge`, which does it.
+
+Images come from a run, which draws them (`drawn.Drawn`), or from anywhere else (`images.Images`). A plan knows its
+protocol, which is all that decides a figure but the weights, and by its hash an evaluation is kept and found.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from unstir import randomness
+from unstir.data import Store
+from unstir.errors import UserError
+from unstir.metrics.evaluation import FOLDER, Evaluation, find, save
+from unstir.metrics.features import Network
+from unstir.metrics.floor import FEWEST
+from unstir.metrics.measure import measure, reference_size
+from unstir.metrics.memorisation import Memorisation, memorisation, picture
+from unstir.metrics.request import SEEDS
+from unstir.progress import Say, Showing, counted, silently, unsaid
+from unstir.runs.files import is_writable, make_folder, replacing
+
+NEW_IMAGES = 2000  # held-out images that are compared with the training images, at most
+
+
+class Source(Protocol):
+    """Where the images of a plan come from."""
+
+    @property
+    def home(self) -> Any:
+        """The run that figures are kept with; None: the store."""
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """The fields of an `Evaluation` that say whose images they are: step, images, weights and source."""
+
+    def check(self, num: int, seeds: int, store: Store) -> None:
+        """Raise UserError where these sets cannot be had, or cannot be compared with the store."""
+
+    def protocol(self, num: int, seeds: int, store: Store) -> dict[str, Any]:
+        """What a protocol says of where ``seeds`` sets of ``num`` images come from, and the classes asked for."""
+
+    def classes(self, num: int, seeds: int) -> list[Tensor] | None:
+        """The classes asked for in each set, int64 [num]; None where none were."""
+
+    def sets(self, num: int, seeds: int, say: Say, showing: Showing) -> list[Tensor]:
+        """The sets, uint8 [num, C, H, W] each."""
+
+
+From = TypeVar("From", bound=Source, covariant=True)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan(Generic[From]):
+    """``seeds`` sets of ``num`` ``images`` are measured against ``num_reference`` images of ``split`` (0: all).
+
+    ``networks`` are those whose features measure; empty for the sliced Wasserstein distance. A classifier that is not
+    trusted (`features.Trust`) may be among them: the protocol says how it did, and it does not measure. With
+    ``memorisation`` copies of training images are searched for; with ``flip`` mirror images count as copies too.
+    """
+
+    images: From
+    store: Store
+    num: int
+    seeds: int = SEEDS
+    split: str = "train"
+    num_reference: int = 0
+    networks: Sequence[Network] = ()
+    memorisation: bool = True
+    flip: bool = False
+
+    @property
+    def measuring(self) -> list[Network]:
+        """The networks that measure: all but a classifier that knows nothing."""
+        return [network for network in self.networks if network.trust is None or network.trust.given]
+
+    def protocol(self) -> dict[str, Any]:
+        """All that decides a figure but the weights: what two evaluations must share to be compared."""
+        return {
+            "num": self.num,
+            "seeds": self.seeds,
+            "split": self.split,
+            "num_reference": reference_size(self.store.count(self.split), self.num_reference, self.measuring),
+            "data": self.store.content_hash,
+            "flip": False,  # reference images are as they are stored
+            "rounding": "uint8, to nearest",
+            "networks": {network.name: network.hash for network in self.measuring},
+            "classifier": next((each.trust.entry() for each in self.networks if each.trust is not None), None),
+            **self.images.protocol(self.num, self.seeds, self.store),
+        }
+
+    def known(self) -> Evaluation | None:
+        """The figures of these very images by this protocol, where they are kept."""
+        about, home = self.images.about, self.images.home or self.store
+        found = find(home, about.get("step", 0), self.protocol())
+        if found is None or found.weights != about.get("weights", ""):  # the step was trained anew
+            return None
+        copies = found.memorisation
+        if copies is not None and copies.flip != self.flip:
+            copies = None
+        return replace(found, memorisation=copies, source=about.get("source", ""))  # they may have had another name
+
+
+def check(plan: Plan[Source]) -> None:
+    """Raise UserError for a plan that cannot be carried out; the bytes of the store are read once a process."""
+    if plan.seeds < 1:
+        raise UserError(f"seeds={plan.seeds} must be at least 1; error bars over seeds need 2")
+    plan.images.check(plan.num, plan.seeds, plan.store)
+    store, count, least = plan.store, plan.store.count(plan.split), 2 * FEWEST  # halved where nothing is held out
+    if count < least:
+        raise UserError(
+            f"{store.path} has {counted(count, f'{plan.split} image')}, too few to compare with: it takes {least}"
+        )
+    if plan.num < FEWEST:
+        raise UserError(f"num={plan.num} must be at least {FEWEST}: a distance is between sets; better hundreds")
+    if plan.num_reference and not least <= plan.num_reference <= count:
+        raise UserError(
+            f"num_reference={plan.num_reference} is outside {least}..{count}, the {plan.split} images; 0 is all"
+        )
+    store.verify()
+
+
+def judge(plan: Plan[Source], *, say: Say = unsaid, showing: Showing = silently) -> Evaluation:
+    """The figures of the images of a plan, measured now or taken from where they are kept: the run, or the store.
+
+    What a kill left unfinished is done by the same call: images that a run drew are kept. Raises UserError as `check`,
+    and where images cannot be drawn.
+    """
+    check(plan)
+    known = plan.known()
+    if known is not None and (known.memorisation is not None or not plan.memorisation):
+        return known
+    home, began = plan.images.home or plan.store, time.perf_counter()
+    keeping = is_writable(home.path)
+    sets = plan.images.sets(plan.num, plan.seeds, say, showing)
+    drawn = time.perf_counter()
+    made = known or _measured(plan, sets, showing)
+    if plan.memorisation:
+        drawing = home.path / FOLDER / f"{made.name()}-pairs.png" if keeping else None
+        made = replace(made, memorisation=search_copies(plan, sets, drawing))
+    seconds = {"drawing": round(drawn - began, 1), "measuring": round(time.perf_counter() - drawn, 1)}
+    made = replace(made, seconds=seconds)
+    if keeping:
+        save(home, made)
+    else:
+        say(f"{home.path} cannot be written to: the figures are not kept")
+    return made
+
+
+def _measured(plan: Plan[Source], sets: Sequence[Tensor], showing: Showing) -> Evaluation:
+    """The evaluation of the sets, without a search for copies."""
+    labels, protocol = plan.images.classes(plan.num, plan.seeds), plan.protocol()
+    with showing("measuring", "images") as progress:
+        figures = measure(
+            plan.store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels, progress=progress
+        )
+    return Evaluation(**{"step": 0, "images": 0, **plan.images.about}, protocol=protocol, figures=figures)
+
+
+def search_copies(plan: Plan[Source], sets: Sequence[Tensor], drawing: Path | None) -> Memorisation:
+    """Search for copies of training images among all sets together, and draw the closest pairs into a PNG file."""
+    label, store = plan.protocol()["label"], plan.store
+    images = torch.cat(list(sets)), store.images("train"), held_out_like(store, label)
+    features = next((network.features for network in plan.measuring if network.name == "classifier"), None)
+    found = memorisation(*images, flip=plan.flip, features=features)
+    if drawing is not None:
+        make_folder(drawing.parent)
+        with replacing(drawing) as partial:
+            picture(found, *images).save(partial, format="png")
+    return found
+
+
+def held_out_like(store: Store, label: object) -> Tensor:
+    """At most `NEW_IMAGES` held-out images, uint8 [N, C, H, W]; of class ``label`` alone where it is the number of one.
+
+    Images of some classes lie nearer to each other than those of others do, which is no sign of copies.
+    """
+    labels, kept = store.labels("held_out"), torch.arange(store.count("held_out"))
+    if isinstance(label, int) and labels is not None:
+        kept = kept[labels == label]
+    some = randomness.Order(0, "memorisation", 0, len(kept))[:NEW_IMAGES]
+    return store.images("held_out")[kept[some].sort().values]
