@@ -19,7 +19,7 @@ OPTIONS = (
     "--diffusion.beta_T 0.3 --grids.num 4 --grids.steps 3 --grids.log_spaced 1 --log.held_out_images 0"
 )
 WORDS = [
-    *("train", *OPTIONS.split()),
+    *("train", "digits", *OPTIONS.split()),
     *("--train.length", "100000 steps", "--train.warmup", "0 steps"),
     *("--log.every", "1 step", "--checkpoint.every", "100000 steps"),
 ]
