@@ -11,7 +11,8 @@ import torch
 from planting import Elsewhere
 from unstir.errors import UserError
 from unstir.runs import checkpoint, recipes
-from unstir.runs.run import DataCard, Run
+from unstir.runs.card import DataCard
+from unstir.runs.run import Run
 from unstir.runs.sections import TrainConfig
 from unstir.runs.timetable import all_snapshots, ema_decay, grid_file, learning_rate, newest_grid, snapshots
 from unstir.train import trainer

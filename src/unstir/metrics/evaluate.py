@@ -20,9 +20,10 @@ from unstir.metrics.reference import other_split
 from unstir.metrics.request import OF_RUNS, SEEDS, EvaluationRequest
 from unstir.progress import Say, Showing, counted, silently, unsaid, waiting
 from unstir.runs import build
+from unstir.runs.folder import is_run
 from unstir.runs.loading import chosen_average
 from unstir.runs.model import Model, idle_guidance
-from unstir.runs.run import Run, is_run
+from unstir.runs.run import Run
 from unstir.runs.stores import with_store
 
 MOST, FEW = 300, 100  # images a set has where no number is asked for; of so few held out, their number decides nothing

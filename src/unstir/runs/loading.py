@@ -4,7 +4,7 @@ Settings (of config.toml, of a checkpoint, asked for) must be those of one run.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tomli_w
 import torch
@@ -18,12 +18,10 @@ from unstir.progress import Say, unsaid
 from unstir.runs import build, checkpoint, compiling, toml
 from unstir.runs.checkpoint import Checkpoint, content_hash
 from unstir.runs.config import MAY_CHANGE, Config, log_spaced
+from unstir.runs.folder import RunFolder
 from unstir.runs.model import Model
 from unstir.theory.averages import WIDTHS, combination
 from unstir.theory.process import Process
-
-if TYPE_CHECKING:
-    from unstir.runs.run import Run
 
 SHOWN = 8  # differences that a message names at most
 MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
@@ -45,7 +43,7 @@ def compare(saved: Config, asked: Config) -> dict[str, Any]:
     return changed
 
 
-def check_same(run: "Run", found: Checkpoint, say: Say = unsaid) -> None:
+def check_same(run: RunFolder, found: Checkpoint, say: Say = unsaid) -> None:
     """Raise UserError where the weights of ``found`` were not trained with the settings and data of the run.
 
     What may change when a run is continued may differ. The message names each key, both values and what to write.
@@ -71,7 +69,7 @@ def check_same(run: "Run", found: Checkpoint, say: Say = unsaid) -> None:
         say(f"{file} has changed since step {found.step} was saved: {', '.join(edited)}")
 
 
-def _changed(run: "Run") -> dict[str, Any]:
+def _changed(run: RunFolder) -> dict[str, Any]:
     """The settings that `unstir train` has changed in a run, by dotted keys, as it recorded them last."""
     events = run.log("events").lines
     return {key: value for each in events if each.get("event") == "changed" for key, value in each.items()}
@@ -106,7 +104,7 @@ def _text(value: Any) -> str:
 
 
 def model_of(
-    run: "Run",
+    run: RunFolder,
     found: Checkpoint,
     *,
     ema: bool | float = True,
@@ -139,13 +137,13 @@ def model_of(
     return Model(load=load, step=step, weights_sha256=content_hash(weights), averaged=averaged, **how, **_of(run))
 
 
-def model_in_training(run: "Run", denoiser: Denoiser, step: int) -> Model:
+def model_in_training(run: RunFolder, denoiser: Denoiser, step: int) -> Model:
     """The model that a run is training, with the denoiser as it is after ``step``; its weights have no hash."""
     device, averaged = next(denoiser.net.parameters()).device, run.config.train.ema_decay > 0
     return Model(load=lambda _: denoiser, step=step, weights_sha256="", averaged=averaged, device=device, **_of(run))
 
 
-def _of(run: "Run") -> dict[str, Any]:
+def _of(run: RunFolder) -> dict[str, Any]:
     """What every model of a run is alike in."""
     diffusion, settings = run.config.diffusion, toml.to_dict(run.config)
     return {
@@ -189,7 +187,7 @@ def _denser(step: int, width: float) -> str:
     return ""
 
 
-def power_average(run: "Run", found: Checkpoint, width: float) -> dict[str, Tensor]:
+def power_average(run: RunFolder, found: Checkpoint, width: float) -> dict[str, Tensor]:
     """The weights at the step of a checkpoint of a run, averaged by a power function of any ``width`` of the training.
 
     They are made of the power averages in it and in the slim files of earlier steps (`theory.averages`). Raises

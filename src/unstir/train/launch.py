@@ -22,10 +22,11 @@ from unstir.progress import Say, Showing, counted, silently, unsaid
 from unstir.runs import build, checkpoint, compiling, resources
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
+from unstir.runs.folder import is_run
 from unstir.runs.initial import check_teacher, is_pinned, pinned
 from unstir.runs.loading import compare
 from unstir.runs.memory import check, forecast, gigabytes, in_words, of_program, what_fits, within_memory
-from unstir.runs.run import Run, is_run
+from unstir.runs.run import Run
 from unstir.runs.timetable import newest_grid
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.train import parallel

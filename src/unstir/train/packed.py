@@ -10,11 +10,12 @@ from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
 from unstir.data.source import NAMES, after_train, is_named
 from unstir.errors import UserError, option
-from unstir.runs import build, run
+from unstir.runs import build
 from unstir.runs.config import Config
+from unstir.runs.folder import check_free, is_run
 from unstir.runs.initial import check_initial
 from unstir.runs.memory import check_weights
-from unstir.runs.run import Run, is_run
+from unstir.runs.run import Run
 from unstir.runs.sections import DataConfig
 
 
@@ -38,7 +39,7 @@ def open_data(
             f"weights: {old.going_on}"
         )
     if not is_run(out):
-        run.check_free(out)
+        check_free(out)
         check_initial(config)
     if old is not None:
         if config.data.store not in ("", old.config.data.store) and not is_store(config.data.store):

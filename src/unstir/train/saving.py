@@ -15,7 +15,8 @@ from unstir.distributed import processes
 from unstir.errors import UserError, asked_for, is_out_of_memory
 from unstir.progress import Say
 from unstir.runs import checkpoint, resources
-from unstir.runs.run import Run, is_run
+from unstir.runs.folder import is_run
+from unstir.runs.run import Run
 from unstir.train import parallel
 from unstir.train.out_of_memory import for_checkpoint
 from unstir.train.record import Record

@@ -1,0 +1,175 @@
+"""A run is a folder that needs nothing else.
+
+config.toml         every setting, resolved
+data.json           shape, classes, counts and content hash of the data it learns from, with a checksum
+metrics.jsonl       one line per log step; identical however often the run was interrupted, timing fields aside
+events.jsonl        starts, continuations and stops, with what changed and on which machine, and each step from which
+                    fewer images are computed at once, for the memory ran out; logs have a checksum a line
+checkpoints/        the last few full checkpoints, to continue from
+weights/            slim files of chosen moments, to sample from
+samples/            grids drawn at the same moments, always from the same noise
+held_out.jsonl      a line at the same moments: losses of the same training and held-out images, identical like metrics
+loss_floor.json     the least training loss that any network can have, at the times of held_out.jsonl
+curves.png          loss, gradient norm and learning rate; losses.png: those of held_out.jsonl, and that floor
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+from unstir.chain import DEFAULTS, Chain
+from unstir.data.disk import take_lock
+from unstir.errors import UserError, remedy
+from unstir.runs import card, lines, mistaken, toml
+from unstir.runs.card import DataCard, Labels
+from unstir.runs.config import Config, steps_in
+from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run, its config and what its data is like; `Run` adds its weights."""
+
+    path: Path
+    config: Config
+    data: DataCard
+
+    @classmethod
+    def create(cls, config: Config, path: Path, data: DataCard) -> Self:
+        """Make the folder of a new run. Raises UserError where ``path`` holds something else or cannot be written."""
+        check_free(path)
+        run = cls(make_folder(path), config, data)
+        card.save(path, data)
+        run.save_config()  # last: a folder with a config is a run
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open a run folder. Raises UserError where it holds no run or a broken one."""
+        path = Path(path)
+        if not is_run(path):
+            mistaken.refuse(path)
+        data = card.load(path)  # first: its number says whether this version reads the rest
+        return cls(path, toml.load(path / "config.toml"), data)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of full checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        """The folder of slim weight files."""
+        return self.path / "weights"
+
+    @property
+    def samples(self) -> Path:
+        """The folder of grids."""
+        return self.path / "samples"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The file of metrics, a JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def held_out_file(self) -> Path:
+        """The file of losses of images kept aside, a JSON object per snapshot."""
+        return self.path / "held_out.jsonl"
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in the training split; the last partial one is dropped."""
+        return self.data.counts["train"] // self.config.train.batch_size
+
+    def steps_in(self, span: str) -> int:
+        """How many optimiser steps of this run a span such as "20 epochs" is."""
+        return steps_in(span, self.steps_per_epoch, self.config.train.batch_size)
+
+    @property
+    def length(self) -> int:
+        """The optimiser steps of the whole run; none of an imported one."""
+        return 0 if self.config.imported else self.steps_in(self.config.train.length)
+
+    @property
+    def going_on(self) -> str:
+        """What to type for a new run that begins with the weights of this one, with the same network."""
+        length = (
+            "--train.length LENGTH --train.warmup LENGTH " if self.config.imported else ""
+        )  # which it does not know
+        begin = f"unstir train {self.path}/config.toml --train.init {self.path}"
+        return f"{begin} --data.source IMAGES {length}--out NEW"
+
+    def save_config(self) -> None:
+        """Write config.toml."""
+        write_text(self.path / "config.toml", toml.to_toml(self.config))
+
+    def log(self, name: str) -> lines.Log:
+        """The "metrics", "held_out" or "events" of the run, with what of the file is damaged."""
+        return lines.read(self.path / f"{name}.jsonl", lines.NAMES[name])
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The good lines of metrics.jsonl."""
+        return list(self.log("metrics").lines)
+
+    def held_out(self) -> list[dict[str, Any]]:
+        """The good lines of held_out.jsonl (`train.held_out`)."""
+        return list(self.log("held_out").lines)
+
+    def record(self, event: str, **details: Any) -> None:
+        """Add a line to events.jsonl, durably; UserError where it cannot be written."""
+        lines.append(self.path / "events.jsonl", {"event": event, **details}, durable=True)
+
+    def lock(self) -> TextIO:
+        """Take the run until the file returned is closed, or this process dies; UserError where another one has it.
+
+        On a file system that knows no locks, as some network folders, nobody can tell.
+        """
+        try:
+            file = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise UserError(f"cannot write in {self.path}: {remedy(error)}") from None
+        try:
+            take_lock(file, wait=False)
+        except BlockingIOError:
+            file.close()
+            text = f"{self.path} is being trained by another process; wait for it or name another --out"
+            raise UserError(text) from None
+        except OSError as error:
+            file.close()
+            raise UserError(f"cannot lock {self.path}: {remedy(error)}") from None
+        return file
+
+    def tidy(self) -> None:
+        """Remove what a killed process left half written; only the holder of the lock may."""
+        for folder in (self.path, self.checkpoints, self.weights, self.samples):
+            remove_partials(folder)
+            for partial in folder.glob(".tmp*"):  # safetensors writes to .tmp first
+                partial.unlink(missing_ok=True)
+
+    def chain(self) -> Chain:
+        """How the run's grids are sampled, which is the default for other samples from it."""
+        return Chain(**{name: getattr(self.config.grids, name) for name in DEFAULTS})
+
+    @property
+    def labels(self) -> Labels:
+        """The labels that the run's network knows."""
+        count = self.config.model.num_classes
+        return Labels(count, self.data.classes if count else (), self.config.train.label_dropout > 0)
+
+
+def check_free(path: Path) -> None:
+    """Raise UserError where a new run cannot have this folder; what a run killed at its birth left may lie there."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file; name a folder with --out")
+    if mistaken.has_lost_config(path):
+        gone = f"{path} has checkpoints of a run whose config.toml is gone"
+        raise UserError(f"{gone}; put that back, or name another folder with --out")
+    ours = ("data.json", ".lock")
+    if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
+        raise UserError(f"{path} is not empty and holds no run; name another folder with --out")
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run."""
+    return (path / "config.toml").is_file()
