@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/kill_and_continue.py [--kills 10] [--seed 0] [--length "300 steps"] [--folder DIR]
 
-Both runs use the default recipe, shortened and without its warm-up. Compared bit for bit: every tensor of the last
+Both runs use the recipe `digits`, shortened and without its warm-up. Compared bit for bit: every tensor of the last
 checkpoint (weights, averages, optimiser state), its history, each line of metrics.jsonl without its timing fields, and
 every picture. Exit status 1 if anything differs.
 """

@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,11 @@ def test_the_rooms_of_mutations_exist_and_have_places():
     mutations = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(mutations)
     assert all(mutations.places([room]) for room in mutations.ROOMS)
+
+
+def test_the_readme_has_the_address_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"git clone {project['urls']['Repository']} " in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_no_page_keeps_the_marks_of_a_conflict_or_links_to_a_file_that_is_not_there():

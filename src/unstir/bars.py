@@ -37,18 +37,19 @@ class _Note(ProgressColumn):
 
 
 class _Left(TimeRemainingColumn):
-    """The time left as rich forecasts it or, where a task has a field ``left``, as that knows it when it is called."""
+    """The time left as rich forecasts it or, where the task has a field ``left``, what that function returns."""
 
     def render(self, task: Task) -> Text:
         left: Callable[[], tuple[float, bool] | None] | None = task.fields.get("left")
         if left is None or (known := left()) is None:
             return super().render(task)
-        return Text(str(timedelta(seconds=round(known[0]))), style="progress.remaining")
+        seconds, is_least = known
+        return Text(f"{'>' * is_least}{timedelta(seconds=round(seconds))}", style="progress.remaining")
 
 
 def bar(console: Console, unit: str) -> Progress:
     """A progress bar with count, unit, time spent and time left; it draws nothing where there is no terminal."""
-    length = BarColumn(bar_width=24 if console.width >= 140 else 8)
+    length = BarColumn(bar_width=24 if console.width >= 120 else 8)
     count = TextColumn("{task.description}"), length, MofNCompleteColumn(), TextColumn(unit)
     times = TimeElapsedColumn(), TextColumn("left"), _Left()
     shown = Progress(*count, *times, console=console, disable=not console.is_terminal)

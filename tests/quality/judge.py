@@ -22,7 +22,8 @@ LARGE = make_pipeline(PCA(50, random_state=0), SVC(gamma=0.02, C=10))  # of 28x2
 class Verdict:
     """What the judge found of a set of images, and of the real held-out ones beside it.
 
-    ``right`` is the share that has the class it was asked for, ``spread`` the median distance of two of one class.
+    ``right`` is the share that has the class it was asked for, ``spread`` the median distance of two of one class,
+    ``copies`` the share that is nearer to a training image than 99% of the held-out ones are.
     """
 
     right: float
@@ -35,13 +36,15 @@ class Verdict:
     distance: float
     real_distance: float
     p_nearer: float
+    copies: float
 
     def __str__(self):
         return (
             f"class asked for {self.right:.3f} (real {self.real_right:.3f}), mean top probability "
             f"{self.confidence:.3f} (real {self.real_confidence:.3f}), classes {self.classes}, median distance of two "
             f"of a class {self.spread:.2f} (real {self.real_spread:.2f}), to the nearest training image "
-            f"{self.distance:.3f} (real {self.real_distance:.3f}), one-sided p that it is smaller {self.p_nearer:.3f}"
+            f"{self.distance:.3f} (real {self.real_distance:.3f}), one-sided p that it is smaller {self.p_nearer:.3f}, "
+            f"copies {self.copies:.3f}"
         )
 
 
@@ -70,6 +73,7 @@ class Judge:
             distance=np.median(near),
             real_distance=np.median(real_near),
             p_nearer=mannwhitneyu(near, real_near, alternative="less").pvalue,
+            copies=np.mean(near < np.quantile(real_near, 0.01)),
         )
 
     def _nearest(self, images):

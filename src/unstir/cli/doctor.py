@@ -25,7 +25,7 @@ def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True
     Images are drawn and losses measured, in seconds. The status is 1 where there is a problem, and 0 where there is
     none; warnings and notes do not count.
 
-    Example: `unstir doctor runs/digits`
+    Example: `unstir doctor runs/mnist`
 
     Args:
         samples: Draw images and measure losses; --no-samples is quicker and reads files, settings and metrics alone.

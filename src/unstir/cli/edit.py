@@ -65,7 +65,7 @@ def inpaint(
     RePaint (Lugmayr et al. 2022): the part that is kept is put back at every step, and each step is taken several
     times, so that what is filled in agrees with it.
 
-    Example: `unstir edit inpaint runs/digits seven.png --box 0 4 8 4`
+    Example: `unstir edit inpaint runs/mnist seven.png --box 0 14 28 14`
 
     Args:
         mask: A picture of the image's size or of the run's: white is filled in, black is kept.
@@ -99,7 +99,7 @@ def vary(
 
     SDEdit (Meng et al. 2022), with any sampler. All --steps are taken below the time that STRENGTH goes to.
 
-    Example: `unstir edit vary runs/digits seven.png --strength 0.5`
+    Example: `unstir edit vary runs/mnist seven.png --strength 0.5`
 
     Args:
         strength: How far to go, above 0 and at most 1: to time round(strength T). At 1 the image is forgotten.
@@ -130,7 +130,7 @@ def invert(
 
     The PSNR of the image that came back is printed: more steps or refinements raise it.
 
-    Example: `unstir edit invert runs/digits seven.png --steps 100`
+    Example: `unstir edit invert runs/mnist seven.png --steps 100`
 
     Args:
         refinements: Fixed-point iterations per step; each raises the order of the inversion by one and costs one
@@ -160,9 +160,9 @@ def blend(
 
     With --numbers the ends are two images that the run draws, as `unstir sample` numbers them; nothing is inverted.
 
-    Example: `unstir edit blend runs/digits three.png eight.png --count 10`
+    Example: `unstir edit blend runs/mnist three.png eight.png --count 10`
 
-    Example: `unstir edit blend runs/digits --numbers 0 5`
+    Example: `unstir edit blend runs/mnist --numbers 0 5`
 
     Args:
         numbers: In place of the two: numbers of images that `--sampler ddim` draws from the seed at the same times.
@@ -196,7 +196,7 @@ def morph(
 ) -> int:
     """Interpolate between two classes from one noise. The picture: NUM rows of COUNT images.
 
-    Example: `unstir edit morph runs/digits-guided --labels 3 8`
+    Example: `unstir edit morph runs/mnist --labels 3 8`
 
     Args:
         run: Folder of a run with classes.

@@ -48,11 +48,11 @@ def evaluate(
     them, or a NumPy file (.npy, .npz). Their figures are kept with the data, in STORE/evaluation, and found there by
     the content of the images, wherever these lie.
 
-    Example: `unstir evaluate runs/digits`
+    Example: `unstir evaluate runs/mnist`
 
     Example: `unstir evaluate runs/mine --num 10000 --fid --against runs/theirs`
 
-    Example: `unstir evaluate --images made/ --store data/digits --against runs/digits`
+    Example: `unstir evaluate --images made/ --store data/mnist --against runs/mnist`
 
     Args:
         images: Images to judge in place of a run, of the size of those in --store. Several folders are a set each.

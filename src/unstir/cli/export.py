@@ -18,7 +18,7 @@ def export(
 ) -> int:
     """Write a trained model as files of another program. What was written is read again and compared with the model.
 
-    Example: `unstir export runs/digits --to diffusers --out digits-diffusers`
+    Example: `unstir export runs/mnist --to diffusers --out mnist-diffusers`
 
     Args:
         to: "diffusers": a folder that DDPMPipeline and DDIMPipeline load. "onnx": the network alone, for any batch.

@@ -30,7 +30,7 @@ def likelihood(
     protocol and a picture of the curve to RUN/likelihood, under names of their own for each step and protocol. Of a
     network with classes it is the likelihood given the true class.
 
-    Example: `unstir likelihood runs/digits --split both`
+    Example: `unstir likelihood runs/mnist --split both`
 
     Args:
         split: Which images: held out, those trained on, or both.

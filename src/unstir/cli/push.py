@@ -25,7 +25,7 @@ def push(
     how to load the model in unstir and in diffusers, whose files are there too where it has such a network. Paths of
     this machine are left out. Log in before with `hf auth login`, or set HF_TOKEN.
 
-    Example: `unstir push runs/digits me/ddpm-digits --licence apache-2.0`
+    Example: `unstir push runs/mnist me/ddpm-mnist --licence apache-2.0`
 
     Args:
         private: Let nobody else see it, where it is new.

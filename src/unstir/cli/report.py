@@ -34,13 +34,13 @@ def report(
     evaluate` does, and kept. Several runs share a page, with their figures where their protocols agree; where not, with
     what differs and what helps.
 
-    Example: `unstir report runs/digits`
+    Example: `unstir report runs/mnist`
 
-    Example: `unstir report runs/digits --export figures.tex`
+    Example: `unstir report runs/mnist --export figures.tex`
 
     Example: `unstir report runs/first runs/second --out compared.html`
 
-    Example: `unstir report --images made/ --store data/digits`
+    Example: `unstir report --images made/ --store data/mnist`
 
     Args:
         runs: Folder of the run, or of several to be compared.

@@ -31,9 +31,9 @@ def sample(
 
     The same command continues a job that was killed. With --compare it draws one picture of several samplers instead.
 
-    Example: `unstir sample runs/digits --num 500 --sampler dpmpp_2m --steps 15 --out digits500`
+    Example: `unstir sample runs/mnist --num 500 --sampler dpmpp_2m --steps 15 --out mnist500`
 
-    Example: `unstir sample runs/digits --num 8 --compare "ancestral:1000,ddim:50,dpmpp_2m:15" --out compared`
+    Example: `unstir sample runs/mnist --num 8 --compare "ancestral:1000,ddim:50,dpmpp_2m:15" --out compared`
 
     Args:
         num: How many images, 1 or more: exactly so many are written.

@@ -40,8 +40,9 @@ Example: `unstir train cifar10-small --data.source my_images/ --data.size 32 --o
 
 When continuing, these may change: {", ".join(MAY_CHANGE)}.
 """
-COMPARED = "ancestral:100,ddim:20,unipc:10"
-"""What the samplers of a new run are compared by: seconds for small images."""
+MOST = 100
+COMPARED = f"ancestral:{MOST},ddim:20,unipc:10"
+"""Samplers and steps to compare, ``MOST`` steps at most: seconds for small images."""
 
 
 @app.command(help=HELP, help_formatter=FORMATTER)
@@ -84,5 +85,7 @@ def _next(run: "Run") -> tuple[str, ...]:
     """The commands to go on with, to be pasted: images of a class, samplers compared, the report."""
     folder, classes = shlex.quote(str(run.path)), run.config.model.num_classes
     label = f" --label {shlex.quote(run.data.classes[-1])}" if classes else ""
-    compared = f"unstir sample {folder} --num 10 --compare {COMPARED}"
-    return f"next     unstir sample {folder}{label}", f"         {compared}", f"         unstir report {folder}"
+    commands = [f"unstir sample {folder}{label}", f"unstir report {folder}"]
+    if not run.config.distilled and run.config.diffusion.T >= MOST:
+        commands.insert(1, f"unstir sample {folder} --num 10 --compare {COMPARED}")
+    return tuple(f"{'         ' if number else 'next     '}{command}" for number, command in enumerate(commands))

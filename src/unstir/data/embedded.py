@@ -21,8 +21,7 @@ from unstir.progress import Progress
 
 @dataclass(frozen=True)
 class Embedded:
-    """A data set of the package: the side of its square images, their largest value, which is white, the fraction held
-    out unless another is asked for, and the licence."""
+    """A data set of the package: the side of its images, the value that is white, the default fraction held out."""
 
     side: int
     white: int
@@ -58,7 +57,8 @@ class EmbeddedSource(Source):
     """A data set of the package as a source, split by class with the hash of each image's number."""
 
     def __init__(self, options: Options) -> None:
-        self.kind, self._facts = str(options.source), EMBEDDED[options.source]
+        self.kind = str(options.source)
+        self._facts = EMBEDDED[self.kind]
         super().__init__(options, self._facts.side, 1, self._facts.held_out)
         self.license = options.license or self._facts.license
 

@@ -32,7 +32,7 @@ class DataConfig:
     """Which images."""
 
     source: str = "mnist"
-    """"mnist" or "digits" (embedded), "cifar10" (downloaded), a folder or zip of images, any form of docs/data.md."""
+    """mnist or digits (embedded), cifar10 (downloaded), a folder, zip or store of images, any form of docs/data.md."""
     store: str = ""
     """Folder of the packed store; empty: data/NAME below the current folder."""
     size: Annotated[int, Field(ge=0, le=4096)] = 0
