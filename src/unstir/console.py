@@ -192,7 +192,7 @@ class TrainingDisplay(Observer):
     def _left(self) -> tuple[float, bool] | None:
         """The seconds to the end with all snapshots to come, that after this step too; None where they are not known.
 
-        Before the first snapshot, or where one takes longer than the last, the second value is True: they are the least.
+        Before the first snapshot, or where one takes longer than the last, the second value is True: the least time.
         """
         pace, coming = self._pace, sum(at >= self._step for at in self._snapshots)
         if not pace.step_seconds:
