@@ -49,9 +49,9 @@ class _Left(TimeRemainingColumn):
 
 def bar(console: Console, unit: str) -> Progress:
     """A progress bar with count, unit, time spent and time left; it draws nothing where there is no terminal."""
-    length = BarColumn(bar_width=24 if console.width >= 120 else 8)
-    count = TextColumn("{task.description}"), length, MofNCompleteColumn(), TextColumn(unit)
-    times = TimeElapsedColumn(), TextColumn("left"), _Left()
-    shown = Progress(*count, *times, console=console, disable=not console.is_terminal)
+    wide = console.width >= 120
+    count = TextColumn("{task.description}"), BarColumn(16 if wide else 8), MofNCompleteColumn(), TextColumn(unit)
+    spent = (TimeElapsedColumn(), TextColumn("so far,")) if wide else ()
+    shown = Progress(*count, *spent, _Left(), TextColumn("left"), console=console, disable=not console.is_terminal)
     shown.columns = *shown.columns, _Note(shown)
     return shown

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from rich.console import Console
@@ -126,6 +127,8 @@ def counting(what: str, unit: str) -> Iterator["Counter"]:
         counter = Counter(progress, what, unit)
         with Speaker(console, counter.line):
             yield counter
+        for task in progress.tasks:
+            progress.update(task.id, visible=task.total is not None)  # a job that had nothing to do leaves no bar
 
 
 class Counter:
@@ -161,6 +164,7 @@ class TrainingDisplay(Observer):
         self._second: TaskID | None = None
         self._speaker = Speaker(self._console, self._line)
         self._shape = self._doing = self._note = ""
+        self._drawn = False
         self._batch, self._step, self._length, self._noted = 1, 0, 0, 0
         self._snapshots: tuple[int, ...] = ()
         self._pace = Pace()
@@ -245,6 +249,12 @@ class TrainingDisplay(Observer):
         if done == total:
             self._progress.remove_task(self._second)
             self._second = None
+
+    def grid(self, step: int, file: Path) -> None:
+        """Say where the first grid is, and with it all that follow."""
+        if not self._drawn:
+            self.say(f"the first grid: {file}; others follow beside it as the network learns")
+        self._drawn = True
 
     def say(self, text: str) -> None:
         """Print a sentence above the bar; it may hold names of any characters."""
