@@ -10,16 +10,19 @@ import traceback
 
 import torch._dynamo  # noqa: F401  # which DistributedDataParallel needs: here once, not in every copy
 
+PATIENCE = 5.0  # seconds that processes have to end by themselves where another one has ended badly
+
 
 class Together:
     """``work(rank)`` in each of so many processes; what it returns, as JSON has it, is in the folder ``out``.
 
-    What they print is in out/RANK.err.
+    What they print is in out/RANK.err. Where one ends badly, SIGTERM ends the others, as under torchrun, but
+    not as soon: those that notice it by themselves say so before.
     """
 
     def __init__(self, num, work, out):
         out.mkdir(parents=True, exist_ok=True)
-        self.out, self.began, self.ended = out, time.monotonic(), {}
+        self.out, self.began, self.ended, self._terminated = out, time.monotonic(), {}, False
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -59,6 +62,11 @@ class Together:
                 found, status = os.waitpid(pid, os.WNOHANG)
                 if found:
                     self.statuses[rank], self.ended[rank] = os.waitstatus_to_exitcode(status), time.monotonic()
+        badly = [ended for rank, ended in self.ended.items() if self.statuses[rank]]
+        if badly and time.monotonic() > min(badly) + PATIENCE and not self._terminated:
+            self._terminated = True
+            for pid in [pid for pid, status in zip(self.pids, self.statuses, strict=True) if status is None]:
+                os.kill(pid, signal.SIGTERM)
         return None not in self.statuses
 
     def wait(self, timeout=90):

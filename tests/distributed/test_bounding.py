@@ -22,8 +22,6 @@ from unstir.metrics.bounds import bounds_to_first
 from unstir.metrics.likelihood import Protocol, likelihood, save_likelihood
 from unstir.runs.run import Run
 
-pytestmark = pytest.mark.usefixtures("quick_watch")
-
 
 def commands(num, words, out):
     return Together(num, lambda rank: cli.main(["likelihood", *map(str, words)]), out)

@@ -22,7 +22,7 @@ from unstir.metrics.evaluation import saved
 from unstir.metrics.features import Network, Outputs
 from unstir.metrics.request import EvaluationRequest
 
-pytestmark = pytest.mark.usefixtures("quick", "quick_watch")
+pytestmark = pytest.mark.usefixtures("quick")
 SMALL = ("--store", "digits", "--reference", 100)
 
 

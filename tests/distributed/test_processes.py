@@ -59,7 +59,7 @@ def refusal(call, *arguments):
     return ""
 
 
-def test_what_is_exchanged_arrives_whole(tmp_path, quick_watch):
+def test_what_is_exchanged_arrives_whole(tmp_path):
     total = 7
     times = torch.tensor([100_000, 3, 2**40, 1, -5, 0, 9])
     losses = torch.tensor([0.1, math.inf, math.nan, -0.0, 1e-42, 3e38, 1 / 3])
@@ -111,7 +111,7 @@ def test_what_is_exchanged_arrives_whole(tmp_path, quick_watch):
     assert its.endswith("long/1") and due.endswith("long/0") and len(its) < 40
 
 
-def test_what_each_makes_alone_it_keeps_and_a_mistake_is_raised_in_all(tmp_path, quick_watch):
+def test_what_each_makes_alone_it_keeps_and_a_mistake_is_raised_in_all(tmp_path):
     def work(rank):
         def fail_in_others(message):
             if rank > 0:

@@ -1,0 +1,192 @@
+"""Where one process of a job is killed, fails or is asked to stop, all end; and one of them says why."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from datetime import timedelta
+
+import pytest
+import torch
+
+from together import Together
+from unstir import cli
+from unstir.distributed import join, processes
+from unstir.distributed.join import joined
+from unstir.distributed.place import LOST, LostError, may_speak
+from unstir.errors import UserError
+
+LIMIT = 30.0  # seconds until the others have ended
+
+
+def end(error, status):
+    """As the command line does."""
+    if may_speak(status == LOST):
+        print(f"unstir: {error}", file=sys.stderr)
+    sys.exit(status)
+
+
+def work(happens, at=1):
+    """Exchange for long; to the process ``at`` something happens."""
+
+    def exchanging(rank):
+        try:
+            with joined("cpu"):
+                for turn in range(10_000):
+                    if (rank, turn) == (at, 3):
+                        happens()
+                    processes.check_alike({"weight": torch.zeros(1)}, "")
+                    time.sleep(0.01)
+        except LostError as error:
+            end(error, LOST)
+        except (UserError, MemoryError) as error:
+            end(error, 2)
+
+    return exchanging
+
+
+def fail(error):
+    raise error
+
+
+def lines(job):
+    return [line for line in job.said().splitlines() if line.startswith("unstir: ")]
+
+
+def under_torchrun(work, out):
+    """Three processes whose store is kept by this one, as torchrun keeps it: it outlives each of them."""
+    from torch.distributed import TCPStore
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+
+    def started(rank):
+        os.environ.update(TORCHELASTIC_USE_AGENT_STORE="True", MASTER_PORT=str(port))
+        work(rank)
+
+    job = Together(3, started, out)
+    # Its thread begins after the copies are made: a copy keeps the locks that are held just then.
+    store = TCPStore("127.0.0.1", port, is_master=True, master_listen_fd=listening.detach())
+    statuses = job.wait(LIMIT)
+    del store
+    return job, statuses
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_one_that_is_killed_ends_the_others_with_one_line(tmp_path, at):
+    job, statuses = under_torchrun(work(lambda: os.kill(os.getpid(), signal.SIGKILL), at), tmp_path)
+    assert statuses.pop(at) == -signal.SIGKILL and statuses == [LOST, LOST]
+    (line,) = lines(job)
+    assert "lost another process" in line and "the same command goes on from what is saved" in line
+
+
+def test_who_waits_in_the_store_for_one_that_is_killed_is_ended_by_torchrun(tmp_path):
+    def waiting(rank):
+        with joined("cpu"):
+            if rank == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            processes.wait_for_all()
+
+    assert under_torchrun(waiting, tmp_path)[1] == [-signal.SIGTERM, -signal.SIGKILL, -signal.SIGTERM]
+
+
+def test_without_torchrun_the_store_goes_with_the_first_process(tmp_path):
+    job = Together(3, work(lambda: os.kill(os.getpid(), signal.SIGKILL), at=0), tmp_path)
+    assert job.wait(LIMIT) == [-signal.SIGKILL, LOST, LOST]
+    assert lines(job) and all("lost another process" in line for line in lines(job))
+
+
+def test_one_that_fails_says_so_itself_and_the_others_are_silent(tmp_path):
+    error = MemoryError("out of memory: 3 GB more were asked for")
+    job, statuses = under_torchrun(work(lambda: fail(error), at=2), tmp_path)
+    assert statuses == [LOST, LOST, 2] and lines(job) == [f"unstir: {error}"]
+
+
+def test_what_all_refuse_is_said_once(tmp_path):
+    def refuse(rank):
+        try:
+            with joined("cpu"):
+                raise UserError("lr=-1 must be positive")
+        except UserError as error:
+            end(error, 2)
+
+    job, statuses = under_torchrun(refuse, tmp_path)
+    assert statuses == [2, 2, 2] and lines(job) == ["unstir: lr=-1 must be positive"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("train", "digits", "--train.lr", "much"), "train.lr"),
+        (("evaluate", "nowhere"), "nowhere"),
+        (("likelihood", "nowhere"), "nowhere"),
+        (("doctor", "nowhere"), "unstir doctor is the work of one process; start it without torchrun"),
+        (("sample", "nowhere", "--compare", "ddim:2"), "unstir sample --compare is the work of one process"),
+    ],
+)
+def test_what_is_refused_before_they_meet_is_said_once(tmp_path, words, said):
+    job, statuses = under_torchrun(lambda rank: cli.main(words), tmp_path)
+    assert statuses == [2, 2, 2]
+    (line,) = lines(job)
+    assert said in line
+
+
+def test_the_others_wait_for_work_of_the_first_longer_than_the_timeout(tmp_path, monkeypatch):
+    monkeypatch.setattr(join, "TIMEOUT", timedelta(seconds=2))
+
+    def slow(rank):
+        with joined("cpu"):
+            processes.made_by_first(lambda: time.sleep(4))
+            if rank == 0:
+                time.sleep(4)
+            processes.wait_for_first()
+            return processes.of_all(rank)
+
+    assert Together(2, slow, tmp_path).results() == [[0, 1], [0, 1]]
+
+
+def test_one_that_does_not_answer_ends_the_job_at_the_timeout(tmp_path, monkeypatch):
+    monkeypatch.setattr(join, "TIMEOUT", timedelta(seconds=2))
+
+    def late(rank):
+        try:
+            with joined("cpu"):
+                vote = processes.Vote()
+                if rank == 1:
+                    time.sleep(6)
+                vote(None)
+                vote.result()
+        except LostError as error:
+            end(error, LOST)
+
+    job = Together(2, late, tmp_path)
+    assert job.wait(LIMIT) == [LOST, LOST]
+    assert "lost another process" in lines(job)[0]
+
+
+def test_one_that_does_not_come_ends_the_others_at_the_timeout(tmp_path, monkeypatch):
+    monkeypatch.setattr(join, "TIMEOUT", timedelta(seconds=2))
+
+    def late(rank):
+        if rank == 1:
+            return
+        try:
+            with joined("cpu"):
+                return
+        except UserError as error:
+            end(error, 2)
+
+    job = Together(3, late, tmp_path)
+    assert job.wait(LIMIT) == [2, 0, 2]
+    assert any("cannot reach the others by 127.0.0.1" in line for line in lines(job))
+
+
+def test_a_second_group_by_the_same_launcher(tmp_path):
+    def twice(rank):
+        with joined("cpu"):
+            pass
+        with joined("cpu"):
+            return processes.of_all(rank)
+
+    assert Together(2, twice, tmp_path).results() == [[0, 1], [0, 1]]
