@@ -1,4 +1,4 @@
-"""Kill, freeze or stop one process of a real shared `unstir train` at random moments, and see what becomes of it.
+"""Kill or stop one process of a real shared `unstir train` at random moments, and see what becomes of it.
 
 Usage: python benchmarks/kill_together.py [--kills 10] [--processes 2] [--signal KILL] [--length "300 steps"] [--seed 0]
                                           [--launcher torchrun]
@@ -136,7 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--signal", choices=("KILL", "STOP", "TERM"), default="KILL")
+    parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--length", default="300 steps")
     parser.add_argument("--launcher", choices=("torchrun", "agents", "none"), default="torchrun")

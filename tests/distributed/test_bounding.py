@@ -205,8 +205,8 @@ def test_one_that_is_killed_ends_the_others_and_the_same_command_does_it_all(
     statuses = job.wait()
     assert statuses.pop(at) == -signal.SIGKILL and statuses == [LOST, LOST], job.said()
     assert time.monotonic() - began < 30
-    (line, *more) = said(job)  # the first holds the store here, which torchrun keeps otherwise
-    assert at == 0 or (f"process {at} of 3" in line and not more)
+    (line,) = said(job)
+    assert "lost another process" in line
     assert files(run.path / "likelihood") == {}
     monkeypatch.setattr(module, "_bound", bound)
     job = commands(2, words, tmp_path / "again")

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import sys
 import time
 from datetime import timedelta
@@ -54,28 +53,10 @@ def lines(job):
     return [line for line in job.said().splitlines() if line.startswith("unstir: ")]
 
 
-def under_torchrun(work, out):
-    """Three processes whose store is kept by this one, as torchrun keeps it: it outlives each of them."""
-    from torch.distributed import TCPStore
-
-    listening = socket.create_server(("127.0.0.1", 0))
-    port = listening.getsockname()[1]
-
-    def started(rank):
-        os.environ.update(TORCHELASTIC_USE_AGENT_STORE="True", MASTER_PORT=str(port))
-        work(rank)
-
-    job = Together(3, started, out)
-    # Its thread begins after the copies are made: a copy keeps the locks that are held just then.
-    store = TCPStore("127.0.0.1", port, is_master=True, master_listen_fd=listening.detach())
-    statuses = job.wait(LIMIT)
-    del store
-    return job, statuses
-
-
 @pytest.mark.parametrize("at", [0, 1, 2])
 def test_one_that_is_killed_ends_the_others_with_one_line(tmp_path, at):
-    job, statuses = under_torchrun(work(lambda: os.kill(os.getpid(), signal.SIGKILL), at), tmp_path)
+    job = Together(3, work(lambda: os.kill(os.getpid(), signal.SIGKILL), at), tmp_path)
+    statuses = job.wait(LIMIT)
     assert statuses.pop(at) == -signal.SIGKILL and statuses == [LOST, LOST]
     (line,) = lines(job)
     assert "lost another process" in line and "the same command goes on from what is saved" in line
@@ -88,19 +69,19 @@ def test_who_waits_in_the_store_for_one_that_is_killed_is_ended_by_torchrun(tmp_
                 os.kill(os.getpid(), signal.SIGKILL)
             processes.wait_for_all()
 
-    assert under_torchrun(waiting, tmp_path)[1] == [-signal.SIGTERM, -signal.SIGKILL, -signal.SIGTERM]
+    assert Together(3, waiting, tmp_path).wait(LIMIT) == [-signal.SIGTERM, -signal.SIGKILL, -signal.SIGTERM]
 
 
 def test_without_torchrun_the_store_goes_with_the_first_process(tmp_path):
-    job = Together(3, work(lambda: os.kill(os.getpid(), signal.SIGKILL), at=0), tmp_path)
+    job = Together(3, work(lambda: os.kill(os.getpid(), signal.SIGKILL), at=0), tmp_path, keeps_store=False)
     assert job.wait(LIMIT) == [-signal.SIGKILL, LOST, LOST]
     assert lines(job) and all("lost another process" in line for line in lines(job))
 
 
 def test_one_that_fails_says_so_itself_and_the_others_are_silent(tmp_path):
     error = MemoryError("out of memory: 3 GB more were asked for")
-    job, statuses = under_torchrun(work(lambda: fail(error), at=2), tmp_path)
-    assert statuses == [LOST, LOST, 2] and lines(job) == [f"unstir: {error}"]
+    job = Together(3, work(lambda: fail(error), at=2), tmp_path)
+    assert job.wait(LIMIT) == [LOST, LOST, 2] and lines(job) == [f"unstir: {error}"]
 
 
 def test_what_all_refuse_is_said_once(tmp_path):
@@ -111,8 +92,8 @@ def test_what_all_refuse_is_said_once(tmp_path):
         except UserError as error:
             end(error, 2)
 
-    job, statuses = under_torchrun(refuse, tmp_path)
-    assert statuses == [2, 2, 2] and lines(job) == ["unstir: lr=-1 must be positive"]
+    job = Together(3, refuse, tmp_path)
+    assert job.wait(LIMIT) == [2, 2, 2] and lines(job) == ["unstir: lr=-1 must be positive"]
 
 
 @pytest.mark.parametrize(
@@ -126,8 +107,8 @@ def test_what_all_refuse_is_said_once(tmp_path):
     ],
 )
 def test_what_is_refused_before_they_meet_is_said_once(tmp_path, words, said):
-    job, statuses = under_torchrun(lambda rank: cli.main(words), tmp_path)
-    assert statuses == [2, 2, 2]
+    job = Together(3, lambda rank: cli.main(words), tmp_path)
+    assert job.wait(LIMIT) == [2, 2, 2]
     (line,) = lines(job)
     assert said in line
 
@@ -179,7 +160,8 @@ def test_one_that_does_not_come_ends_the_others_at_the_timeout(tmp_path, monkeyp
 
     job = Together(3, late, tmp_path)
     assert job.wait(LIMIT) == [2, 0, 2]
-    assert any("cannot reach the others by 127.0.0.1" in line for line in lines(job))
+    (line,) = lines(job)
+    assert "cannot reach the others by 127.0.0.1" in line
 
 
 def test_a_second_group_by_the_same_launcher(tmp_path):
