@@ -17,8 +17,8 @@ PATIENCE = 5.0  # seconds that processes have to end by themselves where another
 class Together:
     """``work(rank)`` in each of so many processes; what it returns, as JSON has it, is in the folder ``out``.
 
-    What they print is in out/RANK.err. Their store is kept here, or with ``keeps_store=False`` by the first of them. Where
-    one ends badly, SIGTERM ends the others, as under torchrun, but not as soon: those that notice it say so before.
+    What they print is in out/RANK.err. Their store is kept here, or with ``keeps_store=False`` by the first of them.
+    Where one ends badly, SIGTERM ends the others, as under torchrun, but later: those that notice it say so before.
     """
 
     def __init__(self, num, work, out, keeps_store=True):

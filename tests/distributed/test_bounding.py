@@ -206,7 +206,7 @@ def test_one_that_is_killed_ends_the_others_and_the_same_command_does_it_all(
     assert statuses.pop(at) == -signal.SIGKILL and statuses == [LOST, LOST], job.said()
     assert time.monotonic() - began < 30
     (line,) = said(job)
-    assert "lost another process" in line
+    assert "another process was lost" in line
     assert files(run.path / "likelihood") == {}
     monkeypatch.setattr(module, "_bound", bound)
     job = commands(2, words, tmp_path / "again")

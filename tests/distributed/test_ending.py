@@ -59,7 +59,7 @@ def test_one_that_is_killed_ends_the_others_with_one_line(tmp_path, at):
     statuses = job.wait(LIMIT)
     assert statuses.pop(at) == -signal.SIGKILL and statuses == [LOST, LOST]
     (line,) = lines(job)
-    assert "lost another process" in line and "the same command goes on from what is saved" in line
+    assert "another process was lost" in line and "the same command goes on from what is saved" in line
 
 
 def test_who_waits_in_the_store_for_one_that_is_killed_is_ended_by_torchrun(tmp_path):
@@ -75,7 +75,7 @@ def test_who_waits_in_the_store_for_one_that_is_killed_is_ended_by_torchrun(tmp_
 def test_without_torchrun_the_store_goes_with_the_first_process(tmp_path):
     job = Together(3, work(lambda: os.kill(os.getpid(), signal.SIGKILL), at=0), tmp_path, keeps_store=False)
     assert job.wait(LIMIT) == [-signal.SIGKILL, LOST, LOST]
-    assert lines(job) and all("lost another process" in line for line in lines(job))
+    assert lines(job) and all("another process was lost" in line for line in lines(job))
 
 
 def test_one_that_fails_says_so_itself_and_the_others_are_silent(tmp_path):
@@ -143,7 +143,7 @@ def test_one_that_does_not_answer_ends_the_job_at_the_timeout(tmp_path, monkeypa
 
     job = Together(2, late, tmp_path)
     assert job.wait(LIMIT) == [LOST, LOST]
-    assert "lost another process" in lines(job)[0]
+    assert "another process was lost" in lines(job)[0]
 
 
 def test_one_that_does_not_come_ends_the_others_at_the_timeout(tmp_path, monkeypatch):

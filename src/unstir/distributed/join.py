@@ -42,8 +42,8 @@ def joined(device: str = "auto") -> Iterator[None]:
         atexit.unregister(_end_group)  # which would wait for what the others no longer send
         if not _is_loss(error):
             raise
-        why = f"{here} lost another process ({' '.join(str(error).split())[:500]})"
-        raise LostError(f"{why}; all processes end, and the same command goes on from what is saved") from error
+        lost = f"another process was lost ({' '.join(str(error).split())[:500]})"
+        raise LostError(f"{lost}; all processes end, and the same command goes on from what is saved") from error
     finally:
         processes.present = None
 
