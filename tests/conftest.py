@@ -177,16 +177,6 @@ def trained(make_run, digits, shared, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def quick_watch(monkeypatch):
-    """The seconds of the watch over several processes, made short."""
-    from unstir.distributed import join, watch
-
-    for name, seconds in {"BEAT": 0.1, "SILENT": 3.0, "SUSPECTED": 0.6, "GRACE": 0.5}.items():
-        monkeypatch.setattr(watch, name, seconds)
-    monkeypatch.setattr(join, "BEAT", watch.BEAT)
-
-
-@pytest.fixture
 def command(capsys):
     """command("sample", run.path, ...) -> (status, standard output, standard error)."""
     from unstir import cli

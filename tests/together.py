@@ -9,24 +9,29 @@ import time
 import traceback
 
 import torch._dynamo  # noqa: F401  # which DistributedDataParallel needs: here once, not in every copy
+from torch.distributed import TCPStore
+
+PATIENCE = 5.0  # seconds that processes have to end by themselves where another one has ended badly
 
 
 class Together:
     """``work(rank)`` in each of so many processes; what it returns, as JSON has it, is in the folder ``out``.
 
-    What they print is in out/RANK.err.
+    What they print is in out/RANK.err. Their store is kept here, or with ``keeps_store=False`` by the first of them.
+    Where one ends badly, SIGTERM ends the others, as under torchrun, but later: those that notice it say so before.
     """
 
-    def __init__(self, num, work, out):
+    def __init__(self, num, work, out, keeps_store=True):
         out.mkdir(parents=True, exist_ok=True)
-        self.out, self.began, self.ended = out, time.monotonic(), {}
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.pids = [self._start(rank, num, work, port) for rank in range(num)]
+        self.out, self.began, self.ended, self._terminated = out, time.monotonic(), {}, False
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            port, kept = listening.getsockname()[1], os.dup(listening.fileno()) if keeps_store else None
+        self.pids = [self._start(rank, num, work, port, kept) for rank in range(num)]
+        # Its thread begins after the copies are made: a copy keeps the locks that are held just then.
+        self._store = TCPStore("127.0.0.1", port, is_master=True, master_listen_fd=kept) if keeps_store else None
         self.statuses = [None] * num
 
-    def _start(self, rank, num, work, port):
+    def _start(self, rank, num, work, port, kept):
         if pid := os.fork():
             return pid
         status = 70
@@ -34,6 +39,9 @@ class Together:
         try:
             os.environ.update(RANK=str(rank), WORLD_SIZE=str(num), LOCAL_RANK=str(rank))
             os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+            if kept is not None:
+                os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+                os.close(kept)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
             for number in (1, 2):
@@ -59,6 +67,13 @@ class Together:
                 found, status = os.waitpid(pid, os.WNOHANG)
                 if found:
                     self.statuses[rank], self.ended[rank] = os.waitstatus_to_exitcode(status), time.monotonic()
+        badly = [ended for rank, ended in self.ended.items() if self.statuses[rank]]
+        if badly and time.monotonic() > min(badly) + PATIENCE and not self._terminated:
+            self._terminated = True
+            for pid in [pid for pid, status in zip(self.pids, self.statuses, strict=True) if status is None]:
+                os.kill(pid, signal.SIGTERM)
+        if None not in self.statuses:
+            self._store = None
         return None not in self.statuses
 
     def wait(self, timeout=90):
@@ -84,6 +99,7 @@ class Together:
         for rank, pid in enumerate(self.pids):
             if self.statuses[rank] is None:
                 os.waitpid(pid, 0)
+        self._store = None
 
     def said(self):
         """What all of them have printed."""

@@ -56,7 +56,7 @@ def refusal(call, *arguments):
     return ""
 
 
-def test_what_is_exchanged_arrives_whole(tmp_path, quick_watch):
+def test_what_is_exchanged_arrives_whole(tmp_path):
     total = 7
     times = torch.tensor([100_000, 3, 2**40, 1, -5, 0, 9])
     losses = torch.tensor([0.1, math.inf, math.nan, -0.0, 1e-42, 3e38, 1 / 3])

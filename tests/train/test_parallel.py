@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from dataclasses import replace
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +17,7 @@ import unstir
 from conftest import tiny_config, without_charts
 from tiers import SEED, proven, times
 from together import Together, together
-from unstir.distributed import processes
+from unstir.distributed import join, processes
 from unstir.distributed.join import joined
 from unstir.distributed.place import LOST, LostError
 from unstir.errors import UserError
@@ -24,7 +25,7 @@ from unstir.nn import own
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint
 from unstir.runs.run import Run
-from unstir.train import parallel, trainer
+from unstir.train import grids, parallel, trainer
 from unstir.train.launch import train_run
 from unstir.train.observer import Observer, Stop
 from unstir.train.trainer import Trainer
@@ -114,8 +115,7 @@ def tiny(digits, monkeypatch):
     return lambda **changes: tiny_config(digits, train__batch_size=7, train__micro_batch=2, **changes)
 
 
-def test_a_run_of_three_continues_bit_for_bit_though_one_was_asked_to_stop(tiny, tmp_path, quick_watch, monkeypatch):
-    monkeypatch.setattr(processes, "follow", lambda stop: None)  # they know it by their vote alone
+def test_a_run_of_three_continues_bit_for_bit_though_one_was_asked_to_stop(tiny, tmp_path, monkeypatch):
     assert together(3, training(tiny(), tmp_path / "whole"), tmp_path / "0") == [[12, True, None]] * 3
     for rank, at in ((0, 2), (2, 6)):
         found = together(3, training(tiny(), tmp_path / "parts", (rank, at)), tmp_path / f"{rank}-{at}")
@@ -129,7 +129,7 @@ def test_a_run_of_three_continues_bit_for_bit_though_one_was_asked_to_stop(tiny,
     assert {line["processes"] for line in events if "processes" in line} == {3}
 
 
-def test_the_pass_that_does_not_count_leaves_the_buffers(tiny, tmp_path, quick_watch, monkeypatch):
+def test_the_pass_that_does_not_count_leaves_the_buffers(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(own, "_known", {})
 
     @unstir.network
@@ -150,7 +150,7 @@ def test_the_pass_that_does_not_count_leaves_the_buffers(tiny, tmp_path, quick_w
     assert saved["model.passes"].item() == 2 * 2  # of four slots, two at once
 
 
-def test_losses_follow_those_of_one_process_and_the_number_may_change(tiny, tmp_path, quick_watch):
+def test_losses_follow_those_of_one_process_and_the_number_may_change(tiny, tmp_path):
     config = tiny(log__every="1 step")
     train_run(config, tmp_path / "one")
     said = []
@@ -168,7 +168,7 @@ def test_losses_follow_those_of_one_process_and_the_number_may_change(tiny, tmp_
     assert all(torch.allclose(t, tensors[1][name], atol=1e-5) for name, t in tensors[0].items())
 
 
-def test_one_killed_at_any_instant_ends_all_and_the_run_continues_bit_for_bit(tiny, tmp_path, quick_watch):
+def test_one_killed_at_any_instant_ends_all_and_the_run_continues_bit_for_bit(tiny, tmp_path):
     chance, slowest, kills, lives = random.Random(SEED), 0.0, 0, 0
     began = time.monotonic()
     together(2, training(tiny(), tmp_path / "whole"), tmp_path / "w")
@@ -192,7 +192,7 @@ def test_one_killed_at_any_instant_ends_all_and_the_run_continues_bit_for_bit(ti
     proven(f"SIGKILL of one of 2 processes (the others ended within {slowest:.1f} s)", kills)
 
 
-def test_a_gradient_that_is_not_finite_in_one_process_is_skipped_by_all(make_run, tmp_path, monkeypatch, quick_watch):
+def test_a_gradient_that_is_not_finite_in_one_process_is_skipped_by_all(make_run, tmp_path, monkeypatch):
     run, store = make_run(train__length="14 steps", log__every="14 steps", checkpoint__every="14 steps")
     loss = trainer.denoising_loss
 
@@ -227,7 +227,7 @@ def test_a_gradient_that_is_not_finite_in_one_process_is_skipped_by_all(make_run
     assert "was not finite for 13 steps in a row, up to step 14" in error and 14 in saved
 
 
-def test_on_the_command_line_the_first_alone_speaks_and_sigterm_to_another_stops_all(tiny, tmp_path, quick_watch):
+def test_on_the_command_line_the_first_alone_speaks_and_sigterm_to_another_stops_all(tiny, tmp_path):
     from unstir import cli
     from unstir.runs.toml import to_toml
 
@@ -283,7 +283,7 @@ def _refuse(text):
         ("no_data", "process 1 of 2 (counted from 0): there, the data of the run, is no longer there"),
     ],
 )
-def test_processes_that_disagree_are_refused_before_the_first_step(tiny, tmp_path, quick_watch, what, words):
+def test_processes_that_disagree_are_refused_before_the_first_step(tiny, tmp_path, what, words):
     def work(rank):
         config = getattr(Elsewhere, what)(tiny()) if rank == 1 else tiny()
         try:
@@ -298,7 +298,7 @@ def test_processes_that_disagree_are_refused_before_the_first_step(tiny, tmp_pat
         assert said[0] == said[1] and not (tmp_path / "run").exists()
 
 
-def test_fewer_images_than_processes_are_refused(digits, tmp_path, quick_watch):
+def test_fewer_images_than_processes_are_refused(digits, tmp_path):
     def work(rank):
         try:
             train_run(tiny_config(digits, train__batch_size=2, train__micro_batch=0), tmp_path / "run")
@@ -310,7 +310,7 @@ def test_fewer_images_than_processes_are_refused(digits, tmp_path, quick_watch):
     }
 
 
-def test_initial_weights_and_checkpoints_are_read_by_the_first_alone(tiny, tmp_path, quick_watch, monkeypatch):
+def test_initial_weights_and_checkpoints_are_read_by_the_first_alone(tiny, tmp_path, monkeypatch):
     train_run(tiny(train__length="1 step"), tmp_path / "before")
     config = tiny(train__init=str(tmp_path / "before"), train__length="6 steps")
     read = checkpoint.load
@@ -322,3 +322,38 @@ def test_initial_weights_and_checkpoints_are_read_by_the_first_alone(tiny, tmp_p
     monkeypatch.setattr(checkpoint, "load", once)
     assert together(2, training(config, tmp_path / "run", (1, 3)), tmp_path / "a")[0][1:] == [False, 15]
     assert together(2, training(config, tmp_path / "run"), tmp_path / "b") == [[6, True, None]] * 2
+
+
+def test_one_out_of_memory_ends_the_job_with_its_line_and_the_last_checkpoint_is_whole(tiny, tmp_path, monkeypatch):
+    from unstir import cli
+    from unstir.runs.toml import to_toml
+
+    draw = trainer.nearest_noise
+
+    def greedy(key, *given):
+        if processes.rank() == 1 and key.step + 1 >= 10:
+            raise torch.OutOfMemoryError("out of memory. Tried to allocate 3.00 GiB")
+        return draw(key, *given)
+
+    monkeypatch.setattr(trainer, "nearest_noise", greedy)
+    (tmp_path / "tiny.toml").write_text(to_toml(tiny()))
+    words = ["train", str(tmp_path / "tiny.toml"), "--out", str(tmp_path / "run")]
+    job = Together(2, lambda rank: cli.main(words), tmp_path / "out")
+    assert job.wait(LIMIT) == [LOST, 2]
+    (line,) = [line for line in job.said().splitlines() if line.startswith("unstir: ")]
+    too_much = "out of memory, at 3.00 GiB more: this training takes about "
+    assert line.startswith(f"unstir: process 1 of 2 (counted from 0): {too_much}")
+    found, damaged = checkpoint.newest(tmp_path / "run/checkpoints")
+    assert found.step == 8 and not damaged and "Traceback" not in job.said()
+
+
+def test_the_others_wait_for_grids_and_held_out_losses_longer_than_the_timeout(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(join, "TIMEOUT", timedelta(seconds=2))
+    draw = grids.draw_grid
+
+    def slowly(*given):
+        time.sleep(3)
+        draw(*given)
+
+    monkeypatch.setattr(grids, "draw_grid", slowly)
+    assert together(2, training(tiny(), tmp_path / "run"), tmp_path / "out") == [[12, True, None]] * 2

@@ -141,7 +141,7 @@ def show_json(value: object) -> None:
 
 def _fail(message: str, status: int = 2) -> NoReturn:
     """End with a word, which of several processes one says."""
-    if may_speak(message):
+    if may_speak(lost=status == LOST):
         here = f"{place()}: " if place().rank else ""
         print(f"unstir: {here}{printable(message)}", file=sys.stderr)
     sys.exit(status)

@@ -7,11 +7,10 @@ from unstir.errors import UserError
 
 LOST = 75
 """The exit status of processes that end because another one did: the same command continues (EX_TEMPFAIL)."""
-AGAIN = "all processes end, and the same command goes on from what is saved"
 
 
 class LostError(Exception):
-    """The job ends here, and the same command goes on: others are gone or do not answer, or this one cannot follow."""
+    """The job ends here, and the same command goes on: another process has ended or does not answer."""
 
 
 @dataclass(frozen=True)
@@ -54,22 +53,14 @@ def checked_place() -> Place:
     return Place(rank, size, local)
 
 
-_silent = False
+def may_speak(lost: bool) -> bool:
+    """Whether this process says how the job ended: all end for one reason, which the first to end says.
 
-
-def be_silent() -> None:
-    """Let another process say how the job ended."""
-    global _silent
-    _silent = True
-
-
-def may_speak(message: str) -> bool:
-    """Whether this process says how the job ended, with a ``message``: all end for one reason, which is said once.
-
-    Before they have met (`distributed.join`) the first to write it into torchrun's store is the one.
+    ``lost``: it ends because another one has ended.
     """
-    if _silent or place().size == 1 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return not _silent
-    from unstir.distributed.join import said_before  # which imports torch
+    here = place()
+    if here.size == 1:
+        return True
+    from unstir.distributed.store import is_first_to_end  # which imports torch
 
-    return not said_before(message)
+    return is_first_to_end(str(here.rank), if_gone=lost)

@@ -1,17 +1,19 @@
 """The group of a job's processes: who is in it, and what they exchange.
 
 Without a group (`join` makes it) every function says what is true of one process alone and exchanges nothing, so that
-one code serves both. Otherwise torch.distributed carries the exchange, by gloo between CPUs and by NCCL between CUDA
-devices. What is no tensor travels as JSON: nothing is pickled.
+one code serves both. Otherwise torch.distributed carries tensors, by gloo between CPUs and by NCCL between CUDA
+devices, within the group's timeout. What is no tensor travels as JSON by the job's store, where a process waits without
+a limit for work that another one does alone.
 
 All processes call the same functions in the same order. What depends on files, on the clock or on signals is therefore
 asked of the first process (`of_first`) or of all (`Vote`), never decided by each for itself.
 """
 
+import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
@@ -24,18 +26,16 @@ from unstir.errors import UserError, short
 if TYPE_CHECKING:  # builds of torch without its distributed part train alone
     from torch.distributed import Store, Work  # type: ignore[attr-defined]  # it is not in __all__
 
-    from unstir.distributed.watch import Asked, Watch
-
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Group:
-    """The group that this process is in: its ``place`` there, the ``store`` of the job, and who watches the others."""
+    """The group that this process is in: its ``place`` there, the ``store`` of the job, and numbers for its keys."""
 
     place: Place
     store: "Store"
-    watch: "Watch"
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
 
 present: Group | None = None
@@ -63,35 +63,42 @@ def share(total: int) -> slice:
 
 
 def wait_for_all() -> None:
-    """Wait until every process has come here."""
-    if present is not None:
-        dist.all_reduce(torch.zeros(1))
+    """Wait, however long it takes, until every process has come here."""
+    of_all(None)
 
 
 def of_first(value: Value) -> Value:
     """The first process's ``value``, as JSON has it, in all of them; the others' are not looked at."""
     if present is None:
         return value
-    text = json.dumps(value).encode() if is_first() else b""
-    length = torch.tensor([len(text)])
-    dist.broadcast(length, 0)
-    content = torch.tensor(list(text) or [0] * int(length), dtype=torch.uint8)
-    dist.broadcast(content, 0)
-    found: Value = json.loads(bytes(content.tolist()))
+    key = str(next(present.numbers))
+    if is_first():
+        present.store.set(key, json.dumps(value))
+    found: Value = _awaited(key)
     return found
+
+
+def wait_for_first() -> None:
+    """Wait, however long it takes, until the first process has come here."""
+    of_first(None)
 
 
 def of_all(value: Value) -> list[Value]:
     """Every process's ``value``, as JSON has it, by their numbers."""
     if present is None:
         return [value]
-    text = json.dumps(value).encode()
-    length = torch.tensor([len(text)])
-    dist.all_reduce(length, dist.ReduceOp.MAX)
-    padded = torch.tensor(list(text.ljust(int(length))), dtype=torch.uint8)
-    texts = [torch.empty_like(padded) for _ in range(size())]
-    dist.all_gather(texts, padded)
-    return [json.loads(bytes(each.tolist())) for each in texts]
+    number = next(present.numbers)
+    present.store.set(f"{number}/{rank()}", json.dumps(value))
+    found = [_awaited(f"{number}/{each}") for each in range(size())]
+    dist.all_reduce(torch.zeros(1))  # the first process may keep the store, and end next: all have read it
+    return found
+
+
+def _awaited(key: str) -> Any:
+    from unstir.distributed.store import awaited  # which needs torch's distributed part
+
+    assert present is not None
+    return json.loads(awaited(present.store, key))
 
 
 def agree(values: Mapping[str, Any], remedy: str) -> None:
@@ -150,8 +157,10 @@ def check_alike(tensors: Mapping[str, Tensor], remedy: str) -> None:
     """
     if present is None:
         return
-    sums = [t.detach().view(torch.int32).sum(dtype=torch.int64) for t in tensors.values()]
-    first, *others = of_all(torch.stack(sums).tolist())
+    sums = torch.stack([t.detach().view(torch.int32).sum(dtype=torch.int64) for t in tensors.values()]).cpu()
+    sums_of_all = [torch.empty_like(sums) for _ in range(size())]
+    dist.all_gather(sums_of_all, sums)
+    first, *others = (each.tolist() for each in sums_of_all)
     for number, theirs in enumerate(others, start=1):
         unlike = [name for name, mine, its in zip(tensors, first, theirs, strict=True) if mine != its]
         if unlike:
@@ -168,35 +177,6 @@ def alone() -> Iterator[None]:
         yield
     finally:
         present = group
-
-
-def follow(asked: "Asked") -> None:
-    """Let ``asked`` learn within seconds that another process was asked to stop, and the others that this one was."""
-    if present is not None:
-        present.watch.asked = asked
-
-
-def done_by_first(act: Callable[..., None]) -> Callable[..., None]:
-    """A function that has the first process do ``act(**details)``, for one that ends the job and can exchange no more.
-
-    The details travel as JSON, by the store of the job, and the first process's watch acts when it learns of the end.
-    All processes call this; what several of them ask for is done once. Without a group it is ``act`` itself.
-    """
-    if present is None:
-        return act
-    store, watch = present.store, present.watch
-    if is_first():
-        watch.at_end = act
-
-        def at_once(**details: Any) -> None:
-            if watch.at_end is not None:  # it is not done yet, as another process asked for it
-                watch.at_end = None
-                act(**details)
-
-        return at_once
-    from unstir.distributed.watch import pend  # which needs torch's distributed part
-
-    return lambda **details: pend(store, details)
 
 
 class Vote:

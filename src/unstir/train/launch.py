@@ -82,7 +82,6 @@ def _trained(run: Run, store: Store, observer: Observer, stop: Stop) -> Training
     with lock, within_memory(*taken), stop, observer:
         if processes.is_first():
             run.tidy()
-        processes.follow(stop)
         trainer = Trainer(run, store, observer)
         trainer.start()  # which says what was damaged, before the introduction; run() starts no second time
         observer.say(introduction(run, trainer.state, expected := forecast(*taken).total))

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from unstir.distributed import processes
-from unstir.distributed.place import AGAIN, LostError
 from unstir.errors import OutOfMemoryError, asked_for, is_out_of_memory
 from unstir.runs import resources
 from unstir.runs.config import Config
@@ -54,7 +53,7 @@ def in_effect(run: Run, changed: Collection[str] = ()) -> Config:
 class MicroBatch:
     """The size of the micro-batch at every step of a training with ``config``, with its `halvings` so far.
 
-    Of several processes one that runs out of memory calls ``record(step=, micro_batch=)`` and ends.
+    A process that can make no kernel calls ``record(step=, micro_batch=)`` and ends.
     """
 
     def __init__(
@@ -67,10 +66,8 @@ class MicroBatch:
 
     @classmethod
     def of(cls, run: Run) -> "MicroBatch":
-        """That of a ``run``, in whose folder the first process alone reads and records the halvings of all."""
-        return cls(
-            run.config, processes.of_first(halvings(run)), processes.done_by_first(partial(run.record, "halved"))
-        )
+        """That of a ``run``, whose halvings the first process alone reads."""
+        return cls(run.config, processes.of_first(halvings(run)), partial(run.record, "halved"))
 
     def at(self, step: int) -> int:
         """How many images are computed at once for step number ``step``, of which 1 is the first."""
@@ -80,11 +77,10 @@ class MicroBatch:
         """What ``gradient(size)`` of ``net`` gives for a step, and in words by which size; "" where it is that of `at`.
 
         Where the memory runs out it is computed again, with half the size. It must change nothing but gradients, which
-        it begins at zero, and buffers, which are set back. Raises OneImageError at size 1, and LostError in one of
-        several processes: the others wait for it where they exchange their gradients, so that none can repeat the step.
-        The halving is recorded, and the job started again, by torchrun or by hand, takes that step with half the size.
-        So it is with OutOfMemoryError where no size helps because this process can make no kernel (`NO_KERNEL`): it is
-        half of the size at which that began.
+        it begins at zero, and buffers, which are set back. Raises OneImageError at size 1, and the error itself in one
+        of several processes: the others wait for its gradients, so that it cannot repeat the step.
+        Raises OutOfMemoryError where no size helps because this process can make no kernel (`NO_KERNEL`): the halving
+        is recorded, to half of the size at which that began, and the same command takes that step so.
         """
         buffers = [buffer.clone() for buffer in net.buffers()]
         first = size = min(self.at(step), self._share)
@@ -94,7 +90,7 @@ class MicroBatch:
                 result = gradient(size)
                 break
             except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
+                if not is_out_of_memory(error) or processes.size() > 1:
                     raise
                 half, no_kernel = -(-size // 2), NO_KERNEL in str(error)
                 after_kernel = after_kernel or (half if no_kernel else 0)
@@ -105,9 +101,6 @@ class MicroBatch:
                 if size == 1:
                     raise OneImageError(str(error)) from error
                 size, asked = half, asked_for(error)
-            if processes.size() > 1:
-                self._record(step=step, micro_batch=size)
-                raise LostError(f"{_said(step, asked, size, first)}; {AGAIN}")
             self._undo(net, buffers)  # out here, for the error holds all that was computed
         if size == first:
             return result, ""

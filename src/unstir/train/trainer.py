@@ -118,6 +118,7 @@ class Trainer:
         self._event("continued" if state.step else "started", **conditions(self._device))
         self._take_snapshot(stop)
         saved = processes.of_first((run.checkpoints / checkpoint.file_name(state.step)).exists())
+        ends = processes.of_first([step for step, _ in checkpoint.listed(run.weights)])  # which may be measured again
         vote = processes.Vote()
         self._warm_up()
         with self._saving:
@@ -134,6 +135,8 @@ class Trainer:
                     self._saving.begin()
                     saved = True
                 self._take_snapshot(stop)
+                if state.step in self._snapshots or state.step in ends:
+                    processes.wait_for_first()
             if not saved:
                 self._saving.begin()
         stop.signal = stop.signal or vote.result()
