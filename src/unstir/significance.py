@@ -159,12 +159,6 @@ def difference(a: Estimate, b: Estimate, choices: int = 1, test: str = "Welch's 
     return effect(b.value - a.value, math.sqrt(sum(squares)), df, test, choices)
 
 
-def nearer(low: Estimate, x: Estimate, high: Estimate, choices: int = 1) -> Effect:
-    """How much nearer ``x`` is to ``low`` than to ``high``, (high - x) - (x - low): Welch's t, all independent."""
-    mirrored = Estimate(2 * x.value - low.value, math.hypot(2 * x.error, low.error), min(x.df, low.df))
-    return difference(mirrored, high, choices)
-
-
 def adjusted(
     a_before: Sequence[float], a_after: Sequence[float], b_before: Sequence[float], b_after: Sequence[float]
 ) -> Effect:
