@@ -27,7 +27,6 @@ import statistics
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -177,17 +176,6 @@ def adjusted(
     slope = products / squares if squares else 0.0
     a, b = ([q - slope * p for p, q in zip(before, after, strict=True)] for before, after in sets)
     return two_sample(a, b, test="analysis of covariance")
-
-
-def level(values: Sequence[float]) -> Estimate:
-    """The mean of a stretch of a noisy curve, of at least two values.
-
-    The noise is measured by the differences of neighbours (von Neumann 1941), which a trend within the stretch hardly
-    touches; they determine it about two thirds as well as as many independent ones.
-    """
-    squares = [(b - a) ** 2 for a, b in pairwise(values)]
-    error = math.sqrt(sum(squares) / len(squares) / 2 / len(values))
-    return Estimate(statistics.fmean(values), error, len(squares) / 1.5)
 
 
 def contrast(weights: Sequence[float], rows: Sequence[Sequence[float]]) -> Estimate:

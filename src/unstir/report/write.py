@@ -36,8 +36,9 @@ def write_report(
 
     It is ``out``, by default report.html of the run, or comparison.html of the first of several. With ``measuring`` the
     figures that are missing are measured first: ``num`` images per seed, or for 0 as many as before, else as can be
-    drawn in ``minutes``, for ``seeds`` seeds. ``exported`` is a file or a folder of files for the figures; ``store`` is the data of the runs where it has moved. Raises UserError, before anything
-    is measured, for what cannot be opened, measured or written.
+    drawn in ``minutes``, for ``seeds`` seeds. ``exported`` is a file or a folder of files for the figures; ``store`` is
+    the data of the runs where it has moved. Raises UserError, before anything is measured, for what cannot be opened,
+    measured or written.
     """
     _check_asked(paths, minutes, num, seeds)
     runs = [Run.open(path) for path in paths]
