@@ -77,7 +77,6 @@ significance:exact choices=1
 significance:paired choices=1
 significance:two_sample choices=1
 significance:difference choices=1
-significance:nearer choices=1
 theory.gaussian:Gaussian.discretised_log_prob half_width=0.00392156862745098
 theory.oracle:FiniteData chunk=256
 theory.schedule:linear T=1000 beta_1=0.0001 beta_T=0.02

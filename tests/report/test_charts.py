@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from runs import TIMES, chains, facts, good, held_out, metrics
+from runs import chains, facts, good, metrics
 from unstir.chain import DEFAULTS
 from unstir.pictures.charts import log_axis
 from unstir.report import charts, svg
