@@ -106,8 +106,8 @@ def test_the_largest_of_several_is_held_to_bonferronis_bound(choices, z):
     assert ours == 0 or math.copysign(1, ours) == math.copysign(1, z)
 
 
-def test_the_level_keeps_forty_sentences_honest():
-    assert 40 * 2 * stats.norm.sf(LEVEL) < 1 / 50
+def test_the_level_keeps_twenty_sentences_honest():
+    assert 20 * 2 * stats.norm.sf(LEVEL) < 1 / 100
 
 
 def gap(draw, num, difference_of_hardness, memorised):
