@@ -8,8 +8,9 @@ and from a thousand images are held against one `LEVEL`:
   covariate (`adjusted`); `effect` of any value with an error; `counted` for exact numbers;
 * `exact` for a one-sided p, of `binomial_tail`, `precedence`, or `mann_whitney` (a conservative normal approximation).
 
-A page tests some twenty effects; at two errors, one of them would stand out in a run where nothing happened. At 3.5 each
-has a chance of 1 in 2,150, and all twenty together less than 1 in 100. The largest of k is tested so (`largest_of`).
+A page tests some twenty effects; at two errors, one of them would stand out in a run where nothing happened. At 3.5
+each has a chance of 1 in 2,150, and all twenty together less than 1 in 100. The largest of k is tested so
+(`largest_of`).
 
 The tests of ranks rest on "they are all alike" alone. Mann & Whitney 1947 count the pairs (a, b) with a < b, and see
 a shift of the whole. For a few extreme values among many, count the values of a below the j-th smallest of b. Let n
