@@ -21,7 +21,7 @@ BY_NAME = {
     "activations.Stage", "config.Config", "config.ModelConfig", "config.UNetConfig", "distill.DistillOptions",
     "drawing.Job", "edit.EditOptions",
     "evaluate.EvaluationOptions", "evaluate.Plan", "evaluate_images.ImagesPlan", "evaluation.Evaluation", "facts.Cost",
-    "facts.Facts", "facts.Measurement", "facts.Speed", "figures.Figure", "foreign.Asked", "foreign.Foreign",
+    "facts.Facts", "facts.Speed", "figures.Figure", "foreign.Asked", "foreign.Foreign",
     "import_.SourceOptions", "judgement.Judgement", "likelihood.Protocol", "model.Model", "options.ChainOptions",
     "options.FillOptions", "options.InvertOptions", "options.ModelOptions", "options.WeightOptions",
     "request.EvaluationRequest", "sections.CheckpointConfig", "sections.DataConfig", "sections.DiffusionConfig",
