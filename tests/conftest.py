@@ -121,7 +121,7 @@ def copied(digits, folder, classifier=False):
 def without_charts(monkeypatch):
     """Let training draw blank charts of its losses, which are half the time of a tiny run."""
 
-    def blank(lines, path, floor=None):
+    def blank(lines, path):
         Image.new("L", (1, 1)).save(path, format="png")
 
     for name in ("training_curves", "held_out_curves"):

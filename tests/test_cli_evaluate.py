@@ -189,16 +189,6 @@ def test_a_file_that_is_not_the_reports_own_is_never_replaced(folder, command, t
     assert command(*words)[0] == command(*words)[0] == 0
 
 
-def test_a_pdf_that_no_browser_printed_is_not_replaced(folder, command, tmp_path, monkeypatch):
-    (tmp_path / "page.pdf").write_text("mine")
-    monkeypatch.setenv("UNSTIR_BROWSER", sys.executable)
-    for _ in ("without its page", "beside one"):
-        status, _, err = command("report", folder, "--no-measure", "--pdf", "--out", tmp_path / "page.html")
-        assert status == 2 and f"--pdf {tmp_path / 'page.pdf'} is there and was printed by no browser" in err
-        assert command("report", folder, "--no-measure", "--out", tmp_path / "page.html")[0] == 0
-    assert (tmp_path / "page.pdf").read_text() == "mine"
-
-
 def test_what_is_missing_is_measured_first_and_once(folder, command, tmp_path):
     status, _, err = command("report", folder, "--num", 16, "--seeds", 2)
     assert status == 0 and (folder / "report.html").exists()
@@ -210,7 +200,7 @@ def test_what_is_missing_is_measured_first_and_once(folder, command, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (folder / "evaluation").iterdir()} == before
 
 
-def test_mistakes_of_a_report_are_one_line_and_come_before_any_work(folder, command, tmp_path, monkeypatch):
+def test_mistakes_of_a_report_are_one_line_and_come_before_any_work(folder, command, tmp_path):
     fresh = tmp_path / "run"
     shutil.copytree(folder, fresh, ignore=shutil.ignore_patterns("evaluation", "generated", "*.html"))
     other = tmp_path / "other"
@@ -223,7 +213,7 @@ def test_mistakes_of_a_report_are_one_line_and_come_before_any_work(folder, comm
         ((tmp_path / "none",), "none does not exist"),
         ((fresh, "--out", fresh / "config.toml" / "page.html"), "cannot make the folder"),
         ((fresh, "--out", tmp_path / "new" / "x.txt"), "x.txt must end in .html"),
-        ((fresh, "--out", tmp_path / "new" / "x.pdf"), "must end in .html; --pdf adds a PDF of the page"),
+        ((fresh, "--out", tmp_path / "new" / "x.pdf"), "x.pdf must end in .html"),
         ((fresh, "--out", tmp_path / "new"), "new must end in .html"),
         ((fresh, "--out", tmp_path / "folder.html"), "is a folder; name a file in it"),
         ((fresh, "--num", 2), "must be at least"),
@@ -235,9 +225,6 @@ def test_mistakes_of_a_report_are_one_line_and_come_before_any_work(folder, comm
         status, _, err = command("report", *arguments)
         assert status == 2 and words in err and "Traceback" not in err and err.count("\n") == 1, arguments
     assert sorted(tmp_path.rglob("*")) == before
-    monkeypatch.setenv("UNSTIR_BROWSER", "no-such-browser")
-    status, _, err = command("report", folder, "--pdf")
-    assert status == 2 and "--pdf needs Chromium or Chrome" in err
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ BY_NAME = {
     "activations.Stage", "config.Config", "config.ModelConfig", "config.UNetConfig", "distill.DistillOptions",
     "drawing.Job", "drawn.Drawn", "edit.EditOptions",
     "evaluate.EvaluationOptions", "evaluation.Evaluation", "facts.Cost",
-    "facts.Facts", "facts.Measurement", "facts.Speed", "figures.Figure", "foreign.Asked", "foreign.Foreign",
+    "facts.Facts", "facts.Speed", "figures.Figure", "foreign.Asked", "foreign.Foreign",
     "import_.SourceOptions", "likelihood.Protocol", "model.Model", "options.ChainOptions",
     "options.FillOptions", "options.InvertOptions", "options.ModelOptions", "options.WeightOptions", "plan.Plan",
     "request.EvaluationRequest", "sections.CheckpointConfig", "sections.DataConfig", "sections.DiffusionConfig",

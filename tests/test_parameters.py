@@ -25,7 +25,6 @@ diffusion.loss:Objective vlb_weight=0.001
 diffusion.samplers.ddim:ddim eta=0.0
 diffusion.samplers.unipc:unipc order=3
 doctor:diagnose samples=True
-doctor.check:compared choices=1
 doctor.gather:gather samples=True
 edit.editing:Edited calls=0 nrow=10
 edit.editing:Editing.done nrow=10
@@ -64,7 +63,6 @@ metrics.request:EvaluationRequest num=0 seeds=None fid=False reference=0
 metrics.request:EvaluationRequest memorisation=True seed=0 batch_size=64 ema=True
 metrics.wasserstein:swd seed=0 patches=32 projections=128 repeats=20
 metrics.wasserstein:descriptors seed=0 patches=32
-pictures.charts:draw_floor by_time=False
 runs.card:Labels count=0 has_null=False
 runs.checkpoint:Checkpoint ema=False
 runs.files:replacing needs=0 durable=True
@@ -78,15 +76,12 @@ significance:exact choices=1
 significance:paired choices=1
 significance:two_sample choices=1
 significance:difference choices=1
-significance:nearer choices=1
 theory.gaussian:Gaussian.discretised_log_prob half_width=0.00392156862745098
-theory.loss_floor:least_errors mirrored=False block=1024
 theory.oracle:FiniteData chunk=256
 theory.schedule:linear T=1000 beta_1=0.0001 beta_T=0.02
 theory.schedule:cosine T=1000 offset=0.008
 theory.schedule:sigmoid T=1000 start=-3.0 end=3.0 tau=1.0
 theory.weighting:loss_weights min_snr_gamma=5.0 p2_gamma=1.0 p2_k=1.0
-train.loss_floor:keep_floor at_any_cost=False
 train.observer:Stop install=True
 train.record:cut_log due=0
 train.state:State step=0 logged=0 measured=0 seconds=0.0

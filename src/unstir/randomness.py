@@ -8,7 +8,6 @@ process would have drawn, and an image comes out the same in whatever batch it i
     training    time, noise, perturbation, dropout ...        the optimiser step; the place in the global batch
                 order                                          the epoch; an order of all images (`Order`)
     held-out    watched loss, watched bound, watched steps     the time or the number of the call; the image
-                loss floor                                     the number of the noise; the image
     sampling    start, sample, inpaint ...                     the diffusion time; the index of the image
     likelihood  likelihood, likelihood times                   the diffusion time or the number of the call; the image
 

@@ -8,8 +8,9 @@ and from a thousand images are held against one `LEVEL`:
   covariate (`adjusted`); `effect` of any value with an error; `counted` for exact numbers;
 * `exact` for a one-sided p, of `binomial_tail`, `precedence`, or `mann_whitney` (a conservative normal approximation).
 
-A page tests some forty effects; at two errors, two of them would stand out in a run where nothing happened. At 3.5 each
-has a chance of 1 in 2,150, and all forty together less than 1 in 50. The largest of k is tested so (`largest_of`).
+A page tests some twenty effects; at two errors, one of them would stand out in a run where nothing happened. At 3.5
+each has a chance of 1 in 2,150, and all twenty together less than 1 in 100. The largest of k is tested so
+(`largest_of`).
 
 The tests of ranks rest on "they are all alike" alone. Mann & Whitney 1947 count the pairs (a, b) with a < b, and see
 a shift of the whole. For a few extreme values among many, count the values of a below the j-th smallest of b. Let n
@@ -27,7 +28,6 @@ import statistics
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -159,12 +159,6 @@ def difference(a: Estimate, b: Estimate, choices: int = 1, test: str = "Welch's 
     return effect(b.value - a.value, math.sqrt(sum(squares)), df, test, choices)
 
 
-def nearer(low: Estimate, x: Estimate, high: Estimate, choices: int = 1) -> Effect:
-    """How much nearer ``x`` is to ``low`` than to ``high``, (high - x) - (x - low): Welch's t, all independent."""
-    mirrored = Estimate(2 * x.value - low.value, math.hypot(2 * x.error, low.error), min(x.df, low.df))
-    return difference(mirrored, high, choices)
-
-
 def adjusted(
     a_before: Sequence[float], a_after: Sequence[float], b_before: Sequence[float], b_after: Sequence[float]
 ) -> Effect:
@@ -183,17 +177,6 @@ def adjusted(
     slope = products / squares if squares else 0.0
     a, b = ([q - slope * p for p, q in zip(before, after, strict=True)] for before, after in sets)
     return two_sample(a, b, test="analysis of covariance")
-
-
-def level(values: Sequence[float]) -> Estimate:
-    """The mean of a stretch of a noisy curve, of at least two values.
-
-    The noise is measured by the differences of neighbours (von Neumann 1941), which a trend within the stretch hardly
-    touches; they determine it about two thirds as well as as many independent ones.
-    """
-    squares = [(b - a) ** 2 for a, b in pairwise(values)]
-    error = math.sqrt(sum(squares) / len(squares) / 2 / len(values))
-    return Estimate(statistics.fmean(values), error, len(squares) / 1.5)
 
 
 def contrast(weights: Sequence[float], rows: Sequence[Sequence[float]]) -> Estimate:

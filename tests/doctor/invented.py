@@ -9,7 +9,7 @@ from unstir.runs.card import DataCard
 from unstir.runs.run import Run
 from unstir.runs.toml import from_dict
 
-STATS = ImageStats(1000, 1000, 0.0, 0.5, 0, 255, 0, 0, 0, (0, 1000))
+STATS = ImageStats(1000, 1000, 0.0, 0.5, 0, 255, 0, 0)
 NEEDS = Needs(weights=600, activations=300, memory=10_000, disk=5, files=5, device="cpu")
 
 

@@ -98,7 +98,7 @@ def test_a_finished_run_without_weights_has_a_problem(spoiled):
     assert f"{spoiled.path} has no whole file of weights" in finding.evidence
     assert str(spoiled.run.weights) in finding.remedy
     report = diagnose(spoiled.path)
-    assert not report.healthy and report.skipped["noise"] == "no saved weights that are whole"
+    assert not report.healthy and report.skipped["brightness"] == "no saved weights that are whole"
 
 
 @pytest.mark.parametrize("moment", ["before it is read", "while it is read"])

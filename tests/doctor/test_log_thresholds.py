@@ -83,67 +83,6 @@ def test_gradients_that_were_not_finite(skipped, step, losses, expected):
     assert found == (expected and (expected[0], pytest.approx(expected[1]), 0))
 
 
-SPIKE = math.log(1.6)
-CALM = [0.0, 0.1] * 10  # whose scatter is 0.1048: leaps up to 8 times that are usual
-
-
-@pytest.mark.parametrize(
-    ("logs", "expected", "said_of"),
-    [
-        ([0.0] * 12, None, ""),
-        ([0.0] * 10 + [SPIKE, 0.0], None, ""),
-        ([0.0] * 10 + [SPIKE + 0.1, 0.0], ("warning", 1.6 * math.exp(0.1), 1.6), "1 of 12 lines; at step 12 "),
-        ([0.0] * 3 + [1.0] + [0.0] * 8, ("warning", math.e, 1.6), "1 of 12 lines; at step 5 "),
-        ([0.0] * 2 + [1.0] + [0.0] * 9, None, ""),
-        ([*CALM, 0.83], None, ""),
-        ([*CALM, 0.85], ("warning", math.exp(0.85), math.exp(8 * 0.14826 / math.sqrt(2))), "1 of 21 lines; at "),
-        ([0.0] * 10 + [1.0, 0.0, 1.5] + [0.0] * 27, ("warning", math.exp(1.5), 1.6), "2 of 40 lines; at step 14 "),
-        ([0.0] * 10 + [1.0, 0.0, 1.5] + [0.0] * 26, ("problem", math.exp(1.5), 1.6), "2 of 39 lines; at step 14 "),
-        ([1.0, 0.0, 1.0] + [1.0] * 9, None, ""),
-        ([1.0] + [0.0] * 4 + [1.0] * 15, ("problem", math.e, 1.6), "5 of 20 lines; at step 7 "),  # over the last eight
-    ],
-)
-def test_leaps_of_the_loss(logs, expected, said_of):
-    given = of([0.0, *logs])
-    found = list(CHECKS["loss-spikes"].find(*given))
-    assert [(each.severity, each.figure, each.threshold) for each in found] == (
-        [(expected[0], pytest.approx(expected[1]), pytest.approx(expected[2]))] if expected else []
-    )
-    assert all(each.evidence.startswith(said_of) and "clip" not in each.remedy for each in found)
-    unclipped = CHECKS["loss-spikes"].find(*of([0.0, *logs], {"train__clip": 0.0}))
-    assert all(each.remedy.endswith(", and --train.clip 1") for each in unclipped)
-
-
-@pytest.mark.parametrize(("first", "init", "expected"), [(3.0, "", None), (3.2, "", 1.6), (3.2, "a.safetensors", None)])
-def test_the_first_loss(first, init, expected, monkeypatch):
-    monkeypatch.setattr(learning, "outputs_nothing", lambda *_: 2.0)
-    lines = ({"step": 1, "loss": first}, {"step": 2, "loss": 9.0})
-    found = said("first-loss", facts(lines=lines, train__init=init), lines, STATS)
-    assert found == (expected and ("problem", pytest.approx(expected), 1.5))
-    assert said("first-loss", facts(), ({"step": 1}, *lines), STATS) is None
-    for warmup, advised in (("0 steps", "with a warm-up"), ("5 steps", "with a longer warm-up")):
-        given = facts(lines=lines, train__warmup=warmup), ({"step": 1, "loss": 9.0},), STATS
-        assert advised in next(iter(CHECKS["first-loss"].find(*given))).remedy
-
-
-def test_clipping_of_most_steps_and_the_lack_of_it():
-    def clipped(share, norm=6.0, **settings):
-        return said("clipping", *of([0.0] * 2, settings, clipped=share, grad_norm=norm))
-
-    assert clipped(0.5) is clipped(0.9, norm=None) is clipped(0.9, train__clip=0.0) is None
-    assert clipped(0.6) == ("warning", pytest.approx(0.6), 0.5)
-    assert clipped(0.6, train__loss_scale=2.0)[0] == clipped(0.6, loss__weighting="min_snr")[0] == "note"
-
-    def leaping(highest, usual=1.0, others=7, clip=0.0):
-        lines = log([0.0] * (others + 2), grad_norm=usual)
-        lines[-1]["grad_norm"] = highest
-        return said("unclipped", facts(lines=lines, train__clip=clip), lines)
-
-    assert leaping(3.0) is leaping(3.1, others=6) is leaping(3.1, clip=1.0) is None
-    assert leaping(3.1) == ("warning", 3.1, 3.0) and leaping(5.0, 2.5 / 2)[1] == 4
-    assert leaping(1.0, 0.0) == ("warning", math.inf, 3.0)
-
-
 @pytest.fixture
 def known(monkeypatch):
     """An untrained network has an error of 2; mean and variance alone give 1/2."""
@@ -184,23 +123,3 @@ def test_a_clip_is_advised_where_there_is_none(clip, named, known):
     lines = tuple({"step": 100, "loss": loss} for loss in (2.7, 0.9, 0.9, 0.9))
     (found,) = CHECKS["learning-rate"].find(facts(lines=lines, train__clip=clip), lines, STATS)
     assert ("--train.clip 1" in found.remedy) is named
-
-
-@pytest.mark.parametrize(
-    ("settings", "left", "expected"),
-    [
-        ({"warmup": "50 steps"}, 0.0, None),
-        ({"warmup": "51 steps"}, 0.0, ("warning", 0.51, 0.5)),
-        ({"warmup": "99 steps"}, 0.0, ("warning", 0.99, 0.5)),
-        ({"warmup": "100 steps"}, 0.0, ("problem", 1.0, 0.5)),
-        ({"lr_schedule": "cosine", "lr_period": "200 steps"}, 0.05, None),
-        ({"lr_schedule": "cosine", "lr_period": "200 steps"}, 0.06, ("warning", 0.12, 0.1)),
-        ({"lr_schedule": "cosine", "lr_period": "101 steps"}, 0.06, ("warning", 0.12, 0.1)),
-        ({"lr_schedule": "cosine", "lr_period": "100 steps"}, 0.06, None),  # the last step before its end
-        ({"lr_schedule": "constant"}, 0.06, None),
-    ],
-)
-def test_the_plan_of_the_rate(settings, left, expected, monkeypatch):
-    monkeypatch.setattr(learning, "learning_rate", lambda run, step: left if step == 99 else 0.0)
-    of_run = facts(**{f"train__{key}": value for key, value in {"lr": 0.5, **settings}.items()})
-    assert said("rate-plan", of_run) == (expected and (expected[0], *map(pytest.approx, expected[1:])))

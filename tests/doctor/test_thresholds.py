@@ -28,9 +28,7 @@ def test_the_range_of_values(change, expected):
 
 
 SHARES = [
-    ("flat-images", "flat", 10, 200),
     ("copies", "copies", 10, 100),
-    ("near-copies", "near", 100, 300),
     ("leak", "leaked", 0, 10),
 ]
 
@@ -38,8 +36,7 @@ SHARES = [
 @pytest.mark.parametrize(("name", "field", "warning", "problem"), SHARES)
 def test_shares_of_a_thousand_images(name, field, warning, problem):
     def of(count):
-        value = (count, 1000) if field == "near" else count
-        return said(name, facts(), dataclasses.replace(STATS, **{field: value}))
+        return said(name, facts(), dataclasses.replace(STATS, **{field: count}))
 
     assert of(warning) is None and of(warning + 1) == ("warning", (warning + 1) / 1000, warning / 1000)
     assert of(problem)[0] == "warning" and of(problem + 1)[0] == "problem"
@@ -118,42 +115,6 @@ def test_overfitting_is_looked_for_at_the_level_of_the_largest_of_all_looks():
     assert found(best, look(20, 1.09, 0.9))[::2] == ("warning", 3.5)
     assert found(best, look(20, 1.11, 0.9))[::2] == ("problem", 3.5)
     assert found(first, best, look(20, 1.15, 0.9))[2] == pytest.approx(math.sqrt(3.5**2 + 2 * math.log(2)))
-
-
-@pytest.mark.parametrize(
-    ("seen", "expected"),
-    [(1.0, None), (2.0, "note"), (2.1, "warning"), (4.0, "warning"), (4.1, "problem")],
-)
-@pytest.mark.parametrize("images", [None, dataclasses.replace(STATS, mean=0.3, std=0.4)])  # both of a power of 1/4
-def test_signal_left_in_x_T(seen, expected, images, monkeypatch):
-    schedule = SimpleNamespace(T=1000, log_snr=lambda t: 2 * math.log(seen) if t == 1000 else 0)
-    monkeypatch.setattr(setup.build, "schedule", lambda config: schedule)
-    found = said("signal-left", facts(images=images))
-    assert (found and found[0]) == expected and (found is None or found[1:] == (pytest.approx(seen), 1))
-    (named,) = CHECKS["signal-left"].find(facts(shape=(1, 20, 20), diffusion__T=1000))
-    assert "zero_terminal_snr" in named.remedy
-
-
-@pytest.mark.parametrize(
-    ("T", "sampler", "steps", "expected"),
-    [
-        (60, "ddim", 20, None), (60, "ddim", 19, 20), (10, "ddim", 10, None), (60, "ancestral", 19, 20),
-        (10, "ddim", 9, 10), (60, "dpmpp_2m", 3, None), (60, "large", 30, None), (60, "large", 29, 30),
-        (61, "large", 30, 31),
-    ],
-)  # fmt: skip
-def test_grids_of_too_few_steps(T, sampler, steps, expected):
-    how = {"grids__sampler": "ancestral", "grids__variance": "large"} if sampler == "large" else {}
-    found = said("grid-sampler", facts(**{"grids__sampler": sampler, **how}, grids__steps=steps, diffusion__T=T))
-    assert found == (expected and ("warning", steps, expected))
-
-
-@pytest.mark.parametrize(("alpha", "expected"), [(1 / 1000, None), (1 / 1500, 1500), (0.0, None)])
-def test_an_error_that_the_first_step_magnifies(alpha, expected, monkeypatch):
-    monkeypatch.setattr(setup.build, "schedule", lambda config: SimpleNamespace(T=9, alpha=lambda t: alpha))
-    found = said("unclamped", facts(grids__clip=False))
-    assert found == (expected and ("warning", pytest.approx(expected), 1000))
-    assert said("unclamped", facts()) is said("unclamped", facts(grids__clip=False, diffusion__predict="v")) is None
 
 
 def of_memory(memory, step=50, **needs):

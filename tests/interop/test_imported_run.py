@@ -99,7 +99,7 @@ def test_the_doctor_leaves_out_what_was_elsewhere(imported, unstir, classified):
     status, out, _ = unstir("doctor", imported.path)
     assert status == 0 and "nothing found" in out and "trained elsewhere" in " ".join(out.split())
     checked = unstir("doctor", imported.path, "--store", classified)[1].split("checked")[1].split("skipped")[0]
-    assert "brightness" in checked and "slow-average" not in checked
+    assert "brightness" in checked and "average-behind" not in checked
 
 
 def test_the_page_says_that_training_is_not_known(imported, tmp_path):
@@ -107,7 +107,7 @@ def test_the_page_says_that_training_is_not_known(imported, tmp_path):
     write_report([imported.path], measuring=False, say=said.append)
     assert "was imported and has no data; name images to compare it with, --store STORE" in said[0]
     text = re.sub(r"<[^>]+>", " ", (imported.path / "report.html").read_text())
-    assert f"imported from {imported.config.imported}" in text and "progress, over-fitting and memorisation" in text
+    assert f"imported from {imported.config.imported}" in text and "how they were trained is not known here" in text
     assert "finished" not in text.split("Settings")[0] and "training time" not in text
     untrained(tmp_path / "other")
     write_report([imported.path, tmp_path / "other"], measuring=False)

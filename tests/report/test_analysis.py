@@ -4,7 +4,6 @@ The runs are simulated (`runs`), so what is true of each is known.
 """
 
 import dataclasses
-import math
 import re
 
 import pytest
@@ -13,7 +12,7 @@ import runs
 from runs import STEPS, advice, by_name, chains, copied, evaluation, facts, held_out, metrics
 from unstir.report.analysis import analyse
 from unstir.report.statement import FIGURES, MULTIPLICITY, TOPICS, Statement
-from unstir.significance import LEVEL, Effect, Shift
+from unstir.significance import LEVEL, Effect
 
 RUNS = ("good", "over_fitted", "diverged", "too_short", "noise_only", "facts")
 
@@ -24,7 +23,8 @@ def test_each_sentence_rests_on_its_effect(name, seed):
     known = runs.facts() if name == "facts" else getattr(runs, name)(seed)
     found = analyse(known)
     assert [TOPICS.index(each.topic) for each in found] == sorted(TOPICS.index(each.topic) for each in found)
-    assert {each.topic for each in found} == set(TOPICS)
+    missing = set(TOPICS) - {each.topic for each in found}
+    assert missing == ({"diversity"} if name == "facts" else set())  # nothing was evaluated
     decided = [
         each.effect for each in found if each.topic != "next" and each.effect is not None and each.effect.decided
     ]
@@ -53,27 +53,22 @@ def test_a_good_run():
     assert found["fall"].effect.value == pytest.approx(-0.92, abs=0.03)
     assert "90% of the fall had come by 3,008 images" in found["fall"].text
     assert found["quality by step"].verdict == "good" and found["near"].verdict == "good"
-    for name in ("last stretch", "gap", "coverage", "recall", "bits"):
+    for name in ("last stretch", "gap", "recall", "bits"):
         assert found[name].verdict == "undecided", found[name]
-    assert not {"over-fitted", "under-fitted", "diverged", "worse"} & {
-        k for k, s in found.items() if s.verdict == "bad"
-    }
+    assert not {"over-fitted", "under-fitted", "rose"} & found.keys()
     assert advice(runs.good()) == ["fewer calls"]
     assert "`unstir sample RUN --sampler dpmpp_2m --steps 20`" in found["fewer calls"].text
-    assert "dpmpp_2m with 5 calls" in found["hurt"].text and "ddim with 10 calls" in found["hurt"].text
 
 
 def test_a_run_that_over_fits():
     found = by_name(runs.over_fitted())
     assert found["over-fitted"].verdict == "bad" and found["over-fitted"].figure == "losses"
     assert "lowest at step 188 " in found["over-fitted"].text and "it over-fits" in found["over-fitted"].text
-    assert found["gap"].verdict == found["gap grows"].verdict == found["gap by time"].verdict == "bad"
+    assert found["gap"].verdict == "bad"
     assert found["gap"].effect.value == pytest.approx(0.08 * (0.3 * 172 / 192 + 0.4), rel=0.1)
-    assert found["gap by time"].figure == "loss-by-time" and "at small t, where detail" in found["gap by time"].text
-    assert found["coverage"].verdict == found["recall"].verdict == "bad" and found["precision"].verdict == "undecided"
+    assert found["recall"].verdict == "bad" and found["precision"].verdict == "undecided"
     assert found["copies"].verdict == "bad" and found["copies"].figure == "neighbours"
-    assert advice(runs.over_fitted()) == ["stop earlier", "regularise"]
-    assert "`unstir sample RUN --checkpoint 188`" in found["stop earlier"].text
+    assert advice(runs.over_fitted()) == ["regularise"]
     assert (
         "`--data.flip`" in found["regularise"].text
         and "`--model.dropout 0.2` in place of 0.1" in found["regularise"].text
@@ -85,23 +80,9 @@ def test_a_run_that_over_fits():
 
 def test_a_run_that_diverges():
     found = by_name(runs.diverged())
-    assert found["diverged"].verdict == "bad" and found["diverged"].figure == "curves"
-    assert found["worse"].verdict == "bad" and "became worse on both" in found["worse"].text
-    assert found["quality by step"].verdict == "bad"
-    assert advice(runs.diverged()) == ["steadier"]
-    assert "`--train.lr 0.00033` in place of 0.001" in found["steadier"].text
-
-
-def test_losses_that_are_no_numbers_and_steps_that_were_skipped():
-    lines = [*runs.metrics()[:20], *({**line, "loss": None, "skipped": 150} for line in runs.metrics()[20:])]
-    at = runs.held_out()
-    broken = {**at[-1], "held_out": [math.nan] * len(runs.TIMES), "of_held_out": [math.nan] * 128}
-    found = by_name(facts(metrics=tuple(lines), held_out=(*at[:-1], broken)))
-    assert found["diverged"].effect.z is None and "from step 2,100 on" in found["diverged"].text
-    assert found["skipped"].effect.value == 150 and "150 optimiser steps of 3,000" in found["skipped"].text
-    assert advice(facts(metrics=tuple(lines))) == ["steadier"]
-    one = by_name(facts(metrics=tuple({**line, "skipped": 1} for line in runs.metrics())))
-    assert "1 optimiser step of 3,000" in one["skipped"].text and one["skipped"].verdict == "neutral"
+    assert found["rose"].verdict == "bad" and "over-fits" not in found["rose"].text
+    assert found["quality by step"].verdict == "bad" and found["excess"].verdict == "bad"
+    assert advice(runs.diverged()) == ["next"]  # its cause is the doctor's to find
 
 
 def test_a_run_that_was_too_short():
@@ -109,33 +90,8 @@ def test_a_run_that_was_too_short():
     found = by_name(known)
     assert found["under-fitted"].verdict == "bad" and found["under-fitted"].effect.value < 0
     assert "still falling" in found["under-fitted"].text and "from 96,000 to 192,000" in found["under-fitted"].text
-    assert (
-        sum("still falling" in each.text or "not converged" in each.text for each in analyse(known)) == 2
-    )  # it and its advice
+    assert sum("still falling" in each.text for each in analyse(known)) == 1
     assert found["gap"].verdict == "undecided" and found["excess"].verdict == "bad"
-    assert advice(known) == ["longer"]
-    assert '`unstir train --out RUN --train.length "6000 steps" --train.lr_period "5800 steps"`' in found["longer"].text
-    constant = {"train__lr_schedule": "constant", "train__lr_period": "0 steps", "train__length": "128 epochs"}
-    text = by_name(facts(held_out=known.held_out, metrics=known.metrics, config=constant))["longer"].text
-    assert text.endswith('`unstir train --out RUN --train.length "256 epochs"`.')
-
-
-@pytest.mark.parametrize(("errors", "verdict"), [(3.8, "undecided"), (4.5, "neutral")])
-def test_the_surest_of_several_times_has_to_be_surer(errors, verdict):
-    line = held_out()[-1]
-    line["held_out"][2] = line["train"][2] + errors * math.hypot(line["train_error"][2], line["held_out_error"][2])
-    assert by_name(facts(held_out=(line,)))["gap by time"].verdict == verdict
-
-
-def test_the_lowest_stretch_is_one_of_several():
-    """A rise of 3.75 errors from a stretch that was picked for being the lowest is none."""
-    jitter = [0.01 * (-1) ** k for k in range(400)]
-    error = 0.01 * 2 / math.sqrt(2) / 10  # neighbours differ by 0.02; a stretch has 100 lines
-    for errors, name in ((3.75, "training loss"), (5.0, "training rose")):
-        height = errors * error * math.sqrt(2)
-        levels = [0.5] * 100 + [0.1] * 200 + [0.1 + height] * 100
-        lines = tuple({"step": k + 1, "loss": v + j} for k, (v, j) in enumerate(zip(levels, jitter, strict=True)))
-        assert name in by_name(facts(metrics=lines))
 
 
 def test_a_fall_too_small_to_matter_is_not_worth_another_run():
@@ -147,7 +103,7 @@ def test_a_fall_too_small_to_matter_is_not_worth_another_run():
 def test_a_run_that_never_learned():
     worse = lambda images: 1.5
     found = by_name(facts(held_out=held_out(curve=worse), metrics=metrics(curve=worse)))
-    assert found["fall"].verdict == "bad" and not {"over-fitted", "worse"} & set(found)
+    assert found["fall"].verdict == "bad" and not {"over-fitted", "rose"} & set(found)
 
 
 def test_a_run_not_at_its_end_is_to_go_on():
@@ -155,33 +111,17 @@ def test_a_run_not_at_its_end_is_to_go_on():
     assert "from step 3,000 to its end at 6,000, `unstir train --out RUN`." in by_name(known)["longer"].text
 
 
-def test_a_trend_is_followed_only_where_it_is_straight():
-    found = by_name(runs.too_short())["trend"]
-    assert found.verdict == "neutral" and found.figure == "losses"
-    rate = 1 - math.exp(found.effect.value)
-    assert rate == pytest.approx(1 - 2**-0.25, abs=0.005)
-    assert "16 times the images" in found.text or "17 times the images" in found.text  # 2^(1 / 0.25) = 16
-    bent = lambda images: 0.1 + 2 * math.exp(-images / 40_000)
-    text = by_name(facts(held_out=held_out(curve=bent)))["trend"]
-    assert text.verdict == "undecided" and "no power law" in text.text
-    few = by_name(facts(held_out=held_out(curve=runs.falling, moments=(0, 1500, STEPS))))["trend"]
-    assert few.verdict == "undecided" and "too few times" in few.text
-    slow = lambda images: 0.1 * (1 + images) ** -0.001
-    far = by_name(facts(held_out=held_out(curve=slow, noise=0.001)))["trend"]
-    assert far.verdict == "neutral" and "a hundredth (1%)" in far.text
-
-
 def test_of_runs_without_any_effect_hardly_a_sentence_claims_one():
-    """Two hundred of them, some fifteen tests each: at two errors one in twenty would claim something."""
+    """Two hundred of them, some ten tests each: at two errors one in twenty would claim something."""
     claims, tested = [], 0
     for seed in range(200):
         for each in analyse(runs.noise_only(seed)):
-            if each.name in ("near", "loss by time", "cost"):  # what is true of these runs
+            if each.name in ("near", "cost"):  # what is true of these runs
                 continue
             tested += each.effect is not None
             if each.verdict != "undecided":
                 claims.append((seed, each.name, each.effect))
-    assert tested > 200 * 12
+    assert tested > 200 * 8
     assert len({seed for seed, *_ in claims}) <= 4, claims
 
 
@@ -189,10 +129,8 @@ def test_nothing_measured_says_so_and_what_measures_it():
     found = by_name(facts(metrics=()))
     assert {name for name, each in found.items() if each.verdict != "undecided"} == {"cost"}
     commands = {
-        "held-out loss": "`unstir train`",
         "excess": "`unstir evaluate RUN`",
         "gap": "`unstir likelihood RUN --split both`",
-        "coverage": "`unstir evaluate RUN`",
         "copies": "`unstir evaluate RUN`",
         "enough calls": "`unstir report RUN`",
     }
@@ -204,15 +142,7 @@ def test_nothing_measured_says_so_and_what_measures_it():
     assert "13.8 TFLOP" in found["cost"].text and "images per second" not in found["cost"].text
 
 
-def test_far_from_real_and_trained_out_wants_a_larger_network():
-    by_step = (evaluation(step=750, fd=6.0), evaluation(fd=4.0))
-    known = facts(held_out=held_out(curve=runs.flat), by_step=by_step)
-    assert advice(known) == ["larger"]
-    assert "`--model.channels 64` in place of 32" in by_name(known)["larger"].text
-    assert advice(facts(by_step=by_step)) == ["next"]  # only the held-out loss tells that a longer run would not do
-
-
-def test_missed_classes_want_guidance_and_lost_variety_less_of_it():
+def test_missed_classes_want_guidance():
     at = lambda **true: (evaluation(**true),)
     guided = {"model__num_classes": 10, "train__label_dropout": 0.1}
     missed = by_name(facts(by_step=at(accuracy=0.7), config=guided))
@@ -221,9 +151,6 @@ def test_missed_classes_want_guidance_and_lost_variety_less_of_it():
     )
     assert "`unstir evaluate RUN --guidance 2` in place of 1" in missed["guidance"].text
     assert "`--train.label_dropout 0.1`" in by_name(facts(by_step=at(accuracy=0.7)))["guidance"].text
-    narrow = by_name(facts(by_step=at(recall=0.4, guidance=3.0), config=guided))
-    assert "`unstir evaluate RUN --guidance 2`" in narrow["less guidance"].text
-    assert "less guidance" not in by_name(facts(by_step=at(recall=0.4)))
     distilled = {
         "loss__objective": "consistency",
         "diffusion__predict": "v",
@@ -233,15 +160,6 @@ def test_missed_classes_want_guidance_and_lost_variety_less_of_it():
     for config in (distilled, distilled | guided):
         found = by_name(facts(by_step=at(accuracy=0.7), config=config))
         assert found["class accuracy"].verdict == "bad" and "guidance" not in found
-
-
-def test_averaged_weights_that_lag():
-    lagging = lambda images: 0.5 if images else 1.0
-    known = facts(held_out=held_out(curve=lagging), metrics=metrics(curve=runs.flat))
-    assert by_name(known)["average lags"].verdict == "bad" and advice(known) == ["quicker average"]
-    assert "`--train.ema_decay 0.99` in place of 0.999" in by_name(known)["quicker average"].text
-    none = facts(held_out=held_out(curve=lagging), metrics=metrics(curve=runs.flat), config={"train__ema_decay": 0.0})
-    assert "average lags" not in by_name(none)
 
 
 def test_samples_nearer_than_new_images_can_be_are_no_success():
@@ -281,25 +199,22 @@ def test_a_floor_of_another_number_of_images_decides_nothing():
     judged = dataclasses.replace(evaluation(), figures=fewer)
     with_them, without = (by_name(facts(by_step=(each,))) for each in (evaluation(), judged))
     assert "near" in with_them and "recall" in with_them
-    assert not {"near", "too near", "recall", "coverage", "precision", "density"} & set(without)
+    assert not {"near", "too near", "recall", "precision"} & set(without)
     assert without["excess"].verdict == "undecided" and without["excess"].effect is None
 
 
 def test_calls_that_cannot_be_told_apart_are_not_called_enough():
     known = facts(by_chain=chains(known=[(name, calls, 0.43) for name, calls, _ in runs.CHAINS]))
     found = by_name(known)
-    assert found["enough calls"].verdict == "undecided" and "hurt" not in found
+    assert found["enough calls"].verdict == "undecided"
     assert "`unstir report RUN --num 300 --seeds 10`" in found["enough calls"].text  # evaluate measures one chain
     many = facts(by_chain=[evaluation(sampler="ddim", calls=calls, fd=0.43, num=500, seeds=10) for calls in (10, 20)])
     assert "`unstir report RUN --num 500 --seeds 30`" in by_name(many)["enough calls"].text  # fewer images tell no more
     between = chains(known=[("ddim", 5, 0.92), ("ddim", 10, 0.72), ("ancestral", 1000, 0.6)])
     found = by_name(facts(by_chain=between))  # ten calls cannot be told from the most, nor from five
-    assert "ddim with 5 calls" in found["hurt"].text and "ddim with 10 calls" not in found["hurt"].text
     assert found["enough calls"].verdict == "undecided"
-    worst = facts(by_chain=chains(known=[("ddim", 10, 0.4), ("ancestral", 1000, 5.0)]))
-    assert by_name(worst)["better chain"].verdict == "good"
     every = facts(by_chain=chains(known=[("ddim", 10, 5.0), ("ancestral", 1000, 0.4)]))
-    assert by_name(every)["enough calls"].verdict == "undecided" and by_name(every)["hurt"].verdict == "neutral"
+    assert by_name(every)["enough calls"].verdict == "undecided"
 
 
 def test_copies_are_named_and_their_absence_is_no_proof():
@@ -309,12 +224,8 @@ def test_copies_are_named_and_their_absence_is_no_proof():
     assert "of 900 samples lie closer to one single" in some["copies"].text
     assert "samples lie too near" in some["regularise"].text
     none = of(copied())
-    assert none["copies"].verdict == none["nearer"].verdict == "undecided" and "would not show" in none["copies"].text
-    assert of(copied(0.4))["nearer"].verdict == "neutral" and "does not show copying" in of(copied(0.4))["nearer"].text
+    assert none["copies"].verdict == "undecided" and "would not show" in none["copies"].text
     assert "too few" in of(copied(0.4, num=10))["copies"].text
-    (space,) = copied().spaces
-    further = dataclasses.replace(copied(), spaces=(dataclasses.replace(space, relative=Shift(0.3, 0.02, 1.0)),))
-    assert "which copies would not" in of(further)["nearer"].text
 
 
 def test_one_image_set_without_an_error_decides_nothing():
@@ -322,7 +233,7 @@ def test_one_image_set_without_an_error_decides_nothing():
     figures = {key: dataclasses.replace(each, bootstrap=None, floor_error=None) for key, each in single.figures.items()}
     known = facts(by_step=(dataclasses.replace(single, figures={"classifier/fd": figures["classifier/fd"]}),))
     found = by_name(known)
-    assert found["excess"].verdict == "undecided" and "beyond noise" not in found
+    assert found["excess"].verdict == "undecided"
 
 
 def test_runs_looked_at_less_than_usual():
@@ -335,17 +246,14 @@ def test_runs_looked_at_less_than_usual():
         {**line, "held_out": None, "held_out_error": None, "of_held_out": None, "num_held_out": 0}
         for line in held_out()
     )
-    assert "not followed" in by_name(facts(held_out=without_held_out))["held-out loss"].text
-    fewer = [line | {"of_held_out": line["of_held_out"][:9]} for line in held_out()]
-    found = by_name(facts(held_out=(*held_out()[:-1], fewer[-1])))["held-out loss"]
-    assert "do not compare with its last, which" in found.text and found.verdict == "undecided"
-    assert "at one step alone" in by_name(facts(held_out=held_out()[:1]))["held-out loss"].text
-    one = by_name(facts(held_out=held_out()[-1:]))
-    assert one["loss by time"].verdict == "neutral" and "fall" not in one
+    fewer = {**held_out()[-1], "of_held_out": held_out()[-1]["of_held_out"][:9]}
+    for lines in (without_held_out, held_out()[-1:], (*held_out()[:-1], fewer)):
+        found = by_name(facts(held_out=lines))["fall"]
+        assert found.verdict == "undecided" and "not followed, or at one step alone" in found.text
     other_number = (*held_out(num=64)[:3], *held_out(num=128)[3:])
     assert "12,032 images to" in by_name(facts(held_out=other_number))["fall"].text
     last_only = (*held_out(num=64)[:-1], held_out(num=128)[-1])
-    assert "fall" not in by_name(facts(held_out=last_only))  # no two measurements of the same images
+    assert by_name(facts(held_out=last_only))["fall"].effect is None  # no two measurements of the same images
 
 
 def test_a_sentence_cannot_claim_more_than_its_effect():

@@ -10,11 +10,10 @@ from types import SimpleNamespace
 import pytest
 
 import runs
-from runs import STEPS, advice, by_name, evaluation, facts, held_out, metrics
+from runs import STEPS, advice, by_name, evaluation, facts, held_out
 from unstir.metrics.figures import figure_effect
 from unstir.report.gather import _likelihoods
 from unstir.runs import lines
-from unstir.theory.loss_floor import LossFloor
 
 
 def bound(bits, samples=299, **other):
@@ -33,7 +32,7 @@ def test_splits_that_rise_alike_are_not_called_over_fitted():
     bad = lambda lines: {name for name, each in by_name(facts(held_out=lines)).items() if each.verdict == "bad"}
     names = [bad(held_out(curve=rising, noise=0.05, seed=seed)) for seed in range(40)]
     assert not any("over-fitted" in each for each in names)
-    assert sum(bool({"rose", "worse"} & each) for each in names) > 5
+    assert sum("rose" in each for each in names) > 5
     more = lambda images: 0.0 if images < STEPS * runs.BATCH else 0.06
     assert (
         sum("over-fitted" in bad(held_out(curve=runs.flat, worse=more, noise=0.05, seed=seed)) for seed in range(10))
@@ -41,17 +40,16 @@ def test_splits_that_rise_alike_are_not_called_over_fitted():
     )
 
 
-def test_a_rise_of_unknown_cause_is_advised_against_and_no_more():
+def test_a_rise_of_unknown_cause_is_said_and_no_more():
     of = without_train(held_out(worse=lambda images: 0.3 * (images > 20_000)))
     found = by_name(facts(held_out=of))
-    assert found["rose"].verdict == "bad" and "whether it over-fits is not known" in found["rose"].text
-    assert advice(facts(held_out=of)) == ["stop earlier"]
+    assert found["rose"].verdict == "bad" and "training images" not in found["rose"].text
 
 
 def test_a_loss_at_other_times_is_no_loss_that_rose():
     """Followed at half of the times, the later ones, before the run was continued."""
     *early, last = held_out(curve=runs.flat, worse=lambda images: 0.0 if images < STEPS * runs.BATCH else 0.5)
-    rose = {"rose", "worse", "over-fitted"}
+    rose = {"rose", "over-fitted"}
     assert by_name(facts(held_out=(*early, last))).keys() & rose
     keys = ("times", "held_out", "held_out_error", "train", "train_error")
     fewer = tuple({**line, **{key: line[key][len(line[key]) // 2 :] for key in keys}} for line in early)
@@ -160,45 +158,6 @@ def test_likelihoods_of_weights_left_behind_are_not_gathered(tmp_path):
         (folder / f"{name}.json").unlink()
 
 
-def test_a_small_rise_of_the_training_loss_is_no_divergence():
-    """A fine-tune whose first stretch is its lowest."""
-    rising = lambda images: 0.0604 if images < STEPS * runs.BATCH / 4 else 0.0612
-    known = facts(metrics=metrics(curve=rising, every=10, noise=0.01), by_chain=runs.chains())
-    found = by_name(known)
-    assert (
-        "diverged" not in found and found["training rose"].verdict == "bad" and "(1.5%)" in found["training rose"].text
-    )
-    assert advice(known) == ["steadier", "fewer calls"]
-    assert "matters less" not in found["steadier"].text
-    doubled = lambda images: 0.06 if images < STEPS * runs.BATCH / 2 else 0.12
-    assert "diverged" in by_name(facts(metrics=metrics(curve=doubled)))
-
-
-def test_a_steep_beginning_hides_no_fall_of_the_training_loss():
-    steep = lambda images: 0.08 + 0.9 * 2.0 ** (-images / (20 * runs.BATCH))
-    found = by_name(facts(metrics=metrics(curve=steep, every=25, noise=0.01)))["training loss"]
-    assert found.verdict == "good" and found.effect.value < 0 and "geometric mean" in found.text
-
-
-@pytest.mark.parametrize(
-    ("length", "now", "better"),
-    [
-        (200_000, 0.9999, None),
-        (3000, 0.99, None),
-        (1000, 0.95, None),
-        (3000, 0.999, "0.99"),
-        (200_000, 0.99999, "0.9999"),
-    ],
-)
-def test_only_an_average_that_forgets_sooner_is_advised(length, now, better):
-    lagging = lambda images: 0.5 if images else 1.0
-    of = {"held_out": held_out(curve=lagging), "metrics": metrics(curve=runs.flat), "length": length}
-    text = by_name(facts(**of, config={"train__ema_decay": now}))["quicker average"].text
-    assert "train longer" in text
-    assert ("--train.ema_decay" in text) == (better is not None)
-    assert better is None or f"`--train.ema_decay {better}` in place of {now:g}" in text
-
-
 def test_few_seeds_decide_as_seldom_as_promised_where_the_bootstrap_says_too_little():
     """Three seeds each of nothing, the bootstrap at 0.7 of the true spread: 0.05% at the level of 3.5 errors."""
     draw = random.Random(0)
@@ -218,35 +177,7 @@ def test_the_degrees_of_freedom_are_those_of_what_is_known():
     assert of(3, None) == 2 and of(3, 5.0) == of(3, 0.1) == 7 and of(1, 5.0) < of(2, 5.0)
 
 
-FLOOR = LossFloor(
-    runs.TIMES, (0.0, 1e-4, 0.02, 0.06, 0.03, 1e-3), (1e-5,) * 6, tuple(0.019 + 0.00001 * i for i in range(128))
-)
-
-
 def test_what_was_seen_before_is_no_measure_of_how_hard_images_are_by_nature():
-    """Each loss is near its floor whenever it is measured, as those of held-out images that are harder by nature."""
     lines = held_out(curve=runs.flat, worse=lambda images: 2.0)
-    for few, config in ((lines, {"train__init": "/runs/a@3"}), ([lines[0], *lines[3:]], {})):
-        found = by_name(facts(held_out=few, floor=FLOOR, config=config))["memory"]
-        assert found.verdict == "bad" and "it remembers them" in found.text
     gap = by_name(facts(held_out=lines, config={"train__init": "/runs/a@3"}))["gap"]
     assert gap.verdict == "neutral" and "which they may be by nature" in gap.text and "allowing for" not in gap.text
-
-
-@pytest.mark.parametrize(
-    ("memorised", "worse", "verdict", "says"),
-    [
-        (lambda images: 0.6 * (images > 10_000), lambda images: 0.0, "bad", "it remembers them"),
-        (lambda images: 0.0, lambda images: 0.0, "neutral", "it does not remember them"),
-        (lambda images: 0.38 * (images > 10_000), lambda images: 0.0, "undecided", "is undecided"),
-        (lambda images: 0.0, lambda images: 2.0, "neutral", "as it was before any repetition"),
-    ],
-)
-def test_a_training_loss_stands_between_its_floor_and_that_of_held_out_images(memorised, worse, verdict, says):
-    lines = held_out(curve=runs.flat, memorised=memorised, worse=worse)
-    found = by_name(facts(held_out=lines, floor=FLOOR))["memory"]
-    assert found.verdict == verdict and says in found.text
-    assert "would have a loss of 0.01963 +- 0.00003" in found.text
-    assert "memory" not in by_name(facts(held_out=lines)) and "memory" not in by_name(
-        facts(held_out=without_train(lines), floor=FLOOR)
-    )

@@ -8,7 +8,7 @@ import pytest
 from test_analysis_fit import bound
 
 import runs
-from runs import MOMENTS, STEPS, by_name, evaluation, facts, held_out, metrics
+from runs import MOMENTS, by_name, evaluation, facts, held_out, metrics
 from unstir.report import tables
 from unstir.report.analysis import analyse
 
@@ -85,51 +85,21 @@ def test_a_bound_that_is_none_of_the_usual_ones_says_so(how, words):
     assert f"the bound, {words}" in [note for *_, note in tables.cards(known)]
 
 
-@pytest.mark.parametrize("top", [1e9, 1e30, 1e55])
-def test_ratios_beyond_a_thousand_say_no_more(top):
-    rising = lambda images: runs.settled(images) if images < 1000 * runs.BATCH else top
-    known = facts(held_out=held_out(curve=rising), metrics=metrics(curve=rising))
-    texts = [each.text for each in analyse(known)]
-    assert any("more than 1,000 times" in text for text in texts)
-    for text in texts:
-        assert not re.search(r"\d{9}|\d(,\d{3}){3}", text), text
-    climbing = lambda images: top if images > 0.8 * STEPS * runs.BATCH else 0.1
-    noisy = metrics(curve=climbing, noise=0.9)
-    for each in analyse(facts(metrics=noisy)):
-        assert not re.search(r"\d{9}|\d(,\d{3}){3}", each.text), each.text
-
-
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=repr_of)
 @pytest.mark.parametrize("key", ["loss", "grad_norm", "clipped", "skipped", "images_per_second", "lr"])
 def test_values_that_are_no_numbers_are_passed_over(key, value):
     lines = tuple({**line, key: value} if 10 < k < 20 else line for k, line in enumerate(metrics()))
-    found = by_name(facts(metrics=lines, held_out=held_out()))
-    if key == "loss" and value is not True:
-        assert found["diverged"].verdict == "bad"
-    elif key != "loss":
-        assert "diverged" not in found
+    assert by_name(facts(metrics=lines, held_out=held_out())).keys() == by_name(facts(held_out=held_out())).keys()
     assert analyse(facts(metrics=tuple({**line, key: value} for line in lines), held_out=held_out()))
 
 
 @pytest.mark.parametrize("key", ["of_held_out", "of_train"])
-def test_a_look_with_a_value_that_is_no_number_is_named(key):
+def test_a_line_with_a_value_that_is_no_number_is_left_out(key):
     lines = held_out()
     for value in ("0.1", None, True, [0.1], 10**400):
         broken = {**lines[-1], key: [*lines[-1][key][1:], value]}
-        found = by_name(facts(held_out=(*lines[:-1], broken)))
-        assert f"from step {MOMENTS[-1]:,} on" in found["diverged"].text
-
-
-def test_the_training_loss_of_a_distilled_run_tells_its_progress():
-    distilled = {
-        "diffusion__predict": "v",
-        "loss__objective": "consistency",
-        "log__held_out_images": 0,
-        "grids__sampler": "consistency",
-    }
-    said = by_name(facts(config=distilled))
-    assert "training loss fell" in said["training loss"].text and "no held-out loss" in said["held-out loss"].text
-    assert "unstir train" not in said["held-out loss"].text
+        known = facts(held_out=(*lines[:-1], broken))
+        assert [each.step for each in known.measured] == list(MOMENTS[:-1])
 
 
 @pytest.mark.parametrize(

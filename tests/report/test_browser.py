@@ -9,13 +9,11 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 from reported import parsed
 
-from unstir.errors import UserError
 from unstir.report import pictures
-from unstir.report.files import browser as browser_there
-from unstir.report.files import print_pdf
 
 pytestmark = pytest.mark.usefixtures("quick")
-NO_BROWSER = pytest.mark.skipif(browser_there() is None, reason="no Chromium or Chrome on this machine")
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+NO_BROWSER = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
 run, other, store = reported.run, reported.other, reported.store
 report, comparison = reported.report, reported.comparison
 
@@ -25,7 +23,7 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=browser_there(), args=["--no-sandbox"])
+        opened = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         yield opened
         opened.close()
 
@@ -157,22 +155,3 @@ def test_without_scripts_all_is_there_and_print_hides_the_list_of_sections(brows
     tab.emulate_media(media="print")
     assert tab.locator(".moments img").last.is_visible() and not tab.locator("nav").is_visible()
     context.close()
-
-
-@NO_BROWSER
-def test_it_prints_to_a_pdf(report, tmp_path):
-    path = tmp_path / "report.pdf"
-    print_pdf(report, path)
-    data = path.read_bytes()
-    assert data.startswith(b"%PDF") and len(data) > 20_000
-
-
-def test_without_a_browser_the_pdf_is_refused_with_the_remedy(report, tmp_path, monkeypatch):
-    monkeypatch.setenv("UNSTIR_BROWSER", "no-such-browser")
-    with pytest.raises(UserError, match="needs Chromium or Chrome, which was not found"):
-        print_pdf(report, tmp_path / "report.pdf")
-    false = shutil.which("false")
-    monkeypatch.setenv("UNSTIR_BROWSER", str(false))
-    with pytest.raises(UserError, match="did not print"):
-        print_pdf(report, tmp_path / "report.pdf")
-    assert list(tmp_path.iterdir()) == []

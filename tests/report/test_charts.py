@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from runs import TIMES, chains, facts, good, held_out, metrics
+from runs import chains, facts, good, metrics
 from unstir.chain import DEFAULTS
-from unstir.pictures.charts import FLOOR_NAME, log_axis
+from unstir.pictures.charts import log_axis
 from unstir.report import charts, svg
-from unstir.theory.loss_floor import LossFloor
 
 GROUNDS = {"light": "#fdfdfc", "dark": "#16181b"}
 
@@ -119,13 +118,6 @@ def test_an_axis_of_decades_has_few_labels_and_one_of_a_part_of_a_decade_has_som
                 assert 2 <= len(inside) <= 10, (low, high, inside)
             exponents = {"e" in text.get_text() for text in axes.get_yticklabels()}
             assert len(exponents) == 1, "labels of one axis are written alike"
-
-
-def test_the_floor_of_the_training_loss_is_drawn_below_the_losses():
-    floor = LossFloor(TIMES, (0.0, 1e-4, 0.02, 0.06, 0.03, 1e-3), (1e-5,) * 6, (0.02,) * 128)
-    for chart in (charts.losses, charts.loss_by_time):
-        with_it, without = (chart(facts(held_out=held_out(), floor=each))[0] for each in (floor, None))
-        assert FLOOR_NAME in with_it and FLOOR_NAME not in without
 
 
 def test_a_training_loss_at_other_times_is_not_read_beside_that_of_held_out_images():

@@ -94,7 +94,7 @@ def test_the_page_names_every_check_that_was_not_made_and_how_to_make_it(report,
     section = next(element for element in parsed(report).iter("section") if element.get("id") == "doctor")
     checked, skipped = "".join(section.itertext()).split("Checked: ")[1].split("Not checked: ")
     names = {text: set(re.findall(r"[a-z]+(?:-[a-z]+)*", text.split(" (")[0])) for text in (checked, skipped)}
-    assert names[checked] | names[skipped] == set(CHECKS) and {"noise", "weights-loss"} <= names[skipped]
+    assert names[checked] | names[skipped] == set(CHECKS) and {"brightness", "average-behind"} <= names[skipped]
     assert f"unstir doctor {run.path} makes these checks" in skipped and "--no-samples" not in skipped
     assert f"unstir report {run.path} without --no-measure has them here" in skipped
 

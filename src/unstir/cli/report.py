@@ -21,11 +21,10 @@ def report(
     measure: bool = True,
     num: int = 0,
     seeds: int | None = None,
-    pdf: bool = False,
     export: Path | None = None,
     store: StoreFolder = None,
 ) -> int:
-    """Write what a run shows as one page: RUN/report.html, a single file that works offline and prints well.
+    """Write what a run shows as one page: RUN/report.html, a single file that works offline.
 
     What the run is in plain words, three sentences and the pictures come first: samples next to real images, and the
     grids of all snapshots. Figures follow: quality by step with error bars, samplers with their seconds per image,
@@ -49,11 +48,10 @@ def report(
         label: With --images the class that all of them show.
         flip: With --images: mirror images of training images count as copies too.
         out: The HTML file, in a folder that is made where it is missing; by default report.html in the (first) run's
-            folder, comparison.html for several. No file but an earlier page is replaced, nor by --pdf and --export.
+            folder, comparison.html for several. No file but an earlier page is replaced, nor by --export.
         measure: Measure what is missing; without, the page has what was measured before.
         num: Images per seed for the figures; 0: as `unstir evaluate` has them.
         seeds: Sets of images for a figure, for its error bar: 3, and of --images as `unstir evaluate` has them.
-        pdf: Print the page to a PDF of the same name too; needs Chromium or Chrome.
         export: Write the figures with their errors and protocols to this file too, by its ending .csv, .md (Markdown)
             or .tex (LaTeX), or to all three in this folder.
     """
@@ -65,14 +63,14 @@ def report(
     telling: dict[str, Any] = {"say": say, "showing": console.counting}
     if images:
         request = EvaluationRequest(num=num, seeds=seeds, label=label, flip=flip, store=store)
-        page, *others = write_images_report(images, ReportFiles(out, pdf, export), request, **telling)
+        page, *others = write_images_report(images, ReportFiles(out, export), request, **telling)
     else:
-        how: dict[str, Any] = {"measuring": measure, "num": num, "printed": pdf, "exported": export}
+        how: dict[str, Any] = {"measuring": measure, "num": num, "exported": export}
         how["seeds"] = SEEDS if seeds is None else seeds
         page, *others = write_report(runs or [], out, store=store, **how, **telling)
     show(f"report   {page} ({page.stat().st_size / 1e6:.1f} MB)")
     for file in others:
-        show(f"{'pdf' if file.suffix == '.pdf' else 'figures':8} {file}")
+        show(f"figures  {file}")
     return 0
 
 

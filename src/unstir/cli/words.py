@@ -60,7 +60,6 @@ OPTIONS = {
     "--jump": "jump_length",
     "--singles": "individual separate each",
     "--measure": "evaluate metrics",
-    "--pdf": "print",
     "--engine": "backend runtime provider onnx",
     "--to": "format target backend kind framework",
     "--classes": "labels names class_names label_names",

@@ -22,13 +22,12 @@ CHECKS: dict[str, Check] = {
 """Every check by its name, in the order of definition."""
 
 OF_TRAINING = frozenset(
-    {"few-images", "overfit", "slow-average", "average-behind", "weights-loss", "memory", "disk"}
+    {"few-images", "overfit", "average-behind", "memory", "disk"}
     | {check.name for check in vars(learning).values() if isinstance(check, Check)}
 )
 """The checks of how a run was trained, which an imported one was elsewhere."""
 
-
-OF_SINGLE_TIMES = frozenset({"first-loss", "not-learned", "learning-rate", "average-behind", "weights-loss"})
+OF_SINGLE_TIMES = frozenset({"not-learned", "learning-rate", "average-behind"})
 """The checks of errors at single times, of which a distilled run, that learns the ends of paths, has none."""
 
 

@@ -17,8 +17,6 @@ from unstir.doctor.image_stats import ImageStats
 from unstir.doctor.numbers import Lines
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.run import Run
-from unstir.significance import Effect, counted, two_sample
-from unstir.theory.loss_floor import LossFloor
 
 MISSING = {
     "lines": "no line in metrics.jsonl yet",
@@ -97,7 +95,7 @@ class RunFacts:
 
     ``run`` has the settings of its weights where ``settings_problem`` says that those in config.toml are others.
     ``lines`` are those of metrics.jsonl, ``held_out`` those of held_out.jsonl, ``files`` every checkpoint with what is
-    wrong with it, ``loaded`` the newest that is whole. ``floor`` is that of the training loss. ``unmeasured`` says why
+    wrong with it, ``loaded`` the newest that is whole. ``unmeasured`` says why
     there are no samples and errors.
     """
 
@@ -113,7 +111,6 @@ class RunFacts:
     images: ImageStats | None = None
     samples: Samples | None = None
     errors: Errors | None = None
-    floor: LossFloor | None = None
     unmeasured: str = ""
 
     @property
@@ -135,31 +132,17 @@ Severity = Literal["problem", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note")
 """From the most severe: the run is wrong or will fail; something is probably lost; worth knowing."""
 
-OF_SAMPLES = ("brightness", "tint", "saturation", "collapse", "emptiness", "noise")  # the end of most chains of causes
+OF_SAMPLES = ("brightness", "collapse")  # the end of most chains of causes
 EXPLAINS: dict[str, tuple[str, ...]] = {
-    "settings": ("store", "weights-loss"),
-    "store": ("weights-loss", *OF_SAMPLES),
-    "weights-finite": ("weights-loss", "average-behind", *OF_SAMPLES),
-    "value-range": ("not-learned", "first-loss", *OF_SAMPLES),
-    "flat-images": ("emptiness", "collapse"),
-    "copies": ("leak", "near-copies", "collapse", "overfit"),
-    "near-copies": ("leak", "collapse", "overfit"),
+    "settings": ("store",),
+    "store": OF_SAMPLES,
+    "value-range": ("not-learned", *OF_SAMPLES),
+    "copies": ("leak", "collapse", "overfit"),
     "classes": ("collapse",),
     "few-images": ("overfit",),
-    "learning-rate": (
-        *("not-finite", "first-loss", "loss-rises", "loss-spikes", "unclipped", "clipping"),
-        *("not-learned", "still-falling", "average-behind", "weights-loss", *OF_SAMPLES),
-    ),
-    "not-finite": (
-        *("first-loss", "loss-rises", "loss-spikes", "unclipped", "clipping", "not-learned"),
-        *("average-behind", "weights-loss", *OF_SAMPLES),
-    ),
-    "first-loss": ("loss-rises", "loss-spikes", "clipping", "not-learned", *OF_SAMPLES),
-    "loss-rises": ("loss-spikes", "unclipped", "clipping", "not-learned", "average-behind", *OF_SAMPLES),
-    "loss-spikes": ("unclipped", "clipping"),
-    "rate-plan": ("not-learned", "still-falling", *OF_SAMPLES),
-    "slow-average": ("average-behind", *OF_SAMPLES),
-    "signal-left": OF_SAMPLES,
+    "learning-rate": ("not-finite", "loss-rises", "not-learned", "still-falling", "average-behind", *OF_SAMPLES),
+    "not-finite": ("loss-rises", "not-learned", "average-behind", *OF_SAMPLES),
+    "loss-rises": ("not-learned", "average-behind", *OF_SAMPLES),
     "not-learned": ("still-falling", "average-behind", *OF_SAMPLES),
     "average-behind": OF_SAMPLES,
     "still-falling": OF_SAMPLES,
@@ -215,17 +198,6 @@ def _unwrapped(text: str) -> str:
 def check(name: str, says: str = "") -> Callable[[Callable[..., Iterator[Finding]]], Check]:
     """Turn a generator of findings into a check; its parameters after the facts name the parts that it needs."""
     return lambda find: Check(name, says, find, tuple(inspect.signature(find).parameters)[1:])
-
-
-def compared(real: Tensor, made: Tensor, choices: int = 1) -> Effect:
-    """The mean of ``made`` [N] less that of ``real`` [M]: Welch's t, or a count where neither set varies at all."""
-    found = two_sample(real.tolist(), made.tolist(), choices)
-    return found if found.error else counted(found.value)
-
-
-def sureness(found: Effect) -> str:
-    """How sure an effect of `compared` is, in words."""
-    return f"{abs(found.errors):.0f} standard errors" if found.error else "the same in every image"
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,17 @@
 
 import math
 from collections.abc import Iterator
-from statistics import fmean
-from typing import NamedTuple
 
 import torch
 
 from unstir.data import SPLITS, Store
 from unstir.data.levels import FAINT, NARROW, SPREAD, weakness
 from unstir.doctor.check import Finding, RunFacts, Severity, check
-from unstir.doctor.held_out import alike, losses
-from unstir.doctor.image_stats import NEAR, ImageStats
-from unstir.doctor.numbers import Line, Lines, is_number
+from unstir.doctor.held_out import alike, rise
+from unstir.doctor.image_stats import ImageStats
+from unstir.doctor.numbers import Lines
 from unstir.runs import build
-from unstir.significance import LEVEL, Effect, Estimate, nearer, paired, two_sample
-from unstir.theory.loss_floor import LossFloor
+from unstir.significance import LEVEL
 
 # Thresholds; docs/doctor.md has what the data sets here measure.
 SMALLEST_CLASS, UNEQUAL, ONE_CLASS = 10, 20.0, 0.95
@@ -64,26 +61,11 @@ def _of_share(
         yield Finding(severity, evidence, remedy, share, warning)
 
 
-@check("flat-images", "images of a single colour")
-def _flat_images(facts: RunFacts, images: ImageStats) -> Iterator[Finding]:
-    remedy = "find them on the contact sheet of unstir data inspect and take them out of the source"
-    what = "training images are of one colour"
-    yield from _of_share((images.flat, images.num), (0.01, 0.2), what, f"{remedy}; {_again(facts)}")
-
-
 @check("copies", "images are in the data more than once")
 def _copies(facts: RunFacts, images: ImageStats) -> Iterator[Finding]:
     what = "training images equal an earlier one, byte for byte; what is seen often is what a network remembers"
     remedy = f"take the copies out of the source; {_again(facts)}"
     yield from _of_share((images.copies, images.num), (0.01, 0.1), what, remedy)
-
-
-@check("near-copies", "images are in the data more than once, nearly equal")
-def _near_copies(facts: RunFacts, images: ImageStats) -> Iterator[Finding]:
-    what = f"""training images of a subset differ from another one by at most {NEAR} of 255 levels anywhere, and from
-        all others by far more; what is seen often is what a network remembers"""
-    remedy = f"keep one of each in the source (frames of one film, shots of one scene); {_again(facts)}"
-    yield from _of_share(images.near, (0.1, 0.3), what, remedy)
 
 
 @check("leak", "held-out images are trained on")
@@ -145,83 +127,19 @@ def _few_images(facts: RunFacts) -> Iterator[Finding]:
 
 @check("overfit", "the network begins to remember its training images")
 def _overfit(facts: RunFacts, held_out: Lines) -> Iterator[Finding]:
-    """A held-out loss that has risen since its best, and more than that of training images, both beyond their errors.
-
-    Each change is of the same images, so that it is paired; those of the two splits are compared by Welch's test.
-    Where the loss of training images has risen for sure too, the network fails at both and remembers nothing. Without
-    a rise too it remembers where the training loss is nearer to its floor than to the held-out loss.
-    """
-    measured = alike(held_out)
-    if not measured:
+    """A held-out loss that has risen since its lowest value, by the rule of `Rise.over_fits`."""
+    found = rise(alike(held_out))
+    if found is None or found.train is None or found.more is None or not found.over_fits:
         return
-    last = measured[-1]
-    best, choices = min(measured, key=lambda losses: fmean(losses.held_out)), max(len(measured) - 1, 1)
-    rise, change = paired(best.held_out, last.held_out, choices), paired(best.train, last.train)
-    pairs = ((best.train, last.train), (best.held_out, last.held_out))
-    of_train, of_held_out = ([b - a for a, b in zip(*pair, strict=True)] for pair in pairs)
-    more = two_sample(of_train, of_held_out, choices)
-    needed, memory = _needed(choices), _remembered(facts, held_out)
+    of, step, before, needed = found.held_out, found.lowest.step, found.lowest.loss, _needed(found.choices)
     dropout = "--model.dropout 0.1, " if facts.run.config.model.is_unet else ""
-    mend = f"more images, --data.flip where mirror images are right, {dropout}or fewer steps"
-    if rise.positive and more.positive and not change.positive:
-        before = fmean(best.held_out)
-        evidence = f"""since step {best.step} the held-out loss rose from {before:.4g} by {rise.value:.4g}
-            ({rise.errors:.0f} standard errors); that of training images changed by {change.value:+.4f}, which is
-            {more.value:.4f} less ({more.errors:.0f} standard errors; {needed:.2g} of either are needed)"""
-        evidence += f"; {memory.text}" if memory else ""
-        remedy = f"sample from step {best.step} (--checkpoint {best.step}, or the nearest saved); in a new run {mend}"
-        severity: Severity = "problem" if rise.value > OVERFIT * before else "warning"
-        yield Finding(severity, evidence, remedy, min(rise.errors, more.errors), needed)
-    elif memory:
-        says = "the network remembers its training images"
-        yield Finding("warning", memory.text, f"a new run with {mend}", memory.errors, memory.needed, says=says)
-
-
-class _Memory(NamedTuple):
-    """That the training loss is near its floor, in words; by how many standard errors, and how many are needed."""
-
-    text: str
-    errors: float
-    needed: float
-
-
-def _remembered(facts: RunFacts, held_out: Lines) -> _Memory | None:
-    """The time t at which the training loss is most surely nearer to its floor than to the held-out loss; or None.
-
-    Times at which it was so before any image was seen twice are left out: there held-out images are harder by nature.
-    A run that began with weights has no such beginning, for these may have seen any image.
-    """
-    floor, once = facts.floor, 0 if facts.run.config.train.init else facts.run.data.counts["train"]
-    lines = [line for line in held_out if losses(line) and is_number(line.get("images"))]
-    if floor is None or not lines:
-        return None
-    early = [line for line in lines[:-1] if 0 < line["images"] <= once]
-    before = [effect.positive for *_, effect in _by_time(early[-1], floor)] if early else []
-    rows = list(_by_time(lines[-1], floor))
-    found = [row for row, was in zip(rows, before or [False] * len(rows), strict=False) if row[-1].positive and not was]
-    if not found:
-        return None
-    t, train, least, other, effect = max(found, key=lambda row: row[-1].z or 0.0)
-    needed = _needed(len(rows))
-    text = f"""at t = {t} the loss of training images is {train:.3g}; a network that remembers them all has {least:.3g},
-            and held-out images have {other:.3g}: it is nearer to memory ({effect.errors:.0f} standard errors;
-            {needed:.2g} are needed)"""
-    return _Memory(text, effect.errors, needed)
-
-
-def _by_time(line: Line, floor: LossFloor) -> Iterator[tuple[int, float, float, float, Effect]]:
-    """At each t: the training loss, its floor, the held-out loss, and how much nearer to the floor the first is."""
-    columns = [line.get(key) for key in ("train", "train_error", "held_out", "held_out_error")]
-    if line.get("times") != list(floor.times) or not all(_are_of(floor.times, column) for column in columns):
-        return
-    df = (len(floor.of_images) - 1.0, len(line["of_train"]) - 1.0, len(line["of_held_out"]) - 1.0)
-    for t, *pairs in zip(floor.times, floor.values, floor.errors, *columns, strict=True):
-        least, train, other = (Estimate(pairs[2 * i], pairs[2 * i + 1], df[i]) for i in range(3))
-        yield t, train.value, least.value, other.value, nearer(least, train, other, len(floor.times))
-
-
-def _are_of(times: tuple[int, ...], column: object) -> bool:
-    return isinstance(column, list) and len(column) == len(times) and all(map(is_number, column))
+    evidence = f"""since step {step} the held-out loss rose from {before:.4g} by {of.value:.4g} ({of.errors:.0f}
+        standard errors); that of training images changed by {found.train.value:+.4f}, which is {found.more.value:.4f}
+        less ({found.more.errors:.0f} standard errors; {needed:.2g} of either are needed)"""
+    remedy = f"""sample from step {step} (--checkpoint {step}, or the nearest saved); in a new run more images,
+        --data.flip where mirror images are right, {dropout}or fewer steps"""
+    severity: Severity = "problem" if of.value > OVERFIT * before else "warning"
+    yield Finding(severity, evidence, remedy, min(of.errors, found.more.errors), needed)
 
 
 def _needed(choices: int) -> float:

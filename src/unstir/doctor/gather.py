@@ -29,7 +29,6 @@ from unstir.runs.run import Run
 from unstir.runs.stores import compared_with
 from unstir.runs.timetable import snapshots
 from unstir.theory.averages import WIDTHS
-from unstir.train.loss_floor import read_floor
 from unstir.train.micro_batch import in_effect
 
 Progress = Callable[[int, int, str], None]  # progress(done, total, what)
@@ -59,7 +58,6 @@ def gather(path: str | Path, *, store: str | Path | None = None, samples: bool =
         store_problem=store_problem,
         needs=needs(run, files, step_of(lines, files)),
         held_out=tuple(run.held_out()),
-        floor=read_floor(run),
         loaded=loaded,
         settings_problem=settings_problem,
         images=_looked_at(opened, progress),

@@ -1,10 +1,4 @@
-"""One pass over a store: the range of its values, flat images, copies, leaks, and near copies among some.
-
-Near copies are one image kept many times with other noise, rounding or compression. Near does not mean copied: images
-of one kind lie near each other by nature, arbitrarily near where they vary in few respects (one shape in many shades of
-grey). Copies form groups with a gap around: they differ from each other by a few levels, and from every other image by
-several times as much.
-"""
+"""One pass over a store: the range of its values, copies and leaks; and the errors of networks that know nothing."""
 
 import hashlib
 import math
@@ -14,22 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
-from unstir import randomness
 from unstir.data import SPLITS, Store
 from unstir.pixels import HALF
 from unstir.runs import build
 from unstir.runs.run import Run
 
-NEAR = 8  # levels of 255 by which two copies differ at most, in any value; the nearest two of the digits are 48 apart
-# No other image lies between NEAR and GAP times it: images of one kind, near by nature, have no such gap. Of random
-# points in d dimensions the share that has a neighbour within a distance and none in the gap beyond it is at most 7%
-# (d = 1), 1% (2) or 0.2% (3), whatever the distance.
-GAP = 6
-OF_CONTRAST = 1 / 8  # NEAR is at most this share of the std of all values, for faint images are all near each other
-EXAMINED, AMONG = 256, 16_384  # images compared with others, all drawn at random: of a larger set pairs may be missed
-MOST_COMPARED = 256  # images that one is compared with, the nearest by their means
 BLOCK = 1 << 24  # bytes read at once
 
 
@@ -38,8 +22,8 @@ class ImageStats:
     """What one pass over a store's images finds, in the training split unless ``held_out`` is named.
 
     ``mean`` and ``std`` are over all values, in the units of training, [-1, 1]; ``least`` and ``most`` in 0..255.
-    ``flat`` counts images of one colour, ``copies`` those equal to an earlier one byte by byte, ``leaked`` held-out
-    images that are in the training split too, ``near`` what `near_copies` says.
+    ``copies`` counts images equal to an earlier one byte by byte, ``leaked`` held-out images that are in the training
+    split too.
     """
 
     num: int
@@ -48,10 +32,8 @@ class ImageStats:
     std: float
     least: int
     most: int
-    flat: int
     copies: int
     leaked: int
-    near: tuple[int, int]
 
 
 def image_stats(store: Store, progress: Callable[[int, int], None]) -> ImageStats:
@@ -62,7 +44,7 @@ def image_stats(store: Store, progress: Callable[[int, int], None]) -> ImageStat
     """
     size = math.prod(store.shape)
     num, held_out = (store.count(split) for split in SPLITS)
-    done, sums, squares, least, most, flat = 0, 0, 0, 255, 0, 0
+    done, sums, squares, least, most = 0, 0, 0, 255, 0
     hashes = np.empty(num + held_out, np.uint64)
     for split in SPLITS:
         for images in torch.split(store.images(split), max(1, BLOCK // size)):
@@ -70,49 +52,15 @@ def image_stats(store: Store, progress: Callable[[int, int], None]) -> ImageStat
             hashes[done : done + len(images)] = np.frombuffer(b"".join(digests), np.uint64)
             done += len(images)
             if split == "train":
-                values, pixels = images.long(), images.flatten(2)
+                values = images.long()
                 sums, squares = sums + int(values.sum()), squares + int(values.square().sum())
                 least, most = min(least, int(images.min())), max(most, int(images.max()))
-                flat += int((pixels.amax(2) == pixels.amin(2)).all(1).sum())
             progress(done, num + held_out)
     mean = sums / max(num * size, 1)
     std = math.sqrt(max(squares / max(num * size, 1) - mean**2, 0.0))
-    near, seen = near_copies(store.images("train"), std), np.unique(hashes[:num])
+    seen = np.unique(hashes[:num])
     copies, leaked = num - len(seen), int(np.isin(hashes[num:], seen).sum())
-    return ImageStats(num, held_out, mean / HALF - 1, std / HALF, least, most, flat, copies, leaked, near)
-
-
-def near_copies(images: Tensor, std: float) -> tuple[int, int]:
-    """How many of ``images`` have a near copy, uint8 [N, C, H, W] of standard deviation ``std`` in levels; of how many.
-
-    Equal images, and those whose own values span little more than the limit (one colour), are not counted. Each image
-    examined is compared with those whose means agree: at most 256, the nearest.
-    """
-    limit = min(NEAR, OF_CONTRAST * std)
-    among = randomness.Order(0, "doctor near", 0, len(images))[:AMONG]
-    rows = max(1, BLOCK // math.prod(images.shape[1:]))
-    means = torch.cat([grid_means(images[part]) for part in torch.split(among, rows)])
-    apart = torch.cdist(means[:EXAMINED], means, p=torch.inf)
-    least, nearest = apart.topk(min(MOST_COMPARED, len(among)), largest=False)
-    count = 0
-    for row, others, distances in zip(among.tolist(), nearest, least, strict=False):
-        others = among[others[distances <= GAP * limit]]
-        count += _copied(images[row], images[others[others != row]], limit)
-    return count, len(apart)
-
-
-def _copied(image: Tensor, others: Tensor, limit: float) -> bool:
-    """Whether ``image`` [C, H, W] has an unequal one within ``limit`` among ``others`` and none just beyond it."""
-    if not len(others) or int(image.max()) - int(image.min()) <= 2 * limit:
-        return False
-    apart = (others.int() - image.int()).abs().flatten(1).amax(1)
-    near = apart <= limit
-    return bool((near & (apart > 0)).any()) and not bool((~near & (apart <= GAP * limit)).any())
-
-
-def grid_means(images: Tensor) -> Tensor:
-    """Means over a 4 x 4 grid, which differ by no more than the images do: float32 [N, 16 C] of uint8 [N, C, H, W]."""
-    return adaptive_avg_pool2d(images.float(), 4).flatten(1)
+    return ImageStats(num, held_out, mean / HALF - 1, std / HALF, least, most, copies, leaked)
 
 
 def learns_nothing(run: Run, mean: float, std: float) -> float:

@@ -1,32 +1,26 @@
-"""Checks of how the loss went: rates too high or too low, clipping, and lengths that do not fit each other.
+"""Checks of how the loss went: rates too high or too low, and runs that are too short.
 
-The data are the lines of metrics.jsonl, each a mean over some steps. Spikes and rises are compared with the scatter of
-the log itself, from the differences of neighbours, so that logs of single small batches raise no alarm.
+The data are the lines of metrics.jsonl, each a mean over some steps. Rises are compared with the scatter of the log
+itself, from the differences of neighbours, so that logs of single small batches raise no alarm.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from unstir.doctor.check import Finding, RunFacts, Severity, check
+from unstir.doctor.check import Finding, RunFacts, check
 from unstir.doctor.held_out import STEEP, alike, last_stretch
 from unstir.doctor.image_stats import ImageStats, learns_nothing, outputs_nothing
-from unstir.doctor.numbers import Line, Lines, is_number, logged_errors, median, numbers, short, times
+from unstir.doctor.numbers import Line, Lines, is_number, logged_errors, median, numbers, times
 from unstir.runs import recipes
 from unstir.runs.config import Config
-from unstir.runs.timetable import learning_rate
 from unstir.significance import Estimate, difference
 
 # Thresholds; docs/doctor.md has what trained runs measure.
-SPIKE, SPIKE_SCATTERS = 1.6, 8.0  # times the median of the lines before, and the multiple of the log's scatter
 RISE, FALL = 1.15, 1.15  # the last quarter of the lines over the best, and the third over the last
 FEWEST = 8  # lines; with fewer there is no verdict on a trend
-CLIPPED = 0.5  # share of the steps clipped after the warm-up
-LEAP = 3.0  # times the median that makes a gradient norm a leap
-START = 1.5  # times the error of an output of 0, which is where a network begins
-PEAK = 1.3  # times the same, which a network whose rate is not too high never exceeds
+PEAK = 1.3  # times the error of an output of 0, which a network whose rate is not too high never exceeds
 ENOUGH_IMAGES = 20_000  # seen: trained runs then have half the error of a denoiser that knows mean and variance alone
-WARM, LEFT = 0.5, 0.1  # share of the run that is warm-up; share of the rate that a cosine has left at the run's end
 
 # Learning rates that a remedy may name are near the run's own, and such at which these networks are known to train.
 HIGHEST = {"adam": 2e-3, "adamw": 2e-3, "muon": 4e-3}  # that trained digits well; CIFAR-10 takes 2e-4 to 1.5e-3
@@ -117,24 +111,6 @@ def _not_finite(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
         yield Finding("problem" if severe else "warning", evidence, remedy, share, 0.0)
 
 
-@check("loss-spikes", "the loss leaps: the learning rate is too high")
-def _loss_spikes(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
-    after, config = settled(facts), facts.run.config
-    logs = _logs(after)
-    limit = max(math.log(SPIKE), SPIKE_SCATTERS * _scatter(logs))
-    leaps = [logs[i] - median(logs[max(0, i - 8) : i]) for i in range(3, len(logs))]
-    num = sum(leap > limit for leap in leaps)
-    if num:
-        leap = max(leaps)
-        step = after[3 + leaps.index(leap)]["step"]
-        evidence = f"""{num} of {len(logs)} lines; at step {step} it is {times(math.exp(leap))} the median of the lines
-            before; at most {math.exp(limit):.1f} is usual in this log"""
-        clip = "" if config.train.clip else ", and --train.clip 1"
-        remedy = f"--train.lr {lower_rate(config):.2g} in a new run{clip}"
-        severity: Severity = "problem" if num > 0.05 * len(logs) and num > 1 else "warning"
-        yield Finding(severity, evidence, remedy, math.exp(leap), math.exp(limit))
-
-
 @check("loss-rises", "the loss rises")
 def _loss_rises(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
     quarters = _quarters(facts)
@@ -165,46 +141,6 @@ def _still_falling(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
             {last.share:.0%} ({abs(last.fall.errors):.0f} standard errors), which is {last.rate:.0%} for each doubling
             of the images; less than {STEEP:.0%} is usual"""
         yield Finding("warning", evidence, remedy, last.rate, STEEP)
-
-
-@check("first-loss", "the loss begins above that of an untrained network")
-def _first_loss(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
-    first = logged_errors(lines[:1])
-    expected = outputs_nothing(facts.run, images.mean, images.std)
-    config = facts.run.config
-    if first and first[0] > START * expected and not config.train.init:
-        evidence = f"""over the first {lines[0]["step"]} steps the squared error is {first[0]:.4g}; an output of 0 has
-            {expected:.4g}, and at most {START} times that is usual"""
-        rate = f"a lower rate, --train.lr {lower_rate(config):.2g}"
-        has_warmup = facts.run.steps_in(config.train.warmup) > 0
-        remedy = f"a new run with {'a longer' if has_warmup else 'a'} warm-up (--train.warmup) and {rate}"
-        yield Finding("problem", evidence, remedy, first[0] / expected, START)
-
-
-@check("clipping", "the gradient is clipped at nearly every step")
-def _clipping(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
-    cfg, after = facts.run.config.train, settled(facts)
-    norms = numbers(after, "grad_norm")
-    share = math.fsum(numbers(after, "clipped")) / max(len(after), 1)
-    if not cfg.clip or not norms or share <= CLIPPED:
-        return
-    norm = median(norms)
-    usual = cfg.loss_scale == 1 and facts.run.config.loss.is_simple  # others have large gradients by nature
-    evidence = f"""after the warm-up {share:.0%} of the steps; its norm is {norm:.2g} where train.clip={cfg.clip:g}; at
-        most {CLIPPED:.0%} is usual"""
-    remedy = f"""a new run with --train.clip {short(2 * norm)}, which cuts only what stands out. A step does not
-        grow with the gradient, so a lower --train.lr would shorten every step and stop no spike"""
-    yield Finding("warning" if usual else "note", evidence, remedy, share, CLIPPED)
-
-
-@check("unclipped", "gradients leap and are not clipped")
-def _unclipped(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
-    norms = numbers(settled(facts), "grad_norm")
-    usual, highest = median(norms), max(norms, default=0.0)
-    if highest > LEAP * usual and len(norms) >= FEWEST and not facts.run.config.train.clip:
-        leap = highest / usual if usual else math.inf
-        evidence = f"a line's mean norm is {highest:.2g}, {times(leap)} the median; at most {LEAP:g} is usual"
-        yield Finding("warning", evidence, f"a new run with --train.clip {short(2 * usual)}", leap, LEAP)
 
 
 def _unlearned(facts: RunFacts, lines: Lines, images: ImageStats) -> tuple[float, float] | None:
@@ -255,22 +191,3 @@ def _not_learned(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterator[
         evidence = f"""after {_images_seen(facts)} images the squared error is {unlearned[0]:.3g}; the data's mean and
             variance alone give {unlearned[1]:.3g}"""
         yield Finding("problem", evidence, "train for longer (--train.length)" + _or_higher(facts), *unlearned)
-
-
-@check("rate-plan", "the warm-up takes most of the run")
-def _rate_plan(facts: RunFacts) -> Iterator[Finding]:
-    run, cfg, length = facts.run, facts.run.config.train, facts.run.length
-    warmup = run.steps_in(cfg.warmup)
-    if warmup > WARM * length:
-        share = warmup / length
-        evidence = f"train.warmup={cfg.warmup} is {share:.2g} of the run's {length} steps; at most {WARM} is usual"
-        remedy = f'a new run with --train.warmup "{max(length // 20, 1)} steps"'
-        yield Finding("problem" if warmup >= length else "warning", evidence, remedy, share, WARM)
-        return
-    ends = warmup + run.steps_in(cfg.lr_period)
-    left = learning_rate(run, length - 1) / cfg.lr
-    if cfg.lr_schedule == "cosine" and ends > length and left > LEFT:
-        evidence = f"the rate of the last step is {left:.0%} of train.lr={cfg.lr:g}; at most {LEFT:.0%} is usual"
-        remedy = f'--train.length "{ends} steps", which goes on to its end'
-        says = "the cosine is not at its end when the run is"
-        yield Finding("warning", evidence, remedy, left, LEFT, says=says)

@@ -32,11 +32,6 @@ def median(values: list[float]) -> float:
     return statistics.median_low(values) if values else float("nan")
 
 
-def short(value: float) -> str:
-    """A number of one digit, as a setting is written: 0.0003, 20."""
-    return f"{float(f'{value:.1g}'):g}"
-
-
 def times(ratio: float) -> str:
     """A ratio in words: "1.25 times", "48 times", "more than 1,000 times"."""
     if not ratio <= MOST_TIMES:

@@ -1,68 +1,16 @@
-"""Checks of the run's settings and folder: the noise schedule, the sampler of its grids, its files, the machine."""
+"""Checks of the run's folder and machine: its files, its logs, its settings, memory and disk."""
 
 import math
 from collections.abc import Iterator
 
-from unstir.doctor.check import Finding, RunFacts, Severity, check
+from unstir.doctor.check import Finding, RunFacts, check
 from unstir.doctor.numbers import median, numbers
-from unstir.progress import counted
-from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.lines import NAMES, cut
 from unstir.runs.timetable import snapshots
 from unstir.train.micro_batch import in_effect
 
-# Thresholds; docs/doctor.md has what trained runs and published ones measure.
-SIGNAL_NOTE, SIGNAL_WARNING, SIGNAL_PROBLEM = 1.0, 2.0, 4.0  # shift of x_T by an image, in deviations of the noise
-FEWEST_STEPS = 20  # of the ancestral chain and ddim
-STRIDED = 0.5  # share of the T times below which the large variance is ruinous
-MAGNIFIED = 1000.0  # times that the first step may magnify an error of the noise
 FULL = 0.9  # share of the memory that training may need; the rest is for the program and other processes
-
-
-@check("signal-left", "x_T keeps signal, while sampling begins from pure noise")
-def _signal_left(facts: RunFacts) -> Iterator[Finding]:
-    cfg, schedule = facts.run.config.diffusion, build.schedule(facts.run.config.diffusion)
-    log_snr = schedule.log_snr(schedule.T)
-    power = facts.images.mean**2 + facts.images.std**2 if facts.images else 0.25
-    seen = math.exp(0.5 * log_snr) * math.sqrt(power * math.prod(facts.run.data.shape))
-    if seen > SIGNAL_NOTE:
-        severity: Severity = "problem" if seen > SIGNAL_PROBLEM else "warning" if seen > SIGNAL_WARNING else "note"
-        evidence = f"""log SNR is {log_snr:.1f} at t = T = {cfg.T}: an image shifts x_T by {seen:.1f} standard
-            deviations of the noise; at most {SIGNAL_NOTE:g} is harmless. Above, samples tend to a middle brightness"""
-        other = f"a steeper linear one, --diffusion.beta_T {min(cfg.beta_T * 1000 / cfg.T, 0.9):.2g}"
-        other = other if cfg.T < 1000 else "--diffusion.zero_terminal_snr with predict v"
-        remedy = f"a new run with --diffusion.schedule cosine, or {other}"
-        yield Finding(severity, evidence, remedy, seen, SIGNAL_NOTE)
-
-
-@check("grid-sampler", "the grids of samples are drawn in too few steps")
-def _grid_sampler(facts: RunFacts) -> Iterator[Finding]:
-    cfg, T = facts.run.config.grids, facts.run.config.diffusion.T
-    steps = facts.run.chain().cost(build.schedule(facts.run.config.diffusion)).steps
-    may_change = "which may change when the run goes on; unstir sample has the same options"
-    if cfg.sampler == "ancestral" and cfg.variance == "large" and steps < STRIDED * T:
-        need, variance, remedy = math.ceil(STRIDED * T), f"variance={cfg.variance}, ", "--grids.variance auto"
-    elif cfg.sampler in ("ancestral", "ddim") and steps < min(FEWEST_STEPS, T):
-        need, variance, remedy = min(FEWEST_STEPS, T), "", "--grids.sampler dpmpp_2m --grids.steps 15"
-    else:
-        return
-    evidence = (
-        f"grids.sampler={cfg.sampler} with {variance}{counted(steps, 'step')} of T = {T}; at least {need} are usual"
-    )
-    yield Finding("warning", evidence, f"{remedy}, {may_change}", steps, need)
-
-
-@check("unclamped", "grids are drawn without clamping")
-def _unclamped(facts: RunFacts) -> Iterator[Finding]:
-    """Grids drawn without clamping where an error of the noise is magnified beyond all bounds at the first step."""
-    config = facts.run.config
-    schedule = build.schedule(config.diffusion)
-    factor = 1 / (schedule.alpha(schedule.T) or math.nan)
-    if factor > MAGNIFIED and config.diffusion.predict == "eps" and not config.grids.clip:
-        evidence = f"""grids.clip is off and 1 / alpha_T = {factor:.2g} magnifies every error of the predicted noise at
-            t = T; {MAGNIFIED:g} at most is harmless"""
-        yield Finding("warning", evidence, "--grids.clip, which may change when the run goes on", factor, MAGNIFIED)
 
 
 @check("checkpoints", "saved files are damaged")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unstir.pictures.animation import evenly
-from unstir.theory.loss_floor import LossFloor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,9 +23,6 @@ PANELS = (
 
 SPLITS = (("train", "bits_train", "training images", "o"), ("held_out", "bits", "held-out images", "s"))
 """A split, the key of its bound in held_out.jsonl, and its name and marker."""
-
-FLOOR_NAME = "floor (images remembered)"  # the loss of a network that remembers them all
-DEPTH = 0.2  # of the lowest loss: how far down the floor below it is shown
 
 PLAIN = (1e-4, 1e6)  # the labels of an axis that stays between these are written without an exponent
 TICKS = ((1,), (1, 3), (1, 2, 5))  # the labels of a decade: the first that give three labels or more
@@ -67,18 +63,18 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
     _save(figure, path, "images seen in training")
 
 
-def held_out_curves(lines: Sequence[Mapping[str, Any]], path: Path, floor: LossFloor | None = None) -> None:
+def held_out_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw `held_out_figure` as a PNG."""
-    _save(held_out_figure(lines, floor), path)
+    _save(held_out_figure(lines), path)
 
 
-def held_out_figure(lines: Sequence[Mapping[str, Any]], floor: LossFloor | None = None) -> "Figure":
+def held_out_figure(lines: Sequence[Mapping[str, Any]]) -> "Figure":
     """The losses of training and held-out images, from the lines of held_out.jsonl.
 
     First the mean loss over times of both splits against images seen, with the standard error over images; then, where
     it was estimated, the bound of both in bits per dimension; then the held-out loss by time t at each step measured,
-    and that of the training images at the last, dashed. A split that was not measured is left out. The ``floor`` of
-    the training loss is dotted in both. Legends stand outside their panels.
+    and that of the training images at the last, dashed. A split that was not measured is left out. Legends
+    stand outside their panels.
     """
     from matplotlib.figure import Figure
 
@@ -90,9 +86,6 @@ def held_out_figure(lines: Sequence[Mapping[str, Any]], floor: LossFloor | None 
     for axes in (course, *bound):
         _images_axis(axes, first)
     _draw_by_time(by_time, lines)
-    if floor is not None:
-        draw_floor(course, floor, "k")
-        draw_floor(by_time, floor, "k", by_time=True)
     for axes in (course, *bound, by_time):
         log_axis(axes, "y")
         axes.grid(alpha=0.3)
@@ -137,30 +130,6 @@ def _draw_by_time(axes: "Axes", lines: Sequence[Mapping[str, Any]]) -> None:
         axes.plot(lines[-1]["times"], train, "--", label="training, last", **how)
     axes.set_title(f"{'held-out' if shown == 'held_out' else 'training'} images at t, by images seen", fontsize=10)
     axes.set_xlabel("t")
-
-
-def draw_floor(axes: "Axes", floor: LossFloor, color: str, by_time: bool = False) -> None:
-    """The floor of the training loss, dotted, below losses that are drawn already: its mean, or each time's.
-
-    It may be lower by any number of digits; it is shown down to `DEPTH` of the lowest loss, and the axis ends above as
-    it did without it, or a tenth above the highest loss.
-    """
-    import numpy as np
-
-    axes.set_yscale("log")
-    top, values = axes.get_ylim()[1], floor.values if by_time else (floor.mean,)
-    drawn = [float(y) for line in axes.lines for y in np.asarray(line.get_ydata(), float) if y > 0]
-    how: dict[str, Any] = {"color": color, "linestyle": ":", "linewidth": 1.2, "marker": "", "label": FLOOR_NAME}
-    if by_time:
-        how |= {"marker": _lone(floor.times), "markersize": 3}
-        axes.errorbar(floor.times, floor.values, floor.errors, **how)
-    else:
-        line = axes.axhline(floor.mean, **how)
-    if drawn:
-        low = max(DEPTH * min(drawn), 0.8 * min(*drawn, *values))
-        axes.set_ylim(low, max(top, 1.1 * max(drawn), 1.25 * max(values)))
-        if not by_time and floor.mean < low:
-            line.set_label(f"{FLOOR_NAME}: {floor.mean:.2g}, below")
 
 
 def _lone(points: Sequence[Any]) -> str:

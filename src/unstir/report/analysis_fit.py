@@ -1,16 +1,15 @@
-"""Over- and under-fitting: held-out images against training images, by loss over the run and time t, and by bits."""
+"""Over- and under-fitting: held-out images against training images, by loss over the run and by bits."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from unstir.doctor.held_out import half_way
-from unstir.report.facts import Facts, Measurement, before_repeats, bound_in_words
+from unstir.doctor.held_out import Measurement, grown, rise
+from unstir.report.facts import Facts, bound_in_words
 from unstir.report.statement import Statement
 from unstir.report.wording import change, count, percent, size, with_error
-from unstir.significance import Effect, Estimate, adjusted, contrast, difference, mean_of, nearer, paired, two_sample
-from unstir.theory.loss_floor import LossFloor
+from unstir.significance import Estimate, adjusted, contrast, difference, two_sample
 
 WORTH = 0.01  # a gap between splits of less than this share of the loss is not worth acting on
 Pair = tuple[Estimate, Estimate]  # bits per dimension of held-out images and of training images
@@ -19,81 +18,49 @@ Pair = tuple[Estimate, Estimate]  # bits per dimension of held-out images and of
 def fit(facts: Facts) -> Iterator[Statement]:
     """Sentences on how the network fits images it was trained on and images it was not."""
     measured = facts.measured
-    if facts.config.distilled:
-        text = "Whether the network over-fits was not measured: a distilled run has no held-out loss and no likelihood."
-        yield Statement("gap", "fit", "neighbours", "undecided", text)
-        return
+    yield from _rise(measured)
     if len(measured) >= 2:
-        yield from _rise(measured)
-    first = _before_repeats(facts, measured)
-    gaps = list(_gap(measured, first)) if len(measured) >= 2 else []
-    yield from gaps
-    if measured and measured[-1].train and facts.floor is not None:
-        unseen = first is not None and first.images <= facts.data.counts["train"]
-        yield _memory(measured, facts.floor, first if unseen else None)
-    if measured:
-        yield from _gap_by_time(measured[-1], any(each.name == "gap" and each.verdict == "bad" for each in gaps))
-        yield from _loss_by_time(measured[-1], facts.config.diffusion.predict)
+        yield _gap(measured[-1], _before_repeats(facts, measured))
     else:
-        text = "Whether the network over-fits was not measured: the loss of held-out images was not followed; "
-        text += "`unstir likelihood RUN --split both` compares both splits at the end."
-        yield Statement("gap", "fit", "losses", "undecided", text)
-    yield _bits(facts)
+        text = "Whether the network over-fits was not measured: the loss of held-out images was not followed"
+        command = "; `unstir likelihood RUN --split both` compares both splits at the end"
+        yield Statement("gap", "fit", "neighbours", "undecided", f"{text}{'' if facts.config.distilled else command}.")
+    if not facts.config.distilled:
+        yield _bits(facts)
 
 
 def _rise(measured: Sequence[Measurement]) -> Iterator[Statement]:
-    """Whether the held-out loss rose again since its lowest value, and more than that of training images."""
-    last, lowest, choices = measured[-1], min(measured, key=lambda each: each.loss), len(measured) - 1
-    if lowest is last or lowest.step == 0:
+    """Whether the held-out loss rose since its lowest value, and whether that is over-fitting, as the doctor says."""
+    found = rise(measured)
+    if found is None or not found.held_out.decided:
         return
-    rise = paired(lowest.held_out, last.held_out, choices)
-    by = f"by {with_error(rise.value, rise.error)} ({percent(rise.value / lowest.loss)})"
-    if not rise.decided:
-        text = f"The held-out loss was lowest at step {lowest.step:,}; whether it rose since is undecided, {by}."
-        yield Statement("over-fitted", "fit", "losses", "undecided", text, rise)
-        return
-    text = f"The held-out loss was lowest at step {lowest.step:,} ({count(lowest.images, 'image')}) and rose since {by}"
-    if len(last.train) < 2:
-        text += "; whether it over-fits is not known, for the loss of training images was not measured."
-        yield Statement("rose", "fit", "losses", "bad", text, rise)
-        return
-    on_train = paired(lowest.train, last.train)
-    text += f", while that of training images changed by {change(on_train)}"
-    name, end = "rose", ", too near to tell whether it over-fits or became worse on both."
-    if on_train.positive:
-        name, end = "worse", ": the network became worse on both, and does not only over-fit."
-    elif _more(lowest, last, choices).positive:
-        name, end = "over-fitted", ": it over-fits."
-    yield Statement(name, "fit", "losses", "bad", text + end, rise)
-
-
-def _more(before: Measurement, after: Measurement, choices: int = 1) -> Effect:
-    """By how much more log(loss) rose on held-out than on training images: a difference of changes (Welch's t)."""
-    of_splits = (before.train, after.train), (before.held_out, after.held_out)
-    on_train, on_held_out = (contrast([-1, 1], rows) for rows in of_splits)
-    return difference(on_train, on_held_out, choices, "difference in differences")
-
-
-def _grown(before: Measurement, after: Measurement) -> Effect:
-    """By how much the gap between the splits grew: their mean changes compared by Welch's t."""
-    of_splits = (before.train, after.train), (before.held_out, after.held_out)
-    on_train, on_held_out = ([b - a for a, b in zip(*rows, strict=True)] for rows in of_splits)
-    return two_sample(on_train, on_held_out, test="difference in differences")
+    lowest, by = found.lowest, with_error(found.held_out.value, found.held_out.error)
+    text = f"The held-out loss was lowest at step {lowest.step:,} ({count(lowest.images, 'image')}) and rose since by "
+    text += f"{by} ({percent(found.held_out.value / lowest.loss)})"
+    text += "" if found.train is None else f", while that of training images changed by {change(found.train)}"
+    if found.over_fits:
+        yield Statement("over-fitted", "fit", "losses", "bad", f"{text}: it over-fits.", found.held_out)
+    elif lowest is not measured[0]:  # else the fall of the whole run says so
+        yield Statement("rose", "fit", "losses", "bad", f"{text}.", found.held_out)
 
 
 def _before_repeats(facts: Facts, measured: Sequence[Measurement]) -> Measurement | None:
-    """As `before_repeats`; None of a run that began with weights, which may have seen any image."""
-    return None if facts.config.train.init else before_repeats(measured, facts.data.counts["train"])
+    """The measurement to compare later gaps with: the last of the first epoch, when no image had been seen twice.
+
+    Where the first epoch had none, the first after the start. None where that is the last one, and of a run that began
+    with weights, which may have seen any image.
+    """
+    trained = [] if facts.config.train.init else [each for each in measured[:-1] if each.step > 0]
+    early = [each for each in trained if each.images <= facts.data.counts["train"]]
+    return early[-1] if early else trained[0] if trained else None
 
 
-def _gap(measured: Sequence[Measurement], before: Measurement | None) -> Iterator[Statement]:
-    """The gap between the splits at the end, allowing for images that are hard by nature; and whether it grows."""
-    last, said = measured[-1], partial(Statement, "gap", "fit", "losses")
-    if len(last.train) < 2:
+def _gap(last: Measurement, before: Measurement | None) -> Statement:
+    """The gap between the splits at the end, allowing for images that are hard by nature."""
+    said = partial(Statement, "gap", "fit", "losses")
+    if not last.train:
         text = "The loss of training images was not measured with that of held-out ones, so the gap is not known."
-        yield said("undecided", text)
-        return
-    half = half_way(measured)
+        return said("undecided", text)
     if before is None:
         now, allowed = two_sample(last.train, last.held_out), ""
     else:
@@ -102,21 +69,18 @@ def _gap(measured: Sequence[Measurement], before: Measurement | None) -> Iterato
     share, by = abs(now.value) / last.loss, f"({change(now)}{allowed})"
     text = f"The loss of held-out images is {percent(share)} higher than that of training images {by}"
     if not now.decided:
-        text = f"Whether held-out images have a higher loss than training images is undecided {by}."
-        yield said("undecided", text, now)
-    elif now.value < 0:
+        return said(
+            "undecided", f"Whether held-out images have a higher loss than training images is undecided {by}.", now
+        )
+    if now.value < 0:
         text = f"Held-out images have a lower loss than training images {by}: they are the easier ones."
-        yield said("neutral", text, now)
-    elif before is None or not _memorised(before, last):
+        return said("neutral", text, now)
+    if before is None or not _memorised(before, last):
         text += ", which they may be by nature: only an earlier measurement and a gap that grew since would tell."
-        yield said("neutral", text, now)
-    elif share < WORTH:
-        text += ": some of the training images are memorised, though not enough to matter."
-        yield said("neutral", text, now)
-    else:
-        yield said("bad", f"{text}: some of the training images are memorised.", now)
-        if half is not None and half is not before:
-            yield from _growth(half, last)
+        return said("neutral", text, now)
+    if share < WORTH:
+        return said("neutral", f"{text}: some of the training images are memorised, though not enough to matter.", now)
+    return said("bad", f"{text}: some of the training images are memorised.", now)
 
 
 def _memorised(before: Measurement, last: Measurement) -> bool:
@@ -125,80 +89,10 @@ def _memorised(before: Measurement, last: Measurement) -> bool:
     A term leaves the gap as it was ``before``, a factor leaves its share of the loss. Covariance allows for what each
     image had before, but for too little of it where a loss is noisy, so the gap has to have grown in both senses.
     """
-    return all(each.positive for each in (_grown(before, last), _more(before, last)))
-
-
-def _growth(half: Measurement, last: Measurement) -> Iterator[Statement]:
-    """Whether the gap still grew over the last stretch."""
-    growth, since = _grown(half, last), count(half.images, "image")
-    if not growth.decided:
-        text = f"Whether that gap grows is undecided: since {since} it changed by {change(growth)}."
-        yield Statement("gap grows", "fit", "losses", "undecided", text, growth)
-    elif growth.value > 0:
-        text = f"Since {since} that gap has grown by {size(growth)}."
-        yield Statement("gap grows", "fit", "losses", "bad", text, growth)
-
-
-def _memory(measured: Sequence[Measurement], floor: LossFloor, before: Measurement | None) -> Statement:
-    """Whether the training loss is nearer to that of a network that remembers, or to that of held-out images.
-
-    Where it was nearer to the first ``before`` any image was seen twice, the held-out images are others by nature. That
-    is None where it was not measured then, or the run began with weights, which may have seen any image.
-    """
-    said, at, least = partial(Statement, "memory", "fit", "loss-by-time"), measured[-1], mean_of(floor.of_images)
-    now, *early = (nearer(least, mean_of(e.train), mean_of(e.held_out)) for e in (at, before) if e is not None)
-    text = f"A network that remembers all training images would have a loss of {with_error(*least[:2])} on them; "
-    text += f"this one has {with_error(*mean_of(at.train)[:2])}"
-    if now.negative:
-        return said("neutral", f"{text}, nearer to that of held-out images: it does not remember them.", now)
-    if now.value <= 0 or not now.decided:
-        return said(
-            "undecided", f"{text}; whether it is nearer to that or to the loss of held-out images is undecided.", now
-        )
-    if any(each.positive for each in early):
-        return said("neutral", f"{text}, nearer to it than to held-out images, as it was before any repetition.", now)
-    return said("bad", f"{text}, nearer to it than to that of held-out images: it remembers them.", now)
-
-
-def _gap_by_time(at: Measurement, memorised: bool) -> Iterator[Statement]:
-    """At which time the gap between the splits is surest; a bad one only where images were memorised."""
-    rows = [(t, h, he, r, re) for t, h, he, r, re in at.by_time if r is not None and re is not None]
-    if len(rows) < 2:
-        return
-    df, said = (len(at.held_out) - 1.0, len(at.train) - 1.0), partial(Statement, "gap by time", "fit", "loss-by-time")
-    pairs = [(Estimate(r, re, df[1]), Estimate(h, he, df[0])) for _, h, he, r, re in rows]
-    gaps = [(t, h, difference(*pair, choices=len(rows))) for (t, h, *_), pair in zip(rows, pairs, strict=True)]
-    t, loss, gap = max(gaps, key=lambda each: each[2].z or 0.0)
-    surest = max((each for *_, each in gaps), key=lambda each: abs(each.z or 0.0))
-    if gap.decided and gap.value >= 0:
-        text = f"By time the gap is surest at t = {t} ({change(gap)}, {percent(gap.value / loss)} of the loss there): "
-        yield said("bad" if memorised else "neutral", f"{text}{_meaning(t, rows[-1][0])}.", gap)
-    elif not surest.decided:
-        text = f"At none of the {len(rows)} times measured is a gap between held-out and training images decided "
-        yield said("undecided", f"{text}(the surest is {change(surest)}).", surest)
-
-
-def _loss_by_time(at: Measurement, predicted: str) -> Iterator[Statement]:
-    """Where the loss is high and where it is low, which says how much of it is detail."""
-    if len(at.by_time) < 2:
-        return
-    df, pairs = len(at.held_out) - 1.0, len(at.by_time) * (len(at.by_time) - 1) // 2
-    high, low = (of(at.by_time, key=lambda row: row[1]) for of in (max, min))
-    apart = difference(Estimate(low[1], low[2], df), Estimate(high[1], high[2], df), choices=pairs)
-    text = f"The loss is highest at t = {high[0]} ({with_error(high[1], high[2])}) and lowest at t = {low[0]} "
-    text += f"({with_error(low[1], low[2])})"
-    if high[0] < low[0] and predicted == "eps":
-        text += "; what is left at small t is mostly detail that the noise has wiped out and no network can predict"
-    if apart.decided:
-        yield Statement("loss by time", "fit", "loss-by-time", "neutral", f"{text}.", apart)
-
-
-def _meaning(t: int, most: int) -> str:
-    """What the network settles at a time, of at most ``most``."""
-    if t <= most / 4:
-        return "at small t, where detail is settled"
-    where, what = ("large", "layout and colours are") if t >= 0.6 * most else ("middle", "shapes are")
-    return f"at {where} t, where {what} settled"
+    of_splits = (before.train, last.train), (before.held_out, last.held_out)
+    on_train, on_held_out = (contrast([-1, 1], rows) for rows in of_splits)
+    share = difference(on_train, on_held_out, test="difference in differences")
+    return grown(before, last).positive and share.positive
 
 
 def _bits(facts: Facts) -> Statement:

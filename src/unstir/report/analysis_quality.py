@@ -4,37 +4,24 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from unstir.metrics.evaluation import Evaluation, describe_classifier, of_images
+from unstir.metrics.evaluation import Evaluation, of_images
 from unstir.metrics.figures import LOWER, Figure, above_floor, as_share
 from unstir.metrics.memorisation import Memorisation
 from unstir.report.facts import Evaluated, same_features
 from unstir.report.statement import Statement, Topic
 from unstir.report.wording import brief, change, count, percent, shown, size, with_error
-from unstir.significance import (
-    LEVEL,
-    Effect,
-    Estimate,
-    Precedence,
-    Shift,
-    difference,
-    effect,
-    exact,
-    largest_of,
-    tail_deviate,
-)
+from unstir.significance import LEVEL, Effect, Estimate, Precedence, difference, exact
 
 NEAR = 2.0  # a distance that is decidedly below so many times that of real images is called good
 
 MEANINGS = {
     "precision": "the share of samples that lie among real images",
-    "density": "how densely real images lie around the samples",
     "recall": "the share of real images that lie among the samples",
-    "coverage": "the share of real images with a sample nearby",
 }
 
 
 def quality(facts: Evaluated) -> Iterator[Statement]:
-    """Sentences on the main figure against that of real images, on classes, and on what the finite n adds."""
+    """Sentences on the main figure against that of real images, and on classes."""
     last, said = facts.last, partial(Statement, topic="quality", figure="quality")
     if last is None:
         text = "How good the samples are was not measured; `unstir evaluate RUN` does it."
@@ -42,51 +29,23 @@ def quality(facts: Evaluated) -> Iterator[Statement]:
         return
     figure = last.main()
     yield _excess(last, figure, last.protocol["num"], facts.older)
-    value, error, df = figure.estimate
-    beyond = effect(math.nan if figure.ceiling is None else value - figure.ceiling, error, df, "Student's t")
-    if math.isfinite(beyond.value) and (beyond.value > 0) == (figure.better == LOWER):
-        text = f"The samples are further from real images than uniform noise: {figure.name} is {size(beyond)} beyond "
-        text += f"that of noise, {figure.ceiling:.3g}."
-        if not beyond.decided:
-            text = "Whether the samples are nearer to real images than uniform noise, or further, is undecided: "
-            text += f"{figure.name} is {shown(figure)}, that of noise {figure.ceiling:.3g}. A network that has learned "
-            text += "next to nothing yet draws such images, or a chain that does not suit it."
-        yield said("beyond noise", verdict="bad" if beyond.decided else "undecided", text=text, effect=beyond)
-    entry, described = last.protocol.get("classifier"), describe_classifier(last.protocol)
-    if entry and not entry["used"] and described is not None:  # the data's own is not trusted: what is in its place
-        yield said("classifier", verdict="neutral", text=f"{described[0].upper()}{described[1:]}.")
-    if figure.infinite is not None and figure.bias is not None:
-        due = effect(*figure.bias, "sets and splits into halves")
-        text = f"Of {figure.name}, {with_error(due.value, due.error)} is due to the finite number of samples: "
-        text += f"extrapolated to infinitely many it is {with_error(*figure.infinite)}."
-        if due.decided:
-            yield said("finite number", verdict="neutral", text=text, effect=due)
     yield from _accuracy(facts, last)
     yield from _classes(last)
 
 
-def diversity(facts: Evaluated) -> list[Statement]:
-    """Sentences on precision, density, recall and coverage, each against that of real images."""
-    last, found, num_floor = facts.last, [], 0
-    num = 0 if last is None else last.protocol["num"]
+def diversity(facts: Evaluated) -> Iterator[Statement]:
+    """Sentences on precision and recall, each against that of real images."""
+    if (last := facts.last) is None:
+        return
+    num = last.protocol["num"]
     for key, meaning in MEANINGS.items():
-        figure = None if last is None else same_features(last, key)
-        if figure is None or figure.floor is None:
+        if (found := same_features(last, key)) is None or found.floor is None:
             continue
-        num_floor = num_floor or figure.num_floor
-        figure = figure if key == "density" else as_share(figure, num)
+        figure = as_share(found, num)
         least, apart = figure.floor_estimate(num), above_floor(figure, num)
         if least is not None and apart is not None:
             text = f"{key.capitalize()}, {meaning}, is {shown(figure)}; held-out images reach {with_error(*least[:2])}"
-            found.append(_against_real(key, "diversity", text, apart, higher_is_better=True))
-    if found:
-        return found
-    if num_floor:
-        text = f"Whether samples are as varied as real images is undecided: {num:,} were compared with "
-        text += f"{count(num_floor, 'held-out image')}, and these figures depend on the number."
-        return [Statement("varied", "diversity", "quality", "undecided", text)]
-    text = "How varied the samples are was not measured; `unstir evaluate RUN` compares them with real images."
-    return [Statement("coverage", "diversity", "grids", "undecided", text)]
+            yield _against_real(key, "diversity", text, apart, higher_is_better=True)
 
 
 def _excess(last: Evaluation, figure: Figure, num: int, older: str) -> Statement:
@@ -172,18 +131,17 @@ def _against_real(name: str, topic: Topic, text: str, apart: Effect, higher_is_b
 
 
 def memorisation(facts: Evaluated) -> list[Statement]:
-    """Sentences on copies, and on nearness as a whole, from the newest evaluation that looked for them."""
+    """The sentence on copies, from the newest evaluation that looked for them."""
     said = partial(Statement, "copies", "memorisation", "neighbours", "undecided")
     found = next((each.memorisation for each in reversed(facts.by_step) if each.memorisation is not None), None)
     if found is None:
         text = "Whether samples are copies of training images was not measured; `unstir evaluate RUN` does it."
         return [said(text)]
     copies = [(space.name, space.copies) for space in found.spaces if space.copies is not None]
-    nearness = [(space.name, space.relative) for space in found.spaces if space.relative is not None]
-    if not copies or not nearness:
+    if not copies:
         text = f"Whether samples are copies is undecided: {count(found.num, 'sample')} and "
         return [said(f"{text}{count(found.num_held_out, 'held-out image')} are too few.")]
-    return [_copies(found, copies), _nearer(nearness)]
+    return [_copies(found, copies)]
 
 
 def _copies(found: Memorisation, tests: Sequence[tuple[str, Precedence]]) -> Statement:
@@ -204,28 +162,3 @@ def _copies(found: Memorisation, tests: Sequence[tuple[str, Precedence]]) -> Sta
     text = f"No copies show, though that there are none is undecided: {so_many} ({by})"
     text += "" if test.least is None else f"; fewer than {test.least:,} of them would not show"
     return said("undecided", f"{text}.", surplus)
-
-
-def _nearer(tests: Sequence[tuple[str, Shift]]) -> Statement:
-    """Whether samples as a whole lie nearer, the distance taken relative to the neighbourhood: Mann & Whitney 1947."""
-    said = partial(Statement, "nearer", "memorisation", "neighbours")
-    tested = [(space, test, _beyond_half(test, len(tests))) for space, test in tests]
-    space, test, apart = max(tested, key=lambda each: abs(each[2].z or 0.0))
-    share = with_error(100 * test.probability, 100 * apart.error)
-    text = f"Samples lie nearer to their nearest training image than held-out images in {share}% of comparisons by "
-    text += space
-    if not apart.decided:
-        return said("undecided", f"{text}; whether that is more or less than half is undecided.", apart)
-    if apart.value > 0:
-        text += "; smoother or more alike samples do so too, so this alone does not show copying."
-        return said("neutral", text, apart)
-    return said("neutral", f"{text}, less than half, which copies would not.", apart)
-
-
-def _beyond_half(test: Shift, choices: int) -> Effect:
-    """The share of comparisons beyond one half; its z is the lesser of what the test and the standard error say."""
-    value, error = test.probability - 0.5, test.standard_error
-    z = tail_deviate(test.p)
-    if error > 0 and abs(value / error) < abs(z):
-        z = value / error
-    return Effect(value=value, error=error, z=largest_of(choices, z), test="Mann-Whitney")

@@ -7,13 +7,12 @@ from unstir.chain import title
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
 from unstir.pictures.animation import evenly
-from unstir.pictures.charts import draw_floor, log_axis
+from unstir.pictures.charts import log_axis
 from unstir.report import svg
 from unstir.report.facts import Facts, same_features
 from unstir.report.wording import count
 from unstir.runs import build
 from unstir.significance import mean_of
-from unstir.theory.loss_floor import LossFloor
 
 Point = tuple[float, float, float]  # x, a value, and its standard error
 
@@ -66,7 +65,7 @@ def losses(facts: Facts) -> list[str]:
         loss[name] = mean_losses(lines, split)
         known = [line for line in lines if line.get(key) is not None]
         bits[name] = [(line["images"], line[key], line[f"{key}_error"]) for line in known]
-    drawn = by_images(loss, "loss with the sampling weights", "fig-losses", floor=facts.floor)
+    drawn = by_images(loss, "loss with the sampling weights", "fig-losses")
     return drawn + by_images(bits, "bits per dimension (bound)", "fig-bits")
 
 
@@ -84,8 +83,6 @@ def loss_by_time(facts: Facts) -> list[str]:
             points = list(zip(line["times"], line[key], line[f"{key}_error"], strict=True))
             how = {"color": svg.COLOURS[place == len(chosen)], "alpha": 0.3 + 0.7 * place / len(chosen)}
             bars(axes, points, f"after {count(line['images'], 'image')}", **how)
-        if facts.floor is not None:
-            draw_floor(axes, facts.floor, svg.INK, by_time=True)
         log_axis(axes, "y")
         return [svg.inline(axes, "fig-loss-by-time", f"Loss of {split} images by timestep at several steps")]
 
@@ -171,7 +168,6 @@ def by_images(
     id_: str,
     label: str = "",
     bounded: Figure | None = None,
-    floor: LossFloor | None = None,
 ) -> list[str]:
     """A chart of named series by images seen in training, both axes logarithmic; [] without points."""
     if not any(series.values()):
@@ -182,8 +178,6 @@ def by_images(
             bars(axes, points, svg.plain(name))
         if bounded is not None:
             bounds(axes, bounded)
-        if floor is not None:
-            draw_floor(axes, floor, svg.INK)
         log_axis(axes, "y")
         svg.images_axis(axes)
         return [svg.inline(axes, id_, label or f"{title} by images seen in training, with error bars")]

@@ -1,13 +1,12 @@
 """What is known of a run, gathered from its folder into one value that pages and sentences are made of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from statistics import fmean
 from typing import Any, Protocol
 
 from unstir.doctor import Finding
-from unstir.doctor.numbers import is_number
+from unstir.doctor.held_out import Measurement, alike
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
 from unstir.metrics.likelihood import terms_of
@@ -15,31 +14,6 @@ from unstir.report.wording import passes
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
 from unstir.runs.model import weights_in_words
-from unstir.significance import Estimate
-from unstir.theory.loss_floor import LossFloor
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """The losses at one step, mean squared errors of what the network predicts: a line of held_out.jsonl.
-
-    ``held_out`` and ``train`` are those of each image, averaged over times, of images never and often trained on
-    (``train`` is empty where it was not measured). ``by_time`` has rows (t, held-out loss, its standard error, training
-    loss, its standard error), the last two None where ``train`` is empty. ``bits`` are bits per dimension of held-out
-    and of training images, None where they were not computed.
-    """
-
-    step: int
-    images: int
-    held_out: tuple[float, ...]
-    train: tuple[float, ...]
-    by_time: tuple[tuple[int, float, float, float | None, float | None], ...]
-    bits: tuple[Estimate, Estimate] | None
-
-    @property
-    def loss(self) -> float:
-        """The mean loss of held-out images."""
-        return fmean(self.held_out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +60,7 @@ class Facts:
     evaluations of the last of these steps by several samplers and calls, alike in everything else. ``likelihoods``
     are what `unstir likelihood` wrote, by split. ``findings`` are the doctor's, ``checked`` the names of its checks,
     ``skipped`` why others were not made, by name. ``speed`` is how long samplers take, ``trained_on`` the machines that
-    it was trained on, with torch. ``floor`` is that of the training loss.
+    it was trained on, with torch.
     """
 
     name: str
@@ -105,7 +79,6 @@ class Facts:
     skipped: dict[str, str] = field(default_factory=dict)
     speed: Speed | None = None
     trained_on: tuple[str, ...] = ()
-    floor: LossFloor | None = None
 
     @property
     def last(self) -> Evaluation | None:
@@ -133,16 +106,8 @@ class Facts:
 
     @cached_property
     def measured(self) -> list[Measurement]:
-        """The held-out losses that can be compared, by rising step: of the last one's times, and images, for pairs."""
-        lines = [line for line in self.held_out if not _is_broken(line) and len(line.get("of_held_out") or ()) > 1]
-        found = [_measurement(line) for line in lines]
-        of = [(len(each.held_out), len(each.train), [t for t, *_ in each.by_time]) for each in found]
-        return [each for each, one in zip(found, of, strict=True) if one == of[-1]]
-
-    @property
-    def broken(self) -> list[int]:
-        """The steps at which a held-out loss was not a finite number."""
-        return [int(line["step"]) for line in self.held_out if _is_broken(line)]
+        """The held-out losses that can be compared with the last, by rising step."""
+        return alike(self.held_out)
 
 
 class Evaluated(Protocol):
@@ -193,43 +158,9 @@ def more_seeds(of: Evaluation) -> str:
     return f"`unstir report RUN --num {of.protocol['num']} --seeds {max(10, 3 * of.protocol['seeds'])}`"
 
 
-def before_repeats(measured: Sequence[Measurement], num_train: int) -> Measurement | None:
-    """The measurement to compare later gaps with: the last of the first epoch, when no image had been seen twice.
-
-    Where the first epoch had none, the first after the start; None where that is the last one.
-    """
-    trained = [each for each in measured[:-1] if each.step > 0]
-    early = [each for each in trained if each.images <= num_train]
-    return early[-1] if early else trained[0] if trained else None
-
-
 def bound_in_words(how: Mapping[str, Any]) -> str:
     """How a bound was computed, by its protocol: "all 1000 terms", and what `unstir likelihood` does if it is asked."""
     asked = ["small variance"] if how.get("variance") == "small" else []
     asked += ["estimates not clamped"] if how.get("clip") is False else []
     asked += [weights_in_words(how["ema"])] if how.get("ema", True) is not True else []
     return ", ".join((terms_of(how), *asked))
-
-
-def _is_broken(line: dict[str, Any]) -> bool:
-    held_out, train = line.get("of_held_out") or [], line.get("of_train") or []
-    known = all(map(is_number, (*held_out, *train))) and (train or line.get("train") is None)
-    return not known or bool(line.get("held_out") is None and line.get("num_held_out"))
-
-
-def _measurement(line: dict[str, Any]) -> Measurement:
-    of_train = [line["train"], line["train_error"]] if line.get("of_train") else [[None] * len(line["times"])] * 2
-    held_out, train = (
-        Estimate(line[key], line[f"{key}_error"], line[f"{key}_num"] - 1.0)
-        if is_number(line.get(key)) and is_number(line.get(f"{key}_error"))
-        else None
-        for key in ("bits", "bits_train")
-    )
-    return Measurement(
-        step=int(line["step"]),
-        images=int(line["images"]),
-        held_out=tuple(line["of_held_out"]),
-        train=tuple(line.get("of_train") or ()),
-        by_time=tuple(zip(line["times"], line["held_out"], line["held_out_error"], *of_train, strict=True)),
-        bits=(held_out, train) if held_out and train else None,
-    )

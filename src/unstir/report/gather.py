@@ -26,7 +26,6 @@ from unstir.runs.files import write_text
 from unstir.runs.lines import decode, encode
 from unstir.runs.run import Run
 from unstir.runs.timetable import all_snapshots
-from unstir.train.loss_floor import read_floor
 
 CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,dpmpp_2m_sde:10,dpmpp_2m_sde:20,dpmpp_2m_sde:50,ancestral:50"
 """What the last step is sampled by in addition to the usual chain, for the plot of calls against quality."""
@@ -161,7 +160,6 @@ def gather(run: Run, store: Store | None, protocol: Mapping[str, Any] | None = N
         skipped=examined.skipped,
         speed=read_speed(run),
         trained_on=tuple(dict.fromkeys(machines)),
-        floor=read_floor(run),
     )
 
 

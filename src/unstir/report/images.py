@@ -21,7 +21,7 @@ from unstir.report import pictures, tables
 from unstir.report.analysis import PARTS_OF_IMAGES, limits_of, summary
 from unstir.report.analysis_quality import diversity, memorisation, quality
 from unstir.report.facts import ImagesFacts
-from unstir.report.files import check_files, print_pdf
+from unstir.report.files import check_files
 from unstir.report.page import PARTS, write_page
 from unstir.report.statement import MULTIPLICITY, TITLES
 from unstir.runs.card import DataCard
@@ -34,10 +34,9 @@ TITLES_HERE = {"settings": "Protocol"}
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """Where a page goes: the HTML file (None: where its images are), a PDF too, figures as files too."""
+    """Where a page goes: the HTML file (None: where its images are), figures as files too."""
 
     out: Path | None = None
-    printed: bool = False
     exported: Path | None = None
 
 
@@ -56,15 +55,13 @@ def write_images_report(
     """
     first = images[0] if images else Path()
     path = files.out or (first / "report.html" if first.is_dir() else first.with_suffix(".html"))
-    prints = check_files(path, files.printed, files.exported)
+    check_files(path, files.exported)
     plan, _ = planned_images(list(images), None, request, say=say, showing=showing)
     facts = facts_of(plan, say, showing)
     make_folder(path.absolute().parent)
     with showing("writing the page", ""):
         write(plan, facts, path)
-        for target in prints:
-            print_pdf(path, target)
-    return [path, *prints, *(tables.export(files.exported, [facts]) if files.exported else ())]
+    return [path, *(tables.export(files.exported, [facts]) if files.exported else ())]
 
 
 def facts_of(plan: Plan[Images], say: Say = unsaid, showing: Showing = silently) -> ImagesFacts:

@@ -20,14 +20,6 @@ GOODNESS = {
 }  # fmt: skip
 """What a statement about the main figure says, by its name and verdict."""
 
-DIVIDED = {
-    ("excess", "undecided"): "By the main figure the samples are too few to say whether its images can be told from "
-    "real ones; by others they can",
-    ("excess", NOT_COMPARED): "By the main figure it is not known whether its images can be told from real ones; by "
-    "others they can",
-    ("near", "good"): "By the main figure its images are close to real ones; by others they can be told from them",
-}
-"""The same where `OTHERS` are decidedly worse than of real images."""
 OTHERS = ("class accuracy", "classes", *MEANINGS)  # statements on figures beside the main one
 
 TERMS = (
@@ -82,7 +74,9 @@ def _goodness(facts: Facts, statements: Sequence[Statement]) -> str:
     keys = ((each.name, NOT_COMPARED if each.effect is None else each.verdict) for each in statements)
     main = next(key for key in keys if key in GOODNESS)
     worse = [each.name for each in statements if each.name in OTHERS and each.verdict == "bad"]
-    said = f"{DIVIDED[main]} (below: {', '.join(worse)})." if worse and main in DIVIDED else GOODNESS[main]
+    said = GOODNESS[main]
+    if worse and main[1] != "bad":
+        said += f" By other figures they can be told from real ones (below: {', '.join(worse)})."
     return f"{said} They are {facts.older}." if facts.older else said
 
 

@@ -45,7 +45,7 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("grids", "Samples", "the grids", ("snapshots", "real")),
+    Part("grids", "Samples", "", ("snapshots", "real")),
     Part("trajectory", "Noise to image", "", ("trajectory",)),
     Part("quality", "Quality", "the figures"),
     Part("calls", "Samplers", "the plot of calls", ("calls",)),
@@ -55,9 +55,7 @@ PARTS = (
     Part("analysis", "Every statement"),
     Part("limitations", "Limitations"),
     Part("training", "Training"),
-    Part("curves", "", "the curves", ("curves",)),
     Part("losses", "", "the losses", ("losses",)),
-    Part("loss-by-time", "", "the loss by timestep", ("by_time",)),
     Part("forward", "Forward process"),
     Part("data", "Data"),
     Part("cost", "Cost", "the cost"),

@@ -18,7 +18,7 @@ TITLES: dict[Topic, str] = {
 }
 TOPICS = tuple(TITLES)  # in the order of the page
 
-Shown = Literal["curves", "losses", "loss-by-time", "quality", "calls", "neighbours", "grids", "cost", "doctor"]
+Shown = Literal["losses", "quality", "calls", "neighbours", "cost", "doctor"]
 FIGURES: tuple[Shown, ...] = get_args(Shown)  # the figures of the page that a sentence may point to
 
 Verdict = Literal["good", "bad", "neutral", "undecided"]
@@ -26,8 +26,8 @@ MARKS: dict[str, Verdict] = {"better": "good", "worse": "bad", "undecided": "und
 """The verdict on a figure of which `unstir.metrics.figures.verdict` says this."""
 
 MULTIPLICITY = (
-    f"What is stated here is larger than {LEVEL:g} of its standard errors, so that among the forty or so effects "
-    "tested fewer than one page in fifty states one that chance alone made; whatever is smaller is called undecided. "
+    f"What is stated here is larger than {LEVEL:g} of its standard errors. Where twenty effects are tested, fewer "
+    "than one page in a hundred states one that chance alone made. Whatever is smaller is called undecided. "
     "Errors (+-) are one standard error, those of differences widened where only a few seeds tell them."
 )
 """What `LEVEL` means, for a reader of the page."""

@@ -11,14 +11,13 @@ from unstir.metrics.evaluate import drawing_seconds
 from unstir.metrics.request import SEEDS
 from unstir.progress import Say, Showing, counted, silently, unsaid, waiting
 from unstir.report import compared, page
-from unstir.report.files import check_browser, check_files, print_pdf
+from unstir.report.files import check_files
 from unstir.report.gather import Measuring, measure, planned, time_samplers
 from unstir.report.tables import export
 from unstir.runs.files import make_folder
 from unstir.runs.run import Run
 from unstir.runs.stores import check_data, compared_with, with_store
 from unstir.train.held_out import catch_up
-from unstir.train.loss_floor import keep_floor
 
 
 def write_report(
@@ -28,7 +27,6 @@ def write_report(
     measuring: bool = True,
     num: int = 0,
     seeds: int = SEEDS,
-    printed: bool = False,
     exported: Path | None = None,
     store: Path | None = None,
     say: Say = unsaid,
@@ -38,16 +36,13 @@ def write_report(
 
     It is ``out``, by default report.html of the run, or comparison.html of the first of several. With ``measuring`` the
     figures that are missing are measured first: ``num`` images per seed, for 0 as many as `usual_number`, for ``seeds``
-    seeds. ``printed`` adds a PDF of the same name, ``exported`` the figures as a file or a folder of files. ``store``
-    is the data of the runs where it has moved. Raises UserError, before anything is measured, for what cannot be
-    opened, measured or written.
+    seeds. ``exported`` is a file or a folder of files for the figures. ``store`` is the data of the runs where it has
+    moved. Raises UserError, before anything is measured, for what cannot be opened, measured or written.
     """
     _check_asked(paths)
-    if printed:
-        check_browser(paths[0])
     runs = [Run.open(path) for path in paths]
     path = out or runs[0].path / ("report.html" if len(runs) == 1 else "comparison.html")
-    prints = check_files(path, printed, exported)
+    check_files(path, exported)
     runs, stores = _with_stores(runs, store, say)
     plans = _planned(runs, stores, num, seeds, say, showing) if measuring else []
     protocols = [_measured(*plan, timed=len(runs) == 1, showing=showing) for plan in plans]
@@ -57,9 +52,7 @@ def write_report(
             facts = [page.write(runs[0], stores[0], path, next(iter(protocols), None), samples=measuring)]
         else:
             facts = compared.write(runs, stores, path)
-        for target in prints:
-            print_pdf(path, target)
-    return [path, *prints, *(export(exported, facts) if exported else ())]
+    return [path, *(export(exported, facts) if exported else ())]
 
 
 def _check_asked(paths: Sequence[Path]) -> None:
@@ -118,7 +111,6 @@ def _measured(run: Run, store: Store, plan: Measuring, timed: bool, showing: Sho
     if not run.config.imported:
         with showing("measuring held-out losses", "snapshots") as progress:
             catch_up(run, store, progress)
-            keep_floor(run, store, at_any_cost=True)
     with showing("evaluating", "evaluations") as progress:
         measure(plan.all, progress)
     if timed:

@@ -9,8 +9,7 @@ checkpoints/        the last few full checkpoints, to continue from
 weights/            slim files of chosen moments, to sample from
 samples/            grids drawn at the same moments, always from the same noise
 held_out.jsonl      a line at the same moments: losses of the same training and held-out images, identical like metrics
-loss_floor.json     the least training loss that any network can have, at the times of held_out.jsonl
-curves.png          loss, gradient norm and learning rate; losses.png: those of held_out.jsonl, and that floor
+curves.png          loss, gradient norm and learning rate; losses.png: those of held_out.jsonl
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Memory that runs out for a grid, a held-out loss or a full checkpoint: what it was for, what is saved, what helps.
 
-Of the rest of a training (slim weights, the floor of the loss, charts) nothing is known but the forecast of the whole,
+Of the rest of a training (slim weights, charts) nothing is known but the forecast of the whole,
 which is what is said there (`unstir.runs.memory.within_memory`).
 
 A step is repeated with a smaller part of its batch (`micro_batch`), and a run remembers that. Grids and held-out losses

@@ -11,7 +11,6 @@ from unstir.progress import counted
 from unstir.runs import checkpoint, lines, resources
 from unstir.runs.files import replacing
 from unstir.runs.run import Run
-from unstir.train.loss_floor import read_floor
 from unstir.train.state import WINDOW, State
 
 TIMING_FIELDS = ("images_per_second", "seconds", "peak_memory_bytes")
@@ -113,4 +112,4 @@ def draw_charts(run: Run) -> None:
             training_curves(lines, partial)
     if lines := run.held_out():
         with replacing(run.path / "losses.png") as partial:
-            held_out_curves(lines, partial, read_floor(run))
+            held_out_curves(lines, partial)

@@ -37,7 +37,6 @@ from unstir.train import parallel
 from unstir.train.batches import Batches
 from unstir.train.grids import Grids
 from unstir.train.held_out import HeldOutLoss
-from unstir.train.loss_floor import keep_floor
 from unstir.train.micro_batch import MicroBatch
 from unstir.train.observer import Observer, Stop
 from unstir.train.paths import Paths
@@ -284,7 +283,6 @@ class Trainer:
                 if not self._held_out.measure(denoiser, state.step, self._observer, stop):
                     return
                 state.measured = state.step
-            keep_floor(self._run, self._store)
             draw_charts(self._run)
             if name is not None and not self._grids.is_drawn(name):
                 self._grids.draw(denoiser, state.step, name, stop)

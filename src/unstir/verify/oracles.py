@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from unstir.theory.loss_floor import least_errors
 from unstir.theory.oracle import FiniteData, GaussianData, MixtureData
 from unstir.verify import exact
 from unstir.verify.check import absolute, check, relative, relative_to_size
@@ -111,39 +110,3 @@ def _brute_force(
     spread = sum(w * math.dist(y, mean) ** 2 for w, y in zip(weights, images, strict=True)) / total / D
     log_prob = math.log(total / len(images)) - least / (2 * sigma**2) - D / 2 * math.log(2 * math.pi * sigma**2)
     return mean, spread, log_prob
-
-
-@check(1e-10, "two draws from one posterior")
-def _oracle_floor() -> Iterator[float]:
-    """E tr Cov[x_0 | x_t] = E 1/2 sum_j w_j(x_t) ||y_i - y_j||^2, x_t made from y_i, one of the N images y_j.
-
-    least_errors, 4 images of two pixels, also with mirror images and labels, t = 200, 500, 1000, summed over a grid
-    of noise, with E||x_0||^2 less E||E[x_0 | x_t]||^2 by sums over a grid of x_t; absolute, per pixel
-    """
-    table, times = exact.linear(), (200, 500, 1000)
-    pixels = torch.tensor([[230, 30], [120, 100], [140, 90], [60, 250]], dtype=torch.uint8)
-    side, labels = torch.linspace(-9, 9, 61, dtype=torch.float64), torch.tensor([0, 1, 0, 0])
-    eps = torch.cartesian_prod(side, side)
-    mass = (-0.5 * eps.square().sum(1)).exp() * (0.3**2 / (2 * math.pi))
-    for mirrored in (False, True):
-        points = pixels.double() / 127.5 - 1
-        points = torch.cat((points, points.flip(1))) if mirrored else points
-        every = labels.repeat(2) if mirrored else labels
-        for of in (None, labels):
-            queries = torch.arange(4).repeat_interleave(len(eps)), eps.repeat(4, 1).view(-1, 1, 1, 2)
-            snr = [(table.alpha(t) / table.sigma(t)) ** 2 for t in times]
-            found = least_errors(pixels.view(4, 1, 1, 2), *queries, snr, of, mirrored, block=3)
-            sets = [points] if of is None else [points[every == label] for label in (0, 1)]
-            for t, column in zip(times, found.unbind(1), strict=True):
-                parts = [len(one) * _left(one, table.alpha(t), table.sigma(t)) for one in sets]
-                yield absolute((column.view(4, -1) @ mass).mean(), math.fsum(parts) / len(points))
-
-
-def _left(points: Tensor, alpha: float, sigma: float) -> float:
-    """The error per value of the posterior mean of points [n, 2], each as probable, by sums over a grid of x_t."""
-    side = torch.linspace(-alpha - 9 * sigma, alpha + 9 * sigma, 91, dtype=torch.float64)
-    x, cell = torch.cartesian_prod(side, side), (side[1] - side[0]).square()
-    density = (-(x[:, None] - alpha * points).square().sum(2) / (2 * sigma**2)).exp() / (2 * math.pi * sigma**2)
-    mean = density @ points / density.sum(1, keepdim=True)
-    known = (density.mean(1) * mean.square().sum(1)).sum() * cell
-    return (points.square().sum(1).mean() - known).item() / 2
