@@ -23,7 +23,7 @@ BY_NAME = {
     "drawing.Job", "drawn.Drawn", "edit.EditOptions",
     "evaluate.EvaluationOptions", "evaluation.Evaluation", "facts.Cost",
     "facts.Facts", "facts.Speed", "figures.Figure", "foreign.Asked", "foreign.Foreign",
-    "import_.SourceOptions", "likelihood.Protocol", "model.Model", "options.ChainOptions",
+    "import_.SourceOptions", "likelihood.Protocol", "model.Model", "model_card.Page", "options.ChainOptions",
     "options.FillOptions", "options.InvertOptions", "options.ModelOptions", "options.WeightOptions", "plan.Plan",
     "request.EvaluationRequest", "sections.CheckpointConfig", "sections.DataConfig", "sections.DiffusionConfig",
     "sections.LogConfig", "sections.LossConfig", "sections.TrainConfig", "sections._Snapshots", "significance.Effect",
