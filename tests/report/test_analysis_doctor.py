@@ -89,7 +89,7 @@ def test_what_both_say_keeps_the_place_of_the_finding(run, check, severity, advi
 
 def examined(known):
     """What the doctor's check of the length says of the same logs."""
-    needs = Needs(weights=0, activations=0, memory=1, disk=1, files=0, device="cpu")
+    needs = Needs(disk=1, files=0)
     run, held_out = Run(Path("run"), known.config, known.data), known.held_out
     of_run = RunFacts(
         run=run, lines=known.metrics, files=(), store=None, store_problem="", needs=needs, held_out=held_out

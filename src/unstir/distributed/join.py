@@ -20,7 +20,7 @@ from unstir.distributed import place as places
 from unstir.distributed import processes
 from unstir.distributed.place import AGAIN, LostError, Place, named
 from unstir.distributed.processes import Group, wait_for_all
-from unstir.distributed.watch import ASKED, BEAT, FAILED, NOTHING, PENDING, SUSPECTED, Watch, alive, announce, gone
+from unstir.distributed.watch import ASKED, BEAT, FAILED, NOTHING, SUSPECTED, Watch, alive, announce, gone
 from unstir.errors import UserError
 
 GATHERING = timedelta(minutes=5)  # how long the first process waits for the last one to start
@@ -72,7 +72,7 @@ def _join(here: Place, device: str) -> Group:
             _stores.append(next(iter(rendezvous("env://", timeout=GATHERING)))[0])
         store = PrefixStore(name, _stores[0])
         if here.rank == 0:
-            for key in (FAILED, ASKED, PENDING):
+            for key in (FAILED, ASKED):
                 store.set(key, NOTHING)
         store.set(alive(here.rank), "0")
         _wait_for_others(store, here)

@@ -241,29 +241,6 @@ def follow(asked: "Asked") -> None:
         present.watch.asked = asked
 
 
-def done_by_first(act: Callable[..., None]) -> Callable[..., None]:
-    """A function that has the first process do ``act(**details)``, for one that ends the job and can exchange no more.
-
-    The details travel as JSON, by the store of the job, and the first process's watch acts when it learns of the end.
-    All processes call this; what several of them ask for is done once. Without a group it is ``act`` itself.
-    """
-    if present is None:
-        return act
-    store, watch = present.store, present.watch
-    if is_first():
-        watch.at_end = act
-
-        def at_once(**details: Any) -> None:
-            if watch.at_end is not None:  # it is not done yet, as another process asked for it
-                watch.at_end = None
-                act(**details)
-
-        return at_once
-    from unstir.distributed.watch import pend  # which needs torch's distributed part
-
-    return lambda **details: pend(store, details)
-
-
 class Vote:
     """Whether any process was asked to stop, answered alike in all of them.
 

@@ -10,25 +10,23 @@ thread that waits for a frozen process cannot be woken, so the thread ends its p
 """
 
 import itertools
-import json
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from torch.distributed import Store  # type: ignore[attr-defined]  # it is not in __all__
 
 from unstir.distributed.place import AGAIN, LOST, Place, named
-from unstir.errors import UserError, printable
+from unstir.errors import printable
 
 BEAT = 1.0  # seconds between two looks
 SILENT = 20.0  # the longest time for which a number may stand still
 SUSPECTED = 4.0  # the same where the exchange has failed, so that something is known to be wrong
 GRACE = 4.0  # how long the main thread has to end by itself, which leaves a terminal in order
-FAILED, ASKED, PENDING = "failed", "asked", "pending"
+FAILED, ASKED = "failed", "asked"
 NOTHING = " "  # of a key that has no value yet: reading one that is not there would wait for it
 
 
@@ -49,14 +47,12 @@ class Watch(threading.Thread):
     """The thread of the process at a ``place``; ``connect()`` opens a connection of its own to the store.
 
     ``asked`` is what learns that another process was asked to stop, and tells of its own; ``leaving`` says that the
-    job is done, so that who keeps the store may leave. ``at_end`` is called once with the details that the process
-    which ended the job wrote down for it (`pend`).
+    job is done, so that who keeps the store may leave.
     """
 
     def __init__(self, place: Place, connect: Callable[[], Store]) -> None:
         super().__init__(daemon=True)
         self.asked: Asked | None = None
-        self.at_end: Callable[..., None] | None = None
         self.leaving = False
         self._place, self._connect = place, connect
         self._suspicious = False
@@ -76,7 +72,6 @@ class Watch(threading.Thread):
                 text = f"the store of the job, at MASTER_ADDR and MASTER_PORT, does not answer {self._place}; {AGAIN}"
                 self._verdict = Verdict(self._place.rank, text)
             if self._verdict is not None:
-                self._act(store)
                 self._found.set()
                 if not self._over.wait(GRACE):
                     self._end_process(self._verdict)
@@ -112,13 +107,6 @@ class Watch(threading.Thread):
             return announce(store, rank, f"{which} was killed, is frozen or cannot be reached any more; {AGAIN}")
         return None
 
-    def _act(self, store: Store) -> None:
-        """Do what another process wrote down to be done; where that fails, the next attempt of the job does it."""
-        with suppress(RuntimeError, OSError, UserError):
-            if self.at_end is not None and (pending := store.get(PENDING).decode()) != NOTHING:
-                act, self.at_end = self.at_end, None
-                act(**json.loads(pending))
-
     def _silent(self, beats: dict[int, str]) -> list[int]:
         """The processes whose numbers stand still for longer than is allowed."""
         now, limit = time.monotonic(), SUSPECTED if self._suspicious else SILENT
@@ -148,11 +136,6 @@ def gone(rank: int) -> str:
 def announce(store: Store, rank: int, text: str) -> Verdict:
     """Write down why the job ends, and which process says so; or what another one has written before."""
     return _read(bytes(store.compare_set(FAILED, NOTHING, f"{rank} {text}")).decode())
-
-
-def pend(store: Store, details: dict[str, Any]) -> None:
-    """Write down what the first process is to do when the job ends, as it is about to; one process's details count."""
-    store.compare_set(PENDING, NOTHING, json.dumps(details))
 
 
 def _read(written: str) -> Verdict:

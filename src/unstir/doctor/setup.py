@@ -1,4 +1,4 @@
-"""Checks of the run's settings and folder: the noise schedule, the sampler of its grids, its files, the machine."""
+"""Checks of the run's settings and folder: the noise schedule, the sampler of its grids, its files, the disk."""
 
 import math
 from collections.abc import Iterator
@@ -10,14 +10,12 @@ from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.lines import NAMES, cut
 from unstir.runs.timetable import snapshots
-from unstir.train.micro_batch import in_effect
 
 # Thresholds; docs/doctor.md has what trained runs and published ones measure.
 SIGNAL_NOTE, SIGNAL_WARNING, SIGNAL_PROBLEM = 1.0, 2.0, 4.0  # shift of x_T by an image, in deviations of the noise
 FEWEST_STEPS = 20  # of the ancestral chain and ddim
 STRIDED = 0.5  # share of the T times below which the large variance is ruinous
 MAGNIFIED = 1000.0  # times that the first step may magnify an error of the noise
-FULL = 0.9  # share of the memory that training may need; the rest is for the program and other processes
 
 
 @check("signal-left", "x_T keeps signal, while sampling begins from pure noise")
@@ -90,25 +88,6 @@ def _checkpoints(facts: RunFacts) -> Iterator[Finding]:
         yield Finding("problem" if lost else "warning", evidence, remedy, len(broken), 0)
 
 
-@check("memory", "training needs more memory than there is")
-def _memory(facts: RunFacts) -> Iterator[Finding]:
-    needs, cfg = facts.needs, in_effect(facts.run).train
-    need = needs.weights + needs.activations
-    if need > FULL * needs.memory and not facts.finished:
-        part = max(1, (cfg.micro_batch or cfg.batch_size) // (2 * math.ceil(need / needs.memory)))
-        evidence = f"""about {need / 1e9:.1f} GB ({needs.weights / 1e9:.1f} of weights and moments,
-            {needs.activations / 1e9:.1f} of activations) on {needs.device}, which has {needs.memory / 1e9:.1f} GB;
-            {FULL:.0%} of that is safe"""
-        levels = len(facts.run.config.model.mults)
-        remedy = f"--train.micro_batch {part}, which changes the memory and not the batch"
-        if cfg.activation_checkpointing < levels:
-            remedy += f", or --train.activation_checkpointing {levels}, which takes more time"
-        if needs.activations <= needs.weights:
-            by = ", --model.channels," if facts.run.config.model.is_unet else ""
-            remedy = f"a smaller network{by} in a new run"
-        yield Finding("problem" if need > needs.memory else "warning", evidence, remedy, need / needs.memory, FULL)
-
-
 @check("disk", "the disk is too full for the checkpoints to come")
 def _disk(facts: RunFacts) -> Iterator[Finding]:
     files, free = facts.needs.files / 1e9, facts.needs.disk / 1e9
@@ -140,7 +119,7 @@ def _settings(facts: RunFacts, loaded: Checkpoint) -> Iterator[Finding]:
 
 
 def forecast(facts: RunFacts) -> dict[str, float | None]:
-    """Steps and seconds left (None where no line gives the speed), and bytes of memory and disk."""
+    """Steps and seconds left (None where no line gives the speed), and bytes of disk."""
     run, needs = facts.run, facts.needs
     speeds = [speed for speed in numbers(facts.lines[-5:], "images_per_second") if speed > 0]
     left = max(run.length - facts.step, 0)
@@ -148,8 +127,6 @@ def forecast(facts: RunFacts) -> dict[str, float | None]:
     return {
         "steps_left": left,
         "seconds_left": seconds if left else 0.0,
-        "memory_bytes": needs.weights + needs.activations,
-        "memory_there": needs.memory,
         "disk_bytes": needs.files,
         "disk_free": needs.disk,
     }

@@ -14,6 +14,7 @@ from torch import Tensor
 from unstir.chain import FAST, Chain
 from unstir.data import Store
 from unstir.distributed import processes
+from unstir.errors import within_memory
 from unstir.generate.drawing import Job
 from unstir.generate.drawing import check as check_job
 from unstir.generate.folder import name_of, read_images, save_images
@@ -82,6 +83,7 @@ def usual_chain(run: Run) -> Chain:
     return run.chain().changed(sampler=FAST.sampler, steps=steps, spacing=FAST.spacing)
 
 
+@within_memory("--num")
 def evaluate(run: Run, store: Store, plan: Plan, *, say: Say = unsaid, showing: Showing = silently) -> Evaluation:
     """The figures of a run's model by ``plan``, measured now or taken from the run, which keeps them.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from unstir.data import Store
 from unstir.distributed import processes
 from unstir.distributed.join import joined
-from unstir.errors import UserError
+from unstir.errors import UserError, within_memory
 from unstir.metrics.assist import assisted, networks_of_first, serve
 from unstir.metrics.evaluation import FOLDER, Evaluation, differences, find, of_first, save, saved, unlike
 from unstir.metrics.figures import Figure
@@ -163,6 +163,7 @@ def evaluated(path: Path, store: Store, label: str | None, seeds: int, num: int)
     return own, f"--images {path} --store {store.path}" + (f" --seeds {seeds}" if seeds > 1 else "")
 
 
+@within_memory("the number of images")
 def evaluate_plan(plan: ImagesPlan, say: Say = unsaid, showing: Showing = silently) -> Evaluation:
     """The figures of images by a plan, measured now or taken from the store, which keeps them."""
     known = find(plan.store, 0, plan.protocol())

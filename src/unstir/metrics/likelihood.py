@@ -23,7 +23,7 @@ from unstir.diffusion.denoiser import clipped, finite
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
 from unstir.distributed import processes
 from unstir.distributed.join import joined
-from unstir.errors import UserError
+from unstir.errors import UserError, within_memory
 from unstir.generate.folder import computing_with
 from unstir.metrics.bounds import bounds_to_first
 from unstir.pictures.charts import likelihood_curves
@@ -143,6 +143,7 @@ def _draw(found: Mapping[str, Likelihood], file: Path) -> None:
         likelihood_curves({name: (r.times, r.curve, r.decoder, r.total) for name, r in found.items()}, unfinished)
 
 
+@within_memory("--batch-size")
 def likelihood(
     model: Model, store: Store, protocol: Protocol = Protocol(), *, progress: Progress | None = None
 ) -> Likelihood:

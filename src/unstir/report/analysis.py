@@ -43,7 +43,7 @@ NOT_MENDED = frozenset(
 )
 """Findings that a longer run or a larger network does not mend."""
 
-ASIDE = frozenset({"logs", "checkpoints", "memory", "disk"})  # of files and the machine, not of what was learned
+ASIDE = frozenset({"logs", "checkpoints", "disk"})  # of files and the machine, not of what was learned
 
 
 def analyse(facts: Facts) -> tuple[Statement, ...]:
