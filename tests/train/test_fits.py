@@ -10,7 +10,6 @@ from test_resume import assert_same, outcome
 from conftest import tiny_config, without_charts
 from processes import in_a_child
 from together import together
-from unstir.distributed import processes
 from unstir.errors import OutOfMemoryError
 from unstir.runs.run import Run
 from unstir.train import fits, trainer
@@ -97,24 +96,18 @@ def test_the_trial_changes_nothing(changes, make_run, monkeypatch):
     assert not any("memory" in said for said in heard.said)
 
 
-def lack(patch, most, ranks=(0, 1)):
-    """Plant an error: a process of these ranks computes no more than so many images at once."""
-
-    def greedy(key, *given):
-        if len(key.slots) > most and rank in ranks:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB")
-        return draw(key, *given)
-
-    rank, draw = processes.rank(), trainer.nearest_noise
-    patch.setattr(trainer, "nearest_noise", greedy)
-
-
 @pytest.mark.parametrize(("most", "expected"), [(8, 0), (7, 4), (3, 2), (1, 1), (0, None)])
 def test_where_an_error_says_so_it_is_caught(most, expected, make_run, monkeypatch):
     monkeypatch.setattr(fits, "_extended", lambda run, store, size, _: fits._taken(run, store, size))  # as on a GPU
     run, store = make_run(train__micro_batch=0)
-    lack(monkeypatch, most)
-    heard = Heard()
+    heard, real = Heard(), trainer.nearest_noise
+
+    def greedy(key, *given):
+        if len(key.slots) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB")
+        return real(key, *given)
+
+    monkeypatch.setattr(trainer, "nearest_noise", greedy)
     if expected is None:
         with pytest.raises(OutOfMemoryError, match="with 1 images at once does not fit .* --model.channels in a new"):
             fits.fitting(run, store, heard.say)
