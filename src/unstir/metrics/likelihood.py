@@ -143,7 +143,6 @@ def _draw(found: Mapping[str, Likelihood], file: Path) -> None:
         likelihood_curves({name: (r.times, r.curve, r.decoder, r.total) for name, r in found.items()}, unfinished)
 
 
-@within_memory("--batch-size")
 def likelihood(
     model: Model, store: Store, protocol: Protocol = Protocol(), *, progress: Progress | None = None
 ) -> Likelihood:
@@ -154,7 +153,7 @@ def likelihood(
     calls, in the first process and of its own batches. Raises UserError for a protocol that does not fit the model or
     its data and for processes that were asked for different things, NotFiniteError for weights that answer with NaN.
     """
-    with joined(str(model.device)):
+    with within_memory("--batch-size"), joined(str(model.device)):
         _agree(model, store, protocol)
         processes.made_by_all(partial(check, model, store, protocol))
         threads = processes.of_first(torch.get_num_threads())
