@@ -32,12 +32,11 @@ NAMES = {"ours": "unstir", "ours recomputed": "unstir, all levels recomputed"}
 GIVEN = {"ours": 0, "ours recomputed": 1, "diffusers": 0, "diffusers recomputed": 1}
 
 
-def ours(size: Size, options: argparse.Namespace, folder: Path, levels: int) -> tuple[Callable[[], None], int]:
-    """A training step, and what its forecast says, in bytes."""
+def ours(size: Size, options: argparse.Namespace, folder: Path, levels: int) -> Callable[[], None]:
+    """A training step of ours."""
     from PIL import Image
 
     from peers import ours as side
-    from unstir.runs import build, memory, toml
 
     (folder / "images").mkdir()
     for number in range(size.batch):
@@ -45,10 +44,6 @@ def ours(size: Size, options: argparse.Namespace, folder: Path, levels: int) -> 
     values = side.settings(size, torch.device(options.device), options.dtype, ema=False)
     values["train"]["activation_checkpointing"] = levels
     store = side.store_of(folder / "images", folder / "store")
-    config = toml.from_dict(side.changed(values, {"data.store": str(store.path)}), "the benchmark's settings")
-    expected = memory.of_steps(config, size.shape, torch.device(options.device)).total
-    if options.device == "cpu":  # where the forecast of a training counts the copy that a checkpoint is written of
-        expected -= (memory.copies(config) - 1) * memory.FLOAT * build.num_parameters(config)
     made: list[Callable[[], None]] = []
 
     def step() -> None:
@@ -56,7 +51,7 @@ def ours(size: Size, options: argparse.Namespace, folder: Path, levels: int) -> 
             made.append(side.trainer_of(folder / "run", store, values).take_step)
         made[0]()
 
-    return step, expected
+    return step
 
 
 def theirs(size: Size, options: argparse.Namespace, recomputed: bool) -> Callable[[], None]:
@@ -78,22 +73,21 @@ def theirs(size: Size, options: argparse.Namespace, recomputed: bool) -> Callabl
 
 
 def child(options: argparse.Namespace) -> dict[str, int]:
-    """What one row takes, measured in this process, and its forecast."""
+    """What one row takes, measured in this process."""
     from unstir.runs import resources
 
     size, device = replace(SIZES[options.size], batch=options.batch), torch.device(options.device)
     with tempfile.TemporaryDirectory() as folder:
-        expected = 0
         if options.row.startswith("ours"):
-            step, expected = ours(size, options, Path(folder), options.recomputed * len(size.mults))
+            step = ours(size, options, Path(folder), options.recomputed * len(size.mults))
         else:
             step = theirs(size, options, bool(options.recomputed))
-        before = resources.taken(device)
         if device.type == "cpu":
             Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+        before = resources.peak(device)
         for _ in range(STEPS):
             step()
-        return {"bytes": resources.peak(device) - before, "forecast": expected}
+        return {"bytes": resources.peak(device) - before}
 
 
 def measured(options: argparse.Namespace, row: str) -> dict[str, int]:
@@ -129,9 +123,6 @@ def main() -> None:
             NAMES.get(row, row.replace("recomputed", "with its gradient checkpointing")),
             f"{value['bytes'] / 1e6:,.0f} MB",
             f"{value['bytes'] / base:.2f}" if base else "",
-            f"{value['forecast'] / 1e6:,.0f} MB ({value['forecast'] / value['bytes'] - 1:+.0%})"
-            if value["forecast"]
-            else "",
         )
         for row, value in found.items()
     ]
@@ -139,7 +130,7 @@ def main() -> None:
         print(f"{what}: {text}")
     size = replace(SIZES[options.size], batch=options.batch)
     print(f"\nA training step, {size}, {options.dtype}\n")
-    print(table(("", "peak", "times diffusers", "forecast (its error)"), body))
+    print(table(("", "peak", "times diffusers"), body))
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
+from unstir.cli import allocator
 from unstir.data import Store
 from unstir.data.embedded import load_embedded
 from unstir.metrics import feature_figures
 from unstir.metrics.classifier import FILE, classifier_for
-from unstir.runs import resources
 from unstir.runs.toml import from_dict
 from unstir.train import record
 from unstir.train.launch import open_data, open_run
@@ -34,14 +34,13 @@ settings.register_profile("random", deadline=None, max_examples=1000, print_blob
 settings.load_profile(os.environ.get("UNSTIR_HYPOTHESIS", "tests"))
 
 
-_keep_blocks = resources.keep_blocks
-resources.keep_blocks = lambda takes, device: None  # or a worker only grows, and with it the processes that tests fork
+_keep_blocks = allocator.keep_blocks
+allocator.keep_blocks = lambda: None  # or a worker only grows, and with it the processes that tests fork
 
 
 @pytest.fixture
-def keep_blocks(monkeypatch):
-    """`resources.keep_blocks`, which is left out of all other tests, where nothing was decided before."""
-    monkeypatch.setattr(resources, "_blocks", "")
+def keep_blocks():
+    """`allocator.keep_blocks`, which is left out of all other tests."""
     return _keep_blocks
 
 

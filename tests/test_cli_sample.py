@@ -311,8 +311,7 @@ def test_an_interrupted_job_says_what_becomes_of_it(trained, command, tmp_path, 
 
 
 @pytest.mark.parametrize("name", ["num", "batch_size"])
-def test_the_least_and_the_most_of_a_job(name, monkeypatch):
-    monkeypatch.setattr(drawing, "check_batch", lambda model, num, guidance: None)
+def test_the_least_and_the_most_of_a_job(name):
     times = SimpleNamespace(times=lambda schedule: None, guidance=1.0)
     model = SimpleNamespace(labels=SimpleNamespace(check=lambda *given: None), check=lambda chain: None)
     model.process = SimpleNamespace(schedule=None)

@@ -19,7 +19,7 @@ BY_IDENTITY = {
 }  # fmt: skip
 """What holds tensors or networks, and is a key of a dictionary or never compared."""
 BY_NAME = {
-    "activations.Stage", "config.Config", "config.ModelConfig", "config.UNetConfig", "distill.DistillOptions",
+    "config.Config", "config.ModelConfig", "config.UNetConfig", "distill.DistillOptions",
     "drawing.Job", "drawn.Drawn", "edit.EditOptions",
     "evaluate.EvaluationOptions", "evaluation.Evaluation", "facts.Cost",
     "facts.Facts", "facts.Speed", "figures.Figure", "foreign.Asked", "foreign.Foreign",

@@ -5,7 +5,8 @@ import difflib
 import errno
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 from unicodedata import category
@@ -77,7 +78,7 @@ class KeptSettingsError(UserError):
 
 
 class OutOfMemoryError(UserError):
-    """The memory is used up; the message says what would fit."""
+    """The memory is used up; the message says what to lower."""
 
 
 NO_MEMORY = re.compile(
@@ -94,6 +95,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of Python's or torch's says that the memory is used up."""
     of_others = isinstance(error, RuntimeError | ImportError) and bool(NO_MEMORY.search(str(error)))
     return isinstance(error, MemoryError) or of_others
+
+
+@contextmanager
+def within_memory(lower: str) -> Iterator[None]:
+    """Where memory runs out in this block, raise OutOfMemoryError that says what to ``lower``, such as --grids.num."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(f"out of memory{asked_for(error)}; lower {lower}, or end other programs") from None
 
 
 def asked_for(error: BaseException) -> str:

@@ -71,9 +71,7 @@ def test_ours_takes_a_step_and_calls_and_draws(folder):
 def test_the_memory_of_both_is_taken_by_steps_of_theirs(tmp_path):
     memory = runpy.run_path(str(FOLDER / "peak_memory.py"))
     options = memory["parsed"](["--size", "tiny"])
-    step, forecast = memory["ours"](NANO, options, tmp_path, 1)
-    assert 1e6 < forecast < 1e9
-    step()
+    memory["ours"](NANO, options, tmp_path, 1)()
     memory["theirs"](NANO, options, True)()
 
 

@@ -10,7 +10,7 @@ from unstir.runs.run import Run
 from unstir.runs.toml import from_dict
 
 STATS = ImageStats(1000, 1000, 0.0, 0.5, 0, 255, 0, 0)
-NEEDS = Needs(weights=600, activations=300, memory=10_000, disk=5, files=5, device="cpu")
+NEEDS = Needs(disk=5, files=5)
 
 
 def facts(num=600, shape=(1, 2, 2), step=100, **changes):

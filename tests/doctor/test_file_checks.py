@@ -1,4 +1,4 @@
-"""Checkpoints, disk and memory of a run: what is damaged or missing, and what the rest of it needs."""
+"""Checkpoints and disk of a run: what is damaged or missing, and what the rest of it needs."""
 
 import dataclasses
 import shutil
@@ -8,7 +8,7 @@ import torch
 
 from unstir.doctor import diagnose, examine, gather
 from unstir.doctor.gather import needs
-from unstir.runs import build, checkpoint, memory
+from unstir.runs import build, checkpoint
 from unstir.runs.run import Run
 
 pytest_plugins = ["spoiled"]
@@ -139,7 +139,7 @@ def test_files_that_training_replaces_meanwhile_are_no_fault(spoiled, monkeypatc
     assert all(file.problem == "" for file in facts.files) and examine(facts).findings == ()
 
 
-def test_memory_and_disk_are_held_against_the_machine(spoiled):
+def test_files_to_come_are_held_against_the_disk(spoiled):
     spoiled.config(train__length="600 steps", train__lr_period="570 steps")
     facts = gather(spoiled.path, samples=False, progress=lambda *_: None)
 
@@ -147,17 +147,5 @@ def test_memory_and_disk_are_held_against_the_machine(spoiled):
         spoilt = dataclasses.replace(facts, needs=dataclasses.replace(facts.needs, **changes))
         return {each.check: each.severity for each in examine(spoilt).findings}
 
-    need = facts.needs.weights + facts.needs.activations
-    assert found(memory=int(need / 0.95)) == {"memory": "warning"}
-    assert found(memory=need - 1) == {"memory": "problem"}
-    assert found(memory=int(need / 0.85)) == {}
     assert found(disk=facts.needs.files) == {}
     assert found(disk=facts.needs.files - 1) == {"disk": "problem"}
-
-
-def test_the_bytes_of_training_are_those_that_are_forecast(healthy):
-    run, facts = Run.open(healthy), gather(healthy, samples=False, progress=lambda *_: None)
-    num, on_cpu = build.num_parameters(run.config), torch.device("cpu")
-    low = run.config.train.dtype == "bfloat16"
-    assert facts.needs.weights == (5 + 4 - 1) * 4 * num + low * 2 * num  # with the copy that is saved, no gradients yet
-    assert facts.needs.activations == 32 * memory.activations(run.config, (3, 8, 8), on_cpu)

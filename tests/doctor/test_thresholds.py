@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from invented import NEEDS, STATS, facts, said
+from invented import STATS, facts, said
 
 from unstir.doctor import CHECKS, setup
 from unstir.doctor.check import SavedFile
@@ -117,21 +117,11 @@ def test_overfitting_is_looked_for_at_the_level_of_the_largest_of_all_looks():
     assert found(first, best, look(20, 1.15, 0.9))[2] == pytest.approx(math.sqrt(3.5**2 + 2 * math.log(2)))
 
 
-def of_memory(memory, step=50, **needs):
-    return facts(step=step, needs=dataclasses.replace(NEEDS, memory=memory, **needs), train__micro_batch=8)
-
-
-def test_memory_and_what_is_left(monkeypatch):
-    assert said("memory", of_memory(1000)) is said("memory", of_memory(10, step=100)) is None  # 900 of 1000
-    assert said("memory", of_memory(950)) == ("warning", 900 / 950, 0.9)
-    assert said("memory", of_memory(900))[0] == "warning" and said("memory", of_memory(899))[0] == "problem"
-    remedy = lambda *of, **needs: next(CHECKS["memory"].find(of_memory(*of, **needs))).remedy
-    assert "smaller network" in remedy(800) and "smaller network" in remedy(800, activations=600)
-    assert "micro_batch 2," in remedy(800, activations=700) and "micro_batch 1," in remedy(80, activations=700)
+def test_what_is_left():
     speeds = [{"step": 40, "images_per_second": value} for value in (1000.0, 0.0, 3.0, 5.0, 5.0, 7.0)]
     left = setup.forecast(facts(lines=tuple(speeds)))
     assert left["steps_left"] == 60 and left["seconds_left"] == 60 * 10 / 5
-    assert left["memory_bytes"] == 900 and setup.forecast(facts(step=101))["seconds_left"] == 0
+    assert setup.forecast(facts(step=101))["seconds_left"] == 0
     assert setup.forecast(facts(step=50))["seconds_left"] is None
 
 

@@ -42,7 +42,7 @@ def test_the_remedies_of_problems_and_warnings_are_all_that_is_advised():
 
 def examined(known):
     """What the doctor's check of the length says of the same logs."""
-    needs = Needs(weights=0, activations=0, memory=1, disk=1, files=0, device="cpu")
+    needs = Needs(disk=1, files=0)
     run, held_out = Run(Path("run"), known.config, known.data), known.held_out
     of_run = RunFacts(
         run=run, lines=known.metrics, files=(), store=None, store_problem="", needs=needs, held_out=held_out

@@ -1,114 +1,123 @@
-"""Memory that really runs out: training halves its micro-batch, else one message says what fits; and the forecast."""
+"""Memory that runs out in a step, a grid, a held-out loss or a checkpoint: one line says what to lower."""
 
 import re
 from dataclasses import replace
 
 import pytest
-import torch
+from test_fits import ROOM, Heard
+from test_resume import assert_same, outcome
 
 from processes import in_a_child
 from unstir.chain import Chain
+from unstir.errors import OutOfMemoryError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import save_images
-from unstir.runs import memory, resources
-from unstir.train import launch
+from unstir.runs import checkpoint
+from unstir.train import held_out, saving, state, trainer
 from unstir.train.launch import train_run
-from unstir.train.observer import Observer
 from unstir.train.trainer import Trainer
 
-CPU = torch.device("cpu")
-LARGE = {
-    "model__channels": 16, "train__batch_size": 1000, "train__micro_batch": 0, "train__length": "2 steps",
-    "train__ema_decay": 0.0, "checkpoint__every": "9 steps", "log__every": "1 step",
-}  # fmt: skip
-ROOM = 150_000_000
+CPU = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4096000000 bytes.")
 
 
-@pytest.fixture
-def large(make_run, monkeypatch):
-    """A run of large batches, in a process that has loaded what training needs."""
-    monkeypatch.setattr(memory, "LOADED", 0)
-    run, store = make_run("large", **LARGE)
-    Trainer(*make_run("small", train__length="1 step")).run()
-    return run, store
-
-
-def test_the_forecast_of_a_larger_batch_is_near_what_is_measured(large, make_run):
-    few = make_run("few", **{**LARGE, "train__batch_size": 8})
-
-    def measured(run):
-        train_run(run.config, run.path)
-        return resources.peak(CPU)
-
-    expected = [memory.forecast(*launch.needs(run.config, store)).total for run, store in (large, few)]
-    found = [int(in_a_child(lambda run=run: measured(run))) for run, _ in (large, few)]
-    assert found[0] - found[1] == pytest.approx(expected[0] - expected[1], rel=0.25)
-
-
-def test_the_forecast_of_a_compiled_training_counts_its_compiler(make_run, monkeypatch):
-    monkeypatch.setattr(resources, "taken", lambda device: 1000)
-    run, store = make_run("run")
-    rest = {how: launch.needs(with_compile(run.config, how), store)[3] for how in ("no", "yes", "graphs")}
-    assert rest["yes"] - rest["no"] == rest["graphs"] - rest["no"] == launch.COMPILER
-
-
-def with_compile(config, how):
-    return replace(config, train=replace(config.train, compile=how))
-
-
-def test_a_training_that_runs_out_of_memory_goes_on_with_smaller_micro_batches(large):
-    run, _ = large
-    said = []
-
-    class Heard(Observer):
-        def say(self, text):
-            said.append(text)
-
-    one = replace(run.config, train=replace(run.config.train, length="1 step"))  # of parts that may be single images
-
-    def trained():
-        return train_run(one, run.path, observer=Heard()).finished, said
-
-    text = in_a_child(trained, ROOM)
-    halved = [event for event in run.log("events").lines if event["event"] == "halved"]
-    assert halved and halved[0]["step"] == 1 and 1 <= halved[-1]["micro_batch"] <= 500
-    assert text.startswith("(True, [") and text.count("out of memory at step") == len(halved), text
-    assert f"from there on train.micro_batch is {halved[0]['micro_batch']} in place of 1000" in text
-    assert [line["step"] for line in run.metrics()] == [1]
-    assert all(line["peak_memory_bytes"] > 1e7 for line in run.metrics())
-
-
-def test_a_grid_that_runs_out_of_memory_says_how_many_images_fit_and_they_do(make_run, monkeypatch):
-    settings = {"model__channels": 16, "train__length": "1 step", "grids__num": 4000, "grids__log_spaced": 0}
-    run, _ = make_run("many", **settings)
+def test_a_grid_that_runs_out_of_memory_says_what_to_lower_and_that_works(make_run):
+    run, _ = make_run("many", model__channels=16, train__length="1 step", grids__num=8000, grids__log_spaced=0)
     Trainer(*make_run("small", train__length="1 step")).run()  # which loads what training needs
-    monkeypatch.setattr(launch, "check", lambda *_: None)
 
-    def trained(config):
-        return train_run(config, run.path).finished
+    def trained(num):
+        config = replace(run.config, grids=replace(run.config.grids, num=num))
+        return in_a_child(lambda: train_run(config, run.path).finished, ROOM)
 
-    text = in_a_child(lambda: trained(run.config), ROOM)
-    assert re.match(
-        "OutOfMemoryError: out of memory.*, for the grid of step 0, whose 4000 images are drawn at once, and this "
-        r"process can have .*; nothing was trained yet; to go on: unstir train --out .* --grids.num \d+; or ",
-        text,
-    ), text
-    num = int(re.search(r"--grids.num (\d+)", text)[1])
-    fewer = replace(run.config, grids=replace(run.config.grids, num=num))
-    assert num > 100 and in_a_child(lambda: trained(fewer), ROOM) == "True"
+    assert re.fullmatch(
+        "OutOfMemoryError: out of memory.*; lower --grids.num, or end other programs", said := trained(8000)
+    ), said
+    assert trained(200) == "True"
 
 
-@pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_a_batch_of_samples_that_is_too_large_says_what_fits_and_leaves_no_folder(guidance, make_run, tmp_path):
-    labels = {"model__num_classes": 10, "train__label_dropout": 0.1}
-    run, store = make_run("wide", model__channels=16, train__length="1 step", **labels)
+def test_a_batch_of_samples_that_is_too_large_says_what_to_lower_and_leaves_no_folder(make_run, tmp_path):
+    run, store = make_run("wide", model__channels=16, train__length="1 step")
     Trainer(run, store).run()
-    job = Job(num=4000, chain=Chain("ddim", steps=2, guidance=guidance), batch_size=4000)
-    room = 120_000_000
+    job, room = Job(num=4000, chain=Chain("ddim", steps=2), batch_size=4000), 120_000_000
     text = in_a_child(lambda: save_images(run.model(device="cpu"), job, tmp_path / "made"), room)
-    assert re.match(
-        r"OutOfMemoryError: out of memory.*: batch_size=4000 images at once take about .* --batch-size \d+$", text
-    ), text
+    assert re.fullmatch("OutOfMemoryError: out of memory.*; lower --batch-size, or end other programs", text), text
     assert not (tmp_path / "made").exists()
-    some = replace(job, batch_size=(size := int(text.split()[-1])), num=size)
-    assert in_a_child(lambda: len(next(iter(sample_batches(run.model(device="cpu"), some)))[1]), room) == str(size)
+    some = replace(job, batch_size=200, num=200)
+    assert in_a_child(lambda: len(next(iter(sample_batches(run.model(device="cpu"), some)))[1]), room) == "200"
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "lower", "least"),
+    [
+        (held_out, "squared_errors", "--log.held_out_images or --train.micro_batch", 0),
+        (trainer, "denoising_loss", r"--train.micro_batch \(a run goes on with less\), or in a new run", 4),
+    ],
+)
+def test_what_runs_out_of_memory_on_the_way_goes_on_from_the_last_checkpoint(
+    module, name, lower, least, make_run, trained, monkeypatch
+):
+    settings = {"log__held_out_images": 6, "log__held_out_times": 1}
+    run, _ = make_run(**settings)
+    real, calls = getattr(module, name), []
+
+    def failing(*given):
+        calls.append(1)
+        if len(calls) > 12:
+            raise CPU
+        return real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, failing)
+        if module is held_out:
+            calls.extend([1] * 9)  # two for the first snapshot, and two for that of step 1
+        with pytest.raises(OutOfMemoryError, match=f"^out of memory, at 4.096 GB more; lower {lower}"):
+            train_run(run.config, run.path)
+    assert checkpoint.newest(run.checkpoints)[0].step >= least
+    assert train_run(run.config, run.path).finished
+    assert_same(outcome(run), outcome(trained("whole", **settings)[0]))
+
+
+def test_a_state_that_cannot_be_copied_is_written_as_it_is_with_the_same_bits(make_run, trained, monkeypatch):
+    run, store = make_run()
+    real, calls, observer = state.on_host, [], Heard()
+
+    def failing(tensors):
+        calls.append(len(tensors))
+        if len(calls) > 1:
+            raise CPU
+        return real(tensors)
+
+    monkeypatch.setattr(state, "on_host", failing)
+    assert Trainer(run, store, observer).run()
+    assert len(calls) == 2 and observer.said == [
+        "out of memory at step 4, at 4.096 GB more, for the copy of the state that a checkpoint is written from; from "
+        "now on training waits while a checkpoint is written, which changes nothing else"
+    ]
+    assert_same(outcome(run), outcome(trained("whole")[0]))
+
+
+def test_what_is_written_without_a_copy_is_of_its_step(make_run, monkeypatch):
+    run, store = make_run()
+    monkeypatch.setattr(state, "on_host", lambda _: exec("raise MemoryError"))
+    made = Trainer(run, store)
+    made.take_step()
+    expected = {name: t.clone() for name, t in made.state._tensors().items()}
+    made._saving.begin()
+    made.take_step()
+    made._saving.wait()
+    found = checkpoint.newest(run.checkpoints)[0]
+    assert found.step == 1 and all((found.tensors[name] == t).all() for name, t in expected.items())
+
+
+def test_a_checkpoint_that_cannot_be_written_for_want_of_memory_leaves_the_one_before(make_run, monkeypatch):
+    run, _ = make_run(grids__log_spaced=0)
+    real = checkpoint.save
+
+    def failing(folder, content):
+        if folder.name == "checkpoints" and content.step > 4:
+            raise CPU
+        return real(folder, content)
+
+    monkeypatch.setattr(saving.checkpoint, "save", failing)
+    with pytest.raises(OutOfMemoryError, match="^out of memory, at 4.096 GB more; lower "):
+        train_run(run.config, run.path)
+    assert checkpoint.newest(run.checkpoints)[0].step == 4

@@ -95,6 +95,8 @@ def training(config, out, ask=(None, None), after=lambda rank, step: None):
 
         def counted(self):
             take_step(self)
+            if self._config.batch_size != config.train.batch_size:  # a trial
+                return
             after(rank, self.state.step)
             if ask == (rank, self.state.step):
                 stop.request(signal.SIGTERM)

@@ -13,7 +13,7 @@ import torch
 
 from tiers import SEED, proven, times
 from unstir.errors import UserError
-from unstir.runs import checkpoint, memory, resources
+from unstir.runs import checkpoint
 from unstir.runs.run import Run
 from unstir.train.observer import Stop
 from unstir.train.record import TIMING_FIELDS
@@ -213,18 +213,11 @@ def test_other_settings_continue_bit_for_bit_too(make_run, variant):
     assert_same(outcome(run), outcome(Run.open(run.path.parent / "whole")))
 
 
-def test_activation_checkpointing_may_change_and_changes_no_bit(make_run, uninterrupted, monkeypatch):
-    asked, takes = [], []
-    monkeypatch.setattr(resources, "return_blocks_at_once", lambda: asked.append(levels))
-    monkeypatch.setattr(resources, "keep_blocks", lambda number, device: takes.append(number))
+def test_activation_checkpointing_may_change_and_changes_no_bit(make_run, uninterrupted):
     for levels, at in ((2, 5), (0, 7), (1, 12)):
         run, store = make_run("recomputed", train__activation_checkpointing=levels)
         trainer = Trainer(run, store)
         net = trainer.state.net
-        assert asked == [2]  # that of all levels alone
-        device = torch.device("cpu")
-        expected = memory.forecast(run.config, run.data.shape, device, memory.of_program(device)).total
-        assert takes[-1] == pytest.approx(expected, rel=0.1)
         assert [level.checkpointed for level in net.down] == [levels > 0, levels > 1]
         trainer.run(StopAt(trainer, at))
     Trainer(*make_run("recomputed", train__activation_checkpointing=1)).run()

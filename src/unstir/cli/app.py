@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import SchemaError, to_jsonable_python
 
 import unstir
-from unstir.cli import interrupts, terminal, values
+from unstir.cli import allocator, interrupts, terminal, values
 from unstir.cli.messages import as_typed, of_limits, one_line
 from unstir.cli.train_help import FORMATTER
 from unstir.distributed.place import LOST, LostError, may_speak, place
@@ -33,6 +33,7 @@ BY_SEVERAL = "train", "distill", "sample"  # commands that several processes sha
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status; a user's mistake is one line on standard error."""
+    allocator.keep_blocks()
     terminal.prepare()
     with interrupts.noticed():
         _main(sys.argv[1:] if arguments is None else list(arguments))

@@ -64,12 +64,9 @@ def _print(report: "Report") -> None:
 
 
 def _forecast(report: "Report") -> str:
-    expected, keys = report.forecast, ("memory_bytes", "memory_there", "disk_bytes", "disk_free")
+    expected, keys = report.forecast, ("disk_bytes", "disk_free")
     left, seconds = expected["steps_left"], expected["seconds_left"]
     how_long = "at a speed that is not known yet" if seconds is None else waiting(seconds)
     time = f"{counted(left, 'step')} left, {how_long}" if left else "finished"
-    memory, there, files, free = (expected[key] / 1e9 for key in keys)
-    return (
-        f"{time}; weights and images take about {memory:.2f} GB of {there:.1f} GB of memory, files to come "
-        f"{files:.2f} GB of {free:.1f} GB free"
-    )
+    files, free = (expected[key] / 1e9 for key in keys)
+    return f"{time}; files to come take {files:.2f} GB of {free:.1f} GB free"

@@ -22,7 +22,7 @@ CHECKS: dict[str, Check] = {
 """Every check by its name, in the order of definition."""
 
 OF_TRAINING = frozenset(
-    {"few-images", "overfit", "average-behind", "memory", "disk"}
+    {"few-images", "overfit", "average-behind", "disk"}
     | {check.name for check in vars(learning).values() if isinstance(check, Check)}
 )
 """The checks of how a run was trained, which an imported one was elsewhere."""
@@ -35,7 +35,7 @@ OF_SINGLE_TIMES = frozenset({"not-learned", "learning-rate", "average-behind"})
 class Report:
     """The findings, most severe first; the names of what was ``checked``; and why the rest was ``skipped``, by name.
 
-    ``forecast`` has steps and seconds left, and the bytes of memory and disk needed and there.
+    ``forecast`` has steps and seconds left, and the bytes of disk needed and there.
     """
 
     findings: tuple[Finding, ...]

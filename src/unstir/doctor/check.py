@@ -74,19 +74,10 @@ class Errors:
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes that training takes, and bytes that the machine has.
+    """Bytes of disk: ``disk`` are free where the run lies, ``files`` are those of checkpoints still to come."""
 
-    ``weights`` is for weights, gradients, moments and average, and on the CPU for the copy that is saved;
-    ``activations`` for a micro-batch (`memory.of_steps`). ``memory`` is what the training device has, ``disk`` what is
-    free where the run lies, ``files`` what checkpoints still to come will take; ``device`` names the device.
-    """
-
-    weights: int
-    activations: int
-    memory: int
     disk: int
     files: int
-    device: str
 
 
 @dataclass(frozen=True, eq=False)

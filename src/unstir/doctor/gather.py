@@ -21,7 +21,7 @@ from unstir.generate.drawing import Job, sample_batches
 from unstir.pixels import from_uint8, to_uint8
 from unstir.progress import counted, counter
 from unstir.randomness import Key
-from unstir.runs import build, checkpoint, memory, resources, toml
+from unstir.runs import build, checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
 from unstir.runs.loading import check_same, model_of
@@ -29,7 +29,6 @@ from unstir.runs.run import Run
 from unstir.runs.stores import compared_with
 from unstir.runs.timetable import snapshots
 from unstir.theory.averages import WIDTHS
-from unstir.train.micro_batch import in_effect
 
 Progress = Callable[[int, int, str], None]  # progress(done, total, what)
 MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
@@ -237,21 +236,15 @@ def training_times(config: Config, num: int) -> Tensor:
 
 
 def needs(run: Run, files: tuple[SavedFile, ...], step: int) -> Needs:
-    """The bytes of training, and of files to come from ``step`` on, and what the machine has."""
-    cfg, device = in_effect(run), torch.device("cpu")
-    with suppress(UserError):  # of a device of another machine
-        device = build.device(cfg.train.device)
-    num, copies, expected = build.num_parameters(cfg), memory.copies(cfg), memory.of_steps(cfg, run.data.shape, device)
-    full = 4 * num * (copies - 1)  # gradients are not saved
+    """The bytes of files to come from ``step`` on, and what the disk has."""
+    cfg, num = run.config, build.num_parameters(run.config)
+    moments = 1 + (cfg.train.optimizer != "muon")
+    full = 4 * num * (1 + moments + (cfg.train.ema_decay > 0) + len(WIDTHS) * cfg.train.power_ema + cfg.distilled)
     slim = 4 * num * (1 + len(WIDTHS) * cfg.train.power_ema)
     there = sum(file.kind == "full" for file in files)
     pictures = sum(at > step for at in snapshots(run))
     more = max(cfg.checkpoint.keep - there, 0) + 1  # a new file is whole before the oldest goes
     return Needs(
-        weights=expected.weights,
-        activations=expected.images,
-        memory=resources.memory(device),
         disk=shutil.disk_usage(run.path).free,
         files=0 if step >= run.length else full * more + slim * pictures,
-        device=str(device),
     )

@@ -1,6 +1,5 @@
-"""Checks of the run's folder and machine: its files, its logs, its settings, memory and disk."""
+"""Checks of the run's folder and machine: its files, its logs, its settings, and the disk."""
 
-import math
 from collections.abc import Iterator
 
 from unstir.doctor.check import Finding, RunFacts, check
@@ -8,9 +7,6 @@ from unstir.doctor.numbers import median, numbers
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.lines import NAMES, cut
 from unstir.runs.timetable import snapshots
-from unstir.train.micro_batch import in_effect
-
-FULL = 0.9  # share of the memory that training may need; the rest is for the program and other processes
 
 
 @check("checkpoints", "saved files are damaged")
@@ -36,25 +32,6 @@ def _checkpoints(facts: RunFacts) -> Iterator[Finding]:
         remedy = f"""restore them, or delete them: samples are drawn from the newest that is whole (step
             {max(file.step for file in whole)}){go_on}"""
         yield Finding("problem" if lost else "warning", evidence, remedy, len(broken), 0)
-
-
-@check("memory", "training needs more memory than there is")
-def _memory(facts: RunFacts) -> Iterator[Finding]:
-    needs, cfg = facts.needs, in_effect(facts.run).train
-    need = needs.weights + needs.activations
-    if need > FULL * needs.memory and not facts.finished:
-        part = max(1, (cfg.micro_batch or cfg.batch_size) // (2 * math.ceil(need / needs.memory)))
-        evidence = f"""about {need / 1e9:.1f} GB ({needs.weights / 1e9:.1f} of weights and moments,
-            {needs.activations / 1e9:.1f} of activations) on {needs.device}, which has {needs.memory / 1e9:.1f} GB;
-            {FULL:.0%} of that is safe"""
-        levels = len(facts.run.config.model.mults)
-        remedy = f"--train.micro_batch {part}, which changes the memory and not the batch"
-        if cfg.activation_checkpointing < levels:
-            remedy += f", or --train.activation_checkpointing {levels}, which takes more time"
-        if needs.activations <= needs.weights:
-            by = ", --model.channels," if facts.run.config.model.is_unet else ""
-            remedy = f"a smaller network{by} in a new run"
-        yield Finding("problem" if need > needs.memory else "warning", evidence, remedy, need / needs.memory, FULL)
 
 
 @check("disk", "the disk is too full for the checkpoints to come")
@@ -88,7 +65,7 @@ def _settings(facts: RunFacts, loaded: Checkpoint) -> Iterator[Finding]:
 
 
 def forecast(facts: RunFacts) -> dict[str, float | None]:
-    """Steps and seconds left (None where no line gives the speed), and bytes of memory and disk."""
+    """Steps and seconds left (None where no line gives the speed), and bytes of disk."""
     run, needs = facts.run, facts.needs
     speeds = [speed for speed in numbers(facts.lines[-5:], "images_per_second") if speed > 0]
     left = max(run.length - facts.step, 0)
@@ -96,8 +73,6 @@ def forecast(facts: RunFacts) -> dict[str, float | None]:
     return {
         "steps_left": left,
         "seconds_left": seconds if left else 0.0,
-        "memory_bytes": needs.weights + needs.activations,
-        "memory_there": needs.memory,
         "disk_bytes": needs.files,
         "disk_free": needs.disk,
     }

@@ -16,9 +16,8 @@ from unstir.data.disk import file_sha256
 from unstir.diffusion.denoiser import Denoise
 from unstir.diffusion.draw import steered
 from unstir.diffusion.samplers import Step
-from unstir.errors import UserError
+from unstir.errors import UserError, within_memory
 from unstir.generate.drawing import Job
-from unstir.generate.memory import check_batch, within_memory
 from unstir.pictures.caption import of_class
 from unstir.pictures.grid import named_grid, titled
 from unstir.pixels import to_uint8
@@ -144,15 +143,13 @@ class Editing:
     ) -> Tensor:
         """What the chain makes of the results' indices, ``cells`` for each of num, in batches: uint8 [n, C, H, W].
 
-        Raises UserError where a batch exceeds the memory for certain, OutOfMemoryError where it runs out.
+        Raises OutOfMemoryError.
         """
-        guidance = self.chain.guidance
-        check_batch(self.model, min(self.job.batch_size, self.job.num * cells), guidance)
         batches = torch.split(torch.arange(self.job.num * cells, device=self.model.device), self.job.batch_size)
         with self.counting(progress, calls * len(batches)):
             made = []
             for indices in batches:
-                with within_memory(self.model, len(indices), guidance):
+                with within_memory("--batch-size"):
                     made.append(to_uint8(last(chain(indices))))
             return torch.cat(made)
 

@@ -9,8 +9,7 @@ from torch import Tensor
 from unstir.chain import Chain
 from unstir.diffusion.draw import starting_noise
 from unstir.diffusion.samplers import Step
-from unstir.errors import UserError
-from unstir.generate.memory import check_batch, within_memory
+from unstir.errors import UserError, within_memory
 from unstir.pictures.animation import MAX_FRAMES, Frame, collect
 from unstir.progress import Progress, counter
 from unstir.runs.model import Model
@@ -44,7 +43,6 @@ def check(model: Model, job: Job) -> None:
     model.labels.check(job.label, job.shares)
     model.check(job.chain)
     job.chain.times(model.process.schedule)
-    check_batch(model, min(job.batch_size, job.num), job.chain.guidance)
 
 
 def sample_batches(
@@ -78,7 +76,7 @@ def steps(model: Model, job: Job, begin: int) -> tuple[range, Iterator[Step]]:
     computed = range(begin, begin + min(job.batch_size, job.num))
 
     def taken() -> Iterator[Step]:
-        with within_memory(model, len(computed), job.chain.guidance):
+        with within_memory("--batch-size"):
             slots = torch.tensor(computed, device=model.device)
             yield from model.draw(job.chain, slots, model.labels.of(slots, job.label, job.shares))
 

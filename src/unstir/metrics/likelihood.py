@@ -21,7 +21,7 @@ from unstir import randomness
 from unstir.data import SPLITS, Store
 from unstir.diffusion.denoiser import clipped, finite
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
-from unstir.errors import UserError
+from unstir.errors import UserError, within_memory
 from unstir.pictures.charts import likelihood_curves
 from unstir.pixels import from_uint8
 from unstir.progress import Progress, Showing, counted, counter, silently
@@ -118,6 +118,7 @@ def name_of(protocol: Mapping[str, Any], asked: Protocol, what: str) -> str:
     return f"step{protocol['step']}-{what}{fewer}-{digest}"
 
 
+@within_memory("--batch-size")
 def likelihood(
     model: Model, store: Store, protocol: Protocol = Protocol(), *, progress: Progress | None = None
 ) -> Likelihood:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.data import Store
-from unstir.errors import UserError
+from unstir.errors import UserError, within_memory
 from unstir.metrics.evaluation import FOLDER, Evaluation, find, save
 from unstir.metrics.features import Network
 from unstir.metrics.floor import FEWEST
@@ -125,6 +125,7 @@ def check(plan: Plan[Source]) -> None:
     store.verify()
 
 
+@within_memory("--num")
 def judge(plan: Plan[Source], *, say: Say = unsaid, showing: Showing = silently) -> Evaluation:
     """The figures of the images of a plan, measured now or taken from where they are kept: the run, or the store.
 

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from unstir.nn.activations import by_products
-
+SMALL_MAP = 64  # positions, of which a head's scores take little memory however few channels it has
 MAX_PERIOD = 10_000.0  # Vaswani et al.'s longest period, divided by 2 pi
 
 
@@ -161,7 +160,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """
     positions, channels = q.shape[2:]
     low = q.dtype == torch.bfloat16 and q.device.type == "cpu"
-    if low and q.requires_grad and by_products(positions, channels):
+    if low and q.requires_grad and positions <= max(channels, SMALL_MAP):
         return torch.softmax(q * channels**-0.5 @ k.transpose(2, 3), dim=3) @ v
     return nn.functional.scaled_dot_product_attention(q, k, v)
 

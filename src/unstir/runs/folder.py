@@ -3,8 +3,8 @@
 config.toml         every setting, resolved
 data.json           shape, classes, counts and content hash of the data it learns from, with a checksum
 metrics.jsonl       one line per log step; identical however often the run was interrupted, timing fields aside
-events.jsonl        starts, continuations and stops, with what changed and on which machine, and each step from which
-                    fewer images are computed at once, for the memory ran out; logs have a checksum a line
+events.jsonl        starts, continuations and stops, with what changed and on which machine; logs have a checksum
+                    a line
 checkpoints/        the last few full checkpoints, to continue from
 weights/            slim files of chosen moments, to sample from
 samples/            grids drawn at the same moments, always from the same noise

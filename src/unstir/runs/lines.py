@@ -195,8 +195,6 @@ def _check_held_out(line: dict[str, Any]) -> None:
 
 def _check_event(line: dict[str, Any]) -> None:
     check(line, {"event": is_text}, {"step": is_count})
-    if line["event"] == "halved":
-        check(line, {"step": _is_positive, "micro_batch": _is_positive})
 
 
 NAMES: Mapping[str, Callable[[dict[str, Any]], None]] = {

@@ -89,7 +89,7 @@ class TrainConfig:
     batch_size: Count = 128
     """Images an optimiser step, over all devices. The last partial batch of an epoch is dropped."""
     micro_batch: Annotated[int, Field(ge=0, le=MOST)] = 0
-    """Images a device takes at once; 0: the whole batch."""
+    """Images a device takes at once; 0: the whole batch, or as many of it as fit when a run begins."""
     activation_checkpointing: Annotated[int, Field(ge=0, le=13)] = 0
     """Levels, from the full resolution down, whose activations the backward pass recomputes: less memory, more time."""
     optimizer: Literal["adam", "adamw", "muon"] = "adam"

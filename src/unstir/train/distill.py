@@ -65,7 +65,7 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
         )
     begins = f"{run.path.resolve()}@{run.newest_step()}"
     length, lr = f"{run.length} steps" if length is None else length, config.train.lr / 2 if lr is None else lr
-    train = replace(config.train, length=length, lr=lr, init=begins, compile="no")
+    train = replace(config.train, length=length, lr=lr, init=begins, compile="no", micro_batch=0)
     return replace(
         config,
         diffusion=replace(config.diffusion, predict="v" if predict == "eps" else predict),

@@ -4,6 +4,7 @@ import torch
 
 from unstir.diffusion.denoiser import Denoiser, NotFiniteError
 from unstir.diffusion.draw import starting_noise
+from unstir.errors import within_memory
 from unstir.pictures.grid import grid, named_grid
 from unstir.pixels import to_uint8
 from unstir.runs.files import replacing
@@ -12,7 +13,6 @@ from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.runs.timetable import grid_file
 from unstir.train.observer import Observer, Stop
-from unstir.train.out_of_memory import for_grid
 
 
 class Grids:
@@ -28,11 +28,11 @@ class Grids:
 
     def draw(self, denoiser: Denoiser, step: int, name: str, stop: Stop) -> None:
         """Draw the grid of a snapshot, taken after ``step``; of weights that answer with NaN there is none, which is
-        said once. Raises OutOfMemoryError with what would fit.
+        said once. Raises OutOfMemoryError.
         """
         model = model_in_training(self._run, denoiser, step)
         try:
-            with for_grid(self._run, step, model.device):
+            with within_memory("--grids.num"):
                 draw_grid(self._run, model, name, self._observer, stop)
             self.spoilt = False
         except NotFiniteError as error:

@@ -32,7 +32,7 @@ from unstir.diffusion.denoiser import Denoiser, Labelled, clipped
 from unstir.diffusion.likelihood import bound_term, strata, variational_bound
 from unstir.diffusion.loss import denoising_loss
 from unstir.diffusion.times import middles
-from unstir.errors import UserError
+from unstir.errors import UserError, within_memory
 from unstir.pixels import from_uint8
 from unstir.randomness import Key
 from unstir.runs import build
@@ -40,9 +40,7 @@ from unstir.runs.lines import append, write
 from unstir.runs.run import Run
 from unstir.runs.stores import check_data
 from unstir.runs.timetable import snapshots
-from unstir.train.micro_batch import MicroBatch, halvings
 from unstir.train.observer import Observer, Stop
-from unstir.train.out_of_memory import for_held_out
 from unstir.train.record import cut_log
 
 BITS_CALLS = 8
@@ -144,10 +142,10 @@ class HeldOutLoss:
     log.held_out_images is 0, no line is ever due.
     """
 
-    def __init__(self, run: Run, store: Store, device: torch.device, sizes: MicroBatch) -> None:
-        self._run, self._sizes = run, sizes
+    def __init__(self, run: Run, store: Store, device: torch.device) -> None:
+        self._run = run
         self._written = {line["step"] for line in run.held_out()}
-        self._size = sizes.at(0)
+        self._size = run.config.train.micro_batch or run.config.train.batch_size
         self._times = middles(run.config.diffusion.T, run.config.log.held_out_times)
         self._bits_calls = min(BITS_CALLS, run.config.diffusion.T)
         chosen = (FixedImages.choose(run, store, split, device) for split in SPLITS)
@@ -169,9 +167,8 @@ class HeldOutLoss:
     def measure(self, denoiser: Denoiser, step: int, observer: Observer, stop: Stop) -> bool:
         """Measure and add the line of a step, durably; False, and nothing is written, where ``stop`` was asked for.
 
-        Raises OutOfMemoryError with what would fit.
+        Raises OutOfMemoryError.
         """
-        self._size = self._sizes.at(step)
         began, done, total = time.perf_counter(), itertools.count(1), sum(map(self._calls, self._splits.values()))
 
         def on_call() -> None:
@@ -179,9 +176,8 @@ class HeldOutLoss:
             if stop.signal is not None:
                 raise _StoppedError
 
-        num, device = max(map(len, self._splits.values())), next(iter(self._splits.values())).slots.device
         try:
-            with torch.inference_mode(), for_held_out(self._run, step, device, num, self._size):
+            with torch.inference_mode(), within_memory("--log.held_out_images or --train.micro_batch"):
                 measured = {split: self._of_split(denoiser, each, on_call) for split, each in self._splits.items()}
         except _StoppedError:
             return False
@@ -255,7 +251,7 @@ def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None
         if before.damaged:  # continuing keeps a copy first, and says so
             return 0
         device, planned = build.device(run.config.train.device), snapshots(run)
-        loss = HeldOutLoss(run, store, device, MicroBatch(run.config, halvings(run)))
+        loss = HeldOutLoss(run, store, device)
         missing = [step for step in run.saved_steps() if step in planned and loss.due(step)]
         added = 0
         for done, step in enumerate(missing, start=1):

@@ -4,20 +4,17 @@ Everything that can be refused is refused before the run's folder is made or cha
 """
 
 import dataclasses
-import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from unstir.data import SPLITS, Store
 from unstir.data.images import COLOUR_LOST, LEFT_OUT, UNLABELLED
 from unstir.data.levels import of_range
 from unstir.distributed import processes
 from unstir.distributed.join import joined
-from unstir.errors import UserError
+from unstir.errors import UserError, within_memory
 from unstir.progress import Say, Showing, counted, silently, unsaid
 from unstir.runs import build, checkpoint, compiling, resources
 from unstir.runs.card import DataCard
@@ -25,12 +22,11 @@ from unstir.runs.config import Config
 from unstir.runs.folder import is_run
 from unstir.runs.initial import check_teacher, is_pinned, pinned
 from unstir.runs.loading import compare
-from unstir.runs.memory import check, forecast, gigabytes, in_words, of_program, what_fits, within_memory
 from unstir.runs.run import Run
 from unstir.runs.timetable import newest_grid
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.train import parallel
-from unstir.train.micro_batch import in_effect
+from unstir.train.fits import fitting
 from unstir.train.observer import Observer, Stop
 from unstir.train.packed import check_sides, open_data
 from unstir.train.rate import check_changed, settled
@@ -38,7 +34,7 @@ from unstir.train.sentences import conclusion, introduction
 from unstir.train.tracking import tracked
 from unstir.train.trainer import Trainer
 
-COMPILER = 90_000_000  # bytes that torch.compile takes on the CPU: 0.08 GB more at the peak of the digits
+LOWER = "--train.micro_batch (a run goes on with less), or in a new run --model.channels"
 
 
 @dataclass(frozen=True)
@@ -78,22 +74,20 @@ def train_run(
 
 
 def _trained(run: Run, store: Store, observer: Observer, stop: Stop) -> Training:
-    lock, taken = run.lock() if processes.is_first() else nullcontext(), needs(in_effect(run), store)
-    with lock, within_memory(*taken), stop, observer:
+    with run.lock() if processes.is_first() else nullcontext(), within_memory(LOWER), stop, observer:
         if processes.is_first():
             run.tidy()
+        run = fitting(run, store, observer.say)
         trainer = Trainer(run, store, observer)
         trainer.start()  # which says what was damaged, before the introduction; run() starts no second time
-        observer.say(introduction(run, trainer.state, expected := forecast(*taken).total))
+        observer.say(introduction(run, trainer.state))
         done = trainer.finished
-        if not done and (warning := _too_much(taken)):
-            observer.say(warning)
         finished = done or trainer.run(stop)
     step = trainer.state.step
     if done:
         return Training(run, step, True, tuple(conclusion(run, step).splitlines()))
     stopped = f"stopped at step {step} of {run.length}; all is saved, the same command continues"
-    return Training(run, step, finished, _made(run, expected) if finished else (stopped,))
+    return Training(run, step, finished, _made(run) if finished else (stopped,))
 
 
 def _opened(config: Config, folder: Path, data_of: Run | None, say: Say, showing: Showing) -> tuple[Run, Store]:
@@ -119,35 +113,14 @@ def _opened(config: Config, folder: Path, data_of: Run | None, say: Say, showing
     return parallel.shared((open_run(config, folder, store, say), store))
 
 
-def needs(config: Config, store: Store) -> tuple[Config, tuple[int, int, int], torch.device, int]:
-    """What a forecast of memory takes: the config, the shape of an image, the device, and what is taken besides: by the
-    program and, on the CPU, by the images, which are mapped into memory.
-    """
-    device, images = build.device(config.train.device), sum(map(store.count, SPLITS))
-    mapped = 0 if device.type == "cuda" else images * math.prod(store.shape)
-    compiler = COMPILER if device.type != "cuda" and config.train.compile in ("yes", "graphs") else 0
-    return config, store.shape, device, of_program(device) + mapped + compiler
-
-
-def _too_much(taken: tuple[Config, tuple[int, int, int], torch.device, int]) -> str:
-    """What to say where a training, by what `needs` gives, may take more memory than there is now; "" where it fits."""
-    expected, there = forecast(*taken), resources.reachable(taken[2])
-    if expected.total <= there:
-        return ""
-    return (
-        f"the memory may run out: training takes about {in_words(expected)}, and this process can have "
-        f"{gigabytes(there)} now; {what_fits(*taken, there)}"
-    )
-
-
-def _made(run: Run, expected: int) -> tuple[str, ...]:
+def _made(run: Run) -> tuple[str, ...]:
     peak = resources.peak(build.device(run.config.train.device))
     curves = [path for path in (run.path / "curves.png", run.path / "losses.png") if path.exists()]
     return (
         f"samples  {newest_grid(run)}",
         f"curves   {', '.join(map(str, curves))}",
         f"data     {run.config.data.store}",
-        f"memory   {gigabytes(peak)} at the peak; the forecast was {gigabytes(expected)}",
+        f"memory   {resources.gigabytes(peak)} at the peak",
     )
 
 
@@ -178,6 +151,7 @@ def _continued(old: Run, asked: Config, store: Store, say: Say) -> Run:
         asked.train,
         init=saved.train.init if is_pinned(saved.train.init, asked.train.init) else asked.train.init,
         dtype=saved.train.dtype if asked.train.dtype == "auto" else asked.train.dtype,
+        micro_batch=asked.train.micro_batch or saved.train.micro_batch,
         lr_period=saved.train.lr_period if asked.train.lr_period == "0 steps" else asked.train.lr_period,
     )
     data = dataclasses.replace(asked.data, store=str(store.path.resolve()))
@@ -190,7 +164,6 @@ def _continued(old: Run, asked: Config, store: Store, say: Say) -> Run:
         _say_unused(asked_for, newest, "and nothing of it is kept", say)  # a distilled run's period follows its length
         return new  # further than asked: nothing is left to do, and nothing is changed
     check_changed(old, new, changed)
-    check(*needs(in_effect(new, changed), store))
     if changed:
         with old.lock():  # another process may be training it with the old ones
             new.save_config()
@@ -228,7 +201,6 @@ def _check_fit(config: Config, store: Store) -> None:
     check_sides(config, height, width)
     for predict in (config.diffusion.predict, *([config.loss.teacher] if config.distilled else [])):
         PARAMETERIZATIONS[predict].check(build.schedule(config.diffusion))
-    check(*needs(config, store))
     if classes and classes != len(store.classes):
         raise UserError(
             f"model.num_classes={classes}, but {store.path} has {counted(len(store.classes), 'class', 'classes')}; "

@@ -14,9 +14,9 @@ from unstir.runs import build
 from unstir.runs.config import Config
 from unstir.runs.folder import check_free, is_run
 from unstir.runs.initial import check_initial
-from unstir.runs.memory import check_weights
 from unstir.runs.run import Run
 from unstir.runs.sections import DataConfig
+from unstir.train.fits import check_weights
 
 
 def open_data(
@@ -26,8 +26,8 @@ def open_data(
 
     A run that exists keeps to its store, checked by its content hash, and so does a new one to that of the run
     ``data_of``; the source is then needed only where the store has gone. Raises UserError for every mistake in the
-    data, for a folder that cannot be the run's, for a device or initial weights that are not there, for a network
-    beyond the memory, and where the data is not what that run began with.
+    data, for a folder that cannot be the run's, for a device or initial weights that are not there, for
+    weights beyond the memory of a CPU, and where the data is not what that run began with.
     """
     check_weights(config, build.device(config.train.device))
     if size := config.data.size:

@@ -14,11 +14,10 @@ from typing import Self
 from unstir.distributed import processes
 from unstir.errors import UserError, asked_for, is_out_of_memory
 from unstir.progress import Say
-from unstir.runs import checkpoint, resources
+from unstir.runs import checkpoint
 from unstir.runs.folder import is_run
 from unstir.runs.run import Run
 from unstir.train import parallel
-from unstir.train.out_of_memory import for_checkpoint
 from unstir.train.record import Record
 from unstir.train.state import State
 
@@ -39,8 +38,8 @@ class Saving:
     def begin(self) -> None:
         """Begin to save this moment; the state may change as soon as this returns. Of several processes the first does.
 
-        Raises UserError where the run's folder has gone or the processes' weights differ, OutOfMemoryError where there
-        is no memory to write without a copy either, and what the save before raised.
+        Raises UserError where the run's folder has gone or the processes' weights differ, and what
+        the save before raised.
         """
         self.wait()
         parallel.check_alike(self._state.net)
@@ -65,7 +64,6 @@ class Saving:
                 raise
             asked = asked_for(error)
         self._copies = False
-        resources.release(self._state.window.device)
         self._say(
             f"out of memory at step {self._state.step}{asked}, for the copy of the state that a checkpoint is written "
             "from; from now on training waits while a checkpoint is written, which changes nothing else"
@@ -89,8 +87,7 @@ class Saving:
         """Write a checkpoint; the lines of metrics that it counts on come first."""
         self._record.sync()
         made = copied()
-        with for_checkpoint(self._run, made.step):
-            checkpoint.save(self._run.checkpoints, made)
+        checkpoint.save(self._run.checkpoints, made)
         checkpoint.keep_last(self._run.checkpoints, self._run.config.checkpoint.keep)
 
     def __enter__(self) -> Self:

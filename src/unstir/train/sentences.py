@@ -1,13 +1,12 @@
 """What to say of a run before and after it is trained."""
 
 from unstir.distributed import processes
-from unstir.runs.memory import gigabytes
 from unstir.runs.run import Run
 from unstir.train.state import State
 
 
-def introduction(run: Run, state: State, memory: int) -> str:
-    """What is about to be trained on what, in a line; ``memory`` is the forecast, in bytes of a process."""
+def introduction(run: Run, state: State) -> str:
+    """What is about to be trained on what, in a line."""
     count, data = sum(p.numel() for p in state.net.parameters()), run.data
     kind = run.config.train.dtype + (", compiled," if run.config.train.compile in ("yes", "graphs") else "")
     device, num = state.window.device, processes.size()
@@ -20,7 +19,7 @@ def introduction(run: Run, state: State, memory: int) -> str:
     return (
         f"{run.path}: {new}{count:,} parameters in {kind} on {where}; {data.counts['train']} "
         f"training and {data.counts['held_out']} held-out images of {'x'.join(map(str, data.shape))}; "
-        f"step {state.step} {goal}; about {gigabytes(memory)} of memory{' each' if num > 1 else ''}"
+        f"step {state.step} {goal}"
     )
 
 

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from unstir.diffusion.loss import LossHistory
 from unstir.distributed import processes
-from unstir.runs import build, resources
+from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint, DamagedError, environment
 from unstir.runs.kinds import Kind, check, is_count, is_figures, is_number
-from unstir.runs.memory import forecast, of_program
 from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
 from unstir.theory.averages import WIDTHS
@@ -57,10 +56,6 @@ class State:
     def initial(cls, run: Run, device: torch.device) -> "State":
         """The state of a run before its first step, with all figures at zero."""
         train = run.config.train
-        if device.type == "cpu" and train.activation_checkpointing == len(run.config.model.mults):
-            resources.return_blocks_at_once()  # every level is recomputed: memory counts for more than time
-        if run.config.model.is_unet:  # of another network nobody knows what it takes
-            resources.keep_blocks(forecast(run.config, run.data.shape, device, of_program(device)).total, device)
         net = build.network(run.config, device)
         zeros = partial(torch.zeros, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
         average = averaged_copy(net) if train.ema_decay else None

@@ -37,7 +37,6 @@ from unstir.train import parallel
 from unstir.train.batches import Batches
 from unstir.train.grids import Grids
 from unstir.train.held_out import HeldOutLoss
-from unstir.train.micro_batch import MicroBatch
 from unstir.train.observer import Observer, Stop
 from unstir.train.paths import Paths
 from unstir.train.record import Record, draw_charts
@@ -57,7 +56,7 @@ class Trainer:
         self._device = build.device(cfg.device)
         self.state = State.initial(run, self._device)
         self._part = processes.share(cfg.batch_size)
-        self._sizes = MicroBatch.of(run)
+        self._size = cfg.micro_batch or cfg.batch_size
         self._batches = Batches.of(run, store, self._device)
         self._slots = torch.arange(cfg.batch_size, device=self._device)
         self._snapshots, self._grids, self._started = snapshots(run), Grids(run, self._observer), False
@@ -84,7 +83,7 @@ class Trainer:
             self._paths = Paths(teacher, run.config, run.data.shape, self._batches.labels)
         self._record = Record(run, self.state)
         self._saving = Saving(run, self.state, self._record, self._observer.say)
-        self._held_out = HeldOutLoss(run, store, self._device, self._sizes)
+        self._held_out = HeldOutLoss(run, store, self._device)
 
     def start(self) -> None:
         """Make the folder ready, once, before anything else is written: set damaged checkpoints aside and cut the logs
@@ -122,9 +121,7 @@ class Trainer:
         self._warm_up()
         with self._saving:
             while state.step < run.length and vote(stop.signal) is None:
-                if halved := self.take_step():
-                    self._event("halved", micro_batch=self.micro_batch)
-                    self._observer.say(halved)
+                self.take_step()
                 saved = False
                 self._saving.check()
                 self._observer.step(state.step)
@@ -155,31 +152,21 @@ class Trainer:
         if processes.is_first():
             self._run.record(name, step=self.state.step, **details)
 
-    @property
-    def micro_batch(self) -> int:
-        """How many images the last step was computed of at once."""
-        return self._sizes.at(self.state.step)
-
-    def take_step(self) -> str:
-        """One optimiser step on the global batch, a micro-batch at a time.
-
-        Returns a sentence where the memory ran out and it was taken with a smaller micro-batch, as the next ones are.
-        """
+    def take_step(self) -> None:
+        """One optimiser step on the global batch, a micro-batch at a time."""
         cfg, state = self._config, self.state
         lr = learning_rate(self._run, state.step)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
         state.net.train()
-        own, halved = self._sizes.fitting(self._gradient, state.step + 1, state.net)
-        self._apply(*processes.rows_of_all(own, self._part, cfg.batch_size))
+        self._apply(*processes.rows_of_all(self._gradient(), self._part, cfg.batch_size))
         state.step += 1
-        return halved
 
-    def _gradient(self, size: int) -> tuple[torch.Tensor, ...]:
-        """Compute the gradient of this process's part of the batch, ``size`` images at once; see `_learn_from`."""
+    def _gradient(self) -> tuple[torch.Tensor, ...]:
+        """Compute the gradient of this process's part of the batch; see `_learn_from`."""
         self.state.optimizer.zero_grad(set_to_none=not self._denoiser.reuses_output)
         first, end = self._part.start, self._part.stop
-        slots = [slice(begin, min(begin + size, end)) for begin in range(first, end, size)]
+        slots = [slice(begin, min(begin + self._size, end)) for begin in range(first, end, self._size)]
         parts = [self._learn_from(part, part.stop == end) for part in slots]
         return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 

@@ -1,0 +1,167 @@
+"""How many images a step computes at once: as many as fit, tried before a new run's first step.
+
+The trial takes steps of trainers that are thrown away, so that nothing of the run changes. On a GPU they are steps of
+the run's size, and an error says that the memory is used up. On a CPU the system ends a process instead of refusing:
+there the bytes of all tensors are counted after every operation of a step of 2 and of one of 3 images, extended
+linearly to more images, and compared with the free memory. (Of 1 image torch leaves out copies that it makes of more.)
+"""
+
+import gc
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from unstir.data import Store
+from unstir.distributed import processes
+from unstir.errors import OutOfMemoryError, UserError, is_out_of_memory
+from unstir.progress import Say
+from unstir.runs import build, checkpoint, resources
+from unstir.runs.config import Config
+from unstir.runs.run import Run
+from unstir.train.trainer import Trainer
+
+SPARE = 1.25
+"""Bytes that a process on a CPU takes for each byte of its tensors: kernels and the allocator need some themselves."""
+BESIDES = 200_000_000  # bytes that it takes later for libraries that draw charts, and for the code of kernels
+
+
+def check_weights(config: Config, device: torch.device) -> None:
+    """Raise UserError where the weights with a gradient and a moment of each exceed the free memory of a CPU."""
+    needed = 3 * 4 * (count := build.num_parameters(config))
+    if device.type == "cpu" and needed > (free := resources.free()):
+        smaller = "--model.channels or --model.num_blocks" if config.model.is_unet else "its model.options"
+        raise UserError(
+            f"[model] has {count:,} parameters, which take {resources.gigabytes(needed)} in training, more than the "
+            f"{resources.gigabytes(free)} of free memory; lower {smaller}"
+        )
+
+
+def fitting(run: Run, store: Store, say: Say) -> Run:
+    """The run, with a train.micro_batch that fits where it is new; its settings keep that.
+
+    Half as many images are tried until they fit, of several processes in each. A train.micro_batch that was given is
+    tried as it is. Raises OutOfMemoryError where that, or a single image, does not fit.
+    """
+    if not processes.of_first(not checkpoint.listed(run.checkpoints)):
+        return run
+    train, share = run.config.train, -(-run.config.train.batch_size // processes.size())
+    asked = min(train.micro_batch or share, share)
+    size = min(processes.of_all(_largest(run, store, asked)))
+    if size < asked and (size == 0 or train.micro_batch):
+        smaller = "--train.micro_batch" if asked > 1 and train.micro_batch else "--model.channels in a new run"
+        raise OutOfMemoryError(
+            f"a step with {train.micro_batch or 1} images at once does not fit into memory; lower {smaller}, or "
+            "recompute activations with --train.activation_checkpointing"
+        )
+    if size == asked:
+        return run
+    run = replace(run, config=replace(run.config, train=replace(train, micro_batch=size)))
+    if processes.is_first():
+        run.save_config()
+    say(f"{asked} images at once do not fit into memory: train.micro_batch is {size}")
+    return run
+
+
+def _largest(run: Run, store: Store, size: int) -> int:
+    """The first that fits of a number of images at once and its halves; 0 where not one image does."""
+    device, num_processes = build.device(run.config.train.device), processes.size()
+    with processes.alone():
+        fits = _extended(run, store, size, num_processes) if device.type == "cpu" else _taken(run, store, size)
+        while size and not fits(size):
+            size = -(-size // 2) if size > 1 else 0
+    return size
+
+
+def _taken(run: Run, store: Store, share: int) -> Callable[[int], bool]:
+    """What says whether steps can be taken with so many images at once on a GPU, by taking them."""
+
+    def fits(size: int) -> bool:
+        answer = _can_be_taken(run, store, share, size)
+        gc.collect()
+        torch.cuda.empty_cache()
+        return answer
+
+    return fits
+
+
+def _can_be_taken(run: Run, store: Store, share: int, size: int) -> bool:
+    try:
+        trainer = _trainer(run, store, share, size)
+        trainer.take_step()
+        trainer.take_step()  # which has the optimiser's moments besides
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    return True
+
+
+def _extended(run: Run, store: Store, most: int, num_processes: int) -> Callable[[int], bool]:
+    """What says whether a step with so many images fits into this process's share of the machine's free memory."""
+    free = resources.free() / num_processes
+    two, three = (_counted(run, store, min(num, most)) for num in (2, 3))
+    gc.collect()
+
+    def fits(size: int) -> bool:
+        tensors = max(a + (size - 2) * (b - a) for a, b in zip(two, three, strict=False))
+        return SPARE * tensors + BESIDES <= free
+
+    return fits
+
+
+def _counted(run: Run, store: Store, num: int) -> list[int]:
+    """The bytes of tensors after each operation of a second step of ``num`` images, while a checkpoint is copied."""
+    tensors = _Tensors()
+    with tensors:
+        trainer = _trainer(run, store, num, num)
+        trainer.take_step()
+        saved = trainer.state.copied(run)
+        tensors.bytes.clear()
+        trainer.take_step()
+        del saved
+    return tensors.bytes
+
+
+def _trainer(run: Run, store: Store, batch_size: int, micro_batch: int) -> Trainer:
+    """A trainer of the run's settings with a batch of its own; where its weights come from takes no other memory."""
+    train = replace(run.config.train, batch_size=batch_size, micro_batch=micro_batch, compile="no", init="")
+    return Trainer(replace(run, config=replace(run.config, train=train)), store)
+
+
+class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its base has no types
+    """In this block ``bytes`` gets those of all tensors that were made in it and live, after each operation."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes: list[int] = []
+        self._now, self._living = 0, dict[int, weakref.ref[Any]]()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or torch imports its compiler, which takes seconds and nothing here needs
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor) and tensor.device.type == "cpu":
+                self._add(tensor.untyped_storage())
+        self.bytes.append(self._now)
+        return made
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key, size = id(storage), storage.nbytes()
+        if key in self._living:
+            return
+
+        def ended(_: object) -> None:
+            del self._living[key]
+            self._now -= size
+
+        self._living[key] = weakref.ref(storage, ended)
+        self._now += size
