@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+pytest.importorskip("diffusers", reason="the peer: pip install '.[dev]'")
+
 from peers import of_diffusers, ours
 from peers.sizes import SIZES, Size
 from unstir.nn.unet import UNet

@@ -13,10 +13,13 @@ from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
-import nbformat
 import numpy as np
 import pytest
 import torch
+
+pytest.importorskip("nbclient", reason="runs the notebook: pip install '.[dev]'")
+
+import nbformat
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
@@ -32,6 +35,7 @@ from unstir.diffusion.samplers.ancestral import ancestral
 from unstir.pixels import from_uint8
 from unstir.theory.oracle import FiniteData
 
+pytestmark = pytest.mark.slow
 FILE = Path(__file__).parents[2] / "examples/unstir.ipynb"
 MEASURED, STRIDE = 16, 10
 QUICK = f'STEPS, STRIDE, MEASURED, JUDGED, FOLDER = 12, {STRIDE}, {MEASURED}, 24, "made"'

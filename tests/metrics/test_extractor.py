@@ -4,6 +4,9 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import Dataset
+
+pytest.importorskip("torch_fidelity", reason="what is compared with: pip install '.[dev]'")
+
 from torch_fidelity import calculate_metrics, register_feature_extractor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 

@@ -10,7 +10,7 @@ from unstir.libraries import library
 from unstir.nn.config import UNetConfig
 from unstir.nn.unet import UNet
 
-pytest.importorskip("diffusers", reason="diffusers is the network compared with: pip install '.[test]'")
+pytest.importorskip("diffusers", reason="diffusers is the network compared with: pip install '.[dev]'")
 
 SMALL = {"channels": 16, "mults": (1, 2), "num_blocks": 1, "groups": 8, "attention": (), "dropout": 0.0}
 CASES = {

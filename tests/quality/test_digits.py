@@ -15,6 +15,7 @@ from unstir.data import Store
 from unstir.runs.run import Run
 
 pytest.importorskip("sklearn")
+pytestmark = pytest.mark.slow
 
 NUM = 500
 WHOLE = 1150

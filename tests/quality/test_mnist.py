@@ -14,6 +14,7 @@ from unstir import Job, Run, Store, load_recipe, sample_batches
 from unstir.pixels import to_uint8
 
 pytest.importorskip("sklearn")
+pytestmark = pytest.mark.slow
 
 EACH = 30
 """Images of each class."""

@@ -11,7 +11,7 @@ from reported import parsed
 
 from unstir.report import pictures
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick")]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 NO_BROWSER = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
 run, other, store = reported.run, reported.other, reported.store
