@@ -118,7 +118,7 @@ def test_where_an_error_says_so_it_is_caught(most, expected, make_run, monkeypat
     assert heard.said == ([said] if expected else [])
 
 
-def test_of_several_processes_the_smallest_answer_holds(digits, tmp_path, quick_watch, monkeypatch):
+def test_of_several_processes_the_smallest_answer_holds(digits, tmp_path, monkeypatch):
     without_charts(monkeypatch)
 
     def work(rank):

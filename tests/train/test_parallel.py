@@ -343,7 +343,7 @@ def test_one_out_of_memory_ends_the_job_with_its_line_and_the_last_checkpoint_is
     job = Together(2, lambda rank: cli.main(words), tmp_path / "out")
     assert job.wait(LIMIT) == [LOST, 2]
     (line,) = [line for line in job.said().splitlines() if line.startswith("unstir: ")]
-    too_much = "out of memory, at 3.00 GiB more: this training takes about "
+    too_much = "out of memory, at 3.00 GiB more; lower --train.micro_batch"
     assert line.startswith(f"unstir: process 1 of 2 (counted from 0): {too_much}")
     found, damaged = checkpoint.newest(tmp_path / "run/checkpoints")
     assert found.step == 8 and not damaged and "Traceback" not in job.said()

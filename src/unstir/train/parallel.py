@@ -72,23 +72,26 @@ def check_asked(config: Config) -> None:
 def shared(own: tuple[Run, Store] | None = None) -> tuple[Run, Store]:
     """The run of the first process, which gives its ``own``, and the data; in the others as they find it.
 
-    These need not see the run's folder. Raises UserError where one does not see the data, or it has other content.
+    These need not see the run's folder. Raises UserError, in all, where one does not see the data, or it has other
+    content.
     """
     said: dict[str, Any] = {}
     if own is not None:
         said = {"path": str(own[0].path), "config": toml.to_dict(own[0].config), "data": own[0].data.plain()}
-    said = processes.of_first(said)
-    if own is not None:
-        return own
-    run = Run(Path(said["path"]), toml.from_dict(said["config"], said["path"]), DataCard.of(said["data"]))
-    try:
-        store = with_store(run)[1]
-        check_data(run.path, run.data, store)
-        if place().local == 0:  # once on each machine
-            store.verify()
-    except UserError as error:
-        raise UserError(f"{place()}: {error}; all processes need it there, on a shared disk or as a copy") from None
-    return run, store
+    said, found, problem = processes.of_first(said), own, ""
+    if own is None:
+        try:
+            run = Run(Path(said["path"]), toml.from_dict(said["config"], said["path"]), DataCard.of(said["data"]))
+            found = run, with_store(run)[1]
+            check_data(run.path, run.data, found[1])
+            if place().local == 0:  # once on each machine
+                found[1].verify()
+        except UserError as error:
+            problem = f"{place()}: {error}; all processes need it there, on a shared disk or as a copy"
+    if problems := [text for text in processes.of_all(problem) if text]:
+        raise UserError(problems[0])
+    assert found is not None
+    return found
 
 
 def newest(run: Run, check: Callable[[Checkpoint], None]) -> tuple[Checkpoint | None, dict[Path, str]]:
