@@ -100,8 +100,8 @@ def test_what_all_refuse_is_said_once(tmp_path):
     ("words", "said"),
     [
         (("train", "digits", "--train.lr", "much"), "train.lr"),
-        (("evaluate", "nowhere"), "nowhere"),
-        (("likelihood", "nowhere"), "nowhere"),
+        (("evaluate", "nowhere"), "unstir evaluate is the work of one process"),
+        (("likelihood", "nowhere"), "unstir likelihood is the work of one process"),
         (("doctor", "nowhere"), "unstir doctor is the work of one process; start it without torchrun"),
         (("sample", "nowhere", "--compare", "ddim:2"), "unstir sample --compare is the work of one process"),
     ],
