@@ -19,6 +19,8 @@ from unstir.runs import checkpoint
 from unstir.runs.run import Run
 from unstir.runs.toml import to_toml
 
+pytestmark = pytest.mark.slow
+
 SIGNALS = times(1, 20)
 LIMITS = 20.0, 5.0  # seconds after the last of one signal, or of two, on a machine that has other work too
 CASES = {"Ctrl-C": (signal.SIGINT,), "SIGTERM": (signal.SIGTERM,), "Ctrl-C twice": (signal.SIGINT, signal.SIGINT)}

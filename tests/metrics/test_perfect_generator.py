@@ -21,6 +21,8 @@ from unstir.metrics.memorisation import memorisation
 from unstir.metrics.plan import held_out_like
 from unstir.metrics.reference import Reference
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks/perfect_generator.py"
 NUMBERS = torch.tensor([30] * 9 + [29])
 SHARES = NUMBERS.double() / NUMBERS.sum()
