@@ -141,6 +141,8 @@ def test_figures_of_other_networks_are_refused_before_anything_is_drawn(folder, 
     ],
 )
 def test_mistakes_are_one_line_with_what_is_allowed(folder, command, options, words):
+    if "--features" in options:
+        pytest.importorskip("torch_fidelity", reason="pip install '.[fid]'")
     given = dict(zip(SMALL[::2], SMALL[1::2], strict=True)) | dict(zip(options[::2], options[1::2], strict=True))
     status, out, err = command("evaluate", folder, *(part for pair in given.items() for part in pair))
     assert status == 2 and words in err and "Traceback" not in err and out == ""

@@ -207,6 +207,8 @@ def refused(answer, words):
 
 @pytest.mark.parametrize("case", EVALUATE)
 def test_evaluate_refuses_before_any_work(place, command, case):
+    if "Inception" in case:
+        pytest.importorskip("torch_fidelity", reason="pip install '.[fid]'")
     spoil, options, words = EVALUATE[case]
     spoil(place)
     before = tree(place)

@@ -432,6 +432,8 @@ def written(name, data):
     ],
 )
 def test_what_cannot_be_packed_is_one_line_and_leaves_nothing(tmp_path, make, said):
+    if "parquet" in said:
+        pytest.importorskip("pyarrow", reason="pip install '.[hf]'")
     (tmp_path / "in").mkdir()
     with pytest.raises(UserError) as error:
         pack(make(tmp_path / "in"), tmp_path / "store")

@@ -57,6 +57,7 @@ def test_kid_of_equal_distributions_is_zero_in_the_mean_whatever_the_number():
 
 
 def test_kid_and_the_inception_score_have_torch_fidelitys_subsets():
+    pytest.importorskip("torch_fidelity", reason="pip install '.[fid]'")
     from torch_fidelity.metric_isc import isc_features_to_metric
     from torch_fidelity.metric_kid import kid_features_to_metric
 

@@ -132,6 +132,7 @@ def test_the_root_of_a_singular_covariance_is_singular_too():
 @pytest.mark.parametrize("n", [500, 12])
 def test_it_agrees_with_torch_fidelity_and_with_a_root_of_the_product(n):
     """12 features in 24 dimensions have a singular covariance, where the root of a product is right to 1e-8 alone."""
+    pytest.importorskip("torch_fidelity", reason="pip install '.[fid]'")
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
     a, b = features(0, n, shift=0.2), features(1, 700)

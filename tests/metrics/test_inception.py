@@ -21,6 +21,7 @@ from unstir.metrics.frechet import frechet_of, moments
 from unstir.metrics.inception import FEATURES, LOGITS, inception
 from unstir.randomness import Key, bits, normal
 
+pytest.importorskip("torch_fidelity", reason="pip install '.[fid]'")
 NAME = "weights-inception-2015-12-05-6726825d.pth"
 
 
