@@ -198,7 +198,7 @@ def test_a_learned_variance_and_a_guide_of_the_other_kind_are_refused(trained):
         distilled(hybrid)
     plain, _ = trained("plain", diffusion__predict="v")
     fast, _ = trained("fast", **CONSISTENCY)
-    with pytest.raises(UserError, match="it has distilled False, the run True"):
+    with pytest.raises(UserError, match="it has a teacher False, the run True"):
         replace(fast.model(), guide=plain.model(1))
 
 

@@ -17,7 +17,7 @@ def pull(
 ) -> int:
     """Make a run of a model that `unstir push` published. What was fetched before is read without a network.
 
-    It is a run like one that was imported: its figures come with it, and to draw, evaluate and export from it is the
+    It is a run like one of unstir import: its figures come with it, and to draw, evaluate and export from it is the
     same as where it was trained, but it cannot be continued.
 
     Example: `unstir pull me/ddpm-digits`

@@ -109,7 +109,7 @@ def _refusal(check: Callable[..., object], *args: object) -> str:
 def _store(run: Run, named: str | Path | None) -> tuple[Run, Store | None, str]:
     """The run and its store with what is wrong with it; None where it cannot be opened. A named one has to be there.
 
-    An imported run knows no data; it takes the store named for its own.
+    A run that knows no data takes the store named for its own.
     """
     if named is None and not run.data.content_hash:
         return run, None, ""
@@ -176,7 +176,7 @@ def affordable(run: Run, calls: int, most: int) -> int:
 def draw_samples(run: Run, loaded: Checkpoint, store: Store, progress: Progress) -> Samples:
     """Images from the averaged weights by a fast sampler, with real ones to compare; ``progress`` counts steps."""
     steps = min(FAST.steps, run.config.diffusion.T)
-    chain = run.chain() if run.config.distilled else FAST.changed(steps=steps)
+    chain = run.chain() if run.config.kind.has_teacher else FAST.changed(steps=steps)
     num = affordable(run, steps, MOST_IMAGES)
     job = Job(num=num, chain=chain, batch_size=num)
     on_step = counter(lambda done, total: progress(done, total, "steps of samples"), chain.steps)
@@ -239,7 +239,9 @@ def needs(run: Run, files: tuple[SavedFile, ...], step: int) -> Needs:
     """The bytes of files to come from ``step`` on, and what the disk has."""
     cfg, num = run.config, build.num_parameters(run.config)
     moments = 1 + (cfg.train.optimizer != "muon")
-    full = 4 * num * (1 + moments + (cfg.train.ema_decay > 0) + len(WIDTHS) * cfg.train.power_ema + cfg.distilled)
+    full = (
+        4 * num * (1 + moments + (cfg.train.ema_decay > 0) + len(WIDTHS) * cfg.train.power_ema + cfg.kind.has_teacher)
+    )
     slim = 4 * num * (1 + len(WIDTHS) * cfg.train.power_ema)
     there = sum(file.kind == "full" for file in files)
     pictures = sum(at > step for at in snapshots(run))

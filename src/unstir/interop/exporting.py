@@ -71,10 +71,7 @@ def export(model: Model, to: Target, folder: str | Path) -> Exported:
 
 def _diffusers(model: Model, name: str) -> Writer:
     """A pipeline's folder: model_index.json, unet/, scheduler/, and README.md that says how to draw."""
-    if model.distilled:
-        raise UserError(
-            f"{model.folder} was distilled, and no pipeline of diffusers draws so; export it to onnx or safetensors"
-        )
+    model.kind.check_means(model.folder, ", and no pipeline of diffusers draws so", "export it to onnx or safetensors")
     diffusers, net = library("diffusers", "diffusers", "--to diffusers"), model.denoiser.net
     if not isinstance(net, UNet):
         raise UserError(f"{model.folder} has a network of its own, which diffusers does not know; use --to onnx")

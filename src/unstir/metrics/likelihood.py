@@ -233,9 +233,7 @@ def read(path: Path) -> Likelihood | None:
 def check(model: Model, store: Store, protocol: Protocol) -> None:
     """Raise UserError for a protocol that does not fit the model or its data, whose bytes are read once a process."""
     T = model.process.T
-    if model.distilled:
-        why = "its estimate is an image and not the mean that the bound needs"
-        raise UserError(f"{model.folder} was distilled: {why}; name the run that it was distilled from")
+    model.kind.check_means(model.folder, ": its estimate is an image and not the mean that the bound needs")
     if protocol.split not in SPLITS:
         raise UserError(f"split={protocol.split!r} is unknown; choose one of {', '.join(SPLITS)}")
     count = store.count(protocol.split)

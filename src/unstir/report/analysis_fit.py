@@ -24,8 +24,10 @@ def fit(facts: Facts) -> Iterator[Statement]:
     else:
         text = "Whether the network over-fits was not measured: the loss of held-out images was not followed"
         command = "; `unstir likelihood RUN --split both` compares both splits at the end"
-        yield Statement("gap", "fit", "neighbours", "undecided", f"{text}{'' if facts.config.distilled else command}.")
-    if not facts.config.distilled:
+        yield Statement(
+            "gap", "fit", "neighbours", "undecided", f"{text}{'' if facts.config.kind.has_teacher else command}."
+        )
+    if not facts.config.kind.has_teacher:
         yield _bits(facts)
 
 

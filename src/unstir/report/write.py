@@ -66,7 +66,7 @@ def _check_asked(paths: Sequence[Path]) -> None:
 
 def _with_stores(runs: Sequence[Run], named: Path | None, say: Say) -> tuple[list[Run], list[Store | None]]:
     """The runs and the data of each: the store named, where it is that run's, else its own; None, said, where it has
-    gone. An imported run, which knows no data, has the store named.
+    gone. A run that knows no data has the store named.
     """
     given = None if named is None else Store.open(named)
     if given is not None:
@@ -108,7 +108,7 @@ def _planned(
 
 def _measured(run: Run, store: Store, plan: Measuring, timed: bool, showing: Showing) -> dict[str, Any]:
     """The protocol of the last step, with everything measured; of each sampler the seconds too where they are shown."""
-    if not run.config.imported:
+    if run.config.kind.trained_here:
         with showing("measuring held-out losses", "snapshots") as progress:
             catch_up(run, store, progress)
     with showing("evaluating", "evaluations") as progress:

@@ -7,7 +7,7 @@ bytes. The content is hashed rather than the file, because safetensors orders it
 Two kinds exist. A *full* file (checkpoints/) has all that training needs to continue bit for bit: "model.", "ema.",
 "optimizer." and, where times are drawn by their losses, "times." tensors. A *slim* one (weights/) has the weights to
 sample from, "model." alone. Both have "power." tensors where a run keeps power-function averages; the full file of a
-distilled run has "teacher." tensors, the weights that it began with.
+run that learns from a teacher has "teacher." tensors, the weights that it began with.
 """
 
 import hashlib

@@ -15,6 +15,7 @@ from unstir.chain import DEFAULTS, SAMPLERS
 from unstir.errors import MisfitError, UserError, refusing
 from unstir.nn.config import ModelConfig
 from unstir.runs.bounds import SPAN, STRICT
+from unstir.runs.kind import Kind
 from unstir.runs.sections import (
     CheckpointConfig,
     DataConfig,
@@ -50,7 +51,7 @@ class Config:
     def _consistent(self) -> "Config":
         self._check_network()
         self._check_loss()
-        if self.distilled and self.log.held_out_images:
+        if self.kind.has_teacher and self.log.held_out_images:
             other = 'measures the denoising loss, which loss.objective="consistency" does not minimise: use'
             raise MisfitError(f"log.held_out_images={self.log.held_out_images} {other}", {"log.held_out_images": 0})
         if self.train.label_dropout and not self.model.num_classes:
@@ -98,15 +99,15 @@ class Config:
         if diffusion.zero_terminal_snr and loss.weighting in ("min_snr", "p2"):
             zero = f'loss.weighting="{loss.weighting}" is 0 at t = T with zero_terminal_snr, where every sampler starts'
             raise MisfitError(f"{zero}: use", {"loss.weighting": "simple"}, {"loss.weighting": "truncated_snr"})
-        if self.distilled and diffusion.predict == "eps":
+        if self.kind.has_teacher and diffusion.predict == "eps":
             at_T = "at t = T an error in the noise is multiplied by sigma_T / alpha_T in the image"
             works = f'predict="eps" does not work with loss.objective="consistency", for {at_T}: use'
             raise MisfitError(works, {"diffusion.predict": "v"})
 
     @property
-    def distilled(self) -> bool:
-        """Whether the network learns the ends of whole paths (consistency), and so is sampled in few calls."""
-        return self.loss.objective == "consistency"
+    def kind(self) -> Kind:
+        """What the weights answer, and where they came from."""
+        return Kind(self.loss.objective == "consistency", self.imported)
 
     @model_validator(mode="after")
     def _grids_are_possible(self) -> "Config":
@@ -114,9 +115,9 @@ class Config:
         if diffusion.zero_terminal_snr and SAMPLERS[grids.sampler].divides_by_alpha:
             zero = f'grids.sampler="{grids.sampler}" divides by alpha_T, which is 0 with zero_terminal_snr: use'
             raise MisfitError(zero, {"grids.sampler": "ddim"}, {"grids.sampler": "dpmpp_2m"})
-        if (grids.sampler == "consistency") != self.distilled:
+        if not self.kind.takes(grids.sampler):
             pair = f'grids.sampler="{grids.sampler}" with loss.objective="{loss.objective}"'
-            other = "consistency" if self.distilled else DEFAULTS["sampler"]
+            other = "consistency" if self.kind.has_teacher else DEFAULTS["sampler"]
             raise MisfitError(f'{pair}: either both are "consistency" or neither: use', {"grids.sampler": other})
         if grids.variance == "learned" and not diffusion.learned_variance:
             raise MisfitError(

@@ -87,15 +87,13 @@ class RunFolder:
 
     @property
     def length(self) -> int:
-        """The optimiser steps of the whole run; none of an imported one."""
-        return 0 if self.config.imported else self.steps_in(self.config.train.length)
+        """The optimiser steps of the whole run; none where it was trained elsewhere."""
+        return self.steps_in(self.config.train.length) if self.config.kind.trained_here else 0
 
     @property
     def going_on(self) -> str:
         """What to type for a new run that begins with the weights of this one, with the same network."""
-        length = (
-            "--train.length LENGTH --train.warmup LENGTH " if self.config.imported else ""
-        )  # which it does not know
+        length = "" if self.config.kind.trained_here else "--train.length LENGTH --train.warmup LENGTH "
         begin = f"unstir train {self.path}/config.toml --train.init {self.path}"
         return f"{begin} --data.source IMAGES {length}--out NEW"
 

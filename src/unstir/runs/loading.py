@@ -132,7 +132,7 @@ def model_of(
         return build.denoiser(run.config, net.to(arithmetic), torch.float32)
 
     how: dict[str, Any] = {"device": on, "dtype": dtype, "compile": compile, "ema": ema}
-    kept = run.config.train.ema_decay > 0 and (not run.config.imported or found.ema)
+    kept = run.config.train.ema_decay > 0 and (run.config.kind.trained_here or found.ema)
     averaged = ema and kept if isinstance(ema, bool) else ema
     return Model(load=load, step=step, weights_sha256=content_hash(weights), averaged=averaged, **how, **_of(run))
 
@@ -156,7 +156,7 @@ def _of(run: RunFolder) -> dict[str, Any]:
         "folder": run.path,
         "settings": {"model": settings["model"], "diffusion": settings["diffusion"]},
         "nrow": run.config.grids.nrow,
-        "distilled": run.config.distilled,
+        "kind": run.config.kind,
     }
 
 

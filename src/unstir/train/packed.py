@@ -33,11 +33,9 @@ def open_data(
     if size := config.data.size:
         check_sides(config, size, size)
     old = Run.open(out) if is_run(out) else data_of
-    if is_run(out) and old is not None and old.config.imported:
-        raise UserError(
-            f"{out} was imported ({old.config.imported}) and has no training to continue; to go on from its "
-            f"weights: {old.going_on}"
-        )
+    if is_run(out) and old is not None:
+        why = f" ({old.config.kind.origin}) and has no training to continue"
+        old.config.kind.check_trained_here(out, why, f"to go on from its weights: {old.going_on}")
     if not is_run(out):
         check_free(out)
         check_initial(config)
@@ -88,7 +86,7 @@ def _store_of(data: DataConfig, old: Run | None, progress: Callable[[int, int], 
             f"{_names_store(old)}"
         )
     if not data.source:
-        raise UserError("data.source is empty, as an imported run has it; name images with --data.source")
+        raise UserError("data.source is empty; name images with --data.source")
     return pack(
         data.source,
         store_path(data),
