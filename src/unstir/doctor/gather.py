@@ -21,7 +21,7 @@ from unstir.generate.drawing import Job, sample_batches
 from unstir.pixels import from_uint8, to_uint8
 from unstir.progress import counted, counter
 from unstir.randomness import Key
-from unstir.runs import build, checkpoint, toml
+from unstir.runs import build, checkpoint
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
 from unstir.runs.loading import check_same, model_of
@@ -45,9 +45,6 @@ def gather(path: str | Path, *, store: str | Path | None = None, samples: bool =
     run = Run.open(path)
     files, loaded = _files(run, progress)
     settings_problem = _unlike(run, loaded)
-    if settings_problem and loaded:
-        with suppress(UserError):
-            run = replace(run, config=toml.from_dict(loaded.config, str(run.path)))
     lines, (run, opened, store_problem) = tuple(run.metrics()), _store(run, store)
     facts = RunFacts(
         run=run,

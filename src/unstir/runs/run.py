@@ -44,9 +44,9 @@ class Run(RunFolder):
         no raw weights, the averages do not make the one asked for, the device or a compiler is absent, or the guide is
         none of these or does not fit.
         """
-        how: dict[str, Any] = {"ema": ema, "device": device, "dtype": dtype, "compile": compile, "say": say}
+        how: dict[str, Any] = {"ema": ema, "device": device, "dtype": dtype, "compile": compile}
         model = model_of(self, self._read(step, say), **how)
-        return model if guide is None else replace(model, guide=self.guide(guide, **how))
+        return model if guide is None else replace(model, guide=self.guide(guide, say=say, **how))
 
     def guide(self, named: object, *, say: Say = unsaid, **how: Any) -> Model:
         """The model that a guide names, as `model` reads it; ``how`` are the options of `model`.
@@ -72,10 +72,10 @@ class Run(RunFolder):
     def load(self, step: int | None = None, say: Say = unsaid) -> checkpoint.Checkpoint:
         """The newest file that verifies, full or slim, or that of one saved step. Raises UserError as `model`.
 
-        So it does as `check_same`. ``say`` is told where no file of a newer step could be read, and of changed [grids].
+        So it does as `check_same`. ``say`` is told where no file of a newer step could be read.
         """
         found = self._read(step, say)
-        check_same(self, found, say)
+        check_same(self, found)
         return found
 
     def _saved(self) -> list[int]:

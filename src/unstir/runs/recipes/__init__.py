@@ -81,8 +81,10 @@ def run_folder(recipe: str, out: str) -> Path:
 def settings(recipe: str, folder: Path) -> Config:
     """The config of ``recipe``, or for "" that of the run in ``folder``, or of the default recipe where is none."""
     if not recipe and (folder / "config.toml").is_file():
+        from unstir.runs import settings as saved  # which reads weights
+
         try:
-            return toml.load(folder / "config.toml")
+            return saved.of_run(folder)
         except UserError:
             from unstir.runs import card  # which needs torch
 
