@@ -179,16 +179,6 @@ class ModelConfig(UNetConfig):
         return self.type == UNET
 
     @property
-    def has_dropout(self) -> bool:
-        """Whether ``dropout`` is a setting of this network."""
-        return self.is_unet
-
-    @property
-    def size(self) -> str:
-        """The settings that decide how large the network is, in words."""
-        return "--model.channels or --model.num_blocks" if self.is_unet else "its model.options"
-
-    @property
     def multiple(self) -> int:
         """As that of `UNetConfig`; of a network of your own 1, for it is tried on an image."""
         return super().multiple if self.is_unet else 1

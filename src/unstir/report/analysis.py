@@ -139,7 +139,7 @@ def _regularise(facts: Facts, cause: Statement) -> Statement:
     if not facts.config.data.flip:
         remedies.append("mirrored ones (`--data.flip`, where a mirrored image is as good)")
     dropout = facts.config.model.dropout
-    if dropout < 0.3 and facts.config.model.has_dropout:
+    if dropout < 0.3 and "dropout" not in facts.config.model.unused:
         remedies.append(f"more dropout (`--model.dropout {min(dropout + 0.1, 0.3):.2g}` in place of {dropout:g})")
     text = "samples lie too near training images"
     if cause.name == "gap":

@@ -159,9 +159,6 @@ def check_free(path: Path) -> None:
     """Raise UserError where a new run cannot have this folder; what a run killed at its birth left may lie there."""
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file; name a folder with --out")
-    if mistaken.has_lost_config(path):
-        gone = f"{path} has checkpoints of a run whose config.toml is gone"
-        raise UserError(f"{gone}; put that back, or name another folder with --out")
     ours = ("data.json", ".lock")
     if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
         raise UserError(f"{path} is not empty and holds no run; name another folder with --out")

@@ -41,17 +41,17 @@ class Kind:
 
     def check(self, folder: Path, sampler: str, guide: str | None) -> None:
         """Raise UserError where the weights in ``folder`` cannot be sampled so, or led away from a ``guide``."""
-        if self.has_teacher and not self.takes(sampler):
-            what = f"was distilled, and is sampled by consistency, not by {sampler}"
-            raise UserError(f"{folder} {what}; for other samplers name the run that it was distilled from")
-        if not self.takes(sampler):
+        if sampler != "consistency":
+            remedy = "for other samplers name the run that it was distilled from"
+            self.check_means(folder, f", and is sampled by consistency, not by {sampler}", remedy)
+        elif not self.has_teacher:
             what = f"sampler=consistency needs a distilled run, which {folder} is not"
             raise UserError(f"{what}; make one with unstir distill {folder} --out RUN2")
-        if self.has_teacher and guide is not None:
-            raise UserError(f"{folder} was distilled, and cannot be guided; leave guide={guide} out")
+        if guide is not None:
+            self.check_means(folder, ", and cannot be guided", f"leave guide={guide} out")
 
     def check_means(self, name: str | Path, why: str, remedy: str = "name the run that it was distilled from") -> None:
-        """Raise UserError where the weights estimate images, with ``why`` that does not do, behind their ``name``."""
+        """Raise UserError, with ``why`` and the ``remedy``, where the weights of this ``name`` estimate images."""
         if self.has_teacher:
             raise UserError(f"{name} was distilled{why}; {remedy}")
 

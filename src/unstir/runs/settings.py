@@ -23,8 +23,8 @@ def of_run(folder: Path) -> Config:
     tables, saved = toml.read(file), _saved(folder)
     if saved is None:
         return toml.from_dict(tables, str(file))
-    kept, edited = toml.dotted(saved), list[str]()
-    for key, value in toml.dotted(tables).items():
+    kept, edited = toml.flat(saved), list[str]()
+    for key, value in toml.flat(tables).items():
         if key in MAY_CHANGE:
             section, name = key.split(".")
             saved[section][name] = value

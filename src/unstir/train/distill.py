@@ -66,7 +66,7 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
     return replace(
         config,
         diffusion=replace(config.diffusion, predict="v" if predict == "eps" else predict),
-        model=replace(config.model, dropout=0.0) if config.model.has_dropout else config.model,
+        model=config.model if "dropout" in config.model.unused else replace(config.model, dropout=0.0),
         loss=LossConfig(objective="consistency", teacher=predict),
         train=replace(
             train,

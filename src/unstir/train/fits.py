@@ -37,7 +37,8 @@ def check_weights(config: Config, device: torch.device) -> None:
     if device.type == "cpu" and needed > (free := resources.free()):
         raise UserError(
             f"[model] has {count:,} parameters, which take {resources.gigabytes(needed)} in training, more than the "
-            f"{resources.gigabytes(free)} of free memory; lower {config.model.size}"
+            f"{resources.gigabytes(free)} of free memory; lower --model.channels or --model.num_blocks, or "
+            "model.options of a network of your own"
         )
 
 

@@ -81,15 +81,9 @@ def run_folder(recipe: str, out: str) -> Path:
 def settings(recipe: str, folder: Path) -> Config:
     """The config of ``recipe``, or for "" that of the run in ``folder``, or of the default recipe where is none."""
     if not recipe and (folder / "config.toml").is_file():
-        from unstir.runs import settings as saved  # which reads weights
+        from unstir.runs.folder import RunFolder  # which needs torch
 
-        try:
-            return saved.of_run(folder)
-        except UserError:
-            from unstir.runs import card  # which needs torch
-
-            card.load(folder)  # its number says whether this version reads the rest
-            raise
+        return RunFolder.open(folder).config
     return load_recipe(recipe or DEFAULT)
 
 
