@@ -30,7 +30,7 @@ from unstir.runs.checkpoint import what_differs
 from unstir.runs.compiling import compiled, set_aside
 from unstir.runs.loading import check_same
 from unstir.runs.run import Run
-from unstir.runs.timetable import ema_decay, learning_rate, snapshots
+from unstir.runs.timetable import ema_decay, learning_rates, snapshots
 from unstir.theory.averages import WIDTHS, decay
 from unstir.train import parallel
 from unstir.train.batches import Batches
@@ -76,7 +76,7 @@ class Trainer:
         self._learner = parallel.learner(net)
         self._denoiser = replace(denoiser, net=self._learner)
         self._objective = build.objective(run.config, self._denoiser)
-        self._levers = levers(run.config, self.state.history, self._device)
+        self._rate, self._levers = learning_rates(run), levers(run.config, self.state.history, self._device)
         self._paths = None
         if self.state.teacher is not None:
             teacher = build.teacher(run.config, self.state.teacher, self._denoiser.dtype)
@@ -160,7 +160,7 @@ class Trainer:
         """
         cfg, state = self._config, self.state
         for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(self._run, state.step)
+            group["lr"] = self._rate(state.step)
         state.net.train()
         state.optimizer.zero_grad(set_to_none=not self._denoiser.reuses_output)
         first, end = self._part.start, self._part.stop
@@ -225,7 +225,7 @@ class Trainer:
 
     def _log(self) -> None:
         state, last = self.state, self.state.step - 1
-        self._observer.metrics(self._record.write_line(learning_rate(self._run, last), ema_decay(self._config, last)))
+        self._observer.metrics(self._record.write_line(self._rate(last), ema_decay(self._config, last)))
         in_a_row = int(state.counters[1].item())
         if in_a_row >= MAX_SKIPPED:
             self._saving.begin()
