@@ -236,10 +236,9 @@ def needs(run: Run, files: tuple[SavedFile, ...], step: int) -> Needs:
     """The bytes of files to come from ``step`` on, and what the disk has."""
     cfg, num = run.config, build.num_parameters(run.config)
     moments = 1 + (cfg.train.optimizer != "muon")
-    full = (
-        4 * num * (1 + moments + (cfg.train.ema_decay > 0) + len(WIDTHS) * cfg.train.power_ema + cfg.kind.has_teacher)
-    )
-    slim = 4 * num * (1 + len(WIDTHS) * cfg.train.power_ema)
+    powers = len(WIDTHS) * cfg.train.power_ema
+    full = 4 * num * (1 + moments + (cfg.train.ema_decay > 0) + powers + cfg.kind.has_teacher)
+    slim = 4 * num * (1 + powers)
     there = sum(file.kind == "full" for file in files)
     pictures = sum(at > step for at in snapshots(run))
     more = max(cfg.checkpoint.keep - there, 0) + 1  # a new file is whole before the oldest goes

@@ -29,9 +29,8 @@ MOST_SHARES = 1 << 30  # the greatest sum of shares: their products with the fra
 
 @dataclass(frozen=True)
 class DataCard:
-    """What a run remembers of its data: image shape (C, H, W), class names, counts by split, and the content's hash.
-
-    ``run`` is the identity of the run (`settings.identity`), "" of data that is no run's.
+    """What a run remembers of its data: image shape (C, H, W), class names, counts by split, the content's hash, and
+    the identity of the ``run`` itself (`settings.identity`), "" of data that is no run's.
     """
 
     shape: tuple[int, int, int]

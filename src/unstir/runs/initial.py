@@ -71,7 +71,7 @@ def check_teacher(config: Config) -> None:
     process = [name for name in vars(config.diffusion) if name not in ("predict", "learned_variance")]
     pairs = [(f"diffusion.{name}", getattr(there.diffusion, name), getattr(config.diffusion, name)) for name in process]
     pairs.append(("what the teacher predicts (loss.teacher)", there.diffusion.predict, config.loss.teacher))
-    if wrong := [f"{name} is {their} there, {our} here" for name, their, our in pairs if their != our]:
+    if wrong := _differences(pairs):
         raise UserError(f"train.init={source} is not the teacher that is asked for: {'; '.join(wrong)}; {how}")
 
 
@@ -82,8 +82,12 @@ def _other_process(there: dict[str, Any], config: Config) -> list[str]:
     linear = config.diffusion.schedule == there.get("schedule") == "linear"
     names = [name for name in vars(config.diffusion) if linear or name not in ("beta_1", "beta_T")]
     pairs = [(name, there.get(name), getattr(config.diffusion, name)) for name in names if name in there]
-    differ = [f"diffusion.{name} is {their} there, {our} here" for name, their, our in pairs if their != our]
-    return [] if config.kind.has_teacher else differ
+    return [] if config.kind.has_teacher else _differences(pairs)
+
+
+def _differences(pairs: list[tuple[str, Any, Any]]) -> list[str]:
+    """What differs, in words, of settings with their values there and here."""
+    return [f"{name} is {their} there, {our} here" for name, their, our in pairs if their != our]
 
 
 def _checkpoint_of(text: str) -> Checkpoint:
@@ -105,11 +109,6 @@ def _unlike(saved: dict[str, Any], config: Config) -> list[str]:
     pairs = [(key, theirs.get(key), ours[key]) for key in (*keys, "diffusion.learned_variance")]
     labels = "the number of labels (model.num_classes, and one hidden with train.label_dropout)"
     pairs.append((labels, build.num_labels(there), build.num_labels(config)))
-    pairs.append(
-        (
-            "whether the network is given the augmentation (train.augment)",
-            there.train.augment > 0,
-            config.train.augment > 0,
-        )
-    )
-    return [f"{key} is {their} there, {our} here" for key, their, our in pairs if their != our]
+    given = "whether the network is given the augmentation (train.augment)"
+    pairs.append((given, there.train.augment > 0, config.train.augment > 0))
+    return _differences(pairs)

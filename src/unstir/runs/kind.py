@@ -59,7 +59,3 @@ class Kind:
         """Raise UserError where the training in ``folder`` is not known, with ``why`` that does not do."""
         if not self.trained_here:
             raise UserError(f"{folder} was imported{why}; {remedy}")
-
-
-TRAINED = Kind()
-"""Of a run that was trained here, without a teacher."""

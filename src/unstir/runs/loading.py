@@ -54,8 +54,7 @@ def model_of(
     dtype: str = "float32",
     compile: str = "no",
 ) -> Model:
-    """The model of a checkpoint of a run, compared with it by `check_same`; arguments and errors as `Run.model`."""
-    check_same(run, found)
+    """The model of a checkpoint of a run; arguments and errors as `Run.model`."""
     on, step = build.device(device), found.step
     build.find_own(run.config)
     compiling.check(compile, on)

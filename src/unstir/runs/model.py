@@ -5,7 +5,7 @@ elsewhere is made of the same values.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from unstir.errors import UserError
 from unstir.runs import build
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.compiling import compiled
-from unstir.runs.kind import TRAINED, Kind
+from unstir.runs.kind import Kind
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule
 from unstir.theory.variance import check_variance
@@ -64,7 +64,7 @@ class Model:
     averaged: bool | float = True
     guide: "Model | None" = None
     nrow: int = 8
-    kind: Kind = TRAINED
+    kind: Kind = field(default_factory=Kind)
 
     def __post_init__(self) -> None:
         if self.guide is not None:

@@ -50,8 +50,7 @@ def _saved(folder: Path) -> dict[str, Any] | None:
                 metadata = file.metadata()
             text = metadata["unstir"]
             if hashlib.sha256(text.encode()).hexdigest() == metadata["text_sha256"]:
-                config: dict[str, Any] = json.loads(text)["config"]
-                return config
+                return dict(json.loads(text)["config"])
     return None
 
 

@@ -51,11 +51,8 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
     config, predict = run.config, run.config.diffusion.predict
     remedy = f"distil a run that went on from its weights: {run.going_on}"
     config.kind.check_trained_here(run.path, " and has no data to learn from", remedy)
-    if config.kind.has_teacher:
-        raise UserError(
-            f"{run.path} is distilled already; to train it for longer: unstir distill "
-            f"{run_and_step(config.train.init)[0]} --out {run.path} --length LONGER"
-        )
+    same = f"unstir distill {run_and_step(config.train.init)[0]} --out {run.path} --length LONGER"
+    config.kind.check_means(run.path, " already", f"to train it for longer: {same}")
     if config.diffusion.learned_variance:
         raise UserError(
             f"{run.path} learned a variance, which sampling in one call does not use; distil a run without it"
