@@ -4,12 +4,15 @@ These names are what a user needs; each is loaded when it is first asked for, so
 What lies in the modules below may change.
 """
 
+import logging
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if sys.platform == "win32":
     raise ImportError("unstir needs file locks (fcntl), which Windows lacks; install it in WSL, on Linux or on macOS")
+
+logging.getLogger("unstir").addHandler(logging.NullHandler())  # what is logged is shown to who asks for it
 
 if TYPE_CHECKING:
     from unstir.chain import Chain
