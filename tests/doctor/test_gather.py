@@ -107,7 +107,7 @@ def test_without_data_that_fits_or_weights_nothing_is_measured(store, reason):
     run = SimpleNamespace(data=SimpleNamespace(shape=(1, 8, 8)))
     there = store and SimpleNamespace(count=lambda split: store[0], shape=store[1])
     facts = RunFacts(run=run, lines=(), files=(), store=there, store_problem="", needs=None)
-    assert _measured(facts, lambda *_: None).unmeasured == reason
+    assert _measured(facts).unmeasured == reason
 
 
 def test_a_network_of_classes_is_not_measured_on_data_without_labels(monkeypatch):
@@ -119,7 +119,7 @@ def test_a_network_of_classes_is_not_measured_on_data_without_labels(monkeypatch
         run = SimpleNamespace(data=data, config=SimpleNamespace(model=model))
         store = SimpleNamespace(count=lambda split: 2, shape=(1, 8, 8), labelled=labelled)
         facts = RunFacts(run, (), (), store, "", None, loaded="weights")
-        found = _measured(facts, lambda *_: None)
+        found = _measured(facts)
         refused = "the data has no labels" if classes and not labelled else ""
         assert found.unmeasured == refused
         assert (found.samples, found.errors) == ((None, None) if refused else ("drawn", "errors"))

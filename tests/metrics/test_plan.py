@@ -131,18 +131,18 @@ def test_all_steps_but_the_guide_itself_are_evaluated():
     def run_of(guide):
         return SimpleNamespace(
             path=Path("run"), saved_steps=lambda: [1, 2, 3], newest_step=lambda: 3,
-            model=lambda step=None, **how: (step, how["ema"], how["guide"]), guide=lambda name, say, **how: guide,
+            model=lambda step=None, **how: (step, how["ema"], how["guide"]), guide=lambda name, **how: guide,
         )  # fmt: skip
 
     def steps(guide=None, **asked):
         request = EvaluationRequest(guide=guide and "guide", **{"checkpoint": "all", **asked})
-        return [step for step, *_ in module._models(run_of(guide), request, lambda sentence: None)]
+        return [step for step, *_ in module._models(run_of(guide), request)]
 
     own, other = (SimpleNamespace(folder=Path(name), step=2) for name in ("run", "other"))
     assert (steps(), steps(own), steps(other)) == ([1, 2, 3], [1, 3], [1, 2, 3])
     assert steps(checkpoint="2") == [2] and steps(checkpoint="newest") == [None]
     request = EvaluationRequest(checkpoint="2", ema=False)
-    assert module._models(run_of(None), request, lambda sentence: None)[0][1] is False
+    assert module._models(run_of(None), request)[0][1] is False
 
 
 def test_the_size_of_what_is_compared_is_taken_where_it_is_free(monkeypatch):
@@ -155,11 +155,11 @@ def test_the_size_of_what_is_compared_is_taken_where_it_is_free(monkeypatch):
     request = EvaluationRequest(against=Path("other"))
 
     def found(request, free):
-        (plan,), its = module.ready([plan_of()], request, others, "other", print, module.silently, free)
+        (plan,), its = module.ready([plan_of()], request, others, "other", free)
         return plan.num, plan.seeds, its
 
     assert found(request, ("num",)) == (90, 3, others[1]) and found(request, ("num", "seeds"))[0] == 90
-    assert module.ready([plan_of()], EvaluationRequest(), [], "", print, module.silently)[1] is None
+    assert module.ready([plan_of()], EvaluationRequest(), [], "")[1] is None
     with pytest.raises(UserError, match="num is 100 and 90"):
         found(replace(request, num=100), ("num",))
 
