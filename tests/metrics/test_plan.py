@@ -230,7 +230,7 @@ def test_an_evaluation_says_how_long_drawing_and_measuring_took(searched, clock,
     for name in ("check", "save"):
         monkeypatch.setattr(judging, name, lambda *given: None)
     monkeypatch.setattr(Plan, "known", lambda self: None)
-    monkeypatch.setattr(Drawn, "sets", lambda self, num, seeds, say, showing: clock.later(8.08, []))
+    monkeypatch.setattr(Drawn, "sets", lambda self, num, seeds: clock.later(8.08, []))
     monkeypatch.setattr(judging, "_measured", lambda *given: clock.later(2.04, made))
     monkeypatch.setattr(judging, "search_copies", lambda *given: clock.later(1.0))
     found = judge(plan_of(seeds=2, memorisation=searched))
@@ -263,7 +263,7 @@ def test_what_is_known_is_measured_anew_only_where_it_lacks_something(weights, t
 def test_images_there_are_kept_though_fewer_are_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(Drawn, "folder", lambda self, number=0: tmp_path / "job")
     taken = []
-    monkeypatch.setattr(drawing, "save_images", lambda model, job, folder, progress, say: taken.append(job.num))
+    monkeypatch.setattr(drawing, "save_images", lambda model, job, folder: taken.append(job.num))
     monkeypatch.setattr(drawing, "read_images", lambda folder, num: num)
     images = plan_of().images
     assert images.sets(3, 1) == [3] and taken == [3]

@@ -126,10 +126,11 @@ def of_one(what: str) -> None:
 
 
 class _Sentences(logging.Handler):
-    """Prints what is logged on standard error; where a bar is drawn, above it."""
+    """Prints what is logged on standard error, above a bar; what a person should act on begins as an error does."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"unstir: {printable(record.getMessage())}", file=sys.stderr)
+        head = "unstir: " if record.levelno >= logging.WARNING else ""
+        print(f"{head}{printable(record.getMessage())}", file=sys.stderr)
 
 
 @contextmanager
