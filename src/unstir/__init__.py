@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Bars", "Chain", "EvaluationRequest", "Job", "Model", "NoiseSchedule", "Prediction", "Process", "Run", "Step",
     "Store", "UserError", "cosine", "draw", "drawn_images", "evaluate_images", "evaluate_run", "export", "import_run",
-    "linear", "load_recipe", "network", "pack", "pull", "push", "sample", "sample_batches", "shown_by", "starting_noise",
-    "train_run",
+    "linear", "load_recipe", "network", "pack", "pull", "push", "sample", "sample_batches", "shown_by",
+    "starting_noise", "train_run",
 ]  # fmt: skip
 
 _MODULES = {
