@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from unstir.bars import bars
-from unstir.progress import counted, duration, waiting
+from unstir.progress import Count, counted, duration, waiting
 from unstir.train.observer import Observer
 
 logger = logging.getLogger(__name__)
@@ -89,41 +89,27 @@ class Bars:
         self._progress: Progress | None = None
 
     @contextmanager
-    def __call__(self, what: str, unit: str) -> Iterator["Counter"]:
+    def __call__(self, what: str, unit: str) -> Iterator[Count]:
         """Show a job on standard error."""
         outer, console = self._progress, stderr()
-        with bars(console) if outer is None else nullcontext(outer) as self._progress:
-            counter = Counter(self._progress, console, what, unit)
+        lines, began = Lines(console), time.monotonic()
+        with bars(console) if outer is None else nullcontext(outer) as progress:
+            self._progress, task = progress, progress.add_task(what, total=None, unit=unit, notes=())
+
+            def count(done: int, total: int, note: str = "") -> None:
+                progress.update(task, completed=done, total=total, notes=(note,))
+                lines.speak(lambda: line(done, total, note), SILENT_SECONDS)
+
+            def line(done: int, total: int, note: str) -> str:
+                left = f", {waiting((time.monotonic() - began) * (total - done) / done)} left" if done else ""
+                return f"{what}: {' '.join(f'{done} of {total} {unit} {note}'.split())}{left}"
+
             try:
-                yield counter
+                yield count
             finally:
-                counter.end(within=outer is not None)
                 self._progress = outer
-
-
-class Counter:
-    """A job that is shown: call it with (done, total)."""
-
-    def __init__(self, progress: Progress, console: Console, what: str, unit: str) -> None:
-        self._progress, self._lines, self._what, self._unit = progress, Lines(console), what, unit
-        self._task = progress.add_task(what, total=None, unit=unit, notes=())
-        self._began, self._counted = time.monotonic(), False
-
-    def __call__(self, done: int, total: int, note: str = "") -> None:
-        """So much of it is done; ``note`` stands behind the bar."""
-        self._counted = True
-        self._progress.update(self._task, completed=done, total=total, notes=(note,))
-        self._lines.speak(lambda: self._line(done, total, note), SILENT_SECONDS)
-
-    def _line(self, done: int, total: int, note: str) -> str:
-        spent = time.monotonic() - self._began
-        left = f", {waiting(spent * (total - done) / done)} left" if done else ""
-        return f"{self._what}: {' '.join(f'{done} of {total} {self._unit} {note}'.split())}{left}"
-
-    def end(self, within: bool) -> None:
-        """Remove the bar of a job ``within`` another, and of one that had nothing to do."""
-        if within or not self._counted:
-            self._progress.remove_task(self._task)
+                if outer is not None or progress.tasks[0].total is None:  # a job that had nothing to do leaves no bar
+                    progress.remove_task(task)
 
 
 BARS = Bars()
