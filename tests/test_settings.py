@@ -152,7 +152,7 @@ def pairs(name, pictures):
     told = inspect.signature(EDITS[name]).parameters.keys() - {"model", "job"}
     assert told == options.keys(), "an option that is not tried here"
     assert {each.name for each in dataclasses.fields(Job)} == {"chain", "shares", *JOB}
-    assert inspect.signature(Run.model).parameters.keys() == {"self", "say", "device", *MODEL}
+    assert inspect.signature(Run.model).parameters.keys() == {"self", "device", *MODEL}
     assert {each.name for each in dataclasses.fields(Chain)} == CHAIN.keys()
     for option, tried in options.items():
         for one, other in tried:
