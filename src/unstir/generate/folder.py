@@ -46,9 +46,9 @@ def save_images(model: Model, job: Job, out: Path) -> tuple[Model, Job]:
 
     A job that is run again computes only the batches of which an image is missing, in the batch size, compiled or not
     and, for ``dtype`` "auto", in the arithmetic that it began with; the model and the job as it was done are returned.
-    Several processes share the batches that are missing; how many images there are to be, and how, the
-    first one says. Raises UserError where the folder holds something else or more images, and as `sample_batches` does,
-    before anything is written, and where the processes were asked for different images or do not see one folder.
+    Several processes share the batches that are missing; how many images there are to be, and how, the first one says.
+    Raises UserError where the folder holds something else or more images, and as `sample_batches` does, before anything
+    is written, and where the processes were asked for different images or do not see one folder.
     """
     check(model, job)
     made = settings_of(model, job)

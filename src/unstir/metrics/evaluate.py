@@ -43,8 +43,8 @@ def evaluate_run(
 ) -> tuple[list[Evaluation], list[str]]:
     """The evaluations of the run in a folder, by rising step, and in words how the last differs from ``against``.
 
-    ``finished`` is called with each evaluation as it is made. Raises UserError, before anything
-    is drawn, for what cannot be evaluated or compared.
+    ``finished`` is called with each evaluation as it is made. Raises UserError, before anything is drawn,
+    for what cannot be evaluated or compared.
     """
     if request.flip:
         raise UserError("--flip is of --images: a run says so itself; leave it out")

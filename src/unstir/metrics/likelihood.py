@@ -119,8 +119,8 @@ def name_of(protocol: Mapping[str, Any], asked: Protocol, what: str) -> str:
 def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> Likelihood:
     """The bound on images of ``store`` under the model; its guide is left aside.
 
-    Raises UserError for a protocol that does not fit the model or its
-    data, NotFiniteError for weights that answer with NaN.
+    Raises UserError for a protocol that does not fit the model or its data, NotFiniteError for weights that answer
+    with NaN.
     """
     check(model, store, protocol)
     if protocol.variance == "auto":
