@@ -165,6 +165,7 @@ def test_changed_settings_of_the_chain_are_said_by_whoever_samples_by_them(train
 def test_what_the_training_was_told_to_change_in_grids_is_no_surprise(trained, make_run, tmp_path, logged):
     run, _ = trained()
     make_run("run", grids__steps=2)  # as unstir train records it
+    logged.clear()
     edit(run, "num", "9").model()  # of the grids of a training alone
     assert logged == []
     edit(run, "steps", "4").model()
