@@ -16,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from unstir.runs import toml
 from unstir.runs.config import MAY_CHANGE, Config
 
+logger = logging.getLogger(__name__)
+
 
 def of_run(folder: Path) -> Config:
     """The config of the run in a folder; UserError where config.toml or a setting in it is missing or wrong."""
@@ -57,4 +59,4 @@ def _saved(folder: Path) -> dict[str, Any] | None:
 @cache
 def _warn(text: str) -> None:
     """Log a warning once in a process, however often the run is opened."""
-    logging.getLogger(__name__).warning(text)
+    logger.warning(text)
