@@ -14,8 +14,8 @@ from unstir.data.store import class_number
 from unstir.errors import UserError, remedy
 from unstir.pictures.caption import of_class
 from unstir.progress import counted
+from unstir.runs.checks import check, check_format, is_count, is_text
 from unstir.runs.files import write_text
-from unstir.runs.kinds import check, check_format, is_count, is_text
 from unstir.runs.lines import decode, encode
 
 FORMAT = 7

@@ -16,7 +16,7 @@ from unstir.diffusion.loss import LossHistory
 from unstir.distributed import processes
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint, DamagedError, environment
-from unstir.runs.kinds import Kind, check, is_count, is_figures, is_number
+from unstir.runs.checks import Kind, check, is_count, is_figures, is_number
 from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
 from unstir.theory.averages import WIDTHS
