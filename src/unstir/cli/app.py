@@ -16,10 +16,10 @@ from pydantic_core import SchemaError, to_jsonable_python
 
 import unstir
 from unstir.cli import allocator, interrupts, terminal, values
-from unstir.cli.messages import as_typed, of_limits, one_line
+from unstir.cli.messages import Options, of_limits, one_line
 from unstir.cli.train_help import FORMATTER
 from unstir.distributed.place import LOST, LostError, may_speak, place
-from unstir.errors import UserError, printable
+from unstir.errors import OutOfMemoryError, UserError, printable
 from unstir.nn.config import merged
 from unstir.nn.own import allow
 from unstir.runs import recipes, toml
@@ -52,8 +52,8 @@ def _main(words: list[str]) -> NoReturn:
         sys.exit(141)
     except LostError as error:
         _fail(str(error), status=LOST)
-    except (UserError, CycloptsError, ValidationError, OSError, UnicodeEncodeError) as error:
-        _fail(as_typed(one_line(error), words))
+    except (UserError, OutOfMemoryError, CycloptsError, ValidationError, OSError, UnicodeEncodeError) as error:
+        _fail(one_line(error, _options(words)))
     except (KeyboardInterrupt, SchemaError) as error:
         if isinstance(error, SchemaError) and "KeyboardInterrupt" not in str(error):
             raise  # while pydantic's compiled part was at work a Ctrl-C became a line of its error
@@ -76,6 +76,13 @@ def _spelled(words: list[str]) -> list[str]:
     if not command.default_command or {*commands} & {*HELP, "--version"}:
         return words
     return values.spelled(words, command.assemble_argument_collection())
+
+
+def _options(words: list[str]) -> Options:
+    """The options of the command that these words begin with."""
+    command = app.parse_commands(words)[1][-1]
+    names = (name for each in command.assemble_argument_collection() for name in each.names)
+    return Options(names if command.default_command else (), words)
 
 
 def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

@@ -157,6 +157,8 @@ def _unpacked(file: Path, folder: Path) -> _Tar:
                 mend = "free some space or choose another folder"
                 raise UserError(f"{file}: unpacking it takes {needed:,} bytes, {free:,} are free; {mend}")
             tar.extractall(folder, fit, filter="data")
+    except UserError:
+        raise
     except OSError as error:
         if error.errno:
             raise UserError(f"{file}: {remedy(error)}") from None

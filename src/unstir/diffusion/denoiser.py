@@ -15,7 +15,7 @@ from unstir.theory.parameterization import Parameterization
 from unstir.theory.process import Process
 
 
-class NotFiniteError(UserError):
+class NotFiniteError(ArithmeticError):
     """The network's output holds NaN or an infinity, of which no image is made: NaN would be saved as black pixels."""
 
 
@@ -170,9 +170,8 @@ def finite(denoise: Denoise, indices: Tensor | None = None) -> Denoise:
             first, at = row if indices is None else int(indices[row]), t if isinstance(t, int) else int(t[row])
             more = f" (and of {len(rows) - 1} more)" if len(rows) > 1 else ""
             raise NotFiniteError(
-                f"the network's output is not a finite number (NaN or infinite) at t={at} of image {first}{more}, so "
-                "nothing is made of it; training has ruined these weights, as too high a train.lr does: take an "
-                "earlier step with --checkpoint, or train again with a lower rate"
+                f"the network's output is not a finite number (NaN or infinite) at t={at} of image {first}{more}; too "
+                "high a train.lr ruins weights so: take an earlier checkpoint, or train again with a lower rate"
             )
         return prediction
 

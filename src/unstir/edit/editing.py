@@ -149,7 +149,7 @@ class Editing:
         with self.counting(progress, calls * len(batches)):
             made = []
             for indices in batches:
-                with within_memory("--batch-size"):
+                with within_memory("batch_size"):
                     made.append(to_uint8(last(chain(indices))))
             return torch.cat(made)
 

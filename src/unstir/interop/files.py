@@ -58,6 +58,8 @@ def _read(
     """What a reader makes of tensors, those that lack one or have it in another shape refused."""
     try:
         return reader(tensors, asked, str(file))
+    except UserError:
+        raise
     except KeyError as error:
         raise UserError(f"{file}: {error.args[0]} is missing, without which it is no whole checkpoint") from None
     except (IndexError, RuntimeError, TypeError, ValueError, ArithmeticError) as error:

@@ -118,7 +118,7 @@ def name_of(protocol: Mapping[str, Any], asked: Protocol, what: str) -> str:
     return f"step{protocol['step']}-{what}{fewer}-{digest}"
 
 
-@within_memory("--batch-size")
+@within_memory("batch_size")
 def likelihood(
     model: Model, store: Store, protocol: Protocol = Protocol(), *, progress: Progress | None = None
 ) -> Likelihood:

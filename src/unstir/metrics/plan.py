@@ -125,7 +125,7 @@ def check(plan: Plan[Source]) -> None:
     store.verify()
 
 
-@within_memory("--num")
+@within_memory("num")
 def judge(plan: Plan[Source], *, say: Say = unsaid, showing: Showing = silently) -> Evaluation:
     """The figures of the images of a plan, measured now or taken from where they are kept: the run, or the store.
 

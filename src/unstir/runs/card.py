@@ -58,6 +58,8 @@ def load(folder: Path) -> DataCard:
         values = decode(file.read_bytes())
         check_format(file, values.get("unstir_data"), FORMAT)
         check(values, KINDS)
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"{folder} is not a whole run: {NAME} is missing; {restore}") from None
     except OSError as error:

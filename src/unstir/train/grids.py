@@ -32,7 +32,7 @@ class Grids:
         """
         model = model_in_training(self._run, denoiser, step)
         try:
-            with within_memory("--grids.num"):
+            with within_memory("grids.num"):
                 draw_grid(self._run, model, name, self._observer, stop)
             self.spoilt = False
         except NotFiniteError as error:

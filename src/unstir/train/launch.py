@@ -34,7 +34,7 @@ from unstir.train.sentences import conclusion, introduction
 from unstir.train.tracking import tracked
 from unstir.train.trainer import Trainer
 
-LOWER = "--train.micro_batch (a run goes on with less), or in a new run --model.channels"
+LOWER = "train.micro_batch", "model.channels"  # a run goes on with less of the first, the second is of a new one
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def train_run(
 
 
 def _trained(run: Run, store: Store, observer: Observer, stop: Stop) -> Training:
-    with run.lock() if processes.is_first() else nullcontext(), within_memory(LOWER), stop, observer:
+    with run.lock() if processes.is_first() else nullcontext(), within_memory(*LOWER), stop, observer:
         if processes.is_first():
             run.tidy()
         run = fitting(run, store, observer.say)
