@@ -132,6 +132,13 @@ class OutOfMemoryError(MemoryError):
         return self.line()
 
 
+class UnwrittenError(OSError):
+    """What was to be written at ``filename`` is not there: the disk is full, or a right is missing."""
+
+    def __str__(self) -> str:
+        return f"cannot write {self.filename}: {self.strerror}"
+
+
 NO_MEMORY = re.compile(
     r"out of memory|failed to map segment|can't allocate memory|bad_alloc|_ALLOC(ATION)?_FAILED|"
     "could not create a primitive(?! descriptor)"

@@ -213,7 +213,7 @@ def test_what_is_no_error_of_the_system_has_no_remedy_of_one(tmp_path, monkeypat
     need = "it needs 1.5 MB; 2.5 MB are free there"
     assert said == f"an odd name ({need}); check the path and the disk"
     assert "(2.5 MB are free there)" in files._reason(tmp_path / "a", 0, OSError())
-    with pytest.raises(files.UnwrittenError) as caught, files.writing(tmp_path / "a", 1_500_000):
+    with pytest.raises(UnwrittenError) as caught, files.writing(tmp_path / "a", 1_500_000):
         raise SafetensorError("an odd\nname")
     assert str(caught.value) == f"cannot write {tmp_path / 'a'}: {said}, and run the same command again to continue"
 
@@ -224,7 +224,7 @@ def test_what_is_no_error_of_the_system_has_no_remedy_of_one(tmp_path, monkeypat
 )
 def test_an_error_of_another_file_names_that_one(tmp_path, name, is_of):
     error = FileNotFoundError(errno.ENOENT, "No such file or directory", str(tmp_path / name))
-    with pytest.raises(files.UnwrittenError) as caught, files.writing(tmp_path / "out"):
+    with pytest.raises(UnwrittenError) as caught, files.writing(tmp_path / "out"):
         raise error
     said = str(caught.value).removeprefix(f"cannot write {tmp_path / 'out'}: ")
     assert said.startswith("No such file or directory (" if is_of else f"{tmp_path / name}: No such file")

@@ -15,6 +15,7 @@ from unstir.cli.values import option_of, shortened
 from unstir.errors import (
     OutOfMemoryError,
     Spelling,
+    UnwrittenError,
     UserError,
     arguments,
     asked_for,
@@ -41,6 +42,8 @@ def one_line(error: BaseException, spelled: Spelling) -> str:
         return _of_parser(error)
     if isinstance(error, OSError) and error.strerror:
         files = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        if isinstance(error, UnwrittenError):
+            return f"cannot write {files[0]}: {remedy(error)}, and run the same command again"
         return f"{' -> '.join(files)}: {remedy(error)}" if files else remedy(error)
     if isinstance(error, UnicodeEncodeError):
         return (
@@ -55,7 +58,7 @@ class Options:
     def __init__(self, names: Iterable[str], words: Sequence[str] = ()) -> None:
         self._known = {name.removeprefix("--").replace("-", "_"): name for name in names if name.startswith("--")}
         self._typed = dict[str, str]()
-        for word, following in zip(words, [*words[1:], ""], strict=True):
+        for word, following in zip(words, [*words[1:], ""], strict=False):
             option, joined, value = word.partition("=")
             self._typed[option] = value if joined else following
 

@@ -27,7 +27,7 @@ from unstir.pixels import to_uint8
 from unstir.progress import Showing, silently
 from unstir.runs import checkpoint
 from unstir.runs.config import Config
-from unstir.runs.files import UnwrittenError, make_folder, save_png, write_bytes, write_text, writing
+from unstir.runs.files import make_folder, save_png, write_bytes, write_text, writing
 from unstir.runs.folder import is_run
 from unstir.runs.model import Model
 from unstir.runs.run import Run
@@ -87,7 +87,7 @@ def write_repository(
         diffusers = ""
     except UserError as error:
         # it could be there: nothing is published without it unasked
-        if isinstance(error, UnwrittenError) or "pip install" in str(error):
+        if "pip install" in str(error):
             raise
         diffusers = str(error).replace(printable(model.folder), "this model")
         notes.append(f"no files for diffusers: {diffusers}")

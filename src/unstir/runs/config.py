@@ -84,10 +84,9 @@ class Config:
         diffusion, loss = self.diffusion, self.loss
         if diffusion.learned_variance and not loss.has_bound:
             untrained = "does not train diffusion.learned_variance"
-            bound = {"objective": "hybrid", **loss.without_bound}
+            bound = {f"loss.{name}": value for name, value in {"objective": "hybrid", **loss.without_bound}.items()}
             recipe = ("begin with the recipe digits-hybrid",) * (self.data.source == "digits")
-            remedies = {f"loss.{name}": value for name, value in bound.items()}, *recipe
-            raise UserError("loss.objective", loss.objective, untrained, remedies)
+            raise UserError("loss.objective", loss.objective, untrained, (bound, *recipe))
         if loss.objective == "hybrid" and not diffusion.learned_variance:
             both = {"diffusion.learned_variance": True}, {"loss.objective": "simple"}
             raise UserError("loss.objective", loss.objective, "is for diffusion.learned_variance", both)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 
 from unstir.data.disk import sync_folder, take_lock
-from unstir.errors import REMEDIES, UserError, remedy
+from unstir.errors import UnwrittenError, UserError, remedy
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,26 +21,16 @@ if TYPE_CHECKING:
 PARTIAL = ".partial"
 
 
-class UnwrittenError(UserError):
-    """What was to be written at ``path`` is not there: the disk is full, or a right is missing.
-
-    ``why`` is the reason and the remedy in words; where the same command does not go on with what it left, it
-    begins anew, and ``continues`` is false.
-    """
-
-    def __init__(self, path: Path, why: str, continues: bool = True) -> None:
-        self.path, self.why = path, why
-        again = "run the same command again to continue" if continues else "run the same command again"
-        super().__init__(f"cannot write {path}: {why}, and {again}")
-
-
 @contextmanager
 def writing(path: Path, needs: int = 0) -> Iterator[None]:
     """Errors of a disk in this block are an UnwrittenError of ``path``, with ``needs`` (bytes, where known)."""
     try:
         yield
+    except UnwrittenError:
+        raise
     except (OSError, SafetensorError) as error:
-        raise UnwrittenError(path, _reason(path, needs, error)) from None
+        number = error.errno if isinstance(error, OSError) else None
+        raise UnwrittenError(number, _reason(path, needs, error), str(path)) from None
 
 
 @contextmanager
@@ -139,18 +129,17 @@ def make_folder(path: Path) -> Path:
 
 
 def _reason(path: Path, needs: int, error: Exception) -> str:
-    """Why ``path`` was not written, and what to do; the error may be of another file, which is named then."""
-    number, reason = getattr(error, "errno", 0), getattr(error, "strerror", "") or " ".join(str(error).split())
-    mend = REMEDIES.get(number, "check the path and the disk")
+    """Why ``path`` was not written; the error may be of another file, which is named then."""
+    reason = getattr(error, "strerror", "") or " ".join(str(error).split())
     other = getattr(error, "filename", None)
     if isinstance(other, str | os.PathLike) and not _is_of(path.absolute(), Path(other).absolute()):
-        return f"{other}: {reason}; {mend}"
+        return f"{other}: {reason}"
     try:
         space = f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free there"
     except OSError:
         space = "its folder is gone"
     need = f"it needs {needs / 1e6:.1f} MB; " if needs else ""
-    return f"{reason} ({need}{space}); {mend}"
+    return f"{reason} ({need}{space})"
 
 
 def _is_of(path: Path, other: Path) -> bool:

@@ -33,13 +33,9 @@ def compare(saved: Config, asked: Config) -> dict[str, Any]:
     old, new = toml.flat(saved), toml.flat(asked)
     changed = {key: new.get(key) for key in _different(old, new)}
     if fixed := [key for key in changed if key not in MAY_CHANGE]:
-        said = _shortened([f"{key} is {old.get(key)!r} in the run, {new.get(key)!r} was asked" for key in fixed])
-        began = f"the run began with recipe {saved.recipe or 'none'}, {asked.recipe or 'none'} was asked, but "
-        raise KeptSettingsError(
-            f"{began if asked.recipe != saved.recipe else ''}a run keeps its settings: {said}; leave out what differs, "
-            "or start another run with --out (unstir train --help lists what may change)",
-            fixed,
-        )
+        kept = f"is {short(old.get(fixed[0]))} in the run, which keeps its settings"
+        remedy = dict.fromkeys(fixed), "start another run in another folder"
+        raise KeptSettingsError(tuple(fixed), new.get(fixed[0]), kept, remedy)
     return changed
 
 

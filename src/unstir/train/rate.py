@@ -41,11 +41,9 @@ def check_changed(old: Run, new: Run, changed: Collection[str]) -> None:
             raise UserError(f"{none}; leave --train.lr_period out, or give a longer --train.length")
         _check_fall(new, "leave --train.lr_period out")
     elif new.length > old.length and train.lr_schedule == "cosine" and new.length > (ends := _end(new)):
-        raise KeptSettingsError(
-            f"train.length={train.length} goes beyond step {ends}, where the cosine of train.lr is 0; give the "
-            f'period its new length too: --train.lr_period "{_span(new.length - warmup)}"',
-            ["train.length"],
-        )
+        beyond, period = f"goes beyond step {ends}, where the cosine of train.lr is 0", _span(new.length - warmup)
+        remedy = {"train.length": train.length, "train.lr_period": period}
+        raise KeptSettingsError(("train.length",), train.length, beyond, remedy)
 
 
 def _check_fall(run: Run, remedy: str) -> None:
