@@ -108,7 +108,7 @@ def test_a_new_sampler_with_an_option_is_a_file_a_line_and_a_field(trained, comm
     assert said["fill help"][0] == 0 and "tremor" not in said["fill help"][1]
     refused = {
         "of another": "--tremor 1 is an option of trembling, not of ancestral",
-        "too much": "--tremor 4: it must be at most 3",
+        "too much": "--tremor 4 must be at most 3",
         "of another in a config": "--grids.tremor 1 is an option of trembling, not of ancestral",
         "without signal": "--grids.sampler trembling divides by alpha_T",
     }

@@ -65,7 +65,7 @@ def test_guidance_changes_the_images_and_is_refused_where_it_cannot_be(trained, 
     status, out, err = command("sample", plain.path, "--guidance", 2)
     assert status == 2 and out == "" and "needs a network trained with train.label_dropout" in err
     status, _, err = command("sample", plain.path, "--guidance", "nan")
-    assert status == 2 and "--guidance nan: it must be" in err
+    assert status == 2 and "--guidance nan must be" in err
     status, _, err = command("sample", plain.path, "--guide", 8)
     assert status == 2 and "no effect at guidance=1" in err
     status, _, err = command("sample", plain.path, "--guide", 3, "--guidance", 2)

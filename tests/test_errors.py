@@ -12,9 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import unstir
-from unstir.diffusion.denoiser import NotFiniteError
 from unstir.distributed.place import LostError
-from unstir.errors import KeptSettingsError, OutOfMemoryError, UnwrittenError, UserError, printable, within_memory
+from unstir.errors import (
+    KeptSettingsError,
+    NotFiniteError,
+    OutOfMemoryError,
+    UnwrittenError,
+    UserError,
+    printable,
+    within_memory,
+)
 from unstir.runs.checkpoint import DamagedError
 
 

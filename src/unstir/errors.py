@@ -30,7 +30,7 @@ OF_THE_MACHINE = {
 
 PLACES = dict.fromkeys(
     (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG),
-    "name another, or change its rights",
+    "name another, or ask for the right to it (chmod)",
 )
 """Errors of the place that was named."""
 
@@ -130,6 +130,10 @@ class OutOfMemoryError(MemoryError):
 
     def __str__(self) -> str:
         return self.line()
+
+
+class NotFiniteError(ArithmeticError):
+    """A network answered with NaN or an infinity."""
 
 
 class UnwrittenError(OSError):

@@ -19,7 +19,7 @@ from unstir.cli import allocator, interrupts, terminal, values
 from unstir.cli.messages import Options, of_limits, one_line
 from unstir.cli.train_help import FORMATTER
 from unstir.distributed.place import LOST, LostError, may_speak, place
-from unstir.errors import OutOfMemoryError, UserError, printable
+from unstir.errors import NotFiniteError, OutOfMemoryError, UserError, printable
 from unstir.nn.config import merged
 from unstir.nn.own import allow
 from unstir.runs import recipes, toml
@@ -27,6 +27,7 @@ from unstir.runs import recipes, toml
 HELP = "--help", "-h"
 TYPE = "--model.type"
 GOES_ON = "--out", "--train.length"  # all that is typed where a run is to go on
+MENDED = UserError, OutOfMemoryError, NotFiniteError, CycloptsError, ValidationError, OSError, UnicodeEncodeError
 STOPPED = 129, 130, 143  # the exit status of a command that was asked to stop
 BY_SEVERAL = "train", "distill", "sample"  # commands that several processes share
 
@@ -52,7 +53,7 @@ def _main(words: list[str]) -> NoReturn:
         sys.exit(141)
     except LostError as error:
         _fail(str(error), status=LOST)
-    except (UserError, OutOfMemoryError, CycloptsError, ValidationError, OSError, UnicodeEncodeError) as error:
+    except MENDED as error:
         _fail(one_line(error, _options(words)))
     except (KeyboardInterrupt, SchemaError) as error:
         if isinstance(error, SchemaError) and "KeyboardInterrupt" not in str(error):

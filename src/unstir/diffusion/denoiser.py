@@ -8,15 +8,11 @@ from torch import Tensor, nn
 
 from unstir.diffusion.arithmetic import autocast, repeatable
 from unstir.diffusion.augmentation import unaugmented
-from unstir.errors import UserError
+from unstir.errors import NotFiniteError, UserError
 from unstir.randomness import Key
 from unstir.theory.oracle import KnownData
 from unstir.theory.parameterization import Parameterization
 from unstir.theory.process import Process
-
-
-class NotFiniteError(ArithmeticError):
-    """The network's output holds NaN or an infinity, of which no image is made: NaN would be saved as black pixels."""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 import torch
 
-from unstir.diffusion.denoiser import Denoiser, NotFiniteError
+from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import starting_noise
-from unstir.errors import within_memory
+from unstir.errors import NotFiniteError, within_memory
 from unstir.pictures.grid import grid, named_grid
 from unstir.pixels import to_uint8
 from unstir.runs.files import replacing
