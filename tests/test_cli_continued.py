@@ -25,11 +25,10 @@ def test_what_a_recipe_asks_of_a_run_that_goes_on_is_told_from_what_was_typed(un
     Path("smaller.toml").write_text(text.replace("\nbatch_size = 8", "\nbatch_size = 4"))
     remedy = "leave out the recipe: unstir train --out here goes on with the run's own settings"
     for recipe, said, typed in (
-        ("longer.toml", "train.length={} steps goes beyond step 6", ("--train.length", "9 steps")),
+        ("longer.toml", '--train.length "{} steps" goes beyond step 6', ("--train.length", "9 steps")),
         ("smaller.toml", "is 8 in the run, which keeps its settings", ("--train.batch_size", 2)),
     ):
         refused(unstir("train", recipe, "--out", "here"), said.format(8), remedy)
-        said = said.replace("train.length={} steps", '--train.length "{} steps"')
         refused(answer := unstir("train", recipe, "--out", "here", *typed), said.format(9))
         assert remedy not in answer[2]
     refused(
@@ -112,7 +111,7 @@ def test_the_hint_how_to_go_on_is_taken(unstir):
 def test_every_setting_but_the_listed_ones_is_fixed_once_a_run_exists(unstir, here):
     run = Run.open("here")
     for key, value in {"train.lr": "0.5", "model.dropout": "0.3", "seed": "7", "train.ema_decay": "0.5"}.items():
-        message = refused(unstir("train", "--out", "here", f"--{key}", value), key, value, "unstir train --help")
+        message = refused(unstir("train", "--out", "here", f"--{key}", value), key, value, "which keeps its settings")
         assert repr(toml.flat(run.config)[key]) in message
     assert Run.open("here").config == run.config
 

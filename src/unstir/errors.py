@@ -133,7 +133,7 @@ class OutOfMemoryError(MemoryError):
 
 
 class NotFiniteError(ArithmeticError):
-    """A network answered with NaN or an infinity."""
+    """The network's output holds NaN or an infinity, of which no image is made: NaN would be saved as black pixels."""
 
 
 class UnwrittenError(OSError):

@@ -230,7 +230,7 @@ def test_settings_that_no_chain_can_have_are_refused(settings, words):
         (Chain(guidance=2.0, guidance_high=1001), "1..1000"),
         (
             Chain(guidance=2.0, guidance_low=600, guidance_high=500),
-            "guidance_low=600 is above the greatest time of guidance, 500",
+            "guidance_low=600 is above guidance_high=500",
         ),
         (Chain(sampler="heun", steps=1001), "outside 1..1000"),
     ],

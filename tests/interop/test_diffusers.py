@@ -222,9 +222,7 @@ def test_a_full_disk_ends_an_export_in_a_line_and_leaves_nothing(tmp_path, monke
     run = untrained(tmp_path / "run", **CASES["plain"])
     monkeypatch.setattr(diffusers.DDPMPipeline, "save_pretrained", save_pretrained)
     for write in (export, lambda model, to, folder: write_repository(model, "me/x", folder)):
-        with pytest.raises(
-            UnwrittenError, match=rf"^cannot write {tmp_path}/out: .*No space left .* MB are free there"
-        ):
+        with pytest.raises(UnwrittenError, match=rf"^cannot write {tmp_path}/out: .*No space left .* MB are free"):
             write(run.model(12, device="cpu"), "diffusers", tmp_path / "out")
         assert [path.name for path in tmp_path.iterdir()] == ["run"]
 

@@ -73,17 +73,21 @@ def _spelled(words: list[str]) -> list[str]:
     """`values.spelled`, for the command that these words begin with."""
     if not any("," in word or values.NEGATIVE.match(word) for word in words):
         return words
+    return values.spelled(words, _arguments(words))
+
+
+def _arguments(words: list[str]) -> ArgumentCollection:
+    """The arguments of the command that these words begin with; none of help."""
     commands, (*_, command), _ = app.parse_commands(words)
     if not command.default_command or {*commands} & {*HELP, "--version"}:
-        return words
-    return values.spelled(words, command.assemble_argument_collection())
+        return ArgumentCollection()
+    return command.assemble_argument_collection()
 
 
 def _options(words: list[str]) -> Options:
     """The options of the command that these words begin with."""
-    command = app.parse_commands(words)[1][-1]
-    names = (name for each in command.assemble_argument_collection() for name in each.names)
-    return Options(names if command.default_command else (), words)
+    arguments = _arguments(words)
+    return Options([name for each in arguments for name in each.names], words)
 
 
 def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

@@ -90,7 +90,7 @@ class _Worker:
             self._process.stdin.write(json.dumps(paths).encode() + b"\n")
             self._process.stdin.flush()
             head = json.loads(self._process.stdout.readline())
-            shape = tuple(head.get("shape", ()))
+            shape = tuple(head.get("shape", (0,)))
             data = self._process.stdout.read(int(np.prod(shape, dtype=np.int64)))
             pixels = np.frombuffer(data, np.uint8).reshape(shape)
         except (OSError, ValueError):

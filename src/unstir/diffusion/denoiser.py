@@ -166,8 +166,9 @@ def finite(denoise: Denoise, indices: Tensor | None = None) -> Denoise:
             first, at = row if indices is None else int(indices[row]), t if isinstance(t, int) else int(t[row])
             more = f" (and of {len(rows) - 1} more)" if len(rows) > 1 else ""
             raise NotFiniteError(
-                f"the network's output is not a finite number (NaN or infinite) at t={at} of image {first}{more}; too "
-                "high a train.lr ruins weights so: take an earlier checkpoint, or train again with a lower rate"
+                f"the network's output is not a finite number (NaN or infinite) at t={at} of image {first}{more}, so "
+                "nothing is made of it; training has ruined these weights, as too high a train.lr does: take an "
+                "earlier checkpoint, or train again with a lower rate"
             )
         return prediction
 
