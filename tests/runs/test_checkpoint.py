@@ -153,11 +153,11 @@ def test_what_cannot_be_held_or_hashed_is_said(content, tmp_path, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_made_is_named(content, tmp_path):
-    with pytest.raises(UserError, match=r"cannot make the folder .*gone/checkpoints: No such file.*moved or removed"):
-        checkpoint.save(tmp_path / "gone/checkpoints", content)
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot make the folder .*file: File exists"):
-        checkpoint.save(tmp_path / "file", content)
+    for folder in (tmp_path / "gone/checkpoints", tmp_path / "file"):
+        with pytest.raises(UnwrittenError) as refused:
+            checkpoint.save(folder, content)
+        assert refused.value.filename == str(folder)
 
 
 def test_a_file_under_the_name_of_another_step_or_without_a_part_of_its_metadata_is_damaged(

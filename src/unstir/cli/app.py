@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.argument import ArgumentCollection, update_argument_collection
+from cyclopts.argument import Argument, ArgumentCollection, update_argument_collection
 from pydantic import ValidationError
 from pydantic_core import SchemaError, to_jsonable_python
 
@@ -76,11 +76,11 @@ def _spelled(words: list[str]) -> list[str]:
     return values.spelled(words, _arguments(words))
 
 
-def _arguments(words: list[str]) -> ArgumentCollection:
+def _arguments(words: list[str]) -> list[Argument]:
     """The arguments of the command that these words begin with; none of help."""
     commands, (*_, command), _ = app.parse_commands(words)
     if not command.default_command or {*commands} & {*HELP, "--version"}:
-        return ArgumentCollection()
+        return []
     return command.assemble_argument_collection()
 
 

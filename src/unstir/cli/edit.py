@@ -207,9 +207,9 @@ def morph(
     """
     from unstir import edit
 
-    work, remedy = partial(edit.morph, count=count), "name a run that does, or blend two images"
+    work = partial(edit.morph, count=count)
     asked: dict[str, Any] = {"num": num, "batch_size": batch_size}
-    return _carry_out(run, labels, "morphing", chain, options, work, labels=labels, remedy=remedy, **asked)
+    return _carry_out(run, labels, "morphing", chain, options, work, labels=labels, **asked)
 
 
 def _carry_out(
@@ -222,12 +222,11 @@ def _carry_out(
     *,
     mask: Path | None = None,
     labels: tuple[str, str] | None = None,
-    remedy: str = "leave it out",
     **asked: Any,
 ) -> int:
     """Call the library to do the ``work``, and to write what came of it; ``parts`` are the images, or what names them.
 
-    ``labels`` are the classes of both ends, as typed, and ``remedy`` what to do where there are none; what else is
+    ``labels`` are the classes of both ends, as typed; what else is
     ``asked`` are the number of results, how many at once, and the class, as typed.
     """
     from unstir import console
@@ -239,12 +238,12 @@ def _carry_out(
     target = Target(options.out, run / "edits", parts, [*images, *([mask] if mask else [])], options.singles)
     needs_label = opened.labels.has_null and chain.guide is None and given.get("guidance", 1) != 1
     if needs_label and asked.get("label", 0) is None:
-        raise UserError(f"guidance={given['guidance']} leads towards a class; name it with --label")
+        raise UserError("guidance", given["guidance"], "leads towards a class", "name it with --label")
     if "label" in asked:
         asked["label"] = opened.labels.number(asked["label"])
     model = options.model(opened, chain.guide)
     job = Job(chain=model.chain.changed(**given, seed=options.seed), **{"num": 1, **asked})
-    ends = {"labels": model.labels.numbers(labels, "--labels", remedy)} if labels else {}
+    ends = {"labels": model.labels.numbers(labels, "labels")} if labels else {}
     with console.counting(doing, "network calls") as progress:
         edited = work(model, job=job, progress=progress, **ends)
     for image in images:

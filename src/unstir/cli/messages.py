@@ -27,7 +27,7 @@ from unstir.errors import (
 )
 from unstir.runs import toml
 
-OWN_NAMES = {"num_reference": "reference", "labels": "label"}
+OWN_NAMES = {"num_reference": "reference", "labels": "label", "animation": "animate", "exported": "export"}
 """Options that the library calls otherwise, by its names."""
 
 
@@ -91,7 +91,7 @@ def as_option(option: str, value: object) -> str:
 
 
 def _typed(value: object) -> str:
-    text = str(value) if len(str(value)) <= 40 else f"{str(value)[:37]}..."
+    text = str(value) if len(str(value)) <= 40 or isinstance(value, os.PathLike) else f"{str(value)[:37]}..."
     return f'"{text}"' if not text or " " in text else text
 
 

@@ -26,7 +26,7 @@ NEGATIVE = re.compile(r"-[0-9]")  # how a value begins that is less than 0; no o
 YES_NO = "yes", "no", "true", "false", "y", "n", "t", "f", "1", "0"  # what may follow a switch: --ema=no
 
 
-def spelled(typed: Sequence[str], arguments: ArgumentCollection) -> list[str]:
+def spelled(typed: Sequence[str], arguments: Sequence[Argument]) -> list[str]:
     """The words that were typed, as the parser takes them: of the list 1,2,2 each value as a word of its own.
 
     What begins as a negative number and is none, such as "-3 steps", is a value of the option before it, joined by "=".

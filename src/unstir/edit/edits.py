@@ -125,7 +125,7 @@ def blend(
     """
     weights = _weights(count)
     asked = labels or (job.label, job.label)
-    first, second = (model.labels.or_null(label, "--labels") for label in asked)
+    first, second = (model.labels.or_null(label, "labels") for label in asked)
     files = [end for end in ends if isinstance(end, Path)]
     images = [read_image(file, model.shape) for file in files]
     editing = _inverting(model, replace(job, label=asked[0]), refinements)

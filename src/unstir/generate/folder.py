@@ -209,7 +209,7 @@ def _check_free(out: Path) -> None:
     Another process may be beginning one there, whose settings come first.
     """
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; name a folder with --out")
+        raise UserError("out", out, "is a file", "name a folder")
     is_free = not out.exists() or all(path.name.startswith(".") for path in out.iterdir())
     if not is_free and not (out / SETTINGS).exists():
         raise UserError(f"{out} is not empty and was not made by unstir sample; name another folder with --out")

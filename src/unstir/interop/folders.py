@@ -18,10 +18,10 @@ def check_new(folder: Path) -> None:
     """Raise UserError where ``folder`` holds something, is a link, a mount or the present one, or cannot be made."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         what = "is not empty" if folder.is_dir() else "is a file"
-        raise UserError(f"--out {folder} {what}; name a new folder")
+        raise UserError("out", folder, what, "name a new folder")
     if folder.exists() and (folder.is_symlink() or folder.is_mount() or folder.samefile(".")):
-        raise UserError(f"--out {folder} cannot be replaced by a folder that is whole; name one that does not exist")
-    check_writable(folder, "name another with --out")
+        raise UserError("out", folder, "cannot be replaced by a folder that is whole", "name one that does not exist")
+    check_writable(folder, "out")
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def save_likelihood(
     out = folder or model.folder / "likelihood"
     for each in protocols.values():
         check(model, store, each)
-    check_writable(out, "name another with --out")
+    check_writable(out, "out")
     make_folder(out)
     found, curve = dict[str, Likelihood](), out
     for split, each in protocols.items():

@@ -28,7 +28,7 @@ from unstir.data.disk import sync_folder
 from unstir.diffusion.arithmetic import kernels
 from unstir.errors import UserError, remedy
 from unstir.randomness import VERSION
-from unstir.runs.files import replacing
+from unstir.runs.files import replacing, writing
 from unstir.runs.kinds import check, check_format, is_count
 
 FORMAT = 7
@@ -113,12 +113,10 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     text = _canonical(checkpoint)
     size = sum(t.numel() * t.element_size() for t in tensors.values()) + len(text)
     path = folder / file_name(checkpoint.step)
-    try:
-        if not folder.is_dir():
+    if not folder.is_dir():
+        with writing(folder):
             folder.mkdir(exist_ok=True)
             sync_folder(folder.parent)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {folder}: {error.strerror}; was the run moved or removed?") from None
     with replacing(path, needs=size + 64 * len(tensors)) as partial:
         save_file(tensors, partial, {"unstir": text, "sha256": content_hash(tensors, text)})
     return path
