@@ -131,7 +131,7 @@ def _show_values_of(words: Sequence[str]) -> None:
 def of_one(what: str) -> None:
     """Raise UserError in one of several processes, for ``what`` they cannot share."""
     if place().size > 1:
-        raise UserError(f"{what} is the work of one process; start it without torchrun")
+        raise UserError("", what, "is the work of one process", "start it without torchrun")
 
 
 def say(text: str) -> None:

@@ -176,7 +176,7 @@ def blend(
     if len(images) != (0 if numbers else 2):
         raise UserError("name two images to blend, or two --numbers of images that the run draws")
     if numbers and min(numbers) < 0:
-        raise UserError(f"--numbers {numbers[0]} {numbers[1]}: images are numbered from 0")
+        raise UserError("numbers", numbers[0], f"{numbers[1]}: images are numbered from 0")
     ends = numbers or (images[0], images[1])
     work = partial(edit.blend, ends=ends, count=count, refinements=refinements)
     return _carry_out(run, ends, "blending", chain, options, work, labels=labels)

@@ -43,7 +43,7 @@ def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Pa
     if plot:
         _save_plot(plot, image)
     elif image:
-        raise UserError(f"--image {image} is drawn in the picture of --plot FILE; give both, or leave it out")
+        raise UserError("image", image, "is drawn in the picture of --plot FILE", "give both, or leave it out")
     with console.counting("verifying", "equations") as progress:
         rows = run_checks(names, progress)
     holding = sum(row.passed for row in rows)

@@ -70,9 +70,9 @@ class Denoiser:
         a UserError.
         """
         if not isinstance(t, int | Tensor) or (isinstance(t, Tensor) and t.is_floating_point()):
-            raise UserError(f"t={t} is no whole number; give one in 1..{self.process.T}, or int64 [B]")
+            raise UserError("t", t, "is no whole number", f"give one in 1..{self.process.T}, or int64 [B]")
         if isinstance(t, int) and not 1 <= t <= self.process.T:
-            raise UserError(f"t={t} is outside 1..{self.process.T}; t = 0 is the clean image")
+            raise UserError("t", t, f"is outside 1..{self.process.T}", "t = 0 is the clean image")
         if isinstance(label, int):
             label = self._one_label(label, x_t)
         return self.predict(self.raw(x_t, t, label, dropout_key), x_t, t)

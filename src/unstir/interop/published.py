@@ -171,7 +171,7 @@ def pull(name: str, folder: str | Path | None = None) -> Pulled:
     there, identity, notes = hub.fetch(name, OURS)
     if not is_run(there):
         how = f"unstir import {name} --out {folder}"
-        raise UserError(f"{name} is no model that unstir push published; one of diffusers is imported: {how}")
+        raise UserError("", name, "is no model that unstir push published", f"one of diffusers is imported: {how}")
     with _of_copy(name, there):
         published = Run.open(there)
         step = published.newest_step()
@@ -202,4 +202,4 @@ def _of_copy(name: str, there: Path) -> Iterator[None]:
         yield
     except UserError as error:
         how = f"if the copy here is at fault, remove {there.parent.parent} and pull again"
-        raise UserError(f"{name} cannot be used: {error}; {how}") from None
+        raise UserError("", name, f"cannot be used: {error}", how) from None

@@ -60,11 +60,11 @@ def load(folder: Path) -> DataCard:
     except UserError:
         raise
     except FileNotFoundError:
-        raise UserError(f"{folder} is not a whole run: {NAME} is missing; {restore}") from None
+        raise UserError("", folder, f"is not a whole run: {NAME} is missing", restore) from None
     except OSError as error:
         raise UserError(f"cannot read {file}: {remedy(error)}") from None
     except ValueError as error:
-        raise UserError(f"{file} is damaged: {error}; {restore}") from None
+        raise UserError("", file, f"is damaged: {error}", restore) from None
     return DataCard.of(values)
 
 

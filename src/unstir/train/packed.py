@@ -35,15 +35,17 @@ def open_data(
     old = Run.open(out) if is_run(out) else data_of
     if is_run(out) and old is not None and old.config.imported:
         raise UserError(
-            f"{out} was imported ({old.config.imported}) and has no training to continue; to go on from its "
-            f"weights: {old.going_on}"
+            "",
+            out,
+            f"was imported ({old.config.imported}) and has no training to continue",
+            f"to go on from its weights: {old.going_on}",
         )
     if not is_run(out):
         check_free(out)
         check_initial(config)
     if old is not None:
         if config.data.store not in ("", old.config.data.store) and not is_store(config.data.store):
-            raise UserError(f"data.store={config.data.store} is no packed store; leave it out, or name one")
+            raise UserError("data.store", config.data.store, "is no packed store", "leave it out, or name one")
         store = _store_of(config.data, old, progress)
         if store.content_hash != old.data.content_hash:
             raise UserError(
@@ -80,7 +82,7 @@ def _store_of(data: DataConfig, old: Run | None, progress: Callable[[int, int], 
         if place and is_store(place):
             if old is None and data.sha256:
                 given = after_train("sha256", data.sha256)
-                raise UserError(f"{given} is the hash of one file, and {place} is a packed store; leave it out")
+                raise UserError("", given, f"is the hash of one file, and {place} is a packed store", "leave it out")
             return Store.open(place)
     if old is not None and not is_named(data.source) and not usable_path(data.source).exists():
         raise UserError(

@@ -57,13 +57,17 @@ def _check_fall(run: Run, remedy: str) -> None:
     most = f'--train.lr_period "{_span(run.length - run.steps_in(train.warmup))}"'
     if train.lr_schedule == "cosine" and run.length > ends:
         raise UserError(
-            f"train.lr_period={train.lr_period} ends at step {ends} of {run.length}, and the rest would train at a "
-            f"rate of 0; let it end with the run: {most}"
+            "train.lr_period",
+            train.lr_period,
+            f"ends at step {ends} of {run.length}, and the rest would train at a rate of 0",
+            f"let it end with the run: {most}",
         )
     if train.lr_schedule == "wsd" and run.length < ends:
         raise UserError(
-            f"train.lr_period={train.lr_period} of fall and train.warmup={train.warmup} are longer than the run of "
-            f"{_span(run.length)}; at most {most}"
+            "train.lr_period",
+            train.lr_period,
+            f"of fall and train.warmup={train.warmup} are longer than the run of {_span(run.length)}",
+            f"at most {most}",
         )
     if train.lr_every == "epoch" and run.length >= ends and _stands_still(run):
         raise UserError(
