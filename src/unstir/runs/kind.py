@@ -11,6 +11,8 @@ from pathlib import Path
 from unstir.chain import FAST, Chain
 from unstir.errors import UserError
 
+OTHER = "name the run that it was distilled from"
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -42,20 +44,20 @@ class Kind:
     def check(self, folder: Path, sampler: str, guide: str | None) -> None:
         """Raise UserError where the weights in ``folder`` cannot be sampled so, or led away from a ``guide``."""
         if sampler != "consistency":
-            remedy = "for other samplers name the run that it was distilled from"
-            self.check_means(folder, f", and is sampled by consistency, not by {sampler}", remedy)
+            why = f", and is sampled by consistency, not by {sampler}"
+            self.check_means(folder, why, f"for other samplers {OTHER}")
         elif not self.has_teacher:
-            what = f"sampler=consistency needs a distilled run, which {folder} is not"
-            raise UserError(f"{what}; make one with unstir distill {folder} --out RUN2")
+            needs = f"needs a distilled run, which {folder} is not"
+            raise UserError("sampler", sampler, needs, f"make one with unstir distill {folder} --out RUN2")
         if guide is not None:
             self.check_means(folder, ", and cannot be guided", f"leave guide={guide} out")
 
-    def check_means(self, name: str | Path, why: str, remedy: str = "name the run that it was distilled from") -> None:
-        """Raise UserError, with ``why`` and the ``remedy``, where the weights of this ``name`` estimate images."""
+    def check_means(self, given: object, why: str, remedy: str = OTHER, key: str = "") -> None:
+        """Raise UserError, with ``why`` and the ``remedy``, where the weights that are ``given`` estimate images."""
         if self.has_teacher:
-            raise UserError(f"{name} was distilled{why}; {remedy}")
+            raise UserError(key, given, f"was distilled{why}", remedy)
 
     def check_trained_here(self, folder: Path, why: str, remedy: str) -> None:
         """Raise UserError where the training in ``folder`` is not known, with ``why`` that does not do."""
         if not self.trained_here:
-            raise UserError(f"{folder} was imported{why}; {remedy}")
+            raise UserError("", folder, f"was imported{why}", remedy)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from unstir.diffusion.denoiser import Denoiser
-from unstir.errors import KeptSettingsError, UserError
+from unstir.errors import KeptSettingsError, UserError, short
 from unstir.nn.config import UNET
 from unstir.runs import build, checkpoint, compiling, toml
 from unstir.runs.checkpoint import Checkpoint, content_hash
@@ -17,7 +17,6 @@ from unstir.runs.model import Model
 from unstir.theory.averages import WIDTHS, combination
 from unstir.theory.process import Process
 
-SHOWN = 8  # differences that a message names at most
 MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
 SNAPSHOTS = 40, 60, 80, 100  # numbers of them that make most averages, up to the most that a run may have
 
@@ -27,22 +26,18 @@ def compare(saved: Config, asked: Config) -> dict[str, Any]:
     old, new = toml.flat(saved), toml.flat(asked)
     changed = {key: new.get(key) for key in {**old, **new} if old.get(key) != new.get(key) and key != "recipe"}
     if fixed := [key for key in changed if key not in MAY_CHANGE]:
-        said = [f"{key} is {old.get(key)!r} in the run, {new.get(key)!r} was asked" for key in fixed[:SHOWN]]
-        more = f", and {len(fixed) - SHOWN} more" if len(fixed) > SHOWN else ""
-        began = f"the run began with recipe {saved.recipe or 'none'}, {asked.recipe or 'none'} was asked, but "
-        raise KeptSettingsError(
-            f"{began if asked.recipe != saved.recipe else ''}a run keeps its settings: {', '.join(said)}{more}; leave "
-            "out what differs, or start another run with --out (unstir train --help lists what may change)",
-            fixed,
-        )
+        kept = f"is {short(old.get(fixed[0]))} in the run, which keeps its settings"
+        remedy = dict.fromkeys(fixed), "start another run in another folder"
+        raise KeptSettingsError(tuple(fixed), new.get(fixed[0]), kept, remedy)
     return changed
 
 
 def check_same(run: RunFolder, found: Checkpoint) -> None:
     """Raise UserError where weights are not of this run: they were trained with other settings or on other data."""
     if found.data and found.data != run.data.plain():
-        what = f"the checkpoint of step {found.step} is not of the run {run.path}, but of other settings or other data"
-        raise UserError(f"{what}; remove it, or restore data.json from a copy")
+        other = f"is not of the run {run.path}, but of other settings or other data"
+        remedy = "remove it, or restore data.json from a copy"
+        raise UserError("", f"the checkpoint of step {found.step}", other, remedy)
 
 
 def model_of(
@@ -136,7 +131,10 @@ def power_average(run: RunFolder, found: Checkpoint, width: float) -> dict[str, 
     step, own = found.step, found.part("model")
     if not run.config.train.power_ema or not step:
         raise UserError(
-            f"{run.path} has no power averages at step {step}, which --ema-width needs; train with --train.power_ema"
+            "",
+            run.path,
+            f"has no power averages at step {step}, which --ema-width needs",
+            "train with --train.power_ema",
         )
     steps = [*(each for each, _ in checkpoint.listed(run.weights) if each < step), step]
     shares, error = combination([(each, saved) for each in steps for saved in WIDTHS], (step, width))

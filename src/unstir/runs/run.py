@@ -73,7 +73,7 @@ class Run(RunFolder):
     def _saved(self) -> list[int]:
         if steps := self.saved_steps():
             return steps
-        raise UserError(f"{self.path} has no saved weights yet; continue it with unstir train --out {self.path}")
+        raise UserError("", self.path, "has no saved weights yet", f"continue it with unstir train --out {self.path}")
 
     def load(self, step: int | None = None) -> checkpoint.Checkpoint:
         """The newest file that verifies, full or slim, or that of one saved step.

@@ -89,7 +89,7 @@ def _begun(out: Path, run: Run, length: str | None, lr: float | None) -> Config:
     begun = Run.open(out)
     config, train = begun.config, begun.config.train
     if not config.kind.has_teacher or Path(run_and_step(train.init)[0]).resolve() != run.path.resolve():
-        raise UserError(f"{out} was not distilled from {run.path}; name another folder with --out")
+        raise UserError("", out, f"was not distilled from {run.path}", "name another folder with --out")
     length, lr = train.length if length is None else length, train.lr if lr is None else lr
     longer = replace(train, length=length, lr=lr)
     if longer.length != train.length and train.lr_schedule == "cosine":
