@@ -188,7 +188,7 @@ def test_the_same_command_trains_it_for_longer_and_the_rate_follows(trained, tmp
     said = unstir("distill", teacher.path, "--out", "fast")[1]
     assert "at step 30. To go on: unstir train --out fast --train.length" in said
     refused(
-        unstir("distill", teacher.path, "--out", "fast", "--lr", 0.5), "train.lr is 0.005 in the run, 0.5 was asked"
+        unstir("distill", teacher.path, "--out", "fast", "--lr", 0.5), "train.lr=0.5 is 0.005 in the run"
     )
 
 
