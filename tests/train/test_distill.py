@@ -187,9 +187,7 @@ def test_the_same_command_trains_it_for_longer_and_the_rate_follows(trained, tmp
     assert learning_rates(run)(21) > 0.001 and learning_rates(run)(29) < 1e-4
     said = unstir("distill", teacher.path, "--out", "fast")[1]
     assert "at step 30. To go on: unstir train --out fast --train.length" in said
-    refused(
-        unstir("distill", teacher.path, "--out", "fast", "--lr", 0.5), "train.lr=0.5 is 0.005 in the run"
-    )
+    refused(unstir("distill", teacher.path, "--out", "fast", "--lr", 0.5), "train.lr=0.5 is 0.005 in the run")
 
 
 def test_a_learned_variance_and_a_guide_of_the_other_kind_are_refused(trained):
