@@ -44,7 +44,7 @@ def keep_blocks():
     return _keep_blocks
 
 
-LONGEST = ("quality", "train", "report", "metrics")
+LONGEST = ("quality", "train", "insight", "metrics")
 """The folders whose files take longest: begun first, so that the processes end together."""
 
 

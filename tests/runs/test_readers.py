@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from unstir.doctor import diagnose
 from unstir.errors import UserError
 from unstir.generate.folder import SETTINGS, settings_in
+from unstir.insight.doctor import diagnose
+from unstir.insight.measuring import _likelihoods, gather
 from unstir.metrics import evaluation, likelihood
-from unstir.report.gather import _likelihoods, gather
 from unstir.runs import checkpoint, lines, recipes, sidecar, toml
 from unstir.runs.lines import Log, encode
 from unstir.runs.run import Run

@@ -13,7 +13,7 @@ from unstir.errors import printable
 from unstir.progress import counted, waiting
 
 if TYPE_CHECKING:
-    from unstir.doctor import Report
+    from unstir.insight.doctor import Report
 
 STYLES = {"problem": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -32,7 +32,7 @@ def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True
         json_: Print the findings as JSON.
     """
     from unstir import console
-    from unstir.doctor import diagnose
+    from unstir.insight.doctor import diagnose
 
     with console.counting("examining", "") as progress:
         report = diagnose(run, store=store, samples=samples, progress=progress)
@@ -44,7 +44,7 @@ def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True
 
 
 def _print(report: "Report") -> None:
-    from unstir.doctor import by_reason, causes
+    from unstir.insight.doctor import by_reason, causes
 
     screen = Console(file=sys.stdout, highlight=False)
     for cause in causes(report.findings):

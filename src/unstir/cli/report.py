@@ -56,8 +56,8 @@ def report(
             or .tex (LaTeX), or to all three in this folder.
     """
     from unstir import console
-    from unstir.report.images import ReportFiles, write_images_report
-    from unstir.report.write import write_report
+    from unstir.insight.images import ReportFiles, write_images_report
+    from unstir.insight.write import write_report
 
     _check(bool(runs), bool(images), label is not None or flip, measure)
     telling: dict[str, Any] = {"say": say, "showing": console.counting}

@@ -1,0 +1,161 @@
+"""A report as one HTML file that needs nothing else: no network, no fonts, no other file."""
+
+import datetime
+import html
+import re
+import shlex
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import unstir
+from unstir.data import Store
+from unstir.errors import printable
+from unstir.generate.drawing import Job
+from unstir.insight import charts, pictures, tables
+from unstir.insight.analysis import analyse, limitations, summary
+from unstir.insight.doctor import NO_SAMPLES, by_reason, causes
+from unstir.insight.facts import Facts
+from unstir.insight.lead import explained, lead
+from unstir.insight.measuring import gather
+from unstir.insight.statement import MULTIPLICITY, TITLES
+from unstir.insight.wording import sentence
+from unstir.metrics.drawn import usual_chain
+from unstir.metrics.evaluation import FOLDER, Evaluation
+from unstir.runs import toml
+from unstir.runs.files import write_text
+from unstir.runs.run import Run
+
+
+class Part(NamedTuple):
+    """A part of the page by its id: its ``title`` in the list of sections, and what a sentence calls it (or "").
+
+    It is there where one of the values that it ``needs`` is; always where it needs none.
+    """
+
+    id: str
+    title: str
+    pointer: str = ""
+    needs: tuple[str, ...] = ()
+
+
+PARTS = (
+    Part("grids", "Samples", "", ("snapshots", "real")),
+    Part("trajectory", "Noise to image", "", ("trajectory",)),
+    Part("quality", "Quality", "the figures"),
+    Part("calls", "Samplers", "the plot of calls", ("calls",)),
+    Part("classes", "Classes", "", ("classes",)),
+    Part("worst", "Worst samples", "", ("worst",)),
+    Part("neighbours", "Nearest images", "the nearest images", ("neighbours",)),
+    Part("analysis", "Every statement"),
+    Part("limitations", "Limitations"),
+    Part("training", "Training"),
+    Part("losses", "", "the losses", ("losses",)),
+    Part("forward", "Forward process"),
+    Part("data", "Data"),
+    Part("cost", "Cost", "the cost"),
+    Part("doctor", "Doctor", "the doctor's findings"),
+    Part("settings", "Settings"),
+)
+"""In the order of the page: what is seen at a glance, then figures, then all that can be said."""
+
+_UNDRAWN = {
+    NO_SAMPLES: "no images were drawn for this page: `unstir doctor RUN` makes these checks in seconds, "
+    "`unstir report RUN` without `--no-measure` has them here"
+}
+"""How checks that were skipped are made, in place of the reason."""
+
+_RUN = re.compile(r"\bRUN\b")
+
+
+def with_code(text: str, path: str = "RUN") -> Markup:
+    """Escaped text in which `this` is code, with ``path`` for RUN, and +- is the sign."""
+    run, escaped = html.escape(shlex.quote(path)), html.escape(text.replace("+-", "±"), quote=False)
+    return Markup(re.sub(r"`([^`]+)`", lambda code: f"<code>{_RUN.sub(lambda _: run, code[1])}</code>", escaped))
+
+
+def write(
+    run: Run, store: Store | None, path: Path, protocol: Mapping[str, Any] | None = None, samples: bool = False
+) -> Facts:
+    """Write the report of a run, with its figures by ``protocol`` (None: the most that compare), and return its facts.
+
+    With ``samples`` the doctor draws some of its own. ``store`` shows the data; without it those pictures are left out.
+    """
+    facts = gather(run, store, protocol, samples)
+    statements, last = analyse(facts), facts.last
+    found, skipped = causes(facts.findings), by_reason(facts.skipped)
+    of_topic = [(title, [each for each in statements if each.topic == topic]) for topic, title in TITLES.items()]
+    shown: dict[str, Any] = {
+        "facts": facts,
+        "store": store,
+        "problems": [cause for cause in found if cause.severity == "problem"],
+        "findings": found,
+        "skipped": [f"{', '.join(names)} ({_UNDRAWN.get(why, why)})" for why, names in skipped.items()],
+        "summary": summary(statements),
+        "lead": lead(facts, statements),
+        "rule": MULTIPLICITY,
+        "topics": [(title, own) for title, own in of_topic if own],
+        "limitations": limitations(facts),
+        "curves": charts.curves(facts),
+        "losses": charts.losses(facts),
+        "by_time": charts.loss_by_time(facts),
+        "calls": charts.calls(facts),
+        "neighbours": None if last is None else _neighbours(run, last),
+        "settings": toml.flat(facts.config).items(),
+        **_drawn(run, store),
+        **_of_evaluated(run, store, last),
+    }
+    parts = [part for part in PARTS if not part.needs or any(shown[key] for key in part.needs)]
+    shown["sections"] = [(part.id, part.title) for part in parts if part.title]
+    shown["pointers"] = {part.id: part.pointer for part in parts if part.pointer}
+    write_page(path, "report.html", shown, str(run.path))
+    return facts
+
+
+def write_page(path: Path, template: str, shown: dict[str, Any], run: str = "RUN") -> None:
+    """Write a page from its template, all that is put into it escaped; RUN in a command becomes ``run``."""
+    how: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True}
+    made = Environment(loader=PackageLoader("unstir.insight"), **how)
+    made.filters |= {"code": partial(with_code, path=run), "sentence": sentence, "explained": explained}
+    style = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
+    made_by = f"unstir {unstir.__version__}, torch {torch.__version__}, {datetime.date.today().isoformat()}"
+    text = made.get_template(template).render(css=style, made_by=made_by, tables=tables, charts=charts, **shown)
+    write_text(path, "\n".join(map(printable, text.lstrip().split("\n"))))
+
+
+def _drawn(run: Run, store: Store | None) -> dict[str, Any]:
+    """The pictures that need the run's own, the weights or the data."""
+    drawn: dict[str, Any] = dict.fromkeys(("trajectory", "moving", "chain", "forward_strip", "forward_times", "real"))
+    drawn |= {"snapshots": pictures.snapshots(run), "newest": pictures.newest_grid(run)}
+    drawn["in_common"] = pictures.in_common(run, drawn["snapshots"])
+    if run.saved_steps():
+        model, job = run.model(run.newest_step()), Job(num=pictures.ANIMATED, chain=usual_chain(run))
+        drawn["trajectory"], drawn["moving"] = pictures.strip_and_animation(model, job)
+        drawn["chain"] = f"{job.chain.sampler}, {job.chain.cost_in_words(model.process.schedule)}"
+    if store is not None and store.count("train"):
+        drawn["forward_strip"], drawn["forward_times"] = pictures.forward(run, store)
+        drawn["real"] = pictures.real_grid(run, store)
+    return drawn
+
+
+def _of_evaluated(run: Run, store: Store | None, last: Evaluation | None) -> dict[str, Any]:
+    """The samples that were evaluated, by class, and the worst of them."""
+    if store is None or not store.count("train"):
+        return {"classes": [], "asked": False, "worst": None}
+    known = None if last is None else pictures.drawn_for(run, last)
+    classifier = None if last is None else pictures.classifier_of(store, last)
+    return {
+        "classes": pictures.by_class(store, known, classifier),
+        "asked": known is not None and known.asked is not None,
+        "worst": None if known is None else pictures.worst(run.config.data.flip, store, known, classifier),
+    }
+
+
+def _neighbours(run: Run, last: Evaluation) -> pictures.Picture | None:
+    path = run.path / FOLDER / f"{last.name()}-pairs.png"
+    return pictures.from_file(path, pictures.PAIRS) if path.exists() else None

@@ -1,0 +1,132 @@
+"""What is read in a hurry: three sentences of the analysis, the worst first, and what the figures cannot say."""
+
+import dataclasses
+
+import pytest
+
+from runs import diverged, evaluation, facts, good, noise_only, over_fitted, too_short
+from unstir.insight import tables
+from unstir.insight.analysis import URGENCY, analyse, limitations, summary
+from unstir.insight.lead import explained, lead
+from unstir.runs.sections import LossConfig
+from unstir.significance import LEVEL, widening
+
+
+@pytest.mark.parametrize("make", [good, over_fitted, diverged, too_short, noise_only])
+def test_three_sentences_of_the_analysis_say_how_good_what_is_wrong_and_what_to_do(make):
+    statements = analyse(make())
+    found = summary(statements)
+    assert found[0].topic == "quality" and all(each in statements for each in found)
+    advised = [each for each in statements if each.topic == "next"]
+    assert found[2:] == advised[:1] and len(found) == (3 if advised else 2)
+    verdicts = [each.verdict for each in statements if each.topic not in ("quality", "next", "cost")]
+    assert found[1].verdict == min(verdicts, key=URGENCY.index)
+
+
+def test_copies_go_before_what_is_merely_worse():
+    assert summary(analyse(over_fitted()))[1].topic == "memorisation"
+
+
+def test_without_figures_the_summary_is_what_there_is():
+    assert 1 <= len(summary(analyse(facts()))) <= 3 and summary(()) == []
+
+
+def test_limitations_name_the_numbers_that_the_figures_rest_on():
+    said = " ".join(limitations(good()))
+    assert "3 sets of 300 images" in said and "no FID" in said and "One training run" in said
+    main = good().last.main()
+    least = LEVEL * 2**0.5 * main.error * widening(2 * main.estimate.df)
+    assert f"below about {least:.2g}" in said
+    assert "is not seen" not in " ".join(limitations(facts(by_step=(without_error(evaluation(seeds=1)),))))
+
+
+def without_error(of):
+    figures = {key: dataclasses.replace(figure, bootstrap=None) for key, figure in of.figures.items()}
+    return dataclasses.replace(of, figures=figures)
+
+
+def held_against_fewer(of):
+    figures = {key: dataclasses.replace(figure, num_floor=figure.num_floor // 2) for key, figure in of.figures.items()}
+    return dataclasses.replace(of, figures=figures)
+
+
+def test_limitations_say_what_is_missing():
+    data = dataclasses.replace(facts().data, counts={"train": 1000, "held_out": 0})
+    assert "No images were held out" in " ".join(limitations(facts(data=data)))
+    assert "held out" not in " ".join(limitations(good()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "Whether its images are good was not measured: see them below, or measure it with `unstir evaluate RUN`."),
+        ({"by_step": (evaluation(fd=9.0),)}, "By the figures its images can still be told from real ones."),
+        ({"by_step": (evaluation(fd=0.24),)}, "By the figures its images are close to real ones."),
+        (
+            {"by_step": (evaluation(fd=0.24, precision=0.3, recall=0.2),)},
+            "are close to real ones. By other figures they can be told from real ones (below: precision, recall).",
+        ),
+        (
+            {"by_step": (evaluation(fd=0.3, recall=0.2, seeds=1),)},
+            "By other figures they can be told from real ones (below: recall).",  # undecided is not alike
+        ),
+        (
+            {"by_step": (evaluation(fd=0.3, seeds=1),)},
+            "The samples are too few to say whether its images can be told from real ones.",
+        ),
+        (
+            {"by_step": (held_against_fewer(evaluation(fd=0.3)),)},
+            "Too few real images were held out to say whether its images can be told from them.",
+        ),
+        (
+            {"by_step": (held_against_fewer(evaluation(fd=0.3, accuracy=0.3)),)},
+            "By other figures they can be told from real ones (below: class accuracy).",
+        ),
+        ({"by_step": (evaluation(fd=9.0, precision=0.3),)}, "By the figures its images can still be told from real"),
+        (
+            {"by_step": (evaluation(fd=9.0, step=7),), "step": 9},
+            "real ones. They are of step 7, while the run is at step 9.",
+        ),
+        (
+            {"step": 5},
+            "Training is at step 5 of 3,000. It took 2.7 minutes and saw 192,000 images, 128 times each image.",
+        ),
+    ],
+)
+def test_the_first_lines_say_in_plain_words_what_the_run_is_and_whether_its_images_are_good(changes, said):
+    known = facts(**changes)
+    text = " ".join(lead(known, analyse(known)))
+    assert text.startswith("A diffusion model: a network that turns noise into new grey images of 8x8 pixels. It was ")
+    assert said in text and not explained([text.replace("held out", "")]), "no term of the field in it"
+
+
+def test_the_first_lines_of_a_distilled_run_name_its_teacher_and_count_no_passes_over_the_data():
+    made, replace = facts(), dataclasses.replace
+    config = replace(
+        made.config,
+        diffusion=replace(made.config.diffusion, predict="v"),
+        loss=LossConfig(objective="consistency"),
+        train=replace(made.config.train, init="runs/digits@1150"),
+        log=replace(made.config.log, held_out_images=0),
+        grids=made.config.grids.changed(sampler="consistency", steps=2, spacing="trailing", guidance=1.0),
+    )
+    known = replace(made, config=config)
+    text = " ".join(lead(known, analyse(known)))
+    assert "It was distilled: it learned from the run `runs/digits@1150` to make in one call what" in text
+    assert "with 192,000 images in its batches." in text and "times each image" not in text
+    said = " ".join(
+        [
+            *(each.text for each in analyse(known)),
+            *map(" ".join, tables.cards(known)),
+            *map(" ".join, tables.cost(known)),
+        ]
+    )
+    assert "192,000 images of its teacher's paths, " in said and "images in its batches 192,000 on paths of its" in said
+    assert "every image in its batches, and the teacher's paths" in said
+    assert not any(of_data in said for of_data in ("times each image", "images seen", "image seen"))
+
+
+def test_terms_are_explained_where_they_occur():
+    assert explained(["KID"]) == ""
+    assert explained(["bits/dim, held out"]).startswith("Held-out images are")
+    assert "without a model it takes 8" in explained(["bits/dim"])

@@ -1,0 +1,167 @@
+"""Faults planted in the log, the weights and the settings of a healthy run: each found by its own check alone."""
+
+import dataclasses
+import importlib
+import math
+
+import pytest
+import torch
+
+from unstir.errors import UserError
+from unstir.insight.doctor import CHECKS, diagnose, examine, gather
+from unstir.insight.findings import Errors
+from unstir.insight.image_stats import learns_nothing, outputs_nothing
+from unstir.runs import build, card, lines
+from unstir.runs.run import Run
+
+pytest_plugins = ["spoiled"]
+QUICK = {"samples": False}
+
+
+def test_of_a_run_that_is_well_nothing_is_said(healthy):
+    heard = []
+    report = diagnose(healthy, progress=lambda done, total, what: heard.append(what))
+    assert report.findings == () and report.healthy
+    assert set(report.checked) == set(CHECKS) and report.skipped == {}
+    assert {"files", "images", "steps of samples"} == set(heard)
+    assert report.forecast["steps_left"] == report.forecast["seconds_left"] == report.forecast["disk_bytes"] == 0
+
+
+def scaled(factor, since=0.0, until=1.0):
+    """A change of the log that multiplies the loss in a part of it."""
+
+    def change(line, place):
+        line["loss"] *= factor if since <= place <= until else 1.0
+        return line
+
+    return change
+
+
+def put(**values):
+    return lambda line, place: {**line, **values}
+
+
+PLANTED = {
+    "loss-rises": (lambda line, place: scaled(1 + 1.5 * max(place - 0.5, 0))(line, place), {"loss-rises": "problem"}),
+    "still-falling": (
+        lambda line, place: {**line, "loss": 0.2 * math.exp(-1.5 * place) * (1 + 0.01 * math.sin(line["step"]))},
+        {"still-falling": "warning"},
+    ),
+    "not-finite, once": (put(skipped=1), {"not-finite": "warning"}),
+    "not-finite, often": (put(skipped=30), {"not-finite": "problem"}),
+    "not-learned": (put(loss=0.27), {"not-learned": "problem"}),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_fault_in_the_log_is_found_by_its_check(spoiled, name):
+    change, expected = PLANTED[name]
+    spoiled.metrics(change)
+    assert spoiled.findings(**QUICK) == expected
+
+
+def test_small_batches_are_no_fault(spoiled):
+    generator = torch.Generator().manual_seed(0)
+    noise = lambda: (0.4 * torch.randn((), generator=generator)).exp().item()
+    spoiled.metrics(lambda line, place: {**line, "loss": 0.1 * noise()})
+    assert spoiled.findings(**QUICK) == {}
+    spoiled.metrics(lambda line, place: {**line, "loss": 0.1 + 0.002 * math.sin(line["step"]) + 1e-4 * line["step"]})
+    assert set(spoiled.findings(**QUICK)) == {"loss-rises"}
+
+
+def test_losses_that_are_no_number_are_named(spoiled):
+    spoiled.metrics(lambda line, place: {**line, "loss": None if place > 0.9 else line["loss"]})
+    assert spoiled.findings(**QUICK)["not-finite"] == "problem"
+    assert spoiled.found("not-finite", **QUICK).remedy == "a new run with a lower rate (--train.lr 0.001)"
+    spoiled.config(train__clip=0.0)
+    assert spoiled.found("not-finite", **QUICK).remedy.endswith(" (--train.lr 0.001) and with --train.clip 1")
+
+
+def test_an_average_worse_than_its_weights_is_measured(spoiled):
+    generator = torch.Generator().manual_seed(0)
+    noisy = lambda name, t: t + 0.3 * t.std() * torch.randn(t.shape, generator=generator) if t.ndim > 1 else t
+    spoiled.weights(noisy, parts=("ema",))
+    found = spoiled.findings()
+    assert found["average-behind"] == "problem"
+    assert set(found) <= {"average-behind", "collapse", "brightness"}
+
+
+def test_an_average_whose_error_is_not_finite_has_no_number_of_standard_errors(healthy):
+    facts = gather(healthy, samples=False, progress=lambda *_: None)
+    raw = torch.linspace(0.1, 0.2, 8, dtype=torch.float64)
+
+    def evidence(average):
+        errors = Errors(raw, torch.tensor(average, dtype=torch.float64))
+        (finding,) = examine(dataclasses.replace(facts, errors=errors)).findings
+        assert finding.check == "average-behind" and finding.severity == "problem"
+        return finding.evidence
+
+    assert "more than 1,000 times (not finite for 3 of 8 training images)" in evidence([math.inf] * 3 + [0.2] * 5)
+    assert "3.00 times (7 standard errors, 8 training images)" in evidence((3 * raw).tolist())
+
+
+def test_damaged_lines_are_a_problem_and_left_out(spoiled):
+    sound = spoiled.run.metrics()
+    for broken in (b"\xff\xfe\x80", b"[3, null]", b"3", b'"step"', b'{"step": null}', b'{"step": NaN}', b'{"loss": 1}'):
+        lines.write(spoiled.run.metrics_file, sound[:2])
+        with spoiled.run.metrics_file.open("ab") as file:
+            file.write(broken + b"\n" + lines.encode(sound[-1]).encode())
+        assert spoiled.run.metrics() == [*sound[:2], sound[-1]]
+        found = spoiled.found("logs", **QUICK)
+        assert found.severity == "problem" and "line 3 is damaged" in found.evidence and found.figure == 1
+
+
+def test_other_settings_beside_the_weights_are_a_problem_and_the_weights_are_judged_with_their_own(spoiled):
+    text = (spoiled.path / "config.toml").read_text()
+    for was, now in (
+        ("T = 1000", "T = 900"),
+        ("mults = [", "mults = [1, 1, 1, 1, 1,"),
+        ('predict = "eps"', 'predict = "v"'),
+    ):
+        assert was in text
+        (spoiled.path / "config.toml").write_text(text.replace(was, now))
+        assert spoiled.findings() == {"settings": "problem"}
+    (spoiled.path / "config.toml").write_text(text[: text.index("[diffusion]")])
+    assert spoiled.findings() == {"settings": "problem"}
+    found = spoiled.found("settings", **QUICK)
+    assert "train.batch_size is 128, not 32" in found.evidence and "batch_size = 32" in found.remedy
+    (spoiled.path / "config.toml").write_text(text)
+    card.save(spoiled.path, dataclasses.replace(spoiled.run.data, content_hash="0" * 64))
+    assert "data.json is not of the data that" in spoiled.found("settings").evidence
+
+
+def test_without_samples_no_network_is_asked_for_an_image_or_a_loss(healthy, monkeypatch):
+    module = importlib.import_module("unstir.insight.gather")  # the package has the function of this name
+    asked, model_of = [], module.model_of
+    monkeypatch.setattr(module, "model_of", lambda *args, **options: asked.append(1) or model_of(*args, **options))
+    report = diagnose(healthy, samples=False)
+    assert asked == [] and {"brightness", "average-behind"} <= set(report.skipped) and "checkpoints" in report.checked
+    diagnose(healthy)
+    assert len(asked) == 3  # to draw, and for the losses of the raw and of the averaged weights
+
+
+@pytest.mark.parametrize("predict", ["eps", "x0", "v"])
+def test_knowing_nothing_is_what_a_measurement_says(spoiled, predict):
+    spoiled.config(diffusion__predict=predict)
+    run = Run.open(spoiled.path)
+    denoiser = build.denoiser(run.config, torch.nn.Identity(), torch.float32)
+    process, mean, std = denoiser.process, -0.4, 0.6
+    generator = torch.Generator().manual_seed(1)
+    x_0 = mean + std * torch.randn(1000, 400, generator=generator, dtype=torch.float64)
+    eps = torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
+    t = torch.arange(1, 1001)
+    target = denoiser.parameterization.target(process.schedule, x_0, t, eps)
+    x_t = process.diffuse(x_0, t, eps)
+    residual = 0.0
+    for row, y in zip(x_t, target, strict=True):  # the best line through the points of each time
+        row, y = row - row.mean(), y - y.mean()
+        residual += float((y - row * (row @ y) / (row @ row)).square().mean()) / 1000
+    assert learns_nothing(run, mean, std) == pytest.approx(residual, rel=0.02)
+    assert outputs_nothing(run, mean, std) == pytest.approx(target.square().mean().item(), rel=0.01)
+
+
+def test_a_folder_without_a_run_and_a_wrong_store_are_refused(spoiled, tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        diagnose(tmp_path)
+    with pytest.raises(UserError, match="no packed data here"):
+        diagnose(spoiled.path, store=tmp_path, samples=False)
